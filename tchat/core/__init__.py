@@ -1,0 +1,1 @@
+"""The rules and the words of tchat: no Trio, no clock, no randomness, no disk."""

@@ -1,0 +1,96 @@
+"""Commands: what a client asks a group to do. Each is answered by `Ok` or `Failed`.
+
+`id` names the request on its connection; `n` counts the requests of one client over all its
+connections, so that one which is sent again after a broken connection is done once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tchat.core.schema import Frame
+
+
+@dataclass(frozen=True, slots=True)
+class Command(Frame):
+    """A request that may append to a group's log."""
+
+    id: int
+    n: int
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
+class Join(Command):
+    """Create the group, or ask its admin to be let in."""
+
+    type = "join"
+
+
+@dataclass(frozen=True, slots=True)
+class Leave(Command):
+    """End one's membership, or take one's request to join back."""
+
+    type = "leave"
+
+
+@dataclass(frozen=True, slots=True)
+class Approve(Command):
+    """Let somebody in who asked (admin)."""
+
+    type = "approve"
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deny(Command):
+    """Turn somebody's request down (admin)."""
+
+    type = "deny"
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kick(Command):
+    """End somebody's membership (admin)."""
+
+    type = "kick"
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class TransferAdmin(Command):
+    """Make another member the admin (admin)."""
+
+    type = "transfer_admin"
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Post(Command):
+    """Say something to the group."""
+
+    type = "post"
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Share(Command):
+    """Announce a file that was uploaded before: its name, size in bytes and SHA-256."""
+
+    type = "share"
+    name: str
+    size: int
+    sha256: bytes
+
+
+COMMANDS: tuple[type[Command], ...] = (
+    Join,
+    Leave,
+    Approve,
+    Deny,
+    Kick,
+    TransferAdmin,
+    Post,
+    Share,
+)

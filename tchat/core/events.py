@@ -1,0 +1,184 @@
+"""Events: what has happened in a group, numbered 1, 2, 3 … and never changed.
+
+An event is a header, the same for all, and a body that says what happened. On the wire and on
+disk it is one flat map: header keys and body keys side by side, `kind` naming the body. Bodies
+of a kind that this version does not know are kept as `Unknown`: they count, and change nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from tchat.core.framing import pack, unpack
+from tchat.core.schema import Frame, Shape
+from tchat.errors import Code, ProtocolError
+
+
+class Body(Shape):
+    """What happened; `kind` is its word on the wire."""
+
+    __slots__ = ()
+    kind: ClassVar[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Created(Body):
+    """The actor founded the group and is its admin. Begins a new life of a closed group."""
+
+    kind = "created"
+
+
+@dataclass(frozen=True, slots=True)
+class Requested(Body):
+    """The actor asks to join."""
+
+    kind = "requested"
+
+
+@dataclass(frozen=True, slots=True)
+class Approved(Body):
+    """The actor, the admin, let `name` in: a member from now on."""
+
+    kind = "approved"
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Denied(Body):
+    """The actor, the admin, turned the request of `name` down."""
+
+    kind = "denied"
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Left(Body):
+    """The actor is no longer a member, or no longer asks to be one."""
+
+    kind = "left"
+
+
+@dataclass(frozen=True, slots=True)
+class Kicked(Body):
+    """The actor, the admin, ended the membership of `name`."""
+
+    kind = "kicked"
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class AdminTransferred(Body):
+    """The actor, until now the admin, made `name` the admin."""
+
+    kind = "admin_transferred"
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Posted(Body):
+    """The actor said `text` (UTF-8, at most 16 KiB)."""
+
+    kind = "posted"
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileShared(Body):
+    """The actor shared a file: the group's `number`-th, `size` bytes with that SHA-256."""
+
+    kind = "file_shared"
+    number: int
+    name: str
+    size: int
+    sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown(Body):
+    """A body of a kind that a newer version wrote."""
+
+    kind = "unknown"
+    word: str = ""
+
+
+BODIES: dict[str, type[Body]] = {
+    body.kind: body
+    for body in (
+        Created,
+        Requested,
+        Approved,
+        Denied,
+        Left,
+        Kicked,
+        AdminTransferred,
+        Posted,
+        FileShared,
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Event(Frame):
+    """One entry of a group's log.
+
+    `group` is the group's name as it is shown, `seq` counts its events without gaps, `at` is in
+    milliseconds since the Unix epoch and never decreases, `actor` is who did it. `client` and
+    `n` name the request behind it, so that a repeated request is recognised.
+    """
+
+    type = "event"
+    group: str
+    seq: int
+    at: int
+    actor: str
+    client: bytes
+    n: int
+    body: Body = field(metadata={"wire": False})
+
+    def to_map(self) -> dict[str, object]:
+        """Return header and body as one flat map."""
+        return {
+            "type": "event",
+            "kind": self.body.kind,
+            "group": self.group,
+            "seq": self.seq,
+            "at": self.at,
+            "actor": self.actor,
+            "client": self.client,
+            "n": self.n,
+            **self.body.to_map(),
+        }
+
+    @classmethod
+    def from_map(cls, item: Any) -> Event:  # noqa: ANN401  # a decoded map, checked here
+        """Return the event that a decoded frame describes."""
+        header = _Header.from_map(item)
+        known = BODIES.get(header.kind)
+        body = known.from_map(item) if known else Unknown(header.kind)
+        return cls(header.group, header.seq, header.at, header.actor, header.client, header.n, body)
+
+
+@dataclass(frozen=True, slots=True)
+class _Header(Shape):
+    type: str
+    kind: str
+    group: str
+    seq: int
+    at: int
+    actor: str
+    client: bytes
+    n: int
+
+
+def encode_event(event: Event) -> bytes:
+    """Return the event as the one frame that disk and every member get."""
+    return pack(event.to_map())
+
+
+def decode_event(body: bytes) -> Event:
+    """Return the event in a frame's body, as a store keeps it."""
+    item = unpack(body)
+    if item.get("type") != Event.type:
+        raise ProtocolError(Code.MALFORMED, "The log holds a frame that is not an event.")
+    return Event.from_map(item)

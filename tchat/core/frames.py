@@ -1,0 +1,224 @@
+"""Every frame that is not an event or a command, and the two directions of the conversation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from tchat.core.commands import COMMANDS
+from tchat.core.events import Event
+from tchat.core.framing import pack, unpack
+from tchat.core.handshake import HELLOS, WELCOMES
+from tchat.core.schema import Frame
+from tchat.errors import Code, ProtocolError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+Standing = Literal["member", "waiting", "outsider"]
+"""What a person is to a group."""
+
+
+# ------------------------------------------------------------------ client to server
+
+
+@dataclass(frozen=True, slots=True)
+class Attach(Frame):
+    """Follow a group's log from the event behind `after`. Answered by `Attached`."""
+
+    type = "attach"
+    id: int
+    group: str
+    after: int
+
+
+@dataclass(frozen=True, slots=True)
+class Detach(Frame):
+    """Follow the group no longer. Not answered."""
+
+    type = "detach"
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
+class Seen(Frame):
+    """The person has seen the group's events up to `seq`. Not answered."""
+
+    type = "seen"
+    group: str
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Upload(Frame):
+    """Ask to send a file of `size` bytes to the group's server. Answered by `Ticket`."""
+
+    type = "upload"
+    id: int
+    group: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Download(Frame):
+    """Ask for the group's file of that number. Answered by `Ticket`."""
+
+    type = "download"
+    id: int
+    group: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ping(Frame):
+    """Are you there? Answered by `Pong`."""
+
+    type = "ping"
+
+
+# ------------------------------------------------------------------ server to client
+
+
+@dataclass(frozen=True, slots=True)
+class Ok(Frame):
+    """Request `re` is done. `seq` is its last event, absent when it changed nothing."""
+
+    type = "ok"
+    re: int
+    seq: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed(Frame):
+    """Request `re` (or, without it, this connection) met an error. Nothing was changed."""
+
+    type = "error"
+    code: str
+    text: str
+    re: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attached(Frame):
+    """What the person is to the group and, for members, where its log stands.
+
+    `seq` is the last event, `counted` the highest `n` the group has from this client, `read` the
+    last event that this person has seen on any device. `by` kicked the person, if so.
+    """
+
+    type = "attached"
+    re: int
+    group: str
+    standing: Standing
+    seq: int = 0
+    counted: int = 0
+    read: int = 0
+    by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket(Frame):
+    """Permission for one transfer: to be shown on a connection of its own, once, soon."""
+
+    type = "ticket"
+    re: int
+    ticket: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Presence(Frame):
+    """Members who came online or went; after `reset`, all others are offline."""
+
+    type = "presence"
+    group: str
+    online: tuple[str, ...]
+    offline: tuple[str, ...]
+    reset: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Membership(Frame):
+    """The person's standing in the group has changed, by the hand of `by`."""
+
+    type = "membership"
+    group: str
+    standing: Standing
+    reason: Literal["approved", "denied", "kicked", "left", "closed"]
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Goodbye(Frame):
+    """The server closes this connection; `code` and `text` say why."""
+
+    type = "goodbye"
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pong(Frame):
+    """I am here."""
+
+    type = "pong"
+
+
+# ------------------------------------------------------------------ on a transfer connection
+
+
+@dataclass(frozen=True, slots=True)
+class Digest(Frame):
+    """Behind the last byte of an upload: the SHA-256 of all of them."""
+
+    type = "digest"
+    sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Stored(Frame):
+    """The server has the uploaded file on its disk, whole."""
+
+    type = "stored"
+    sha256: bytes
+
+
+def by_type(*frames: type[Frame]) -> dict[str, type[Frame]]:
+    """Return a vocabulary: the frames that one side accepts, by their word on the wire."""
+    return {frame.type: frame for frame in frames}
+
+
+TO_SERVER = by_type(*HELLOS, *COMMANDS, Attach, Detach, Seen, Upload, Download, Ping, Digest)
+TO_CLIENT = by_type(
+    *WELCOMES, Event, Ok, Failed, Attached, Ticket, Presence, Membership, Goodbye, Pong, Stored
+)
+
+
+class UnknownType(ProtocolError):
+    """A frame of a type that this side does not know: to be answered, not to be died of."""
+
+    def __init__(self, word: str, re: int | None) -> None:
+        super().__init__(Code.UNKNOWN_TYPE, f"Frames of type {word!r} are not known here.")
+        self.re = re
+
+
+def encode(frame: Frame) -> bytes:
+    """Return a frame as it goes to a socket."""
+    return pack(frame.to_map())
+
+
+def encode_all(frames: Iterable[Frame]) -> bytes:
+    """Return several frames as they go to a socket, one behind the other."""
+    return b"".join(map(encode, frames))
+
+
+def decode(body: bytes, vocabulary: dict[str, type[Frame]]) -> Frame:
+    """Return the frame in `body`, or raise `ProtocolError` or `UnknownType`."""
+    item = unpack(body)
+    word = item.get("type")
+    if not isinstance(word, str):
+        raise ProtocolError(Code.MALFORMED, "A frame has no type.")
+    known = vocabulary.get(word)
+    if known is None:
+        number = item.get("id")
+        raise UnknownType(word[:32], number if type(number) is int and number >= 0 else None)
+    return known.from_map(item)

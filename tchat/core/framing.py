@@ -1,0 +1,127 @@
+"""Bytes on the wire: a 4-byte big-endian length, then one CBOR item (RFC 8949).
+
+Nothing is believed before it is checked, and the cheapest checks come first. The length is
+compared with the limit before a byte of the frame is kept; the decoder refuses tags (which in
+CBOR can compile regular expressions and build cycles), nesting, indefinite lengths and duplicate
+keys; what it yields must be one map and must use up the frame. The shape of that map is the
+business of `schema`.
+"""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, Never
+
+import cbor2
+
+from tchat.errors import Code, ProtocolError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+FRAME_LIMIT = 64 * 1024
+"""Longest frame, in bytes, without its length prefix."""
+
+HANDSHAKE_LIMIT = 4 * 1024
+"""The same before the other side has said who it is."""
+
+PREFIX = 4
+_NESTING = 16
+# Every tag that cbor2 would otherwise act upon; the hook refuses all others.
+_TAGS = (*range(6), 25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261, 1004, 43000, 55799)
+
+
+def _refuse_tag(*_: object) -> Never:
+    raise ValueError("tags are not part of this protocol")
+
+
+_NO_TAGS = dict.fromkeys(_TAGS, _refuse_tag)
+
+
+def pack(item: Mapping[str, object]) -> bytes:
+    """Return one frame as it goes to a socket or to disk: length prefix and CBOR map."""
+    body: bytes = cbor2.dumps(item)
+    if len(body) > FRAME_LIMIT:
+        raise ProtocolError(Code.FRAME_TOO_LARGE, f"A frame of {len(body)} bytes is too long.")
+    return len(body).to_bytes(PREFIX, "big") + body
+
+
+def unpack(body: bytes) -> dict[str, Any]:
+    """Return the map in one frame's body, or raise `ProtocolError` (malformed)."""
+    source = BytesIO(body)
+    decoder = cbor2.CBORDecoder(
+        source,
+        tag_hook=_refuse_tag,
+        semantic_decoders=_NO_TAGS,
+        max_depth=_NESTING,
+        allow_indefinite=False,
+        allow_duplicate_keys=False,
+        strict_hashable_types=True,
+    )
+    try:
+        item = decoder.decode()
+    except (cbor2.CBORError, ValueError, RecursionError) as error:
+        raise ProtocolError(Code.MALFORMED, "A frame does not hold valid CBOR.") from error
+    if source.tell() != len(body):
+        raise ProtocolError(Code.MALFORMED, "A frame has bytes behind its end.")
+    if not isinstance(item, dict):
+        raise ProtocolError(Code.MALFORMED, "A frame must hold a map.")
+    return item
+
+
+class FrameBuffer:
+    """Turns received bytes, split anywhere, into frame bodies.
+
+    Feed it what `receive_some` gave and iterate: it yields every whole body and keeps the rest.
+    It raises `ProtocolError` (frame_too_large) at the first length above `limit`, and what it
+    keeps never exceeds one frame and one receive.
+    """
+
+    def __init__(self, limit: int = FRAME_LIMIT) -> None:
+        self.limit = limit
+        self._bytes = bytearray()
+
+    def feed(self, data: bytes | bytearray) -> None:
+        """Add received bytes."""
+        self._bytes += data
+
+    def __iter__(self) -> Iterator[bytes]:
+        while (body := self.pop()) is not None:
+            yield body
+
+    def pop(self) -> bytes | None:
+        """Return the next whole body, or None when more bytes are needed."""
+        if len(self._bytes) < PREFIX:
+            return None
+        length = int.from_bytes(self._bytes[:PREFIX], "big")
+        if length > self.limit:
+            raise ProtocolError(Code.FRAME_TOO_LARGE, f"A frame of {length} bytes is too long.")
+        end = PREFIX + length
+        if len(self._bytes) < end:
+            return None
+        body = bytes(self._bytes[PREFIX:end])
+        del self._bytes[:end]
+        return body
+
+    def rest(self) -> bytes:
+        """Return and forget the bytes that no frame has claimed: what follows a handshake."""
+        data = bytes(self._bytes)
+        self._bytes.clear()
+        return data
+
+
+def skip_frames(frames: bytes, count: int) -> bytes:
+    """Return packed `frames` without the first `count` of them. Nothing is decoded."""
+    start = 0
+    for _ in range(count):
+        start += PREFIX + int.from_bytes(frames[start : start + PREFIX], "big")
+    return frames[start:]
+
+
+def split_frames(frames: bytes) -> Iterator[bytes]:
+    """Yield the bodies of packed frames that are known to be whole, as a store returns them."""
+    start = 0
+    while start < len(frames):
+        end = start + PREFIX + int.from_bytes(frames[start : start + PREFIX], "big")
+        yield frames[start + PREFIX : end]
+        start = end

@@ -1,0 +1,163 @@
+"""Text from strangers: names that compare well, messages that a terminal can show safely.
+
+A terminal obeys some characters instead of showing them: controls start escape sequences,
+bidirectional overrides reorder what stands beside them, invisible ones make two different names
+look alike. The server cleans text once when it comes in, and each client cleans it again before
+it is shown, because neither should have to trust the other.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from functools import lru_cache
+
+from tchat.errors import Code, Refused
+
+NAME_LIMIT = 32
+"""Longest name of a person or a group, in code points after NFKC."""
+
+TEXT_LIMIT = 16 * 1024
+"""Longest message, in bytes of UTF-8."""
+
+FILE_NAME_LIMIT = 120
+"""Longest file name a client will create, in bytes of UTF-8."""
+
+_MARKS_IN_TEXT = 5
+_MARKS_IN_NAME = 2
+_ZERO_WIDTH_JOINERS = "\u200c\u200d"
+_INVISIBLE_LETTERS = frozenset("\u115f\u1160\u3164\uffa0\u2800\u034f\u17b4\u17b5")
+_WINDOWS_DEVICES = frozenset(
+    ["CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))]
+)
+
+
+@lru_cache(maxsize=4096)
+def fold(name: str) -> str:
+    """Return the form by which names are compared: NFKC, case folded (Unicode 3.13, D145)."""
+    once = unicodedata.normalize("NFKC", name).casefold()
+    return unicodedata.normalize("NFKC", once)
+
+
+def check_name(raw: str, what: str = "name") -> str:
+    """Return a person's or group's name as it will be shown, or raise `Refused` (bad_name).
+
+    `what` names the thing in the sentence: "username", "group name".
+    """
+    name = unicodedata.normalize("NFKC", raw)
+    if not name:
+        raise Refused(Code.BAD_NAME, f"A {what} needs at least one character.")
+    if len(name) > NAME_LIMIT:
+        raise Refused(Code.BAD_NAME, f"A {what} has at most {NAME_LIMIT} characters.")
+    marks = _MARKS_IN_NAME  # so that a name cannot begin with a combining mark
+    for character in name:
+        marks = marks + 1 if _is_mark(character) else 0
+        if marks > _MARKS_IN_NAME or not (marks or _is_name_character(character)):
+            raise Refused(
+                Code.BAD_NAME,
+                f"A {what} is made of letters, digits and _ - . only; "
+                f"{clean_line(raw)!r} has something else in it.",
+            )
+    return name
+
+
+def check_text(text: str) -> None:
+    """Raise `Refused` unless `text` can be a message: not blank, at most `TEXT_LIMIT` bytes."""
+    if not text or text.isspace():
+        raise Refused(Code.EMPTY_TEXT, "There is nothing in this message to send.")
+    # The cheap bounds first: UTF-8 takes one to four bytes for a code point.
+    if len(text) * 4 > TEXT_LIMIT and len(text.encode()) > TEXT_LIMIT:
+        raise Refused(
+            Code.TEXT_TOO_LONG,
+            f"A message holds at most {TEXT_LIMIT // 1024} KiB; send this one as a file with /9.",
+        )
+
+
+def clean_text(text: str) -> str:
+    r"""Return `text` with everything neutralised that a terminal would obey rather than show.
+
+    Newlines stay; a tab becomes a space; C0 controls become their pictures (ESC is shown as ␛);
+    C1 controls and unpaired surrogates become U+FFFD; bidi controls and other invisible
+    characters vanish, save the joiners that emoji and several scripts need between letters.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    text = text.replace("\r\n", "\n").replace("\u2028", "\n").replace("\u2029", "\n")
+    kept: list[str] = []
+    marks = 0
+    for character in text:
+        if _is_mark(character):
+            marks += 1
+            if marks <= _MARKS_IN_TEXT:
+                kept.append(character)
+            continue
+        shown = _visible(character, after=kept[-1] if kept else "")
+        if shown:
+            marks = 0
+            kept.append(shown)
+    return "".join(kept)
+
+
+def clean_line(text: str) -> str:
+    """Return `text` cleaned and on one line: newlines are shown as ↵."""
+    return clean_text(text).replace("\n", "↵")
+
+
+def safe_filename(raw: str) -> str:
+    """Return a file name that is safe to create in a directory of one's own.
+
+    The last component of any path, without characters that a shell, a terminal or another
+    system would take for something else, never hidden, never a device, at most
+    `FILE_NAME_LIMIT` bytes with its extension kept; "file" when nothing is left.
+    """
+    last = raw.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    name = unicodedata.normalize("NFC", clean_line(last))
+    name = "".join("_" if c in '<>:"|?*↵\ufffd' or "\u2400" <= c <= "\u2421" else c for c in name)
+    name = name.strip().lstrip(".-~").rstrip(". ").strip()
+    if name.partition(".")[0].rstrip().upper() in _WINDOWS_DEVICES:
+        name = f"_{name}"
+    return _shorten(name) or "file"
+
+
+def _shorten(name: str) -> str:
+    if len(name.encode()) <= FILE_NAME_LIMIT:
+        return name
+    stem, dot, extension = name.rpartition(".")
+    if not stem or len(extension.encode()) > 16:
+        stem, dot, extension = name, "", ""
+    room = FILE_NAME_LIMIT - len((dot + extension).encode())
+    return stem.encode()[:room].decode(errors="ignore").rstrip() + dot + extension
+
+
+def _is_mark(character: str) -> bool:
+    return unicodedata.category(character)[0] == "M" and character not in _INVISIBLE_LETTERS
+
+
+def _is_name_character(character: str) -> bool:
+    if character in "_-.":
+        return True
+    category = unicodedata.category(character)
+    return (category[0] == "L" or category == "Nd") and character not in _INVISIBLE_LETTERS
+
+
+def _visible(character: str, *, after: str) -> str:
+    """Return what stands for one character in clean text; `after` is what precedes it."""
+    if character == "\n" or (character.isprintable() and character not in _INVISIBLE_LETTERS):
+        return character
+    code = ord(character)
+    if code < 0x20:
+        return " " if character == "\t" else chr(0x2400 + code)
+    if code == 0x7F:
+        return "\u2421"
+    category = unicodedata.category(character)
+    if category in ("Cc", "Cs"):
+        return "\ufffd"
+    if character in _ZERO_WIDTH_JOINERS:
+        return character if after and not after.isspace() and after not in "\u200c\u200d" else ""
+    # Private use (icons of patched fonts), spaces of every width, characters newer than this
+    # Python's tables: shown. Format characters and invisible letters: dropped.
+    return character if category in ("Co", "Zs", "Cn") and not _is_noncharacter(code) else ""
+
+
+def _is_noncharacter(code: int) -> bool:
+    in_specials = 0xFFF0 <= code <= 0xFFF8 or 0xE0000 <= code <= 0xE0FFF
+    return in_specials or code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF

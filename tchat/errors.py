@@ -1,0 +1,79 @@
+"""What can go wrong, said twice: a stable code for programs and a sentence for people."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Self
+
+
+class Code(StrEnum):
+    """Every code that tchat answers with. A code, once published, keeps its meaning."""
+
+    meaning: str
+
+    def __new__(cls, value: str, meaning: str) -> Self:
+        """Attach the sentence that the README's table shows."""
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.meaning = meaning
+        return member
+
+    # The rules of a group.
+    NOT_MEMBER = "not_member", "only members of the group may do this"
+    NOT_ADMIN = "not_admin", "only the group's admin may do this"
+    ALREADY_MEMBER = "already_member", "the person is a member already"
+    NO_SUCH_MEMBER = "no_such_member", "nobody of that name is a member"
+    NO_SUCH_REQUEST = "no_such_request", "nobody of that name asked to join"
+    NO_SUCH_FILE = "no_such_file", "the group has no file of that number"
+    YOURSELF = "yourself", "this cannot be done to oneself"
+    # What people type.
+    BAD_NAME = "bad_name", "a name has 1-32 characters: letters, digits, _ - ."
+    EMPTY_TEXT = "empty_text", "a message needs at least one visible character"
+    TEXT_TOO_LONG = "text_too_long", "a message holds at most 16 KiB of UTF-8"
+    UNKNOWN_COMMAND = "unknown_command", "there is no command of that name"
+    MISSING_ARGUMENT = "missing_argument", "the command needs an argument"
+    # Files.
+    BAD_FILE = "bad_file", "the file's name, size or digest cannot be right"
+    FILE_TOO_LARGE = "file_too_large", "the file is above the server's limit"
+    FILE_UNREADABLE = "file_unreadable", "the file is not there, or cannot be read or written"
+    FILE_CHANGED = "file_changed", "the file changed or broke while it travelled"
+    NOT_UPLOADED = "not_uploaded", "the server does not hold the file that is to be shared"
+    BAD_TICKET = "bad_ticket", "the transfer ticket is unknown, used or expired"
+    # The wire.
+    MALFORMED = "malformed", "the bytes are not a frame of this protocol"
+    FRAME_TOO_LARGE = "frame_too_large", "a frame is longer than the limit"
+    UNKNOWN_TYPE = "unknown_type", "this side does not know that type of frame"
+    BAD_VERSION = "bad_version", "the two sides share no protocol version"
+    HANDSHAKE = "handshake", "the connection did not introduce itself properly or in time"
+    IDLE = "idle", "nothing was heard from the other side for too long"
+    # The server's condition.
+    STORAGE_FULL = "storage_full", "the server's disk is full; nothing was changed"
+    SHUTTING_DOWN = "shutting_down", "the server is stopping; clients reconnect by themselves"
+    INTERNAL = "internal", "the server met a fault of its own and wrote it to its log"
+    # Starting up.
+    CANNOT_START = "cannot_start", "an address, a directory or a terminal cannot be used"
+
+
+class TchatError(Exception):
+    """Something a person should hear about: `code` for programs, `str()` for people."""
+
+    def __init__(self, code: Code | str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+        self.sentence = sentence
+
+
+class Refused(TchatError):
+    """The rules say no. Nothing was changed, and the same request would be refused again."""
+
+
+class ProtocolError(TchatError):
+    """The other side sent what the protocol does not allow; its connection is closed."""
+
+
+class StorageError(TchatError):
+    """The log cannot be written or read any more; the server stops rather than pretend."""
+
+
+class StartupError(TchatError):
+    """A program cannot start; the sentence says what to change."""
