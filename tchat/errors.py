@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
-from typing import Self
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Code(StrEnum):
@@ -77,3 +81,25 @@ class StorageError(TchatError):
 
 class StartupError(TchatError):
     """A program cannot start; the sentence says what to change."""
+
+
+def root_of(error: BaseException) -> BaseException:
+    """Return the first plain exception inside a group, or the exception itself."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def run_reporting(main: Callable[[], object]) -> int:
+    """Run a program and return its exit status; a `TchatError` is one line on stderr and 1."""
+    try:
+        main()
+    except BaseException as error:
+        root = root_of(error)
+        if isinstance(root, KeyboardInterrupt):
+            return 130
+        if not isinstance(root, TchatError):
+            raise
+        print(f"tchat: {root}", file=sys.stderr)
+        return 1
+    return 0

@@ -103,7 +103,8 @@ class Attached(Frame):
     """What the person is to the group and, for members, where its log stands.
 
     `seq` is the last event, `counted` the highest `n` the group has from this client, `read` the
-    last event that this person has seen on any device. `by` kicked the person, if so.
+    last event that this person has seen on any device. Others learn who the `admin` is, and
+    whether they are out because they were `kicked`.
     """
 
     type = "attached"
@@ -113,7 +114,8 @@ class Attached(Frame):
     seq: int = 0
     counted: int = 0
     read: int = 0
-    by: str | None = None
+    admin: str | None = None
+    kicked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

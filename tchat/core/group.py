@@ -71,8 +71,8 @@ class Author:
 class Group:
     """The state of one group. People are keyed by their folded name and shown by their name.
 
-    `members` are in order of joining; `kicked` says by whom; `counts` are the highest numbers
-    seen, per (folded name, client id).
+    `members` are in order of joining; `kicked` are those who are out for that
+    reason; `counts` are the highest numbers seen, per (folded name, client id).
     """
 
     name: str = ""
@@ -82,7 +82,7 @@ class Group:
     admin: str | None = None
     members: dict[str, str] = field(default_factory=dict)
     requests: dict[str, str] = field(default_factory=dict)
-    kicked: dict[str, str] = field(default_factory=dict)
+    kicked: set[str] = field(default_factory=set)
     files: dict[int, FileShared] = field(default_factory=dict)
     counts: dict[tuple[str, bytes], int] = field(default_factory=dict)
 
@@ -138,7 +138,7 @@ class Group:
                 self._release(actor)
             case Kicked(name):
                 self.members.pop(fold(name), None)
-                self.kicked[fold(name)] = event.actor
+                self.kicked.add(fold(name))
             case AdminTransferred(name):
                 self.admin = fold(name)
             case FileShared() as file:
@@ -156,7 +156,7 @@ class Group:
     def _admit(self, name: str) -> None:
         key = fold(name)
         self.requests.pop(key, None)
-        self.kicked.pop(key, None)
+        self.kicked.discard(key)
         self.members.setdefault(key, name)
 
     def _release(self, key: str) -> None:

@@ -38,6 +38,7 @@ def fold(name: str) -> str:
     return unicodedata.normalize("NFKC", once)
 
 
+@lru_cache(maxsize=4096)
 def check_name(raw: str, what: str = "name") -> str:
     """Return a person's or group's name as it will be shown, or raise `Refused` (bad_name).
 

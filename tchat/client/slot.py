@@ -1,0 +1,97 @@
+"""A client's random id and its count of requests, kept from run to run.
+
+A group remembers the highest count of each client id for ever, so ids should be few and a count
+must never be used twice. A slot holds one id and its count in a file, locked for as long as a
+process uses it: a script that runs every minute reuses one slot, two terminals have two. Counts
+are reserved in blocks, on disk before the first of them is used; a crash skips the rest of a
+block, which nobody minds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from tchat.core.handshake import CLIENT_ID_SIZE
+from tchat.errors import Code, StartupError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_BLOCK = 1000
+_MOST_SLOTS = 1000
+
+
+class Slot:
+    """One client id (8 random bytes) and the next number to count with."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
+        self.client, self._next = _read(path)
+        self._reserved = self._next
+
+    def count(self) -> int:
+        """Return a number that was never returned before, by any process, for this id."""
+        if self._next == self._reserved:
+            self._reserve(self._next + _BLOCK)
+        number = self._next
+        self._next += 1
+        return number
+
+    def skip_to(self, number: int) -> None:
+        """Count on from above `number`, which a server remembers and this slot does not."""
+        if number >= self._next:
+            self._reserve(number + 1 + _BLOCK)
+            self._next = number + 1
+
+    def _reserve(self, number: int) -> None:
+        self._reserved = number
+        if self._path is None:
+            return
+        draft = self._path.with_suffix(".new")
+        with draft.open("w") as file:
+            json.dump({"client": self.client.hex(), "next": number}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(self._path)
+
+
+@contextmanager
+def take_slot(state: Path) -> Iterator[Slot]:
+    """Hold the first slot under `state` that no other process holds. Raises `StartupError`."""
+    directory = state / "slots"
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for number in range(_MOST_SLOTS):
+            try:
+                lock = FileLock(directory / f"{number}.lock", timeout=0).acquire()
+            except Timeout:
+                continue
+            with lock:
+                yield Slot(directory / f"{number}.json")
+            return
+    except OSError as error:
+        raise StartupError(
+            Code.CANNOT_START, f"The state directory {state} cannot be used: {error.strerror}."
+        ) from error
+    raise StartupError(Code.CANNOT_START, f"Too many clients are running from {state}.")
+
+
+def _read(path: Path | None) -> tuple[bytes, int]:
+    """Return what a slot's file says; a damaged one is not trusted, and a new id begun."""
+    if path is not None and path.exists():
+        try:
+            kept = json.loads(path.read_text())
+            client, number = bytes.fromhex(kept["client"]), int(kept["next"])
+        except (ValueError, KeyError, TypeError):
+            pass
+        else:
+            if len(client) == CLIENT_ID_SIZE and number > 0:
+                return client, number
+    return secrets.token_bytes(CLIENT_ID_SIZE), 1

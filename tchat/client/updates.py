@@ -1,0 +1,61 @@
+"""What a session tells whoever listens to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tchat.client.replica import Replica
+    from tchat.core.events import Event
+    from tchat.core.frames import Membership
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The session is connected, as `user`; `again` after the first time."""
+
+    user: str
+    again: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """The connection broke, for `reason`; the next try is in `retry_in` seconds."""
+
+    reason: str
+    retry_in: float
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """An event of a group. `unseen` unless the person saw it before, on any device."""
+
+    replica: Replica
+    event: Event
+    unseen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CaughtUp:
+    """The replica has every event there was when it was attached; what follows is live."""
+
+    replica: Replica
+
+
+@dataclass(frozen=True, slots=True)
+class StandingChanged:
+    """What the person is to the group: see `replica.standing`. `news` if somebody changed it."""
+
+    replica: Replica
+    news: Membership | None
+
+
+@dataclass(frozen=True, slots=True)
+class PresenceChanged:
+    """See `replica.online`."""
+
+    replica: Replica
+
+
+Update = Connected | Disconnected | Happened | CaughtUp | StandingChanged | PresenceChanged

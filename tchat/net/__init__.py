@@ -1,0 +1,1 @@
+"""Streams and addresses: what client and server both need to reach each other."""

@@ -1,0 +1,94 @@
+"""Hosts and ports: opening them, reaching them, and saying in a sentence why that failed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from dataclasses import dataclass
+
+import trio
+
+from tchat.errors import Code, StartupError, root_of
+
+_PORT_TRIES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a server is: a name, an IPv4 or an IPv6 address, and a TCP port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        """Write it as URLs do, an IPv6 address in brackets (RFC 3986)."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+async def connect(address: Address) -> trio.SocketStream:
+    """Open a connection. Raises OSError, `explain` of which is a sentence."""
+    return await trio.open_tcp_stream(address.host, address.port)
+
+
+async def listen(address: Address) -> list[trio.SocketListener]:
+    """Listen on every address of the host, all on the same port; port 0 picks a free one.
+
+    Raises `StartupError`.
+    """
+    try:
+        for _ in range(_PORT_TRIES):
+            first = await trio.open_tcp_listeners(address.port, host=address.host)
+            if len({port_of(listener) for listener in first}) == 1:
+                return first
+            # Port 0 on a name with two addresses gave each a port of its own: try the first's.
+            port = port_of(first[0])
+            for listener in first:
+                await listener.aclose()
+            try:
+                return await trio.open_tcp_listeners(port, host=address.host)
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+    except (OSError, UnicodeError) as error:
+        raise StartupError(
+            Code.CANNOT_START, f"Cannot listen on {address}: {explain(error)}."
+        ) from error
+    raise StartupError(Code.CANNOT_START, f"No free port was found on {address.host}.")
+
+
+def port_of(listener: trio.SocketListener) -> int:
+    """Return the port that a listener listens on."""
+    return int(listener.socket.getsockname()[1])
+
+
+def peer_of(stream: trio.abc.Stream) -> str:
+    """Return the other end's address as the log shows it."""
+    if isinstance(stream, trio.SocketStream):
+        try:
+            host, port, *_ = stream.socket.getpeername()
+        except OSError:
+            return "a connection already gone"
+        return str(Address(host, port))
+    return "an unknown address"
+
+
+def explain(error: BaseException) -> str:
+    """Return what went wrong with a connection, as the end of a sentence."""
+    if isinstance(error.__cause__, OSError | ExceptionGroup):
+        # Trio's own words are about all the addresses it tried; the first failure says why.
+        return explain(root_of(error.__cause__))
+    if isinstance(error, socket.gaierror):
+        return "that host is not known"
+    if isinstance(error, UnicodeError):
+        return "that is not a host's name"
+    number = error.errno if isinstance(error, OSError) else None
+    known = {
+        errno.EADDRINUSE: "the port is in use",
+        errno.EADDRNOTAVAIL: "this machine has no such address",
+        errno.EACCES: "ports below 1024 need special rights",
+        errno.ECONNREFUSED: "nothing listens there",
+    }
+    if number is None:
+        return str(error).rstrip(".") or type(error).__name__
+    return known.get(number, os.strerror(number).lower())

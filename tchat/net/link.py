@@ -1,0 +1,89 @@
+"""A stream that carries frames."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from tchat.core.framing import FRAME_LIMIT, HANDSHAKE_LIMIT, FrameBuffer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+RECEIVE_SIZE = 64 * 1024
+
+_FAREWELL_SECONDS = 1.0
+
+
+class Link:
+    """Frames over a stream: one task receives, one task sends.
+
+    `heard` is the `trio.current_time()` at which bytes last came in.
+    """
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self.stream = stream
+        self.heard = trio.current_time()
+        self._buffer = FrameBuffer(HANDSHAKE_LIMIT)
+
+    def introduced(self) -> None:
+        """Allow frames of full length: both sides have said who they are."""
+        self._buffer.limit = FRAME_LIMIT
+
+    async def send(self, data: bytes) -> None:
+        """Send packed frames. Raises `trio.BrokenResourceError` when the other side is gone.
+
+        After a cancelled send nobody knows how much went out: the link is to be closed.
+        """
+        await self.stream.send_all(data)
+
+    async def receive(self) -> bytes | None:
+        """Return the next frame's body; None when the other side has ended or is gone."""
+        while (body := self._buffer.pop()) is None:
+            data = await self._receive_some()
+            if not data:
+                return None
+            self._buffer.feed(data)
+        return body
+
+    async def receive_raw(self) -> bytes:
+        """Return bytes as they come, for what travels unframed; none at the end.
+
+        Those that came behind the last frame, and were read with it, come first.
+        """
+        return self._buffer.rest() or await self._receive_some()
+
+    def give_back(self, data: bytes) -> None:
+        """Return bytes that belong to the next frame to where `receive` looks for them."""
+        self._buffer.feed(data)
+
+    async def _receive_some(self) -> bytes:
+        try:
+            data = await self.stream.receive_some(RECEIVE_SIZE)
+        except trio.BrokenResourceError:
+            return b""
+        self.heard = trio.current_time()
+        return bytes(data)
+
+    async def bodies(self) -> AsyncIterator[bytes]:
+        """Yield frame bodies until the other side ends."""
+        while (body := await self.receive()) is not None:
+            yield body
+
+    async def farewell(self) -> None:
+        """Close so that what was sent arrives.
+
+        A socket that is closed while received bytes lie unread is reset, and the reset may
+        overtake the last frames: so end our half first, and let the other side end its own.
+        """
+        if isinstance(self.stream, trio.SocketStream):
+            with trio.move_on_after(_FAREWELL_SECONDS):
+                await self.stream.send_eof()
+                while await self._receive_some():
+                    pass
+        await self.stream.aclose()
+
+    async def aclose(self) -> None:
+        """Close the stream."""
+        await self.stream.aclose()

@@ -1,0 +1,1 @@
+"""Connections, groups and transfers: everything that runs while a server is up."""

@@ -1,0 +1,202 @@
+"""Who listens to a group: its subscriptions, live or catching up, and who is online.
+
+All methods that are not coroutines run without a checkpoint, so to every other task they are one
+step; that is what makes it safe to compare a cursor with the group's head and act upon it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from tchat.core.frames import Membership, Presence, encode, encode_all
+from tchat.core.group import Author, Group
+from tchat.core.text import fold
+from tchat.server.outbox import Outbox, OutboxClosed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    import trio
+
+    from tchat.store.base import Page, Store
+
+_RECENT_LIMIT = 256 * 1024
+_NAMES_IN_A_FRAME = 256
+
+
+class Subscription:
+    """One connection's view of one group: it has been sent the events up to `cursor`."""
+
+    __slots__ = ("author", "cursor", "key", "live", "outbox")
+
+    def __init__(self, author: Author, outbox: Outbox) -> None:
+        self.author = author
+        self.key = fold(author.name)
+        self.outbox = outbox
+        self.cursor = 0
+        self.live = False
+
+
+class Audience:
+    """The subscriptions of one group; `unsettled` asks the actor for a turn that calls `settle`."""
+
+    def __init__(self, store: Store, key: str) -> None:
+        self.unsettled = False
+        self._store = store
+        self._key = key
+        self._group = Group()
+        self._feeders: trio.Nursery
+        self._people: dict[str, dict[Subscription, None]] = {}
+        self._live: dict[Subscription, None] = {}
+        self._recent: deque[Page] = deque()
+        self._recent_size = 0
+        self._announced: dict[str, str] = {}
+        self._someone_left = False
+
+    def __bool__(self) -> bool:
+        return bool(self._people)
+
+    def open(self, group: Group, feeders: trio.Nursery) -> None:
+        """Begin with the loaded state; tasks that catch up run in `feeders`."""
+        self._group = group
+        self._feeders = feeders
+
+    def of(self, key: str) -> list[Subscription]:
+        """Return a person's subscriptions."""
+        return list(self._people.get(key, ()))
+
+    def add(self, subscription: Subscription) -> None:
+        """Know a subscription: of a member, or of somebody who waits to become one."""
+        self._people.setdefault(subscription.key, {})[subscription] = None
+        self.unsettled = True
+
+    def drop(self, subscription: Subscription) -> None:
+        """Forget a subscription, if it is known."""
+        mine = self._people.get(subscription.key, {})
+        if subscription not in mine:
+            return
+        del mine[subscription]
+        if not mine:
+            del self._people[subscription.key]
+        self._live.pop(subscription, None)
+        subscription.live = False
+        self.unsettled = self._someone_left = True
+
+    def dismiss(self, key: str, news: Membership) -> None:
+        """Tell a person that they are out, and forget their subscriptions."""
+        for subscription in self.of(key):
+            subscription.outbox.push(encode(news))
+            self.drop(subscription)
+
+    def dismiss_all(self, news: Membership) -> None:
+        """Tell everybody who is left."""
+        for key in list(self._people):
+            self.dismiss(key, news)
+
+    def close(self) -> None:
+        """Close the connections of all subscriptions."""
+        for subscriptions in self._people.values():
+            for subscription in subscriptions:
+                subscription.outbox.close()
+
+    def admit(self, subscription: Subscription, after: int) -> None:
+        """Send a member the log behind `after`, and then everything as it happens."""
+        subscription.cursor = after
+        self.unsettled = True
+        self._catch_up(subscription)
+
+    def broadcast(self, page: Page, group: Group) -> None:
+        """Take the new state, and hand its committed events to every live subscription."""
+        self._group = group
+        self._remember(page)
+        lagging: list[Subscription] = []
+        for subscription in self._live:
+            if subscription.cursor >= page.first:
+                # It caught up from the store, which was ahead of the actor by this very page.
+                continue
+            if subscription.outbox.offer(page.frames):
+                subscription.cursor = page.last
+            else:
+                lagging.append(subscription)
+        self._fall_back(lagging)
+
+    def settle(self) -> bool:
+        """Tell the live who came and who went since the last time; return whether anybody went."""
+        if not self.unsettled:
+            return False
+        self._announce()
+        someone_left = self._someone_left
+        self.unsettled = self._someone_left = False
+        return someone_left
+
+    def _announce(self) -> None:
+        members = self._group.members
+        online = {key: members[key] for key in self._people if key in members}
+        came = [name for key, name in online.items() if key not in self._announced]
+        went = [name for key, name in self._announced.items() if key not in online]
+        self._announced = online
+        if came or went:
+            news = encode_all(self._presence(came, went, reset=False))
+            self._fall_back([s for s in self._live if not s.outbox.offer(news)])
+
+    def _presence(self, came: list[str], went: list[str], *, reset: bool) -> Iterator[Presence]:
+        name = self._group.name
+        for start in range(0, max(len(came), 1), _NAMES_IN_A_FRAME):
+            part = tuple(came[start : start + _NAMES_IN_A_FRAME])
+            yield Presence(name, part, (), reset and start == 0)
+        for start in range(0, len(went), _NAMES_IN_A_FRAME):
+            yield Presence(name, (), tuple(went[start : start + _NAMES_IN_A_FRAME]))
+
+    def _fall_back(self, lagging: Iterable[Subscription]) -> None:
+        for subscription in lagging:
+            del self._live[subscription]
+            subscription.live = False
+            self._catch_up(subscription)
+
+    def _catch_up(self, subscription: Subscription) -> None:
+        if subscription.cursor >= self._group.seq and not subscription.outbox.full:
+            self._go_live(subscription)
+        else:
+            self._feeders.start_soon(self._feed, subscription)
+
+    async def _feed(self, subscription: Subscription) -> None:
+        """Bring a subscription to the head at its reader's pace, then make it live."""
+        outbox = subscription.outbox
+        try:
+            await outbox.room()
+            while self._knows(subscription) and subscription.cursor < self._group.seq:
+                page = self._recall(subscription.cursor)
+                if page is None:
+                    page = await self._store.read(self._key, subscription.cursor)
+                if page is None or not self._knows(subscription):
+                    return
+                outbox.push(page.frames)
+                subscription.cursor = page.last
+                await outbox.room()
+        except OutboxClosed:
+            return
+        if self._knows(subscription):
+            self._go_live(subscription)
+
+    def _knows(self, subscription: Subscription) -> bool:
+        return subscription in self._people.get(subscription.key, ())
+
+    def _go_live(self, subscription: Subscription) -> None:
+        self._live[subscription] = None
+        subscription.live = True
+        online = list(self._announced.values())
+        subscription.outbox.push(encode_all(self._presence(online, [], reset=True)))
+
+    def _remember(self, page: Page) -> None:
+        """Keep the latest pages, so that one who is nearly there need not ask the disk."""
+        self._recent.append(page)
+        self._recent_size += len(page.frames)
+        while self._recent_size > _RECENT_LIMIT:
+            self._recent_size -= len(self._recent.popleft().frames)
+
+    def _recall(self, cursor: int) -> Page | None:
+        for page in self._recent:
+            if page.first <= cursor + 1 <= page.last:
+                return page.after(cursor)
+        return None

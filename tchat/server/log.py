@@ -1,0 +1,119 @@
+"""The server's console: one line for each thing that happens, as text or as JSON.
+
+Lines are written by a thread of their own. A console can stop taking bytes (somebody pressed
+Ctrl-S, a pipe's reader sleeps), and a chat must not stop with it; when too many lines wait, the
+newest are dropped rather than the memory filled.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Literal, TextIO
+
+from tchat.core.events import (
+    AdminTransferred,
+    Approved,
+    Created,
+    FileShared,
+    Kicked,
+    Requested,
+)
+from tchat.core.text import clean_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tchat.core.events import Event
+
+LogFormat = Literal["text", "json"]
+
+_MOST_WAITING = 10_000
+
+LINES: dict[str, str] = {
+    "group_created": "new group {group} by {user}",
+    "user_connected": "{user} connected from {address}",
+    "user_disconnected": "{user} disconnected ({reason})",
+    "join_requested": "{user} asks to join {group}",
+    "join_approved": "{user} approved {name} for {group}",
+    "member_kicked": "{user} kicked {name} from {group}",
+    "admin_transferred": "{user} made {name} the admin of {group}",
+    "file_shared": "{user} sent {file} ({size} bytes) to {group}",
+    "listening": "listening on {address}",
+    "stopping": "stopping on {signal}",
+    "refused": "refused {address}: {reason}",
+    "fault": "fault in {where}: {reason}",
+}
+"""Every kind of line, by its stable word, and how it reads as text."""
+
+
+class Log:
+    """Writes lines to `stream`; `clock` gives the time in seconds since the Unix epoch."""
+
+    def __init__(
+        self,
+        log_format: LogFormat = "text",
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._render = _as_json if log_format == "json" else _as_text
+        self._stream = stream or sys.stdout
+        self._clock = clock
+        self._queue: queue.Queue[str | None] = queue.Queue(_MOST_WAITING)
+        self._thread = threading.Thread(target=self._write, name="tchat-log", daemon=True)
+        self._thread.start()
+
+    def line(self, kind: str, **facts: str | int) -> None:
+        """Write one line. Never blocks, never fails."""
+        shown = {k: clean_line(v) if isinstance(v, str) else v for k, v in facts.items()}
+        try:
+            self._queue.put_nowait(self._render(self._clock(), kind, shown))
+        except queue.Full:
+            return
+
+    def event(self, event: Event) -> None:
+        """Write the line for an event of a group, if its kind has one."""
+        who = {"group": event.group, "user": event.actor}
+        match event.body:
+            case Created():
+                self.line("group_created", **who)
+            case Requested():
+                self.line("join_requested", **who)
+            case Approved(name):
+                self.line("join_approved", **who, name=name)
+            case Kicked(name):
+                self.line("member_kicked", **who, name=name)
+            case AdminTransferred(name):
+                self.line("admin_transferred", **who, name=name)
+            case FileShared() as file:
+                self.line("file_shared", **who, file=file.name, size=file.size)
+
+    def close(self, patience: float = 2.0) -> None:
+        """Write what waits, for at most `patience` seconds."""
+        try:
+            self._queue.put_nowait(None)
+        except queue.Full:
+            return
+        self._thread.join(patience)
+
+    def _write(self) -> None:
+        while (line := self._queue.get()) is not None:
+            try:
+                self._stream.write(line + "\n")
+                self._stream.flush()
+            except (OSError, ValueError):  # the console is gone; the chat goes on
+                continue
+
+
+def _as_text(now: float, kind: str, facts: dict[str, str | int]) -> str:
+    stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now))
+    return f"{stamp} {LINES[kind].format_map(facts)}"
+
+
+def _as_json(now: float, kind: str, facts: dict[str, str | int]) -> str:
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03}Z"
+    message = LINES[kind].format_map(facts)
+    return json.dumps({"at": stamp, "event": kind, **facts, "message": message})

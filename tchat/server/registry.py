@@ -1,0 +1,69 @@
+"""The groups that are awake: an actor is started when somebody needs it, and ends when idle."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tchat.server.actor import GroupActor
+from tchat.server.clock import now_ms
+from tchat.server.faults import describe, is_storage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import trio
+
+    from tchat.server.actor import Item
+    from tchat.server.audience import Subscription
+    from tchat.server.log import Log
+    from tchat.store.base import Store
+
+
+class Registry:
+    """Finds the actor of a group. Its tasks run in `nursery`."""
+
+    def __init__(
+        self, store: Store, log: Log, nursery: trio.Nursery, clock: Callable[[], int] = now_ms
+    ) -> None:
+        self._store = store
+        self._log = log
+        self._clock = clock
+        self._nursery = nursery
+        self._actors: dict[str, GroupActor] = {}
+
+    async def send(self, key: str, item: Item) -> None:
+        """Put `item` into the inbox of the group, waiting while it is full."""
+        actor = self._actors.get(key)
+        if actor is None:
+            actor = GroupActor(key, self._store, self._log, self._clock, self._retire)
+            self._actors[key] = actor
+            self._nursery.start_soon(self._run, actor)
+        # No checkpoint lies between finding the actor and this line, and an actor retires only
+        # with an empty inbox, so it cannot end with the item unread.
+        await actor.inbox.send(item)
+
+    def leave(self, subscription: Subscription, key: str) -> None:
+        """End a subscription."""
+        actor = self._actors.get(key)
+        if actor is not None:
+            actor.leave(subscription)
+
+    def close(self) -> None:
+        """Let every actor finish what waits, and end."""
+        for actor in self._actors.values():
+            actor.inbox.close()
+
+    def _retire(self, actor: GroupActor) -> None:
+        if self._actors.get(actor.key) is actor:
+            del self._actors[actor.key]
+
+    async def _run(self, actor: GroupActor) -> None:
+        """Run an actor; a fault in one group is logged and costs no other group anything."""
+        try:
+            await actor.run()
+        except Exception as error:
+            if is_storage(error):
+                raise
+            self._log.line("fault", where=f"group {actor.key}", reason=describe(error))
+        finally:
+            self._retire(actor)

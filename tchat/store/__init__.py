@@ -1,0 +1,1 @@
+"""Where logs, cursors, names and files are kept: a protocol and two implementations."""

@@ -1,0 +1,116 @@
+"""What a server needs from storage. One contract test-suite holds every implementation to it.
+
+The log is a compare-and-append: the caller says which seq it believes to be the last, and the
+append happens only if that is so. One server could do without; several servers over one store
+could not. An append that returns has reached the disk.
+
+Frames are opaque here: they come packed, as they go to sockets, and are given back as they came.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from tchat.core.framing import skip_frames
+from tchat.errors import Code, Refused, StorageError
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+PAGE_LIMIT = 64 * 1024
+"""About how many bytes one `read` returns; a single larger batch comes whole."""
+
+
+class Conflict(StorageError):
+    """The log does not end where the writer believed: somebody else writes to it."""
+
+    def __init__(self, group: str, expected: int, last: int) -> None:
+        super().__init__(
+            Code.INTERNAL, f"The log of {group!r} ends at {last}, not at {expected} as expected."
+        )
+
+
+class StorageFull(Refused):
+    """There is no room left. Nothing was written; reading goes on."""
+
+    def __init__(self) -> None:
+        super().__init__(Code.STORAGE_FULL, "The server's disk is full; nothing was stored.")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Consecutive events `first` to `last` of a log, packed one behind the other."""
+
+    first: int
+    last: int
+    frames: bytes
+
+    def after(self, seq: int) -> Page:
+        """Return the part of the page behind `seq`."""
+        if seq < self.first:
+            return self
+        return Page(seq + 1, self.last, skip_frames(self.frames, seq + 1 - self.first))
+
+
+class Incoming(Protocol):
+    """A file on its way in. Left without `keep`, it leaves no trace."""
+
+    async def write(self, data: bytes) -> None:
+        """Add bytes. Raises `StorageFull`."""
+
+    async def keep(self, sha256: bytes) -> None:
+        """Make the file durable; it is known by its SHA-256 from here on.
+
+        Raises `Refused` (file_changed) when the bytes have another digest, or `StorageFull`.
+        """
+
+
+class Outgoing(Protocol):
+    """A stored file being read."""
+
+    size: int
+
+    async def read(self, most: int) -> bytes:
+        """Return up to `most` further bytes; none at the end."""
+
+
+class Store(Protocol):
+    """Groups are named by their folded names, and so are people."""
+
+    async def append(self, group: str, expected: int, count: int, frames: bytes) -> None:
+        """Add `count` packed events behind `expected`; return once they are on disk.
+
+        Raises `Conflict`, `StorageFull` (nothing was written) or `StorageError` (do not go on).
+        """
+
+    async def read(self, group: str, after: int) -> Page | None:
+        """Return the events behind `after`, about `PAGE_LIMIT` bytes of them, or None."""
+
+    async def last(self, group: str) -> int:
+        """Return the seq of the last event; 0 for a group that never was."""
+
+    async def cursors(self, group: str) -> dict[str, int]:
+        """Return the last event that each person has seen."""
+
+    async def set_cursors(self, group: str, cursors: dict[str, int]) -> None:
+        """Note what people have seen; never moves a cursor back."""
+
+    async def claim_name(self, key: str, name: str, at: int) -> str:
+        """Return how the person writes the name: as whoever came with it first did."""
+
+    def incoming(self) -> AbstractAsyncContextManager[Incoming]:
+        """Receive a file."""
+
+    def outgoing(self, sha256: bytes) -> AbstractAsyncContextManager[Outgoing]:
+        """Read a stored file. Raises `Refused` (no_such_file)."""
+
+
+def file_changed() -> Refused:
+    """Return the error for bytes that are not what their digest says."""
+    return Refused(Code.FILE_CHANGED, "The file changed on its way; nothing of it was kept.")
+
+
+def no_such_file() -> Refused:
+    """Return the error for a digest that nothing is stored under."""
+    return Refused(Code.NO_SUCH_FILE, "The server does not have this file any more.")
