@@ -145,13 +145,17 @@ class Session:
         """Send a request that changes no log and return its answer. Raises `Refused`."""
         return await self._request(make).wait()
 
+    def follow(self, group: str) -> Replica:
+        """Return the replica of a group, a new one if need be. Raises `Refused` (bad_name)."""
+        name = check_name(group, "group name")
+        return self.groups.setdefault(fold(name), Replica(name))
+
     async def enter(self, group: str) -> Replica:
         """Follow a group; found it, or ask to join it, unless one is a member or has asked.
 
         Returns when the server has said which it is: see the replica's `standing`.
         """
-        name = check_name(group, "group name")
-        replica = self.groups.setdefault(fold(name), Replica(name))
+        replica = self.follow(group)
         await self._attach(replica).wait()
         if replica.standing == "outsider":
             await self.request(lambda i, n: Join(i, n, replica.name))

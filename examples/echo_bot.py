@@ -1,0 +1,16 @@
+"""A bot that repeats what follows "!echo".
+
+Run it with: python examples/echo_bot.py HOST PORT --group GROUP
+"""
+
+from tchat.client.bot import Message, run_bot
+
+
+async def echo(message: Message) -> None:
+    """Answer "!echo TEXT" with TEXT."""
+    if message.text.startswith("!echo "):
+        await message.reply(message.text.removeprefix("!echo "))
+
+
+if __name__ == "__main__":
+    run_bot(echo)

@@ -1,0 +1,7 @@
+"""`python -m tchat`."""
+
+import sys
+
+from tchat.cli import main
+
+sys.exit(main())

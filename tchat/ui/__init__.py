@@ -1,0 +1,1 @@
+"""What people see: one controller, and two faces for it, curses and plain lines."""

@@ -1,0 +1,301 @@
+"""One person in one group, without a face: lines go in, lines come out.
+
+Both faces give what was typed to `enter` and show what `show` is called with. Nothing here
+waits for the network where a person could notice: commands are sent off, and what comes of them
+is shown when it comes.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import trio
+
+from tchat.client.files import AUTOMATIC_LIMIT, fetch_file, send_file
+from tchat.client.updates import (
+    CaughtUp,
+    Connected,
+    Disconnected,
+    Happened,
+    StandingChanged,
+    Update,
+)
+from tchat.core import commands as core
+from tchat.core.events import Approved, Created, Event, FileShared, Kicked, Left
+from tchat.core.text import clean_line, clean_text, fold
+from tchat.errors import Code, Refused
+from tchat.ui.commands import Command, Do, Say, help_lines, parse
+from tchat.ui.lines import Line, Sort, line_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tchat.client.replica import Replica
+    from tchat.client.session import Session
+
+    Make = Callable[[int, int], core.Command]
+
+
+class Chat:
+    """What a person does in one group. `done` is set when there is no reason to stay.
+
+    `caught_up` is set when what was there at the start has been shown. `question` is the command
+    whose argument the next line is; `refusals` counts what went wrong.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        replica: Replica,
+        downloads: Path,
+        nursery: trio.Nursery,
+        show: Callable[[Line], None],
+    ) -> None:
+        self.session = session
+        self.replica = replica
+        self.question: Command | None = None
+        self.refusals = 0
+        self.done = trio.Event()
+        self.caught_up = trio.Event()
+        self._inside = False
+        self._downloads = downloads
+        self._nursery = nursery
+        self._show = show
+        self._leaving = False
+
+    # ------------------------------------------------------------------ what the person types
+
+    def enter(self, line: str) -> None:
+        """Take a typed line: a message, a command, or the answer to a question."""
+        question, self.question = self.question, None
+        try:
+            if question is not None and not line.startswith("/"):
+                if line.strip():
+                    self._run(question, line.strip())
+                return
+            match parse(line):
+                case Say(text):
+                    self._say(text)
+                case Do(command, argument):
+                    self._run(command, argument)
+        except Refused as refusal:
+            self._fail(refusal)
+
+    def _say(self, text: str) -> None:
+        receipt = self.session.post(self.replica, clean_text(text))
+        self._nursery.start_soon(self._watch, receipt.wait)
+
+    def _run(self, command: Command, argument: str) -> None:
+        if command.admin:
+            self._require_admin()
+        if command.choice != "none" and not argument:
+            self._ask(command)
+            return
+        group = self.replica.name
+        match command.word:
+            case "approve":
+                self._request(lambda i, n: core.Approve(i, n, group, argument))
+            case "deny":
+                self._request(lambda i, n: core.Deny(i, n, group, argument))
+            case "kick":
+                self._request(lambda i, n: core.Kick(i, n, group, argument))
+            case "transfer":
+                self._request(lambda i, n: core.TransferAdmin(i, n, group, argument))
+            case "send":
+                self._start(self._send, Path(argument))
+            case "get":
+                self._start(self._get, self._file(argument))
+            case _:
+                self._run_simple(command.word)
+
+    def _run_simple(self, word: str) -> None:
+        """Run a command that takes no argument."""
+        state = self.replica.state
+        match word:
+            case "quit":
+                self.done.set()
+            case "help":
+                for line in help_lines():
+                    self.notice(line)
+            case "join":
+                self._start(self._join)
+            case "leave":
+                self._leaving = True
+                self._start(self._leave)
+            case "requests":
+                self.notice(_listed("asking to join", list(state.requests.values())))
+            case "members":
+                self._require_member()
+                self.notice(_listed("members", [self._mark(name) for name in self.members()]))
+            case "online":
+                self._require_member()
+                self.notice(_listed("online", [self._mark(name) for name in self.online()]))
+            case "admin":
+                self._require_member()
+                self.notice(f"the admin is {state.admin_name}")
+
+    def _ask(self, command: Command) -> None:
+        self.question = command
+        offers = self.choices(command)
+        self.notice(f"{command.question} ({', '.join(offers)})" if offers else command.question)
+
+    def choices(self, command: Command) -> list[str]:
+        """Return what the command's argument could be; for paths, the keyboard knows better."""
+        state = self.replica.state
+        if command.choice == "request":
+            return list(state.requests.values())
+        if command.choice == "member":
+            return [name for key, name in state.members.items() if key != fold(self.session.user)]
+        if command.choice == "file":
+            return [str(number) for number in state.files]
+        return []
+
+    def members(self) -> list[str]:
+        """Return the members' names: the admin first, then those online, then by name."""
+        state, online = self.replica.state, self.replica.online
+        order = sorted(state.members, key=lambda k: (k != state.admin, k not in online, k))
+        return [state.members[key] for key in order]
+
+    def online(self) -> list[str]:
+        """Return the names of the members who are online, in the order of `members`."""
+        return [name for name in self.members() if fold(name) in self.replica.online]
+
+    def _mark(self, name: str) -> str:
+        return f"{name} (admin)" if self.replica.state.is_admin(name) else name
+
+    def _file(self, argument: str) -> FileShared:
+        number = int(argument) if argument.isascii() and argument.isdigit() else 0
+        file = self.replica.state.files.get(number)
+        if file is None:
+            raise Refused(Code.NO_SUCH_FILE, f"The group has no file {argument}.")
+        return file
+
+    def _require_member(self) -> None:
+        if self.replica.standing == "waiting":
+            raise Refused(Code.NOT_MEMBER, "You are not a member yet; /3 leaves.")
+        if self.replica.standing != "member":
+            raise Refused(Code.NOT_MEMBER, "You are not a member; /join asks to be one.")
+
+    def _require_admin(self) -> None:
+        self._require_member()
+        if not self.replica.state.is_admin(self.session.user):
+            name = self.replica.state.admin_name
+            raise Refused(Code.NOT_ADMIN, f"Only the admin may do this, and that is {name}.")
+
+    # ------------------------------------------------------------------ what comes of it
+
+    def _request(self, make: Make) -> None:
+        self._nursery.start_soon(self._watch, self.session.submit(make).wait)
+
+    def _start(self, work: Callable[..., object], *arguments: object) -> None:
+        self._nursery.start_soon(self._watch, work, *arguments)
+
+    async def _watch(self, work: Callable[..., object], *arguments: object) -> None:
+        """Wait for what was started, and show the refusal if it was one."""
+        try:
+            await work(*arguments)  # type: ignore[misc]
+        except Refused as refusal:
+            self._fail(refusal)
+
+    async def _join(self) -> None:
+        if self.replica.standing == "member":
+            raise Refused(Code.ALREADY_MEMBER, "You are a member already.")
+        await self.session.enter(self.replica.name)
+
+    async def _leave(self) -> None:
+        await self.session.request(lambda i, n: core.Leave(i, n, self.replica.name))
+        self.done.set()
+
+    async def _send(self, path: Path) -> None:
+        self._require_member()
+        await send_file(self.session, self.replica, path)
+
+    async def _get(self, file: FileShared) -> None:
+        place = await fetch_file(self.session, self.replica, file, self._downloads)
+        self.notice(f"file {file.number} saved as {place}")
+
+    # ------------------------------------------------------------------ what the session tells
+
+    def take(self, update: Update) -> None:
+        """Show what an update says, and do what follows from it."""
+        match update:
+            case Happened(replica, event, unseen) if replica is self.replica:
+                admin = replica.state.is_admin(self.session.user)
+                line = line_of(event, self.session.user, admin=admin, history=not unseen)
+                if line is not None:
+                    self._show(line)
+                self._note_membership(event)
+                if isinstance(event.body, FileShared) and unseen and self._inside:
+                    self._offer_file(event.body, event.actor)
+            case StandingChanged(replica, news) if replica is self.replica:
+                if news is None:
+                    self._tell_standing()
+                else:
+                    self._tell_news(news.reason, news.by)
+            case Connected(_, again):
+                if again:
+                    self.notice("connected again")
+            case Disconnected(reason, _):
+                self.notice(f"connection lost ({reason}); trying again")
+            case CaughtUp(replica) if replica is self.replica and not self.caught_up.is_set():
+                self.caught_up.set()
+                self.notice(self._welcome())
+
+    def _note_membership(self, event: Event) -> None:
+        """Follow whether the person was a member then: files from before are not saved unasked."""
+        me = fold(self.session.user)
+        match event.body:
+            case Created() | Left() if fold(event.actor) == me:
+                self._inside = isinstance(event.body, Created)
+            case Approved(name) | Kicked(name) if fold(name) == me:
+                self._inside = isinstance(event.body, Approved)
+
+    def _welcome(self) -> str:
+        count = len(self.replica.state.members)
+        others = "you alone" if count == 1 else f"{count} members"
+        return f"in {self.replica.name} with {others}; /help lists the commands"
+
+    def _offer_file(self, file: FileShared, sender: str) -> None:
+        """Save a file that is small enough; say how to get a larger one."""
+        if fold(sender) == fold(self.session.user):
+            return
+        if file.size <= AUTOMATIC_LIMIT:
+            self._start(self._get, file)
+        else:
+            self.notice(f"file {file.number} is large: /get {file.number} saves it")
+
+    def _tell_standing(self) -> None:
+        replica = self.replica
+        if replica.standing == "waiting":
+            self.notice(f"waiting for {replica.admin or 'the admin'} to approve you; /3 leaves")
+        elif replica.standing == "outsider" and replica.kicked:
+            self.notice("you were kicked from this group; /join asks to come back")
+
+    def _tell_news(self, reason: str, by: str) -> None:
+        if reason == "left" and self._leaving:
+            self.notice("you left the group")
+            return
+        sentence = {
+            "denied": f"{by} denied your request",
+            "kicked": f"{by} kicked you out of the group",
+            "left": "you left the group from another terminal",
+            "closed": f"{by}, the last member, left, and the group is closed",
+        }
+        self.notice(f"{sentence.get(reason, reason)}; /join asks again, /3 leaves")
+
+    def notice(self, text: str) -> None:
+        """Show something that is not a message."""
+        self._say_line("notice", text)
+
+    def _fail(self, refusal: Refused) -> None:
+        self.refusals += 1
+        self._say_line("error", refusal.sentence)
+
+    def _say_line(self, sort: Sort, text: str) -> None:
+        self._show(Line(time.time_ns() // 1_000_000, sort, clean_line(text)))
+
+
+def _listed(what: str, names: list[str]) -> str:
+    return f"{what} ({len(names)}): {', '.join(names)}" if names else f"{what}: nobody"
