@@ -1,12 +1,214 @@
-"""x."""
+"""The client with windows: tasks side by side in one nursery, and a model between them.
+
+One task reads the keyboard, one follows the session, one follows the terminal's size, one
+paints. The first three change the model and say so; the fourth paints what there is, at most
+about thirty times a second, however much comes in.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
+import signal
+import sys
+from functools import partial
+from typing import TYPE_CHECKING
 
-from tchat.client.session import Session
+import trio
+
+from tchat.client.updates import Connected, Disconnected
+from tchat.core.text import fold
+from tchat.ui.chat import Chat
+from tchat.ui.complete import offers
+from tchat.ui.model import Model, Person
+from tchat.ui.screen import Screen, open_screen
+from tchat.ui.view import draw
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    from tchat.client.session import Session
+    from tchat.client.updates import Update
+    from tchat.ui.lines import Line
+
+_FRAME_SECONDS = 1 / 30
 
 
 async def run_curses(session: Session, group: str, downloads: Path) -> int:
-    """X."""
+    """Chat in a full screen until the person leaves; return the exit status."""
+    replica = session.follow(group)
+    with (
+        trio.open_signal_receiver(signal.SIGTERM, signal.SIGHUP) as endings,
+        trio.open_signal_receiver(signal.SIGWINCH) as sizes,
+        open_screen() as screen,
+    ):
+        async with trio.open_nursery() as nursery:
+            model = Model(session.user, replica.name)
+            app = App(session, model, screen)
+            app.chat = Chat(session, replica, downloads, nursery, app.show)
+            nursery.start_soon(app.paint)
+            nursery.start_soon(app.follow_keyboard)
+            nursery.start_soon(app.follow_session)
+            nursery.start_soon(app.follow_size, sizes)
+            nursery.start_soon(_end_on, endings, app.chat.done)
+            nursery.start_soon(session.enter, group)
+            await app.chat.done.wait()
+            nursery.cancel_scope.cancel()
     return 0
+
+
+class App:
+    """The tasks of the client with windows, and the model they share."""
+
+    chat: Chat
+
+    def __init__(self, session: Session, model: Model, screen: Screen) -> None:
+        self._session = session
+        self._model = model
+        self._screen = screen
+        self._changed = trio.Event()
+
+    def show(self, line: Line) -> None:
+        """Add a line to the message pane."""
+        self._model.add(line)
+        self._changed.set()
+
+    async def paint(self) -> None:
+        """Paint whatever has changed, not too often."""
+        while True:
+            self._changed = trio.Event()
+            self._refresh()
+            self._screen.paint(draw(self._model, *self._screen.size))
+            await trio.sleep(_FRAME_SECONDS)
+            await self._changed.wait()
+
+    async def follow_keyboard(self) -> None:
+        """Take keys as they are pressed."""
+        while True:
+            await trio.lowlevel.wait_readable(sys.stdin.fileno())
+            keys = self._screen.keys()
+            if not keys and not os.isatty(sys.stdin.fileno()):
+                self.chat.done.set()
+            for key in keys:
+                self._press(key)
+            self._changed.set()
+
+    async def follow_session(self) -> None:
+        """Take what the session tells."""
+        async for update in self._session.updates:
+            self._take(update)
+            self._session.mark_seen(self.chat.replica)
+            self._changed.set()
+
+    async def follow_size(self, sizes: AsyncIterator[int]) -> None:
+        """Take the terminal's new size as soon as it has one."""
+        async for _ in sizes:
+            self._screen.resize()
+            self._changed.set()
+
+    def _press(self, key: str) -> None:
+        """Do what a key means: here, in the input line, or as itself."""
+        edit = self._model.edit
+        action = _BINDINGS.get(key) if edit.text else _BINDINGS_ON_EMPTY.get(key)
+        if action is not None:
+            action(self)
+        elif not edit.press(key) and len(key) == 1:
+            edit.insert(key)
+
+    def enter(self) -> None:
+        """Send the message, run the command, or answer the question."""
+        self.to_bottom()
+        self.chat.enter(self._model.edit.take())
+
+    def complete(self) -> None:
+        """Complete the word before the cursor; again, to the next that fits."""
+        self._model.edit.complete(partial(offers, self.chat))
+
+    def newline(self) -> None:
+        """Begin a new line within the message."""
+        self._model.edit.insert("\n")
+
+    def page_up(self) -> None:
+        """Scroll towards the past."""
+        self._model.scroll += self._page
+
+    def page_down(self) -> None:
+        """Scroll towards the present."""
+        self._scroll_to(self._model.scroll - self._page)
+
+    def to_bottom(self) -> None:
+        """Show the newest messages."""
+        self._scroll_to(0)
+
+    def escape(self) -> None:
+        """Show the newest messages, and answer no question."""
+        self.chat.question = None
+        self.to_bottom()
+
+    def interrupt(self) -> None:
+        """Answer no question, and say how to leave."""
+        self.chat.question = None
+        self.chat.notice("Ctrl-D or /3 leaves")
+
+    def leave(self) -> None:
+        """Leave the chat."""
+        self.chat.done.set()
+
+    def redraw(self) -> None:
+        """Paint the whole screen anew."""
+        self._screen.redraw()
+
+    @property
+    def _page(self) -> int:
+        return max(self._screen.size[1] - 4, 1)
+
+    def _scroll_to(self, rows: int) -> None:
+        self._model.scroll = max(rows, 0)
+        if not self._model.scroll:
+            self._model.below = 0
+
+    def _take(self, update: Update) -> None:
+        match update:
+            case Connected():
+                self._model.connection = ""
+            case Disconnected(reason):
+                self._model.connection = f"offline: {reason}"
+        self.chat.take(update)
+
+    def _refresh(self) -> None:
+        """Bring into the model what the replica and the session know."""
+        model, replica = self._model, self.chat.replica
+        state = replica.state
+        model.user = self._session.user
+        model.group = state.name or replica.name
+        model.standing = replica.standing or ""
+        model.question = self.chat.question.question if self.chat.question else ""
+        model.unanswered = self._session.unanswered
+        model.waiting = len(state.requests) if state.is_admin(model.user) else 0
+        model.people = [
+            Person(name, state.is_admin(name), fold(name) in replica.online)
+            for name in (self.chat.members() if replica.standing == "member" else [])
+        ]
+
+
+_BINDINGS: dict[str, Callable[[App], None]] = {
+    "Enter": App.enter,
+    "Tab": App.complete,
+    "M-Enter": App.newline,
+    "C-j": App.newline,
+    "PageUp": App.page_up,
+    "PageDown": App.page_down,
+    "Escape": App.escape,
+    "C-l": App.redraw,
+    "Resize": App.redraw,
+}
+_BINDINGS_ON_EMPTY = _BINDINGS | {
+    "End": App.to_bottom,
+    "C-c": App.interrupt,
+    "C-d": App.leave,
+}
+
+
+async def _end_on(signals: AsyncIterator[int], done: trio.Event) -> None:
+    async for _ in signals:
+        done.set()

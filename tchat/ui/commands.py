@@ -41,8 +41,8 @@ class Command:
 
 COMMANDS: tuple[Command, ...] = (
     Command("requests", 1, "who asks to join", admin=True),
-    Command("approve", 2, "let somebody in who asked", "request", "approve whom?", admin=True),
-    Command("quit", 3, "leave the chat; you stay a member"),
+    Command("approve", 2, "approve a request", "request", "approve whom?", admin=True),
+    Command("quit", 3, "leave; you stay a member"),
     Command("members", 4, "all members"),
     Command("online", 5, "the members who are online"),
     Command(
@@ -51,10 +51,10 @@ COMMANDS: tuple[Command, ...] = (
     Command("admin", 7, "who the admin is"),
     Command("kick", 8, "end somebody's membership", "member", "kick whom?", admin=True),
     Command("send", 9, "send a file to the group", "path", "send which file?"),
-    Command("deny", None, "turn a request down", "request", "deny whom?", admin=True),
-    Command("get", None, "save the group's file number N", "file", "get which file?"),
-    Command("join", None, "ask to join again, after a refusal or a kick"),
-    Command("leave", None, "end your membership, or take your request back"),
+    Command("deny", None, "deny a request", "request", "deny whom?", admin=True),
+    Command("get", None, "save file number N", "file", "get which file?"),
+    Command("join", None, "ask to join again"),
+    Command("leave", None, "end your membership or request"),
     Command("help", None, "this list"),
 )
 
