@@ -32,7 +32,7 @@ _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run tchat with the given command line and return its exit status."""
-    given = _parser().parse_args(arguments)
+    given = parser().parse_args(arguments)
     status = 0
 
     def run() -> None:
@@ -92,10 +92,11 @@ def _name(given: str | None, what: str, typed: TypedLines) -> str | None:
             print(refusal, file=sys.stderr)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="tchat", description="Group chat for the terminal.")
-    parser.add_argument("--version", action="version", version=f"tchat {__version__}")
-    actions = parser.add_subparsers(required=True, metavar="serve | join")
+def parser() -> argparse.ArgumentParser:
+    """Return what understands the command line."""
+    top = argparse.ArgumentParser(prog="tchat", description="Group chat for the terminal.")
+    top.add_argument("--version", action="version", version=f"tchat {__version__}")
+    actions = top.add_subparsers(required=True, metavar="serve | join")
     serve = actions.add_parser("serve", help="start a server")
     _add_address(serve, "the name or address to listen on", "the TCP port; 0 picks a free one")
     serve.add_argument(
@@ -125,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
         "--downloads", type=Path, metavar="DIR", help="where received files are saved"
     )
     join.set_defaults(run=_join)
-    return parser
+    return top
 
 
 def _add_address(parser: argparse.ArgumentParser, host: str, port: str) -> None:

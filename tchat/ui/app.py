@@ -21,7 +21,7 @@ from tchat.ui.chat import Chat
 from tchat.ui.complete import offers
 from tchat.ui.model import Model, Person
 from tchat.ui.screen import Screen, open_screen
-from tchat.ui.view import draw
+from tchat.ui.view import draw, height_of_last
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -69,8 +69,12 @@ class App:
         self._changed = trio.Event()
 
     def show(self, line: Line) -> None:
-        """Add a line to the message pane."""
-        self._model.add(line)
+        """Add a line at the bottom; somebody who reads further up is not moved."""
+        model = self._model
+        model.lines.append(line)
+        if model.scroll:
+            model.below += 1
+            model.scroll += height_of_last(model, self._screen.size[0])
         self._changed.set()
 
     async def paint(self) -> None:

@@ -33,19 +33,52 @@ _SPECIAL = {
 }
 
 
+# What terminals send for keys that their terminfo entry did not announce (ECMA-48, xterm).
+_SEQUENCES = {
+    "[A": "Up",
+    "[B": "Down",
+    "[C": "Right",
+    "[D": "Left",
+    "[F": "End",
+    "[H": "Home",
+    "[1~": "Home",
+    "[3~": "Delete",
+    "[4~": "End",
+    "[5~": "PageUp",
+    "[6~": "PageDown",
+    "[Z": "S-Tab",
+}
+
+
 def name_keys(raw: list[str]) -> list[str]:
-    """Return the names of keys as curses gave them: characters, and "KEY_…" for special ones."""
+    """Return the names of keys as curses gave them: characters, and "KEY_…" for special ones.
+
+    A sequence that means no key here is dropped whole, so that it cannot be taken for typing.
+    """
     names: list[str] = []
-    alt = False
-    for item in raw:
-        if item == ESCAPE and not alt:
-            alt = True
-            continue
-        name = _name(item)
-        if name:
-            names.append(f"M-{name}" if alt else name)
-        alt = False
-    return [*names, "Escape"] if alt else names
+    rest = list(raw)
+    while rest:
+        item = rest.pop(0)
+        if item != ESCAPE:
+            names += filter(None, [_name(item)])
+        elif not rest:
+            names.append("Escape")
+        elif rest[0] in ("[", "O") and len(rest) > 1:
+            names += filter(None, [_SEQUENCES.get("[" + _take_sequence(rest))])
+        elif name := _name(rest.pop(0)):
+            names.append(f"M-{name}")
+    return names
+
+
+def _take_sequence(rest: list[str]) -> str:
+    """Remove a control sequence from the front of `rest`; return it without its introducer."""
+    del rest[0]
+    taken = ""
+    while rest and len(rest[0]) == 1:
+        taken += rest.pop(0)
+        if "@" <= taken[-1] <= "~":
+            break
+    return taken
 
 
 def _name(item: str) -> str:

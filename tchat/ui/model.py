@@ -50,9 +50,3 @@ class Model:
     def online(self) -> int:
         """How many members are online."""
         return sum(person.online for person in self.people)
-
-    def add(self, line: Line) -> None:
-        """Add a line at the bottom; somebody who reads further up is not moved."""
-        self.lines.append(line)
-        if self.scroll:
-            self.below += 1

@@ -125,10 +125,10 @@ def _cut(text: str, width: int) -> str:
 
 
 def _middle(model: Model, width: int, height: int) -> list[Row]:
-    if width < _WIDE or not model.people:
-        return message_rows(model, width, height)
-    room = width - _PEOPLE_WIDTH - 1
+    room = _message_width(model, width)
     messages = message_rows(model, room, height)
+    if room == width:
+        return messages
     people = _people(model, _PEOPLE_WIDTH, height)
     return [
         [*message, ("│", "rule"), *person] for message, person in zip(messages, people, strict=True)
@@ -145,6 +145,17 @@ def _people(model: Model, width: int, height: int) -> list[Row]:
     if hidden:
         rows[-1] = [(left(f"   and {hidden + 1} more", width), "dim")]
     return rows + [[(" " * width, "text")]] * (height - len(rows))
+
+
+def height_of_last(model: Model, width: int) -> int:
+    """Return how many rows the newest line takes on a screen of `width` cells."""
+    line, earlier = model.lines[-1], model.lines[-2] if len(model.lines) > 1 else None
+    room = _message_width(model, width)
+    return len(_line_rows(line, room)) + len(_separators(line, earlier, room))
+
+
+def _message_width(model: Model, width: int) -> int:
+    return width - _PEOPLE_WIDTH - 1 if width >= _WIDE and model.people else width
 
 
 def message_rows(model: Model, width: int, height: int) -> list[Row]:

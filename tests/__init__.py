@@ -1,0 +1,1 @@
+"""The specification of tchat, in running code."""

@@ -1,0 +1,149 @@
+"""Every frame that our code sends in a test is held against `tchat/core/protocol.cddl`.
+
+All frames are made by `framing.pack`, and `watched()` stands between it and `cbor2`: what `pack`
+encodes must be one of the maps in the document, with no key that the document does not list. A
+frame that is not raises `ProtocolViolation` where it is made and, because a server may survive
+that as one more fault of its own, is also kept in `violations`, which fails the running test.
+
+What travels between other processes is checked by handing its bodies to `validate_body`. Frames
+that are wrong on purpose are made by `unchecked`.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import cbor2
+import pycddl  # type: ignore[import-untyped]
+import pytest
+
+from tchat.core import framing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+violations: list[str] = []
+"""What the frames of the running test did wrong."""
+
+_ROOM_TO_GROW = "(* tstr => any)"
+
+
+def _either(words: re.Match[str]) -> str:
+    return f'tstr .regexp "{"|".join(re.findall("[a-z]+", words[0]))}"'
+
+
+# Where pycddl is laxer than RFC 8610, the document is put in other words that mean the same.
+_REWRITES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
+    (r";.*", ""),
+    # A bare key that is also a type of the prelude (text, number) is taken for that type.
+    (r'(?<![\w"-])([a-z][a-z0-9_]*)(?=: )', r'"\1"'),
+    # `.size` looks at the size alone, and so lets integers pass for strings.
+    (r"\b([tb]str) (\.size (?:\d+|\([^)]*\)))", r"\1 .and (\1 \2)"),
+    # Byte strings pass for a number in a range,
+    (r"\b0\.\.(\d+)", r"uint .and (0..\1)"),
+    # arrays for a choice of words, for which a part that matches is enough in turn,
+    (r'"\w+"(?: / "\w+")+', _either),
+    (r'\.regexp "(.*?)"', r'.regexp "^(\1)$"'),
+    # and maps for text.
+    (r"\btstr\b(?! [.=])", 'tstr .regexp "^"'),
+)
+
+
+class ProtocolViolation(AssertionError):
+    """A frame is not what `protocol.cddl` says."""
+
+
+def _read_rules() -> dict[str, str]:
+    document = Path(framing.__file__).with_name("protocol.cddl").read_text(encoding="utf-8")
+    for pattern, replacement in _REWRITES:
+        document = re.sub(pattern, replacement, document)
+    _, *parts = re.split(r"^([a-z0-9-]+)\s*= ", document, flags=re.MULTILINE)
+    return {name: text.strip() for name, text in zip(parts[::2], parts[1::2], strict=True)}
+
+
+RULES = _read_rules()
+"""The document's rules: what stands behind `=`, by what stands before it."""
+
+_RULE_OF_WORD: dict[tuple[str, str], str] = {
+    key_and_word: rule
+    for rule, text in RULES.items()
+    for key_and_word in re.findall(r'"(type|kind)": "(\w+)"', text)
+    if rule != "header"
+}
+
+
+def rule_of(item: Mapping[str, object]) -> str:
+    """Return the name of the rule for a frame's map: by its type, or by its kind if an event."""
+    key = "kind" if item.get("type") == "event" else "type"
+    rule = _RULE_OF_WORD.get((key, str(item.get(key))))
+    if rule is None:
+        raise ProtocolViolation(f"protocol.cddl has no rule for {key} {item.get(key)!r}")
+    return rule
+
+
+def validate(rule: str, body: bytes, *, may_grow: bool = False) -> None:
+    """Raise `ProtocolViolation` unless `body` keeps to the rule.
+
+    Keys that the rule does not list are for newer peers: `may_grow` allows them.
+    """
+    try:
+        _schema(rule, may_grow).validate_cbor(body)
+    except pycddl.ValidationError as error:
+        raise ProtocolViolation(f"not a {rule} of protocol.cddl: {error}") from error
+
+
+def validate_body(body: bytes) -> None:
+    """Raise `ProtocolViolation` unless `body`, a frame without its length, is in the document."""
+    item = cbor2.loads(body)
+    if not isinstance(item, dict):
+        raise ProtocolViolation(f"a frame that is no map: {item!r}")
+    validate(rule_of(item), body)
+
+
+def unchecked(item: object) -> bytes:
+    """Return a frame that holds just anything, as only somebody else would send it."""
+    body = cbor2.dumps(item)
+    return len(body).to_bytes(framing.PREFIX, "big") + body
+
+
+@contextmanager
+def watched() -> Iterator[None]:
+    """Check all that `framing.pack` makes."""
+
+    def dumps(item: Mapping[str, object]) -> bytes:
+        body = cbor2.dumps(item)
+        try:
+            validate(rule_of(item), body)
+        except ProtocolViolation as violation:
+            violations.append(str(violation))
+            raise
+        return body
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(framing, "cbor2", SimpleNamespace(**{**vars(cbor2), "dumps": dumps}))
+        yield
+
+
+@cache
+def _schema(rule: str, may_grow: bool) -> pycddl.Schema:
+    # One schema for each rule, of no other rules than it needs: pycddl is slow on long documents
+    # and panics on large choices.
+    texts = {name: RULES[name] for name in _needed(rule, {rule})}
+    if not may_grow:
+        texts = {name: text.replace(_ROOM_TO_GROW, "()") for name, text in texts.items()}
+    return pycddl.Schema("\n".join(f"{name} = {text}" for name, text in texts.items()))
+
+
+def _needed(rule: str, known: set[str]) -> list[str]:
+    """Return `rule` and, behind it, the rules it is made of."""
+    names = [rule]
+    for word in re.findall(r"[a-z0-9-]+", re.sub(r'"[^"]*"', "", RULES[rule])):
+        if word in RULES and word not in known:
+            known.add(word)
+            names += _needed(word, known)
+    return names

@@ -1,0 +1,42 @@
+"""The README says what is true: its tables, picture and commands are checked against the code."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import pytest
+
+from tchat.cli import parser
+from tests import readme
+
+
+@pytest.mark.parametrize("name", sorted(readme.parts()))
+def test_a_generated_part_is_up_to_date(name: str) -> None:
+    assert readme.marked(readme.README.read_text(), name) == readme.parts()[name], (
+        "run: python -m tests.readme"
+    )
+
+
+def test_every_command_line_of_tchat_in_it_is_understood() -> None:
+    lines = re.findall(r"python -m tchat (.+)$", readme.README.read_text(), re.MULTILINE)
+    assert len(lines) >= 3
+    for line in lines:
+        assert parser().parse_args(shlex.split(line)).host == "localhost"
+
+
+@pytest.mark.parametrize("name", ["serve", "test"])
+def test_one_line_sets_up_and_runs(name: str) -> None:
+    text = readme.README.read_text()
+    found = re.search(rf"<!-- command: {name} -->\n```sh\n(.+)\n```", text)
+    assert found is not None
+    assert found[1].startswith("python3 -m venv .venv && .venv/bin/pip install -q ")
+
+
+def test_the_tests_and_files_it_names_exist() -> None:
+    text = readme.README.read_text()
+    named = re.findall(r"\]\(([\w/.]+)\)", text)
+    for command in re.findall(r"`pytest ([^`]+)`", text):
+        named += command.split()
+    assert len(named) > 10
+    assert [path for path in named if not (readme.README.parent / path).exists()] == []

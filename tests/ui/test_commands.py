@@ -1,0 +1,69 @@
+"""What typed lines mean, and the table that /help and the README are made from."""
+
+from __future__ import annotations
+
+import pytest
+
+from tchat.errors import Code, Refused
+from tchat.ui.commands import COMMANDS, Do, Say, help_lines, parse
+
+
+@pytest.mark.parametrize(
+    ("line", "word", "argument"),
+    [
+        ("/1", "requests", ""),
+        ("/2 bob", "approve", "bob"),
+        ("/approve   bob ", "approve", "bob"),
+        ("/APPROVE bob", "approve", "bob"),
+        ("/9 ~/my file.pdf", "send", "~/my file.pdf"),
+        ("/members and the rest", "members", ""),
+        ("/3", "quit", ""),
+    ],
+)
+def test_a_slash_begins_a_command(line: str, word: str, argument: str) -> None:
+    done = parse(line)
+    assert isinstance(done, Do)
+    assert (done.command.word, done.argument) == (word, argument)
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [("hello", "hello"), (" /2 bob", " /2 bob"), ("//2 bob", "/2 bob"), ("//", "/")],
+)
+def test_anything_else_is_a_message_and_two_slashes_are_one(line: str, text: str) -> None:
+    assert parse(line) == Say(text)
+
+
+@pytest.mark.parametrize("line", ["", "   ", "\t"])
+def test_a_blank_line_means_nothing(line: str) -> None:
+    assert parse(line) is None
+
+
+@pytest.mark.parametrize("line", ["/nope", "/10", "/", "/ 2", "/none"])
+def test_an_unknown_command_is_refused_with_a_way_out(line: str) -> None:
+    with pytest.raises(Refused, match="/help") as refusal:
+        parse(line)
+    assert refusal.value.code == Code.UNKNOWN_COMMAND
+
+
+def test_the_numbers_are_those_of_the_original() -> None:
+    words = {command.number: command.word for command in COMMANDS if command.number}
+    assert words == {
+        1: "requests",
+        2: "approve",
+        3: "quit",
+        4: "members",
+        5: "online",
+        6: "transfer",
+        7: "admin",
+        8: "kick",
+        9: "send",
+    }
+
+
+def test_what_needs_an_argument_has_a_question_for_it() -> None:
+    assert all(bool(command.question) == (command.choice != "none") for command in COMMANDS)
+
+
+def test_help_has_a_line_for_each_command() -> None:
+    assert [line.split("/")[-1].split()[0] for line in help_lines()] == [c.word for c in COMMANDS]

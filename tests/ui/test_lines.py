@@ -1,0 +1,83 @@
+"""How events read, and the plain form of a line, which programs rely on."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tchat.core.events import (
+    AdminTransferred,
+    Approved,
+    Body,
+    Created,
+    Denied,
+    Event,
+    FileShared,
+    Kicked,
+    Left,
+    Posted,
+    Requested,
+    Unknown,
+)
+from tchat.ui.lines import Line, line_of, size_text
+from tchat.ui.plain import format_line
+
+AT = int(time.mktime((2026, 11, 22, 9, 5, 0, 0, 0, -1))) * 1000
+
+
+def event(body: Body, actor: str = "alice") -> Event:
+    return Event("ops", 1, AT, actor, b"12345678", 1, body)
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (Created(), "alice created ops"),
+        (Approved("dave"), "dave joined, approved by alice"),
+        (Left(), "alice left the group"),
+        (Kicked("dave"), "alice kicked dave"),
+        (AdminTransferred("dave"), "alice made dave the admin"),
+        (AdminTransferred("Bob"), "alice made Bob the admin: that is you"),
+        (FileShared(3, "a.pdf", 1234, b""), "alice shared a.pdf (1.2 KB), file 3"),
+    ],
+)
+def test_an_event_reads_as_a_sentence(body: Body, text: str) -> None:
+    line = line_of(event(body), "bob", admin=False)
+    assert line == Line(AT, "notice", text)
+
+
+@pytest.mark.parametrize("body", [Requested(), Denied("dave")])
+def test_requests_concern_the_admin_only(body: Body) -> None:
+    assert line_of(event(body, "dave"), "bob", admin=False) is None
+    assert line_of(event(body, "dave"), "bob", admin=True) is not None
+
+
+def test_what_a_newer_version_wrote_is_passed_over() -> None:
+    assert line_of(event(Unknown("reacted")), "bob", admin=True) is None
+
+
+def test_a_message_is_cleaned_before_it_is_shown() -> None:
+    line = line_of(event(Posted("a\x1b[31mb\u202ec")), "bob", admin=False)
+    assert line == Line(AT, "message", "a␛[31mbc", "alice")
+
+
+@pytest.mark.parametrize(
+    ("line", "plain"),
+    [
+        (Line(AT, "message", "hi there", "alice"), "[09:05] <alice> hi there"),
+        (Line(AT, "message", "two\nlines", "alice"), "[09:05] <alice> two↵lines"),
+        (Line(AT, "notice", "bob joined"), "[09:05] * bob joined"),
+        (Line(AT, "error", "No."), "[09:05] ! No."),
+    ],
+)
+def test_the_plain_form_is_one_line_for_each_thing(line: Line, plain: str) -> None:
+    assert format_line(line) == plain
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 KB"), (999_960, "1.0 MB"), (1_234_567_890, "1.2 GB")],
+)
+def test_sizes_read_well(size: int, text: str) -> None:
+    assert size_text(size) == text
