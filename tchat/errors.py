@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import StrEnum
 from typing import TYPE_CHECKING, Self
@@ -98,6 +99,10 @@ def run_reporting(main: Callable[[], object]) -> int:
         root = root_of(error)
         if isinstance(root, KeyboardInterrupt):
             return 130
+        if isinstance(root, BrokenPipeError):
+            # Whoever read our output has gone. Python would complain once more at the end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
         if not isinstance(root, TchatError):
             raise
         print(f"tchat: {root}", file=sys.stderr)

@@ -29,16 +29,16 @@ def picture() -> str:
     os.environ["TZ"] = "UTC"
     time.tzset()
 
-    def line(minute: int, text: str, who: str = "", *, history: bool = False) -> Line:
-        sort = "message" if who else "notice"
-        return Line(_SUNDAY + minute * _MINUTE, sort, text, who, history=history)  # type: ignore[arg-type]
+    def line(minute: int, text: str, who: str = "", **flags: bool) -> Line:
+        at = _SUNDAY + minute * _MINUTE
+        return Line(at, "message" if who else "notice", text, who, **flags)
 
     model = Model("alice", "ops", connection="", standing="member", waiting=1)
     model.lines = [
         line(0, "hello everyone", "alice", history=True),
         line(1, "the numbers are in", "bob", history=True),
         line(1, "bob shared report.pdf (1.2 MB), file 3", history=True),
-        line(3, "thanks! 数字看起来不错 👍", "carol"),
+        line(3, "thanks! 数字看起来不错 👍", "carol", missed=True),
         line(
             4,
             "who restarts the build server? It has been red since Friday evening, and I "

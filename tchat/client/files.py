@@ -57,7 +57,7 @@ async def fetch_file(session: Session, replica: Replica, file: FileShared, into:
     try:
         await trio.to_thread.run_sync(_make_directory, into)
         part = into / f".{secrets.token_hex(8)}.part"
-        target = FileIO(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+        target = FileIO(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "wb")
         try:
             with target:
                 async with _transfer(session, ticket, file.size) as link:
@@ -185,13 +185,14 @@ def _settle(part: Path, into: Path, file: FileShared) -> Path:
     while True:
         place = into / (name.name if number == 1 else f"{name.stem} ({number}){name.suffix}")
         try:
-            os.link(part, place, follow_symlinks=False)  # unlike rename, never replaces
+            # Whoever creates a name owns it; only then may the rename replace what is there.
+            os.close(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
         except FileExistsError:
             if _is_the_same(place, file):
                 return place
             number += 1
         else:
-            place.chmod(0o644)
+            part.replace(place)
             return place
 
 

@@ -22,6 +22,7 @@ from tchat.errors import Code, StartupError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 _BLOCK = 1000
@@ -65,22 +66,26 @@ class Slot:
 @contextmanager
 def take_slot(state: Path) -> Iterator[Slot]:
     """Hold the first slot under `state` that no other process holds. Raises `StartupError`."""
-    directory = state / "slots"
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for number in range(_MOST_SLOTS):
-            try:
-                lock = FileLock(directory / f"{number}.lock", timeout=0).acquire()
-            except Timeout:
-                continue
-            with lock:
-                yield Slot(directory / f"{number}.json")
-            return
+        lock, path = _lock_first(state / "slots")
+        slot = Slot(path)
     except OSError as error:
         raise StartupError(
             Code.CANNOT_START, f"The state directory {state} cannot be used: {error.strerror}."
         ) from error
-    raise StartupError(Code.CANNOT_START, f"Too many clients are running from {state}.")
+    with lock:
+        yield slot
+
+
+def _lock_first(directory: Path) -> tuple[AbstractContextManager[object], Path]:
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for number in range(_MOST_SLOTS):
+        try:
+            lock = FileLock(directory / f"{number}.lock", timeout=0).acquire()
+        except Timeout:
+            continue
+        return lock, directory / f"{number}.json"
+    raise StartupError(Code.CANNOT_START, f"Too many clients are running from {directory}.")
 
 
 def _read(path: Path | None) -> tuple[bytes, int]:

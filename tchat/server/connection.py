@@ -37,7 +37,7 @@ from tchat.core.frames import (
 from tchat.core.group import Author, Group
 from tchat.core.handshake import Hello, Transfer, Welcome, agree, check_hello
 from tchat.core.text import check_name, clean_text, fold, safe_filename
-from tchat.errors import Code, ProtocolError, Refused, TchatError
+from tchat.errors import Code, ProtocolError, Refused, StorageError, TchatError
 from tchat.net.address import peer_of
 from tchat.net.link import Link
 from tchat.server.actor import Consult, Execute, Saw, Subscribe
@@ -75,6 +75,8 @@ async def _serve(host: Host, stream: trio.abc.Stream) -> None:
             await serve_transfer(host, link, opening)
         elif opening is not None:
             await _converse(host, link, opening, address)
+    except StorageError:
+        raise  # concerns the whole server
     except TchatError as error:
         host.log.line("refused", address=address, reason=error.sentence)
         await _send_last(link, Failed(error.code, error.sentence))

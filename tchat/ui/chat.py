@@ -8,6 +8,7 @@ is shown when it comes.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -223,9 +224,10 @@ class Chat:
         match update:
             case Happened(replica, event, unseen) if replica is self.replica:
                 admin = replica.state.is_admin(self.session.user)
-                line = line_of(event, self.session.user, admin=admin, history=not unseen)
+                line = line_of(event, self.session.user, admin=admin)
                 if line is not None:
-                    self._show(line)
+                    missed = unseen and event.seq <= replica.head
+                    self._show(replace(line, history=not unseen, missed=missed))
                 self._note_membership(event)
                 if isinstance(event.body, FileShared) and unseen and self._inside:
                     self._offer_file(event.body, event.actor)
@@ -255,6 +257,9 @@ class Chat:
     def _welcome(self) -> str:
         count = len(self.replica.state.members)
         others = "you alone" if count == 1 else f"{count} members"
+        requests = len(self.replica.state.requests)
+        if requests and self.replica.state.is_admin(self.session.user):
+            others += f"; {requests} waiting for approval, /1 lists them"
         return f"in {self.replica.name} with {others}; /help lists the commands"
 
     def _offer_file(self, file: FileShared, sender: str) -> None:

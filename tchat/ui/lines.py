@@ -28,8 +28,8 @@ Sort = Literal["message", "notice", "error"]
 class Line:
     """Something to show: `at` in ms since the Unix epoch, and who said it, if somebody did.
 
-    The text is clean, and may have several lines if it is a message. `history` lines were there
-    before the program was started, and seen.
+    The text is clean, and may have several lines if it is a message. When the program starts,
+    `history` has been seen before, and what is `missed` came while the person was away.
     """
 
     at: int
@@ -37,15 +37,16 @@ class Line:
     text: str
     who: str = ""
     history: bool = False
+    missed: bool = False
 
 
-def line_of(event: Event, me: str, *, admin: bool, history: bool = False) -> Line | None:
+def line_of(event: Event, me: str, *, admin: bool) -> Line | None:
     """Return an event as a line for `me`; None for what does not concern this person."""
     if isinstance(event.body, Posted):
         who = clean_line(event.actor)
-        return Line(event.at, "message", clean_text(event.body.text), who, history=history)
+        return Line(event.at, "message", clean_text(event.body.text), who)
     text = _sentence(event, fold(me), admin=admin)
-    return Line(event.at, "notice", clean_line(text), history=history) if text else None
+    return Line(event.at, "notice", clean_line(text)) if text else None
 
 
 def _sentence(event: Event, me: str, *, admin: bool) -> str:

@@ -88,12 +88,21 @@ class Screen:
             for text, style in row:
                 # Each span at its own column: where this terminal measures a character
                 # differently, what stands to its right stays in place.
-                self._window.addstr(y, x, text, self._styles.get(style, 0))
+                self._window.addstr(y, x, self._encodable(text), self._styles.get(style, 0))
                 x += cells(text)
         except curses.error:
             # Writing the last cell of the last row always reports an error after the writing;
             # so does a terminal that has just become smaller than the picture.
             return
+
+    def _encodable(self, text: str) -> str:
+        """Return `text` with ? for what a terminal that is not UTF-8 cannot show."""
+        encoding = self._window.encoding
+        return (
+            text
+            if encoding.lower() == "utf-8"
+            else text.encode(encoding, "replace").decode(encoding)
+        )
 
 
 @contextmanager

@@ -178,7 +178,7 @@ def message_rows(model: Model, width: int, height: int) -> list[Row]:
 def _separators(line: Line, earlier: Line | None, width: int) -> list[Row]:
     """Return what stands above a line, from the bottom up: a new day, where unread begins."""
     rows: list[Row] = []
-    if earlier is not None and earlier.history and not line.history:
+    if earlier is not None and earlier.history and line.missed:
         rows.append([(_rule("new", width), "new")])
     if earlier is None or _day(earlier) != _day(line):
         rows.append([(_rule(time.strftime("%A %d %B %Y", _day(line)), width), "rule")])

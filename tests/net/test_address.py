@@ -48,7 +48,7 @@ async def test_a_host_that_cannot_be_listened_on_is_said_in_a_sentence(
 async def test_a_refused_connection_is_explained() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        with pytest.raises(OSError, match="all attempts to connect|refused") as failure:
+        with pytest.raises(OSError, match=r"all attempts to connect|refused") as failure:
             await connect(Address("127.0.0.1", unused.getsockname()[1]))
     assert explain(failure.value) == "nothing listens there"
 

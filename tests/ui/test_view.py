@@ -18,8 +18,8 @@ NOON = int(time.mktime((2026, 11, 22, 12, 0, 0, 0, 0, -1))) * 1000
 DAY = 24 * 60 * 60 * 1000
 
 
-def said(text: str, who: str = "bob", at: int = NOON, *, history: bool = False) -> Line:
-    return Line(at, "message", text, who, history=history)
+def said(text: str, who: str = "bob", at: int = NOON, **flags: bool) -> Line:
+    return Line(at, "message", text, who, **flags)
 
 
 def model(*lines: Line, people: int = 0) -> Model:
@@ -61,8 +61,14 @@ def test_a_new_day_gets_a_line() -> None:
 
 
 def test_a_line_marks_where_unread_begins() -> None:
-    rows = text(model(said("seen", history=True), said("not seen"), said("nor this")))
-    assert [row for row in rows if row.startswith("── new ──")] == [rows[-5]]
+    missed = [said("not seen", missed=True), said("nor this", missed=True)]
+    rows = text(model(said("seen", history=True), *missed, said("live")))
+    assert [row for row in rows if row.startswith("── new ──")] == [rows[-6]]
+
+
+def test_nothing_is_marked_when_nothing_was_missed() -> None:
+    rows = text(model(said("seen", history=True), said("live")))
+    assert "new" not in "".join(rows)
 
 
 def test_long_messages_are_wrapped_behind_their_author() -> None:
@@ -128,6 +134,7 @@ lines = st.builds(
     text=st.text(max_size=200).map(clean_text),
     who=st.text(max_size=32).map(clean_line),
     history=st.booleans(),
+    missed=st.booleans(),
 )
 
 
