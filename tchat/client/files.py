@@ -30,8 +30,9 @@ from tchat.net.link import Link
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from tchat.client.receipt import Answer
     from tchat.client.replica import Replica
-    from tchat.client.session import Answer, Session
+    from tchat.client.session import Session
     from tchat.core.events import FileShared
 
 CHUNK = 256 * 1024

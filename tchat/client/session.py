@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import trio
 
+from tchat.client.receipt import Answer, Make, Receipt
 from tchat.client.replica import GapError, Replica
 from tchat.client.updates import (
     CaughtUp,
@@ -48,20 +48,16 @@ from tchat.core.frames import (
     encode,
 )
 from tchat.core.handshake import VERSION, Hello, Welcome
-from tchat.core.schema import Frame
 from tchat.core.text import check_name, check_text, fold
-from tchat.errors import Code, ProtocolError, Refused, StartupError, TchatError, root_of
+from tchat.errors import Code, ProtocolError, Refused, StartupError, root_of
 from tchat.net.address import Address, connect, explain
 from tchat.net.link import Link
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from tchat.client.slot import Slot
-
-Answer = Ok | Attached | Ticket
-Make = Callable[[int], Frame]
-"""Makes a request's frame from its id; called anew for each connection it is sent on."""
+    from tchat.core.schema import Frame
 
 FIRST_RETRY_SECONDS = 0.1
 LONGEST_RETRY_SECONDS = 15.0
@@ -73,25 +69,6 @@ PATIENCE_SECONDS = 8.0
 
 # What a server may answer to hello that it would answer again.
 _FINAL = (Code.BAD_NAME, Code.BAD_VERSION)
-
-
-class Receipt:
-    """A request on its way. `wait` for its answer, or drop it: it will be sent all the same."""
-
-    def __init__(self, make: Make) -> None:
-        self.make = make
-        self.done = trio.Event()
-        self.answer: Answer | None = None
-        self.failure: TchatError | None = None
-
-    async def wait(self) -> Answer:
-        """Return the answer. Raises `Refused` with the server's sentence."""
-        await self.done.wait()
-        if self.failure is not None:
-            raise self.failure
-        if self.answer is None:
-            raise Refused(Code.INTERNAL, "The request was given up.")
-        return self.answer
 
 
 class Session:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import trio
 
@@ -17,7 +17,6 @@ from tchat.server.clock import now_ms
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tchat.server.connection import Conversation
     from tchat.server.log import Log
     from tchat.server.registry import Registry
     from tchat.store.base import Store
@@ -87,6 +86,17 @@ class Uploads:
             raise Refused(Code.NOT_UPLOADED, "The file has to be uploaded before it is shared.")
 
 
+class Guest(Protocol):
+    """A conversation, as far as the server as a whole has to know one."""
+
+    @property
+    def heard(self) -> float:
+        """The `trio.current_time()` at which the client was last heard."""
+
+    def end(self, code: Code, sentence: str) -> None:
+        """Say goodbye and end the conversation once that is sent."""
+
+
 @dataclass(slots=True)
 class Host:
     """One server's store, groups, log, limits, and the conversations it holds."""
@@ -98,4 +108,4 @@ class Host:
     clock: Callable[[], int] = now_ms
     tickets: Tickets = field(default_factory=Tickets)
     uploads: Uploads = field(default_factory=Uploads)
-    conversations: set[Conversation] = field(default_factory=set)
+    conversations: set[Guest] = field(default_factory=set)
