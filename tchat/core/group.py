@@ -59,6 +59,9 @@ if TYPE_CHECKING:
     from tchat.core.frames import Standing
 
 
+SHA256_SIZE = 32
+
+
 @dataclass(frozen=True, slots=True)
 class Author:
     """Who gives a command: a name, and the client (random id) through which it came."""
@@ -205,6 +208,8 @@ def _bodies(group: Group, actor: str, command: Command) -> list[Body]:
             return [AdminTransferred(_other_member(group, actor, name, "You are the admin."))]
         case Share(name=name, size=size, sha256=sha256):
             _require_member(group, actor)
+            if not name or len(sha256) != SHA256_SIZE:
+                raise Refused(Code.BAD_FILE, "A file needs a name and a SHA-256 digest.")
             return [FileShared(max(group.files, default=0) + 1, name, size, sha256)]
     raise TypeError(f"no rule for {type(command).__name__}")
 

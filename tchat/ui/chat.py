@@ -73,8 +73,7 @@ class Chat:
         question, self.question = self.question, None
         try:
             if question is not None and not line.startswith("/"):
-                if line.strip():
-                    self._run(question, line.strip())
+                self._answer(question, line.strip())
                 return
             match parse(line):
                 case Say(text):
@@ -83,6 +82,11 @@ class Chat:
                     self._run(command, argument)
         except Refused as refusal:
             self._fail(refusal)
+
+    def _answer(self, question: Command, argument: str) -> None:
+        if not argument:
+            raise Refused(Code.MISSING_ARGUMENT, f"Nothing was done: it takes {question.usage}.")
+        self._run(question, argument)
 
     def _say(self, text: str) -> None:
         receipt = self.session.post(self.replica, clean_text(text))

@@ -1,0 +1,52 @@
+"""Codes are a promise to programs: each is used, named once, and written in one way."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import tchat
+from tchat.errors import Code, Refused, root_of, run_reporting
+
+SOURCES = [path for path in Path(tchat.__file__).parent.rglob("*.py") if path.name != "errors.py"]
+
+
+@pytest.mark.parametrize("code", list(Code), ids=str)
+def test_every_code_is_used(code: Code) -> None:
+    assert any(f"Code.{code.name}" in path.read_text() for path in SOURCES)
+
+
+@pytest.mark.parametrize("code", list(Code), ids=str)
+def test_a_code_is_written_like_its_name(code: Code) -> None:
+    assert code == code.name.lower()
+    assert re.fullmatch("[a-z_]+", code)
+
+
+def test_an_error_is_one_line_and_status_1(capsys: pytest.CaptureFixture[str]) -> None:
+    def refuse() -> None:
+        raise ExceptionGroup("tasks", [Refused(Code.BAD_NAME, "No such name.")])
+
+    assert run_reporting(refuse) == 1
+    assert capsys.readouterr().err == "tchat: No such name.\n"
+
+
+def test_an_interruption_is_status_130_and_says_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupt() -> None:
+        raise BaseExceptionGroup("tasks", [KeyboardInterrupt()])
+
+    assert run_reporting(interrupt) == 130
+    assert capsys.readouterr().err == ""
+
+
+def test_a_fault_of_our_own_is_not_hidden() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run_reporting(lambda: 1 / 0)
+
+
+def test_the_root_of_nested_groups_is_the_first_plain_exception() -> None:
+    error = ValueError("x")
+    assert root_of(ExceptionGroup("a", [ExceptionGroup("b", [error])])) is error
