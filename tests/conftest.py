@@ -1,22 +1,29 @@
-"""What holds for every test: the protocol is watched, and hypothesis is as thorough as asked."""
+"""What holds for every test: the protocol is watched, and hypothesis is as thorough as asked.
+
+`HYPOTHESIS_PROFILE=thorough pytest` tries fifty times as many examples.
+"""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests import protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# No deadlines: a busy machine is not a bug.
-settings.register_profile("default", max_examples=60, deadline=None)
-settings.register_profile("thorough", max_examples=3000, deadline=None)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+_PATIENT: dict[str, Any] = {
+    "deadline": None,  # a busy machine is not a bug
+    "suppress_health_check": [HealthCheck.too_slow],
+    "print_blob": True,
+}
+settings.register_profile("quick", max_examples=60, **_PATIENT)
+settings.register_profile("thorough", max_examples=3000, **_PATIENT)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -294,7 +294,7 @@ class Session:
     # ------------------------------------------------------------------ receiving
 
     async def _receive(self, link: Link) -> None:
-        async for body in link.bodies():
+        while (body := await link.receive()) is not None:
             try:
                 frame = decode(body, TO_CLIENT)
             except UnknownType:

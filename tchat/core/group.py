@@ -52,7 +52,7 @@ from tchat.core.events import (
     Posted,
     Requested,
 )
-from tchat.core.text import check_text, fold
+from tchat.core.text import check_text, fold, quote_name
 from tchat.errors import Code, Refused
 
 if TYPE_CHECKING:
@@ -255,8 +255,10 @@ def _requester(group: Group, actor: str, name: str) -> str:
     if asked is not None:
         return asked
     if fold(name) in group.members:
-        raise Refused(Code.ALREADY_MEMBER, f"{name} is a member already.")
-    raise Refused(Code.NO_SUCH_REQUEST, f"{name} has not asked to join; /1 lists who has.")
+        raise Refused(Code.ALREADY_MEMBER, f"{quote_name(name)} is a member already.")
+    raise Refused(
+        Code.NO_SUCH_REQUEST, f"{quote_name(name)} has not asked to join; /1 lists who has."
+    )
 
 
 def _other_member(group: Group, actor: str, name: str, oneself: str) -> str:
@@ -268,5 +270,7 @@ def _other_member(group: Group, actor: str, name: str, oneself: str) -> str:
     if known is not None:
         return known
     if fold(name) in group.requests:
-        raise Refused(Code.NO_SUCH_MEMBER, f"{name} is not a member yet; /deny refuses a request.")
-    raise Refused(Code.NO_SUCH_MEMBER, f"{name} is not a member; /4 lists the members.")
+        raise Refused(
+            Code.NO_SUCH_MEMBER, f"{quote_name(name)} is not a member yet; /deny refuses a request."
+        )
+    raise Refused(Code.NO_SUCH_MEMBER, f"{quote_name(name)} is not a member; /4 lists the members.")

@@ -8,6 +8,7 @@ it is shown, because neither should have to trust the other.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from functools import lru_cache
 
@@ -26,6 +27,8 @@ _MARKS_IN_TEXT = 5
 _MARKS_IN_NAME = 2
 _ZERO_WIDTH_JOINERS = "\u200c\u200d"
 _INVISIBLE_LETTERS = frozenset("\u115f\u1160\u3164\uffa0\u2800\u034f\u17b4\u17b5")
+# No file name begins hidden or like an option, nor ends as some systems would not keep it.
+_EDGES = re.compile(r"^[\s.~-]+|[\s.]+$")
 _WINDOWS_DEVICES = frozenset(
     ["CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))]
 )
@@ -93,7 +96,8 @@ def clean_text(text: str) -> str:
             continue
         shown = _visible(character, after=kept[-1] if kept else "")
         if shown:
-            marks = 0
+            if shown not in _ZERO_WIDTH_JOINERS:  # a joiner is no letter to put more marks on
+                marks = 0
             kept.append(shown)
     return "".join(kept)
 
@@ -101,6 +105,12 @@ def clean_text(text: str) -> str:
 def clean_line(text: str) -> str:
     """Return `text` cleaned and on one line: newlines are shown as ↵."""
     return clean_text(text).replace("\n", "↵")
+
+
+def quote_name(typed: str) -> str:
+    """Return what somebody typed for a name, fit to be repeated in a sentence."""
+    line = clean_line(typed[: NAME_LIMIT + 1])
+    return line if len(line) <= NAME_LIMIT else f"{line[:NAME_LIMIT]}…"
 
 
 def safe_filename(raw: str) -> str:
@@ -113,10 +123,10 @@ def safe_filename(raw: str) -> str:
     last = raw.replace("\\", "/").rstrip("/").rpartition("/")[2]
     name = unicodedata.normalize("NFC", clean_line(last))
     name = "".join("_" if c in '<>:"|?*↵\ufffd' or "\u2400" <= c <= "\u2421" else c for c in name)
-    name = name.strip().lstrip(".-~").rstrip(". ").strip()
+    name = _EDGES.sub("", name)
     if name.partition(".")[0].rstrip().upper() in _WINDOWS_DEVICES:
         name = f"_{name}"
-    return _shorten(name) or "file"
+    return _EDGES.sub("", _shorten(name)) or "file"
 
 
 def _shorten(name: str) -> str:
@@ -126,7 +136,7 @@ def _shorten(name: str) -> str:
     if not stem or len(extension.encode()) > 16:
         stem, dot, extension = name, "", ""
     room = FILE_NAME_LIMIT - len((dot + extension).encode())
-    return stem.encode()[:room].decode(errors="ignore").rstrip() + dot + extension
+    return stem.encode()[:room].decode(errors="ignore") + dot + extension
 
 
 def _is_mark(character: str) -> bool:

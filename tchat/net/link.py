@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import trio
 
 from tchat.core.framing import FRAME_LIMIT, HANDSHAKE_LIMIT, FrameBuffer
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
 
 RECEIVE_SIZE = 64 * 1024
 
@@ -65,11 +60,6 @@ class Link:
             return b""
         self.heard = trio.current_time()
         return bytes(data)
-
-    async def bodies(self) -> AsyncIterator[bytes]:
-        """Yield frame bodies until the other side ends."""
-        while (body := await self.receive()) is not None:
-            yield body
 
     async def farewell(self) -> None:
         """Close so that what was sent arrives.

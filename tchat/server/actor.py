@@ -77,9 +77,10 @@ class Saw:
 
 @dataclass(frozen=True, slots=True)
 class Consult:
-    """Call `look` with the committed state, which it must not change."""
+    """Call `look` with the committed state, which it must not change; it answers to `outbox`."""
 
     look: Callable[[Group], None]
+    outbox: Outbox
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +159,7 @@ class GroupActor:
 
     def leave(self, subscription: Subscription) -> None:
         """Forget a subscription whose connection has ended or detached. Safe from any task."""
+        subscription.gone = True
         self._audience.drop(subscription)
         if self._arriving.statistics().tasks_waiting_receive:
             self.inbox.send_nowait(Wake())
@@ -172,7 +174,7 @@ class GroupActor:
             except (trio.WouldBlock, trio.EndOfChannel):
                 break
         for item in items:
-            if isinstance(item, Execute):
+            if isinstance(item, Execute | Consult):
                 item.outbox.close()
             elif isinstance(item, Subscribe):
                 item.subscription.outbox.close()
@@ -194,15 +196,16 @@ class GroupActor:
                     self._waiting.append(await self._arriving.receive())
                 except trio.EndOfChannel:
                     return False
-            if not self._waiting:
-                self._retire(self)
-                return False
         while len(self._waiting) < _MOST_IN_A_TURN:
             try:
                 self._waiting.append(self._arriving.receive_nowait())
             except (trio.WouldBlock, trio.EndOfChannel):
                 break
-        return True
+        # Looked at behind the inbox, which may have been filled while the time ran out.
+        if self._waiting or self._audience.unsettled:
+            return True
+        self._retire(self)
+        return False
 
     async def _take_turn(self) -> None:
         turn = self._decide()
@@ -288,7 +291,7 @@ class GroupActor:
                 self._subscribe(subscription, request)
             case Saw(name, seq):
                 self._note_read(fold(name), min(seq, self.group.seq))
-            case Consult(look):
+            case Consult(look, _):
                 look(self.group)
 
     def _subscribe(self, subscription: Subscription, request: Attach) -> None:
@@ -303,7 +306,7 @@ class GroupActor:
                 request.id, name, standing, group.seq, group.counted(author), self._read.get(key, 0)
             )
         subscription.outbox.push(encode(answer))
-        if standing == "outsider":
+        if standing == "outsider" or subscription.gone:
             return
         self._audience.add(subscription)
         if standing == "member":

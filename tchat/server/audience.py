@@ -26,9 +26,13 @@ _NAMES_IN_A_FRAME = 256
 
 
 class Subscription:
-    """One connection's view of one group: it has been sent the events up to `cursor`."""
+    """One connection's view of one group: it has been sent the events up to `cursor`.
 
-    __slots__ = ("author", "cursor", "key", "live", "outbox")
+    `gone` is set when the connection ends or detaches, which may be before the group's actor has
+    even seen the subscription.
+    """
+
+    __slots__ = ("author", "cursor", "gone", "key", "live", "outbox")
 
     def __init__(self, author: Author, outbox: Outbox) -> None:
         self.author = author
@@ -36,6 +40,7 @@ class Subscription:
         self.outbox = outbox
         self.cursor = 0
         self.live = False
+        self.gone = False
 
 
 class Audience:
@@ -142,7 +147,7 @@ class Audience:
 
     def _presence(self, came: list[str], went: list[str], *, reset: bool) -> Iterator[Presence]:
         name = self._group.name
-        for start in range(0, max(len(came), 1), _NAMES_IN_A_FRAME):
+        for start in range(0, max(len(came), int(reset)), _NAMES_IN_A_FRAME):
             part = tuple(came[start : start + _NAMES_IN_A_FRAME])
             yield Presence(name, part, (), reset and start == 0)
         for start in range(0, len(went), _NAMES_IN_A_FRAME):

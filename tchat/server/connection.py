@@ -173,7 +173,7 @@ class Conversation:
 
     async def _read(self) -> None:
         try:
-            async for body in self._link.bodies():
+            while (body := await self._link.receive()) is not None:
                 await self.outbox.room()
                 await self._receive(body)
         except ProtocolError as error:
@@ -250,7 +250,7 @@ class Conversation:
             else:
                 self._answer(Ticket(request.id, ticket))
 
-        await self._send(request.group, Consult(look))
+        await self._send(request.group, Consult(look, self.outbox))
 
     def _permit(self, group: Group, request: Upload | Download) -> Permission:
         user, limit = self._author.name, self._host.limits.file

@@ -94,7 +94,7 @@ class Log:
     def close(self, patience: float = 2.0) -> None:
         """Write what waits, for at most `patience` seconds."""
         try:
-            self._queue.put_nowait(None)
+            self._queue.put(None, timeout=patience)
         except queue.Full:
             return
         self._thread.join(patience)

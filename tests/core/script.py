@@ -1,0 +1,114 @@
+"""A group that can be told what people do: rules are then tested by telling stories."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tchat.core.commands import Approve, Join
+from tchat.core.events import Body, Event, decode_event, encode_event
+from tchat.core.framing import PREFIX
+from tchat.core.group import Author, Group, decide
+from tchat.core.text import fold
+from tchat.errors import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tchat.core.commands import Command
+    from tchat.errors import Code
+
+NOON = 1_795_341_720_000
+
+
+class Script:
+    """One group, a clock that can be set, and people who count their commands like clients do.
+
+    Everybody has one device, called "phone", and any others that a test names. A name in another
+    spelling is the same person at the same device.
+    """
+
+    def __init__(self, name: str = "ops") -> None:
+        self.name = name
+        self.group = Group()
+        self.now = NOON
+        self.log: list[bytes] = []
+        self.last: tuple[Author, Command]
+        self.sentence = ""
+        self._counts: dict[tuple[str, str], int] = {}
+
+    def run(
+        self, who: str, what: Callable[..., Command], *about: object, device: str = "phone"
+    ) -> list[Body]:
+        """Do what `who` asks for and return what has happened: the bodies of the new events."""
+        return [event.body for event in self.events(who, what, *about, device=device)]
+
+    def events(
+        self, who: str, what: Callable[..., Command], *about: object, device: str = "phone"
+    ) -> list[Event]:
+        """Do what `who` asks for and return the new events."""
+        self.last = self.asked(who, what, *about, device=device)
+        return self.give(*self.last)
+
+    def refused(self, who: str, what: Callable[..., Command], *about: object) -> Code | str:
+        """Return the code with which the rules say no, having changed nothing.
+
+        `sentence` is what they say to people.
+        """
+        self.last = self.asked(who, what, *about)
+        before = copy.deepcopy(self.group)
+        with pytest.raises(Refused) as caught:
+            self.give(*self.last)
+        assert self.group == before, "a refusal changed the group"
+        self.sentence = caught.value.sentence
+        return caught.value.code
+
+    def again(self) -> list[Body]:
+        """Give the last command a second time, as a client does whose answer was lost."""
+        return [event.body for event in self.give(*self.last)]
+
+    def asked(
+        self, who: str, what: Callable[..., Command], *about: object, device: str = "phone"
+    ) -> tuple[Author, Command]:
+        """Return a command with the next number of that device."""
+        person = fold(who)
+        n = self._counts.get((person, device), 0) + 1
+        self._counts[person, device] = n
+        client = f"{device}:{person}".encode().ljust(8, b".")[:8]
+        return Author(who, client), what(n, n, self.name, *about)
+
+    def give(self, author: Author, command: Command) -> list[Event]:
+        """Do as a server does: decide, write, apply."""
+        events = decide(self.group, author, command, self.now)
+        for event in events:
+            frame = encode_event(event)
+            self.log.append(frame)
+            self.group.apply(decode_event(frame[PREFIX:]))
+        return events
+
+    def replayed(self) -> Group:
+        """Return the group as somebody makes it out who has only the log."""
+        group = Group()
+        for frame in self.log:
+            group.apply(decode_event(frame[PREFIX:]))
+        return group
+
+    def joined(self, *names: str) -> None:
+        """Let people become members: the first founds the group and approves the others."""
+        founder, *others = names
+        self.run(founder, Join)
+        for name in others:
+            self.run(name, Join)
+            self.run(founder, Approve, name)
+
+    @property
+    def members(self) -> list[str]:
+        """The members' names in order of joining."""
+        return list(self.group.members.values())
+
+    @property
+    def waiting(self) -> list[str]:
+        """The names of those who ask to join."""
+        return list(self.group.requests.values())

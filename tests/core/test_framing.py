@@ -1,0 +1,358 @@
+"""Frames in a stream of bytes: what passes, what is refused, and that nothing else can happen."""
+
+from __future__ import annotations
+
+import cbor2
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from tchat.core.commands import Post
+from tchat.core.events import Event, Unknown
+from tchat.core.frames import TO_CLIENT, TO_SERVER, Ping, Seen, UnknownType, decode, encode
+from tchat.core.framing import (
+    FRAME_LIMIT,
+    HANDSHAKE_LIMIT,
+    PREFIX,
+    FrameBuffer,
+    skip_frames,
+    split_frames,
+    unpack,
+)
+from tchat.core.schema import Frame
+from tchat.errors import Code, ProtocolError
+from tests.core.examples import EVERY_TYPE, FRAMES
+from tests.protocol import unchecked
+
+PING = cbor2.dumps({"type": "ping"})
+KEY = b"\xa1\x61k"  # a map of one pair, whose value is to follow
+
+bodies = st.lists(st.binary(max_size=40), max_size=8)
+
+
+def framed(body: bytes) -> bytes:
+    return len(body).to_bytes(PREFIX, "big") + body
+
+
+def post_of(size: int) -> Post:
+    """Return a post whose frame has a body of `size` bytes."""
+    filler = size - len(encode(Post(1, 1, "ops", "x" * 2**10))) + PREFIX + 2**10
+    return Post(1, 1, "ops", "x" * filler)
+
+
+# ------------------------------------------------------------------ a stream, cut anywhere
+
+
+@given(bodies, st.data())
+def test_frames_survive_any_splitting_of_the_stream(sent: list[bytes], data: st.DataObject) -> None:
+    stream = b"".join(map(framed, sent))
+    buffer, received = FrameBuffer(), list[bytes]()
+    while stream:
+        taken = data.draw(st.integers(1, len(stream)))
+        buffer.feed(stream[:taken])
+        received += buffer
+        stream = stream[taken:]
+    assert received == sent
+
+
+def test_frames_survive_a_stream_that_comes_byte_by_byte() -> None:
+    buffer, received = FrameBuffer(), list[Frame]()
+    for byte in b"".join(map(encode, FRAMES)):
+        buffer.feed(bytes([byte]))
+        received += [decode(body, EVERY_TYPE) for body in buffer]
+    assert received == FRAMES
+
+
+def test_half_a_frame_is_no_frame() -> None:
+    buffer = FrameBuffer()
+    buffer.feed(encode(Ping())[:-1])
+    assert buffer.pop() is None
+
+
+def test_an_empty_body_is_a_frame_for_the_decoder_to_refuse() -> None:
+    buffer = FrameBuffer()
+    buffer.feed(bytes(PREFIX))
+    assert buffer.pop() == b""
+    assert buffer.pop() is None
+
+
+@given(bodies, st.binary(max_size=40))
+def test_what_no_frame_has_claimed_can_be_taken_back(sent: list[bytes], raw: bytes) -> None:
+    buffer = FrameBuffer()
+    buffer.feed(b"".join(map(framed, sent)) + raw)
+    for body in sent:
+        assert buffer.pop() == body
+    assert buffer.rest() == raw
+    assert buffer.rest() == b""
+    assert buffer.pop() is None
+
+
+# ------------------------------------------------------------------ limits
+
+
+@pytest.mark.parametrize("limit", [0, 1, HANDSHAKE_LIMIT, FRAME_LIMIT])
+def test_a_body_as_long_as_the_limit_passes(limit: int) -> None:
+    buffer = FrameBuffer(limit)
+    buffer.feed(framed(bytes(limit)))
+    assert buffer.pop() == bytes(limit)
+
+
+@pytest.mark.parametrize("length", [HANDSHAKE_LIMIT + 1, FRAME_LIMIT, 2**31, 2**32 - 1])
+def test_a_length_above_the_limit_is_refused_before_any_of_it_has_come(length: int) -> None:
+    buffer = FrameBuffer(HANDSHAKE_LIMIT)
+    buffer.feed(length.to_bytes(PREFIX, "big"))
+    with pytest.raises(ProtocolError) as caught:
+        buffer.pop()
+    assert caught.value.code == Code.FRAME_TOO_LARGE
+
+
+def test_a_buffer_holds_whole_frames_unless_told_otherwise() -> None:
+    assert FrameBuffer().limit == FRAME_LIMIT
+
+
+def test_frames_before_one_that_is_too_long_are_received() -> None:
+    buffer = FrameBuffer(10)
+    buffer.feed(framed(b"fine") + framed(bytes(11)))
+    assert buffer.pop() == b"fine"
+    with pytest.raises(ProtocolError):
+        buffer.pop()
+
+
+def test_the_limit_may_rise_once_the_other_side_is_known() -> None:
+    buffer = FrameBuffer(HANDSHAKE_LIMIT)
+    buffer.feed(framed(b"hello") + framed(bytes(FRAME_LIMIT)))
+    assert buffer.pop() == b"hello"
+    buffer.limit = FRAME_LIMIT
+    assert buffer.pop() == bytes(FRAME_LIMIT)
+
+
+def test_a_frame_as_long_as_the_limit_can_be_sent() -> None:
+    assert len(encode(post_of(FRAME_LIMIT))) == PREFIX + FRAME_LIMIT
+
+
+def test_a_longer_frame_cannot_be_sent() -> None:
+    with pytest.raises(ProtocolError) as caught:
+        encode(post_of(FRAME_LIMIT + 1))
+    assert caught.value.code == Code.FRAME_TOO_LARGE
+
+
+# ------------------------------------------------------------------ bytes that are no frame
+
+NOT_FRAMES = {
+    "nothing": b"",
+    "a list": b"\x80",
+    "a number": b"\x01",
+    "a text": b"\x64ping",
+    "null": b"\xf6",
+    "a break": b"\xff",
+    "a map cut short": PING[:-1],
+    "a byte behind the map": PING + b"\x00",
+    "a map behind the map": PING + PING,
+    "a bignum": KEY + b"\xc2\x49\x01" + bytes(8),
+    "a shared value (tag 28)": KEY + b"\xd8\x1c\x80",
+    "a cycle (tags 28 and 29)": b"\xd8\x1c" + KEY + b"\xd8\x1d\x00",
+    "a regular expression (tag 35)": KEY + b"\xd8\x23\x67(a+)+$b",
+    "a fraction (tag 30)": KEY + b"\xd8\x1e\x82\x01\x00",
+    "a string reference (tag 256)": KEY + b"\xd9\x01\x00\x82\x63abc\xd8\x19\x00",
+    "self-described CBOR (tag 55799)": b"\xd9\xd9\xf7" + PING,
+    "an unknown tag": KEY + b"\xda\x00\x0f\x42\x3f\x01",
+    "the largest tag": KEY + b"\xdb" + b"\xff" * 8 + b"\x01",
+    "lists 17 deep": KEY + b"\x81" * 16 + b"\x00",
+    "maps 17 deep": KEY * 17 + b"\x00",
+    "lists as deep as a frame holds": b"\x81" * FRAME_LIMIT,
+    "a map of indefinite length": b"\xbf\x61k\x00\xff",
+    "a list of indefinite length": KEY + b"\x9f\xff",
+    "a text of indefinite length": KEY + b"\x7f\x61a\xff",
+    "bytes of indefinite length": KEY + b"\x5f\x41a\xff",
+    "a key twice": b"\xa2\x61k\x00\x61k\x01",
+    "a key twice, in two encodings": b"\xa2\x61k\x00\x78\x01k\x01",
+    "an inner key twice": KEY + b"\xa2\x61k\x00\x61k\x01",
+    "a number for a key": b"\xa1\x01\x02",
+    "a list for a key": b"\xa1\x80\x00",
+    "a map for a key": b"\xa1\xa0\x00",
+    "not a number for a key": b"\xa1\xf9\x7e\x00\x00",
+    "text that is not UTF-8": KEY + b"\x62\xff\xfe",
+    "a key that is not UTF-8": b"\xa1\x62\xff\xfe\x00",
+    "UTF-8 longer than need be": KEY + b"\x62\xc0\x80",
+    "half a surrogate pair": KEY + b"\x63\xed\xa0\x80",
+    "a code point beyond Unicode": KEY + b"\x64\xf4\x90\x80\x80",
+    "2^64-1 bytes, it says": KEY + b"\x5b" + b"\xff" * 8,
+    "2^64-1 letters, it says": KEY + b"\x7b" + b"\xff" * 8,
+    "2^64-1 values, it says": KEY + b"\x9b" + b"\xff" * 8,
+    "2^64-1 pairs, it says": b"\xbb" + b"\xff" * 8,
+    "2^32 values, it says": KEY + b"\x9b" + bytes(3) + b"\x01" + bytes(4),
+    "a reserved length": KEY + b"\x1c",
+    "a reserved simple value": KEY + b"\xf8\x1f",
+}
+
+
+@pytest.mark.parametrize("body", NOT_FRAMES.values(), ids=NOT_FRAMES)
+def test_bytes_that_are_no_frame_are_malformed(body: bytes) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        unpack(body)
+    assert caught.value.code == Code.MALFORMED
+
+
+def test_maps_and_lists_may_nest_16_deep() -> None:
+    deep = unpack(KEY + b"\x81" * 15 + b"\x00")["k"]
+    for _ in range(15):
+        [deep] = deep
+    assert deep == 0
+
+
+def test_there_is_no_tag_that_passes() -> None:
+    for tag in (*range(2000), 43_000, 2**16 - 1, 2**32 - 1, 2**64 - 1):
+        head = bytes([0xDB]) + tag.to_bytes(8, "big")
+        with pytest.raises(ProtocolError):
+            unpack(KEY + head + b"\x80")
+
+
+# ------------------------------------------------------------------ maps that are no frame
+
+NOT_A_SEQ = {
+    "missing": {},
+    "null": {"seq": None},
+    "undefined": {"seq": cbor2.undefined},
+    "not a number": {"seq": float("nan")},
+    "infinity": {"seq": float("inf")},
+    "a float": {"seq": 1.0},
+    "true": {"seq": True},
+    "a simple value": {"seq": cbor2.CBORSimpleValue(99)},
+    "negative": {"seq": -1},
+    "2^63": {"seq": 2**63},
+    "-2^64": {"seq": -(2**64)},
+    "a text": {"seq": "1"},
+    "bytes": {"seq": b"1"},
+    "a list": {"seq": [1]},
+    "a map": {"seq": {}},
+}
+
+
+@pytest.mark.parametrize("pair", NOT_A_SEQ.values(), ids=NOT_A_SEQ)
+def test_a_number_is_an_integer_from_0_below_2_to_the_63rd(pair: dict[str, object]) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        decode(unchecked({"type": "seen", "group": "ops", **pair})[PREFIX:], TO_SERVER)
+    assert caught.value.code == Code.MALFORMED
+
+
+@pytest.mark.parametrize("seq", [0, 1, 2**63 - 1])
+def test_the_smallest_and_the_largest_number_pass(seq: int) -> None:
+    assert decode(encode(Seen("ops", seq))[PREFIX:], TO_SERVER) == Seen("ops", seq)
+
+
+@pytest.mark.parametrize("word", [None, 7, b"ping", True, ["ping"], {"ping": 1}, 1.5])
+def test_a_type_is_a_text(word: object) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        decode(unchecked({"type": word})[PREFIX:], TO_SERVER)
+    assert caught.value.code == Code.MALFORMED
+
+
+def test_a_frame_of_an_unknown_type_names_its_request_so_that_it_can_be_answered() -> None:
+    with pytest.raises(UnknownType) as caught:
+        decode(unchecked({"type": "dance", "id": 7})[PREFIX:], TO_SERVER)
+    assert (caught.value.code, caught.value.re) == (Code.UNKNOWN_TYPE, 7)
+    assert "'dance'" in caught.value.sentence
+
+
+@pytest.mark.parametrize("request_id", [None, -1, True, "7", 1.0, [7]])
+def test_an_unknown_type_with_a_wrong_id_is_answered_without_one(request_id: object) -> None:
+    with pytest.raises(UnknownType) as caught:
+        decode(unchecked({"type": "dance", "id": request_id})[PREFIX:], TO_SERVER)
+    assert caught.value.re is None
+
+
+def test_a_long_unknown_type_is_not_repeated_whole() -> None:
+    with pytest.raises(UnknownType) as caught:
+        decode(unchecked({"type": "x" * 1000})[PREFIX:], TO_SERVER)
+    assert len(caught.value.sentence) < 100
+
+
+@pytest.mark.parametrize("word", ["welcome", "ok", "event"])
+def test_what_only_a_server_says_is_unknown_to_a_server(word: str) -> None:
+    with pytest.raises(UnknownType):
+        decode(unchecked({"type": word})[PREFIX:], TO_SERVER)
+
+
+# ------------------------------------------------------------------ whatever comes
+
+
+def is_understood_or_refused(body: bytes) -> bool:
+    """Return whether `body` holds a frame that can be said again, or is refused as it should be."""
+    try:
+        frame = decode(body, EVERY_TYPE)
+    except ProtocolError as error:
+        return error.code in (Code.MALFORMED, Code.UNKNOWN_TYPE)
+    if isinstance(frame, Event) and isinstance(frame.body, Unknown):
+        return True  # what it said is not known here, and so cannot be said again
+    return decode(unchecked(frame.to_map())[PREFIX:], EVERY_TYPE) == frame
+
+
+@st.composite
+def damaged_frames(draw: st.DrawFn) -> bytes:
+    """Make a right frame of which some bytes were changed, lost, doubled or put in."""
+    body = bytearray(encode(draw(st.sampled_from(FRAMES)))[PREFIX:])
+    for _ in range(draw(st.integers(1, 4))):
+        start = draw(st.integers(0, len(body)))
+        end = draw(st.integers(start, min(start + 4, len(body))))
+        body[start:end] = draw(st.just(bytes(body[start:end]) * 2) | st.binary(max_size=4))
+    return bytes(body)
+
+
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**64), 2**64)
+    | st.floats()
+    | st.text(max_size=8)
+    | st.binary(max_size=8)
+    | st.just(cbor2.undefined),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner),
+    max_leaves=6,
+)
+
+
+@st.composite
+def misshapen_frames(draw: st.DrawFn) -> bytes:
+    """Make a right frame of which some keys have another value or are not there."""
+    item = draw(st.sampled_from(FRAMES)).to_map()
+    keys = draw(st.lists(st.sampled_from(sorted(item)), min_size=1, max_size=2, unique=True))
+    for key in keys:
+        del item[key]
+        if draw(st.booleans()):
+            item[key] = draw(values)
+    return cbor2.dumps(item)
+
+
+@given(st.binary(max_size=200))
+@example(PING)
+def test_random_bytes_are_a_frame_or_refused(body: bytes) -> None:
+    assert is_understood_or_refused(body)
+
+
+@given(damaged_frames())
+def test_damaged_frames_are_frames_or_refused(body: bytes) -> None:
+    assert is_understood_or_refused(body)
+
+
+@given(misshapen_frames())
+def test_misshapen_frames_are_frames_or_refused(body: bytes) -> None:
+    assert is_understood_or_refused(body)
+
+
+def test_no_word_is_said_in_both_directions() -> None:
+    assert not TO_SERVER.keys() & TO_CLIENT.keys()
+
+
+# ------------------------------------------------------------------ frames on disk
+
+
+@given(bodies)
+def test_packed_frames_can_be_taken_apart(sent: list[bytes]) -> None:
+    assert list(split_frames(b"".join(map(framed, sent)))) == sent
+
+
+@given(bodies, st.data())
+def test_packed_frames_can_be_skipped(sent: list[bytes], data: st.DataObject) -> None:
+    count = data.draw(st.integers(0, len(sent)))
+    packed = b"".join(map(framed, sent))
+    assert skip_frames(packed, count) == b"".join(map(framed, sent[count:]))

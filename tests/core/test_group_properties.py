@@ -1,0 +1,144 @@
+"""What is true of a group whatever people do: any commands, by anybody, in any order."""
+
+from __future__ import annotations
+
+import copy
+from contextlib import suppress
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from hypothesis import given
+
+from tchat.core.events import FileShared, decode_event
+from tchat.core.framing import PREFIX
+from tchat.core.group import Group, decide
+from tchat.core.text import fold
+from tchat.errors import Refused
+from tests.core.histories import Step, histories, tell
+from tests.core.script import Script
+
+if TYPE_CHECKING:
+    from tchat.core.events import Event
+
+any_history = given(history=histories)
+
+
+def told(history: list[Step]) -> Script:
+    """Return the group in which a history has happened."""
+    script = Script()
+    for _ in tell(history, script):
+        pass
+    return script
+
+
+def events_of(script: Script) -> list[Event]:
+    return [decode_event(frame[PREFIX:]) for frame in script.log]
+
+
+@any_history
+def test_an_open_group_has_one_admin_who_is_a_member(history: list[Step]) -> None:
+    script = Script()
+    for _ in tell(history, script):
+        assert (script.group.admin in script.group.members) == bool(script.group.members)
+
+
+@any_history
+def test_a_closed_group_has_no_admin_no_members_and_no_requests(history: list[Step]) -> None:
+    script = Script()
+    for _ in tell(history, script):
+        if script.group.admin is None:
+            assert (script.members, script.waiting) == ([], [])
+
+
+@any_history
+def test_nobody_is_two_things_at_once(history: list[Step]) -> None:
+    script = Script()
+    for _ in tell(history, script):
+        group = script.group
+        assert not group.members.keys() & group.requests.keys()
+        assert not group.members.keys() & group.kicked
+
+
+@any_history
+def test_people_are_kept_by_their_folded_names(history: list[Step]) -> None:
+    group = told(history).group
+    for key, name in (group.members | group.requests).items():
+        assert key == fold(name)
+
+
+@any_history
+def test_seq_counts_every_event_and_time_never_goes_back(history: list[Step]) -> None:
+    script = told(history)
+    events = events_of(script)
+    assert [event.seq for event in events] == list(range(1, script.group.seq + 1))
+    assert all(earlier.at <= later.at for earlier, later in pairwise(events))
+
+
+@any_history
+def test_the_files_of_a_life_are_numbered_without_gaps(history: list[Step]) -> None:
+    script = told(history)
+    numbers = [
+        event.body.number
+        for event in events_of(script)
+        if isinstance(event.body, FileShared) and event.seq > script.group.floor
+    ]
+    assert numbers == list(range(1, len(numbers) + 1)) == list(script.group.files)
+
+
+@any_history
+def test_whoever_reads_the_log_arrives_at_the_same_state(history: list[Step]) -> None:
+    script = told(history)
+    assert script.replayed() == script.group
+    assert list(script.replayed().members) == list(script.group.members)
+
+
+@any_history
+def test_to_decide_is_not_to_change(history: list[Step]) -> None:
+    script = Script()
+    for step in history:
+        author, command = step.taken(script)
+        before = copy.deepcopy(script.group)
+        with suppress(Refused):
+            decide(script.group, author, command, script.now)
+        assert script.group == before
+        with suppress(Refused):
+            script.give(author, command)
+
+
+@any_history
+def test_a_decision_depends_on_nothing_but_the_state_and_the_command(history: list[Step]) -> None:
+    script = told(history[:-1])
+    for step in history[-1:]:
+        author, command = step.taken(script)
+        with suppress(Refused):
+            once = decide(script.group, author, command, script.now)
+            assert decide(script.replayed(), author, command, script.now) == once
+
+
+@any_history
+def test_a_copy_goes_its_own_way(history: list[Step]) -> None:
+    half = len(history) // 2
+    script = told(history[:half])
+    kept = copy.deepcopy(script.group)
+    original, script.group = script.group, script.group.copy()
+    for _ in tell(history[half:], script):
+        pass
+    assert original == kept
+
+
+@any_history
+def test_no_command_that_was_done_is_ever_done_again(history: list[Step]) -> None:
+    script = Script()
+    done = [told for told in tell(history, script) if told.events]
+    for earlier in done:
+        assert decide(script.group, earlier.author, earlier.command, script.now) == []
+
+
+@any_history
+def test_the_state_is_a_fold_that_may_be_interrupted_anywhere(history: list[Step]) -> None:
+    script = told(history)
+    group = Group()
+    for one in events_of(script):
+        group = group.copy()
+        group.apply(one)
+    assert group == script.group

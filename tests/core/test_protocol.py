@@ -1,0 +1,174 @@
+"""`protocol.cddl` and the code say the same, and the test-suite notices when they do not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cbor2
+import pytest
+
+from tchat.core.events import BODIES, Event, decode_event, encode_event
+from tchat.core.frames import TO_CLIENT, TO_SERVER, Failed, Goodbye, Ping, decode, encode
+from tchat.core.framing import PREFIX, pack
+from tchat.errors import Code, ProtocolError
+from tests import protocol
+from tests.core import examples
+from tests.core.examples import EVENTS, EVERY_TYPE, FRAMES, name_of
+from tests.protocol import ProtocolViolation, rule_of, validate, validate_body
+
+if TYPE_CHECKING:
+    from tchat.core.schema import Frame
+
+every_frame = pytest.mark.parametrize("frame", FRAMES, ids=name_of)
+
+OTHER_VALUES = (-1, 2**63, 1.0, "", b"", True, None, {"a": 1}, [1], [b""])
+
+
+def cddl_allows(rule: str, item: dict[str, object]) -> bool:
+    try:
+        validate(rule, cbor2.dumps(item), may_grow=True)
+    except ProtocolViolation:
+        return False
+    return True
+
+
+def decoder_allows(item: dict[str, object]) -> bool:
+    try:
+        decode(cbor2.dumps(item), EVERY_TYPE)
+    except ProtocolError:
+        return False
+    return True
+
+
+# ------------------------------------------------------------------ the mechanism
+
+
+def test_a_frame_that_the_document_does_not_know_cannot_be_packed() -> None:
+    with pytest.raises(ProtocolViolation, match="no rule for type 'shout'"):
+        pack({"type": "shout"})
+    protocol.violations.clear()
+
+
+def test_an_event_that_the_document_does_not_know_cannot_be_packed() -> None:
+    with pytest.raises(ProtocolViolation, match="no rule for kind 'shouted'"):
+        pack(EVENTS[0].to_map() | {"kind": "shouted"})
+    protocol.violations.clear()
+
+
+def test_a_frame_with_a_wrong_value_cannot_be_sent() -> None:
+    with pytest.raises(ProtocolViolation, match="not a goodbye"):
+        encode(Goodbye("Not a code!", "Farewell."))
+    protocol.violations.clear()
+
+
+def test_a_key_that_the_document_does_not_list_cannot_be_sent() -> None:
+    with pytest.raises(ProtocolViolation, match="undocumented"):
+        pack({"type": "ping", "undocumented": 1})
+    protocol.violations.clear()
+
+
+def test_a_violation_fails_the_test_even_where_it_is_caught() -> None:
+    with pytest.raises(ProtocolViolation):
+        pack({"type": "shout"})
+    assert protocol.violations == ["protocol.cddl has no rule for type 'shout'"]
+    protocol.violations.clear()
+
+
+def test_bodies_from_a_socket_can_be_validated() -> None:
+    validate_body(encode(Ping())[PREFIX:])
+
+
+@pytest.mark.parametrize("item", [[], {}, {"type": 1}, {"type": "seen", "group": "ops"}])
+def test_wrong_bodies_from_a_socket_are_found(item: object) -> None:
+    with pytest.raises(ProtocolViolation):
+        validate_body(cbor2.dumps(item))
+
+
+# ------------------------------------------------------------------ nothing is left out
+
+
+def test_there_is_an_example_of_every_request() -> None:
+    assert {type(frame) for frame in examples.REQUESTS} == set(TO_SERVER.values())
+
+
+def test_there_is_an_example_of_every_answer() -> None:
+    assert {type(frame) for frame in examples.ANSWERS} == set(TO_CLIENT.values())
+
+
+def test_there_is_an_example_of_every_event() -> None:
+    assert {type(event.body) for event in EVENTS} == set(BODIES.values())
+
+
+def test_the_document_lists_no_frame_that_the_code_does_not_know() -> None:
+    choices = " / ".join(
+        protocol.RULES[name] for name in ("to-server", "to-client", "command", "event")
+    )
+    groups = {"command", "event"}
+    assert {name.strip() for name in choices.split("/")} - groups == {
+        rule_of(frame.to_map()) for frame in FRAMES
+    }
+
+
+# ------------------------------------------------------------------ both say the same
+
+
+@every_frame
+def test_a_frame_survives_the_wire(frame: Frame) -> None:
+    assert decode(encode(frame)[PREFIX:], EVERY_TYPE) == frame
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=name_of)
+def test_an_event_survives_the_disk(event: Event) -> None:
+    assert decode_event(encode_event(event)[PREFIX:]) == event
+
+
+@every_frame
+def test_every_key_is_needed_unless_it_is_optional(frame: Frame) -> None:
+    item = frame.to_map()
+    rule = rule_of(item)
+    for key in item:
+        shorter = {k: v for k, v in item.items() if k != key}
+        optional = key in examples.OPTIONAL.get(frame.type, ())
+        assert (key, cddl_allows(rule, shorter)) == (key, optional)
+        assert (key, decoder_allows(shorter)) == (key, optional)
+
+
+@every_frame
+def test_every_key_has_values_of_one_type(frame: Frame) -> None:
+    item = frame.to_map()
+    rule = rule_of(item)
+    for key in item.keys() - {"type", "kind"}:
+        for other in OTHER_VALUES:
+            if type(other) is type(item[key]) and type(other) in (str, bytes, bool):
+                continue  # the right type; whether the value is right, only the document says
+            wrong = item | {key: other}
+            assert (key, other, decoder_allows(wrong)) == (key, other, False)
+            assert (key, other, cddl_allows(rule, wrong)) == (key, other, False)
+
+
+@every_frame
+def test_an_unknown_key_is_ignored(frame: Frame) -> None:
+    item = frame.to_map()
+    newer = item | {"mood": {"colour": "blue", "since": [1, 2]}}
+    assert cddl_allows(rule_of(item), newer)
+    assert decode(cbor2.dumps(newer), EVERY_TYPE) == frame
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=name_of)
+def test_an_event_in_the_log_needs_every_key(event: Event) -> None:
+    item = event.to_map()
+    for key in item:
+        shorter = {k: v for k, v in item.items() if k != key}
+        with pytest.raises(ProtocolError) as caught:
+            decode_event(cbor2.dumps(shorter))
+        assert caught.value.code == Code.MALFORMED
+
+
+def test_a_frame_that_is_no_event_has_no_place_in_a_log() -> None:
+    with pytest.raises(ProtocolError, match="not an event"):
+        decode_event(encode(Ping())[PREFIX:])
+
+
+@pytest.mark.parametrize("code", Code)
+def test_every_code_can_be_sent(code: Code) -> None:
+    validate_body(encode(Failed(code, code.meaning))[PREFIX:])

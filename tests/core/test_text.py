@@ -1,0 +1,371 @@
+"""Names, messages and file names: what may be written, and what a terminal gets to see."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from tchat.core.text import (
+    FILE_NAME_LIMIT,
+    NAME_LIMIT,
+    TEXT_LIMIT,
+    check_name,
+    check_text,
+    clean_line,
+    clean_text,
+    fold,
+    quote_name,
+    safe_filename,
+)
+from tchat.errors import Code, Refused
+
+ANY_CHARACTER = st.characters(codec=None)
+CONTROLS = st.sampled_from("\0\t\n\r\x1b\x7f\x85\u2028")
+INVISIBLE = frozenset(
+    "\u00ad\u034f\u115f\u1160\u180e\u200b\u2060\u2061\u2064\u206f\u3164\ufeff\uffa0\ufff9\U000e0001"
+)
+BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+SPECIAL = CONTROLS | st.sampled_from(sorted(INVISIBLE | BIDI | {"\u0301", "\u200d", "\u00a0"}))
+any_text = st.text(ANY_CHARACTER | SPECIAL, max_size=40)
+any_path = st.text(ANY_CHARACTER | st.sampled_from("./\\~- :\u00a0\u3000aé👋"), max_size=150)
+
+ZALGO = "".join(map(chr, range(0x300, 0x340)))
+
+
+# ------------------------------------------------------------------ names
+
+
+@given(st.text(max_size=40))
+def test_folding_twice_is_folding_once(name: str) -> None:
+    assert fold(fold(name)) == fold(name)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Alice", "aLICE"),
+        ("Straße", "STRASSE"),
+        ("ﬁona", "Fiona"),
+        ("Ａlice", "alice"),  # noqa: RUF001
+        ("José", "Jose\u0301"),
+        ("Σίσυφος", "ΣΊΣΥΦΟΣ"),
+        ("①", "1"),
+    ],
+)
+def test_spellings_of_one_name_fold_to_the_same(one: str, other: str) -> None:
+    assert fold(one) == fold(other)
+
+
+@pytest.mark.parametrize(("one", "other"), [("bob", "rob"), ("a.b", "a_b"), ("jose", "josé")])
+def test_different_names_stay_different(one: str, other: str) -> None:
+    assert fold(one) != fold(other)
+
+
+LATIN = ["alice", "A", "b-o_b.2", "-", "...", "1984", "José", "José", "Łukasz", "ậ"]
+OTHERS = ["Дмитрий", "Ἀχιλλεύς", "אבגד", "محمد", "मनीष", "สมชาย", "李雷", "ひろし", "김철수"]
+
+
+@pytest.mark.parametrize("name", [*LATIN, *OTHERS, "x" * NAME_LIMIT])
+def test_a_name_may_be_of_any_script(name: str) -> None:
+    assert check_name(name) == unicodedata.normalize("NFKC", name)
+
+
+@pytest.mark.parametrize(
+    "sign",
+    " \t\n\0\x1b\x7f\x85\u00a0\u3000"
+    "/\\:@#,!?'\"<>()|*~+=$%&½👋"
+    "\u00ad\u034f\u115f\u200b\u200d\u200e\u202e\u2066\u2800\u3164\ufeff\U000e0041"
+    "\ud800\ue000\uffff",
+)
+def test_a_name_has_no_other_signs_in_it(sign: str) -> None:
+    with pytest.raises(Refused) as caught:
+        check_name(f"a{sign}b")
+    assert caught.value.code == Code.BAD_NAME
+
+
+@pytest.mark.parametrize("name", ["", "\u0301a", "x" + ZALGO[:3]])
+def test_a_name_begins_with_a_character_and_has_few_accents_on_each(name: str) -> None:
+    with pytest.raises(Refused) as caught:
+        check_name(name)
+    assert caught.value.code == Code.BAD_NAME
+
+
+def test_a_name_is_at_most_32_characters_long() -> None:
+    with pytest.raises(Refused) as caught:
+        check_name("x" * (NAME_LIMIT + 1))
+    assert caught.value.code == Code.BAD_NAME
+
+
+def test_a_name_that_unfolds_beyond_the_limit_is_too_long() -> None:
+    with pytest.raises(Refused):
+        check_name("ﷺ" * 3)
+
+
+def test_a_bad_name_is_refused_in_the_words_for_what_it_names() -> None:
+    with pytest.raises(Refused, match="A group name needs"):
+        check_name("", "group name")
+
+
+@given(any_text)
+def test_a_refusal_never_repeats_what_a_terminal_would_obey(name: str) -> None:
+    try:
+        check_name(name)
+    except Refused as refusal:
+        sentence = refusal.sentence
+    else:
+        sentence = ""
+    assert clean_line(sentence) == sentence
+
+
+@given(st.text(max_size=NAME_LIMIT))
+def test_an_allowed_name_is_allowed_again_and_needs_no_cleaning(name: str) -> None:
+    try:
+        shown = check_name(name)
+    except Refused:
+        return
+    assert check_name(shown) == shown == clean_line(shown)
+    assert 1 <= len(shown.encode()) <= 1024
+    assert 1 <= len(fold(shown).encode()) <= 1024
+
+
+def test_a_name_is_repeated_as_it_was_typed() -> None:
+    assert quote_name("Bob") == "Bob"
+    assert quote_name("x" * NAME_LIMIT) == "x" * NAME_LIMIT
+
+
+def test_a_name_is_not_repeated_whole_if_it_is_too_long() -> None:
+    assert quote_name("x" * 10_000) == "x" * NAME_LIMIT + "…"
+
+
+@given(any_text)
+def test_a_name_that_is_repeated_is_a_short_clean_line(typed: str) -> None:
+    quoted = quote_name(typed)
+    assert clean_line(quoted) == quoted
+    assert len(quoted) <= NAME_LIMIT + 1
+
+
+# ------------------------------------------------------------------ messages
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\n\n", "\t", "\u2003\u00a0"])
+def test_a_blank_message_is_refused(blank: str) -> None:
+    with pytest.raises(Refused) as caught:
+        check_text(blank)
+    assert caught.value.code == Code.EMPTY_TEXT
+
+
+@pytest.mark.parametrize("letter", ["x", "é", "漢", "👋"])
+def test_a_message_is_measured_in_bytes_of_utf_8(letter: str) -> None:
+    longest = letter * (TEXT_LIMIT // len(letter.encode()))
+    check_text(longest)
+    with pytest.raises(Refused) as caught:
+        check_text(longest + letter)
+    assert caught.value.code == Code.TEXT_TOO_LONG
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hello everyone",
+        "two\nlines\n",
+        "",
+        "naïve café",
+        "Привет, שלום, مرحبا, नमस्ते, 你好",
+        "👩‍👩‍👧 👍🏽 🏳️‍🌈 ❤️ 🇨🇭",
+        "می‌خواهم",
+        "क्‍ष",
+        "ễ",
+        "cafe\u0301",
+        "\ue0b0 a patched font",
+        "wide\u3000space",
+    ],
+)
+def test_text_that_harms_nobody_stays_as_it_is(text: str) -> None:
+    assert clean_text(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b[2J", "␛[2J"),
+        ("\x1b]0;owned\x07", "␛]0;owned␇"),
+        ("a\x00b", "a␀b"),
+        ("a\x08b", "a␈b"),
+        ("a\x7fb", "a␡b"),
+        ("a\x9b31mb", "a\ufffd31mb"),
+        ("a\x85b", "a\ufffdb"),
+        ("a\tb", "a b"),
+        ("a\rb", "a␍b"),
+        ("a\r\nb", "a\nb"),
+        ("a\u2028b\u2029c", "a\nb\nc"),
+        ("a\ud800b", "a\ufffdb"),
+        ("safe\u202etxt.exe", "safetxt.exe"),
+        ("\u2067a\u2069b\u200e\u200f\u061c", "ab"),
+        ("pay\u200bpal\u2060\ufeff\u00ad", "paypal"),
+        ("a\u034fb\u3164c\u2800d", "abcd"),
+        ("a\U000e0041\U000e007fb", "ab"),
+        ("a\uffffb\ufdd0\U0001ffffc", "abc"),
+    ],
+)
+def test_what_a_terminal_would_obey_is_shown_or_dropped(text: str, shown: str) -> None:
+    assert clean_text(text) == shown
+
+
+@pytest.mark.parametrize("text", ["\u200dab", "a \u200db", "a\n\u200cb", "a\u200b\u200d\u200cb"])
+def test_a_joiner_with_nothing_to_join_is_dropped(text: str) -> None:
+    assert len(clean_text(text)) < len(text)
+
+
+def test_a_row_of_joiners_is_one_joiner() -> None:
+    assert clean_text("a" + "\u200d" * 9 + "b") == "a\u200db"
+
+
+def test_a_flood_of_accents_is_dammed() -> None:
+    assert clean_text("a" + ZALGO + "b" + ZALGO) == "a" + ZALGO[:5] + "b" + ZALGO[:5]
+
+
+def test_dropped_characters_do_not_open_the_dam() -> None:
+    assert clean_text("a" + "\u200b".join(ZALGO)) == "a" + ZALGO[:5]
+
+
+def test_joiners_do_not_open_the_dam() -> None:
+    assert clean_text("a" + "\u200d".join(ZALGO)).count(ZALGO[20]) == 0
+
+
+def test_a_line_shows_where_it_was_broken() -> None:
+    assert clean_line("one\ntwo\r\nthree\u2028four") == "one↵two↵three↵four"
+
+
+@given(any_text)
+def test_clean_text_stays_as_it_is(text: str) -> None:
+    clean = clean_text(text)
+    assert clean_text(clean) == clean
+
+
+@given(any_text)
+def test_clean_text_has_nothing_in_it_that_a_terminal_would_obey(text: str) -> None:
+    for character in clean_text(text).replace("\n", ""):
+        assert unicodedata.category(character) not in ("Cc", "Cs", "Zl", "Zp")
+        assert character not in BIDI | INVISIBLE
+
+
+@given(any_text)
+def test_a_clean_line_is_one_line(text: str) -> None:
+    assert len(clean_line(text).splitlines()) <= 1
+
+
+@given(any_text)
+def test_clean_text_can_be_encoded(text: str) -> None:
+    assert clean_text(text).encode().decode() == clean_text(text)
+
+
+# ------------------------------------------------------------------ file names
+
+
+HARMLESS = [
+    "report.pdf",
+    "archive.tar.gz",
+    "README",
+    "Übersicht-2026.txt",
+    "写真.jpg",
+    "👋.png",
+    "a_b.c",
+]
+
+
+@pytest.mark.parametrize("name", [*HARMLESS, "with spaces.txt", "x" * FILE_NAME_LIMIT])
+def test_a_harmless_file_name_stays_as_it_is(name: str) -> None:
+    assert safe_filename(name) == name
+
+
+@pytest.mark.parametrize(
+    ("raw", "safe"),
+    [
+        ("../../etc/passwd", "passwd"),
+        ("/etc/passwd", "passwd"),
+        ("..\\..\\boot.ini", "boot.ini"),
+        ("C:\\Windows\\system.ini", "system.ini"),
+        ("dir/sub/", "sub"),
+        ("a/../b", "b"),
+        (".bashrc", "bashrc"),
+        ("...hidden", "hidden"),
+        ("-rf", "rf"),
+        ("--help", "help"),
+        ("~root", "root"),
+        (" padded ", "padded"),
+        ("trailing. . .", "trailing"),
+        ("", "file"),
+        (".", "file"),
+        ("..", "file"),
+        ("......", "file"),
+        ("/", "file"),
+        ("//\\\\", "file"),
+        (" . ", "file"),
+        ("\u200b\u202e", "file"),
+        ("a\nb.txt", "a_b.txt"),
+        ("a\x00b.txt", "a_b.txt"),
+        ("a\x1b[31mb.txt", "a_[31mb.txt"),
+        ("a\ud800.txt", "a_.txt"),
+        ("gpj\u202e.exe", "gpj.exe"),
+        ('a<b>c:d"e|f?g*h', "a_b_c_d_e_f_g_h"),
+        ("nul", "_nul"),
+        ("CON.txt", "_CON.txt"),
+        ("com1.tar.gz", "_com1.tar.gz"),
+        ("LPT9", "_LPT9"),
+        ("console.txt", "console.txt"),
+        ("e\u0301.txt", "é.txt"),
+    ],
+)
+def test_a_file_name_is_made_harmless(raw: str, safe: str) -> None:
+    assert safe_filename(raw) == safe
+
+
+@pytest.mark.xfail(reason="devices are looked for before the name is cut")
+def test_a_name_that_is_a_device_once_it_is_cut_is_made_harmless() -> None:
+    assert safe_filename("CON" + " " * 200 + "x") == "_CON"
+
+
+@pytest.mark.xfail(reason="a joiner keeps what stands behind it from being stripped")
+@pytest.mark.parametrize(("raw", "safe"), [("-\u200d-x", "x"), ("..\u200c..", "file")])
+def test_joiners_at_the_edges_of_a_file_name_are_stripped(raw: str, safe: str) -> None:
+    assert safe_filename(raw) == safe
+
+
+def test_a_long_file_name_keeps_its_extension() -> None:
+    assert safe_filename("x" * 300 + ".pdf") == "x" * (FILE_NAME_LIMIT - 4) + ".pdf"
+
+
+def test_a_long_file_name_is_cut_between_characters() -> None:
+    assert safe_filename("é" * 300 + ".txt") == "é" * 58 + ".txt"
+    assert safe_filename("👋" * 300) == "👋" * 30
+
+
+def test_an_extension_that_is_none_is_cut() -> None:
+    assert safe_filename("a." + "x" * 300) == "a." + "x" * (FILE_NAME_LIMIT - 2)
+
+
+@given(any_path)
+@example(". -rf")
+@example(".\u00a0..\u00a0.")
+@example("x.\u00a0.")
+@example("a" * 119 + "." + "b" * 30)
+def test_any_file_name_becomes_one_that_is_safe_to_create(raw: str) -> None:
+    name = safe_filename(raw)
+    assert name not in ("", ".", "..")
+    assert not set(name) & set("/\\\0\n")
+    assert name[0] not in ".-~ "
+    assert name[-1] not in ". "
+    assert len(name.encode()) <= FILE_NAME_LIMIT
+
+
+@given(any_path)
+@example(". -rf")
+@example(".\u00a0..\u00a0.")
+@example("x.\u00a0.")
+@example("a" * 119 + "." + "b" * 30)
+def test_a_safe_file_name_stays_as_it_is(raw: str) -> None:
+    name = safe_filename(raw)
+    assert safe_filename(name) == name

@@ -1,0 +1,669 @@
+"""What the tests are written in: a server, people who speak to it, a tap on the wire, processes.
+
+Nothing here sleeps in order to wait. Every wait is for something to happen, under one generous
+guard, `GUARD`, which only a program that hangs ever reaches.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+import os
+import subprocess
+import sys
+from collections import deque
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import trio
+
+from tchat.client.session import open_session
+from tchat.client.slot import Slot
+from tchat.core.commands import Approve, Command, Join, Post
+from tchat.core.events import Event, Posted, decode_event
+from tchat.core.frames import (
+    TO_CLIENT,
+    Attach,
+    Attached,
+    Failed,
+    Ok,
+    Ping,
+    Pong,
+    Presence,
+    decode,
+    encode_all,
+)
+from tchat.core.framing import FrameBuffer, split_frames, unpack
+from tchat.core.handshake import VERSION, Hello, Welcome
+from tchat.errors import Refused
+from tchat.net.address import Address, connect, port_of
+from tchat.server.app import Config, serve
+from tchat.server.host import Limits
+from tchat.server.log import Log, LogFormat
+from tchat.store.memory import MemoryStore
+from tests.protocol import unchecked, validate_body
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable
+
+    from tchat.client.replica import Replica
+    from tchat.client.session import Session
+    from tchat.core.schema import Frame
+    from tchat.store.base import Store
+
+GUARD = 60.0
+"""Seconds after which a wait counts as hanging."""
+
+GROUP = "ops"
+"""The group in which tests happen unless they need another."""
+
+F = TypeVar("F", bound="Frame")
+P = TypeVar("P", bound="Process")
+
+
+# ---------------------------------------------------------------------------- lines of text
+
+
+class Lines:
+    """Lines of text as they come. Each can be waited for, and answers for one wait only."""
+
+    def __init__(self) -> None:
+        self.all: list[str] = []
+        self.unfinished = ""
+        self._found: set[int] = set()
+        self._ended = False
+        self._news = trio.Event()
+
+    def feed(self, text: str) -> None:
+        """Add text as it was read, split anywhere."""
+        *lines, self.unfinished = (self.unfinished + text).split("\n")
+        self.all += lines
+        self._news.set()
+
+    def end(self) -> None:
+        """Note that nothing more will come."""
+        self._ended = True
+        self._news.set()
+
+    async def containing(self, text: str) -> str:
+        """Return the first line with `text` in it that no other wait was answered with."""
+        with trio.move_on_after(GUARD):
+            while True:
+                for index, line in enumerate(self.all):
+                    if text in line and index not in self._found:
+                        self._found.add(index)
+                        return line
+                if self._ended:
+                    break
+                await self._more()
+        raise AssertionError(f"No (further) line with {text!r} came; these did:\n{self}")
+
+    async def prompt(self, text: str) -> None:
+        """Wait until the line that is not finished yet ends in `text`."""
+        with trio.move_on_after(GUARD):
+            while not self.unfinished.endswith(text):
+                await self._more()
+            return
+        raise AssertionError(f"No question {text!r} came; this did:\n{self}")
+
+    async def ended(self) -> None:
+        """Wait until nothing more will come."""
+        while not self._ended:
+            await self._more()
+
+    async def _more(self) -> None:
+        if self._news.is_set():
+            self._news = trio.Event()
+        await self._news.wait()
+
+    def __str__(self) -> str:
+        return "\n".join([*self.all, self.unfinished])
+
+
+# ---------------------------------------------------------------------------- a server in here
+
+
+class _Console(io.StringIO):
+    """What a server's log is written to, by its thread, and read from, by the test."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines = Lines()
+        self._token = trio.lowlevel.current_trio_token()
+
+    def write(self, text: str) -> int:
+        self._token.run_sync_soon(self.lines.feed, text)
+        return super().write(text)
+
+
+@dataclass(slots=True)
+class RunningServer:
+    """A server in this process. `logged` waits for a line; `console` is all there is so far."""
+
+    address: Address
+    store: Store
+    stop: trio.Event
+    stopped: trio.Event
+    _stream: _Console
+
+    async def end(self) -> None:
+        """Stop in good order, before the end of the block."""
+        self.stop.set()
+        await self.stopped.wait()
+
+    async def logged(self, text: str) -> str:
+        """Return the next line of the log with `text` in it."""
+        return await self._stream.lines.containing(text)
+
+    @property
+    def console(self) -> list[str]:
+        """The lines of the log so far; all of them once the server has stopped."""
+        return self._stream.getvalue().splitlines()
+
+
+@asynccontextmanager
+async def running_server(
+    store: Store | None = None,
+    limits: Limits | None = None,
+    port: int = 0,
+    log_format: LogFormat = "text",
+) -> AsyncIterator[RunningServer]:
+    """Serve on 127.0.0.1 for the length of the block, and stop in good order."""
+    store = store or MemoryStore()
+    stream = _Console()
+    log = Log(log_format, stream)
+    stop, stopped = trio.Event(), trio.Event()
+    config = Config(Address("127.0.0.1", port), Path("unused"), limits or Limits())
+
+    async def run(task_status: trio.TaskStatus[int]) -> None:
+        await serve(config, store, log, stop, task_status)
+        stopped.set()
+
+    try:
+        async with trio.open_nursery() as nursery:
+            port = await nursery.start(run)
+            yield RunningServer(Address("127.0.0.1", port), store, stop, stopped, stream)
+            stop.set()
+    finally:
+        log.close()
+
+
+async def log_of(store: Store, group: str = GROUP) -> list[Event]:
+    """Return a group's log as the store keeps it."""
+    events: list[Event] = []
+    after = 0
+    while (page := await store.read(group, after)) is not None:
+        events += map(decode_event, split_frames(page.frames))
+        after = page.last
+    return events
+
+
+def texts(events: Iterable[Event]) -> list[str]:
+    """Return what was said in `events`."""
+    return [event.body.text for event in events if isinstance(event.body, Posted)]
+
+
+def seqs(events: Iterable[Event]) -> list[int]:
+    """Return the numbers of `events`."""
+    return [event.seq for event in events]
+
+
+# ---------------------------------------------------------------------------- people, by hand
+
+
+class RawClient:
+    """A client that speaks the protocol by hand, frame by frame, and checks all it is told."""
+
+    def __init__(self, stream: trio.SocketStream, client: bytes | None = None) -> None:
+        self.stream = stream
+        self.client = client or os.urandom(8)
+        self.user = ""
+        self.online: set[str] = set()
+        self._buffer = FrameBuffer()
+        self._kept: deque[Frame] = deque()
+        self._ids = count(1)
+        self._counts = count(1)
+
+    async def send(self, *frames: Frame) -> None:
+        """Send frames, all in one piece."""
+        await self.stream.send_all(encode_all(frames))
+
+    async def send_map(self, item: dict[str, object]) -> None:
+        """Send a frame that may be anything."""
+        await self.stream.send_all(unchecked(item))
+
+    async def hello(self, user: str) -> None:
+        """Introduce oneself and be welcome."""
+        await self.send(Hello(VERSION, user, self.client))
+        self.user = (await self.expect(Welcome)).user
+
+    async def receive(self) -> Frame | None:
+        """Return the next frame; None when the server has ended the connection."""
+        return self._kept.popleft() if self._kept else await self._next()
+
+    async def expect(self, kind: type[F]) -> F:
+        """Return the next frame, which is of this kind; presence is passed over otherwise."""
+        while True:
+            frame = await self.receive()
+            if isinstance(frame, kind):
+                return frame
+            assert isinstance(frame, Presence), f"{frame} came instead of {kind.type}"
+
+    async def ask(self, make: Callable[[int], Frame]) -> Frame:
+        """Send a request and return its answer; frames that come first are kept for `receive`."""
+        number = next(self._ids)
+        await self.send(make(number))
+        while True:
+            frame = await self._next()
+            assert frame is not None, f"{make(number)} was not answered"
+            if getattr(frame, "re", None) == number:
+                return frame
+            self._kept.append(frame)
+
+    async def command(
+        self, kind: type[Command], *arguments: object, group: str = GROUP, n: int | None = None
+    ) -> Ok:
+        """Give a command and return the answer. Raises `Refused` if that is a refusal."""
+        number = next(self._counts) if n is None else n
+        answer = await self.ask(lambda i: kind(i, number, group, *arguments))
+        if isinstance(answer, Failed):
+            raise Refused(answer.code, answer.text)
+        assert isinstance(answer, Ok)
+        return answer
+
+    async def refusal(self, kind: type[Command], *arguments: object, group: str = GROUP) -> Refused:
+        """Give a command that is refused, and return the refusal."""
+        try:
+            answer = await self.command(kind, *arguments, group=group)
+        except Refused as refused:
+            return refused
+        raise AssertionError(f"{kind.type} was not refused but answered with {answer}")
+
+    async def post(self, text: str, group: str = GROUP) -> int:
+        """Say something; return its seq."""
+        seq = (await self.command(Post, text, group=group)).seq
+        assert seq is not None
+        return seq
+
+    async def say(self, *words: str) -> None:
+        """Post without waiting for the answers, which somebody else reads meanwhile."""
+        for text in words:
+            await self.send(Post(next(self._ids), next(self._counts), GROUP, text))
+
+    async def attach(self, after: int = 0, group: str = GROUP) -> Attached:
+        """Follow a group."""
+        answer = await self.ask(lambda i: Attach(i, group, after))
+        assert isinstance(answer, Attached), answer
+        return answer
+
+    async def events(self, number: int) -> list[Event]:
+        """Return the next `number` events; answers and presence are passed over."""
+        events: list[Event] = []
+        while len(events) < number:
+            frame = await self.receive()
+            assert isinstance(frame, Event | Presence | Ok), frame
+            events += [frame] if isinstance(frame, Event) else []
+        return events
+
+    async def before_pong(self) -> list[Frame]:
+        """Return all that the server has for this connection at this moment."""
+        await self.send(Ping())
+        frames: list[Frame] = []
+        while not isinstance(frame := await self.receive(), Pong):
+            assert frame is not None, "the server has ended the connection"
+            frames.append(frame)
+        return frames
+
+    async def until_end(self) -> list[Frame]:
+        """Return what comes until the server ends the connection, and end it too."""
+        frames: list[Frame] = []
+        while (frame := await self.receive()) is not None:
+            frames.append(frame)
+        await self.stream.aclose()
+        return frames
+
+    async def unframed(self) -> bytes:
+        """Return all bytes until the server ends the connection: a file, on its own connection."""
+        data = bytearray(self._buffer.rest())
+        with trio.fail_after(GUARD):
+            async for more in self.stream:
+                data += more
+        return bytes(data)
+
+    async def _next(self) -> Frame | None:
+        with trio.fail_after(GUARD):
+            while (body := self._buffer.pop()) is None:
+                try:
+                    data = await self.stream.receive_some()
+                except trio.BrokenResourceError:
+                    return None
+                if not data:
+                    return None
+                self._buffer.feed(data)
+        validate_body(body)
+        frame = decode(body, TO_CLIENT)
+        if isinstance(frame, Presence):
+            known = set() if frame.reset else self.online
+            self.online = (known | set(frame.online)) - set(frame.offline)
+        return frame
+
+
+@asynccontextmanager
+async def raw_client(
+    address: Address, user: str | None = None, client: bytes | None = None
+) -> AsyncIterator[RawClient]:
+    """Connect by hand for the length of the block, as `user` or without a word."""
+    stream = await connect(address)
+    async with stream:
+        raw = RawClient(stream, client)
+        if user is not None:
+            await raw.hello(user)
+        yield raw
+
+
+@asynccontextmanager
+async def members(
+    server: RunningServer, *names: str, group: str = GROUP
+) -> AsyncIterator[list[RawClient]]:
+    """Found a group for the length of the block: the first name is the admin, all follow it.
+
+    All have read its log up to here, so what they receive next is what the test does.
+    """
+    async with AsyncExitStack() as stack:
+        people = [
+            await stack.enter_async_context(raw_client(server.address, name)) for name in names
+        ]
+        admin, *others = people
+        await admin.command(Join, group=group)
+        for other in others:
+            await other.command(Join, group=group)
+            await admin.command(Approve, other.user, group=group)
+        for person in people:
+            await person.events((await person.attach(group=group)).seq)
+        for person in people:
+            await person.before_pong()
+        yield people
+
+
+# ---------------------------------------------------------------------------- people, by session
+
+
+@asynccontextmanager
+async def session_of(
+    address: Address, user: str, slot: Slot | None = None, group: str = GROUP
+) -> AsyncIterator[tuple[Session, Replica]]:
+    """Be `user` in a group for the length of the block: found it, or wait for approval."""
+    async with open_session(address, user, slot or Slot()) as session:
+        yield session, await session.enter(group)
+
+
+async def approve(session: Session, name: str, group: str = GROUP) -> None:
+    """Let somebody in, as the group's admin."""
+    await session.request(lambda i, n: Approve(i, n, group, name))
+
+
+async def until(session: Session, condition: Callable[[], object]) -> None:
+    """Take the session's updates until `condition` holds, which has to come of one of them."""
+    with trio.fail_after(GUARD):
+        while not condition():
+            await session.updates.receive()
+
+
+# ---------------------------------------------------------------------------- a tap on the wire
+
+Side = Literal["client", "server"]
+Verdict = Literal["pass", "drop", "cut", "tear"]
+"""What becomes of a frame: passed on, lost, or the connection is cut before it or within it."""
+
+
+class Tap:
+    """Stands between clients and a server, checks every frame, and can cut the wire.
+
+    `watch` is called with each frame and who sent it, before it is passed on, and says what is to
+    become of it. What follows a `transfer` handshake is not frames, and passes unchecked.
+    """
+
+    def __init__(self, target: Address) -> None:
+        self.target = target
+        self.address: Address
+        self.refusing = False
+        self.frames: list[tuple[Side, dict[str, Any]]] = []
+        self.watch: Callable[[Side, dict[str, Any]], Verdict] = _pass
+        self._wires: set[trio.CancelScope] = set()
+        self._news = trio.Event()
+
+    async def passes(self, side: Side, kind: str) -> dict[str, Any]:
+        """Return the first frame of that kind from that side, once it has come."""
+        while True:
+            for who, frame in self.frames:
+                if who == side and frame["type"] == kind:
+                    return frame
+            self._news = trio.Event()
+            await self._news.wait()
+
+    def cut(self) -> None:
+        """Cut every connection that stands, without a word to either side."""
+        for wire in self._wires:
+            wire.cancel()
+
+    async def carry(self, client: trio.SocketStream) -> None:
+        """Connect one client through to the server, to the end."""
+        async with client:
+            if self.refusing:
+                return
+            async with await connect(self.target) as server:
+                await self._connect_through(client, server)
+
+    async def _connect_through(self, client: trio.SocketStream, server: trio.SocketStream) -> None:
+        with trio.CancelScope() as wire:
+            self._wires.add(wire)
+            try:
+                async with trio.open_nursery() as pumps:
+                    pumps.start_soon(self._pump, "client", client, server, wire)
+                    pumps.start_soon(self._pump, "server", server, client, wire)
+            finally:
+                self._wires.discard(wire)
+
+    async def _pump(
+        self, side: Side, source: trio.SocketStream, sink: trio.SocketStream, wire: trio.CancelScope
+    ) -> None:
+        buffer = FrameBuffer()
+        framed = True
+        try:
+            async for data in source:
+                buffer.feed(data)
+                while framed and (body := buffer.pop()) is not None:
+                    framed = await self._pass_on(side, body, sink, wire)
+                if not framed:
+                    await sink.send_all(buffer.rest())
+            await sink.send_eof()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            wire.cancel()
+
+    async def _pass_on(
+        self, side: Side, body: bytes, sink: trio.SocketStream, wire: trio.CancelScope
+    ) -> bool:
+        """Pass on a frame, if it may; return whether what follows is framed as well."""
+        validate_body(body)
+        frame = unpack(body)
+        self.frames.append((side, frame))
+        self._news.set()
+        verdict = self.watch(side, frame)
+        data = len(body).to_bytes(4, "big") + body
+        if verdict in ("pass", "tear"):
+            await sink.send_all(data if verdict == "pass" else data[: len(data) // 2])
+        if verdict in ("cut", "tear"):
+            wire.cancel()
+            await trio.lowlevel.checkpoint()
+        return frame["type"] not in ("transfer", "ready")
+
+
+def _pass(side: Side, frame: dict[str, Any]) -> Verdict:
+    return "pass"
+
+
+@asynccontextmanager
+async def tapped(target: Address) -> AsyncIterator[Tap]:
+    """Listen on a port of its own for the length of the block, and pass everything on."""
+    tap = Tap(target)
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    tap.address = Address("127.0.0.1", port_of(listeners[0]))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, tap.carry, listeners)
+        yield tap
+        nursery.cancel_scope.cancel()
+
+
+# ---------------------------------------------------------------------------- real processes
+
+
+@dataclass(slots=True)
+class Process:
+    """A program that runs, and its lines so far."""
+
+    running: trio.Process
+    out: Lines = field(default_factory=Lines)
+    err: Lines = field(default_factory=Lines)
+
+    async def type(self, *lines: str) -> None:
+        """Give the program lines to read."""
+        assert self.running.stdin is not None
+        await self.running.stdin.send_all("".join(f"{line}\n" for line in lines).encode())
+
+    async def sees(self, *parts: str) -> None:
+        """Wait, for each of `parts`, for a further line with it."""
+        for text in parts:
+            await self.out.containing(text)
+
+    @property
+    def lines(self) -> list[str]:
+        """All lines of standard output so far."""
+        return self.out.all
+
+    async def exit(self) -> int:
+        """Return the exit status once the program has ended and all its lines are here."""
+        with trio.fail_after(GUARD):
+            status = await self.running.wait()
+            for lines in (self.out, self.err):
+                await lines.ended()
+        assert "Traceback" not in str(self.err), str(self.err)
+        return status
+
+    async def end(self) -> int:
+        """End the program's input; return its exit status."""
+        assert self.running.stdin is not None
+        await self.running.stdin.aclose()
+        return await self.exit()
+
+
+@dataclass(slots=True)
+class Person(Process):
+    """A plain client; what the person receives is saved in `downloads`."""
+
+    downloads: Path = field(init=False)
+
+
+@dataclass(slots=True)
+class Server(Process):
+    """A server process."""
+
+    address: Address = field(init=False)
+
+    async def kill(self) -> None:
+        """End it as a power cut would."""
+        self.running.kill()
+        await self.running.wait()
+
+    async def stop(self) -> int:
+        """End it in good order; return its exit status."""
+        self.running.terminate()
+        return await self.exit()
+
+
+class Launcher:
+    """Starts programs that read and write pipes, each person with a home of their own."""
+
+    def __init__(self, nursery: trio.Nursery, home: Path) -> None:
+        self.home = home
+        self.started: list[trio.Process] = []
+        self._nursery = nursery
+
+    async def tchat(self, *arguments: object, user: str = "nobody") -> Process:
+        """Start `python -m tchat` with any arguments."""
+        return await self._start(Process, user, "-m", "tchat", *arguments)
+
+    async def script(self, path: Path, *arguments: object, user: str) -> Process:
+        """Start a Python script."""
+        return await self._start(Process, user, path, *arguments)
+
+    async def serve(self, *options: object, port: int = 0, host: str = "127.0.0.1") -> Server:
+        """Start a server, always on the same data directory, and wait until it listens."""
+        data = self.home / "data"
+        server = await self._start(
+            Server, "server", "-m", "tchat", "serve", host, port, "--data", data, *options
+        )
+        line = await server.out.containing("listening on ")
+        port_text = line.rpartition(":")[2].rstrip('"}')
+        server.address = Address(host, int(port_text))
+        return server
+
+    async def join(
+        self, address: Address, user: str, *options: object, group: str = GROUP
+    ) -> Person:
+        """Start a plain client."""
+        downloads = self.home / user / "received"
+        where = (address.host, address.port, "--user", user, "--group", group)
+        person = await self._start(
+            Person,
+            user,
+            "-m",
+            "tchat",
+            "join",
+            *where,
+            "--plain",
+            "--downloads",
+            downloads,
+            *options,
+        )
+        person.downloads = downloads
+        return person
+
+    async def _start(self, kind: type[P], user: str, *arguments: object) -> P:
+        running: trio.Process = await trio.lowlevel.open_process(
+            [sys.executable, *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "TCHAT_HOME": str(self.home / user), "PYTHONWARNINGS": "error"},
+        )
+        self.started.append(running)
+        process = kind(running)
+        self._nursery.start_soon(_read, running.stdout, process.out)
+        self._nursery.start_soon(_read, running.stderr, process.err)
+        return process
+
+
+async def _read(stream: trio.abc.ReceiveStream | None, lines: Lines) -> None:
+    assert stream is not None
+    decode_text = codecs.getincrementaldecoder("utf-8")().decode
+    async for data in stream:
+        lines.feed(decode_text(bytes(data)))
+    lines.end()
+
+
+@asynccontextmanager
+async def launching(home: Path) -> AsyncIterator[Launcher]:
+    """Start programs in the block; those that still run at its end are killed."""
+    async with trio.open_nursery() as nursery:
+        launcher = Launcher(nursery, home)
+        try:
+            yield launcher
+        finally:
+            for process in launcher.started:
+                process.kill()
+            with trio.CancelScope(shield=True):
+                for process in launcher.started:
+                    await process.wait()

@@ -1,0 +1,199 @@
+"""The life of a group's actor: woken on demand, let go when idle, and never with work unread."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from tchat.core.commands import Command, Join, Post
+from tchat.core.events import Event
+from tchat.core.frames import TO_CLIENT, Attach, Attached, Ok, decode
+from tchat.core.framing import split_frames
+from tchat.core.group import Author
+from tchat.server import actor as actor_module
+from tchat.server.actor import IDLE_SECONDS, Execute, Saw, Subscribe
+from tchat.server.audience import Subscription
+from tchat.server.log import Log
+from tchat.server.outbox import Outbox
+from tchat.server.registry import Registry
+from tchat.store.memory import MemoryStore
+from tests.helpers import GROUP, log_of, seqs, texts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from trio.testing import MockClock
+
+    from tchat.core.schema import Frame
+    from tchat.store.base import Page
+
+ALICE = Author("alice", b"alice123")
+
+
+class CountingStore(MemoryStore):
+    """Counts how often a log is loaded from its beginning."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loads = 0
+
+    async def read(self, group: str, after: int) -> Page | None:
+        self.loads += after == 0
+        return await super().read(group, after)
+
+
+class Person:
+    """Someone whose connection is nothing but an outbox."""
+
+    def __init__(self, registry: Registry, author: Author = ALICE) -> None:
+        self.author = author
+        self.outbox = Outbox()
+        self.registry = registry
+        self.subscription = Subscription(author, self.outbox)
+
+    async def send(self, *commands: Command) -> None:
+        for command in commands:
+            await self.registry.send(GROUP, Execute(self.author, command, self.outbox))
+
+    async def attach(self, after: int = 0) -> None:
+        await self.registry.send(GROUP, Subscribe(self.subscription, Attach(1, GROUP, after)))
+
+    async def hears(self) -> list[Frame]:
+        data = await self.outbox.take()
+        assert data, "the connection was closed"
+        self.outbox.sent(len(data))
+        return [decode(body, TO_CLIENT) for body in split_frames(data)]
+
+
+@pytest.fixture
+def log() -> Iterator[Log]:
+    log = Log("text", io.StringIO())
+    yield log
+    log.close()
+
+
+async def test_an_idle_group_is_let_go_and_loaded_again_as_it_was(
+    autojump_clock: MockClock, log: Log
+) -> None:
+    store = CountingStore()
+    async with trio.open_nursery() as nursery:
+        alice = Person(Registry(store, log, nursery))
+        await alice.send(Join(1, 1, GROUP))
+        assert await alice.hears() == [Ok(1, 1)]
+        await trio.sleep(IDLE_SECONDS - 1)
+        await alice.send(Post(2, 2, GROUP, "still awake"))
+        assert await alice.hears() == [Ok(2, 2)]
+        assert store.loads == 1
+        await trio.sleep(IDLE_SECONDS + 1)
+        assert not nursery.child_tasks
+        await alice.send(Post(2, 2, GROUP, "still awake"), Post(3, 3, GROUP, "awake again"))
+        assert await alice.hears() == [Ok(2), Ok(3, 3)]
+        assert store.loads == 2
+    assert texts(await log_of(store)) == ["still awake", "awake again"]
+
+
+async def test_a_group_that_somebody_follows_stays_awake(
+    autojump_clock: MockClock, log: Log
+) -> None:
+    store = CountingStore()
+    async with trio.open_nursery() as nursery:
+        registry = Registry(store, log, nursery)
+        alice = Person(registry)
+        await alice.send(Join(1, 1, GROUP))
+        await alice.attach()
+        await trio.sleep(100 * IDLE_SECONDS)
+        assert nursery.child_tasks
+        assert store.loads == 1
+        registry.leave(alice.subscription, GROUP)
+        await trio.sleep(IDLE_SECONDS + 1)
+        assert not nursery.child_tasks
+
+
+async def test_what_was_seen_is_kept_when_a_group_is_let_go(
+    autojump_clock: MockClock, log: Log
+) -> None:
+    store = MemoryStore()
+    async with trio.open_nursery() as nursery:
+        registry = Registry(store, log, nursery)
+        alice = Person(registry)
+        await alice.send(Join(1, 1, GROUP))
+        await registry.send(GROUP, Saw("alice", 1))
+        await trio.sleep(IDLE_SECONDS + 1)
+        assert not nursery.child_tasks
+    assert await store.cursors(GROUP) == {"alice": 1}
+
+
+async def test_a_request_that_comes_as_the_group_is_let_go_is_answered(
+    autojump_clock: MockClock, log: Log
+) -> None:
+    # Both happen in the same instant, in either order: so it is tried often enough.
+    async with trio.open_nursery() as nursery:
+        alice = Person(Registry(MemoryStore(), log, nursery))
+        for n in range(1, 40):
+            await alice.send(Join(n, n, GROUP))
+            with trio.fail_after(5):
+                assert [frame.re for frame in await alice.hears() if isinstance(frame, Ok)] == [n]
+            await trio.sleep(IDLE_SECONDS)
+
+
+async def test_a_closed_registry_finishes_what_waits(log: Log) -> None:
+    store = MemoryStore()
+    async with trio.open_nursery() as nursery:
+        registry = Registry(store, log, nursery)
+        alice = Person(registry)
+        await alice.send(Join(1, 1, GROUP), *(Post(n, n, GROUP, f"{n}") for n in range(2, 200)))
+        registry.close()
+    assert texts(await log_of(store)) == [f"{n}" for n in range(2, 200)]
+    assert len(await alice.hears()) == 199
+
+
+async def test_a_full_inbox_makes_its_senders_wait_and_loses_nothing(
+    monkeypatch: pytest.MonkeyPatch, log: Log
+) -> None:
+    monkeypatch.setattr(actor_module, "INBOX_LIMIT", 2)
+    store = MemoryStore()
+    async with trio.open_nursery() as nursery:
+        registry = Registry(store, log, nursery)
+        people = [Person(registry, Author(f"p{n}", bytes([n] * 8))) for n in range(20)]
+        for person in people:
+            nursery.start_soon(person.send, *(Join(n, n, GROUP) for n in range(1, 20)))
+        for person in people:
+            answers: list[Frame] = []
+            while len(answers) < 19:
+                answers += await person.hears()
+            assert [frame.re for frame in answers if isinstance(frame, Ok)] == list(range(1, 20))
+        registry.close()
+    assert seqs(await log_of(store)) == list(range(1, 21))
+
+
+async def test_commands_that_wait_are_stored_in_one_append(log: Log) -> None:
+    store = MemoryStore()
+    async with trio.open_nursery() as nursery:
+        registry = Registry(store, log, nursery)
+        alice = Person(registry)
+        await alice.send(Join(1, 1, GROUP), *(Post(n, n, GROUP, "x") for n in range(2, 50)))
+        await alice.attach()
+        registry.close()
+    page = await store.read(GROUP, 0)
+    assert page is not None
+    assert (page.first, page.last) == (1, 49)
+    answers = await alice.hears()
+    assert sum(isinstance(frame, Ok) for frame in answers) == 49
+    assert isinstance(answers[49], Attached)
+    assert seqs(frame for frame in answers if isinstance(frame, Event)) == list(range(1, 50))
+
+
+async def test_the_clock_going_back_does_not_take_the_log_with_it(log: Log) -> None:
+    times = iter([5000, 4000, 4500, 6000])
+    store = MemoryStore()
+    async with trio.open_nursery() as nursery:
+        registry = Registry(store, log, nursery, clock=lambda: next(times))
+        alice = Person(registry)
+        for command in (Join(1, 1, GROUP), *(Post(n, n, GROUP, "x") for n in (2, 3, 4))):
+            await alice.send(command)
+            await alice.hears()
+        registry.close()
+    assert [event.at for event in await log_of(store)] == [5000, 5000, 5000, 6000]

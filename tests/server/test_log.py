@@ -1,0 +1,175 @@
+"""The server's console: one line for each thing that an operator wants to know."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tchat.core.commands import Approve, Deny, Join, Kick, Leave, Share, TransferAdmin
+from tchat.core.frames import Digest, Stored, Ticket, Upload, encode
+from tchat.core.handshake import VERSION, Ready, Transfer
+from tchat.server.log import Log
+from tests.helpers import GROUP, RunningServer, members, raw_client, running_server
+
+if TYPE_CHECKING:
+    from tchat.server.log import LogFormat
+
+ADDRESS = r"127\.0\.0\.1:\d+"
+
+TEXT = [
+    rf"listening on {ADDRESS}",
+    rf"alice connected from {ADDRESS}",
+    rf"bob connected from {ADDRESS}",
+    r"new group ops by alice",
+    r"bob asks to join ops",
+    r"alice approved bob for ops",
+    r"alice made bob the admin of ops",
+    r"alice sent plan\.txt \(4 bytes\) to ops",
+    r"bob kicked alice from ops",
+    r"alice disconnected \(left\)",
+    r"bob disconnected \(left\)",
+]
+
+KINDS = [
+    "listening",
+    "user_connected",
+    "user_connected",
+    "group_created",
+    "join_requested",
+    "join_approved",
+    "admin_transferred",
+    "file_shared",
+    "member_kicked",
+    "user_disconnected",
+    "user_disconnected",
+]
+
+
+async def everything_happens(server: RunningServer) -> None:
+    async with raw_client(server.address, "alice") as alice:
+        await server.logged("alice")
+        async with raw_client(server.address, "bob") as bob:
+            await alice.command(Join)
+            await bob.command(Join)
+            await alice.command(Approve, "bob")
+            await alice.post("what people say to each other is nobody's business")
+            await alice.command(TransferAdmin, "bob")
+            answer = await alice.ask(lambda i: Upload(i, GROUP, 4))
+            assert isinstance(answer, Ticket)
+            digest = hashlib.sha256(b"data").digest()
+            async with raw_client(server.address) as carrier:
+                await carrier.send(Transfer(VERSION, answer.ticket))
+                assert isinstance(await carrier.receive(), Ready)
+                await carrier.stream.send_all(b"data" + encode(Digest(digest)))
+                assert await carrier.until_end() == [Stored(digest)]
+            await alice.command(Share, "plan.txt", 4, digest)
+            await bob.command(Kick, "alice")
+            await alice.stream.aclose()
+            await server.logged("alice disconnected")
+        await server.logged("bob disconnected")
+
+
+async def test_the_console_tells_what_happens_one_line_each() -> None:
+    async with running_server() as server:
+        await everything_happens(server)
+    assert len(server.console) == len(TEXT)
+    for line, expected in zip(server.console, TEXT, strict=True):
+        assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d " + expected, line)
+
+
+async def test_the_same_lines_are_told_to_programs_as_json() -> None:
+    async with running_server(log_format="json") as server:
+        await everything_happens(server)
+    lines = [json.loads(line) for line in server.console]
+    assert [line["event"] for line in lines] == KINDS
+    for line, expected in zip(lines, TEXT, strict=True):
+        assert re.fullmatch(expected, line["message"])
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["at"])
+    shared = next(line for line in lines if line["event"] == "file_shared")
+    assert (shared["user"], shared["file"], shared["size"], shared["group"]) == (
+        ("alice", "plan.txt", 4, GROUP)
+    )
+
+
+async def test_nothing_that_people_say_is_logged() -> None:
+    async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
+        await alice.post("the secret")
+        await bob.events(1)
+        await bob.command(Leave)
+    assert not any("secret" in line for line in server.console)
+
+
+async def test_a_denial_and_a_leave_have_no_line() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice") as (alice,),
+        raw_client(server.address, "bob") as bob,
+    ):
+        await bob.command(Join)
+        await alice.command(Deny, "bob")
+        await alice.command(Leave)
+    kinds = " ".join(server.console)
+    assert "denied" not in kinds
+    assert "left the group" not in kinds
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_a_line_stays_one_line_and_obeys_nobody(log_format: LogFormat) -> None:
+    stream = io.StringIO()
+    log = Log(log_format, stream)
+    log.line("fault", where="a\nb", reason="\x1b[2Jred\u202e\r")
+    log.close()
+    (line,) = stream.getvalue().splitlines()
+    shown = json.loads(line)["message"] if log_format == "json" else line
+    assert shown.endswith("fault in a↵b: ␛[2Jred␍")
+
+
+def test_a_log_tells_the_time_of_its_clock() -> None:
+    stream = io.StringIO()
+    log = Log("json", stream, clock=lambda: 1_700_000_000.25)
+    log.line("stopping", signal="SIGTERM")
+    log.close()
+    assert json.loads(stream.getvalue()) == {
+        "at": "2023-11-14T22:13:20.250Z",
+        "event": "stopping",
+        "signal": "SIGTERM",
+        "message": "stopping on SIGTERM",
+    }
+
+
+class Stuck(io.StringIO):
+    """A console that takes nothing until it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = threading.Event()
+
+    def write(self, text: str) -> int:
+        self.gate.wait()
+        return super().write(text)
+
+
+def test_a_console_that_is_stuck_holds_nobody_up_and_fills_no_memory() -> None:
+    stream = Stuck()
+    log = Log("text", stream)
+    for number in range(30_000):
+        log.line("stopping", signal=str(number))
+    stream.gate.set()
+    log.close()
+    lines = stream.getvalue().splitlines()
+    assert 10_000 <= len(lines) <= 10_001
+    assert [line.rpartition(" ")[2] for line in lines] == [str(n) for n in range(len(lines))]
+
+
+def test_a_console_that_is_gone_does_not_matter() -> None:
+    stream = io.StringIO()
+    stream.close()
+    log = Log("text", stream)
+    log.line("stopping", signal="SIGTERM")
+    log.close()

@@ -1,0 +1,162 @@
+"""Who is online: told to members, never logged, and counted by people, not by terminals."""
+
+from __future__ import annotations
+
+import trio
+
+from tchat.core.commands import Approve, Join, Kick, Leave
+from tchat.core.frames import TO_CLIENT, Attach, Detach, Presence, decode
+from tchat.core.framing import split_frames
+from tchat.core.group import Author, Group
+from tchat.core.text import fold
+from tchat.server.audience import Audience, Subscription
+from tchat.server.outbox import Outbox
+from tchat.store.memory import MemoryStore
+from tests.helpers import GROUP, RawClient, log_of, members, raw_client, running_server
+
+
+async def online(client: RawClient) -> Presence:
+    """Return the next news of presence; events are passed over."""
+    while not isinstance(frame := await client.receive(), Presence):
+        assert frame is not None
+    return frame
+
+
+async def news(client: RawClient) -> list[Presence]:
+    """Return the news of presence that there are by now."""
+    return [frame for frame in await client.before_pong() if isinstance(frame, Presence)]
+
+
+def came(*names: str) -> Presence:
+    return Presence(GROUP, names, ())
+
+
+def went(*names: str) -> Presence:
+    return Presence(GROUP, (), names)
+
+
+async def test_one_who_attaches_is_told_who_is_online_and_the_others_of_the_newcomer() -> None:
+    async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
+        async with raw_client(server.address, "bob") as elsewhere:
+            await elsewhere.attach()
+            assert (await online(elsewhere)).reset
+            await elsewhere.before_pong()
+            assert elsewhere.online == {"alice", "bob"}
+        await bob.stream.aclose()
+        assert await online(alice) == went("bob")
+        async with raw_client(server.address, "bob") as bob:
+            await bob.attach()
+            assert await online(alice) == came("bob")
+
+
+async def test_two_terminals_of_one_person_count_once() -> None:
+    async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
+        async with raw_client(server.address, "bob") as elsewhere:
+            await elsewhere.attach()
+            assert await news(elsewhere)
+            assert await news(alice) == []
+        await server.logged("bob disconnected")
+        await alice.attach(after=3)  # a turn of the group, behind the end of bob's terminal
+        assert "bob" in {name for frame in await news(alice) for name in frame.online}
+        assert alice.online == {"alice", "bob"}
+        await bob.stream.aclose()
+        assert await online(alice) == went("bob")
+
+
+async def test_one_who_follows_no_longer_is_not_online() -> None:
+    async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
+        await bob.send(Detach(GROUP))
+        assert await online(alice) == went("bob")
+        await bob.attach(after=3)
+        assert await online(alice) == came("bob")
+
+
+async def test_one_who_attaches_again_was_never_away() -> None:
+    async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
+        await bob.attach(after=3)
+        await bob.attach(after=3)
+        assert await news(alice) == []
+
+
+async def test_one_who_waits_is_not_online_before_the_approval() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice") as (alice,),
+        raw_client(server.address, "bob") as bob,
+    ):
+        await bob.command(Join)
+        await bob.attach()
+        assert await news(bob) == []
+        assert await news(alice) == []
+        await alice.command(Approve, "bob")
+        assert await online(alice) == came("bob")
+
+
+async def test_one_who_waits_and_goes_is_not_mentioned() -> None:
+    async with running_server() as server, members(server, "alice") as (alice,):
+        async with raw_client(server.address, "bob") as bob:
+            await bob.command(Join)
+            await bob.attach()
+        await server.logged("bob disconnected")
+        await alice.post("a turn of the group, behind the end of bob's connection")
+        assert await news(alice) == []
+
+
+async def test_one_who_is_kicked_or_leaves_is_not_online_any_more() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob", "carol") as (alice, _, carol),
+    ):
+        await alice.command(Kick, "bob")
+        assert await online(alice) == went("bob")
+        await carol.command(Leave)
+        assert await online(alice) == went("carol")
+
+
+async def test_presence_is_not_part_of_the_log() -> None:
+    async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
+        for _ in range(5):
+            await bob.attach(after=3)
+        await bob.stream.aclose()
+        assert await online(alice) == went("bob")
+        assert len(await log_of(server.store)) == 3
+
+
+async def test_many_who_are_online_are_told_in_frames_that_fit() -> None:
+    names = [f"{28 * 'ä'}{n:04}" for n in range(300)]
+    audience = Audience(MemoryStore(), GROUP)
+    group = Group(name=GROUP, members={fold(name): name for name in names})
+    async with trio.open_nursery() as feeders:
+        audience.open(group, feeders)
+        for name in names:
+            audience.add(Subscription(Author(name, bytes(8)), Outbox()))
+        audience.settle()
+        reader = Outbox()
+        audience.admit(Subscription(Author(names[0], bytes(8)), reader), 0)
+    frames = [decode(body, TO_CLIENT) for body in split_frames(await reader.take())]
+    news = [frame for frame in frames if isinstance(frame, Presence)]
+    assert [frame.reset for frame in news] == [True] + (len(news) - 1) * [False]
+    assert [name for frame in news for name in frame.online] == names
+
+
+async def test_one_who_goes_at_once_after_attaching_is_not_online_for_ever() -> None:
+    async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
+        await bob.stream.aclose()
+        assert await online(alice) == went("bob")
+        for _ in range(20):
+            async with raw_client(server.address, "bob") as bob:
+                await bob.send(Attach(1, GROUP, 0))
+            await server.logged("bob disconnected")
+        await alice.attach(after=3)
+        await alice.before_pong()
+        assert alice.online == {"alice"}
+
+
+async def test_one_who_detaches_at_once_after_attaching_is_not_online_for_ever() -> None:
+    async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
+        for _ in range(20):
+            await bob.send(Attach(1, GROUP, 3), Detach(GROUP))
+        await bob.before_pong()
+        await alice.attach(after=3)
+        await alice.before_pong()
+        assert alice.online == {"alice"}

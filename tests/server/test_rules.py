@@ -1,0 +1,494 @@
+"""The rules of a group as they arrive at the people: answers, refusals, and news."""
+
+from __future__ import annotations
+
+import pytest
+
+from tchat.core.commands import (
+    Approve,
+    Command,
+    Deny,
+    Join,
+    Kick,
+    Leave,
+    Post,
+    Share,
+    TransferAdmin,
+)
+from tchat.core.events import (
+    AdminTransferred,
+    Approved,
+    Body,
+    Created,
+    Denied,
+    Event,
+    Kicked,
+    Left,
+    Posted,
+    Requested,
+)
+from tchat.core.frames import Attached, Membership, Ok
+from tchat.errors import Code, Refused
+from tests.helpers import (
+    GROUP,
+    RunningServer,
+    log_of,
+    members,
+    raw_client,
+    running_server,
+    seqs,
+    texts,
+)
+
+
+async def bodies(server: RunningServer, group: str = GROUP) -> list[Body]:
+    return [event.body for event in await log_of(server.store, group)]
+
+
+# ------------------------------------------------------------------ founding and joining
+
+
+async def test_to_join_a_group_that_does_not_exist_founds_it() -> None:
+    async with running_server() as server, raw_client(server.address, "alice") as alice:
+        assert (await alice.attach()).standing == "outsider"
+        assert (await alice.command(Join)).seq == 1
+        assert await alice.attach() == Attached(3, GROUP, "member", seq=1, counted=1)
+        (founding,) = await alice.events(1)
+        assert (founding.actor, founding.body) == ("alice", Created())
+
+
+async def test_to_join_a_group_that_exists_is_a_request_that_the_admin_hears_of() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice") as (alice,),
+        raw_client(server.address, "bob") as bob,
+    ):
+        await bob.command(Join)
+        (request,) = await alice.events(1)
+        assert (request.actor, request.body) == ("bob", Requested())
+        assert await bob.attach() == Attached(2, GROUP, "waiting", admin="alice")
+
+
+async def test_one_who_waits_hears_nothing_of_the_group() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice") as (alice,),
+        raw_client(server.address, "bob") as bob,
+    ):
+        await bob.command(Join)
+        await bob.attach()
+        await alice.post("not for bob")
+        assert await bob.before_pong() == []
+
+
+async def test_an_approval_reaches_one_who_waits_at_once() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice") as (alice,),
+        raw_client(server.address, "bob") as bob,
+    ):
+        await bob.command(Join)
+        await bob.attach()
+        await alice.command(Approve, "bob")
+        assert await bob.receive() == Membership(GROUP, "member", "approved", "alice")
+        answer = await bob.attach()
+        assert (answer.standing, answer.seq) == ("member", 3)
+        assert [e.body for e in await bob.events(3)] == [Created(), Requested(), Approved("bob")]
+
+
+async def test_an_approval_reaches_every_terminal_of_one_who_waits() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice") as (alice,),
+        raw_client(server.address, "bob") as bob,
+        raw_client(server.address, "bob") as elsewhere,
+    ):
+        await bob.command(Join)
+        await bob.attach()
+        await elsewhere.attach()
+        await alice.command(Approve, "bob")
+        for terminal in (bob, elsewhere):
+            assert (await terminal.expect(Membership)).reason == "approved"
+
+
+async def test_a_request_outlives_the_connection_it_came_on() -> None:
+    async with running_server() as server, members(server, "alice") as (alice,):
+        async with raw_client(server.address, "bob") as bob:
+            await bob.command(Join)
+        await server.logged("bob disconnected")
+        await alice.command(Approve, "bob")
+        async with raw_client(server.address, "bob") as bob:
+            assert (await bob.attach()).standing == "member"
+            await bob.events(3)
+
+
+async def test_a_request_and_its_approval_outlive_the_server() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice"),
+        raw_client(server.address, "bob") as bob,
+    ):
+        await bob.command(Join)
+    async with running_server(server.store) as server, members(server, "alice") as (alice,):
+        await alice.command(Approve, "bob")
+    async with running_server(server.store) as server, raw_client(server.address, "bob") as bob:
+        assert (await bob.attach()).standing == "member"
+
+
+async def test_a_denial_is_told_and_leaves_room_to_ask_again() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice") as (alice,),
+        raw_client(server.address, "bob") as bob,
+    ):
+        await bob.command(Join)
+        await bob.attach()
+        await alice.command(Deny, "bob")
+        assert await bob.receive() == Membership(GROUP, "outsider", "denied", "alice")
+        await bob.command(Join)
+        assert (await bob.attach()).standing == "waiting"
+        assert (await bodies(server))[1:] == [Requested(), Denied("bob"), Requested()]
+
+
+async def test_to_join_twice_changes_nothing() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice") as (alice,),
+        raw_client(server.address, "bob") as bob,
+    ):
+        assert (await alice.command(Join)).seq is None
+        assert (await bob.command(Join)).seq == 2
+        assert (await bob.command(Join)).seq is None
+        assert await bodies(server) == [Created(), Requested()]
+
+
+async def test_names_of_groups_and_people_are_compared_folded() -> None:
+    async with (
+        running_server() as server,
+        members(server, "Alice", group="Straße") as (alice,),
+        raw_client(server.address, "BOB") as bob,
+    ):
+        await bob.command(Join, group="STRASSE")
+        await alice.command(Approve, "bob", group="strasse")
+        assert (await bob.attach(group="\uff33TRASSE")).group == "Straße"
+        assert (await bob.events(3))[-1].body == Approved("BOB")
+        assert {event.group for event in await log_of(server.store, "strasse")} == {"Straße"}
+
+
+async def test_groups_know_nothing_of_each_other() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice", group="one") as (alice,),
+        members(server, "bob", group="two") as (bob,),
+    ):
+        await alice.post("in one", group="one")
+        await bob.post("in two", group="two")
+        assert texts(await alice.events(1)) == ["in one"]
+        assert texts(await bob.events(1)) == ["in two"]
+        assert (await alice.refusal(Post, "hi", group="two")).code == Code.NOT_MEMBER
+
+
+async def test_one_connection_follows_several_groups() -> None:
+    async with running_server() as server, raw_client(server.address, "alice") as alice:
+        for group in ("one", "two"):
+            await alice.command(Join, group=group)
+            await alice.attach(group=group)
+        await alice.post("in two", group="two")
+        await alice.post("in one", group="one")
+        heard = [(event.group, event.seq) for event in await alice.events(4)]
+        assert heard == [("one", 1), ("two", 1), ("two", 2), ("one", 2)]
+
+
+# ------------------------------------------------------------------ leaving and being made to
+
+
+async def test_a_kicked_person_is_told_and_hears_nothing_after_the_kick() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob", "carol") as (alice, bob, carol),
+    ):
+        await alice.post("before")
+        kick = await alice.command(Kick, "bob")
+        await alice.post("after")
+        assert texts(await carol.events(3)) == ["before", "after"]
+        frames = [f for f in await bob.before_pong() if isinstance(f, Event | Membership)]
+        assert frames[-1] == Membership(GROUP, "outsider", "kicked", "alice")
+        events = [frame for frame in frames if isinstance(frame, Event)]
+        assert [event.body for event in events] == [Posted("before"), Kicked("bob")]
+        assert events[-1].seq == kick.seq
+
+
+async def test_a_kick_in_the_same_breath_as_other_commands_is_obeyed_between_them() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob") as (alice, bob),
+    ):
+        await alice.send(
+            Post(101, 101, GROUP, "before"),
+            Kick(102, 102, GROUP, "bob"),
+            Post(103, 103, GROUP, "after"),
+        )
+        assert texts(await alice.events(3)) == ["before", "after"]
+        heard = [frame.body for frame in await bob.before_pong() if isinstance(frame, Event)]
+        assert heard == [Posted("before"), Kicked("bob")]
+
+
+async def test_every_terminal_of_a_kicked_person_is_told() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob") as (alice, bob),
+        raw_client(server.address, "bob") as elsewhere,
+    ):
+        await elsewhere.events((await elsewhere.attach()).seq)
+        await alice.command(Kick, "bob")
+        for terminal in (bob, elsewhere):
+            await terminal.events(1)
+            assert (await terminal.expect(Membership)).reason == "kicked"
+
+
+async def test_a_kicked_person_is_an_outsider_who_knows_why_and_may_ask_again() -> None:
+    async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
+        await alice.command(Kick, "bob")
+        assert (await bob.refusal(Post, "but")).code == Code.NOT_MEMBER
+        async with raw_client(server.address, "bob") as bob:
+            assert await bob.attach() == Attached(1, GROUP, "outsider", admin="alice", kicked=True)
+            await bob.command(Join)
+            await alice.command(Approve, "bob")
+            answer = await bob.attach()
+            assert (answer.standing, answer.kicked) == ("member", False)
+
+
+async def test_one_who_comes_back_is_given_what_happened_meanwhile() -> None:
+    async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
+        head = (await alice.command(Kick, "bob")).seq or 0
+        await alice.post("behind bob's back")
+        await bob.command(Join)
+        await alice.command(Approve, "bob")
+        await bob.before_pong()
+        await bob.attach(after=head)
+        assert seqs(await bob.events(3)) == [head + 1, head + 2, head + 3]
+
+
+async def test_an_admin_who_leaves_is_followed_by_the_eldest_member() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob", "carol") as (alice, bob, carol),
+    ):
+        await alice.command(Leave)
+        assert [e.body for e in await carol.events(2)] == [AdminTransferred("bob"), Left()]
+        await bob.command(Kick, "carol")
+        *_, told = [f for f in await alice.before_pong() if isinstance(f, Membership)]
+        assert told == Membership(GROUP, "outsider", "left", "alice")
+
+
+async def test_the_last_to_leave_closes_the_group_to_those_who_wait() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice") as (alice,),
+        raw_client(server.address, "bob") as bob,
+    ):
+        await bob.command(Join)
+        await bob.attach()
+        await alice.command(Leave)
+        assert await bob.receive() == Membership(GROUP, "outsider", "closed", "alice")
+        assert (await bob.attach()).admin is None
+
+
+async def test_a_group_founded_anew_shows_nothing_of_its_former_life() -> None:
+    async with running_server() as server:
+        async with members(server, "alice", "bob") as (alice, bob):
+            await alice.post("a secret of the former life")
+            await bob.command(Leave)
+            last = (await alice.command(Leave)).seq or 0
+        async with raw_client(server.address, "mallory") as mallory:
+            await mallory.command(Join, group="OPS")
+            answer = await mallory.attach(after=0)
+            assert (answer.standing, answer.seq, answer.group) == ("member", last + 1, "OPS")
+            (founding,) = await mallory.events(1)
+            assert (founding.seq, founding.body) == (last + 1, Created())
+            frames = await mallory.before_pong()
+            assert not any(isinstance(frame, Event) for frame in frames)
+
+
+async def test_a_new_member_reads_the_groups_present_life_from_its_beginning() -> None:
+    async with running_server() as server, members(server, "alice") as (alice,):
+        await alice.post("long ago")
+        async with members(server, "alice", "bob") as (_, bob):
+            answer = await bob.attach(after=0)
+            assert texts(await bob.events(answer.seq)) == ["long ago"]
+
+
+# ------------------------------------------------------------------ refusals
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "code"),
+    [
+        (Approve, ["dave"], Code.NO_SUCH_REQUEST),
+        (Approve, ["bob"], Code.ALREADY_MEMBER),
+        (Deny, ["dave"], Code.NO_SUCH_REQUEST),
+        (Deny, ["bob"], Code.ALREADY_MEMBER),
+        (Kick, ["dave"], Code.NO_SUCH_MEMBER),
+        (Kick, ["carol"], Code.NO_SUCH_MEMBER),
+        (Kick, ["ALICE"], Code.YOURSELF),
+        (TransferAdmin, ["dave"], Code.NO_SUCH_MEMBER),
+        (TransferAdmin, ["alice"], Code.YOURSELF),
+        (Post, [""], Code.EMPTY_TEXT),
+        (Post, [" \n\t "], Code.EMPTY_TEXT),
+        (Post, ["\u202e\u200b"], Code.EMPTY_TEXT),
+        (Post, ["ä" * 8193], Code.TEXT_TOO_LONG),
+        (Share, ["plan.txt", 3, bytes(32)], Code.NOT_UPLOADED),
+    ],
+)
+async def test_what_the_admin_is_refused(
+    command: type[Command], arguments: list[object], code: Code
+) -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob") as (alice, bob),
+        raw_client(server.address, "carol") as carol,
+    ):
+        await carol.command(Join)
+        before = await log_of(server.store)
+        refusal = await alice.refusal(command, *arguments)
+        assert refusal.code == code
+        assert refusal.sentence.endswith(".")
+        assert await log_of(server.store) == before
+        await alice.post("goes on")
+        assert texts(await bob.events(2)) == ["goes on"]
+
+
+@pytest.mark.parametrize("command", [Approve, Deny, Kick, TransferAdmin])
+async def test_only_the_admin_may_decide_about_others(command: type[Command]) -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob") as (_, bob),
+        raw_client(server.address, "carol") as carol,
+        raw_client(server.address, "eve") as eve,
+    ):
+        await carol.command(Join)
+        refusal = await bob.refusal(command, "carol")
+        assert refusal.code == Code.NOT_ADMIN
+        assert "alice" in refusal.sentence
+        assert (await carol.refusal(command, "bob")).code == Code.NOT_MEMBER
+        assert (await eve.refusal(command, "bob")).code == Code.NOT_MEMBER
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"), [(Post, ["hi"]), (Leave, []), (Share, ["f", 1, bytes(32)])]
+)
+async def test_an_outsider_may_only_join(command: type[Command], arguments: list[object]) -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice"),
+        raw_client(server.address, "eve") as eve,
+    ):
+        assert (await eve.refusal(command, *arguments)).code == Code.NOT_MEMBER
+        assert (await eve.refusal(command, *arguments, group="nowhere")).code == Code.NOT_MEMBER
+        assert len(await bodies(server)) == 1
+
+
+@pytest.mark.parametrize("group", ["", "two words", "#ops", "a" * 33, "\u202eops", "o\nps"])
+async def test_a_name_that_cannot_be_a_groups_is_refused_in_every_request(group: str) -> None:
+    async with running_server() as server, raw_client(server.address, "alice") as alice:
+        assert (await alice.refusal(Join, group=group)).code == Code.BAD_NAME
+        with pytest.raises(AssertionError, match="bad_name"):
+            await alice.attach(group=group)
+
+
+@pytest.mark.parametrize("command", [Approve, Deny, Kick, TransferAdmin])
+@pytest.mark.parametrize("letter", ["x", "\u0301\u0316"])
+async def test_a_name_as_long_as_a_frame_is_refused_like_any_other(
+    command: type[Command], letter: str
+) -> None:
+    name = 65_470 // len(letter.encode()) * letter
+    async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
+        refusal = await alice.refusal(command, name)
+        assert refusal.code in (Code.BAD_NAME, Code.NO_SUCH_REQUEST, Code.NO_SUCH_MEMBER)
+        await alice.post("nobody was harmed")
+        assert texts(await bob.events(1)) == ["nobody was harmed"]
+    assert not any("fault" in line for line in server.console)
+
+
+async def test_the_longest_message_is_heard_whole() -> None:
+    text = "ä" * 8192
+    async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
+        await alice.post(text)
+        assert texts(await bob.events(1)) == [text]
+
+
+async def test_the_new_admin_has_the_rights_and_the_old_one_has_not() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob", "carol") as (alice, bob, _),
+    ):
+        await alice.command(TransferAdmin, "Bob")
+        assert (await alice.refusal(Kick, "carol")).code == Code.NOT_ADMIN
+        await bob.command(Kick, "carol")
+        assert (await bodies(server))[-2:] == [AdminTransferred("bob"), Kicked("carol")]
+
+
+# ------------------------------------------------------------------ exactly once
+
+
+async def test_a_command_sent_again_is_answered_and_not_done_again() -> None:
+    async with running_server() as server, members(server, "alice") as (alice,):
+        assert (await alice.command(Post, "once", n=50)).seq == 2
+        assert (await alice.command(Post, "once", n=50)).seq is None
+        assert (await alice.command(Post, "long ago", n=49)).seq is None
+        assert texts(await log_of(server.store)) == ["once"]
+
+
+async def test_a_command_sent_again_on_another_connection_is_not_done_again() -> None:
+    async with running_server() as server, members(server, "alice") as (alice,):
+        await alice.command(Post, "once", n=50)
+        async with raw_client(server.address, "alice", client=alice.client) as again:
+            assert (await again.attach()).counted == 50
+            assert await again.command(Post, "once", n=50) == Ok(2)
+            await again.command(Post, "twice", n=51)
+    async with (
+        running_server(server.store) as server,
+        raw_client(server.address, "alice", client=alice.client) as again,
+    ):
+        assert await again.command(Post, "twice", n=51) == Ok(1)
+    assert texts(await log_of(server.store)) == ["once", "twice"]
+
+
+async def test_two_connections_that_resend_the_same_command_cause_one_event() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice") as (alice,),
+        raw_client(server.address, "alice", client=alice.client) as again,
+    ):
+        for n in range(50, 150):
+            await alice.send(Post(n, n, GROUP, f"text {n}"))
+            await again.send(Post(n, n, GROUP, f"text {n}"))
+        await alice.events(100)
+        await again.command(Post, "last", n=150)
+    said = texts(await log_of(server.store))
+    assert said == [*(f"text {n}" for n in range(50, 150)), "last"]
+
+
+async def test_counts_of_other_clients_and_other_people_are_their_own() -> None:
+    async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
+        await alice.command(Post, "alice", n=500)
+        async with raw_client(server.address, "alice") as elsewhere:
+            await elsewhere.command(Post, "alice elsewhere", n=1)
+        async with raw_client(server.address, "bob", client=alice.client) as borrowed:
+            await borrowed.command(Post, "bob with alice's id", n=1)
+        assert len(await bob.events(3)) == 3
+
+
+async def test_a_refused_command_may_be_sent_again_when_it_is_allowed() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice") as (alice,),
+        raw_client(server.address, "bob") as bob,
+    ):
+        with pytest.raises(Refused):
+            await bob.command(Post, "let me in", n=7)
+        await bob.command(Join, n=8)
+        await alice.command(Approve, "bob")
+        # A refusal used the number up: what was refused is sent with a number of its own.
+        assert (await bob.command(Post, "let me in", n=7)).seq is None
+        assert (await bob.command(Post, "let me in", n=9)).seq == 4

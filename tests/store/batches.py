@@ -1,0 +1,39 @@
+"""Packed events for stores to keep. To a store they are opaque, so they need not be real ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tchat.core.framing import PREFIX, split_frames
+
+if TYPE_CHECKING:
+    from tchat.store.base import Store
+
+
+def packed(*bodies: bytes) -> bytes:
+    """Return bodies as frames, one behind the other."""
+    return b"".join(len(body).to_bytes(PREFIX, "big") + body for body in bodies)
+
+
+def numbered(first: int, last: int) -> bytes:
+    """Return frames that say which event of their group they are."""
+    return packed(*(str(seq).encode() for seq in range(first, last + 1)))
+
+
+async def append(store: Store, group: str, *bodies: bytes) -> int:
+    """Append bodies as one batch, wherever the log ends; return the seq of the last."""
+    last = await store.last(group)
+    await store.append(group, last, len(bodies), packed(*bodies))
+    return last + len(bodies)
+
+
+async def read_all(store: Store, group: str, after: int = 0) -> list[bytes]:
+    """Return the bodies of all events behind `after`, read page by page."""
+    bodies: list[bytes] = []
+    while (page := await store.read(group, after)) is not None:
+        assert page.first == after + 1, "pages follow one another without gaps"
+        found = list(split_frames(page.frames))
+        assert len(found) == page.last - page.first + 1
+        bodies += found
+        after = page.last
+    return bodies
