@@ -28,7 +28,7 @@ _MARKS_IN_NAME = 2
 _ZERO_WIDTH_JOINERS = "\u200c\u200d"
 _INVISIBLE_LETTERS = frozenset("\u115f\u1160\u3164\uffa0\u2800\u034f\u17b4\u17b5")
 # No file name begins hidden or like an option, nor ends as some systems would not keep it.
-_EDGES = re.compile(r"^[\s.~-]+|[\s.]+$")
+_EDGES = re.compile(rf"^[\s.~{_ZERO_WIDTH_JOINERS}-]+|[\s.{_ZERO_WIDTH_JOINERS}]+$")
 _WINDOWS_DEVICES = frozenset(
     ["CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))]
 )
@@ -123,10 +123,10 @@ def safe_filename(raw: str) -> str:
     last = raw.replace("\\", "/").rstrip("/").rpartition("/")[2]
     name = unicodedata.normalize("NFC", clean_line(last))
     name = "".join("_" if c in '<>:"|?*↵\ufffd' or "\u2400" <= c <= "\u2421" else c for c in name)
-    name = _EDGES.sub("", name)
+    name = _EDGES.sub("", _shorten(_EDGES.sub("", name)))
     if name.partition(".")[0].rstrip().upper() in _WINDOWS_DEVICES:
-        name = f"_{name}"
-    return _EDGES.sub("", _shorten(name)) or "file"
+        name = _EDGES.sub("", _shorten(f"_{name}"))
+    return name or "file"
 
 
 def _shorten(name: str) -> str:
