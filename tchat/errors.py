@@ -50,6 +50,8 @@ class Code(StrEnum):
     UNKNOWN_TYPE = "unknown_type", "this side does not know that type of frame"
     BAD_VERSION = "bad_version", "the two sides share no protocol version"
     HANDSHAKE = "handshake", "the connection did not introduce itself properly or in time"
+    TOO_MANY = "too_many", "the limit for one connection is reached"
+    REPLACED = "replaced", "the same client has connected anew; this connection is the older one"
     IDLE = "idle", "nothing was heard from the other side for too long"
     # The server's condition.
     STORAGE_FULL = "storage_full", "the server's disk is full; nothing was changed"

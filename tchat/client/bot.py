@@ -28,7 +28,7 @@ from tchat.client.slot import take_slot
 from tchat.client.updates import CaughtUp, Happened
 from tchat.core.events import Posted
 from tchat.core.text import fold
-from tchat.errors import run_reporting
+from tchat.errors import Refused, run_reporting
 from tchat.net.address import Address
 
 if TYPE_CHECKING:
@@ -68,12 +68,15 @@ async def serve_bot(session: Session, group: str, handler: Handler) -> None:
             event = update.event
             if history_ends is not None and event.seq > history_ends:
                 await _call(session, update.replica, event, handler)
-            session.mark_seen(update.replica)
+            session.mark_seen(update.replica, event.seq)
 
 
 async def _call(session: Session, replica: Replica, event: Event, handler: Handler) -> None:
     if isinstance(event.body, Posted) and fold(event.actor) != fold(session.user):
-        await handler(Message(session, replica, event.actor, event.body.text, event.at))
+        try:
+            await handler(Message(session, replica, event.actor, event.body.text, event.at))
+        except Refused as refusal:  # a reply that cannot be sent is no reason to go silent
+            print(f"refused ({refusal.code}): {refusal}", file=sys.stderr)
 
 
 async def _run(address: Address, user: str, group: str, handler: Handler) -> None:

@@ -40,6 +40,7 @@ from tchat.core.frames import (
     Membership,
     Ok,
     Ping,
+    Pong,
     Presence,
     Seen,
     Ticket,
@@ -48,7 +49,7 @@ from tchat.core.frames import (
     encode,
 )
 from tchat.core.handshake import VERSION, Hello, Welcome
-from tchat.core.text import check_name, check_text, fold
+from tchat.core.text import check_name, check_text, clean_line, fold
 from tchat.errors import Code, ProtocolError, Refused, StartupError, root_of
 from tchat.net.address import Address, connect, explain
 from tchat.net.link import Link
@@ -67,8 +68,8 @@ SILENCE_SECONDS = 20.0
 PATIENCE_SECONDS = 8.0
 
 
-# What a server may answer to hello that it would answer again.
-_FINAL = (Code.BAD_NAME, Code.BAD_VERSION)
+# For what reasons a server ends a connection that it would end again.
+_FINAL = (Code.BAD_NAME, Code.BAD_VERSION, Code.REPLACED)
 
 
 class Session:
@@ -127,22 +128,23 @@ class Session:
         name = check_name(group, "group name")
         return self.groups.setdefault(fold(name), Replica(name))
 
-    async def enter(self, group: str) -> Replica:
+    async def enter(self, group: str, *, although_kicked: bool = False) -> Replica:
         """Follow a group; found it, or ask to join it, unless one is a member or has asked.
 
-        Returns when the server has said which it is: see the replica's `standing`.
+        One who was kicked asks again only on purpose. Returns when the server has said which
+        it is: see the replica's `standing`.
         """
         replica = self.follow(group)
         await self._attach(replica).wait()
-        if replica.standing == "outsider":
+        if replica.standing == "outsider" and (although_kicked or not replica.kicked):
             await self.request(lambda i, n: Join(i, n, replica.name))
             await self._attach(replica).wait()
         return replica
 
-    def mark_seen(self, replica: Replica) -> None:
-        """Let the server know that the person has seen what there is of a group."""
-        if replica.state.seq > replica.seen and replica.standing == "member":
-            replica.seen = replica.state.seq
+    def mark_seen(self, replica: Replica, seq: int) -> None:
+        """Let the server know that the person has seen a group's events up to `seq`."""
+        if seq > replica.seen and replica.standing == "member":
+            replica.seen = seq
             if not self._seen:
                 self._news.set()
             self._seen[fold(replica.name)] = Seen(replica.name, replica.seen)
@@ -164,7 +166,7 @@ class Session:
             reason = "the connection was closed"
             try:
                 await self._connect_once()
-            except* (OSError, trio.BrokenResourceError, trio.TooSlowError) as group:
+            except* (OSError, UnicodeError, trio.BrokenResourceError, trio.TooSlowError) as group:
                 reason = explain(root_of(group))
             except* GapError:
                 reason = "the server's log had a gap"
@@ -208,18 +210,15 @@ class Session:
             raise trio.BrokenResourceError("the server closed the connection")
         match decode(body, TO_CLIENT):
             case Welcome(_, user):
-                self.user = user
+                self.user = clean_line(user)
                 link.introduced()
-            case Failed(code, text) if code in _FINAL:
-                raise Refused(code, text)
-            case Failed(_, text) | Goodbye(_, text):
-                raise trio.BrokenResourceError(text)
+            case Failed(code, text) | Goodbye(code, text):
+                raise _farewell(code, text)
             case _:
                 raise ProtocolError(Code.HANDSHAKE, "This does not sound like a tchat server.")
 
     def _resume(self, link: Link) -> None:
         """Queue, in order, all that the server has to hear after a (new) beginning."""
-        self._failures = 0
         self._outgoing.clear()
         for replica in self.groups.values():
             self._attach(replica)
@@ -227,8 +226,8 @@ class Session:
         for request_id, receipt in self._receipts.items():
             self._outgoing.append(encode(receipt.make(request_id)))
         for replica in self.groups.values():
-            replica.seen = 0
-            self.mark_seen(replica)
+            seen, replica.seen = replica.seen, 0
+            self.mark_seen(replica, seen)
         self._news.set()
         self._tell.send_nowait(Connected(self.user, self._was_connected))
         self._was_connected = True
@@ -279,17 +278,18 @@ class Session:
                 await link.send(data)
 
     async def _listen_for_silence(self, link: Link) -> None:
-        """Find out when the other side is gone although no packet said so."""
+        """Let the other side hear something, and find out when it is gone without a word."""
         while True:
-            silent = trio.current_time() - link.heard
-            if silent >= SILENCE_SECONDS + PATIENCE_SECONDS:
+            now = trio.current_time()
+            if now - link.heard >= SILENCE_SECONDS + PATIENCE_SECONDS:
                 raise trio.BrokenResourceError("nothing was heard from the server")
-            if silent >= SILENCE_SECONDS:
+            quiet = now - min(link.heard, link.said)
+            if quiet >= SILENCE_SECONDS:
                 self._outgoing.append(encode(Ping()))
                 self._news.set()
                 await trio.sleep(PATIENCE_SECONDS)
             else:
-                await trio.sleep(SILENCE_SECONDS - silent)
+                await trio.sleep(SILENCE_SECONDS - quiet)
 
     # ------------------------------------------------------------------ receiving
 
@@ -302,6 +302,9 @@ class Session:
             self._take(frame)
 
     def _take(self, frame: Frame) -> None:
+        if isinstance(frame, Event | Ok | Pong):
+            # The server not only lets us in, it works: only then may the next try be at once.
+            self._failures = 0
         match frame:
             case Event():
                 self._take_event(frame)
@@ -316,8 +319,8 @@ class Session:
                     self._tell.send_nowait(PresenceChanged(replica))
             case Membership():
                 self._take_membership(frame)
-            case Goodbye(_, text):
-                raise trio.BrokenResourceError(text)
+            case Goodbye(code, text):
+                raise _farewell(code, text)
 
     def _take_event(self, event: Event) -> None:
         replica = self.groups.get(fold(event.group))
@@ -351,10 +354,10 @@ class Session:
 
     def _take_failure(self, code: str, text: str, re: int | None) -> None:
         if re is None:
-            raise ProtocolError(code, text)
+            raise _farewell(code, text)
         receipt = self._receipts.pop(re, None)
         if receipt is not None:
-            receipt.failure = Refused(code, text)
+            receipt.failure = Refused(clean_line(code), clean_line(text))
             receipt.done.set()
 
     def _take_membership(self, news: Membership) -> None:
@@ -377,3 +380,9 @@ async def open_session(address: Address, user: str, slot: Slot) -> AsyncIterator
         nursery.start_soon(session.run)
         yield session
         nursery.cancel_scope.cancel()
+
+
+def _farewell(code: str, text: str) -> Exception:
+    """Return the exception for a server that ends the connection: one to survive, or the end."""
+    sentence = clean_line(text)
+    return Refused(code, sentence) if code in _FINAL else trio.BrokenResourceError(sentence)

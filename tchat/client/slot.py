@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from tchat.core.handshake import CLIENT_ID_SIZE
-from tchat.errors import Code, StartupError
+from tchat.errors import Code, Refused, StartupError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _BLOCK = 1000
+_LARGEST_SKIP = 1 << 40
 _MOST_SLOTS = 1000
 
 
@@ -46,21 +47,31 @@ class Slot:
         return number
 
     def skip_to(self, number: int) -> None:
-        """Count on from above `number`, which a server remembers and this slot does not."""
-        if number >= self._next:
+        """Count on from above `number`, which a server remembers and this slot does not.
+
+        A number out of all proportion is a lie, and would spoil the slot for other servers.
+        """
+        if self._next <= number < self._next + _LARGEST_SKIP:
             self._reserve(number + 1 + _BLOCK)
             self._next = number + 1
 
     def _reserve(self, number: int) -> None:
-        self._reserved = number
         if self._path is None:
+            self._reserved = number
             return
         draft = self._path.with_suffix(".new")
-        with draft.open("w") as file:
-            json.dump({"client": self.client.hex(), "next": number}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(self._path)
+        try:
+            with draft.open("w") as file:
+                json.dump({"client": self.client.hex(), "next": number}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(self._path)
+        except OSError as error:
+            raise Refused(
+                Code.FILE_UNREADABLE,
+                f"{self._path.parent} cannot be written: {error.strerror}. Nothing was sent.",
+            ) from error
+        self._reserved = number
 
 
 @contextmanager

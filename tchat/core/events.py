@@ -53,8 +53,15 @@ class Denied(Body):
 
 
 @dataclass(frozen=True, slots=True)
+class Withdrawn(Body):
+    """The actor does not ask to join any more."""
+
+    kind = "withdrawn"
+
+
+@dataclass(frozen=True, slots=True)
 class Left(Body):
-    """The actor is no longer a member, or no longer asks to be one."""
+    """The actor is no longer a member."""
 
     kind = "left"
 
@@ -109,6 +116,7 @@ BODIES: dict[str, type[Body]] = {
         Requested,
         Approved,
         Denied,
+        Withdrawn,
         Left,
         Kicked,
         AdminTransferred,

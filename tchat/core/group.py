@@ -11,8 +11,8 @@ there is to say about it:
   leaves causes `admin_transferred`, then `left`) and never left to `apply` to guess.
 
 The server runs both; every client runs the same `apply` over the same events and so arrives at
-the same state. `apply` works in place, because a post must not cost a copy of the member list: a
-caller that may have to go back, as the server must when a commit fails, applies to a `copy()`.
+the same state. `apply` works in place, so that an event costs no copy of the state: a caller
+that may have to go back, as the server must when a commit fails, applies a batch to a `copy()`.
 
 Exactly once: every command carries the client's random id and its count. The group remembers the
 highest count per person and client, so a command that comes again is recognised for ever, at the
@@ -51,6 +51,7 @@ from tchat.core.events import (
     Left,
     Posted,
     Requested,
+    Withdrawn,
 )
 from tchat.core.text import check_text, fold, quote_name
 from tchat.errors import Code, Refused
@@ -127,8 +128,6 @@ class Group:
         actor = fold(event.actor)
         self.counts[actor, event.client] = event.n
         match event.body:
-            case Posted():
-                pass
             case Created():
                 self._begin(event)
             case Requested():
@@ -137,6 +136,8 @@ class Group:
                 self._admit(name)
             case Denied(name):
                 self.requests.pop(fold(name), None)
+            case Withdrawn():
+                self.requests.pop(actor, None)
             case Left():
                 self._release(actor)
             case Kicked(name):
@@ -163,7 +164,6 @@ class Group:
         self.members.setdefault(key, name)
 
     def _release(self, key: str) -> None:
-        self.requests.pop(key, None)
         self.members.pop(key, None)
         if not self.members:
             self.admin = None
@@ -222,7 +222,7 @@ def _join(group: Group, actor: str) -> list[Body]:
 
 def _leave(group: Group, actor: str) -> list[Body]:
     if group.standing(actor) == "waiting":
-        return [Left()]
+        return [Withdrawn()]
     _require_member(group, actor)
     if not group.is_admin(actor) or len(group.members) == 1:
         return [Left()]

@@ -26,7 +26,10 @@ FILE_NAME_LIMIT = 120
 _MARKS_IN_TEXT = 5
 _MARKS_IN_NAME = 2
 _ZERO_WIDTH_JOINERS = "\u200c\u200d"
-_INVISIBLE_LETTERS = frozenset("\u115f\u1160\u3164\uffa0\u2800\u034f\u17b4\u17b5")
+_INVISIBLE_LETTERS = frozenset("\u115f\u1160\u3164\uffa0\u2800\u034f\u17b4\u17b5\u2065\U0001d159")
+# Marks that are not seen (Default_Ignorable_Code_Point): they choose between shapes of emoji and
+# ideographs, which is welcome in messages, and would make two names look the same.
+_SELECTORS = ((0x180B, 0x180F), (0xFE00, 0xFE0F), (0x16FE4, 0x16FE4), (0xE0100, 0xE01EF))
 # No file name begins hidden or like an option, nor ends as some systems would not keep it.
 _EDGES = re.compile(rf"^[\s.~{_ZERO_WIDTH_JOINERS}-]+|[\s.{_ZERO_WIDTH_JOINERS}]+$")
 _WINDOWS_DEVICES = frozenset(
@@ -47,15 +50,20 @@ def check_name(raw: str, what: str = "name") -> str:
 
     `what` names the thing in the sentence: "username", "group name".
     """
-    name = unicodedata.normalize("NFKC", raw)
+    # Normalising can make a text eighteen times as long, so its length is looked at before too.
+    name = unicodedata.normalize("NFKC", raw[: 4 * NAME_LIMIT])
     if not name:
         raise Refused(Code.BAD_NAME, f"A {what} needs at least one character.")
-    if len(name) > NAME_LIMIT:
+    if len(name) > NAME_LIMIT or len(raw) > 4 * NAME_LIMIT:
         raise Refused(Code.BAD_NAME, f"A {what} has at most {NAME_LIMIT} characters.")
     marks = _MARKS_IN_NAME  # so that a name cannot begin with a combining mark
     for character in name:
-        marks = marks + 1 if _is_mark(character) else 0
-        if marks > _MARKS_IN_NAME or not (marks or _is_name_character(character)):
+        marks = marks + 1 if _is_mark(character) or _is_stray_jamo(character) else 0
+        if (
+            marks > _MARKS_IN_NAME
+            or not (marks or _is_name_character(character))
+            or _is_ignorable(character)
+        ):
             raise Refused(
                 Code.BAD_NAME,
                 f"A {what} is made of letters, digits and _ - . only; "
@@ -66,7 +74,7 @@ def check_name(raw: str, what: str = "name") -> str:
 
 def check_text(text: str) -> None:
     """Raise `Refused` unless `text` can be a message: not blank, at most `TEXT_LIMIT` bytes."""
-    if not text or text.isspace():
+    if not (text.strip() if text.isascii() else any(map(_leaves_ink, text))):
         raise Refused(Code.EMPTY_TEXT, "There is nothing in this message to send.")
     # The cheap bounds first: UTF-8 takes one to four bytes for a code point.
     if len(text) * 4 > TEXT_LIMIT and len(text.encode()) > TEXT_LIMIT:
@@ -141,6 +149,24 @@ def _shorten(name: str) -> str:
 
 def _is_mark(character: str) -> bool:
     return unicodedata.category(character)[0] == "M" and character not in _INVISIBLE_LETTERS
+
+
+def _is_ignorable(character: str) -> bool:
+    code = ord(character)
+    return character in _INVISIBLE_LETTERS or any(
+        first <= code <= last for first, last in _SELECTORS
+    )
+
+
+def _is_stray_jamo(character: str) -> bool:
+    """Return whether this is the middle or end of a Hangul syllable that did not compose."""
+    return "\u1160" <= character <= "\u11ff" or "\ud7b0" <= character <= "\ud7ff"
+
+
+def _leaves_ink(character: str) -> bool:
+    category = unicodedata.category(character)
+    shown = category[0] in "LNPS" or category in ("Co", "Cn")
+    return shown and character not in _INVISIBLE_LETTERS
 
 
 def _is_name_character(character: str) -> bool:

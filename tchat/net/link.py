@@ -14,12 +14,13 @@ _FAREWELL_SECONDS = 1.0
 class Link:
     """Frames over a stream: one task receives, one task sends.
 
-    `heard` is the `trio.current_time()` at which bytes last came in.
+    `heard` is the `trio.current_time()` at which bytes last came in, `said` that of the last
+    sending.
     """
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self.stream = stream
-        self.heard = trio.current_time()
+        self.heard = self.said = trio.current_time()
         self._buffer = FrameBuffer(HANDSHAKE_LIMIT)
 
     def introduced(self) -> None:
@@ -32,6 +33,7 @@ class Link:
         After a cancelled send nobody knows how much went out: the link is to be closed.
         """
         await self.stream.send_all(data)
+        self.said = trio.current_time()
 
     async def receive(self) -> bytes | None:
         """Return the next frame's body; None when the other side has ended or is gone."""

@@ -23,7 +23,16 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.core.events import Approved, Denied, Event, Kicked, Left, decode_event, encode_event
+from tchat.core.events import (
+    Approved,
+    Denied,
+    Event,
+    Kicked,
+    Left,
+    Withdrawn,
+    decode_event,
+    encode_event,
+)
 from tchat.core.frames import Attach, Attached, Failed, Membership, Ok, encode
 from tchat.core.framing import split_frames
 from tchat.core.group import Author, Group, decide
@@ -46,7 +55,7 @@ _MOST_IN_A_TURN = 1000
 _MOST_BYTES_IN_A_TURN = 256 * 1024
 
 # After these the next command meets another audience, so they end a turn.
-_CHANGES_AUDIENCE = (Approved, Denied, Kicked, Left)
+_CHANGES_AUDIENCE = (Approved, Denied, Kicked, Left, Withdrawn)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +110,23 @@ class _Turn:
     answers: list[tuple[Execute, Ok | Failed]] = field(default_factory=list)
     taken: list[Item] = field(default_factory=list)
     size: int = 0
+    independent: int = 0
+
+    def add_answer(self, item: Execute, answer: Ok | Failed) -> None:
+        """Note what to answer once the events so far are committed."""
+        self.answers.append((item, answer))
+        if not self.events:
+            self.independent = len(self.answers)
 
     def fail(self, refusal: Refused) -> None:
-        """Turn every answer that rests on the append into a refusal."""
-        self.answers = [
-            (item, answer if _changed_nothing(answer) else _failed(refusal, item.command.id))
-            for item, answer in self.answers
-        ]
+        """Refuse every command from the first that had events on.
+
+        What was answered behind that one was decided on a state that never came to be, even
+        where the answer added nothing. The first `independent` answers hold.
+        """
+        for index in range(self.independent, len(self.answers)):
+            item, _ = self.answers[index]
+            self.answers[index] = (item, _failed(refusal, item.command.id))
 
 
 class GroupActor:
@@ -190,7 +209,7 @@ class GroupActor:
     async def _take(self) -> bool:
         """Gather everything that waits; return False when it is time to end."""
         if not (self._waiting or self._audience.unsettled):
-            patience = float("inf") if self._audience else IDLE_SECONDS
+            patience = float("inf") if self._audience else IDLE_SECONDS if self.group.seq else 0
             with trio.move_on_after(patience):
                 try:
                     self._waiting.append(await self._arriving.receive())
@@ -244,14 +263,14 @@ class GroupActor:
             if events and item.check is not None:
                 item.check()
         except Refused as refusal:
-            turn.answers.append((item, _failed(refusal, command.id)))
+            turn.add_answer(item, _failed(refusal, command.id))
             return False
         for event in events:
             turn.draft.apply(event)
             turn.frames.append(encode_event(event))
             turn.size += len(turn.frames[-1])
         turn.events += events
-        turn.answers.append((item, Ok(command.id, events[-1].seq if events else None)))
+        turn.add_answer(item, Ok(command.id, events[-1].seq if events else None))
         return any(isinstance(event.body, _CHANGES_AUDIENCE) for event in events)
 
     async def _append(self, turn: _Turn) -> None:
@@ -280,7 +299,7 @@ class GroupActor:
                 audience.dismiss(fold(name), Membership(group, "outsider", "denied", by))
             case Kicked(name):
                 audience.dismiss(fold(name), Membership(group, "outsider", "kicked", by))
-            case Left():
+            case Left() | Withdrawn():
                 audience.dismiss(fold(by), Membership(group, "outsider", "left", by))
                 if not self.group.members:
                     audience.dismiss_all(Membership(group, "outsider", "closed", by))
@@ -329,7 +348,3 @@ class GroupActor:
 
 def _failed(refusal: Refused, re: int) -> Failed:
     return Failed(refusal.code, refusal.sentence, re)
-
-
-def _changed_nothing(answer: Ok | Failed) -> bool:
-    return isinstance(answer, Failed) or answer.seq is None

@@ -22,6 +22,7 @@ from tchat.server.registry import Registry
 from tchat.store.sqlite import open_store
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from tchat.server.log import Log
@@ -45,11 +46,17 @@ async def run_server(config: Config, log: Log) -> None:
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with open_store(config.data) as store, trio.open_nursery() as nursery:
             stop = trio.Event()
-            nursery.start_soon(partial(serve, config, store, log, stop))
-            async for number in signals:
-                log.line("stopping", signal=signal.Signals(number).name)
-                stop.set()
-                break
+            nursery.start_soon(_stop_on, signals, stop, log)
+            await serve(config, store, log, stop)
+            nursery.cancel_scope.cancel()
+
+
+async def _stop_on(signals: AsyncIterator[int], stop: trio.Event, log: Log) -> None:
+    """Stop at the first signal. Further ones are taken too, lest they end the process early."""
+    async for number in signals:
+        if not stop.is_set():
+            log.line("stopping", signal=signal.Signals(number).name)
+        stop.set()
 
 
 async def serve(
@@ -80,10 +87,7 @@ async def serve(
             await stop.wait()
             accepting.cancel_scope.cancel()
             groups.cancel_scope.deadline = trio.current_time() + GRACE_SECONDS
-            for conversation in list(host.conversations):
-                conversation.end(
-                    Code.SHUTTING_DOWN, "The server is stopping; this client will reconnect."
-                )
+            host.stop()
         registry.close()
 
 
@@ -92,6 +96,6 @@ async def _send_silent_away(host: Host) -> None:
     while True:
         await trio.sleep(_SWEEP_SECONDS)
         limit = trio.current_time() - host.limits.silence_seconds
-        for conversation in list(host.conversations):
+        for conversation in list(host.conversations.values()):
             if conversation.heard < limit:
                 conversation.end(Code.IDLE, "Nothing was heard from this client for too long.")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.core.commands import Command, Post, Share
+from tchat.core.commands import Approve, Command, Deny, Kick, Post, Share, TransferAdmin
 from tchat.core.frames import (
     TO_SERVER,
     Attach,
@@ -44,7 +44,7 @@ from tchat.server.actor import Consult, Execute, Saw, Subscribe
 from tchat.server.audience import Subscription
 from tchat.server.faults import describe, is_storage
 from tchat.server.files import serve_transfer
-from tchat.server.host import Permission
+from tchat.server.host import STOPPING, Permission
 from tchat.server.outbox import WRITE_SIZE, Outbox, OutboxClosed
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from tchat.server.host import Host
 
 _FLUSH_SECONDS = 3.0
+_MOST_SUBSCRIPTIONS = 256
 
 
 async def serve_connection(host: Host, stream: trio.abc.Stream) -> None:
@@ -88,24 +89,32 @@ async def _serve(host: Host, stream: trio.abc.Stream) -> None:
 
 async def _introduce(host: Host, link: Link) -> Hello | Transfer | None:
     """Return how the other side introduced itself; None when it left without a word."""
-    with trio.move_on_after(host.limits.handshake_seconds):
-        body = await link.receive()
-        return None if body is None else check_hello(decode(body, TO_SERVER))
+    with trio.move_on_after(host.limits.handshake_seconds) as scope:
+        host.introductions.add(scope)
+        try:
+            body = await link.receive()
+            return None if body is None else check_hello(decode(body, TO_SERVER))
+        finally:
+            host.introductions.discard(scope)
+    if host.stopping:
+        raise Refused(*STOPPING)
     raise ProtocolError(Code.HANDSHAKE, "The connection did not introduce itself in time.")
 
 
 async def _converse(host: Host, link: Link, hello: Hello, address: str) -> None:
     wanted = check_name(hello.user, "username")
     user = await host.store.claim_name(fold(wanted), wanted, host.clock())
+    if host.stopping:
+        raise Refused(*STOPPING)
     await link.send(encode(Welcome(agree(hello.version), user)))
     link.introduced()
     conversation = Conversation(host, link, Author(user, hello.client))
     host.log.line("user_connected", user=user, address=address)
-    host.conversations.add(conversation)
+    host.come(conversation)
     try:
         await conversation.run()
     finally:
-        host.conversations.discard(conversation)
+        host.go(conversation)
         host.log.line("user_disconnected", user=user, reason=conversation.reason)
 
 
@@ -130,6 +139,11 @@ class Conversation:
         self._author = author
         self._subscriptions: dict[str, Subscription] = {}
         self._reading = trio.CancelScope()
+
+    @property
+    def author(self) -> Author:
+        """The person, and the client that speaks for them here."""
+        return self._author
 
     @property
     def heard(self) -> float:
@@ -221,6 +235,8 @@ class Conversation:
         command = dataclasses.replace(command, group=check_name(command.group, "group name"))
         if isinstance(command, Post):
             command = dataclasses.replace(command, text=clean_text(command.text))
+        elif isinstance(command, Approve | Deny | Kick | TransferAdmin):
+            command = dataclasses.replace(command, name=check_name(command.name))
         elif isinstance(command, Share):
             command = share = dataclasses.replace(command, name=safe_filename(command.name))
             user, uploads = self._author.name, self._host.uploads
@@ -230,6 +246,10 @@ class Conversation:
     async def _attach(self, request: Attach) -> None:
         key = _key(request.group)
         self._detach(key)
+        if len(self._subscriptions) >= _MOST_SUBSCRIPTIONS:
+            raise Refused(
+                Code.TOO_MANY, f"A connection follows at most {_MOST_SUBSCRIPTIONS} groups."
+            )
         subscription = Subscription(self._author, self.outbox)
         self._subscriptions[key] = subscription
         await self._send(request.group, Subscribe(subscription, request))

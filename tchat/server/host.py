@@ -17,11 +17,13 @@ from tchat.server.clock import now_ms
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tchat.core.group import Author
     from tchat.server.log import Log
     from tchat.server.registry import Registry
     from tchat.store.base import Store
 
 TICKET_SECONDS = 60.0
+STOPPING = (Code.SHUTTING_DOWN, "The server is stopping; this client will reconnect.")
 _MOST_UPLOADS_REMEMBERED = 10_000
 
 
@@ -90,6 +92,10 @@ class Guest(Protocol):
     """A conversation, as far as the server as a whole has to know one."""
 
     @property
+    def author(self) -> Author:
+        """The person, and the client that speaks for them here."""
+
+    @property
     def heard(self) -> float:
         """The `trio.current_time()` at which the client was last heard."""
 
@@ -108,4 +114,33 @@ class Host:
     clock: Callable[[], int] = now_ms
     tickets: Tickets = field(default_factory=Tickets)
     uploads: Uploads = field(default_factory=Uploads)
-    conversations: set[Guest] = field(default_factory=set)
+    conversations: dict[tuple[str, bytes], Guest] = field(default_factory=dict)
+    introductions: set[trio.CancelScope] = field(default_factory=set)
+    stopping: bool = False
+
+    def come(self, guest: Guest) -> None:
+        """Know a conversation, and end the one that this client, or a copy of it, held before.
+
+        A client's numbers say what is a repetition only while one process counts with them.
+        """
+        older = self.conversations.get(_who(guest))
+        if older is not None:
+            older.end(Code.REPLACED, "The same client, or a copy of it, has connected anew.")
+        self.conversations[_who(guest)] = guest
+
+    def go(self, guest: Guest) -> None:
+        """Forget a conversation that has ended."""
+        if self.conversations.get(_who(guest)) is guest:
+            del self.conversations[_who(guest)]
+
+    def stop(self) -> None:
+        """Let nobody in any more, and send everybody away with a word."""
+        self.stopping = True
+        for introduction in self.introductions:
+            introduction.cancel()
+        for guest in list(self.conversations.values()):
+            guest.end(*STOPPING)
+
+
+def _who(guest: Guest) -> tuple[str, bytes]:
+    return fold(guest.author.name), guest.author.client

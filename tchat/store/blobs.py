@@ -52,10 +52,11 @@ class BlobDirectory:
     @asynccontextmanager
     async def outgoing(self, sha256: bytes) -> AsyncIterator[OutgoingFile]:
         """Read a stored file."""
-        try:
-            file = await trio.to_thread.run_sync(_open, self._place(sha256))
-        except FileNotFoundError:
-            raise no_such_file() from None
+        with _reported():
+            try:
+                file = await trio.to_thread.run_sync(_open, self._place(sha256))
+            except FileNotFoundError:
+                raise no_such_file() from None
         with file:
             yield OutgoingFile(file)
 

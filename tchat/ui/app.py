@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import trio
 
 from tchat.client.updates import Connected, Disconnected
-from tchat.core.text import fold
-from tchat.ui.chat import Chat
+from tchat.core.text import clean_line, fold
+from tchat.ui.chat import LEAVE_SECONDS, Chat
 from tchat.ui.complete import offers
 from tchat.ui.model import Model, Person
 from tchat.ui.screen import Screen, open_screen
@@ -53,8 +53,11 @@ async def run_curses(session: Session, group: str, downloads: Path) -> int:
             nursery.start_soon(_end_on, endings, app.chat.done)
             nursery.start_soon(session.enter, group)
             await app.chat.done.wait()
+            done = await app.leave()
             nursery.cancel_scope.cancel()
-    return 0
+    if not done:
+        print("tchat: not everything that you typed or were sent arrived.", file=sys.stderr)
+    return 0 if done else 1
 
 
 class App:
@@ -67,6 +70,7 @@ class App:
         self._model = model
         self._screen = screen
         self._changed = trio.Event()
+        self._hurry = trio.Event()
 
     def show(self, line: Line) -> None:
         """Add a line at the bottom; somebody who reads further up is not moved."""
@@ -77,12 +81,30 @@ class App:
             model.scroll += height_of_last(model, self._screen.size[0])
         self._changed.set()
 
+    async def leave(self) -> bool:
+        """Give what is on its way a moment to arrive; return whether it did."""
+        self._changed.set()
+        done = False
+        async with trio.open_nursery() as nursery:
+
+            async def finish() -> None:
+                nonlocal done
+                done = await self.chat.finish(LEAVE_SECONDS)
+                self._hurry.set()
+
+            nursery.start_soon(finish)
+            await self._hurry.wait()
+            nursery.cancel_scope.cancel()
+        return done
+
     async def paint(self) -> None:
         """Paint whatever has changed, not too often."""
         while True:
             self._changed = trio.Event()
             self._refresh()
-            self._screen.paint(draw(self._model, *self._screen.size))
+            picture = draw(self._model, *self._screen.size)
+            self._model.scroll = picture.scroll
+            self._screen.paint(picture)
             await trio.sleep(_FRAME_SECONDS)
             await self._changed.wait()
 
@@ -101,7 +123,7 @@ class App:
         """Take what the session tells."""
         async for update in self._session.updates:
             self._take(update)
-            self._session.mark_seen(self.chat.replica)
+            self.chat.mark_seen()
             self._changed.set()
 
     async def follow_size(self, sizes: AsyncIterator[int]) -> None:
@@ -154,8 +176,10 @@ class App:
         self.chat.question = None
         self.chat.notice("Ctrl-D or /3 leaves")
 
-    def leave(self) -> None:
-        """Leave the chat."""
+    def quit(self) -> None:
+        """Leave the chat; a second time, without waiting for what is on its way."""
+        if self.chat.done.is_set():
+            self._hurry.set()
         self.chat.done.set()
 
     def redraw(self) -> None:
@@ -184,9 +208,12 @@ class App:
         model, replica = self._model, self.chat.replica
         state = replica.state
         model.user = self._session.user
-        model.group = state.name or replica.name
+        model.group = clean_line(state.name or replica.name)
         model.standing = replica.standing or ""
-        model.question = self.chat.question.question if self.chat.question else ""
+        if self.chat.done.is_set():
+            model.question = "leaving"
+        else:
+            model.question = self.chat.question.question if self.chat.question else ""
         model.unanswered = self._session.unanswered
         model.waiting = len(state.requests) if state.is_admin(model.user) else 0
         model.people = [
@@ -209,7 +236,7 @@ _BINDINGS: dict[str, Callable[[App], None]] = {
 _BINDINGS_ON_EMPTY = _BINDINGS | {
     "End": App.to_bottom,
     "C-c": App.interrupt,
-    "C-d": App.leave,
+    "C-d": App.quit,
 }
 
 

@@ -7,6 +7,7 @@ is shown when it comes.
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -25,25 +26,30 @@ from tchat.client.updates import (
 )
 from tchat.core import commands as core
 from tchat.core.events import Approved, Created, Event, FileShared, Kicked, Left
-from tchat.core.text import clean_line, clean_text, fold
+from tchat.core.text import clean_line, clean_text, fold, quote_name
 from tchat.errors import Code, Refused
-from tchat.ui.commands import Command, Do, Say, help_lines, parse
+from tchat.ui.commands import Command, Do, Say, answers, help_lines, parse
 from tchat.ui.lines import Line, Sort, line_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from tchat.client.replica import Replica
     from tchat.client.session import Session
+    from tchat.core.frames import Standing
 
     Make = Callable[[int, int], core.Command]
+
+LEAVE_SECONDS = 3.0
+"""How long one who leaves waits for what is on its way."""
+
+_NUMBER = re.compile("[0-9]{1,9}")
 
 
 class Chat:
     """What a person does in one group. `done` is set when there is no reason to stay.
 
-    `caught_up` is set when what was there at the start has been shown. `question` is the command
-    whose argument the next line is; `refusals` counts what went wrong.
+    `question` is the command whose argument the next line is; `refusals` counts what went wrong.
     """
 
     def __init__(
@@ -59,8 +65,13 @@ class Chat:
         self.question: Command | None = None
         self.refusals = 0
         self.done = trio.Event()
-        self.caught_up = trio.Event()
+        self._caught_up = False
+        self._working = 0
+        self._shown = 0
+        self._unsaved: set[int] = set()
+        self._progress = trio.Event()
         self._inside = False
+        self._standing: Standing | None = None
         self._downloads = downloads
         self._nursery = nursery
         self._show = show
@@ -72,7 +83,7 @@ class Chat:
         """Take a typed line: a message, a command, or the answer to a question."""
         question, self.question = self.question, None
         try:
-            if question is not None and not line.startswith("/"):
+            if question is not None and answers(question, line):
                 self._answer(question, line.strip())
                 return
             match parse(line):
@@ -83,6 +94,41 @@ class Chat:
         except Refused as refusal:
             self._fail(refusal)
 
+    def end_of_input(self) -> None:
+        """Know that nothing more will be typed."""
+        if self.question is not None:
+            self.enter("")
+
+    async def finish(self, patience: float, *, everything: bool = False) -> bool:
+        """Wait, at most `patience` seconds, for what was typed to be stored and files to be saved.
+
+        With `everything`, also until what was there at the start has been shown. Says what was
+        left undone, and returns whether all was done.
+        """
+        with trio.move_on_after(patience):
+            while self._working or self._has_news() or (everything and self._is_behind()):
+                self._progress = trio.Event()
+                await self._progress.wait()
+        if self._working:
+            self._fail(
+                Refused(
+                    Code.SHUTTING_DOWN,
+                    f"{self._working} of what you typed or were sent had to be left undone.",
+                )
+            )
+        return not self._working
+
+    def _has_news(self) -> bool:
+        return self.session.updates.statistics().current_buffer_used > 0
+
+    def _is_behind(self) -> bool:
+        return self.replica.standing == "member" and not self._caught_up
+
+    def mark_seen(self) -> None:
+        """Let the server know what was shown, short of the first file that is not saved yet."""
+        up_to = min(self._unsaved) - 1 if self._unsaved else self._shown
+        self.session.mark_seen(self.replica, up_to)
+
     def _answer(self, question: Command, argument: str) -> None:
         if not argument:
             raise Refused(Code.MISSING_ARGUMENT, f"Nothing was done: it takes {question.usage}.")
@@ -90,7 +136,7 @@ class Chat:
 
     def _say(self, text: str) -> None:
         receipt = self.session.post(self.replica, clean_text(text))
-        self._nursery.start_soon(self._watch, receipt.wait)
+        self._start(receipt.wait)
 
     def _run(self, command: Command, argument: str) -> None:
         if command.admin:
@@ -150,9 +196,10 @@ class Chat:
         """Return what the command's argument could be; for paths, the keyboard knows better."""
         state = self.replica.state
         if command.choice == "request":
-            return list(state.requests.values())
+            return [clean_line(name) for name in state.requests.values()]
         if command.choice == "member":
-            return [name for key, name in state.members.items() if key != fold(self.session.user)]
+            me = fold(self.session.user)
+            return [clean_line(name) for key, name in state.members.items() if key != me]
         if command.choice == "file":
             return [str(number) for number in state.files]
         return []
@@ -161,7 +208,7 @@ class Chat:
         """Return the members' names: the admin first, then those online, then by name."""
         state, online = self.replica.state, self.replica.online
         order = sorted(state.members, key=lambda k: (k != state.admin, k not in online, k))
-        return [state.members[key] for key in order]
+        return [clean_line(state.members[key]) for key in order]
 
     def online(self) -> list[str]:
         """Return the names of the members who are online, in the order of `members`."""
@@ -171,10 +218,9 @@ class Chat:
         return f"{name} (admin)" if self.replica.state.is_admin(name) else name
 
     def _file(self, argument: str) -> FileShared:
-        number = int(argument) if argument.isascii() and argument.isdigit() else 0
-        file = self.replica.state.files.get(number)
+        file = self.replica.state.files.get(int(argument) if _NUMBER.fullmatch(argument) else 0)
         if file is None:
-            raise Refused(Code.NO_SUCH_FILE, f"The group has no file {argument}.")
+            raise Refused(Code.NO_SUCH_FILE, f"The group has no file {quote_name(argument)}.")
         return file
 
     def _require_member(self) -> None:
@@ -192,22 +238,27 @@ class Chat:
     # ------------------------------------------------------------------ what comes of it
 
     def _request(self, make: Make) -> None:
-        self._nursery.start_soon(self._watch, self.session.submit(make).wait)
+        self._start(self.session.submit(make).wait)
 
-    def _start(self, work: Callable[..., object], *arguments: object) -> None:
-        self._nursery.start_soon(self._watch, work, *arguments)
+    def _start(self, work: Callable[..., Awaitable[object]], *arguments: object) -> None:
+        self._working += 1
+        self._nursery.start_soon(self._watch, work, arguments)
 
-    async def _watch(self, work: Callable[..., object], *arguments: object) -> None:
+    async def _watch(
+        self, work: Callable[..., Awaitable[object]], arguments: tuple[object, ...]
+    ) -> None:
         """Wait for what was started, and show the refusal if it was one."""
         try:
-            await work(*arguments)  # type: ignore[misc]
+            await work(*arguments)
         except Refused as refusal:
             self._fail(refusal)
+        self._working -= 1
+        self._progress.set()
 
     async def _join(self) -> None:
         if self.replica.standing == "member":
             raise Refused(Code.ALREADY_MEMBER, "You are a member already.")
-        await self.session.enter(self.replica.name)
+        await self.session.enter(self.replica.name, although_kicked=True)
 
     async def _leave(self) -> None:
         await self.session.request(lambda i, n: core.Leave(i, n, self.replica.name))
@@ -216,6 +267,15 @@ class Chat:
     async def _send(self, path: Path) -> None:
         self._require_member()
         await send_file(self.session, self.replica, path)
+
+    async def _save(self, file: FileShared, seq: int) -> None:
+        """Save a file that was not asked for; until then its event does not count as seen."""
+        try:
+            await self._get(file)
+        except Refused as refusal:
+            self._fail(refusal)
+        self._unsaved.discard(seq)
+        self.mark_seen()
 
     async def _get(self, file: FileShared) -> None:
         place = await fetch_file(self.session, self.replica, file, self._downloads)
@@ -228,13 +288,14 @@ class Chat:
         match update:
             case Happened(replica, event, unseen) if replica is self.replica:
                 admin = replica.state.is_admin(self.session.user)
+                self._shown = event.seq
                 line = line_of(event, self.session.user, admin=admin)
                 if line is not None:
                     missed = unseen and event.seq <= replica.head
                     self._show(replace(line, history=not unseen, missed=missed))
                 self._note_membership(event)
                 if isinstance(event.body, FileShared) and unseen and self._inside:
-                    self._offer_file(event.body, event.actor)
+                    self._offer_file(event, event.body)
             case StandingChanged(replica, news) if replica is self.replica:
                 if news is None:
                     self._tell_standing()
@@ -245,9 +306,10 @@ class Chat:
                     self.notice("connected again")
             case Disconnected(reason, _):
                 self.notice(f"connection lost ({reason}); trying again")
-            case CaughtUp(replica) if replica is self.replica and not self.caught_up.is_set():
-                self.caught_up.set()
+            case CaughtUp(replica) if replica is self.replica and not self._caught_up:
+                self._caught_up = True
                 self.notice(self._welcome())
+        self._progress.set()
 
     def _note_membership(self, event: Event) -> None:
         """Follow whether the person was a member then: files from before are not saved unasked."""
@@ -266,12 +328,13 @@ class Chat:
             others += f"; {requests} waiting for approval, /1 lists them"
         return f"in {self.replica.name} with {others}; /help lists the commands"
 
-    def _offer_file(self, file: FileShared, sender: str) -> None:
+    def _offer_file(self, event: Event, file: FileShared) -> None:
         """Save a file that is small enough; say how to get a larger one."""
-        if fold(sender) == fold(self.session.user):
+        if fold(event.actor) == fold(self.session.user):
             return
         if file.size <= AUTOMATIC_LIMIT:
-            self._start(self._get, file)
+            self._unsaved.add(event.seq)
+            self._start(self._save, file, event.seq)
         else:
             self.notice(f"file {file.number} is large: /get {file.number} saves it")
 
@@ -281,8 +344,14 @@ class Chat:
             self.notice(f"waiting for {replica.admin or 'the admin'} to approve you; /3 leaves")
         elif replica.standing == "outsider" and replica.kicked:
             self.notice("you were kicked from this group; /join asks to come back")
+        elif replica.standing == "outsider" and self._standing == "waiting":
+            self.notice("your request was not approved; /join asks again, /3 leaves")
+        elif replica.standing == "outsider" and self._standing == "member":
+            self.notice("you are not a member any more; /join asks to be one, /3 leaves")
+        self._standing = replica.standing
 
     def _tell_news(self, reason: str, by: str) -> None:
+        self._standing = self.replica.standing
         if reason == "left" and self._leaving:
             self.notice("you left the group")
             return

@@ -16,6 +16,10 @@ Choice = Literal["none", "request", "member", "file", "path"]
 """What an argument is one of; it says what Tab offers."""
 
 
+ARGUMENT_LIMIT = 4096
+"""Longest argument of a command, in code points: enough for any path."""
+
+
 @dataclass(frozen=True, slots=True)
 class Command:
     """One command: its word, the number it has had since the original, and what it needs."""
@@ -96,7 +100,20 @@ def parse(line: str) -> Say | Do | None:
             Code.UNKNOWN_COMMAND,
             f"There is no command /{word}; /help lists them, // sends a slash.",
         )
-    return Do(command, argument.strip() if command.choice != "none" else "")
+    argument = argument.strip() if command.choice != "none" else ""
+    if len(argument) > ARGUMENT_LIMIT:
+        raise Refused(Code.TEXT_TOO_LONG, f"The argument of /{command.word} is too long.")
+    return Do(command, argument)
+
+
+def answers(question: Command, line: str) -> bool:
+    """Return whether a line answers a command's question, rather than being a command itself.
+
+    An absolute path begins with a slash too; it is a command only if there is one of that name.
+    """
+    if not line.startswith("/"):
+        return True
+    return question.choice == "path" and line[1:].partition(" ")[0].lower() not in _BY_WORD
 
 
 def help_lines() -> list[str]:

@@ -43,7 +43,8 @@ class LineEdit:
 
     def insert(self, text: str) -> None:
         """Insert text at the cursor; a combining character joins what stands before it."""
-        self.before = graphemes("".join(self.before) + text)
+        # Only the last graphemes can grow by what follows them.
+        self.before[-2:] = graphemes("".join(self.before[-2:]) + text)
 
     def take(self) -> str:
         """Return the line, remember it, and begin a new one."""
@@ -51,7 +52,7 @@ class LineEdit:
         if line.strip() and (not self.history or self.history[-1] != line):
             self.history.append(line)
             del self.history[:-_HISTORY_LIMIT]
-        self._recalled, self._draft = 0, ""
+        self._recalled, self._draft, self._completion = 0, "", None
         self.set("")
         return line
 

@@ -15,6 +15,7 @@ from tchat.core.events import (
     Left,
     Posted,
     Requested,
+    Withdrawn,
 )
 from tchat.core.text import clean_line, clean_text, fold
 
@@ -61,6 +62,8 @@ def _sentence(event: Event, me: str, *, admin: bool) -> str:
             return f"{name} joined, approved by {actor}"
         case Denied(name):
             return f"{actor} denied {name}" if admin else ""
+        case Withdrawn():
+            return f"{actor} does not ask to join any more" if admin else ""
         case Left():
             return f"{actor} left the group"
         case Kicked(name):

@@ -13,17 +13,16 @@ typed is still delivered, and what waits is still shown, before the program does
 
 from __future__ import annotations
 
-import sys
+import math
 import time
 from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.ui.chat import Chat
+from tchat.ui.chat import LEAVE_SECONDS, Chat
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from typing import TextIO
 
     from tchat.client.session import Session
     from tchat.ui.lines import Line
@@ -42,56 +41,45 @@ def format_line(line: Line) -> str:
 async def run_plain(session: Session, group: str, downloads: Path, typed: TypedLines) -> int:
     """Chat until the input ends or the person leaves; return the exit status.
 
-    That is 1 when the input ended and something in it was refused, so that a script knows.
+    That is 1 when something of what was typed could not be delivered, or, if the input ended, was
+    refused, so that a script knows.
     """
     replica = session.follow(group)
-    ended = False
     async with trio.open_nursery() as nursery:
-        async with trio.open_nursery() as work:
-            chat = Chat(session, replica, downloads, work, _print)
-            nursery.start_soon(_show_updates, session, chat)
-            await session.enter(group)
-            with trio.CancelScope() as reading:
-                nursery.start_soon(_cancel_when_done, chat, reading)
-                await _read(chat, typed)
-                ended = True
-            if chat.done.is_set():
-                work.cancel_scope.cancel()
-            elif replica.standing == "member":
-                await chat.caught_up.wait()
-        if not chat.done.is_set():
-            await session.settle()
+        chat = Chat(session, replica, downloads, nursery, _print)
+        nursery.start_soon(_show_updates, session, chat)
+        await session.enter(group)
+        ended = await _read(chat, typed)
+        done = await chat.finish(math.inf if ended else LEAVE_SECONDS, everything=ended)
         nursery.cancel_scope.cancel()
-    _show_rest(session, chat)
-    return 1 if ended and chat.refusals else 0
+    return 1 if not done or (ended and chat.refusals) else 0
 
 
-async def _read(chat: Chat, typed: TypedLines) -> None:
-    while (line := await typed.receive()) is not None:
-        chat.enter(line)
-        await trio.lowlevel.checkpoint()
+async def _read(chat: Chat, typed: TypedLines) -> bool:
+    """Take lines until the person leaves, or until there are no more: then return True."""
+    ended = False
 
+    async def read(reading: trio.CancelScope) -> None:
+        nonlocal ended
+        while (line := await typed.receive()) is not None:
+            chat.enter(line)
+        chat.end_of_input()
+        ended = not chat.done.is_set()
+        reading.cancel()
 
-async def _cancel_when_done(chat: Chat, reading: trio.CancelScope) -> None:
-    await chat.done.wait()
-    reading.cancel()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read, nursery.cancel_scope)
+        await chat.done.wait()
+        nursery.cancel_scope.cancel()
+    return ended
 
 
 async def _show_updates(session: Session, chat: Chat) -> None:
     async for update in session.updates:
         chat.take(update)
-        session.mark_seen(chat.replica)
+        chat.mark_seen()
 
 
-def _show_rest(session: Session, chat: Chat) -> None:
-    while True:
-        try:
-            chat.take(session.updates.receive_nowait())
-        except (trio.WouldBlock, trio.EndOfChannel):
-            break
-    session.mark_seen(chat.replica)
-
-
-def _print(line: Line, stream: TextIO | None = None) -> None:
+def _print(line: Line) -> None:
     if not line.history:
-        print(format_line(line), file=stream or sys.stdout, flush=True)
+        print(format_line(line), flush=True)

@@ -47,8 +47,11 @@ class Screen:
 
     def resize(self) -> None:
         """Take the terminal's present size. The whole screen is painted anew."""
-        size = os.get_terminal_size(sys.stdout.fileno())
-        curses.resizeterm(size.lines, size.columns)
+        try:
+            size = os.get_terminal_size(sys.stdout.fileno())
+            curses.resizeterm(max(size.lines, 1), max(size.columns, 1))
+        except (OSError, curses.error):
+            return  # a terminal that is going away, or does not know its size
         self.redraw()
 
     def redraw(self) -> None:

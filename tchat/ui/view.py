@@ -34,10 +34,14 @@ _PEOPLE_WIDTH = 18
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """Rows to paint, top to bottom, and where the cursor is: row and column in cells."""
+    """Rows to paint, top to bottom, and where the cursor is: row and column in cells.
+
+    `scroll` is the model's, or less if there are not that many rows above.
+    """
 
     rows: list[Row]
     cursor: tuple[int, int]
+    scroll: int = 0
 
 
 def draw(model: Model, width: int, height: int) -> Picture:
@@ -48,8 +52,9 @@ def draw(model: Model, width: int, height: int) -> Picture:
         ]
         return Picture(rows, (0, 0))
     prompt, column = _input(model, width)
-    rows = [_title(model, width), *_middle(model, width, height - 3), _status(model, width), prompt]
-    return Picture(rows, (height - 1, column))
+    middle, scroll = _middle(model, width, height - 3)
+    rows = [_title(model, width), *middle, _status(model, width), prompt]
+    return Picture(rows, (height - 1, column), scroll)
 
 
 # ---------------------------------------------------------------- the bars
@@ -124,15 +129,16 @@ def _cut(text: str, width: int) -> str:
 # ---------------------------------------------------------------- the panes
 
 
-def _middle(model: Model, width: int, height: int) -> list[Row]:
+def _middle(model: Model, width: int, height: int) -> tuple[list[Row], int]:
     room = _message_width(model, width)
-    messages = message_rows(model, room, height)
+    messages, scroll = message_rows(model, room, height)
     if room == width:
-        return messages
+        return messages, scroll
     people = _people(model, _PEOPLE_WIDTH, height)
-    return [
+    rows = [
         [*message, ("│", "rule"), *person] for message, person in zip(messages, people, strict=True)
     ]
+    return rows, scroll
 
 
 def _people(model: Model, width: int, height: int) -> list[Row]:
@@ -158,8 +164,11 @@ def _message_width(model: Model, width: int) -> int:
     return width - _PEOPLE_WIDTH - 1 if width >= _WIDE and model.people else width
 
 
-def message_rows(model: Model, width: int, height: int) -> list[Row]:
-    """Return the message pane: the rows that end `model.scroll` rows above the newest."""
+def message_rows(model: Model, width: int, height: int) -> tuple[list[Row], int]:
+    """Return the message pane, whose last row is `model.scroll` rows above the newest.
+
+    With it comes how far it is scrolled in truth, which is no further than the oldest message.
+    """
     wanted = height + model.scroll
     rows: list[Row] = []  # from the bottom up
     for index in range(len(model.lines) - 1, -1, -1):
@@ -169,10 +178,10 @@ def message_rows(model: Model, width: int, height: int) -> list[Row]:
         rows += _separators(line, earlier, width)
         if len(rows) >= wanted:
             break
-    model.scroll = max(min(model.scroll, len(rows) - height), 0)
-    visible = rows[model.scroll : model.scroll + height]
+    scroll = max(min(model.scroll, len(rows) - height), 0)
+    visible = rows[scroll : scroll + height]
     empty: Row = [(" " * width, "text")]
-    return [empty] * (height - len(visible)) + visible[::-1]
+    return [empty] * (height - len(visible)) + visible[::-1], scroll
 
 
 def _separators(line: Line, earlier: Line | None, width: int) -> list[Row]:

@@ -26,6 +26,7 @@ from tchat.core.events import (
     Left,
     Posted,
     Requested,
+    Withdrawn,
 )
 from tchat.core.frames import (
     TO_CLIENT,
@@ -82,6 +83,7 @@ BODIES: list[Body] = [
     Approved("bob"),
     Denied("bob"),
     Left(),
+    Withdrawn(),
     Kicked("bob"),
     AdminTransferred("bob"),
     Posted("hello everyone 👋"),

@@ -87,7 +87,15 @@ def test_what_no_frame_has_claimed_can_be_taken_back(sent: list[bytes], raw: byt
     assert buffer.pop() is None
 
 
+def test_a_frame_is_its_length_in_4_bytes_and_its_map() -> None:
+    assert encode(Ping()) == b"\x00\x00\x00\x0b" + b"\xa1\x64type\x64ping"
+
+
 # ------------------------------------------------------------------ limits
+
+
+def test_the_limits_are_those_of_the_protocol() -> None:
+    assert (FRAME_LIMIT, HANDSHAKE_LIMIT) == (65_536, 4096)
 
 
 @pytest.mark.parametrize("limit", [0, 1, HANDSHAKE_LIMIT, FRAME_LIMIT])
@@ -200,11 +208,26 @@ def test_maps_and_lists_may_nest_16_deep() -> None:
     assert deep == 0
 
 
-def test_there_is_no_tag_that_passes() -> None:
-    for tag in (*range(2000), 43_000, 2**16 - 1, 2**32 - 1, 2**64 - 1):
+TAGGED = {
+    "a number": b"\x00",
+    "an empty list": b"\x80",
+    "two numbers": b"\x82\x01\x02",
+    "a map": b"\xa1\x44\x7f\x00\x00\x00\x08",
+    "4 bytes": b"\x44\x7f\x00\x00\x01",
+    "16 bytes": b"\x50" + bytes(15) + b"\x01",
+    "a word": b"\x61a",
+    "a day": cbor2.dumps("2026-11-22"),
+    "a moment": cbor2.dumps("2026-11-22T10:02:00Z"),
+    "a mail": cbor2.dumps("Content-Type: text/plain\n\nhello"),
+}
+
+
+@pytest.mark.parametrize("content", TAGGED.values(), ids=TAGGED)
+def test_there_is_no_tag_that_passes(content: bytes) -> None:
+    for tag in (*range(1100), 43_000, 55_799, 2**16 - 1, 2**32 - 1, 2**64 - 1):
         head = bytes([0xDB]) + tag.to_bytes(8, "big")
         with pytest.raises(ProtocolError):
-            unpack(KEY + head + b"\x80")
+            unpack(KEY + head + content)
 
 
 # ------------------------------------------------------------------ maps that are no frame

@@ -27,6 +27,7 @@ from tchat.core.events import (
     Posted,
     Requested,
     Unknown,
+    Withdrawn,
 )
 from tchat.core.group import Author, Group, decide
 from tchat.core.text import TEXT_LIMIT, clean_line
@@ -124,7 +125,7 @@ def test_a_request_is_answered_once(crew: Script) -> None:
 
 def test_a_request_can_be_taken_back(crew: Script) -> None:
     crew.run("dave", Join)
-    assert crew.run("dave", Leave) == [Left()]
+    assert crew.run("dave", Leave) == [Withdrawn()]
     assert crew.group.standing("dave") == "outsider"
     assert crew.refused("alice", Approve, "dave") == Code.NO_SUCH_REQUEST
 

@@ -27,7 +27,7 @@ from tchat.core.events import (
     Posted,
     Requested,
 )
-from tchat.core.frames import Attached, Membership, Ok
+from tchat.core.frames import Attached, Goodbye, Membership, Ok
 from tchat.errors import Code, Refused
 from tests.helpers import (
     GROUP,
@@ -454,19 +454,34 @@ async def test_a_command_sent_again_on_another_connection_is_not_done_again() ->
     assert texts(await log_of(server.store)) == ["once", "twice"]
 
 
-async def test_two_connections_that_resend_the_same_command_cause_one_event() -> None:
+async def test_what_is_sent_again_on_a_new_connection_causes_one_event_each() -> None:
+    posts = [Post(n, n, GROUP, f"text {n}") for n in range(50, 150)]
     async with (
         running_server() as server,
         members(server, "alice") as (alice,),
         raw_client(server.address, "alice", client=alice.client) as again,
     ):
-        for n in range(50, 150):
-            await alice.send(Post(n, n, GROUP, f"text {n}"))
-            await again.send(Post(n, n, GROUP, f"text {n}"))
-        await alice.events(100)
+        # The older connection may still be read while the newer one repeats what it said.
+        await alice.send(*posts)
+        await again.send(*posts)
         await again.command(Post, "last", n=150)
-    said = texts(await log_of(server.store))
-    assert said == [*(f"text {n}" for n in range(50, 150)), "last"]
+    assert texts(await log_of(server.store)) == [*(post.text for post in posts), "last"]
+
+
+async def test_a_client_that_connects_anew_ends_its_older_connection_and_no_other() -> None:
+    async with (
+        running_server() as server,
+        raw_client(server.address, "alice") as elsewhere,
+        raw_client(server.address, "bob", client=elsewhere.client) as bob,
+        raw_client(server.address, "alice") as older,
+        raw_client(server.address, "alice", client=older.client) as newer,
+    ):
+        (goodbye,) = await older.until_end()
+        assert isinstance(goodbye, Goodbye)
+        assert goodbye.code == Code.REPLACED
+        await server.logged("alice disconnected (replaced)")
+        for person in (elsewhere, bob, newer):
+            assert await person.before_pong() == []
 
 
 async def test_counts_of_other_clients_and_other_people_are_their_own() -> None:

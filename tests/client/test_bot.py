@@ -1,0 +1,157 @@
+"""Bots: they answer what is said from now on, once, and never themselves."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from tchat.client import session as session_module
+from tchat.client.bot import Handler, Message, run_bot, serve_bot
+from tchat.client.session import open_session
+from tchat.client.slot import Slot
+from tchat.core.commands import Approve, Kick
+from tchat.errors import Refused
+from tests.helpers import GROUP, RawClient, log_of, members, running_server, tapped, texts
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.helpers import RunningServer, Tap
+
+
+async def echo(message: Message) -> None:
+    await message.reply(f"{message.author} said: {message.text}")
+
+
+async def run(tap: Tap, handler: Handler) -> None:
+    """Run a bot until it is cancelled."""
+    async with open_session(tap.address, "bot", Slot()) as session:
+        await serve_bot(session, GROUP, handler)
+
+
+@asynccontextmanager
+async def running_bot(server: RunningServer, handler: Handler) -> AsyncIterator[Tap]:
+    """Run a bot for the length of the block, behind a tap."""
+    async with tapped(server.address) as tap, trio.open_nursery() as nursery:
+        nursery.start_soon(run, tap, handler)
+        yield tap
+        nursery.cancel_scope.cancel()
+
+
+async def is_in(tap: Tap) -> None:
+    """Wait until the bot has become a member; what is said from here on is not history to it."""
+    await tap.passes(type="attached", standing="member")
+
+
+async def hears(person: RawClient, text: str) -> None:
+    """Read on until somebody says `text`."""
+    while texts(await person.events(1)) != [text]:
+        pass
+
+
+async def test_a_bot_that_was_let_in_answers_what_it_hears() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice") as (alice,),
+        running_bot(server, echo) as tap,
+    ):
+        assert (await alice.events(1))[0].actor == "bot"
+        await alice.command(Approve, "bot")
+        await is_in(tap)
+        await alice.post("hello")
+        await hears(alice, "alice said: hello")
+        await alice.post("and")
+        await hears(alice, "alice said: and")
+
+
+async def test_a_bot_that_founds_the_group_hears_whom_it_lets_in() -> None:
+    async with running_server() as server, running_bot(server, echo) as tap:
+        await is_in(tap)
+        async with members(server, "bot", "alice") as (_, alice):
+            await alice.post("hello")
+            await hears(alice, "alice said: hello")
+
+
+async def test_a_bot_answers_neither_history_nor_itself_nor_its_other_terminal() -> None:
+    async with running_server() as server, members(server, "alice", "bot") as (alice, bot):
+        await alice.post("yesterday's question")
+        async with running_bot(server, echo) as tap:
+            await is_in(tap)
+            await bot.post("said by the same person elsewhere")
+            await alice.post("today's question")
+            await hears(alice, "alice said: today's question")
+            await alice.post("another")
+            await hears(alice, "alice said: another")
+    answers = [text for text in texts(await log_of(server.store)) if " said: " in text]
+    assert answers == ["alice said: today's question", "alice said: another"]
+
+
+async def test_a_bot_that_was_cut_off_answers_what_was_said_meanwhile_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(session_module, "FIRST_RETRY_SECONDS", 0.01)
+    async with running_server() as server, members(server, "alice", "bot") as (alice, other):
+        await other.stream.aclose()
+        async with running_bot(server, echo) as tap:
+            await is_in(tap)
+            await alice.post("before")
+            await hears(alice, "alice said: before")
+            tap.refusing = True
+            tap.cut()
+            await alice.post("meanwhile")
+            tap.refusing = False
+            await hears(alice, "alice said: meanwhile")
+            await alice.post("after")
+            await hears(alice, "alice said: after")
+    answers = [text for text in texts(await log_of(server.store)) if " said: " in text]
+    assert answers == ["alice said: before", "alice said: meanwhile", "alice said: after"]
+
+
+async def test_a_refusal_reaches_the_handler() -> None:
+    kicked, refused = trio.Event(), trio.Event()
+
+    async def reply_too_late(message: Message) -> None:
+        await kicked.wait()
+        with pytest.raises(Refused) as caught:
+            await message.reply("too late")
+        assert caught.value.code == "not_member"
+        refused.set()
+
+    async with (
+        running_server() as server,
+        members(server, "alice", "bot") as (alice, _),
+        running_bot(server, reply_too_late) as tap,
+    ):
+        await is_in(tap)
+        await alice.post("hello")
+        await alice.command(Kick, "bot")
+        kicked.set()
+        await refused.wait()
+
+
+async def test_a_fault_in_a_handler_ends_the_bot_and_is_not_hidden() -> None:
+    async def break_down(message: Message) -> None:
+        raise ZeroDivisionError(message.text)
+
+    with pytest.RaisesGroup(ZeroDivisionError, flatten_subgroups=True):
+        async with (
+            running_server() as server,
+            members(server, "alice", "bot") as (alice, _),
+            running_bot(server, break_down) as tap,
+        ):
+            await is_in(tap)
+            await alice.post("hello")
+            await trio.sleep_forever()
+
+
+@pytest.mark.parametrize("arguments", [[], ["host"], ["host", "port"], ["host", "4000"]])
+def test_a_bots_command_line_says_what_it_takes(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run_bot(echo, arguments)
+    assert caught.value.code == 2
+    assert "usage:" in capsys.readouterr().err

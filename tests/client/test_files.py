@@ -1,0 +1,364 @@
+"""Sending and saving files: nothing is overwritten, nothing escapes, nothing half remains."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tchat.client.files import fetch_file, send_file
+from tchat.core.commands import Share
+from tchat.core.events import FileShared
+from tchat.errors import Code, Refused
+from tchat.server.host import Limits
+from tests.helpers import (
+    GROUP,
+    Side,
+    Verdict,
+    approve,
+    log_of,
+    running_server,
+    session_of,
+    tapped,
+    until,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from tchat.client.replica import Replica
+    from tchat.client.session import Session
+    from tests.helpers import RunningServer, Tap
+
+DATA = bytes(range(256)) * 2000
+
+
+class Scene:
+    """Alice, and Bob who receives what she sends, through a tap."""
+
+    def __init__(
+        self, server: RunningServer, tap: Tap, alice: Session, bob: Session, into: Path
+    ) -> None:
+        self.server = server
+        self.tap = tap
+        self.alice = alice
+        self.bob = bob
+        self.ops: Replica = alice.groups[GROUP]
+        self.there: Replica = bob.groups[GROUP]
+        self.into = into
+
+    async def send(self, path: Path) -> FileShared:
+        """Let Alice send a file; return it as Bob hears of it."""
+        number = max(self.there.state.files, default=0) + 1
+        await send_file(self.alice, self.ops, path)
+        await until(self.bob, lambda: number in self.there.state.files)
+        return self.there.state.files[number]
+
+    async def send_bytes(self, data: bytes, name: str = "plan.txt") -> FileShared:
+        """Let Alice send a file of these bytes."""
+        path = self.into.parent / "sent" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+        return await self.send(path)
+
+    async def save(self, file: FileShared) -> Path:
+        """Let Bob save a file."""
+        return await fetch_file(self.bob, self.there, file, self.into)
+
+    async def refused(self, path: Path) -> Refused:
+        """Let Alice try to send a file that cannot be sent."""
+        with pytest.raises(Refused) as caught:
+            await send_file(self.alice, self.ops, path)
+        assert await log_of(self.server.store) == self.ops.log
+        return caught.value
+
+    @property
+    def saved(self) -> list[str]:
+        """The names of all that there is where files are saved."""
+        return sorted(path.name for path in self.into.iterdir()) if self.into.exists() else []
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    async with (
+        running_server(limits=Limits(file=4 * len(DATA))) as server,
+        tapped(server.address) as tap,
+        session_of(tap.address, "alice") as (alice, _),
+        session_of(tap.address, "bob") as (bob, there),
+    ):
+        await approve(alice, "bob")
+        await until(bob, lambda: there.caught_up)
+        yield Scene(server, tap, alice, bob, tmp_path / "received")
+
+
+# ------------------------------------------------------------------ saving
+
+
+@pytest.mark.parametrize("size", [0, 1, 65_536, len(DATA)])
+async def test_a_file_arrives_as_it_was_sent(scene: Scene, size: int) -> None:
+    place = await scene.save(await scene.send_bytes(DATA[:size]))
+    assert place == scene.into / "plan.txt"
+    assert place.read_bytes() == DATA[:size]
+    assert scene.saved == ["plan.txt"]
+
+
+async def test_a_file_is_never_overwritten(scene: Scene) -> None:
+    scene.into.mkdir()
+    (scene.into / "plan.txt").write_text("mine")
+    first = await scene.save(await scene.send_bytes(b"hers"))
+    second = await scene.save(await scene.send_bytes(b"hers, revised"))
+    assert (scene.into / "plan.txt").read_text() == "mine"
+    assert [first.name, second.name] == ["plan (2).txt", "plan (3).txt"]
+    assert [first.read_bytes(), second.read_bytes()] == [b"hers", b"hers, revised"]
+    assert scene.saved == ["plan (2).txt", "plan (3).txt", "plan.txt"]
+
+
+async def test_a_file_that_is_there_already_is_not_saved_twice(scene: Scene) -> None:
+    file = await scene.send_bytes(DATA)
+    assert await scene.save(file) == await scene.save(file)
+    assert scene.saved == ["plan.txt"]
+
+
+@pytest.mark.parametrize("name", ["no-extension", "two.tar.gz", "ends.", "a b.txt", "ünïcödé.txt"])
+async def test_a_second_file_of_a_name_is_numbered(scene: Scene, name: str) -> None:
+    await scene.save(await scene.send_bytes(b"first", name))
+    second = await scene.save(await scene.send_bytes(b"second", name))
+    assert "(2)" in second.name
+    assert second.suffix == scene.into.joinpath(name.rstrip(".")).suffix
+    assert len(scene.saved) == 2
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../escaped",
+        "/etc/escaped",
+        "..\\..\\escaped",
+        "C:\\escaped",
+        ".escaped",
+        "~/.ssh/authorized_keys",
+        "-rf",
+        "..",
+        ".",
+        "/",
+        "a\x00b",
+        "a\nb",
+        "a\x1b[2Jb",
+        "con.txt",
+        "\u202etxt.exe",
+        "",
+        300 * "ä" + ".txt",
+    ],
+)
+async def test_a_hostile_name_stays_in_the_directory(scene: Scene, name: str) -> None:
+    honest = await scene.send_bytes(b"data")
+    hostile = FileShared(honest.number, name, honest.size, honest.sha256)
+    place = await scene.save(hostile)
+    assert place.parent == scene.into
+    assert scene.saved == [place.name]
+    assert place.read_bytes() == b"data"
+    assert place.name.isprintable()
+    assert place.name[0] not in ".-~"
+    assert len(place.name.encode()) <= 120
+
+
+async def test_a_hostile_share_is_made_harmless_for_everybody(scene: Scene) -> None:
+    file = await scene.send_bytes(b"data")
+    await scene.alice.request(
+        lambda i, n: Share(i, n, GROUP, "../../.bashrc", file.size, file.sha256)
+    )
+    await until(scene.bob, lambda: 2 in scene.there.state.files)
+    assert scene.there.state.files[2].name == "bashrc"
+
+
+async def test_a_symlink_in_the_way_is_not_followed(scene: Scene, tmp_path: Path) -> None:
+    target = tmp_path / "precious"
+    target.write_text("precious")
+    dangling = tmp_path / "not there"
+    scene.into.mkdir()
+    (scene.into / "plan.txt").symlink_to(target)
+    (scene.into / "plan (2).txt").symlink_to(dangling)
+    place = await scene.save(await scene.send_bytes(b"data"))
+    assert place.name == "plan (3).txt"
+    assert target.read_text() == "precious"
+    assert not dangling.exists()
+
+
+async def test_a_symlink_to_the_same_bytes_is_not_taken_for_the_file(
+    scene: Scene, tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere").write_bytes(b"data")
+    scene.into.mkdir()
+    (scene.into / "plan.txt").symlink_to(tmp_path / "elsewhere")
+    assert (await scene.save(await scene.send_bytes(b"data"))).name == "plan (2).txt"
+
+
+async def test_a_directory_or_a_pipe_in_the_way_is_gone_around(scene: Scene) -> None:
+    (scene.into / "plan.txt").mkdir(parents=True)
+    os.mkfifo(scene.into / "plan (2).txt")
+    assert (await scene.save(await scene.send_bytes(b"data"))).name == "plan (3).txt"
+
+
+async def test_bytes_that_break_on_their_way_leave_nothing(scene: Scene) -> None:
+    honest = await scene.send_bytes(b"data")
+    broken = FileShared(honest.number, "plan.txt", honest.size, hashlib.sha256(b"tada").digest())
+    with pytest.raises(Refused) as caught:
+        await scene.save(broken)
+    assert caught.value.code == Code.FILE_CHANGED
+    assert scene.saved == []
+
+
+async def test_a_file_of_another_size_leaves_nothing(scene: Scene) -> None:
+    honest = await scene.send_bytes(b"data")
+    with pytest.raises(Refused) as caught:
+        await scene.save(FileShared(honest.number, "plan.txt", 400, honest.sha256))
+    assert caught.value.code == Code.FILE_CHANGED
+    assert scene.saved == []
+
+
+async def test_a_transfer_that_is_cut_leaves_nothing(scene: Scene) -> None:
+    file = await scene.send_bytes(DATA)
+
+    def cut(side: Side, frame: dict[str, Any]) -> Verdict:
+        return "cut" if frame["type"] == "ready" else "pass"
+
+    scene.tap.watch = cut
+    with pytest.raises(Refused) as caught:
+        await scene.save(file)
+    assert caught.value.code == Code.FILE_CHANGED
+    assert scene.saved == []
+
+
+async def test_a_file_that_the_group_does_not_have_is_refused(scene: Scene) -> None:
+    with pytest.raises(Refused) as caught:
+        await scene.save(FileShared(9, "plan.txt", 4, bytes(32)))
+    assert caught.value.code == Code.NO_SUCH_FILE
+    assert scene.saved == []
+
+
+async def test_a_place_where_nothing_can_be_saved_is_said(scene: Scene) -> None:
+    file = await scene.send_bytes(b"data")
+    scene.into.write_text("not a directory")
+    with pytest.raises(Refused) as caught:
+        await scene.save(file)
+    assert caught.value.code == Code.FILE_UNREADABLE
+    assert str(scene.into) in caught.value.sentence
+
+
+# ------------------------------------------------------------------ sending
+
+
+async def test_what_is_not_there_cannot_be_sent(scene: Scene, tmp_path: Path) -> None:
+    refusal = await scene.refused(tmp_path / "not there")
+    assert refusal.code == Code.FILE_UNREADABLE
+    assert "No such file" in refusal.sentence
+
+
+async def test_a_directory_cannot_be_sent(scene: Scene, tmp_path: Path) -> None:
+    assert (await scene.refused(tmp_path)).code == Code.FILE_UNREADABLE
+
+
+async def test_a_named_pipe_cannot_be_sent_and_is_not_waited_for(
+    scene: Scene, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert (await scene.refused(tmp_path / "pipe")).code == Code.FILE_UNREADABLE
+
+
+async def test_a_socket_cannot_be_sent(scene: Scene, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "s"))
+        assert (await scene.refused(tmp_path / "s")).code == Code.FILE_UNREADABLE
+
+
+async def test_a_device_cannot_be_sent(scene: Scene, tmp_path: Path) -> None:
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    assert (await scene.refused(tmp_path / "zero")).code == Code.FILE_UNREADABLE
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+async def test_what_may_not_be_read_cannot_be_sent(scene: Scene, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.touch(mode=0o000)
+    assert (await scene.refused(secret)).code == Code.FILE_UNREADABLE
+
+
+async def test_a_path_that_cannot_be_one_is_refused(scene: Scene, tmp_path: Path) -> None:
+    assert (await scene.refused(tmp_path / "a\x00b")).code == Code.FILE_UNREADABLE
+    assert (await scene.refused(tmp_path / (300 * "x"))).code == Code.FILE_UNREADABLE
+
+
+async def test_a_path_may_begin_at_home(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "notes.txt").write_text("data")
+    assert (await scene.send(type(tmp_path)("~/notes.txt"))).name == "notes.txt"
+
+
+async def test_a_symlink_is_sent_under_its_own_name(scene: Scene, tmp_path: Path) -> None:
+    (tmp_path / "target").write_text("data")
+    (tmp_path / "link.txt").symlink_to(tmp_path / "target")
+    file = await scene.send(tmp_path / "link.txt")
+    assert (file.name, file.size) == ("link.txt", 4)
+
+
+async def test_a_file_above_the_servers_limit_is_refused_before_it_is_sent(scene: Scene) -> None:
+    path = scene.into.parent / "large"
+    path.write_bytes(5 * DATA)
+    refusal = await scene.refused(path)
+    assert refusal.code == Code.FILE_TOO_LARGE
+    assert not any(frame["type"] == "transfer" for _, frame in scene.tap.frames)
+
+
+async def test_a_file_that_becomes_shorter_while_it_is_sent_is_not_shared(scene: Scene) -> None:
+    path = scene.into.parent / "shrinks"
+    path.write_bytes(DATA)
+
+    def shorten(side: Side, frame: dict[str, Any]) -> Verdict:
+        if frame["type"] == "ready":
+            os.truncate(path, 100)
+        return "pass"
+
+    scene.tap.watch = shorten
+    assert (await scene.refused(path)).code == Code.FILE_CHANGED
+
+
+async def test_of_a_file_that_grows_what_was_there_is_sent(scene: Scene) -> None:
+    path = scene.into.parent / "grows"
+    path.write_bytes(DATA)
+
+    def lengthen(side: Side, frame: dict[str, Any]) -> Verdict:
+        if frame["type"] == "ready":
+            with path.open("ab") as file:
+                file.write(b"more")
+        return "pass"
+
+    scene.tap.watch = lengthen
+    file = await scene.send(path)
+    assert (await scene.save(file)).read_bytes() == DATA
+
+
+async def test_an_upload_that_is_cut_is_refused_and_may_be_tried_again(scene: Scene) -> None:
+    path = scene.into.parent / "plan"
+    path.write_bytes(DATA)
+
+    def cut(side: Side, frame: dict[str, Any]) -> Verdict:
+        return "cut" if frame["type"] == "ready" else "pass"
+
+    usual, scene.tap.watch = scene.tap.watch, cut
+    assert (await scene.refused(path)).code == Code.FILE_CHANGED
+    scene.tap.watch = usual
+    assert (await scene.send(path)).number == 1
+
+
+async def test_one_who_is_no_member_cannot_send(scene: Scene, tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("data")
+    async with session_of(scene.tap.address, "eve") as (eve, ops):
+        with pytest.raises(Refused) as caught:
+            await send_file(eve, ops, tmp_path / "f")
+        assert caught.value.code == Code.NOT_MEMBER

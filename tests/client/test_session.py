@@ -1,0 +1,661 @@
+"""Sessions outlive their connections: whatever happens to the wire, each post is done once."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+
+from tchat.client import session as session_module
+from tchat.client.session import Session, open_session
+from tchat.client.slot import Slot
+from tchat.client.updates import CaughtUp, Connected, Disconnected, Happened, StandingChanged
+from tchat.core.commands import Deny, Kick, Post
+from tchat.core.events import Approved, Created, Posted, Requested, Unknown
+from tchat.core.frames import (
+    Attached,
+    Failed,
+    Goodbye,
+    Membership,
+    Ok,
+    Presence,
+    Seen,
+    Upload,
+    encode,
+)
+from tchat.core.framing import FrameBuffer, unpack
+from tchat.core.handshake import Welcome
+from tchat.errors import Code, Refused, StartupError
+from tchat.net.address import Address, port_of
+from tchat.store.memory import MemoryStore
+from tchat.store.sqlite import open_store
+from tests.helpers import (
+    GROUP,
+    GUARD,
+    Side,
+    Tap,
+    Verdict,
+    approve,
+    log_of,
+    members,
+    raw_client,
+    running_server,
+    seqs,
+    session_of,
+    tapped,
+    texts,
+    until,
+)
+from tests.protocol import unchecked
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    from tchat.client.replica import Replica
+    from tchat.client.updates import Update
+
+
+@pytest.fixture(autouse=True)
+def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "FIRST_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(session_module, "LONGEST_RETRY_SECONDS", 0.05)
+
+
+def happened(session: Session) -> list[Update]:
+    """Return the updates that wait."""
+    updates: list[Update] = []
+    while True:
+        try:
+            updates.append(session.updates.receive_nowait())
+        except trio.WouldBlock:
+            return updates
+
+
+async def told(session: Session, kind: type[Update]) -> Update:
+    """Return the next update of that kind."""
+    with trio.fail_after(GUARD):
+        while not isinstance(update := await session.updates.receive(), kind):
+            pass
+    return update
+
+
+# ------------------------------------------------------------------ a life without incidents
+
+
+async def test_to_enter_a_group_that_does_not_exist_is_to_found_it() -> None:
+    async with running_server() as server, session_of(server.address, "alice") as (alice, ops):
+        await until(alice, lambda: ops.caught_up)
+        assert (ops.standing, ops.state.admin_name) == ("member", "alice")
+        assert [event.body for event in ops.log] == [Created()]
+
+
+async def test_one_who_enters_waits_and_is_in_at_once_when_approved() -> None:
+    async with (
+        running_server() as server,
+        session_of(server.address, "alice") as (alice, _),
+        session_of(server.address, "bob") as (bob, ops),
+    ):
+        assert (ops.standing, ops.admin) == ("waiting", "alice")
+        alice.post(alice.groups[GROUP], "before bob came")
+        await approve(alice, "bob")
+        await until(bob, lambda: ops.caught_up)
+        assert ops.standing == "member"
+        assert ops.online == {"alice": "alice", "bob": "bob"}
+        assert ops.log == await log_of(server.store)
+
+
+async def test_updates_tell_in_order_what_happened() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob"),
+        session_of(server.address, "bob") as (bob, ops),
+    ):
+        await bob.post(ops, "hello").wait()
+        updates = happened(bob)
+    assert updates[0] == Connected("bob", again=False)
+    assert [u.event.body for u in updates if isinstance(u, Happened)] == [
+        Created(),
+        Requested(),
+        Approved("bob"),
+        Posted("hello"),
+    ]
+    assert [type(update) for update in updates if not isinstance(update, Happened)][:3] == [
+        Connected,
+        StandingChanged,
+        CaughtUp,
+    ]
+
+
+async def test_a_person_is_known_by_the_name_the_server_gives_back() -> None:
+    async with running_server() as server:
+        async with raw_client(server.address, "Alice"):
+            pass
+        async with session_of(server.address, "ALICE") as (session, _):
+            assert session.user == "Alice"
+
+
+async def test_refusals_are_raised_where_the_request_was_made() -> None:
+    async with running_server() as server, session_of(server.address, "alice") as (alice, ops):
+        with pytest.raises(Refused) as caught:
+            await alice.request(lambda i, n: Kick(i, n, GROUP, "alice"))
+        assert caught.value.code == Code.YOURSELF
+        with pytest.raises(Refused) as caught:
+            alice.post(ops, "   ")
+        assert caught.value.code == Code.EMPTY_TEXT
+        with pytest.raises(Refused) as caught:
+            await alice.ask(lambda i: Upload(i, "elsewhere", 1))
+        assert caught.value.code == Code.NOT_MEMBER
+        with pytest.raises(Refused) as caught:
+            await alice.enter("no such name!")
+        assert caught.value.code == Code.BAD_NAME
+        await alice.post(ops, "goes on").wait()
+
+
+async def test_settle_waits_for_every_answer() -> None:
+    async with running_server() as server, session_of(server.address, "alice") as (alice, ops):
+        for n in range(50):
+            alice.post(ops, f"text {n}")
+        assert alice.unanswered == 50
+        await alice.settle()
+        assert alice.unanswered == 0
+        assert len(texts(await log_of(server.store))) == 50
+
+
+async def test_a_kick_a_denial_and_a_second_chance_are_told_at_once() -> None:
+    async with (
+        running_server() as server,
+        session_of(server.address, "alice") as (alice, _),
+        session_of(server.address, "bob") as (bob, ops),
+    ):
+        await alice.request(lambda i, n: Deny(i, n, GROUP, "bob"))
+        update = await told(bob, StandingChanged)
+        while isinstance(update, StandingChanged) and update.news is None:
+            update = await told(bob, StandingChanged)
+        assert update == StandingChanged(ops, Membership(GROUP, "outsider", "denied", "alice"))
+        await bob.enter(GROUP)
+        await approve(alice, "bob")
+        await until(bob, lambda: ops.caught_up)
+        await alice.request(lambda i, n: Kick(i, n, GROUP, "bob"))
+        await until(bob, lambda: ops.standing == "outsider")
+        assert ops.online == {}
+        with pytest.raises(Refused):
+            await bob.post(ops, "but").wait()
+        await bob.enter(GROUP)
+        assert ops.kicked
+        assert ops.standing == "outsider"  # one who was kicked asks again only on purpose
+        await bob.enter(GROUP, although_kicked=True)
+        await approve(alice, "bob")
+        await until(bob, lambda: ops.standing == "member" and ops.caught_up)
+        assert ops.log == await log_of(server.store)
+
+
+# ------------------------------------------------------------------ the wire is cut
+
+
+def cut_at(side: Side, verdict: Verdict, positions: set[int]) -> Callable[[Side, Any], Verdict]:
+    """Return a watch that cuts at these frames of one side, counted over all connections."""
+    counter = count()
+
+    def watch(who: Side, frame: dict[str, Any]) -> Verdict:
+        return verdict if who == side and next(counter) in positions else "pass"
+
+    return watch
+
+
+async def post_steadily(session: Session, replica: Replica, words: list[str]) -> None:
+    """Post some at once, wait for the answer to the last of them, and so on."""
+    for start in range(0, len(words), 3):
+        receipts = [session.post(replica, text) for text in words[start : start + 3]]
+        await receipts[-1].wait()
+
+
+@pytest.mark.parametrize("side", ["client", "server"])
+@pytest.mark.parametrize("verdict", ["cut", "tear"])
+@pytest.mark.parametrize("step", [2, 3, 7])
+async def test_cut_wherever_it_may_be_every_post_is_done_once_and_in_order(
+    side: Side, verdict: Verdict, step: int
+) -> None:
+    words = [f"text {n}" for n in range(60)]
+    async with (
+        running_server() as server,
+        tapped(server.address) as tap,
+        session_of(tap.address, "alice") as (alice, ops),
+    ):
+        tap.watch = cut_at(side, verdict, set(range(0, 30 * step, step)))
+        with trio.fail_after(GUARD):
+            await post_steadily(alice, ops, words)
+        await until(alice, lambda: len(texts(ops.log)) == len(words))
+        assert texts(await log_of(server.store)) == words
+        assert ops.log == await log_of(server.store)
+
+
+async def test_all_posts_at_once_survive_cuts_in_order() -> None:
+    words = [f"text {n}" for n in range(200)]
+    async with (
+        running_server() as server,
+        tapped(server.address) as tap,
+        session_of(tap.address, "alice") as (alice, ops),
+    ):
+        tap.watch = cut_at("server", "tear", set(range(0, 900, 30)))
+        receipts = [alice.post(ops, text) for text in words]
+        for receipt in receipts:
+            await receipt.wait()
+        assert texts(await log_of(server.store)) == words
+
+
+async def test_readers_whose_wire_is_cut_get_every_event_once_and_in_order() -> None:
+    words = [f"text {n}" for n in range(150)]
+    async with (
+        running_server() as server,
+        tapped(server.address) as tap,
+        session_of(server.address, "alice") as (alice, ops),
+        session_of(tap.address, "bob") as (bob, there),
+    ):
+        await approve(alice, "bob")
+        await until(bob, lambda: there.caught_up)
+        tap.watch = cut_at("server", "tear", set(range(0, 400, 9)))
+        await post_steadily(alice, ops, words)
+        await until(bob, lambda: len(texts(there.log)) == len(words))
+        assert there.log == await log_of(server.store)
+        assert seqs(there.log) == list(range(1, len(there.log) + 1))
+
+
+async def test_a_session_resumes_behind_the_last_event_it_has() -> None:
+    async with (
+        running_server() as server,
+        tapped(server.address) as tap,
+        session_of(tap.address, "alice") as (alice, ops),
+    ):
+        for n in range(10):
+            await alice.post(ops, f"text {n}").wait()
+        tap.cut()
+        await told(alice, Disconnected)
+        assert await told(alice, Connected) == Connected("alice", again=True)
+        await alice.post(ops, "after the cut").wait()
+        attached = [f["after"] for side, f in tap.frames if f["type"] == "attach"]
+        assert attached[-1] == 11
+        sent = [f["seq"] for side, f in tap.frames if f["type"] == "event"]
+        assert sent == list(range(1, 13))
+
+
+async def test_an_event_that_is_missing_is_asked_for_again() -> None:
+    async with (
+        running_server() as server,
+        tapped(server.address) as tap,
+        session_of(tap.address, "alice") as (alice, ops),
+    ):
+        await until(alice, lambda: ops.caught_up)
+        lost = {"text 3"}
+
+        def lose(side: Side, frame: dict[str, Any]) -> Verdict:
+            if side == "server" and frame.get("text") in lost:
+                lost.clear()
+                return "drop"
+            return "pass"
+
+        tap.watch = lose
+        for n in range(6):
+            await alice.post(ops, f"text {n}").wait()
+        await until(alice, lambda: len(texts(ops.log)) == 6)
+        assert ops.log == await log_of(server.store)
+
+
+async def test_requests_made_while_disconnected_are_sent_on_reconnection() -> None:
+    async with (
+        running_server() as server,
+        tapped(server.address) as tap,
+        session_of(tap.address, "alice") as (alice, ops),
+    ):
+        await alice.post(ops, "before").wait()
+        tap.refusing = True
+        tap.cut()
+        await until(alice, lambda: not alice.connected)
+        receipts = [alice.post(ops, f"meanwhile {n}") for n in range(3)]
+        refused = alice.submit(lambda i, n: Kick(i, n, GROUP, "nobody"))
+        receipts.append(alice.post(ops, "last"))
+        assert not any(receipt.done.is_set() for receipt in [*receipts, refused])
+        tap.refusing = False
+        for receipt in receipts:
+            await receipt.wait()
+        with pytest.raises(Refused) as caught:
+            await refused.wait()
+        assert caught.value.code == Code.NO_SUCH_MEMBER
+        said = ["before", "meanwhile 0", "meanwhile 1", "meanwhile 2", "last"]
+        assert texts(await log_of(server.store)) == said
+
+
+async def test_what_cannot_be_a_message_is_refused_without_a_connection_too() -> None:
+    async with (
+        running_server() as server,
+        tapped(server.address) as tap,
+        session_of(tap.address, "alice") as (alice, ops),
+    ):
+        tap.refusing = True
+        tap.cut()
+        await until(alice, lambda: not alice.connected)
+        with pytest.raises(Refused) as caught:
+            alice.post(ops, 20_000 * "x")
+        assert caught.value.code == Code.TEXT_TOO_LONG
+        assert alice.unanswered <= 1  # the attach that will resume
+
+
+async def test_an_approval_that_came_meanwhile_is_found_on_reconnection() -> None:
+    async with (
+        running_server() as server,
+        tapped(server.address) as tap,
+        session_of(server.address, "alice") as (alice, _),
+        session_of(tap.address, "bob") as (bob, ops),
+    ):
+        tap.refusing = True
+        tap.cut()
+        await until(bob, lambda: not bob.connected)
+        await approve(alice, "bob")
+        tap.refusing = False
+        await until(bob, lambda: ops.caught_up)
+        assert ops.log == await log_of(server.store)
+
+
+async def test_a_kick_that_came_meanwhile_is_found_on_reconnection() -> None:
+    async with (
+        running_server() as server,
+        tapped(server.address) as tap,
+        session_of(server.address, "alice") as (alice, _),
+        session_of(tap.address, "bob") as (bob, ops),
+    ):
+        await approve(alice, "bob")
+        await until(bob, lambda: ops.caught_up)
+        tap.refusing = True
+        tap.cut()
+        await until(bob, lambda: not bob.connected)
+        await alice.request(lambda i, n: Kick(i, n, GROUP, "bob"))
+        tap.refusing = False
+        await until(bob, lambda: ops.standing == "outsider")
+        assert ops.kicked
+
+
+async def test_two_clients_carry_on_when_the_server_is_started_again(tmp_path: Path) -> None:
+    async with (
+        open_store(tmp_path) as store,
+        running_server(store) as server,
+        tapped(server.address) as tap,
+        session_of(tap.address, "alice") as (alice, ops),
+        session_of(tap.address, "bob") as (bob, there),
+    ):
+        await approve(alice, "bob")
+        await until(bob, lambda: there.caught_up)
+        await alice.post(ops, "one").wait()
+        await bob.post(there, "two").wait()
+        await server.end()
+        alice.post(ops, "three")
+        async with running_server(store) as again:
+            tap.target = again.address
+            await until(bob, lambda: "three" in texts(there.log))
+            await bob.post(there, "four").wait()
+            await until(alice, lambda: "four" in texts(ops.log))
+        assert texts(ops.log) == ["one", "two", "three", "four"]
+        assert ops.log == there.log == await log_of(store)
+
+
+async def test_a_server_restored_from_a_backup_is_followed_from_its_beginning() -> None:
+    backup = MemoryStore()
+    async with running_server(backup) as server, members(server, "alice") as (someone,):
+        await someone.post("in the backup")
+    async with (
+        running_server() as server,
+        tapped(server.address) as tap,
+        session_of(tap.address, "alice") as (alice, ops),
+    ):
+        for n in range(5):
+            await alice.post(ops, f"not in the backup {n}").wait()
+        await server.end()
+        async with running_server(backup) as restored:
+            tap.target = restored.address
+            await until(alice, lambda: texts(ops.log) == ["in the backup"])
+            await alice.post(ops, "and on").wait()
+            await until(alice, lambda: texts(ops.log) == ["in the backup", "and on"])
+        assert ops.log == await log_of(backup)
+
+
+async def test_a_slot_that_lost_its_count_does_not_lose_posts() -> None:
+    slot = Slot()
+    async with running_server() as server:
+        async with session_of(server.address, "alice", slot) as (alice, ops):
+            for n in range(20):
+                await alice.post(ops, f"text {n}").wait()
+        forgetful = Slot()
+        forgetful.client = slot.client
+        async with session_of(server.address, "alice", forgetful) as (alice, ops):
+            await alice.post(ops, "not taken for a repetition").wait()
+        assert texts(await log_of(server.store))[-1] == "not taken for a repetition"
+
+
+# ------------------------------------------------------------------ what was seen
+
+
+async def test_what_was_seen_elsewhere_is_not_news() -> None:
+    async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
+        seen = await alice.post("seen by bob elsewhere")
+        await bob.send(Seen(GROUP, seen))
+        await bob.before_pong()
+        await alice.post("new to bob")
+        async with session_of(server.address, "bob") as (session, ops):
+            assert ops.read == seen
+            await session.post(ops, "a moment later").wait()
+            updates = [update for update in happened(session) if isinstance(update, Happened)]
+            assert [update.event.seq for update in updates if not update.unseen] == [1, 2, 3, seen]
+            assert [update.event.seq for update in updates if update.unseen] == [seen + 1, seen + 2]
+
+
+async def test_what_was_marked_seen_is_known_to_the_next_session() -> None:
+    async with running_server() as server:
+        async with session_of(server.address, "alice") as (alice, ops):
+            await alice.post(ops, "one").wait()
+            alice.mark_seen(ops, 2)
+        await server.logged("alice disconnected")
+        async with session_of(server.address, "alice") as (alice, ops):
+            assert ops.read == 2
+
+
+# ------------------------------------------------------------------ beginnings that fail
+
+
+def sentence_of(error: StartupError | Refused) -> bool:
+    """Return whether the error is something to show to a person."""
+    return error.sentence.endswith(".") and "\n" not in error.sentence
+
+
+async def test_a_first_connection_that_fails_is_said_in_a_sentence() -> None:
+    nowhere = Address("127.0.0.1", await free_port())
+    expected = pytest.RaisesExc(StartupError, match="Cannot connect.*nothing listens there")
+    with pytest.RaisesGroup(expected, flatten_subgroups=True):
+        async with open_session(nowhere, "alice", Slot()) as session:
+            await session.enter(GROUP)
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "two..dots", "ex ample", 70 * "a", ""])
+async def test_a_host_that_cannot_be_is_said_in_a_sentence(host: str) -> None:
+    expected = pytest.RaisesExc(StartupError, check=sentence_of)
+    with pytest.RaisesGroup(expected, flatten_subgroups=True):
+        async with open_session(Address(host, 4000), "alice", Slot()) as session:
+            await session.enter(GROUP)
+
+
+async def free_port() -> int:
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with listener:
+        return port_of(listener)
+
+
+async def test_a_name_that_cannot_be_is_refused_before_anything_is_sent() -> None:
+    with pytest.raises(Refused) as caught:
+        async with open_session(Address("127.0.0.1", 1), "not a name", Slot()):
+            raise AssertionError("unreachable")
+    assert caught.value.code == Code.BAD_NAME
+
+
+class Impostor:
+    """A server that says what the test tells it to."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self.sends: list[bytes] = []
+        self.heard: list[dict[str, Any]] = []
+        self.connections = 0
+        self._news = trio.Event()
+
+    async def hears(self, kind: str) -> None:
+        """Wait until a frame of that kind has come."""
+        while not any(frame["type"] == kind for frame in self.heard):
+            self._news = trio.Event()
+            await self._news.wait()
+
+    async def serve(self, stream: trio.SocketStream) -> None:
+        """Wait for the first frame, say everything, and listen."""
+        self.connections += 1
+        buffer = FrameBuffer()
+        said = False
+        try:
+            async for data in stream:
+                buffer.feed(data)
+                self.heard += map(unpack, buffer)
+                self._news.set()
+                if not said:
+                    said = True
+                    await stream.send_all(b"".join(self.sends))
+        except trio.BrokenResourceError:
+            return
+
+
+@asynccontextmanager
+async def impostor(*sends: bytes) -> AsyncIterator[Impostor]:
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    server = Impostor(Address("127.0.0.1", port_of(listener)))
+    server.sends += sends
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, server.serve, [listener])
+        yield server
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        unchecked({"hello": "world"}),
+        unchecked(["welcome"]),
+        encode(Ok(1)),
+        encode(Failed(Code.HANDSHAKE, "Not like this.")),
+        encode(Goodbye(Code.SHUTTING_DOWN, "We are closing.")),
+    ],
+)
+async def test_something_that_is_no_tchat_server_is_said_in_a_sentence(answer: bytes) -> None:
+    expected = pytest.RaisesExc(StartupError, check=sentence_of)
+    with pytest.RaisesGroup(expected, flatten_subgroups=True):
+        async with impostor(answer) as other, open_session(other.address, "a", Slot()) as session:
+            await session.enter(GROUP)
+
+
+async def test_something_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "CONNECT_SECONDS", 0.05)
+    with pytest.RaisesGroup(StartupError, flatten_subgroups=True):
+        async with impostor() as other, open_session(other.address, "alice", Slot()) as session:
+            await session.enter(GROUP)
+
+
+@pytest.mark.parametrize("code", [Code.BAD_NAME, Code.BAD_VERSION])
+async def test_a_server_that_will_not_have_this_client_is_not_asked_again(code: Code) -> None:
+    expected = pytest.RaisesExc(Refused, match="Not you")
+    async with impostor(encode(Failed(code, "Not you."))) as other:
+        with pytest.RaisesGroup(expected, flatten_subgroups=True):
+            async with open_session(other.address, "alice", Slot()) as session:
+                await session.enter(GROUP)
+        assert other.connections == 1
+
+
+WELCOME = encode(Welcome(1, "alice"))
+
+
+async def test_frames_of_a_newer_server_are_passed_over() -> None:
+    newer = unchecked({"type": "weather", "forecast": ["rain", None]})
+    presence = encode(Presence("elsewhere", ("x",), ()))
+    async with (
+        impostor(WELCOME, newer, encode(Ok(999)), presence) as other,
+        open_session(other.address, "alice", Slot()) as session,
+    ):
+        await told(session, Connected)
+        other.sends[:] = [WELCOME]
+        session.submit(lambda i, n: Post(i, n, GROUP, "hi"))
+        await other.hears("post")
+        assert session.connected
+
+
+async def test_an_event_of_a_newer_kind_counts_and_changes_nothing() -> None:
+    head = {"type": "event", "group": GROUP, "at": 1, "actor": "alice", "client": bytes(8)}
+    answers = [
+        encode(Attached(1, GROUP, "member", seq=3)),
+        unchecked({**head, "kind": "created", "seq": 1, "n": 1}),
+        unchecked({**head, "kind": "danced", "seq": 2, "n": 2, "with": "bob"}),
+        unchecked({**head, "kind": "posted", "seq": 3, "n": 3, "text": "hi"}),
+    ]
+    async with (
+        impostor(WELCOME, *answers) as other,
+        session_of(other.address, "alice") as (session, replica),
+    ):
+        await until(session, lambda: replica.caught_up)
+        assert replica.log[1].body == Unknown("danced")
+        assert (replica.state.seq, replica.state.admin_name) == (3, "alice")
+
+
+async def test_a_server_that_breaks_the_protocol_later_is_left_and_tried_again() -> None:
+    async with (
+        impostor(WELCOME, unchecked({"type": "event"})) as other,
+        open_session(other.address, "alice", Slot()) as session,
+    ):
+        update = await told(session, Disconnected)
+        assert isinstance(update, Disconnected)
+        assert update.reason
+        while other.connections < 3:
+            await session.updates.receive()
+
+
+# ------------------------------------------------------------------ silence
+
+
+async def test_a_silent_connection_is_kept_alive_by_pings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "SILENCE_SECONDS", 0.02)
+    async with (
+        running_server() as server,
+        tapped(server.address) as tap,
+        session_of(tap.address, "alice") as (alice, ops),
+    ):
+        await tap.passes(type="pong")
+        await alice.post(ops, "still the same connection").wait()
+        assert not any(isinstance(update, Disconnected) for update in happened(alice))
+
+
+async def test_a_connection_on_which_nothing_comes_is_given_up_and_made_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(session_module, "SILENCE_SECONDS", 0.05)
+    monkeypatch.setattr(session_module, "PATIENCE_SECONDS", 0.05)
+    async with (
+        running_server() as server,
+        tapped(server.address) as tap,
+        session_of(tap.address, "alice") as (alice, ops),
+    ):
+        tap.watch = swallow
+        update = await told(alice, Disconnected)
+        assert isinstance(update, Disconnected)
+        assert update.reason == "nothing was heard from the server"
+        tap.watch = Tap(server.address).watch
+        await alice.post(ops, "heard again").wait()
+        assert texts(await log_of(server.store)) == ["heard again"]
+
+
+def swallow(side: Side, frame: dict[str, Any]) -> Verdict:
+    return "drop" if side == "server" else "pass"

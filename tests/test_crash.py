@@ -1,0 +1,144 @@
+"""The server is killed in the middle of everything, again and again: nothing is lost by it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from tchat.client import session as session_module
+from tchat.store.sqlite import open_store
+from tests.helpers import (
+    GUARD,
+    Launcher,
+    Person,
+    Server,
+    approve,
+    launching,
+    log_of,
+    seqs,
+    session_of,
+    tapped,
+    texts,
+    until,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+    from tchat.client.replica import Replica
+    from tchat.client.session import Session
+    from tchat.core.events import Event
+
+NAMES = ["alice", "bob", "carol"]
+
+
+async def stored(home: Path) -> list[Event]:
+    """Return the log as it is on the disk; no server may run."""
+    async with open_store(home / "data") as store:
+        return await log_of(store)
+
+
+def said_by(name: str, lines: list[str]) -> list[str]:
+    return [line for line in lines if line.startswith(f"<{name}> ")]
+
+
+async def kill_and_restart(launch: Launcher, server: Server) -> Server:
+    """End the server as a power cut would, and start it again where it was."""
+    await server.kill()
+    return await launch.serve(port=server.address.port)
+
+
+async def talk(person: Person, name: str, number: int) -> None:
+    """Say one thing after the other, never more than a few ahead of what is heard back."""
+    for n in range(number):
+        await person.type(f"text {n}")
+        if n >= 5:
+            await person.sees(f"<{name}> text {n - 5}")
+
+
+async def founded(launch: Launcher, server: Server) -> dict[str, Person]:
+    """Let three people in, and one more who then goes away."""
+    people = {name: await launch.join(server.address, name) for name in NAMES[:1]}
+    alice = people["alice"]
+    await alice.sees("in ops with you alone")
+    for name in [*NAMES[1:], "dave"]:
+        people[name] = await launch.join(server.address, name)
+        await alice.sees(f"{name} asks to join")
+        await alice.type(f"/2 {name}")
+        await people[name].sees("in ops with")
+    assert await people.pop("dave").end() == 0
+    return people
+
+
+async def test_people_carry_on_through_crashes_and_nothing_is_lost_doubled_or_disordered(
+    tmp_path: Path,
+) -> None:
+    number = 120
+    async with launching(tmp_path) as launch:
+        server = await launch.serve()
+        people = await founded(launch, server)
+        async with trio.open_nursery() as nursery:
+            for name, person in people.items():
+                nursery.start_soon(talk, person, name, number)
+            for milestone in (20, 50, 80):
+                await people["bob"].sees(f"<carol> text {milestone}")
+                server = await kill_and_restart(launch, server)
+        for person in people.values():
+            for name in NAMES:
+                await person.sees(f"<{name}> text {number - 1}")
+        dave = await launch.join(server.address, "dave")
+        assert await dave.end() == 0
+        for person in people.values():
+            assert await person.end() == 0
+        assert await server.stop() == 0
+    log = [f"<{event.actor}> {text}" for event in await stored(tmp_path) for text in texts([event])]
+    for name in NAMES:
+        assert said_by(name, log) == [f"<{name}> text {n}" for n in range(number)]
+    for person in [*people.values(), dave]:
+        assert person.heard == log
+
+
+async def post_all(session: Session, replica: Replica, words: list[str]) -> None:
+    """Post as fast as the answers come, some at a time."""
+    for start in range(0, len(words), 10):
+        receipts = [session.post(replica, text) for text in words[start : start + 10]]
+        for receipt in receipts:
+            await receipt.wait()
+
+
+async def test_sessions_at_full_speed_lose_nothing_to_crashes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "LONGEST_RETRY_SECONDS", 0.1)
+    words = {name: [f"{name} {n}" for n in range(600)] for name in NAMES}
+    async with launching(tmp_path) as launch:
+        server = await launch.serve()
+        async with (
+            tapped(server.address) as tap,
+            session_of(tap.address, "alice") as (alice, ops),
+            session_of(tap.address, "bob") as (bob, at_bobs),
+            session_of(tap.address, "carol") as (carol, at_carols),
+        ):
+            for name, session in (("bob", bob), ("carol", carol)):
+                await approve(alice, name)
+                await until(session, lambda s=session: s.groups["ops"].caught_up)  # type: ignore[misc]
+            with trio.fail_after(GUARD):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(post_all, alice, ops, words["alice"])
+                    nursery.start_soon(post_all, bob, at_bobs, words["bob"])
+                    nursery.start_soon(post_all, carol, at_carols, words["carol"])
+                    for milestone in (50, 150, 300, 450):
+                        await until(alice, lambda m=milestone: len(ops.log) > 3 * m)  # type: ignore[misc]
+                        server = await kill_and_restart(launch, server)
+            for session in (alice, bob, carol):
+                replica = session.groups["ops"]
+                await until(session, lambda r=replica: len(texts(r.log)) == 1800)  # type: ignore[misc]
+        assert await server.stop() == 0
+    log = await stored(tmp_path)
+    assert ops.log == at_bobs.log == at_carols.log == log
+    assert seqs(log) == list(range(1, len(log) + 1))
+    for name in NAMES:
+        assert [text for text in texts(log) if text.startswith(name)] == words[name]
