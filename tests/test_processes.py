@@ -43,20 +43,17 @@ async def tapped_server(home: Path) -> AsyncIterator[tuple[Launcher, Server, Tap
 
 
 @asynccontextmanager
-async def three_people(home: Path) -> AsyncIterator[tuple[Person, Person, Person]]:
-    """Alice, the admin, with Bob and Carol as members."""
+async def two_people(home: Path) -> AsyncIterator[tuple[Person, Person]]:
+    """Alice, the admin, with Bob as a member."""
     async with tapped_server(home) as (launch, _, tap):
         alice = await launch.join(tap.address, "alice")
         await alice.sees("alice created ops")
-        people = [alice]
-        for name in ("bob", "carol"):
-            person = await launch.join(tap.address, name)
-            await alice.sees(f"{name} asks to join")
-            await alice.type(f"/2 {name}")
-            await person.sees(f"{name} joined, approved by alice", "in ops with")
-            people.append(person)
-        await all_see(people[:2], "carol joined")
-        yield people[0], people[1], people[2]
+        bob = await launch.join(tap.address, "bob")
+        await alice.sees("bob asks to join")
+        await alice.type("/2 bob")
+        await alice.sees("bob joined")
+        await bob.sees("in ops with 2 members")
+        yield alice, bob
 
 
 async def all_see(people: list[Person], *parts: str) -> None:
@@ -254,9 +251,9 @@ async def test_one_who_waits_may_take_the_request_back(tmp_path: Path) -> None:
 
 
 async def test_a_question_may_be_left_unanswered(tmp_path: Path) -> None:
-    async with three_people(tmp_path) as (alice, bob, _):
+    async with two_people(tmp_path) as (alice, bob):
         await alice.type("/8")
-        await alice.sees("* kick whom? (bob, carol)")
+        await alice.sees("* kick whom? (bob)")
         await alice.type("")
         await alice.sees("! Nothing was done")
         await alice.type("/8", "/7", "just talking")
@@ -264,13 +261,15 @@ async def test_a_question_may_be_left_unanswered(tmp_path: Path) -> None:
         await bob.sees("<alice> just talking")
 
 
-async def test_lines_have_the_form_that_programs_rely_on(tmp_path: Path) -> None:
-    async with three_people(tmp_path) as (alice, bob, _):
-        await bob.type("hello", "/kick alice")
-        await bob.sees("<bob> hello", "! Only")
-        await alice.sees("<bob> hello")
+async def test_lines_have_the_form_that_programs_rely_on_whatever_is_said(tmp_path: Path) -> None:
+    async with two_people(tmp_path) as (alice, bob):
+        await bob.type("hello", "/kick alice", "\x1b]0;owned\x07 \u202edesrever\u202c \x9b2J done")
+        await bob.sees("<bob> hello", "! Only", "done")
+        await alice.sees("done")
         for line in [*alice.lines, *bob.lines]:
             assert re.fullmatch(r"\[\d\d:\d\d\] (<\w+> .+|[*!] .+)", line), line
+            assert line.isprintable()
+        assert alice.heard == ["<bob> hello", "<bob> ␛]0;owned␇ desrever \ufffd2J done"]
 
 
 async def test_two_terminals_of_one_person_hear_the_same(tmp_path: Path) -> None:
@@ -286,13 +285,6 @@ async def test_two_terminals_of_one_person_hear_the_same(tmp_path: Path) -> None
             await two.sees(f"<alice> text {n}")
         assert one.heard == two.heard
         assert len(one.heard) == 20
-
-
-async def test_control_characters_reach_no_terminal(tmp_path: Path) -> None:
-    async with three_people(tmp_path) as (alice, bob, _):
-        await bob.type("\x1b]0;owned\x07 \u202edesrever\u202c \x9b2J done")
-        await alice.sees("done")
-        assert alice.heard == ["<bob> ␛]0;owned␇ desrever \ufffd2J done"]
 
 
 # ------------------------------------------------------------------ the server's console
@@ -385,23 +377,29 @@ async def test_a_name_on_the_command_line_that_cannot_be_is_an_error(
 # ------------------------------------------------------------------ how programs end
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_a_signal_stops_a_server_in_good_order(
-    tmp_path: Path, number: signal.Signals
-) -> None:
+async def test_a_signal_stops_a_server_in_good_order_and_its_people_wait(tmp_path: Path) -> None:
     async with launching(tmp_path) as launch:
         server = await launch.serve()
         alice = await launch.join(server.address, "alice")
         await alice.sees("in ops with you alone")
-        server.running.send_signal(number)
+        server.running.send_signal(signal.SIGTERM)
         await alice.sees("* connection lost (The server is stopping")
         assert await server.exit() == 0
         assert server.err.all == []
-        assert f"stopping on {number.name}" in "".join(server.lines)
+        assert "stopping on SIGTERM" in "".join(server.lines)
         await launch.serve(port=server.address.port)
         await alice.sees("* connected again")
         await alice.type("still here")
         await alice.sees("<alice> still here")
+
+
+async def test_a_keyboard_interrupt_stops_a_server_in_good_order(tmp_path: Path) -> None:
+    async with launching(tmp_path) as launch:
+        server = await launch.serve()
+        server.running.send_signal(signal.SIGINT)
+        assert await server.exit() == 0
+        assert server.err.all == []
+        assert "stopping on SIGINT" in "".join(server.lines)
 
 
 async def test_a_port_that_is_in_use_is_said_in_one_line(tmp_path: Path) -> None:
@@ -419,7 +417,7 @@ async def test_a_data_directory_in_use_is_said_in_one_line(tmp_path: Path) -> No
         assert "Another tchat server is using the data directory" in await second.fails()
 
 
-@pytest.mark.parametrize("host", ["no-such-host.invalid", "192.0.2.1", "two..dots", ""])
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "192.0.2.1", "two..dots"])
 async def test_a_host_that_cannot_be_listened_on_is_said_in_one_line(
     tmp_path: Path, host: str
 ) -> None:
@@ -484,7 +482,7 @@ async def test_a_client_without_a_place_for_its_state_says_so_in_one_line(tmp_pa
         assert "state directory" in await alice.fails()
 
 
-@pytest.mark.parametrize("arguments", [[], ["serve"], ["serve", "h", "99999"], ["join", "h", "x"]])
+@pytest.mark.parametrize("arguments", [[], ["serve", "h", "99999"]])
 async def test_a_wrong_command_line_shows_how_it_is_used(
     tmp_path: Path, arguments: list[str]
 ) -> None:
@@ -589,17 +587,17 @@ async def test_a_pipe_that_brings_nothing_shows_what_was_missed(tmp_path: Path) 
 async def test_what_was_said_before_leaving_is_delivered(tmp_path: Path) -> None:
     async with launching(tmp_path) as launch:
         server = await launch.serve()
-        for n in range(5):
+        for n in range(3):
             script = await launch.join(server.address, "script")
             await script.type(f"last words {n}", "/3")
             assert await script.exit() == 0
         assert await server.stop() == 0
     async with open_store(tmp_path / "data") as store:
-        assert texts(await log_of(store)) == [f"last words {n}" for n in range(5)]
+        assert texts(await log_of(store)) == [f"last words {n}" for n in range(3)]
 
 
 async def test_a_long_script_is_said_in_order(tmp_path: Path) -> None:
-    words = [f"text {n}" for n in range(3000)]
+    words = [f"text {n}" for n in range(1000)]
     async with launching(tmp_path) as launch:
         server = await launch.serve()
         script = await launch.join(server.address, "script")

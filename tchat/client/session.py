@@ -47,6 +47,7 @@ from tchat.core.frames import (
     UnknownType,
     decode,
     encode,
+    encode_all,
 )
 from tchat.core.handshake import VERSION, Hello, Welcome
 from tchat.core.text import check_name, check_text, clean_line, fold
@@ -237,10 +238,11 @@ class Session:
         with trio.move_on_after(1, shield=True):
             try:
                 if self._seen:
-                    await link.send(self._take_outgoing())
+                    await self._send_waiting(link)
+                await link.farewell()
             except (trio.BrokenResourceError, trio.BusyResourceError, trio.ClosedResourceError):
                 pass
-            await link.aclose()
+        await trio.aclose_forcefully(link.stream)
 
     # ------------------------------------------------------------------ sending
 
@@ -261,11 +263,14 @@ class Session:
                 return receipt
         return self._request(replica.attach)
 
-    def _take_outgoing(self) -> bytes:
-        frames = [*self._outgoing, *map(encode, self._seen.values())]
+    async def _send_waiting(self, link: Link) -> None:
+        """Send what waits; read positions wait until they are sent, for nobody repeats them."""
+        frames, seen = b"".join(self._outgoing), dict(self._seen)
         self._outgoing.clear()
-        self._seen.clear()
-        return b"".join(frames)
+        await link.send(frames + encode_all(seen.values()))
+        for group, position in seen.items():
+            if self._seen[group] is position:
+                del self._seen[group]
 
     async def _send(self, link: Link) -> None:
         while True:
@@ -274,8 +279,7 @@ class Session:
                 # Read positions are in no hurry: one frame says what a hundred would.
                 with trio.move_on_after(SEEN_SECONDS if self._seen else math.inf):
                     await self._news.wait()
-            if data := self._take_outgoing():
-                await link.send(data)
+            await self._send_waiting(link)
 
     async def _listen_for_silence(self, link: Link) -> None:
         """Let the other side hear something, and find out when it is gone without a word."""

@@ -61,8 +61,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session_module, "FIRST_RETRY_SECONDS", 0.01)
-    monkeypatch.setattr(session_module, "LONGEST_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(session_module, "FIRST_RETRY_SECONDS", 0.002)
+    monkeypatch.setattr(session_module, "LONGEST_RETRY_SECONDS", 0.01)
 
 
 def happened(session: Session) -> list[Update]:
