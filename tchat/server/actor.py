@@ -109,6 +109,7 @@ class _Turn:
     frames: list[bytes] = field(default_factory=list)
     answers: list[tuple[Execute, Ok | Failed]] = field(default_factory=list)
     taken: list[Item] = field(default_factory=list)
+    seen: list[Saw] = field(default_factory=list)
     size: int = 0
     independent: int = 0
 
@@ -238,20 +239,30 @@ class GroupActor:
                 self._publish(turn)
         for item, answer in turn.answers:
             item.outbox.push(encode(answer))
-        for taken in turn.taken:
-            self._attend(taken)
+        for saw in turn.seen:
+            self._note_read(fold(saw.name), min(saw.seq, self.group.seq))
         if self._audience.settle():
             await self._save_reads()
 
     def _decide(self) -> _Turn:
-        """Decide what waits, in order, up to the first event that changes who may hear the rest."""
+        """Work through what waits, in order, and return what there is to append and to answer.
+
+        The turn ends early at an event that changes who may hear the rest, and at an item that
+        has to find the commands before it done.
+        """
         commands = any(isinstance(item, Execute) for item in self._waiting)
         self._turn = turn = _Turn(self.group.copy() if commands else self.group)
         now = self._clock()
         while self._waiting and turn.size < _MOST_BYTES_IN_A_TURN:
+            if turn.answers and isinstance(self._waiting[0], Subscribe | Consult):
+                break
             item = self._waiting.popleft()
             turn.taken.append(item)
-            if isinstance(item, Execute) and self._decide_one(turn, item, now):
+            if isinstance(item, Saw):
+                turn.seen.append(item)
+            elif not isinstance(item, Execute):
+                self._attend(item)
+            elif self._decide_one(turn, item, now):
                 break
         return turn
 
@@ -308,8 +319,6 @@ class GroupActor:
         match item:
             case Subscribe(subscription, request):
                 self._subscribe(subscription, request)
-            case Saw(name, seq):
-                self._note_read(fold(name), min(seq, self.group.seq))
             case Consult(look, _):
                 look(self.group)
 
