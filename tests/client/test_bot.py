@@ -155,3 +155,21 @@ def test_a_bots_command_line_says_what_it_takes(
         run_bot(echo, arguments)
     assert caught.value.code == 2
     assert "usage:" in capsys.readouterr().err
+
+
+async def test_a_reply_that_is_refused_does_not_silence_the_bot(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def parrot(message: Message) -> None:
+        await message.reply(message.text.removeprefix("!"))
+
+    async with (
+        running_server() as server,
+        members(server, "alice", "bot") as (alice, _),
+        running_bot(server, parrot) as tap,
+    ):
+        await is_in(tap)
+        await alice.post("!")
+        await alice.post("!still here")
+        await hears(alice, "still here")
+    assert "refused (empty_text)" in capsys.readouterr().err

@@ -173,3 +173,9 @@ def test_an_error_of_whoever_holds_a_slot_is_not_taken_for_the_slots(tmp_path: P
         raise ConnectionError
     with take_slot(tmp_path) as slot:
         assert slot.count() == 1
+
+
+def test_a_number_out_of_all_proportion_is_not_believed(tmp_path: Path) -> None:
+    with take_slot(tmp_path) as slot:
+        slot.skip_to(2**63 - 1)
+        assert slot.count() == 1

@@ -367,3 +367,22 @@ def test_any_file_name_becomes_one_that_is_safe_to_create(raw: str) -> None:
 def test_a_safe_file_name_stays_as_it_is(raw: str) -> None:
     name = safe_filename(raw)
     assert safe_filename(name) == name
+
+
+@pytest.mark.parametrize(
+    "raw", ["alice\ufe0f", "al\u180bice", "a\U000e0100b", "a\u3164", "a\u1160"]
+)
+def test_marks_that_nobody_sees_do_not_make_another_name(raw: str) -> None:
+    with pytest.raises(Refused):
+        check_name(raw)
+
+
+@pytest.mark.parametrize("text", ["\ufe0f", "\u2065", "\U0001d159", "\u0301", "\u3000", "\n \t"])
+def test_a_message_nobody_could_see_is_refused(text: str) -> None:
+    with pytest.raises(Refused):
+        check_text(clean_text(text))
+
+
+@pytest.mark.parametrize("text", ["👍", "❤\ufe0f", "…", "\u0627", "\ue0b0", "-"])
+def test_a_message_needs_no_more_than_one_visible_character(text: str) -> None:
+    check_text(clean_text(text))

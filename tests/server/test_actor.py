@@ -7,18 +7,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
+import trio.testing
 
 from tchat.core.commands import Command, Join, Post
 from tchat.core.events import Event
-from tchat.core.frames import TO_CLIENT, Attach, Attached, Ok, decode
+from tchat.core.frames import TO_CLIENT, Attach, Attached, Failed, Ok, decode
 from tchat.core.framing import split_frames
 from tchat.core.group import Author
+from tchat.errors import Code
 from tchat.server import actor as actor_module
 from tchat.server.actor import IDLE_SECONDS, Execute, Saw, Subscribe
 from tchat.server.audience import Subscription
 from tchat.server.log import Log
 from tchat.server.outbox import Outbox
 from tchat.server.registry import Registry
+from tchat.store.base import StorageFull
 from tchat.store.memory import MemoryStore
 from tests.helpers import GROUP, log_of, seqs, texts
 
@@ -197,3 +200,51 @@ async def test_the_clock_going_back_does_not_take_the_log_with_it(log: Log) -> N
             await alice.hears()
         registry.close()
     assert [event.at for event in await log_of(store)] == [5000, 5000, 5000, 6000]
+
+
+class FullStore(MemoryStore):
+    """Has no room, until it is given some."""
+
+    full = True
+
+    async def append(self, group: str, expected: int, count: int, frames: bytes) -> None:
+        if self.full:
+            await trio.lowlevel.checkpoint()
+            raise StorageFull
+        await super().append(group, expected, count, frames)
+
+
+async def test_a_repetition_of_what_could_not_be_stored_is_not_acknowledged(log: Log) -> None:
+    store = FullStore()
+    async with trio.open_nursery() as nursery:
+        registry = Registry(store, log, nursery)
+        alice = Person(registry)
+        await alice.send(Join(1, 1, GROUP), Join(2, 1, GROUP), Post(3, 2, GROUP, "in the draft"))
+        answers = await alice.hears()
+        assert [(type(a), getattr(a, "code", "")) for a in answers] == [
+            (Failed, Code.STORAGE_FULL)
+        ] * 3
+        store.full = False
+        await alice.send(Join(4, 1, GROUP))
+        assert await alice.hears() == [Ok(4, 1)]
+        registry.close()
+
+
+async def test_a_refusal_that_rests_on_nothing_uncommitted_holds_on_a_full_disk(log: Log) -> None:
+    async with trio.open_nursery() as nursery:
+        registry = Registry(FullStore(), log, nursery)
+        alice = Person(registry)
+        await alice.send(Post(1, 1, GROUP, "before"), Join(2, 2, GROUP))
+        codes = [answer.code for answer in await alice.hears() if isinstance(answer, Failed)]
+        assert codes == [Code.NOT_MEMBER, Code.STORAGE_FULL]
+        registry.close()
+
+
+async def test_a_group_that_never_was_is_let_go_at_once(log: Log) -> None:
+    async with trio.open_nursery() as nursery:
+        registry = Registry(MemoryStore(), log, nursery)
+        alice = Person(registry)
+        await registry.send(GROUP, Subscribe(alice.subscription, Attach(1, GROUP, 0)))
+        assert [frame.standing for frame in await alice.hears() if isinstance(frame, Attached)]
+        await trio.testing.wait_all_tasks_blocked()
+        assert not nursery.child_tasks

@@ -27,7 +27,7 @@ from tchat.core.events import (
     Posted,
     Requested,
 )
-from tchat.core.frames import Attached, Goodbye, Membership, Ok
+from tchat.core.frames import Attach, Attached, Failed, Goodbye, Membership, Ok
 from tchat.errors import Code, Refused
 from tests.helpers import (
     GROUP,
@@ -507,3 +507,13 @@ async def test_a_refused_command_may_be_sent_again_when_it_is_allowed() -> None:
         # A refusal used the number up: what was refused is sent with a number of its own.
         assert (await bob.command(Post, "let me in", n=7)).seq is None
         assert (await bob.command(Post, "let me in", n=9)).seq == 4
+
+
+async def test_a_connection_follows_so_many_groups_and_no_more() -> None:
+    async with running_server() as server, raw_client(server.address, "alice") as alice:
+        for n in range(256):
+            await alice.attach(group=f"group{n}")
+        answer = await alice.ask(lambda i: Attach(i, "one-more", 0))
+        assert isinstance(answer, Failed)
+        assert answer.code == Code.TOO_MANY
+        await alice.attach(group="group7")
