@@ -40,6 +40,7 @@ async def test_what_could_not_be_delivered_is_said_on_leaving(tmp_path: Path) ->
         await alice.sees("connection lost")
         await alice.type("nobody will hear this", "/3")
         assert await alice.exit() == 1
+        assert sum("connection lost" in line for line in alice.lines) == 1
         assert "! 1 of what you typed or were sent had to be left undone." in alice.lines[-1]
 
 

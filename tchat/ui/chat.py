@@ -76,6 +76,7 @@ class Chat:
         self._nursery = nursery
         self._show = show
         self._leaving = False
+        self._offline = False
 
     # ------------------------------------------------------------------ what the person types
 
@@ -302,9 +303,11 @@ class Chat:
                 else:
                     self._tell_news(news.reason, news.by)
             case Connected(_, again):
+                self._offline = False
                 if again:
                     self.notice("connected again")
-            case Disconnected(reason, _):
+            case Disconnected(reason, _) if not self._offline:  # once, however many tries fail
+                self._offline = True
                 self.notice(f"connection lost ({reason}); trying again")
             case CaughtUp(replica) if replica is self.replica and not self._caught_up:
                 self._caught_up = True

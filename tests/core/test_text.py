@@ -30,7 +30,7 @@ INVISIBLE = frozenset(
 BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 SPECIAL = CONTROLS | st.sampled_from(sorted(INVISIBLE | BIDI | {"\u0301", "\u200d", "\u00a0"}))
 any_text = st.text(ANY_CHARACTER | SPECIAL, max_size=40)
-any_path = st.text(ANY_CHARACTER | st.sampled_from("./\\~- :\u00a0\u3000aé👋"), max_size=150)
+any_path = st.text(ANY_CHARACTER | st.sampled_from("./\\~- :\u00a0\u200d\u3000aé👋"), max_size=150)
 
 ZALGO = "".join(map(chr, range(0x300, 0x340)))
 

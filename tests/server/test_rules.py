@@ -338,6 +338,7 @@ async def test_a_new_member_reads_the_groups_present_life_from_its_beginning() -
         (Post, ["\u202e\u200b"], Code.EMPTY_TEXT),
         (Post, ["ä" * 8193], Code.TEXT_TOO_LONG),
         (Share, ["plan.txt", 3, bytes(32)], Code.NOT_UPLOADED),
+        (Share, ["plan.txt", 3, bytes(31)], Code.BAD_FILE),
     ],
 )
 async def test_what_the_admin_is_refused(
