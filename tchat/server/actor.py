@@ -230,13 +230,14 @@ class GroupActor:
     async def _take_turn(self) -> None:
         turn = self._decide()
         if turn.events:
+            page = Page(self.group.seq + 1, turn.draft.seq, b"".join(turn.frames))
             try:
-                await self._append(turn)
+                await self._store.append(self.key, self.group.seq, len(turn.events), page.frames)
             except StorageFull as full:
                 self._log.line("fault", where=f"group {self.key}", reason=full.sentence)
                 turn.fail(full)
             else:
-                self._publish(turn)
+                self._publish(turn, page)
         for item, answer in turn.answers:
             item.outbox.push(encode(answer))
         for saw in turn.seen:
@@ -284,13 +285,8 @@ class GroupActor:
         turn.add_answer(item, Ok(command.id, events[-1].seq if events else None))
         return any(isinstance(event.body, _CHANGES_AUDIENCE) for event in events)
 
-    async def _append(self, turn: _Turn) -> None:
-        frames = b"".join(turn.frames)
-        await self._store.append(self.key, self.group.seq, len(turn.events), frames)
-
-    def _publish(self, turn: _Turn) -> None:
+    def _publish(self, turn: _Turn, page: Page) -> None:
         """Make the committed events the group's state and send them to everybody. Never waits."""
-        page = Page(self.group.seq + 1, turn.draft.seq, b"".join(turn.frames))
         self.group = turn.draft
         self._audience.broadcast(page, self.group)
         for event in turn.events:

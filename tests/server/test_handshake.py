@@ -145,7 +145,7 @@ async def test_one_who_says_nothing_and_goes_leaves_no_line_in_the_log() -> None
 
 
 async def test_the_deadline_is_for_the_introduction_only() -> None:
-    limits = Limits(handshake_seconds=0.05)
+    limits = Limits(handshake_seconds=0.5)
     async with (
         running_server(limits=limits) as server,
         raw_client(server.address, "alice") as alice,
