@@ -1,4 +1,4 @@
-"""What the tests are written in: a server, people who speak to it, a tap on the wire, processes.
+"""What the tests are written in: a server and people who speak to it.
 
 Nothing here sleeps in order to wait. Every wait is for something to happen, under one generous
 guard, `GUARD`, which only a program that hangs ever reaches.
@@ -6,17 +6,14 @@ guard, `GUARD`, which only a program that hangs ever reaches.
 
 from __future__ import annotations
 
-import codecs
 import io
 import os
-import subprocess
-import sys
 from collections import deque
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
@@ -36,10 +33,10 @@ from tchat.core.frames import (
     decode,
     encode_all,
 )
-from tchat.core.framing import FrameBuffer, split_frames, unpack
+from tchat.core.framing import FrameBuffer, split_frames
 from tchat.core.handshake import VERSION, Hello, Welcome
 from tchat.errors import Refused
-from tchat.net.address import Address, connect, port_of
+from tchat.net.address import Address, connect
 from tchat.server.app import Config, serve
 from tchat.server.host import Limits
 from tchat.server.log import Log, LogFormat
@@ -61,7 +58,6 @@ GROUP = "ops"
 """The group in which tests happen unless they need another."""
 
 F = TypeVar("F", bound="Frame")
-P = TypeVar("P", bound="Process")
 
 
 # ---------------------------------------------------------------------------- lines of text
@@ -410,280 +406,3 @@ async def until(session: Session, condition: Callable[[], object]) -> None:
     with trio.fail_after(GUARD):
         while not condition():
             await session.updates.receive()
-
-
-# ---------------------------------------------------------------------------- a tap on the wire
-
-Side = Literal["client", "server"]
-Verdict = Literal["pass", "drop", "cut", "tear"]
-"""What becomes of a frame: passed on, lost, or the connection is cut before it or within it."""
-
-
-class Tap:
-    """Stands between clients and a server, checks every frame, and can cut the wire.
-
-    `watch` is called with each frame and who sent it, before it is passed on, and says what is to
-    become of it. What follows a `transfer` handshake is not frames, and passes unchecked.
-    """
-
-    def __init__(self, target: Address) -> None:
-        self.target = target
-        self.address: Address
-        self.refusing = False
-        self.frames: list[tuple[Side, dict[str, Any]]] = []
-        self.watch: Callable[[Side, dict[str, Any]], Verdict] = _pass
-        self._wires: set[trio.CancelScope] = set()
-        self._news = trio.Event()
-
-    async def passes(self, **keys: object) -> dict[str, Any]:
-        """Return the first frame with these keys and values, once it has come."""
-        with trio.fail_after(GUARD):
-            while True:
-                for _, frame in self.frames:
-                    if keys.items() <= frame.items():
-                        return frame
-                self._news = trio.Event()
-                await self._news.wait()
-
-    def cut(self) -> None:
-        """Cut every connection that stands, without a word to either side."""
-        for wire in self._wires:
-            wire.cancel()
-
-    async def carry(self, client: trio.SocketStream) -> None:
-        """Connect one client through to the server, to the end."""
-        async with client:
-            if self.refusing:
-                return
-            try:
-                server = await connect(self.target)
-            except OSError:
-                return
-            async with server:
-                await self._connect_through(client, server)
-
-    async def _connect_through(self, client: trio.SocketStream, server: trio.SocketStream) -> None:
-        with trio.CancelScope() as wire:
-            self._wires.add(wire)
-            try:
-                async with trio.open_nursery() as pumps:
-                    pumps.start_soon(self._pump, "client", client, server, wire)
-                    pumps.start_soon(self._pump, "server", server, client, wire)
-            finally:
-                self._wires.discard(wire)
-
-    async def _pump(
-        self, side: Side, source: trio.SocketStream, sink: trio.SocketStream, wire: trio.CancelScope
-    ) -> None:
-        buffer = FrameBuffer()
-        framed = True
-        try:
-            async for data in source:
-                buffer.feed(data)
-                while framed and (body := buffer.pop()) is not None:
-                    framed = await self._pass_on(side, body, sink, wire)
-                if not framed:
-                    await sink.send_all(buffer.rest())
-            await sink.send_eof()
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            wire.cancel()
-
-    async def _pass_on(
-        self, side: Side, body: bytes, sink: trio.SocketStream, wire: trio.CancelScope
-    ) -> bool:
-        """Pass on a frame, if it may; return whether what follows is framed as well."""
-        validate_body(body)
-        frame = unpack(body)
-        self.frames.append((side, frame))
-        self._news.set()
-        verdict = self.watch(side, frame)
-        data = len(body).to_bytes(4, "big") + body
-        if verdict in ("pass", "tear"):
-            await sink.send_all(data if verdict == "pass" else data[: len(data) // 2])
-        if verdict in ("cut", "tear"):
-            wire.cancel()
-            await trio.lowlevel.checkpoint()
-        return frame["type"] not in ("transfer", "ready")
-
-
-def _pass(side: Side, frame: dict[str, Any]) -> Verdict:
-    return "pass"
-
-
-@asynccontextmanager
-async def tapped(target: Address) -> AsyncIterator[Tap]:
-    """Listen on a port of its own for the length of the block, and pass everything on."""
-    tap = Tap(target)
-    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    tap.address = Address("127.0.0.1", port_of(listeners[0]))
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(trio.serve_listeners, tap.carry, listeners)
-        yield tap
-        nursery.cancel_scope.cancel()
-
-
-# ---------------------------------------------------------------------------- real processes
-
-
-@dataclass(slots=True)
-class Process:
-    """A program that runs, and its lines so far."""
-
-    running: trio.Process
-    out: Lines = field(default_factory=Lines)
-    err: Lines = field(default_factory=Lines)
-
-    async def type(self, *lines: str) -> None:
-        """Give the program lines to read."""
-        assert self.running.stdin is not None
-        await self.running.stdin.send_all("".join(f"{line}\n" for line in lines).encode())
-
-    async def sees(self, *parts: str) -> None:
-        """Wait until a further line with each of `parts` has come."""
-        for text in parts:
-            await self.out.containing(text)
-
-    async def fails(self) -> str:
-        """Wait until it has ended for want of something; return the line that says what."""
-        status = await self.exit()
-        assert (status, self.lines, len(self.err.all)) == (1, [], 1), (status, self.out, self.err)
-        assert self.err.all[0].startswith("tchat: ")
-        return self.err.all[0]
-
-    @property
-    def lines(self) -> list[str]:
-        """All lines of standard output so far."""
-        return self.out.all
-
-    async def exit(self) -> int:
-        """Return the exit status once the program has ended and all its lines are here."""
-        with trio.fail_after(GUARD):
-            status = await self.running.wait()
-            for lines in (self.out, self.err):
-                await lines.ended()
-        assert "Traceback" not in str(self.err), str(self.err)
-        return status
-
-    async def end(self) -> int:
-        """End the program's input; return its exit status."""
-        assert self.running.stdin is not None
-        await self.running.stdin.aclose()
-        return await self.exit()
-
-
-@dataclass(slots=True)
-class Person(Process):
-    """A plain client; what the person receives is saved in `downloads`."""
-
-    downloads: Path = field(init=False)
-
-    @property
-    def heard(self) -> list[str]:
-        """What was said, line by line, without the time: "<alice> hello"."""
-        return [line.partition(" ")[2] for line in self.lines if "] <" in line]
-
-
-@dataclass(slots=True)
-class Server(Process):
-    """A server process."""
-
-    address: Address = field(init=False)
-
-    async def kill(self) -> None:
-        """End it as a power cut would."""
-        self.running.kill()
-        await self.running.wait()
-
-    async def stop(self) -> int:
-        """End it in good order; return its exit status."""
-        self.running.terminate()
-        return await self.exit()
-
-
-class Launcher:
-    """Starts programs that read and write pipes, each person with a home of their own."""
-
-    def __init__(self, nursery: trio.Nursery, home: Path) -> None:
-        self.home = home
-        self.started: list[trio.Process] = []
-        self._nursery = nursery
-
-    async def tchat(self, *arguments: object, user: str = "nobody") -> Process:
-        """Start `python -m tchat` with any arguments."""
-        return await self._start(Process, user, "-m", "tchat", *arguments)
-
-    async def script(self, path: Path, *arguments: object, user: str) -> Process:
-        """Start a Python script."""
-        return await self._start(Process, user, path, *arguments)
-
-    async def serve(self, *options: object, port: int = 0, host: str = "127.0.0.1") -> Server:
-        """Start a server, always on the same data directory, and wait until it listens."""
-        data = self.home / "data"
-        server = await self._start(
-            Server, "server", "-m", "tchat", "serve", host, port, "--data", data, *options
-        )
-        line = await server.out.containing("listening on ")
-        port_text = line.rpartition(":")[2].rstrip('"}')
-        server.address = Address(host, int(port_text))
-        return server
-
-    async def join(
-        self, address: Address, user: str, *options: object, group: str = GROUP
-    ) -> Person:
-        """Start a plain client."""
-        downloads = self.home / user / "received"
-        where = (address.host, address.port, "--user", user, "--group", group)
-        person = await self._start(
-            Person,
-            user,
-            "-m",
-            "tchat",
-            "join",
-            *where,
-            "--plain",
-            "--downloads",
-            downloads,
-            *options,
-        )
-        person.downloads = downloads
-        return person
-
-    async def _start(self, kind: type[P], user: str, *arguments: object) -> P:
-        running: trio.Process = await trio.lowlevel.open_process(
-            [sys.executable, *map(str, arguments)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, "TCHAT_HOME": str(self.home / user), "PYTHONWARNINGS": "error"},
-        )
-        self.started.append(running)
-        process = kind(running)
-        self._nursery.start_soon(_read, running.stdout, process.out)
-        self._nursery.start_soon(_read, running.stderr, process.err)
-        return process
-
-
-async def _read(stream: trio.abc.ReceiveStream | None, lines: Lines) -> None:
-    assert stream is not None
-    decode_text = codecs.getincrementaldecoder("utf-8")().decode
-    try:
-        async for data in stream:
-            lines.feed(decode_text(bytes(data)))
-    except trio.ClosedResourceError:
-        pass  # the test does not want to hear more
-    lines.end()
-
-
-@asynccontextmanager
-async def launching(home: Path) -> AsyncIterator[Launcher]:
-    """Start programs in the block; those that still run at its end are killed."""
-    async with trio.open_nursery() as nursery:
-        launcher = Launcher(nursery, home)
-        try:
-            yield launcher
-        finally:
-            for process in launcher.started:
-                process.kill()
-            with trio.CancelScope(shield=True):
-                for process in launcher.started:
-                    await process.wait()

@@ -8,20 +8,9 @@ import trio
 
 from tchat.client import session as session_module
 from tchat.store.sqlite import open_store
-from tests.helpers import (
-    GUARD,
-    Launcher,
-    Person,
-    Server,
-    approve,
-    launching,
-    log_of,
-    seqs,
-    session_of,
-    tapped,
-    texts,
-    until,
-)
+from tests.helpers import GUARD, approve, log_of, seqs, session_of, texts, until
+from tests.processes import Launcher, Person, Server, launching
+from tests.tap import tapped
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tchat.core.commands import Approve, Kick
-from tests.helpers import GROUP, launching, log_of, members, running_server, texts
+from tests.helpers import GROUP, log_of, members, running_server, texts
+from tests.processes import launching
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,12 +14,14 @@ from tchat.client.session import open_session
 from tchat.client.slot import Slot
 from tchat.core.commands import Approve, Kick
 from tchat.errors import Refused
-from tests.helpers import GROUP, RawClient, log_of, members, running_server, tapped, texts
+from tests.helpers import GROUP, RawClient, log_of, members, running_server, texts
+from tests.tap import tapped
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from tests.helpers import RunningServer, Tap
+    from tests.helpers import RunningServer
+    from tests.tap import Tap
 
 
 async def echo(message: Message) -> None:

@@ -14,17 +14,8 @@ from tchat.core.commands import Share
 from tchat.core.events import FileShared
 from tchat.errors import Code, Refused
 from tchat.server.host import Limits
-from tests.helpers import (
-    GROUP,
-    Side,
-    Verdict,
-    approve,
-    log_of,
-    running_server,
-    session_of,
-    tapped,
-    until,
-)
+from tests.helpers import GROUP, approve, log_of, running_server, session_of, until
+from tests.tap import Side, Verdict, tapped
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -32,7 +23,8 @@ if TYPE_CHECKING:
 
     from tchat.client.replica import Replica
     from tchat.client.session import Session
-    from tests.helpers import RunningServer, Tap
+    from tests.helpers import RunningServer
+    from tests.tap import Tap
 
 DATA = bytes(range(256)) * 2000
 

@@ -1,16 +1,15 @@
-"""Sessions outlive their connections: whatever happens to the wire, each post is done once."""
+"""Sessions: following groups, what was seen, beginnings that fail, and silence."""
 
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
 
 from tchat.client import session as session_module
-from tchat.client.session import Session, open_session
+from tchat.client.session import open_session
 from tchat.client.slot import Slot
 from tchat.client.updates import CaughtUp, Connected, Disconnected, Happened, StandingChanged
 from tchat.core.commands import Deny, Kick, Post
@@ -30,57 +29,23 @@ from tchat.core.framing import FrameBuffer, unpack
 from tchat.core.handshake import Welcome
 from tchat.errors import Code, Refused, StartupError
 from tchat.net.address import Address, port_of
-from tchat.store.memory import MemoryStore
-from tchat.store.sqlite import open_store
+from tests.client.listening import happened, told
 from tests.helpers import (
     GROUP,
-    GUARD,
-    Side,
-    Tap,
-    Verdict,
     approve,
     log_of,
     members,
     raw_client,
     running_server,
-    seqs,
     session_of,
-    tapped,
     texts,
     until,
 )
 from tests.protocol import unchecked
+from tests.tap import Side, Tap, Verdict, tapped
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-    from pathlib import Path
-
-    from tchat.client.replica import Replica
-    from tchat.client.updates import Update
-
-
-@pytest.fixture(autouse=True)
-def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session_module, "FIRST_RETRY_SECONDS", 0.002)
-    monkeypatch.setattr(session_module, "LONGEST_RETRY_SECONDS", 0.01)
-
-
-def happened(session: Session) -> list[Update]:
-    """Return the updates that wait."""
-    updates: list[Update] = []
-    while True:
-        try:
-            updates.append(session.updates.receive_nowait())
-        except trio.WouldBlock:
-            return updates
-
-
-async def told(session: Session, kind: type[Update]) -> Update:
-    """Return the next update of that kind."""
-    with trio.fail_after(GUARD):
-        while not isinstance(update := await session.updates.receive(), kind):
-            pass
-    return update
+    from collections.abc import AsyncIterator
 
 
 # ------------------------------------------------------------------ a life without incidents
@@ -191,246 +156,6 @@ async def test_a_kick_a_denial_and_a_second_chance_are_told_at_once() -> None:
         await approve(alice, "bob")
         await until(bob, lambda: ops.standing == "member" and ops.caught_up)
         assert ops.log == await log_of(server.store)
-
-
-# ------------------------------------------------------------------ the wire is cut
-
-
-def cut_at(side: Side, verdict: Verdict, positions: set[int]) -> Callable[[Side, Any], Verdict]:
-    """Return a watch that cuts at these frames of one side, counted over all connections."""
-    counter = count()
-
-    def watch(who: Side, frame: dict[str, Any]) -> Verdict:
-        return verdict if who == side and next(counter) in positions else "pass"
-
-    return watch
-
-
-async def post_steadily(session: Session, replica: Replica, words: list[str]) -> None:
-    """Post some at once, wait for the answer to the last of them, and so on."""
-    for start in range(0, len(words), 3):
-        receipts = [session.post(replica, text) for text in words[start : start + 3]]
-        await receipts[-1].wait()
-
-
-@pytest.mark.parametrize("side", ["client", "server"])
-@pytest.mark.parametrize("verdict", ["cut", "tear"])
-@pytest.mark.parametrize("step", [2, 3, 7])
-async def test_cut_wherever_it_may_be_every_post_is_done_once_and_in_order(
-    side: Side, verdict: Verdict, step: int
-) -> None:
-    words = [f"text {n}" for n in range(60)]
-    async with (
-        running_server() as server,
-        tapped(server.address) as tap,
-        session_of(tap.address, "alice") as (alice, ops),
-    ):
-        tap.watch = cut_at(side, verdict, set(range(0, 30 * step, step)))
-        with trio.fail_after(GUARD):
-            await post_steadily(alice, ops, words)
-        await until(alice, lambda: len(texts(ops.log)) == len(words))
-        assert texts(await log_of(server.store)) == words
-        assert ops.log == await log_of(server.store)
-
-
-async def test_all_posts_at_once_survive_cuts_in_order() -> None:
-    words = [f"text {n}" for n in range(200)]
-    async with (
-        running_server() as server,
-        tapped(server.address) as tap,
-        session_of(tap.address, "alice") as (alice, ops),
-    ):
-        tap.watch = cut_at("server", "tear", set(range(0, 900, 30)))
-        receipts = [alice.post(ops, text) for text in words]
-        for receipt in receipts:
-            await receipt.wait()
-        assert texts(await log_of(server.store)) == words
-
-
-async def test_readers_whose_wire_is_cut_get_every_event_once_and_in_order() -> None:
-    words = [f"text {n}" for n in range(150)]
-    async with (
-        running_server() as server,
-        tapped(server.address) as tap,
-        session_of(server.address, "alice") as (alice, ops),
-        session_of(tap.address, "bob") as (bob, there),
-    ):
-        await approve(alice, "bob")
-        await until(bob, lambda: there.caught_up)
-        tap.watch = cut_at("server", "tear", set(range(0, 400, 9)))
-        await post_steadily(alice, ops, words)
-        await until(bob, lambda: len(texts(there.log)) == len(words))
-        assert there.log == await log_of(server.store)
-        assert seqs(there.log) == list(range(1, len(there.log) + 1))
-
-
-async def test_a_session_resumes_behind_the_last_event_it_has() -> None:
-    async with (
-        running_server() as server,
-        tapped(server.address) as tap,
-        session_of(tap.address, "alice") as (alice, ops),
-    ):
-        for n in range(10):
-            await alice.post(ops, f"text {n}").wait()
-        tap.cut()
-        await told(alice, Disconnected)
-        assert await told(alice, Connected) == Connected("alice", again=True)
-        await alice.post(ops, "after the cut").wait()
-        attached = [f["after"] for side, f in tap.frames if f["type"] == "attach"]
-        assert attached[-1] == 11
-        sent = [f["seq"] for side, f in tap.frames if f["type"] == "event"]
-        assert sent == list(range(1, 13))
-
-
-async def test_an_event_that_is_missing_is_asked_for_again() -> None:
-    async with (
-        running_server() as server,
-        tapped(server.address) as tap,
-        session_of(tap.address, "alice") as (alice, ops),
-    ):
-        await until(alice, lambda: ops.caught_up)
-        lost = {"text 3"}
-
-        def lose(side: Side, frame: dict[str, Any]) -> Verdict:
-            if side == "server" and frame.get("text") in lost:
-                lost.clear()
-                return "drop"
-            return "pass"
-
-        tap.watch = lose
-        for n in range(6):
-            await alice.post(ops, f"text {n}").wait()
-        await until(alice, lambda: len(texts(ops.log)) == 6)
-        assert ops.log == await log_of(server.store)
-
-
-async def test_requests_made_while_disconnected_are_sent_on_reconnection() -> None:
-    async with (
-        running_server() as server,
-        tapped(server.address) as tap,
-        session_of(tap.address, "alice") as (alice, ops),
-    ):
-        await alice.post(ops, "before").wait()
-        tap.refusing = True
-        tap.cut()
-        await until(alice, lambda: not alice.connected)
-        receipts = [alice.post(ops, f"meanwhile {n}") for n in range(3)]
-        refused = alice.submit(lambda i, n: Kick(i, n, GROUP, "nobody"))
-        receipts.append(alice.post(ops, "last"))
-        assert not any(receipt.done.is_set() for receipt in [*receipts, refused])
-        tap.refusing = False
-        for receipt in receipts:
-            await receipt.wait()
-        with pytest.raises(Refused) as caught:
-            await refused.wait()
-        assert caught.value.code == Code.NO_SUCH_MEMBER
-        said = ["before", "meanwhile 0", "meanwhile 1", "meanwhile 2", "last"]
-        assert texts(await log_of(server.store)) == said
-
-
-async def test_what_cannot_be_a_message_is_refused_without_a_connection_too() -> None:
-    async with (
-        running_server() as server,
-        tapped(server.address) as tap,
-        session_of(tap.address, "alice") as (alice, ops),
-    ):
-        tap.refusing = True
-        tap.cut()
-        await until(alice, lambda: not alice.connected)
-        with pytest.raises(Refused) as caught:
-            alice.post(ops, 20_000 * "x")
-        assert caught.value.code == Code.TEXT_TOO_LONG
-        assert alice.unanswered <= 1  # the attach that will resume
-
-
-async def test_an_approval_that_came_meanwhile_is_found_on_reconnection() -> None:
-    async with (
-        running_server() as server,
-        tapped(server.address) as tap,
-        session_of(server.address, "alice") as (alice, _),
-        session_of(tap.address, "bob") as (bob, ops),
-    ):
-        tap.refusing = True
-        tap.cut()
-        await until(bob, lambda: not bob.connected)
-        await approve(alice, "bob")
-        tap.refusing = False
-        await until(bob, lambda: ops.caught_up)
-        assert ops.log == await log_of(server.store)
-
-
-async def test_a_kick_that_came_meanwhile_is_found_on_reconnection() -> None:
-    async with (
-        running_server() as server,
-        tapped(server.address) as tap,
-        session_of(server.address, "alice") as (alice, _),
-        session_of(tap.address, "bob") as (bob, ops),
-    ):
-        await approve(alice, "bob")
-        await until(bob, lambda: ops.caught_up)
-        tap.refusing = True
-        tap.cut()
-        await until(bob, lambda: not bob.connected)
-        await alice.request(lambda i, n: Kick(i, n, GROUP, "bob"))
-        tap.refusing = False
-        await until(bob, lambda: ops.standing == "outsider")
-        assert ops.kicked
-
-
-async def test_two_clients_carry_on_when_the_server_is_started_again(tmp_path: Path) -> None:
-    async with (
-        open_store(tmp_path) as store,
-        running_server(store) as server,
-        tapped(server.address) as tap,
-        session_of(tap.address, "alice") as (alice, ops),
-        session_of(tap.address, "bob") as (bob, there),
-    ):
-        await approve(alice, "bob")
-        await until(bob, lambda: there.caught_up)
-        await alice.post(ops, "one").wait()
-        await bob.post(there, "two").wait()
-        await server.end()
-        alice.post(ops, "three")
-        async with running_server(store) as again:
-            tap.target = again.address
-            await until(bob, lambda: "three" in texts(there.log))
-            await bob.post(there, "four").wait()
-            await until(alice, lambda: "four" in texts(ops.log))
-        assert texts(ops.log) == ["one", "two", "three", "four"]
-        assert ops.log == there.log == await log_of(store)
-
-
-async def test_a_server_restored_from_a_backup_is_followed_from_its_beginning() -> None:
-    backup = MemoryStore()
-    async with running_server(backup) as server, members(server, "alice") as (someone,):
-        await someone.post("in the backup")
-    async with (
-        running_server() as server,
-        tapped(server.address) as tap,
-        session_of(tap.address, "alice") as (alice, ops),
-    ):
-        for n in range(5):
-            await alice.post(ops, f"not in the backup {n}").wait()
-        await server.end()
-        async with running_server(backup) as restored:
-            tap.target = restored.address
-            await until(alice, lambda: texts(ops.log) == ["in the backup"])
-            await alice.post(ops, "and on").wait()
-            await until(alice, lambda: texts(ops.log) == ["in the backup", "and on"])
-        assert ops.log == await log_of(backup)
-
-
-async def test_a_slot_that_lost_its_count_does_not_lose_posts() -> None:
-    slot = Slot()
-    async with running_server() as server:
-        async with session_of(server.address, "alice", slot) as (alice, ops):
-            for n in range(20):
-                await alice.post(ops, f"text {n}").wait()
-        forgetful = Slot()
-        forgetful.client = slot.client
-        async with session_of(server.address, "alice", forgetful) as (alice, ops):
-            await alice.post(ops, "not taken for a repetition").wait()
-        assert texts(await log_of(server.store))[-1] == "not taken for a repetition"
 
 
 # ------------------------------------------------------------------ what was seen

@@ -9,7 +9,7 @@ import pytest
 
 from tchat.client.slot import Slot, take_slot
 from tchat.errors import StartupError
-from tests.helpers import launching
+from tests.processes import launching
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,16 +15,7 @@ from tchat.core.frames import Attach, Attached, Membership, Presence
 from tchat.server.host import Limits
 from tchat.store.memory import MemoryStore
 from tchat.store.sqlite import open_store
-from tests.helpers import (
-    GROUP,
-    RawClient,
-    log_of,
-    members,
-    raw_client,
-    running_server,
-    seqs,
-    texts,
-)
+from tests.helpers import GROUP, RawClient, log_of, members, raw_client, running_server, seqs, texts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

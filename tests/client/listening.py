@@ -1,0 +1,33 @@
+"""Listening to what a session tells."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from tests.helpers import (
+    GUARD,
+)
+
+if TYPE_CHECKING:
+    from tchat.client.session import Session
+    from tchat.client.updates import Update
+
+
+def happened(session: Session) -> list[Update]:
+    """Return the updates that wait."""
+    updates: list[Update] = []
+    while True:
+        try:
+            updates.append(session.updates.receive_nowait())
+        except trio.WouldBlock:
+            return updates
+
+
+async def told(session: Session, kind: type[Update]) -> Update:
+    """Return the next update of that kind."""
+    with trio.fail_after(GUARD):
+        while not isinstance(update := await session.updates.receive(), kind):
+            pass
+    return update
