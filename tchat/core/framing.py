@@ -64,8 +64,8 @@ def unpack(body: bytes) -> dict[str, Any]:
         raise ProtocolError(Code.MALFORMED, "A frame does not hold valid CBOR.") from error
     if source.tell() != len(body):
         raise ProtocolError(Code.MALFORMED, "A frame has bytes behind its end.")
-    if not isinstance(item, dict):
-        raise ProtocolError(Code.MALFORMED, "A frame must hold a map.")
+    if not isinstance(item, dict) or not all(type(key) is str for key in item):
+        raise ProtocolError(Code.MALFORMED, "A frame must hold a map with keys of text.")
     return item
 
 

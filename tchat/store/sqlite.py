@@ -71,7 +71,8 @@ class _Writer:
         self._queue.put(job)
         await job.done.wait()
         if job.failure is not None:
-            raise job.failure
+            # The same failure may be raised in many tasks, one after the other.
+            raise job.failure.with_traceback(None)
         return job.result
 
     def stop(self) -> None:
@@ -221,8 +222,7 @@ async def open_store(directory: Path) -> AsyncIterator[SqliteStore]:
         with _start_errors(directory):
             blobs = BlobDirectory(directory / "files")
             connection = _connect(directory / "tchat.db")
-            reader = _connect_to_read(directory / "tchat.db")
-        with closing(connection), closing(reader):
+        with closing(connection), closing(_connect_to_read(directory / "tchat.db")) as reader:
             writer = _Writer(connection, trio.lowlevel.current_trio_token())
             try:
                 yield SqliteStore(writer, reader, blobs)
@@ -231,11 +231,16 @@ async def open_store(directory: Path) -> AsyncIterator[SqliteStore]:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
+    path.touch(mode=0o600)  # what people said is nobody else's business; WAL files follow suit
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    migrate(connection)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        migrate(connection)
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

@@ -379,3 +379,8 @@ def test_packed_frames_can_be_skipped(sent: list[bytes], data: st.DataObject) ->
     count = data.draw(st.integers(0, len(sent)))
     packed = b"".join(map(framed, sent))
     assert skip_frames(packed, count) == b"".join(map(framed, sent[count:]))
+
+
+def test_keys_are_text() -> None:
+    with pytest.raises(ProtocolError):
+        unpack(cbor2.dumps({"type": "ping", b"x": 1}))

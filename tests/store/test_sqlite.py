@@ -440,3 +440,13 @@ async def test_a_start_that_failed_does_not_hold_the_directory(tmp_path: Path) -
     (tmp_path / "tchat.db").rmdir()
     async with open_store(tmp_path) as store:
         await append(store, "ops", b"one")
+
+
+def modes(directory: Path) -> set[int]:
+    return {path.stat().st_mode & 0o777 for path in directory.glob("tchat.db*")}
+
+
+async def test_what_people_said_is_for_the_servers_owner_only(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        await store.append("ops", 0, 1, b"\0\0\0\0")
+        assert modes(tmp_path) == {0o600}
