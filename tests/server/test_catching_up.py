@@ -236,3 +236,43 @@ async def test_a_page_that_was_read_before_a_kick_is_not_sent_after_it() -> None
             frames = await bob.before_pong()
             assert not any(isinstance(frame, Event) for frame in frames)
             assert [f.reason for f in frames if isinstance(f, Membership)] == ["kicked"]
+
+
+class AheadStore(MemoryStore):
+    """Can be held before it reads, and between a commit and the return from it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_read, self.may_return, self.committed = trio.Event(), trio.Event(), trio.Event()
+        self.may_read.set()
+        self.may_return.set()
+
+    async def read(self, group: str, after: int) -> Page | None:
+        await self.may_read.wait()
+        return await super().read(group, after)
+
+    async def append(self, group: str, expected: int, count: int, frames: bytes) -> None:
+        await super().append(group, expected, count, frames)
+        self.committed.set()
+        await self.may_return.wait()
+
+
+async def test_what_a_reader_found_in_the_store_before_it_was_told_is_not_told_again() -> None:
+    store = AheadStore()
+    async with running_server(store) as server, members(server, "alice", "bob") as (alice, _):
+        await alice.post("early")
+    async with (
+        running_server(store) as server,
+        raw_client(server.address, "alice") as alice,
+        raw_client(server.address, "bob") as bob,
+    ):
+        await alice.attach(after=4)
+        store.may_read, store.may_return, store.committed = trio.Event(), trio.Event(), trio.Event()
+        await bob.attach(after=0)
+        await alice.say("on the disk, and not yet told")
+        await store.committed.wait()
+        store.may_read.set()
+        assert seqs(await bob.events(5)) == [1, 2, 3, 4, 5]
+        store.may_return.set()
+        await alice.post("next")
+        assert texts(await bob.events(1)) == ["next"]
