@@ -19,8 +19,17 @@ from typing import TYPE_CHECKING
 import trio
 
 from tchat.core.commands import Share
-from tchat.core.frames import TO_CLIENT, Digest, Download, Failed, Stored, Ticket, Upload, decode
-from tchat.core.frames import encode as encode_frame
+from tchat.core.frames import (
+    TO_CLIENT,
+    Digest,
+    Download,
+    Failed,
+    Stored,
+    Ticket,
+    Upload,
+    decode,
+    encode,
+)
 from tchat.core.handshake import VERSION, Ready, Transfer
 from tchat.core.text import clean_line, safe_filename
 from tchat.errors import Code, Refused
@@ -81,7 +90,7 @@ async def _transfer(session: Session, answer: Answer, size: int) -> AsyncIterato
         raise Refused(Code.FILE_CHANGED, f"No transfer: {explain(error)}.") from error
     link = Link(stream)
     try:
-        await link.send(encode_frame(Transfer(VERSION, answer.ticket)))
+        await link.send(encode(Transfer(VERSION, answer.ticket)))
         ready = await _answer(link)
         if not isinstance(ready, Ready) or ready.size != size:
             raise Refused(Code.FILE_CHANGED, "The server means another file.")
@@ -122,7 +131,7 @@ async def _upload(link: Link, file: FileIO, size: int) -> bytes:
         missing -= len(chunk)
         with trio.fail_after(STALL_SECONDS):
             await link.send(chunk)
-    await link.send(encode_frame(Digest(digest.digest())))
+    await link.send(encode(Digest(digest.digest())))
     if not isinstance(await _answer(link), Stored):
         raise Refused(Code.FILE_CHANGED, "The server did not confirm the file.")
     return digest.digest()

@@ -173,7 +173,7 @@ def _is_name_character(character: str) -> bool:
     if character in "_-.":
         return True
     category = unicodedata.category(character)
-    return (category[0] == "L" or category == "Nd") and character not in _INVISIBLE_LETTERS
+    return category[0] == "L" or category == "Nd"
 
 
 def _visible(character: str, *, after: str) -> str:

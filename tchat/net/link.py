@@ -75,7 +75,3 @@ class Link:
                 while await self._receive_some():
                     pass
         await self.stream.aclose()
-
-    async def aclose(self) -> None:
-        """Close the stream."""
-        await self.stream.aclose()

@@ -32,14 +32,13 @@ class Subscription:
     even seen the subscription.
     """
 
-    __slots__ = ("author", "cursor", "gone", "key", "live", "outbox")
+    __slots__ = ("author", "cursor", "gone", "key", "outbox")
 
     def __init__(self, author: Author, outbox: Outbox) -> None:
         self.author = author
         self.key = fold(author.name)
         self.outbox = outbox
         self.cursor = 0
-        self.live = False
         self.gone = False
 
 
@@ -85,7 +84,6 @@ class Audience:
         if not mine:
             del self._people[subscription.key]
         self._live.pop(subscription, None)
-        subscription.live = False
         self.unsettled = self._someone_left = True
 
     def dismiss(self, key: str, news: Membership) -> None:
@@ -156,7 +154,6 @@ class Audience:
     def _fall_back(self, lagging: Iterable[Subscription]) -> None:
         for subscription in lagging:
             del self._live[subscription]
-            subscription.live = False
             self._catch_up(subscription)
 
     def _catch_up(self, subscription: Subscription) -> None:
@@ -189,7 +186,6 @@ class Audience:
 
     def _go_live(self, subscription: Subscription) -> None:
         self._live[subscription] = None
-        subscription.live = True
         online = list(self._announced.values())
         subscription.outbox.push(encode_all(self._presence(online, [], reset=True)))
 
