@@ -13,22 +13,21 @@ import platformdirs
 import trio
 
 from tchat import __version__
-from tchat.client.home import download_directory, state_directory
-from tchat.client.session import open_session
-from tchat.client.slot import take_slot
+from tchat.client.home import download_directory
+from tchat.client.options import add_address, add_server_options, invite_token, session_for
 from tchat.core.text import check_name
-from tchat.errors import Refused, run_reporting
+from tchat.errors import Code, Refused, StartupError, run_reporting
 from tchat.net.address import Address
 from tchat.server.app import Config, run_server
-from tchat.server.host import Limits
+from tchat.server.control import release_name
 from tchat.server.log import Log
+from tchat.server.options import add_limits, limits_from
+from tchat.ui.chat import Start
 from tchat.ui.plain import run_plain
 from tchat.ui.typed import TypedLines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,12 +46,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(given: argparse.Namespace) -> int:
+    if (given.cert is None) != (given.key is None):
+        raise StartupError(Code.CANNOT_START, "--cert and --key belong together.")
     log = Log(given.log_format)
-    config = Config(Address(given.host, given.port), given.data, Limits(file=given.max_file))
+    config = Config(
+        Address(given.host, given.port),
+        given.data,
+        limits_from(given),
+        given.cert,
+        given.key,
+        given.no_tls,
+        given.insecure,
+    )
     try:
         trio.run(run_server, config, log)
     finally:
         log.close()
+    return 0
+
+
+def _release_name(given: argparse.Namespace) -> int:
+    trio.run(release_name, given.data, given.name)
+    print(
+        f"{given.name} is released. The next key to claim the name owns it, and is in its groups;"
+        " the former keys cannot claim it again."
+    )
     return 0
 
 
@@ -66,15 +84,14 @@ def _join(given: argparse.Namespace) -> int:
 
 
 async def _chat(given: argparse.Namespace, user: str, group: str, typed: TypedLines) -> int:
-    address = Address(given.host, given.port)
     downloads = given.downloads or download_directory()
-    with take_slot(state_directory()) as slot:
-        async with open_session(address, user, slot) as session:
-            if given.plain or not (sys.stdout.isatty() and sys.stdin.isatty()):
-                return await run_plain(session, group, downloads, typed)
-            from tchat.ui.app import run_curses  # curses, and only for those who see it
+    async with session_for(given, user) as session:
+        chat = Start(session, group, downloads, invite_token(given))
+        if given.plain or not (sys.stdout.isatty() and sys.stdin.isatty()):
+            return await run_plain(chat, typed)
+        from tchat.ui.app import run_curses  # curses, and only for those who see it
 
-            return await run_curses(session, group, downloads)
+        return await run_curses(chat)
     raise AssertionError("unreachable")
 
 
@@ -100,29 +117,36 @@ def parser() -> argparse.ArgumentParser:
     """Return what understands the command line."""
     top = argparse.ArgumentParser(prog="tchat", description="Group chat for the terminal.")
     top.add_argument("--version", action="version", version=f"tchat {__version__}")
-    actions = top.add_subparsers(required=True, metavar="serve | join")
-    serve = actions.add_parser("serve", help="start a server")
-    _add_address(serve, "the name or address to listen on", "the TCP port; 0 picks a free one")
-    serve.add_argument(
-        "--data",
-        type=Path,
-        default=platformdirs.user_data_path("tchat", appauthor=False) / "server",
-        metavar="DIR",
-        help="where everything is kept (default: %(default)s)",
+    actions = top.add_subparsers(required=True, metavar="serve | join | admin")
+    _describe_serve(actions.add_parser("serve", help="start a server"))
+    _describe_join(
+        actions.add_parser("join", help="chat in a group; founds it if it does not exist")
     )
+    _describe_admin(actions.add_parser("admin", help="what only a server's operator may do"))
+    return top
+
+
+def _describe_serve(serve: argparse.ArgumentParser) -> None:
+    add_address(serve, "the name or address to listen on", "the TCP port; 0 picks a free one")
+    _add_data(serve)
     serve.add_argument(
         "--log-format", choices=["text", "json"], default="text", help="default: text"
     )
-    serve.add_argument(
-        "--max-file",
-        type=_size,
-        default="1G",
-        metavar="SIZE",
-        help="largest file, e.g. 500M or 2G (default: %(default)s)",
+    security = serve.add_argument_group("security")
+    security.add_argument(
+        "--cert", type=Path, metavar="FILE", help="a certificate (PEM) instead of a self-made one"
     )
+    security.add_argument("--key", type=Path, metavar="FILE", help="its private key (PEM)")
+    security.add_argument(
+        "--no-tls", action="store_true", help="no encryption; only on this machine's own address"
+    )
+    security.add_argument("--insecure", action="store_true", help="--no-tls on any address")
+    add_limits(serve.add_argument_group("limits"))
     serve.set_defaults(run=_serve)
-    join = actions.add_parser("join", help="chat in a group; founds it if it does not exist")
-    _add_address(join, "the server's name or address", "its TCP port")
+
+
+def _describe_join(join: argparse.ArgumentParser) -> None:
+    add_server_options(join)
     join.add_argument("--user", metavar="NAME", help="your username (asked for if not given)")
     join.add_argument("--group", metavar="NAME", help="the group (asked for if not given)")
     join.add_argument("--plain", action="store_true", help="lines of text instead of a full screen")
@@ -130,25 +154,23 @@ def parser() -> argparse.ArgumentParser:
         "--downloads", type=Path, metavar="DIR", help="where received files are saved"
     )
     join.set_defaults(run=_join)
-    return top
 
 
-def _add_address(parser: argparse.ArgumentParser, host: str, port: str) -> None:
-    parser.add_argument("host", metavar="HOST", help=host)
-    parser.add_argument("port", metavar="PORT", type=_port, help=port)
+def _describe_admin(admin: argparse.ArgumentParser) -> None:
+    actions = admin.add_subparsers(required=True, metavar="release-name")
+    release = actions.add_parser(
+        "release-name", help="free a name of its keys, for somebody who has lost them"
+    )
+    release.add_argument("name", metavar="NAME", help="the username")
+    _add_data(release)
+    release.set_defaults(run=_release_name)
 
 
-def _port(text: str) -> int:
-    port = int(text) if text.isascii() and text.isdigit() else -1
-    if not 0 <= port <= 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port: a number from 0 to 65535")
-    return port
-
-
-def _size(text: str) -> int:
-    number, unit = text[:-1], text[-1:].upper()
-    if unit.isdigit():
-        number, unit = text, ""
-    if not (number.isascii() and number.isdigit()) or unit not in _UNITS:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size: a number, perhaps with K, M, G")
-    return int(number) * _UNITS[unit]
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=platformdirs.user_data_path("tchat", appauthor=False) / "server",
+        metavar="DIR",
+        help="where everything is kept (default: %(default)s)",
+    )

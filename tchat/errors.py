@@ -31,6 +31,9 @@ class Code(StrEnum):
     NO_SUCH_REQUEST = "no_such_request", "nobody of that name asked to join"
     NO_SUCH_FILE = "no_such_file", "the group has no file of that number"
     YOURSELF = "yourself", "this cannot be done to oneself"
+    BAD_INVITE = "bad_invite", "the invite is unknown, used, expired, or somebody else's"
+    GROUP_FULL = "group_full", "the group has as many members, requests or invites as it may"
+    GROUPS_FULL = "groups_full", "the person is in as many groups as one may be"
     # What people type.
     BAD_NAME = "bad_name", "a name has 1-32 characters: letters, digits, _ - ."
     EMPTY_TEXT = "empty_text", "a message needs at least one visible character"
@@ -44,6 +47,16 @@ class Code(StrEnum):
     FILE_CHANGED = "file_changed", "the file changed or broke while it travelled"
     NOT_UPLOADED = "not_uploaded", "the server does not hold the file that is to be shared"
     BAD_TICKET = "bad_ticket", "the transfer ticket is unknown, used or expired"
+    QUOTA_EXCEEDED = "quota_exceeded", "the person's files together are above the server's limit"
+    # Who is who.
+    NAME_TAKEN = "name_taken", "the name belongs to another key"
+    BAD_PROOF = "bad_proof", "the signature does not prove that the key is the person's"
+    BAD_LINK = "bad_link", "the link code is unknown, used, expired, or of another name"
+    NO_SUCH_KEY = "no_such_key", "the name has no such key"
+    NO_SUCH_NAME = "no_such_name", "nobody has that name"
+    KEY_REMOVED = "key_removed", "the key does not belong to the name any more"
+    SERVER_CHANGED = "server_changed", "the server is not the one that was met before"
+    NOT_ENCRYPTED = "not_encrypted", "one side speaks TLS and the other does not"
     # The wire.
     MALFORMED = "malformed", "the bytes are not a frame of this protocol"
     FRAME_TOO_LARGE = "frame_too_large", "a frame is longer than the limit"
@@ -51,6 +64,8 @@ class Code(StrEnum):
     BAD_VERSION = "bad_version", "the two sides share no protocol version"
     HANDSHAKE = "handshake", "the connection did not introduce itself properly or in time"
     TOO_MANY = "too_many", "the limit for one connection is reached"
+    RATE_LIMITED = "rate_limited", "too much at once; `wait` says after how many ms to go on"
+    BUSY = "busy", "too many connections are introducing themselves; try again"
     REPLACED = "replaced", "the same client has connected anew; this connection is the older one"
     IDLE = "idle", "nothing was heard from the other side for too long"
     # The server's condition.
@@ -71,7 +86,14 @@ class TchatError(Exception):
 
 
 class Refused(TchatError):
-    """The rules say no. Nothing was changed, and the same request would be refused again."""
+    """The rules say no. Nothing was changed, and the same request would be refused again.
+
+    Unless it says to `wait`, in milliseconds: after that it may be allowed.
+    """
+
+    def __init__(self, code: Code | str, sentence: str, wait: int | None = None) -> None:
+        super().__init__(code, sentence)
+        self.wait = wait
 
 
 class ProtocolError(TchatError):

@@ -6,6 +6,7 @@ guard, `GUARD`, which only a program that hangs ever reaches.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 from collections import deque
@@ -16,11 +17,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from tchat.client.connector import Connector
+from tchat.client.introduction import Account
+from tchat.client.known import KnownServers
 from tchat.client.session import open_session
 from tchat.client.slot import Slot
 from tchat.core.commands import Approve, Command, Join, Post
-from tchat.core.events import Event, Posted, decode_event
+from tchat.core.events import Created, Event, Posted, Requested, decode_event
 from tchat.core.frames import (
     TO_CLIENT,
     Attach,
@@ -34,11 +39,14 @@ from tchat.core.frames import (
     encode_all,
 )
 from tchat.core.framing import FrameBuffer, split_frames
-from tchat.core.handshake import VERSION, Hello, Welcome
+from tchat.core.handshake import NONCE_SIZE, VERSION, Challenge, Hello, Proof, Welcome, proof_text
+from tchat.core.text import fold
 from tchat.errors import Refused
 from tchat.net.address import Address, connect
+from tchat.net.identity import Identity
+from tchat.net.tls import pin_seen
 from tchat.server.app import Config, serve
-from tchat.server.host import Limits
+from tchat.server.limits import Limits
 from tchat.server.log import Log, LogFormat
 from tchat.store.memory import MemoryStore
 from tests.protocol import unchecked, validate_body
@@ -49,6 +57,7 @@ if TYPE_CHECKING:
     from tchat.client.replica import Replica
     from tchat.client.session import Session
     from tchat.core.schema import Frame
+    from tchat.net.tls import Credentials
     from tchat.store.base import Store
 
 GUARD = 30.0
@@ -56,6 +65,9 @@ GUARD = 30.0
 
 GROUP = "ops"
 """The group in which tests happen unless they need another."""
+
+UNHURRIED = Limits().without_rates()
+"""The limits of servers in tests that are not about rates."""
 
 F = TypeVar("F", bound="Frame")
 
@@ -166,16 +178,20 @@ async def running_server(
     limits: Limits | None = None,
     port: int = 0,
     log_format: LogFormat = "text",
+    credentials: Credentials | None = None,
 ) -> AsyncIterator[RunningServer]:
-    """Serve on 127.0.0.1 for the length of the block, and stop in good order."""
+    """Serve on 127.0.0.1 for the length of the block, and stop in good order.
+
+    In the clear unless there are `credentials`, and as fast as one likes unless there are `limits`.
+    """
     store = store or MemoryStore()
     stream = _Console()
     log = Log(log_format, stream)
     stop, stopped = trio.Event(), trio.Event()
-    config = Config(Address("127.0.0.1", port), Path("unused"), limits or Limits())
+    config = Config(Address("127.0.0.1", port), Path("unused"), limits or UNHURRIED)
 
     async def run(task_status: trio.TaskStatus[int]) -> None:
-        await serve(config, store, log, stop, task_status)
+        await serve(config, credentials, store, log, stop, task_status)
         stopped.set()
 
     try:
@@ -210,10 +226,32 @@ def seqs(events: Iterable[Event]) -> list[int]:
 # ---------------------------------------------------------------------------- people, by hand
 
 
+def identity_of(name: str, device: str = "") -> Identity:
+    """Return the same identity for the same person, and the same of their devices, every time."""
+    seed = hashlib.sha256(f"{fold(name)} {device}".encode()).digest()
+    return Identity(Ed25519PrivateKey.from_private_bytes(seed))
+
+
+def hello_of(user: str, client: bytes = bytes(8), version: int = VERSION) -> Hello:
+    """Return the hello with which a person begins."""
+    nonce = os.urandom(NONCE_SIZE)
+    return Hello(version, user, client, identity_of(user).public, nonce)
+
+
+def created_by(name: str) -> Created:
+    """Return what has happened when a person founds a group."""
+    return Created(identity_of(name).public)
+
+
+def requested_by(name: str) -> Requested:
+    """Return what has happened when a person asks to join."""
+    return Requested(identity_of(name).public)
+
+
 class RawClient:
     """A client that speaks the protocol by hand, frame by frame, and checks all it is told."""
 
-    def __init__(self, stream: trio.SocketStream, client: bytes | None = None) -> None:
+    def __init__(self, stream: trio.abc.Stream, client: bytes | None = None) -> None:
         self.stream = stream
         self.client = client or os.urandom(8)
         self.user = ""
@@ -231,10 +269,21 @@ class RawClient:
         """Send a frame that may be anything."""
         await self.stream.send_all(unchecked(item))
 
-    async def hello(self, user: str) -> None:
-        """Introduce oneself and be welcome."""
-        await self.send(Hello(VERSION, user, self.client))
-        self.user = (await self.expect(Welcome)).user
+    async def hello(self, user: str, *also: Frame) -> Welcome:
+        """Introduce oneself and be welcome; frames may travel right behind the proof."""
+        hello = hello_of(user, self.client)
+        await self.send(hello)
+        await self.send(await self.proof(hello), *also)
+        welcome = await self.expect(Welcome)
+        self.user = welcome.user
+        return welcome
+
+    async def proof(
+        self, hello: Hello, identity: Identity | None = None, link: str | None = None
+    ) -> Proof:
+        """Take the server's challenge and return the proof that answers it."""
+        text = proof_text(hello, await self.expect(Challenge), pin_seen(self.stream))
+        return Proof((identity or identity_of(hello.user)).sign(text), link)
 
     async def receive(self) -> Frame | None:
         """Return the next frame; None when the server has ended the connection."""
@@ -392,8 +441,18 @@ async def session_of(
     address: Address, user: str, slot: Slot | None = None, group: str = GROUP
 ) -> AsyncIterator[tuple[Session, Replica]]:
     """Be `user` in a group for the length of the block: found it, or wait for approval."""
-    async with open_session(address, user, slot or Slot()) as session:
+    async with session_at(address, user, slot) as session:
         yield session, await session.enter(group)
+
+
+@asynccontextmanager
+async def session_at(
+    address: Address, user: str, slot: Slot | None = None
+) -> AsyncIterator[Session]:
+    """Be `user` at a server for the length of the block."""
+    account = Account(user, identity_of(user), slot or Slot())
+    async with open_session(Connector(address, KnownServers(), plain=True), account) as session:
+        yield session
 
 
 async def approve(session: Session, name: str, group: str = GROUP) -> None:

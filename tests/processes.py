@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tchat.net.address import Address
-from tests.helpers import GROUP, GUARD, Lines
+from tests.helpers import GROUP, GUARD, Lines, identity_of
 from tests.tap import Tap, tapped
 
 if TYPE_CHECKING:
@@ -102,8 +103,9 @@ class Server(Process):
 class Launcher:
     """Starts programs that read and write pipes, each person with a home of their own."""
 
-    def __init__(self, nursery: trio.Nursery, home: Path) -> None:
+    def __init__(self, nursery: trio.Nursery, home: Path, *, tls: bool) -> None:
         self.home = home
+        self.tls = tls
         self.started: list[trio.Process] = []
         self._nursery = nursery
 
@@ -116,10 +118,14 @@ class Launcher:
         return await self._start(Process, user, path, *arguments)
 
     async def serve(self, *options: object, port: int = 0, host: str = "127.0.0.1") -> Server:
-        """Start a server, always on the same data directory, and wait until it listens."""
-        data = self.home / "data"
+        """Start a server, always on the same data directory, and wait until it listens.
+
+        In the clear unless `tls` was said, so that what travels can be looked at.
+        """
+        where = (host, port, "--data", self.home / "data", "--rate-limit", "off")
+        secrecy = () if self.tls else ("--no-tls",)
         server = await self._start(
-            Server, "server", "-m", "tchat", "serve", host, port, "--data", data, *options
+            Server, "server", "-m", "tchat", "serve", *where, *secrecy, *options
         )
         line = await server.out.containing("listening on ")
         port_text = line.rpartition(":")[2].rstrip('"}')
@@ -131,7 +137,8 @@ class Launcher:
     ) -> Person:
         """Start a plain client."""
         downloads = self.home / user / "received"
-        where = (address.host, address.port, "--user", user, "--group", group)
+        where = [address.host, address.port, "--user", user, "--group", group]
+        where += [] if self.tls else ["--no-tls", "--insecure"]
         person = await self._start(
             Person,
             user,
@@ -146,6 +153,16 @@ class Launcher:
         )
         person.downloads = downloads
         return person
+
+    def know(self, user: str) -> None:
+        """Give a person at home the identity that they have in the test itself."""
+        pem = identity_of(user)._private.private_bytes(
+            Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+        )
+        place = self.home / user / "identity"
+        place.parent.mkdir(parents=True)
+        place.touch(mode=0o600)
+        place.write_bytes(pem)
 
     async def _start(self, kind: type[P], user: str, *arguments: object) -> P:
         running: trio.Process = await trio.lowlevel.open_process(
@@ -174,10 +191,10 @@ async def _read(stream: trio.abc.ReceiveStream | None, lines: Lines) -> None:
 
 
 @asynccontextmanager
-async def launching(home: Path) -> AsyncIterator[Launcher]:
+async def launching(home: Path, *, tls: bool = False) -> AsyncIterator[Launcher]:
     """Start programs in the block; those that still run at its end are killed."""
     async with trio.open_nursery() as nursery:
-        launcher = Launcher(nursery, home)
+        launcher = Launcher(nursery, home, tls=tls)
         try:
             yield launcher
         finally:

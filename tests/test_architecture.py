@@ -30,7 +30,7 @@ OUTSIDERS = {
     "errors": set[str](),
     "core": {"cbor2"},
     "store": {"trio", "filelock"},
-    "net": {"trio"},
+    "net": {"trio", "cryptography"},
     "server": {"trio"},
     "client": {"trio", "filelock", "platformdirs"},
     "ui": {"trio", "wcwidth", "curses"},

@@ -62,6 +62,7 @@ async def test_a_console_for_programs(tmp_path: Path) -> None:
         kinds = [json.loads(line)["event"] for line in server.lines]
         assert kinds == [
             "listening",
+            "invitation",
             "user_connected",
             "group_created",
             "user_disconnected",
@@ -75,7 +76,7 @@ async def test_a_console_for_programs(tmp_path: Path) -> None:
 async def test_username_and_group_are_asked_for_when_missing(tmp_path: Path) -> None:
     async with launching(tmp_path) as launch:
         server = await launch.serve()
-        alice = await launch.tchat("join", "127.0.0.1", server.address.port, "--plain")
+        alice = await launch.tchat("join", "127.0.0.1", server.address.port, "--plain", "--no-tls")
         await alice.err.prompt("username: ")
         await alice.type("not a name!")
         await alice.err.containing("username is made of letters")
@@ -363,7 +364,7 @@ async def test_the_echo_bot_echoes(tmp_path: Path) -> None:
         alice = await launch.join(server.address, "alice")
         await alice.sees("in ops")
         async with tapped(server.address) as tap:
-            where = (tap.address.host, tap.address.port, "--group", GROUP)
+            where = (tap.address.host, tap.address.port, "--group", GROUP, "--no-tls")
             bot = await launch.script(ROOT / "examples" / "echo_bot.py", *where, user="echo")
             await alice.sees("echo asks to join")
             await alice.type("!echo history", "/2 echo")

@@ -53,6 +53,7 @@ async def test_one_who_is_kicked_while_reading_the_past_does_not_wait_for_the_re
         for _ in range(120):
             await alice.post("x" * 16_000)
         async with launching(tmp_path) as launch:
+            launch.know("bob")
             reader = await launch.join(server.address, "bob")
             await reader.sees("xxx")
             await alice.command(Kick, "bob")
@@ -74,6 +75,7 @@ async def test_one_who_was_kicked_is_asked_before_asking_again(tmp_path: Path) -
         await bob.stream.aclose()
         await alice.command(Kick, "bob")
         async with launching(tmp_path) as launch:
+            launch.know("bob")
             again = await launch.join(server.address, "bob")
             await again.sees("* you were kicked from this group; /join asks to come back")
             await again.type("/join")

@@ -23,7 +23,9 @@ async def test_the_nine_commands_by_number(tmp_path: Path) -> None:
         bob = await launch.join(tap.address, "bob")
         carol = await launch.join(tap.address, "carol")
         await all_see([bob, carol], "* waiting for alice to approve you; /3 leaves")
-        await alice.sees("* bob asks to join: /approve bob or /deny bob", "* carol asks to join")
+        request = await alice.out.containing("* bob asks to join (key ")
+        assert request.endswith(", new here): /approve bob or /deny bob")
+        await alice.sees("* carol asks to join")
 
         # /1 lists the requests, /2 approves: it asks whom, unless it is told.
         await alice.type("/1")

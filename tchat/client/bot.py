@@ -6,8 +6,9 @@
 
     run_bot(echo)
 
-`run_bot` takes the command line: `HOST PORT --group GROUP --user NAME`. A bot joins like a
-person: it founds the group, or waits until the admin approves it. It is called only for what
+`run_bot` takes the command line: `HOST PORT --group GROUP --user NAME`, and the options of `join`
+that say which server that is. A bot joins like a person: it founds the group, or waits until the
+admin approves it. It is called only for what
 others say from then on, never for history, so it does not answer yesterday's questions.
 """
 
@@ -22,14 +23,12 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.client.home import state_directory
-from tchat.client.session import open_session
-from tchat.client.slot import take_slot
-from tchat.client.updates import CaughtUp, Happened
-from tchat.core.events import Posted
+from tchat.client.connector import meeting
+from tchat.client.options import add_server_options, invite_token, session_for
+from tchat.client.updates import CaughtUp, Happened, ServerMet, StandingChanged
+from tchat.core.events import Approved, Created, Joined, Posted
 from tchat.core.text import fold
 from tchat.errors import Refused, run_reporting
-from tchat.net.address import Address
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,18 +56,37 @@ class Message:
 Handler = Callable[[Message], Awaitable[None]]
 
 
-async def serve_bot(session: Session, group: str, handler: Handler) -> None:
+async def serve_bot(
+    session: Session, group: str, handler: Handler, invite: bytes | None = None
+) -> None:
     """Join a group and call `handler` for each new message of others, in order, for ever."""
-    await session.enter(group)
+    await session.enter(group, invite=invite)
     history_ends: int | None = None
+    newcomer: bool | None = None
     async for update in session.updates:
-        if isinstance(update, CaughtUp) and history_ends is None:
-            history_ends = update.replica.head
-        elif isinstance(update, Happened):
-            event = update.event
-            if history_ends is not None and event.seq > history_ends:
-                await _call(session, update.replica, event, handler)
-            session.mark_seen(update.replica, event.seq)
+        match update:
+            case ServerMet(met):
+                print(f"{meeting(met)}.", file=sys.stderr)
+            case StandingChanged(replica) if newcomer is None:
+                newcomer = replica.standing != "member"
+            case CaughtUp(replica) if history_ends is None and not newcomer:
+                history_ends = replica.head
+            case Happened(replica, event):
+                if history_ends is not None and event.seq > history_ends:
+                    await _call(session, replica, event, handler)
+                elif newcomer and _admits(event, fold(session.user)):
+                    history_ends = event.seq
+                session.mark_seen(replica, event.seq)
+
+
+def _admits(event: Event, me: str) -> bool:
+    """Return whether an event made this person a member."""
+    match event.body:
+        case Approved(name):
+            return fold(name) == me
+        case Created() | Joined():
+            return fold(event.actor) == me
+    return False
 
 
 async def _call(session: Session, replica: Replica, event: Event, handler: Handler) -> None:
@@ -79,20 +97,16 @@ async def _call(session: Session, replica: Replica, event: Event, handler: Handl
             print(f"refused ({refusal.code}): {refusal}", file=sys.stderr)
 
 
-async def _run(address: Address, user: str, group: str, handler: Handler) -> None:
-    with take_slot(state_directory()) as slot:
-        async with open_session(address, user, slot) as session:
-            await serve_bot(session, group, handler)
+async def _run(given: argparse.Namespace, handler: Handler) -> None:
+    async with session_for(given, given.user) as session:
+        await serve_bot(session, given.group, handler, invite_token(given))
 
 
 def run_bot(handler: Handler, arguments: Sequence[str] | None = None) -> None:
     """Run a bot from the command line until it is interrupted; exits 1 if it cannot go on."""
     parser = argparse.ArgumentParser(description=handler.__doc__)
-    parser.add_argument("host")
-    parser.add_argument("port", type=int)
+    add_server_options(parser)
     parser.add_argument("--group", required=True)
     parser.add_argument("--user", default=handler.__name__)
-    given = parser.parse_args(arguments)
-    address = Address(given.host, given.port)
-    run = partial(_run, address, given.user, given.group, handler)
+    run = partial(_run, parser.parse_args(arguments), handler)
     sys.exit(run_reporting(partial(trio.run, run)))

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from tchat.client.introduction import Busy
 from tchat.core.commands import Share
 from tchat.core.frames import (
     TO_CLIENT,
@@ -32,9 +33,8 @@ from tchat.core.frames import (
 )
 from tchat.core.handshake import VERSION, Ready, Transfer
 from tchat.core.text import clean_line, safe_filename
-from tchat.errors import Code, Refused
-from tchat.net.address import connect, explain
-from tchat.net.link import Link
+from tchat.errors import Code, ProtocolError, Refused
+from tchat.net.address import explain
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from tchat.client.replica import Replica
     from tchat.client.session import Session
     from tchat.core.events import FileShared
+    from tchat.net.link import Link
 
 CHUNK = 256 * 1024
 STALL_SECONDS = 60.0
@@ -85,22 +86,23 @@ async def _transfer(session: Session, answer: Answer, size: int) -> AsyncIterato
     if not isinstance(answer, Ticket):
         raise Refused(Code.INTERNAL, "The server gave no ticket for the transfer.")
     try:
-        stream = await connect(session.address)
-    except OSError as error:
+        link = await session.connector.open()
+    except (OSError, Busy, ProtocolError, trio.BrokenResourceError) as error:
         raise Refused(Code.FILE_CHANGED, f"No transfer: {explain(error)}.") from error
-    link = Link(stream)
     try:
         await link.send(encode(Transfer(VERSION, answer.ticket)))
         ready = await _answer(link)
         if not isinstance(ready, Ready) or ready.size != size:
             raise Refused(Code.FILE_CHANGED, "The server means another file.")
         yield link
+    except ProtocolError as error:
+        raise Refused(error.code, error.sentence) from error
     except trio.TooSlowError:
         raise Refused(Code.IDLE, "The transfer stood still for too long.") from None
     except trio.BrokenResourceError:
         raise Refused(Code.FILE_CHANGED, "The connection broke; try the file again.") from None
     finally:
-        await trio.aclose_forcefully(stream)
+        await trio.aclose_forcefully(link.stream)
 
 
 async def _answer(link: Link) -> object:
@@ -109,7 +111,7 @@ async def _answer(link: Link) -> object:
         body = await link.receive()
     frame = None if body is None else decode(body, TO_CLIENT)
     if isinstance(frame, Failed):
-        raise Refused(frame.code, frame.text)
+        raise Refused(clean_line(frame.code), clean_line(frame.text))
     if frame is None:
         raise trio.BrokenResourceError
     return frame

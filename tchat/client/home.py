@@ -19,3 +19,13 @@ def download_directory() -> Path:
     if os.environ.get("TCHAT_HOME"):
         return state_directory() / "downloads"
     return platformdirs.user_downloads_path() / "tchat"
+
+
+def identity_file() -> Path:
+    """Return where the person's private key is."""
+    return state_directory() / "identity"
+
+
+def known_servers_file() -> Path:
+    """Return where the servers are remembered that were met."""
+    return state_directory() / "known_servers"

@@ -3,26 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import trio
 
-from tchat.core.frames import Attached, Ok, Ticket
-from tchat.core.schema import Frame
+from tchat.core.frames import Attached, KeyList, LinkCode, Ok, Ticket, encode
+from tchat.core.schema import INT_LIMIT, Frame
 from tchat.errors import Code, Refused, TchatError
 
-Answer = Ok | Attached | Ticket
+Answer = Ok | Attached | Ticket | LinkCode | KeyList
 Make = Callable[[int], Frame]
 """Makes a request's frame from its id; called anew for each connection it is sent on."""
 
+MakeCommand = Callable[[int, int], Frame]
+"""Makes a command's frame from its id and its number."""
+
 
 class Receipt:
-    """A request on its way. `wait` for its answer, or drop it: it will be sent all the same."""
+    """A request on its way. `wait` for its answer, or drop it: it will be sent all the same.
 
-    def __init__(self, make: Make) -> None:
+    A command gets its `number` when it is first sent, and keeps it: so the numbers of a client
+    reach the server in order, which takes a lower one for a repetition. Only after a refusal that
+    is no answer (too fast) may it take another.
+    """
+
+    def __init__(self, request_id: int, make: Make | MakeCommand, *, command: bool) -> None:
+        self.id = request_id
         self.make = make
+        self.command = command
+        self.number: int | None = None
         self.done = trio.Event()
         self.answer: Answer | None = None
         self.failure: TchatError | None = None
+
+    def encode(self) -> bytes:
+        """Return the request as it goes to a socket. Raises `ProtocolError` if it cannot."""
+        if self.command:
+            return encode(cast("MakeCommand", self.make)(self.id, self.number or INT_LIMIT - 1))
+        return encode(cast("Make", self.make)(self.id))
+
+    def succeed(self, answer: Answer) -> None:
+        """Take the answer."""
+        self.answer = answer
+        self.done.set()
+
+    def fail(self, failure: TchatError) -> None:
+        """Take a refusal."""
+        self.failure = failure
+        self.done.set()
 
     async def wait(self) -> Answer:
         """Return the answer. Raises `Refused` with the server's sentence."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tchat.core.events import Created, Event
 from tchat.core.frames import Attach
-from tchat.core.group import Group
+from tchat.core.state import Group
 from tchat.core.text import fold
 
 if TYPE_CHECKING:

@@ -105,7 +105,7 @@ def _read(path: Path | None) -> tuple[bytes, int]:
         try:
             kept = json.loads(path.read_text())
             client, number = bytes.fromhex(kept["client"]), int(kept["next"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             pass
         else:
             if len(client) == CLIENT_ID_SIZE and number > 0:

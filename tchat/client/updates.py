@@ -6,9 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tchat.client.connector import Met
     from tchat.client.replica import Replica
     from tchat.core.events import Event
     from tchat.core.frames import Membership
+
+
+@dataclass(frozen=True, slots=True)
+class ServerMet:
+    """The server was never met before; its key is remembered from now on."""
+
+    met: Met
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,4 +66,6 @@ class PresenceChanged:
     replica: Replica
 
 
-Update = Connected | Disconnected | Happened | CaughtUp | StandingChanged | PresenceChanged
+Update = (
+    ServerMet | Connected | Disconnected | Happened | CaughtUp | StandingChanged | PresenceChanged
+)

@@ -22,9 +22,10 @@ class Command(Frame):
 
 @dataclass(frozen=True, slots=True)
 class Join(Command):
-    """Create the group, or ask its admin to be let in."""
+    """Create the group, or ask its admin to be let in; with an `invite` (16 bytes), be in."""
 
     type = "join"
+    invite: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,20 @@ class TransferAdmin(Command):
 
 
 @dataclass(frozen=True, slots=True)
+class Invite(Command):
+    """Let whoever shows a token join once, without being approved (admin).
+
+    `digest` is the SHA-256 of the token, which stays with the client; `lasts` is in ms; `name`
+    is the only one who may use it, if it is for somebody.
+    """
+
+    type = "invite"
+    digest: bytes
+    lasts: int
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Post(Command):
     """Say something to the group."""
 
@@ -91,6 +106,7 @@ COMMANDS: tuple[type[Command], ...] = (
     Deny,
     Kick,
     TransferAdmin,
+    Invite,
     Post,
     Share,
 )

@@ -24,9 +24,14 @@ class Body(Shape):
 
 @dataclass(frozen=True, slots=True)
 class Created(Body):
-    """The actor founded the group and is its admin. Begins a new life of a closed group."""
+    """The actor founded the group and is its admin. Begins a new life of a closed group.
+
+    Here and below, `key` is the public key (Ed25519, 32 bytes) that the actor came with; logs
+    from before keys have none.
+    """
 
     kind = "created"
+    key: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,7 @@ class Requested(Body):
     """The actor asks to join."""
 
     kind = "requested"
+    key: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,16 @@ class Approved(Body):
 
     kind = "approved"
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Joined(Body):
+    """The actor came with an invite that `by` gave: a member from now on, and the invite used."""
+
+    kind = "joined"
+    by: str
+    invite: bytes
+    key: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +99,19 @@ class AdminTransferred(Body):
 
 
 @dataclass(frozen=True, slots=True)
+class Invited(Body):
+    """The actor, the admin, lets whoever shows the token with this SHA-256 join, once.
+
+    It holds until `expires` (ms since the Unix epoch), and for `name` alone if that is given.
+    """
+
+    kind = "invited"
+    invite: bytes
+    expires: int
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Posted(Body):
     """The actor said `text` (UTF-8, at most 16 KiB)."""
 
@@ -115,11 +144,13 @@ BODIES: dict[str, type[Body]] = {
         Created,
         Requested,
         Approved,
+        Joined,
         Denied,
         Withdrawn,
         Left,
         Kicked,
         AdminTransferred,
+        Invited,
         Posted,
         FileShared,
     )

@@ -10,7 +10,7 @@ from tchat.core.events import Event
 from tchat.core.framing import pack, unpack
 from tchat.core.handshake import HELLOS, WELCOMES
 from tchat.core.schema import Frame
-from tchat.errors import Code, ProtocolError
+from tchat.errors import Code, ProtocolError, TchatError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -70,6 +70,40 @@ class Download(Frame):
 
 
 @dataclass(frozen=True, slots=True)
+class LinkRequest(Frame):
+    """Ask for a code that adds another key to one's name. Answered by `LinkCode`."""
+
+    type = "link"
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeysRequest(Frame):
+    """Ask which keys one's name belongs to. Answered by `KeyList`."""
+
+    type = "keys"
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unlink(Frame):
+    """Take a key (32 bytes), not the one in use, from one's name. Answered by `Ok`."""
+
+    type = "unlink"
+    id: int
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Release(Frame):
+    """Free a name of all its keys. Taken only from the operator, on the server's own machine."""
+
+    type = "release"
+    id: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Ping(Frame):
     """Are you there? Answered by `Pong`."""
 
@@ -90,12 +124,16 @@ class Ok(Frame):
 
 @dataclass(frozen=True, slots=True)
 class Failed(Frame):
-    """Request `re` (or, without it, this connection) met an error. Nothing was changed."""
+    """Request `re` (or, without it, this connection) met an error. Nothing was changed.
+
+    After `wait` milliseconds, if that is given, the same may be allowed.
+    """
 
     type = "error"
     code: str
     text: str
     re: int | None = None
+    wait: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +166,26 @@ class Ticket(Frame):
 
 
 @dataclass(frozen=True, slots=True)
+class LinkCode(Frame):
+    """A code that adds one key to the person's name, once, within `lasts` milliseconds."""
+
+    type = "link_code"
+    re: int
+    code: str
+    lasts: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeyList(Frame):
+    """The keys of a name, and since when (ms since the Unix epoch) each belongs to it."""
+
+    type = "key_list"
+    re: int
+    keys: tuple[bytes, ...]
+    since: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Presence(Frame):
     """Members who came online or went; after `reset`, all others are offline."""
 
@@ -145,7 +203,7 @@ class Membership(Frame):
     type = "membership"
     group: str
     standing: Standing
-    reason: Literal["approved", "denied", "kicked", "left", "closed"]
+    reason: Literal["approved", "joined", "denied", "kicked", "left", "closed"]
     by: str
 
 
@@ -184,15 +242,23 @@ class Stored(Frame):
     sha256: bytes
 
 
+def failed(error: TchatError, re: int | None = None) -> Failed:
+    """Return what an error says on the wire."""
+    return Failed(error.code, error.sentence, re, getattr(error, "wait", None))
+
+
 def by_type(*frames: type[Frame]) -> dict[str, type[Frame]]:
     """Return a vocabulary: the frames that one side accepts, by their word on the wire."""
     return {frame.type: frame for frame in frames}
 
 
-TO_SERVER = by_type(*HELLOS, *COMMANDS, Attach, Detach, Seen, Upload, Download, Ping, Digest)
-TO_CLIENT = by_type(
-    *WELCOMES, Event, Ok, Failed, Attached, Ticket, Presence, Membership, Goodbye, Pong, Stored
+ABOUT_KEYS = (LinkRequest, KeysRequest, Unlink)
+TO_SERVER = by_type(
+    *HELLOS, *COMMANDS, *ABOUT_KEYS, Attach, Detach, Seen, Upload, Download, Ping, Digest
 )
+TO_OPERATOR = by_type(Release)
+ANSWERS = (Ok, Failed, Attached, Ticket, LinkCode, KeyList)
+TO_CLIENT = by_type(*WELCOMES, *ANSWERS, Event, Presence, Membership, Goodbye, Pong, Stored)
 
 
 class UnknownType(ProtocolError):

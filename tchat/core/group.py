@@ -5,33 +5,29 @@ there is to say about it:
 
 - `decide(group, author, command, now)` answers what a command would add to the log, or raises
   `Refused`. It changes nothing.
-- `Group.apply(event)` takes one event into the state. It never fails and never asks whether the
-  event was a good idea: that was decided when it was written, perhaps by an older version of the
-  rules. Whatever must follow from a command is therefore written out as events (an admin who
-  leaves causes `admin_transferred`, then `left`) and never left to `apply` to guess.
-
-The server runs both; every client runs the same `apply` over the same events and so arrives at
-the same state. `apply` works in place, so that an event costs no copy of the state: a caller
-that may have to go back, as the server must when a commit fails, applies a batch to a `copy()`.
+- `Group.apply(event)`, in `state`, takes one event into the state, and never fails. Whatever
+  must follow from a command is therefore written out as events (an admin who leaves causes
+  `admin_transferred`, then `left`) and never left to `apply` to guess.
 
 Exactly once: every command carries the client's random id and its count. The group remembers the
 highest count per person and client, so a command that comes again is recognised for ever, at the
 price of one integer, and `decide` answers it with no events.
 
-A group closes when its last member leaves. Its numbers go on, so that no seq is ever used twice,
-but whoever founds it anew begins a new life: `floor` is the seq of that `created`, and nobody is
-shown events from before it.
+People come in by the admin's approval or by an invite, a token that the log knows by its digest
+alone. It is used once, since using it and becoming a member are one event, and it holds only
+while who gave it is a member.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tchat.core.commands import (
     Approve,
     Command,
     Deny,
+    Invite,
     Join,
     Kick,
     Leave,
@@ -47,130 +43,40 @@ from tchat.core.events import (
     Denied,
     Event,
     FileShared,
+    Invited,
+    Joined,
     Kicked,
     Left,
     Posted,
     Requested,
     Withdrawn,
 )
+from tchat.core.fingerprints import check_token
 from tchat.core.text import check_text, fold, quote_name
 from tchat.errors import Code, Refused
 
 if TYPE_CHECKING:
-    from tchat.core.frames import Standing
-
+    from tchat.core.state import Author, Group
 
 SHA256_SIZE = 32
+LONGEST_INVITE_MS = 30 * 24 * 3600 * 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Author:
-    """Who gives a command: a name, and the client (random id) through which it came."""
+class GroupLimits:
+    """How large a group may become: members, pending requests, open invites."""
 
-    name: str
-    client: bytes
-
-
-@dataclass(slots=True)
-class Group:
-    """The state of one group. People are keyed by their folded name and shown by their name.
-
-    `members` are in order of joining; `kicked` are those who are out for that
-    reason; `counts` are the highest numbers seen, per (folded name, client id).
-    """
-
-    name: str = ""
-    seq: int = 0
-    at: int = 0
-    floor: int = 0
-    admin: str | None = None
-    members: dict[str, str] = field(default_factory=dict)
-    requests: dict[str, str] = field(default_factory=dict)
-    kicked: set[str] = field(default_factory=set)
-    files: dict[int, FileShared] = field(default_factory=dict)
-    counts: dict[tuple[str, bytes], int] = field(default_factory=dict)
-
-    def copy(self) -> Group:
-        """Return a state of its own, for events that may yet come to nothing."""
-        return replace(
-            self,
-            members=self.members.copy(),
-            requests=self.requests.copy(),
-            kicked=self.kicked.copy(),
-            files=self.files.copy(),
-            counts=self.counts.copy(),
-        )
-
-    def standing(self, name: str) -> Standing:
-        """Return what a person is to this group."""
-        key = fold(name)
-        if key in self.members:
-            return "member"
-        return "waiting" if key in self.requests else "outsider"
-
-    def is_admin(self, name: str) -> bool:
-        """Return whether the person is the admin."""
-        return self.admin == fold(name)
-
-    @property
-    def admin_name(self) -> str:
-        """The admin's name as it is shown; empty while the group is closed."""
-        return self.members.get(self.admin or "", "")
-
-    def counted(self, author: Author) -> int:
-        """Return the highest count the group has from this person's client."""
-        return self.counts.get((fold(author.name), author.client), 0)
-
-    def apply(self, event: Event) -> None:
-        """Take the next event into the state."""
-        self.seq = event.seq
-        self.at = event.at
-        actor = fold(event.actor)
-        self.counts[actor, event.client] = event.n
-        match event.body:
-            case Created():
-                self._begin(event)
-            case Requested():
-                self.requests[actor] = event.actor
-            case Approved(name):
-                self._admit(name)
-            case Denied(name):
-                self.requests.pop(fold(name), None)
-            case Withdrawn():
-                self.requests.pop(actor, None)
-            case Left():
-                self._release(actor)
-            case Kicked(name):
-                self.members.pop(fold(name), None)
-                self.kicked.add(fold(name))
-            case AdminTransferred(name):
-                self.admin = fold(name)
-            case FileShared() as file:
-                self.files[file.number] = file
-
-    def _begin(self, event: Event) -> None:
-        self.name = event.group
-        self.floor = event.seq
-        self.requests.clear()
-        self.kicked.clear()
-        self.files.clear()
-        self.admin = fold(event.actor)
-        self.members = {self.admin: event.actor}
-
-    def _admit(self, name: str) -> None:
-        key = fold(name)
-        self.requests.pop(key, None)
-        self.kicked.discard(key)
-        self.members.setdefault(key, name)
-
-    def _release(self, key: str) -> None:
-        self.members.pop(key, None)
-        if not self.members:
-            self.admin = None
-            self.requests.clear()
+    members: int = 2000
+    requests: int = 100
+    invites: int = 100
 
 
-def decide(group: Group, author: Author, command: Command, now: int) -> list[Event]:
+DEFAULT_LIMITS = GroupLimits()
+
+
+def decide(
+    group: Group, author: Author, command: Command, now: int, limits: GroupLimits = DEFAULT_LIMITS
+) -> list[Event]:
     """Return the events that `command` adds to the log, in order; none if it was done before.
 
     `now` is in milliseconds since the Unix epoch; a clock that went back does not take the log
@@ -178,8 +84,8 @@ def decide(group: Group, author: Author, command: Command, now: int) -> list[Eve
     """
     if command.n <= group.counted(author):
         return []
-    bodies = _bodies(group, author.name, command)
     at = max(now, group.at)
+    bodies = _bodies(group, author, command, at, limits)
     name = group.name if group.members else command.group
     return [
         Event(name, group.seq + offset, at, author.name, author.client, command.n, body)
@@ -187,18 +93,37 @@ def decide(group: Group, author: Author, command: Command, now: int) -> list[Eve
     ]
 
 
-def _bodies(group: Group, actor: str, command: Command) -> list[Body]:
+def _bodies(
+    group: Group, author: Author, command: Command, at: int, limits: GroupLimits
+) -> list[Body]:
+    actor = author.name
     match command:
         case Post(text=text):
             _require_member(group, actor)
             check_text(text)
             return [Posted(text)]
-        case Join():
-            return _join(group, actor)
+        case Share(name=name, size=size, sha256=sha256):
+            _require_member(group, actor)
+            if not name or len(sha256) != SHA256_SIZE:
+                raise Refused(Code.BAD_FILE, "A file needs a name and a SHA-256 digest.")
+            return [FileShared(max(group.files, default=0) + 1, name, size, sha256)]
+        case Join(invite=token):
+            if token is None:
+                return _join(group, author, limits)
+            return _join_invited(group, author, token, at, limits)
         case Leave():
             return _leave(group, actor)
+    return _bodies_by_admin(group, actor, command, at, limits)
+
+
+def _bodies_by_admin(
+    group: Group, actor: str, command: Command, at: int, limits: GroupLimits
+) -> list[Body]:
+    match command:
         case Approve(name=name):
-            return [Approved(_requester(group, actor, name))]
+            requester = _requester(group, actor, name)
+            _require_room(group, limits)
+            return [Approved(requester)]
         case Deny(name=name):
             return [Denied(_requester(group, actor, name))]
         case Kick(name=name):
@@ -206,18 +131,60 @@ def _bodies(group: Group, actor: str, command: Command) -> list[Body]:
             return [Kicked(_other_member(group, actor, name, oneself))]
         case TransferAdmin(name=name):
             return [AdminTransferred(_other_member(group, actor, name, "You are the admin."))]
-        case Share(name=name, size=size, sha256=sha256):
-            _require_member(group, actor)
-            if not name or len(sha256) != SHA256_SIZE:
-                raise Refused(Code.BAD_FILE, "A file needs a name and a SHA-256 digest.")
-            return [FileShared(max(group.files, default=0) + 1, name, size, sha256)]
+        case Invite():
+            return _invite(group, actor, command, at, limits)
     raise TypeError(f"no rule for {type(command).__name__}")
 
 
-def _join(group: Group, actor: str) -> list[Body]:
+def _join(group: Group, author: Author, limits: GroupLimits) -> list[Body]:
     if not group.members:
-        return [Created()]
-    return [Requested()] if group.standing(actor) == "outsider" else []
+        return [Created(author.key)]
+    if group.standing(author.name) != "outsider":
+        return []
+    if len(group.requests) >= limits.requests:
+        raise Refused(
+            Code.GROUP_FULL,
+            f"{len(group.requests)} people wait for approval here already; try again later.",
+        )
+    return [Requested(author.key)]
+
+
+def _join_invited(
+    group: Group, author: Author, token: bytes, at: int, limits: GroupLimits
+) -> list[Body]:
+    digest = check_token(token)
+    person = fold(author.name)
+    if person in group.members:
+        return []
+    invitation = group.invites.get(digest)
+    if invitation is None:
+        raise Refused(Code.BAD_INVITE, "This invite was used already, or is not for this group.")
+    if invitation.expires <= at:
+        raise Refused(Code.BAD_INVITE, "This invite has expired.")
+    if invitation.name not in (None, person):
+        raise Refused(Code.BAD_INVITE, "This invite is for somebody of another name.")
+    if group.kicked.get(person, 0) > invitation.seq:
+        raise Refused(Code.BAD_INVITE, "You were kicked after this invite was given.")
+    _require_room(group, limits)
+    return [Joined(group.members[invitation.by], digest, author.key)]
+
+
+def _invite(group: Group, actor: str, command: Invite, at: int, limits: GroupLimits) -> list[Body]:
+    _require_admin(group, actor)
+    if len(command.digest) != SHA256_SIZE or not 0 < command.lasts <= LONGEST_INVITE_MS:
+        raise Refused(Code.BAD_INVITE, "An invite lasts at most 30 days.")
+    if sum(invitation.expires > at for invitation in group.invites.values()) >= limits.invites:
+        raise Refused(
+            Code.GROUP_FULL, f"{limits.invites} invites are open already; wait until some expire."
+        )
+    return [Invited(command.digest, at + command.lasts, command.name)]
+
+
+def _require_room(group: Group, limits: GroupLimits) -> None:
+    if len(group.members) >= limits.members:
+        raise Refused(
+            Code.GROUP_FULL, f"The group has {limits.members} members, which is all it may have."
+        )
 
 
 def _leave(group: Group, actor: str) -> list[Body]:
@@ -253,7 +220,7 @@ def _requester(group: Group, actor: str, name: str) -> str:
     _require_admin(group, actor)
     asked = group.requests.get(fold(name))
     if asked is not None:
-        return asked
+        return asked.name
     if fold(name) in group.members:
         raise Refused(Code.ALREADY_MEMBER, f"{quote_name(name)} is a member already.")
     raise Refused(

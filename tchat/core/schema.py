@@ -1,7 +1,8 @@
 """Frames as dataclasses: the fields of the class are the keys of the CBOR map.
 
-A field's annotation is its check: `int` (0 to 2**63-1, never a bool), `str`, `bytes`, `bool`,
-`tuple[str, ...]`, a `Literal` of strings, and any of these `| None` for a key that may be absent.
+A field's annotation is its check: `int` (0 to 2**63-1, never a bool), `str`, `bytes`, `bool`, a
+`tuple` of any number of one of these, a `Literal` of strings, and any of these `| None` for a key
+that may be absent.
 Keys that no field claims are ignored, so that frames may grow; a missing or mistyped key makes
 the frame malformed. `protocol.cddl` says the same to programs in other languages.
 """
@@ -95,7 +96,7 @@ def _check_of(hint: object) -> tuple[Check, bool]:
         allowed = frozenset(get_args(hint))
         return lambda value: isinstance(value, str) and value in allowed, False
     if get_origin(hint) is tuple:
-        return _is_list_of_text, False
+        return _list_of(_CHECKS[get_args(hint)[0]]), False
     return _CHECKS[hint], False
 
 
@@ -103,8 +104,8 @@ def _is_integer(value: object) -> bool:
     return type(value) is int and 0 <= value < INT_LIMIT
 
 
-def _is_list_of_text(value: object) -> bool:
-    return isinstance(value, list) and all(type(part) is str for part in value)
+def _list_of(check: Check) -> Check:
+    return lambda value: isinstance(value, list) and all(map(check, value))
 
 
 _CHECKS: dict[object, Check] = {

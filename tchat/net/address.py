@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
 import socket
 from dataclasses import dataclass
@@ -57,6 +58,16 @@ async def listen(address: Address) -> list[trio.SocketListener]:
     raise StartupError(Code.CANNOT_START, f"No free port was found on {address.host}.")
 
 
+def is_local(host: str) -> bool:
+    """Return whether a host is this machine itself, reached through nothing that others share."""
+    if host.lower().rstrip(".") == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
 def port_of(listener: trio.SocketListener) -> int:
     """Return the port that a listener listens on."""
     return int(listener.socket.getsockname()[1])
@@ -64,13 +75,19 @@ def port_of(listener: trio.SocketListener) -> int:
 
 def peer_of(stream: trio.abc.Stream) -> str:
     """Return the other end's address as the log shows it."""
+    place = place_of(stream)
+    return str(place) if place else "an unknown address"
+
+
+def place_of(stream: trio.abc.Stream) -> Address | None:
+    """Return the other end's address; None if it has gone already, or has none."""
     if isinstance(stream, trio.SocketStream):
         try:
             host, port, *_ = stream.socket.getpeername()
-        except OSError:
-            return "a connection already gone"
-        return str(Address(host, port))
-    return "an unknown address"
+        except (OSError, ValueError):  # a socket in the file system has no port
+            return None
+        return Address(host, port)
+    return None
 
 
 def explain(error: BaseException) -> str:

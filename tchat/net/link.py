@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import trio
 
 from tchat.core.framing import FRAME_LIMIT, HANDSHAKE_LIMIT, FrameBuffer
@@ -69,9 +71,20 @@ class Link:
         A socket that is closed while received bytes lie unread is reset, and the reset may
         overtake the last frames: so end our half first, and let the other side end its own.
         """
-        if isinstance(self.stream, trio.SocketStream):
-            with trio.move_on_after(_FAREWELL_SECONDS):
-                await self.stream.send_eof()
-                while await self._receive_some():
-                    pass
-        await self.stream.aclose()
+        stream = self.stream
+        with trio.move_on_after(_FAREWELL_SECONDS):
+            if isinstance(stream, trio.SSLStream):
+                stream = await _end_encryption(stream)
+            if isinstance(stream, trio.SocketStream):
+                await stream.send_eof()
+                with suppress(trio.BrokenResourceError):
+                    while await stream.receive_some(RECEIVE_SIZE):
+                        pass
+        await trio.aclose_forcefully(self.stream)
+
+
+async def _end_encryption(stream: trio.SSLStream[trio.SocketStream]) -> trio.SocketStream:
+    """Say that nothing more comes (close_notify), and return what was encrypted."""
+    with suppress(trio.BrokenResourceError):  # was still sending, or has gone: our word is out
+        await stream.unwrap()
+    return stream.transport_stream

@@ -25,26 +25,31 @@ import trio
 
 from tchat.core.events import (
     Approved,
+    Created,
     Denied,
     Event,
+    Joined,
     Kicked,
     Left,
+    Requested,
     Withdrawn,
     decode_event,
     encode_event,
 )
-from tchat.core.frames import Attach, Attached, Failed, Membership, Ok, encode
+from tchat.core.frames import Attach, Attached, Failed, Membership, Ok, encode, failed
 from tchat.core.framing import split_frames
-from tchat.core.group import Author, Group, decide
+from tchat.core.group import DEFAULT_LIMITS, GroupLimits, decide
+from tchat.core.state import Author, Group
 from tchat.core.text import fold
 from tchat.errors import Refused
 from tchat.server.audience import Audience, Subscription
 from tchat.store.base import Page, StorageFull
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from tchat.core.commands import Command
+    from tchat.core.frames import Standing
     from tchat.server.log import Log
     from tchat.server.outbox import Outbox
     from tchat.store.base import Store
@@ -55,17 +60,18 @@ _MOST_IN_A_TURN = 1000
 _MOST_BYTES_IN_A_TURN = 256 * 1024
 
 # After these the next command meets another audience, so they end a turn.
-_CHANGES_AUDIENCE = (Approved, Denied, Kicked, Left, Withdrawn)
+_CHANGES_AUDIENCE = (Approved, Joined, Denied, Kicked, Left, Withdrawn)
+_CHANGES_STANDING = (Created, Requested, *_CHANGES_AUDIENCE)
 
 
 @dataclass(frozen=True, slots=True)
 class Execute:
-    """A command to decide. `check` may refuse it once it is known not to be a repetition."""
+    """A command to decide. `checks` may refuse it once it is known not to be a repetition."""
 
     author: Author
     command: Command
     outbox: Outbox
-    check: Callable[[], None] | None = None
+    checks: Sequence[Callable[[], None]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,14 +133,15 @@ class _Turn:
         """
         for index in range(self.independent, len(self.answers)):
             item, _ = self.answers[index]
-            self.answers[index] = (item, _failed(refusal, item.command.id))
+            self.answers[index] = (item, failed(refusal, item.command.id))
 
 
 class GroupActor:
     """The task of the group that is folded to `key`.
 
-    `clock` gives ms since the Unix epoch; `retire` is called, at a moment when the inbox is
-    empty, before an idle actor ends.
+    `clock` gives ms since the Unix epoch; `moved` is called with whoever became something else
+    to the group; `retire` is called, at a moment when the inbox is empty, before an idle actor
+    ends.
     """
 
     def __init__(
@@ -144,6 +151,8 @@ class GroupActor:
         log: Log,
         clock: Callable[[], int],
         retire: Callable[[GroupActor], None],
+        moved: Callable[[str, Mapping[str, Standing]], None],
+        limits: GroupLimits = DEFAULT_LIMITS,
     ) -> None:
         self.key = key
         self.group = Group()
@@ -155,6 +164,8 @@ class GroupActor:
         self._log = log
         self._clock = clock
         self._retire = retire
+        self._moved = moved
+        self._limits = limits
         self._audience = Audience(store, key)
         self._read: dict[str, int] = {}
         self._unsaved_reads: dict[str, int] = {}
@@ -231,13 +242,17 @@ class GroupActor:
         turn = self._decide()
         if turn.events:
             page = Page(self.group.seq + 1, turn.draft.seq, b"".join(turn.frames))
+            standings = self._standings(turn)
             try:
-                await self._store.append(self.key, self.group.seq, len(turn.events), page.frames)
+                await self._store.append(
+                    self.key, self.group.seq, len(turn.events), page.frames, standings
+                )
             except StorageFull as full:
                 self._log.line("fault", where=f"group {self.key}", reason=full.sentence)
                 turn.fail(full)
             else:
                 self._publish(turn, page)
+                self._moved(self.key, standings)
         for item, answer in turn.answers:
             item.outbox.push(encode(answer))
         for saw in turn.seen:
@@ -271,11 +286,12 @@ class GroupActor:
         """Add a command's events and answer to the turn; return whether the audience changes."""
         command = item.command
         try:
-            events = decide(turn.draft, item.author, command, now)
-            if events and item.check is not None:
-                item.check()
+            events = decide(turn.draft, item.author, command, now, self._limits)
+            if events:
+                for check in item.checks:
+                    check()
         except Refused as refusal:
-            turn.add_answer(item, _failed(refusal, command.id))
+            turn.add_answer(item, failed(refusal, command.id))
             return False
         for event in events:
             turn.draft.apply(event)
@@ -284,6 +300,18 @@ class GroupActor:
         turn.events += events
         turn.add_answer(item, Ok(command.id, events[-1].seq if events else None))
         return any(isinstance(event.body, _CHANGES_AUDIENCE) for event in events)
+
+    def _standings(self, turn: _Turn) -> dict[str, Standing]:
+        """Return who becomes what to the group by a turn."""
+        if not any(isinstance(event.body, _CHANGES_STANDING) for event in turn.events):
+            return {}
+        before, after = self.group, turn.draft
+        people = {*before.members, *before.requests, *after.members, *after.requests}
+        return {
+            person: after.standing(person)
+            for person in people
+            if after.standing(person) != before.standing(person)
+        }
 
     def _publish(self, turn: _Turn, page: Page) -> None:
         """Make the committed events the group's state and send them to everybody. Never waits."""
@@ -300,6 +328,11 @@ class GroupActor:
             case Approved(name):
                 news = Membership(group, "member", "approved", by)
                 for subscription in audience.of(fold(name)):
+                    subscription.outbox.push(encode(news))
+                audience.unsettled = True
+            case Joined(by=inviter):
+                news = Membership(group, "member", "joined", inviter)
+                for subscription in audience.of(fold(by)):
                     subscription.outbox.push(encode(news))
                 audience.unsettled = True
             case Denied(name):
@@ -322,7 +355,8 @@ class GroupActor:
         author, group = subscription.author, self.group
         standing = group.standing(author.name)
         key = fold(author.name)
-        name = group.name or request.group
+        # A group that is closed has a name no more: who founds it anew may spell it otherwise.
+        name = group.name if group.members else request.group
         admin = group.admin_name or None
         answer = Attached(request.id, name, standing, admin=admin, kicked=key in group.kicked)
         if standing == "member":
@@ -349,7 +383,3 @@ class GroupActor:
                 await self._store.set_cursors(self.key, reads)
             except StorageFull:
                 self._unsaved_reads = reads | self._unsaved_reads
-
-
-def _failed(refusal: Refused, re: int) -> Failed:
-    return Failed(refusal.code, refusal.sentence, re)

@@ -8,16 +8,23 @@ has a deadline, after which it is cancelled: what was acknowledged is on disk by
 from __future__ import annotations
 
 import signal
+import socket
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.errors import Code
-from tchat.net.address import Address, listen, port_of
+from tchat.core.fingerprints import pin_text
+from tchat.errors import Code, StartupError
+from tchat.net.address import Address, is_local, listen, port_of
+from tchat.net.tls import load_credentials, make_credentials
+from tchat.server.clock import now_ms
 from tchat.server.connection import serve_connection
-from tchat.server.host import Host, Limits
+from tchat.server.control import operable
+from tchat.server.host import Host
+from tchat.server.limits import Limits
+from tchat.server.people import Memberships, People
 from tchat.server.registry import Registry
 from tchat.store.sqlite import open_store
 
@@ -25,30 +32,59 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from tchat.net.tls import Credentials
     from tchat.server.log import Log
     from tchat.store.base import Store
 
 GRACE_SECONDS = 5.0
 _SWEEP_SECONDS = 5.0
+_EVERYWHERE = ("0.0.0.0", "::", "")  # noqa: S104  # compared with, not bound to
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Where a server listens, where it keeps its data, and what it allows."""
+    """Where a server listens, where it keeps its data, what it allows, and how it is secured.
+
+    `certificate` and `key` are PEM files of one's own; without them a server makes its own. `plain`
+    is without TLS, which is refused on addresses that others reach unless it is `insecure` too.
+    """
 
     address: Address
     data: Path
     limits: Limits = field(default_factory=Limits)
+    certificate: Path | None = None
+    key: Path | None = None
+    plain: bool = False
+    insecure: bool = False
 
 
 async def run_server(config: Config, log: Log) -> None:
     """Serve until SIGINT or SIGTERM. Raises `StartupError` or `StorageError`."""
+    _check_exposure(config)
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with open_store(config.data) as store, trio.open_nursery() as nursery:
             stop = trio.Event()
             nursery.start_soon(_stop_on, signals, stop, log)
-            await serve(config, store, log, stop)
+            await serve(config, _credentials(config), store, log, stop)
             nursery.cancel_scope.cancel()
+
+
+def _check_exposure(config: Config) -> None:
+    """Raise `StartupError` for a server in the clear that others could reach by accident."""
+    if config.plain and not config.insecure and not is_local(config.address.host):
+        raise StartupError(
+            Code.CANNOT_START,
+            f"--no-tls on {config.address.host} would let everybody on the way read and change what"
+            " is said. If that is what you want, add --insecure.",
+        )
+
+
+def _credentials(config: Config) -> Credentials | None:
+    if config.plain:
+        return None
+    if config.certificate is not None and config.key is not None:
+        return load_credentials(config.certificate, config.key)
+    return make_credentials(config.data)
 
 
 async def _stop_on(signals: AsyncIterator[int], stop: trio.Event, log: Log) -> None:
@@ -61,6 +97,7 @@ async def _stop_on(signals: AsyncIterator[int], stop: trio.Event, log: Log) -> N
 
 async def serve(
     config: Config,
+    credentials: Credentials | None,
     store: Store,
     log: Log,
     stop: trio.Event,
@@ -70,9 +107,15 @@ async def serve(
     listeners = await listen(config.address)
     port = port_of(listeners[0])
     async with trio.open_nursery() as groups:
-        registry = Registry(store, log, groups)
-        host = Host(store, registry, log, config.limits)
-        async with trio.open_nursery() as connections, trio.open_nursery() as accepting:
+        memberships = Memberships(store, config.limits.groups_per_user)
+        registry = Registry(store, log, groups, memberships.moved, config.limits.group)
+        people = People(store.accounts, now_ms)
+        host = Host(store, registry, log, people, memberships, config.limits, credentials)
+        async with (
+            trio.open_nursery() as connections,
+            operable(host, config.data),
+            trio.open_nursery() as accepting,
+        ):
             accepting.start_soon(
                 partial(
                     trio.serve_listeners,
@@ -82,13 +125,27 @@ async def serve(
                 )
             )
             accepting.start_soon(_send_silent_away, host)
-            log.line("listening", address=str(Address(config.address.host, port)))
+            _announce(log, Address(config.address.host, port), credentials)
             task_status.started(port)
             await stop.wait()
             accepting.cancel_scope.cancel()
             groups.cancel_scope.deadline = trio.current_time() + GRACE_SECONDS
             host.stop()
         registry.close()
+
+
+def _announce(log: Log, address: Address, credentials: Credentials | None) -> None:
+    """Say where the server is, and how to get in."""
+    log.line("listening", address=str(address))
+    host = socket.gethostname() if address.host in _EVERYWHERE else address.host
+    command = f"python -m tchat join {host} {address.port}"
+    if credentials is None:
+        command += " --no-tls" if is_local(host) else " --no-tls --insecure"
+    elif credentials.self_signed:
+        command += f" --pin {pin_text(credentials.pin)}"
+    if credentials is not None:
+        log.line("key", pin=pin_text(credentials.pin))
+    log.line("invitation", command=command)
 
 
 async def _send_silent_away(host: Host) -> None:

@@ -10,7 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from tchat.core.frames import Membership, Presence, encode, encode_all
-from tchat.core.group import Author, Group
+from tchat.core.state import Author, Group
 from tchat.core.text import fold
 from tchat.server.outbox import Outbox, OutboxClosed
 

@@ -1,4 +1,4 @@
-"""One connection: a handshake, then a reader and a writer until one of them ends.
+"""One connection: who is it (see `doorway`), then a reader and a writer until one of them ends.
 
 The reader turns frames into work for group actors, the writer empties the outbox into the
 socket, and both live in a nursery of their own, so that whatever ends one ends the other and
@@ -17,7 +17,17 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.core.commands import Approve, Command, Deny, Kick, Post, Share, TransferAdmin
+from tchat.core.commands import (
+    Approve,
+    Command,
+    Deny,
+    Invite,
+    Join,
+    Kick,
+    Post,
+    Share,
+    TransferAdmin,
+)
 from tchat.core.frames import (
     TO_SERVER,
     Attach,
@@ -25,39 +35,50 @@ from tchat.core.frames import (
     Download,
     Failed,
     Goodbye,
+    KeyList,
+    KeysRequest,
+    LinkCode,
+    LinkRequest,
+    Ok,
     Ping,
     Pong,
     Seen,
     Ticket,
     UnknownType,
+    Unlink,
     Upload,
     decode,
     encode,
+    failed,
 )
-from tchat.core.group import Author, Group
-from tchat.core.handshake import Hello, Transfer, Welcome, agree, check_hello
+from tchat.core.handshake import Transfer, Welcome, agree
+from tchat.core.pace import Bucket
 from tchat.core.text import check_name, clean_text, fold, safe_filename
 from tchat.errors import Code, ProtocolError, Refused, StorageError, TchatError
 from tchat.net.address import peer_of
-from tchat.net.link import Link
 from tchat.server.actor import Consult, Execute, Saw, Subscribe
 from tchat.server.audience import Subscription
+from tchat.server.doorway import receive_visitor, turn_away
 from tchat.server.faults import describe, is_storage
-from tchat.server.files import serve_transfer
-from tchat.server.host import STOPPING, Permission
+from tchat.server.files import permit, serve_transfer
+from tchat.server.host import STOPPING
 from tchat.server.outbox import WRITE_SIZE, Outbox, OutboxClosed
+from tchat.server.people import CODE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tchat.core.schema import Frame
+    from tchat.core.state import Author, Group
+    from tchat.net.link import Link
     from tchat.server.host import Host
+    from tchat.server.limits import Kind
 
 _FLUSH_SECONDS = 3.0
 _MOST_SUBSCRIPTIONS = 256
 
 
-async def serve_connection(host: Host, stream: trio.abc.Stream) -> None:
+async def serve_connection(host: Host, stream: trio.SocketStream) -> None:
     """Serve one accepted connection to its end; a fault in it is logged and goes no further."""
     try:
         await _serve(host, stream)
@@ -65,67 +86,45 @@ async def serve_connection(host: Host, stream: trio.abc.Stream) -> None:
         if is_storage(error):
             raise
         host.log.line("fault", where="a connection", reason=describe(error))
-
-
-async def _serve(host: Host, stream: trio.abc.Stream) -> None:
-    link = Link(stream)
-    address = peer_of(stream)
-    try:
-        opening = await _introduce(host, link)
-        if isinstance(opening, Transfer):
-            await serve_transfer(host, link, opening)
-        elif opening is not None:
-            await _converse(host, link, opening, address)
-    except StorageError:
-        raise  # concerns the whole server
-    except TchatError as error:
-        host.log.line("refused", address=address, reason=error.sentence)
-        await _send_last(link, Failed(error.code, error.sentence))
-    except trio.BrokenResourceError:
-        return  # gone in the middle of the handshake: nobody to tell
     finally:
         await trio.aclose_forcefully(stream)
 
 
-async def _introduce(host: Host, link: Link) -> Hello | Transfer | None:
-    """Return how the other side introduced itself; None when it left without a word."""
-    with trio.move_on_after(host.limits.handshake_seconds) as scope:
-        host.introductions.add(scope)
-        try:
-            body = await link.receive()
-            return None if body is None else check_hello(decode(body, TO_SERVER))
-        finally:
-            host.introductions.discard(scope)
-    if host.stopping:
-        raise Refused(*STOPPING)
-    raise ProtocolError(Code.HANDSHAKE, "The connection did not introduce itself in time.")
+async def _serve(host: Host, stream: trio.SocketStream) -> None:
+    address = peer_of(stream)
+    visitor = await receive_visitor(host, stream)
+    if visitor is None:
+        return
+    try:
+        if visitor.author is not None:
+            await _converse(host, visitor.link, visitor.author, visitor.opening.version, address)
+        elif isinstance(visitor.opening, Transfer):
+            await serve_transfer(host, visitor.link, visitor.opening)
+    except StorageError:
+        raise  # concerns the whole server
+    except TchatError as error:
+        await turn_away(host, visitor.link, address, error)
+    except trio.BrokenResourceError:
+        return  # gone in the middle: nobody to tell
 
 
-async def _converse(host: Host, link: Link, hello: Hello, address: str) -> None:
-    wanted = check_name(hello.user, "username")
-    user = await host.store.claim_name(fold(wanted), wanted, host.clock())
+async def _converse(host: Host, link: Link, author: Author, version: int, address: str) -> None:
     if host.stopping:
         raise Refused(*STOPPING)
-    await link.send(encode(Welcome(agree(hello.version), user)))
+    if host.people.is_barred(author):
+        raise Refused(Code.KEY_REMOVED, "This key was just taken from the name.")
+    rate = host.limits.messages
+    pace = (int(1_000_000 / rate.per_second), rate.burst) if rate else (None, None)
+    await link.send(encode(Welcome(agree(version), author.name, *pace)))
     link.introduced()
-    conversation = Conversation(host, link, Author(user, hello.client))
-    host.log.line("user_connected", user=user, address=address)
+    conversation = Conversation(host, link, author)
+    host.log.line("user_connected", user=author.name, address=address)
     host.come(conversation)
     try:
         await conversation.run()
     finally:
         host.go(conversation)
-        host.log.line("user_disconnected", user=user, reason=conversation.reason)
-
-
-async def _send_last(link: Link, frame: Frame) -> None:
-    """Say why the connection ends, if the other side still listens."""
-    with trio.move_on_after(_FLUSH_SECONDS, shield=True):
-        try:
-            await link.send(encode(frame))
-            await link.farewell()
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            return
+        host.log.line("user_disconnected", user=author.name, reason=conversation.reason)
 
 
 class Conversation:
@@ -137,6 +136,9 @@ class Conversation:
         self._host = host
         self._link = link
         self._author = author
+        self._person = fold(author.name)
+        rate = host.limits.frames
+        self._frames = Bucket(rate, trio.current_time()) if rate else None
         self._subscriptions: dict[str, Subscription] = {}
         self._reading = trio.CancelScope()
 
@@ -188,13 +190,19 @@ class Conversation:
     async def _read(self) -> None:
         try:
             while (body := await self._link.receive()) is not None:
+                await self._slow_down()
                 await self.outbox.room()
                 await self._receive(body)
         except ProtocolError as error:
             self.reason = str(error.code)
-            self.outbox.push(encode(Failed(error.code, error.sentence)))
+            self.outbox.push(encode(failed(error)))
         except (OutboxClosed, trio.BrokenResourceError):
             self.reason = "fault"  # of a group's actor, which has logged it
+
+    async def _slow_down(self) -> None:
+        """Take frames, even those that come to nothing, only so fast: their sender waits."""
+        if self._frames is not None and (wait := self._frames.take(trio.current_time())):
+            await trio.sleep(wait)
 
     async def _receive(self, body: bytes) -> None:
         try:
@@ -205,7 +213,7 @@ class Conversation:
         try:
             await self._handle(frame)
         except Refused as refusal:
-            self._answer(Failed(refusal.code, refusal.sentence, getattr(frame, "id", None)))
+            self._answer(failed(refusal, getattr(frame, "id", None)))
 
     async def _handle(self, frame: Frame) -> None:
         match frame:
@@ -219,6 +227,8 @@ class Conversation:
                 await self._send(frame.group, Saw(self._author.name, frame.seq))
             case Upload() | Download():
                 await self._consult(frame)
+            case LinkRequest() | KeysRequest() | Unlink():
+                await self._manage_keys(frame)
             case Ping():
                 self._answer(Pong())
             case _:
@@ -231,19 +241,36 @@ class Conversation:
         await self._host.registry.send(_key(group), item)
 
     async def _execute(self, command: Command) -> None:
-        check: Callable[[], None] | None = None
         command = dataclasses.replace(command, group=check_name(command.group, "group name"))
         if isinstance(command, Post):
             command = dataclasses.replace(command, text=clean_text(command.text))
-        elif isinstance(command, Approve | Deny | Kick | TransferAdmin):
-            command = dataclasses.replace(command, name=check_name(command.name))
+        elif isinstance(command, Approve | Deny | Kick | TransferAdmin | Invite):
+            if command.name is not None:
+                command = dataclasses.replace(command, name=check_name(command.name))
         elif isinstance(command, Share):
-            command = share = dataclasses.replace(command, name=safe_filename(command.name))
-            user, uploads = self._author.name, self._host.uploads
-            check = partial(uploads.check, user, share.sha256, share.size)
-        await self._send(command.group, Execute(self._author, command, self.outbox, check))
+            command = dataclasses.replace(command, name=safe_filename(command.name))
+        checks = await self._checks(command)
+        await self._send(command.group, Execute(self._author, command, self.outbox, checks))
+
+    async def _checks(self, command: Command) -> list[Callable[[], None]]:
+        """Return what may refuse a command once it is known to be new, and allowed by the group.
+
+        A repetition is never refused: its first sending may have been done, and its author would
+        take a refusal for a reason to do it again.
+        """
+        host, person = self._host, self._person
+        kind: Kind = "joins" if isinstance(command, Join) else "messages"
+        checks: list[Callable[[], None]] = [partial(host.rates.take, kind, person)]
+        if isinstance(command, Join):
+            await host.memberships.load(person)
+            checks.append(partial(host.memberships.reserve, person, fold(command.group)))
+        elif isinstance(command, Share):
+            size = await host.store.accounts.upload_size(person, command.sha256)
+            checks.append(partial(_check_uploaded, size, command.size))
+        return checks
 
     async def _attach(self, request: Attach) -> None:
+        self._host.rates.take("requests", self._person)
         key = _key(request.group)
         self._detach(key)
         if len(self._subscriptions) >= _MOST_SUBSCRIPTIONS:
@@ -259,34 +286,45 @@ class Conversation:
         if subscription is not None:
             self._host.registry.leave(subscription, key)
 
+    async def _manage_keys(self, request: LinkRequest | KeysRequest | Unlink) -> None:
+        self._host.rates.take("requests", self._person)
+        people = self._host.people
+        match request:
+            case LinkRequest(number):
+                code = people.new_code(self._person)
+                self._answer(LinkCode(number, code, int(CODE_SECONDS * 1000)))
+            case KeysRequest(number):
+                keys = await people.keys(self._person)
+                public, since = tuple(k.public for k in keys), tuple(k.since for k in keys)
+                self._answer(KeyList(number, public, since))
+            case Unlink(number, key):
+                await people.unlink(self._author, key)
+                self._host.lock_out(
+                    self._author.name, key, "This device's key was taken from the name."
+                )
+                self._answer(Ok(number))
+
     async def _consult(self, request: Upload | Download) -> None:
         """Let the group's actor say whether a transfer is allowed, and answer with a ticket."""
+        self._host.rates.take("requests", self._person)
+        used = 0
+        if isinstance(request, Upload):
+            used = await self._host.store.accounts.uploaded(self._person)
 
         def look(group: Group) -> None:
             try:
-                ticket = self._host.tickets.issue(self._permit(group, request))
+                permission = permit(self._host, group, self._author.name, request, used)
+                self._answer(Ticket(request.id, self._host.tickets.issue(permission)))
             except Refused as refusal:
-                self._answer(Failed(refusal.code, refusal.sentence, request.id))
-            else:
-                self._answer(Ticket(request.id, ticket))
+                self._answer(failed(refusal, request.id))
 
         await self._send(request.group, Consult(look, self.outbox))
 
-    def _permit(self, group: Group, request: Upload | Download) -> Permission:
-        user, limit = self._author.name, self._host.limits.file
-        if group.standing(user) != "member":
-            raise Refused(Code.NOT_MEMBER, "Only members can send and fetch files.")
-        if isinstance(request, Upload):
-            if request.size > limit:
-                raise Refused(
-                    Code.FILE_TOO_LARGE,
-                    f"The file has {request.size} bytes; this server takes at most {limit}.",
-                )
-            return Permission("upload", user, request.size)
-        file = group.files.get(request.number)
-        if file is None:
-            raise Refused(Code.NO_SUCH_FILE, "The group has no file of that number.")
-        return Permission("download", user, file.size, file.sha256)
+
+def _check_uploaded(size: int | None, said: int) -> None:
+    """Raise `Refused` (not_uploaded) unless the person has sent that: a digest is no proof."""
+    if size != said:
+        raise Refused(Code.NOT_UPLOADED, "The file has to be uploaded before it is shared.")
 
 
 def _key(group: str) -> str:

@@ -10,27 +10,63 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.core.frames import TO_SERVER, Digest, Stored, decode, encode
+from tchat.core.frames import TO_SERVER, Digest, Download, Stored, Upload, decode, encode
 from tchat.core.handshake import Ready, Transfer, agree
+from tchat.core.text import fold
 from tchat.errors import Code, ProtocolError, Refused, StorageError
+from tchat.server.tickets import Permission
 
 if TYPE_CHECKING:
+    from tchat.core.state import Group
     from tchat.net.link import Link
-    from tchat.server.host import Host, Permission
+    from tchat.server.host import Host
     from tchat.store.base import Incoming
 
 CHUNK = 256 * 1024
+
+
+def permit(
+    host: Host, group: Group, user: str, request: Upload | Download, used: int
+) -> Permission:
+    """Return what a ticket may be given for, to a person who has sent `used` bytes before.
+
+    Raises `Refused`.
+    """
+    if group.standing(user) != "member":
+        raise Refused(Code.NOT_MEMBER, "Only members can send and fetch files.")
+    if isinstance(request, Upload):
+        _check_room(host, user, request.size, used)
+        return Permission("upload", user, request.size)
+    file = group.files.get(request.number)
+    if file is None:
+        raise Refused(Code.NO_SUCH_FILE, "The group has no file of that number.")
+    return Permission("download", user, file.size, file.sha256)
+
+
+def _check_room(host: Host, user: str, size: int, used: int) -> None:
+    limit, total = host.limits.file, host.limits.files_per_user
+    if size > limit:
+        raise Refused(
+            Code.FILE_TOO_LARGE,
+            f"The file has {size} bytes; this server takes at most {limit}.",
+        )
+    if used + host.tickets.promised(user) + size > total:
+        raise Refused(
+            Code.QUOTA_EXCEEDED,
+            f"You have sent {used} bytes of files, and this server takes {total} from one person.",
+        )
 
 
 async def serve_transfer(host: Host, link: Link, opening: Transfer) -> None:
     """Carry the file that the ticket stands for. Raises `TchatError` for the client to hear."""
     permission = host.tickets.redeem(opening.ticket)
     try:
-        await link.send(encode(Ready(agree(opening.version), permission.size)))
-        if permission.way == "upload":
-            await _receive(host, link, permission)
-        else:
-            await _send(host, link, permission)
+        with host.tickets.carrying(permission):
+            await link.send(encode(Ready(agree(opening.version), permission.size)))
+            if permission.way == "upload":
+                await _receive(host, link, permission)
+            else:
+                await _send(host, link, permission)
     except StorageError as error:
         # A file that cannot be kept or read concerns this transfer; the log is not in doubt.
         raise Refused(Code.FILE_UNREADABLE, error.sentence) from error
@@ -48,7 +84,8 @@ async def _receive(host: Host, link: Link, permission: Permission) -> None:
         if not isinstance(claimed, Digest):
             raise ProtocolError(Code.FILE_CHANGED, "The file did not end with its digest.")
         await incoming.keep(claimed.sha256)
-    host.uploads.note(permission.user, claimed.sha256, permission.size)
+    person = fold(permission.user)
+    await host.store.accounts.note_upload(person, claimed.sha256, permission.size)
     await link.send(encode(Stored(claimed.sha256)))
     await link.farewell()
 

@@ -2,90 +2,31 @@
 
 from __future__ import annotations
 
-import secrets
-from collections import OrderedDict
+from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from tchat.core.handshake import TICKET_SIZE
+from tchat.core.pace import Bucket, Rate
 from tchat.core.text import fold
-from tchat.errors import Code, Refused
+from tchat.errors import Code
 from tchat.server.clock import now_ms
+from tchat.server.limits import Limits, Rates, Strangers
+from tchat.server.tickets import Tickets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tchat.core.group import Author
+    from tchat.core.state import Author
+    from tchat.net.tls import Credentials
     from tchat.server.log import Log
+    from tchat.server.people import Memberships, People
     from tchat.server.registry import Registry
     from tchat.store.base import Store
 
-TICKET_SECONDS = 60.0
 STOPPING = (Code.SHUTTING_DOWN, "The server is stopping; this client will reconnect.")
-_MOST_UPLOADS_REMEMBERED = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much one client may ask for, and how long it may take. Sizes in bytes."""
-
-    file: int = 1 << 30
-    handshake_seconds: float = 10.0
-    silence_seconds: float = 60.0
-    stall_seconds: float = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Permission:
-    """What a ticket is good for: one file, one way. `sha256` is known for downloads only."""
-
-    way: Literal["upload", "download"]
-    user: str
-    size: int
-    sha256: bytes = b""
-
-
-class Tickets:
-    """One-use tickets for transfer connections, valid for `TICKET_SECONDS`."""
-
-    def __init__(self) -> None:
-        self._issued: OrderedDict[bytes, tuple[float, Permission]] = OrderedDict()
-
-    def issue(self, permission: Permission) -> bytes:
-        """Return a new ticket."""
-        now = trio.current_time()
-        while self._issued and next(iter(self._issued.values()))[0] < now:
-            self._issued.popitem(last=False)
-        ticket = secrets.token_bytes(TICKET_SIZE)
-        self._issued[ticket] = (now + TICKET_SECONDS, permission)
-        return ticket
-
-    def redeem(self, ticket: bytes) -> Permission:
-        """Return what the ticket was for and forget it. Raises `Refused` (bad_ticket)."""
-        deadline, permission = self._issued.pop(ticket, (0.0, None))
-        if permission is None or deadline < trio.current_time():
-            raise Refused(Code.BAD_TICKET, "This transfer was not announced, or too long ago.")
-        return permission
-
-
-class Uploads:
-    """Who has sent which file: only that may be shared. A digest alone proves nothing."""
-
-    def __init__(self) -> None:
-        self._sizes: OrderedDict[tuple[str, bytes], int] = OrderedDict()
-
-    def note(self, user: str, sha256: bytes, size: int) -> None:
-        """Remember that `user` has uploaded a file."""
-        self._sizes[fold(user), sha256] = size
-        while len(self._sizes) > _MOST_UPLOADS_REMEMBERED:
-            self._sizes.popitem(last=False)
-
-    def check(self, user: str, sha256: bytes, size: int) -> None:
-        """Raise `Refused` (not_uploaded) unless `user` has uploaded that file."""
-        if self._sizes.get((fold(user), sha256)) != size:
-            raise Refused(Code.NOT_UPLOADED, "The file has to be uploaded before it is shared.")
+_BUSY_LINES = Rate(1, 5)
 
 
 class Guest(Protocol):
@@ -110,13 +51,34 @@ class Host:
     store: Store
     registry: Registry
     log: Log
+    people: People
+    memberships: Memberships
     limits: Limits = field(default_factory=Limits)
+    credentials: Credentials | None = None
     clock: Callable[[], int] = now_ms
     tickets: Tickets = field(default_factory=Tickets)
-    uploads: Uploads = field(default_factory=Uploads)
     conversations: dict[tuple[str, bytes], Guest] = field(default_factory=dict)
+    present: Counter[str] = field(default_factory=Counter)
     introductions: set[trio.CancelScope] = field(default_factory=set)
     stopping: bool = False
+    busy_words: int = 0
+    rates: Rates = field(init=False)
+    strangers: Strangers = field(init=False)
+    _busy_lines: Bucket = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rates = Rates(self.limits)
+        self.strangers = Strangers(self.limits)
+        self._busy_lines = Bucket(_BUSY_LINES, trio.current_time())
+
+    @property
+    def pin(self) -> bytes:
+        """What clients know this server by; empty without TLS."""
+        return self.credentials.pin if self.credentials else b""
+
+    def may_log_busy(self) -> bool:
+        """Return whether it is time for a line about strangers that were sent away."""
+        return not self._busy_lines.take(trio.current_time())
 
     def come(self, guest: Guest) -> None:
         """Know a conversation, and end the one that this client, or a copy of it, held before.
@@ -127,11 +89,23 @@ class Host:
         if older is not None:
             older.end(Code.REPLACED, "The same client, or a copy of it, has connected anew.")
         self.conversations[_who(guest)] = guest
+        self.present[fold(guest.author.name)] += 1
 
     def go(self, guest: Guest) -> None:
         """Forget a conversation that has ended."""
         if self.conversations.get(_who(guest)) is guest:
             del self.conversations[_who(guest)]
+        person = fold(guest.author.name)
+        self.present[person] -= 1
+        if not self.present[person]:
+            del self.present[person]
+            self.memberships.forget(person)
+
+    def lock_out(self, name: str, key: bytes | None, sentence: str) -> None:
+        """End the conversations that were begun with a key, or with any, of a person."""
+        for (person, _), guest in list(self.conversations.items()):
+            if person == fold(name) and key in (None, guest.author.key):
+                guest.end(Code.KEY_REMOVED, sentence)
 
     def stop(self) -> None:
         """Let nobody in any more, and send everybody away with a word."""

@@ -19,6 +19,7 @@ from tchat.core.events import (
     Approved,
     Created,
     FileShared,
+    Joined,
     Kicked,
     Requested,
 )
@@ -42,7 +43,11 @@ LINES: dict[str, str] = {
     "member_kicked": "{user} kicked {name} from {group}",
     "admin_transferred": "{user} made {name} the admin of {group}",
     "file_shared": "{user} sent {file} ({size} bytes) to {group}",
+    "member_joined": "{user} joined {group}, invited by {name}",
+    "name_released": "the operator released the name {name}",
     "listening": "listening on {address}",
+    "key": "this server's key is {pin}",
+    "invitation": "to join: {command}",
     "stopping": "stopping on {signal}",
     "refused": "refused {address}: {reason}",
     "fault": "fault in {where}: {reason}",
@@ -84,6 +89,8 @@ class Log:
                 self.line("join_requested", **who)
             case Approved(name):
                 self.line("join_approved", **who, name=name)
+            case Joined(name):
+                self.line("member_joined", **who, name=name)
             case Kicked(name):
                 self.line("member_kicked", **who, name=name)
             case AdminTransferred(name):

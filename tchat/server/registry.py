@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tchat.core.group import DEFAULT_LIMITS
 from tchat.server.actor import GroupActor
 from tchat.server.clock import now_ms
 from tchat.server.faults import describe, is_storage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     import trio
 
+    from tchat.core.frames import Standing
+    from tchat.core.group import GroupLimits
     from tchat.server.actor import Item
     from tchat.server.audience import Subscription
     from tchat.server.log import Log
@@ -20,22 +23,32 @@ if TYPE_CHECKING:
 
 
 class Registry:
-    """Finds the actor of a group. Its tasks run in `nursery`."""
+    """Finds the actor of a group. Its tasks run in `nursery`; `moved` as in `GroupActor`."""
 
     def __init__(
-        self, store: Store, log: Log, nursery: trio.Nursery, clock: Callable[[], int] = now_ms
+        self,
+        store: Store,
+        log: Log,
+        nursery: trio.Nursery,
+        moved: Callable[[str, Mapping[str, Standing]], None] = lambda *_: None,
+        limits: GroupLimits = DEFAULT_LIMITS,
+        clock: Callable[[], int] = now_ms,
     ) -> None:
         self._store = store
         self._log = log
         self._clock = clock
         self._nursery = nursery
+        self._moved = moved
+        self._limits = limits
         self._actors: dict[str, GroupActor] = {}
 
     async def send(self, key: str, item: Item) -> None:
         """Put `item` into the inbox of the group, waiting while it is full."""
         actor = self._actors.get(key)
         if actor is None:
-            actor = GroupActor(key, self._store, self._log, self._clock, self._retire)
+            actor = GroupActor(
+                key, self._store, self._log, self._clock, self._retire, self._moved, self._limits
+            )
             self._actors[key] = actor
             self._nursery.start_soon(self._run, actor)
         # No checkpoint lies between finding the actor and this line, and an actor retires only

@@ -10,13 +10,19 @@ Frames are opaque here: they come packed, as they go to sockets, and are given b
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 from tchat.core.framing import skip_frames
 from tchat.errors import Code, Refused, StorageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from contextlib import AbstractAsyncContextManager
+
+    from tchat.core.frames import Standing
+
+NOBODY: Mapping[str, Standing] = MappingProxyType({})
 
 PAGE_LIMIT = 64 * 1024
 """About how many bytes one `read` returns; a single larger batch comes whole."""
@@ -75,13 +81,63 @@ class Outgoing(Protocol):
         """Return up to `most` further bytes; none at the end."""
 
 
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A public key (Ed25519, 32 bytes) of a name, and since when (ms since the Unix epoch)."""
+
+    public: bytes
+    since: int
+
+
+class Accounts(Protocol):
+    """Whose names are whose. People are named by their folded names."""
+
+    async def claim(self, person: str, name: str, key: bytes, at: int) -> str | None:
+        """Return how the person writes the name; None if it belongs to other keys.
+
+        A name without a key becomes the key's, unless it was taken from that very key before.
+        How it is written is up to whoever came first.
+        """
+
+    async def link(self, person: str, key: bytes, at: int) -> None:
+        """Make a further key one of the name's."""
+
+    async def keys(self, person: str) -> list[Key]:
+        """Return the keys of a name, the oldest first."""
+
+    async def unlink(self, person: str, key: bytes, at: int) -> None:
+        """Take a key from a name; it cannot claim the name again by itself."""
+
+    async def release(self, person: str, at: int) -> bool:
+        """Take all keys from a name; return whether it had any."""
+
+    async def note_upload(self, person: str, sha256: bytes, size: int) -> None:
+        """Remember that a person has sent a file of `size` bytes."""
+
+    async def upload_size(self, person: str, sha256: bytes) -> int | None:
+        """Return the size of a file that a person has sent; None if it was somebody else."""
+
+    async def uploaded(self, person: str) -> int:
+        """Return the size of all files together that a person has sent."""
+
+
 class Store(Protocol):
     """Groups are named by their folded names, and so are people."""
 
-    async def append(self, group: str, expected: int, count: int, frames: bytes) -> None:
+    accounts: Accounts
+
+    async def append(
+        self,
+        group: str,
+        expected: int,
+        count: int,
+        frames: bytes,
+        standings: Mapping[str, Standing] = NOBODY,
+    ) -> None:
         """Add `count` packed events behind `expected`; return once they are on disk.
 
-        Raises `Conflict`, `StorageFull` (nothing was written) or `StorageError` (do not go on).
+        `standings` is who becomes what to the group by them. Raises `Conflict`, `StorageFull`
+        (nothing was written) or `StorageError` (do not go on).
         """
 
     async def read(self, group: str, after: int) -> Page | None:
@@ -90,14 +146,14 @@ class Store(Protocol):
     async def last(self, group: str) -> int:
         """Return the seq of the last event; 0 for a group that never was."""
 
+    async def groups_of(self, person: str) -> dict[str, Standing]:
+        """Return the groups of which a person is a member, or asks to be one."""
+
     async def cursors(self, group: str) -> dict[str, int]:
         """Return the last event that each person has seen."""
 
     async def set_cursors(self, group: str, cursors: dict[str, int]) -> None:
         """Note what people have seen; never moves a cursor back."""
-
-    async def claim_name(self, key: str, name: str, at: int) -> str:
-        """Return how the person writes the name: as whoever came with it first did."""
 
     def incoming(self) -> AbstractAsyncContextManager[Incoming]:
         """Receive a file."""

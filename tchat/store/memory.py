@@ -9,10 +9,22 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.store.base import PAGE_LIMIT, Conflict, Page, Store, file_changed, no_such_file
+from tchat.store.base import (
+    NOBODY,
+    PAGE_LIMIT,
+    Accounts,
+    Conflict,
+    Key,
+    Page,
+    Store,
+    file_changed,
+    no_such_file,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
+
+    from tchat.core.frames import Standing
 
 
 @dataclass(slots=True)
@@ -21,16 +33,84 @@ class _Log:
     pages: list[Page] = field(default_factory=list)
 
 
+class MemoryAccounts(Accounts):
+    """Whose names are whose, until the process ends. `_former` are keys that were taken away."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {}
+        self._keys: dict[str, dict[bytes, int]] = {}
+        self._former: set[tuple[str, bytes]] = set()
+        self._uploads: dict[str, dict[bytes, int]] = {}
+
+    async def claim(self, person: str, name: str, key: bytes, at: int) -> str | None:
+        """Return how the person writes the name; see `Accounts.claim`."""
+        await trio.lowlevel.checkpoint()
+        keys = self._keys.setdefault(person, {})
+        if not keys:
+            self._names.setdefault(person, name)
+            if (person, key) not in self._former:
+                keys[key] = at
+        return self._names[person] if key in keys else None
+
+    async def link(self, person: str, key: bytes, at: int) -> None:
+        """Make a further key one of the name's; see `Accounts.link`."""
+        await trio.lowlevel.checkpoint()
+        self._former.discard((person, key))
+        self._keys.setdefault(person, {}).setdefault(key, at)
+
+    async def keys(self, person: str) -> list[Key]:
+        """Return the keys of a name; see `Accounts.keys`."""
+        await trio.lowlevel.checkpoint()
+        keys = self._keys.get(person, {}).items()
+        return [Key(key, since) for key, since in sorted(keys, key=lambda item: item[::-1])]
+
+    async def unlink(self, person: str, key: bytes, at: int) -> None:
+        """Take a key from a name; see `Accounts.unlink`."""
+        await trio.lowlevel.checkpoint()
+        if self._keys.get(person, {}).pop(key, None) is not None:
+            self._former.add((person, key))
+
+    async def release(self, person: str, at: int) -> bool:
+        """Take all keys from a name; see `Accounts.release`."""
+        await trio.lowlevel.checkpoint()
+        keys = self._keys.pop(person, {})
+        self._former.update((person, key) for key in keys)
+        return bool(keys)
+
+    async def note_upload(self, person: str, sha256: bytes, size: int) -> None:
+        """Remember a file that was sent; see `Accounts.note_upload`."""
+        await trio.lowlevel.checkpoint()
+        self._uploads.setdefault(person, {}).setdefault(sha256, size)
+
+    async def upload_size(self, person: str, sha256: bytes) -> int | None:
+        """Return the size of a file that was sent; see `Accounts.upload_size`."""
+        await trio.lowlevel.checkpoint()
+        return self._uploads.get(person, {}).get(sha256)
+
+    async def uploaded(self, person: str) -> int:
+        """Return how much a person has sent; see `Accounts.uploaded`."""
+        await trio.lowlevel.checkpoint()
+        return sum(self._uploads.get(person, {}).values())
+
+
 class MemoryStore(Store):
     """Keeps every batch as one page, in order."""
 
     def __init__(self) -> None:
         self._logs: dict[str, _Log] = {}
         self._cursors: dict[str, dict[str, int]] = {}
-        self._names: dict[str, str] = {}
+        self._standings: dict[str, dict[str, Standing]] = {}
         self._blobs: dict[bytes, bytes] = {}
+        self.accounts: Accounts = MemoryAccounts()
 
-    async def append(self, group: str, expected: int, count: int, frames: bytes) -> None:
+    async def append(
+        self,
+        group: str,
+        expected: int,
+        count: int,
+        frames: bytes,
+        standings: Mapping[str, Standing] = NOBODY,
+    ) -> None:
         """Add packed events; see `Store.append`."""
         await trio.lowlevel.checkpoint()
         log = self._logs.setdefault(group, _Log())
@@ -38,6 +118,11 @@ class MemoryStore(Store):
             raise Conflict(group, expected, log.last)
         log.last = expected + count
         log.pages.append(Page(expected + 1, log.last, frames))
+        for person, standing in standings.items():
+            groups = self._standings.setdefault(person, {})
+            groups[group] = standing
+            if standing == "outsider":
+                del groups[group]
 
     async def read(self, group: str, after: int) -> Page | None:
         """Return a page; see `Store.read`."""
@@ -58,6 +143,11 @@ class MemoryStore(Store):
         await trio.lowlevel.checkpoint()
         return self._logs.get(group, _Log()).last
 
+    async def groups_of(self, person: str) -> dict[str, Standing]:
+        """Return where a person is something; see `Store.groups_of`."""
+        await trio.lowlevel.checkpoint()
+        return self._standings.get(person, {}).copy()
+
     async def cursors(self, group: str) -> dict[str, int]:
         """Return what people have seen; see `Store.cursors`."""
         await trio.lowlevel.checkpoint()
@@ -66,13 +156,10 @@ class MemoryStore(Store):
     async def set_cursors(self, group: str, cursors: dict[str, int]) -> None:
         """Note what people have seen; see `Store.set_cursors`."""
         await trio.lowlevel.checkpoint()
+        if group not in self._logs:
+            return
         known = self._cursors.setdefault(group, {})
         known.update({user: max(seq, known.get(user, 0)) for user, seq in cursors.items()})
-
-    async def claim_name(self, key: str, name: str, at: int) -> str:
-        """Return how the name is written; see `Store.claim_name`."""
-        await trio.lowlevel.checkpoint()
-        return self._names.setdefault(key, name)
 
     @asynccontextmanager
     async def incoming(self) -> AsyncIterator[_Incoming]:

@@ -1,137 +1,50 @@
-"""The store that a server runs on: one SQLite file, written by one thread.
+"""The store that a server runs on: a directory with one SQLite file and one of files.
 
-Group commit: whatever waits when the writing thread is free, of all groups together, goes into
-one transaction and so shares one fsync. Under load the batches grow by themselves, and a message
-costs microseconds; with one writer it costs the disk's own latency and nothing more.
-
-`synchronous=FULL` in WAL mode: a commit that returned survives a power cut. One connection
-writes and checkpoints, which also keeps clear of the WAL-reset corruption that older SQLite
-versions risk with two; reading happens on a second, read-only one, which WAL never blocks.
-
-A full disk refuses the batch and changes nothing. Any other failure to write leaves it unknown
-what the file holds, so the store declares itself broken and the server stops.
+A log is kept in segments. A segment is what one commit added to one group: its events packed one
+behind the other, as they go to sockets, so that reading is handing out bytes. In the same
+transaction goes who has become what to the group, so that the two can never disagree.
 """
 
 from __future__ import annotations
 
-import queue
 import sqlite3
-import threading
-from contextlib import asynccontextmanager, closing, contextmanager, suppress
-from typing import TYPE_CHECKING, TypeVar
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING
 
-import trio
 from filelock import FileLock, Timeout
 
-from tchat.errors import Code, StartupError, StorageError, TchatError
-from tchat.store.base import PAGE_LIMIT, Conflict, Page, StorageFull, Store
+from tchat.errors import Code, StartupError
+from tchat.store.accounts import SqliteAccounts
+from tchat.store.base import NOBODY, PAGE_LIMIT, Accounts, Conflict, Page, Store
 from tchat.store.blobs import BlobDirectory
-from tchat.store.migrations import APPLICATION_ID, migrate
+from tchat.store.database import Database, open_database
+from tchat.store.migrations import set_standings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Iterator, Mapping
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
+    from tchat.core.frames import Standing
     from tchat.store.blobs import IncomingFile, OutgoingFile
-
-    Work = Callable[[sqlite3.Connection], object]
-
-T = TypeVar("T")
-
-_MOST_IN_ONE_COMMIT = 1000
-
-
-class _Job:
-    """One piece of work for the writing thread, and the task that waits for it."""
-
-    __slots__ = ("done", "failure", "result", "work")
-
-    def __init__(self, work: Work) -> None:
-        self.work = work
-        self.done = trio.Event()
-        self.result: object = None
-        self.failure: TchatError | None = None
-
-
-class _Writer:
-    """The thread that writes. Its queue is its only door."""
-
-    def __init__(self, connection: sqlite3.Connection, token: trio.lowlevel.TrioToken) -> None:
-        self._connection = connection
-        self._token = token
-        self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._broken: TchatError | None = None
-        self._thread = threading.Thread(target=self._run, name="tchat-writer", daemon=True)
-        self._thread.start()
-
-    async def do(self, work: Work) -> object:
-        """Run `work` in a transaction; return its result once that is on disk."""
-        job = _Job(work)
-        self._queue.put(job)
-        await job.done.wait()
-        if job.failure is not None:
-            # The same failure may be raised in many tasks, one after the other.
-            raise job.failure.with_traceback(None)
-        return job.result
-
-    def stop(self) -> None:
-        """Finish what waits and end the thread. Blocks."""
-        self._queue.put(None)
-        self._thread.join()
-
-    def _run(self) -> None:
-        going = True
-        while going:
-            jobs, going = self._take()
-            self._commit(jobs)
-            self._token.run_sync_soon(_finish, jobs)
-
-    def _take(self) -> tuple[list[_Job], bool]:
-        """Return everything that waits, at least one job, and whether to go on after it."""
-        jobs: list[_Job] = []
-        job = self._queue.get()
-        while job is not None:
-            jobs.append(job)
-            if len(jobs) == _MOST_IN_ONE_COMMIT or self._queue.empty():
-                return jobs, True
-            job = self._queue.get()
-        return jobs, False
-
-    def _commit(self, jobs: list[_Job]) -> None:
-        if self._broken is not None:
-            _fail(jobs, self._broken)
-            return
-        try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            for job in jobs:
-                self._do(job)
-            self._connection.execute("COMMIT")
-        except Exception as error:  # noqa: BLE001  # a thread that died would leave tasks waiting
-            failure = _explain(error)
-            with suppress(sqlite3.Error):
-                self._connection.rollback()
-            if not isinstance(failure, StorageFull):
-                self._broken = failure
-            _fail(jobs, failure)
-
-    def _do(self, job: _Job) -> None:
-        try:
-            job.result = job.work(self._connection)
-        except Conflict as conflict:  # found before anything was written; concerns this job only
-            job.failure = conflict
 
 
 class SqliteStore(Store):
     """A store in one directory: `tchat.db`, and files under `files`."""
 
-    def __init__(self, writer: _Writer, reader: sqlite3.Connection, blobs: BlobDirectory) -> None:
-        self._writer = writer
-        self._reader = reader
-        self._reading = trio.CapacityLimiter(1)
+    def __init__(self, database: Database, blobs: BlobDirectory) -> None:
+        self.accounts: Accounts = SqliteAccounts(database)
+        self._database = database
         self._blobs = blobs
 
-    async def append(self, group: str, expected: int, count: int, frames: bytes) -> None:
+    async def append(
+        self,
+        group: str,
+        expected: int,
+        count: int,
+        frames: bytes,
+        standings: Mapping[str, Standing] = NOBODY,
+    ) -> None:
         """Add packed events; see `Store.append`."""
 
         def work(connection: sqlite3.Connection) -> None:
@@ -149,21 +62,28 @@ class SqliteStore(Store):
             connection.execute(
                 "UPDATE groups SET last = ? WHERE id = ?", (expected + count, number)
             )
+            if standings:
+                set_standings(connection, number, standings)
 
-        await self._writer.do(work)
+        await self._database.write(work)
 
     async def read(self, group: str, after: int) -> Page | None:
         """Return a page; see `Store.read`."""
-        return await self._read(lambda connection: _page(connection, group, after))
+        return await self._database.read(lambda connection: _page(connection, group, after))
 
     async def last(self, group: str) -> int:
         """Return the last seq; see `Store.last`."""
-        return await self._read(lambda connection: _group(connection, group)[1])
+        return await self._database.read(lambda connection: _group(connection, group)[1])
+
+    async def groups_of(self, person: str) -> dict[str, Standing]:
+        """Return where a person is something; see `Store.groups_of`."""
+        sql = "SELECT name, standing FROM standings JOIN groups ON id = group_id WHERE person = ?"
+        return await self._database.read(lambda c: dict(c.execute(sql, (person,))))
 
     async def cursors(self, group: str) -> dict[str, int]:
         """Return what people have seen; see `Store.cursors`."""
         sql = "SELECT person, seq FROM cursors JOIN groups ON id = group_id WHERE name = ?"
-        return await self._read(lambda connection: dict(connection.execute(sql, (group,))))
+        return await self._database.read(lambda connection: dict(connection.execute(sql, (group,))))
 
     async def set_cursors(self, group: str, cursors: dict[str, int]) -> None:
         """Note what people have seen; see `Store.set_cursors`."""
@@ -176,23 +96,7 @@ class SqliteStore(Store):
                 [(person, seq, group) for person, seq in cursors.items()],
             )
 
-        await self._writer.do(work)
-
-    async def claim_name(self, key: str, name: str, at: int) -> str:
-        """Return how the name is written; see `Store.claim_name`."""
-        sql = "SELECT name FROM people WHERE key = ?"
-        known = await self._read(lambda connection: connection.execute(sql, (key,)).fetchone())
-        if known is not None:
-            return str(known[0])
-
-        def work(connection: sqlite3.Connection) -> str:
-            connection.execute(
-                "INSERT INTO people (key, name, since) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-                (key, name, at),
-            )
-            return str(connection.execute(sql, (key,)).fetchone()[0])
-
-        return str(await self._writer.do(work))
+        await self._database.write(work)
 
     def incoming(self) -> AbstractAsyncContextManager[IncomingFile]:
         """Receive a file; see `Store.incoming`."""
@@ -201,12 +105,6 @@ class SqliteStore(Store):
     def outgoing(self, sha256: bytes) -> AbstractAsyncContextManager[OutgoingFile]:
         """Read a file; see `Store.outgoing`."""
         return self._blobs.outgoing(sha256)
-
-    async def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        try:
-            return await trio.to_thread.run_sync(query, self._reader, limiter=self._reading)
-        except sqlite3.Error as error:
-            raise _explain(error) from error
 
 
 @asynccontextmanager
@@ -219,33 +117,11 @@ async def open_store(directory: Path) -> AsyncIterator[SqliteStore]:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)  # noqa: ASYNC240  # once, at start
         lock = FileLock(directory / "lock", timeout=0, thread_local=False).acquire()
     with lock:
-        with _start_errors(directory):
-            blobs = BlobDirectory(directory / "files")
-            connection = _connect(directory / "tchat.db")
-        with closing(connection), closing(_connect_to_read(directory / "tchat.db")) as reader:
-            writer = _Writer(connection, trio.lowlevel.current_trio_token())
-            try:
-                yield SqliteStore(writer, reader, blobs)
-            finally:
-                writer.stop()
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    path.touch(mode=0o600)  # what people said is nobody else's business; WAL files follow suit
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        migrate(connection)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _connect_to_read(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
+        async with AsyncExitStack() as stack:
+            with _start_errors(directory):
+                blobs = BlobDirectory(directory / "files")
+                database = await stack.enter_async_context(open_database(directory / "tchat.db"))
+            yield SqliteStore(database, blobs)
 
 
 def _group(connection: sqlite3.Connection, name: str) -> tuple[int | None, int]:
@@ -269,22 +145,6 @@ def _page(connection: sqlite3.Connection, group: str, after: int) -> Page | None
         taken.append(frames)
     rows.close()
     return Page(first, last, b"".join(taken)).after(after) if taken else None
-
-
-def _finish(jobs: list[_Job]) -> None:
-    for job in jobs:
-        job.done.set()
-
-
-def _fail(jobs: list[_Job], failure: TchatError) -> None:
-    for job in jobs:
-        job.failure = job.failure or failure
-
-
-def _explain(error: Exception) -> TchatError:
-    if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
-        return StorageFull()
-    return StorageError(Code.INTERNAL, f"The log cannot be written or read: {error}.")
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import trio
 
 from tchat.client.updates import Connected, Disconnected
 from tchat.core.text import clean_line, fold
-from tchat.ui.chat import LEAVE_SECONDS, Chat
+from tchat.ui.chat import LEAVE_SECONDS, Chat, Start
 from tchat.ui.complete import offers
 from tchat.ui.model import Model, Person
 from tchat.ui.screen import Screen, open_screen
@@ -25,7 +25,6 @@ from tchat.ui.view import draw, height_of_last
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
-    from pathlib import Path
 
     from tchat.client.session import Session
     from tchat.client.updates import Update
@@ -34,9 +33,10 @@ if TYPE_CHECKING:
 _FRAME_SECONDS = 1 / 30
 
 
-async def run_curses(session: Session, group: str, downloads: Path) -> int:
+async def run_curses(start: Start) -> int:
     """Chat in a full screen until the person leaves; return the exit status."""
-    replica = session.follow(group)
+    session = start.session
+    replica = session.follow(start.group)
     with (
         trio.open_signal_receiver(signal.SIGTERM, signal.SIGHUP) as endings,
         trio.open_signal_receiver(signal.SIGWINCH) as sizes,
@@ -45,13 +45,13 @@ async def run_curses(session: Session, group: str, downloads: Path) -> int:
         async with trio.open_nursery() as nursery:
             model = Model(session.user, replica.name)
             app = App(session, model, screen)
-            app.chat = Chat(session, replica, downloads, nursery, app.show)
+            app.chat = Chat(session, replica, start.downloads, nursery, app.show)
             nursery.start_soon(app.paint)
             nursery.start_soon(app.follow_keyboard)
             nursery.start_soon(app.follow_session)
             nursery.start_soon(app.follow_size, sizes)
             nursery.start_soon(_end_on, endings, app.chat.done)
-            nursery.start_soon(session.enter, group)
+            nursery.start_soon(partial(session.enter, start.group, invite=start.invite))
             await app.chat.done.wait()
             done = await app.leave()
             nursery.cancel_scope.cancel()
@@ -208,6 +208,7 @@ class App:
         model, replica = self._model, self.chat.replica
         state = replica.state
         model.user = self._session.user
+        model.security = "not encrypted" if self._session.connector.plain else "TLS"
         model.group = clean_line(state.name or replica.name)
         model.standing = replica.standing or ""
         if self.chat.done.is_set():

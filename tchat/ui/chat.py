@@ -9,41 +9,61 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
 
+from tchat.client.connector import meeting
 from tchat.client.files import AUTOMATIC_LIMIT, fetch_file, send_file
 from tchat.client.updates import (
     CaughtUp,
     Connected,
     Disconnected,
     Happened,
+    ServerMet,
     StandingChanged,
     Update,
 )
 from tchat.core import commands as core
-from tchat.core.events import Approved, Created, Event, FileShared, Kicked, Left
+from tchat.core.events import Approved, Created, Event, FileShared, Joined, Kicked, Left
 from tchat.core.text import clean_line, clean_text, fold, quote_name
 from tchat.errors import Code, Refused
+from tchat.ui import access
 from tchat.ui.commands import Command, Do, Say, answers, help_lines, parse
-from tchat.ui.lines import Line, Sort, line_of
+from tchat.ui.lines import Line, Sort, key_note, line_of
+from tchat.ui.news import standing_changed, standing_found, welcome
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from tchat.client.replica import Replica
     from tchat.client.session import Session
-    from tchat.core.frames import Standing
+    from tchat.core.frames import Membership, Standing
 
     Make = Callable[[int, int], core.Command]
 
 LEAVE_SECONDS = 3.0
 """How long one who leaves waits for what is on its way."""
 
+_ABOUT_PEOPLE = {
+    "approve": core.Approve,
+    "deny": core.Deny,
+    "kick": core.Kick,
+    "transfer": core.TransferAdmin,
+}
 _NUMBER = re.compile("[0-9]{1,9}")
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a face begins with: a session, a group to enter, perhaps an invite's token."""
+
+    session: Session
+    group: str
+    downloads: Path
+    invite: bytes | None = None
 
 
 class Chat:
@@ -142,19 +162,16 @@ class Chat:
     def _run(self, command: Command, argument: str) -> None:
         if command.admin:
             self._require_admin()
-        if command.choice != "none" and not argument:
+        if command.needs_argument and not argument:
             self._ask(command)
             return
         group = self.replica.name
         match command.word:
-            case "approve":
-                self._request(lambda i, n: core.Approve(i, n, group, argument))
-            case "deny":
-                self._request(lambda i, n: core.Deny(i, n, group, argument))
-            case "kick":
-                self._request(lambda i, n: core.Kick(i, n, group, argument))
-            case "transfer":
-                self._request(lambda i, n: core.TransferAdmin(i, n, group, argument))
+            case "approve" | "deny" | "kick" | "transfer":
+                make = _ABOUT_PEOPLE[command.word]
+                self._request(lambda i, n: make(i, n, group, argument))
+            case "invite" | "link" | "keys" | "unlink":
+                self._start(access.COMMANDS[command.word], self, argument)
             case "send":
                 self._start(self._send, Path(argument))
             case "get":
@@ -177,7 +194,7 @@ class Chat:
                 self._leaving = True
                 self._start(self._leave)
             case "requests":
-                self.notice(_listed("asking to join", list(state.requests.values())))
+                self.notice(_listed("asking to join", list(self._requests())))
             case "members":
                 self._require_member()
                 self.notice(_listed("members", [self._mark(name) for name in self.members()]))
@@ -197,13 +214,18 @@ class Chat:
         """Return what the command's argument could be; for paths, the keyboard knows better."""
         state = self.replica.state
         if command.choice == "request":
-            return [clean_line(name) for name in state.requests.values()]
+            return [clean_line(request.name) for request in state.requests.values()]
         if command.choice == "member":
             me = fold(self.session.user)
             return [clean_line(name) for key, name in state.members.items() if key != me]
         if command.choice == "file":
             return [str(number) for number in state.files]
         return []
+
+    def _requests(self) -> Iterator[str]:
+        state = self.replica.state
+        for name, key in ((asked.name, asked.key) for asked in state.requests.values()):
+            yield f"{name} ({key_note(key, state.keys)})" if key else name
 
     def members(self) -> list[str]:
         """Return the members' names: the admin first, then those online, then by name."""
@@ -290,7 +312,8 @@ class Chat:
             case Happened(replica, event, unseen) if replica is self.replica:
                 admin = replica.state.is_admin(self.session.user)
                 self._shown = event.seq
-                line = line_of(event, self.session.user, admin=admin)
+                keys = replica.state.keys
+                line = line_of(event, self.session.user, admin=admin, keys=keys)
                 if line is not None:
                     missed = unseen and event.seq <= replica.head
                     self._show(replace(line, history=not unseen, missed=missed))
@@ -298,38 +321,22 @@ class Chat:
                 if isinstance(event.body, FileShared) and unseen and self._inside:
                     self._offer_file(event, event.body)
             case StandingChanged(replica, news) if replica is self.replica:
-                if news is None:
-                    self._tell_standing()
-                else:
-                    self._tell_news(news.reason, news.by)
-            case Connected(_, again):
-                self._offline = False
-                if again:
-                    self.notice("connected again")
-            case Disconnected(reason, _) if not self._offline:  # once, however many tries fail
-                self._offline = True
-                self.notice(f"connection lost ({reason}); trying again")
+                self._tell_standing(news)
             case CaughtUp(replica) if replica is self.replica and not self._caught_up:
                 self._caught_up = True
-                self.notice(self._welcome())
+                self.notice(welcome(replica, self.session.user))
+            case ServerMet() | Connected() | Disconnected():
+                self._tell_connection(update)
         self._progress.set()
 
     def _note_membership(self, event: Event) -> None:
         """Follow whether the person was a member then: files from before are not saved unasked."""
         me = fold(self.session.user)
         match event.body:
-            case Created() | Left() if fold(event.actor) == me:
-                self._inside = isinstance(event.body, Created)
+            case Created() | Joined() | Left() if fold(event.actor) == me:
+                self._inside = not isinstance(event.body, Left)
             case Approved(name) | Kicked(name) if fold(name) == me:
                 self._inside = isinstance(event.body, Approved)
-
-    def _welcome(self) -> str:
-        count = len(self.replica.state.members)
-        others = "you alone" if count == 1 else f"{count} members"
-        requests = len(self.replica.state.requests)
-        if requests and self.replica.state.is_admin(self.session.user):
-            others += f"; {requests} waiting for approval, /1 lists them"
-        return f"in {self.replica.name} with {others}; /help lists the commands"
 
     def _offer_file(self, event: Event, file: FileShared) -> None:
         """Save a file that is small enough; say how to get a larger one."""
@@ -341,30 +348,27 @@ class Chat:
         else:
             self.notice(f"file {file.number} is large: /get {file.number} saves it")
 
-    def _tell_standing(self) -> None:
-        replica = self.replica
-        if replica.standing == "waiting":
-            self.notice(f"waiting for {replica.admin or 'the admin'} to approve you; /3 leaves")
-        elif replica.standing == "outsider" and replica.kicked:
-            self.notice("you were kicked from this group; /join asks to come back")
-        elif replica.standing == "outsider" and self._standing == "waiting":
-            self.notice("your request was not approved; /join asks again, /3 leaves")
-        elif replica.standing == "outsider" and self._standing == "member":
-            self.notice("you are not a member any more; /join asks to be one, /3 leaves")
-        self._standing = replica.standing
+    def _tell_connection(self, update: Update) -> None:
+        match update:
+            case ServerMet(met):
+                self.notice(meeting(met))
+            case Connected(again=again):
+                self._offline = False
+                if again:
+                    self.notice("connected again")
+            case Disconnected(reason) if not self._offline:  # once, however many tries fail
+                self._offline = True
+                self.notice(f"connection lost ({reason}); trying again")
 
-    def _tell_news(self, reason: str, by: str) -> None:
+    def _tell_standing(self, news: Membership | None) -> None:
+        sentence = (
+            standing_found(self.replica, self._standing)
+            if news is None
+            else standing_changed(news, on_purpose=self._leaving)
+        )
+        if sentence:
+            self.notice(sentence)
         self._standing = self.replica.standing
-        if reason == "left" and self._leaving:
-            self.notice("you left the group")
-            return
-        sentence = {
-            "denied": f"{by} denied your request",
-            "kicked": f"{by} kicked you out of the group",
-            "left": "you left the group from another terminal",
-            "closed": f"{by}, the last member, left, and the group is closed",
-        }
-        self.notice(f"{sentence.get(reason, reason)}; /join asks again, /3 leaves")
 
     def notice(self, text: str) -> None:
         """Show something that is not a message."""

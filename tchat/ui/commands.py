@@ -12,8 +12,18 @@ from typing import Literal
 
 from tchat.errors import Code, Refused
 
-Choice = Literal["none", "request", "member", "file", "path"]
+Choice = Literal["none", "request", "member", "file", "path", "key", "invite"]
 """What an argument is one of; it says what Tab offers."""
+
+_PLACEHOLDERS: dict[Choice, str] = {
+    "none": "",
+    "request": "NAME",
+    "member": "NAME",
+    "file": "N",
+    "path": "PATH",
+    "key": "KEY",
+    "invite": "[--for NAME] [--expires 24h]",
+}
 
 
 ARGUMENT_LIMIT = 4096
@@ -39,8 +49,12 @@ class Command:
     @property
     def placeholder(self) -> str:
         """The word for its argument, if it takes one."""
-        names = {"none": "", "request": "NAME", "member": "NAME", "file": "N", "path": "PATH"}
-        return names[self.choice]
+        return _PLACEHOLDERS[self.choice]
+
+    @property
+    def needs_argument(self) -> bool:
+        """Whether it cannot do without its argument, and asks for it."""
+        return self.choice not in ("none", "invite")
 
 
 COMMANDS: tuple[Command, ...] = (
@@ -56,6 +70,10 @@ COMMANDS: tuple[Command, ...] = (
     Command("kick", 8, "end somebody's membership", "member", "kick whom?", admin=True),
     Command("send", 9, "send a file to the group", "path", "send which file?"),
     Command("deny", None, "deny a request", "request", "deny whom?", admin=True),
+    Command("invite", None, "a line that lets somebody in, once", "invite", admin=True),
+    Command("link", None, "a code that makes another device yours, too"),
+    Command("keys", None, "the keys that your name belongs to"),
+    Command("unlink", None, "take a key from your name", "key", "take away which key?"),
     Command("get", None, "save file number N", "file", "get which file?"),
     Command("join", None, "ask to join again"),
     Command("leave", None, "end your membership or request"),

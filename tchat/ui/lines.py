@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from tchat.core.events import (
@@ -11,17 +12,23 @@ from tchat.core.events import (
     Created,
     Denied,
     FileShared,
+    Invited,
+    Joined,
     Kicked,
     Left,
     Posted,
     Requested,
     Withdrawn,
 )
+from tchat.core.fingerprints import fingerprint
 from tchat.core.text import clean_line, clean_text, fold
 
 if TYPE_CHECKING:
-    from tchat.core.events import Event
+    from collections.abc import Mapping
 
+    from tchat.core.events import Body, Event
+
+NO_KEYS: MappingProxyType[bytes, str] = MappingProxyType({})
 Sort = Literal["message", "notice", "error"]
 
 
@@ -41,38 +48,68 @@ class Line:
     missed: bool = False
 
 
-def line_of(event: Event, me: str, *, admin: bool) -> Line | None:
-    """Return an event as a line for `me`; None for what does not concern this person."""
+def line_of(
+    event: Event, me: str, *, admin: bool, keys: Mapping[bytes, str] = NO_KEYS
+) -> Line | None:
+    """Return an event as a line for `me`; None for what does not concern this person.
+
+    `keys` are those that members came with, and whose they were.
+    """
     if isinstance(event.body, Posted):
         who = clean_line(event.actor)
         return Line(event.at, "message", clean_text(event.body.text), who)
-    text = _sentence(event, fold(me), admin=admin)
+    text = _sentence(event, fold(me), admin=admin, keys=keys)
     return Line(event.at, "notice", clean_line(text)) if text else None
 
 
-def _sentence(event: Event, me: str, *, admin: bool) -> str:
+def _sentence(event: Event, me: str, *, admin: bool, keys: Mapping[bytes, str]) -> str:
     actor = event.actor
-    mine = fold(actor) == me
     match event.body:
         case Created():
-            return f"{actor} created {event.group}" + (" and you are its admin" if mine else "")
-        case Requested():
-            return f"{actor} asks to join: /approve {actor} or /deny {actor}" if admin else ""
+            mine = " and you are its admin" * (fold(actor) == me)
+            return f"{actor} created {event.group}{mine}"
+        case AdminTransferred(name):
+            return f"{actor} made {name} the admin" + ": that is you" * (fold(name) == me)
+        case Invited(name=name):
+            return f"{actor} gave an invite" + (f" for {name}" if name else "")
+        case FileShared(number, name, size):
+            return f"{actor} shared {name} ({size_text(size)}), file {number}"
+        case Requested() | Denied() | Withdrawn():
+            return _about_request(actor, event.body, keys) if admin else ""
+    return _about_member(actor, event.body)
+
+
+def _about_request(
+    actor: str, body: Requested | Denied | Withdrawn, keys: Mapping[bytes, str]
+) -> str:
+    match body:
+        case Requested(key):
+            whose = f" ({key_note(key, keys)})" if key else ""
+            return f"{actor} asks to join{whose}: /approve {actor} or /deny {actor}"
+        case Denied(name):
+            return f"{actor} denied {name}"
+        case Withdrawn():
+            return f"{actor} does not ask to join any more"
+
+
+def _about_member(actor: str, body: Body) -> str:
+    match body:
         case Approved(name):
             return f"{name} joined, approved by {actor}"
-        case Denied(name):
-            return f"{actor} denied {name}" if admin else ""
-        case Withdrawn():
-            return f"{actor} does not ask to join any more" if admin else ""
+        case Joined(by):
+            return f"{actor} joined, invited by {by}"
         case Left():
             return f"{actor} left the group"
         case Kicked(name):
             return f"{actor} kicked {name}"
-        case AdminTransferred(name):
-            return f"{actor} made {name} the admin" + (": that is you" if fold(name) == me else "")
-        case FileShared(number, name, size):
-            return f"{actor} shared {name} ({size_text(size)}), file {number}"
     return ""
+
+
+def key_note(key: bytes, keys: Mapping[bytes, str]) -> str:
+    """Return whose key that is, as far as the group knows: "key 3f2a-91c4-77de-0b12, new here"."""
+    known = keys.get(key)
+    was = f"was a member as {known}" if known else "new here"
+    return f"key {fingerprint(key)}, {was}"
 
 
 def size_text(size: int) -> str:

@@ -25,7 +25,7 @@ class Model:
     """Everything that a face with windows needs to know.
 
     `scroll` is how many rows the message pane is above its bottom; `below` counts the lines that
-    came while it was; `connection` is empty while all is well.
+    came while it was; `connection` is empty while all is well, and `security` says how well.
     """
 
     user: str
@@ -35,6 +35,7 @@ class Model:
     edit: LineEdit = field(default_factory=LineEdit)
     question: str = ""
     connection: str = "connecting"
+    security: str = "TLS"
     standing: str = ""
     waiting: int = 0
     unanswered: int = 0

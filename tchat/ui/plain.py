@@ -19,11 +19,9 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.ui.chat import LEAVE_SECONDS, Chat
+from tchat.ui.chat import LEAVE_SECONDS, Chat, Start
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tchat.client.session import Session
     from tchat.ui.lines import Line
     from tchat.ui.typed import TypedLines
@@ -38,17 +36,18 @@ def format_line(line: Line) -> str:
     return f"[{stamp}] {'*' if line.sort == 'notice' else '!'} {text}"
 
 
-async def run_plain(session: Session, group: str, downloads: Path, typed: TypedLines) -> int:
+async def run_plain(start: Start, typed: TypedLines) -> int:
     """Chat until the input ends or the person leaves; return the exit status.
 
     That is 1 when something of what was typed could not be delivered, or, if the input ended, was
     refused, so that a script knows.
     """
-    replica = session.follow(group)
+    session = start.session
+    replica = session.follow(start.group)
     async with trio.open_nursery() as nursery:
-        chat = Chat(session, replica, downloads, nursery, _print)
+        chat = Chat(session, replica, start.downloads, nursery, _print)
         nursery.start_soon(_show_updates, session, chat)
-        await session.enter(group)
+        await session.enter(start.group, invite=start.invite)
         ended = await _read(chat, typed)
         done = await chat.finish(math.inf if ended else LEAVE_SECONDS, everything=ended)
         nursery.cancel_scope.cancel()

@@ -68,7 +68,7 @@ def _title(model: Model, width: int) -> Row:
         facts.append(f"{model.online} of {len(model.people)} online")
     if model.standing == "waiting":
         facts.append("waiting for approval")
-    state = model.connection or "connected"
+    state = model.connection or model.security
     name = f" {model.group} "
     if cells(name) + sum(cells(fact) + 3 for fact in facts) + cells(state) + 1 > width:
         facts = facts[1:] if width < 50 else facts

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,8 +14,7 @@ from tchat.client.files import fetch_file, send_file
 from tchat.core.commands import Share
 from tchat.core.events import FileShared
 from tchat.errors import Code, Refused
-from tchat.server.host import Limits
-from tests.helpers import GROUP, approve, log_of, running_server, session_of, until
+from tests.helpers import GROUP, UNHURRIED, approve, log_of, running_server, session_of, until
 from tests.tap import Side, Verdict, tapped
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Scene:
 @pytest.fixture
 async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
     async with (
-        running_server(limits=Limits(file=4 * len(DATA))) as server,
+        running_server(limits=replace(UNHURRIED, file=4 * len(DATA))) as server,
         tapped(server.address) as tap,
         session_of(tap.address, "alice") as (alice, _),
         session_of(tap.address, "bob") as (bob, there),

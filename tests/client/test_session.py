@@ -9,11 +9,9 @@ import pytest
 import trio
 
 from tchat.client import session as session_module
-from tchat.client.session import open_session
-from tchat.client.slot import Slot
 from tchat.client.updates import CaughtUp, Connected, Disconnected, Happened, StandingChanged
 from tchat.core.commands import Deny, Kick, Post
-from tchat.core.events import Approved, Created, Posted, Requested, Unknown
+from tchat.core.events import Approved, Posted, Unknown
 from tchat.core.frames import (
     Attached,
     Failed,
@@ -24,19 +22,23 @@ from tchat.core.frames import (
     Seen,
     Upload,
     encode,
+    encode_all,
 )
 from tchat.core.framing import FrameBuffer, unpack
-from tchat.core.handshake import Welcome
+from tchat.core.handshake import NONCE_SIZE, VERSION, Challenge, Welcome
 from tchat.errors import Code, Refused, StartupError
 from tchat.net.address import Address, port_of
 from tests.client.listening import happened, told
 from tests.helpers import (
     GROUP,
     approve,
+    created_by,
     log_of,
     members,
     raw_client,
+    requested_by,
     running_server,
+    session_at,
     session_of,
     texts,
     until,
@@ -55,7 +57,7 @@ async def test_to_enter_a_group_that_does_not_exist_is_to_found_it() -> None:
     async with running_server() as server, session_of(server.address, "alice") as (alice, ops):
         await until(alice, lambda: ops.caught_up)
         assert (ops.standing, ops.state.admin_name) == ("member", "alice")
-        assert [event.body for event in ops.log] == [Created()]
+        assert [event.body for event in ops.log] == [created_by("alice")]
 
 
 async def test_one_who_enters_waits_and_is_in_at_once_when_approved() -> None:
@@ -83,8 +85,8 @@ async def test_updates_tell_in_order_what_happened() -> None:
         updates = happened(bob)
     assert updates[0] == Connected("bob", again=False)
     assert [u.event.body for u in updates if isinstance(u, Happened)] == [
-        Created(),
-        Requested(),
+        created_by("alice"),
+        requested_by("bob"),
         Approved("bob"),
         Posted("hello"),
     ]
@@ -197,7 +199,7 @@ async def test_a_first_connection_that_fails_is_said_in_a_sentence() -> None:
     nowhere = Address("127.0.0.1", await free_port())
     expected = pytest.RaisesExc(StartupError, match="Cannot connect.*nothing listens there")
     with pytest.RaisesGroup(expected, flatten_subgroups=True):
-        async with open_session(nowhere, "alice", Slot()) as session:
+        async with session_at(nowhere, "alice") as session:
             await session.enter(GROUP)
 
 
@@ -205,7 +207,7 @@ async def test_a_first_connection_that_fails_is_said_in_a_sentence() -> None:
 async def test_a_host_that_cannot_be_is_said_in_a_sentence(host: str) -> None:
     expected = pytest.RaisesExc(StartupError, check=sentence_of)
     with pytest.RaisesGroup(expected, flatten_subgroups=True):
-        async with open_session(Address(host, 4000), "alice", Slot()) as session:
+        async with session_at(Address(host, 4000), "alice") as session:
             await session.enter(GROUP)
 
 
@@ -217,7 +219,7 @@ async def free_port() -> int:
 
 async def test_a_name_that_cannot_be_is_refused_before_anything_is_sent() -> None:
     with pytest.raises(Refused) as caught:
-        async with open_session(Address("127.0.0.1", 1), "not a name", Slot()):
+        async with session_at(Address("127.0.0.1", 1), "not a name"):
             raise AssertionError("unreachable")
     assert caught.value.code == Code.BAD_NAME
 
@@ -281,14 +283,14 @@ async def impostor(*sends: bytes) -> AsyncIterator[Impostor]:
 async def test_something_that_is_no_tchat_server_is_said_in_a_sentence(answer: bytes) -> None:
     expected = pytest.RaisesExc(StartupError, check=sentence_of)
     with pytest.RaisesGroup(expected, flatten_subgroups=True):
-        async with impostor(answer) as other, open_session(other.address, "a", Slot()) as session:
+        async with impostor(answer) as other, session_at(other.address, "a") as session:
             await session.enter(GROUP)
 
 
 async def test_something_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session_module, "CONNECT_SECONDS", 0.05)
     with pytest.RaisesGroup(StartupError, flatten_subgroups=True):
-        async with impostor() as other, open_session(other.address, "alice", Slot()) as session:
+        async with impostor() as other, session_at(other.address, "alice") as session:
             await session.enter(GROUP)
 
 
@@ -297,12 +299,12 @@ async def test_a_server_that_will_not_have_this_client_is_not_asked_again(code: 
     expected = pytest.RaisesExc(Refused, match="Not you")
     async with impostor(encode(Failed(code, "Not you."))) as other:
         with pytest.RaisesGroup(expected, flatten_subgroups=True):
-            async with open_session(other.address, "alice", Slot()) as session:
+            async with session_at(other.address, "alice") as session:
                 await session.enter(GROUP)
         assert other.connections == 1
 
 
-WELCOME = encode(Welcome(1, "alice"))
+WELCOME = encode_all([Challenge(VERSION, bytes(NONCE_SIZE)), Welcome(VERSION, "alice")])
 
 
 async def test_frames_of_a_newer_server_are_passed_over() -> None:
@@ -310,7 +312,7 @@ async def test_frames_of_a_newer_server_are_passed_over() -> None:
     presence = encode(Presence("elsewhere", ("x",), ()))
     async with (
         impostor(WELCOME, newer, encode(Ok(999)), presence) as other,
-        open_session(other.address, "alice", Slot()) as session,
+        session_at(other.address, "alice") as session,
     ):
         await told(session, Connected)
         other.sends[:] = [WELCOME]
@@ -339,7 +341,7 @@ async def test_an_event_of_a_newer_kind_counts_and_changes_nothing() -> None:
 async def test_a_server_that_breaks_the_protocol_later_is_left_and_tried_again() -> None:
     async with (
         impostor(WELCOME, unchecked({"type": "event"})) as other,
-        open_session(other.address, "alice", Slot()) as session,
+        session_at(other.address, "alice") as session,
     ):
         update = await told(session, Disconnected)
         assert isinstance(update, Disconnected)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tchat.core.commands import (
     Approve,
     Deny,
+    Invite,
     Join,
     Kick,
     Leave,
@@ -22,6 +23,8 @@ from tchat.core.events import (
     Denied,
     Event,
     FileShared,
+    Invited,
+    Joined,
     Kicked,
     Left,
     Posted,
@@ -30,6 +33,7 @@ from tchat.core.events import (
 )
 from tchat.core.frames import (
     TO_CLIENT,
+    TO_OPERATOR,
     TO_SERVER,
     Attach,
     Attached,
@@ -38,34 +42,44 @@ from tchat.core.frames import (
     Download,
     Failed,
     Goodbye,
+    KeyList,
+    KeysRequest,
+    LinkCode,
+    LinkRequest,
     Membership,
     Ok,
     Ping,
     Pong,
     Presence,
+    Release,
     Seen,
     Stored,
     Ticket,
+    Unlink,
     Upload,
 )
-from tchat.core.handshake import Hello, Ready, Transfer, Welcome
+from tchat.core.handshake import Challenge, Hello, Proof, Ready, Transfer, Welcome
 
 if TYPE_CHECKING:
     from tchat.core.schema import Frame
 
 CLIENT = b"\x01\x23\x45\x67\x89\xab\xcd\xef"
 SHA256 = bytes(range(32))
-TICKET = bytes(range(16))
+TICKET = TOKEN = bytes(range(16))
+KEY = NONCE = bytes(range(32, 64))
+SIGNATURE = bytes(range(64))
 
 REQUESTS: list[Frame] = [
-    Hello(1, "alice", CLIENT),
-    Transfer(1, TICKET),
-    Join(1, 1, "ops"),
+    Hello(2, "alice", CLIENT, KEY, NONCE),
+    Proof(SIGNATURE, "K7QM-2XJ4-9DTR"),
+    Transfer(2, TICKET),
+    Join(1, 1, "ops", TOKEN),
     Leave(2, 2, "ops"),
     Approve(3, 3, "ops", "bob"),
     Deny(4, 4, "ops", "bob"),
     Kick(5, 5, "ops", "bob"),
     TransferAdmin(6, 6, "ops", "bob"),
+    Invite(7, 7, "ops", SHA256, 86_400_000, "bob"),
     Post(7, 7, "ops", "hello everyone 👋"),
     Share(8, 8, "ops", "report.pdf", 1_200_000, SHA256),
     Attach(9, "ops", 0),
@@ -73,19 +87,25 @@ REQUESTS: list[Frame] = [
     Seen("ops", 12),
     Upload(10, "ops", 1_200_000),
     Download(11, "ops", 3),
+    LinkRequest(12),
+    KeysRequest(13),
+    Unlink(14, KEY),
+    Release(15, "bob"),
     Ping(),
     Digest(SHA256),
 ]
 
 BODIES: list[Body] = [
-    Created(),
-    Requested(),
+    Created(KEY),
+    Requested(KEY),
     Approved("bob"),
+    Joined("alice", SHA256, KEY),
     Denied("bob"),
     Left(),
     Withdrawn(),
     Kicked("bob"),
     AdminTransferred("bob"),
+    Invited(SHA256, 1_795_428_120_000, "bob"),
     Posted("hello everyone 👋"),
     FileShared(3, "report.pdf", 1_200_000, SHA256),
 ]
@@ -96,13 +116,16 @@ EVENTS: list[Event] = [
 ]
 
 ANSWERS: list[Frame] = [
-    Welcome(1, "alice"),
-    Ready(1, 1_200_000),
+    Challenge(2, NONCE),
+    Welcome(2, "alice", 50_000, 50),
+    Ready(2, 1_200_000),
     *EVENTS,
     Ok(1, 12),
-    Failed("not_admin", "Only the admin may do this, and that is alice.", 5),
+    Failed("not_admin", "Only the admin may do this, and that is alice.", 5, 1200),
     Attached(9, "ops", "member", 12, 8, 10, "alice", kicked=True),
     Ticket(10, TICKET),
+    LinkCode(12, "K7QM-2XJ4-9DTR", 600_000),
+    KeyList(13, (KEY, SHA256), (1_795_341_720_000, 1_795_341_730_000)),
     Presence("ops", ("alice", "bob"), ("carol",), reset=True),
     Membership("ops", "outsider", "kicked", "alice"),
     Goodbye("shutting_down", "The server is stopping."),
@@ -112,11 +135,28 @@ ANSWERS: list[Frame] = [
 
 FRAMES = REQUESTS + ANSWERS
 
-EVERY_TYPE = TO_SERVER | TO_CLIENT
-"""Both directions in one vocabulary."""
+EVERY_TYPE = TO_SERVER | TO_CLIENT | TO_OPERATOR
+"""All directions in one vocabulary."""
 
-OPTIONAL = {"ok": {"seq"}, "error": {"re"}, "attached": {"admin"}}
-"""The keys that may be absent, by the type of their frame."""
+OPTIONAL = {
+    "proof": {"link"},
+    "welcome": {"interval", "burst"},
+    "join": {"invite"},
+    "invite": {"name"},
+    "ok": {"seq"},
+    "error": {"re", "wait"},
+    "attached": {"admin"},
+    "created": {"key"},
+    "requested": {"key"},
+    "joined": {"key"},
+    "invited": {"name"},
+}
+"""The keys that may be absent, by the type of their frame, or the kind of their event."""
+
+
+def optional_in(frame: Frame) -> set[str]:
+    """Return the keys that may be absent from a frame."""
+    return OPTIONAL.get(name_of(frame), set())
 
 
 def name_of(frame: Frame) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +11,8 @@ import pytest
 from tchat.core.commands import Approve, Join
 from tchat.core.events import Body, Event, decode_event, encode_event
 from tchat.core.framing import PREFIX
-from tchat.core.group import Author, Group, decide
+from tchat.core.group import decide
+from tchat.core.state import Author, Group
 from tchat.core.text import fold
 from tchat.errors import Refused
 
@@ -21,6 +23,11 @@ if TYPE_CHECKING:
     from tchat.errors import Code
 
 NOON = 1_795_341_720_000
+
+
+def key_of(person: str) -> bytes:
+    """Return the public key, or what stands for one, of a person."""
+    return hashlib.sha256(fold(person).encode()).digest()
 
 
 class Script:
@@ -77,7 +84,7 @@ class Script:
         n = self._counts.get((person, device), 0) + 1
         self._counts[person, device] = n
         client = f"{device}:{person}".encode().ljust(8, b".")[:8]
-        return Author(who, client), what(n, n, self.name, *about)
+        return Author(who, client, key_of(person)), what(n, n, self.name, *about)
 
     def give(self, author: Author, command: Command) -> list[Event]:
         """Do as a server does: decide, write, apply."""
@@ -111,4 +118,4 @@ class Script:
     @property
     def waiting(self) -> list[str]:
         """The names of those who ask to join."""
-        return list(self.group.requests.values())
+        return [request.name for request in self.group.requests.values()]

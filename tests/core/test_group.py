@@ -29,10 +29,11 @@ from tchat.core.events import (
     Unknown,
     Withdrawn,
 )
-from tchat.core.group import Author, Group, decide
+from tchat.core.group import decide
+from tchat.core.state import Author, Group
 from tchat.core.text import TEXT_LIMIT, clean_line
 from tchat.errors import Code
-from tests.core.script import NOON, Script
+from tests.core.script import NOON, Script, key_of
 
 DIGEST = bytes(range(32))
 
@@ -55,7 +56,7 @@ def crew() -> Script:
 
 
 def test_joining_a_group_that_is_not_there_founds_it(ops: Script) -> None:
-    assert ops.run("alice", Join) == [Created()]
+    assert ops.run("alice", Join) == [Created(key_of("alice"))]
     assert ops.members == ["alice"]
     assert ops.group.admin_name == "alice"
     assert ops.group.name == "ops"
@@ -63,7 +64,7 @@ def test_joining_a_group_that_is_not_there_founds_it(ops: Script) -> None:
 
 def test_joining_a_group_that_is_there_is_a_request(ops: Script) -> None:
     ops.run("alice", Join)
-    assert ops.run("bob", Join) == [Requested()]
+    assert ops.run("bob", Join) == [Requested(key_of("bob"))]
     assert ops.group.standing("bob") == "waiting"
     assert ops.members == ["alice"]
 
@@ -99,7 +100,7 @@ def test_whoever_was_turned_down_may_ask_again(ops: Script) -> None:
     ops.run("alice", Join)
     ops.run("bob", Join)
     ops.run("alice", Deny, "bob")
-    assert ops.run("bob", Join) == [Requested()]
+    assert ops.run("bob", Join) == [Requested(key_of("bob"))]
 
 
 @pytest.mark.parametrize("answer", [Approve, Deny])
@@ -142,7 +143,7 @@ def test_requests_are_listed_in_the_order_in_which_they_came(crew: Script) -> No
 def test_the_admin_kicks_members(crew: Script) -> None:
     assert crew.run("alice", Kick, "bob") == [Kicked("bob")]
     assert crew.members == ["alice", "carol"]
-    assert crew.group.kicked == {"bob"}
+    assert list(crew.group.kicked) == ["bob"]
 
 
 def test_only_the_admin_kicks(crew: Script) -> None:
@@ -179,10 +180,10 @@ def test_whoever_was_kicked_is_out(crew: Script) -> None:
 
 def test_whoever_was_kicked_may_ask_and_be_let_in_again(crew: Script) -> None:
     crew.run("alice", Kick, "bob")
-    assert crew.run("bob", Join) == [Requested()]
+    assert crew.run("bob", Join) == [Requested(key_of("bob"))]
     crew.run("alice", Approve, "bob")
     assert crew.members == ["alice", "carol", "bob"]
-    assert crew.group.kicked == set()
+    assert crew.group.kicked == {}
 
 
 # ------------------------------------------------------------------ the admin
@@ -262,7 +263,7 @@ def test_in_a_closed_group_nothing_can_be_done_but_to_found_it_anew(ops: Script)
     assert ops.refused("alice", Leave) == Code.NOT_MEMBER
     assert ops.refused("alice", Post, "hello?") == Code.NOT_MEMBER
     assert ops.refused("alice", Approve, "bob") == Code.NOT_MEMBER
-    assert ops.run("bob", Join) == [Created()]
+    assert ops.run("bob", Join) == [Created(key_of("bob"))]
 
 
 def test_a_group_founded_anew_begins_a_new_life(crew: Script) -> None:
@@ -276,7 +277,7 @@ def test_a_group_founded_anew_begins_a_new_life(crew: Script) -> None:
     assert crew.group.floor == founded.seq
     assert crew.members == ["dave"]
     assert crew.group.admin_name == "dave"
-    assert (crew.group.files, crew.group.kicked) == ({}, set())
+    assert (crew.group.files, crew.group.kicked) == ({}, {})
 
 
 def test_the_first_life_begins_with_the_first_event(ops: Script) -> None:
@@ -298,7 +299,7 @@ def test_whoever_was_kicked_in_an_earlier_life_is_just_an_outsider_now(crew: Scr
     crew.run("alice", Leave)
     crew.run("bob", Join)
     assert crew.group.admin_name == "bob"
-    assert crew.group.kicked == set()
+    assert crew.group.kicked == {}
 
 
 def test_a_group_is_spelled_as_its_last_founder_wrote_it() -> None:

@@ -9,18 +9,31 @@ from typing import TYPE_CHECKING
 
 from hypothesis import given
 
-from tchat.core.events import FileShared, decode_event
+from tchat.core.events import Created, FileShared, Invited, Joined, decode_event
 from tchat.core.framing import PREFIX
-from tchat.core.group import Group, decide
+from tchat.core.group import GroupLimits, decide
+from tchat.core.state import Group
 from tchat.core.text import fold
 from tchat.errors import Refused
 from tests.core.histories import Step, histories, tell
-from tests.core.script import Script
+from tests.core.script import Script, key_of
 
 if TYPE_CHECKING:
+    from tchat.core.commands import Command
     from tchat.core.events import Event
+    from tchat.core.state import Author
 
 any_history = given(history=histories)
+
+SMALL = GroupLimits(members=2, requests=1, invites=2)
+
+
+class SmallScript(Script):
+    """A group that may have two members."""
+
+    def give(self, author: Author, command: Command) -> list[Event]:
+        decide(self.group, author, command, self.now, SMALL)
+        return super().give(author, command)
 
 
 def told(history: list[Step]) -> Script:
@@ -60,9 +73,76 @@ def test_nobody_is_two_things_at_once(history: list[Step]) -> None:
 
 
 @any_history
+def test_whoever_was_invited_in_neither_waits_nor_is_out(history: list[Step]) -> None:
+    script = Script()
+    for told in tell(history, script):
+        for event in told.events:
+            if isinstance(event.body, Joined):
+                assert fold(event.actor) not in script.group.kicked | script.group.requests.keys()
+
+
+@any_history
+def test_invites_are_of_members_only(history: list[Step]) -> None:
+    script = Script()
+    for _ in tell(history, script):
+        for invitation in script.group.invites.values():
+            assert invitation.by in script.group.members
+            assert script.group.floor < invitation.seq <= script.group.seq
+
+
+@any_history
+def test_an_invite_lets_in_once_while_it_holds_whom_it_was_for(history: list[Step]) -> None:
+    script = Script()
+    open_invites: dict[bytes, Event] = {}
+    for told in tell(history, script):
+        for event in told.events:
+            match event.body:
+                case Created():
+                    open_invites.clear()
+                case Invited(digest):
+                    open_invites[digest] = event
+                case Joined(by, digest):
+                    given = open_invites.pop(digest)
+                    assert digest not in script.group.invites
+                    assert_good(given, event, by)
+
+
+def assert_good(invitation: Event, joined: Event, by: str) -> None:
+    body = invitation.body
+    assert isinstance(body, Invited)
+    assert fold(by) == fold(invitation.actor)
+    assert joined.at < body.expires
+    assert body.name is None or fold(body.name) == fold(joined.actor)
+
+
+@any_history
+def test_the_keys_are_those_of_everybody_who_was_a_member(history: list[Step]) -> None:
+    script = Script()
+    ever: set[bytes] = set()
+    for told in tell(history, script):
+        for event in told.events:
+            ever = set() if isinstance(event.body, Created) else ever
+        ever |= {key_of(name) for name in script.members}
+        assert script.group.keys.keys() == ever
+        assert all(key_of(name) == key for key, name in script.group.keys.items())
+
+
+@any_history
+def test_no_group_grows_beyond_its_limits(history: list[Step]) -> None:
+    script = SmallScript()
+    for _ in tell(history, script):
+        group = script.group
+        assert len(group.members) <= SMALL.members
+        assert len(group.requests) <= SMALL.requests
+        still_good = [one for one in group.invites.values() if one.expires > group.at]
+        assert len(still_good) <= SMALL.invites
+
+
+@any_history
 def test_people_are_kept_by_their_folded_names(history: list[Step]) -> None:
     group = told(history).group
-    for key, name in (group.members | group.requests).items():
+    asked = {key: request.name for key, request in group.requests.items()}
+    for key, name in (group.members | asked).items():
         assert key == fold(name)
 
 

@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from tchat.core.frames import Ping
-from tchat.core.handshake import VERSION, Hello, Transfer, agree, check_hello
+from tchat.core.handshake import (
+    CLIENT_ID_SIZE,
+    KEY_SIZE,
+    NONCE_SIZE,
+    VERSION,
+    Challenge,
+    Hello,
+    Transfer,
+    agree,
+    check_hello,
+    proof_text,
+)
+from tchat.core.schema import INT_LIMIT
 from tchat.errors import Code, ProtocolError, Refused
-from tests.core.examples import CLIENT, TICKET
+from tests.core.examples import CLIENT, KEY, NONCE, TICKET
+
+HELLO = Hello(VERSION, "alice", CLIENT, KEY, NONCE)
 
 
-@pytest.mark.parametrize("opening", [Hello(VERSION, "alice", CLIENT), Transfer(VERSION, TICKET)])
+@pytest.mark.parametrize(
+    "opening", [Hello(VERSION, "alice", CLIENT, KEY, NONCE), Transfer(VERSION, TICKET)]
+)
 def test_a_connection_begins_with_hello_or_transfer(opening: Hello | Transfer) -> None:
     assert check_hello(opening) is opening
 
@@ -21,15 +41,17 @@ def test_nothing_else_is_a_beginning() -> None:
     assert caught.value.code == Code.HANDSHAKE
 
 
-@pytest.mark.parametrize("opening", [Hello(0, "alice", CLIENT), Transfer(0, TICKET)])
-def test_there_is_no_version_0(opening: Hello | Transfer) -> None:
+@pytest.mark.parametrize("version", range(VERSION))
+@pytest.mark.parametrize("opening", [HELLO, Transfer(VERSION, TICKET)])
+def test_versions_without_a_proof_are_not_spoken(opening: Hello | Transfer, version: int) -> None:
+    opening = replace(opening, version=version)
     with pytest.raises(ProtocolError) as caught:
         check_hello(opening)
     assert caught.value.code == Code.BAD_VERSION
 
 
 def test_a_newer_client_is_welcome_and_both_speak_what_both_know() -> None:
-    newer = Hello(VERSION + 8, "alice", CLIENT)
+    newer = Hello(VERSION + 8, "alice", CLIENT, KEY, NONCE)
     assert check_hello(newer) is newer
     assert agree(newer.version) == VERSION
 
@@ -40,12 +62,91 @@ def test_an_older_version_is_spoken_with_those_who_know_no_other() -> None:
 
 def test_a_bad_username_is_refused_so_that_another_can_be_chosen() -> None:
     with pytest.raises(Refused, match="username") as caught:
-        check_hello(Hello(VERSION, "two words", CLIENT))
+        check_hello(Hello(VERSION, "two words", CLIENT, KEY, NONCE))
     assert caught.value.code == Code.BAD_NAME
 
 
 @pytest.mark.parametrize("client", [b"", CLIENT[:-1], CLIENT + b"\x00"])
 def test_a_client_id_has_8_bytes(client: bytes) -> None:
-    with pytest.raises(ProtocolError) as caught:
-        check_hello(Hello(VERSION, "alice", client))
+    with pytest.raises(ProtocolError, match="A client id has 8 bytes") as caught:
+        check_hello(replace(HELLO, client=client))
     assert caught.value.code == Code.HANDSHAKE
+
+
+@pytest.mark.parametrize("part", ["key", "nonce"])
+@pytest.mark.parametrize("data", [b"", bytes(31), bytes(33)])
+def test_a_key_and_a_nonce_have_32_bytes_each(part: str, data: bytes) -> None:
+    hello = Hello(
+        VERSION, "alice", CLIENT, data if part == "key" else KEY, data if part == "nonce" else NONCE
+    )
+    with pytest.raises(ProtocolError, match=f"A {part} has 32 bytes") as caught:
+        check_hello(hello)
+    assert caught.value.code == Code.HANDSHAKE
+
+
+# ------------------------------------------------------------------ what a proof signs
+
+versions = st.integers(0, INT_LIMIT - 1)
+keys = st.binary(min_size=KEY_SIZE, max_size=KEY_SIZE)
+nonces = st.binary(min_size=NONCE_SIZE, max_size=NONCE_SIZE)
+hellos = st.builds(
+    Hello,
+    version=versions,
+    user=st.text(max_size=40),
+    client=st.binary(min_size=CLIENT_ID_SIZE, max_size=CLIENT_ID_SIZE),
+    key=keys,
+    nonce=nonces,
+)
+handshakes = st.tuples(
+    hellos,
+    st.builds(Challenge, version=versions, nonce=nonces),
+    st.just(b"") | st.binary(min_size=32, max_size=32),
+)
+PARTS = ("version", "user", "client", "key", "nonce")
+
+
+@given(one=handshakes, other=handshakes)
+def test_two_handshakes_never_sign_the_same(
+    one: tuple[Hello, Challenge, bytes], other: tuple[Hello, Challenge, bytes]
+) -> None:
+    assert (proof_text(*one) == proof_text(*other)) == (one == other)
+
+
+@pytest.mark.parametrize("part", PARTS)
+@given(one=handshakes, other=hellos)
+def test_each_part_of_the_hello_is_signed(
+    part: str, one: tuple[Hello, Challenge, bytes], other: Hello
+) -> None:
+    hello, challenge, server = one
+    parts = {name: getattr(other if name == part else hello, name) for name in PARTS}
+    changed = Hello(**parts)
+    assume(changed != hello)
+    assert proof_text(changed, challenge, server) != proof_text(hello, challenge, server)
+
+
+@given(one=handshakes, version=versions, nonce=nonces, pin=keys)
+def test_the_challenge_and_the_server_are_signed(
+    one: tuple[Hello, Challenge, bytes], version: int, nonce: bytes, pin: bytes
+) -> None:
+    hello, challenge, server = one
+    others = {
+        proof_text(hello, Challenge(version, challenge.nonce), server),
+        proof_text(hello, Challenge(challenge.version, nonce), server),
+        proof_text(hello, challenge, pin),
+        proof_text(hello, challenge, b""),
+    }
+    same = {version == challenge.version, nonce == challenge.nonce, pin == server, server == b""}
+    assert (proof_text(*one) in others) == (True in same)
+
+
+@given(one=handshakes)
+def test_the_two_nonces_cannot_change_places(one: tuple[Hello, Challenge, bytes]) -> None:
+    hello, challenge, server = one
+    assume(hello.nonce != challenge.nonce)
+    swapped = replace(hello, nonce=challenge.nonce), replace(challenge, nonce=hello.nonce)
+    assert proof_text(*swapped, server) != proof_text(*one)
+
+
+def test_a_proof_says_what_it_is_for() -> None:
+    text = proof_text(HELLO, Challenge(VERSION, NONCE), b"")
+    assert text.startswith(b"tchat: I am the person of this name, to this server, now\0")

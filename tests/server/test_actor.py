@@ -13,7 +13,7 @@ from tchat.core.commands import Command, Join, Post
 from tchat.core.events import Event
 from tchat.core.frames import TO_CLIENT, Attach, Attached, Failed, Ok, decode
 from tchat.core.framing import split_frames
-from tchat.core.group import Author
+from tchat.core.state import Author
 from tchat.errors import Code
 from tchat.server import actor as actor_module
 from tchat.server.actor import IDLE_SECONDS, Execute, Saw, Subscribe
@@ -21,15 +21,16 @@ from tchat.server.audience import Subscription
 from tchat.server.log import Log
 from tchat.server.outbox import Outbox
 from tchat.server.registry import Registry
-from tchat.store.base import StorageFull
+from tchat.store.base import NOBODY, StorageFull
 from tchat.store.memory import MemoryStore
 from tests.helpers import GROUP, log_of, seqs, texts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from trio.testing import MockClock
 
+    from tchat.core.frames import Standing
     from tchat.core.schema import Frame
     from tchat.store.base import Page
 
@@ -207,11 +208,18 @@ class FullStore(MemoryStore):
 
     full = True
 
-    async def append(self, group: str, expected: int, count: int, frames: bytes) -> None:
+    async def append(
+        self,
+        group: str,
+        expected: int,
+        count: int,
+        frames: bytes,
+        standings: Mapping[str, Standing] = NOBODY,
+    ) -> None:
         if self.full:
             await trio.lowlevel.checkpoint()
             raise StorageFull
-        await super().append(group, expected, count, frames)
+        await super().append(group, expected, count, frames, standings)
 
 
 async def test_a_repetition_of_what_could_not_be_stored_is_not_acknowledged(log: Log) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from itertools import cycle
 from typing import TYPE_CHECKING
 
@@ -12,15 +13,26 @@ import trio
 from tchat.core.commands import Kick
 from tchat.core.events import Event
 from tchat.core.frames import Attach, Attached, Membership, Presence
-from tchat.server.host import Limits
+from tchat.store.base import NOBODY
 from tchat.store.memory import MemoryStore
 from tchat.store.sqlite import open_store
-from tests.helpers import GROUP, RawClient, log_of, members, raw_client, running_server, seqs, texts
+from tests.helpers import (
+    GROUP,
+    UNHURRIED,
+    RawClient,
+    log_of,
+    members,
+    raw_client,
+    running_server,
+    seqs,
+    texts,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
+    from tchat.core.frames import Standing
     from tchat.net.address import Address
     from tchat.store.base import Page, Store
 
@@ -167,7 +179,7 @@ async def test_one_who_is_kicked_while_reading_nothing_is_sent_nothing_of_later(
 async def test_one_who_takes_nothing_for_too_long_is_cut_off() -> None:
     words = [f"{n} {LONG}" for n in range(MORE_THAN_BUFFERS)]
     async with (
-        running_server(limits=Limits(stall_seconds=0.2)) as server,
+        running_server(limits=replace(UNHURRIED, stall_seconds=0.2)) as server,
         members(server, "alice", "bob") as (alice, _),
     ):
         async with trio.open_nursery() as nursery:
@@ -251,8 +263,15 @@ class AheadStore(MemoryStore):
         await self.may_read.wait()
         return await super().read(group, after)
 
-    async def append(self, group: str, expected: int, count: int, frames: bytes) -> None:
-        await super().append(group, expected, count, frames)
+    async def append(
+        self,
+        group: str,
+        expected: int,
+        count: int,
+        frames: bytes,
+        standings: Mapping[str, Standing] = NOBODY,
+    ) -> None:
+        await super().append(group, expected, count, frames, standings)
         self.committed.set()
         await self.may_return.wait()
 

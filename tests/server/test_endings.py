@@ -3,38 +3,42 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 
-from tchat.client.session import open_session
-from tchat.client.slot import Slot
 from tchat.core import group as group_module
 from tchat.core.commands import Command, Join, Post
 from tchat.core.events import Event
 from tchat.core.frames import Attach, Failed, Goodbye, Membership, Ok, Ping, Upload
 from tchat.errors import Code, StorageError
 from tchat.server import actor, app
-from tchat.server.host import Limits
-from tchat.store.base import StorageFull
+from tchat.store.base import NOBODY, StorageFull
 from tchat.store.memory import MemoryStore
 from tests.helpers import (
     GROUP,
     GUARD,
+    UNHURRIED,
     RawClient,
     log_of,
     members,
     raw_client,
     running_server,
     seqs,
+    session_at,
     texts,
     until,
 )
 
 if TYPE_CHECKING:
-    from tchat.core.group import Author, Group
+    from collections.abc import Mapping
+
+    from tchat.core.frames import Standing
+    from tchat.core.group import GroupLimits
     from tchat.core.schema import Frame
+    from tchat.core.state import Author, Group
     from tchat.store.base import Page
 
 
@@ -49,7 +53,7 @@ async def test_one_who_is_silent_for_too_long_is_sent_away_with_a_reason(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(app, "_SWEEP_SECONDS", 0.02)
-    async with running_server(limits=Limits(silence_seconds=0.1)) as server:
+    async with running_server(limits=replace(UNHURRIED, silence_seconds=0.1)) as server:
         async with raw_client(server.address, "alice") as alice:
             assert goodbyes(await alice.until_end()) == [Code.IDLE]
         await server.logged("alice disconnected (idle)")
@@ -65,7 +69,7 @@ async def test_one_who_pings_is_not_silent(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(app, "trio", _TrioWith(sleep=sweep))
     async with (
-        running_server(limits=Limits(silence_seconds=20)) as server,
+        running_server(limits=replace(UNHURRIED, silence_seconds=20)) as server,
         raw_client(server.address, "alice") as alice,
     ):
         while sweeps < 10:
@@ -144,7 +148,7 @@ async def test_stopping_waits_for_nobody_longer_than_the_grace_period(
     monkeypatch.setattr(app, "GRACE_SECONDS", 0.2)
     with trio.fail_after(GUARD):
         async with (
-            running_server(limits=Limits(handshake_seconds=3600)) as server,
+            running_server(limits=replace(UNHURRIED, handshake_seconds=3600)) as server,
             raw_client(server.address),
             raw_client(server.address, "alice"),
         ):
@@ -154,11 +158,13 @@ async def test_stopping_waits_for_nobody_longer_than_the_grace_period(
 # ------------------------------------------------------------------ faults
 
 
-def explode(group: Group, author: Author, command: Command, now: int) -> list[Event]:
+def explode(
+    group: Group, author: Author, command: Command, now: int, limits: GroupLimits
+) -> list[Event]:
     """Decide as always, but for one fault that nobody foresaw."""
     if isinstance(command, Post) and command.text == "boom":
         raise ZeroDivisionError("a fault that nobody foresaw")
-    return group_module.decide(group, author, command, now)
+    return group_module.decide(group, author, command, now, limits)
 
 
 async def test_a_fault_in_one_group_is_logged_and_ends_only_its_peoples_connections(
@@ -218,7 +224,7 @@ async def test_after_a_fault_everybody_reconnects_and_the_group_goes_on(
     monkeypatch.setattr("tchat.client.session.FIRST_RETRY_SECONDS", 0.01)
     async with (
         running_server() as server,
-        open_session(server.address, "alice", Slot()) as session,
+        session_at(server.address, "alice") as session,
     ):
         replica = await session.enter(GROUP)
         async with members(server, "mallory", group="elsewhere"):
@@ -242,10 +248,17 @@ class Disk(MemoryStore):
         super().__init__()
         self.failure: Exception | None = None
 
-    async def append(self, group: str, expected: int, count: int, frames: bytes) -> None:
+    async def append(
+        self,
+        group: str,
+        expected: int,
+        count: int,
+        frames: bytes,
+        standings: Mapping[str, Standing] = NOBODY,
+    ) -> None:
         if self.failure is not None:
             raise self.failure
-        await super().append(group, expected, count, frames)
+        await super().append(group, expected, count, frames, standings)
 
     async def set_cursors(self, group: str, cursors: dict[str, int]) -> None:
         if self.failure is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import trio
@@ -13,9 +14,17 @@ from tchat.core.events import FileShared
 from tchat.core.frames import Digest, Download, Failed, Ping, Stored, Ticket, Upload, encode
 from tchat.core.handshake import VERSION, Ready, Transfer
 from tchat.errors import Code, Refused
-from tchat.server.host import TICKET_SECONDS, Limits, Permission, Tickets
+from tchat.server.tickets import TICKET_SECONDS, Permission, Tickets
 from tchat.store.sqlite import open_store
-from tests.helpers import GROUP, RawClient, RunningServer, members, raw_client, running_server
+from tests.helpers import (
+    GROUP,
+    UNHURRIED,
+    RawClient,
+    RunningServer,
+    members,
+    raw_client,
+    running_server,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -173,7 +182,7 @@ async def test_there_is_no_ticket_for_a_file_that_the_group_does_not_have() -> N
 
 async def test_a_file_above_the_limit_gets_no_ticket() -> None:
     async with (
-        running_server(limits=Limits(file=1000)) as server,
+        running_server(limits=replace(UNHURRIED, file=1000)) as server,
         members(server, "alice") as (alice,),
     ):
         answer = await alice.ask(lambda i: Upload(i, GROUP, 1001))
@@ -290,7 +299,7 @@ async def test_an_upload_that_is_cut_in_the_middle_leaves_nothing(tmp_path: Path
 async def test_an_upload_that_stands_still_is_ended_and_leaves_nothing(tmp_path: Path) -> None:
     async with (
         open_store(tmp_path) as store,
-        running_server(store, Limits(stall_seconds=0.05)) as server,
+        running_server(store, replace(UNHURRIED, stall_seconds=0.05)) as server,
         members(server, "alice") as (alice,),
     ):
         failure = await failed_upload(server, alice, 1000, b"only so much")

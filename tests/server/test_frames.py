@@ -8,9 +8,17 @@ import trio
 from tchat.core.commands import Join, Post
 from tchat.core.events import Event, Posted
 from tchat.core.frames import Attach, Attached, Detach, Digest, Failed, Ok, Ping, Pong, Seen, encode
-from tchat.core.handshake import VERSION, Hello
 from tchat.errors import Code
-from tests.helpers import GROUP, RawClient, log_of, members, raw_client, running_server, texts
+from tests.helpers import (
+    GROUP,
+    RawClient,
+    hello_of,
+    log_of,
+    members,
+    raw_client,
+    running_server,
+    texts,
+)
 from tests.protocol import unchecked
 
 POST = Post(1, 1, GROUP, "hi").to_map()
@@ -84,7 +92,7 @@ BAD_FRAMES = {
     "text of nothing": unchecked({**POST, "text": None}),
     "a byte too long": (64 * 1024 + 1).to_bytes(4, "big"),
     "4 GiB": b"\xff\xff\xff\xff",
-    "a second hello": encode(Hello(VERSION, "alice", bytes(8))),
+    "a second hello": encode(hello_of("alice")),
     "what belongs to a transfer": encode(Digest(bytes(32))),
 }
 

@@ -19,22 +19,22 @@ from tchat.core.events import (
     AdminTransferred,
     Approved,
     Body,
-    Created,
     Denied,
     Event,
     Kicked,
     Left,
     Posted,
-    Requested,
 )
 from tchat.core.frames import Attach, Attached, Failed, Goodbye, Membership, Ok
 from tchat.errors import Code, Refused
 from tests.helpers import (
     GROUP,
     RunningServer,
+    created_by,
     log_of,
     members,
     raw_client,
+    requested_by,
     running_server,
     seqs,
     texts,
@@ -54,7 +54,7 @@ async def test_to_join_a_group_that_does_not_exist_founds_it() -> None:
         assert (await alice.command(Join)).seq == 1
         assert await alice.attach() == Attached(3, GROUP, "member", seq=1, counted=1)
         (founding,) = await alice.events(1)
-        assert (founding.actor, founding.body) == ("alice", Created())
+        assert (founding.actor, founding.body) == ("alice", created_by("alice"))
 
 
 async def test_to_join_a_group_that_exists_is_a_request_that_the_admin_hears_of() -> None:
@@ -65,7 +65,7 @@ async def test_to_join_a_group_that_exists_is_a_request_that_the_admin_hears_of(
     ):
         await bob.command(Join)
         (request,) = await alice.events(1)
-        assert (request.actor, request.body) == ("bob", Requested())
+        assert (request.actor, request.body) == ("bob", requested_by("bob"))
         assert await bob.attach() == Attached(2, GROUP, "waiting", admin="alice")
 
 
@@ -93,7 +93,11 @@ async def test_an_approval_reaches_one_who_waits_at_once() -> None:
         assert await bob.receive() == Membership(GROUP, "member", "approved", "alice")
         answer = await bob.attach()
         assert (answer.standing, answer.seq) == ("member", 3)
-        assert [e.body for e in await bob.events(3)] == [Created(), Requested(), Approved("bob")]
+        assert [e.body for e in await bob.events(3)] == [
+            created_by("alice"),
+            requested_by("bob"),
+            Approved("bob"),
+        ]
 
 
 async def test_an_approval_reaches_every_terminal_of_one_who_waits() -> None:
@@ -147,7 +151,11 @@ async def test_a_denial_is_told_and_leaves_room_to_ask_again() -> None:
         assert await bob.receive() == Membership(GROUP, "outsider", "denied", "alice")
         await bob.command(Join)
         assert (await bob.attach()).standing == "waiting"
-        assert (await bodies(server))[1:] == [Requested(), Denied("bob"), Requested()]
+        assert (await bodies(server))[1:] == [
+            requested_by("bob"),
+            Denied("bob"),
+            requested_by("bob"),
+        ]
 
 
 async def test_to_join_twice_changes_nothing() -> None:
@@ -159,7 +167,7 @@ async def test_to_join_twice_changes_nothing() -> None:
         assert (await alice.command(Join)).seq is None
         assert (await bob.command(Join)).seq == 2
         assert (await bob.command(Join)).seq is None
-        assert await bodies(server) == [Created(), Requested()]
+        assert await bodies(server) == [created_by("alice"), requested_by("bob")]
 
 
 async def test_names_of_groups_and_people_are_compared_folded() -> None:
@@ -305,7 +313,7 @@ async def test_a_group_founded_anew_shows_nothing_of_its_former_life() -> None:
             answer = await mallory.attach(after=0)
             assert (answer.standing, answer.seq, answer.group) == ("member", last + 1, "OPS")
             (founding,) = await mallory.events(1)
-            assert (founding.seq, founding.body) == (last + 1, Created())
+            assert (founding.seq, founding.body) == (last + 1, created_by("mallory"))
             frames = await mallory.before_pong()
             assert not any(isinstance(frame, Event) for frame in frames)
 

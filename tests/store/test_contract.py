@@ -220,24 +220,6 @@ async def test_to_set_no_cursors_is_allowed(store: Store) -> None:
     assert await store.cursors("ops") == {}
 
 
-async def test_a_name_is_written_as_whoever_came_with_it_first_wrote_it(store: Store) -> None:
-    assert await store.claim_name("alice", "Alice", 1) == "Alice"
-    assert await store.claim_name("alice", "ALICE", 2) == "Alice"
-    assert await store.claim_name("bob", "bob", 3) == "bob"
-
-
-async def test_of_many_who_claim_a_name_at_once_all_hear_the_same(store: Store) -> None:
-    heard: set[str] = set()
-
-    async def claim(spelling: str) -> None:
-        heard.add(await store.claim_name("alice", spelling, 1))
-
-    async with trio.open_nursery() as nursery:
-        for spelling in ("alice", "Alice", "ALICE", "aLiCe"):
-            nursery.start_soon(claim, spelling)
-    assert len(heard) == 1
-
-
 # ------------------------------------------------------------------ files
 
 

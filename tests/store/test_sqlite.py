@@ -28,6 +28,7 @@ from tests.store.batches import append, packed, read_all
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+KEY = bytes(32)
 CONTENT = b"the numbers are in"
 DIGEST = hashlib.sha256(CONTENT).digest()
 ROOT = Path(__file__).parents[2]
@@ -54,15 +55,17 @@ class Tapped:
 @pytest.fixture
 def tap(sqlite: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tapped]:
     """Stand between the writing thread and its connection."""
-    tap = Tapped(sqlite._writer._connection)
+    tap = Tapped(sqlite._database._writer._connection)
     with monkeypatch.context() as patch:
-        patch.setattr(sqlite._writer, "_connection", tap)
+        patch.setattr(sqlite._database._writer, "_connection", tap)
         yield tap
 
 
 async def pragma(store: SqliteStore, statement: str) -> object:
     """Run a pragma on the writer's connection, in its thread; return what it answers."""
-    row = await store._writer.do(lambda connection: connection.execute(statement).fetchone())
+    row = await store._database._writer.do(
+        lambda connection: connection.execute(statement).fetchone()
+    )
     assert isinstance(row, tuple)
     return row[0]
 
@@ -77,7 +80,7 @@ async def busy_writer(store: SqliteStore) -> AsyncIterator[None]:
         assert go_on.wait(30), "the block waited for the writing thread"
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(store._writer.do, work)
+        nursery.start_soon(store._database._writer.do, work)
         await trio.to_thread.run_sync(started.wait)
         try:
             yield
@@ -101,13 +104,13 @@ async def test_whatever_was_acknowledged_is_there_when_the_store_is_opened_again
         await append(store, "ops", b"one", b"two")
         await append(store, "dev", b"eins")
         await store.set_cursors("ops", {"alice": 2})
-        await store.claim_name("alice", "Alice", 1)
+        await store.accounts.claim("alice", "Alice", KEY, 1)
         await keep(store)
     async with open_store(tmp_path) as store:
         assert await read_all(store, "ops") == [b"one", b"two"]
         assert await read_all(store, "dev") == [b"eins"]
         assert await store.cursors("ops") == {"alice": 2}
-        assert await store.claim_name("alice", "ALICE", 2) == "Alice"
+        assert await store.accounts.claim("alice", "ALICE", KEY, 2) == "Alice"
         async with store.outgoing(DIGEST) as outgoing:
             assert await outgoing.read(1000) == CONTENT
 
@@ -285,13 +288,13 @@ async def test_a_fault_in_the_work_itself_does_not_stop_the_writing_thread(
     sqlite: SqliteStore,
 ) -> None:
     with pytest.raises(StorageError):
-        await sqlite._writer.do(lambda connection: connection.execute("SELECT nonsense"))
+        await sqlite._database._writer.do(lambda connection: connection.execute("SELECT nonsense"))
     with pytest.raises(StorageError):
         await append(sqlite, "ops", b"one")
 
 
 async def test_a_log_that_cannot_be_read_is_a_storage_error(sqlite: SqliteStore) -> None:
-    await sqlite._writer.do(lambda connection: connection.execute("DROP TABLE segments"))
+    await sqlite._database._writer.do(lambda connection: connection.execute("DROP TABLE segments"))
     with pytest.raises(StorageError, match="no such table"):
         await sqlite.read("ops", 0)
 

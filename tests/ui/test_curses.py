@@ -135,7 +135,7 @@ def test_a_server_that_goes_is_shown_and_one_that_returns_too(
     server: ServerProcess, tmp_path: Path
 ) -> None:
     with join(server, tmp_path, "alice") as terminal:
-        terminal.sees("you alone", "connected")
+        terminal.sees("you alone", "TLS")
         server.stop(signal.SIGKILL)
         terminal.sees("offline:")
         terminal.type("said into the void\r")

@@ -43,7 +43,7 @@ def test_the_newest_message_stands_above_the_status_and_the_input() -> None:
 def test_people_are_marked_as_admin_online_and_offline() -> None:
     rows = text(model(said("x"), people=3))
     assert [row.split("│")[-1].strip() for row in rows[1:4]] == ["★ alice", "● bob", "○ carol"]
-    assert rows[0].endswith("admin alice · 2 of 3 online · connected")
+    assert rows[0].endswith("admin alice · 2 of 3 online · TLS")
 
 
 def test_people_fold_away_where_it_is_narrow() -> None:

@@ -1,0 +1,95 @@
+"""The options by which every client program, bots included, is told its server and its person."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from tchat.client.connector import Connector
+from tchat.client.home import identity_file, known_servers_file, state_directory
+from tchat.client.introduction import Account
+from tchat.client.known import KnownServers
+from tchat.client.session import open_session
+from tchat.client.slot import take_slot
+from tchat.core.fingerprints import read_invite, read_pin
+from tchat.errors import Code, StartupError
+from tchat.net.address import Address, is_local
+from tchat.net.identity import load_identity
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tchat.client.session import Session
+
+
+def add_address(parser: argparse.ArgumentParser, host: str, port: str) -> None:
+    """Let a program be told a host and a port."""
+    parser.add_argument("host", metavar="HOST", help=host)
+    parser.add_argument("port", metavar="PORT", type=_port, help=port)
+
+
+def add_server_options(parser: argparse.ArgumentParser) -> None:
+    """Let a program be told its server, and how to trust it."""
+    add_address(parser, "the server's name or address", "its TCP port")
+    parser.add_argument(
+        "--pin", type=_pin, metavar="PIN", help="what the server's key has to be: sha256:..."
+    )
+    parser.add_argument(
+        "--invite", type=_invite, metavar="INVITE", help="what /invite printed; lets you in at once"
+    )
+    parser.add_argument(
+        "--link", metavar="CODE", help="what /link printed on another device of yours"
+    )
+    parser.add_argument(
+        "--no-tls", action="store_true", help="for a server on this machine started with --no-tls"
+    )
+    parser.add_argument("--insecure", action="store_true", help="--no-tls for any server")
+
+
+@asynccontextmanager
+async def session_for(given: argparse.Namespace, user: str) -> AsyncIterator[Session]:
+    """Run a session of `user` for the length of the block, as the options say.
+
+    Raises `Refused` (bad_name) or `StartupError`.
+    """
+    address = Address(given.host, given.port)
+    if given.no_tls and not given.insecure and not is_local(given.host):
+        raise StartupError(
+            Code.CANNOT_START,
+            f"Without TLS everybody on the way to {given.host} could read and change what is said."
+            " If that is what you want, add --insecure.",
+        )
+    pin = given.pin or (given.invite and given.invite[1]) or None
+    connector = Connector(address, KnownServers(known_servers_file()), pin, plain=given.no_tls)
+    with take_slot(state_directory()) as slot:
+        identity = load_identity(identity_file())
+        async with open_session(connector, Account(user, identity, slot, given.link)) as session:
+            yield session
+
+
+def invite_token(given: argparse.Namespace) -> bytes | None:
+    """Return the token of the invite, if one was given."""
+    token: bytes | None = given.invite[0] if given.invite else None
+    return token
+
+
+def _port(text: str) -> int:
+    port = int(text) if text.isascii() and text.isdigit() else -1
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: a number from 0 to 65535")
+    return port
+
+
+def _pin(text: str) -> bytes:
+    try:
+        return read_pin(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _invite(text: str) -> tuple[bytes, bytes]:
+    try:
+        return read_invite(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

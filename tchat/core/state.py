@@ -1,0 +1,189 @@
+"""The state of a group: a fold over its log.
+
+`Group.apply(event)` takes one event into the state. It never fails and never asks whether the
+event was a good idea: that was decided when it was written (see `group`), perhaps by an older
+version of the rules. The server and every client run the same `apply` over the same events and
+so arrive at the same state. It works in place, so that an event costs no copy of the state: a
+caller that may have to go back, as the server must when a commit fails, applies a batch to a
+`copy()`.
+
+A group closes when its last member leaves. Its numbers go on, so that no seq is ever used twice,
+but whoever founds it anew begins a new life: `floor` is the seq of that `created`, and nobody is
+shown events from before it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from tchat.core.events import (
+    AdminTransferred,
+    Approved,
+    Created,
+    Denied,
+    Event,
+    FileShared,
+    Invited,
+    Joined,
+    Kicked,
+    Left,
+    Requested,
+    Withdrawn,
+)
+from tchat.core.text import fold
+
+if TYPE_CHECKING:
+    from tchat.core.frames import Standing
+
+
+@dataclass(frozen=True, slots=True)
+class Author:
+    """Who gives a command: a name, the client (random id) it came through, and its public key."""
+
+    name: str
+    client: bytes
+    key: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Somebody asks to join: the name as its owner writes it, and the key they came with."""
+
+    name: str
+    key: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Invitation:
+    """An open invite: given by `by` (folded) at `seq`, until `expires` (ms), perhaps for one."""
+
+    seq: int
+    by: str
+    expires: int
+    name: str | None
+
+
+@dataclass(slots=True)
+class Group:
+    """The state of one group. People are keyed by their folded name and shown by their name.
+
+    `members` are in order of joining; `kicked` are those who are out for that reason, and since
+    which seq; `keys` are those that members came with, and whose they were then; `invites` are
+    known by digest; `counts` are the highest numbers seen, per (folded name, client id).
+    """
+
+    name: str = ""
+    seq: int = 0
+    at: int = 0
+    floor: int = 0
+    admin: str | None = None
+    members: dict[str, str] = field(default_factory=dict)
+    requests: dict[str, Request] = field(default_factory=dict)
+    kicked: dict[str, int] = field(default_factory=dict)
+    keys: dict[bytes, str] = field(default_factory=dict)
+    invites: dict[bytes, Invitation] = field(default_factory=dict)
+    files: dict[int, FileShared] = field(default_factory=dict)
+    counts: dict[tuple[str, bytes], int] = field(default_factory=dict)
+
+    def copy(self) -> Group:
+        """Return a state of its own, for events that may yet come to nothing."""
+        return replace(
+            self,
+            members=self.members.copy(),
+            requests=self.requests.copy(),
+            kicked=self.kicked.copy(),
+            keys=self.keys.copy(),
+            invites=self.invites.copy(),
+            files=self.files.copy(),
+            counts=self.counts.copy(),
+        )
+
+    def standing(self, name: str) -> Standing:
+        """Return what a person is to this group."""
+        key = fold(name)
+        if key in self.members:
+            return "member"
+        return "waiting" if key in self.requests else "outsider"
+
+    def is_admin(self, name: str) -> bool:
+        """Return whether the person is the admin."""
+        return self.admin == fold(name)
+
+    @property
+    def admin_name(self) -> str:
+        """The admin's name as it is shown; empty while the group is closed."""
+        return self.members.get(self.admin or "", "")
+
+    def counted(self, author: Author) -> int:
+        """Return the highest count the group has from this person's client."""
+        return self.counts.get((fold(author.name), author.client), 0)
+
+    def apply(self, event: Event) -> None:
+        """Take the next event into the state."""
+        self.seq = event.seq
+        self.at = event.at
+        actor = fold(event.actor)
+        self.counts[actor, event.client] = event.n
+        match event.body:
+            case Created(key):
+                self._begin(event, key)
+            case AdminTransferred(name):
+                self.admin = fold(name)
+            case Invited():
+                self._invite(event, event.body)
+            case FileShared() as file:
+                self.files[file.number] = file
+            case _:
+                self._apply_to_person(event, actor)
+
+    def _apply_to_person(self, event: Event, actor: str) -> None:
+        """Take in what makes somebody something else to the group."""
+        match event.body:
+            case Requested(key):
+                self.requests[actor] = Request(event.actor, key)
+            case Approved(name):
+                asked = self.requests.get(fold(name))
+                self._admit(name, asked.key if asked else None)
+            case Joined(_, invite, key):
+                self.invites.pop(invite, None)
+                self._admit(event.actor, key)
+            case Denied(name):
+                self.requests.pop(fold(name), None)
+            case Withdrawn():
+                self.requests.pop(actor, None)
+            case Left():
+                self._release(actor)
+            case Kicked(name):
+                self._release(fold(name))
+                self.kicked[fold(name)] = event.seq
+
+    def _begin(self, event: Event, key: bytes | None) -> None:
+        self.name = event.group
+        self.floor = event.seq
+        for past in (self.members, self.requests, self.kicked, self.keys, self.invites, self.files):
+            past.clear()
+        self.admin = fold(event.actor)
+        self._admit(event.actor, key)
+
+    def _admit(self, name: str, key: bytes | None) -> None:
+        person = fold(name)
+        self.requests.pop(person, None)
+        self.kicked.pop(person, None)
+        self.members.setdefault(person, name)
+        if key is not None:
+            self.keys[key] = name
+
+    def _release(self, person: str) -> None:
+        self.members.pop(person, None)
+        for digest in [d for d, invitation in self.invites.items() if invitation.by == person]:
+            del self.invites[digest]
+        if not self.members:
+            self.admin = None
+            self.requests.clear()
+
+    def _invite(self, event: Event, body: Invited) -> None:
+        for digest in [d for d, invitation in self.invites.items() if invitation.expires < self.at]:
+            del self.invites[digest]
+        by, name = fold(event.actor), fold(body.name) if body.name else None
+        self.invites[body.invite] = Invitation(event.seq, by, body.expires, name)

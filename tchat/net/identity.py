@@ -1,0 +1,80 @@
+"""Who a person is: an Ed25519 key (RFC 8032), made on first run and kept in a file.
+
+A name belongs to keys, so whoever has the file is the person. All arithmetic is cryptography's;
+what is added here is a check that it leaves to its callers: a few points of small order are valid
+public keys for which anybody can make signatures that fit every message, and a server that let
+one claim a name would have given that name to everybody.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from tchat.errors import Code, ProtocolError, StartupError
+from tchat.net.keyfiles import read_or_make
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_P = 2**255 - 19
+_ORDER_8 = (
+    0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826,
+    0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7,
+)
+_SMALL_ORDER = frozenset((0, 1, _P - 1, *_ORDER_8))
+"""The y coordinates of all points whose order divides 8 (RFC 7748, section 7; libsodium)."""
+
+
+class Identity:
+    """A person's private key. `public` is the other half, 32 bytes."""
+
+    def __init__(self, private: Ed25519PrivateKey) -> None:
+        self._private = private
+        self.public = private.public_key().public_bytes_raw()
+
+    def sign(self, message: bytes) -> bytes:
+        """Return the signature, 64 bytes."""
+        return self._private.sign(message)
+
+
+def load_identity(path: Path) -> Identity:
+    """Return the identity in a file, a new one if there is none. Raises `StartupError`."""
+    pem = read_or_make(path, _new_pem, "The identity")
+    try:
+        private = load_pem_private_key(pem, None)
+    except (ValueError, TypeError):
+        private = None
+    if not isinstance(private, Ed25519PrivateKey):
+        raise StartupError(
+            Code.CANNOT_START, f"The identity {path} does not hold an Ed25519 key in PEM."
+        )
+    return Identity(private)
+
+
+def verify(key: bytes, signature: bytes, message: bytes) -> None:
+    """Raise `ProtocolError` (bad_proof) unless the holder of `key` (32 bytes) signed `message`."""
+    y = int.from_bytes(key, "little") & (2**255 - 1)
+    # A second spelling of a point would be a second key of the same person, or of nobody.
+    if y in _SMALL_ORDER or y >= _P:
+        raise ProtocolError(Code.BAD_PROOF, "That key proves nothing: anybody could sign for it.")
+    try:
+        Ed25519PublicKey.from_public_bytes(key).verify(signature, message)
+    except (InvalidSignature, ValueError) as error:
+        raise ProtocolError(
+            Code.BAD_PROOF, "The signature does not fit: not this key, or not for this server."
+        ) from error
+
+
+def _new_pem() -> bytes:
+    return Ed25519PrivateKey.generate().private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    )

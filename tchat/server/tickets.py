@@ -1,0 +1,75 @@
+"""Tickets: what a person is allowed in the chat, to be done on a connection of its own."""
+
+from __future__ import annotations
+
+import secrets
+from collections import OrderedDict
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import trio
+
+from tchat.core.handshake import TICKET_SIZE
+from tchat.errors import Code, Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TICKET_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """What a ticket is good for: one file, one way. `sha256` is known for downloads only."""
+
+    way: Literal["upload", "download"]
+    user: str
+    size: int
+    sha256: bytes = b""
+
+
+class Tickets:
+    """One-use tickets for transfer connections, valid for `TICKET_SECONDS`."""
+
+    def __init__(self) -> None:
+        self._issued: OrderedDict[bytes, tuple[float, Permission]] = OrderedDict()
+        self._carried: list[Permission] = []
+
+    def issue(self, permission: Permission) -> bytes:
+        """Return a new ticket."""
+        now = trio.current_time()
+        self._forget_old(now)
+        ticket = secrets.token_bytes(TICKET_SIZE)
+        self._issued[ticket] = (now + TICKET_SECONDS, permission)
+        return ticket
+
+    def redeem(self, ticket: bytes) -> Permission:
+        """Return what the ticket was for and forget it. Raises `Refused` (bad_ticket)."""
+        deadline, permission = self._issued.pop(ticket, (0.0, None))
+        if permission is None or deadline < trio.current_time():
+            raise Refused(Code.BAD_TICKET, "This transfer was not announced, or too long ago.")
+        return permission
+
+    @contextmanager
+    def carrying(self, permission: Permission) -> Iterator[None]:
+        """Know that a transfer is under way for the length of the block."""
+        self._carried.append(permission)
+        try:
+            yield
+        finally:
+            self._carried.remove(permission)
+
+    def promised(self, user: str) -> int:
+        """Return how many bytes the person may still upload on tickets, or is uploading."""
+        self._forget_old(trio.current_time())
+        waiting = [permission for _, permission in self._issued.values()]
+        return sum(
+            permission.size
+            for permission in (*waiting, *self._carried)
+            if permission.way == "upload" and permission.user == user
+        )
+
+    def _forget_old(self, now: float) -> None:
+        while self._issued and next(iter(self._issued.values()))[0] < now:
+            self._issued.popitem(last=False)

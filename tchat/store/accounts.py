@@ -1,0 +1,92 @@
+"""Whose names are whose, in SQLite."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tchat.store.base import Accounts, Key
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from tchat.store.database import Database
+
+_KEYS = "SELECT key, since FROM keys WHERE person = ? AND until IS NULL ORDER BY since, key"
+
+
+class SqliteAccounts(Accounts):
+    """The tables `people`, `keys` and `uploads`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def claim(self, person: str, name: str, key: bytes, at: int) -> str | None:
+        """Return how the person writes the name; see `Accounts.claim`."""
+        known = await self._database.read(lambda c: _written(c, person, key))
+        if known is not None:
+            return known
+
+        def work(connection: sqlite3.Connection) -> str | None:
+            if connection.execute(_KEYS, (person,)).fetchone() is None:
+                connection.execute(
+                    "INSERT INTO people (key, name, since) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                    (person, name, at),
+                )
+                connection.execute(
+                    "INSERT INTO keys (person, key, since) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                    (person, key, at),
+                )
+            return _written(connection, person, key)
+
+        return await self._database.write(work)
+
+    async def link(self, person: str, key: bytes, at: int) -> None:
+        """Make a further key one of the name's; see `Accounts.link`."""
+        sql = (
+            "INSERT INTO keys (person, key, since) VALUES (?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET since = excluded.since, until = NULL"
+            " WHERE until IS NOT NULL"
+        )
+        await self._database.write(lambda c: c.execute(sql, (person, key, at)).rowcount)
+
+    async def keys(self, person: str) -> list[Key]:
+        """Return the keys of a name; see `Accounts.keys`."""
+        return await self._database.read(
+            lambda c: [Key(key, since) for key, since in c.execute(_KEYS, (person,))]
+        )
+
+    async def unlink(self, person: str, key: bytes, at: int) -> None:
+        """Take a key from a name; see `Accounts.unlink`."""
+        sql = "UPDATE keys SET until = ? WHERE person = ? AND key = ? AND until IS NULL"
+        await self._database.write(lambda c: c.execute(sql, (at, person, key)).rowcount)
+
+    async def release(self, person: str, at: int) -> bool:
+        """Take all keys from a name; see `Accounts.release`."""
+        sql = "UPDATE keys SET until = ? WHERE person = ? AND until IS NULL"
+        return await self._database.write(lambda c: c.execute(sql, (at, person)).rowcount > 0)
+
+    async def note_upload(self, person: str, sha256: bytes, size: int) -> None:
+        """Remember a file that was sent; see `Accounts.note_upload`."""
+        sql = "INSERT INTO uploads (person, sha256, size) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+        await self._database.write(lambda c: c.execute(sql, (person, sha256, size)).rowcount)
+
+    async def upload_size(self, person: str, sha256: bytes) -> int | None:
+        """Return the size of a file that was sent; see `Accounts.upload_size`."""
+        sql = "SELECT size FROM uploads WHERE person = ? AND sha256 = ?"
+        row = await self._database.read(lambda c: c.execute(sql, (person, sha256)).fetchone())
+        return None if row is None else int(row[0])
+
+    async def uploaded(self, person: str) -> int:
+        """Return how much a person has sent; see `Accounts.uploaded`."""
+        sql = "SELECT total(size) FROM uploads WHERE person = ?"
+        return await self._database.read(lambda c: int(c.execute(sql, (person,)).fetchone()[0]))
+
+
+def _written(connection: sqlite3.Connection, person: str, key: bytes) -> str | None:
+    """Return how the name is written, if it belongs to the key."""
+    row = connection.execute(
+        "SELECT name FROM people JOIN keys ON person = people.key"
+        " WHERE person = ? AND keys.key = ? AND until IS NULL",
+        (person, key),
+    ).fetchone()
+    return None if row is None else str(row[0])
