@@ -7,7 +7,7 @@ import trio
 from tchat.core.commands import Approve, Join, Kick, Leave
 from tchat.core.frames import TO_CLIENT, Attach, Detach, Presence, decode
 from tchat.core.framing import split_frames
-from tchat.core.group import Author, Group
+from tchat.core.state import Author, Group
 from tchat.core.text import fold
 from tchat.server.audience import Audience, Subscription
 from tchat.server.outbox import Outbox
