@@ -39,8 +39,8 @@ class Liar:
         await self.send("event", kind=kind, client=bytes(8), n=self._seq, **header | keys)
 
     async def hears(self, word: str) -> dict[str, Any]:
-        """Return the next frame of the type `word`; others are passed over."""
-        while (frame := await self.next())["type"] != word:
+        """Return the next frame of the type `word`, or "end"; others are passed over."""
+        while (frame := await self.next())["type"] not in (word, "end"):
             pass
         return frame
 

@@ -32,9 +32,9 @@ _INVISIBLE_LETTERS = frozenset("\u115f\u1160\u3164\uffa0\u2800\u034f\u17b4\u17b5
 _SELECTORS = ((0x180B, 0x180F), (0xFE00, 0xFE0F), (0x16FE4, 0x16FE4), (0xE0100, 0xE01EF))
 # No file name begins hidden or like an option, nor ends as some systems would not keep it.
 _EDGES = re.compile(rf"^[\s.~{_ZERO_WIDTH_JOINERS}-]+|[\s.{_ZERO_WIDTH_JOINERS}]+$")
-_WINDOWS_DEVICES = frozenset(
-    ["CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))]
-)
+# Windows takes the superscripts of Latin-1 for digits.
+_PORTS = (f"{port}{digit}" for port in ("COM", "LPT") for digit in "123456789¹²³")
+_WINDOWS_DEVICES = frozenset(["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$", *_PORTS])
 
 
 @lru_cache(maxsize=4096)
