@@ -142,6 +142,9 @@ SHAPES = (
 
 HOSTILE = (*SEQUENCES, *CONTROLS, *UNSEEN, *FLOODS, *SHAPES)
 
+EVERYTHING = "".join(f"{case.text} " for case in HOSTILE if len(case.text) < 100)
+"""All short cases in one text, for what is said only once."""
+
 HARMLESS = (
     "hello everyone",
     "naïve café, cafe\u0301",

@@ -16,7 +16,7 @@ from tchat.core.text import clean_line, clean_text
 from tchat.errors import Code
 from tchat.server.log import LINES, Log
 from tests.helpers import GROUP, log_of, members, raw_client, running_server, texts
-from tests.hostile import HARMLESS, HOSTILE, SEQUENCES, Case, obeyed, on_a_line
+from tests.hostile import EVERYTHING, HARMLESS, HOSTILE, SEQUENCES, Case, obeyed, on_a_line
 from tests.lying import Liar, lying_server
 from tests.processes import launching
 from tests.protocol import unchecked
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
 every_case = pytest.mark.parametrize("case", HOSTILE, ids=lambda case: case.name)
 both_formats = pytest.mark.parametrize("log_format", ["text", "json"])
-
-EVERYTHING = "".join(f"{case.text} " for case in HOSTILE if len(case.text) < 100)
-"""All short cases in one text, for what is said only once."""
 
 
 def no_line_is_obeyed(lines: list[str]) -> None:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 Sort = Literal["message", "notice", "error"]
 
+_LATEST = 253_370_764_800_000
+"""The beginning of the year 9999: no calendar reaches as far as a server's number could."""
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -43,11 +46,11 @@ class Line:
 
 def line_of(event: Event, me: str, *, admin: bool) -> Line | None:
     """Return an event as a line for `me`; None for what does not concern this person."""
+    at = min(event.at, _LATEST)
     if isinstance(event.body, Posted):
-        who = clean_line(event.actor)
-        return Line(event.at, "message", clean_text(event.body.text), who)
+        return Line(at, "message", clean_text(event.body.text), clean_line(event.actor))
     text = _sentence(event, fold(me), admin=admin)
-    return Line(event.at, "notice", clean_line(text)) if text else None
+    return Line(at, "notice", clean_line(text)) if text else None
 
 
 def _sentence(event: Event, me: str, *, admin: bool) -> str:

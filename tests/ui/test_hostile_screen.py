@@ -7,12 +7,15 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
+import trio
 from wcwidth import wcwidth
 
 from tchat.core.commands import Join
 from tchat.net.address import Address
-from tests.helpers import raw_client
-from tests.hostile import CONTROLS, HARMLESS, HOSTILE, SEQUENCES, UNSEEN, obeyed
+from tests.helpers import GROUP, raw_client
+from tests.hostile import CONTROLS, EVERYTHING, HARMLESS, HOSTILE, SEQUENCES, UNSEEN, obeyed
+from tests.lying import Liar, lying_server
+from tests.ui.conftest import ServerProcess
 from tests.ui.test_curses import join
 
 if TYPE_CHECKING:
@@ -22,7 +25,6 @@ if TYPE_CHECKING:
     import pyte
 
     from tests.helpers import RawClient
-    from tests.ui.conftest import ServerProcess
     from tests.ui.terminal import Emulator, Terminal
 
 WIDE, NARROW = 80, 60
@@ -31,6 +33,13 @@ BORDER = WIDE - 19
 """The column between the messages and the people, who are only shown where it is wide."""
 TEXT = 20
 """The column in which messages begin: behind the time, the name and a rule."""
+
+USUAL = {
+    *(b"\x1b[?1049h", b"\x1b[22;0;0t", b"\x1b[?1h", b"\x1b=", b"\x1b[4l", b"\x1b[?7h"),
+    *(b"\x1b[?1049l", b"\x1b[23;0;0t", b"\x1b[?1l", b"\x1b>"),
+    *(b"\x1b[?25l", b"\x1b[?25h", b"\x1b[?12l", b"\x1b(B"),
+}
+"""What curses sends when it begins, when it ends, and while it paints: colours are apart."""
 
 _COMMAND = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|[ -/]+[0-~]|[0-~])")
 _MOVES = re.compile(rb"\x1b\[[0-9;]*[ABCDGHJKLMPXbdr@ST]|\x1bM")
@@ -144,3 +153,48 @@ async def test_a_message_can_be_read(server: ServerProcess, tmp_path: Path) -> N
         frame = frame_of(alice.screen)
         for number, (text, shown) in enumerate([*cases, *zip(HARMLESS, HARMLESS, strict=True)]):
             await show(alice, bob, frame, f"{text} <{number}>", f"{shown} <{number}>")
+
+
+# ------------------------------------------------------------------ a server that lies
+
+
+async def lie(liar: Liar, looked: trio.Event) -> None:
+    """Put hostile text wherever the screen shows some, in a log that ends in the far future."""
+    await liar.welcome(user=f"al{EVERYTHING}")
+    await liar.attach(seq=4)
+    await liar.happens("created", EVERYTHING)
+    await liar.happens("approved", EVERYTHING, name=f"al{EVERYTHING}", at=2**53)
+    await liar.happens("posted", EVERYTHING, text=EVERYTHING, at=2**63 - 1)
+    await liar.happens("posted", "mallory", text="the last word", at=2**63 - 1)
+    await liar.send("presence", group=GROUP, online=[EVERYTHING], offline=[], reset=True)
+    await looked.wait()
+    await liar.send("goodbye", code=EVERYTHING, text=f"too bad {EVERYTHING}")
+
+
+async def be_brief(liar: Liar) -> None:
+    """Say only who the admin is."""
+    await liar.welcome()
+    await liar.attach("waiting", admin=EVERYTHING)
+    await liar.hears("end")
+
+
+async def test_the_screen_believes_no_server(tmp_path: Path) -> None:
+    looked = trio.Event()
+    async with lying_server(lambda liar: lie(liar, looked), be_brief) as address:
+        server = ServerProcess(tmp_path, str(address.port))
+        with join(server, tmp_path, "alice", width=WIDE, height=HEIGHT) as alice:
+            await sees(alice, "mallory │ the last word", "│ ○ ␛[2J", "\nal␛[2J")
+            looked.set()
+            await sees(alice, "waiting for ␛[2J", "connected ")
+            assert (alice.screen.title, alice.screen.icon_name) == ("", "")
+            assert alice.screen.display[0].startswith(" ops ")
+            assert alice.screen.display[-1].startswith("alice ▸ ")
+            alice.type("\x04")
+            assert await trio.to_thread.run_sync(alice.end) == 0
+    assert {command for command in commands(alice.raw) if not command.endswith(b"m")} <= USUAL
+    assert not any(case.text.encode() in alice.raw for case in SEQUENCES)
+
+
+async def sees(terminal: Terminal, *texts: str) -> None:
+    """Wait until the screen shows all of `texts`, while the server goes on."""
+    await trio.to_thread.run_sync(terminal.sees, *texts)
