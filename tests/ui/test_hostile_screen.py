@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -86,7 +87,8 @@ def text_of(screen: Emulator) -> str:
 
 
 def essence(text: str) -> str:
-    return "".join(c for c in text if wcwidth(c) > 0 and not c.isspace())
+    composed = unicodedata.normalize("NFC", text)
+    return "".join(c for c in composed if wcwidth(c) > 0 and not c.isspace())
 
 
 def commands(raw: bytes) -> set[bytes]:
@@ -155,6 +157,20 @@ async def test_a_message_can_be_read(server: ServerProcess, tmp_path: Path) -> N
             await show(alice, bob, frame, f"{text} <{number}>", f"{shown} <{number}>")
 
 
+async def test_what_is_typed_is_shown_like_what_is_said(
+    server: ServerProcess, tmp_path: Path
+) -> None:
+    name = "fdp\u202etxt.exe\x9b31m\u200b"
+    (tmp_path / name).touch()
+    async with alice_watches_bob(server, tmp_path, NARROW) as (alice, bob):
+        frame, usual = frame_of(alice.screen), commands(alice.raw)
+        alice.type("\x15/9 fdp\t")
+        alice.sees("alice ▸ /9 fdptxt.exe\ufffd31m")
+        alice.type("\x15half a line")
+        await show(alice, bob, frame, "the end", "the end")
+        assert commands(alice.raw) <= usual
+
+
 # ------------------------------------------------------------------ a server that lies
 
 
@@ -171,20 +187,24 @@ async def lie(liar: Liar, looked: trio.Event) -> None:
     await liar.send("goodbye", code=EVERYTHING, text=f"too bad {EVERYTHING}")
 
 
-async def be_brief(liar: Liar) -> None:
-    """Say only who the admin is."""
+async def be_brief(liar: Liar, looked: trio.Event) -> None:
+    """Take one's time, and then say only who the admin is."""
+    await looked.wait()
     await liar.welcome()
     await liar.attach("waiting", admin=EVERYTHING)
     await liar.hears("end")
 
 
 async def test_the_screen_believes_no_server(tmp_path: Path) -> None:
-    looked = trio.Event()
-    async with lying_server(lambda liar: lie(liar, looked), be_brief) as address:
+    looked, again = trio.Event(), trio.Event()
+    stories = (lambda liar: lie(liar, looked), lambda liar: be_brief(liar, again))
+    async with lying_server(*stories) as address:
         server = ServerProcess(tmp_path, str(address.port))
         with join(server, tmp_path, "alice", width=WIDE, height=HEIGHT) as alice:
             await sees(alice, "mallory │ the last word", "│ ○ ␛[2J", "\nal␛[2J")
             looked.set()
+            await sees(alice, "offline: too bad ␛[2J")
+            again.set()
             await sees(alice, "waiting for ␛[2J", "connected ")
             assert (alice.screen.title, alice.screen.icon_name) == ("", "")
             assert alice.screen.display[0].startswith(" ops ")
