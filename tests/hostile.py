@@ -155,6 +155,7 @@ HARMLESS = (
     "की" * 30,
     "สวัสดี น้ำ",
     "한국어",
+    "\u1112\u1161\u11ab\u1100\u116e\u11a8, か\u3099",  # in pieces, as some systems type it
     "数字看起来不错",
     "ひらがなカタカナ",
     "می\u200cخواهم",  # noqa: RUF001

@@ -10,6 +10,7 @@ from __future__ import annotations
 import curses
 import os
 import sys
+import unicodedata
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -100,7 +101,9 @@ class Screen:
             x += width
 
     def _encodable(self, text: str) -> str:
-        """Return `text` with ? for what a terminal that is not UTF-8 cannot show."""
+        """Return `text` composed, with ? for what a terminal that is not UTF-8 cannot show."""
+        # Curses drops what joins a wide character: the parts of Hangul syllables, marks on kana.
+        text = text if text.isascii() else unicodedata.normalize("NFC", text)
         encoding = self._window.encoding
         return (
             text
