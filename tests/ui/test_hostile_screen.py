@@ -43,7 +43,7 @@ USUAL = {
 }
 """What curses sends when it begins, when it ends, and while it paints: colours are apart."""
 
-_COMMAND = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|[ -/]+[0-~]|[0-~])")
+_COMMAND = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|[ -/]+[0-~]|[0-Z\\-~])")
 _UNFINISHED = re.compile(rb"\x1b(?:[\[(][0-9;?]*)?\Z")
 _MOVES = re.compile(rb"\x1b\[[0-9;]*[ABCDGHJKLMPXbdr@ST]|\x1bM")
 
