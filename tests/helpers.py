@@ -44,7 +44,7 @@ from tchat.core.text import fold
 from tchat.errors import Refused
 from tchat.net.address import Address, connect
 from tchat.net.identity import Identity
-from tchat.net.tls import pin_seen
+from tchat.net.tls import client_context, open_tls, pin_seen
 from tchat.server.app import Config, serve
 from tchat.server.limits import Limits
 from tchat.server.log import Log, LogFormat
@@ -398,10 +398,13 @@ class RawClient:
 
 @asynccontextmanager
 async def raw_client(
-    address: Address, user: str | None = None, client: bytes | None = None
+    address: Address, user: str | None = None, client: bytes | None = None, *, tls: bool = False
 ) -> AsyncIterator[RawClient]:
     """Connect by hand for the length of the block, as `user` or without a word."""
-    stream = await connect(address)
+    plain = await connect(address)
+    stream: trio.abc.Stream = plain
+    if tls:
+        stream = await open_tls(plain, client_context(verified=False), address.host)
     async with stream:
         raw = RawClient(stream, client)
         if user is not None:

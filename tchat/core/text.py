@@ -33,9 +33,9 @@ _SELECTORS = ((0x180B, 0x180F), (0xFE00, 0xFE0F), (0x16FE4, 0x16FE4), (0xE0100, 
 # No file name begins hidden or like an option, nor ends as some systems would not keep it.
 _END = rf"\s.{_ZERO_WIDTH_JOINERS}"  # a run of these is looked at once, not from each place in it
 _EDGES = re.compile(rf"^[{_END}~-]+|(?<![{_END}])[{_END}]+$")
-_WINDOWS_DEVICES = frozenset(
-    ["CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))]
-)
+# Windows takes the superscripts of Latin-1 for digits.
+_PORTS = (f"{port}{digit}" for port in ("COM", "LPT") for digit in "123456789¹²³")
+_WINDOWS_DEVICES = frozenset(["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$", *_PORTS])
 
 
 @lru_cache(maxsize=4096)

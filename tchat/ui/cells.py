@@ -1,11 +1,13 @@
 """Text measured in terminal cells.
 
 Curses and most terminals lay text out code point by code point, so that is how it is measured:
-an emoji joined from three takes the cells of three, even where a font could draw it as one.
+an emoji joined from three takes the cells of three, even where a font could draw it as one. Where
+tables differ, the larger number is right: a row that turns out narrower harms no other.
 """
 
 from __future__ import annotations
 
+import unicodedata
 from functools import lru_cache
 
 from wcwidth import iter_graphemes, wcwidth
@@ -20,7 +22,15 @@ def cells(text: str) -> int:
     """Return how many cells `text` takes."""
     if text.isascii() and text.isprintable():
         return len(text)
-    return sum(max(wcwidth(character), 0) for character in text)
+    return sum(map(_width, text))
+
+
+@lru_cache(maxsize=4096)
+def _width(character: str) -> int:
+    # Curses gives a cell of their own to vowel signs that stand beside their letter (the tables
+    # of graphemes do not), and shows what it does not know yet as a space.
+    least = 1 if unicodedata.category(character) in ("Mc", "Cn") else 0
+    return max(wcwidth(character), least)
 
 
 def clip(text: str, width: int) -> str:

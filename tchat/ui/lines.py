@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 NO_KEYS: MappingProxyType[bytes, str] = MappingProxyType({})
 Sort = Literal["message", "notice", "error"]
 
+_LATEST = 253_370_764_800_000
+"""The beginning of the year 9999: no calendar reaches as far as a server's number could."""
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -55,11 +58,11 @@ def line_of(
 
     `keys` are those that members came with, and whose they were.
     """
+    at = min(event.at, _LATEST)
     if isinstance(event.body, Posted):
-        who = clean_line(event.actor)
-        return Line(event.at, "message", clean_text(event.body.text), who)
+        return Line(at, "message", clean_text(event.body.text), clean_line(event.actor))
     text = _sentence(event, fold(me), admin=admin, keys=keys)
-    return Line(event.at, "notice", clean_line(text)) if text else None
+    return Line(at, "notice", clean_line(text)) if text else None
 
 
 def _sentence(event: Event, me: str, *, admin: bool, keys: Mapping[bytes, str]) -> str:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import curses
 import os
 import sys
-from contextlib import contextmanager
+import unicodedata
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from tchat.errors import Code, StartupError
@@ -84,22 +85,25 @@ class Screen:
         self._window.refresh()
 
     def _paint_row(self, y: int, row: Row) -> None:
-        try:
+        # Each span in a window of its own: where this terminal takes a character for wider than
+        # it was measured, neither what stands beside it nor the next row is written over. Writing
+        # the last cell of a window always reports an error after the writing; so does a terminal
+        # that has just become smaller than the picture.
+        with suppress(curses.error):
             self._window.move(y, 0)
             self._window.clrtoeol()
-            x = 0
-            for text, style in row:
-                # Each span at its own column: where this terminal measures a character
-                # differently, what stands to its right stays in place.
-                self._window.addstr(y, x, self._encodable(text), self._styles.get(style, 0))
-                x += cells(text)
-        except curses.error:
-            # Writing the last cell of the last row always reports an error after the writing;
-            # so does a terminal that has just become smaller than the picture.
-            return
+        x = 0
+        for text, style in row:
+            width = cells(text)
+            with suppress(curses.error):
+                place = self._window.derwin(1, max(width, 1), y, x)
+                place.addstr(self._encodable(text), self._styles.get(style, 0))
+            x += width
 
     def _encodable(self, text: str) -> str:
-        """Return `text` with ? for what a terminal that is not UTF-8 cannot show."""
+        """Return `text` composed, with ? for what a terminal that is not UTF-8 cannot show."""
+        # Curses drops what joins a wide character: the parts of Hangul syllables, marks on kana.
+        text = text if text.isascii() else unicodedata.normalize("NFC", text)
         encoding = self._window.encoding
         return (
             text

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from tchat.core.text import fold
+from tchat.core.text import clean_line, fold
 from tchat.ui.cells import cells, clip, graphemes, left, right, wrap
 
 if TYPE_CHECKING:
@@ -101,18 +101,14 @@ def _input(model: Model, width: int) -> tuple[Row, int]:
     """Return the input row, scrolled so that the cursor is in it, and the cursor's column."""
     prompt = clip(f"{model.question or model.user} ▸ ", width // 2)
     room = width - cells(prompt) - 1
-    before = [_shown(g) for g in model.edit.before]
+    before = [clean_line(grapheme) for grapheme in model.edit.before]
     while before and sum(map(cells, before)) > room:
         del before[: max(1, len(before) // 4)]
     text = "".join(before)
     column = cells(prompt) + cells(text)
-    text += "".join(_shown(g) for g in model.edit.after)
+    text += "".join(map(clean_line, model.edit.after))
     style = "question" if model.question else "prompt"
     return [(prompt, style), (_cut(text, width - cells(prompt)), "input")], column
-
-
-def _shown(grapheme: str) -> str:
-    return "↵" if grapheme == "\n" else grapheme
 
 
 def _cut(text: str, width: int) -> str:

@@ -27,7 +27,9 @@ class ServerProcess:
     def start(self) -> None:
         command = [sys.executable, "-m", "tchat", "serve", "127.0.0.1", self.port]
         self.process = subprocess.Popen(
-            [*command, "--data", str(self.data)], stdout=subprocess.PIPE, text=True
+            [*command, "--data", str(self.data), "--rate-limit", "off"],
+            stdout=subprocess.PIPE,
+            text=True,
         )
         assert self.process.stdout is not None
         ready = self.process.stdout.readline()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import select
 import sys
@@ -18,6 +19,56 @@ if TYPE_CHECKING:
 
 GUARD_SECONDS = 30.0
 
+_LIBC = ctypes.CDLL(None)
+
+
+class Emulator(pyte.Screen):
+    """A screen that measures characters as the C library does, and so as curses expects.
+
+    What takes no cell joins the cell before it; the emulator by itself would end the text there.
+    """
+
+    def draw(self, data: str) -> None:
+        """Put characters where the cursor is."""
+        for character in data:
+            width = _LIBC.wcwidth(ord(character))
+            assert width >= 0, f"U+{ord(character):04X} was written, which has no width"
+            if width:
+                super().draw("x" if width == 1 else "漢")
+            line, x = self.buffer[self.cursor.y], self.cursor.x - max(width, 1)
+            before = "" if width else line[x].data
+            line[x] = line[x]._replace(data=before + character)
+
+    def repeat(self, count: int) -> None:
+        """Put the last character there again and again (REP)."""
+        self.draw(self.buffer[self.cursor.y][self.cursor.x - 1].data * count)
+
+    def scroll_up(self, count: int) -> None:
+        """Move all rows within the margins up (SU)."""
+        row, self.cursor.y = self.cursor.y, self.margins.top if self.margins else 0
+        self.delete_lines(count)
+        self.cursor.y = row
+
+    def scroll_down(self, count: int) -> None:
+        """Move all rows within the margins down (SD)."""
+        row, self.cursor.y = self.cursor.y, self.margins.top if self.margins else 0
+        self.insert_lines(count)
+        self.cursor.y = row
+
+    @property
+    def display(self) -> list[str]:
+        """What stands in each row."""
+        return ["".join(self.cells(y, 0, self.columns)) for y in range(self.lines)]
+
+    def cells(self, y: int, start: int, end: int) -> list[str]:
+        """Return what stands in cells of a row: nothing in the right half of a wide one."""
+        return [self.buffer[y][x].data for x in range(start, end)]
+
+
+class _Stream(pyte.ByteStream):
+    csi = pyte.ByteStream.csi | {"b": "repeat", "S": "scroll_up", "T": "scroll_down"}
+    events = pyte.ByteStream.events | {"repeat", "scroll_up", "scroll_down"}
+
 
 class Terminal:
     """`python -m tchat` with `arguments`, in a terminal of `width` by `height` cells."""
@@ -27,9 +78,9 @@ class Terminal:
     ) -> None:
         environment = {**os.environ, "TERM": "xterm-256color", "TCHAT_HOME": home}
         environment |= {"LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", **extra}
-        self.screen = pyte.Screen(width, height)
+        self.screen = Emulator(width, height)
         self.raw = b""
-        self._stream = pyte.ByteStream(self.screen)
+        self._stream = _Stream(self.screen)
         self._process = ptyprocess.PtyProcess.spawn(
             [sys.executable, "-m", "tchat", *arguments],
             env=environment,

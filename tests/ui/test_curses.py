@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 PAGE_UP, ESCAPE_KEY, CTRL_C, CTRL_D, CTRL_L = "\x1b[5~", "\x1b", "\x03", "\x04", "\x0c"
 
 
-def join(server: ServerProcess, home: Path, user: str, **size: int) -> Terminal:
-    arguments = ["join", "127.0.0.1", server.port, "--user", user, "--group", "ops"]
+def join(server: ServerProcess, home: Path, user: str, *options: str, **size: int) -> Terminal:
+    arguments = ["join", "127.0.0.1", server.port, "--user", user, "--group", "ops", *options]
     return Terminal(arguments, str(home / user), **size)  # type: ignore[arg-type]
 
 

@@ -1,0 +1,262 @@
+"""File names that are meant to do harm, and directories that are: what is saved is a new file."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tchat.client.files import fetch_file, send_file
+from tchat.core.commands import Share
+from tchat.core.text import FILE_NAME_LIMIT
+from tests.helpers import GROUP, approve, running_server, session_of, until
+from tests.hostile import HOSTILE, obeyed
+from tests.lying import Liar, lying_server
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    from tchat.client.replica import Replica
+    from tchat.client.session import Session
+    from tchat.core.events import FileShared
+
+    Plant = Callable[[Path, Path], None]
+
+DATA = b"data"
+SHA256 = hashlib.sha256(DATA).digest()
+
+PATHS = (
+    "../../escaped",
+    "/etc/escaped",
+    "a/../../escaped",
+    "..\\..\\escaped",
+    "C:\\escaped",
+    "C:escaped",
+    "\\\\server\\share\\escaped",
+    "file:///etc/escaped",
+    "~/.ssh/authorized_keys",
+    "..",
+    ".",
+    "/",
+    "",
+    "...",
+    "./",
+    "..\u200d",
+    "\u2024\u2024/escaped",
+    "\uff0e\uff0e\uff0fescaped",  # what NFKC would make ../ of
+)
+NAMES = (
+    ".bashrc",
+    ".",
+    "-rf",
+    "--help",
+    "~root",
+    "\u00a0.hidden",
+    "\u200b-rf",
+    "ends. . ",
+    "CON",
+    "con.txt",
+    "NUL .txt",
+    "Com1.tar.gz",
+    "LPT\u00b9",  # superscripts are digits to Windows
+    "AUX\u200b.txt",
+    "conin$",
+    "a:stream",
+    "desktop.ini::$DATA",
+    "x" * 300,
+    "é" * 300 + ".txt",
+    "👩\u200d" * 100 + ".png",
+    "x." + "y" * 300,
+    ".." * 150,
+    "???",
+    "\u202e\u200b\u2066",
+    "\0\0",
+    "\ufffe",
+    "fdp\u202etxt.exe",
+)
+HOSTILE_NAMES = (*PATHS, *NAMES, *(f"{case.text}.txt" for case in HOSTILE))
+_DEVICES = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"}
+_PORTS = {f"{port}{digit}" for port in ("COM", "LPT") for digit in "123456789¹²³"}
+
+
+def is_safe(name: str) -> bool:
+    """Return whether a file of that name troubles no system, no shell and no terminal."""
+    return (
+        name[0] not in ".-~ "
+        and name[-1] not in ". "
+        and not set(name) & set('/\\<>:"|?*')
+        and len(name.encode()) <= FILE_NAME_LIMIT + len(" (999)")
+        and name.partition(".")[0].strip().upper() not in _DEVICES | _PORTS
+        and unicodedata.is_normalized("NFC", name)
+        and not obeyed(name)
+    )
+
+
+def check_saved(place: Path, into: Path) -> None:
+    assert place.parent == into
+    assert is_safe(place.name), ascii(place.name)
+    assert not place.is_symlink()
+    assert place.read_bytes() == DATA
+
+
+# ------------------------------------------------------------------ peers and servers
+
+
+@pytest.fixture
+def into(tmp_path: Path) -> Path:
+    into = tmp_path / "home" / "received"
+    into.mkdir(parents=True)
+    return into
+
+
+@asynccontextmanager
+async def told_by_a_peer(
+    tmp_path: Path, *names: str
+) -> AsyncIterator[tuple[Session, Replica, list[FileShared]]]:
+    """Be Bob, with whom Alice, a program of her own, shared files of these names."""
+    (tmp_path / "plan").write_bytes(DATA)
+    async with (
+        running_server() as server,
+        session_of(server.address, "alice") as (alice, ops),
+        session_of(server.address, "bob") as (bob, there),
+    ):
+        await approve(alice, "bob")
+        await send_file(alice, ops, tmp_path / "plan")
+        for name in names:
+            await share(alice, name)
+        await until(bob, lambda: len(there.state.files) > len(names))
+        yield bob, there, list(there.state.files.values())[1:]
+
+
+async def share(session: Session, name: str) -> None:
+    await session.request(lambda i, n: Share(i, n, GROUP, name, len(DATA), SHA256))
+
+
+@asynccontextmanager
+async def told_by_a_server(
+    *names: str,
+) -> AsyncIterator[tuple[Session, Replica, list[FileShared]]]:
+    """Be Alice, at a server that passes on file names as they are."""
+
+    async def tell(liar: Liar) -> None:
+        if liar.opening["type"] == "transfer":
+            await liar.send("ready", version=1, size=len(DATA))
+            await liar.stream.send_all(DATA)
+            return
+        await liar.welcome()
+        await liar.attach(seq=len(names) + 1)
+        await liar.happens("created", "alice")
+        for number, name in enumerate(names, start=1):
+            file = {"number": number, "name": name, "size": len(DATA), "sha256": SHA256}
+            await liar.happens("file_shared", "bob", **file)
+        while (request := await liar.hears("download"))["type"] != "end":
+            await liar.send("ticket", re=request["id"], ticket=bytes(16))
+
+    async with (
+        lying_server(tell, tell) as address,
+        session_of(address, "alice") as (alice, there),
+    ):
+        await until(alice, lambda: there.caught_up)
+        yield alice, there, list(there.state.files.values())
+
+
+# ------------------------------------------------------------------ names
+
+
+def outside(into: Path) -> list[str]:
+    """Return the names of all that there is above the directory."""
+    return sorted(path.name for above in into.parents[:2] for path in above.iterdir())
+
+
+async def test_a_hostile_peer_chooses_no_name_and_no_place(tmp_path: Path, into: Path) -> None:
+    async with told_by_a_peer(tmp_path, *HOSTILE_NAMES) as (bob, there, files):
+        assert len(files) == len(HOSTILE_NAMES)
+        assert [file.name for file in files if not is_safe(file.name)] == []
+        for file in files:
+            check_saved(await fetch_file(bob, there, file, into), into)
+    assert outside(into) == ["home", "plan", "received"]
+
+
+async def test_a_hostile_server_chooses_no_name_and_no_place(tmp_path: Path, into: Path) -> None:
+    async with told_by_a_server(*HOSTILE_NAMES) as (alice, there, files):
+        assert [file.name for file in files] == list(HOSTILE_NAMES)
+        for file in files:
+            check_saved(await fetch_file(alice, there, file, into), into)
+    assert outside(into) == ["home", "received"]
+
+
+# ------------------------------------------------------------------ links in the way
+
+
+def to_a_file(link: Path, elsewhere: Path) -> None:
+    elsewhere.write_bytes(b"precious")
+    link.symlink_to(elsewhere)
+
+
+def to_the_same_bytes(link: Path, elsewhere: Path) -> None:
+    elsewhere.write_bytes(DATA)
+    link.symlink_to(elsewhere)
+
+
+def to_a_directory(link: Path, elsewhere: Path) -> None:
+    elsewhere.mkdir()
+    link.symlink_to(elsewhere)
+
+
+def to_nothing(link: Path, elsewhere: Path) -> None:
+    link.symlink_to(elsewhere)
+
+
+def to_itself(link: Path, _: Path) -> None:
+    link.symlink_to(link.name)
+
+
+def to_above(link: Path, _: Path) -> None:
+    link.symlink_to("../escaped")
+
+
+def hard(link: Path, elsewhere: Path) -> None:
+    elsewhere.write_bytes(b"precious")
+    link.hardlink_to(elsewhere)
+
+
+LINKS = (to_a_file, to_the_same_bytes, to_a_directory, to_nothing, to_itself, to_above, hard)
+
+
+@pytest.mark.parametrize("plant", LINKS)
+async def test_nothing_is_written_through_a_link(tmp_path: Path, into: Path, plant: Plant) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("plan.txt", "plan (2).txt", "x", "x (2)", "x (3)"):
+        plant(into / name, tmp_path / "elsewhere" / name)
+    before = everything_in(tmp_path)
+    async with told_by_a_server("../plan.txt", "x") as (alice, there, files):
+        plan, x = [await fetch_file(alice, there, file, into) for file in files]
+    assert (plan, x) == (into / "plan (3).txt", into / "x (4)")
+    for place in (plan, x):
+        check_saved(place, into)
+        place.unlink()
+    assert everything_in(tmp_path) == before
+
+
+def everything_in(directory: Path) -> dict[str, bytes | str]:
+    """Return what there is: the bytes of files, where links lead, what else is a directory."""
+    found: dict[str, bytes | str] = {}
+    for path in directory.rglob("*"):
+        if path.is_symlink():
+            found[str(path)] = str(path.readlink())
+        else:
+            found[str(path)] = path.read_bytes() if path.is_file() else "directory"
+    return found
+
+
+async def test_names_that_become_one_are_kept_apart(tmp_path: Path, into: Path) -> None:
+    (into / "file").write_bytes(b"mine")
+    async with told_by_a_server("", "..", "\u202e", "///") as (alice, there, files):
+        places = [await fetch_file(alice, there, file, into) for file in files]
+    # The same bytes under the same name are the same file; what was there before is not.
+    assert {place.name for place in places} == {"file (2)"}
+    assert (into / "file").read_bytes() == b"mine"

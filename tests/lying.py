@@ -1,0 +1,94 @@
+"""A server that says whatever a test wants it to say, cleaned or not."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from tchat.core.framing import FrameBuffer, unpack
+from tchat.core.handshake import NONCE_SIZE, VERSION
+from tchat.net.address import Address, port_of
+from tests.helpers import GROUP, GUARD
+from tests.protocol import unchecked
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    Story = Callable[["Liar"], Awaitable[None]]
+
+
+class Liar:
+    """One connection to the server, and the log that it tells there."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.stream = stream
+        self.opening: dict[str, Any] = {}
+        self._buffer = FrameBuffer()
+        self._seq = 0
+
+    async def send(self, word: str, **keys: object) -> None:
+        """Send a frame of the type `word`, with any keys and values."""
+        await self.stream.send_all(unchecked({"type": word, **keys}))
+
+    async def happens(self, kind: str, actor: str, **keys: object) -> None:
+        """Send the next event of the group's log."""
+        self._seq += 1
+        header: dict[str, object] = {"group": GROUP, "seq": self._seq, "at": 0, "actor": actor}
+        await self.send("event", kind=kind, client=bytes(8), n=self._seq, **header | keys)
+
+    async def hears(self, word: str) -> dict[str, Any]:
+        """Return the next frame of the type `word`, or "end"; others are passed over."""
+        while (frame := await self.next())["type"] not in (word, "end"):
+            pass
+        return frame
+
+    async def next(self) -> dict[str, Any]:
+        """Return the next frame; one of the type "end" when the client has left."""
+        while (body := self._buffer.pop()) is None:
+            data = await self.stream.receive_some()
+            if not data:
+                return {"type": "end"}
+            self._buffer.feed(data)
+        return unpack(body)
+
+    async def welcome(self, user: str = "alice") -> None:
+        """Answer the hello that this connection began with, and believe every proof."""
+        await self.send("challenge", version=VERSION, nonce=bytes(NONCE_SIZE))
+        await self.hears("proof")
+        await self.send("welcome", version=VERSION, user=user)
+
+    async def attach(self, standing: str = "member", **keys: object) -> None:
+        """Answer when the client asks for the group."""
+        re = (await self.hears("attach"))["id"]
+        known = {"seq": 0, "counted": 0, "read": 0, "kicked": False}
+        await self.send("attached", re=re, group=GROUP, standing=standing, **known | keys)
+
+
+@asynccontextmanager
+async def lying_server(*stories: Story) -> AsyncIterator[Address]:
+    """Listen for the length of the block: each connection is told the next story.
+
+    A connection that begins with `transfer` is told the last one, whenever it comes.
+    """
+    waiting = list(stories)
+
+    async def tell(stream: trio.SocketStream) -> None:
+        liar = Liar(stream)
+        with trio.fail_after(GUARD):
+            liar.opening = await liar.next()
+            story = waiting[-1] if liar.opening["type"] == "transfer" else waiting.pop(0)
+            try:
+                await story(liar)
+                await stream.send_eof()
+                # What was said is lost if a connection is closed with something unread in it.
+                await liar.hears("end")
+            except trio.BrokenResourceError:
+                return  # the client has gone
+
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, tell, listeners)
+        yield Address("127.0.0.1", port_of(listeners[0]))
+        nursery.cancel_scope.cancel()
