@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from tchat.errors import Code
 from tchat.server.log import LINES
+from tchat.server.options import add_limits
 from tchat.ui.commands import COMMANDS
 from tchat.ui.lineedit import LineEdit
 from tchat.ui.lines import Line
@@ -46,7 +48,9 @@ def picture() -> str:
             "erin",
         ),
         line(5, "carol made alice the admin: that is you"),
-        line(6, "dave asks to join: /approve dave or /deny dave"),
+        line(
+            6, "dave asks to join (key 3f2a-91c4-77de-0b12, new here): /approve dave or /deny dave"
+        ),
     ]
     model.people = [
         Person("alice", admin=True, online=True),
@@ -76,6 +80,18 @@ def codes_table() -> str:
     return "\n".join([*rows, *(f"| `{code}` | {code.meaning} |" for code in Code)])
 
 
+def limits_table() -> str:
+    """Return the table of the server's limits."""
+    serve = argparse.ArgumentParser()
+    add_limits(serve.add_argument_group("limits"))
+    rows = ["| option | default | what |", "|---|---|---|"]
+    for action in serve._actions[1:]:
+        (option,) = action.option_strings
+        text = str(action.help).partition(" (default")[0]
+        rows.append(f"| `{option}` | {action.default} | {text} |")
+    return "\n".join(rows)
+
+
 def log_table() -> str:
     """Return the table of the server's log lines."""
     rows = ["| event | line |", "|---|---|"]
@@ -89,6 +105,7 @@ def parts() -> dict[str, str]:
         "commands": commands_table(),
         "codes": codes_table(),
         "log": log_table(),
+        "limits": limits_table(),
         "bot": f"```python\n{BOT.read_text().strip()}\n```",
     }
 

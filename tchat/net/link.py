@@ -80,11 +80,12 @@ class Link:
                 with suppress(trio.BrokenResourceError):
                     while await stream.receive_some(RECEIVE_SIZE):
                         pass
-        await trio.aclose_forcefully(self.stream)
+        await trio.aclose_forcefully(stream)
 
 
 async def _end_encryption(stream: trio.SSLStream[trio.SocketStream]) -> trio.SocketStream:
     """Say that nothing more comes (close_notify), and return what was encrypted."""
+    encrypted = stream.transport_stream  # which `unwrap` takes from it
     with suppress(trio.BrokenResourceError):  # was still sending, or has gone: our word is out
         await stream.unwrap()
-    return stream.transport_stream
+    return encrypted

@@ -33,10 +33,11 @@ async def invite(chat: Chat, argument: str) -> None:
     group = chat.replica.name
     await chat.session.request(lambda i, n: Invite(i, n, group, check_token(token), lasts, name))
     whom = f"{name} in" if name else "whoever pastes it first in, once"
-    chat.notice(f"this line lets {whom}, within {_duration(lasts)}:")
-    chat.notice(_join_line(chat.session, group, token, name))
     if chat.session.connector.is_local:
-        chat.notice("it works on this machine; for others, put this machine's name in it")
+        host = chat.session.connector.address.host
+        chat.notice(f"on other machines, this machine's name has to stand in place of {host}")
+    chat.notice(f"this line lets {whom}, within {_duration(lasts)}:")
+    chat.hand_out(_join_line(chat.session, group, token, name))
 
 
 async def link(chat: Chat, _: str = "") -> None:

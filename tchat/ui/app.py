@@ -45,7 +45,7 @@ async def run_curses(start: Start) -> int:
         async with trio.open_nursery() as nursery:
             model = Model(session.user, replica.name)
             app = App(session, model, screen)
-            app.chat = Chat(session, replica, start.downloads, nursery, app.show)
+            app.chat = Chat(session, replica, start.downloads, nursery, app.show, app.hand_out)
             nursery.start_soon(app.paint)
             nursery.start_soon(app.follow_keyboard)
             nursery.start_soon(app.follow_session)
@@ -71,6 +71,12 @@ class App:
         self._screen = screen
         self._changed = trio.Event()
         self._hurry = trio.Event()
+        self._aside = False
+
+    def hand_out(self, text: str) -> None:
+        """Show a text where it can be copied: on the terminal as it was before, until Enter."""
+        self._aside = True
+        self._screen.step_aside(text)
 
     def show(self, line: Line) -> None:
         """Add a line at the bottom; somebody who reads further up is not moved."""
@@ -101,10 +107,11 @@ class App:
         """Paint whatever has changed, not too often."""
         while True:
             self._changed = trio.Event()
-            self._refresh()
-            picture = draw(self._model, *self._screen.size)
-            self._model.scroll = picture.scroll
-            self._screen.paint(picture)
+            if not self._aside:
+                self._refresh()
+                picture = draw(self._model, *self._screen.size)
+                self._model.scroll = picture.scroll
+                self._screen.paint(picture)
             await trio.sleep(_FRAME_SECONDS)
             await self._changed.wait()
 
@@ -112,6 +119,9 @@ class App:
         """Take keys as they are pressed."""
         while True:
             await trio.lowlevel.wait_readable(sys.stdin.fileno())
+            if self._aside:
+                self._aside = False
+                self._screen.come_back()
             keys = self._screen.keys()
             if not keys and not os.isatty(sys.stdin.fileno()):
                 self.chat.done.set()
@@ -129,7 +139,8 @@ class App:
     async def follow_size(self, sizes: AsyncIterator[int]) -> None:
         """Take the terminal's new size as soon as it has one."""
         async for _ in sizes:
-            self._screen.resize()
+            if not self._aside:
+                self._screen.resize()
             self._changed.set()
 
     def _press(self, key: str) -> None:

@@ -70,6 +70,7 @@ class Chat:
     """What a person does in one group. `done` is set when there is no reason to stay.
 
     `question` is the command whose argument the next line is; `refusals` counts what went wrong.
+    `hand_out` shows a line where it can be copied, if `show` does not.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Chat:
         downloads: Path,
         nursery: trio.Nursery,
         show: Callable[[Line], None],
+        hand_out: Callable[[str], None] | None = None,
     ) -> None:
         self.session = session
         self.replica = replica
@@ -95,6 +97,7 @@ class Chat:
         self._downloads = downloads
         self._nursery = nursery
         self._show = show
+        self._hand_out = hand_out
         self._leaving = False
         self._offline = False
 
@@ -312,7 +315,8 @@ class Chat:
             case Happened(replica, event, unseen) if replica is self.replica:
                 admin = replica.state.is_admin(self.session.user)
                 self._shown = event.seq
-                keys = replica.state.keys
+                waits = fold(event.actor) in replica.state.requests
+                keys = replica.state.keys if waits else None
                 line = line_of(event, self.session.user, admin=admin, keys=keys)
                 if line is not None:
                     missed = unseen and event.seq <= replica.head
@@ -369,6 +373,12 @@ class Chat:
         if sentence:
             self.notice(sentence)
         self._standing = self.replica.standing
+
+    def hand_out(self, text: str) -> None:
+        """Show a line that is to be copied, whatever the face has to do for that."""
+        self.notice(text)
+        if self._hand_out is not None:
+            self._hand_out(clean_line(text))
 
     def notice(self, text: str) -> None:
         """Show something that is not a message."""

@@ -22,7 +22,7 @@ _PLACEHOLDERS: dict[Choice, str] = {
     "file": "N",
     "path": "PATH",
     "key": "KEY",
-    "invite": "[--for NAME] [--expires 24h]",
+    "invite": "",
 }
 
 
@@ -70,7 +70,13 @@ COMMANDS: tuple[Command, ...] = (
     Command("kick", 8, "end somebody's membership", "member", "kick whom?", admin=True),
     Command("send", 9, "send a file to the group", "path", "send which file?"),
     Command("deny", None, "deny a request", "request", "deny whom?", admin=True),
-    Command("invite", None, "a line that lets somebody in, once", "invite", admin=True),
+    Command(
+        "invite",
+        None,
+        "a line that lets somebody in, once; --for NAME, --expires 24h",
+        "invite",
+        admin=True,
+    ),
     Command("link", None, "a code that makes another device yours, too"),
     Command("keys", None, "the keys that your name belongs to"),
     Command("unlink", None, "take a key from your name", "key", "take away which key?"),

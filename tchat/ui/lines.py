@@ -52,11 +52,12 @@ class Line:
 
 
 def line_of(
-    event: Event, me: str, *, admin: bool, keys: Mapping[bytes, str] = NO_KEYS
+    event: Event, me: str, *, admin: bool, keys: Mapping[bytes, str] | None = NO_KEYS
 ) -> Line | None:
     """Return an event as a line for `me`; None for what does not concern this person.
 
-    `keys` are those that members came with, and whose they were.
+    `keys` are those that members came with, and whose they were; None for a request that was
+    answered long ago.
     """
     at = min(event.at, _LATEST)
     if isinstance(event.body, Posted):
@@ -65,7 +66,7 @@ def line_of(
     return Line(at, "notice", clean_line(text)) if text else None
 
 
-def _sentence(event: Event, me: str, *, admin: bool, keys: Mapping[bytes, str]) -> str:
+def _sentence(event: Event, me: str, *, admin: bool, keys: Mapping[bytes, str] | None) -> str:
     actor = event.actor
     match event.body:
         case Created():
@@ -83,10 +84,12 @@ def _sentence(event: Event, me: str, *, admin: bool, keys: Mapping[bytes, str]) 
 
 
 def _about_request(
-    actor: str, body: Requested | Denied | Withdrawn, keys: Mapping[bytes, str]
+    actor: str, body: Requested | Denied | Withdrawn, keys: Mapping[bytes, str] | None
 ) -> str:
     match body:
         case Requested(key):
+            if keys is None:
+                return f"{actor} asked to join"
             whose = f" ({key_note(key, keys)})" if key else ""
             return f"{actor} asks to join{whose}: /approve {actor} or /deny {actor}"
         case Denied(name):

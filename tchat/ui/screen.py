@@ -60,6 +60,19 @@ class Screen:
         self._painted = []
         self._window.clear()
 
+    def step_aside(self, text: str) -> None:
+        """Give the terminal back and write text on it, so that a long line can be copied whole."""
+        curses.def_prog_mode()
+        curses.endwin()
+        sys.stdout.write(f"\n{text}\n\nEnter goes back to the chat.\n")
+        sys.stdout.flush()
+
+    def come_back(self) -> None:
+        """Take the terminal again once Enter was pressed, which is to be read here."""
+        os.read(sys.stdin.fileno(), 4096)
+        curses.reset_prog_mode()
+        self.resize()
+
     def keys(self) -> list[str]:
         """Return the keys that wait, by name; never blocks."""
         raw: list[str] = []
