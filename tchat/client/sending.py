@@ -32,10 +32,17 @@ _SHARE = 0.8
 
 
 class Sender:
-    """The queue of one session. `count` returns the next number of its client."""
+    """The queue of one session.
 
-    def __init__(self, count: Callable[[], int]) -> None:
+    `count` returns the next number of its client; `refuse` is called with a request that cannot
+    have one.
+    """
+
+    def __init__(
+        self, count: Callable[[], int], refuse: Callable[[Receipt, Refused], None]
+    ) -> None:
         self._count = count
+        self._refuse = refuse
         self._queue: deque[Receipt] = deque()
         self._urgent: list[bytes] = []
         self._seen: dict[str, Seen] = {}
@@ -122,7 +129,7 @@ class Sender:
                     receipt.number = self._count()
                 taken.append(receipt.encode())
             except Refused as refusal:  # the number could not be kept on disk
-                receipt.fail(refusal)
+                self._refuse(receipt, refusal)
         return b"".join(taken), math.inf
 
     def _wait(self, receipt: Receipt) -> float:

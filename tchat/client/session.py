@@ -88,7 +88,7 @@ class Session:
         # behind them; the replicas hold the same events anyway.
         self._tell, self.updates = trio.open_memory_channel[Update](math.inf)
         self._account = account
-        self._sender = Sender(account.slot.count)
+        self._sender = Sender(account.slot.count, self._refuse)
         self._receipts: dict[int, Receipt] = {}
         self._last_id = 0
         self._link: Link | None = None
@@ -339,8 +339,11 @@ class Session:
         if failed.code == Code.RATE_LIMITED and failed.wait is not None:
             self._sender.put_back(receipt, min(failed.wait / 1000, LONGEST_WAIT_SECONDS))
             return
+        self._refuse(receipt, Refused(clean_line(failed.code), clean_line(failed.text)))
+
+    def _refuse(self, receipt: Receipt, refusal: Refused) -> None:
         del self._receipts[receipt.id]
-        receipt.fail(Refused(clean_line(failed.code), clean_line(failed.text)))
+        receipt.fail(refusal)
 
     def _take_membership(self, news: Membership) -> None:
         replica = self.groups.get(fold(news.group))

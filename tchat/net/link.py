@@ -76,8 +76,8 @@ class Link:
             if isinstance(stream, trio.SSLStream):
                 stream = await _end_encryption(stream)
             if isinstance(stream, trio.SocketStream):
-                await stream.send_eof()
                 with suppress(trio.BrokenResourceError):
+                    await stream.send_eof()
                     while await stream.receive_some(RECEIVE_SIZE):
                         pass
         await trio.aclose_forcefully(stream)

@@ -6,7 +6,7 @@ import re
 import secrets
 import shlex
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from tchat.core.commands import Invite
 from tchat.core.fingerprints import TOKEN_SIZE, check_token, fingerprint, invite_text
@@ -17,8 +17,8 @@ from tchat.errors import Code, Refused
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from tchat.client.replica import Replica
     from tchat.client.session import Session
-    from tchat.ui.chat import Chat
 
 _DAY_MS = 24 * 3600 * 1000
 _UNITS = {"m": 60_000, "h": 3_600_000, "d": _DAY_MS}
@@ -26,53 +26,66 @@ _DURATION = re.compile(r"(\d{1,5})([mhd])")
 _LEAST_DIGITS = 4
 
 
-async def invite(chat: Chat, argument: str) -> None:
+class Asker(Protocol):
+    """Who typed the command: in which session and group, and how to show them something."""
+
+    session: Session
+    replica: Replica
+
+    def notice(self, text: str) -> None:
+        """Show a line."""
+
+    def hand_out(self, text: str) -> None:
+        """Show a line where it can be copied."""
+
+
+async def invite(asker: Asker, argument: str) -> None:
     """Make an invite and show the line to paste."""
     name, lasts = _read_options(argument)
     token = secrets.token_bytes(TOKEN_SIZE)
-    group = chat.replica.name
-    await chat.session.request(lambda i, n: Invite(i, n, group, check_token(token), lasts, name))
+    group = asker.replica.name
+    await asker.session.request(lambda i, n: Invite(i, n, group, check_token(token), lasts, name))
     whom = f"{name} in" if name else "whoever pastes it first in, once"
-    if chat.session.connector.is_local:
-        host = chat.session.connector.address.host
-        chat.notice(f"on other machines, this machine's name has to stand in place of {host}")
-    chat.notice(f"this line lets {whom}, within {_duration(lasts)}:")
-    chat.hand_out(_join_line(chat.session, group, token, name))
+    if asker.session.connector.is_local:
+        host = asker.session.connector.address.host
+        asker.notice(f"on other machines, this machine's name has to stand in place of {host}")
+    asker.notice(f"this line lets {whom}, within {_duration(lasts)}:")
+    asker.hand_out(_join_line(asker.session, group, token, name))
 
 
-async def link(chat: Chat, _: str = "") -> None:
+async def link(asker: Asker, _: str = "") -> None:
     """Show a code that makes another device the person's, too."""
-    answer = await chat.session.ask(LinkRequest)
+    answer = await asker.session.ask(LinkRequest)
     if isinstance(answer, LinkCode):
         minutes = answer.lasts // 60_000
-        chat.notice(
+        asker.notice(
             f"on the other device, within {minutes} minutes: join with"
-            f" --user {chat.session.user} --link {clean_line(answer.code)}"
+            f" --user {asker.session.user} --link {clean_line(answer.code)}"
         )
 
 
-async def show_keys(chat: Chat, _: str = "") -> None:
+async def show_keys(asker: Asker, _: str = "") -> None:
     """Show the keys that the person's name belongs to."""
-    for key, since in await _keys(chat.session):
+    for key, since in await _keys(asker.session):
         day = time.strftime("%Y-%m-%d", time.localtime(since / 1000))
-        here = ", this device" if key == chat.session.key else ""
-        chat.notice(f"{fingerprint(key)} since {day}{here}")
+        here = ", this device" if key == asker.session.key else ""
+        asker.notice(f"{fingerprint(key)} since {day}{here}")
 
 
-async def unlink(chat: Chat, begun: str) -> None:
+async def unlink(asker: Asker, begun: str) -> None:
     """Take a key, of which the fingerprint or its beginning was typed, from the person's name."""
     digits = begun.replace("-", "").lower()
-    keys = [key for key, _ in await _keys(chat.session)]
+    keys = [key for key, _ in await _keys(asker.session)]
     found = [key for key in keys if fingerprint(key).replace("-", "").startswith(digits)]
     if len(found) != 1 or len(digits) < _LEAST_DIGITS:
         raise Refused(
             Code.NO_SUCH_KEY, f"{quote_name(begun)} is not one of your keys; /keys lists them."
         )
-    await chat.session.ask(lambda i: Unlink(i, found[0]))
-    chat.notice(f"{fingerprint(found[0])} does not belong to your name any more")
+    await asker.session.ask(lambda i: Unlink(i, found[0]))
+    asker.notice(f"{fingerprint(found[0])} does not belong to your name any more")
 
 
-COMMANDS: dict[str, Callable[[Chat, str], Awaitable[None]]] = {
+COMMANDS: dict[str, Callable[[Asker, str], Awaitable[None]]] = {
     "invite": invite,
     "link": link,
     "keys": show_keys,
