@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tchat.core.commands import (
     Approve,
-    Command,
     Deny,
     Join,
     Kick,
     Leave,
     Post,
-    Share,
-    TransferAdmin,
 )
 from tchat.core.events import (
     AdminTransferred,
@@ -25,8 +20,8 @@ from tchat.core.events import (
     Left,
     Posted,
 )
-from tchat.core.frames import Attach, Attached, Failed, Goodbye, Membership, Ok
-from tchat.errors import Code, Refused
+from tchat.core.frames import Attached, Membership
+from tchat.errors import Code
 from tests.helpers import (
     GROUP,
     RunningServer,
@@ -324,205 +319,3 @@ async def test_a_new_member_reads_the_groups_present_life_from_its_beginning() -
         async with members(server, "alice", "bob") as (_, bob):
             answer = await bob.attach(after=0)
             assert texts(await bob.events(answer.seq)) == ["long ago"]
-
-
-# ------------------------------------------------------------------ refusals
-
-
-@pytest.mark.parametrize(
-    ("command", "arguments", "code"),
-    [
-        (Approve, ["dave"], Code.NO_SUCH_REQUEST),
-        (Approve, ["bob"], Code.ALREADY_MEMBER),
-        (Deny, ["dave"], Code.NO_SUCH_REQUEST),
-        (Deny, ["bob"], Code.ALREADY_MEMBER),
-        (Kick, ["dave"], Code.NO_SUCH_MEMBER),
-        (Kick, ["carol"], Code.NO_SUCH_MEMBER),
-        (Kick, ["ALICE"], Code.YOURSELF),
-        (TransferAdmin, ["dave"], Code.NO_SUCH_MEMBER),
-        (TransferAdmin, ["alice"], Code.YOURSELF),
-        (Post, [""], Code.EMPTY_TEXT),
-        (Post, [" \n\t "], Code.EMPTY_TEXT),
-        (Post, ["\u202e\u200b"], Code.EMPTY_TEXT),
-        (Post, ["ä" * 8193], Code.TEXT_TOO_LONG),
-        (Share, ["plan.txt", 3, bytes(32)], Code.NOT_UPLOADED),
-        (Share, ["plan.txt", 3, bytes(31)], Code.BAD_FILE),
-    ],
-)
-async def test_what_the_admin_is_refused(
-    command: type[Command], arguments: list[object], code: Code
-) -> None:
-    async with (
-        running_server() as server,
-        members(server, "alice", "bob") as (alice, bob),
-        raw_client(server.address, "carol") as carol,
-    ):
-        await carol.command(Join)
-        before = await log_of(server.store)
-        refusal = await alice.refusal(command, *arguments)
-        assert refusal.code == code
-        assert refusal.sentence.endswith(".")
-        assert await log_of(server.store) == before
-        await alice.post("goes on")
-        assert texts(await bob.events(2)) == ["goes on"]
-
-
-@pytest.mark.parametrize("command", [Approve, Deny, Kick, TransferAdmin])
-async def test_only_the_admin_may_decide_about_others(command: type[Command]) -> None:
-    async with (
-        running_server() as server,
-        members(server, "alice", "bob") as (_, bob),
-        raw_client(server.address, "carol") as carol,
-        raw_client(server.address, "eve") as eve,
-    ):
-        await carol.command(Join)
-        refusal = await bob.refusal(command, "carol")
-        assert refusal.code == Code.NOT_ADMIN
-        assert "alice" in refusal.sentence
-        assert (await carol.refusal(command, "bob")).code == Code.NOT_MEMBER
-        assert (await eve.refusal(command, "bob")).code == Code.NOT_MEMBER
-
-
-@pytest.mark.parametrize(
-    ("command", "arguments"), [(Post, ["hi"]), (Leave, []), (Share, ["f", 1, bytes(32)])]
-)
-async def test_an_outsider_may_only_join(command: type[Command], arguments: list[object]) -> None:
-    async with (
-        running_server() as server,
-        members(server, "alice"),
-        raw_client(server.address, "eve") as eve,
-    ):
-        assert (await eve.refusal(command, *arguments)).code == Code.NOT_MEMBER
-        assert (await eve.refusal(command, *arguments, group="nowhere")).code == Code.NOT_MEMBER
-        assert len(await bodies(server)) == 1
-
-
-@pytest.mark.parametrize("group", ["", "two words", "#ops", "a" * 33, "\u202eops", "o\nps"])
-async def test_a_name_that_cannot_be_a_groups_is_refused_in_every_request(group: str) -> None:
-    async with running_server() as server, raw_client(server.address, "alice") as alice:
-        assert (await alice.refusal(Join, group=group)).code == Code.BAD_NAME
-        with pytest.raises(AssertionError, match="bad_name"):
-            await alice.attach(group=group)
-
-
-@pytest.mark.parametrize("command", [Approve, Deny, Kick, TransferAdmin])
-@pytest.mark.parametrize("letter", ["x", "\u0301\u0316"])
-async def test_a_name_as_long_as_a_frame_is_refused_like_any_other(
-    command: type[Command], letter: str
-) -> None:
-    name = 65_470 // len(letter.encode()) * letter
-    async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
-        refusal = await alice.refusal(command, name)
-        assert refusal.code in (Code.BAD_NAME, Code.NO_SUCH_REQUEST, Code.NO_SUCH_MEMBER)
-        await alice.post("nobody was harmed")
-        assert texts(await bob.events(1)) == ["nobody was harmed"]
-    assert not any("fault" in line for line in server.console)
-
-
-async def test_the_longest_message_is_heard_whole() -> None:
-    text = "ä" * 8192
-    async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
-        await alice.post(text)
-        assert texts(await bob.events(1)) == [text]
-
-
-async def test_the_new_admin_has_the_rights_and_the_old_one_has_not() -> None:
-    async with (
-        running_server() as server,
-        members(server, "alice", "bob", "carol") as (alice, bob, _),
-    ):
-        await alice.command(TransferAdmin, "Bob")
-        assert (await alice.refusal(Kick, "carol")).code == Code.NOT_ADMIN
-        await bob.command(Kick, "carol")
-        assert (await bodies(server))[-2:] == [AdminTransferred("bob"), Kicked("carol")]
-
-
-# ------------------------------------------------------------------ exactly once
-
-
-async def test_a_command_sent_again_is_answered_and_not_done_again() -> None:
-    async with running_server() as server, members(server, "alice") as (alice,):
-        assert (await alice.command(Post, "once", n=50)).seq == 2
-        assert (await alice.command(Post, "once", n=50)).seq is None
-        assert (await alice.command(Post, "long ago", n=49)).seq is None
-        assert texts(await log_of(server.store)) == ["once"]
-
-
-async def test_a_command_sent_again_on_another_connection_is_not_done_again() -> None:
-    async with running_server() as server, members(server, "alice") as (alice,):
-        await alice.command(Post, "once", n=50)
-        async with raw_client(server.address, "alice", client=alice.client) as again:
-            assert (await again.attach()).counted == 50
-            assert await again.command(Post, "once", n=50) == Ok(2)
-            await again.command(Post, "twice", n=51)
-    async with (
-        running_server(server.store) as server,
-        raw_client(server.address, "alice", client=alice.client) as again,
-    ):
-        assert await again.command(Post, "twice", n=51) == Ok(1)
-    assert texts(await log_of(server.store)) == ["once", "twice"]
-
-
-async def test_what_is_sent_again_on_a_new_connection_causes_one_event_each() -> None:
-    posts = [Post(n, n, GROUP, f"text {n}") for n in range(50, 150)]
-    async with (
-        running_server() as server,
-        members(server, "alice") as (alice,),
-        raw_client(server.address, "alice", client=alice.client) as again,
-    ):
-        # The older connection may still be read while the newer one repeats what it said.
-        await alice.send(*posts)
-        await again.send(*posts)
-        await again.command(Post, "last", n=150)
-    assert texts(await log_of(server.store)) == [*(post.text for post in posts), "last"]
-
-
-async def test_a_client_that_connects_anew_ends_its_older_connection_and_no_other() -> None:
-    async with (
-        running_server() as server,
-        raw_client(server.address, "alice") as elsewhere,
-        raw_client(server.address, "bob", client=elsewhere.client) as bob,
-        raw_client(server.address, "alice") as older,
-        raw_client(server.address, "alice", client=older.client) as newer,
-    ):
-        (goodbye,) = await older.until_end()
-        assert isinstance(goodbye, Goodbye)
-        assert goodbye.code == Code.REPLACED
-        await server.logged("alice disconnected (replaced)")
-        for person in (elsewhere, bob, newer):
-            assert await person.before_pong() == []
-
-
-async def test_counts_of_other_clients_and_other_people_are_their_own() -> None:
-    async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
-        await alice.command(Post, "alice", n=500)
-        async with raw_client(server.address, "alice") as elsewhere:
-            await elsewhere.command(Post, "alice elsewhere", n=1)
-        async with raw_client(server.address, "bob", client=alice.client) as borrowed:
-            await borrowed.command(Post, "bob with alice's id", n=1)
-        assert len(await bob.events(3)) == 3
-
-
-async def test_a_refused_command_may_be_sent_again_when_it_is_allowed() -> None:
-    async with (
-        running_server() as server,
-        members(server, "alice") as (alice,),
-        raw_client(server.address, "bob") as bob,
-    ):
-        with pytest.raises(Refused):
-            await bob.command(Post, "let me in", n=7)
-        await bob.command(Join, n=8)
-        await alice.command(Approve, "bob")
-        # A refusal used the number up: what was refused is sent with a number of its own.
-        assert (await bob.command(Post, "let me in", n=7)).seq is None
-        assert (await bob.command(Post, "let me in", n=9)).seq == 4
-
-
-async def test_a_connection_follows_so_many_groups_and_no_more() -> None:
-    async with running_server() as server, raw_client(server.address, "alice") as alice:
-        for n in range(256):
-            await alice.attach(group=f"group{n}")
-        answer = await alice.ask(lambda i: Attach(i, "one-more", 0))
-        assert isinstance(answer, Failed)
-        assert answer.code == Code.TOO_MANY
-        await alice.attach(group="group7")

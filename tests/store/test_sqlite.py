@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import sqlite3
 import subprocess
 import sys
 import threading
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,20 +15,18 @@ import pytest
 import trio
 import trio.testing
 
-from tchat.errors import Code, Refused, StartupError, StorageError
+from tchat.errors import Code, StorageError
 from tchat.store import blobs
 from tchat.store.base import StorageFull
 from tchat.store.migrations import APPLICATION_ID, MIGRATIONS
 from tchat.store.sqlite import SqliteStore, open_store
 from tests.store.appender import GROUPS
-from tests.store.batches import append, packed, read_all
+from tests.store.batches import CONTENT, DIGEST, append, keep, packed, read_all
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
 KEY = bytes(32)
-CONTENT = b"the numbers are in"
-DIGEST = hashlib.sha256(CONTENT).digest()
 ROOT = Path(__file__).parents[2]
 
 
@@ -86,12 +82,6 @@ async def busy_writer(store: SqliteStore) -> AsyncIterator[None]:
             yield
         finally:
             go_on.set()
-
-
-async def keep(store: SqliteStore) -> None:
-    async with store.incoming() as incoming:
-        await incoming.write(CONTENT)
-        await incoming.keep(DIGEST)
 
 
 # ------------------------------------------------------------------ it lasts
@@ -305,151 +295,3 @@ async def test_a_place_for_files_that_is_gone_is_a_storage_error(
     (tmp_path / "data" / "files").rmdir()
     with pytest.raises(StorageError):
         await keep(sqlite)
-
-
-# ------------------------------------------------------------------ files
-
-
-def files_in(directory: Path) -> list[str]:
-    return [path.name for path in (directory / "files").rglob("*") if path.is_file()]
-
-
-async def test_a_file_is_stored_under_its_digest_and_once(
-    sqlite: SqliteStore, tmp_path: Path
-) -> None:
-    await keep(sqlite)
-    await keep(sqlite)
-    assert files_in(tmp_path / "data") == [DIGEST.hex()]
-
-
-async def test_a_file_is_on_disk_before_it_has_its_name_and_its_name_before_it_is_kept(
-    sqlite: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    synced: list[int] = []
-    place = tmp_path / "data" / "files" / DIGEST.hex()[:2] / DIGEST.hex()
-
-    def fsync(descriptor: int) -> None:
-        synced.append(os.fstat(descriptor).st_ino)
-        assert place.exists() == (len(synced) > 1)
-
-    monkeypatch.setattr("os.fsync", fsync)
-    await keep(sqlite)
-    assert synced == [path.stat().st_ino for path in (place, place.parent, place.parent.parent)]
-
-
-async def test_an_upload_that_was_given_up_leaves_no_file(
-    sqlite: SqliteStore, tmp_path: Path
-) -> None:
-    async with sqlite.incoming() as incoming:
-        await incoming.write(CONTENT)
-        assert len(files_in(tmp_path / "data")) == 1
-    assert files_in(tmp_path / "data") == []
-
-
-async def test_an_upload_that_was_cancelled_leaves_no_file(
-    sqlite: SqliteStore, tmp_path: Path
-) -> None:
-    with trio.CancelScope() as scope:
-        async with sqlite.incoming() as incoming:
-            await incoming.write(CONTENT)
-            scope.cancel()
-            await trio.lowlevel.checkpoint()
-    assert scope.cancelled_caught
-    assert files_in(tmp_path / "data") == []
-
-
-async def test_an_upload_with_a_wrong_digest_leaves_no_file(
-    sqlite: SqliteStore, tmp_path: Path
-) -> None:
-    async with sqlite.incoming() as incoming:
-        await incoming.write(CONTENT + b"!")
-        with pytest.raises(Refused):
-            await incoming.keep(DIGEST)
-    assert files_in(tmp_path / "data") == []
-
-
-async def test_what_a_crash_left_of_an_upload_is_removed_at_the_start(tmp_path: Path) -> None:
-    async with open_store(tmp_path) as store:
-        await keep(store)
-    (tmp_path / "files" / "incoming-0123456789abcdef").write_bytes(b"half a fi")
-    async with open_store(tmp_path):
-        assert files_in(tmp_path) == [DIGEST.hex()]
-
-
-async def test_what_the_store_makes_is_for_its_owner_alone(
-    sqlite: SqliteStore, tmp_path: Path
-) -> None:
-    await keep(sqlite)
-    data = tmp_path / "data"
-    for path in (data, data / "files", *(data / "files").rglob("*")):
-        assert path.stat().st_mode & 0o077 == 0, path
-
-
-# ------------------------------------------------------------------ starting
-
-
-async def test_a_directory_is_made_with_all_that_leads_to_it(tmp_path: Path) -> None:
-    async with open_store(tmp_path / "far" / "away") as store:
-        await append(store, "ops", b"one")
-    assert (tmp_path / "far" / "away" / "tchat.db").is_file()
-
-
-async def assert_cannot_start(directory: Path, reason: str) -> None:
-    with pytest.raises(StartupError, match=reason) as caught:
-        async with open_store(directory):
-            pass
-    assert caught.value.code == Code.CANNOT_START
-
-
-async def test_a_directory_serves_one_server_at_a_time(sqlite: SqliteStore, tmp_path: Path) -> None:
-    await assert_cannot_start(tmp_path / "data", "Another tchat server is using")
-    await append(sqlite, "ops", b"one")
-
-
-async def test_a_directory_is_free_again_once_its_server_has_stopped(tmp_path: Path) -> None:
-    async with open_store(tmp_path):
-        pass
-    async with open_store(tmp_path) as store:
-        await append(store, "ops", b"one")
-
-
-async def test_a_file_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
-    with closing(sqlite3.connect(tmp_path / "tchat.db")) as connection:
-        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
-    await assert_cannot_start(tmp_path, "newer tchat")
-    with closing(sqlite3.connect(tmp_path / "tchat.db")) as connection:
-        assert connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)
-
-
-async def test_a_file_where_the_directory_should_be_is_no_place_to_start(tmp_path: Path) -> None:
-    (tmp_path / "data").write_text("not a directory")
-    await assert_cannot_start(tmp_path / "data", "cannot be used: File exists")
-
-
-async def test_below_a_file_is_no_place_to_start(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("not a directory")
-    await assert_cannot_start(tmp_path / "file" / "data", "cannot be used: Not a directory")
-
-
-async def test_something_else_in_place_of_the_database_is_not_overwritten(tmp_path: Path) -> None:
-    (tmp_path / "tchat.db").write_text("Dear diary, this is not a database. " * 50)
-    await assert_cannot_start(tmp_path, "not a database")
-    assert (tmp_path / "tchat.db").read_text().startswith("Dear diary")
-
-
-async def test_a_start_that_failed_does_not_hold_the_directory(tmp_path: Path) -> None:
-    (tmp_path / "tchat.db").mkdir()
-    await assert_cannot_start(tmp_path, "unable to open")
-    (tmp_path / "tchat.db").rmdir()
-    async with open_store(tmp_path) as store:
-        await append(store, "ops", b"one")
-
-
-def modes(directory: Path) -> set[int]:
-    return {path.stat().st_mode & 0o777 for path in directory.glob("tchat.db*")}
-
-
-async def test_what_people_said_is_for_the_servers_owner_only(tmp_path: Path) -> None:
-    async with open_store(tmp_path) as store:
-        await store.append("ops", 0, 1, b"\0\0\0\0")
-        assert modes(tmp_path) == {0o600}

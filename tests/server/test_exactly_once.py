@@ -1,0 +1,111 @@
+"""A command that comes again is done once, whatever connection it comes on."""
+
+from __future__ import annotations
+
+import pytest
+
+from tchat.core.commands import (
+    Approve,
+    Join,
+    Post,
+)
+from tchat.core.frames import Attach, Failed, Goodbye, Ok
+from tchat.errors import Code, Refused
+from tests.helpers import (
+    GROUP,
+    log_of,
+    members,
+    raw_client,
+    running_server,
+    texts,
+)
+
+# ------------------------------------------------------------------ exactly once
+
+
+async def test_a_command_sent_again_is_answered_and_not_done_again() -> None:
+    async with running_server() as server, members(server, "alice") as (alice,):
+        assert (await alice.command(Post, "once", n=50)).seq == 2
+        assert (await alice.command(Post, "once", n=50)).seq is None
+        assert (await alice.command(Post, "long ago", n=49)).seq is None
+        assert texts(await log_of(server.store)) == ["once"]
+
+
+async def test_a_command_sent_again_on_another_connection_is_not_done_again() -> None:
+    async with running_server() as server, members(server, "alice") as (alice,):
+        await alice.command(Post, "once", n=50)
+        async with raw_client(server.address, "alice", client=alice.client) as again:
+            assert (await again.attach()).counted == 50
+            assert await again.command(Post, "once", n=50) == Ok(2)
+            await again.command(Post, "twice", n=51)
+    async with (
+        running_server(server.store) as server,
+        raw_client(server.address, "alice", client=alice.client) as again,
+    ):
+        assert await again.command(Post, "twice", n=51) == Ok(1)
+    assert texts(await log_of(server.store)) == ["once", "twice"]
+
+
+async def test_what_is_sent_again_on_a_new_connection_causes_one_event_each() -> None:
+    posts = [Post(n, n, GROUP, f"text {n}") for n in range(50, 150)]
+    async with (
+        running_server() as server,
+        members(server, "alice") as (alice,),
+        raw_client(server.address, "alice", client=alice.client) as again,
+    ):
+        # The older connection may still be read while the newer one repeats what it said.
+        await alice.send(*posts)
+        await again.send(*posts)
+        await again.command(Post, "last", n=150)
+    assert texts(await log_of(server.store)) == [*(post.text for post in posts), "last"]
+
+
+async def test_a_client_that_connects_anew_ends_its_older_connection_and_no_other() -> None:
+    async with (
+        running_server() as server,
+        raw_client(server.address, "alice") as elsewhere,
+        raw_client(server.address, "bob", client=elsewhere.client) as bob,
+        raw_client(server.address, "alice") as older,
+        raw_client(server.address, "alice", client=older.client) as newer,
+    ):
+        (goodbye,) = await older.until_end()
+        assert isinstance(goodbye, Goodbye)
+        assert goodbye.code == Code.REPLACED
+        await server.logged("alice disconnected (replaced)")
+        for person in (elsewhere, bob, newer):
+            assert await person.before_pong() == []
+
+
+async def test_counts_of_other_clients_and_other_people_are_their_own() -> None:
+    async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
+        await alice.command(Post, "alice", n=500)
+        async with raw_client(server.address, "alice") as elsewhere:
+            await elsewhere.command(Post, "alice elsewhere", n=1)
+        async with raw_client(server.address, "bob", client=alice.client) as borrowed:
+            await borrowed.command(Post, "bob with alice's id", n=1)
+        assert len(await bob.events(3)) == 3
+
+
+async def test_a_refused_command_may_be_sent_again_when_it_is_allowed() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice") as (alice,),
+        raw_client(server.address, "bob") as bob,
+    ):
+        with pytest.raises(Refused):
+            await bob.command(Post, "let me in", n=7)
+        await bob.command(Join, n=8)
+        await alice.command(Approve, "bob")
+        # A refusal used the number up: what was refused is sent with a number of its own.
+        assert (await bob.command(Post, "let me in", n=7)).seq is None
+        assert (await bob.command(Post, "let me in", n=9)).seq == 4
+
+
+async def test_a_connection_follows_so_many_groups_and_no_more() -> None:
+    async with running_server() as server, raw_client(server.address, "alice") as alice:
+        for n in range(256):
+            await alice.attach(group=f"group{n}")
+        answer = await alice.ask(lambda i: Attach(i, "one-more", 0))
+        assert isinstance(answer, Failed)
+        assert answer.code == Code.TOO_MANY
+        await alice.attach(group="group7")
