@@ -48,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _serve(given: argparse.Namespace) -> int:
     if (given.cert is None) != (given.key is None):
         raise StartupError(Code.CANNOT_START, "--cert and --key belong together.")
+    if given.cert is not None and given.no_tls:
+        raise StartupError(Code.CANNOT_START, "--cert has no use with --no-tls.")
     log = Log(given.log_format)
     config = Config(
         Address(given.host, given.port),

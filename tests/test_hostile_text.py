@@ -142,6 +142,9 @@ async def test_a_plain_client_believes_no_server(tmp_path: Path) -> None:
     shown = [on_a_line(case.shown) for case in HOSTILE]
     said = [line[8:] for line in alice.lines]
     assert [line for line in said if line[0] == "<"] == [f"<{text}> {text}" for text in shown]
+    # What was withdrawn by the time that it is shown is told as history.
+    asked = [line for line in said if " asks to join: /approve " in line or "asked to join" in line]
+    assert len(asked) == len(HOSTILE)
     for sentence in SENTENCES:
         assert sum(sentence in line for line in said) == len(HOSTILE), sentence
     assert sum(line.startswith("! no file: ") for line in said) == len(HOSTILE) - 1
@@ -150,7 +153,6 @@ async def test_a_plain_client_believes_no_server(tmp_path: Path) -> None:
 
 
 SENTENCES = (
-    " asks to join: /approve ",
     " does not ask to join any more",
     ", approved by ",
     " shared ",

@@ -25,7 +25,7 @@ import trio
 
 from tchat.client.connector import meeting
 from tchat.client.options import add_server_options, invite_token, session_for
-from tchat.client.updates import CaughtUp, Happened, ServerMet, StandingChanged
+from tchat.client.updates import CaughtUp, Happened, ServerMet
 from tchat.core.events import Approved, Created, Joined, Posted
 from tchat.core.text import fold
 from tchat.errors import Refused, run_reporting
@@ -61,21 +61,25 @@ async def serve_bot(
 ) -> None:
     """Join a group and call `handler` for each new message of others, in order, for ever."""
     await session.enter(group, invite=invite)
-    history_ends: int | None = None
-    newcomer: bool | None = None
+    me = fold(session.user)
+    history: list[Event] | None = []
     async for update in session.updates:
         match update:
             case ServerMet(met):
                 print(f"{meeting(met)}.", file=sys.stderr)
-            case StandingChanged(replica) if newcomer is None:
-                newcomer = replica.standing != "member"
-            case CaughtUp(replica) if history_ends is None and not newcomer:
-                history_ends = replica.head
+            case Happened(replica, event) if history is not None:
+                history.append(event)
+            case CaughtUp(replica) if history is not None:
+                start = replica.head
+                if replica.came_as != "member":  # it is new, and hears what is said since it is in
+                    start = max((e.seq for e in history if _admits(e, me)), default=start)
+                for event in history:
+                    if event.seq > start:
+                        await _call(session, replica, event, handler)
+                history = None
+                session.mark_seen(replica, replica.state.seq)
             case Happened(replica, event):
-                if history_ends is not None and event.seq > history_ends:
-                    await _call(session, replica, event, handler)
-                elif newcomer and _admits(event, fold(session.user)):
-                    history_ends = event.seq
+                await _call(session, replica, event, handler)
                 session.mark_seen(replica, event.seq)
 
 

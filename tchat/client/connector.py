@@ -25,7 +25,7 @@ from tchat.net.link import Link
 from tchat.net.tls import client_context, open_tls, pin_seen
 
 if TYPE_CHECKING:
-    from tchat.client.known import KnownServers
+    from tchat.client.known import Known, KnownServers
 
 _BUSY = "TLSV1_ALERT_ACCESS_DENIED"
 _NOT_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
@@ -63,7 +63,6 @@ class Connector:
     ) -> None:
         self.address = address
         self.plain = plain
-        self.met: Met | None = None
         self.seen = b""
         self.vouched = False
         self._known = known
@@ -75,7 +74,7 @@ class Connector:
         return is_local(self.address.host)
 
     async def open(self) -> Link:
-        """Open a connection; `seen` is the server's pin then, empty without TLS.
+        """Open a connection to the server, if it is the right one.
 
         Raises `Refused` (server_changed, not_encrypted), `Busy`, OSError or
         `trio.BrokenResourceError`.
@@ -83,52 +82,70 @@ class Connector:
         if self.plain:
             return Link(await connect(self.address))
         known = self._known.find(self.address)
-        if known is None:
-            return await self._meet_named(self._pin) if self._pin else await self._meet()
-        if known.pin is None:
-            return await self._open_vouched(known.line)
-        return await self._open_pinned(known.pin, known.line)
+        link, verified = await self._open(known)
+        # Only now: what has not been checked yet must not get into anything that is shown.
+        self.seen, self.vouched = pin_seen(link.stream), verified
+        return link
 
-    async def _meet(self) -> Link:
-        """Open the first connection ever to this server, and remember it."""
+    def remember(self) -> Met | None:
+        """Remember the server of the last connection, now that it has let us in.
+
+        Returns what a person should hear of it, if it was believed without proof. Raises
+        `StartupError`.
+        """
+        if self.plain:
+            return None
+        believed = self._pin is None and not self.vouched
+        if not self.vouched:
+            self._pin = self.seen  # for as long as this program runs, whatever becomes of the file
+        if self._known.find(self.address) is not None:
+            return None
+        self._known.add(self.address, None if self.vouched else self.seen)
+        return Met(self.seen) if believed else None
+
+    async def _open(self, known: Known | None) -> tuple[Link, bool]:
+        """Open a connection; return it, and whether authorities vouched for the server."""
+        if known is None:
+            return await self._meet()
         try:
-            link = await self._open_tls(verified=True)
+            if known.pin is None:
+                return await self._open_vouched(known.line), True
+            return await self._open_pinned(known.pin, known.line), False
+        except Refused as refusal:
+            if refusal.code != Code.NOT_ENCRYPTED:
+                raise
+            raise trio.BrokenResourceError(
+                "it answers without TLS, which it used to speak: somebody may stand in between"
+            ) from refusal
+
+    async def _meet(self) -> tuple[Link, bool]:
+        """Open the first connection to a server: with its pin, if that was given."""
+        if self._pin is not None:
+            return await self._checked(await self._open_tls(verified=False), self._pin), False
+        try:
+            return await self._open_tls(verified=True), True
         except trio.BrokenResourceError as error:
             if not isinstance(error.__cause__, ssl.SSLCertVerificationError):
                 raise
-            link = await self._open_tls(verified=False)
-            self._known.add(self.address, self.seen)
-            self.met = Met(self.seen)
-            return link
-        self._known.add(self.address, None)
-        return link
-
-    async def _meet_named(self, pin: bytes) -> Link:
-        """Open the first connection to a server of which the pin was given."""
-        link = await self._open_tls(verified=False)
-        if self.seen != pin:
-            raise await self._not_meant(link, pin)
-        self._known.add(self.address, pin)
-        return link
+            return await self._open_tls(verified=False), False
 
     async def _open_pinned(self, pin: bytes, line: int) -> Link:
         link = await self._open_tls(verified=False)
-        if self.seen != pin:
+        seen = pin_seen(link.stream)
+        if seen != pin:
             await trio.aclose_forcefully(link.stream)
             raise Refused(
                 Code.SERVER_CHANGED,
                 f"The key of {self.address} has changed. It was {pin_text(pin)} and is now"
-                f" {pin_text(self.seen)}. Either somebody stands in between and would read all you"
+                f" {pin_text(seen)}. Either somebody stands in between and would read all you"
                 " say, or the server was set up anew: ask its operator. If the new key is right,"
                 f" remove line {line} of {self._known.path} and join again.",
             )
-        if self._pin not in (None, pin):
-            raise await self._not_meant(link, self._pin or b"")
-        return link
+        return await self._checked(link, self._pin or pin)
 
     async def _open_vouched(self, line: int) -> Link:
         try:
-            return await self._open_tls(verified=True)
+            link = await self._open_tls(verified=True)
         except trio.BrokenResourceError as error:
             if not isinstance(error.__cause__, ssl.SSLCertVerificationError):
                 raise
@@ -138,21 +155,26 @@ class Connector:
                 f" now ({error.__cause__.verify_message}). Somebody may stand in between. If you"
                 f" know why, remove line {line} of {self._known.path}.",
             ) from error
+        return link if self._pin is None else await self._checked(link, self._pin)
 
-    async def _not_meant(self, link: Link, pin: bytes) -> Refused:
+    async def _checked(self, link: Link, pin: bytes) -> Link:
+        """Return the connection if it shows the pin that was meant. Raises `Refused`."""
+        seen = pin_seen(link.stream)
+        if seen == pin:
+            return link
         await trio.aclose_forcefully(link.stream)
-        return Refused(
+        raise Refused(
             Code.SERVER_CHANGED,
-            f"{self.address} is not the server that was meant: its key is {pin_text(self.seen)},"
-            f" and should be {pin_text(pin)}. Somebody may stand in between, or the pin is of"
-            " another server.",
+            f"{self.address} is not the server that was meant: its key is {pin_text(seen)}, and"
+            f" should be {pin_text(pin)}. Somebody may stand in between, or the pin is of another"
+            " server.",
         )
 
     async def _open_tls(self, *, verified: bool) -> Link:
         stream = await connect(self.address)
         try:
             encrypted = await open_tls(stream, client_context(verified=verified), self.address.host)
-            self.seen, self.vouched = pin_seen(encrypted), verified
+            pin_seen(encrypted)  # can be understood
         except BaseException as error:
             await trio.aclose_forcefully(stream)
             if isinstance(error, trio.BrokenResourceError):

@@ -31,7 +31,7 @@ from tchat.core.frames import (
     decode,
     encode,
 )
-from tchat.core.handshake import VERSION, Ready, Transfer
+from tchat.core.handshake import TICKET_SIZE, VERSION, Ready, Transfer
 from tchat.core.text import clean_line, safe_filename
 from tchat.errors import Code, ProtocolError, Refused
 from tchat.net.address import explain
@@ -83,14 +83,16 @@ async def fetch_file(session: Session, replica: Replica, file: FileShared, into:
 @asynccontextmanager
 async def _transfer(session: Session, answer: Answer, size: int) -> AsyncIterator[Link]:
     """Open a connection for the ticket in `answer` and wait until the server is ready."""
-    if not isinstance(answer, Ticket):
+    if not isinstance(answer, Ticket) or len(answer.ticket) != TICKET_SIZE:
         raise Refused(Code.INTERNAL, "The server gave no ticket for the transfer.")
     try:
-        link = await session.connector.open()
-    except (OSError, Busy, ProtocolError, trio.BrokenResourceError) as error:
+        with trio.fail_after(STALL_SECONDS):
+            link = await session.connector.open()
+    except (OSError, Busy, ProtocolError, trio.BrokenResourceError, trio.TooSlowError) as error:
         raise Refused(Code.FILE_CHANGED, f"No transfer: {explain(error)}.") from error
     try:
-        await link.send(encode(Transfer(VERSION, answer.ticket)))
+        with trio.fail_after(STALL_SECONDS):
+            await link.send(encode(Transfer(VERSION, answer.ticket)))
         ready = await _answer(link)
         if not isinstance(ready, Ready) or ready.size != size:
             raise Refused(Code.FILE_CHANGED, "The server means another file.")

@@ -61,9 +61,12 @@ class KnownServers:
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             # In one write behind the end, so that several clients may do it at once.
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-            with os.fdopen(os.open(self.path, flags, 0o600), "ab") as file:
-                file.write((line if file.tell() else _HEADER + line).encode())
+            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
+            with os.fdopen(os.open(self.path, flags, 0o600), "a+b") as file:
+                file.seek(0)
+                before = file.read()
+                start = "" if before.endswith(b"\n") else "\n" if before else _HEADER
+                file.write((start + line).encode())
         except OSError as error:
             raise self._unusable(error) from error
 

@@ -60,12 +60,25 @@ async def session_for(given: argparse.Namespace, user: str) -> AsyncIterator[Ses
             f"Without TLS everybody on the way to {given.host} could read and change what is said."
             " If that is what you want, add --insecure.",
         )
-    pin = given.pin or (given.invite and given.invite[1]) or None
+    pin = _pin_meant(given)
     connector = Connector(address, KnownServers(known_servers_file()), pin, plain=given.no_tls)
     with take_slot(state_directory()) as slot:
         identity = load_identity(identity_file())
         async with open_session(connector, Account(user, identity, slot, given.link)) as session:
             yield session
+
+
+def _pin_meant(given: argparse.Namespace) -> bytes | None:
+    """Return the pin that the options name. Raises `StartupError` if they contradict each other."""
+    invited = given.invite[1] if given.invite else b""
+    pins = {pin for pin in (given.pin, invited) if pin}
+    if len(pins) > 1:
+        raise StartupError(Code.CANNOT_START, "The pin and the invite are of different servers.")
+    if pins and given.no_tls:
+        raise StartupError(
+            Code.CANNOT_START, "A server has no key to show with --no-tls, and a pin was given."
+        )
+    return next(iter(pins), None)
 
 
 def invite_token(given: argparse.Namespace) -> bytes | None:

@@ -22,9 +22,7 @@ MakeCommand = Callable[[int, int], Frame]
 class Receipt:
     """A request on its way. `wait` for its answer, or drop it: it will be sent all the same.
 
-    A command gets its `number` when it is first sent, and keeps it: so the numbers of a client
-    reach the server in order, which takes a lower one for a repetition. Only after a refusal that
-    is no answer (too fast) may it take another.
+    A command gets its `number` when it is first sent, and keeps it until it is answered.
     """
 
     def __init__(self, request_id: int, make: Make | MakeCommand, *, command: bool) -> None:

@@ -22,11 +22,13 @@ class Replica:
 
     `head` is where the server's log stood when the group was last attached: events up to it are
     history. `read` is the last event that the person had seen, on any device, at that time.
+    `came_as` is what the person was when it was attached for the first time.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.standing: Standing | None = None
+        self.came_as: Standing | None = None
         self.admin: str | None = None
         self.kicked = False
         self.head = 0
@@ -44,6 +46,7 @@ class Replica:
     def attached(self, answer: Attached) -> bool:
         """Take the answer to an attach; return whether the log here is still of use."""
         first_time = self.standing != "member"
+        self.came_as = self.came_as or answer.standing
         self.name = answer.group
         self.standing = answer.standing
         self.admin = answer.admin

@@ -1,9 +1,10 @@
 """What a session has to send, in order and at the pace that the server takes it.
 
-Commands are counted when they are sent, not when they are given, and those that were sent before
-a connection broke go first on the next: so numbers always reach the server in order. They are
-also sent no faster than the server takes them, so that a long paste flows in by itself instead of
-being refused. Read positions are in no hurry: one frame says what a hundred would.
+Commands are counted when they are sent, not when they are given, and only so far beyond the first
+that is unanswered as a group remembers numbers. Those that were sent before a connection broke go
+first on the next. They are also sent no faster than the server takes them, so that a long paste
+flows in by itself instead of being refused. Read positions are in no hurry: one frame says what a
+hundred would.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import trio
 
 from tchat.core.frames import Seen, encode_all
 from tchat.core.pace import Bucket, Rate
+from tchat.core.state import WINDOW
 from tchat.core.text import fold
 from tchat.errors import Refused
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 SEEN_SECONDS = 0.5
 _MOST_AT_ONCE = 256
 _SHARE = 0.8
+_LONGEST_INTERVAL_SECONDS = 10.0  # whatever a server says
 
 
 class Sender:
@@ -44,9 +47,12 @@ class Sender:
         self._count = count
         self._refuse = refuse
         self._queue: deque[Receipt] = deque()
+        self._open: dict[int, Receipt] = {}
+        self._last = 0
         self._urgent: list[bytes] = []
         self._seen: dict[str, Seen] = {}
         self._news = trio.Event()
+        self._rate: Rate | None = None
         self._bucket: Bucket | None = None
         self._not_before = -math.inf
 
@@ -61,15 +67,17 @@ class Sender:
         self._news.set()
 
     def put_back(self, receipt: Receipt, seconds: float) -> None:
-        """Queue a request anew that came too fast, in its place, and wait before going on.
-
-        It is not done, and with the next number it will be.
-        """
-        receipt.number = None
-        self._queue.append(receipt)
+        """Queue a request anew that came too fast, in its place, and wait before going on."""
+        if receipt not in self._queue:
+            self._queue.append(receipt)
         self._queue = deque(sorted(self._queue, key=_order))
         self._not_before = max(self._not_before, trio.current_time() + seconds)
         self._news.set()
+
+    def settle(self, receipt: Receipt) -> None:
+        """Know that a request was answered: others may be sent in its place."""
+        if receipt.number is not None and self._open.pop(receipt.number, None) is not None:
+            self._news.set()
 
     def note_seen(self, seen: Seen) -> None:
         """Queue a read position, in the place of an earlier one."""
@@ -82,11 +90,10 @@ class Sender:
         self._urgent.clear()
         self._queue = deque(sorted(receipts, key=_order))
         self._not_before = -math.inf
-        self._bucket = None
-        if welcome.interval and welcome.burst:
-            # Somewhat less than is allowed: what was sent evenly may arrive in a bunch.
-            rate = Rate(_SHARE * 1_000_000 / welcome.interval, max(1, welcome.burst // 2))
-            self._bucket = Bucket(rate, trio.current_time())
+        rate = _pace_of(welcome)
+        if rate != self._rate:  # the server's own bucket is not filled by a new connection either
+            self._rate = rate
+            self._bucket = Bucket(rate, trio.current_time()) if rate else None
         self._news.set()
 
     async def run(self, link: Link) -> None:
@@ -124,9 +131,12 @@ class Sender:
             if wait:
                 return b"".join(taken), wait
             self._queue.popleft()
+            if receipt.done.is_set():
+                continue  # refused and queued anew, and then the first sending was answered
             try:
                 if receipt.command and receipt.number is None:
-                    receipt.number = self._count()
+                    receipt.number = self._last = self._count()
+                    self._open[receipt.number] = receipt
                 taken.append(receipt.encode())
             except Refused as refusal:  # the number could not be kept on disk
                 self._refuse(receipt, refusal)
@@ -137,11 +147,26 @@ class Sender:
         now = trio.current_time()
         if now < self._not_before:
             return self._not_before - now
-        if not receipt.command or self._bucket is None:
+        if not receipt.command:
             return 0.0
-        return self._bucket.take(now)
+        if receipt.number is None and self._is_window_full():
+            return math.inf
+        return self._bucket.take(now) if self._bucket else 0.0
+
+    def _is_window_full(self) -> bool:
+        """Return whether another number could be too far from the first that is unanswered."""
+        first = next(iter(self._open), self._last)
+        return self._last - first >= WINDOW - 1
 
 
-def _order(receipt: Receipt) -> tuple[float, int]:
-    """Sort requests: those that were sent before by their numbers, then the others."""
-    return (math.inf if receipt.number is None else receipt.number, receipt.id)
+def _pace_of(welcome: Welcome) -> Rate | None:
+    if not (welcome.interval and welcome.burst):
+        return None
+    # Somewhat less than is allowed: what was sent evenly may arrive in a bunch.
+    interval = min(welcome.interval / 1_000_000, _LONGEST_INTERVAL_SECONDS)
+    return Rate(_SHARE / interval, max(1, welcome.burst // 2))
+
+
+def _order(receipt: Receipt) -> tuple[bool, float, int]:
+    """Sort requests: those that wait for no pace, then commands by number, then those without."""
+    return (receipt.command, math.inf if receipt.number is None else receipt.number, receipt.id)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 import random
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import trio
@@ -224,8 +224,8 @@ class Session:
         for replica in self.groups.values():
             seen, replica.seen = replica.seen, 0
             self.mark_seen(replica, seen)
-        if self.connector.met and not self._was_connected:
-            self._tell.send_nowait(ServerMet(self.connector.met))
+        if (met := self.connector.remember()) is not None:
+            self._tell.send_nowait(ServerMet(met))
         self._tell.send_nowait(Connected(self.user, self._was_connected))
         self._was_connected = True
 
@@ -316,12 +316,14 @@ class Session:
         receipt = self._receipts.pop(re, None)
         if receipt is not None:
             receipt.succeed(answer)
+            self._sender.settle(receipt)
 
     def _take_attached(self, answer: Attached) -> None:
         replica = self.groups.get(fold(answer.group))
         if replica is None:
             return
-        self._account.slot.skip_to(answer.counted)
+        with suppress(Refused):  # what cannot be kept now cannot be counted with later either
+            self._account.slot.skip_to(answer.counted)
         before = replica.standing
         if not replica.attached(answer):
             raise GapError
@@ -344,6 +346,7 @@ class Session:
     def _refuse(self, receipt: Receipt, refusal: Refused) -> None:
         del self._receipts[receipt.id]
         receipt.fail(refusal)
+        self._sender.settle(receipt)
 
     def _take_membership(self, news: Membership) -> None:
         replica = self.groups.get(fold(news.group))

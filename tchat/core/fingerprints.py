@@ -27,7 +27,7 @@ def pin_text(pin: bytes) -> str:
 def read_pin(text: str) -> bytes:
     """Return the pin that a text writes. Raises ValueError."""
     pin = _decode(text.removeprefix(_PIN))
-    if len(pin) != PIN_SIZE or not text.startswith(_PIN):
+    if pin is None or len(pin) != PIN_SIZE or not text.startswith(_PIN):
         raise ValueError(f"a pin is {_PIN} and 43 letters, digits, - or _")
     return pin
 
@@ -49,12 +49,13 @@ def invite_text(token: bytes, pin: bytes) -> str:
 def read_invite(text: str) -> tuple[bytes, bytes]:
     """Return an invite's token and pin; an empty pin if it has none. Raises ValueError."""
     data = _decode(text.removeprefix(_INVITE))
-    if not text.startswith(_INVITE) or len(data) not in (TOKEN_SIZE, TOKEN_SIZE + PIN_SIZE):
+    sizes = (TOKEN_SIZE, TOKEN_SIZE + PIN_SIZE)
+    if data is None or not text.startswith(_INVITE) or len(data) not in sizes:
         raise ValueError("an invite is what /invite prints, whole")
     return data[:TOKEN_SIZE], data[TOKEN_SIZE:]
 
 
-def check_token(token: bytes) -> bytes:
+def token_digest(token: bytes) -> bytes:
     """Return the digest by which a group knows an invite. Raises `Refused` (bad_invite)."""
     if len(token) != TOKEN_SIZE:
         raise Refused(Code.BAD_INVITE, "That is no invite.")
@@ -65,7 +66,10 @@ def _encode(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def _decode(text: str) -> bytes:
+def _decode(text: str) -> bytes | None:
     # validate=True: characters that belong to no encoding are no invitation to guess.
     padded = text.replace("-", "+").replace("_", "/") + "=" * (-len(text) % 4)
-    return base64.b64decode(padded, validate=True)
+    try:
+        return base64.b64decode(padded, validate=True)
+    except ValueError:
+        return None

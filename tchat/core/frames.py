@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Literal
 
 from tchat.core.commands import COMMANDS
 from tchat.core.events import Event
-from tchat.core.framing import pack, unpack
+from tchat.core.framing import ITEM_LIMIT, check_items, pack, unpack
 from tchat.core.handshake import HELLOS, WELCOMES
-from tchat.core.schema import Frame
+from tchat.core.schema import INT_LIMIT, Frame
 from tchat.errors import Code, ProtocolError, TchatError
 
 if TYPE_CHECKING:
@@ -279,6 +279,13 @@ def encode_all(frames: Iterable[Frame]) -> bytes:
     return b"".join(map(encode, frames))
 
 
+def decode_request(body: bytes) -> Frame:
+    """Return the frame that a client has sent; see `decode`."""
+    if len(body) > ITEM_LIMIT:  # a shorter one cannot have as many items
+        check_items(body)
+    return decode(body, TO_SERVER)
+
+
 def decode(body: bytes, vocabulary: dict[str, type[Frame]]) -> Frame:
     """Return the frame in `body`, or raise `ProtocolError` or `UnknownType`."""
     item = unpack(body)
@@ -288,5 +295,6 @@ def decode(body: bytes, vocabulary: dict[str, type[Frame]]) -> Frame:
     known = vocabulary.get(word)
     if known is None:
         number = item.get("id")
-        raise UnknownType(word[:32], number if type(number) is int and number >= 0 else None)
+        natural = type(number) is int and 0 <= number < INT_LIMIT
+        raise UnknownType(word[:32], number if natural else None)
     return known.from_map(item)

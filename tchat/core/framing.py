@@ -25,6 +25,9 @@ FRAME_LIMIT = 64 * 1024
 HANDSHAKE_LIMIT = 4 * 1024
 """The same before the other side has said who it is."""
 
+ITEM_LIMIT = 1000
+"""Most items in a frame that a client sends: keys, values, and what is in them."""
+
 PREFIX = 4
 _NESTING = 16
 # Every tag that cbor2 would otherwise act upon; the hook refuses all others.
@@ -44,6 +47,30 @@ def pack(item: Mapping[str, object]) -> bytes:
     if len(body) > FRAME_LIMIT:
         raise ProtocolError(Code.FRAME_TOO_LARGE, f"A frame of {len(body)} bytes is too long.")
     return len(body).to_bytes(PREFIX, "big") + body
+
+
+def check_items(body: bytes) -> None:
+    """Raise `ProtocolError` (malformed) for a frame of more than `ITEM_LIMIT` items.
+
+    A short frame can ask for tens of thousands of containers, whose making and collecting takes
+    a hundred times as long as that of any honest frame: so they are counted before they are made.
+    Only heads are looked at (RFC 8949, section 3); whether they make sense is the decoder's to say.
+    """
+    at, left = 0, 1
+    for _ in range(ITEM_LIMIT + 1):
+        if not left or at >= len(body):
+            return
+        major, value = body[at] >> 5, body[at] & 31
+        at += 1
+        if value >= 24:
+            end = at + (1 << value - 24)
+            value, at = int.from_bytes(body[at:end], "big"), end
+        left -= 1
+        if major in (2, 3):
+            at += value
+        elif major in (4, 5):
+            left += value * (major - 3)
+    raise ProtocolError(Code.MALFORMED, f"A frame holds more than {ITEM_LIMIT} items.")
 
 
 def unpack(body: bytes) -> dict[str, Any]:

@@ -9,9 +9,9 @@ there is to say about it:
   must follow from a command is therefore written out as events (an admin who leaves causes
   `admin_transferred`, then `left`) and never left to `apply` to guess.
 
-Exactly once: every command carries the client's random id and its count. The group remembers the
-highest count per person and client, so a command that comes again is recognised for ever, at the
-price of one integer, and `decide` answers it with no events.
+Exactly once: every command carries the client's random id and its number. The group remembers
+which numbers were done, so a command that comes again is recognised for ever, and `decide` answers
+it with no events.
 
 People come in by the admin's approval or by an invite, a token that the log knows by its digest
 alone. It is used once, since using it and becoming a member are one event, and it holds only
@@ -51,7 +51,7 @@ from tchat.core.events import (
     Requested,
     Withdrawn,
 )
-from tchat.core.fingerprints import check_token
+from tchat.core.fingerprints import token_digest
 from tchat.core.text import check_text, fold, quote_name
 from tchat.errors import Code, Refused
 
@@ -82,7 +82,7 @@ def decide(
     `now` is in milliseconds since the Unix epoch; a clock that went back does not take the log
     with it. Raises `Refused`.
     """
-    if command.n <= group.counted(author):
+    if group.has_done(author, command.n):
         return []
     at = max(now, group.at)
     bodies = _bodies(group, author, command, at, limits)
@@ -152,7 +152,7 @@ def _join(group: Group, author: Author, limits: GroupLimits) -> list[Body]:
 def _join_invited(
     group: Group, author: Author, token: bytes, at: int, limits: GroupLimits
 ) -> list[Body]:
-    digest = check_token(token)
+    digest = token_digest(token)
     person = fold(author.name)
     if person in group.members:
         return []
@@ -172,7 +172,7 @@ def _join_invited(
 def _invite(group: Group, actor: str, command: Invite, at: int, limits: GroupLimits) -> list[Body]:
     _require_admin(group, actor)
     if len(command.digest) != SHA256_SIZE or not 0 < command.lasts <= LONGEST_INVITE_MS:
-        raise Refused(Code.BAD_INVITE, "An invite lasts at most 30 days.")
+        raise Refused(Code.BAD_INVITE, "An invite lasts for some time, and at most 30 days.")
     if sum(invitation.expires > at for invitation in group.invites.values()) >= limits.invites:
         raise Refused(
             Code.GROUP_FULL, f"{limits.invites} invites are open already; wait until some expire."

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+_NEARLY = 1e-9  # of a token: what adding up fractions may lose, so that a wait is long enough
+
 
 @dataclass(frozen=True, slots=True)
 class Rate:
@@ -28,13 +30,14 @@ class Bucket:
         self._tokens = float(rate.burst)
         self._at = now
 
-    def take(self, now: float) -> float:
-        """Take a token and return 0.0, or leave all and return after how many seconds to ask."""
+    def take(self, now: float, cost: int = 1) -> float:
+        """Take tokens and return 0.0, or leave all and return after how many seconds to ask."""
         self._fill(now)
-        if self._tokens >= 1:
-            self._tokens -= 1
+        cost = min(cost, self._rate.burst)
+        if self._tokens >= cost - _NEARLY:
+            self._tokens -= cost
             return 0.0
-        return (1 - self._tokens) / self._rate.per_second
+        return (cost - self._tokens) / self._rate.per_second
 
     def is_full(self, now: float) -> bool:
         """Return whether this bucket says no more than a new one would."""

@@ -7,6 +7,12 @@ so arrive at the same state. It works in place, so that an event costs no copy o
 caller that may have to go back, as the server must when a commit fails, applies a batch to a
 `copy()`.
 
+The numbers of a client's commands are remembered as IPsec remembers those of packets (RFC 4303,
+section 3.4.3): the highest that was done, and which of the `WINDOW` below it were. A number in the
+window that was not done is one that was refused or lost on its way, and may still come; all below
+count as done. So a client keeps its unanswered numbers within the window, and a command that comes
+again is recognised for ever at the price of two integers.
+
 A group closes when its last member leaves. Its numbers go on, so that no seq is ever used twice,
 but whoever founds it anew begins a new life: `floor` is the seq of that `created`, and nobody is
 shown events from before it.
@@ -35,6 +41,12 @@ from tchat.core.text import fold
 
 if TYPE_CHECKING:
     from tchat.core.frames import Standing
+
+
+WINDOW = 1024
+"""How far apart the unanswered numbers of one client may be."""
+
+_RECENT = (1 << WINDOW) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +82,8 @@ class Group:
 
     `members` are in order of joining; `kicked` are those who are out for that reason, and since
     which seq; `keys` are those that members came with, and whose they were then; `invites` are
-    known by digest; `counts` are the highest numbers seen, per (folded name, client id).
+    known by digest; `counts` are, per (folded name, client id), the highest number that was done
+    and a mask of those up to it, the lowest bit for itself.
     """
 
     name: str = ""
@@ -84,7 +97,7 @@ class Group:
     keys: dict[bytes, str] = field(default_factory=dict)
     invites: dict[bytes, Invitation] = field(default_factory=dict)
     files: dict[int, FileShared] = field(default_factory=dict)
-    counts: dict[tuple[str, bytes], int] = field(default_factory=dict)
+    counts: dict[tuple[str, bytes], tuple[int, int]] = field(default_factory=dict)
 
     def copy(self) -> Group:
         """Return a state of its own, for events that may yet come to nothing."""
@@ -117,14 +130,20 @@ class Group:
 
     def counted(self, author: Author) -> int:
         """Return the highest count the group has from this person's client."""
-        return self.counts.get((fold(author.name), author.client), 0)
+        return self.counts.get((fold(author.name), author.client), (0, 0))[0]
+
+    def has_done(self, author: Author, n: int) -> bool:
+        """Return whether a number of this person's client was done, or is too old to tell."""
+        highest, done = self.counts.get((fold(author.name), author.client), (0, 0))
+        below = highest - n
+        return below >= 0 and (below >= WINDOW or bool(done >> below & 1))
 
     def apply(self, event: Event) -> None:
         """Take the next event into the state."""
         self.seq = event.seq
         self.at = event.at
         actor = fold(event.actor)
-        self.counts[actor, event.client] = event.n
+        self._count((actor, event.client), event.n)
         match event.body:
             case Created(key):
                 self._begin(event, key)
@@ -157,6 +176,15 @@ class Group:
             case Kicked(name):
                 self._release(fold(name))
                 self.kicked[fold(name)] = event.seq
+
+    def _count(self, client: tuple[str, bytes], n: int) -> None:
+        highest, done = self.counts.get(client, (0, 0))
+        step = n - highest
+        if step > 0:
+            # A step beyond the window leaves nothing of it; to shift by it could fill the memory.
+            self.counts[client] = (n, (done << step & _RECENT if step < WINDOW else 0) | 1)
+        elif -step < WINDOW:
+            self.counts[client] = (highest, done | 1 << -step)
 
     def _begin(self, event: Event, key: bytes | None) -> None:
         self.name = event.group

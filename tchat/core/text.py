@@ -23,6 +23,8 @@ TEXT_LIMIT = 16 * 1024
 FILE_NAME_LIMIT = 120
 """Longest file name a client will create, in bytes of UTF-8."""
 
+# How many characters are looked at: of a file's name the last, of another the first.
+_MOST_OF_A_NAME = 1024
 _MARKS_IN_TEXT = 5
 _MARKS_IN_NAME = 2
 _ZERO_WIDTH_JOINERS = "\u200c\u200d"
@@ -41,7 +43,7 @@ _WINDOWS_DEVICES = frozenset(["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$", *
 @lru_cache(maxsize=4096)
 def fold(name: str) -> str:
     """Return the form by which names are compared: NFKC, case folded (Unicode 3.13, D145)."""
-    once = unicodedata.normalize("NFKC", name).casefold()
+    once = unicodedata.normalize("NFKC", name[:_MOST_OF_A_NAME]).casefold()
     return unicodedata.normalize("NFKC", once)
 
 
@@ -77,7 +79,12 @@ def check_text(text: str) -> None:
     """Raise `Refused` unless `text` can be a message: not blank, at most `TEXT_LIMIT` bytes."""
     if not (text.strip() if text.isascii() else any(map(_leaves_ink, text))):
         raise Refused(Code.EMPTY_TEXT, "There is nothing in this message to send.")
-    # The cheap bounds first: UTF-8 takes one to four bytes for a code point.
+    check_size(text)
+
+
+def check_size(text: str) -> None:
+    """Raise `Refused` (text_too_long) unless `text` has at most `TEXT_LIMIT` bytes."""
+    # The cheap bound first: UTF-8 takes one to four bytes for a code point.
     if len(text) * 4 > TEXT_LIMIT and len(text.encode()) > TEXT_LIMIT:
         raise Refused(
             Code.TEXT_TOO_LONG,
@@ -129,7 +136,7 @@ def safe_filename(raw: str) -> str:
     system would take for something else, never hidden, never a device, at most
     `FILE_NAME_LIMIT` bytes with its extension kept; "file" when nothing is left.
     """
-    last = raw.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    last = raw[-_MOST_OF_A_NAME:].replace("\\", "/").rstrip("/").rpartition("/")[2]
     name = unicodedata.normalize("NFC", clean_line(last))
     name = "".join("_" if c in '<>:"|?*↵\ufffd' or "\u2400" <= c <= "\u2421" else c for c in name)
     name = _EDGES.sub("", _shorten(_EDGES.sub("", name)))

@@ -6,6 +6,7 @@ import errno
 import ipaddress
 import os
 import socket
+import ssl
 from dataclasses import dataclass
 
 import trio
@@ -99,6 +100,8 @@ def explain(error: BaseException) -> str:
         return "that host is not known"
     if isinstance(error, UnicodeError):
         return "that is not a host's name"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed: {str(error.reason or error).lower().replace('_', ' ')}"
     number = error.errno if isinstance(error, OSError) else None
     known = {
         errno.EADDRINUSE: "the port is in use",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _OTHERS = 0o077
 
 
-def read_or_make(path: Path, make: Callable[[], bytes], what: str) -> bytes:
+def read_or_make(path: Path, make: Callable[[], bytes], what: str, *, secret: bool = True) -> bytes:
     """Return what is in a private file; make it first if it is not there.
 
     When several processes make it at once, one of them wins and all return the same. Raises
@@ -25,7 +25,7 @@ def read_or_make(path: Path, make: Callable[[], bytes], what: str) -> bytes:
         if not path.exists():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             _create(path, make())
-        return _read_private(path, what)
+        return _read_private(path, what) if secret else path.read_bytes()
     except OSError as error:
         raise StartupError(
             Code.CANNOT_START, f"{what} {path} cannot be used: {error.strerror}."

@@ -74,7 +74,14 @@ def make_credentials(directory: Path) -> Credentials:
             " client will refuse until its user accepts it.",
         )
     private = read_or_make(key, _new_key, "The server's key")
-    read_or_make(certificate, lambda: _self_signed(private), "The certificate")
+    if not certificate.exists():
+        try:
+            made = _self_signed(private)
+        except (ValueError, TypeError) as error:
+            raise StartupError(
+                Code.CANNOT_START, f"{key} does not hold a private key in PEM, or an encrypted one."
+            ) from error
+        read_or_make(certificate, lambda: made, "The certificate", secret=False)
     return load_credentials(certificate, key)
 
 

@@ -252,7 +252,7 @@ class GroupActor:
                 turn.fail(full)
             else:
                 self._publish(turn, page)
-                self._moved(self.key, standings)
+            self._moved(self.key, {person: self.group.standing(person) for person in standings})
         for item, answer in turn.answers:
             item.outbox.push(encode(answer))
         for saw in turn.seen:

@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import signal
 import socket
-from dataclasses import dataclass, field
+import sys
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
+
+if sys.platform != "win32":  # which has no such limit
+    import resource
 
 from tchat.core.fingerprints import pin_text
 from tchat.errors import Code, StartupError
@@ -38,6 +43,7 @@ if TYPE_CHECKING:
 
 GRACE_SECONDS = 5.0
 _SWEEP_SECONDS = 5.0
+_OTHER_FILES = 100  # the store, transfers' files, the log
 _EVERYWHERE = ("0.0.0.0", "::", "")  # noqa: S104  # compared with, not bound to
 
 
@@ -61,12 +67,26 @@ class Config:
 async def run_server(config: Config, log: Log) -> None:
     """Serve until SIGINT or SIGTERM. Raises `StartupError` or `StorageError`."""
     _check_exposure(config)
+    config = replace(config, limits=_within_descriptors(config.limits))
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with open_store(config.data) as store, trio.open_nursery() as nursery:
             stop = trio.Event()
             nursery.start_soon(_stop_on, signals, stop, log)
             await serve(config, _credentials(config), store, log, stop)
             nursery.cancel_scope.cancel()
+
+
+def _within_descriptors(limits: Limits) -> Limits:
+    """Return limits that the system's number of open files allows, which is raised if it may be."""
+    if sys.platform == "win32":
+        return limits
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = limits.connections + _OTHER_FILES
+    most = max(soft, wanted if hard == resource.RLIM_INFINITY else min(wanted, hard))
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return replace(limits, connections=max(1, min(limits.connections, most - _OTHER_FILES)))
 
 
 def _check_exposure(config: Config) -> None:

@@ -29,7 +29,6 @@ from tchat.core.commands import (
     TransferAdmin,
 )
 from tchat.core.frames import (
-    TO_SERVER,
     Attach,
     Detach,
     Download,
@@ -47,13 +46,13 @@ from tchat.core.frames import (
     UnknownType,
     Unlink,
     Upload,
-    decode,
+    decode_request,
     encode,
     failed,
 )
-from tchat.core.handshake import Transfer, Welcome, agree
+from tchat.core.handshake import Welcome, agree
 from tchat.core.pace import Bucket
-from tchat.core.text import check_name, clean_text, fold, safe_filename
+from tchat.core.text import check_name, check_size, clean_text, fold, safe_filename
 from tchat.errors import Code, ProtocolError, Refused, StorageError, TchatError
 from tchat.net.address import peer_of
 from tchat.server.actor import Consult, Execute, Saw, Subscribe
@@ -76,10 +75,12 @@ if TYPE_CHECKING:
 
 _FLUSH_SECONDS = 3.0
 _MOST_SUBSCRIPTIONS = 256
+_SIZE_OF_A_FRAME = 1024  # a longer one counts as several
 
 
 async def serve_connection(host: Host, stream: trio.SocketStream) -> None:
     """Serve one accepted connection to its end; a fault in it is logged and goes no further."""
+    host.open += 1
     try:
         await _serve(host, stream)
     except Exception as error:
@@ -87,6 +88,7 @@ async def serve_connection(host: Host, stream: trio.SocketStream) -> None:
             raise
         host.log.line("fault", where="a connection", reason=describe(error))
     finally:
+        host.open -= 1
         await trio.aclose_forcefully(stream)
 
 
@@ -98,8 +100,8 @@ async def _serve(host: Host, stream: trio.SocketStream) -> None:
     try:
         if visitor.author is not None:
             await _converse(host, visitor.link, visitor.author, visitor.opening.version, address)
-        elif isinstance(visitor.opening, Transfer):
-            await serve_transfer(host, visitor.link, visitor.opening)
+        elif visitor.permission is not None:
+            await serve_transfer(host, visitor.link, visitor.opening.version, visitor.permission)
     except StorageError:
         raise  # concerns the whole server
     except TchatError as error:
@@ -113,11 +115,13 @@ async def _converse(host: Host, link: Link, author: Author, version: int, addres
         raise Refused(*STOPPING)
     if host.people.is_barred(author):
         raise Refused(Code.KEY_REMOVED, "This key was just taken from the name.")
+    host.check_room(author)
     rate = host.limits.messages
     pace = (int(1_000_000 / rate.per_second), rate.burst) if rate else (None, None)
-    await link.send(encode(Welcome(agree(version), author.name, *pace)))
     link.introduced()
     conversation = Conversation(host, link, author)
+    # Not sent here: while that waited, the key could be taken away without anybody to tell it.
+    conversation.outbox.push(encode(Welcome(agree(version), author.name, *pace)))
     host.log.line("user_connected", user=author.name, address=address)
     host.come(conversation)
     try:
@@ -190,8 +194,10 @@ class Conversation:
     async def _read(self) -> None:
         try:
             while (body := await self._link.receive()) is not None:
-                await self._slow_down()
+                await self._slow_down(len(body))
                 await self.outbox.room()
+                if self._reading.cancel_called:
+                    return  # sent away, maybe locked out: what had come already is not heard
                 await self._receive(body)
         except ProtocolError as error:
             self.reason = str(error.code)
@@ -199,14 +205,16 @@ class Conversation:
         except (OutboxClosed, trio.BrokenResourceError):
             self.reason = "fault"  # of a group's actor, which has logged it
 
-    async def _slow_down(self) -> None:
+    async def _slow_down(self, size: int) -> None:
         """Take frames, even those that come to nothing, only so fast: their sender waits."""
-        if self._frames is not None and (wait := self._frames.take(trio.current_time())):
+        cost = 1 + size // _SIZE_OF_A_FRAME
+        if self._frames is not None and (wait := self._frames.take(trio.current_time(), cost)):
             await trio.sleep(wait)
+            self._frames.take(trio.current_time(), cost)
 
     async def _receive(self, body: bytes) -> None:
         try:
-            frame = decode(body, TO_SERVER)
+            frame = decode_request(body)
         except UnknownType as unknown:
             self.outbox.push(encode(Failed(unknown.code, unknown.sentence, unknown.re)))
             return
@@ -243,6 +251,7 @@ class Conversation:
     async def _execute(self, command: Command) -> None:
         command = dataclasses.replace(command, group=check_name(command.group, "group name"))
         if isinstance(command, Post):
+            check_size(command.text)  # before the work of cleaning it
             command = dataclasses.replace(command, text=clean_text(command.text))
         elif isinstance(command, Approve | Deny | Kick | TransferAdmin | Invite):
             if command.name is not None:
@@ -291,7 +300,7 @@ class Conversation:
         people = self._host.people
         match request:
             case LinkRequest(number):
-                code = people.new_code(self._person)
+                code = people.new_code(self._author)
                 self._answer(LinkCode(number, code, int(CODE_SECONDS * 1000)))
             case KeysRequest(number):
                 keys = await people.keys(self._person)
@@ -309,7 +318,10 @@ class Conversation:
         self._host.rates.take("requests", self._person)
         used = 0
         if isinstance(request, Upload):
+            # What is finished meanwhile is in neither of the two otherwise.
+            before = self._host.tickets.promised(self._author.name)
             used = await self._host.store.accounts.uploaded(self._person)
+            used += max(0, before - self._host.tickets.promised(self._author.name))
 
         def look(group: Group) -> None:
             try:

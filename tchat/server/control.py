@@ -16,7 +16,14 @@ import trio
 
 from tchat.core.frames import TO_CLIENT, TO_OPERATOR, Failed, Ok, Release, decode, encode, failed
 from tchat.core.text import check_name
-from tchat.errors import Code, ProtocolError, Refused, StartupError, TchatError
+from tchat.errors import (
+    Code,
+    ProtocolError,
+    Refused,
+    StartupError,
+    StorageError,
+    TchatError,
+)
 from tchat.net.link import Link
 from tchat.server.clock import now_ms
 from tchat.server.people import People
@@ -60,8 +67,12 @@ async def release_name(data: Path, name: str) -> None:
     Raises `Refused` (no_such_name) or `StartupError`.
     """
     name = check_name(name, "username")
-    if not (data / "tchat.db").exists():  # once, by hand
-        raise StartupError(Code.CANNOT_START, f"There is no server's data in {data}.")
+    try:
+        (data / "tchat.db").stat()
+    except OSError as error:
+        raise StartupError(
+            Code.CANNOT_START, f"There is no server's data in {data}: {error.strerror}."
+        ) from error
     try:
         stream = await trio.open_unix_socket(data / _SOCKET)
     except (OSError, RuntimeError):
@@ -69,8 +80,13 @@ async def release_name(data: Path, name: str) -> None:
             await People(store.accounts, now_ms).release(name)
         return
     async with stream:
-        with trio.fail_after(_PATIENCE_SECONDS):
-            await _ask(Link(stream), Release(1, name))
+        try:
+            with trio.fail_after(_PATIENCE_SECONDS):
+                await _ask(Link(stream), Release(1, name))
+        except (trio.TooSlowError, trio.BrokenResourceError) as error:
+            raise StartupError(
+                Code.CANNOT_START, "The server does not answer; stop it and try again."
+            ) from error
 
 
 async def _ask(link: Link, request: Release) -> None:
@@ -100,21 +116,22 @@ async def _serve(host: Host, stream: trio.SocketStream) -> None:
     link = Link(stream)
     async with stream:
         with suppress(trio.BrokenResourceError), trio.move_on_after(_PATIENCE_SECONDS):
-            body = await link.receive()
-            if body is not None:
-                await link.send(encode(await _answer(host, body)))
-                await link.farewell()
+            try:
+                answer = await _answer(host, await link.receive())
+            except StorageError:
+                raise  # concerns the whole server
+            except TchatError as error:
+                answer = failed(error)
+            await link.send(encode(answer))
+            await link.farewell()
 
 
-async def _answer(host: Host, body: bytes) -> Ok | Failed:
-    try:
-        request = decode(body, TO_OPERATOR)
-        if not isinstance(request, Release):
-            raise ProtocolError(Code.UNKNOWN_TYPE, "The operator cannot ask for that.")
-        name = check_name(request.name, "username")
-        await host.people.release(name)
-    except TchatError as error:
-        return failed(error)
+async def _answer(host: Host, body: bytes | None) -> Ok | Failed:
+    request = None if body is None else decode(body, TO_OPERATOR)
+    if not isinstance(request, Release):
+        raise ProtocolError(Code.UNKNOWN_TYPE, "The operator cannot ask for that.")
+    name = check_name(request.name, "username")
+    await host.people.release(name)
     host.lock_out(name, None, "The server's operator has released this name.")
     host.log.line("name_released", name=name)
     return Ok(request.id)

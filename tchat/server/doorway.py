@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.core.frames import TO_SERVER, decode, encode, failed
+from tchat.core.frames import decode_request, encode, failed
 from tchat.core.handshake import (
     NONCE_SIZE,
     Challenge,
@@ -36,6 +36,7 @@ from tchat.server.host import STOPPING
 
 if TYPE_CHECKING:
     from tchat.server.host import Host
+    from tchat.server.tickets import Permission
 
 _LAST_WORD_SECONDS = 3.0
 _MOST_LAST_WORDS = 64
@@ -44,16 +45,18 @@ _NOT_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "UNSUPPO
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Who has come in: a person who proved it (`author`), or one with a ticket (`opening`)."""
+    """Who has come in: a person who proved it (`author`), or one with a `permission`."""
 
     link: Link
     opening: Hello | Transfer
-    author: Author | None
+    author: Author | None = None
+    permission: Permission | None = None
 
 
 async def receive_visitor(host: Host, stream: trio.SocketStream) -> Visitor | None:
     """Return who has come; None for one who left, or was turned away."""
     try:
+        host.check_open()
         with host.strangers.one_more(place_of(stream)):
             return await _introduce(host, stream)
     except Refused as busy:
@@ -118,11 +121,11 @@ async def _listen(host: Host, link: Link) -> Visitor | None:
     body = await link.receive()
     if body is None:
         return None
-    opening = check_hello(decode(body, TO_SERVER))
+    opening = check_hello(decode_request(body))
     if isinstance(opening, Transfer):
-        return Visitor(link, opening, None)
+        return Visitor(link, opening, permission=host.tickets.redeem(opening.ticket))
     author = await _ask_for_proof(host, link, opening)
-    return None if author is None else Visitor(link, opening, author)
+    return None if author is None else Visitor(link, opening, author=author)
 
 
 async def _ask_for_proof(host: Host, link: Link, hello: Hello) -> Author | None:
@@ -132,7 +135,7 @@ async def _ask_for_proof(host: Host, link: Link, hello: Hello) -> Author | None:
     body = await link.receive()
     if body is None:
         return None
-    proof = decode(body, TO_SERVER)
+    proof = decode_request(body)
     if not isinstance(proof, Proof):
         raise ProtocolError(Code.HANDSHAKE, "A challenge is answered with a proof.")
     verify(hello.key, proof.signature, proof_text(hello, challenge, host.pin))

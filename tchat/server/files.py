@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.core.frames import TO_SERVER, Digest, Download, Stored, Upload, decode, encode
-from tchat.core.handshake import Ready, Transfer, agree
+from tchat.core.frames import Digest, Download, Stored, Upload, decode_request, encode
+from tchat.core.handshake import Ready, agree
 from tchat.core.text import fold
 from tchat.errors import Code, ProtocolError, Refused, StorageError
 from tchat.server.tickets import Permission
@@ -57,12 +57,11 @@ def _check_room(host: Host, user: str, size: int, used: int) -> None:
         )
 
 
-async def serve_transfer(host: Host, link: Link, opening: Transfer) -> None:
-    """Carry the file that the ticket stands for. Raises `TchatError` for the client to hear."""
-    permission = host.tickets.redeem(opening.ticket)
+async def serve_transfer(host: Host, link: Link, version: int, permission: Permission) -> None:
+    """Carry the file that a ticket stood for. Raises `TchatError` for the client to hear."""
     try:
         with host.tickets.carrying(permission):
-            await link.send(encode(Ready(agree(opening.version), permission.size)))
+            await link.send(encode(Ready(agree(version), permission.size)))
             if permission.way == "upload":
                 await _receive(host, link, permission)
             else:
@@ -80,7 +79,7 @@ async def _receive(host: Host, link: Link, permission: Permission) -> None:
             return
         with trio.fail_after(host.limits.stall_seconds):
             body = await link.receive()
-        claimed = None if body is None else decode(body, TO_SERVER)
+        claimed = None if body is None else decode_request(body)
         if not isinstance(claimed, Digest):
             raise ProtocolError(Code.FILE_CHANGED, "The file did not end with its digest.")
         await incoming.keep(claimed.sha256)

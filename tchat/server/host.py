@@ -10,7 +10,7 @@ import trio
 
 from tchat.core.pace import Bucket, Rate
 from tchat.core.text import fold
-from tchat.errors import Code
+from tchat.errors import Code, Refused
 from tchat.server.clock import now_ms
 from tchat.server.limits import Limits, Rates, Strangers
 from tchat.server.tickets import Tickets
@@ -58,8 +58,9 @@ class Host:
     clock: Callable[[], int] = now_ms
     tickets: Tickets = field(default_factory=Tickets)
     conversations: dict[tuple[str, bytes], Guest] = field(default_factory=dict)
-    present: Counter[str] = field(default_factory=Counter)
     introductions: set[trio.CancelScope] = field(default_factory=set)
+    present: Counter[str] = field(default_factory=Counter)
+    open: int = 0
     stopping: bool = False
     busy_words: int = 0
     rates: Rates = field(init=False)
@@ -99,7 +100,18 @@ class Host:
         self.present[person] -= 1
         if not self.present[person]:
             del self.present[person]
-            self.memberships.forget(person)
+
+    def check_open(self) -> None:
+        """Raise `Refused` (busy) if there are more connections than the server bears."""
+        if self.open > self.limits.connections:
+            raise Refused(Code.BUSY, "This server has as many connections as it may.", 1000)
+
+    def check_room(self, author: Author) -> None:
+        """Raise `Refused` (too_many) for one who has as many conversations as one may."""
+        limit, person = self.limits.devices, fold(author.name)
+        again = (person, author.client) in self.conversations
+        if not again and self.present[person] >= limit:
+            raise Refused(Code.TOO_MANY, f"You are connected {limit} times, which is all one may.")
 
     def lock_out(self, name: str, key: bytes | None, sentence: str) -> None:
         """End the conversations that were begun with a key, or with any, of a person."""

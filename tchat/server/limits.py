@@ -35,7 +35,8 @@ _PREFIX = {4: 32, 6: 64}  # what one customer has: an IPv4 address, an IPv6 netw
 class Limits:
     """How much one client may ask for, and how long it may take. Sizes in bytes.
 
-    `strangers` are connections that have not proved who they are; the rates hold for each
+    `connections` are all there are, `devices` those of one person at a time, `strangers` those
+    that have not proved who they are; the rates hold for each
     person, on all devices together: for what goes into logs, for asking to join (or founding),
     and for requests that change no log. At more `frames` than that, whatever is in them, a
     connection is read more slowly.
@@ -46,6 +47,8 @@ class Limits:
     handshake_seconds: float = 10.0
     silence_seconds: float = 60.0
     stall_seconds: float = 60.0
+    connections: int = 10_000
+    devices: int = 32
     strangers: int = 512
     strangers_per_address: int = 64
     groups_per_user: int = 200
@@ -81,7 +84,7 @@ class Rates:
         if wait:
             raise Refused(
                 Code.RATE_LIMITED,
-                f"That is too fast; go on in {wait:.1f} s.",
+                f"That is too fast; go on in {max(wait, 0.1):.1f} s.",
                 math.ceil(wait * 1000),
             )
 

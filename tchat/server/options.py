@@ -69,6 +69,8 @@ def add_limits(parser: argparse._ArgumentGroup) -> None:
         "SECONDS",
         "how long a connection may take to prove who it is",
     )
+    add("--max-connections", _count, _DEFAULT.connections, "N", "connections of all people")
+    add("--max-devices", _count, _DEFAULT.devices, "N", "connections of one person at a time")
     add(
         "--max-strangers",
         _count,
@@ -92,6 +94,8 @@ def limits_from(given: argparse.Namespace) -> Limits:
         file=given.max_file,
         files_per_user=given.max_files,
         handshake_seconds=given.handshake_time,
+        connections=given.max_connections,
+        devices=given.max_devices,
         strangers=given.max_strangers,
         strangers_per_address=given.max_strangers_each,
         groups_per_user=given.max_groups,

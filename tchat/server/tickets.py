@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TICKET_SECONDS = 60.0
+MOST_TRANSFERS = 32
+"""How many tickets and transfers one person may have at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,19 +36,26 @@ class Tickets:
 
     def __init__(self) -> None:
         self._issued: OrderedDict[bytes, tuple[float, Permission]] = OrderedDict()
-        self._carried: list[Permission] = []
+        self._of: dict[str, list[Permission]] = {}
 
     def issue(self, permission: Permission) -> bytes:
-        """Return a new ticket."""
+        """Return a new ticket. Raises `Refused` (too_many) to one who has many already."""
         now = trio.current_time()
         self._forget_old(now)
+        if len(self._of.get(permission.user, ())) >= MOST_TRANSFERS:
+            raise Refused(
+                Code.TOO_MANY, f"You have {MOST_TRANSFERS} transfers; wait until one has ended."
+            )
         ticket = secrets.token_bytes(TICKET_SIZE)
         self._issued[ticket] = (now + TICKET_SECONDS, permission)
+        self._of.setdefault(permission.user, []).append(permission)
         return ticket
 
     def redeem(self, ticket: bytes) -> Permission:
         """Return what the ticket was for and forget it. Raises `Refused` (bad_ticket)."""
         deadline, permission = self._issued.pop(ticket, (0.0, None))
+        if permission is not None:
+            self._forget(permission)
         if permission is None or deadline < trio.current_time():
             raise Refused(Code.BAD_TICKET, "This transfer was not announced, or too long ago.")
         return permission
@@ -54,22 +63,23 @@ class Tickets:
     @contextmanager
     def carrying(self, permission: Permission) -> Iterator[None]:
         """Know that a transfer is under way for the length of the block."""
-        self._carried.append(permission)
+        self._of.setdefault(permission.user, []).append(permission)
         try:
             yield
         finally:
-            self._carried.remove(permission)
+            self._forget(permission)
 
     def promised(self, user: str) -> int:
         """Return how many bytes the person may still upload on tickets, or is uploading."""
         self._forget_old(trio.current_time())
-        waiting = [permission for _, permission in self._issued.values()]
-        return sum(
-            permission.size
-            for permission in (*waiting, *self._carried)
-            if permission.way == "upload" and permission.user == user
-        )
+        return sum(p.size for p in self._of.get(user, ()) if p.way == "upload")
 
     def _forget_old(self, now: float) -> None:
         while self._issued and next(iter(self._issued.values()))[0] < now:
-            self._issued.popitem(last=False)
+            self._forget(self._issued.popitem(last=False)[1][1])
+
+    def _forget(self, permission: Permission) -> None:
+        permissions = self._of[permission.user]
+        permissions.remove(permission)
+        if not permissions:
+            del self._of[permission.user]

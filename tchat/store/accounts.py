@@ -55,10 +55,15 @@ class SqliteAccounts(Accounts):
             lambda c: [Key(key, since) for key, since in c.execute(_KEYS, (person,))]
         )
 
-    async def unlink(self, person: str, key: bytes, at: int) -> None:
+    async def unlink(self, person: str, key: bytes, by: bytes, at: int) -> bool:
         """Take a key from a name; see `Accounts.unlink`."""
         sql = "UPDATE keys SET until = ? WHERE person = ? AND key = ? AND until IS NULL"
-        await self._database.write(lambda c: c.execute(sql, (at, person, key)).rowcount)
+
+        def work(connection: sqlite3.Connection) -> bool:
+            mine = key != by and _written(connection, person, by) is not None
+            return mine and connection.execute(sql, (at, person, key)).rowcount > 0
+
+        return await self._database.write(work)
 
     async def release(self, person: str, at: int) -> bool:
         """Take all keys from a name; see `Accounts.release`."""

@@ -105,8 +105,12 @@ class Accounts(Protocol):
     async def keys(self, person: str) -> list[Key]:
         """Return the keys of a name, the oldest first."""
 
-    async def unlink(self, person: str, key: bytes, at: int) -> None:
-        """Take a key from a name; it cannot claim the name again by itself."""
+    async def unlink(self, person: str, key: bytes, by: bytes, at: int) -> bool:
+        """Take a key from a name; it cannot claim the name again by itself.
+
+        Returns False, having changed nothing, unless both it and another, `by` which it is done,
+        are the name's: two that take each other away at once do not leave the name to anybody.
+        """
 
     async def release(self, person: str, at: int) -> bool:
         """Take all keys from a name; return whether it had any."""

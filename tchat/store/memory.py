@@ -50,7 +50,7 @@ class MemoryAccounts(Accounts):
             self._names.setdefault(person, name)
             if (person, key) not in self._former:
                 keys[key] = at
-        return self._names[person] if key in keys else None
+        return self._names.get(person, name) if key in keys else None
 
     async def link(self, person: str, key: bytes, at: int) -> None:
         """Make a further key one of the name's; see `Accounts.link`."""
@@ -64,11 +64,15 @@ class MemoryAccounts(Accounts):
         keys = self._keys.get(person, {}).items()
         return [Key(key, since) for key, since in sorted(keys, key=lambda item: item[::-1])]
 
-    async def unlink(self, person: str, key: bytes, at: int) -> None:
+    async def unlink(self, person: str, key: bytes, by: bytes, at: int) -> bool:
         """Take a key from a name; see `Accounts.unlink`."""
         await trio.lowlevel.checkpoint()
-        if self._keys.get(person, {}).pop(key, None) is not None:
-            self._former.add((person, key))
+        keys = self._keys.get(person, {})
+        if key == by or not {key, by} <= keys.keys():
+            return False
+        del keys[key]
+        self._former.add((person, key))
+        return True
 
     async def release(self, person: str, at: int) -> bool:
         """Take all keys from a name; see `Accounts.release`."""

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from tchat.core.commands import Invite
-from tchat.core.fingerprints import TOKEN_SIZE, check_token, fingerprint, invite_text
+from tchat.core.fingerprints import TOKEN_SIZE, fingerprint, invite_text, token_digest
 from tchat.core.frames import KeyList, KeysRequest, LinkCode, LinkRequest, Unlink
 from tchat.core.text import check_name, clean_line, quote_name
 from tchat.errors import Code, Refused
@@ -44,7 +44,7 @@ async def invite(asker: Asker, argument: str) -> None:
     name, lasts = _read_options(argument)
     token = secrets.token_bytes(TOKEN_SIZE)
     group = asker.replica.name
-    await asker.session.request(lambda i, n: Invite(i, n, group, check_token(token), lasts, name))
+    await asker.session.request(lambda i, n: Invite(i, n, group, token_digest(token), lasts, name))
     whom = f"{name} in" if name else "whoever pastes it first in, once"
     if asker.session.connector.is_local:
         host = asker.session.connector.address.host
@@ -58,10 +58,8 @@ async def link(asker: Asker, _: str = "") -> None:
     answer = await asker.session.ask(LinkRequest)
     if isinstance(answer, LinkCode):
         minutes = answer.lasts // 60_000
-        asker.notice(
-            f"on the other device, within {minutes} minutes: join with"
-            f" --user {asker.session.user} --link {clean_line(answer.code)}"
-        )
+        options = shlex.join(["--user", asker.session.user, "--link", clean_line(answer.code)])
+        asker.notice(f"on the other device, within {minutes} minutes: join with {options}")
 
 
 async def show_keys(asker: Asker, _: str = "") -> None:

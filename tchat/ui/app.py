@@ -75,8 +75,8 @@ class App:
 
     def hand_out(self, text: str) -> None:
         """Show a text where it can be copied: on the terminal as it was before, until Enter."""
+        self._screen.step_aside(text, already=self._aside)
         self._aside = True
-        self._screen.step_aside(text)
 
     def show(self, line: Line) -> None:
         """Add a line at the bottom; somebody who reads further up is not moved."""

@@ -362,7 +362,8 @@ class Chat:
                     self.notice("connected again")
             case Disconnected(reason) if not self._offline:  # once, however many tries fail
                 self._offline = True
-                self.notice(f"connection lost ({reason}); trying again")
+                what = "connection lost" if self.replica.standing else "no connection yet"
+                self.notice(f"{what} ({reason}); trying again")
 
     def _tell_standing(self, news: Membership | None) -> None:
         sentence = (

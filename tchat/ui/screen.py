@@ -60,10 +60,11 @@ class Screen:
         self._painted = []
         self._window.clear()
 
-    def step_aside(self, text: str) -> None:
+    def step_aside(self, text: str, *, already: bool) -> None:
         """Give the terminal back and write text on it, so that a long line can be copied whole."""
-        curses.def_prog_mode()
-        curses.endwin()
+        if not already:
+            curses.def_prog_mode()
+            curses.endwin()
         sys.stdout.write(f"\n{text}\n\nEnter goes back to the chat.\n")
         sys.stdout.flush()
 

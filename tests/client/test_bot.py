@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+import trio.testing
 
 from tchat.client import session as session_module
 from tchat.client.bot import Handler, Message, run_bot, serve_bot
-from tchat.client.session import open_session
-from tchat.client.slot import Slot
-from tchat.core.commands import Approve, Kick
+from tchat.core.commands import Approve, Invite, Kick
 from tchat.errors import Refused
-from tests.helpers import GROUP, RawClient, log_of, members, running_server, texts
+from tests.helpers import GROUP, RawClient, log_of, members, running_server, session_at, texts
 from tests.tap import tapped
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from tests.helpers import RunningServer
-    from tests.tap import Tap
+    from tests.tap import Side, Tap, Verdict
+
+TOKEN = bytes(range(16))
 
 
 async def echo(message: Message) -> None:
@@ -30,7 +32,7 @@ async def echo(message: Message) -> None:
 
 async def run(tap: Tap, handler: Handler) -> None:
     """Run a bot until it is cancelled."""
-    async with open_session(tap.address, "bot", Slot()) as session:
+    async with session_at(tap.address, "bot") as session:
         await serve_bot(session, GROUP, handler)
 
 
@@ -89,6 +91,71 @@ async def test_a_bot_answers_neither_history_nor_itself_nor_its_other_terminal()
             await hears(alice, "alice said: another")
     answers = [text for text in texts(await log_of(server.store)) if " said: " in text]
     assert answers == ["alice said: today's question", "alice said: another"]
+
+
+async def test_what_is_said_between_its_approval_and_its_next_attach_is_not_history_to_a_bot() -> (
+    None
+):
+    async with (
+        running_server() as server,
+        members(server, "alice") as (alice,),
+        running_bot(server, echo) as tap,
+    ):
+        await alice.post("before it was let in")
+        await tap.passes(type="attached", standing="waiting")
+        await trio.testing.wait_all_tasks_blocked()
+        tap.watch = no_second_attach()
+        await alice.command(Approve, "bot")
+        await alice.post("said at once")
+        tap.watch = lambda *_: "pass"
+        tap.cut()
+        await hears(alice, "alice said: said at once")
+    answers = [text for text in texts(await log_of(server.store)) if " said: " in text]
+    assert answers == ["alice said: said at once"]
+
+
+def no_second_attach() -> Callable[[Side, dict[str, Any]], Verdict]:
+    """Return a watch that loses the request for the log of a group one has come into."""
+    return lambda side, frame: "drop" if frame["type"] == "attach" else "pass"
+
+
+async def test_a_bot_that_comes_back_is_not_called_for_what_was_said_while_it_was_away() -> None:
+    async with running_server() as server, members(server, "alice") as (alice,):
+        async with running_bot(server, echo) as tap:
+            await alice.events(1)
+            await alice.command(Approve, "bot")
+            await is_in(tap)
+            await alice.post("first")
+            await hears(alice, "alice said: first")
+        await alice.post("while it was away")
+        async with running_bot(server, echo) as tap:
+            await is_in(tap)
+            await alice.post("second")
+            await hears(alice, "alice said: second")
+    answers = [text for text in texts(await log_of(server.store)) if " said: " in text]
+    assert answers == ["alice said: first", "alice said: second"]
+
+
+async def test_a_bot_comes_in_by_an_invite_and_hears_what_follows() -> None:
+    async def run_invited(tap: Tap) -> None:
+        async with session_at(tap.address, "bot") as session:
+            await serve_bot(session, GROUP, echo, TOKEN)
+
+    async with (
+        running_server() as server,
+        members(server, "alice") as (alice,),
+        tapped(server.address) as tap,
+        trio.open_nursery() as nursery,
+    ):
+        await alice.post("history")
+        await alice.command(Invite, hashlib.sha256(TOKEN).digest(), 60_000)
+        nursery.start_soon(run_invited, tap)
+        await is_in(tap)
+        await alice.post("news")
+        await hears(alice, "alice said: news")
+        nursery.cancel_scope.cancel()
+    answers = [text for text in texts(await log_of(server.store)) if " said: " in text]
+    assert answers == ["alice said: news"]
 
 
 async def test_a_bot_that_was_cut_off_answers_what_was_said_meanwhile_once(

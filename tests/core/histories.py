@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from tchat.core.commands import (
     Approve,
     Command,
     Deny,
+    Invite,
     Join,
     Kick,
     Leave,
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tchat.core.events import Event
-    from tchat.core.group import Author
+    from tchat.core.state import Author
     from tests.core.script import Script
 
 ADMIN = "the admin"
@@ -32,6 +34,7 @@ ADMIN = "the admin"
 
 PEOPLE = ("alice", "bob", "carol", "dave", "Alice", "BOB")
 DEVICES = ("phone", "desk")
+TOKENS = tuple(bytes([letter]) * 16 for letter in b"ABCD")
 
 
 @dataclass(frozen=True)
@@ -52,11 +55,18 @@ class Step:
 
 def _deeds() -> st.SearchStrategy[tuple[Callable[..., Command], tuple[object, ...]]]:
     people = st.tuples(st.sampled_from(PEOPLE))
+    tokens = st.sampled_from(TOKENS)
+    digests = tokens.map(lambda token: hashlib.sha256(token).digest())
     text = st.text(max_size=3)
     return st.one_of(
         st.tuples(st.just(Join), st.tuples()),
+        st.tuples(st.just(Join), st.tuples(tokens)),
         st.tuples(st.just(Approve), people),
         st.tuples(st.sampled_from([Deny, Kick, TransferAdmin]), people),
+        st.tuples(
+            st.just(Invite),
+            st.tuples(digests, st.integers(0, 2000), st.none() | st.sampled_from(PEOPLE)),
+        ),
         st.tuples(st.just(Leave), st.tuples()),
         st.tuples(st.just(Post), st.tuples(text)),
         st.tuples(st.just(Share), st.tuples(text, st.integers(0, 9), st.just(bytes(32)))),
@@ -71,7 +81,7 @@ _steps = st.builds(
     later=st.integers(-1000, 1000),
 )
 
-histories = st.lists(_steps, max_size=10) | st.lists(_steps, min_size=30, max_size=80)
+histories = st.lists(_steps, max_size=10) | st.lists(_steps, min_size=25, max_size=60)
 
 
 @dataclass

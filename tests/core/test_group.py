@@ -30,9 +30,9 @@ from tchat.core.events import (
     Withdrawn,
 )
 from tchat.core.group import decide
-from tchat.core.state import Author, Group
+from tchat.core.state import WINDOW, Author, Group
 from tchat.core.text import TEXT_LIMIT, clean_line
-from tchat.errors import Code
+from tchat.errors import Code, Refused
 from tests.core.script import NOON, Script, key_of
 
 DIGEST = bytes(range(32))
@@ -507,7 +507,40 @@ def test_numbers_may_be_left_out(crew: Script) -> None:
     author, _ = crew.last
     assert crew.give(author, Post(1, 100, "crew", "two")) != []
     assert crew.group.counted(author) == 100
+
+
+def test_a_number_that_was_left_out_may_still_come_once(crew: Script) -> None:
+    crew.run("bob", Post, "one")
+    author, _ = crew.last
+    crew.give(author, Post(1, 100, "crew", "two"))
+    assert crew.give(author, Post(1, 99, "crew", "late")) != []
     assert crew.give(author, Post(1, 99, "crew", "late")) == []
+    assert crew.give(author, Post(1, 100, "crew", "two")) == []
+    assert crew.group.counted(author) == 100
+
+
+def test_a_number_below_the_window_counts_as_done(crew: Script) -> None:
+    author, _ = crew.asked("bob", Post, "one")
+    crew.give(author, Post(1, 5000, "crew", "one"))
+    assert crew.give(author, Post(1, 5000 - WINDOW, "crew", "too late")) == []
+    assert crew.give(author, Post(1, 5000 - WINDOW + 1, "crew", "just in time")) != []
+
+
+def test_a_number_of_any_size_is_counted_in_little_space(crew: Script) -> None:
+    author, _ = crew.asked("bob", Post, "one")
+    for n in (7, 8, 2**62):
+        assert crew.give(author, Post(1, n, "crew", "hello")) != []
+        assert crew.give(author, Post(1, n, "crew", "hello")) == []
+    assert crew.group.counts["bob", author.client] == (2**62, 1)
+
+
+def test_what_was_refused_may_come_again_when_later_ones_were_done(crew: Script) -> None:
+    author, kick = crew.asked("bob", Kick, "carol")
+    with pytest.raises(Refused):
+        crew.give(author, kick)
+    crew.run("bob", Post, "done meanwhile")
+    crew.run("alice", TransferAdmin, "bob")
+    assert crew.give(author, kick) != []
 
 
 def test_a_group_counts_from_nothing(ops: Script) -> None:
@@ -545,7 +578,7 @@ def test_an_event_of_an_unknown_kind_counts_and_changes_nothing(crew: Script) ->
     author, command = crew.last
     expected = crew.group.copy()
     expected.seq, expected.at = crew.group.seq + 1, NOON + 5
-    expected.counts["bob", author.client] = command.n + 1
+    expected._count(("bob", author.client), command.n + 1)
     crew.group.apply(
         Event("crew", expected.seq, NOON + 5, "bob", author.client, command.n + 1, Unknown("sang"))
     )

@@ -147,6 +147,15 @@ def test_the_two_nonces_cannot_change_places(one: tuple[Hello, Challenge, bytes]
     assert proof_text(*swapped, server) != proof_text(*one)
 
 
+def test_without_tls_no_part_can_be_shifted_into_the_place_of_the_servers_key() -> None:
+    pin, key, client, nonce = b"p" * 32, b"k" * KEY_SIZE, b"12345678", b"c" * NONCE_SIZE
+    hello = Hello(VERSION, "alice", client, key, NONCE)
+    user = (key[CLIENT_ID_SIZE:] + client + b"alice").decode()
+    shifted = Hello(VERSION, user, key[:CLIENT_ID_SIZE], NONCE, nonce)
+    with_tls = proof_text(hello, Challenge(VERSION, nonce), pin)
+    assert proof_text(shifted, Challenge(VERSION, pin), b"") != with_tls
+
+
 def test_a_proof_says_what_it_is_for() -> None:
     text = proof_text(HELLO, Challenge(VERSION, NONCE), b"")
     assert text.startswith(b"tchat: I am the person of this name, to this server, now\0")

@@ -62,7 +62,23 @@ def test_the_numbers_are_those_of_the_original() -> None:
 
 
 def test_what_needs_an_argument_has_a_question_for_it() -> None:
-    assert all(bool(command.question) == (command.choice != "none") for command in COMMANDS)
+    assert all(bool(command.question) == command.needs_argument for command in COMMANDS)
+
+
+def test_an_invite_may_go_without_its_argument_and_the_help_says_what_it_may_be() -> None:
+    (invite,) = [command for command in COMMANDS if command.word == "invite"]
+    assert not invite.needs_argument
+    assert parse("/invite") == Do(invite, "")
+    assert parse("/invite --for bob") == Do(invite, "--for bob")
+    (line,) = [line for line in help_lines() if "/invite" in line]
+    assert "--for NAME" in line
+    assert "--expires 24h" in line
+
+
+@pytest.mark.parametrize("word", ["invite", "requests", "approve", "transfer", "kick", "deny"])
+def test_what_only_the_admin_may_do_says_so_in_the_help(word: str) -> None:
+    (line,) = [line for line in help_lines() if f"/{word} " in line]
+    assert line.endswith(" (admin)")
 
 
 def test_help_has_a_line_for_each_command() -> None:

@@ -14,16 +14,22 @@ from tchat.core.events import (
     Denied,
     Event,
     FileShared,
+    Invited,
+    Joined,
     Kicked,
     Left,
     Posted,
     Requested,
     Unknown,
+    Withdrawn,
 )
+from tchat.core.fingerprints import fingerprint
 from tchat.ui.lines import Line, line_of, size_text
 from tchat.ui.plain import format_line
 
 AT = int(time.mktime((2026, 11, 22, 9, 5, 0, 0, 0, -1))) * 1000
+
+KEY = bytes(32)
 
 
 def event(body: Body, actor: str = "alice") -> Event:
@@ -35,6 +41,9 @@ def event(body: Body, actor: str = "alice") -> Event:
     [
         (Created(), "alice created ops"),
         (Approved("dave"), "dave joined, approved by alice"),
+        (Joined("carol", bytes(32), KEY), "alice joined, invited by carol"),
+        (Invited(bytes(32), AT), "alice gave an invite"),
+        (Invited(bytes(32), AT, "dave"), "alice gave an invite for dave"),
         (Left(), "alice left the group"),
         (Kicked("dave"), "alice kicked dave"),
         (AdminTransferred("dave"), "alice made dave the admin"),
@@ -47,10 +56,43 @@ def test_an_event_reads_as_a_sentence(body: Body, text: str) -> None:
     assert line == Line(AT, "notice", text)
 
 
-@pytest.mark.parametrize("body", [Requested(), Denied("dave")])
+@pytest.mark.parametrize("body", [Requested(), Requested(KEY), Denied("dave"), Withdrawn()])
 def test_requests_concern_the_admin_only(body: Body) -> None:
     assert line_of(event(body, "dave"), "bob", admin=False) is None
     assert line_of(event(body, "dave"), "bob", admin=True) is not None
+
+
+@pytest.mark.parametrize(
+    ("body", "keys", "whose"),
+    [
+        (Requested(), {}, ""),
+        (Requested(KEY), {}, f" (key {fingerprint(KEY)}, new here)"),
+        (Requested(KEY), {bytes(31): "eve"}, f" (key {fingerprint(KEY)}, new here)"),
+        (Requested(KEY), {KEY: "eve"}, f" (key {fingerprint(KEY)}, was a member as eve)"),
+    ],
+)
+def test_a_request_shows_whose_key_it_came_with(
+    body: Body, keys: dict[bytes, str], whose: str
+) -> None:
+    line = line_of(event(body, "dave"), "bob", admin=True, keys=keys)
+    assert line is not None
+    assert line.text == f"dave asks to join{whose}: /approve dave or /deny dave"
+
+
+def test_what_became_of_a_request_is_told_to_the_admin() -> None:
+    denied = line_of(event(Denied("dave")), "alice", admin=True)
+    withdrawn = line_of(event(Withdrawn(), "dave"), "alice", admin=True)
+    assert denied is not None
+    assert withdrawn is not None
+    assert denied.text == "alice denied dave"
+    assert withdrawn.text == "dave does not ask to join any more"
+
+
+@pytest.mark.parametrize("body", [Joined("c\x1b[2J", KEY), Invited(KEY, AT, "d\u202ee")])
+def test_no_name_in_an_event_can_do_harm(body: Body) -> None:
+    line = line_of(event(body), "bob", admin=False)
+    assert line is not None
+    assert line.text.isprintable()
 
 
 def test_what_a_newer_version_wrote_is_passed_over() -> None:

@@ -1,0 +1,403 @@
+"""A client holds every server to what it was when they met."""
+
+from __future__ import annotations
+
+import gc
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+import trio
+
+from tchat.client.connector import Connector, Met, meeting
+from tchat.client.files import fetch_file, send_file
+from tchat.client.introduction import Account
+from tchat.client.known import KnownServers
+from tchat.client.session import Session, open_session
+from tchat.client.slot import Slot
+from tchat.client.updates import Connected, Disconnected, ServerMet
+from tchat.core.fingerprints import pin_text
+from tchat.errors import Code, Refused, StartupError, root_of
+from tchat.net.address import Address
+from tchat.net.tls import Credentials, make_credentials
+from tests.client.listening import happened, told
+from tests.helpers import GROUP, GUARD, approve, identity_of, running_server, until
+from tests.net.test_tls import Authority
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from tests.helpers import RunningServer
+
+WRONG = bytes(32)
+
+
+class File:
+    """The file in which the servers are remembered that were met."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def exists(self) -> bool:
+        return self.path.exists()
+
+    @property
+    def text(self) -> str:
+        return self.path.read_text()
+
+    @property
+    def entries(self) -> list[str]:
+        """The lines that are no comments."""
+        return [line for line in self.text.splitlines() if not line.startswith("#")]
+
+    def write(self, text: str) -> None:
+        self.path.parent.mkdir(exist_ok=True)
+        self.path.write_text(text)
+
+    def servers(self) -> KnownServers:
+        """Return what another process would make of it."""
+        return KnownServers(self.path)
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Credentials:
+    return make_credentials(tmp_path / "mine")
+
+
+@pytest.fixture
+def others(tmp_path: Path) -> Credentials:
+    return make_credentials(tmp_path / "others")
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> File:
+    return File(tmp_path / "state" / "known_servers")
+
+
+class Reached(NamedTuple):
+    """What is known of a server that was reached."""
+
+    met: Met | None
+    seen: bytes
+    vouched: bool
+
+
+async def open_and_close(connector: Connector) -> Met | None:
+    with trio.fail_after(GUARD):
+        link = await connector.open()
+        try:
+            return connector.remember()
+        finally:
+            await trio.aclose_forcefully(link.stream)
+
+
+async def reach(address: Address, file: File, pin: bytes | None = None) -> Reached:
+    """Open one connection as another process would, and close it."""
+    connector = Connector(address, file.servers(), pin)
+    met = await open_and_close(connector)
+    return Reached(met, connector.seen, connector.vouched)
+
+
+async def refused(address: Address, file: File, pin: bytes | None = None) -> str:
+    """Try to open a connection to a server that is not the right one; return what is said."""
+    connector = Connector(address, file.servers(), pin)
+    with pytest.raises(Refused) as caught:
+        await open_and_close(connector)
+    assert caught.value.code == Code.SERVER_CHANGED
+    return caught.value.sentence
+
+
+@asynccontextmanager
+async def session_over_tls(address: Address, user: str, file: File) -> AsyncIterator[Session]:
+    account = Account(user, identity_of(user), Slot())
+    async with open_session(Connector(address, file.servers()), account) as session:
+        yield session
+
+
+# ------------------------------------------------------------------ meeting and meeting again
+
+
+async def test_a_server_is_accepted_at_first_and_remembered(mine: Credentials, file: File) -> None:
+    async with running_server(credentials=mine) as server:
+        connector = await reach(server.address, file)
+    assert connector.met == Met(mine.pin)
+    assert connector.seen == mine.pin
+    assert not connector.vouched
+    assert file.entries == [f"{server.address} {pin_text(mine.pin)}"]
+    assert pin_text(mine.pin) in meeting(Met(mine.pin))
+
+
+async def test_a_server_that_is_known_is_not_met_again(mine: Credentials, file: File) -> None:
+    async with running_server(credentials=mine) as server:
+        await reach(server.address, file)
+        before = file.text
+        again = await reach(server.address, file)
+    assert again.met is None
+    assert again.seen == mine.pin
+    assert file.text == before
+
+
+async def test_a_server_with_another_key_is_refused_until_its_line_is_removed(
+    mine: Credentials, others: Credentials, file: File
+) -> None:
+    async with running_server(credentials=mine) as server:
+        await reach(server.address, file)
+    before = file.text
+    async with running_server(credentials=others, port=server.address.port):
+        sentence = await refused(server.address, file)
+        for part in (pin_text(mine.pin), pin_text(others.pin), f"line 3 of {file}"):
+            assert part in sentence
+        assert await refused(server.address, file) == sentence
+        assert file.text == before
+        file.write("".join(before.splitlines(keepends=True)[:2]))
+        connector = await reach(server.address, file)
+        assert connector.met == Met(others.pin)
+    assert file.entries == [f"{server.address} {pin_text(others.pin)}"]
+
+
+async def test_a_server_that_was_met_over_tls_is_not_asked_in_the_clear(
+    mine: Credentials, file: File
+) -> None:
+    async with running_server(credentials=mine) as server:
+        await reach(server.address, file)
+    async with running_server(port=server.address.port):
+        with pytest.raises(trio.BrokenResourceError, match="somebody may stand in between"):
+            await reach(server.address, file)
+
+
+async def test_a_server_that_cannot_be_remembered_is_not_spoken_to(
+    mine: Credentials, file: File
+) -> None:
+    file.path.parent.symlink_to(file.path.parent.parent / "gone")
+    async with running_server(credentials=mine) as server:
+        with pytest.raises(StartupError, match=r"known_servers cannot be used: "):
+            await reach(server.address, file)
+        gc.collect()  # a connection that was left open would be found here
+
+
+async def test_a_server_that_is_given_as_another_host_is_another_server(
+    mine: Credentials, file: File
+) -> None:
+    async with running_server(credentials=mine) as server:
+        await reach(server.address, file)
+        elsewhere = Address("LocalHost", server.address.port)
+        assert (await reach(elsewhere, file)).met
+        assert (await reach(Address("localhost", server.address.port), file)).met is None
+    assert [line.split()[0] for line in file.entries] == [
+        str(server.address),
+        f"localhost:{server.address.port}",
+    ]
+
+
+async def test_a_line_that_cannot_be_understood_lets_nobody_in(
+    mine: Credentials, file: File
+) -> None:
+    async with running_server(credentials=mine) as server:
+        file.write(f"{server.address} sha256:I-forgot\n")
+        with pytest.raises(StartupError, match=r"Line 1 of .* cannot be understood"):
+            await reach(server.address, file)
+
+
+# ------------------------------------------------------------------ a pin that was given
+
+
+async def test_a_pin_that_was_given_is_remembered_and_nothing_was_met(
+    mine: Credentials, file: File
+) -> None:
+    async with running_server(credentials=mine) as server:
+        connector = await reach(server.address, file, mine.pin)
+        assert connector.met is None
+        assert file.entries == [f"{server.address} {pin_text(mine.pin)}"]
+        assert (await reach(server.address, file)).met is None
+        assert (await reach(server.address, file, mine.pin)).met is None
+
+
+async def test_a_server_that_does_not_fit_its_pin_is_refused_and_forgotten(
+    mine: Credentials, file: File
+) -> None:
+    async with running_server(credentials=mine) as server:
+        sentence = await refused(server.address, file, WRONG)
+    assert pin_text(WRONG) in sentence
+    assert pin_text(mine.pin) in sentence
+    assert not file.exists
+
+
+async def test_a_pin_that_contradicts_what_is_known_is_refused(
+    mine: Credentials, others: Credentials, file: File
+) -> None:
+    async with running_server(credentials=mine) as server:
+        await reach(server.address, file)
+        assert pin_text(WRONG) in await refused(server.address, file, WRONG)
+    async with running_server(credentials=others, port=server.address.port):
+        # Whoever pastes a new pin still has to remove the line: it may have been pasted to them.
+        assert f"line 3 of {file}" in await refused(server.address, file, others.pin)
+    assert file.entries == [f"{server.address} {pin_text(mine.pin)}"]
+
+
+# ------------------------------------------------------------------ authorities
+
+
+@pytest.fixture
+def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Authority:
+    return Authority(tmp_path / "authority", monkeypatch)
+
+
+def named(server: RunningServer) -> Address:
+    """Return a server's address by the name that its certificate has."""
+    return Address("localhost", server.address.port)
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST", "127.0.0.1"])
+async def test_a_server_that_authorities_vouch_for_is_remembered_as_that(
+    authority: Authority, file: File, host: str
+) -> None:
+    credentials = authority.certify("localhost", "127.0.0.1")
+    assert not credentials.self_signed
+    async with running_server(credentials=credentials) as server:
+        address = Address(host, server.address.port)
+        connector = await reach(address, file)
+        assert connector.met is None
+        assert connector.vouched
+        assert file.entries == [f"{host.lower()}:{server.address.port} ca"]
+        assert (await reach(address, file)).vouched
+
+
+async def test_a_server_that_is_vouched_for_may_change_its_key(
+    authority: Authority, file: File
+) -> None:
+    async with running_server(credentials=authority.certify("localhost")) as server:
+        before = (await reach(named(server), file)).seen
+    renewed = authority.certify("localhost")
+    async with running_server(credentials=renewed, port=server.address.port):
+        after = (await reach(named(server), file)).seen
+    assert before != after
+    assert file.entries == [f"{named(server)} ca"]
+
+
+async def test_a_server_that_was_vouched_for_and_is_no_more_is_refused(
+    authority: Authority, mine: Credentials, file: File
+) -> None:
+    async with running_server(credentials=authority.certify("localhost")) as server:
+        await reach(named(server), file)
+    impostors = [mine, authority.certify("example.org"), authority.certify("localhost", days=-1)]
+    for impostor in impostors:
+        async with running_server(credentials=impostor, port=server.address.port):
+            sentence = await refused(named(server), file)
+        assert "used to have a certificate that your system trusts" in sentence
+        assert f"remove line 3 of {file}" in sentence
+    assert file.entries == [f"{named(server)} ca"]
+
+
+@pytest.mark.parametrize(("name", "days"), [("example.org", 30), ("localhost", -1)])
+async def test_a_certificate_of_another_name_or_time_vouches_for_nothing(
+    authority: Authority, file: File, name: str, days: int
+) -> None:
+    async with running_server(credentials=authority.certify(name, days=days)) as server:
+        connector = await reach(named(server), file)
+        assert connector.met == Met(connector.seen)
+    assert file.entries == [f"{named(server)} {pin_text(connector.seen)}"]
+
+
+async def test_what_was_pinned_is_held_to_its_pin_whoever_vouches(
+    authority: Authority, mine: Credentials, file: File
+) -> None:
+    async with running_server(credentials=mine) as server:
+        await reach(named(server), file)
+    vouched = authority.certify("localhost")
+    async with running_server(credentials=vouched, port=server.address.port):
+        assert pin_text(mine.pin) in await refused(named(server), file)
+        file.write("")
+        assert pin_text(WRONG) in await refused(named(server), file, WRONG)
+
+
+async def test_a_pin_that_was_given_holds_for_a_server_that_is_vouched_for_too(
+    authority: Authority, file: File
+) -> None:
+    async with running_server(credentials=authority.certify("localhost")) as server:
+        right = (await reach(named(server), file)).seen
+        assert pin_text(WRONG) in await refused(named(server), file, WRONG)
+        assert (await reach(named(server), file, right)).met is None
+
+
+# ------------------------------------------------------------------ sessions
+
+
+async def test_a_session_tells_of_a_server_that_it_met_once(mine: Credentials, file: File) -> None:
+    async with running_server(credentials=mine) as server:
+        async with session_over_tls(server.address, "alice", file) as alice:
+            update = await told(alice, ServerMet)
+            assert update == ServerMet(Met(mine.pin))
+            await told(alice, Connected)
+        async with session_over_tls(server.address, "alice", file) as alice:
+            assert await alice.updates.receive() == Connected("alice", again=False)
+            await alice.enter(GROUP)
+            assert not [update for update in happened(alice) if isinstance(update, ServerMet)]
+
+
+async def test_files_travel_over_tls_and_are_held_to_the_same_key(
+    mine: Credentials, file: File, tmp_path: Path
+) -> None:
+    data = bytes(range(256)) * 2000
+    (tmp_path / "plan.bin").write_bytes(data)
+    async with (
+        running_server(credentials=mine) as server,
+        session_over_tls(server.address, "alice", file) as alice,
+        session_over_tls(server.address, "bob", file) as bob,
+    ):
+        ops = await alice.enter(GROUP)
+        there = await bob.enter(GROUP)
+        await approve(alice, "bob")
+        await send_file(alice, ops, tmp_path / "plan.bin")
+        await until(bob, lambda: 1 in there.state.files)
+        shared = there.state.files[1]
+        place = await fetch_file(bob, there, shared, tmp_path / "in")
+        assert place.read_bytes() == data
+        # As if another server answered from now on: the conversation stands, transfers do not.
+        file.write(f"{server.address} {pin_text(WRONG)}\n")
+        with pytest.raises(Refused) as sending:
+            await send_file(alice, ops, tmp_path / "plan.bin")
+        with pytest.raises(Refused) as fetching:
+            await fetch_file(bob, there, shared, tmp_path / "again")
+        assert sending.value.code == fetching.value.code == Code.SERVER_CHANGED
+        assert list((tmp_path / "again").iterdir()) == []
+        await alice.post(ops, "still here").wait()
+
+
+async def loses_its_server(
+    server: RunningServer, instead: Credentials, file: File, again: trio.Event
+) -> None:
+    """Be Alice when her server ends and another comes in its place."""
+    async with session_over_tls(server.address, "alice", file) as alice:
+        await told(alice, Connected)
+        await server.end()
+        await told(alice, Disconnected)
+        async with running_server(credentials=instead, port=server.address.port):
+            await told(alice, Connected)
+            again.set()
+
+
+async def test_a_session_whose_server_comes_back_with_another_key_ends(
+    mine: Credentials, others: Credentials, file: File
+) -> None:
+    again = trio.Event()
+    async with running_server(credentials=mine) as server:
+        with pytest.raises(BaseExceptionGroup) as caught:
+            await loses_its_server(server, others, file, again)
+    error = root_of(caught.value)
+    assert isinstance(error, Refused)
+    assert error.code == Code.SERVER_CHANGED
+    assert not again.is_set()
+
+
+async def test_a_session_goes_on_when_its_server_comes_back_with_its_key(
+    mine: Credentials, file: File
+) -> None:
+    again = trio.Event()
+    async with running_server(credentials=mine) as server:
+        await loses_its_server(server, mine, file, again)
+    assert again.is_set()

@@ -1,0 +1,206 @@
+"""A session keeps to the server's pace: whatever is pasted, all of it is stored once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+
+from tchat.client import sending as sending_module
+from tchat.client.slot import Slot
+from tchat.core.pace import Rate
+from tchat.errors import Code
+from tests.helpers import (
+    GUARD,
+    UNHURRIED,
+    log_of,
+    running_server,
+    session_of,
+    texts,
+    until,
+)
+from tests.tap import Side, Tap, Verdict, tapped
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tchat.client.receipt import Receipt
+
+QUICK = replace(UNHURRIED, messages=Rate(200, 20))
+WORDS = [f"text {n}" for n in range(150)]
+
+
+@pytest.fixture
+def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let clients send as fast as they can, whatever the server says."""
+    monkeypatch.setattr(sending_module, "_SHARE", 1e9)
+
+
+async def all_stored(receipts: Iterable[Receipt]) -> None:
+    with trio.fail_after(GUARD):
+        for receipt in receipts:
+            await receipt.wait()
+
+
+def posts(tap: Tap) -> list[dict[str, Any]]:
+    """Return the posts that passed, in the order of sending."""
+    return [frame for side, frame in tap.frames if side == "client" and frame["type"] == "post"]
+
+
+def refused(tap: Tap) -> set[int]:
+    """Return the ids of the requests that came too fast."""
+    return {frame["re"] for _, frame in tap.frames if frame.get("code") == Code.RATE_LIMITED}
+
+
+def assert_counted_upwards(tap: Tap) -> None:
+    numbers = dict.fromkeys(frame["n"] for frame in posts(tap))  # each as it came first
+    assert all(earlier < later for earlier, later in pairwise(numbers))
+
+
+class CutOnce:
+    """Cuts the wire before the `position`-th frame of one side."""
+
+    def __init__(self, side: Side, *positions: int) -> None:
+        self.side, self.positions, self.seen = side, positions, 0
+
+    def __call__(self, side: Side, frame: dict[str, Any]) -> Verdict:
+        self.seen += side == self.side
+        return "cut" if side == self.side and self.seen in self.positions else "pass"
+
+
+async def test_a_long_paste_is_stored_once_and_in_order() -> None:
+    async with (
+        running_server(limits=QUICK) as server,
+        tapped(server.address) as tap,
+        session_of(tap.address, "alice") as (alice, ops),
+    ):
+        await all_stored([alice.post(ops, word) for word in WORDS])
+        assert texts(await log_of(server.store)) == WORDS
+        assert refused(tap) == set()
+        assert_counted_upwards(tap)
+
+
+async def test_a_burst_is_sent_at_once() -> None:
+    limits = replace(UNHURRIED, messages=Rate(0.01, 20))
+    async with (
+        running_server(limits=limits) as server,
+        session_of(server.address, "alice") as (alice, ops),
+    ):
+        await all_stored([alice.post(ops, word) for word in WORDS[:9]])
+
+
+async def test_what_is_no_command_does_not_wait_for_the_pace() -> None:
+    limits = replace(UNHURRIED, messages=Rate(0.01, 2))
+    async with (
+        running_server(limits=limits) as server,
+        session_of(server.address, "alice") as (alice, ops),
+    ):
+        with trio.fail_after(GUARD):
+            for _ in range(10):
+                assert await alice.enter(ops.name) is ops
+
+
+@pytest.mark.parametrize("side", ["client", "server"])
+async def test_a_paste_survives_a_cut_in_its_middle_in_order(side: Side) -> None:
+    async with (
+        running_server(limits=QUICK) as server,
+        tapped(server.address) as tap,
+        session_of(tap.address, "alice") as (alice, ops),
+    ):
+        tap.watch = CutOnce(side, 60)
+        await all_stored([alice.post(ops, word) for word in WORDS])
+        assert texts(await log_of(server.store)) == WORDS
+
+
+async def test_two_sessions_of_one_person_share_the_rate_and_lose_nothing() -> None:
+    mine, yours = ([f"{who} {n}" for n in range(60)] for who in ("mine", "yours"))
+    async with (
+        running_server(limits=QUICK) as server,
+        tapped(server.address) as tap,
+        tapped(server.address) as other,
+        session_of(tap.address, "alice", Slot()) as (phone, ops),
+        session_of(other.address, "alice", Slot()) as (desk, there),
+    ):
+        receipts = [phone.post(ops, word) for word in mine]
+        receipts += [desk.post(there, word) for word in yours]
+        await all_stored(receipts)
+        said = texts(await log_of(server.store))
+        assert sorted(said) == sorted([*mine, *yours])
+        for words, its_tap in ((mine, tap), (yours, other)):
+            assert_counted_upwards(its_tap)
+            late = {frame["text"] for frame in posts(its_tap) if frame["id"] in refused(its_tap)}
+            prompt = [word for word in words if word not in late]
+            assert [word for word in said if word in prompt] == prompt
+
+
+@pytest.mark.usefixtures("_hasty")
+async def test_what_came_too_fast_is_sent_again_and_done_once() -> None:
+    async with (
+        running_server(limits=QUICK) as server,
+        tapped(server.address) as tap,
+        session_of(tap.address, "alice") as (alice, ops),
+    ):
+        await all_stored([alice.post(ops, word) for word in WORDS[:100]])
+        assert sorted(texts(await log_of(server.store))) == sorted(WORDS[:100])
+        assert refused(tap), "the server did not mind"
+        assert_counted_upwards(tap)
+        for number in refused(tap):
+            numbers = [frame["n"] for frame in posts(tap) if frame["id"] == number]
+            assert len(numbers) > 1
+            assert len({*numbers}) == 1
+
+
+@pytest.mark.usefixtures("_hasty")
+async def test_a_request_that_came_too_fast_is_made_again_too() -> None:
+    limits = replace(UNHURRIED, requests=Rate(100, 3))
+    async with (
+        running_server(limits=limits) as server,
+        tapped(server.address) as tap,
+        session_of(tap.address, "alice") as (alice, ops),
+    ):
+        with trio.fail_after(GUARD):
+            async with trio.open_nursery() as nursery:
+                for number in range(10):
+                    nursery.start_soon(alice.enter, f"group-{number}")
+        assert refused(tap)
+        assert all(replica.standing == "member" for replica in alice.groups.values())
+        await alice.post(ops, "still here").wait()
+
+
+async def test_joins_that_come_too_fast_are_only_late() -> None:
+    limits = replace(UNHURRIED, joins=Rate(50, 1))
+    async with (
+        running_server(limits=limits) as server,
+        session_of(server.address, "alice") as (alice, _),
+    ):
+        with trio.fail_after(GUARD):
+            for number in range(5):
+                assert (await alice.enter(f"group-{number}")).standing == "member"
+
+
+async def test_a_server_without_a_rate_is_not_waited_for() -> None:
+    async with (
+        running_server() as server,
+        session_of(server.address, "alice") as (alice, ops),
+    ):
+        assert alice._sender._bucket is None
+        await all_stored([alice.post(ops, word) for word in WORDS])
+
+
+async def test_a_session_goes_on_at_the_pace_of_the_server_that_it_finds_again() -> None:
+    async with (
+        running_server() as server,
+        tapped(server.address) as tap,
+        session_of(tap.address, "alice") as (alice, ops),
+    ):
+        await alice.post(ops, "before").wait()
+        async with running_server(server.store, limits=QUICK) as slower:
+            tap.target = slower.address
+            tap.cut()
+            await until(alice, lambda: not alice.connected)
+            await all_stored([alice.post(ops, word) for word in WORDS[:50]])
+            assert texts(await log_of(server.store)) == ["before", *WORDS[:50]]
+            assert refused(tap) == set()

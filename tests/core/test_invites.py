@@ -1,0 +1,397 @@
+"""Invites, the keys that a group remembers, and how large it may become, told as stories."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tchat.core.commands import Approve, Deny, Invite, Join, Kick, Leave, Post, TransferAdmin
+from tchat.core.events import Approved, Created, Event, Invited, Joined, Requested
+from tchat.core.group import LONGEST_INVITE_MS, GroupLimits, decide
+from tchat.core.state import Author, Group
+from tchat.errors import Code
+from tests.core.script import NOON, Script, key_of
+
+if TYPE_CHECKING:
+    from tchat.core.commands import Command
+
+HOUR = 3_600_000
+TOKEN = bytes(range(16))
+OTHER = bytes(range(16, 32))
+CLIENT = b"12345678"
+
+
+def digest_of(token: bytes) -> bytes:
+    return hashlib.sha256(token).digest()
+
+
+def invite(
+    crew: Script, token: bytes = TOKEN, *, by: str = "alice", name: str | None = None
+) -> None:
+    """Give an invite that lasts an hour."""
+    crew.run(by, Invite, digest_of(token), HOUR, name)
+
+
+@pytest.fixture
+def crew() -> Script:
+    """Return a group of alice, its admin, then bob, then carol."""
+    crew = Script("crew")
+    crew.joined("alice", "bob", "carol")
+    return crew
+
+
+# ------------------------------------------------------------------ giving and using
+
+
+def test_the_admin_gives_an_invite_that_the_log_knows_by_its_digest(crew: Script) -> None:
+    given = crew.run("alice", Invite, digest_of(TOKEN), HOUR)
+    assert given == [Invited(digest_of(TOKEN), NOON + HOUR)]
+    assert all(TOKEN not in frame for frame in crew.log)
+
+
+def test_only_the_admin_gives_invites(crew: Script) -> None:
+    crew.run("dave", Join)
+    assert crew.refused("bob", Invite, digest_of(TOKEN), HOUR) == Code.NOT_ADMIN
+    assert crew.refused("dave", Invite, digest_of(TOKEN), HOUR) == Code.NOT_MEMBER
+    assert crew.refused("erin", Invite, digest_of(TOKEN), HOUR) == Code.NOT_MEMBER
+
+
+def test_whoever_has_an_invite_is_in_at_once(crew: Script) -> None:
+    invite(crew)
+    assert crew.run("dave", Join, TOKEN) == [Joined("alice", digest_of(TOKEN), key_of("dave"))]
+    assert crew.members == ["alice", "bob", "carol", "dave"]
+    crew.run("dave", Post, "hello")
+
+
+def test_the_log_tells_who_invited_by_the_name_as_it_is_written() -> None:
+    crew = Script("crew")
+    crew.joined("Alice")
+    invite(crew, by="ALICE")
+    assert crew.run("dave", Join, TOKEN) == [Joined("Alice", digest_of(TOKEN), key_of("dave"))]
+
+
+def test_an_invite_is_used_once(crew: Script) -> None:
+    invite(crew)
+    crew.run("dave", Join, TOKEN)
+    assert crew.refused("erin", Join, TOKEN) == Code.BAD_INVITE
+    assert crew.group.invites == {}
+
+
+def test_one_who_waits_is_let_in_by_an_invite_and_waits_no_more(crew: Script) -> None:
+    crew.run("dave", Join)
+    invite(crew)
+    crew.run("dave", Join, TOKEN)
+    assert (crew.members[-1], crew.waiting) == ("dave", [])
+    assert crew.refused("alice", Approve, "dave") == Code.ALREADY_MEMBER
+
+
+def test_a_member_who_uses_an_invite_changes_nothing_and_does_not_use_it_up(crew: Script) -> None:
+    invite(crew)
+    assert crew.run("bob", Join, TOKEN) == []
+    assert crew.run("alice", Join, TOKEN) == []
+    assert crew.run("dave", Join, TOKEN) != []
+
+
+def test_a_join_by_invite_that_comes_again_is_recognised(crew: Script) -> None:
+    invite(crew)
+    crew.run("dave", Join, TOKEN)
+    assert crew.again() == []
+    used = crew.last
+    crew.run("dave", Leave)
+    assert crew.give(*used) == []
+
+
+def test_an_invite_that_comes_again_is_given_once(crew: Script) -> None:
+    invite(crew)
+    given = crew.last
+    crew.run("dave", Join, TOKEN)
+    assert crew.give(*given) == []
+    assert crew.group.invites == {}
+
+
+# ------------------------------------------------------------------ what does not hold
+
+
+def test_an_unknown_token_is_refused(crew: Script) -> None:
+    invite(crew)
+    assert crew.refused("dave", Join, OTHER) == Code.BAD_INVITE
+
+
+@pytest.mark.parametrize("token", [b"", TOKEN[:-1], TOKEN + b"\x00", digest_of(TOKEN)])
+@pytest.mark.parametrize("who", ["bob", "dave"])
+def test_a_token_has_16_bytes_whoever_shows_it(crew: Script, token: bytes, who: str) -> None:
+    crew.run("alice", Invite, digest_of(token), HOUR)
+    assert crew.refused(who, Join, token) == Code.BAD_INVITE
+
+
+@pytest.mark.parametrize("token", [TOKEN, b"short"])
+def test_an_invite_founds_no_group(token: bytes) -> None:
+    ops = Script("ops")
+    assert ops.refused("alice", Join, token) == Code.BAD_INVITE
+    ops.joined("alice")
+    ops.run("alice", Leave)
+    assert ops.refused("alice", Join, token) == Code.BAD_INVITE
+    assert ops.group.members == {}
+
+
+def test_an_invite_holds_up_to_the_moment_when_it_expires(crew: Script) -> None:
+    invite(crew)
+    crew.now = NOON + HOUR
+    assert crew.refused("dave", Join, TOKEN) == Code.BAD_INVITE
+    assert "expired" in crew.sentence
+    crew.now = NOON + HOUR - 1
+    assert crew.run("dave", Join, TOKEN) != []
+
+
+def test_an_invite_that_has_expired_stays_so_when_the_clock_goes_back(crew: Script) -> None:
+    invite(crew)
+    crew.now = NOON + HOUR
+    crew.run("bob", Post, "late")
+    crew.now = NOON
+    assert crew.refused("dave", Join, TOKEN) == Code.BAD_INVITE
+
+
+def test_an_invite_is_counted_from_the_time_of_the_group(crew: Script) -> None:
+    crew.now = NOON + HOUR
+    crew.run("bob", Post, "late")
+    crew.now = NOON
+    assert crew.run("alice", Invite, digest_of(TOKEN), 1) == [
+        Invited(digest_of(TOKEN), NOON + HOUR + 1)
+    ]
+
+
+def test_an_invite_for_somebody_is_for_nobody_else(crew: Script) -> None:
+    invite(crew, name="dave")
+    assert crew.refused("erin", Join, TOKEN) == Code.BAD_INVITE
+    assert "another name" in crew.sentence
+    assert crew.run("dave", Join, TOKEN) != []
+
+
+@pytest.mark.parametrize(("name", "who"), [("Dave", "DAVE"), ("STRASSE", "Straße")])
+def test_the_name_of_an_invite_is_the_same_in_any_spelling(
+    crew: Script, name: str, who: str
+) -> None:
+    invite(crew, name=name)
+    crew.run(who, Join, TOKEN)
+    assert crew.members[-1] == who
+
+
+@pytest.mark.parametrize("lasts", [0, LONGEST_INVITE_MS + 1])
+def test_an_invite_lasts_30_days_at_most_and_not_no_time(crew: Script, lasts: int) -> None:
+    assert crew.refused("alice", Invite, digest_of(TOKEN), lasts) == Code.BAD_INVITE
+
+
+@pytest.mark.parametrize("lasts", [1, LONGEST_INVITE_MS])
+def test_an_invite_may_be_as_short_as_can_be_or_30_days_long(crew: Script, lasts: int) -> None:
+    crew.run("alice", Invite, digest_of(TOKEN), lasts)
+    crew.now = NOON + lasts - 1
+    assert crew.run("dave", Join, TOKEN) != []
+
+
+@pytest.mark.parametrize("digest", [b"", TOKEN, bytes(33)])
+def test_an_invite_is_given_by_a_sha_256(crew: Script, digest: bytes) -> None:
+    assert crew.refused("alice", Invite, digest, HOUR) == Code.BAD_INVITE
+
+
+# ------------------------------------------------------------------ invites and those who gave them
+
+
+def test_the_invites_of_one_who_was_kicked_are_void(crew: Script) -> None:
+    invite(crew)
+    crew.run("alice", TransferAdmin, "bob")
+    crew.run("bob", Kick, "alice")
+    assert crew.refused("dave", Join, TOKEN) == Code.BAD_INVITE
+
+
+def test_the_invites_of_one_who_left_are_void_and_stay_so(crew: Script) -> None:
+    invite(crew)
+    crew.run("alice", Leave)
+    assert crew.refused("dave", Join, TOKEN) == Code.BAD_INVITE
+    crew.run("alice", Join)
+    crew.run("bob", Approve, "alice")
+    assert crew.refused("dave", Join, TOKEN) == Code.BAD_INVITE
+
+
+def test_the_invites_of_others_stay_when_one_leaves(crew: Script) -> None:
+    invite(crew)
+    crew.run("alice", TransferAdmin, "bob")
+    invite(crew, OTHER, by="bob")
+    crew.run("alice", Leave)
+    assert crew.run("dave", Join, OTHER) == [Joined("bob", digest_of(OTHER), key_of("dave"))]
+
+
+def test_an_invite_is_good_while_who_gave_it_is_a_member_admin_or_not(crew: Script) -> None:
+    invite(crew)
+    crew.run("alice", TransferAdmin, "bob")
+    assert crew.run("dave", Join, TOKEN) == [Joined("alice", digest_of(TOKEN), key_of("dave"))]
+
+
+def test_one_who_was_kicked_uses_no_older_invite_but_a_newer_one(crew: Script) -> None:
+    invite(crew)
+    crew.run("alice", Kick, "bob")
+    assert crew.refused("bob", Join, TOKEN) == Code.BAD_INVITE
+    assert crew.refused("BOB", Join, TOKEN) == Code.BAD_INVITE
+    assert "kicked" in crew.sentence
+    invite(crew, OTHER)
+    crew.run("bob", Join, OTHER)
+    assert (crew.members[-1], crew.group.kicked) == ("bob", {})
+
+
+def test_no_invite_outlives_the_group(crew: Script) -> None:
+    invite(crew)
+    for name in ("bob", "carol", "alice"):
+        crew.run(name, Leave)
+    assert crew.refused("dave", Join, TOKEN) == Code.BAD_INVITE
+    crew.run("alice", Join)
+    assert crew.refused("dave", Join, TOKEN) == Code.BAD_INVITE
+
+
+def test_a_founding_clears_the_invites_whatever_the_log_says() -> None:
+    group = Group()
+    for seq, body in enumerate((Created(), Invited(digest_of(TOKEN), NOON + HOUR), Created()), 1):
+        group.apply(Event("ops", seq, NOON, "alice", CLIENT, seq, body))
+    assert group.invites == {}
+
+
+# ------------------------------------------------------------------ keys
+
+
+def test_a_group_knows_the_keys_of_its_founder_and_of_those_let_in(crew: Script) -> None:
+    invite(crew)
+    crew.run("Dave", Join, TOKEN)
+    people = ("alice", "bob", "carol", "Dave")
+    assert crew.group.keys == {key_of(person): person for person in people}
+
+
+def test_the_keys_of_those_who_only_asked_are_not_known(crew: Script) -> None:
+    crew.run("dave", Join)
+    crew.run("erin", Join)
+    crew.run("alice", Deny, "dave")
+    crew.run("erin", Leave)
+    assert not {key_of("dave"), key_of("erin")} & crew.group.keys.keys()
+
+
+def test_the_keys_of_those_who_went_are_remembered(crew: Script) -> None:
+    crew.run("alice", Kick, "bob")
+    crew.run("carol", Leave)
+    assert crew.group.keys[key_of("bob")] == "bob"
+    assert crew.group.keys[key_of("carol")] == "carol"
+
+
+def test_a_key_is_known_by_the_name_it_was_a_member_as_last(crew: Script) -> None:
+    crew.run("bob", Leave)
+    renamed = Author("robert", CLIENT, key_of("bob"))
+    crew.give(renamed, Join(1, 1, "crew"))
+    assert crew.group.keys[key_of("bob")] == "bob"
+    crew.run("alice", Approve, "robert")
+    assert crew.group.keys[key_of("bob")] == "robert"
+
+
+def test_keys_are_forgotten_when_the_group_is_founded_anew(crew: Script) -> None:
+    for name in ("alice", "bob", "carol"):
+        crew.run(name, Leave)
+    crew.run("dave", Join)
+    assert crew.group.keys == {key_of("dave"): "dave"}
+
+
+def test_events_from_before_keys_apply_as_ever() -> None:
+    group = Group()
+    bodies = [("alice", Created()), ("bob", Requested()), ("alice", Approved("bob"))]
+    for seq, (actor, body) in enumerate(bodies, start=1):
+        group.apply(Event("ops", seq, NOON, actor, CLIENT, seq, body))
+    assert list(group.members.values()) == ["alice", "bob"]
+    assert group.keys == {}
+
+
+# ------------------------------------------------------------------ how large a group may become
+
+
+class SmallGroup(Script):
+    """A group of which alice and bob are members, with room for little more."""
+
+    limits = GroupLimits(members=3, requests=2, invites=2)
+
+    def __init__(self) -> None:
+        super().__init__("small")
+        self.joined("alice", "bob")
+
+    def give(self, author: Author, command: Command) -> list[Event]:
+        decide(self.group, author, command, self.now, self.limits)
+        return super().give(author, command)
+
+
+@pytest.fixture
+def small() -> SmallGroup:
+    return SmallGroup()
+
+
+def test_no_more_people_are_approved_than_the_group_may_have(small: SmallGroup) -> None:
+    for name in ("carol", "dave"):
+        small.run(name, Join)
+    small.run("alice", Approve, "carol")
+    assert small.refused("alice", Approve, "dave") == Code.GROUP_FULL
+    small.run("bob", Leave)
+    small.run("alice", Approve, "dave")
+    assert small.members == ["alice", "carol", "dave"]
+
+
+def test_no_more_people_come_by_invite_and_the_invite_is_kept_for_later(small: SmallGroup) -> None:
+    for token in (TOKEN, OTHER):
+        invite(small, token)
+    small.run("carol", Join, TOKEN)
+    assert small.refused("dave", Join, OTHER) == Code.GROUP_FULL
+    small.run("bob", Leave)
+    assert small.run("dave", Join, OTHER) != []
+
+
+def test_a_member_of_a_full_group_who_joins_is_not_refused(small: SmallGroup) -> None:
+    for token in (TOKEN, OTHER):
+        invite(small, token)
+    small.run("carol", Join, TOKEN)
+    assert small.run("carol", Join, OTHER) == []
+    assert small.run("bob", Join) == []
+
+
+def test_no_more_people_wait_than_may(small: SmallGroup) -> None:
+    for name in ("carol", "dave"):
+        small.run(name, Join)
+    assert small.refused("erin", Join) == Code.GROUP_FULL
+    assert small.run("dave", Join) == []
+    small.run("alice", Deny, "carol")
+    assert small.run("erin", Join) == [Requested(key_of("erin"))]
+
+
+def test_one_who_is_invited_need_not_wait_in_a_full_line(small: SmallGroup) -> None:
+    for name in ("carol", "dave"):
+        small.run(name, Join)
+    invite(small)
+    assert small.run("erin", Join, TOKEN) != []
+
+
+def test_no_more_invites_are_open_than_may_be(small: SmallGroup) -> None:
+    for token in (TOKEN, OTHER):
+        invite(small, token)
+    third = digest_of(b"third")
+    assert small.refused("alice", Invite, third, HOUR) == Code.GROUP_FULL
+    small.run("carol", Join, TOKEN)
+    assert small.run("alice", Invite, third, HOUR) != []
+
+
+def test_invites_that_have_expired_do_not_count_and_are_forgotten(small: SmallGroup) -> None:
+    for token in (TOKEN, OTHER):
+        invite(small, token)
+    small.now = NOON + HOUR
+    small.run("alice", Invite, digest_of(b"third"), HOUR)
+    small.now = NOON + HOUR + 1
+    small.run("alice", Invite, digest_of(b"fourth"), HOUR)
+    assert list(small.group.invites) == [digest_of(b"third"), digest_of(b"fourth")]
+
+
+def test_a_command_that_was_done_is_recognised_in_a_full_group(small: SmallGroup) -> None:
+    for name in ("carol", "dave"):
+        small.run(name, Join)
+    assert small.again() == []
+    small.run("alice", Approve, "carol")
+    assert small.again() == []

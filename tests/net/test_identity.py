@@ -1,0 +1,159 @@
+"""Who a person is: a key in a file, and proofs that only its holder can make."""
+
+from __future__ import annotations
+
+import stat
+from typing import TYPE_CHECKING
+
+import pytest
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
+
+from tchat.errors import Code, ProtocolError, StartupError
+from tchat.net.identity import Identity, load_identity, verify
+from tests.helpers import identity_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+
+P = 2**255 - 19
+D = -121665 * pow(121666, -1, P) % P
+FORGED = (1).to_bytes(32, "little") + bytes(32)
+"""The signature of nobody: R is the neutral point and S is 0."""
+
+
+def root(square: int) -> int | None:
+    """Return a square root modulo P, if there is one (RFC 8032, 5.1.1)."""
+    for factor in (1, pow(2, (P - 1) // 4, P)):
+        found = pow(square, (P + 3) // 8, P) * factor % P
+        if found * found % P == square % P:
+            return found
+    return None
+
+
+def small_order() -> list[bytes]:
+    """Return every spelling of every point whose order divides 8, computed from the curve.
+
+    The y coordinates are 1, -1 and 0; and, as twice a point of order 8 has y = 0, those with
+    d·y⁴ + 2y² - 1 = 0. A y below 19 may be written with P added, and each with either sign of x.
+    """
+    halves = [(sign * (root(1 + D) or 0) - 1) * pow(D, -1, P) % P for sign in (1, -1)]
+    eighths = [y for square in halves if (y := root(square)) is not None]
+    (eighth,) = eighths
+    numbers = [y % P for y in (0, 1, -1, eighth, -eighth)]
+    numbers += [y + P for y in numbers if y + P < 2**255]
+    return [(y | sign << 255).to_bytes(32, "little") for y in numbers for sign in (0, 1)]
+
+
+def accepted(key: bytes, signature: bytes, message: bytes) -> bool:
+    """Return what plain Ed25519 says."""
+    try:
+        Ed25519PublicKey.from_public_bytes(key).verify(signature, message)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def test_of_fourteen_spellings_all_are_known() -> None:
+    assert len(set(small_order())) == 14
+    assert bytes.fromhex("01" + 31 * "00") in small_order()
+    assert bytes.fromhex("ec" + 30 * "ff" + "7f") in small_order()
+    lows = "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"  # libsodium's
+    assert bytes.fromhex(lows) in small_order()
+
+
+@pytest.mark.parametrize("key", small_order(), ids=bytes.hex)
+def test_a_key_for_which_anybody_can_sign_proves_nothing(key: bytes) -> None:
+    for message in (b"any", b"thing", b"at", b"all"):
+        with pytest.raises(ProtocolError, match="anybody could sign") as caught:
+            verify(key, FORGED, message)
+        assert caught.value.code == Code.BAD_PROOF
+
+
+@pytest.mark.parametrize("key", small_order()[:10], ids=bytes.hex)
+def test_plain_ed25519_would_have_taken_what_nobody_signed(key: bytes) -> None:
+    message = next((b"%d" % n for n in range(500) if accepted(key, FORGED, b"%d" % n)), None)
+    assert message is not None
+    with pytest.raises(ProtocolError, match="anybody could sign"):
+        verify(key, FORGED, message)
+
+
+def test_a_second_spelling_of_a_key_is_no_key() -> None:
+    for y in range(19):
+        for sign in (0, 1):
+            with pytest.raises(ProtocolError):
+                verify((y + P | sign << 255).to_bytes(32, "little"), FORGED, b"anything")
+
+
+def test_who_has_the_key_can_prove_it() -> None:
+    alice = identity_of("alice")
+    verify(alice.public, alice.sign(b"it is me"), b"it is me")
+
+
+def test_a_proof_is_for_one_text_and_of_one_key() -> None:
+    alice, mallory = identity_of("alice"), identity_of("mallory")
+    signature = alice.sign(b"it is me")
+    flipped = bytes([signature[0] ^ 1]) + signature[1:]
+    for key, shown, text in (
+        (alice.public, signature, b"it is you"),
+        (mallory.public, signature, b"it is me"),
+        (alice.public, flipped, b"it is me"),
+        (alice.public, signature[:-1], b"it is me"),
+        (alice.public, signature + b"\0", b"it is me"),
+        (alice.public, b"", b"it is me"),
+    ):
+        with pytest.raises(ProtocolError) as caught:
+            verify(key, shown, text)
+        assert caught.value.code == Code.BAD_PROOF
+
+
+# ------------------------------------------------------------------ the file
+
+
+def test_an_identity_is_made_at_first_and_is_the_same_ever_after(tmp_path: Path) -> None:
+    path = tmp_path / "home" / "identity"
+    first = load_identity(path)
+    assert load_identity(path).public == first.public
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert load_identity(tmp_path / "other").public != first.public
+    verify(first.public, load_identity(path).sign(b"text"), b"text")
+
+
+def test_an_identity_may_be_brought_from_elsewhere(tmp_path: Path) -> None:
+    key = Ed25519PrivateKey.generate()
+    assert load_identity(kept(tmp_path, key)).public == Identity(key).public
+
+
+def kept(home: Path, key: PrivateKeyTypes, password: bytes | None = None) -> Path:
+    secrecy = BestAvailableEncryption(password) if password else NoEncryption()
+    (home / "identity").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, secrecy))
+    (home / "identity").chmod(0o600)
+    return home / "identity"
+
+
+def test_a_key_of_another_kind_or_an_encrypted_one_is_no_identity(tmp_path: Path) -> None:
+    for path in (
+        kept(tmp_path, ec.generate_private_key(ec.SECP256R1())),
+        kept(tmp_path, Ed25519PrivateKey.generate(), b"a secret"),
+    ):
+        with pytest.raises(StartupError, match="does not hold an Ed25519 key in PEM"):
+            load_identity(path)
+
+
+@pytest.mark.parametrize("data", [b"", b"no key\n", b"\xff\x00", bytes(32)])
+def test_what_is_no_key_is_no_identity_and_stays_as_it_is(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "identity"
+    path.write_bytes(data)
+    path.chmod(0o600)
+    with pytest.raises(StartupError, match="does not hold an Ed25519 key"):
+        load_identity(path)
+    assert path.read_bytes() == data

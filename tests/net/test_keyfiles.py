@@ -1,0 +1,125 @@
+"""Private files: made once and whole, for their owner only, and never overwritten."""
+
+from __future__ import annotations
+
+import stat
+from threading import Barrier, Thread
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tchat.errors import Code, StartupError
+from tchat.net.keyfiles import read_or_make
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+RACERS = 8
+
+
+def never() -> bytes:
+    raise AssertionError("a file that is there is not made again")
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_file_is_made_once_and_read_ever_after(tmp_path: Path) -> None:
+    path = tmp_path / "some" / "where" / "key"
+    assert read_or_make(path, lambda: b"secret", "The key") == b"secret"
+    assert read_or_make(path, never, "The key") == b"secret"
+    assert mode_of(path) == 0o600
+    assert mode_of(path.parent) == 0o700
+    assert [entry.name for entry in path.parent.iterdir()] == ["key"]
+
+
+def test_the_directory_is_left_as_it_was_if_there_is_one(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    read_or_make(tmp_path / "key", lambda: b"secret", "The key")
+    assert mode_of(tmp_path) == 0o755
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o660, 0o610, 0o620, 0o602, 0o666])
+def test_a_file_that_is_open_to_others_is_refused_and_the_way_out_is_named(
+    tmp_path: Path, mode: int
+) -> None:
+    path = tmp_path / "key"
+    path.write_bytes(b"secret")
+    path.chmod(mode)
+    with pytest.raises(StartupError) as caught:
+        read_or_make(path, never, "The key")
+    assert caught.value.code == Code.CANNOT_START
+    assert caught.value.sentence.startswith(f"The key {path} can be read by others")
+    assert caught.value.sentence.endswith(f"chmod 600 {path}")
+    assert mode_of(path) == mode
+    path.chmod(0o600)
+    assert read_or_make(path, never, "The key") == b"secret"
+
+
+def test_a_file_that_its_owner_cannot_write_is_as_good(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.write_bytes(b"secret")
+    path.chmod(0o400)
+    assert read_or_make(path, never, "The key") == b"secret"
+
+
+def test_it_is_the_file_behind_a_link_that_has_to_be_private(tmp_path: Path) -> None:
+    (tmp_path / "real").write_bytes(b"secret")
+    (tmp_path / "real").chmod(0o644)
+    (tmp_path / "key").symlink_to(tmp_path / "real")
+    with pytest.raises(StartupError, match="chmod 600"):
+        read_or_make(tmp_path / "key", never, "The key")
+
+
+def test_when_several_make_it_at_once_all_have_the_same(tmp_path: Path) -> None:
+    path, start = tmp_path / "key", Barrier(RACERS)
+    found: list[bytes] = []
+
+    def race(own: bytes) -> None:
+        def make() -> bytes:
+            start.wait()  # all of them have seen that there is none
+            return own
+
+        found.append(read_or_make(path, make, "The key"))
+
+    racers = [Thread(target=race, args=(bytes([n]),)) for n in range(RACERS)]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join()
+    assert found == RACERS * [path.read_bytes()]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["key"]
+
+
+def test_when_it_cannot_be_made_nothing_is_left_behind(tmp_path: Path) -> None:
+    def fail() -> bytes:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(StartupError, match=r"The key .*key cannot be used: No space left"):
+        read_or_make(tmp_path / "key", fail, "The key")
+    assert list(tmp_path.iterdir()) == []
+
+
+def in_the_way(home: Path) -> Path:
+    (home / "key").mkdir(mode=0o700)
+    return home / "key"
+
+
+def under_a_file(home: Path) -> Path:
+    (home / "file").touch()
+    return home / "file" / "key"
+
+
+def nowhere(home: Path) -> Path:
+    (home / "key").symlink_to(home / "gone" / "key")
+    return home / "key"
+
+
+@pytest.mark.parametrize("place", [in_the_way, under_a_file, nowhere])
+def test_a_place_that_cannot_be_used_is_said_in_a_sentence(
+    tmp_path: Path, place: Callable[[Path], Path]
+) -> None:
+    with pytest.raises(StartupError, match=r"The key .*key cannot be used: "):
+        read_or_make(place(tmp_path), lambda: b"secret", "The key")

@@ -1,0 +1,171 @@
+"""Whatever bytes come, the server stands, and those who chat beside it lose nothing.
+
+`TCHAT_FUZZ_FRAMES=100000 pytest tests/server/test_fuzz.py` throws so many; `tests.bench.hostile`
+says what they cost.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tchat.core.frames import Ping, encode_all
+from tchat.core.framing import FRAME_LIMIT, HANDSHAKE_LIMIT, unpack
+from tchat.errors import ProtocolError
+from tchat.net.tls import make_credentials
+from tests.helpers import UNHURRIED, RawClient, hello_of, raw_client, running_server
+from tests.hostile_frames import (
+    WRONG_VALUES,
+    Mutator,
+    Thrower,
+    chatting,
+    costly_requests,
+    framed,
+    throw_all,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.helpers import RunningServer
+
+FRAMES = int(os.environ.get("TCHAT_FUZZ_FRAMES", "7000"))
+OVER_TLS = FRAMES // 20
+
+WELCOMING = replace(UNHURRIED, strangers=1000, strangers_per_address=1000, groups_per_user=20)
+
+
+def no_faults(server: RunningServer) -> None:
+    assert not [line for line in server.console if "fault" in line]
+
+
+async def newcomer(server: RunningServer) -> None:
+    """Fail unless somebody who has done nothing wrong is let in."""
+    async with raw_client(server.address, "newcomer") as fresh:
+        assert (await fresh.attach()).standing == "outsider"
+
+
+# ------------------------------------------------------------------ any bytes at all
+
+pieces = st.lists(
+    st.one_of(
+        st.binary(max_size=80),
+        st.binary(max_size=80).map(framed),
+        st.sampled_from(WRONG_VALUES).map(lambda pair: framed(pair[1])),
+        st.sampled_from(list(Mutator(3).take(300))).map(lambda frame: frame.data),
+    ),
+    max_size=6,
+).map(b"".join)
+
+
+async def dribble(stream: trio.abc.Stream, data: bytes, sizes: list[int]) -> None:
+    """Send bytes in pieces of these sizes, and the rest in one, while anybody takes them."""
+    with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+        for size in sizes:
+            await stream.send_all(data[:size])
+            data = data[size:]
+        await stream.send_all(data)
+        assert isinstance(stream, trio.SocketStream)
+        await stream.send_eof()
+
+
+async def read_to_the_end(client: RawClient, data: bytes, sizes: list[int]) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(dribble, client.stream, data, sizes)
+        await client.until_end()
+
+
+@given(pieces, st.lists(st.integers(1, 40), max_size=20))
+async def test_any_bytes_from_a_stranger_harm_nobody(data: bytes, sizes: list[int]) -> None:
+    async with running_server() as server, raw_client(server.address, "alice") as alice:
+        async with raw_client(server.address) as stranger:
+            await read_to_the_end(stranger, data, sizes)
+        async with raw_client(server.address) as stranger:
+            await stranger.send(hello_of("mallory"))
+            await read_to_the_end(stranger, data, sizes)
+        assert await alice.before_pong() == []
+        no_faults(server)
+
+
+@given(pieces, st.lists(st.integers(1, 40), max_size=20))
+async def test_any_bytes_from_somebody_known_harm_nobody(data: bytes, sizes: list[int]) -> None:
+    async with running_server() as server, raw_client(server.address, "alice") as alice:
+        async with raw_client(server.address, "mallory") as mallory:
+            await read_to_the_end(mallory, encode_all([Ping()]) + data, sizes)
+        assert await alice.before_pong() == []
+        no_faults(server)
+
+
+# ------------------------------------------------------------------ very many wrong frames
+
+
+async def throw_beside_a_chat(server: RunningServer, number: int, pin: bytes | None) -> None:
+    async with chatting(server.address, pin) as pair:
+        thrower = Thrower(server.address, pin)
+        await throw_all(thrower, number, seed=number)
+        assert thrower.thrown == number
+        assert thrower.ended > number // 2
+        await trio.lowlevel.checkpoint()
+        pair.leaving = True
+        await pair.gone.wait()
+        assert len(pair.said) > number // 1000
+        await pair.check(server.store)
+
+
+async def test_a_pair_that_chats_beside_very_many_wrong_frames_loses_nothing() -> None:
+    async with running_server(limits=WELCOMING) as server:
+        await throw_beside_a_chat(server, FRAMES, None)
+        await newcomer(server)
+    no_faults(server)
+
+
+async def test_the_same_over_tls(tmp_path: Path) -> None:
+    credentials = make_credentials(tmp_path)
+    async with running_server(limits=WELCOMING, credentials=credentials) as server:
+        await throw_beside_a_chat(server, OVER_TLS, credentials.pin)
+    no_faults(server)
+
+
+async def test_the_costliest_frames_there_are_are_survived() -> None:
+    frames = costly_requests()
+    async with running_server(limits=WELCOMING) as server, chatting(server.address) as pair:
+        thrower = Thrower(server.address)
+        await thrower.as_person("mallory", frames)
+        await thrower.as_stranger(costly_requests(HANDSHAKE_LIMIT))
+        assert thrower.thrown == 2 * len(frames)
+        pair.leaving = True
+        await pair.gone.wait()
+        await pair.check(server.store)
+    no_faults(server)
+
+
+# ------------------------------------------------------------------ of the generator itself
+
+
+def test_the_same_seed_makes_the_same_frames() -> None:
+    assert list(Mutator(1).take(2000)) == list(Mutator(1).take(2000))
+    assert list(Mutator(1).take(2000)) != list(Mutator(2).take(2000))
+
+
+def test_frames_stay_within_the_limit_they_were_made_for() -> None:
+    for limit in (HANDSHAKE_LIMIT, FRAME_LIMIT):
+        frames = list(Mutator(1, limit=limit, rarity=3).take(2000))
+        assert limit * 0.99 < max(len(frame.data) - 4 for frame in frames) <= limit
+
+
+@pytest.mark.parametrize("to_client", [False, True])
+def test_most_frames_are_wrong(to_client: bool) -> None:
+    wrong = 0
+    for frame in Mutator(5, to_client=to_client).take(5000):
+        try:
+            unpack(frame.data[4:])
+        except ProtocolError:
+            wrong += 1
+    assert wrong > 2000

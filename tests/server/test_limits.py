@@ -1,0 +1,376 @@
+"""How much one may ask of a server, seen from outside: what is refused, and what helps."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from tchat.core.commands import Approve, Deny, Invite, Join, Kick, Leave, Post
+from tchat.core.frames import (
+    Attach,
+    Digest,
+    Failed,
+    KeysRequest,
+    LinkRequest,
+    Ok,
+    Stored,
+    Ticket,
+    Upload,
+    encode,
+)
+from tchat.core.group import GroupLimits
+from tchat.core.handshake import VERSION, Ready, Transfer
+from tchat.core.pace import Rate
+from tchat.errors import Code
+from tchat.server import limits as limits_module
+from tests.helpers import (
+    GROUP,
+    GUARD,
+    UNHURRIED,
+    RawClient,
+    RunningServer,
+    log_of,
+    members,
+    raw_client,
+    running_server,
+    texts,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from tchat.core.schema import Frame
+
+TOKEN = bytes(16)
+DIGEST = hashlib.sha256(TOKEN).digest()
+HOUR = 3_600_000
+
+
+class Clock:
+    """The time by which rates are counted, which passes when a test says so."""
+
+    now = 1000.0
+
+    def current_time(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(limits_module, "trio", clock)
+    return clock
+
+
+async def failure(person: RawClient, make: Callable[[int], Frame]) -> Failed:
+    """Ask for something that is refused, and return the refusal as it came."""
+    answer = await person.ask(make)
+    assert isinstance(answer, Failed), answer
+    return answer
+
+
+def post(n: int, text: str) -> Callable[[int], Frame]:
+    return lambda i: Post(i, n, GROUP, text)
+
+
+# ------------------------------------------------------------------ rates
+
+SLOW = replace(UNHURRIED, messages=Rate(2, 3))
+
+
+async def test_what_comes_too_fast_is_refused_with_the_time_to_wait(clock: Clock) -> None:
+    async with running_server(limits=SLOW) as server, members(server, "alice") as (alice,):
+        for word in ("one", "two", "three"):
+            await alice.post(word)
+        refused = await failure(alice, post(10, "four"))
+        assert (refused.code, refused.wait) == (Code.RATE_LIMITED, 500)
+        clock.now += 0.5
+        await alice.command(Post, "four, again", n=10)
+        assert (await failure(alice, post(11, "five"))).wait == 500
+    assert texts(await log_of(server.store)) == ["one", "two", "three", "four, again"]
+
+
+@pytest.mark.usefixtures("clock")
+async def test_the_repetition_of_a_command_that_was_done_is_never_too_fast() -> None:
+    async with running_server(limits=SLOW) as server, members(server, "alice") as (alice,):
+        for n in (11, 12, 13):
+            await alice.command(Post, f"text {n}", n=n)
+        await failure(alice, post(14, "text 14"))
+        for n in (11, 12, 13):
+            assert (await alice.command(Post, f"text {n}", n=n)).seq is None
+    assert texts(await log_of(server.store)) == ["text 11", "text 12", "text 13"]
+
+
+@pytest.mark.usefixtures("clock")
+async def test_what_the_rules_refuse_is_not_counted() -> None:
+    async with running_server(limits=SLOW) as server, members(server, "alice") as (alice,):
+        for _ in range(10):
+            assert (await alice.refusal(Kick, "nobody")).code == Code.NO_SUCH_MEMBER
+        await alice.post("one")
+
+
+@pytest.mark.usefixtures("clock")
+async def test_a_person_has_one_rate_on_all_devices_and_in_all_groups() -> None:
+    async with (
+        running_server(limits=SLOW) as server,
+        members(server, "alice", "bob") as (alice, bob),
+        raw_client(server.address, "ALICE") as desk,
+    ):
+        await desk.command(Join, group="dev")
+        await alice.post("by phone")
+        await desk.post("at the desk", group="dev")
+        for device in (alice, desk):
+            assert (await device.refusal(Post, "too much")).code == Code.RATE_LIMITED
+        await bob.post("by somebody else")
+
+
+async def test_to_connect_anew_does_not_help(clock: Clock) -> None:
+    async with running_server(limits=SLOW) as server:
+        async with members(server, "alice") as (alice,):
+            for word in ("one", "two", "three"):
+                await alice.post(word)
+        async with raw_client(server.address, "alice") as alice:
+            assert (await alice.refusal(Post, "four")).code == Code.RATE_LIMITED
+            clock.now += 0.5
+            await alice.post("four")
+
+
+async def test_to_found_groups_and_to_ask_for_them_has_a_rate_of_its_own(clock: Clock) -> None:
+    limits = replace(UNHURRIED, joins=Rate(1, 2))
+    async with (
+        running_server(limits=limits) as server,
+        members(server, "alice") as (alice,),
+        raw_client(server.address, "bob") as bob,
+    ):
+        await bob.command(Join, group="dev")
+        await bob.command(Join, n=2)
+        refused = await failure(bob, lambda i: Join(i, 99, "new"))
+        assert (refused.code, refused.wait) == (Code.RATE_LIMITED, 1000)
+        assert await log_of(server.store, "new") == []
+        assert (await bob.command(Join, n=2)).seq is None
+        await bob.command(Join, group="dev")
+        await bob.post("still free", group="dev")
+        await alice.command(Join, group="hers")
+        clock.now += 1
+        await bob.command(Join, group="new")
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [LinkRequest, KeysRequest, lambda i: Attach(i, GROUP, 0), lambda i: Upload(i, GROUP, 1)],
+)
+async def test_what_changes_no_log_has_a_rate_too(
+    request_: Callable[[int], Frame], clock: Clock
+) -> None:
+    limits = replace(UNHURRIED, requests=Rate(1, 3))
+    async with running_server(limits=limits) as server, members(server, "alice") as (alice,):
+        await alice.ask(KeysRequest)
+        await alice.ask(KeysRequest)
+        refused = await failure(alice, request_)
+        assert (refused.code, refused.wait) == (Code.RATE_LIMITED, 1000)
+        await alice.post("another matter")
+        clock.now += 1
+        assert not isinstance(await alice.ask(request_), Failed)
+
+
+async def test_frames_of_any_sort_are_read_only_so_fast_and_none_is_lost() -> None:
+    limits = replace(UNHURRIED, frames=Rate(1000, 5))
+    async with running_server(limits=limits) as server, members(server, "alice") as (alice,):
+        await alice.say(*map(str, range(50)))
+        assert texts(await alice.events(50)) == [str(n) for n in range(50)]
+
+
+# ------------------------------------------------------------------ groups of one person
+
+TWO_GROUPS = replace(UNHURRIED, groups_per_user=2)
+
+
+async def test_nobody_is_in_more_groups_than_one_may_be() -> None:
+    async with (
+        running_server(limits=TWO_GROUPS) as server,
+        raw_client(server.address, "alice") as alice,
+    ):
+        for group in ("one", "two"):
+            await alice.command(Join, group=group)
+        assert (await alice.refusal(Join, group="three")).code == Code.GROUPS_FULL
+        await alice.command(Join, group="ONE")
+        await alice.command(Leave, group="one")
+        await alice.command(Join, group="three")
+        assert (await alice.refusal(Join, group="one")).code == Code.GROUPS_FULL
+    assert await server.store.groups_of("alice") == {"two": "member", "three": "member"}
+
+
+async def test_groups_count_on_every_device_and_after_coming_back() -> None:
+    async with running_server(limits=TWO_GROUPS) as server:
+        async with raw_client(server.address, "alice") as phone:
+            await phone.command(Join, group="one")
+            async with raw_client(server.address, "alice") as desk:
+                await desk.command(Join, group="two")
+                assert (await phone.refusal(Join, group="three")).code == Code.GROUPS_FULL
+            await server.logged("alice disconnected")
+        await server.logged("alice disconnected")
+        async with raw_client(server.address, "alice") as again:
+            assert (await again.refusal(Join, group="three")).code == Code.GROUPS_FULL
+
+
+@pytest.mark.parametrize("end", [Deny, Kick, Leave])
+async def test_a_place_is_free_again_when_one_is_denied_or_kicked_or_goes(
+    end: type[Deny | Kick | Leave],
+) -> None:
+    async with (
+        running_server(limits=TWO_GROUPS) as server,
+        members(server, "alice") as (alice,),
+        raw_client(server.address, "bob") as bob,
+    ):
+        await bob.command(Join)
+        if end is Kick:
+            await alice.command(Approve, "bob")
+        await bob.command(Join, group="his")
+        assert (await bob.refusal(Join, group="another")).code == Code.GROUPS_FULL
+        if end is Leave:
+            await bob.command(Leave)
+        else:
+            await alice.command(end, "bob")
+        await bob.command(Join, group="another")
+        assert (await bob.refusal(Join)).code == Code.GROUPS_FULL
+
+
+async def test_a_place_is_free_again_when_the_group_is_closed() -> None:
+    async with (
+        running_server(limits=TWO_GROUPS) as server,
+        members(server, "alice") as (alice,),
+        raw_client(server.address, "bob") as bob,
+    ):
+        for group in (GROUP, "his"):
+            await bob.command(Join, group=group)
+        await alice.command(Leave)
+        await bob.command(Join, group="another")
+
+
+async def test_an_invite_leads_into_no_group_too_many_and_is_not_used_up() -> None:
+    async with (
+        running_server(limits=TWO_GROUPS) as server,
+        members(server, "alice") as (alice,),
+        raw_client(server.address, "bob") as bob,
+        raw_client(server.address, "carol") as carol,
+    ):
+        await alice.command(Invite, DIGEST, HOUR)
+        for group in ("one", "two"):
+            await bob.command(Join, group=group)
+        assert (await bob.refusal(Join, TOKEN)).code == Code.GROUPS_FULL
+        await carol.command(Join, TOKEN)
+
+
+async def test_of_many_joins_at_once_no_more_succeed_than_may() -> None:
+    async with (
+        running_server(limits=TWO_GROUPS) as server,
+        raw_client(server.address, "alice") as alice,
+    ):
+        await alice.send(*(Join(n, n, f"group-{n}") for n in range(1, 21)))
+        answers = [await alice.receive() for _ in range(20)]
+        refused = [answer for answer in answers if isinstance(answer, Failed)]
+        assert {answer.code for answer in refused} == {Code.GROUPS_FULL}
+        assert len(refused) == 18
+        assert sum(isinstance(answer, Ok) for answer in answers) == 2
+    assert len(await server.store.groups_of("alice")) == 2
+
+
+async def test_a_join_that_the_group_refuses_takes_no_place() -> None:
+    async with (
+        running_server(limits=TWO_GROUPS) as server,
+        members(server, "alice"),
+        raw_client(server.address, "bob") as bob,
+    ):
+        assert (await bob.refusal(Join, TOKEN)).code == Code.BAD_INVITE
+        for group in ("one", "two"):
+            await bob.command(Join, group=group)
+
+
+async def test_a_group_is_no_larger_than_the_server_allows() -> None:
+    limits = replace(UNHURRIED, group=GroupLimits(members=2, requests=1, invites=1))
+    async with (
+        running_server(limits=limits) as server,
+        members(server, "alice", "bob") as (alice, bob),
+        raw_client(server.address, "carol") as carol,
+        raw_client(server.address, "dave") as dave,
+    ):
+        await alice.command(Invite, DIGEST, HOUR)
+        assert (await alice.refusal(Invite, bytes(32), HOUR)).code == Code.GROUP_FULL
+        await carol.command(Join)
+        assert (await dave.refusal(Join)).code == Code.GROUP_FULL
+        assert (await dave.refusal(Join, TOKEN)).code == Code.GROUP_FULL
+        assert (await alice.refusal(Approve, "carol")).code == Code.GROUP_FULL
+        await bob.command(Leave)
+        await dave.command(Join, TOKEN)
+
+
+# ------------------------------------------------------------------ files of one person
+
+FEW_FILES = replace(UNHURRIED, files_per_user=1000)
+
+
+async def ticket(person: RawClient, size: int, group: str = GROUP) -> bytes:
+    answer = await person.ask(lambda i: Upload(i, group, size))
+    assert isinstance(answer, Ticket), answer
+    return answer.ticket
+
+
+async def refused_ticket(person: RawClient, size: int, group: str = GROUP) -> str:
+    return (await failure(person, lambda i: Upload(i, group, size))).code
+
+
+@asynccontextmanager
+async def uploading(server: RunningServer, ticket: bytes, size: int) -> AsyncIterator[RawClient]:
+    async with raw_client(server.address) as carrier:
+        await carrier.send(Transfer(VERSION, ticket))
+        assert await carrier.receive() == Ready(VERSION, size)
+        yield carrier
+
+
+async def upload(server: RunningServer, person: RawClient, data: bytes) -> None:
+    digest = hashlib.sha256(data).digest()
+    async with uploading(server, await ticket(person, len(data)), len(data)) as carrier:
+        await carrier.stream.send_all(data + encode(Digest(digest)))
+        assert await carrier.until_end() == [Stored(digest)]
+
+
+async def test_all_files_of_a_person_together_are_bounded() -> None:
+    async with (
+        running_server(limits=FEW_FILES) as server,
+        members(server, "alice", "bob") as (
+            alice,
+            bob,
+        ),
+    ):
+        await upload(server, alice, bytes(600))
+        await alice.command(Join, group="hers")
+        assert await refused_ticket(alice, 401) == Code.QUOTA_EXCEEDED
+        assert await refused_ticket(alice, 401, "hers") == Code.QUOTA_EXCEEDED
+        await upload(server, bob, bytes(1000))
+        await upload(server, alice, b"x" * 400)
+        assert await refused_ticket(alice, 1) == Code.QUOTA_EXCEEDED
+        await ticket(alice, 0)
+
+
+async def test_files_that_were_promised_and_are_on_their_way_count() -> None:
+    async with (
+        running_server(limits=FEW_FILES) as server,
+        members(server, "alice", "bob") as (
+            alice,
+            bob,
+        ),
+    ):
+        first = await ticket(alice, 600)
+        assert await refused_ticket(alice, 401) == Code.QUOTA_EXCEEDED
+        await ticket(bob, 1000)
+        async with uploading(server, first, 600) as carrier:
+            assert await refused_ticket(alice, 401) == Code.QUOTA_EXCEEDED
+            await carrier.stream.send_all(bytes(300))
+        with trio.fail_after(GUARD):
+            while isinstance(await alice.ask(lambda i: Upload(i, GROUP, 1000)), Failed):
+                pass  # until the server has noticed that the upload was given up

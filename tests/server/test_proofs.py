@@ -1,0 +1,289 @@
+"""Who says to be somebody has to prove it: to this server, on this connection, now."""
+
+from __future__ import annotations
+
+import os
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from tchat.client.connector import Connector
+from tchat.client.introduction import Account
+from tchat.client.known import KnownServers
+from tchat.client.session import Session
+from tchat.client.slot import Slot
+from tchat.core.frames import Failed, Ping
+from tchat.core.handshake import (
+    NONCE_SIZE,
+    SIGNATURE_SIZE,
+    VERSION,
+    Challenge,
+    Hello,
+    Welcome,
+    proof_text,
+)
+from tchat.errors import Code, Refused
+from tchat.net.address import Address, connect, port_of
+from tchat.net.tls import accept_tls, client_context, make_credentials, open_tls, pin_seen
+from tests.helpers import GUARD, RawClient, hello_of, identity_of, running_server
+from tests.net.test_identity import FORGED, accepted, small_order
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    from tchat.net.tls import Credentials
+    from tests.helpers import RunningServer
+
+    Sign = Callable[[Hello, Challenge, bytes], bytes]
+
+
+@pytest.fixture(params=["tls", "plain"])
+def credentials(request: pytest.FixtureRequest, tmp_path: Path) -> Credentials | None:
+    return make_credentials(tmp_path / "server") if request.param == "tls" else None
+
+
+@asynccontextmanager
+async def stranger_at(server: RunningServer, *, tls: bool) -> AsyncIterator[RawClient]:
+    """Connect by hand for the length of the block."""
+    async with await connect(server.address) as socket:
+        if not tls:
+            yield RawClient(socket)
+            return
+        context = client_context(verified=False)
+        async with await open_tls(socket, context, server.address.host) as stream:
+            yield RawClient(stream)
+
+
+async def shown(stranger: RawClient, hello: Hello, sign: Sign) -> Failed | Welcome:
+    """Introduce oneself with a signature, right or wrong, and return the answer."""
+    await stranger.send(hello)
+    signature = sign(hello, await stranger.expect(Challenge), pin_seen(stranger.stream))
+    # By hand, since a signature of another length is not what our own code would send.
+    await stranger.send_map({"type": "proof", "signature": signature})
+    answer = await stranger.receive()
+    assert isinstance(answer, Failed | Welcome)
+    if isinstance(answer, Failed):
+        assert await stranger.until_end() == []
+    return answer
+
+
+async def refused(credentials: Credentials | None, hello: Hello, sign: Sign) -> str:
+    """Introduce oneself to a server with a proof that proves nothing; return what it says."""
+    async with running_server(credentials=credentials) as server:
+        async with stranger_at(server, tls=credentials is not None) as stranger:
+            answer = await shown(stranger, hello, sign)
+        assert isinstance(answer, Failed)
+        assert (answer.re, answer.code) == (None, Code.BAD_PROOF)
+        await server.logged("refused 127.0.0.1:")
+        assert await server.store.accounts.keys("alice") == []
+    return answer.text
+
+
+# ------------------------------------------------------------------ proofs that fit, and do not
+
+
+def honest(hello: Hello, challenge: Challenge, pin: bytes) -> bytes:
+    return identity_of("alice").sign(proof_text(hello, challenge, pin))
+
+
+async def test_one_who_proves_who_it_is_is_welcome(credentials: Credentials | None) -> None:
+    async with (
+        running_server(credentials=credentials) as server,
+        stranger_at(server, tls=credentials is not None) as alice,
+    ):
+        assert await shown(alice, hello_of("alice"), honest) == Welcome(VERSION, "alice")
+        assert await alice.before_pong() == []
+        (key,) = await server.store.accounts.keys("alice")
+        assert key.public == identity_of("alice").public
+
+
+WRONG: dict[str, Sign] = {
+    "random": lambda *_: os.urandom(SIGNATURE_SIZE),
+    "zeros": lambda *_: bytes(SIGNATURE_SIZE),
+    "neutral": lambda *_: FORGED,
+    "empty": lambda *_: b"",
+    "truncated": lambda *these: honest(*these)[:-1],
+    "longer": lambda *these: honest(*these) + b"\0",
+    "of another key": lambda h, c, pin: identity_of("mallory").sign(proof_text(h, c, pin)),
+    "for another key": lambda h, c, pin: honest(
+        replace(h, key=identity_of("mallory").public), c, pin
+    ),
+    "for another name": lambda h, c, pin: honest(replace(h, user="bob"), c, pin),
+    "for the name in other letters": lambda h, c, pin: honest(replace(h, user="Alice"), c, pin),
+    "for another client": lambda h, c, pin: honest(replace(h, client=b"another."), c, pin),
+    "with another nonce": lambda h, c, pin: honest(replace(h, nonce=bytes(NONCE_SIZE)), c, pin),
+    "for another challenge": lambda h, c, pin: honest(h, replace(c, nonce=bytes(NONCE_SIZE)), pin),
+    "with the nonces exchanged": lambda h, c, pin: honest(
+        replace(h, nonce=c.nonce), replace(c, nonce=h.nonce), pin
+    ),
+    "for another version": lambda h, c, pin: honest(h, replace(c, version=VERSION + 1), pin),
+    "of a newer client": lambda h, c, pin: honest(replace(h, version=VERSION + 1), c, pin),
+    "for another server": lambda h, c, _: honest(h, c, bytes(32)),
+    "of the challenge alone": lambda _, c, __: identity_of("alice").sign(c.nonce),
+}
+
+
+@pytest.mark.parametrize("sign", WRONG.values(), ids=WRONG)
+async def test_what_is_signed_is_for_this_moment_only(
+    credentials: Credentials | None, sign: Sign
+) -> None:
+    sentence = await refused(credentials, hello_of("alice"), sign)
+    assert "The signature does not fit" in sentence
+
+
+async def test_a_proof_for_a_server_in_the_clear_is_none_for_one_with_tls(tmp_path: Path) -> None:
+    await refused(make_credentials(tmp_path), hello_of("alice"), lambda h, c, _: honest(h, c, b""))
+
+
+async def test_a_proof_that_was_heard_cannot_be_shown_again(
+    credentials: Credentials | None,
+) -> None:
+    hello, proofs = hello_of("alice"), []
+
+    def listen(*these: object) -> bytes:
+        proofs.append(honest(*these))  # type: ignore[arg-type]
+        return proofs[0]
+
+    async with running_server(credentials=credentials) as server:
+        tls = credentials is not None
+        async with stranger_at(server, tls=tls) as alice:
+            assert isinstance(await shown(alice, hello, listen), Welcome)
+        async with stranger_at(server, tls=tls) as mallory:
+            answer = await shown(mallory, hello, lambda *_: proofs[0])
+    assert isinstance(answer, Failed)
+    assert answer.code == Code.BAD_PROOF
+
+
+async def test_challenges_are_never_the_same(credentials: Credentials | None) -> None:
+    nonces: list[bytes] = []
+    async with running_server(credentials=credentials) as server:
+        for _ in range(5):
+            async with stranger_at(server, tls=credentials is not None) as stranger:
+                await stranger.send(hello_of("alice"))
+                nonces.append((await stranger.expect(Challenge)).nonce)
+    assert len({*nonces}) == 5
+
+
+@pytest.mark.parametrize("frame", [Ping(), hello_of("alice")])
+async def test_a_challenge_is_answered_with_a_proof_or_not_at_all(frame: Ping | Hello) -> None:
+    async with (
+        running_server() as server,
+        stranger_at(server, tls=False) as stranger,
+    ):
+        await stranger.send(hello_of("alice"), frame)
+        await stranger.expect(Challenge)
+        (answer,) = await stranger.until_end()
+    assert isinstance(answer, Failed)
+    assert answer.code == Code.HANDSHAKE
+
+
+# ------------------------------------------------------------------ keys that prove nothing
+
+
+def test_plain_ed25519_takes_the_signature_of_nobody() -> None:
+    assert accepted(b"\1" + bytes(31), FORGED, b"anything")
+
+
+@pytest.mark.parametrize("key", small_order(), ids=bytes.hex)
+async def test_a_key_for_which_anybody_can_sign_owns_no_name(key: bytes) -> None:
+    hello = replace(hello_of("alice"), key=key)
+    assert "anybody could sign" in await refused(None, hello, lambda *_: FORGED)
+
+
+# ------------------------------------------------------------------ one who stands in between
+
+
+@asynccontextmanager
+async def relay(
+    target: Address, to_victim: Credentials | None, *, tls: bool
+) -> AsyncIterator[Address]:
+    """Stand in between for the length of the block, and pass on all that is said, as it is.
+
+    Towards the victim with credentials of its own, if any; towards the server over TLS, or not.
+    """
+
+    async def serve(client: trio.SocketStream) -> None:
+        try:
+            victim = client if to_victim is None else await accept_tls(client, to_victim)
+            server: trio.abc.Stream = await connect(target)
+            if tls:
+                assert isinstance(server, trio.SocketStream)
+                server = await open_tls(server, client_context(verified=False), target.host)
+            async with server, trio.open_nursery() as nursery:
+                nursery.start_soon(pump, victim, server)
+                await pump(server, victim)
+                nursery.cancel_scope.cancel()
+        except* trio.BrokenResourceError:
+            pass
+        finally:
+            await trio.aclose_forcefully(client)
+
+    async def pump(source: trio.abc.Stream, sink: trio.abc.Stream) -> None:
+        async for data in source:
+            await sink.send_all(data)
+
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, serve, listeners)
+        yield Address("127.0.0.1", port_of(listeners[0]))
+        nursery.cancel_scope.cancel()
+
+
+async def ended_by(connector: Connector) -> Refused:
+    """Be Alice, until the session ends; return why it does."""
+    session = Session(connector, Account("alice", identity_of("alice"), Slot()))
+    with trio.fail_after(GUARD), pytest.raises(Refused) as caught:
+        await session.run()
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("victims", "servers"), [("tls", "tls"), ("plain", "tls"), ("tls", "plain")]
+)
+async def test_one_in_between_cannot_pass_a_proof_on(
+    tmp_path: Path, victims: str, servers: str
+) -> None:
+    own = make_credentials(tmp_path / "relay") if victims == "tls" else None
+    real = make_credentials(tmp_path / "server") if servers == "tls" else None
+    async with (
+        running_server(credentials=real) as server,
+        relay(server.address, own, tls=real is not None) as between,
+    ):
+        connector = Connector(between, KnownServers(), plain=own is None)
+        refusal = await ended_by(connector)
+        await server.logged("The signature does not fit")
+        assert await server.store.accounts.keys("alice") == []
+    assert refusal.code == Code.BAD_PROOF
+
+
+async def test_one_in_between_is_no_hindrance_where_nothing_is_encrypted() -> None:
+    """The relay does pass everything on: what stops it is the proof."""
+    async with running_server() as server, relay(server.address, None, tls=False) as between:
+        connector = Connector(between, KnownServers(), plain=True)
+        session = Session(connector, Account("alice", identity_of("alice"), Slot()))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(session.run)
+            await server.logged("alice connected")
+            nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("how", ["pin", "known"])
+async def test_one_in_between_is_found_out_by_who_knows_the_server(
+    tmp_path: Path, how: str
+) -> None:
+    own, real = (make_credentials(tmp_path / name) for name in ("relay", "server"))
+    async with (
+        running_server(credentials=real) as server,
+        relay(server.address, own, tls=True) as between,
+    ):
+        known = KnownServers()
+        if how == "known":
+            known.add(between, real.pin)
+        connector = Connector(between, known, real.pin if how == "pin" else None)
+        refusal = await ended_by(connector)
+    assert refusal.code == Code.SERVER_CHANGED
+    assert not any("refused" in line or "alice" in line for line in server.console)

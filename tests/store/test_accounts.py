@@ -1,0 +1,292 @@
+"""Whose names are whose, and who is in which groups: what every store promises about people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from tchat.store.base import Conflict, Key, StorageFull
+from tchat.store.sqlite import open_store
+from tests.store.batches import append, packed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tchat.store.base import Accounts, Store
+    from tchat.store.sqlite import SqliteStore
+
+KEY, OTHER, THIRD = (bytes([number]) * 32 for number in (1, 2, 3))
+SHA, SONG = bytes(range(32)), bytes(32)
+
+
+@pytest.fixture
+def accounts(store: Store) -> Accounts:
+    return store.accounts
+
+
+# ------------------------------------------------------------------ claiming
+
+
+async def test_a_name_belongs_to_the_first_key_that_claims_it(accounts: Accounts) -> None:
+    assert await accounts.claim("zoë", "Zoë", KEY, 1000) == "Zoë"
+    assert await accounts.claim("zoë", "Zoë", OTHER, 1001) is None
+    assert await accounts.claim("zoë", "Zoë", KEY, 1002) == "Zoë"
+    assert await accounts.keys("zoë") == [Key(KEY, 1000)]
+
+
+async def test_a_name_is_written_as_whoever_came_first_wrote_it(accounts: Accounts) -> None:
+    await accounts.claim("zoë", "Zoë", KEY, 1000)
+    assert await accounts.claim("zoë", "ZOË", KEY, 1001) == "Zoë"
+
+
+async def test_a_key_may_own_several_names(accounts: Accounts) -> None:
+    assert await accounts.claim("alice", "alice", KEY, 1000) == "alice"
+    assert await accounts.claim("bob", "bob", KEY, 1000) == "bob"
+
+
+async def test_nobody_owns_a_name_that_was_never_claimed(accounts: Accounts) -> None:
+    assert await accounts.keys("alice") == []
+    assert not await accounts.unlink("alice", KEY, OTHER, 1000)
+    assert not await accounts.release("alice", 1000)
+    assert await accounts.claim("alice", "alice", KEY, 1001) == "alice"
+
+
+async def test_of_many_keys_that_claim_a_name_at_once_one_gets_it(accounts: Accounts) -> None:
+    claimed: list[bytes] = []
+
+    async def claim(key: bytes) -> None:
+        if await accounts.claim("alice", "alice", key, 1000) is not None:
+            claimed.append(key)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(50):
+            nursery.start_soon(claim, bytes([number]) * 32)
+    assert [key.public for key in await accounts.keys("alice")] == claimed
+    assert len(claimed) == 1
+
+
+# ------------------------------------------------------------------ linking and unlinking
+
+
+async def test_a_key_that_is_linked_owns_the_name_too(accounts: Accounts) -> None:
+    await accounts.claim("alice", "alice", KEY, 1000)
+    await accounts.link("alice", OTHER, 1001)
+    assert await accounts.claim("alice", "ALICE", OTHER, 1002) == "alice"
+    assert await accounts.claim("alice", "alice", THIRD, 1003) is None
+
+
+async def test_keys_are_listed_the_oldest_first(accounts: Accounts) -> None:
+    await accounts.claim("alice", "alice", THIRD, 1000)
+    await accounts.link("alice", OTHER, 3000)
+    await accounts.link("alice", KEY, 2000)
+    assert await accounts.keys("alice") == [Key(THIRD, 1000), Key(KEY, 2000), Key(OTHER, 3000)]
+
+
+async def test_a_key_that_is_linked_again_is_as_old_as_it_was(accounts: Accounts) -> None:
+    await accounts.claim("alice", "alice", KEY, 1000)
+    await accounts.link("alice", KEY, 2000)
+    assert await accounts.keys("alice") == [Key(KEY, 1000)]
+
+
+async def test_a_list_of_keys_is_not_the_stores_own(accounts: Accounts) -> None:
+    await accounts.claim("alice", "alice", KEY, 1000)
+    (await accounts.keys("alice")).clear()
+    assert await accounts.keys("alice") == [Key(KEY, 1000)]
+
+
+async def test_a_key_that_was_taken_away_does_not_own_the_name(accounts: Accounts) -> None:
+    await accounts.claim("alice", "alice", KEY, 1000)
+    await accounts.link("alice", OTHER, 1001)
+    assert await accounts.unlink("alice", KEY, OTHER, 1002)
+    assert await accounts.claim("alice", "alice", KEY, 1003) is None
+    assert await accounts.claim("alice", "alice", OTHER, 1003) == "alice"
+    assert await accounts.keys("alice") == [Key(OTHER, 1001)]
+
+
+async def test_a_key_is_taken_from_one_name_only(accounts: Accounts) -> None:
+    for name in ("alice", "bob"):
+        await accounts.claim(name, name, KEY, 1000)
+    await accounts.link("alice", OTHER, 1000)
+    assert await accounts.unlink("alice", KEY, OTHER, 1001)
+    assert await accounts.claim("bob", "bob", KEY, 1002) == "bob"
+
+
+async def test_a_key_is_taken_away_only_by_another_of_the_name(accounts: Accounts) -> None:
+    await accounts.claim("alice", "alice", KEY, 1000)
+    await accounts.link("alice", OTHER, 1001)
+    assert not await accounts.unlink("alice", KEY, KEY, 1002)
+    assert not await accounts.unlink("alice", KEY, THIRD, 1002)
+    assert await accounts.unlink("alice", KEY, OTHER, 1002)
+    assert not await accounts.unlink("alice", OTHER, KEY, 1003)
+    assert [key.public for key in await accounts.keys("alice")] == [OTHER]
+
+
+async def test_a_key_that_was_taken_away_may_be_linked_again(accounts: Accounts) -> None:
+    await accounts.claim("alice", "alice", KEY, 1000)
+    await accounts.link("alice", OTHER, 1001)
+    await accounts.unlink("alice", KEY, OTHER, 1002)
+    await accounts.link("alice", KEY, 1003)
+    assert await accounts.claim("alice", "alice", KEY, 1004) == "alice"
+    assert await accounts.keys("alice") == [Key(OTHER, 1001), Key(KEY, 1003)]
+
+
+async def test_a_name_without_keys_cannot_be_claimed_by_a_former_one(accounts: Accounts) -> None:
+    await accounts.claim("alice", "Alice", KEY, 1000)
+    await accounts.release("alice", 1001)
+    assert await accounts.claim("alice", "Alice", KEY, 1002) is None
+    assert await accounts.keys("alice") == []
+    assert await accounts.claim("alice", "alice", OTHER, 1003) == "Alice"
+    assert await accounts.claim("alice", "alice", KEY, 1004) is None
+
+
+async def test_a_released_name_is_for_the_next_key_that_was_not_its_own(accounts: Accounts) -> None:
+    await accounts.claim("alice", "Alice", KEY, 1000)
+    await accounts.link("alice", OTHER, 1001)
+    assert await accounts.release("alice", 1002)
+    assert await accounts.keys("alice") == []
+    for former in (KEY, OTHER):
+        assert await accounts.claim("alice", "Alice", former, 1003) is None
+    assert await accounts.claim("alice", "ALICE", THIRD, 1004) == "Alice"
+    assert await accounts.keys("alice") == [Key(THIRD, 1004)]
+
+
+async def test_a_name_is_released_once(accounts: Accounts) -> None:
+    await accounts.claim("alice", "alice", KEY, 1000)
+    assert await accounts.release("alice", 1001)
+    assert not await accounts.release("alice", 1002)
+
+
+async def test_a_key_of_a_released_name_may_be_linked_again(accounts: Accounts) -> None:
+    await accounts.claim("alice", "alice", KEY, 1000)
+    await accounts.release("alice", 1001)
+    await accounts.link("alice", KEY, 1002)
+    assert await accounts.claim("alice", "alice", KEY, 1003) == "alice"
+
+
+async def test_to_release_one_name_is_not_to_release_another(accounts: Accounts) -> None:
+    for name in ("alice", "bob"):
+        await accounts.claim(name, name, KEY, 1000)
+    await accounts.release("alice", 1001)
+    assert await accounts.keys("bob") == [Key(KEY, 1000)]
+
+
+async def test_names_and_keys_are_there_after_a_restart(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        await store.accounts.claim("alice", "Alice", KEY, 1000)
+        await store.accounts.link("alice", OTHER, 1001)
+        await store.accounts.unlink("alice", KEY, OTHER, 1002)
+    async with open_store(tmp_path) as store:
+        assert await store.accounts.claim("alice", "alice", OTHER, 1003) == "Alice"
+        assert await store.accounts.claim("alice", "alice", KEY, 1003) is None
+        await store.accounts.release("alice", 1004)
+    async with open_store(tmp_path) as store:
+        assert await store.accounts.claim("alice", "alice", OTHER, 1005) is None
+
+
+# ------------------------------------------------------------------ what people have sent
+
+
+async def test_uploads_are_remembered_by_person_and_digest(accounts: Accounts) -> None:
+    await accounts.note_upload("alice", SHA, 100)
+    assert await accounts.upload_size("alice", SHA) == 100
+    assert await accounts.upload_size("alice", SONG) is None
+    assert await accounts.upload_size("bob", SHA) is None
+
+
+async def test_an_empty_file_is_an_upload(accounts: Accounts) -> None:
+    await accounts.note_upload("alice", SHA, 0)
+    assert await accounts.upload_size("alice", SHA) == 0
+    assert await accounts.uploaded("alice") == 0
+
+
+async def test_what_somebody_has_sent_is_added_up_and_the_same_file_counts_once(
+    accounts: Accounts,
+) -> None:
+    assert await accounts.uploaded("alice") == 0
+    for sha256, size in ((SHA, 100), (SONG, 20), (SHA, 100)):
+        await accounts.note_upload("alice", sha256, size)
+    await accounts.note_upload("bob", SHA, 100)
+    assert await accounts.uploaded("alice") == 120
+    assert await accounts.uploaded("bob") == 100
+
+
+async def test_files_of_any_size_are_added_up_to_the_byte(accounts: Accounts) -> None:
+    await accounts.note_upload("alice", SHA, (1 << 50) + 1)
+    await accounts.note_upload("alice", SONG, 2)
+    assert await accounts.uploaded("alice") == (1 << 50) + 3
+
+
+# ------------------------------------------------------------------ who is in which groups
+
+
+async def test_nobody_is_anything_to_a_group_at_first(store: Store) -> None:
+    await append(store, "ops", b"one")
+    assert await store.groups_of("alice") == {}
+
+
+async def test_groups_are_known_by_person_as_the_appends_said(store: Store) -> None:
+    await store.append("ops", 0, 1, packed(b"one"), {"alice": "member"})
+    await store.append("ops", 1, 1, packed(b"two"), {"bob": "waiting"})
+    await store.append("dev", 0, 1, packed(b"eins"), {"bob": "member"})
+    assert await store.groups_of("alice") == {"ops": "member"}
+    assert await store.groups_of("bob") == {"ops": "waiting", "dev": "member"}
+
+
+async def test_one_append_may_change_where_many_stand(store: Store) -> None:
+    await store.append("ops", 0, 2, packed(b"1", b"2"), {"alice": "member", "bob": "waiting"})
+    await store.append("ops", 2, 2, packed(b"3", b"4"), {"alice": "outsider", "bob": "member"})
+    assert await store.groups_of("alice") == {}
+    assert await store.groups_of("bob") == {"ops": "member"}
+
+
+async def test_an_append_that_says_nothing_about_people_changes_nothing(store: Store) -> None:
+    await store.append("ops", 0, 1, packed(b"one"), {"alice": "member"})
+    await append(store, "ops", b"two")
+    assert await store.groups_of("alice") == {"ops": "member"}
+
+
+async def test_whoever_was_nothing_may_become_nothing(store: Store) -> None:
+    await store.append("ops", 0, 1, packed(b"one"), {"alice": "outsider"})
+    assert await store.groups_of("alice") == {}
+
+
+async def test_groups_that_were_handed_out_are_not_the_stores_own(store: Store) -> None:
+    await store.append("ops", 0, 1, packed(b"one"), {"alice": "member"})
+    (await store.groups_of("alice")).clear()
+    assert await store.groups_of("alice") == {"ops": "member"}
+
+
+async def test_an_append_that_conflicts_changes_nobodys_standing(store: Store) -> None:
+    await store.append("ops", 0, 1, packed(b"one"), {"alice": "member"})
+    with pytest.raises(Conflict):
+        await store.append("ops", 0, 1, packed(b"x"), {"alice": "outsider", "bob": "member"})
+    with pytest.raises(Conflict):
+        await store.append("new", 7, 1, packed(b"x"), {"bob": "member"})
+    assert await store.groups_of("alice") == {"ops": "member"}
+    assert await store.groups_of("bob") == {}
+
+
+async def test_an_append_for_which_there_is_no_room_changes_nobodys_standing(
+    sqlite: SqliteStore,
+) -> None:
+    await sqlite.append("ops", 0, 1, packed(b"one"), {"alice": "member"})
+    pages = await sqlite._database.write(lambda c: c.execute("PRAGMA page_count").fetchone()[0])
+    await sqlite._database._writer.do(lambda c: c.execute(f"PRAGMA max_page_count = {pages}"))
+    with pytest.raises(StorageFull):
+        await sqlite.append("ops", 1, 1, packed(bytes(1 << 20)), {"alice": "outsider"})
+    assert await sqlite.groups_of("alice") == {"ops": "member"}
+    await sqlite._database._writer.do(lambda c: c.execute("PRAGMA max_page_count = 1000000"))
+    await sqlite.append("ops", 1, 1, packed(bytes(1 << 20)), {"alice": "outsider"})
+    assert await sqlite.groups_of("alice") == {}
+
+
+async def test_standings_are_there_after_a_restart(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        await store.append("ops", 0, 1, packed(b"1"), {"alice": "member", "bob": "waiting"})
+        await store.append("ops", 1, 1, packed(b"2"), {"bob": "outsider", "carol": "waiting"})
+    async with open_store(tmp_path) as store:
+        assert await store.groups_of("alice") == {"ops": "member"}
+        assert await store.groups_of("bob") == {}
+        assert await store.groups_of("carol") == {"ops": "waiting"}

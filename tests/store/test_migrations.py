@@ -1,0 +1,147 @@
+"""What becomes of a database that an earlier version wrote."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from itertools import count
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tchat.core.events import (
+    Approved,
+    Body,
+    Created,
+    Denied,
+    Event,
+    Kicked,
+    Left,
+    Posted,
+    Requested,
+    Withdrawn,
+    encode_event,
+)
+from tchat.core.text import fold
+from tchat.errors import TchatError
+from tchat.store.base import Key
+from tchat.store.migrations import APPLICATION_ID, MIGRATIONS
+from tchat.store.sqlite import open_store
+from tests.core.script import NOON
+from tests.helpers import log_of, running_server, session_at
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KEY, OTHER = bytes([1]) * 32, bytes([2]) * 32
+Story = list[tuple[str, Body]]
+
+OPS: Story = [
+    ("Alice", Created()),
+    ("bob", Requested()),
+    ("Alice", Approved("bob")),
+    ("carol", Requested()),
+    ("dave", Requested()),
+    ("Alice", Denied("dave")),
+    ("bob", Posted("hello")),
+    ("erin", Requested()),
+    ("erin", Withdrawn()),
+]
+DEV: Story = [
+    ("bob", Created()),
+    ("carol", Requested()),
+    ("bob", Approved("carol")),
+    ("bob", Kicked("carol")),
+]
+CLOSED: Story = [("Alice", Created()), ("bob", Requested()), ("Alice", Left())]
+
+
+def packed(group: str, story: Story) -> list[bytes]:
+    """Return a log as version 1 wrote it: no event has a key."""
+    numbers = count(1)
+    return [
+        encode_event(Event(group, seq, NOON, actor, b"12345678", seq, body))
+        for seq, (actor, body) in zip(numbers, story, strict=False)
+    ]
+
+
+def write_version_1(directory: Path, **logs: Story) -> None:
+    """Make a data directory as version 1 left it, each log in two segments."""
+    directory.mkdir(exist_ok=True)
+    with closing(sqlite3.connect(directory / "tchat.db", isolation_level=None)) as connection:
+        connection.executescript(MIGRATIONS[0][0])
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute("PRAGMA user_version = 1")
+        for number, (group, story) in enumerate(logs.items(), start=1):
+            write_log(connection, number, group, packed(group, story))
+        names = {actor for story in logs.values() for actor, _ in story}
+        people = [(fold(name), name, NOON) for name in names]
+        connection.executemany("INSERT INTO people VALUES (?, ?, ?)", people)
+
+
+def write_log(connection: sqlite3.Connection, number: int, group: str, frames: list[bytes]) -> None:
+    connection.execute("INSERT INTO groups VALUES (?, ?, ?)", (number, group, len(frames)))
+    for first, last in ((1, 2), (3, len(frames))):
+        data = b"".join(frames[first - 1 : last])
+        connection.execute("INSERT INTO segments VALUES (?, ?, ?, ?)", (number, last, first, data))
+
+
+async def test_who_is_in_which_group_is_found_in_the_logs(tmp_path: Path) -> None:
+    write_version_1(tmp_path, ops=OPS, dev=DEV, closed=CLOSED)
+    async with open_store(tmp_path) as store:
+        assert await store.groups_of("alice") == {"ops": "member"}
+        assert await store.groups_of("bob") == {"ops": "member", "dev": "member"}
+        assert await store.groups_of("carol") == {"ops": "waiting"}
+        assert await store.groups_of("dave") == {}
+        assert await store.groups_of("erin") == {}
+
+
+async def test_the_logs_are_as_they_were(tmp_path: Path) -> None:
+    write_version_1(tmp_path, ops=OPS, dev=DEV)
+    async with open_store(tmp_path) as store:
+        assert [(event.actor, event.body) for event in await log_of(store, "ops")] == OPS
+        assert await store.last("dev") == len(DEV)
+
+
+async def test_names_are_kept_and_belong_to_the_first_key_that_comes(tmp_path: Path) -> None:
+    write_version_1(tmp_path, ops=OPS)
+    async with open_store(tmp_path) as store:
+        assert await store.accounts.keys("alice") == []
+        assert await store.accounts.claim("alice", "ALICE", KEY, NOON + 1) == "Alice"
+        assert await store.accounts.claim("alice", "Alice", OTHER, NOON + 2) is None
+        assert await store.accounts.keys("alice") == [Key(KEY, NOON + 1)]
+        assert await store.accounts.uploaded("alice") == 0
+
+
+async def test_a_step_is_taken_once(tmp_path: Path) -> None:
+    write_version_1(tmp_path, ops=OPS)
+    async with open_store(tmp_path) as store:
+        await store.append("ops", len(OPS), 1, packed("ops", OPS)[-1], {"bob": "outsider"})
+    async with open_store(tmp_path) as store:
+        assert await store.groups_of("bob") == {}
+    with closing(sqlite3.connect(tmp_path / "tchat.db")) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
+
+
+async def test_a_member_from_before_keys_is_one_still(tmp_path: Path) -> None:
+    write_version_1(tmp_path, ops=OPS)
+    async with (
+        open_store(tmp_path) as store,
+        running_server(store) as server,
+        session_at(server.address, "ALICE") as alice,
+    ):
+        ops = await alice.enter("ops")
+        assert (alice.user, ops.standing) == ("Alice", "member")
+
+
+async def test_a_step_that_cannot_be_taken_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    write_version_1(tmp_path, ops=OPS)
+    with closing(sqlite3.connect(tmp_path / "tchat.db", isolation_level=None)) as connection:
+        connection.execute("UPDATE segments SET frames = x'00000001ff' WHERE first = 3")
+    with pytest.raises(TchatError):
+        async with open_store(tmp_path):
+            raise AssertionError("a log that cannot be read was passed over")
+    with closing(sqlite3.connect(tmp_path / "tchat.db")) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        assert "keys" not in tables

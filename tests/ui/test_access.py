@@ -1,0 +1,328 @@
+"""The commands by which people and devices come in, typed into a chat with a real server."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+import trio.testing
+
+from tchat.cli import parser
+from tchat.client.connector import Connector
+from tchat.client.introduction import Account
+from tchat.client.known import KnownServers
+from tchat.client.options import invite_token
+from tchat.client.session import open_session
+from tchat.client.slot import Slot
+from tchat.core.commands import Join
+from tchat.core.fingerprints import fingerprint, read_invite
+from tchat.net.address import Address
+from tchat.net.tls import make_credentials
+from tchat.ui.chat import Chat
+from tests.helpers import (
+    GROUP,
+    GUARD,
+    identity_of,
+    members,
+    raw_client,
+    running_server,
+    session_at,
+    until,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tchat.ui.lines import Line
+    from tests.helpers import RunningServer
+
+DOWNLOADS = Path("nowhere")
+
+
+@dataclass
+class Typist:
+    """Somebody who types into a chat, and all that it has shown."""
+
+    chat: Chat
+    lines: list[Line]
+
+    async def types(self, line: str) -> list[str]:
+        """Type a line, wait until all is done, and return what was shown, less what happened."""
+        before = len(self.lines)
+        self.chat.enter(line)
+        assert await self.chat.finish(GUARD)
+        shown = [f"{line.sort}: {line.text}" for line in self.lines[before:]]
+        return [line for line in shown if "gave an invite" not in line]
+
+    async def shows(self, text: str) -> str:
+        """Return the first line with `text` in it, once it is there."""
+        with trio.fail_after(GUARD):
+            while not (found := [line.text for line in self.lines if text in line.text]):
+                await trio.testing.wait_all_tasks_blocked()
+        return found[0]
+
+
+async def take_updates(chat: Chat) -> None:
+    async for update in chat.session.updates:
+        chat.take(update)
+
+
+@asynccontextmanager
+async def typing(
+    server: RunningServer, user: str = "alice", *, device: str = "", plain: bool = True
+) -> AsyncIterator[Typist]:
+    """Chat as `user`, who founds the group or is in it, for the length of the block."""
+    account = Account(user, identity_of(user, device), Slot())
+    connector = Connector(server.address, KnownServers(), plain=plain)
+    async with open_session(connector, account) as session, trio.open_nursery() as nursery:
+        replica = await session.enter(GROUP)
+        lines: list[Line] = []
+        chat = Chat(session, replica, DOWNLOADS, nursery, lines.append)
+        nursery.start_soon(take_updates, chat)
+        typist = Typist(chat, lines)
+        await typist.shows("; /help lists the commands")
+        yield typist
+        nursery.cancel_scope.cancel()
+
+
+def join_line(shown: list[str]) -> str:
+    """Return the line to paste among the lines that were shown."""
+    (line,) = [text.removeprefix("notice: ") for text in shown if " -m tchat join " in text]
+    return line
+
+
+# ------------------------------------------------------------------ /invite
+
+
+async def test_an_invite_is_a_line_to_paste_that_lets_its_reader_in() -> None:
+    async with running_server() as server, typing(server) as alice:
+        shown = await alice.types("/invite")
+        assert "notice: this line lets whoever pastes it first in, once, within 1 day:" in shown
+        words = shlex.split(join_line(shown))
+        assert words[:3] == ["python", "-m", "tchat"]
+        given = parser().parse_args(words[3:])
+        assert (given.host, given.port) == ("127.0.0.1", server.address.port)
+        assert (given.group, given.user, given.no_tls, given.insecure) == (GROUP, None, True, False)
+        assert given.invite[1] == b""
+        async with session_at(server.address, "bob") as bob:
+            ops = await bob.enter(given.group, invite=invite_token(given))
+            assert ops.standing == "member"
+        assert await alice.shows("bob joined, invited by alice")
+
+
+async def test_a_line_for_this_machine_says_that_it_is() -> None:
+    async with running_server() as server, typing(server) as alice:
+        local = "notice: on other machines, this machine's name has to stand in place of 127.0.0.1"
+        assert local in await alice.types("/invite")
+        alice.chat.session.connector.address = Address("chat.example.org", 7777)
+        shown = await alice.types("/invite")
+        assert local not in shown
+        assert " join chat.example.org 7777 --no-tls --insecure " in join_line(shown)
+
+
+async def test_an_invite_names_the_server_by_its_pin(tmp_path: Path) -> None:
+    credentials = make_credentials(tmp_path)
+    async with (
+        running_server(credentials=credentials) as server,
+        typing(server, plain=False) as alice,
+    ):
+        line = join_line(await alice.types("/invite"))
+        assert "--no-tls" not in line
+        assert read_invite(shlex.split(line)[-1])[1] == credentials.pin
+        alice.chat.session.connector.vouched = True
+        line = join_line(await alice.types("/invite"))
+        assert read_invite(shlex.split(line)[-1])[1] == b""
+
+
+async def test_an_invite_may_be_for_somebody_and_for_a_time() -> None:
+    async with running_server() as server, typing(server) as alice:
+        shown = await alice.types("/invite --for Bob --expires 90m")
+        assert "notice: this line lets Bob in, within 90 minutes:" in shown
+        assert " --user=Bob --group=ops " in join_line(shown)
+        assert await alice.shows("alice gave an invite for Bob")
+        (invitation,) = alice.chat.replica.state.invites.values()
+        assert invitation.name == "bob"
+        assert invitation.expires - alice.chat.replica.state.at == 90 * 60_000
+
+
+@pytest.mark.parametrize(
+    ("options", "lasts"),
+    [
+        ("--expires 1m", "1 minute"),
+        ("--expires 60m", "1 hour"),
+        ("--expires 24h", "1 day"),
+        ("--expires 36h", "36 hours"),
+        ("--expires 30d", "30 days"),
+        ("--expires 1h --expires 2h", "2 hours"),
+    ],
+)
+async def test_the_time_of_an_invite_reads_well(options: str, lasts: str) -> None:
+    async with running_server() as server, typing(server) as alice:
+        assert f"within {lasts}:" in " ".join(await alice.types(f"/invite {options}"))
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ("--for", "error: It is /invite "),
+        ("bob", "error: It is /invite "),
+        ("--for bob carol", "error: It is /invite "),
+        ("--expires", "error: It is /invite "),
+        ("--expires 24", "error: It is /invite "),
+        ("--expires 1.5h", "error: It is /invite "),
+        ("--expires -1h", "error: It is /invite "),
+        ("--expires 1w", "error: It is /invite "),
+        ("--expires 0h", "error: An invite lasts "),
+        ("--expires 31d", "error: An invite lasts "),
+        ("--expires 99999d", "error: An invite lasts "),
+        ("--for a/b", "error: "),
+        ("--for " + 33 * "x", "error: "),
+    ],
+)
+async def test_nonsense_behind_invite_gives_none(options: str, sentence: str) -> None:
+    async with running_server() as server, typing(server) as alice:
+        (line,) = await alice.types(f"/invite {options}")
+        assert line.startswith(sentence)
+        assert alice.chat.replica.state.invites == {}
+        assert alice.chat.refusals == 1
+
+
+async def test_only_the_admin_invites() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob"),
+        typing(server, "bob") as bob,
+    ):
+        assert await bob.types("/invite") == [
+            "error: Only the admin may do this, and that is alice."
+        ]
+
+
+# ------------------------------------------------------------------ /link, /keys, /unlink
+
+
+async def test_a_link_code_makes_another_device_the_persons() -> None:
+    async with running_server() as server, typing(server) as alice:
+        (line,) = await alice.types("/link")
+        head, _, code = line.rpartition(" ")
+        assert head == (
+            "notice: on the other device, within 10 minutes: join with --user alice --link"
+        )
+        account = Account("alice", identity_of("alice", "desk"), Slot(), code)
+        connector = Connector(server.address, KnownServers(), plain=True)
+        async with open_session(connector, account) as desk:
+            assert (await desk.enter(GROUP)).standing == "member"
+        keys = await server.store.accounts.keys("alice")
+        assert {key.public for key in keys} == {
+            identity_of("alice").public,
+            identity_of("alice", "desk").public,
+        }
+
+
+async def test_keys_are_listed_with_their_days_and_this_device() -> None:
+    noon = int(time.mktime((2026, 3, 4, 12, 0, 0, 0, 0, -1))) * 1000
+    desk = identity_of("alice", "desk").public
+    async with running_server() as server, typing(server) as alice:
+        await server.store.accounts.link("alice", desk, noon)
+        first, second = await alice.types("/keys")
+        assert first == f"notice: {fingerprint(desk)} since 2026-03-04"
+        assert second.startswith(f"notice: {fingerprint(identity_of('alice').public)} since ")
+        assert second.endswith(", this device")
+
+
+@pytest.mark.parametrize("spelled", [str, str.upper, lambda text: text.replace("-", "")])
+@pytest.mark.parametrize("length", [4, 7, 19])
+async def test_a_key_is_taken_away_by_the_beginning_of_its_fingerprint(
+    spelled: type[str], length: int
+) -> None:
+    desk = identity_of("alice", "desk").public
+    async with running_server() as server, typing(server) as alice:
+        await server.store.accounts.link("alice", desk, 1000)
+        begun = spelled(fingerprint(desk)[:length])
+        assert await alice.types(f"/unlink {begun}") == [
+            f"notice: {fingerprint(desk)} does not belong to your name any more"
+        ]
+        keys = await server.store.accounts.keys("alice")
+        assert [key.public for key in keys] == [identity_of("alice").public]
+
+
+@pytest.mark.parametrize("begun", ["", "0", "3-", "---", "zzzz", "0000-0000-0000-0000"])
+async def test_what_begins_no_fingerprint_takes_nothing_away(begun: str) -> None:
+    async with running_server() as server, typing(server) as alice:
+        await alice.types("/unlink")
+        (line,) = await alice.types(begun)
+        assert line.startswith("error: ")
+        assert len(await server.store.accounts.keys("alice")) == 1
+
+
+async def test_a_beginning_that_fits_a_key_but_is_too_short_takes_nothing_away() -> None:
+    desk = identity_of("alice", "desk").public
+    async with running_server() as server, typing(server) as alice:
+        await server.store.accounts.link("alice", desk, 1000)
+        (line,) = await alice.types(f"/unlink {fingerprint(desk)[:3]}")
+        assert "is not one of your keys; /keys lists them" in line
+
+
+async def test_a_beginning_that_fits_two_keys_takes_neither_away() -> None:
+    one, two = twins()
+    async with running_server() as server, typing(server) as alice:
+        for key in (one, two):
+            await server.store.accounts.link("alice", key, 1000)
+        (line,) = await alice.types(f"/unlink {fingerprint(one)[:4]}")
+        assert "is not one of your keys" in line
+        assert len(await server.store.accounts.keys("alice")) == 3
+
+
+def twins() -> tuple[bytes, bytes]:
+    """Return two keys whose fingerprints begin with the same four digits."""
+    seen: dict[str, bytes] = {}
+    number = 0
+    while (same := fingerprint(key := number.to_bytes(32, "big"))[:4]) not in seen:
+        seen[same] = key
+        number += 1
+    return seen[same], key
+
+
+async def test_the_key_in_use_cannot_be_taken_away() -> None:
+    async with running_server() as server, typing(server) as alice:
+        (line,) = await alice.types(f"/unlink {fingerprint(identity_of('alice').public)}")
+        assert line.startswith("error: This is the key you are using")
+
+
+# ------------------------------------------------------------------ what the admin is told
+
+
+async def test_the_admin_sees_by_what_key_somebody_asks() -> None:
+    async with (
+        running_server() as server,
+        typing(server) as alice,
+        raw_client(server.address, "bob") as bob,
+    ):
+        await bob.command(Join)
+        key = fingerprint(identity_of("bob").public)
+        line = await alice.shows("bob asks to join")
+        assert line == f"bob asks to join (key {key}, new here): /approve bob or /deny bob"
+        assert await alice.types("/requests") == [
+            f"notice: asking to join (1): bob (key {key}, new here)"
+        ]
+
+
+async def test_the_admin_sees_that_somebody_was_a_member_under_another_name() -> None:
+    account = Account("robert", identity_of("bob"), Slot())
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob"),
+        typing(server) as alice,
+    ):
+        connector = Connector(server.address, KnownServers(), plain=True)
+        async with open_session(connector, account) as robert:
+            assert (await robert.enter(GROUP)).standing == "waiting"
+            assert ", was a member as bob)" in await alice.shows("robert asks to join")
+            await alice.types("/approve robert")
+            await until(robert, lambda: robert.groups[GROUP].standing == "member")
