@@ -21,15 +21,9 @@ from tchat.core.framing import FRAME_LIMIT, HANDSHAKE_LIMIT, unpack
 from tchat.errors import ProtocolError
 from tchat.net.tls import make_credentials
 from tests.helpers import UNHURRIED, RawClient, hello_of, raw_client, running_server
-from tests.hostile_frames import (
-    WRONG_VALUES,
-    Mutator,
-    Thrower,
-    chatting,
-    costly_requests,
-    framed,
-    throw_all,
-)
+from tests.hostile_cbor import WRONG_VALUES, costly_requests, framed
+from tests.hostile_frames import Mutator
+from tests.throwing import Thrower, chatting, throw_all
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,8 +16,8 @@ from tchat.core.handshake import Challenge
 from tchat.net.address import connect
 from tchat.net.tls import client_context, make_credentials, open_tls
 from tests.helpers import GUARD, UNHURRIED, RawClient, hello_of, running_server
-from tests.hostile_frames import chatting
 from tests.protocol import unchecked
+from tests.throwing import chatting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,0 +1,20 @@
+"""What the benchmarks share: lines for people, and figures from many."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def say(*parts: object) -> None:
+    """Write a line for whoever reads the figures."""
+    print(*parts, flush=True)
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """Return the value below which that share of them lies."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, math.floor(share * len(ordered)))] if ordered else 0.0

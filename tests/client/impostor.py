@@ -1,0 +1,155 @@
+"""A server that does what a test tells it to, whatever that is, up to the handshake and beyond."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+
+from tchat.core.frames import Attached
+from tchat.core.framing import FrameBuffer, unpack
+from tchat.errors import TchatError, root_of
+from tchat.net.address import Address, port_of
+from tests.helpers import (
+    GROUP,
+    GUARD,
+    session_at,
+)
+from tests.protocol import unchecked
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    Act = Callable[["Wire"], Awaitable[None]]
+
+CHALLENGE: dict[str, object] = {"type": "challenge", "version": 2, "nonce": bytes(32)}
+EVIL = "\x1b]0;owned\x07\u202e\x00\nfake line"
+FINAL = {"bad_name", "bad_version", "replaced", "name_taken", "bad_proof", "bad_link"}
+FINAL |= {"key_removed", "not_encrypted"}
+
+
+class Wire:
+    """The hostile server's end of one connection."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.stream = stream
+        self._buffer = FrameBuffer()
+
+    async def say(self, *items: dict[str, object]) -> None:
+        """Send frames of anything."""
+        await self.send(b"".join(map(unchecked, items)))
+
+    async def send(self, data: bytes) -> None:
+        """Send bytes."""
+        await self.stream.send_all(data)
+
+    async def hear(self) -> dict[str, Any] | None:
+        """Return the client's next frame, None at its end."""
+        while (body := self._buffer.pop()) is None:
+            data = await self.stream.receive_some()
+            if not data:
+                return None
+            self._buffer.feed(data)
+        return unpack(body)
+
+    async def hear_only(self, kind: str) -> dict[str, Any]:
+        """Return the client's next frame of this type."""
+        while (frame := await self.hear()) is not None:
+            if frame["type"] == kind:
+                return frame
+        raise trio.BrokenResourceError
+
+    async def raw(self, size: int) -> None:
+        """Take so many bytes that are not framed."""
+        size -= len(self._buffer.rest())
+        while size > 0 and (data := await self.stream.receive_some(size)):
+            size -= len(data)
+
+    async def greet(self, **changes: object) -> None:
+        """Do a right handshake, but for these changes in the welcome."""
+        await self.hear_only("hello")
+        await self.say({"type": "challenge", "version": 2, "nonce": bytes(32)})
+        await self.hear_only("proof")
+        await self.say({"type": "welcome", "version": 2, "user": "alice", **changes})
+
+    async def let_in(self, **changes: object) -> dict[str, object]:
+        """Greet, and say that the client is a member of the group, but for these changes."""
+        await self.greet()
+        return await self.attach(**changes)
+
+    async def attach(self, **changes: object) -> dict[str, object]:
+        """Answer the next attach; return what was answered."""
+        request = await self.hear_only("attach")
+        answer = Attached(request["id"], request["group"], "member", seq=0).to_map() | changes
+        await self.say(answer)
+        return answer
+
+
+class Impostor:
+    """Listens, and plays its acts."""
+
+    def __init__(self, *acts: Act) -> None:
+        self.acts = list(acts)
+        self.connections = 0
+        self.leave = trio.CancelScope()
+        self.address: Address
+
+    async def play(self, stream: trio.SocketStream) -> None:
+        """Answer one connection, until the act is over or the client has gone."""
+        self.connections += 1
+        act = self.acts.pop(0) if len(self.acts) > 1 else self.acts[0]
+        with suppress(trio.BrokenResourceError):
+            await act(Wire(stream))
+            await stream.send_eof()
+            async for _ in stream:
+                pass
+        await trio.aclose_forcefully(stream)
+
+
+@asynccontextmanager
+async def impostor(*acts: Act) -> AsyncIterator[Impostor]:
+    """Be such a server for the length of the block."""
+    server = Impostor(*acts)
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    server.address = Address("127.0.0.1", port_of(listeners[0]))
+
+    async def serve() -> None:
+        with server.leave:
+            await trio.serve_listeners(server.play, listeners)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve)
+        yield server
+        nursery.cancel_scope.cancel()
+
+
+async def kindly(wire: Wire) -> None:
+    """Let the client in, and be silent from then on."""
+    await wire.let_in()
+    while await wire.hear():
+        pass
+
+
+async def ending_of(*acts: Act) -> TchatError:
+    """Return why a session ends that has met these acts."""
+    with pytest.raises(ExceptionGroup) as caught, trio.fail_after(GUARD):
+        async with impostor(*acts) as server, session_at(server.address, "alice"):
+            await trio.sleep_forever()
+    error = root_of(caught.value)
+    assert isinstance(error, TchatError), error
+    return error
+
+
+def event(seq: int, group: str = GROUP, **changes: object) -> dict[str, object]:
+    """Return an event as a server would send it."""
+    header = {
+        "type": "event",
+        "kind": "posted",
+        "group": group,
+        "seq": seq,
+        "at": 1,
+        "actor": "eve",
+    }
+    return {**header, "client": bytes(8), "n": seq, "text": f"text {seq}", **changes}
