@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 import random
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import trio
@@ -322,8 +322,7 @@ class Session:
         replica = self.groups.get(fold(answer.group))
         if replica is None:
             return
-        with suppress(Refused):  # what cannot be kept now cannot be counted with later either
-            self._account.slot.skip_to(answer.counted)
+        self._account.slot.skip_to(answer.counted)
         before = replica.standing
         if not replica.attached(answer):
             raise GapError

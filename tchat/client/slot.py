@@ -40,7 +40,7 @@ class Slot:
 
     def count(self) -> int:
         """Return a number that was never returned before, by any process, for this id."""
-        if self._next == self._reserved:
+        if self._next >= self._reserved:
             self._reserve(self._next + _BLOCK)
         number = self._next
         self._next += 1
@@ -52,8 +52,7 @@ class Slot:
         A number out of all proportion is a lie, and would spoil the slot for other servers.
         """
         if self._next <= number < self._next + _LARGEST_SKIP:
-            self._reserve(number + 1 + _BLOCK)
-            self._next = number + 1
+            self._next = number + 1  # reserved, as any other, when it is counted with
 
     def _reserve(self, number: int) -> None:
         if self._path is None:

@@ -64,7 +64,7 @@ async def operable(host: Host, data: Path) -> AsyncIterator[None]:
 async def release_name(data: Path, name: str) -> None:
     """Take all keys from a name, in the server that runs on `data` or in its store.
 
-    Raises `Refused` (no_such_name) or `StartupError`.
+    Raises `Refused` (no_such_name), `StartupError`, or `ProtocolError`.
     """
     name = check_name(name, "username")
     try:

@@ -1,0 +1,370 @@
+"""What a session reports as stored is in the log, once, whatever was refused and whatever broke."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+import trio.testing
+
+from tchat.client import sending as sending_module
+from tchat.client.slot import Slot
+from tchat.client.updates import Connected
+from tchat.core.commands import Join, Post
+from tchat.core.frames import Failed, Ok
+from tchat.core.pace import Rate
+from tchat.core.state import WINDOW
+from tchat.errors import Code, Refused
+from tchat.server import limits as limits_module
+from tchat.store.base import NOBODY, StorageFull
+from tchat.store.memory import MemoryStore
+from tests.client.listening import told
+from tests.helpers import (
+    GROUP,
+    GUARD,
+    UNHURRIED,
+    log_of,
+    raw_client,
+    running_server,
+    session_at,
+    session_of,
+    texts,
+)
+from tests.tap import tapped
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from tchat.client.receipt import Receipt
+    from tchat.client.session import Session
+    from tchat.core.frames import Standing
+    from tests.tap import Side, Tap, Verdict
+
+QUICK = replace(UNHURRIED, messages=Rate(200, 20))
+SLOW = replace(UNHURRIED, messages=Rate(1, 1))
+
+
+class Clock:
+    """The time by which a server counts how often something is done."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def current_time(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Stop the server's clock, and let clients send as fast as they can."""
+    clock = Clock()
+    monkeypatch.setattr(limits_module, "trio", clock)
+    monkeypatch.setattr(sending_module, "_SHARE", 1e9)
+    return clock
+
+
+class FullOnce(MemoryStore):
+    """A store that has no room for the batch with a certain text, the first time."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text.encode()
+        self.was_full = False
+
+    async def append(
+        self,
+        group: str,
+        expected: int,
+        count: int,
+        frames: bytes,
+        standings: Mapping[str, Standing] = NOBODY,
+    ) -> None:
+        if self.text in frames and not self.was_full:
+            self.was_full = True
+            raise StorageFull
+        await super().append(group, expected, count, frames, standings)
+
+
+def deaf(side: Side, frame: dict[str, Any]) -> Verdict:
+    """Lose all that a server says of what is posted."""
+    return "drop" if side == "server" and frame["type"] in ("ok", "error", "event") else "pass"
+
+
+def well(side: Side, frame: dict[str, Any]) -> Verdict:
+    return "pass"
+
+
+def mended(tap: Tap) -> None:
+    """Break the wire and let the next one carry everything."""
+    tap.watch = well
+    tap.cut()
+
+
+async def outcome(receipt: Receipt) -> str:
+    """Return what the caller of `post` is told."""
+    with trio.fail_after(GUARD):
+        try:
+            await receipt.wait()
+        except Refused as refused:
+            return refused.code
+    return "stored"
+
+
+# ------------------------------------------------------------------ refused, and the word is lost
+
+
+async def test_a_post_that_was_too_fast_is_not_lost_when_its_refusal_is(clock: Clock) -> None:
+    async with (
+        running_server(limits=SLOW) as server,
+        tapped(server.address) as tap,
+        session_of(tap.address, "alice") as (alice, ops),
+    ):
+        clock.now += 1
+        assert await outcome(alice.post(ops, "one")) == "stored"
+        tap.watch = deaf
+        two = alice.post(ops, "two")
+        await tap.passes(type="error", code="rate_limited")
+        clock.now += 1
+        three = alice.post(ops, "three")
+        await tap.passes(type="event", text="three")
+        clock.now += 100
+        mended(tap)
+        assert [await outcome(two), await outcome(three)] == ["stored", "stored"]
+        assert sorted(texts(await log_of(server.store))) == ["one", "three", "two"]
+
+
+@pytest.mark.parametrize("heard", [True, False])
+async def test_a_post_for_which_there_was_no_room_is_refused_or_stored(heard: bool) -> None:
+    store = FullOnce("two")
+    async with (
+        running_server(store) as server,
+        tapped(server.address) as tap,
+        session_of(tap.address, "alice") as (alice, ops),
+    ):
+        assert await outcome(alice.post(ops, "one")) == "stored"
+        tap.watch = well if heard else deaf
+        two = alice.post(ops, "two")
+        await tap.passes(type="error", code="storage_full")
+        three = alice.post(ops, "three")
+        await tap.passes(type="event", text="three")
+        mended(tap)
+        assert await outcome(three) == "stored"
+        assert await outcome(two) == (Code.STORAGE_FULL if heard else "stored")
+        said = ["one", "three"] if heard else ["one", "three", "two"]
+        assert sorted(texts(await log_of(store))) == said
+
+
+async def test_a_number_that_was_refused_is_no_repetition_although_a_later_one_was_done(
+    clock: Clock,
+) -> None:
+    client = b"12345678"
+    async with running_server(limits=SLOW) as server:
+        async with raw_client(server.address, "alice", client) as alice:
+            await alice.send(Join(1, 1, GROUP))
+            await alice.expect(Ok)
+            clock.now += 1
+            await alice.send(Post(2, 2, GROUP, "one"), Post(3, 3, GROUP, "two"))
+            assert isinstance(await alice.receive(), Ok | Failed)
+            assert isinstance(await alice.receive(), Ok | Failed)
+            clock.now += 1
+            await alice.send(Post(4, 4, GROUP, "three"))
+            assert (await alice.expect(Ok)).re == 4
+        clock.now += 1
+        async with raw_client(server.address, "alice", client) as alice:
+            await alice.send(Post(3, 3, GROUP, "two"), Post(4, 4, GROUP, "three"))
+            assert {(await alice.expect(Ok)).re for _ in "ab"} == {3, 4}
+            await alice.send(*(Post(n, n, GROUP, "again") for n in (2, 3, 4)))
+            assert [(await alice.expect(Ok)).seq for _ in "abc"] == [None] * 3
+        assert texts(await log_of(server.store)) == ["one", "three", "two"]
+
+
+# ------------------------------------------------------------------ wires that go silent and break
+
+
+class Flaky:
+    """A wire on which the server falls silent, again and again, some time before it breaks.
+
+    That is what TCP does when a laptop leaves its network. Silence begins with a refusal for
+    being too fast, or after as many frames as `random` says.
+    """
+
+    def __init__(self, tap: Tap, cuts: int, random: Random | None = None) -> None:
+        self.tap = tap
+        self.cuts = cuts
+        self._random = random
+        self._silent = False
+        self._left = self._next()
+        self._fell_silent = trio.Event()
+        tap.watch = self.watch
+
+    def _next(self) -> int:
+        return self._random.randint(5, 30) if self._random else 1
+
+    def watch(self, side: Side, frame: dict[str, Any]) -> Verdict:
+        if side == "client" or self.cuts == 0:
+            return "pass"
+        if self._random or frame.get("code") == "rate_limited":
+            self._left -= 1
+        if self._left <= 0 and not self._silent:
+            self._silent = True
+            self._fell_silent.set()
+        return "drop" if self._silent else "pass"
+
+    async def break_again_and_again(self) -> None:
+        while self.cuts:
+            await self._fell_silent.wait()
+            self._fell_silent = trio.Event()
+            # Once nobody says anything any more, or for as long as they go on about it.
+            with trio.move_on_after(self._random.uniform(0, 0.1) if self._random else 0.05):
+                await trio.testing.wait_all_tasks_blocked(0.02)
+            self.cuts -= 1
+            self._silent = False
+            self._left = self._next()
+            self.tap.cut()
+
+
+async def post_all(session: Session, words: Iterable[str], stored: list[str]) -> None:
+    replica = await session.enter(GROUP)
+    for word, receipt in [(word, session.post(replica, word)) for word in words]:
+        await receipt.wait()
+        stored.append(word)
+
+
+async def pasted(flaky: Flaky, people: int, stored: list[str], each: int = 100) -> None:
+    """Let one person paste into several sessions at once, to the end."""
+    async with AsyncExitStack() as stack:
+        sessions = [
+            await stack.enter_async_context(session_at(flaky.tap.address, "alice", Slot()))
+            for _ in range(people)
+        ]
+        for session in sessions:
+            await told(session, Connected)
+        with trio.fail_after(GUARD):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(flaky.break_again_and_again)
+                async with trio.open_nursery() as pasting:
+                    for name, session in zip("ab", sessions, strict=False):
+                        words = [f"{name}{n}" for n in range(each)]
+                        pasting.start_soon(post_all, session, words, stored)
+                nursery.cancel_scope.cancel()
+
+
+async def test_what_two_sessions_were_told_is_stored_although_refusals_are_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sending_module, "_SHARE", 1e9)  # so that there are refusals
+    stored: list[str] = []
+    strict = replace(UNHURRIED, messages=Rate(40, 5))
+    async with running_server(limits=strict) as server, tapped(server.address) as tap:
+        await pasted(Flaky(tap, cuts=6), 2, stored, each=40)
+        assert len(stored) == 80
+        assert Counter(texts(await log_of(server.store))) == Counter(stored)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("sessions", [1, 2])
+async def test_what_was_told_is_stored_once_whenever_the_wire_breaks(
+    sessions: int, seed: int
+) -> None:
+    stored: list[str] = []
+    async with running_server(limits=QUICK) as server, tapped(server.address) as tap:
+        flaky = Flaky(tap, 6, Random(seed))
+        await pasted(flaky, sessions, stored)
+        assert flaky.cuts < 6, "the wire never broke"
+        assert len(stored) == 100 * sessions
+        said = texts(await log_of(server.store))
+        assert Counter(said) == Counter(stored)
+        if sessions == 1:
+            assert said == stored
+
+
+# ------------------------------------------------------------------ numbers that cannot be had
+
+
+class FullDisk(Slot):
+    """A slot on a disk that may be full."""
+
+    full = False
+
+    def _reserve(self, number: int) -> None:
+        if self.full:
+            raise Refused(Code.FILE_UNREADABLE, "No space left on device. Nothing was sent.")
+        super()._reserve(number)
+
+    def count(self) -> int:
+        self._reserve(self._next + 1)  # every number, not only one for a block
+        return super().count()
+
+
+async def test_a_post_that_cannot_get_a_number_is_refused_for_good() -> None:
+    slot = FullDisk()
+    async with (
+        running_server() as server,
+        tapped(server.address) as tap,
+        session_of(tap.address, "alice", slot) as (alice, ops),
+    ):
+        slot.full = True
+        assert await outcome(alice.post(ops, "never")) == Code.FILE_UNREADABLE
+        assert alice.unanswered == 0
+        slot.full = False
+        assert await outcome(alice.post(ops, "typed again")) == "stored"
+        tap.cut()
+        assert await outcome(alice.post(ops, "after the break")) == "stored"
+        assert texts(await log_of(server.store)) == ["typed again", "after the break"]
+
+
+async def test_a_session_lives_on_when_a_number_that_the_server_knows_cannot_be_kept() -> None:
+    first, second = Slot(), FullDisk()
+    second.client = first.client  # as after the slot's file was brought back from a backup
+    async with running_server() as server:
+        async with session_of(server.address, "alice", first) as (alice, ops):
+            await alice.post(ops, "before").wait()
+        second.full = True
+        async with session_of(server.address, "alice", second) as (alice, ops):
+            assert await outcome(alice.post(ops, "never")) == Code.FILE_UNREADABLE
+            assert alice.connected
+            await alice.enter(GROUP)
+            second.full = False
+            assert await outcome(alice.post(ops, "once there is room")) == "stored"
+        assert texts(await log_of(server.store)) == ["before", "once there is room"]
+
+
+# ------------------------------------------------------------------ the window
+
+
+@pytest.mark.parametrize("lost", ["client", "server"])
+async def test_numbers_keep_within_the_window_of_the_first_that_is_unanswered(lost: Side) -> None:
+    words = [f"text {n}" for n in range(WINDOW + 100)]
+    async with (
+        running_server() as server,
+        tapped(server.address) as tap,
+        session_of(tap.address, "alice") as (alice, ops),
+    ):
+        first: dict[str, Any] = {}
+
+        def lose_the_first(side: Side, frame: dict[str, Any]) -> Verdict:
+            if frame.get("text") == words[0] and frame["type"] == "post":
+                first.update(frame)
+            its_own = side == "client" and frame.get("n") == first.get("n", 0)
+            its_answer = side == "server" and frame.get("re") == first.get("id", 0)
+            return "drop" if (its_own if lost == "client" else its_answer) else "pass"
+
+        tap.watch = lose_the_first
+        receipts = [alice.post(ops, word) for word in words]
+        for receipt in receipts[1:WINDOW]:
+            assert await outcome(receipt) == "stored"
+        await trio.testing.wait_all_tasks_blocked()
+        numbers = {f["n"] for side, f in tap.frames if side == "client" and f["type"] == "post"}
+        assert max(numbers) == first["n"] + WINDOW - 1
+        assert not any(receipt.done.is_set() for receipt in (receipts[0], *receipts[WINDOW:]))
+        mended(tap)
+        for receipt in receipts:
+            assert await outcome(receipt) == "stored"
+        said = texts(await log_of(server.store))
+        assert Counter(said) == Counter(words)
+        assert said[-100:] == words[-100:]
