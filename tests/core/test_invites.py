@@ -34,14 +34,6 @@ def invite(
     crew.run(by, Invite, digest_of(token), HOUR, name)
 
 
-@pytest.fixture
-def crew() -> Script:
-    """Return a group of alice, its admin, then bob, then carol."""
-    crew = Script("crew")
-    crew.joined("alice", "bob", "carol")
-    return crew
-
-
 # ------------------------------------------------------------------ giving and using
 
 
