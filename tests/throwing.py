@@ -185,7 +185,7 @@ class Thrower:
         frames.append(unchecked({"type": "fence", "id": fence}))
         if last is not None:
             frames.append(last.data)
-        answers = await self._throw(stream, b"".join(frames))
+        answers = await self._throw(stream, b"".join(frames), fence.to_bytes(8, "big"))
         assert fence.to_bytes(8, "big") in answers, [frame.what for frame in bearable]
         self.thrown += len(bearable) + (last is not None)
         self.ended += last is not None
@@ -196,20 +196,30 @@ class Thrower:
             return stream
         return await open_tls(stream, self._context, self._address.host)
 
-    async def _throw(self, stream: trio.abc.Stream, data: bytes) -> bytes:
-        """Send all there is, say that nothing more comes, and return all that is answered."""
+    async def _throw(self, stream: trio.abc.Stream, data: bytes, awaited: bytes = b"") -> bytes:
+        """Send all there is, say that nothing more comes, and return all that is answered.
+
+        Not before what is `awaited` has come: TLS answers nothing more to one who ends the
+        connection beneath it.
+        """
         answers = bytearray()
+        heard = trio.Event()
 
         async def listen() -> None:
             with suppress(trio.BrokenResourceError):
                 async for more in stream:
                     answers.extend(more)
+                    if awaited in answers:
+                        heard.set()
+            heard.set()
 
         with trio.fail_after(GUARD):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(listen)
                 with suppress(trio.BrokenResourceError):
                     await stream.send_all(data)
+                    if awaited:
+                        await heard.wait()
                     if isinstance(stream, trio.SocketStream):
                         await stream.send_eof()
                     elif isinstance(stream, trio.SSLStream):

@@ -7,6 +7,7 @@ has a deadline, after which it is cancelled: what was acknowledged is on disk by
 
 from __future__ import annotations
 
+import gc
 import signal
 import socket
 import sys
@@ -72,6 +73,9 @@ async def run_server(config: Config, log: Log) -> None:
         async with open_store(config.data) as store, trio.open_nursery() as nursery:
             stop = trio.Event()
             nursery.start_soon(_stop_on, signals, stop, log)
+            # What is here by now stays. To look through it for garbage, as the collector does from
+            # time to time, would stop everybody for tens of milliseconds.
+            gc.freeze()
             await serve(config, _credentials(config), store, log, stop)
             nursery.cancel_scope.cancel()
 

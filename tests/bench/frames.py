@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -174,6 +175,7 @@ async def measure_frames(number: int) -> None:
     strangers, known, costly = Costs("strangers"), Costs("known"), Costs("costliest")
     limits = replace(UNHURRIED, groups_per_user=50)
     began = time.perf_counter()
+    gc.freeze()  # as a server does that is a program of its own
     async with running_server(limits=limits) as server:
         half = number // 2
         await Sender(server.address, watch, strangers).as_stranger(
