@@ -20,71 +20,10 @@ _DEFAULT = Limits()
 
 def add_limits(parser: argparse._ArgumentGroup) -> None:
     """Let a server be told how much it allows."""
-
-    def add(
-        name: str, kind: Callable[[str], object], default: object, unit: str, text: str
-    ) -> None:
+    for name, read, default, unit, text in _OPTIONS:
         parser.add_argument(
-            name, type=kind, default=default, metavar=unit, help=f"{text} (default: %(default)s)"
+            name, type=read, default=default, metavar=unit, help=f"{text} (default: %(default)s)"
         )
-
-    messages = f"{MESSAGES.per_second:g}/{MESSAGES.burst}"
-    joins = f"{JOINS.per_second * 60:g}/{JOINS.burst}"
-    add(
-        "--rate-limit",
-        _rate,
-        messages,
-        "N/BURST",
-        "messages from one person: N a second and BURST at once; 'off' lifts all rate limits",
-    )
-    add(
-        "--join-limit",
-        _rate,
-        joins,
-        "N/BURST",
-        "requests to join, and groups founded, by one person: N a minute and BURST at once",
-    )
-    add(
-        "--max-groups",
-        _count,
-        _DEFAULT.groups_per_user,
-        "N",
-        "groups that one person may be in, or ask to join",
-    )
-    add("--max-members", _count, DEFAULT_LIMITS.members, "N", "members of one group")
-    add(
-        "--max-requests",
-        _count,
-        DEFAULT_LIMITS.requests,
-        "N",
-        "people who wait for approval in one group",
-    )
-    add("--max-invites", _count, DEFAULT_LIMITS.invites, "N", "open invites of one group")
-    add("--max-file", _size, "1G", "SIZE", "largest file, e.g. 500M or 2G")
-    add("--max-files", _size, "10G", "SIZE", "all files of one person together")
-    add(
-        "--handshake-time",
-        _seconds,
-        _DEFAULT.handshake_seconds,
-        "SECONDS",
-        "how long a connection may take to prove who it is",
-    )
-    add("--max-connections", _count, _DEFAULT.connections, "N", "connections of all people")
-    add("--max-devices", _count, _DEFAULT.devices, "N", "connections of one person at a time")
-    add(
-        "--max-strangers",
-        _count,
-        _DEFAULT.strangers,
-        "N",
-        "connections that have not proved yet who they are",
-    )
-    add(
-        "--max-strangers-each",
-        _count,
-        _DEFAULT.strangers_per_address,
-        "N",
-        "the same from one address",
-    )
 
 
 def limits_from(given: argparse.Namespace) -> Limits:
@@ -142,3 +81,63 @@ def _size(text: str) -> int:
     if not (number.isascii() and number.isdigit()) or unit not in _UNITS:
         raise argparse.ArgumentTypeError(f"{text!r} is not a size: a number, perhaps with K, M, G")
     return int(number) * _UNITS[unit]
+
+
+_OPTIONS: tuple[tuple[str, Read, object, str, str], ...] = (
+    (
+        "--rate-limit",
+        _rate,
+        f"{MESSAGES.per_second:g}/{MESSAGES.burst}",
+        "N/BURST",
+        "messages from one person: N a second and BURST at once; 'off' lifts all rate limits",
+    ),
+    (
+        "--join-limit",
+        _rate,
+        f"{JOINS.per_second * 60:g}/{JOINS.burst}",
+        "N/BURST",
+        "requests to join, and groups founded, by one person: N a minute and BURST at once",
+    ),
+    (
+        "--max-groups",
+        _count,
+        _DEFAULT.groups_per_user,
+        "N",
+        "groups that one person may be in, or ask to join",
+    ),
+    ("--max-members", _count, DEFAULT_LIMITS.members, "N", "members of one group"),
+    (
+        "--max-requests",
+        _count,
+        DEFAULT_LIMITS.requests,
+        "N",
+        "people who wait for approval in one group",
+    ),
+    ("--max-invites", _count, DEFAULT_LIMITS.invites, "N", "open invites of one group"),
+    ("--max-file", _size, "1G", "SIZE", "largest file, e.g. 500M or 2G"),
+    ("--max-files", _size, "10G", "SIZE", "all files of one person together"),
+    (
+        "--handshake-time",
+        _seconds,
+        _DEFAULT.handshake_seconds,
+        "SECONDS",
+        "how long a connection may take to prove who it is",
+    ),
+    ("--max-connections", _count, _DEFAULT.connections, "N", "connections of all people"),
+    ("--max-devices", _count, _DEFAULT.devices, "N", "connections of one person at a time"),
+    (
+        "--max-strangers",
+        _count,
+        _DEFAULT.strangers,
+        "N",
+        "connections that have not proved yet who they are",
+    ),
+    (
+        "--max-strangers-each",
+        _count,
+        _DEFAULT.strangers_per_address,
+        "N",
+        "the same from one address",
+    ),
+)
+"""Each option: its name, how it is read, its default, the word for its value, and what it is."""

@@ -30,13 +30,22 @@ class Watch(trio.abc.Instrument):
     """Measures the steps of a server's tasks: those below the task that is named first."""
 
     def __init__(self) -> None:
-        self.wall = self.cpu = self.longest = 0.0
+        self.wall = self.cpu = self.longest = self.collecting = 0.0
+        self._collected = self._collecting_since = 0.0
+        gc.callbacks.append(self._collect)
         self._tasks: set[trio.lowlevel.Task] = set()
         self._began = (0.0, 0.0)
 
     def reset(self) -> None:
         """Count from here on."""
-        self.wall = self.cpu = self.longest = 0.0
+        self.wall = self.cpu = self.longest = self.collecting = 0.0
+
+    def _collect(self, phase: str, _: dict[str, int]) -> None:
+        """Note how long the garbage collector takes, which may come upon any frame."""
+        if phase == "start":
+            self._collecting_since = time.thread_time()
+        else:
+            self._collected += time.thread_time() - self._collecting_since
 
     def task_spawned(self, task: trio.lowlevel.Task) -> None:
         """Know the server's tasks by where they come from."""
@@ -53,11 +62,13 @@ class Watch(trio.abc.Instrument):
         """Start the clocks."""
         if task in self._tasks:
             self._began = (time.perf_counter(), time.thread_time())
+            self._collected = 0.0
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
         """Stop them."""
         if task in self._tasks:
             wall, cpu = time.perf_counter() - self._began[0], time.thread_time() - self._began[1]
+            self.collecting = max(self.collecting, self._collected)
             self.wall += wall
             self.cpu += cpu
             self.longest = max(self.longest, cpu)
@@ -72,6 +83,7 @@ class Cost:
     wall: float
     cpu: float
     longest: float
+    collecting: float
 
 
 @dataclass(slots=True)
@@ -100,13 +112,12 @@ class Costs:
             by_what.setdefault(cost.what, []).append(cost)
         ranked = sorted(by_what.items(), key=lambda item: -max(c.longest for c in item[1]))
         for what, costs in ranked[:number]:
-            most, middle = (
-                max(c.longest for c in costs),
-                percentile([c.longest for c in costs], 0.5),
-            )
+            most = max(costs, key=lambda c: c.longest)
+            middle = percentile([c.longest for c in costs], 0.5)
             over = sum(1 for c in costs if c.longest > SLOW_SECONDS)
             say(
-                f"    {most * 1000:8.2f} ms at most, {middle * 1000:8.2f} in the middle of"
+                f"    {most.longest * 1000:8.2f} ms at most ({most.collecting * 1000:.2f} of it"
+                f" collecting garbage), {middle * 1000:8.2f} in the middle of"
                 f" {len(costs):5}, {over:4} above 20 ms: {what} ({costs[0].size} bytes)"
             )
 
@@ -164,7 +175,9 @@ class Sender:
 
     def _note(self, frame: Hostile) -> None:
         watch = self._watch
-        cost = Cost(frame.what, len(frame.data), watch.wall, watch.cpu, watch.longest)
+        cost = Cost(
+            frame.what, len(frame.data), watch.wall, watch.cpu, watch.longest, watch.collecting
+        )
         self._costs.all.append(cost)
 
 
