@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from tchat.client.connector import Connector
 from tchat.client.home import identity_file, known_servers_file, state_directory
@@ -18,9 +18,11 @@ from tchat.net.address import Address, is_local
 from tchat.net.identity import load_identity
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from tchat.client.session import Session
+
+T = TypeVar("T")
 
 
 def add_address(parser: argparse.ArgumentParser, host: str, port: str) -> None:
@@ -33,10 +35,16 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
     """Let a program be told its server, and how to trust it."""
     add_address(parser, "the server's name or address", "its TCP port")
     parser.add_argument(
-        "--pin", type=_pin, metavar="PIN", help="what the server's key has to be: sha256:..."
+        "--pin",
+        type=_argument(read_pin),
+        metavar="PIN",
+        help="what the server's key has to be: sha256:...",
     )
     parser.add_argument(
-        "--invite", type=_invite, metavar="INVITE", help="what /invite printed; lets you in at once"
+        "--invite",
+        type=_argument(read_invite),
+        metavar="INVITE",
+        help="what /invite printed; lets you in at once",
     )
     parser.add_argument(
         "--link", metavar="CODE", help="what /link printed on another device of yours"
@@ -94,15 +102,13 @@ def _port(text: str) -> int:
     return port
 
 
-def _pin(text: str) -> bytes:
-    try:
-        return read_pin(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+def _argument(read: Callable[[str], T]) -> Callable[[str], T]:
+    """Return `read` so that what it says of a wrong text is said on the command line."""
 
+    def argument(text: str) -> T:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
 
-def _invite(text: str) -> tuple[bytes, bytes]:
-    try:
-        return read_invite(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+    return argument

@@ -326,15 +326,9 @@ class GroupActor:
         by, group, audience = event.actor, event.group, self._audience
         match event.body:
             case Approved(name):
-                news = Membership(group, "member", "approved", by)
-                for subscription in audience.of(fold(name)):
-                    subscription.outbox.push(encode(news))
-                audience.unsettled = True
+                self._tell_admitted(fold(name), Membership(group, "member", "approved", by))
             case Joined(by=inviter):
-                news = Membership(group, "member", "joined", inviter)
-                for subscription in audience.of(fold(by)):
-                    subscription.outbox.push(encode(news))
-                audience.unsettled = True
+                self._tell_admitted(fold(by), Membership(group, "member", "joined", inviter))
             case Denied(name):
                 audience.dismiss(fold(name), Membership(group, "outsider", "denied", by))
             case Kicked(name):
@@ -343,6 +337,11 @@ class GroupActor:
                 audience.dismiss(fold(by), Membership(group, "outsider", "left", by))
                 if not self.group.members:
                     audience.dismiss_all(Membership(group, "outsider", "closed", by))
+
+    def _tell_admitted(self, person: str, news: Membership) -> None:
+        for subscription in self._audience.of(person):
+            subscription.outbox.push(encode(news))
+        self._audience.unsettled = True
 
     def _attend(self, item: Item) -> None:
         match item:
