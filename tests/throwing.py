@@ -19,6 +19,7 @@ from tchat.core.framing import HANDSHAKE_LIMIT, FrameBuffer
 from tchat.core.handshake import Hello, Proof, Transfer
 from tchat.errors import ProtocolError
 from tchat.net.address import connect
+from tchat.net.secure import TlsStream
 from tchat.net.tls import client_context, open_tls
 from tests.helpers import (
     GROUP,
@@ -222,7 +223,7 @@ class Thrower:
                         await heard.wait()
                     if isinstance(stream, trio.SocketStream):
                         await stream.send_eof()
-                    elif isinstance(stream, trio.SSLStream):
+                    elif isinstance(stream, TlsStream):
                         await stream.transport_stream.send_eof()
         await trio.aclose_forcefully(stream)
         return bytes(answers)

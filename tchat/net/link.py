@@ -7,6 +7,7 @@ from contextlib import suppress
 import trio
 
 from tchat.core.framing import FRAME_LIMIT, HANDSHAKE_LIMIT, FrameBuffer
+from tchat.net.secure import TlsStream
 
 RECEIVE_SIZE = 64 * 1024
 
@@ -73,7 +74,7 @@ class Link:
         """
         stream = self.stream
         with trio.move_on_after(_FAREWELL_SECONDS):
-            if isinstance(stream, trio.SSLStream):
+            if isinstance(stream, TlsStream):
                 stream = await _end_encryption(stream)
             if isinstance(stream, trio.SocketStream):
                 with suppress(trio.BrokenResourceError):
@@ -83,9 +84,9 @@ class Link:
         await trio.aclose_forcefully(stream)
 
 
-async def _end_encryption(stream: trio.SSLStream[trio.SocketStream]) -> trio.SocketStream:
+async def _end_encryption(stream: TlsStream[trio.SocketStream]) -> trio.SocketStream:
     """Say that nothing more comes (close_notify), and return what was encrypted."""
-    encrypted = stream.transport_stream  # which `unwrap` takes from it
+    encrypted = stream.transport_stream
     with suppress(trio.BrokenResourceError):  # was still sending, or has gone: our word is out
         await stream.unwrap()
     return encrypted

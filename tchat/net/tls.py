@@ -17,7 +17,6 @@ import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import trio
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -32,13 +31,15 @@ from cryptography.x509.oid import NameOID
 
 from tchat.errors import Code, ProtocolError, StartupError
 from tchat.net.keyfiles import read_or_make
+from tchat.net.secure import TlsStream
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import trio
     from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 
-    Stream = trio.SSLStream[trio.SocketStream]
+    Stream = TlsStream[trio.SocketStream]
 
 _MADE = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 _NEVER = dt.datetime(9999, 12, 31, 23, 59, 59, tzinfo=dt.UTC)  # RFC 5280, 4.1.2.5
@@ -114,9 +115,7 @@ def client_context(*, verified: bool) -> ssl.SSLContext:
 
 async def accept_tls(stream: trio.SocketStream, credentials: Credentials) -> Stream:
     """Return the stream encrypted, as a server. Raises `trio.BrokenResourceError`."""
-    encrypted = trio.SSLStream(
-        stream, credentials.context, server_side=True, https_compatible=False
-    )
+    encrypted = TlsStream(stream, credentials.context, server_side=True)
     await encrypted.do_handshake()
     return encrypted
 
@@ -124,7 +123,7 @@ async def accept_tls(stream: trio.SocketStream, credentials: Credentials) -> Str
 async def open_tls(stream: trio.SocketStream, context: ssl.SSLContext, host: str) -> Stream:
     """Return the stream encrypted, as a client. Raises `trio.BrokenResourceError`."""
     name = host.partition("%")[0].rstrip(".")  # no scope of an IPv6 address, no root dot
-    encrypted = trio.SSLStream(stream, context, server_hostname=name, https_compatible=False)
+    encrypted = TlsStream(stream, context, server_hostname=name)
     await encrypted.do_handshake()
     return encrypted
 
@@ -134,10 +133,10 @@ def pin_seen(stream: trio.abc.Stream) -> bytes:
 
     Empty if the stream is not encrypted. Raises `ProtocolError` for a certificate that is none.
     """
-    if not isinstance(stream, trio.SSLStream):
+    if not isinstance(stream, TlsStream):
         return b""
     try:
-        return pin_of(x509.load_der_x509_certificate(stream.getpeercert(binary_form=True)))
+        return pin_of(x509.load_der_x509_certificate(stream.peer_certificate()))
     except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise ProtocolError(
             Code.HANDSHAKE, "The server's certificate cannot be understood."

@@ -47,9 +47,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tchat.net.address import Address
+    from tchat.net.secure import TlsStream
 
     Private = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
-    Stream = trio.SSLStream[trio.SocketStream]
+    Stream = TlsStream[trio.SocketStream]
 
 
 def rsa_key() -> rsa.RSAPrivateKey:
@@ -270,8 +271,10 @@ async def test_both_sides_speak_tls_13_and_leave_nothing_to_resume_by(tmp_path: 
         alice = RawClient(stream)
         await alice.hello("alice")
         assert await alice.before_pong() == []
-        assert stream.version() == "TLSv1.3"
-        assert not stream.session.has_ticket
+        assert stream._tls.version() == "TLSv1.3"
+        session = stream._tls.session
+        assert session is not None
+        assert not session.has_ticket
 
 
 async def test_a_client_that_knows_tls_12_at_most_is_refused(tmp_path: Path) -> None:
