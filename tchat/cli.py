@@ -23,11 +23,14 @@ from tchat.server.control import release_name
 from tchat.server.log import Log
 from tchat.server.options import add_limits, limits_from
 from tchat.ui.chat import Start
+from tchat.ui.once import get_files, run_interruptible, send_files
 from tchat.ui.plain import run_plain
 from tchat.ui.typed import TypedLines
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from tchat.client.session import Session
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -97,6 +100,35 @@ async def _chat(given: argparse.Namespace, user: str, group: str, typed: TypedLi
     raise AssertionError("unreachable")
 
 
+def _send(given: argparse.Namespace) -> int:
+    async def send(session: Session, group: str) -> int:
+        return await send_files(session, group, given.paths, invite_token(given))
+
+    return _for_files(given, send)
+
+
+def _get(given: argparse.Namespace) -> int:
+    async def get(session: Session, group: str) -> int:
+        return await get_files(session, group, given.numbers, given.to, invite_token(given))
+
+    return _for_files(given, get)
+
+
+def _for_files(given: argparse.Namespace, work: Callable[[Session, str], Awaitable[int]]) -> int:
+    """Do some work as a member of a group, without a chat."""
+    typed = TypedLines()
+    user, group = _name(given.user, "username", typed), check_name(given.group, "group name")
+    if user is None:
+        return 1
+
+    async def run() -> int:
+        async with session_for(given, user) as session:
+            return await work(session, group)
+        raise AssertionError("unreachable")
+
+    return trio.run(run_interruptible, run)
+
+
 def _name(given: str | None, what: str, typed: TypedLines) -> str | None:
     """Return a name from the command line or, failing that, ask; None if nobody answers."""
     if given is not None:
@@ -119,11 +151,13 @@ def parser() -> argparse.ArgumentParser:
     """Return what understands the command line."""
     top = argparse.ArgumentParser(prog="tchat", description="Group chat for the terminal.")
     top.add_argument("--version", action="version", version=f"tchat {__version__}")
-    actions = top.add_subparsers(required=True, metavar="serve | join | admin")
+    actions = top.add_subparsers(required=True, metavar="serve | join | send | get | admin")
     _describe_serve(actions.add_parser("serve", help="start a server"))
     _describe_join(
         actions.add_parser("join", help="chat in a group; founds it if it does not exist")
     )
+    _describe_send(actions.add_parser("send", help="send files to a group", description=_SEND))
+    _describe_get(actions.add_parser("get", help="save files of a group", description=_GET))
     _describe_admin(actions.add_parser("admin", help="what only a server's operator may do"))
     return top
 
@@ -156,6 +190,56 @@ def _describe_join(join: argparse.ArgumentParser) -> None:
         "--downloads", type=Path, metavar="DIR", help="where received files are saved"
     )
     join.set_defaults(run=_join)
+
+
+_SEND = """\
+Send files to a group.
+
+You have to be a member of the group, or to have an invite. The files are sent in the order given,
+directories as .tar archives. Nothing is printed unless something is refused, which ends nothing
+else; how far it is goes to standard error. The exit status is 1 if anything was refused. After
+Ctrl-C, or whatever else ends it, the same command goes on where this one stopped, within a day.
+"""
+_GET = """\
+Save files of a group.
+
+You have to be a member of the group, or to have an invite. /files in the chat shows the numbers.
+Each file's path is printed when it is saved, a line each; no file is ever replaced, and one that is
+there already is not fetched again. How far it is goes to standard error. The exit status is 1 if
+anything was refused. After Ctrl-C, or whatever else ends it, the same command goes on where this
+one stopped.
+"""
+
+
+def _describe_send(send: argparse.ArgumentParser) -> None:
+    _add_member(send)
+    send.add_argument("paths", nargs="+", type=_path, metavar="PATH", help="a file or a directory")
+    send.set_defaults(run=_send)
+
+
+def _path(text: str) -> Path:
+    if not text:  # which would be this directory, with all that is in it
+        raise argparse.ArgumentTypeError("a path cannot be empty")
+    return Path(text)
+
+
+def _describe_get(get: argparse.ArgumentParser) -> None:
+    _add_member(get)
+    get.add_argument("numbers", nargs="+", metavar="N", help="the number of a file")
+    get.add_argument(
+        "--to",
+        default=".",
+        metavar="PATH",
+        help="a directory, which ends in a slash if it is not there yet, or for a single file its"
+        " new name (default: the current directory)",
+    )
+    get.set_defaults(run=_get)
+
+
+def _add_member(parser: argparse.ArgumentParser) -> None:
+    add_server_options(parser)
+    parser.add_argument("--user", metavar="NAME", help="your username (asked for if not given)")
+    parser.add_argument("--group", metavar="NAME", required=True, help="the group")
 
 
 def _describe_admin(admin: argparse.ArgumentParser) -> None:

@@ -1,8 +1,11 @@
-"""A tap on the wire between clients and a server, which checks, records, and cuts."""
+"""A tap on the wire between clients and a server, which checks, records, cuts and corrupts."""
 
 from __future__ import annotations
 
+import heapq
+import socket
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import trio
@@ -19,13 +22,78 @@ if TYPE_CHECKING:
 Side = Literal["client", "server"]
 Verdict = Literal["pass", "drop", "cut", "tear"]
 """What becomes of a frame: passed on, lost, or the connection is cut before it or within it."""
+Fault = Literal["cut", "flip", "stall"]
+
+_UNREAD = 256 * 1024
+"""About how many bytes may wait in the tap's sockets, which it has not seen."""
+
+
+@dataclass(slots=True)
+class Cargo:
+    """The bytes of files that one side sends, over all connections together.
+
+    `carried` is how many have come to the tap. The places of faults are counted like that, from
+    now on: the connection is cut before that byte, the byte is another one, or it is not passed on
+    before `go_on`.
+    """
+
+    carried: int = 0
+    stalled: trio.Event = field(default_factory=trio.Event)
+    _go_on: trio.Event = field(default_factory=trio.Event)
+    _cut: bool = False
+    _faults: list[tuple[int, Fault]] = field(default_factory=list)
+
+    def cut_after(self, *sizes: int) -> None:
+        """Cut the connection when so many more bytes have come."""
+        self._plan("cut", sizes)
+
+    def flip_after(self, *sizes: int) -> None:
+        """Change the byte that comes after so many more."""
+        self._plan("flip", sizes)
+
+    def stall_after(self, *sizes: int) -> None:
+        """Stop when so many more bytes have come; see `stalled` and `go_on`."""
+        self.stalled, self._go_on = trio.Event(), trio.Event()
+        self._plan("stall", sizes)
+
+    def go_on(self, *, cut: bool = False) -> None:
+        """Let those pass that were stopped, or cut their connections instead."""
+        self._cut = cut
+        self._go_on.set()
+
+    @property
+    def planned(self) -> int:
+        """How many faults are still to come."""
+        return len(self._faults)
+
+    def take(self, data: bytearray) -> tuple[bytearray, Fault | None]:
+        """Return, and take from `data`, what comes before the next fault, and that fault."""
+        if not self._faults or self._faults[0][0] >= self.carried + len(data):
+            taken, fault = bytearray(data), None
+        else:
+            place, fault = heapq.heappop(self._faults)
+            taken = data[: max(0, place - self.carried)]
+        del data[: len(taken)]
+        self.carried += len(taken) + (len(data) if fault == "cut" else 0)
+        return taken, fault
+
+    async def stall(self) -> bool:
+        """Wait until it may go on; return whether it is to be cut instead."""
+        self.stalled.set()
+        await self._go_on.wait()
+        return self._cut
+
+    def _plan(self, fault: Fault, sizes: tuple[int, ...]) -> None:
+        for size in sizes:
+            heapq.heappush(self._faults, (self.carried + size, fault))
 
 
 class Tap:
     """Stands between clients and a server, checks every frame, and can cut the wire.
 
     `watch` is called with each frame and who sent it, before it is passed on, and says what is to
-    become of it. What follows a `transfer` handshake is not frames, and passes unchecked.
+    become of it. What follows a `piece` is no frames, but bytes of a file: of the cargo `up`, if a
+    client sends them, or `down`.
     """
 
     def __init__(self, target: Address) -> None:
@@ -34,6 +102,7 @@ class Tap:
         self.refusing = False
         self.frames: list[tuple[Side, dict[str, Any]]] = []
         self.watch: Callable[[Side, dict[str, Any]], Verdict] = _pass
+        self.up, self.down = Cargo(), Cargo()
         self._wires: set[trio.CancelScope] = set()
         self._news = trio.Event()
 
@@ -46,6 +115,10 @@ class Tap:
                         return frame
                 self._news = trio.Event()
                 await self._news.wait()
+
+    def of_type(self, word: str) -> list[dict[str, Any]]:
+        """Return the frames of one type that have come so far."""
+        return [frame for _, frame in self.frames if frame["type"] == word]
 
     def cut(self) -> None:
         """Cut every connection that stands, without a word to either side."""
@@ -61,6 +134,7 @@ class Tap:
                 server = await connect(self.target)
             except OSError:
                 return
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _UNREAD)
             async with server:
                 await self._connect_through(client, server)
 
@@ -78,22 +152,28 @@ class Tap:
         self, side: Side, source: trio.SocketStream, sink: trio.SocketStream, wire: trio.CancelScope
     ) -> None:
         buffer = FrameBuffer()
-        framed = True
+        left = 0  # of a piece
         try:
             async for data in source:
                 buffer.feed(data)
-                while framed and (body := buffer.pop()) is not None:
-                    framed = await self._pass_on(side, body, sink, wire)
-                if not framed:
-                    await sink.send_all(buffer.rest())
+                while True:
+                    if left:
+                        came = buffer.rest()
+                        buffer.feed(came[left:])
+                        piece = bytearray(came[:left])
+                        left -= len(piece)
+                        await self._load(side, piece, sink, wire)
+                    if left or (body := buffer.pop()) is None:
+                        break
+                    left = await self._pass_on(side, body, sink, wire)
             await sink.send_eof()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             wire.cancel()
 
     async def _pass_on(
         self, side: Side, body: bytes, sink: trio.SocketStream, wire: trio.CancelScope
-    ) -> bool:
-        """Pass on a frame, if it may; return whether what follows is framed as well."""
+    ) -> int:
+        """Pass on a frame, if it may; return how many bytes follow that are none."""
         validate_body(body)
         frame = unpack(body)
         self.frames.append((side, frame))
@@ -105,7 +185,21 @@ class Tap:
         if verdict in ("cut", "tear"):
             wire.cancel()
             await trio.lowlevel.checkpoint()
-        return frame["type"] not in ("transfer", "ready")
+        return int(frame["size"]) if frame["type"] == "piece" else 0
+
+    async def _load(
+        self, side: Side, data: bytearray, sink: trio.SocketStream, wire: trio.CancelScope
+    ) -> None:
+        """Pass on bytes of a file, as they are or with what befalls them."""
+        cargo = self.up if side == "client" else self.down
+        while data:
+            taken, fault = cargo.take(data)
+            await sink.send_all(taken)
+            if fault == "flip":
+                data[0] ^= 1
+            elif fault == "cut" or (fault == "stall" and await cargo.stall()):
+                wire.cancel()
+                await trio.lowlevel.checkpoint()
 
 
 def _pass(side: Side, frame: dict[str, Any]) -> Verdict:
@@ -117,6 +211,8 @@ async def tapped(target: Address) -> AsyncIterator[Tap]:
     """Listen on a port of its own for the length of the block, and pass everything on."""
     tap = Tap(target)
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    for listener in listeners:
+        listener.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _UNREAD)
     tap.address = Address("127.0.0.1", port_of(listeners[0]))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(trio.serve_listeners, tap.carry, listeners)

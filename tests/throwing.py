@@ -14,7 +14,7 @@ from tchat.client.introduction import Account
 from tchat.client.known import KnownServers
 from tchat.client.session import open_session
 from tchat.client.slot import Slot
-from tchat.core.frames import Digest, UnknownType, decode_request
+from tchat.core.frames import UnknownType, decode_request
 from tchat.core.framing import HANDSHAKE_LIMIT, FrameBuffer
 from tchat.core.handshake import Hello, Proof, Transfer
 from tchat.errors import ProtocolError
@@ -138,7 +138,7 @@ def ends_connection(data: bytes) -> bool:
         return False
     except ProtocolError:
         return True
-    return isinstance(frame, Hello | Proof | Transfer | Digest)
+    return isinstance(frame, Hello | Proof | Transfer)
 
 
 class Thrower:

@@ -1,83 +1,242 @@
-"""Sending and fetching files: on a connection of their own, a chunk at a time.
+"""Sending and fetching files: on connections of their own, until they are across.
 
-A received file is written under a name that nobody looks for and takes its real one when it is
-whole and its digest is right. It never replaces anything: when the name is taken by other bytes
-it becomes "name (2)", and so on; when it is taken by the very same bytes, that is the file.
+A connection that breaks is no more than a delay, as it is to the session: a transfer is asked for
+anew and goes on where it was. What is being fetched is kept in a hidden `.part` in the directory
+where it is to be; whoever asks for the file again, be it the next year, goes on with that.
+
+A received file takes its name when it is whole and its digest is right, and never replaces
+anything: when the name is taken by other bytes it becomes "name (2)", and so on; when it is taken
+by the very same bytes, that is the file.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import random
 import secrets
-from contextlib import asynccontextmanager
-from io import FileIO
-from pathlib import Path
-from stat import S_ISREG
-from typing import TYPE_CHECKING
+import shutil
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
 from tchat.client.introduction import Busy
+from tchat.client.sources import open_source
 from tchat.core.commands import Share
-from tchat.core.frames import (
-    TO_CLIENT,
-    Digest,
-    Download,
-    Failed,
-    Stored,
-    Ticket,
-    Upload,
-    decode,
-    encode,
-)
+from tchat.core.frames import Alike, Download, Held, Stored, Ticket, Upload, encode
 from tchat.core.handshake import TICKET_SIZE, VERSION, Ready, Transfer
 from tchat.core.text import clean_line, safe_filename
 from tchat.errors import Code, ProtocolError, Refused
+from tchat.files.carry import (
+    TakenBack,
+    check_cancelled,
+    expect,
+    in_thread,
+    receive_file,
+    unreadable,
+)
+from tchat.files.carry import send_file as carry_file
+from tchat.files.part import BrokenPiece, Part
 from tchat.net.address import explain
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
 
     from tchat.client.receipt import Answer
     from tchat.client.replica import Replica
     from tchat.client.session import Session
-    from tchat.core.events import FileShared
+    from tchat.client.sources import HashedSource
+    from tchat.core.state import File
     from tchat.net.link import Link
 
-CHUNK = 256 * 1024
 STALL_SECONDS = 60.0
 AUTOMATIC_LIMIT = 8 * 1024 * 1024
 """Files up to this size, in bytes, are fetched without being asked for."""
 
+_MOST_FAILURES = 6
+_FIRST_RETRY_SECONDS = 0.1
+# What the other side says of a transfer that may go well the next time.
+_PASSING = (
+    Code.FILE_CHANGED,
+    Code.BAD_TICKET,
+    Code.BUSY,
+    Code.SHUTTING_DOWN,
+    Code.IDLE,
+    Code.REPLACED,
+)
+# What it says of the file itself, so that there is no use for what came of it.
+_WRONG_FILE = (Code.FILE_DAMAGED, Code.FILE_UNREADABLE)
 
-async def send_file(session: Session, replica: Replica, path: Path) -> None:
-    """Upload a file and share it with the group. Raises `Refused`."""
-    with await _open_to_send(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        ticket = await session.ask(lambda i: Upload(i, replica.name, size))
-        async with _transfer(session, ticket, size) as link:
-            digest = await _upload(link, file, size)
-    name = safe_filename(path.name)
+
+class Told(Protocol):
+    """Who is told how a transfer goes. Sizes are in bytes."""
+
+    def about(self, name: str, size: int) -> None:
+        """Hear what it is that will be transferred."""
+
+    def checking(self, done: int) -> None:
+        """Hear that so much of the file was read, to see whether it has to be sent at all."""
+
+    def moved(self, done: int) -> None:
+        """Hear that so much of the file is across."""
+
+
+class _Nobody:
+    def about(self, name: str, size: int) -> None:
+        pass
+
+    def checking(self, done: int) -> None:
+        pass
+
+    def moved(self, done: int) -> None:
+        pass
+
+
+NOBODY: Told = _Nobody()
+
+
+async def send_file(session: Session, replica: Replica, path: Path, told: Told = NOBODY) -> None:
+    """Bring a file, or a directory as an archive, to the server and share it. Raises `Refused`."""
+    source = await in_thread(partial(open_source, path))
+    try:
+        told.about(source.name, source.size)
+        digest = await _bring(session, replica, source, told)
+    except OSError as error:
+        raise unreadable(error) from error
+    finally:
+        source.close()
+    name, size = source.name, source.size
     await session.request(lambda i, n: Share(i, n, replica.name, name, size, digest))
 
 
-async def fetch_file(session: Session, replica: Replica, file: FileShared, into: Path) -> Path:
-    """Download a shared file into a directory and return where it is. Raises `Refused`."""
-    ticket = await session.ask(lambda i: Download(i, replica.name, file.number))
-    try:
-        await trio.to_thread.run_sync(_make_directory, into)
-        part = into / f".{secrets.token_hex(8)}.part"
-        target = FileIO(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "wb")
+async def fetch_file(
+    session: Session,
+    replica: Replica,
+    file: File,
+    into: Path,
+    name: str | None = None,
+    told: Told = NOBODY,
+) -> Path:
+    """Bring a shared file into a directory and return where it is. Raises `Refused`.
+
+    It gets the name that it was shared by, or `name`.
+    """
+    target = into / (name or safe_filename(file.name))
+    told.about(file.name, file.size)
+    with _unwritable(into):
+        there = await in_thread(partial(_find, target, file))
+        if there is not None:
+            return there
+        part = await in_thread(partial(_open_part, into, file))
         try:
-            with target:
-                async with _transfer(session, ticket, file.size) as link:
-                    await _download(link, target, file)
-            return await trio.to_thread.run_sync(_settle, part, into, file)
+            await _take(session, replica, file, part, told)
+            return await in_thread(partial(_settle, part, target, file))
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                part.discard()  # what will not fit should not fill the disk either
+            raise
         finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise _unwritable(into, error) from error
+            part.close()
+
+
+# ------------------------------------------------------------------ again and again
+
+
+class _Attempts:
+    """Says how often to try again: as long as it gets further, and a few times more."""
+
+    def __init__(self) -> None:
+        self._failures = 0
+        self._furthest = -1
+
+    async def failed(self, failure: Refused, at: int) -> None:
+        """Wait a moment before the next try. Raises the failure if there should be none."""
+        if at > self._furthest:
+            self._furthest, self._failures = at, 0
+        self._failures += 1
+        if self._failures >= _MOST_FAILURES:
+            raise failure
+        longest = _FIRST_RETRY_SECONDS * 2**self._failures
+        await trio.sleep(random.uniform(longest / 2, longest))  # noqa: S311  # jitter, not a secret
+
+
+async def _bring(session: Session, replica: Replica, source: HashedSource, told: Told) -> bytes:
+    """Return the digest of a file once the server has it and holds it for this person."""
+
+    def checking(done: int) -> None:
+        check_cancelled()
+        told.checking(done)
+
+    attempts = _Attempts()
+    head = await in_thread(source.head)
+    sha256: bytes | None = None
+    while True:
+        answer = await session.ask(
+            lambda i: Upload(i, replica.name, source.size, head, sha256)  # noqa: B023  # asked at once
+        )
+        if isinstance(answer, Held) and sha256 is not None:
+            told.moved(source.size)
+            return sha256
+        if isinstance(answer, Alike) and sha256 is None:
+            sha256 = await in_thread(partial(source.whole, checking))
+            continue
+        progress = _Progress(told)
+        try:
+            async with _transfer(session, answer, source.size) as link:
+                stored = await carry_file(link, source, progress.moved, STALL_SECONDS)
+                if stored != source.digest:
+                    raise Refused(
+                        Code.FILE_CHANGED, "What the server has stored is not what was sent."
+                    )
+                return stored
+        except _Again as again:
+            await attempts.failed(again.refusal, progress.furthest)
+
+
+async def _take(session: Session, replica: Replica, file: File, part: Part, told: Told) -> None:
+    """Fetch what a part lacks."""
+    attempts = _Attempts()
+    while not part.is_whole:
+        answer = await session.ask(lambda i: Download(i, replica.name, file.number))
+        try:
+            async with _transfer(session, answer, file.size) as link:
+                await receive_file(link, part, told.moved, STALL_SECONDS)
+                if part.digest == file.sha256:
+                    await link.send(encode(Stored(part.digest)))
+                    await link.farewell()
+        except _Again as again:
+            await attempts.failed(again.refusal, part.offset)
+        except TakenBack as said:
+            if said.code in _WRONG_FILE:
+                part.discard()
+            raise
+    if part.digest != file.sha256:
+        part.discard()
+        raise Refused(Code.FILE_CHANGED, "What came is not the file that was shared.")
+
+
+class _Progress:
+    """Passes on how far a transfer is, and remembers it."""
+
+    def __init__(self, told: Told) -> None:
+        self.furthest = -1
+        self._told = told
+
+    def moved(self, done: int) -> None:
+        self.furthest = max(self.furthest, done)
+        self._told.moved(done)
+
+
+class _Again(Exception):
+    """A transfer ended for a reason that may have passed."""
+
+    def __init__(self, refusal: Refused) -> None:
+        super().__init__()
+        self.refusal = refusal
 
 
 @asynccontextmanager
@@ -85,139 +244,126 @@ async def _transfer(session: Session, answer: Answer, size: int) -> AsyncIterato
     """Open a connection for the ticket in `answer` and wait until the server is ready."""
     if not isinstance(answer, Ticket) or len(answer.ticket) != TICKET_SIZE:
         raise Refused(Code.INTERNAL, "The server gave no ticket for the transfer.")
+    with _sorted_out():
+        link = await _connect(session)
+        try:
+            with trio.fail_after(STALL_SECONDS):
+                await link.send(encode(Transfer(VERSION, answer.ticket)))
+            ready = await expect(link, Ready, STALL_SECONDS)
+            if ready.size != size:
+                raise Refused(Code.BAD_FILE, "The server means another file.")
+            yield link
+        finally:
+            await trio.aclose_forcefully(link.stream)
+
+
+async def _connect(session: Session) -> Link:
     try:
         with trio.fail_after(STALL_SECONDS):
-            link = await session.connector.open()
-    except (OSError, Busy, ProtocolError, trio.BrokenResourceError, trio.TooSlowError) as error:
-        raise Refused(Code.FILE_CHANGED, f"No transfer: {explain(error)}.") from error
+            return await session.connector.open()
+    except OSError as error:  # of the network, not of a disk
+        raise trio.BrokenResourceError(explain(error)) from error
+
+
+@contextmanager
+def _sorted_out() -> Iterator[None]:
+    """Tell what may go well the next time from what will not."""
     try:
-        with trio.fail_after(STALL_SECONDS):
-            await link.send(encode(Transfer(VERSION, answer.ticket)))
-        ready = await _answer(link)
-        if not isinstance(ready, Ready) or ready.size != size:
-            raise Refused(Code.FILE_CHANGED, "The server means another file.")
-        yield link
+        yield
+    except (trio.BrokenResourceError, trio.TooSlowError, Busy) as error:
+        reason = f"The transfer does not get on: {explain(error)}."
+        raise _Again(Refused(Code.IDLE, reason)) from error
+    except BrokenPiece as broken:
+        raise _Again(broken) from broken
+    except TakenBack as said:
+        if said.code in _PASSING:
+            raise _Again(said) from said
+        raise
     except ProtocolError as error:
         raise Refused(error.code, error.sentence) from error
-    except trio.TooSlowError:
-        raise Refused(Code.IDLE, "The transfer stood still for too long.") from None
-    except trio.BrokenResourceError:
-        raise Refused(Code.FILE_CHANGED, "The connection broke; try the file again.") from None
-    finally:
-        await trio.aclose_forcefully(link.stream)
 
 
-async def _answer(link: Link) -> object:
-    """Return the server's next frame on a transfer connection. Raises `Refused`."""
-    with trio.fail_after(STALL_SECONDS):
-        body = await link.receive()
-    frame = None if body is None else decode(body, TO_CLIENT)
-    if isinstance(frame, Failed):
-        raise Refused(clean_line(frame.code), clean_line(frame.text))
-    if frame is None:
-        raise trio.BrokenResourceError
-    return frame
+# ------------------------------------------------------------------ on the disk here
 
 
-async def _upload(link: Link, file: FileIO, size: int) -> bytes:
-    """Send exactly `size` bytes and their digest; return the digest once the server has both."""
-    digest = hashlib.sha256()
-    missing = size
-    while missing:
-        try:
-            chunk = await trio.to_thread.run_sync(_read, file, min(CHUNK, missing), digest)
-        except OSError as error:
-            raise Refused(
-                Code.FILE_UNREADABLE, f"The file cannot be read to its end: {error.strerror}."
-            ) from error
-        if not chunk:
-            raise Refused(Code.FILE_CHANGED, "The file became shorter while it was sent.")
-        missing -= len(chunk)
-        with trio.fail_after(STALL_SECONDS):
-            await link.send(chunk)
-    await link.send(encode(Digest(digest.digest())))
-    if not isinstance(await _answer(link), Stored):
-        raise Refused(Code.FILE_CHANGED, "The server did not confirm the file.")
-    return digest.digest()
-
-
-async def _download(link: Link, target: FileIO, file: FileShared) -> None:
-    digest = hashlib.sha256()
-    missing = file.size
-    while missing:
-        with trio.fail_after(STALL_SECONDS):
-            data = await link.receive_raw()
-        if not data:
-            raise trio.BrokenResourceError
-        chunk = data[:missing]
-        missing -= len(chunk)
-        await trio.to_thread.run_sync(_write, target, chunk, digest)
-    if digest.digest() != file.sha256:
-        raise Refused(Code.FILE_CHANGED, "The file broke on its way; nothing of it was kept.")
-
-
-async def _open_to_send(path: Path) -> FileIO:
+def _open_part(into: Path, file: File) -> Part:
+    into.mkdir(parents=True, exist_ok=True)
+    digest = file.sha256.hex()[:32]
+    part = Part(into / f".{digest}.part", file.size, 0o644)
     try:
-        return await trio.to_thread.run_sync(_open, path)
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise Refused(
-            Code.FILE_UNREADABLE, f"{clean_line(str(path))} cannot be sent: {reason}."
-        ) from error
-
-
-def _open(path: Path) -> FileIO:
-    # Not to hang on a named pipe: opened without blocking, then turned away.
-    file = FileIO(os.open(path.expanduser(), os.O_RDONLY | os.O_NONBLOCK), "rb")
-    if not S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise OSError(0, "it is not a file")
-    return file
-
-
-def _read(file: FileIO, most: int, digest: hashlib._Hash) -> bytes:
-    chunk = file.read(most)
-    digest.update(chunk)
-    return chunk
-
-
-def _write(file: FileIO, chunk: bytes, digest: hashlib._Hash) -> None:
-    digest.update(chunk)
-    rest = memoryview(chunk)
-    while rest:
-        rest = rest[file.write(rest) :]
-
-
-def _make_directory(path: Path) -> None:
-    path.mkdir(parents=True, exist_ok=True)
-
-
-def _settle(part: Path, into: Path, file: FileShared) -> Path:
-    """Give a whole file its name, or the first free variation of it, and return where it is."""
-    name = Path(safe_filename(file.name))
-    number = 1
-    while True:
-        place = into / (name.name if number == 1 else f"{name.stem} ({number}){name.suffix}")
         try:
-            # Whoever creates a name owns it; only then may the rename replace what is there.
-            os.close(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
-        except FileExistsError:
+            part.open(check_cancelled)
+        except BlockingIOError:  # another program fetches it to here, too
+            part = Part(into / f".{digest}-{secrets.token_hex(4)}.part", file.size, 0o644)
+            part.open(check_cancelled)
+        _check_room(into, file.size - part.offset)
+    except BaseException:
+        part.close()
+        raise
+    return part
+
+
+def _check_room(into: Path, size: int) -> None:
+    if shutil.disk_usage(into).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _find(target: Path, file: File) -> Path | None:
+    """Return where the very same bytes are under the file's name already, if they are."""
+    return next((place for place in _names(target) if _is_the_same(place, file)), None)
+
+
+def _names(target: Path) -> Iterator[Path]:
+    """Yield a name's variations that are taken, and the first that is not."""
+    number, place = 1, target
+    while True:
+        yield place
+        if not os.path.lexists(place):
+            return
+        number += 1
+        place = target.with_name(f"{target.stem} ({number}){target.suffix}")
+
+
+def _settle(part: Part, target: Path, file: File) -> Path:
+    """Give a whole file its name, or the first free variation of it, and return where it is."""
+    while True:
+        for place in _names(target):
             if _is_the_same(place, file):
+                part.discard()
                 return place
-            number += 1
-        else:
-            part.replace(place)
-            return place
+        try:
+            _take_name(part, place)
+        except FileExistsError:
+            continue  # somebody was faster
+        return place
 
 
-def _is_the_same(place: Path, file: FileShared) -> bool:
+def _take_name(part: Part, place: Path) -> None:
+    """Give a whole file a name that nobody has. Raises FileExistsError."""
+    try:
+        place.hardlink_to(part.path)
+    except FileExistsError:
+        raise
+    except OSError:  # of a file system without links: whoever creates a name there owns it
+        os.close(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
+        part.place(place)
+    else:
+        part.discard()
+
+
+def _is_the_same(place: Path, file: File) -> bool:
     if place.is_symlink() or not place.is_file() or place.stat().st_size != file.size:
         return False
     with place.open("rb") as existing:
         return hashlib.file_digest(existing, "sha256").digest() == file.sha256
 
 
-def _unwritable(into: Path, error: OSError) -> Refused:
-    return Refused(
-        Code.FILE_UNREADABLE, f"The file cannot be saved in {into}: {error.strerror or error}."
-    )
+@contextmanager
+def _unwritable(into: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Refused(
+            Code.FILE_UNREADABLE,
+            f"The file cannot be saved in {clean_line(str(into))}: {error.strerror or error}.",
+        ) from error

@@ -7,11 +7,21 @@ from typing import cast
 
 import trio
 
-from tchat.core.frames import Attached, KeyList, LinkCode, Ok, Ticket, encode
+from tchat.core.frames import (
+    Alike,
+    Attached,
+    Held,
+    KeyList,
+    LinkCode,
+    Ok,
+    Shelf,
+    Ticket,
+    encode,
+)
 from tchat.core.schema import INT_LIMIT, Frame
 from tchat.errors import Code, Refused, TchatError
 
-Answer = Ok | Attached | Ticket | LinkCode | KeyList
+Answer = Ok | Attached | Ticket | Alike | Held | Shelf | LinkCode | KeyList
 Make = Callable[[int], Frame]
 """Makes a request's frame from its id; called anew for each connection it is sent on."""
 

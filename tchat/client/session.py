@@ -40,9 +40,11 @@ from tchat.core.commands import Join, Post
 from tchat.core.events import Event
 from tchat.core.frames import (
     TO_CLIENT,
+    Alike,
     Attached,
     Failed,
     Goodbye,
+    Held,
     KeyList,
     LinkCode,
     Membership,
@@ -51,6 +53,7 @@ from tchat.core.frames import (
     Pong,
     Presence,
     Seen,
+    Shelf,
     Ticket,
     UnknownType,
     decode,
@@ -287,8 +290,8 @@ class Session:
         match frame:
             case Event():
                 self._take_event(frame)
-            case Ok(re) | Attached(re) | Ticket(re) | LinkCode(re) | KeyList(re):
-                self._take_answer(re, frame)
+            case Ok() | Attached() | LinkCode() | KeyList() | Ticket() | Alike() | Held() | Shelf():
+                self._take_answer(frame)
             case Failed():
                 self._take_failure(frame)
             case Presence():
@@ -310,10 +313,10 @@ class Session:
         if event.seq == replica.head:
             self._tell.send_nowait(CaughtUp(replica))
 
-    def _take_answer(self, re: int, answer: Answer) -> None:
+    def _take_answer(self, answer: Answer) -> None:
         if isinstance(answer, Attached):
             self._take_attached(answer)
-        receipt = self._receipts.pop(re, None)
+        receipt = self._receipts.pop(answer.re, None)
         if receipt is not None:
             receipt.succeed(answer)
             self._sender.settle(receipt)

@@ -99,6 +99,14 @@ class Share(Command):
     sha256: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class RemoveFile(Command):
+    """Take a file from the group's shelf (its sender, or the admin)."""
+
+    type = "remove_file"
+    number: int
+
+
 COMMANDS: tuple[type[Command], ...] = (
     Join,
     Leave,
@@ -109,4 +117,5 @@ COMMANDS: tuple[type[Command], ...] = (
     Invite,
     Post,
     Share,
+    RemoveFile,
 )

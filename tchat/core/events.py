@@ -131,6 +131,14 @@ class FileShared(Body):
 
 
 @dataclass(frozen=True, slots=True)
+class FileRemoved(Body):
+    """The actor, who had shared it or is the admin, took file `number` from the shelf."""
+
+    kind = "file_removed"
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class Unknown(Body):
     """A body of a kind that a newer version wrote."""
 
@@ -153,6 +161,7 @@ BODIES: dict[str, type[Body]] = {
         Invited,
         Posted,
         FileShared,
+        FileRemoved,
     )
 }
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from tchat.core.commands import COMMANDS
 from tchat.core.events import Event
 from tchat.core.framing import ITEM_LIMIT, check_items, pack, unpack
-from tchat.core.handshake import HELLOS, WELCOMES
+from tchat.core.handshake import HELLOS, WELCOMES, Ready
 from tchat.core.schema import INT_LIMIT, Frame
 from tchat.errors import Code, ProtocolError, TchatError
 
@@ -51,12 +51,18 @@ class Seen(Frame):
 
 @dataclass(frozen=True, slots=True)
 class Upload(Frame):
-    """Ask to send a file of `size` bytes to the group's server. Answered by `Ticket`."""
+    """Ask to send a file of `size` bytes to the group's server.
+
+    `head` is the SHA-256 of its first piece, `sha256` that of all of it, once it was asked for.
+    Answered by `Ticket`, or `Alike`, or `Held`.
+    """
 
     type = "upload"
     id: int
     group: str
     size: int
+    head: bytes
+    sha256: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,16 @@ class Download(Frame):
     id: int
     group: str
     number: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShelfRequest(Frame):
+    """Ask which of the group's files are there, `before` a number. Answered by `Shelf`."""
+
+    type = "shelf_request"
+    id: int
+    group: str
+    before: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +182,39 @@ class Ticket(Frame):
 
 
 @dataclass(frozen=True, slots=True)
+class Alike(Frame):
+    """The server may have the file already: ask once more, with the SHA-256 of all of it."""
+
+    type = "alike"
+    re: int
+
+
+@dataclass(frozen=True, slots=True)
+class Held(Frame):
+    """The server has the file and keeps it for a day for this person to share."""
+
+    type = "held"
+    re: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf(Frame):
+    """Files that are there, the newest first: four lists side by side.
+
+    Each is there `until` a time (ms since the Unix epoch; 0 if no end is set) and was `fetched` by
+    so many people, of whom `by` names some, one name a line. `older` says whether there are more.
+    """
+
+    type = "shelf"
+    re: int
+    numbers: tuple[int, ...]
+    until: tuple[int, ...]
+    fetched: tuple[int, ...]
+    by: tuple[str, ...]
+    older: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class LinkCode(Frame):
     """A code that adds one key to the person's name, once, within `lasts` milliseconds."""
 
@@ -227,16 +276,42 @@ class Pong(Frame):
 
 
 @dataclass(frozen=True, slots=True)
-class Digest(Frame):
-    """Behind the last byte of an upload: the SHA-256 of all of them."""
+class Have(Frame):
+    """The receiver has the file's bytes up to `offset` already.
 
-    type = "digest"
+    `sha256` is that of all bytes of its whole pieces. With `doubt`, what came behind them the last
+    time was not what its digest said: the sender is to look at its own copy first.
+    """
+
+    type = "have"
+    offset: int
+    sha256: bytes
+    doubt: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class From(Frame):
+    """The sender begins at `offset`: the receiver's, or 0 if that had another file."""
+
+    type = "from"
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Piece(Frame):
+    """The next `size` bytes of the file follow, unframed.
+
+    `sha256` is that of the whole file from its beginning to the end of this piece.
+    """
+
+    type = "piece"
+    size: int
     sha256: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Stored(Frame):
-    """The server has the uploaded file on its disk, whole."""
+    """The receiver has the file on its disk, whole."""
 
     type = "stored"
     sha256: bytes
@@ -253,12 +328,21 @@ def by_type(*frames: type[Frame]) -> dict[str, type[Frame]]:
 
 
 ABOUT_KEYS = (LinkRequest, KeysRequest, Unlink)
+ABOUT_FILES = (Upload, Download, ShelfRequest)
 TO_SERVER = by_type(
-    *HELLOS, *COMMANDS, *ABOUT_KEYS, Attach, Detach, Seen, Upload, Download, Ping, Digest
+    *HELLOS,
+    *COMMANDS,
+    *ABOUT_KEYS,
+    *ABOUT_FILES,
+    Attach,
+    Detach,
+    Seen,
+    Ping,
 )
 TO_OPERATOR = by_type(Release)
-ANSWERS = (Ok, Failed, Attached, Ticket, LinkCode, KeyList)
-TO_CLIENT = by_type(*WELCOMES, *ANSWERS, Event, Presence, Membership, Goodbye, Pong, Stored)
+ANSWERS = (Ok, Failed, Attached, Ticket, Alike, Held, Shelf, LinkCode, KeyList)
+TO_CLIENT = by_type(*WELCOMES, *ANSWERS, Event, Presence, Membership, Goodbye, Pong)
+IN_TRANSFER = by_type(Ready, Have, From, Piece, Stored, Failed, Ping)
 
 
 class UnknownType(ProtocolError):

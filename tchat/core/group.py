@@ -32,6 +32,7 @@ from tchat.core.commands import (
     Kick,
     Leave,
     Post,
+    RemoveFile,
     Share,
     TransferAdmin,
 )
@@ -42,6 +43,7 @@ from tchat.core.events import (
     Created,
     Denied,
     Event,
+    FileRemoved,
     FileShared,
     Invited,
     Joined,
@@ -106,7 +108,9 @@ def _bodies(
             _require_member(group, actor)
             if not name or len(sha256) != SHA256_SIZE:
                 raise Refused(Code.BAD_FILE, "A file needs a name and a SHA-256 digest.")
-            return [FileShared(max(group.files, default=0) + 1, name, size, sha256)]
+            return [FileShared(group.numbered + 1, name, size, sha256)]
+        case RemoveFile(number=number):
+            return _remove_file(group, actor, number)
         case Join(invite=token):
             if token is None:
                 return _join(group, author, limits)
@@ -185,6 +189,18 @@ def _require_room(group: Group, limits: GroupLimits) -> None:
         raise Refused(
             Code.GROUP_FULL, f"The group has {limits.members} members, which is all it may have."
         )
+
+
+def _remove_file(group: Group, actor: str, number: int) -> list[Body]:
+    _require_member(group, actor)
+    file = group.files.get(number)
+    if file is None:
+        raise Refused(Code.NO_SUCH_FILE, f"There is no file {number}; /files lists what there is.")
+    if fold(file.by) != fold(actor) and not group.is_admin(actor):
+        raise Refused(
+            Code.NOT_ADMIN, f"Only {file.by}, who shared it, or the admin may remove this file."
+        )
+    return [FileRemoved(number)]
 
 
 def _leave(group: Group, actor: str) -> list[Body]:

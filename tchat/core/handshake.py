@@ -25,8 +25,11 @@ from tchat.core.schema import Frame
 from tchat.core.text import check_name
 from tchat.errors import Code, ProtocolError
 
-VERSION = 2
-"""The protocol this code speaks. Version 1 had no proof and is not spoken any more."""
+VERSION = 3
+"""The protocol this code speaks. Version 1 had no proof, and 2 no pieces: they are not spoken."""
+
+PIECE_SIZE = 1 << 20
+"""How often a file says on its way, by a digest, what it should have been so far; in bytes."""
 
 CLIENT_ID_SIZE = 8
 TICKET_SIZE = 16
@@ -100,7 +103,7 @@ class Transfer(Frame):
 
 @dataclass(frozen=True, slots=True)
 class Ready(Frame):
-    """The transfer may begin: `size` bytes follow, unframed, in the ticket's direction."""
+    """The transfer of a file of `size` bytes may begin; see `tchat.files`."""
 
     type = "ready"
     version: int
@@ -108,7 +111,7 @@ class Ready(Frame):
 
 
 HELLOS = (Hello, Proof, Transfer)
-WELCOMES = (Challenge, Welcome, Ready)
+WELCOMES = (Challenge, Welcome)
 
 
 def check_hello(frame: Frame) -> Hello | Transfer:

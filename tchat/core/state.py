@@ -29,6 +29,7 @@ from tchat.core.events import (
     Created,
     Denied,
     Event,
+    FileRemoved,
     FileShared,
     Invited,
     Joined,
@@ -76,14 +77,27 @@ class Invitation:
     name: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file on the group's shelf: `size` in bytes, shared by `by` (as shown) at `at` (ms)."""
+
+    number: int
+    name: str
+    size: int
+    sha256: bytes
+    by: str
+    at: int
+
+
 @dataclass(slots=True)
 class Group:
     """The state of one group. People are keyed by their folded name and shown by their name.
 
     `members` are in order of joining; `kicked` are those who are out for that reason, and since
     which seq; `keys` are those that members came with, and whose they were then; `invites` are
-    known by digest; `counts` are, per (folded name, client id), the highest number that was done
-    and a mask of those up to it, the lowest bit for itself.
+    known by digest; `files` are the shelf, by numbers of which none is used twice, and `numbered`
+    is the highest so far; `counts` are, per (folded name, client id), the highest number that was
+    done and a mask of those up to it, the lowest bit for itself.
     """
 
     name: str = ""
@@ -96,7 +110,8 @@ class Group:
     kicked: dict[str, int] = field(default_factory=dict)
     keys: dict[bytes, str] = field(default_factory=dict)
     invites: dict[bytes, Invitation] = field(default_factory=dict)
-    files: dict[int, FileShared] = field(default_factory=dict)
+    files: dict[int, File] = field(default_factory=dict)
+    numbered: int = 0
     counts: dict[tuple[str, bytes], tuple[int, int]] = field(default_factory=dict)
 
     def copy(self) -> Group:
@@ -151,8 +166,11 @@ class Group:
                 self.admin = fold(name)
             case Invited():
                 self._invite(event, event.body)
-            case FileShared() as file:
-                self.files[file.number] = file
+            case FileShared(number, name, size, sha256):
+                self.files[number] = File(number, name, size, sha256, event.actor, event.at)
+                self.numbered = max(self.numbered, number)
+            case FileRemoved(number):
+                self.files.pop(number, None)
             case _:
                 self._apply_to_person(event, actor)
 
@@ -209,6 +227,7 @@ class Group:
         if not self.members:
             self.admin = None
             self.requests.clear()
+            self.files.clear()
 
     def _invite(self, event: Event, body: Invited) -> None:
         for digest in [d for d, invitation in self.invites.items() if invitation.expires < self.at]:

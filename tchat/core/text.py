@@ -129,6 +129,18 @@ def quote_name(typed: str) -> str:
     return line if len(line) <= NAME_LIMIT else f"{line[:NAME_LIMIT]}…"
 
 
+def size_text(size: int) -> str:
+    """Return a number of bytes as people write it: 12 B, 3.4 KB, 1.2 GB (powers of 1000)."""
+    if size < 1000:
+        return f"{size} B"
+    amount = float(size)
+    for unit in ("KB", "MB", "GB", "TB"):
+        amount /= 1000
+        if amount < 999.95:  # what would be shown as 1000.0 belongs to the next unit
+            return f"{amount:.1f} {unit}"
+    return f"{amount:.1f} PB"
+
+
 def safe_filename(raw: str) -> str:
     """Return a file name that is safe to create in a directory of one's own.
 

@@ -30,7 +30,7 @@ class Link:
         """Allow frames of full length: both sides have said who they are."""
         self._buffer.limit = FRAME_LIMIT
 
-    async def send(self, data: bytes) -> None:
+    async def send(self, data: bytes | memoryview) -> None:
         """Send packed frames. Raises `trio.BrokenResourceError` when the other side is gone.
 
         After a cancelled send nobody knows how much went out: the link is to be closed.
@@ -47,20 +47,19 @@ class Link:
             self._buffer.feed(data)
         return body
 
-    async def receive_raw(self) -> bytes:
-        """Return bytes as they come, for what travels unframed; none at the end.
+    async def receive_raw(self, most: int) -> bytes:
+        """Return at most so many bytes as they come, for what travels unframed; none at the end.
 
         Those that came behind the last frame, and were read with it, come first.
         """
-        return self._buffer.rest() or await self._receive_some()
+        data = self._buffer.rest()
+        if len(data) > most:
+            self._buffer.feed(data[most:])
+        return data[:most] or await self._receive_some(most)
 
-    def give_back(self, data: bytes) -> None:
-        """Return bytes that belong to the next frame to where `receive` looks for them."""
-        self._buffer.feed(data)
-
-    async def _receive_some(self) -> bytes:
+    async def _receive_some(self, most: int = RECEIVE_SIZE) -> bytes:
         try:
-            data = await self.stream.receive_some(RECEIVE_SIZE)
+            data = await self.stream.receive_some(most)
         except trio.BrokenResourceError:
             return b""
         self.heard = trio.current_time()

@@ -25,13 +25,11 @@ import trio
 
 from tchat.core.events import (
     Approved,
-    Created,
     Denied,
     Event,
     Joined,
     Kicked,
     Left,
-    Requested,
     Withdrawn,
     decode_event,
     encode_event,
@@ -43,6 +41,7 @@ from tchat.core.state import Author, Group
 from tchat.core.text import fold
 from tchat.errors import Refused
 from tchat.server.audience import Audience, Subscription
+from tchat.server.effects import CHANGES_AUDIENCE, effects_of
 from tchat.store.base import Page, StorageFull
 
 if TYPE_CHECKING:
@@ -58,10 +57,6 @@ INBOX_LIMIT = 256
 IDLE_SECONDS = 30.0
 _MOST_IN_A_TURN = 1000
 _MOST_BYTES_IN_A_TURN = 256 * 1024
-
-# After these the next command meets another audience, so they end a turn.
-_CHANGES_AUDIENCE = (Approved, Joined, Denied, Kicked, Left, Withdrawn)
-_CHANGES_STANDING = (Created, Requested, *_CHANGES_AUDIENCE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,17 +237,18 @@ class GroupActor:
         turn = self._decide()
         if turn.events:
             page = Page(self.group.seq + 1, turn.draft.seq, b"".join(turn.frames))
-            standings = self._standings(turn)
+            effects = effects_of(self.group, turn.draft, turn.events)
             try:
                 await self._store.append(
-                    self.key, self.group.seq, len(turn.events), page.frames, standings
+                    self.key, self.group.seq, len(turn.events), page.frames, effects
                 )
             except StorageFull as full:
                 self._log.line("fault", where=f"group {self.key}", reason=full.sentence)
                 turn.fail(full)
             else:
                 self._publish(turn, page)
-            self._moved(self.key, {person: self.group.standing(person) for person in standings})
+            people = effects.standings
+            self._moved(self.key, {person: self.group.standing(person) for person in people})
         for item, answer in turn.answers:
             item.outbox.push(encode(answer))
         for saw in turn.seen:
@@ -299,19 +295,7 @@ class GroupActor:
             turn.size += len(turn.frames[-1])
         turn.events += events
         turn.add_answer(item, Ok(command.id, events[-1].seq if events else None))
-        return any(isinstance(event.body, _CHANGES_AUDIENCE) for event in events)
-
-    def _standings(self, turn: _Turn) -> dict[str, Standing]:
-        """Return who becomes what to the group by a turn."""
-        if not any(isinstance(event.body, _CHANGES_STANDING) for event in turn.events):
-            return {}
-        before, after = self.group, turn.draft
-        people = {*before.members, *before.requests, *after.members, *after.requests}
-        return {
-            person: after.standing(person)
-            for person in people
-            if after.standing(person) != before.standing(person)
-        }
+        return any(isinstance(event.body, CHANGES_AUDIENCE) for event in events)
 
     def _publish(self, turn: _Turn, page: Page) -> None:
         """Make the committed events the group's state and send them to everybody. Never waits."""

@@ -28,6 +28,7 @@ from tchat.net.tls import load_credentials, make_credentials
 from tchat.server.clock import now_ms
 from tchat.server.connection import serve_connection
 from tchat.server.control import operable
+from tchat.server.files import sweep_files
 from tchat.server.host import Host
 from tchat.server.limits import Limits
 from tchat.server.people import Memberships, People
@@ -149,6 +150,7 @@ async def serve(
                 )
             )
             accepting.start_soon(_send_silent_away, host)
+            accepting.start_soon(sweep_files, host)
             _announce(log, Address(config.address.host, port), credentials)
             task_status.started(port)
             await stop.wait()

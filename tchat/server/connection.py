@@ -42,7 +42,7 @@ from tchat.core.frames import (
     Ping,
     Pong,
     Seen,
-    Ticket,
+    ShelfRequest,
     UnknownType,
     Unlink,
     Upload,
@@ -59,7 +59,7 @@ from tchat.server.actor import Consult, Execute, Saw, Subscribe
 from tchat.server.audience import Subscription
 from tchat.server.doorway import receive_visitor, turn_away
 from tchat.server.faults import describe, is_storage
-from tchat.server.files import permit, serve_transfer
+from tchat.server.files import check_quota, consider, serve_transfer
 from tchat.server.host import STOPPING
 from tchat.server.outbox import WRITE_SIZE, Outbox, OutboxClosed
 from tchat.server.people import CODE_SECONDS
@@ -233,7 +233,7 @@ class Conversation:
                 self._detach(_key(frame.group))
             case Seen():
                 await self._send(frame.group, Saw(self._author.name, frame.seq))
-            case Upload() | Download():
+            case Upload() | Download() | ShelfRequest():
                 await self._consult(frame)
             case LinkRequest() | KeysRequest() | Unlink():
                 await self._manage_keys(frame)
@@ -274,8 +274,10 @@ class Conversation:
             await host.memberships.load(person)
             checks.append(partial(host.memberships.reserve, person, fold(command.group)))
         elif isinstance(command, Share):
-            size = await host.store.accounts.upload_size(person, command.sha256)
+            size = await host.store.shelves.hold(person, command.sha256, host.clock())
             checks.append(partial(_check_uploaded, size, command.size))
+            used = await host.store.shelves.used(person)
+            checks.append(partial(check_quota, host, used))
         return checks
 
     async def _attach(self, request: Attach) -> None:
@@ -313,20 +315,14 @@ class Conversation:
                 )
                 self._answer(Ok(number))
 
-    async def _consult(self, request: Upload | Download) -> None:
-        """Let the group's actor say whether a transfer is allowed, and answer with a ticket."""
+    async def _consult(self, request: Upload | Download | ShelfRequest) -> None:
+        """Let the group's actor say whether that is allowed, and answer."""
         self._host.rates.take("requests", self._person)
-        used = 0
-        if isinstance(request, Upload):
-            # What is finished meanwhile is in neither of the two otherwise.
-            before = self._host.tickets.promised(self._author.name)
-            used = await self._host.store.accounts.uploaded(self._person)
-            used += max(0, before - self._host.tickets.promised(self._author.name))
+        answer = await consider(self._host, self._author, request)
 
         def look(group: Group) -> None:
             try:
-                permission = permit(self._host, group, self._author.name, request, used)
-                self._answer(Ticket(request.id, self._host.tickets.issue(permission)))
+                self._answer(answer(group))
             except Refused as refusal:
                 self._answer(failed(refusal, request.id))
 

@@ -1,112 +1,334 @@
-"""Transfer connections: one file, one way, unframed between two frames.
+"""Files: who may send and fetch them, their transfers, and how long they are kept.
 
-A file has a connection of its own, so that TCP paces it and the chat never waits behind it. At
-no time is more of it in memory than a few chunks.
+A file has a connection of its own, so that TCP paces it and the chat never waits behind it. What
+is asked for in the chat is answered with a ticket, which is good for one transfer.
+
+To send begins with an offer: the file's size and the digest of its first piece. Only if there is a
+file like that already which this person could fetch anyway does the server ask for the digest of
+all of it, and if that is the one, nothing is sent. Whoever could not fetch it sends it like any
+other, and so learns nothing of what others have stored; it is kept once all the same.
 """
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.core.frames import Digest, Download, Stored, Upload, decode_request, encode
+from tchat.core.frames import (
+    Alike,
+    Download,
+    Held,
+    Shelf,
+    ShelfRequest,
+    Stored,
+    Ticket,
+    Upload,
+    encode,
+)
+from tchat.core.group import SHA256_SIZE
 from tchat.core.handshake import Ready, agree
-from tchat.core.text import fold
+from tchat.core.schema import INT_LIMIT
+from tchat.core.text import fold, size_text
 from tchat.errors import Code, ProtocolError, Refused, StorageError
+from tchat.files.carry import TakenBack, patiently, receive_file, send_file
 from tchat.server.tickets import Permission
+from tchat.store.base import FileDamaged, StorageFull
+from tchat.store.blobs import reported
 
 if TYPE_CHECKING:
-    from tchat.core.state import Group
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from tchat.core.frames import Have
+    from tchat.core.schema import Frame
+    from tchat.core.state import Author, Group
     from tchat.net.link import Link
     from tchat.server.host import Host
-    from tchat.store.base import Incoming
+    from tchat.store.base import Shelved
+    from tchat.store.blobs import StoredFile
 
-CHUNK = 256 * 1024
+DAY_MS = 24 * 3600 * 1000
+SWEEP_SECONDS = 60.0
+QUIET_SECONDS = 1.0
+"""After how long an upload gives way to another one of the same file."""
+
+_PAGE = 40
+_MOST_NAMES = 8
 
 
-def permit(
-    host: Host, group: Group, user: str, request: Upload | Download, used: int
-) -> Permission:
-    """Return what a ticket may be given for, to a person who has sent `used` bytes before.
+async def consider(
+    host: Host, author: Author, request: Upload | Download | ShelfRequest
+) -> Callable[[Group], Frame]:
+    """Return what answers a request about files once it is given the group's state.
 
-    Raises `Refused`.
+    All that takes time happens here, and what is asked of the group is whether it may be.
     """
-    if group.standing(user) != "member":
-        raise Refused(Code.NOT_MEMBER, "Only members can send and fetch files.")
-    if isinstance(request, Upload):
-        _check_room(host, user, request.size, used)
-        return Permission("upload", user, request.size)
-    file = group.files.get(request.number)
-    if file is None:
-        raise Refused(Code.NO_SUCH_FILE, "The group has no file of that number.")
-    return Permission("download", user, file.size, file.sha256)
+    match request:
+        case Upload():
+            return await _consider_upload(host, author, request)
+        case Download():
+            return await _consider_download(host, author, request)
+    return await _consider_shelf(host, author, request)
+
+
+# ------------------------------------------------------------------ sending
+
+
+async def _consider_upload(host: Host, author: Author, request: Upload) -> Callable[[Group], Frame]:
+    person, size, head, sha256 = fold(author.name), request.size, request.head, request.sha256
+    if {len(digest) for digest in (head, sha256) if digest is not None} != {SHA256_SIZE}:
+        raise Refused(Code.BAD_FILE, "A file is offered with SHA-256 digests.")
+    shelves = host.store.shelves
+    promised = host.tickets.promised(author.name)
+    used = await shelves.used(person, sha256)
+    # What is finished meanwhile is in neither of the two otherwise.
+    used += max(0, promised - host.tickets.promised(author.name))
+    held = alike = False
+    if sha256 is None:
+        alike = await shelves.may_have_alike(person, size, head)
+    if not alike:
+        _check_room(host, author.name, size, used)
+    if sha256 is not None:
+        held = await shelves.hold(person, sha256, host.clock()) == size
+    if not (alike or held):
+        room = host.limits.files_per_user - used - host.tickets.promised(author.name) - size
+        with _no_more_than_a_file():
+            await host.store.blobs.make_room(person, room, size, head)
+
+    def answer(group: Group) -> Frame:
+        _require_member(group, author)
+        if alike:
+            return Alike(request.id)
+        if held:
+            return Held(request.id)
+        _check_room(host, author.name, size, used)
+        permission = Permission("upload", author.name, size, head=head)
+        return Ticket(request.id, host.tickets.issue(permission))
+
+    return answer
+
+
+def _require_member(group: Group, author: Author) -> None:
+    if group.standing(author.name) != "member":
+        raise Refused(Code.NOT_MEMBER, "Only members can send, list and fetch files.")
 
 
 def _check_room(host: Host, user: str, size: int, used: int) -> None:
-    limit, total = host.limits.file, host.limits.files_per_user
+    limit = host.limits.file
     if size > limit:
         raise Refused(
             Code.FILE_TOO_LARGE,
-            f"The file has {size} bytes; this server takes at most {limit}.",
+            f"The file has {size_text(size)}; this server takes at most {size_text(limit)}.",
         )
-    if used + host.tickets.promised(user) + size > total:
+    check_quota(host, used, host.tickets.promised(user) + size)
+
+
+def check_quota(host: Host, used: int, more: int = 0) -> None:
+    """Raise `Refused` (quota_exceeded) for one who has so many bytes of files, and wants more."""
+    total = host.limits.files_per_user
+    if used + more > total:
         raise Refused(
             Code.QUOTA_EXCEEDED,
-            f"You have sent {used} bytes of files, and this server takes {total} from one person.",
+            f"You have {size_text(used)} of files here, and this server takes {size_text(total)}"
+            " from one person; /remove makes room.",
         )
+
+
+async def _receive(host: Host, link: Link, permission: Permission) -> None:
+    person = fold(permission.user)
+    blobs, patience = host.store.blobs, host.limits.stall_seconds
+
+    def is_alive() -> bool:
+        return trio.current_time() - link.heard < QUIET_SECONDS
+
+    async with blobs.incoming(person, permission.size, permission.head, is_alive) as part:
+        await patiently(link, partial(blobs.begin, part))
+        try:
+            with reported():
+                await receive_file(link, part, _nobody_told, patience)
+        except TakenBack:
+            part.discard()
+            raise
+        with reported():
+            await patiently(link, part.sync)
+        async with blobs.changing():
+            await blobs.keep(part)
+            head = part.digests[0] if part.digests else part.digest
+            await host.store.shelves.add(person, part.digest, permission.size, head, host.clock())
+        digest = part.digest
+    await link.send(encode(Stored(digest)))
+    await link.farewell()
+
+
+# ------------------------------------------------------------------ fetching
+
+
+async def _consider_download(
+    host: Host, author: Author, request: Download
+) -> Callable[[Group], Frame]:
+    there = await host.store.shelves.find(fold(request.group), request.number)
+
+    def answer(group: Group) -> Frame:
+        _require_member(group, author)
+        file = group.files.get(request.number)
+        if file is None:
+            raise Refused(Code.NO_SUCH_FILE, "The group has no file of that number.")
+        if there is None:
+            raise Refused(Code.NO_SUCH_FILE, f"{file.name} is not kept here any more.")
+        permission = Permission(
+            "download", author.name, file.size, file.sha256, group=group.name, number=file.number
+        )
+        return Ticket(request.id, host.tickets.issue(permission))
+
+    return answer
+
+
+async def _send(host: Host, link: Link, permission: Permission) -> None:
+    store, patience = host.store, host.limits.stall_seconds
+    try:
+        async with store.blobs.outgoing(permission.sha256, permission.size) as file:
+            checked = _Checked(file, partial(_forget, host, permission, file))
+            digest = await send_file(link, checked, _nobody_told, patience)
+    except FileDamaged:
+        await _forget(host, permission)
+        raise
+    if digest == permission.sha256:
+        await store.shelves.note_fetched(
+            fold(permission.group), permission.number, fold(permission.user), host.clock()
+        )
+    await link.farewell()
+
+
+class _Checked:
+    """A stored file that is forgotten, if it is found damaged, before anybody is told so.
+
+    Whoever hears of it may send it again at once, and should not be told that it is there.
+    """
+
+    def __init__(self, file: StoredFile, forget: Callable[[], Awaitable[None]]) -> None:
+        self.size = file.size
+        self._file = file
+        self._forget = forget
+
+    def start(self, have: Have, check: Callable[[], None]) -> int:
+        """Go to where the receiver is; see `Source.start`."""
+        with self._forgotten():
+            return self._file.start(have, check)
+
+    def read(self) -> tuple[bytes, bytes]:
+        """Return the rest of the next piece; see `Source.read`."""
+        with self._forgotten():
+            return self._file.read()
+
+    @contextmanager
+    def _forgotten(self) -> Iterator[None]:
+        try:
+            yield
+        except FileDamaged:
+            trio.from_thread.run(self._forget)
+            raise
+
+
+async def _forget(host: Host, permission: Permission, file: StoredFile | None = None) -> None:
+    """Know a damaged file no more, unless it was sent again meanwhile."""
+    store, sha256 = host.store, permission.sha256
+    async with store.blobs.changing():
+        if await store.shelves.size_of(sha256) is None or (file and not file.is_current()):
+            return
+        await store.shelves.forget(sha256)
+        await store.blobs.remove([sha256])
+    host.log.line("file_damaged", group=permission.group, number=permission.number)
+
+
+async def _consider_shelf(
+    host: Host, author: Author, request: ShelfRequest
+) -> Callable[[Group], Frame]:
+    before = INT_LIMIT - 1 if request.before is None else request.before
+    page = await host.store.shelves.page(fold(request.group), before, _PAGE + 1, _MOST_NAMES)
+    keep = host.limits.keep_files
+
+    def answer(group: Group) -> Frame:
+        _require_member(group, author)
+        shown = [file for file in page[:_PAGE] if file.number in group.files]
+        return Shelf(
+            request.id,
+            tuple(file.number for file in shown),
+            tuple(0 if keep is None else file.at + keep for file in shown),
+            tuple(file.fetched for file in shown),
+            tuple(_names(group, file) for file in shown),
+            len(page) > _PAGE,
+        )
+
+    return answer
+
+
+def _names(group: Group, file: Shelved) -> str:
+    return "\n".join(group.members.get(person, person) for person in file.by)
+
+
+# ------------------------------------------------------------------ transfers
 
 
 async def serve_transfer(host: Host, link: Link, version: int, permission: Permission) -> None:
     """Carry the file that a ticket stood for. Raises `TchatError` for the client to hear."""
     try:
-        with host.tickets.carrying(permission):
+        with host.tickets.carrying(permission), _no_more_than_a_file():
             await link.send(encode(Ready(agree(version), permission.size)))
             if permission.way == "upload":
                 await _receive(host, link, permission)
             else:
                 await _send(host, link, permission)
-    except StorageError as error:
-        # A file that cannot be kept or read concerns this transfer; the log is not in doubt.
-        raise Refused(Code.FILE_UNREADABLE, error.sentence) from error
     except trio.TooSlowError:
         raise ProtocolError(Code.IDLE, "The transfer stood still for too long.") from None
 
 
-async def _receive(host: Host, link: Link, permission: Permission) -> None:
-    async with host.store.incoming() as incoming:
-        if not await _fill(host, link, incoming, permission.size):
-            return
-        with trio.fail_after(host.limits.stall_seconds):
-            body = await link.receive()
-        claimed = None if body is None else decode_request(body)
-        if not isinstance(claimed, Digest):
-            raise ProtocolError(Code.FILE_CHANGED, "The file did not end with its digest.")
-        await incoming.keep(claimed.sha256)
-    person = fold(permission.user)
-    await host.store.accounts.note_upload(person, claimed.sha256, permission.size)
-    await link.send(encode(Stored(claimed.sha256)))
-    await link.farewell()
+@contextmanager
+def _no_more_than_a_file() -> Iterator[None]:
+    """Refuse what cannot be done with a file. The log, and with it the server, is not in doubt."""
+    try:
+        yield
+    except StorageError as error:
+        raise Refused(Code.FILE_UNREADABLE, error.sentence) from error
 
 
-async def _fill(host: Host, link: Link, incoming: Incoming, missing: int) -> bool:
-    """Take `missing` bytes from the link; return whether they all came."""
-    while missing:
-        with trio.fail_after(host.limits.stall_seconds):
-            data = await link.receive_raw()
-        if not data:
-            return False
-        if len(data) > missing:
-            link.give_back(data[missing:])
-            data = data[:missing]
-        missing -= len(data)
-        await incoming.write(data)
-    return True
+def _nobody_told(_: int) -> None:
+    """Take no interest in how far a transfer is."""
 
 
-async def _send(host: Host, link: Link, permission: Permission) -> None:
-    async with host.store.outgoing(permission.sha256) as outgoing:
-        while chunk := await outgoing.read(CHUNK):
-            with trio.fail_after(host.limits.stall_seconds):
-                await link.send(chunk)
-    await link.farewell()
+# ------------------------------------------------------------------ keeping
+
+
+async def sweep_files(host: Host) -> None:
+    """Remove, from time to time and for ever, what nothing refers to any more."""
+    async with host.store.blobs.changing():
+        known = await host.store.shelves.all()
+        with _logged(host):
+            await host.store.blobs.clean(known)
+    while True:
+        await _sweep(host)
+        await trio.sleep(SWEEP_SECONDS)
+
+
+async def _sweep(host: Host) -> None:
+    blobs, now, keep = host.store.blobs, host.clock(), host.limits.keep_files
+    async with blobs.changing():
+        forgotten = await host.store.shelves.sweep(
+            now - DAY_MS, 0 if keep is None else max(0, now - keep)
+        )
+        with _logged(host):
+            await blobs.remove(forgotten)
+    if forgotten:
+        host.log.line("files_removed", count=len(forgotten))
+    with _logged(host):
+        await blobs.drop_stale()
+
+
+@contextmanager
+def _logged(host: Host) -> Iterator[None]:
+    """Write down that files cannot be removed, which is no reason for the chat to stop."""
+    try:
+        yield
+    except (StorageError, StorageFull) as error:
+        host.log.line("fault", where="the files", reason=error.sentence)

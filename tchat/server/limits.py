@@ -35,6 +35,7 @@ _PREFIX = {4: 32, 6: 64}  # what one customer has: an IPv4 address, an IPv6 netw
 class Limits:
     """How much one client may ask for, and how long it may take. Sizes in bytes.
 
+    `keep_files` is for how many ms after it was shared a file is kept; for ever if None.
     `connections` are all there are, `devices` those of one person at a time, `strangers` those
     that have not proved who they are; the rates hold for each
     person, on all devices together: for what goes into logs, for asking to join (or founding),
@@ -44,6 +45,7 @@ class Limits:
 
     file: int = 1 << 30
     files_per_user: int = 10 << 30
+    keep_files: int | None = None
     handshake_seconds: float = 10.0
     silence_seconds: float = 60.0
     stall_seconds: float = 60.0

@@ -18,6 +18,7 @@ from tchat.core.events import (
     AdminTransferred,
     Approved,
     Created,
+    FileRemoved,
     FileShared,
     Joined,
     Kicked,
@@ -43,7 +44,10 @@ LINES: dict[str, str] = {
     "member_kicked": "{user} kicked {name} from {group}",
     "admin_transferred": "{user} made {name} the admin of {group}",
     "file_shared": "{user} sent {file} ({size} bytes) to {group}",
+    "file_removed": "{user} removed file {number} from {group}",
     "member_joined": "{user} joined {group}, invited by {name}",
+    "files_removed": "{count} files that no group has any more were removed",
+    "file_damaged": "the copy of file {number} of {group} on disk is damaged and was removed",
     "name_released": "the operator released the name {name}",
     "listening": "listening on {address}",
     "key": "this server's key is {pin}",
@@ -97,6 +101,8 @@ class Log:
                 self.line("admin_transferred", **who, name=name)
             case FileShared() as file:
                 self.line("file_shared", **who, file=file.name, size=file.size)
+            case FileRemoved(number):
+                self.line("file_removed", **who, number=number)
 
     def close(self, patience: float = 2.0) -> None:
         """Write what waits, for at most `patience` seconds."""

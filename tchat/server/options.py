@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     Read = Callable[[str], object]
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_HOURS = {"h": 1, "d": 24}
 _DEFAULT = Limits()
 
 
@@ -32,6 +33,7 @@ def limits_from(given: argparse.Namespace) -> Limits:
     limits = Limits(
         file=given.max_file,
         files_per_user=given.max_files,
+        keep_files=given.keep_files,
         handshake_seconds=given.handshake_time,
         connections=given.max_connections,
         devices=given.max_devices,
@@ -83,6 +85,16 @@ def _size(text: str) -> int:
     return int(number) * _UNITS[unit]
 
 
+def _duration(text: str) -> int | None:
+    """Return a time in ms; None for ever."""
+    if text == "forever":
+        return None
+    number, unit = text[:-1], _HOURS.get(text[-1:])
+    if unit is None or not (number.isascii() and number.isdigit() and 0 < int(number) < 100_000):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time: 90d or 12h, or forever")
+    return int(number) * unit * 3600 * 1000
+
+
 _OPTIONS: tuple[tuple[str, Read, object, str, str], ...] = (
     (
         "--rate-limit",
@@ -116,6 +128,13 @@ _OPTIONS: tuple[tuple[str, Read, object, str, str], ...] = (
     ("--max-invites", _count, DEFAULT_LIMITS.invites, "N", "open invites of one group"),
     ("--max-file", _size, "1G", "SIZE", "largest file, e.g. 500M or 2G"),
     ("--max-files", _size, "10G", "SIZE", "all files of one person together"),
+    (
+        "--keep-files",
+        _duration,
+        "forever",
+        "TIME",
+        "how long files are kept after they were shared: 90d or 12h, for example",
+    ),
     (
         "--handshake-time",
         _seconds,

@@ -23,12 +23,19 @@ MOST_TRANSFERS = 32
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """What a ticket is good for: one file, one way. `sha256` is known for downloads only."""
+    """What a ticket is good for: one file, one way.
+
+    An upload is known by the digest of its first piece, `head`; a download is of the file with
+    `sha256`, the `number`-th of `group`.
+    """
 
     way: Literal["upload", "download"]
     user: str
     size: int
     sha256: bytes = b""
+    head: bytes = b""
+    group: str = ""
+    number: int = 0
 
 
 class Tickets:

@@ -15,7 +15,7 @@ _KEYS = "SELECT key, since FROM keys WHERE person = ? AND until IS NULL ORDER BY
 
 
 class SqliteAccounts(Accounts):
-    """The tables `people`, `keys` and `uploads`."""
+    """The tables `people` and `keys`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -69,22 +69,6 @@ class SqliteAccounts(Accounts):
         """Take all keys from a name; see `Accounts.release`."""
         sql = "UPDATE keys SET until = ? WHERE person = ? AND until IS NULL"
         return await self._database.write(lambda c: c.execute(sql, (at, person)).rowcount > 0)
-
-    async def note_upload(self, person: str, sha256: bytes, size: int) -> None:
-        """Remember a file that was sent; see `Accounts.note_upload`."""
-        sql = "INSERT INTO uploads (person, sha256, size) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
-        await self._database.write(lambda c: c.execute(sql, (person, sha256, size)).rowcount)
-
-    async def upload_size(self, person: str, sha256: bytes) -> int | None:
-        """Return the size of a file that was sent; see `Accounts.upload_size`."""
-        sql = "SELECT size FROM uploads WHERE person = ? AND sha256 = ?"
-        row = await self._database.read(lambda c: c.execute(sql, (person, sha256)).fetchone())
-        return None if row is None else int(row[0])
-
-    async def uploaded(self, person: str) -> int:
-        """Return how much a person has sent; see `Accounts.uploaded`."""
-        sql = "SELECT total(size) FROM uploads WHERE person = ?"
-        return await self._database.read(lambda c: int(c.execute(sql, (person,)).fetchone()[0]))
 
 
 def _written(connection: sqlite3.Connection, person: str, key: bytes) -> str | None:

@@ -9,8 +9,7 @@ Frames are opaque here: they come packed, as they go to sockets, and are given b
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from tchat.core.framing import skip_frames
@@ -18,11 +17,9 @@ from tchat.errors import Code, Refused, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from contextlib import AbstractAsyncContextManager
 
     from tchat.core.frames import Standing
-
-NOBODY: Mapping[str, Standing] = MappingProxyType({})
+    from tchat.store.blobs import BlobDirectory
 
 PAGE_LIMIT = 64 * 1024
 """About how many bytes one `read` returns; a single larger batch comes whole."""
@@ -44,6 +41,17 @@ class StorageFull(Refused):
         super().__init__(Code.STORAGE_FULL, "The server's disk is full; nothing was stored.")
 
 
+class FileDamaged(Refused):
+    """A stored file is not what it was when it was stored, or is gone."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            Code.FILE_DAMAGED,
+            "The server's copy of this file is damaged or gone; if its sender sends it again, it is"
+            " whole again for everybody.",
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """Consecutive events `first` to `last` of a log, packed one behind the other."""
@@ -59,26 +67,39 @@ class Page:
         return Page(seq + 1, self.last, skip_frames(self.frames, seq + 1 - self.first))
 
 
-class Incoming(Protocol):
-    """A file on its way in. Left without `keep`, it leaves no trace."""
+@dataclass(frozen=True, slots=True)
+class Shelved:
+    """A file that a group's shelf has as `number`, since `at` (ms since the Unix epoch).
 
-    async def write(self, data: bytes) -> None:
-        """Add bytes. Raises `StorageFull`."""
+    `person` (folded) shared it. `fetched` counts who has fetched it, and `by` are some of those.
+    """
 
-    async def keep(self, sha256: bytes) -> None:
-        """Make the file durable; it is known by its SHA-256 from here on.
-
-        Raises `Refused` (file_changed) when the bytes have another digest, or `StorageFull`.
-        """
-
-
-class Outgoing(Protocol):
-    """A stored file being read."""
-
+    number: int
+    sha256: bytes
     size: int
+    person: str
+    at: int
+    fetched: int = 0
+    by: tuple[str, ...] = ()
 
-    async def read(self, most: int) -> bytes:
-        """Return up to `most` further bytes; none at the end."""
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """What events mean outside their log, to be noted in the same transaction.
+
+    Who becomes what to the group, and which files come on its shelf and which go from it.
+    """
+
+    standings: Mapping[str, Standing] = field(default_factory=dict)
+    shelved: tuple[Shelved, ...] = ()
+    removed: tuple[int, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Return whether there is anything to note."""
+        return bool(self.standings or self.shelved or self.removed)
+
+
+NO_EFFECTS = Effects()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,20 +136,69 @@ class Accounts(Protocol):
     async def release(self, person: str, at: int) -> bool:
         """Take all keys from a name; return whether it had any."""
 
-    async def note_upload(self, person: str, sha256: bytes, size: int) -> None:
-        """Remember that a person has sent a file of `size` bytes."""
 
-    async def upload_size(self, person: str, sha256: bytes) -> int | None:
-        """Return the size of a file that a person has sent; None if it was somebody else."""
+class Shelves(Protocol):
+    """Which files there are, by SHA-256, and what refers to them.
 
-    async def uploaded(self, person: str) -> int:
-        """Return the size of all files together that a person has sent."""
+    A file is kept while a group's shelf has it or somebody holds it: who has just sent it, or was
+    told that it need not be sent, may share it for a day. It counts once for each person who
+    shared or holds it. People and groups are named by their folded names, times are in ms since
+    the Unix epoch.
+    """
+
+    async def add(self, person: str, sha256: bytes, size: int, head: bytes, at: int) -> None:
+        """Know a file that `person` has sent, and who holds it from `at` on.
+
+        `head` is the SHA-256 of its first piece.
+        """
+
+    async def may_have_alike(self, person: str, size: int, head: bytes) -> bool:
+        """Return whether there is a file of that size and beginning that the person could have.
+
+        One can have what one holds, and what is on the shelf of a group of which one is a member.
+        """
+
+    async def hold(self, person: str, sha256: bytes, at: int) -> int | None:
+        """Keep a file for a person from `at` on; return its size, or None if he cannot have it."""
+
+    async def size_of(self, sha256: bytes) -> int | None:
+        """Return the size of a file; None if there is none."""
+
+    async def used(self, person: str, besides: bytes | None = None) -> int:
+        """Return the size of all files together that count for a person `besides` a certain one."""
+
+    async def note_fetched(self, group: str, number: int, person: str, at: int) -> None:
+        """Remember that somebody has a group's file; nothing, if it is not there any more."""
+
+    async def page(self, group: str, before: int, most: int, names: int) -> list[Shelved]:
+        """Return the newest files of a group below number `before`, the newest first.
+
+        At most `most` of them, each with at most `names` of those who fetched it, the first ones
+        first.
+        """
+
+    async def find(self, group: str, number: int) -> Shelved | None:
+        """Return a file of a group; None if it is not there any more."""
+
+    async def forget(self, sha256: bytes) -> None:
+        """Know a file no more that is damaged; shelves keep their places for it."""
+
+    async def sweep(self, held_before: int, shared_before: int) -> list[bytes]:
+        """End what was held and shared before those times; forget what nothing refers to then.
+
+        Returns the files that were forgotten.
+        """
+
+    async def all(self) -> set[bytes]:
+        """Return all files that there are."""
 
 
 class Store(Protocol):
     """Groups are named by their folded names, and so are people."""
 
     accounts: Accounts
+    shelves: Shelves
+    blobs: BlobDirectory
 
     async def append(
         self,
@@ -136,11 +206,11 @@ class Store(Protocol):
         expected: int,
         count: int,
         frames: bytes,
-        standings: Mapping[str, Standing] = NOBODY,
+        effects: Effects = NO_EFFECTS,
     ) -> None:
         """Add `count` packed events behind `expected`; return once they are on disk.
 
-        `standings` is who becomes what to the group by them. Raises `Conflict`, `StorageFull`
+        `effects` is what follows from them. Raises `Conflict`, `StorageFull`
         (nothing was written) or `StorageError` (do not go on).
         """
 
@@ -158,19 +228,3 @@ class Store(Protocol):
 
     async def set_cursors(self, group: str, cursors: dict[str, int]) -> None:
         """Note what people have seen; never moves a cursor back."""
-
-    def incoming(self) -> AbstractAsyncContextManager[Incoming]:
-        """Receive a file."""
-
-    def outgoing(self, sha256: bytes) -> AbstractAsyncContextManager[Outgoing]:
-        """Read a stored file. Raises `Refused` (no_such_file)."""
-
-
-def file_changed() -> Refused:
-    """Return the error for bytes that are not what their digest says."""
-    return Refused(Code.FILE_CHANGED, "The file changed on its way; nothing of it was kept.")
-
-
-def no_such_file() -> Refused:
-    """Return the error for a digest that nothing is stored under."""
-    return Refused(Code.NO_SUCH_FILE, "The server does not have this file any more.")

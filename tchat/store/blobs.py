@@ -1,8 +1,14 @@
 """Files in a directory, each known by its SHA-256, so that the same bytes are kept once.
 
-A file is written under a name of its own, made durable, and then renamed to its digest; a crash
-leaves at most an unfinished file, which the next start removes. Hashing and writing happen in a
-worker thread: neither a slow disk nor a large chunk holds up the chat.
+    files/ab/ab12…            a file, and beside it its running digests (`.sums`)
+    files/incoming/p/f        one that somebody is sending, or was: `p` and `f` are digests of who
+                              sends it and of what it is said to be, so that it is found again
+
+A file gets its name when it is whole and on disk; a crash leaves at most a file that nobody knows,
+which the next start removes. What was begun and is not gone on with for a day goes, too.
+
+Hashing, reading and writing happen in worker threads: neither a slow disk nor a large file holds up
+the chat.
 """
 
 from __future__ import annotations
@@ -11,113 +17,272 @@ import errno
 import hashlib
 import os
 import secrets
-from contextlib import asynccontextmanager, contextmanager
-from io import FileIO
-from typing import TYPE_CHECKING, BinaryIO
+import shutil
+import time
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.errors import Code, StorageError
-from tchat.store.base import StorageFull, file_changed, no_such_file
+from tchat.core.handshake import PIECE_SIZE
+from tchat.errors import Code, Refused, StorageError
+from tchat.files.carry import check_cancelled, in_thread
+from tchat.files.part import SUMS, Part, write_digests
+from tchat.files.pieces import (
+    boundary,
+    count_pieces,
+    digest_before,
+    end_of_piece,
+    split_digests,
+)
+from tchat.store.base import FileDamaged, StorageFull
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
+    from io import BufferedReader
     from pathlib import Path
 
-_UNFINISHED = "incoming-"
+    from tchat.core.frames import Have
+
+BEGUN_SECONDS = 24 * 3600.0
+"""How long what was begun to be sent is kept, to be gone on with."""
+
+_INCOMING = "incoming"
+_ENDING_SECONDS = 1.0
 
 
 class BlobDirectory:
     """The files of one server, under `path`."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
+        self._changing = trio.Lock()
+        self._open: dict[Path, _Reservation] = {}
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for left_over in path.glob(f"{_UNFINISHED}*"):
-            left_over.unlink()
 
     @asynccontextmanager
-    async def incoming(self) -> AsyncIterator[IncomingFile]:
-        """Receive a file; without `keep` nothing of it stays."""
-        path = self._path / f"{_UNFINISHED}{secrets.token_hex(8)}"
-        with _reported():
-            file = await trio.to_thread.run_sync(_create, path)
-        incoming = IncomingFile(file, path, self._place)
+    async def changing(self) -> AsyncIterator[None]:
+        """Let nobody else add or remove files for the length of the block."""
+        async with self._changing:
+            yield
+
+    @asynccontextmanager
+    async def incoming(
+        self, person: str, size: int, head: bytes, is_alive: Callable[[], bool] = lambda: True
+    ) -> AsyncIterator[Part]:
+        """Reserve what there is of a file that somebody sends, for the length of the block.
+
+        It is to be opened by `begin`. If the disk is full or fails, nothing of it stays. A block
+        that is not alive when the same file comes again gives way, and ends with `Refused`
+        (replaced); beside one that is, the second begins anew.
+        """
+        place = self._begun_by(person) / _key(size, head)
+        while (older := self._open.get(place)) is not None:
+            # One that has just broken may not know it yet.
+            with trio.move_on_after(_ENDING_SECONDS):
+                await older.ended.wait()
+                continue
+            if older.is_alive():
+                place = place.with_name(secrets.token_hex(16))
+            else:
+                older.scope.cancel()
+                await older.ended.wait()
+        part, mine = Part(place, size), _Reservation(is_alive)
+        self._open[place] = mine
         try:
-            yield incoming
+            with mine.scope:
+                yield part
+        except (StorageFull, StorageError):
+            part.discard()
+            raise
         finally:
-            file.close()
-            path.unlink(missing_ok=True)
+            del self._open[place]
+            part.close()
+            mine.ended.set()
+        if mine.scope.cancelled_caught:
+            raise Refused(Code.REPLACED, "The same file is sent on a newer connection.")
+
+    def begin(self, part: Part) -> None:
+        """Open a part, which takes as long as it takes to read; for a worker thread.
+
+        Raises `StorageFull` if there is no room for the rest.
+        """
+        with reported():
+            for directory in (part.path.parent.parent, part.path.parent):
+                directory.mkdir(mode=0o700, exist_ok=True)
+            part.open(check_cancelled)
+            if shutil.disk_usage(self.path).free < part.size - part.offset:
+                raise StorageFull
+
+    async def keep(self, part: Part) -> None:
+        """Make a whole part durable under its digest."""
+        with reported():
+            await in_thread(lambda: self._keep(part))
+
+    async def make_room(self, person: str, room: int, size: int, head: bytes) -> None:
+        """Drop the oldest of what a person has begun to send, if it takes more than `room` bytes.
+
+        Not counted is what is being sent at the moment, nor the file that is to be sent now.
+        """
+        kept = self._open.keys() | {self._begun_by(person) / _key(size, head)}
+        with reported():
+            await in_thread(lambda: _drop_oldest(self._begun_by(person), kept, room))
 
     @asynccontextmanager
-    async def outgoing(self, sha256: bytes) -> AsyncIterator[OutgoingFile]:
-        """Read a stored file."""
-        with _reported():
+    async def outgoing(self, sha256: bytes, size: int) -> AsyncIterator[StoredFile]:
+        """Read a stored file. Raises `Refused` (file_damaged)."""
+        place = self._place(sha256)
+        with reported():
             try:
-                file = await trio.to_thread.run_sync(_open, self._place(sha256))
+                file = await in_thread(lambda: place.open("rb"))
             except FileNotFoundError:
-                raise no_such_file() from None
+                raise FileDamaged from None
         with file:
-            yield OutgoingFile(file)
+            yield StoredFile(file, place, sha256, size)
 
-    def _place(self, sha256: bytes) -> Path:
-        digest = sha256.hex()
-        return self._path / digest[:2] / digest
+    async def remove(self, digests: list[bytes]) -> None:
+        """Remove files. To be called while nobody else may change anything."""
+        with reported():
+            await in_thread(lambda: self._remove(digests))
 
+    async def clean(self, known: set[bytes]) -> None:
+        """Remove files that are not among the `known`, and what was begun long ago."""
+        with reported():
+            await in_thread(lambda: self._clean(known))
 
-class IncomingFile:
-    """A file that is being received."""
+    async def drop_stale(self) -> None:
+        """Remove what was begun long ago."""
+        with reported():
+            await in_thread(self._drop_stale)
 
-    def __init__(self, file: FileIO, path: Path, place: Callable[[bytes], Path]) -> None:
-        self._file = file
-        self._path = path
-        self._place = place
-        self._hash = hashlib.sha256()
+    # ------------------------------------------------------------------ in threads
 
-    async def write(self, data: bytes) -> None:
-        """Add bytes; see `Incoming.write`."""
-        with _reported():
-            await trio.to_thread.run_sync(self._write, data)
-
-    async def keep(self, sha256: bytes) -> None:
-        """Make the file durable under its digest; see `Incoming.keep`."""
-        if self._hash.digest() != sha256:
-            raise file_changed()
-        with _reported():
-            await trio.to_thread.run_sync(self._keep)
-
-    def _write(self, data: bytes) -> None:
-        self._hash.update(data)
-        rest = memoryview(data)
-        while rest:
-            rest = rest[self._file.write(rest) :]
-
-    def _keep(self) -> None:
-        os.fsync(self._file.fileno())
-        place = self._place(self._hash.digest())
+    def _keep(self, part: Part) -> None:
+        part.sync()
+        place = self._place(part.digest)
         place.parent.mkdir(mode=0o700, exist_ok=True)
-        self._path.replace(place)
+        has_sums = count_pieces(part.size) > 1  # the digest of one piece is the file's name
+        part.place(place, place.with_name(place.name + SUMS) if has_sums else None)
         # The rename and a new directory are only on disk once their directories are.
         _sync_directory(place.parent)
         _sync_directory(place.parent.parent)
 
+    def _remove(self, digests: list[bytes]) -> None:
+        for sha256 in digests:
+            place = self._place(sha256)
+            place.unlink(missing_ok=True)
+            place.with_name(place.name + SUMS).unlink(missing_ok=True)
 
-class OutgoingFile:
-    """A stored file that is being read."""
+    def _clean(self, known: set[bytes]) -> None:
+        names = {sha256.hex() for sha256 in known}
+        for place in self.path.glob("??/*"):
+            if place.name.removesuffix(SUMS) not in names:
+                place.unlink()
+        for left_over in self.path.glob("incoming-*"):  # of versions that could not go on with them
+            left_over.unlink()
+        self._drop_stale()
 
-    def __init__(self, file: BinaryIO) -> None:
+    def _drop_stale(self) -> None:
+        limit = time.time() - BEGUN_SECONDS
+        for place in self.path.glob(f"{_INCOMING}/*/*"):
+            with suppress(FileNotFoundError):
+                if place.stat().st_mtime < limit and _main(place) not in self._open:
+                    place.unlink()
+
+    def _begun_by(self, person: str) -> Path:
+        return self.path / _INCOMING / hashlib.sha256(person.encode()).hexdigest()[:32]
+
+    def _place(self, sha256: bytes) -> Path:
+        digest = sha256.hex()
+        return self.path / digest[:2] / digest
+
+
+@dataclass(slots=True)
+class _Reservation:
+    """A part that is being sent; `is_alive` says whether anything still comes."""
+
+    is_alive: Callable[[], bool]
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    ended: trio.Event = field(default_factory=trio.Event)
+
+
+class StoredFile:
+    """A stored file as the source of a transfer; see `tchat.files.carry.Source`."""
+
+    def __init__(self, file: BufferedReader, place: Path, sha256: bytes, size: int) -> None:
+        self.size = size
         self._file = file
-        self.size = os.fstat(file.fileno()).st_size
+        self._place = place
+        self._sha256 = sha256
+        self._sums = place.with_name(place.name + SUMS)
+        self._digests: list[bytes] = []
+        self._at = 0
 
-    async def read(self, most: int) -> bytes:
-        """Return further bytes; see `Outgoing.read`."""
-        with _reported():
-            return await trio.to_thread.run_sync(self._file.read, most)
+    def start(self, have: Have, check: Callable[[], None]) -> int:
+        """Go to where the receiver is. A copy that is in doubt is looked through first.
+
+        Raises `FileDamaged` if it is not what was stored.
+        """
+        with reported():
+            self._load(check, doubt=have.doubt)
+            end = count_pieces(self.size) * PIECE_SIZE  # where the last piece would end, if whole
+            whole = have.offset if have.offset < self.size else end
+            same = have.offset <= self.size and have.sha256 == digest_before(whole, self._digests)
+            self._at = have.offset if same else 0
+            self._file.seek(self._at)
+        return self._at
+
+    def is_current(self) -> bool:
+        """Return whether it is what is stored, and not replaced by a newer copy by now."""
+        try:
+            return os.path.samestat(self._place.stat(), os.fstat(self._file.fileno()))
+        except OSError:
+            return True
+
+    def read(self) -> tuple[bytes, bytes]:
+        """Return the rest of the next piece and the digest that was stored with it."""
+        end = end_of_piece(self._at, self.size)
+        with reported():
+            data = self._file.read(end - self._at)
+        if len(data) != end - self._at:
+            raise FileDamaged
+        digest = self._digests[boundary(self._at) // PIECE_SIZE]
+        self._at = end
+        return data, digest
+
+    def _load(self, check: Callable[[], None], *, doubt: bool) -> None:
+        count = count_pieces(self.size)
+        if os.fstat(self._file.fileno()).st_size != self.size:
+            raise FileDamaged
+        if not doubt:
+            self._digests = [self._sha256] if count == 1 else self._stored_digests()
+            if len(self._digests) == count and self._sha256 == digest_before(
+                count * PIECE_SIZE, self._digests
+            ):
+                return
+        self._digests = self._compute(check)
+        if digest_before(count * PIECE_SIZE, self._digests) != self._sha256:
+            raise FileDamaged
+        if count > 1:
+            write_digests(self._sums, self._digests)
+
+    def _stored_digests(self) -> list[bytes]:
+        return split_digests(self._sums.read_bytes()) if self._sums.exists() else []
+
+    def _compute(self, check: Callable[[], None]) -> list[bytes]:
+        digests, running = [], hashlib.sha256()
+        self._file.seek(0)
+        while piece := self._file.read(PIECE_SIZE):
+            check()
+            running.update(piece)
+            digests.append(running.digest())
+        return digests
 
 
 @contextmanager
-def _reported() -> Iterator[None]:
-    """Turn what the operating system says into what the protocol of stores promises."""
+def reported() -> Iterator[None]:
+    """Turn what the operating system says into what stores promise to say."""
     try:
         yield
     except OSError as error:
@@ -128,12 +293,25 @@ def _reported() -> Iterator[None]:
         ) from error
 
 
-def _create(path: Path) -> FileIO:
-    return FileIO(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+def _key(size: int, head: bytes) -> str:
+    return hashlib.sha256(size.to_bytes(8, "big") + head).hexdigest()[:32]
 
 
-def _open(path: Path) -> BinaryIO:
-    return path.open("rb")
+def _main(place: Path) -> Path:
+    """Return the part that a file of digests belongs to, or the part itself."""
+    return place.with_name(place.name.removesuffix(SUMS))
+
+
+def _drop_oldest(directory: Path, kept: set[Path], room: int) -> None:
+    parts = []
+    for place in directory.glob("*"):
+        with suppress(FileNotFoundError):  # somebody else may be tidying up as well
+            parts.append((place.stat().st_mtime, place.stat().st_size, place))
+    for _, size, place in sorted(parts, reverse=True):
+        if _main(place) not in kept:
+            room -= size
+            if room < 0:
+                place.unlink(missing_ok=True)
 
 
 def _sync_directory(path: Path) -> None:

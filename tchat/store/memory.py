@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+import shutil
+import tempfile
+import weakref
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
 
 from tchat.store.base import (
-    NOBODY,
+    NO_EFFECTS,
     PAGE_LIMIT,
     Accounts,
     Conflict,
+    Effects,
     Key,
     Page,
+    Shelved,
+    Shelves,
     Store,
-    file_changed,
-    no_such_file,
 )
+from tchat.store.blobs import BlobDirectory
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
-
     from tchat.core.frames import Standing
 
 
@@ -40,7 +42,6 @@ class MemoryAccounts(Accounts):
         self._names: dict[str, str] = {}
         self._keys: dict[str, dict[bytes, int]] = {}
         self._former: set[tuple[str, bytes]] = set()
-        self._uploads: dict[str, dict[bytes, int]] = {}
 
     async def claim(self, person: str, name: str, key: bytes, at: int) -> str | None:
         """Return how the person writes the name; see `Accounts.claim`."""
@@ -81,31 +82,134 @@ class MemoryAccounts(Accounts):
         self._former.update((person, key) for key in keys)
         return bool(keys)
 
-    async def note_upload(self, person: str, sha256: bytes, size: int) -> None:
-        """Remember a file that was sent; see `Accounts.note_upload`."""
-        await trio.lowlevel.checkpoint()
-        self._uploads.setdefault(person, {}).setdefault(sha256, size)
 
-    async def upload_size(self, person: str, sha256: bytes) -> int | None:
-        """Return the size of a file that was sent; see `Accounts.upload_size`."""
-        await trio.lowlevel.checkpoint()
-        return self._uploads.get(person, {}).get(sha256)
+class MemoryShelves(Shelves):
+    """Which files there are, until the process ends. `standings` is by person, then group."""
 
-    async def uploaded(self, person: str) -> int:
-        """Return how much a person has sent; see `Accounts.uploaded`."""
+    def __init__(self, standings: dict[str, dict[str, Standing]]) -> None:
+        self._standings = standings
+        self._blobs: dict[bytes, tuple[int, bytes]] = {}
+        self._held: dict[tuple[str, bytes], int] = {}
+        self._shelves: dict[str, dict[int, Shelved]] = {}
+        self._fetches: dict[tuple[str, int], dict[str, int]] = {}
+
+    def note(self, group: str, effects: Effects) -> None:
+        """Note what goes from a group's shelf, and then what comes on it."""
+        for number in effects.removed:
+            self._take(group, number)
+        for file in effects.shelved:
+            self._shelves.setdefault(group, {})[file.number] = file
+            self._held.pop((file.person, file.sha256), None)
+
+    async def add(self, person: str, sha256: bytes, size: int, head: bytes, at: int) -> None:
+        """Know a file that was sent; see `Shelves.add`."""
         await trio.lowlevel.checkpoint()
-        return sum(self._uploads.get(person, {}).values())
+        self._blobs.setdefault(sha256, (size, head))
+        self._held[person, sha256] = at
+
+    async def may_have_alike(self, person: str, size: int, head: bytes) -> bool:
+        """Return whether the person could have such a file; see `Shelves.may_have_alike`."""
+        await trio.lowlevel.checkpoint()
+        alike = [sha256 for sha256, blob in self._blobs.items() if blob == (size, head)]
+        return any(self._may_have(person, sha256) for sha256 in alike)
+
+    async def hold(self, person: str, sha256: bytes, at: int) -> int | None:
+        """Keep a file for a person; see `Shelves.hold`."""
+        await trio.lowlevel.checkpoint()
+        if sha256 not in self._blobs or not self._may_have(person, sha256):
+            return None
+        self._held[person, sha256] = at
+        return self._blobs[sha256][0]
+
+    async def size_of(self, sha256: bytes) -> int | None:
+        """Return the size of a file; see `Shelves.size_of`."""
+        await trio.lowlevel.checkpoint()
+        return self._blobs[sha256][0] if sha256 in self._blobs else None
+
+    async def used(self, person: str, besides: bytes | None = None) -> int:
+        """Return how much counts for a person; see `Shelves.used`."""
+        await trio.lowlevel.checkpoint()
+        shared = {
+            f.sha256 for s in self._shelves.values() for f in s.values() if f.person == person
+        }
+        held = {sha256 for holder, sha256 in self._held if holder == person}
+        return sum(self._blobs[f][0] for f in (shared | held) - {besides} if f in self._blobs)
+
+    async def note_fetched(self, group: str, number: int, person: str, at: int) -> None:
+        """Remember that somebody has a file; see `Shelves.note_fetched`."""
+        await trio.lowlevel.checkpoint()
+        if number in self._shelves.get(group, {}):
+            self._fetches.setdefault((group, number), {}).setdefault(person, at)
+
+    async def page(self, group: str, before: int, most: int, names: int) -> list[Shelved]:
+        """Return the newest files of a group; see `Shelves.page`."""
+        await trio.lowlevel.checkpoint()
+        files = sorted(self._shelves.get(group, {}).items(), reverse=True)
+        there = [n for n, file in files if n < before and file.sha256 in self._blobs]
+        return [self._shown(group, number, names) for number in there[:most]]
+
+    async def find(self, group: str, number: int) -> Shelved | None:
+        """Return a file of a group; see `Shelves.find`."""
+        await trio.lowlevel.checkpoint()
+        file = self._shelves.get(group, {}).get(number)
+        there = file is not None and file.sha256 in self._blobs
+        return self._shown(group, number, 0) if there else None
+
+    async def forget(self, sha256: bytes) -> None:
+        """Know a damaged file no more; see `Shelves.forget`."""
+        await trio.lowlevel.checkpoint()
+        self._blobs.pop(sha256, None)
+        self._held = {key: at for key, at in self._held.items() if key[1] != sha256}
+
+    async def sweep(self, held_before: int, shared_before: int) -> list[bytes]:
+        """Forget what nothing refers to; see `Shelves.sweep`."""
+        await trio.lowlevel.checkpoint()
+        self._held = {key: at for key, at in self._held.items() if at >= held_before}
+        for group, shelf in self._shelves.items():
+            for number in [n for n, file in shelf.items() if file.at < shared_before]:
+                self._take(group, number)
+        shared = {file.sha256 for shelf in self._shelves.values() for file in shelf.values()}
+        kept = shared | {sha256 for _, sha256 in self._held}
+        forgotten = [sha256 for sha256 in self._blobs if sha256 not in kept]
+        for sha256 in forgotten:
+            del self._blobs[sha256]
+        return forgotten
+
+    async def all(self) -> set[bytes]:
+        """Return all files that there are; see `Shelves.all`."""
+        await trio.lowlevel.checkpoint()
+        return set(self._blobs)
+
+    def _take(self, group: str, number: int) -> None:
+        self._shelves.get(group, {}).pop(number, None)
+        self._fetches.pop((group, number), None)
+
+    def _may_have(self, person: str, sha256: bytes) -> bool:
+        standings = self._standings.get(person, {})
+        groups = [group for group, standing in standings.items() if standing == "member"]
+        shelves = [self._shelves.get(group, {}).values() for group in groups]
+        on_shelf = any(file.sha256 == sha256 for shelf in shelves for file in shelf)
+        return on_shelf or (person, sha256) in self._held
+
+    def _shown(self, group: str, number: int, names: int) -> Shelved:
+        fetches = self._fetches.get((group, number), {})
+        by = sorted(fetches, key=lambda person: (fetches[person], person))[:names]
+        return replace(self._shelves[group][number], fetched=len(fetches), by=tuple(by))
 
 
 class MemoryStore(Store):
-    """Keeps every batch as one page, in order."""
+    """Keeps every batch as one page, in order; files in a directory that goes with the store."""
 
     def __init__(self) -> None:
         self._logs: dict[str, _Log] = {}
         self._cursors: dict[str, dict[str, int]] = {}
         self._standings: dict[str, dict[str, Standing]] = {}
-        self._blobs: dict[bytes, bytes] = {}
+        self._shelves = MemoryShelves(self._standings)
         self.accounts: Accounts = MemoryAccounts()
+        self.shelves: Shelves = self._shelves
+        directory = tempfile.mkdtemp(prefix="tchat-")
+        weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
+        self.blobs = BlobDirectory(Path(directory))
 
     async def append(
         self,
@@ -113,7 +217,7 @@ class MemoryStore(Store):
         expected: int,
         count: int,
         frames: bytes,
-        standings: Mapping[str, Standing] = NOBODY,
+        effects: Effects = NO_EFFECTS,
     ) -> None:
         """Add packed events; see `Store.append`."""
         await trio.lowlevel.checkpoint()
@@ -122,11 +226,12 @@ class MemoryStore(Store):
             raise Conflict(group, expected, log.last)
         log.last = expected + count
         log.pages.append(Page(expected + 1, log.last, frames))
-        for person, standing in standings.items():
+        for person, standing in effects.standings.items():
             groups = self._standings.setdefault(person, {})
             groups[group] = standing
             if standing == "outsider":
                 del groups[group]
+        self._shelves.note(group, effects)
 
     async def read(self, group: str, after: int) -> Page | None:
         """Return a page; see `Store.read`."""
@@ -164,44 +269,3 @@ class MemoryStore(Store):
             return
         known = self._cursors.setdefault(group, {})
         known.update({user: max(seq, known.get(user, 0)) for user, seq in cursors.items()})
-
-    @asynccontextmanager
-    async def incoming(self) -> AsyncIterator[_Incoming]:
-        """Receive a file; see `Store.incoming`."""
-        yield _Incoming(self._blobs)
-
-    @asynccontextmanager
-    async def outgoing(self, sha256: bytes) -> AsyncIterator[_Outgoing]:
-        """Read a file; see `Store.outgoing`."""
-        if sha256 not in self._blobs:
-            raise no_such_file()
-        yield _Outgoing(self._blobs[sha256])
-
-
-class _Incoming:
-    def __init__(self, blobs: dict[bytes, bytes]) -> None:
-        self._blobs = blobs
-        self._data = bytearray()
-
-    async def write(self, data: bytes) -> None:
-        await trio.lowlevel.checkpoint()
-        self._data += data
-
-    async def keep(self, sha256: bytes) -> None:
-        await trio.lowlevel.checkpoint()
-        if hashlib.sha256(self._data).digest() != sha256:
-            raise file_changed()
-        self._blobs[sha256] = bytes(self._data)
-
-
-class _Outgoing:
-    def __init__(self, data: bytes) -> None:
-        self.size = len(data)
-        self._data = data
-        self._at = 0
-
-    async def read(self, most: int) -> bytes:
-        await trio.lowlevel.checkpoint()
-        chunk = self._data[self._at : self._at + most]
-        self._at += len(chunk)
-        return chunk

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 
 from tchat.core.events import decode_event
 from tchat.core.framing import split_frames
+from tchat.core.handshake import PIECE_SIZE
 from tchat.core.state import Group
+from tchat.core.text import fold
 from tchat.errors import Code, StartupError
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from tchat.core.frames import Standing
 
@@ -38,6 +40,29 @@ def set_standings(
 
 def _fill_standings(connection: sqlite3.Connection) -> None:
     """Find out from the logs who is what to which group."""
+    for number, group in _replayed(connection):
+        people = [*group.members, *group.requests]
+        set_standings(connection, number, {person: group.standing(person) for person in people})
+
+
+def _fill_shelves(connection: sqlite3.Connection) -> None:
+    """Find out from the logs which group has which files."""
+    for group_id, group in _replayed(connection):
+        for file in group.files.values():
+            # Of a longer file nobody knows the first piece's digest until somebody sends it again.
+            head = file.sha256 if file.size <= PIECE_SIZE else None
+            connection.execute(
+                "INSERT INTO blobs VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                (file.sha256, file.size, head),
+            )
+            connection.execute(
+                "INSERT INTO shelf VALUES (?, ?, ?, ?, ?, ?)",
+                (group_id, file.number, file.sha256, file.size, fold(file.by), file.at),
+            )
+
+
+def _replayed(connection: sqlite3.Connection) -> Iterator[tuple[int, Group]]:
+    """Give the id of each group and the state that its log leads to."""
     for (number,) in connection.execute("SELECT id FROM groups").fetchall():
         group = Group()
         segments = connection.execute(
@@ -46,8 +71,7 @@ def _fill_standings(connection: sqlite3.Connection) -> None:
         for (frames,) in segments:
             for body in split_frames(frames):
                 group.apply(decode_event(body))
-        people = [*group.members, *group.requests]
-        set_standings(connection, number, {person: group.standing(person) for person in people})
+        yield number, group
 
 
 _TABLES = """
@@ -77,7 +101,31 @@ _ACCOUNTS = """
         PRIMARY KEY (person, sha256)) WITHOUT ROWID;
     """
 
-MIGRATIONS = ((_TABLES, None), (_ACCOUNTS, _fill_standings))
+# A blob is a file as such; `head` is the SHA-256 of its first piece, unknown for long ones from
+# before. Whoever has sent a file holds it until it is on a shelf. What `uploads` knew and no shelf
+# has, nobody can ask for.
+_SHELVES = """
+    CREATE TABLE blobs (
+        sha256 BLOB PRIMARY KEY, size INTEGER NOT NULL, head BLOB) WITHOUT ROWID;
+    CREATE INDEX blobs_alike ON blobs (size, head);
+    CREATE TABLE held (
+        person TEXT NOT NULL, sha256 BLOB NOT NULL, at INTEGER NOT NULL,
+        PRIMARY KEY (person, sha256)) WITHOUT ROWID;
+    CREATE INDEX held_by_file ON held (sha256);
+    CREATE TABLE shelf (
+        group_id INTEGER NOT NULL REFERENCES groups, number INTEGER NOT NULL,
+        sha256 BLOB NOT NULL, size INTEGER NOT NULL, person TEXT NOT NULL, at INTEGER NOT NULL,
+        PRIMARY KEY (group_id, number)) WITHOUT ROWID;
+    CREATE INDEX shelf_by_file ON shelf (sha256, group_id);
+    CREATE INDEX shelf_by_person ON shelf (person, sha256);
+    CREATE TABLE fetches (
+        group_id INTEGER NOT NULL REFERENCES groups, number INTEGER NOT NULL,
+        person TEXT NOT NULL, at INTEGER NOT NULL,
+        PRIMARY KEY (group_id, number, person)) WITHOUT ROWID;
+    DROP TABLE uploads;
+    """
+
+MIGRATIONS = ((_TABLES, None), (_ACCOUNTS, _fill_standings), (_SHELVES, _fill_shelves))
 """Each step: statements, and what there is to do behind them."""
 
 

@@ -2,7 +2,8 @@
 
 A log is kept in segments. A segment is what one commit added to one group: its events packed one
 behind the other, as they go to sockets, so that reading is handing out bytes. In the same
-transaction goes who has become what to the group, so that the two can never disagree.
+transaction goes who has become what to the group and which files are on its shelf, so that they can
+never disagree.
 """
 
 from __future__ import annotations
@@ -15,18 +16,26 @@ from filelock import FileLock, Timeout
 
 from tchat.errors import Code, StartupError
 from tchat.store.accounts import SqliteAccounts
-from tchat.store.base import NOBODY, PAGE_LIMIT, Accounts, Conflict, Page, Store
+from tchat.store.base import (
+    NO_EFFECTS,
+    PAGE_LIMIT,
+    Accounts,
+    Conflict,
+    Effects,
+    Page,
+    Shelves,
+    Store,
+)
 from tchat.store.blobs import BlobDirectory
 from tchat.store.database import Database, open_database
 from tchat.store.migrations import set_standings
+from tchat.store.shelves import SqliteShelves, set_shelf
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
-    from contextlib import AbstractAsyncContextManager
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from tchat.core.frames import Standing
-    from tchat.store.blobs import IncomingFile, OutgoingFile
 
 
 class SqliteStore(Store):
@@ -34,8 +43,9 @@ class SqliteStore(Store):
 
     def __init__(self, database: Database, blobs: BlobDirectory) -> None:
         self.accounts: Accounts = SqliteAccounts(database)
+        self.shelves: Shelves = SqliteShelves(database)
+        self.blobs = blobs
         self._database = database
-        self._blobs = blobs
 
     async def append(
         self,
@@ -43,7 +53,7 @@ class SqliteStore(Store):
         expected: int,
         count: int,
         frames: bytes,
-        standings: Mapping[str, Standing] = NOBODY,
+        effects: Effects = NO_EFFECTS,
     ) -> None:
         """Add packed events; see `Store.append`."""
 
@@ -62,8 +72,9 @@ class SqliteStore(Store):
             connection.execute(
                 "UPDATE groups SET last = ? WHERE id = ?", (expected + count, number)
             )
-            if standings:
-                set_standings(connection, number, standings)
+            if effects:
+                set_standings(connection, number, effects.standings)
+                set_shelf(connection, number, effects)
 
         await self._database.write(work)
 
@@ -97,14 +108,6 @@ class SqliteStore(Store):
             )
 
         await self._database.write(work)
-
-    def incoming(self) -> AbstractAsyncContextManager[IncomingFile]:
-        """Receive a file; see `Store.incoming`."""
-        return self._blobs.incoming()
-
-    def outgoing(self, sha256: bytes) -> AbstractAsyncContextManager[OutgoingFile]:
-        """Read a file; see `Store.outgoing`."""
-        return self._blobs.outgoing(sha256)
 
 
 @asynccontextmanager

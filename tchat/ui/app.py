@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tchat.ui.lines import Line
 
 _FRAME_SECONDS = 1 / 30
+_TRANSFER_SECONDS = 0.25
 
 
 async def run_curses(start: Start) -> int:
@@ -45,8 +46,11 @@ async def run_curses(start: Start) -> int:
         async with trio.open_nursery() as nursery:
             model = Model(session.user, replica.name)
             app = App(session, model, screen)
-            app.chat = Chat(session, replica, start.downloads, nursery, app.show, app.hand_out)
+            app.chat = Chat(
+                session, replica, start.downloads, nursery, app.show, app.hand_out, app.moved
+            )
             nursery.start_soon(app.paint)
+            nursery.start_soon(app.follow_transfers)
             nursery.start_soon(app.follow_keyboard)
             nursery.start_soon(app.follow_session)
             nursery.start_soon(app.follow_size, sizes)
@@ -86,6 +90,11 @@ class App:
             model.below += 1
             model.scroll += height_of_last(model, self._screen.size[0])
         self._changed.set()
+
+    def moved(self) -> None:
+        """Know that a file is further on its way: shown at once if it is a new one, or one less."""
+        if len(self.chat.filing.transfers.active) != len(self._model.transfers):
+            self._changed.set()
 
     async def leave(self) -> bool:
         """Give what is on its way a moment to arrive; return whether it did."""
@@ -135,6 +144,13 @@ class App:
             self._take(update)
             self.chat.mark_seen()
             self._changed.set()
+
+    async def follow_transfers(self) -> None:
+        """Show now and then how files get on, or do not: numbers that race cannot be read."""
+        while True:
+            await trio.sleep(_TRANSFER_SECONDS)
+            if self.chat.filing.transfers.active:
+                self._changed.set()
 
     async def follow_size(self, sizes: AsyncIterator[int]) -> None:
         """Take the terminal's new size as soon as it has one."""
@@ -227,6 +243,7 @@ class App:
         else:
             model.question = self.chat.question.question if self.chat.question else ""
         model.unanswered = self._session.unanswered
+        model.transfers = self.chat.filing.transfers.progress()
         model.waiting = len(state.requests) if state.is_admin(model.user) else 0
         model.people = [
             Person(name, state.is_admin(name), fold(name) in replica.online)

@@ -7,16 +7,13 @@ is shown when it comes.
 
 from __future__ import annotations
 
-import re
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
 
 from tchat.client.connector import meeting
-from tchat.client.files import AUTOMATIC_LIMIT, fetch_file, send_file
 from tchat.client.updates import (
     CaughtUp,
     Connected,
@@ -27,16 +24,17 @@ from tchat.client.updates import (
     Update,
 )
 from tchat.core import commands as core
-from tchat.core.events import Approved, Created, Event, FileShared, Joined, Kicked, Left
-from tchat.core.text import clean_line, clean_text, fold, quote_name
+from tchat.core.text import clean_line, clean_text, fold
 from tchat.errors import Code, Refused
 from tchat.ui import access
 from tchat.ui.commands import Command, Do, Say, answers, help_lines, parse
+from tchat.ui.filing import Filing
 from tchat.ui.lines import Line, Sort, key_note, line_of
 from tchat.ui.news import standing_changed, standing_found, welcome
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
+    from pathlib import Path
 
     from tchat.client.replica import Replica
     from tchat.client.session import Session
@@ -53,7 +51,7 @@ _ABOUT_PEOPLE = {
     "kick": core.Kick,
     "transfer": core.TransferAdmin,
 }
-_NUMBER = re.compile("[0-9]{1,9}")
+_MOST_OFFERS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +68,8 @@ class Chat:
     """What a person does in one group. `done` is set when there is no reason to stay.
 
     `question` is the command whose argument the next line is; `refusals` counts what went wrong.
-    `hand_out` shows a line where it can be copied, if `show` does not.
+    `hand_out` shows a line where it can be copied, if `show` does not. `moved` is called when a
+    file is further on its way; without it, that is shown as lines.
     """
 
     def __init__(
@@ -81,6 +80,7 @@ class Chat:
         nursery: trio.Nursery,
         show: Callable[[Line], None],
         hand_out: Callable[[str], None] | None = None,
+        moved: Callable[[], None] | None = None,
     ) -> None:
         self.session = session
         self.replica = replica
@@ -90,16 +90,14 @@ class Chat:
         self._caught_up = False
         self._working = 0
         self._shown = 0
-        self._unsaved: set[int] = set()
         self._progress = trio.Event()
-        self._inside = False
         self._standing: Standing | None = None
-        self._downloads = downloads
         self._nursery = nursery
         self._show = show
         self._hand_out = hand_out
         self._leaving = False
         self._offline = False
+        self.filing = Filing(self, downloads, nursery, moved)
 
     # ------------------------------------------------------------------ what the person types
 
@@ -116,7 +114,7 @@ class Chat:
                 case Do(command, argument):
                     self._run(command, argument)
         except Refused as refusal:
-            self._fail(refusal)
+            self.fail(refusal)
 
     def end_of_input(self) -> None:
         """Know that nothing more will be typed."""
@@ -134,12 +132,10 @@ class Chat:
                 self._progress = trio.Event()
                 await self._progress.wait()
         if self._working:
-            self._fail(
-                Refused(
-                    Code.SHUTTING_DOWN,
-                    f"{self._working} of what you typed or were sent had to be left undone.",
-                )
-            )
+            undone = f"{self._working} of what you typed or were sent had to be left undone."
+            if self.filing.transfers.active:
+                undone += " A file that is sent or saved again goes on from where it is now."
+            self.fail(Refused(Code.SHUTTING_DOWN, undone))
         return not self._working
 
     def _has_news(self) -> bool:
@@ -150,8 +146,7 @@ class Chat:
 
     def mark_seen(self) -> None:
         """Let the server know what was shown, short of the first file that is not saved yet."""
-        up_to = min(self._unsaved) - 1 if self._unsaved else self._shown
-        self.session.mark_seen(self.replica, up_to)
+        self.session.mark_seen(self.replica, self.filing.seen(self._shown))
 
     def _answer(self, question: Command, argument: str) -> None:
         if not argument:
@@ -160,7 +155,7 @@ class Chat:
 
     def _say(self, text: str) -> None:
         receipt = self.session.post(self.replica, clean_text(text))
-        self._start(receipt.wait)
+        self.start(receipt.wait)
 
     def _run(self, command: Command, argument: str) -> None:
         if command.admin:
@@ -174,11 +169,9 @@ class Chat:
                 make = _ABOUT_PEOPLE[command.word]
                 self._request(lambda i, n: make(i, n, group, argument))
             case "invite" | "link" | "keys" | "unlink":
-                self._start(access.COMMANDS[command.word], self, argument)
-            case "send":
-                self._start(self._send, Path(argument))
-            case "get":
-                self._start(self._get, self._file(argument))
+                self.start(access.COMMANDS[command.word], self, argument)
+            case "send" | "files" | "get" | "cancel" | "remove":
+                self.filing.run(command.word, argument)
             case _:
                 self._run_simple(command.word)
 
@@ -192,26 +185,29 @@ class Chat:
                 for line in help_lines():
                     self.notice(line)
             case "join":
-                self._start(self._join)
+                self.start(self._join)
             case "leave":
                 self._leaving = True
-                self._start(self._leave)
+                self.start(self._leave)
             case "requests":
                 self.notice(_listed("asking to join", list(self._requests())))
             case "members":
-                self._require_member()
+                self.require_member()
                 self.notice(_listed("members", [self._mark(name) for name in self.members()]))
             case "online":
-                self._require_member()
+                self.require_member()
                 self.notice(_listed("online", [self._mark(name) for name in self.online()]))
             case "admin":
-                self._require_member()
+                self.require_member()
                 self.notice(f"the admin is {state.admin_name}")
 
     def _ask(self, command: Command) -> None:
+        if command.choice == "transfer":
+            self.filing.show_transfers()
         self.question = command
         offers = self.choices(command)
-        self.notice(f"{command.question} ({', '.join(offers)})" if offers else command.question)
+        listed = ", ".join(offers[:_MOST_OFFERS]) + " …" * (len(offers) > _MOST_OFFERS)
+        self.notice(f"{command.question} ({listed})" if offers else command.question)
 
     def choices(self, command: Command) -> list[str]:
         """Return what the command's argument could be; for paths, the keyboard knows better."""
@@ -221,9 +217,7 @@ class Chat:
         if command.choice == "member":
             me = fold(self.session.user)
             return [clean_line(name) for key, name in state.members.items() if key != me]
-        if command.choice == "file":
-            return [str(number) for number in state.files]
-        return []
+        return self.filing.choices(command)
 
     def _requests(self) -> Iterator[str]:
         state = self.replica.state
@@ -243,20 +237,15 @@ class Chat:
     def _mark(self, name: str) -> str:
         return f"{name} (admin)" if self.replica.state.is_admin(name) else name
 
-    def _file(self, argument: str) -> FileShared:
-        file = self.replica.state.files.get(int(argument) if _NUMBER.fullmatch(argument) else 0)
-        if file is None:
-            raise Refused(Code.NO_SUCH_FILE, f"The group has no file {quote_name(argument)}.")
-        return file
-
-    def _require_member(self) -> None:
+    def require_member(self) -> None:
+        """Raise `Refused` unless the person is a member."""
         if self.replica.standing == "waiting":
             raise Refused(Code.NOT_MEMBER, "You are not a member yet; /3 leaves.")
         if self.replica.standing != "member":
             raise Refused(Code.NOT_MEMBER, "You are not a member; /join asks to be one.")
 
     def _require_admin(self) -> None:
-        self._require_member()
+        self.require_member()
         if not self.replica.state.is_admin(self.session.user):
             name = self.replica.state.admin_name
             raise Refused(Code.NOT_ADMIN, f"Only the admin may do this, and that is {name}.")
@@ -264,9 +253,10 @@ class Chat:
     # ------------------------------------------------------------------ what comes of it
 
     def _request(self, make: Make) -> None:
-        self._start(self.session.submit(make).wait)
+        self.start(self.session.submit(make).wait)
 
-    def _start(self, work: Callable[..., Awaitable[object]], *arguments: object) -> None:
+    def start(self, work: Callable[..., Awaitable[object]], *arguments: object) -> None:
+        """Begin some work, of which a refusal is shown and for which one who leaves waits."""
         self._working += 1
         self._nursery.start_soon(self._watch, work, arguments)
 
@@ -277,7 +267,7 @@ class Chat:
         try:
             await work(*arguments)
         except Refused as refusal:
-            self._fail(refusal)
+            self.fail(refusal)
         self._working -= 1
         self._progress.set()
 
@@ -290,23 +280,6 @@ class Chat:
         await self.session.request(lambda i, n: core.Leave(i, n, self.replica.name))
         self.done.set()
 
-    async def _send(self, path: Path) -> None:
-        self._require_member()
-        await send_file(self.session, self.replica, path)
-
-    async def _save(self, file: FileShared, seq: int) -> None:
-        """Save a file that was not asked for; until then its event does not count as seen."""
-        try:
-            await self._get(file)
-        except Refused as refusal:
-            self._fail(refusal)
-        self._unsaved.discard(seq)
-        self.mark_seen()
-
-    async def _get(self, file: FileShared) -> None:
-        place = await fetch_file(self.session, self.replica, file, self._downloads)
-        self.notice(f"file {file.number} saved as {place}")
-
     # ------------------------------------------------------------------ what the session tells
 
     def take(self, update: Update) -> None:
@@ -317,13 +290,12 @@ class Chat:
                 self._shown = event.seq
                 waits = fold(event.actor) in replica.state.requests
                 keys = replica.state.keys if waits else None
-                line = line_of(event, self.session.user, admin=admin, keys=keys)
+                file = self.filing.name_of_removed(event)
+                line = line_of(event, self.session.user, admin=admin, keys=keys, file=file)
                 if line is not None:
                     missed = unseen and event.seq <= replica.head
                     self._show(replace(line, history=not unseen, missed=missed))
-                self._note_membership(event)
-                if isinstance(event.body, FileShared) and unseen and self._inside:
-                    self._offer_file(event, event.body)
+                self.filing.take(event, unseen=unseen)
             case StandingChanged(replica, news) if replica is self.replica:
                 self._tell_standing(news)
             case CaughtUp(replica) if replica is self.replica and not self._caught_up:
@@ -332,25 +304,6 @@ class Chat:
             case ServerMet() | Connected() | Disconnected():
                 self._tell_connection(update)
         self._progress.set()
-
-    def _note_membership(self, event: Event) -> None:
-        """Follow whether the person was a member then: files from before are not saved unasked."""
-        me = fold(self.session.user)
-        match event.body:
-            case Created() | Joined() | Left() if fold(event.actor) == me:
-                self._inside = not isinstance(event.body, Left)
-            case Approved(name) | Kicked(name) if fold(name) == me:
-                self._inside = isinstance(event.body, Approved)
-
-    def _offer_file(self, event: Event, file: FileShared) -> None:
-        """Save a file that is small enough; say how to get a larger one."""
-        if fold(event.actor) == fold(self.session.user):
-            return
-        if file.size <= AUTOMATIC_LIMIT:
-            self._unsaved.add(event.seq)
-            self._start(self._save, file, event.seq)
-        else:
-            self.notice(f"file {file.number} is large: /get {file.number} saves it")
 
     def _tell_connection(self, update: Update) -> None:
         match update:
@@ -385,7 +338,8 @@ class Chat:
         """Show something that is not a message."""
         self._say_line("notice", text)
 
-    def _fail(self, refusal: Refused) -> None:
+    def fail(self, refusal: Refused) -> None:
+        """Show that something was refused."""
         self.refusals += 1
         self._say_line("error", refusal.sentence)
 

@@ -12,15 +12,20 @@ from typing import Literal
 
 from tchat.errors import Code, Refused
 
-Choice = Literal["none", "request", "member", "file", "path", "key", "invite"]
+Choice = Literal[
+    "none", "request", "member", "shelf", "file", "saving", "path", "transfer", "key", "invite"
+]
 """What an argument is one of; it says what Tab offers."""
 
 _PLACEHOLDERS: dict[Choice, str] = {
     "none": "",
     "request": "NAME",
     "member": "NAME",
+    "shelf": "[N]",
     "file": "N",
+    "saving": "N [PATH]",
     "path": "PATH",
+    "transfer": "N",
     "key": "KEY",
     "invite": "",
 }
@@ -54,7 +59,7 @@ class Command:
     @property
     def needs_argument(self) -> bool:
         """Whether it cannot do without its argument, and asks for it."""
-        return self.choice not in ("none", "invite")
+        return self.choice not in ("none", "invite", "shelf")
 
 
 COMMANDS: tuple[Command, ...] = (
@@ -68,7 +73,9 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command("admin", 7, "who the admin is"),
     Command("kick", 8, "end somebody's membership", "member", "kick whom?", admin=True),
-    Command("send", 9, "send a file to the group", "path", "send which file?"),
+    Command(
+        "send", 9, "send a file or a folder to the group; or several", "path", "send which file?"
+    ),
     Command("deny", None, "deny a request", "request", "deny whom?", admin=True),
     Command(
         "invite",
@@ -80,7 +87,14 @@ COMMANDS: tuple[Command, ...] = (
     Command("link", None, "a code that makes another device yours, too"),
     Command("keys", None, "the keys that your name belongs to"),
     Command("unlink", None, "take a key from your name", "key", "take away which key?"),
-    Command("get", None, "save file number N", "file", "get which file?"),
+    Command("files", None, "the newest files; all for all of them, N for all about one", "shelf"),
+    Command(
+        "get", None, "save file number N; to PATH, if that is given", "saving", "get which file?"
+    ),
+    Command("cancel", None, "stop sending or saving a file", "transfer", "stop which transfer?"),
+    Command(
+        "remove", None, "take a file that you sent from the group", "file", "remove which file?"
+    ),
     Command("join", None, "ask to join again"),
     Command("leave", None, "end your membership or request"),
     Command("help", None, "this list"),

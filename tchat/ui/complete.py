@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tchat.core.text import fold
 from tchat.ui.commands import Command, Do, parse, words
+from tchat.ui.paths import complete_path, complete_paths
 
 if TYPE_CHECKING:
     from tchat.ui.chat import Chat
@@ -34,7 +34,10 @@ def _command(before: str) -> Command | None:
 
 def _choices(chat: Chat, command: Command, begun: str) -> list[str]:
     if command.choice == "path":
-        return _paths(begun)
+        return complete_paths(begun)
+    if command.choice == "saving" and " " in begun:
+        number, space, place = begun.partition(" ")
+        return [number + space + path for path in complete_path(place)]
     return _matching(chat.choices(command), begun)
 
 
@@ -42,16 +45,3 @@ def _matching(names: list[str], begun: str) -> list[str]:
     return [name for name in names if begun and fold(name).startswith(fold(begun))] or (
         [] if begun else names
     )
-
-
-def _paths(begun: str) -> list[str]:
-    """Return the files and directories that a path could go on to; hidden ones if asked for."""
-    head, _, last = begun.rpartition("/")
-    try:
-        directory = Path(f"{head}/" if "/" in begun else ".").expanduser()
-        found = sorted(path for path in directory.iterdir() if path.name.startswith(last))
-        shown = [path for path in found if last.startswith(".") or not path.name.startswith(".")]
-        prefix = begun[: len(begun) - len(last)]
-        return [f"{prefix}{path.name}{'/' if path.is_dir() else ''}" for path in shown]
-    except (OSError, RuntimeError):
-        return []

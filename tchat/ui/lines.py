@@ -11,6 +11,7 @@ from tchat.core.events import (
     Approved,
     Created,
     Denied,
+    FileRemoved,
     FileShared,
     Invited,
     Joined,
@@ -21,11 +22,12 @@ from tchat.core.events import (
     Withdrawn,
 )
 from tchat.core.fingerprints import fingerprint
-from tchat.core.text import clean_line, clean_text, fold
+from tchat.core.text import clean_line, clean_text, fold, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from tchat.client.transfers import Progress
     from tchat.core.events import Body, Event
 
 NO_KEYS: MappingProxyType[bytes, str] = MappingProxyType({})
@@ -33,6 +35,9 @@ Sort = Literal["message", "notice", "error"]
 
 _LATEST = 253_370_764_800_000
 """The beginning of the year 9999: no calendar reaches as far as a server's number could."""
+
+_LONGEST = 99 * 3600 + 59 * 60 + 59
+"""The longest time, in seconds, that is told exactly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +57,25 @@ class Line:
 
 
 def line_of(
-    event: Event, me: str, *, admin: bool, keys: Mapping[bytes, str] | None = NO_KEYS
+    event: Event,
+    me: str,
+    *,
+    admin: bool,
+    keys: Mapping[bytes, str] | None = NO_KEYS,
+    file: str = "",
 ) -> Line | None:
     """Return an event as a line for `me`; None for what does not concern this person.
 
     `keys` are those that members came with, and whose they were; None for a request that was
-    answered long ago.
+    answered long ago. `file` is the name of a file that is removed, if it is known.
     """
-    at = min(event.at, _LATEST)
+    at = latest(event.at)
     if isinstance(event.body, Posted):
         return Line(at, "message", clean_text(event.body.text), clean_line(event.actor))
-    text = _sentence(event, fold(me), admin=admin, keys=keys)
+    if isinstance(event.body, FileRemoved):
+        text = f"{event.actor} removed file {event.body.number}{f' ({file})' if file else ''}"
+    else:
+        text = _sentence(event, fold(me), admin=admin, keys=keys)
     return Line(at, "notice", clean_line(text)) if text else None
 
 
@@ -118,13 +131,29 @@ def key_note(key: bytes, keys: Mapping[bytes, str]) -> str:
     return f"key {fingerprint(key)}, {was}"
 
 
-def size_text(size: int) -> str:
-    """Return a number of bytes as people write it: 12 B, 3.4 KB, 1.2 GB (powers of 1000)."""
-    if size < 1000:
-        return f"{size} B"
-    amount = float(size)
-    for unit in ("KB", "MB", "GB", "TB"):
-        amount /= 1000
-        if amount < 999.95:  # what would be shown as 1000.0 belongs to the next unit
-            return f"{amount:.1f} {unit}"
-    return f"{amount:.1f} PB"
+def latest(at: int) -> int:
+    """Return a time (ms since the Unix epoch), or the latest that can be shown."""
+    return min(at, _LATEST)
+
+
+def time_text(seconds: float) -> str:
+    """Return a length of time as clocks show it: 2:10, or 1:02:03."""
+    minutes, rest = divmod(round(min(seconds, _LONGEST)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def progress_text(progress: Progress) -> str:
+    """Return how far a transfer is, as a sentence without its end."""
+    size, name = size_text(progress.size), progress.name
+    if progress.phase == "queued":
+        return f"{name} waits for its turn"
+    if progress.phase == "checking":
+        return f"checking {name}" + (f": {progress.percent} % of {size}" if progress.done else "")
+    verb = "sending" if progress.way == "up" else "saving"
+    text = f"{verb} {name}: {progress.percent} % of {size}"
+    if progress.rate:
+        text += f", {size_text(round(progress.rate))}/s"
+    if progress.left is not None:
+        text += f", {time_text(progress.left)} left"
+    return text

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from tchat.ui.lineedit import LineEdit
 
 if TYPE_CHECKING:
+    from tchat.client.transfers import Progress
     from tchat.ui.lines import Line
 
 
@@ -39,6 +40,7 @@ class Model:
     standing: str = ""
     waiting: int = 0
     unanswered: int = 0
+    transfers: list[Progress] = field(default_factory=list)
     scroll: int = 0
     below: int = 0
 

@@ -2,7 +2,8 @@
 
     title                                   the group, its admin, who is online, the connection
     messages                     │ people   the newest at the bottom; people only where it is wide
-    status                                  what waits: requests, unsent messages, lines below
+    status                                  what waits: requests, unsent messages, lines below;
+                                            at its right, how far a file is on its way
     prompt and input                        always the last row
 
 A row is a list of spans, a span some text and the name of a style; `screen` knows what styles
@@ -16,10 +17,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from tchat.core.text import clean_line, fold
+from tchat.core.text import clean_line, fold, size_text
 from tchat.ui.cells import cells, clip, graphemes, left, right, wrap
+from tchat.ui.lines import time_text
 
 if TYPE_CHECKING:
+    from tchat.client.transfers import Progress
     from tchat.ui.lines import Line
     from tchat.ui.model import Model
 
@@ -30,6 +33,11 @@ NAME_COLOURS = 8
 SMALLEST = (20, 4)
 _WIDE = 64
 _PEOPLE_WIDTH = 18
+_ARROWS = {"up": "⇡", "down": "⇣"}
+_BAR = 10
+_LEAST_NAME = 8
+_LEAST_PART = 6
+_MOST_NAME = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +99,50 @@ def _status(model: Model, width: int) -> Row:
     row: Row = []
     used = 0
     for text, style in parts:
-        shown = clip(f" {text} ", max(width - used - 2, 0))
+        if width - used < _LEAST_PART:
+            break
+        shown = clip(f" {text} ", width - used - 2)
         row += [("──", "rule"), (shown, style)]
         used += 2 + cells(shown)
-    return [*row, ("─" * (width - used), "rule")]
+    moving = _transfers(model.transfers, width - used - 2)
+    rule = "─" * (width - used - cells(moving))
+    if not moving:
+        return [*row, (rule, "rule")]
+    return [*row, (rule[:-1], "rule"), (moving, "highlight"), ("─", "rule")]
+
+
+def _transfers(transfers: list[Progress], room: int) -> str:
+    """Return, in at most `room` cells, how far the transfer is that will be done first."""
+    if not transfers:
+        return ""
+    first = max(transfers, key=lambda progress: (progress.phase == "moving", progress.percent))
+    others = len(transfers) - 1
+    more = f" +{others}" if others else ""
+    head = f" {_ARROWS[first.way]} "
+    number = f"{first.number} " if others else ""
+    for facts in _facts(first):
+        space = room - cells(head) - cells(number) - cells(facts) - cells(more) - 2
+        if space >= min(cells(first.name), _LEAST_NAME):
+            name = clip(first.name, min(space, _MOST_NAME))
+            return f"{head}{number}{name} {facts}{more} "
+    short = f"{head}{_facts(first)[-1]} "
+    return short if cells(short) <= room else ""
+
+
+def _facts(progress: Progress) -> list[str]:
+    """Return what can be said of a transfer behind its name, from the longest to the shortest."""
+    if progress.phase == "queued":
+        return ["queued"]
+    percent = f"{progress.percent}%"
+    if progress.phase == "checking":
+        return [f"checking {percent}" if progress.done else "checking", percent]
+    filled = progress.percent * _BAR // 100
+    bar = "▰" * filled + "▱" * (_BAR - filled)
+    rate = f"{percent} {size_text(round(progress.rate))}/s" if progress.rate else percent
+    if progress.left is None:
+        return [f"{bar} {rate}", rate, percent]
+    time_left = time_text(progress.left)
+    return [f"{bar} {rate} {time_left}", f"{rate} {time_left}", f"{percent} {time_left}", percent]
 
 
 def _input(model: Model, width: int) -> tuple[Row, int]:

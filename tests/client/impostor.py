@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Act = Callable[["Wire"], Awaitable[None]]
 
-CHALLENGE: dict[str, object] = {"type": "challenge", "version": 2, "nonce": bytes(32)}
+CHALLENGE: dict[str, object] = {"type": "challenge", "version": 3, "nonce": bytes(32)}
 EVIL = "\x1b]0;owned\x07\u202e\x00\nfake line"
 FINAL = {"bad_name", "bad_version", "replaced", "name_taken", "bad_proof", "bad_link"}
 FINAL |= {"key_removed", "not_encrypted"}
@@ -70,9 +70,9 @@ class Wire:
     async def greet(self, **changes: object) -> None:
         """Do a right handshake, but for these changes in the welcome."""
         await self.hear_only("hello")
-        await self.say({"type": "challenge", "version": 2, "nonce": bytes(32)})
+        await self.say({"type": "challenge", "version": 3, "nonce": bytes(32)})
         await self.hear_only("proof")
-        await self.say({"type": "welcome", "version": 2, "user": "alice", **changes})
+        await self.say({"type": "welcome", "version": 3, "user": "alice", **changes})
 
     async def let_in(self, **changes: object) -> dict[str, object]:
         """Greet, and say that the client is a member of the group, but for these changes."""

@@ -12,7 +12,6 @@ import trio
 from tchat.client.connector import Connector, Met, meeting
 from tchat.client.files import fetch_file, send_file
 from tchat.client.introduction import Account
-from tchat.client.known import KnownServers
 from tchat.client.session import Session, open_session
 from tchat.client.slot import Slot
 from tchat.client.updates import Connected, Disconnected, ServerMet
@@ -21,6 +20,7 @@ from tchat.errors import Code, Refused, StartupError, root_of
 from tchat.net.address import Address
 from tchat.net.tls import Credentials, make_credentials
 from tests.client.listening import happened, told
+from tests.client.remembered import File
 from tests.helpers import GROUP, GUARD, approve, identity_of, running_server, until
 from tests.net.test_tls import Authority
 
@@ -31,37 +31,6 @@ if TYPE_CHECKING:
     from tests.helpers import RunningServer
 
 WRONG = bytes(32)
-
-
-class File:
-    """The file in which the servers are remembered that were met."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __str__(self) -> str:
-        return str(self.path)
-
-    @property
-    def exists(self) -> bool:
-        return self.path.exists()
-
-    @property
-    def text(self) -> str:
-        return self.path.read_text()
-
-    @property
-    def entries(self) -> list[str]:
-        """The lines that are no comments."""
-        return [line for line in self.text.splitlines() if not line.startswith("#")]
-
-    def write(self, text: str) -> None:
-        self.path.parent.mkdir(exist_ok=True)
-        self.path.write_text(text)
-
-    def servers(self) -> KnownServers:
-        """Return what another process would make of it."""
-        return KnownServers(self.path)
 
 
 @pytest.fixture
@@ -358,6 +327,7 @@ async def test_files_travel_over_tls_and_are_held_to_the_same_key(
         place = await fetch_file(bob, there, shared, tmp_path / "in")
         assert place.read_bytes() == data
         # As if another server answered from now on: the conversation stands, transfers do not.
+        (tmp_path / "plan.bin").write_bytes(data[::-1])
         file.write(f"{server.address} {pin_text(WRONG)}\n")
         with pytest.raises(Refused) as sending:
             await send_file(alice, ops, tmp_path / "plan.bin")

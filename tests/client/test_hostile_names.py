@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tchat.client.replica import Replica
     from tchat.client.session import Session
-    from tchat.core.events import FileShared
+    from tchat.core.state import File
 
     Plant = Callable[[Path, Path], None]
 
@@ -116,7 +116,7 @@ def into(tmp_path: Path) -> Path:
 @asynccontextmanager
 async def told_by_a_peer(
     tmp_path: Path, *names: str
-) -> AsyncIterator[tuple[Session, Replica, list[FileShared]]]:
+) -> AsyncIterator[tuple[Session, Replica, list[File]]]:
     """Be Bob, with whom Alice, a program of her own, shared files of these names."""
     (tmp_path / "plan").write_bytes(DATA)
     async with (
@@ -139,13 +139,15 @@ async def share(session: Session, name: str) -> None:
 @asynccontextmanager
 async def told_by_a_server(
     *names: str,
-) -> AsyncIterator[tuple[Session, Replica, list[FileShared]]]:
+) -> AsyncIterator[tuple[Session, Replica, list[File]]]:
     """Be Alice, at a server that passes on file names as they are."""
 
     async def tell(liar: Liar) -> None:
         if liar.opening["type"] == "transfer":
             await liar.send("ready", version=1, size=len(DATA))
-            await liar.stream.send_all(DATA)
+            await liar.hears("have")
+            await liar.send("from", offset=0)
+            await liar.piece(DATA, SHA256)
             return
         await liar.welcome()
         await liar.attach(seq=len(names) + 1)

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-from typing import TYPE_CHECKING
-
 import pytest
 import trio
 
 from tchat.client import session as session_module
-from tchat.client.files import fetch_file, send_file
 from tchat.client.slot import Slot
-from tchat.core.events import FileShared
 from tchat.core.frames import Attached, KeyList, KeysRequest, Membership, Upload
 from tchat.errors import Refused
-from tchat.net.tls import BUSY_ALERT
 from tests.client.impostor import (
-    CHALLENGE,
     EVIL,
     Wire,
     event,
@@ -33,12 +26,6 @@ from tests.helpers import (
     until,
 )
 from tests.hostile_cbor import LARGEST
-from tests.protocol import unchecked
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.client.impostor import Act
 
 # ------------------------------------------------------------------ what is well-formed, and a lie
 
@@ -186,7 +173,7 @@ async def test_an_answer_of_another_kind_is_given_to_who_asked(word: str) -> Non
 
     async with impostor(act) as server, session_of(server.address, "alice") as (alice, ops):
         with trio.fail_after(GUARD):
-            for make in (KeysRequest, lambda i: Upload(i, GROUP, 1)):
+            for make in (KeysRequest, lambda i: Upload(i, GROUP, 1, bytes(32))):
                 assert (await alice.ask(make)).type == word
             assert (await alice.post(ops, "hello").wait()).type == word
 
@@ -218,121 +205,3 @@ async def test_evil_text_in_a_refusal_is_made_harmless() -> None:
             await alice.post(ops, "hello").wait()
     for said in (caught.value.code, caught.value.sentence):
         assert said.isprintable()
-
-
-# ------------------------------------------------------------------ files
-
-DATA = bytes(range(256)) * 300
-GOOD = hashlib.sha256(DATA).digest()
-READY: dict[str, object] = {"type": "ready", "version": 2, "size": len(DATA)}
-FAILURE: dict[str, object] = {"type": "error", "code": EVIL, "text": EVIL, "wait": LARGEST}
-
-DOWNLOADS: dict[str, tuple[bytes, bytes]] = {
-    "another size": (unchecked({**READY, "size": 5}), DATA),
-    "no size": (unchecked({"type": "ready", "version": 2}), DATA),
-    "an error": (unchecked(FAILURE), b""),
-    "garbage": (b"\xff" * 9000, b""),
-    "nothing": (b"", b""),
-    "an unknown frame": (unchecked({"type": "dance"}), DATA),
-    "another frame": (unchecked({"type": "stored", "sha256": GOOD}), DATA),
-    "too few bytes": (unchecked(READY), DATA[:-1]),
-    "no bytes": (unchecked(READY), b""),
-    "a wrong byte": (unchecked(READY), DATA[:-1] + b"!"),
-    "an alert": (BUSY_ALERT, b""),
-}
-
-UPLOADS = DOWNLOADS | {
-    "no confirmation": (unchecked(READY), b""),
-    "garbage for a confirmation": (unchecked(READY), b"\xff" * 100),
-    "an error for a confirmation": (unchecked(READY), unchecked(FAILURE)),
-    "another frame for a confirmation": (unchecked(READY), unchecked({"type": "pong"})),
-    "an unknown confirmation": (unchecked(READY), unchecked({"type": "dance"})),
-}
-
-
-def left_in(place: Path) -> list[str]:
-    return [path.name for path in place.iterdir()]
-
-
-def carrying(opening: bytes, rest: bytes, size: int) -> Act:
-    """Return an act that chats, and on a transfer connection says `opening` and `rest`."""
-
-    async def act(wire: Wire) -> None:
-        first = await wire.hear()
-        if first is not None and first["type"] == "transfer":
-            await wire.send(opening)
-            await wire.raw(size)
-            await wire.send(rest)
-            return
-        await wire.say(CHALLENGE)
-        await wire.hear_only("proof")
-        await wire.say({"type": "welcome", "version": 2, "user": "alice"})
-        await wire.attach()
-        while (request := await wire.hear()) is not None:
-            if request["type"] in ("upload", "download"):
-                await wire.say({"type": "ticket", "re": request["id"], "ticket": bytes(16)})
-
-    return act
-
-
-@pytest.mark.parametrize(("opening", "rest"), DOWNLOADS.values(), ids=DOWNLOADS)
-async def test_a_file_that_does_not_come_as_it_should_leaves_nothing(
-    opening: bytes, rest: bytes, tmp_path: Path
-) -> None:
-    act = carrying(opening, rest, 0)
-    file = FileShared(1, EVIL, len(DATA), GOOD)
-    async with impostor(act) as server, session_of(server.address, "alice") as (alice, ops):
-        with trio.fail_after(GUARD), pytest.raises(Refused) as caught:
-            await fetch_file(alice, ops, file, tmp_path / "received")
-        assert caught.value.sentence.isprintable()
-        assert left_in(tmp_path / "received") == []
-        assert alice.connected
-
-
-async def test_bytes_behind_a_file_are_not_of_it(tmp_path: Path) -> None:
-    act = carrying(unchecked(READY), DATA + b"more" * 1000, 0)
-    file = FileShared(1, EVIL, len(DATA), GOOD)
-    async with impostor(act) as server, session_of(server.address, "alice") as (alice, ops):
-        place = await fetch_file(alice, ops, file, tmp_path)
-    assert place.read_bytes() == DATA
-    assert place.name.isprintable()
-    assert place.parent == tmp_path
-
-
-async def test_a_file_said_to_be_endless_ends_where_its_bytes_do(tmp_path: Path) -> None:
-    act = carrying(unchecked({**READY, "size": LARGEST}), DATA, 0)
-    file = FileShared(1, "big", LARGEST, GOOD)
-    async with impostor(act) as server, session_of(server.address, "alice") as (alice, ops):
-        with trio.fail_after(GUARD), pytest.raises(Refused):
-            await fetch_file(alice, ops, file, tmp_path)
-    assert left_in(tmp_path) == []
-
-
-@pytest.mark.parametrize(("opening", "rest"), UPLOADS.values(), ids=UPLOADS)
-async def test_a_file_that_is_not_taken_as_it_should_be_is_not_shared(
-    opening: bytes, rest: bytes, tmp_path: Path
-) -> None:
-    path = tmp_path / "plan"
-    path.write_bytes(DATA)
-    act = carrying(opening, rest, len(DATA) + 48 if opening == unchecked(READY) else 0)
-    async with impostor(act) as server, session_of(server.address, "alice") as (alice, ops):
-        with trio.fail_after(GUARD), pytest.raises(Refused) as caught:
-            await send_file(alice, ops, path)
-        assert caught.value.sentence.isprintable()
-        assert alice.unanswered == 0
-        assert alice.connected
-
-
-@pytest.mark.parametrize("word", ["ok", "link_code", "attached"])
-async def test_what_is_no_ticket_is_not_taken_for_one(word: str, tmp_path: Path) -> None:
-    (answer,) = [frame.to_map() for frame in ANSWERS if frame.type == word]
-
-    async def act(wire: Wire) -> None:
-        await wire.let_in()
-        while (request := await wire.hear()) is not None:
-            await wire.say({**answer, "re": request["id"]})
-
-    file = FileShared(1, "plan", 1, GOOD)
-    async with impostor(act) as server, session_of(server.address, "alice") as (alice, ops):
-        with trio.fail_after(GUARD), pytest.raises(Refused):
-            await fetch_file(alice, ops, file, tmp_path)

@@ -21,7 +21,7 @@ from tchat.core.pace import Rate
 from tchat.core.state import WINDOW
 from tchat.errors import Code, Refused
 from tchat.server import limits as limits_module
-from tchat.store.base import NOBODY, StorageFull
+from tchat.store.base import NO_EFFECTS, Effects, StorageFull
 from tchat.store.memory import MemoryStore
 from tests.client.listening import told
 from tests.helpers import (
@@ -38,11 +38,10 @@ from tests.helpers import (
 from tests.tap import tapped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from tchat.client.receipt import Receipt
     from tchat.client.session import Session
-    from tchat.core.frames import Standing
     from tests.tap import Side, Tap, Verdict
 
 QUICK = replace(UNHURRIED, messages=Rate(200, 20))
@@ -82,12 +81,12 @@ class FullOnce(MemoryStore):
         expected: int,
         count: int,
         frames: bytes,
-        standings: Mapping[str, Standing] = NOBODY,
+        effects: Effects = NO_EFFECTS,
     ) -> None:
         if self.text in frames and not self.was_full:
             self.was_full = True
             raise StorageFull
-        await super().append(group, expected, count, frames, standings)
+        await super().append(group, expected, count, frames, effects)
 
 
 def deaf(side: Side, frame: dict[str, Any]) -> Verdict:

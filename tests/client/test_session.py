@@ -114,7 +114,7 @@ async def test_refusals_are_raised_where_the_request_was_made() -> None:
             alice.post(ops, "   ")
         assert caught.value.code == Code.EMPTY_TEXT
         with pytest.raises(Refused) as caught:
-            await alice.ask(lambda i: Upload(i, "elsewhere", 1))
+            await alice.ask(lambda i: Upload(i, "elsewhere", 1, bytes(32)))
         assert caught.value.code == Code.NOT_MEMBER
         with pytest.raises(Refused) as caught:
             await alice.enter("no such name!")

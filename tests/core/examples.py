@@ -12,6 +12,7 @@ from tchat.core.commands import (
     Kick,
     Leave,
     Post,
+    RemoveFile,
     Share,
     TransferAdmin,
 )
@@ -22,6 +23,7 @@ from tchat.core.events import (
     Created,
     Denied,
     Event,
+    FileRemoved,
     FileShared,
     Invited,
     Joined,
@@ -32,27 +34,34 @@ from tchat.core.events import (
     Withdrawn,
 )
 from tchat.core.frames import (
+    IN_TRANSFER,
     TO_CLIENT,
     TO_OPERATOR,
     TO_SERVER,
+    Alike,
     Attach,
     Attached,
     Detach,
-    Digest,
     Download,
     Failed,
+    From,
     Goodbye,
+    Have,
+    Held,
     KeyList,
     KeysRequest,
     LinkCode,
     LinkRequest,
     Membership,
     Ok,
+    Piece,
     Ping,
     Pong,
     Presence,
     Release,
     Seen,
+    Shelf,
+    ShelfRequest,
     Stored,
     Ticket,
     Unlink,
@@ -65,14 +74,15 @@ if TYPE_CHECKING:
 
 CLIENT = b"\x01\x23\x45\x67\x89\xab\xcd\xef"
 SHA256 = bytes(range(32))
+HEAD = bytes(range(64, 96))
 TICKET = TOKEN = bytes(range(16))
 KEY = NONCE = bytes(range(32, 64))
 SIGNATURE = bytes(range(64))
 
 REQUESTS: list[Frame] = [
-    Hello(2, "alice", CLIENT, KEY, NONCE),
+    Hello(3, "alice", CLIENT, KEY, NONCE),
     Proof(SIGNATURE, "K7QM-2XJ4-9DTR"),
-    Transfer(2, TICKET),
+    Transfer(3, TICKET),
     Join(1, 1, "ops", TOKEN),
     Leave(2, 2, "ops"),
     Approve(3, 3, "ops", "bob"),
@@ -82,17 +92,18 @@ REQUESTS: list[Frame] = [
     Invite(7, 7, "ops", SHA256, 86_400_000, "bob"),
     Post(7, 7, "ops", "hello everyone 👋"),
     Share(8, 8, "ops", "report.pdf", 1_200_000, SHA256),
+    RemoveFile(8, 9, "ops", 3),
     Attach(9, "ops", 0),
     Detach("ops"),
     Seen("ops", 12),
-    Upload(10, "ops", 1_200_000),
+    Upload(10, "ops", 1_200_000, HEAD, SHA256),
     Download(11, "ops", 3),
+    ShelfRequest(11, "ops", 41),
     LinkRequest(12),
     KeysRequest(13),
     Unlink(14, KEY),
     Release(15, "bob"),
     Ping(),
-    Digest(SHA256),
 ]
 
 BODIES: list[Body] = [
@@ -108,6 +119,7 @@ BODIES: list[Body] = [
     Invited(SHA256, 1_795_428_120_000, "bob"),
     Posted("hello everyone 👋"),
     FileShared(3, "report.pdf", 1_200_000, SHA256),
+    FileRemoved(3),
 ]
 
 EVENTS: list[Event] = [
@@ -116,26 +128,38 @@ EVENTS: list[Event] = [
 ]
 
 ANSWERS: list[Frame] = [
-    Challenge(2, NONCE),
-    Welcome(2, "alice", 50_000, 50),
-    Ready(2, 1_200_000),
+    Challenge(3, NONCE),
+    Welcome(3, "alice", 50_000, 50),
     *EVENTS,
     Ok(1, 12),
     Failed("not_admin", "Only the admin may do this, and that is alice.", 5, 1200),
     Attached(9, "ops", "member", 12, 8, 10, "alice", kicked=True),
     Ticket(10, TICKET),
+    Alike(10),
+    Held(10),
+    Shelf(11, (40, 3), (1_803_117_720_000, 0), (0, 2), ("", "bob\ncarol"), older=True),
     LinkCode(12, "K7QM-2XJ4-9DTR", 600_000),
     KeyList(13, (KEY, SHA256), (1_795_341_720_000, 1_795_341_730_000)),
     Presence("ops", ("alice", "bob"), ("carol",), reset=True),
     Membership("ops", "outsider", "kicked", "alice"),
     Goodbye("shutting_down", "The server is stopping."),
     Pong(),
-    Stored(SHA256),
 ]
 
-FRAMES = REQUESTS + ANSWERS
+TRANSFER: list[Frame] = [
+    Ready(3, 1_200_000),
+    Have(1_048_600, SHA256, doubt=True),
+    From(1_048_600),
+    Piece(151_400, SHA256),
+    Stored(SHA256),
+    Failed("file_changed", "The file broke on its way."),
+    Ping(),
+]
+"""What is said on a connection that carries a file."""
 
-EVERY_TYPE = TO_SERVER | TO_CLIENT | TO_OPERATOR
+FRAMES = REQUESTS + ANSWERS + TRANSFER
+
+EVERY_TYPE = TO_SERVER | TO_CLIENT | TO_OPERATOR | IN_TRANSFER
 """All directions in one vocabulary."""
 
 OPTIONAL = {
@@ -143,6 +167,8 @@ OPTIONAL = {
     "welcome": {"interval", "burst"},
     "join": {"invite"},
     "invite": {"name"},
+    "upload": {"sha256"},
+    "shelf_request": {"before"},
     "ok": {"seq"},
     "error": {"re", "wait"},
     "attached": {"admin"},

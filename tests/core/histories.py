@@ -17,6 +17,7 @@ from tchat.core.commands import (
     Kick,
     Leave,
     Post,
+    RemoveFile,
     Share,
     TransferAdmin,
 )
@@ -70,6 +71,7 @@ def _deeds() -> st.SearchStrategy[tuple[Callable[..., Command], tuple[object, ..
         st.tuples(st.just(Leave), st.tuples()),
         st.tuples(st.just(Post), st.tuples(text)),
         st.tuples(st.just(Share), st.tuples(text, st.integers(0, 9), st.just(bytes(32)))),
+        st.tuples(st.just(RemoveFile), st.tuples(st.integers(0, 4))),
     )
 
 

@@ -265,12 +265,19 @@ def test_the_first_life_begins_with_the_first_event(ops: Script) -> None:
     assert ops.group.floor == 1
 
 
-def test_file_numbers_start_again_in_a_new_life(ops: Script) -> None:
+def test_file_numbers_go_on_in_a_new_life(ops: Script) -> None:
     ops.joined("alice")
     ops.run("alice", Share, "plan.txt", 10, DIGEST)
     ops.run("alice", Leave)
     ops.run("bob", Join)
-    assert ops.run("bob", Share, "song.ogg", 5, DIGEST) == [FileShared(1, "song.ogg", 5, DIGEST)]
+    assert ops.run("bob", Share, "song.ogg", 5, DIGEST) == [FileShared(2, "song.ogg", 5, DIGEST)]
+
+
+def test_the_shelf_of_a_group_that_is_closed_is_empty(ops: Script) -> None:
+    ops.joined("alice")
+    ops.run("alice", Share, "plan.txt", 10, DIGEST)
+    ops.run("alice", Leave)
+    assert ops.group.files == {}
 
 
 def test_whoever_was_kicked_in_an_earlier_life_is_just_an_outsider_now(crew: Script) -> None:

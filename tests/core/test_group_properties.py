@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from hypothesis import given
 
-from tchat.core.events import Created, FileShared, Invited, Joined, decode_event
+from tchat.core.events import Created, FileRemoved, FileShared, Invited, Joined, decode_event
 from tchat.core.framing import PREFIX
 from tchat.core.group import GroupLimits, decide
 from tchat.core.state import Group
@@ -155,14 +155,30 @@ def test_seq_counts_every_event_and_time_never_goes_back(history: list[Step]) ->
 
 
 @any_history
-def test_the_files_of_a_life_are_numbered_without_gaps(history: list[Step]) -> None:
+def test_files_are_numbered_without_gaps_and_no_number_is_used_twice(history: list[Step]) -> None:
     script = told(history)
-    numbers = [
-        event.body.number
-        for event in events_of(script)
-        if isinstance(event.body, FileShared) and event.seq > script.group.floor
-    ]
-    assert numbers == list(range(1, len(numbers) + 1)) == list(script.group.files)
+    bodies = [event.body for event in events_of(script)]
+    numbers = [body.number for body in bodies if isinstance(body, FileShared)]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert script.group.numbered == len(numbers)
+
+
+@any_history
+def test_the_shelf_has_what_was_shared_and_not_removed_since(history: list[Step]) -> None:
+    script = Script()
+    shelf: dict[int, str] = {}
+    for told in tell(history, script):
+        for event in told.events:
+            match event.body:
+                case FileShared(number):
+                    shelf[number] = fold(event.actor)
+                case FileRemoved(number):
+                    assert fold(event.actor) in {shelf.pop(number), script.group.admin}
+        if not script.members:
+            shelf.clear()
+        by = {number: fold(file.by) for number, file in script.group.files.items()}
+        assert by == shelf
+        assert all(file.number == number for number, file in script.group.files.items())
 
 
 @any_history

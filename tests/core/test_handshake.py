@@ -43,7 +43,7 @@ def test_nothing_else_is_a_beginning() -> None:
 
 @pytest.mark.parametrize("version", range(VERSION))
 @pytest.mark.parametrize("opening", [HELLO, Transfer(VERSION, TICKET)])
-def test_versions_without_a_proof_are_not_spoken(opening: Hello | Transfer, version: int) -> None:
+def test_older_versions_are_not_spoken(opening: Hello | Transfer, version: int) -> None:
     opening = replace(opening, version=version)
     with pytest.raises(ProtocolError) as caught:
         check_hello(opening)

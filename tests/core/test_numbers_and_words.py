@@ -12,6 +12,7 @@ from tchat.core.commands import (
     Kick,
     Leave,
     Post,
+    RemoveFile,
     Share,
     TransferAdmin,
 )
@@ -20,6 +21,7 @@ from tchat.core.events import (
     Approved,
     Denied,
     Event,
+    FileRemoved,
     FileShared,
     Kicked,
     Left,
@@ -28,7 +30,7 @@ from tchat.core.events import (
     Unknown,
 )
 from tchat.core.group import decide
-from tchat.core.state import WINDOW, Author, Group
+from tchat.core.state import WINDOW, Author, File, Group
 from tchat.core.text import TEXT_LIMIT, clean_line
 from tchat.errors import Code, Refused
 from tests.core.script import NOON, Script
@@ -85,6 +87,54 @@ def test_a_file_is_shared_by_its_digest(crew: Script, digest: bytes) -> None:
 
 def test_a_file_is_shared_by_a_name(crew: Script) -> None:
     assert crew.refused("bob", Share, "", 1, DIGEST) == Code.BAD_FILE
+
+
+def test_the_shelf_says_who_shared_a_file_and_when(crew: Script) -> None:
+    crew.run("Bob", Share, "a.txt", 7, DIGEST)
+    assert crew.group.files == {1: File(1, "a.txt", 7, DIGEST, "Bob", NOON)}
+
+
+@pytest.mark.parametrize("who", ["bob", "BOB", "alice"])
+def test_a_file_is_removed_by_who_shared_it_or_the_admin(crew: Script, who: str) -> None:
+    crew.run("bob", Share, "a.txt", 1, DIGEST)
+    assert crew.run(who, RemoveFile, 1) == [FileRemoved(1)]
+    assert crew.group.files == {}
+    assert crew.refused(who, RemoveFile, 1) == Code.NO_SUCH_FILE
+
+
+def test_nobody_else_removes_a_file(crew: Script) -> None:
+    crew.run("bob", Share, "a.txt", 1, DIGEST)
+    crew.run("dave", Join)
+    assert crew.refused("carol", RemoveFile, 1) == Code.NOT_ADMIN
+    assert "bob" in crew.sentence
+    assert crew.refused("dave", RemoveFile, 1) == Code.NOT_MEMBER
+    assert crew.refused("erin", RemoveFile, 1) == Code.NOT_MEMBER
+
+
+def test_one_who_has_left_cannot_remove_what_he_shared(crew: Script) -> None:
+    crew.run("bob", Share, "a.txt", 1, DIGEST)
+    crew.run("bob", Leave)
+    assert crew.refused("bob", RemoveFile, 1) == Code.NOT_MEMBER
+    assert crew.run("alice", RemoveFile, 1) == [FileRemoved(1)]
+
+
+@pytest.mark.parametrize("number", [0, 2, 2**62])
+def test_a_file_that_is_not_there_cannot_be_removed(crew: Script, number: int) -> None:
+    crew.run("bob", Share, "a.txt", 1, DIGEST)
+    assert crew.refused("alice", RemoveFile, number) == Code.NO_SUCH_FILE
+
+
+def test_the_number_of_a_file_that_was_removed_is_not_given_again(crew: Script) -> None:
+    crew.run("bob", Share, "a.txt", 1, DIGEST)
+    crew.run("bob", RemoveFile, 1)
+    assert crew.run("bob", Share, "b.txt", 1, DIGEST) == [FileShared(2, "b.txt", 1, DIGEST)]
+    assert crew.replayed() == crew.group
+
+
+def test_a_removal_that_comes_twice_is_done_once(crew: Script) -> None:
+    crew.run("bob", Share, "a.txt", 1, DIGEST)
+    crew.run("bob", RemoveFile, 1)
+    assert crew.again() == []
 
 
 # ------------------------------------------------------------------ what a refusal says

@@ -9,6 +9,7 @@ import pytest
 
 from tchat.core.events import BODIES, Event, decode_event, encode_event
 from tchat.core.frames import (
+    IN_TRANSFER,
     TO_CLIENT,
     TO_OPERATOR,
     TO_SERVER,
@@ -109,6 +110,10 @@ def test_there_is_an_example_of_every_answer() -> None:
     assert {type(frame) for frame in examples.ANSWERS} == set(TO_CLIENT.values())
 
 
+def test_there_is_an_example_of_everything_that_is_said_in_a_transfer() -> None:
+    assert {type(frame) for frame in examples.TRANSFER} == set(IN_TRANSFER.values())
+
+
 def test_there_is_an_example_of_every_event() -> None:
     assert {type(event.body) for event in EVENTS} == set(BODIES.values())
 
@@ -116,7 +121,7 @@ def test_there_is_an_example_of_every_event() -> None:
 def test_the_document_lists_no_frame_that_the_code_does_not_know() -> None:
     choices = " / ".join(
         protocol.RULES[name]
-        for name in ("to-server", "to-client", "to-operator", "command", "event")
+        for name in ("to-server", "to-client", "in-transfer", "to-operator", "command", "event")
     )
     groups = {"command", "event"}
     assert {name.strip() for name in choices.split("/")} - groups == {

@@ -21,18 +21,17 @@ from tchat.server.audience import Subscription
 from tchat.server.log import Log
 from tchat.server.outbox import Outbox
 from tchat.server.registry import Registry
-from tchat.store.base import NOBODY, StorageFull
+from tchat.store.base import NO_EFFECTS, StorageFull
 from tchat.store.memory import MemoryStore
 from tests.helpers import GROUP, log_of, seqs, texts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from trio.testing import MockClock
 
-    from tchat.core.frames import Standing
     from tchat.core.schema import Frame
-    from tchat.store.base import Page
+    from tchat.store.base import Effects, Page
 
 ALICE = Author("alice", b"alice123")
 
@@ -214,12 +213,12 @@ class FullStore(MemoryStore):
         expected: int,
         count: int,
         frames: bytes,
-        standings: Mapping[str, Standing] = NOBODY,
+        effects: Effects = NO_EFFECTS,
     ) -> None:
         if self.full:
             await trio.lowlevel.checkpoint()
             raise StorageFull
-        await super().append(group, expected, count, frames, standings)
+        await super().append(group, expected, count, frames, effects)
 
 
 async def test_a_repetition_of_what_could_not_be_stored_is_not_acknowledged(log: Log) -> None:

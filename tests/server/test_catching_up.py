@@ -13,7 +13,7 @@ import trio
 from tchat.core.commands import Kick
 from tchat.core.events import Event
 from tchat.core.frames import Attach, Attached, Membership, Presence
-from tchat.store.base import NOBODY
+from tchat.store.base import NO_EFFECTS
 from tchat.store.memory import MemoryStore
 from tchat.store.sqlite import open_store
 from tests.helpers import (
@@ -29,12 +29,11 @@ from tests.helpers import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tchat.core.frames import Standing
     from tchat.net.address import Address
-    from tchat.store.base import Page, Store
+    from tchat.store.base import Effects, Page, Store
 
 LONG = 16_000 * "x"
 """A message so long that a few hundred are more than any socket's buffers take."""
@@ -269,9 +268,9 @@ class AheadStore(MemoryStore):
         expected: int,
         count: int,
         frames: bytes,
-        standings: Mapping[str, Standing] = NOBODY,
+        effects: Effects = NO_EFFECTS,
     ) -> None:
-        await super().append(group, expected, count, frames, standings)
+        await super().append(group, expected, count, frames, effects)
         self.committed.set()
         await self.may_return.wait()
 

@@ -15,8 +15,9 @@ from tchat.core.events import Event
 from tchat.core.frames import Attach, Failed, Goodbye, Membership, Ok, Ping, Upload
 from tchat.errors import Code, StorageError
 from tchat.server import actor, app
-from tchat.store.base import NOBODY, StorageFull
+from tchat.store.base import NO_EFFECTS, StorageFull
 from tchat.store.memory import MemoryStore
+from tests.core.examples import HEAD
 from tests.helpers import (
     GROUP,
     GUARD,
@@ -33,13 +34,10 @@ from tests.helpers import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from tchat.core.frames import Standing
     from tchat.core.group import GroupLimits
     from tchat.core.schema import Frame
     from tchat.core.state import Author, Group
-    from tchat.store.base import Page
+    from tchat.store.base import Effects, Page
 
 
 def goodbyes(frames: list[Frame]) -> list[str]:
@@ -199,7 +197,9 @@ class GatedStore(MemoryStore):
         return await super().read(group, after)
 
 
-@pytest.mark.parametrize("request_", [Join(1, 1, GROUP), Attach(1, GROUP, 0), Upload(1, GROUP, 9)])
+@pytest.mark.parametrize(
+    "request_", [Join(1, 1, GROUP), Attach(1, GROUP, 0), Upload(1, GROUP, 9, HEAD)]
+)
 async def test_one_whom_a_faulty_group_owes_an_answer_is_not_left_waiting(
     monkeypatch: pytest.MonkeyPatch, request_: Frame
 ) -> None:
@@ -254,11 +254,11 @@ class Disk(MemoryStore):
         expected: int,
         count: int,
         frames: bytes,
-        standings: Mapping[str, Standing] = NOBODY,
+        effects: Effects = NO_EFFECTS,
     ) -> None:
         if self.failure is not None:
             raise self.failure
-        await super().append(group, expected, count, frames, standings)
+        await super().append(group, expected, count, frames, effects)
 
     async def set_cursors(self, group: str, cursors: dict[str, int]) -> None:
         if self.failure is not None:

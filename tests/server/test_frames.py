@@ -7,7 +7,8 @@ import trio
 
 from tchat.core.commands import Join, Post
 from tchat.core.events import Event, Posted
-from tchat.core.frames import Attach, Attached, Detach, Digest, Failed, Ok, Ping, Pong, Seen, encode
+from tchat.core.frames import Attach, Attached, Detach, Failed, Ok, Ping, Pong, Seen, encode
+from tchat.core.handshake import VERSION, Transfer
 from tchat.errors import Code
 from tests.helpers import (
     GROUP,
@@ -93,7 +94,7 @@ BAD_FRAMES = {
     "a byte too long": (64 * 1024 + 1).to_bytes(4, "big"),
     "4 GiB": b"\xff\xff\xff\xff",
     "a second hello": encode(hello_of("alice")),
-    "what belongs to a transfer": encode(Digest(bytes(32))),
+    "what belongs to a transfer": encode(Transfer(VERSION, bytes(16))),
 }
 
 

@@ -81,7 +81,7 @@ async def test_a_person_is_known_as_whoever_came_first_wrote_the_name() -> None:
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc", Code.FRAME_TOO_LARGE),
         ((HANDSHAKE_LIMIT + 1).to_bytes(4, "big"), Code.FRAME_TOO_LARGE),
         (encode(Transfer(VERSION, bytes(16))), Code.BAD_TICKET),
-        (unchecked({"type": "transfer", "version": 2, "ticket": b""}), Code.BAD_TICKET),
+        (unchecked({"type": "transfer", "version": VERSION, "ticket": b""}), Code.BAD_TICKET),
     ],
 )
 async def test_a_bad_beginning_is_answered_with_its_reason_and_the_end(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -15,9 +14,9 @@ import trio
 from tchat.core.commands import Join
 from tchat.core.frames import (
     TO_CLIENT,
-    Digest,
     Failed,
     Goodbye,
+    Have,
     LinkRequest,
     Ok,
     Release,
@@ -28,9 +27,10 @@ from tchat.core.frames import (
     decode,
     encode,
 )
-from tchat.core.handshake import TICKET_SIZE, VERSION, Ready, Transfer
+from tchat.core.handshake import TICKET_SIZE, VERSION, Transfer
 from tchat.core.state import Author
 from tchat.errors import Code, Refused, StartupError
+from tchat.files.pieces import NOTHING
 from tchat.net.address import Address
 from tchat.net.link import Link
 from tchat.server import control as control_module
@@ -42,9 +42,10 @@ from tchat.server.log import Log
 from tchat.server.outbox import Outbox
 from tchat.server.people import MOST_KEYS, People
 from tchat.server.tickets import MOST_TRANSFERS
-from tchat.store.base import NOBODY, StorageFull
+from tchat.store.base import NO_EFFECTS, StorageFull
 from tchat.store.memory import MemoryStore
 from tchat.store.sqlite import open_store
+from tests.core.examples import HEAD
 from tests.helpers import (
     GROUP,
     GUARD,
@@ -56,14 +57,14 @@ from tests.helpers import (
     raw_client,
     running_server,
 )
+from tests.server.carrying import sha, transfer
 from tests.server.test_names_and_keys import Held, answer_to, code_of, device_of, keys_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tchat.core.frames import Standing
-    from tchat.store.base import Store
+    from tchat.store.base import Effects, Store
     from tests.helpers import RunningServer
 
 STOLEN = identity_of("alice", "stolen")
@@ -205,11 +206,11 @@ class Full(MemoryStore):
         expected: int,
         count: int,
         frames: bytes,
-        standings: Mapping[str, Standing] = NOBODY,
+        effects: Effects = NO_EFFECTS,
     ) -> None:
         if self.full:
             raise StorageFull
-        await super().append(group, expected, count, frames, standings)
+        await super().append(group, expected, count, frames, effects)
 
 
 async def test_a_group_for_which_there_was_no_room_takes_no_place() -> None:
@@ -290,8 +291,8 @@ async def test_a_bad_ticket_counts_as_a_stranger_for_as_long_as_it_lingers(
 
 async def ticket_of(raw: RawClient) -> bytes | str:
     """Ask for a ticket to send one byte; return it, or why there is none."""
-    answer = await raw.ask(lambda i: Upload(i, GROUP, 1))
-    assert isinstance(answer, Ticket | Failed)
+    answer = await raw.ask(lambda i: Upload(i, GROUP, 1, HEAD))
+    assert isinstance(answer, Ticket | Failed), answer
     return answer.ticket if isinstance(answer, Ticket) else answer.code
 
 
@@ -301,14 +302,12 @@ async def test_one_person_has_no_more_transfers_than_one_may() -> None:
         assert all(isinstance(ticket, bytes) for ticket in tickets)
         assert await ticket_of(eve) == Code.TOO_MANY
         assert isinstance(await ticket_of(bob), bytes)
-        async with raw_client(server.address) as transfer:
-            assert isinstance(tickets[0], bytes)
-            await transfer.send(Transfer(VERSION, tickets[0]))
-            await transfer.expect(Ready)
+        assert isinstance(tickets[0], bytes)
+        async with transfer(server, tickets[0], 1) as carrier:
+            assert await carrier.receive() == Have(0, NOTHING)
             assert await ticket_of(eve) == Code.TOO_MANY  # it is under way
-            await transfer.stream.send_all(b"x")
-            await transfer.send(Digest(hashlib.sha256(b"x").digest()))
-            await transfer.expect(Stored)
+            await carrier.send_pieces(b"x")
+            assert await carrier.until_end() == [Stored(sha(b"x"))]
         with trio.fail_after(GUARD):
             while await ticket_of(eve) == Code.TOO_MANY:
                 pass  # the server has not noticed yet that it is over

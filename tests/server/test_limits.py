@@ -3,37 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-import trio
 
 from tchat.core.commands import Approve, Deny, Invite, Join, Kick, Leave, Post
 from tchat.core.frames import (
     Attach,
-    Digest,
     Failed,
     KeysRequest,
     LinkRequest,
     Ok,
-    Stored,
-    Ticket,
     Upload,
-    encode,
 )
 from tchat.core.group import GroupLimits
-from tchat.core.handshake import VERSION, Ready, Transfer
 from tchat.core.pace import Rate
 from tchat.errors import Code
 from tchat.server import limits as limits_module
+from tests.core.examples import HEAD
 from tests.helpers import (
     GROUP,
-    GUARD,
     UNHURRIED,
     RawClient,
-    RunningServer,
     log_of,
     members,
     raw_client,
@@ -42,7 +34,7 @@ from tests.helpers import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
 
     from tchat.core.schema import Frame
 
@@ -162,7 +154,12 @@ async def test_to_found_groups_and_to_ask_for_them_has_a_rate_of_its_own(clock: 
 
 @pytest.mark.parametrize(
     "request_",
-    [LinkRequest, KeysRequest, lambda i: Attach(i, GROUP, 0), lambda i: Upload(i, GROUP, 1)],
+    [
+        LinkRequest,
+        KeysRequest,
+        lambda i: Attach(i, GROUP, 0),
+        lambda i: Upload(i, GROUP, 1, HEAD),
+    ],
 )
 async def test_what_changes_no_log_has_a_rate_too(
     request_: Callable[[int], Frame], clock: Clock
@@ -307,70 +304,3 @@ async def test_a_group_is_no_larger_than_the_server_allows() -> None:
         assert (await alice.refusal(Approve, "carol")).code == Code.GROUP_FULL
         await bob.command(Leave)
         await dave.command(Join, TOKEN)
-
-
-# ------------------------------------------------------------------ files of one person
-
-FEW_FILES = replace(UNHURRIED, files_per_user=1000)
-
-
-async def ticket(person: RawClient, size: int, group: str = GROUP) -> bytes:
-    answer = await person.ask(lambda i: Upload(i, group, size))
-    assert isinstance(answer, Ticket), answer
-    return answer.ticket
-
-
-async def refused_ticket(person: RawClient, size: int, group: str = GROUP) -> str:
-    return (await failure(person, lambda i: Upload(i, group, size))).code
-
-
-@asynccontextmanager
-async def uploading(server: RunningServer, ticket: bytes, size: int) -> AsyncIterator[RawClient]:
-    async with raw_client(server.address) as carrier:
-        await carrier.send(Transfer(VERSION, ticket))
-        assert await carrier.receive() == Ready(VERSION, size)
-        yield carrier
-
-
-async def upload(server: RunningServer, person: RawClient, data: bytes) -> None:
-    digest = hashlib.sha256(data).digest()
-    async with uploading(server, await ticket(person, len(data)), len(data)) as carrier:
-        await carrier.stream.send_all(data + encode(Digest(digest)))
-        assert await carrier.until_end() == [Stored(digest)]
-
-
-async def test_all_files_of_a_person_together_are_bounded() -> None:
-    async with (
-        running_server(limits=FEW_FILES) as server,
-        members(server, "alice", "bob") as (
-            alice,
-            bob,
-        ),
-    ):
-        await upload(server, alice, bytes(600))
-        await alice.command(Join, group="hers")
-        assert await refused_ticket(alice, 401) == Code.QUOTA_EXCEEDED
-        assert await refused_ticket(alice, 401, "hers") == Code.QUOTA_EXCEEDED
-        await upload(server, bob, bytes(1000))
-        await upload(server, alice, b"x" * 400)
-        assert await refused_ticket(alice, 1) == Code.QUOTA_EXCEEDED
-        await ticket(alice, 0)
-
-
-async def test_files_that_were_promised_and_are_on_their_way_count() -> None:
-    async with (
-        running_server(limits=FEW_FILES) as server,
-        members(server, "alice", "bob") as (
-            alice,
-            bob,
-        ),
-    ):
-        first = await ticket(alice, 600)
-        assert await refused_ticket(alice, 401) == Code.QUOTA_EXCEEDED
-        await ticket(bob, 1000)
-        async with uploading(server, first, 600) as carrier:
-            assert await refused_ticket(alice, 401) == Code.QUOTA_EXCEEDED
-            await carrier.stream.send_all(bytes(300))
-        with trio.fail_after(GUARD):
-            while isinstance(await alice.ask(lambda i: Upload(i, GROUP, 1000)), Failed):
-                pass  # until the server has noticed that the upload was given up

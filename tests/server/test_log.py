@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import re
@@ -11,11 +10,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tchat.core.commands import Approve, Deny, Join, Kick, Leave, Share, TransferAdmin
-from tchat.core.frames import Digest, Stored, Ticket, Upload, encode
-from tchat.core.handshake import VERSION, Ready, Transfer
+from tchat.core.commands import (
+    Approve,
+    Deny,
+    Join,
+    Kick,
+    Leave,
+    RemoveFile,
+    TransferAdmin,
+)
 from tchat.server.log import Log
 from tests.helpers import GROUP, RunningServer, members, raw_client, running_server
+from tests.server.carrying import share
 
 if TYPE_CHECKING:
     from tchat.server.log import LogFormat
@@ -32,6 +38,7 @@ TEXT = [
     r"alice approved bob for ops",
     r"alice made bob the admin of ops",
     r"alice sent plan\.txt \(4 bytes\) to ops",
+    r"bob removed file 1 from ops",
     r"bob kicked alice from ops",
     r"alice disconnected \(left\)",
     r"bob disconnected \(left\)",
@@ -47,6 +54,7 @@ KINDS = [
     "join_approved",
     "admin_transferred",
     "file_shared",
+    "file_removed",
     "member_kicked",
     "user_disconnected",
     "user_disconnected",
@@ -62,15 +70,8 @@ async def everything_happens(server: RunningServer) -> None:
             await alice.command(Approve, "bob")
             await alice.post("what people say to each other is nobody's business")
             await alice.command(TransferAdmin, "bob")
-            answer = await alice.ask(lambda i: Upload(i, GROUP, 4))
-            assert isinstance(answer, Ticket)
-            digest = hashlib.sha256(b"data").digest()
-            async with raw_client(server.address) as carrier:
-                await carrier.send(Transfer(VERSION, answer.ticket))
-                assert isinstance(await carrier.receive(), Ready)
-                await carrier.stream.send_all(b"data" + encode(Digest(digest)))
-                assert await carrier.until_end() == [Stored(digest)]
-            await alice.command(Share, "plan.txt", 4, digest)
+            await share(server, alice, b"data", "plan.txt")
+            await bob.command(RemoveFile, 1)
             await bob.command(Kick, "alice")
             await alice.stream.aclose()
             await server.logged("alice disconnected")

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tchat.cli import parser
 from tchat.client.connector import Connector
 from tchat.client.introduction import Account, Busy
 from tchat.client.known import KnownServers
@@ -17,7 +16,6 @@ from tchat.client.session import open_session
 from tchat.client.slot import Slot
 from tchat.client.updates import Disconnected
 from tchat.core.frames import Failed
-from tchat.core.group import GroupLimits
 from tchat.core.handshake import VERSION, Challenge, Welcome
 from tchat.core.pace import Rate
 from tchat.errors import Code, Refused
@@ -25,7 +23,6 @@ from tchat.net.address import Address, connect
 from tchat.net.tls import client_context, make_credentials, open_tls
 from tchat.server import limits as limits_module
 from tchat.server.limits import Limits, Rates, Strangers
-from tchat.server.options import limits_from
 from tchat.server.tickets import TICKET_SECONDS, Permission, Tickets
 from tests.helpers import (
     GUARD,
@@ -310,89 +307,3 @@ async def test_a_session_waits_until_there_is_room(plain: bool, tmp_path: Path) 
                 assert "too many connections" in lost.reason.lower()
                 await door.aclose()
                 await until(alice, lambda: alice.connected)
-
-
-# ------------------------------------------------------------------ options
-
-
-def limits_of(*options: str) -> Limits:
-    return limits_from(parser().parse_args(["serve", "127.0.0.1", "4000", *options]))
-
-
-def test_without_options_the_limits_are_the_usual_ones() -> None:
-    assert limits_of() == Limits()
-
-
-@pytest.mark.parametrize(
-    ("options", "changed"),
-    [
-        (["--rate-limit", "5/10"], {"messages": Rate(5, 10)}),
-        (["--rate-limit", "0.5/10"], {"messages": Rate(0.5, 10)}),
-        (["--rate-limit", "5"], {"messages": Rate(5, 5)}),
-        (["--join-limit", "6/3"], {"joins": Rate(0.1, 3)}),
-        (["--join-limit", "off"], {"joins": None}),
-        (["--max-groups", "3"], {"groups_per_user": 3}),
-        (["--max-members", "3"], {"group": GroupLimits(members=3)}),
-        (["--max-requests", "3"], {"group": GroupLimits(requests=3)}),
-        (["--max-invites", "3"], {"group": GroupLimits(invites=3)}),
-        (["--max-file", "500"], {"file": 500}),
-        (["--max-file", "3K"], {"file": 3 << 10}),
-        (["--max-files", "2g"], {"files_per_user": 2 << 30}),
-        (["--max-files", "2T"], {"files_per_user": 2 << 40}),
-        (["--handshake-time", "2.5"], {"handshake_seconds": 2.5}),
-        (["--max-strangers", "9"], {"strangers": 9}),
-        (["--max-strangers-each", "9"], {"strangers_per_address": 9}),
-    ],
-)
-def test_an_option_changes_its_limit_and_no_other(
-    options: list[str], changed: dict[str, object]
-) -> None:
-    assert limits_of(*options) == replace(Limits(), **changed)  # type: ignore[arg-type]
-
-
-def test_rates_can_all_be_lifted_at_once() -> None:
-    assert limits_of("--rate-limit", "off", "--max-groups", "3") == replace(
-        Limits().without_rates(), groups_per_user=3
-    )
-
-
-@pytest.mark.parametrize(
-    ("option", "nonsense"),
-    [
-        *(
-            (option, text)
-            for option in ("--rate-limit", "--join-limit")
-            for text in ("", "fast", "0", "0/5", "5/0", "-1/5", "5/-1", "5/2.5", "nan/5", "inf/5")
-        ),
-        ("--rate-limit", "1e7/5"),
-        ("--rate-limit", "5/10000000"),
-        ("--rate-limit", "OFF"),
-        *(
-            (option, text)
-            for option in ("--max-groups", "--max-members", "--max-strangers")
-            for text in ("", "0", "-1", "1.5", "many", "²", "٣", "99999999999")
-        ),
-        *(
-            (option, text)
-            for option in ("--max-file", "--max-files")
-            for text in ("", "G", "-1", "1.5G", "1X", "1GB", "²", "5²")
-        ),
-        *(("--handshake-time", text) for text in ("", "0", "-1", "soon", "nan", "inf", "1e9")),
-    ],
-)
-def test_what_is_no_limit_is_a_usage_error(
-    option: str, nonsense: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as caught:
-        limits_of(f"{option}={nonsense}")
-    assert caught.value.code == 2
-    assert f"argument {option}: " in capsys.readouterr().err
-
-
-def test_help_shows_every_limit_and_its_default(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        parser().parse_args(["serve", "--help"])
-    assert caught.value.code == 0
-    said = " ".join(capsys.readouterr().out.split())
-    for text in ("(default: 20/50)", "(default: 12/20)", "(default: 1G)", "(default: 2000)"):
-        assert text in said

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING
 
 from tchat.core.framing import PREFIX, split_frames
 
 if TYPE_CHECKING:
     from tchat.store.base import Store
-
-CONTENT = b"the numbers are in"
-DIGEST = hashlib.sha256(CONTENT).digest()
 
 
 def packed(*bodies: bytes) -> bytes:
@@ -41,10 +37,3 @@ async def read_all(store: Store, group: str, after: int = 0) -> list[bytes]:
         bodies += found
         after = page.last
     return bodies
-
-
-async def keep(store: Store) -> None:
-    """Store the file of `CONTENT`."""
-    async with store.incoming() as incoming:
-        await incoming.write(CONTENT)
-        await incoming.keep(DIGEST)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tchat.store.base import Conflict, Key, StorageFull
+from tchat.store.base import Conflict, Effects, Key, StorageFull
 from tchat.store.sqlite import open_store
 from tests.store.batches import append, packed
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from tchat.store.sqlite import SqliteStore
 
 KEY, OTHER, THIRD = (bytes([number]) * 32 for number in (1, 2, 3))
-SHA, SONG = bytes(range(32)), bytes(32)
 
 
 @pytest.fixture
@@ -185,39 +184,6 @@ async def test_names_and_keys_are_there_after_a_restart(tmp_path: Path) -> None:
         assert await store.accounts.claim("alice", "alice", OTHER, 1005) is None
 
 
-# ------------------------------------------------------------------ what people have sent
-
-
-async def test_uploads_are_remembered_by_person_and_digest(accounts: Accounts) -> None:
-    await accounts.note_upload("alice", SHA, 100)
-    assert await accounts.upload_size("alice", SHA) == 100
-    assert await accounts.upload_size("alice", SONG) is None
-    assert await accounts.upload_size("bob", SHA) is None
-
-
-async def test_an_empty_file_is_an_upload(accounts: Accounts) -> None:
-    await accounts.note_upload("alice", SHA, 0)
-    assert await accounts.upload_size("alice", SHA) == 0
-    assert await accounts.uploaded("alice") == 0
-
-
-async def test_what_somebody_has_sent_is_added_up_and_the_same_file_counts_once(
-    accounts: Accounts,
-) -> None:
-    assert await accounts.uploaded("alice") == 0
-    for sha256, size in ((SHA, 100), (SONG, 20), (SHA, 100)):
-        await accounts.note_upload("alice", sha256, size)
-    await accounts.note_upload("bob", SHA, 100)
-    assert await accounts.uploaded("alice") == 120
-    assert await accounts.uploaded("bob") == 100
-
-
-async def test_files_of_any_size_are_added_up_to_the_byte(accounts: Accounts) -> None:
-    await accounts.note_upload("alice", SHA, (1 << 50) + 1)
-    await accounts.note_upload("alice", SONG, 2)
-    assert await accounts.uploaded("alice") == (1 << 50) + 3
-
-
 # ------------------------------------------------------------------ who is in which groups
 
 
@@ -227,43 +193,49 @@ async def test_nobody_is_anything_to_a_group_at_first(store: Store) -> None:
 
 
 async def test_groups_are_known_by_person_as_the_appends_said(store: Store) -> None:
-    await store.append("ops", 0, 1, packed(b"one"), {"alice": "member"})
-    await store.append("ops", 1, 1, packed(b"two"), {"bob": "waiting"})
-    await store.append("dev", 0, 1, packed(b"eins"), {"bob": "member"})
+    await store.append("ops", 0, 1, packed(b"one"), Effects({"alice": "member"}))
+    await store.append("ops", 1, 1, packed(b"two"), Effects({"bob": "waiting"}))
+    await store.append("dev", 0, 1, packed(b"eins"), Effects({"bob": "member"}))
     assert await store.groups_of("alice") == {"ops": "member"}
     assert await store.groups_of("bob") == {"ops": "waiting", "dev": "member"}
 
 
 async def test_one_append_may_change_where_many_stand(store: Store) -> None:
-    await store.append("ops", 0, 2, packed(b"1", b"2"), {"alice": "member", "bob": "waiting"})
-    await store.append("ops", 2, 2, packed(b"3", b"4"), {"alice": "outsider", "bob": "member"})
+    await store.append(
+        "ops", 0, 2, packed(b"1", b"2"), Effects({"alice": "member", "bob": "waiting"})
+    )
+    await store.append(
+        "ops", 2, 2, packed(b"3", b"4"), Effects({"alice": "outsider", "bob": "member"})
+    )
     assert await store.groups_of("alice") == {}
     assert await store.groups_of("bob") == {"ops": "member"}
 
 
 async def test_an_append_that_says_nothing_about_people_changes_nothing(store: Store) -> None:
-    await store.append("ops", 0, 1, packed(b"one"), {"alice": "member"})
+    await store.append("ops", 0, 1, packed(b"one"), Effects({"alice": "member"}))
     await append(store, "ops", b"two")
     assert await store.groups_of("alice") == {"ops": "member"}
 
 
 async def test_whoever_was_nothing_may_become_nothing(store: Store) -> None:
-    await store.append("ops", 0, 1, packed(b"one"), {"alice": "outsider"})
+    await store.append("ops", 0, 1, packed(b"one"), Effects({"alice": "outsider"}))
     assert await store.groups_of("alice") == {}
 
 
 async def test_groups_that_were_handed_out_are_not_the_stores_own(store: Store) -> None:
-    await store.append("ops", 0, 1, packed(b"one"), {"alice": "member"})
+    await store.append("ops", 0, 1, packed(b"one"), Effects({"alice": "member"}))
     (await store.groups_of("alice")).clear()
     assert await store.groups_of("alice") == {"ops": "member"}
 
 
 async def test_an_append_that_conflicts_changes_nobodys_standing(store: Store) -> None:
-    await store.append("ops", 0, 1, packed(b"one"), {"alice": "member"})
+    await store.append("ops", 0, 1, packed(b"one"), Effects({"alice": "member"}))
     with pytest.raises(Conflict):
-        await store.append("ops", 0, 1, packed(b"x"), {"alice": "outsider", "bob": "member"})
+        await store.append(
+            "ops", 0, 1, packed(b"x"), Effects({"alice": "outsider", "bob": "member"})
+        )
     with pytest.raises(Conflict):
-        await store.append("new", 7, 1, packed(b"x"), {"bob": "member"})
+        await store.append("new", 7, 1, packed(b"x"), Effects({"bob": "member"}))
     assert await store.groups_of("alice") == {"ops": "member"}
     assert await store.groups_of("bob") == {}
 
@@ -271,21 +243,25 @@ async def test_an_append_that_conflicts_changes_nobodys_standing(store: Store) -
 async def test_an_append_for_which_there_is_no_room_changes_nobodys_standing(
     sqlite: SqliteStore,
 ) -> None:
-    await sqlite.append("ops", 0, 1, packed(b"one"), {"alice": "member"})
+    await sqlite.append("ops", 0, 1, packed(b"one"), Effects({"alice": "member"}))
     pages = await sqlite._database.write(lambda c: c.execute("PRAGMA page_count").fetchone()[0])
     await sqlite._database._writer.do(lambda c: c.execute(f"PRAGMA max_page_count = {pages}"))
     with pytest.raises(StorageFull):
-        await sqlite.append("ops", 1, 1, packed(bytes(1 << 20)), {"alice": "outsider"})
+        await sqlite.append("ops", 1, 1, packed(bytes(1 << 20)), Effects({"alice": "outsider"}))
     assert await sqlite.groups_of("alice") == {"ops": "member"}
     await sqlite._database._writer.do(lambda c: c.execute("PRAGMA max_page_count = 1000000"))
-    await sqlite.append("ops", 1, 1, packed(bytes(1 << 20)), {"alice": "outsider"})
+    await sqlite.append("ops", 1, 1, packed(bytes(1 << 20)), Effects({"alice": "outsider"}))
     assert await sqlite.groups_of("alice") == {}
 
 
 async def test_standings_are_there_after_a_restart(tmp_path: Path) -> None:
     async with open_store(tmp_path) as store:
-        await store.append("ops", 0, 1, packed(b"1"), {"alice": "member", "bob": "waiting"})
-        await store.append("ops", 1, 1, packed(b"2"), {"bob": "outsider", "carol": "waiting"})
+        await store.append(
+            "ops", 0, 1, packed(b"1"), Effects({"alice": "member", "bob": "waiting"})
+        )
+        await store.append(
+            "ops", 1, 1, packed(b"2"), Effects({"bob": "outsider", "carol": "waiting"})
+        )
     async with open_store(tmp_path) as store:
         assert await store.groups_of("alice") == {"ops": "member"}
         assert await store.groups_of("bob") == {}

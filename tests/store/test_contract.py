@@ -2,48 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-from typing import TYPE_CHECKING
+import stat
 
 import pytest
 import trio
 
-from tchat.errors import Code, Refused, StorageError
+from tchat.errors import StorageError
 from tchat.store.base import PAGE_LIMIT, Conflict, Page, Store
+from tchat.store.memory import MemoryStore
 from tests.store.batches import append, numbered, packed, read_all
-
-if TYPE_CHECKING:
-    from tchat.store.base import Incoming
-
-CONTENT = b"the numbers are in\n" * 1000
-DIGEST = hashlib.sha256(CONTENT).digest()
-
-
-async def keep(store: Store, content: bytes) -> bytes:
-    """Store a file; return its digest."""
-    digest = hashlib.sha256(content).digest()
-    async with store.incoming() as incoming:
-        await incoming.write(content)
-        await incoming.keep(digest)
-    return digest
-
-
-async def fetch(store: Store, digest: bytes, most: int = 4096) -> bytes:
-    """Return a stored file, read in chunks of at most `most` bytes."""
-    content = b""
-    async with store.outgoing(digest) as outgoing:
-        while chunk := await outgoing.read(most):
-            assert len(chunk) <= most
-            content += chunk
-        assert len(content) == outgoing.size
-    return content
-
-
-async def assert_not_stored(store: Store, digest: bytes) -> None:
-    with pytest.raises(Refused) as caught:
-        await fetch(store, digest)
-    assert caught.value.code == Code.NO_SUCH_FILE
-
 
 # ------------------------------------------------------------------ the log
 
@@ -220,115 +187,17 @@ async def test_to_set_no_cursors_is_allowed(store: Store) -> None:
     assert await store.cursors("ops") == {}
 
 
-# ------------------------------------------------------------------ files
+# ------------------------------------------------------------------ a place for files
 
 
-async def test_a_file_comes_back_as_it_went_in(store: Store) -> None:
-    assert await keep(store, CONTENT) == DIGEST
-    assert await fetch(store, DIGEST) == CONTENT
+async def test_each_store_has_a_place_for_files_that_nobody_else_sees(store: Store) -> None:
+    assert store.blobs.path.is_dir()
+    assert stat.S_IMODE(store.blobs.path.stat().st_mode) == 0o700
 
 
-async def test_a_file_may_come_in_pieces(store: Store) -> None:
-    async with store.incoming() as incoming:
-        for start in range(0, len(CONTENT), 777):
-            await incoming.write(CONTENT[start : start + 777])
-        await incoming.keep(DIGEST)
-    assert await fetch(store, DIGEST) == CONTENT
-
-
-@pytest.mark.parametrize("most", [1, 6, 7, 8, 100])
-async def test_a_file_is_read_in_pieces_of_the_size_asked_for(store: Store, most: int) -> None:
-    digest = await keep(store, b"1234567")
-    assert await fetch(store, digest, most) == b"1234567"
-
-
-async def test_an_empty_file_is_a_file(store: Store) -> None:
-    async with store.incoming() as incoming:
-        await incoming.keep(hashlib.sha256().digest())
-    assert await fetch(store, hashlib.sha256().digest()) == b""
-
-
-async def test_files_are_many(store: Store) -> None:
-    contents = [bytes([number]) * number for number in range(30)]
-    digests = [await keep(store, content) for content in contents]
-    assert [await fetch(store, digest) for digest in digests] == contents
-
-
-async def test_the_same_bytes_may_come_twice(store: Store) -> None:
-    await keep(store, CONTENT)
-    await keep(store, CONTENT)
-    assert await fetch(store, DIGEST) == CONTENT
-
-
-async def test_a_file_can_be_read_while_the_same_bytes_come_again(store: Store) -> None:
-    await keep(store, CONTENT)
-    async with store.outgoing(DIGEST) as outgoing:
-        head = await outgoing.read(10)
-        await keep(store, CONTENT)
-        assert head + await outgoing.read(len(CONTENT)) == CONTENT
-
-
-async def test_a_file_is_not_known_before_it_is_kept(store: Store) -> None:
-    async with store.incoming() as incoming:
-        await incoming.write(CONTENT)
-        await assert_not_stored(store, DIGEST)
-
-
-async def test_bytes_with_another_digest_are_refused(store: Store) -> None:
-    async with store.incoming() as incoming:
-        await incoming.write(CONTENT + b"!")
-        with pytest.raises(Refused) as caught:
-            await incoming.keep(DIGEST)
-    assert caught.value.code == Code.FILE_CHANGED
-    await assert_not_stored(store, DIGEST)
-    await assert_not_stored(store, hashlib.sha256(CONTENT + b"!").digest())
-
-
-@pytest.mark.parametrize("digest", [b"", b"short", DIGEST[:-1], DIGEST + b"\x00"])
-async def test_what_is_no_digest_is_never_that_of_a_file(store: Store, digest: bytes) -> None:
-    async with store.incoming() as incoming:
-        await incoming.write(CONTENT)
-        with pytest.raises(Refused):
-            await incoming.keep(digest)
-
-
-async def test_a_digest_that_nothing_is_stored_under_is_refused(store: Store) -> None:
-    await keep(store, b"something else")
-    await assert_not_stored(store, DIGEST)
-
-
-async def test_an_upload_that_was_given_up_leaves_nothing(store: Store) -> None:
-    async with store.incoming() as incoming:
-        await incoming.write(CONTENT)
-    await assert_not_stored(store, DIGEST)
-
-
-async def test_an_upload_that_failed_leaves_nothing(store: Store) -> None:
-    with pytest.raises(trio.BrokenResourceError):
-        await _write_and_break(store)
-    await assert_not_stored(store, DIGEST)
-
-
-async def _write_and_break(store: Store) -> None:
-    async with store.incoming() as incoming:
-        await incoming.write(CONTENT)
-        raise trio.BrokenResourceError
-
-
-async def test_uploads_at_the_same_time_do_not_mix(store: Store) -> None:
-    contents = [bytes([number]) * 5000 for number in range(5)]
-
-    async def send(incoming: Incoming, content: bytes) -> None:
-        for start in range(0, len(content), 1000):
-            await incoming.write(content[start : start + 1000])
-        await incoming.keep(hashlib.sha256(content).digest())
-
-    async def upload(content: bytes) -> None:
-        async with store.incoming() as incoming:
-            await send(incoming, content)
-
-    async with trio.open_nursery() as nursery:
-        for content in contents:
-            nursery.start_soon(upload, content)
-    for content in contents:
-        assert await fetch(store, hashlib.sha256(content).digest()) == content
+async def test_the_place_of_a_store_that_forgets_goes_with_it() -> None:
+    store = MemoryStore()
+    path = store.blobs.path
+    (path / "file").write_bytes(b"gone soon")
+    del store
+    assert not path.exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from contextlib import closing
 from itertools import count
@@ -15,6 +16,7 @@ from tchat.core.events import (
     Created,
     Denied,
     Event,
+    FileShared,
     Kicked,
     Left,
     Posted,
@@ -22,15 +24,17 @@ from tchat.core.events import (
     Withdrawn,
     encode_event,
 )
+from tchat.core.handshake import PIECE_SIZE
 from tchat.core.text import fold
 from tchat.errors import TchatError
-from tchat.store.base import Key
+from tchat.store.base import Effects, Key, Shelved
 from tchat.store.migrations import APPLICATION_ID, MIGRATIONS
 from tchat.store.sqlite import open_store
 from tests.core.script import NOON
 from tests.helpers import log_of, running_server, session_at
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 KEY, OTHER = bytes([1]) * 32, bytes([2]) * 32
@@ -55,6 +59,33 @@ DEV: Story = [
 ]
 CLOSED: Story = [("Alice", Created()), ("bob", Requested()), ("Alice", Left())]
 
+SONG, FILM, LOST, MIXTAPE = (
+    hashlib.sha256(name).digest() for name in (b"song", b"film", b"lost", b"mixtape")
+)
+SHELF: Story = [
+    ("Alice", Created()),
+    ("Alice", FileShared(1, "song.ogg", PIECE_SIZE, SONG)),
+    ("Alice", FileShared(2, "film.mkv", PIECE_SIZE + 1, FILM)),
+    ("Alice", FileShared(3, "again.ogg", PIECE_SIZE, SONG)),
+]
+OTHER_SHELF: Story = [
+    ("Zoë", Created()),
+    ("Zoë", FileShared(1, "mine.ogg", PIECE_SIZE, SONG)),
+    ("Zoë", Posted("a song")),
+]
+REFOUNDED: Story = [
+    ("Alice", Created()),
+    ("Alice", FileShared(1, "lost", 5, LOST)),
+    ("Alice", Left()),
+    ("Bob", Created()),
+    ("Bob", FileShared(1, "mixtape", 7, MIXTAPE)),
+]
+CLOSED_SHELF: Story = [
+    ("Alice", Created()),
+    ("Alice", FileShared(1, "lost", 5, LOST)),
+    ("Alice", Left()),
+]
+
 
 def packed(group: str, story: Story) -> list[bytes]:
     """Return a log as version 1 wrote it: no event has a key."""
@@ -77,6 +108,25 @@ def write_version_1(directory: Path, **logs: Story) -> None:
         names = {actor for story in logs.values() for actor, _ in story}
         people = [(fold(name), name, NOON) for name in names]
         connection.executemany("INSERT INTO people VALUES (?, ?, ?)", people)
+
+
+def write_version_2(directory: Path, **logs: Story) -> None:
+    """Make a data directory as version 2 left it: with standings, and what people had uploaded."""
+    write_version_1(directory, **logs)
+    with closing(sqlite3.connect(directory / "tchat.db", isolation_level=None)) as connection:
+        statements, fill = MIGRATIONS[1]
+        assert fill is not None
+        connection.executescript(statements)
+        fill(connection)
+        shared = {
+            (fold(actor), body.sha256, body.size)
+            for story in logs.values()
+            for actor, body in story
+            if isinstance(body, FileShared)
+        }
+        never_shared = ("alice", bytes(32), 9)
+        connection.executemany("INSERT INTO uploads VALUES (?, ?, ?)", {*shared, never_shared})
+        connection.execute("PRAGMA user_version = 2")
 
 
 def write_log(connection: sqlite3.Connection, number: int, group: str, frames: list[bytes]) -> None:
@@ -110,13 +160,12 @@ async def test_names_are_kept_and_belong_to_the_first_key_that_comes(tmp_path: P
         assert await store.accounts.claim("alice", "ALICE", KEY, NOON + 1) == "Alice"
         assert await store.accounts.claim("alice", "Alice", OTHER, NOON + 2) is None
         assert await store.accounts.keys("alice") == [Key(KEY, NOON + 1)]
-        assert await store.accounts.uploaded("alice") == 0
 
 
 async def test_a_step_is_taken_once(tmp_path: Path) -> None:
     write_version_1(tmp_path, ops=OPS)
     async with open_store(tmp_path) as store:
-        await store.append("ops", len(OPS), 1, packed("ops", OPS)[-1], {"bob": "outsider"})
+        await store.append("ops", len(OPS), 1, packed("ops", OPS)[-1], Effects({"bob": "outsider"}))
     async with open_store(tmp_path) as store:
         assert await store.groups_of("bob") == {}
     with closing(sqlite3.connect(tmp_path / "tchat.db")) as connection:
@@ -145,3 +194,55 @@ async def test_a_step_that_cannot_be_taken_leaves_the_file_as_it_was(tmp_path: P
         assert connection.execute("PRAGMA user_version").fetchone() == (1,)
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
         assert "keys" not in tables
+
+
+@pytest.mark.parametrize("write", [write_version_1, write_version_2])
+async def test_what_is_on_the_shelves_is_found_in_the_logs(
+    tmp_path: Path, write: Callable[..., None]
+) -> None:
+    write(tmp_path, ops=SHELF, dev=OTHER_SHELF, quiet=OPS)
+    async with open_store(tmp_path) as store:
+        assert await store.shelves.page("ops", 100, 10, 10) == [
+            Shelved(3, SONG, PIECE_SIZE, "alice", NOON),
+            Shelved(2, FILM, PIECE_SIZE + 1, "alice", NOON),
+            Shelved(1, SONG, PIECE_SIZE, "alice", NOON),
+        ]
+        assert await store.shelves.find("dev", 1) == Shelved(1, SONG, PIECE_SIZE, "zoë", NOON)
+        assert await store.shelves.page("quiet", 100, 10, 10) == []
+        assert await store.shelves.used("alice") == 2 * PIECE_SIZE + 1
+        assert await store.shelves.used("zoë") == PIECE_SIZE
+
+
+async def test_what_a_closed_group_had_shared_is_forgotten(tmp_path: Path) -> None:
+    write_version_2(tmp_path, again=REFOUNDED, closed=CLOSED_SHELF)
+    async with open_store(tmp_path) as store:
+        mixtape = Shelved(1, MIXTAPE, 7, "bob", NOON)
+        assert await store.shelves.page("again", 100, 10, 10) == [mixtape]
+        assert await store.shelves.page("closed", 100, 10, 10) == []
+        assert await store.shelves.used("alice") == 0
+        assert await store.shelves.all() == {MIXTAPE}
+
+
+async def test_what_was_sent_and_is_on_no_shelf_is_forgotten(tmp_path: Path) -> None:
+    write_version_2(tmp_path, ops=SHELF)
+    async with open_store(tmp_path) as store:
+        assert await store.shelves.all() == {SONG, FILM}
+        assert await store.shelves.size_of(bytes(32)) is None
+        assert await store.shelves.sweep(NOON, NOON) == []
+    with closing(sqlite3.connect(tmp_path / "tchat.db")) as connection:
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        assert "uploads" not in tables
+
+
+async def test_the_beginning_of_a_long_file_is_known_once_it_is_sent_again(tmp_path: Path) -> None:
+    write_version_2(tmp_path, ops=SHELF)
+    head = hashlib.sha256(b"its first piece").digest()
+    async with open_store(tmp_path) as store:
+        shelves = store.shelves
+        assert await shelves.may_have_alike("alice", PIECE_SIZE, SONG), (
+            "the only piece is all of it"
+        )
+        assert not await shelves.may_have_alike("alice", PIECE_SIZE + 1, FILM)
+        assert not await shelves.may_have_alike("alice", PIECE_SIZE + 1, head)
+        await shelves.add("carol", FILM, PIECE_SIZE + 1, head, NOON)
+        assert await shelves.may_have_alike("alice", PIECE_SIZE + 1, head)

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 from contextlib import asynccontextmanager
-from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,12 +15,11 @@ import trio
 import trio.testing
 
 from tchat.errors import Code, StorageError
-from tchat.store import blobs
 from tchat.store.base import StorageFull
 from tchat.store.migrations import APPLICATION_ID, MIGRATIONS
 from tchat.store.sqlite import SqliteStore, open_store
 from tests.store.appender import GROUPS
-from tests.store.batches import CONTENT, DIGEST, append, keep, packed, read_all
+from tests.store.batches import append, packed, read_all
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -95,14 +93,11 @@ async def test_whatever_was_acknowledged_is_there_when_the_store_is_opened_again
         await append(store, "dev", b"eins")
         await store.set_cursors("ops", {"alice": 2})
         await store.accounts.claim("alice", "Alice", KEY, 1)
-        await keep(store)
     async with open_store(tmp_path) as store:
         assert await read_all(store, "ops") == [b"one", b"two"]
         assert await read_all(store, "dev") == [b"eins"]
         assert await store.cursors("ops") == {"alice": 2}
         assert await store.accounts.claim("alice", "ALICE", KEY, 2) == "Alice"
-        async with store.outgoing(DIGEST) as outgoing:
-            assert await outgoing.read(1000) == CONTENT
 
 
 async def test_a_log_goes_on_where_it_ended_when_the_store_is_opened_again(tmp_path: Path) -> None:
@@ -218,16 +213,6 @@ async def test_appends_work_again_once_there_is_room_again(sqlite: SqliteStore) 
     assert await read_all(sqlite, "ops") == [b"one", bytes(100_000)]
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-async def test_a_full_disk_refuses_files(
-    sqlite: SqliteStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(blobs, "_create", lambda _: FileIO("/dev/full", "wb"))
-    async with sqlite.incoming() as incoming:
-        with pytest.raises(StorageFull):
-            await incoming.write(CONTENT)
-
-
 # ------------------------------------------------------------------ a broken disk
 
 
@@ -287,11 +272,3 @@ async def test_a_log_that_cannot_be_read_is_a_storage_error(sqlite: SqliteStore)
     await sqlite._database._writer.do(lambda connection: connection.execute("DROP TABLE segments"))
     with pytest.raises(StorageError, match="no such table"):
         await sqlite.read("ops", 0)
-
-
-async def test_a_place_for_files_that_is_gone_is_a_storage_error(
-    sqlite: SqliteStore, tmp_path: Path
-) -> None:
-    (tmp_path / "data" / "files").rmdir()
-    with pytest.raises(StorageError):
-        await keep(sqlite)

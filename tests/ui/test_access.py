@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import shlex
 import time
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import trio
-import trio.testing
 
 from tchat.cli import parser
 from tchat.client.connector import Connector
@@ -24,10 +19,8 @@ from tchat.core.commands import Join
 from tchat.core.fingerprints import fingerprint, read_invite
 from tchat.net.address import Address
 from tchat.net.tls import make_credentials
-from tchat.ui.chat import Chat
 from tests.helpers import (
     GROUP,
-    GUARD,
     identity_of,
     members,
     raw_client,
@@ -35,60 +28,10 @@ from tests.helpers import (
     session_at,
     until,
 )
+from tests.ui.typist import typing
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from tchat.ui.lines import Line
-    from tests.helpers import RunningServer
-
-DOWNLOADS = Path("nowhere")
-
-
-@dataclass
-class Typist:
-    """Somebody who types into a chat, and all that it has shown."""
-
-    chat: Chat
-    lines: list[Line]
-
-    async def types(self, line: str) -> list[str]:
-        """Type a line, wait until all is done, and return what was shown, less what happened."""
-        before = len(self.lines)
-        self.chat.enter(line)
-        assert await self.chat.finish(GUARD)
-        shown = [f"{line.sort}: {line.text}" for line in self.lines[before:]]
-        return [line for line in shown if "gave an invite" not in line]
-
-    async def shows(self, text: str) -> str:
-        """Return the first line with `text` in it, once it is there."""
-        with trio.fail_after(GUARD):
-            while not (found := [line.text for line in self.lines if text in line.text]):
-                await trio.testing.wait_all_tasks_blocked()
-        return found[0]
-
-
-async def take_updates(chat: Chat) -> None:
-    async for update in chat.session.updates:
-        chat.take(update)
-
-
-@asynccontextmanager
-async def typing(
-    server: RunningServer, user: str = "alice", *, device: str = "", plain: bool = True
-) -> AsyncIterator[Typist]:
-    """Chat as `user`, who founds the group or is in it, for the length of the block."""
-    account = Account(user, identity_of(user, device), Slot())
-    connector = Connector(server.address, KnownServers(), plain=plain)
-    async with open_session(connector, account) as session, trio.open_nursery() as nursery:
-        replica = await session.enter(GROUP)
-        lines: list[Line] = []
-        chat = Chat(session, replica, DOWNLOADS, nursery, lines.append)
-        nursery.start_soon(take_updates, chat)
-        typist = Typist(chat, lines)
-        await typist.shows("; /help lists the commands")
-        yield typist
-        nursery.cancel_scope.cancel()
+    from pathlib import Path
 
 
 def join_line(shown: list[str]) -> str:

@@ -75,6 +75,30 @@ def test_an_invite_may_go_without_its_argument_and_the_help_says_what_it_may_be(
     assert "--expires 24h" in line
 
 
+@pytest.mark.parametrize("line", ["/files", "/files 3", "/files all"])
+def test_files_may_go_without_its_argument(line: str) -> None:
+    done = parse(line)
+    assert isinstance(done, Do)
+    assert not done.command.needs_argument
+    assert done.argument == line.partition(" ")[2]
+
+
+@pytest.mark.parametrize(
+    ("line", "usage"),
+    [
+        ("/files", "/files [N]"),
+        ("/get", "/get N [PATH]"),
+        ("/send", "/send PATH"),
+        ("/cancel", "/cancel N"),
+        ("/remove", "/remove N"),
+    ],
+)
+def test_commands_about_files_say_what_they_take(line: str, usage: str) -> None:
+    done = parse(line)
+    assert isinstance(done, Do)
+    assert done.command.usage == usage
+
+
 @pytest.mark.parametrize("word", ["invite", "requests", "approve", "transfer", "kick", "deny"])
 def test_what_only_the_admin_may_do_says_so_in_the_help(word: str) -> None:
     (line,) = [line for line in help_lines() if f"/{word} " in line]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
 
-from tests.ui.terminal import Terminal
+from tchat.net.address import Address
+from tests.ui.conftest import ServerProcess
+from tests.ui.terminal import GUARD_SECONDS, Terminal
+from tests.ui.wire import HELD, held_wire
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from tests.ui.conftest import ServerProcess
 
 PAGE_UP, ESCAPE_KEY, CTRL_C, CTRL_D, CTRL_L = "\x1b[5~", "\x1b", "\x03", "\x04", "\x0c"
 
@@ -175,3 +178,31 @@ def test_a_terminal_that_cannot_be_painted_says_so(server: ServerProcess, tmp_pa
         terminal.sees("cannot show a full screen", "--plain")
         assert terminal.end() == 1
         assert b"Traceback" not in terminal.raw
+
+
+@pytest.mark.parametrize("width", [80, 40])
+async def test_a_transfer_is_shown_and_cancelled(
+    server: ServerProcess, tmp_path: Path, width: int
+) -> None:
+    (tmp_path / "big.bin").write_bytes(os.urandom(HELD + HELD // 4))
+    async with held_wire(Address("127.0.0.1", int(server.port))) as (address, held):
+        there = ServerProcess(tmp_path, str(address.port))
+        with join(there, tmp_path, "alice", width=width) as alice:
+            await sees(alice, "you alone")
+            alice.type("/9 big.bin\r")
+            with trio.fail_after(GUARD_SECONDS):
+                await held.wait()
+            await sees(alice, " ⇡ big.bin ", "% ")
+            assert "⇡" in alice.screen.display[-2]
+            alice.type("/cancel \t\r")
+            await sees(alice, "Sending big.bin was cancelled")
+            await trio.to_thread.run_sync(
+                alice.until, lambda: "⇡" not in alice.screen.display[-2], "the end of it"
+            )
+            alice.type("\x04")
+            assert await trio.to_thread.run_sync(alice.end) == 0
+
+
+async def sees(terminal: Terminal, *texts: str) -> None:
+    """Wait until the screen shows all of `texts`, while the wire goes on."""
+    await trio.to_thread.run_sync(terminal.sees, *texts)

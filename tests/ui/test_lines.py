@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from tchat.client.transfers import Progress
 from tchat.core.events import (
     AdminTransferred,
     Approved,
@@ -13,6 +14,7 @@ from tchat.core.events import (
     Created,
     Denied,
     Event,
+    FileRemoved,
     FileShared,
     Invited,
     Joined,
@@ -24,7 +26,8 @@ from tchat.core.events import (
     Withdrawn,
 )
 from tchat.core.fingerprints import fingerprint
-from tchat.ui.lines import Line, line_of, size_text
+from tchat.core.text import size_text
+from tchat.ui.lines import Line, line_of, progress_text, time_text
 from tchat.ui.plain import format_line
 
 AT = int(time.mktime((2026, 11, 22, 9, 5, 0, 0, 0, -1))) * 1000
@@ -49,11 +52,17 @@ def event(body: Body, actor: str = "alice") -> Event:
         (AdminTransferred("dave"), "alice made dave the admin"),
         (AdminTransferred("Bob"), "alice made Bob the admin: that is you"),
         (FileShared(3, "a.pdf", 1234, b""), "alice shared a.pdf (1.2 KB), file 3"),
+        (FileRemoved(3), "alice removed file 3"),
     ],
 )
 def test_an_event_reads_as_a_sentence(body: Body, text: str) -> None:
     line = line_of(event(body), "bob", admin=False)
     assert line == Line(AT, "notice", text)
+
+
+def test_a_file_that_was_removed_has_its_name_if_that_is_known() -> None:
+    line = line_of(event(FileRemoved(3)), "bob", admin=False, file="a\x1b.pdf")
+    assert line == Line(AT, "notice", "alice removed file 3 (a␛.pdf)")
 
 
 @pytest.mark.parametrize("body", [Requested(), Requested(KEY), Denied("dave"), Withdrawn()])
@@ -123,3 +132,32 @@ def test_the_plain_form_is_one_line_for_each_thing(line: Line, plain: str) -> No
 )
 def test_sizes_read_well(size: int, text: str) -> None:
     assert size_text(size) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0:00"), (9.4, "0:09"), (130, "2:10"), (3599.6, "1:00:00"), (1e300, "99:59:59")],
+)
+def test_times_read_like_clocks(seconds: float, text: str) -> None:
+    assert time_text(seconds) == text
+
+
+GB = 1_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("progress", "text"),
+    [
+        (
+            Progress(1, "up", "report.pdf", "moving", 504_000_000, 12 * GB // 10, 3.1e6, 130.0),
+            "sending report.pdf: 42 % of 1.2 GB, 3.1 MB/s, 2:10 left",
+        ),
+        (Progress(1, "down", "a", "moving", 5, 10), "saving a: 50 % of 10 B"),
+        (Progress(1, "up", "a", "moving", 0, 0), "sending a: 0 % of 0 B"),
+        (Progress(1, "up", "a", "queued"), "a waits for its turn"),
+        (Progress(1, "up", "a", "checking"), "checking a"),
+        (Progress(1, "down", "a", "checking", 5, 10), "checking a: 50 % of 10 B"),
+    ],
+)
+def test_how_far_a_transfer_is_reads_as_a_sentence(progress: Progress, text: str) -> None:
+    assert progress_text(progress) == text

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
+from typing import Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tchat.client.transfers import Progress
 from tchat.core.text import clean_line, clean_text
 from tchat.ui.cells import cells
 from tchat.ui.lines import Line, Sort
@@ -92,6 +95,76 @@ def test_what_waits_is_in_the_status_line() -> None:
     assert text(made)[-2].startswith("── 2 ask to join: /1 ── 3 on the way ──")
 
 
+MOVING = Progress(1, "up", "report.pdf", "moving", 42, 100, 3.1e6, 130.0)
+
+
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [
+        (80, "── ⇡ report.pdf ▰▰▰▰▱▱▱▱▱▱ 42% 3.1 MB/s 2:10 ─"),
+        (40, "── ⇡ report.pdf 42% 3.1 MB/s 2:10 ─"),
+        (30, "── ⇡ report.pdf 42% 2:10 ─"),
+        (20, "─ ⇡ report.pdf 42% ─"),
+    ],
+)
+def test_a_transfer_is_at_the_right_of_the_status_line(width: int, shown: str) -> None:
+    made = model(said("x"))
+    made.transfers = [MOVING]
+    assert text(made, width)[-2].endswith(shown)
+
+
+@pytest.mark.parametrize("way", ["up", "down"])
+def test_an_arrow_says_which_way_it_goes(way: Literal["up", "down"]) -> None:
+    made = model(said("x"))
+    made.transfers = [replace(MOVING, way=way)]
+    assert f" {'⇡' if way == 'up' else '⇣'} report.pdf " in text(made)[-2]
+
+
+@pytest.mark.parametrize(
+    ("progress", "shown"),
+    [
+        (replace(MOVING, phase="queued"), "─ ⇡ report.pdf queued ─"),
+        (replace(MOVING, phase="checking"), "─ ⇡ report.pdf checking 42% ─"),
+        (replace(MOVING, phase="checking", done=0), "─ ⇡ report.pdf checking ─"),
+        (replace(MOVING, left=None, rate=0.0), "─ ⇡ report.pdf ▰▰▰▰▱▱▱▱▱▱ 42% ─"),
+        (replace(MOVING, done=100, left=0.0), "▰▰▰▰▰▰▰▰▰▰ 100% 3.1 MB/s 0:00 ─"),
+    ],
+)
+def test_what_a_transfer_is_doing_is_said(progress: Progress, shown: str) -> None:
+    made = model(said("x"))
+    made.transfers = [progress]
+    assert text(made)[-2].endswith(shown)
+
+
+def test_of_several_transfers_the_furthest_is_shown_with_its_number() -> None:
+    made = model(said("x"))
+    queued = replace(MOVING, number=3, phase="queued", done=0)
+    made.transfers = [replace(MOVING, done=7), replace(MOVING, number=2, name="b.iso"), queued]
+    assert text(made)[-2].endswith("─ ⇡ 2 b.iso ▰▰▰▰▱▱▱▱▱▱ 42% 3.1 MB/s 2:10 +2 ─")
+
+
+@pytest.mark.parametrize("width", range(20, 121))
+@pytest.mark.parametrize("others", [0, 2])
+def test_a_transfer_pushes_nothing_out(width: int, others: int) -> None:
+    made = model(said("x"))
+    made.waiting, made.unanswered = 1, 2
+    without = text(made, width)[-2].rstrip("─")
+    made.transfers = [replace(MOVING, name="数字" * 30)] * (others + 1)
+    row = text(made, width)[-2]
+    assert cells(row) in (width - 1, width)  # less a space at its end
+    assert row.startswith(without)
+    assert "42%" in row or width < 50
+
+
+@pytest.mark.parametrize("width", [40, 44])
+def test_who_asks_to_join_and_a_transfer_fit_a_narrow_screen(width: int) -> None:
+    made = model(said("x"))
+    made.waiting, made.transfers = 1, [MOVING]
+    row = text(made, width)[-2]
+    assert row.startswith("── 1 asks to join: /1 ─")
+    assert "42%" in row
+
+
 def test_a_lost_connection_is_in_the_title() -> None:
     made = model(said("x"))
     made.connection = "offline: nothing listens there"
@@ -138,17 +211,40 @@ lines = st.builds(
 )
 
 
+transfers = st.builds(
+    Progress,
+    number=st.integers(1, 10_000),
+    way=st.sampled_from(["up", "down"]),
+    name=st.text(max_size=40).map(clean_line),
+    phase=st.sampled_from(["queued", "checking", "moving"]),
+    done=st.integers(0, 2**63 - 1),
+    size=st.integers(0, 2**63 - 1),
+    rate=st.floats(0, 1e15),
+    left=st.none() | st.floats(0, 1e15),
+)
+
+
 @given(
     st.lists(lines, max_size=8),
+    st.lists(transfers, max_size=4),
+    st.tuples(st.integers(0, 3), st.integers(0, 3)),
     st.text(max_size=80).map(clean_line),
     st.integers(1, 120),
     st.integers(1, 40),
     st.integers(0, 60),
 )
 def test_any_model_fills_any_screen_exactly(
-    shown: list[Line], typed: str, width: int, height: int, scroll: int
+    shown: list[Line],
+    moving: list[Progress],
+    waiting: tuple[int, int],
+    typed: str,
+    width: int,
+    height: int,
+    scroll: int,
 ) -> None:
     made = model(*shown, people=5)
+    made.transfers = moving
+    made.waiting, made.unanswered = waiting
     made.edit.insert(typed)
     made.scroll = scroll
     picture = draw(made, width, height)

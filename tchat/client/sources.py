@@ -1,0 +1,274 @@
+"""What can be sent: a file as it is, or a directory as a tar archive that is made on the way.
+
+Of an archive only the order and the sizes are found out beforehand, which is enough to know every
+byte's place in it: so it needs no room anywhere, and can be gone on with like a file. It has no
+owners, only names, modes and times, and is the same whenever it is made from the same files.
+
+All of this blocks, and is meant for worker threads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tarfile
+from bisect import bisect_right
+from io import FileIO
+from pathlib import Path
+from stat import S_ISDIR, S_ISLNK, S_ISREG
+from typing import TYPE_CHECKING, Protocol
+
+from tchat.core.handshake import PIECE_SIZE
+from tchat.core.text import clean_line, safe_filename
+from tchat.errors import Code, Refused
+from tchat.files.pieces import NOTHING, boundary, end_of_piece
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tchat.core.frames import Have
+
+_BLOCK = tarfile.BLOCKSIZE
+
+
+class Content(Protocol):
+    """Bytes that can be read from any place. `name` is what the others see."""
+
+    name: str
+    size: int
+
+    def seek(self, offset: int) -> None:
+        """Go to a place."""
+
+    def read(self, most: int) -> bytes:
+        """Return up to `most` bytes; none where they end. Raises OSError or `Refused`."""
+
+    def check(self) -> None:
+        """Raise `Refused` (file_changed) if they are not what they were."""
+
+    def close(self) -> None:
+        """End the use of it."""
+
+
+class HashedSource:
+    """Content as the source of a transfer; see `tchat.files.carry.Source`.
+
+    The state of the hash is kept for each piece, so that no byte is hashed again because a
+    connection broke.
+    """
+
+    def __init__(self, content: Content) -> None:
+        self.content = content
+        self.name = content.name
+        self.size = content.size
+        self.digest = NOTHING  # of everything, once it was read
+        self._states = [hashlib.sha256()]
+        self._hash = self._states[0].copy()
+        self._at = 0
+
+    def head(self) -> bytes:
+        """Return the digest of the first piece."""
+        return self._digest_at(min(PIECE_SIZE, self.size), lambda _: None)
+
+    def whole(self, told: Callable[[int], None]) -> bytes:
+        """Return the digest of everything; `told` gets how much of it is read."""
+        return self._digest_at(self.size, told)
+
+    def start(self, have: Have, check: Callable[[], None]) -> int:
+        """Go to where the receiver is; see `Source.start`."""
+        offset = have.offset
+        whole = boundary(offset) if offset < self.size else offset
+        if offset > self.size or self._digest_at(whole, lambda _: check()) != have.sha256:
+            offset = whole = 0
+        self._go_to(whole)
+        if offset > whole:
+            self._hash.update(self._read(offset - whole))
+        self._at = offset
+        return offset
+
+    def read(self) -> tuple[bytes, bytes]:
+        """Return the rest of the next piece, and its running digest."""
+        data = self._read(end_of_piece(self._at, self.size) - self._at)
+        self._hash.update(data)
+        self._at += len(data)
+        if self._at == self.size:
+            self.content.check()
+            self.digest = self._hash.digest()
+        if self._at == len(self._states) * PIECE_SIZE:
+            self._states.append(self._hash.copy())
+        return data, self._hash.digest()
+
+    def close(self) -> None:
+        """End the use of the content."""
+        self.content.close()
+
+    def _digest_at(self, offset: int, told: Callable[[int], None]) -> bytes:
+        """Return the running digest at the end of a piece."""
+        known = min(offset // PIECE_SIZE, len(self._states) - 1) * PIECE_SIZE
+        self._go_to(known)
+        digest = self._hash.digest() if known else NOTHING
+        while self._at < offset:
+            _, digest = self.read()
+            told(self._at)
+        return digest
+
+    def _go_to(self, begin: int) -> None:
+        self.content.seek(begin)
+        self._hash = self._states[begin // PIECE_SIZE].copy()
+        self._at = begin
+
+    def _read(self, size: int) -> bytes:
+        data = self.content.read(size)
+        while data and len(data) < size and (more := self.content.read(size - len(data))):
+            data += more
+        if len(data) < size:
+            raise changed(self.name)
+        return data
+
+
+class FileContent:
+    """A file. It may become longer while it is sent, as logs do: what it had at first is sent."""
+
+    def __init__(self, path: Path) -> None:
+        # Not to hang on a named pipe: opened without blocking, then turned away.
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        self._file = FileIO(os.open(path, flags), "rb")
+        self._found = os.fstat(self._file.fileno())
+        if not S_ISREG(self._found.st_mode):
+            self._file.close()
+            raise OSError(0, "it is neither a file nor a directory")
+        self.name = safe_filename(path.name)
+        self.size = self._found.st_size
+        self.mtime = self._found.st_mtime_ns
+
+    def seek(self, offset: int) -> None:
+        """Go to a place."""
+        self._file.seek(offset)
+
+    def read(self, most: int) -> bytes:
+        """Return up to `most` bytes of what there was at first."""
+        return self._file.read(min(most, self.size - self._file.tell()))
+
+    def check(self) -> None:
+        """Raise `Refused` if the file is not what it was, or became shorter."""
+        now = os.fstat(self._file.fileno())
+        written = now.st_mtime_ns != self.mtime
+        if now.st_size < self.size or (written and now.st_size == self.size):
+            raise changed(self.name)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class TarContent:
+    """A directory as a tar archive (POSIX.1-2001, pax). Links stay links; devices stay away."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = safe_filename(f"{path.resolve().name or 'root'}.tar")
+        self._starts: list[int] = []
+        self._segments: list[bytes | tuple[Path, os.stat_result]] = []
+        self.size = 0
+        for member, found in _walk(path):
+            self._add_member(path, member, found)
+        end = -(self.size + 2 * _BLOCK) % tarfile.RECORDSIZE + 2 * _BLOCK
+        self._add(bytes(end), end)
+        self._at = 0
+        self._open: tuple[int, FileContent] | None = None
+
+    def seek(self, offset: int) -> None:
+        """Go to a place."""
+        self._at = offset
+
+    def read(self, most: int) -> bytes:
+        """Return up to `most` bytes."""
+        if self._at >= self.size:
+            return b""
+        index = bisect_right(self._starts, self._at) - 1
+        segment, inside = self._segments[index], self._at - self._starts[index]
+        if isinstance(segment, bytes):
+            data = segment[inside : inside + most]
+        else:
+            file = self._file(index, *segment)
+            file.seek(inside)
+            data = file.read(min(most, segment[1].st_size - inside))
+            if not data or inside + len(data) == segment[1].st_size:
+                file.check()
+        self._at += len(data)
+        return data
+
+    def check(self) -> None:
+        """Each member is checked when its end is read."""
+
+    def close(self) -> None:
+        """Close the file that is open."""
+        if self._open is not None:
+            self._open[1].close()
+            self._open = None
+
+    def _file(self, index: int, path: Path, found: os.stat_result) -> FileContent:
+        if self._open is None or self._open[0] != index:
+            self.close()
+            try:
+                file = FileContent(path)
+            except OSError as error:
+                raise changed(str(path)) from error
+            self._open = index, file
+            if (file.size, file.mtime) != (found.st_size, found.st_mtime_ns):
+                raise changed(str(path))
+        return self._open[1]
+
+    def _add_member(self, top: Path, member: Path, found: os.stat_result) -> None:
+        name = Path(top.resolve().name or "root") / member.relative_to(top)
+        info = tarfile.TarInfo(name.as_posix())
+        info.mode, info.mtime = found.st_mode & 0o7777, int(found.st_mtime)
+        if S_ISDIR(found.st_mode):
+            info.type = tarfile.DIRTYPE
+        elif S_ISLNK(found.st_mode):
+            info.type, info.linkname = tarfile.SYMTYPE, str(member.readlink())
+        else:
+            info.size = found.st_size
+        header = info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+        self._add(header, len(header))
+        if info.size:
+            self._add((member, found), info.size)
+            padding = -info.size % _BLOCK
+            self._add(bytes(padding), padding)
+
+    def _add(self, segment: bytes | tuple[Path, os.stat_result], size: int) -> None:
+        if size:
+            self._starts.append(self.size)
+            self._segments.append(segment)
+            self.size += size
+
+
+def open_source(path: Path) -> HashedSource:
+    """Return a file or directory as something to send. Raises `Refused` (file_unreadable)."""
+    try:
+        path = path.expanduser()
+        return HashedSource(TarContent(path) if path.is_dir() else FileContent(path))
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise Refused(
+            Code.FILE_UNREADABLE, f"{clean_line(str(path))} cannot be sent: {reason}."
+        ) from error
+
+
+def changed(name: str) -> Refused:
+    """Return what to say of content that is not what it was."""
+    return Refused(
+        Code.FILE_CHANGED, f"{clean_line(name)} changed while it was read; send it again."
+    )
+
+
+def _walk(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Yield a directory and all that is in it and can be archived, in order."""
+    yield path, path.stat()
+    for member in sorted(path.iterdir()):
+        found = member.lstat()
+        if S_ISDIR(found.st_mode):
+            yield from _walk(member)
+        elif S_ISREG(found.st_mode) or S_ISLNK(found.st_mode):
+            if S_ISREG(found.st_mode) and not os.access(member, os.R_OK):
+                raise OSError(0, f"{clean_line(str(member))} cannot be read")
+            yield member, found

@@ -1,0 +1,214 @@
+"""A file that is not whole yet, and what is known about it: its running digests, beside it.
+
+Nothing is taken on trust from an earlier run. Opened again, the part is read and hashed, which it
+has to be anyway, and cut back to where it agrees with the digests: a byte that flipped on the disk
+meanwhile costs its piece, and is found before anything is built upon it.
+
+All of this blocks, and is meant for worker threads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from io import FileIO
+from typing import TYPE_CHECKING
+
+from tchat.core.handshake import PIECE_SIZE
+from tchat.errors import Code, Refused
+from tchat.files.pieces import (
+    NOTHING,
+    boundary,
+    count_pieces,
+    end_of_piece,
+    join_digests,
+    split_digests,
+)
+
+if sys.platform != "win32":
+    import fcntl
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+SUMS = ".sums"
+"""What the name of a file of digests ends in."""
+
+
+class BrokenPiece(Refused):
+    """A piece came that is not what its digest says; it was not kept."""
+
+    def __init__(self) -> None:
+        super().__init__(Code.FILE_CHANGED, "The file broke on its way.")
+
+
+class Part:
+    """The beginning of a file of `size` bytes, at `path`.
+
+    `offset` is how much of it is here; `doubt` whether what came behind it was broken the last
+    time.
+    """
+
+    def __init__(self, path: Path, size: int, mode: int = 0o600) -> None:
+        self.path = path
+        self.size = size
+        self.offset = 0
+        self.doubt = False
+        self.digests: list[bytes] = []
+        self._mode = mode
+        self._sums = path.with_name(path.name + SUMS)
+        self._hash = hashlib.sha256()
+        self._whole = hashlib.sha256()
+        self._file: FileIO | None = None
+        self._ready = False
+
+    @property
+    def digest(self) -> bytes:
+        """The SHA-256 of all whole pieces; that of the file, once it is whole."""
+        return self.digests[-1] if self.digests else NOTHING
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of the file is here, and is what it should be."""
+        return self.offset == self.size and len(self.digests) == count_pieces(self.size)
+
+    def open(self, check: Callable[[], None] = lambda: None) -> None:
+        """Open or make the part and find out how much of it is right.
+
+        `check` is called now and then, and may end it by raising. Raises OSError, of which
+        BlockingIOError when somebody else has it open.
+        """
+        self._file = _lock(self.path, self._mode)
+        known = split_digests(self._sums.read_bytes()) if self._sums.exists() else []
+        for digest in known[: count_pieces(self.size)]:
+            check()
+            piece = _read(self._file, min(PIECE_SIZE, self.size - self.offset))
+            self._hash.update(piece)
+            if self._hash.digest() != digest:
+                break
+            self._advance(len(piece), digest)
+        self._hash = self._whole.copy()
+        self._file.seek(self.offset)
+        # A piece that is all there but has no digest has to come again: nothing else proves it.
+        rest = _read(self._file, max(0, end_of_piece(self.offset, self.size) - self.offset - 1))
+        # What is behind a piece that was found broken, or longer than this, is not its beginning.
+        if len(self.digests) == len(known) and not self._file.read(1):
+            self._hash.update(rest)
+            self.offset += len(rest)
+        self._cut()
+        self._ready = True
+
+    def add(self, chunks: Sequence[bytes], digest: bytes) -> None:
+        """Add the rest of a piece. Raises `BrokenPiece`, after which the piece begins anew."""
+        for chunk in chunks:
+            self._hash.update(chunk)
+        if self._hash.digest() != digest:
+            self.rewind()
+            self.doubt = True
+            raise BrokenPiece
+        self._write(chunks)
+        self._advance(sum(map(len, chunks)), digest)
+        self.doubt = False
+        write_digests(self._sums, [digest], self._mode, os.O_APPEND)
+
+    def add_beginning(self, chunks: Sequence[bytes]) -> None:
+        """Add what has come of a piece whose rest is still to come."""
+        for chunk in chunks:
+            self._hash.update(chunk)
+        self._write(chunks)
+        self.offset += sum(map(len, chunks))
+
+    def rewind(self, *, to_start: bool = False) -> None:
+        """Forget what is here of the piece that is not whole, or everything."""
+        if to_start:
+            self.digests.clear()
+            self._whole = hashlib.sha256()
+        self.offset = 0 if to_start else boundary(self.offset)
+        self._hash = self._whole.copy()
+        self._cut()
+
+    def sync(self) -> None:
+        """Return when all of it has reached the disk."""
+        os.fsync(self._opened.fileno())
+
+    def place(self, target: Path, sums: Path | None = None) -> None:
+        """Give the whole file its name, and its digests one, if they are to be kept."""
+        self._opened.close()  # some systems rename no open file
+        if sums is not None:
+            write_digests(self._sums, self.digests, self._mode)
+            self._sums.replace(sums)
+        self._sums.unlink(missing_ok=True)
+        self.path.replace(target)
+
+    def close(self) -> None:
+        """End the use of the part; one that is empty does not stay."""
+        if self._file is not None:
+            if self._ready and not self.offset:
+                self.discard()
+            self._file.close()
+
+    def discard(self) -> None:
+        """Remove all trace of it."""
+        self.path.unlink(missing_ok=True)
+        self._sums.unlink(missing_ok=True)
+
+    @property
+    def _opened(self) -> FileIO:
+        if self._file is None:
+            raise ValueError("a part is used before it was opened")
+        return self._file
+
+    def _advance(self, size: int, digest: bytes) -> None:
+        self.offset += size
+        self.digests.append(digest)
+        self._whole = self._hash.copy()
+
+    def _cut(self) -> None:
+        """Let the files end where their contents are right."""
+        self._opened.truncate(self.offset)
+        self._opened.seek(self.offset)
+        if self.digests or self._sums.exists():
+            write_digests(self._sums, self.digests, self._mode)
+
+    def _write(self, chunks: Sequence[bytes]) -> None:
+        for chunk in chunks:
+            rest = memoryview(chunk)
+            while rest:
+                rest = rest[self._opened.write(rest) :]
+
+
+def write_digests(
+    path: Path, digests: Sequence[bytes], mode: int = 0o600, how: int = os.O_TRUNC
+) -> None:
+    """Write the file of digests, or add to it if that is `how`."""
+    flags = os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0) | how
+    with os.fdopen(os.open(path, flags, mode), "wb") as file:
+        file.write(join_digests(digests))
+
+
+def _lock(path: Path, mode: int) -> FileIO:
+    """Open a file that no other process has open as a part."""
+    while True:
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+        file = FileIO(os.open(path, flags, mode), "rb+")
+        try:
+            if sys.platform == "win32":
+                return file
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Whoever had it before may have given it its name, or removed it.
+            if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
+                return file
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+
+
+def _read(file: FileIO, size: int) -> bytes:
+    """Return `size` bytes, or less if the file ends before."""
+    data = file.read(size)
+    while data and len(data) < size and (more := file.read(size - len(data))):
+        data += more
+    return data

@@ -1,0 +1,58 @@
+"""What a turn's events mean outside their group's log; it is committed together with them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tchat.core.events import (
+    Approved,
+    Created,
+    Denied,
+    FileRemoved,
+    FileShared,
+    Joined,
+    Kicked,
+    Left,
+    Requested,
+    Withdrawn,
+)
+from tchat.core.text import fold
+from tchat.store.base import Effects, Shelved
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tchat.core.events import Event
+    from tchat.core.frames import Standing
+    from tchat.core.state import Group
+
+# After these the next command meets another audience.
+CHANGES_AUDIENCE = (Approved, Joined, Denied, Kicked, Left, Withdrawn)
+_CHANGES_STANDING = (Created, Requested, *CHANGES_AUDIENCE)
+_CHANGES_SHELF = (Created, Left, FileShared, FileRemoved)
+
+
+def effects_of(before: Group, after: Group, events: Sequence[Event]) -> Effects:
+    """Return who became what to the group, and what came on its shelf and went from it."""
+    standings: dict[str, Standing] = {}
+    shelved: tuple[Shelved, ...] = ()
+    gone: tuple[int, ...] = ()
+    if any(isinstance(event.body, _CHANGES_STANDING) for event in events):
+        standings = _standings(before, after)
+    if any(isinstance(event.body, _CHANGES_SHELF) for event in events):
+        shelved = tuple(
+            Shelved(number, file.sha256, file.size, fold(file.by), file.at)
+            for number, file in after.files.items()
+            if before.files.get(number) is not file
+        )
+        gone = tuple(n for n, file in before.files.items() if after.files.get(n) is not file)
+    return Effects(standings, shelved, gone)
+
+
+def _standings(before: Group, after: Group) -> dict[str, Standing]:
+    people = {*before.members, *before.requests, *after.members, *after.requests}
+    return {
+        person: after.standing(person)
+        for person in people
+        if after.standing(person) != before.standing(person)
+    }

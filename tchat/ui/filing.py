@@ -1,0 +1,239 @@
+"""Files in a chat: what the commands about them do, and which are saved without being asked for."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+from tchat.client.files import AUTOMATIC_LIMIT
+from tchat.client.transfers import Transfers
+from tchat.core.commands import RemoveFile
+from tchat.core.events import (
+    Approved,
+    Created,
+    Event,
+    FileRemoved,
+    FileShared,
+    Joined,
+    Kicked,
+    Left,
+)
+from tchat.core.state import File
+from tchat.core.text import clean_line, fold, quote_name, size_text
+from tchat.errors import Code, Refused
+from tchat.ui.lines import progress_text
+from tchat.ui.paths import destination, paths_in
+from tchat.ui.shelf import ask_shelf, file_lines, shelf_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from tchat.client.replica import Replica
+    from tchat.client.session import Session
+    from tchat.client.transfers import Transfer
+    from tchat.ui.commands import Command
+
+TELL_SECONDS = 2.0
+"""How often it is told, where that takes a line, how far a transfer is."""
+
+_NEWEST = 20
+_NUMBER = re.compile("[0-9]{1,9}")
+
+
+class Host(Protocol):
+    """The chat in which all this happens."""
+
+    session: Session
+    replica: Replica
+
+    def notice(self, text: str) -> None:
+        """Show a line."""
+
+    def fail(self, refusal: Refused) -> None:
+        """Show that something was refused."""
+
+    def require_member(self) -> None:
+        """Raise `Refused` unless the person is a member."""
+
+    def mark_seen(self) -> None:
+        """Let the server know what was seen."""
+
+    def start(self, work: Callable[..., Awaitable[object]], *arguments: object) -> None:
+        """Begin some work, of which a refusal is shown."""
+
+
+class Filing:
+    """The files of one chat. Without `moved`, to be called when one is further, lines tell it."""
+
+    def __init__(
+        self, host: Host, downloads: Path, nursery: trio.Nursery, moved: Callable[[], None] | None
+    ) -> None:
+        self.transfers = Transfers(host.session, moved or self._moved)
+        self._host = host
+        self._downloads = downloads
+        self._nursery = nursery
+        self._names: dict[int, str] = {}
+        self._unsaved: set[int] = set()
+        self._inside = False
+        self._last_told = 0
+
+    # ------------------------------------------------------------------ what the person types
+
+    def run(self, word: str, argument: str) -> None:
+        """Run a command about files. Raises `Refused`."""
+        if word == "cancel":
+            self._cancel(argument)
+            return
+        self._host.require_member()
+        match word:
+            case "send":
+                self._host.start(self._send, argument)
+            case "files" if argument in ("", "all"):
+                self._host.start(self._list, math.inf if argument else _NEWEST)
+            case "files":
+                self._host.start(self._describe, self._file(argument))
+            case "get":
+                number, _, place = argument.partition(" ")
+                self._host.start(self._get, self._file(number), place.strip())
+            case "remove":
+                self._remove(self._file(argument))
+
+    def choices(self, command: Command) -> list[str]:
+        """Return what the command's argument could be, if that is the number of something."""
+        state, user = self._host.replica.state, self._host.session.user
+        if command.choice == "transfer":
+            return [str(transfer.number) for transfer in self.transfers.active]
+        if command.choice == "file" and not state.is_admin(user):
+            mine = (file for file in state.files.values() if fold(file.by) == fold(user))
+            return [str(file.number) for file in mine][::-1]
+        if command.choice in ("file", "saving", "shelf"):
+            return [str(number) for number in state.files][::-1]
+        return []
+
+    def show_transfers(self) -> None:
+        """Show what is under way. Raises `Refused` (no_such_transfer) if nothing is."""
+        if not self.transfers.active:
+            raise Refused(Code.NO_SUCH_TRANSFER, "Nothing is being sent or saved.")
+        for progress in self.transfers.progress():
+            self._host.notice(f"{progress.number}: {progress_text(progress)}")
+
+    async def _send(self, argument: str) -> None:
+        for path in await trio.to_thread.run_sync(paths_in, argument):
+            self._host.start(self.transfers.send, self._host.replica, path)
+
+    async def _get(self, file: File, place: str = "") -> None:
+        into, name = self._downloads, None
+        if "\0" in place:
+            raise Refused(Code.FILE_UNREADABLE, "No path can have a null character in it.")
+        if place:
+            into, name = await trio.to_thread.run_sync(destination, place)
+        saved = await self.transfers.fetch(self._host.replica, file, into, name)
+        self._host.notice(f"file {file.number} saved as {saved}")
+
+    async def _list(self, most: float) -> None:
+        found, older = await ask_shelf(self._host.session, self._host.replica, most)
+        if not found:
+            self._host.notice("no files yet; /send PATH shares one")
+            return
+        count = f"the newest {len(found)}; older ones: /files all" if older else str(len(found))
+        self._host.notice(f"files ({count}):")
+        for line in shelf_lines(found):
+            self._host.notice(line)
+
+    async def _describe(self, file: File) -> None:
+        found, _ = await ask_shelf(self._host.session, self._host.replica, 1, file.number + 1)
+        if not found or found[0].file.number != file.number:
+            name = clean_line(file.name)
+            raise Refused(Code.NO_SUCH_FILE, f"{name} is not kept on the server any more.")
+        for line in file_lines(found[0]):
+            self._host.notice(line)
+
+    def _cancel(self, argument: str) -> None:
+        if not _NUMBER.fullmatch(argument):
+            self.show_transfers()
+            raise Refused(
+                Code.NO_SUCH_TRANSFER, f"{quote_name(argument)} is not the number of a transfer."
+            )
+        self.transfers.cancel(int(argument))
+
+    def _remove(self, file: File) -> None:
+        group = self._host.replica.name
+        receipt = self._host.session.submit(lambda i, n: RemoveFile(i, n, group, file.number))
+        self._host.start(receipt.wait)
+
+    def _file(self, argument: str) -> File:
+        number = int(argument) if _NUMBER.fullmatch(argument) else 0
+        file = self._host.replica.state.files.get(number)
+        if file is None:
+            raise Refused(Code.NO_SUCH_FILE, f"The group has no file {quote_name(argument)}.")
+        return file
+
+    # ------------------------------------------------------------------ what happens
+
+    def name_of_removed(self, event: Event) -> str:
+        """Return the name of the file that an event takes away, as far as it was heard of."""
+        return self._names.get(event.body.number, "") if isinstance(event.body, FileRemoved) else ""
+
+    def take(self, event: Event, *, unseen: bool) -> None:
+        """Do what follows from an event: what is shared unseen is saved, or offered."""
+        me = fold(self._host.session.user)
+        match event.body:
+            # What was shared while the person was no member is not saved unasked.
+            case Created() | Joined() | Left() if fold(event.actor) == me:
+                self._inside = not isinstance(event.body, Left)
+            case Approved(name) | Kicked(name) if fold(name) == me:
+                self._inside = isinstance(event.body, Approved)
+            case FileShared() as file:
+                self._names[file.number] = file.name
+                # The group may be further than what is shown, and have it no more.
+                there = file.number in self._host.replica.state.files
+                if there and unseen and self._inside and fold(event.actor) != me:
+                    self._offer(event, file)
+            case FileRemoved(number):
+                self._names.pop(number, None)
+
+    def seen(self, shown: int) -> int:
+        """Return up to which event all is seen: short of the first file that is not saved yet."""
+        return min(self._unsaved) - 1 if self._unsaved else shown
+
+    def _offer(self, event: Event, shared: FileShared) -> None:
+        """Save a file that is small enough; say how to get a larger one."""
+        number, size = shared.number, shared.size
+        if size > AUTOMATIC_LIMIT:
+            self._host.notice(f"file {number} is large ({size_text(size)}): /get {number} saves it")
+            return
+        file = File(number, shared.name, size, shared.sha256, event.actor, event.at)
+        self._unsaved.add(event.seq)
+        self._host.start(self._save, file, event.seq)
+
+    async def _save(self, file: File, seq: int) -> None:
+        """Save a file that was not asked for; until then its event does not count as seen."""
+        try:
+            await self._get(file)
+        except Refused as refusal:
+            self._host.fail(refusal)
+        self._unsaved.discard(seq)
+        self._host.mark_seen()
+
+    # ------------------------------------------------------------------ how far transfers are
+
+    def _moved(self) -> None:
+        """Begin to tell of transfers that are new."""
+        for transfer in self.transfers.active:
+            if transfer.number > self._last_told:
+                self._last_told = transfer.number
+                self._nursery.start_soon(self._tell, transfer)
+
+    async def _tell(self, transfer: Transfer) -> None:
+        """Tell now and then how far a transfer is, until it has ended."""
+        while True:
+            with trio.move_on_after(TELL_SECONDS):
+                await transfer.ended.wait()
+                return
+            if transfer.phase != "queued":
+                progress = transfer.progress(trio.current_time())
+                self._host.notice(f"{progress_text(progress)} (/cancel {transfer.number})")

@@ -1,0 +1,111 @@
+"""A file on its way through the tap, in either direction, and what that costs."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from tchat.client.files import fetch_file, send_file
+from tchat.errors import Refused
+from tests.client.scene import MIB, Scene, noise
+from tests.helpers import GUARD
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tchat.core.state import File
+
+DATA = noise(5 * MIB + 12_345)
+WAYS = ["up", "down"]
+
+
+class Journey:
+    """A file on its way up to the server, or down from it, of which nothing is there yet."""
+
+    def __init__(self, scene: Scene, way: str, data: bytes, file: File | None) -> None:
+        self.scene = scene
+        self.way = way
+        self.data = data
+        self.file = file
+        self.cargo = scene.tap.up if way == "up" else scene.tap.down
+        self._before = self.cargo.carried
+        self._done = 0
+        self._news = trio.Event()
+
+    @property
+    def carried(self) -> int:
+        """How many bytes of the file have come to the tap."""
+        return self.cargo.carried - self._before
+
+    @property
+    def ratio(self) -> float:
+        return self.carried / len(self.data)
+
+    @property
+    def part(self) -> Path:
+        """What the receiver has so far."""
+        return self.scene.begun if self.way == "up" else self.scene.part
+
+    async def go(self) -> None:
+        """Bring the file there."""
+        scene = self.scene
+        with trio.fail_after(GUARD):
+            if self.file is None:
+                await send_file(scene.alice, scene.ops, scene.sent / "plan.txt")
+            else:
+                await fetch_file(scene.bob, scene.there, self.file, scene.into, told=self)
+
+    def about(self, name: str, size: int) -> None:
+        assert (name, size) == ("plan.txt", len(self.data))
+
+    def checking(self, done: int) -> None:
+        raise AssertionError("what is fetched is not there to be checked")
+
+    def moved(self, done: int) -> None:
+        """Note how much the one who fetches the file has."""
+        self._done = done
+        self._news.set()
+        self._news = trio.Event()
+
+    async def fail(self) -> Refused:
+        with pytest.raises(Refused) as caught:
+            await self.go()
+        assert caught.value.sentence.isprintable()
+        return caught.value
+
+    async def stop_after(self, size: int) -> None:
+        """Let so many bytes pass, and cancel the transfer when the receiver has got them."""
+        self.cargo.stall_after(size)
+        with trio.fail_after(GUARD):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.go)
+                await self.cargo.stalled.wait()
+                while self.way == "down" and self._done < size:
+                    await self._news.wait()
+                nursery.cancel_scope.cancel()
+            self.cargo.go_on(cut=True)
+            while self.part.stat().st_size < size:  # until the server has found out
+                await trio.lowlevel.checkpoint()
+
+    async def check(self) -> None:
+        """Make sure that all is there, nothing else, and not in two copies."""
+        scene = self.scene
+        if self.way == "up":
+            file = await scene.heard_of(1)
+            assert file.sha256 == hashlib.sha256(self.data).digest()
+            stored = {path.name for path in scene.kept}
+            assert stored == {file.sha256.hex(), f"{file.sha256.hex()}.sums"}
+            (place,) = [path for path in scene.kept if path.suffix == ""]
+        else:
+            assert scene.saved == ["plan.txt"]
+            place = scene.into / "plan.txt"
+        assert place.read_bytes() == self.data
+
+
+async def journey(scene: Scene, way: str, data: bytes = DATA) -> Journey:
+    """Prepare the journey of a file; for one down, it is brought up first."""
+    path = scene.write(data)
+    return Journey(scene, way, data, await scene.send(path) if way == "down" else None)

@@ -1,0 +1,41 @@
+"""What a client remembers of the servers that it met, as it is on the disk."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tchat.client.known import KnownServers
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class File:
+    """The file in which the servers are remembered that were met."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def exists(self) -> bool:
+        return self.path.exists()
+
+    @property
+    def text(self) -> str:
+        return self.path.read_text()
+
+    @property
+    def entries(self) -> list[str]:
+        """The lines that are no comments."""
+        return [line for line in self.text.splitlines() if not line.startswith("#")]
+
+    def write(self, text: str) -> None:
+        self.path.parent.mkdir(exist_ok=True)
+        self.path.write_text(text)
+
+    def servers(self) -> KnownServers:
+        """Return what another process would make of it."""
+        return KnownServers(self.path)

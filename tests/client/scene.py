@@ -1,0 +1,127 @@
+"""Alice sends files, and Bob saves them, through a tap on all that they say to the server."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack, asynccontextmanager
+from random import Random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tchat.client.files import fetch_file, send_file
+from tchat.errors import Refused
+from tchat.store.sqlite import open_store
+from tests.helpers import GROUP, UNHURRIED, approve, log_of, running_server, session_of, until
+from tests.tap import tapped
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from tchat.client.replica import Replica
+    from tchat.client.session import Session
+    from tchat.core.state import File
+    from tchat.server.limits import Limits
+    from tests.helpers import RunningServer
+    from tests.tap import Tap
+
+MIB = 1024 * 1024
+
+
+def noise(size: int, seed: int = 0) -> bytes:
+    """Return bytes without any order, the same for the same seed."""
+    return Random(seed).randbytes(size)
+
+
+class Scene:
+    """Two people in a group. What Alice sends is in `sent`, what Bob saves goes into `into`."""
+
+    def __init__(
+        self, server: RunningServer, tap: Tap, alice: Session, bob: Session, place: Path
+    ) -> None:
+        self.server = server
+        self.tap = tap
+        self.alice = alice
+        self.bob = bob
+        self.ops: Replica = alice.groups[GROUP]
+        self.there: Replica = bob.groups[GROUP]
+        self.sent = place / "sent"
+        self.into = place / "received"
+        self.files = server.store.blobs.path
+        self.sent.mkdir()
+
+    def write(self, data: bytes, name: str = "plan.txt") -> Path:
+        """Write a file that Alice may send."""
+        path = self.sent / name
+        path.write_bytes(data)
+        return path
+
+    async def send(self, path: Path) -> File:
+        """Let Alice send a file; return it as Bob hears of it."""
+        number = max(self.there.state.files, default=0) + 1
+        await send_file(self.alice, self.ops, path)
+        return await self.heard_of(number)
+
+    async def heard_of(self, number: int) -> File:
+        """Return a file once Bob has heard of it."""
+        await until(self.bob, lambda: number in self.there.state.files)
+        return self.there.state.files[number]
+
+    async def send_bytes(self, data: bytes, name: str = "plan.txt") -> File:
+        """Let Alice send a file of these bytes."""
+        return await self.send(self.write(data, name))
+
+    async def save(self, file: File) -> Path:
+        """Let Bob save a file."""
+        return await fetch_file(self.bob, self.there, file, self.into)
+
+    async def refused(self, path: Path) -> Refused:
+        """Let Alice try to send a file that cannot be sent."""
+        with pytest.raises(Refused) as caught:
+            await send_file(self.alice, self.ops, path)
+        assert await log_of(self.server.store) == self.ops.log
+        assert caught.value.sentence.isprintable()
+        return caught.value
+
+    async def unsaved(self, file: File) -> Refused:
+        """Let Bob try to save a file that cannot be saved."""
+        with pytest.raises(Refused) as caught:
+            await self.save(file)
+        assert caught.value.sentence.isprintable()
+        return caught.value
+
+    @property
+    def saved(self) -> list[str]:
+        """The names of all that there is where files are saved."""
+        return sorted(path.name for path in self.into.iterdir()) if self.into.exists() else []
+
+    @property
+    def kept(self) -> list[Path]:
+        """All that the server has of files, whole ones and others."""
+        return [path for path in self.files.rglob("*") if path.is_file()]
+
+    @property
+    def part(self) -> Path:
+        """What Bob has of a file that is not whole."""
+        (part,) = self.into.glob(".*.part")
+        return part
+
+    @property
+    def begun(self) -> Path:
+        """What the server has of a file that is not whole."""
+        (part,) = [path for path in self.files.glob("incoming/*/*") if path.suffix != ".sums"]
+        return part
+
+
+@asynccontextmanager
+async def scenery(place: Path, limits: Limits = UNHURRIED) -> AsyncIterator[Scene]:
+    """Set the scene, with the server's data on the disk."""
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(open_store(place / "data"))
+        server = await stack.enter_async_context(running_server(store, limits))
+        tap = await stack.enter_async_context(tapped(server.address))
+        alice, _ = await stack.enter_async_context(session_of(tap.address, "alice"))
+        bob, there = await stack.enter_async_context(session_of(tap.address, "bob"))
+        await approve(alice, "bob")
+        await until(bob, lambda: there.caught_up)
+        yield Scene(server, tap, alice, bob, place)

@@ -1,0 +1,313 @@
+"""Disks that are full, files that change under the hand, and names in any script."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import subprocess
+import unicodedata
+from collections import namedtuple
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+
+from tchat.core.handshake import PIECE_SIZE
+from tchat.core.text import FILE_NAME_LIMIT
+from tchat.errors import Code
+from tchat.files.part import Part
+from tests.client.scene import MIB, Scene, noise, scenery
+from tests.helpers import GUARD
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from pathlib import Path
+
+    from tests.tap import Side, Verdict
+
+DATA = noise(3 * MIB + 4321)
+Usage = namedtuple("Usage", "total used free")  # noqa: PYI024  # as that of shutil
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    async with scenery(tmp_path) as scene:
+        yield scene
+
+
+# ------------------------------------------------------------------ full disks
+
+
+def no_room(monkeypatch: pytest.MonkeyPatch, free: int = 1000) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**9, 10**9 - free, free))
+
+
+def full_after(monkeypatch: pytest.MonkeyPatch, pieces: int, number: int = errno.ENOSPC) -> None:
+    """Let every part be on a disk that takes so many pieces."""
+    write = Part._write
+
+    def limited(part: Part, chunks: list[bytes]) -> None:
+        if part.offset >= pieces * PIECE_SIZE:
+            write(part, [chunks[0][:1000]])  # a part of it still fits
+            raise OSError(number, os.strerror(number))
+        write(part, chunks)
+
+    monkeypatch.setattr(Part, "_write", limited)
+
+
+async def test_what_has_no_room_is_not_fetched(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = await scene.send_bytes(DATA)
+    no_room(monkeypatch)
+    refusal = await scene.unsaved(file)
+    assert refusal.sentence == (
+        f"The file cannot be saved in {scene.into}: No space left on device."
+    )
+    assert (scene.saved, scene.tap.down.carried) == ([], 0)
+
+
+async def test_only_what_is_still_to_come_needs_room(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = await scene.send_bytes(DATA)
+    scene.into.mkdir()
+    (scene.into / f".{file.sha256.hex()[:32]}.part").write_bytes(DATA[: PIECE_SIZE - 1])
+    no_room(monkeypatch, len(DATA) - PIECE_SIZE + 1)
+    assert (await scene.save(file)).read_bytes() == DATA
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+async def test_a_disk_that_becomes_full_is_not_left_full(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    file = await scene.send_bytes(DATA)
+    full_after(monkeypatch, 2, number)
+    refusal = await scene.unsaved(file)
+    assert refusal.code == Code.FILE_UNREADABLE
+    assert refusal.sentence.endswith(f": {os.strerror(number)}.")
+    assert scene.saved == []
+    monkeypatch.undo()
+    assert (await scene.save(file)).read_bytes() == DATA
+
+
+async def test_a_disk_that_breaks_keeps_what_it_took(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = await scene.send_bytes(DATA)
+    full_after(monkeypatch, 2, errno.EIO)
+    assert (await scene.unsaved(file)).sentence.endswith("Input/output error.")
+    assert [name[-5:] for name in scene.saved] == [".part", ".sums"]
+    monkeypatch.undo()
+    before = scene.tap.down.carried
+    assert (await scene.save(file)).read_bytes() == DATA
+    assert scene.tap.down.carried - before == len(DATA) - 2 * PIECE_SIZE - 1000
+    assert scene.saved == ["plan.txt"]
+
+
+@pytest.mark.parametrize("when", ["before", "while"])
+async def test_a_server_without_room_says_so_and_keeps_nothing(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    path = scene.write(DATA)
+    if when == "before":
+        no_room(monkeypatch)
+    else:
+        full_after(monkeypatch, 2)
+    refusal = await scene.refused(path)
+    assert refusal.code == Code.STORAGE_FULL
+    assert refusal.sentence == "The server's disk is full; nothing was stored."
+    assert scene.kept == []
+    assert scene.ops.state.files == {}
+    monkeypatch.undo()
+    assert (await scene.save(await scene.send(path))).read_bytes() == DATA
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Return a directory on a disk of its own, of 4 MiB."""
+    place = tmp_path / "received"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("nobody may mount a disk here")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)  # noqa: S607
+
+
+@pytest.mark.parametrize("knows", [True, False])
+async def test_a_real_disk_that_is_too_small_ends_up_empty(
+    small_disk: Path, scene: Scene, monkeypatch: pytest.MonkeyPatch, knows: bool
+) -> None:
+    large = noise(6 * MIB)
+    file = await scene.send_bytes(large)
+    if not knows:  # as on a disk that others fill meanwhile
+        no_room(monkeypatch, 10**9)
+    refusal = await scene.unsaved(file)
+    assert refusal.sentence == f"The file cannot be saved in {small_disk}: No space left on device."
+    assert scene.saved == []
+    assert (scene.tap.down.carried > 0) == (not knows)
+    assert (await scene.save(await scene.send_bytes(DATA))).read_bytes() == DATA
+
+
+# ------------------------------------------------------------------ files that change
+
+
+def at_piece(number: int, what: Callable[[], object]) -> Callable[[Side, dict[str, Any]], Verdict]:
+    """Return a watch that does something when so many pieces have come."""
+    left = number
+
+    def watch(_: Side, frame: dict[str, Any]) -> Verdict:
+        nonlocal left
+        left -= frame["type"] == "piece"
+        if left == 0:
+            left -= 1
+            what()
+        return "pass"
+
+    return watch
+
+
+LARGE = noise(40 * MIB)
+
+
+@pytest.mark.parametrize("how", ["shrink", "empty", "overwrite", "touch"])
+async def test_a_file_that_changes_while_it_is_sent_is_not_shared(scene: Scene, how: str) -> None:
+    path = scene.write(LARGE)
+
+    def change() -> None:
+        match how:
+            case "shrink":
+                os.truncate(path, len(LARGE) - 100)
+            case "empty":
+                path.write_bytes(b"")
+            case "overwrite":
+                with path.open("r+b") as file:
+                    file.seek(len(LARGE) - 5)
+                    file.write(b"other")
+            case "touch":
+                os.utime(path, ns=(1, 1))
+
+    scene.tap.watch = at_piece(1, change)
+    refusal = await scene.refused(path)
+    assert refusal.code == Code.FILE_CHANGED
+    assert refusal.sentence == "plan.txt changed while it was read; send it again."
+    with trio.fail_after(GUARD):
+        while scene.kept:  # the server hears of it a moment later
+            await trio.lowlevel.checkpoint()
+    scene.tap.watch = lambda _, __: "pass"
+    assert (await scene.save(await scene.send(path))).read_bytes() == path.read_bytes()
+
+
+async def test_a_file_that_grows_or_goes_while_it_is_sent_is_sent_as_it_was(scene: Scene) -> None:
+    path = scene.write(DATA)
+
+    def lengthen_and_remove() -> None:
+        with path.open("ab") as file:
+            file.write(b"more")
+        path.unlink()
+
+    scene.tap.watch = at_piece(1, lengthen_and_remove)
+    assert (await scene.save(await scene.send(path))).read_bytes() == DATA
+
+
+async def test_a_file_that_is_replaced_while_it_is_sent_is_sent_as_it_was(scene: Scene) -> None:
+    path = scene.write(DATA)
+
+    def replace() -> None:
+        scene.write(b"another", "new").replace(path)
+
+    scene.tap.watch = at_piece(1, replace)
+    assert (await scene.save(await scene.send(path))).read_bytes() == DATA
+
+
+async def test_a_directory_of_which_a_file_goes_while_it_is_sent_is_not_shared(
+    scene: Scene,
+) -> None:
+    top = scene.sent / "photos"
+    top.mkdir()
+    (top / "1.jpg").write_bytes(LARGE)
+    (top / "2.jpg").write_bytes(DATA)
+    scene.tap.watch = at_piece(1, (top / "2.jpg").unlink)
+    refusal = await scene.refused(top)
+    assert refusal.code == Code.FILE_CHANGED
+    assert refusal.sentence == f"{top / '2.jpg'} changed while it was read; send it again."
+
+
+# ------------------------------------------------------------------ names
+
+NAMES = {
+    "Arabic": "تقرير نهائي.pdf",
+    "Thai": "รายงานสุดท้าย.txt",
+    "Hindi": "क्षत्रिय.md",
+    "Chinese": "最终报告.docx",
+    "a family": "👩‍👩‍👧‍👦 🏳️‍🌈.png",
+    "marks apart": unicodedata.normalize("NFD", "Ångström café Việt.txt"),
+    "Zalgo": "Z" + "\u0335\u0321\u0353" * 20 + "algo.txt",
+    "Hangul": unicodedata.normalize("NFD", "최종 보고서.hwp"),
+    "long": "x" * 251 + ".txt",
+    "long in Thai": "ก" * 85,
+    "newlines": "one\ntwo\r\nthree.txt",
+    "spaces": "  a   b  .txt ",
+    "an escape": "a\x1b[31mb.txt",
+    "reversed": "cod\u202etxt.exe",
+    "only dots": "...",
+    "hidden": ".profile",
+    "an option": "-rf",
+    "not UTF-8": os.fsdecode(b"caf\xe9 \xff\xfe.txt"),
+    "nothing of it UTF-8": os.fsdecode(b"\xff\xfe\xfd"),
+}
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+async def test_a_name_in_any_script_arrives_as_a_good_one(scene: Scene, name: str) -> None:
+    file = await scene.send_bytes(b"data", name)
+    place = await scene.save(file)
+    assert place.read_bytes() == b"data"
+    assert scene.saved == [place.name] == [file.name]
+    assert 0 < len(place.name.encode()) <= FILE_NAME_LIMIT
+    assert "\n" not in place.name
+    assert place.name[0] not in ".-"
+    if "." in name.strip(" .") and not name.startswith("."):
+        assert place.suffix == name.rstrip()[-len(place.suffix) :]
+
+
+@pytest.mark.parametrize("name", ["Arabic", "Thai", "Chinese", "Hindi"])
+async def test_a_plain_name_arrives_as_it_is(scene: Scene, name: str) -> None:
+    assert (await scene.save(await scene.send_bytes(b"data", NAMES[name]))).name == NAMES[name]
+
+
+@pytest.mark.parametrize("name", ["not UTF-8", "newlines", "an escape"])
+async def test_what_is_said_of_a_name_can_be_shown(scene: Scene, name: str) -> None:
+    refusal = await scene.refused(scene.sent / NAMES[name])
+    assert refusal.code == Code.FILE_UNREADABLE
+    refusal.sentence.encode()
+    path = scene.write(LARGE, NAMES[name])
+    scene.tap.watch = at_piece(1, lambda: os.truncate(path, 5))
+    refusal = await scene.refused(path)
+    assert refusal.code == Code.FILE_CHANGED
+    refusal.sentence.encode()
+
+
+@pytest.mark.parametrize("name", ["not UTF-8", "Thai", "newlines"])
+async def test_a_directory_may_have_any_names_in_it(scene: Scene, name: str) -> None:
+    top = scene.sent / NAMES[name]
+    top.mkdir()
+    (top / NAMES[name]).write_bytes(b"data")
+    (top / "link").symlink_to(NAMES[name])
+    place = await scene.save(await scene.send(top))
+    shutil.unpack_archive(place, scene.into, "tar", filter="data")
+    assert (scene.into / NAMES[name] / "link").read_bytes() == b"data"
+
+
+@pytest.mark.parametrize("name", ["not UTF-8", "Thai", "newlines"])
+async def test_a_file_may_be_saved_in_a_directory_of_any_name(scene: Scene, name: str) -> None:
+    file = await scene.send_bytes(DATA)
+    scene.into = scene.into / NAMES[name] / "new"
+    assert (await scene.save(file)).read_bytes() == DATA
+    (scene.into / "plan.txt").write_bytes(b"mine")
+    (scene.into / "plan (2).txt").unlink(missing_ok=True)
+    scene.into = scene.into / "plan.txt"
+    refusal = await scene.unsaved(file)
+    refusal.sentence.encode()

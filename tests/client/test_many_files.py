@@ -1,0 +1,278 @@
+"""Several files at once, the same file twice, and files that need not travel at all."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from tchat.client import files as files_module
+from tchat.client.files import fetch_file, send_file
+from tchat.client.transfers import Transfers
+from tchat.core.handshake import PIECE_SIZE
+from tchat.errors import Code, Refused
+from tests.client.journey import DATA, WAYS, journey
+from tests.client.scene import MIB, Scene, noise, scenery
+from tests.helpers import GUARD, approve, session_of, until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from tchat.client.replica import Replica
+    from tchat.client.session import Session
+    from tchat.core.state import File
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    async with scenery(tmp_path) as scene:
+        yield scene
+
+
+# ------------------------------------------------------------------ several at once
+
+
+async def test_many_files_travel_both_ways_at_once_over_one_session(scene: Scene) -> None:
+    there = [await scene.send_bytes(noise(MIB + n, n), f"down {n}") for n in range(6)]
+    transfers = Transfers(scene.alice, lambda: None)
+    paths = [scene.write(noise(MIB + n, n), f"up {n}") for n in range(10, 16)]
+    with trio.fail_after(GUARD):
+        async with trio.open_nursery() as nursery:
+            for file in there:
+                nursery.start_soon(transfers.fetch, scene.ops, file, scene.into)
+            for path in paths:
+                nursery.start_soon(transfers.send, scene.ops, path)
+            await scene.alice.post(scene.ops, "the chat does not wait").wait()
+        await until(scene.bob, lambda: len(scene.there.state.files) == 12)
+    assert scene.saved == [f"down {n}" for n in range(6)]
+    for n in range(6):
+        assert (scene.into / f"down {n}").read_bytes() == noise(MIB + n, n)
+    sent = {file.name: file.sha256 for file in scene.there.state.files.values()}
+    for path in paths:
+        assert sent[path.name] == hashlib.sha256(path.read_bytes()).digest()
+    assert transfers.active == []
+
+
+async def test_one_that_is_cancelled_disturbs_no_other_and_goes_on_later(scene: Scene) -> None:
+    one, two = [await scene.send_bytes(noise(4 * MIB, n), f"file {n}") for n in (1, 2)]
+    transfers = Transfers(scene.bob, lambda: None)
+    ends: list[str] = []
+
+    async def fetch(file: File) -> None:
+        try:
+            ends.append((await transfers.fetch(scene.there, file, scene.into)).name)
+        except Refused as refusal:
+            ends.append(refusal.code)
+
+    scene.tap.down.stall_after(4 * MIB)  # by then both are under way
+    with trio.fail_after(GUARD):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fetch, one)
+            nursery.start_soon(fetch, two)
+            await scene.tap.down.stalled.wait()
+            (number,) = [active.number for active in transfers.active if active.name == "file 1"]
+            transfers.cancel(number)
+            while not ends:
+                await trio.lowlevel.checkpoint()
+            scene.tap.down.go_on()
+    assert ends == [Code.CANCELLED, "file 2"]
+    assert await scene.save(one) == scene.into / "file 1"
+    assert scene.saved == ["file 1", "file 2"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_cancelled_transfer_goes_on_where_it_was(scene: Scene, way: str) -> None:
+    trip = await journey(scene, way)
+    for size in (700_001, 2 * PIECE_SIZE, 123):
+        await trip.stop_after(size)
+    await trip.go()
+    await trip.check()
+    assert trip.carried == len(DATA)
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_another_program_of_the_same_person_goes_on_where_it_was(
+    scene: Scene, way: str
+) -> None:
+    trip = await journey(scene, way)
+    await trip.stop_after(3 * PIECE_SIZE + 99)
+    name = {"up": "alice", "down": "bob"}[way]
+    async with session_of(scene.tap.address, name) as (again, ops):
+        await until(again, lambda: ops.caught_up)
+        if way == "up":
+            copy = scene.write(DATA, "plan.txt")  # another inode, later
+            await send_file(again, ops, copy)
+        else:
+            await fetch_file(again, ops, ops.state.files[1], scene.into)
+    await trip.check()
+    assert trip.carried == len(DATA)
+
+
+async def test_a_file_that_begins_like_what_was_begun_is_sent_from_its_start(scene: Scene) -> None:
+    trip = await journey(scene, "up")
+    await trip.stop_after(3 * PIECE_SIZE + 99)
+    before = trip.carried
+    other = DATA[:PIECE_SIZE] + noise(len(DATA) - PIECE_SIZE, seed=9)
+    assert (await scene.save(await scene.send_bytes(other))).read_bytes() == other
+    assert trip.carried - before == len(other)
+
+
+async def test_a_part_that_is_looked_through_can_be_left(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trip = await journey(scene, "down")
+    await trip.stop_after(3 * PIECE_SIZE + 99)
+
+    def cancelled() -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files_module, "check_cancelled", cancelled)
+        with pytest.raises(KeyboardInterrupt):
+            await trip.go()
+    gc.collect()  # a file that was left open would be found here
+    await trip.go()
+    await trip.check()
+    assert trip.carried == len(DATA)
+
+
+async def test_a_part_is_of_use_to_nobody_else_at_the_server(scene: Scene) -> None:
+    trip = await journey(scene, "up")
+    await trip.stop_after(3 * PIECE_SIZE)
+    before = trip.carried
+    await send_file(scene.bob, scene.there, scene.sent / "plan.txt")
+    assert trip.carried - before == len(DATA)
+
+
+# ------------------------------------------------------------------ the same file twice
+
+
+async def test_two_programs_fetch_the_same_file_into_the_same_place(scene: Scene) -> None:
+    file = await scene.send_bytes(DATA)
+    places: list[Path] = []
+
+    async def fetch(session: Session, replica: Replica) -> None:
+        places.append(await fetch_file(session, replica, file, scene.into))
+
+    async with session_of(scene.tap.address, "bob") as (other, there):
+        scene.tap.down.stall_after(PIECE_SIZE)
+        with trio.fail_after(GUARD):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(fetch, scene.bob, scene.there)
+                await scene.tap.down.stalled.wait()
+                await fetch(other, there)
+                scene.tap.down.go_on()
+    assert places == [scene.into / "plan.txt"] * 2
+    assert places[0].read_bytes() == DATA
+    assert scene.saved == ["plan.txt"]
+
+
+async def test_two_files_of_one_name_arrive_at_once(scene: Scene) -> None:
+    files = [await scene.send_bytes(noise(MIB + 5, n)) for n in range(8)]
+    async with trio.open_nursery() as nursery:
+        for file in files:
+            nursery.start_soon(scene.save, file)
+    assert len(scene.saved) == 8
+    saved = {hashlib.sha256(path.read_bytes()).digest() for path in scene.into.iterdir()}
+    assert saved == {file.sha256 for file in files}
+
+
+async def test_the_same_file_is_sent_by_one_person_twice_at_once(scene: Scene) -> None:
+    path = scene.write(DATA)
+    with trio.fail_after(GUARD):
+        async with trio.open_nursery() as nursery:
+            for _ in "ab":
+                nursery.start_soon(partial(send_file, scene.alice, scene.ops, path))
+        file = await scene.heard_of(2)
+    assert scene.there.state.files[1].sha256 == file.sha256 == hashlib.sha256(DATA).digest()
+    digest = file.sha256.hex()
+    assert sorted(place.name for place in scene.kept) == [digest, f"{digest}.sums"]
+    assert (await scene.save(file)).read_bytes() == DATA
+
+
+# ------------------------------------------------------------------ what need not travel
+
+
+async def test_a_file_that_is_there_costs_nothing(scene: Scene) -> None:
+    file = await scene.send_bytes(DATA)
+    place = await scene.save(file)
+    place.rename(scene.into / "plan (2).txt")
+    (scene.into / "plan.txt").write_bytes(b"another")
+    before, asked = scene.tap.down.carried, len(scene.tap.of_type("download"))
+    assert await scene.save(file) == scene.into / "plan (2).txt"
+    assert (scene.tap.down.carried, len(scene.tap.of_type("download"))) == (before, asked)
+
+
+async def test_a_file_that_was_changed_here_is_fetched_again_beside_it(scene: Scene) -> None:
+    file = await scene.send_bytes(DATA)
+    place = await scene.save(file)
+    place.write_bytes(DATA[:-1] + b"!")
+    assert (await scene.save(file)).name == "plan (2).txt"
+    assert place.read_bytes() == DATA[:-1] + b"!"
+
+
+async def test_an_empty_file_needs_no_connection(scene: Scene) -> None:
+    file = await scene.send_bytes(b"")
+    before = len(scene.tap.of_type("transfer"))
+    assert (await scene.save(file)).read_bytes() == b""
+    assert len(scene.tap.of_type("transfer")) == before
+
+
+@asynccontextmanager
+async def group_of(scene: Scene, *names: str, group: str) -> AsyncIterator[list[Session]]:
+    """Let these people have a group of their own."""
+    async with session_of(scene.tap.address, names[0], group=group) as (admin, _):
+        if len(names) == 1:
+            yield [admin]
+            return
+        async with session_of(scene.tap.address, names[1], group=group) as (other, replica):
+            await approve(admin, names[1], group)
+            await until(other, lambda: replica.caught_up)
+            yield [admin, other]
+
+
+async def sending_costs(scene: Scene, session: Session, group: str, path: Path) -> int:
+    before = scene.tap.up.carried
+    await send_file(session, session.groups[group], path)
+    return scene.tap.up.carried - before
+
+
+async def test_what_the_server_knows_is_not_sent_again_by_whoever_could_fetch_it(
+    scene: Scene,
+) -> None:
+    await scene.send_bytes(DATA)
+    path = scene.write(DATA, "under another name.bin")
+    async with group_of(scene, "alice", group="family") as (alice,):
+        assert await sending_costs(scene, alice, "family", path) == 0
+        family = alice.groups["family"]
+        await until(alice, lambda: 1 in family.state.files)
+        place = await fetch_file(alice, family, family.state.files[1], scene.into)
+        assert (place.name, place.read_bytes()) == (path.name, DATA)
+    async with group_of(scene, "bob", group="work") as (bob,):
+        assert await sending_costs(scene, bob, "work", path) == 0
+
+
+async def test_one_who_could_not_fetch_it_sends_all_of_it_and_learns_nothing(scene: Scene) -> None:
+    await scene.send_bytes(DATA)
+    path = scene.write(DATA)
+    async with group_of(scene, "eve", group="spies") as (eve,):
+        words = len(scene.tap.of_type("alike")), len(scene.tap.of_type("held"))
+        assert await sending_costs(scene, eve, "spies", path) == len(DATA)
+        assert (len(scene.tap.of_type("alike")), len(scene.tap.of_type("held"))) == words
+        # Now she has it herself.
+        assert await sending_costs(scene, eve, "spies", path) == 0
+    digest = hashlib.sha256(DATA).hexdigest()
+    assert sorted(place.name for place in scene.kept) == [digest, f"{digest}.sums"]
+
+
+async def test_a_file_that_only_begins_like_another_is_sent(scene: Scene) -> None:
+    await scene.send_bytes(DATA)
+    path = scene.write(DATA[:-1] + b"!")
+    assert await sending_costs(scene, scene.alice, scene.ops.name, path) == len(DATA)
+    assert scene.tap.of_type("alike") != []

@@ -1,0 +1,256 @@
+"""What is sent: files as they are, directories as archives, and nothing that changed meanwhile."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import socket
+import tarfile
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tchat.client.sources import HashedSource, TarContent, open_source
+from tchat.core.frames import Have
+from tchat.core.handshake import PIECE_SIZE
+from tchat.errors import Code, Refused
+from tchat.files.pieces import NOTHING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DATA = os.urandom(2 * PIECE_SIZE + 12_345)
+START = Have(0, NOTHING)
+
+
+def nothing() -> None:
+    pass
+
+
+def everything(source: HashedSource, have: Have = START) -> bytes:
+    """Return what a source sends to a receiver that has so much; it sends running digests, too."""
+    at = source.start(have, nothing)
+    sent = b""
+    while at + len(sent) < source.size:
+        data, digest = source.read()
+        sent += data
+    if sent and at == 0:
+        assert digest == hashlib.sha256(sent).digest()
+    return sent
+
+
+def digest_of(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "plan.bin"
+    path.write_bytes(DATA)
+    return path
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Return a directory with all that may be in one."""
+    top = tmp_path / "photos"
+    (top / "2026" / "empty").mkdir(parents=True)
+    (top / "2026" / "a.jpg").write_bytes(DATA)
+    (top / "2026" / "наш кот 🐈.jpg").write_bytes(b"cat")
+    (top / ("long" * 50)).write_bytes(b"x" * 512)
+    (top / "nothing").write_bytes(b"")
+    (top / "latest").symlink_to("2026/a.jpg")
+    (top / "away").symlink_to("/etc")
+    (top / "run.sh").write_bytes(b"#!/bin/sh\n")
+    (top / "run.sh").chmod(0o755)
+    return top
+
+
+def test_a_file_is_sent_as_it_is(file: Path) -> None:
+    source = open_source(file)
+    assert (source.name, source.size) == ("plan.bin", len(DATA))
+    assert source.head() == digest_of(DATA[:PIECE_SIZE])
+    assert everything(source) == DATA
+    assert source.whole(lambda _: None) == digest_of(DATA)
+    source.close()
+
+
+@pytest.mark.parametrize("offset", [0, 1, PIECE_SIZE, PIECE_SIZE + 5, len(DATA) - 1, len(DATA)])
+@pytest.mark.parametrize("read_before", [True, False])
+def test_a_receiver_gets_what_it_lacks(file: Path, offset: int, read_before: bool) -> None:
+    source = open_source(file)
+    if read_before:
+        everything(source)
+    whole = offset if offset == len(DATA) else offset - offset % PIECE_SIZE
+    have = Have(offset, digest_of(DATA[:whole]))
+    assert everything(source, have) == DATA[offset:]
+    source.close()
+
+
+@pytest.mark.parametrize("have", [Have(len(DATA) + 1, NOTHING), Have(PIECE_SIZE, bytes(32))])
+def test_a_receiver_of_another_file_gets_all_of_this_one(file: Path, have: Have) -> None:
+    source = open_source(file)
+    assert everything(source, have) == DATA
+    source.close()
+
+
+def test_the_last_digest_after_going_on_is_that_of_the_file(file: Path) -> None:
+    source = open_source(file)
+    source.start(Have(PIECE_SIZE + 5, digest_of(DATA[:PIECE_SIZE])), nothing)
+    source.read()
+    _, digest = source.read()
+    assert digest == digest_of(DATA)
+    source.close()
+
+
+def test_what_is_checked_beforehand_is_told_as_it_is_read(file: Path) -> None:
+    told: list[int] = []
+    source = open_source(file)
+    source.whole(told.append)
+    assert told == [PIECE_SIZE, 2 * PIECE_SIZE, len(DATA)]
+    source.close()
+
+
+def test_a_file_that_grows_is_sent_as_it_was(file: Path) -> None:
+    source = open_source(file)
+    with file.open("ab") as log:
+        log.write(b"one more line\n")
+    assert everything(source) == DATA
+    source.close()
+
+
+def test_a_file_that_became_shorter_is_not_sent(file: Path) -> None:
+    source = open_source(file)
+    os.truncate(file, PIECE_SIZE + 7)
+    with pytest.raises(Refused, match=r"plan\.bin changed") as caught:
+        everything(source)
+    assert caught.value.code == Code.FILE_CHANGED
+    source.close()
+
+
+def test_a_file_that_was_written_to_is_not_sent(file: Path) -> None:
+    source = open_source(file)
+    with file.open("r+b") as written:
+        written.write(b"other")
+    os.utime(file, ns=(1, 1))
+    with pytest.raises(Refused, match=r"plan\.bin changed"):
+        everything(source)
+    source.close()
+
+
+def test_a_file_that_was_removed_is_sent_all_the_same(file: Path) -> None:
+    source = open_source(file)
+    file.unlink()
+    assert everything(source) == DATA
+    source.close()
+
+
+def test_what_is_not_a_file_is_not_sent(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket"))
+        for name in ("pipe", "socket", "missing", "nul\0"):
+            with pytest.raises(Refused) as caught:
+                open_source(tmp_path / name)
+            assert caught.value.code == Code.FILE_UNREADABLE
+
+
+# ------------------------------------------------------------------ directories
+
+
+def archive_of(path: Path) -> bytes:
+    source = open_source(path)
+    data = everything(source)
+    assert len(data) == source.size
+    source.close()
+    return data
+
+
+def test_a_directory_is_sent_as_an_archive(tree: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with tarfile.open(fileobj=io.BytesIO(archive_of(tree))) as archive:
+        archive.extractall(
+            out, filter="data", members=[m for m in archive if m.name[-4:] != "away"]
+        )
+        away = archive.getmember("photos/away")
+    assert (away.issym(), away.linkname) == (True, "/etc")
+    for path in sorted(tree.rglob("*")):
+        copy = out / path.relative_to(tree.parent)
+        if path.name == "away":
+            continue
+        assert copy.is_symlink() == path.is_symlink()
+        assert copy.is_dir() == path.is_dir()
+        if path.is_file():
+            assert copy.read_bytes() == path.read_bytes()
+    assert os.access(out / "photos" / "run.sh", os.X_OK)
+
+
+def test_an_archive_says_nothing_about_who_made_it(tree: Path) -> None:
+    with tarfile.open(fileobj=io.BytesIO(archive_of(tree))) as archive:
+        owners = {(m.uid, m.gid, m.uname, m.gname) for m in archive}
+    assert owners == {(0, 0, "", "")}
+
+
+def test_an_archive_has_the_name_of_its_directory(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tree)
+    for path in (tree, tree / "2026" / "..", type(tree)()):
+        source = open_source(path)
+        assert source.name == "photos.tar"
+        source.close()
+
+
+def test_an_archive_is_the_same_each_time(tree: Path) -> None:
+    assert archive_of(tree) == archive_of(tree)
+
+
+@pytest.mark.parametrize("step", [511, 4096, 1_000_003])
+def test_an_archive_can_be_read_from_anywhere(tree: Path, step: int) -> None:
+    data = archive_of(tree)
+    content = TarContent(tree)
+    for offset in range(len(data) - len(data) % step, -1, -step):
+        content.seek(offset)
+        read = b""
+        while len(read) < 1000 and (more := content.read(1000 - len(read))):
+            read += more
+        assert read == data[offset : offset + 1000]
+    content.close()
+
+
+def test_an_empty_directory_is_an_archive(tmp_path: Path) -> None:
+    (tmp_path / "nothing").mkdir()
+    with tarfile.open(fileobj=io.BytesIO(archive_of(tmp_path / "nothing"))) as archive:
+        assert archive.getnames() == ["nothing"]
+
+
+@pytest.mark.parametrize("how", ["grow", "shrink", "vanish", "touch"])
+def test_a_directory_that_changes_is_not_sent(tree: Path, how: str) -> None:
+    source = open_source(tree)
+    victim = tree / "2026" / "a.jpg"
+    match how:
+        case "grow":
+            victim.write_bytes(DATA + b"more")
+        case "shrink":
+            victim.write_bytes(DATA[:-1])
+        case "vanish":
+            victim.unlink()
+        case "touch":
+            os.utime(victim, ns=(1, 1))
+    with pytest.raises(Refused, match=r"a\.jpg changed"):
+        everything(source)
+    source.close()
+
+
+def test_sockets_and_pipes_stay_away(tree: Path) -> None:
+    os.mkfifo(tree / "pipe")
+    with tarfile.open(fileobj=io.BytesIO(archive_of(tree))) as archive:
+        assert "photos/pipe" not in archive.getnames()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can read everything")
+def test_a_directory_with_a_file_that_cannot_be_read_is_not_sent(tree: Path) -> None:
+    (tree / "run.sh").chmod(0)
+    with pytest.raises(Refused, match=r"run\.sh cannot be read"):
+        open_source(tree)

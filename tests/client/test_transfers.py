@@ -1,0 +1,393 @@
+"""How far transfers are, how many there are at a time, and how they are cancelled; no network."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+import trio
+import trio.testing
+
+from tchat.client import transfers as module
+from tchat.client.replica import Replica
+from tchat.client.transfers import AT_ONCE, Progress, Transfer, Transfers
+from tchat.core.state import File
+from tchat.errors import Code, Refused
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from tchat.client.files import Told
+    from tchat.client.session import Session
+
+MB = 1_000_000
+INTO = Path("into")
+
+
+class Clock:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def transfer_at(clock: Clock, *, size: int = 100 * MB) -> Transfer:
+    transfer = Transfer(1, "up", "report.pdf", lambda: None, clock)
+    transfer.about("report.pdf", size)
+    transfer.begin()
+    return transfer
+
+
+def move(transfer: Transfer, clock: Clock, *, seconds: float, step: int, every: float) -> None:
+    """Let a transfer move by `step` bytes `every` so many seconds."""
+    for _ in range(round(seconds / every)):
+        clock.now += every
+        transfer.moved(transfer.done + step)
+
+
+# ------------------------------------------------------------------ rate and time left
+
+
+def test_nothing_is_known_before_anything_moved(clock: Clock) -> None:
+    transfer = Transfer(1, "up", "report.pdf", lambda: None, clock)
+    assert (transfer.phase, transfer.rate(clock()), transfer.left(clock())) == ("queued", 0.0, None)
+    transfer.begin()
+    transfer.checking(50 * MB)
+    clock.now += 10
+    assert (transfer.phase, transfer.rate(clock()), transfer.left(clock())) == (
+        "checking",
+        0.0,
+        None,
+    )
+
+
+@pytest.mark.parametrize("every", [0.001, 0.05, 0.5, 1.0])
+@pytest.mark.parametrize("seconds", [1, 4, 30])
+def test_a_steady_rate_is_what_it_is(clock: Clock, seconds: int, every: float) -> None:
+    transfer = transfer_at(clock)
+    transfer.moved(0)
+    move(transfer, clock, seconds=seconds, step=round(MB * every), every=every)
+    assert transfer.rate(clock()) == pytest.approx(MB, rel=0.05)
+    left = transfer.left(clock())
+    assert left == pytest.approx((100 * MB - transfer.done) / MB, rel=0.05)
+
+
+def test_the_rate_is_that_of_the_last_seconds(clock: Clock) -> None:
+    transfer = transfer_at(clock)
+    transfer.moved(0)
+    move(transfer, clock, seconds=20, step=MB, every=1)
+    move(transfer, clock, seconds=6, step=3 * MB, every=1)
+    assert transfer.rate(clock()) == pytest.approx(3 * MB)
+
+
+def test_what_was_across_before_is_no_speed(clock: Clock) -> None:
+    transfer = transfer_at(clock)
+    clock.now += 1
+    transfer.moved(90 * MB)
+    clock.now += 1
+    assert (transfer.rate(clock()), transfer.left(clock())) == (0.0, None)
+    move(transfer, clock, seconds=2, step=MB, every=1)
+    assert transfer.rate(clock()) == pytest.approx(2 * MB / 3)
+
+
+def test_what_was_checked_is_no_speed(clock: Clock) -> None:
+    transfer = transfer_at(clock)
+    transfer.moved(0)
+    move(transfer, clock, seconds=2, step=MB, every=1)
+    transfer.checking(90 * MB)
+    clock.now += 1
+    transfer.moved(80 * MB)
+    clock.now += 1
+    assert transfer.rate(clock()) == 0.0
+
+
+def test_a_connection_that_begins_further_back_begins_a_new_rate(clock: Clock) -> None:
+    transfer = transfer_at(clock)
+    transfer.moved(0)
+    move(transfer, clock, seconds=5, step=10 * MB, every=1)
+    transfer.moved(20 * MB)
+    move(transfer, clock, seconds=2, step=MB, every=1)
+    assert transfer.rate(clock()) == pytest.approx(MB)
+
+
+def test_a_transfer_that_stands_still_has_no_rate_and_no_end(clock: Clock) -> None:
+    transfer = transfer_at(clock)
+    transfer.moved(0)
+    move(transfer, clock, seconds=5, step=MB, every=0.02)
+    clock.now += 6
+    assert (transfer.rate(clock()), transfer.left(clock())) == (0.0, None)
+
+
+def test_the_time_it_stood_still_does_not_count_once_it_moves(clock: Clock) -> None:
+    transfer = transfer_at(clock)
+    transfer.moved(0)
+    move(transfer, clock, seconds=5, step=MB, every=1)
+    clock.now += 600
+    transfer.moved(transfer.done)
+    move(transfer, clock, seconds=1, step=MB // 4, every=0.25)
+    assert transfer.rate(clock()) == pytest.approx(MB)
+
+
+def test_a_fast_transfer_keeps_few_samples(clock: Clock) -> None:
+    transfer = transfer_at(clock, size=10**12)
+    transfer.moved(0)
+    move(transfer, clock, seconds=8, step=256 * 1024, every=0.0005)
+    assert len(transfer._samples) < 60
+
+
+@pytest.mark.parametrize(
+    ("done", "size", "percent"),
+    [(0, 0, 0), (0, 10, 0), (999, 1000, 99), (1000, 1000, 100), (2000, 1000, 100)],
+)
+def test_a_hundred_percent_is_all_of_it(done: int, size: int, percent: int) -> None:
+    assert Progress(1, "up", "a", "moving", done, size).percent == percent
+
+
+def test_a_name_is_cleaned_wherever_it_comes_from(clock: Clock) -> None:
+    transfer = Transfer(1, "down", "a\x1b[2J\n\u202eb", lambda: None, clock)
+    assert transfer.name == "a␛[2J↵b"
+    transfer.about("c\x9b31m", 1)
+    assert transfer.progress(clock()).name == "c\ufffd31m"
+
+
+# ------------------------------------------------------------------ several at a time
+
+
+class Carrier:
+    """Stands for the network: transfers go on until they are let go."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.left: list[str] = []
+        self._gates: dict[str, trio.Event] = {}
+        self._refusals: dict[str, Refused] = {}
+
+    async def send_file(self, _: object, __: object, path: Path, told: Told) -> None:
+        await self._carry(path.name, told)
+
+    async def fetch_file(
+        self, _: object, __: object, file: File, into: Path, name: str | None, told: Told
+    ) -> Path:
+        await self._carry(file.name, told)
+        return into / (name or file.name)
+
+    async def _carry(self, name: str, told: Told) -> None:
+        self.begun.append(name)
+        told.about(name, 10)
+        told.moved(5)
+        try:
+            await self._gates.setdefault(name, trio.Event()).wait()
+            if name in self._refusals:
+                raise self._refusals[name]
+        finally:
+            self.left.append(name)
+
+    async def let_go(self, name: str, refusal: Refused | None = None) -> None:
+        """Let a transfer end, and all that follows from it happen."""
+        if refusal is not None:
+            self._refusals[name] = refusal
+        self._gates.setdefault(name, trio.Event()).set()
+        await trio.testing.wait_all_tasks_blocked()
+
+
+class Scene:
+    """Transfers over a carrier, and what became of them."""
+
+    def __init__(self, nursery: trio.Nursery, carrier: Carrier) -> None:
+        self.carrier = carrier
+        self.changes = 0
+        self.ends: list[object] = []
+        self.transfers = Transfers(cast("Session", None), self._changed)
+        self._nursery = nursery
+        self._replica = Replica("ops")
+
+    def _changed(self) -> None:
+        self.changes += 1
+
+    async def send(self, *names: str) -> None:
+        for name in names:
+            await self._begin(lambda name=name: self.transfers.send(self._replica, Path(name)))  # type: ignore[misc]
+
+    async def fetch(self, file: File, into: Path = INTO, name: str | None = None) -> None:
+        await self._begin(lambda: self.transfers.fetch(self._replica, file, into, name))
+
+    async def _begin(self, work: Callable[[], Any]) -> None:
+        async def watch() -> None:
+            try:
+                self.ends.append(await work())
+            except Refused as refusal:
+                self.ends.append(refusal)
+
+        self._nursery.start_soon(watch)
+        await trio.testing.wait_all_tasks_blocked()
+
+    async def cancel(self, number: int) -> Refused:
+        """Cancel a transfer and return what it was refused with."""
+        self.transfers.cancel(number)
+        await trio.testing.wait_all_tasks_blocked()
+        last = self.ends[-1]
+        assert isinstance(last, Refused)
+        assert last.code == Code.CANCELLED
+        return last
+
+    @property
+    def phases(self) -> list[tuple[int, str]]:
+        return [(progress.number, progress.phase) for progress in self.transfers.progress()]
+
+
+@asynccontextmanager
+async def scenery(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
+    carrier = Carrier()
+    monkeypatch.setattr(module, "send_file", carrier.send_file)
+    monkeypatch.setattr(module, "fetch_file", carrier.fetch_file)
+    async with trio.open_nursery() as nursery:
+        yield Scene(nursery, carrier)
+        nursery.cancel_scope.cancel()
+
+
+def file(number: int = 1, name: str = "a", sha256: bytes = b"1") -> File:
+    return File(number, name, 10, sha256, "bob", 0)
+
+
+async def test_transfers_have_numbers_and_go_when_they_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with scenery(monkeypatch) as scene:
+        await scene.send("a")
+        await scene.fetch(file(name="b"))
+        assert scene.phases == [(1, "moving"), (2, "moving")]
+        assert [p.way for p in scene.transfers.progress()] == ["up", "down"]
+        await scene.carrier.let_go("b")
+        assert scene.ends == [INTO / "b"]
+        assert scene.phases == [(1, "moving")]
+        before = scene.changes
+        await scene.carrier.let_go("a")
+        assert (scene.phases, scene.ends[1:]) == ([], [None])
+        assert scene.changes > before
+
+
+async def test_only_so_many_move_at_a_time_and_the_rest_wait_in_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with scenery(monkeypatch) as scene:
+        names = [f"file{number}" for number in range(AT_ONCE + 3)]
+        await scene.send(*names)
+        assert scene.carrier.begun == names[:AT_ONCE]
+        assert [phase for _, phase in scene.phases] == ["moving"] * AT_ONCE + ["queued"] * 3
+        for position in range(3):
+            await scene.carrier.let_go(names[position])
+            assert scene.carrier.begun == names[: AT_ONCE + position + 1]
+
+
+async def test_a_cancelled_transfer_says_that_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with scenery(monkeypatch) as scene:
+        await scene.send("report.pdf")
+        await scene.fetch(file(name="plan.txt"))
+        assert str(await scene.cancel(1)) == (
+            "Sending report.pdf was cancelled; sending it again within a day goes on from there."
+        )
+        assert scene.carrier.left == ["report.pdf"]
+        assert str(await scene.cancel(2)) == (
+            "Saving plan.txt was cancelled; saving it again goes on from there."
+        )
+        assert scene.phases == []
+
+
+async def test_one_that_waits_can_be_cancelled_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with scenery(monkeypatch) as scene:
+        names = [f"file{number}" for number in range(AT_ONCE + 2)]
+        await scene.send(*names)
+        refusal = await scene.cancel(AT_ONCE + 1)
+        assert str(refusal) == f"Sending file{AT_ONCE} was cancelled before it began."
+        await scene.carrier.let_go("file0")
+        assert scene.carrier.begun == [*names[:AT_ONCE], names[-1]]
+
+
+async def test_only_what_is_under_way_can_be_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with scenery(monkeypatch) as scene:
+        with pytest.raises(Refused, match="Nothing is being sent or saved") as nothing:
+            scene.transfers.cancel(1)
+        await scene.send("a")
+        with pytest.raises(Refused, match="No transfer has the number 2") as other:
+            scene.transfers.cancel(2)
+        assert nothing.value.code == other.value.code == Code.NO_SUCH_TRANSFER
+        assert scene.phases == [(1, "moving")]
+
+
+async def test_a_file_that_is_being_saved_is_not_saved_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with scenery(monkeypatch) as scene:
+        await scene.fetch(file())
+        await scene.fetch(file())
+        assert scene.phases == [(1, "moving")]
+        await scene.carrier.let_go("a")
+        assert scene.ends == [INTO / "a", INTO / "a"]
+        assert scene.carrier.begun == ["a"]
+
+
+async def test_who_waits_for_the_same_file_is_refused_what_it_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with scenery(monkeypatch) as scene:
+        await scene.fetch(file())
+        await scene.fetch(file())
+        await scene.carrier.let_go("a", Refused(Code.FILE_CHANGED, "It broke."))
+        assert [(e.code, str(e)) for e in scene.ends if isinstance(e, Refused)] == [
+            (Code.FILE_CHANGED, "It broke.")
+        ] * 2
+
+
+async def test_who_waits_for_a_cancelled_file_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with scenery(monkeypatch) as scene:
+        await scene.fetch(file())
+        await scene.fetch(file())
+        await scene.cancel(1)
+        assert [str(end) for end in scene.ends] == [
+            "Saving a was cancelled; saving it again goes on from there."
+        ] * 2
+
+
+@pytest.mark.parametrize(
+    ("other", "name"), [(file(), "another name"), (file(2, "b"), None), (file(2), None)]
+)
+async def test_the_same_bytes_in_the_same_place_are_fetched_one_after_the_other(
+    monkeypatch: pytest.MonkeyPatch, other: File, name: str | None
+) -> None:
+    async with scenery(monkeypatch) as scene:
+        await scene.fetch(file())
+        await scene.fetch(other, INTO, name)
+        assert scene.phases == [(1, "moving"), (2, "queued")]
+        await scene.fetch(file(3, "c", b"3"))
+        assert scene.phases[2] == (3, "moving")
+        await scene.carrier.let_go("a")
+        await scene.carrier.let_go(other.name)
+        assert scene.ends == [INTO / "a", INTO / (name or other.name)]
+
+
+async def test_the_same_file_in_two_places_is_fetched_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with scenery(monkeypatch) as scene:
+        await scene.fetch(file())
+        await scene.fetch(file(), Path("elsewhere"))
+        assert scene.phases == [(1, "moving"), (2, "moving")]
+
+
+async def test_a_wait_for_the_same_bytes_takes_no_place_of_those_that_move(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with scenery(monkeypatch) as scene:
+        await scene.fetch(file())
+        for number in range(AT_ONCE):
+            await scene.fetch(file(), INTO, f"name{number}")
+        await scene.send("other")
+        assert scene.carrier.begun == ["a", "other"]

@@ -1,0 +1,49 @@
+"""Files for shelves to have. A store never looks into them here, so there need not be any bytes."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from tchat.store.base import Effects, Shelved
+from tests.store.batches import packed
+
+if TYPE_CHECKING:
+    from tchat.core.frames import Standing
+    from tchat.store.base import Store
+
+SONG, FILM, BOOK = (hashlib.sha256(name).digest() for name in (b"song", b"film", b"book"))
+HEAD, OTHER_HEAD = (hashlib.sha256(piece).digest() for piece in (b"la", b"ti"))
+SIZES = {SONG: 30, FILM: 7000, BOOK: 500}
+NUMBERS_END = 2**63 - 1
+NOON = 1_000_000
+
+
+async def note(store: Store, group: str, effects: Effects) -> None:
+    """Append one event with what follows from it."""
+    await store.append(group, await store.last(group), 1, packed(b"."), effects)
+
+
+async def admit(store: Store, group: str, **standings: Standing) -> None:
+    await note(store, group, Effects(standings))
+
+
+async def send(store: Store, person: str, sha256: bytes, at: int = NOON) -> None:
+    """Add a file as if that person had sent it."""
+    await store.shelves.add(person, sha256, SIZES[sha256], HEAD, at)
+
+
+def file(number: int, sha256: bytes, person: str = "alice", at: int = NOON) -> Shelved:
+    return Shelved(number, sha256, SIZES[sha256], person, at)
+
+
+async def share(store: Store, group: str, *files: Shelved) -> None:
+    await note(store, group, Effects(shelved=files))
+
+
+async def remove(store: Store, group: str, *numbers: int) -> None:
+    await note(store, group, Effects(removed=numbers))
+
+
+async def numbers_on(store: Store, group: str) -> list[int]:
+    return [file.number for file in await store.shelves.page(group, NUMBERS_END, 100, 0)]

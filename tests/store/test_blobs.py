@@ -1,0 +1,424 @@
+"""Files on disk: whole or not there, durable before they have a name, and for their owner only."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import random
+import shutil
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+import trio.testing
+
+from tchat.core.frames import Have
+from tchat.core.handshake import PIECE_SIZE
+from tchat.errors import Code, Refused, StorageError
+from tchat.files.pieces import NOTHING, boundary, end_of_piece
+from tchat.store.base import FileDamaged, StorageFull
+from tchat.store.blobs import BEGUN_SECONDS, BlobDirectory, StoredFile, reported
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tchat.files.part import Part
+
+DATA = random.Random(2).randbytes(2 * PIECE_SIZE + 77)
+DIGESTS = [hashlib.sha256(DATA[:end]).digest() for end in (PIECE_SIZE, 2 * PIECE_SIZE, len(DATA))]
+DIGEST = DIGESTS[-1]
+HEAD = DIGESTS[0]
+SMALL = b"a small file"
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> BlobDirectory:
+    return BlobDirectory(tmp_path / "files")
+
+
+def sha(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
+
+
+def add(part: Part, data: bytes, until: int) -> None:
+    """Add what a part lacks of `data[:until]`."""
+    while part.offset < until:
+        end = min(end_of_piece(part.offset, len(data)), until)
+        if end == end_of_piece(part.offset, len(data)):
+            part.add([data[part.offset : end]], sha(data[:end]))
+        else:
+            part.add_beginning([data[part.offset : end]])
+
+
+async def send(
+    blobs: BlobDirectory, data: bytes, until: int | None = None, person: str = "alice"
+) -> int:
+    """Send a file, or its beginning; return how much of it was there already."""
+    async with blobs.incoming(person, len(data), sha(data[:PIECE_SIZE])) as part:
+        blobs.begin(part)
+        found = part.offset
+        add(part, data, len(data) if until is None else until)
+        if until is None:
+            await blobs.keep(part)
+    return found
+
+
+@pytest.fixture(autouse=True)
+def _begin_without_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tchat.store.blobs.check_cancelled", lambda: None)
+
+
+def names(blobs: BlobDirectory) -> list[str]:
+    """Return where files are."""
+    found = (path.relative_to(blobs.path) for path in blobs.path.rglob("*"))
+    return sorted(str(path) for path in found if (blobs.path / path).is_file())
+
+
+def name_of(data: bytes) -> str:
+    digest = sha(data).hex()
+    return f"{digest[:2]}/{digest}"
+
+
+def begun(blobs: BlobDirectory) -> list[Path]:
+    parts = blobs.path.glob("incoming/*/*")
+    return sorted((p for p in parts if p.suffix != ".sums"), key=lambda p: p.stat().st_mtime)
+
+
+# ------------------------------------------------------------------ kept
+
+
+async def test_a_file_is_kept_under_its_digest_and_once(blobs: BlobDirectory) -> None:
+    await send(blobs, DATA)
+    await send(blobs, DATA, person="bob")
+    assert names(blobs) == [name_of(DATA), name_of(DATA) + ".sums"]
+    assert (blobs.path / name_of(DATA)).read_bytes() == DATA
+    assert (blobs.path / (name_of(DATA) + ".sums")).read_bytes() == b"".join(DIGESTS)
+
+
+@pytest.mark.parametrize("data", [b"", SMALL, DATA[:PIECE_SIZE]])
+async def test_a_file_of_one_piece_needs_no_file_of_digests(
+    blobs: BlobDirectory, data: bytes
+) -> None:
+    await send(blobs, data)
+    assert names(blobs) == [name_of(data)]
+
+
+async def test_a_file_is_on_disk_before_it_has_its_name_and_its_name_before_it_is_kept(
+    blobs: BlobDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = blobs.path / name_of(DATA)
+    synced: list[int] = []
+
+    def fsync(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_ino)
+        assert place.exists() == (len(synced) > 1)
+
+    monkeypatch.setattr("os.fsync", fsync)
+    await send(blobs, DATA)
+    assert synced == [path.stat().st_ino for path in (place, place.parent, place.parent.parent)]
+
+
+async def test_what_is_made_is_for_its_owner_alone(blobs: BlobDirectory) -> None:
+    umask = os.umask(0)
+    try:
+        await send(blobs, DATA)
+        await send(blobs, DATA[::-1], PIECE_SIZE + 5)
+        (blobs.path / (name_of(DATA) + ".sums")).unlink()
+        async with blobs.outgoing(DIGEST, len(DATA)) as file:
+            file.start(Have(0, NOTHING), lambda: None)
+    finally:
+        os.umask(umask)
+    modes = {path: path.stat().st_mode & 0o777 for path in [blobs.path, *blobs.path.rglob("*")]}
+    assert len(modes) == 8
+    assert all(mode == (0o700 if path.is_dir() else 0o600) for path, mode in modes.items()), modes
+
+
+async def test_sending_a_damaged_file_again_heals_it(blobs: BlobDirectory) -> None:
+    await send(blobs, DATA)
+    for name in names(blobs):
+        (blobs.path / name).write_bytes(b"nonsense")
+    await send(blobs, DATA)
+    assert (blobs.path / name_of(DATA)).read_bytes() == DATA
+    assert (blobs.path / (name_of(DATA) + ".sums")).read_bytes() == b"".join(DIGESTS)
+
+
+async def test_a_file_that_is_removed_leaves_nothing(blobs: BlobDirectory) -> None:
+    await send(blobs, DATA)
+    await send(blobs, SMALL)
+    await blobs.remove([DIGEST, sha(b"never sent")])
+    assert names(blobs) == [name_of(SMALL)]
+
+
+# ------------------------------------------------------------------ begun
+
+
+async def test_what_was_begun_is_found_again_by_who_began_it(blobs: BlobDirectory) -> None:
+    await send(blobs, DATA, PIECE_SIZE + 5)
+    assert await send(blobs, DATA, PIECE_SIZE + 7, person="bob") == 0
+    assert await send(blobs, DATA[:-1], 5) == 0, "of another size"
+    assert await send(blobs, SMALL + DATA[len(SMALL) :], 5) == 0, "of another beginning"
+    assert await send(blobs, DATA) == PIECE_SIZE + 5
+    assert await send(blobs, DATA, person="bob") == PIECE_SIZE + 7
+    assert len(begun(blobs)) == 2
+
+
+async def test_the_same_file_twice_at_once_are_two_parts(blobs: BlobDirectory) -> None:
+    async with blobs.incoming("alice", len(DATA), HEAD) as first:
+        blobs.begin(first)
+        add(first, DATA, 5)
+        async with blobs.incoming("alice", len(DATA), HEAD) as second:
+            blobs.begin(second)
+            assert (second.path.parent, second.offset) == (first.path.parent, 0)
+            assert second.path != first.path
+
+
+async def test_one_that_is_not_alive_gives_way_and_is_gone_on_with(blobs: BlobDirectory) -> None:
+    alive = True
+    ended: list[str] = []
+
+    async def send() -> None:
+        async with blobs.incoming("alice", len(DATA), HEAD, lambda: alive) as part:
+            blobs.begin(part)
+            add(part, DATA, PIECE_SIZE + 5)
+            await trio.sleep_forever()
+
+    async def send_slowly() -> None:
+        with pytest.raises(Refused) as caught:
+            await send()
+        ended.append(caught.value.code)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send_slowly)
+        await trio.testing.wait_all_tasks_blocked()
+        async with blobs.incoming("alice", len(DATA), HEAD) as beside:
+            blobs.begin(beside)
+            assert (beside.offset, ended) == (0, [])
+        alive = False
+        async with blobs.incoming("alice", len(DATA), HEAD) as instead:
+            blobs.begin(instead)
+            assert (instead.offset, ended) == (PIECE_SIZE + 5, [Code.REPLACED])
+
+
+async def test_nothing_is_left_of_what_was_not_begun(blobs: BlobDirectory) -> None:
+    await send(blobs, DATA, 0)
+    async with blobs.incoming("alice", len(DATA), HEAD):
+        pass
+    assert names(blobs) == []
+
+
+async def test_what_came_before_a_cancellation_stays(blobs: BlobDirectory) -> None:
+    with trio.CancelScope() as scope:
+        async with blobs.incoming("alice", len(DATA), HEAD) as part:
+            blobs.begin(part)
+            add(part, DATA, PIECE_SIZE)
+            scope.cancel()
+            await trio.lowlevel.checkpoint()
+    assert scope.cancelled_caught
+    assert await send(blobs, DATA) == PIECE_SIZE
+
+
+@pytest.mark.parametrize("failure", [StorageFull(), StorageError("internal", "broken")])
+async def test_a_full_or_broken_disk_keeps_nothing_of_it(
+    blobs: BlobDirectory, failure: Exception
+) -> None:
+    await send(blobs, DATA, PIECE_SIZE)
+
+    async def fail() -> None:
+        async with blobs.incoming("alice", len(DATA), HEAD) as part:
+            blobs.begin(part)
+            raise failure
+
+    with pytest.raises(type(failure)):
+        await fail()
+    assert names(blobs) == []
+
+
+async def test_only_what_is_missing_has_to_fit_on_the_disk(
+    blobs: BlobDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage("/")
+    await send(blobs, DATA, PIECE_SIZE)
+    lacks = len(DATA) - PIECE_SIZE
+    for free in (lacks, lacks - 1):
+        monkeypatch.setattr("shutil.disk_usage", lambda _: usage._replace(free=free))  # noqa: B023
+        async with blobs.incoming("alice", len(DATA), HEAD) as part:
+            if free == lacks:
+                blobs.begin(part)
+                continue
+            with pytest.raises(StorageFull):
+                blobs.begin(part)
+
+
+def make_older(part: Path, seconds: float) -> None:
+    for path in (part, part.with_name(part.name + ".sums")):
+        if path.exists():
+            os.utime(path, (time.time() - seconds,) * 2)
+
+
+async def test_what_was_begun_long_ago_is_dropped(blobs: BlobDirectory) -> None:
+    await send(blobs, DATA, PIECE_SIZE + 5)
+    await send(blobs, DATA, PIECE_SIZE + 5, person="bob")
+    old, _ = begun(blobs)
+    make_older(old, BEGUN_SECONDS + 60)
+    for part in begun(blobs)[1:]:
+        make_older(part, BEGUN_SECONDS - 60)
+    await blobs.drop_stale()
+    assert (old.exists(), len(begun(blobs)), len(names(blobs))) == (False, 1, 2)
+
+
+async def test_what_is_open_is_not_dropped(blobs: BlobDirectory) -> None:
+    async with blobs.incoming("alice", len(DATA), HEAD) as part:
+        blobs.begin(part)
+        add(part, DATA, PIECE_SIZE + 5)
+        make_older(part.path, BEGUN_SECONDS + 60)
+        await blobs.drop_stale()
+        await blobs.clean(set())
+        await blobs.make_room("alice", 0, 5, NOTHING)
+        assert part.path.with_name(part.path.name + ".sums").exists()
+        add(part, DATA, len(DATA))
+        await blobs.keep(part)
+    assert (blobs.path / name_of(DATA)).read_bytes() == DATA
+
+
+# ------------------------------------------------------------------ room
+
+
+@pytest.fixture
+async def four(blobs: BlobDirectory) -> list[Path]:
+    """Four begun files of 100 bytes each, the oldest first."""
+    for number in range(4):
+        await send(blobs, bytes([number]) * 200, 100)
+    parts = sorted(begun(blobs), key=lambda part: part.read_bytes())
+    for age, part in zip((400, 300, 200, 100), parts, strict=True):
+        make_older(part, age)
+    return parts
+
+
+@pytest.mark.parametrize(
+    ("room", "left"), [(1000, 4), (400, 4), (399, 3), (300, 3), (100, 1), (99, 0), (0, 0), (-5, 0)]
+)
+async def test_the_oldest_gives_way_first(
+    blobs: BlobDirectory, four: list[Path], room: int, left: int
+) -> None:
+    await send(blobs, SMALL, 5, person="bob")
+    await blobs.make_room("alice", room, 999, NOTHING)
+    assert [part.exists() for part in four] == [False] * (4 - left) + [True] * left
+    assert len(begun(blobs)) == left + 1, "what bob began is his own affair"
+
+
+async def test_what_is_to_be_sent_now_does_not_give_way_and_does_not_count(
+    blobs: BlobDirectory, four: list[Path]
+) -> None:
+    await blobs.make_room("alice", 200, 200, sha(bytes([0]) * 200))
+    assert [part.exists() for part in four] == [True, False, True, True]
+
+
+async def test_what_is_being_sent_does_not_give_way_and_does_not_count(
+    blobs: BlobDirectory, four: list[Path]
+) -> None:
+    async with blobs.incoming("alice", 200, sha(bytes([1]) * 200)):
+        await blobs.make_room("alice", 200, 999, NOTHING)
+        assert [part.exists() for part in four] == [False, True, True, True]
+
+
+async def test_somebody_who_tidies_up_at_the_same_time_is_no_trouble(
+    blobs: BlobDirectory, four: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    glob = type(blobs.path).glob
+
+    def found_and_gone(self: Path, pattern: str) -> Iterator[Path]:
+        for path in [*glob(self, pattern)]:
+            four[0].unlink(missing_ok=True)
+            yield path
+
+    monkeypatch.setattr(type(blobs.path), "glob", found_and_gone)
+    await blobs.make_room("alice", 200, 999, NOTHING)
+    assert [part.exists() for part in four] == [False, False, True, True]
+
+
+# ------------------------------------------------------------------ cleaning
+
+
+async def test_cleaning_leaves_what_is_known_and_what_was_begun(blobs: BlobDirectory) -> None:
+    await send(blobs, DATA)
+    await send(blobs, SMALL)
+    await send(blobs, DATA[::-1])
+    await send(blobs, b"begun", 3)
+    (blobs.path / "incoming-0123456789abcdef").write_bytes(b"half a fi")
+    await blobs.clean({DIGEST, sha(SMALL)})
+    (part,) = begun(blobs)
+    known = [name_of(DATA), name_of(DATA) + ".sums", name_of(SMALL)]
+    assert names(blobs) == sorted([*known, str(part.relative_to(blobs.path))])
+
+
+# ------------------------------------------------------------------ read
+
+
+def read_all(file: StoredFile) -> bytes:
+    data = b""
+    while len(data) < file.size:
+        content, digest = file.read()
+        data += content
+        assert digest == DIGESTS[boundary(len(data) - 1) // PIECE_SIZE]
+    return data
+
+
+async def test_a_file_is_read_with_its_digests(blobs: BlobDirectory) -> None:
+    await send(blobs, DATA)
+    async with blobs.outgoing(DIGEST, len(DATA)) as file:
+        assert file.start(Have(0, NOTHING), lambda: None) == 0
+        assert read_all(file) == DATA
+
+
+async def test_a_file_that_is_not_there_is_damaged(blobs: BlobDirectory) -> None:
+    with pytest.raises(FileDamaged):
+        async with blobs.outgoing(DIGEST, len(DATA)):
+            pass
+
+
+async def test_a_file_that_becomes_shorter_while_it_is_read_is_damaged(
+    blobs: BlobDirectory,
+) -> None:
+    await send(blobs, DATA)
+    async with blobs.outgoing(DIGEST, len(DATA)) as file:
+        file.start(Have(0, NOTHING), lambda: None)
+        os.truncate(blobs.path / name_of(DATA), PIECE_SIZE + 1)
+        file.read()
+        with pytest.raises(FileDamaged):
+            file.read()
+
+
+async def test_looking_through_a_file_can_be_ended(blobs: BlobDirectory) -> None:
+    await send(blobs, DATA)
+
+    def enough() -> None:
+        raise RuntimeError("enough")
+
+    async with blobs.outgoing(DIGEST, len(DATA)) as file:
+        file.start(Have(0, NOTHING), enough)  # which looks through nothing
+        with pytest.raises(RuntimeError, match="enough"):
+            file.start(Have(0, NOTHING, doubt=True), enough)
+
+
+# ------------------------------------------------------------------ what systems say
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.ENOSPC, StorageFull),
+        (errno.EDQUOT, StorageFull),
+        (errno.EFBIG, StorageFull),
+        (errno.EIO, StorageError),
+        (errno.EROFS, StorageError),
+    ],
+)
+def test_what_the_system_says_becomes_what_stores_say(number: int, said: type[Exception]) -> None:
+    def fail() -> None:
+        raise OSError(number, os.strerror(number))
+
+    with pytest.raises(said), reported():
+        fail()

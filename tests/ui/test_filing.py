@@ -1,0 +1,363 @@
+"""The commands about files, typed into a chat with a real server."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+import trio.lowlevel
+import trio.testing
+
+from tchat.client import transfers
+from tchat.client.files import AUTOMATIC_LIMIT
+from tchat.core.commands import Kick
+from tchat.core.events import Event, FileShared
+from tchat.ui import filing
+from tchat.ui.complete import offers
+from tests.helpers import GROUP, GUARD, members, running_server
+from tests.ui.typist import typing
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from tests.helpers import RawClient
+    from tests.ui.typist import Typist
+
+SHARED = "notice: alice shared "
+
+
+@pytest.fixture
+def downloads(tmp_path: Path) -> Path:
+    return tmp_path / "downloads"
+
+
+@asynccontextmanager
+async def alone(downloads: Path) -> AsyncIterator[Typist]:
+    """Alice, alone in a group, in the directory of the test."""
+    async with running_server() as server, typing(server, downloads=downloads) as alice:
+        yield alice
+
+
+@asynccontextmanager
+async def alice_and_bob(downloads: Path) -> AsyncIterator[tuple[Typist, Typist, RawClient]]:
+    """Alice, who is the admin, and Bob; and Alice once more, by hand."""
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob") as (by_hand, _),
+        typing(server, downloads=downloads.parent / "hers") as alice,
+        typing(server, "bob", downloads=downloads) as bob,
+    ):
+        yield alice, bob, by_hand
+
+
+class Standstill:
+    """Transfers that go nowhere until they are cancelled."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.told: list[transfers.Transfer] = []
+        monkeypatch.setattr(transfers, "send_file", self.send_file)
+        monkeypatch.setattr(transfers, "fetch_file", self.fetch_file)
+
+    async def send_file(self, _: object, __: object, path: Path, told: transfers.Transfer) -> None:
+        told.about(path.name, 1000)
+        await self._stand(told)
+
+    async def fetch_file(self, *arguments: transfers.Transfer) -> None:
+        await self._stand(arguments[-1])
+
+    async def reached(self, name: str) -> None:
+        """Wait until the transfer of a file stands still."""
+        with trio.fail_after(GUARD):
+            while name not in [told.name for told in self.told]:
+                await trio.testing.wait_all_tasks_blocked()
+
+    async def _stand(self, told: transfers.Transfer) -> None:
+        told.moved(420)
+        self.told.append(told)
+        await trio.sleep_forever()
+
+
+@pytest.fixture
+def standstill(monkeypatch: pytest.MonkeyPatch) -> Standstill:
+    return Standstill(monkeypatch)
+
+
+# ------------------------------------------------------------------ /send
+
+
+async def test_a_path_with_spaces_needs_no_quotes(tmp_path: Path, downloads: Path) -> None:
+    (tmp_path / "my report.pdf").write_text("data")
+    async with alone(downloads) as alice:
+        assert await alice.types("/9 my report.pdf") == [f"{SHARED}my report.pdf (4 B), file 1"]
+
+
+async def test_several_paths_are_each_sent_and_each_refused(
+    tmp_path: Path, downloads: Path
+) -> None:
+    for name in ("a.txt", "b c.txt"):
+        (tmp_path / name).write_text(name)
+    async with alone(downloads) as alice:
+        shown = await alice.types("/send a.txt nope b\\ c.txt 'not there'")
+        assert sorted(line.partition(",")[0] for line in shown) == [
+            "error: nope cannot be sent: No such file or directory.",
+            "error: not there cannot be sent: No such file or directory.",
+            f"{SHARED}a.txt (5 B)",
+            f"{SHARED}b c.txt (7 B)",
+        ]
+        assert alice.chat.refusals == 2
+
+
+async def test_a_directory_is_sent_as_an_archive(tmp_path: Path, downloads: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "a.txt").write_text("data")
+    async with alone(downloads) as alice:
+        (line,) = await alice.types("/send folder/")
+        assert line.startswith(f"{SHARED}folder.tar (")
+
+
+async def test_home_is_where_it_is(
+    tmp_path: Path, downloads: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.txt").write_text("data")
+    async with alone(downloads) as alice:
+        assert await alice.types("/send ~/a.txt") == [f"{SHARED}a.txt (4 B), file 1"]
+
+
+# ------------------------------------------------------------------ /files
+
+
+async def test_an_empty_shelf_says_how_to_fill_it(downloads: Path) -> None:
+    async with alone(downloads) as alice:
+        for line in ("/files", "/files all"):
+            assert await alice.types(line) == ["notice: no files yet; /send PATH shares one"]
+
+
+async def test_the_shelf_lists_the_newest_files_and_the_older_ones_if_asked(
+    tmp_path: Path, downloads: Path
+) -> None:
+    async with alone(downloads) as alice:
+        for number in range(1, 26):
+            (tmp_path / f"f{number}").write_text(str(number))
+            await alice.types(f"/send f{number}")
+        header, *lines = await alice.types("/files")
+        assert header == "notice: files (the newest 20; older ones: /files all):"
+        assert [line.split()[1:3] for line in lines] == [[str(n), f"f{n}"] for n in range(6, 26)]
+        digest = hashlib.sha256(b"25").hexdigest()[:16]
+        assert lines[-1].endswith(f"  {digest}  fetched by nobody yet")
+        header, *lines = await alice.types("/files all")
+        assert (header, len(lines)) == ("notice: files (25):", 25)
+
+
+async def test_one_file_is_shown_with_its_digest_and_who_fetched_it(
+    tmp_path: Path, downloads: Path
+) -> None:
+    (tmp_path / "report.pdf").write_text("data")
+    async with alice_and_bob(downloads) as (alice, bob, _):
+        await alice.types("/send report.pdf")
+        await bob.shows("file 1 saved as")
+        with trio.fail_after(GUARD):  # who fetched it is noted afterwards
+            while "fetched by bob" not in (shown := await alice.types("/files 1"))[1]:
+                await trio.testing.wait_all_tasks_blocked()
+        assert shown[0].startswith("notice: file 1: report.pdf, 4 B (4 bytes), shared by alice on ")
+        assert shown[2] == f"notice: {hashlib.sha256(b'data').hexdigest()}  report.pdf"
+        (line,) = (await alice.types("/files"))[1:]
+        assert line.endswith("  fetched by bob")
+
+
+@pytest.mark.parametrize("argument", ["9", "0", "-1", "x", "²", "1 2"])
+@pytest.mark.parametrize("word", ["files", "remove"])
+async def test_a_number_that_no_file_has(downloads: Path, word: str, argument: str) -> None:
+    async with alone(downloads) as alice:
+        assert await alice.types(f"/{word} {argument}") == [
+            f"error: The group has no file {argument}."
+        ]
+
+
+# ------------------------------------------------------------------ /get
+
+
+@pytest.mark.parametrize(
+    ("typed", "place"),
+    [
+        ("/get 1", "downloads/report.pdf"),
+        ("/get 1 there", "there/report.pdf"),
+        ("/get 1 not there yet/", "not there yet/report.pdf"),
+        ("/get 1  new name.pdf ", "new name.pdf"),
+        ("/get 1 not/there/new.pdf", "not/there/new.pdf"),
+        ("/get 1 report.pdf", "report.pdf"),
+        ("/get 1 taken.pdf", "taken (2).pdf"),
+        ("/get 1 ~/", "there/report.pdf"),
+    ],
+)
+async def test_a_file_is_saved_where_it_is_wanted(
+    tmp_path: Path, downloads: Path, typed: str, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "there"))
+    (tmp_path / "there").mkdir()
+    (tmp_path / "report.pdf").write_text("data")
+    (tmp_path / "taken.pdf").write_text("mine")
+    async with alone(downloads) as alice:
+        await alice.types("/send report.pdf")
+        (line,) = await alice.types(typed)
+        assert line.startswith("notice: file 1 saved as ")
+        assert line.endswith(place)
+    assert (tmp_path / place).read_text() == "data"
+    assert (tmp_path / "taken.pdf").read_text() == "mine"
+
+
+async def test_a_place_that_cannot_be_is_refused(tmp_path: Path, downloads: Path) -> None:
+    (tmp_path / "a.txt").write_text("data")
+    async with alone(downloads) as alice:
+        await alice.types("/send a.txt")
+        for place in ("a\0b", "a.txt/b/", "n" * 3000):
+            (line,) = await alice.types(f"/get 1 {place}")
+            assert line.startswith("error: ")
+
+
+async def test_a_number_and_then_a_path_are_offered(tmp_path: Path, downloads: Path) -> None:
+    (tmp_path / "my file").write_text("data")
+    async with alone(downloads) as alice:
+        await alice.types("/send my file")
+        assert offers(alice.chat, "/get ") == (5, ["1"])
+        assert offers(alice.chat, "/get 1 my") == (5, ["1 my\\ file"])
+        assert offers(alice.chat, "/files ") == (7, ["1"])
+        assert offers(alice.chat, "/send nope my") == (6, ["nope my\\ file"])
+
+
+# ------------------------------------------------------------------ what comes unasked
+
+
+async def test_a_small_file_is_saved_and_then_seen(tmp_path: Path, downloads: Path) -> None:
+    (tmp_path / "report.pdf").write_text("data")
+    async with alice_and_bob(downloads) as (alice, bob, _):
+        await alice.types("/send report.pdf")
+        assert await bob.shows("file 1 saved as") == f"file 1 saved as {downloads / 'report.pdf'}"
+        assert await bob.chat.finish(GUARD)
+        assert bob.chat.replica.seen == bob.chat.replica.state.seq
+    assert (downloads / "report.pdf").read_text() == "data"
+
+
+async def test_what_is_not_saved_yet_is_not_seen(downloads: Path, standstill: Standstill) -> None:
+    async with alice_and_bob(downloads) as (alice, bob, _):
+        replica = bob.chat.replica
+        before = replica.state.seq
+        for chat, size in ((bob.chat, 10), (alice.chat, AUTOMATIC_LIMIT + 1)):
+            shared = FileShared(7, "x.bin", size, bytes(32))
+            event = Event(GROUP, before + 1, 0, "carol", bytes(8), 1, shared)
+            chat.replica.state.apply(event)
+            chat.filing._inside = True
+            chat.filing.take(event, unseen=True)
+        await trio.testing.wait_all_tasks_blocked()
+        assert [told.name for told in standstill.told] == ["x.bin"]
+        assert bob.chat.filing.seen(before + 5) == before
+        assert alice.chat.filing.seen(before + 5) == before + 5
+        assert await alice.shows("file 7 is large (8.4 MB): /get 7 saves it")
+        await bob.types("/cancel 1")
+        assert bob.chat.filing.seen(before + 5) == before + 5
+
+
+async def test_what_was_removed_meanwhile_is_not_asked_for(
+    downloads: Path, standstill: Standstill
+) -> None:
+    async with alone(downloads) as alice:
+        shared = FileShared(7, "x.bin", 10, bytes(32))
+        alice.chat.filing.take(Event(GROUP, 9, 0, "carol", bytes(8), 1, shared), unseen=True)
+        await trio.testing.wait_all_tasks_blocked()
+        assert (standstill.told, alice.chat.filing.seen(9)) == ([], 9)
+
+
+async def test_one_who_is_no_member_any_more_sends_and_lists_nothing(downloads: Path) -> None:
+    async with alice_and_bob(downloads) as (_, bob, by_hand):
+        await by_hand.command(Kick, "bob")
+        await bob.shows("alice kicked you out of the group")
+        for line in ("/send x", "/files", "/get 1", "/remove 1"):
+            assert await bob.types(line) == ["error: You are not a member; /join asks to be one."]
+
+
+# ------------------------------------------------------------------ /cancel
+
+
+async def test_without_transfers_there_is_nothing_to_cancel(downloads: Path) -> None:
+    async with alone(downloads) as alice:
+        for line in ("/cancel", "/cancel 1", "/cancel x"):
+            assert await alice.types(line) == ["error: Nothing is being sent or saved."]
+        assert alice.chat.question is None
+
+
+async def test_a_transfer_is_cancelled_by_its_number(
+    downloads: Path, standstill: Standstill
+) -> None:
+    async with alone(downloads) as alice:
+        for name in ("a.iso", "b.iso"):
+            alice.chat.enter(f"/send {name}")
+            await standstill.reached(name)
+        alice.chat.enter("/cancel")
+        assert [line.text for line in alice.lines[-3:]] == [
+            "1: sending a.iso: 42 % of 1.0 KB",
+            "2: sending b.iso: 42 % of 1.0 KB",
+            "stop which transfer? (1, 2)",
+        ]
+        assert offers(alice.chat, "") == (0, ["1", "2"])
+        alice.chat.enter("1")
+        await alice.shows("Sending a.iso was cancelled; sending it again within a day goes on")
+        alice.chat.enter("/cancel 1")
+        assert alice.lines[-1].text == "No transfer has the number 1."
+        assert offers(alice.chat, "/cancel ") == (8, ["2"])
+        await alice.types("/cancel 2")
+        assert [transfer.name for transfer in alice.chat.filing.transfers.active] == []
+
+
+async def test_how_far_it_is_is_told_now_and_then(
+    downloads: Path, standstill: Standstill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filing, "TELL_SECONDS", 0.001)
+    async with alone(downloads) as alice:
+        alice.chat.enter("/send a.iso")
+        assert await alice.shows("sending a") == "sending a.iso: 42 % of 1.0 KB (/cancel 1)"
+        await alice.types("/cancel 1")
+
+
+async def test_one_who_leaves_is_told_that_a_transfer_goes_on(
+    downloads: Path, standstill: Standstill
+) -> None:
+    async with alone(downloads) as alice:
+        alice.chat.enter("/send a.iso")
+        await standstill.reached("a.iso")
+        assert not await alice.chat.finish(0)
+        assert alice.lines[-1].text == (
+            "1 of what you typed or were sent had to be left undone."
+            " A file that is sent or saved again goes on from where it is now."
+        )
+
+
+# ------------------------------------------------------------------ /remove
+
+
+async def test_a_removed_file_is_named_and_gone(tmp_path: Path, downloads: Path) -> None:
+    (tmp_path / "report.pdf").write_text("data")
+    async with alice_and_bob(downloads) as (alice, bob, _):
+        await bob.types("/send report.pdf")
+        await alice.shows("file 1 saved as")
+        await bob.types("/remove 1")
+        assert await alice.shows("removed file") == "bob removed file 1 (report.pdf)"
+        assert await alice.types("/files") == ["notice: no files yet; /send PATH shares one"]
+        assert await alice.types("/get 1") == ["error: The group has no file 1."]
+
+
+async def test_only_what_one_may_remove_is_offered(tmp_path: Path, downloads: Path) -> None:
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text(name)
+    async with alice_and_bob(downloads) as (alice, bob, _):
+        await alice.types("/send a.txt")
+        await bob.shows("file 1 saved as")
+        await bob.types("/send b.txt")
+        await alice.shows("file 2 saved as")
+        assert offers(bob.chat, "/remove ") == (8, ["2"])
+        assert offers(alice.chat, "/remove ") == (8, ["2", "1"])
+        (line,) = await bob.types("/remove 1")
+        assert line.startswith("error: ")

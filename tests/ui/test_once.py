@@ -1,0 +1,201 @@
+"""`tchat send` and `tchat get` as scripts and people run them, in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from tchat.core.commands import Join
+from tests.helpers import GROUP, GUARD, members, raw_client, running_server
+from tests.processes import launching
+from tests.ui.terminal import Terminal
+from tests.ui.wire import HELD, held_wire
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from tchat.net.address import Address
+    from tests.helpers import RawClient
+    from tests.processes import Launcher, Process
+    from tests.ui.conftest import ServerProcess
+
+
+class Desk:
+    """Alice, at the command line of a server on which she has a group, with nobody else."""
+
+    def __init__(self, launch: Launcher, address: Address, by_hand: RawClient) -> None:
+        self.address = address
+        self.by_hand = by_hand
+        self._launch = launch
+
+    async def start(
+        self, verb: str, *arguments: object, user: str = "alice", group: str = GROUP
+    ) -> Process:
+        where = (self.address.host, self.address.port, "--no-tls", "--user", user)
+        return await self._launch.tchat(verb, *where, "--group", group, *arguments, user=user)
+
+    async def runs(
+        self, verb: str, *arguments: object, **options: str
+    ) -> tuple[int, list[str], list[str]]:
+        """Run a command to its end; return its status, and the lines it wrote."""
+        process = await self.start(verb, *arguments, **options)
+        return await process.exit(), process.out.all, process.err.all
+
+
+@asynccontextmanager
+async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+    async with (
+        running_server() as server,
+        members(server, "alice") as (by_hand,),
+        launching(tmp_path / "homes") as launch,
+    ):
+        launch.know("alice")
+        yield Desk(launch, server.address, by_hand)
+
+
+async def test_send_says_nothing_and_get_says_where_the_files_are(tmp_path: Path) -> None:
+    (tmp_path / "my report.pdf").write_text("report")
+    (tmp_path / "folder").mkdir()
+    async with desk(tmp_path) as alice:
+        assert await alice.runs("send", "my report.pdf", "folder") == (0, [], [])
+        status, out, err = await alice.runs("get", 2, 1, "--to", "saved")
+        assert (status, err) == (0, [])
+        assert out == ["saved/folder.tar", "saved/my report.pdf"]
+        assert (tmp_path / out[1]).read_text() == "report"
+
+
+async def test_get_saves_here_or_by_the_name_that_is_wanted(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("data")
+    async with desk(tmp_path) as alice:
+        assert await alice.runs("send", "a.txt") == (0, [], [])
+        assert await alice.runs("get", 1) == (0, ["a.txt"], [])
+        assert await alice.runs("get", 1, "--to", "b.txt") == (0, ["b.txt"], [])
+        assert await alice.runs("get", 1, "--to", "not/there/") == (0, ["not/there/a.txt"], [])
+        (tmp_path / "a.txt").write_text("mine")
+        assert await alice.runs("get", 1) == (0, ["a (2).txt"], [])
+        assert (tmp_path / "a.txt").read_text() == "mine"
+
+
+async def test_what_is_refused_is_said_and_the_rest_is_done(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("data")
+    async with desk(tmp_path) as alice:
+        status, out, err = await alice.runs("send", "nope", "a.txt")
+        assert (status, out) == (1, [])
+        assert err == ["tchat: nope cannot be sent: No such file or directory."]
+        status, out, err = await alice.runs("get", 7, 1, "x", "--to", "saved")
+        assert (status, out) == (1, ["saved/a.txt"])
+        assert err == ["tchat: The group has no file 7.", "tchat: The group has no file x."]
+
+
+@pytest.mark.parametrize("verb", ["send", "get"])
+async def test_nobody_founds_or_joins_a_group_by_it(tmp_path: Path, verb: str) -> None:
+    async with desk(tmp_path) as alice:
+        status, out, err = await alice.runs(verb, 1, group="other")
+        assert (status, out) == (1, [])
+        assert err == ["tchat: You are not a member of other; join it first, or use an --invite."]
+        status, out, err = await alice.runs(verb, 1, user="bob")
+        assert (status, out) == (1, [])
+        assert err == ["tchat: You are not a member of ops; join it first, or use an --invite."]
+        assert await alice.by_hand.before_pong() == []
+
+
+async def test_one_who_waits_for_approval_is_told_so(tmp_path: Path) -> None:
+    async with running_server() as server, launching(tmp_path / "homes") as launch:
+        launch.know("bob")
+        async with members(server, "alice"), raw_client(server.address, "bob") as bob:
+            await bob.command(Join)
+            waiting = Desk(launch, server.address, bob)
+            status, out, err = await waiting.runs("get", 1, user="bob")
+        assert (status, out) == (1, [])
+        assert err == ["tchat: You are not a member of ops yet: alice has not approved you."]
+
+
+async def test_an_empty_path_is_not_this_directory(tmp_path: Path) -> None:
+    async with launching(tmp_path) as launch:
+        process = await launch.tchat("send", "127.0.0.1", 1, "--group", "ops", "--user", "al", "")
+        assert await process.exit() == 2
+        assert "a path cannot be empty" in process.err.all[-1]
+
+
+async def test_an_invite_lets_in(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("data")
+    async with running_server() as server, launching(tmp_path / "homes") as launch:
+        alice = await launch.join(server.address, "alice")
+        await alice.type("/invite")
+        line = await alice.out.containing(" --invite ")
+        where = Desk(launch, server.address, None)  # type: ignore[arg-type]
+        invite = line.rpartition(" ")[2]
+        assert await where.runs("send", "a.txt", "--invite", invite, user="bob") == (0, [], [])
+        await alice.sees("bob joined, invited by alice", "bob shared a.txt")
+
+
+async def test_a_name_is_asked_for_and_its_absence_ends_the_program(tmp_path: Path) -> None:
+    async with desk(tmp_path) as alice, launching(tmp_path / "homes") as launch:
+        where = (alice.address.host, alice.address.port, "--no-tls", "--group", "ops")
+        process = await launch.tchat("get", *where, 1, user="alice")
+        await process.err.prompt("username: ")
+        assert await process.end() == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_an_interrupted_get_goes_on(tmp_path: Path, number: int) -> None:
+    data = os.urandom(HELD + HELD // 4)
+    (tmp_path / "big.bin").write_bytes(data)
+    async with desk(tmp_path) as alice, held_wire(alice.address) as (held_address, held):
+        assert await alice.runs("send", "big.bin") == (0, [], [])
+        address, alice.address = alice.address, held_address
+        process = await alice.start("get", 1, "--to", "saved/")
+        with trio.fail_after(GUARD):
+            await held.wait()
+        process.running.send_signal(number)
+        assert await process.exit() == 128 + number
+        assert process.out.all == []
+        assert process.err.all[-1] == (
+            "tchat: interrupted; the same command goes on where this one stopped."
+        )
+        kept = list((tmp_path / "saved").iterdir())
+        assert ".part" in [path.suffix for path in kept]
+        assert all(path.name.startswith(".") for path in kept)
+        alice.address = address
+        assert await alice.runs("get", 1, "--to", "saved/") == (0, ["saved/big.bin"], [])
+        assert (tmp_path / "saved" / "big.bin").read_bytes() == data
+        assert [path.name for path in (tmp_path / "saved").iterdir()] == ["big.bin"]
+
+
+async def test_an_interrupted_send_goes_on(tmp_path: Path) -> None:
+    data = os.urandom(HELD + HELD // 4)
+    (tmp_path / "big.bin").write_bytes(data)
+    async with desk(tmp_path) as alice, held_wire(alice.address) as (held_address, held):
+        address, alice.address = alice.address, held_address
+        process = await alice.start("send", "big.bin")
+        with trio.fail_after(GUARD):
+            await held.wait()
+        await process.err.containing("sending big.bin: ")
+        process.running.send_signal(signal.SIGINT)
+        assert await process.exit() == 130
+        assert process.out.all == []
+        assert process.err.all[-1].startswith("tchat: interrupted; ")
+        alice.address = address
+        assert await alice.runs("send", "big.bin") == (0, [], [])
+        assert await alice.runs("get", 1, "--to", "saved/") == (0, ["saved/big.bin"], [])
+        assert (tmp_path / "saved" / "big.bin").read_bytes() == data
+
+
+def test_on_a_terminal_one_line_changes(server: ServerProcess, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("data")
+    where = ["127.0.0.1", server.port, "--user", "alice", "--group", "ops"]
+    with Terminal(["join", *where], str(tmp_path / "alice")) as chat:
+        chat.sees("you alone")
+        with Terminal(["send", *where, "a.txt"], str(tmp_path / "alice")) as terminal:
+            assert terminal.end() == 0
+            assert terminal.text.strip() == "sent a.txt"
+        chat.sees("alice shared a.txt (4 B), file 1")
+        with Terminal(["get", *where, "1", "--to", "x/"], str(tmp_path / "alice")) as terminal:
+            assert terminal.end() == 0
+            assert terminal.text.strip() == "x/a.txt"

@@ -1,0 +1,174 @@
+"""How the files of a group read."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from tchat.client.replica import Replica
+from tchat.core.frames import Ok, Shelf, ShelfRequest
+from tchat.core.state import File
+from tchat.ui.shelf import (
+    Shelved,
+    ask_shelf,
+    fetched_text,
+    file_lines,
+    moment_text,
+    shelf_lines,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tchat.client.receipt import Answer
+    from tchat.client.session import Session
+    from tchat.core.schema import Frame
+
+THIS_YEAR = time.localtime().tm_year
+
+
+def at(year: int, month: int = 11, day: int = 22, hour: int = 10, minute: int = 3) -> int:
+    return int(time.mktime((year, month, day, hour, minute, 0, 0, 0, -1))) * 1000
+
+
+def file(number: int, name: str = "report.pdf", size: int = 1_200_000, by: str = "bob") -> File:
+    return File(number, name, size, bytes([number % 256]) * 32, by, at(THIS_YEAR))
+
+
+# ------------------------------------------------------------------ as text
+
+
+@pytest.mark.parametrize(
+    ("fetched", "by", "text"),
+    [
+        (0, [], "nobody yet"),
+        (1, ["alice"], "alice"),
+        (2, ["alice", "carol"], "alice and carol"),
+        (3, ["alice", "carol", "dave"], "alice, carol and dave"),
+        (5, ["alice", "carol", "dave", "erin"], "alice, carol and 3 more"),
+        (3, ["alice"], "alice and 2 more"),
+        (7, [], "7"),
+        (0, ["mallory"], "nobody yet"),
+        (1, ["alice", "mallory"], "alice"),
+    ],
+)
+def test_who_has_fetched_a_file(fetched: int, by: list[str], text: str) -> None:
+    assert fetched_text(fetched, tuple(by)) == f"fetched by {text}"
+
+
+def test_files_stand_below_each_other() -> None:
+    lines = shelf_lines(
+        [
+            Shelved(file(9), 0, 0, ()),
+            Shelved(file(10, "数字.txt", 10, "alice"), at(THIS_YEAR, 12), 2, ("bob", "carol")),
+        ]
+    )
+    both, kept = "fetched by bob and carol", ", kept until 22 Dec 10:03"
+    assert lines == [
+        " 9  report.pdf    1.2 MB  bob    22 Nov 10:03  0909090909090909  fetched by nobody yet",
+        f"10  数字.txt        10 B  alice  22 Nov 10:03  0a0a0a0a0a0a0a0a  {both}{kept}",
+    ]
+
+
+def test_a_name_that_is_too_long_is_shown_whole_and_pushes_nobody_else() -> None:
+    long, short = shelf_lines([Shelved(file(1, "x" * 100), 0, 0, ()), Shelved(file(2), 0, 0, ())])
+    assert "x" * 100 in long
+    assert len(short) < 120
+
+
+def test_one_file_is_told_about_with_the_line_that_sha256sum_prints() -> None:
+    lines = file_lines(Shelved(file(3), at(THIS_YEAR, 12), 1, ("alice",)))
+    assert lines == [
+        "file 3: report.pdf, 1.2 MB (1200000 bytes), shared by bob on 22 Nov 10:03",
+        "fetched by alice, kept until 22 Dec 10:03; its SHA-256, as sha256sum prints it:",
+        "03" * 32 + "  report.pdf",
+    ]
+
+
+def test_all_who_fetched_it_are_named_of_one_file() -> None:
+    people = ("alice", "bob", "carol", "dave")
+    assert "fetched by alice, bob, carol and dave;" in file_lines(Shelved(file(3), 0, 4, people))[1]
+
+
+def test_a_time_of_another_year_says_so_in_as_many_cells() -> None:
+    assert moment_text(at(THIS_YEAR)) == "22 Nov 10:03"
+    assert moment_text(at(2020)) == "22 Nov  2020"
+    assert moment_text(2**63 - 1)[-4:] in ("9998", "9999")
+
+
+def test_no_name_on_the_shelf_can_do_harm() -> None:
+    hostile = Shelved(file(3, "a\x1b[2J\u202eb\n", by="m\x9b31m"), 0, 1, ("x",))
+    for line in [*shelf_lines([hostile]), *file_lines(hostile)]:
+        assert line.isprintable()
+
+
+# ------------------------------------------------------------------ as the server says
+
+
+class Server:
+    """Answers for what is on the shelf, so many at a time."""
+
+    def __init__(self, *answers: Frame) -> None:
+        self.answers = list(answers)
+        self.asked: list[int | None] = []
+
+    async def ask(self, make: Callable[[int], Frame]) -> Answer:
+        request = make(1)
+        assert isinstance(request, ShelfRequest)
+        self.asked.append(request.before)
+        return cast("Answer", self.answers.pop(0))
+
+
+def page(*numbers: int, older: bool = False) -> Shelf:
+    count = len(numbers)
+    return Shelf(1, numbers, (0,) * count, (0,) * count, ("",) * count, older)
+
+
+def ops(numbers: int = 100) -> Replica:
+    replica = Replica("ops")
+    replica.state.files = {number: file(number) for number in range(1, numbers + 1)}
+    return replica
+
+
+async def listed(server: Server, most: float, before: int | None = None) -> tuple[list[int], bool]:
+    found, older = await ask_shelf(cast("Session", server), ops(), most, before)
+    return [one.file.number for one in found], older
+
+
+async def test_the_newest_come_first_and_are_shown_last() -> None:
+    assert await listed(Server(page(3, 2, 1)), 20) == ([1, 2, 3], False)
+    assert await listed(Server(page(9, 8, 7, older=True)), 3) == ([7, 8, 9], True)
+    assert await listed(Server(page(9, 8, 7)), 2) == ([8, 9], True)
+
+
+async def test_it_is_asked_until_there_are_enough() -> None:
+    server = Server(page(9, 8, older=True), page(6, 5, older=True), page(2, 1, older=True))
+    assert await listed(server, 5) == ([2, 5, 6, 8, 9], True)
+    assert server.asked == [None, 8, 5]
+
+
+async def test_all_are_asked_for_page_by_page() -> None:
+    server = Server(page(9, 8, older=True), page(7, older=True), page(2))
+    assert await listed(server, math.inf) == ([2, 7, 8, 9], False)
+
+
+async def test_what_the_group_does_not_know_is_left_out() -> None:
+    assert await listed(Server(page(200, 2)), 20) == ([2], False)
+
+
+@pytest.mark.parametrize("again", [page(5, 4, older=True), page(older=True), page(0, older=True)])
+async def test_a_server_that_never_comes_to_an_end_is_asked_no_more(again: Shelf) -> None:
+    server = Server(page(5, 4, older=True), again, *[page(5, 4, older=True)] * 3)
+    await listed(server, math.inf)
+    assert len(server.answers) == 3
+
+
+async def test_a_server_that_answers_something_else_has_no_files() -> None:
+    assert await listed(Server(Ok(1)), 20) == ([], True)
+
+
+async def test_lists_of_different_lengths_are_as_long_as_the_shortest() -> None:
+    assert await listed(Server(Shelf(1, (3, 2, 1), (0, 0), (0,), ("", ""))), 20) == ([3], False)
