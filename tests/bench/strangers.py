@@ -115,6 +115,7 @@ def serving(data: Path, number: int, *, tls: bool) -> Iterator[Server]:
     """Start `python -m tchat serve` for the length of the block."""
     command = [sys.executable, "-m", "tchat", "serve", "127.0.0.1", "0", "--data", str(data)]
     command += ["--handshake-time", str(HANDSHAKE_SECONDS), "--rate-limit", "off"]
+    command += ["--max-files", "1T"]
     command += ["--max-strangers", str(2 * number), "--max-strangers-each", str(2 * number)]
     command += [] if tls else ["--no-tls"]
     log = data.with_suffix(".log")

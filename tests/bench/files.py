@@ -1,0 +1,293 @@
+"""How fast files travel, and what they cost: `python -m tests.bench.files`.
+
+A server in a process of its own, a client in this one, and a file of random bytes, up and down,
+without and with TLS. Beside them, in the same run and on the same disk: SHA-256 alone, through
+which every byte has to go at both ends; a bare copy from one process to another with Trio, neither
+hashed nor stored; and writing as much to the disk, with and without waiting for it, as an upload
+has to. Then a pair that chats, alone and beside four transfers of a third process.
+
+Figures are medians of `--runs`; a file is another one in each run, so that nothing is spared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import multiprocessing
+import os
+import statistics
+import tempfile
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import trio
+
+from tchat.client.files import fetch_file, send_file
+from tests.bench.report import percentile, say
+from tests.bench.strangers import QUIET_SECONDS, Pair, Server, serving
+from tests.helpers import GROUP, approve, until
+from tests.throwing import person
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from multiprocessing.connection import Connection
+
+    from tchat.client.replica import Replica
+    from tchat.client.session import Session
+
+_MIB = 1 << 20
+
+
+@dataclass(slots=True)
+class Figures:
+    """Bytes per second, by what was measured."""
+
+    rates: dict[str, list[float]] = field(default_factory=dict)
+
+    def note(self, what: str, size: int, seconds: float) -> None:
+        self.rates.setdefault(what, []).append(size / seconds)
+
+    def median(self, what: str) -> float:
+        return statistics.median(self.rates[what])
+
+
+def make_file(path: Path, size: int) -> None:
+    with path.open("wb") as file:
+        for _ in range(size // _MIB):
+            file.write(os.urandom(_MIB))
+
+
+def timed(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+# ------------------------------------------------------------------ references
+
+
+def hash_alone(path: Path) -> None:
+    with path.open("rb") as file:
+        hashlib.file_digest(file, "sha256")
+
+
+def write_alone(path: Path, size: int, *, wait: bool) -> None:
+    data = os.urandom(_MIB)
+    with path.open("wb") as file:
+        for _ in range(size // _MIB):
+            file.write(data)
+        if wait:
+            file.flush()
+            os.fsync(file.fileno())
+    path.unlink()
+
+
+def take_copy(ready: Connection) -> None:
+    """Receive everything and forget it, in a process of its own."""
+
+    async def main() -> None:
+        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        ready.send(listener.socket.getsockname()[1])
+        async with await listener.accept() as stream:
+            while await stream.receive_some(256 * 1024):
+                pass
+            await stream.send_all(b"!")
+
+    trio.run(main)
+
+
+def bare_copy(path: Path) -> None:
+    mine, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=take_copy, args=(theirs,))
+    process.start()
+    port = mine.recv()
+    trio.run(_send_copy, path, port)
+    process.join()
+
+
+async def _send_copy(path: Path, port: int) -> None:
+    stream = await trio.open_tcp_stream("127.0.0.1", port)
+    async with stream, await trio.open_file(path, "rb") as file:
+        began = time.perf_counter()
+        while data := await file.read(_MIB):
+            await stream.send_all(data)
+        await stream.send_eof()
+        await stream.receive_some(1)
+        BARE.append(time.perf_counter() - began)
+
+
+BARE: list[float] = []
+
+
+# ------------------------------------------------------------------ transfers
+
+
+@asynccontextmanager
+async def pair_at(server: Server) -> AsyncIterator[tuple[Session, Replica, Session, Replica]]:
+    """Have alice and bob in a group for the length of the block."""
+    async with (
+        person(server.address, "alice", server.pin) as alice,
+        person(server.address, "bob", server.pin) as bob,
+    ):
+        ops, there = await alice.enter(GROUP), await bob.enter(GROUP)
+        await approve(alice, "bob")
+        await until(bob, lambda: there.caught_up)
+        yield alice, ops, bob, there
+
+
+async def up_and_down(server: Server, place: Path, size: int, runs: int, figures: Figures) -> None:
+    """Send and fetch a file, some times; say how the server's memory moves."""
+    word = "TLS" if server.pin else "plain"
+    async with pair_at(server) as (alice, ops, bob, there):
+        await once(alice, ops, bob, there, place, _MIB * 16, Figures(), word)  # to be warm
+        before = server.memory
+        peaks: list[int] = []
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch, server, peaks)
+            for _ in range(runs):
+                await once(alice, ops, bob, there, place, size, figures, word)
+            nursery.cancel_scope.cancel()
+    say(
+        f"server's memory, {word}: {before / _MIB:.1f} MiB before, {max(peaks) / _MIB:.1f} at most"
+        f" while {size // _MIB} MiB went up and down {runs} times"
+    )
+
+
+async def once(
+    alice: Session,
+    ops: Replica,
+    bob: Session,
+    there: Replica,
+    place: Path,
+    size: int,
+    figures: Figures,
+    word: str,
+) -> None:
+    path = place / "file"
+    make_file(path, size)
+    number = there.state.numbered + 1
+    began = time.perf_counter()
+    await send_file(alice, ops, path)
+    figures.note(f"up, {word}", size, time.perf_counter() - began)
+    path.unlink()
+    await until(bob, lambda: there.state.numbered >= number)
+    began = time.perf_counter()
+    got = await fetch_file(bob, there, there.state.files[number], place / "down")
+    figures.note(f"down, {word}", size, time.perf_counter() - began)
+    got.unlink()
+
+
+async def watch(server: Server, peaks: list[int]) -> None:
+    while True:
+        peaks.append(server.memory)
+        await trio.sleep(0.02)
+
+
+# ------------------------------------------------------------------ chat beside transfers
+
+
+def carry_on(port: int, pin: bytes | None, place: str, size: int, ready: Connection) -> None:
+    """Keep four transfers going, two each way, until this process is ended."""
+    trio.run(_carry_on, port, pin, Path(place), size, ready)
+
+
+async def _carry_on(
+    port: int, pin: bytes | None, place: Path, size: int, ready: Connection
+) -> None:
+    from tchat.net.address import Address
+
+    async with person(Address("127.0.0.1", port), "carol", pin) as carol:
+        stuff = await carol.enter("stuff")
+        first = place / "first"
+        make_file(first, size)
+        await send_file(carol, stuff, first)
+        await until(carol, lambda: stuff.state.files)
+
+        async def fetch(into: Path) -> None:
+            while True:
+                (await fetch_file(carol, stuff, stuff.state.files[1], into)).unlink()
+
+        async def send(path: Path) -> None:
+            while True:
+                make_file(path, size // 4)
+                await send_file(carol, stuff, path)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(2):
+                nursery.start_soon(fetch, place / f"fetched{number}")
+                nursery.start_soon(send, place / f"sent{number}")
+            ready.send("going")
+
+
+async def chat_beside(server: Server, place: Path, size: int) -> None:
+    """Say how long a message takes from one person to another, alone and beside transfers."""
+    word = "TLS" if server.pin else "plain"
+    async with pair_at(server) as (alice, ops, bob, there):
+        pair = Pair(alice, ops, bob, there)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pair.chat)
+            await trio.sleep(QUIET_SECONDS)
+            alone, pair.delays = pair.delays, []
+            mine, theirs = multiprocessing.Pipe()
+            process = multiprocessing.get_context("spawn").Process(
+                target=carry_on, args=(server.address.port, server.pin, str(place), size, theirs)
+            )
+            process.start()
+            await trio.to_thread.run_sync(mine.recv)
+            pair.delays = []
+            await trio.sleep(2 * QUIET_SECONDS)
+            beside = pair.delays
+            process.kill()
+            process.join()
+            nursery.cancel_scope.cancel()
+    for what, delays in (("alone", alone), ("beside four transfers", beside)):
+        p50, p99 = (percentile(delays, share) * 1000 for share in (0.5, 0.99))
+        say(f"a message, {word}, {what}: p50 {p50:.1f} ms, p99 {p99:.1f} ms ({len(delays)})")
+
+
+# ------------------------------------------------------------------ all together
+
+
+def measure(place: Path, size: int, runs: int) -> None:
+    """Measure everything, in the same place and one after the other."""
+    figures = Figures()
+    sample = place / "sample"
+    make_file(sample, size)
+    for _ in range(runs):
+        figures.note("SHA-256 alone", size, timed(lambda: hash_alone(sample)))
+        bare_copy(sample)
+        figures.note("bare Trio copy", size, BARE.pop())
+        figures.note("writing", size, timed(lambda: write_alone(place / "w", size, wait=False)))
+        figures.note(
+            "writing, fsync", size, timed(lambda: write_alone(place / "w", size, wait=True))
+        )
+    sample.unlink()
+    for tls in (False, True):
+        with serving(place / f"data{tls:d}", 100, tls=tls) as server:
+            trio.run(up_and_down, server, place, size, runs, figures)
+    ceiling = figures.median("SHA-256 alone")
+    say(f"\n{size // _MIB} MiB, median of {runs}                 MB/s   of SHA-256 alone")
+    for what in figures.rates:
+        rate = figures.median(what)
+        say(f"{what:32} {rate / 1e6:8.0f}   {rate / ceiling:.2f}")
+    for tls in (False, True):
+        with serving(place / f"chat{tls:d}", 100, tls=tls) as server:
+            trio.run(chat_beside, server, place, size)
+
+
+def main() -> None:
+    """Measure as the command line says."""
+    parser = argparse.ArgumentParser(description="How fast files travel, and what they cost.")
+    parser.add_argument("--size", type=int, default=1024, help="of the file, in MiB (1024)")
+    parser.add_argument("--runs", type=int, default=3, help="how often (3)")
+    parser.add_argument("--directory", type=Path, help="where: another disk, or one in memory")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=given.directory) as place:
+        measure(Path(place), given.size * _MIB, given.runs)
+
+
+if __name__ == "__main__":
+    main()
