@@ -101,7 +101,7 @@ NOBODY: Told = _Nobody()
 
 async def send_file(session: Session, replica: Replica, path: Path, told: Told = NOBODY) -> None:
     """Bring a file, or a directory as an archive, to the server and share it. Raises `Refused`."""
-    source = await in_thread(partial(open_source, path))
+    source = await in_thread(partial(open_source, path), long=True)
     try:
         told.about(source.name, source.size)
         digest = await _bring(session, replica, source, told)
@@ -128,13 +128,13 @@ async def fetch_file(
     target = into / (name or safe_filename(file.name))
     told.about(file.name, file.size)
     with _unwritable(into):
-        there = await in_thread(partial(_find, target, file))
+        there = await in_thread(partial(_find, target, file), long=True)
         if there is not None:
             return there
-        part = await in_thread(partial(_open_part, into, file))
+        part = await in_thread(partial(_open_part, into, file), long=True)
         try:
             await _take(session, replica, file, part, told)
-            return await in_thread(partial(_settle, part, target, file))
+            return await in_thread(partial(_settle, part, target, file), long=True)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 part.discard()  # what will not fit should not fill the disk either
@@ -182,7 +182,7 @@ async def _bring(session: Session, replica: Replica, source: HashedSource, told:
             told.moved(source.size)
             return sha256
         if isinstance(answer, Alike) and sha256 is None:
-            sha256 = await in_thread(partial(source.whole, checking))
+            sha256 = await in_thread(partial(source.whole, checking), long=True)
             continue
         progress = _Progress(told)
         try:

@@ -61,8 +61,11 @@ _PING_SECONDS = 10.0
 _MOST_PINGS = 10_000  # in a row: more than a day of work on a disk
 _LAST_WORD_SECONDS = 1.0
 _TOO_SOON = "The receiver says that it has what was not sent yet."
-_THREADS = trio.CapacityLimiter(max(4, os.cpu_count() or 1))
-"""Whatever waits for a disk or a hash waits here, and not among the threads of the chat."""
+_PIECES = trio.CapacityLimiter(max(1, (os.cpu_count() or 1) - 1))
+"""Threads that read, write and hash pieces. One processor is left to the chat."""
+
+_FILES = trio.CapacityLimiter(2)
+"""Threads for what takes as long as a whole file is: nobody's next piece waits behind that."""
 
 
 class TakenBack(Refused):
@@ -92,9 +95,12 @@ def check_cancelled() -> None:
     trio.from_thread.check_cancelled()
 
 
-async def in_thread(work: Callable[[], T]) -> T:
-    """Return what `work` returns, without holding up anything else."""
-    return await trio.to_thread.run_sync(work, limiter=_THREADS)
+async def in_thread(work: Callable[[], T], *, long: bool = False) -> T:
+    """Return what `work` returns, without holding up anything else.
+
+    `long` is what may have to look through a whole file.
+    """
+    return await trio.to_thread.run_sync(work, limiter=_FILES if long else _PIECES)
 
 
 async def patiently(link: Link, work: Callable[[], T]) -> T:
@@ -104,7 +110,7 @@ async def patiently(link: Link, work: Callable[[], T]) -> T:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_ping, link)
         try:
-            result.append(await in_thread(work))
+            result.append(await in_thread(work, long=True))
         except (OSError, TchatError) as error:
             failure = error
         nursery.cancel_scope.cancel()
@@ -203,14 +209,15 @@ class _Receiver:
         end = end_of_piece(self._at, self._part.size)
         if piece.size != end - self._at or len(piece.sha256) != DIGEST_SIZE:
             raise ProtocolError(Code.MALFORMED, "A piece has the wrong size.")
-        while self._at < end:
-            with trio.fail_after(self._patience):
+        with trio.fail_after(self._patience) as wait:
+            while self._at < end:
                 data = await self._link.receive_raw(min(end - self._at, _SLICE))
-            if not data:
-                raise trio.BrokenResourceError("the connection ended")
-            self._coming.append(data)
-            self._at += len(data)
-            self._told(self._at)
+                if not data:
+                    raise trio.BrokenResourceError("the connection ended")
+                wait.deadline = trio.current_time() + self._patience
+                self._coming.append(data)
+                self._at += len(data)
+                self._told(self._at)
         self._digest = piece.sha256
         await self._give.send((self._coming, piece.sha256))
         self._coming, self._digest = [], None

@@ -144,17 +144,17 @@ class BlobDirectory:
     async def remove(self, digests: list[bytes]) -> None:
         """Remove files. To be called while nobody else may change anything."""
         with reported():
-            await in_thread(lambda: self._remove(digests))
+            await in_thread(lambda: self._remove(digests), long=True)
 
     async def clean(self, known: set[bytes]) -> None:
         """Remove files that are not among the `known`, and what was begun long ago."""
         with reported():
-            await in_thread(lambda: self._clean(known))
+            await in_thread(lambda: self._clean(known), long=True)
 
     async def drop_stale(self) -> None:
         """Remove what was begun long ago."""
         with reported():
-            await in_thread(self._drop_stale)
+            await in_thread(self._drop_stale, long=True)
 
     # ------------------------------------------------------------------ in threads
 

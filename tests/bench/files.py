@@ -20,6 +20,7 @@ import tempfile
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -211,8 +212,10 @@ async def _carry_on(
                 (await fetch_file(carol, stuff, stuff.state.files[1], into)).unlink()
 
         async def send(path: Path) -> None:
-            while True:
-                make_file(path, size // 4)
+            make_file(path, size)
+            for number in count():
+                with path.open("r+b") as file:  # another file, and no work to make it
+                    file.write(number.to_bytes(8, "big"))
                 await send_file(carol, stuff, path)
 
         async with trio.open_nursery() as nursery:
