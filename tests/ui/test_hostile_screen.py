@@ -210,7 +210,7 @@ async def test_the_screen_believes_no_server(tmp_path: Path) -> None:
             looked.set()
             await sees(alice, "offline: too bad ␛[2J")
             again.set()
-            await sees(alice, "waiting for ␛[2J", "connected ", "alice ▸ ")
+            await sees(alice, "waiting for ␛[2J", "connected ", "alice ▸")
             assert (alice.screen.title, alice.screen.icon_name) == ("", "")
             assert alice.screen.display[0].startswith(" ops ")
             assert alice.screen.display[-1].startswith("alice ▸ ")
