@@ -370,14 +370,6 @@ class RawClient:
         await self.stream.aclose()
         return frames
 
-    async def unframed(self) -> bytes:
-        """Return all bytes until the server ends the connection: a file, on its own connection."""
-        data = bytearray(self._buffer.rest())
-        with trio.fail_after(GUARD):
-            async for more in self.stream:
-                data += more
-        return bytes(data)
-
     async def _next(self) -> Frame | None:
         with trio.fail_after(GUARD):
             while (body := self._buffer.pop()) is None:

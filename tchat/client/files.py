@@ -39,7 +39,7 @@ from tchat.files.carry import (
     unreadable,
 )
 from tchat.files.carry import send_file as carry_file
-from tchat.files.part import BrokenPiece, Part
+from tchat.files.part import BrokenPiece, Part, is_full
 from tchat.net.address import explain
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ async def fetch_file(
             await _take(session, replica, file, part, told)
             return await in_thread(partial(_settle, part, target, file), long=True)
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            if is_full(error):
                 part.discard()  # what will not fit should not fill the disk either
             raise
         finally:

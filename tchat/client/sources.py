@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Protocol
 from tchat.core.handshake import PIECE_SIZE
 from tchat.core.text import clean_line, safe_filename
 from tchat.errors import Code, Refused
+from tchat.files.part import read_all
 from tchat.files.pieces import NOTHING, boundary, end_of_piece
 
 if TYPE_CHECKING:
@@ -118,9 +119,7 @@ class HashedSource:
         self._at = begin
 
     def _read(self, size: int) -> bytes:
-        data = self.content.read(size)
-        while data and len(data) < size and (more := self.content.read(size - len(data))):
-            data += more
+        data = read_all(self.content.read, size)
         if len(data) < size:
             raise changed(self.name)
         return data

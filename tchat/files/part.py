@@ -9,6 +9,7 @@ All of this blocks, and is meant for worker threads.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import sys
@@ -85,7 +86,7 @@ class Part:
         known = split_digests(self._sums.read_bytes()) if self._sums.exists() else []
         for digest in known[: count_pieces(self.size)]:
             check()
-            piece = _read(self._file, min(PIECE_SIZE, self.size - self.offset))
+            piece = read_all(self._file.read, min(PIECE_SIZE, self.size - self.offset))
             self._hash.update(piece)
             if self._hash.digest() != digest:
                 break
@@ -93,7 +94,9 @@ class Part:
         self._hash = self._whole.copy()
         self._file.seek(self.offset)
         # A piece that is all there but has no digest has to come again: nothing else proves it.
-        rest = _read(self._file, max(0, end_of_piece(self.offset, self.size) - self.offset - 1))
+        rest = read_all(
+            self._file.read, max(0, end_of_piece(self.offset, self.size) - self.offset - 1)
+        )
         # What is behind a piece that was found broken, or longer than this, is not its beginning.
         if len(self.digests) == len(known) and not self._file.read(1):
             self._hash.update(rest)
@@ -218,9 +221,14 @@ def _lock(path: Path, mode: int) -> FileIO:
         file.close()
 
 
-def _read(file: FileIO, size: int) -> bytes:
-    """Return `size` bytes, or less if the file ends before."""
-    data = file.read(size)
-    while data and len(data) < size and (more := file.read(size - len(data))):
+def read_all(read: Callable[[int], bytes], size: int) -> bytes:
+    """Return `size` bytes of what `read` gives a part at a time, or less if it ends before."""
+    data = read(size)
+    while data and len(data) < size and (more := read(size - len(data))):
         data += more
     return data
+
+
+def is_full(error: OSError) -> bool:
+    """Return whether a disk has no room for what was to be written."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -13,7 +13,6 @@ the chat.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import secrets
@@ -28,7 +27,7 @@ import trio
 from tchat.core.handshake import PIECE_SIZE
 from tchat.errors import Code, Refused, StorageError
 from tchat.files.carry import check_cancelled, in_thread
-from tchat.files.part import SUMS, Part, write_digests
+from tchat.files.part import SUMS, Part, is_full, write_digests
 from tchat.files.pieces import (
     boundary,
     count_pieces,
@@ -286,7 +285,7 @@ def reported() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if is_full(error):
             raise StorageFull from error
         raise StorageError(
             Code.INTERNAL, f"Files cannot be stored or read: {error.strerror}."
