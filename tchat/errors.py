@@ -34,6 +34,12 @@ class Code(StrEnum):
     BAD_INVITE = "bad_invite", "the invite is unknown, used, expired, or somebody else's"
     GROUP_FULL = "group_full", "the group has as many members, requests or invites as it may"
     GROUPS_FULL = "groups_full", "the person is in as many groups as one may be"
+    BANNED = "banned", "the person was banned from the group, and cannot come back by themselves"
+    NO_SUCH_BAN = "no_such_ban", "nobody of that name is banned from the group"
+    NO_SUCH_MESSAGE = "no_such_message", "the group has no such message, or not any more"
+    NOT_AUTHOR = "not_author", "only who wrote the message may do this"
+    DIRECT = "direct", "a conversation of two has no admin, requests, files or invites"
+    NO_COMMON_GROUP = "no_common_group", "one can write to people with whom one shares a group"
     # What people type.
     BAD_NAME = "bad_name", "a name has 1-32 characters: letters, digits, _ - ."
     EMPTY_TEXT = "empty_text", "a message needs at least one visible character"
@@ -77,6 +83,7 @@ class Code(StrEnum):
     INTERNAL = "internal", "the server met a fault of its own and wrote it to its log"
     # Starting up.
     CANNOT_START = "cannot_start", "an address, a directory or a terminal cannot be used"
+    BAD_CONFIG = "bad_config", "the configuration file says something that cannot be right"
 
 
 class TchatError(Exception):

@@ -7,8 +7,12 @@ connections, so that one which is sent again after a broken connection is done o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from tchat.core.schema import Frame
+
+Policy = Literal["approval", "open"]
+"""Who may join a group: those whom the admin approves, or everybody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +87,60 @@ class Invite(Command):
 
 @dataclass(frozen=True, slots=True)
 class Post(Command):
-    """Say something to the group."""
+    """Say something to the group, perhaps in reply to the message that is its event `reply`."""
 
     type = "post"
     text: str
+    reply: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Edit(Command):
+    """Say something else in the message that is event `target` (its author)."""
+
+    type = "edit"
+    target: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delete(Command):
+    """Take the message that is event `target` away, off the disk, too (its author, the admin)."""
+
+    type = "delete"
+    target: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ban(Command):
+    """End somebody's membership or request, and let them ask no more (admin)."""
+
+    type = "ban"
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unban(Command):
+    """Let somebody ask to join again (admin)."""
+
+    type = "unban"
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetTopic(Command):
+    """Say what the group is about; an empty text takes that back (admin)."""
+
+    type = "set_topic"
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetPolicy(Command):
+    """Let everybody in who wants to join, or only who is approved (admin)."""
+
+    type = "set_policy"
+    policy: Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,4 +172,10 @@ COMMANDS: tuple[type[Command], ...] = (
     Post,
     Share,
     RemoveFile,
+    Edit,
+    Delete,
+    Ban,
+    Unban,
+    SetTopic,
+    SetPolicy,
 )

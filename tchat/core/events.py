@@ -3,13 +3,18 @@
 An event is a header, the same for all, and a body that says what happened. On the wire and on
 disk it is one flat map: header keys and body keys side by side, `kind` naming the body. Bodies
 of a kind that this version does not know are kept as `Unknown`: they count, and change nothing.
+
+One thing is taken out of a log: the text of a message that was deleted. Its event stays, with its
+number and all of its header, and says `erased` from then on; so the log has no gap, and nothing
+that was counted is forgotten.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
+from tchat.core.commands import Policy  # noqa: TC001  # read at run time, by `Shape`
 from tchat.core.framing import pack, unpack
 from tchat.core.schema import Frame, Shape
 from tchat.errors import Code, ProtocolError
@@ -52,11 +57,11 @@ class Approved(Body):
 
 @dataclass(frozen=True, slots=True)
 class Joined(Body):
-    """The actor came with an invite that `by` gave: a member from now on, and the invite used."""
+    """The actor is a member from now on: the group is open, or `by` gave an invite, now used."""
 
     kind = "joined"
-    by: str
-    invite: bytes
+    by: str | None = None
+    invite: bytes | None = None
     key: bytes | None = None
 
 
@@ -113,10 +118,70 @@ class Invited(Body):
 
 @dataclass(frozen=True, slots=True)
 class Posted(Body):
-    """The actor said `text` (UTF-8, at most 16 KiB)."""
+    """The actor said `text` (UTF-8, at most 16 KiB), in reply to event `reply` if that is given.
+
+    A text that begins with "/me " says what the actor does.
+    """
 
     kind = "posted"
     text: str
+    reply: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Edited(Body):
+    """The actor says `text` in the message that is event `target`, in place of what it said."""
+
+    kind = "edited"
+    target: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted(Body):
+    """The actor took the message away that is event `target`."""
+
+    kind = "deleted"
+    target: int
+
+
+@dataclass(frozen=True, slots=True)
+class Erased(Body):
+    """Here was what the actor said, or how it was edited, until it was deleted."""
+
+    kind = "erased"
+
+
+@dataclass(frozen=True, slots=True)
+class Banned(Body):
+    """The actor, the admin, ended what `name` was to the group, and bars them from it."""
+
+    kind = "banned"
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unbanned(Body):
+    """The actor, the admin, lets `name` ask to join again."""
+
+    kind = "unbanned"
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSet(Body):
+    """The actor, the admin, said what the group is about: `text`, which may be empty."""
+
+    kind = "topic_set"
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySet(Body):
+    """The actor, the admin, said who may join."""
+
+    kind = "policy_set"
+    policy: Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +227,13 @@ BODIES: dict[str, type[Body]] = {
         Posted,
         FileShared,
         FileRemoved,
+        Edited,
+        Deleted,
+        Erased,
+        Banned,
+        Unbanned,
+        TopicSet,
+        PolicySet,
     )
 }
 
@@ -230,3 +302,8 @@ def decode_event(body: bytes) -> Event:
     if item.get("type") != Event.type:
         raise ProtocolError(Code.MALFORMED, "The log holds a frame that is not an event.")
     return Event.from_map(item)
+
+
+def erase_event(body: bytes) -> bytes:
+    """Return, in place of the event in a frame's body, the frame of one that says `erased`."""
+    return encode_event(replace(decode_event(body), body=Erased()))

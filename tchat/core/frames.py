@@ -9,6 +9,15 @@ from tchat.core.commands import COMMANDS
 from tchat.core.events import Event
 from tchat.core.framing import ITEM_LIMIT, check_items, pack, unpack
 from tchat.core.handshake import HELLOS, WELCOMES, Ready
+from tchat.core.past import (
+    Found,
+    GroupList,
+    GroupsRequest,
+    HistoryRequest,
+    Past,
+    Search,
+    Snapshot,
+)
 from tchat.core.schema import INT_LIMIT, Frame
 from tchat.errors import Code, ProtocolError, TchatError
 
@@ -24,12 +33,17 @@ Standing = Literal["member", "waiting", "outsider"]
 
 @dataclass(frozen=True, slots=True)
 class Attach(Frame):
-    """Follow a group's log from the event behind `after`. Answered by `Attached`."""
+    """Follow a group's log from the event behind `after`. Answered by `Attached`.
+
+    A member who has nothing of it and says `recent` gets the group's state as it is, and of the
+    log only that many of the latest events, though at least all that he has not seen.
+    """
 
     type = "attach"
     id: int
     group: str
     after: int
+    recent: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +97,18 @@ class ShelfRequest(Frame):
     id: int
     group: str
     before: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Away(Frame):
+    """Let the others see that one is away, and why; without a text, that one is back.
+
+    Holds until that, or until the last connection of the person ends. Answered by `Ok`.
+    """
+
+    type = "away"
+    id: int
+    text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +183,8 @@ class Attached(Frame):
     """What the person is to the group and, for members, where its log stands.
 
     `seq` is the last event, `counted` the highest `n` the group has from this client, `read` the
-    last event that this person has seen on any device. Others learn who the `admin` is, and
-    whether they are out because they were `kicked`.
+    last event that this person has seen on any device, `first` the first event that is sent now.
+    Others learn who the `admin` is, and whether they are out because they were `kicked`.
     """
 
     type = "attached"
@@ -168,6 +194,7 @@ class Attached(Frame):
     seq: int = 0
     counted: int = 0
     read: int = 0
+    first: int = 0
     admin: str | None = None
     kicked: bool = False
 
@@ -236,13 +263,18 @@ class KeyList(Frame):
 
 @dataclass(frozen=True, slots=True)
 class Presence(Frame):
-    """Members who came online or went; after `reset`, all others are offline."""
+    """Members who came online or went; after `reset`, all others are offline.
+
+    `away` has beside each of the `online` why that one is away, or nothing for one who is not; it
+    may be empty if nobody is.
+    """
 
     type = "presence"
     group: str
     online: tuple[str, ...]
     offline: tuple[str, ...]
     reset: bool = False
+    away: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,8 +284,16 @@ class Membership(Frame):
     type = "membership"
     group: str
     standing: Standing
-    reason: Literal["approved", "joined", "denied", "kicked", "left", "closed"]
+    reason: Literal["approved", "joined", "denied", "kicked", "banned", "left", "closed"]
     by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Summons(Frame):
+    """The person's conversation with somebody has begun: it may be attached."""
+
+    type = "summons"
+    group: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,19 +369,26 @@ def by_type(*frames: type[Frame]) -> dict[str, type[Frame]]:
 
 ABOUT_KEYS = (LinkRequest, KeysRequest, Unlink)
 ABOUT_FILES = (Upload, Download, ShelfRequest)
+ABOUT_THE_PAST = (HistoryRequest, Search, GroupsRequest)
 TO_SERVER = by_type(
     *HELLOS,
     *COMMANDS,
     *ABOUT_KEYS,
     *ABOUT_FILES,
+    *ABOUT_THE_PAST,
     Attach,
+    Away,
     Detach,
     Seen,
     Ping,
 )
 TO_OPERATOR = by_type(Release)
-ANSWERS = (Ok, Failed, Attached, Ticket, Alike, Held, Shelf, LinkCode, KeyList)
-TO_CLIENT = by_type(*WELCOMES, *ANSWERS, Event, Presence, Membership, Goodbye, Pong)
+ANSWERS = (
+    *(Ok, Failed, Attached, Ticket, Alike, Held, Shelf, LinkCode, KeyList),
+    *(Past, Found, GroupList),
+)
+NEWS = (Event, Snapshot, Presence, Membership, Summons, Goodbye, Pong)
+TO_CLIENT = by_type(*WELCOMES, *ANSWERS, *NEWS)
 IN_TRANSFER = by_type(Ready, Have, From, Piece, Stored, Failed, Ping)
 
 

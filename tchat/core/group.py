@@ -25,23 +25,32 @@ from typing import TYPE_CHECKING
 
 from tchat.core.commands import (
     Approve,
+    Ban,
     Command,
+    Delete,
     Deny,
+    Edit,
     Invite,
     Join,
     Kick,
     Leave,
     Post,
     RemoveFile,
+    SetPolicy,
+    SetTopic,
     Share,
     TransferAdmin,
+    Unban,
 )
 from tchat.core.events import (
     AdminTransferred,
     Approved,
+    Banned,
     Body,
     Created,
+    Deleted,
     Denied,
+    Edited,
     Event,
     FileRemoved,
     FileShared,
@@ -49,8 +58,11 @@ from tchat.core.events import (
     Joined,
     Kicked,
     Left,
+    PolicySet,
     Posted,
     Requested,
+    TopicSet,
+    Unbanned,
     Withdrawn,
 )
 from tchat.core.fingerprints import token_digest
@@ -62,6 +74,10 @@ if TYPE_CHECKING:
 
 SHA256_SIZE = 32
 LONGEST_INVITE_MS = 30 * 24 * 3600 * 1000
+TOPIC_LIMIT = 200
+"""Longest topic, in code points."""
+
+_FOR_TWO = (Post, Edit, Delete)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,17 +93,28 @@ DEFAULT_LIMITS = GroupLimits()
 
 
 def decide(
-    group: Group, author: Author, command: Command, now: int, limits: GroupLimits = DEFAULT_LIMITS
+    group: Group,
+    author: Author,
+    command: Command,
+    now: int,
+    limits: GroupLimits = DEFAULT_LIMITS,
+    target: Event | None = None,
 ) -> list[Event]:
     """Return the events that `command` adds to the log, in order; none if it was done before.
 
     `now` is in milliseconds since the Unix epoch; a clock that went back does not take the log
-    with it. Raises `Refused`.
+    with it. `target` is the event that the command speaks of, if the log has it: the state does
+    not hold what was said. Raises `Refused`.
     """
     if group.has_done(author, command.n):
         return []
     at = max(now, group.at)
-    bodies = _bodies(group, author, command, at, limits)
+    if group.direct and not isinstance(command, _FOR_TWO):
+        raise Refused(Code.DIRECT, "This cannot be done in a conversation of two.")
+    if isinstance(command, Edit | Delete):
+        bodies = [_about_message(group, author.name, command, target)]
+    else:
+        bodies = _bodies(group, author, command, at, limits)
     name = group.name if group.members else command.group
     return [
         Event(name, group.seq + offset, at, author.name, author.client, command.n, body)
@@ -100,10 +127,10 @@ def _bodies(
 ) -> list[Body]:
     actor = author.name
     match command:
-        case Post(text=text):
+        case Post(text=text, reply=reply):
             _require_member(group, actor)
             check_text(text)
-            return [Posted(text)]
+            return [Posted(text, reply)]
         case Share(name=name, size=size, sha256=sha256):
             _require_member(group, actor)
             if not name or len(sha256) != SHA256_SIZE:
@@ -137,13 +164,28 @@ def _bodies_by_admin(
             return [AdminTransferred(_other_member(group, actor, name, "You are the admin."))]
         case Invite():
             return _invite(group, actor, command, at, limits)
+        case Ban(name=name):
+            return _ban(group, actor, name)
+        case Unban(name=name):
+            return _unban(group, actor, name)
+        case SetTopic(text=text):
+            return _set_topic(group, actor, text)
+        case SetPolicy(policy=policy):
+            _require_admin(group, actor)
+            return [PolicySet(policy)] if policy != group.policy else []
     raise TypeError(f"no rule for {type(command).__name__}")
 
 
 def _join(group: Group, author: Author, limits: GroupLimits) -> list[Body]:
     if not group.members:
         return [Created(author.key)]
-    if group.standing(author.name) != "outsider":
+    if group.standing(author.name) == "member":
+        return []
+    _require_not_banned(group, author.name)
+    if group.policy == "open":
+        _require_room(group, limits)
+        return [Joined(key=author.key)]
+    if group.standing(author.name) == "waiting":
         return []
     if len(group.requests) >= limits.requests:
         raise Refused(
@@ -160,6 +202,7 @@ def _join_invited(
     person = fold(author.name)
     if person in group.members:
         return []
+    _require_not_banned(group, author.name)
     invitation = group.invites.get(digest)
     if invitation is None:
         raise Refused(Code.BAD_INVITE, "This invite was used already, or is not for this group.")
@@ -189,6 +232,52 @@ def _require_room(group: Group, limits: GroupLimits) -> None:
         raise Refused(
             Code.GROUP_FULL, f"The group has {limits.members} members, which is all it may have."
         )
+
+
+def _about_message(group: Group, actor: str, command: Edit | Delete, target: Event | None) -> Body:
+    """Return what becomes of a message. One of a former life of the group is not there any more."""
+    _require_member(group, actor)
+    if target is None or target.seq < group.floor or not isinstance(target.body, Posted):
+        raise Refused(Code.NO_SUCH_MESSAGE, "There is no such message, or not any more.")
+    is_author = fold(target.actor) == fold(actor)
+    if isinstance(command, Edit):
+        if not is_author:
+            raise Refused(Code.NOT_AUTHOR, f"Only {target.actor} may change this message.")
+        check_text(command.text)
+        return Edited(command.target, command.text)
+    if not (is_author or group.is_admin(actor)):
+        raise Refused(Code.NOT_AUTHOR, f"Only {target.actor} or the admin may delete this message.")
+    return Deleted(command.target)
+
+
+def _ban(group: Group, actor: str, name: str) -> list[Body]:
+    _require_admin(group, actor)
+    person = fold(name)
+    if person == fold(actor):
+        raise Refused(Code.YOURSELF, "You cannot ban yourself; /leave ends your membership.")
+    if person in group.banned:
+        return []
+    asked = group.requests.get(person)
+    return [Banned(asked.name if asked else group.members.get(person, name))]
+
+
+def _unban(group: Group, actor: str, name: str) -> list[Body]:
+    _require_admin(group, actor)
+    if fold(name) not in group.banned:
+        raise Refused(Code.NO_SUCH_BAN, f"{quote_name(name)} is not banned.")
+    return [Unbanned(group.banned[fold(name)])]
+
+
+def _set_topic(group: Group, actor: str, text: str) -> list[Body]:
+    _require_admin(group, actor)
+    if len(text) > TOPIC_LIMIT:
+        raise Refused(Code.TEXT_TOO_LONG, f"A topic has at most {TOPIC_LIMIT} characters.")
+    return [TopicSet(text)] if text != group.topic else []
+
+
+def _require_not_banned(group: Group, actor: str) -> None:
+    if fold(actor) in group.banned:
+        raise Refused(Code.BANNED, "You were banned from this group; only its admin can undo that.")
 
 
 def _remove_file(group: Group, actor: str, number: int) -> list[Body]:

@@ -25,8 +25,8 @@ from tchat.core.schema import Frame
 from tchat.core.text import check_name
 from tchat.errors import Code, ProtocolError
 
-VERSION = 3
-"""The protocol this code speaks. Version 1 had no proof, and 2 no pieces: they are not spoken."""
+VERSION = 4
+"""The protocol this code speaks. Those before it are not spoken: 1 had no proof, 2 no pieces."""
 
 PIECE_SIZE = 1 << 20
 """How often a file says on its way, by a digest, what it should have been so far; in bytes."""

@@ -23,11 +23,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from tchat.core.direct import is_direct, pair_of
 from tchat.core.events import (
     AdminTransferred,
     Approved,
+    Banned,
     Created,
+    Deleted,
     Denied,
+    Edited,
     Event,
     FileRemoved,
     FileShared,
@@ -35,12 +39,16 @@ from tchat.core.events import (
     Joined,
     Kicked,
     Left,
+    PolicySet,
     Requested,
+    TopicSet,
+    Unbanned,
     Withdrawn,
 )
 from tchat.core.text import fold
 
 if TYPE_CHECKING:
+    from tchat.core.commands import Policy
     from tchat.core.frames import Standing
 
 
@@ -94,10 +102,11 @@ class Group:
     """The state of one group. People are keyed by their folded name and shown by their name.
 
     `members` are in order of joining; `kicked` are those who are out for that reason, and since
-    which seq; `keys` are those that members came with, and whose they were then; `invites` are
-    known by digest; `files` are the shelf, by numbers of which none is used twice, and `numbered`
-    is the highest so far; `counts` are, per (folded name, client id), the highest number that was
-    done and a mask of those up to it, the lowest bit for itself.
+    which seq, and `banned` those who cannot come back, as shown; `keys` are those that members
+    came with, and whose they were then; `invites` are known by digest; `files` are the shelf, by
+    numbers of which none is used twice, and `numbered` is the highest so far; `edits` are, by the
+    seq of a message, those of the events that changed it; `counts` are, per (folded name, client
+    id), the highest number that was done and a mask of those up to it, the lowest bit for itself.
     """
 
     name: str = ""
@@ -105,14 +114,30 @@ class Group:
     at: int = 0
     floor: int = 0
     admin: str | None = None
+    topic: str = ""
+    policy: Policy = "approval"
     members: dict[str, str] = field(default_factory=dict)
     requests: dict[str, Request] = field(default_factory=dict)
     kicked: dict[str, int] = field(default_factory=dict)
+    banned: dict[str, str] = field(default_factory=dict)
+    edits: dict[int, tuple[int, ...]] = field(default_factory=dict)
     keys: dict[bytes, str] = field(default_factory=dict)
     invites: dict[bytes, Invitation] = field(default_factory=dict)
     files: dict[int, File] = field(default_factory=dict)
     numbered: int = 0
     counts: dict[tuple[str, bytes], tuple[int, int]] = field(default_factory=dict)
+
+    @classmethod
+    def unwritten(cls, name: str) -> Group:
+        """Return the state of a group in whose log nothing is; a direct one has its members."""
+        if not is_direct(name):
+            return cls()
+        return cls(name, members={fold(person): person for person in pair_of(name)})
+
+    @property
+    def direct(self) -> bool:
+        """Whether this is a conversation of two."""
+        return is_direct(self.name)
 
     def copy(self) -> Group:
         """Return a state of its own, for events that may yet come to nothing."""
@@ -121,6 +146,8 @@ class Group:
             members=self.members.copy(),
             requests=self.requests.copy(),
             kicked=self.kicked.copy(),
+            banned=self.banned.copy(),
+            edits=self.edits.copy(),
             keys=self.keys.copy(),
             invites=self.invites.copy(),
             files=self.files.copy(),
@@ -171,6 +198,14 @@ class Group:
                 self.numbered = max(self.numbered, number)
             case FileRemoved(number):
                 self.files.pop(number, None)
+            case Edited(target):
+                self.edits[target] = (*self.edits.get(target, ()), event.seq)
+            case Deleted(target):
+                self.edits.pop(target, None)
+            case TopicSet(text):
+                self.topic = text
+            case PolicySet(policy):
+                self.policy = policy
             case _:
                 self._apply_to_person(event, actor)
 
@@ -183,7 +218,7 @@ class Group:
                 asked = self.requests.get(fold(name))
                 self._admit(name, asked.key if asked else None)
             case Joined(_, invite, key):
-                self.invites.pop(invite, None)
+                self.invites.pop(invite or b"", None)
                 self._admit(event.actor, key)
             case Denied(name):
                 self.requests.pop(fold(name), None)
@@ -191,9 +226,11 @@ class Group:
                 self.requests.pop(actor, None)
             case Left():
                 self._release(actor)
-            case Kicked(name):
+            case Kicked(name) | Banned(name):
                 self._release(fold(name))
-                self.kicked[fold(name)] = event.seq
+                self._bar(name, event)
+            case Unbanned(name):
+                self.banned.pop(fold(name), None)
 
     def _count(self, client: tuple[str, bytes], n: int) -> None:
         highest, done = self.counts.get(client, (0, 0))
@@ -207,8 +244,11 @@ class Group:
     def _begin(self, event: Event, key: bytes | None) -> None:
         self.name = event.group
         self.floor = event.seq
-        for past in (self.members, self.requests, self.kicked, self.keys, self.invites, self.files):
+        self.topic, self.policy = "", "approval"
+        for past in (self.members, self.requests, self.kicked, self.banned, self.keys):
             past.clear()
+        for past_things in (self.invites, self.files, self.edits):
+            past_things.clear()
         self.admin = fold(event.actor)
         self._admit(event.actor, key)
 
@@ -219,6 +259,13 @@ class Group:
         self.members.setdefault(person, name)
         if key is not None:
             self.keys[key] = name
+
+    def _bar(self, name: str, event: Event) -> None:
+        if isinstance(event.body, Kicked):
+            self.kicked[fold(name)] = event.seq
+        else:
+            self.requests.pop(fold(name), None)
+            self.banned[fold(name)] = name
 
     def _release(self, person: str) -> None:
         self.members.pop(person, None)

@@ -312,7 +312,7 @@ class GroupActor:
             case Approved(name):
                 self._tell_admitted(fold(name), Membership(group, "member", "approved", by))
             case Joined(by=inviter):
-                self._tell_admitted(fold(by), Membership(group, "member", "joined", inviter))
+                self._tell_admitted(fold(by), Membership(group, "member", "joined", inviter or by))
             case Denied(name):
                 audience.dismiss(fold(name), Membership(group, "outsider", "denied", by))
             case Kicked(name):

@@ -94,7 +94,7 @@ class Log:
             case Approved(name):
                 self.line("join_approved", **who, name=name)
             case Joined(name):
-                self.line("member_joined", **who, name=name)
+                self.line("member_joined", **who, name=name or event.actor)
             case Kicked(name):
                 self.line("member_kicked", **who, name=name)
             case AdminTransferred(name):
