@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,12 +11,36 @@ from tchat.ui.cells import cells, clip, graphemes, left, right, wrap
 
 texts = st.text(max_size=60).map(clean_text)
 widths = st.integers(2, 40)
+# Texts of what wrapping makes decisions about.
+pieces = st.sampled_from(
+    ["word ", "  ", "https://a.example/b?c=d", "你好", "\uff0c", "「", "」", "🇩🇪", "\n"]
+)
+mixed = st.lists(pieces, max_size=20).map("".join)
+
+URL = "https://example.com/a/b"
 
 
 def test_wide_characters_take_two_cells_and_marks_none() -> None:
     assert cells("abc") == 3
     assert cells("你好") == 4
     assert cells("e\u0301") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "width"),
+    [
+        ("🇩🇪", 2),
+        ("🇩🇪🇫🇷", 4),
+        ("🇩", 2),
+        ("🇩🇪🇫", 4),
+        ("👨\u200d👩\u200d👧", 6),
+        ("👍🏽", 4),
+        ("❤\ufe0f", 1),
+        ("की", 2),
+    ],
+)
+def test_emoji_and_flags_are_measured_as_curses_lays_them_out(text: str, width: int) -> None:
+    assert cells(text) == width
 
 
 def test_a_grapheme_is_what_a_person_takes_for_a_character() -> None:
@@ -32,6 +57,75 @@ def test_a_word_wider_than_the_row_is_cut() -> None:
 
 def test_a_wide_character_is_never_cut_in_half() -> None:
     assert wrap("你好吗", 3) == ("你", "好", "吗")
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "rows"),
+    [
+        (f"see {URL} there", 25, ("see", URL, "there")),
+        (f"see {URL}", 30, (f"see {URL}",)),
+        (f"见{URL}。", 25, ("见", f"{URL}。")),
+        (f"见{URL}这里", 24, ("见", URL, "这里")),
+        (f"(see:{URL})", 23, ("(see:", URL, ")")),
+        (f"  {URL}", 23, (URL,)),
+        (URL, 10, ("https://ex", "ample.com/", "a/b")),
+        (f"ok {URL}", 10, ("ok", "https://ex", "ample.com/", "a/b")),
+    ],
+)
+def test_a_url_is_whole_where_it_fits_and_else_cut_at_the_rows_end(
+    text: str, width: int, rows: tuple[str, ...]
+) -> None:
+    assert wrap(text, width) == rows
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "rows"),
+    [
+        ("    return 1", 12, ("    return 1",)),
+        ("    return what", 12, ("    return", "what")),
+        ("    return", 8, ("  return",)),
+        ("    abcdefghij", 8, ("    abcd", "efghij")),
+        ("if x:\n    y", 20, ("if x:", "    y")),
+        ("a    b", 20, ("a    b",)),
+        ("   ", 20, ("",)),
+    ],
+)
+def test_leading_spaces_stay(text: str, width: int, rows: tuple[str, ...]) -> None:
+    assert wrap(text, width) == rows
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "rows"),
+    [
+        ("你好吗你好吗", 7, ("你好吗", "你好吗")),
+        ("你好吗\uff0c你好", 6, ("你好", "吗\uff0c你", "好")),
+        ("好「你好」吗", 4, ("好", "「你", "好」", "吗")),
+        ("行きます、ちょっと", 8, ("行きま", "す、", "ちょっと")),
+        ("カード", 4, ("カー", "ド")),
+        ("tchat很好用", 8, ("tchat很", "好用")),
+        ("네 한국어", 7, ("네", "한국어")),
+        ("👍👍👍", 5, ("👍👍", "👍")),
+        ("\uff0c\uff0c\uff0c\uff0c", 4, ("\uff0c\uff0c", "\uff0c\uff0c")),
+    ],
+)
+def test_rows_end_beside_ideographs_but_not_before_what_closes(
+    text: str, width: int, rows: tuple[str, ...]
+) -> None:
+    assert wrap(text, width) == rows
+
+
+@given(mixed, st.integers(24, 60))
+def test_urls_stay_whole_and_nothing_closes_a_phrase_in_the_next_row(text: str, width: int) -> None:
+    rows = wrap(text, width)
+    assert all(cells(row) <= width for row in rows)
+    assert "".join("".join(rows).split()) == "".join(text.split())
+    # A URL that others follow at once is one longer URL.
+    wholes = [w for w in _between_spaces(text) if w.startswith("https") and w.count("https") == 1]
+    assert all(any(whole in row for row in rows) for whole in wholes)
+
+
+def _between_spaces(text: str) -> list[str]:
+    return [word for word in text.split() if word.isascii()]
 
 
 def test_line_breaks_stay() -> None:

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
-import pytest
+from itertools import pairwise
 
-from tchat.ui.keys import name_keys
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from tchat.ui.keys import PASTE_LIMIT, Key, KeyReader, Paste, key_named, key_written, name_keys
+from tchat.ui.lineedit import LINE_LIMIT
+
+BEGIN, END = "\x1b[200~", "\x1b[201~"
+
+
+def read(*parts: str | list[str]) -> list[Key]:
+    """Return the keys that come of some reads, after which nothing comes."""
+    reader = KeyReader()
+    return [key for part in parts for key in reader.feed(list(part))] + reader.flush()
 
 
 @pytest.mark.parametrize(
@@ -12,18 +25,27 @@ from tchat.ui.keys import name_keys
     [
         ("a", ["a"]),
         ("é", ["é"]),
+        ("👩‍👧", ["👩", "\u200d", "👧"]),
         ("\r", ["Enter"]),
         ("\n", ["C-j"]),
         ("\t", ["Tab"]),
         ("\x7f", ["Backspace"]),
+        ("\x08", ["Backspace"]),
         ("\x01\x17", ["C-a", "C-w"]),
         ("\x1f", ["C-_"]),
+        ("\0\x1c\x1d\x1e", ["C-Space", "C-\\", "C-]", "C-^"]),
         ("\x1b", ["Escape"]),
+        ("\x1b\x1b", ["Escape", "Escape"]),
         ("\x1bb", ["M-b"]),
+        ("\x1bB", ["M-B"]),
+        ("\x1b/\x1b9\x1b_", ["M-/", "M-9", "M-_"]),
+        ("\x1b ", ["M-Space"]),
+        ("\x1b\x01", ["C-M-a"]),
         ("\x1b\r", ["M-Enter"]),
+        ("\x1b\n", ["M-Enter"]),
         ("\x1b\x7f", ["M-Backspace"]),
-        ("\x1b[F", ["End"]),
-        ("\x1bOH", ["Home"]),
+        ("\x1b[", ["M-["]),
+        ("\x1bO", ["M-O"]),
         ("\x1b[3~x", ["Delete", "x"]),
     ],
 )
@@ -31,13 +53,248 @@ def test_a_key_has_a_name(raw: str, names: list[str]) -> None:
     assert name_keys(list(raw)) == names
 
 
-def test_special_keys_come_from_curses_by_name() -> None:
-    assert name_keys(["KEY_PPAGE", "KEY_LEFT", "KEY_F(5)"]) == ["PageUp", "Left"]
+@pytest.mark.parametrize(
+    ("sequences", "name"),
+    [
+        ("[A OA", "Up"),
+        ("[C OC", "Right"),
+        ("[H OH [1~ [7~", "Home"),
+        ("[F OF [4~ [8~", "End"),
+        ("[5~", "PageUp"),
+        ("[Z [9;2u", "S-Tab"),
+        ("[1;5C [5C O5C Oc", "C-Right"),
+        ("[1;5D Od", "C-Left"),
+        ("[1;3D", "M-Left"),
+        ("[1;9D", "M-Left"),
+        ("[1;7D", "C-M-Left"),
+        ("[1;2A [a", "S-Up"),
+        ("[3;5~ [3^", "C-Delete"),
+        ("[3$ [3;2~", "S-Delete"),
+        ("OP [11~ [[A [P", "F1"),
+        ("[15~ [[E", "F5"),
+        ("[18~", "F7"),
+        ("[19~", "F8"),
+        ("[20~", "F9"),
+        ("[13;2u [27;2;13~", "S-Enter"),
+        ("[119;5u [27;5;119~ [87;6u", "C-w"),
+        ("[98;3u", "M-b"),
+        ("[105;5u", "Tab"),
+        ("[47;5u", "C-_"),
+        ("[97;2u [65u", "A"),
+        ("[97:65;1:1u", "a"),
+        ("[127u", "Backspace"),
+        ("OM", "Enter"),
+        ("Op", "0"),
+    ],
+)
+def test_terminals_send_sequences_for_keys(sequences: str, name: str) -> None:
+    for sequence in sequences.split():
+        assert read(f"\x1b{sequence}x") == [name, "x"], sequence
 
 
-def test_alt_with_a_special_key_is_told_apart() -> None:
-    assert name_keys(["\x1b", "KEY_UP"]) == ["M-Up"]
+def test_two_escapes_before_a_sequence_are_alt() -> None:
+    assert read("\x1b\x1b[A\x1b\x1bOCx") == ["M-Up", "M-Right", "x"]
 
 
-def test_a_sequence_that_means_nothing_is_not_taken_for_typing() -> None:
-    assert name_keys(list("\x1b[38;5;1mok")) == ["o", "k"]
+def test_escape_before_alt_and_a_letter_is_a_key_of_its_own() -> None:
+    assert read("\x1b\x1bb") == ["Escape", "M-b"]
+
+
+@pytest.mark.parametrize(
+    ("raw", "name"),
+    [
+        (["KEY_PPAGE"], "PageUp"),
+        (["KEY_F(8)"], "F8"),
+        (["KEY_SR"], "S-Up"),
+        (["kRIT5"], "C-Right"),
+        (["kLFT3"], "M-Left"),
+        (["kUP"], "S-Up"),
+        (["kDC5"], "C-Delete"),
+        (["\x1b", "KEY_UP"], "M-Up"),
+        (["\x1b", "kRIT5"], "C-M-Right"),
+    ],
+)
+def test_special_keys_come_from_curses_by_name(raw: list[str], name: str) -> None:
+    assert name_keys(raw) == [name]
+
+
+@pytest.mark.parametrize(
+    "sequence",
+    ["[38;5;1m", "[I", "[?2004;1$y", "[<0;3;4M", "[9;9;9;9~", "[1114112u", "[55296u", "O?", "[=~"],
+)
+def test_a_sequence_that_means_nothing_is_not_taken_for_typing(sequence: str) -> None:
+    assert read(f"\x1b{sequence}ok") == ["o", "k"]
+    assert read(["KEY_MOUSE", "kxIN", "KEY_B2"]) == []
+
+
+def test_a_sequence_that_breaks_off_leaves_what_follows() -> None:
+    assert read("\x1b[1;\x1b[A") == ["Up"]
+    assert read("\x1b[1;\r") == ["Enter"]
+    assert read(["\x1b", "[", "1", "KEY_UP"]) == ["Up"]
+    assert read("\x1b[1;") == []
+
+
+def test_a_sequence_without_end_is_dropped_and_takes_no_room() -> None:
+    reader = KeyReader()
+    assert reader.feed(["\x1b", "[", *"1" * 100_000]) == []
+    assert len(reader._held) < 100
+    assert reader.feed(list("Ax")) == ["x"]
+
+
+# ------------------------------------------------------------------ in several reads
+
+
+def test_an_escape_waits_for_what_follows_or_for_silence() -> None:
+    reader = KeyReader()
+    assert reader.feed(["\x1b"]) == []
+    assert reader.patience
+    assert reader.feed(["b"]) == ["M-b"]
+    assert reader.feed(["\x1b"]) + reader.flush() + reader.feed(["b"]) == ["Escape", "b"]
+    assert not reader.patience
+
+
+def test_a_new_size_is_known_in_the_middle_of_anything() -> None:
+    assert read(["\x1b", "[", "KEY_RESIZE", "A"]) == ["Resize", "Up"]
+    assert read([*BEGIN, "a", "KEY_RESIZE", "b", *END]) == ["Resize", Paste("ab")]
+
+
+# What keys are made of, so that whole ones come about.
+pieces = st.sampled_from(
+    [*"\x1b[O?;$~u12A\r\na你", "\x1b[", "\x1bO", "200~", BEGIN, END, "\x1b[1;5C"]
+)
+items = st.one_of(
+    pieces.map(list),
+    st.sampled_from(["KEY_UP", "kRIT5", "KEY_RESIZE", "KEY_"]).map(lambda name: [name]),
+    st.characters().map(lambda character: [character]),
+)
+raws = st.lists(items, max_size=20).map(lambda parts: [item for part in parts for item in part])
+
+
+@given(raws, st.lists(st.integers(0, 60), max_size=6))
+@example(list(f"{BEGIN}a\r\nb{END}\x1b[A"), [1, 3, 8, 9, 14])
+def test_it_does_not_matter_how_the_input_is_cut_into_reads(
+    raw: list[str], cuts: list[int]
+) -> None:
+    edges = [0, *sorted(cuts), len(raw)]
+    reads = [raw[start:end] for start, end in pairwise(edges)]
+    assert read(*reads) == read(raw)
+
+
+@given(raws)
+def test_after_silence_nothing_is_held_back(raw: list[str]) -> None:
+    reader = KeyReader()
+    reader.feed(raw)
+    reader.flush()
+    assert reader.patience is None
+    assert reader.feed(["x"]) == ["x"]
+
+
+# ------------------------------------------------------------------ pastes
+
+
+def test_a_paste_is_one_item() -> None:
+    pasted = "one\rtwo\r\nthree\n\tfour \x1b[A \x03"
+    there = Paste("one\ntwo\nthree\n\tfour \x1b[A \x03")
+    assert read(f"a{BEGIN}{pasted}{END}b\r") == ["a", there, "b", "Enter"]
+
+
+def test_an_empty_paste_is_nothing() -> None:
+    assert read(f"{BEGIN}{END}x") == ["x"]
+
+
+def test_the_end_of_a_paste_that_never_began_is_nothing() -> None:
+    assert read(f"{END}x") == ["x"]
+
+
+def test_a_paste_without_end_ends_with_silence() -> None:
+    reader = KeyReader()
+    assert reader.feed(list(f"{BEGIN}half of it\r")) == []
+    assert reader.patience is not None
+    assert reader.flush() == [Paste("half of it\n")]
+    assert reader.feed(["\r"]) == ["Enter"]
+
+
+def test_a_paste_that_broke_off_in_its_end_is_no_part_of_the_next() -> None:
+    reader = KeyReader()
+    reader.feed(list(f"{BEGIN}a{END[:-1]}"))
+    reader.flush()
+    assert reader.feed(list(f"{BEGIN}~b{END}")) == [Paste("~b")]
+
+
+@pytest.mark.parametrize("ends", ["\r\n", "ab"])
+def test_a_paste_has_a_limit_that_no_line_takes(ends: str) -> None:
+    reader = KeyReader()
+    reader.feed(list(BEGIN))
+    for _ in range(PASTE_LIMIT // 2**16 + 2):
+        reader.feed(list(ends) * 2**15)
+    (paste,) = reader.feed(list(END))
+    assert isinstance(paste, Paste)
+    assert LINE_LIMIT < len(paste.text) <= PASTE_LIMIT
+    assert reader.feed(["x"]) == ["x"]
+
+
+def test_where_pastes_are_not_known_they_are_typed_and_never_sent() -> None:
+    assert name_keys(list(f"{BEGIN}a\rb{END}")) == ["a", "C-j", "b"]
+
+
+# ------------------------------------------------------------------ as people write them
+
+
+@pytest.mark.parametrize(
+    ("written", "key"),
+    [
+        ("C-w", "C-w"),
+        ("Ctrl-W", "C-w"),
+        ("ctrl-w", "C-w"),
+        ("C-W", "C-w"),
+        ("M-b", "M-b"),
+        ("M-B", "M-B"),
+        ("Alt-B", "M-b"),
+        ("Alt-Shift-B", "M-B"),
+        ("M-C-a", "C-M-a"),
+        ("Alt-Backspace", "M-Backspace"),
+        ("shift-tab", "S-Tab"),
+        ("C-i", "Tab"),
+        ("C-h", "Backspace"),
+        ("C-M-m", "M-Enter"),
+        ("C-/", "C-_"),
+        ("C-Space", "C-Space"),
+        ("M--", "M--"),
+        ("f7", "F7"),
+        ("PgUp", "PageUp"),
+        ("Esc", "Escape"),
+        ("M-é", "M-é"),
+    ],
+)
+def test_people_write_keys_in_their_own_ways(written: str, key: str) -> None:
+    assert key_named(written) == key
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "",
+        "a",
+        "S-a",
+        "-",
+        "C-",
+        "C-M-",
+        "Space",
+        "C-é",
+        "Hyper-a",
+        "F99",
+        "C-Foo",
+        "M-ab",
+        "Resize",
+    ],
+)
+def test_some_keys_cannot_be(written: str) -> None:
+    assert key_named(written) == ""
+
+
+@given(raws)
+def test_a_key_that_can_be_pressed_is_read_back_as_it_is_written(raw: list[str]) -> None:
+    for key in name_keys(raw):
+        if len(key) > 1 and key != "Resize" and key_named(key):
+            assert key_named(key) == key
+            assert key_named(key_written(key)) == key

@@ -1,0 +1,81 @@
+"""What keys do, as one table."""
+
+from __future__ import annotations
+
+import pytest
+
+from tchat.errors import Code, Refused
+from tchat.ui.bindings import ACTIONS, BINDINGS, DEFAULTS, OTHERWISE, bind, key_rows
+from tchat.ui.keys import key_named
+from tchat.ui.lineedit import _ACTIONS
+
+
+def test_the_line_knows_how_to_do_what_is_said_to_be_its() -> None:
+    assert {binding.action for binding in BINDINGS if binding.where == "line"} <= set(_ACTIONS)
+    assert set(_ACTIONS) <= ACTIONS
+    assert OTHERWISE.keys() <= set(_ACTIONS)
+    windows = {binding.action for binding in BINDINGS if binding.where == "window"}
+    assert set(OTHERWISE.values()) <= windows
+
+
+def test_every_action_and_key_is_in_the_table_once() -> None:
+    assert len(ACTIONS) == len(BINDINGS)
+    keys = [key_named(key) or key for binding in BINDINGS for key in binding.keys]
+    doubles = {key for key in keys if keys.count(key) > 1}
+    assert doubles == {"Backspace"}  # which is also Ctrl-H
+    assert all(key_named(key) for key in keys if key != "Resize")
+    assert DEFAULTS.keys() == set(keys)
+
+
+@pytest.mark.parametrize(
+    ("key", "action"),
+    [
+        ("Enter", "enter"),
+        ("C-j", "newline"),
+        ("M-Backspace", "kill-word-back"),
+        ("C-d", "delete-or-leave"),
+        ("C-n", "next-window"),
+        ("M-9", "window-9"),
+        ("M-u", "first-unread"),
+        ("F9", "approve-next"),
+        ("Resize", "redraw"),
+    ],
+)
+def test_keys_have_their_actions(key: str, action: str) -> None:
+    assert DEFAULTS[key] == action
+
+
+def test_a_configuration_goes_on_top() -> None:
+    bound = bind({"C-x": "kill-word", "Alt-B": "", "Ctrl-H": "leave", "M-!": "approve-next"})
+    assert bound["C-x"] == "kill-word"
+    assert "M-b" not in bound
+    assert bound["Backspace"] == "leave"
+    assert bound["M-!"] == "approve-next"
+    changed = {"C-x", "M-b", "Backspace", "M-!"}
+    others = DEFAULTS.keys() - changed
+    assert {key: bound[key] for key in others} == {key: DEFAULTS[key] for key in others}
+
+
+@pytest.mark.parametrize(
+    ("written", "action", "said"),
+    [
+        ("C-x", "kill-wrd", "did you mean kill-word?"),
+        ("C-x", "qqq", "no action 'qqq'"),
+        ("a", "leave", "'a' is no key"),
+        ("Hyper-x", "leave", "'Hyper-x' is no key"),
+        ("Resize", "", "'Resize' is no key"),
+    ],
+)
+def test_what_cannot_be_bound_is_said(written: str, action: str, said: str) -> None:
+    with pytest.raises(Refused, match=said.replace("?", r"\?")) as refused:
+        bind({written: action})
+    assert refused.value.code == Code.BAD_CONFIG
+
+
+def test_the_help_says_every_key_as_people_write_it() -> None:
+    rows = dict(key_rows())
+    assert rows["Ctrl-W"] == "cut back to a space"
+    assert rows["Alt-1 … Alt-9"] == "the window of that number"
+    assert rows["Alt-Enter, Ctrl-J, Shift-Enter"] == "begin a new line in the message"
+    assert rows["Ctrl-L"] == "paint the screen anew"
+    assert len(key_rows()) == len([b for b in BINDINGS if b.keys]) - 8
