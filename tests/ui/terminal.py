@@ -6,6 +6,7 @@ import ctypes
 import os
 import select
 import sys
+import termios
 import time
 from typing import TYPE_CHECKING
 
@@ -13,13 +14,17 @@ import ptyprocess
 import pyte
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import TracebackType
     from typing import Self
 
 GUARD_SECONDS = 30.0
 
 _LIBC = ctypes.CDLL(None)
+_TELLING = {
+    *("NO_COLOR", "COLUMNS", "LINES", "ESCDELAY", "TMUX", "STY", "TERM_PROGRAM", "LC_TERMINAL"),
+    *("KITTY_WINDOW_ID", "WT_SESSION", "ConEmuANSI"),
+}
 
 
 class Emulator(pyte.Screen):
@@ -71,18 +76,30 @@ class _Stream(pyte.ByteStream):
 
 
 class Terminal:
-    """`python -m tchat` with `arguments`, in a terminal of `width` by `height` cells."""
+    """`python -m tchat` with `arguments`, in a terminal of `width` by `height` cells.
+
+    Or another `program`. `extra` is added to its environment, in which otherwise nothing is said
+    of the terminal that the tests were started from.
+    """
 
     def __init__(
-        self, arguments: list[str], home: str, width: int = 80, height: int = 24, **extra: str
+        self,
+        arguments: list[str],
+        home: str,
+        width: int = 80,
+        height: int = 24,
+        *,
+        program: Sequence[str] = (sys.executable, "-m", "tchat"),
+        **extra: str,
     ) -> None:
-        environment = {**os.environ, "TERM": "xterm-256color", "TCHAT_HOME": home}
+        environment = {name: text for name, text in os.environ.items() if name not in _TELLING}
+        environment |= {"TERM": "xterm-256color", "TCHAT_HOME": home}
         environment |= {"LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", **extra}
         self.screen = Emulator(width, height)
         self.raw = b""
         self._stream = _Stream(self.screen)
         self._process = ptyprocess.PtyProcess.spawn(
-            [sys.executable, "-m", "tchat", *arguments],
+            [*program, *arguments],
             env=environment,
             dimensions=(height, width),
         )
@@ -128,13 +145,18 @@ class Terminal:
             assert self._receive(), f"the program ended before: {what}\n{self.text}"
 
     def end(self) -> int:
-        """Wait until the program has ended and return its exit status."""
+        """Wait until the program has ended and return its exit status, or a signal as -number."""
         while self._receive():
             pass
         self._process.wait()
-        status = self._process.exitstatus
-        assert status is not None
-        return int(status)
+        status, number = self._process.exitstatus, self._process.signalstatus
+        assert status is not None or number is not None
+        return -int(number) if status is None else int(status)
+
+    @property
+    def flags(self) -> int:
+        """What the terminal does by itself (termios' local flags)."""
+        return int(termios.tcgetattr(self._process.fd)[3])
 
     def _receive(self) -> bool:
         """Take output if there is some; return False once the program has ended."""

@@ -1,0 +1,164 @@
+"""The configuration file: what may stand in it, and what is said of what may not."""
+
+from __future__ import annotations
+
+import tomllib
+from contextlib import suppress
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tchat.client import config
+from tchat.client.config import EXAMPLE, Config, Server, config_file, load_config
+from tchat.errors import Code, StartupError
+
+PIN = "sha256:Y2hhdC5leGFtcGxlLm9yZyBzYWlkIHRoYXQgaXQgaXM"
+
+
+def read(directory: Path, text: str | bytes) -> Config:
+    path = directory / "config.toml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return load_config(path)
+
+
+def complaint(directory: Path, text: str | bytes) -> str:
+    """Return what is said of a file, behind its name."""
+    with pytest.raises(StartupError) as caught:
+        read(directory, text)
+    assert caught.value.code == Code.BAD_CONFIG
+    name, _, rest = str(caught.value).partition(": ")
+    assert name == str(directory / "config.toml")
+    assert rest.endswith(".")
+    assert "\n" not in rest
+    return rest.removesuffix(".")
+
+
+# ------------------------------------------------------------------ what may stand in it
+
+
+def test_nobody_needs_a_file(tmp_path: Path) -> None:
+    assert load_config(tmp_path / "config.toml") == Config()
+    assert read(tmp_path, "") == Config()
+
+
+def test_everything_is_read(tmp_path: Path) -> None:
+    work = Server(
+        "chat.example.org", 7777, "alice.b", ("ops", "lab"), b"chat.example.org said that it is"
+    )
+    assert read(tmp_path, EXAMPLE) == Config(
+        user="alice",
+        group="ops",
+        plain=False,
+        downloads=Path.home() / "Downloads" / "tchat",
+        notifications="auto",
+        colours={"mention": "bold #ff8700", "url": "underline colour 39", "title": "reverse"},
+        keys={"C-n": "next group"},
+        mute=("noise",),
+        ignore=("mallory",),
+        servers={"work": work},
+    )
+
+
+def test_the_example_shows_everything_that_may_be_in_the_file() -> None:
+    example = tomllib.loads(EXAMPLE)
+    assert example.keys() == {field.name for field in fields(Config)}
+    assert example["servers"]["work"].keys() == {field.name for field in fields(Server)}
+
+
+def test_a_server_needs_a_host_and_a_port(tmp_path: Path) -> None:
+    home = read(tmp_path, '[servers.home]\nhost = "::1"\nport = 1\n').servers["home"]
+    assert home == Server("::1", 1)
+    assert complaint(tmp_path, '[servers.home]\nhost = "a"') == "servers.home has no port"
+    assert complaint(tmp_path, "[servers.home]\nport = 1") == "servers.home has no host"
+
+
+@pytest.mark.parametrize("setting", ["auto", "bell", "off"])
+def test_notifications_have_three_settings(tmp_path: Path, setting: str) -> None:
+    assert read(tmp_path, f'notifications = "{setting}"').notifications == setting
+
+
+def test_a_mark_of_its_encoding_is_no_part_of_the_file(tmp_path: Path) -> None:
+    assert read(tmp_path, b'\xef\xbb\xbfuser = "alice"\r\n').user == "alice"
+
+
+# ------------------------------------------------------------------ what may not
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("usr = 'alice'", "there is no key 'usr'; perhaps 'user' is meant"),
+        ("[colors]\na = 'red'", "there is no key 'colors'; perhaps 'colours' is meant"),
+        ("[servers.a]\nhots = 'x'", "there is no key 'servers.a.hots'; perhaps 'host' is meant"),
+        ("q = 1", "there is no key 'q'; there are user, group, plain, downloads, "),
+        ("user = 7", "user is 7; right would be a text in quotation marks"),
+        ("user = ' '", "user is empty; leave the line out instead"),
+        ("user = 'not a name'", "user is 'not a name'; A username is made of letters"),
+        ("group = 'a b'", "group is 'a b'; A group name is made of letters"),
+        ("plain = 1", "plain is 1; right would be true or false"),
+        ("plain = 'yes'", "plain is 'yes'; right would be true or false"),
+        ("downloads = '~nobody.of.that.name/x'", "downloads is '~nobody.of.that.name/x'; there is"),
+        (
+            "notifications = 'loud'",
+            "notifications is 'loud'; right would be one of auto, bell, off",
+        ),
+        ("notifications = []", "notifications is []; right would be one of auto, bell, off"),
+        ("mute = 'noise'", "mute is 'noise'; right would be a list"),
+        ("mute = ['noise', 3]", "mute[1] is 3; right would be a text in quotation marks"),
+        ("ignore = ['!']", "ignore[0] is '!'; A username is made of letters"),
+        ("colours = 'red'", "colours is 'red'; right would be a table"),
+        ("[colours]\nurl = 4", "colours.url is 4; right would be a text in quotation marks"),
+        ("[keys]\nC-n = true", "keys.C-n is True; right would be a text in quotation marks"),
+        ("servers = 3", "servers is 3; right would be a table"),
+        ("[servers]\na = 'host:1'", "servers.a is 'host:1'; right would be a table"),
+        (
+            "[servers.a]\nport = '1'",
+            "servers.a.port is '1'; right would be a number from 1 to 65535",
+        ),
+        ("[servers.a]\nport = 0", "servers.a.port is 0; right would be a number from 1 to 65535"),
+        ("[servers.a]\nport = true", "servers.a.port is True; right would be a number from 1"),
+        ("[servers.a]\npin = 'sha1:x'", "servers.a.pin: a pin is sha256: and 43 letters"),
+        ("[servers.a]\ngroups = ['b c']", "servers.a.groups[0] is 'b c'; A group name is made"),
+        ("user = 'a'\nuser = 'b'", "the file is not TOML: Cannot overwrite a value (at "),
+        ("user = ", "the file is not TOML: Invalid value (at "),
+        (b"user = '\xff'", "the file is not text in UTF-8"),
+    ],
+)
+def test_what_cannot_be_right_is_told(tmp_path: Path, text: str | bytes, said: str) -> None:
+    assert complaint(tmp_path, text).startswith(said)
+
+
+def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").mkdir()
+    with pytest.raises(
+        StartupError, match=r"config\.toml: the file cannot be read: Is a directory"
+    ):
+        load_config(tmp_path / "config.toml")
+
+
+_VALUES = st.recursive(
+    st.text(max_size=3) | st.integers() | st.booleans() | st.floats(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=5,
+)
+
+
+@given(st.sampled_from([field.name for field in fields(Config)]), _VALUES)
+def test_whatever_stands_in_it_is_read_or_told(key: str, value: object) -> None:
+    with suppress(config._Wrong):
+        Config(**config._read_table(config._CONFIG, "", {key: value}))
+
+
+# ------------------------------------------------------------------ where it is
+
+
+def test_the_file_is_in_the_directory_for_such_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TCHAT_HOME", str(tmp_path))
+    assert config_file() == tmp_path / "config.toml"
+    monkeypatch.delenv("TCHAT_HOME")
+    assert config_file().parts[-2:] == ("tchat", "config.toml")
