@@ -86,6 +86,11 @@ def rule_of(item: Mapping[str, object]) -> str:
     return rule
 
 
+def keys_of(rule: str) -> set[str]:
+    """Return the keys that a rule lists, needed or not."""
+    return set(re.findall(r'"(\w+)":', RULES[rule]))
+
+
 def validate(rule: str, body: bytes, *, may_grow: bool = False) -> None:
     """Raise `ProtocolViolation` unless `body` keeps to the rule.
 

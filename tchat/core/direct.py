@@ -8,7 +8,7 @@ its delivery, is that of a group.
 
 from __future__ import annotations
 
-from tchat.core.text import check_name, clean_line, fold
+from tchat.core.text import check_name, fold, quote_name
 from tchat.errors import Code, Refused
 
 _SIGN = "@"
@@ -31,7 +31,7 @@ def pair_of(group: str) -> tuple[str, str]:
     """Return the two whose conversation that is. Raises `Refused` (bad_name)."""
     one, between, other = group.removeprefix(_SIGN).partition(_BETWEEN)
     if not between:
-        raise Refused(Code.BAD_NAME, f"{clean_line(group)!r} does not say which two are meant.")
+        raise Refused(Code.BAD_NAME, f"{quote_name(group)!r} does not say which two are meant.")
     return check_name(one), check_name(other)
 
 

@@ -19,6 +19,10 @@ from tchat.core.past import (
     Snapshot,
 )
 from tchat.core.schema import INT_LIMIT, Frame
+from tchat.core.transfers import From as From
+from tchat.core.transfers import Have as Have
+from tchat.core.transfers import Piece as Piece
+from tchat.core.transfers import Stored as Stored
 from tchat.errors import Code, ProtocolError, TchatError
 
 if TYPE_CHECKING:
@@ -184,7 +188,7 @@ class Attached(Frame):
 
     `seq` is the last event, `counted` the highest `n` the group has from this client, `read` the
     last event that this person has seen on any device, `first` the first event that is sent now.
-    Others learn who the `admin` is, and whether they are out because they were `kicked`.
+    Others learn who the `admin` is, and whether they are out because they were `kicked` or banned.
     """
 
     type = "attached"
@@ -310,51 +314,6 @@ class Pong(Frame):
     """I am here."""
 
     type = "pong"
-
-
-# ------------------------------------------------------------------ on a transfer connection
-
-
-@dataclass(frozen=True, slots=True)
-class Have(Frame):
-    """The receiver has the file's bytes up to `offset` already.
-
-    `sha256` is that of all bytes of its whole pieces. With `doubt`, what came behind them the last
-    time was not what its digest said: the sender is to look at its own copy first.
-    """
-
-    type = "have"
-    offset: int
-    sha256: bytes
-    doubt: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class From(Frame):
-    """The sender begins at `offset`: the receiver's, or 0 if that had another file."""
-
-    type = "from"
-    offset: int
-
-
-@dataclass(frozen=True, slots=True)
-class Piece(Frame):
-    """The next `size` bytes of the file follow, unframed.
-
-    `sha256` is that of the whole file from its beginning to the end of this piece.
-    """
-
-    type = "piece"
-    size: int
-    sha256: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Stored(Frame):
-    """The receiver has the file on its disk, whole."""
-
-    type = "stored"
-    sha256: bytes
 
 
 def failed(error: TchatError, re: int | None = None) -> Failed:

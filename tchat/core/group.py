@@ -15,7 +15,10 @@ it with no events.
 
 People come in by the admin's approval or by an invite, a token that the log knows by its digest
 alone. It is used once, since using it and becoming a member are one event, and it holds only
-while who gave it is a member.
+while who gave it is a member. Whoever the admin put out, by kick or ban, uses none from before.
+
+An open group lets in whoever asks, and opening it lets in whoever waits. A ban holds against all
+of these, until the admin takes it back or the group is founded anew.
 """
 
 from __future__ import annotations
@@ -70,6 +73,7 @@ from tchat.core.text import check_text, fold, quote_name
 from tchat.errors import Code, Refused
 
 if TYPE_CHECKING:
+    from tchat.core.commands import Policy
     from tchat.core.state import Author, Group
 
 SHA256_SIZE = 32
@@ -77,16 +81,20 @@ LONGEST_INVITE_MS = 30 * 24 * 3600 * 1000
 TOPIC_LIMIT = 200
 """Longest topic, in code points."""
 
+MOST_EDITS = 100
+"""How often a message may be changed: the state remembers each time."""
+
 _FOR_TWO = (Post, Edit, Delete)
 
 
 @dataclass(frozen=True, slots=True)
 class GroupLimits:
-    """How large a group may become: members, pending requests, open invites."""
+    """How large a group may become: members, pending requests, open invites, people banned."""
 
     members: int = 2000
     requests: int = 100
     invites: int = 100
+    bans: int = 2000
 
 
 DEFAULT_LIMITS = GroupLimits()
@@ -112,7 +120,7 @@ def decide(
     if group.direct and not isinstance(command, _FOR_TWO):
         raise Refused(Code.DIRECT, "This cannot be done in a conversation of two.")
     if isinstance(command, Edit | Delete):
-        bodies = [_about_message(group, author.name, command, target)]
+        bodies = [_change_message(group, author.name, command, target)]
     else:
         bodies = _bodies(group, author, command, at, limits)
     name = group.name if group.members else command.group
@@ -128,9 +136,7 @@ def _bodies(
     actor = author.name
     match command:
         case Post(text=text, reply=reply):
-            _require_member(group, actor)
-            check_text(text)
-            return [Posted(text, reply)]
+            return _post(group, actor, text, reply)
         case Share(name=name, size=size, sha256=sha256):
             _require_member(group, actor)
             if not name or len(sha256) != SHA256_SIZE:
@@ -165,15 +171,22 @@ def _bodies_by_admin(
         case Invite():
             return _invite(group, actor, command, at, limits)
         case Ban(name=name):
-            return _ban(group, actor, name)
+            return _ban(group, actor, name, limits)
         case Unban(name=name):
             return _unban(group, actor, name)
         case SetTopic(text=text):
             return _set_topic(group, actor, text)
         case SetPolicy(policy=policy):
-            _require_admin(group, actor)
-            return [PolicySet(policy)] if policy != group.policy else []
+            return _set_policy(group, actor, policy, limits)
     raise TypeError(f"no rule for {type(command).__name__}")
+
+
+def _post(group: Group, actor: str, text: str, reply: int | None) -> list[Body]:
+    _require_member(group, actor)
+    check_text(text)
+    if reply is not None and not max(group.floor, 1) <= reply <= group.seq:
+        raise _no_such_message()
+    return [Posted(text, reply)]
 
 
 def _join(group: Group, author: Author, limits: GroupLimits) -> list[Body]:
@@ -220,6 +233,10 @@ def _invite(group: Group, actor: str, command: Invite, at: int, limits: GroupLim
     _require_admin(group, actor)
     if len(command.digest) != SHA256_SIZE or not 0 < command.lasts <= LONGEST_INVITE_MS:
         raise Refused(Code.BAD_INVITE, "An invite lasts for some time, and at most 30 days.")
+    if command.name is not None and fold(command.name) in group.banned:
+        raise Refused(
+            Code.BANNED, f"{quote_name(command.name)} is banned, and no invite changes that."
+        )
     if sum(invitation.expires > at for invitation in group.invites.values()) >= limits.invites:
         raise Refused(
             Code.GROUP_FULL, f"{limits.invites} invites are open already; wait until some expire."
@@ -234,29 +251,40 @@ def _require_room(group: Group, limits: GroupLimits) -> None:
         )
 
 
-def _about_message(group: Group, actor: str, command: Edit | Delete, target: Event | None) -> Body:
+def _no_such_message() -> Refused:
+    return Refused(Code.NO_SUCH_MESSAGE, "There is no such message, or not any more.")
+
+
+def _change_message(group: Group, actor: str, command: Edit | Delete, target: Event | None) -> Body:
     """Return what becomes of a message. One of a former life of the group is not there any more."""
     _require_member(group, actor)
     if target is None or target.seq < group.floor or not isinstance(target.body, Posted):
-        raise Refused(Code.NO_SUCH_MESSAGE, "There is no such message, or not any more.")
+        raise _no_such_message()
     is_author = fold(target.actor) == fold(actor)
     if isinstance(command, Edit):
         if not is_author:
             raise Refused(Code.NOT_AUTHOR, f"Only {target.actor} may change this message.")
+        if len(group.edits.get(target.seq, ())) >= MOST_EDITS:
+            raise Refused(Code.EDITED_OFTEN, f"A message may be changed {MOST_EDITS} times.")
         check_text(command.text)
         return Edited(command.target, command.text)
     if not (is_author or group.is_admin(actor)):
-        raise Refused(Code.NOT_AUTHOR, f"Only {target.actor} or the admin may delete this message.")
+        who = target.actor if group.direct else f"{target.actor} or the admin"
+        raise Refused(Code.NOT_AUTHOR, f"Only {who} may delete this message.")
     return Deleted(command.target)
 
 
-def _ban(group: Group, actor: str, name: str) -> list[Body]:
+def _ban(group: Group, actor: str, name: str, limits: GroupLimits) -> list[Body]:
     _require_admin(group, actor)
     person = fold(name)
     if person == fold(actor):
         raise Refused(Code.YOURSELF, "You cannot ban yourself; /leave ends your membership.")
     if person in group.banned:
         return []
+    if len(group.banned) >= limits.bans:
+        raise Refused(
+            Code.GROUP_FULL, f"{limits.bans} people are banned already; take some of that back."
+        )
     asked = group.requests.get(person)
     return [Banned(asked.name if asked else group.members.get(person, name))]
 
@@ -273,6 +301,16 @@ def _set_topic(group: Group, actor: str, text: str) -> list[Body]:
     if len(text) > TOPIC_LIMIT:
         raise Refused(Code.TEXT_TOO_LONG, f"A topic has at most {TOPIC_LIMIT} characters.")
     return [TopicSet(text)] if text != group.topic else []
+
+
+def _set_policy(group: Group, actor: str, policy: Policy, limits: GroupLimits) -> list[Body]:
+    """Return the change and, in a group that opens, the approval of those who wait for it."""
+    _require_admin(group, actor)
+    if policy == group.policy:
+        return []
+    room = max(limits.members - len(group.members), 0) if policy == "open" else 0
+    waiting = list(group.requests.values())[:room]
+    return [PolicySet(policy), *(Approved(request.name) for request in waiting)]
 
 
 def _require_not_banned(group: Group, actor: str) -> None:
@@ -304,6 +342,8 @@ def _leave(group: Group, actor: str) -> list[Body]:
 
 def _require_member(group: Group, actor: str) -> None:
     standing = group.standing(actor)
+    if standing == "outsider" and group.direct:
+        raise Refused(Code.NOT_MEMBER, "This is a conversation of two others.")
     if standing == "waiting":
         raise Refused(
             Code.NOT_MEMBER, f"You are not a member yet: {group.admin_name} has to approve you."

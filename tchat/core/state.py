@@ -23,7 +23,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from tchat.core.direct import is_direct, pair_of
+from tchat.core.direct import check_group, is_direct, pair_of
 from tchat.core.events import (
     AdminTransferred,
     Approved,
@@ -101,12 +101,13 @@ class File:
 class Group:
     """The state of one group. People are keyed by their folded name and shown by their name.
 
-    `members` are in order of joining; `kicked` are those who are out for that reason, and since
-    which seq, and `banned` those who cannot come back, as shown; `keys` are those that members
-    came with, and whose they were then; `invites` are known by digest; `files` are the shelf, by
-    numbers of which none is used twice, and `numbered` is the highest so far; `edits` are, by the
-    seq of a message, those of the events that changed it; `counts` are, per (folded name, client
-    id), the highest number that was done and a mask of those up to it, the lowest bit for itself.
+    `members` are in order of joining; `kicked` are those whom the admin put out, by kick or ban,
+    and at which seq, and `banned` those who cannot come back, as shown; `keys` are those that
+    members came with, and whose they were then; `invites` are known by digest; `files` are the
+    shelf, by numbers of which none is used twice, and `numbered` is the highest so far; `edits`
+    are, by the seq of a message, those of the events that changed it; `counts` are, per (folded
+    name, client id), the highest number that was done and a mask of those up to it, the lowest bit
+    for itself.
     """
 
     name: str = ""
@@ -129,9 +130,13 @@ class Group:
 
     @classmethod
     def unwritten(cls, name: str) -> Group:
-        """Return the state of a group in whose log nothing is; a direct one has its members."""
+        """Return the state of a group in whose log nothing is; a direct one has its members.
+
+        Raises `Refused` for a direct name that says no two people.
+        """
         if not is_direct(name):
             return cls()
+        name = check_group(name)
         return cls(name, members={fold(person): person for person in pair_of(name)})
 
     @property
@@ -226,9 +231,12 @@ class Group:
                 self.requests.pop(actor, None)
             case Left():
                 self._release(actor)
-            case Kicked(name) | Banned(name):
-                self._release(fold(name))
-                self._bar(name, event)
+            case Kicked(name):
+                self._put_out(fold(name), event.seq)
+            case Banned(name):
+                self._put_out(fold(name), event.seq)
+                self.requests.pop(fold(name), None)
+                self.banned[fold(name)] = name
             case Unbanned(name):
                 self.banned.pop(fold(name), None)
 
@@ -260,12 +268,9 @@ class Group:
         if key is not None:
             self.keys[key] = name
 
-    def _bar(self, name: str, event: Event) -> None:
-        if isinstance(event.body, Kicked):
-            self.kicked[fold(name)] = event.seq
-        else:
-            self.requests.pop(fold(name), None)
-            self.banned[fold(name)] = name
+    def _put_out(self, person: str, seq: int) -> None:
+        self._release(person)
+        self.kicked[person] = seq
 
     def _release(self, person: str) -> None:
         self.members.pop(person, None)

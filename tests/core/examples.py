@@ -6,22 +6,32 @@ from typing import TYPE_CHECKING
 
 from tchat.core.commands import (
     Approve,
+    Ban,
+    Delete,
     Deny,
+    Edit,
     Invite,
     Join,
     Kick,
     Leave,
     Post,
     RemoveFile,
+    SetPolicy,
+    SetTopic,
     Share,
     TransferAdmin,
+    Unban,
 )
 from tchat.core.events import (
     AdminTransferred,
     Approved,
+    Banned,
     Body,
     Created,
+    Deleted,
     Denied,
+    Edited,
+    Erased,
     Event,
     FileRemoved,
     FileShared,
@@ -29,9 +39,13 @@ from tchat.core.events import (
     Joined,
     Kicked,
     Left,
+    PolicySet,
     Posted,
     Requested,
+    TopicSet,
+    Unbanned,
     Withdrawn,
+    encode_event,
 )
 from tchat.core.frames import (
     IN_TRANSFER,
@@ -41,12 +55,11 @@ from tchat.core.frames import (
     Alike,
     Attach,
     Attached,
+    Away,
     Detach,
     Download,
     Failed,
-    From,
     Goodbye,
-    Have,
     Held,
     KeyList,
     KeysRequest,
@@ -54,7 +67,6 @@ from tchat.core.frames import (
     LinkRequest,
     Membership,
     Ok,
-    Piece,
     Ping,
     Pong,
     Presence,
@@ -62,12 +74,22 @@ from tchat.core.frames import (
     Seen,
     Shelf,
     ShelfRequest,
-    Stored,
+    Summons,
     Ticket,
     Unlink,
     Upload,
 )
-from tchat.core.handshake import Challenge, Hello, Proof, Ready, Transfer, Welcome
+from tchat.core.handshake import VERSION, Challenge, Hello, Proof, Ready, Transfer, Welcome
+from tchat.core.past import (
+    Found,
+    GroupList,
+    GroupsRequest,
+    HistoryRequest,
+    Past,
+    Search,
+    Snapshot,
+)
+from tchat.core.transfers import From, Have, Piece, Stored
 
 if TYPE_CHECKING:
     from tchat.core.schema import Frame
@@ -80,9 +102,9 @@ KEY = NONCE = bytes(range(32, 64))
 SIGNATURE = bytes(range(64))
 
 REQUESTS: list[Frame] = [
-    Hello(3, "alice", CLIENT, KEY, NONCE),
+    Hello(VERSION, "alice", CLIENT, KEY, NONCE),
     Proof(SIGNATURE, "K7QM-2XJ4-9DTR"),
-    Transfer(3, TICKET),
+    Transfer(VERSION, TICKET),
     Join(1, 1, "ops", TOKEN),
     Leave(2, 2, "ops"),
     Approve(3, 3, "ops", "bob"),
@@ -90,15 +112,25 @@ REQUESTS: list[Frame] = [
     Kick(5, 5, "ops", "bob"),
     TransferAdmin(6, 6, "ops", "bob"),
     Invite(7, 7, "ops", SHA256, 86_400_000, "bob"),
-    Post(7, 7, "ops", "hello everyone 👋"),
+    Post(7, 7, "ops", "hello everyone 👋", 5),
     Share(8, 8, "ops", "report.pdf", 1_200_000, SHA256),
     RemoveFile(8, 9, "ops", 3),
-    Attach(9, "ops", 0),
+    Edit(8, 10, "ops", 11, "hello, everyone 👋"),
+    Delete(8, 11, "ops", 11),
+    Ban(8, 12, "ops", "bob"),
+    Unban(8, 13, "ops", "bob"),
+    SetTopic(8, 14, "ops", "What runs, and what does not."),
+    SetPolicy(8, 15, "ops", "open"),
+    Attach(9, "ops", 0, 200),
+    Away(9, "at lunch"),
     Detach("ops"),
     Seen("ops", 12),
     Upload(10, "ops", 1_200_000, HEAD, SHA256),
     Download(11, "ops", 3),
     ShelfRequest(11, "ops", 41),
+    HistoryRequest(11, "ops", 400),
+    Search(11, "hello", "ops", 20),
+    GroupsRequest(11),
     LinkRequest(12),
     KeysRequest(13),
     Unlink(14, KEY),
@@ -117,9 +149,16 @@ BODIES: list[Body] = [
     Kicked("bob"),
     AdminTransferred("bob"),
     Invited(SHA256, 1_795_428_120_000, "bob"),
-    Posted("hello everyone 👋"),
+    Posted("hello everyone 👋", 5),
     FileShared(3, "report.pdf", 1_200_000, SHA256),
     FileRemoved(3),
+    Edited(11, "hello, everyone 👋"),
+    Deleted(11),
+    Erased(),
+    Banned("bob"),
+    Unbanned("bob"),
+    TopicSet("What runs, and what does not."),
+    PolicySet("open"),
 ]
 
 EVENTS: list[Event] = [
@@ -128,26 +167,33 @@ EVENTS: list[Event] = [
 ]
 
 ANSWERS: list[Frame] = [
-    Challenge(3, NONCE),
-    Welcome(3, "alice", 50_000, 50),
+    Challenge(VERSION, NONCE),
+    Welcome(VERSION, "alice", 50_000, 50),
     *EVENTS,
     Ok(1, 12),
     Failed("not_admin", "Only the admin may do this, and that is alice.", 5, 1200),
-    Attached(9, "ops", "member", 12, 8, 10, "alice", kicked=True),
+    Attached(9, "ops", "member", 12, 8, 10, 3, "alice", kicked=True),
     Ticket(10, TICKET),
     Alike(10),
     Held(10),
     Shelf(11, (40, 3), (1_803_117_720_000, 0), (0, 2), ("", "bob\ncarol"), older=True),
+    Past(11, 200, 399, b"".join(map(encode_event, EVENTS))),
+    Found(
+        11, ("ops",), (11,), (1_795_341_720_000,), ("alice",), ("hello everyone 👋",), older=True
+    ),
+    GroupList(11, ("ops", "@alice,bob"), ("member", "member"), (12, 3), (10, 0)),
     LinkCode(12, "K7QM-2XJ4-9DTR", 600_000),
     KeyList(13, (KEY, SHA256), (1_795_341_720_000, 1_795_341_730_000)),
-    Presence("ops", ("alice", "bob"), ("carol",), reset=True),
+    Presence("ops", ("alice", "bob"), ("carol",), reset=True, away=("", "at lunch")),
+    Snapshot("ops", 12, b"\xa1", more=True),
     Membership("ops", "outsider", "kicked", "alice"),
+    Summons("@alice,bob"),
     Goodbye("shutting_down", "The server is stopping."),
     Pong(),
 ]
 
 TRANSFER: list[Frame] = [
-    Ready(3, 1_200_000),
+    Ready(VERSION, 1_200_000),
     Have(1_048_600, SHA256, doubt=True),
     From(1_048_600),
     Piece(151_400, SHA256),
@@ -167,6 +213,10 @@ OPTIONAL = {
     "welcome": {"interval", "burst"},
     "join": {"invite"},
     "invite": {"name"},
+    "post": {"reply"},
+    "attach": {"recent"},
+    "away": {"text"},
+    "search": {"group"},
     "upload": {"sha256"},
     "shelf_request": {"before"},
     "ok": {"seq"},
@@ -174,8 +224,9 @@ OPTIONAL = {
     "attached": {"admin"},
     "created": {"key"},
     "requested": {"key"},
-    "joined": {"key"},
+    "joined": {"by", "invite", "key"},
     "invited": {"name"},
+    "posted": {"reply"},
 }
 """The keys that may be absent, by the type of their frame, or the kind of their event."""
 

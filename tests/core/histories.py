@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import operator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,21 +12,29 @@ from hypothesis import strategies as st
 
 from tchat.core.commands import (
     Approve,
+    Ban,
     Command,
+    Delete,
     Deny,
+    Edit,
     Invite,
     Join,
     Kick,
     Leave,
     Post,
     RemoveFile,
+    SetPolicy,
+    SetTopic,
     Share,
     TransferAdmin,
+    Unban,
 )
+from tchat.core.events import Posted, decode_event
+from tchat.core.framing import PREFIX
 from tchat.errors import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from tchat.core.events import Event
     from tchat.core.state import Author
@@ -33,9 +43,28 @@ if TYPE_CHECKING:
 ADMIN = "the admin"
 """Stands for whoever is the admin when it comes to it."""
 
+AUTHOR = "the author"
+"""Stands for whoever wrote the message that the step is about."""
+
 PEOPLE = ("alice", "bob", "carol", "dave", "Alice", "BOB")
 DEVICES = ("phone", "desk")
 TOKENS = tuple(bytes([letter]) * 16 for letter in b"ABCD")
+
+Deed = tuple[Callable[..., Command], tuple[object, ...]]
+"""A command, and what it is about."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """Stands for one of the latest messages when it comes to it: the last has `back` 0."""
+
+    back: int
+
+    def found(self, script: Script) -> int:
+        """Return the number of its event, or 0 if so many messages were not said."""
+        bodies = (decode_event(frame[PREFIX:]).body for frame in script.written)
+        said = [seq for seq, body in enumerate(bodies, start=1) if isinstance(body, Posted)]
+        return said[-1 - self.back] if self.back < len(said) else 0
 
 
 @dataclass(frozen=True)
@@ -44,46 +73,88 @@ class Step:
 
     who: str
     device: str
-    deed: tuple[Callable[..., Command], tuple[object, ...]]
+    deed: Deed
     later: int
 
     def taken(self, script: Script) -> tuple[Author, Command]:
         """Return the command that the step comes to in the script's group."""
-        what, about = self.deed
-        who = (script.group.admin_name or PEOPLE[0]) if self.who == ADMIN else self.who
-        return script.asked(who, what, *about, device=self.device)
+        what, parts = self.deed
+        about = [part.found(script) if isinstance(part, Message) else part for part in parts]
+        return script.asked(self._actor(script, *about), what, *about, device=self.device)
+
+    def _actor(self, script: Script, target: object = None, *_: object) -> str:
+        if self.who == ADMIN:
+            return script.group.admin_name or PEOPLE[0]
+        if self.who == AUTHOR:
+            event = script.event(target) if isinstance(target, int) else None
+            return event.actor if event else PEOPLE[0]
+        return self.who
 
 
-def _deeds() -> st.SearchStrategy[tuple[Callable[..., Command], tuple[object, ...]]]:
-    people = st.tuples(st.sampled_from(PEOPLE))
+_people = st.tuples(st.sampled_from(PEOPLE))
+_texts = st.sampled_from(["hello", "/me waves"]) | st.text(max_size=3)
+_messages = st.builds(Message, st.integers(0, 3)) | st.integers(0, 9)
+
+
+def _about_people() -> st.SearchStrategy[Deed]:
     tokens = st.sampled_from(TOKENS)
     digests = tokens.map(lambda token: hashlib.sha256(token).digest())
-    text = st.text(max_size=3)
     return st.one_of(
         st.tuples(st.just(Join), st.tuples()),
         st.tuples(st.just(Join), st.tuples(tokens)),
-        st.tuples(st.just(Approve), people),
-        st.tuples(st.sampled_from([Deny, Kick, TransferAdmin]), people),
+        st.tuples(st.just(Approve), _people),
+        st.tuples(st.sampled_from([Deny, Kick, TransferAdmin, Ban, Unban]), _people),
         st.tuples(
             st.just(Invite),
             st.tuples(digests, st.integers(0, 2000), st.none() | st.sampled_from(PEOPLE)),
         ),
         st.tuples(st.just(Leave), st.tuples()),
-        st.tuples(st.just(Post), st.tuples(text)),
-        st.tuples(st.just(Share), st.tuples(text, st.integers(0, 9), st.just(bytes(32)))),
+        st.tuples(st.just(SetPolicy), st.tuples(st.sampled_from(["open", "approval"]))),
+    )
+
+
+def _about_things() -> st.SearchStrategy[Deed]:
+    return st.one_of(
+        st.tuples(st.just(Post), st.tuples(_texts, st.none() | _messages)),
+        st.tuples(st.just(Edit), st.tuples(_messages, _texts)),
+        st.tuples(st.just(Delete), st.tuples(_messages)),
+        st.tuples(st.just(SetTopic), st.tuples(_texts)),
+        st.tuples(st.just(Share), st.tuples(_texts, st.integers(0, 9), st.just(bytes(32)))),
         st.tuples(st.just(RemoveFile), st.tuples(st.integers(0, 4))),
     )
 
 
-_steps = st.builds(
-    Step,
-    who=st.sampled_from(PEOPLE) | st.just(ADMIN),
-    device=st.sampled_from(DEVICES),
-    deed=_deeds(),
-    later=st.integers(-1000, 1000),
+def _steps(who: list[str], deeds: st.SearchStrategy[Deed]) -> st.SearchStrategy[Step]:
+    return st.builds(
+        Step,
+        who=st.sampled_from(who),
+        device=st.sampled_from(DEVICES),
+        deed=deeds,
+        later=st.integers(-1000, 1000),
+    )
+
+
+_any_step = _steps([*PEOPLE, ADMIN], _about_people()) | _steps(
+    [ADMIN, *[AUTHOR] * 4, *PEOPLE], _about_things()
 )
 
-histories = st.lists(_steps, max_size=10) | st.lists(_steps, min_size=25, max_size=60)
+_CREW = [
+    Step("alice", "phone", (Join, ()), 0),
+    Step("bob", "phone", (Join, ()), 0),
+    Step("carol", "phone", (Join, ()), 0),
+    Step("alice", "phone", (SetPolicy, ("open",)), 0),
+    Step("alice", "phone", (SetPolicy, ("approval",)), 0),
+    Step("bob", "phone", (Post, ("hello",)), 0),
+    Step("alice", "phone", (Post, ("hello, bob", Message(0))), 0),
+    Step(AUTHOR, "phone", (Edit, (Message(1), "hello!")), 0),
+]
+"""How most groups that last begin: without this, many a history would come to nothing."""
+
+histories = st.builds(
+    operator.add,
+    st.sampled_from([[], _CREW]),
+    st.lists(_any_step, max_size=10) | st.lists(_any_step, min_size=25, max_size=60),
+)
 
 
 @dataclass

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tchat.core.commands import Approve, Join
-from tchat.core.events import Body, Event, decode_event, encode_event
+from tchat.core.commands import Approve, Delete, Edit, Join
+from tchat.core.events import Body, Deleted, Event, decode_event, encode_event, erase_event
 from tchat.core.framing import PREFIX
-from tchat.core.group import decide
+from tchat.core.group import DEFAULT_LIMITS, decide
 from tchat.core.state import Author, Group
 from tchat.core.text import fold
 from tchat.errors import Refused
@@ -30,18 +30,30 @@ def key_of(person: str) -> bytes:
     return hashlib.sha256(fold(person).encode()).digest()
 
 
+def replay(name: str, log: list[bytes], group: Group | None = None) -> Group:
+    """Return what a log leads to, from nothing or from a state of the group before it."""
+    group = group or Group.unwritten(name)
+    for frame in log:
+        group.apply(decode_event(frame[PREFIX:]))
+    return group
+
+
 class Script:
     """One group, a clock that can be set, and people who count their commands like clients do.
 
     Everybody has one device, called "phone", and any others that a test names. A name in another
-    spelling is the same person at the same device.
+    spelling is the same person at the same device. `log` is what is on the disk, without what was
+    deleted, and `written` is all that ever was.
     """
+
+    limits = DEFAULT_LIMITS
 
     def __init__(self, name: str = "ops") -> None:
         self.name = name
-        self.group = Group()
+        self.group = Group.unwritten(name)
         self.now = NOON
         self.log: list[bytes] = []
+        self.written: list[bytes] = []
         self.last: tuple[Author, Command]
         self.sentence = ""
         self._counts: dict[tuple[str, str], int] = {}
@@ -87,20 +99,34 @@ class Script:
         return Author(who, client, key_of(person)), what(n, n, self.name, *about)
 
     def give(self, author: Author, command: Command) -> list[Event]:
-        """Do as a server does: decide, write, apply."""
-        events = decide(self.group, author, command, self.now)
+        """Do as a server does: decide, write, erase what was deleted, apply."""
+        events = self.decided(author, command)
         for event in events:
             frame = encode_event(event)
             self.log.append(frame)
+            self.written.append(frame)
+            if isinstance(event.body, Deleted):
+                self._erase(event.body.target)
             self.group.apply(decode_event(frame[PREFIX:]))
         return events
 
+    def decided(self, author: Author, command: Command, group: Group | None = None) -> list[Event]:
+        """Return what the rules say of a command, in this group or another state of it."""
+        target = self.event(command.target) if isinstance(command, Edit | Delete) else None
+        return decide(group or self.group, author, command, self.now, self.limits, target)
+
+    def event(self, seq: int) -> Event | None:
+        """Return what the log has of that number."""
+        there = 0 < seq <= len(self.log)
+        return decode_event(self.log[seq - 1][PREFIX:]) if there else None
+
+    def _erase(self, target: int) -> None:
+        for seq in (target, *self.group.edits.get(target, ())):
+            self.log[seq - 1] = erase_event(self.log[seq - 1][PREFIX:])
+
     def replayed(self) -> Group:
         """Return the group as somebody makes it out who has only the log."""
-        group = Group()
-        for frame in self.log:
-            group.apply(decode_event(frame[PREFIX:]))
-        return group
+        return replay(self.name, self.log)
 
     def joined(self, *names: str) -> None:
         """Let people become members: the first founds the group and approves the others."""

@@ -4,36 +4,44 @@ from __future__ import annotations
 
 import copy
 from contextlib import suppress
+from dataclasses import fields, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from hypothesis import given
 
-from tchat.core.events import Created, FileRemoved, FileShared, Invited, Joined, decode_event
+from tchat.core.events import (
+    Created,
+    Deleted,
+    Edited,
+    Erased,
+    FileRemoved,
+    FileShared,
+    Invited,
+    Joined,
+    Posted,
+    decode_event,
+)
 from tchat.core.framing import PREFIX
-from tchat.core.group import GroupLimits, decide
+from tchat.core.group import GroupLimits
 from tchat.core.state import Group
 from tchat.core.text import fold
 from tchat.errors import Refused
 from tests.core.histories import Step, histories, tell
-from tests.core.script import Script, key_of
+from tests.core.script import Script, key_of, replay
 
 if TYPE_CHECKING:
-    from tchat.core.commands import Command
     from tchat.core.events import Event
-    from tchat.core.state import Author
 
 any_history = given(history=histories)
 
-SMALL = GroupLimits(members=2, requests=1, invites=2)
+SMALL = GroupLimits(members=2, requests=1, invites=2, bans=1)
 
 
 class SmallScript(Script):
     """A group that may have two members."""
 
-    def give(self, author: Author, command: Command) -> list[Event]:
-        decide(self.group, author, command, self.now, SMALL)
-        return super().give(author, command)
+    limits = SMALL
 
 
 def told(history: list[Step]) -> Script:
@@ -73,6 +81,23 @@ def test_nobody_is_two_things_at_once(history: list[Step]) -> None:
 
 
 @any_history
+def test_nobody_who_is_banned_is_in_or_asks_to_be(history: list[Step]) -> None:
+    script = Script()
+    for _ in tell(history, script):
+        group = script.group
+        assert not group.banned.keys() & (group.members.keys() | group.requests.keys())
+        assert group.banned.keys() <= group.kicked.keys()
+
+
+@any_history
+def test_nobody_waits_in_a_group_that_is_open(history: list[Step]) -> None:
+    script = Script()
+    for _ in tell(history, script):
+        if script.group.policy == "open":
+            assert script.waiting == []
+
+
+@any_history
 def test_whoever_was_invited_in_neither_waits_nor_is_out(history: list[Step]) -> None:
     script = Script()
     for told in tell(history, script):
@@ -101,7 +126,7 @@ def test_an_invite_lets_in_once_while_it_holds_whom_it_was_for(history: list[Ste
                     open_invites.clear()
                 case Invited(digest):
                     open_invites[digest] = event
-                case Joined(by, digest):
+                case Joined(str(by), bytes(digest)):
                     given = open_invites.pop(digest)
                     assert digest not in script.group.invites
                     assert_good(given, event, by)
@@ -136,13 +161,14 @@ def test_no_group_grows_beyond_its_limits(history: list[Step]) -> None:
         assert len(group.requests) <= SMALL.requests
         still_good = [one for one in group.invites.values() if one.expires > group.at]
         assert len(still_good) <= SMALL.invites
+        assert len(group.banned) <= SMALL.bans
 
 
 @any_history
 def test_people_are_kept_by_their_folded_names(history: list[Step]) -> None:
     group = told(history).group
     asked = {key: request.name for key, request in group.requests.items()}
-    for key, name in (group.members | asked).items():
+    for key, name in (group.members | asked | group.banned).items():
         assert key == fold(name)
 
 
@@ -182,6 +208,51 @@ def test_the_shelf_has_what_was_shared_and_not_removed_since(history: list[Step]
 
 
 @any_history
+def test_an_edit_is_of_an_earlier_message_of_this_life_by_its_author(history: list[Step]) -> None:
+    script = Script()
+    for _ in tell(history, script):
+        for target, edits in script.group.edits.items():
+            message = script.event(target)
+            assert message is not None
+            assert isinstance(message.body, Posted)
+            assert list(edits) == sorted(set(edits))
+            assert script.group.floor < target < edits[0]
+            for edit in filter(None, map(script.event, edits)):
+                assert isinstance(edit.body, Edited)
+                assert edit.body.target == target
+                assert fold(edit.actor) == fold(message.actor)
+
+
+@any_history
+def test_a_message_that_was_deleted_is_not_changed_any_more(history: list[Step]) -> None:
+    script = Script()
+    gone: set[int] = set()
+    for told in tell(history, script):
+        for event in told.events:
+            if isinstance(event.body, Edited | Deleted):
+                assert event.body.target not in gone
+            if isinstance(event.body, Deleted):
+                gone.add(event.body.target)
+    assert not gone & script.group.edits.keys()
+
+
+@any_history
+def test_what_is_erased_are_the_deleted_messages_and_their_edits(history: list[Step]) -> None:
+    script = told(history)
+    written = [decode_event(frame[PREFIX:]) for frame in script.written]
+    gone = {event.body.target for event in written if isinstance(event.body, Deleted)}
+    for was, event in zip(written, events_of(script), strict=True):
+        said = was.seq in gone or (isinstance(was.body, Edited) and was.body.target in gone)
+        assert event == (replace(was, body=Erased()) if said else was)
+
+
+@any_history
+def test_what_is_erased_changes_no_state(history: list[Step]) -> None:
+    script = told(history)
+    assert replay(script.name, script.written) == replay(script.name, script.log) == script.group
+
+
+@any_history
 def test_whoever_reads_the_log_arrives_at_the_same_state(history: list[Step]) -> None:
     script = told(history)
     assert script.replayed() == script.group
@@ -195,7 +266,7 @@ def test_to_decide_is_not_to_change(history: list[Step]) -> None:
         author, command = step.taken(script)
         before = copy.deepcopy(script.group)
         with suppress(Refused):
-            decide(script.group, author, command, script.now)
+            script.decided(author, command)
         assert script.group == before
         with suppress(Refused):
             script.give(author, command)
@@ -207,8 +278,8 @@ def test_a_decision_depends_on_nothing_but_the_state_and_the_command(history: li
     for step in history[-1:]:
         author, command = step.taken(script)
         with suppress(Refused):
-            once = decide(script.group, author, command, script.now)
-            assert decide(script.replayed(), author, command, script.now) == once
+            once = script.decided(author, command)
+            assert script.decided(author, command, script.replayed()) == once
 
 
 @any_history
@@ -222,12 +293,20 @@ def test_a_copy_goes_its_own_way(history: list[Step]) -> None:
     assert original == kept
 
 
+def test_a_copy_shares_nothing_that_can_change() -> None:
+    group = Group()
+    copied = group.copy()
+    for name in (one.name for one in fields(Group)):
+        value = getattr(group, name)
+        assert isinstance(value, str | int | None) or getattr(copied, name) is not value
+
+
 @any_history
 def test_no_command_that_was_done_is_ever_done_again(history: list[Step]) -> None:
     script = Script()
     done = [told for told in tell(history, script) if told.events]
     for earlier in done:
-        assert decide(script.group, earlier.author, earlier.command, script.now) == []
+        assert script.decided(earlier.author, earlier.command) == []
 
 
 @any_history

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
 
 import pytest
 
 from tchat.core.commands import Approve, Deny, Invite, Join, Kick, Leave, Post, TransferAdmin
 from tchat.core.events import Approved, Created, Event, Invited, Joined, Requested
-from tchat.core.group import LONGEST_INVITE_MS, GroupLimits, decide
+from tchat.core.group import LONGEST_INVITE_MS, GroupLimits
 from tchat.core.state import Author, Group
 from tchat.errors import Code
 from tests.core.script import NOON, Script, key_of
-
-if TYPE_CHECKING:
-    from tchat.core.commands import Command
 
 HOUR = 3_600_000
 TOKEN = bytes(range(16))
@@ -308,10 +304,6 @@ class SmallGroup(Script):
     def __init__(self) -> None:
         super().__init__("small")
         self.joined("alice", "bob")
-
-    def give(self, author: Author, command: Command) -> list[Event]:
-        decide(self.group, author, command, self.now, self.limits)
-        return super().give(author, command)
 
 
 @pytest.fixture

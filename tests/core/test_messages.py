@@ -1,0 +1,317 @@
+"""What becomes of a message: replies to it, edits of it, and that it is taken away for good."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tchat.core.commands import (
+    Approve,
+    Command,
+    Delete,
+    Edit,
+    Join,
+    Leave,
+    Post,
+    SetTopic,
+    Share,
+    TransferAdmin,
+)
+from tchat.core.events import (
+    Body,
+    Deleted,
+    Edited,
+    Erased,
+    Event,
+    Posted,
+    decode_event,
+    encode_event,
+    erase_event,
+)
+from tchat.core.framing import PREFIX
+from tchat.core.group import MOST_EDITS
+from tchat.core.state import Group
+from tchat.core.text import TEXT_LIMIT
+from tchat.errors import Code, ProtocolError
+from tests.core.examples import EVENTS
+from tests.core.script import NOON, Script, replay
+
+CLIENT = b"12345678"
+
+naturals = st.integers(0, 2**63 - 1)
+
+changes = pytest.mark.parametrize(("what", "about"), [(Edit, ("no",)), (Delete, ())])
+
+
+def said(crew: Script, who: str = "bob", text: str = "hello") -> int:
+    """Let somebody say something, and return the number of the message."""
+    [posted] = crew.events(who, Post, text)
+    return posted.seq
+
+
+def anew(crew: Script) -> None:
+    """Let everybody leave, and bob found the group anew."""
+    for name in list(crew.members):
+        crew.run(name, Leave)
+    crew.run("bob", Join)
+
+
+# ------------------------------------------------------------------ replies
+
+
+def test_a_reply_names_the_message_it_answers(crew: Script) -> None:
+    first = said(crew)
+    assert crew.run("carol", Post, "hello, bob", first) == [Posted("hello, bob", first)]
+
+
+def test_a_reply_to_a_message_that_was_deleted_meanwhile_is_not_lost(crew: Script) -> None:
+    first = said(crew)
+    crew.run("bob", Delete, first)
+    assert crew.run("carol", Post, "hello, bob", first) == [Posted("hello, bob", first)]
+
+
+@pytest.mark.parametrize("ahead", [1, 2, 2**62])
+def test_a_reply_is_to_what_was_said_before(crew: Script, ahead: int) -> None:
+    said(crew)
+    beyond = crew.group.seq + ahead
+    assert crew.refused("carol", Post, "hello, bob", beyond) == Code.NO_SUCH_MESSAGE
+    assert crew.refused("carol", Post, "hello, bob", 0) == Code.NO_SUCH_MESSAGE
+
+
+def test_there_is_no_reply_to_a_former_life(crew: Script) -> None:
+    first = said(crew)
+    anew(crew)
+    assert crew.refused("bob", Post, "where were we?", first) == Code.NO_SUCH_MESSAGE
+    assert crew.run("bob", Post, "hello", crew.group.floor) != []
+
+
+# ------------------------------------------------------------------ edits
+
+
+def test_an_author_changes_what_he_said(crew: Script) -> None:
+    first = said(crew)
+    assert crew.run("bob", Edit, first, "Hello!") == [Edited(first, "Hello!")]
+
+
+@pytest.mark.parametrize("who", ["BOB", "Bob", "ｂｏｂ"])  # noqa: RUF001
+def test_an_author_is_known_in_any_spelling(crew: Script, who: str) -> None:
+    first = said(crew)
+    assert crew.run(who, Edit, first, "Hello!") == [Edited(first, "Hello!")]
+    assert crew.run(who, Delete, first) == [Deleted(first)]
+
+
+@pytest.mark.parametrize("who", ["alice", "carol"])
+def test_nobody_else_changes_a_message_not_even_the_admin(crew: Script, who: str) -> None:
+    first = said(crew)
+    assert crew.refused(who, Edit, first, "I am a fool") == Code.NOT_AUTHOR
+    assert crew.sentence == "Only bob may change this message."
+
+
+def test_a_message_is_not_changed_without_end(crew: Script) -> None:
+    seq = said(crew)
+    for number in range(MOST_EDITS):
+        crew.run("bob", Edit, seq, f"hello {number}")
+    assert crew.refused("bob", Edit, seq, "hello again") == Code.EDITED_OFTEN
+
+
+def test_a_message_may_be_changed_again_and_again_and_the_group_knows_where(crew: Script) -> None:
+    first, other = said(crew), said(crew)
+    [once] = crew.events("bob", Edit, first, "Hello!")
+    [meanwhile] = crew.events("bob", Edit, other, "What?")
+    [twice] = crew.events("bob", Edit, first, "Hello everybody!")
+    assert crew.group.edits == {first: (once.seq, twice.seq), other: (meanwhile.seq,)}
+    assert crew.replayed() == crew.group
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [(" \n", Code.EMPTY_TEXT), ("", Code.EMPTY_TEXT), ("a" * (TEXT_LIMIT + 1), Code.TEXT_TOO_LONG)],
+)
+def test_a_message_is_changed_into_what_could_have_been_said(
+    crew: Script, text: str, code: Code
+) -> None:
+    assert crew.refused("bob", Edit, said(crew), text) == code
+
+
+# ------------------------------------------------------------------ deleting
+
+
+@pytest.mark.parametrize("who", ["bob", "alice"])
+def test_a_message_is_deleted_by_its_author_or_the_admin(crew: Script, who: str) -> None:
+    first = said(crew)
+    assert crew.run(who, Delete, first) == [Deleted(first)]
+
+
+def test_nobody_else_deletes_a_message(crew: Script) -> None:
+    first = said(crew)
+    assert crew.refused("carol", Delete, first) == Code.NOT_AUTHOR
+    assert crew.sentence == "Only bob or the admin may delete this message."
+    crew.run("alice", TransferAdmin, "bob")
+    assert crew.refused("alice", Delete, first) == Code.NOT_AUTHOR
+
+
+def test_what_was_deleted_is_nowhere_in_the_log_in_any_of_its_wordings(crew: Script) -> None:
+    [posted] = crew.events("bob", Post, "the password is swordfish")
+    crew.run("bob", Edit, posted.seq, "the password is SWORDFISH!")
+    crew.run("bob", Delete, posted.seq)
+    assert b"swordfish" not in b"".join(crew.log).lower()
+    assert crew.event(posted.seq) == replace(posted, body=Erased())
+
+
+def test_a_message_that_was_deleted_has_no_edits_any_more(crew: Script) -> None:
+    first, other = said(crew), said(crew)
+    crew.run("bob", Edit, first, "Hello!")
+    [kept] = crew.events("bob", Edit, other, "What?")
+    crew.run("bob", Delete, first)
+    assert crew.group.edits == {other: (kept.seq,)}
+
+
+@changes
+def test_a_message_that_was_deleted_is_not_there_any_more(
+    crew: Script, what: type[Command], about: tuple[str, ...]
+) -> None:
+    first = said(crew)
+    crew.run("bob", Delete, first)
+    assert crew.refused("bob", what, first, *about) == Code.NO_SUCH_MESSAGE
+
+
+# ------------------------------------------------------------------ either
+
+
+@changes
+def test_only_members_change_and_delete_messages(
+    crew: Script, what: type[Command], about: tuple[str, ...]
+) -> None:
+    first = said(crew)
+    crew.run("bob", Leave)
+    assert crew.refused("bob", what, first, *about) == Code.NOT_MEMBER
+    crew.run("bob", Join)
+    assert crew.refused("bob", what, first, *about) == Code.NOT_MEMBER
+
+
+@changes
+def test_an_author_who_came_back_is_an_author_still(
+    crew: Script, what: type[Command], about: tuple[str, ...]
+) -> None:
+    first = said(crew, "alice")
+    crew.run("alice", Leave)
+    crew.run("alice", Join)
+    crew.run("bob", Approve, "alice")
+    assert crew.run("alice", what, first, *about) != []
+
+
+@changes
+def test_what_is_no_message_cannot_be_changed_or_deleted(
+    crew: Script, what: type[Command], about: tuple[str, ...]
+) -> None:
+    first = said(crew, "alice")
+    [edit] = crew.events("alice", Edit, first, "Hello!")
+    [file] = crew.events("alice", Share, "a.txt", 1, bytes(32))
+    [topic] = crew.events("alice", SetTopic, "this and that")
+    for seq in (0, 1, edit.seq, file.seq, topic.seq, topic.seq + 1, 2**62):
+        assert crew.refused("alice", what, seq, *about) == Code.NO_SUCH_MESSAGE
+
+
+@changes
+def test_a_message_of_a_former_life_is_not_there(
+    crew: Script, what: type[Command], about: tuple[str, ...]
+) -> None:
+    first = said(crew)
+    anew(crew)
+    assert crew.group.is_admin("bob")
+    assert crew.refused("bob", what, first, *about) == Code.NO_SUCH_MESSAGE
+
+
+def test_a_group_founded_anew_knows_of_no_edits(crew: Script) -> None:
+    crew.run("bob", Edit, said(crew), "Hello!")
+    anew(crew)
+    assert crew.group.edits == {}
+
+
+@changes
+def test_a_change_that_comes_again_is_done_once(
+    crew: Script, what: type[Command], about: tuple[str, ...]
+) -> None:
+    crew.run("bob", what, said(crew), *about)
+    assert crew.again() == []
+
+
+def test_a_post_that_comes_again_after_it_was_deleted_stays_deleted(crew: Script) -> None:
+    first = said(crew)
+    again = crew.last
+    crew.run("bob", Delete, first)
+    assert crew.give(*again) == []
+    author, command = again
+    assert crew.replayed().has_done(author, command.n)
+
+
+targets = st.sampled_from([0, 1, 2]) | naturals
+
+
+@given(st.lists(st.builds(Edited, targets, st.just("?")) | st.builds(Deleted, targets), max_size=8))
+def test_edits_and_deletions_of_just_anything_can_be_applied(bodies: list[Body]) -> None:
+    group = Group()
+    for seq, body in enumerate(bodies, start=1):
+        group.apply(Event("ops", seq, NOON, "alice", CLIENT, seq, body))
+        assert group.seq == seq
+    assert group.members == {}
+
+
+# ------------------------------------------------------------------ erasing
+
+names = st.text(min_size=1, max_size=32)
+headers = st.tuples(names, naturals, naturals, names, st.binary(min_size=8, max_size=8), naturals)
+messages = st.builds(Posted, st.text(), st.none() | naturals) | st.builds(
+    Edited, naturals, st.text()
+)
+
+
+@given(headers, messages)
+def test_an_erased_event_keeps_its_header_and_nothing_else(
+    header: tuple[str, int, int, str, bytes, int], body: Body
+) -> None:
+    frame = encode_event(Event(*header, body))
+    erased = erase_event(frame[PREFIX:])
+    assert decode_event(erased[PREFIX:]) == Event(*header, Erased())
+    assert erased == encode_event(Event(*header, Erased()))
+
+
+@given(headers, messages)
+def test_an_erased_event_takes_no_more_room_than_it_had(
+    header: tuple[str, int, int, str, bytes, int], body: Body
+) -> None:
+    frame = encode_event(Event(*header, body))
+    assert len(erase_event(frame[PREFIX:])) < len(frame)
+
+
+@given(headers, messages)
+def test_what_is_erased_can_be_erased_again(
+    header: tuple[str, int, int, str, bytes, int], body: Body
+) -> None:
+    erased = erase_event(encode_event(Event(*header, body))[PREFIX:])
+    assert erase_event(erased[PREFIX:]) == erased
+
+
+def test_what_is_no_event_cannot_be_erased() -> None:
+    with pytest.raises(ProtocolError):
+        erase_event(b"\xa1\x64type\x64ping")
+
+
+def test_the_numbers_of_what_was_erased_are_still_counted() -> None:
+    for event in EVENTS:
+        group, other = Group(), Group()
+        group.apply(event)
+        other.apply(decode_event(erase_event(encode_event(event)[PREFIX:])[PREFIX:]))
+        assert (group.seq, group.at, group.counts) == (other.seq, other.at, other.counts)
+
+
+def test_a_log_in_which_all_messages_were_deleted_leads_to_the_same_state(crew: Script) -> None:
+    for text in ("one", "two", "three"):
+        crew.run("bob", Edit, said(crew, text=text), text.upper())
+    for seq in list(crew.group.edits):
+        crew.run("alice", Delete, seq)
+    assert crew.log != crew.written
+    assert replay("crew", crew.log) == replay("crew", crew.written) == crew.group

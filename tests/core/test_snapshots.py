@@ -1,0 +1,289 @@
+"""A state that is frozen and thawed is the state that a replay leads to."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from typing import Any
+
+import cbor2
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from tchat.core.commands import (
+    Ban,
+    Edit,
+    Invite,
+    Join,
+    Kick,
+    Leave,
+    Post,
+    SetPolicy,
+    SetTopic,
+    Share,
+)
+from tchat.core.frames import TO_CLIENT, decode, encode
+from tchat.core.framing import PREFIX
+from tchat.core.past import Snapshot
+from tchat.core.snapshots import PIECE_LIMIT, freeze, thaw
+from tchat.core.state import Author, Group, Request
+from tchat.errors import Code, ProtocolError
+from tests.core.histories import Step, histories, tell
+from tests.core.script import Script, replay
+from tests.protocol import ProtocolViolation, keys_of, validate
+
+any_history = given(history=histories)
+
+LARGEST = 2**63 - 1
+
+
+def told(history: list[Step], name: str = "ops") -> Script:
+    """Return the group in which a history has happened."""
+    script = Script(name)
+    for _ in tell(history, script):
+        pass
+    return script
+
+
+def as_others_get_it(group: Group) -> Group:
+    """Return the state without what it knows about clients."""
+    return replace(group, counts={})
+
+
+def full() -> Script:
+    """Return a group that has something of everything there is."""
+    script = Script("Ops")
+    script.joined("Alice", "bob", "Straße", "dave")
+    script.run("alice", Kick, "strasse")
+    script.run("alice", Ban, "dave")
+    script.run("alice", SetTopic, "What runs?")
+    script.run("alice", Invite, hashlib.sha256(bytes(16)).digest(), 1000, "ERIN")
+    script.run("alice", Invite, hashlib.sha256(bytes(17)).digest(), 9000)
+    script.run("bob", Share, "a.txt", 7, bytes(32))
+    for text in ("one", "two"):
+        [posted] = script.events("bob", Post, text)
+        script.run("bob", Edit, posted.seq, f"{text}?")
+        script.run("bob", Edit, posted.seq, f"{text}!")
+    script.run("zoe", Join)
+    script.run("Mia", Join)
+    return script
+
+
+FULL = full()
+FROZEN: dict[str, Any] = cbor2.loads(freeze(FULL.group))
+
+
+def thawed(item: object) -> Group:
+    return thaw(cbor2.dumps(item), FULL.group.seq)
+
+
+# ------------------------------------------------------------------ there and back
+
+
+def test_everything_that_a_group_has_comes_back() -> None:
+    assert thaw(freeze(FULL.group), FULL.group.seq) == as_others_get_it(FULL.group)
+
+
+def test_one_who_asked_without_a_key_has_none_afterwards() -> None:
+    script = full()
+    script.give(Author("old", b"12345678"), Join(1, 1, "Ops"))
+    back = thaw(freeze(script.group), script.group.seq)
+    assert back.requests["old"] == Request("old", None)
+
+
+@any_history
+def test_a_state_that_was_frozen_is_what_it_was_but_for_the_clients(history: list[Step]) -> None:
+    script = Script()
+    for _ in tell(history, script):
+        group = script.group
+        assert thaw(freeze(group), group.seq) == as_others_get_it(group)
+
+
+@any_history
+def test_a_conversation_of_two_can_be_frozen_too(history: list[Step]) -> None:
+    group = told(history, "@alice,bob").group
+    assert thaw(freeze(group), group.seq) == as_others_get_it(group)
+
+
+@any_history
+def test_people_files_and_edits_stay_in_their_order(history: list[Step]) -> None:
+    group = told(history).group
+    back = thaw(freeze(group), group.seq)
+    for was, now in (
+        (group.members, back.members),
+        (group.requests, back.requests),
+        (group.banned, back.banned),
+        (group.invites, back.invites),
+        (group.files, back.files),
+        (group.edits, back.edits),
+    ):
+        assert list(was) == list(now)
+
+
+@given(history=histories, data=st.data())
+def test_a_thawed_state_goes_on_as_if_it_had_seen_it_all(
+    history: list[Step], data: st.DataObject
+) -> None:
+    script = told(history)
+    at = data.draw(st.integers(0, len(script.log)))
+    before = replay(script.name, script.log[:at])
+    later = replay(script.name, script.log[at:], thaw(freeze(before), before.seq))
+    assert as_others_get_it(later) == as_others_get_it(script.group)
+
+
+def test_a_group_that_nobody_founded_can_be_frozen() -> None:
+    assert thaw(freeze(Group()), 0) == Group()
+
+
+def test_to_freeze_is_not_to_change() -> None:
+    before = FULL.group.copy()
+    back = thaw(freeze(FULL.group), FULL.group.seq)
+    back.members.clear()
+    assert before == FULL.group
+
+
+# ------------------------------------------------------------------ as the document says
+
+
+@any_history
+def test_a_frozen_state_is_what_the_document_says(history: list[Step]) -> None:
+    validate("state", freeze(told(history).group))
+    validate("state", freeze(told(history, "@alice,bob").group))
+
+
+def test_the_document_lists_the_keys_of_the_code() -> None:
+    assert keys_of("state") == FROZEN.keys()
+
+
+def test_there_is_something_of_everything_in_the_example() -> None:
+    assert all(FROZEN[key] for key in FROZEN)
+    validate("state", cbor2.dumps(FROZEN))
+
+
+def test_nothing_about_clients_is_given_away() -> None:
+    frozen = freeze(FULL.group)
+    assert FULL.group.counts
+    assert not any(client in frozen for _, client in FULL.group.counts)
+
+
+@pytest.mark.parametrize("key", FROZEN)
+def test_every_key_is_needed_but_the_admin(key: str) -> None:
+    shorter = {k: v for k, v in FROZEN.items() if k != key}
+    if key == "admin":
+        validate("state", cbor2.dumps(shorter))
+        assert thawed(shorter).admin is None
+        return
+    with pytest.raises(ProtocolViolation):
+        validate("state", cbor2.dumps(shorter))
+    with pytest.raises(ProtocolError) as caught:
+        thawed(shorter)
+    assert caught.value.code == Code.MALFORMED
+
+
+def test_what_newer_servers_add_is_ignored() -> None:
+    newer = FROZEN | {"mood": {"colour": "blue"}}
+    validate("state", cbor2.dumps(newer), may_grow=True)
+    assert thawed(newer) == as_others_get_it(FULL.group)
+
+
+def test_a_piece_of_a_snapshot_fits_into_a_frame() -> None:
+    frame = Snapshot("@" + "漢" * 65, LARGEST, bytes(PIECE_LIMIT), more=True)
+    assert decode(encode(frame)[PREFIX:], TO_CLIENT) == frame
+
+
+# ------------------------------------------------------------------ from a stranger
+
+SIDE_BY_SIDE = [
+    ("requests", "request_keys"),
+    ("kicked", "kicked_at"),
+    ("keys", "keys_of"),
+    ("invites", "invites_at", "invites_by", "invites_until", "invites_for"),
+    ("files", "files_named", "files_sized", "files_hashed", "files_by", "files_at"),
+    ("edited", "edits"),
+]
+
+anything = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**64), 2**64 - 1)
+    | st.floats()
+    | st.text(max_size=5)
+    | st.binary(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4)
+    ),
+    max_leaves=5,
+)
+plausible = (
+    st.lists(st.text(max_size=3), max_size=4)
+    | st.lists(st.integers(0, LARGEST), max_size=4)
+    | st.lists(st.binary(max_size=3), max_size=4)
+)
+
+
+@pytest.mark.parametrize("key", [key for keys in SIDE_BY_SIDE for key in keys])
+@pytest.mark.parametrize("change", ["shorter", "longer", "empty"])
+def test_lists_that_are_side_by_side_are_of_one_length(key: str, change: str) -> None:
+    was = FROZEN[key]
+    changed = {"shorter": was[:-1], "longer": [*was, was[0]], "empty": []}[change]
+    with pytest.raises(ProtocolError) as caught:
+        thawed(FROZEN | {key: changed})
+    assert caught.value.code == Code.MALFORMED
+
+
+@given(st.dictionaries(st.sampled_from(list(FROZEN)), anything | plausible, min_size=1))
+def test_whatever_a_snapshot_says_it_is_a_group_or_refused(changes: dict[str, object]) -> None:
+    try:
+        group = thawed(FROZEN | changes)
+    except ProtocolError:
+        return
+    validate_thawed(group)
+
+
+def validate_thawed(group: Group) -> None:
+    """Look at all that is shown of a group, and let it go on."""
+    assert isinstance(group.admin_name, str)
+    assert group.standing("alice") in ("member", "waiting", "outsider")
+    assert group.copy() == group
+    assert thaw(freeze(group), group.seq) == group
+    replay("Ops", full().log, group)
+
+
+@given(st.integers(0), st.integers(0, 255))
+def test_a_broken_byte_makes_another_group_or_none(at: int, byte: int) -> None:
+    broken = bytearray(cbor2.dumps(FROZEN))
+    broken[at % len(broken)] = byte
+    assume(bytes(broken) != cbor2.dumps(FROZEN))
+    try:
+        group = thaw(bytes(broken), 1)
+    except ProtocolError:
+        return
+    assert isinstance(group, Group)
+
+
+@given(st.binary() | st.integers(1, 999).map(lambda missing: cbor2.dumps(FROZEN)[:-missing]))
+def test_what_is_no_snapshot_is_refused(data: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        thaw(data, 1)
+
+
+@pytest.mark.parametrize("name", ["", "\x1b[2J", "@", "@a,b", "a" * 9_999, "\u202e"])
+def test_names_in_a_snapshot_that_are_no_names_are_only_that(name: str) -> None:
+    group = thawed(FROZEN | {"members": [name], "admin": name, "banned": [name], "name": name})
+    validate_thawed(group)
+
+
+@pytest.mark.parametrize("policy", ["", "closed", "OPEN", 1, None])
+def test_a_policy_is_one_of_two(policy: object) -> None:
+    with pytest.raises(ProtocolError):
+        thawed(FROZEN | {"policy": policy})
+
+
+def test_leaving_and_an_open_door_are_in_the_snapshot() -> None:
+    script = full()
+    script.run("alice", SetPolicy, "open")
+    for name in list(script.members):
+        script.run(name, Leave)
+    back = thaw(freeze(script.group), script.group.seq)
+    assert (back.members, back.requests, back.admin) == ({}, {}, None)
