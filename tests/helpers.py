@@ -442,11 +442,12 @@ async def session_of(
 
 @asynccontextmanager
 async def session_at(
-    address: Address, user: str, slot: Slot | None = None
+    address: Address, user: str, slot: Slot | None = None, recent: int | None = None
 ) -> AsyncIterator[Session]:
-    """Be `user` at a server for the length of the block."""
+    """Be `user` at a server for the length of the block; see `open_session` for `recent`."""
+    connector = Connector(address, KnownServers(), plain=True)
     account = Account(user, identity_of(user), slot or Slot())
-    async with open_session(Connector(address, KnownServers(), plain=True), account) as session:
+    async with open_session(connector, account, recent) as session:
         yield session
 
 

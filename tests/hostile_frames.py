@@ -39,8 +39,10 @@ if TYPE_CHECKING:
 
 def _evil_request(r: random.Random) -> dict[str, object]:
     number = r.choice([0, 1, r.randrange(1000), 2**31, 2**62, LARGEST])
-    group = r.choice([GROUP, *(f"den{n}" for n in range(30)), *WORDS])
     name = r.choice(WORDS)
+    me = f"mallory{r.randrange(3)}"
+    talks = [f"@{me},{name}", "@alice,bob", "@", "@,", f"@{name}", f"@{me},x{number}"]
+    group = r.choice([GROUP, *(f"den{n}" for n in range(30)), *WORDS, *talks])
     asks: dict[str, object] = {"id": r.choice([0, 1, LARGEST]), "n": number, "group": group}
     digest = r.randbytes(r.choice([0, 31, 32, 32, 33]))
     frames: list[dict[str, object]] = [
@@ -55,6 +57,20 @@ def _evil_request(r: random.Random) -> dict[str, object]:
         {"type": "post", **asks, "text": name},
         {"type": "post", **asks, "text": r.choice(["", " ", "x" * 16_385, "é" * 8192])},
         {"type": "share", **asks, "name": name, "size": number, "sha256": digest},
+        {"type": "post", **asks, "text": "re", "reply": number},
+        {"type": r.choice(["edit", "delete"]), **asks, "target": number, "text": name},
+        {"type": r.choice(["ban", "unban"]), **asks, "name": name},
+        {"type": "set_topic", **asks, "text": r.choice([name, "x" * 201, "\n" * 200])},
+        {"type": "set_policy", **asks, "policy": r.choice(["open", "approval", name])},
+        {"type": "history_request", "id": 10, "group": group, "before": number},
+        {"type": "search", "id": 11, "text": r.choice([*WORDS, 'a"*', "b OR c", "x" * 201])}
+        | {"group": group, "skip": number},
+        {"type": "search", "id": 11, "text": name, "skip": r.choice([0, 20, 1000, LARGEST])},
+        {"type": "groups_request", "id": number},
+        {"type": "away", "id": 12, "text": r.choice([name, "x" * 101, ""])},
+        {"type": "away", "id": 12},
+        {"type": "attach", "id": 5, "group": group, "after": 0}
+        | {"recent": r.choice([0, 1, 1000, LARGEST])},
         {"type": "attach", "id": 5, "group": group, "after": r.choice([2**62, LARGEST, 7])},
         {"type": "detach", "group": group},
         {"type": "seen", "group": group, "seq": r.choice([0, 2**40, LARGEST])},
@@ -99,9 +115,19 @@ def _evil_answer(r: random.Random) -> dict[str, object]:
             "online": [name] * 3,
             "offline": [name],
             "reset": True,
+            "away": [name] * r.choice([0, 1, 3]),
         },
+        {"type": "summons", "group": r.choice([group, "@alice,bob", "@", f"@{name},bob"])},
+        {"type": "snapshot", "group": group, "seq": number, "more": r.choice([True, False])}
+        | {"data": r.choice([b"", r.randbytes(40), b"\xa0", bytes(50_000)])},
+        {"type": "past", "re": number, "first": number, "last": r.choice([0, number, LARGEST])}
+        | {"frames": r.choice([b"", r.randbytes(40), b"\xff" * 8, b"\0\0\0\1\xa0"])},
+        {"type": "found", "re": number, "groups": [group], "seqs": [number] * r.choice([0, 1, 2])}
+        | {"ats": [number], "actors": [name], "texts": [name], "older": True},
+        {"type": "group_list", "re": number, "groups": [group] * 3, "standings": [name, standing]}
+        | {"seqs": [number], "reads": []},
         {"type": "membership", "group": group, "standing": standing, "by": name}
-        | {"reason": r.choice(["approved", "kicked", "closed"]), "more": number},
+        | {"reason": r.choice(["approved", "kicked", "banned", "closed"]), "more": number},
         {"type": "welcome", "version": 2, "user": name, "interval": number, "burst": 0},
         {"type": "challenge", "version": 2, "nonce": r.randbytes(32)},
         {"type": "ready", "version": 2, "size": number},

@@ -67,7 +67,7 @@ class Liar:
     async def attach(self, standing: str = "member", **keys: object) -> None:
         """Answer when the client asks for the group."""
         re = (await self.hears("attach"))["id"]
-        known = {"seq": 0, "counted": 0, "read": 0, "kicked": False}
+        known = {"seq": 0, "counted": 0, "read": 0, "first": 0, "kicked": False}
         await self.send("attached", re=re, group=GROUP, standing=standing, **known | keys)
 
 

@@ -8,8 +8,9 @@
 
 `run_bot` takes the command line: `HOST PORT --group GROUP --user NAME`, and the options of `join`
 that say which server that is. A bot joins like a person: it founds the group, or waits until the
-admin approves it. It is called only for what
-others say from then on, never for history, so it does not answer yesterday's questions.
+admin approves it. It is called only for what others say from then on, in the group or to the bot
+alone, and never for history, so it does not answer yesterday's questions. What was said while its
+connection was broken is no history; what was said while the program did not run is.
 """
 
 from __future__ import annotations
@@ -25,8 +26,11 @@ import trio
 
 from tchat.client.connector import meeting
 from tchat.client.options import add_server_options, invite_token, session_for
-from tchat.client.updates import CaughtUp, Happened, ServerMet
+from tchat.client.updates import CaughtUp, Connected, Happened, OutboxDamaged, ServerMet
+from tchat.core.commands import Delete
+from tchat.core.direct import is_direct, other_of
 from tchat.core.events import Approved, Created, Joined, Posted
+from tchat.core.frames import Ok
 from tchat.core.text import fold
 from tchat.errors import Refused, run_reporting
 
@@ -35,22 +39,48 @@ if TYPE_CHECKING:
 
     from tchat.client.replica import Replica
     from tchat.client.session import Session
+    from tchat.client.updates import Update
     from tchat.core.events import Event
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """Something that somebody said: `at` is in ms since the Unix epoch."""
+    """Something that somebody said, as event `seq` of its group, at `at` (ms since the Unix epoch).
+
+    `replica` is the group; for what is said to the bot alone, that conversation.
+    """
 
     session: Session
     replica: Replica
     author: str
     text: str
     at: int
+    seq: int
 
-    async def reply(self, text: str) -> None:
-        """Say something to the same group; returns when the server has it on disk."""
-        await self.session.post(self.replica, text).wait()
+    async def reply(self, text: str) -> int | None:
+        """Say something in the same place; returns when the server has it on disk.
+
+        Returns its seq, by which it can be edited or deleted; None if only an earlier connection
+        knew that. Raises `Refused`.
+        """
+        return await self._say(text, None)
+
+    async def answer(self, text: str) -> int | None:
+        """Do as `reply` does, and let people see that it is an answer to this message."""
+        return await self._say(text, self.seq)
+
+    async def delete(self) -> None:
+        """Take this message away, as the admin of the group. Raises `Refused`."""
+        await self.session.request(lambda i, n: Delete(i, n, self.replica.name, self.seq))
+
+    async def _say(self, text: str, reply: int | None) -> int | None:
+        pending = self.session.post(self.replica, text, reply)
+        try:
+            answer = await pending.wait()
+        except Refused:
+            self.session.discard(pending)  # a bot does not look at it later
+            raise
+        return answer.seq if isinstance(answer, Ok) else None
 
 
 Handler = Callable[[Message], Awaitable[None]]
@@ -60,27 +90,70 @@ async def serve_bot(
     session: Session, group: str, handler: Handler, invite: bytes | None = None
 ) -> None:
     """Join a group and call `handler` for each new message of others, in order, for ever."""
-    await session.enter(group, invite=invite)
-    me = fold(session.user)
-    history: list[Event] | None = []
-    async for update in session.updates:
+    bot = _Bot(session, await session.enter(group, invite=invite), handler)
+    async with trio.open_nursery() as nursery:
+        async for update in session.updates:
+            if isinstance(update, Connected):
+                nursery.start_soon(bot.find_conversations)
+            await bot.take(update)
+
+
+class _Bot:
+    """Calls `handler` for what is news: in each group, what comes behind its event in `_starts`.
+
+    What there is of `group` at first waits until all of it has come and that event is known. The
+    conversations of two that were there before the bot begin where they were, others at 0.
+    """
+
+    def __init__(self, session: Session, group: Replica, handler: Handler) -> None:
+        self._session = session
+        self._group = group
+        self._handler = handler
+        self._starts: dict[Replica, int] = {}
+        self._waiting: list[Event] = []
+        self._knows_conversations = False
+
+    async def find_conversations(self) -> None:
+        """Follow what people say to the bot alone, also what they began while it was cut off."""
+        session = self._session
+        groups = [group for group in await session.my_groups() if is_direct(group.name)]
+        knew, self._knows_conversations = self._knows_conversations, True
+        for group in groups:
+            if fold(group.name) not in session.groups:
+                self._starts[session.follow(group.name)] = 0 if knew else group.seq
+                await session.write_to(other_of(group.name, session.user))
+
+    async def take(self, update: Update) -> None:
+        """Do what follows from what the session tells."""
         match update:
             case ServerMet(met):
                 print(f"{meeting(met)}.", file=sys.stderr)
-            case Happened(replica, event) if history is not None:
-                history.append(event)
-            case CaughtUp(replica) if history is not None:
-                start = replica.head
-                if replica.came_as != "member":  # it is new, and hears what is said since it is in
-                    start = max((e.seq for e in history if _admits(e, me)), default=start)
-                for event in history:
-                    if event.seq > start:
-                        await _call(session, replica, event, handler)
-                history = None
-                session.mark_seen(replica, replica.state.seq)
+            case OutboxDamaged(sentence):
+                print(sentence, file=sys.stderr)
+            case Happened(replica, event) if replica is self._group and not self._has_begun:
+                self._waiting.append(event)
             case Happened(replica, event):
-                await _call(session, replica, event, handler)
-                session.mark_seen(replica, event.seq)
+                await self._hear(replica, event)
+            case CaughtUp(replica) if replica is self._group and not self._has_begun:
+                self._starts[replica] = self._start(replica)
+                for event in self._waiting:
+                    await self._hear(replica, event)
+
+    @property
+    def _has_begun(self) -> bool:
+        return self._group in self._starts
+
+    def _start(self, replica: Replica) -> int:
+        """Return the last event that is history: one that is new hears what is said since then."""
+        if replica.came_as == "member":
+            return replica.head
+        me = fold(self._session.user)
+        return max((e.seq for e in self._waiting if _admits(e, me)), default=replica.head)
+
+    async def _hear(self, replica: Replica, event: Event) -> None:
+        if event.seq > self._starts.get(replica, 0):
+            await _call(self._session, replica, event, self._handler)
+        self._session.mark_seen(replica, event.seq)
 
 
 def _admits(event: Event, me: str) -> bool:
@@ -96,13 +169,14 @@ def _admits(event: Event, me: str) -> bool:
 async def _call(session: Session, replica: Replica, event: Event, handler: Handler) -> None:
     if isinstance(event.body, Posted) and fold(event.actor) != fold(session.user):
         try:
-            await handler(Message(session, replica, event.actor, event.body.text, event.at))
+            said = event.body.text
+            await handler(Message(session, replica, event.actor, said, event.at, event.seq))
         except Refused as refusal:  # a reply that cannot be sent is no reason to go silent
             print(f"refused ({refusal.code}): {refusal}", file=sys.stderr)
 
 
 async def _run(given: argparse.Namespace, handler: Handler) -> None:
-    async with session_for(given, given.user) as session:
+    async with session_for(given, given.user, recent=0) as session:
         await serve_bot(session, given.group, handler, invite_token(given))
 
 

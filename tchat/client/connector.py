@@ -73,6 +73,17 @@ class Connector:
         """Whether the server is on this very machine."""
         return is_local(self.address.host)
 
+    def names(self) -> list[str]:
+        """Return by what this server can be recognised from run to run, the surest first.
+
+        That is its pin, if one is known, and its address. Raises `StartupError`.
+        """
+        if self.plain:
+            return [f"{self.address} without TLS"]
+        known = self._known.find(self.address)
+        pin = self._pin or (known and known.pin)
+        return [*([pin_text(pin)] if pin else []), str(self.address)]
+
     async def open(self) -> Link:
         """Open a connection to the server, if it is the right one.
 

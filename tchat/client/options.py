@@ -6,6 +6,7 @@ import argparse
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
 
+from tchat.client.config import config_file
 from tchat.client.connector import Connector
 from tchat.client.home import identity_file, known_servers_file, state_directory
 from tchat.client.introduction import Account
@@ -20,6 +21,7 @@ from tchat.net.identity import load_identity
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from tchat.client.config import Config
     from tchat.client.session import Session
 
 T = TypeVar("T")
@@ -31,9 +33,19 @@ def add_address(parser: argparse.ArgumentParser, host: str, port: str) -> None:
     parser.add_argument("port", metavar="PORT", type=_port, help=port)
 
 
-def add_server_options(parser: argparse.ArgumentParser) -> None:
-    """Let a program be told its server, and how to trust it."""
-    add_address(parser, "the server's name or address", "its TCP port")
+def add_server_options(parser: argparse.ArgumentParser, *, nicknames: bool = False) -> None:
+    """Let a program be told its server, and how to trust it.
+
+    With `nicknames`, a word without a port may be one of a configuration file's servers: `settle`
+    finds out which.
+    """
+    if nicknames:
+        parser.add_argument(
+            "host", metavar="HOST", help="the server's name or address, or nickname"
+        )
+        parser.add_argument("port", metavar="PORT", type=_port, nargs="?", help="its TCP port")
+    else:
+        add_address(parser, "the server's name or address", "its TCP port")
     parser.add_argument(
         "--pin",
         type=_argument(read_pin),
@@ -55,11 +67,35 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--insecure", action="store_true", help="--no-tls for any server")
 
 
+def settle(given: argparse.Namespace, config: Config) -> tuple[str, ...]:
+    """Complete what was given on the command line by what the configuration says of the server.
+
+    Returns the groups that it names. Raises `StartupError` for a nickname that is none.
+    """
+    if given.port is not None:
+        given.user = given.user or config.user
+        return (config.group,) if config.group else ()
+    server = config.servers.get(given.host)
+    if server is None:
+        raise StartupError(
+            Code.CANNOT_START,
+            f"{given.host} is no server of {config_file()}; otherwise a port has to follow it.",
+        )
+    given.host, given.port = server.host, server.port
+    given.user = given.user or server.user or config.user
+    given.pin = given.pin or server.pin
+    given.no_tls = given.no_tls or server.no_tls
+    return server.groups or ((config.group,) if config.group else ())
+
+
 @asynccontextmanager
-async def session_for(given: argparse.Namespace, user: str) -> AsyncIterator[Session]:
+async def session_for(
+    given: argparse.Namespace, user: str, recent: int | None = None
+) -> AsyncIterator[Session]:
     """Run a session of `user` for the length of the block, as the options say.
 
-    Raises `Refused` (bad_name) or `StartupError`.
+    With `recent`, groups come with so many of their latest events, see `open_session`. Raises
+    `Refused` (bad_name) or `StartupError`.
     """
     address = Address(given.host, given.port)
     if given.no_tls and not given.insecure and not is_local(given.host):
@@ -70,9 +106,10 @@ async def session_for(given: argparse.Namespace, user: str) -> AsyncIterator[Ses
         )
     pin = _pin_meant(given)
     connector = Connector(address, KnownServers(known_servers_file()), pin, plain=given.no_tls)
-    with take_slot(state_directory()) as slot:
+    with take_slot(state_directory(), user, connector.names()) as slot:
         identity = load_identity(identity_file())
-        async with open_session(connector, Account(user, identity, slot, given.link)) as session:
+        account = Account(user, identity, slot, given.link)
+        async with open_session(connector, account, recent) as session:
             yield session
 
 

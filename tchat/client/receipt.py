@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import trio
 
@@ -18,10 +18,16 @@ from tchat.core.frames import (
     Ticket,
     encode,
 )
+from tchat.core.past import Found, GroupList, Past
 from tchat.core.schema import INT_LIMIT, Frame
 from tchat.errors import Code, Refused, TchatError
 
-Answer = Ok | Attached | Ticket | Alike | Held | Shelf | LinkCode | KeyList
+if TYPE_CHECKING:
+    from tchat.client.outbox import Note
+
+Answer = (
+    Ok | Attached | Ticket | Alike | Held | Shelf | LinkCode | KeyList | Past | Found | GroupList
+)
 Make = Callable[[int], Frame]
 """Makes a request's frame from its id; called anew for each connection it is sent on."""
 
@@ -32,7 +38,9 @@ MakeCommand = Callable[[int, int], Frame]
 class Receipt:
     """A request on its way. `wait` for its answer, or drop it: it will be sent all the same.
 
-    A command gets its `number` when it is first sent, and keeps it until it is answered.
+    A command gets its `number` when it is first sent, and keeps it until it is answered. `check`
+    is shown the answer before anybody else, and raises `ProtocolError` for one that cannot be;
+    `ended` is called when the receipt is done, whichever way; `note` is what the outbox has of it.
     """
 
     def __init__(self, request_id: int, make: Make | MakeCommand, *, command: bool) -> None:
@@ -40,6 +48,9 @@ class Receipt:
         self.make = make
         self.command = command
         self.number: int | None = None
+        self.note: Note | None = None
+        self.check: Callable[[Answer], object] = _anything
+        self.ended: Callable[[], None] = _nothing
         self.done = trio.Event()
         self.answer: Answer | None = None
         self.failure: TchatError | None = None
@@ -54,11 +65,13 @@ class Receipt:
         """Take the answer."""
         self.answer = answer
         self.done.set()
+        self.ended()
 
     def fail(self, failure: TchatError) -> None:
         """Take a refusal."""
         self.failure = failure
         self.done.set()
+        self.ended()
 
     async def wait(self) -> Answer:
         """Return the answer. Raises `Refused` with the server's sentence."""
@@ -68,3 +81,11 @@ class Receipt:
         if self.answer is None:
             raise Refused(Code.INTERNAL, "The request was given up.")
         return self.answer
+
+
+def _anything(_: Answer) -> None:
+    """Take any answer for what was asked for; whoever waits for it looks at it."""
+
+
+def _nothing() -> None:
+    """Tell nobody."""

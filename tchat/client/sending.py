@@ -1,10 +1,10 @@
 """What a session has to send, in order and at the pace that the server takes it.
 
 Commands are counted when they are sent, not when they are given, and only so far beyond the first
-that is unanswered as a group remembers numbers. Those that were sent before a connection broke go
-first on the next. They are also sent no faster than the server takes them, so that a long paste
-flows in by itself instead of being refused. Read positions are in no hurry: one frame says what a
-hundred would.
+that is unanswered as a group remembers numbers. Those that were sent before a connection broke, or
+before the program was started anew, go first on the next. They are also sent no faster than the
+server takes them, so that a long paste flows in by itself instead of being refused. Read positions
+are in no hurry: one frame says what a hundred would.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from tchat.client.receipt import Receipt
+    from tchat.client.slot import Slot
     from tchat.core.handshake import Welcome
     from tchat.net.link import Link
 
@@ -35,20 +36,16 @@ _LONGEST_INTERVAL_SECONDS = 10.0  # whatever a server says
 
 
 class Sender:
-    """The queue of one session.
+    """The queue of one session, whose numbers come from `slot`, and are noted in its outbox.
 
-    `count` returns the next number of its client; `refuse` is called with a request that cannot
-    have one.
+    `refuse` is called with a request that cannot have one, or whose cannot be noted.
     """
 
-    def __init__(
-        self, count: Callable[[], int], refuse: Callable[[Receipt, Refused], None]
-    ) -> None:
-        self._count = count
+    def __init__(self, slot: Slot, refuse: Callable[[Receipt, Refused], None]) -> None:
+        self._slot = slot
         self._refuse = refuse
         self._queue: deque[Receipt] = deque()
         self._open: dict[int, Receipt] = {}
-        self._last = 0
         self._urgent: list[bytes] = []
         self._seen: dict[str, Seen] = {}
         self._news = trio.Event()
@@ -60,6 +57,11 @@ class Sender:
         """Queue a request behind all others."""
         self._queue.append(receipt)
         self._news.set()
+
+    def reopen(self, receipt: Receipt) -> None:
+        """Know of a command that has a number, and may have been sent, by whichever process."""
+        if receipt.number is not None:
+            self._open[receipt.number] = receipt
 
     def put_urgent(self, frame: bytes) -> None:
         """Queue a frame that waits for nothing."""
@@ -124,23 +126,42 @@ class Sender:
 
     def _take(self) -> tuple[bytes, float]:
         """Return what may be sent now, and how many seconds to wait for the rest."""
-        taken, self._urgent = self._urgent, []
-        while self._queue and len(taken) < _MOST_AT_ONCE:
+        urgent, self._urgent = self._urgent, []
+        due: list[Receipt] = []
+        counted: list[Receipt] = []
+        wait = 0.0
+        while self._queue and len(due) < _MOST_AT_ONCE:
             receipt = self._queue[0]
-            wait = self._wait(receipt)
-            if wait:
-                return b"".join(taken), wait
+            if wait := self._wait(receipt):
+                break
             self._queue.popleft()
             if receipt.done.is_set():
                 continue  # refused and queued anew, and then the first sending was answered
-            try:
-                if receipt.command and receipt.number is None:
-                    receipt.number = self._last = self._count()
-                    self._open[receipt.number] = receipt
-                taken.append(receipt.encode())
-            except Refused as refusal:  # the number could not be kept on disk
+            due.append(receipt)
+            if receipt.command and receipt.number is None and self._number(receipt):
+                counted.append(receipt)
+        self._keep(counted)
+        frames = [receipt.encode() for receipt in due if not receipt.done.is_set()]
+        return b"".join([*urgent, *frames]), wait or math.inf
+
+    def _number(self, receipt: Receipt) -> bool:
+        """Count a command; refuse it, and return False, if the number cannot be kept on disk."""
+        try:
+            receipt.number = self._slot.count()
+        except Refused as refusal:
+            self._refuse(receipt, refusal)
+            return False
+        self.reopen(receipt)
+        return True
+
+    def _keep(self, counted: list[Receipt]) -> None:
+        """Note the numbers of commands before they are sent; if that cannot be, refuse these."""
+        notes = [(r.note, r.number) for r in counted if r.note is not None and r.number is not None]
+        try:
+            self._slot.outbox.count(notes)
+        except Refused as refusal:
+            for receipt in counted:
                 self._refuse(receipt, refusal)
-        return b"".join(taken), math.inf
 
     def _wait(self, receipt: Receipt) -> float:
         """Return 0.0 if the request may be sent, or after how many seconds to ask again."""
@@ -154,9 +175,9 @@ class Sender:
         return self._bucket.take(now) if self._bucket else 0.0
 
     def _is_window_full(self) -> bool:
-        """Return whether another number could be too far from the first that is unanswered."""
-        first = next(iter(self._open), self._last)
-        return self._last - first >= WINDOW - 1
+        """Return whether the next number is too far from the first that is unanswered."""
+        first = next(iter(self._open), self._slot.upcoming)
+        return self._slot.upcoming - first >= WINDOW
 
 
 def _pace_of(welcome: Welcome) -> Rate | None:

@@ -2,15 +2,16 @@
 
 It connects, says hello, and follows groups; when the connection breaks it connects again, with
 growing and random pauses, attaches each group behind the last event it has, and sends again
-every request that was not answered. A request keeps its number, so the server does it once
-however often it arrives: to the caller of `request`, a broken connection is only a delay.
+every request that was not answered. To the caller of `request`, a broken connection is only a
+delay; and what was posted survives the program as well.
 
-What may be said, how fast, and in what order is the business of `sending`; which server this is,
-of `connector`; who the person is, of the identity, which proves it on every connection.
-
-Three things are kept apart. *Requests* wait for one answer and survive connections. *Groups*
-are followed, each as a replica. *Updates* tell whoever shows the session what happened, in
-order. The session has no screen and never prints; both UIs and every bot stand on it.
+Four things are kept apart. *Requests* wait for one answer and survive connections. *Groups*
+are followed, each as a replica. *Deliveries* are messages that are not in a log yet, from when
+they are typed, and survive the program in the *outbox*. *Updates* tell whoever shows the session
+what happened, in order. What may be sent, how fast, and in what order is the business of
+`sending`; which server this is, of `connector`; who the person is, of the identity, which proves
+it on every connection. The session has no screen and never prints; both UIs and every bot stand
+on it.
 """
 
 from __future__ import annotations
@@ -18,48 +19,39 @@ from __future__ import annotations
 import math
 import random
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
+from tchat.client.delivery import Delivery, Pending
+from tchat.client.following import Following, News
 from tchat.client.introduction import Account, Busy, farewell, introduce
+from tchat.client.past import MyGroup, read_found, read_groups
 from tchat.client.receipt import Answer, Make, MakeCommand, Receipt
 from tchat.client.replica import GapError, Replica
-from tchat.client.sending import Sender
-from tchat.client.updates import (
-    CaughtUp,
-    Connected,
-    Disconnected,
-    Happened,
-    PresenceChanged,
-    ServerMet,
-    StandingChanged,
-    Update,
-)
-from tchat.core.commands import Join, Post
+from tchat.client.requests import Requests
+from tchat.client.updates import Connected, Disconnected, ServerMet, Update
+from tchat.core.commands import Join
+from tchat.core.direct import direct_name
 from tchat.core.events import Event
 from tchat.core.frames import (
     TO_CLIENT,
-    Alike,
     Attached,
+    Away,
+    Detach,
     Failed,
     Goodbye,
-    Held,
-    KeyList,
-    LinkCode,
-    Membership,
     Ok,
     Ping,
     Pong,
-    Presence,
     Seen,
-    Shelf,
-    Ticket,
     UnknownType,
     decode,
     encode,
 )
-from tchat.core.text import check_name, check_text, clean_line, fold
+from tchat.core.past import Found, GroupsRequest, Search
+from tchat.core.text import check_name, clean_line, fold
 from tchat.errors import Code, ProtocolError, Refused, StartupError, root_of
 from tchat.net.address import explain
 
@@ -76,24 +68,28 @@ LONGEST_RETRY_SECONDS = 15.0
 CONNECT_SECONDS = 10.0
 SILENCE_SECONDS = 20.0
 PATIENCE_SECONDS = 8.0
-LONGEST_WAIT_SECONDS = 60.0
 
 
 class Session:
     """One person on one server. Made by `open_session`, which also runs it."""
 
-    def __init__(self, connector: Connector, account: Account) -> None:
+    def __init__(self, connector: Connector, account: Account, recent: int | None = None) -> None:
         self.connector = connector
         self.user = check_name(account.user, "username")
         self.groups: dict[str, Replica] = {}
         self.updates: trio.MemoryReceiveChannel[Update]
         # Unbounded, since whoever shows updates may also be waiting for an answer that comes
         # behind them; the replicas hold the same events anyway.
-        self._tell, self.updates = trio.open_memory_channel[Update](math.inf)
+        channel, self.updates = trio.open_memory_channel[Update](math.inf)
+        self._tell = channel.send_nowait
         self._account = account
-        self._sender = Sender(account.slot.count, self._refuse)
-        self._receipts: dict[int, Receipt] = {}
-        self._last_id = 0
+        slot, servers = account.slot, connector.names()
+        self._requests = requests = Requests(slot)
+        self._delivery = Delivery(slot, self.user, servers, requests, self.groups, self._tell)
+        self._following = Following(
+            self.user, self.groups, slot, requests, self._delivery, self._tell, recent
+        )
+        self._away: tuple[Make, Receipt] | None = None
         self._link: Link | None = None
         self._failures = 0
         self._was_connected = False
@@ -111,18 +107,13 @@ class Session:
     @property
     def unanswered(self) -> int:
         """How many requests wait for their answers."""
-        return len(self._receipts)
+        return len(self._requests)
 
-    # ------------------------------------------------------------------ what callers do
+    # ------------------------------------------------------------------ asking and saying
 
     def submit(self, make: MakeCommand) -> Receipt:
         """Send a command as soon as may be; `make` gets its id and its number."""
-        return self._request(make, command=True)
-
-    def post(self, replica: Replica, text: str) -> Receipt:
-        """Say something to a group. Raises `Refused` for a text that cannot be a message."""
-        check_text(text)
-        return self.submit(lambda i, n: Post(i, n, replica.name, text))
+        return self._requests.submit(make)
 
     async def request(self, make: MakeCommand) -> Answer:
         """Send a command and return its answer. Raises `Refused`."""
@@ -130,12 +121,48 @@ class Session:
 
     async def ask(self, make: Make) -> Answer:
         """Send a request that changes no log and return its answer. Raises `Refused`."""
-        return await self._request(make, command=False).wait()
+        return await self._requests.ask(make).wait()
+
+    async def settle(self) -> None:
+        """Wait until every request so far has been answered."""
+        await self._requests.settle()
+
+    def post(self, replica: Replica, text: str, reply: int | None = None) -> Pending:
+        """Say something to a group, perhaps in reply to an event of it.
+
+        It is in `replica.pending` until it is in the log, and survives the end of the program.
+        Raises `Refused` for a text that cannot be a message, or if it cannot be kept on disk.
+        """
+        return self._delivery.post(replica.name, text, reply)
+
+    def resend(self, pending: Pending) -> Pending:
+        """Send a message that was refused once more. Raises `Refused` if it cannot be kept."""
+        return self._delivery.resend(pending)
+
+    def discard(self, pending: Pending) -> None:
+        """Let go of a message that was refused, or not sent yet. Raises `Refused` for others."""
+        self._delivery.discard(pending)
+
+    async def set_away(self, text: str | None) -> None:
+        """Let others see that one is away, and why, or back; also after each reconnection.
+
+        Raises `Refused`.
+        """
+        make = partial(Away, text=text)
+        receipt = self._requests.ask(make)
+        self._away = None if text is None else (make, receipt)
+        await receipt.wait()
+
+    # ------------------------------------------------------------------ groups
 
     def follow(self, group: str) -> Replica:
         """Return the replica of a group, a new one if need be. Raises `Refused` (bad_name)."""
-        name = check_name(group, "group name")
-        return self.groups.setdefault(fold(name), Replica(name))
+        return self._following.follow(group)
+
+    def unfollow(self, replica: Replica) -> None:
+        """Hear no more of a group, and forget what is here of it; one stays what one is to it."""
+        if self._following.unfollow(replica) and self._link is not None:
+            self._requests.sender.put_urgent(encode(Detach(replica.name)))
 
     async def enter(
         self, group: str, *, although_kicked: bool = False, invite: bytes | None = None
@@ -146,23 +173,54 @@ class Session:
         Returns when the server has said which it is: see the replica's `standing`.
         """
         replica = self.follow(group)
-        await self._attach(replica).wait()
+        await self._following.attach(replica).wait()
         asks = replica.standing == "outsider" and (although_kicked or not replica.kicked)
         if asks or (invite is not None and replica.standing != "member"):
             await self.request(lambda i, n: Join(i, n, replica.name, invite))
-            await self._attach(replica).wait()
+            await self._following.attach(replica).wait()
         return replica
+
+    async def write_to(self, name: str) -> Replica:
+        """Follow one's conversation with somebody. Raises `Refused` if there cannot be one."""
+        group = direct_name(self.user, check_name(name, "username"))
+        known = fold(group) in self.groups
+        replica = self.follow(group)
+        try:
+            await self._following.attach(replica).wait()
+        except Refused:
+            if not known:
+                self.unfollow(replica)
+            raise
+        return replica
+
+    async def my_groups(self) -> list[MyGroup]:
+        """Return the groups in which one is, or asks to be. Raises `Refused`."""
+        return read_groups(await self._requests.ask(GroupsRequest, read_groups).wait())
+
+    async def search(self, text: str, group: str | None = None, skip: int = 0) -> Found:
+        """Return messages with all words of `text`, the newest first, but for the first `skip`.
+
+        In all of one's groups, unless one is named. Raises `Refused`.
+        """
+        make = partial(Search, text=text, group=group, skip=skip)
+        return read_found(await self._requests.ask(make, read_found).wait())
+
+    async def load_past(self, replica: Replica) -> int:
+        """Put the events that come before a log in front of it, a page of them at a time.
+
+        Returns how many have come: 0 at the beginning of what one may read. Raises `Refused`.
+        """
+        if replica.at_beginning:
+            return 0
+        first = replica.first
+        await self._following.ask_past(replica).wait()
+        return max(first - replica.first, 0)
 
     def mark_seen(self, replica: Replica, seq: int) -> None:
         """Let the server know that the person has seen a group's events up to `seq`."""
         if seq > replica.seen and replica.standing == "member":
             replica.seen = seq
-            self._sender.note_seen(Seen(replica.name, seq))
-
-    async def settle(self) -> None:
-        """Wait until every request so far has been answered."""
-        for receipt in list(self._receipts.values()):
-            await receipt.done.wait()
+            self._requests.sender.note_seen(Seen(replica.name, seq))
 
     # ------------------------------------------------------------------ connections, one by one
 
@@ -191,7 +249,7 @@ class Session:
                     Code.CANNOT_START, f"Cannot connect to {self.connector.address}: {reason}."
                 )
             pause = self._pause()
-            self._tell.send_nowait(Disconnected(reason, pause))
+            self._tell(Disconnected(reason, pause))
             await trio.sleep(pause)
 
     def _pause(self) -> float:
@@ -208,12 +266,13 @@ class Session:
                 welcome = await introduce(link, self._account)
             self._resume(link, welcome)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._sender.run, link)
+                nursery.start_soon(self._requests.sender.run, link)
                 nursery.start_soon(self._listen_for_silence, link)
                 await self._receive(link)
                 nursery.cancel_scope.cancel()
         finally:
             self._link = None
+            self._requests.disconnected()
             await self._part(link)
 
     def _resume(self, link: Link, welcome: Welcome) -> None:
@@ -221,44 +280,29 @@ class Session:
         link.introduced()
         self.user = clean_line(welcome.user)
         for replica in self.groups.values():
-            self._attach(replica)
+            self._following.attach(replica)
+        if self._away is not None and self._away[1].answer is not None:
+            make, _ = self._away
+            self._away = make, self._requests.ask(make)
         self._link = link
-        self._sender.restart(welcome, self._receipts.values())
+        self._requests.connected(welcome)
         for replica in self.groups.values():
             seen, replica.seen = replica.seen, 0
             self.mark_seen(replica, seen)
         if (met := self.connector.remember()) is not None:
-            self._tell.send_nowait(ServerMet(met))
-        self._tell.send_nowait(Connected(self.user, self._was_connected))
+            self._tell(ServerMet(met))
+        self._tell(Connected(self.user, self._was_connected))
         self._was_connected = True
 
     async def _part(self, link: Link) -> None:
         """Send the last read positions, if that goes at once, and close."""
         with trio.move_on_after(1, shield=True):
             try:
-                await self._sender.send_rest(link)
+                await self._requests.sender.send_rest(link)
                 await link.farewell()
             except (trio.BrokenResourceError, trio.BusyResourceError, trio.ClosedResourceError):
                 pass
         await trio.aclose_forcefully(link.stream)
-
-    # ------------------------------------------------------------------ sending
-
-    def _request(self, make: Make | MakeCommand, *, command: bool) -> Receipt:
-        self._last_id += 1
-        receipt = Receipt(self._last_id, make, command=command)
-        receipt.encode()  # so that what cannot be sent fails here
-        self._receipts[receipt.id] = receipt
-        if self._link is not None:
-            self._sender.put(receipt)
-        return receipt
-
-    def _attach(self, replica: Replica) -> Receipt:
-        """Ask for a group's log behind what is here; one such request at a time is enough."""
-        for receipt in self._receipts.values():
-            if receipt.make == replica.attach:
-                return receipt
-        return self._request(replica.attach, command=False)
 
     async def _listen_for_silence(self, link: Link) -> None:
         """Let the other side hear something, and find out when it is gone without a word."""
@@ -268,7 +312,7 @@ class Session:
                 raise trio.BrokenResourceError("nothing was heard from the server")
             quiet = now - min(link.heard, link.said)
             if quiet >= SILENCE_SECONDS:
-                self._sender.put_urgent(encode(Ping()))
+                self._requests.sender.put_urgent(encode(Ping()))
                 await trio.sleep(PATIENCE_SECONDS)
             else:
                 await trio.sleep(SILENCE_SECONDS - quiet)
@@ -287,85 +331,28 @@ class Session:
         if isinstance(frame, Event | Ok | Pong):
             # The server not only lets us in, it works: only then may the next try be at once.
             self._failures = 0
-        match frame:
-            case Event():
-                self._take_event(frame)
-            case Ok() | Attached() | LinkCode() | KeyList() | Ticket() | Alike() | Held() | Shelf():
-                self._take_answer(frame)
-            case Failed():
-                self._take_failure(frame)
-            case Presence():
-                replica = self.groups.get(fold(frame.group))
-                if replica is not None:
-                    replica.take_presence(frame)
-                    self._tell.send_nowait(PresenceChanged(replica))
-            case Membership():
-                self._take_membership(frame)
-            case Goodbye(code, text):
-                raise farewell(code, text)
-
-    def _take_event(self, event: Event) -> None:
-        replica = self.groups.get(fold(event.group))
-        if replica is None or not replica.take(event):
-            return
-        unseen = event.seq > replica.read
-        self._tell.send_nowait(Happened(replica, event, unseen))
-        if event.seq == replica.head:
-            self._tell.send_nowait(CaughtUp(replica))
-
-    def _take_answer(self, answer: Answer) -> None:
-        if isinstance(answer, Attached):
-            self._take_attached(answer)
-        receipt = self._receipts.pop(answer.re, None)
-        if receipt is not None:
-            receipt.succeed(answer)
-            self._sender.settle(receipt)
-
-    def _take_attached(self, answer: Attached) -> None:
-        replica = self.groups.get(fold(answer.group))
-        if replica is None:
-            return
-        self._account.slot.skip_to(answer.counted)
-        before = replica.standing
-        if not replica.attached(answer):
-            raise GapError
-        if replica.standing != before:
-            self._tell.send_nowait(StandingChanged(replica, None))
-        if replica.caught_up:
-            self._tell.send_nowait(CaughtUp(replica))
-
-    def _take_failure(self, failed: Failed) -> None:
-        if failed.re is None:
-            raise farewell(failed.code, failed.text)
-        receipt = self._receipts.get(failed.re)
-        if receipt is None:
-            return
-        if failed.code == Code.RATE_LIMITED and failed.wait is not None:
-            self._sender.put_back(receipt, min(failed.wait / 1000, LONGEST_WAIT_SECONDS))
-            return
-        self._refuse(receipt, Refused(clean_line(failed.code), clean_line(failed.text)))
-
-    def _refuse(self, receipt: Receipt, refusal: Refused) -> None:
-        del self._receipts[receipt.id]
-        receipt.fail(refusal)
-        self._sender.settle(receipt)
-
-    def _take_membership(self, news: Membership) -> None:
-        replica = self.groups.get(fold(news.group))
-        if replica is None:
-            return
-        if news.standing == "member":
-            self._attach(replica)
-            return
-        replica.standing = news.standing
-        replica.online = {}
-        self._tell.send_nowait(StandingChanged(replica, news))
+        if isinstance(frame, Attached):
+            self._following.take_attached(frame)
+        if isinstance(frame, News):
+            self._following.take(frame)
+        elif isinstance(frame, Answer):
+            self._requests.take_answer(frame)
+        elif isinstance(frame, Failed) and frame.re is not None:
+            self._requests.take_failure(frame)
+        elif isinstance(frame, Failed | Goodbye):
+            raise farewell(frame.code, frame.text)
 
 
 @asynccontextmanager
-async def open_session(connector: Connector, account: Account) -> AsyncIterator[Session]:
-    """Run a session for the length of the block."""
-    session = Session(connector, account)
+async def open_session(
+    connector: Connector, account: Account, recent: int | None = None
+) -> AsyncIterator[Session]:
+    """Run a session for the length of the block.
+
+    With `recent`, a group of which nothing is here yet comes as it is, with so many of its latest
+    events, or more if the person has not seen these; without, with its whole log.
+    """
+    session = Session(connector, account, recent)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(session.run)
         yield session

@@ -4,7 +4,8 @@ A group remembers the highest count of each client id for ever, so ids should be
 must never be used twice. A slot holds one id and its count in a file, locked for as long as a
 process uses it: a script that runs every minute reuses one slot, two terminals have two. Counts
 are reserved in blocks, on disk before the first of them is used; a crash skips the rest of a
-block, which nobody minds.
+block, which nobody minds. Beside them is the slot's outbox: what was counted with the id, or will
+be, and is not known to be stored yet.
 """
 
 from __future__ import annotations
@@ -17,26 +18,34 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
+from tchat.client.outbox import Outbox
 from tchat.core.handshake import CLIENT_ID_SIZE
 from tchat.errors import Code, Refused, StartupError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
 _BLOCK = 1000
 _LARGEST_SKIP = 1 << 40
 _MOST_SLOTS = 1000
+_OUTBOX = ".outbox"
 
 
 class Slot:
-    """One client id (8 random bytes) and the next number to count with."""
+    """One client id (8 random bytes), the next number to count with, and what is to be sent."""
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
         self.client, self._next = _read(path)
         self._reserved = self._next
+        self.outbox = Outbox(self.client, path and path.with_suffix(_OUTBOX))
+
+    @property
+    def upcoming(self) -> int:
+        """The number that `count` will return next."""
+        return self._next
 
     def count(self) -> int:
         """Return a number that was never returned before, by any process, for this id."""
@@ -74,28 +83,52 @@ class Slot:
 
 
 @contextmanager
-def take_slot(state: Path) -> Iterator[Slot]:
-    """Hold the first slot under `state` that no other process holds. Raises `StartupError`."""
+def take_slot(state: Path, user: str = "", servers: Collection[str] = ()) -> Iterator[Slot]:
+    """Hold the first slot under `state` that no other process holds. Raises `StartupError`.
+
+    One in which `user` left something, for a server that is known by one of these names, is
+    preferred to others.
+    """
     try:
-        lock, path = _lock_first(state / "slots")
+        lock, path = _lock_first(state / "slots", user, servers)
         slot = Slot(path)
     except OSError as error:
         raise StartupError(
             Code.CANNOT_START, f"The state directory {state} cannot be used: {error.strerror}."
         ) from error
     with lock:
-        yield slot
-
-
-def _lock_first(directory: Path) -> tuple[AbstractContextManager[object], Path]:
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for number in range(_MOST_SLOTS):
+        slot.outbox.tidy()
         try:
-            lock = FileLock(directory / f"{number}.lock", timeout=0).acquire()
+            yield slot
+        finally:
+            slot.outbox.close()
+
+
+def _lock_first(
+    directory: Path, user: str, servers: Collection[str]
+) -> tuple[AbstractContextManager[object], Path]:
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for path in (*_left(directory, user, servers), *_all(directory)):
+        try:
+            lock = FileLock(path.with_suffix(".lock"), timeout=0).acquire()
         except Timeout:
             continue
-        return lock, directory / f"{number}.json"
+        return lock, path
     raise StartupError(Code.CANNOT_START, f"Too many clients are running from {directory}.")
+
+
+def _all(directory: Path) -> Iterator[Path]:
+    return (directory / f"{number}.json" for number in range(_MOST_SLOTS))
+
+
+def _left(directory: Path, user: str, servers: Collection[str]) -> list[Path]:
+    """Return the slots in which a person left something for a server."""
+    outboxes = {path.with_suffix(".json"): path for path in directory.glob(f"*{_OUTBOX}")}
+    return [
+        path
+        for path in _all(directory)
+        if path in outboxes and Outbox(b"", outboxes[path]).notes(user, servers)
+    ]
 
 
 def _read(path: Path | None) -> tuple[bytes, int]:

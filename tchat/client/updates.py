@@ -61,11 +61,50 @@ class StandingChanged:
 
 @dataclass(frozen=True, slots=True)
 class PresenceChanged:
-    """See `replica.online`."""
+    """See `replica.online` and `replica.away`."""
 
     replica: Replica
 
 
+@dataclass(frozen=True, slots=True)
+class PastLoaded:
+    """These events, in order, are in front of the replica's log now."""
+
+    replica: Replica
+    events: tuple[Event, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Summoned:
+    """Somebody writes to the person: their conversation of two is followed from now on."""
+
+    replica: Replica
+
+
+@dataclass(frozen=True, slots=True)
+class PendingChanged:
+    """See `replica.pending`."""
+
+    replica: Replica
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxDamaged:
+    """Something that was typed before this program started is lost; `sentence` says what."""
+
+    sentence: str
+
+
 Update = (
-    ServerMet | Connected | Disconnected | Happened | CaughtUp | StandingChanged | PresenceChanged
+    ServerMet
+    | Connected
+    | Disconnected
+    | Happened
+    | CaughtUp
+    | StandingChanged
+    | PresenceChanged
+    | PastLoaded
+    | Summoned
+    | PendingChanged
+    | OutboxDamaged
 )

@@ -191,6 +191,8 @@ class Group:
         self.at = event.at
         actor = fold(event.actor)
         self._count((actor, event.client), event.n)
+        if self.direct:  # its name says who they are, but not how they write themselves
+            self.members[actor] = event.actor
         match event.body:
             case Created(key):
                 self._begin(event, key)

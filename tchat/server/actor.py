@@ -18,13 +18,15 @@ and is forgotten when it has failed. Refused or not, every command is answered o
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import trio
 
+from tchat.core.commands import Delete, Edit
 from tchat.core.events import (
     Approved,
+    Banned,
+    Deleted,
     Denied,
     Event,
     Joined,
@@ -34,24 +36,26 @@ from tchat.core.events import (
     decode_event,
     encode_event,
 )
-from tchat.core.frames import Attach, Attached, Failed, Membership, Ok, encode, failed
+from tchat.core.frames import Attach, Attached, Membership, Ok, Summons, encode, failed
 from tchat.core.framing import split_frames
 from tchat.core.group import DEFAULT_LIMITS, GroupLimits, decide
-from tchat.core.state import Author, Group
+from tchat.core.state import Group
 from tchat.core.text import fold
-from tchat.errors import Refused
+from tchat.errors import Code, Refused
 from tchat.server.audience import Audience, Subscription
-from tchat.server.effects import CHANGES_AUDIENCE, effects_of
+from tchat.server.effects import CHANGES_AUDIENCE, begins_talk, effects_of
+from tchat.server.past import snapshot_of
+from tchat.server.turns import Consult, Execute, Item, Saw, Subscribe, Turn, Wake
 from tchat.store.base import Page, StorageFull
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from tchat.core.commands import Command
     from tchat.core.frames import Standing
+    from tchat.server.crowd import Crowd
     from tchat.server.log import Log
-    from tchat.server.outbox import Outbox
-    from tchat.store.base import Store
+    from tchat.store.base import Effects, Store
 
 INBOX_LIMIT = 256
 IDLE_SECONDS = 30.0
@@ -59,84 +63,12 @@ _MOST_IN_A_TURN = 1000
 _MOST_BYTES_IN_A_TURN = 256 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Execute:
-    """A command to decide. `checks` may refuse it once it is known not to be a repetition."""
-
-    author: Author
-    command: Command
-    outbox: Outbox
-    checks: Sequence[Callable[[], None]] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Subscribe:
-    """A connection wants to follow the group."""
-
-    subscription: Subscription
-    request: Attach
-
-
-@dataclass(frozen=True, slots=True)
-class Saw:
-    """A person has seen the events up to `seq`."""
-
-    name: str
-    seq: int
-
-
-@dataclass(frozen=True, slots=True)
-class Consult:
-    """Call `look` with the committed state, which it must not change; it answers to `outbox`."""
-
-    look: Callable[[Group], None]
-    outbox: Outbox
-
-
-@dataclass(frozen=True, slots=True)
-class Wake:
-    """Take a turn: something changed that was not said through the inbox."""
-
-
-Item = Execute | Subscribe | Saw | Consult | Wake
-
-
-@dataclass(slots=True)
-class _Turn:
-    """What one turn will append, and what it will then say to whom."""
-
-    draft: Group
-    events: list[Event] = field(default_factory=list)
-    frames: list[bytes] = field(default_factory=list)
-    answers: list[tuple[Execute, Ok | Failed]] = field(default_factory=list)
-    taken: list[Item] = field(default_factory=list)
-    seen: list[Saw] = field(default_factory=list)
-    size: int = 0
-    independent: int = 0
-
-    def add_answer(self, item: Execute, answer: Ok | Failed) -> None:
-        """Note what to answer once the events so far are committed."""
-        self.answers.append((item, answer))
-        if not self.events:
-            self.independent = len(self.answers)
-
-    def fail(self, refusal: Refused) -> None:
-        """Refuse every command from the first that had events on.
-
-        What was answered behind that one was decided on a state that never came to be, even
-        where the answer added nothing. The first `independent` answers hold.
-        """
-        for index in range(self.independent, len(self.answers)):
-            item, _ = self.answers[index]
-            self.answers[index] = (item, failed(refusal, item.command.id))
-
-
 class GroupActor:
     """The task of the group that is folded to `key`.
 
-    `clock` gives ms since the Unix epoch; `moved` is called with whoever became something else
-    to the group; `retire` is called, at a moment when the inbox is empty, before an idle actor
-    ends.
+    `clock` gives ms since the Unix epoch; `crowd` is whom a conversation of two is announced to,
+    and knows who is away; `moved` is called with whoever became something else to the group;
+    `retire` is called, at a moment when the inbox is empty, before an idle actor ends.
     """
 
     def __init__(
@@ -145,25 +77,37 @@ class GroupActor:
         store: Store,
         log: Log,
         clock: Callable[[], int],
+        crowd: Crowd,
         retire: Callable[[GroupActor], None],
         moved: Callable[[str, Mapping[str, Standing]], None],
         limits: GroupLimits = DEFAULT_LIMITS,
     ) -> None:
         self.key = key
-        self.group = Group()
+        self.group = Group.unwritten(key)
         self.inbox: trio.MemorySendChannel[Item]
         self.inbox, self._arriving = trio.open_memory_channel[Item](INBOX_LIMIT)
         self._waiting: deque[Item] = deque()
-        self._turn = _Turn(self.group)
+        self._turn = Turn(self.group)
         self._store = store
         self._log = log
         self._clock = clock
+        self._crowd = crowd
         self._retire = retire
         self._moved = moved
         self._limits = limits
-        self._audience = Audience(store, key)
+        self._audience = Audience(store, key, crowd.away)
+        self._snapshot = (0, b"")
         self._read: dict[str, int] = {}
         self._unsaved_reads: dict[str, int] = {}
+
+    @property
+    def erasures(self) -> int:
+        """How often something was erased here."""
+        return self._audience.erasures
+
+    def read_by(self, person: str) -> int:
+        """Return the last event that a person (folded) saw."""
+        return self._read.get(person, 0)
 
     async def run(self) -> None:
         """Work until the inbox is closed, or until nobody has cared for `IDLE_SECONDS`."""
@@ -187,6 +131,14 @@ class GroupActor:
         """Forget a subscription whose connection has ended or detached. Safe from any task."""
         subscription.gone = True
         self._audience.drop(subscription)
+        self._wake()
+
+    def stir(self) -> None:
+        """Look again who of the audience is away. Safe from any task."""
+        self._audience.unsettled = True
+        self._wake()
+
+    def _wake(self) -> None:
         if self._arriving.statistics().tasks_waiting_receive:
             self.inbox.send_nowait(Wake())
 
@@ -234,7 +186,8 @@ class GroupActor:
         return False
 
     async def _take_turn(self) -> None:
-        turn = self._decide()
+        turn = await self._begin_turn()
+        self._decide(turn)
         if turn.events:
             page = Page(self.group.seq + 1, turn.draft.seq, b"".join(turn.frames))
             effects = effects_of(self.group, turn.draft, turn.events)
@@ -246,7 +199,7 @@ class GroupActor:
                 self._log.line("fault", where=f"group {self.key}", reason=full.sentence)
                 turn.fail(full)
             else:
-                self._publish(turn, page)
+                self._publish(turn, page, effects)
             people = effects.standings
             self._moved(self.key, {person: self.group.standing(person) for person in people})
         for item, answer in turn.answers:
@@ -256,17 +209,26 @@ class GroupActor:
         if self._audience.settle():
             await self._save_reads()
 
-    def _decide(self) -> _Turn:
-        """Work through what waits, in order, and return what there is to append and to answer.
+    async def _begin_turn(self) -> Turn:
+        """Return a turn that has what its commands are decided by, and is not in the state."""
+        commands = [item.command for item in self._waiting if isinstance(item, Execute)]
+        self._turn = turn = Turn(self.group.copy() if commands else self.group)
+        if targets := _targets_of(commands):
+            found = await self._store.find(self.key, targets)
+            turn.targets = {seq: decode_event(body) for seq, body in found.items()}
+        if commands and self.group.direct and not self.group.seq:
+            turn.acquainted = await self._store.acquainted(*self.group.members)
+        return turn
+
+    def _decide(self, turn: Turn) -> None:
+        """Work through what waits, in order, and note what there is to append and to answer.
 
         The turn ends early at an event that changes who may hear the rest, and at an item that
         has to find the commands before it done.
         """
-        commands = any(isinstance(item, Execute) for item in self._waiting)
-        self._turn = turn = _Turn(self.group.copy() if commands else self.group)
         now = self._clock()
         while self._waiting and turn.size < _MOST_BYTES_IN_A_TURN:
-            if turn.answers and isinstance(self._waiting[0], Subscribe | Consult):
+            if turn.answers and self._comes_after(turn, self._waiting[0]):
                 break
             item = self._waiting.popleft()
             turn.taken.append(item)
@@ -276,16 +238,30 @@ class GroupActor:
                 self._attend(item)
             elif self._decide_one(turn, item, now):
                 break
-        return turn
 
-    def _decide_one(self, turn: _Turn, item: Execute, now: int) -> bool:
-        """Add a command's events and answer to the turn; return whether the audience changes."""
+    def _comes_after(self, turn: Turn, item: Item) -> bool:
+        """Return whether an item has to wait until what is in the turn so far is committed.
+
+        So has a deletion, for which this is one more reason to be in a turn of its own: nothing is
+        told to anybody in the same breath in which it is erased.
+        """
+        match item:
+            case Subscribe() | Consult() | Execute(command=Delete()):
+                return True
+            case Execute(command=Edit(target=target)):
+                return self.group.seq < target <= turn.draft.seq
+        return False
+
+    def _decide_one(self, turn: Turn, item: Execute, now: int) -> bool:
+        """Add a command's events and answer to the turn; return whether it ends with them."""
         command = item.command
+        target = turn.targets.get(command.target) if isinstance(command, Edit | Delete) else None
         try:
-            events = decide(turn.draft, item.author, command, now, self._limits)
+            events = decide(turn.draft, item.author, command, now, self._limits, target)
             if events:
                 for check in item.checks:
                     check()
+                _require_acquainted(turn)
         except Refused as refusal:
             turn.add_answer(item, failed(refusal, command.id))
             return False
@@ -295,11 +271,15 @@ class GroupActor:
             turn.size += len(turn.frames[-1])
         turn.events += events
         turn.add_answer(item, Ok(command.id, events[-1].seq if events else None))
-        return any(isinstance(event.body, CHANGES_AUDIENCE) for event in events)
+        return any(isinstance(event.body, (*CHANGES_AUDIENCE, Deleted)) for event in events)
 
-    def _publish(self, turn: _Turn, page: Page) -> None:
+    def _publish(self, turn: Turn, page: Page, effects: Effects) -> None:
         """Make the committed events the group's state and send them to everybody. Never waits."""
-        self.group = turn.draft
+        before, self.group = self.group, turn.draft
+        if effects.erased:
+            self._audience.erase(effects.erased)
+        if begins_talk(before, self.group):
+            self._crowd.tell(self.group.members, Summons(self.group.name))
         self._audience.broadcast(page, self.group)
         for event in turn.events:
             self._log.event(event)
@@ -317,6 +297,8 @@ class GroupActor:
                 audience.dismiss(fold(name), Membership(group, "outsider", "denied", by))
             case Kicked(name):
                 audience.dismiss(fold(name), Membership(group, "outsider", "kicked", by))
+            case Banned(name):
+                audience.dismiss(fold(name), Membership(group, "outsider", "banned", by))
             case Left() | Withdrawn():
                 audience.dismiss(fold(by), Membership(group, "outsider", "left", by))
                 if not self.group.members:
@@ -335,24 +317,52 @@ class GroupActor:
                 look(self.group)
 
     def _subscribe(self, subscription: Subscription, request: Attach) -> None:
-        author, group = subscription.author, self.group
-        standing = group.standing(author.name)
-        key = fold(author.name)
-        # A group that is closed has a name no more: who founds it anew may spell it otherwise.
-        name = group.name if group.members else request.group
-        admin = group.admin_name or None
-        answer = Attached(request.id, name, standing, admin=admin, kicked=key in group.kicked)
+        group, name = self.group, subscription.author.name
+        standing = group.standing(name)
         if standing == "member":
-            answer = Attached(
-                request.id, name, standing, group.seq, group.counted(author), self._read.get(key, 0)
-            )
-        subscription.outbox.push(encode(answer))
-        if standing == "outsider" or subscription.gone:
+            self._subscribe_member(subscription, request)
             return
+        # A group that is closed has a name no more: who founds it anew may spell it otherwise.
+        shown = group.name if group.members else request.group
+        admin, kicked = group.admin_name or None, fold(name) in group.kicked
+        subscription.outbox.push(
+            encode(Attached(request.id, shown, standing, admin=admin, kicked=kicked))
+        )
+        if standing == "waiting" and not subscription.gone:
+            self._audience.add(subscription)
+
+    def _subscribe_member(self, subscription: Subscription, request: Attach) -> None:
+        """Say where the log stands and send what of it was asked for.
+
+        A conversation of two that has not begun is not followed: everybody may ask for as many as
+        there are names. Both are told when it begins.
+        """
+        group, author, outbox = self.group, subscription.author, subscription.outbox
+        read = self._read.get(fold(author.name), 0)
+        in_state = request.after == 0 and request.recent is not None
+        first = self._first_of(request, read)
+        counted = group.counted(author)
+        answer = Attached(request.id, group.name, "member", group.seq, counted, read, first)
+        outbox.push(encode(answer))
+        if subscription.gone or not group.seq:
+            return
+        if in_state:
+            outbox.push(self._frozen())
         self._audience.add(subscription)
-        if standing == "member":
-            after = min(max(request.after, group.floor - 1), group.seq)
-            self._audience.admit(subscription, after)
+        self._audience.admit(subscription, first - 1)
+
+    def _first_of(self, request: Attach, read: int) -> int:
+        """Return the first event to send: at least all unread ones, and none of a former life."""
+        begin, end = max(self.group.floor, 1), self.group.seq + 1
+        if request.after == 0 and request.recent is not None:
+            return max(begin, min(end - request.recent, read + 1))
+        return min(max(request.after + 1, begin), end)
+
+    def _frozen(self) -> bytes:
+        """Return the state in frames, made anew only if something has happened since."""
+        if self._snapshot[0] != self.group.seq:
+            self._snapshot = (self.group.seq, snapshot_of(self.group))
+        return self._snapshot[1]
 
     def _note_read(self, key: str, seq: int) -> None:
         if key in self.group.members and seq > self._read.get(key, 0):
@@ -366,3 +376,20 @@ class GroupActor:
                 await self._store.set_cursors(self.key, reads)
             except StorageFull:
                 self._unsaved_reads = reads | self._unsaved_reads
+
+
+def _targets_of(commands: list[Command]) -> set[int]:
+    """Return which events the commands speak of, up to the first deletion: that ends the turn."""
+    targets: set[int] = set()
+    for command in commands:
+        if isinstance(command, Edit | Delete):
+            targets.add(command.target)
+        if isinstance(command, Delete):
+            break
+    return targets
+
+
+def _require_acquainted(turn: Turn) -> None:
+    # Nobody learns from this who exists: it is the same for those who do not.
+    if not turn.acquainted:
+        raise Refused(Code.NO_COMMON_GROUP, "You can write to people with whom you share a group.")

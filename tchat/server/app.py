@@ -28,6 +28,7 @@ from tchat.net.tls import load_credentials, make_credentials
 from tchat.server.clock import now_ms
 from tchat.server.connection import serve_connection
 from tchat.server.control import operable
+from tchat.server.crowd import Crowd
 from tchat.server.files import sweep_files
 from tchat.server.host import Host
 from tchat.server.limits import Limits
@@ -133,9 +134,10 @@ async def serve(
     port = port_of(listeners[0])
     async with trio.open_nursery() as groups:
         memberships = Memberships(store, config.limits.groups_per_user)
-        registry = Registry(store, log, groups, memberships.moved, config.limits.group)
+        crowd = Crowd()
+        registry = Registry(store, log, groups, crowd, memberships.moved, config.limits.group)
         people = People(store.accounts, now_ms)
-        host = Host(store, registry, log, people, memberships, config.limits, credentials)
+        host = Host(store, registry, log, people, memberships, crowd, config.limits, credentials)
         async with (
             trio.open_nursery() as connections,
             operable(host, config.data),
@@ -179,6 +181,6 @@ async def _send_silent_away(host: Host) -> None:
     while True:
         await trio.sleep(_SWEEP_SECONDS)
         limit = trio.current_time() - host.limits.silence_seconds
-        for conversation in list(host.conversations.values()):
+        for conversation in host.crowd.guests():
             if conversation.heard < limit:
                 conversation.end(Code.IDLE, "Nothing was heard from this client for too long.")

@@ -15,14 +15,14 @@ from tchat.core.text import fold
 from tchat.server.outbox import Outbox, OutboxClosed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     import trio
 
     from tchat.store.base import Page, Store
 
 _RECENT_LIMIT = 256 * 1024
-_NAMES_IN_A_FRAME = 256
+_NAMES_IN_A_FRAME = 100  # which may have a word beside it that is three times as long
 
 
 class Subscription:
@@ -43,10 +43,15 @@ class Subscription:
 
 
 class Audience:
-    """The subscriptions of one group; `unsettled` asks the actor for a turn that calls `settle`."""
+    """The subscriptions of one group; `unsettled` asks the actor for a turn that calls `settle`.
 
-    def __init__(self, store: Store, key: str) -> None:
+    `away` has who is away (folded), and why; `erasures` counts how often something was erased.
+    """
+
+    def __init__(self, store: Store, key: str, away: Mapping[str, str] | None = None) -> None:
         self.unsettled = False
+        self.erasures = 0
+        self._away: Mapping[str, str] = {} if away is None else away
         self._store = store
         self._key = key
         self._group = Group()
@@ -55,7 +60,7 @@ class Audience:
         self._live: dict[Subscription, None] = {}
         self._recent: deque[Page] = deque()
         self._recent_size = 0
-        self._announced: dict[str, str] = {}
+        self._announced: dict[str, tuple[str, str]] = {}
         self._someone_left = False
 
     def __bool__(self) -> bool:
@@ -124,8 +129,14 @@ class Audience:
                 lagging.append(subscription)
         self._fall_back(lagging)
 
+    def erase(self, seqs: Collection[int]) -> None:
+        """Have nothing any more of what was in these events."""
+        self.erasures += 1
+        self._recent = deque(page.erase(seqs) for page in self._recent)
+        self._recent_size = sum(len(page.frames) for page in self._recent)
+
     def settle(self) -> bool:
-        """Tell the live who came and who went since the last time; return whether anybody went."""
+        """Tell the live who came, went, or is away since the last time; return if anybody went."""
         if not self.unsettled:
             return False
         self._announce()
@@ -135,19 +146,24 @@ class Audience:
 
     def _announce(self) -> None:
         members = self._group.members
-        online = {key: members[key] for key in self._people if key in members}
-        came = [name for key, name in online.items() if key not in self._announced]
-        went = [name for key, name in self._announced.items() if key not in online]
+        online = {
+            key: (members[key], self._away.get(key, "")) for key in self._people if key in members
+        }
+        came = [shown for key, shown in online.items() if self._announced.get(key) != shown]
+        went = [name for key, (name, _) in self._announced.items() if key not in online]
         self._announced = online
         if came or went:
             news = encode_all(self._presence(came, went, reset=False))
             self._fall_back([s for s in self._live if not s.outbox.offer(news)])
 
-    def _presence(self, came: list[str], went: list[str], *, reset: bool) -> Iterator[Presence]:
+    def _presence(
+        self, came: list[tuple[str, str]], went: list[str], *, reset: bool
+    ) -> Iterator[Presence]:
         name = self._group.name
         for start in range(0, max(len(came), int(reset)), _NAMES_IN_A_FRAME):
-            part = tuple(came[start : start + _NAMES_IN_A_FRAME])
-            yield Presence(name, part, (), reset and start == 0)
+            part = came[start : start + _NAMES_IN_A_FRAME]
+            away = tuple(why for _, why in part) if any(why for _, why in part) else ()
+            yield Presence(name, tuple(who for who, _ in part), (), reset and start == 0, away)
         for start in range(0, len(went), _NAMES_IN_A_FRAME):
             yield Presence(name, (), tuple(went[start : start + _NAMES_IN_A_FRAME]))
 
@@ -170,7 +186,10 @@ class Audience:
             while self._knows(subscription) and subscription.cursor < self._group.seq:
                 page = self._recall(subscription.cursor)
                 if page is None:
+                    erasures = self.erasures
                     page = await self._store.read(self._key, subscription.cursor)
+                    if self.erasures != erasures:
+                        continue  # it may have been read just before that
                 if page is None or not self._knows(subscription):
                     return
                 outbox.push(page.frames)

@@ -11,25 +11,18 @@ Whatever a client sends, the worst that happens is the end of its own connection
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.core.commands import (
-    Approve,
-    Command,
-    Deny,
-    Invite,
-    Join,
-    Kick,
-    Post,
-    Share,
-    TransferAdmin,
-)
+from tchat.core.commands import Command, Join, Share
+from tchat.core.direct import check_group, is_direct
 from tchat.core.frames import (
     Attach,
+    Attached,
+    Away,
     Detach,
     Download,
     Failed,
@@ -52,20 +45,23 @@ from tchat.core.frames import (
 )
 from tchat.core.handshake import Welcome, agree
 from tchat.core.pace import Bucket
-from tchat.core.text import check_name, check_size, clean_text, fold, safe_filename
+from tchat.core.past import GroupsRequest, HistoryRequest, Search
+from tchat.core.text import fold
 from tchat.errors import Code, ProtocolError, Refused, StorageError, TchatError
 from tchat.net.address import peer_of
-from tchat.server.actor import Consult, Execute, Saw, Subscribe
 from tchat.server.audience import Subscription
+from tchat.server.cleaning import check_own_group, clean, clean_away, is_others
 from tchat.server.doorway import receive_visitor, turn_away
 from tchat.server.faults import describe, is_storage
 from tchat.server.files import check_quota, consider, serve_transfer
 from tchat.server.host import STOPPING
 from tchat.server.outbox import WRITE_SIZE, Outbox, OutboxClosed
+from tchat.server.past import COSTS, look_back
 from tchat.server.people import CODE_SECONDS
+from tchat.server.turns import Consult, Execute, Saw, Subscribe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from tchat.core.schema import Frame
     from tchat.core.state import Author, Group
@@ -76,6 +72,7 @@ if TYPE_CHECKING:
 _FLUSH_SECONDS = 3.0
 _MOST_SUBSCRIPTIONS = 256
 _SIZE_OF_A_FRAME = 1024  # a longer one counts as several
+_COST_OF_A_STATE = 5  # in requests
 
 
 async def serve_connection(host: Host, stream: trio.SocketStream) -> None:
@@ -115,7 +112,7 @@ async def _converse(host: Host, link: Link, author: Author, version: int, addres
         raise Refused(*STOPPING)
     if host.people.is_barred(author):
         raise Refused(Code.KEY_REMOVED, "This key was just taken from the name.")
-    host.check_room(author)
+    host.crowd.check_room(author, host.limits.devices)
     rate = host.limits.messages
     pace = (int(1_000_000 / rate.per_second), rate.burst) if rate else (None, None)
     link.introduced()
@@ -123,11 +120,11 @@ async def _converse(host: Host, link: Link, author: Author, version: int, addres
     # Not sent here: while that waited, the key could be taken away without anybody to tell it.
     conversation.outbox.push(encode(Welcome(agree(version), author.name, *pace)))
     host.log.line("user_connected", user=author.name, address=address)
-    host.come(conversation)
+    host.crowd.come(conversation)
     try:
         await conversation.run()
     finally:
-        host.go(conversation)
+        host.crowd.go(conversation)
         host.log.line("user_disconnected", user=author.name, reason=conversation.reason)
 
 
@@ -155,6 +152,15 @@ class Conversation:
     def heard(self) -> float:
         """The `trio.current_time()` at which the client was last heard."""
         return self._link.heard
+
+    @property
+    def follows(self) -> Collection[str]:
+        """The groups (folded) that the client asked to follow."""
+        return self._subscriptions.keys()
+
+    def tell(self, news: Frame) -> None:
+        """Send something to the client."""
+        self.outbox.push(encode(news))
 
     def end(self, code: Code, sentence: str) -> None:
         """Say goodbye and end the conversation once that is sent."""
@@ -221,7 +227,7 @@ class Conversation:
         try:
             await self._handle(frame)
         except Refused as refusal:
-            self._answer(failed(refusal, getattr(frame, "id", None)))
+            self.tell(failed(refusal, getattr(frame, "id", None)))
 
     async def _handle(self, frame: Frame) -> None:
         match frame:
@@ -230,34 +236,30 @@ class Conversation:
             case Attach():
                 await self._attach(frame)
             case Detach():
-                self._detach(_key(frame.group))
+                self._detach(fold(check_group(frame.group)))
             case Seen():
-                await self._send(frame.group, Saw(self._author.name, frame.seq))
+                await self._send(self._own(frame.group), Saw(self._author.name, frame.seq))
             case Upload() | Download() | ShelfRequest():
                 await self._consult(frame)
+            case HistoryRequest() | Search() | GroupsRequest():
+                await self._look_back(frame)
+            case Away():
+                self._go_away(frame)
             case LinkRequest() | KeysRequest() | Unlink():
                 await self._manage_keys(frame)
             case Ping():
-                self._answer(Pong())
+                self.tell(Pong())
             case _:
                 raise ProtocolError(Code.HANDSHAKE, f"{frame.type} has no place in a chat.")
 
-    def _answer(self, frame: Frame) -> None:
-        self.outbox.push(encode(frame))
-
     async def _send(self, group: str, item: Execute | Subscribe | Saw | Consult) -> None:
-        await self._host.registry.send(_key(group), item)
+        await self._host.registry.send(fold(group), item)
+
+    def _own(self, group: str) -> str:
+        return check_own_group(group, self._author)
 
     async def _execute(self, command: Command) -> None:
-        command = dataclasses.replace(command, group=check_name(command.group, "group name"))
-        if isinstance(command, Post):
-            check_size(command.text)  # before the work of cleaning it
-            command = dataclasses.replace(command, text=clean_text(command.text))
-        elif isinstance(command, Approve | Deny | Kick | TransferAdmin | Invite):
-            if command.name is not None:
-                command = dataclasses.replace(command, name=check_name(command.name))
-        elif isinstance(command, Share):
-            command = dataclasses.replace(command, name=safe_filename(command.name))
+        command = clean(replace(command, group=self._own(command.group)))
         checks = await self._checks(command)
         await self._send(command.group, Execute(self._author, command, self.outbox, checks))
 
@@ -281,8 +283,13 @@ class Conversation:
         return checks
 
     async def _attach(self, request: Attach) -> None:
-        self._host.rates.take("requests", self._person)
-        key = _key(request.group)
+        cost = 1 if request.recent is None else _COST_OF_A_STATE
+        self._host.rates.take("requests", self._person, cost)
+        group = check_group(request.group)
+        if is_others(group, self._author):
+            self.tell(Attached(request.id, group, "outsider"))
+            return
+        key = fold(group)
         self._detach(key)
         if len(self._subscriptions) >= _MOST_SUBSCRIPTIONS:
             raise Refused(
@@ -290,7 +297,7 @@ class Conversation:
             )
         subscription = Subscription(self._author, self.outbox)
         self._subscriptions[key] = subscription
-        await self._send(request.group, Subscribe(subscription, request))
+        await self._send(key, Subscribe(subscription, replace(request, group=group)))
 
     def _detach(self, key: str) -> None:
         subscription = self._subscriptions.pop(key, None)
@@ -303,37 +310,52 @@ class Conversation:
         match request:
             case LinkRequest(number):
                 code = people.new_code(self._author)
-                self._answer(LinkCode(number, code, int(CODE_SECONDS * 1000)))
+                self.tell(LinkCode(number, code, int(CODE_SECONDS * 1000)))
             case KeysRequest(number):
                 keys = await people.keys(self._person)
                 public, since = tuple(k.public for k in keys), tuple(k.since for k in keys)
-                self._answer(KeyList(number, public, since))
+                self.tell(KeyList(number, public, since))
             case Unlink(number, key):
                 await people.unlink(self._author, key)
-                self._host.lock_out(
+                self._host.crowd.lock_out(
                     self._author.name, key, "This device's key was taken from the name."
                 )
-                self._answer(Ok(number))
+                self.tell(Ok(number))
 
     async def _consult(self, request: Upload | Download | ShelfRequest) -> None:
         """Let the group's actor say whether that is allowed, and answer."""
         self._host.rates.take("requests", self._person)
+        group = self._own(request.group)
+        if is_direct(group):
+            raise Refused(Code.DIRECT, "There are no files in a conversation of two.")
         answer = await consider(self._host, self._author, request)
 
         def look(group: Group) -> None:
             try:
-                self._answer(answer(group))
+                self.tell(answer(group))
             except Refused as refusal:
-                self._answer(failed(refusal, request.id))
+                self.tell(failed(refusal, request.id))
 
-        await self._send(request.group, Consult(look, self.outbox))
+        await self._send(group, Consult(look, self.outbox))
+
+    async def _look_back(self, request: HistoryRequest | Search | GroupsRequest) -> None:
+        self._host.rates.take("requests", self._person, COSTS[type(request)])
+        if not isinstance(request, GroupsRequest) and request.group is not None:
+            request = replace(request, group=self._own(request.group))
+        self.tell(await look_back(self._host, self._author, self.outbox, request))
+
+    def _go_away(self, request: Away) -> None:
+        text = clean_away(request.text)
+        # Each group in which it is news counts, as if it had been said there.
+        groups = self._host.crowd.groups_of(self._person)
+        self._host.rates.take("requests", self._person, max(1, len(groups)))
+        if self._host.crowd.note_away(self._person, text):
+            for group in groups:
+                self._host.registry.stir(group)
+        self.tell(Ok(request.id))
 
 
 def _check_uploaded(size: int | None, said: int) -> None:
     """Raise `Refused` (not_uploaded) unless the person has sent that: a digest is no proof."""
     if size != said:
         raise Refused(Code.NOT_UPLOADED, "The file has to be uploaded before it is shared.")
-
-
-def _key(group: str) -> str:
-    return fold(check_name(group, "group name"))

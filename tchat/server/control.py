@@ -132,6 +132,6 @@ async def _answer(host: Host, body: bytes | None) -> Ok | Failed:
         raise ProtocolError(Code.UNKNOWN_TYPE, "The operator cannot ask for that.")
     name = check_name(request.name, "username")
     await host.people.release(name)
-    host.lock_out(name, None, "The server's operator has released this name.")
+    host.crowd.lock_out(name, None, "The server's operator has released this name.")
     host.log.line("name_released", name=name)
     return Ok(request.id)

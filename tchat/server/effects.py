@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from tchat.core.events import (
     Approved,
+    Banned,
     Created,
+    Deleted,
     Denied,
     FileRemoved,
     FileShared,
@@ -27,13 +29,13 @@ if TYPE_CHECKING:
     from tchat.core.state import Group
 
 # After these the next command meets another audience.
-CHANGES_AUDIENCE = (Approved, Joined, Denied, Kicked, Left, Withdrawn)
+CHANGES_AUDIENCE = (Approved, Joined, Denied, Kicked, Banned, Left, Withdrawn)
 _CHANGES_STANDING = (Created, Requested, *CHANGES_AUDIENCE)
 _CHANGES_SHELF = (Created, Left, FileShared, FileRemoved)
 
 
 def effects_of(before: Group, after: Group, events: Sequence[Event]) -> Effects:
-    """Return who became what to the group, and what came on its shelf and went from it."""
+    """Return who became what to the group, what came on its shelf and went, and what is erased."""
     standings: dict[str, Standing] = {}
     shelved: tuple[Shelved, ...] = ()
     gone: tuple[int, ...] = ()
@@ -46,7 +48,24 @@ def effects_of(before: Group, after: Group, events: Sequence[Event]) -> Effects:
             if before.files.get(number) is not file
         )
         gone = tuple(n for n, file in before.files.items() if after.files.get(n) is not file)
-    return Effects(standings, shelved, gone)
+    if begins_talk(before, after):
+        standings = dict.fromkeys(after.members, "member")
+    erased = tuple(seq for event in events for seq in _erased_by(before, event))
+    name = after.name if any(isinstance(event.body, Created) for event in events) else None
+    return Effects(standings, shelved, gone, erased, name)
+
+
+def begins_talk(before: Group, after: Group) -> bool:
+    """Return whether between the two a conversation of two began."""
+    return after.direct and before.seq == 0 < after.seq
+
+
+def _erased_by(before: Group, event: Event) -> tuple[int, ...]:
+    """Return the events in which a deleted message is, or was told anew."""
+    match event.body:
+        case Deleted(target):
+            return (target, *before.edits.get(target, ()))
+    return ()
 
 
 def _standings(before: Group, after: Group) -> dict[str, Standing]:

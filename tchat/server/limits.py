@@ -72,8 +72,8 @@ class Rates:
         self._limits = limits
         self._buckets: dict[tuple[Kind, str], Bucket] = {}
 
-    def take(self, kind: Kind, person: str) -> None:
-        """Count something that a person does. Raises `Refused` (rate_limited)."""
+    def take(self, kind: Kind, person: str, cost: int = 1) -> None:
+        """Count something that a person does, or several. Raises `Refused` (rate_limited)."""
         rate: Rate | None = getattr(self._limits, kind)
         if rate is None:
             return
@@ -82,7 +82,7 @@ class Rates:
         if bucket is None:
             self._forget_quiet(now)
             bucket = self._buckets[kind, person] = Bucket(rate, now)
-        wait = bucket.take(now)
+        wait = bucket.take(now, cost)
         if wait:
             raise Refused(
                 Code.RATE_LIMITED,

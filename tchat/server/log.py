@@ -17,19 +17,25 @@ from typing import TYPE_CHECKING, Literal, TextIO
 from tchat.core.events import (
     AdminTransferred,
     Approved,
+    Banned,
     Created,
     FileRemoved,
     FileShared,
     Joined,
     Kicked,
+    PolicySet,
     Requested,
+    TopicSet,
+    Unbanned,
 )
 from tchat.core.text import clean_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tchat.core.events import Event
+    from tchat.core.events import Body, Event
+
+    Line = tuple[str, dict[str, str | int]]
 
 LogFormat = Literal["text", "json"]
 
@@ -42,10 +48,15 @@ LINES: dict[str, str] = {
     "join_requested": "{user} asks to join {group}",
     "join_approved": "{user} approved {name} for {group}",
     "member_kicked": "{user} kicked {name} from {group}",
+    "person_banned": "{user} banned {name} from {group}",
+    "person_unbanned": "{user} lets {name} ask to join {group} again",
     "admin_transferred": "{user} made {name} the admin of {group}",
     "file_shared": "{user} sent {file} ({size} bytes) to {group}",
     "file_removed": "{user} removed file {number} from {group}",
     "member_joined": "{user} joined {group}, invited by {name}",
+    "open_group_joined": "{user} joined {group}, which is open",
+    "topic_set": "{user} changed the topic of {group}",
+    "policy_set": "{user} set {group} to let in: {policy}",
     "files_removed": "{count} files that no group has any more were removed",
     "file_damaged": "the copy of file {number} of {group} on disk is damaged and was removed",
     "name_released": "the operator released the name {name}",
@@ -57,6 +68,8 @@ LINES: dict[str, str] = {
     "fault": "fault in {where}: {reason}",
 }
 """Every kind of line, by its stable word, and how it reads as text."""
+
+_POLICIES = {"open": "everybody", "approval": "those who are approved"}
 
 
 class Log:
@@ -85,24 +98,10 @@ class Log:
 
     def event(self, event: Event) -> None:
         """Write the line for an event of a group, if its kind has one."""
-        who = {"group": event.group, "user": event.actor}
-        match event.body:
-            case Created():
-                self.line("group_created", **who)
-            case Requested():
-                self.line("join_requested", **who)
-            case Approved(name):
-                self.line("join_approved", **who, name=name)
-            case Joined(name):
-                self.line("member_joined", **who, name=name or event.actor)
-            case Kicked(name):
-                self.line("member_kicked", **who, name=name)
-            case AdminTransferred(name):
-                self.line("admin_transferred", **who, name=name)
-            case FileShared() as file:
-                self.line("file_shared", **who, file=file.name, size=file.size)
-            case FileRemoved(number):
-                self.line("file_removed", **who, number=number)
+        line = _about_people(event.body) or _about_group(event.body)
+        if line is not None:
+            kind, facts = line
+            self.line(kind, group=event.group, user=event.actor, **facts)
 
     def close(self, patience: float = 2.0) -> None:
         """Write what waits, for at most `patience` seconds."""
@@ -119,6 +118,42 @@ class Log:
                 self._stream.flush()
             except (OSError, ValueError):  # the console is gone; the chat goes on
                 continue
+
+
+def _about_people(body: Body) -> Line | None:
+    match body:
+        case Requested():
+            return "join_requested", {}
+        case Approved(name):
+            return "join_approved", {"name": name}
+        case Joined(None):
+            return "open_group_joined", {}
+        case Joined(str(name)):
+            return "member_joined", {"name": name}
+        case Kicked(name):
+            return "member_kicked", {"name": name}
+        case Banned(name):
+            return "person_banned", {"name": name}
+        case Unbanned(name):
+            return "person_unbanned", {"name": name}
+    return None
+
+
+def _about_group(body: Body) -> Line | None:
+    match body:
+        case Created():
+            return "group_created", {}
+        case AdminTransferred(name):
+            return "admin_transferred", {"name": name}
+        case TopicSet():
+            return "topic_set", {}
+        case PolicySet(policy):
+            return "policy_set", {"policy": _POLICIES[policy]}
+        case FileShared() as file:
+            return "file_shared", {"file": file.name, "size": file.size}
+        case FileRemoved(number):
+            return "file_removed", {"number": number}
+    return None
 
 
 def _as_text(now: float, kind: str, facts: dict[str, str | int]) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from tchat.core.direct import is_direct
 from tchat.core.text import fold
 from tchat.errors import Code, Refused
 
@@ -126,7 +127,10 @@ class People:
 
 
 class Memberships:
-    """In which groups people are, or ask to be: of those who lately asked to join one."""
+    """In which groups people are, or ask to be: of those who lately asked to join one.
+
+    Conversations of two do not count.
+    """
 
     def __init__(self, store: Store, limit: int) -> None:
         self._store = store
@@ -136,7 +140,7 @@ class Memberships:
     async def load(self, person: str) -> None:
         """Know a person's groups."""
         if person not in self._groups:
-            groups = set(await self._store.groups_of(person))
+            groups = {g for g in await self._store.groups_of(person) if not is_direct(g)}
             # Another task may have loaded and changed them meanwhile.
             self._groups.setdefault(person, groups)
         self._groups.move_to_end(person)

@@ -7,29 +7,31 @@ from typing import TYPE_CHECKING
 from tchat.core.group import DEFAULT_LIMITS
 from tchat.server.actor import GroupActor
 from tchat.server.clock import now_ms
+from tchat.server.crowd import Crowd
 from tchat.server.faults import describe, is_storage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     import trio
 
     from tchat.core.frames import Standing
     from tchat.core.group import GroupLimits
-    from tchat.server.actor import Item
     from tchat.server.audience import Subscription
     from tchat.server.log import Log
+    from tchat.server.turns import Item
     from tchat.store.base import Store
 
 
 class Registry:
-    """Finds the actor of a group. Its tasks run in `nursery`; `moved` as in `GroupActor`."""
+    """Finds the actor of a group, whose tasks run in `nursery`; the rest is as in `GroupActor`."""
 
     def __init__(
         self,
         store: Store,
         log: Log,
         nursery: trio.Nursery,
+        crowd: Crowd | None = None,
         moved: Callable[[str, Mapping[str, Standing]], None] = lambda *_: None,
         limits: GroupLimits = DEFAULT_LIMITS,
         clock: Callable[[], int] = now_ms,
@@ -38,6 +40,7 @@ class Registry:
         self._log = log
         self._clock = clock
         self._nursery = nursery
+        self._crowd = crowd or Crowd()
         self._moved = moved
         self._limits = limits
         self._actors: dict[str, GroupActor] = {}
@@ -47,7 +50,14 @@ class Registry:
         actor = self._actors.get(key)
         if actor is None:
             actor = GroupActor(
-                key, self._store, self._log, self._clock, self._retire, self._moved, self._limits
+                key,
+                self._store,
+                self._log,
+                self._clock,
+                self._crowd,
+                self._retire,
+                self._moved,
+                self._limits,
             )
             self._actors[key] = actor
             self._nursery.start_soon(self._run, actor)
@@ -60,6 +70,24 @@ class Registry:
         actor = self._actors.get(key)
         if actor is not None:
             actor.leave(subscription)
+
+    def stir(self, key: str) -> None:
+        """Let a group that is awake tell its members what has changed about who is online."""
+        actor = self._actors.get(key)
+        if actor is not None:
+            actor.stir()
+
+    def read_by(self, key: str, person: str) -> int:
+        """Return the last event that a person saw, as far as a group that is awake knows."""
+        actor = self._actors.get(key)
+        return 0 if actor is None else actor.read_by(person)
+
+    def erasures(self, keys: Iterable[str]) -> int:
+        """Return a number that is another one once something was erased in one of these groups.
+
+        What was read before that may still have it.
+        """
+        return sum(self._actors[key].erasures for key in keys if key in self._actors)
 
     def close(self) -> None:
         """Let every actor finish what waits, and end."""

@@ -4,7 +4,9 @@ The log is a compare-and-append: the caller says which seq it believes to be the
 append happens only if that is so. One server could do without; several servers over one store
 could not. An append that returns has reached the disk.
 
-Frames are opaque here: they come packed, as they go to sockets, and are given back as they came.
+Frames come packed, as they go to sockets, and are given back as they came. Only two things look
+into them: the search, for the words of messages, and the erasing of what was deleted, after which
+a message is nowhere in the store any more, neither in the log nor in what it is found by.
 """
 
 from __future__ import annotations
@@ -12,17 +14,22 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from tchat.core.framing import skip_frames
+from tchat.core.events import erase_event
+from tchat.core.framing import PREFIX, skip_frames, split_frames
 from tchat.errors import Code, Refused, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from tchat.core.frames import Standing
     from tchat.store.blobs import BlobDirectory
+    from tchat.store.words import Term
 
 PAGE_LIMIT = 64 * 1024
 """About how many bytes one `read` returns; a single larger batch comes whole."""
+
+BACK_LIMIT = 48 * 1024
+"""Most bytes that one `read_back` returns, unless a single event has more."""
 
 
 class Conflict(StorageError):
@@ -66,6 +73,31 @@ class Page:
             return self
         return Page(seq + 1, self.last, skip_frames(self.frames, seq + 1 - self.first))
 
+    def bodies(self) -> dict[int, bytes]:
+        """Return the body of each event by its seq."""
+        return dict(enumerate(split_frames(self.frames), start=self.first))
+
+    def erase(self, seqs: Collection[int]) -> Page:
+        """Return the page with nothing in these of its events."""
+        if not any(self.first <= seq <= self.last for seq in seqs):
+            return self
+        frames = [
+            erase_event(body) if seq in seqs else len(body).to_bytes(PREFIX, "big") + body
+            for seq, body in self.bodies().items()
+        ]
+        return Page(self.first, self.last, b"".join(frames))
+
+    def ending(self, seq: int, limit: int) -> Page:
+        """Return the part that ends with `seq`: at most `limit` bytes, but at least one event."""
+        kept: list[bytes] = []
+        room, first = limit, seq + 1
+        bodies = self.bodies()
+        while first > self.first and (not kept or len(bodies[first - 1]) + PREFIX <= room):
+            first -= 1
+            kept.append(len(bodies[first]).to_bytes(PREFIX, "big") + bodies[first])
+            room -= len(kept[-1])
+        return Page(first, seq, b"".join(reversed(kept)))
+
 
 @dataclass(frozen=True, slots=True)
 class Shelved:
@@ -87,19 +119,50 @@ class Shelved:
 class Effects:
     """What events mean outside their log, to be noted in the same transaction.
 
-    Who becomes what to the group, and which files come on its shelf and which go from it.
+    Who becomes what to the group, and which files come on its shelf and which go from it; which
+    events have nothing in them from now on; and how the group's name is written, if that is new.
     """
 
     standings: Mapping[str, Standing] = field(default_factory=dict)
     shelved: tuple[Shelved, ...] = ()
     removed: tuple[int, ...] = ()
+    erased: tuple[int, ...] = ()
+    shown: str | None = None
 
     def __bool__(self) -> bool:
         """Return whether there is anything to note."""
-        return bool(self.standings or self.shelved or self.removed)
+        return bool(self.standings or self.shelved or self.removed or self.erased or self.shown)
 
 
 NO_EFFECTS = Effects()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A group that a person is something to.
+
+    `name` is as it is shown, `last` the group's last event, `read` the last that the person saw.
+    """
+
+    group: str
+    name: str
+    standing: Standing
+    last: int
+    read: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A message that was found: event `seq` of the group that is shown as `group`.
+
+    `at` (ms since the Unix epoch) is when it was posted, and `text` what it says now.
+    """
+
+    group: str
+    seq: int
+    at: int
+    actor: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,18 +273,39 @@ class Store(Protocol):
     ) -> None:
         """Add `count` packed events behind `expected`; return once they are on disk.
 
-        `effects` is what follows from them. Raises `Conflict`, `StorageFull`
-        (nothing was written) or `StorageError` (do not go on).
+        `effects` is what follows from them; what they erase is not on the disk any more. Raises
+        `Conflict`, `StorageFull` (nothing was written) or `StorageError` (do not go on).
         """
 
     async def read(self, group: str, after: int) -> Page | None:
         """Return the events behind `after`, about `PAGE_LIMIT` bytes of them, or None."""
+
+    async def read_back(self, group: str, before: int) -> Page | None:
+        """Return the last events before event `before`, at most `BACK_LIMIT` bytes, or None."""
+
+    async def find(self, group: str, seqs: Collection[int]) -> dict[int, bytes]:
+        """Return the bodies of those of these events that there are."""
 
     async def last(self, group: str) -> int:
         """Return the seq of the last event; 0 for a group that never was."""
 
     async def groups_of(self, person: str) -> dict[str, Standing]:
         """Return the groups of which a person is a member, or asks to be one."""
+
+    async def places_of(self, person: str) -> list[Place]:
+        """Return the same with more about each, the one that had an event last first."""
+
+    async def acquainted(self, one: str, other: str) -> bool:
+        """Return whether there is a group of which both are members."""
+
+    async def search(
+        self, groups: Collection[str], terms: Sequence[Term], skip: int, most: int
+    ) -> list[Hit]:
+        """Return messages of these groups that have all the terms, the newest first.
+
+        At most `most` of them behind the first `skip`. Of a group that was founded anew, only what
+        was said since then.
+        """
 
     async def cursors(self, group: str) -> dict[str, int]:
         """Return the last event that each person has seen."""

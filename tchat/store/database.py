@@ -8,6 +8,9 @@ costs microseconds; with one writer it costs the disk's own latency and nothing 
 writes and checkpoints, which also keeps clear of the WAL-reset corruption that older SQLite
 versions risk with two; reading happens on a second, read-only one, which WAL never blocks.
 
+What is deleted is overwritten (`secure_delete`), but for a time the write-ahead log still has what
+was there before. `scrub` empties it.
+
 A full disk refuses the batch and changes nothing. Any other failure to write leaves it unknown
 what the file holds, so the database declares itself broken and the server stops.
 """
@@ -25,6 +28,7 @@ import trio
 from tchat.errors import Code, StorageError, TchatError
 from tchat.store.base import Conflict, StorageFull
 from tchat.store.migrations import APPLICATION_ID, migrate
+from tchat.store.search import prepare_search
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -35,15 +39,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _MOST_IN_ONE_COMMIT = 1000
+_SCRUB_MS = 1000  # how long it waits for those who read just then
 
 
 class _Job:
     """One piece of work for the writing thread, and the task that waits for it."""
 
-    __slots__ = ("done", "failure", "result", "work")
+    __slots__ = ("done", "failure", "result", "scrub", "work")
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, *, scrub: bool) -> None:
         self.work = work
+        self.scrub = scrub
         self.done = trio.Event()
         self.result: object = None
         self.failure: TchatError | None = None
@@ -60,9 +66,12 @@ class _Writer:
         self._thread = threading.Thread(target=self._run, name="tchat-writer", daemon=True)
         self._thread.start()
 
-    async def do(self, work: Work) -> object:
-        """Run `work` in a transaction; return its result once that is on disk."""
-        job = _Job(work)
+    async def do(self, work: Work, *, scrub: bool = False) -> object:
+        """Run `work` in a transaction; return its result once that is on disk.
+
+        With `scrub`, once nothing is on the disk any more that was overwritten until then.
+        """
+        job = _Job(work, scrub=scrub)
         self._queue.put(job)
         await job.done.wait()
         if job.failure is not None:
@@ -80,6 +89,8 @@ class _Writer:
         while going:
             jobs, going = self._take()
             self._commit(jobs)
+            if any(job.scrub for job in jobs):
+                self._scrub()
             self._token.run_sync_soon(_finish, jobs)
 
     def _take(self) -> tuple[list[_Job], bool]:
@@ -110,6 +121,12 @@ class _Writer:
                 self._broken = failure
             _fail(jobs, failure)
 
+    def _scrub(self) -> None:
+        # If another program reads the file all the while, or the disk is full, the next time does
+        # it, or the next start.
+        with suppress(sqlite3.Error):
+            _empty_log(self._connection)
+
     def _do(self, job: _Job) -> None:
         try:
             job.result = job.work(self._connection)
@@ -120,10 +137,14 @@ class _Writer:
 class Database:
     """An open file: `write` goes through the one thread, `read` beside it."""
 
-    def __init__(self, writer: _Writer, reader: sqlite3.Connection) -> None:
+    def __init__(
+        self, writer: _Writer, reader: sqlite3.Connection, searcher: sqlite3.Connection
+    ) -> None:
         self._writer = writer
         self._reader = reader
         self._reading = trio.CapacityLimiter(1)
+        self._searcher = searcher
+        self._searching = trio.CapacityLimiter(1)
 
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` in a transaction; return its result once that is on disk.
@@ -136,20 +157,40 @@ class Database:
 
     async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """Return what a query finds in what is committed. Raises `StorageError`."""
-        try:
-            return await trio.to_thread.run_sync(query, self._reader, limiter=self._reading)
-        except sqlite3.Error as error:
-            raise _explain(error) from error
+        return await _run(query, self._reader, self._reading)
+
+    async def read_at_leisure(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """Do the same with a query that takes longer, and that short ones do not wait for."""
+        return await _run(query, self._searcher, self._searching)
+
+    async def scrub(self) -> None:
+        """Return once nothing of what was deleted is in the file or beside it."""
+        await self._writer.do(lambda _: None, scrub=True)
+
+
+async def _run(
+    query: Callable[[sqlite3.Connection], T],
+    connection: sqlite3.Connection,
+    limiter: trio.CapacityLimiter,
+) -> T:
+    try:
+        return await trio.to_thread.run_sync(query, connection, limiter=limiter)
+    except sqlite3.Error as error:
+        raise _explain(error) from error
 
 
 @asynccontextmanager
 async def open_database(path: Path) -> AsyncIterator[Database]:
     """Open (or make) the file for the length of the block. Raises OSError or sqlite3.Error."""
     connection = _connect(path)
-    with closing(connection), closing(_connect_to_read(path)) as reader:
+    with (
+        closing(connection),
+        closing(_connect_to_read(path)) as reader,
+        closing(_connect_to_read(path)) as searcher,
+    ):
         writer = _Writer(connection, trio.lowlevel.current_trio_token())
         try:
-            yield Database(writer, reader)
+            yield Database(writer, reader, searcher)
         finally:
             writer.stop()
 
@@ -160,12 +201,21 @@ def _connect(path: Path) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA secure_delete = ON")
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         migrate(connection)
+        prepare_search(connection)
+        _empty_log(connection)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _empty_log(connection: sqlite3.Connection) -> None:
+    """Write what is in the write-ahead log to the file, and cut the log to nothing."""
+    connection.execute(f"PRAGMA busy_timeout = {_SCRUB_MS}")
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
 
 def _connect_to_read(path: Path) -> sqlite3.Connection:

@@ -11,28 +11,56 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from tchat.core.events import Created, Edited, Event, Posted, decode_event
 from tchat.store.base import (
+    BACK_LIMIT,
     NO_EFFECTS,
     PAGE_LIMIT,
     Accounts,
     Conflict,
     Effects,
+    Hit,
     Key,
     Page,
+    Place,
     Shelved,
     Shelves,
     Store,
 )
 from tchat.store.blobs import BlobDirectory
+from tchat.store.words import matches, words_of
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+
     from tchat.core.frames import Standing
+    from tchat.store.words import Term
 
 
 @dataclass(slots=True)
 class _Log:
+    name: str
     last: int = 0
     pages: list[Page] = field(default_factory=list)
+
+    def bodies(self) -> dict[int, bytes]:
+        """Return the body of each event."""
+        return {seq: body for page in self.pages for seq, body in page.bodies().items()}
+
+    def messages(self) -> Iterator[Hit]:
+        """Give what is said in the group now, the oldest first."""
+        said: dict[int, tuple[Event, str]] = {}
+        for body in self.bodies().values():
+            event = decode_event(body)
+            match event.body:
+                case Created():
+                    said.clear()
+                case Posted(text):
+                    said[event.seq] = event, text
+                case Edited(target, text) if target in said:
+                    said[target] = said[target][0], text
+        for seq, (event, text) in said.items():
+            yield Hit(event.group, seq, event.at, event.actor, text)
 
 
 class MemoryAccounts(Accounts):
@@ -221,11 +249,15 @@ class MemoryStore(Store):
     ) -> None:
         """Add packed events; see `Store.append`."""
         await trio.lowlevel.checkpoint()
-        log = self._logs.setdefault(group, _Log())
+        log = self._logs.setdefault(group, _Log(group))
         if log.last != expected:
             raise Conflict(group, expected, log.last)
         log.last = expected + count
         log.pages.append(Page(expected + 1, log.last, frames))
+        if effects.erased:
+            log.pages = [page.erase(effects.erased) for page in log.pages]
+        log.name = effects.shown or log.name
+        self._logs[group] = self._logs.pop(group)  # so that they are in order of their last event
         for person, standing in effects.standings.items():
             groups = self._standings.setdefault(person, {})
             groups[group] = standing
@@ -236,7 +268,7 @@ class MemoryStore(Store):
     async def read(self, group: str, after: int) -> Page | None:
         """Return a page; see `Store.read`."""
         await trio.lowlevel.checkpoint()
-        pages = [page for page in self._logs.get(group, _Log()).pages if page.last > after]
+        pages = [page for page in self._log(group).pages if page.last > after]
         taken: list[Page] = []
         for page in pages:
             if taken and sum(len(p.frames) for p in taken) + len(page.frames) > PAGE_LIMIT:
@@ -247,20 +279,59 @@ class MemoryStore(Store):
         frames = b"".join(page.frames for page in taken)
         return Page(taken[0].first, taken[-1].last, frames).after(after)
 
+    async def read_back(self, group: str, before: int) -> Page | None:
+        """Return the page before an event; see `Store.read_back`."""
+        await trio.lowlevel.checkpoint()
+        log = self._log(group)
+        end = min(before - 1, log.last)
+        whole = Page(1, log.last, b"".join(page.frames for page in log.pages))
+        return whole.ending(end, BACK_LIMIT) if end > 0 else None
+
+    async def find(self, group: str, seqs: Collection[int]) -> dict[int, bytes]:
+        """Return some events; see `Store.find`."""
+        await trio.lowlevel.checkpoint()
+        bodies = self._log(group).bodies()
+        return {seq: bodies[seq] for seq in seqs if seq in bodies}
+
     async def last(self, group: str) -> int:
         """Return the last seq; see `Store.last`."""
         await trio.lowlevel.checkpoint()
-        return self._logs.get(group, _Log()).last
+        return self._log(group).last
 
     async def groups_of(self, person: str) -> dict[str, Standing]:
         """Return where a person is something; see `Store.groups_of`."""
         await trio.lowlevel.checkpoint()
         return self._standings.get(person, {}).copy()
 
+    async def places_of(self, person: str) -> list[Place]:
+        """Return the groups of a person; see `Store.places_of`."""
+        await trio.lowlevel.checkpoint()
+        standings = self._standings.get(person, {})
+        return [
+            Place(group, log.name, standings[group], log.last, self._seen(group).get(person, 0))
+            for group, log in reversed(self._logs.items())
+            if group in standings
+        ]
+
+    async def acquainted(self, one: str, other: str) -> bool:
+        """Return whether two share a group; see `Store.acquainted`."""
+        await trio.lowlevel.checkpoint()
+        theirs = self._standings.get(other, {}).items() & self._standings.get(one, {}).items()
+        return any(standing == "member" for _, standing in theirs)
+
+    async def search(
+        self, groups: Collection[str], terms: Sequence[Term], skip: int, most: int
+    ) -> list[Hit]:
+        """Look through all messages; see `Store.search`."""
+        await trio.lowlevel.checkpoint()
+        messages = [hit for group in groups for hit in self._log(group).messages()]
+        hits = [hit for hit in messages if terms and matches(terms, words_of(hit.text))]
+        return sorted(hits, key=lambda hit: (hit.at, hit.seq), reverse=True)[skip : skip + most]
+
     async def cursors(self, group: str) -> dict[str, int]:
         """Return what people have seen; see `Store.cursors`."""
         await trio.lowlevel.checkpoint()
-        return self._cursors.get(group, {}).copy()
+        return self._seen(group).copy()
 
     async def set_cursors(self, group: str, cursors: dict[str, int]) -> None:
         """Note what people have seen; see `Store.set_cursors`."""
@@ -269,3 +340,9 @@ class MemoryStore(Store):
             return
         known = self._cursors.setdefault(group, {})
         known.update({user: max(seq, known.get(user, 0)) for user, seq in cursors.items()})
+
+    def _log(self, group: str) -> _Log:
+        return self._logs.get(group) or _Log(group)
+
+    def _seen(self, group: str) -> dict[str, int]:
+        return self._cursors.get(group, {})

@@ -61,6 +61,18 @@ def _fill_shelves(connection: sqlite3.Connection) -> None:
             )
 
 
+def _fill_names(connection: sqlite3.Connection) -> None:
+    """Find out from the logs how the groups' names are written."""
+    last = (
+        "SELECT id, frames FROM groups JOIN segments"
+        " ON group_id = id AND segments.last = groups.last"
+    )
+    for number, frames in connection.execute(last).fetchall():
+        *_, body = split_frames(frames)
+        shown = decode_event(body).group
+        connection.execute("UPDATE groups SET shown = ? WHERE id = ?", (shown, number))
+
+
 def _replayed(connection: sqlite3.Connection) -> Iterator[tuple[int, Group]]:
     """Give the id of each group and the state that its log leads to."""
     for (number,) in connection.execute("SELECT id FROM groups").fetchall():
@@ -125,7 +137,25 @@ _SHELVES = """
     DROP TABLE uploads;
     """
 
-MIGRATIONS = ((_TABLES, None), (_ACCOUNTS, _fill_standings), (_SHELVES, _fill_shelves))
+# How a group's name is written; and what `search` keeps beside its index: up to which of a group's
+# events that goes, from which on it is searched, and which event says what an edited one says now.
+_SEARCH = """
+    ALTER TABLE groups ADD COLUMN shown TEXT;
+    CREATE TABLE searchable (
+        group_id INTEGER PRIMARY KEY REFERENCES groups, upto INTEGER NOT NULL,
+        floor INTEGER NOT NULL);
+    CREATE TABLE reworded (
+        group_id INTEGER NOT NULL REFERENCES groups, target INTEGER NOT NULL,
+        seq INTEGER NOT NULL, PRIMARY KEY (group_id, target)) WITHOUT ROWID;
+    CREATE TABLE search_state (made_with TEXT NOT NULL, merging INTEGER NOT NULL);
+    """
+
+MIGRATIONS = (
+    (_TABLES, None),
+    (_ACCOUNTS, _fill_standings),
+    (_SHELVES, _fill_shelves),
+    (_SEARCH, _fill_names),
+)
 """Each step: statements, and what there is to do behind them."""
 
 

@@ -1,9 +1,8 @@
 """The store that a server runs on: a directory with one SQLite file and one of files.
 
-A log is kept in segments. A segment is what one commit added to one group: its events packed one
-behind the other, as they go to sockets, so that reading is handing out bytes. In the same
-transaction goes who has become what to the group and which files are on its shelf, so that they can
-never disagree.
+A commit adds a segment to a group's log. In the same transaction goes what its events mean outside
+the log: who has become what to the group, which files are on its shelf, and which messages are to
+be nowhere any more. So they can never disagree.
 """
 
 from __future__ import annotations
@@ -18,24 +17,28 @@ from tchat.errors import Code, StartupError
 from tchat.store.accounts import SqliteAccounts
 from tchat.store.base import (
     NO_EFFECTS,
-    PAGE_LIMIT,
     Accounts,
     Conflict,
     Effects,
+    Hit,
     Page,
+    Place,
     Shelves,
     Store,
 )
 from tchat.store.blobs import BlobDirectory
 from tchat.store.database import Database, open_database
 from tchat.store.migrations import set_standings
+from tchat.store.search import SearchIndex, forget_messages
+from tchat.store.segments import body_of, erase, find_group, page_before, page_behind
 from tchat.store.shelves import SqliteShelves, set_shelf
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Collection, Iterator, Sequence
     from pathlib import Path
 
     from tchat.core.frames import Standing
+    from tchat.store.words import Term
 
 
 class SqliteStore(Store):
@@ -46,6 +49,7 @@ class SqliteStore(Store):
         self.shelves: Shelves = SqliteShelves(database)
         self.blobs = blobs
         self._database = database
+        self._index = SearchIndex(database)
 
     async def append(
         self,
@@ -57,14 +61,12 @@ class SqliteStore(Store):
     ) -> None:
         """Add packed events; see `Store.append`."""
 
-        def work(connection: sqlite3.Connection) -> None:
-            number, last = _group(connection, group)
+        def work(connection: sqlite3.Connection) -> bool:
+            number, last = find_group(connection, group)
             if last != expected:
                 raise Conflict(group, expected, last)
             if number is None:
-                number = connection.execute(
-                    "INSERT INTO groups (name, last) VALUES (?, 0)", (group,)
-                ).lastrowid
+                number = _add_group(connection, group)
             connection.execute(
                 "INSERT INTO segments (group_id, first, last, frames) VALUES (?, ?, ?, ?)",
                 (number, expected + 1, expected + count, frames),
@@ -72,24 +74,66 @@ class SqliteStore(Store):
             connection.execute(
                 "UPDATE groups SET last = ? WHERE id = ?", (expected + count, number)
             )
-            if effects:
-                set_standings(connection, number, effects.standings)
-                set_shelf(connection, number, effects)
+            return bool(effects) and _note(connection, number, effects)
 
-        await self._database.write(work)
+        must_purge = await self._database.write(work)
+        if must_purge:
+            await self._index.purge()
+        if effects.erased:
+            await self._database.scrub()
 
     async def read(self, group: str, after: int) -> Page | None:
         """Return a page; see `Store.read`."""
-        return await self._database.read(lambda connection: _page(connection, group, after))
+        return await self._database.read(lambda connection: page_behind(connection, group, after))
+
+    async def read_back(self, group: str, before: int) -> Page | None:
+        """Return the page before an event; see `Store.read_back`."""
+        return await self._database.read(lambda connection: page_before(connection, group, before))
+
+    async def find(self, group: str, seqs: Collection[int]) -> dict[int, bytes]:
+        """Return some events; see `Store.find`."""
+
+        def query(connection: sqlite3.Connection) -> dict[int, bytes]:
+            number, _ = find_group(connection, group)
+            found = ((seq, body_of(connection, number, seq)) for seq in seqs)
+            return {seq: body for seq, body in found if body is not None}
+
+        return await self._database.read(query)
 
     async def last(self, group: str) -> int:
         """Return the last seq; see `Store.last`."""
-        return await self._database.read(lambda connection: _group(connection, group)[1])
+        return await self._database.read(lambda connection: find_group(connection, group)[1])
 
     async def groups_of(self, person: str) -> dict[str, Standing]:
         """Return where a person is something; see `Store.groups_of`."""
         sql = "SELECT name, standing FROM standings JOIN groups ON id = group_id WHERE person = ?"
         return await self._database.read(lambda c: dict(c.execute(sql, (person,))))
+
+    async def places_of(self, person: str) -> list[Place]:
+        """Return the groups of a person; see `Store.places_of`."""
+        sql = (
+            "SELECT name, ifnull(shown, name), standing, groups.last, ifnull(seq, 0)"
+            " FROM standings JOIN groups ON id = standings.group_id"
+            " JOIN segments ON segments.group_id = id AND segments.last = groups.last"
+            " LEFT JOIN cursors ON cursors.group_id = id AND cursors.person = standings.person"
+            " WHERE standings.person = ? ORDER BY segments.rowid DESC"
+        )
+        return await self._database.read(lambda c: [Place(*r) for r in c.execute(sql, (person,))])
+
+    async def acquainted(self, one: str, other: str) -> bool:
+        """Return whether two share a group; see `Store.acquainted`."""
+        sql = (
+            "SELECT EXISTS (SELECT 1 FROM standings AS a JOIN standings AS b USING (group_id)"
+            " WHERE a.person = ? AND b.person = ? AND a.standing = 'member'"
+            " AND b.standing = 'member')"
+        )
+        return await self._database.read(lambda c: bool(c.execute(sql, (one, other)).fetchone()[0]))
+
+    async def search(
+        self, groups: Collection[str], terms: Sequence[Term], skip: int, most: int
+    ) -> list[Hit]:
+        """Return messages that have all the terms; see `Store.search`."""
+        return await self._index.search(groups, terms, skip, most)
 
     async def cursors(self, group: str) -> dict[str, int]:
         """Return what people have seen; see `Store.cursors`."""
@@ -127,27 +171,22 @@ async def open_store(directory: Path) -> AsyncIterator[SqliteStore]:
             yield SqliteStore(database, blobs)
 
 
-def _group(connection: sqlite3.Connection, name: str) -> tuple[int | None, int]:
-    row = connection.execute("SELECT id, last FROM groups WHERE name = ?", (name,)).fetchone()
-    return row or (None, 0)
+def _add_group(connection: sqlite3.Connection, name: str) -> int:
+    added = connection.execute("INSERT INTO groups (name, last) VALUES (?, 0)", (name,))
+    return added.lastrowid or 0
 
 
-def _page(connection: sqlite3.Connection, group: str, after: int) -> Page | None:
-    rows = connection.execute(
-        "SELECT first, segments.last, frames FROM segments JOIN groups ON id = group_id"
-        " WHERE name = ? AND segments.last > ? ORDER BY segments.last",
-        (group, after),
-    )
-    first = last = size = 0
-    taken: list[bytes] = []
-    for row_first, row_last, frames in rows:
-        if taken and size + len(frames) > PAGE_LIMIT:
-            break
-        first, last = first or row_first, row_last
-        size += len(frames)
-        taken.append(frames)
-    rows.close()
-    return Page(first, last, b"".join(taken)).after(after) if taken else None
+def _note(connection: sqlite3.Connection, number: int, effects: Effects) -> bool:
+    """Note what events mean; return whether the search index has to be purged behind it."""
+    set_standings(connection, number, effects.standings)
+    set_shelf(connection, number, effects)
+    if effects.shown is not None:
+        connection.execute("UPDATE groups SET shown = ? WHERE id = ?", (effects.shown, number))
+    if not effects.erased:
+        return False
+    must_purge = forget_messages(connection, number, effects.erased)
+    erase(connection, number, effects.erased)
+    return must_purge
 
 
 @contextmanager

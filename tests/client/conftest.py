@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from tchat.client import files as files_module
 from tchat.client import session as session_module
+from tchat.client.slot import Slot, take_slot
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 
 @pytest.fixture(autouse=True)
@@ -13,3 +20,10 @@ def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session_module, "FIRST_RETRY_SECONDS", 0.002)
     monkeypatch.setattr(session_module, "LONGEST_RETRY_SECONDS", 0.01)
     monkeypatch.setattr(files_module, "_FIRST_RETRY_SECONDS", 0.001)
+
+
+@pytest.fixture
+def slot(tmp_path: Path) -> Iterator[Slot]:
+    """Hold a slot whose state directory is `tmp_path`."""
+    with take_slot(tmp_path) as slot:
+        yield slot

@@ -10,6 +10,9 @@ import trio
 
 from tchat.core.frames import Attached
 from tchat.core.framing import FrameBuffer, unpack
+from tchat.core.past import Snapshot
+from tchat.core.snapshots import freeze
+from tchat.core.state import Group
 from tchat.errors import TchatError, root_of
 from tchat.net.address import Address, port_of
 from tests.helpers import (
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 
     Act = Callable[["Wire"], Awaitable[None]]
 
-CHALLENGE: dict[str, object] = {"type": "challenge", "version": 3, "nonce": bytes(32)}
+CHALLENGE: dict[str, object] = {"type": "challenge", "version": 4, "nonce": bytes(32)}
 EVIL = "\x1b]0;owned\x07\u202e\x00\nfake line"
 FINAL = {"bad_name", "bad_version", "replaced", "name_taken", "bad_proof", "bad_link"}
 FINAL |= {"key_removed", "not_encrypted"}
@@ -70,9 +73,9 @@ class Wire:
     async def greet(self, **changes: object) -> None:
         """Do a right handshake, but for these changes in the welcome."""
         await self.hear_only("hello")
-        await self.say({"type": "challenge", "version": 3, "nonce": bytes(32)})
+        await self.say({"type": "challenge", "version": 4, "nonce": bytes(32)})
         await self.hear_only("proof")
-        await self.say({"type": "welcome", "version": 3, "user": "alice", **changes})
+        await self.say({"type": "welcome", "version": 4, "user": "alice", **changes})
 
     async def let_in(self, **changes: object) -> dict[str, object]:
         """Greet, and say that the client is a member of the group, but for these changes."""
@@ -153,3 +156,29 @@ def event(seq: int, group: str = GROUP, **changes: object) -> dict[str, object]:
         "actor": "eve",
     }
     return {**header, "client": bytes(8), "n": seq, "text": f"text {seq}", **changes}
+
+
+def events(first: int, last: int, group: str = GROUP) -> list[dict[str, object]]:
+    """Return events as a server would send them."""
+    return [event(seq, group) for seq in range(first, last + 1)]
+
+
+def page(request: dict[str, Any], *frames: dict[str, object]) -> dict[str, object]:
+    """Return an answer to a request for the past that holds these events."""
+    seqs = [frame["seq"] for frame in frames] or [0]
+    packed = b"".join(map(unchecked, frames))
+    return {"type": "past", "re": request["id"], "first": seqs[0], "last": seqs[-1]} | {
+        "frames": packed
+    }
+
+
+def snapshot(seq: int, pieces: int = 1, group: str = GROUP) -> list[dict[str, object]]:
+    """Return the state of a group with one member, alice, in so many pieces."""
+    state = Group(group, seq, 1, floor=1, admin="alice", members={"alice": "alice"})
+    data = freeze(state)
+    size = -(-len(data) // pieces)
+    parts = [data[start : start + size] for start in range(0, len(data), size)]
+    return [
+        Snapshot(group, seq, part, index < len(parts) - 1).to_map()
+        for index, part in enumerate(parts)
+    ]

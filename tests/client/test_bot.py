@@ -12,9 +12,20 @@ import trio.testing
 
 from tchat.client import session as session_module
 from tchat.client.bot import Handler, Message, run_bot, serve_bot
-from tchat.core.commands import Approve, Invite, Kick
+from tchat.core.commands import Approve, Edit, Invite, Kick, Leave
+from tchat.core.events import Erased, Posted
 from tchat.errors import Refused
-from tests.helpers import GROUP, RawClient, log_of, members, running_server, session_at, texts
+from tests.helpers import (
+    GROUP,
+    RawClient,
+    log_of,
+    members,
+    running_server,
+    session_at,
+    session_of,
+    texts,
+    until,
+)
 from tests.tap import tapped
 
 if TYPE_CHECKING:
@@ -242,3 +253,134 @@ async def test_a_reply_that_is_refused_does_not_silence_the_bot(
         await alice.post("!still here")
         await hears(alice, "still here")
     assert "refused (empty_text)" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------ more than repeating
+
+
+async def test_a_bot_answers_those_who_write_to_it_alone_there() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice", "bot") as (_, other),
+        session_of(server.address, "alice") as (alice, _),
+    ):
+        await other.stream.aclose()
+        async with running_bot(server, echo) as tap:
+            await is_in(tap)
+            await tap.passes(type="group_list")
+            with_bot = await alice.write_to("bot")
+            await alice.post(with_bot, "psst").wait()
+            await until(alice, lambda: "alice said: psst" in texts(with_bot.log))
+            await alice.post(with_bot, "and").wait()
+            await until(alice, lambda: "alice said: and" in texts(with_bot.log))
+        await alice.post(with_bot, "while it was away").wait()
+        async with running_bot(server, echo) as tap:
+            await is_in(tap)
+            await tap.passes(type="attached", group=with_bot.name)
+            await alice.post(with_bot, "again").wait()
+            await until(alice, lambda: "alice said: again" in texts(with_bot.log))
+    answers = [text for text in texts(await log_of(server.store, with_bot.name)) if ": " in text]
+    assert answers == ["alice said: psst", "alice said: and", "alice said: again"]
+
+
+async def test_a_bot_that_was_cut_off_hears_who_wrote_to_it_meanwhile() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice", "bot") as (_, other),
+        session_of(server.address, "alice") as (alice, _),
+    ):
+        await other.stream.aclose()
+        async with running_bot(server, echo) as tap:
+            await is_in(tap)
+            await tap.passes(type="group_list")
+            tap.refusing = True
+            tap.cut()
+            with_bot = await alice.write_to("bot")
+            await alice.post(with_bot, "meanwhile").wait()
+            tap.refusing = False
+            await until(alice, lambda: "alice said: meanwhile" in texts(with_bot.log))
+    assert texts(await log_of(server.store, with_bot.name)) == [
+        "meanwhile",
+        "alice said: meanwhile",
+    ]
+
+
+async def test_a_bot_answers_a_message_edits_what_it_said_and_deletes() -> None:
+    async def moderate(message: Message) -> None:
+        if "!" in message.text:
+            await message.delete()
+            return
+        seq = await message.answer("one moment")
+        assert seq is not None
+        text, group = f"{message.seq} it was", message.replica.name
+        await message.session.request(lambda i, n: Edit(i, n, group, seq, text))
+
+    async with (
+        running_server() as server,
+        members(server, "bot", "alice") as (other, alice),
+        session_of(server.address, "alice") as (session, ops),
+    ):
+        await other.stream.aclose()
+        async with running_bot(server, moderate) as tap:
+            await is_in(tap)
+            seq = await alice.post("what?")
+            shout = await alice.post("what!")
+            await until(session, lambda: shout in ops.deleted)
+            (answer,) = [e for e in ops.log if e.body == Posted("one moment", seq)]
+            assert ops.texts == {answer.seq: f"{seq} it was"}
+            assert ops.log[shout - 1].body == Erased()
+
+
+async def test_a_bot_that_begins_with_nothing_but_the_state_keeps_its_promise() -> None:
+    async def run_light(tap: Tap) -> None:
+        async with session_at(tap.address, "bot", recent=0) as session:
+            await serve_bot(session, GROUP, echo)
+
+    @asynccontextmanager
+    async def running_light() -> AsyncIterator[Tap]:
+        async with tapped(server.address) as tap, trio.open_nursery() as nursery:
+            nursery.start_soon(run_light, tap)
+            yield tap
+            nursery.cancel_scope.cancel()
+
+    async with running_server() as server, members(server, "alice") as (alice,):
+        await alice.post("before it came")
+        async with running_light() as tap:
+            await tap.passes(type="attached", standing="waiting")
+            await trio.testing.wait_all_tasks_blocked()
+            tap.watch = no_second_attach()
+            await alice.command(Approve, "bot")
+            await alice.post("said at once")
+            tap.watch = lambda *_: "pass"
+            tap.cut()
+            await hears(alice, "alice said: said at once")
+        await alice.post("while it was away")
+        async with running_light() as tap:
+            await is_in(tap)
+            await alice.post("today's question")
+            await hears(alice, "alice said: today's question")
+            assert "before it came" not in [f.get("text") for f in tap.of_type("event")]
+    answers = [text for text in texts(await log_of(server.store)) if " said: " in text]
+    assert answers == ["alice said: said at once", "alice said: today's question"]
+
+
+async def test_a_reply_that_is_refused_is_not_kept() -> None:
+    refused = trio.Event()
+    kept: list[int] = []
+
+    async def reply_too_late(message: Message) -> None:
+        await message.session.request(lambda i, n: Leave(i, n, GROUP))
+        with pytest.raises(Refused):
+            await message.reply("too late")
+        kept.append(len(message.replica.pending))
+        refused.set()
+
+    async with (
+        running_server() as server,
+        members(server, "alice", "bot") as (alice, _),
+        running_bot(server, reply_too_late) as tap,
+    ):
+        await is_in(tap)
+        await alice.post("hello")
+        await refused.wait()
+    assert kept == [0]

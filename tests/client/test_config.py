@@ -55,7 +55,7 @@ def test_everything_is_read(tmp_path: Path) -> None:
         downloads=Path.home() / "Downloads" / "tchat",
         notifications="auto",
         colours={"mention": "bold #ff8700", "url": "underline colour 39", "title": "reverse"},
-        keys={"C-n": "next group"},
+        keys={"C-n": "next-window"},
         mute=("noise",),
         ignore=("mallory",),
         servers={"work": work},

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import trio
 
-from tchat.client import session as session_module
+from tchat.client import requests as requests_module
 from tchat.client.slot import Slot
-from tchat.core.frames import Attached, KeyList, KeysRequest, Membership, Upload
+from tchat.core.frames import Attached, KeyList, KeysRequest, Membership, Presence, Upload
 from tchat.errors import Refused
 from tests.client.impostor import (
     EVIL,
@@ -64,8 +64,8 @@ async def test_whatever_pace_a_server_gives_something_is_sent(pace: dict[str, in
 async def test_a_wait_of_any_length_is_borne_for_a_minute_at_most(
     wait: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert session_module.LONGEST_WAIT_SECONDS == 60
-    monkeypatch.setattr(session_module, "LONGEST_WAIT_SECONDS", 0.01)
+    assert requests_module.LONGEST_WAIT_SECONDS == 60
+    monkeypatch.setattr(requests_module, "LONGEST_WAIT_SECONDS", 0.01)
     numbers: list[int] = []
 
     async def act(wire: Wire) -> None:
@@ -108,8 +108,7 @@ async def test_what_is_not_followed_or_was_said_already_changes_nothing() -> Non
             event(0, kind="created"),
             event(0, kind="danced"),
             {"type": "dance"},
-            {"type": "presence", "group": "elsewhere", "online": ["eve"], "offline": []}
-            | {"reset": True},
+            Presence("elsewhere", ("eve",), (), reset=True).to_map(),
             Membership("elsewhere", "member", "joined", "eve").to_map(),
             Attached(77, "elsewhere", "member", 5, 5, 5).to_map(),
             {"type": "ok", "re": 99, "seq": 5},

@@ -36,7 +36,7 @@ OTHER = noise(2 * PIECE_SIZE + 999, seed=1)
 ENDS = (PIECE_SIZE, 2 * PIECE_SIZE, len(DATA))
 GOOD = hashlib.sha256(DATA).digest()
 FAILURE: dict[str, object] = {"type": "error", "code": EVIL, "text": EVIL, "wait": LARGEST}
-READY: dict[str, object] = {"type": "ready", "version": 3, "size": len(DATA)}
+READY: dict[str, object] = {"type": "ready", "version": 4, "size": len(DATA)}
 FROM: dict[str, object] = {"type": "from", "offset": 0}
 A_FEW = 20
 
@@ -109,7 +109,7 @@ FIRST = hashlib.sha256(DATA[:PIECE_SIZE]).digest()
 
 ANYWHERE: dict[str, Lie] = {
     "ready for another size": says({**READY, "size": 5}),
-    "ready without a size": says({"type": "ready", "version": 3}),
+    "ready without a size": says({"type": "ready", "version": 4}),
     "an error at once": says(FAILURE),
     "garbage at once": says(b"\xff" * 9000),
     "nothing": says(),
@@ -204,7 +204,7 @@ class Liar:
             return
         await wire.say(CHALLENGE)
         await wire.hear_only("proof")
-        await wire.say({"type": "welcome", "version": 3, "user": "alice"})
+        await wire.say({"type": "welcome", "version": 4, "user": "alice"})
         await wire.attach()
         while (request := await wire.hear()) is not None:
             self.shared += request["type"] == "share"

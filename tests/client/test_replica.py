@@ -1,12 +1,26 @@
-"""A replica: the server's log, followed without gaps."""
+"""A replica: the server's log, followed without gaps, from its beginning or from a snapshot."""
 
 from __future__ import annotations
 
 import pytest
 
 from tchat.client.replica import GapError, Replica
-from tchat.core.events import Approved, Body, Created, Event, Posted
+from tchat.core.events import (
+    Approved,
+    Body,
+    Created,
+    Deleted,
+    Edited,
+    Erased,
+    Event,
+    Posted,
+    TopicSet,
+)
 from tchat.core.frames import Attach, Attached, Presence
+from tchat.core.past import HistoryRequest, Snapshot
+from tchat.core.snapshots import SNAPSHOT_LIMIT, freeze
+from tchat.core.state import Group
+from tchat.errors import ProtocolError
 from tests.helpers import GROUP, seqs, texts
 
 
@@ -133,3 +147,248 @@ def test_the_state_is_what_the_servers_rules_make_of_the_log() -> None:
     replica.take(event(3))
     assert replica.state.members == {"alice": "alice", "bob": "Bob"}
     assert texts(replica.log) == ["text 3"]
+
+
+# ------------------------------------------------------------------ a state first
+
+
+def state_at(seq: int, **parts: str) -> Group:
+    return Group(GROUP, seq, floor=1, members={"alice": "alice"}, admin="alice", **parts)  # type: ignore[arg-type]
+
+
+def pieces_of(seq: int, size: int = 10_000, **parts: str) -> list[Snapshot]:
+    data = freeze(state_at(seq, **parts))
+    starts = range(0, len(data), size)
+    return [Snapshot(GROUP, seq, data[at : at + size], at != starts[-1]) for at in starts]
+
+
+def recent_replica(seq: int, first: int, **parts: str) -> Replica:
+    """Return a replica that has the state at `seq`, and of the log nothing yet, from `first`."""
+    replica = Replica(GROUP, recent=10)
+    replica.attached(Attached(1, GROUP, "member", seq=seq, first=first))
+    for piece in pieces_of(seq, 50, **parts):
+        replica.take_snapshot(piece)
+    return replica
+
+
+def test_one_who_wants_the_recent_says_so_once() -> None:
+    assert Replica(GROUP, recent=10).attach(7) == Attach(7, GROUP, 0, 10)
+    assert recent_replica(50, 41).attach(7) == Attach(7, GROUP, 40)
+
+
+def test_recent_events_are_read_and_not_applied_again() -> None:
+    replica = recent_replica(50, 48, topic="as it is now")
+    assert (replica.first, replica.last, replica.log) == (48, 47, [])
+    for seq in (48, 49):
+        assert replica.take(event(seq, TopicSet("as it was")))
+    assert (seqs(replica.log), replica.caught_up) == ([48, 49], False)
+    assert replica.take(event(50))
+    assert replica.caught_up
+    assert replica.state == state_at(50, topic="as it is now")
+    assert replica.take(event(51, TopicSet("as it is then")))
+    assert (replica.state.topic, replica.state.seq) == ("as it is then", 51)
+    assert (replica.first, seqs(replica.log)) == (48, [48, 49, 50, 51])
+
+
+def test_a_break_among_the_recent_events_goes_on_behind_the_last() -> None:
+    replica = recent_replica(50, 41)
+    replica.take(event(41))
+    replica.take(event(42))
+    assert replica.attach(7) == Attach(7, GROUP, 42)
+    assert replica.attached(Attached(7, GROUP, "member", seq=60, first=43))
+    for seq in range(43, 61):
+        replica.take(event(seq))
+    assert replica.caught_up
+    assert (replica.state.seq, seqs(replica.log)) == (60, list(range(41, 61)))
+
+
+def test_a_snapshot_that_did_not_come_to_its_end_is_asked_for_again() -> None:
+    replica = Replica(GROUP, recent=10)
+    replica.attached(Attached(1, GROUP, "member", seq=50, first=41))
+    for piece in pieces_of(50, 50)[:-1]:
+        replica.take_snapshot(piece)
+    assert replica.attach(7) == Attach(7, GROUP, 0, 10)
+    replica.attached(Attached(7, GROUP, "member", seq=60, first=51))
+    for piece in pieces_of(60, 50):
+        replica.take_snapshot(piece)
+    assert replica.state == state_at(60)
+    assert (replica.first, replica.last) == (51, 50)
+
+
+def test_with_nothing_recent_a_replica_has_caught_up_with_the_snapshot() -> None:
+    replica = recent_replica(50, 51)
+    assert replica.caught_up
+    assert (replica.first, replica.last, replica.log) == (51, 50, [])
+
+
+@pytest.mark.parametrize("wrong", [event(49), event(51), event(50, Created())], ids=str)
+def test_a_log_does_not_begin_elsewhere_than_it_was_said(wrong: Event) -> None:
+    replica = recent_replica(50, 48)
+    assert not replica.take(event(47))
+    with pytest.raises(GapError):
+        replica.take(wrong)
+    assert replica.log == []
+
+
+def test_a_new_life_begins_a_new_log() -> None:
+    replica = replica_at(3)
+    replica.take(event(4, Edited(2, "changed")))
+    replica.take(event(5, Deleted(3)))
+    replica.take(event(40, Created()))
+    assert (replica.first, seqs(replica.log)) == (40, [40])
+    assert (replica.texts, replica.deleted) == ({}, set())
+    replica = recent_replica(50, 51)
+    assert replica.take(event(60, Created()))
+    assert (replica.first, replica.last, replica.state.floor) == (60, 60, 60)
+
+
+def test_a_snapshot_that_was_not_asked_for_is_passed_over() -> None:
+    for replica in (Replica(GROUP), replica_at(3), recent_replica(3, 4)):
+        before = replica.state.copy()
+        for piece in pieces_of(50):
+            replica.take_snapshot(piece)
+        assert replica.state == before
+
+
+WRONG_SNAPSHOTS = {
+    "of another group": [Snapshot(GROUP, 50, freeze(Group("dev", 50)), more=False)],
+    "that is none": [Snapshot(GROUP, 50, b"\xa0", more=False)],
+    "of no CBOR": [Snapshot(GROUP, 50, b"\xff", more=False)],
+    "of nothing": [Snapshot(GROUP, 50, b"", more=False)],
+    "of two states": [pieces_of(50, 50)[0], pieces_of(51, 50)[1]],
+    "too long": [Snapshot(GROUP, 50, bytes(size), more=True) for size in (SNAPSHOT_LIMIT, 1)],
+    "before the events that follow": pieces_of(46),
+}
+
+
+@pytest.mark.parametrize("pieces", WRONG_SNAPSHOTS.values(), ids=WRONG_SNAPSHOTS)
+def test_a_wrong_snapshot_is_a_lie(pieces: list[Snapshot]) -> None:
+    replica = Replica(GROUP, recent=10)
+    replica.attached(Attached(1, GROUP, "member", seq=50, first=48))
+    *good, last = pieces
+    for piece in good:
+        replica.take_snapshot(piece)
+    with pytest.raises(ProtocolError):
+        replica.take_snapshot(last)
+    assert (replica.state, replica.log) == (Group(), [])
+
+
+def test_a_log_that_is_shorter_than_a_snapshot_is_another_log() -> None:
+    replica = recent_replica(50, 48)
+    assert not replica.attached(attached(49))
+    assert replica.attach(7) == Attach(7, GROUP, 0, 10)
+
+
+# ------------------------------------------------------------------ the past
+
+
+def test_the_past_comes_in_front() -> None:
+    replica = recent_replica(50, 48)
+    assert replica.ask_past(7) == HistoryRequest(7, GROUP, 48)
+    assert replica.asked_before == 48
+    page = tuple(event(seq) for seq in (45, 46, 47))
+    assert replica.take_past(page) == page
+    assert (replica.first, replica.last, seqs(replica.log)) == (45, 47, [45, 46, 47])
+    assert replica.take(event(48))
+    assert replica.ask_past(8) == HistoryRequest(8, GROUP, 45)
+
+
+@pytest.mark.parametrize(("first", "floor", "at_beginning"), [(1, 0, True), (2, 0, False)])
+def test_a_log_begins_with_its_first_event(first: int, floor: int, at_beginning: bool) -> None:
+    replica = recent_replica(50, first)
+    replica.state.floor = floor
+    assert replica.at_beginning is at_beginning
+    replica.state.floor = first
+    assert replica.at_beginning
+
+
+# ------------------------------------------------------------------ what was edited and deleted
+
+
+def test_what_messages_say_now() -> None:
+    replica = replica_at(3)
+    replica.take(event(4, Edited(2, "once")))
+    replica.take(event(5, Edited(2, "twice")))
+    assert replica.texts == {2: "twice"}
+    assert replica.log[1].body == Posted("text 2")
+
+
+def test_what_was_deleted_is_nowhere_here_any_more() -> None:
+    replica = replica_at(3)
+    replica.take(event(4, Edited(2, "once")))
+    replica.take(event(5, Edited(3, "stays")))
+    replica.take(event(6, Deleted(2)))
+    assert (replica.texts, replica.deleted) == ({3: "stays"}, {2})
+    bodies = [e.body for e in replica.log]
+    assert bodies[1:] == [Erased(), Posted("text 3"), Erased(), Edited(3, "stays"), Deleted(2)]
+    assert "once" not in repr(vars(replica))
+
+
+def test_to_delete_what_is_no_message_erases_nothing() -> None:
+    replica = replica_at(1)
+    replica.take(event(2, Approved("bob")))
+    replica.take(event(3, Deleted(2)))
+    assert [e.body for e in replica.log] == [Created(), Approved("bob"), Deleted(2)]
+
+
+def test_what_was_deleted_before_the_log_began_is_known_to_be() -> None:
+    replica = recent_replica(50, 48)
+    replica.take(event(48, Deleted(20)))
+    assert replica.deleted == {20}
+
+
+def test_the_past_is_what_has_become_of_it_since() -> None:
+    replica = recent_replica(50, 10)
+    replica.take(event(10, Edited(5, "newest")))
+    replica.take(event(11, Deleted(6)))
+    page = [
+        event(4, Erased()),
+        event(5),
+        event(6),  # read from the disk before it was deleted there
+        event(7, Edited(5, "older")),
+        event(8, Edited(6, "deleted, too")),
+        event(9, Deleted(4)),
+    ]
+    past = replica.take_past(page)
+    assert past == tuple(replica.log[:6])
+    assert [e.body for e in past] == [
+        *(Erased(), Posted("text 5"), Erased()),
+        *(Edited(5, "older"), Erased(), Deleted(4)),
+    ]
+    assert (replica.texts, replica.deleted) == ({5: "newest"}, {4, 6})
+    replica.take_past([event(2), event(3, Edited(2, "in the past"))])
+    assert replica.texts == {2: "in the past", 5: "newest"}
+
+
+# ------------------------------------------------------------------ who is away
+
+
+def test_who_is_away_and_why() -> None:
+    replica = Replica(GROUP)
+    replica.take_presence(Presence(GROUP, ("Alice", "bob"), (), away=("", "lunch\x1b[2J")))
+    assert replica.away == {"bob": "lunch␛[2J"}
+    replica.take_presence(Presence(GROUP, ("Alice", "bob"), (), away=("a call", "")))
+    assert replica.away == {"alice": "a call"}
+    replica.take_presence(Presence(GROUP, ("Alice",), ()))
+    assert (replica.away, set(replica.online)) == ({}, {"alice", "bob"})
+    replica.take_presence(Presence(GROUP, ("bob",), (), away=("asleep",)))
+    replica.take_presence(Presence(GROUP, (), ("BOB",)))
+    assert (replica.away, set(replica.online)) == ({}, {"alice"})
+    replica.take_presence(Presence(GROUP, ("carol",), (), reset=True, away=("out",)))
+    assert (replica.away, replica.online) == ({"carol": "out"}, {"carol": "carol"})
+
+
+def test_a_reason_too_many_is_a_lie() -> None:
+    with pytest.raises(ProtocolError):
+        Replica(GROUP).take_presence(Presence(GROUP, ("bob",), (), away=("lunch", "dinner")))
+
+
+# ------------------------------------------------------------------ conversations of two
+
+
+def test_a_conversation_of_two_has_its_members_from_the_start() -> None:
+    replica = Replica("@alice,bob")
+    assert set(replica.state.members) == {"alice", "bob"}
+    replica.take(Event("@alice,bob", 1, 1, "bob", bytes(8), 1, Posted("hello")))
+    replica.forget()
+    assert (replica.state, replica.log) == (Group.unwritten("@alice,bob"), [])

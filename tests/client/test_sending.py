@@ -27,7 +27,7 @@ from tests.tap import Side, Tap, Verdict, tapped
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tchat.client.receipt import Receipt
+    from tchat.client.delivery import Pending
 
 QUICK = replace(UNHURRIED, messages=Rate(200, 20))
 WORDS = [f"text {n}" for n in range(150)]
@@ -39,7 +39,7 @@ def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sending_module, "_SHARE", 1e9)
 
 
-async def all_stored(receipts: Iterable[Receipt]) -> None:
+async def all_stored(receipts: Iterable[Pending]) -> None:
     with trio.fail_after(GUARD):
         for receipt in receipts:
             await receipt.wait()
@@ -186,7 +186,7 @@ async def test_a_server_without_a_rate_is_not_waited_for() -> None:
         running_server() as server,
         session_of(server.address, "alice") as (alice, ops),
     ):
-        assert alice._sender._bucket is None
+        assert alice._requests.sender._bucket is None
         await all_stored([alice.post(ops, word) for word in WORDS])
 
 

@@ -218,8 +218,13 @@ def test_both_write_and_answer(two: Script) -> None:
     assert (first.group, first.seq) == ("@Alice,bob", 1)
     assert two.run("bob", Post, "what?", first.seq) == [Posted("what?", 1)]
     assert two.refused("bob", Post, "what?", 0) == Code.NO_SUCH_MESSAGE
-    assert two.group.members == {"alice": "Alice", "bob": "bob"}
     assert two.replayed() == two.group
+
+
+def test_both_are_shown_as_they_write_themselves(two: Script) -> None:
+    assert two.group.members == {"alice": "Alice", "bob": "bob"}
+    two.run("ALICE", Post, "psst")
+    assert two.group.members == {"alice": "ALICE", "bob": "bob"}
 
 
 def test_each_changes_and_deletes_what_is_his_own(two: Script) -> None:
@@ -280,7 +285,7 @@ def test_the_two_remain_the_two_whatever_anybody_does(history: list[Step]) -> No
     for told in tell(history, two):
         assert all(fold(event.actor) in ("alice", "bob") for event in told.events)
         group = two.group
-        assert group.members == {"alice": "alice", "bob": "bob"}
+        assert {*group.members} == {*map(fold, group.members.values())} == {"alice", "bob"}
         assert group.admin is None
         assert not group.requests | group.invites | group.files | group.banned
     assert two.replayed() == two.group

@@ -9,18 +9,19 @@ import pytest
 import trio
 import trio.testing
 
-from tchat.core.commands import Command, Join, Post
-from tchat.core.events import Event
+from tchat.core.commands import Command, Delete, Edit, Join, Post
+from tchat.core.events import Deleted, Erased, Event, Posted
 from tchat.core.frames import TO_CLIENT, Attach, Attached, Failed, Ok, decode
 from tchat.core.framing import split_frames
 from tchat.core.state import Author
 from tchat.errors import Code
 from tchat.server import actor as actor_module
-from tchat.server.actor import IDLE_SECONDS, Execute, Saw, Subscribe
+from tchat.server.actor import IDLE_SECONDS
 from tchat.server.audience import Subscription
 from tchat.server.log import Log
 from tchat.server.outbox import Outbox
 from tchat.server.registry import Registry
+from tchat.server.turns import Execute, Saw, Subscribe
 from tchat.store.base import NO_EFFECTS, StorageFull
 from tchat.store.memory import MemoryStore
 from tests.helpers import GROUP, log_of, seqs, texts
@@ -255,3 +256,27 @@ async def test_a_group_that_never_was_is_let_go_at_once(log: Log) -> None:
         assert [frame.standing for frame in await alice.hears() if isinstance(frame, Attached)]
         await trio.testing.wait_all_tasks_blocked()
         assert not nursery.child_tasks
+
+
+async def test_messages_that_wait_to_be_said_are_changed_and_deleted_behind_that(log: Log) -> None:
+    store = MemoryStore()
+    async with trio.open_nursery() as nursery:
+        registry = Registry(store, log, nursery)
+        alice = Person(registry)
+        await alice.attach()
+        await alice.send(
+            Join(1, 1, GROUP),
+            Post(2, 2, GROUP, "one"),
+            Post(3, 3, GROUP, "two"),
+            Edit(4, 4, GROUP, 2, "one, edited"),
+            Delete(5, 5, GROUP, 2),
+            Edit(6, 6, GROUP, 2, "too late"),
+            Delete(7, 7, GROUP, 3),
+            Post(8, 8, GROUP, "three"),
+        )
+        registry.close()
+    answers = await alice.hears()
+    assert [frame.re for frame in answers if isinstance(frame, Failed)] == [6]
+    assert [frame.seq for frame in answers if isinstance(frame, Ok)] == [1, 2, 3, 4, 5, 6, 7]
+    bodies = [event.body for event in await log_of(store)][1:]
+    assert bodies == [Erased()] * 3 + [Deleted(2), Deleted(3), Posted("three")]

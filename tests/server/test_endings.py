@@ -12,7 +12,8 @@ import trio
 from tchat.core import group as group_module
 from tchat.core.commands import Command, Join, Post
 from tchat.core.events import Event
-from tchat.core.frames import Attach, Failed, Goodbye, Membership, Ok, Ping, Upload
+from tchat.core.frames import Attach, Failed, Goodbye, Membership, Ok, Ping, Pong, Upload
+from tchat.core.past import HistoryRequest
 from tchat.errors import Code, StorageError
 from tchat.server import actor, app
 from tchat.store.base import NO_EFFECTS, StorageFull
@@ -157,12 +158,17 @@ async def test_stopping_waits_for_nobody_longer_than_the_grace_period(
 
 
 def explode(
-    group: Group, author: Author, command: Command, now: int, limits: GroupLimits
+    group: Group,
+    author: Author,
+    command: Command,
+    now: int,
+    limits: GroupLimits,
+    target: Event | None,
 ) -> list[Event]:
     """Decide as always, but for one fault that nobody foresaw."""
     if isinstance(command, Post) and command.text == "boom":
         raise ZeroDivisionError("a fault that nobody foresaw")
-    return group_module.decide(group, author, command, now, limits)
+    return group_module.decide(group, author, command, now, limits, target)
 
 
 async def test_a_fault_in_one_group_is_logged_and_ends_only_its_peoples_connections(
@@ -213,6 +219,24 @@ async def test_one_whom_a_faulty_group_owes_an_answer_is_not_left_waiting(
         for person, frame in ((careless, Post(1, 1, GROUP, "boom")), (waits, request_)):
             await person.send(frame)
             assert await person.before_pong() == []  # it is in the inbox now
+        store.gate.set()
+        assert await waits.until_end() == []
+
+
+async def test_one_who_asks_for_the_past_of_a_faulty_group_is_not_left_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(actor, "decide", explode)
+    store = GatedStore()
+    async with (
+        running_server(store) as server,
+        raw_client(server.address, "alice") as careless,
+        raw_client(server.address, "bob") as waits,
+    ):
+        await careless.send(Post(1, 1, GROUP, "boom"))
+        assert await careless.before_pong() == []
+        await waits.send(Ping(), HistoryRequest(1, GROUP, 5))
+        await waits.expect(Pong)  # behind which nothing is heard before the group has answered
         store.gate.set()
         assert await waits.until_end() == []
 

@@ -47,7 +47,7 @@ async def test_to_join_a_group_that_does_not_exist_founds_it() -> None:
     async with running_server() as server, raw_client(server.address, "alice") as alice:
         assert (await alice.attach()).standing == "outsider"
         assert (await alice.command(Join)).seq == 1
-        assert await alice.attach() == Attached(3, GROUP, "member", seq=1, counted=1)
+        assert await alice.attach() == Attached(3, GROUP, "member", seq=1, counted=1, first=1)
         (founding,) = await alice.events(1)
         assert (founding.actor, founding.body) == ("alice", created_by("alice"))
 

@@ -30,6 +30,7 @@ from tchat.errors import TchatError
 from tchat.store.base import Effects, Key, Shelved
 from tchat.store.migrations import APPLICATION_ID, MIGRATIONS
 from tchat.store.sqlite import open_store
+from tchat.store.words import terms_of
 from tests.core.script import NOON
 from tests.helpers import log_of, running_server, session_at
 
@@ -246,3 +247,21 @@ async def test_the_beginning_of_a_long_file_is_known_once_it_is_sent_again(tmp_p
         assert not await shelves.may_have_alike("alice", PIECE_SIZE + 1, head)
         await shelves.add("carol", FILM, PIECE_SIZE + 1, head, NOON)
         assert await shelves.may_have_alike("alice", PIECE_SIZE + 1, head)
+
+
+async def test_how_groups_are_written_is_found_in_the_logs(tmp_path: Path) -> None:
+    write_version_2(tmp_path, ops=OPS)
+    with closing(sqlite3.connect(tmp_path / "tchat.db", isolation_level=None)) as connection:
+        write_log(connection, 2, "straße", packed("Straße", OPS))
+        connection.execute("UPDATE groups SET name = 'strasse' WHERE id = 2")
+        connection.execute("INSERT INTO standings VALUES ('alice', 2, 'member')")
+    async with open_store(tmp_path) as store:
+        names = {place.group: place.name for place in await store.places_of("alice")}
+        assert names == {"ops": "ops", "strasse": "Straße"}
+
+
+async def test_what_was_said_before_there_was_a_search_is_found(tmp_path: Path) -> None:
+    write_version_1(tmp_path, ops=OPS)
+    async with open_store(tmp_path) as store:
+        (hit,) = await store.search(["ops"], terms_of("hello"), 0, 9)
+        assert (hit.seq, hit.actor, hit.text) == (7, "bob", "hello")

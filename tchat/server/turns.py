@@ -1,0 +1,97 @@
+"""What comes to a group's actor, and what becomes of it in one turn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tchat.core.frames import Failed, Ok, failed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tchat.core.commands import Command
+    from tchat.core.events import Event
+    from tchat.core.frames import Attach
+    from tchat.core.state import Author, Group
+    from tchat.errors import Refused
+    from tchat.server.audience import Subscription
+    from tchat.server.outbox import Outbox
+
+
+@dataclass(frozen=True, slots=True)
+class Execute:
+    """A command to decide. `checks` may refuse it once it is known not to be a repetition."""
+
+    author: Author
+    command: Command
+    outbox: Outbox
+    checks: Sequence[Callable[[], None]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    """A connection wants to follow the group."""
+
+    subscription: Subscription
+    request: Attach
+
+
+@dataclass(frozen=True, slots=True)
+class Saw:
+    """A person has seen the events up to `seq`."""
+
+    name: str
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Consult:
+    """Call `look` with the committed state, which it must not change; it answers to `outbox`."""
+
+    look: Callable[[Group], None]
+    outbox: Outbox
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """Take a turn: something changed that was not said through the inbox."""
+
+
+Item = Execute | Subscribe | Saw | Consult | Wake
+
+
+@dataclass(slots=True)
+class Turn:
+    """What one turn will append, and what it will then say to whom.
+
+    `targets` are the events that its commands speak of. In a conversation of two that has not
+    begun, `acquainted` says whether the two may begin it.
+    """
+
+    draft: Group
+    targets: dict[int, Event] = field(default_factory=dict)
+    acquainted: bool = True
+    events: list[Event] = field(default_factory=list)
+    frames: list[bytes] = field(default_factory=list)
+    answers: list[tuple[Execute, Ok | Failed]] = field(default_factory=list)
+    taken: list[Item] = field(default_factory=list)
+    seen: list[Saw] = field(default_factory=list)
+    size: int = 0
+    independent: int = 0
+
+    def add_answer(self, item: Execute, answer: Ok | Failed) -> None:
+        """Note what to answer once the events so far are committed."""
+        self.answers.append((item, answer))
+        if not self.events:
+            self.independent = len(self.answers)
+
+    def fail(self, refusal: Refused) -> None:
+        """Refuse every command from the first that had events on.
+
+        What was answered behind that one was decided on a state that never came to be, even
+        where the answer added nothing. The first `independent` answers hold.
+        """
+        for index in range(self.independent, len(self.answers)):
+            item, _ = self.answers[index]
+            self.answers[index] = (item, failed(refusal, item.command.id))

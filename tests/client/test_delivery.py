@@ -1,0 +1,338 @@
+"""Messages that are seen on their way: pending until they are in the log, and then no more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from tchat.client.outbox import Outbox
+from tchat.client.slot import Slot
+from tchat.client.updates import Happened, PendingChanged
+from tchat.core.commands import Kick, Post
+from tchat.core.frames import Membership
+from tchat.errors import Code, Refused
+from tests.client.impostor import Wire, event, impostor
+from tests.client.leaving import delivered, drops, left_in, waiting
+from tests.client.listening import happened
+from tests.helpers import (
+    GROUP,
+    GUARD,
+    approve,
+    log_of,
+    running_server,
+    session_at,
+    session_of,
+    texts,
+    until,
+)
+from tests.tap import Tap, tapped
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tchat.client.replica import Replica
+
+
+def shown(replica: Replica) -> list[str]:
+    """Return what a person sees: what is in the log, and behind it what is on its way."""
+    return texts(replica.log) + waiting(replica)
+
+
+# ------------------------------------------------------------------ while one person types
+
+
+async def test_a_message_is_pending_until_it_is_in_the_log() -> None:
+    async with running_server() as server, session_of(server.address, "alice") as (alice, ops):
+        pending = alice.post(ops, "hello", reply=1)
+        assert (pending.group, pending.text, pending.reply) == (GROUP, "hello", 1)
+        assert pending.failure is None
+        assert ops.pending == [pending]
+        await delivered(alice, ops)
+        assert texts(ops.log) == ["hello"]
+        (stored,) = [e for e in await log_of(server.store) if e.body.kind == "posted"]
+        assert stored == ops.log[-1]
+        await pending.wait()
+
+
+async def test_nothing_is_ever_shown_twice_or_not_at_all() -> None:
+    words = [f"text {n}" for n in range(100)]
+    async with (
+        running_server() as server,
+        tapped(server.address) as tap,
+        session_of(tap.address, "alice") as (alice, ops),
+    ):
+        for word in words:
+            alice.post(ops, word)
+            assert shown(ops) == words[: len(shown(ops))]
+        cuts = iter((20, 50, 70))
+        cut = next(cuts)
+        while ops.pending:
+            await alice.updates.receive()
+            assert shown(ops) == words
+            if len(texts(ops.log)) > cut:
+                cut = next(cuts, 1000)
+                tap.cut()
+        assert texts(await log_of(server.store)) == words
+
+
+async def test_an_answer_that_comes_before_the_event_ends_nothing() -> None:
+    async def act(wire: Wire) -> None:
+        await wire.let_in(seq=1)
+        await wire.say(event(1))
+        post = await wire.hear_only("post")
+        await wire.say({"type": "ok", "re": post["id"], "seq": 3})
+        await wire.say(event(2))
+        await wire.hear_only("seen")
+        own = {"client": client, "n": post["n"], "actor": "alice", "text": post["text"]}
+        await wire.say(event(3, **own))
+        await wire.hear()
+
+    slot = Slot()
+    client = slot.client
+    async with impostor(act) as server, session_of(server.address, "alice", slot) as (alice, ops):
+        pending = alice.post(ops, "mine")
+        await pending.wait()
+        await until(alice, lambda: ops.last == 2)
+        assert ops.pending == [pending]
+        alice.mark_seen(ops, 2)
+        await delivered(alice, ops)
+        assert texts(ops.log) == ["text 1", "text 2", "mine"]
+
+
+async def test_an_event_is_as_good_as_an_answer() -> None:
+    async with (
+        running_server() as server,
+        tapped(server.address) as tap,
+        session_of(tap.address, "alice") as (alice, ops),
+    ):
+        tap.watch = drops(type="ok")
+        pending = alice.post(ops, "hello")
+        with trio.fail_after(GUARD):
+            await pending.wait()
+        assert ops.pending == []
+        assert alice.unanswered == 0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"actor": "eve"}, {"client": b"another!"}, {"n": 99}, {"group": "elsewhere"}],
+    ids=str,
+)
+async def test_what_somebody_else_says_ends_nothing(changes: dict[str, object]) -> None:
+    async def act(wire: Wire) -> None:
+        await wire.let_in(seq=0)
+        post = await wire.hear_only("post")
+        own = {"client": slot.client, "n": post["n"], "actor": "alice", "text": post["text"]}
+        await wire.say(event(1, **{**own, **changes}), event(1), event(2))
+        await wire.hear()
+
+    slot = Slot()
+    async with impostor(act) as server, session_of(server.address, "alice", slot) as (alice, ops):
+        pending = alice.post(ops, "mine")
+        await until(alice, lambda: ops.last == 2)
+        assert ops.pending == [pending]
+
+
+async def test_messages_may_be_typed_before_there_is_a_connection() -> None:
+    async with running_server() as server, session_at(server.address, "alice") as alice:
+        ops = alice.follow(GROUP)
+        alice.post(ops, "first of all")
+        assert not alice.connected
+        assert waiting(ops) == ["first of all"]
+        with trio.fail_after(GUARD), pytest.raises(Refused):
+            await ops.pending[0].wait()  # nobody has founded the group yet
+        await alice.enter(GROUP)
+        await alice.resend(ops.pending[0]).wait()
+        await delivered(alice, ops)
+        assert texts(ops.log) == ["first of all"]
+
+
+async def test_those_typed_while_disconnected_are_pending_in_order() -> None:
+    async with (
+        running_server() as server,
+        tapped(server.address) as tap,
+        session_of(tap.address, "alice") as (alice, ops),
+    ):
+        tap.refusing = True
+        tap.cut()
+        await until(alice, lambda: not alice.connected)
+        for word in ("one", "two", "three"):
+            alice.post(ops, word)
+        assert waiting(ops) == ["one", "two", "three"]
+        tap.refusing = False
+        await delivered(alice, ops)
+        assert texts(ops.log) == ["one", "two", "three"]
+
+
+async def test_every_change_of_what_is_pending_is_told() -> None:
+    async with running_server() as server, session_of(server.address, "alice") as (alice, ops):
+        await until(alice, lambda: ops.caught_up)
+        pending = alice.post(ops, "hello")
+        assert PendingChanged(ops) in happened(alice)
+        await pending.wait()
+        updates = happened(alice)
+        assert PendingChanged(ops) in updates
+        assert [u.event.body.kind for u in updates if isinstance(u, Happened)] == ["posted"]
+
+
+async def test_what_cannot_be_a_message_is_neither_pending_nor_kept(
+    slot: Slot, tmp_path: Path
+) -> None:
+    async with (
+        running_server() as server,
+        session_of(server.address, "alice", slot) as (alice, ops),
+    ):
+        for text in ("", "\u200b", 20_000 * "x"):
+            with pytest.raises(Refused):
+                alice.post(ops, text)
+        with pytest.raises(ValueError, match="surrogates"):
+            alice.post(ops, "a\ud800")
+        assert ops.pending == []
+        assert left_in(tmp_path, server.address) == []
+
+
+# ------------------------------------------------------------------ what is refused
+
+
+async def test_what_is_refused_stays_until_it_is_sent_again_or_let_go_of() -> None:
+    async with (
+        running_server() as server,
+        session_of(server.address, "alice") as (alice, _),
+        session_of(server.address, "bob") as (bob, ops),
+    ):
+        one, two = bob.post(ops, "one"), bob.post(ops, "two")
+        for pending in (one, two):
+            with pytest.raises(Refused):
+                await pending.wait()
+            assert pending.failure is not None
+            assert pending.failure.code == Code.NOT_MEMBER
+        assert ops.pending == [one, two]
+        await approve(alice, "bob")
+        await until(bob, lambda: ops.caught_up)
+        assert ops.pending == [one, two]
+        bob.discard(two)
+        assert bob.resend(one) is one
+        assert (one.failure, ops.pending) == (None, [one])
+        await delivered(bob, ops)
+        assert texts(await log_of(server.store)) == ["one"]
+        for pending in (one, two):
+            with pytest.raises(Refused):
+                bob.discard(pending)
+
+
+async def test_what_was_not_sent_yet_may_be_let_go_of_and_what_was_may_not() -> None:
+    async with (
+        running_server() as server,
+        tapped(server.address) as tap,
+        session_of(tap.address, "alice") as (alice, ops),
+    ):
+        tap.watch = drops(type="post")
+        sent = alice.post(ops, "on its way")
+        await tap.passes(type="post")
+        with pytest.raises(Refused) as caught:
+            alice.discard(sent)
+        assert caught.value.code == Code.NO_SUCH_MESSAGE
+        tap.refusing = True
+        tap.cut()
+        await until(alice, lambda: not alice.connected)
+        alice.discard(alice.post(ops, "not meant so"))
+        tap.watch = Tap(server.address).watch
+        tap.refusing = False
+        await alice.post(ops, "but so").wait()
+        assert texts(await log_of(server.store)) == ["on its way", "but so"]
+
+
+async def test_what_is_resent_goes_behind_what_was_typed_since() -> None:
+    async with running_server() as server, session_of(server.address, "alice") as (alice, _):
+        async with session_of(server.address, "bob") as (bob, ops):
+            refused = bob.post(ops, "refused")
+            with pytest.raises(Refused):
+                await refused.wait()
+            await approve(alice, "bob")
+            await until(bob, lambda: ops.caught_up)
+            bob.post(ops, "typed since")
+            bob.resend(refused)
+            assert waiting(ops) == ["typed since", "refused"]
+            await delivered(bob, ops)
+        assert texts(await log_of(server.store)) == ["typed since", "refused"]
+
+
+async def test_what_is_stored_is_not_pending_for_one_who_will_not_hear_of_it() -> None:
+    async def act(wire: Wire) -> None:
+        await wire.let_in()
+        post = await wire.hear_only("post")
+        await wire.say({"type": "ok", "re": post["id"], "seq": 3})
+        await wire.hear_only("post")
+        await wire.say(Membership(GROUP, "outsider", "kicked", "eve").to_map())
+        await wire.hear()
+
+    async with impostor(act) as server, session_of(server.address, "alice") as (alice, ops):
+        stored = alice.post(ops, "stored")
+        await stored.wait()
+        assert ops.pending == [stored]
+        other = alice.post(ops, "not answered")
+        await until(alice, lambda: ops.standing == "outsider")
+        assert ops.pending == [other]
+
+
+async def test_what_is_stored_is_not_pending_for_one_who_was_kicked() -> None:
+    async with (
+        running_server() as server,
+        tapped(server.address) as tap,
+        session_of(server.address, "alice") as (alice, _),
+        session_of(tap.address, "bob") as (bob, ops),
+    ):
+        await approve(alice, "bob")
+        await until(bob, lambda: ops.caught_up)
+        tap.watch = lambda side, frame: "drop" if side == "server" else "pass"
+        bob.post(ops, "goodbye")
+        await tap.passes(type="event", text="goodbye")
+        await alice.request(lambda i, n: Kick(i, n, GROUP, "bob"))
+        tap.watch = Tap(server.address).watch
+        tap.cut()
+        await until(bob, lambda: ops.standing == "outsider" and not ops.pending)
+        assert texts(await log_of(server.store)) == ["goodbye"]
+
+
+# ------------------------------------------------------------------ a disk that is full
+
+
+async def test_what_cannot_be_kept_is_refused_and_not_shown(
+    slot: Slot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise Refused(Code.FILE_UNREADABLE, "No space left on device. Nothing was sent.")
+
+    async with (
+        running_server() as server,
+        session_of(server.address, "alice", slot) as (alice, ops),
+    ):
+        await alice.post(ops, "before").wait()
+        with monkeypatch.context() as patch:
+            patch.setattr(Outbox, "add", full)
+            with pytest.raises(Refused, match="No space left"):
+                alice.post(ops, "never")
+            assert ops.pending == []
+        with monkeypatch.context() as patch:
+            patch.setattr(Outbox, "count", full)
+            pending = alice.post(ops, "typed, but not sent")
+            with pytest.raises(Refused, match="No space left"):
+                await pending.wait()
+            assert pending.failure is not None
+        alice.resend(pending)
+        await delivered(alice, ops)
+        assert texts(await log_of(server.store)) == ["before", "typed, but not sent"]
+
+
+async def test_commands_that_are_no_messages_need_no_outbox(
+    slot: Slot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with (
+        running_server() as server,
+        session_of(server.address, "alice", slot) as (alice, ops),
+    ):
+        monkeypatch.setattr(Outbox, "_append", None)
+        await alice.request(lambda i, n: Post(i, n, ops.name, "as a command"))
+        await until(alice, lambda: texts(ops.log) == ["as a command"])

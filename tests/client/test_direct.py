@@ -1,0 +1,246 @@
+"""Conversations of two, groups that are followed no longer, and being away."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+
+from tchat.client.updates import Happened, PresenceChanged, Summoned
+from tchat.core.frames import Attached, Presence, Summons
+from tchat.errors import Code, Refused
+from tests.client.impostor import Wire, event, impostor
+from tests.client.listening import happened, told
+from tests.helpers import GROUP, GUARD, session_at, session_of, texts, until
+
+TWO = "@alice,bob"
+
+
+async def attach_all(wire: Wire, heard: list[dict[str, Any]]) -> None:
+    """Let somebody into every group they ask for, and keep what else they say."""
+    while (frame := await wire.hear()) is not None:
+        heard.append(frame)
+        if frame["type"] == "attach":
+            await wire.say(Attached(frame["id"], frame["group"], "member").to_map())
+
+
+async def test_to_write_to_somebody_is_to_follow_the_conversation() -> None:
+    heard: list[dict[str, Any]] = []
+
+    async def act(wire: Wire) -> None:
+        await wire.greet()
+        await attach_all(wire, heard)
+
+    async with impostor(act) as server, session_at(server.address, "alice") as alice:
+        with trio.fail_after(GUARD):
+            bob = await alice.write_to("bob")
+            assert await alice.write_to("BOB") is bob
+        assert bob.name == TWO
+        assert set(bob.state.members) == {"alice", "bob"}
+        assert heard[0]["group"] == TWO
+        assert list(alice.groups) == [TWO]
+
+
+@pytest.mark.parametrize(
+    ("name", "code"), [("Alice", Code.YOURSELF), ("b b", Code.BAD_NAME), ("", Code.BAD_NAME)]
+)
+async def test_one_cannot_write_to_whom_there_cannot_be(name: str, code: Code) -> None:
+    async def act(wire: Wire) -> None:
+        await wire.greet()
+        await wire.hear()
+
+    async with impostor(act) as server, session_at(server.address, "alice") as alice:
+        with pytest.raises(Refused) as caught:
+            await alice.write_to(name)
+        assert caught.value.code == code
+        assert alice.groups == {}
+
+
+async def test_a_conversation_that_is_refused_is_not_followed() -> None:
+    async def act(wire: Wire) -> None:
+        await wire.greet()
+        request = await wire.hear_only("attach")
+        refusal = {"code": "no_common_group", "text": "Bob is nobody you know."}
+        await wire.say({"type": "error", "re": request["id"], **refusal})
+        await wire.hear()
+
+    async with impostor(act) as server, session_at(server.address, "alice") as alice:
+        with trio.fail_after(GUARD), pytest.raises(Refused, match="nobody you know"):
+            await alice.write_to("bob")
+        assert alice.groups == {}
+
+
+# ------------------------------------------------------------------ being summoned
+
+
+async def test_one_to_whom_somebody_writes_follows_at_once() -> None:
+    async def act(wire: Wire) -> None:
+        await wire.let_in()
+        await wire.say(Summons(TWO).to_map())
+        await wire.attach(seq=1, first=1)
+        await wire.say(event(1, TWO))
+        await wire.hear()
+
+    async with impostor(act) as server, session_of(server.address, "alice") as (alice, _):
+        update = await told(alice, Summoned)
+        assert isinstance(update, Summoned)
+        await until(alice, lambda: update.replica.caught_up)
+        assert alice.groups[TWO] is update.replica
+        assert texts(update.replica.log) == ["text 1"]
+
+
+@pytest.mark.parametrize(
+    "group",
+    ["@bob,carol", "@alice", "@alice,", "ops", "@alice,alice", "@alice,b b", "@bob,alicia", ""],
+)
+async def test_one_is_not_summoned_to_what_is_no_conversation_of_ones_own(group: str) -> None:
+    async def act(wire: Wire) -> None:
+        await wire.let_in()
+        await wire.say(Summons(group).to_map(), event(1))
+        await wire.hear()
+
+    async with impostor(act) as server, session_of(server.address, "alice") as (alice, ops):
+        await until(alice, lambda: ops.last == 1)
+        assert list(alice.groups) == [GROUP]
+        assert (alice.unanswered, server.connections) == (0, 1)
+
+
+async def test_what_was_attached_before_it_began_is_attached_when_it_does() -> None:
+    async def act(wire: Wire) -> None:
+        await wire.greet()
+        await wire.attach()
+        await wire.say(Summons(TWO).to_map())
+        await wire.attach(seq=1, first=1)
+        await wire.say(event(1, TWO), Summons(TWO).to_map(), event(2, TWO))
+        assert await wire.hear() is None
+
+    async with impostor(act) as server, session_at(server.address, "alice") as alice:
+        with trio.fail_after(GUARD):
+            bob = await alice.write_to("bob")
+        await until(alice, lambda: bob.last == 2)
+        assert alice.unanswered == 0
+        assert not any(isinstance(update, Summoned) for update in happened(alice))
+
+
+# ------------------------------------------------------------------ following no longer
+
+
+async def test_what_is_followed_no_longer_is_heard_of_no_more() -> None:
+    async def act(wire: Wire) -> None:
+        await wire.let_in()
+        detach = await wire.hear_only("detach")
+        await wire.say(event(1, detach["group"]), event(1, "dev"))
+        await attach_all(wire, [])
+
+    async with impostor(act) as server, session_of(server.address, "alice") as (alice, ops):
+        alice.unfollow(ops)
+        alice.unfollow(ops)
+        assert alice.groups == {}
+        happened(alice)
+        with trio.fail_after(GUARD):
+            anew = await alice.enter(GROUP)
+        assert anew is not ops
+        assert not any(isinstance(update, Happened) for update in happened(alice))
+
+
+async def test_a_group_that_is_let_go_of_while_it_is_attached_stays_so() -> None:
+    heard: list[dict[str, Any]] = []
+
+    async def act(wire: Wire) -> None:
+        await wire.greet()
+        heard.append(await wire.hear_only("attach"))
+        while (frame := await wire.hear()) is not None:
+            heard.append(frame)
+
+    async with impostor(act) as server, session_at(server.address, "alice") as alice:
+        with trio.fail_after(GUARD):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(enter_in_vain, alice)
+                while not heard:
+                    await trio.lowlevel.checkpoint()
+                alice.unfollow(alice.groups[GROUP])
+        assert alice.unanswered == 0
+        while len(heard) < 2:
+            await trio.lowlevel.checkpoint()
+        assert heard[1] == {"type": "detach", "group": GROUP}
+
+
+async def enter_in_vain(alice: Any) -> None:  # noqa: ANN401
+    with pytest.raises(Refused) as caught:
+        await alice.enter(GROUP)
+    assert caught.value.code == Code.CANCELLED
+
+
+# ------------------------------------------------------------------ being away
+
+
+async def test_one_who_is_away_says_so_on_every_connection_until_back() -> None:
+    said: list[str | None] = []
+    back = trio.Event()
+
+    async def listen(wire: Wire) -> None:
+        away = await wire.hear_only("away")
+        said.append(away.get("text"))
+        await wire.say({"type": "ok", "re": away["id"]})
+
+    async def once(wire: Wire) -> None:
+        await wire.greet()
+        await listen(wire)
+
+    async def twice(wire: Wire) -> None:
+        await wire.greet()
+        await listen(wire)
+        back.set()
+        await listen(wire)
+
+    async def silent(wire: Wire) -> None:
+        await wire.greet()
+        said.append((await wire.hear_only("ping"))["type"])
+
+    async with impostor(once, once, twice, silent) as server:
+        async with session_at(server.address, "alice") as alice:
+            with trio.fail_after(GUARD):
+                await alice.set_away("lunch")
+                await back.wait()
+                await alice.set_away(None)
+                while server.connections < 4 or not alice.connected:
+                    await alice.updates.receive()
+                await alice._requests.settle()
+        assert said == ["lunch", "lunch", "lunch", None]
+
+
+async def test_a_reason_that_is_refused_is_not_said_again() -> None:
+    said: list[str] = []
+
+    async def act(wire: Wire) -> None:
+        await wire.greet()
+        away = await wire.hear_only("away")
+        said.append(away["text"])
+        failure = {"code": "text_too_long", "text": "Too long.", "re": away["id"]}
+        await wire.say({"type": "error", **failure})
+        await wire.hear()
+
+    async def silent(wire: Wire) -> None:
+        await wire.greet()
+        while (frame := await wire.hear()) is not None:
+            assert frame["type"] != "away"
+            await wire.say(Attached(frame["id"], GROUP, "member").to_map())
+
+    async with impostor(act, silent) as server, session_at(server.address, "alice") as alice:
+        with trio.fail_after(GUARD):
+            with pytest.raises(Refused, match="Too long"):
+                await alice.set_away("x" * 1000)
+            await alice.enter(GROUP)
+        assert server.connections == 2
+
+
+async def test_who_is_away_is_told() -> None:
+    async def act(wire: Wire) -> None:
+        await wire.let_in()
+        await wire.say(Presence(GROUP, ("Bob",), (), away=("lunch",)).to_map())
+        await wire.hear()
+
+    async with impostor(act) as server, session_of(server.address, "alice") as (alice, ops):
+        await told(alice, PresenceChanged)
+        assert (ops.online, ops.away) == ({"bob": "Bob"}, {"bob": "lunch"})

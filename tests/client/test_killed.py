@@ -1,0 +1,135 @@
+"""A program is killed, at any step, and the server, too: what it showed is stored, and once."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import TYPE_CHECKING
+
+import trio
+
+from tchat.client.slot import take_slot
+from tchat.net.address import Address
+from tchat.store.sqlite import open_store
+from tests.helpers import GROUP, GUARD, log_of, session_of, texts
+from tests.processes import launching
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.processes import Launcher, Process, Server
+
+PROGRAM = '''
+"""Say two things; be killed before the step of that number that others could know of."""
+
+import argparse
+import os
+import signal
+from pathlib import Path
+
+import trio
+
+from tchat.client.options import add_server_options, session_for
+from tchat.net.link import Link
+
+parser = argparse.ArgumentParser()
+add_server_options(parser)
+parser.add_argument("run")
+parser.add_argument("last", type=int)
+given = parser.parse_args()
+steps = 0
+
+
+def counted(function):
+    def step(*arguments, **options):
+        global steps
+        steps += 1
+        if steps == given.last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments, **options)
+
+    return step
+
+
+os.write, os.fsync, os.ftruncate = counted(os.write), counted(os.fsync), counted(os.ftruncate)
+Path.replace, Link.send = counted(Path.replace), counted(Link.send)
+
+
+async def main():
+    async with session_for(given, "alice", recent=0) as session:
+        ops = session.follow("ops")
+        for word in ("one", "two"):
+            session.post(ops, f"{given.run} {word}")
+            print(f"shown {given.run} {word}", flush=True)
+            await session.enter("ops")
+        while ops.pending:
+            await session.updates.receive()
+        print("done", flush=True)
+
+
+trio.run(main)
+'''
+
+
+async def run(launch: Launcher, server: Server, program: Path, name: str, last: int) -> Process:
+    """Run the program to its end, which may be a violent one."""
+    where = (server.address.host, server.address.port, "--no-tls")
+    process = await launch.script(program, *where, name, last, user="alice")
+    with trio.fail_after(GUARD):
+        await process.running.wait()
+        await process.out.ended()
+        await process.err.ended()
+    assert "Traceback" not in str(process.err), str(process.err)
+    return process
+
+
+async def founded(launch: Launcher) -> Server:
+    """Start a server on which the group is alice's."""
+    launch.know("alice")
+    server = await launch.serve()
+    async with session_of(server.address, "alice"):
+        return server
+
+
+async def said(home: Path) -> list[str]:
+    """Return what is in the log on the disk; no server may run."""
+    async with open_store(home / "data") as store:
+        return texts(await log_of(store))
+
+
+async def test_whenever_a_program_is_killed_what_it_showed_is_stored_once(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    shown: list[str] = []
+    async with launching(tmp_path) as launch:
+        server = await founded(launch)
+        for last in count(1):
+            process = await run(launch, server, program, f"run {last}", last)
+            shown += [line.removeprefix("shown ") for line in process.lines if line != "done"]
+            if "done" in process.lines:
+                break
+            if last % 4 == 0:
+                await server.kill()
+                server = await launch.serve(port=server.address.port)
+        assert last > 10, "there were hardly any steps to be killed at"
+        await run(launch, server, program, "at last", 0)
+        assert await server.stop() == 0
+    stored = await said(tmp_path)
+    assert len({*stored}) == len(stored), "something is there twice"
+    assert [text for text in stored if text in shown] == shown
+
+
+async def test_what_was_left_is_sent_by_one_of_two_programs_that_start_at_once(
+    tmp_path: Path,
+) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    async with launching(tmp_path) as launch:
+        server = await founded(launch)
+        with take_slot(tmp_path / "alice") as slot:
+            place = f"{Address('127.0.0.1', server.address.port)} without TLS"
+            slot.outbox.add("alice", place, GROUP, "left here", None, 1)
+        async with trio.open_nursery() as nursery:
+            for name in ("here", "there"):
+                nursery.start_soon(run, launch, server, program, name, 0)
+        assert await server.stop() == 0
+    assert (await said(tmp_path)).count("left here") == 1

@@ -1,0 +1,166 @@
+"""What one process leaves in its outbox is sent by the next: first, in order, and once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from tchat.client.updates import OutboxDamaged
+from tchat.core.text import fold
+from tchat.errors import Code, Refused
+from tests.client.leaving import again, delivered, drops, left_in, waiting
+from tests.client.listening import told
+from tests.helpers import (
+    GROUP,
+    GUARD,
+    log_of,
+    members,
+    running_server,
+    session_at,
+    session_of,
+    texts,
+    until,
+)
+from tests.tap import Tap, tapped
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tchat.client.slot import Slot
+
+
+async def test_what_was_not_sent_is_sent_by_the_next_process(slot: Slot, tmp_path: Path) -> None:
+    async with running_server() as server, tapped(server.address) as tap:
+        async with session_of(tap.address, "alice", slot) as (alice, ops):
+            tap.refusing = True
+            tap.cut()
+            await until(alice, lambda: not alice.connected)
+            alice.post(ops, "one")
+            alice.post(ops, "two", reply=1)
+        assert left_in(tmp_path, tap.address) == ["one", "two"]
+        tap.refusing = False
+        async with session_at(tap.address, "alice", again(slot)) as alice:
+            ops = alice.follow(GROUP)
+            assert waiting(ops) == ["one", "two"]
+            alice.post(ops, "three")
+            await delivered(alice, ops)
+            assert texts(ops.log) == ["one", "two", "three"]
+        assert left_in(tmp_path, tap.address) == []
+
+
+@pytest.mark.parametrize("lost", ["post", "event"])
+async def test_what_may_have_been_sent_is_sent_with_the_same_number(
+    lost: str, slot: Slot, tmp_path: Path
+) -> None:
+    async with running_server() as server, tapped(server.address) as tap:
+        async with session_of(tap.address, "alice", slot) as (alice, ops):
+            await alice.post(ops, "before").wait()
+            answers = drops(type="ok")
+            tap.watch = lambda side, frame: (
+                "drop" if frame["type"] == lost else answers(side, frame)
+            )
+            alice.post(ops, "perhaps")
+            await tap.passes(type=lost, text="perhaps")
+        tap.watch = Tap(server.address).watch
+        async with session_at(tap.address, "alice", again(slot)) as alice:
+            ops = alice.follow(GROUP)
+            assert waiting(ops) == ["perhaps"]
+            alice.post(ops, "after")
+            await delivered(alice, ops)
+            assert texts(ops.log) == ["before", "perhaps", "after"]
+        sent = [f for f in tap.of_type("post") if f["text"] == "perhaps"]
+        assert len({(f["n"], f["text"]) for f in sent}) == 1
+        assert left_in(tmp_path, tap.address) == []
+
+
+async def test_a_group_that_is_not_followed_gets_what_was_left_for_it(
+    slot: Slot, tmp_path: Path
+) -> None:
+    async with running_server() as server, members(server, "alice", group="dev"):
+        name = f"{server.address} without TLS"
+        slot.outbox.add("alice", name, "dev", "left here", None, 1)
+        async with session_of(server.address, "alice", again(slot)) as (alice, _):
+            await alice.settle()
+            assert fold("dev") not in alice.groups
+        assert texts(await log_of(server.store, "dev")) == ["left here"]
+        assert left_in(tmp_path, server.address) == []
+
+
+async def test_what_was_left_for_others_waits_for_them(slot: Slot, tmp_path: Path) -> None:
+    async with running_server() as server, members(server, "alice", "bob"):
+        name = f"{server.address} without TLS"
+        slot.outbox.add("bob", name, GROUP, "of bob", None, 1)
+        slot.outbox.add("alice", "elsewhere:1 without TLS", GROUP, "for elsewhere", None, 1)
+        async with session_of(server.address, "alice", again(slot)) as (alice, ops):
+            await alice.post(ops, "of alice").wait()
+        assert texts(await log_of(server.store)) == ["of alice"]
+        assert left_in(tmp_path, server.address, "bob") == ["of bob"]
+
+
+async def test_what_was_refused_is_shown_by_the_next_process_and_not_sent(slot: Slot) -> None:
+    async with (
+        running_server() as server,
+        tapped(server.address) as tap,
+        members(server, "alice"),
+    ):
+        async with session_of(tap.address, "bob", slot) as (bob, ops):
+            with pytest.raises(Refused):
+                await bob.post(ops, "too early").wait()
+        tap.frames.clear()
+        later = again(slot)
+        async with session_of(tap.address, "bob", later) as (bob, ops):
+            (pending,) = ops.pending
+            assert pending.failure is not None
+            assert pending.failure.code == Code.NOT_MEMBER
+            with pytest.raises(Refused):
+                await pending.wait()
+            bob.discard(pending)
+            await bob.settle()
+            assert tap.of_type("post") == []
+        async with session_of(tap.address, "bob", again(later)) as (_, ops):
+            assert ops.pending == []
+
+
+async def test_damage_is_told(slot: Slot, tmp_path: Path) -> None:
+    (tmp_path / "slots" / "0.outbox").write_bytes(b"no journal\n")
+    async with (
+        running_server() as server,
+        session_at(server.address, "alice", again(slot)) as alice,
+    ):
+        update = await told(alice, OutboxDamaged)
+    assert isinstance(update, OutboxDamaged)
+    assert "0.outbox was damaged" in update.sentence
+
+
+# ------------------------------------------------------------------ numbers
+
+
+async def test_no_new_number_overtakes_an_old_one_that_a_group_would_then_forget(
+    slot: Slot,
+) -> None:
+    async with running_server() as server, tapped(server.address) as tap:
+        async with session_of(tap.address, "alice", slot) as (alice, ops):
+            tap.watch = drops(type="post")
+            alice.post(ops, "old")
+            await tap.passes(type="post")
+        for _ in range(3):  # other processes come, count a little, and are killed
+            between = again(slot)
+            between.count()
+        held = drops(type="post", text="old")
+        tap.watch = lambda side, frame: (
+            "drop" if side == "client" and held(side, frame) == "drop" else "pass"
+        )
+        async with session_at(tap.address, "alice", again(slot)) as alice:
+            ops = alice.follow(GROUP)
+            alice.post(ops, "new")
+            with trio.fail_after(GUARD):
+                while len([f for f in tap.of_type("post") if f["text"] == "old"]) < 2:
+                    await trio.lowlevel.checkpoint()
+            await until(alice, lambda: ops.caught_up)
+            assert [f for f in tap.of_type("post") if f["text"] == "new"] == []
+            tap.watch = Tap(server.address).watch
+            tap.cut()
+            await delivered(alice, ops)
+            assert texts(ops.log) == ["old", "new"]

@@ -1,0 +1,240 @@
+"""With a real server: what was said before comes as it is asked for, whatever breaks meanwhile."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+
+from tchat.client.past import MyGroup
+from tchat.client.updates import Summoned
+from tchat.core.commands import Ban, Delete, Edit, SetTopic
+from tchat.core.events import Erased, Posted
+from tchat.errors import Code, Refused
+from tests.client.listening import told
+from tests.helpers import (
+    GROUP,
+    GUARD,
+    approve,
+    log_of,
+    members,
+    running_server,
+    seqs,
+    session_at,
+    session_of,
+    texts,
+    until,
+)
+from tests.tap import tapped
+
+if TYPE_CHECKING:
+    from tchat.client.replica import Replica
+    from tchat.client.session import Session
+    from tests.helpers import RawClient
+    from tests.tap import Side, Verdict
+
+LONG = 3000 * "x"
+
+
+async def talk(person: RawClient, amount: int, text: str = "text") -> int:
+    """Say so many things, and return the seq of the last."""
+    seq = 0
+    for number in range(amount):
+        seq = await person.post(f"{text} {number}")
+    return seq
+
+
+async def load_all(session: Session, replica: Replica) -> None:
+    with trio.fail_after(GUARD):
+        while await session.load_past(replica):
+            assert seqs(replica.log) == list(range(replica.first, replica.last + 1))
+
+
+async def test_a_newcomer_has_the_state_and_the_latest_and_reads_on_to_the_beginning() -> None:
+    async with running_server() as server, members(server, "alice") as (alice,):
+        await alice.command(SetTopic, "all and nothing")
+        head = await talk(alice, 100, LONG)
+        await see(alice, head)
+        async with session_at(server.address, "alice", recent=5) as session:
+            ops = await session.enter(GROUP)
+            await until(session, lambda: ops.caught_up)
+            assert seqs(ops.log) == list(range(head - 4, head + 1))
+            assert (ops.state.topic, ops.state.admin_name) == ("all and nothing", "alice")
+            await session.post(ops, "here I am").wait()
+            await load_all(session, ops)
+            assert ops.first == 1
+            assert ops.log == await log_of(server.store)
+
+
+async def see(person: RawClient, seq: int) -> None:
+    """Let the server know that a person has seen everything up to an event."""
+    await person.send_map({"type": "seen", "group": GROUP, "seq": seq})
+    await person.before_pong()
+
+
+@pytest.mark.parametrize("every", [3, 7, 11])
+async def test_whatever_breaks_the_log_is_whole(every: int) -> None:
+    async with (
+        running_server() as server,
+        tapped(server.address) as tap,
+        members(server, "alice") as (alice,),
+    ):
+        head = await talk(alice, 60, LONG)
+        await see(alice, head - 10)
+        left = [every] * 12
+
+        def cut(side: Side, frame: dict[str, Any]) -> Verdict:
+            if side == "client" or not left or frame["type"] in ("challenge", "welcome"):
+                return "pass"
+            left[-1] -= 1
+            return "cut" if left[-1] == 0 and left.pop() == 0 else "pass"
+
+        tap.watch = cut
+        async with session_at(tap.address, "alice", recent=3) as session:
+            ops = session.follow(GROUP)
+            await until(session, lambda: ops.caught_up)
+            await load_all(session, ops)
+            assert len(left) < 12, "nothing broke"
+            assert ops.log == await log_of(server.store)
+
+
+async def test_what_is_edited_and_deleted_is_so_for_those_who_come_later() -> None:
+    async with running_server() as server, session_of(server.address, "alice") as (alice, ops):
+        for text in ("first", "second", "third"):
+            await alice.post(ops, text).wait()
+        await alice.request(lambda i, n: Edit(i, n, GROUP, 2, "FIRST"))
+        await alice.request(lambda i, n: Edit(i, n, GROUP, 3, "secret"))
+        await alice.request(lambda i, n: Delete(i, n, GROUP, 3))
+        await until(alice, lambda: 3 in ops.deleted)
+        assert ops.texts == {2: "FIRST"}
+        alice.mark_seen(ops, ops.last)
+        async with session_at(server.address, "alice", recent=1) as later:
+            there = later.follow(GROUP)
+            await until(later, lambda: there.caught_up)
+            await load_all(later, there)
+            assert (there.texts, there.deleted) == ({2: "FIRST"}, {3})
+            assert [there.log[2].body, there.log[5].body] == [Erased(), Erased()]
+            assert there.log == ops.log == await log_of(server.store)
+
+
+async def test_a_page_and_a_deletion_may_cross() -> None:
+    async with (
+        running_server() as server,
+        tapped(server.address) as tap,
+        members(server, "alice") as (alice,),
+    ):
+        secret = await alice.post("secret")
+        await see(alice, await talk(alice, 10))
+        async with session_at(tap.address, "alice", recent=1) as session:
+            ops = session.follow(GROUP)
+            await until(session, lambda: ops.caught_up)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(session.load_past, ops)
+                nursery.start_soon(alice.command, Delete, secret)
+            await until(session, lambda: secret in ops.deleted)
+            assert "secret" not in texts(ops.log)
+
+
+# ------------------------------------------------------------------ conversations of two
+
+
+async def test_two_write_to_each_other() -> None:
+    async with (
+        running_server() as server,
+        session_of(server.address, "alice") as (alice, _),
+        session_of(server.address, "bob") as (bob, _),
+        session_at(server.address, "carol", recent=5) as carol,
+    ):
+        await approve(alice, "bob")
+        await carol.enter(GROUP)
+        with_bob = await alice.write_to("Bob")
+        assert with_bob.standing == "member"
+        pending = alice.post(with_bob, "hello bob")
+        update = await told(bob, Summoned)
+        assert isinstance(update, Summoned)
+        with_alice = update.replica
+        await until(bob, lambda: with_alice.caught_up and with_alice.last == 1)
+        await pending.wait()
+        await until(alice, lambda: not with_bob.pending)
+        await bob.post(with_alice, "hello alice").wait()
+        await until(alice, lambda: texts(with_bob.log) == ["hello bob", "hello alice"])
+        assert with_bob.log == with_alice.log == await log_of(server.store, "@alice,bob")
+        with_alice_too = await carol.write_to("alice")
+        with pytest.raises(Refused) as caught:
+            await carol.post(with_alice_too, "may I come in?").wait()
+        assert caught.value.code == Code.NO_COMMON_GROUP
+        assert list(carol.groups) == [GROUP, "@alice,carol"]
+        with pytest.raises(Refused) as caught:
+            await bob.request(lambda i, n: Ban(i, n, with_alice.name, "alice"))
+        assert caught.value.code == Code.DIRECT
+
+
+async def test_a_conversation_begun_before_is_gone_on_with() -> None:
+    async with running_server() as server, members(server, "alice", "bob"):
+        async with session_of(server.address, "alice") as (alice, _):
+            with_bob = await alice.write_to("bob")
+            for number in range(10):
+                await alice.post(with_bob, f"text {number}").wait()
+            await until(alice, lambda: with_bob.last == 10)
+            alice.mark_seen(with_bob, 10)
+        async with session_at(server.address, "alice", recent=2) as alice:
+            groups = {group.name: group for group in await alice.my_groups()}
+            assert groups["@alice,bob"] == MyGroup("@alice,bob", "member", 10, 10)
+            with_bob = await alice.write_to("bob")
+            await until(alice, lambda: with_bob.last == 10)
+            assert seqs(with_bob.log) == [9, 10]
+            await load_all(alice, with_bob)
+            assert with_bob.log == await log_of(server.store, "@alice,bob")
+
+
+# ------------------------------------------------------------------ finding, being away, leaving
+
+
+async def test_what_was_said_is_found_as_it_is_now() -> None:
+    async with running_server() as server, session_of(server.address, "alice") as (alice, ops):
+        await alice.post(ops, "where is the red umbrella").wait()
+        await alice.post(ops, "the blue umbrella is here").wait()
+        await alice.request(lambda i, n: Edit(i, n, GROUP, 3, "the green umbrella is here"))
+        found = await alice.search("umbrella")
+        assert (found.groups, found.seqs) == ((GROUP, GROUP), (3, 2))
+        assert (await alice.search("green", group=GROUP)).seqs == (3,)
+        assert (await alice.search("umbrella", skip=1)).seqs == (2,)
+        assert (await alice.search("blue")).seqs == ()
+        with pytest.raises(Refused):
+            await alice.search("umbrella", group="elsewhere")
+
+
+async def test_others_see_who_is_away_and_why() -> None:
+    async with (
+        running_server() as server,
+        tapped(server.address) as tap,
+        session_of(server.address, "alice") as (alice, ops),
+        session_of(tap.address, "bob") as (bob, there),
+    ):
+        await approve(alice, "bob")
+        await until(bob, lambda: there.caught_up)
+        await bob.set_away("lunch")
+        await until(alice, lambda: ops.away == {"bob": "lunch"})
+        tap.cut()
+        await until(alice, lambda: "bob" not in ops.online)
+        await until(alice, lambda: ops.away == {"bob": "lunch"})
+        await bob.set_away(None)
+        await until(alice, lambda: ops.away == {} and "bob" in ops.online)
+
+
+async def test_one_who_follows_no_longer_is_still_a_member() -> None:
+    async with (
+        running_server() as server,
+        tapped(server.address) as tap,
+        session_of(tap.address, "alice") as (alice, ops),
+    ):
+        await until(alice, lambda: ops.caught_up)
+        alice.unfollow(ops)
+        pending = alice.post(ops, "said all the same")
+        await pending.wait()
+        assert ops.pending == []
+        assert [f for f in tap.of_type("event") if f.get("text")] == []
+        anew = await alice.enter(GROUP)
+        await until(alice, lambda: anew.caught_up)
+        assert anew.log[-1].body == Posted("said all the same")

@@ -1,0 +1,89 @@
+"""Requests about the past and about people, by hand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from tchat.core.events import Event, decode_event
+from tchat.core.frames import Attach, Attached, Away, Failed, Ok
+from tchat.core.framing import split_frames
+from tchat.core.past import (
+    Found,
+    GroupList,
+    GroupsRequest,
+    HistoryRequest,
+    Past,
+    Search,
+    Snapshot,
+)
+from tchat.core.snapshots import thaw
+from tests.helpers import GROUP
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tchat.core.schema import Frame
+    from tchat.core.state import Group
+    from tests.helpers import RawClient
+
+F = TypeVar("F", bound="Frame")
+
+
+async def answer(client: RawClient, kind: type[F], make: Callable[[int], Frame]) -> F:
+    """Ask for something, and return the answer, which is of this kind."""
+    got = await client.ask(make)
+    assert isinstance(got, kind), got
+    return got
+
+
+async def refusal(client: RawClient, make: Callable[[int], Frame]) -> str:
+    """Ask for something that is refused; return the code of the refusal."""
+    return (await answer(client, Failed, make)).code
+
+
+async def history(client: RawClient, before: int, group: str = GROUP) -> list[Event]:
+    """Return the page of a group's log before an event."""
+    past = await answer(client, Past, lambda i: HistoryRequest(i, group, before))
+    events = [decode_event(body) for body in split_frames(past.frames)]
+    numbers = list(range(past.first, past.last + 1)) if events else []
+    assert [event.seq for event in events] == numbers
+    assert events or (past.first, past.last) == (0, 0)
+    return events
+
+
+async def search(
+    client: RawClient, text: str, group: str | None = None, skip: int = 0
+) -> list[tuple[str, int, str]]:
+    """Return what is found: group, seq and text of each."""
+    got = await found(client, text, group, skip)
+    return list(zip(got.groups, got.seqs, got.texts, strict=True))
+
+
+async def found(client: RawClient, text: str, group: str | None = None, skip: int = 0) -> Found:
+    """Return the answer to a search."""
+    return await answer(client, Found, lambda i: Search(i, text, group, skip))
+
+
+async def groups(client: RawClient) -> dict[str, tuple[str, int, int]]:
+    """Return the groups of a person: standing, last event, last one read."""
+    got = await answer(client, GroupList, GroupsRequest)
+    lists = zip(got.groups, got.standings, got.seqs, got.reads, strict=True)
+    return {group: (standing, seq, read) for group, standing, seq, read in lists}
+
+
+async def away(client: RawClient, text: str | None = None) -> None:
+    """Say that one is away, or back."""
+    await answer(client, Ok, lambda i: Away(i, text))
+
+
+async def attach_recent(client: RawClient, recent: int, group: str = GROUP) -> Attached:
+    """Follow a group from its latest events on."""
+    return await answer(client, Attached, lambda i: Attach(i, group, 0, recent))
+
+
+async def state(client: RawClient) -> Group:
+    """Return the state of a group that comes in the next frames."""
+    pieces = [await client.expect(Snapshot)]
+    while pieces[-1].more:
+        pieces.append(await client.expect(Snapshot))
+    return thaw(b"".join(piece.data for piece in pieces), pieces[-1].seq)

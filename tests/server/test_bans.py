@@ -1,0 +1,147 @@
+"""Bans, who may join, and the topic, as they arrive at the people and in the log."""
+
+from __future__ import annotations
+
+from tchat.core.commands import Ban, Join, Post, SetPolicy, SetTopic, Unban
+from tchat.core.events import Banned, Event, Joined, PolicySet, TopicSet, Unbanned
+from tchat.core.frames import Attached, Membership
+from tchat.errors import Code
+from tests.helpers import GROUP, identity_of, log_of, members, raw_client, running_server, texts
+from tests.server.asking import groups
+
+# ------------------------------------------------------------------ bans
+
+
+async def test_a_banned_member_is_told_and_hears_nothing_after_the_ban() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob", "carol") as (alice, bob, carol),
+        raw_client(server.address, "bob") as elsewhere,
+    ):
+        await elsewhere.events((await elsewhere.attach()).seq)
+        await alice.send(
+            Post(101, 101, GROUP, "before"),
+            Ban(102, 102, GROUP, "BOB"),
+            Post(103, 103, GROUP, "after"),
+        )
+        assert texts(await carol.events(3)) == ["before", "after"]
+        for terminal in (bob, elsewhere):
+            frames = [f for f in await terminal.before_pong() if isinstance(f, Event | Membership)]
+            assert frames[-1] == Membership(GROUP, "outsider", "banned", "alice")
+            assert [f.body for f in frames if isinstance(f, Event)][1:] == [Banned("bob")]
+        assert await groups(bob) == {}
+
+
+async def test_a_ban_ends_a_request_and_bars_the_way_back() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice") as (alice,),
+        raw_client(server.address, "bob") as bob,
+    ):
+        await bob.command(Join)
+        await bob.attach()
+        await alice.command(Ban, "bob")
+        assert await bob.receive() == Membership(GROUP, "outsider", "banned", "alice")
+        assert (await bob.refusal(Join)).code == Code.BANNED
+        answer = await bob.attach()
+        assert isinstance(answer, Attached)
+        assert (answer.standing, answer.admin) == ("outsider", "alice")
+        await alice.command(Unban, "bob")
+        assert (await bob.command(Join)).seq is not None
+        assert [e.body for e in await log_of(server.store)][2:4] == [
+            Banned("bob"),
+            Unbanned("bob"),
+        ]
+
+
+async def test_one_who_was_never_there_can_be_banned() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice") as (alice,),
+        raw_client(server.address, "mallory") as mallory,
+    ):
+        await alice.command(Ban, "mallory")
+        assert (await mallory.refusal(Join)).code == Code.BANNED
+
+
+async def test_names_in_bans_are_checked_and_only_the_admin_bans() -> None:
+    async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
+        assert (await alice.refusal(Ban, "no name")).code == Code.BAD_NAME
+        assert (await alice.refusal(Unban, "")).code == Code.BAD_NAME
+        assert (await alice.refusal(Unban, "carol")).code == Code.NO_SUCH_BAN
+        assert (await bob.refusal(Ban, "alice")).code == Code.NOT_ADMIN
+
+
+# ------------------------------------------------------------------ open groups
+
+
+async def test_whoever_joins_an_open_group_is_in_at_once() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice") as (alice,),
+        raw_client(server.address, "bob") as bob,
+    ):
+        await alice.command(SetPolicy, "open")
+        await bob.command(Join)
+        assert (await bob.attach()).standing == "member"
+        joined = (await alice.events(2))[-1]
+        assert (joined.actor, joined.body) == ("bob", Joined(key=identity_of("bob").public))
+
+
+async def test_those_who_wait_are_let_in_when_a_group_opens() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice") as (alice,),
+        raw_client(server.address, "bob") as bob,
+    ):
+        await bob.command(Join)
+        await bob.attach()
+        await alice.command(SetPolicy, "open")
+        assert await bob.receive() == Membership(GROUP, "member", "approved", "alice")
+        assert (await groups(bob))[GROUP][0] == "member"
+
+
+# ------------------------------------------------------------------ the topic
+
+
+async def test_a_topic_is_one_clean_line_of_some_length() -> None:
+    async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
+        await alice.command(SetTopic, "release\nplanning\x07")
+        assert (await bob.events(1))[0].body == TopicSet("release↵planning␇")
+        assert (await alice.refusal(SetTopic, "x" * 201)).code == Code.TEXT_TOO_LONG
+        assert (await bob.refusal(SetTopic, "mine")).code == Code.NOT_ADMIN
+        assert (await alice.command(SetTopic, "release\nplanning\x07")).seq is None
+
+
+async def test_a_policy_is_set_once() -> None:
+    async with running_server() as server, members(server, "alice") as (alice,):
+        assert (await alice.command(SetPolicy, "open")).seq == 2
+        assert (await alice.command(SetPolicy, "open")).seq is None
+        assert (await log_of(server.store))[-1].body == PolicySet("open")
+
+
+# ------------------------------------------------------------------ the console
+
+
+async def test_the_console_tells_of_all_this() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice") as (alice,),
+        raw_client(server.address, "bob") as bob,
+    ):
+        await alice.command(SetPolicy, "open")
+        await bob.command(Join)
+        await alice.command(Ban, "bob")
+        await alice.command(Unban, "bob")
+        await alice.command(SetTopic, "our secret plans")
+        await alice.command(SetPolicy, "approval")
+    lines = [line[20:] for line in server.console if GROUP in line]
+    assert lines == [
+        "new group ops by alice",
+        "alice set ops to let in: everybody",
+        "bob joined ops, which is open",
+        "alice banned bob from ops",
+        "alice lets bob ask to join ops again",
+        "alice changed the topic of ops",
+        "alice set ops to let in: those who are approved",
+    ]

@@ -1,0 +1,182 @@
+"""Reading on towards the past, and where one is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import trio
+
+from tchat.core.commands import Approve, Delete, Join, Kick, Leave
+from tchat.core.events import Erased, Event
+from tchat.core.frames import Seen
+from tchat.core.past import HistoryRequest, Past
+from tchat.errors import Code
+from tchat.store.memory import MemoryStore
+from tests.helpers import GROUP, UNHURRIED, log_of, members, raw_client, running_server, seqs, texts
+from tests.server.asking import answer, groups, history, refusal
+
+if TYPE_CHECKING:
+    from tchat.store.base import Page
+
+
+# ------------------------------------------------------------------ pages of the past
+
+
+async def test_the_past_is_what_the_log_says() -> None:
+    async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
+        for n in range(20):
+            await alice.post(f"text {n}")
+        log = await log_of(server.store)
+        assert await history(bob, 10) == log[:9]
+        assert await history(bob, len(log) + 1) == log
+        assert await history(bob, 2**62) == log
+
+
+async def test_there_is_nothing_before_the_beginning() -> None:
+    async with running_server() as server, members(server, "alice") as (alice,):
+        for before in (0, 1):
+            got = await answer(alice, Past, lambda i, b=before: HistoryRequest(i, GROUP, b))  # type: ignore[misc]
+            assert (got.first, got.last, got.frames) == (0, 0, b"")
+
+
+async def test_a_long_log_is_read_back_page_by_page() -> None:
+    async with running_server() as server, members(server, "alice") as (alice,):
+        for n in range(30):
+            await alice.post(f"{n} {9000 * 'x'}")
+        before, read = 32, list[Event]()
+        while page := await history(alice, before):
+            assert page[-1].seq == before - 1
+            assert 1 <= len(page) < 10 or page[0].seq == 1
+            read = page + read
+            before = page[0].seq
+        assert read == await log_of(server.store)
+
+
+async def test_one_need_not_follow_a_group_to_read_back() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice") as (alice,),
+        raw_client(server.address, "alice") as elsewhere,
+    ):
+        await alice.post("hello")
+        assert texts(await history(elsewhere, 3)) == ["hello"]
+        await alice.post("not told")
+        assert await elsewhere.before_pong() == []
+
+
+async def test_only_members_read_back() -> None:
+    async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
+        async with raw_client(server.address, "carol") as carol:
+            assert await refusal(carol, lambda i: HistoryRequest(i, GROUP, 9)) == Code.NOT_MEMBER
+            await carol.command(Join)
+            assert await refusal(carol, lambda i: HistoryRequest(i, GROUP, 9)) == Code.NOT_MEMBER
+            assert await refusal(carol, lambda i: HistoryRequest(i, "none", 9)) == Code.NOT_MEMBER
+            assert await refusal(carol, lambda i: HistoryRequest(i, "a b", 9)) == Code.BAD_NAME
+        await alice.command(Kick, "bob")
+        assert await refusal(bob, lambda i: HistoryRequest(i, GROUP, 9)) == Code.NOT_MEMBER
+
+
+async def test_of_a_former_life_nothing_is_read() -> None:
+    async with running_server() as server, members(server, "alice") as (alice,):
+        await alice.post("from before")
+        await alice.command(Leave)
+        founded = (await alice.command(Join)).seq or 0
+        await alice.post("now")
+        assert seqs(await history(alice, 99)) == [founded, founded + 1]
+        assert await history(alice, founded) == []
+        assert await history(alice, 2) == []
+
+
+class HeldStore(MemoryStore):
+    """Holds what was read back until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.waiting = trio.Event(), trio.Event()
+        self.gate.set()
+
+    async def read_back(self, group: str, before: int) -> Page | None:
+        page = await super().read_back(group, before)
+        self.waiting.set()
+        await self.gate.wait()
+        return page
+
+
+async def test_what_was_read_just_before_a_deletion_is_not_given_out_after_it() -> None:
+    store = HeldStore()
+    async with running_server(store) as server, members(server, "alice", "bob") as (alice, bob):
+        target = await alice.post("a slip")
+        store.gate, store.waiting = trio.Event(), trio.Event()
+        await bob.send(HistoryRequest(99, GROUP, 99))
+        await store.waiting.wait()
+        await alice.command(Delete, target)
+        store.gate.set()
+        frames = [await bob.receive() for _ in range(3)]
+        (past,) = [frame for frame in frames if isinstance(frame, Past)]
+        assert b"a slip" not in past.frames
+        assert past.last == target + 1
+
+
+# ------------------------------------------------------------------ where one is
+
+
+async def test_ones_groups_are_listed_with_what_is_new_in_them() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice", group="Straße") as (alice,),
+        members(server, "bob", group="two") as (bob,),
+    ):
+        assert await groups(alice) == {"Straße": ("member", 1, 0)}
+        await bob.command(Join, group="strasse")
+        await bob.send(Seen("two", 1))
+        assert await groups(bob) == {"Straße": ("waiting", 2, 0), "two": ("member", 1, 1)}
+        await alice.command(Approve, "bob", group="Straße")
+        assert (await groups(bob))["Straße"] == ("member", 3, 0)
+        await alice.command(Kick, "bob", group="Straße")
+        assert list(await groups(bob)) == ["two"]
+
+
+async def test_the_group_with_the_latest_news_comes_first() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice", group="one") as (alice,),
+        members(server, "alice", group="two"),
+    ):
+        assert list(await groups(alice)) == ["two", "one"]
+        await alice.post("news", group="one")
+        assert list(await groups(alice)) == ["one", "two"]
+
+
+async def test_a_group_founded_anew_is_listed_as_it_is_written_now() -> None:
+    async with running_server() as server, members(server, "alice", group="ops") as (alice,):
+        await alice.command(Leave, group="ops")
+        assert await groups(alice) == {}
+        await alice.command(Join, group="OPS")
+        assert list(await groups(alice)) == ["OPS"]
+
+
+async def test_whoever_is_nowhere_has_an_empty_list() -> None:
+    async with running_server() as server, raw_client(server.address, "zoe") as zoe:
+        assert await groups(zoe) == {}
+
+
+async def test_of_very_many_groups_those_are_listed_that_a_frame_holds() -> None:
+    limits = replace(UNHURRIED, groups_per_user=300)
+    async with (
+        running_server(limits=limits) as server,
+        raw_client(server.address, "alice") as alice,
+    ):
+        for number in range(300):
+            await alice.command(Join, group=f"{'語' * 28}{number}")
+        listed = await groups(alice)
+        assert len(listed) == 256
+        assert f"{'語' * 28}299" in listed
+        assert f"{'語' * 28}0" not in listed
+
+
+async def test_an_erased_event_stands_in_the_past() -> None:
+    async with running_server() as server, members(server, "alice") as (alice,):
+        target = await alice.post("x")
+        await alice.command(Delete, target)
+        assert [e.body for e in await history(alice, 3)][1] == Erased()

@@ -1,0 +1,279 @@
+"""Editing and deleting, replies: who may, who hears of it, and that what was deleted is gone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from tchat.core.commands import Delete, Edit, Join, Kick, Leave, Post
+from tchat.core.events import Deleted, Edited, Erased, Event, Posted
+from tchat.core.pace import Rate
+from tchat.errors import Code
+from tchat.store.sqlite import open_store
+from tests.helpers import (
+    GROUP,
+    UNHURRIED,
+    log_of,
+    members,
+    raw_client,
+    running_server,
+    texts,
+)
+from tests.processes import launching
+from tests.server.asking import history, search
+from tests.server.test_catching_up import LONG, SlowStore
+from tests.store.logs import files_with
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.helpers import RawClient
+
+MARK = "marzipan4711"
+
+
+async def erased_in(client: RawClient) -> list[int]:
+    """Return which events of the log have nothing in them any more."""
+    return [event.seq for event in await history(client, 99) if event.body == Erased()]
+
+
+# ------------------------------------------------------------------ editing
+
+
+async def test_an_edit_is_an_event_that_everybody_hears() -> None:
+    async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
+        target = await alice.post("helo")
+        answer = await alice.command(Edit, target, "hello")
+        assert answer.seq == target + 1
+        assert [e.body for e in await bob.events(2)] == [Posted("helo"), Edited(target, "hello")]
+
+
+async def test_an_edit_is_cleaned_and_measured_as_a_message_is() -> None:
+    async with running_server() as server, members(server, "alice") as (alice,):
+        target = await alice.post("x")
+        await alice.command(Edit, target, "\x1b[2J\u202ehello")
+        assert (await log_of(server.store))[-1].body == Edited(target, "␛[2Jhello")
+        assert (await alice.refusal(Edit, target, "x" * 16_385)).code == Code.TEXT_TOO_LONG
+        assert (await alice.refusal(Edit, target, " \u200b ")).code == Code.EMPTY_TEXT
+
+
+async def test_only_its_author_edits_a_message() -> None:
+    async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
+        target = await bob.post("mine")
+        assert (await alice.refusal(Edit, target, "yours")).code == Code.NOT_AUTHOR
+        async with raw_client(server.address, "BOB") as elsewhere:
+            await elsewhere.command(Edit, target, "mine, from elsewhere")
+        async with raw_client(server.address, "mallory") as mallory:
+            assert (await mallory.refusal(Edit, target, "x")).code == Code.NOT_MEMBER
+
+
+@pytest.mark.parametrize("kind", [Edit, Delete])
+async def test_what_is_no_message_is_not_changed(kind: type[Edit | Delete]) -> None:
+    async with running_server() as server, members(server, "alice") as (alice,):
+        arguments = ("text",) if kind is Edit else ()
+        for target in (0, 1, 2, 99, 2**62):
+            assert (await alice.refusal(kind, target, *arguments)).code == Code.NO_SUCH_MESSAGE
+
+
+async def test_a_message_of_the_same_breath_can_be_edited_and_deleted() -> None:
+    async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
+        await alice.send(
+            Post(101, 101, GROUP, "one"),
+            Post(102, 102, GROUP, "two"),
+            Edit(103, 103, GROUP, 4, "one, edited"),
+            Delete(104, 104, GROUP, 4),
+            Edit(105, 105, GROUP, 4, "too late"),
+            Post(106, 106, GROUP, "three"),
+        )
+        heard = await bob.events(5)
+        assert [e.body for e in heard][2:] == [
+            Edited(4, "one, edited"),
+            Deleted(4),
+            Posted("three"),
+        ]
+        bodies = [e.body for e in await log_of(server.store)][3:]
+        expected = [Erased(), Posted("two"), Erased(), Deleted(4), Posted("three")]
+        assert bodies == expected
+
+
+async def test_an_edit_that_is_sent_again_is_done_once() -> None:
+    async with running_server() as server, members(server, "alice") as (alice,):
+        target = await alice.post("one")
+        first = await alice.command(Edit, target, "two", n=50)
+        again = await alice.command(Edit, target, "two", n=50)
+        assert (first.seq, again.seq) == (3, None)
+
+
+# ------------------------------------------------------------------ deleting
+
+
+async def test_a_deleted_message_is_an_event_without_its_text_from_then_on() -> None:
+    async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
+        target = await alice.post("a slip")
+        await alice.command(Delete, target)
+        assert (await bob.events(2))[-1].body == Deleted(target)
+        assert await erased_in(bob) == [target]
+        assert "a slip" not in texts(await history(bob, 99))
+
+
+async def test_with_a_message_go_its_edits() -> None:
+    async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
+        target = await alice.post("first")
+        edits = [(await alice.command(Edit, target, text)).seq for text in ("second", "third")]
+        await bob.post("between")
+        edits.append((await alice.command(Edit, target, "fourth")).seq)
+        await alice.command(Delete, target)
+        assert await erased_in(bob) == [target, *edits]
+
+
+async def test_the_admin_deletes_any_message_and_others_their_own() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob", "carol") as (alice, bob, carol),
+    ):
+        bobs, carols = await bob.post("bob's"), await carol.post("carol's")
+        refused = await carol.refusal(Delete, bobs)
+        assert (refused.code, "bob or the admin" in refused.sentence) == (Code.NOT_AUTHOR, True)
+        await alice.command(Delete, bobs)
+        await carol.command(Delete, carols)
+        assert await erased_in(alice) == [bobs, carols]
+
+
+async def test_a_deleted_message_is_neither_edited_nor_deleted_again() -> None:
+    async with running_server() as server, members(server, "alice") as (alice,):
+        target = await alice.post("gone")
+        deletion = await alice.command(Delete, target, n=77)
+        assert (await alice.refusal(Delete, target)).code == Code.NO_SUCH_MESSAGE
+        assert (await alice.refusal(Edit, target, "back")).code == Code.NO_SUCH_MESSAGE
+        assert (await alice.refusal(Delete, deletion.seq)).code == Code.NO_SUCH_MESSAGE
+        assert (await alice.command(Delete, target, n=77)).seq is None
+
+
+async def test_a_message_of_a_former_life_is_out_of_reach() -> None:
+    async with running_server() as server, members(server, "alice") as (alice,):
+        target = await alice.post("from before")
+        await alice.command(Leave)
+        await alice.command(Join)
+        assert (await alice.refusal(Delete, target)).code == Code.NO_SUCH_MESSAGE
+
+
+async def test_one_who_was_kicked_deletes_nothing() -> None:
+    async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
+        target = await bob.post("stays")
+        await alice.command(Kick, "bob")
+        assert (await bob.refusal(Delete, target)).code == Code.NOT_MEMBER
+
+
+async def test_one_who_comes_late_never_sees_what_was_deleted() -> None:
+    async with running_server() as server, members(server, "alice", "bob") as (alice, _):
+        target = await alice.post(MARK)  # it is among the latest, which are not read from disk
+        await alice.command(Delete, target)
+        async with raw_client(server.address, "bob") as late:
+            await late.attach()
+            events = await late.events(5)
+            assert [e.body for e in events][3:] == [Erased(), Deleted(target)]
+
+
+async def test_one_who_reads_slowly_gets_the_log_as_it_is_by_then() -> None:
+    long = 16_000 * "x"
+    async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
+        number = 450
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(alice.say, *(f"{n} {long}" for n in range(number)))
+            last = (await alice.events(number))[-1].seq
+        await alice.command(Delete, last)
+        *_, erased, deleted = await bob.events(number + 1)
+        assert (erased.body, deleted.body) == (Erased(), Deleted(last))
+
+
+async def test_a_page_that_was_read_before_a_deletion_is_not_sent_after_it() -> None:
+    store = SlowStore()
+    async with running_server(store) as server:
+        async with members(server, "alice", "bob") as (alice, _):
+            target = await alice.post(MARK)
+            for n in range(40):
+                await alice.post(f"{n} {LONG}")  # so that the actor has forgotten the first ones
+        async with (
+            raw_client(server.address, "alice") as alice,
+            raw_client(server.address, "bob") as bob,
+        ):
+            await alice.attach(after=44)
+            store.gate, store.waiting = trio.Event(), trio.Event()
+            await bob.attach(after=0)
+            await store.waiting.wait()
+            await alice.command(Delete, target)
+            store.gate.set()
+            assert MARK not in texts(await bob.events(45))
+
+
+async def test_a_rate_holds_for_changes_of_messages_too() -> None:
+    limits = replace(UNHURRIED, messages=Rate(0.001, 3))
+    async with running_server(limits=limits) as server, members(server, "alice") as (alice,):
+        target = await alice.post("x")
+        await alice.command(Edit, target, "y")
+        await alice.command(Edit, target, "z")
+        assert (await alice.refusal(Delete, target)).code == Code.RATE_LIMITED
+        assert (await alice.refusal(Edit, target, "a")).code == Code.RATE_LIMITED
+
+
+# ------------------------------------------------------------------ replies
+
+
+async def test_a_reply_says_to_what() -> None:
+    async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
+        target = await alice.post("why?")
+        await bob.command(Post, "because", target)
+        assert (await alice.events(2))[-1].body == Posted("because", target)
+
+
+# ------------------------------------------------------------------ nothing is left on the disk
+
+
+async def test_once_a_deletion_is_answered_no_file_has_the_text(tmp_path: Path) -> None:
+    async with (
+        open_store(tmp_path) as store,
+        running_server(store) as server,
+        members(server, "alice", "bob") as (alice, bob),
+    ):
+        kept = await bob.post("something else")
+        target = await alice.post(f"{MARK} one")
+        await alice.command(Edit, target, f"{MARK} two")
+        assert await search(bob, MARK) == [(GROUP, target, f"{MARK} two")]
+        await alice.command(Edit, target, f"{MARK} three")
+        assert files_with(MARK, tmp_path)
+        await alice.command(Delete, target)
+        assert files_with(MARK, tmp_path) == []
+        assert await search(bob, MARK) == []
+        assert await search(bob, "some") == [(GROUP, kept, "something else")]
+
+
+async def test_no_file_has_it_after_a_crash_right_behind_the_answer(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    async with launching(tmp_path) as launch:
+        server = await launch.serve()
+        async with raw_client(server.address, "alice", tls=launch.tls) as alice:
+            await alice.command(Join)
+            target = await alice.post(MARK)
+            await search(alice, MARK)
+            await alice.command(Delete, target)
+            await server.kill()
+        assert files_with(MARK, data) == []
+        server = await launch.serve()
+        async with raw_client(server.address, "alice", tls=launch.tls) as alice:
+            await alice.attach()
+            assert [e.body for e in await alice.events(3)][1:] == [Erased(), Deleted(target)]
+            assert await search(alice, MARK) == []
+        assert await server.stop() == 0
+    assert files_with(MARK, data) == []
+
+
+async def test_those_who_are_there_hear_of_a_deletion_after_what_it_took() -> None:
+    async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
+        target = await alice.post("seen")
+        assert texts(await bob.events(1)) == ["seen"]
+        await alice.command(Delete, target)
+        news = [frame for frame in await bob.before_pong() if isinstance(frame, Event)]
+        assert [event.body for event in news] == [Deleted(target)]

@@ -1,0 +1,200 @@
+"""What was deleted is gone: from the log, from what finds it, and from every file."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tchat.core.events import Erased, Posted, decode_event
+from tchat.core.framing import split_frames
+from tchat.store import search as search_module
+from tchat.store.base import Page
+from tchat.store.sqlite import open_store
+from tests.helpers import log_of, seqs, texts
+from tests.store.logs import delete, edit, files_with, found, post, write
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tchat.store.base import Store
+
+MARK = "marzipan4711"
+
+
+async def test_an_erased_event_keeps_its_place_and_nothing_else(store: Store) -> None:
+    await post(store, "before", MARK, "behind")
+    original = (await log_of(store))[1]
+    await delete(store, 2)
+    log = await log_of(store)
+    assert texts(log) == ["before", "behind"]
+    assert seqs(log) == [1, 2, 3, 4]
+    assert log[1].body == Erased()
+    assert (log[1].at, log[1].actor, log[1].n) == (original.at, original.actor, original.n)
+
+
+async def test_one_event_of_a_batch_is_erased_and_the_others_stay(store: Store) -> None:
+    await write(store, "ops", *(Posted(f"text {n}") for n in range(1, 6)))
+    await delete(store, 3)
+    assert texts(await log_of(store)) == ["text 1", "text 2", "text 4", "text 5"]
+    page = await store.read("ops", 2)
+    assert page is not None
+    assert (page.first, page.last) == (3, 6)
+
+
+async def test_a_message_and_its_edits_are_erased_together(store: Store) -> None:
+    await post(store, "first", "other")
+    await edit(store, 1, "second")
+    await edit(store, 1, "third")
+    await delete(store, 1, 3, 4)
+    assert [e.seq for e in await log_of(store) if e.body == Erased()] == [1, 3, 4]
+
+
+async def test_what_is_erased_may_be_in_the_batch_that_erases_it(store: Store) -> None:
+    await write(store, "ops", Posted("said"), Posted("and unsaid"), erased=(2,))
+    assert texts(await log_of(store)) == ["said"]
+
+
+async def test_other_groups_keep_what_they_have_under_the_same_numbers(store: Store) -> None:
+    await post(store, "stays", group="dev")
+    await post(store, "goes")
+    await delete(store, 1)
+    assert texts(await log_of(store, "dev")) == ["stays"]
+
+
+async def test_an_erased_event_is_read_as_such_by_every_way(store: Store) -> None:
+    await post(store, MARK)
+    last = await delete(store, 1)
+    back = await store.read_back("ops", last)
+    assert back is not None
+    (body,) = split_frames(back.frames)
+    assert decode_event(body).body == Erased()
+    assert decode_event((await store.find("ops", [1]))[1]).body == Erased()
+
+
+def test_a_page_without_what_is_erased_is_the_same_page() -> None:
+    page = Page(5, 5, b"\0\0\0\1x")
+    assert page.erase([1, 4, 6]) is page
+
+
+# ------------------------------------------------------------------ on the disk
+
+
+async def test_no_file_has_it_any_more(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        await post(store, "before", f"so {MARK} it is", "behind")
+        assert files_with(MARK, tmp_path)
+        await delete(store, 2)
+        assert files_with(MARK, tmp_path) == []
+    assert files_with(MARK, tmp_path) == []
+
+
+async def test_no_file_has_what_an_edited_message_ever_said(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        await post(store, f"{MARK}1")
+        await edit(store, 1, f"{MARK}2")
+        await edit(store, 1, f"{MARK}3")
+        await delete(store, 1, 2, 3)
+        assert files_with(MARK, tmp_path) == []
+
+
+async def test_no_file_has_what_was_found_by_its_words_before(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        await post(store, *(f"some words number{n}" for n in range(50)), f"{MARK} and words")
+        await edit(store, 51, f"{MARK}s and words")
+        assert len(await found(store, "words")) == 51
+        assert await found(store, MARK) == [f"{MARK}s and words"]
+        await delete(store, 51, 52)
+        assert files_with(MARK, tmp_path) == []
+        assert await found(store, MARK) == []
+        assert len(await found(store, "words")) == 50
+
+
+async def test_no_file_has_an_edit_of_which_only_the_message_was_found(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        await post(store, f"{MARK} one")
+        assert await found(store, MARK)
+        await edit(store, 1, f"{MARK} two")
+        await delete(store, 1, 2)
+        assert files_with(MARK, tmp_path) == []
+
+
+async def test_no_file_has_what_an_edit_replaced_once_that_is_found(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        await post(store, f"{MARK} one")
+        await found(store, MARK)
+        await edit(store, 1, "harmless")
+        assert await found(store, MARK) == []
+        await delete(store, 1, 2)
+        assert files_with(MARK, tmp_path) == []
+
+
+async def test_what_a_crash_left_undone_is_done_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def crash(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(search_module, "_ERASES", False)
+    with monkeypatch.context() as patch:
+        patch.setattr(search_module.SearchIndex, "purge", crash)
+        async with open_store(tmp_path) as store:
+            await post(store, "some words", f"{MARK} and words")
+            await found(store, MARK)
+            with pytest.raises(KeyboardInterrupt):
+                await delete(store, 2)
+    if not search_module._MADE_WITH.endswith("erasing"):
+        assert files_with(MARK, tmp_path) == ["tchat.db"]
+    async with open_store(tmp_path) as store:
+        assert files_with(MARK, tmp_path) == []
+        assert await found(store, "words") == ["some words"]
+
+
+async def test_many_deletions_among_messages_of_all_sizes_leave_nothing(tmp_path: Path) -> None:
+    r = random.Random(5)
+    secrets = [f"{MARK}x{n}x" for n in range(120)]
+    gone: list[str] = []
+    async with open_store(tmp_path) as store:
+        for number, secret in enumerate(secrets):
+            await post(store, f"{secret} {'y' * r.choice([0, 40, 400, 9000])}", group="a")
+            if number % 7 == 0:
+                await found(store, "y", "a")
+        for number in r.sample(range(len(secrets)), 60):
+            await delete(store, number + 1, group="a")
+            gone.append(secrets[number])
+        kept = [secret for secret in secrets if secret not in gone]
+        assert [secret for secret in gone if files_with(secret, tmp_path)] == []
+        assert len(await found(store, MARK, "a")) == len(kept)
+
+
+async def test_another_program_that_reads_the_file_holds_nobody_up_for_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tchat.store.database._SCRUB_MS", 10)
+    async with open_store(tmp_path) as store:
+        await post(store, MARK, "else")
+        with closing(sqlite3.connect(tmp_path / "tchat.db")) as backup:
+            rows = backup.execute("SELECT frames FROM segments")
+            assert rows.fetchone()
+            await delete(store, 1)
+            assert texts(await log_of(store)) == ["else"]
+            rows.close()
+        await delete(store, 2)  # which makes up for it
+        assert files_with(MARK, tmp_path) == []
+
+
+async def test_what_an_earlier_program_left_in_the_write_ahead_log_goes_at_the_start(
+    tmp_path: Path,
+) -> None:
+    async with open_store(tmp_path) as store:
+        await post(store, "something")
+        left = {name: (tmp_path / name).read_bytes() for name in ("tchat.db", "tchat.db-wal")}
+    for name, data in left.items():
+        (tmp_path / name).write_bytes(data)
+    assert left["tchat.db-wal"]
+    async with open_store(tmp_path) as store:
+        assert (tmp_path / "tchat.db-wal").read_bytes() == b""
+        assert texts(await log_of(store)) == ["something"]

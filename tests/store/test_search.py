@@ -1,0 +1,337 @@
+"""What is found, and what is not: the same in every store."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tchat.core.events import Created, Posted
+from tchat.store import search as search_module
+from tchat.store.memory import MemoryStore
+from tchat.store.sqlite import open_store
+from tchat.store.words import excerpt, terms_of
+from tests.core.script import NOON
+from tests.store.logs import delete, edit, found, hits, post, write
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tchat.store.base import Store
+    from tchat.store.sqlite import SqliteStore
+
+
+# ------------------------------------------------------------------ words
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("hello", "Hello, everyone!"),
+        ("every", "Hello, everyone!"),
+        ("everyone hello", "Hello, everyone!"),
+        ("cafe", "at the Café"),
+        ("CAFÉ", "at the cafe\u0301"),
+        ("strasse", "in der Straße"),
+        ("ａｂｃ", "abc"),  # noqa: RUF001
+        ("abc", "ＡＢＣ"),  # noqa: RUF001
+        ("привет", "Привет"),
+        ("елка", "ёлка"),
+        ("foo_bar", "call foo_bar()"),
+        ("bar", "call foo_bar()"),
+        ("3.5", "it is 3.5 or so"),
+        ("it's", "It’s here: it's"),  # noqa: RUF001
+        ("हिन्दी", "नमस्ते हिन्दी"),
+        ("שלום", "שָׁלוֹם עולם"),
+        ("北京", "我在北京市工作"),
+        ("京市工", "我在北京市工作"),
+        ("京", "我在北京"),
+        ("京", "北京市"),
+        ("北京 工作", "我在北京市工作"),
+        ("天気", "今日は天気がいいです"),
+        ("ラーメン", "ラーメンを食べた"),
+        ("が", "か\u3099ある"),
+        ("한국", "한국어를 배워요"),
+        ("น้ำ", "ดื่มน้ำเยอะๆ"),
+        ("python 北京", "用Python在北京写"),
+    ],
+)
+async def test_words_are_found_as_people_type_them(store: Store, typed: str, said: str) -> None:
+    await post(store, "something else", said)
+    assert await found(store, typed) == [said]
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("hell everyone", "hello everyone"),  # only the last word may be unfinished
+        ("hello you", "hello everyone"),
+        ("llo", "hello"),
+        ("京北", "北京"),
+        ("北市", "北京市"),
+        ("北京市", "北京 市"),
+        ("कि", "का"),
+    ],
+)
+async def test_other_words_are_not(store: Store, typed: str, said: str) -> None:
+    await post(store, said)
+    assert await found(store, typed) == []
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        *('"', "'", "*", "hello OR bye", "NOT hello", "hello AND", "(hello", "words:hello"),
+        *("^hello", "hello*bye", "hello NEAR bye", "{words} : hello", "-hello", "a" * 500),
+        *("hello\x00bye", "·"),
+    ],
+)
+async def test_what_means_something_to_the_index_is_only_text(store: Store, typed: str) -> None:
+    await post(store, "hello there", "bye now")
+    assert await found(store, typed) in ([], ["hello there"])
+
+
+async def test_nothing_is_found_by_no_words(store: Store) -> None:
+    await post(store, "hello", "… !", "")
+    assert await found(store, "") == await found(store, "… !") == []
+
+
+async def test_words_as_they_are_in_the_index_are_no_words(store: Store) -> None:
+    await post(store, "hello")
+    assert await found(store, "1·hello") == []
+
+
+# ------------------------------------------------------------------ what a hit is
+
+
+async def test_a_hit_says_what_was_said_where_when_and_by_whom(store: Store) -> None:
+    await write(store, "ops", Created())
+    await write(store, "ops", Posted("hello"), actor="Bob")
+    (hit,) = await hits(store, "hello")
+    assert (hit.group, hit.seq, hit.at, hit.actor, hit.text) == ("ops", 2, NOON + 2, "Bob", "hello")
+
+
+async def test_the_newest_come_first_from_all_groups_together(store: Store) -> None:
+    await post(store, "hello 1", "else", "hello 3", group="one")
+    await post(store, "else", "hello 2", "else", "hello 4", group="two")
+    expected = ["hello 4", "hello 3", "hello 2", "hello 1"]
+    assert await found(store, "hello", "one", "two") == expected
+    assert await found(store, "hello", "two", "one") == expected
+
+
+async def test_what_is_found_comes_in_pages(store: Store) -> None:
+    await post(store, *(f"hello {n}" for n in range(10)))
+    pages = [await hits(store, "hello", skip=skip, most=4) for skip in (0, 4, 8, 12)]
+    assert [[hit.text[-1] for hit in page] for page in pages] == [
+        ["9", "8", "7", "6"],
+        ["5", "4", "3", "2"],
+        ["1", "0"],
+        [],
+    ]
+
+
+async def test_only_the_groups_that_are_asked_for_are_searched(store: Store) -> None:
+    await post(store, "hello one", group="one")
+    await post(store, "hello two", group="two")
+    assert await found(store, "hello", "one") == ["hello one"]
+    assert await found(store, "hello", "three") == []
+    assert await store.search([], terms_of("hello"), 0, 9) == []
+
+
+async def test_what_others_say_hides_nothing(store: Store) -> None:
+    await post(store, "hello one", group="one")
+    await post(store, *(f"hello {n}" for n in range(20)), group="two")
+    await found(store, "hello", "two")
+    assert [hit.text for hit in await hits(store, "hello", "one", most=2)] == ["hello one"]
+
+
+# ------------------------------------------------------------------ what messages say now
+
+
+async def test_what_is_said_after_a_search_is_found_by_the_next(store: Store) -> None:
+    await post(store, "hello 1")
+    assert await found(store, "hello") == ["hello 1"]
+    await post(store, "hello 2")
+    assert await found(store, "hello") == ["hello 2", "hello 1"]
+
+
+@pytest.mark.parametrize("searched", [False, True])
+async def test_an_edited_message_is_found_by_what_it_says_now(store: Store, searched: bool) -> None:
+    await post(store, "first", "other")
+    for text in ("second", "third"):
+        if searched:
+            await found(store, "first")
+        await edit(store, 1, text)
+    assert await found(store, "first") == await found(store, "second") == []
+    (hit,) = await hits(store, "third")
+    assert (hit.seq, hit.at, hit.text) == (1, NOON + 1, "third")
+
+
+@pytest.mark.parametrize("searched", [(), (1,), (2,), (1, 2)])
+async def test_a_deleted_message_is_not_found(store: Store, searched: tuple[int, ...]) -> None:
+    await post(store, "first words", "other words")
+    if 1 in searched:
+        await found(store, "words")
+    await edit(store, 1, "second words")
+    if 2 in searched:
+        await found(store, "words")
+    await delete(store, 1, 3)
+    assert await found(store, "first") == await found(store, "second") == []
+    assert await found(store, "words") == ["other words"]
+
+
+async def test_of_a_group_founded_anew_only_the_present_life_is_searched(store: Store) -> None:
+    await write(store, "ops", Created(), Posted("hello from before"))
+    assert await found(store, "hello") == ["hello from before"]
+    await write(store, "ops", Created(), Posted("hello now"))
+    await edit(store, 2, "hello from beyond")
+    assert await found(store, "hello") == ["hello now"]
+
+
+# ------------------------------------------------------------------ the index
+
+
+async def test_the_index_outlives_the_program(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        await post(store, "hello 1")
+        await edit(store, 1, "hello 2")
+        await found(store, "hello")
+    async with open_store(tmp_path) as store:
+        assert await found(store, "hello") == ["hello 2"]
+        assert await store.find("ops", [1])
+        await delete(store, 1, 2)
+        assert await found(store, "hello") == []
+
+
+async def test_an_index_that_was_made_by_other_rules_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_store(tmp_path) as store:
+        await post(store, "hello 1")
+        await edit(store, 1, "hello 2")
+        await found(store, "hello")
+    monkeypatch.setattr(search_module, "words_of", lambda text: [text[::-1].replace(" ", "x")])
+    monkeypatch.setattr(search_module, "_MADE_WITH", "unicode 99.0, merging")
+    async with open_store(tmp_path) as store:
+        assert await found(store, "2xolleh") == ["hello 2"]
+
+
+async def test_a_long_log_is_taken_in_in_pieces_between_which_others_write(
+    sqlite: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search_module, "PIECE_SECONDS", 0)
+    await write(sqlite, "ops", *(Posted(f"hello {n}") for n in range(100)))
+    results: list[int] = []
+
+    async def search() -> None:
+        results.append(len(await hits(sqlite, "hello")))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(search)
+        nursery.start_soon(search)
+        said_meanwhile = 0
+        while not results:
+            await post(sqlite, "meanwhile", group="dev")
+            said_meanwhile += 1
+    assert results == [100, 100]
+    assert said_meanwhile > 10
+
+
+async def test_what_is_deleted_while_it_is_taken_in_is_not_found(
+    sqlite: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search_module, "PIECE_SECONDS", 0)
+    await write(sqlite, "ops", *(Posted(f"hello {n}") for n in range(60)))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hits, sqlite, "hello")
+        for number in range(1, 61, 3):
+            await delete(sqlite, number)
+    expected = [f"hello {n}" for n in reversed(range(60)) if n % 3]
+    assert await found(sqlite, "hello") == expected
+
+
+async def test_nothing_is_taken_in_before_somebody_searches(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        await post(store, "hello")
+    with closing(sqlite3.connect(tmp_path / "tchat.db")) as connection:
+        assert connection.execute("SELECT * FROM searchable").fetchall() == []
+
+
+# ------------------------------------------------------------------ excerpts
+
+
+def test_a_short_text_is_shown_whole() -> None:
+    assert excerpt("hello\neveryone", terms_of("every")) == "hello\neveryone"
+
+
+@pytest.mark.parametrize("needle", ["Needle", "NÉEDLE", "北京市", "ﬁnd"])
+@pytest.mark.parametrize("before", [0, 30, 500, 5000])
+def test_of_a_long_text_the_part_around_the_hit_is_shown(needle: str, before: int) -> None:
+    text = "ü " * (before // 2) + needle + " y" * 500
+    shown = excerpt(text, terms_of(needle))
+    assert needle in shown
+    assert 200 <= len(shown) <= 202
+    assert shown.strip("…") in text
+    assert shown.startswith("…") == (before > 60)
+    assert shown.endswith("…")
+
+
+def test_what_is_not_seen_in_a_long_text_shows_its_beginning() -> None:
+    text = "e\u0301" * 500
+    assert excerpt(text, terms_of("zebra")) == text[:200] + "…"
+
+
+def test_the_end_of_a_long_text_is_shown_as_such() -> None:
+    shown = excerpt("x " * 500 + "needle", terms_of("needle"))
+    assert shown.startswith("…")
+    assert shown.endswith("needle")
+
+
+# ------------------------------------------------------------------ both stores find the same
+
+letters = st.sampled_from("aAáb1_ .-北京市가ん\u0301\"'*·")
+sayings = st.text(letters, max_size=8)
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("post"), sayings),
+        st.tuples(st.just("edit"), st.integers(0, 9), sayings),
+        st.tuples(st.just("delete"), st.integers(0, 9)),
+        st.tuples(st.just("search"), sayings),
+    ),
+    max_size=14,
+)
+
+
+@given(steps, st.lists(sayings, min_size=1, max_size=4))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+async def test_stores_agree_on_what_is_found(
+    tmp_path_factory: pytest.TempPathFactory, story: list[tuple[object, ...]], asked: list[str]
+) -> None:
+    memory = MemoryStore()
+    async with open_store(tmp_path_factory.mktemp("data")) as sqlite:
+        for store in (memory, sqlite):
+            await tell(store, story)
+        for text in asked:
+            assert await hits(sqlite, text) == await hits(memory, text)
+
+
+async def tell(store: Store, story: list[tuple[object, ...]]) -> None:
+    """Let a story happen; messages are edited and deleted by their place among those there are."""
+    there: dict[int, list[int]] = {}
+    for step in story:
+        match step:
+            case ("post", str(text)):
+                there[await post(store, text)] = []
+            case ("edit", int(place), str(text)) if place < len(there):
+                target = list(there)[place]
+                there[target].append(await edit(store, target, text))
+            case ("delete", int(place)) if place < len(there):
+                target = list(there)[place]
+                await delete(store, target, *there.pop(target))
+            case ("search", str(text)):
+                await hits(store, text)
