@@ -40,6 +40,7 @@ from tchat.core.events import (
     Kicked,
     Left,
     PolicySet,
+    Posted,
     Requested,
     TopicSet,
     Unbanned,
@@ -191,8 +192,6 @@ class Group:
         self.at = event.at
         actor = fold(event.actor)
         self._count((actor, event.client), event.n)
-        if self.direct:  # its name says who they are, but not how they write themselves
-            self.members[actor] = event.actor
         match event.body:
             case Created(key):
                 self._begin(event, key)
@@ -205,16 +204,24 @@ class Group:
                 self.numbered = max(self.numbered, number)
             case FileRemoved(number):
                 self.files.pop(number, None)
-            case Edited(target):
-                self.edits[target] = (*self.edits.get(target, ()), event.seq)
-            case Deleted(target):
-                self.edits.pop(target, None)
+            case Posted() | Edited() | Deleted():
+                self._apply_to_message(event, actor)
             case TopicSet(text):
                 self.topic = text
             case PolicySet(policy):
                 self.policy = policy
             case _:
                 self._apply_to_person(event, actor)
+
+    def _apply_to_message(self, event: Event, actor: str) -> None:
+        """Take in what was said: of that, the state knows next to nothing."""
+        match event.body:
+            case Edited(target):
+                self.edits[target] = (*self.edits.get(target, ()), event.seq)
+            case Deleted(target):
+                self.edits.pop(target, None)
+        if self.direct:  # its name does not say how they write themselves
+            self.members[actor] = event.actor
 
     def _apply_to_person(self, event: Event, actor: str) -> None:
         """Take in what makes somebody something else to the group."""
