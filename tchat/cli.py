@@ -13,9 +13,16 @@ import platformdirs
 import trio
 
 from tchat import __version__
+from tchat.client.config import config_file, load_config
 from tchat.client.home import download_directory
-from tchat.client.options import add_address, add_server_options, invite_token, session_for
-from tchat.core.text import check_name
+from tchat.client.options import (
+    add_address,
+    add_server_options,
+    invite_token,
+    session_for,
+    settle,
+)
+from tchat.core.text import check_name, fold
 from tchat.errors import Code, Refused, StartupError, run_reporting
 from tchat.net.address import Address
 from tchat.server.app import Config, run_server
@@ -30,7 +37,11 @@ from tchat.ui.typed import TypedLines
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from tchat.client.config import Config as Settings
     from tchat.client.session import Session
+
+RECENT = 200
+"""How many messages of each group are there at once; those before come as one scrolls up."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -80,24 +91,51 @@ def _release_name(given: argparse.Namespace) -> int:
 
 
 def _join(given: argparse.Namespace) -> int:
-    typed = TypedLines()
+    typed, settings = TypedLines(), load_config(config_file())
+    groups = settle(given, settings)
     user = _name(given.user, "username", typed)
-    group = _name(given.group, "group name", typed)
+    group = _name(given.group or next(iter(groups), None), "group name", typed)
     if user is None or group is None:
         return 1
-    return trio.run(partial(_chat, given, user, group, typed))
+    others = () if given.group else groups[1:]
+    return trio.run(partial(_chat, given, settings, user, (group, *others), typed))
 
 
-async def _chat(given: argparse.Namespace, user: str, group: str, typed: TypedLines) -> int:
-    downloads = given.downloads or download_directory()
-    async with session_for(given, user) as session:
-        chat = Start(session, group, downloads, invite_token(given))
-        if given.plain or not (sys.stdout.isatty() and sys.stdin.isatty()):
-            return await run_plain(chat, typed)
+async def _chat(
+    given: argparse.Namespace,
+    settings: Settings,
+    user: str,
+    groups: tuple[str, ...],
+    typed: TypedLines,
+) -> int:
+    plain = given.plain or settings.plain or not (sys.stdout.isatty() and sys.stdin.isatty())
+    async with session_for(given, user, 0 if plain else RECENT) as session:
+        start = Start(
+            session,
+            groups,
+            given.downloads or settings.downloads or download_directory(),
+            invite_token(given),
+            frozenset(settings.mute),
+            frozenset(settings.ignore),
+        )
+        if plain:
+            return await run_plain(start, typed)
         from tchat.ui.app import run_curses  # curses, and only for those who see it
 
-        return await run_curses(chat)
+        return await run_curses(start, settings)
     raise AssertionError("unreachable")
+
+
+def _demo(given: argparse.Namespace) -> int:
+    user = check_name(given.user, "username")
+    if fold(user) in ("ada", "bob"):
+        raise StartupError(Code.CANNOT_START, f"{user} is one of the bots; choose another --user.")
+    if not (sys.stdout.isatty() and sys.stdin.isatty()):
+        raise StartupError(Code.CANNOT_START, "The demo wants a terminal to show itself in.")
+    from tchat.demo import run_demo  # all there is, and only for those who want to see it
+    from tchat.ui.app import run_curses
+
+    return trio.run(run_demo, user, RECENT, run_curses)
 
 
 def _send(given: argparse.Namespace) -> int:
@@ -117,6 +155,7 @@ def _get(given: argparse.Namespace) -> int:
 def _for_files(given: argparse.Namespace, work: Callable[[Session, str], Awaitable[int]]) -> int:
     """Do some work as a member of a group, without a chat."""
     typed = TypedLines()
+    settle(given, load_config(config_file()))
     user, group = _name(given.user, "username", typed), check_name(given.group, "group name")
     if user is None:
         return 1
@@ -151,7 +190,10 @@ def parser() -> argparse.ArgumentParser:
     """Return what understands the command line."""
     top = argparse.ArgumentParser(prog="tchat", description="Group chat for the terminal.")
     top.add_argument("--version", action="version", version=f"tchat {__version__}")
-    actions = top.add_subparsers(required=True, metavar="serve | join | send | get | admin")
+    actions = top.add_subparsers(required=True, metavar="demo | serve | join | send | get | admin")
+    demo = actions.add_parser("demo", help="show everything, in one command that leaves no trace")
+    demo.add_argument("--user", default="you", metavar="NAME", help="your name (default: you)")
+    demo.set_defaults(run=_demo)
     _describe_serve(actions.add_parser("serve", help="start a server"))
     _describe_join(
         actions.add_parser("join", help="chat in a group; founds it if it does not exist")
@@ -182,7 +224,7 @@ def _describe_serve(serve: argparse.ArgumentParser) -> None:
 
 
 def _describe_join(join: argparse.ArgumentParser) -> None:
-    add_server_options(join)
+    add_server_options(join, nicknames=True)
     join.add_argument("--user", metavar="NAME", help="your username (asked for if not given)")
     join.add_argument("--group", metavar="NAME", help="the group (asked for if not given)")
     join.add_argument("--plain", action="store_true", help="lines of text instead of a full screen")
@@ -237,7 +279,7 @@ def _describe_get(get: argparse.ArgumentParser) -> None:
 
 
 def _add_member(parser: argparse.ArgumentParser) -> None:
-    add_server_options(parser)
+    add_server_options(parser)  # no nicknames: "get work 1" would not say whether 1 is a port
     parser.add_argument("--user", metavar="NAME", help="your username (asked for if not given)")
     parser.add_argument("--group", metavar="NAME", required=True, help="the group")
 

@@ -70,6 +70,13 @@ class Liar:
         known = {"seq": 0, "counted": 0, "read": 0, "first": 0, "kicked": False}
         await self.send("attached", re=re, group=GROUP, standing=standing, **known | keys)
 
+    async def tells_groups(self, *names: str) -> None:
+        """Answer when the client asks in which groups the person is: there is news in all."""
+        re = (await self.hears("groups_request"))["id"]
+        count = len(names)
+        lists = {"standings": ["member"] * count, "seqs": [9] * count, "reads": [0] * count}
+        await self.send("group_list", re=re, groups=names, **lists)
+
 
 @asynccontextmanager
 async def lying_server(*stories: Story) -> AsyncIterator[Address]:

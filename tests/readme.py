@@ -6,19 +6,23 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
-import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from tchat.client.config import EXAMPLE
 from tchat.errors import Code
 from tchat.server.log import LINES
 from tchat.server.options import add_limits
+from tchat.ui.bindings import key_rows
 from tchat.ui.commands import COMMANDS
-from tchat.ui.lineedit import LineEdit
 from tchat.ui.lines import Line
-from tchat.ui.model import Model, Person
-from tchat.ui.view import draw
+from tchat.ui.model import Model, Person, Tab
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from tests.ui.pictures import More
 
 README = Path(__file__).parent.parent / "README.md"
 BOT = README.parent / "examples" / "echo_bot.py"
@@ -26,43 +30,48 @@ _SUNDAY = 1_795_341_720_000  # 2026-11-22 10:02:00 UTC
 _MINUTE = 60_000
 
 
-def picture() -> str:
-    """Return the screen of a conversation, as the client draws it at 80 by 16."""
-    os.environ["TZ"] = "UTC"
-    time.tzset()
+def conversation() -> Model:
+    """Return the conversation that the picture shows, and all that can be seen around it."""
 
-    def line(minute: int, text: str, who: str = "", **flags: bool) -> Line:
-        at = _SUNDAY + minute * _MINUTE
-        return Line(at, "message" if who else "notice", text, who, **flags)
+    def line(minute: int, text: str, who: str = "", **more: Unpack[More]) -> Line:
+        return Line(_SUNDAY + minute * _MINUTE, "message" if who else "notice", text, who, **more)
 
-    model = Model("alice", "ops", connection="", standing="member", waiting=1)
-    model.lines = [
-        line(0, "hello everyone", "alice", history=True),
-        line(1, "the numbers are in", "bob", history=True),
-        line(1, "bob shared report.pdf (1.2 MB), file 3", history=True),
-        line(3, "thanks! 数字看起来不错 👍", "carol", missed=True),
+    lines = [
+        line(0, "hello everyone", "alice", seq=1),
+        line(1, "the numbers are in", "bob", seq=2),
+        line(1, "bob shared report.pdf (1.2 MB), file 3", seq=3),
+        line(3, "thanks, alice! 数字看起来不错 👍", "carol", seq=4, mention=True),
         line(
             4,
             "who restarts the build server? It has been red since Friday evening, and I "
-            "would rather not find out on Monday.",
+            "would rather not find out on Monday: https://ci.example.org/main/1482",
             "erin",
+            seq=5,
         ),
-        line(5, "carol made alice the admin: that is you"),
+        line(5, "I can, after lunch", "bob", seq=6, reply="erin: who restarts the build server?"),
+        line(5, "carol made alice the admin: that is you", seq=7),
         line(
             6, "dave asks to join (key 3f2a-91c4-77de-0b12, new here): /approve dave or /deny dave"
         ),
     ]
+    model = Model("alice", "#ops", "release 2.4 goes out on Friday", lines=lines, new_from=4)
+    model.connection, model.standing, model.requests = "", "member", 1
+    model.pending = [line(7, "I will, too", "alice", fate="pending")]
     model.people = [
         Person("alice", admin=True, online=True),
         Person("bob", admin=False, online=True),
-        Person("carol", admin=False, online=True),
-        Person("erin", admin=False, online=False),
+        Person("carol", admin=False, online=True, away="lunch"),
+        Person("erin", admin=False, online=True),
         Person("frank", admin=False, online=False),
     ]
-    model.edit = LineEdit()
+    model.tabs = [
+        Tab(1, "#ops", current=True),
+        Tab(2, "#dev"),
+        Tab(3, "#lab", unread=3),
+        Tab(4, "@erin", unread=1, mentions=1),
+    ]
     model.edit.insert("I will, give me five min")
-    rows = draw(model, 80, 16).rows
-    return "\n".join("".join(text for text, _ in row).rstrip() for row in rows)
+    return model
 
 
 def commands_table() -> str:
@@ -72,6 +81,12 @@ def commands_table() -> str:
         number = f"`/{command.number}`" if command.number else ""
         rows.append(f"| {number} | `{command.usage}` | {command.help}{', admin' * command.admin} |")
     return "\n".join(rows)
+
+
+def keys_table() -> str:
+    """Return the table of keys."""
+    rows = ["| keys | what they do |", "|---|---|"]
+    return "\n".join([*rows, *(f"| {keys} | {text} |" for keys, text in key_rows())])
 
 
 def codes_table() -> str:
@@ -101,8 +116,9 @@ def log_table() -> str:
 def parts() -> dict[str, str]:
     """Return every generated part of the README, by the name in its markers."""
     return {
-        "picture": f"```\n{picture()}\n```",
         "commands": commands_table(),
+        "keys": keys_table(),
+        "config": f"```toml\n{EXAMPLE.strip()}\n```",
         "codes": codes_table(),
         "log": log_table(),
         "limits": limits_table(),

@@ -21,7 +21,8 @@ MAY_USE = {
     "server": {"errors", "core", "net", "files", "store"},
     "client": {"errors", "core", "net", "files"},
     "ui": {"errors", "core", "client"},
-    "cli": {"errors", "core", "store", "net", "server", "client", "ui"},
+    "demo": {"errors", "core", "store", "net", "server", "client", "ui"},
+    "cli": {"errors", "core", "store", "net", "server", "client", "ui", "demo"},
     "__main__": {"cli"},
     "__init__": set[str](),
 }
@@ -36,6 +37,7 @@ OUTSIDERS = {
     "server": {"trio"},
     "client": {"trio", "filelock", "platformdirs"},
     "ui": {"trio", "wcwidth", "curses"},
+    "demo": {"trio"},
     "cli": {"trio", "platformdirs"},
     "__main__": set[str](),
     "__init__": set[str](),

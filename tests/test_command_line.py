@@ -214,7 +214,8 @@ async def test_to_join_a_host_that_cannot_be_is_said_in_one_line(tmp_path: Path,
 async def test_a_client_without_a_place_for_its_state_says_so_in_one_line(tmp_path: Path) -> None:
     async with launching(tmp_path) as launch:
         server = await launch.serve()
-        (tmp_path / "alice").touch()
+        (tmp_path / "alice").mkdir()
+        (tmp_path / "alice" / "slots").touch()
         alice = await launch.join(server.address, "alice")
         assert "state directory" in await alice.fails()
 

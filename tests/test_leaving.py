@@ -67,7 +67,7 @@ async def test_a_question_at_the_end_of_the_input_is_a_missing_argument(tmp_path
         alice = await launch.join(server.address, "alice")
         await alice.type("/8")
         assert await alice.end() == 1
-        assert "! Nothing was done: it takes /kick NAME." in alice.lines[-1]
+        assert "! Nothing was done: it is /kick NAME." in alice.lines[-1]
 
 
 async def test_one_who_was_kicked_is_asked_before_asking_again(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import shlex
 import pytest
 
 from tchat.cli import parser
-from tests import readme
+from tests import picture, readme
 
 
 @pytest.mark.parametrize("name", sorted(readme.parts()))
@@ -19,10 +19,18 @@ def test_a_generated_part_is_up_to_date(name: str) -> None:
 
 
 def test_every_command_line_of_tchat_in_it_is_understood() -> None:
-    lines = re.findall(r"python -m tchat (.+)$", readme.README.read_text(), re.MULTILINE)
-    assert len(lines) >= 3
+    lines = re.findall(r"bin/python -m tchat (.+)$", readme.README.read_text(), re.MULTILINE)
+    assert len(lines) >= 5
     for line in lines:
-        assert parser().parse_args(shlex.split(line)).host == "localhost"
+        given = parser().parse_args(shlex.split(line))
+        assert given.run is not None
+        assert getattr(given, "host", "localhost") == "localhost"
+
+
+def test_the_picture_is_what_the_screen_shows() -> None:
+    assert picture.PICTURE.read_text(encoding="utf-8") == picture.painted(), (
+        "run: python -m tests.picture"
+    )
 
 
 @pytest.mark.parametrize("name", ["serve", "test"])

@@ -1,8 +1,9 @@
 """The client with windows: tasks side by side in one nursery, and a model between them.
 
-One task reads the keyboard, one follows the session, one follows the terminal's size, one
-paints. The first three change the model and say so; the fourth paints what there is, at most
-about thirty times a second, however much comes in.
+One task reads the keyboard, one follows the session, one follows the terminal's size, one paints.
+The first three change rooms and the model and say so; the fourth paints what there is, at most
+about thirty times a second, however much comes in; only what is typed is shown at once. What keys
+do is in `actions`.
 """
 
 from __future__ import annotations
@@ -10,52 +11,57 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
+from tchat.client.config import Config, config_file
 from tchat.client.updates import Connected, Disconnected
 from tchat.core.text import clean_line, fold
+from tchat.errors import Refused, StartupError
+from tchat.ui.actions import asking, do
+from tchat.ui.bindings import OTHERWISE, bind, key_rows
 from tchat.ui.chat import LEAVE_SECONDS, Chat, Start
-from tchat.ui.complete import offers
-from tchat.ui.model import Model, Person
+from tchat.ui.keys import KeyReader, Paste
+from tchat.ui.model import Model, Person, Tab
+from tchat.ui.notify import Notifier
 from tchat.ui.screen import Screen, open_screen
-from tchat.ui.view import draw, height_of_last
+from tchat.ui.scroll import to_line
+from tchat.ui.styles import read_colours
+from tchat.ui.view import draw
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
     from tchat.client.session import Session
     from tchat.client.updates import Update
+    from tchat.ui.keys import Key
     from tchat.ui.lines import Line
+    from tchat.ui.room import Room
+    from tchat.ui.styles import Look
 
 _FRAME_SECONDS = 1 / 30
 _TRANSFER_SECONDS = 0.25
+_ASKS_TO_LEAVE = "leave? Ctrl-D again, or y"
 
 
-async def run_curses(start: Start) -> int:
+async def run_curses(start: Start, config: Config | None = None) -> int:
     """Chat in a full screen until the person leaves; return the exit status."""
-    session = start.session
-    replica = session.follow(start.group)
+    config = config or Config()
+    keys, colours = _wishes(config)
     with (
         trio.open_signal_receiver(signal.SIGTERM, signal.SIGHUP) as endings,
         trio.open_signal_receiver(signal.SIGWINCH) as sizes,
-        open_screen() as screen,
+        open_screen(colours) as screen,
     ):
         async with trio.open_nursery() as nursery:
-            model = Model(session.user, replica.name)
-            app = App(session, model, screen)
-            app.chat = Chat(
-                session, replica, start.downloads, nursery, app.show, app.hand_out, app.moved
-            )
-            nursery.start_soon(app.paint)
-            nursery.start_soon(app.follow_transfers)
-            nursery.start_soon(app.follow_keyboard)
-            nursery.start_soon(app.follow_session)
+            app = App(start.session, screen, keys, Notifier(screen.terminal, config.notifications))
+            app.chat = Chat(start, nursery, app)
+            for task in (app.paint, app.follow_transfers, app.follow_keyboard, app.follow_session):
+                nursery.start_soon(task)
             nursery.start_soon(app.follow_size, sizes)
             nursery.start_soon(_end_on, endings, app.chat.done)
-            nursery.start_soon(partial(session.enter, start.group, invite=start.invite))
+            nursery.start_soon(app.chat.begin)
             await app.chat.done.wait()
             done = await app.leave()
             nursery.cancel_scope.cancel()
@@ -64,37 +70,79 @@ async def run_curses(start: Start) -> int:
     return 0 if done else 1
 
 
+def _wishes(config: Config) -> tuple[dict[str, str], dict[str, Look]]:
+    """Return the person's keys and colours. Raises `TchatError` for what cannot be."""
+    file = config_file()
+    try:
+        keys = bind(config.keys)
+    except Refused as refusal:
+        raise StartupError(refusal.code, f"{file}: {refusal.sentence}") from refusal
+    return keys, read_colours(config.colours, file)
+
+
 class App:
-    """The tasks of the client with windows, and the model they share."""
+    """The tasks of the client with windows, and the face that its chat has."""
 
     chat: Chat
+    screen: Screen
+    rewrites = True
 
-    def __init__(self, session: Session, model: Model, screen: Screen) -> None:
+    def __init__(
+        self, session: Session, screen: Screen, keys: dict[str, str], notifier: Notifier
+    ) -> None:
+        self.screen = screen
+        self.model = Model(session.user, "")
+        self.asked_to_leave = self.at_top = False
         self._session = session
-        self._model = model
-        self._screen = screen
+        self._keys = keys
+        self._notifier = notifier
         self._changed = trio.Event()
+        self._pressed = trio.Event()
         self._hurry = trio.Event()
         self._aside = False
 
-    def hand_out(self, text: str) -> None:
-        """Show a text where it can be copied: on the terminal as it was before, until Enter."""
-        self._screen.step_aside(text, already=self._aside)
-        self._aside = True
+    # ------------------------------------------------------------------ what the chat wants
 
-    def show(self, line: Line) -> None:
-        """Add a line at the bottom; somebody who reads further up is not moved."""
-        model = self._model
-        model.lines.append(line)
-        if model.scroll:
-            model.below += 1
-            model.scroll += height_of_last(model, self._screen.size[0])
+    def show(self, _room: Room, _line: Line) -> None:
+        """Know that a room has another line."""
         self._changed.set()
 
-    def moved(self) -> None:
-        """Know that a file is further on its way: shown at once if it is a new one, or one less."""
-        if len(self.chat.filing.transfers.active) != len(self._model.transfers):
-            self._changed.set()
+    def changed(self) -> None:
+        """Know that there is something to paint."""
+        self._changed.set()
+
+    def attends(self, room: Room) -> bool:
+        """Return whether a room is in front, and its newest lines in sight."""
+        return room is self.chat.current and room.position is None and not self._aside
+
+    def hand_out(self, text: str) -> None:
+        """Show a text where it can be copied: on the terminal as it was before, until Enter."""
+        self.screen.step_aside(text, already=self._aside)
+        self._aside = True
+
+    def offer(self, text: str) -> bool:
+        """Put a text into the input line."""
+        self.chat.current.edit.set(text)
+        return True
+
+    def reveal(self, room: Room, seq: int) -> None:
+        """Scroll to a message of the room in front."""
+        if (index := room.index_of(seq)) is not None:
+            self.scroll_to_line(index)
+        self._changed.set()
+
+    def key_lines(self) -> list[str]:
+        """Return what keys do."""
+        rows = key_rows()
+        width = max(len(keys) for keys, _ in rows)
+        return [f"{keys:<{width}}  {text}" for keys, text in rows]
+
+    def notify(self, title: str, text: str) -> None:
+        """Ring the bell, and let the desktop show who wants something."""
+        if not self._aside:
+            self.screen.write_raw(self._notifier.call(title, text, trio.current_time()))
+
+    # ------------------------------------------------------------------ tasks
 
     async def leave(self) -> bool:
         """Give what is on its way a moment to arrive; return whether it did."""
@@ -113,95 +161,85 @@ class App:
         return done
 
     async def paint(self) -> None:
-        """Paint whatever has changed, not too often."""
+        """Paint whatever has changed, not too often; what was pressed, without delay."""
         while True:
-            self._changed = trio.Event()
+            self._changed, self._pressed = trio.Event(), trio.Event()
             if not self._aside:
                 self._refresh()
-                picture = draw(self._model, *self._screen.size)
-                self._model.scroll = picture.scroll
-                self._screen.paint(picture)
-            await trio.sleep(_FRAME_SECONDS)
+                picture = draw(self.model, *self.screen.size)
+                self.chat.current.position, self.at_top = picture.position, picture.top
+                self.screen.paint(picture)
+            with trio.move_on_after(_FRAME_SECONDS):
+                await self._pressed.wait()
             await self._changed.wait()
 
     async def follow_keyboard(self) -> None:
         """Take keys as they are pressed."""
+        reader = KeyReader()
+        descriptor = sys.stdin.fileno()
         while True:
-            await trio.lowlevel.wait_readable(sys.stdin.fileno())
-            if self._aside:
-                self._aside = False
-                self._screen.come_back()
-            keys = self._screen.keys()
-            if not keys and not os.isatty(sys.stdin.fileno()):
-                self.chat.done.set()
+            with trio.move_on_after(reader.patience or float("inf")) as silence:
+                await trio.lowlevel.wait_readable(descriptor)
+            if silence.cancelled_caught:
+                keys = reader.flush()
+            else:
+                if self._aside:
+                    self._aside = False
+                    self.screen.come_back()
+                raw = self.screen.raw()
+                if not raw and not os.isatty(descriptor):
+                    self.chat.done.set()
+                keys = reader.feed(raw)
             for key in keys:
-                self._press(key)
+                self.press(key)
+            self._pressed.set()
             self._changed.set()
 
     async def follow_session(self) -> None:
         """Take what the session tells."""
         async for update in self._session.updates:
             self._take(update)
-            self.chat.mark_seen()
-            self._changed.set()
 
     async def follow_transfers(self) -> None:
         """Show now and then how files get on, or do not: numbers that race cannot be read."""
         while True:
             await trio.sleep(_TRANSFER_SECONDS)
-            if self.chat.filing.transfers.active:
+            if self.chat.transfers.active:
                 self._changed.set()
 
     async def follow_size(self, sizes: AsyncIterator[int]) -> None:
         """Take the terminal's new size as soon as it has one."""
         async for _ in sizes:
             if not self._aside:
-                self._screen.resize()
+                self.screen.resize()
             self._changed.set()
 
-    def _press(self, key: str) -> None:
-        """Do what a key means: here, in the input line, or as itself."""
-        edit = self._model.edit
-        action = _BINDINGS.get(key) if edit.text else _BINDINGS_ON_EMPTY.get(key)
-        if action is not None:
-            action(self)
-        elif not edit.press(key) and len(key) == 1:
-            edit.insert(key)
+    # ------------------------------------------------------------------ keys
 
-    def enter(self) -> None:
-        """Send the message, run the command, or answer the question."""
-        self.to_bottom()
-        self.chat.enter(self._model.edit.take())
+    def press(self, key: Key) -> None:
+        """Do what a key means; what the input line does not take is told."""
+        try:
+            self._press(key)
+        except Refused as refusal:
+            self.chat.current.fail(refusal)
 
-    def complete(self) -> None:
-        """Complete the word before the cursor; again, to the next that fits."""
-        self._model.edit.complete(partial(offers, self.chat))
-
-    def newline(self) -> None:
-        """Begin a new line within the message."""
-        self._model.edit.insert("\n")
-
-    def page_up(self) -> None:
-        """Scroll towards the past."""
-        self._model.scroll += self._page
-
-    def page_down(self) -> None:
-        """Scroll towards the present."""
-        self._scroll_to(self._model.scroll - self._page)
-
-    def to_bottom(self) -> None:
-        """Show the newest messages."""
-        self._scroll_to(0)
-
-    def escape(self) -> None:
-        """Show the newest messages, and answer no question."""
-        self.chat.question = None
-        self.to_bottom()
-
-    def interrupt(self) -> None:
-        """Answer no question, and say how to leave."""
-        self.chat.question = None
-        self.chat.notice("Ctrl-D or /3 leaves")
+    def _press(self, key: Key) -> None:
+        """Do what a key means: in the input line, here, or as itself."""
+        edit, asked = self.chat.current.edit, self.asked_to_leave
+        self.asked_to_leave = False
+        if isinstance(key, Paste):
+            edit.insert(key.text)
+            return
+        action = self._keys.get(key)
+        if asked and key in ("y", "Y", "Enter"):
+            do(self, "quit")
+        elif action is None:
+            if len(key) == 1:
+                edit.insert(key)
+        elif asked and OTHERWISE.get(action, action) == "leave":
+            do(self, "quit")
+        elif not edit.do(action):
+            do(self, OTHERWISE.get(action, action))
 
     def quit(self) -> None:
         """Leave the chat; a second time, without waiting for what is on its way."""
@@ -209,64 +247,72 @@ class App:
             self._hurry.set()
         self.chat.done.set()
 
-    def redraw(self) -> None:
-        """Paint the whole screen anew."""
-        self._screen.redraw()
+    def refreshed(self) -> Model:
+        """Return the model as of now."""
+        self._refresh()
+        return self.model
 
-    @property
-    def _page(self) -> int:
-        return max(self._screen.size[1] - 4, 1)
-
-    def _scroll_to(self, rows: int) -> None:
-        self._model.scroll = max(rows, 0)
-        if not self._model.scroll:
-            self._model.below = 0
+    def scroll_to_line(self, index: int) -> None:
+        """Bring a line of the room in front into sight."""
+        model = self.refreshed()
+        self.chat.current.position = to_line(model, index, *self.screen.size)
 
     def _take(self, update: Update) -> None:
         match update:
             case Connected():
-                self._model.connection = ""
+                self.model.connection = ""
             case Disconnected(reason):
-                self._model.connection = f"offline: {reason}"
+                self.model.connection = f"offline: {reason}"
         self.chat.take(update)
+        self.chat.mark_seen()
+
+    # ------------------------------------------------------------------ the model
 
     def _refresh(self) -> None:
-        """Bring into the model what the replica and the session know."""
-        model, replica = self._model, self.chat.replica
-        state = replica.state
+        """Bring into the model what the chat, its room in front and the session know."""
+        model, chat, room = self.model, self.chat, self.chat.current
+        state = room.replica.state
         model.user = self._session.user
         model.security = "not encrypted" if self._session.connector.plain else "TLS"
-        model.group = clean_line(state.name or replica.name)
-        model.standing = replica.standing or ""
-        if self.chat.done.is_set():
-            model.question = "leaving"
-        else:
-            model.question = self.chat.question.question if self.chat.question else ""
+        model.title, model.topic, model.direct = room.title, clean_line(state.topic), room.direct
+        model.lines, model.pending, model.edit = room.lines, room.pending(), room.edit
+        model.position, model.below, model.new_from = room.position, room.below, room.new_from
+        model.past = room.past
+        model.standing = room.replica.standing or ""
+        model.question = self._question()
         model.unanswered = self._session.unanswered
-        model.transfers = self.chat.filing.transfers.progress()
-        model.waiting = len(state.requests) if state.is_admin(model.user) else 0
-        model.people = [
-            Person(name, state.is_admin(name), fold(name) in replica.online)
-            for name in (self.chat.members() if replica.standing == "member" else [])
-        ]
+        model.transfers = chat.transfers.progress()
+        model.requests = sum(map(asking, chat.rooms))
+        model.people = _people(room)
+        model.tabs = [_tab(n, other, room) for n, other in enumerate(chat.rooms, start=1)]
+        self.screen.title(f"{room.title} - tchat")
+
+    def _question(self) -> str:
+        if self.chat.done.is_set():
+            return "leaving"
+        if self.asked_to_leave:
+            return _ASKS_TO_LEAVE
+        return self.chat.question.question if self.chat.question else ""
 
 
-_BINDINGS: dict[str, Callable[[App], None]] = {
-    "Enter": App.enter,
-    "Tab": App.complete,
-    "M-Enter": App.newline,
-    "C-j": App.newline,
-    "PageUp": App.page_up,
-    "PageDown": App.page_down,
-    "Escape": App.escape,
-    "C-l": App.redraw,
-    "Resize": App.redraw,
-}
-_BINDINGS_ON_EMPTY = _BINDINGS | {
-    "End": App.to_bottom,
-    "C-c": App.interrupt,
-    "C-d": App.quit,
-}
+def _tab(number: int, room: Room, current: Room) -> Tab:
+    """Return a window of the list; who asks to be let in there means this person too."""
+    return Tab(number, room.title, room.unread, room.mentions + asking(room), room is current)
+
+
+def _people(room: Room) -> list[Person]:
+    replica = room.replica
+    if replica.standing != "member":
+        return []
+    return [
+        Person(
+            name,
+            replica.state.is_admin(name),
+            fold(name) in replica.online,
+            replica.away.get(fold(name), ""),
+        )
+        for name in room.members()
+    ]
 
 
 async def _end_on(signals: AsyncIterator[int], done: trio.Event) -> None:

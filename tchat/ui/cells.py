@@ -73,7 +73,7 @@ def right(text: str, width: int) -> str:
     return " " * (width - cells(clipped)) + clipped
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def wrap(text: str, width: int) -> tuple[str, ...]:
     """Return `text` as rows of at most `width` cells, broken at spaces where that is possible."""
     rows: list[str] = []

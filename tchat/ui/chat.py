@@ -1,125 +1,283 @@
-"""One person in one group, without a face: lines go in, lines come out.
+"""One person's chat, without a face: lines go in, lines come out.
 
-Both faces give what was typed to `enter` and show what `show` is called with. Nothing here
-waits for the network where a person could notice: commands are sent off, and what comes of them
-is shown when it comes.
+A chat has rooms, one for each group that the person has in front of them, and one of them is
+current: what is typed goes there. Faces give what was typed to `enter` and show what rooms tell
+them. Nothing here waits for the network where a person could notice: commands are sent off, and
+what comes of them is shown when it comes.
 """
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import trio
 
 from tchat.client.connector import meeting
+from tchat.client.transfers import Transfers
 from tchat.client.updates import (
     CaughtUp,
     Connected,
     Disconnected,
     Happened,
+    OutboxDamaged,
+    PastLoaded,
     ServerMet,
     StandingChanged,
+    Summoned,
     Update,
 )
-from tchat.core import commands as core
+from tchat.core.direct import is_direct, other_of
 from tchat.core.text import clean_line, clean_text, fold
 from tchat.errors import Code, Refused
-from tchat.ui import access
-from tchat.ui.commands import Command, Do, Say, answers, help_lines, parse
-from tchat.ui.filing import Filing
-from tchat.ui.lines import Line, Sort, key_note, line_of
-from tchat.ui.news import standing_changed, standing_found, welcome
+from tchat.ui import access, messages, people, windows
+from tchat.ui.commands import Command, Do, Say, answers, parse, speaks_of_messages
+from tchat.ui.complete import choices
+from tchat.ui.room import Room
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
+    from tchat.client.past import MyGroup
     from tchat.client.replica import Replica
     from tchat.client.session import Session
-    from tchat.core.frames import Membership, Standing
-
-    Make = Callable[[int, int], core.Command]
+    from tchat.ui.face import Face
 
 LEAVE_SECONDS = 3.0
 """How long one who leaves waits for what is on its way."""
 
-_ABOUT_PEOPLE = {
-    "approve": core.Approve,
-    "deny": core.Deny,
-    "kick": core.Kick,
-    "transfer": core.TransferAdmin,
-}
 _MOST_OFFERS = 20
+_MOST_OPENED = 64
+_ABOUT_FILES = ("send", "files", "get", "cancel", "remove")
+_ACTS: dict[str, Callable[[Room, str], None]] = {
+    **people.COMMANDS,
+    **messages.COMMANDS,
+    **windows.COMMANDS,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What a face begins with: a session, a group to enter, perhaps an invite's token."""
+    """What a face begins with: a session, groups to enter, perhaps an invite's token to the first.
+
+    `mute` are groups that do not call for attention, `ignore` people who are not shown.
+    """
 
     session: Session
-    group: str
+    groups: tuple[str, ...]
     downloads: Path
     invite: bytes | None = None
+    mute: frozenset[str] = field(default_factory=frozenset)
+    ignore: frozenset[str] = field(default_factory=frozenset)
 
 
 class Chat:
-    """What a person does in one group. `done` is set when there is no reason to stay.
+    """What a person does on one server. `done` is set when there is no reason to stay.
 
-    `question` is the command whose argument the next line is; `refusals` counts what went wrong.
-    `hand_out` shows a line where it can be copied, if `show` does not. `moved` is called when a
-    file is further on its way; without it, that is shown as lines.
+    `question` is the command whose argument the next line is; `refusals` counts what went wrong;
+    `found` is what was searched for, by group and seq, and `searching` how many answers to that
+    are still to come.
     """
 
-    def __init__(
-        self,
-        session: Session,
-        replica: Replica,
-        downloads: Path,
-        nursery: trio.Nursery,
-        show: Callable[[Line], None],
-        hand_out: Callable[[str], None] | None = None,
-        moved: Callable[[], None] | None = None,
-    ) -> None:
-        self.session = session
-        self.replica = replica
+    def __init__(self, start: Start, nursery: trio.Nursery, face: Face) -> None:
+        self.session = start.session
+        self.face = face
+        self.transfers = Transfers(start.session, face.changed)
+        self.rooms: list[Room] = []
         self.question: Command | None = None
         self.refusals = 0
         self.done = trio.Event()
-        self._caught_up = False
+        self.ignored = {fold(name) for name in start.ignore}
+        self.found: list[tuple[str, int]] = []
+        self.searching = 0
+        self._start = start
         self._working = 0
-        self._shown = 0
+        self._complete = False
         self._progress = trio.Event()
-        self._standing: Standing | None = None
         self._nursery = nursery
-        self._show = show
-        self._hand_out = hand_out
-        self._leaving = False
         self._offline = False
-        self.filing = Filing(self, downloads, nursery, moved)
+        self._last: Room | None = None
+        self.current = self._room(start.session.follow(start.groups[0]))
+
+    # ------------------------------------------------------------------ rooms
+
+    async def begin(self) -> None:
+        """Enter the group that was asked for, and begin to open what else there is.
+
+        Raises `Refused` if there is no other group in which one could be instead.
+        """
+        first, others = self.rooms[0], self._start.groups[1:]
+        try:
+            await first.enter(invite=self._start.invite)
+        except Refused as refusal:
+            if not others:
+                raise
+            first.fail(refusal)
+        self._progress.set()
+        for name in others:
+            self.open(name)
+        self._nursery.start_soon(self._open_others)
+
+    async def _open_others(self) -> None:
+        """Open every group one is in, if there are windows for them, and whoever has written."""
+        try:
+            for group in await self.session.my_groups():
+                if self._is_wanted(group) and len(self.rooms) < _MOST_OPENED:
+                    self.open(group.name)
+        except Refused as refusal:
+            self.rooms[0].fail(refusal)
+        self._complete = True
+        self._progress.set()
+
+    def _is_wanted(self, group: MyGroup) -> bool:
+        if is_direct(group.name):
+            return group.seq > group.read and not self._ignores(group.name)
+        return self.face.rewrites
+
+    def _ignores(self, group: str) -> bool:
+        """Return whether that is a conversation with somebody who is not to be heard."""
+        return fold(other_of(group, self.session.user)) in self.ignored
+
+    def open(self, group: str, *, asks: bool = False) -> Room:
+        """Return the room of a group, a new one if need be; `asks` says to ask to be let in."""
+        replica = self.session.follow(group)
+        room = self._room_of(replica)
+        if room is None:
+            room = self._room(replica)
+            room.come(asks=asks)
+        elif asks and replica.standing == "outsider":
+            room.come(asks=True)
+        self.face.changed()
+        return room
+
+    def go(self, room: Room) -> None:
+        """Have another room in front."""
+        if room is self.current or room not in self.rooms:
+            return
+        self._last, self.current.new_from = self.current, 0
+        self.question = None
+        self.current = room
+        if room.attended:
+            room.attend()
+        self.face.changed()
+
+    def go_back(self) -> None:
+        """Go to the room that was in front before this one."""
+        if self._last is not None:
+            self.go(self._last)
+
+    def close(self, room: Room) -> None:
+        """Have a room no more; without any, the chat is done."""
+        if room not in self.rooms:
+            return
+        room.release()
+        if len(self.rooms) == 1:
+            self.done.set()
+            return
+        place = self.rooms.index(room)
+        if room is self.current:
+            self.go(self.rooms[place - 1] if place else self.rooms[1])
+        self.rooms.remove(room)
+        self._last = None if self._last is room else self._last
+        self.session.unfollow(room.replica)
+        self.face.changed()
+
+    def title_of(self, group: str) -> str:
+        """Return a group's name as people write it: #ops, or @bob."""
+        if is_direct(group):
+            return f"@{clean_line(other_of(group, self.session.user))}"
+        return f"#{clean_line(group)}"
+
+    def people(self) -> dict[str, str]:
+        """Return everybody of all rooms, by their folded names, those of the current one first."""
+        everybody: dict[str, str] = {}
+        for room in (self.current, *self.rooms):
+            for person, name in room.replica.state.members.items():
+                everybody.setdefault(person, name)
+        return everybody
+
+    def _room(self, replica: Replica) -> Room:
+        room = Room(self, replica, self._start.downloads)
+        room.muted = fold(replica.name) in {fold(name) for name in self._start.mute}
+        self.rooms.append(room)
+        for pending in replica.pending:  # typed before this program started
+            if pending.failure is None:
+                room.start(pending.wait)
+        return room
+
+    def _room_of(self, replica: Replica) -> Room | None:
+        return next((room for room in self.rooms if room.replica is replica), None)
 
     # ------------------------------------------------------------------ what the person types
 
     def enter(self, line: str) -> None:
         """Take a typed line: a message, a command, or the answer to a question."""
         question, self.question = self.question, None
+        room = self.current
+        offered = room.offered
         try:
             if question is not None and answers(question, line):
-                self._answer(question, line.strip())
+                self._answer(room, question, line.strip())
                 return
             match parse(line):
                 case Say(text):
-                    self._say(text)
+                    room.say(clean_text(text))
                 case Do(command, argument):
-                    self._run(command, argument)
+                    self.run(room, command, argument)
         except Refused as refusal:
-            self.fail(refusal)
+            room.fail(refusal)
+        if room.offered is offered:
+            room.offered = None
 
     def end_of_input(self) -> None:
         """Know that nothing more will be typed."""
         if self.question is not None:
             self.enter("")
+
+    def run(self, room: Room, command: Command, argument: str) -> None:
+        """Run a command, or ask for what it needs. Raises `Refused`."""
+        if command.admin:
+            room.require_admin()
+        if command.needs_argument and not argument:
+            self._ask(room, command)
+        elif command.word in _ABOUT_FILES:
+            room.filing.run(command.word, argument)
+        elif command.word in access.COMMANDS:
+            room.start(access.COMMANDS[command.word], room, argument)
+        else:
+            _ACTS[command.word](room, argument)
+
+    def _answer(self, room: Room, question: Command, argument: str) -> None:
+        if not argument:
+            raise Refused(Code.MISSING_ARGUMENT, f"Nothing was done: it is {question.usage}.")
+        self.run(room, question, argument)
+
+    def _ask(self, room: Room, command: Command) -> None:
+        if command.choice == "transfer":
+            room.filing.show_transfers()
+        self.question = command
+        offers = choices(self, command)
+        listed = ", ".join(offers[:_MOST_OFFERS]) + " …" * (len(offers) > _MOST_OFFERS)
+        room.notice(f"{command.question} ({listed})" if offers else command.question)
+
+    # ------------------------------------------------------------------ what comes of it
+
+    def start(self, room: Room, work: Callable[..., Awaitable[object]], *arguments: object) -> None:
+        """Begin some work, of which a refusal is shown and for which one who leaves waits."""
+        self._working += 1
+        self._nursery.start_soon(self._watch, room, work, arguments)
+
+    async def _watch(
+        self, room: Room, work: Callable[..., Awaitable[object]], arguments: tuple[object, ...]
+    ) -> None:
+        """Wait for what was started, and show the refusal if it was one."""
+        try:
+            await work(*arguments)
+        except Refused as refusal:
+            room.fail(refusal)
+        self._working -= 1
+        self._progress.set()
 
     async def finish(self, patience: float, *, everything: bool = False) -> bool:
         """Wait, at most `patience` seconds, for what was typed to be stored and files to be saved.
@@ -128,224 +286,108 @@ class Chat:
         left undone, and returns whether all was done.
         """
         with trio.move_on_after(patience):
-            while self._working or self._has_news() or (everything and self._is_behind()):
-                self._progress = trio.Event()
-                await self._progress.wait()
+            while self._is_busy() or (everything and self._is_behind()):
+                await self._next()
         if self._working:
             undone = f"{self._working} of what you typed or were sent had to be left undone."
-            if self.filing.transfers.active:
+            if any(room.pending() for room in self.rooms):
+                undone += " What you said is kept, and sent when you are here again."
+            if self.transfers.active:
                 undone += " A file that is sent or saved again goes on from where it is now."
-            self.fail(Refused(Code.SHUTTING_DOWN, undone))
+            self.current.fail(Refused(Code.SHUTTING_DOWN, undone))
         return not self._working
 
-    def _has_news(self) -> bool:
+    @property
+    def has_news(self) -> bool:
+        """Whether the session has told what was not taken yet."""
         return self.session.updates.statistics().current_buffer_used > 0
 
+    async def ready(self, room: Room) -> None:
+        """Wait until a room has what there is of its group for one who comes. Raises `Refused`."""
+        if room.replica.standing is None:
+            await self.session.enter(room.replica.name)
+        while room.coming and room in self.rooms:
+            await self._next()
+
+    async def prepare(self, line: str) -> None:
+        """Wait until a line will find the group as it is meant; not without a connection."""
+        speaks = speaks_of_messages(line)
+        while self.session.connected and not self.done.is_set():
+            room = self.current
+            if not (room.coming or room.leaving or (speaks and (room.sending or self.searching))):
+                return
+            await self._next()
+
+    async def settle(self) -> None:
+        """Wait until all that the session has told so far was taken."""
+        while self.has_news:
+            await self._next()
+
+    async def _next(self) -> None:
+        """Wait until something was taken or done. Several may wait at a time."""
+        if self._progress.is_set():
+            self._progress = trio.Event()
+        await self._progress.wait()
+
     def _is_behind(self) -> bool:
-        return self.replica.standing == "member" and not self._caught_up
+        return not self._complete or any(room.coming for room in self.rooms)
 
-    def mark_seen(self) -> None:
-        """Let the server know what was shown, short of the first file that is not saved yet."""
-        self.session.mark_seen(self.replica, self.filing.seen(self._shown))
-
-    def _answer(self, question: Command, argument: str) -> None:
-        if not argument:
-            raise Refused(Code.MISSING_ARGUMENT, f"Nothing was done: it takes {question.usage}.")
-        self._run(question, argument)
-
-    def _say(self, text: str) -> None:
-        receipt = self.session.post(self.replica, clean_text(text))
-        self.start(receipt.wait)
-
-    def _run(self, command: Command, argument: str) -> None:
-        if command.admin:
-            self._require_admin()
-        if command.needs_argument and not argument:
-            self._ask(command)
-            return
-        group = self.replica.name
-        match command.word:
-            case "approve" | "deny" | "kick" | "transfer":
-                make = _ABOUT_PEOPLE[command.word]
-                self._request(lambda i, n: make(i, n, group, argument))
-            case "invite" | "link" | "keys" | "unlink":
-                self.start(access.COMMANDS[command.word], self, argument)
-            case "send" | "files" | "get" | "cancel" | "remove":
-                self.filing.run(command.word, argument)
-            case _:
-                self._run_simple(command.word)
-
-    def _run_simple(self, word: str) -> None:
-        """Run a command that takes no argument."""
-        state = self.replica.state
-        match word:
-            case "quit":
-                self.done.set()
-            case "help":
-                for line in help_lines():
-                    self.notice(line)
-            case "join":
-                self.start(self._join)
-            case "leave":
-                self._leaving = True
-                self.start(self._leave)
-            case "requests":
-                self.notice(_listed("asking to join", list(self._requests())))
-            case "members":
-                self.require_member()
-                self.notice(_listed("members", [self._mark(name) for name in self.members()]))
-            case "online":
-                self.require_member()
-                self.notice(_listed("online", [self._mark(name) for name in self.online()]))
-            case "admin":
-                self.require_member()
-                self.notice(f"the admin is {state.admin_name}")
-
-    def _ask(self, command: Command) -> None:
-        if command.choice == "transfer":
-            self.filing.show_transfers()
-        self.question = command
-        offers = self.choices(command)
-        listed = ", ".join(offers[:_MOST_OFFERS]) + " …" * (len(offers) > _MOST_OFFERS)
-        self.notice(f"{command.question} ({listed})" if offers else command.question)
-
-    def choices(self, command: Command) -> list[str]:
-        """Return what the command's argument could be; for paths, the keyboard knows better."""
-        state = self.replica.state
-        if command.choice == "request":
-            return [clean_line(request.name) for request in state.requests.values()]
-        if command.choice == "member":
-            me = fold(self.session.user)
-            return [clean_line(name) for key, name in state.members.items() if key != me]
-        return self.filing.choices(command)
-
-    def _requests(self) -> Iterator[str]:
-        state = self.replica.state
-        for name, key in ((asked.name, asked.key) for asked in state.requests.values()):
-            yield f"{name} ({key_note(key, state.keys)})" if key else name
-
-    def members(self) -> list[str]:
-        """Return the members' names: the admin first, then those online, then by name."""
-        state, online = self.replica.state, self.replica.online
-        order = sorted(state.members, key=lambda k: (k != state.admin, k not in online, k))
-        return [clean_line(state.members[key]) for key in order]
-
-    def online(self) -> list[str]:
-        """Return the names of the members who are online, in the order of `members`."""
-        return [name for name in self.members() if fold(name) in self.replica.online]
-
-    def _mark(self, name: str) -> str:
-        return f"{name} (admin)" if self.replica.state.is_admin(name) else name
-
-    def require_member(self) -> None:
-        """Raise `Refused` unless the person is a member."""
-        if self.replica.standing == "waiting":
-            raise Refused(Code.NOT_MEMBER, "You are not a member yet; /3 leaves.")
-        if self.replica.standing != "member":
-            raise Refused(Code.NOT_MEMBER, "You are not a member; /join asks to be one.")
-
-    def _require_admin(self) -> None:
-        self.require_member()
-        if not self.replica.state.is_admin(self.session.user):
-            name = self.replica.state.admin_name
-            raise Refused(Code.NOT_ADMIN, f"Only the admin may do this, and that is {name}.")
-
-    # ------------------------------------------------------------------ what comes of it
-
-    def _request(self, make: Make) -> None:
-        self.start(self.session.submit(make).wait)
-
-    def start(self, work: Callable[..., Awaitable[object]], *arguments: object) -> None:
-        """Begin some work, of which a refusal is shown and for which one who leaves waits."""
-        self._working += 1
-        self._nursery.start_soon(self._watch, work, arguments)
-
-    async def _watch(
-        self, work: Callable[..., Awaitable[object]], arguments: tuple[object, ...]
-    ) -> None:
-        """Wait for what was started, and show the refusal if it was one."""
-        try:
-            await work(*arguments)
-        except Refused as refusal:
-            self.fail(refusal)
-        self._working -= 1
-        self._progress.set()
-
-    async def _join(self) -> None:
-        if self.replica.standing == "member":
-            raise Refused(Code.ALREADY_MEMBER, "You are a member already.")
-        await self.session.enter(self.replica.name, although_kicked=True)
-
-    async def _leave(self) -> None:
-        await self.session.request(lambda i, n: core.Leave(i, n, self.replica.name))
-        self.done.set()
+    def _is_busy(self) -> bool:
+        """Return whether something is under way, or was done and not shown yet."""
+        return bool(self._working) or self.has_news or any(room.sending for room in self.rooms)
 
     # ------------------------------------------------------------------ what the session tells
 
     def take(self, update: Update) -> None:
         """Show what an update says, and do what follows from it."""
         match update:
-            case Happened(replica, event, unseen) if replica is self.replica:
-                admin = replica.state.is_admin(self.session.user)
-                self._shown = event.seq
-                waits = fold(event.actor) in replica.state.requests
-                keys = replica.state.keys if waits else None
-                file = self.filing.name_of_removed(event)
-                line = line_of(event, self.session.user, admin=admin, keys=keys, file=file)
-                if line is not None:
-                    missed = unseen and event.seq <= replica.head
-                    self._show(replace(line, history=not unseen, missed=missed))
-                self.filing.take(event, unseen=unseen)
-            case StandingChanged(replica, news) if replica is self.replica:
-                self._tell_standing(news)
-            case CaughtUp(replica) if replica is self.replica and not self._caught_up:
-                self._caught_up = True
-                self.notice(welcome(replica, self.session.user))
+            case Summoned(replica):
+                self._take_summons(replica)
+            case OutboxDamaged(sentence):
+                self.current.fail(Refused(Code.FILE_UNREADABLE, sentence))
             case ServerMet() | Connected() | Disconnected():
                 self._tell_connection(update)
+            case Happened() | CaughtUp() | StandingChanged() | PastLoaded():
+                if (room := self._room_of(update.replica)) is not None:
+                    self._take_for(room, update)
         self._progress.set()
+        self.face.changed()
 
-    def _tell_connection(self, update: Update) -> None:
+    def _take_summons(self, replica: Replica) -> None:
+        if self._room_of(replica) is None and self._ignores(replica.name):
+            self.session.unfollow(replica)
+        else:
+            self.open(replica.name).summoned = True
+
+    def _take_for(
+        self, room: Room, update: Happened | CaughtUp | StandingChanged | PastLoaded
+    ) -> None:
+        match update:
+            case Happened(_, event, unseen):
+                room.take(event, unseen=unseen)
+            case StandingChanged(_, news):
+                room.take_standing(news)
+            case CaughtUp():
+                room.take_caught_up(on_purpose=room is self.current)
+            case PastLoaded(_, events):
+                room.take_past(events)
+
+    def mark_seen(self) -> None:
+        """Let the server know what was seen of each room."""
+        for room in self.rooms:
+            room.mark_seen()
+
+    def _tell_connection(self, update: ServerMet | Connected | Disconnected) -> None:
+        room = self.current
         match update:
             case ServerMet(met):
-                self.notice(meeting(met))
+                room.notice(meeting(met))
             case Connected(again=again):
                 self._offline = False
                 if again:
-                    self.notice("connected again")
+                    room.notice("connected again")
             case Disconnected(reason) if not self._offline:  # once, however many tries fail
                 self._offline = True
-                what = "connection lost" if self.replica.standing else "no connection yet"
-                self.notice(f"{what} ({reason}); trying again")
-
-    def _tell_standing(self, news: Membership | None) -> None:
-        sentence = (
-            standing_found(self.replica, self._standing)
-            if news is None
-            else standing_changed(news, on_purpose=self._leaving)
-        )
-        if sentence:
-            self.notice(sentence)
-        self._standing = self.replica.standing
-
-    def hand_out(self, text: str) -> None:
-        """Show a line that is to be copied, whatever the face has to do for that."""
-        self.notice(text)
-        if self._hand_out is not None:
-            self._hand_out(clean_line(text))
-
-    def notice(self, text: str) -> None:
-        """Show something that is not a message."""
-        self._say_line("notice", text)
-
-    def fail(self, refusal: Refused) -> None:
-        """Show that something was refused."""
-        self.refusals += 1
-        self._say_line("error", refusal.sentence)
-
-    def _say_line(self, sort: Sort, text: str) -> None:
-        self._show(Line(time.time_ns() // 1_000_000, sort, clean_line(text)))
-
-
-def _listed(what: str, names: list[str]) -> str:
-    return f"{what} ({len(names)}): {', '.join(names)}" if names else f"{what}: nobody"
+                known = any(room.replica.standing for room in self.rooms)
+                what = "connection lost" if known else "no connection yet"
+                room.notice(f"{what} ({reason}); trying again")

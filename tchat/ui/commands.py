@@ -13,97 +13,136 @@ from typing import Literal
 from tchat.errors import Code, Refused
 
 Choice = Literal[
-    "none", "request", "member", "shelf", "file", "saving", "path", "transfer", "key", "invite"
+    "none",
+    "request",
+    "member",
+    "banned",
+    "person",
+    "ignored",
+    "group",
+    "window",
+    "policy",
+    "message",
+    "found",
+    "invite",
+    "help",
+    "shelf",
+    "file",
+    "saving",
+    "path",
+    "transfer",
+    "key",
+    "text",
 ]
-"""What an argument is one of; it says what Tab offers."""
-
-_PLACEHOLDERS: dict[Choice, str] = {
-    "none": "",
-    "request": "NAME",
-    "member": "NAME",
-    "shelf": "[N]",
-    "file": "N",
-    "saving": "N [PATH]",
-    "path": "PATH",
-    "transfer": "N",
-    "key": "KEY",
-    "invite": "",
-}
-
+"""What an argument is one of, or begins with; it says what Tab offers."""
 
 ARGUMENT_LIMIT = 4096
-"""Longest argument of a command, in code points: enough for any path."""
+"""Longest argument of a command that is no message, in code points: enough for any path."""
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command: its word, the number it has had since the original, and what it needs."""
+    """One command: its word, the number it has had since the original, and what it needs.
+
+    `argument` is how its argument is written in a list, in brackets if it can do without; what
+    it `asks` is asked if one is missing that it needs.
+    """
 
     word: str
     number: int | None
     help: str
     choice: Choice = "none"
-    question: str = ""
+    argument: str = ""
+    asks: str = ""
     admin: bool = False
+    aliases: tuple[str, ...] = ()
 
     @property
     def usage(self) -> str:
         """How it is typed: "/approve NAME"."""
-        return f"/{self.word} {self.placeholder}".rstrip()
+        return f"/{self.word} {self.argument}".rstrip()
 
     @property
-    def placeholder(self) -> str:
-        """The word for its argument, if it takes one."""
-        return _PLACEHOLDERS[self.choice]
+    def question(self) -> str:
+        """What it asks for want of its argument."""
+        return self.asks or f"{self.usage}: what?"
 
     @property
     def needs_argument(self) -> bool:
         """Whether it cannot do without its argument, and asks for it."""
-        return self.choice not in ("none", "invite", "shelf")
+        return bool(self.argument) and not self.argument.startswith("[")
+
+    @property
+    def takes_text(self) -> bool:
+        """Whether its argument is a message, or has one in it."""
+        return "TEXT" in self.argument
 
 
 COMMANDS: tuple[Command, ...] = (
     Command("requests", 1, "who asks to join", admin=True),
-    Command("approve", 2, "approve a request", "request", "approve whom?", admin=True),
-    Command("quit", 3, "leave; you stay a member"),
+    Command("approve", 2, "let somebody in", "request", "NAME", "approve whom?", admin=True),
+    Command("quit", 3, "leave; you stay a member", aliases=("exit",)),
     Command("members", 4, "all members"),
     Command("online", 5, "the members who are online"),
     Command(
-        "transfer", 6, "make another member the admin", "member", "make whom the admin?", admin=True
+        "transfer", 6, "make another the admin", "member", "NAME", "make whom the admin?", True
     ),
     Command("admin", 7, "who the admin is"),
-    Command("kick", 8, "end somebody's membership", "member", "kick whom?", admin=True),
-    Command(
-        "send", 9, "send a file or a folder to the group; or several", "path", "send which file?"
-    ),
-    Command("deny", None, "deny a request", "request", "deny whom?", admin=True),
+    Command("kick", 8, "end somebody's membership", "member", "NAME", "kick whom?", admin=True),
+    Command("send", 9, "send files or folders to the group", "path", "PATH", "send which file?"),
+    # People.
+    Command("deny", None, "turn a request down", "request", "NAME", "deny whom?", admin=True),
+    Command("ban", None, "end a membership, for good", "person", "NAME", "ban whom?", admin=True),
+    Command("unban", None, "let ask again", "banned", "NAME", "lift whose ban?", admin=True),
     Command(
         "invite",
         None,
-        "a line that lets somebody in, once; --for NAME, --expires 24h",
+        "a line that lets somebody in",
         "invite",
+        "[--for NAME] [--expires 24h]",
         admin=True,
     ),
-    Command("link", None, "a code that makes another device yours, too"),
-    Command("keys", None, "the keys that your name belongs to"),
-    Command("unlink", None, "take a key from your name", "key", "take away which key?"),
-    Command("files", None, "the newest files; all for all of them, N for all about one", "shelf"),
-    Command(
-        "get", None, "save file number N; to PATH, if that is given", "saving", "get which file?"
-    ),
-    Command("cancel", None, "stop sending or saving a file", "transfer", "stop which transfer?"),
-    Command(
-        "remove", None, "take a file that you sent from the group", "file", "remove which file?"
-    ),
-    Command("join", None, "ask to join again"),
+    Command("policy", None, "who may join: all, or who is approved", "policy", "[open|approval]"),
+    Command("topic", None, "what the group is about", "text", "[TOPIC]"),
+    Command("who", None, "who is here, and who is away", aliases=("names",)),
+    Command("whois", None, "about somebody", "person", "NAME", "who is who?"),
+    Command("away", None, "say that you are away; without, back", "text", "[WHY]"),
+    Command("ignore", None, "hide what somebody says", "person", "[NAME]"),
+    Command("unignore", None, "show it again", "ignored", "NAME", "ignore whom no more?"),
+    # Messages.
+    Command("msg", None, "write to one person", "person", "NAME TEXT", aliases=("m",)),
+    Command("query", None, "a window with one person", "person", "NAME", aliases=("q",)),
+    Command("me", None, "say what you do", "text", "TEXT"),
+    Command("reply", None, "answer the last message, or NAME's", "message", "[NAME|^N] TEXT"),
+    Command("edit", None, "change your last message", "message", "[^N] [TEXT]"),
+    Command("delete", None, "take away your last, or NAME's", "message", "[NAME|^N]"),
+    Command("resend", None, "send again what was not sent"),
+    Command("discard", None, "forget what was not sent"),
+    Command("search", None, "find messages, in all groups", "text", "WORDS", "search for what?"),
+    Command("jump", None, "go to a message that was found", "found", "N", "go to which one?"),
+    # Windows.
+    Command("join", None, "another group; or ask again", "group", "[GROUP]", aliases=("j",)),
+    Command("part", None, "close this window; you stay a member", aliases=("close",)),
     Command("leave", None, "end your membership or request"),
-    Command("help", None, "this list"),
+    Command("list", None, "your groups"),
+    Command("window", None, "go to a window", "window", "N", "which window?", aliases=("w",)),
+    Command("mute", None, "no bell for this window; again, a bell"),
+    Command("clear", None, "empty the window; PageUp brings it back"),
+    # Files and keys.
+    Command("files", None, "the newest files; or all, or about one", "shelf", "[N|all]"),
+    Command("get", None, "save a file", "saving", "N [PATH]", "get which file?"),
+    Command("cancel", None, "stop sending or saving a file", "transfer", "N", "stop which one?"),
+    Command("remove", None, "take a file from the group", "file", "N", "remove which file?"),
+    Command("link", None, "a code that makes another device yours"),
+    Command("keys", None, "the keys that your name belongs to"),
+    Command("unlink", None, "take a key away", "key", "KEY", "take away which key?"),
+    Command("help", None, "this list; the keys; one command", "help", "[keys|COMMAND]"),
 )
 
 _BY_WORD = {
     name: command
     for command in COMMANDS
-    for name in (command.word, str(command.number))
+    for name in (command.word, str(command.number), *command.aliases)
     if name != "None"
 }
 
@@ -131,17 +170,28 @@ def parse(line: str) -> Say | Do | None:
         return Say(line)
     if line.startswith("//"):
         return Say(line[1:])
-    word, _, argument = line[1:].partition(" ")
-    command = _BY_WORD.get(word.lower())
+    word, argument = _split(line)
+    command = _BY_WORD.get(word)
     if command is None:
         raise Refused(
             Code.UNKNOWN_COMMAND,
             f"There is no command /{word}; /help lists them, // sends a slash.",
         )
-    argument = argument.strip() if command.choice != "none" else ""
-    if len(argument) > ARGUMENT_LIMIT:
+    argument = argument.strip() if command.argument else ""
+    if len(argument) > ARGUMENT_LIMIT and not command.takes_text:
         raise Refused(Code.TEXT_TOO_LONG, f"The argument of /{command.word} is too long.")
     return Do(command, argument)
+
+
+def named(word: str) -> Command | None:
+    """Return the command of a word, an alias or a number, with or without its slash."""
+    return _BY_WORD.get(word.removeprefix("/").lower())
+
+
+def speaks_of_messages(line: str) -> bool:
+    """Return whether a line is a command about messages that were sent, or found."""
+    command = _BY_WORD.get(_split(line)[0]) if line.startswith("/") else None
+    return command is not None and command.choice in ("message", "found")
 
 
 def answers(question: Command, line: str) -> bool:
@@ -151,7 +201,7 @@ def answers(question: Command, line: str) -> bool:
     """
     if not line.startswith("/"):
         return True
-    return question.choice == "path" and line[1:].partition(" ")[0].lower() not in _BY_WORD
+    return question.choice == "path" and _split(line)[0] not in _BY_WORD
 
 
 def help_lines() -> list[str]:
@@ -164,6 +214,21 @@ def help_lines() -> list[str]:
     ]
 
 
+def help_of(command: Command) -> str:
+    """Return all about one command, on one line."""
+    number = f", or /{command.number}" if command.number else ""
+    others = "".join(f", /{alias}" for alias in command.aliases)
+    return f"{command.usage}{number}{others}: {command.help}{' (admin)' if command.admin else ''}"
+
+
 def words() -> list[str]:
     """Return every command's word with its slash, in the table's order."""
     return [f"/{command.word}" for command in COMMANDS]
+
+
+def _split(line: str) -> tuple[str, str]:
+    """Return a command's word, in small letters, and what is behind it."""
+    first, *rest = line[1:].split(maxsplit=1) or [""]
+    if not line[1:2].strip():  # "/ help" is no command
+        return "", line[1:]
+    return first.lower(), rest[0] if rest else ""

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 
 from tchat.client.files import AUTOMATIC_LIMIT
-from tchat.client.transfers import Transfers
 from tchat.core.commands import RemoveFile
 from tchat.core.events import (
     Approved,
+    Banned,
     Created,
     Event,
     FileRemoved,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from tchat.client.replica import Replica
     from tchat.client.session import Session
-    from tchat.client.transfers import Transfer
+    from tchat.client.transfers import Transfer, Transfers
     from tchat.ui.commands import Command
 
 TELL_SECONDS = 2.0
@@ -67,19 +67,15 @@ class Host(Protocol):
 
 
 class Filing:
-    """The files of one chat. Without `moved`, to be called when one is further, lines tell it."""
+    """The files of one group; its transfers are among those of the whole chat."""
 
-    def __init__(
-        self, host: Host, downloads: Path, nursery: trio.Nursery, moved: Callable[[], None] | None
-    ) -> None:
-        self.transfers = Transfers(host.session, moved or self._moved)
+    def __init__(self, host: Host, downloads: Path, transfers: Transfers) -> None:
+        self.transfers = transfers
         self._host = host
         self._downloads = downloads
-        self._nursery = nursery
         self._names: dict[int, str] = {}
         self._unsaved: set[int] = set()
-        self._inside = False
-        self._last_told = 0
+        self._inside: bool | None = None
 
     # ------------------------------------------------------------------ what the person types
 
@@ -165,9 +161,13 @@ class Filing:
         receipt = self._host.session.submit(lambda i, n: RemoveFile(i, n, group, file.number))
         self._host.start(receipt.wait)
 
+    @property
+    def _files(self) -> dict[int, File]:
+        return self._host.replica.state.files
+
     def _file(self, argument: str) -> File:
         number = int(argument) if _NUMBER.fullmatch(argument) else 0
-        file = self._host.replica.state.files.get(number)
+        file = self._files.get(number)
         if file is None:
             raise Refused(Code.NO_SUCH_FILE, f"The group has no file {quote_name(argument)}.")
         return file
@@ -181,16 +181,19 @@ class Filing:
     def take(self, event: Event, *, unseen: bool) -> None:
         """Do what follows from an event: what is shared unseen is saved, or offered."""
         me = fold(self._host.session.user)
+        if self._inside is None:  # the log here may begin behind the event that let the person in
+            self._inside = self._host.replica.read > 0
+            self._names = {file.number: file.name for file in self._files.values()}
         match event.body:
             # What was shared while the person was no member is not saved unasked.
             case Created() | Joined() | Left() if fold(event.actor) == me:
                 self._inside = not isinstance(event.body, Left)
-            case Approved(name) | Kicked(name) if fold(name) == me:
+            case Approved(name) | Kicked(name) | Banned(name) if fold(name) == me:
                 self._inside = isinstance(event.body, Approved)
             case FileShared() as file:
                 self._names[file.number] = file.name
                 # The group may be further than what is shown, and have it no more.
-                there = file.number in self._host.replica.state.files
+                there = file.number in self._files
                 if there and unseen and self._inside and fold(event.actor) != me:
                     self._offer(event, file)
             case FileRemoved(number):
@@ -219,21 +222,30 @@ class Filing:
         self._unsaved.discard(seq)
         self._host.mark_seen()
 
-    # ------------------------------------------------------------------ how far transfers are
 
-    def _moved(self) -> None:
+class Teller:
+    """Tells of transfers in lines: of a long one now and then, of a short one never.
+
+    To be used where there is no place that shows how far they are.
+    """
+
+    def __init__(self, transfers: Transfers, notice: Callable[[str], None]) -> None:
+        self._transfers = transfers
+        self._notice = notice
+        self._last = 0
+
+    def take_new(self, nursery: trio.Nursery) -> None:
         """Begin to tell of transfers that are new."""
-        for transfer in self.transfers.active:
-            if transfer.number > self._last_told:
-                self._last_told = transfer.number
-                self._nursery.start_soon(self._tell, transfer)
+        for transfer in self._transfers.active:
+            if transfer.number > self._last:
+                self._last = transfer.number
+                nursery.start_soon(self._tell, transfer)
 
     async def _tell(self, transfer: Transfer) -> None:
-        """Tell now and then how far a transfer is, until it has ended."""
         while True:
             with trio.move_on_after(TELL_SECONDS):
                 await transfer.ended.wait()
                 return
             if transfer.phase != "queued":
                 progress = transfer.progress(trio.current_time())
-                self._host.notice(f"{progress_text(progress)} (/cancel {transfer.number})")
+                self._notice(f"{progress_text(progress)} (/cancel {transfer.number})")

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+import unicodedata
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from tchat.core.events import (
     AdminTransferred,
     Approved,
+    Banned,
     Created,
+    Deleted,
     Denied,
+    Edited,
+    Erased,
     FileRemoved,
     FileShared,
     Invited,
     Joined,
     Kicked,
     Left,
+    PolicySet,
     Posted,
     Requested,
+    TopicSet,
+    Unbanned,
     Withdrawn,
 )
 from tchat.core.fingerprints import fingerprint
@@ -31,7 +41,21 @@ if TYPE_CHECKING:
     from tchat.core.events import Body, Event
 
 NO_KEYS: MappingProxyType[bytes, str] = MappingProxyType({})
-Sort = Literal["message", "notice", "error"]
+Sort = Literal["message", "action", "notice", "error"]
+"""What a line is: said, done ("/me"), told by the program, or refused."""
+
+Fate = Literal["", "pending", "failed"]
+"""Whether a message is stored, on its way, or was refused and may be sent again."""
+
+_ACTION = "/me "
+_QUOTE = 60
+
+# Thai to Khmer, kana, Chinese characters: scripts that have no spaces between words.
+_NO_SPACES = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff"
+)
+_SPACELESS = re.compile(f"[{_NO_SPACES}]")
+_LETTER = rf"[^\W{_NO_SPACES}]"
 
 _LATEST = 253_370_764_800_000
 """The beginning of the year 9999: no calendar reaches as far as a server's number could."""
@@ -44,16 +68,22 @@ _LONGEST = 99 * 3600 + 59 * 60 + 59
 class Line:
     """Something to show: `at` in ms since the Unix epoch, and who said it, if somebody did.
 
-    The text is clean, and may have several lines if it is a message. When the program starts,
-    `history` has been seen before, and what is `missed` came while the person was away.
+    The text is clean, and may have several lines if it is a message. `seq` is its event's, 0 if
+    none is behind it. `reply` is what a message answers, in a few words. A `mention` is meant for
+    the person who reads. A deleted message has no text. What is `history` had been seen before.
     """
 
     at: int
     sort: Sort
     text: str
     who: str = ""
+    seq: int = 0
+    reply: str = ""
+    mention: bool = False
+    edited: bool = False
+    deleted: bool = False
+    fate: Fate = ""
     history: bool = False
-    missed: bool = False
 
 
 def line_of(
@@ -71,12 +101,71 @@ def line_of(
     """
     at = latest(event.at)
     if isinstance(event.body, Posted):
-        return Line(at, "message", clean_text(event.body.text), clean_line(event.actor))
+        return message_line(event, event.body.text, me)
+    if isinstance(event.body, Erased):
+        return Line(at, "message", "", clean_line(event.actor), event.seq, deleted=True)
     if isinstance(event.body, FileRemoved):
         text = f"{event.actor} removed file {event.body.number}{f' ({file})' if file else ''}"
     else:
         text = _sentence(event, fold(me), admin=admin, keys=keys)
-    return Line(at, "notice", clean_line(text)) if text else None
+    return Line(at, "notice", clean_line(text), seq=event.seq) if text else None
+
+
+def message_line(event: Event, text: str, me: str, *, edited: bool = False) -> Line:
+    """Return the line of a message that says `text` now."""
+    sort, shown = said(text)
+    return Line(
+        latest(event.at),
+        sort,
+        shown,
+        clean_line(event.actor),
+        event.seq,
+        mention=fold(event.actor) != fold(me) and is_mention(text, me),
+        edited=edited,
+    )
+
+
+def changed_line(line: Line, body: Edited | Deleted, me: str) -> Line:
+    """Return a message's line after the message was changed or deleted."""
+    if isinstance(body, Deleted) or line.deleted:
+        return replace(line, sort="message", text="", reply="", mention=False, deleted=True)
+    sort, text = said(body.text)
+    mention = fold(line.who) != fold(me) and is_mention(body.text, me)
+    return replace(line, sort=sort, text=text, mention=mention, edited=True)
+
+
+def quotation(who: str, text: str) -> str:
+    """Return who said what, in a few words."""
+    sort, shown = said(text)
+    words = clean_line(shown)
+    between = " " if sort == "action" else ": "
+    return f"{clean_line(who)}{between}{words[:_QUOTE]}{'…' * (len(words) > _QUOTE)}"
+
+
+def said(text: str) -> tuple[Sort, str]:
+    """Return how a message's text is shown: as something said, or done, and the clean text."""
+    if text.startswith(_ACTION):
+        return "action", clean_text(text.removeprefix(_ACTION))
+    return "message", clean_text(text)
+
+
+def is_mention(text: str, me: str) -> bool:
+    """Return whether a text has somebody's name in it, as a word of its own.
+
+    Where words are written without spaces, nothing says where one ends: there the name will do.
+    """
+    name = fold(me)
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return name in folded and _mention_of(name).search(folded) is not None
+
+
+@lru_cache(maxsize=16)
+def _mention_of(name: str) -> re.Pattern[str]:
+    """Return what finds a name, but neither within a word nor within other-names or.hosts."""
+    whole = len(name) > 1
+    before = "" if whole and _SPACELESS.match(name) else rf"(?<!{_LETTER})(?<!{_LETTER}[.-])"
+    after = "" if whole and _SPACELESS.match(name[-1]) else rf"(?!{_LETTER}|[.-]{_LETTER})"
+    return re.compile(before + re.escape(name) + after)
 
 
 def _sentence(event: Event, me: str, *, admin: bool, keys: Mapping[bytes, str] | None) -> str:
@@ -91,6 +180,12 @@ def _sentence(event: Event, me: str, *, admin: bool, keys: Mapping[bytes, str] |
             return f"{actor} gave an invite" + (f" for {name}" if name else "")
         case FileShared(number, name, size):
             return f"{actor} shared {name} ({size_text(size)}), file {number}"
+        case Edited(text=text):
+            return f"{actor} changed a message: {text}"
+        case Deleted():
+            return f"{actor} deleted a message"
+        case TopicSet(text):
+            return f"{actor} set the topic: {text}" if text else f"{actor} took the topic away"
         case Requested() | Denied() | Withdrawn():
             return _about_request(actor, event.body, keys) if admin else ""
     return _about_member(actor, event.body)
@@ -116,11 +211,18 @@ def _about_member(actor: str, body: Body) -> str:
         case Approved(name):
             return f"{name} joined, approved by {actor}"
         case Joined(by):
-            return f"{actor} joined, invited by {by}"
+            return f"{actor} joined, invited by {by}" if by else f"{actor} joined"
         case Left():
             return f"{actor} left the group"
         case Kicked(name):
             return f"{actor} kicked {name}"
+        case Banned(name):
+            return f"{actor} banned {name}"
+        case Unbanned(name):
+            return f"{actor} lifted the ban of {name}"
+        case PolicySet(policy):
+            whom = "everybody" if policy == "open" else "only who is approved"
+            return f"{actor} lets {whom} join from now on"
     return ""
 
 

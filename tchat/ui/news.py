@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
+from tchat.core.events import FileShared, Posted
+from tchat.ui.lines import is_mention, latest
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tchat.client.replica import Replica
+    from tchat.core.events import Event
     from tchat.core.frames import Membership, Standing
 
 
@@ -35,13 +42,38 @@ def standing_found(replica: Replica, before: Standing | None) -> str:
 
 
 def standing_changed(news: Membership, *, on_purpose: bool) -> str:
-    """Return what somebody has done to this person's standing."""
+    """Return what somebody has done to this person's standing; empty for what they know."""
     if news.reason == "left" and on_purpose:
-        return "you left the group"
+        return ""
     sentence = {
         "denied": f"{news.by} denied your request",
         "kicked": f"{news.by} kicked you out of the group",
+        "banned": f"{news.by} banned you from the group; only the admin can undo that",
         "left": "you left the group from another terminal",
         "closed": f"{news.by}, the last member, left, and the group is closed",
     }
+    if news.reason == "banned":
+        return sentence["banned"]
     return f"{sentence.get(news.reason, news.reason)}; /join asks again, /3 leaves"
+
+
+def digest(missed: Sequence[Event], me: str, *, direct: bool) -> str | None:
+    """Return what came while the person was away, in one line; None if nothing did."""
+    texts = [event.body.text for event in missed if isinstance(event.body, Posted)]
+    files = sum(isinstance(event.body, FileShared) for event in missed)
+    mentions = 0 if direct else sum(is_mention(text, me) for text in texts)
+    counts = [
+        count_text(len(texts), "message"),
+        f"{mentions} mention{'s' * (mentions == 1)} you" if mentions else "",
+        count_text(files, "file"),
+    ]
+    told = ", ".join(filter(None, counts))
+    if not told:
+        return None
+    began = time.localtime(latest(missed[0].at) / 1000)
+    return f"since {time.strftime('%a %H:%M', began)}: {told}"
+
+
+def count_text(number: int, what: str) -> str:
+    """Return a number of things: "1 file", "2 files"; nothing for none."""
+    return f"{number} {what}{'s' * (number != 1)}" if number else ""

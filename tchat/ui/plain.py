@@ -3,12 +3,15 @@
 One line comes out for each thing that happens:
 
     [HH:MM] <alice> text        a message; a line break inside it is shown as ↵
+    [HH:MM] * alice waves       what somebody does ("/me waves")
     [HH:MM] * notice            anything else that happened
     [HH:MM] ! error             something that was refused
 
-and one line goes in for each message or command. Programs rely on this form: it is changed on
-purpose or not at all. What was seen before is not shown again. When the input ends, what was
-typed is still delivered, and what waits is still shown, before the program does.
+and one line goes in for each message or command. With several groups, or somebody who writes to
+this person alone, what is not of the first group has its name in front: `#ops ` or `@bob `.
+Programs rely on this form: it is changed on purpose or not at all. What was seen before is not
+shown again. When the input ends, what was typed is still delivered, and what waits is still shown,
+before the program does.
 """
 
 from __future__ import annotations
@@ -20,20 +23,84 @@ from typing import TYPE_CHECKING
 import trio
 
 from tchat.ui.chat import LEAVE_SECONDS, Chat, Start
+from tchat.ui.filing import Teller
 
 if TYPE_CHECKING:
     from tchat.client.session import Session
     from tchat.ui.lines import Line
+    from tchat.ui.room import Room
     from tchat.ui.typed import TypedLines
+
+
+_AROUND = 3
 
 
 def format_line(line: Line) -> str:
     """Return one line of the plain form."""
     stamp = time.strftime("%H:%M", time.localtime(line.at / 1000))
     text = line.text.replace("\n", "↵")
-    if line.sort == "message":
-        return f"[{stamp}] <{line.who}> {text}"
+    match line.sort:
+        case "message" if line.deleted:
+            return f"[{stamp}] * {line.who} said something that was deleted"
+        case "message":
+            return f"[{stamp}] <{line.who}> {text}"
+        case "action":
+            return f"[{stamp}] * {line.who} {text}"
     return f"[{stamp}] {'*' if line.sort == 'notice' else '!'} {text}"
+
+
+class PlainFace:
+    """Writes lines. What was written cannot be changed; so changes are told."""
+
+    rewrites = False
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
+        self._teller: Teller | None = None
+        self._first: Room | None = None
+
+    def attach(self, chat: Chat) -> None:
+        """Tell of the transfers of a chat."""
+        self._teller = Teller(chat.transfers, lambda text: chat.current.notice(text))
+
+    def show(self, room: Room, line: Line) -> None:
+        """Write a line, unless it was seen before."""
+        if line.history:
+            return
+        self._first = self._first or room  # and no other, when it is closed
+        prefix = "" if room is self._first else f"{room.title} "
+        print(prefix + format_line(line), flush=True)
+
+    def changed(self) -> None:
+        """Tell of transfers that are new."""
+        if self._teller is not None:
+            self._teller.take_new(self._nursery)
+
+    def attends(self, _: Room) -> bool:
+        """Return True: what was written can be read."""
+        return True
+
+    def hand_out(self, _: str) -> None:
+        """Do nothing: a line that was written can be copied."""
+
+    def offer(self, _: str) -> bool:
+        """Return False: the terminal's own line cannot be filled in."""
+        return False
+
+    def reveal(self, room: Room, seq: int) -> None:
+        """Write a message that was found, and what was said around it."""
+        said = [line for line in room.lines if line.who]
+        at = next((index for index, line in enumerate(said) if line.seq == seq), None)
+        if at is not None:
+            for line in said[max(0, at - _AROUND) : at + _AROUND + 1]:
+                print(f"{room.title} {format_line(line)}", flush=True)
+
+    def key_lines(self) -> list[str]:
+        """Return nothing: the keys are the terminal's."""
+        return []
+
+    def notify(self, title: str, text: str) -> None:
+        """Do nothing: a bell is no line."""
 
 
 async def run_plain(start: Start, typed: TypedLines) -> int:
@@ -43,11 +110,12 @@ async def run_plain(start: Start, typed: TypedLines) -> int:
     refused, so that a script knows.
     """
     session = start.session
-    replica = session.follow(start.group)
     async with trio.open_nursery() as nursery:
-        chat = Chat(session, replica, start.downloads, nursery, _print)
+        face = PlainFace(nursery)
+        chat = Chat(start, nursery, face)
+        face.attach(chat)
         nursery.start_soon(_show_updates, session, chat)
-        await session.enter(start.group, invite=start.invite)
+        await chat.begin()
         ended = await _read(chat, typed)
         done = await chat.finish(math.inf if ended else LEAVE_SECONDS, everything=ended)
         nursery.cancel_scope.cancel()
@@ -61,6 +129,7 @@ async def _read(chat: Chat, typed: TypedLines) -> bool:
     async def read(reading: trio.CancelScope) -> None:
         nonlocal ended
         while (line := await typed.receive()) is not None:
+            await chat.prepare(line)
             chat.enter(line)
         chat.end_of_input()
         ended = not chat.done.is_set()
@@ -77,8 +146,3 @@ async def _show_updates(session: Session, chat: Chat) -> None:
     async for update in session.updates:
         chat.take(update)
         chat.mark_seen()
-
-
-def _print(line: Line) -> None:
-    if not line.history:
-        print(format_line(line), flush=True)

@@ -266,6 +266,7 @@ def open_screen(colours: Mapping[str, Look] | None = None) -> Iterator[Screen]:
 @contextmanager
 def _curses() -> Iterator[curses.window]:
     """Have the terminal in curses' hands for the length of the block, every key read as it is."""
+    curses.set_escdelay(_ESCAPE_MS)  # what follows an Escape is awaited without curses (`keys`)
     window = curses.initscr()
     try:
         curses.noecho()

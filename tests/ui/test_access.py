@@ -89,9 +89,9 @@ async def test_an_invite_may_be_for_somebody_and_for_a_time() -> None:
         assert "notice: this line lets Bob in, within 90 minutes:" in shown
         assert " --user=Bob --group=ops " in join_line(shown)
         assert await alice.shows("alice gave an invite for Bob")
-        (invitation,) = alice.chat.replica.state.invites.values()
+        (invitation,) = alice.room.replica.state.invites.values()
         assert invitation.name == "bob"
-        assert invitation.expires - alice.chat.replica.state.at == 90 * 60_000
+        assert invitation.expires - alice.room.replica.state.at == 90 * 60_000
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ async def test_nonsense_behind_invite_gives_none(options: str, sentence: str) ->
     async with running_server() as server, typing(server) as alice:
         (line,) = await alice.types(f"/invite {options}")
         assert line.startswith(sentence)
-        assert alice.chat.replica.state.invites == {}
+        assert alice.room.replica.state.invites == {}
         assert alice.chat.refusals == 1
 
 

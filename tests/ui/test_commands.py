@@ -62,7 +62,8 @@ def test_the_numbers_are_those_of_the_original() -> None:
 
 
 def test_what_needs_an_argument_has_a_question_for_it() -> None:
-    assert all(bool(command.question) == command.needs_argument for command in COMMANDS)
+    assert all(command.question.endswith("?") for command in COMMANDS if command.needs_argument)
+    assert not any(command.asks for command in COMMANDS if not command.needs_argument)
 
 
 def test_an_invite_may_go_without_its_argument_and_the_help_says_what_it_may_be() -> None:
@@ -86,7 +87,7 @@ def test_files_may_go_without_its_argument(line: str) -> None:
 @pytest.mark.parametrize(
     ("line", "usage"),
     [
-        ("/files", "/files [N]"),
+        ("/files", "/files [N|all]"),
         ("/get", "/get N [PATH]"),
         ("/send", "/send PATH"),
         ("/cancel", "/cancel N"),

@@ -238,27 +238,27 @@ async def test_a_small_file_is_saved_and_then_seen(tmp_path: Path, downloads: Pa
         await alice.types("/send report.pdf")
         assert await bob.shows("file 1 saved as") == f"file 1 saved as {downloads / 'report.pdf'}"
         assert await bob.chat.finish(GUARD)
-        assert bob.chat.replica.seen == bob.chat.replica.state.seq
+        assert bob.room.replica.seen == bob.room.replica.state.seq
     assert (downloads / "report.pdf").read_text() == "data"
 
 
 async def test_what_is_not_saved_yet_is_not_seen(downloads: Path, standstill: Standstill) -> None:
     async with alice_and_bob(downloads) as (alice, bob, _):
-        replica = bob.chat.replica
+        replica = bob.room.replica
         before = replica.state.seq
-        for chat, size in ((bob.chat, 10), (alice.chat, AUTOMATIC_LIMIT + 1)):
+        for room, size in ((bob.room, 10), (alice.room, AUTOMATIC_LIMIT + 1)):
             shared = FileShared(7, "x.bin", size, bytes(32))
             event = Event(GROUP, before + 1, 0, "carol", bytes(8), 1, shared)
-            chat.replica.state.apply(event)
-            chat.filing._inside = True
-            chat.filing.take(event, unseen=True)
+            room.replica.state.apply(event)
+            room.filing._inside = True
+            room.filing.take(event, unseen=True)
         await trio.testing.wait_all_tasks_blocked()
         assert [told.name for told in standstill.told] == ["x.bin"]
-        assert bob.chat.filing.seen(before + 5) == before
-        assert alice.chat.filing.seen(before + 5) == before + 5
+        assert bob.room.filing.seen(before + 5) == before
+        assert alice.room.filing.seen(before + 5) == before + 5
         assert await alice.shows("file 7 is large (8.4 MB): /get 7 saves it")
         await bob.types("/cancel 1")
-        assert bob.chat.filing.seen(before + 5) == before + 5
+        assert bob.room.filing.seen(before + 5) == before + 5
 
 
 async def test_what_was_removed_meanwhile_is_not_asked_for(
@@ -266,9 +266,9 @@ async def test_what_was_removed_meanwhile_is_not_asked_for(
 ) -> None:
     async with alone(downloads) as alice:
         shared = FileShared(7, "x.bin", 10, bytes(32))
-        alice.chat.filing.take(Event(GROUP, 9, 0, "carol", bytes(8), 1, shared), unseen=True)
+        alice.room.filing.take(Event(GROUP, 9, 0, "carol", bytes(8), 1, shared), unseen=True)
         await trio.testing.wait_all_tasks_blocked()
-        assert (standstill.told, alice.chat.filing.seen(9)) == ([], 9)
+        assert (standstill.told, alice.room.filing.seen(9)) == ([], 9)
 
 
 async def test_one_who_is_no_member_any_more_sends_and_lists_nothing(downloads: Path) -> None:
@@ -300,7 +300,7 @@ async def test_a_transfer_is_cancelled_by_its_number(
         assert [line.text for line in alice.lines[-3:]] == [
             "1: sending a.iso: 42 % of 1.0 KB",
             "2: sending b.iso: 42 % of 1.0 KB",
-            "stop which transfer? (1, 2)",
+            "stop which one? (1, 2)",
         ]
         assert offers(alice.chat, "") == (0, ["1", "2"])
         alice.chat.enter("1")
@@ -309,15 +309,18 @@ async def test_a_transfer_is_cancelled_by_its_number(
         assert alice.lines[-1].text == "No transfer has the number 1."
         assert offers(alice.chat, "/cancel ") == (8, ["2"])
         await alice.types("/cancel 2")
-        assert [transfer.name for transfer in alice.chat.filing.transfers.active] == []
+        assert [transfer.name for transfer in alice.room.filing.transfers.active] == []
 
 
 async def test_how_far_it_is_is_told_now_and_then(
     downloads: Path, standstill: Standstill, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(filing, "TELL_SECONDS", 0.001)
-    async with alone(downloads) as alice:
+    async with alone(downloads) as alice, trio.open_nursery() as nursery:
+        teller = filing.Teller(alice.chat.transfers, alice.room.notice)
         alice.chat.enter("/send a.iso")
+        await standstill.reached("a.iso")
+        teller.take_new(nursery)
         assert await alice.shows("sending a") == "sending a.iso: 42 % of 1.0 KB (/cancel 1)"
         await alice.types("/cancel 1")
 
@@ -333,6 +336,19 @@ async def test_one_who_leaves_is_told_that_a_transfer_goes_on(
             "1 of what you typed or were sent had to be left undone."
             " A file that is sent or saved again goes on from where it is now."
         )
+
+
+async def test_what_comes_of_a_transfer_is_told_although_its_window_was_closed(
+    downloads: Path, standstill: Standstill
+) -> None:
+    async with alone(downloads) as alice:
+        await alice.types("/join lab")
+        alice.chat.enter("/send a.iso")
+        await standstill.reached("a.iso")
+        alice.chat.enter("/part")
+        assert alice.titles == ["#ops"]
+        await alice.types("/cancel 1")
+        assert alice.room.lines[-1].text.startswith("Sending a.iso was cancelled; ")
 
 
 # ------------------------------------------------------------------ /remove

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -10,9 +11,13 @@ from tchat.client.transfers import Progress
 from tchat.core.events import (
     AdminTransferred,
     Approved,
+    Banned,
     Body,
     Created,
+    Deleted,
     Denied,
+    Edited,
+    Erased,
     Event,
     FileRemoved,
     FileShared,
@@ -20,14 +25,25 @@ from tchat.core.events import (
     Joined,
     Kicked,
     Left,
+    PolicySet,
     Posted,
     Requested,
+    TopicSet,
+    Unbanned,
     Unknown,
     Withdrawn,
 )
 from tchat.core.fingerprints import fingerprint
 from tchat.core.text import size_text
-from tchat.ui.lines import Line, line_of, progress_text, time_text
+from tchat.ui.lines import (
+    Line,
+    changed_line,
+    is_mention,
+    line_of,
+    progress_text,
+    quotation,
+    time_text,
+)
 from tchat.ui.plain import format_line
 
 AT = int(time.mktime((2026, 11, 22, 9, 5, 0, 0, 0, -1))) * 1000
@@ -53,16 +69,25 @@ def event(body: Body, actor: str = "alice") -> Event:
         (AdminTransferred("Bob"), "alice made Bob the admin: that is you"),
         (FileShared(3, "a.pdf", 1234, b""), "alice shared a.pdf (1.2 KB), file 3"),
         (FileRemoved(3), "alice removed file 3"),
+        (Joined(None, None, KEY), "alice joined"),
+        (Banned("dave"), "alice banned dave"),
+        (Unbanned("dave"), "alice lifted the ban of dave"),
+        (PolicySet("open"), "alice lets everybody join from now on"),
+        (PolicySet("approval"), "alice lets only who is approved join from now on"),
+        (TopicSet("all of it"), "alice set the topic: all of it"),
+        (TopicSet(""), "alice took the topic away"),
+        (Edited(3, "better\nso"), "alice changed a message: better↵so"),
+        (Deleted(3), "alice deleted a message"),
     ],
 )
 def test_an_event_reads_as_a_sentence(body: Body, text: str) -> None:
     line = line_of(event(body), "bob", admin=False)
-    assert line == Line(AT, "notice", text)
+    assert line == Line(AT, "notice", text, seq=1)
 
 
 def test_a_file_that_was_removed_has_its_name_if_that_is_known() -> None:
     line = line_of(event(FileRemoved(3)), "bob", admin=False, file="a\x1b.pdf")
-    assert line == Line(AT, "notice", "alice removed file 3 (a␛.pdf)")
+    assert line == Line(AT, "notice", "alice removed file 3 (a␛.pdf)", seq=1)
 
 
 @pytest.mark.parametrize("body", [Requested(), Requested(KEY), Denied("dave"), Withdrawn()])
@@ -110,7 +135,122 @@ def test_what_a_newer_version_wrote_is_passed_over() -> None:
 
 def test_a_message_is_cleaned_before_it_is_shown() -> None:
     line = line_of(event(Posted("a\x1b[31mb\u202ec")), "bob", admin=False)
-    assert line == Line(AT, "message", "a␛[31mbc", "alice")
+    assert line == Line(AT, "message", "a␛[31mbc", "alice", 1)
+
+
+def test_what_somebody_does_is_no_line_of_what_they_say() -> None:
+    line = line_of(event(Posted("/me waves\x1b")), "bob", admin=False)
+    assert line == Line(AT, "action", "waves␛", "alice", 1)
+
+
+@pytest.mark.parametrize("text", ["/me", "/mean", " /me waves", "/ME waves"])
+def test_only_what_begins_like_the_command_is_something_done(text: str) -> None:
+    line = line_of(event(Posted(text)), "bob", admin=False)
+    assert line == Line(AT, "message", text, "alice", 1)
+
+
+def test_a_message_whose_text_is_gone_leaves_its_place() -> None:
+    line = line_of(event(Erased()), "bob", admin=False)
+    assert line == Line(AT, "message", "", "alice", 1, deleted=True)
+
+
+# ------------------------------------------------------------------ messages that are changed
+
+
+SAID = Line(AT, "message", "hello", "alice", 3)
+
+
+@pytest.mark.parametrize(
+    ("body", "after"),
+    [
+        (Edited(3, "hello, bob"), Line(AT, "message", "hello, bob", "alice", 3, mention=True)),
+        (Edited(3, "/me waves"), Line(AT, "action", "waves", "alice", 3)),
+    ],
+)
+def test_a_changed_message_reads_as_it_does_now(body: Edited, after: Line) -> None:
+    assert changed_line(SAID, body, "bob") == replace(after, edited=True)
+
+
+def test_one_who_is_not_mentioned_any_more_is_not() -> None:
+    mention = replace(SAID, text="hello, bob", mention=True)
+    assert not changed_line(mention, Edited(3, "hello"), "bob").mention
+    assert not changed_line(SAID, Edited(3, "I, alice"), "alice").mention
+
+
+def test_nothing_is_left_of_a_deleted_message_and_no_change_brings_it_back() -> None:
+    before = Line(AT, "action", "waves at bob", "alice", 3, reply="bob: hi", mention=True)
+    gone = changed_line(before, Deleted(3), "bob")
+    assert gone == Line(AT, "message", "", "alice", 3, deleted=True)
+    assert changed_line(gone, Edited(3, "back"), "bob") == gone
+
+
+@pytest.mark.parametrize(
+    ("text", "quoted"),
+    [
+        ("hello", "alice: hello"),
+        ("two\nlines", "alice: two↵lines"),
+        ("/me waves", "alice waves"),
+        ("x" * 60, "alice: " + "x" * 60),
+        ("x" * 61, "alice: " + "x" * 60 + "…"),
+        ("\x1b[2J", "alice: ␛[2J"),
+    ],
+)
+def test_a_quotation_is_a_few_words_on_one_line(text: str, quoted: str) -> None:
+    assert quotation("alice", text) == quoted
+
+
+# ------------------------------------------------------------------ mentions
+
+
+@pytest.mark.parametrize(
+    ("text", "me"),
+    [
+        ("bob", "bob"),
+        ("hello Bob", "bob"),
+        ("bob: look", "bob"),
+        ("I asked bob.", "bob"),
+        ("where is bob?", "bob"),
+        ("@bob look", "bob"),
+        ("(bob)", "bob"),
+        ("hey...bob", "bob"),
+        ("- bob\n- carol", "bob"),
+        ("bob's", "bob"),
+        ("bobby and bob", "bob"),
+        ("ask j.doe-2 now", "j.doe-2"),
+        ("ask j.doe-2.", "j.doe-2"),
+        ("STRASSE kommt", "Straße"),
+        ("\uff42\uff4f\uff42", "bob"),
+        ("你好小明,来", "小明"),
+        ("@小明", "小明"),
+        ("问bob一下", "bob"),
+        ("さくらさん", "さくら"),
+        ("مرحبا علي.", "علي"),
+    ],
+)
+def test_a_name_is_a_mention(text: str, me: str) -> None:
+    assert is_mention(text, me)
+
+
+@pytest.mark.parametrize(
+    ("text", "me"),
+    [
+        ("bobby", "bob"),
+        ("kebob", "bob"),
+        ("bob_2", "bob"),
+        ("www.bob.com", "bob"),
+        ("www.bob", "bob"),
+        ("bob.com", "bob"),
+        ("jim-bob", "bob"),
+        ("bob-cat", "bob"),
+        ("bob2", "bob"),
+        ("ask j.doe-2b", "j.doe-2"),
+        ("ask jxdoe-2", "j.doe-2"),
+        ("الباب", "باب"),
+        ("", "bob"),
+    ],
+)
+def test_a_name_within_another_word_is_none(text: str, me: str) -> None:
+    assert not is_mention(text, me)
 
 
 @pytest.mark.parametrize(
@@ -120,6 +260,12 @@ def test_a_message_is_cleaned_before_it_is_shown() -> None:
         (Line(AT, "message", "two\nlines", "alice"), "[09:05] <alice> two↵lines"),
         (Line(AT, "notice", "bob joined"), "[09:05] * bob joined"),
         (Line(AT, "error", "No."), "[09:05] ! No."),
+        (Line(AT, "action", "waves\ntwice", "alice"), "[09:05] * alice waves↵twice"),
+        (
+            Line(AT, "message", "", "alice", 3, deleted=True),
+            "[09:05] * alice said something that was deleted",
+        ),
+        (Line(AT, "message", "hi", "bob", 3, "alice: so?", edited=True), "[09:05] <bob> hi"),
     ],
 )
 def test_the_plain_form_is_one_line_for_each_thing(line: Line, plain: str) -> None:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tchat.client.replica import Replica
-from tchat.core.events import Approved, Created, Event, Requested
+from tchat.core.events import (
+    Approved,
+    Created,
+    Event,
+    FileShared,
+    Joined,
+    Left,
+    Posted,
+    Requested,
+)
 from tchat.core.frames import Attached, Membership
-from tchat.ui.news import standing_changed, standing_found, welcome
+from tchat.ui.news import digest, standing_changed, standing_found, welcome
 
 if TYPE_CHECKING:
     from tchat.core.events import Body
@@ -98,6 +108,39 @@ def test_what_somebody_did_to_ones_standing_reads_as_a_sentence(
     assert standing_changed(news, on_purpose=False) == f"{sentence}; /join asks again, /3 leaves"
 
 
-def test_one_who_left_on_purpose_is_not_told_how_to_come_back() -> None:
+NINE = int(time.mktime((2026, 11, 24, 18, 4, 0, 0, 0, -1))) * 1000
+
+
+@pytest.mark.parametrize(
+    ("missed", "direct", "told"),
+    [
+        ([Posted("hi")], False, "1 message"),
+        ([Posted("hi")] * 143, False, "143 messages"),
+        ([Posted("hi"), Posted("bob?"), Posted("Bob!")], False, "3 messages, 2 mention you"),
+        ([Posted("bob?")], False, "1 message, 1 mentions you"),
+        ([Posted("bob?")], True, "1 message"),
+        ([Posted("a"), FileShared(1, "f", 1, b"")], False, "1 message, 1 file"),
+        ([FileShared(1, "f", 1, b"")] * 2, False, "2 files"),
+        ([Joined(), Posted("a")], False, "1 message"),
+    ],
+)
+def test_what_was_missed_is_told_in_a_line(missed: list[Body], direct: bool, told: str) -> None:
+    events = [Event("ops", n, NINE, "alice", bytes(8), 1, body) for n, body in enumerate(missed)]
+    assert digest(events, "bob", direct=direct) == f"since Tue 18:04: {told}"
+
+
+@pytest.mark.parametrize("missed", [[], [Joined(), Left()]])
+def test_where_nothing_was_said_nothing_was_missed(missed: list[Body]) -> None:
+    events = [Event("ops", n, NINE, "alice", bytes(8), 1, body) for n, body in enumerate(missed)]
+    assert digest(events, "bob", direct=False) is None
+
+
+def test_one_who_left_on_purpose_knows() -> None:
     left = Membership("ops", "outsider", "left", "bob")
-    assert standing_changed(left, on_purpose=True) == "you left the group"
+    assert standing_changed(left, on_purpose=True) == ""
+
+
+def test_one_who_was_banned_is_not_told_to_ask_again() -> None:
+    banned = Membership("ops", "outsider", "banned", "alice")
+    sentence = "alice banned you from the group; only the admin can undo that"
+    assert standing_changed(banned, on_purpose=False) == sentence

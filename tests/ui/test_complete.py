@@ -1,0 +1,124 @@
+"""What Tab offers, wherever it is pressed."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tchat.core.commands import Join
+from tchat.ui.commands import COMMANDS
+from tchat.ui.complete import offers
+from tests.helpers import members, raw_client, running_server
+from tests.ui.typist import typing
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.ui.typist import Typist
+
+
+@asynccontextmanager
+async def desk() -> AsyncIterator[Typist]:
+    """Alice, the admin of a group with Bob and Bärbel, and with Zoe in another; Yan asks."""
+    async with (
+        running_server() as server,
+        members(server, "alice", "Bob", "Bärbel"),
+        members(server, "zoe", "alice", group="zoo"),
+        raw_client(server.address, "yan") as yan,
+        typing(server, "alice", "ops", "zoo") as alice,
+    ):
+        await yan.command(Join)
+        await alice.shows("yan asks to join")
+        await alice.until(lambda: alice.room_of("#zoo").caught_up)
+        yield alice
+
+
+@pytest.mark.parametrize(
+    ("before", "start", "found"),
+    [
+        # Commands, at the start only.
+        ("/app", 0, ["/approve "]),
+        ("/APP", 0, ["/approve "]),
+        ("/un", 0, ["/unban ", "/unignore ", "/unlink "]),
+        ("/nope", 0, []),
+        ("say /app", 4, []),
+        ("/nope b", 6, []),
+        # Names in messages: with a colon at the start.
+        ("bo", 0, ["Bob: "]),
+        ("B", 0, ["Bob: ", "Bärbel: "]),
+        ("hello bo", 6, ["Bob "]),
+        ("one\nbo", 4, ["Bob "]),
+        ("z", 0, []),
+        ("hello @b", 6, ["@Bob ", "@Bärbel "]),
+        ("see #z", 4, ["#zoo "]),
+        # ... and in what is a message behind a command.
+        ("/me greets bo", 11, ["Bob "]),
+        ("/me bo", 4, ["Bob "]),
+        ("/topic of bä", 10, ["Bärbel "]),
+        ("//b", 0, []),
+        # What commands take.
+        ("/approve ", 9, ["yan"]),
+        ("/2 y", 3, ["yan"]),
+        ("/deny x", 6, []),
+        ("/kick ", 6, ["Bob", "Bärbel"]),
+        ("/6 bo", 3, ["Bob"]),
+        ("/msg zo", 5, ["zoe "]),
+        ("/msg zoe hello bo", 15, ["Bob "]),
+        ("/query z", 7, ["zoe"]),
+        ("/whois b", 7, ["Bob", "Bärbel"]),
+        ("/reply bo", 7, ["Bob "]),
+        ("/reply Bob thanks bä", 18, ["Bärbel "]),
+        ("/policy ", 8, ["open", "approval"]),
+        ("/policy a", 8, ["approval"]),
+        ("/window z", 8, ["#zoo"]),
+        ("/w #o", 3, ["#ops"]),
+        ("/join z", 6, ["#zoo"]),
+        ("/unban ", 7, []),
+        ("/unignore ", 10, []),
+        ("/jump ", 6, []),
+        ("/help k", 6, ["keys", "kick"]),
+        ("/help app", 6, ["approve"]),
+        ("/members b", 9, []),
+        ("/invite b", 8, []),
+    ],
+)
+async def test_the_word_that_was_begun_is_completed(
+    before: str, start: int, found: list[str]
+) -> None:
+    async with desk() as alice:
+        where, offered = offers(alice.chat, before)
+        assert (where, sorted(offered)) == (start, sorted(found))
+
+
+async def test_every_command_is_offered_once() -> None:
+    async with desk() as alice:
+        _, offered = offers(alice.chat, "/")
+        assert offered == [f"/{command.word} " for command in COMMANDS]
+        _, topics = offers(alice.chat, "/help ")
+        assert len(topics) == len(set(topics))
+        assert topics[0] == "keys"
+
+
+async def test_what_was_found_ignored_or_banned_can_be_named() -> None:
+    async with desk() as alice:
+        await alice.types("one", "one more", "/search one", "/ignore Bob", "/ban Bob")
+        assert offers(alice.chat, "/jump ") == (6, ["1", "2"])
+        assert offers(alice.chat, "/unignore ") == (10, ["bob"])
+        assert offers(alice.chat, "/unban ") == (7, ["Bob"])
+
+
+async def test_the_answer_to_a_question_is_completed_and_so_is_a_command_instead() -> None:
+    async with desk() as alice:
+        alice.chat.enter("/approve")
+        assert offers(alice.chat, "") == (0, ["yan"])
+        assert offers(alice.chat, "y") == (0, ["yan"])
+        assert offers(alice.chat, "/he") == (0, ["/help "])
+
+
+async def test_those_who_are_in_front_are_offered_first() -> None:
+    async with desk() as alice:
+        await alice.types("/window zoo")
+        assert offers(alice.chat, "/msg ")[1][0] == "zoe "
+        assert offers(alice.chat, "/kick ") == (6, ["zoe"])

@@ -1,0 +1,344 @@
+"""Messages that are more than said: done, answered, changed, taken away, sent again, found."""
+
+from __future__ import annotations
+
+import pytest
+
+from tchat.core.commands import Approve, Delete, Kick, Post
+from tchat.core.frames import Seen
+from tests.helpers import GROUP, log_of, members, running_server, texts
+from tests.ui.typist import two_typing, typing
+
+# ------------------------------------------------------------------ /me
+
+
+async def test_what_one_does_is_no_message_in_quotes() -> None:
+    async with two_typing() as (alice, bob):
+        await alice.types("/me waves at bob")
+        await bob.reads("alice * waves at bob [mention]")
+        assert alice.screen() == ["alice * waves at bob"]
+
+
+async def test_doing_nothing_is_asked_about() -> None:
+    async with two_typing() as (alice, bob):
+        assert await alice.types("/me") == ["notice: /me TEXT: what?"]
+        assert await alice.types("waves") == ["action: waves"]
+        await bob.reads("alice * waves")
+
+
+# ------------------------------------------------------------------ /reply
+
+
+async def test_a_reply_says_what_it_answers() -> None:
+    async with two_typing() as (alice, bob):
+        await bob.types("shall we?", "tomorrow?")
+        await alice.reads("bob: tomorrow?")
+        await alice.types("not I", "/reply yes, at ten", "/reply ^4 perhaps", "/reply bob gladly")
+        await bob.reads("alice: yes, at ten [re bob: tomorrow?]")
+        await bob.reads("alice: perhaps [re bob: shall we?]")
+        await bob.reads("alice: gladly [re bob: tomorrow?]")
+        await bob.types("/reply ^1 and why?", "/reply ^99 too far")
+        await alice.reads("bob: and why? [re alice: gladly]")
+        assert bob.lines[-1].text == "There is no message ^99 here."
+
+
+async def test_a_name_that_begins_the_answer_is_taken_for_whose_message_it_is() -> None:
+    async with two_typing() as (alice, bob):
+        await alice.types("one")
+        await bob.reads("alice: one")
+        await bob.types("two", "/reply Alice three")
+        assert bob.screen()[-1] == "bob: three [re alice: one]"
+        assert await bob.types("/reply alice") == ["error: It is /reply TEXT, or /reply NAME TEXT."]
+
+
+@pytest.mark.parametrize("line", ["/reply hello", "/reply ^1 hello", "/reply bob hello"])
+async def test_there_has_to_be_something_to_answer(line: str) -> None:
+    async with two_typing() as (alice, _):
+        (shown,) = await alice.types(line)
+        assert shown.startswith("error: There is no message ")
+
+
+async def test_an_answer_to_what_was_deleted_quotes_nothing() -> None:
+    async with two_typing() as (alice, bob):
+        await alice.types("a secret")
+        await bob.reads("alice: a secret")
+        await bob.types("/reply what is that?")
+        assert bob.screen()[-1] == "bob: what is that? [re alice: a secret]"
+        await alice.types("/delete")
+        gone = "bob: what is that? [re a message that was deleted]"
+        for person in (alice, bob):
+            await person.reads("alice:  [deleted]")
+            await person.reads(gone)
+        assert await bob.types("/reply alice still there?") == [
+            "error: There is no message here that could be meant."
+        ]
+
+
+async def test_a_quotation_follows_the_message_that_is_changed() -> None:
+    async with two_typing() as (alice, bob):
+        await alice.types("at tne")
+        await bob.reads("alice: at tne")
+        await bob.types("/reply when?")
+        await alice.types("/edit at ten")
+        await bob.reads("bob: when? [re alice: at ten]")
+
+
+# ------------------------------------------------------------------ /edit
+
+
+async def test_an_edited_message_changes_where_it_stands() -> None:
+    async with two_typing() as (alice, bob):
+        await alice.types("helo", "is bob there?")
+        await bob.reads("alice: is bob there? [mention]")
+        await alice.types("/edit ^2 hello, bob")
+        await bob.reads("alice: hello, bob [edited, mention]")
+        assert await alice.types("/edit all well") == []
+        for person, name in ((alice, "alice"), (bob, "bob")):
+            await person.reads("alice: all well [edited]")
+            assert len(person.screen()) == 2, name
+            assert not any("changed" in line.text for line in person.lines)
+
+
+async def test_where_lines_cannot_change_a_change_is_told() -> None:
+    async with two_typing(rewrites=False) as (alice, bob):
+        await alice.types("helo")
+        await bob.shows("helo")
+        await alice.types("/edit hello")
+        assert await bob.shows("changed") == "alice changed a message: hello"
+        await alice.types("/delete")
+        assert await bob.shows("deleted") == "alice deleted a message"
+        assert await bob.types("mine", "/edit") == [
+            "message: mine",
+            "error: It is /edit TEXT, with all of the new text.",
+        ]
+
+
+async def test_without_a_text_the_message_is_put_where_one_types() -> None:
+    async with two_typing() as (alice, bob):
+        await alice.types("/me wavse", "two\nlines", "/edit")
+        assert alice.face.offers == ["/edit two\nlines"]
+        await alice.types("/edit two\nfine lines")
+        await bob.reads("alice: two\nfine lines [edited]")
+        await alice.types("/edit ^2")
+        assert alice.face.offers[1] == "/edit ^2 /me wavse"
+        await bob.types("one", "two")
+        await alice.reads("bob: two")
+        # What was meant is still meant, although it is the fourth by now.
+        await alice.types("/edit ^2 /me waves")
+        await bob.reads("alice * waves [edited]")
+        # ... but not any more after something else was typed.
+        assert await alice.types("/edit ^2 of whom?") == [
+            "error: Only bob may change this message."
+        ]
+
+
+async def test_only_what_is_ones_own_can_be_edited() -> None:
+    async with two_typing() as (alice, bob):
+        await bob.types("mine")
+        await alice.reads("bob: mine")
+        no_message = "error: There is no message here that could be meant."
+        assert await alice.types("/edit yours") == [no_message]
+        assert await alice.types("/edit ^1 yours") == ["error: Only bob may change this message."]
+        assert await alice.types("/edit ^2 yours") == ["error: There is no message ^2 here."]
+        assert await alice.types("/edit ^0 yours") == ["error: There is no message ^0 here."]
+        await alice.types("also mine")
+        assert await alice.types("/edit \u200b") == [
+            "error: There is nothing in this message to send."
+        ]
+        assert await alice.types("/edit " + "x" * 20_000) == [
+            "error: A message holds at most 16 KiB; send this one as a file with /9."
+        ]
+
+
+# ------------------------------------------------------------------ /delete
+
+
+async def test_a_deleted_message_leaves_an_empty_place_here_and_on_the_server() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob"),
+        typing(server) as alice,
+        typing(server, "bob") as bob,
+    ):
+        await bob.types("one", "two")
+        await alice.reads("bob: two")
+        await alice.types("three")
+        await bob.types("/delete")
+        await alice.types("/delete bob")
+        for person in (alice, bob):
+            await person.reads("bob:  [deleted]")
+            await person.until(lambda p=person: p.screen().count("bob:  [deleted]") == 2)  # type: ignore[misc]
+            assert person.screen()[-1] == "alice: three"
+        assert texts(await log_of(server.store)) == ["three"]
+        async with typing(server, "alice") as again:
+            assert again.screen() == ["bob:  [deleted]", "bob:  [deleted]", "alice: three"]
+
+
+async def test_only_the_author_or_the_admin_deletes() -> None:
+    async with two_typing() as (alice, bob):
+        await alice.types("mine")
+        await bob.reads("alice: mine")
+        assert await bob.types("/delete alice") == [
+            "error: Only alice or the admin may delete this message."
+        ]
+        assert await bob.types("/delete") == [
+            "error: There is no message here that could be meant."
+        ]
+        assert await bob.types("/delete nobody") == [
+            "error: There is no message here that could be meant."
+        ]
+        assert await alice.types("/delete all of it") == [
+            "error: It is /delete, or /delete NAME, or /delete ^3."
+        ]
+        assert alice.screen() == bob.screen() == ["alice: mine"]
+
+
+async def test_numbers_pass_over_what_was_deleted() -> None:
+    async with two_typing() as (alice, bob):
+        await alice.types("one", "two", "three", "/delete ^2")
+        await alice.reads("alice:  [deleted]")
+        await alice.types("/delete ^2")
+        assert alice.screen() == ["alice:  [deleted]", "alice:  [deleted]", "alice: three"]
+        await bob.until(lambda: bob.screen() == alice.screen())
+
+
+# ------------------------------------------------------------------ /resend, /discard
+
+
+async def test_what_was_refused_stays_until_it_is_sent_again_or_forgotten() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob") as (by_hand, _),
+        typing(server, "bob") as bob,
+    ):
+        await by_hand.command(Kick, "bob")
+        await bob.shows("kicked you out")
+        for text in ("one", "two"):
+            (line,) = await bob.types(text)
+            assert line.startswith("error: You are not a member of this group; /join")
+        assert bob.screen() == ["bob: one [failed]", "bob: two [failed]"]
+        assert len(await bob.types("/resend")) == 2
+        await bob.types("/join")
+        await by_hand.attach()
+        await bob.shows("waiting for alice")
+        await by_hand.command(Approve, "bob")
+        await bob.until(lambda: bob.room.replica.caught_up)
+        await bob.types("/resend")
+        assert bob.screen()[-2:] == ["bob: one", "bob: two"]
+        nothing = "error: All that you said here was sent, or is on its way."
+        assert await bob.types("/resend") == await bob.types("/discard") == [nothing]
+        assert texts(await log_of(server.store)) == ["one", "two"]
+
+
+async def test_what_is_forgotten_is_never_sent() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob") as (by_hand, _),
+        typing(server, "bob") as bob,
+    ):
+        await by_hand.command(Kick, "bob")
+        await bob.shows("kicked you out")
+        await bob.types("one", "two")
+        assert await bob.types("/discard") == ["notice: 2 messages forgotten"]
+        assert bob.screen() == []
+
+
+async def test_a_message_that_cannot_be_is_refused_and_not_kept() -> None:
+    async with two_typing() as (alice, _):
+        for line, sentence in (
+            ("\u200b", "There is nothing in this message to send."),
+            ("x" * 20_000, "A message holds at most 16 KiB; send this one as a file with /9."),
+            ("/me \u200b", "There is nothing in this message to send."),
+        ):
+            assert await alice.types(line) == [f"error: {sentence}"]
+        assert alice.screen() == []
+
+
+# ------------------------------------------------------------------ /search, /jump
+
+
+async def test_what_was_said_is_found_in_all_groups_and_gone_to() -> None:
+    async with running_server() as server, typing(server, "alice", "ops", "lab") as alice:
+        await alice.types("the deploy failed", "and again")
+        await alice.types("/window lab", "deploy on friday?")
+        await alice.types("/me plans a deploy")
+        *hits, hint = await alice.types("/search Deploy")
+        assert [line.partition(" #")[2] for line in hits] == [
+            "ops <alice> the deploy failed",
+            "lab <alice> deploy on friday?",
+            "lab <alice> /me plans a deploy",
+        ]
+        assert [line.split()[1] for line in hits] == ["3", "2", "1"]
+        assert hint == "notice: /jump 1 goes to the newest"
+        await alice.types("/jump 3")
+        assert alice.room.title == "#ops"
+        assert alice.face.revealed == [("#ops", 2)]
+        for line in ("/jump 4", "/jump 0", "/jump x", "/jump ²", "/jump " + "9" * 4000):
+            assert await alice.types(line) == [
+                "error: There is no such number; /search finds messages."
+            ]
+
+
+async def test_what_is_not_there_is_not_found() -> None:
+    async with two_typing() as (alice, bob):
+        await alice.types("a secret plan")
+        assert await bob.types("/search nothing such") == [
+            "notice: nothing was found for: nothing such"
+        ]
+        assert len(await bob.types("/search secret")) == 2
+        await alice.types("/delete")
+        assert await bob.types("/search secret") == ["notice: nothing was found for: secret"]
+        assert await bob.types("/search") == ["notice: search for what?"]
+
+
+async def test_a_message_far_back_is_gone_to_although_it_is_not_here() -> None:
+    async with running_server() as server, members(server, "alice") as (by_hand,):
+        first = await by_hand.post("the needle")
+        for n in range(300):
+            await by_hand.send(Seen(GROUP, await by_hand.post(f"hay {n}")))
+        async with typing(server, recent=10) as alice:
+            assert "alice: the needle" not in alice.screen()
+            await alice.types("/search needle")
+            await alice.types("/jump 1")
+            assert alice.face.revealed == [("#ops", first)]
+            assert alice.screen()[0] == "alice: the needle"
+
+
+async def test_what_was_cleared_away_comes_back_to_be_gone_to() -> None:
+    async with running_server() as server, typing(server) as alice:
+        await alice.types("the needle", "/clear", "/search needle")
+        assert alice.screen() == []
+        await alice.types("/jump 1")
+        assert alice.screen() == ["alice: the needle"]
+
+
+async def test_edits_and_deletions_are_laid_over_the_past_as_it_comes() -> None:
+    async with running_server() as server, members(server, "alice") as (by_hand,):
+        old = [await by_hand.post(f"old {n}") for n in range(4)]
+        async with typing(server) as alice:
+            await alice.types("/edit ^1 changed", "/delete ^2")
+        for n in range(30):
+            await by_hand.send(Seen(GROUP, await by_hand.post(f"new {n}")))
+        async with typing(server, recent=5) as alice:
+            await by_hand.command(Delete, old[0])
+            assert alice.screen()[0].startswith("alice: new ")
+            await alice.reads_back()
+            assert alice.screen()[:4] == [
+                "alice:  [deleted]",
+                "alice: old 1",
+                "alice:  [deleted]",
+                "alice: changed [edited]",
+            ]
+            assert len(alice.screen()) == 34
+            assert not any("changed a message" in line.text for line in alice.room.lines)
+
+
+async def test_a_reply_to_what_is_not_here_says_so() -> None:
+    async with running_server() as server, members(server, "alice") as (by_hand,):
+        first = await by_hand.post("the first")
+        for n in range(30):
+            await by_hand.post(f"new {n}")
+        answer = await by_hand.command(Post, "about that", first)
+        await by_hand.send(Seen(GROUP, answer.seq or 0))
+        async with typing(server, recent=5) as alice:
+            assert alice.screen()[-1] == "alice: about that [re an earlier message]"

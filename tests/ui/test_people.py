@@ -1,0 +1,209 @@
+"""The commands about people, as who types them and as the others see them."""
+
+from __future__ import annotations
+
+import pytest
+
+from tchat.core.commands import Join
+from tchat.core.fingerprints import fingerprint
+from tests.helpers import identity_of, members, raw_client, running_server
+from tests.ui.typist import two_typing, typing
+
+NOT_ADMIN = "error: Only the admin may do this, and that is alice."
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "/ban alice",
+        "/ban",
+        "/unban carol",
+        "/topic new",
+        "/policy open",
+        "/requests",
+        "/approve carol",
+        "/deny carol",
+        "/kick alice",
+        "/transfer bob",
+        "/invite",
+    ],
+)
+async def test_what_is_the_admins_is_refused_to_others(line: str) -> None:
+    async with two_typing() as (_, bob):
+        assert await bob.types(line) == [NOT_ADMIN]
+        assert bob.chat.question is None
+
+
+@pytest.mark.parametrize(
+    "line", ["/members", "/online", "/admin", "/who", "/whois alice", "/topic", "/policy", "/kick"]
+)
+async def test_one_who_waits_is_told_so_by_every_command(line: str) -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice"),
+        typing(server, "bob", until="waiting for alice") as bob,
+    ):
+        assert await bob.types(line) == ["error: You are not a member yet; /3 leaves."]
+        (refusal,) = await bob.types("hello")
+        assert refusal == "error: You are not a member yet: alice has to approve you."
+
+
+# ------------------------------------------------------------------ /topic, /policy
+
+
+async def test_a_topic_is_set_told_and_taken_away() -> None:
+    async with two_typing() as (alice, bob):
+        assert await bob.types("/topic") == ["notice: there is no topic"]
+        await alice.types("/topic what we do,  and why")
+        assert await bob.shows("the topic:") == "alice set the topic: what we do,  and why"
+        assert await bob.types("/topic") == ["notice: the topic is: what we do,  and why"]
+        await alice.types("/topic -")
+        assert await bob.shows("took the topic away")
+        assert await alice.types("/topic " + "x" * 201) == [
+            "error: A topic has at most 200 characters."
+        ]
+
+
+async def test_an_open_group_lets_in_whoever_comes() -> None:
+    async with two_typing() as (alice, bob):
+        assert await bob.types("/policy") == ["notice: who is approved may join #ops"]
+        assert await alice.types("/policy closed") == [
+            "error: It is /policy open, or /policy approval."
+        ]
+        await alice.types("/policy OPEN")
+        assert await bob.shows("from now on") == "alice lets everybody join from now on"
+        assert await bob.types("/policy") == ["notice: everybody may join #ops"]
+
+
+async def test_opening_a_group_lets_in_whoever_waits() -> None:
+    async with (
+        running_server() as server,
+        typing(server) as alice,
+        typing(server, "bob", until="waiting for alice") as bob,
+    ):
+        await alice.types("/policy open")
+        assert await bob.shows("; /help lists") == "in ops with 2 members; /help lists the commands"
+
+
+# ------------------------------------------------------------------ /ban, /unban
+
+
+async def test_one_who_is_banned_cannot_come_back_until_that_is_lifted() -> None:
+    async with two_typing() as (alice, bob):
+        await alice.types("/ban @Bob")
+        assert await bob.shows("banned you") == (
+            "alice banned you from the group; only the admin can undo that"
+        )
+        banned = "error: You were banned from this group; only its admin can undo that."
+        assert await bob.types("/join") == [banned]
+        assert await alice.types("/ban bob") == []
+        assert await alice.types("/whois bob") == ["error: bob is not a member, and banned."]
+        assert await alice.types("/unban") == ["notice: lift whose ban? (bob)"]
+        assert await alice.types("bob") == ["notice: alice lifted the ban of bob"]
+        assert await alice.types("/unban bob") == ["error: bob is not banned."]
+        await bob.types("/join")
+        assert await bob.shows("waiting for alice")
+        await alice.types("/approve bob")
+        assert await alice.shows("bob joined, approved by alice")
+
+
+@pytest.mark.parametrize("word", ["ban", "kick", "transfer"])
+async def test_nobody_does_it_to_themselves(word: str) -> None:
+    async with two_typing() as (alice, _):
+        (line,) = await alice.types(f"/{word} ALICE")
+        assert line.startswith(("error: You cannot", "error: You are the admin"))
+
+
+# ------------------------------------------------------------------ /who, /whois, /away
+
+
+async def test_who_is_here_and_who_is_away_and_why() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob", "carol") as (_, _, by_hand),
+        typing(server) as alice,
+        typing(server, "bob") as bob,
+    ):
+        await by_hand.stream.aclose()
+        await bob.types("/away lunch\x1b")
+        await alice.until(lambda: alice.room.replica.away)
+        await alice.until(lambda: "carol" not in alice.room.replica.online)
+        assert await alice.types("/who") == [
+            "notice: alice (admin) is online",
+            "notice: bob is away: lunch␛",
+            "notice: offline (1): carol",
+        ]
+        assert await bob.types("/away") == ["notice: back"]
+        await alice.until(lambda: not alice.room.replica.away)
+        assert "notice: bob is online" in await alice.types("/names")
+
+
+async def test_whois_tells_of_everybody_in_any_window() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob", group="lab"),
+        members(server, "alice"),
+        typing(server, "alice", "ops", "lab") as alice,
+        raw_client(server.address, "dave") as dave,
+    ):
+        bobs, daves = (fingerprint(identity_of(name).public) for name in ("bob", "dave"))
+        await alice.until(lambda: alice.room_of("#lab").caught_up)
+        await alice.until(lambda: "bob" in alice.room_of("#lab").replica.online)
+        assert await alice.types("/whois @BOB") == [
+            "notice: bob is online",
+            f"notice: bob came with key {bobs}",
+            "notice: bob is with you in #lab",
+        ]
+        await alice.types("/window lab")
+        shown = await alice.types("/whois alice")
+        assert shown[0] == "notice: alice is the admin, online"
+        assert len(shown) == 2
+        assert await alice.types("/whois nobody") == ["error: nobody is not a member."]
+        await alice.types("/window ops")
+        await dave.command(Join)
+        await alice.shows("dave asks to join")
+        assert await alice.types("/whois dave") == [
+            f"notice: dave asks to join (key {daves}, new here)"
+        ]
+
+
+# ------------------------------------------------------------------ /ignore, /unignore
+
+
+async def test_what_an_ignored_person_says_does_or_changes_is_not_shown() -> None:
+    async with two_typing(rewrites=False) as (alice, bob):
+        assert await bob.types("/ignore") == ["notice: ignored: nobody"]
+        assert await bob.types("/ignore @Alice") == [
+            "notice: Alice is hidden from now on; /unignore undoes it"
+        ]
+        assert await bob.types("/ignore") == ["notice: ignored (1): alice"]
+        await alice.types("bob, listen", "/me shouts", "/edit BOB", "/delete", "/topic noise")
+        await bob.shows("alice set the topic")
+        assert not any("listen" in line.text or "BOB" in line.text for line in bob.lines)
+        assert (bob.screen(), bob.face.calls) == ([], [])
+        assert await bob.types("/unignore carol") == ["error: carol is not ignored."]
+        assert await bob.types("/unignore") == ["notice: ignore whom no more? (alice)"]
+        await bob.types("alice")
+        await alice.types("at last")
+        await bob.reads("alice: at last")
+
+
+async def test_one_cannot_ignore_oneself_or_what_is_no_name() -> None:
+    async with two_typing() as (alice, _):
+        assert await alice.types("/ignore ALICE") == ["error: You cannot ignore yourself."]
+        (line,) = await alice.types("/ignore two words")
+        assert line.startswith("error: A username is made of letters")
+
+
+async def test_what_is_quoted_of_an_ignored_person_is_hidden_too() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob", "carol") as (_, bob, _),
+        typing(server, "carol", ignore=("bob",)) as carol,
+        typing(server) as alice,
+    ):
+        await bob.post("rude")
+        await alice.reads("bob: rude")
+        await alice.types("/reply calm down")
+        await carol.reads("alice: calm down [re a message that is hidden]")
+        assert len(carol.screen()) == 1

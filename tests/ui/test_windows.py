@@ -1,0 +1,349 @@
+"""Several groups and people in front of one person: going to them, leaving them, what is typed."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+import trio.testing
+
+from tchat.core.commands import Approve, Ban, Join, Kick
+from tests.helpers import GUARD, log_of, members, raw_client, running_server, texts
+from tests.ui.typist import two_typing, typing
+
+DIRECT = "@alice,bob"
+
+
+# ------------------------------------------------------------------ /join
+
+
+async def test_join_founds_a_group_and_what_is_typed_behind_it_is_said_there() -> None:
+    async with running_server() as server, typing(server) as alice:
+        for line in ("/join #Lab", "hello", "/me waves"):
+            alice.chat.enter(line)
+        assert alice.titles == ["#ops", "#Lab"]
+        assert alice.screen() == ["alice: hello [pending]", "alice * waves [pending]"]
+        assert await alice.chat.finish(GUARD)
+        assert await alice.shows("in Lab with you alone")
+        assert texts(await log_of(server.store, "lab")) == ["hello", "/me waves"]
+        assert texts(await log_of(server.store, "ops")) == []
+
+
+async def test_join_asks_in_a_group_that_there_is_and_goes_to_one_that_is_open() -> None:
+    async with (
+        running_server() as server,
+        members(server, "bob", group="lab") as (bob,),
+        typing(server) as alice,
+    ):
+        await alice.types("/join lab")
+        assert alice.room.title == "#lab"
+        assert await alice.shows("waiting for bob") == "waiting for bob to approve you; /3 leaves"
+        assert await alice.types("/join") == ["notice: waiting for bob to approve you; /3 leaves"]
+        await alice.types("/join OPS")
+        assert (alice.room.title, alice.titles) == ("#ops", ["#ops", "#lab"])
+        assert await alice.types("/join") == ["error: You are a member already."]
+        await bob.command(Approve, "alice", group="lab")
+        await alice.until(lambda: alice.room_of("#lab").caught_up)
+
+
+async def test_join_asks_again_after_a_kick_from_wherever_it_is_typed() -> None:
+    async with (
+        running_server() as server,
+        members(server, "bob", "alice", group="lab") as (bob, _),
+        typing(server, "alice", "ops", "lab") as alice,
+    ):
+        await alice.until(lambda: alice.room_of("#lab").caught_up)
+        await bob.command(Kick, "alice", group="lab")
+        await alice.shows("bob kicked you out of the group; /join asks again, /3 leaves")
+        await alice.types("/join lab")
+        assert alice.room.title == "#lab"
+        await alice.shows("waiting for bob")
+
+
+@pytest.mark.parametrize("name", ["a/b", "x" * 33, "two words", "#"])
+async def test_what_is_no_name_of_a_group_is_refused(name: str) -> None:
+    async with running_server() as server, typing(server) as alice:
+        (line,) = await alice.types(f"/join {name}")
+        assert line.startswith("error: ")
+        assert alice.titles == ["#ops"]
+
+
+async def test_one_who_is_banned_is_told_where_they_stand() -> None:
+    async with (
+        running_server() as server,
+        members(server, "bob", group="lab") as (bob,),
+        typing(server) as alice,
+    ):
+        await bob.command(Ban, "alice", group="lab")
+        shown = await alice.types("/join lab")
+        assert shown[-1] == "error: You were banned from this group; only its admin can undo that."
+        await alice.types("/part")
+        assert alice.titles == ["#ops"]
+
+
+# ------------------------------------------------------------------ /part, /leave
+
+
+async def test_part_closes_the_window_and_one_stays_a_member() -> None:
+    async with running_server() as server, typing(server, "alice", "ops", "lab") as alice:
+        await alice.until(lambda: alice.room_of("#lab").caught_up)
+        await alice.types("/window lab", "/close")
+        assert (alice.room.title, alice.titles) == ("#ops", ["#ops"])
+        assert await alice.types("/list") == ["notice: #lab", "notice: #ops (open)"]
+        await alice.types("/part")
+        assert alice.chat.done.is_set()
+
+
+async def test_leave_ends_the_membership_and_closes_the_window() -> None:
+    async with running_server() as server, typing(server, "alice", "ops", "lab") as alice:
+        await alice.until(lambda: alice.room_of("#lab").caught_up)
+        await alice.types("/window lab")
+        assert "notice: you left #lab" in await alice.types("/leave")
+        assert (alice.room.title, alice.titles) == ("#ops", ["#ops"])
+        assert await alice.types("/list") == ["notice: #ops (open)"]
+        assert not alice.chat.done.is_set()
+        assert "notice: you left the group" in await alice.types("/leave")
+        assert alice.chat.done.is_set()
+
+
+async def test_what_was_said_in_a_window_that_is_closed_at_once_is_said() -> None:
+    async with running_server() as server, typing(server) as alice:
+        for line in ("/join lab", "hello", "/part", "and here"):
+            alice.chat.enter(line)
+        assert await alice.chat.finish(GUARD)
+        assert texts(await log_of(server.store)) == ["and here"]
+        # Nobody had founded the group yet, so the message was refused; which is told here.
+        assert [line.text for line in alice.lines if line.sort == "error"] == [
+            "You are not a member of this group; /join asks to be one."
+        ]
+        await alice.types("/join lab", "one")
+        for line in ("two", "/part"):
+            alice.chat.enter(line)
+        assert await alice.chat.finish(GUARD)
+        assert texts(await log_of(server.store, "lab")) == ["one", "two"]
+
+
+async def test_one_who_was_kicked_can_close_the_window_but_has_nothing_to_leave() -> None:
+    async with (
+        running_server() as server,
+        members(server, "bob", "alice", group="lab") as (bob, _),
+        typing(server, "alice", "ops", "lab") as alice,
+    ):
+        await alice.until(lambda: alice.room_of("#lab").caught_up)
+        await alice.types("/window lab")
+        await bob.command(Kick, "alice", group="lab")
+        await alice.shows("kicked you out")
+        assert await alice.types("/leave") == [
+            "error: You are not a member of this group; /join asks to be one."
+        ]
+        await alice.types("/part")
+        assert alice.titles == ["#ops"]
+
+
+# ------------------------------------------------------------------ /msg, /query
+
+
+async def test_a_message_to_one_person_is_between_the_two() -> None:
+    async with two_typing() as (alice, bob):
+        assert sorted(await alice.types("/msg BOB  for your eyes ")) == [
+            "message: for your eyes",
+            "notice: written to bob; /query bob shows the conversation",
+        ]
+        assert (alice.room.title, alice.titles) == ("#ops", ["#ops", "@bob"])
+        await bob.shows("for your eyes")
+        assert bob.titles == ["#ops", "@alice"]
+        assert bob.face.calls == [("@alice", "alice: for your eyes")]
+        assert (bob.room_of("@alice").unread, bob.room_of("@alice").mentions) == (1, 1)
+        await bob.types("/query alice", "/me nods")
+        assert bob.screen() == ["alice: for your eyes", "bob * nods"]
+        assert bob.room_of("@alice").unread == 0
+        await alice.shows("nods")
+        assert alice.screen("#ops") == []
+
+
+async def test_what_is_typed_right_behind_query_or_msg_arrives_in_order() -> None:
+    async with two_typing() as (alice, bob):
+        words = [f"text {n}" for n in range(5)]
+        for text in words[:3]:
+            alice.chat.enter(f"/m bob {text}")
+        alice.chat.enter("/q bob")
+        for text in words[3:]:
+            alice.chat.enter(text)
+        await bob.shows("text 4")
+        assert bob.screen("@alice") == [f"alice: {text}" for text in words]
+
+
+@pytest.mark.parametrize("line", ["/msg nobody hello", "/msg dave hello"])
+async def test_one_cannot_write_to_strangers_and_no_window_is_left_of_it(line: str) -> None:
+    async with (
+        running_server() as server,
+        typing(server) as alice,
+        raw_client(server.address, "dave") as dave,
+    ):
+        await dave.command(Join, group="elsewhere")
+        refusal = "error: You can write to people with whom you share a group."
+        assert await alice.types(line) == [refusal]
+        assert (alice.room.title, alice.titles) == ("#ops", ["#ops"])
+        await alice.types("/query dave")
+        assert await alice.types("hello") == [refusal]
+        assert alice.screen() == ["alice: hello [failed]"]
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("/msg alice hello", "A message to yourself would reach nobody else."),
+        ("/query ALICE", "A message to yourself would reach nobody else."),
+        ("/join @alice", "A message to yourself would reach nobody else."),
+        ("/msg bob", "It is /msg NAME TEXT."),
+        ("/msg bob \u200b", "There is nothing in this message to send."),
+        ("/msg b/b hello", "A username is made of letters, digits and _ - . only; 'b/b' has"),
+    ],
+)
+async def test_a_message_to_one_person_that_cannot_be(line: str, sentence: str) -> None:
+    async with two_typing() as (alice, _):
+        (shown,) = await alice.types(line)
+        assert shown.startswith(f"error: {sentence}")
+        assert alice.titles == ["#ops"]
+
+
+async def test_a_conversation_of_two_has_no_admin_and_is_closed_rather_than_left() -> None:
+    async with two_typing() as (alice, _):
+        await alice.types("/query bob", "hello")
+        assert await alice.types("/admin") == ["notice: a conversation of two has no admin"]
+        for line in ("/kick bob", "/topic x", "/policy", "/policy open", "/invite", "/send x"):
+            (shown,) = await alice.types(line)
+            assert shown.startswith("error: "), line
+        await alice.types("/edit hello, bob", "/leave")
+        assert alice.titles == ["#ops"]
+        await alice.types("/query bob")
+        await alice.reads("alice: hello, bob [edited]")
+
+
+async def test_who_is_ignored_opens_no_window() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob"),
+        typing(server) as alice,
+        typing(server, "bob", ignore=("alice",)) as bob,
+    ):
+        await alice.types("/msg bob psst", "in the group")
+        await bob.until(lambda: bob.room.replica.last == alice.room.replica.last)
+        await trio.testing.wait_all_tasks_blocked()
+        assert (bob.titles, bob.face.calls) == (["#ops"], [])
+        async with typing(server, "bob", ignore=("ALICE",)) as again:
+            assert again.titles == ["#ops"]
+
+
+# ------------------------------------------------------------------ /window, /list, /mute, /clear
+
+
+async def test_windows_are_gone_to_by_number_or_by_name() -> None:
+    async with running_server() as server, typing(server, "alice", "ops", "ops2", "lab") as alice:
+        await alice.until(lambda: all(room.caught_up for room in alice.chat.rooms))
+        for typed, title in [
+            ("3", "#lab"),
+            ("OPS", "#ops"),
+            ("ops2", "#ops2"),
+            ("#l", "#lab"),
+            ("1", "#ops"),
+        ]:
+            assert await alice.types(f"/window {typed}") == []
+            assert alice.room.title == title
+        alice.chat.go_back()
+        assert alice.room.title == "#lab"
+        for typed in ("4", "0", "-1", "99999999999", "0000003", "²", "x" * 4000):
+            (line,) = await alice.types(f"/w {typed}")
+            assert line.startswith("error: There is no window "), typed
+            assert line.endswith("; there are 3.")
+        assert await alice.types("/window") == ["notice: which window? (#ops, #ops2, #lab)"]
+        await alice.types("lab")
+        assert alice.room.title == "#lab"
+
+
+async def test_each_window_has_a_draft_of_its_own() -> None:
+    async with running_server() as server, typing(server, "alice", "ops", "lab") as alice:
+        alice.room.edit.set("half a sen")
+        await alice.types("/window lab")
+        assert alice.room.edit.text == ""
+        await alice.types("/window ops")
+        assert alice.room.edit.text == "half a sen"
+
+
+async def test_a_muted_window_does_not_call() -> None:
+    async with two_typing() as (alice, bob):
+        assert await bob.types("/mute") == ["notice: no bell here from now on"]
+        await alice.types("bob, look")
+        await bob.shows("bob, look")
+        assert bob.face.calls == []
+        assert await bob.types("/mute") == ["notice: the bell rings here again"]
+        await alice.types("bob, look again")
+        await bob.shows("look again")
+        assert bob.face.calls == [("#ops", "alice: bob, look again")]
+
+
+async def test_groups_are_listed_with_what_one_is_to_them() -> None:
+    async with (
+        running_server() as server,
+        members(server, "bob", "alice", group="lab") as (bob, _),
+        members(server, "bob", group="den"),
+        typing(server, rewrites=False) as alice,
+    ):
+        await alice.types("/join den")
+        await alice.types("/part")
+        await bob.post("news", group="lab")
+        shown = await alice.types("/list")
+        assert sorted(shown) == [
+            "notice: #den (waiting)",
+            "notice: #lab (something new)",
+            "notice: #ops (open)",
+        ]
+
+
+async def test_a_cleared_window_shows_the_past_again_when_somebody_reads_back() -> None:
+    async with two_typing() as (alice, bob):
+        await alice.types("one", "two")
+        await bob.reads("alice: two")
+        await bob.types("/clear")
+        assert (bob.room.lines, bob.room.past) == ([], "more")
+        await alice.types("three")
+        await bob.reads("alice: three")
+        await alice.types("/edit ^3 ONE")
+        await alice.reads("alice: ONE [edited]")
+        await bob.until(lambda: bob.room.replica.last == alice.room.replica.last)
+        await bob.reads_back()
+        assert bob.screen() == ["alice: ONE [edited]", "alice: two", "alice: three"]
+        assert bob.room.past == "all"
+
+
+# ------------------------------------------------------------------ /help, /quit
+
+
+async def test_help_is_the_table_or_about_one_command_or_the_keys() -> None:
+    async with two_typing(rewrites=False) as (alice, bob):
+        assert len(await alice.types("/help")) > 40
+        assert await alice.types("/help approve") == [
+            "notice: /approve NAME, or /2: let somebody in (admin)"
+        ]
+        assert await alice.types("/help /msg") == [
+            "notice: /msg NAME TEXT, /m: write to one person"
+        ]
+        assert await alice.types("/help 9") == await alice.types("/help SEND")
+        assert await alice.types("/help keys") == ["notice: Tab  completes"]
+        assert await bob.types("/help keys") == ["notice: keys are your terminal's own here"]
+        assert await alice.types("/help frob\x1b") == ["error: There is no command frob␛."]
+
+
+async def test_quit_ends_the_chat_and_no_membership() -> None:
+    async with two_typing() as (alice, bob):
+        await bob.types("/exit")
+        assert bob.chat.done.is_set()
+        assert "bob" in alice.room.replica.state.members
+
+
+async def test_nothing_waits_for_ever_when_windows_close_while_they_open() -> None:
+    async with two_typing() as (alice, _):
+        for line in ("/join lab", "/part", "/query bob", "/part", "/join lab", "/leave"):
+            alice.chat.enter(line)
+        with trio.fail_after(GUARD):
+            assert await alice.chat.finish(GUARD)
+        assert "#ops" in alice.titles
