@@ -82,8 +82,10 @@ async def tell_lies(liar: Liar) -> None:
     """Say everything that a member hears, uncleaned, and in the end goodbye."""
     await liar.welcome()
     await liar.attach(seq=1)
+    await liar.tells_groups(EVERYTHING, f"@alice,{EVERYTHING}")
     await liar.happens("created", "alice")
-    await liar.send("presence", group=GROUP, online=[EVERYTHING], offline=["bob"], reset=True)
+    here = {"online": [EVERYTHING], "away": [EVERYTHING], "offline": ["bob"]}
+    await liar.send("presence", group=GROUP, reset=True, **here)
     for number, case in enumerate(HOSTILE):
         await tell_lies_with(liar, case.text, number)
     # The first file is refused on its own connection, the others before.

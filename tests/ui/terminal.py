@@ -146,8 +146,9 @@ class Terminal:
 
     def end(self) -> int:
         """Wait until the program has ended and return its exit status, or a signal as -number."""
+        guard = time.monotonic() + GUARD_SECONDS
         while self._receive():
-            pass
+            assert time.monotonic() < guard, f"never ended:\n{self.text}"
         self._process.wait()
         status, number = self._process.exitstatus, self._process.signalstatus
         assert status is not None or number is not None

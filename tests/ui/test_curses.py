@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,37 +12,51 @@ import trio
 
 from tchat.net.address import Address
 from tests.ui.conftest import ServerProcess
+from tests.ui.scenes import (
+    F7,
+    F9,
+    PAGE_DOWN,
+    alt,
+    company,
+    ctrl,
+    gone,
+    join,
+    row_with,
+    sees,
+    typed,
+)
 from tests.ui.terminal import GUARD_SECONDS, Terminal
 from tests.ui.wire import HELD, held_wire
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-PAGE_UP, ESCAPE_KEY, CTRL_C, CTRL_D, CTRL_L = "\x1b[5~", "\x1b", "\x03", "\x04", "\x0c"
-
-
-def join(server: ServerProcess, home: Path, user: str, *options: str, **size: int) -> Terminal:
-    arguments = ["join", "127.0.0.1", server.port, "--user", user, "--group", "ops", *options]
-    return Terminal(arguments, str(home / user), **size)  # type: ignore[arg-type]
-
-
-def test_two_people_chat_in_two_windows(server: ServerProcess, tmp_path: Path) -> None:
-    with join(server, tmp_path, "alice") as alice, join_later(alice, server, tmp_path) as bob:
-        alice.sees("bob asks to join", "1 asks to join: /1")
-        alice.type("/2 bob\r")
-        bob.sees("bob joined, approved by alice", "★ alice", "● bob")
-        bob.type("hello alice\r")
-        alice.sees("       bob │ hello alice")
-        alice.type("你好 bob 👋\r")
-        bob.sees("     alice │ 你好 bob 👋")
-        bob.type("\x04")
-        assert bob.end() == 0
-        alice.sees("○ bob", "1 of 2 online")
+ASIDE, BACK = b"\x1b[?1049l", b"\x1b[?1049h"
+SHELL = ("/bin/sh", "-i")
 
 
 def join_later(other: Terminal, server: ServerProcess, home: Path) -> Terminal:
     other.sees("in ops with you alone")
     return join(server, home, "bob")
+
+
+# ------------------------------------------------------------------ people who chat
+
+
+def test_two_people_chat_in_two_windows(server: ServerProcess, tmp_path: Path) -> None:
+    with join(server, tmp_path, "alice") as alice, join_later(alice, server, tmp_path) as bob:
+        alice.sees("bob asks to join", "1 asks to join: F9 or /1")
+        alice.type("/2 bob\r")
+        bob.sees("bob joined, approved by alice", "★ alice", "● bob")
+        bob.type("hello there\r")
+        alice.sees("  bob │ hello there")
+        alice.type("你好 bob 👋\r")
+        bob.sees("alice » 你好 bob 👋")
+        bob.type(ctrl("d"))
+        bob.sees("leave? Ctrl-D again, or y ▸")
+        bob.type(ctrl("d"))
+        assert bob.end() == 0
+        alice.sees("○ bob", "1 of 2 online")
 
 
 def test_input_and_messages_do_not_disturb_each_other(
@@ -52,7 +67,7 @@ def test_input_and_messages_do_not_disturb_each_other(
         with join(server, tmp_path, "alice") as there:
             there.sees("in ops")
             here.type("half a sent")
-            here.sees("alice ▸ half a sent")
+            typed(here, "half a sent")
             there.type("from the other terminal\r")
             here.sees("│ from the other terminal", "alice ▸ half a sent")
             here.type("ence\r")
@@ -67,7 +82,165 @@ def test_it_asks_for_username_and_group_first(server: ServerProcess, tmp_path: P
         terminal.type("carol\n")
         terminal.sees("group name:")
         terminal.type("lab\n")
-        terminal.sees("carol created lab and you are its admin", "carol ▸")
+        terminal.sees("carol created lab and you are its admin", "carol ▸", " #lab ")
+
+
+def test_a_command_asks_and_tab_answers(server: ServerProcess, tmp_path: Path) -> None:
+    with join(server, tmp_path, "alice") as alice, join_later(alice, server, tmp_path) as bob:
+        alice.sees("bob asks to join")
+        alice.type("/ap\t\r")
+        alice.sees("approve whom? (bob)", "approve whom? ▸")
+        alice.type("\t\r")
+        bob.sees("bob joined")
+
+
+def test_who_asks_is_let_in_by_one_key_and_what_is_typed_stays(
+    server: ServerProcess, tmp_path: Path
+) -> None:
+    with join(server, tmp_path, "alice") as alice, join_later(alice, server, tmp_path) as bob:
+        alice.type("half a sent")
+        alice.sees("1 asks to join: F9", "▸ half a sent")
+        alice.type(F9)
+        bob.sees("bob joined, approved by alice")
+        alice.type("ence\r")
+        bob.sees("alice │ half a sentence")
+        gone(alice, "asks to join: F9")
+        alice.type(F9)
+        alice.sees("nobody asks to join")
+
+
+def test_who_asks_while_nobody_is_there_is_listed_later(
+    server: ServerProcess, tmp_path: Path
+) -> None:
+    with join(server, tmp_path, "alice") as alice:
+        alice.sees("you alone")
+        alice.type("/quit\r")
+        assert alice.end() == 0
+    with join(server, tmp_path, "bob") as bob:
+        bob.sees("waiting for alice to approve you")
+    with join(server, tmp_path, "alice") as alice:
+        alice.sees("; 1 waiting for", "/1 lists them", "1 asks to join: F9 or /1")
+        alice.type("/1\r")
+        alice.sees("asking to join (1): bob (key ")
+
+
+async def test_who_asks_elsewhere_is_seen_before_they_are_let_in(
+    server: ServerProcess, tmp_path: Path
+) -> None:
+    async with company(server, tmp_path, "alice"):
+        with join(server, tmp_path, "alice") as alice:
+            alice.sees("you alone")
+            alice.type("/join lab\r")
+            alice.sees("alice created lab", "1 #ops  [2 #lab]")
+            alice.type(alt("1"))
+            alice.sees("[1 #ops]")
+            with join(server, tmp_path, "bob", group="lab") as bob:
+                alice.sees("[1 #ops]  2 #lab 1!", "1 asks to join: F9")
+                alice.type(F9)
+                alice.sees("[2 #lab]", "bob asks to join (key ")
+                bob.sees("waiting for alice")
+                alice.type(F9)
+                bob.sees("bob joined, approved by alice")
+
+
+# ------------------------------------------------------------------ keys of the window
+
+
+def test_ctrl_c_clears_the_line_and_never_ends_the_session(
+    server: ServerProcess, tmp_path: Path
+) -> None:
+    with join(server, tmp_path, "alice") as terminal:
+        terminal.sees("you alone")
+        terminal.type("never mind")
+        typed(terminal, "never mind")
+        terminal.type(ctrl("c"))
+        typed(terminal, "")
+        terminal.type(ctrl("c"))
+        terminal.sees("Ctrl-D or /3 leaves")
+        terminal.type("/3\r")
+        assert terminal.end() == 0
+
+
+def test_ctrl_d_deletes_asks_and_is_taken_back_by_any_other_key(
+    server: ServerProcess, tmp_path: Path
+) -> None:
+    with join(server, tmp_path, "alice") as terminal:
+        terminal.sees("you alone")
+        terminal.type("ab\x01" + ctrl("d"))
+        typed(terminal, "b")
+        terminal.type(ctrl("d") + ctrl("d"))
+        terminal.sees("leave? Ctrl-D again, or y ▸")
+        terminal.type("no")
+        typed(terminal, "no")
+        gone(terminal, "leave?")
+        terminal.type(ctrl("c") + ctrl("d"))
+        terminal.sees("leave?")
+        terminal.type("y")
+        assert terminal.end() == 0
+
+
+def test_the_members_are_shown_and_hidden(server: ServerProcess, tmp_path: Path) -> None:
+    with join(server, tmp_path, "alice") as terminal:
+        terminal.sees("you alone", "│ ★ alice")
+        terminal.type(F7)
+        gone(terminal, "★ alice")
+        terminal.type(F7)
+        terminal.sees("│ ★ alice")
+
+
+def test_the_bare_view_is_text_to_copy(server: ServerProcess, tmp_path: Path) -> None:
+    link = "https://example.org/" + "a" * 60
+    with join(server, tmp_path, "alice") as terminal:
+        terminal.sees("you alone")
+        terminal.type(f"{link}\rand a word\r")
+        terminal.sees("│ and a word")
+        terminal.type(alt("l"))
+        terminal.sees("alice: and a word")
+        assert "│" not in terminal.text
+        assert terminal.screen.display[row_with(terminal, "https://")].rstrip() == link
+        terminal.type(alt("l"))
+        terminal.sees("│ ★ alice", "│ and a word")
+
+
+def test_help_can_be_read_at_80_columns(server: ServerProcess, tmp_path: Path) -> None:
+    with join(server, tmp_path, "alice", height=100) as terminal:
+        terminal.sees("you alone")
+        terminal.type("/help\r")
+        terminal.sees("/requests", "who asks to join (admin)", "/help [keys|COMMAND]")
+        helped = shown_help(terminal)
+        assert any("/approve NAME" in row and "let somebody in" in row for row in helped)
+        terminal.type("/clear\r/help keys\r")
+        terminal.sees("PageUp", "earlier messages", "back to the shell, until fg")
+        assert any(
+            "Ctrl-R" in row and "search what you sent" in row for row in shown_help(terminal)
+        )
+        terminal.type("/clear\r/help search\r")
+        terminal.sees("/search WORDS: find messages, in all groups")
+
+
+def test_what_is_more_than_a_page_is_read_from_its_beginning(
+    server: ServerProcess, tmp_path: Path
+) -> None:
+    with join(server, tmp_path, "alice") as terminal:
+        terminal.sees("you alone")
+        terminal.type("/help\r")
+        terminal.sees("/requests", "more: End")
+        terminal.type(PAGE_DOWN)
+        gone(terminal, "/requests")
+        terminal.type("/admin\r")
+        terminal.sees("/help [keys|COMMAND]", "the admin is alice")
+        gone(terminal, "more: End")
+
+
+def shown_help(terminal: Terminal) -> list[str]:
+    """Return what the program tells, row by row; each is a line of its own, and none is wrapped."""
+    rows = [row[:61].rstrip() for row in terminal.screen.display if " │ " in row[:16]]
+    helped = rows[next(n for n, row in enumerate(rows) if "/help" in row or "Enter" in row) :]
+    assert not [row for row in helped if row.strip().startswith("│")]
+    return helped
+
+
+# ------------------------------------------------------------------ the terminal
 
 
 def test_resizing_repaints_at_once(server: ServerProcess, tmp_path: Path) -> None:
@@ -86,52 +259,11 @@ def test_resizing_repaints_at_once(server: ServerProcess, tmp_path: Path) -> Non
         )
         terminal.resize(12, 3)
         terminal.sees("too small")
-        terminal.resize(100, 30)
-        terminal.sees("★ alice", "enough to be wrapped in a narrow", "alice ▸")
+        terminal.type("typed blind")
+        terminal.resize(80, 24)
+        terminal.sees("★ alice", "long enough to be wrapped   │", "alice ▸ typed blind")
         assert terminal.screen.display[-1].startswith("alice ▸")
-
-
-def test_a_command_asks_and_tab_answers(server: ServerProcess, tmp_path: Path) -> None:
-    with join(server, tmp_path, "alice") as alice, join_later(alice, server, tmp_path) as bob:
-        alice.sees("bob asks to join")
-        alice.type("/ap\t\r")
-        alice.sees("approve whom? (bob)", "approve whom? ▸")
-        alice.type("\t\r")
-        bob.sees("bob joined")
-
-
-def test_scrolling_shows_the_past_and_counts_what_comes(
-    server: ServerProcess, tmp_path: Path
-) -> None:
-    with join(server, tmp_path, "alice") as terminal:
-        terminal.sees("you alone")
-        for number in range(40):
-            terminal.type(f"message {number}\r")
-        terminal.sees("message 39")
-        assert "message 5 " not in terminal.text + " "
-        terminal.type(PAGE_UP)
-        terminal.sees("older messages: End", "message 10")
-        with join(server, tmp_path, "alice") as other:
-            other.sees("in ops")
-            other.type("while you were reading\r")
-            terminal.sees("1 new below")
-        terminal.type("\x1b[F")
-        terminal.sees("while you were reading")
-
-
-def test_ctrl_c_clears_the_line_and_never_ends_the_session(
-    server: ServerProcess, tmp_path: Path
-) -> None:
-    with join(server, tmp_path, "alice") as terminal:
-        terminal.sees("you alone")
-        terminal.type("never mind")
-        terminal.sees("▸ never mind")
-        terminal.type(CTRL_C)
-        terminal.until(lambda: "never mind" not in terminal.text, "an empty line")
-        terminal.type(CTRL_C)
-        terminal.sees("Ctrl-D or /3 leaves")
-        terminal.type("/3\r")
-        assert terminal.end() == 0
+        assert terminal.screen.display[0].startswith(" #ops ")
 
 
 def test_a_server_that_goes_is_shown_and_one_that_returns_too(
@@ -142,9 +274,10 @@ def test_a_server_that_goes_is_shown_and_one_that_returns_too(
         server.stop(signal.SIGKILL)
         terminal.sees("offline:")
         terminal.type("said into the void\r")
-        terminal.sees("1 on the way")
+        terminal.sees("1 on the way", "… said into the void")
         server.start()
         terminal.sees("connected again", "alice │ said into the void")
+        gone(terminal, "on the way", "offline:")
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])
@@ -155,29 +288,81 @@ def test_the_terminal_is_put_back_however_it_ends(
         terminal.sees("you alone")
         terminal.signal(ending)
         assert terminal.end() == 0
-        assert b"\x1b[?1049l" in terminal.raw  # out of the alternate screen
+        assert ASIDE in terminal.raw  # out of the alternate screen
         assert b"Traceback" not in terminal.raw
+
+
+def test_ctrl_z_goes_back_to_the_shell_and_fg_to_the_chat(
+    server: ServerProcess, tmp_path: Path
+) -> None:
+    command = f"{sys.executable} -m tchat join 127.0.0.1 {server.port} --user alice --group ops"
+    with Terminal([], str(tmp_path / "alice"), program=SHELL, PS1="shell> ") as terminal:
+        terminal.sees("shell>")
+        terminal.type(f"{command}\r")
+        terminal.sees("you alone")
+        terminal.type("half a line" + ctrl("z"))
+        terminal.until(lambda: ASIDE in terminal.raw, "the terminal given back")
+        terminal.sees("shell>")
+        terminal.type("echo still $((6 * 7))\r")
+        terminal.sees("still 42")
+        terminal.type("fg\r")
+        terminal.sees("you alone", "★ alice", "alice ▸ half a line")
+        terminal.type(" and its end\r")
+        terminal.sees("alice │ half a line and its end")
+        terminal.type("/quit\r")
+        terminal.until(lambda: terminal.raw.count(ASIDE) == 2, "the end")
+
+
+def test_one_who_was_stopped_and_goes_on_has_missed_nothing(
+    server: ServerProcess, tmp_path: Path
+) -> None:
+    with join(server, tmp_path, "alice") as here, join_later(here, server, tmp_path) as bob:
+        here.sees("1 asks to join: F9")
+        here.type(F9)
+        bob.sees("bob joined")
+        here.signal(signal.SIGTSTP)
+        here.until(lambda: here.raw.count(ASIDE) == 1, "the terminal given back")
+        bob.type("said meanwhile\r")
+        bob.sees("bob │ said meanwhile")
+        here.signal(signal.SIGCONT)
+        here.sees("bob │ said meanwhile", "● bob")
+        assert here.raw.count(BACK) > 1
+
+
+def test_no_colour_is_sent_to_one_who_wants_none(server: ServerProcess, tmp_path: Path) -> None:
+    with join(server, tmp_path, "alice", extra={"NO_COLOR": "1"}) as plain:
+        plain.sees("you alone", "★ alice")
+        plain.type("hello\r")
+        plain.sees("alice │ hello")
+        rows = plain.screen.buffer.values()
+        looks = {(cell.fg, cell.bg) for row in rows for cell in row.values()}
+        assert looks == {("default", "default")}
+    with join(server, tmp_path, "alice") as coloured:
+        coloured.sees("alice │ hello")
+        y = row_with(coloured, "alice │ hello")
+        assert coloured.screen.buffer[y][8].fg != "default"
 
 
 def test_text_that_would_command_a_terminal_is_only_shown(
     server: ServerProcess, tmp_path: Path
 ) -> None:
     with join(server, tmp_path, "alice") as alice, join_later(alice, server, tmp_path) as bob:
-        alice.sees("bob asks to join")
-        alice.type("/2 bob\r")
+        alice.sees("1 asks to join: F9")
+        alice.type(F9)
         bob.sees("bob joined")
-        bob.type("\x16title: \x1b]0;owned\x07 end\r")
-        alice.type("still well\r")
-        alice.sees("still well")
-        assert alice.screen.title == ""
+        bob.type("title: \x1b[200~\x1b]0;owned\x07\x1b[201~ end\r")
+        alice.sees("bob │ title: ␛]0;owned␇ end")
+        assert alice.screen.title == bob.screen.title == "#ops - tchat"
 
 
 def test_a_terminal_that_cannot_be_painted_says_so(server: ServerProcess, tmp_path: Path) -> None:
-    arguments = ["join", "127.0.0.1", server.port, "--user", "alice", "--group", "ops"]
-    with Terminal(arguments, str(tmp_path / "home"), TERM="no-such-terminal") as terminal:
+    with join(server, tmp_path, "alice", extra={"TERM": "no-such-terminal"}) as terminal:
         terminal.sees("cannot show a full screen", "--plain")
         assert terminal.end() == 1
         assert b"Traceback" not in terminal.raw
+
+
+# ------------------------------------------------------------------ files
 
 
 @pytest.mark.parametrize("width", [80, 40])
@@ -195,14 +380,9 @@ async def test_a_transfer_is_shown_and_cancelled(
             await sees(alice, " ⇡ big.bin ", "% ")
             assert "⇡" in alice.screen.display[-2]
             alice.type("/cancel \t\r")
-            await sees(alice, "Sending big.bin was cancelled")
+            await sees(alice, "Sending big.bin was")
             await trio.to_thread.run_sync(
                 alice.until, lambda: "⇡" not in alice.screen.display[-2], "the end of it"
             )
-            alice.type("\x04")
+            alice.type(ctrl("d") + ctrl("d"))
             assert await trio.to_thread.run_sync(alice.end) == 0
-
-
-async def sees(terminal: Terminal, *texts: str) -> None:
-    """Wait until the screen shows all of `texts`, while the wire goes on."""
-    await trio.to_thread.run_sync(terminal.sees, *texts)

@@ -18,7 +18,7 @@ from tests.helpers import GROUP, raw_client
 from tests.hostile import CONTROLS, EVERYTHING, HARMLESS, HOSTILE, SEQUENCES, UNSEEN, obeyed
 from tests.lying import Liar, lying_server
 from tests.ui.conftest import ServerProcess
-from tests.ui.test_curses import join
+from tests.ui.scenes import ctrl, join, sees
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -33,7 +33,7 @@ WIDE, NARROW = 80, 60
 HEIGHT = 24
 BORDER = WIDE - 19
 """The column between the messages and the people, who are only shown where it is wide."""
-TEXT = 20
+TEXT = 15
 """The column in which messages begin: behind the time, the name and a rule."""
 
 USUAL = {
@@ -46,6 +46,8 @@ USUAL = {
 
 _COMMAND = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|[ -/]+[0-~]|[0-Z\\-~])")
 _UNFINISHED = re.compile(rb"\x1b(?:[\[(][0-9;?]*)?\Z")
+_TITLE = re.compile(rb"\x1b\]2;(?:#ops - tchat)?\x07")
+_CALL = re.compile(rb"\x07\x1b\]777;notify;#ops;bob: [^\x00-\x1f\x7f]*\x07")
 _MOVES = re.compile(rb"\x1b\[[0-9;]*[ABCDGHJKLMPXbdr@ST]|\x1bM")
 
 
@@ -76,11 +78,12 @@ def message_rows(screen: Emulator) -> list[list[pyte.screens.Char]]:
 
 
 def messages_stand_in_place(screen: Emulator) -> bool:
-    """Return whether every message is in its column, in no colour but the terminal's own."""
+    """Return whether every message is in its column, in no look but the two that there are."""
     # A message that begins with a mark puts it on the space before it.
     rules = {"".join(c.data[:1] for c in row[TEXT - 3 : TEXT]) for row in message_rows(screen)}
     looks = {cell._replace(data=" ") for row in message_rows(screen) for cell in row[TEXT:]}
-    return rules == {" │ "} and looks == {screen.default_char}
+    meant = screen.default_char._replace(fg="d75f00", bold=True)
+    return rules <= {" │ ", " » "} and looks <= {screen.default_char, meant}
 
 
 def text_of(screen: Emulator) -> str:
@@ -97,8 +100,10 @@ def essence(text: str) -> str:
 def commands(raw: bytes) -> set[bytes]:
     """Return the commands in `raw` that are not about where the next text goes.
 
-    The program may still be writing: what is not whole at the end is left out.
+    Nor the window's title, nor what calls somebody who is meant. What is not whole at the end is
+    left out: the program may still be writing.
     """
+    raw = _CALL.sub(b"", _TITLE.sub(b"", raw))
     found = {c for c in _COMMAND.findall(raw) if not _MOVES.fullmatch(c)}
     rest = _UNFINISHED.sub(b"", _COMMAND.sub(b"", raw)).translate(None, b"\r\n\b")
     assert obeyed(getincrementaldecoder("utf-8")().decode(rest)) == []
@@ -114,12 +119,13 @@ async def alice_watches_bob(
 ) -> AsyncIterator[tuple[Terminal, RawClient]]:
     """Let Bob fill Alice's screen with what is harmless."""
     with join(server, home, "alice", width=width, height=HEIGHT) as alice:
-        alice.sees("in ops with you alone")
+        alice.sees("you alone")
         async with raw_client(Address("127.0.0.1", int(server.port)), "bob", tls=True) as bob:
             await bob.command(Join)
             alice.sees("bob asks to join")
             alice.type("/2 bob\r")
             alice.sees("bob joined")
+            await bob.post("harmless to alice")
             for number in range(HEIGHT):
                 await bob.post(f"harmless {number}")
             alice.sees(f"harmless {HEIGHT - 1}")
@@ -184,11 +190,13 @@ async def lie(liar: Liar, looked: trio.Event) -> None:
     """Put hostile text wherever the screen shows some, in a log that ends in the far future."""
     await liar.welcome(user=f"al{EVERYTHING}")
     await liar.attach(seq=4)
+    await liar.tells_groups(EVERYTHING, f"@alice,{EVERYTHING}")
     await liar.happens("created", EVERYTHING)
     await liar.happens("approved", EVERYTHING, name=f"al{EVERYTHING}", at=2**53)
     await liar.happens("posted", EVERYTHING, text=EVERYTHING, at=2**63 - 1)
     await liar.happens("posted", "mallory", text="the last word", at=2**63 - 1)
-    await liar.send("presence", group=GROUP, online=[EVERYTHING], offline=[], reset=True)
+    here = {"online": [EVERYTHING], "away": [EVERYTHING], "offline": []}
+    await liar.send("presence", group=GROUP, reset=True, **here)
     await looked.wait()
     await liar.send("goodbye", code=EVERYTHING, text=f"too bad {EVERYTHING}")
 
@@ -212,16 +220,11 @@ async def test_the_screen_believes_no_server(tmp_path: Path) -> None:
             await sees(alice, "offline: too bad ␛[2J")
             again.set()
             await sees(alice, "waiting for ␛[2J", "connected ", "alice ▸")
-            assert (alice.screen.title, alice.screen.icon_name) == ("", "")
-            assert alice.screen.display[0].startswith(" ops ")
+            assert (alice.screen.title, alice.screen.icon_name) == ("#ops - tchat", "")
+            assert alice.screen.display[0].startswith(" #ops ")
             assert alice.screen.display[-1].startswith("alice ▸ ")
-            alice.type("\x04")
+            alice.type(ctrl("d") + ctrl("d"))
             assert await trio.to_thread.run_sync(alice.end) == 0
     assert {command for command in commands(alice.raw) if not command.endswith(b"m")} <= USUAL
     before_the_end = alice.raw.rpartition(b"\x1b[?2004l")[0]  # one of them, but the screen's own
     assert not any(case.text.encode() in before_the_end for case in SEQUENCES)
-
-
-async def sees(terminal: Terminal, *texts: str) -> None:
-    """Wait until the screen shows all of `texts`, while the server goes on."""
-    await trio.to_thread.run_sync(terminal.sees, *texts)

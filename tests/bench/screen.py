@@ -1,0 +1,266 @@
+"""How quick the client with windows is, and what it costs: `python -m tests.bench.screen`.
+
+A server and the program itself, in processes of their own, the program in a real terminal, with
+all of a long log at once (it would otherwise begin with the newest messages and fetch the others
+as somebody scrolls up). What is measured is measured from outside, at the other end of the
+terminal: a key is written there, and what the program paints is read there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import select
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import cycle
+from pathlib import Path
+from typing import Self
+
+import ptyprocess
+import trio
+
+from tchat.core import commands as core
+from tchat.net.address import Address
+from tests.bench.report import percentile, say
+from tests.bench.strangers import Server, serving
+from tests.helpers import GROUP
+from tests.throwing import person
+
+_MIB = 1 << 20
+_TYPED = "éßøñåçæþ"
+"""Letters that come in no message and no command to a terminal: they are painted when typed."""
+
+_WORDS = ("disk", "full", "again", "who", "has", "the", "key", "of", "rack", "seven", "lunch")
+_ALL = """
+import sys, tchat.cli, tchat.ui.screen as screen
+tchat.cli.RECENT = 1 << 30
+paint = screen.Screen.paint
+def counted(self, picture):
+    paint(self, picture)
+    self.write_raw(b"\\x1b[0n")
+screen.Screen.paint = counted
+sys.exit(tchat.cli.main())
+"""
+"""The program, but that it takes all of a log at once, and marks the end of each picture."""
+
+_MARK = b"\x1b[0n"
+_SELF = [sys.executable, "-m", "tests.bench.screen"]
+_AT_ONCE = 1000
+_KEPT = 1 << 16
+_IMPORTS = "import tchat.cli, tchat.ui.app"
+
+
+class Seat:
+    """The program in a terminal of 80 by 24 cells, for somebody who types."""
+
+    def __init__(self, server: Server, home: Path, user: str, program: str | None = None) -> None:
+        where = ["127.0.0.1", str(server.address.port), "--no-tls", "--user", user]
+        asked = ["join", *where, "--group", GROUP, "--downloads", str(home / user)]
+        ways = ["-c", program] if program else ["-m", "tchat"]
+        self.began = time.perf_counter()
+        self.process = ptyprocess.PtyProcess.spawn(
+            [sys.executable, *ways, *asked],
+            env={**os.environ, "TERM": "xterm-256color", "TCHAT_HOME": str(home / user)},
+            dimensions=(24, 80),
+        )
+        self.raw = b""
+        self.painted = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.close(force=True)
+
+    @property
+    def memory(self) -> int:
+        """Bytes of memory that are the program's and present (VmRSS)."""
+        text = Path(f"/proc/{self.process.pid}/status").read_text()
+        found = re.search(r"VmRSS:\s+(\d+)", text)
+        return int(found[1]) * 1024 if found else 0
+
+    def read(self, seconds: float) -> bytes:
+        """Return what was painted, waiting for it at most so long."""
+        ready, _, _ = select.select([self.process.fd], [], [], seconds)
+        data = bytes(self.process.read(1 << 16)) if ready else b""
+        self.painted += data.count(_MARK)
+        self.raw = (self.raw + data)[-_KEPT:]
+        return data
+
+    def sees(self, text: str) -> float:
+        """Wait until a text is painted; return when that was."""
+        while text.encode() not in self.raw:
+            self.read(10)
+        return time.perf_counter()
+
+    def rest(self, seconds: float = 0.3) -> None:
+        """Wait until nothing was painted for so long."""
+        while self.read(seconds):
+            pass
+
+    def typing(self, letter: str) -> float:
+        """Type a letter; return how many seconds later it was painted."""
+        wanted, seen = letter.encode(), b""
+        began = time.perf_counter()
+        self.process.write(wanted)
+        while wanted not in seen:
+            seen = seen[-8:] + self.read(10)
+        return time.perf_counter() - began
+
+    def pressing(self, key: str) -> float:
+        """Press a key; return how many seconds later a picture was whole, when all is quiet."""
+        self.rest(0.05)
+        began, painted = time.perf_counter(), self.painted
+        self.process.write(key.encode())
+        while self.painted == painted:
+            self.read(10)
+        return time.perf_counter() - began
+
+    def leave(self) -> None:
+        """End the program, and wait for that."""
+        self.process.write(b"\x03/quit\r")
+        while self.process.isalive():
+            try:
+                self.read(0.1)
+            except EOFError:
+                break
+        self.process.wait()
+
+
+# ------------------------------------------------------------------ who else is there
+
+
+async def pour(port: int, messages: int) -> None:
+    """Say so many things, as fast as the server takes them, in a group that all may join."""
+    async with person(Address("127.0.0.1", port), "bob", None) as bob:
+        group = await bob.enter(GROUP)
+        await bob.request(lambda i, n: core.SetPolicy(i, n, GROUP, "open"))
+        await bob.post(group, "pouring").wait()
+        for start in range(0, messages, _AT_ONCE):
+            for number in range(start, min(start + _AT_ONCE, messages)):
+                bob.post(group, said(number))
+            await bob.settle()
+        await bob.post(group, f"poured {messages}").wait()
+
+
+def said(number: int) -> str:
+    """Return something of the length that people say."""
+    count = 4 + number * 7 % 12
+    return f"{number} " + " ".join(_WORDS[(number + n) % len(_WORDS)] for n in range(count))
+
+
+# ------------------------------------------------------------------ what is measured
+
+
+def row(what: str, seconds: list[float]) -> None:
+    p50, p99 = (percentile(seconds, share) * 1000 for share in (0.5, 0.99))
+    say(f"{what:44} p50 {p50:6.1f} ms   p99 {p99:6.1f} ms   ({len(seconds)})")
+
+
+def keys(seat: Seat, presses: int) -> None:
+    """Say how long keys take while nothing else happens."""
+    took: list[float] = []
+    for number, letter in zip(range(presses), cycle(_TYPED), strict=False):
+        took.append(seat.typing(letter))
+        time.sleep(0.02)
+        if number % 40 == 39:
+            seat.process.write(b"\x15")
+            seat.rest()
+    row("a letter typed until it is painted", took)
+    seat.process.write(b"\x15")
+    seat.rest()
+    ways = ["\x1b[5~"] * 20 + ["\x1b[6~"] * 20
+    row("a page up or down", [seat.pressing(key) for key in ways * (presses // 100)])
+
+
+def burst(server: Server, seat: Seat, messages: int) -> None:
+    """Say how long keys take while messages come as fast as they can, and how often it paints."""
+    took: list[float] = []
+    last = f"poured {messages}".encode()
+    seat.raw = b""
+    pouring = subprocess.Popen([*_SELF, "--pour", str(server.address.port), str(messages)])
+    began, painted = seat.sees("pouring"), seat.painted
+    for number, letter in enumerate(cycle(_TYPED), start=1):
+        took.append(seat.typing(letter))
+        seat.read(0.05)
+        if number % 37 == 0:  # no multiple: where a letter stood, another one will
+            seat.process.write(b"\x15")
+        if last in seat.raw:
+            break
+    seconds = time.perf_counter() - began
+    painted = seat.painted - painted
+    pouring.wait()
+    row(f"a letter while {messages} messages come", took)
+    say(f"    {messages / seconds:.0f} a second, {painted / seconds:.0f} pictures a second,")
+    say(f"    of which {len(took) / seconds:.0f} were of letters")
+
+
+def first_paint(server: Server, home: Path, runs: int) -> None:
+    """Say how long it takes from the command to the first picture, and of that to import."""
+    empty, full, there = [], [], []
+    for number in range(runs):
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-c", _IMPORTS], check=True)
+        empty.append(time.perf_counter() - began)
+        with Seat(server, home, f"newcomer{number}") as seat:
+            full.append(seat.sees(f"#{GROUP}") - seat.began)
+            there.append(seat.sees("in ops with") - seat.began)
+            seat.leave()
+    imports, painted, ready = map(statistics.median, (empty, full, there))
+    say(f"interpreter and imports {imports * 1000:.0f} ms; first picture {painted * 1000:.0f} ms,")
+    say(
+        f"    {(painted - imports) * 1000:.0f} ms beyond; the newest messages {ready * 1000:.0f} ms"
+    )
+
+
+# ------------------------------------------------------------------ all together
+
+
+def measure(place: Path, messages: int, more: int, presses: int) -> None:
+    """Measure everything, one after the other."""
+    with (
+        serving(place / "empty", 100, tls=False) as server,
+        Seat(server, place, "alice", _ALL) as seat,
+    ):
+        seat.sees("in ops with")
+        seat.rest()
+        before = seat.memory
+        seat.leave()
+    with serving(place / "data", 100, tls=False) as server:
+        began = time.perf_counter()
+        subprocess.run([*_SELF, "--pour", str(server.address.port), str(messages)], check=True)
+        say(f"{messages} messages said in {time.perf_counter() - began:.0f} s")
+        first_paint(server, place, 5)
+        with Seat(server, place, "alice", _ALL) as seat:
+            took = seat.sees("in ops with") - seat.began
+            seat.rest()
+            cost = (seat.memory - before) / _MIB
+            say(f"all of them loaded in {took:.1f} s")
+            say(f"memory: {before / _MIB:.0f} MiB with none, {cost:.0f} MiB more with all")
+            keys(seat, presses)
+            burst(server, seat, more)
+            seat.leave()
+
+
+def main() -> None:
+    """Measure as the command line says."""
+    parser = argparse.ArgumentParser(description="How quick the client with windows is.")
+    parser.add_argument("--messages", type=int, default=100_000, help="loaded (100000)")
+    parser.add_argument("--more", type=int, default=10_000, help="that come at once (10000)")
+    parser.add_argument("--presses", type=int, default=1000, help="of a key (1000)")
+    parser.add_argument("--pour", type=int, nargs=2, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.pour:
+        trio.run(pour, *given.pour)
+        return
+    with tempfile.TemporaryDirectory() as place:
+        measure(Path(place), given.messages, given.more, given.presses)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""`python -m tchat demo`, as one who has just heard of tchat sees it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.ui.scenes import F9, alt, ctrl, typed
+from tests.ui.terminal import Terminal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ASIDE = b"\x1b[?1049l"
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return where programs put what is for a moment only, and where nothing may be left."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tmp").mkdir()
+    return tmp_path / "tmp"
+
+
+def demo(place: Path, *options: str, width: int = 80, height: int = 24) -> Terminal:
+    home = str(place.parent / "home")
+    return Terminal(["demo", *options], home, width, height, TMPDIR=str(place))
+
+
+def left_behind(place: Path) -> list[str]:
+    """Return what is left, where it should not be."""
+    home = place.parent / "home"
+    return [str(path) for path in (*place.iterdir(), *(home.iterdir() if home.exists() else ()))]
+
+
+def test_everything_is_shown_and_nothing_is_left(place: Path) -> None:
+    with demo(place) as you:
+        you.sees("#lounge", "Welcome! 欢迎", "Bob is at", "1 asks to join: F9 or /1")
+        you.type("ada, who are you?\r")
+        you.sees("ada │ The server has every message on its disk")
+        you.type("half a thou" + F9)
+        you.sees("bob joined, approved by you", "bob shared what-to-try.txt", "bob waves")
+        you.sees("3 of 3 online", "● bob", "▸ half a thou")
+        you.type(ctrl("c") + "/files\r")
+        you.sees("1  what-to-try.txt")
+        you.type("/get 1 notes.txt\r")
+        you.sees("file 1 saved as")
+        you.type("/msg ada psst\r")
+        you.sees("[1 #lounge]  2 @ada 1!")
+        you.type(alt("2"))
+        you.sees("you │ psst", "ada │ ")
+        you.type(ctrl("d"))
+        you.sees("leave? Ctrl-D again, or y")
+        you.type(ctrl("d"))
+        assert you.end() == 0
+        assert ASIDE in you.raw
+        assert b"Traceback" not in you.raw
+    assert left_behind(place) == []
+
+
+def test_one_may_have_another_name_and_a_small_terminal(place: Path) -> None:
+    with demo(place, "--user", "carol", width=40, height=10) as carol:
+        carol.sees("carol ▸", "1 asks to join: F9")
+        carol.type(F9)
+        carol.sees("bob waves")
+        assert all(len(row) <= 40 for row in carol.text.split("\n"))
+        carol.type("bob?\r")
+        carol.sees("bob │ A bot is one coroutine.")
+        typed(carol, "")
+        carol.type("/quit\r")
+        assert carol.end() == 0
+    assert left_behind(place) == []
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])
+def test_one_that_is_ended_from_outside_leaves_nothing_either(place: Path, ending: int) -> None:
+    with demo(place) as you:
+        you.sees("Bob is at")
+        you.signal(ending)
+        assert you.end() == 0
+        assert ASIDE in you.raw
+    assert left_behind(place) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--user", "Ada"], "Ada is one of the bots; choose another --user."),
+        (["--user", "not a name"], "letters, digits"),
+    ],
+)
+def test_a_name_that_cannot_be_is_refused(place: Path, options: list[str], sentence: str) -> None:
+    with demo(place, *options) as nobody:
+        nobody.sees(sentence)
+        assert nobody.end() == 1
+
+
+def test_without_a_terminal_it_says_so(place: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "tchat", "demo"],
+        env={**os.environ, "TMPDIR": str(place)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert "The demo wants a terminal to show itself in." in ran.stderr

@@ -1,0 +1,115 @@
+"""People at real terminals, and others without one beside them, who say what a test needs."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
+
+import trio
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from tchat.core.commands import Join, SetPolicy
+from tchat.net.address import Address
+from tests.helpers import GROUP, identity_of, raw_client
+from tests.ui.terminal import Terminal
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from tests.helpers import RawClient
+    from tests.ui.conftest import ServerProcess
+
+ENTER, ESCAPE, TAB, S_TAB, BACKSPACE = "\r", "\x1b", "\t", "\x1b[Z", "\x7f"
+UP, END, PAGE_UP, PAGE_DOWN = "\x1b[A", "\x1b[F", "\x1b[5~", "\x1b[6~"
+F7, F9 = "\x1b[18~", "\x1b[20~"
+
+
+def ctrl(letter: str) -> str:
+    """Return what a terminal sends for Ctrl with a letter."""
+    return chr(ord(letter.upper()) & 0x1F)
+
+
+def alt(key: str) -> str:
+    """Return what a terminal sends for Alt with a key."""
+    return ESCAPE + key
+
+
+def join(
+    server: ServerProcess,
+    home: Path,
+    user: str,
+    *options: str,
+    group: str = GROUP,
+    width: int = 80,
+    height: int = 24,
+    extra: dict[str, str] | None = None,
+) -> Terminal:
+    """Start the client with windows; each person has a home of their own.
+
+    `extra` is what its environment has besides.
+    """
+    arguments = ["join", "127.0.0.1", server.port, "--user", user, "--group", group, *options]
+    return Terminal(arguments, str(home / user), width, height, **(extra or {}))
+
+
+def know(home: Path, user: str) -> None:
+    """Give a person at home the identity that they have in the test itself."""
+    place = home / user / "identity"
+    if place.exists():
+        return
+    pem = identity_of(user)._private.private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    )
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.touch(mode=0o600)
+    place.write_bytes(pem)
+
+
+@asynccontextmanager
+async def beside(server: ServerProcess, user: str) -> AsyncIterator[RawClient]:
+    """Be somebody without a terminal for the length of the block."""
+    async with raw_client(Address("127.0.0.1", int(server.port)), user, tls=True) as person:
+        yield person
+
+
+@asynccontextmanager
+async def company(
+    server: ServerProcess, home: Path, *names: str, group: str = GROUP
+) -> AsyncIterator[list[RawClient]]:
+    """Found a group, open to all, and be its members for the length of the block.
+
+    The first name founds it, and goes: that is whoever will sit at a terminal.
+    """
+    founder, *others = names
+    know(home, founder)
+    async with beside(server, founder) as person:
+        await person.command(Join, group=group)
+        await person.command(SetPolicy, "open", group=group)
+    async with AsyncExitStack() as stack:
+        people = [await stack.enter_async_context(beside(server, name)) for name in others]
+        for person in people:
+            await person.command(Join, group=group)
+        yield people
+
+
+async def sees(terminal: Terminal, *texts: str) -> None:
+    """Wait until the screen shows all of `texts`, while the rest of the test goes on."""
+    await trio.to_thread.run_sync(terminal.sees, *texts)
+
+
+def row_with(terminal: Terminal, text: str) -> int:
+    """Return the number of the first row with a text in it, from the top."""
+    rows = terminal.screen.display
+    return next(y for y, row in enumerate(rows) if text in row)
+
+
+def gone(terminal: Terminal, *texts: str) -> None:
+    """Wait until the screen shows none of `texts` any more."""
+    terminal.until(lambda: not any(text in terminal.text for text in texts), f"no more {texts}")
+
+
+def typed(terminal: Terminal, text: str) -> None:
+    """Wait until exactly that stands in the input line."""
+    end = f"▸ {text}".rstrip()
+    terminal.until(lambda: terminal.screen.display[-1].rstrip().endswith(end), f"{text!r} typed")
