@@ -192,7 +192,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"tchat {__version__}")
     actions = top.add_subparsers(required=True, metavar="demo | serve | join | send | get | admin")
     demo = actions.add_parser("demo", help="show everything, in one command that leaves no trace")
-    demo.add_argument("--user", default="you", metavar="NAME", help="your name (default: you)")
+    demo.add_argument("--user", default="guest", metavar="NAME", help="your name (default: guest)")
     demo.set_defaults(run=_demo)
     _describe_serve(actions.add_parser("serve", help="start a server"))
     _describe_join(

@@ -55,6 +55,7 @@ title = "reverse"
 
 [keys]
 "C-n" = "next-window"
+"F7" = ""                 # no action any more
 """
 """The file with everything that may be in it."""
 
@@ -169,6 +170,13 @@ def _texts(where: str, value: object) -> dict[str, str]:
     return {key: _text(f"{where}.{key}", text) for key, text in _table(where, value).items()}
 
 
+def _actions(where: str, value: object) -> dict[str, str]:
+    right = 'an action in quotation marks, or "" for none'
+    return {
+        key: _of(str, right, f"{where}.{key}", text) for key, text in _table(where, value).items()
+    }
+
+
 def _path(where: str, value: object) -> Path:
     try:
         return Path(_text(where, value)).expanduser()
@@ -230,7 +238,7 @@ _CONFIG: Mapping[str, _Reader] = {
     "downloads": _path,
     "notifications": _choice,
     "colours": _texts,
-    "keys": _texts,
+    "keys": _actions,
     "mute": partial(_names, "group name"),
     "ignore": partial(_names, "username"),
     "servers": _servers,

@@ -40,7 +40,8 @@ class Attach(Frame):
     """Follow a group's log from the event behind `after`. Answered by `Attached`.
 
     A member who has nothing of it and says `recent` gets the group's state as it is, and of the
-    log only that many of the latest events, though at least all that he has not seen.
+    log only that many of the latest events, though at least all that he has not seen; one who has
+    seen none yet has missed none, unless `recent` is 0.
     """
 
     type = "attach"

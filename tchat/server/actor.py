@@ -352,10 +352,15 @@ class GroupActor:
         self._audience.admit(subscription, first - 1)
 
     def _first_of(self, request: Attach, read: int) -> int:
-        """Return the first event to send: at least all unread ones, and none of a former life."""
+        """Return the first event to send: at least all unread ones, and none of a former life.
+
+        One who has seen nothing yet of a group is new there: he gets the latest, if he wants some.
+        """
         begin, end = max(self.group.floor, 1), self.group.seq + 1
         if request.after == 0 and request.recent is not None:
-            return max(begin, min(end - request.recent, read + 1))
+            is_new = not (read or self.group.direct)
+            unread = end if is_new and request.recent else read + 1
+            return max(begin, min(end - request.recent, unread))
         return min(max(request.after + 1, begin), end)
 
     def _frozen(self) -> bytes:

@@ -8,6 +8,7 @@ do is in `actions`.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from tchat.client.config import Config, config_file
-from tchat.client.updates import Connected, Disconnected
+from tchat.client.updates import CaughtUp, Connected, Disconnected
 from tchat.core.text import clean_line, fold
 from tchat.errors import Refused, StartupError
 from tchat.ui.actions import asking, do
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 _FRAME_SECONDS = 1 / 30
 _TRANSFER_SECONDS = 0.25
+_MOST_KEYS = 16
 _ASKS_TO_LEAVE = "leave? Ctrl-D again, or y"
 
 
@@ -134,7 +136,7 @@ class App:
     def key_lines(self) -> list[str]:
         """Return what keys do."""
         rows = key_rows()
-        width = max(len(keys) for keys, _ in rows)
+        width = min(max(len(keys) for keys, _ in rows), _MOST_KEYS)
         return [f"{keys:<{width}}  {text}" for keys, text in rows]
 
     def notify(self, title: str, text: str) -> None:
@@ -263,6 +265,8 @@ class App:
                 self.model.connection = ""
             case Disconnected(reason):
                 self.model.connection = f"offline: {reason}"
+            case CaughtUp():
+                gc.freeze()  # to look through a long past for garbage would hold up the keyboard
         self.chat.take(update)
         self.chat.mark_seen()
 

@@ -8,6 +8,7 @@ argument. Without an argument that it needs, it asks for it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 from tchat.errors import Code, Refused
@@ -35,6 +36,9 @@ Choice = Literal[
     "text",
 ]
 """What an argument is one of, or begins with; it says what Tab offers."""
+
+_USAGE = 15
+"""Cells for how a command is typed, where they are listed one below the other."""
 
 ARGUMENT_LIMIT = 4096
 """Longest argument of a command that is no message, in code points: enough for any path."""
@@ -78,66 +82,87 @@ class Command:
         return "TEXT" in self.argument
 
 
-COMMANDS: tuple[Command, ...] = (
-    Command("requests", 1, "who asks to join", admin=True),
-    Command("approve", 2, "let somebody in", "request", "NAME", "approve whom?", admin=True),
-    Command("quit", 3, "leave; you stay a member", aliases=("exit",)),
-    Command("members", 4, "all members"),
-    Command("online", 5, "the members who are online"),
-    Command(
-        "transfer", 6, "make another the admin", "member", "NAME", "make whom the admin?", True
+TOPICS: dict[str, tuple[Command, ...]] = {
+    "basics": (
+        Command("requests", 1, "who asks to join", admin=True),
+        Command("approve", 2, "let somebody in", "request", "NAME", "approve whom?", admin=True),
+        Command("quit", 3, "leave; you stay a member", aliases=("exit",)),
+        Command("members", 4, "all members"),
+        Command("online", 5, "the members who are online"),
+        Command(
+            "transfer", 6, "make another the admin", "member", "NAME", "make whom the admin?", True
+        ),
+        Command("admin", 7, "who the admin is"),
+        Command("kick", 8, "end somebody's membership", "member", "NAME", "kick whom?", admin=True),
+        Command(
+            "send", 9, "send files or folders to the group", "path", "PATH", "send which file?"
+        ),
+        Command("help", None, "what there is; all about it", "help", "[TOPIC]"),
     ),
-    Command("admin", 7, "who the admin is"),
-    Command("kick", 8, "end somebody's membership", "member", "NAME", "kick whom?", admin=True),
-    Command("send", 9, "send files or folders to the group", "path", "PATH", "send which file?"),
-    # People.
-    Command("deny", None, "turn a request down", "request", "NAME", "deny whom?", admin=True),
-    Command("ban", None, "end a membership, for good", "person", "NAME", "ban whom?", admin=True),
-    Command("unban", None, "let ask again", "banned", "NAME", "lift whose ban?", admin=True),
-    Command(
-        "invite",
-        None,
-        "a line that lets somebody in",
-        "invite",
-        "[--for NAME] [--expires 24h]",
-        admin=True,
+    "people": (
+        Command("deny", None, "turn a request down", "request", "NAME", "deny whom?", admin=True),
+        Command(
+            "ban", None, "end a membership, for good", "person", "NAME", "ban whom?", admin=True
+        ),
+        Command("unban", None, "let ask again", "banned", "NAME", "lift whose ban?", admin=True),
+        Command(
+            "invite",
+            None,
+            "a line that lets somebody in",
+            "invite",
+            "[--for NAME] [--expires 24h]",
+            admin=True,
+        ),
+        Command(
+            "policy", None, "who may join: all, or who is approved", "policy", "[open|approval]"
+        ),
+        Command("topic", None, "what the group is about", "text", "[TOPIC]"),
+        Command("who", None, "who is here, and who is away", aliases=("names",)),
+        Command("whois", None, "about somebody", "person", "NAME", "who is who?"),
+        Command("away", None, "say that you are away; without, back", "text", "[WHY]"),
+        Command("ignore", None, "hide what somebody says", "person", "[NAME]"),
+        Command("unignore", None, "show it again", "ignored", "NAME", "ignore whom no more?"),
     ),
-    Command("policy", None, "who may join: all, or who is approved", "policy", "[open|approval]"),
-    Command("topic", None, "what the group is about", "text", "[TOPIC]"),
-    Command("who", None, "who is here, and who is away", aliases=("names",)),
-    Command("whois", None, "about somebody", "person", "NAME", "who is who?"),
-    Command("away", None, "say that you are away; without, back", "text", "[WHY]"),
-    Command("ignore", None, "hide what somebody says", "person", "[NAME]"),
-    Command("unignore", None, "show it again", "ignored", "NAME", "ignore whom no more?"),
-    # Messages.
-    Command("msg", None, "write to one person", "person", "NAME TEXT", aliases=("m",)),
-    Command("query", None, "a window with one person", "person", "NAME", aliases=("q",)),
-    Command("me", None, "say what you do", "text", "TEXT"),
-    Command("reply", None, "answer the last message, or NAME's", "message", "[NAME|^N] TEXT"),
-    Command("edit", None, "change your last message", "message", "[^N] [TEXT]"),
-    Command("delete", None, "take away your last, or NAME's", "message", "[NAME|^N]"),
-    Command("resend", None, "send again what was not sent"),
-    Command("discard", None, "forget what was not sent"),
-    Command("search", None, "find messages, in all groups", "text", "WORDS", "search for what?"),
-    Command("jump", None, "go to a message that was found", "found", "N", "go to which one?"),
-    # Windows.
-    Command("join", None, "another group; or ask again", "group", "[GROUP]", aliases=("j",)),
-    Command("part", None, "close this window; you stay a member", aliases=("close",)),
-    Command("leave", None, "end your membership or request"),
-    Command("list", None, "your groups"),
-    Command("window", None, "go to a window", "window", "N", "which window?", aliases=("w",)),
-    Command("mute", None, "no bell for this window; again, a bell"),
-    Command("clear", None, "empty the window; PageUp brings it back"),
-    # Files and keys.
-    Command("files", None, "the newest files; or all, or about one", "shelf", "[N|all]"),
-    Command("get", None, "save a file", "saving", "N [PATH]", "get which file?"),
-    Command("cancel", None, "stop sending or saving a file", "transfer", "N", "stop which one?"),
-    Command("remove", None, "take a file from the group", "file", "N", "remove which file?"),
-    Command("link", None, "a code that makes another device yours"),
-    Command("keys", None, "the keys that your name belongs to"),
-    Command("unlink", None, "take a key away", "key", "KEY", "take away which key?"),
-    Command("help", None, "this list; the keys; one command", "help", "[keys|COMMAND]"),
-)
+    "messages": (
+        Command("msg", None, "write to one person", "person", "NAME TEXT", aliases=("m",)),
+        Command("query", None, "a window with one person", "person", "NAME", aliases=("q",)),
+        Command("me", None, "say what you do", "text", "TEXT"),
+        Command("reply", None, "answer the last message, or NAME's", "message", "[NAME|^N] TEXT"),
+        Command("edit", None, "change your last message", "message", "[^N] [TEXT]"),
+        Command("delete", None, "take away your last, or NAME's", "message", "[NAME|^N]"),
+        Command("resend", None, "send again what was not sent"),
+        Command("discard", None, "forget what was not sent"),
+        Command(
+            "search", None, "find messages, in all groups", "text", "WORDS", "search for what?"
+        ),
+        Command("jump", None, "go to a message that was found", "found", "N", "go to which one?"),
+    ),
+    "windows": (
+        Command("join", None, "another group; or ask again", "group", "[GROUP]", aliases=("j",)),
+        Command("part", None, "close this window; you stay a member", aliases=("close",)),
+        Command("leave", None, "end your membership or request"),
+        Command("list", None, "your groups"),
+        Command("window", None, "go to a window", "window", "N", "which window?", aliases=("w",)),
+        Command("mute", None, "no bell for this window; again, a bell"),
+        Command("clear", None, "empty the window; PageUp brings it back"),
+    ),
+    "files": (
+        Command("files", None, "the newest files; or all, or about one", "shelf", "[N|all]"),
+        Command("get", None, "save a file", "saving", "N [PATH]", "get which file?"),
+        Command(
+            "cancel", None, "stop sending or saving a file", "transfer", "N", "stop which one?"
+        ),
+        Command("remove", None, "take a file from the group", "file", "N", "remove which file?"),
+    ),
+    "devices": (
+        Command("link", None, "a code that makes another device yours"),
+        Command("keys", None, "the keys that your name belongs to"),
+        Command("unlink", None, "take a key away", "key", "KEY", "take away which key?"),
+    ),
+}
+"""All commands, by what they are about; those that the original had, by number, come first."""
+
+COMMANDS: tuple[Command, ...] = tuple(chain.from_iterable(TOPICS.values()))
 
 _BY_WORD = {
     name: command
@@ -204,13 +229,27 @@ def answers(question: Command, line: str) -> bool:
     return question.choice == "path" and _split(line)[0] not in _BY_WORD
 
 
-def help_lines() -> list[str]:
-    """Return the table of commands, a line each."""
-    width = max(len(command.usage) for command in COMMANDS)
+def help_lines(topic: str = "") -> list[str]:
+    """Return what there is to know: the words of all commands, or the table of one topic."""
+    if topic:
+        return _table(TOPICS[topic])
+    lists = [
+        f"{name}: {', '.join(_short(command) for command in commands)}"
+        for name, commands in TOPICS.items()
+    ]
+    return [*lists, f"/help {'|'.join(TOPICS)} explains them, /help keys the keys"]
+
+
+def _short(command: Command) -> str:
+    return f"/{command.number} {command.word}" if command.number else f"/{command.word}"
+
+
+def _table(commands: tuple[Command, ...]) -> list[str]:
+    width = min(max(len(command.usage) for command in commands), _USAGE)
     return [
-        f"{f'/{command.number}' if command.number else '':<2}  {command.usage:<{width}}"
+        f"{f'/{command.number} ' if command.number else ''}{command.usage:<{width}}"
         f"  {command.help}{' (admin)' if command.admin else ''}"
-        for command in COMMANDS
+        for command in commands
     ]
 
 

@@ -317,7 +317,7 @@ class Room:
             return
         self.caught_up = True
         missed = digest(self._missed, self.session.user, direct=self.direct)
-        if missed is not None and self.replica.read:  # to one who is new, all is
+        if missed is not None:
             self.notice(missed)
         self._missed = []
         if on_purpose and not self.direct:
@@ -352,6 +352,8 @@ class Room:
         if not unseen or fold(event.actor) == fold(self.session.user):
             return
         live = self.caught_up or self.summoned
+        if not (live or self.direct or self.replica.read):  # one who is new has missed nothing
+            return
         if not live:
             self._missed.append(event)
         said_here = line.sort in _SAID

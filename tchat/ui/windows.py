@@ -8,7 +8,7 @@ from tchat.core import commands as core
 from tchat.core.direct import direct_name
 from tchat.core.text import check_name, check_text, clean_line, clean_text, fold, quote_name
 from tchat.errors import Code, Refused
-from tchat.ui.commands import help_lines, help_of, named
+from tchat.ui.commands import TOPICS, help_lines, help_of, named
 from tchat.ui.news import standing_found
 
 if TYPE_CHECKING:
@@ -120,16 +120,17 @@ def clear(room: Room, _: str) -> None:
 
 
 def tell_commands(room: Room, typed: str) -> None:
-    """Show the commands, the keys, or all about one command."""
-    if typed.lower() == "keys":
+    """Show the commands, those about something, the keys, or all about one command."""
+    topic = typed.lower()
+    if topic == "keys":
         lines = room.chat.face.key_lines()
-    elif typed:
+    elif not topic or topic in TOPICS:
+        lines = help_lines(topic)
+    else:
         command = named(typed)
         if command is None:
             raise Refused(Code.UNKNOWN_COMMAND, f"There is no command {clean_line(typed)}.")
         lines = [help_of(command)]
-    else:
-        lines = help_lines()
     for line in lines or ["keys are your terminal's own here"]:
         room.notice(line)
 

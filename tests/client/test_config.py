@@ -55,7 +55,7 @@ def test_everything_is_read(tmp_path: Path) -> None:
         downloads=Path.home() / "Downloads" / "tchat",
         notifications="auto",
         colours={"mention": "bold #ff8700", "url": "underline colour 39", "title": "reverse"},
-        keys={"C-n": "next-window"},
+        keys={"C-n": "next-window", "F7": ""},
         mute=("noise",),
         ignore=("mallory",),
         servers={"work": work},
@@ -111,7 +111,7 @@ def test_a_mark_of_its_encoding_is_no_part_of_the_file(tmp_path: Path) -> None:
         ("ignore = ['!']", "ignore[0] is '!'; A username is made of letters"),
         ("colours = 'red'", "colours is 'red'; right would be a table"),
         ("[colours]\nurl = 4", "colours.url is 4; right would be a text in quotation marks"),
-        ("[keys]\nC-n = true", "keys.C-n is True; right would be a text in quotation marks"),
+        ("[keys]\nC-n = true", "keys.C-n is True; right would be an action in quotation marks"),
         ("servers = 3", "servers is 3; right would be a table"),
         ("[servers]\na = 'host:1'", "servers.a is 'host:1'; right would be a table"),
         (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tchat.errors import Code, Refused
-from tchat.ui.commands import COMMANDS, Do, Say, help_lines, parse
+from tchat.ui.commands import COMMANDS, TOPICS, Do, Say, help_lines, parse
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_an_invite_may_go_without_its_argument_and_the_help_says_what_it_may_be(
     assert not invite.needs_argument
     assert parse("/invite") == Do(invite, "")
     assert parse("/invite --for bob") == Do(invite, "--for bob")
-    (line,) = [line for line in help_lines() if "/invite" in line]
+    (line,) = [line for line in help_lines("people") if "/invite" in line]
     assert "--for NAME" in line
     assert "--expires 24h" in line
 
@@ -102,9 +102,20 @@ def test_commands_about_files_say_what_they_take(line: str, usage: str) -> None:
 
 @pytest.mark.parametrize("word", ["invite", "requests", "approve", "transfer", "kick", "deny"])
 def test_what_only_the_admin_may_do_says_so_in_the_help(word: str) -> None:
-    (line,) = [line for line in help_lines() if f"/{word} " in line]
+    tables = [line for topic in TOPICS for line in help_lines(topic)]
+    (line,) = [line for line in tables if f"/{word} " in line]
     assert line.endswith(" (admin)")
 
 
-def test_help_has_a_line_for_each_command() -> None:
-    assert [line.split("/")[-1].split()[0] for line in help_lines()] == [c.word for c in COMMANDS]
+@pytest.mark.parametrize("topic", TOPICS)
+def test_help_has_a_line_for_each_command_of_a_topic(topic: str) -> None:
+    said = [line.partition("  ")[0] for line in help_lines(topic)]
+    assert [line.split("/")[-1].split()[0] for line in said] == [c.word for c in TOPICS[topic]]
+
+
+def test_help_names_all_commands_in_a_few_lines() -> None:
+    lines = help_lines()
+    assert len(lines) <= 8
+    named = [word.split()[-1].strip("/") for line in lines[:-1] for word in line.split(",")]
+    assert named == [command.word for command in COMMANDS]
+    assert all(topic in lines[-1] for topic in TOPICS)

@@ -318,9 +318,15 @@ async def test_a_cleared_window_shows_the_past_again_when_somebody_reads_back() 
 # ------------------------------------------------------------------ /help, /quit
 
 
-async def test_help_is_the_table_or_about_one_command_or_the_keys() -> None:
+async def test_help_is_a_list_or_a_table_or_about_one_command_or_the_keys() -> None:
     async with two_typing(rewrites=False) as (alice, bob):
-        assert len(await alice.types("/help")) > 40
+        assert (await alice.types("/help"))[0].startswith("notice: basics: /1 requests, /2 app")
+        assert await alice.types("/help devices") == [
+            "notice: /link        a code that makes another device yours",
+            "notice: /keys        the keys that your name belongs to",
+            "notice: /unlink KEY  take a key away",
+        ]
+        assert await alice.types("/help FILES") == await alice.types("/help files")
         assert await alice.types("/help approve") == [
             "notice: /approve NAME, or /2: let somebody in (admin)"
         ]
