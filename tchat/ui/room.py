@@ -317,7 +317,7 @@ class Room:
             return
         self.caught_up = True
         missed = digest(self._missed, self.session.user, direct=self.direct)
-        if missed is not None:
+        if missed is not None and self.replica.read:
             self.notice(missed)
         self._missed = []
         if on_purpose and not self.direct:
