@@ -79,7 +79,8 @@ def commands_table() -> str:
     rows = ["| number | word | what it does |", "|---|---|---|"]
     for command in COMMANDS:
         number = f"`/{command.number}`" if command.number else ""
-        rows.append(f"| {number} | `{command.usage}` | {command.help}{', admin' * command.admin} |")
+        usage = command.usage.replace("|", "\\|")  # it would end the cell, in code too
+        rows.append(f"| {number} | `{usage}` | {command.help}{', admin' * command.admin} |")
     return "\n".join(rows)
 
 

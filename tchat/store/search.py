@@ -198,13 +198,14 @@ def _start_merging(connection: sqlite3.Connection) -> bool:
 def _merge_some(connection: sqlite3.Connection) -> bool:
     """Merge some pages; return whether nothing was left to merge."""
     deadline = monotonic() + PIECE_SECONDS
-    while monotonic() < deadline:
+    while True:  # something is done, however late it is already
         before = connection.total_changes
         connection.execute("INSERT INTO said (said, rank) VALUES ('merge', ?)", (_PAGES_AT_ONCE,))
         if connection.total_changes - before < 2:  # the statement itself counts as one
             connection.execute("UPDATE search_state SET merging = 0")
             return True
-    return False
+        if monotonic() > deadline:
+            return False
 
 
 # ------------------------------------------------------------------ finding

@@ -46,7 +46,8 @@ def prompt_rows(model: Model, width: int, most: int) -> Prompt:
 def _prompt(model: Model, width: int, most: int) -> tuple[list[Row], str, str]:
     """Return the rows of a question that is too long to type beside it, the prompt, its style."""
     if model.edit.searching is not None:
-        return [], clip(f"(search '{clean_line(model.edit.searching)}') ", width // 2), "search"
+        word = "nowhere" if model.edit.search_failed else "search"
+        return [], clip(f"({word} '{clean_line(model.edit.searching)}') ", width // 2), "search"
     if not model.question:
         return [], f"{clip(model.user, width // 3)} ▸ ", "prompt"
     if cells(model.question) + 3 <= width // 2 or most == 1:

@@ -102,6 +102,8 @@ def test_a_search_shows_what_is_looked_for() -> None:
     made.edit.press("C-r")
     made.edit.insert("dep")
     assert shown(made)[-1] == "(search 'dep') deploy the site"
+    made.edit.insert("x")
+    assert shown(made)[-1] == "(nowhere 'depx') deploy the site"
 
 
 def test_a_name_that_is_long_leaves_room() -> None:
