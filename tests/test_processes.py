@@ -167,9 +167,10 @@ async def test_the_nine_commands_by_word(tmp_path: Path) -> None:
 async def test_help_lists_every_command(tmp_path: Path) -> None:
     async with tapped_server(tmp_path) as (launch, _, tap):
         alice = await launch.join(tap.address, "alice")
-        await alice.type("/help")
+        await alice.type("/help", "/help basics")
+        await alice.sees("* basics: /1 requests, /2 approve", "* messages: /msg")
         for number in range(1, 10):
-            await alice.sees(f"* /{number}  /")
+            await alice.sees(f"* /{number} /")
         await alice.type("/frobnicate")
         await alice.sees("! There is no command /frobnicate; /help lists them, // sends a slash.")
 
