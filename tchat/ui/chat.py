@@ -300,7 +300,9 @@ class Chat:
     @property
     def has_news(self) -> bool:
         """Whether the session has told what was not taken yet."""
-        return self.session.updates.statistics().current_buffer_used > 0
+        channel = self.session.updates.statistics()
+        # One that was handed to who takes them, and not taken yet, is in no buffer.
+        return channel.current_buffer_used > 0 or not channel.tasks_waiting_receive
 
     async def ready(self, room: Room) -> None:
         """Wait until a room has what there is of its group for one who comes. Raises `Refused`."""
