@@ -1,6 +1,7 @@
 """What holds for every test: the protocol is watched, and hypothesis is as thorough as asked.
 
-`HYPOTHESIS_PROFILE=thorough pytest` tries many more examples.
+A run of the suite tries the same examples each time, so that what fails was broken by a change.
+`HYPOTHESIS_PROFILE=thorough pytest` tries many more, and others each time.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _PATIENT: dict[str, Any] = {
     "suppress_health_check": [HealthCheck.too_slow],
     "print_blob": True,
 }
-settings.register_profile("quick", max_examples=60, **_PATIENT)
+settings.register_profile("quick", max_examples=60, derandomize=True, **_PATIENT)
 settings.register_profile("thorough", max_examples=1000, **_PATIENT)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 

@@ -162,6 +162,11 @@ class Buffer:
             self.place = step.was.place
             self._undone.append(step)
 
+    def retract(self) -> None:
+        """Take the last step back as if it had never been taken: there is no redo of it."""
+        self.undo()
+        self._undone.clear()
+
     def redo(self) -> None:
         """Take the step again that was undone last, unless the text was changed since."""
         if self._undone:

@@ -154,7 +154,7 @@ class LineEdit(Buffer):
         else:
             state.index += -1 if back else 1
             if state.changed:
-                self.undo()
+                self.retract()
         self._change("complete")
         state.changed = self._put(state.start, state.offers[state.index % len(state.offers)])
         self._completion = state if len(state.offers) > 1 else None
@@ -273,7 +273,7 @@ class LineEdit(Buffer):
         """Directly after a yank: turn the ring, and insert what was cut before instead."""
         if self._last not in ("yank", "yank-older"):
             return False
-        self.undo()
+        self.retract()
         self._ring.insert(0, self._ring.pop())
         return self.yank()
 
