@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,8 @@ from tchat.ui.bindings import key_rows
 from tchat.ui.commands import COMMANDS
 from tchat.ui.lines import Line
 from tchat.ui.model import Model, Person, Tab
+from tests.bench.speed import WRITTEN
+from tests.bench.speed_table import table
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -123,6 +126,7 @@ def parts() -> dict[str, str]:
         "codes": codes_table(),
         "log": log_table(),
         "limits": limits_table(),
+        "speed": table(json.loads(WRITTEN.read_text())),
         "bot": f"```python\n{BOT.read_text().strip()}\n```",
     }
 

@@ -6,16 +6,15 @@ connections, so that one which is sent again after a broken connection is done o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
-from tchat.core.schema import Frame
+from tchat.core.schema import Frame, record
 
 Policy = Literal["approval", "open"]
 """Who may join a group: those whom the admin approves, or everybody."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Command(Frame):
     """A request that may append to a group's log."""
 
@@ -24,7 +23,7 @@ class Command(Frame):
     group: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Join(Command):
     """Create the group, or ask its admin to be let in; with an `invite` (16 bytes), be in."""
 
@@ -32,14 +31,14 @@ class Join(Command):
     invite: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Leave(Command):
     """End one's membership, or take one's request to join back."""
 
     type = "leave"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Approve(Command):
     """Let somebody in who asked (admin)."""
 
@@ -47,7 +46,7 @@ class Approve(Command):
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Deny(Command):
     """Turn somebody's request down (admin)."""
 
@@ -55,7 +54,7 @@ class Deny(Command):
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Kick(Command):
     """End somebody's membership (admin)."""
 
@@ -63,7 +62,7 @@ class Kick(Command):
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TransferAdmin(Command):
     """Make another member the admin (admin)."""
 
@@ -71,7 +70,7 @@ class TransferAdmin(Command):
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Invite(Command):
     """Let whoever shows a token join once, without being approved (admin).
 
@@ -85,7 +84,7 @@ class Invite(Command):
     name: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Post(Command):
     """Say something to the group, perhaps in reply to the message that is its event `reply`."""
 
@@ -94,7 +93,7 @@ class Post(Command):
     reply: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Edit(Command):
     """Say something else in the message that is event `target` (its author)."""
 
@@ -103,7 +102,7 @@ class Edit(Command):
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Delete(Command):
     """Take the message that is event `target` away, off the disk, too (its author, the admin)."""
 
@@ -111,7 +110,7 @@ class Delete(Command):
     target: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ban(Command):
     """End somebody's membership or request, and let them ask no more (admin)."""
 
@@ -119,7 +118,7 @@ class Ban(Command):
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Unban(Command):
     """Let somebody ask to join again (admin)."""
 
@@ -127,7 +126,7 @@ class Unban(Command):
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SetTopic(Command):
     """Say what the group is about; an empty text takes that back (admin)."""
 
@@ -135,7 +134,7 @@ class SetTopic(Command):
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SetPolicy(Command):
     """Let everybody in who wants to join, or only who is approved (admin)."""
 
@@ -143,7 +142,7 @@ class SetPolicy(Command):
     policy: Policy
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Share(Command):
     """Announce a file that was uploaded before: its name, size in bytes and SHA-256."""
 
@@ -153,7 +152,7 @@ class Share(Command):
     sha256: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RemoveFile(Command):
     """Take a file from the group's shelf (its sender, or the admin)."""
 

@@ -11,12 +11,12 @@ that was counted is forgotten.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, ClassVar
 
 from tchat.core.commands import Policy  # noqa: TC001  # read at run time, by `Shape`
 from tchat.core.framing import pack, unpack
-from tchat.core.schema import Frame, Shape
+from tchat.core.schema import Frame, Shape, record
 from tchat.errors import Code, ProtocolError
 
 
@@ -27,7 +27,7 @@ class Body(Shape):
     kind: ClassVar[str]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Created(Body):
     """The actor founded the group and is its admin. Begins a new life of a closed group.
 
@@ -39,7 +39,7 @@ class Created(Body):
     key: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Requested(Body):
     """The actor asks to join."""
 
@@ -47,7 +47,7 @@ class Requested(Body):
     key: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Approved(Body):
     """The actor, the admin, let `name` in: a member from now on."""
 
@@ -55,7 +55,7 @@ class Approved(Body):
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Joined(Body):
     """The actor is a member from now on: the group is open, or `by` gave an invite, now used."""
 
@@ -65,7 +65,7 @@ class Joined(Body):
     key: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Denied(Body):
     """The actor, the admin, turned the request of `name` down."""
 
@@ -73,21 +73,21 @@ class Denied(Body):
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Withdrawn(Body):
     """The actor does not ask to join any more."""
 
     kind = "withdrawn"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Left(Body):
     """The actor is no longer a member."""
 
     kind = "left"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Kicked(Body):
     """The actor, the admin, ended the membership of `name`."""
 
@@ -95,7 +95,7 @@ class Kicked(Body):
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AdminTransferred(Body):
     """The actor, until now the admin, made `name` the admin."""
 
@@ -103,7 +103,7 @@ class AdminTransferred(Body):
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Invited(Body):
     """The actor, the admin, lets whoever shows the token with this SHA-256 join, once.
 
@@ -116,7 +116,7 @@ class Invited(Body):
     name: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Posted(Body):
     """The actor said `text` (UTF-8, at most 16 KiB), in reply to event `reply` if that is given.
 
@@ -128,7 +128,7 @@ class Posted(Body):
     reply: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Edited(Body):
     """The actor says `text` in the message that is event `target`, in place of what it said."""
 
@@ -137,7 +137,7 @@ class Edited(Body):
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Deleted(Body):
     """The actor took the message away that is event `target`."""
 
@@ -145,14 +145,14 @@ class Deleted(Body):
     target: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Erased(Body):
     """Here was what the actor said, or how it was edited, until it was deleted."""
 
     kind = "erased"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Banned(Body):
     """The actor, the admin, ended what `name` was to the group, and bars them from it."""
 
@@ -160,7 +160,7 @@ class Banned(Body):
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Unbanned(Body):
     """The actor, the admin, lets `name` ask to join again."""
 
@@ -168,7 +168,7 @@ class Unbanned(Body):
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TopicSet(Body):
     """The actor, the admin, said what the group is about: `text`, which may be empty."""
 
@@ -176,7 +176,7 @@ class TopicSet(Body):
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PolicySet(Body):
     """The actor, the admin, said who may join."""
 
@@ -184,7 +184,7 @@ class PolicySet(Body):
     policy: Policy
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FileShared(Body):
     """The actor shared a file: the group's `number`-th, `size` bytes with that SHA-256."""
 
@@ -195,7 +195,7 @@ class FileShared(Body):
     sha256: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FileRemoved(Body):
     """The actor, who had shared it or is the admin, took file `number` from the shelf."""
 
@@ -203,7 +203,7 @@ class FileRemoved(Body):
     number: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Unknown(Body):
     """A body of a kind that a newer version wrote."""
 
@@ -238,7 +238,7 @@ BODIES: dict[str, type[Body]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Event(Frame):
     """One entry of a group's log.
 
@@ -279,7 +279,7 @@ class Event(Frame):
         return cls(header.group, header.seq, header.at, header.actor, header.client, header.n, body)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Header(Shape):
     type: str
     kind: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from tchat.core.commands import COMMANDS
@@ -18,7 +17,7 @@ from tchat.core.past import (
     Search,
     Snapshot,
 )
-from tchat.core.schema import INT_LIMIT, Frame
+from tchat.core.schema import INT_LIMIT, Frame, record
 from tchat.core.transfers import From as From
 from tchat.core.transfers import Have as Have
 from tchat.core.transfers import Piece as Piece
@@ -35,7 +34,7 @@ Standing = Literal["member", "waiting", "outsider"]
 # ------------------------------------------------------------------ client to server
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Attach(Frame):
     """Follow a group's log from the event behind `after`. Answered by `Attached`.
 
@@ -51,7 +50,7 @@ class Attach(Frame):
     recent: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Detach(Frame):
     """Follow the group no longer. Not answered."""
 
@@ -59,7 +58,7 @@ class Detach(Frame):
     group: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Seen(Frame):
     """The person has seen the group's events up to `seq`. Not answered."""
 
@@ -68,7 +67,7 @@ class Seen(Frame):
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Upload(Frame):
     """Ask to send a file of `size` bytes to the group's server.
 
@@ -84,7 +83,7 @@ class Upload(Frame):
     sha256: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Download(Frame):
     """Ask for the group's file of that number. Answered by `Ticket`."""
 
@@ -94,7 +93,7 @@ class Download(Frame):
     number: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ShelfRequest(Frame):
     """Ask which of the group's files are there, `before` a number. Answered by `Shelf`."""
 
@@ -104,7 +103,7 @@ class ShelfRequest(Frame):
     before: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Away(Frame):
     """Let the others see that one is away, and why; without a text, that one is back.
 
@@ -116,7 +115,7 @@ class Away(Frame):
     text: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LinkRequest(Frame):
     """Ask for a code that adds another key to one's name. Answered by `LinkCode`."""
 
@@ -124,7 +123,7 @@ class LinkRequest(Frame):
     id: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class KeysRequest(Frame):
     """Ask which keys one's name belongs to. Answered by `KeyList`."""
 
@@ -132,7 +131,7 @@ class KeysRequest(Frame):
     id: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Unlink(Frame):
     """Take a key (32 bytes), not the one in use, from one's name. Answered by `Ok`."""
 
@@ -141,7 +140,7 @@ class Unlink(Frame):
     key: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Release(Frame):
     """Free a name of all its keys. Taken only from the operator, on the server's own machine."""
 
@@ -150,7 +149,7 @@ class Release(Frame):
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ping(Frame):
     """Are you there? Answered by `Pong`."""
 
@@ -160,7 +159,7 @@ class Ping(Frame):
 # ------------------------------------------------------------------ server to client
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ok(Frame):
     """Request `re` is done. `seq` is its last event, absent when it changed nothing."""
 
@@ -169,7 +168,7 @@ class Ok(Frame):
     seq: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Failed(Frame):
     """Request `re` (or, without it, this connection) met an error. Nothing was changed.
 
@@ -183,7 +182,7 @@ class Failed(Frame):
     wait: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Attached(Frame):
     """What the person is to the group and, for members, where its log stands.
 
@@ -204,7 +203,7 @@ class Attached(Frame):
     kicked: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ticket(Frame):
     """Permission for one transfer: to be shown on a connection of its own, once, soon."""
 
@@ -213,7 +212,7 @@ class Ticket(Frame):
     ticket: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Alike(Frame):
     """The server may have the file already: ask once more, with the SHA-256 of all of it."""
 
@@ -221,7 +220,7 @@ class Alike(Frame):
     re: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Held(Frame):
     """The server has the file and keeps it for a day for this person to share."""
 
@@ -229,7 +228,7 @@ class Held(Frame):
     re: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Shelf(Frame):
     """Files that are there, the newest first: four lists side by side.
 
@@ -246,7 +245,7 @@ class Shelf(Frame):
     older: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LinkCode(Frame):
     """A code that adds one key to the person's name, once, within `lasts` milliseconds."""
 
@@ -256,7 +255,7 @@ class LinkCode(Frame):
     lasts: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class KeyList(Frame):
     """The keys of a name, and since when (ms since the Unix epoch) each belongs to it."""
 
@@ -266,7 +265,7 @@ class KeyList(Frame):
     since: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Presence(Frame):
     """Members who came online or went; after `reset`, all others are offline.
 
@@ -282,7 +281,7 @@ class Presence(Frame):
     away: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Membership(Frame):
     """The person's standing in the group has changed, by the hand of `by`."""
 
@@ -293,7 +292,7 @@ class Membership(Frame):
     by: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Summons(Frame):
     """The person's conversation with somebody has begun: it may be attached."""
 
@@ -301,7 +300,7 @@ class Summons(Frame):
     group: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Goodbye(Frame):
     """The server closes this connection; `code` and `text` say why."""
 
@@ -310,7 +309,7 @@ class Goodbye(Frame):
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Pong(Frame):
     """I am here."""
 

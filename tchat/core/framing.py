@@ -9,6 +9,7 @@ business of `schema`.
 
 from __future__ import annotations
 
+import threading
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Never
 
@@ -30,6 +31,7 @@ ITEM_LIMIT = 1000
 
 PREFIX = 4
 _NESTING = 16
+_ONLY_TEXT = {str}
 # Every tag that cbor2 would otherwise act upon; the hook refuses all others.
 _TAGS = (*range(6), 25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261, 1004, 43000, 55799)
 
@@ -76,8 +78,35 @@ def check_items(body: bytes) -> None:
 def unpack(body: bytes) -> dict[str, Any]:
     """Return the map in one frame's body, or raise `ProtocolError` (malformed)."""
     source = BytesIO(body)
-    decoder = cbor2.CBORDecoder(
-        source,
+    decoder, _mine.decoder = _mine.decoder or _make_decoder(), None
+    try:
+        decoder.fp = source
+        item = decoder.decode()
+    except (cbor2.CBORError, ValueError, RecursionError) as error:
+        raise ProtocolError(Code.MALFORMED, "A frame does not hold valid CBOR.") from error
+    if source.tell() != len(body):
+        raise ProtocolError(Code.MALFORMED, "A frame has bytes behind its end.")
+    _mine.decoder = decoder
+    if not isinstance(item, dict) or set(map(type, item)) - _ONLY_TEXT:
+        raise ProtocolError(Code.MALFORMED, "A frame must hold a map with keys of text.")
+    return item
+
+
+class _Mine(threading.local):
+    """A thread's decoder: to make one takes as long as to decode a frame with it.
+
+    One that has met a fault is not used again: it might have stopped in the midst of something.
+    """
+
+    decoder: cbor2.CBORDecoder | None = None
+
+
+_mine = _Mine()
+
+
+def _make_decoder() -> cbor2.CBORDecoder:
+    return cbor2.CBORDecoder(
+        BytesIO(),
         tag_hook=_refuse_tag,
         semantic_decoders=_NO_TAGS,
         max_depth=_NESTING,
@@ -85,15 +114,6 @@ def unpack(body: bytes) -> dict[str, Any]:
         allow_duplicate_keys=False,
         strict_hashable_types=True,
     )
-    try:
-        item = decoder.decode()
-    except (cbor2.CBORError, ValueError, RecursionError) as error:
-        raise ProtocolError(Code.MALFORMED, "A frame does not hold valid CBOR.") from error
-    if source.tell() != len(body):
-        raise ProtocolError(Code.MALFORMED, "A frame has bytes behind its end.")
-    if not isinstance(item, dict) or not all(type(key) is str for key in item):
-        raise ProtocolError(Code.MALFORMED, "A frame must hold a map with keys of text.")
-    return item
 
 
 class FrameBuffer:
@@ -104,13 +124,17 @@ class FrameBuffer:
     keeps never exceeds one frame and one receive.
     """
 
+    __slots__ = ("_at", "_bytes", "limit")
+
     def __init__(self, limit: int = FRAME_LIMIT) -> None:
         self.limit = limit
-        self._bytes = bytearray()
+        self._bytes = b""
+        self._at = 0  # where what has not been popped begins
 
     def feed(self, data: bytes | bytearray) -> None:
         """Add received bytes."""
-        self._bytes += data
+        self._bytes = self._bytes[self._at :] + data
+        self._at = 0
 
     def __iter__(self) -> Iterator[bytes]:
         while (body := self.pop()) is not None:
@@ -118,22 +142,24 @@ class FrameBuffer:
 
     def pop(self) -> bytes | None:
         """Return the next whole body, or None when more bytes are needed."""
-        if len(self._bytes) < PREFIX:
+        start = self._at + PREFIX
+        if len(self._bytes) < start:
             return None
-        length = int.from_bytes(self._bytes[:PREFIX], "big")
+        length = int.from_bytes(self._bytes[self._at : start], "big")
         if length > self.limit:
             raise ProtocolError(Code.FRAME_TOO_LARGE, f"A frame of {length} bytes is too long.")
-        end = PREFIX + length
+        end = start + length
         if len(self._bytes) < end:
             return None
-        body = bytes(self._bytes[PREFIX:end])
-        del self._bytes[:end]
+        body = self._bytes[start:end]
+        if end == len(self._bytes):
+            self._bytes, end = b"", 0
+        self._at = end
         return body
 
     def rest(self) -> bytes:
         """Return and forget the bytes that no frame has claimed: what follows a handshake."""
-        data = bytes(self._bytes)
-        self._bytes.clear()
+        data, self._bytes, self._at = self._bytes[self._at :], b"", 0
         return data
 
 

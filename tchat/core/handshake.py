@@ -19,9 +19,7 @@ had proved all this. Nothing but these is accepted first, and frames stay within
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from tchat.core.schema import Frame
+from tchat.core.schema import Frame, record
 from tchat.core.text import check_name
 from tchat.errors import Code, ProtocolError
 
@@ -40,7 +38,7 @@ SIGNATURE_SIZE = 64
 _PURPOSE = b"tchat: I am the person of this name, to this server, now\0"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Hello(Frame):
     """A person's client introduces itself.
 
@@ -56,7 +54,7 @@ class Hello(Frame):
     nonce: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Challenge(Frame):
     """The server wants the hello proved, with a `nonce` of its own (32 bytes, used once)."""
 
@@ -65,7 +63,7 @@ class Challenge(Frame):
     nonce: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Proof(Frame):
     """An Ed25519 signature (64 bytes) over `proof_text`.
 
@@ -77,7 +75,7 @@ class Proof(Frame):
     link: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Welcome(Frame):
     """The server knows the person as `user` and speaks `version` from here on.
 
@@ -92,7 +90,7 @@ class Welcome(Frame):
     burst: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Transfer(Frame):
     """A connection that carries one file shows its one-use ticket (16 bytes)."""
 
@@ -101,7 +99,7 @@ class Transfer(Frame):
     ticket: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ready(Frame):
     """The transfer of a file of `size` bytes may begin; see `tchat.files`."""
 

@@ -7,12 +7,10 @@ time, as somebody reads on towards the past; and what was said long ago is found
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from tchat.core.schema import Frame
+from tchat.core.schema import Frame, record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HistoryRequest(Frame):
     """Ask for the events of a group's log before event `before`. Answered by `Past`."""
 
@@ -22,7 +20,7 @@ class HistoryRequest(Frame):
     before: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Search(Frame):
     """Ask for messages that have all the words of `text`, in one's groups or in one of them.
 
@@ -36,7 +34,7 @@ class Search(Frame):
     skip: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GroupsRequest(Frame):
     """Ask in which groups one is, or asks to be. Answered by `GroupList`."""
 
@@ -44,7 +42,7 @@ class GroupsRequest(Frame):
     id: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Snapshot(Frame):
     """A piece of the group's state as of event `seq`; `more` of it follows. See `snapshots`."""
 
@@ -55,7 +53,7 @@ class Snapshot(Frame):
     more: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Past(Frame):
     """The events `first` to `last`, packed as they would come by themselves; none at the start."""
 
@@ -66,7 +64,7 @@ class Past(Frame):
     frames: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Found(Frame):
     """Messages that were found, the newest first: five lists side by side.
 
@@ -84,7 +82,7 @@ class Found(Frame):
     older: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GroupList(Frame):
     """A person's groups, four lists side by side: the last event of each, and the last one seen."""
 

@@ -3,10 +3,17 @@
 Flat lists side by side, so that the checks of `Shape` are enough for what comes from a stranger.
 What is known about clients (`counts`) is the server's own business and is left out of what others
 get.
+
+A *whole* state has it too: that is what a server keeps for itself, and goes on from. It stands for
+a part of the log that nobody reads again, so it is held to more than its shape: `MADE_WITH` says by
+which rules it was made, and a digest that it is what was kept. Neither form has anything in it of
+what messages say.
 """
 
 from __future__ import annotations
 
+import hashlib
+import unicodedata
 from dataclasses import dataclass
 
 import cbor2
@@ -14,7 +21,7 @@ import cbor2
 from tchat.core.commands import Policy  # noqa: TC001  # read at run time, by `Shape`
 from tchat.core.framing import unpack
 from tchat.core.schema import Shape
-from tchat.core.state import File, Group, Invitation, Request
+from tchat.core.state import RULES, File, Group, Invitation, Request
 from tchat.core.text import fold
 from tchat.errors import Code, ProtocolError
 
@@ -23,6 +30,11 @@ PIECE_LIMIT = 48 * 1024
 
 SNAPSHOT_LIMIT = 16 * 1024 * 1024
 """Longest snapshot that is taken from a server, in bytes."""
+
+MADE_WITH = f"rules {RULES}, unicode {unicodedata.unidata_version}"
+"""What a whole state depends on besides the log; with another of these it may be another state."""
+
+_DIGEST_SIZE = hashlib.sha256().digest_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +69,17 @@ class _State(Shape):
     edited: tuple[int, ...]
     edits: tuple[int, ...]
     admin: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Whole(Shape):
+    """A frozen state, and what it knows about clients: the mask of each in big-endian bytes."""
+
+    state: bytes
+    people: tuple[str, ...]
+    clients: tuple[bytes, ...]
+    highest: tuple[int, ...]
+    done: tuple[bytes, ...]
 
 
 def freeze(group: Group) -> bytes:
@@ -107,6 +130,51 @@ def thaw(data: bytes, seq: int) -> Group:
         raise ProtocolError(Code.MALFORMED, "The lists of a snapshot do not match.") from error
     group.seq = seq
     return group
+
+
+def freeze_whole(group: Group) -> bytes:
+    """Return a group's state with all that is in it, for `thaw_whole`."""
+    counts = group.counts.values()
+    whole = _Whole(
+        state=freeze(group),
+        people=tuple(person for person, _ in group.counts),
+        clients=tuple(client for _, client in group.counts),
+        highest=tuple(highest for highest, _ in counts),
+        done=tuple(_to_bytes(done) for _, done in counts),
+    )
+    frozen: bytes = cbor2.dumps(whole.to_map())
+    return _digest(group.seq, frozen) + frozen
+
+
+def thaw_whole(data: bytes, seq: int) -> Group:
+    """Return the state that `freeze_whole` made of a group at event `seq`.
+
+    Raises `ProtocolError` for anything else.
+    """
+    digest, frozen = data[:_DIGEST_SIZE], data[_DIGEST_SIZE:]
+    if digest != _digest(seq, frozen):
+        raise ProtocolError(Code.MALFORMED, "A state is not what was kept.")
+    whole = _Whole.from_map(unpack(frozen))
+    group = thaw(whole.state, seq)
+    clients = zip(whole.people, whole.clients, strict=True)
+    counts = zip(whole.highest, map(_from_bytes, whole.done), strict=True)
+    try:
+        group.counts = dict(zip(clients, counts, strict=True))
+    except ValueError as error:
+        raise ProtocolError(Code.MALFORMED, "The lists of a state do not match.") from error
+    return group
+
+
+def _digest(seq: int, frozen: bytes) -> bytes:
+    return hashlib.sha256(seq.to_bytes(8, "big") + frozen).digest()
+
+
+def _to_bytes(mask: int) -> bytes:
+    return mask.to_bytes((mask.bit_length() + 7) // 8, "big")
+
+
+def _from_bytes(mask: bytes) -> int:
+    return int.from_bytes(mask, "big")
 
 
 def _thaw(state: _State) -> Group:

@@ -53,6 +53,11 @@ if TYPE_CHECKING:
     from tchat.core.frames import Standing
 
 
+RULES = 1
+"""Which state a log leads to. Whoever changes what `apply` makes of an event, or what a `Group`
+has, raises this number: states that were kept with another one are then made anew from the log.
+"""
+
 WINDOW = 1024
 """How far apart the unanswered numbers of one client may be."""
 
@@ -193,6 +198,8 @@ class Group:
         actor = fold(event.actor)
         self._count((actor, event.client), event.n)
         match event.body:
+            case Posted() | Edited() | Deleted():
+                self._apply_to_message(event, actor)
             case Created(key):
                 self._begin(event, key)
             case AdminTransferred(name):
@@ -204,8 +211,6 @@ class Group:
                 self.numbered = max(self.numbered, number)
             case FileRemoved(number):
                 self.files.pop(number, None)
-            case Posted() | Edited() | Deleted():
-                self._apply_to_message(event, actor)
             case TopicSet(text):
                 self.topic = text
             case PolicySet(policy):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from tchat.core.schema import Frame
+from tchat.core.schema import Frame, record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Have(Frame):
     """The receiver has the file's bytes up to `offset` already.
 
@@ -21,7 +19,7 @@ class Have(Frame):
     doubt: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class From(Frame):
     """The sender begins at `offset`: the receiver's, or 0 if that had another file."""
 
@@ -29,7 +27,7 @@ class From(Frame):
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Piece(Frame):
     """The next `size` bytes of the file follow, unframed.
 
@@ -41,7 +39,7 @@ class Piece(Frame):
     sha256: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Stored(Frame):
     """The receiver has the file on its disk, whole."""
 

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING
 
 import trio
 
 from tchat.core.framing import FRAME_LIMIT, HANDSHAKE_LIMIT, FrameBuffer
 from tchat.net.secure import TlsStream
+from tchat.net.sockets import WITH_DESCRIPTORS, way_in, write_now
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    SendNow = Callable[[bytes], bytes | None]
 
 RECEIVE_SIZE = 64 * 1024
 
@@ -18,12 +26,17 @@ class Link:
     """Frames over a stream: one task receives, one task sends.
 
     `heard` is the `trio.current_time()` at which bytes last came in, `said` that of the last
-    sending.
+    sending. `send_now` sends what the socket takes without waiting, and returns what is left for
+    `send`, which may be empty, or None if nothing is. It is not for when a task is in `send`.
     """
+
+    __slots__ = ("_buffer", "_receive_from", "heard", "said", "send_now", "stream")
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self.stream = stream
         self.heard = self.said = trio.current_time()
+        self.send_now = _way_now(stream)
+        self._receive_from = way_in(stream)
         self._buffer = FrameBuffer(HANDSHAKE_LIMIT)
 
     def introduced(self) -> None:
@@ -31,9 +44,10 @@ class Link:
         self._buffer.limit = FRAME_LIMIT
 
     async def send(self, data: bytes | memoryview) -> None:
-        """Send packed frames. Raises `trio.BrokenResourceError` when the other side is gone.
+        """Send packed frames, behind what `send_now` has left.
 
-        After a cancelled send nobody knows how much went out: the link is to be closed.
+        Raises `trio.BrokenResourceError` when the other side is gone. After a cancelled send nobody
+        knows how much went out: the link is to be closed.
         """
         await self.stream.send_all(data)
         self.said = trio.current_time()
@@ -41,7 +55,11 @@ class Link:
     async def receive(self) -> bytes | None:
         """Return the next frame's body; None when the other side has ended or is gone."""
         while (body := self._buffer.pop()) is None:
-            data = await self._receive_some()
+            try:
+                data = await self._receive_from(RECEIVE_SIZE)
+            except trio.BrokenResourceError:
+                return None
+            self.heard = trio.current_time()
             if not data:
                 return None
             self._buffer.feed(data)
@@ -55,15 +73,14 @@ class Link:
         data = self._buffer.rest()
         if len(data) > most:
             self._buffer.feed(data[most:])
-        return data[:most] or await self._receive_some(most)
-
-    async def _receive_some(self, most: int = RECEIVE_SIZE) -> bytes:
+        if data:
+            return data[:most]
         try:
-            data = await self.stream.receive_some(most)
+            data = bytes(await self._receive_from(most))
         except trio.BrokenResourceError:
             return b""
         self.heard = trio.current_time()
-        return bytes(data)
+        return data
 
     async def farewell(self) -> None:
         """Close so that what was sent arrives.
@@ -81,6 +98,19 @@ class Link:
                     while await stream.receive_some(RECEIVE_SIZE):
                         pass
         await trio.aclose_forcefully(stream)
+
+
+def _way_now(stream: trio.abc.Stream) -> SendNow:
+    if WITH_DESCRIPTORS:
+        if isinstance(stream, trio.SocketStream):
+            return partial(write_now, stream.socket)
+        if isinstance(stream, TlsStream) and isinstance(stream.transport_stream, trio.SocketStream):
+            return partial(stream.send_now, partial(write_now, stream.transport_stream.socket))
+    return _keep
+
+
+def _keep(data: bytes) -> bytes:
+    return data
 
 
 async def _end_encryption(stream: TlsStream[trio.SocketStream]) -> trio.SocketStream:

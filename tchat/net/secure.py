@@ -25,11 +25,14 @@ from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
 
 import trio
 
+from tchat.net.sockets import way_in
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _RECORD = 16 * 1024  # the most text in a record (RFC 8446, 5.1)
 _SEND_SIZE = 256 * 1024
+_NOW_SIZE = 64 * 1024  # so that not much is sealed that the transport does not take
 _NOTHING = memoryview(b"")
 
 S = TypeVar("S", bound=trio.abc.Stream)
@@ -47,6 +50,23 @@ class TlsStream(trio.abc.Stream, Generic[S]):
     stream is broken.
     """
 
+    __slots__ = (
+        "_broken",
+        "_carrying",
+        "_closed",
+        "_fault",
+        "_fetched",
+        "_incoming",
+        "_left",
+        "_outgoing",
+        "_ready",
+        "_receive_sealed",
+        "_receiving",
+        "_sending",
+        "_tls",
+        "transport_stream",
+    )
+
     def __init__(
         self,
         transport_stream: S,
@@ -56,13 +76,15 @@ class TlsStream(trio.abc.Stream, Generic[S]):
         server_hostname: str | None = None,
     ) -> None:
         self.transport_stream = transport_stream
+        self._receive_sealed = way_in(transport_stream)
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         # As trio encodes what it resolves: `ssl` itself would check another name (IDNA 2003).
         name = trio.lowlevel.encode_hostname(server_hostname) if server_hostname else None
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side, name)
         self._fetched = _NOTHING  # what the library has not been given yet
+        self._left = b""  # what is sealed and was not sent: the next that is sent is behind it
         self._receiving, self._sending = _OneTask("receiving from"), _OneTask("sending to")
-        self._carrying = trio.Lock()
+        self._carrying = _Queue()
         self._fault: ssl.SSLError | None = None
         self._ready = self._broken = self._closed = False
 
@@ -186,7 +208,7 @@ class TlsStream(trio.abc.Stream, Generic[S]):
     async def _fetch(self, most: int) -> None:
         """Give the library more sealed bytes, from the transport if none are left."""
         if not self._fetched:
-            data = await self.transport_stream.receive_some(most)
+            data = await self._receive_sealed(most)
             if not data:
                 self._incoming.write_eof()
                 return
@@ -206,36 +228,62 @@ class TlsStream(trio.abc.Stream, Generic[S]):
             self._check()
             await trio.lowlevel.checkpoint_if_cancelled()
             if not text:
+                await self._carry_out(b"")
                 await trio.lowlevel.cancel_shielded_checkpoint()
             for start in range(0, len(text), _SEND_SIZE):
-                await self._carry_out(await self._seal(text[start : start + _SEND_SIZE]))
+                try:
+                    sealed = self._seal(text[start : start + _SEND_SIZE])
+                except ssl.SSLError as error:
+                    await self._fail(error)
+                await self._carry_out(sealed)
 
-    async def _seal(self, text: memoryview) -> bytes:
+    def send_now(self, write: Callable[[bytes], bytes | None], data: bytes) -> bytes | None:
+        """Send what the transport takes without waiting; return the rest, None if there is none.
+
+        `write` does so with sealed bytes. What of those is left is kept, and goes with the next
+        that is sent; so the rest may be empty, and is to be given to `send_all` all the same.
+        Nothing is sent while a task is sending, nor by a stream that is broken or closed.
+        """
+        if self._carrying.locked or self._broken or self._closed or not self._ready:
+            return data
+        text = memoryview(data)
+        while text and not self._left:
+            try:
+                sealed = self._seal(text[:_NOW_SIZE])
+            except ssl.SSLError as error:
+                self._fault, self._broken = error.with_traceback(None), True
+                return data
+            text = text[_NOW_SIZE:]
+            self._left = write(sealed) or b""
+        return bytes(text) if text or self._left else None
+
+    def _seal(self, text: memoryview) -> bytes:
         """Return the records of `text`, behind anything else that was to be sent."""
+        if len(text) <= _RECORD:
+            self._tls.write(text)
+            return self._outgoing.read()
         sealed = []
-        try:
-            while text:
-                text = text[self._tls.write(text[:_RECORD]) :]
-                sealed.append(self._outgoing.read())
-        except ssl.SSLError as error:
-            await self._fail(error)
+        while text:
+            text = text[self._tls.write(text[:_RECORD]) :]
+            sealed.append(self._outgoing.read())
         return b"".join(sealed)
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until the transport may take something."""
         with self._sending:
             self._check()
-            async with self._carrying:
+            await self._carrying.acquire()
+            try:
                 await self.transport_stream.wait_send_all_might_not_block()
+            finally:
+                self._carrying.release()
 
     async def _carry_out(self, sealed: bytes) -> None:
         """Send what is sealed, and the protocol's own words that the receiver leaves meanwhile."""
         try:
+            await self._carrying.acquire()
             try:
-                self._carrying.acquire_nowait()  # without a pass through the scheduler
-            except trio.WouldBlock:
-                await self._carrying.acquire()
-            try:
+                sealed, self._left = self._left + sealed, b""
                 while sealed:
                     await self.transport_stream.send_all(sealed)
                     sealed = self._outgoing.read()
@@ -250,14 +298,43 @@ class TlsStream(trio.abc.Stream, Generic[S]):
 
         That is not waited for: the other side may take no more of it until it is heard.
         """
-        if self._outgoing.pending and not self._carrying.locked():
+        if (self._outgoing.pending or self._left) and not self._carrying.locked:
             # Cancelled here, nothing is lost; while sending, the stream would be broken.
             await trio.lowlevel.checkpoint_if_cancelled()
             await self._carry_out(self._outgoing.read())
 
 
+class _Queue:
+    """A lock that costs nothing while nobody waits for it: no turn of the scheduler, no memory.
+
+    Who waits gets it from the one before, and nobody gets in between: what is sealed has an order.
+    """
+
+    __slots__ = ("_waiting", "locked")
+
+    def __init__(self) -> None:
+        self.locked = False
+        self._waiting: trio.lowlevel.ParkingLot | None = None
+
+    async def acquire(self) -> None:
+        if not self.locked:
+            self.locked = True
+            return
+        if self._waiting is None:
+            self._waiting = trio.lowlevel.ParkingLot()
+        await self._waiting.park()
+
+    def release(self) -> None:
+        if self._waiting:
+            self._waiting.unpark()
+        else:
+            self.locked = False
+
+
 class _OneTask:
     """Lets one task in at a time, and tells the other instead of having it wait."""
+
+    __slots__ = ("_busy", "_doing")
 
     def __init__(self, doing: str) -> None:
         self._doing, self._busy = doing, False

@@ -32,12 +32,12 @@ from tchat.core.events import (
     Joined,
     Kicked,
     Left,
+    Posted,
     Withdrawn,
     decode_event,
     encode_event,
 )
 from tchat.core.frames import Attach, Attached, Membership, Ok, Summons, encode, failed
-from tchat.core.framing import split_frames
 from tchat.core.group import DEFAULT_LIMITS, GroupLimits, decide
 from tchat.core.state import Group
 from tchat.core.text import fold
@@ -45,6 +45,7 @@ from tchat.errors import Code, Refused
 from tchat.server.audience import Audience, Subscription
 from tchat.server.effects import CHANGES_AUDIENCE, begins_talk, effects_of
 from tchat.server.past import snapshot_of
+from tchat.server.states import StateKeeper
 from tchat.server.turns import Consult, Execute, Item, Saw, Subscribe, Turn, Wake
 from tchat.store.base import Page, StorageFull
 
@@ -57,8 +58,9 @@ if TYPE_CHECKING:
     from tchat.server.log import Log
     from tchat.store.base import Effects, Store
 
-INBOX_LIMIT = 256
+INBOX_LIMIT = 1024
 IDLE_SECONDS = 30.0
+_ENDS_TURN = {*CHANGES_AUDIENCE, Deleted}
 _MOST_IN_A_TURN = 1000
 _MOST_BYTES_IN_A_TURN = 256 * 1024
 
@@ -95,6 +97,7 @@ class GroupActor:
         self._retire = retire
         self._moved = moved
         self._limits = limits
+        self._states = StateKeeper(store, key)
         self._audience = Audience(store, key, crowd.away)
         self._snapshot = (0, b"")
         self._read: dict[str, int] = {}
@@ -119,12 +122,14 @@ class GroupActor:
                 raise
 
     async def _work(self) -> None:
-        await self._load()
+        self.group, self._read = await self._states.load()
         async with trio.open_nursery() as feeders:
             self._audience.open(self.group, feeders)
             while await self._take():
                 await self._take_turn()
+                self._states.keep_beside(self.group, feeders)
             await self._save_reads()
+            await self._states.keep(self.group)
             feeders.cancel_scope.cancel()
 
     def leave(self, subscription: Subscription) -> None:
@@ -156,14 +161,6 @@ class GroupActor:
                 item.outbox.close()
             elif isinstance(item, Subscribe):
                 item.subscription.outbox.close()
-
-    async def _load(self) -> None:
-        after = 0
-        while (page := await self._store.read(self.key, after)) is not None:
-            for body in split_frames(page.frames):
-                self.group.apply(decode_event(body))
-            after = page.last
-        self._read = await self._store.cursors(self.key)
 
     async def _take(self) -> bool:
         """Gather everything that waits; return False when it is time to end."""
@@ -202,8 +199,7 @@ class GroupActor:
                 self._publish(turn, page, effects)
             people = effects.standings
             self._moved(self.key, {person: self.group.standing(person) for person in people})
-        for item, answer in turn.answers:
-            item.outbox.push(encode(answer))
+        turn.tell()
         for saw in turn.seen:
             self._note_read(fold(saw.name), min(saw.seq, self.group.seq))
         if self._audience.settle():
@@ -265,13 +261,16 @@ class GroupActor:
         except Refused as refusal:
             turn.add_answer(item, failed(refusal, command.id))
             return False
+        ends = False
         for event in events:
             turn.draft.apply(event)
-            turn.frames.append(encode_event(event))
-            turn.size += len(turn.frames[-1])
+            frame = encode_event(event)
+            turn.frames.append(frame)
+            turn.size += len(frame)
+            ends = ends or type(event.body) in _ENDS_TURN
         turn.events += events
         turn.add_answer(item, Ok(command.id, events[-1].seq if events else None))
-        return any(isinstance(event.body, (*CHANGES_AUDIENCE, Deleted)) for event in events)
+        return ends
 
     def _publish(self, turn: Turn, page: Page, effects: Effects) -> None:
         """Make the committed events the group's state and send them to everybody. Never waits."""
@@ -282,8 +281,9 @@ class GroupActor:
             self._crowd.tell(self.group.members, Summons(self.group.name))
         self._audience.broadcast(page, self.group)
         for event in turn.events:
-            self._log.event(event)
-            self._tell_concerned(event)
+            if not isinstance(event.body, Posted):  # which changes nobody's standing
+                self._log.event(event)
+                self._tell_concerned(event)
 
     def _tell_concerned(self, event: Event) -> None:
         """Tell a person whose standing an event changed, on all their connections."""

@@ -42,7 +42,8 @@ def clean(command: Command) -> Command:
     match command:
         case Post() | Edit():
             check_size(command.text)  # before the work of cleaning it
-            return replace(command, text=clean_text(command.text))
+            text = clean_text(command.text)
+            return command if text == command.text else replace(command, text=text)
         case SetTopic(text=text):
             check_length(text, TOPIC_LIMIT, "A topic")
             return replace(command, text=clean_line(text))

@@ -1,10 +1,10 @@
 """One connection: who is it (see `doorway`), then a reader and a writer until one of them ends.
 
-The reader turns frames into work for group actors, the writer empties the outbox into the
-socket, and both live in a nursery of their own, so that whatever ends one ends the other and
-nothing of the connection outlives it. The reader asks for room in the outbox before it takes the
-next frame: a client that asks and asks without reading the answers is slowed to the pace at
-which it reads.
+The reader turns frames into work for group actors; what there is to say goes through the outbox
+to the socket at once, or waits there for a writer. Both live in a nursery of their own, so that
+whatever ends one ends the other and nothing of the connection outlives it. The reader asks for
+room in the outbox before it takes the next frame: a client that asks and asks without reading the
+answers is slowed to the pace at which it reads.
 
 Whatever a client sends, the worst that happens is the end of its own connection.
 """
@@ -53,7 +53,7 @@ from tchat.server.audience import Subscription
 from tchat.server.cleaning import check_own_group, clean, clean_away, is_others
 from tchat.server.doorway import receive_visitor, turn_away
 from tchat.server.faults import describe, is_storage
-from tchat.server.files import check_quota, consider, serve_transfer
+from tchat.server.files import check_quota, check_uploaded, consider, serve_transfer
 from tchat.server.host import STOPPING
 from tchat.server.outbox import WRITE_SIZE, Outbox, OutboxClosed
 from tchat.server.past import COSTS, look_back
@@ -61,13 +61,12 @@ from tchat.server.people import CODE_SECONDS
 from tchat.server.turns import Consult, Execute, Saw, Subscribe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Sequence
 
     from tchat.core.schema import Frame
     from tchat.core.state import Author, Group
     from tchat.net.link import Link
     from tchat.server.host import Host
-    from tchat.server.limits import Kind
 
 _FLUSH_SECONDS = 3.0
 _MOST_SUBSCRIPTIONS = 256
@@ -96,9 +95,9 @@ async def _serve(host: Host, stream: trio.SocketStream) -> None:
         return
     try:
         if visitor.author is not None:
-            await _converse(host, visitor.link, visitor.author, visitor.opening.version, address)
+            await _converse(host, visitor.link, visitor.author, visitor.version, address)
         elif visitor.permission is not None:
-            await serve_transfer(host, visitor.link, visitor.opening.version, visitor.permission)
+            await serve_transfer(host, visitor.link, visitor.version, visitor.permission)
     except StorageError:
         raise  # concerns the whole server
     except TchatError as error:
@@ -113,16 +112,13 @@ async def _converse(host: Host, link: Link, author: Author, version: int, addres
     if host.people.is_barred(author):
         raise Refused(Code.KEY_REMOVED, "This key was just taken from the name.")
     host.crowd.check_room(author, host.limits.devices)
-    rate = host.limits.messages
-    pace = (int(1_000_000 / rate.per_second), rate.burst) if rate else (None, None)
     link.introduced()
     conversation = Conversation(host, link, author)
-    # Not sent here: while that waited, the key could be taken away without anybody to tell it.
-    conversation.outbox.push(encode(Welcome(agree(version), author.name, *pace)))
     host.log.line("user_connected", user=author.name, address=address)
     host.crowd.come(conversation)
     try:
-        await conversation.run()
+        # Without waiting: the key could be taken away meanwhile with nobody there to be told.
+        await conversation.run(agree(version))
     finally:
         host.crowd.go(conversation)
         host.log.line("user_disconnected", user=author.name, reason=conversation.reason)
@@ -131,9 +127,24 @@ async def _converse(host: Host, link: Link, author: Author, version: int, addres
 class Conversation:
     """A person's client, from welcome to goodbye. `reason` says how it ended."""
 
+    __slots__ = (
+        "_author",
+        "_dismissed",
+        "_frames",
+        "_host",
+        "_if_said",
+        "_link",
+        "_person",
+        "_reading",
+        "_subscriptions",
+        "_writers",
+        "outbox",
+        "reason",
+    )
+
     def __init__(self, host: Host, link: Link, author: Author) -> None:
         self.reason = "left"
-        self.outbox = Outbox()
+        self.outbox = Outbox(link.send_now, self._start_writer)
         self._host = host
         self._link = link
         self._author = author
@@ -141,7 +152,10 @@ class Conversation:
         rate = host.limits.frames
         self._frames = Bucket(rate, trio.current_time()) if rate else None
         self._subscriptions: dict[str, Subscription] = {}
+        self._if_said = (partial(host.rates.take, "messages", self._person),)
         self._reading = trio.CancelScope()
+        self._dismissed = False
+        self._writers: trio.Nursery
 
     @property
     def author(self) -> Author:
@@ -165,58 +179,78 @@ class Conversation:
     def end(self, code: Code, sentence: str) -> None:
         """Say goodbye and end the conversation once that is sent."""
         self.reason = str(code)
+        self._dismissed = True
         self.outbox.push(encode(Goodbye(code, sentence)))
         self._reading.cancel()
 
-    async def run(self) -> None:
-        """Converse until the client leaves, breaks the protocol, stalls, or is sent away."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._write, nursery.cancel_scope)
+    async def run(self, version: int) -> None:
+        """Say welcome, without waiting, and converse until either side ends it.
+
+        A client ends it that leaves, stalls or breaks the protocol.
+        """
+        async with trio.open_nursery() as self._writers:
+            self._say_welcome(version)
             try:
                 with self._reading:
                     await self._read()
+                if self.outbox.closed:
+                    self.reason = "fault"  # of a group's actor, which has logged it
             finally:
                 for key, subscription in self._subscriptions.items():
                     self._host.registry.leave(subscription, key)
                 self.outbox.close()
-                nursery.cancel_scope.deadline = trio.current_time() + _FLUSH_SECONDS
+                self._writers.cancel_scope.deadline = trio.current_time() + _FLUSH_SECONDS
+        if not self._writers.cancel_scope.cancelled_caught:
+            await self._link.farewell()
 
-    async def _write(self, conversation: trio.CancelScope) -> None:
+    def _say_welcome(self, version: int) -> None:
+        rate = self._host.limits.messages
+        pace = (int(1_000_000 / rate.per_second), rate.burst) if rate else (None, None)
+        self.tell(Welcome(version, self._author.name, *pace))
+
+    def _start_writer(self) -> None:
+        self._writers.start_soon(self._write)
+
+    async def _write(self) -> None:
         """Empty the outbox into the socket. A client that takes nothing for long is cut off."""
         try:
-            while data := await self.outbox.take():
-                for start in range(0, len(data), WRITE_SIZE):
+            while (data := self.outbox.take()) is not None:
+                for start in range(0, len(data) or 1, WRITE_SIZE):
                     chunk = data[start : start + WRITE_SIZE]
                     with trio.fail_after(self._host.limits.stall_seconds):
                         await self._link.send(chunk)
                     self.outbox.sent(len(chunk))
-            await self._link.farewell()
         except trio.TooSlowError:
             self.reason = "took no data for too long"
+            self._writers.cancel_scope.cancel()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self.reason = "connection lost"
-        conversation.cancel()
+            self._writers.cancel_scope.cancel()
+        if self.outbox.closed:  # by a fault of a group's actor, if not by the end of the reading
+            self._reading.cancel()
 
     async def _read(self) -> None:
         try:
             while (body := await self._link.receive()) is not None:
-                await self._slow_down(len(body))
-                await self.outbox.room()
-                if self._reading.cancel_called:
+                if self._frames is not None:
+                    await self._slow_down(self._frames, len(body))
+                if self.outbox.crowded:
+                    await self.outbox.room()
+                if self._dismissed:
                     return  # sent away, maybe locked out: what had come already is not heard
                 await self._receive(body)
         except ProtocolError as error:
             self.reason = str(error.code)
             self.outbox.push(encode(failed(error)))
         except (OutboxClosed, trio.BrokenResourceError):
-            self.reason = "fault"  # of a group's actor, which has logged it
+            return
 
-    async def _slow_down(self, size: int) -> None:
+    async def _slow_down(self, frames: Bucket, size: int) -> None:
         """Take frames, even those that come to nothing, only so fast: their sender waits."""
         cost = 1 + size // _SIZE_OF_A_FRAME
-        if self._frames is not None and (wait := self._frames.take(trio.current_time(), cost)):
+        if wait := frames.take(trio.current_time(), cost):
             await trio.sleep(wait)
-            self._frames.take(trio.current_time(), cost)
+            frames.take(trio.current_time(), cost)
 
     async def _receive(self, body: bytes) -> None:
         try:
@@ -253,34 +287,43 @@ class Conversation:
                 raise ProtocolError(Code.HANDSHAKE, f"{frame.type} has no place in a chat.")
 
     async def _send(self, group: str, item: Execute | Subscribe | Saw | Consult) -> None:
-        await self._host.registry.send(fold(group), item)
+        key, registry = fold(group), self._host.registry
+        if not registry.send_now(key, item):
+            await registry.send(key, item)
 
     def _own(self, group: str) -> str:
         return check_own_group(group, self._author)
 
     async def _execute(self, command: Command) -> None:
-        command = clean(replace(command, group=self._own(command.group)))
-        checks = await self._checks(command)
-        await self._send(command.group, Execute(self._author, command, self.outbox, checks))
+        group = self._own(command.group)
+        if group != command.group:
+            command = replace(command, group=group)
+        command = clean(command)
+        checks: Sequence[Callable[[], None]] = self._if_said
+        if isinstance(command, Join | Share):
+            checks = await self._checks(command)
+        await self._send(group, Execute(self._author, command, self.outbox, checks))
 
-    async def _checks(self, command: Command) -> list[Callable[[], None]]:
+    async def _checks(self, command: Join | Share) -> Sequence[Callable[[], None]]:
         """Return what may refuse a command once it is known to be new, and allowed by the group.
 
         A repetition is never refused: its first sending may have been done, and its author would
         take a refusal for a reason to do it again.
         """
         host, person = self._host, self._person
-        kind: Kind = "joins" if isinstance(command, Join) else "messages"
-        checks: list[Callable[[], None]] = [partial(host.rates.take, kind, person)]
         if isinstance(command, Join):
             await host.memberships.load(person)
-            checks.append(partial(host.memberships.reserve, person, fold(command.group)))
-        elif isinstance(command, Share):
-            size = await host.store.shelves.hold(person, command.sha256, host.clock())
-            checks.append(partial(_check_uploaded, size, command.size))
-            used = await host.store.shelves.used(person)
-            checks.append(partial(check_quota, host, used))
-        return checks
+            return (
+                partial(host.rates.take, "joins", person),
+                partial(host.memberships.reserve, person, fold(command.group)),
+            )
+        size = await host.store.shelves.hold(person, command.sha256, host.clock())
+        used = await host.store.shelves.used(person)
+        return (
+            *self._if_said,
+            partial(check_uploaded, size, command.size),
+            partial(check_quota, host, used),
+        )
 
     async def _attach(self, request: Attach) -> None:
         cost = 1 if request.recent is None else _COST_OF_A_STATE
@@ -353,9 +396,3 @@ class Conversation:
             for group in groups:
                 self._host.registry.stir(group)
         self.tell(Ok(request.id))
-
-
-def _check_uploaded(size: int | None, said: int) -> None:
-    """Raise `Refused` (not_uploaded) unless the person has sent that: a digest is no proof."""
-    if size != said:
-        raise Refused(Code.NOT_UPLOADED, "The file has to be uploaded before it is shared.")

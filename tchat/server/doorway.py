@@ -45,10 +45,13 @@ _NOT_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "UNSUPPO
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Who has come in: a person who proved it (`author`), or one with a `permission`."""
+    """Who has come in: a person who proved it (`author`), or one with a `permission`.
+
+    `version` is the newest of the protocol that the other side speaks.
+    """
 
     link: Link
-    opening: Hello | Transfer
+    version: int
     author: Author | None = None
     permission: Permission | None = None
 
@@ -123,9 +126,9 @@ async def _listen(host: Host, link: Link) -> Visitor | None:
         return None
     opening = check_hello(decode_request(body))
     if isinstance(opening, Transfer):
-        return Visitor(link, opening, permission=host.tickets.redeem(opening.ticket))
+        return Visitor(link, opening.version, permission=host.tickets.redeem(opening.ticket))
     author = await _ask_for_proof(host, link, opening)
-    return None if author is None else Visitor(link, opening, author=author)
+    return None if author is None else Visitor(link, opening.version, author=author)
 
 
 async def _ask_for_proof(host: Host, link: Link, hello: Hello) -> Author | None:

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 # After these the next command meets another audience.
 CHANGES_AUDIENCE = (Approved, Joined, Denied, Kicked, Banned, Left, Withdrawn)
-_CHANGES_STANDING = (Created, Requested, *CHANGES_AUDIENCE)
-_CHANGES_SHELF = (Created, Left, FileShared, FileRemoved)
+_CHANGES_STANDING = {Created, Requested, *CHANGES_AUDIENCE}
+_CHANGES_SHELF = {Created, Left, FileShared, FileRemoved}
 
 
 def effects_of(before: Group, after: Group, events: Sequence[Event]) -> Effects:
@@ -39,9 +39,10 @@ def effects_of(before: Group, after: Group, events: Sequence[Event]) -> Effects:
     standings: dict[str, Standing] = {}
     shelved: tuple[Shelved, ...] = ()
     gone: tuple[int, ...] = ()
-    if any(isinstance(event.body, _CHANGES_STANDING) for event in events):
+    kinds = {type(event.body) for event in events}
+    if kinds & _CHANGES_STANDING:
         standings = _standings(before, after)
-    if any(isinstance(event.body, _CHANGES_SHELF) for event in events):
+    if kinds & _CHANGES_SHELF:
         shelved = tuple(
             Shelved(number, file.sha256, file.size, fold(file.by), file.at)
             for number, file in after.files.items()
@@ -50,8 +51,10 @@ def effects_of(before: Group, after: Group, events: Sequence[Event]) -> Effects:
         gone = tuple(n for n, file in before.files.items() if after.files.get(n) is not file)
     if begins_talk(before, after):
         standings = dict.fromkeys(after.members, "member")
-    erased = tuple(seq for event in events for seq in _erased_by(before, event))
-    name = after.name if any(isinstance(event.body, Created) for event in events) else None
+    erased: tuple[int, ...] = ()
+    if Deleted in kinds:
+        erased = tuple(seq for event in events for seq in _erased_by(before, event))
+    name = after.name if Created in kinds else None
     return Effects(standings, shelved, gone, erased, name)
 
 

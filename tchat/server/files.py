@@ -125,6 +125,12 @@ def _check_room(host: Host, user: str, size: int, used: int) -> None:
     check_quota(host, used, host.tickets.promised(user) + size)
 
 
+def check_uploaded(size: int | None, said: int) -> None:
+    """Raise `Refused` (not_uploaded) unless the person has sent that: a digest is no proof."""
+    if size != said:
+        raise Refused(Code.NOT_UPLOADED, "The file has to be uploaded before it is shared.")
+
+
 def check_quota(host: Host, used: int, more: int = 0) -> None:
     """Raise `Refused` (quota_exceeded) for one who has so many bytes of files, and wants more."""
     total = host.limits.files_per_user

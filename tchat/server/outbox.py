@@ -1,4 +1,9 @@
-"""What waits for one socket: bytes in order, bounded, written by one task.
+"""What waits for one socket: bytes in order, bounded, and nothing at all most of the time.
+
+What is pushed goes to the socket at once, as long as that takes it. Only what is left waits here,
+and wakes a writer, who takes until nothing is left. So a client that reads costs its group's actor
+one system call for a batch, and no task has to run for it; and one that reads slowly has a writer
+of its own, for as long as it takes.
 
 Two kinds of senders meet here. The group's actor must never wait for a slow reader, so it
 offers, and a full outbox says no; that reader is then fed from the store at its own pace. Tasks
@@ -7,9 +12,14 @@ of the connection itself can wait, so they ask for room first.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import trio
 
 from tchat.core.framing import FRAME_LIMIT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 OUTBOX_LIMIT = 256 * 1024
 """Bytes above which an outbox takes no more offers."""
@@ -23,15 +33,29 @@ class OutboxClosed(Exception):
 
 
 class Outbox:
-    """The queue between everybody who has something for a connection and its writer task."""
+    """The queue between everybody who has something for a connection and its socket.
 
-    def __init__(self, limit: int = OUTBOX_LIMIT) -> None:
+    `send_now` sends what goes at once and returns the rest, or None if there is none; it is not
+    called while a writer is at work. `wake` is called when something begins to wait, and at the
+    end: the writer is to `take`, send, and tell what was `sent`, until nothing is left to be taken.
+    """
+
+    __slots__ = ("_limit", "_room", "_send_now", "_waiting", "_wake", "_writing", "closed", "size")
+
+    def __init__(
+        self,
+        send_now: Callable[[bytes], bytes | None],
+        wake: Callable[[], None],
+        limit: int = OUTBOX_LIMIT,
+    ) -> None:
         self.size = 0
         self.closed = False
+        self._send_now = send_now
+        self._wake = wake
         self._limit = limit
         self._waiting: list[bytes] = []
-        self._news = trio.Event()
-        self._room = trio.Event()
+        self._writing = False
+        self._room: trio.Event | None = None
 
     @property
     def full(self) -> bool:
@@ -39,34 +63,45 @@ class Outbox:
         return self.size >= self._limit
 
     def offer(self, data: bytes) -> bool:
-        """Queue `data` unless the outbox is full; return whether it was taken."""
-        if self.full:
+        """Send `data`, or queue it unless the outbox is full; return whether it was taken."""
+        if self.size >= self._limit:
             return False
         self.push(data)
         return True
 
     def push(self, data: bytes) -> None:
-        """Queue `data` whatever the limit: for the few frames that must not be lost."""
+        """Send or queue `data` whatever the limit: for the few frames that must not be lost."""
         if self.closed:
             return
+        if self._writing:
+            self._queue(data)
+        elif (rest := self._send_now(data)) is not None:
+            self._queue(rest)
+            self._call_writer()
+
+    def _queue(self, data: bytes) -> None:
         self._waiting.append(data)
         self.size += len(data)
-        self._news.set()
+
+    @property
+    def crowded(self) -> bool:
+        """Whether one who can wait should: it is more than half full, or closed."""
+        return self.size > self._limit // 2 or self.closed
 
     async def room(self) -> None:
         """Wait until the outbox is at most half full. Raises `OutboxClosed`."""
-        while self.size > self._limit // 2 and not self.closed:
-            if self._room.is_set():
+        while self.crowded and not self.closed:
+            if self._room is None:
                 self._room = trio.Event()
             await self._room.wait()
         if self.closed:
             raise OutboxClosed
 
-    async def take(self) -> bytes:
-        """Return what waits, at least a byte of it; none when the outbox is closed and empty."""
-        while not self._waiting and not self.closed:
-            self._news = trio.Event()
-            await self._news.wait()
+    def take(self) -> bytes | None:
+        """Return what waits; None if nothing does, and the writer's work is done."""
+        if not self._waiting:
+            self._writing = False
+            return None
         data = b"".join(self._waiting)
         self._waiting.clear()
         return data
@@ -74,11 +109,23 @@ class Outbox:
     def sent(self, count: int) -> None:
         """Note that `count` bytes have left for the socket."""
         self.size -= count
-        if self.size <= self._limit // 2:
-            self._room.set()
+        if not self.crowded:
+            self._make_known()
 
     def close(self) -> None:
-        """Take nothing more; the writer still sends what waits, and then ends."""
-        self.closed = True
-        self._news.set()
-        self._room.set()
+        """Take nothing more; the writer still sends what waits."""
+        if not self.closed:
+            self.closed = True
+            self._call_writer()
+            del self._send_now, self._wake  # they hold the connection, which holds this
+            self._make_known()
+
+    def _call_writer(self) -> None:
+        if not self._writing:
+            self._writing = True
+            self._wake()
+
+    def _make_known(self) -> None:
+        if self._room is not None:
+            self._room.set()
+            self._room = None

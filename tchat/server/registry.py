@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import trio
+
 from tchat.core.group import DEFAULT_LIMITS
 from tchat.server.actor import GroupActor
 from tchat.server.clock import now_ms
@@ -12,8 +14,6 @@ from tchat.server.faults import describe, is_storage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-
-    import trio
 
     from tchat.core.frames import Standing
     from tchat.core.group import GroupLimits
@@ -44,6 +44,17 @@ class Registry:
         self._moved = moved
         self._limits = limits
         self._actors: dict[str, GroupActor] = {}
+
+    def send_now(self, key: str, item: Item) -> bool:
+        """Put `item` into the inbox of the group; return False if it is full, or nobody's yet."""
+        actor = self._actors.get(key)
+        if actor is None:
+            return False
+        try:
+            actor.inbox.send_nowait(item)
+        except trio.WouldBlock:
+            return False
+        return True
 
     async def send(self, key: str, item: Item) -> None:
         """Put `item` into the inbox of the group, waiting while it is full."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tchat.core.frames import Failed, Ok, failed
+from tchat.core.frames import Failed, Ok, encode, failed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tchat.server.outbox import Outbox
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Execute:
     """A command to decide. `checks` may refuse it once it is known not to be a repetition."""
 
@@ -85,6 +85,14 @@ class Turn:
         self.answers.append((item, answer))
         if not self.events:
             self.independent = len(self.answers)
+
+    def tell(self) -> None:
+        """Give the answers, those for the same connection in one piece."""
+        pieces: dict[Outbox, list[bytes]] = {}
+        for item, answer in self.answers:
+            pieces.setdefault(item.outbox, []).append(encode(answer))
+        for outbox, answers in pieces.items():
+            outbox.push(b"".join(answers))
 
     def fail(self, refusal: Refused) -> None:
         """Refuse every command from the first that had events on.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tchat.store.blobs import BlobDirectory
     from tchat.store.words import Term
 
-PAGE_LIMIT = 64 * 1024
+PAGE_LIMIT = 128 * 1024
 """About how many bytes one `read` returns; a single larger batch comes whole."""
 
 BACK_LIMIT = 48 * 1024
@@ -135,6 +135,32 @@ class Effects:
 
 
 NO_EFFECTS = Effects()
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a group's log comes to as of event `seq`, in the form of the server that made it.
+
+    `made_with` says what else that depends on. The log is the truth: whoever cannot use a state
+    that was kept does without. It has nothing of what messages say, or erasing one would have to
+    look for it there too.
+    """
+
+    seq: int
+    made_with: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What a group is taken up with: its state, if one was kept, and the first page behind it.
+
+    Without one, `page` is the first of the log. `cursors` are as in `Store.cursors`.
+    """
+
+    kept: Kept | None
+    page: Page | None
+    cursors: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +305,15 @@ class Store(Protocol):
 
     async def read(self, group: str, after: int) -> Page | None:
         """Return the events behind `after`, about `PAGE_LIMIT` bytes of them, or None."""
+
+    async def opening(self, group: str) -> Opening:
+        """Return what a group is taken up with, at the price of one read."""
+
+    async def keep_state(self, group: str, kept: Kept) -> None:
+        """Keep a group's state, in place of one that is not newer; nothing if one is.
+
+        Nothing either, if the log does not go so far. Raises `StorageFull` (nothing was written).
+        """
 
     async def read_back(self, group: str, before: int) -> Page | None:
         """Return the last events before event `before`, at most `BACK_LIMIT` bytes, or None."""

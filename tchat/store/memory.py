@@ -20,7 +20,9 @@ from tchat.store.base import (
     Conflict,
     Effects,
     Hit,
+    Kept,
     Key,
+    Opening,
     Page,
     Place,
     Shelved,
@@ -231,6 +233,7 @@ class MemoryStore(Store):
     def __init__(self) -> None:
         self._logs: dict[str, _Log] = {}
         self._cursors: dict[str, dict[str, int]] = {}
+        self._kept: dict[str, Kept] = {}
         self._standings: dict[str, dict[str, Standing]] = {}
         self._shelves = MemoryShelves(self._standings)
         self.accounts: Accounts = MemoryAccounts()
@@ -278,6 +281,19 @@ class MemoryStore(Store):
             return None
         frames = b"".join(page.frames for page in taken)
         return Page(taken[0].first, taken[-1].last, frames).after(after)
+
+    async def opening(self, group: str) -> Opening:
+        """Return what a group is taken up with; see `Store.opening`."""
+        kept = self._kept.get(group)
+        page = await self.read(group, kept.seq if kept else 0)
+        return Opening(kept, page, await self.cursors(group))
+
+    async def keep_state(self, group: str, kept: Kept) -> None:
+        """Keep a group's state; see `Store.keep_state`."""
+        await trio.lowlevel.checkpoint()
+        known = self._kept.get(group)
+        if kept.seq <= self._log(group).last and (known is None or kept.seq >= known.seq):
+            self._kept[group] = kept
 
     async def read_back(self, group: str, before: int) -> Page | None:
         """Return the page before an event; see `Store.read_back`."""

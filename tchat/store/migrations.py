@@ -150,11 +150,20 @@ _SEARCH = """
     CREATE TABLE search_state (made_with TEXT NOT NULL, merging INTEGER NOT NULL);
     """
 
+# What a group's log comes to as of event `seq`, so that not all of it has to be read. Nothing that
+# could be erased is in `data`: names, times, topics, but no message.
+_STATES = """
+    CREATE TABLE states (
+        group_id INTEGER PRIMARY KEY REFERENCES groups, seq INTEGER NOT NULL,
+        made_with TEXT NOT NULL, data BLOB NOT NULL);
+    """
+
 MIGRATIONS = (
     (_TABLES, None),
     (_ACCOUNTS, _fill_standings),
     (_SHELVES, _fill_shelves),
     (_SEARCH, _fill_names),
+    (_STATES, None),
 )
 """Each step: statements, and what there is to do behind them."""
 

@@ -21,6 +21,8 @@ from tchat.store.base import (
     Conflict,
     Effects,
     Hit,
+    Kept,
+    Opening,
     Page,
     Place,
     Shelves,
@@ -86,6 +88,27 @@ class SqliteStore(Store):
         """Return a page; see `Store.read`."""
         return await self._database.read(lambda connection: page_behind(connection, group, after))
 
+    async def opening(self, group: str) -> Opening:
+        """Return what a group is taken up with; see `Store.opening`."""
+
+        def query(connection: sqlite3.Connection) -> Opening:
+            kept = _find_state(connection, group)
+            page = page_behind(connection, group, kept.seq if kept else 0)
+            return Opening(kept, page, _cursors(connection, group))
+
+        return await self._database.read(query)
+
+    async def keep_state(self, group: str, kept: Kept) -> None:
+        """Keep a group's state; see `Store.keep_state`."""
+        sql = (
+            "INSERT INTO states (group_id, seq, made_with, data)"
+            " SELECT id, ?1, ?2, ?3 FROM groups WHERE name = ?4 AND last >= ?1"
+            " ON CONFLICT DO UPDATE SET seq = excluded.seq, made_with = excluded.made_with,"
+            " data = excluded.data WHERE excluded.seq >= seq"
+        )
+        values = (kept.seq, kept.made_with, kept.data, group)
+        await self._database.write(lambda connection: connection.execute(sql, values).rowcount)
+
     async def read_back(self, group: str, before: int) -> Page | None:
         """Return the page before an event; see `Store.read_back`."""
         return await self._database.read(lambda connection: page_before(connection, group, before))
@@ -137,8 +160,7 @@ class SqliteStore(Store):
 
     async def cursors(self, group: str) -> dict[str, int]:
         """Return what people have seen; see `Store.cursors`."""
-        sql = "SELECT person, seq FROM cursors JOIN groups ON id = group_id WHERE name = ?"
-        return await self._database.read(lambda connection: dict(connection.execute(sql, (group,))))
+        return await self._database.read(lambda connection: _cursors(connection, group))
 
     async def set_cursors(self, group: str, cursors: dict[str, int]) -> None:
         """Note what people have seen; see `Store.set_cursors`."""
@@ -174,6 +196,17 @@ async def open_store(directory: Path) -> AsyncIterator[SqliteStore]:
 def _add_group(connection: sqlite3.Connection, name: str) -> int:
     added = connection.execute("INSERT INTO groups (name, last) VALUES (?, 0)", (name,))
     return added.lastrowid or 0
+
+
+def _find_state(connection: sqlite3.Connection, group: str) -> Kept | None:
+    sql = "SELECT seq, made_with, data FROM states JOIN groups ON id = group_id WHERE name = ?"
+    row = connection.execute(sql, (group,)).fetchone()
+    return row and Kept(*row)
+
+
+def _cursors(connection: sqlite3.Connection, group: str) -> dict[str, int]:
+    sql = "SELECT person, seq FROM cursors JOIN groups ON id = group_id WHERE name = ?"
+    return dict(connection.execute(sql, (group,)))
 
 
 def _note(connection: sqlite3.Connection, number: int, effects: Effects) -> bool:

@@ -384,3 +384,11 @@ def test_packed_frames_can_be_skipped(sent: list[bytes], data: st.DataObject) ->
 def test_keys_are_text() -> None:
     with pytest.raises(ProtocolError):
         unpack(cbor2.dumps({"type": "ping", b"x": 1}))
+
+
+def test_a_decoder_that_met_a_fault_spoils_no_frame_after_it() -> None:
+    good = unchecked({"type": "ping", "list": [1, [2, [3]]]})[PREFIX:]
+    for bad in (good[:-1], good + b"\x00", b"\x81" * 40, b"\xd8\x1c\x80", b"\xa1\x61a\x9f", b""):
+        with pytest.raises(ProtocolError):
+            unpack(bad)
+        assert unpack(good) == {"type": "ping", "list": [1, [2, [3]]]}

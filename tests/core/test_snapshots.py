@@ -1,9 +1,13 @@
-"""A state that is frozen and thawed is the state that a replay leads to."""
+"""A state that is frozen and thawed is the state that a replay leads to.
+
+What others get is in `freeze` and `thaw`; what a server keeps, and goes on from, in the same with
+`_whole`.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import cbor2
@@ -26,8 +30,15 @@ from tchat.core.commands import (
 from tchat.core.frames import TO_CLIENT, decode, encode
 from tchat.core.framing import PREFIX
 from tchat.core.past import Snapshot
-from tchat.core.snapshots import PIECE_LIMIT, freeze, thaw
-from tchat.core.state import Author, Group, Request
+from tchat.core.snapshots import (
+    MADE_WITH,
+    PIECE_LIMIT,
+    freeze,
+    freeze_whole,
+    thaw,
+    thaw_whole,
+)
+from tchat.core.state import RULES, WINDOW, Author, Group, Request
 from tchat.errors import Code, ProtocolError
 from tests.core.histories import Step, histories, tell
 from tests.core.script import Script, replay
@@ -287,3 +298,95 @@ def test_leaving_and_an_open_door_are_in_the_snapshot() -> None:
         script.run(name, Leave)
     back = thaw(freeze(script.group), script.group.seq)
     assert (back.members, back.requests, back.admin) == ({}, {}, None)
+
+
+# ------------------------------------------------------------------ what a server keeps
+
+DIGEST = hashlib.sha256().digest_size
+KEPT = freeze_whole(FULL.group)
+
+
+def sealed(item: object, seq: int = FULL.group.seq) -> bytes:
+    """Return what a server would keep that makes wholes of something else."""
+    frozen = cbor2.dumps(item)
+    return hashlib.sha256(seq.to_bytes(8, "big") + frozen).digest() + frozen
+
+
+def in_order(group: Group) -> list[object]:
+    """Return all that a group has, with maps as lists of what is in them."""
+    values = (getattr(group, field.name) for field in fields(Group))
+    return [list(value.items()) if isinstance(value, dict) else value for value in values]
+
+
+def assert_comes_back(group: Group) -> None:
+    assert in_order(thaw_whole(freeze_whole(group), group.seq)) == in_order(group)
+
+
+@any_history
+def test_a_whole_state_is_what_it_was_in_all_and_in_its_order(history: list[Step]) -> None:
+    script = Script()
+    for _ in tell(history, script):
+        assert_comes_back(script.group)
+    assert_comes_back(told(history, "@alice,bob").group)
+
+
+@given(history=histories, data=st.data())
+def test_a_state_kept_at_any_time_and_the_log_behind_it_are_the_log(
+    history: list[Step], data: st.DataObject
+) -> None:
+    script = Script()
+    kept = [(0, freeze_whole(script.group))]
+    kept += [(script.group.seq, freeze_whole(script.group)) for _ in tell(history, script)]
+    # What was deleted since is erased in the log by now, but was not when the state was kept.
+    seq, state = data.draw(st.sampled_from(kept))
+    assert replay(script.name, script.log[seq:], thaw_whole(state, seq)) == script.group
+
+
+def test_a_client_whose_numbers_fill_the_window_is_known_again() -> None:
+    group = Group(
+        counts={("alice", b"phone..."): (LARGEST, (1 << WINDOW) - 1), ("bob", b""): (0, 0)}
+    )
+    assert_comes_back(group)
+
+
+def test_what_messages_say_is_in_no_state() -> None:
+    script = full()
+    [posted] = script.events("bob", Post, "marzipan4711")
+    script.run("bob", Edit, posted.seq, "marzipan4712")
+    assert b"marzipan" not in freeze_whole(script.group)
+
+
+@given(st.integers(0), st.integers(1, 255))
+def test_a_state_with_a_broken_byte_is_none(at: int, flipped: int) -> None:
+    broken = bytearray(KEPT)
+    broken[at % len(broken)] ^= flipped
+    with pytest.raises(ProtocolError):
+        thaw_whole(bytes(broken), FULL.group.seq)
+
+
+@given(st.binary() | st.integers(0, len(KEPT) - 1).map(lambda length: KEPT[:length]))
+def test_what_is_no_whole_state_is_refused(data: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        thaw_whole(data, FULL.group.seq)
+
+
+def test_a_state_of_another_moment_is_not_taken_for_this_one() -> None:
+    with pytest.raises(ProtocolError):
+        thaw_whole(KEPT, FULL.group.seq + 1)
+
+
+@pytest.mark.parametrize("key", ["people", "clients", "highest", "done"])
+def test_a_state_whose_lists_do_not_match_is_refused_whoever_sealed_it(key: str) -> None:
+    whole: dict[str, Any] = cbor2.loads(KEPT[DIGEST:])
+    assert thaw_whole(sealed(whole), FULL.group.seq) == FULL.group
+    with pytest.raises(ProtocolError):
+        thaw_whole(sealed(whole | {key: whole[key][1:]}), FULL.group.seq)
+
+
+def test_to_change_the_rules_is_to_raise_their_number() -> None:
+    """Another digest: a server would go on from states that its own rules do not lead to.
+
+    Raise `RULES`, and write down what `full` comes to now.
+    """
+    assert (RULES, hashlib.sha256(KEPT).hexdigest()[:16]) == (1, "ec361af7dd97c7ee")
+    assert MADE_WITH.startswith(f"rules {RULES}, unicode ")

@@ -54,7 +54,8 @@ class Person:
 
     def __init__(self, registry: Registry, author: Author = ALICE) -> None:
         self.author = author
-        self.outbox = Outbox()
+        self._news = trio.Event()
+        self.outbox = Outbox(lambda data: data, self._wake)
         self.registry = registry
         self.subscription = Subscription(author, self.outbox)
 
@@ -66,10 +67,16 @@ class Person:
         await self.registry.send(GROUP, Subscribe(self.subscription, Attach(1, GROUP, after)))
 
     async def hears(self) -> list[Frame]:
-        data = await self.outbox.take()
-        assert data, "the connection was closed"
+        await self._news.wait()
+        data = self.outbox.take()
+        assert data, "something was said to be there"
         self.outbox.sent(len(data))
+        assert self.outbox.take() is None
+        self._news = trio.Event()
         return [decode(body, TO_CLIENT) for body in split_frames(data)]
+
+    def _wake(self) -> None:
+        self._news.set()
 
 
 @pytest.fixture

@@ -100,13 +100,13 @@ async def test_a_code_that_a_key_asked_for_is_void_once_the_key_is_taken_away() 
 async def test_what_had_come_from_a_key_before_it_was_taken_away_is_not_heard(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    held, room = Held(), Outbox.room
+    held = Held()
 
-    async def at_last(outbox: Outbox) -> None:
-        await room(outbox)
+    async def at_last(_: Outbox) -> None:
         with trio.CancelScope(shield=True):  # as if all of this happened at once
             await held.passed()
 
+    monkeypatch.setattr(Outbox, "crowded", True)
     monkeypatch.setattr(Outbox, "room", at_last)
     async with (
         running_server() as server,

@@ -130,6 +130,7 @@ async def test_ones_groups_are_listed_with_what_is_new_in_them() -> None:
         assert await groups(alice) == {"Straße": ("member", 1, 0)}
         await bob.command(Join, group="strasse")
         await bob.send(Seen("two", 1))
+        await bob.attach(1, "two")  # which is answered behind that
         assert await groups(bob) == {"Straße": ("waiting", 2, 0), "two": ("member", 1, 1)}
         await alice.command(Approve, "bob", group="Straße")
         assert (await groups(bob))["Straße"] == ("member", 3, 0)

@@ -135,14 +135,14 @@ async def test_a_long_log_is_read_in_pages(store: Store) -> None:
 
 
 async def test_a_batch_larger_than_a_page_comes_whole(store: Store) -> None:
-    huge = packed(*[bytes(10_000)] * 10)
+    huge = packed(*[bytes(10_000)] * 20)
     assert len(huge) > PAGE_LIMIT
     await append(store, "ops", b"before")
-    await store.append("ops", 1, 10, huge)
+    await store.append("ops", 1, 20, huge)
     await append(store, "ops", b"behind")
     assert await store.read("ops", 0) == Page(1, 1, packed(b"before"))
-    assert await store.read("ops", 1) == Page(2, 11, huge)
-    assert await store.read("ops", 11) == Page(12, 12, packed(b"behind"))
+    assert await store.read("ops", 1) == Page(2, 21, huge)
+    assert await store.read("ops", 21) == Page(22, 22, packed(b"behind"))
 
 
 async def test_a_page_may_begin_within_a_batch(store: Store) -> None:

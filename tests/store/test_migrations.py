@@ -27,7 +27,7 @@ from tchat.core.events import (
 from tchat.core.handshake import PIECE_SIZE
 from tchat.core.text import fold
 from tchat.errors import TchatError
-from tchat.store.base import Effects, Key, Shelved
+from tchat.store.base import Effects, Kept, Key, Shelved
 from tchat.store.migrations import APPLICATION_ID, MIGRATIONS
 from tchat.store.sqlite import open_store
 from tchat.store.words import terms_of
@@ -265,3 +265,16 @@ async def test_what_was_said_before_there_was_a_search_is_found(tmp_path: Path) 
     async with open_store(tmp_path) as store:
         (hit,) = await store.search(["ops"], terms_of("hello"), 0, 9)
         assert (hit.seq, hit.actor, hit.text) == (7, "bob", "hello")
+
+
+async def test_a_group_from_before_there_were_states_has_none_until_one_is_kept(
+    tmp_path: Path,
+) -> None:
+    write_version_2(tmp_path, ops=OPS)
+    async with open_store(tmp_path) as store:
+        opening = await store.opening("ops")
+        assert opening.kept is None
+        assert opening.page == await store.read("ops", 0)
+        await store.keep_state("ops", Kept(9, "rules", b"state"))
+    async with open_store(tmp_path) as store:
+        assert (await store.opening("ops")).kept == Kept(9, "rules", b"state")

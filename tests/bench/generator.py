@@ -1,0 +1,304 @@
+"""Many people at once, in a process of its own: `python -m tests.bench.generator SPEC`.
+
+It must never be what is measured. So it decodes nothing: it reads what has come in large pieces
+and counts in them, with `bytes.count`, the text that everybody says. How busy it was is part of
+what it reports.
+
+What is under way is bounded: a text that was sent is so until all have it who are to have it, which
+is known on the average of all. So a server that falls behind gets no more, whatever its buffers
+hold, and none has to drop anybody.
+"""
+
+from __future__ import annotations
+
+import json
+import select
+import ssl
+import sys
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from tests.bench.report import percentile, say
+from tests.bench.wires import ACK, MARK, TEXT, Tchat, connect, meet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.bench.wires import Wire
+
+_QUIET_SECONDS = 0.3
+_WARM_SECONDS = 0.7
+_SPACE = 1 << 20
+_DIGITS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What to do at which server: the groups, the members and senders of each, and for how long.
+
+    `load` is "fanout" (as much as goes, `window` texts of each sender under way), "pace" (`rate`
+    texts a second), "acks" (each sender waits for its answer), "idle" (say nothing until told; in
+    no group, without `enter`), "catchup" (read `window` events of a group).
+    """
+
+    kind: str
+    port: int
+    load: str
+    groups: int = 1
+    members: int = 100
+    senders: int = 8
+    window: int = 256
+    rate: int = 50
+    enter: bool = True
+    seconds: float = 3.0
+
+    def to_json(self) -> str:
+        """Return the spec as it is handed to the process."""
+        return json.dumps(asdict(self))
+
+
+class Crowd:
+    """Everybody, and what has come for them."""
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec = spec
+        names = [f"m{number}" for number in range(spec.groups * spec.members)]
+        self.wires = meet(spec.kind, spec.port, names)
+        self.received = 0
+        self.bytes = 0
+        self._poll = select.epoll()
+        self._space = bytearray(_SPACE)
+        self._view = memoryview(self._space)
+        self._by_fd = {wire.socket.fileno(): wire for wire in self.wires}
+        self._tails = dict.fromkeys(self._by_fd, b"")
+        self._unsent: dict[int, bytes] = {}
+
+    def gather(self) -> None:
+        """Be members of the groups, each of so many, and hear what is said there."""
+        spec = self.spec
+        for index, wire in enumerate(self.wires if spec.enter else ()):
+            group = f"g{index // spec.members}"
+            (wire.enter if index % spec.members else wire.found)(group)
+        if spec.enter and spec.load != "acks":
+            for index, wire in enumerate(self.wires):
+                wire.follow(f"g{index // spec.members}")
+        for fd, wire in self._by_fd.items():
+            wire.socket.setblocking(False)
+            self._poll.register(fd, select.EPOLLIN)
+        while self._read_some(_QUIET_SECONDS, self._count):
+            pass
+        self.received = self.bytes = 0
+
+    def senders(self) -> list[tuple[int, Wire, str]]:
+        """Return who says something, by descriptor, and where."""
+        spec = self.spec
+        return [
+            (wire.socket.fileno(), wire, f"g{index // spec.members}")
+            for index, wire in enumerate(self.wires)
+            if index % spec.members < spec.senders
+        ]
+
+    def send(self, fd: int, data: bytes) -> None:
+        """Send, and keep for later what does not go now."""
+        data = self._unsent.pop(fd, b"") + data
+        with suppress(BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+            data = data[self._by_fd[fd].socket.send(data) :]
+        if data:
+            self._unsent[fd] = data
+
+    def blocked(self, fd: int) -> bool:
+        """Return whether something of this one's has yet to be sent; try to."""
+        if fd in self._unsent:
+            self.send(fd, b"")
+        return fd in self._unsent
+
+    def read(self, patience: float = 0.05) -> None:
+        """Read what has come, and count it."""
+        self._read_some(patience, self._count)
+
+    def read_each(self, patience: float, take: Callable[[int, bytes], None]) -> None:
+        """Read what has come, and hand it to `take`, by descriptor."""
+        self._read_some(patience, lambda fd, size: take(fd, bytes(self._view[:size])))
+
+    def _read_some(self, patience: float, take: Callable[[int, int], None]) -> bool:
+        ready = self._poll.poll(patience)
+        for fd, _ in ready:
+            while True:
+                kept = self._tails[fd] if take == self._count else b""
+                self._space[: len(kept)] = kept
+                try:
+                    size = self._by_fd[fd].socket.recv_into(self._view[len(kept) :])
+                except (BlockingIOError, ssl.SSLWantReadError):
+                    break
+                if not size:
+                    raise ConnectionError("the server has closed a connection")
+                take(fd, len(kept) + size)
+                # A socket says if there is more; below TLS something may be kept.
+                if self.spec.kind != "tchat-tls":
+                    break
+        return bool(ready)
+
+    def _count(self, fd: int, size: int) -> None:
+        self.received += self._space.count(MARK, 0, size)
+        self.bytes += size - len(self._tails[fd])
+        # What is kept is shorter than the mark, so it is never counted twice.
+        self._tails[fd] = bytes(self._view[max(0, size - len(MARK) + 1) : size])
+
+
+def fan_out(crowd: Crowd) -> dict[str, float]:
+    """Say as much as goes; return how many texts arrived in a second, all together."""
+    spec = crowd.spec
+    senders = crowd.senders()
+    # An IRC server does not tell the sender what he said.
+    hearers = spec.members - (spec.kind == "ngircd")
+    batch = spec.window // 2
+    sent = 0
+
+    def go_on(until: float) -> None:
+        nonlocal sent
+        while time.perf_counter() < until:
+            for fd, wire, group in senders:
+                if sent - crowd.received / hearers > (spec.window - batch) * len(senders):
+                    break
+                if not crowd.blocked(fd):
+                    crowd.send(fd, wire.say(group, batch))
+                    sent += batch
+            crowd.read()
+
+    go_on(time.perf_counter() + _WARM_SECONDS)
+    heard, size, began, busy = crowd.received, crowd.bytes, time.perf_counter(), _cpu()
+    say("begin")
+    go_on(began + spec.seconds)
+    took = time.perf_counter() - began
+    say("end")
+    return {
+        "deliveries": (crowd.received - heard) / took,
+        "bytes": (crowd.bytes - size) / took,
+        "generator": (_cpu() - busy) / took,
+    }
+
+
+def pace(crowd: Crowd) -> dict[str, float]:
+    """Say so many texts a second; return how long after that they arrived, in ms."""
+    spec = crowd.spec
+    senders = crowd.senders()
+    total = round(spec.rate * spec.seconds)
+    times: list[float] = []
+    delays: list[float] = []
+
+    def take(_: int, data: bytes) -> None:
+        now = time.perf_counter()
+        at = data.find(MARK)
+        while at >= 0:
+            at += len(MARK)
+            delays.append(now - times[int(data[at : at + _DIGITS] or 0)])
+            at = data.find(MARK, at)
+
+    say("begin")
+    began, busy = time.perf_counter(), _cpu()
+    due = began
+    while len(times) < total:
+        if (left := due - time.perf_counter()) > 0:
+            crowd.read_each(left, take)
+            continue
+        fd, wire, group = senders[len(times) % len(senders)]
+        data = wire.say(group, 1, f"{TEXT}{len(times):0{_DIGITS}}")
+        times.append(time.perf_counter())
+        crowd.send(fd, data)
+        due += 1 / spec.rate
+    took = time.perf_counter() - began
+    say("end")
+    hearers = (spec.members - (spec.kind == "ngircd")) * total
+    give_up = time.perf_counter() + 5
+    while len(delays) < hearers and time.perf_counter() < give_up:
+        crowd.read_each(0.1, take)
+    return {
+        "p50": percentile(delays, 0.5) * 1000,
+        "p99": percentile(delays, 0.99) * 1000,
+        "arrived": len(delays) / hearers,
+        "generator": (_cpu() - busy) / took,
+    }
+
+
+def acks(crowd: Crowd) -> dict[str, float]:
+    """Let each wait for the answer before it says the next thing; return answers a second."""
+    by_fd = {fd: _posts(wire, group) for fd, wire, group in crowd.senders()}
+    answered = 0
+
+    def take(fd: int, data: bytes) -> None:
+        nonlocal answered
+        if ACK in data:
+            answered += 1
+            crowd.send(fd, next(by_fd[fd]))
+
+    def go_on(until: float) -> None:
+        while time.perf_counter() < until:
+            crowd.read_each(0.05, take)
+
+    for fd, posts in by_fd.items():
+        crowd.send(fd, next(posts))
+    go_on(time.perf_counter() + _WARM_SECONDS)
+    before, began, busy = answered, time.perf_counter(), _cpu()
+    say("begin")
+    go_on(began + crowd.spec.seconds)
+    took = time.perf_counter() - began
+    say("end")
+    return {"acks": (answered - before) / took, "generator": (_cpu() - busy) / took}
+
+
+def _posts(wire: Wire, group: str) -> Iterator[bytes]:
+    while True:
+        made = [wire.say(group) for _ in range(1000)]
+        yield from made
+
+
+def idle(_: Crowd) -> dict[str, float]:
+    """Say that all are there, and stay until told to go."""
+    say("begin")
+    sys.stdin.readline()
+    return {}
+
+
+def catch_up(spec: Spec) -> dict[str, float]:
+    """Read `window` events of a group as fast as they come; return events a second."""
+    if spec.kind == "bare":
+        reading = connect(spec.port)
+    else:
+        wire = Tchat(spec.port, "m0")
+        wire.attach("g0")
+        reading = wire.socket
+    began, heard, tail = time.perf_counter(), 0, b""
+    while heard < spec.window:
+        data = tail + reading.recv(_SPACE)
+        heard += data.count(MARK)
+        tail = data[max(0, len(data) - len(MARK) + 1) :]
+    return {"events": heard / (time.perf_counter() - began)}
+
+
+LOADS: dict[str, Callable[[Crowd], dict[str, float]]] = {
+    "fanout": fan_out,
+    "pace": pace,
+    "acks": acks,
+    "idle": idle,
+}
+
+
+def _cpu() -> float:
+    return time.process_time()
+
+
+def main() -> None:
+    """Do what the one argument says, and write what was found as JSON, on the last line."""
+    spec = Spec(**json.loads(sys.argv[1]))
+    if spec.load == "catchup":
+        say(json.dumps(catch_up(spec)))
+        return
+    crowd = Crowd(spec)
+    crowd.gather()
+    say(json.dumps(LOADS[spec.load](crowd)))
+
+
+if __name__ == "__main__":
+    main()

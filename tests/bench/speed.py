@@ -1,0 +1,312 @@
+"""How fast the server is, beside others: `python -m tests.bench.speed`, about a quarter of an hour.
+
+Each figure is the median of some runs, and beside it are, from the same runs and by turns, what a
+server that does next to nothing makes of the same load (see `bare`), which is the machine's bound,
+and what ngircd does, if it is installed. The server commits every message to disk (fsync) before
+anybody hears it; the others store nothing. Its rate limits are off, and so are ngircd's.
+
+What is written down in `speed.json` is compared with: not the figures, which are another
+machine's, but how they stand to the bound. One that stands half as well is said, and fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from tchat.core.events import Created, Event, Posted, encode_event
+from tchat.store.base import Effects
+from tchat.store.sqlite import SqliteStore, open_store
+from tests.bench import starting
+from tests.bench.generator import Spec
+from tests.bench.report import say
+from tests.bench.servers import Running, has_ngircd, running
+from tests.bench.wires import TEXT
+
+Figures = dict[str, dict[str, float]]
+
+WRITTEN = Path(__file__).with_name("speed.json")
+RUNS = 5
+EVENTS = 1_000_000
+_AT = 1_800_000_000_000
+_KIB = 1024
+_WORSE = 2.0
+_IN_A_SEGMENT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """What is asked of whom: `figure` is the one of its results that is compared."""
+
+    title: str
+    unit: str
+    load: dict[str, int | float | str]
+    figure: str
+    kinds: tuple[str, ...] = ("tchat", "bare", "ngircd")
+    bare: str = "fanout"
+    less_is_better: bool = False
+
+
+def _fanout(groups: int, members: int, senders: int) -> dict[str, int | float | str]:
+    return {"load": "fanout", "groups": groups, "members": members, "senders": senders}
+
+
+MEASURES = {
+    "fanout-100": Measure(
+        "fan-out: a group of 100, 8 senders",
+        "deliveries/s",
+        _fanout(1, 100, 8),
+        "deliveries",
+        ("tchat", "tchat-tls", "bare", "ngircd"),
+    ),
+    "fanout-1000": Measure(
+        "fan-out: a group of 1,000, 8 senders",
+        "deliveries/s",
+        _fanout(1, 1000, 8),
+        "deliveries",
+    ),
+    "fanout-10": Measure(
+        "fan-out: a group of 10, 4 senders", "deliveries/s", _fanout(1, 10, 4), "deliveries"
+    ),
+    "fanout-200x10": Measure(
+        "fan-out: 200 groups of 10, one sender each",
+        "deliveries/s",
+        _fanout(200, 10, 1),
+        "deliveries",
+    ),
+    "pace": Measure(
+        "50 messages/s to 100 members: latency, median",
+        "ms",
+        {"load": "pace", "senders": 1, "seconds": 5.0},
+        "p50",
+        less_is_better=True,
+    ),
+    "acks": Measure(
+        "posts acknowledged, 100 clients in lock-step",
+        "posts/s",
+        {"load": "acks", "senders": 100},
+        "acks",
+        ("tchat", "bare"),
+        bare="acks",
+    ),
+}
+
+
+# ------------------------------------------------------------------ under load
+
+
+def measure(measure: Measure, kind: str) -> dict[str, float]:
+    """Start a server, put the load on it, and return what came of it."""
+    size = int(measure.load.get("members", 100))
+    with running(kind, bare=(measure.bare, size)) as server:
+        spec = Spec(kind, server.port, **measure.load)  # type: ignore[arg-type]  # as it says
+        return generate(server, spec)
+
+
+def generate(server: Running, spec: Spec) -> dict[str, float]:
+    """Return what the generator found, and how much of a processor the server took."""
+    with _generator(spec) as process:
+        assert process.stdout is not None
+        began = ended = 0.0
+        for line in process.stdout:
+            if line == "begin\n":
+                began = server.cpu
+            elif line == "end\n":
+                ended = server.cpu
+        found: dict[str, float] = json.loads(line)
+    return {**found, "cpu": (ended - began) / spec.seconds}
+
+
+def _generator(spec: Spec) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.bench.generator", spec.to_json()],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def measure_loads(runs: int, names: list[str]) -> Figures:
+    """Measure by turns; return of each load, for each kind of server, the medians."""
+    figures: Figures = {}
+    for name in names:
+        asked = MEASURES[name]
+        kinds = [kind for kind in asked.kinds if kind != "ngircd" or has_ngircd()]
+        found: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
+        for _ in range(runs):
+            for kind in kinds:
+                found[kind].append(measure(asked, kind))
+        for kind, results in found.items():
+            medians = {what: statistics.median(r[what] for r in results) for what in results[0]}
+            figures[f"{name} {kind}"] = medians
+            say(f"{name:14} {kind:10} {_rounded(medians)}")
+    return figures
+
+
+def _rounded(found: dict[str, float]) -> str:
+    return "  ".join(f"{what} {value:,.4g}" for what, value in found.items())
+
+
+# ------------------------------------------------------------------ at rest
+
+
+def measure_idle(numbers: list[int]) -> Figures:
+    """Return how many KiB of a server's memory a connection takes that is idle."""
+    figures: Figures = {}
+    for kind in ("bare", "tchat", "tchat-tls"):
+        found = {f"{number}": _memory(kind, number, enter=False) for number in numbers}
+        if kind != "bare":
+            found["in a group"] = _memory(kind, numbers[0], enter=True)
+        figures[f"idle {kind}"] = found
+        say(f"idle           {kind:10} {_rounded(found)}")
+    return figures
+
+
+def _memory(kind: str, number: int, *, enter: bool) -> float:
+    with running(kind, bare=("idle", 0)) as server:
+        before = 0
+        # The first ones pay for what all need.
+        for groups in (1, number // 100):
+            spec = Spec(kind, server.port, "idle", groups=groups, senders=0, enter=enter)
+            with _generator(spec) as process:
+                assert process.stdout is not None
+                process.stdout.readline()
+                taken = server.memory - before
+                process.communicate("go\n")
+            before = server.memory
+    return taken / number / _KIB
+
+
+# ------------------------------------------------------------------ what has happened
+
+
+async def write_log(data: Path, events: int) -> None:
+    """Write the log of one group, a segment for each event, as in a group that is quiet."""
+    created = Event("g0", 1, _AT, "m0", bytes(8), 1, Created())
+    async with open_store(data) as store:
+        effects = Effects({"m0": "member"}, shown="g0")
+        await store.append("g0", 0, 1, encode_event(created), effects)
+        await _write_segments(store, events)
+
+
+async def _write_segments(store: SqliteStore, events: int) -> None:
+    rows = (
+        (seq, encode_event(Event("g0", seq, _AT, "m0", bytes(8), seq, Posted(TEXT))))
+        for seq in range(2, events + 2)
+    )
+    sql = "INSERT INTO segments (group_id, first, last, frames) VALUES (1, ?1, ?1, ?2)"
+    await store._database.write(lambda connection: connection.executemany(sql, rows).rowcount)
+    last = "UPDATE groups SET last = ?"
+    await store._database.write(lambda connection: connection.execute(last, (events + 1,)).rowcount)
+
+
+def measure_catching_up(runs: int, events: int) -> Figures:
+    """Return how many events of a long log reach the socket of one member in a second."""
+    found: dict[str, list[dict[str, float]]] = {"tchat": [], "bare": []}
+    with tempfile.TemporaryDirectory() as place:
+        data = Path(place) / "data"
+        trio.run(write_log, data, events)
+        with running("tchat", data) as server:
+            _catch_up("tchat", server, events)  # which leaves a state, and the file in memory
+        for _ in range(runs):
+            with running("tchat", data) as server:
+                found["tchat"].append(_catch_up("tchat", server, events))
+            with running("bare", bare=("pour", events)) as server:
+                found["bare"].append(_catch_up("bare", server, events))
+    figures: Figures = {}
+    for kind, results in found.items():
+        figures[f"catch-up {kind}"] = {"events": statistics.median(r["events"] for r in results)}
+        say(f"catch-up       {kind:10} {_rounded(figures[f'catch-up {kind}'])}")
+    return figures
+
+
+def _catch_up(kind: str, server: Running, events: int) -> dict[str, float]:
+    return generate(server, Spec(kind, server.port, "catchup", window=events))
+
+
+def measure_start(runs: int) -> Figures:
+    """Return how long a server with a long past takes to start, and to take up a group, in ms."""
+    found = starting.measure(runs=runs)
+    say(f"start          tchat      {_rounded(found)}")
+    return {"start tchat": found}
+
+
+# ------------------------------------------------------------------ compared with before
+
+
+def standings(figures: Figures) -> dict[str, float]:
+    """Return how each figure stands to the bound of its run; more is better."""
+    found: dict[str, float] = {}
+    for name, asked in MEASURES.items():
+        for kind in ("tchat", "tchat-tls"):
+            ours, bound = figures.get(f"{name} {kind}"), figures.get(f"{name} bare")
+            if ours and bound:
+                ratio = ours[asked.figure] / bound[asked.figure]
+                found[f"{name} {kind}"] = 1 / ratio if asked.less_is_better else ratio
+    if "catch-up tchat" in figures:
+        found["catch-up"] = figures["catch-up tchat"]["events"] / figures["catch-up bare"]["events"]
+    for kind in ("tchat", "tchat-tls"):
+        if f"idle {kind}" in figures:
+            number = next(iter(figures["idle bare"]))
+            found[f"idle {kind}"] = figures["idle bare"][number] / figures[f"idle {kind}"][number]
+    if "start tchat" in figures:
+        start = figures["start tchat"]
+        found["start"] = start["import_ms"] / start["start_ms"]
+    return found
+
+
+def compare(figures: Figures, written: Figures) -> list[str]:
+    """Return a sentence for each figure that stands to its bound half as well as was written."""
+    before = standings(written)
+    return [
+        f"{name}: {now:.3f} of the bound, where {before[name]:.3f} is written down"
+        for name, now in standings(figures).items()
+        if name in before and now * _WORSE < before[name]
+    ]
+
+
+def main() -> None:
+    """Measure as the command line says; fail if something has become much worse."""
+    parser = argparse.ArgumentParser(description="How fast the server is, beside others.")
+    parser.add_argument("--runs", type=int, default=RUNS, help=f"runs of each load ({RUNS})")
+    parser.add_argument("--only", help="one of: " + ", ".join([*MEASURES, *_OTHERS]))
+    parser.add_argument("--write", action="store_true", help=f"write it down in {WRITTEN.name}")
+    given = parser.parse_args()
+    if not has_ngircd():
+        say("ngircd is not installed, so nothing is measured beside it")
+    figures = measure_all(given.runs, [given.only] if given.only else [*MEASURES, *_OTHERS])
+    written: Figures = json.loads(WRITTEN.read_text()) if WRITTEN.exists() else {}
+    worse = compare(figures, written)
+    for sentence in worse:
+        say("WORSE", sentence)
+    if given.write:
+        WRITTEN.write_text(json.dumps(written | figures, indent=1, sort_keys=True) + "\n")
+    sys.exit(bool(worse))
+
+
+_OTHERS = {
+    "idle": lambda _: measure_idle([1000, 10_000]),
+    "catch-up": lambda runs: measure_catching_up(runs, EVENTS),
+    "start": measure_start,
+}
+
+
+def measure_all(runs: int, names: list[str]) -> Figures:
+    """Measure what is named."""
+    figures = measure_loads(runs, [name for name in names if name in MEASURES])
+    for name, measure_other in _OTHERS.items():
+        if name in names:
+            figures |= measure_other(runs)
+    return figures
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""What is read and written without asking first, on real sockets."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from tchat.net.link import Link
+from tchat.net.secure import TlsStream
+from tchat.net.sockets import way_in, write_now
+from tchat.net.tls import client_context, make_credentials
+from tests.helpers import GUARD
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+MUCH = bytes(range(256)) * 65536  # more than any socket takes at once
+
+
+@asynccontextmanager
+async def connected() -> AsyncIterator[tuple[trio.SocketStream, trio.SocketStream]]:
+    """Give both ends of a TCP connection."""
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    with trio.fail_after(GUARD):
+        async with listener:
+            near = await trio.open_tcp_stream(*listener.socket.getsockname())
+            far = await listener.accept()
+        async with near, far:
+            yield near, far
+
+
+async def take(stream: trio.abc.Stream, size: int) -> bytes:
+    """Receive so many bytes."""
+    taken = bytearray()
+    while len(taken) < size:
+        data = await stream.receive_some(1 << 16)
+        assert data, f"ended at {len(taken)} of {size}"
+        taken += data
+    return bytes(taken)
+
+
+# ------------------------------------------------------------------ reading
+
+
+async def test_what_has_come_is_read_and_then_the_end() -> None:
+    async with connected() as (near, far):
+        await far.send_all(b"hello")
+        receive = way_in(near)
+        assert await receive(3) == b"hel"
+        assert await receive(100) == b"lo"
+        await far.send_eof()
+        assert await receive(100) == b""
+
+
+async def test_one_who_reads_waits() -> None:
+    async with connected() as (near, far), trio.open_nursery() as nursery:
+        got: list[bytes | bytearray] = []
+
+        async def read() -> None:
+            got.append(await way_in(near)(100))
+
+        nursery.start_soon(read)
+        await wait_all_tasks_blocked()
+        assert got == []
+        await far.send_all(b"late")
+        await wait_all_tasks_blocked(0.01)
+        assert got == [b"late"]
+
+
+async def test_one_whose_socket_is_closed_meanwhile_is_told() -> None:
+    async with connected() as (near, _), trio.open_nursery() as nursery:
+        receive = way_in(near)
+
+        async def read() -> None:
+            with pytest.raises(trio.ClosedResourceError):
+                await receive(100)
+
+        nursery.start_soon(read)
+        await wait_all_tasks_blocked()
+        await near.aclose()
+        with pytest.raises(trio.ClosedResourceError):
+            await receive(100)
+
+
+async def test_a_connection_that_is_reset_is_broken() -> None:
+    async with connected() as (near, far):
+        far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await far.aclose()
+        with pytest.raises(trio.BrokenResourceError):
+            await way_in(near)(100)
+        assert await Link(near).receive() is None
+
+
+# ------------------------------------------------------------------ writing
+
+
+async def test_what_a_socket_takes_is_written_at_once() -> None:
+    async with connected() as (near, far):
+        assert write_now(near.socket, b"hello") is None
+        assert await take(far, 5) == b"hello"
+
+
+async def test_what_a_socket_does_not_take_is_handed_back() -> None:
+    async with connected() as (near, far):
+        rest, before = write_now(near.socket, MUCH) or b"", MUCH
+        while rest != before:  # the system may yet make room at the other end
+            rest, before = write_now(near.socket, rest) or b"", rest
+        assert rest
+        assert await take(far, len(MUCH) - len(rest)) == MUCH[: len(MUCH) - len(rest)]
+        await near.aclose()
+        assert write_now(near.socket, b"closed") == b"closed"
+
+
+# ------------------------------------------------------------------ the same over TLS
+
+
+@asynccontextmanager
+async def secured(directory: Path) -> AsyncIterator[tuple[Link, TlsStream[trio.SocketStream]]]:
+    """Give a link that sends, and the stream at its other end, over TLS."""
+    async with connected() as (near, far):
+        server = TlsStream(near, make_credentials(directory).context, server_side=True)
+        client = TlsStream(far, client_context(verified=False))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.do_handshake)
+            nursery.start_soon(client.do_handshake)
+        yield Link(server), client
+
+
+async def test_what_is_sealed_and_not_taken_goes_before_all_else(tmp_path: Path) -> None:
+    async with secured(tmp_path) as (link, client):
+        data = MUCH
+        rest = link.send_now(data)
+        assert rest is not None
+        assert link.send_now(b"full") == b"full"
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(link.send, rest)
+            assert await take(client, len(data)) == data
+        assert link.send_now(b"free again") is None
+        assert await take(client, 10) == b"free again"
+
+
+async def test_all_may_be_sealed_and_some_of_it_be_left(tmp_path: Path) -> None:
+    async with secured(tmp_path) as (link, client):
+        sent = 0
+        while (rest := link.send_now(bytes(1000))) is None:
+            sent += 1000
+        assert rest == b""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(link.send, rest)
+            assert await take(client, sent + 1000) == bytes(sent + 1000)
+
+
+async def test_nothing_is_sent_past_a_task_that_sends(tmp_path: Path) -> None:
+    async with secured(tmp_path) as (link, client), trio.open_nursery() as nursery:
+        nursery.start_soon(link.send, MUCH)
+        await wait_all_tasks_blocked()
+        assert link.send_now(b"now") == b"now"
+        assert await take(client, len(MUCH)) == MUCH
+        await wait_all_tasks_blocked()
+        assert link.send_now(b"now") is None
+
+
+async def test_a_stream_that_is_not_ready_or_is_closed_sends_nothing(tmp_path: Path) -> None:
+    async with connected() as (near, _):
+        early = TlsStream(near, make_credentials(tmp_path).context, server_side=True)
+        assert Link(early).send_now(b"early") == b"early"
+    async with secured(tmp_path) as (link, _):
+        await link.stream.aclose()
+        assert link.send_now(b"late") == b"late"
