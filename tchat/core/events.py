@@ -11,7 +11,7 @@ that was counted is forgotten.
 
 from __future__ import annotations
 
-from dataclasses import field, replace
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from tchat.core.commands import Policy  # noqa: TC001  # read at run time, by `Shape`
@@ -254,7 +254,7 @@ class Event(Frame):
     actor: str
     client: bytes
     n: int
-    body: Body = field(metadata={"wire": False})
+    body: Body
 
     def to_map(self) -> dict[str, object]:
         """Return header and body as one flat map."""

@@ -32,6 +32,7 @@ ITEM_LIMIT = 1000
 PREFIX = 4
 _NESTING = 16
 _ONLY_TEXT = {str}
+_NOTHING = BytesIO()
 # Every tag that cbor2 would otherwise act upon; the hook refuses all others.
 _TAGS = (*range(6), 25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261, 1004, 43000, 55799)
 
@@ -86,6 +87,7 @@ def unpack(body: bytes) -> dict[str, Any]:
         raise ProtocolError(Code.MALFORMED, "A frame does not hold valid CBOR.") from error
     if source.tell() != len(body):
         raise ProtocolError(Code.MALFORMED, "A frame has bytes behind its end.")
+    decoder.fp = _NOTHING  # or the frame would stay, be it erased meanwhile
     _mine.decoder = decoder
     if not isinstance(item, dict) or set(map(type, item)) - _ONLY_TEXT:
         raise ProtocolError(Code.MALFORMED, "A frame must hold a map with keys of text.")

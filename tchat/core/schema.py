@@ -36,10 +36,8 @@ T = TypeVar("T")
 
 INT_LIMIT = 2**63
 
-_KNOWN: dict[type, Fields] = {}
 
-
-@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
+@dataclass_transform(frozen_default=True)
 def record(cls: type[T]) -> type[T]:
     """Make a dataclass whose objects nobody changes: the type checker sees to that.
 
@@ -58,7 +56,7 @@ class Shape:
         """Return the keys and values that go on the wire; absent optional fields are left out."""
         return {
             name: value
-            for name, _, _ in _KNOWN.get(type(self)) or _fields(type(self))
+            for name, _, _ in _KNOWN[type(self)]
             if (value := getattr(self, name)) is not None
         }
 
@@ -66,7 +64,7 @@ class Shape:
     def from_map(cls, item: Mapping[str, Any]) -> Self:
         """Return the object that `item` describes, or raise `ProtocolError` (malformed)."""
         values: list[Any] = []
-        for name, check, optional in _KNOWN.get(cls) or _fields(cls):
+        for name, check, optional in _KNOWN[cls]:
             value = item.get(name)
             if value is None:
                 if name in item or not optional:
@@ -94,14 +92,16 @@ def _malformed(item: Mapping[str, Any], key: str) -> ProtocolError:
     return ProtocolError(Code.MALFORMED, f"In {name}, the key {key!r} is missing or mistyped.")
 
 
-def _fields(cls: type[Shape]) -> Fields:
-    return _KNOWN.setdefault(cls, _read_fields(cls))
+class _Known(dict[Any, "Fields"]):
+    """What is known of classes, which are looked at when they are first met."""
+
+    def __missing__(self, cls: Any) -> Fields:  # noqa: ANN401  # a dataclass, whichever
+        hints = get_type_hints(cls)
+        names = [field.name for field in dataclasses.fields(cls)]
+        return self.setdefault(cls, tuple((name, *_check_of(hints[name])) for name in names))
 
 
-def _read_fields(cls: Any) -> Fields:  # noqa: ANN401  # a dataclass, whichever
-    hints = get_type_hints(cls)
-    names = tuple(f.name for f in dataclasses.fields(cls) if f.metadata.get("wire", True))
-    return tuple((name, *_check_of(hints[name])) for name in names)
+_KNOWN = _Known()
 
 
 def _check_of(hint: object) -> tuple[Check | type, bool]:

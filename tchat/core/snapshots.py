@@ -14,13 +14,12 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from dataclasses import dataclass
 
 import cbor2
 
 from tchat.core.commands import Policy  # noqa: TC001  # read at run time, by `Shape`
 from tchat.core.framing import unpack
-from tchat.core.schema import Shape
+from tchat.core.schema import Shape, record
 from tchat.core.state import RULES, File, Group, Invitation, Request
 from tchat.core.text import fold
 from tchat.errors import Code, ProtocolError
@@ -37,7 +36,7 @@ MADE_WITH = f"rules {RULES}, unicode {unicodedata.unidata_version}"
 _DIGEST_SIZE = hashlib.sha256().digest_size
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _State(Shape):
     """The map on the wire; `protocol.cddl` says the same."""
 
@@ -71,7 +70,7 @@ class _State(Shape):
     admin: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Whole(Shape):
     """A frozen state, and what it knows about clients: the mask of each in big-endian bytes."""
 

@@ -26,7 +26,7 @@ class Link:
     """Frames over a stream: one task receives, one task sends.
 
     `heard` is the `trio.current_time()` at which bytes last came in, `said` that of the last
-    sending. `send_now` sends what the socket takes without waiting, and returns what is left for
+    `send`. `send_now` sends what the socket takes without waiting, and returns what is left for
     `send`, which may be empty, or None if nothing is. It is not for when a task is in `send`.
     """
 

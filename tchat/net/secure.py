@@ -298,7 +298,7 @@ class TlsStream(trio.abc.Stream, Generic[S]):
 
         That is not waited for: the other side may take no more of it until it is heard.
         """
-        if (self._outgoing.pending or self._left) and not self._carrying.locked:
+        if self._outgoing.pending and not self._carrying.locked:
             # Cancelled here, nothing is lost; while sending, the stream would be broken.
             await trio.lowlevel.checkpoint_if_cancelled()
             await self._carry_out(self._outgoing.read())

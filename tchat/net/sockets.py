@@ -39,16 +39,21 @@ def way_in(stream: trio.abc.Stream) -> Receive:
 
 async def _wait_and_read(socket: trio.socket.SocketType, most: int) -> bytes:
     while True:
-        descriptor = socket.fileno()
-        if descriptor < 0:
-            raise trio.ClosedResourceError("this socket was already closed")
-        await trio.lowlevel.wait_readable(descriptor)
+        await trio.lowlevel.wait_readable(_descriptor(socket))
         try:
-            return os.read(descriptor, most)
+            # Asked for again: it may have been closed since, and the number be another's.
+            return os.read(_descriptor(socket), most)
         except BlockingIOError:  # there is nothing to read after all
             continue
         except OSError as error:
             raise trio.BrokenResourceError(f"socket connection broken: {error}") from error
+
+
+def _descriptor(socket: trio.socket.SocketType) -> int:
+    descriptor = socket.fileno()
+    if descriptor < 0:
+        raise trio.ClosedResourceError("this socket was already closed")
+    return descriptor
 
 
 def write_now(socket: trio.socket.SocketType, data: bytes) -> bytes | None:

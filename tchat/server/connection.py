@@ -200,7 +200,7 @@ class Conversation:
                     self._host.registry.leave(subscription, key)
                 self.outbox.close()
                 self._writers.cancel_scope.deadline = trio.current_time() + _FLUSH_SECONDS
-        if not self._writers.cancel_scope.cancelled_caught:
+        if not self._writers.cancel_scope.cancel_called:
             await self._link.farewell()
 
     def _say_welcome(self, version: int) -> None:
@@ -288,7 +288,7 @@ class Conversation:
 
     async def _send(self, group: str, item: Execute | Subscribe | Saw | Consult) -> None:
         key, registry = fold(group), self._host.registry
-        if not registry.send_now(key, item):
+        if not registry.take(key, item):
             await registry.send(key, item)
 
     def _own(self, group: str) -> str:

@@ -64,7 +64,7 @@ class Outbox:
 
     def offer(self, data: bytes) -> bool:
         """Send `data`, or queue it unless the outbox is full; return whether it was taken."""
-        if self.size >= self._limit:
+        if self.full:
             return False
         self.push(data)
         return True
@@ -90,12 +90,12 @@ class Outbox:
 
     async def room(self) -> None:
         """Wait until the outbox is at most half full. Raises `OutboxClosed`."""
-        while self.crowded and not self.closed:
+        while self.crowded:
+            if self.closed:
+                raise OutboxClosed
             if self._room is None:
                 self._room = trio.Event()
             await self._room.wait()
-        if self.closed:
-            raise OutboxClosed
 
     def take(self) -> bytes | None:
         """Return what waits; None if nothing does, and the writer's work is done."""

@@ -45,7 +45,7 @@ class Registry:
         self._limits = limits
         self._actors: dict[str, GroupActor] = {}
 
-    def send_now(self, key: str, item: Item) -> bool:
+    def take(self, key: str, item: Item) -> bool:
         """Put `item` into the inbox of the group; return False if it is full, or nobody's yet."""
         actor = self._actors.get(key)
         if actor is None:

@@ -8,6 +8,7 @@ events to whoever connects; and `idle` is a server of Trio's that waits for what
 
 from __future__ import annotations
 
+import re
 import select
 import socket
 import sys
@@ -20,7 +21,7 @@ from tests.bench.report import say
 from tests.bench.wires import MARK, TEXT, event_frame
 
 _SPACE = 1 << 20
-_DIGITS = 8
+_NUMBERED = re.compile(re.escape(MARK) + rb"(\d{8})")  # a text whose delay is measured
 _IN_A_PAGE = 350  # which makes 64 KiB
 
 
@@ -82,8 +83,8 @@ class Loop:
             self._write(fd, self._ok * count)
             return
         batch = self._event * count
-        if (number := _number_in(data)) and count == 1:
-            batch = event_frame(TEXT + number)
+        if numbers := _NUMBERED.findall(data):
+            batch = b"".join(event_frame(TEXT + number.decode()) for number in numbers)
         for other in self._groups[self._group_of[fd]]:
             self._write(other, batch)
 
@@ -102,12 +103,6 @@ class Loop:
         elif waiting is not None:
             del self._waiting[fd]
             self._poll.modify(fd, select.EPOLLIN)
-
-
-def _number_in(data: bytes) -> str:
-    """Return the number behind a text whose delay is measured; nothing, if there is none."""
-    number = data[data.find(MARK) + len(MARK) :][:_DIGITS]
-    return number.decode() if number.isdigit() else ""
 
 
 def pour(events: int) -> None:

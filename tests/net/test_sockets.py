@@ -11,6 +11,8 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from tchat.core.frames import Ping, encode
+from tchat.core.framing import PREFIX
 from tchat.net.link import Link
 from tchat.net.secure import TlsStream
 from tchat.net.sockets import way_in, write_now
@@ -174,3 +176,21 @@ async def test_a_stream_that_is_not_ready_or_is_closed_sends_nothing(tmp_path: P
     async with secured(tmp_path) as (link, _):
         await link.stream.aclose()
         assert link.send_now(b"late") == b"late"
+
+
+async def test_one_who_receives_leaves_what_is_left_to_the_next_who_sends(tmp_path: Path) -> None:
+    async with secured(tmp_path) as (link, client):
+        while (rest := link.send_now(bytes(1000))) is None:
+            pass
+        await client.send_all(encode(Ping()))
+        assert await link.receive() == encode(Ping())[PREFIX:]
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await link.receive()
+        assert scope.cancelled_caught
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(link.send, rest + b"the end")
+            heard = b""
+            while not heard.endswith(b"the end"):
+                heard += await client.receive_some(1 << 16)
+        assert not heard.removesuffix(b"the end").strip(b"\x00")
