@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from itertools import count
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -15,7 +16,7 @@ from cryptography import x509
 
 from tchat.core.commands import Join, Post, SetPolicy
 from tchat.core.events import Event, Posted, encode_event
-from tchat.core.frames import TO_CLIENT, Attach, Attached, Ok, decode, encode
+from tchat.core.frames import TO_CLIENT, Attach, Attached, Ok, Ping, decode, encode
 from tchat.core.framing import FrameBuffer
 from tchat.core.handshake import Challenge, Proof, Welcome, proof_text
 from tchat.net.tls import client_context, pin_of
@@ -37,6 +38,7 @@ ACK = encode(Ok(0, 0))[5:13]
 """How the answer to a post that was stored begins."""
 
 _AT = 1_800_000_000_000
+_NUDGE_SECONDS = 20
 
 F = TypeVar("F", bound="Frame")
 
@@ -57,6 +59,9 @@ class Wire(Protocol):
 
     def say(self, group: str, times: int = 1, text: str = TEXT) -> bytes:
         """Return the bytes that say a text in a group so many times."""
+
+    def nudge(self) -> None:
+        """Show that one is there still, at a server that sends away who is silent for long."""
 
 
 class Tchat:
@@ -102,6 +107,10 @@ class Tchat:
         numbers = (next(self._numbers) for _ in range(times))
         return b"".join(encode(Post(number, number, group, text)) for number in numbers)
 
+    def nudge(self) -> None:
+        """Ask whether the server is there. Its answer is left where it is."""
+        self.socket.sendall(encode(Ping()))
+
     def _do(self, command: type[Command], group: str, *arguments: object) -> None:
         number = next(self._numbers)
         self.socket.sendall(encode(command(number, number, group, *arguments)))
@@ -141,6 +150,9 @@ class Irc:
         """Return that many lines."""
         return f"PRIVMSG #{group} :{text}\r\n".encode() * times
 
+    def nudge(self) -> None:
+        """Do nothing: it asks by itself, after an hour."""
+
     def _ask(self, line: str, *answers: bytes) -> None:
         self.socket.sendall(line.encode())
         while not any(answer in self._got for answer in answers):
@@ -165,6 +177,9 @@ class Bare:
     def follow(self, group: str) -> None:
         """Do nothing."""
 
+    def nudge(self) -> None:
+        """Do nothing: it does not care."""
+
     def say(self, group: str, times: int = 1, text: str = TEXT) -> bytes:
         """Return the bytes that a tchat client would send."""
         return encode(Post(1000, 1000, group, text)) * times
@@ -183,7 +198,15 @@ def meet(kind: str, port: int, names: Sequence[str]) -> list[Wire]:
         "ngircd": Irc,
         "bare": Bare,
     }
-    return [makers[kind](port, name) for name in names]
+    wires: list[Wire] = []
+    nudged = time.monotonic()
+    for name in names:
+        wires.append(makers[kind](port, name))
+        if time.monotonic() > nudged + _NUDGE_SECONDS:
+            for wire in wires:
+                wire.nudge()
+            nudged = time.monotonic()
+    return wires
 
 
 def connect(port: int) -> socket.socket:
