@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,6 +13,13 @@ if TYPE_CHECKING:
 def say(*parts: object) -> None:
     """Write a line for whoever reads the figures."""
     print(*parts, flush=True)
+
+
+def resident(process: int) -> int:
+    """Return the bytes of memory that are a process's own and present (VmRSS)."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    (line,) = [line for line in lines if line.startswith("VmRSS:")]
+    return int(line.split()[1]) * 1024
 
 
 def percentile(values: Sequence[float], share: float) -> float:

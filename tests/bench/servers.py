@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.bench.report import say
+from tests.bench.report import resident, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,9 +61,7 @@ class Running:
     @property
     def memory(self) -> int:
         """Bytes of memory that are its own and present (VmRSS)."""
-        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
-        (line,) = [line for line in lines if line.startswith("VmRSS:")]
-        return int(line.split()[1]) * 1024
+        return resident(self.process.pid)
 
 
 def has_ngircd() -> bool:

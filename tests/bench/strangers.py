@@ -19,7 +19,7 @@ import trio
 from tchat.core.fingerprints import read_pin
 from tchat.net.address import Address, connect
 from tchat.net.tls import client_context, open_tls
-from tests.bench.report import percentile, say
+from tests.bench.report import percentile, resident, say
 from tests.helpers import GROUP, approve, hello_of, until
 from tests.protocol import unchecked
 from tests.throwing import person
@@ -105,9 +105,7 @@ class Server:
     @property
     def memory(self) -> int:
         """Bytes of memory that are its own and present (VmRSS)."""
-        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
-        (line,) = [line for line in lines if line.startswith("VmRSS:")]
-        return int(line.split()[1]) * 1024
+        return resident(self.process.pid)
 
 
 @contextmanager
