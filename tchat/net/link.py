@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from functools import partial
-from typing import TYPE_CHECKING
 
 import trio
 
 from tchat.core.framing import FRAME_LIMIT, HANDSHAKE_LIMIT, FrameBuffer
 from tchat.net.secure import TlsStream
-from tchat.net.sockets import WITH_DESCRIPTORS, way_in, write_now
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    SendNow = Callable[[bytes], bytes | None]
+from tchat.net.sockets import way_in, way_out
 
 RECEIVE_SIZE = 64 * 1024
 
@@ -35,7 +28,7 @@ class Link:
     def __init__(self, stream: trio.abc.Stream) -> None:
         self.stream = stream
         self.heard = self.said = trio.current_time()
-        self.send_now = _way_now(stream)
+        self.send_now = stream.send_now if isinstance(stream, TlsStream) else way_out(stream)
         self._receive_from = way_in(stream)
         self._buffer = FrameBuffer(HANDSHAKE_LIMIT)
 
@@ -98,19 +91,6 @@ class Link:
                     while await stream.receive_some(RECEIVE_SIZE):
                         pass
         await trio.aclose_forcefully(stream)
-
-
-def _way_now(stream: trio.abc.Stream) -> SendNow:
-    if WITH_DESCRIPTORS:
-        if isinstance(stream, trio.SocketStream):
-            return partial(write_now, stream.socket)
-        if isinstance(stream, TlsStream) and isinstance(stream.transport_stream, trio.SocketStream):
-            return partial(stream.send_now, partial(write_now, stream.transport_stream.socket))
-    return _keep
-
-
-def _keep(data: bytes) -> bytes:
-    return data
 
 
 async def _end_encryption(stream: TlsStream[trio.SocketStream]) -> trio.SocketStream:

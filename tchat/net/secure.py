@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
 
 import trio
 
-from tchat.net.sockets import way_in
+from tchat.net.sockets import way_in, way_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,6 +64,7 @@ class TlsStream(trio.abc.Stream, Generic[S]):
         "_receiving",
         "_sending",
         "_tls",
+        "_write_sealed",
         "transport_stream",
     )
 
@@ -77,6 +78,7 @@ class TlsStream(trio.abc.Stream, Generic[S]):
     ) -> None:
         self.transport_stream = transport_stream
         self._receive_sealed = way_in(transport_stream)
+        self._write_sealed = way_out(transport_stream)
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         # As trio encodes what it resolves: `ssl` itself would check another name (IDNA 2003).
         name = trio.lowlevel.encode_hostname(server_hostname) if server_hostname else None
@@ -237,11 +239,11 @@ class TlsStream(trio.abc.Stream, Generic[S]):
                     await self._fail(error)
                 await self._carry_out(sealed)
 
-    def send_now(self, write: Callable[[bytes], bytes | None], data: bytes) -> bytes | None:
+    def send_now(self, data: bytes) -> bytes | None:
         """Send what the transport takes without waiting; return the rest, None if there is none.
 
-        `write` does so with sealed bytes. What of those is left is kept, and goes with the next
-        that is sent; so the rest may be empty, and is to be given to `send_all` all the same.
+        What is sealed and left is kept, and goes with the next that is sent; so the rest may be
+        empty, and is to be given to `send_all` all the same.
         Nothing is sent while a task is sending, nor by a stream that is broken or closed.
         """
         if self._carrying.locked or self._broken or self._closed or not self._ready:
@@ -254,7 +256,7 @@ class TlsStream(trio.abc.Stream, Generic[S]):
                 self._fault, self._broken = error.with_traceback(None), True
                 return data
             text = text[_NOW_SIZE:]
-            self._left = write(sealed) or b""
+            self._left = self._write_sealed(sealed) or b""
         return bytes(text) if text or self._left else None
 
     def _seal(self, text: memoryview) -> bytes:

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     Receive = Callable[[int], Awaitable[bytes | bytearray]]
+    Write = Callable[[bytes], bytes | None]
 
-WITH_DESCRIPTORS = sys.platform != "win32"
+_WITH_DESCRIPTORS = sys.platform != "win32"
 
 
 def way_in(stream: trio.abc.Stream) -> Receive:
@@ -32,9 +33,19 @@ def way_in(stream: trio.abc.Stream) -> Receive:
 
     It raises what `receive_some` raises, and is a checkpoint every time.
     """
-    if not (WITH_DESCRIPTORS and isinstance(stream, trio.SocketStream)):
-        return stream.receive_some
-    return partial(_wait_and_read, stream.socket)
+    if _WITH_DESCRIPTORS and isinstance(stream, trio.SocketStream):
+        return partial(_wait_and_read, stream.socket)
+    return stream.receive_some
+
+
+def way_out(stream: trio.abc.Stream) -> Write:
+    """Return what to call to send what a stream takes without waiting.
+
+    It returns what is left, None if nothing is. It is not for when a task is sending.
+    """
+    if _WITH_DESCRIPTORS and isinstance(stream, trio.SocketStream):
+        return partial(_write_now, stream.socket)
+    return _keep
 
 
 async def _wait_and_read(socket: trio.socket.SocketType, most: int) -> bytes:
@@ -56,10 +67,13 @@ def _descriptor(socket: trio.socket.SocketType) -> int:
     return descriptor
 
 
-def write_now(socket: trio.socket.SocketType, data: bytes) -> bytes | None:
-    """Write what the socket takes without waiting; return what is left, None if nothing is."""
+def _write_now(socket: trio.socket.SocketType, data: bytes) -> bytes | None:
     try:
         sent = os.write(socket.fileno(), data)
     except OSError:
         return data  # it takes nothing now, or never: who sends it then finds out
     return None if sent == len(data) else data[sent:]
+
+
+def _keep(data: bytes) -> bytes:
+    return data

@@ -15,7 +15,7 @@ from tchat.core.frames import Ping, encode
 from tchat.core.framing import PREFIX
 from tchat.net.link import Link
 from tchat.net.secure import TlsStream
-from tchat.net.sockets import way_in, write_now
+from tchat.net.sockets import way_in, way_out
 from tchat.net.tls import client_context, make_credentials
 from tests.helpers import GUARD
 
@@ -105,19 +105,19 @@ async def test_a_connection_that_is_reset_is_broken() -> None:
 
 async def test_what_a_socket_takes_is_written_at_once() -> None:
     async with connected() as (near, far):
-        assert write_now(near.socket, b"hello") is None
+        assert way_out(near)(b"hello") is None
         assert await take(far, 5) == b"hello"
 
 
 async def test_what_a_socket_does_not_take_is_handed_back() -> None:
     async with connected() as (near, far):
-        rest, before = write_now(near.socket, MUCH) or b"", MUCH
+        rest, before = way_out(near)(MUCH) or b"", MUCH
         while rest != before:  # the system may yet make room at the other end
-            rest, before = write_now(near.socket, rest) or b"", rest
+            rest, before = way_out(near)(rest) or b"", rest
         assert rest
         assert await take(far, len(MUCH) - len(rest)) == MUCH[: len(MUCH) - len(rest)]
         await near.aclose()
-        assert write_now(near.socket, b"closed") == b"closed"
+        assert way_out(near)(b"closed") == b"closed"
 
 
 # ------------------------------------------------------------------ the same over TLS
