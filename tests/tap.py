@@ -12,11 +12,13 @@ import trio
 
 from tchat.core.framing import FrameBuffer, unpack
 from tchat.net.address import Address, connect, port_of
-from tests.helpers import GUARD
+from tests.helpers import GUARD, until
 from tests.protocol import validate_body
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+
+    from tchat.client.session import Session
 
 
 Side = Literal["client", "server"]
@@ -218,3 +220,10 @@ async def tapped(target: Address) -> AsyncIterator[Tap]:
         nursery.start_soon(trio.serve_listeners, tap.carry, listeners)
         yield tap
         nursery.cancel_scope.cancel()
+
+
+async def cut_off(tap: Tap, session: Session) -> None:
+    """Cut a session's connection, and refuse it another until `refusing` is taken back."""
+    tap.refusing = True
+    tap.cut()
+    await until(session, lambda: not session.connected)

@@ -27,7 +27,7 @@ from tests.helpers import (
     texts,
     until,
 )
-from tests.tap import Tap, tapped
+from tests.tap import Tap, cut_off, tapped
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -155,9 +155,7 @@ async def test_those_typed_while_disconnected_are_pending_in_order() -> None:
         tapped(server.address) as tap,
         session_of(tap.address, "alice") as (alice, ops),
     ):
-        tap.refusing = True
-        tap.cut()
-        await until(alice, lambda: not alice.connected)
+        await cut_off(tap, alice)
         for word in ("one", "two", "three"):
             alice.post(ops, word)
         assert waiting(ops) == ["one", "two", "three"]
@@ -234,9 +232,7 @@ async def test_what_was_not_sent_yet_may_be_let_go_of_and_what_was_may_not() -> 
         with pytest.raises(Refused) as caught:
             alice.discard(sent)
         assert caught.value.code == Code.NO_SUCH_MESSAGE
-        tap.refusing = True
-        tap.cut()
-        await until(alice, lambda: not alice.connected)
+        await cut_off(tap, alice)
         alice.discard(alice.post(ops, "not meant so"))
         tap.watch = Tap(server.address).watch
         tap.refusing = False

@@ -23,7 +23,7 @@ from tests.helpers import (
     texts,
     until,
 )
-from tests.tap import Tap, tapped
+from tests.tap import Tap, cut_off, tapped
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,9 +34,7 @@ if TYPE_CHECKING:
 async def test_what_was_not_sent_is_sent_by_the_next_process(slot: Slot, tmp_path: Path) -> None:
     async with running_server() as server, tapped(server.address) as tap:
         async with session_of(tap.address, "alice", slot) as (alice, ops):
-            tap.refusing = True
-            tap.cut()
-            await until(alice, lambda: not alice.connected)
+            await cut_off(tap, alice)
             alice.post(ops, "one")
             alice.post(ops, "two", reply=1)
         assert left_in(tmp_path, tap.address) == ["one", "two"]

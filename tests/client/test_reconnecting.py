@@ -27,7 +27,7 @@ from tests.helpers import (
     texts,
     until,
 )
-from tests.tap import Side, Verdict, tapped
+from tests.tap import Side, Verdict, cut_off, tapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -155,9 +155,7 @@ async def test_requests_made_while_disconnected_are_sent_on_reconnection() -> No
         session_of(tap.address, "alice") as (alice, ops),
     ):
         await alice.post(ops, "before").wait()
-        tap.refusing = True
-        tap.cut()
-        await until(alice, lambda: not alice.connected)
+        await cut_off(tap, alice)
         receipts = [alice.post(ops, f"meanwhile {n}") for n in range(3)]
         refused = alice.submit(lambda i, n: Kick(i, n, GROUP, "nobody"))
         receipts.append(alice.post(ops, "last"))
@@ -179,9 +177,7 @@ async def test_what_cannot_be_a_message_is_refused_without_a_connection_too() ->
         tapped(server.address) as tap,
         session_of(tap.address, "alice") as (alice, ops),
     ):
-        tap.refusing = True
-        tap.cut()
-        await until(alice, lambda: not alice.connected)
+        await cut_off(tap, alice)
         with pytest.raises(Refused) as caught:
             alice.post(ops, 20_000 * "x")
         assert caught.value.code == Code.TEXT_TOO_LONG
@@ -195,9 +191,7 @@ async def test_an_approval_that_came_meanwhile_is_found_on_reconnection() -> Non
         session_of(server.address, "alice") as (alice, _),
         session_of(tap.address, "bob") as (bob, ops),
     ):
-        tap.refusing = True
-        tap.cut()
-        await until(bob, lambda: not bob.connected)
+        await cut_off(tap, bob)
         await approve(alice, "bob")
         tap.refusing = False
         await until(bob, lambda: ops.caught_up)
@@ -213,9 +207,7 @@ async def test_a_kick_that_came_meanwhile_is_found_on_reconnection() -> None:
     ):
         await approve(alice, "bob")
         await until(bob, lambda: ops.caught_up)
-        tap.refusing = True
-        tap.cut()
-        await until(bob, lambda: not bob.connected)
+        await cut_off(tap, bob)
         await alice.request(lambda i, n: Kick(i, n, GROUP, "bob"))
         tap.refusing = False
         await until(bob, lambda: ops.standing == "outsider")
