@@ -107,6 +107,7 @@ class Tap:
         self.up, self.down = Cargo(), Cargo()
         self._wires: set[trio.CancelScope] = set()
         self._news = trio.Event()
+        self._fewer = trio.Event()
 
     async def passes(self, **keys: object) -> dict[str, Any]:
         """Return the first frame with these keys and values, once it has come."""
@@ -121,6 +122,13 @@ class Tap:
     def of_type(self, word: str) -> list[dict[str, Any]]:
         """Return the frames of one type that have come so far."""
         return [frame for _, frame in self.frames if frame["type"] == word]
+
+    async def stands_at(self, most: int) -> None:
+        """Wait until no more than so many connections stand, and all that they sent is counted."""
+        with trio.fail_after(GUARD):
+            while len(self._wires) > most:
+                self._fewer = trio.Event()
+                await self._fewer.wait()
 
     def cut(self) -> None:
         """Cut every connection that stands, without a word to either side."""
@@ -149,6 +157,7 @@ class Tap:
                     pumps.start_soon(self._pump, "server", server, client, wire)
             finally:
                 self._wires.discard(wire)
+                self._fewer.set()
 
     async def _pump(
         self, side: Side, source: trio.SocketStream, sink: trio.SocketStream, wire: trio.CancelScope

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Protocol
 from tchat.core.handshake import PIECE_SIZE
 from tchat.core.text import clean_line, safe_filename
 from tchat.errors import Code, Refused
-from tchat.files.part import read_all
+from tchat.files.part import fill
 from tchat.files.pieces import NOTHING, boundary, end_of_piece
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ class Content(Protocol):
     def seek(self, offset: int) -> None:
         """Go to a place."""
 
-    def read(self, most: int) -> bytes:
-        """Return up to `most` bytes; none where they end. Raises OSError or `Refused`."""
+    def read_into(self, room: memoryview) -> int:
+        """Read into a buffer; return how much, none at the end. Raises OSError or `Refused`."""
 
     def check(self) -> None:
         """Raise `Refused` (file_changed) if they are not what they were."""
@@ -66,6 +66,7 @@ class HashedSource:
         self._states = [hashlib.sha256()]
         self._hash = self._states[0].copy()
         self._at = 0
+        self._room = memoryview(bytearray(min(PIECE_SIZE, self.size)))
 
     def head(self) -> bytes:
         """Return the digest of the first piece."""
@@ -87,8 +88,8 @@ class HashedSource:
         self._at = offset
         return offset
 
-    def read(self) -> tuple[bytes, bytes]:
-        """Return the rest of the next piece, and its running digest."""
+    def read(self) -> tuple[memoryview, bytes]:
+        """Return the rest of the next piece, and its running digest; see `Source.read`."""
         data = self._read(end_of_piece(self._at, self.size) - self._at)
         self._hash.update(data)
         self._at += len(data)
@@ -118,9 +119,9 @@ class HashedSource:
         self._hash = self._states[begin // PIECE_SIZE].copy()
         self._at = begin
 
-    def _read(self, size: int) -> bytes:
-        data = read_all(self.content.read, size)
-        if len(data) < size:
+    def _read(self, size: int) -> memoryview:
+        data = self._room[:size]
+        if fill(self.content.read_into, data) < size:
             raise changed(self.name)
         return data
 
@@ -144,9 +145,9 @@ class FileContent:
         """Go to a place."""
         self._file.seek(offset)
 
-    def read(self, most: int) -> bytes:
-        """Return up to `most` bytes of what there was at first."""
-        return self._file.read(min(most, self.size - self._file.tell()))
+    def read_into(self, room: memoryview) -> int:
+        """Read what there was at first, and nothing that was added."""
+        return self._file.readinto(room[: max(0, self.size - self._file.tell())]) or 0
 
     def check(self) -> None:
         """Raise `Refused` if the file is not what it was, or became shorter."""
@@ -179,22 +180,23 @@ class TarContent:
         """Go to a place."""
         self._at = offset
 
-    def read(self, most: int) -> bytes:
-        """Return up to `most` bytes."""
+    def read_into(self, room: memoryview) -> int:
+        """Read what is next in one go: a header, say, or some of a file."""
         if self._at >= self.size:
-            return b""
+            return 0
         index = bisect_right(self._starts, self._at) - 1
         segment, inside = self._segments[index], self._at - self._starts[index]
         if isinstance(segment, bytes):
-            data = segment[inside : inside + most]
+            size = min(len(room), len(segment) - inside)
+            room[:size] = segment[inside : inside + size]
         else:
             file = self._file(index, *segment)
             file.seek(inside)
-            data = file.read(min(most, segment[1].st_size - inside))
-            if not data or inside + len(data) == segment[1].st_size:
+            size = file.read_into(room[: segment[1].st_size - inside])
+            if not size or inside + size == segment[1].st_size:
                 file.check()
-        self._at += len(data)
-        return data
+        self._at += size
+        return size
 
     def check(self) -> None:
         """Each member is checked when its end is read."""

@@ -8,10 +8,12 @@
     stored: the file's digest      ─▶
 
 A file goes up and comes down in the same way: which end of it the server is makes no difference
-here. At each end one task reads or writes the socket while a worker thread reads or writes the
-disk and hashes, a piece apart, so that neither waits for the other and no more than two or three
-pieces are in memory. The one that has more to do than that in between, because it looks through
-what it has, sends `ping`, so that the other one does not take it for dead.
+here. At each end a worker thread takes turns (`files/turn.py`): it reads and hashes and writes
+piece after piece, between the disk and the socket, as long as there is little to wait for. Else the
+thread is given back, and the task waits; with the rest of that piece the next turn begins. So a
+fast connection costs next to no scheduling, a slow one holds no thread, and one piece is in memory.
+Whoever has more to do in between, because it looks through what it has, sends `ping`, so that the
+other side does not take it for dead.
 
 A receiver keeps what it got, however a transfer ends. Only a sender that says that something is
 wrong with the file itself takes it back.
@@ -21,7 +23,6 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import trio
@@ -38,10 +39,12 @@ from tchat.core.frames import (
     encode,
     failed,
 )
+from tchat.core.handshake import PIECE_SIZE
 from tchat.core.text import clean_line
 from tchat.errors import Code, ProtocolError, Refused, TchatError
 from tchat.files.part import BrokenPiece
 from tchat.files.pieces import DIGEST_SIZE, end_of_piece
+from tchat.files.turn import Turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +63,6 @@ _SLICE = 256 * 1024
 _PING_SECONDS = 10.0
 _MOST_PINGS = 10_000  # in a row: more than a day of work on a disk
 _LAST_WORD_SECONDS = 1.0
-_TOO_SOON = "The receiver says that it has what was not sent yet."
 _PIECES = trio.CapacityLimiter(max(1, (os.cpu_count() or 1) - 1))
 """Threads that read, write and hash pieces. One processor is left to the chat."""
 
@@ -83,10 +85,10 @@ class Source(Protocol):
         `check` is called now and then, and may end it by raising. Raises OSError or `Refused`.
         """
 
-    def read(self) -> tuple[bytes, bytes]:
+    def read(self) -> tuple[memoryview, bytes]:
         """Return the rest of the piece that is next, and its running digest.
 
-        Raises OSError or `Refused`.
+        The piece is there until the next is read. Raises OSError or `Refused`.
         """
 
 
@@ -129,14 +131,21 @@ async def expect(link: Link, kind: type[F], patience: float) -> F:
             body = await link.receive()
         if body is None:
             raise trio.BrokenResourceError("the connection ended")
-        frame = decode(body, IN_TRANSFER)
-        if isinstance(frame, Failed):
-            raise TakenBack(clean_line(frame.code), clean_line(frame.text))
-        if isinstance(frame, kind):
+        if (frame := _sorted_out(body, kind)) is not None:
             return frame
-        if not isinstance(frame, Ping):
-            raise ProtocolError(Code.MALFORMED, f"{frame.type} has no place here in a transfer.")
     raise ProtocolError(Code.MALFORMED, "The other side says that it works, and nothing else.")
+
+
+def _sorted_out(body: bytes, kind: type[F]) -> F | None:
+    """Return a frame if it is of that kind, None if it is a `ping`; raises as `expect` does."""
+    frame = decode(body, IN_TRANSFER)
+    if isinstance(frame, Failed):
+        raise TakenBack(clean_line(frame.code), clean_line(frame.text))
+    if isinstance(frame, kind):
+        return frame
+    if not isinstance(frame, Ping):
+        raise ProtocolError(Code.MALFORMED, f"{frame.type} has no place here in a transfer.")
+    return None
 
 
 async def receive_file(
@@ -157,7 +166,7 @@ async def receive_file(
 
 
 class _Receiver:
-    """Takes pieces from a link while a thread checks and writes the one before."""
+    """Takes pieces from a link; checks and keeps each when all of it is here."""
 
     def __init__(
         self, link: Link, part: Part, told: Callable[[int], None], patience: float
@@ -166,69 +175,90 @@ class _Receiver:
         self._part = part
         self._told = told
         self._patience = patience
-        self._at = part.offset
-        self._coming: list[bytes] = []
-        self._digest: bytes | None = None
-        self._failure: Exception | None = None  # of what is done here
-        self._broken: Exception | None = None  # of what came
-        self._give, self._take = trio.open_memory_channel[tuple[list[bytes], bytes]](0)
+        self._piece: Piece | None = None
+        self._room = memoryview(bytearray(min(PIECE_SIZE, part.size)))
+        self._came = 0  # of the piece
+        self._at = part.offset  # as was told
 
     async def run(self) -> None:
         """Receive all that is missing, and keep all that came, however this ends."""
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._write, nursery.cancel_scope)
-                with self._give:
-                    await self._collect()
+            while self._part.offset < self._part.size:
+                has_to_wait = await in_thread(self._take_turn)
+                self._moved()
+                if has_to_wait:
+                    await self._wait_for_piece()
+        except (OSError, BrokenPiece):
+            self._came = 0  # it is worth nothing, or there is no room for it
+            raise
         finally:
-            if self._failure is None and self._coming:
+            if self._came:
                 with trio.CancelScope(shield=True):
                     await in_thread(self._keep_rest)
-        failure = self._failure or self._broken
-        if failure is not None:
-            raise failure
 
-    async def _write(self, all_of_it: trio.CancelScope) -> None:
-        try:
-            async for chunks, digest in self._take:
-                with trio.CancelScope(shield=True):  # what has come is kept
-                    await in_thread(partial(self._part.add, chunks, digest))
-        except (OSError, TchatError) as error:
-            self._failure = error
-            all_of_it.cancel()
+    def _take_turn(self) -> bool:
+        """Take what has come, for a while; return whether more has to be waited for."""
+        turn = Turn(self._link)
+        while self._part.offset < self._part.size and not turn.is_over:
+            if not self._take_piece(turn):
+                return True
+            self._keep_piece()
+        return False
 
-    async def _collect(self) -> None:
-        try:
-            while self._at < self._part.size:
-                await self._collect_piece()
-        except (TchatError, trio.BrokenResourceError, trio.TooSlowError) as error:
-            self._broken = error
+    def _take_piece(self, turn: Turn) -> bool:
+        """Take what has come of a piece; return whether that is all of it."""
+        while self._piece is None:
+            if (body := turn.frame()) is None:
+                return False
+            self._begin(_sorted_out(body, Piece))
+        while missing := self._missing:
+            size = turn.receive(self._room[self._came : self._came + missing])
+            if not size:
+                return False
+            self._came += size
+        return True
 
-    async def _collect_piece(self) -> None:
-        piece = await expect(self._link, Piece, self._patience)
-        end = end_of_piece(self._at, self._part.size)
-        if piece.size != end - self._at or len(piece.sha256) != DIGEST_SIZE:
+    async def _wait_for_piece(self) -> None:
+        """Return when a piece, or the rest of it, is here."""
+        if self._piece is None:
+            self._begin(await expect(self._link, Piece, self._patience))
+        while missing := self._missing:
+            with trio.fail_after(self._patience):
+                data = await self._link.receive_raw(min(missing, _SLICE))
+            if not data:
+                raise trio.BrokenResourceError("the connection ended")
+            self._room[self._came : self._came + len(data)] = data
+            self._came += len(data)
+            self._moved()
+
+    @property
+    def _missing(self) -> int:
+        begin = self._part.offset
+        return end_of_piece(begin, self._part.size) - begin - self._came
+
+    def _begin(self, piece: Piece | None) -> None:
+        if piece and (piece.size != self._missing or len(piece.sha256) != DIGEST_SIZE):
             raise ProtocolError(Code.MALFORMED, "A piece has the wrong size.")
-        with trio.fail_after(self._patience) as wait:
-            while self._at < end:
-                data = await self._link.receive_raw(min(end - self._at, _SLICE))
-                if not data:
-                    raise trio.BrokenResourceError("the connection ended")
-                wait.deadline = trio.current_time() + self._patience
-                self._coming.append(data)
-                self._at += len(data)
-                self._told(self._at)
-        self._digest = piece.sha256
-        await self._give.send((self._coming, piece.sha256))
-        self._coming, self._digest = [], None
+        self._piece = piece
+
+    def _moved(self) -> None:
+        at = self._part.offset + self._came
+        if at > self._at:
+            self._at, self._link.heard = at, trio.current_time()
+            self._told(at)
+
+    def _keep_piece(self) -> None:
+        if self._piece is not None:
+            self._part.add(self._room[: self._came], self._piece.sha256)
+            self._piece, self._came = None, 0
 
     def _keep_rest(self) -> None:
-        """Keep what came of a piece that did not come to its end."""
+        """Keep what came of a piece, which may be all of it."""
         with suppress(OSError, BrokenPiece):
-            if self._digest is None:
-                self._part.add_beginning(self._coming)
+            if self._missing:
+                self._part.add_beginning(self._room[: self._came])
             else:
-                self._part.add(self._coming, self._digest)
+                self._keep_piece()
 
 
 async def send_file(
@@ -238,13 +268,12 @@ async def send_file(
 
     `told` gets the offset as it moves. Raises, besides what `expect` does, what the source does.
     """
+    link.expect_much()
     have = await expect(link, Have, patience)
     try:
         offset = await patiently(link, lambda: source.start(have, check_cancelled))
     except (OSError, Refused) as error:
-        with suppress(trio.BrokenResourceError), trio.move_on_after(_LAST_WORD_SECONDS):
-            await link.send(_taking_back(error))
-            await link.farewell()
+        await _take_back(link, error)
         raise
     await link.send(encode(From(offset)))
     told(offset)
@@ -252,7 +281,7 @@ async def send_file(
 
 
 class _Sender:
-    """Sends pieces while a thread reads and hashes the next one, and listens for the answer."""
+    """Reads pieces and sends each, and listens in between whether they are still wanted."""
 
     def __init__(
         self,
@@ -264,85 +293,67 @@ class _Sender:
     ) -> None:
         self._link = link
         self._source = source
-        self._at = offset
+        self._at = offset  # how far it is read
         self._told = told
         self._patience = patience
-        self._last_is_out = offset == source.size
-        self._heard = trio.Event()
-        self._stored: bytes | None = None
-        self._unreadable: Exception | None = None
-        self._broken: Exception | None = None
-        self._give, self._take = trio.open_memory_channel[tuple[bytes, bytes]](0)
+        self._left: list[memoryview] = []  # what was read, and waits for the connection
+        self._unreadable: OSError | Refused | None = None
 
     async def run(self) -> bytes:
         """Send all that is missing and return what the receiver says it has stored."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._read)
-            nursery.start_soon(self._listen, nursery.cancel_scope)
-            try:
-                await self._send()
-            except (trio.BrokenResourceError, trio.TooSlowError) as error:
-                await self._hear_why(error)
-                nursery.cancel_scope.cancel()
-        failure = self._unreadable or self._broken
-        if failure is not None or self._stored is None:
-            raise failure or trio.BrokenResourceError("the connection ended")
-        return self._stored
-
-    async def _read(self) -> None:
-        at = self._at
         try:
-            with self._give:
-                while at < self._source.size:
-                    piece = await in_thread(self._source.read)
-                    at += len(piece[0])
-                    await self._give.send(piece)
-        except (OSError, TchatError) as error:
-            self._unreadable = error
+            while self._at < self._source.size and self._unreadable is None:
+                await in_thread(self._take_turn)
+                await self._send_left()
+        except (trio.BrokenResourceError, trio.TooSlowError):
+            with suppress(trio.BrokenResourceError), trio.move_on_after(_LAST_WORD_SECONDS):
+                await expect(self._link, Stored, self._patience)  # which it is not, but the reason
+            raise
+        if self._unreadable is not None:
+            await _take_back(self._link, self._unreadable)
+            raise self._unreadable
+        return (await expect(self._link, Stored, self._patience)).sha256
 
-    async def _send(self) -> None:
-        async for data, digest in self._take:
-            with trio.fail_after(self._patience):
-                await self._link.send(encode(Piece(len(data), digest)))
-            for start in range(0, len(data), _SLICE):
-                part = memoryview(data)[start : start + _SLICE]
-                self._at += len(part)
-                # Before it is sent: the answer may be here before this task goes on.
-                self._last_is_out = self._at == self._source.size
+    def _take_turn(self) -> None:
+        """Read and send, for a while, as long as the connection takes it."""
+        turn = Turn(self._link)
+        while self._at < self._source.size and not self._left and not turn.is_over:
+            self._listen()
+            try:
+                data, digest = self._source.read()
+            except (OSError, Refused) as error:
+                self._unreadable = error
+                return
+            self._at += len(data)
+            for what in (memoryview(encode(Piece(len(data), digest))), data):
+                rest = what if self._left else turn.send(what)
+                if rest is not None:
+                    self._left.append(rest)
+
+    async def _send_left(self) -> None:
+        left, self._left = self._left, []
+        waiting = sum(map(len, left))
+        for what in left:
+            # What is empty, too: more than that may be left within the connection.
+            for start in range(0, len(what) or 1, _SLICE):
+                part = memoryview(what)[start : start + _SLICE]
                 with trio.fail_after(self._patience):
                     await self._link.send(part)
-                self._told(self._at)
-        if self._unreadable is not None:
-            await self._link.send(_taking_back(self._unreadable))
-            raise trio.BrokenResourceError("the file could not be read")
+                waiting -= len(part)
+                self._told(self._at - waiting)
+        self._told(self._at)
 
-    async def _hear_why(self, error: Exception) -> None:
-        """Give the other side a moment to hear our last word, or us to hear theirs."""
-        with trio.move_on_after(_LAST_WORD_SECONDS):
-            await self._heard.wait()
-        self._broken = self._broken or error
-
-    async def _listen(self, all_of_it: trio.CancelScope) -> None:
-        while True:
-            try:
-                stored = await expect(self._link, Stored, self._patience)
-                self._stored = stored.sha256
-                if not self._last_is_out:
-                    self._broken = ProtocolError(Code.MALFORMED, _TOO_SOON)
-            except trio.TooSlowError as error:
-                if not self._last_is_out:  # it has no reason to say anything
-                    continue
-                self._broken = error
-            except (TchatError, trio.BrokenResourceError) as error:
-                self._broken = error
-            self._heard.set()
-            all_of_it.cancel()
-            return
+    def _listen(self) -> None:
+        """Raise what the receiver has said, if it was anything."""
+        while (body := self._link.frame_now()) is not None:
+            _sorted_out(body, Ping)
 
 
-def _taking_back(error: Exception) -> bytes:
-    """Return the word that something is wrong with the file: what came of it is not to be kept."""
-    return encode(failed(error if isinstance(error, Refused) else unreadable(error)))
+async def _take_back(link: Link, error: OSError | Refused) -> None:
+    """Say that something is wrong with the file: what came of it is not to be kept."""
+    with suppress(trio.BrokenResourceError), trio.move_on_after(_LAST_WORD_SECONDS):
+        await link.send(encode(failed(error if isinstance(error, Refused) else unreadable(error))))
+        await link.farewell()
 
 
 def unreadable(error: Exception) -> Refused:

@@ -84,9 +84,10 @@ class Part:
         """
         self._file = _lock(self.path, self._mode)
         known = split_digests(self._sums.read_bytes()) if self._sums.exists() else []
+        room = memoryview(bytearray(min(PIECE_SIZE, self.size)))
         for digest in known[: count_pieces(self.size)]:
             check()
-            piece = read_all(self._file.read, min(PIECE_SIZE, self.size - self.offset))
+            piece = room[: fill(self._file.readinto, room[: self.size - self.offset])]
             self._hash.update(piece)
             if self._hash.digest() != digest:
                 break
@@ -94,9 +95,8 @@ class Part:
         self._hash = self._whole.copy()
         self._file.seek(self.offset)
         # A piece that is all there but has no digest has to come again: nothing else proves it.
-        rest = read_all(
-            self._file.read, max(0, end_of_piece(self.offset, self.size) - self.offset - 1)
-        )
+        missing = max(0, end_of_piece(self.offset, self.size) - self.offset - 1)
+        rest = room[: fill(self._file.readinto, room[:missing])]
         # What is behind a piece that was found broken, or longer than this, is not its beginning.
         if len(self.digests) == len(known) and not self._file.read(1):
             self._hash.update(rest)
@@ -104,26 +104,24 @@ class Part:
         self._cut()
         self._ready = True
 
-    def add(self, chunks: Sequence[bytes], digest: bytes) -> None:
+    def add(self, rest: bytes | memoryview, digest: bytes) -> None:
         """Add the rest of a piece. Raises `BrokenPiece`, after which the piece begins anew."""
-        for chunk in chunks:
-            self._hash.update(chunk)
+        self._hash.update(rest)
         if self._hash.digest() != digest:
             self.rewind()
             self.doubt = True
             raise BrokenPiece
-        self._write(chunks)
-        self._advance(sum(map(len, chunks)), digest)
+        self._write(rest)
+        self._advance(len(rest), digest)
         self._hurry()
         self.doubt = False
         write_digests(self._sums, [digest], self._mode, os.O_APPEND)
 
-    def add_beginning(self, chunks: Sequence[bytes]) -> None:
+    def add_beginning(self, data: bytes | memoryview) -> None:
         """Add what has come of a piece whose rest is still to come."""
-        for chunk in chunks:
-            self._hash.update(chunk)
-        self._write(chunks)
-        self.offset += sum(map(len, chunks))
+        self._hash.update(data)
+        self._write(data)
+        self.offset += len(data)
 
     def rewind(self, *, to_start: bool = False) -> None:
         """Forget what is here of the piece that is not whole, or everything."""
@@ -187,11 +185,10 @@ class Part:
             begin = self.offset - _STRETCH
             os.posix_fadvise(self._opened.fileno(), begin, _STRETCH, os.POSIX_FADV_DONTNEED)
 
-    def _write(self, chunks: Sequence[bytes]) -> None:
-        for chunk in chunks:
-            rest = memoryview(chunk)
-            while rest:
-                rest = rest[self._opened.write(rest) :]
+    def _write(self, data: bytes | memoryview) -> None:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self._opened.write(rest) :]
 
 
 def write_digests(
@@ -221,12 +218,12 @@ def _lock(path: Path, mode: int) -> FileIO:
         file.close()
 
 
-def read_all(read: Callable[[int], bytes], size: int) -> bytes:
-    """Return `size` bytes of what `read` gives a part at a time, or less if it ends before."""
-    data = read(size)
-    while data and len(data) < size and (more := read(size - len(data))):
-        data += more
-    return data
+def fill(read_into: Callable[[memoryview], int | None], room: memoryview) -> int:
+    """Fill a buffer with what is read a part at a time; return how much, less if it ends before."""
+    size = 0
+    while size < len(room) and (more := read_into(room[size:])):
+        size += more
+    return size
 
 
 def is_full(error: OSError) -> bool:

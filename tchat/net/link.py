@@ -8,19 +8,23 @@ import trio
 
 from tchat.core.framing import FRAME_LIMIT, HANDSHAKE_LIMIT, FrameBuffer
 from tchat.net.secure import TlsStream
-from tchat.net.sockets import way_in, way_out
+from tchat.net.sockets import is_ready, read_now, way_in, way_out
 
 RECEIVE_SIZE = 64 * 1024
 
 _FAREWELL_SECONDS = 1.0
+_FRAME_NOW = 1024  # enough for the short frames between which files travel
 
 
 class Link:
-    """Frames over a stream: one task receives, one task sends.
+    """Frames over a stream: one task receives, one task sends, or one thread does both.
 
     `heard` is the `trio.current_time()` at which bytes last came in, `said` that of the last
     `send`. `send_now` sends what the socket takes without waiting, and returns what is left for
     `send`, which may be empty, or None if nothing is. It is not for when a task is in `send`.
+
+    What ends in `_now` waits for nothing. That, and `is_ready`, may be called in any thread, if no
+    task uses the link meanwhile.
     """
 
     __slots__ = ("_buffer", "_receive_from", "heard", "said", "send_now", "stream")
@@ -35,6 +39,11 @@ class Link:
     def introduced(self) -> None:
         """Allow frames of full length: both sides have said who they are."""
         self._buffer.limit = FRAME_LIMIT
+
+    def expect_much(self) -> None:
+        """Be made for a file, rather than for waiting with little memory."""
+        if isinstance(self.stream, TlsStream):
+            self.stream.expect_much()
 
     async def send(self, data: bytes | memoryview) -> None:
         """Send packed frames, behind what `send_now` has left.
@@ -74,6 +83,38 @@ class Link:
             return b""
         self.heard = trio.current_time()
         return data
+
+    def receive_now(self, into: memoryview) -> int:
+        """Fill a buffer with what has come unframed; return how much that was, which may be none.
+
+        Whether more will come, who waits for it finds out.
+        """
+        if data := self._buffer.rest():
+            size = min(len(data), len(into))
+            into[:size] = data[:size]
+            self._buffer.feed(data[size:])
+            return size
+        return self._read_now(into)
+
+    def frame_now(self) -> bytes | None:
+        """Return the next frame's body if it has come, and is short."""
+        if (body := self._buffer.pop()) is None:
+            room = bytearray(_FRAME_NOW)
+            if size := self._read_now(memoryview(room)):
+                self._buffer.feed(room[:size])
+                body = self._buffer.pop()
+        return body
+
+    def is_ready(self, *, to_send: bool, within: float) -> bool:
+        """Return whether the socket has something, or takes something, in so many seconds."""
+        stream = self.stream
+        encrypted = stream.transport_stream if isinstance(stream, TlsStream) else stream
+        return is_ready(encrypted, to_send=to_send, within=within)
+
+    def _read_now(self, into: memoryview) -> int:
+        if isinstance(self.stream, TlsStream):
+            return self.stream.receive_now(into)
+        return read_now(self.stream, into)
 
     async def farewell(self) -> None:
         """Close so that what was sent arrives.

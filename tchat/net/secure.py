@@ -25,14 +25,17 @@ from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
 
 import trio
 
-from tchat.net.sockets import way_in, way_out
+from tchat.net.sockets import read_now, way_in, way_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tchat.net.sockets import D
+
 _RECORD = 16 * 1024  # the most text in a record (RFC 8446, 5.1)
 _SEND_SIZE = 256 * 1024
 _NOW_SIZE = 64 * 1024  # so that not much is sealed that the transport does not take
+_FETCH_SIZE = 128 * 1024  # for one who takes without waiting, and so takes much
 _NOTHING = memoryview(b"")
 
 S = TypeVar("S", bound=trio.abc.Stream)
@@ -51,6 +54,7 @@ class TlsStream(trio.abc.Stream, Generic[S]):
     """
 
     __slots__ = (
+        "_at_once",
         "_broken",
         "_carrying",
         "_closed",
@@ -62,6 +66,7 @@ class TlsStream(trio.abc.Stream, Generic[S]):
         "_ready",
         "_receive_sealed",
         "_receiving",
+        "_room",
         "_sending",
         "_tls",
         "_write_sealed",
@@ -84,6 +89,8 @@ class TlsStream(trio.abc.Stream, Generic[S]):
         name = trio.lowlevel.encode_hostname(server_hostname) if server_hostname else None
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side, name)
         self._fetched = _NOTHING  # what the library has not been given yet
+        self._at_once = _RECORD  # how much text is sealed in one call
+        self._room = _NOTHING  # to fetch into, if much is
         self._left = b""  # what is sealed and was not sent: the next that is sent is behind it
         self._receiving, self._sending = _OneTask("receiving from"), _OneTask("sending to")
         self._carrying = _Queue()
@@ -93,6 +100,10 @@ class TlsStream(trio.abc.Stream, Generic[S]):
     def peer_certificate(self) -> bytes:
         """Return the other side's certificate, in DER; nothing if it has shown none."""
         return self._tls.getpeercert(binary_form=True) or b""
+
+    def expect_much(self) -> None:
+        """Seal more at a time, for which the library's buffer keeps that size ever after."""
+        self._at_once = _NOW_SIZE
 
     async def do_handshake(self) -> None:
         """Agree upon keys, and check the certificate if the context says so."""
@@ -207,6 +218,37 @@ class TlsStream(trio.abc.Stream, Generic[S]):
                     raise
                 self._feed()
 
+    def receive_now(self, into: memoryview) -> int:
+        """Fill a buffer with the text that has come; return how much that was, maybe none.
+
+        What is wrong with what comes behind it, or that nothing does, `receive_some` says.
+        """
+        if not self._ready or self._closed:
+            return 0
+        size = 0
+        while size < len(into) and self._fault is None:
+            try:
+                got = self._tls.read(len(into) - size, into[size:])
+            except ssl.SSLWantReadError:
+                if not self._fetch_now():
+                    break
+            except ssl.SSLError as error:
+                self._fault = error.with_traceback(None)
+            else:
+                if not got:
+                    break
+                size += int(got)
+        return size
+
+    def _fetch_now(self) -> bool:
+        """Give the library what sealed bytes have come; return whether there were any."""
+        if not self._fetched:
+            self._room = self._room or memoryview(bytearray(_FETCH_SIZE))
+            self._fetched = self._room[: read_now(self.transport_stream, self._room)]
+        size = self._incoming.write(self._fetched)
+        self._fetched = _NOTHING
+        return size > 0
+
     async def _fetch(self, most: int) -> None:
         """Give the library more sealed bytes, from the transport if none are left."""
         if not self._fetched:
@@ -239,7 +281,7 @@ class TlsStream(trio.abc.Stream, Generic[S]):
                     await self._fail(error)
                 await self._carry_out(sealed)
 
-    def send_now(self, data: bytes) -> bytes | None:
+    def send_now(self, data: D) -> D | None:
         """Send what the transport takes without waiting; return the rest, None if there is none.
 
         What is sealed and left is kept, and goes with the next that is sent; so the rest may be
@@ -249,6 +291,7 @@ class TlsStream(trio.abc.Stream, Generic[S]):
         if self._carrying.locked or self._broken or self._closed or not self._ready:
             return data
         text = memoryview(data)
+        self._left = self._left and (self._write_sealed(self._left) or b"")
         while text and not self._left:
             try:
                 sealed = self._seal(text[:_NOW_SIZE])
@@ -257,16 +300,16 @@ class TlsStream(trio.abc.Stream, Generic[S]):
                 return data
             text = text[_NOW_SIZE:]
             self._left = self._write_sealed(sealed) or b""
-        return bytes(text) if text or self._left else None
+        return data[len(data) - len(text) :] if text or self._left else None
 
     def _seal(self, text: memoryview) -> bytes:
         """Return the records of `text`, behind anything else that was to be sent."""
-        if len(text) <= _RECORD:
+        if len(text) <= self._at_once:
             self._tls.write(text)
             return self._outgoing.read()
         sealed = []
         while text:
-            text = text[self._tls.write(text[:_RECORD]) :]
+            text = text[self._tls.write(text[: self._at_once]) :]
             sealed.append(self._outgoing.read())
         return b"".join(sealed)
 

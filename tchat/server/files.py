@@ -223,7 +223,7 @@ class _Checked:
         with self._forgotten():
             return self._file.start(have, check)
 
-    def read(self) -> tuple[bytes, bytes]:
+    def read(self) -> tuple[memoryview, bytes]:
         """Return the rest of the next piece; see `Source.read`."""
         with self._forgotten():
             return self._file.read()

@@ -27,7 +27,7 @@ import trio
 from tchat.core.handshake import PIECE_SIZE
 from tchat.errors import Code, Refused, StorageError
 from tchat.files.carry import check_cancelled, in_thread
-from tchat.files.part import SUMS, Part, is_full, write_digests
+from tchat.files.part import SUMS, Part, fill, is_full, write_digests
 from tchat.files.pieces import (
     boundary,
     count_pieces,
@@ -39,7 +39,7 @@ from tchat.store.base import FileDamaged, StorageFull
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
-    from io import BufferedReader
+    from io import FileIO
     from pathlib import Path
 
     from tchat.core.frames import Have
@@ -134,7 +134,7 @@ class BlobDirectory:
         place = self._place(sha256)
         with reported():
             try:
-                file = await in_thread(lambda: place.open("rb"))
+                file = await in_thread(lambda: place.open("rb", buffering=0))
             except FileNotFoundError:
                 raise FileDamaged from None
         with file:
@@ -209,7 +209,7 @@ class _Reservation:
 class StoredFile:
     """A stored file as the source of a transfer; see `tchat.files.carry.Source`."""
 
-    def __init__(self, file: BufferedReader, place: Path, sha256: bytes, size: int) -> None:
+    def __init__(self, file: FileIO, place: Path, sha256: bytes, size: int) -> None:
         self.size = size
         self._file = file
         self._place = place
@@ -217,6 +217,7 @@ class StoredFile:
         self._sums = place.with_name(place.name + SUMS)
         self._digests: list[bytes] = []
         self._at = 0
+        self._room = memoryview(bytearray(min(PIECE_SIZE, size)))
 
     def start(self, have: Have, check: Callable[[], None]) -> int:
         """Go to where the receiver is. A copy that is in doubt is looked through first.
@@ -239,12 +240,13 @@ class StoredFile:
         except OSError:
             return True
 
-    def read(self) -> tuple[bytes, bytes]:
+    def read(self) -> tuple[memoryview, bytes]:
         """Return the rest of the next piece and the digest that was stored with it."""
         end = end_of_piece(self._at, self.size)
+        data = self._room[: end - self._at]
         with reported():
-            data = self._file.read(end - self._at)
-        if len(data) != end - self._at:
+            size = fill(self._file.readinto, data)
+        if size < len(data):
             raise FileDamaged
         digest = self._digests[boundary(self._at) // PIECE_SIZE]
         self._at = end
@@ -272,9 +274,9 @@ class StoredFile:
     def _compute(self, check: Callable[[], None]) -> list[bytes]:
         digests, running = [], hashlib.sha256()
         self._file.seek(0)
-        while piece := self._file.read(PIECE_SIZE):
+        while size := fill(self._file.readinto, self._room):
             check()
-            running.update(piece)
+            running.update(self._room[:size])
             digests.append(running.digest())
         return digests
 

@@ -32,7 +32,7 @@ class Journey:
         self.file = file
         self.cargo = scene.tap.up if way == "up" else scene.tap.down
         self._before = self.cargo.carried
-        self._done = 0
+        self._done = self._stopped_at = 0
         self._news = trio.Event()
 
     @property
@@ -77,17 +77,18 @@ class Journey:
         return caught.value
 
     async def stop_after(self, size: int) -> None:
-        """Let so many bytes pass, and cancel the transfer when the receiver has got them."""
+        """Let so many more bytes pass, and cancel the transfer when the receiver has got them."""
         self.cargo.stall_after(size)
+        self._stopped_at += size
         with trio.fail_after(GUARD):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.go)
                 await self.cargo.stalled.wait()
-                while self.way == "down" and self._done < size:
+                while self.way == "down" and self._done < self._stopped_at:
                     await self._news.wait()
                 nursery.cancel_scope.cancel()
             self.cargo.go_on(cut=True)
-            while self.part.stat().st_size < size:  # until the server has found out
+            while self.part.stat().st_size < self._stopped_at:  # until the server has found out
                 await trio.lowlevel.checkpoint()
 
     async def check(self) -> None:

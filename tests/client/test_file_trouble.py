@@ -47,11 +47,11 @@ def full_after(monkeypatch: pytest.MonkeyPatch, pieces: int, number: int = errno
     """Let every part be on a disk that takes so many pieces."""
     write = Part._write
 
-    def limited(part: Part, chunks: list[bytes]) -> None:
+    def limited(part: Part, data: bytes | memoryview) -> None:
         if part.offset >= pieces * PIECE_SIZE:
-            write(part, [chunks[0][:1000]])  # a part of it still fits
+            write(part, data[:1000])  # a part of it still fits
             raise OSError(number, os.strerror(number))
-        write(part, chunks)
+        write(part, data)
 
     monkeypatch.setattr(Part, "_write", limited)
 
@@ -100,6 +100,7 @@ async def test_a_disk_that_breaks_keeps_what_it_took(
     assert (await scene.unsaved(file)).sentence.endswith("Input/output error.")
     assert [name[-5:] for name in scene.saved] == [".part", ".sums"]
     monkeypatch.undo()
+    await scene.tap.stands_at(2)  # those of Alice and Bob
     before = scene.tap.down.carried
     assert (await scene.save(file)).read_bytes() == DATA
     assert scene.tap.down.carried - before == len(DATA) - 2 * PIECE_SIZE - 1000

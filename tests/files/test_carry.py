@@ -44,12 +44,13 @@ class Bytes:
     def seek(self, offset: int) -> None:
         self._at = offset
 
-    def read(self, most: int) -> bytes:
-        if self._failure is not None and self._at + most > self._fails_at:
+    def read_into(self, room: memoryview) -> int:
+        if self._failure is not None and self._at + len(room) > self._fails_at:
             raise self._failure
-        data = self._data[self._at : self._at + most]
+        data = self._data[self._at : self._at + len(room)]
+        room[: len(data)] = data
         self._at += len(data)
-        return data
+        return len(data)
 
     def check(self) -> None:
         pass

@@ -34,8 +34,7 @@ def add_pieces(part: Part, count: int) -> None:
     """Add whole pieces, from where the part is."""
     for n in range(len(part.digests), len(part.digests) + count):
         end = min((n + 1) * PIECE_SIZE, len(DATA))
-        middle = (part.offset + end) // 2
-        part.add([DATA[part.offset : middle], DATA[middle:end]], DIGESTS[n])
+        part.add(DATA[part.offset : end], DIGESTS[n])
 
 
 def begun(place: Path, pieces: int, more: bytes = b"") -> None:
@@ -43,7 +42,7 @@ def begun(place: Path, pieces: int, more: bytes = b"") -> None:
     part = opened(place)
     add_pieces(part, pieces)
     if more:
-        part.add_beginning([more])
+        part.add_beginning(more)
     part.close()
 
 
@@ -104,7 +103,7 @@ def test_a_flipped_byte_of_a_piece_that_is_not_whole_is_found_with_the_rest_of_i
     part = opened(place)
     rest = DATA[part.offset : 2 * PIECE_SIZE]
     with pytest.raises(BrokenPiece):
-        part.add([rest], DIGESTS[1])
+        part.add(rest, DIGESTS[1])
     assert (part.offset, part.doubt) == (PIECE_SIZE, True)
     add_pieces(part, 3)
     assert part.is_whole
@@ -166,7 +165,7 @@ def test_a_broken_piece_is_not_kept(place: Path) -> None:
     part = opened(place)
     add_pieces(part, 1)
     with pytest.raises(BrokenPiece):
-        part.add([bytes(PIECE_SIZE)], DIGESTS[1])
+        part.add(bytes(PIECE_SIZE), DIGESTS[1])
     assert place.stat().st_size == PIECE_SIZE
     add_pieces(part, 3)
     assert place.read_bytes() == DATA

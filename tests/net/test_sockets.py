@@ -15,7 +15,7 @@ from tchat.core.frames import Ping, encode
 from tchat.core.framing import PREFIX
 from tchat.net.link import Link
 from tchat.net.secure import TlsStream
-from tchat.net.sockets import way_in, way_out
+from tchat.net.sockets import is_ready, read_now, way_in, way_out
 from tchat.net.tls import client_context, make_credentials
 from tests.helpers import GUARD
 
@@ -120,6 +120,41 @@ async def test_what_a_socket_does_not_take_is_handed_back() -> None:
         assert way_out(near)(b"closed") == b"closed"
 
 
+# ------------------------------------------------------------------ by threads
+
+
+async def test_what_has_come_is_read_without_waiting() -> None:
+    async with connected() as (near, far):
+        room = memoryview(bytearray(4))
+        assert read_now(near, room) == 0
+        assert not is_ready(near, to_send=False, within=0)
+        await far.send_all(b"hello")
+        assert is_ready(near, to_send=False, within=GUARD)
+        assert read_now(near, room) == 4
+        assert bytes(room) == b"hell"
+        assert read_now(near, room) == 1
+        await far.aclose()
+        assert is_ready(near, to_send=False, within=GUARD)  # to read its end
+        assert read_now(near, room) == 0
+
+
+async def test_a_socket_that_takes_no_more_is_not_ready_to_send() -> None:
+    async with connected() as (near, far):
+        assert is_ready(near, to_send=True, within=0)
+        sent = 0
+        while is_ready(near, to_send=True, within=0):
+            sent += len(MUCH) - len(way_out(near)(MUCH) or b"")
+        await take(far, sent)
+        assert is_ready(near, to_send=True, within=GUARD)
+
+
+async def test_of_a_stream_that_is_closed_nothing_is_read() -> None:
+    async with connected() as (near, _):
+        await near.aclose()
+        assert not is_ready(near, to_send=False, within=GUARD)
+        assert read_now(near, memoryview(bytearray(4))) == 0
+
+
 # ------------------------------------------------------------------ the same over TLS
 
 
@@ -146,6 +181,18 @@ async def test_what_is_sealed_and_not_taken_goes_before_all_else(tmp_path: Path)
             assert await take(client, len(data)) == data
         assert link.send_now(b"free again") is None
         assert await take(client, 10) == b"free again"
+
+
+async def test_what_was_left_goes_on_its_way_as_soon_as_it_can(tmp_path: Path) -> None:
+    async with secured(tmp_path) as (link, client):
+        left: bytes | None = MUCH
+        got = bytearray()
+        while left is not None:
+            while left is not None and link.is_ready(to_send=True, within=0):
+                left = link.send_now(left)
+            got += await client.receive_some(1 << 16)
+        got += await take(client, len(MUCH) - len(got))
+        assert got == MUCH
 
 
 async def test_all_may_be_sealed_and_some_of_it_be_left(tmp_path: Path) -> None:

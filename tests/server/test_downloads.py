@@ -280,11 +280,11 @@ class BadSector:
     def __init__(self, file: object) -> None:
         self._file = file
 
-    def read(self, size: int) -> bytes:
+    def readinto(self, room: memoryview) -> int:
         if self._file.tell() >= PIECE_SIZE:  # type: ignore[attr-defined]
             raise OSError(errno.EIO, "Input/output error")
-        data: bytes = self._file.read(size)  # type: ignore[attr-defined]
-        return data
+        size: int = self._file.readinto(room)  # type: ignore[attr-defined]
+        return size
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._file, name)

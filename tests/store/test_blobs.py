@@ -48,9 +48,9 @@ def add(part: Part, data: bytes, until: int) -> None:
     while part.offset < until:
         end = min(end_of_piece(part.offset, len(data)), until)
         if end == end_of_piece(part.offset, len(data)):
-            part.add([data[part.offset : end]], sha(data[:end]))
+            part.add(data[part.offset : end], sha(data[:end]))
         else:
-            part.add_beginning([data[part.offset : end]])
+            part.add_beginning(data[part.offset : end])
 
 
 async def send(
