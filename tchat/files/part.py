@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-_STRETCH = 4 * PIECE_SIZE
 SUMS = ".sums"
 """What the name of a file of digests ends in."""
 
@@ -113,7 +112,7 @@ class Part:
             raise BrokenPiece
         self._write(rest)
         self._advance(len(rest), digest)
-        self._hurry()
+        self._hurry(len(rest))
         self.doubt = False
         write_digests(self._sums, [digest], self._mode, os.O_APPEND)
 
@@ -175,15 +174,15 @@ class Part:
         if self.digests or self._sums.exists():
             write_digests(self._sums, self.digests, self._mode)
 
-    def _hurry(self) -> None:
-        """Let the system begin to write to the disk, without waiting for it.
+    def _hurry(self, size: int) -> None:
+        """Let the system begin to write what was added to the disk, without waiting for it.
 
         Left to itself it gathers much and writes it at once, and whoever waits for the disk then,
         be it for one message, waits for all of that.
         """
-        if self.offset % _STRETCH == 0 and sys.platform == "linux":
-            begin = self.offset - _STRETCH
-            os.posix_fadvise(self._opened.fileno(), begin, _STRETCH, os.POSIX_FADV_DONTNEED)
+        if sys.platform == "linux":
+            begin = self.offset - size
+            os.posix_fadvise(self._opened.fileno(), begin, size, os.POSIX_FADV_DONTNEED)
 
     def _write(self, data: bytes | memoryview) -> None:
         rest = memoryview(data)

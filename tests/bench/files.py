@@ -57,16 +57,20 @@ class Figures:
 
 
 def make_file(path: Path, size: int) -> None:
+    """Make a file that is on the disk: nobody is to wait because it gets there later."""
     with path.open("wb") as file:
         for _ in range(size // _MIB):
             file.write(os.urandom(_MIB))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def touch_memory(place: Path, size: int) -> None:
     """Have the machine find more memory than a file takes, and let it go again.
 
-    A virtual machine may give back to its host what was free for a second or two. To get it again
-    takes it several times as long as all that is measured here, and another time in each run.
+    A virtual machine may give back to its host what was free for a second or two, or is much. To
+    get it again takes it several times as long as all that is measured here, and another time in
+    each run.
     """
     path = place / "touched"
     with path.open("wb") as file:
@@ -188,13 +192,13 @@ async def once(
     began = time.perf_counter()
     await send_file(alice, ops, path)
     figures.note(f"up, {word}", size, time.perf_counter() - began)
-    path.unlink()
     await until(bob, lambda: there.state.numbered >= number)
     touch_memory(place, size)
     began = time.perf_counter()
     got = await fetch_file(bob, there, there.state.files[number], place / "down")
     figures.note(f"down, {word}", size, time.perf_counter() - began)
     got.unlink()
+    path.unlink()
 
 
 async def watch(server: Server, peaks: list[int]) -> None:
@@ -218,8 +222,9 @@ async def _carry_on(
 
     async with person(Address("127.0.0.1", port), "carol", pin) as carol:
         stuff = await carol.enter("stuff")
-        first = place / "first"
-        make_file(first, size)
+        first, *others = (place / name for name in ("first", "sent0", "sent1"))
+        for path in (first, *others):
+            make_file(path, size)
         await send_file(carol, stuff, first)
         await until(carol, lambda: stuff.state.files)
 
@@ -228,16 +233,15 @@ async def _carry_on(
                 (await fetch_file(carol, stuff, stuff.state.files[1], into)).unlink()
 
         async def send(path: Path) -> None:
-            make_file(path, size)
             for number in count():
                 with path.open("r+b") as file:  # another file, and no work to make it
                     file.write(number.to_bytes(8, "big"))
                 await send_file(carol, stuff, path)
 
         async with trio.open_nursery() as nursery:
-            for number in range(2):
-                nursery.start_soon(fetch, place / f"fetched{number}")
-                nursery.start_soon(send, place / f"sent{number}")
+            for path in others:
+                nursery.start_soon(fetch, path.with_suffix(".fetched"))
+                nursery.start_soon(send, path)
             ready.send("going")
 
 
@@ -293,7 +297,7 @@ def measure(place: Path, size: int, runs: int) -> None:
     for what, rates in figures.rates.items():
         rate = figures.median(what)
         least, most = min(rates) / 1e6, max(rates) / 1e6
-        say(f"{what:24} {rate / 1e6:8.0f}   {rate / ceiling:.2f}             {least:8.0f}, {most:.0f}")
+        say(f"{what:24} {rate / 1e6:8.0f}   {rate / ceiling:.2f} {least:20.0f}, {most:.0f}")
     for tls in (False, True):
         os.sync()  # what was measured before is not to be waited for
         with serving(place / f"chat{tls:d}", 100, tls=tls) as server:
