@@ -208,7 +208,7 @@ class _Receiver:
     def _take_piece(self, turn: Turn) -> bool:
         """Take what has come of a piece; return whether that is all of it."""
         while self._piece is None:
-            if (body := turn.frame()) is None:
+            if turn.is_over or (body := turn.frame()) is None:
                 return False
             self._begin(_sorted_out(body, Piece))
         while missing := self._missing:
@@ -344,8 +344,8 @@ class _Sender:
         self._told(self._at)
 
     def _listen(self) -> None:
-        """Raise what the receiver has said, if it was anything."""
-        while (body := self._link.frame_now()) is not None:
+        """Raise what the receiver has said, if it was anything; one frame at a time is enough."""
+        if (body := self._link.frame_now()) is not None:
             _sorted_out(body, Ping)
 
 

@@ -10,7 +10,6 @@ import trio.testing
 
 from tchat.core.frames import Ping, encode
 from tchat.core.framing import PREFIX
-from tchat.files import turn as turns
 from tchat.files.turn import Turn
 from tchat.net.link import Link
 from tests.helpers import GUARD
@@ -20,18 +19,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tchat.net.sockets import D
+    from tests.files.conftest import Clock
 
 BODY = encode(Ping())[PREFIX:]
-
-
-class Clock:
-    """A clock that stands still, but while somebody waits."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
 
 
 class Stub:
@@ -63,13 +53,6 @@ class Stub:
         there, self._is_there = self._is_there, False
         rest = data[3:] if there else data
         return rest if len(rest) else None
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(turns, "time", clock)
-    return clock
 
 
 def turn_at(link: Stub) -> Turn:

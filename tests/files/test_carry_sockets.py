@@ -1,0 +1,116 @@
+"""Both ends of a transfer over real sockets, where threads carry."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from tchat.client.sources import HashedSource
+from tchat.core.frames import Failed, From, Have, Ping, Stored, encode
+from tchat.core.framing import PREFIX
+from tchat.errors import ProtocolError
+from tchat.files.carry import TakenBack, receive_file, send_file
+from tchat.files.pieces import NOTHING
+from tchat.net.link import Link
+from tests.files.test_carry import DATA, DIGEST, Bytes, nobody, part_at
+from tests.net.test_sockets import connected
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from tests.files.conftest import Clock
+
+
+@asynccontextmanager
+async def linked() -> AsyncIterator[tuple[Link, Link]]:
+    async with connected() as (near, far):
+        yield Link(near), Link(far)
+
+
+async def test_a_file_arrives_over_sockets(tmp_path: Path) -> None:
+    part = part_at(tmp_path / "part")
+    async with linked() as (sender, receiver), trio.open_nursery() as nursery:
+
+        async def receive() -> None:
+            await receive_file(receiver, part, nobody)
+            await receiver.send(encode(Stored(part.digest)))
+
+        nursery.start_soon(receive)
+        assert await send_file(sender, HashedSource(Bytes()), nobody) == DIGEST
+    assert part.path.read_bytes() == DATA
+    part.close()
+
+
+async def test_a_sender_who_says_that_it_works_and_nothing_else_is_left(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = part_at(tmp_path / "part")
+    async with linked() as (sender, receiver), trio.open_nursery() as nursery:
+        heard = 0
+
+        def chatter(link: Link) -> bytes:
+            nonlocal heard
+            heard += 1
+            assert heard < 100, "a thread listens for ever"
+            clock.now += 0.001
+            return encode(Ping())[PREFIX:]
+
+        async def flood() -> None:
+            await sender.send(encode(From(0)))
+            while True:
+                await sender.send(encode(Ping()) * 100)
+
+        monkeypatch.setattr(Link, "frame_now", chatter)
+        nursery.start_soon(flood)
+        with pytest.raises(ProtocolError, match="nothing else"):
+            await receive_file(receiver, part, nobody)
+        nursery.cancel_scope.cancel()
+    assert heard
+    part.close()
+
+
+async def test_a_receiver_who_always_has_something_to_say_gets_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = part_at(tmp_path / "part")
+    async with linked() as (sender, receiver), trio.open_nursery() as nursery:
+        heard = 0
+
+        def chatter(link: Link) -> bytes:
+            nonlocal heard
+            heard += 1
+            assert heard < 100
+            return encode(Ping())[PREFIX:]
+
+        async def receive() -> None:
+            await receive_file(receiver, part, nobody)
+            await receiver.send(encode(Stored(part.digest)))
+
+        frame_now = Link.frame_now
+        monkeypatch.setattr(
+            Link, "frame_now", lambda link: (chatter if link is sender else frame_now)(link)
+        )
+        nursery.start_soon(receive)
+        assert await send_file(sender, HashedSource(Bytes()), nobody) == DIGEST
+    assert heard
+    part.close()
+
+
+async def test_why_a_receiver_left_is_heard_although_nothing_more_could_be_sent(
+    tmp_path: Path,
+) -> None:
+    data = DATA * 20
+    async with linked() as (sender, receiver), trio.open_nursery() as nursery:
+
+        async def leave() -> None:
+            await receiver.send(encode(Have(0, NOTHING)))
+            await receiver.send(encode(Failed("storage_full", "The disk is full.")))
+            await receiver.farewell()
+
+        nursery.start_soon(leave)
+        with pytest.raises(TakenBack, match="disk is full"):
+            await send_file(sender, HashedSource(Bytes(data)), nobody)
