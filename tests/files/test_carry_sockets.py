@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from tchat.files.part import Part
     from tests.files.conftest import Clock
 
 
@@ -31,15 +32,15 @@ async def linked() -> AsyncIterator[tuple[Link, Link]]:
         yield Link(near), Link(far)
 
 
+async def receive_whole(link: Link, part: Part) -> None:
+    await receive_file(link, part, nobody)
+    await link.send(encode(Stored(part.digest)))
+
+
 async def test_a_file_arrives_over_sockets(tmp_path: Path) -> None:
     part = part_at(tmp_path / "part")
     async with linked() as (sender, receiver), trio.open_nursery() as nursery:
-
-        async def receive() -> None:
-            await receive_file(receiver, part, nobody)
-            await receiver.send(encode(Stored(part.digest)))
-
-        nursery.start_soon(receive)
+        nursery.start_soon(receive_whole, receiver, part)
         assert await send_file(sender, HashedSource(Bytes()), nobody) == DIGEST
     assert part.path.read_bytes() == DATA
     part.close()
@@ -86,15 +87,11 @@ async def test_a_receiver_who_always_has_something_to_say_gets_its_file(
             assert heard < 100
             return encode(Ping())[PREFIX:]
 
-        async def receive() -> None:
-            await receive_file(receiver, part, nobody)
-            await receiver.send(encode(Stored(part.digest)))
-
         frame_now = Link.frame_now
         monkeypatch.setattr(
             Link, "frame_now", lambda link: (chatter if link is sender else frame_now)(link)
         )
-        nursery.start_soon(receive)
+        nursery.start_soon(receive_whole, receiver, part)
         assert await send_file(sender, HashedSource(Bytes()), nobody) == DIGEST
     assert heard
     part.close()
