@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
 
 import trio
 
+from tchat.net.locks import OneTask, Queue
 from tchat.net.sockets import read_now, way_in, way_out
 
 if TYPE_CHECKING:
@@ -92,8 +93,8 @@ class TlsStream(trio.abc.Stream, Generic[S]):
         self._at_once = _RECORD  # how much text is sealed in one call
         self._room = _NOTHING  # to fetch into, if much is
         self._left = b""  # what is sealed and was not sent: the next that is sent is behind it
-        self._receiving, self._sending = _OneTask("receiving from"), _OneTask("sending to")
-        self._carrying = _Queue()
+        self._receiving, self._sending = OneTask("receiving from"), OneTask("sending to")
+        self._carrying = Queue()
         self._fault: ssl.SSLError | None = None
         self._ready = self._broken = self._closed = False
 
@@ -347,50 +348,6 @@ class TlsStream(trio.abc.Stream, Generic[S]):
             # Cancelled here, nothing is lost; while sending, the stream would be broken.
             await trio.lowlevel.checkpoint_if_cancelled()
             await self._carry_out(self._outgoing.read())
-
-
-class _Queue:
-    """A lock that costs nothing while nobody waits for it: no turn of the scheduler, no memory.
-
-    Who waits gets it from the one before, and nobody gets in between: what is sealed has an order.
-    """
-
-    __slots__ = ("_waiting", "locked")
-
-    def __init__(self) -> None:
-        self.locked = False
-        self._waiting: trio.lowlevel.ParkingLot | None = None
-
-    async def acquire(self) -> None:
-        if not self.locked:
-            self.locked = True
-            return
-        if self._waiting is None:
-            self._waiting = trio.lowlevel.ParkingLot()
-        await self._waiting.park()
-
-    def release(self) -> None:
-        if self._waiting:
-            self._waiting.unpark()
-        else:
-            self.locked = False
-
-
-class _OneTask:
-    """Lets one task in at a time, and tells the other instead of having it wait."""
-
-    __slots__ = ("_busy", "_doing")
-
-    def __init__(self, doing: str) -> None:
-        self._doing, self._busy = doing, False
-
-    def __enter__(self) -> None:
-        if self._busy:
-            raise trio.BusyResourceError(f"another task is {self._doing} this stream")
-        self._busy = True
-
-    def __exit__(self, *_: object) -> None:
-        self._busy = False
 
 
 def _wants_more(step: Callable[[], object]) -> bool:
