@@ -245,7 +245,7 @@ async def _carry_on(
             ready.send("going")
 
 
-async def chat_beside(server: Server, place: Path, size: int) -> None:
+async def chat_beside(server: Server, place: Path, size: int, runs: int) -> None:
     """Say how long a message takes from one person to another, alone and beside transfers."""
     word = "TLS" if server.pin else "plain"
     async with pair_at(server) as (alice, ops, bob, there):
@@ -253,22 +253,28 @@ async def chat_beside(server: Server, place: Path, size: int) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(pair.chat)
             await trio.sleep(QUIET_SECONDS)
-            alone, pair.delays = pair.delays, []
+            alone, pair.delays = [pair.delays], []
             mine, theirs = multiprocessing.Pipe()
             process = multiprocessing.get_context("spawn").Process(
                 target=carry_on, args=(server.address.port, server.pin, str(place), size, theirs)
             )
             process.start()
             await trio.to_thread.run_sync(mine.recv)
-            pair.delays = []
-            await trio.sleep(2 * QUIET_SECONDS)
-            beside = pair.delays
+            beside: list[list[float]] = []
+            for _ in range(runs):
+                pair.delays = []
+                await trio.sleep(2 * QUIET_SECONDS)
+                beside.append(pair.delays)
             process.kill()
             process.join()
             nursery.cancel_scope.cancel()
-    for what, delays in (("alone", alone), ("beside four transfers", beside)):
-        p50, p99 = (percentile(delays, share) * 1000 for share in (0.5, 0.99))
-        say(f"a message, {word}, {what}: p50 {p50:.1f} ms, p99 {p99:.1f} ms ({len(delays)})")
+    for what, found in (("alone", alone), ("beside four transfers", beside)):
+        p50, p99 = (
+            statistics.median(percentile(delays, share) * 1000 for delays in found)
+            for share in (0.5, 0.99)
+        )
+        heard = sum(map(len, found))
+        say(f"a message, {word}, {what}: p50 {p50:.1f} ms, p99 {p99:.1f} ms ({heard} messages)")
 
 
 # ------------------------------------------------------------------ all together
@@ -301,7 +307,7 @@ def measure(place: Path, size: int, runs: int) -> None:
     for tls in (False, True):
         os.sync()  # what was measured before is not to be waited for
         with serving(place / f"chat{tls:d}", 100, tls=tls) as server:
-            trio.run(chat_beside, server, place, size)
+            trio.run(chat_beside, server, place, size, runs)
 
 
 def main() -> None:
