@@ -336,7 +336,7 @@ class _Sender:
         for what in left:
             # What is empty, too: more than that may be left within the connection.
             for start in range(0, len(what) or 1, _SLICE):
-                part = memoryview(what)[start : start + _SLICE]
+                part = what[start : start + _SLICE]
                 with trio.fail_after(self._patience):
                     await self._link.send(part)
                 waiting -= len(part)

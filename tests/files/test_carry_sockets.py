@@ -37,6 +37,20 @@ async def receive_whole(link: Link, part: Part) -> None:
     await link.send(encode(Stored(part.digest)))
 
 
+class Chatter:
+    """One who always has something to say, of which each takes a moment to hear."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.heard = 0
+        self._clock = clock
+
+    def speak(self) -> bytes:
+        self.heard += 1
+        assert self.heard < 100, "a thread listens for ever"
+        self._clock.now += 0.001
+        return encode(Ping())[PREFIX:]
+
+
 async def test_a_file_arrives_over_sockets(tmp_path: Path) -> None:
     part = part_at(tmp_path / "part")
     async with linked() as (sender, receiver), trio.open_nursery() as nursery:
@@ -51,49 +65,36 @@ async def test_a_sender_who_says_that_it_works_and_nothing_else_is_left(
 ) -> None:
     part = part_at(tmp_path / "part")
     async with linked() as (sender, receiver), trio.open_nursery() as nursery:
-        heard = 0
-
-        def chatter(link: Link) -> bytes:
-            nonlocal heard
-            heard += 1
-            assert heard < 100, "a thread listens for ever"
-            clock.now += 0.001
-            return encode(Ping())[PREFIX:]
+        chatter = Chatter(clock)
 
         async def flood() -> None:
             await sender.send(encode(From(0)))
             while True:
                 await sender.send(encode(Ping()) * 100)
 
-        monkeypatch.setattr(Link, "frame_now", chatter)
+        monkeypatch.setattr(Link, "frame_now", lambda _: chatter.speak())
         nursery.start_soon(flood)
         with pytest.raises(ProtocolError, match="nothing else"):
             await receive_file(receiver, part, nobody)
         nursery.cancel_scope.cancel()
-    assert heard
+    assert chatter.heard
     part.close()
 
 
 async def test_a_receiver_who_always_has_something_to_say_gets_its_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     part = part_at(tmp_path / "part")
     async with linked() as (sender, receiver), trio.open_nursery() as nursery:
-        heard = 0
-
-        def chatter(link: Link) -> bytes:
-            nonlocal heard
-            heard += 1
-            assert heard < 100
-            return encode(Ping())[PREFIX:]
-
-        frame_now = Link.frame_now
+        chatter, frame_now = Chatter(clock), Link.frame_now
         monkeypatch.setattr(
-            Link, "frame_now", lambda link: (chatter if link is sender else frame_now)(link)
+            Link,
+            "frame_now",
+            lambda link: chatter.speak() if link is sender else frame_now(link),
         )
         nursery.start_soon(receive_whole, receiver, part)
         assert await send_file(sender, HashedSource(Bytes()), nobody) == DIGEST
-    assert heard
+    assert chatter.heard
     part.close()
 
 
