@@ -4,7 +4,7 @@ A server in a process of its own, a client in this one, and a file of random byt
 without and with TLS. Beside them, in the same run and on the same disk: SHA-256 alone, through
 which every byte has to go at both ends; a bare copy from one process to another with Trio, neither
 hashed nor stored; and writing as much to the disk, with and without waiting for it, as an upload
-has to. Then a pair that chats, alone and beside four transfers of a third process.
+has to. Then a pair that chats, alone and beside four transfers: see `tests/bench/beside.py`.
 
 Figures are medians of `--runs`; a file is another one in each run, so that nothing is spared. What
 a machine takes to find memory for it is left out, as far as that can be: see `touch_memory`.
@@ -19,28 +19,26 @@ import os
 import statistics
 import tempfile
 import time
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
 
 from tchat.client.files import fetch_file, send_file
-from tests.bench.report import percentile, say
-from tests.bench.strangers import QUIET_SECONDS, Pair, Server, serving
-from tests.helpers import GROUP, approve, until
-from tests.throwing import person
+from tests.bench.beside import measure_beside
+from tests.bench.places import MIB, make_file, pair_at, touch_memory
+from tests.bench.report import say
+from tests.bench.strangers import serving
+from tests.helpers import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
     from multiprocessing.connection import Connection
 
     from tchat.client.replica import Replica
     from tchat.client.session import Session
-
-_MIB = 1 << 20
+    from tests.bench.strangers import Server
 
 
 @dataclass(slots=True)
@@ -54,29 +52,6 @@ class Figures:
 
     def median(self, what: str) -> float:
         return statistics.median(self.rates[what])
-
-
-def make_file(path: Path, size: int) -> None:
-    """Make a file that is on the disk: nobody is to wait because it gets there later."""
-    with path.open("wb") as file:
-        for _ in range(size // _MIB):
-            file.write(os.urandom(_MIB))
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def touch_memory(place: Path, size: int) -> None:
-    """Have the machine find more memory than a file takes, and let it go again.
-
-    A virtual machine may give back to its host what was free for a second or two, or is much. To
-    get it again takes it several times as long as all that is measured here, and another time in
-    each run.
-    """
-    path = place / "touched"
-    with path.open("wb") as file:
-        for _ in range(2 * size // _MIB):
-            file.write(bytes(_MIB))
-    path.unlink()
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -94,9 +69,9 @@ def hash_alone(path: Path) -> None:
 
 
 def write_alone(path: Path, size: int, *, wait: bool) -> None:
-    data = os.urandom(_MIB)
+    data = os.urandom(MIB)
     with path.open("wb") as file:
-        for _ in range(size // _MIB):
+        for _ in range(size // MIB):
             file.write(data)
         if wait:
             file.flush()
@@ -131,7 +106,7 @@ async def _send_copy(path: Path, port: int) -> None:
     stream = await trio.open_tcp_stream("127.0.0.1", port)
     async with stream, await trio.open_file(path, "rb") as file:
         began = time.perf_counter()
-        while data := await file.read(_MIB):
+        while data := await file.read(MIB):
             await stream.send_all(data)
         await stream.send_eof()
         await stream.receive_some(1)
@@ -144,24 +119,11 @@ BARE: list[float] = []
 # ------------------------------------------------------------------ transfers
 
 
-@asynccontextmanager
-async def pair_at(server: Server) -> AsyncIterator[tuple[Session, Replica, Session, Replica]]:
-    """Have alice and bob in a group for the length of the block."""
-    async with (
-        person(server.address, "alice", server.pin) as alice,
-        person(server.address, "bob", server.pin) as bob,
-    ):
-        ops, there = await alice.enter(GROUP), await bob.enter(GROUP)
-        await approve(alice, "bob")
-        await until(bob, lambda: there.caught_up)
-        yield alice, ops, bob, there
-
-
 async def up_and_down(server: Server, place: Path, size: int, runs: int, figures: Figures) -> None:
     """Send and fetch a file, some times; say how the server's memory moves."""
     word = "TLS" if server.pin else "plain"
     async with pair_at(server) as (alice, ops, bob, there):
-        await once(alice, ops, bob, there, place, _MIB * 16, Figures(), word)  # to be warm
+        await once(alice, ops, bob, there, place, MIB * 16, Figures(), word)  # to be warm
         before = server.memory
         peaks: list[int] = []
         async with trio.open_nursery() as nursery:
@@ -170,8 +132,8 @@ async def up_and_down(server: Server, place: Path, size: int, runs: int, figures
                 await once(alice, ops, bob, there, place, size, figures, word)
             nursery.cancel_scope.cancel()
     say(
-        f"server's memory, {word}: {before / _MIB:.1f} MiB before, {max(peaks) / _MIB:.1f} at most"
-        f" while {size // _MIB} MiB went up and down {runs} times"
+        f"server's memory, {word}: {before / MIB:.1f} MiB before, {max(peaks) / MIB:.1f} at most"
+        f" while {size // MIB} MiB went up and down {runs} times"
     )
 
 
@@ -207,76 +169,6 @@ async def watch(server: Server, peaks: list[int]) -> None:
         await trio.sleep(0.02)
 
 
-# ------------------------------------------------------------------ chat beside transfers
-
-
-def carry_on(port: int, pin: bytes | None, place: str, size: int, ready: Connection) -> None:
-    """Keep four transfers going, two each way, until this process is ended."""
-    trio.run(_carry_on, port, pin, Path(place), size, ready)
-
-
-async def _carry_on(
-    port: int, pin: bytes | None, place: Path, size: int, ready: Connection
-) -> None:
-    from tchat.net.address import Address
-
-    async with person(Address("127.0.0.1", port), "carol", pin) as carol:
-        stuff = await carol.enter("stuff")
-        first, *others = (place / name for name in ("first", "sent0", "sent1"))
-        for path in (first, *others):
-            make_file(path, size)
-        await send_file(carol, stuff, first)
-        await until(carol, lambda: stuff.state.files)
-
-        async def fetch(into: Path) -> None:
-            while True:
-                (await fetch_file(carol, stuff, stuff.state.files[1], into)).unlink()
-
-        async def send(path: Path) -> None:
-            for number in count():
-                with path.open("r+b") as file:  # another file, and no work to make it
-                    file.write(number.to_bytes(8, "big"))
-                await send_file(carol, stuff, path)
-
-        async with trio.open_nursery() as nursery:
-            for path in others:
-                nursery.start_soon(fetch, path.with_suffix(".fetched"))
-                nursery.start_soon(send, path)
-            ready.send("going")
-
-
-async def chat_beside(server: Server, place: Path, size: int, runs: int) -> None:
-    """Say how long a message takes from one person to another, alone and beside transfers."""
-    word = "TLS" if server.pin else "plain"
-    async with pair_at(server) as (alice, ops, bob, there):
-        pair = Pair(alice, ops, bob, there)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(pair.chat)
-            await trio.sleep(QUIET_SECONDS)
-            alone, pair.delays = [pair.delays], []
-            mine, theirs = multiprocessing.Pipe()
-            process = multiprocessing.get_context("spawn").Process(
-                target=carry_on, args=(server.address.port, server.pin, str(place), size, theirs)
-            )
-            process.start()
-            await trio.to_thread.run_sync(mine.recv)
-            beside: list[list[float]] = []
-            for _ in range(runs):
-                pair.delays = []
-                await trio.sleep(2 * QUIET_SECONDS)
-                beside.append(pair.delays)
-            process.kill()
-            process.join()
-            nursery.cancel_scope.cancel()
-    for what, found in (("alone", alone), ("beside four transfers", beside)):
-        p50, p99 = (
-            statistics.median(percentile(delays, share) * 1000 for delays in found)
-            for share in (0.5, 0.99)
-        )
-        heard = sum(map(len, found))
-        say(f"a message, {word}, {what}: p50 {p50:.1f} ms, p99 {p99:.1f} ms ({heard} messages)")
-
-
 # ------------------------------------------------------------------ all together
 
 
@@ -299,15 +191,12 @@ def measure(place: Path, size: int, runs: int) -> None:
         with serving(place / f"data{tls:d}", 100, tls=tls) as server:
             trio.run(up_and_down, server, place, size, runs, figures)
     ceiling = figures.median("SHA-256 alone")
-    say(f"\n{size // _MIB} MiB, median of {runs}         MB/s   of SHA-256 alone   from, to MB/s")
+    say(f"\n{size // MIB} MiB, median of {runs}         MB/s   of SHA-256 alone   from, to MB/s")
     for what, rates in figures.rates.items():
         rate = figures.median(what)
         least, most = min(rates) / 1e6, max(rates) / 1e6
         say(f"{what:24} {rate / 1e6:8.0f}   {rate / ceiling:.2f} {least:20.0f}, {most:.0f}")
-    for tls in (False, True):
-        os.sync()  # what was measured before is not to be waited for
-        with serving(place / f"chat{tls:d}", 100, tls=tls) as server:
-            trio.run(chat_beside, server, place, size, runs)
+    measure_beside(place, size, runs)
 
 
 def main() -> None:
@@ -318,7 +207,7 @@ def main() -> None:
     parser.add_argument("--directory", type=Path, help="where: another disk, or one in memory")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=given.directory) as place:
-        measure(Path(place), given.size * _MIB, given.runs)
+        measure(Path(place), given.size * MIB, given.runs)
 
 
 if __name__ == "__main__":
