@@ -16,7 +16,7 @@ from tchat.files.carry import TakenBack, receive_file, send_file
 from tchat.files.pieces import NOTHING
 from tchat.net.link import Link
 from tests.files.test_carry import DATA, DIGEST, Bytes, nobody, part_at
-from tests.net.test_sockets import connected
+from tests.sockets import connected
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

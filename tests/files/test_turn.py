@@ -13,7 +13,7 @@ from tchat.core.framing import PREFIX
 from tchat.files.turn import Turn
 from tchat.net.link import Link
 from tests.helpers import GUARD
-from tests.net.test_sockets import MUCH, connected, secured, take
+from tests.sockets import MUCH, connected, secured, take
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import struct
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,37 +15,12 @@ from tchat.core.framing import PREFIX
 from tchat.net.link import Link
 from tchat.net.secure import TlsStream
 from tchat.net.sockets import is_ready, read_now, way_in, way_out
-from tchat.net.tls import client_context, make_credentials
+from tchat.net.tls import make_credentials
 from tests.helpers import GUARD
+from tests.sockets import MUCH, connected, secured, take
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
-
-MUCH = bytes(range(256)) * 65536  # more than any socket takes at once
-
-
-@asynccontextmanager
-async def connected() -> AsyncIterator[tuple[trio.SocketStream, trio.SocketStream]]:
-    """Give both ends of a TCP connection."""
-    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    with trio.fail_after(GUARD):
-        async with listener:
-            near = await trio.open_tcp_stream(*listener.socket.getsockname())
-            far = await listener.accept()
-        async with near, far:
-            yield near, far
-
-
-async def take(stream: trio.abc.Stream, size: int) -> bytes:
-    """Receive so many bytes."""
-    taken = bytearray()
-    while len(taken) < size:
-        data = await stream.receive_some(1 << 16)
-        assert data, f"ended at {len(taken)} of {size}"
-        taken += data
-    return bytes(taken)
-
 
 # ------------------------------------------------------------------ reading
 
@@ -156,18 +130,6 @@ async def test_of_a_stream_that_is_closed_nothing_is_read() -> None:
 
 
 # ------------------------------------------------------------------ the same over TLS
-
-
-@asynccontextmanager
-async def secured(directory: Path) -> AsyncIterator[tuple[Link, TlsStream[trio.SocketStream]]]:
-    """Give a link that sends, and the stream at its other end, over TLS."""
-    async with connected() as (near, far):
-        server = TlsStream(near, make_credentials(directory).context, server_side=True)
-        client = TlsStream(far, client_context(verified=False))
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(server.do_handshake)
-            nursery.start_soon(client.do_handshake)
-        yield Link(server), client
 
 
 async def test_what_is_sealed_and_not_taken_goes_before_all_else(tmp_path: Path) -> None:
