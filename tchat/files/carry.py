@@ -44,7 +44,7 @@ from tchat.core.text import clean_line
 from tchat.errors import Code, ProtocolError, Refused, TchatError
 from tchat.files.part import BrokenPiece
 from tchat.files.pieces import DIGEST_SIZE, end_of_piece
-from tchat.files.turn import Turn
+from tchat.files.turn import Pace, Turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -179,6 +179,7 @@ class _Receiver:
         self._room = memoryview(bytearray(min(PIECE_SIZE, part.size)))
         self._came = 0  # of the piece
         self._at = part.offset  # as was told
+        self._pace = Pace(self._at)
 
     async def run(self) -> None:
         """Receive all that is missing, and keep all that came, however this ends."""
@@ -198,7 +199,7 @@ class _Receiver:
 
     def _take_turn(self) -> bool:
         """Take what has come, for a while; return whether more has to be waited for."""
-        turn = Turn(self._link)
+        turn = Turn(self._link, may_wait=self._pace.is_fast(self._at))
         while self._part.offset < self._part.size and not turn.is_over:
             if not self._take_piece(turn):
                 return True
@@ -294,6 +295,7 @@ class _Sender:
         self._link = link
         self._source = source
         self._at = offset  # how far it is read
+        self._pace = Pace(offset)
         self._told = told
         self._patience = patience
         self._left: list[memoryview] = []  # what was read, and waits for the connection
@@ -316,7 +318,7 @@ class _Sender:
 
     def _take_turn(self) -> None:
         """Read and send, for a while, as long as the connection takes it."""
-        turn = Turn(self._link)
+        turn = Turn(self._link, may_wait=self._pace.is_fast(self._at))
         while self._at < self._source.size and not self._left and not turn.is_over:
             self._listen()
             try:

@@ -9,8 +9,9 @@ import pytest
 import trio
 
 from tchat.client.sources import HashedSource
-from tchat.core.frames import Failed, From, Have, Ping, Stored, encode
+from tchat.core.frames import Failed, From, Have, Piece, Ping, Stored, encode
 from tchat.core.framing import PREFIX
+from tchat.core.handshake import PIECE_SIZE
 from tchat.errors import ProtocolError
 from tchat.files.carry import TakenBack, receive_file, send_file
 from tchat.files.pieces import NOTHING
@@ -95,6 +96,35 @@ async def test_a_receiver_who_always_has_something_to_say_gets_its_file(
         nursery.start_soon(receive_whole, receiver, part)
         assert await send_file(sender, HashedSource(Bytes()), nobody) == DIGEST
     assert chatter.heard
+    part.close()
+
+
+async def test_no_thread_waits_for_a_slow_sender(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part, source = part_at(tmp_path / "part"), HashedSource(Bytes())
+    waits: list[int] = []  # how far it was each time
+    is_ready = Link.is_ready
+
+    def noted(link: Link, *, to_send: bool, within: float) -> bool:
+        waits.append(part.offset)
+        return is_ready(link, to_send=to_send, within=within)
+
+    monkeypatch.setattr(Link, "is_ready", noted)
+    said, told = trio.open_memory_channel[int](1000)
+    async with linked() as (sender, receiver), trio.open_nursery() as nursery:
+        nursery.start_soon(receive_file, receiver, part, said.send_nowait)
+        await sender.send(encode(From(0)))
+        at = 0
+        while at < part.size:
+            clock.now += 1
+            data, digest = source.read()
+            await sender.send(encode(Piece(len(data), digest)) + data)
+            at += len(data)
+            while await told.receive() < at:
+                pass
+    assert part.path.read_bytes() == DATA
+    assert max(waits, default=0) <= PIECE_SIZE, "after that it is known to be slow"
     part.close()
 
 

@@ -10,7 +10,8 @@ import trio.testing
 
 from tchat.core.frames import Ping, encode
 from tchat.core.framing import PREFIX
-from tchat.files.turn import Turn
+from tchat.core.handshake import PIECE_SIZE
+from tchat.files.turn import Pace, Turn
 from tchat.net.link import Link
 from tests.helpers import GUARD
 from tests.sockets import MUCH, connected, secured, take
@@ -96,6 +97,31 @@ def test_a_turn_is_over_some_time(clock: Clock) -> None:
     assert not turn.is_over
     clock.now += 0.002
     assert turn.is_over
+
+
+def test_one_who_may_not_wait_takes_what_is_there(clock: Clock) -> None:
+    link = Stub(clock)
+    turn = Turn(link, may_wait=False)  # type: ignore[arg-type]  # as above
+    assert turn.receive(room()) == 0
+    assert turn.frame() is None
+    assert turn.send(b"data") == b"data"
+    assert link.waits == []
+
+
+def test_waiting_pays_as_long_as_pieces_come_as_fast_as_that(clock: Clock) -> None:
+    pace, at = Pace(77), 77
+    assert pace.is_fast(at), "the best is hoped for"
+    for pieces, seconds, is_fast in (
+        (1, 0.004, True),
+        (1, 0.006, False),
+        (10, 0.04, True),  # as soon as it is fast again
+        (10, 0.06, False),
+        (0, 0.001, False),
+        (0.5, 0.002, True),
+    ):
+        clock.now += seconds
+        at += int(pieces * PIECE_SIZE)
+        assert pace.is_fast(at) == is_fast
 
 
 # ------------------------------------------------------------------ at real sockets
