@@ -1,4 +1,4 @@
-"""What the benchmarks of files begin with: files, memory to write them in, and two in a group."""
+"""What benchmarks begin with: files, memory to write them in, and two people in a group."""
 
 from __future__ import annotations
 

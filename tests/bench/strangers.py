@@ -19,10 +19,10 @@ import trio
 from tchat.core.fingerprints import read_pin
 from tchat.net.address import Address, connect
 from tchat.net.tls import client_context, open_tls
+from tests.bench.places import pair_at
 from tests.bench.report import percentile, resident, say
-from tests.helpers import GROUP, approve, hello_of, until
+from tests.helpers import hello_of, until
 from tests.protocol import unchecked
-from tests.throwing import person
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -152,13 +152,7 @@ class Pair:
 
 async def measure_strangers(server: Server, number: int, kind: Kind) -> None:
     """Let strangers come, and say what they cost."""
-    async with (
-        person(server.address, "alice", server.pin) as alice,
-        person(server.address, "bob", server.pin) as bob,
-    ):
-        ops, there = await alice.enter(GROUP), await bob.enter(GROUP)
-        await approve(alice, "bob")
-        await until(bob, lambda: there.caught_up)
+    async with pair_at(server) as (alice, ops, bob, there):
         pair = Pair(alice, ops, bob, there)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(pair.chat)
