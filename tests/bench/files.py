@@ -43,15 +43,27 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Figures:
-    """Bytes per second, by what was measured."""
+    """Bytes per second, by what was measured, and shares of what SHA-256 alone did just before.
+
+    Just before, because a machine that others use, too, is not the same a minute later.
+    """
 
     rates: dict[str, list[float]] = field(default_factory=dict)
+    shares: dict[str, list[float]] = field(default_factory=dict)
+    _ceiling: float = 1.0
 
     def note(self, what: str, size: int, seconds: float) -> None:
         self.rates.setdefault(what, []).append(size / seconds)
+        self.shares.setdefault(what, []).append(size / seconds / self._ceiling)
 
-    def median(self, what: str) -> float:
-        return statistics.median(self.rates[what])
+    def hash_alone(self, path: Path) -> None:
+        """Measure what all that follows is a share of."""
+        size, began = path.stat().st_size, time.perf_counter()
+        with path.open("rb") as file:
+            hashlib.file_digest(file, "sha256")
+        seconds = time.perf_counter() - began
+        self._ceiling = size / seconds
+        self.note("SHA-256 alone", size, seconds)
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -61,11 +73,6 @@ def timed(work: Callable[[], object]) -> float:
 
 
 # ------------------------------------------------------------------ references
-
-
-def hash_alone(path: Path) -> None:
-    with path.open("rb") as file:
-        hashlib.file_digest(file, "sha256")
 
 
 def write_alone(path: Path, size: int, *, wait: bool) -> None:
@@ -151,11 +158,13 @@ async def once(
     make_file(path, size)
     number = there.state.numbered + 1
     touch_memory(place, size)
+    figures.hash_alone(path)
     began = time.perf_counter()
     await send_file(alice, ops, path)
     figures.note(f"up, {word}", size, time.perf_counter() - began)
     await until(bob, lambda: there.state.numbered >= number)
     touch_memory(place, size)
+    figures.hash_alone(path)
     began = time.perf_counter()
     got = await fetch_file(bob, there, there.state.files[number], place / "down")
     figures.note(f"down, {word}", size, time.perf_counter() - began)
@@ -178,7 +187,7 @@ def measure(place: Path, size: int, runs: int) -> None:
     sample = place / "sample"
     make_file(sample, size)
     for _ in range(runs):
-        figures.note("SHA-256 alone", size, timed(lambda: hash_alone(sample)))
+        figures.hash_alone(sample)
         bare_copy(sample)
         figures.note("bare Trio copy", size, BARE.pop())
         touch_memory(place, size)
@@ -190,12 +199,11 @@ def measure(place: Path, size: int, runs: int) -> None:
     for tls in (False, True):
         with serving(place / f"data{tls:d}", 100, tls=tls) as server:
             trio.run(up_and_down, server, place, size, runs, figures)
-    ceiling = figures.median("SHA-256 alone")
     say(f"\n{size // MIB} MiB, median of {runs}         MB/s   of SHA-256 alone   from, to MB/s")
     for what, rates in figures.rates.items():
-        rate = figures.median(what)
+        rate, share = map(statistics.median, (rates, figures.shares[what]))
         least, most = min(rates) / 1e6, max(rates) / 1e6
-        say(f"{what:24} {rate / 1e6:8.0f}   {rate / ceiling:.2f} {least:20.0f}, {most:.0f}")
+        say(f"{what:24} {rate / 1e6:8.0f}   {share:.2f} {least:20.0f}, {most:.0f}")
     measure_beside(place, size, runs)
 
 
