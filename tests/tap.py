@@ -26,8 +26,12 @@ Verdict = Literal["pass", "drop", "cut", "tear"]
 """What becomes of a frame: passed on, lost, or the connection is cut before it or within it."""
 Fault = Literal["cut", "flip", "stall"]
 
-_UNREAD = 256 * 1024
-"""About how many bytes may wait in the tap's sockets, which it has not seen."""
+_HELD = 256 * 1024
+"""About how many bytes may wait in each of the tap's sockets.
+
+Those that wait for a program when it is killed were sent in vain, and are counted; left to itself,
+the system holds megabytes of them here, which is the tap's doing, and no sender's.
+"""
 
 
 @dataclass(slots=True)
@@ -144,7 +148,7 @@ class Tap:
                 server = await connect(self.target)
             except OSError:
                 return
-            server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _UNREAD)
+            _hold_little(server)
             async with server:
                 await self._connect_through(client, server)
 
@@ -213,6 +217,11 @@ class Tap:
                 await trio.lowlevel.checkpoint()
 
 
+def _hold_little(held: trio.SocketStream | trio.SocketListener) -> None:
+    for what in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+        held.socket.setsockopt(socket.SOL_SOCKET, what, _HELD)
+
+
 def _pass(side: Side, frame: dict[str, Any]) -> Verdict:
     return "pass"
 
@@ -223,7 +232,7 @@ async def tapped(target: Address) -> AsyncIterator[Tap]:
     tap = Tap(target)
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     for listener in listeners:
-        listener.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _UNREAD)
+        _hold_little(listener)  # so do the connections that it accepts
     tap.address = Address("127.0.0.1", port_of(listeners[0]))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(trio.serve_listeners, tap.carry, listeners)
