@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import select
+import signal
 import sys
 import termios
 import time
@@ -70,6 +71,11 @@ class Emulator(pyte.Screen):
         return [self.buffer[y][x].data for x in range(start, end)]
 
 
+def _heed_signals() -> None:
+    """Ignore no signals, even if the tests do, which may have been started by `nohup`."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 class _Stream(pyte.ByteStream):
     csi = pyte.ByteStream.csi | {"b": "repeat", "S": "scroll_up", "T": "scroll_down"}
     events = pyte.ByteStream.events | {"repeat", "scroll_up", "scroll_down"}
@@ -102,6 +108,7 @@ class Terminal:
             [*program, *arguments],
             env=environment,
             dimensions=(height, width),
+            preexec_fn=_heed_signals,
         )
 
     def __enter__(self) -> Self:

@@ -141,8 +141,11 @@ async def test_what_was_read_on_one_device_is_read_on_the_other(
             here.sees("in ops with 2 members")
             await bob.post("read here")
             here.sees("bob │ read here")
+            for text in ("noted", "and done"):  # what was read is said with the first of them
+                here.type(f"{text}\r")
+                here.sees(f"│ {text}")
             with join(server, tmp_path, "alice") as there:
-                there.sees("bob │ read here", "in ops with 2 members")
+                there.sees("bob │ read here", "│ and done", "in ops with 2 members")
                 assert "── new" not in there.text
 
 
