@@ -65,7 +65,8 @@ async def introduce(link: Link, account: Account) -> Welcome:
     `trio.BrokenResourceError`.
     """
     nonce = secrets.token_bytes(NONCE_SIZE)
-    hello = Hello(VERSION, account.user, account.slot.client, account.identity.public, nonce)
+    user, client, key = account.user, account.slot.client, account.identity.public
+    hello = Hello(VERSION, user, client, key, nonce, resends=True)
     await link.send(encode(hello))
     challenge = await _next(link)
     if not isinstance(challenge, Challenge) or len(challenge.nonce) != NONCE_SIZE:

@@ -5,6 +5,10 @@ that is unanswered as a group remembers numbers. Those that were sent before a c
 before the program was started anew, go first on the next. They are also sent no faster than the
 server takes them, so that a long paste flows in by itself instead of being refused. Read positions
 are in no hurry: one frame says what a hundred would.
+
+A server that stands still for a while finds at once all that was sent meanwhile, and a full bucket
+has gained nothing by it. So of what it takes at once, no more than half is sent at once, and no
+more than half is unanswered at any time: it has a token for each command, whenever that comes.
 """
 
 from __future__ import annotations
@@ -46,6 +50,7 @@ class Sender:
         self._refuse = refuse
         self._queue: deque[Receipt] = deque()
         self._open: dict[int, Receipt] = {}
+        self._going: set[int] = set()  # of these, what this connection has carried
         self._urgent: list[bytes] = []
         self._seen: dict[str, Seen] = {}
         self._news = trio.Event()
@@ -70,6 +75,7 @@ class Sender:
 
     def put_back(self, receipt: Receipt, seconds: float) -> None:
         """Queue a request anew that came too fast, in its place, and wait before going on."""
+        self._going.discard(receipt.number or 0)
         if receipt not in self._queue:
             self._queue.append(receipt)
         self._queue = deque(sorted(self._queue, key=_order))
@@ -78,6 +84,7 @@ class Sender:
 
     def settle(self, receipt: Receipt) -> None:
         """Know that a request was answered: others may be sent in its place."""
+        self._going.discard(receipt.number or 0)
         if receipt.number is not None and self._open.pop(receipt.number, None) is not None:
             self._news.set()
 
@@ -90,6 +97,7 @@ class Sender:
     def restart(self, welcome: Welcome, receipts: Iterable[Receipt]) -> None:
         """Begin anew on a new connection, with all that is unanswered, at the server's pace."""
         self._urgent.clear()
+        self._going.clear()
         self._queue = deque(sorted(receipts, key=_order))
         self._not_before = -math.inf
         rate = _pace_of(welcome)
@@ -140,6 +148,8 @@ class Sender:
             due.append(receipt)
             if receipt.command and receipt.number is None and self._number(receipt):
                 counted.append(receipt)
+            if receipt.number is not None:
+                self._going.add(receipt.number)
         self._keep(counted)
         frames = [receipt.encode() for receipt in due if not receipt.done.is_set()]
         return b"".join([*urgent, *frames]), wait or math.inf
@@ -171,6 +181,8 @@ class Sender:
         if not receipt.command:
             return 0.0
         if receipt.number is None and self._is_window_full():
+            return math.inf
+        if self._rate and len(self._going) >= self._rate.burst:
             return math.inf
         return self._bucket.take(now) if self._bucket else 0.0
 

@@ -43,7 +43,8 @@ class Hello(Frame):
     """A person's client introduces itself.
 
     `client` is its id (8 bytes), `key` an Ed25519 public key (32 bytes, RFC 8032), `nonce` 32
-    random bytes for this connection alone.
+    random bytes for this connection alone. One that `resends` promises to send again, by their
+    numbers, the commands that are refused with a time to wait: then their order is kept.
     """
 
     type = "hello"
@@ -52,6 +53,7 @@ class Hello(Frame):
     client: bytes
     key: bytes
     nonce: bytes
+    resends: bool | None = None
 
 
 @record

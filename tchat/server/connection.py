@@ -51,10 +51,11 @@ from tchat.errors import Code, ProtocolError, Refused, StorageError, TchatError
 from tchat.net.address import peer_of
 from tchat.server.audience import Subscription
 from tchat.server.cleaning import check_own_group, clean, clean_away, is_others
-from tchat.server.doorway import receive_visitor, turn_away
+from tchat.server.doorway import Visitor, receive_visitor, turn_away
 from tchat.server.faults import describe, is_storage
 from tchat.server.files import check_quota, check_uploaded, consider, serve_transfer
 from tchat.server.host import STOPPING
+from tchat.server.order import Order
 from tchat.server.outbox import WRITE_SIZE, Outbox, OutboxClosed
 from tchat.server.past import COSTS, look_back
 from tchat.server.people import CODE_SECONDS
@@ -95,7 +96,7 @@ async def _serve(host: Host, stream: trio.SocketStream) -> None:
         return
     try:
         if visitor.author is not None:
-            await _converse(host, visitor.link, visitor.author, visitor.version, address)
+            await _converse(host, visitor, visitor.author, address)
         elif visitor.permission is not None:
             await serve_transfer(host, visitor.link, visitor.version, visitor.permission)
     except StorageError:
@@ -106,19 +107,19 @@ async def _serve(host: Host, stream: trio.SocketStream) -> None:
         return  # gone in the middle: nobody to tell
 
 
-async def _converse(host: Host, link: Link, author: Author, version: int, address: str) -> None:
+async def _converse(host: Host, visitor: Visitor, author: Author, address: str) -> None:
     if host.stopping:
         raise Refused(*STOPPING)
     if host.people.is_barred(author):
         raise Refused(Code.KEY_REMOVED, "This key was just taken from the name.")
     host.crowd.check_room(author, host.limits.devices)
-    link.introduced()
-    conversation = Conversation(host, link, author)
+    visitor.link.introduced()
+    conversation = Conversation(host, visitor.link, author, resends=visitor.resends)
     host.log.line("user_connected", user=author.name, address=address)
     host.crowd.come(conversation)
     try:
         # Without waiting: the key could be taken away meanwhile with nobody there to be told.
-        await conversation.run(agree(version))
+        await conversation.run(agree(visitor.version))
     finally:
         host.crowd.go(conversation)
         host.log.line("user_disconnected", user=author.name, reason=conversation.reason)
@@ -132,8 +133,8 @@ class Conversation:
         "_dismissed",
         "_frames",
         "_host",
-        "_if_said",
         "_link",
+        "_order",
         "_person",
         "_reading",
         "_subscriptions",
@@ -142,7 +143,7 @@ class Conversation:
         "reason",
     )
 
-    def __init__(self, host: Host, link: Link, author: Author) -> None:
+    def __init__(self, host: Host, link: Link, author: Author, *, resends: bool) -> None:
         self.reason = "left"
         self.outbox = Outbox(link.send_now, self._start_writer)
         self._host = host
@@ -152,7 +153,7 @@ class Conversation:
         rate = host.limits.frames
         self._frames = Bucket(rate, trio.current_time()) if rate else None
         self._subscriptions: dict[str, Subscription] = {}
-        self._if_said = (partial(host.rates.take, "messages", self._person),)
+        self._order = Order(host.rates, self._person, resends=resends)
         self._reading = trio.CancelScope()
         self._dismissed = False
         self._writers: trio.Nursery
@@ -299,28 +300,29 @@ class Conversation:
         if group != command.group:
             command = replace(command, group=group)
         command = clean(command)
-        checks: Sequence[Callable[[], None]] = self._if_said
-        if isinstance(command, Join | Share):
-            checks = await self._checks(command)
+        checks = await self._checks(command)
         await self._send(group, Execute(self._author, command, self.outbox, checks))
 
-    async def _checks(self, command: Join | Share) -> Sequence[Callable[[], None]]:
+    async def _checks(self, command: Command) -> Sequence[Callable[[], None]]:
         """Return what may refuse a command once it is known to be new, and allowed by the group.
 
         A repetition is never refused: its first sending may have been done, and its author would
         take a refusal for a reason to do it again.
         """
-        host, person = self._host, self._person
+        host, person, group = self._host, self._person, fold(command.group)
         if isinstance(command, Join):
             await host.memberships.load(person)
             return (
                 partial(host.rates.take, "joins", person),
-                partial(host.memberships.reserve, person, fold(command.group)),
+                partial(host.memberships.reserve, person, group),
             )
+        in_order = partial(self._order.take, group, command.n)
+        if not isinstance(command, Share):
+            return (in_order,)
         size = await host.store.shelves.hold(person, command.sha256, host.clock())
         used = await host.store.shelves.used(person)
         return (
-            *self._if_said,
+            in_order,
             partial(check_uploaded, size, command.size),
             partial(check_quota, host, used),
         )

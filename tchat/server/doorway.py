@@ -47,13 +47,14 @@ _NOT_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "UNSUPPO
 class Visitor:
     """Who has come in: a person who proved it (`author`), or one with a `permission`.
 
-    `version` is the newest of the protocol that the other side speaks.
+    `version` is the newest of the protocol that the other side speaks; `resends` is as in `Hello`.
     """
 
     link: Link
     version: int
     author: Author | None = None
     permission: Permission | None = None
+    resends: bool = False
 
 
 async def receive_visitor(host: Host, stream: trio.SocketStream) -> Visitor | None:
@@ -128,7 +129,9 @@ async def _listen(host: Host, link: Link) -> Visitor | None:
     if isinstance(opening, Transfer):
         return Visitor(link, opening.version, permission=host.tickets.redeem(opening.ticket))
     author = await _ask_for_proof(host, link, opening)
-    return None if author is None else Visitor(link, opening.version, author=author)
+    if author is None:
+        return None
+    return Visitor(link, opening.version, author=author, resends=bool(opening.resends))
 
 
 async def _ask_for_proof(host: Host, link: Link, hello: Hello) -> Author | None:

@@ -103,6 +103,7 @@ SIGNATURE = bytes(range(64))
 
 REQUESTS: list[Frame] = [
     Hello(VERSION, "alice", CLIENT, KEY, NONCE),
+    Hello(VERSION, "alice", CLIENT, KEY, NONCE, resends=True),
     Proof(SIGNATURE, "K7QM-2XJ4-9DTR"),
     Transfer(VERSION, TICKET),
     Join(1, 1, "ops", TOKEN),
@@ -209,6 +210,7 @@ EVERY_TYPE = TO_SERVER | TO_CLIENT | TO_OPERATOR | IN_TRANSFER
 """All directions in one vocabulary."""
 
 OPTIONAL = {
+    "hello": {"resends"},
     "proof": {"link"},
     "welcome": {"interval", "burst"},
     "join": {"invite"},
