@@ -126,6 +126,7 @@ async def alice_watches_bob(
             alice.type("/2 bob\r")
             alice.sees("bob joined")
             await bob.post("harmless to alice")
+            alice.sees("harmless to alice")  # in the colour of what is said to oneself
             for number in range(HEIGHT):
                 await bob.post(f"harmless {number}")
             alice.sees(f"harmless {HEIGHT - 1}")
