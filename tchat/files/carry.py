@@ -105,6 +105,15 @@ async def in_thread(work: Callable[[], T], *, long: bool = False) -> T:
     return await trio.to_thread.run_sync(work, limiter=_FILES if long else _PIECES)
 
 
+async def in_the_end(work: Callable[[], object]) -> None:
+    """Have a thread do what has to be done when all is over, a cancellation notwithstanding.
+
+    To remove a large file, or to close one that was removed, takes a disk some time.
+    """
+    with trio.CancelScope(shield=True):
+        await in_thread(work)
+
+
 async def patiently(link: Link, work: Callable[[], T]) -> T:
     """Return what `work` in a thread returns, and let the other side know that it takes long."""
     result: list[T] = []
@@ -194,8 +203,7 @@ class _Receiver:
             raise
         finally:
             if self._came:
-                with trio.CancelScope(shield=True):
-                    await in_thread(self._keep_rest)
+                await in_the_end(self._keep_rest)
 
     def _take_turn(self) -> bool:
         """Take what has come, for a while; return whether more has to be waited for."""

@@ -33,7 +33,7 @@ from tchat.core.handshake import Ready, agree
 from tchat.core.schema import INT_LIMIT
 from tchat.core.text import fold, size_text
 from tchat.errors import Code, ProtocolError, Refused, StorageError
-from tchat.files.carry import TakenBack, patiently, receive_file, send_file
+from tchat.files.carry import TakenBack, in_the_end, patiently, receive_file, send_file
 from tchat.server.tickets import Permission
 from tchat.store.base import FileDamaged, StorageFull
 from tchat.store.blobs import reported
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from tchat.core.frames import Have
     from tchat.core.schema import Frame
     from tchat.core.state import Author, Group
+    from tchat.files.part import Part
     from tchat.net.link import Link
     from tchat.server.host import Host
     from tchat.store.base import Shelved
@@ -81,10 +82,7 @@ async def _consider_upload(host: Host, author: Author, request: Upload) -> Calla
     if {len(digest) for digest in (head, sha256) if digest is not None} != {SHA256_SIZE}:
         raise Refused(Code.BAD_FILE, "A file is offered with SHA-256 digests.")
     shelves = host.store.shelves
-    promised = host.tickets.promised(author.name)
-    used = await shelves.used(person, sha256)
-    # What is finished meanwhile is in neither of the two otherwise.
-    used += max(0, promised - host.tickets.promised(author.name))
+    used = await _used(host, author.name, sha256)
     held = alike = False
     if sha256 is None:
         alike = await shelves.may_have_alike(person, size, head)
@@ -92,6 +90,8 @@ async def _consider_upload(host: Host, author: Author, request: Upload) -> Calla
         _check_room(host, author.name, size, used)
     if sha256 is not None:
         held = await shelves.hold(person, sha256, host.clock()) == size
+        if not held:  # it is no file that counts already, whatever was said
+            used = await _used(host, author.name)
     if not (alike or held):
         room = host.limits.files_per_user - used - host.tickets.promised(author.name) - size
         with _no_more_than_a_file():
@@ -108,6 +108,14 @@ async def _consider_upload(host: Host, author: Author, request: Upload) -> Calla
         return Ticket(request.id, host.tickets.issue(permission))
 
     return answer
+
+
+async def _used(host: Host, user: str, besides: bytes | None = None) -> int:
+    """Return how many bytes of files count for a person, besides one and what is promised."""
+    promised = host.tickets.promised(user)
+    used = await host.store.shelves.used(fold(user), besides)
+    # What is finished meanwhile is in neither of the two otherwise.
+    return used + max(0, promised - host.tickets.promised(user))
 
 
 def _require_member(group: Group, author: Author) -> None:
@@ -146,26 +154,42 @@ async def _receive(host: Host, link: Link, permission: Permission) -> None:
     person = fold(permission.user)
     blobs, patience = host.store.blobs, host.limits.stall_seconds
 
+    listening = False
+
     def is_alive() -> bool:
-        return trio.current_time() - link.heard < QUIET_SECONDS
+        return not listening or trio.current_time() - link.heard < QUIET_SECONDS
 
     async with blobs.incoming(person, permission.size, permission.head, is_alive) as part:
         await patiently(link, partial(blobs.begin, part))
+        listening = True
         try:
             with reported():
                 await receive_file(link, part, _nobody_told, patience)
         except TakenBack:
-            part.discard()
+            await in_the_end(part.discard)
             raise
+        listening = False
         with reported():
             await patiently(link, part.sync)
-        async with blobs.changing():
-            await blobs.keep(part)
-            head = part.digests[0] if part.digests else part.digest
-            await host.store.shelves.add(person, part.digest, permission.size, head, host.clock())
+        await _keep(host, person, part)
         digest = part.digest
     await link.send(encode(Stored(digest)))
     await link.farewell()
+
+
+async def _keep(host: Host, person: str, part: Part) -> None:
+    """Keep a file, and know that the person has it: both or neither, whoever cancels what."""
+    blobs, shelves = host.store.blobs, host.store.shelves
+    head = part.digests[0] if part.digests else part.digest
+    async with blobs.changing():
+        with trio.CancelScope(shield=True):
+            await blobs.keep(part)
+            try:
+                await shelves.add(person, part.digest, part.size, head, host.clock())
+            except StorageFull:
+                if await shelves.size_of(part.digest) is None:
+                    await blobs.remove([part.digest])
+                raise
 
 
 # ------------------------------------------------------------------ fetching
@@ -319,10 +343,12 @@ async def sweep_files(host: Host) -> None:
 
 async def _sweep(host: Host) -> None:
     blobs, now, keep = host.store.blobs, host.clock(), host.limits.keep_files
+    forgotten: list[bytes] = []
     async with blobs.changing():
-        forgotten = await host.store.shelves.sweep(
-            now - DAY_MS, 0 if keep is None else max(0, now - keep)
-        )
+        with _logged(host, log_too=True):
+            forgotten = await host.store.shelves.sweep(
+                now - DAY_MS, 0 if keep is None else max(0, now - keep)
+            )
         with _logged(host):
             await blobs.remove(forgotten)
     if forgotten:
@@ -332,9 +358,14 @@ async def _sweep(host: Host) -> None:
 
 
 @contextmanager
-def _logged(host: Host) -> Iterator[None]:
-    """Write down that files cannot be removed, which is no reason for the chat to stop."""
+def _logged(host: Host, *, log_too: bool = False) -> Iterator[None]:
+    """Write down that files cannot be removed, which is no reason for the chat to stop.
+
+    If the `log_too` is asked, and is in doubt, it is one.
+    """
     try:
         yield
     except (StorageError, StorageFull) as error:
+        if log_too and isinstance(error, StorageError):
+            raise
         host.log.line("fault", where="the files", reason=error.sentence)

@@ -26,7 +26,7 @@ import trio
 
 from tchat.core.handshake import PIECE_SIZE
 from tchat.errors import Code, Refused, StorageError
-from tchat.files.carry import check_cancelled, in_thread
+from tchat.files.carry import check_cancelled, in_the_end, in_thread
 from tchat.files.part import SUMS, Part, fill, is_full, write_digests
 from tchat.files.pieces import (
     boundary,
@@ -57,12 +57,17 @@ class BlobDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._changing = trio.Lock()
+        self._changes = trio.CapacityLimiter(1)
         self._open: dict[Path, _Reservation] = {}
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     @asynccontextmanager
     async def changing(self) -> AsyncIterator[None]:
-        """Let nobody else add or remove files for the length of the block."""
+        """Let nobody else add or remove files for the length of the block.
+
+        Threads of `in_thread` are few, and one that finds a file damaged waits for this. So within
+        the block nobody waits for one of these; what changes files has a thread of its own.
+        """
         async with self._changing:
             yield
 
@@ -93,11 +98,11 @@ class BlobDirectory:
             with mine.scope:
                 yield part
         except (StorageFull, StorageError):
-            part.discard()
+            await in_the_end(part.discard)
             raise
         finally:
+            await in_the_end(part.close)
             del self._open[place]
-            part.close()
             mine.ended.set()
         if mine.scope.cancelled_caught:
             raise Refused(Code.REPLACED, "The same file is sent on a newer connection.")
@@ -115,9 +120,8 @@ class BlobDirectory:
                 raise StorageFull
 
     async def keep(self, part: Part) -> None:
-        """Make a whole part durable under its digest."""
-        with reported():
-            await in_thread(lambda: self._keep(part))
+        """Make a whole part durable under its digest, while nobody else may change anything."""
+        await self._change(lambda: self._keep(part))
 
     async def make_room(self, person: str, room: int, size: int, head: bytes) -> None:
         """Drop the oldest of what a person has begun to send, if it takes more than `room` bytes.
@@ -137,23 +141,30 @@ class BlobDirectory:
                 file = await in_thread(lambda: place.open("rb", buffering=0))
             except FileNotFoundError:
                 raise FileDamaged from None
-        with file:
+        try:
             yield StoredFile(file, place, sha256, size)
+        finally:
+            await in_the_end(file.close)
 
     async def remove(self, digests: list[bytes]) -> None:
         """Remove files. To be called while nobody else may change anything."""
-        with reported():
-            await in_thread(lambda: self._remove(digests), long=True)
+        await self._change(lambda: self._remove(digests))
 
     async def clean(self, known: set[bytes]) -> None:
-        """Remove files that are not among the `known`, and what was begun long ago."""
-        with reported():
-            await in_thread(lambda: self._clean(known), long=True)
+        """Remove files that are not among the `known`, and what was begun long ago.
+
+        To be called while nobody else may change anything.
+        """
+        await self._change(lambda: self._clean(known))
 
     async def drop_stale(self) -> None:
         """Remove what was begun long ago."""
         with reported():
             await in_thread(self._drop_stale, long=True)
+
+    async def _change(self, work: Callable[[], None]) -> None:
+        with reported():
+            await trio.to_thread.run_sync(work, limiter=self._changes)
 
     # ------------------------------------------------------------------ in threads
 

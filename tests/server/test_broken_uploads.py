@@ -8,6 +8,7 @@ import shutil
 from dataclasses import replace
 from io import FileIO
 from typing import TYPE_CHECKING
+from unittest.mock import AsyncMock
 
 import pytest
 import trio
@@ -17,6 +18,8 @@ from tchat.core.events import FileShared
 from tchat.core.frames import Failed, From, Piece, Ping, Stored, encode
 from tchat.core.handshake import PIECE_SIZE
 from tchat.errors import Code
+from tchat.store.base import StorageFull
+from tchat.store.memory import MemoryShelves
 from tests.helpers import (
     UNHURRIED,
     log_of,
@@ -205,6 +208,22 @@ async def test_a_disk_that_loses_what_it_was_given_is_no_place_to_go_on_from(
             assert await refused_by_the_disk(server, alice) == Code.FILE_UNREADABLE
         assert kept(server) == set()
         assert (await alice.refusal(Share, "f", len(DATA), SHA)).code == Code.NOT_UPLOADED
+
+
+async def test_a_log_that_has_no_room_for_a_file_leaves_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
+        full = AsyncMock(side_effect=StorageFull)
+        with monkeypatch.context() as patch:
+            patch.setattr(MemoryShelves, "add", full)
+            assert await refused_by_the_disk(server, alice) == Code.STORAGE_FULL
+        assert kept(server) == set()
+        await upload(server, alice, DATA)
+        with monkeypatch.context() as patch:
+            patch.setattr(MemoryShelves, "add", full)
+            assert await refused_by_the_disk(server, bob) == Code.STORAGE_FULL
+        assert kept(server) == {SHA.hex()}, "which somebody else has"
 
 
 async def test_what_there_is_no_room_for_is_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -189,6 +189,21 @@ async def test_a_damaged_file_is_found_when_it_is_in_doubt_and_healed_by_who_sen
         await download(server, carol, 1, data, "hers")
 
 
+@pytest.mark.parametrize("doubt", [True, False])
+async def test_whoever_finds_a_file_damaged_waits_for_no_other_thread(
+    monkeypatch: pytest.MonkeyPatch, doubt: bool
+) -> None:
+    monkeypatch.setattr("tchat.files.carry._FILES", trio.CapacityLimiter(1))
+    async with running_server() as server, members(server, "alice") as (alice,):
+        await share(server, alice, DATA)
+        place_of(server, DATA).write_bytes(flipped(DATA, 3) if doubt else DATA[1:])
+        async with fetching(server, alice, 1, len(DATA)) as carrier:
+            await carrier.send(Have(0, NOTHING, doubt))
+            (failure,) = await carrier.until_end()
+            assert code_of(failure) == Code.FILE_DAMAGED
+        await upload(server, alice, DATA)
+
+
 async def test_a_file_that_is_in_doubt_and_right_is_sent() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         await share(server, alice, DATA)

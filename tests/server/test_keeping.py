@@ -5,9 +5,14 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from unittest.mock import AsyncMock
+
+import pytest
 
 from tchat.core.commands import RemoveFile
+from tchat.errors import Code, StorageError
+from tchat.store.base import StorageFull
+from tchat.store.memory import MemoryShelves
 from tchat.store.sqlite import open_store
 from tests.helpers import members, raw_client, running_server
 from tests.server.carrying import (
@@ -24,9 +29,6 @@ from tests.server.carrying import (
     share,
     upload,
 )
-
-if TYPE_CHECKING:
-    import pytest
 
 __all__ = ["keeper"]
 
@@ -88,6 +90,31 @@ async def test_a_disk_that_removes_nothing_is_a_line_in_the_log_and_no_reason_to
         async with running_server(store) as server:
             await keeper.sweep()
             assert kept(server) == set(), "what could not be removed then is removed now"
+
+
+async def test_a_full_disk_is_a_line_in_the_log_and_no_reason_to_stop(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_server() as server, members(server, "alice") as (alice,):
+        await share(server, alice, b"data")
+        await alice.command(RemoveFile, 1)
+        with monkeypatch.context() as patch:
+            patch.setattr(MemoryShelves, "sweep", AsyncMock(side_effect=StorageFull))
+            await keeper.sweep()
+        assert "disk is full" in await server.logged("fault in the files")
+        await keeper.sweep()
+        assert kept(server) == set()
+
+
+async def test_a_log_that_is_in_doubt_ends_the_server(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_server():
+        await keeper.sweep()
+        failure = StorageError(Code.INTERNAL, "The log is gone.")
+        monkeypatch.setattr(MemoryShelves, "sweep", AsyncMock(side_effect=failure))
+        with pytest.raises(StorageError, match="The log is gone"):
+            await keeper.sweep()
 
 
 async def test_the_server_sweeps_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:

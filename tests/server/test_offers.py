@@ -346,6 +346,16 @@ async def test_one_who_has_no_room_is_not_given_what_others_sent() -> None:
         assert refusal.code == Code.QUOTA_EXCEEDED
 
 
+async def test_a_digest_of_a_file_that_one_has_makes_no_room_for_another() -> None:
+    async with (
+        running_server(limits=FEW_FILES) as server,
+        members(server, "alice") as (alice,),
+    ):
+        digest = await share(server, alice, b"x" * 600)
+        assert code_of(await offer(alice, b"y" * 401, digest)) == Code.QUOTA_EXCEEDED
+        assert isinstance(await offer(alice, b"y" * 400, digest), Ticket)
+
+
 async def test_to_remove_a_file_makes_room() -> None:
     async with (
         running_server(limits=FEW_FILES) as server,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -16,8 +17,10 @@ from tchat.core.frames import Alike, From, Have, Held, Stored, Ticket
 from tchat.core.handshake import PIECE_SIZE
 from tchat.files.pieces import NOTHING
 from tchat.server import files
+from tchat.store.blobs import BlobDirectory
 from tchat.store.sqlite import open_store
 from tests.helpers import (
+    GUARD,
     UNHURRIED,
     log_of,
     members,
@@ -43,11 +46,14 @@ from tests.server.carrying import (
     sha,
     share,
     ticket_to_send,
+    transfer,
     upload,
 )
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tchat.files.part import Part
 
 
 __all__ = ["keeper"]
@@ -211,6 +217,28 @@ async def test_a_file_may_be_sent_twice_at_once(monkeypatch: pytest.MonkeyPatch)
                 await first.send(piece, raw=content)
             assert await first.until_end() == [Stored(SHA)]
         assert (kept(server), begun(server)) == ({SHA.hex()}, [])
+
+
+async def test_one_that_the_server_keeps_waiting_does_not_give_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tchat.server.files.QUIET_SECONDS", 0)
+    may_begin, begin = threading.Event(), BlobDirectory.begin
+
+    def begin_slowly(blobs: BlobDirectory, part: Part) -> None:
+        monkeypatch.setattr(BlobDirectory, "begin", begin)
+        may_begin.wait(GUARD)
+        begin(blobs, part)
+
+    async with running_server() as server, members(server, "alice") as (alice,):
+        await send_some(server, alice, DATA, IN_A_PIECE)
+        monkeypatch.setattr(BlobDirectory, "begin", begin_slowly)
+        ticket = await ticket_to_send(alice, DATA)
+        async with transfer(server, ticket, len(DATA)) as first:
+            async with sending(server, alice, DATA) as (_, have):
+                assert have == Have(0, NOTHING)
+            may_begin.set()
+            assert await first.expect(Have) == having(DATA, IN_A_PIECE)
 
 
 # ------------------------------------------------------------------ what was begun, and left
