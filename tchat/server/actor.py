@@ -253,11 +253,11 @@ class GroupActor:
         command = item.command
         target = turn.targets.get(command.target) if isinstance(command, Edit | Delete) else None
         try:
-            events = decide(turn.draft, item.author, command, now, self._limits, target)
-            if events:
-                for check in item.checks:
-                    check()
-                _require_acquainted(turn)
+            with item.in_turn(self.key):
+                events = decide(turn.draft, item.author, command, now, self._limits, target)
+                if events:
+                    item.check()
+                    _require_acquainted(turn)
         except Refused as refusal:
             turn.add_answer(item, failed(refusal, command.id))
             return False

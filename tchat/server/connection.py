@@ -133,6 +133,7 @@ class Conversation:
         "_dismissed",
         "_frames",
         "_host",
+        "_if_said",
         "_link",
         "_order",
         "_person",
@@ -153,7 +154,8 @@ class Conversation:
         rate = host.limits.frames
         self._frames = Bucket(rate, trio.current_time()) if rate else None
         self._subscriptions: dict[str, Subscription] = {}
-        self._order = Order(host.rates, self._person, resends=resends)
+        self._if_said = (partial(host.rates.take, "messages", self._person),)
+        self._order = Order() if resends else None
         self._reading = trio.CancelScope()
         self._dismissed = False
         self._writers: trio.Nursery
@@ -297,32 +299,29 @@ class Conversation:
 
     async def _execute(self, command: Command) -> None:
         group = self._own(command.group)
-        if group != command.group:
-            command = replace(command, group=group)
-        command = clean(command)
-        checks = await self._checks(command)
-        await self._send(group, Execute(self._author, command, self.outbox, checks))
+        command = clean(command if command.group == group else replace(command, group=group))
+        checks: Sequence[Callable[[], None]] = self._if_said
+        if isinstance(command, Join | Share):
+            checks = await self._checks(command)
+        await self._send(group, Execute(self._author, command, self.outbox, checks, self._order))
 
-    async def _checks(self, command: Command) -> Sequence[Callable[[], None]]:
+    async def _checks(self, command: Join | Share) -> Sequence[Callable[[], None]]:
         """Return what may refuse a command once it is known to be new, and allowed by the group.
 
         A repetition is never refused: its first sending may have been done, and its author would
         take a refusal for a reason to do it again.
         """
-        host, person, group = self._host, self._person, fold(command.group)
+        host, person = self._host, self._person
         if isinstance(command, Join):
             await host.memberships.load(person)
             return (
                 partial(host.rates.take, "joins", person),
-                partial(host.memberships.reserve, person, group),
+                partial(host.memberships.reserve, person, fold(command.group)),
             )
-        in_order = partial(self._order.take, group, command.n)
-        if not isinstance(command, Share):
-            return (in_order,)
         size = await host.store.shelves.hold(person, command.sha256, host.clock())
         used = await host.store.shelves.used(person)
         return (
-            in_order,
+            *self._if_said,
             partial(check_uploaded, size, command.size),
             partial(check_quota, host, used),
         )

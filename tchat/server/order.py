@@ -1,4 +1,4 @@
-"""What came too fast keeps its place: until it has come again, nothing sent behind it is done.
+"""What came too fast keeps its place: until it has come again, nothing sent behind it is decided.
 
 A client sends command after command and waits for no answer. One of them may come too fast and be
 refused, and the next find a token in the bucket again. It would be done first, and what a person
@@ -12,6 +12,7 @@ not send again, because its person takes it back, has lost its place after `PATI
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from tchat.core.state import WINDOW
 from tchat.errors import Refused
 
 if TYPE_CHECKING:
-    from tchat.server.limits import Rates
+    from collections.abc import Iterator
 
 PATIENCE_SECONDS = 5.0
 """For how long after its `wait` a command is waited for."""
@@ -29,7 +30,7 @@ PATIENCE_SECONDS = 5.0
 
 @dataclass(slots=True)
 class _Line:
-    """The numbers that are to come again, and what the first of them was told."""
+    """The numbers that are to come again, and the last refusal of one that was first in line."""
 
     refusal: Refused
     until: float
@@ -37,44 +38,52 @@ class _Line:
 
 
 class Order:
-    """Counts what one connection does in groups, of which the person is a member, as messages."""
+    """The order of what one connection commands, group by group."""
 
-    __slots__ = ("_lines", "_person", "_rates", "_resends")
+    __slots__ = ("_lines",)
 
-    def __init__(self, rates: Rates, person: str, *, resends: bool) -> None:
-        self._rates = rates
-        self._person = person
-        self._resends = resends
+    def __init__(self) -> None:
         self._lines: dict[str, _Line] = {}
 
-    def take(self, group: str, number: int) -> None:
-        """Count a command, by its number. Raises `Refused` (rate_limited) if it came too fast."""
-        line = self._line(group)
+    @contextmanager
+    def turn(self, group: str, number: int) -> Iterator[None]:
+        """Decide a command in the block, which may raise `Refused`, or leave it by its answer.
+
+        Raises `Refused` without running the block if another one has to come first.
+        """
+        line = self._line(group) if self._lines else None
         if line is not None and number > min(line.numbers):
             line.numbers.add(number)
             raise Refused(line.refusal.code, line.refusal.sentence, line.refusal.wait)
         try:
-            self._rates.take("messages", self._person)
+            yield
         except Refused as refusal:
-            if self._resends:
+            if refusal.wait is None:
+                self._answered(group, number)
+            else:
                 self._hold(group, number, refusal)
             raise
-        if line is not None:
-            line.numbers.discard(number)
+        self._answered(group, number)
 
     def _line(self, group: str) -> _Line | None:
         """Return a group's line, if somebody may still come who stands in it."""
         line = self._lines.get(group)
-        if line is None:
-            return None
         # No client that counts as it should has more than a window of numbers on their way.
-        if 0 < len(line.numbers) <= WINDOW and trio.current_time() < line.until:
+        if line is None or (len(line.numbers) <= WINDOW and trio.current_time() < line.until):
             return line
         del self._lines[group]
         return None
 
+    def _answered(self, group: str, number: int) -> None:
+        if (line := self._lines.get(group)) is not None:
+            line.numbers.discard(number)
+            if not line.numbers:
+                del self._lines[group]
+
     def _hold(self, group: str, number: int, refusal: Refused) -> None:
-        until = trio.current_time() + (refusal.wait or 0) / 1000 + PATIENCE_SECONDS
+        now = trio.current_time()
+        self._lines = {key: line for key, line in self._lines.items() if now < line.until}
+        until = now + (refusal.wait or 0) / 1000 + PATIENCE_SECONDS
         line = self._lines.setdefault(group, _Line(refusal, until))
         line.refusal, line.until = refusal, until
         line.numbers.add(number)

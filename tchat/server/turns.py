@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,17 +17,33 @@ if TYPE_CHECKING:
     from tchat.core.state import Author, Group
     from tchat.errors import Refused
     from tchat.server.audience import Subscription
+    from tchat.server.order import Order
     from tchat.server.outbox import Outbox
+
+_AT_ONCE = nullcontext()
 
 
 @dataclass(slots=True, eq=False)
 class Execute:
-    """A command to decide. `checks` may refuse it once it is known not to be a repetition."""
+    """A command to decide. `checks` may refuse it once it is known not to be a repetition.
+
+    `order` is that of its connection, if its client sends again what came too fast.
+    """
 
     author: Author
     command: Command
     outbox: Outbox
     checks: Sequence[Callable[[], None]] = ()
+    order: Order | None = None
+
+    def check(self) -> None:
+        """Raise `Refused` if one of the checks does."""
+        for check in self.checks:
+            check()
+
+    def in_turn(self, group: str) -> AbstractContextManager[None]:
+        """Decide it in its turn; see `Order.turn`."""
+        return _AT_ONCE if self.order is None else self.order.turn(group, self.command.n)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tchat.core.commands import Approve, Deny, Invite, Join, Kick, Leave, Post
+from tchat.core.commands import Approve, Deny, Invite, Join, Kick, Leave, Post, SetTopic
 from tchat.core.frames import (
     Attach,
     Failed,
@@ -26,6 +26,7 @@ from tests.helpers import (
     GROUP,
     UNHURRIED,
     RawClient,
+    hello_of,
     log_of,
     members,
     raw_client,
@@ -130,6 +131,26 @@ async def test_to_connect_anew_does_not_help(clock: Clock) -> None:
             assert (await alice.refusal(Post, "four")).code == Code.RATE_LIMITED
             clock.now += 0.5
             await alice.post("four")
+
+
+async def test_what_would_be_nothing_to_do_is_not_looked_at_out_of_turn(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.helpers.hello_of", lambda *a: replace(hello_of(*a), resends=True))
+    async with running_server(limits=SLOW) as server, members(server, "alice") as (alice,):
+        await alice.command(SetTopic, "before", n=2)
+        for number, word in ((3, "one"), (4, "two")):
+            await alice.command(Post, word, n=number)
+        for number, topic in ((5, "between"), (6, "before")):
+            assert await refused_for_its_rate(alice, number, topic)
+        clock.now += 10
+        assert await refused_for_its_rate(alice, 6, "before")
+        for number, topic in ((5, "between"), (6, "before")):
+            assert (await alice.command(SetTopic, topic, n=number)).seq is not None
+
+
+async def refused_for_its_rate(person: RawClient, number: int, topic: str) -> bool:
+    return (await failure(person, lambda i: SetTopic(i, number, GROUP, topic))).wait is not None
 
 
 async def test_to_found_groups_and_to_ask_for_them_has_a_rate_of_its_own(clock: Clock) -> None:

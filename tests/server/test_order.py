@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import deque
+from contextlib import suppress
 
 import pytest
 import trio
@@ -16,7 +17,6 @@ from tchat.core.state import WINDOW
 from tchat.errors import Code, Refused
 from tchat.server.limits import Limits, Rates
 from tchat.server.order import PATIENCE_SECONDS, Order
-from tests.helpers import UNHURRIED
 
 TIGHT = Limits(messages=Rate(10, 2))
 A_TOKEN_SECONDS = 0.1
@@ -25,8 +25,9 @@ A_TOKEN_SECONDS = 0.1
 class Line:
     """Somebody's way into groups, and the refusals that he met there."""
 
-    def __init__(self, limits: Limits = TIGHT, *, resends: bool = True) -> None:
-        self.order = Order(Rates(limits), "alice", resends=resends)
+    def __init__(self) -> None:
+        self.order = Order()
+        self.rates = Rates(TIGHT)
         self.refusals: list[Refused] = []
 
     def sends(self, *numbers: int, group: str = "ops") -> list[int]:
@@ -35,7 +36,8 @@ class Line:
 
     def _is_done(self, group: str, number: int) -> bool:
         try:
-            self.order.take(group, number)
+            with self.order.turn(group, number):
+                self.rates.take("messages", "alice")
         except Refused as refusal:
             self.refusals.append(refusal)
             return False
@@ -77,11 +79,22 @@ async def test_what_stood_behind_comes_in_its_turn(line: Line, mock_clock: MockC
     assert line.sends(6) == [6]
 
 
-async def test_who_does_not_send_again_is_not_waited_for(mock_clock: MockClock) -> None:
-    line = Line(resends=False)
-    assert line.sends(1, 2, 3) == [1, 2]
+@pytest.mark.parametrize("refused", [True, False])
+async def test_one_that_comes_again_and_takes_no_token_makes_way(
+    line: Line, mock_clock: MockClock, refused: bool
+) -> None:
+    assert line.sends(1, 2, 3, 4) == [1, 2]
+    with suppress(Refused), line.order.turn("ops", 3):
+        if refused:
+            raise Refused(Code.NOT_ADMIN, "Only the admin can do this.")
     mock_clock.jump(A_TOKEN_SECONDS)
     assert line.sends(4) == [4]
+
+
+async def test_nothing_is_even_looked_at_before_what_was_refused(line: Line) -> None:
+    assert line.sends(1, 2, 3) == [1, 2]
+    with pytest.raises(Refused), line.order.turn("ops", 4):
+        pytest.fail("it was decided")
 
 
 async def test_what_came_before_is_not_held_up(line: Line, mock_clock: MockClock) -> None:
@@ -120,9 +133,13 @@ async def test_no_more_than_a_window_of_numbers_is_remembered(line: Line) -> Non
     assert all(len(each.numbers) <= WINDOW + 1 for each in line.order._lines.values())
 
 
-async def test_without_a_rate_there_is_no_line(mock_clock: MockClock) -> None:
-    numbers = [3, 1, 2, *range(4, 300)]
-    assert Line(UNHURRIED).sends(*numbers) == numbers
+async def test_what_nobody_waits_for_any_more_is_forgotten(
+    line: Line, mock_clock: MockClock
+) -> None:
+    for group in ("ops", "dev", "lab"):
+        line.sends(1, 2, 3, group=group)
+        mock_clock.jump(A_TOKEN_SECONDS + PATIENCE_SECONDS)
+    assert list(line.order._lines) == ["lab"]
 
 
 class Wire:
