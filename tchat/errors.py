@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
+from contextlib import suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, Self
 
@@ -126,6 +128,9 @@ def root_of(error: BaseException) -> BaseException:
     return error
 
 
+_UNWRITABLE = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO)
+
+
 def run_reporting(main: Callable[[], object]) -> int:
     """Run a program and return its exit status; a `TchatError` is one line on stderr and 1."""
     try:
@@ -134,12 +139,21 @@ def run_reporting(main: Callable[[], object]) -> int:
         root = root_of(error)
         if isinstance(root, KeyboardInterrupt):
             return 130
-        if isinstance(root, BrokenPipeError):
-            # Whoever read our output has gone. Python would complain once more at the end.
+        if isinstance(root, OSError) and root.errno in _UNWRITABLE:
+            # Nobody takes our output any more. Python would complain once more at the end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if root.errno != errno.EPIPE:
+                complain(f"tchat: The output cannot be written: {root.strerror}.")
             return 1
         if not isinstance(root, TchatError):
             raise
-        print(f"tchat: {root}", file=sys.stderr)
+        complain(f"tchat: {root}")
         return 1
     return 0
+
+
+def complain(text: str, end: str = "\n") -> None:
+    """Write to standard error, if there is one that takes it."""
+    if sys.stderr is not None:
+        with suppress(OSError):
+            print(text, end=end, file=sys.stderr, flush=True)

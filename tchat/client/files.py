@@ -34,6 +34,7 @@ from tchat.files.carry import (
     TakenBack,
     check_cancelled,
     expect,
+    in_the_end,
     in_thread,
     receive_file,
     unreadable,
@@ -68,8 +69,6 @@ _PASSING = (
     Code.IDLE,
     Code.REPLACED,
 )
-# What it says of the file itself, so that there is no use for what came of it.
-_WRONG_FILE = (Code.FILE_DAMAGED, Code.FILE_UNREADABLE)
 
 
 class Told(Protocol):
@@ -84,6 +83,9 @@ class Told(Protocol):
     def moved(self, done: int) -> None:
         """Hear that so much of the file is across."""
 
+    def across(self) -> None:
+        """Hear that all of it is, and that the group is about to hear of it."""
+
 
 class _Nobody:
     def about(self, name: str, size: int) -> None:
@@ -93,6 +95,9 @@ class _Nobody:
         pass
 
     def moved(self, done: int) -> None:
+        pass
+
+    def across(self) -> None:
         pass
 
 
@@ -109,6 +114,7 @@ async def send_file(session: Session, replica: Replica, path: Path, told: Told =
         raise unreadable(error) from error
     finally:
         source.close()
+    told.across()
     name, size = source.name, source.size
     await session.request(lambda i, n: Share(i, n, replica.name, name, size, digest))
 
@@ -135,12 +141,12 @@ async def fetch_file(
         try:
             await _take(session, replica, file, part, told)
             return await in_thread(partial(_settle, part, target, file), long=True)
-        except OSError as error:
-            if is_full(error):
-                part.discard()  # what will not fit should not fill the disk either
+        except (OSError, Refused) as error:
+            if _is_of_no_use(error):
+                await in_the_end(part.discard)
             raise
         finally:
-            part.close()
+            await in_the_end(partial(_leave, part, file))
 
 
 # ------------------------------------------------------------------ again and again
@@ -210,12 +216,8 @@ async def _take(session: Session, replica: Replica, file: File, part: Part, told
                     await link.farewell()
         except _Again as again:
             await attempts.failed(again.refusal, part.offset)
-        except TakenBack as said:
-            if said.code in _WRONG_FILE:
-                part.discard()
-            raise
     if part.digest != file.sha256:
-        part.discard()
+        await in_the_end(part.discard)
         raise Refused(Code.FILE_CHANGED, "What came is not the file that was shared.")
 
 
@@ -286,21 +288,41 @@ def _sorted_out() -> Iterator[None]:
 # ------------------------------------------------------------------ on the disk here
 
 
+def _part_of(file: File, more: str = "") -> str:
+    return f".{file.sha256.hex()[:32]}{more}.part"
+
+
 def _open_part(into: Path, file: File) -> Part:
     into.mkdir(parents=True, exist_ok=True)
-    digest = file.sha256.hex()[:32]
-    part = Part(into / f".{digest}.part", file.size, 0o644)
+    part = Part(into / _part_of(file), file.size, 0o644)
     try:
         try:
             part.open(check_cancelled)
         except BlockingIOError:  # another program fetches it to here, too
-            part = Part(into / f".{digest}-{secrets.token_hex(4)}.part", file.size, 0o644)
+            spare = _part_of(file, f"-{secrets.token_hex(4)}")
+            part = Part(into / spare, file.size, 0o644)
             part.open(check_cancelled)
         _check_room(into, file.size - part.offset)
     except BaseException:
         part.close()
         raise
     return part
+
+
+def _leave(part: Part, file: File) -> None:
+    """End the use of a part, which stays if it is one that would be found again."""
+    if part.path.name != _part_of(file):
+        part.discard()
+    part.close()
+
+
+def _is_of_no_use(error: OSError | Refused) -> bool:
+    """Return whether what came of a file is not to be gone on with, as it ended like this.
+
+    What will not fit should not fill the disk either, and of a damaged file there is no more. That
+    a server cannot read its own may pass.
+    """
+    return is_full(error) if isinstance(error, OSError) else error.code == Code.FILE_DAMAGED
 
 
 def _check_room(into: Path, size: int) -> None:

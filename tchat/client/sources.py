@@ -44,8 +44,8 @@ class Content(Protocol):
     def read_into(self, room: memoryview) -> int:
         """Read into a buffer; return how much, none at the end. Raises OSError or `Refused`."""
 
-    def check(self) -> None:
-        """Raise `Refused` (file_changed) if they are not what they were."""
+    def check(self, sha256: bytes) -> None:
+        """Raise `Refused` (file_changed) if they are not what they were, and have that digest."""
 
     def close(self) -> None:
         """End the use of it."""
@@ -94,8 +94,9 @@ class HashedSource:
         self._hash.update(data)
         self._at += len(data)
         if self._at == self.size:
-            self.content.check()
-            self.digest = self._hash.digest()
+            digest = self._hash.digest()
+            self.content.check(digest)
+            self.digest = digest
         if self._at == len(self._states) * PIECE_SIZE:
             self._states.append(self._hash.copy())
         return data, self._hash.digest()
@@ -134,9 +135,10 @@ class FileContent:
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         self._file = FileIO(os.open(path, flags), "rb")
         self._found = os.fstat(self._file.fileno())
-        if not S_ISREG(self._found.st_mode):
+        trouble = self._trouble()
+        if trouble:
             self._file.close()
-            raise OSError(0, "it is neither a file nor a directory")
+            raise OSError(0, trouble)
         self.name = safe_filename(path.name)
         self.size = self._found.st_size
         self.mtime = self._found.st_mtime_ns
@@ -149,16 +151,40 @@ class FileContent:
         """Read what there was at first, and nothing that was added."""
         return self._file.readinto(room[: max(0, self.size - self._file.tell())]) or 0
 
-    def check(self) -> None:
-        """Raise `Refused` if the file is not what it was, or became shorter."""
+    def check(self, sha256: bytes | None = None) -> None:
+        """Raise `Refused` if the file is not what it was.
+
+        One that was written to and became longer is read once more, if there is a digest to compare
+        with: what it had at first is to be there still, and not what two versions had.
+        """
         now = os.fstat(self._file.fileno())
-        written = now.st_mtime_ns != self.mtime
-        if now.st_size < self.size or (written and now.st_size == self.size):
+        if (now.st_size, now.st_mtime_ns) == (self.size, self.mtime):
+            return
+        if now.st_size <= self.size or sha256 is None or self._digest() != sha256:
             raise changed(self.name)
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+    def _trouble(self) -> str:
+        """Return what makes it impossible to send, if anything does."""
+        if not S_ISREG(self._found.st_mode):
+            return "it is neither a file nor a directory"
+        # As those do which a system makes up when they are read.
+        if not self._found.st_size and self._file.read(1) and not self._length():
+            return "it has no length, and yet something in it"
+        return ""
+
+    def _length(self) -> int:
+        return os.fstat(self._file.fileno()).st_size
+
+    def _digest(self) -> bytes:
+        room, running = memoryview(bytearray(PIECE_SIZE)), hashlib.sha256()
+        self.seek(0)
+        while size := fill(self.read_into, room):
+            running.update(room[:size])
+        return running.digest()
 
 
 class TarContent:
@@ -198,8 +224,8 @@ class TarContent:
         self._at += size
         return size
 
-    def check(self) -> None:
-        """Each member is checked when its end is read."""
+    def check(self, sha256: bytes) -> None:
+        """Each member was checked when its end was read."""
 
     def close(self) -> None:
         """Close the file that is open."""

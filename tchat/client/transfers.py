@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Way = Literal["up", "down"]
-Phase = Literal["queued", "checking", "moving"]
+Phase = Literal["queued", "checking", "moving", "sharing"]
 Aim = tuple[object, ...]
 """What a transfer is to bring where: two with the same aim are one."""
 
@@ -83,6 +83,7 @@ class Transfer:
         self.done = 0
         self.phase: Phase = "queued"
         self.scope = trio.CancelScope()
+        self.may_begin = trio.Event()
         self.ended = trio.Event()
         self.aim: Aim = ()
         self.part: Aim = ()
@@ -115,6 +116,11 @@ class Transfer:
         samples.append((now, done))
         while len(samples) > 1 and samples[1][0] <= now - RATE_SECONDS:
             samples.popleft()
+        self._changed()
+
+    def across(self) -> None:
+        """Hear that all of it is across, and that the group is about to hear of it."""
+        self.phase = "sharing"
         self._changed()
 
     def rate(self, now: float) -> float:
@@ -160,6 +166,13 @@ class Transfer:
         refusal = self.refusal or self.cancelled()
         raise Refused(refusal.code, refusal.sentence)
 
+    def named(self, refusal: Refused) -> Refused:
+        """Return a refusal that says which file it is about."""
+        if self.name in refusal.sentence:
+            return refusal
+        what = f"{self.name} was not {'sent' if self.way == 'up' else 'saved'}"
+        return Refused(refusal.code, f"{what}: {refusal.sentence}", refusal.wait)
+
     def cancelled(self) -> Refused:
         """Return what to say of it when it was cancelled."""
         what = f"{'Sending' if self.way == 'up' else 'Saving'} {self.name} was cancelled"
@@ -186,7 +199,6 @@ class Transfers:
         self._changed = changed
         self._clock = clock
         self._numbers = count(1)
-        self._slots = trio.Semaphore(AT_ONCE)
 
     def progress(self) -> list[Progress]:
         """Return how far all are."""
@@ -194,20 +206,32 @@ class Transfers:
         return [transfer.progress(now) for transfer in self.active]
 
     def cancel(self, number: int) -> None:
-        """End a transfer; what came across is kept. Raises `Refused` (no_such_transfer)."""
+        """End a transfer; what came across is kept. Raises `Refused` (no_such_transfer).
+
+        There is none any more of a file that is across, and whose group may have heard of it.
+        """
         if not self.active:
             raise Refused(Code.NO_SUCH_TRANSFER, "Nothing is being sent or saved.")
         for transfer in self.active:
             if transfer.number == number:
+                if transfer.phase == "sharing":
+                    sentence = (
+                        f"{transfer.name} is across, and is shared now; /remove takes it back."
+                    )
+                    raise Refused(Code.NO_SUCH_TRANSFER, sentence)
                 transfer.scope.cancel()
                 return
         raise Refused(Code.NO_SUCH_TRANSFER, f"No transfer has the number {number}.")
 
     async def send(self, replica: Replica, path: Path) -> None:
         """Send a file or a directory to a group. Raises `Refused`."""
-        transfer = self._transfer("up", path.name or str(path))
-        transfer.part = ("up", path)
-        await self._run(transfer, partial(send_file, self._session, replica, path, transfer))
+        await self.sending(replica, path)()
+
+    def sending(self, replica: Replica, path: Path) -> Callable[[], Awaitable[None]]:
+        """Return what sends a file, as `send` does, and which has its number and place already."""
+        transfer = self._transfer("up", path.name or str(path), ("up", path))
+        work = partial(send_file, self._session, replica, path, transfer)
+        return partial(self._run, transfer, work)
 
     async def fetch(
         self, replica: Replica, file: File, into: Path, name: str | None = None
@@ -218,11 +242,10 @@ class Transfers:
         """
         aim = (replica.name, file.number, file.sha256, into, name)
         for other in self.active:
-            if other.aim == aim:
+            if other.aim == aim and not other.scope.cancel_called:
                 return await other.outcome()
-        transfer = self._transfer("down", file.name)
-        transfer.size = file.size
-        transfer.aim, transfer.part = aim, ("down", file.sha256, into)
+        transfer = self._transfer("down", file.name, ("down", file.sha256, into))
+        transfer.size, transfer.aim = file.size, aim
 
         async def work() -> Path:
             transfer.place = await fetch_file(self._session, replica, file, into, name, transfer)
@@ -230,32 +253,38 @@ class Transfers:
 
         return await self._run(transfer, work)
 
-    def _transfer(self, way: Way, name: str) -> Transfer:
-        return Transfer(next(self._numbers), way, name, self._changed, self._clock)
+    def _transfer(self, way: Way, name: str, part: Aim) -> Transfer:
+        transfer = Transfer(next(self._numbers), way, name, self._changed, self._clock)
+        transfer.part = part
+        self.active.append(transfer)
+        self._admit()
+        self._changed()
+        return transfer
+
+    def _admit(self) -> None:
+        """Let those begin whose turn it is, in order, and as many as may at a time."""
+        moving = sum(transfer.may_begin.is_set() for transfer in self.active)
+        parts: set[Aim] = set()
+        for transfer in self.active:
+            # Not while an earlier one works on the same bytes in the same place.
+            if moving < AT_ONCE and not transfer.may_begin.is_set() and transfer.part not in parts:
+                transfer.may_begin.set()
+                moving += 1
+            parts.add(transfer.part)
 
     async def _run(self, transfer: Transfer, work: Callable[[], Awaitable[T]]) -> T:
         """Do the work when it is its turn, and as long as nobody cancels it."""
-        self.active.append(transfer)
-        self._changed()
         try:
             with transfer.scope:
-                await self._turn(transfer)
-                async with self._slots:
-                    transfer.begin()
-                    return await work()
+                await transfer.may_begin.wait()
+                transfer.begin()
+                return await work()
             raise transfer.cancelled()
         except Refused as refusal:
-            transfer.refusal = refusal
-            raise
+            transfer.refusal = transfer.named(refusal)
+            raise transfer.refusal from refusal
         finally:
             self.active.remove(transfer)
+            self._admit()
             self._changed()
             transfer.ended.set()
-
-    async def _turn(self, transfer: Transfer) -> None:
-        """Wait until no earlier transfer works on the same bytes in the same place."""
-        for other in list(self.active):
-            if other is transfer:
-                return
-            if other.part == transfer.part:
-                await other.ended.wait()

@@ -14,6 +14,7 @@ import hashlib
 import os
 import sys
 from io import FileIO
+from stat import S_ISREG
 from typing import TYPE_CHECKING
 
 from tchat.core.handshake import PIECE_SIZE
@@ -33,6 +34,9 @@ if sys.platform != "win32":
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
+
+# Never through a link, and never waiting for somebody at the other end of a pipe.
+_CAREFULLY = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
 
 SUMS = ".sums"
 """What the name of a file of digests ends in."""
@@ -82,6 +86,7 @@ class Part:
         BlockingIOError when somebody else has it open.
         """
         self._file = _lock(self.path, self._mode)
+        _make_way(self._sums)
         known = split_digests(self._sums.read_bytes()) if self._sums.exists() else []
         room = memoryview(bytearray(min(PIECE_SIZE, self.size)))
         for digest in known[: count_pieces(self.size)]:
@@ -194,16 +199,15 @@ def write_digests(
     path: Path, digests: Sequence[bytes], mode: int = 0o600, how: int = os.O_TRUNC
 ) -> None:
     """Write the file of digests, or add to it if that is `how`."""
-    flags = os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0) | how
-    with os.fdopen(os.open(path, flags, mode), "wb") as file:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | _CAREFULLY | how, mode), "wb") as file:
         file.write(join_digests(digests))
 
 
 def _lock(path: Path, mode: int) -> FileIO:
     """Open a file that no other process has open as a part."""
     while True:
-        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-        file = FileIO(os.open(path, flags, mode), "rb+")
+        _make_way(path)
+        file = FileIO(os.open(path, os.O_RDWR | os.O_CREAT | _CAREFULLY, mode), "rb+")
         try:
             if sys.platform == "win32":
                 return file
@@ -215,6 +219,21 @@ def _lock(path: Path, mode: int) -> FileIO:
             file.close()
             raise
         file.close()
+
+
+def _make_way(path: Path) -> None:
+    """Remove what bears the name of a file of ours and is none, or is one with another name, too.
+
+    Others may have put it there, to have us write somewhere else, or on what belongs to them; or
+    a program was killed when it had just given a part its name.
+    """
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return
+    is_mine = not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
+    if not (S_ISREG(found.st_mode) and found.st_nlink == 1 and is_mine):
+        path.unlink(missing_ok=True)
 
 
 def fill(read_into: Callable[[memoryview], int | None], room: memoryview) -> int:

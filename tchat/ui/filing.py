@@ -119,7 +119,7 @@ class Filing:
 
     async def _send(self, argument: str) -> None:
         for path in await trio.to_thread.run_sync(paths_in, argument):
-            self._host.start(self.transfers.send, self._host.replica, path)
+            self._host.start(self.transfers.sending(self._host.replica, path))
 
     async def _get(self, file: File, place: str = "") -> None:
         into, name = self._downloads, None

@@ -250,6 +250,8 @@ def progress_text(progress: Progress) -> str:
     size, name = size_text(progress.size), progress.name
     if progress.phase == "queued":
         return f"{name} waits for its turn"
+    if progress.phase == "sharing":
+        return f"{name} is across, and is shared now"
     if progress.phase == "checking":
         return f"checking {name}" + (f": {progress.percent} % of {size}" if progress.done else "")
     verb = "sending" if progress.way == "up" else "saving"

@@ -19,7 +19,7 @@ from tchat.client.connector import meeting
 from tchat.client.transfers import Transfers
 from tchat.client.updates import Disconnected, ServerMet
 from tchat.core.text import clean_line, quote_name
-from tchat.errors import Code, Refused
+from tchat.errors import Code, Refused, complain
 from tchat.ui.cells import cells, clip
 from tchat.ui.filing import TELL_SECONDS
 from tchat.ui.lines import progress_text
@@ -54,7 +54,7 @@ async def run_interruptible(run: Callable[[], Awaitable[int]]) -> int:
             status = await run()
             nursery.cancel_scope.cancel()
     if status > 1:
-        print(_INTERRUPTED, file=sys.stderr)
+        complain(_INTERRUPTED)
     return status
 
 
@@ -100,7 +100,7 @@ class _Once:
         self._replica = session.follow(group)
         self._transfers = Transfers(session, lambda: None)
         self._news = trio.Event()
-        self._on_terminal = sys.stderr.isatty()
+        self._on_terminal = sys.stderr is not None and sys.stderr.isatty()
         self._told = ""
 
     async def enter(self, invite: bytes | None, *, everything: bool = False) -> None:
@@ -170,16 +170,16 @@ class _Once:
         """Show a line in the place of the one before."""
         self._wipe()
         self._told = clip(text, os.get_terminal_size(sys.stderr.fileno()).columns - 1)
-        print(self._told, end="", file=sys.stderr, flush=True)
+        complain(self._told, end="")
 
     def _wipe(self) -> None:
         if self._told:
-            print(f"\r{' ' * cells(self._told)}\r", end="", file=sys.stderr, flush=True)
+            complain(f"\r{' ' * cells(self._told)}\r", end="")
             self._told = ""
 
     def _say(self, text: str) -> None:
         self._wipe()
-        print(clean_line(text), file=sys.stderr, flush=True)
+        complain(clean_line(text))
 
 
 def _not_member(replica: Replica) -> Refused:

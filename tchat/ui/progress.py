@@ -38,8 +38,8 @@ def transfers_text(transfers: list[Progress], room: int) -> str:
 
 def _facts(progress: Progress) -> list[str]:
     """Return what can be said of a transfer behind its name, from the longest to the shortest."""
-    if progress.phase == "queued":
-        return ["queued"]
+    if progress.phase in ("queued", "sharing"):
+        return [progress.phase]
     percent = f"{progress.percent}%"
     if progress.phase == "checking":
         return [f"checking {percent}" if progress.done else "checking", percent]

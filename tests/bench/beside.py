@@ -79,6 +79,9 @@ class _Moved:
     def checking(self, done: int) -> None:
         pass
 
+    def across(self) -> None:
+        pass
+
     def moved(self, done: int) -> None:
         self._moved.value += max(0, done - self._at)
         self._at = done

@@ -70,6 +70,9 @@ class Journey:
         self._news.set()
         self._news = trio.Event()
 
+    def across(self) -> None:
+        raise AssertionError("what is fetched is not shared")
+
     async def fail(self) -> Refused:
         with pytest.raises(Refused) as caught:
             await self.go()

@@ -287,7 +287,10 @@ async def test_what_a_liar_left_is_replaced_by_what_an_honest_server_sends(tmp_p
 
 @pytest.mark.parametrize(
     ("code", "kept"),
-    [("internal", True), ("handshake", True), ("no_such_file", True), ("file_damaged", False)],
+    [
+        *[("internal", True), ("handshake", True), ("no_such_file", True)],
+        *[("file_unreadable", True), ("file_damaged", False)],
+    ],
 )
 async def test_a_part_is_given_up_only_for_what_is_said_of_its_file(
     code: str, kept: bool, tmp_path: Path

@@ -16,6 +16,7 @@ from tchat.client.files import fetch_file, send_file
 from tchat.client.transfers import Transfers
 from tchat.core.handshake import PIECE_SIZE
 from tchat.errors import Code, Refused
+from tchat.files.part import Part
 from tests.client.journey import DATA, WAYS, journey
 from tests.client.scene import MIB, Scene, noise, scenery
 from tests.helpers import GUARD, approve, session_of, until
@@ -171,6 +172,21 @@ async def test_two_programs_fetch_the_same_file_into_the_same_place(scene: Scene
     assert places == [scene.into / "plan.txt"] * 2
     assert places[0].read_bytes() == DATA
     assert scene.saved == ["plan.txt"]
+
+
+async def test_a_second_program_that_is_ended_leaves_nothing(scene: Scene) -> None:
+    file = await scene.send_bytes(DATA)
+    scene.into.mkdir()
+    first = Part(scene.into / f".{file.sha256.hex()[:32]}.part", len(DATA))
+    first.open()
+    scene.tap.down.stall_after(PIECE_SIZE)
+    with trio.fail_after(GUARD):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(scene.save, file)
+            await scene.tap.down.stalled.wait()
+            nursery.cancel_scope.cancel()
+    assert scene.saved == [first.path.name]
+    first.close()
 
 
 async def test_two_files_of_one_name_arrive_at_once(scene: Scene) -> None:

@@ -7,7 +7,7 @@ import io
 import os
 import socket
 import tarfile
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -17,9 +17,6 @@ from tchat.core.handshake import PIECE_SIZE
 from tchat.errors import Code, Refused
 from tchat.files.part import fill
 from tchat.files.pieces import NOTHING
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 DATA = os.urandom(2 * PIECE_SIZE + 12_345)
 START = Have(0, NOTHING)
@@ -119,6 +116,25 @@ def test_a_file_that_grows_is_sent_as_it_was(file: Path) -> None:
         log.write(b"one more line\n")
     assert everything(source) == DATA
     source.close()
+
+
+def test_a_file_that_was_written_to_and_grew_is_no_mixture_of_the_two(file: Path) -> None:
+    source = open_source(file)
+    source.start(START, nothing)
+    source.read()
+    file.write_bytes(b"x" * (len(DATA) + 1))
+    os.utime(file, ns=(1, 1))
+    source.read()
+    with pytest.raises(Refused, match=r"plan\.bin changed") as caught:
+        source.read()
+    assert caught.value.code == Code.FILE_CHANGED
+    source.close()
+
+
+def test_a_file_without_a_length_is_not_sent_as_an_empty_one() -> None:
+    with pytest.raises(Refused, match="no length") as caught:
+        open_source(Path("/proc/self/status"))
+    assert caught.value.code == Code.FILE_UNREADABLE
 
 
 def test_a_file_that_became_shorter_is_not_sent(file: Path) -> None:

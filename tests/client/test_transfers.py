@@ -218,6 +218,13 @@ class Scene:
         for name in names:
             await self._begin(lambda name=name: self.transfers.send(self._replica, Path(name)))  # type: ignore[misc]
 
+    async def send_together(self, *names: str) -> None:
+        """Send several by one command."""
+        works = [self.transfers.sending(self._replica, Path(name)) for name in names]
+        for work in reversed(works):  # whatever comes first in such a case
+            self._nursery.start_soon(work)
+        await trio.testing.wait_all_tasks_blocked()
+
     async def fetch(self, file: File, into: Path = INTO, name: str | None = None) -> None:
         await self._begin(lambda: self.transfers.fetch(self._replica, file, into, name))
 
@@ -322,6 +329,40 @@ async def test_only_what_is_under_way_can_be_cancelled(monkeypatch: pytest.Monke
         assert scene.phases == [(1, "moving")]
 
 
+async def test_they_begin_in_the_order_in_which_they_were_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with scenery(monkeypatch) as scene:
+        names = [f"file{number}" for number in range(AT_ONCE + 5)]
+        await scene.send_together(*names)
+        assert [(p.number, p.name) for p in scene.transfers.progress()] == [*enumerate(names, 1)]
+        assert sorted(scene.carrier.begun) == names[:AT_ONCE]
+        for earlier, later in zip(names, names[AT_ONCE:], strict=False):
+            await scene.carrier.let_go(earlier)
+            assert scene.carrier.begun[-1] == later
+
+
+async def test_what_is_across_cannot_be_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with scenery(monkeypatch) as scene:
+        await scene.send("a")
+        scene.transfers.active[0].across()
+        with pytest.raises(Refused, match="a is across") as caught:
+            scene.transfers.cancel(1)
+        assert caught.value.code == Code.NO_SUCH_TRANSFER
+        await scene.carrier.let_go("a")
+        assert scene.ends == [None]
+
+
+async def test_one_that_was_just_cancelled_is_saved_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with scenery(monkeypatch) as scene:
+        await scene.fetch(file())
+        scene.transfers.cancel(1)
+        await scene.fetch(file())
+        assert scene.phases == [(2, "moving")]
+        await scene.carrier.let_go("a")
+        assert scene.ends[1:] == [INTO / "a"]
+
+
 async def test_a_file_that_is_being_saved_is_not_saved_twice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -342,7 +383,7 @@ async def test_who_waits_for_the_same_file_is_refused_what_it_is_refused(
         await scene.fetch(file())
         await scene.carrier.let_go("a", Refused(Code.FILE_CHANGED, "It broke."))
         assert [(e.code, str(e)) for e in scene.ends if isinstance(e, Refused)] == [
-            (Code.FILE_CHANGED, "It broke.")
+            (Code.FILE_CHANGED, "a was not saved: It broke.")
         ] * 2
 
 

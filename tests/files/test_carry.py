@@ -52,7 +52,7 @@ class Bytes:
         self._at += len(data)
         return len(data)
 
-    def check(self) -> None:
+    def check(self, sha256: bytes) -> None:
         pass
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ from tchat.files.part import BrokenPiece, Part
 from tchat.files.pieces import NOTHING, count_pieces
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 DATA = os.urandom(3 * PIECE_SIZE + 1000)
@@ -225,12 +226,29 @@ def test_an_empty_file_is_whole_at_once(place: Path) -> None:
     assert names(place) == ["empty"]
 
 
-def test_a_link_is_no_part(place: Path, tmp_path: Path) -> None:
-    (tmp_path / "mine").write_text("mine")
-    place.symlink_to(tmp_path / "mine")
-    with pytest.raises(OSError):  # noqa: PT011  # which one is up to the system
-        opened(place)
-    assert (tmp_path / "mine").read_text() == "mine"
+PLANTS: dict[str, Callable[[Path, Path], None]] = {
+    "a link": lambda place, mine: place.symlink_to(mine),
+    "a link to nothing": lambda place, mine: place.symlink_to(mine.with_name("elsewhere")),
+    "a second name": lambda place, mine: place.hardlink_to(mine),
+    "a pipe": lambda place, _: os.mkfifo(place),
+}
+
+
+@pytest.mark.parametrize("plant", PLANTS)
+@pytest.mark.parametrize("name", ["part", "part.sums"])
+def test_nothing_is_written_through_what_others_have_put_there(
+    tmp_path: Path, name: str, plant: str
+) -> None:
+    mine = tmp_path / "mine"
+    mine.write_text("mine")
+    PLANTS[plant](tmp_path / name, mine)
+    part = opened(tmp_path / "part")
+    add_pieces(part, 4)
+    part.place(tmp_path / "whole", tmp_path / "digests")
+    assert mine.read_text() == "mine"
+    assert (tmp_path / "whole").read_bytes() == DATA
+    assert (tmp_path / "digests").read_bytes() == b"".join(DIGESTS)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["digests", "mine", "whole"]
 
 
 def test_looking_through_a_part_can_be_ended(place: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
+import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -40,6 +42,20 @@ class Desk:
         where = (self.address.host, self.address.port, "--no-tls", "--user", user)
         return await self._launch.tchat(verb, *where, "--group", group, *arguments, user=user)
 
+    async def shell(self, verb: str, *arguments: object, end: str) -> tuple[int, str]:
+        """Run a command in a shell, and return its status and what it complained of."""
+        where = (self.address.host, self.address.port, "--no-tls", "--user", "alice")
+        words = [sys.executable, "-m", "tchat", verb, *where, "--group", GROUP, *arguments]
+        home = {"TCHAT_HOME": str(self._launch.home / "alice"), "PYTHONWARNINGS": "error"}
+        done = await trio.run_process(
+            ["sh", "-c", f"{shlex.join(map(str, words))} {end}"],
+            check=False,
+            capture_stdout=True,
+            capture_stderr=True,
+            env={**os.environ, **home},
+        )
+        return done.returncode, done.stderr.decode()
+
     async def runs(
         self, verb: str, *arguments: object, **options: str
     ) -> tuple[int, list[str], list[str]]:
@@ -68,6 +84,27 @@ async def test_send_says_nothing_and_get_says_where_the_files_are(tmp_path: Path
         assert (status, err) == (0, [])
         assert out == ["saved/folder.tar", "saved/my report.pdf"]
         assert (tmp_path / out[1]).read_text() == "report"
+
+
+async def test_a_place_that_cannot_be_printed_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("data")
+    async with desk(tmp_path) as alice:
+        assert await alice.runs("send", "a.txt") == (0, [], [])
+        status, err = await alice.shell("get", 1, end=">/dev/full")
+        assert (status, err) == (
+            1,
+            "tchat: The output cannot be written: No space left on device.\n",
+        )
+
+
+@pytest.mark.parametrize("end", ["2>&-", "2>/dev/full"])
+async def test_who_hears_no_complaints_gets_files_all_the_same(tmp_path: Path, end: str) -> None:
+    (tmp_path / "a.txt").write_text("data")
+    async with desk(tmp_path) as alice:
+        assert await alice.shell("send", "a.txt", end=end) == (0, "")
+        assert await alice.shell("get", 1, "--to", "b.txt", end=end) == (0, "")
+        assert (tmp_path / "b.txt").read_text() == "data"
+        assert await alice.shell("get", 2, end=end) == (1, "")
 
 
 async def test_get_saves_here_or_by_the_name_that_is_wanted(tmp_path: Path) -> None:

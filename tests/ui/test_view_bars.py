@@ -167,6 +167,7 @@ def test_an_arrow_says_which_way_it_goes(way: Literal["up", "down"]) -> None:
     ("progress", "status"),
     [
         (replace(MOVING, phase="queued"), "─ ⇡ report.pdf queued ─"),
+        (replace(MOVING, phase="sharing"), "─ ⇡ report.pdf sharing ─"),
         (replace(MOVING, phase="checking"), "─ ⇡ report.pdf checking 42% ─"),
         (replace(MOVING, phase="checking", done=0), "─ ⇡ report.pdf checking ─"),
         (replace(MOVING, left=None, rate=0.0), "─ ⇡ report.pdf ▰▰▰▰▱▱▱▱▱▱ 42% ─"),
