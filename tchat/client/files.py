@@ -106,7 +106,7 @@ NOBODY: Told = _Nobody()
 
 async def send_file(session: Session, replica: Replica, path: Path, told: Told = NOBODY) -> None:
     """Bring a file, or a directory as an archive, to the server and share it. Raises `Refused`."""
-    source = await in_thread(partial(open_source, path), long=True)
+    source = await in_thread(partial(open_source, path, check_cancelled), long=True)
     try:
         told.about(source.name, source.size)
         digest = await _bring(session, replica, source, told)

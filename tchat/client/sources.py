@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
     from tchat.core.frames import Have
 
+MOST_MEMBERS = 200_000
+"""Of how many files a directory is sent: where each of them begins is kept in memory."""
+
 _BLOCK = tarfile.BLOCKSIZE
 
 
@@ -190,12 +193,15 @@ class FileContent:
 class TarContent:
     """A directory as a tar archive (POSIX.1-2001, pax). Links stay links; devices stay away."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, check: Callable[[], None] = lambda: None) -> None:
         self.name = safe_filename(f"{path.resolve().name or 'root'}.tar")
         self._starts: list[int] = []
         self._segments: list[bytes | tuple[Path, os.stat_result]] = []
         self.size = 0
-        for member, found in _walk(path):
+        for number, (member, found) in enumerate(_walk(path)):
+            check()
+            if number >= MOST_MEMBERS:
+                raise OSError(0, f"it has more than {MOST_MEMBERS:,} files; make an archive of it")
             self._add_member(path, member, found)
         end = -(self.size + 2 * _BLOCK) % tarfile.RECORDSIZE + 2 * _BLOCK
         self._add(bytes(end), end)
@@ -269,11 +275,14 @@ class TarContent:
             self.size += size
 
 
-def open_source(path: Path) -> HashedSource:
-    """Return a file or directory as something to send. Raises `Refused` (file_unreadable)."""
+def open_source(path: Path, check: Callable[[], None] = lambda: None) -> HashedSource:
+    """Return a file or directory as something to send. Raises `Refused` (file_unreadable).
+
+    `check` is called now and then, and may end it by raising.
+    """
     try:
         path = path.expanduser()
-        return HashedSource(TarContent(path) if path.is_dir() else FileContent(path))
+        return HashedSource(TarContent(path, check) if path.is_dir() else FileContent(path))
     except (OSError, RuntimeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise Refused(

@@ -89,12 +89,16 @@ _FOR_TWO = (Post, Edit, Delete)
 
 @dataclass(frozen=True, slots=True)
 class GroupLimits:
-    """How large a group may become: members, pending requests, open invites, people banned."""
+    """How large a group may become: members, pending requests, open invites, bans, files.
+
+    Its state travels in one piece (`core.snapshots`), which all of that has to fit into.
+    """
 
     members: int = 2000
     requests: int = 100
     invites: int = 100
     bans: int = 2000
+    files: int = 30_000
 
 
 DEFAULT_LIMITS = GroupLimits()
@@ -141,6 +145,10 @@ def _bodies(
             _require_member(group, actor)
             if not name or len(sha256) != SHA256_SIZE:
                 raise Refused(Code.BAD_FILE, "A file needs a name and a SHA-256 digest.")
+            if len(group.files) >= limits.files:
+                raise Refused(
+                    Code.GROUP_FULL, f"The group has {limits.files} files; /remove some of them."
+                )
             return [FileShared(group.numbered + 1, name, size, sha256)]
         case RemoveFile(number=number):
             return _remove_file(group, actor, number)

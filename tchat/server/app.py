@@ -34,12 +34,14 @@ from tchat.server.host import Host
 from tchat.server.limits import Limits
 from tchat.server.people import Memberships, People
 from tchat.server.registry import Registry
+from tchat.server.tickets import Tickets
 from tchat.store.sqlite import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
+    from tchat.core.frames import Standing
     from tchat.net.tls import Credentials
     from tchat.server.log import Log
     from tchat.store.base import Store
@@ -144,9 +146,16 @@ async def serve(
     async with trio.open_nursery() as groups:
         memberships = Memberships(store, config.limits.groups_per_user)
         crowd = Crowd()
-        registry = Registry(store, log, groups, crowd, memberships.moved, config.limits.group)
+        tickets = Tickets()
+
+        def moved(group: str, standings: Mapping[str, Standing]) -> None:
+            memberships.moved(group, standings)
+            tickets.moved(group, standings)
+
+        registry = Registry(store, log, groups, crowd, moved, config.limits.group)
         people = People(store.accounts, now_ms)
         host = Host(store, registry, log, people, memberships, crowd, config.limits, credentials)
+        host.tickets = tickets
         async with (
             trio.open_nursery() as connections,
             operable(host, config.data),

@@ -95,7 +95,8 @@ async def _consider_upload(host: Host, author: Author, request: Upload) -> Calla
     if not (alike or held):
         room = host.limits.files_per_user - used - host.tickets.promised(author.name) - size
         with _no_more_than_a_file():
-            await host.store.blobs.make_room(person, room, size, head)
+            going = [(size, head), *host.tickets.uploads(author.name)]
+            await host.store.blobs.make_room(person, room, going)
 
     def answer(group: Group) -> Frame:
         _require_member(group, author)

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Literal
 import trio
 
 from tchat.core.handshake import TICKET_SIZE
+from tchat.core.text import fold
 from tchat.errors import Code, Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+
+    from tchat.core.frames import Standing
 
 TICKET_SECONDS = 60.0
 MOST_TRANSFERS = 32
@@ -44,6 +47,7 @@ class Tickets:
     def __init__(self) -> None:
         self._issued: OrderedDict[bytes, tuple[float, Permission]] = OrderedDict()
         self._of: dict[str, list[Permission]] = {}
+        self._moving: list[tuple[Permission, trio.CancelScope]] = []
 
     def issue(self, permission: Permission) -> bytes:
         """Return a new ticket. Raises `Refused` (too_many) to one who has many already."""
@@ -69,17 +73,45 @@ class Tickets:
 
     @contextmanager
     def carrying(self, permission: Permission) -> Iterator[None]:
-        """Know that a transfer is under way for the length of the block."""
+        """Know that a transfer is under way for the length of the block.
+
+        Raises `trio.BrokenResourceError` if that ends before it is done; see `moved`.
+        """
+        moving = (permission, trio.CancelScope())
         self._of.setdefault(permission.user, []).append(permission)
+        self._moving.append(moving)
         try:
-            yield
+            with moving[1]:
+                yield
         finally:
+            self._moving.remove(moving)
             self._forget(permission)
+        if moving[1].cancelled_caught:
+            raise trio.BrokenResourceError("the transfer is allowed no more")
+
+    def moved(self, group: str, standings: Mapping[str, Standing]) -> None:
+        """End what those fetch of a group (folded) who are no members any more."""
+        outside = {person for person, standing in standings.items() if standing != "member"}
+
+        def is_over(permission: Permission) -> bool:
+            return fold(permission.group) == group and fold(permission.user) in outside
+
+        for ticket, (_, permission) in list(self._issued.items()):
+            if is_over(permission):
+                del self._issued[ticket]
+                self._forget(permission)
+        for permission, scope in self._moving:
+            if is_over(permission):
+                scope.cancel()
 
     def promised(self, user: str) -> int:
         """Return how many bytes the person may still upload on tickets, or is uploading."""
         self._forget_old(trio.current_time())
         return sum(p.size for p in self._of.get(user, ()) if p.way == "upload")
+
+    def uploads(self, user: str) -> list[tuple[int, bytes]]:
+        """Return the size and head of each of these files."""
+        return [(p.size, p.head) for p in self._of.get(user, ()) if p.way == "upload"]
 
     def _forget_old(self, now: float) -> None:
         while self._issued and next(iter(self._issued.values()))[0] < now:

@@ -38,7 +38,7 @@ from tchat.files.pieces import (
 from tchat.store.base import FileDamaged, StorageFull
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
     from io import FileIO
     from pathlib import Path
 
@@ -123,14 +123,15 @@ class BlobDirectory:
         """Make a whole part durable under its digest, while nobody else may change anything."""
         await self._change(lambda: self._keep(part))
 
-    async def make_room(self, person: str, room: int, size: int, head: bytes) -> None:
+    async def make_room(self, person: str, room: int, going: Iterable[tuple[int, bytes]]) -> None:
         """Drop the oldest of what a person has begun to send, if it takes more than `room` bytes.
 
-        Not counted is what is being sent at the moment, nor the file that is to be sent now.
+        Not counted is what is being sent at the moment, nor what is `going` to be: sizes and heads.
         """
-        kept = self._open.keys() | {self._begun_by(person) / _key(size, head)}
+        begun_by = self._begun_by(person)
+        kept = self._open.keys() | {begun_by / _key(size, head) for size, head in going}
         with reported():
-            await in_thread(lambda: _drop_oldest(self._begun_by(person), kept, room))
+            await in_thread(lambda: _drop_oldest(begun_by, kept, room))
 
     @asynccontextmanager
     async def outgoing(self, sha256: bytes, size: int) -> AsyncIterator[StoredFile]:

@@ -259,6 +259,21 @@ def test_a_directory_that_changes_is_not_sent(tree: Path, how: str) -> None:
     source.close()
 
 
+def test_to_look_through_a_directory_can_be_ended(tree: Path) -> None:
+    looked = iter([None, None])
+    with pytest.raises(StopIteration):
+        open_source(tree, lambda: next(looked))
+
+
+def test_a_directory_with_too_many_files_is_not_sent(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tchat.client.sources.MOST_MEMBERS", 5)
+    with pytest.raises(Refused, match="more than 5 files") as caught:
+        open_source(tree)
+    assert caught.value.code == Code.FILE_UNREADABLE
+
+
 def test_sockets_and_pipes_stay_away(tree: Path) -> None:
     os.mkfifo(tree / "pipe")
     with tarfile.open(fileobj=io.BytesIO(archive_of(tree))) as archive:

@@ -16,8 +16,10 @@ from tchat.core.commands import (
     Kick,
     Leave,
     Post,
+    RemoveFile,
     SetPolicy,
     SetTopic,
+    Share,
     TransferAdmin,
     Unban,
 )
@@ -331,7 +333,7 @@ def test_bans_and_the_like_can_be_applied_to_any_state() -> None:
 class SmallGroup(Script):
     """A group of alice and bob, with room for one more."""
 
-    limits = GroupLimits(members=3, requests=5, bans=2)
+    limits = GroupLimits(members=3, requests=5, bans=2, files=2)
 
     def __init__(self) -> None:
         super().__init__("small")
@@ -341,6 +343,14 @@ class SmallGroup(Script):
 @pytest.fixture
 def small() -> SmallGroup:
     return SmallGroup()
+
+
+def test_a_group_has_no_more_files_than_it_may_have(small: SmallGroup) -> None:
+    for name in ("alice", "bob"):
+        small.run(name, Share, "plan.txt", 0, bytes(32))
+    assert small.refused("alice", Share, "plan.txt", 0, bytes(32)) == Code.GROUP_FULL
+    small.run("bob", RemoveFile, 2)
+    small.run("alice", Share, "plan.txt", 0, bytes(32))
 
 
 def test_an_open_group_lets_in_no_more_than_it_may_have(small: SmallGroup) -> None:

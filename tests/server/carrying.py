@@ -180,6 +180,13 @@ class Carrier:
             frames.append(frame)
         return frames
 
+    async def rest(self) -> int:
+        """Return how many bytes come until the server ends the connection."""
+        size = len(self._buffer.rest())
+        while data := await self._more():
+            size += len(data)
+        return size
+
     async def cut(self) -> list[Frame]:
         """Send nothing more; return when the server has done with it, and what it said."""
         assert isinstance(self.stream, trio.SocketStream)

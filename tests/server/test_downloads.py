@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
+from tchat.core.commands import Kick
 from tchat.core.frames import Download, From, Have, Stored, Ticket
-from tchat.core.handshake import PIECE_SIZE
+from tchat.core.handshake import PIECE_SIZE, VERSION, Transfer
 from tchat.errors import Code
 from tchat.files.pieces import NOTHING
 from tchat.store.blobs import StoredFile
-from tests.helpers import GUARD, members, running_server
+from tests.helpers import GUARD, members, raw_client, running_server
 from tests.server.carrying import (
     DATA,
     SHA,
@@ -150,6 +151,31 @@ async def test_one_who_says_that_he_has_what_was_not_sent_has_not_fetched_it() -
                 while await carrier._more():
                     pass
         assert await who_fetched(alice) == []
+
+
+async def test_one_who_is_put_out_fetches_nothing_more() -> None:
+    data = DATA * 20  # more than waits in sockets
+    async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
+        await share(server, alice, data)
+        async with fetching(server, bob, 1, len(data)) as carrier:
+            await carrier.send(Have(0, NOTHING))
+            await carrier.expect(From)
+            await carrier.piece()
+            await alice.command(Kick, "bob")
+            assert await carrier.rest() < len(data) - PIECE_SIZE
+        await download(server, alice, 1, data)
+
+
+async def test_a_ticket_of_one_who_was_put_out_is_worth_nothing() -> None:
+    async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
+        await share(server, alice, DATA)
+        ticket = await ticket_to_fetch(bob, 1)
+        await alice.command(Kick, "bob")
+        async with raw_client(server.address) as raw:
+            carrier = Carrier(raw.stream)
+            await carrier.send(Transfer(VERSION, ticket))
+            (refusal,) = await carrier.until_end()
+            assert code_of(refusal) == Code.BAD_TICKET
 
 
 # ------------------------------------------------------------------ damage

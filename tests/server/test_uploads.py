@@ -276,6 +276,16 @@ async def test_what_is_being_sent_at_the_moment_is_never_too_old(keeper: Keeper)
             assert await carrier.until_end() == [Stored(SHA)]
 
 
+async def test_what_is_offered_at_once_is_not_dropped_for_each_other() -> None:
+    limits = replace(UNHURRIED, files_per_user=len(DATA) + 1000)
+    async with running_server(limits=limits) as server, members(server, "alice") as (alice,):
+        await send_some(server, alice, DATA, 2 * PIECE_SIZE)
+        ticket = await ticket_to_send(alice, DATA)
+        await ticket_to_send(alice, b"x" * 1000)
+        async with transfer(server, ticket, len(DATA)) as carrier:
+            assert await carrier.expect(Have) == having(DATA, 2 * PIECE_SIZE)
+
+
 async def test_what_was_begun_gives_way_to_what_is_sent_the_oldest_first() -> None:
     a, b, c = (letter * 400 for letter in (b"a", b"b", b"c"))
     async with (
@@ -297,8 +307,8 @@ async def test_what_was_begun_gives_way_to_what_is_sent_the_oldest_first() -> No
         assert left() == [b"a", b"b", b"c"]
         await ticket_to_send(alice, c)  # leaves 400, c being none of what has to go
         assert left() == [b"a", b"b", b"c"]
-        await ticket_to_send(alice, b"f" * 200)  # leaves 200
-        assert left() == [b"a"]
+        await ticket_to_send(alice, b"f" * 200)  # leaves 200, and c is about to be gone on with
+        assert left() == [b"a", b"c"]
 
 
 async def test_what_was_begun_does_not_give_way_to_what_need_not_be_sent() -> None:

@@ -276,7 +276,7 @@ async def test_what_is_open_is_not_dropped(blobs: BlobDirectory) -> None:
         make_older(part.path, BEGUN_SECONDS + 60)
         await blobs.drop_stale()
         await blobs.clean(set())
-        await blobs.make_room("alice", 0, 5, NOTHING)
+        await blobs.make_room("alice", 0, [(5, NOTHING)])
         assert part.path.with_name(part.path.name + ".sums").exists()
         add(part, DATA, len(DATA))
         await blobs.keep(part)
@@ -304,7 +304,7 @@ async def test_the_oldest_gives_way_first(
     blobs: BlobDirectory, four: list[Path], room: int, left: int
 ) -> None:
     await send(blobs, SMALL, 5, person="bob")
-    await blobs.make_room("alice", room, 999, NOTHING)
+    await blobs.make_room("alice", room, [(999, NOTHING)])
     assert [part.exists() for part in four] == [False] * (4 - left) + [True] * left
     assert len(begun(blobs)) == left + 1, "what bob began is his own affair"
 
@@ -312,7 +312,7 @@ async def test_the_oldest_gives_way_first(
 async def test_what_is_to_be_sent_now_does_not_give_way_and_does_not_count(
     blobs: BlobDirectory, four: list[Path]
 ) -> None:
-    await blobs.make_room("alice", 200, 200, sha(bytes([0]) * 200))
+    await blobs.make_room("alice", 200, [(200, sha(bytes([0]) * 200))])
     assert [part.exists() for part in four] == [True, False, True, True]
 
 
@@ -320,7 +320,7 @@ async def test_what_is_being_sent_does_not_give_way_and_does_not_count(
     blobs: BlobDirectory, four: list[Path]
 ) -> None:
     async with blobs.incoming("alice", 200, sha(bytes([1]) * 200)):
-        await blobs.make_room("alice", 200, 999, NOTHING)
+        await blobs.make_room("alice", 200, [(999, NOTHING)])
         assert [part.exists() for part in four] == [False, True, True, True]
 
 
@@ -335,7 +335,7 @@ async def test_somebody_who_tidies_up_at_the_same_time_is_no_trouble(
             yield path
 
     monkeypatch.setattr(type(blobs.path), "glob", found_and_gone)
-    await blobs.make_room("alice", 200, 999, NOTHING)
+    await blobs.make_room("alice", 200, [(999, NOTHING)])
     assert [part.exists() for part in four] == [False, False, True, True]
 
 
