@@ -8,6 +8,9 @@ import shlex
 import pytest
 
 from tchat.cli import parser
+from tchat.client.files import AUTOMATIC_LIMIT
+from tchat.client.transfers import AT_ONCE
+from tchat.core.group import DEFAULT_LIMITS
 from tests import picture, readme
 
 
@@ -25,6 +28,14 @@ def test_every_command_line_of_tchat_in_it_is_understood() -> None:
         given = parser().parse_args(shlex.split(line))
         assert given.run is not None
         assert getattr(given, "host", "localhost") == "localhost"
+
+
+def test_the_numbers_it_mentions_are_those_of_the_code() -> None:
+    text = " ".join(readme.README.read_text().split())
+    assert f"a group has at most {DEFAULT_LIMITS.files:,} files" in text
+    assert AT_ONCE == 4
+    assert "four move at a time" in text
+    assert f"up to {AUTOMATIC_LIMIT >> 20} MiB by themselves" in text
 
 
 def test_the_picture_is_what_the_screen_shows() -> None:

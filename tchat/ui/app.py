@@ -19,7 +19,7 @@ import trio
 from tchat.client.config import Config, config_file
 from tchat.client.updates import CaughtUp, Connected, Disconnected
 from tchat.core.text import clean_line, fold
-from tchat.errors import Refused, StartupError
+from tchat.errors import Refused, StartupError, complain
 from tchat.ui.actions import asking, do
 from tchat.ui.bindings import OTHERWISE, bind, key_rows
 from tchat.ui.chat import LEAVE_SECONDS, Chat, Start
@@ -42,6 +42,10 @@ if TYPE_CHECKING:
     from tchat.ui.styles import Look
 
 _FRAME_SECONDS = 1 / 30
+_UNFINISHED = (
+    "tchat: not everything arrived in time. Messages are kept, and sent the next time; files go on"
+    " from there when they are sent or saved again."
+)
 _TRANSFER_SECONDS = 0.25
 _MOST_KEYS = 16
 _ASKS_TO_LEAVE = "leave? Ctrl-D again, or y"
@@ -68,7 +72,7 @@ async def run_curses(start: Start, config: Config | None = None) -> int:
             done = await app.leave()
             nursery.cancel_scope.cancel()
     if not done:
-        print("tchat: not everything that you typed or were sent arrived.", file=sys.stderr)
+        complain(_UNFINISHED)
     return 0 if done else 1
 
 
