@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
@@ -154,10 +155,13 @@ async def test_one_who_says_that_he_has_what_was_not_sent_has_not_fetched_it() -
 
 
 async def test_one_who_is_put_out_fetches_nothing_more() -> None:
-    data = DATA * 20  # more than waits in sockets
+    data = DATA * 10
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await share(server, alice, data)
         async with fetching(server, bob, 1, len(data)) as carrier:
+            assert isinstance(carrier.stream, trio.SocketStream)
+            # So that all of it does not wait here already.
+            carrier.stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
             await carrier.send(Have(0, NOTHING))
             await carrier.expect(From)
             await carrier.piece()
