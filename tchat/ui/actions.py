@@ -27,7 +27,7 @@ def enter(app: App) -> None:
     """Send the message, run the command, or answer the question."""
     room = app.chat.current
     line = room.edit.take()
-    if line.strip() or app.chat.question is not None:
+    if line.strip() or app.chat.asked is not None:
         _to_newest(room)
     told = len(room.lines)
     app.chat.enter(line)

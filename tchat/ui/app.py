@@ -300,7 +300,7 @@ class App:
             return "leaving"
         if self.asked_to_leave:
             return _ASKS_TO_LEAVE
-        return self.chat.question.question if self.chat.question else ""
+        return self.chat.asked.question if self.chat.asked else ""
 
 
 def _tab(number: int, room: Room, current: Room) -> Tab:

@@ -76,8 +76,7 @@ class Chat:
     """What a person does on one server. `done` is set when there is no reason to stay.
 
     `question` is the command whose argument the next line is; `refusals` counts what went wrong;
-    `found` is what was searched for, by group and seq, and `searching` how many answers to that
-    are still to come.
+    `found` is what was searched for, by group and seq, `searching` how many answers are to come.
     """
 
     def __init__(self, start: Start, nursery: trio.Nursery, face: Face) -> None:
@@ -213,8 +212,8 @@ class Chat:
 
     def enter(self, line: str) -> None:
         """Take a typed line: a message, a command, or the answer to a question."""
-        question, self.question = self.question, None
-        room = self.current
+        question = self.question if line.strip().isdecimal() else self.asked
+        self.question, room = None, self.current
         offered = room.offered
         try:
             if question is not None and answers(question, line):
@@ -229,6 +228,12 @@ class Chat:
             room.fail(refusal)
         if room.offered is offered:
             room.offered = None
+
+    @property
+    def asked(self) -> Command | None:
+        """The question, unless all has ended meanwhile that could have been its answer."""
+        is_idle = self.question and self.question.choice == "transfer" and not self.transfers.active
+        return None if is_idle else self.question
 
     def end_of_input(self) -> None:
         """Know that nothing more will be typed."""

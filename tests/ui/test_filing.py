@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from tchat.ui.chat import Chat
     from tests.helpers import RawClient
     from tests.ui.typist import Typist
 
@@ -310,6 +311,28 @@ async def test_a_transfer_is_cancelled_by_its_number(
         assert offers(alice.chat, "/cancel ") == (8, ["2"])
         await alice.types("/cancel 2")
         assert [transfer.name for transfer in alice.room.filing.transfers.active] == []
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [("hello", "message: hello"), ("1", "error: Nothing is being sent or saved.")],
+)
+async def test_a_question_ends_with_the_last_transfer_that_it_was_about(
+    downloads: Path, standstill: Standstill, line: str, shown: str
+) -> None:
+    async with alone(downloads) as alice:
+        alice.chat.enter("/send a.iso")
+        await standstill.reached("a.iso")
+        alice.chat.enter("/cancel")
+        assert is_asked(alice.chat)
+        alice.chat.transfers.cancel(1)
+        await alice.shows("Sending a.iso was cancelled")
+        assert not is_asked(alice.chat)
+        assert await alice.types(line) == [shown]
+
+
+def is_asked(chat: Chat) -> bool:
+    return chat.asked is not None
 
 
 async def test_how_far_it_is_is_told_now_and_then(
