@@ -137,7 +137,7 @@ class FileContent:
         # Not to hang on a named pipe: opened without blocking, then turned away.
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         self._file = FileIO(os.open(path, flags), "rb")
-        self._found = os.fstat(self._file.fileno())
+        self._found = self._now()
         trouble = self._trouble()
         if trouble:
             self._file.close()
@@ -160,7 +160,7 @@ class FileContent:
         One that was written to and became longer is read once more, if there is a digest to compare
         with: what it had at first is to be there still, and not what two versions had.
         """
-        now = os.fstat(self._file.fileno())
+        now = self._now()
         if (now.st_size, now.st_mtime_ns) == (self.size, self.mtime):
             return
         if now.st_size <= self.size or sha256 is None or self._digest() != sha256:
@@ -175,12 +175,12 @@ class FileContent:
         if not S_ISREG(self._found.st_mode):
             return "it is neither a file nor a directory"
         # As those do which a system makes up when they are read.
-        if not self._found.st_size and self._file.read(1) and not self._length():
+        if not self._found.st_size and self._file.read(1) and not self._now().st_size:
             return "it has no length, and yet something in it"
         return ""
 
-    def _length(self) -> int:
-        return os.fstat(self._file.fileno()).st_size
+    def _now(self) -> os.stat_result:
+        return os.fstat(self._file.fileno())
 
     def _digest(self) -> bytes:
         room, running = memoryview(bytearray(PIECE_SIZE)), hashlib.sha256()
