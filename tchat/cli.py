@@ -23,7 +23,7 @@ from tchat.client.options import (
     settle,
 )
 from tchat.core.text import check_name, fold
-from tchat.errors import Code, Refused, StartupError, run_reporting
+from tchat.errors import Code, Refused, StartupError, complain, run_reporting
 from tchat.net.address import Address
 from tchat.server.app import Config, run_server
 from tchat.server.control import release_name
@@ -183,7 +183,7 @@ def _name(given: str | None, what: str, typed: TypedLines) -> str | None:
         try:
             return check_name(answer.strip(), what)
         except Refused as refusal:
-            print(refusal, file=sys.stderr)
+            complain(str(refusal))
 
 
 def parser() -> argparse.ArgumentParser:

@@ -164,13 +164,17 @@ class Launcher:
         place.touch(mode=0o600)
         place.write_bytes(pem)
 
+    def environment(self, user: str) -> dict[str, str]:
+        """Return what a program of that person finds around it."""
+        return {**os.environ, "TCHAT_HOME": str(self.home / user), "PYTHONWARNINGS": "error"}
+
     async def _start(self, kind: type[P], user: str, *arguments: object) -> P:
         running: trio.Process = await trio.lowlevel.open_process(
             [sys.executable, *map(str, arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, "TCHAT_HOME": str(self.home / user), "PYTHONWARNINGS": "error"},
+            env=self.environment(user),
         )
         self.started.append(running)
         process = kind(running)

@@ -32,7 +32,7 @@ from tchat.core.direct import is_direct, other_of
 from tchat.core.events import Approved, Created, Joined, Posted
 from tchat.core.frames import Ok
 from tchat.core.text import fold
-from tchat.errors import Refused, run_reporting
+from tchat.errors import Refused, complain, run_reporting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -127,9 +127,9 @@ class _Bot:
         """Do what follows from what the session tells."""
         match update:
             case ServerMet(met):
-                print(f"{meeting(met)}.", file=sys.stderr)
+                complain(f"{meeting(met)}.")
             case OutboxDamaged(sentence):
-                print(sentence, file=sys.stderr)
+                complain(sentence)
             case Happened(replica, event) if replica is self._group and not self._has_begun:
                 self._waiting.append(event)
             case Happened(replica, event):
@@ -172,7 +172,7 @@ async def _call(session: Session, replica: Replica, event: Event, handler: Handl
             said = event.body.text
             await handler(Message(session, replica, event.actor, said, event.at, event.seq))
         except Refused as refusal:  # a reply that cannot be sent is no reason to go silent
-            print(f"refused ({refusal.code}): {refusal}", file=sys.stderr)
+            complain(f"refused ({refusal.code}): {refusal}")
 
 
 async def _run(given: argparse.Namespace, handler: Handler) -> None:

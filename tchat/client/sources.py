@@ -96,13 +96,13 @@ class HashedSource:
         data = self._read(end_of_piece(self._at, self.size) - self._at)
         self._hash.update(data)
         self._at += len(data)
+        digest = self._hash.digest()
         if self._at == self.size:
-            digest = self._hash.digest()
             self.content.check(digest)
             self.digest = digest
         if self._at == len(self._states) * PIECE_SIZE:
             self._states.append(self._hash.copy())
-        return data, self._hash.digest()
+        return data, digest
 
     def close(self) -> None:
         """End the use of the content."""

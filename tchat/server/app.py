@@ -154,8 +154,10 @@ async def serve(
 
         registry = Registry(store, log, groups, crowd, moved, config.limits.group)
         people = People(store.accounts, now_ms)
-        host = Host(store, registry, log, people, memberships, crowd, config.limits, credentials)
-        host.tickets = tickets
+        host = Host(
+            *(store, registry, log, people, memberships, crowd, config.limits, credentials),
+            tickets=tickets,
+        )
         async with (
             trio.open_nursery() as connections,
             operable(host, config.data),

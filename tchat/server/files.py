@@ -32,7 +32,7 @@ from tchat.core.group import SHA256_SIZE
 from tchat.core.handshake import Ready, agree
 from tchat.core.schema import INT_LIMIT
 from tchat.core.text import fold, size_text
-from tchat.errors import Code, ProtocolError, Refused, StorageError
+from tchat.errors import Code, ProtocolError, Refused, StorageError, TchatError
 from tchat.files.carry import TakenBack, in_the_end, patiently, receive_file, send_file
 from tchat.server.tickets import Permission
 from tchat.store.base import FileDamaged, StorageFull
@@ -346,7 +346,7 @@ async def _sweep(host: Host) -> None:
     blobs, now, keep = host.store.blobs, host.clock(), host.limits.keep_files
     forgotten: list[bytes] = []
     async with blobs.changing():
-        with _logged(host, log_too=True):
+        with _logged(host, StorageFull):  # if the log is in doubt, that ends the server
             forgotten = await host.store.shelves.sweep(
                 now - DAY_MS, 0 if keep is None else max(0, now - keep)
             )
@@ -359,14 +359,11 @@ async def _sweep(host: Host) -> None:
 
 
 @contextmanager
-def _logged(host: Host, *, log_too: bool = False) -> Iterator[None]:
-    """Write down that files cannot be removed, which is no reason for the chat to stop.
-
-    If the `log_too` is asked, and is in doubt, it is one.
-    """
+def _logged(
+    host: Host, kinds: type[TchatError] | tuple[type[TchatError], ...] = (StorageError, StorageFull)
+) -> Iterator[None]:
+    """Write down that files cannot be removed, which is no reason for the chat to stop."""
     try:
         yield
-    except (StorageError, StorageFull) as error:
-        if log_too and isinstance(error, StorageError):
-            raise
+    except kinds as error:
         host.log.line("fault", where="the files", reason=error.sentence)

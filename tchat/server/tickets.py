@@ -77,16 +77,17 @@ class Tickets:
 
         Raises `trio.BrokenResourceError` if that ends before it is done; see `moved`.
         """
-        moving = (permission, trio.CancelScope())
+        scope = trio.CancelScope()
+        moving = (permission, scope)
         self._of.setdefault(permission.user, []).append(permission)
         self._moving.append(moving)
         try:
-            with moving[1]:
+            with scope:
                 yield
         finally:
             self._moving.remove(moving)
             self._forget(permission)
-        if moving[1].cancelled_caught:
+        if scope.cancelled_caught:
             raise trio.BrokenResourceError("the transfer is allowed no more")
 
     def moved(self, group: str, standings: Mapping[str, Standing]) -> None:
@@ -106,11 +107,11 @@ class Tickets:
 
     def promised(self, user: str) -> int:
         """Return how many bytes the person may still upload on tickets, or is uploading."""
-        self._forget_old(trio.current_time())
-        return sum(p.size for p in self._of.get(user, ()) if p.way == "upload")
+        return sum(size for size, _ in self.uploads(user))
 
     def uploads(self, user: str) -> list[tuple[int, bytes]]:
         """Return the size and head of each of these files."""
+        self._forget_old(trio.current_time())
         return [(p.size, p.head) for p in self._of.get(user, ()) if p.way == "upload"]
 
     def _forget_old(self, now: float) -> None:

@@ -212,7 +212,7 @@ class Chat:
 
     def enter(self, line: str) -> None:
         """Take a typed line: a message, a command, or the answer to a question."""
-        question = self.question if line.strip().isdecimal() else self.asked
+        question = self.question if line.strip().isdecimal() else self.asked  # a late answer
         self.question, room = None, self.current
         offered = room.offered
         try:

@@ -325,9 +325,9 @@ class Keeper:
     def now(self) -> int:
         return now_ms() + self.later
 
-    def host_of(self, *arguments: object) -> Host:
+    def host_of(self, *arguments: object, **more: object) -> Host:
         """Return a host that goes by this clock."""
-        self.host = Host(*arguments)  # type: ignore[arg-type]
+        self.host = Host(*arguments, **more)  # type: ignore[arg-type]
         self.host.clock = self.now
         self.has_swept = trio.Event()
         return self.host

@@ -39,20 +39,23 @@ class Desk:
     async def start(
         self, verb: str, *arguments: object, user: str = "alice", group: str = GROUP
     ) -> Process:
-        where = (self.address.host, self.address.port, "--no-tls", "--user", user)
-        return await self._launch.tchat(verb, *where, "--group", group, *arguments, user=user)
+        where = self._where(user, group)
+        return await self._launch.tchat(verb, *where, *arguments, user=user)
+
+    def _where(self, user: str, group: str) -> tuple[object, ...]:
+        address = self.address
+        return address.host, address.port, "--no-tls", "--user", user, "--group", group
 
     async def shell(self, verb: str, *arguments: object, end: str) -> tuple[int, str]:
         """Run a command in a shell, and return its status and what it complained of."""
-        where = (self.address.host, self.address.port, "--no-tls", "--user", "alice")
-        words = [sys.executable, "-m", "tchat", verb, *where, "--group", GROUP, *arguments]
-        home = {"TCHAT_HOME": str(self._launch.home / "alice"), "PYTHONWARNINGS": "error"}
+        where = self._where("alice", GROUP)
+        words = [sys.executable, "-m", "tchat", verb, *where, *arguments]
         done = await trio.run_process(
             ["sh", "-c", f"{shlex.join(map(str, words))} {end}"],
             check=False,
             capture_stdout=True,
             capture_stderr=True,
-            env={**os.environ, **home},
+            env=self._launch.environment("alice"),
         )
         return done.returncode, done.stderr.decode()
 
