@@ -3,7 +3,7 @@
 Run it with: python examples/echo_bot.py HOST PORT --group GROUP
 """
 
-from tchat.client.bot import Message, run_bot
+from tchat.bot import Message, run_bot
 
 
 async def echo(message: Message) -> None:

@@ -13,31 +13,30 @@ import platformdirs
 import trio
 
 from tchat import __version__
-from tchat.client.config import config_file, load_config
-from tchat.client.home import download_directory
-from tchat.client.options import (
+from tchat.client.config.options import (
     add_address,
     add_server_options,
     invite_token,
     session_for,
     settle,
 )
+from tchat.client.config.paths import download_directory
+from tchat.client.config.settings import config_file, load_config
 from tchat.core.text import check_name, fold
 from tchat.errors import Code, Refused, StartupError, complain, run_reporting
 from tchat.net.address import Address
-from tchat.server.app import Config, run_server
+from tchat.server.app import ServerConfig, run_server
 from tchat.server.control import release_name
+from tchat.server.limits import add_limits, limits_from
 from tchat.server.log import Log
-from tchat.server.options import add_limits, limits_from
-from tchat.ui.chat import Start
-from tchat.ui.once import get_files, run_interruptible, send_files
-from tchat.ui.plain import run_plain
-from tchat.ui.typed import TypedLines
+from tchat.ui.chat.chat import Start
+from tchat.ui.plain.frontend import TypedLines, run_plain
+from tchat.ui.plain.oneshot import get_files, run_interruptible, send_files
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from tchat.client.config import Config as Settings
+    from tchat.client.config.settings import Settings
     from tchat.client.session import Session
 
 RECENT = 200
@@ -65,7 +64,7 @@ def _serve(given: argparse.Namespace) -> int:
     if given.cert is not None and given.no_tls:
         raise StartupError(Code.CANNOT_START, "--cert has no use with --no-tls.")
     log = Log(given.log_format)
-    config = Config(
+    config = ServerConfig(
         Address(given.host, given.port),
         given.data,
         limits_from(given),
@@ -120,7 +119,7 @@ async def _chat(
         )
         if plain:
             return await run_plain(start, typed)
-        from tchat.ui.app import run_curses  # curses, and only for those who see it
+        from tchat.ui.tui.app import run_curses  # curses, and only for those who see it
 
         return await run_curses(start, settings)
     raise AssertionError("unreachable")
@@ -133,7 +132,7 @@ def _demo(given: argparse.Namespace) -> int:
     if not (sys.stdout.isatty() and sys.stdin.isatty()):
         raise StartupError(Code.CANNOT_START, "The demo wants a terminal to show itself in.")
     from tchat.demo import run_demo  # all there is, and only for those who want to see it
-    from tchat.ui.app import run_curses
+    from tchat.ui.tui.app import run_curses
 
     return trio.run(run_demo, user, RECENT, run_curses)
 

@@ -17,23 +17,22 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.client.connector import Connector
-from tchat.client.files import send_file
-from tchat.client.introduction import Account
-from tchat.client.known import KnownServers
+from tchat.client.authenticate import Account
+from tchat.client.client_id import ClientId
+from tchat.client.connector import Connector, KnownServers
+from tchat.client.files.transfer import send_file
 from tchat.client.session import open_session
-from tchat.client.slot import Slot
-from tchat.client.updates import CaughtUp, Happened
-from tchat.core import commands as core
-from tchat.core.events import Event, Joined, Posted
+from tchat.client.updates import CaughtUp, EventReceived
+from tchat.core.group import commands as core
+from tchat.core.group.events import Event, Joined, Posted
 from tchat.core.text import fold
 from tchat.net.address import Address
 from tchat.net.identity import load_identity
 from tchat.net.tls import make_credentials
-from tchat.server.app import Config, serve
+from tchat.server.app import ServerConfig, serve
 from tchat.server.log import Log
-from tchat.store.sqlite import open_store
-from tchat.ui.chat import Start
+from tchat.store.sqlite.store import open_store
+from tchat.ui.chat.chat import Start
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -78,7 +77,7 @@ class _Stage:
         """Connect as somebody for the length of the block."""
         connector = Connector(self.address, KnownServers(), self.pin)
         identity = load_identity(self.directory / f"{user}.key")
-        account = Account(user, identity, Slot())
+        account = Account(user, identity, ClientId())
         async with open_session(connector, account, recent) as session:
             yield session
 
@@ -101,7 +100,7 @@ async def _server(directory: Path, user: str) -> AsyncIterator[_Stage]:
     log, stop = Log(stream=StringIO()), trio.Event()
     async with open_store(directory) as store, trio.open_nursery() as nursery:
         credentials = make_credentials(directory)
-        config = Config(Address("127.0.0.1", 0), directory)
+        config = ServerConfig(Address("127.0.0.1", 0), directory)
         port: int = await nursery.start(serve, config, credentials, store, log, stop)
         yield _Stage(Address("127.0.0.1", port), credentials.pin, directory.parent, user)
         stop.set()
@@ -123,10 +122,10 @@ async def _ada(
         talk = _Talk(session, _WORDS)
         async for update in session.updates:
             match update:
-                case Happened(_, Event(actor=actor, body=Joined())) if actor == stage.user:
+                case EventReceived(_, Event(actor=actor, body=Joined())) if actor == stage.user:
                     await _hand_over(session, group, actor)
                     bots.start_soon(_bob, stage)
-                case Happened():
+                case EventReceived():
                     await talk.take(update)
 
 
@@ -146,7 +145,7 @@ async def _bob(stage: _Stage) -> None:
             match update:
                 case CaughtUp(replica) if replica is group:
                     await _share(session, group, stage)
-                case Happened():
+                case EventReceived():
                     await talk.take(update)
 
 
@@ -167,7 +166,7 @@ class _Talk:
         self._session = session
         self._words = iter(words)
 
-    async def take(self, update: Happened) -> None:
+    async def take(self, update: EventReceived) -> None:
         """Answer a message, if it is meant for this one and not of a bot."""
         event, group, me = update.event, update.replica, fold(self._session.user)
         direct = group.state.direct

@@ -19,14 +19,13 @@ from typing import TYPE_CHECKING, TypeVar
 import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from tchat.client.connector import Connector
-from tchat.client.introduction import Account
-from tchat.client.known import KnownServers
+from tchat.client.authenticate import Account
+from tchat.client.client_id import ClientId
+from tchat.client.connector import Connector, KnownServers
 from tchat.client.session import open_session
-from tchat.client.slot import Slot
-from tchat.core.commands import Approve, Command, Join, Post
-from tchat.core.events import Created, Event, Posted, Requested, decode_event
-from tchat.core.frames import (
+from tchat.core.group.commands import Approve, Command, Join, Post
+from tchat.core.group.events import Created, Event, Posted, Requested, decode_event
+from tchat.core.protocol.frames import (
     TO_CLIENT,
     Attach,
     Attached,
@@ -34,21 +33,29 @@ from tchat.core.frames import (
     Ok,
     Ping,
     Pong,
-    Presence,
+    PresenceUpdate,
     decode,
     encode_all,
 )
-from tchat.core.framing import FrameBuffer, split_frames
-from tchat.core.handshake import NONCE_SIZE, VERSION, Challenge, Hello, Proof, Welcome, proof_text
+from tchat.core.protocol.framing import FrameBuffer, split_frames
+from tchat.core.protocol.handshake import (
+    NONCE_SIZE,
+    VERSION,
+    Challenge,
+    Hello,
+    Proof,
+    Welcome,
+    proof_text,
+)
 from tchat.core.text import fold
 from tchat.errors import Refused
 from tchat.net.address import Address, connect
 from tchat.net.identity import Identity
 from tchat.net.tls import client_context, open_tls, pin_seen
-from tchat.server.app import Config, serve
+from tchat.server.app import ServerConfig, serve
 from tchat.server.limits import Limits
 from tchat.server.log import Log, LogFormat
-from tchat.store.memory import MemoryStore
+from tests.memory_store import MemoryStore
 from tests.protocol import unchecked, validate_body
 
 if TYPE_CHECKING:
@@ -56,7 +63,7 @@ if TYPE_CHECKING:
 
     from tchat.client.replica import Replica
     from tchat.client.session import Session
-    from tchat.core.schema import Frame
+    from tchat.core.protocol.schema import Frame
     from tchat.net.tls import Credentials
     from tchat.store.base import Store
 
@@ -188,7 +195,7 @@ async def running_server(
     stream = _Console()
     log = Log(log_format, stream)
     stop, stopped = trio.Event(), trio.Event()
-    config = Config(Address("127.0.0.1", port), Path("unused"), limits or UNHURRIED)
+    config = ServerConfig(Address("127.0.0.1", port), Path("unused"), limits or UNHURRIED)
 
     async def run(task_status: trio.TaskStatus[int]) -> None:
         await serve(config, credentials, store, log, stop, task_status)
@@ -295,7 +302,7 @@ class RawClient:
             frame = await self.receive()
             if isinstance(frame, kind):
                 return frame
-            assert isinstance(frame, Presence), f"{frame} came instead of {kind.type}"
+            assert isinstance(frame, PresenceUpdate), f"{frame} came instead of {kind.type}"
 
     async def ask(self, make: Callable[[int], Frame]) -> Frame:
         """Send a request and return its answer; frames that come first are kept for `receive`."""
@@ -349,7 +356,7 @@ class RawClient:
         events: list[Event] = []
         while len(events) < number:
             frame = await self.receive()
-            assert isinstance(frame, Event | Presence | Ok), frame
+            assert isinstance(frame, Event | PresenceUpdate | Ok), frame
             events += [frame] if isinstance(frame, Event) else []
         return events
 
@@ -382,7 +389,7 @@ class RawClient:
                 self._buffer.feed(data)
         validate_body(body)
         frame = decode(body, TO_CLIENT)
-        if isinstance(frame, Presence):
+        if isinstance(frame, PresenceUpdate):
             known = set() if frame.reset else self.online
             self.online = (known | set(frame.online)) - set(frame.offline)
         return frame
@@ -433,7 +440,7 @@ async def members(
 
 @asynccontextmanager
 async def session_of(
-    address: Address, user: str, slot: Slot | None = None, group: str = GROUP
+    address: Address, user: str, slot: ClientId | None = None, group: str = GROUP
 ) -> AsyncIterator[tuple[Session, Replica]]:
     """Be `user` in a group for the length of the block: found it, or wait for approval."""
     async with session_at(address, user, slot) as session:
@@ -442,11 +449,11 @@ async def session_of(
 
 @asynccontextmanager
 async def session_at(
-    address: Address, user: str, slot: Slot | None = None, recent: int | None = None
+    address: Address, user: str, slot: ClientId | None = None, recent: int | None = None
 ) -> AsyncIterator[Session]:
     """Be `user` at a server for the length of the block; see `open_session` for `recent`."""
     connector = Connector(address, KnownServers(), plain=True)
-    account = Account(user, identity_of(user), slot or Slot())
+    account = Account(user, identity_of(user), slot or ClientId())
     async with open_session(connector, account, recent) as session:
         yield session
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import cbor2
 
-from tchat.core.framing import FRAME_LIMIT, PREFIX
+from tchat.core.protocol.framing import FRAME_LIMIT, PREFIX
 from tests.helpers import (
     GROUP,
 )

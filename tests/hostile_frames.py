@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import cbor2
 
-from tchat.core.framing import FRAME_LIMIT, HANDSHAKE_LIMIT, PREFIX
+from tchat.core.protocol.framing import FRAME_LIMIT, HANDSHAKE_LIMIT, PREFIX
 from tests.core.examples import ANSWERS, REQUESTS
 from tests.helpers import (
     GROUP,

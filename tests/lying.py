@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from tchat.core.framing import FrameBuffer, unpack
-from tchat.core.handshake import NONCE_SIZE, VERSION
+from tchat.core.protocol.framing import FrameBuffer, unpack
+from tchat.core.protocol.handshake import NONCE_SIZE, VERSION
 from tchat.net.address import Address, port_of
 from tests.helpers import GROUP, GUARD
 from tests.protocol import unchecked

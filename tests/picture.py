@@ -38,8 +38,8 @@ class _Look(NamedTuple):
 
 def show() -> None:
     """Paint the conversation on this terminal, until something is typed."""
-    from tchat.ui.screen import open_screen  # only in the terminal of its own
-    from tchat.ui.view import draw
+    from tchat.ui.tui.screen import open_screen  # only in the terminal of its own
+    from tchat.ui.tui.view import draw
     from tests.readme import conversation
 
     with open_screen() as screen:

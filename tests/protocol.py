@@ -1,4 +1,4 @@
-"""Every frame that our code sends in a test is held against `tchat/core/protocol.cddl`.
+"""Every frame that our code sends in a test is held against `tchat/core/protocol/protocol.cddl`.
 
 All frames are made by `framing.pack`, and `watched()` stands between it and `cbor2`: what `pack`
 encodes must be one of the maps in the document, with no key that the document does not list. A
@@ -22,7 +22,7 @@ import cbor2
 import pycddl  # type: ignore[import-untyped]
 import pytest
 
-from tchat.core import framing
+from tchat.core.protocol import framing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -11,14 +11,14 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tchat.client.config import EXAMPLE
+from tchat.client.config.settings import EXAMPLE
 from tchat.errors import Code
+from tchat.server.limits import add_limits
 from tchat.server.log import LINES
-from tchat.server.options import add_limits
-from tchat.ui.bindings import key_rows
-from tchat.ui.commands import COMMANDS
-from tchat.ui.lines import Line
-from tchat.ui.model import Model, Person, Tab
+from tchat.ui.chat.commands import COMMANDS
+from tchat.ui.chat.lines import Line
+from tchat.ui.tui.keymap import key_rows
+from tchat.ui.tui.model import Model, Person, Tab
 from tests.bench.speed import WRITTEN
 from tests.bench.speed_table import table
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import trio
 
 from tchat.net.link import Link
-from tchat.net.secure import TlsStream
 from tchat.net.tls import client_context, make_credentials
+from tchat.net.tls_stream import TlsStream
 from tests.helpers import GUARD
 
 if TYPE_CHECKING:

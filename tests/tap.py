@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import trio
 
-from tchat.core.framing import FrameBuffer, unpack
+from tchat.core.protocol.framing import FrameBuffer, unpack
 from tchat.net.address import Address, connect, port_of
 from tests.helpers import GUARD, until
 from tests.protocol import validate_body

@@ -1,25 +1,34 @@
-"""The arrows between the packages run one way, and no file grows beyond a sitting's reading."""
+"""The import graph of tchat: one way between packages, one way inside them, and no circle of files.
+
+`LAYERS` is the layout as a list for each package, lowest layer first: a file may import from the
+layers before its own, and from other packages only what `MAY_USE` names. Imports for type checking
+count like all others, because a reader follows them too.
+"""
 
 from __future__ import annotations
 
 import ast
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 ROOT = Path(__file__).parents[1] / "tchat"
 MODULES = sorted(ROOT.rglob("*.py"))
-MOST_LINES = 400
 
 MAY_USE = {
     "errors": set[str](),
     "core": {"errors"},
     "net": {"errors", "core"},
-    "files": {"errors", "core", "net"},
-    "store": {"errors", "core", "files"},
-    "server": {"errors", "core", "net", "files", "store"},
-    "client": {"errors", "core", "net", "files"},
+    "transfer": {"errors", "core", "net"},
+    "store": {"errors", "core", "transfer"},
+    "server": {"errors", "core", "net", "transfer", "store"},
+    "client": {"errors", "core", "net", "transfer"},
+    "bot": {"errors", "core", "client"},
     "ui": {"errors", "core", "client"},
     "demo": {"errors", "core", "store", "net", "server", "client", "ui"},
     "cli": {"errors", "core", "store", "net", "server", "client", "ui", "demo"},
@@ -28,14 +37,34 @@ MAY_USE = {
 }
 """What each part of tchat may import, besides itself and the package's own name and version."""
 
+LAYERS: dict[str, list[set[str]]] = {
+    "core": [{"text", "fingerprints", "pace"}, {"protocol"}, {"group"}, {"frames"}],
+    "store": [{"words"}, {"base"}, {"blobs"}, {"sqlite"}],
+    "server": [
+        {"clock", "faults", "log", "limits", "send_queue", "presence", "sanitize"},
+        {"tickets", "accounts"},
+        {"groups"},
+        {"context"},
+        {"connections"},
+        {"control"},
+        {"app"},
+    ],
+    "ui": [{"text"}, {"chat"}, {"commands"}, {"plain", "tui"}],
+}
+"""The layers inside a package, lowest first; a package that is not here has no layers of its own.
+
+Modules of one layer may use each other, as long as there is no circle.
+"""
+
 OUTSIDERS = {
     "errors": set[str](),
     "core": {"cbor2"},
     "store": {"trio", "filelock"},
     "net": {"trio", "cryptography"},
-    "files": {"trio"},
+    "transfer": {"trio"},
     "server": {"trio"},
     "client": {"trio", "filelock", "platformdirs"},
+    "bot": {"trio"},
     "ui": {"trio", "wcwidth", "curses"},
     "demo": {"trio"},
     "cli": {"trio", "platformdirs"},
@@ -47,57 +76,143 @@ OUTSIDERS = {
 every_module = pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
 
 
-def part_of(path: Path) -> str:
-    """Return the package below tchat that a file belongs to, or the module that it is."""
-    return path.relative_to(ROOT).with_suffix("").parts[0]
+def parts_of(path: Path) -> tuple[str, ...]:
+    """Return a file's place below tchat: the packages, and the module unless it is a package."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts
 
 
-def imports_of(path: Path) -> set[str]:
-    """Return the full names of all modules that a file imports, for typing only or not."""
+def module_of(path: Path) -> str:
+    """Return the full name of the module that a file is."""
+    parts = parts_of(path)
+    return "tchat" if parts == ("__init__",) else ".".join(("tchat", *parts))
+
+
+def imports_of(source: str, known: set[str]) -> set[str]:
+    """Return the full names of all modules that a source imports, for typing only or not."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path} has a relative import"
+            assert node.level == 0, "relative imports hide where something comes from"
             assert node.module is not None
-            names |= _modules_in(node.module, node.names)
+            below = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= (below & known) or {node.module}
     return names
 
 
-def _modules_in(module: str, aliases: list[ast.alias]) -> set[str]:
-    """Return what `from module import aliases` imports: parts of tchat, or the module."""
-    if module != "tchat":
-        return {module}
-    return {f"tchat.{alias.name}" for alias in aliases if not alias.name.startswith("__")}
+def graph_of(sources: Mapping[str, str]) -> dict[str, set[str]]:
+    """Return which of these modules each of them imports, by their full names."""
+    known = set(sources)
+    return {name: imports_of(source, known) & known for name, source in sources.items()}
 
 
-def test_there_are_modules_to_look_at() -> None:
-    assert {part_of(path) for path in MODULES} == MAY_USE.keys() == OUTSIDERS.keys()
+def circles_in(graph: Mapping[str, set[str]]) -> list[set[str]]:
+    """Return the sets of modules that reach each other (Tarjan's strongly connected components)."""
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[set[str]] = []
+
+    def visit(node: str) -> None:
+        index[node] = low[node] = len(index)
+        stack.append(node)
+        for other in sorted(graph[node]):
+            if other not in index:
+                visit(other)
+                low[node] = min(low[node], low[other])
+            elif other in stack:
+                low[node] = min(low[node], index[other])
+        if low[node] == index[node]:
+            circle = set(stack[stack.index(node) :])
+            del stack[stack.index(node) :]
+            if len(circle) > 1 or node in graph[node]:
+                found.append(circle)
+
+    for node in graph:
+        if node not in index:
+            visit(node)
+    return found
+
+
+def against_layers(graph: Mapping[str, set[str]], layers: Mapping[str, list[set[str]]]) -> set[str]:
+    """Return the imports inside packages that go to a higher layer, as "importer → imported"."""
+    found: set[str] = set()
+    for name, used in graph.items():
+        here = name.split(".")[1:]
+        if len(here) < 2 or here[0] not in layers:
+            continue
+        height = {part: h for h, layer in enumerate(layers[here[0]]) for part in layer}
+        for other in used:
+            there = other.split(".")[1:]
+            if len(there) > 1 and there[0] == here[0] and height[there[1]] > height[here[1]]:
+                found.add(f"{name} → {other}")
+    return found
+
+
+def sources() -> dict[str, str]:
+    """Return the source of every module of tchat, by its full name."""
+    return {module_of(path): path.read_text(encoding="utf-8") for path in MODULES}
+
+
+def test_every_part_has_its_arrows() -> None:
+    assert {parts_of(path)[0] for path in MODULES} == MAY_USE.keys() == OUTSIDERS.keys()
+
+
+def test_every_module_of_a_layered_package_has_a_layer() -> None:
+    for package, layers in LAYERS.items():
+        here = {parts_of(p)[1] for p in MODULES if parts_of(p)[0] == package and parts_of(p)[1:]}
+        assert here == set().union(*layers), package
 
 
 @every_module
 def test_imports_follow_the_arrows(path: Path) -> None:
-    used = {name.split(".")[1] for name in imports_of(path) if name.startswith("tchat.")}
-    assert used <= MAY_USE[part_of(path)] | {part_of(path)}
+    used = imports_of(path.read_text(encoding="utf-8"), set(sources()))
+    tops = {name.split(".")[1] for name in used if name.startswith("tchat.")}
+    assert tops <= MAY_USE[parts_of(path)[0]] | {parts_of(path)[0]}
+
+
+def test_arrows_go_one_way_inside_packages() -> None:
+    assert against_layers(graph_of(sources()), LAYERS) == set()
+
+
+def test_an_arrow_against_the_layers_is_found() -> None:
+    planted = {
+        **sources(),
+        "tchat.core.text": "from tchat.core.group.state import Group",
+    }
+    wrong = against_layers(graph_of(planted), LAYERS)
+    assert wrong == {"tchat.core.text → tchat.core.group.state"}
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    assert circles_in(graph_of(sources())) == []
+
+
+def test_a_planted_circle_is_found() -> None:
+    """One import for type checking alone closes it, and is enough."""
+    planted = sources()
+    planted["tchat.server.log"] += (
+        "\nif TYPE_CHECKING:\n    from tchat.server.context import ServerContext\n"
+    )
+    circles = circles_in(graph_of(planted))
+    assert len(circles) == 1
+    assert {"tchat.server.log", "tchat.server.context"} <= circles[0]
 
 
 @every_module
-def test_nothing_is_used_that_the_part_does_not_stand_on(path: Path) -> None:
-    outside = {name.split(".")[0] for name in imports_of(path)} - {"tchat"}
-    assert outside - (sys.stdlib_module_names - {"curses"}) <= OUTSIDERS[part_of(path)]
+def test_only_known_libraries_are_used(path: Path) -> None:
+    used = imports_of(path.read_text(encoding="utf-8"), set())
+    outside = {name.split(".")[0] for name in used} - {"tchat"}
+    assert outside - (sys.stdlib_module_names - {"curses"}) <= OUTSIDERS[parts_of(path)[0]]
 
 
-def test_curses_is_only_where_the_screen_is() -> None:
-    users = {path.relative_to(ROOT).as_posix() for path in MODULES if "curses" in imports_of(path)}
-    assert users <= {"ui/screen.py"}
-
-
-@every_module
-def test_a_file_has_at_most_400_lines(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
+def test_curses_is_used_by_the_screen_only() -> None:
+    users = {p.relative_to(ROOT).as_posix() for p in MODULES if "import curses" in p.read_text()}
+    assert users <= {"ui/tui/screen.py"}
 
 
 @every_module
-def test_a_file_says_what_it_is_for(path: Path) -> None:
+def test_every_file_says_what_it_is(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tchat.client import files as files_module
 from tchat.client import session as session_module
-from tchat.core.handshake import PIECE_SIZE
+from tchat.client.files import transfer as files_module
+from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.errors import Code
 from tests.client.journey import DATA, WAYS, journey
 from tests.client.scene import MIB, Scene, noise, scenery

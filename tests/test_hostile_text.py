@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tchat.core.commands import Join, Post
-from tchat.core.frames import Failed, Goodbye
+from tchat.core.group.commands import Join, Post
+from tchat.core.protocol.frames import Failed, Goodbye
 from tchat.core.text import clean_line, clean_text
 from tchat.errors import Code
 from tchat.server.log import LINES, Log

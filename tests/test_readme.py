@@ -8,9 +8,9 @@ import shlex
 import pytest
 
 from tchat.cli import parser
-from tchat.client.files import AUTOMATIC_LIMIT
-from tchat.client.transfers import AT_ONCE
-from tchat.core.group import DEFAULT_LIMITS
+from tchat.client.files.queue import AT_ONCE
+from tchat.client.files.transfer import AUTOMATIC_LIMIT
+from tchat.core.group.rules import DEFAULT_LIMITS
 from tests import picture, readme
 
 

@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.client.connector import Connector
-from tchat.client.introduction import Account
-from tchat.client.known import KnownServers
+from tchat.client.authenticate import Account
+from tchat.client.client_id import ClientId
+from tchat.client.connector import Connector, KnownServers
 from tchat.client.session import open_session
-from tchat.client.slot import Slot
-from tchat.core.frames import UnknownType, decode_request
-from tchat.core.framing import HANDSHAKE_LIMIT, FrameBuffer
-from tchat.core.handshake import Hello, Proof, Transfer
+from tchat.core.protocol.frames import UnknownType, decode_request
+from tchat.core.protocol.framing import HANDSHAKE_LIMIT, FrameBuffer
+from tchat.core.protocol.handshake import Hello, Proof, TransferHello
 from tchat.errors import ProtocolError
 from tchat.net.address import connect
-from tchat.net.secure import TlsStream
 from tchat.net.tls import client_context, open_tls
+from tchat.net.tls_stream import TlsStream
 from tests.helpers import (
     GROUP,
     GUARD,
@@ -115,7 +114,7 @@ async def chatting(address: Address, pin: bytes | None = None) -> AsyncIterator[
 async def person(address: Address, user: str, pin: bytes | None) -> AsyncIterator[Session]:
     """Be `user` for the length of the block, over TLS if there is a pin."""
     connector = Connector(address, KnownServers(), pin, plain=pin is None)
-    async with open_session(connector, Account(user, identity_of(user), Slot())) as session:
+    async with open_session(connector, Account(user, identity_of(user), ClientId())) as session:
         yield session
 
 
@@ -138,7 +137,7 @@ def ends_connection(data: bytes) -> bool:
         return False
     except ProtocolError:
         return True
-    return isinstance(frame, Hello | Proof | Transfer)
+    return isinstance(frame, Hello | Proof | TransferHello)
 
 
 class Thrower:

@@ -7,25 +7,114 @@ not found out, unless the pin was given beforehand, by `--pin` or by an invite.
 
 A first meeting is tried with the system's certificate authorities first. A server that they vouch
 for is remembered as that, needs no pin, and is held to it from then on.
+
+The servers that this client has met, in a file that people can read and change.
+
+    chat.example.org:7777 sha256:Y2hhdC5leGFtcGxlLm9yZyBzYWlkIHRoYXQgaXQgaXM
+    [2001:db8::7]:7777 ca
+
+One line for each: the address as it was typed, and the pin of the server's key, or `ca` for a
+server that the system's certificate authorities vouched for. What stands first holds. Lines are
+added by this program and removed by people: a key that changes is never accepted by itself.
 """
 
 from __future__ import annotations
 
+import os
 import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.client.introduction import Busy
-from tchat.core.fingerprints import pin_text
-from tchat.errors import Code, Refused
+from tchat.client.authenticate import Busy
+from tchat.core.fingerprints import pin_text, read_pin
+from tchat.errors import Code, Refused, StartupError
 from tchat.net.address import Address, connect, is_local
 from tchat.net.link import Link
 from tchat.net.tls import client_context, open_tls, pin_seen
 
 if TYPE_CHECKING:
-    from tchat.client.known import Known, KnownServers
+    from pathlib import Path
+
+    from tchat.net.address import Address
+
+_HEADER = (
+    "# The servers this client has met. If the key of one has changed for a reason that you"
+    " know,\n# remove its line.\n"
+)
+_VOUCHED = "ca"
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a server was when it was met: its pin, or None if authorities vouched; and where."""
+
+    pin: bytes | None
+    line: int
+
+
+class KnownServers:
+    """The file at `path`; without a path, what was met in this process."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
+        self._added: list[str] = []
+
+    def find(self, address: Address) -> Known | None:
+        """Return what is known of a server. Raises `StartupError`."""
+        for number, line in enumerate(self._lines(), start=1):
+            words = line.split("#", 1)[0].split()
+            if words and words[0].lower() == _key(address):
+                return Known(self._read(words, number), number)
+        return None
+
+    def add(self, address: Address, pin: bytes | None) -> None:
+        """Remember a server. Raises `StartupError`."""
+        line = f"{_key(address)} {_VOUCHED if pin is None else pin_text(pin)}\n"
+        self._added.append(line)
+        if self.path is None:
+            return
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # In one write behind the end, so that several clients may do it at once.
+            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
+            with os.fdopen(os.open(self.path, flags, 0o600), "a+b") as file:
+                file.seek(0)
+                before = file.read()
+                start = "" if before.endswith(b"\n") else "\n" if before else _HEADER
+                file.write((start + line).encode())
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def _lines(self) -> list[str]:
+        if self.path is None:
+            return self._added
+        try:
+            return self.path.read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            return []
+        except (OSError, UnicodeError) as error:
+            raise self._unusable(error) from error
+
+    def _read(self, words: list[str], number: int) -> bytes | None:
+        if words[1:] == [_VOUCHED]:
+            return None
+        try:
+            return read_pin("".join(words[1:2]))
+        except ValueError as error:
+            raise StartupError(
+                Code.CANNOT_START, f"Line {number} of {self.path} cannot be understood: {error}."
+            ) from error
+
+    def _unusable(self, error: Exception) -> StartupError:
+        reason = getattr(error, "strerror", None) or "it is not text"
+        return StartupError(Code.CANNOT_START, f"{self.path} cannot be used: {reason}.")
+
+
+def _key(address: Address) -> str:
+    return str(address).lower()
+
 
 _BUSY = "TLSV1_ALERT_ACCESS_DENIED"
 _NOT_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")

@@ -4,74 +4,32 @@ A message is pending until its event comes, which is known by the client's id an
 so in no other case and exactly then; what shows both never shows a message twice, nor not at
 all. If the server's answer comes first, the message stays until the log here has come as far. If
 the event will never come here, because the group is not followed, the answer is enough. Every
-step is in the outbox before it is taken (see `outbox`), whose notes of an earlier process
+step is in the outbox before it is taken (see `journal`), whose notes of an earlier process
 become pending messages of this one.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tchat.client.receipt import Receipt
-from tchat.client.updates import OutboxDamaged, PendingChanged
-from tchat.core.commands import Post
-from tchat.core.frames import Ok, encode
+from tchat.client.request import PendingMessage, PendingRequest
+from tchat.client.updates import JournalDamaged, PendingChanged
+from tchat.core.group.commands import Post
+from tchat.core.protocol.frames import Ok, encode
 from tchat.core.text import check_text, fold
 from tchat.errors import Code, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from tchat.client.outbox import Note
-    from tchat.client.receipt import Answer
+    from tchat.client.client_id import ClientId
+    from tchat.client.journal import JournalEntry
     from tchat.client.replica import Replica
-    from tchat.client.requests import Requests
-    from tchat.client.slot import Slot
+    from tchat.client.request_queue import Requests
     from tchat.client.updates import Update
-    from tchat.core.events import Event
-
-
-@dataclass(slots=True, eq=False)
-class Pending:
-    """A message that is not in the log yet, typed at `at` (ms since the Unix epoch).
-
-    `failure` is why it was refused: then it stays until it is sent again or let go of.
-    """
-
-    note: Note
-    receipt: Receipt
-
-    @property
-    def group(self) -> str:
-        """The group that it is for."""
-        return self.note.group
-
-    @property
-    def text(self) -> str:
-        """What it says."""
-        return self.note.text
-
-    @property
-    def reply(self) -> int | None:
-        """The event that it is a reply to."""
-        return self.note.reply
-
-    @property
-    def at(self) -> int:
-        """When it was typed."""
-        return self.note.at
-
-    @property
-    def failure(self) -> Refused | None:
-        """Why it was refused, if it was."""
-        return self.note.failure
-
-    async def wait(self) -> Answer:
-        """Return the answer when it is stored. Raises `Refused` with the server's sentence."""
-        return await self.receipt.wait()
+    from tchat.core.group.events import Event
 
 
 class Delivery:
@@ -83,7 +41,7 @@ class Delivery:
 
     def __init__(
         self,
-        slot: Slot,
+        slot: ClientId,
         user: str,
         servers: Sequence[str],
         requests: Requests,
@@ -91,41 +49,41 @@ class Delivery:
         tell: Callable[[Update], None],
     ) -> None:
         self._client = slot.client
-        self._outbox = slot.outbox
+        self._journal = slot.journal
         self._user = fold(user)
         self._server = servers[0]
         self._requests = requests
         self._groups = groups
         self._tell = tell
-        self._pending: dict[str, list[Pending]] = {}
-        for note in self._outbox.notes(user, servers):
+        self._pending: dict[str, list[PendingMessage]] = {}
+        for note in self._journal.notes(user, servers):
             self.of(note.group).append(self._send(note))
-        if self._outbox.damage is not None:
-            tell(OutboxDamaged(self._outbox.damage))
+        if self._journal.damage is not None:
+            tell(JournalDamaged(self._journal.damage))
 
-    def of(self, group: str) -> list[Pending]:
+    def of(self, group: str) -> list[PendingMessage]:
         """Return the messages that are on their way to a group: the list itself, which changes."""
         return self._pending.setdefault(fold(group), [])
 
     # ------------------------------------------------------------------ what the person does
 
-    def post(self, group: str, text: str, reply: int | None) -> Pending:
+    def post(self, group: str, text: str, reply: int | None) -> PendingMessage:
         """Send a message as soon as may be. Raises `Refused` if it cannot be one, or be kept."""
         check_text(text)
         encode(Post(0, 0, group, text, reply))  # so that what cannot be sent fails here
         at = time.time_ns() // 1_000_000
-        note = self._outbox.add(self._user, self._server, group, text, reply, at)
+        note = self._journal.add(self._user, self._server, group, text, reply, at)
         pending = self._send(note)
         self.of(group).append(pending)
         self._changed(group)
         return pending
 
-    def resend(self, pending: Pending) -> Pending:
+    def resend(self, pending: PendingMessage) -> PendingMessage:
         """Send a message that was refused once more, behind all others. Raises `Refused`."""
         if pending.failure is None:
             return pending
         self._require(pending)
-        pending.note = self._outbox.renew(pending.note)
+        pending.note = self._journal.renew(pending.note)
         pending.receipt = self._receipt(pending.note)
         pending.receipt.ended = partial(self._ended, pending)
         messages = self.of(pending.group)
@@ -134,7 +92,7 @@ class Delivery:
         self._changed(pending.group)
         return pending
 
-    def discard(self, pending: Pending) -> None:
+    def discard(self, pending: PendingMessage) -> None:
         """Let go of a message that was refused, or not sent yet. Raises `Refused` for others."""
         self._require(pending)
         if pending.failure is None and pending.note.number is not None:
@@ -162,7 +120,7 @@ class Delivery:
             if self._is_over(pending):
                 self._remove(pending)
 
-    def _is_over(self, pending: Pending) -> bool:
+    def _is_over(self, pending: PendingMessage) -> bool:
         answer = pending.receipt.answer
         if answer is None:
             return False
@@ -173,42 +131,42 @@ class Delivery:
         seq = answer.seq if isinstance(answer, Ok) else None
         return replica.caught_up if seq is None else replica.last >= seq
 
-    def _send(self, note: Note) -> Pending:
+    def _send(self, note: JournalEntry) -> PendingMessage:
         """Return a message of which there is a note: on its way, unless it was refused."""
-        pending = Pending(note, self._receipt(note))
+        pending = PendingMessage(note, self._receipt(note))
         pending.receipt.ended = partial(self._ended, pending)
         return pending
 
-    def _receipt(self, note: Note) -> Receipt:
+    def _receipt(self, note: JournalEntry) -> PendingRequest:
         def make(request_id: int, number: int) -> Post:
             return Post(request_id, number, note.group, note.text, note.reply)
 
         if note.failure is None:
             return self._requests.submit(make, note)
-        receipt = Receipt(0, make, command=True)
+        receipt = PendingRequest(0, make, command=True)
         receipt.fail(note.failure)
         return receipt
 
-    def _ended(self, pending: Pending) -> None:
+    def _ended(self, pending: PendingMessage) -> None:
         """Know that the server has answered, or that the message could not even be sent."""
         if pending not in self.of(pending.group):
             return
         failure = pending.receipt.failure
         if isinstance(failure, Refused):
-            self._outbox.refuse(pending.note, failure)
+            self._journal.refuse(pending.note, failure)
             self._changed(pending.group)
             return
-        self._outbox.forget(pending.note)
+        self._journal.forget(pending.note)
         if self._is_over(pending):
             self._remove(pending)
 
-    def _require(self, pending: Pending) -> None:
+    def _require(self, pending: PendingMessage) -> None:
         if pending not in self.of(pending.group):
             raise Refused(Code.NO_SUCH_MESSAGE, "There is no such message on its way any more.")
 
-    def _remove(self, pending: Pending) -> None:
+    def _remove(self, pending: PendingMessage) -> None:
         self.of(pending.group).remove(pending)
-        self._outbox.forget(pending.note)
+        self._journal.forget(pending.note)
         self._changed(pending.group)
 
     def _changed(self, group: str) -> None:

@@ -12,20 +12,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tchat.core.events import Created, Deleted, Edited, Erased, Event, Posted
-from tchat.core.frames import Attach
-from tchat.core.past import HistoryRequest
-from tchat.core.snapshots import SNAPSHOT_LIMIT, thaw
-from tchat.core.state import Group
+from tchat.core.group.events import Created, Deleted, Edited, Erased, Event, Posted
+from tchat.core.group.snapshots import SNAPSHOT_LIMIT, thaw
+from tchat.core.group.state import Group
+from tchat.core.protocol.frames import Attach, HistoryRequest
 from tchat.core.text import clean_line, fold
 from tchat.errors import Code, ProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tchat.client.delivery import Pending
-    from tchat.core.frames import Attached, Presence, Standing
-    from tchat.core.past import Snapshot
+    from tchat.client.request import PendingMessage
+    from tchat.core.protocol.frames import Attached, PresenceUpdate, Snapshot, Standing
 
 
 class GapError(Exception):
@@ -50,7 +48,7 @@ class Replica:
     """
 
     def __init__(
-        self, name: str, recent: int | None = None, pending: list[Pending] | None = None
+        self, name: str, recent: int | None = None, pending: list[PendingMessage] | None = None
     ) -> None:
         self.name = name
         self.standing: Standing | None = None
@@ -67,7 +65,7 @@ class Replica:
         self.deleted: set[int] = set()
         self.online: dict[str, str] = {}
         self.away: dict[str, str] = {}
-        self.pending: list[Pending] = [] if pending is None else pending
+        self.pending: list[PendingMessage] = [] if pending is None else pending
         self.asked_before = 0
         self._given = name
         self._recent = recent
@@ -175,7 +173,7 @@ class Replica:
                 self.texts.setdefault(event.body.target, event.body.text)
         return past
 
-    def take_presence(self, news: Presence) -> None:
+    def take_presence(self, news: PresenceUpdate) -> None:
         """Note who came online and who went. Raises `ProtocolError`."""
         if news.away and len(news.away) != len(news.online):
             raise ProtocolError(Code.MALFORMED, "The lists of who is online do not match.")

@@ -24,33 +24,35 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.client.delivery import Delivery, Pending
-from tchat.client.following import Following, News
-from tchat.client.introduction import Account, Busy, farewell, introduce
-from tchat.client.past import MyGroup, read_found, read_groups
-from tchat.client.receipt import Answer, Make, MakeCommand, Receipt
+from tchat.client.authenticate import Account, Busy, farewell, introduce
+from tchat.client.delivery import Delivery
+from tchat.client.history import MyGroup, read_found, read_groups
 from tchat.client.replica import GapError, Replica
-from tchat.client.requests import Requests
+from tchat.client.request import Answer, Make, MakeCommand, PendingMessage, PendingRequest
+from tchat.client.request_queue import Requests
+from tchat.client.subscriptions import FollowedGroups, News
 from tchat.client.updates import Connected, Disconnected, ServerMet, Update
-from tchat.core.commands import Join
-from tchat.core.direct import direct_name
-from tchat.core.events import Event
-from tchat.core.frames import (
+from tchat.core.group.commands import Join
+from tchat.core.group.direct import direct_name
+from tchat.core.group.events import Event
+from tchat.core.protocol.frames import (
     TO_CLIENT,
     Attached,
     Away,
     Detach,
     Failed,
     Goodbye,
+    GroupsRequest,
     Ok,
     Ping,
     Pong,
+    Search,
+    SearchResults,
     Seen,
     UnknownType,
     decode,
     encode,
 )
-from tchat.core.past import Found, GroupsRequest, Search
 from tchat.core.text import check_name, clean_line, fold
 from tchat.errors import Code, ProtocolError, Refused, StartupError, root_of
 from tchat.net.address import explain
@@ -59,8 +61,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from tchat.client.connector import Connector
-    from tchat.core.handshake import Welcome
-    from tchat.core.schema import Frame
+    from tchat.core.protocol.handshake import Welcome
+    from tchat.core.protocol.schema import Frame
     from tchat.net.link import Link
 
 FIRST_RETRY_SECONDS = 0.1
@@ -86,10 +88,10 @@ class Session:
         slot, servers = account.slot, connector.names()
         self._requests = requests = Requests(slot)
         self._delivery = Delivery(slot, self.user, servers, requests, self.groups, self._tell)
-        self._following = Following(
+        self._following = FollowedGroups(
             self.user, self.groups, slot, requests, self._delivery, self._tell, recent
         )
-        self._away: tuple[Make, Receipt] | None = None
+        self._away: tuple[Make, PendingRequest] | None = None
         self._link: Link | None = None
         self._failures = 0
         self._was_connected = False
@@ -111,7 +113,7 @@ class Session:
 
     # ------------------------------------------------------------------ asking and saying
 
-    def submit(self, make: MakeCommand) -> Receipt:
+    def submit(self, make: MakeCommand) -> PendingRequest:
         """Send a command as soon as may be; `make` gets its id and its number."""
         return self._requests.submit(make)
 
@@ -127,7 +129,7 @@ class Session:
         """Wait until every request so far has been answered."""
         await self._requests.settle()
 
-    def post(self, replica: Replica, text: str, reply: int | None = None) -> Pending:
+    def post(self, replica: Replica, text: str, reply: int | None = None) -> PendingMessage:
         """Say something to a group, perhaps in reply to an event of it.
 
         It is in `replica.pending` until it is in the log, and survives the end of the program.
@@ -135,11 +137,11 @@ class Session:
         """
         return self._delivery.post(replica.name, text, reply)
 
-    def resend(self, pending: Pending) -> Pending:
+    def resend(self, pending: PendingMessage) -> PendingMessage:
         """Send a message that was refused once more. Raises `Refused` if it cannot be kept."""
         return self._delivery.resend(pending)
 
-    def discard(self, pending: Pending) -> None:
+    def discard(self, pending: PendingMessage) -> None:
         """Let go of a message that was refused, or not sent yet. Raises `Refused` for others."""
         self._delivery.discard(pending)
 
@@ -197,7 +199,7 @@ class Session:
         """Return the groups in which one is, or asks to be. Raises `Refused`."""
         return read_groups(await self._requests.ask(GroupsRequest, read_groups).wait())
 
-    async def search(self, text: str, group: str | None = None, skip: int = 0) -> Found:
+    async def search(self, text: str, group: str | None = None, skip: int = 0) -> SearchResults:
         """Return messages with all words of `text`, the newest first, but for the first `skip`.
 
         In all of one's groups, unless one is named. Raises `Refused`.

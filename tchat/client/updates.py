@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tchat.client.connector import Met
     from tchat.client.replica import Replica
-    from tchat.core.events import Event
-    from tchat.core.frames import Membership
+    from tchat.core.group.events import Event
+    from tchat.core.protocol.frames import MembershipChange
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Disconnected:
 
 
 @dataclass(frozen=True, slots=True)
-class Happened:
+class EventReceived:
     """An event of a group. `unseen` unless the person saw it before, on any device."""
 
     replica: Replica
@@ -56,7 +56,7 @@ class StandingChanged:
     """What the person is to the group: see `replica.standing`. `news` if somebody changed it."""
 
     replica: Replica
-    news: Membership | None
+    news: MembershipChange | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class PastLoaded:
 
 
 @dataclass(frozen=True, slots=True)
-class Summoned:
+class ConversationOpened:
     """Somebody writes to the person: their conversation of two is followed from now on."""
 
     replica: Replica
@@ -89,7 +89,7 @@ class PendingChanged:
 
 
 @dataclass(frozen=True, slots=True)
-class OutboxDamaged:
+class JournalDamaged:
     """Something that was typed before this program started is lost; `sentence` says what."""
 
     sentence: str
@@ -99,12 +99,12 @@ Update = (
     ServerMet
     | Connected
     | Disconnected
-    | Happened
+    | EventReceived
     | CaughtUp
     | StandingChanged
     | PresenceChanged
     | PastLoaded
-    | Summoned
+    | ConversationOpened
     | PendingChanged
-    | OutboxDamaged
+    | JournalDamaged
 )

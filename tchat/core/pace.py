@@ -20,7 +20,7 @@ class Rate:
     burst: int
 
 
-class Bucket:
+class TokenBucket:
     """Tokens for one rate. `now` is in seconds, of any clock that never goes back."""
 
     __slots__ = ("_at", "_rate", "_tokens")

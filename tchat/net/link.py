@@ -6,9 +6,9 @@ from contextlib import suppress
 
 import trio
 
-from tchat.core.framing import FRAME_LIMIT, HANDSHAKE_LIMIT, FrameBuffer
-from tchat.net.secure import TlsStream
+from tchat.core.protocol.framing import FRAME_LIMIT, HANDSHAKE_LIMIT, FrameBuffer
 from tchat.net.sockets import is_ready, read_now, way_in, way_out
+from tchat.net.tls_stream import TlsStream
 
 RECEIVE_SIZE = 64 * 1024
 

@@ -31,7 +31,7 @@ from cryptography.x509.oid import NameOID
 
 from tchat.errors import Code, ProtocolError, StartupError
 from tchat.net.keyfiles import read_or_make
-from tchat.net.secure import TlsStream
+from tchat.net.tls_stream import TlsStream
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -25,23 +25,23 @@ from tchat.core.fingerprints import pin_text
 from tchat.errors import Code, StartupError
 from tchat.net.address import Address, is_local, listen, port_of
 from tchat.net.tls import load_credentials, make_credentials
+from tchat.server.accounts import AccountManager, GroupQuota
 from tchat.server.clock import now_ms
-from tchat.server.connection import serve_connection
+from tchat.server.connections.connection import serve_connection
+from tchat.server.connections.files import sweep_files
+from tchat.server.context import ServerContext
 from tchat.server.control import operable
-from tchat.server.crowd import Crowd
-from tchat.server.files import sweep_files
-from tchat.server.host import Host
+from tchat.server.groups.registry import Registry
 from tchat.server.limits import Limits
-from tchat.server.people import Memberships, People
-from tchat.server.registry import Registry
+from tchat.server.presence import Presence
 from tchat.server.tickets import Tickets
-from tchat.store.sqlite import open_store
+from tchat.store.sqlite.store import open_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
-    from tchat.core.frames import Standing
+    from tchat.core.protocol.frames import Standing
     from tchat.net.tls import Credentials
     from tchat.server.log import Log
     from tchat.store.base import Store
@@ -54,7 +54,7 @@ _EVERYWHERE = ("0.0.0.0", "::", "")  # noqa: S104  # compared with, not bound to
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
+class ServerConfig:
     """Where a server listens, where it keeps its data, what it allows, and how it is secured.
 
     `certificate` and `key` are PEM files of one's own; without them a server makes its own. `plain`
@@ -70,7 +70,7 @@ class Config:
     insecure: bool = False
 
 
-async def run_server(config: Config, log: Log) -> None:
+async def run_server(config: ServerConfig, log: Log) -> None:
     """Serve until SIGINT or SIGTERM. Raises `StartupError` or `StorageError`."""
     _check_exposure(config)
     config = replace(config, limits=_within_descriptors(config.limits))
@@ -106,7 +106,7 @@ def _within_descriptors(limits: Limits) -> Limits:
     return replace(limits, connections=max(1, min(limits.connections, most - _OTHER_FILES)))
 
 
-def _check_exposure(config: Config) -> None:
+def _check_exposure(config: ServerConfig) -> None:
     """Raise `StartupError` for a server in the clear that others could reach by accident."""
     if config.plain and not config.insecure and not is_local(config.address.host):
         raise StartupError(
@@ -116,7 +116,7 @@ def _check_exposure(config: Config) -> None:
         )
 
 
-def _credentials(config: Config) -> Credentials | None:
+def _credentials(config: ServerConfig) -> Credentials | None:
     if config.plain:
         return None
     if config.certificate is not None and config.key is not None:
@@ -133,7 +133,7 @@ async def _stop_on(signals: AsyncIterator[int], stop: trio.Event, log: Log) -> N
 
 
 async def serve(
-    config: Config,
+    config: ServerConfig,
     credentials: Credentials | None,
     store: Store,
     log: Log,
@@ -144,8 +144,8 @@ async def serve(
     listeners = await listen(config.address)
     port = port_of(listeners[0])
     async with trio.open_nursery() as groups:
-        memberships = Memberships(store, config.limits.groups_per_user)
-        crowd = Crowd()
+        memberships = GroupQuota(store, config.limits.groups_per_user)
+        crowd = Presence()
         tickets = Tickets()
 
         def moved(group: str, standings: Mapping[str, Standing]) -> None:
@@ -153,8 +153,8 @@ async def serve(
             tickets.moved(group, standings)
 
         registry = Registry(store, log, groups, crowd, moved, config.limits.group)
-        people = People(store.accounts, now_ms)
-        host = Host(
+        people = AccountManager(store.accounts, now_ms)
+        host = ServerContext(
             *(store, registry, log, people, memberships, crowd, config.limits, credentials),
             tickets=tickets,
         )
@@ -196,7 +196,7 @@ def _announce(log: Log, address: Address, credentials: Credentials | None) -> No
     log.line("invitation", command=command)
 
 
-async def _send_silent_away(host: Host) -> None:
+async def _send_silent_away(host: ServerContext) -> None:
     """End conversations that were silent for too long: the other side is gone, or hangs."""
     while True:
         await trio.sleep(_SWEEP_SECONDS)

@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.core.frames import TO_CLIENT, TO_OPERATOR, Failed, Ok, Release, decode, encode, failed
+from tchat.core.protocol.frames import (
+    TO_CLIENT,
+    TO_OPERATOR,
+    Failed,
+    Ok,
+    Release,
+    decode,
+    encode,
+    failed,
+)
 from tchat.core.text import check_name
 from tchat.errors import (
     Code,
@@ -25,22 +34,22 @@ from tchat.errors import (
     TchatError,
 )
 from tchat.net.link import Link
+from tchat.server.accounts import AccountManager
 from tchat.server.clock import now_ms
-from tchat.server.people import People
-from tchat.store.sqlite import open_store
+from tchat.store.sqlite.store import open_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tchat.server.host import Host
+    from tchat.server.context import ServerContext
 
 _SOCKET = "control"
 _PATIENCE_SECONDS = 5.0
 
 
 @asynccontextmanager
-async def operable(host: Host, data: Path) -> AsyncIterator[None]:
+async def operable(host: ServerContext, data: Path) -> AsyncIterator[None]:
     """Take what the operator asks for the length of the block, where the system has such sockets.
 
     Where it has none, or the path is too long for one, the operator has to stop the server first.
@@ -77,7 +86,7 @@ async def release_name(data: Path, name: str) -> None:
         stream = await trio.open_unix_socket(data / _SOCKET)
     except (OSError, RuntimeError):
         async with open_store(data) as store:
-            await People(store.accounts, now_ms).release(name)
+            await AccountManager(store.accounts, now_ms).release(name)
         return
     async with stream:
         try:
@@ -112,7 +121,7 @@ def _listen(path: Path) -> trio.SocketListener:
     return trio.SocketListener(trio.socket.from_stdlib_socket(door))
 
 
-async def _serve(host: Host, stream: trio.SocketStream) -> None:
+async def _serve(host: ServerContext, stream: trio.SocketStream) -> None:
     link = Link(stream)
     async with stream:
         with suppress(trio.BrokenResourceError), trio.move_on_after(_PATIENCE_SECONDS):
@@ -126,7 +135,7 @@ async def _serve(host: Host, stream: trio.SocketStream) -> None:
             await link.farewell()
 
 
-async def _answer(host: Host, body: bytes | None) -> Ok | Failed:
+async def _answer(host: ServerContext, body: bytes | None) -> Ok | Failed:
     request = None if body is None else decode(body, TO_OPERATOR)
     if not isinstance(request, Release):
         raise ProtocolError(Code.UNKNOWN_TYPE, "The operator cannot ask for that.")

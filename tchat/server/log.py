@@ -14,7 +14,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Literal, TextIO
 
-from tchat.core.events import (
+from tchat.core.group.events import (
     AdminTransferred,
     Approved,
     Banned,
@@ -33,7 +33,7 @@ from tchat.core.text import clean_line
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tchat.core.events import Body, Event
+    from tchat.core.group.events import Body, Event
 
     Line = tuple[str, dict[str, str | int]]
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Literal
 
 import trio
 
-from tchat.core.handshake import TICKET_SIZE
+from tchat.core.protocol.handshake import TICKET_SIZE
 from tchat.core.text import fold
 from tchat.errors import Code, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from tchat.core.frames import Standing
+    from tchat.core.protocol.frames import Standing
 
 TICKET_SECONDS = 60.0
 MOST_TRANSFERS = 32

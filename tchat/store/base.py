@@ -14,14 +14,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from tchat.core.events import erase_event
-from tchat.core.framing import PREFIX, skip_frames, split_frames
+from tchat.core.group.events import erase_event
+from tchat.core.protocol.framing import PREFIX, skip_frames, split_frames
 from tchat.errors import Code, Refused, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from tchat.core.frames import Standing
+    from tchat.core.protocol.frames import Standing
     from tchat.store.blobs import BlobDirectory
     from tchat.store.words import Term
 
@@ -100,7 +100,7 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class Shelved:
+class FileEntry:
     """A file that a group's shelf has as `number`, since `at` (ms since the Unix epoch).
 
     `person` (folded) shared it. `fetched` counts who has fetched it, and `by` are some of those.
@@ -116,7 +116,7 @@ class Shelved:
 
 
 @dataclass(frozen=True, slots=True)
-class Effects:
+class SideEffects:
     """What events mean outside their log, to be noted in the same transaction.
 
     Who becomes what to the group, and which files come on its shelf and which go from it; which
@@ -124,7 +124,7 @@ class Effects:
     """
 
     standings: Mapping[str, Standing] = field(default_factory=dict)
-    shelved: tuple[Shelved, ...] = ()
+    shelved: tuple[FileEntry, ...] = ()
     removed: tuple[int, ...] = ()
     erased: tuple[int, ...] = ()
     shown: str | None = None
@@ -134,11 +134,11 @@ class Effects:
         return bool(self.standings or self.shelved or self.removed or self.erased or self.shown)
 
 
-NO_EFFECTS = Effects()
+NO_EFFECTS = SideEffects()
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StateSnapshot:
     """What a group's log comes to as of event `seq`, in the form of the server that made it.
 
     `made_with` says what else that depends on. The log is the truth: whoever cannot use a state
@@ -158,13 +158,13 @@ class Opening:
     Without one, `page` is the first of the log. `cursors` are as in `Store.cursors`.
     """
 
-    kept: Kept | None
+    kept: StateSnapshot | None
     page: Page | None
     cursors: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Membership:
     """A group that a person is something to.
 
     `name` is as it is shown, `last` the group's last event, `read` the last that the person saw.
@@ -192,7 +192,7 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class AccountKey:
     """A public key (Ed25519, 32 bytes) of a name, and since when (ms since the Unix epoch)."""
 
     public: bytes
@@ -212,7 +212,7 @@ class Accounts(Protocol):
     async def link(self, person: str, key: bytes, at: int) -> None:
         """Make a further key one of the name's."""
 
-    async def keys(self, person: str) -> list[Key]:
+    async def keys(self, person: str) -> list[AccountKey]:
         """Return the keys of a name, the oldest first."""
 
     async def unlink(self, person: str, key: bytes, by: bytes, at: int) -> bool:
@@ -226,7 +226,7 @@ class Accounts(Protocol):
         """Take all keys from a name; return whether it had any."""
 
 
-class Shelves(Protocol):
+class FileIndex(Protocol):
     """Which files there are, by SHA-256, and what refers to them.
 
     A file is kept while a group's shelf has it or somebody holds it: who has just sent it, or was
@@ -259,14 +259,14 @@ class Shelves(Protocol):
     async def note_fetched(self, group: str, number: int, person: str, at: int) -> None:
         """Remember that somebody has a group's file; nothing, if it is not there any more."""
 
-    async def page(self, group: str, before: int, most: int, names: int) -> list[Shelved]:
+    async def page(self, group: str, before: int, most: int, names: int) -> list[FileEntry]:
         """Return the newest files of a group below number `before`, the newest first.
 
         At most `most` of them, each with at most `names` of those who fetched it, the first ones
         first.
         """
 
-    async def find(self, group: str, number: int) -> Shelved | None:
+    async def find(self, group: str, number: int) -> FileEntry | None:
         """Return a file of a group; None if it is not there any more."""
 
     async def forget(self, sha256: bytes) -> None:
@@ -286,7 +286,7 @@ class Store(Protocol):
     """Groups are named by their folded names, and so are people."""
 
     accounts: Accounts
-    shelves: Shelves
+    shelves: FileIndex
     blobs: BlobDirectory
 
     async def append(
@@ -295,7 +295,7 @@ class Store(Protocol):
         expected: int,
         count: int,
         frames: bytes,
-        effects: Effects = NO_EFFECTS,
+        effects: SideEffects = NO_EFFECTS,
     ) -> None:
         """Add `count` packed events behind `expected`; return once they are on disk.
 
@@ -309,7 +309,7 @@ class Store(Protocol):
     async def opening(self, group: str) -> Opening:
         """Return what a group is taken up with, at the price of one read."""
 
-    async def keep_state(self, group: str, kept: Kept) -> None:
+    async def keep_state(self, group: str, kept: StateSnapshot) -> None:
         """Keep a group's state, in place of one that is not newer; nothing if one is.
 
         Nothing either, if the log does not go so far. Raises `StorageFull` (nothing was written).
@@ -327,7 +327,7 @@ class Store(Protocol):
     async def groups_of(self, person: str) -> dict[str, Standing]:
         """Return the groups of which a person is a member, or asks to be one."""
 
-    async def places_of(self, person: str) -> list[Place]:
+    async def places_of(self, person: str) -> list[Membership]:
         """Return the same with more about each, the one that had an event last first."""
 
     async def acquainted(self, one: str, other: str) -> bool:

@@ -24,25 +24,25 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.core.handshake import PIECE_SIZE
+from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.errors import Code, Refused, StorageError
-from tchat.files.carry import check_cancelled, in_the_end, in_thread
-from tchat.files.part import SUMS, Part, fill, is_full, write_digests
-from tchat.files.pieces import (
+from tchat.store.base import FileDamaged, StorageFull
+from tchat.transfer.endpoints import check_cancelled, in_the_end, in_thread
+from tchat.transfer.partial_file import SUMS, PartialFile, fill, is_full, write_digests
+from tchat.transfer.pieces import (
     boundary,
     count_pieces,
     digest_before,
     end_of_piece,
     split_digests,
 )
-from tchat.store.base import FileDamaged, StorageFull
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
     from io import FileIO
     from pathlib import Path
 
-    from tchat.core.frames import Have
+    from tchat.core.protocol.frames import Have
 
 BEGUN_SECONDS = 24 * 3600.0
 """How long what was begun to be sent is kept, to be gone on with."""
@@ -74,7 +74,7 @@ class BlobDirectory:
     @asynccontextmanager
     async def incoming(
         self, person: str, size: int, head: bytes, is_alive: Callable[[], bool] = lambda: True
-    ) -> AsyncIterator[Part]:
+    ) -> AsyncIterator[PartialFile]:
         """Reserve what there is of a file that somebody sends, for the length of the block.
 
         It is to be opened by `begin`. If the disk is full or fails, nothing of it stays. A block
@@ -92,7 +92,7 @@ class BlobDirectory:
             else:
                 older.scope.cancel()
                 await older.ended.wait()
-        part, mine = Part(place, size), _Reservation(is_alive)
+        part, mine = PartialFile(place, size), _Reservation(is_alive)
         self._open[place] = mine
         try:
             with mine.scope:
@@ -107,7 +107,7 @@ class BlobDirectory:
         if mine.scope.cancelled_caught:
             raise Refused(Code.REPLACED, "The same file is sent on a newer connection.")
 
-    def begin(self, part: Part) -> None:
+    def begin(self, part: PartialFile) -> None:
         """Open a part, which takes as long as it takes to read; for a worker thread.
 
         Raises `StorageFull` if there is no room for the rest.
@@ -119,7 +119,7 @@ class BlobDirectory:
             if shutil.disk_usage(self.path).free < part.size - part.offset:
                 raise StorageFull
 
-    async def keep(self, part: Part) -> None:
+    async def keep(self, part: PartialFile) -> None:
         """Make a whole part durable under its digest, while nobody else may change anything."""
         await self._change(lambda: self._keep(part))
 
@@ -169,7 +169,7 @@ class BlobDirectory:
 
     # ------------------------------------------------------------------ in threads
 
-    def _keep(self, part: Part) -> None:
+    def _keep(self, part: PartialFile) -> None:
         part.sync()
         place = self._place(part.digest)
         place.parent.mkdir(mode=0o700, exist_ok=True)
@@ -219,7 +219,7 @@ class _Reservation:
 
 
 class StoredFile:
-    """A stored file as the source of a transfer; see `tchat.files.carry.Source`."""
+    """A stored file as the source of a transfer; see `tchat.transfer.endpoints.Source`."""
 
     def __init__(self, file: FileIO, place: Path, sha256: bytes, size: int) -> None:
         self.size = size

@@ -16,7 +16,7 @@ from contextlib import suppress
 
 import trio
 
-from tchat.core.frames import Ok, encode
+from tchat.core.protocol.frames import Ok, encode
 from tests.bench.report import say
 from tests.bench.wires import MARK, TEXT, event_frame
 

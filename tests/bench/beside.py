@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from tchat.client.files import fetch_file, send_file
+from tchat.client.files.transfer import fetch_file, send_file
 from tchat.net.address import Address
 from tests.bench.places import MIB, make_file, pair_at
 from tests.bench.report import percentile, say
@@ -50,7 +50,7 @@ class Counter(Protocol):
 
 
 @dataclass(slots=True)
-class Found:
+class SearchResults:
     """What was measured of one thing, a window each."""
 
     p50: list[float] = field(default_factory=list)
@@ -123,7 +123,9 @@ async def _carry_on(
             ready.send("going")
 
 
-async def _chat(server: Server, place: Path, size: int, alone: Found, beside: Found) -> None:
+async def _chat(
+    server: Server, place: Path, size: int, alone: SearchResults, beside: SearchResults
+) -> None:
     """Note how long messages take from one person to another, alone and beside transfers."""
     async with pair_at(server) as (alice, ops, bob, there):
         pair = Pair(alice, ops, bob, there)
@@ -179,7 +181,7 @@ def commit(path: Path, seconds: float) -> list[float]:
     return delays
 
 
-def _ask_disk(place: Path, rate: float, alone: Found, beside: Found) -> None:
+def _ask_disk(place: Path, rate: float, alone: SearchResults, beside: SearchResults) -> None:
     alone.note(commit(place / "log", QUIET_SECONDS), 0)
     ended = threading.Event()
     writers = [
@@ -200,7 +202,7 @@ def _ask_disk(place: Path, rate: float, alone: Found, beside: Found) -> None:
 def measure_beside(place: Path, size: int, runs: int) -> None:
     """Say how long messages and commits take, in windows by turns."""
     found = {
-        (what, where): Found()
+        (what, where): SearchResults()
         for what in ("a message, plain", "a message, TLS", "a bare commit")
         for where in ("alone", "beside")
     }

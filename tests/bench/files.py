@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.client.files import fetch_file, send_file
+from tchat.client.files.transfer import fetch_file, send_file
 from tests.bench.beside import measure_beside
 from tests.bench.places import MIB, make_file, pair_at, touch_memory
 from tests.bench.report import say

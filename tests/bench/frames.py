@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.core.framing import HANDSHAKE_LIMIT
+from tchat.core.protocol.framing import HANDSHAKE_LIMIT
 from tchat.net.address import Address, connect
 from tests.bench.report import percentile, say
 from tests.helpers import UNHURRIED, RawClient, hello_of, running_server

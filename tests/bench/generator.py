@@ -59,7 +59,7 @@ class Spec:
         return json.dumps(asdict(self))
 
 
-class Crowd:
+class Presence:
     """Everybody, and what has come for them."""
 
     def __init__(self, spec: Spec) -> None:
@@ -147,7 +147,7 @@ class Crowd:
         self._tails[fd] = bytes(self._view[max(0, size - len(MARK) + 1) : size])
 
 
-def fan_out(crowd: Crowd) -> dict[str, float]:
+def fan_out(crowd: Presence) -> dict[str, float]:
     """Say as much as goes; return how many texts arrived in a second, all together."""
     spec = crowd.spec
     senders = crowd.senders()
@@ -180,7 +180,7 @@ def fan_out(crowd: Crowd) -> dict[str, float]:
     }
 
 
-def pace(crowd: Crowd) -> dict[str, float]:
+def pace(crowd: Presence) -> dict[str, float]:
     """Say so many texts a second; return how long after that they arrived, in ms."""
     spec = crowd.spec
     senders = crowd.senders()
@@ -222,7 +222,7 @@ def pace(crowd: Crowd) -> dict[str, float]:
     }
 
 
-def acks(crowd: Crowd) -> dict[str, float]:
+def acks(crowd: Presence) -> dict[str, float]:
     """Let each wait for the answer before it says the next thing; return answers a second."""
     by_fd = {fd: _posts(wire, group) for fd, wire, group in crowd.senders()}
     answered = 0
@@ -254,7 +254,7 @@ def _posts(wire: Wire, group: str) -> Iterator[bytes]:
         yield from made
 
 
-def idle(_: Crowd) -> dict[str, float]:
+def idle(_: Presence) -> dict[str, float]:
     """Say that all are there, and stay until told to go."""
     say("begin")
     sys.stdin.readline()
@@ -277,7 +277,7 @@ def catch_up(spec: Spec) -> dict[str, float]:
     return {"events": heard / (time.perf_counter() - began)}
 
 
-LOADS: dict[str, Callable[[Crowd], dict[str, float]]] = {
+LOADS: dict[str, Callable[[Presence], dict[str, float]]] = {
     "fanout": fan_out,
     "pace": pace,
     "acks": acks,
@@ -295,7 +295,7 @@ def main() -> None:
     if spec.load == "catchup":
         say(json.dumps(catch_up(spec)))
         return
-    crowd = Crowd(spec)
+    crowd = Presence(spec)
     crowd.gather()
     say(json.dumps(LOADS[spec.load](crowd)))
 

@@ -24,7 +24,7 @@ from typing import Self
 import ptyprocess
 import trio
 
-from tchat.core import commands as core
+from tchat.core.group import commands as core
 from tchat.net.address import Address
 from tests.bench.report import percentile, say
 from tests.bench.strangers import Server, serving
@@ -37,7 +37,7 @@ _TYPED = "éßøñåçæþ"
 
 _WORDS = ("disk", "full", "again", "who", "has", "the", "key", "of", "rack", "seven", "lunch")
 _ALL = """
-import sys, tchat.cli, tchat.ui.screen as screen
+import sys, tchat.cli, tchat.ui.tui.screen as screen
 tchat.cli.RECENT = 1 << 30
 paint = screen.Screen.paint
 def counted(self, picture):
@@ -52,7 +52,7 @@ _MARK = b"\x1b[0n"
 _SELF = [sys.executable, "-m", "tests.bench.screen"]
 _AT_ONCE = 1000
 _KEPT = 1 << 16
-_IMPORTS = "import tchat.cli, tchat.ui.app"
+_IMPORTS = "import tchat.cli, tchat.ui.tui.app"
 
 
 class Seat:

@@ -22,9 +22,9 @@ from pathlib import Path
 
 import trio
 
-from tchat.core.events import Created, Event, Posted, encode_event
-from tchat.store.base import Effects
-from tchat.store.sqlite import SqliteStore, open_store
+from tchat.core.group.events import Created, Event, Posted, encode_event
+from tchat.store.base import SideEffects
+from tchat.store.sqlite.store import SqliteStore, open_store
 from tests.bench import starting
 from tests.bench.generator import Spec
 from tests.bench.report import say
@@ -161,7 +161,7 @@ async def write_log(data: Path, events: int) -> None:
     """Write the log of one group, a segment for each event, as in a group that is quiet."""
     created = Event("g0", 1, _AT, "m0", bytes(8), 1, Created())
     async with open_store(data) as store:
-        effects = Effects({"m0": "member"}, shown="g0")
+        effects = SideEffects({"m0": "member"}, shown="g0")
         await store.append("g0", 0, 1, encode_event(created), effects)
         await _write_segments(store, events)
 

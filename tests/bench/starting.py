@@ -25,22 +25,30 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.core.events import Approved, Created, Edited, Event, Posted, Requested, encode_event
-from tchat.core.frames import TO_CLIENT, Attach, Attached, decode
-from tchat.core.framing import FrameBuffer
-from tchat.core.snapshots import MADE_WITH, freeze_whole
-from tchat.core.state import Group
+from tchat.core.group.events import (
+    Approved,
+    Created,
+    Edited,
+    Event,
+    Posted,
+    Requested,
+    encode_event,
+)
+from tchat.core.group.snapshots import MADE_WITH, freeze_whole
+from tchat.core.group.state import Group
+from tchat.core.protocol.frames import TO_CLIENT, Attach, Attached, decode
+from tchat.core.protocol.framing import FrameBuffer
 from tchat.net.address import Address
-from tchat.server.effects import effects_of
-from tchat.store.base import Kept
-from tchat.store.sqlite import SqliteStore, open_store
+from tchat.server.groups.side_effects import effects_of
+from tchat.store.base import StateSnapshot
+from tchat.store.sqlite.store import SqliteStore, open_store
 from tests.bench.report import say
 from tests.helpers import raw_client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tchat.core.events import Body
+    from tchat.core.group.events import Body
 
 GROUPS = 10_000
 SHORT = 100
@@ -109,7 +117,7 @@ async def write_group(
         connection.execute("UPDATE groups SET last = ? WHERE name = ?", (length, name))
 
     await store._database.write(work)
-    await store.keep_state(name, Kept(group.seq, MADE_WITH, freeze_whole(group)))
+    await store.keep_state(name, StateSnapshot(group.seq, MADE_WITH, freeze_whole(group)))
 
 
 async def write_all(data: Path, groups: int, long: int) -> None:

@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from cryptography import x509
 
-from tchat.core.commands import Join, Post, SetPolicy
-from tchat.core.events import Event, Posted, encode_event
-from tchat.core.frames import TO_CLIENT, Attach, Attached, Ok, Ping, decode, encode
-from tchat.core.framing import FrameBuffer
-from tchat.core.handshake import Challenge, Proof, Welcome, proof_text
+from tchat.core.group.commands import Join, Post, SetPolicy
+from tchat.core.group.events import Event, Posted, encode_event
+from tchat.core.protocol.frames import TO_CLIENT, Attach, Attached, Ok, Ping, decode, encode
+from tchat.core.protocol.framing import FrameBuffer
+from tchat.core.protocol.handshake import Challenge, Proof, Welcome, proof_text
 from tchat.net.tls import client_context, pin_of
 from tests.helpers import hello_of, identity_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tchat.core.commands import Command
-    from tchat.core.schema import Frame
+    from tchat.core.group.commands import Command
+    from tchat.core.protocol.schema import Frame
 
 TEXT = (
     "the quick brown fox jumps over the lazy dog while 12 boxers quickly mix 34 big jugs of liqueur"

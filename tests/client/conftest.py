@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tchat.client import files as files_module
 from tchat.client import session as session_module
-from tchat.client.slot import Slot, take_slot
+from tchat.client.client_id import ClientId, take_slot
+from tchat.client.files import transfer as files_module
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +23,7 @@ def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def slot(tmp_path: Path) -> Iterator[Slot]:
+def slot(tmp_path: Path) -> Iterator[ClientId]:
     """Hold a slot whose state directory is `tmp_path`."""
     with take_slot(tmp_path) as slot:
         yield slot

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 
-from tchat.core.frames import Attached
-from tchat.core.framing import FrameBuffer, unpack
-from tchat.core.past import Snapshot
-from tchat.core.snapshots import freeze
-from tchat.core.state import Group
+from tchat.core.group.snapshots import freeze
+from tchat.core.group.state import Group
+from tchat.core.protocol.frames import Attached, Snapshot
+from tchat.core.protocol.framing import FrameBuffer, unpack
 from tchat.errors import TchatError, root_of
 from tchat.net.address import Address, port_of
 from tests.helpers import (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tchat.client.files import fetch_file, send_file
+from tchat.client.files.transfer import fetch_file, send_file
 from tchat.errors import Refused
 from tests.client.scene import MIB, Scene, noise
 from tests.helpers import GUARD
@@ -16,7 +16,7 @@ from tests.helpers import GUARD
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tchat.core.state import File
+    from tchat.core.group.state import File
 
 DATA = noise(5 * MIB + 12_345)
 WAYS = ["up", "down"]

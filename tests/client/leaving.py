@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tchat.client.outbox import Outbox
-from tchat.client.slot import Slot
+from tchat.client.client_id import ClientId
+from tchat.client.journal import Journal
 from tests.helpers import until
 
 if TYPE_CHECKING:
@@ -31,12 +31,12 @@ def left_in(state: Path, server: object, user: str = "alice") -> list[str]:
     """Return what the outboxes under `state` hold for a person."""
     outboxes = (state / "slots").glob("*.outbox")
     names = [f"{server} without TLS"]
-    return [note.text for path in outboxes for note in Outbox(b"", path).notes(user, names)]
+    return [note.text for path in outboxes for note in Journal(b"", path).notes(user, names)]
 
 
-def again(slot: Slot) -> Slot:
+def again(slot: ClientId) -> ClientId:
     """Return the slot as the next process finds it."""
-    return Slot(slot._path)
+    return ClientId(slot._path)
 
 
 def drops(**keys: object) -> Callable[[Side, dict[str, Any]], Verdict]:

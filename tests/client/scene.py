@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tchat.client.files import fetch_file, send_file
+from tchat.client.files.transfer import fetch_file, send_file
 from tchat.errors import Refused
-from tchat.store.sqlite import open_store
+from tchat.store.sqlite.store import open_store
 from tests.helpers import GROUP, UNHURRIED, approve, log_of, running_server, session_of, until
 from tests.tap import tapped
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tchat.client.replica import Replica
     from tchat.client.session import Session
-    from tchat.core.state import File
+    from tchat.core.group.state import File
     from tchat.server.limits import Limits
     from tests.helpers import RunningServer
     from tests.tap import Tap

@@ -10,10 +10,10 @@ import pytest
 import trio
 import trio.testing
 
+from tchat.bot import Handler, Message, run_bot, serve_bot
 from tchat.client import session as session_module
-from tchat.client.bot import Handler, Message, run_bot, serve_bot
-from tchat.core.commands import Approve, Edit, Invite, Kick, Leave
-from tchat.core.events import Erased, Posted
+from tchat.core.group.commands import Approve, Edit, Invite, Kick, Leave
+from tchat.core.group.events import Erased, Posted
 from tchat.errors import Refused
 from tests.helpers import (
     GROUP,

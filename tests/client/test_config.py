@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tchat.client import config
-from tchat.client.config import EXAMPLE, Config, Server, config_file, load_config
+from tchat.client.config import settings as config
+from tchat.client.config.settings import EXAMPLE, Server, Settings, config_file, load_config
 from tchat.errors import Code, StartupError
 
 PIN = "sha256:Y2hhdC5leGFtcGxlLm9yZyBzYWlkIHRoYXQgaXQgaXM"
 
 
-def read(directory: Path, text: str | bytes) -> Config:
+def read(directory: Path, text: str | bytes) -> Settings:
     path = directory / "config.toml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return load_config(path)
@@ -40,15 +40,15 @@ def complaint(directory: Path, text: str | bytes) -> str:
 
 
 def test_nobody_needs_a_file(tmp_path: Path) -> None:
-    assert load_config(tmp_path / "config.toml") == Config()
-    assert read(tmp_path, "") == Config()
+    assert load_config(tmp_path / "config.toml") == Settings()
+    assert read(tmp_path, "") == Settings()
 
 
 def test_everything_is_read(tmp_path: Path) -> None:
     work = Server(
         "chat.example.org", 7777, "alice.b", ("ops", "lab"), b"chat.example.org said that it is"
     )
-    assert read(tmp_path, EXAMPLE) == Config(
+    assert read(tmp_path, EXAMPLE) == Settings(
         user="alice",
         group="ops",
         plain=False,
@@ -64,7 +64,7 @@ def test_everything_is_read(tmp_path: Path) -> None:
 
 def test_the_example_shows_everything_that_may_be_in_the_file() -> None:
     example = tomllib.loads(EXAMPLE)
-    assert example.keys() == {field.name for field in fields(Config)}
+    assert example.keys() == {field.name for field in fields(Settings)}
     assert example["servers"]["work"].keys() == {field.name for field in fields(Server)}
 
 
@@ -146,10 +146,10 @@ _VALUES = st.recursive(
 )
 
 
-@given(st.sampled_from([field.name for field in fields(Config)]), _VALUES)
+@given(st.sampled_from([field.name for field in fields(Settings)]), _VALUES)
 def test_whatever_stands_in_it_is_read_or_told(key: str, value: object) -> None:
     with suppress(config._Wrong):
-        Config(**config._read_table(config._CONFIG, "", {key: value}))
+        Settings(**config._read_table(config._CONFIG, "", {key: value}))
 
 
 # ------------------------------------------------------------------ where it is

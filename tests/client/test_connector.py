@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 import trio
 
+from tchat.client.authenticate import Account
+from tchat.client.client_id import ClientId
 from tchat.client.connector import Connector, Met, meeting
-from tchat.client.files import fetch_file, send_file
-from tchat.client.introduction import Account
+from tchat.client.files.transfer import fetch_file, send_file
 from tchat.client.session import Session, open_session
-from tchat.client.slot import Slot
 from tchat.client.updates import Connected, Disconnected, ServerMet
 from tchat.core.fingerprints import pin_text
 from tchat.errors import Code, Refused, StartupError, root_of
@@ -83,7 +83,7 @@ async def refused(address: Address, file: File, pin: bytes | None = None) -> str
 
 @asynccontextmanager
 async def session_over_tls(address: Address, user: str, file: File) -> AsyncIterator[Session]:
-    account = Account(user, identity_of(user), Slot())
+    account = Account(user, identity_of(user), ClientId())
     async with open_session(Connector(address, file.servers()), account) as session:
         yield session
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tchat.client.outbox import Outbox
-from tchat.client.slot import Slot
-from tchat.client.updates import Happened, PendingChanged
-from tchat.core.commands import Kick, Post
-from tchat.core.frames import Membership
+from tchat.client.client_id import ClientId
+from tchat.client.journal import Journal
+from tchat.client.updates import EventReceived, PendingChanged
+from tchat.core.group.commands import Kick, Post
+from tchat.core.protocol.frames import MembershipChange
 from tchat.errors import Code, Refused
 from tests.client.impostor import Wire, event, impostor
 from tests.client.leaving import delivered, drops, left_in, waiting
@@ -89,7 +89,7 @@ async def test_an_answer_that_comes_before_the_event_ends_nothing() -> None:
         await wire.say(event(3, **own))
         await wire.hear()
 
-    slot = Slot()
+    slot = ClientId()
     client = slot.client
     async with impostor(act) as server, session_of(server.address, "alice", slot) as (alice, ops):
         pending = alice.post(ops, "mine")
@@ -128,7 +128,7 @@ async def test_what_somebody_else_says_ends_nothing(changes: dict[str, object]) 
         await wire.say(event(1, **{**own, **changes}), event(1), event(2))
         await wire.hear()
 
-    slot = Slot()
+    slot = ClientId()
     async with impostor(act) as server, session_of(server.address, "alice", slot) as (alice, ops):
         pending = alice.post(ops, "mine")
         await until(alice, lambda: ops.last == 2)
@@ -172,11 +172,11 @@ async def test_every_change_of_what_is_pending_is_told() -> None:
         await pending.wait()
         updates = happened(alice)
         assert PendingChanged(ops) in updates
-        assert [u.event.body.kind for u in updates if isinstance(u, Happened)] == ["posted"]
+        assert [u.event.body.kind for u in updates if isinstance(u, EventReceived)] == ["posted"]
 
 
 async def test_what_cannot_be_a_message_is_neither_pending_nor_kept(
-    slot: Slot, tmp_path: Path
+    slot: ClientId, tmp_path: Path
 ) -> None:
     async with (
         running_server() as server,
@@ -261,7 +261,7 @@ async def test_what_is_stored_is_not_pending_for_one_who_will_not_hear_of_it() -
         post = await wire.hear_only("post")
         await wire.say({"type": "ok", "re": post["id"], "seq": 3})
         await wire.hear_only("post")
-        await wire.say(Membership(GROUP, "outsider", "kicked", "eve").to_map())
+        await wire.say(MembershipChange(GROUP, "outsider", "kicked", "eve").to_map())
         await wire.hear()
 
     async with impostor(act) as server, session_of(server.address, "alice") as (alice, ops):
@@ -296,7 +296,7 @@ async def test_what_is_stored_is_not_pending_for_one_who_was_kicked() -> None:
 
 
 async def test_what_cannot_be_kept_is_refused_and_not_shown(
-    slot: Slot, monkeypatch: pytest.MonkeyPatch
+    slot: ClientId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
         raise Refused(Code.FILE_UNREADABLE, "No space left on device. Nothing was sent.")
@@ -307,12 +307,12 @@ async def test_what_cannot_be_kept_is_refused_and_not_shown(
     ):
         await alice.post(ops, "before").wait()
         with monkeypatch.context() as patch:
-            patch.setattr(Outbox, "add", full)
+            patch.setattr(Journal, "add", full)
             with pytest.raises(Refused, match="No space left"):
                 alice.post(ops, "never")
             assert ops.pending == []
         with monkeypatch.context() as patch:
-            patch.setattr(Outbox, "count", full)
+            patch.setattr(Journal, "count", full)
             pending = alice.post(ops, "typed, but not sent")
             with pytest.raises(Refused, match="No space left"):
                 await pending.wait()
@@ -323,12 +323,12 @@ async def test_what_cannot_be_kept_is_refused_and_not_shown(
 
 
 async def test_commands_that_are_no_messages_need_no_outbox(
-    slot: Slot, monkeypatch: pytest.MonkeyPatch
+    slot: ClientId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with (
         running_server() as server,
         session_of(server.address, "alice", slot) as (alice, ops),
     ):
-        monkeypatch.setattr(Outbox, "_append", None)
+        monkeypatch.setattr(Journal, "_append", None)
         await alice.request(lambda i, n: Post(i, n, ops.name, "as a command"))
         await until(alice, lambda: texts(ops.log) == ["as a command"])

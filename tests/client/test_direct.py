@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import trio
 
-from tchat.client.updates import Happened, PresenceChanged, Summoned
-from tchat.core.frames import Attached, Presence, Summons
+from tchat.client.updates import ConversationOpened, EventReceived, PresenceChanged
+from tchat.core.protocol.frames import Attached, ConversationStarted, PresenceUpdate
 from tchat.errors import Code, Refused
 from tests.client.impostor import Wire, event, impostor
 from tests.client.listening import happened, told
@@ -77,14 +77,14 @@ async def test_a_conversation_that_is_refused_is_not_followed() -> None:
 async def test_one_to_whom_somebody_writes_follows_at_once() -> None:
     async def act(wire: Wire) -> None:
         await wire.let_in()
-        await wire.say(Summons(TWO).to_map())
+        await wire.say(ConversationStarted(TWO).to_map())
         await wire.attach(seq=1, first=1)
         await wire.say(event(1, TWO))
         await wire.hear()
 
     async with impostor(act) as server, session_of(server.address, "alice") as (alice, _):
-        update = await told(alice, Summoned)
-        assert isinstance(update, Summoned)
+        update = await told(alice, ConversationOpened)
+        assert isinstance(update, ConversationOpened)
         await until(alice, lambda: update.replica.caught_up)
         assert alice.groups[TWO] is update.replica
         assert texts(update.replica.log) == ["text 1"]
@@ -97,7 +97,7 @@ async def test_one_to_whom_somebody_writes_follows_at_once() -> None:
 async def test_one_is_not_summoned_to_what_is_no_conversation_of_ones_own(group: str) -> None:
     async def act(wire: Wire) -> None:
         await wire.let_in()
-        await wire.say(Summons(group).to_map(), event(1))
+        await wire.say(ConversationStarted(group).to_map(), event(1))
         await wire.hear()
 
     async with impostor(act) as server, session_of(server.address, "alice") as (alice, ops):
@@ -110,9 +110,9 @@ async def test_what_was_attached_before_it_began_is_attached_when_it_does() -> N
     async def act(wire: Wire) -> None:
         await wire.greet()
         await wire.attach()
-        await wire.say(Summons(TWO).to_map())
+        await wire.say(ConversationStarted(TWO).to_map())
         await wire.attach(seq=1, first=1)
-        await wire.say(event(1, TWO), Summons(TWO).to_map(), event(2, TWO))
+        await wire.say(event(1, TWO), ConversationStarted(TWO).to_map(), event(2, TWO))
         assert await wire.hear() is None
 
     async with impostor(act) as server, session_at(server.address, "alice") as alice:
@@ -120,7 +120,7 @@ async def test_what_was_attached_before_it_began_is_attached_when_it_does() -> N
             bob = await alice.write_to("bob")
         await until(alice, lambda: bob.last == 2)
         assert alice.unanswered == 0
-        assert not any(isinstance(update, Summoned) for update in happened(alice))
+        assert not any(isinstance(update, ConversationOpened) for update in happened(alice))
 
 
 # ------------------------------------------------------------------ following no longer
@@ -141,7 +141,7 @@ async def test_what_is_followed_no_longer_is_heard_of_no_more() -> None:
         with trio.fail_after(GUARD):
             anew = await alice.enter(GROUP)
         assert anew is not ops
-        assert not any(isinstance(update, Happened) for update in happened(alice))
+        assert not any(isinstance(update, EventReceived) for update in happened(alice))
 
 
 async def test_a_group_that_is_let_go_of_while_it_is_attached_stays_so() -> None:
@@ -238,7 +238,7 @@ async def test_a_reason_that_is_refused_is_not_said_again() -> None:
 async def test_who_is_away_is_told() -> None:
     async def act(wire: Wire) -> None:
         await wire.let_in()
-        await wire.say(Presence(GROUP, ("Bob",), (), away=("lunch",)).to_map())
+        await wire.say(PresenceUpdate(GROUP, ("Bob",), (), away=("lunch",)).to_map())
         await wire.hear()
 
     async with impostor(act) as server, session_of(server.address, "alice") as (alice, ops):

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 
-from tchat.core.handshake import PIECE_SIZE
+from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.core.text import FILE_NAME_LIMIT
 from tchat.errors import Code
-from tchat.files.part import Part
+from tchat.transfer.partial_file import PartialFile
 from tests.client.scene import MIB, Scene, noise, scenery
 from tests.helpers import GUARD
 
@@ -45,15 +45,15 @@ def no_room(monkeypatch: pytest.MonkeyPatch, free: int = 1000) -> None:
 
 def full_after(monkeypatch: pytest.MonkeyPatch, pieces: int, number: int = errno.ENOSPC) -> None:
     """Let every part be on a disk that takes so many pieces."""
-    write = Part._write
+    write = PartialFile._write
 
-    def limited(part: Part, data: bytes | memoryview) -> None:
+    def limited(part: PartialFile, data: bytes | memoryview) -> None:
         if part.offset >= pieces * PIECE_SIZE:
             write(part, data[:1000])  # a part of it still fits
             raise OSError(number, os.strerror(number))
         write(part, data)
 
-    monkeypatch.setattr(Part, "_write", limited)
+    monkeypatch.setattr(PartialFile, "_write", limited)
 
 
 async def test_what_has_no_room_is_not_fetched(

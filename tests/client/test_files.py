@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tchat.client.files import send_file
-from tchat.core.commands import Share
-from tchat.core.state import File
+from tchat.client.files.transfer import send_file
+from tchat.core.group.commands import Share
+from tchat.core.group.state import File
 from tchat.errors import Code, Refused
 from tests.client.scene import Scene, scenery
 from tests.helpers import GROUP, UNHURRIED, session_of, until

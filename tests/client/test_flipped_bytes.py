@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tchat.client.files import send_file
-from tchat.core.handshake import PIECE_SIZE
+from tchat.client.files.transfer import send_file
+from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.errors import Code
 from tests.client.journey import DATA, WAYS, journey
 from tests.client.scene import Scene, scenery

@@ -11,19 +11,19 @@ import pytest
 import trio
 
 from tchat.cli import main, parser
-from tchat.client import files as files_module
+from tchat.client.authenticate import Account
+from tchat.client.client_id import ClientId
 from tchat.client.connector import Connector
-from tchat.client.files import fetch_file, send_file
-from tchat.client.introduction import Account
+from tchat.client.files import transfer as files_module
+from tchat.client.files.transfer import fetch_file, send_file
 from tchat.client.session import Session, open_session
-from tchat.client.slot import Slot
 from tchat.client.updates import Connected, Disconnected
 from tchat.core.fingerprints import invite_text, pin_text, read_pin
 from tchat.core.pace import Rate
 from tchat.errors import Code, Refused, StartupError, root_of
 from tchat.net.address import Address, connect, port_of
 from tchat.net.tls import Credentials, make_credentials
-from tchat.ui.access import invite
+from tchat.ui.commands.access import invite
 from tests.client.listening import told
 from tests.client.remembered import File
 from tests.helpers import (
@@ -138,7 +138,7 @@ async def between(server: Address) -> AsyncIterator[Between]:
 
 @asynccontextmanager
 async def alice_at(address: Address, known: File) -> AsyncIterator[Session]:
-    account = Account("alice", identity_of("alice"), Slot())
+    account = Account("alice", identity_of("alice"), ClientId())
     async with open_session(Connector(address, known.servers()), account) as session:
         await told(session, Connected)
         yield session

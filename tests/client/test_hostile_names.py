@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tchat.client.files import fetch_file, send_file
-from tchat.core.commands import Share
+from tchat.client.files.transfer import fetch_file, send_file
+from tchat.core.group.commands import Share
 from tchat.core.text import FILE_NAME_LIMIT
 from tests.helpers import GROUP, approve, running_server, session_of, until
 from tests.hostile import HOSTILE, obeyed
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tchat.client.replica import Replica
     from tchat.client.session import Session
-    from tchat.core.state import File
+    from tchat.core.group.state import File
 
     Plant = Callable[[Path, Path], None]
 

@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from tchat.client.updates import Connected, Disconnected
-from tchat.core.framing import HANDSHAKE_LIMIT, unpack
+from tchat.core.protocol.framing import HANDSHAKE_LIMIT, unpack
 from tchat.errors import Refused, StartupError, TchatError
 from tchat.net.tls import BUSY_ALERT
 from tests.client.impostor import (

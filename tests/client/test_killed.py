@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.client.slot import take_slot
+from tchat.client.client_id import take_slot
 from tchat.net.address import Address
-from tchat.store.sqlite import open_store
+from tchat.store.sqlite.store import open_store
 from tests.helpers import GROUP, GUARD, log_of, session_of, texts
 from tests.processes import launching
 
@@ -28,7 +28,7 @@ from pathlib import Path
 
 import trio
 
-from tchat.client.options import add_server_options, session_for
+from tchat.client.config.options import add_server_options, session_for
 from tchat.net.link import Link
 
 parser = argparse.ArgumentParser()
@@ -127,7 +127,7 @@ async def test_what_was_left_is_sent_by_one_of_two_programs_that_start_at_once(
         server = await founded(launch)
         with take_slot(tmp_path / "alice") as slot:
             place = f"{Address('127.0.0.1', server.address.port)} without TLS"
-            slot.outbox.add("alice", place, GROUP, "left here", None, 1)
+            slot.journal.add("alice", place, GROUP, "left here", None, 1)
         async with trio.open_nursery() as nursery:
             for name in ("here", "there"):
                 nursery.start_soon(run, launch, server, program, name, 0)

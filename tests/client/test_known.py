@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tchat.client.known import Known, KnownServers
+from tchat.client.connector import Known, KnownServers
 from tchat.core.fingerprints import pin_text
 from tchat.errors import Code, StartupError
 from tchat.net.address import Address

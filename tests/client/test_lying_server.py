@@ -5,9 +5,16 @@ from __future__ import annotations
 import pytest
 import trio
 
-from tchat.client import requests as requests_module
-from tchat.client.slot import Slot
-from tchat.core.frames import Attached, KeyList, KeysRequest, Membership, Presence, Upload
+from tchat.client import request_queue as requests_module
+from tchat.client.client_id import ClientId
+from tchat.core.protocol.frames import (
+    Attached,
+    KeyList,
+    KeysRequest,
+    MembershipChange,
+    PresenceUpdate,
+    Upload,
+)
 from tchat.errors import Refused
 from tests.client.impostor import (
     EVIL,
@@ -86,7 +93,7 @@ async def test_a_wait_of_any_length_is_borne_for_a_minute_at_most(
 
 @pytest.mark.parametrize("counted", [2**41, 2**62, LARGEST])
 async def test_a_count_out_of_all_proportion_is_not_taken_over(counted: int) -> None:
-    slot = Slot()
+    slot = ClientId()
 
     async def act(wire: Wire) -> None:
         await wire.let_in(counted=counted)
@@ -108,8 +115,8 @@ async def test_what_is_not_followed_or_was_said_already_changes_nothing() -> Non
             event(0, kind="created"),
             event(0, kind="danced"),
             {"type": "dance"},
-            Presence("elsewhere", ("eve",), (), reset=True).to_map(),
-            Membership("elsewhere", "member", "joined", "eve").to_map(),
+            PresenceUpdate("elsewhere", ("eve",), (), reset=True).to_map(),
+            MembershipChange("elsewhere", "member", "joined", "eve").to_map(),
             Attached(77, "elsewhere", "member", 5, 5, 5).to_map(),
             {"type": "ok", "re": 99, "seq": 5},
             {"type": "error", "code": EVIL, "text": EVIL, "re": 99},

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tchat.client import files as files_module
-from tchat.client.files import fetch_file, send_file
-from tchat.core.handshake import PIECE_SIZE
-from tchat.core.state import File
+from tchat.client.files import transfer as files_module
+from tchat.client.files.transfer import fetch_file, send_file
+from tchat.core.group.state import File
+from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.errors import Code, Refused
-from tchat.files.pieces import NOTHING
 from tchat.net.tls import BUSY_ALERT
+from tchat.transfer.pieces import NOTHING
 from tests.client.impostor import CHALLENGE, EVIL, Wire, impostor
 from tests.client.scene import noise
 from tests.core.examples import ANSWERS

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tchat.client import files as files_module
-from tchat.client.files import fetch_file, send_file
-from tchat.client.transfers import Transfers
-from tchat.core.handshake import PIECE_SIZE
+from tchat.client.files import transfer as files_module
+from tchat.client.files.queue import Transfers
+from tchat.client.files.transfer import fetch_file, send_file
+from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.errors import Code, Refused
-from tchat.files.part import Part
+from tchat.transfer.partial_file import PartialFile
 from tests.client.journey import DATA, WAYS, journey
 from tests.client.scene import MIB, Scene, noise, scenery
 from tests.helpers import GUARD, approve, session_of, until
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from tchat.client.replica import Replica
     from tchat.client.session import Session
-    from tchat.core.state import File
+    from tchat.core.group.state import File
 
 
 @pytest.fixture
@@ -177,7 +177,7 @@ async def test_two_programs_fetch_the_same_file_into_the_same_place(scene: Scene
 async def test_a_second_program_that_is_ended_leaves_nothing(scene: Scene) -> None:
     file = await scene.send_bytes(DATA)
     scene.into.mkdir()
-    first = Part(scene.into / f".{file.sha256.hex()[:32]}.part", len(DATA))
+    first = PartialFile(scene.into / f".{file.sha256.hex()[:32]}.part", len(DATA))
     first.open()
     scene.tap.down.stall_after(PIECE_SIZE)
     with trio.fail_after(GUARD):

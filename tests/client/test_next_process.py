@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tchat.client.updates import OutboxDamaged
+from tchat.client.updates import JournalDamaged
 from tchat.core.text import fold
 from tchat.errors import Code, Refused
 from tests.client.leaving import again, delivered, drops, left_in, waiting
@@ -28,10 +28,12 @@ from tests.tap import Tap, cut_off, tapped
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tchat.client.slot import Slot
+    from tchat.client.client_id import ClientId
 
 
-async def test_what_was_not_sent_is_sent_by_the_next_process(slot: Slot, tmp_path: Path) -> None:
+async def test_what_was_not_sent_is_sent_by_the_next_process(
+    slot: ClientId, tmp_path: Path
+) -> None:
     async with running_server() as server, tapped(server.address) as tap:
         async with session_of(tap.address, "alice", slot) as (alice, ops):
             await cut_off(tap, alice)
@@ -50,7 +52,7 @@ async def test_what_was_not_sent_is_sent_by_the_next_process(slot: Slot, tmp_pat
 
 @pytest.mark.parametrize("lost", ["post", "event"])
 async def test_what_may_have_been_sent_is_sent_with_the_same_number(
-    lost: str, slot: Slot, tmp_path: Path
+    lost: str, slot: ClientId, tmp_path: Path
 ) -> None:
     async with running_server() as server, tapped(server.address) as tap:
         async with session_of(tap.address, "alice", slot) as (alice, ops):
@@ -74,11 +76,11 @@ async def test_what_may_have_been_sent_is_sent_with_the_same_number(
 
 
 async def test_a_group_that_is_not_followed_gets_what_was_left_for_it(
-    slot: Slot, tmp_path: Path
+    slot: ClientId, tmp_path: Path
 ) -> None:
     async with running_server() as server, members(server, "alice", group="dev"):
         name = f"{server.address} without TLS"
-        slot.outbox.add("alice", name, "dev", "left here", None, 1)
+        slot.journal.add("alice", name, "dev", "left here", None, 1)
         async with session_of(server.address, "alice", again(slot)) as (alice, _):
             await alice.settle()
             assert fold("dev") not in alice.groups
@@ -86,18 +88,18 @@ async def test_a_group_that_is_not_followed_gets_what_was_left_for_it(
         assert left_in(tmp_path, server.address) == []
 
 
-async def test_what_was_left_for_others_waits_for_them(slot: Slot, tmp_path: Path) -> None:
+async def test_what_was_left_for_others_waits_for_them(slot: ClientId, tmp_path: Path) -> None:
     async with running_server() as server, members(server, "alice", "bob"):
         name = f"{server.address} without TLS"
-        slot.outbox.add("bob", name, GROUP, "of bob", None, 1)
-        slot.outbox.add("alice", "elsewhere:1 without TLS", GROUP, "for elsewhere", None, 1)
+        slot.journal.add("bob", name, GROUP, "of bob", None, 1)
+        slot.journal.add("alice", "elsewhere:1 without TLS", GROUP, "for elsewhere", None, 1)
         async with session_of(server.address, "alice", again(slot)) as (alice, ops):
             await alice.post(ops, "of alice").wait()
         assert texts(await log_of(server.store)) == ["of alice"]
         assert left_in(tmp_path, server.address, "bob") == ["of bob"]
 
 
-async def test_what_was_refused_is_shown_by_the_next_process_and_not_sent(slot: Slot) -> None:
+async def test_what_was_refused_is_shown_by_the_next_process_and_not_sent(slot: ClientId) -> None:
     async with (
         running_server() as server,
         tapped(server.address) as tap,
@@ -121,14 +123,14 @@ async def test_what_was_refused_is_shown_by_the_next_process_and_not_sent(slot: 
             assert ops.pending == []
 
 
-async def test_damage_is_told(slot: Slot, tmp_path: Path) -> None:
+async def test_damage_is_told(slot: ClientId, tmp_path: Path) -> None:
     (tmp_path / "slots" / "0.outbox").write_bytes(b"no journal\n")
     async with (
         running_server() as server,
         session_at(server.address, "alice", again(slot)) as alice,
     ):
-        update = await told(alice, OutboxDamaged)
-    assert isinstance(update, OutboxDamaged)
+        update = await told(alice, JournalDamaged)
+    assert isinstance(update, JournalDamaged)
     assert "0.outbox was damaged" in update.sentence
 
 
@@ -136,7 +138,7 @@ async def test_damage_is_told(slot: Slot, tmp_path: Path) -> None:
 
 
 async def test_no_new_number_overtakes_an_old_one_that_a_group_would_then_forget(
-    slot: Slot,
+    slot: ClientId,
 ) -> None:
     async with running_server() as server, tapped(server.address) as tap:
         async with session_of(tap.address, "alice", slot) as (alice, ops):

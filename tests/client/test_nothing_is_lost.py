@@ -12,17 +12,16 @@ import pytest
 import trio
 import trio.testing
 
-from tchat.client import sending as sending_module
-from tchat.client.slot import Slot
+from tchat.client import request_queue as sending_module
+from tchat.client.client_id import ClientId
 from tchat.client.updates import Connected
-from tchat.core.commands import Join, Post
-from tchat.core.frames import Failed, Ok
+from tchat.core.group.commands import Join, Post
+from tchat.core.group.state import WINDOW
 from tchat.core.pace import Rate
-from tchat.core.state import WINDOW
+from tchat.core.protocol.frames import Failed, Ok
 from tchat.errors import Code, Refused
 from tchat.server import limits as limits_module
-from tchat.store.base import NO_EFFECTS, Effects, StorageFull
-from tchat.store.memory import MemoryStore
+from tchat.store.base import NO_EFFECTS, SideEffects, StorageFull
 from tests.client.listening import told
 from tests.helpers import (
     GROUP,
@@ -35,12 +34,13 @@ from tests.helpers import (
     session_of,
     texts,
 )
+from tests.memory_store import MemoryStore
 from tests.tap import tapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tchat.client.delivery import Pending
+    from tchat.client.request import PendingMessage
     from tchat.client.session import Session
     from tests.tap import Side, Tap, Verdict
 
@@ -81,7 +81,7 @@ class FullOnce(MemoryStore):
         expected: int,
         count: int,
         frames: bytes,
-        effects: Effects = NO_EFFECTS,
+        effects: SideEffects = NO_EFFECTS,
     ) -> None:
         if self.text in frames and not self.was_full:
             self.was_full = True
@@ -104,7 +104,7 @@ def mended(tap: Tap) -> None:
     tap.cut()
 
 
-async def outcome(receipt: Pending) -> str:
+async def outcome(receipt: PendingMessage) -> str:
     """Return what the caller of `post` is told."""
     with trio.fail_after(GUARD):
         try:
@@ -238,7 +238,7 @@ async def pasted(flaky: Flaky, people: int, stored: list[str], each: int = 100) 
     """Let one person paste into several sessions at once, to the end."""
     async with AsyncExitStack() as stack:
         sessions = [
-            await stack.enter_async_context(session_at(flaky.tap.address, "alice", Slot()))
+            await stack.enter_async_context(session_at(flaky.tap.address, "alice", ClientId()))
             for _ in range(people)
         ]
         for session in sessions:
@@ -285,7 +285,7 @@ async def test_what_was_told_is_stored_once_whenever_the_wire_breaks(
 # ------------------------------------------------------------------ numbers that cannot be had
 
 
-class FullDisk(Slot):
+class FullDisk(ClientId):
     """A slot on a disk that may be full."""
 
     full = False
@@ -318,7 +318,7 @@ async def test_a_post_that_cannot_get_a_number_is_refused_for_good() -> None:
 
 
 async def test_a_session_lives_on_when_a_number_that_the_server_knows_cannot_be_kept() -> None:
-    first, second = Slot(), FullDisk()
+    first, second = ClientId(), FullDisk()
     second.client = first.client  # as after the slot's file was brought back from a backup
     async with running_server() as server:
         async with session_of(server.address, "alice", first) as (alice, ops):

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tchat.client import outbox as outbox_module
-from tchat.client.outbox import Outbox
-from tchat.client.slot import take_slot
+from tchat.client import journal as outbox_module
+from tchat.client.client_id import take_slot
+from tchat.client.journal import Journal
 from tchat.errors import Code, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from tchat.client.outbox import Note
+    from tchat.client.journal import JournalEntry
 
 CLIENT = b"12345678"
 SERVER = "sha256:abc"
@@ -29,24 +29,26 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "0.outbox"
 
 
-def outbox_at(path: Path, client: bytes = CLIENT) -> Outbox:
+def outbox_at(path: Path, client: bytes = CLIENT) -> Journal:
     """Return the outbox as a process finds it that has just started."""
-    outbox = Outbox(client, path)
-    outbox.tidy()
-    return outbox
+    journal = Journal(client, path)
+    journal.tidy()
+    return journal
 
 
-def typed(outbox: Outbox, *words: str, server: str = SERVER, user: str = "Alice") -> list[Note]:
-    return [outbox.add(user, server, "ops", text, None, 1000) for text in words]
+def typed(
+    journal: Journal, *words: str, server: str = SERVER, user: str = "Alice"
+) -> list[JournalEntry]:
+    return [journal.add(user, server, "ops", text, None, 1000) for text in words]
 
 
 def kept(path: Path, *servers: str, user: str = "alice") -> list[tuple[str, int | None]]:
     """Return what the next process finds: texts and their numbers."""
-    notes = Outbox(CLIENT, path).notes(user, servers or (SERVER,))
+    notes = Journal(CLIENT, path).notes(user, servers or (SERVER,))
     return [(note.text, note.number) for note in notes if note.failure is None]
 
 
-def texts(notes: Iterable[Note]) -> list[str]:
+def texts(notes: Iterable[JournalEntry]) -> list[str]:
     return [note.text for note in notes]
 
 
@@ -57,59 +59,59 @@ def test_what_was_typed_is_there_for_the_next_process_in_order(path: Path) -> No
 
 def test_all_of_a_note_is_kept(path: Path) -> None:
     note = outbox_at(path).add("Alice", SERVER, "@alice,bob", "yes", 7, 123)
-    assert Outbox(CLIENT, path).notes("ALICE", [SERVER]) == [note]
+    assert Journal(CLIENT, path).notes("ALICE", [SERVER]) == [note]
     assert (note.user, note.group, note.reply, note.at) == ("alice", "@alice,bob", 7, 123)
 
 
 def test_a_number_is_kept_and_what_is_forgotten_is_gone(path: Path) -> None:
-    outbox = outbox_at(path)
-    one, two, three = typed(outbox, "one", "two", "three")
-    outbox.count([(one, 5), (two, 6)])
-    outbox.forget(one)
+    journal = outbox_at(path)
+    one, two, three = typed(journal, "one", "two", "three")
+    journal.count([(one, 5), (two, 6)])
+    journal.forget(one)
     assert kept(path) == [("two", 6), ("three", None)]
-    outbox.forget(two)
-    outbox.forget(three)
+    journal.forget(two)
+    journal.forget(three)
     assert path.read_bytes() == b""
 
 
 def test_what_was_refused_stays_until_it_is_let_go_of_or_renewed(path: Path) -> None:
-    outbox = outbox_at(path)
-    one, two = typed(outbox, "one", "two")
-    outbox.count([(one, 5)])
-    outbox.refuse(one, Refused(Code.NOT_MEMBER, "You are not a member."))
-    (found, _) = Outbox(CLIENT, path).notes("alice", [SERVER])
+    journal = outbox_at(path)
+    one, two = typed(journal, "one", "two")
+    journal.count([(one, 5)])
+    journal.refuse(one, Refused(Code.NOT_MEMBER, "You are not a member."))
+    (found, _) = Journal(CLIENT, path).notes("alice", [SERVER])
     assert found.failure is not None
     assert (found.failure.code, found.failure.sentence) == ("not_member", "You are not a member.")
-    outbox.renew(one)
+    journal.renew(one)
     assert kept(path) == [("two", None), ("one", None)]
-    outbox.forget(two)
+    journal.forget(two)
     assert kept(path) == [("one", None)]
 
 
 def test_notes_are_for_one_person_on_one_server(path: Path) -> None:
-    outbox = outbox_at(path)
-    typed(outbox, "mine")
-    typed(outbox, "elsewhere", server="localhost:1 without TLS")
-    typed(outbox, "his", user="bob")
+    journal = outbox_at(path)
+    typed(journal, "mine")
+    typed(journal, "elsewhere", server="localhost:1 without TLS")
+    typed(journal, "his", user="bob")
     assert kept(path) == [("mine", None)]
     assert kept(path, user="bob") == [("his", None)]
     assert kept(path, "localhost:1 without TLS", SERVER) == [("mine", None), ("elsewhere", None)]
 
 
 def test_an_outbox_without_a_file_remembers_as_long_as_it_lives() -> None:
-    outbox = Outbox(CLIENT)
-    one, two = typed(outbox, "one", "two")
-    outbox.count([(one, 1)])
-    outbox.forget(one)
-    assert outbox.notes("alice", [SERVER]) == [two]
+    journal = Journal(CLIENT)
+    one, two = typed(journal, "one", "two")
+    journal.count([(one, 1)])
+    journal.forget(one)
+    assert journal.notes("alice", [SERVER]) == [two]
 
 
 def test_a_text_is_for_its_author_alone(path: Path) -> None:
-    outbox = outbox_at(path)
-    one, _ = typed(outbox, "one", "two")
+    journal = outbox_at(path)
+    one, _ = typed(journal, "one", "two")
     assert path.stat().st_mode & 0o077 == 0
-    outbox.forget(one)
-    outbox.tidy()
+    journal.forget(one)
+    journal.tidy()
     assert path.stat().st_mode & 0o077 == 0
 
 
@@ -120,26 +122,26 @@ def test_a_file_in_which_something_stays_does_not_grow_for_ever(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox_module, "_FEW_LINES", 10)
-    outbox = outbox_at(path)
-    (stays,) = typed(outbox, "stays")
-    outbox.count([(stays, 1)])
+    journal = outbox_at(path)
+    (stays,) = typed(journal, "stays")
+    journal.count([(stays, 1)])
     sizes = []
     for number in range(2, 100):
-        (note,) = typed(outbox, f"text {number}")
-        outbox.count([(note, number)])
-        outbox.forget(note)
+        (note,) = typed(journal, f"text {number}")
+        journal.count([(note, number)])
+        journal.forget(note)
         sizes.append(path.stat().st_size)
     assert max(sizes) < 5000
     assert kept(path) == [("stays", 1)]
-    typed(outbox, "behind")
+    typed(journal, "behind")
     assert kept(path) == [("stays", 1), ("behind", None)]
 
 
 def test_a_start_rids_the_file_of_what_is_gone(path: Path) -> None:
-    outbox = outbox_at(path)
-    notes = typed(outbox, *map(str, range(10)))
+    journal = outbox_at(path)
+    notes = typed(journal, *map(str, range(10)))
     for note in notes[:9]:
-        outbox.forget(note)
+        journal.forget(note)
     outbox_at(path)
     assert len(path.read_bytes().splitlines()) == 1
     assert kept(path) == [("9", None)]
@@ -157,11 +159,11 @@ def test_half_a_line_at_the_end_costs_that_line_and_is_told(path: Path, half: in
     typed(outbox_at(path), "one", "two")
     *lines, last = lines_of(path)
     path.write_bytes(b"".join(lines) + last[:half])
-    outbox = outbox_at(path)
-    assert outbox.damage is not None
-    assert str(path) in outbox.damage
-    assert texts(outbox.notes("alice", [SERVER])) == ["one"]
-    typed(outbox, "three")
+    journal = outbox_at(path)
+    assert journal.damage is not None
+    assert str(path) in journal.damage
+    assert texts(journal.notes("alice", [SERVER])) == ["one"]
+    typed(journal, "three")
     again = outbox_at(path)
     assert again.damage is None  # it was told, and is no more
     assert texts(again.notes("alice", [SERVER])) == ["one", "three"]
@@ -180,10 +182,10 @@ def test_half_a_line_is_cut_off_although_the_disk_was_full(
     path.write_bytes(path.read_bytes() + b'{"key": 2, "us')
     with monkeypatch.context() as patch:
         patch.setattr(os, "open", no_room)
-        outbox = outbox_at(path)
-    typed(outbox, "three")
+        journal = outbox_at(path)
+    typed(journal, "three")
     assert kept(path) == [("one", None), ("three", None)]
-    assert Outbox(CLIENT, path).damage is None
+    assert Journal(CLIENT, path).damage is None
 
 
 def no_room(*_: object) -> int:
@@ -209,9 +211,9 @@ def no_room(*_: object) -> int:
 def test_a_line_that_says_nothing_is_told_and_nothing_is_lost(path: Path, damage: bytes) -> None:
     typed(outbox_at(path), "one")
     path.write_bytes(path.read_bytes() + damage + b"\n")
-    outbox = outbox_at(path)
-    assert outbox.damage is not None
-    assert texts(outbox.notes("alice", [SERVER])) == ["one"]
+    journal = outbox_at(path)
+    assert journal.damage is not None
+    assert texts(journal.notes("alice", [SERVER])) == ["one"]
 
 
 @pytest.mark.parametrize(
@@ -233,26 +235,26 @@ def test_a_message_that_cannot_be_costs_no_other(path: Path, change: dict[str, o
     typed(outbox_at(path), "one", "two", "three")
     one, two, three = lines_of(path)
     path.write_bytes(one + json.dumps({**json.loads(two), **change}).encode() + b"\n" + three)
-    outbox = outbox_at(path)
-    assert outbox.damage is not None
+    journal = outbox_at(path)
+    assert journal.damage is not None
     assert kept(path) == [("one", None), ("three", None)]
 
 
 def test_a_number_that_is_lost_holds_its_message_back(path: Path) -> None:
-    outbox = outbox_at(path)
-    outbox.count([(note, 4) for note in typed(outbox, "perhaps sent")])
+    journal = outbox_at(path)
+    journal.count([(note, 4) for note in typed(journal, "perhaps sent")])
     text, number = lines_of(path)
     path.write_bytes(text + number[10:])
     typed(outbox_at(path), "surely not sent")
-    (held, free) = Outbox(CLIENT, path).notes("alice", [SERVER])
+    (held, free) = Journal(CLIENT, path).notes("alice", [SERVER])
     assert held.failure is not None
     assert "not known whether" in held.failure.sentence
     assert (free.text, free.failure) == ("surely not sent", None)
 
 
 def test_a_number_of_another_client_is_of_no_use(path: Path) -> None:
-    outbox = outbox_at(path)
-    outbox.count([(note, 4) for note in typed(outbox, "perhaps sent")])
+    journal = outbox_at(path)
+    journal.count([(note, 4) for note in typed(journal, "perhaps sent")])
     (held,) = outbox_at(path, b"87654321").notes("alice", [SERVER])
     assert (held.number, held.failure is None) == (None, False)
 
@@ -280,42 +282,42 @@ class FullDisk:
 def test_a_message_that_cannot_be_kept_is_refused_and_leaves_nothing(
     path: Path, room: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    outbox = outbox_at(path)
-    typed(outbox, "one")
+    journal = outbox_at(path)
+    typed(journal, "one")
     with monkeypatch.context() as patch:
         FullDisk(patch, room)
         with pytest.raises(Refused, match=r"No space left on device\. Nothing was sent\."):
-            typed(outbox, "two")
+            typed(journal, "two")
     assert kept(path) == [("one", None)]
-    typed(outbox, "three")
+    typed(journal, "three")
     assert kept(path) == [("one", None), ("three", None)]
-    assert Outbox(CLIENT, path).damage is None
+    assert Journal(CLIENT, path).damage is None
 
 
 @pytest.mark.parametrize("room", [0, 60])
 def test_numbers_are_kept_all_or_none(
     path: Path, room: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    outbox = outbox_at(path)
-    one, two = typed(outbox, "one", "two")
+    journal = outbox_at(path)
+    one, two = typed(journal, "one", "two")
     with monkeypatch.context() as patch:
         FullDisk(patch, room)
         with pytest.raises(Refused):
-            outbox.count([(one, 1), (two, 2)])
+            journal.count([(one, 1), (two, 2)])
     assert kept(path) == [("one", None), ("two", None)]
 
 
 def test_what_is_stored_may_be_forgotten_although_the_disk_is_full(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    outbox = outbox_at(path)
-    one, two, _ = typed(outbox, "one", "two", "three")
-    outbox.count([(one, 1)])
+    journal = outbox_at(path)
+    one, two, _ = typed(journal, "one", "two", "three")
+    journal.count([(one, 1)])
     with monkeypatch.context() as patch:
         FullDisk(patch, 0)
-        outbox.forget(one)
+        journal.forget(one)
     assert kept(path)[0] == ("one", 1)  # it is sent once more, and known to the server
-    outbox.forget(two)
+    journal.forget(two)
     assert kept(path) == [("three", None)]
 
 
@@ -324,13 +326,13 @@ def test_what_is_stored_may_be_forgotten_although_the_disk_is_full(
 
 def test_the_slot_in_which_something_was_left_is_taken_first(tmp_path: Path) -> None:
     with take_slot(tmp_path), take_slot(tmp_path) as second:
-        typed(second.outbox, "left")
+        typed(second.journal, "left")
         second.count()  # whereby its id is on the disk
     with take_slot(tmp_path, "alice", [SERVER]) as slot:
         assert slot.client == second.client
-        assert texts(slot.outbox.notes("alice", [SERVER])) == ["left"]
+        assert texts(slot.journal.notes("alice", [SERVER])) == ["left"]
         with take_slot(tmp_path, "alice", [SERVER]) as other:
-            assert other.outbox.notes("alice", [SERVER]) == []
+            assert other.journal.notes("alice", [SERVER]) == []
     for user, server in (("bob", SERVER), ("alice", "elsewhere")):
         with take_slot(tmp_path, user, [server]) as slot:
             assert slot.client != second.client
@@ -338,7 +340,7 @@ def test_the_slot_in_which_something_was_left_is_taken_first(tmp_path: Path) -> 
 
 def test_to_look_for_what_was_left_changes_nothing(tmp_path: Path) -> None:
     with take_slot(tmp_path) as slot:
-        typed(slot.outbox, "one")
+        typed(slot.journal, "one")
         before = (tmp_path / "slots" / "0.outbox").read_bytes()
         with take_slot(tmp_path, "alice", [SERVER]):
             assert (tmp_path / "slots" / "0.outbox").read_bytes() == before
@@ -346,11 +348,11 @@ def test_to_look_for_what_was_left_changes_nothing(tmp_path: Path) -> None:
 
 def test_a_slot_with_a_new_id_holds_back_what_the_old_one_may_have_sent(tmp_path: Path) -> None:
     with take_slot(tmp_path) as slot:
-        slot.outbox.count([(note, slot.count()) for note in typed(slot.outbox, "perhaps")])
-        typed(slot.outbox, "surely not")
+        slot.journal.count([(note, slot.count()) for note in typed(slot.journal, "perhaps")])
+        typed(slot.journal, "surely not")
     (tmp_path / "slots" / "0.json").write_bytes(b"{")
     with take_slot(tmp_path, "alice", [SERVER]) as slot:
-        perhaps, surely_not = slot.outbox.notes("alice", [SERVER])
+        perhaps, surely_not = slot.journal.notes("alice", [SERVER])
         assert perhaps.failure is not None
         assert surely_not.failure is None
 

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 
-from tchat.client.past import MyGroup
-from tchat.client.updates import CaughtUp, Disconnected, Happened, PastLoaded
-from tchat.core.frames import Attached
-from tchat.core.past import Found, GroupList
+from tchat.client.history import MyGroup
+from tchat.client.updates import CaughtUp, Disconnected, EventReceived, PastLoaded
+from tchat.core.protocol.frames import Attached, GroupList, SearchResults
 from tchat.errors import Refused
 from tests.client.impostor import Wire, event, events, impostor, kindly, page, snapshot
 from tests.client.listening import happened, told
@@ -72,8 +71,8 @@ async def test_what_comes_is_told_in_order() -> None:
         ops = alice.follow(GROUP)
         while not ops.caught_up:
             await trio.lowlevel.checkpoint()
-        updates = [u for u in happened(alice) if isinstance(u, Happened | CaughtUp)]
-        unseen = [Happened(ops, e, unseen=True) for e in ops.log]
+        updates = [u for u in happened(alice) if isinstance(u, EventReceived | CaughtUp)]
+        unseen = [EventReceived(ops, e, unseen=True) for e in ops.log]
         assert updates == [*unseen, CaughtUp(ops)]
 
 
@@ -332,7 +331,7 @@ async def answered(*answers: dict[str, object], ask: str) -> tuple[object, int]:
 
 
 GROUPS = GroupList(0, ("ops", "@alice,bob"), ("member", "waiting"), (7, 8), (5, 0)).to_map()
-FOUND = Found(0, ("ops",), (7,), (1000,), ("bob",), ("hello all",), older=True).to_map()
+FOUND = SearchResults(0, ("ops",), (7,), (1000,), ("bob",), ("hello all",), older=True).to_map()
 
 
 async def test_a_person_learns_in_which_groups_they_are() -> None:
@@ -342,7 +341,7 @@ async def test_a_person_learns_in_which_groups_they_are() -> None:
 
 async def test_what_was_said_is_found() -> None:
     found, _ = await answered(FOUND, ask="search")
-    assert isinstance(found, Found)
+    assert isinstance(found, SearchResults)
     assert (found.groups, found.seqs, found.texts) == (("ops",), (7,), ("hello all",))
     assert found.older
 
@@ -369,7 +368,7 @@ async def test_a_list_of_groups_that_does_not_match_is_a_lie(lie: dict[str, obje
 )
 async def test_findings_that_do_not_match_are_a_lie(lie: dict[str, object]) -> None:
     found, connections = await answered(lie, FOUND, ask="search")
-    assert isinstance(found, Found)
+    assert isinstance(found, SearchResults)
     assert connections == 2
 
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 
-from tchat.client.past import MyGroup
-from tchat.client.updates import Summoned
-from tchat.core.commands import Ban, Delete, Edit, SetTopic
-from tchat.core.events import Erased, Posted
+from tchat.client.history import MyGroup
+from tchat.client.updates import ConversationOpened
+from tchat.core.group.commands import Ban, Delete, Edit, SetTopic
+from tchat.core.group.events import Erased, Posted
 from tchat.errors import Code, Refused
 from tests.client.listening import told
 from tests.helpers import (
@@ -151,8 +151,8 @@ async def test_two_write_to_each_other() -> None:
         with_bob = await alice.write_to("Bob")
         assert with_bob.standing == "member"
         pending = alice.post(with_bob, "hello bob")
-        update = await told(bob, Summoned)
-        assert isinstance(update, Summoned)
+        update = await told(bob, ConversationOpened)
+        assert isinstance(update, ConversationOpened)
         with_alice = update.replica
         await until(bob, lambda: with_alice.caught_up and with_alice.last == 1)
         await pending.wait()

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 
-from tchat.client.slot import Slot
+from tchat.client.client_id import ClientId
 from tchat.client.updates import Connected, Disconnected
-from tchat.core.commands import Kick
+from tchat.core.group.commands import Kick
 from tchat.errors import Code, Refused
-from tchat.store.memory import MemoryStore
-from tchat.store.sqlite import open_store
+from tchat.store.sqlite.store import open_store
 from tests.client.listening import told
 from tests.helpers import (
     GROUP,
@@ -27,6 +26,7 @@ from tests.helpers import (
     texts,
     until,
 )
+from tests.memory_store import MemoryStore
 from tests.tap import Side, Verdict, cut_off, tapped
 
 if TYPE_CHECKING:
@@ -258,12 +258,12 @@ async def test_a_server_restored_from_a_backup_is_followed_from_its_beginning() 
 
 
 async def test_a_slot_that_lost_its_count_does_not_lose_posts() -> None:
-    slot = Slot()
+    slot = ClientId()
     async with running_server() as server:
         async with session_of(server.address, "alice", slot) as (alice, ops):
             for n in range(20):
                 await alice.post(ops, f"text {n}").wait()
-        forgetful = Slot()
+        forgetful = ClientId()
         forgetful.client = slot.client
         async with session_of(server.address, "alice", forgetful) as (alice, ops):
             await alice.post(ops, "not taken for a repetition").wait()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tchat.client.replica import GapError, Replica
-from tchat.core.events import (
+from tchat.core.group.events import (
     Approved,
     Body,
     Created,
@@ -16,10 +16,9 @@ from tchat.core.events import (
     Posted,
     TopicSet,
 )
-from tchat.core.frames import Attach, Attached, Presence
-from tchat.core.past import HistoryRequest, Snapshot
-from tchat.core.snapshots import SNAPSHOT_LIMIT, freeze
-from tchat.core.state import Group
+from tchat.core.group.snapshots import SNAPSHOT_LIMIT, freeze
+from tchat.core.group.state import Group
+from tchat.core.protocol.frames import Attach, Attached, HistoryRequest, PresenceUpdate, Snapshot
 from tchat.errors import ProtocolError
 from tests.helpers import GROUP, seqs, texts
 
@@ -101,7 +100,7 @@ def test_one_who_is_no_member_has_never_caught_up() -> None:
 
 def test_a_log_that_is_shorter_than_what_is_here_is_another_log() -> None:
     replica = replica_at(10)
-    replica.take_presence(Presence(GROUP, ("bob",), ()))
+    replica.take_presence(PresenceUpdate(GROUP, ("bob",), ()))
     assert not replica.attached(attached(4))
     assert (replica.log, replica.state.seq, replica.online) == ([], 0, {})
     assert replica.attach(1) == Attach(1, GROUP, 0)
@@ -134,10 +133,10 @@ def test_the_groups_name_is_written_as_its_founder_wrote_it() -> None:
 
 def test_presence_is_folded() -> None:
     replica = Replica(GROUP)
-    replica.take_presence(Presence(GROUP, ("Alice", "bob"), ()))
-    replica.take_presence(Presence(GROUP, ("carol",), ("ALICE", "nobody")))
+    replica.take_presence(PresenceUpdate(GROUP, ("Alice", "bob"), ()))
+    replica.take_presence(PresenceUpdate(GROUP, ("carol",), ("ALICE", "nobody")))
     assert replica.online == {"bob": "bob", "carol": "carol"}
-    replica.take_presence(Presence(GROUP, ("dave",), (), reset=True))
+    replica.take_presence(PresenceUpdate(GROUP, ("dave",), (), reset=True))
     assert replica.online == {"dave": "dave"}
 
 
@@ -365,22 +364,22 @@ def test_the_past_is_what_has_become_of_it_since() -> None:
 
 def test_who_is_away_and_why() -> None:
     replica = Replica(GROUP)
-    replica.take_presence(Presence(GROUP, ("Alice", "bob"), (), away=("", "lunch\x1b[2J")))
+    replica.take_presence(PresenceUpdate(GROUP, ("Alice", "bob"), (), away=("", "lunch\x1b[2J")))
     assert replica.away == {"bob": "lunch␛[2J"}
-    replica.take_presence(Presence(GROUP, ("Alice", "bob"), (), away=("a call", "")))
+    replica.take_presence(PresenceUpdate(GROUP, ("Alice", "bob"), (), away=("a call", "")))
     assert replica.away == {"alice": "a call"}
-    replica.take_presence(Presence(GROUP, ("Alice",), ()))
+    replica.take_presence(PresenceUpdate(GROUP, ("Alice",), ()))
     assert (replica.away, set(replica.online)) == ({}, {"alice", "bob"})
-    replica.take_presence(Presence(GROUP, ("bob",), (), away=("asleep",)))
-    replica.take_presence(Presence(GROUP, (), ("BOB",)))
+    replica.take_presence(PresenceUpdate(GROUP, ("bob",), (), away=("asleep",)))
+    replica.take_presence(PresenceUpdate(GROUP, (), ("BOB",)))
     assert (replica.away, set(replica.online)) == ({}, {"alice"})
-    replica.take_presence(Presence(GROUP, ("carol",), (), reset=True, away=("out",)))
+    replica.take_presence(PresenceUpdate(GROUP, ("carol",), (), reset=True, away=("out",)))
     assert (replica.away, replica.online) == ({"carol": "out"}, {"carol": "carol"})
 
 
 def test_a_reason_too_many_is_a_lie() -> None:
     with pytest.raises(ProtocolError):
-        Replica(GROUP).take_presence(Presence(GROUP, ("bob",), (), away=("lunch", "dinner")))
+        Replica(GROUP).take_presence(PresenceUpdate(GROUP, ("bob",), (), away=("lunch", "dinner")))
 
 
 # ------------------------------------------------------------------ conversations of two

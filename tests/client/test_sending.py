@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from tchat.client import sending as sending_module
-from tchat.client.receipt import Receipt
-from tchat.client.sending import Sender
-from tchat.client.slot import Slot
-from tchat.core.commands import Post
-from tchat.core.handshake import VERSION, Welcome
-from tchat.core.pace import Bucket, Rate
+from tchat.client import request_queue as sending_module
+from tchat.client.client_id import ClientId
+from tchat.client.request import PendingRequest
+from tchat.client.request_queue import Sender
+from tchat.core.group.commands import Post
+from tchat.core.pace import Rate, TokenBucket
+from tchat.core.protocol.handshake import VERSION, Welcome
 from tchat.errors import Code
 from tests.helpers import (
     GROUP,
@@ -36,7 +36,7 @@ from tests.tap import Side, Tap, Verdict, tapped
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tchat.client.delivery import Pending
+    from tchat.client.request import PendingMessage
     from tchat.errors import Refused
     from tchat.net.link import Link
 
@@ -50,7 +50,7 @@ def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sending_module, "_SHARE", 1e9)
 
 
-async def all_stored(receipts: Iterable[Pending]) -> None:
+async def all_stored(receipts: Iterable[PendingMessage]) -> None:
     with trio.fail_after(GUARD):
         for receipt in receipts:
             await receipt.wait()
@@ -71,7 +71,7 @@ def assert_counted_upwards(tap: Tap) -> None:
     assert all(earlier < later for earlier, later in pairwise(numbers))
 
 
-def _never(receipt: Receipt, refusal: Refused) -> None:
+def _never(receipt: PendingRequest, refusal: Refused) -> None:
     raise AssertionError(refusal)
 
 
@@ -124,10 +124,10 @@ def test_however_long_a_server_stands_still_nothing_comes_too_fast(
     clock, rate = MockClock(), Rate(20, burst)
 
     async def main() -> None:
-        server, sender = Bucket(rate, trio.current_time()), Sender(Slot(), _never)
+        server, sender = TokenBucket(rate, trio.current_time()), Sender(ClientId(), _never)
         sender.restart(Welcome(VERSION, "alice", int(1e6 / rate.per_second), burst), [])
         make = partial(Post, group=GROUP, text="a line")
-        receipts = [Receipt(number, make, command=True) for number in range(1, 1000)]
+        receipts = [PendingRequest(number, make, command=True) for number in range(1, 1000)]
         for receipt in receipts:
             sender.put(receipt)
         for moments, most in stalls:
@@ -172,8 +172,8 @@ async def test_two_sessions_of_one_person_share_the_rate_and_keep_their_order() 
         running_server(limits=QUICK) as server,
         tapped(server.address) as tap,
         tapped(server.address) as other,
-        session_of(tap.address, "alice", Slot()) as (phone, ops),
-        session_of(other.address, "alice", Slot()) as (desk, there),
+        session_of(tap.address, "alice", ClientId()) as (phone, ops),
+        session_of(other.address, "alice", ClientId()) as (desk, there),
     ):
         receipts = [phone.post(ops, word) for word in mine]
         receipts += [desk.post(there, word) for word in yours]

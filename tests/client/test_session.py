@@ -13,26 +13,26 @@ from tchat.client.updates import (
     CaughtUp,
     Connected,
     Disconnected,
-    Happened,
+    EventReceived,
     PendingChanged,
     StandingChanged,
 )
-from tchat.core.commands import Deny, Kick, Post
-from tchat.core.events import Approved, Posted, Unknown
-from tchat.core.frames import (
+from tchat.core.group.commands import Deny, Kick, Post
+from tchat.core.group.events import Approved, Posted, Unknown
+from tchat.core.protocol.frames import (
     Attached,
     Failed,
     Goodbye,
-    Membership,
+    MembershipChange,
     Ok,
-    Presence,
+    PresenceUpdate,
     Seen,
     Upload,
     encode,
     encode_all,
 )
-from tchat.core.framing import FrameBuffer, unpack
-from tchat.core.handshake import NONCE_SIZE, VERSION, Challenge, Welcome
+from tchat.core.protocol.framing import FrameBuffer, unpack
+from tchat.core.protocol.handshake import NONCE_SIZE, VERSION, Challenge, Welcome
 from tchat.errors import Code, Refused, StartupError
 from tchat.net.address import Address, port_of
 from tests.client.listening import happened, told
@@ -91,13 +91,13 @@ async def test_updates_tell_in_order_what_happened() -> None:
         await bob.post(ops, "hello").wait()
         updates = happened(bob)
     assert updates[0] == Connected("bob", again=False)
-    assert [u.event.body for u in updates if isinstance(u, Happened)] == [
+    assert [u.event.body for u in updates if isinstance(u, EventReceived)] == [
         created_by("alice"),
         requested_by("bob"),
         Approved("bob"),
         Posted("hello"),
     ]
-    others = [type(u) for u in updates if not isinstance(u, Happened | PendingChanged)]
+    others = [type(u) for u in updates if not isinstance(u, EventReceived | PendingChanged)]
     assert others[:3] == [Connected, StandingChanged, CaughtUp]
 
 
@@ -146,7 +146,9 @@ async def test_a_kick_a_denial_and_a_second_chance_are_told_at_once() -> None:
         update = await told(bob, StandingChanged)
         while isinstance(update, StandingChanged) and update.news is None:
             update = await told(bob, StandingChanged)
-        assert update == StandingChanged(ops, Membership(GROUP, "outsider", "denied", "alice"))
+        assert update == StandingChanged(
+            ops, MembershipChange(GROUP, "outsider", "denied", "alice")
+        )
         await bob.enter(GROUP)
         await approve(alice, "bob")
         await until(bob, lambda: ops.caught_up)
@@ -176,7 +178,7 @@ async def test_what_was_seen_elsewhere_is_not_news() -> None:
         async with session_of(server.address, "bob") as (session, ops):
             assert ops.read == seen
             await session.post(ops, "a moment later").wait()
-            updates = [update for update in happened(session) if isinstance(update, Happened)]
+            updates = [update for update in happened(session) if isinstance(update, EventReceived)]
             assert [update.event.seq for update in updates if not update.unseen] == [1, 2, 3, seen]
             assert [update.event.seq for update in updates if update.unseen] == [seen + 1, seen + 2]
 
@@ -313,7 +315,7 @@ WELCOME = encode_all([Challenge(VERSION, bytes(NONCE_SIZE)), Welcome(VERSION, "a
 
 async def test_frames_of_a_newer_server_are_passed_over() -> None:
     newer = unchecked({"type": "weather", "forecast": ["rain", None]})
-    presence = encode(Presence("elsewhere", ("x",), ()))
+    presence = encode(PresenceUpdate("elsewhere", ("x",), ()))
     async with (
         impostor(WELCOME, newer, encode(Ok(999)), presence) as other,
         session_at(other.address, "alice") as session,

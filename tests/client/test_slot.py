@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tchat.client.slot import Slot, take_slot
+from tchat.client.client_id import ClientId, take_slot
 from tchat.errors import StartupError
 from tests.processes import launching
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 PROGRAM = """
 from pathlib import Path
-from tchat.client.slot import take_slot
+from tchat.client.client_id import take_slot
 
 with take_slot(Path({state!r})) as slot:
     print(slot.client.hex(), slot.count(), flush=True)
@@ -24,7 +24,7 @@ with take_slot(Path({state!r})) as slot:
 """
 
 
-def numbers(slot: Slot, amount: int) -> list[int]:
+def numbers(slot: ClientId, amount: int) -> list[int]:
     return [slot.count() for _ in range(amount)]
 
 
@@ -39,7 +39,7 @@ def test_a_slot_counts_from_one(tmp_path: Path) -> None:
 
 
 def test_a_slot_without_a_file_counts_as_well() -> None:
-    one, two = Slot(), Slot()
+    one, two = ClientId(), ClientId()
     assert one.client != two.client
     assert numbers(one, 2500) == list(range(1, 2501))
 
@@ -95,7 +95,7 @@ def test_after_a_crash_no_count_comes_again(tmp_path: Path, amount: int) -> None
     with take_slot(tmp_path) as slot:
         used = numbers(slot, amount)
         # What a crash would leave is what is on disk while the slot is in use.
-        after_a_crash = Slot(kept(tmp_path))
+        after_a_crash = ClientId(kept(tmp_path))
     assert after_a_crash.client == slot.client
     assert after_a_crash.count() > max(used)
 
@@ -113,7 +113,7 @@ def test_a_count_that_the_server_knows_is_skipped(tmp_path: Path) -> None:
         assert slot.count() == 6
         slot.skip_to(123_456)
         assert numbers(slot, 2) == [123_457, 123_458]
-        assert Slot(kept(tmp_path)).count() > 123_458
+        assert ClientId(kept(tmp_path)).count() > 123_458
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tchat.client.sources import HashedSource, TarContent, open_source
-from tchat.core.frames import Have
-from tchat.core.handshake import PIECE_SIZE
+from tchat.client.files.sources import HashedSource, TarContent, open_source
+from tchat.core.protocol.frames import Have
+from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.errors import Code, Refused
-from tchat.files.part import fill
-from tchat.files.pieces import NOTHING
+from tchat.transfer.partial_file import fill
+from tchat.transfer.pieces import NOTHING
 
 DATA = os.urandom(2 * PIECE_SIZE + 12_345)
 START = Have(0, NOTHING)
@@ -268,7 +268,7 @@ def test_to_look_through_a_directory_can_be_ended(tree: Path) -> None:
 def test_a_directory_with_too_many_files_is_not_sent(
     tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tchat.client.sources.MOST_MEMBERS", 5)
+    monkeypatch.setattr("tchat.client.files.sources.MOST_MEMBERS", 5)
     with pytest.raises(Refused, match="more than 5 files") as caught:
         open_source(tree)
     assert caught.value.code == Code.FILE_UNREADABLE

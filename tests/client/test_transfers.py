@@ -10,16 +10,16 @@ import pytest
 import trio
 import trio.testing
 
-from tchat.client import transfers as module
+from tchat.client.files import queue as module
+from tchat.client.files.queue import AT_ONCE, Progress, Transfer, Transfers
 from tchat.client.replica import Replica
-from tchat.client.transfers import AT_ONCE, Progress, Transfer, Transfers
-from tchat.core.state import File
+from tchat.core.group.state import File
 from tchat.errors import Code, Refused
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from tchat.client.files import Told
+    from tchat.client.files.transfer import ProgressListener
     from tchat.client.session import Session
 
 MB = 1_000_000
@@ -172,16 +172,22 @@ class Carrier:
         self._gates: dict[str, trio.Event] = {}
         self._refusals: dict[str, Refused] = {}
 
-    async def send_file(self, _: object, __: object, path: Path, told: Told) -> None:
+    async def send_file(self, _: object, __: object, path: Path, told: ProgressListener) -> None:
         await self._carry(path.name, told)
 
     async def fetch_file(
-        self, _: object, __: object, file: File, into: Path, name: str | None, told: Told
+        self,
+        _: object,
+        __: object,
+        file: File,
+        into: Path,
+        name: str | None,
+        told: ProgressListener,
     ) -> Path:
         await self._carry(file.name, told)
         return into / (name or file.name)
 
-    async def _carry(self, name: str, told: Told) -> None:
+    async def _carry(self, name: str, told: ProgressListener) -> None:
         self.begun.append(name)
         told.about(name, 10)
         told.moved(5)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tchat.core.commands import (
+from tchat.core.group.commands import (
     Approve,
     Ban,
     Delete,
@@ -22,7 +22,7 @@ from tchat.core.commands import (
     TransferAdmin,
     Unban,
 )
-from tchat.core.events import (
+from tchat.core.group.events import (
     AdminTransferred,
     Approved,
     Banned,
@@ -47,52 +47,61 @@ from tchat.core.events import (
     Withdrawn,
     encode_event,
 )
-from tchat.core.frames import (
+from tchat.core.protocol.frames import (
     IN_TRANSFER,
     TO_CLIENT,
     TO_OPERATOR,
     TO_SERVER,
-    Alike,
+    AlreadyStored,
     Attach,
     Attached,
     Away,
+    ConversationStarted,
     Detach,
+    DigestRequired,
     Download,
     Failed,
+    FileList,
+    FileListRequest,
     Goodbye,
-    Held,
+    GroupList,
+    GroupsRequest,
+    Have,
+    HistoryPage,
+    HistoryRequest,
     KeyList,
     KeysRequest,
     LinkCode,
     LinkRequest,
-    Membership,
+    MembershipChange,
     Ok,
+    Piece,
     Ping,
     Pong,
-    Presence,
+    PresenceUpdate,
     Release,
+    Search,
+    SearchResults,
     Seen,
-    Shelf,
-    ShelfRequest,
-    Summons,
+    Snapshot,
+    StartAt,
+    Stored,
     Ticket,
     Unlink,
     Upload,
 )
-from tchat.core.handshake import VERSION, Challenge, Hello, Proof, Ready, Transfer, Welcome
-from tchat.core.past import (
-    Found,
-    GroupList,
-    GroupsRequest,
-    HistoryRequest,
-    Past,
-    Search,
-    Snapshot,
+from tchat.core.protocol.handshake import (
+    VERSION,
+    Challenge,
+    Hello,
+    Proof,
+    Ready,
+    TransferHello,
+    Welcome,
 )
-from tchat.core.transfers import From, Have, Piece, Stored
 
 if TYPE_CHECKING:
-    from tchat.core.schema import Frame
+    from tchat.core.protocol.schema import Frame
 
 CLIENT = b"\x01\x23\x45\x67\x89\xab\xcd\xef"
 SHA256 = bytes(range(32))
@@ -105,7 +114,7 @@ REQUESTS: list[Frame] = [
     Hello(VERSION, "alice", CLIENT, KEY, NONCE),
     Hello(VERSION, "alice", CLIENT, KEY, NONCE, resends=True),
     Proof(SIGNATURE, "K7QM-2XJ4-9DTR"),
-    Transfer(VERSION, TICKET),
+    TransferHello(VERSION, TICKET),
     Join(1, 1, "ops", TOKEN),
     Leave(2, 2, "ops"),
     Approve(3, 3, "ops", "bob"),
@@ -128,7 +137,7 @@ REQUESTS: list[Frame] = [
     Seen("ops", 12),
     Upload(10, "ops", 1_200_000, HEAD, SHA256),
     Download(11, "ops", 3),
-    ShelfRequest(11, "ops", 41),
+    FileListRequest(11, "ops", 41),
     HistoryRequest(11, "ops", 400),
     Search(11, "hello", "ops", 20),
     GroupsRequest(11),
@@ -175,20 +184,20 @@ ANSWERS: list[Frame] = [
     Failed("not_admin", "Only the admin may do this, and that is alice.", 5, 1200),
     Attached(9, "ops", "member", 12, 8, 10, 3, "alice", kicked=True),
     Ticket(10, TICKET),
-    Alike(10),
-    Held(10),
-    Shelf(11, (40, 3), (1_803_117_720_000, 0), (0, 2), ("", "bob\ncarol"), older=True),
-    Past(11, 200, 399, b"".join(map(encode_event, EVENTS))),
-    Found(
+    DigestRequired(10),
+    AlreadyStored(10),
+    FileList(11, (40, 3), (1_803_117_720_000, 0), (0, 2), ("", "bob\ncarol"), older=True),
+    HistoryPage(11, 200, 399, b"".join(map(encode_event, EVENTS))),
+    SearchResults(
         11, ("ops",), (11,), (1_795_341_720_000,), ("alice",), ("hello everyone 👋",), older=True
     ),
     GroupList(11, ("ops", "@alice,bob"), ("member", "member"), (12, 3), (10, 0)),
     LinkCode(12, "K7QM-2XJ4-9DTR", 600_000),
     KeyList(13, (KEY, SHA256), (1_795_341_720_000, 1_795_341_730_000)),
-    Presence("ops", ("alice", "bob"), ("carol",), reset=True, away=("", "at lunch")),
+    PresenceUpdate("ops", ("alice", "bob"), ("carol",), reset=True, away=("", "at lunch")),
     Snapshot("ops", 12, b"\xa1", more=True),
-    Membership("ops", "outsider", "kicked", "alice"),
-    Summons("@alice,bob"),
+    MembershipChange("ops", "outsider", "kicked", "alice"),
+    ConversationStarted("@alice,bob"),
     Goodbye("shutting_down", "The server is stopping."),
     Pong(),
 ]
@@ -196,7 +205,7 @@ ANSWERS: list[Frame] = [
 TRANSFER: list[Frame] = [
     Ready(VERSION, 1_200_000),
     Have(1_048_600, SHA256, doubt=True),
-    From(1_048_600),
+    StartAt(1_048_600),
     Piece(151_400, SHA256),
     Stored(SHA256),
     Failed("file_changed", "The file broke on its way."),

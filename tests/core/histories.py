@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from hypothesis import strategies as st
 
-from tchat.core.commands import (
+from tchat.core.group.commands import (
     Approve,
     Ban,
     Command,
@@ -29,15 +29,15 @@ from tchat.core.commands import (
     TransferAdmin,
     Unban,
 )
-from tchat.core.events import Posted, decode_event
-from tchat.core.framing import PREFIX
+from tchat.core.group.events import Posted, decode_event
+from tchat.core.protocol.framing import PREFIX
 from tchat.errors import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tchat.core.events import Event
-    from tchat.core.state import Author
+    from tchat.core.group.events import Event
+    from tchat.core.group.state import Author
     from tests.core.script import Script
 
 ADMIN = "the admin"
@@ -158,7 +158,7 @@ histories = st.builds(
 
 
 @dataclass
-class Told:
+class ProgressListener:
     """What became of one step: no events if it was refused or changed nothing."""
 
     author: Author
@@ -166,7 +166,7 @@ class Told:
     events: list[Event]
 
 
-def tell(history: list[Step], script: Script) -> Iterator[Told]:
+def tell(history: list[Step], script: Script) -> Iterator[ProgressListener]:
     """Let a history happen in the script's group, and stop behind each of its steps."""
     for step in history:
         script.now += step.later
@@ -175,4 +175,4 @@ def tell(history: list[Step], script: Script) -> Iterator[Told]:
             events = script.give(author, command)
         except Refused:
             events = []
-        yield Told(author, command, events)
+        yield ProgressListener(author, command, events)

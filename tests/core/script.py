@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tchat.core.commands import Approve, Delete, Edit, Join
-from tchat.core.events import Body, Deleted, Event, decode_event, encode_event, erase_event
-from tchat.core.framing import PREFIX
-from tchat.core.group import DEFAULT_LIMITS, decide
-from tchat.core.state import Author, Group
+from tchat.core.group.commands import Approve, Delete, Edit, Join
+from tchat.core.group.events import Body, Deleted, Event, decode_event, encode_event, erase_event
+from tchat.core.group.rules import DEFAULT_LIMITS, decide
+from tchat.core.group.state import Author, Group
+from tchat.core.protocol.framing import PREFIX
 from tchat.core.text import fold
 from tchat.errors import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tchat.core.commands import Command
+    from tchat.core.group.commands import Command
     from tchat.errors import Code
 
 NOON = 1_795_341_720_000

@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from tchat.core.commands import (
+from tchat.core.group.commands import (
     Approve,
     Ban,
     Command,
@@ -23,7 +23,7 @@ from tchat.core.commands import (
     TransferAdmin,
     Unban,
 )
-from tchat.core.events import (
+from tchat.core.group.events import (
     Approved,
     Banned,
     Created,
@@ -34,8 +34,8 @@ from tchat.core.events import (
     TopicSet,
     Unbanned,
 )
-from tchat.core.group import TOPIC_LIMIT, GroupLimits
-from tchat.core.state import Author, Group
+from tchat.core.group.rules import TOPIC_LIMIT, GroupLimits
+from tchat.core.group.state import Author, Group
 from tchat.errors import Code
 from tests.core.script import NOON, Script, key_of
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tchat.core.commands import (
+from tchat.core.group.commands import (
     COMMANDS,
     Approve,
     Ban,
@@ -28,9 +28,9 @@ from tchat.core.commands import (
     TransferAdmin,
     Unban,
 )
-from tchat.core.direct import check_group, direct_name, is_direct, other_of, pair_of
-from tchat.core.events import Deleted, Edited, Posted
-from tchat.core.state import Group
+from tchat.core.group.direct import check_group, direct_name, is_direct, other_of, pair_of
+from tchat.core.group.events import Deleted, Edited, Posted
+from tchat.core.group.state import Group
 from tchat.core.text import NAME_LIMIT, check_name, fold
 from tchat.errors import Code, Refused
 from tests.core.histories import Step, histories, tell

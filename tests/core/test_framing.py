@@ -7,10 +7,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tchat.core.commands import Post
-from tchat.core.events import Event, Unknown
-from tchat.core.frames import TO_CLIENT, TO_SERVER, Ping, Seen, UnknownType, decode, encode
-from tchat.core.framing import (
+from tchat.core.group.commands import Post
+from tchat.core.group.events import Event, Unknown
+from tchat.core.protocol.frames import TO_CLIENT, TO_SERVER, Ping, Seen, UnknownType, decode, encode
+from tchat.core.protocol.framing import (
     FRAME_LIMIT,
     HANDSHAKE_LIMIT,
     PREFIX,
@@ -19,7 +19,7 @@ from tchat.core.framing import (
     split_frames,
     unpack,
 )
-from tchat.core.schema import Frame
+from tchat.core.protocol.schema import Frame
 from tchat.errors import Code, ProtocolError
 from tests.core.examples import EVERY_TYPE, FRAMES
 from tests.protocol import unchecked

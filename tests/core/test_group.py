@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tchat.core.commands import (
+from tchat.core.group.commands import (
     Approve,
     Command,
     Deny,
@@ -15,7 +15,7 @@ from tchat.core.commands import (
     Share,
     TransferAdmin,
 )
-from tchat.core.events import (
+from tchat.core.group.events import (
     AdminTransferred,
     Approved,
     Created,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from hypothesis import given
 
-from tchat.core.events import (
+from tchat.core.group.events import (
     Created,
     Deleted,
     Edited,
@@ -22,16 +22,16 @@ from tchat.core.events import (
     Posted,
     decode_event,
 )
-from tchat.core.framing import PREFIX
-from tchat.core.group import GroupLimits
-from tchat.core.state import Group
+from tchat.core.group.rules import GroupLimits
+from tchat.core.group.state import Group
+from tchat.core.protocol.framing import PREFIX
 from tchat.core.text import fold
 from tchat.errors import Refused
 from tests.core.histories import Step, histories, tell
 from tests.core.script import Script, key_of, replay
 
 if TYPE_CHECKING:
-    from tchat.core.events import Event
+    from tchat.core.group.events import Event
 
 any_history = given(history=histories)
 

@@ -8,20 +8,20 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tchat.core.frames import Ping
-from tchat.core.handshake import (
+from tchat.core.protocol.frames import Ping
+from tchat.core.protocol.handshake import (
     CLIENT_ID_SIZE,
     KEY_SIZE,
     NONCE_SIZE,
     VERSION,
     Challenge,
     Hello,
-    Transfer,
+    TransferHello,
     agree,
     check_hello,
     proof_text,
 )
-from tchat.core.schema import INT_LIMIT
+from tchat.core.protocol.schema import INT_LIMIT
 from tchat.errors import Code, ProtocolError, Refused
 from tests.core.examples import CLIENT, KEY, NONCE, TICKET
 
@@ -29,9 +29,9 @@ HELLO = Hello(VERSION, "alice", CLIENT, KEY, NONCE)
 
 
 @pytest.mark.parametrize(
-    "opening", [Hello(VERSION, "alice", CLIENT, KEY, NONCE), Transfer(VERSION, TICKET)]
+    "opening", [Hello(VERSION, "alice", CLIENT, KEY, NONCE), TransferHello(VERSION, TICKET)]
 )
-def test_a_connection_begins_with_hello_or_transfer(opening: Hello | Transfer) -> None:
+def test_a_connection_begins_with_hello_or_transfer(opening: Hello | TransferHello) -> None:
     assert check_hello(opening) is opening
 
 
@@ -42,8 +42,8 @@ def test_nothing_else_is_a_beginning() -> None:
 
 
 @pytest.mark.parametrize("version", range(VERSION))
-@pytest.mark.parametrize("opening", [HELLO, Transfer(VERSION, TICKET)])
-def test_older_versions_are_not_spoken(opening: Hello | Transfer, version: int) -> None:
+@pytest.mark.parametrize("opening", [HELLO, TransferHello(VERSION, TICKET)])
+def test_older_versions_are_not_spoken(opening: Hello | TransferHello, version: int) -> None:
     opening = replace(opening, version=version)
     with pytest.raises(ProtocolError) as caught:
         check_hello(opening)

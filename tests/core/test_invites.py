@@ -6,10 +6,10 @@ import hashlib
 
 import pytest
 
-from tchat.core.commands import Approve, Deny, Invite, Join, Kick, Leave, Post, TransferAdmin
-from tchat.core.events import Approved, Created, Event, Invited, Joined, Requested
-from tchat.core.group import LONGEST_INVITE_MS, GroupLimits
-from tchat.core.state import Author, Group
+from tchat.core.group.commands import Approve, Deny, Invite, Join, Kick, Leave, Post, TransferAdmin
+from tchat.core.group.events import Approved, Created, Event, Invited, Joined, Requested
+from tchat.core.group.rules import LONGEST_INVITE_MS, GroupLimits
+from tchat.core.group.state import Author, Group
 from tchat.errors import Code
 from tests.core.script import NOON, Script, key_of
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tchat.core.commands import (
+from tchat.core.group.commands import (
     Approve,
     Command,
     Delete,
@@ -20,7 +20,7 @@ from tchat.core.commands import (
     Share,
     TransferAdmin,
 )
-from tchat.core.events import (
+from tchat.core.group.events import (
     Body,
     Deleted,
     Edited,
@@ -31,9 +31,9 @@ from tchat.core.events import (
     encode_event,
     erase_event,
 )
-from tchat.core.framing import PREFIX
-from tchat.core.group import MOST_EDITS
-from tchat.core.state import Group
+from tchat.core.group.rules import MOST_EDITS
+from tchat.core.group.state import Group
+from tchat.core.protocol.framing import PREFIX
 from tchat.core.text import TEXT_LIMIT
 from tchat.errors import Code, ProtocolError
 from tests.core.examples import EVENTS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tchat.core.commands import (
+from tchat.core.group.commands import (
     Approve,
     Command,
     Deny,
@@ -16,7 +16,7 @@ from tchat.core.commands import (
     Share,
     TransferAdmin,
 )
-from tchat.core.events import (
+from tchat.core.group.events import (
     AdminTransferred,
     Approved,
     Denied,
@@ -29,8 +29,8 @@ from tchat.core.events import (
     Requested,
     Unknown,
 )
-from tchat.core.group import decide
-from tchat.core.state import WINDOW, Author, File, Group
+from tchat.core.group.rules import decide
+from tchat.core.group.state import WINDOW, Author, File, Group
 from tchat.core.text import TEXT_LIMIT, clean_line
 from tchat.errors import Code, Refused
 from tests.core.script import NOON, Script

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tchat.core.pace import Bucket, Rate
+from tchat.core.pace import Rate, TokenBucket
 
 DUST = 1e-6
 """What the rounding of floating point numbers may come to."""
@@ -20,7 +20,7 @@ starts = st.floats(0, 1e7)
 def test_never_more_is_taken_than_the_burst_and_what_came_since(
     rate: Rate, start: float, pauses: list[float]
 ) -> None:
-    now, bucket, taken = start, Bucket(rate, start), 0
+    now, bucket, taken = start, TokenBucket(rate, start), 0
     for pause in pauses:
         now += pause
         taken += not bucket.take(now)
@@ -31,7 +31,7 @@ def test_never_more_is_taken_than_the_burst_and_what_came_since(
 def test_whoever_waits_as_long_as_was_said_gets_a_token(
     rate: Rate, start: float, pauses: list[float]
 ) -> None:
-    now, bucket = start, Bucket(Rate(rate.per_second, 1), start)
+    now, bucket = start, TokenBucket(Rate(rate.per_second, 1), start)
     for pause in pauses:
         now += pause
         wait = bucket.take(now)
@@ -43,7 +43,7 @@ def test_whoever_waits_as_long_as_was_said_gets_a_token(
 
 @given(rate=rates, early=st.floats(0, 0.99))
 def test_whoever_waits_less_than_was_said_gets_none(rate: Rate, early: float) -> None:
-    bucket = Bucket(Rate(rate.per_second, 1), 0.0)
+    bucket = TokenBucket(Rate(rate.per_second, 1), 0.0)
     assert bucket.take(0.0) == 0.0
     wait = bucket.take(0.0)
     assert bucket.take(wait * early) > 0
@@ -51,13 +51,13 @@ def test_whoever_waits_less_than_was_said_gets_none(rate: Rate, early: float) ->
 
 @pytest.mark.parametrize("burst", [1, 2, 50])
 def test_a_burst_is_free_and_one_more_is_not(burst: int) -> None:
-    bucket = Bucket(Rate(10, burst), 5.0)
+    bucket = TokenBucket(Rate(10, burst), 5.0)
     assert [bucket.take(5.0) for _ in range(burst)] == [0.0] * burst
     assert bucket.take(5.0) == pytest.approx(0.1)
 
 
 def test_to_ask_in_vain_costs_nothing() -> None:
-    bucket = Bucket(Rate(1, 1), 0.0)
+    bucket = TokenBucket(Rate(1, 1), 0.0)
     bucket.take(0.0)
     for tenth in range(1, 10):
         assert bucket.take(tenth / 10) == pytest.approx(1 - tenth / 10)
@@ -65,12 +65,12 @@ def test_to_ask_in_vain_costs_nothing() -> None:
 
 
 def test_a_bucket_holds_no_more_than_its_burst_however_long_nothing_happens() -> None:
-    bucket = Bucket(Rate(10, 3), 0.0)
+    bucket = TokenBucket(Rate(10, 3), 0.0)
     assert [bucket.take(1e6) > 0 for _ in range(4)] == [False, False, False, True]
 
 
 def test_a_bucket_is_full_at_first_and_again_when_its_tokens_have_come_back() -> None:
-    bucket = Bucket(Rate(2, 4), 0.0)
+    bucket = TokenBucket(Rate(2, 4), 0.0)
     assert bucket.is_full(0.0)
     bucket.take(0.0)
     assert not bucket.is_full(0.4)

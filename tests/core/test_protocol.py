@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import cbor2
 import pytest
 
-from tchat.core.events import BODIES, Event, decode_event, encode_event
-from tchat.core.frames import (
+from tchat.core.group.events import BODIES, Event, decode_event, encode_event
+from tchat.core.protocol.frames import (
     IN_TRANSFER,
     TO_CLIENT,
     TO_OPERATOR,
@@ -19,7 +19,7 @@ from tchat.core.frames import (
     decode,
     encode,
 )
-from tchat.core.framing import PREFIX, pack
+from tchat.core.protocol.framing import PREFIX, pack
 from tchat.errors import Code, ProtocolError
 from tests import protocol
 from tests.core import examples
@@ -27,7 +27,7 @@ from tests.core.examples import EVENTS, EVERY_TYPE, FRAMES, name_of
 from tests.protocol import ProtocolViolation, rule_of, validate, validate_body
 
 if TYPE_CHECKING:
-    from tchat.core.schema import Frame
+    from tchat.core.protocol.schema import Frame
 
 every_frame = pytest.mark.parametrize("frame", FRAMES, ids=name_of)
 

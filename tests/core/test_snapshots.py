@@ -15,7 +15,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tchat.core.commands import (
+from tchat.core.group.commands import (
     Ban,
     Edit,
     Invite,
@@ -27,10 +27,7 @@ from tchat.core.commands import (
     SetTopic,
     Share,
 )
-from tchat.core.frames import TO_CLIENT, decode, encode
-from tchat.core.framing import PREFIX
-from tchat.core.past import Snapshot
-from tchat.core.snapshots import (
+from tchat.core.group.snapshots import (
     MADE_WITH,
     PIECE_LIMIT,
     freeze,
@@ -38,7 +35,9 @@ from tchat.core.snapshots import (
     thaw,
     thaw_whole,
 )
-from tchat.core.state import RULES, WINDOW, Author, Group, Request
+from tchat.core.group.state import RULES, WINDOW, Author, Group, JoinRequest
+from tchat.core.protocol.frames import TO_CLIENT, Snapshot, decode, encode
+from tchat.core.protocol.framing import PREFIX
 from tchat.errors import Code, ProtocolError
 from tests.core.histories import Step, histories, tell
 from tests.core.script import Script, replay
@@ -100,7 +99,7 @@ def test_one_who_asked_without_a_key_has_none_afterwards() -> None:
     script = full()
     script.give(Author("old", b"12345678"), Join(1, 1, "Ops"))
     back = thaw(freeze(script.group), script.group.seq)
-    assert back.requests["old"] == Request("old", None)
+    assert back.requests["old"] == JoinRequest("old", None)
 
 
 @any_history

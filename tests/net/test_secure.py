@@ -11,8 +11,8 @@ import pytest
 import trio
 from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 
-from tchat.net.secure import TlsStream
 from tchat.net.tls import client_context, make_credentials
+from tchat.net.tls_stream import TlsStream
 from tests.helpers import GUARD
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tchat.net.secure import TlsStream
 from tchat.net.tls import client_context, make_credentials
+from tchat.net.tls_stream import TlsStream
 from tests.helpers import GUARD
 from tests.net.test_secure import MUCH, both
 

@@ -10,12 +10,12 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from tchat.core.frames import Ping, encode
-from tchat.core.framing import PREFIX
+from tchat.core.protocol.frames import Ping, encode
+from tchat.core.protocol.framing import PREFIX
 from tchat.net.link import Link
-from tchat.net.secure import TlsStream
 from tchat.net.sockets import is_ready, read_now, way_in, way_out
 from tchat.net.tls import make_credentials
+from tchat.net.tls_stream import TlsStream
 from tests.helpers import GUARD
 from tests.sockets import MUCH, connected, secured, take
 

@@ -24,11 +24,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
-from tchat.client.connector import Connector
-from tchat.client.introduction import Account
-from tchat.client.known import KnownServers
+from tchat.client.authenticate import Account
+from tchat.client.client_id import ClientId
+from tchat.client.connector import Connector, KnownServers
 from tchat.client.session import Session
-from tchat.client.slot import Slot
 from tchat.errors import Code, Refused, StartupError
 from tchat.net.address import connect
 from tchat.net.tls import (
@@ -47,7 +46,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tchat.net.address import Address
-    from tchat.net.secure import TlsStream
+    from tchat.net.tls_stream import TlsStream
 
     Private = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
     Stream = TlsStream[trio.SocketStream]
@@ -303,7 +302,7 @@ async def test_a_client_does_not_speak_tls_12_either(tmp_path: Path, verified: b
 
 async def ended_by(connector: Connector) -> Refused:
     """Run a session that comes to nothing; return why."""
-    session = Session(connector, Account("alice", identity_of("alice"), Slot()))
+    session = Session(connector, Account("alice", identity_of("alice"), ClientId()))
     with trio.fail_after(GUARD), pytest.raises(Refused) as caught:
         await session.run()
     return caught.value

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from tchat.core.events import Event, decode_event
-from tchat.core.frames import Attach, Attached, Away, Failed, Ok
-from tchat.core.framing import split_frames
-from tchat.core.past import (
-    Found,
+from tchat.core.group.events import Event, decode_event
+from tchat.core.group.snapshots import thaw
+from tchat.core.protocol.frames import (
+    Attach,
+    Attached,
+    Away,
+    Failed,
     GroupList,
     GroupsRequest,
+    HistoryPage,
     HistoryRequest,
-    Past,
+    Ok,
     Search,
+    SearchResults,
     Snapshot,
 )
-from tchat.core.snapshots import thaw
+from tchat.core.protocol.framing import split_frames
 from tests.helpers import GROUP
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tchat.core.schema import Frame
-    from tchat.core.state import Group
+    from tchat.core.group.state import Group
+    from tchat.core.protocol.schema import Frame
     from tests.helpers import RawClient
 
 F = TypeVar("F", bound="Frame")
@@ -43,7 +47,7 @@ async def refusal(client: RawClient, make: Callable[[int], Frame]) -> str:
 
 async def history(client: RawClient, before: int, group: str = GROUP) -> list[Event]:
     """Return the page of a group's log before an event."""
-    past = await answer(client, Past, lambda i: HistoryRequest(i, group, before))
+    past = await answer(client, HistoryPage, lambda i: HistoryRequest(i, group, before))
     events = [decode_event(body) for body in split_frames(past.frames)]
     numbers = list(range(past.first, past.last + 1)) if events else []
     assert [event.seq for event in events] == numbers
@@ -59,9 +63,11 @@ async def search(
     return list(zip(got.groups, got.seqs, got.texts, strict=True))
 
 
-async def found(client: RawClient, text: str, group: str | None = None, skip: int = 0) -> Found:
+async def found(
+    client: RawClient, text: str, group: str | None = None, skip: int = 0
+) -> SearchResults:
     """Return the answer to a search."""
-    return await answer(client, Found, lambda i: Search(i, text, group, skip))
+    return await answer(client, SearchResults, lambda i: Search(i, text, group, skip))
 
 
 async def groups(client: RawClient) -> dict[str, tuple[str, int, int]]:

@@ -11,30 +11,30 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 import trio
 
-from tchat.core.commands import Share
-from tchat.core.frames import (
+from tchat.core.group.commands import Share
+from tchat.core.protocol.frames import (
     IN_TRANSFER,
     Download,
     Failed,
-    From,
+    FileList,
+    FileListRequest,
     Have,
     Piece,
     Ping,
-    Shelf,
-    ShelfRequest,
+    StartAt,
     Stored,
     Ticket,
     Upload,
     decode,
     encode_all,
 )
-from tchat.core.framing import FrameBuffer
-from tchat.core.handshake import PIECE_SIZE, VERSION, Ready, Transfer
-from tchat.files.pieces import NOTHING, digest_before, end_of_piece
+from tchat.core.protocol.framing import FrameBuffer
+from tchat.core.protocol.handshake import PIECE_SIZE, VERSION, Ready, TransferHello
 from tchat.server.clock import now_ms
-from tchat.server.files import _sweep
-from tchat.server.host import Host
-from tchat.server.registry import Registry
+from tchat.server.connections.files import _sweep
+from tchat.server.context import ServerContext
+from tchat.server.groups.registry import Registry
+from tchat.transfer.pieces import NOTHING, digest_before, end_of_piece
 from tests.helpers import GROUP, GUARD, RawClient, raw_client
 from tests.protocol import validate_body
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tchat.core.schema import Frame
+    from tchat.core.protocol.schema import Frame
     from tests.helpers import RunningServer
 
 DATA = random.Random(1).randbytes(2 * PIECE_SIZE + 1000)
@@ -108,9 +108,9 @@ async def ticket_to_fetch(person: RawClient, number: int, group: str = GROUP) ->
     return answer.ticket
 
 
-async def shelf_of(person: RawClient, before: int | None = None, group: str = GROUP) -> Shelf:
-    answer = await person.ask(lambda i: ShelfRequest(i, group, before))
-    assert isinstance(answer, Shelf), answer
+async def shelf_of(person: RawClient, before: int | None = None, group: str = GROUP) -> FileList:
+    answer = await person.ask(lambda i: FileListRequest(i, group, before))
+    assert isinstance(answer, FileList), answer
     return answer
 
 
@@ -163,13 +163,13 @@ class Carrier:
 
     async def send_pieces(self, data: bytes, offset: int = 0) -> None:
         """Say where it begins, and send all from there on."""
-        await self.send(From(offset))
+        await self.send(StartAt(offset))
         for piece, content in pieces(data, offset):
             await self.send(piece, raw=content)
 
     async def fetch(self, data: bytes, offset: int) -> None:
         """Take what has to be `data` from `offset` on, piece by piece."""
-        assert await self.receive() == From(offset)
+        assert await self.receive() == StartAt(offset)
         for expected in pieces(data, offset):
             assert await self.piece() == expected
 
@@ -206,7 +206,7 @@ async def transfer(server: RunningServer, ticket: bytes, size: int) -> AsyncIter
     """Be ready to carry a file for the length of the block."""
     async with raw_client(server.address) as raw:
         carrier = Carrier(raw.stream)
-        await carrier.send(Transfer(VERSION, ticket))
+        await carrier.send(TransferHello(VERSION, ticket))
         assert await carrier.receive() == Ready(VERSION, size)
         yield carrier
 
@@ -256,7 +256,7 @@ async def go_on(server: RunningServer, person: RawClient, data: bytes, offset: i
 async def send_some(server: RunningServer, person: RawClient, data: bytes, size: int) -> None:
     """Begin to send a file, and be cut off after so many of its bytes."""
     async with sending(server, person, data) as (carrier, have):
-        await carrier.send(From(have.offset))
+        await carrier.send(StartAt(have.offset))
         for piece, content in pieces(data, have.offset):
             if size > 0:
                 await carrier.send(piece, raw=content[:size])
@@ -309,7 +309,7 @@ class Keeper:
     """The clock that a server keeps files by, and its broom, in the hand of a test."""
 
     later: int = 0
-    host: Host | None = None
+    host: ServerContext | None = None
     has_swept: trio.Event = field(default_factory=trio.Event)
 
     async def sweep(self) -> None:
@@ -318,16 +318,16 @@ class Keeper:
         assert self.host is not None
         await _sweep(self.host)
 
-    async def sweep_and_tell(self, host: Host) -> None:
+    async def sweep_and_tell(self, host: ServerContext) -> None:
         await _sweep(host)
         self.has_swept.set()
 
     def now(self) -> int:
         return now_ms() + self.later
 
-    def host_of(self, *arguments: object, **more: object) -> Host:
+    def host_of(self, *arguments: object, **more: object) -> ServerContext:
         """Return a host that goes by this clock."""
-        self.host = Host(*arguments, **more)  # type: ignore[arg-type]
+        self.host = ServerContext(*arguments, **more)  # type: ignore[arg-type]
         self.host.clock = self.now
         self.has_swept = trio.Event()
         return self.host
@@ -343,7 +343,7 @@ class Keeper:
 def keeper(monkeypatch: pytest.MonkeyPatch) -> Keeper:
     """Be the keeper of every server that is started behind this."""
     keeper = Keeper()
-    monkeypatch.setattr("tchat.server.app.Host", keeper.host_of)
-    monkeypatch.setattr("tchat.server.files._sweep", keeper.sweep_and_tell)
+    monkeypatch.setattr("tchat.server.app.ServerContext", keeper.host_of)
+    monkeypatch.setattr("tchat.server.connections.files._sweep", keeper.sweep_and_tell)
     monkeypatch.setattr("tchat.server.app.Registry", keeper.registry_of)
     return keeper

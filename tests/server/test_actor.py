@@ -9,30 +9,30 @@ import pytest
 import trio
 import trio.testing
 
-from tchat.core.commands import Command, Delete, Edit, Join, Post
-from tchat.core.events import Deleted, Erased, Event, Posted
-from tchat.core.frames import TO_CLIENT, Attach, Attached, Failed, Ok, decode
-from tchat.core.framing import split_frames
-from tchat.core.state import Author
+from tchat.core.group.commands import Command, Delete, Edit, Join, Post
+from tchat.core.group.events import Deleted, Erased, Event, Posted
+from tchat.core.group.state import Author
+from tchat.core.protocol.frames import TO_CLIENT, Attach, Attached, Failed, Ok, decode
+from tchat.core.protocol.framing import split_frames
 from tchat.errors import Code
-from tchat.server import actor as actor_module
-from tchat.server.actor import IDLE_SECONDS
-from tchat.server.audience import Subscription
+from tchat.server.groups import actor as actor_module
+from tchat.server.groups.actor import IDLE_SECONDS
+from tchat.server.groups.inbox import Execute, ReadReceipt, Subscribe
+from tchat.server.groups.registry import Registry
+from tchat.server.groups.subscriptions import Subscription
 from tchat.server.log import Log
-from tchat.server.outbox import Outbox
-from tchat.server.registry import Registry
-from tchat.server.turns import Execute, Saw, Subscribe
+from tchat.server.send_queue import SendQueue
 from tchat.store.base import NO_EFFECTS, StorageFull
-from tchat.store.memory import MemoryStore
 from tests.helpers import GROUP, log_of, seqs, texts
+from tests.memory_store import MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from trio.testing import MockClock
 
-    from tchat.core.schema import Frame
-    from tchat.store.base import Effects, Page
+    from tchat.core.protocol.schema import Frame
+    from tchat.store.base import Page, SideEffects
 
 ALICE = Author("alice", b"alice123")
 
@@ -55,23 +55,23 @@ class Person:
     def __init__(self, registry: Registry, author: Author = ALICE) -> None:
         self.author = author
         self._news = trio.Event()
-        self.outbox = Outbox(lambda data: data, self._wake)
+        self.send_queue = SendQueue(lambda data: data, self._wake)
         self.registry = registry
-        self.subscription = Subscription(author, self.outbox)
+        self.subscription = Subscription(author, self.send_queue)
 
     async def send(self, *commands: Command) -> None:
         for command in commands:
-            await self.registry.send(GROUP, Execute(self.author, command, self.outbox))
+            await self.registry.send(GROUP, Execute(self.author, command, self.send_queue))
 
     async def attach(self, after: int = 0) -> None:
         await self.registry.send(GROUP, Subscribe(self.subscription, Attach(1, GROUP, after)))
 
     async def hears(self) -> list[Frame]:
         await self._news.wait()
-        data = self.outbox.take()
+        data = self.send_queue.take()
         assert data, "something was said to be there"
-        self.outbox.sent(len(data))
-        assert self.outbox.take() is None
+        self.send_queue.sent(len(data))
+        assert self.send_queue.take() is None
         self._news = trio.Event()
         return [decode(body, TO_CLIENT) for body in split_frames(data)]
 
@@ -131,7 +131,7 @@ async def test_what_was_seen_is_kept_when_a_group_is_let_go(
         registry = Registry(store, log, nursery)
         alice = Person(registry)
         await alice.send(Join(1, 1, GROUP))
-        await registry.send(GROUP, Saw("alice", 1))
+        await registry.send(GROUP, ReadReceipt("alice", 1))
         await trio.sleep(IDLE_SECONDS + 1)
         assert not nursery.child_tasks
     assert await store.cursors(GROUP) == {"alice": 1}
@@ -221,7 +221,7 @@ class FullStore(MemoryStore):
         expected: int,
         count: int,
         frames: bytes,
-        effects: Effects = NO_EFFECTS,
+        effects: SideEffects = NO_EFFECTS,
     ) -> None:
         if self.full:
             await trio.lowlevel.checkpoint()

@@ -4,34 +4,34 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tchat.core.commands import Kick
-from tchat.core.frames import Away, Detach, Presence
+from tchat.core.group.commands import Kick
 from tchat.core.pace import Rate
+from tchat.core.protocol.frames import Away, Detach, PresenceUpdate
 from tchat.errors import Code
 from tests.helpers import GROUP, UNHURRIED, RawClient, log_of, members, raw_client, running_server
 from tests.server.asking import away, refusal
 
 
-async def next_news(client: RawClient) -> Presence:
+async def next_news(client: RawClient) -> PresenceUpdate:
     """Return the next news of presence."""
     frame = await client.receive()
-    assert isinstance(frame, Presence), frame
+    assert isinstance(frame, PresenceUpdate), frame
     return frame
 
 
-async def news(client: RawClient) -> list[Presence]:
+async def news(client: RawClient) -> list[PresenceUpdate]:
     """Return the news of presence that there are by now."""
-    return [frame for frame in await client.before_pong() if isinstance(frame, Presence)]
+    return [frame for frame in await client.before_pong() if isinstance(frame, PresenceUpdate)]
 
 
 async def test_the_others_see_that_one_is_away_and_why_and_that_one_is_back() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await away(bob, "lunch")
-        assert await next_news(alice) == Presence(GROUP, ("bob",), (), away=("lunch",))
+        assert await next_news(alice) == PresenceUpdate(GROUP, ("bob",), (), away=("lunch",))
         await away(bob, "dentist")
-        assert await next_news(alice) == Presence(GROUP, ("bob",), (), away=("dentist",))
+        assert await next_news(alice) == PresenceUpdate(GROUP, ("bob",), (), away=("dentist",))
         await away(bob)
-        assert await next_news(alice) == Presence(GROUP, ("bob",), ())
+        assert await next_news(alice) == PresenceUpdate(GROUP, ("bob",), ())
         assert len(await log_of(server.store)) == 3
 
 
@@ -71,8 +71,8 @@ async def test_it_is_seen_in_every_group_that_one_follows_and_in_no_other() -> N
         await not_there.send(Detach("three"))
         assert (await next_news(dave)).offline == ("bob",)
         await away(bob, "lunch")
-        assert await next_news(alice) == Presence("one", ("bob",), (), away=("lunch",))
-        assert await next_news(carol) == Presence("two", ("bob",), (), away=("lunch",))
+        assert await next_news(alice) == PresenceUpdate("one", ("bob",), (), away=("lunch",))
+        assert await next_news(carol) == PresenceUpdate("two", ("bob",), (), away=("lunch",))
         assert await news(dave) == []
         assert (await next_news(elsewhere)).away == ("lunch",)
 
@@ -89,7 +89,7 @@ async def test_it_ends_with_the_last_terminal_of_the_person() -> None:
         assert (await next_news(alice)).offline == ("bob",)
         async with raw_client(server.address, "bob") as bob:
             await bob.attach(after=99)
-            assert await next_news(alice) == Presence(GROUP, ("bob",), ())
+            assert await next_news(alice) == PresenceUpdate(GROUP, ("bob",), ())
 
 
 async def test_the_word_is_one_clean_line_and_not_long() -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tchat.core.commands import Ban, Join, Post, SetPolicy, SetTopic, Unban
-from tchat.core.events import Banned, Event, Joined, PolicySet, TopicSet, Unbanned
-from tchat.core.frames import Attached, Membership
+from tchat.core.group.commands import Ban, Join, Post, SetPolicy, SetTopic, Unban
+from tchat.core.group.events import Banned, Event, Joined, PolicySet, TopicSet, Unbanned
+from tchat.core.protocol.frames import Attached, MembershipChange
 from tchat.errors import Code
 from tests.helpers import GROUP, identity_of, log_of, members, raw_client, running_server, texts
 from tests.server.asking import groups
@@ -26,8 +26,10 @@ async def test_a_banned_member_is_told_and_hears_nothing_after_the_ban() -> None
         )
         assert texts(await carol.events(3)) == ["before", "after"]
         for terminal in (bob, elsewhere):
-            frames = [f for f in await terminal.before_pong() if isinstance(f, Event | Membership)]
-            assert frames[-1] == Membership(GROUP, "outsider", "banned", "alice")
+            frames = [
+                f for f in await terminal.before_pong() if isinstance(f, Event | MembershipChange)
+            ]
+            assert frames[-1] == MembershipChange(GROUP, "outsider", "banned", "alice")
             assert [f.body for f in frames if isinstance(f, Event)][1:] == [Banned("bob")]
         assert await groups(bob) == {}
 
@@ -41,7 +43,7 @@ async def test_a_ban_ends_a_request_and_bars_the_way_back() -> None:
         await bob.command(Join)
         await bob.attach()
         await alice.command(Ban, "bob")
-        assert await bob.receive() == Membership(GROUP, "outsider", "banned", "alice")
+        assert await bob.receive() == MembershipChange(GROUP, "outsider", "banned", "alice")
         assert (await bob.refusal(Join)).code == Code.BANNED
         answer = await bob.attach()
         assert isinstance(answer, Attached)
@@ -97,7 +99,7 @@ async def test_those_who_wait_are_let_in_when_a_group_opens() -> None:
         await bob.command(Join)
         await bob.attach()
         await alice.command(SetPolicy, "open")
-        assert await bob.receive() == Membership(GROUP, "member", "approved", "alice")
+        assert await bob.receive() == MembershipChange(GROUP, "member", "approved", "alice")
         assert (await groups(bob))[GROUP][0] == "member"
 
 

@@ -13,19 +13,19 @@ from unittest.mock import AsyncMock
 import pytest
 import trio
 
-from tchat.core.commands import Share
-from tchat.core.events import FileShared
-from tchat.core.frames import Failed, From, Piece, Ping, Stored, encode
-from tchat.core.handshake import PIECE_SIZE
+from tchat.core.group.commands import Share
+from tchat.core.group.events import FileShared
+from tchat.core.protocol.frames import Failed, Piece, Ping, StartAt, Stored, encode
+from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.errors import Code
 from tchat.store.base import StorageFull
-from tchat.store.memory import MemoryShelves
 from tests.helpers import (
     UNHURRIED,
     log_of,
     members,
     running_server,
 )
+from tests.memory_store import MemoryFileIndex
 from tests.server.carrying import (
     DATA,
     SHA,
@@ -66,7 +66,7 @@ async def nothing_was_said_of_it(server: RunningServer) -> None:
 async def test_a_piece_that_is_not_what_its_digest_says_is_not_kept(at: int) -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         async with sending(server, alice, DATA) as (carrier, _):
-            await carrier.send(From(0))
+            await carrier.send(StartAt(0))
             for piece, content in zip(
                 (piece for piece, _ in pieces(DATA)),
                 (content for _, content in pieces(flipped(DATA, at))),
@@ -86,18 +86,18 @@ async def test_one_who_takes_back_what_he_sent_leaves_nothing() -> None:
         for offset in (0, IN_A_PIECE):
             await send_some(server, alice, DATA, offset)
             async with sending(server, alice, DATA) as (carrier, have):
-                await carrier.send(From(have.offset), Failed("file_changed", "It changed."))
+                await carrier.send(StartAt(have.offset), Failed("file_changed", "It changed."))
                 await carrier.until_end()
             assert (kept(server), begun(server)) == (set(), [])
         await upload(server, alice, DATA)
 
 
 BAD = {
-    "another beginning than was asked for": encode(From(5)),
+    "another beginning than was asked for": encode(StartAt(5)),
     "a piece before the beginning": encode(Piece(4, SHA)) + b"data",
-    "a piece that is too long": encode(From(0)) + encode(Piece(5, SHA)) + b"datas",
-    "a piece that is too short": encode(From(0)) + encode(Piece(3, SHA)) + b"dat",
-    "a frame that has no place here": encode(From(0)) + encode(Stored(SHA)),
+    "a piece that is too long": encode(StartAt(0)) + encode(Piece(5, SHA)) + b"datas",
+    "a piece that is too short": encode(StartAt(0)) + encode(Piece(3, SHA)) + b"dat",
+    "a frame that has no place here": encode(StartAt(0)) + encode(Stored(SHA)),
     "a frame that nobody knows": b"\x00\x00\x00\x0c\xa1dtypeedance",
     "no frame": b"\xff\xff\xff\xff",
 }
@@ -121,7 +121,7 @@ async def test_one_who_looks_through_his_file_may_say_that_he_lives() -> None:
         members(server, "alice") as (alice,),
         sending(server, alice, b"data") as (carrier, _),
     ):
-        await carrier.send(Ping(), Ping(), From(0), Ping(), Piece(4, sha(b"data")), raw=b"data")
+        await carrier.send(Ping(), Ping(), StartAt(0), Ping(), Piece(4, sha(b"data")), raw=b"data")
         assert await carrier.until_end() == [Stored(sha(b"data"))]
 
 
@@ -132,7 +132,7 @@ async def test_an_upload_that_stands_still_is_ended_and_gone_on_with() -> None:
     ):
         async with sending(server, alice, DATA) as (carrier, _):
             (piece, content), *_ = pieces(DATA)
-            await carrier.send(From(0), piece, raw=content[:1000])
+            await carrier.send(StartAt(0), piece, raw=content[:1000])
             (failure,) = await carrier.until_end()
             assert code_of(failure) == Code.IDLE
         async with sending(server, alice, DATA) as (_, have):
@@ -169,7 +169,7 @@ async def test_a_disk_that_takes_no_more_ends_the_transfer_and_keeps_nothing(
 ) -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         with monkeypatch.context() as patch:
-            patch.setattr("tchat.files.part.FileIO", FullDisk)
+            patch.setattr("tchat.transfer.partial_file.FileIO", FullDisk)
             patch.setattr(FullDisk, "takes", takes)
             patch.setattr(FullDisk, "reason", reason)
             assert await refused_by_the_disk(server, alice) == code
@@ -204,7 +204,7 @@ async def test_a_disk_that_loses_what_it_was_given_is_no_place_to_go_on_from(
 
     async with running_server() as server, members(server, "alice") as (alice,):
         with monkeypatch.context() as patch:
-            patch.setattr("tchat.files.part.os.fsync", fsync)
+            patch.setattr("tchat.transfer.partial_file.os.fsync", fsync)
             assert await refused_by_the_disk(server, alice) == Code.FILE_UNREADABLE
         assert kept(server) == set()
         assert (await alice.refusal(Share, "f", len(DATA), SHA)).code == Code.NOT_UPLOADED
@@ -216,12 +216,12 @@ async def test_a_log_that_has_no_room_for_a_file_leaves_none(
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         full = AsyncMock(side_effect=StorageFull)
         with monkeypatch.context() as patch:
-            patch.setattr(MemoryShelves, "add", full)
+            patch.setattr(MemoryFileIndex, "add", full)
             assert await refused_by_the_disk(server, alice) == Code.STORAGE_FULL
         assert kept(server) == set()
         await upload(server, alice, DATA)
         with monkeypatch.context() as patch:
-            patch.setattr(MemoryShelves, "add", full)
+            patch.setattr(MemoryFileIndex, "add", full)
             assert await refused_by_the_disk(server, bob) == Code.STORAGE_FULL
         assert kept(server) == {SHA.hex()}, "which somebody else has"
 

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tchat.core.commands import Kick
-from tchat.core.events import Event
-from tchat.core.frames import Attach, Attached, Membership, Presence
+from tchat.core.group.commands import Kick
+from tchat.core.group.events import Event
+from tchat.core.protocol.frames import Attach, Attached, MembershipChange, PresenceUpdate
 from tchat.store.base import NO_EFFECTS
-from tchat.store.memory import MemoryStore
-from tchat.store.sqlite import open_store
+from tchat.store.sqlite.store import open_store
 from tests.helpers import (
     GROUP,
     UNHURRIED,
@@ -27,13 +26,14 @@ from tests.helpers import (
     seqs,
     texts,
 )
+from tests.memory_store import MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
     from tchat.net.address import Address
-    from tchat.store.base import Effects, Page, Store
+    from tchat.store.base import Page, SideEffects, Store
 
 LONG = 16_000 * "x"
 """A message so long that a few hundred are more than any socket's buffers take."""
@@ -156,7 +156,7 @@ async def test_one_who_stops_reading_is_told_who_came_and_went_once_it_reads() -
         await server.logged("carol disconnected")
         await bob.events(len(words))
         while bob.online != {"alice", "bob"}:
-            await bob.expect(Presence)
+            await bob.expect(PresenceUpdate)
 
 
 async def test_one_who_is_kicked_while_reading_nothing_is_sent_nothing_of_later() -> None:
@@ -168,7 +168,7 @@ async def test_one_who_is_kicked_while_reading_nothing_is_sent_nothing_of_later(
         await alice.command(Kick, "bob")
         await alice.post("behind bob's back")
         heard: list[Event] = []
-        while not isinstance(frame := await bob.receive(), Membership):
+        while not isinstance(frame := await bob.receive(), MembershipChange):
             heard += [frame] if isinstance(frame, Event) else []
         assert seqs(heard) == list(range(4, 4 + len(heard)))
         assert len(heard) <= len(words) + 1
@@ -246,7 +246,7 @@ async def test_a_page_that_was_read_before_a_kick_is_not_sent_after_it() -> None
             await alice.post("later")
             frames = await bob.before_pong()
             assert not any(isinstance(frame, Event) for frame in frames)
-            assert [f.reason for f in frames if isinstance(f, Membership)] == ["kicked"]
+            assert [f.reason for f in frames if isinstance(f, MembershipChange)] == ["kicked"]
 
 
 class AheadStore(MemoryStore):
@@ -268,7 +268,7 @@ class AheadStore(MemoryStore):
         expected: int,
         count: int,
         frames: bytes,
-        effects: Effects = NO_EFFECTS,
+        effects: SideEffects = NO_EFFECTS,
     ) -> None:
         await super().append(group, expected, count, frames, effects)
         self.committed.set()

@@ -7,12 +7,20 @@ from dataclasses import replace
 import pytest
 import trio
 
-from tchat.core.commands import Ban, Delete, Edit, Join, Kick, Leave, Post, SetTopic, Share
-from tchat.core.events import Edited, Erased, Event, Posted
-from tchat.core.frames import Attached, Download, Presence, ShelfRequest, Summons, Upload
-from tchat.core.past import HistoryRequest, Search
+from tchat.core.group.commands import Ban, Delete, Edit, Join, Kick, Leave, Post, SetTopic, Share
+from tchat.core.group.events import Edited, Erased, Event, Posted
+from tchat.core.protocol.frames import (
+    Attached,
+    ConversationStarted,
+    Download,
+    FileListRequest,
+    HistoryRequest,
+    PresenceUpdate,
+    Search,
+    Upload,
+)
 from tchat.errors import Code
-from tchat.server.registry import Registry
+from tchat.server.groups.registry import Registry
 from tests.core.examples import HEAD
 from tests.helpers import (
     UNHURRIED,
@@ -46,7 +54,7 @@ async def test_the_first_message_begins_it_and_both_are_told_on_all_their_termin
         assert (await alice.attach(group=TALK)).standing == "member"
         assert (await alice.command(Post, "psst", group=TALK)).seq == 1
         for terminal in (alice, bob, elsewhere):
-            assert await terminal.expect(Summons) == Summons(TALK)
+            assert await terminal.expect(ConversationStarted) == ConversationStarted(TALK)
             answer = await terminal.attach(group=TALK)
             assert (answer.standing, answer.seq, answer.admin) == ("member", 1, None)
             (event,) = await terminal.events(1)
@@ -59,7 +67,7 @@ async def test_the_first_message_begins_it_and_both_are_told_on_all_their_termin
 async def test_they_are_told_once() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await alice.command(Post, "one", group=TALK)
-        await bob.expect(Summons)
+        await bob.expect(ConversationStarted)
         await alice.command(Post, "two", group=TALK)
         assert await bob.before_pong() == []
 
@@ -87,7 +95,7 @@ async def test_one_writes_only_to_those_with_whom_one_shares_a_group() -> None:
         # What is said to somebody who exists and to somebody who does not is the same.
         assert await refused(carol, "hello", "@carol,nobody") == (code, sentence)
         assert await refused(dave, "hello", "@bob,dave") == (code, sentence)
-        assert not [f for f in await bob.before_pong() if isinstance(f, Summons)]
+        assert not [f for f in await bob.before_pong() if isinstance(f, ConversationStarted)]
         assert await groups(carol) == {"other": ("member", 1, 0)}
         for group in ("@bob,carol", "@carol,nobody", "@bob,dave"):
             assert await server.store.last(group) == 0
@@ -130,13 +138,13 @@ async def test_others_learn_nothing_not_even_whether_there_is_one() -> None:
             for code in (
                 await refusal(mallory, lambda i, g=group: HistoryRequest(i, g, 9)),  # type: ignore[misc]
                 await refusal(mallory, lambda i, g=group: Search(i, "psst", g)),  # type: ignore[misc]
-                await refusal(mallory, lambda i, g=group: ShelfRequest(i, g)),  # type: ignore[misc]
+                await refusal(mallory, lambda i, g=group: FileListRequest(i, g)),  # type: ignore[misc]
             ):
                 assert code == Code.NOT_MEMBER
         assert await search(mallory, "psst") == []
         assert list(await groups(mallory)) == ["ops"]
         frames = await mallory.before_pong()
-        assert not [f for f in frames if isinstance(f, Event | Summons)]
+        assert not [f for f in frames if isinstance(f, Event | ConversationStarted)]
 
 
 async def test_those_who_talk_see_of_each_other_who_is_online() -> None:
@@ -147,7 +155,11 @@ async def test_those_who_talk_see_of_each_other_who_is_online() -> None:
         await alice.command(Post, "psst", group=TALK)
         await alice.attach(group=TALK)
         await bob.attach(group=TALK)
-        news = [f for f in await alice.before_pong() if isinstance(f, Presence) and f.group == TALK]
+        news = [
+            f
+            for f in await alice.before_pong()
+            if isinstance(f, PresenceUpdate) and f.group == TALK
+        ]
         assert {name for frame in news for name in frame.online} == {"alice", "bob"}
 
 
@@ -178,7 +190,7 @@ async def test_there_is_no_admin_no_joining_and_no_files() -> None:
             assert (await alice.refusal(kind, *arguments, group=TALK)).code == Code.DIRECT
         assert await refusal(alice, lambda i: Upload(i, TALK, 9, HEAD)) == Code.DIRECT
         assert await refusal(alice, lambda i: Download(i, TALK, 1)) == Code.DIRECT
-        assert await refusal(alice, lambda i: ShelfRequest(i, TALK)) == Code.DIRECT
+        assert await refusal(alice, lambda i: FileListRequest(i, TALK)) == Code.DIRECT
 
 
 async def test_they_are_listed_searched_and_read_back_as_groups_are() -> None:

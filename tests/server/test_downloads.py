@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tchat.core.commands import Kick
-from tchat.core.frames import Download, From, Have, Stored, Ticket
-from tchat.core.handshake import PIECE_SIZE, VERSION, Transfer
+from tchat.core.group.commands import Kick
+from tchat.core.protocol.frames import Download, Have, StartAt, Stored, Ticket
+from tchat.core.protocol.handshake import PIECE_SIZE, VERSION, TransferHello
 from tchat.errors import Code
-from tchat.files.pieces import NOTHING
 from tchat.store.blobs import StoredFile
+from tchat.transfer.pieces import NOTHING
 from tests.helpers import GUARD, members, raw_client, running_server
 from tests.server.carrying import (
     DATA,
@@ -163,7 +163,7 @@ async def test_one_who_is_put_out_fetches_nothing_more() -> None:
             # So that all of it does not wait here already.
             carrier.stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
             await carrier.send(Have(0, NOTHING))
-            await carrier.expect(From)
+            await carrier.expect(StartAt)
             await carrier.piece()
             await alice.command(Kick, "bob")
             assert await carrier.rest() < len(data) - PIECE_SIZE
@@ -177,7 +177,7 @@ async def test_a_ticket_of_one_who_was_put_out_is_worth_nothing() -> None:
         await alice.command(Kick, "bob")
         async with raw_client(server.address) as raw:
             carrier = Carrier(raw.stream)
-            await carrier.send(Transfer(VERSION, ticket))
+            await carrier.send(TransferHello(VERSION, ticket))
             (refusal,) = await carrier.until_end()
             assert code_of(refusal) == Code.BAD_TICKET
 
@@ -223,7 +223,7 @@ async def test_a_damaged_file_is_found_when_it_is_in_doubt_and_healed_by_who_sen
 async def test_whoever_finds_a_file_damaged_waits_for_no_other_thread(
     monkeypatch: pytest.MonkeyPatch, doubt: bool
 ) -> None:
-    monkeypatch.setattr("tchat.files.carry._FILES", trio.CapacityLimiter(1))
+    monkeypatch.setattr("tchat.transfer.endpoints._FILES", trio.CapacityLimiter(1))
     async with running_server() as server, members(server, "alice") as (alice,):
         await share(server, alice, DATA)
         place_of(server, DATA).write_bytes(flipped(DATA, 3) if doubt else DATA[1:])
@@ -275,7 +275,7 @@ async def test_a_digest_that_flipped_is_found_by_who_gets_it_and_put_right() -> 
         sums.write_bytes(flipped(sums.read_bytes(), 40))
         async with fetching(server, alice, 1, len(DATA)) as carrier:
             await carrier.send(Have(0, NOTHING))
-            assert await carrier.receive() == From(0)
+            assert await carrier.receive() == StartAt(0)
             await carrier.piece()
             piece, content = await carrier.piece()
             assert hashlib.sha256(DATA[:PIECE_SIZE] + content).digest() != piece.sha256

@@ -9,15 +9,24 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tchat.core import group as group_module
-from tchat.core.commands import Command, Join, Post
-from tchat.core.events import Event
-from tchat.core.frames import Attach, Failed, Goodbye, Membership, Ok, Ping, Pong, Upload
-from tchat.core.past import HistoryRequest
+from tchat.core.group import rules as group_module
+from tchat.core.group.commands import Command, Join, Post
+from tchat.core.group.events import Event
+from tchat.core.protocol.frames import (
+    Attach,
+    Failed,
+    Goodbye,
+    HistoryRequest,
+    MembershipChange,
+    Ok,
+    Ping,
+    Pong,
+    Upload,
+)
 from tchat.errors import Code, StorageError
-from tchat.server import actor, app
+from tchat.server import app
+from tchat.server.groups import actor
 from tchat.store.base import NO_EFFECTS, StorageFull
-from tchat.store.memory import MemoryStore
 from tests.core.examples import HEAD
 from tests.helpers import (
     GROUP,
@@ -33,12 +42,13 @@ from tests.helpers import (
     texts,
     until,
 )
+from tests.memory_store import MemoryStore
 
 if TYPE_CHECKING:
-    from tchat.core.group import GroupLimits
-    from tchat.core.schema import Frame
-    from tchat.core.state import Author, Group
-    from tchat.store.base import Effects, Page
+    from tchat.core.group.rules import GroupLimits
+    from tchat.core.group.state import Author, Group
+    from tchat.core.protocol.schema import Frame
+    from tchat.store.base import Page, SideEffects
 
 
 def goodbyes(frames: list[Frame]) -> list[str]:
@@ -278,7 +288,7 @@ class Disk(MemoryStore):
         expected: int,
         count: int,
         frames: bytes,
-        effects: Effects = NO_EFFECTS,
+        effects: SideEffects = NO_EFFECTS,
     ) -> None:
         if self.failure is not None:
             raise self.failure
@@ -321,7 +331,7 @@ async def test_a_full_disk_changes_nobodys_standing() -> None:
         disk.failure = None
         await bob.command(Join)
         await alice.events(1)
-        assert not any(isinstance(frame, Membership) for frame in await bob.before_pong())
+        assert not any(isinstance(frame, MembershipChange) for frame in await bob.before_pong())
 
 
 async def test_one_who_leaves_while_the_disk_is_full_takes_nothing_down() -> None:

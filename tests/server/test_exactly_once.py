@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from tchat.core.commands import (
+from tchat.core.group.commands import (
     Approve,
     Join,
     Post,
 )
-from tchat.core.frames import Attach, Failed, Goodbye, Ok
-from tchat.core.state import WINDOW
+from tchat.core.group.state import WINDOW
+from tchat.core.protocol.frames import Attach, Failed, Goodbye, Ok
 from tchat.errors import Code, Refused
 from tests.helpers import (
     GROUP,

@@ -5,10 +5,20 @@ from __future__ import annotations
 import pytest
 import trio
 
-from tchat.core.commands import Join, Post
-from tchat.core.events import Event, Posted
-from tchat.core.frames import Attach, Attached, Detach, Failed, Ok, Ping, Pong, Seen, encode
-from tchat.core.handshake import VERSION, Transfer
+from tchat.core.group.commands import Join, Post
+from tchat.core.group.events import Event, Posted
+from tchat.core.protocol.frames import (
+    Attach,
+    Attached,
+    Detach,
+    Failed,
+    Ok,
+    Ping,
+    Pong,
+    Seen,
+    encode,
+)
+from tchat.core.protocol.handshake import VERSION, TransferHello
 from tchat.errors import Code
 from tests.helpers import (
     GROUP,
@@ -94,7 +104,7 @@ BAD_FRAMES = {
     "a byte too long": (64 * 1024 + 1).to_bytes(4, "big"),
     "4 GiB": b"\xff\xff\xff\xff",
     "a second hello": encode(hello_of("alice")),
-    "what belongs to a transfer": encode(Transfer(VERSION, bytes(16))),
+    "what belongs to a transfer": encode(TransferHello(VERSION, bytes(16))),
 }
 
 

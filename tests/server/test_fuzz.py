@@ -16,8 +16,8 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tchat.core.frames import Ping, encode_all
-from tchat.core.framing import FRAME_LIMIT, HANDSHAKE_LIMIT, unpack
+from tchat.core.protocol.frames import Ping, encode_all
+from tchat.core.protocol.framing import FRAME_LIMIT, HANDSHAKE_LIMIT, unpack
 from tchat.errors import ProtocolError
 from tchat.net.tls import make_credentials
 from tests.helpers import UNHURRIED, RawClient, hello_of, raw_client, running_server

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 import trio
 
-from tchat.core.commands import Join
-from tchat.core.frames import Failed, Goodbye, Ping, Pong, encode
-from tchat.core.framing import FRAME_LIMIT, HANDSHAKE_LIMIT
-from tchat.core.handshake import VERSION, Challenge, Transfer, Welcome
+from tchat.core.group.commands import Join
+from tchat.core.protocol.frames import Failed, Goodbye, Ping, Pong, encode
+from tchat.core.protocol.framing import FRAME_LIMIT, HANDSHAKE_LIMIT
+from tchat.core.protocol.handshake import VERSION, Challenge, TransferHello, Welcome
 from tchat.errors import Code
 from tests.helpers import UNHURRIED, hello_of, raw_client, running_server
 from tests.protocol import unchecked
@@ -63,7 +63,7 @@ async def test_a_person_is_known_as_whoever_came_first_wrote_the_name() -> None:
     ("opening", "code"),
     [
         (encode(hello_of("alice", version=VERSION - 1)), Code.BAD_VERSION),
-        (encode(Transfer(VERSION - 1, bytes(16))), Code.BAD_VERSION),
+        (encode(TransferHello(VERSION - 1, bytes(16))), Code.BAD_VERSION),
         (encode(hello_of("")), Code.BAD_NAME),
         (encode(hello_of("al ice")), Code.BAD_NAME),
         (encode(hello_of("a\u202eb")), Code.BAD_NAME),
@@ -80,7 +80,7 @@ async def test_a_person_is_known_as_whoever_came_first_wrote_the_name() -> None:
         (b"GET / HTTP/1.1\r\n\r\n", Code.FRAME_TOO_LARGE),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc", Code.FRAME_TOO_LARGE),
         ((HANDSHAKE_LIMIT + 1).to_bytes(4, "big"), Code.FRAME_TOO_LARGE),
-        (encode(Transfer(VERSION, bytes(16))), Code.BAD_TICKET),
+        (encode(TransferHello(VERSION, bytes(16))), Code.BAD_TICKET),
         (unchecked({"type": "transfer", "version": VERSION, "ticket": b""}), Code.BAD_TICKET),
     ],
 )

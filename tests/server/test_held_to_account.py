@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tchat.core.commands import Join
-from tchat.core.frames import (
+from tchat.core.group.commands import Join
+from tchat.core.group.state import Author
+from tchat.core.protocol.frames import (
     TO_CLIENT,
     Failed,
     Goodbye,
@@ -27,24 +28,22 @@ from tchat.core.frames import (
     decode,
     encode,
 )
-from tchat.core.handshake import TICKET_SIZE, VERSION, Transfer
-from tchat.core.state import Author
+from tchat.core.protocol.handshake import TICKET_SIZE, VERSION, TransferHello
 from tchat.errors import Code, Refused, StartupError
-from tchat.files.pieces import NOTHING
 from tchat.net.address import Address
 from tchat.net.link import Link
+from tchat.server import accounts as people_module
 from tchat.server import control as control_module
-from tchat.server import doorway as doorway_module
-from tchat.server import people as people_module
-from tchat.server.app import Config, serve
+from tchat.server.accounts import MOST_KEYS, AccountManager
+from tchat.server.app import ServerConfig, serve
+from tchat.server.connections import handshake as doorway_module
 from tchat.server.control import release_name
 from tchat.server.log import Log
-from tchat.server.outbox import Outbox
-from tchat.server.people import MOST_KEYS, People
+from tchat.server.send_queue import SendQueue
 from tchat.server.tickets import MOST_TRANSFERS
 from tchat.store.base import NO_EFFECTS, StorageFull
-from tchat.store.memory import MemoryStore
-from tchat.store.sqlite import open_store
+from tchat.store.sqlite.store import open_store
+from tchat.transfer.pieces import NOTHING
 from tests.core.examples import HEAD
 from tests.helpers import (
     GROUP,
@@ -57,14 +56,15 @@ from tests.helpers import (
     raw_client,
     running_server,
 )
+from tests.memory_store import MemoryStore
 from tests.server.carrying import sha, transfer
-from tests.server.test_names_and_keys import Held, answer_to, code_of, device_of, keys_of
+from tests.server.test_names_and_keys import AlreadyStored, answer_to, code_of, device_of, keys_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tchat.store.base import Effects, Store
+    from tchat.store.base import SideEffects, Store
     from tests.helpers import RunningServer
 
 STOLEN = identity_of("alice", "stolen")
@@ -100,14 +100,14 @@ async def test_a_code_that_a_key_asked_for_is_void_once_the_key_is_taken_away() 
 async def test_what_had_come_from_a_key_before_it_was_taken_away_is_not_heard(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    held = Held()
+    held = AlreadyStored()
 
-    async def at_last(_: Outbox) -> None:
+    async def at_last(_: SendQueue) -> None:
         with trio.CancelScope(shield=True):  # as if all of this happened at once
             await held.passed()
 
-    monkeypatch.setattr(Outbox, "crowded", True)
-    monkeypatch.setattr(Outbox, "room", at_last)
+    monkeypatch.setattr(SendQueue, "crowded", True)
+    monkeypatch.setattr(SendQueue, "room", at_last)
     async with (
         running_server() as server,
         raw_client(server.address, "alice") as alice,
@@ -124,7 +124,7 @@ async def test_what_had_come_from_a_key_before_it_was_taken_away_is_not_heard(
         assert goodbye.code == Code.KEY_REMOVED
 
 
-async def redeem(people: People, name: str, code: str) -> None:
+async def redeem(people: AccountManager, name: str, code: str) -> None:
     """Come with a new key and a code, whatever becomes of it."""
     hello = replace(hello_of(name), key=identity_of(name, "new").public)
     with suppress(Refused):
@@ -137,7 +137,7 @@ async def test_a_code_does_not_win_a_name_that_is_being_released(
     kind: str, release_first: bool, tmp_path: Path
 ) -> None:
     async with a_store(kind, tmp_path) as store:
-        people = People(store.accounts, lambda: 1000)
+        people = AccountManager(store.accounts, lambda: 1000)
         for number in range(20):
             name = f"user{number}"
             hello = hello_of(name)
@@ -206,7 +206,7 @@ class Full(MemoryStore):
         expected: int,
         count: int,
         frames: bytes,
-        effects: Effects = NO_EFFECTS,
+        effects: SideEffects = NO_EFFECTS,
     ) -> None:
         if self.full:
             raise StorageFull
@@ -277,7 +277,7 @@ async def test_a_bad_ticket_counts_as_a_stranger_for_as_long_as_it_lingers(
     async with running_server(limits=limits) as server, AsyncExitStack() as stack:
         for _ in range(3):
             raw = await stack.enter_async_context(raw_client(server.address))
-            await raw.send(Transfer(VERSION, bytes(TICKET_SIZE)))
+            await raw.send(TransferHello(VERSION, bytes(TICKET_SIZE)))
             answer = await raw.receive()
             assert isinstance(answer, Failed)
             assert answer.code == Code.BAD_TICKET
@@ -322,7 +322,7 @@ async def operated_server(data: Path) -> AsyncIterator[None]:
     """Serve with a control socket in `data`; the server has to live until the end of the block."""
     stop = trio.Event()
     log = Log("text", io.StringIO())
-    config = Config(Address("127.0.0.1", 0), data, UNHURRIED)
+    config = ServerConfig(Address("127.0.0.1", 0), data, UNHURRIED)
     async with open_store(data) as store, trio.open_nursery() as nursery:
         await nursery.start(serve, config, None, store, log, stop)
         yield

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.core.commands import Approve, Delete, Join, Kick, Leave
-from tchat.core.events import Erased, Event
-from tchat.core.frames import Seen
-from tchat.core.past import HistoryRequest, Past
+from tchat.core.group.commands import Approve, Delete, Join, Kick, Leave
+from tchat.core.group.events import Erased, Event
+from tchat.core.protocol.frames import HistoryPage, HistoryRequest, Seen
 from tchat.errors import Code
-from tchat.store.memory import MemoryStore
 from tests.helpers import GROUP, UNHURRIED, log_of, members, raw_client, running_server, seqs, texts
+from tests.memory_store import MemoryStore
 from tests.server.asking import answer, groups, history, refusal
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ async def test_the_past_is_what_the_log_says() -> None:
 async def test_there_is_nothing_before_the_beginning() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         for before in (0, 1):
-            got = await answer(alice, Past, lambda i, b=before: HistoryRequest(i, GROUP, b))  # type: ignore[misc]
+            got = await answer(alice, HistoryPage, lambda i, b=before: HistoryRequest(i, GROUP, b))  # type: ignore[misc]
             assert (got.first, got.last, got.frames) == (0, 0, b"")
 
 
@@ -113,7 +112,7 @@ async def test_what_was_read_just_before_a_deletion_is_not_given_out_after_it() 
         await alice.command(Delete, target)
         store.gate.set()
         frames = [await bob.receive() for _ in range(3)]
-        (past,) = [frame for frame in frames if isinstance(frame, Past)]
+        (past,) = [frame for frame in frames if isinstance(frame, HistoryPage)]
         assert b"a slip" not in past.frames
         assert past.last == target + 1
 

@@ -9,12 +9,12 @@ from unittest.mock import AsyncMock
 
 import pytest
 
-from tchat.core.commands import RemoveFile
+from tchat.core.group.commands import RemoveFile
 from tchat.errors import Code, StorageError
 from tchat.store.base import StorageFull
-from tchat.store.memory import MemoryShelves
-from tchat.store.sqlite import open_store
+from tchat.store.sqlite.store import open_store
 from tests.helpers import members, raw_client, running_server
+from tests.memory_store import MemoryFileIndex
 from tests.server.carrying import (
     DATA,
     SHA,
@@ -99,7 +99,7 @@ async def test_a_full_disk_is_a_line_in_the_log_and_no_reason_to_stop(
         await share(server, alice, b"data")
         await alice.command(RemoveFile, 1)
         with monkeypatch.context() as patch:
-            patch.setattr(MemoryShelves, "sweep", AsyncMock(side_effect=StorageFull))
+            patch.setattr(MemoryFileIndex, "sweep", AsyncMock(side_effect=StorageFull))
             await keeper.sweep()
         assert "disk is full" in await server.logged("fault in the files")
         await keeper.sweep()
@@ -112,13 +112,13 @@ async def test_a_log_that_is_in_doubt_ends_the_server(
     async with running_server():
         await keeper.sweep()
         failure = StorageError(Code.INTERNAL, "The log is gone.")
-        monkeypatch.setattr(MemoryShelves, "sweep", AsyncMock(side_effect=failure))
+        monkeypatch.setattr(MemoryFileIndex, "sweep", AsyncMock(side_effect=failure))
         with pytest.raises(StorageError, match="The log is gone"):
             await keeper.sweep()
 
 
 async def test_the_server_sweeps_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tchat.server.files.SWEEP_SECONDS", 0.01)
+    monkeypatch.setattr("tchat.server.connections.files.SWEEP_SECONDS", 0.01)
     async with running_server() as server, members(server, "alice") as (alice,):
         await share(server, alice, b"data")
         await alice.command(RemoveFile, 1)

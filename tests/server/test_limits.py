@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tchat.core.commands import Approve, Deny, Invite, Join, Kick, Leave, Post, SetTopic
-from tchat.core.frames import (
+from tchat.core.group.commands import Approve, Deny, Invite, Join, Kick, Leave, Post, SetTopic
+from tchat.core.group.rules import GroupLimits
+from tchat.core.pace import Rate
+from tchat.core.protocol.frames import (
     Attach,
     Failed,
     KeysRequest,
@@ -17,8 +19,6 @@ from tchat.core.frames import (
     Ok,
     Upload,
 )
-from tchat.core.group import GroupLimits
-from tchat.core.pace import Rate
 from tchat.errors import Code
 from tchat.server import limits as limits_module
 from tests.core.examples import HEAD
@@ -37,7 +37,7 @@ from tests.helpers import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tchat.core.schema import Frame
+    from tchat.core.protocol.schema import Frame
 
 TOKEN = bytes(16)
 DIGEST = hashlib.sha256(TOKEN).digest()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tchat.core.commands import (
+from tchat.core.group.commands import (
     Approve,
     Deny,
     Join,

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tchat.core.commands import Delete, Edit, Join, Kick, Leave, Post
-from tchat.core.events import Deleted, Edited, Erased, Event, Posted
+from tchat.core.group.commands import Delete, Edit, Join, Kick, Leave, Post
+from tchat.core.group.events import Deleted, Edited, Erased, Event, Posted
 from tchat.core.pace import Rate
 from tchat.errors import Code
-from tchat.store.sqlite import open_store
+from tchat.store.sqlite.store import open_store
 from tests.helpers import (
     GROUP,
     UNHURRIED,

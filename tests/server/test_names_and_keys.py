@@ -10,22 +10,29 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tchat.client.connector import Connector
-from tchat.client.introduction import Account
-from tchat.client.known import KnownServers
+from tchat.client.authenticate import Account
+from tchat.client.client_id import ClientId
+from tchat.client.connector import Connector, KnownServers
 from tchat.client.session import Session
-from tchat.client.slot import Slot
-from tchat.core import frames
-from tchat.core.frames import Failed, Goodbye, KeysRequest, LinkCode, LinkRequest, Ok, Unlink
-from tchat.core.handshake import Welcome
-from tchat.core.state import Author
+from tchat.core.group.state import Author
+from tchat.core.protocol import frames
+from tchat.core.protocol.frames import (
+    Failed,
+    Goodbye,
+    KeysRequest,
+    LinkCode,
+    LinkRequest,
+    Ok,
+    Unlink,
+)
+from tchat.core.protocol.handshake import Welcome
 from tchat.errors import Code, Refused, root_of
 from tchat.net import link
 from tchat.net.link import Link
-from tchat.server.people import CODE_SECONDS, People
-from tchat.store.memory import MemoryAccounts, MemoryStore
-from tchat.store.sqlite import open_store
+from tchat.server.accounts import CODE_SECONDS, AccountManager
+from tchat.store.sqlite.store import open_store
 from tests.helpers import GUARD, RawClient, hello_of, identity_of, raw_client, running_server
+from tests.memory_store import MemoryAccounts, MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -99,7 +106,7 @@ async def end_of(session: Session) -> Refused:
 
 def session_to(server: RunningServer, user: str, device: str = "") -> Session:
     connector = Connector(server.address, KnownServers(), plain=True)
-    return Session(connector, Account(user, identity_of(user, device), Slot()))
+    return Session(connector, Account(user, identity_of(user, device), ClientId()))
 
 
 # ------------------------------------------------------------------ whose a name is
@@ -222,7 +229,7 @@ async def test_a_code_may_be_typed_as_people_type(
 async def test_a_code_expires(
     mock_clock: trio.testing.MockClock, waited: float, holds: bool
 ) -> None:
-    people = People(MemoryAccounts(), lambda: 1000)
+    people = AccountManager(MemoryAccounts(), lambda: 1000)
     await people.claim(hello_of("alice"), "alice", None)
     code = people.new_code(Author("alice", bytes(8), identity_of("alice").public))
     mock_clock.jump(waited)
@@ -318,7 +325,7 @@ async def test_two_devices_that_take_each_other_away_do_not_leave_the_name_to_an
 # ------------------------------------------------------------------ while somebody is at the door
 
 
-class Held:
+class AlreadyStored:
     """A place at which something waits until it is let on."""
 
     def __init__(self) -> None:
@@ -336,7 +343,7 @@ class Held:
 class SlowAccounts(MemoryAccounts):
     """Accounts whose answer may be on its way for long."""
 
-    def __init__(self, held: Held) -> None:
+    def __init__(self, held: AlreadyStored) -> None:
         super().__init__()
         self.held = held
 
@@ -346,7 +353,7 @@ class SlowAccounts(MemoryAccounts):
         return answer
 
 
-async def told_at_the_door(held: Held, store: MemoryStore) -> str:
+async def told_at_the_door(held: AlreadyStored, store: MemoryStore) -> str:
     """Take a key away while its holder is held at the door; return what the holder is told."""
     told: list[object] = []
 
@@ -383,7 +390,7 @@ async def test_a_key_that_is_taken_away_between_hello_and_proof_is_not_let_in() 
 
 
 async def test_a_key_that_is_taken_away_while_its_proof_is_looked_at_is_not_let_in() -> None:
-    held, store = Held(), MemoryStore()
+    held, store = AlreadyStored(), MemoryStore()
     store.accounts = SlowAccounts(held)
     assert await told_at_the_door(held, store) == Code.KEY_REMOVED
 
@@ -391,7 +398,7 @@ async def test_a_key_that_is_taken_away_while_its_proof_is_looked_at_is_not_let_
 async def test_a_key_that_is_taken_away_while_it_is_being_welcome_does_not_stay(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    held, send = Held(), Link.send
+    held, send = AlreadyStored(), Link.send
 
     async def slowly(link: Link, data: bytes) -> None:
         await send(link, data)

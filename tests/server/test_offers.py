@@ -8,13 +8,20 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tchat.core.commands import Approve, Join, Kick, Leave, RemoveFile, Share
-from tchat.core.events import FileShared
-from tchat.core.frames import Alike, Download, Failed, Held, Ticket, Upload
-from tchat.core.handshake import VERSION, Transfer
+from tchat.core.group.commands import Approve, Join, Kick, Leave, RemoveFile, Share
+from tchat.core.group.events import FileShared
+from tchat.core.protocol.frames import (
+    AlreadyStored,
+    DigestRequired,
+    Download,
+    Failed,
+    Ticket,
+    Upload,
+)
+from tchat.core.protocol.handshake import VERSION, TransferHello
 from tchat.errors import Code, Refused
 from tchat.server.tickets import TICKET_SECONDS, Permission, Tickets
-from tchat.store.sqlite import open_store
+from tchat.store.sqlite.store import open_store
 from tests.helpers import GROUP, UNHURRIED, RawClient, members, raw_client, running_server
 from tests.server.carrying import (
     DATA,
@@ -36,7 +43,7 @@ if TYPE_CHECKING:
 
     from trio.testing import MockClock
 
-    from tchat.core.schema import Frame
+    from tchat.core.protocol.schema import Frame
 
 OTHER = flipped(DATA, len(DATA) - 1)
 """A file of the same size and beginning."""
@@ -53,8 +60,8 @@ async def test_a_file_that_nobody_has_is_to_be_sent() -> None:
 async def test_a_file_that_one_could_fetch_is_shared_without_a_byte_sent() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await share(server, alice, DATA, "one")
-        assert isinstance(await offer(bob, DATA), Alike)
-        assert isinstance(await offer(bob, DATA, SHA), Held)
+        assert isinstance(await offer(bob, DATA), DigestRequired)
+        assert isinstance(await offer(bob, DATA, SHA), AlreadyStored)
         await bob.command(Share, "two", len(DATA), SHA)
         assert [event.body for event in await bob.events(2)] == [
             FileShared(1, "one", len(DATA), SHA),
@@ -67,15 +74,15 @@ async def test_it_need_not_be_sent_to_another_group_either() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await share(server, alice, DATA)
         await bob.command(Join, group="his")
-        assert isinstance(await offer(bob, DATA, group="his"), Alike)
-        assert isinstance(await offer(bob, DATA, SHA, "his"), Held)
+        assert isinstance(await offer(bob, DATA, group="his"), DigestRequired)
+        assert isinstance(await offer(bob, DATA, SHA, "his"), AlreadyStored)
         await bob.command(Share, "file", len(DATA), SHA, group="his")
 
 
 async def test_a_file_that_only_begins_alike_is_to_be_sent() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await share(server, alice, DATA)
-        assert isinstance(await offer(bob, OTHER), Alike)
+        assert isinstance(await offer(bob, OTHER), DigestRequired)
         assert isinstance(await offer(bob, OTHER, sha(OTHER)), Ticket)
         await share(server, bob, OTHER)
         assert kept(server) == {SHA.hex(), sha(OTHER).hex()}
@@ -91,8 +98,8 @@ async def test_a_file_of_another_size_or_beginning_is_not_alike(other: bytes) ->
 async def test_one_who_has_sent_a_file_and_not_shared_it_need_not_send_it_again() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await upload(server, alice, DATA)
-        assert isinstance(await offer(alice, DATA), Alike)
-        assert isinstance(await offer(alice, DATA, SHA), Held)
+        assert isinstance(await offer(alice, DATA), DigestRequired)
+        assert isinstance(await offer(alice, DATA, SHA), AlreadyStored)
         assert isinstance(await offer(bob, DATA), Ticket)
 
 
@@ -143,7 +150,7 @@ async def test_a_file_of_a_group_of_others_is_as_good_as_not_there(
         # She has to send every byte of it, and then it is hers.
         await share(server, eve, DATA, group="hers")
         assert kept(server) == {SHA.hex()}
-        assert isinstance(await offer(eve, DATA, SHA, "hers"), Held)
+        assert isinstance(await offer(eve, DATA, SHA, "hers"), AlreadyStored)
 
 
 @pytest.mark.parametrize("what", WHAT_ONE_IS)
@@ -178,7 +185,7 @@ async def test_one_who_came_in_may_have_what_the_group_has() -> None:
         await bob.command(Join)
         assert isinstance(await offer(bob, DATA, group="his"), Ticket)
         await alice.command(Approve, "bob")
-        assert isinstance(await offer(bob, DATA, group="his"), Alike)
+        assert isinstance(await offer(bob, DATA, group="his"), DigestRequired)
 
 
 # ------------------------------------------------------------------ what is refused
@@ -208,7 +215,7 @@ async def test_a_ticket_is_good_for_one_transfer() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         ticket = await ticket_to_send(alice, b"data")
         async with transfer(server, ticket, 4), raw_client(server.address) as second:
-            await second.send(Transfer(VERSION, ticket))
+            await second.send(TransferHello(VERSION, ticket))
             (failure,) = await second.until_end()
             assert code_of(failure) == Code.BAD_TICKET
 
@@ -305,7 +312,7 @@ async def test_a_file_that_is_shared_twice_counts_once() -> None:
     ):
         await alice.command(Join, group="hers")
         digest = await share(server, alice, b"x" * 400)
-        assert isinstance(await offer(alice, b"x" * 400, digest, "hers"), Held)
+        assert isinstance(await offer(alice, b"x" * 400, digest, "hers"), AlreadyStored)
         await alice.command(Share, "again", 400, digest, group="hers")
         assert await is_refused(alice, 601)
         assert not await is_refused(alice, 600)
@@ -318,8 +325,8 @@ async def test_a_file_that_one_has_here_already_may_be_shared_again_however_full
     ):
         await alice.command(Join, group="hers")
         digest = await share(server, alice, b"x" * 1000)
-        assert isinstance(await offer(alice, b"x" * 1000, group="hers"), Alike)
-        assert isinstance(await offer(alice, b"x" * 1000, digest, "hers"), Held)
+        assert isinstance(await offer(alice, b"x" * 1000, group="hers"), DigestRequired)
+        assert isinstance(await offer(alice, b"x" * 1000, digest, "hers"), AlreadyStored)
         assert code_of(await offer(alice, b"y" * 1000, sha(b"y"), "hers")) == Code.QUOTA_EXCEEDED
 
 
@@ -329,7 +336,7 @@ async def test_what_was_held_for_one_who_did_not_send_it_counts_for_him_too() ->
         members(server, "alice", "bob") as (alice, bob),
     ):
         digest = await share(server, alice, b"x" * 600)
-        assert isinstance(await offer(bob, b"x" * 600, digest), Held)
+        assert isinstance(await offer(bob, b"x" * 600, digest), AlreadyStored)
         assert await is_refused(bob, 401)
 
 

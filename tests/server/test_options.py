@@ -7,10 +7,9 @@ from dataclasses import replace
 import pytest
 
 from tchat.cli import parser
-from tchat.core.group import GroupLimits
+from tchat.core.group.rules import GroupLimits
 from tchat.core.pace import Rate
-from tchat.server.limits import Limits
-from tchat.server.options import limits_from
+from tchat.server.limits import Limits, limits_from
 
 
 def limits_of(*options: str) -> Limits:

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
+from tchat.core.group.state import WINDOW
 from tchat.core.pace import Rate
-from tchat.core.state import WINDOW
 from tchat.errors import Code, Refused
+from tchat.server.groups.ordering import PATIENCE_SECONDS, CommandOrder
 from tchat.server.limits import Limits, Rates
-from tchat.server.order import PATIENCE_SECONDS, Order
 
 TIGHT = Limits(messages=Rate(10, 2))
 A_TOKEN_SECONDS = 0.1
@@ -26,7 +26,7 @@ class Line:
     """Somebody's way into groups, and the refusals that he met there."""
 
     def __init__(self) -> None:
-        self.order = Order()
+        self.order = CommandOrder()
         self.rates = Rates(TIGHT)
         self.refusals: list[Refused] = []
 

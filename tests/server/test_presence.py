@@ -4,35 +4,35 @@ from __future__ import annotations
 
 import trio
 
-from tchat.core.commands import Approve, Join, Kick, Leave
-from tchat.core.frames import TO_CLIENT, Attach, Detach, Presence, decode
-from tchat.core.framing import split_frames
-from tchat.core.state import Author, Group
+from tchat.core.group.commands import Approve, Join, Kick, Leave
+from tchat.core.group.state import Author, Group
+from tchat.core.protocol.frames import TO_CLIENT, Attach, Detach, PresenceUpdate, decode
+from tchat.core.protocol.framing import split_frames
 from tchat.core.text import fold
-from tchat.server.audience import Audience, Subscription
-from tchat.server.outbox import Outbox
-from tchat.store.memory import MemoryStore
+from tchat.server.groups.subscriptions import Subscription, Subscriptions
+from tchat.server.send_queue import SendQueue
 from tests.helpers import GROUP, RawClient, log_of, members, raw_client, running_server
+from tests.memory_store import MemoryStore
 
 
-async def online(client: RawClient) -> Presence:
+async def online(client: RawClient) -> PresenceUpdate:
     """Return the next news of presence; events are passed over."""
-    while not isinstance(frame := await client.receive(), Presence):
+    while not isinstance(frame := await client.receive(), PresenceUpdate):
         assert frame is not None
     return frame
 
 
-async def news(client: RawClient) -> list[Presence]:
+async def news(client: RawClient) -> list[PresenceUpdate]:
     """Return the news of presence that there are by now."""
-    return [frame for frame in await client.before_pong() if isinstance(frame, Presence)]
+    return [frame for frame in await client.before_pong() if isinstance(frame, PresenceUpdate)]
 
 
-def came(*names: str) -> Presence:
-    return Presence(GROUP, names, ())
+def came(*names: str) -> PresenceUpdate:
+    return PresenceUpdate(GROUP, names, ())
 
 
-def went(*names: str) -> Presence:
-    return Presence(GROUP, (), names)
+def went(*names: str) -> PresenceUpdate:
+    return PresenceUpdate(GROUP, (), names)
 
 
 async def test_one_who_attaches_is_told_who_is_online_and_the_others_of_the_newcomer() -> None:
@@ -122,14 +122,14 @@ async def test_presence_is_not_part_of_the_log() -> None:
         assert len(await log_of(server.store)) == 3
 
 
-def kept() -> Outbox:
+def kept() -> SendQueue:
     """Return an outbox in which all stays."""
-    return Outbox(lambda data: data, lambda: None)
+    return SendQueue(lambda data: data, lambda: None)
 
 
 async def test_many_who_are_online_are_told_in_frames_that_fit() -> None:
     names = [f"{28 * 'ä'}{n:04}" for n in range(300)]
-    audience = Audience(MemoryStore(), GROUP)
+    audience = Subscriptions(MemoryStore(), GROUP)
     group = Group(name=GROUP, members={fold(name): name for name in names})
     async with trio.open_nursery() as feeders:
         audience.open(group, feeders)
@@ -139,7 +139,7 @@ async def test_many_who_are_online_are_told_in_frames_that_fit() -> None:
         reader = kept()
         audience.admit(Subscription(Author(names[0], bytes(8)), reader), 0)
     frames = [decode(body, TO_CLIENT) for body in split_frames(reader.take() or b"")]
-    news = [frame for frame in frames if isinstance(frame, Presence)]
+    news = [frame for frame in frames if isinstance(frame, PresenceUpdate)]
     assert [frame.reset for frame in news] == [True] + (len(news) - 1) * [False]
     assert [name for frame in news for name in frame.online] == names
 

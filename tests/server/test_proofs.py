@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tchat.client.connector import Connector
-from tchat.client.introduction import Account
-from tchat.client.known import KnownServers
+from tchat.client.authenticate import Account
+from tchat.client.client_id import ClientId
+from tchat.client.connector import Connector, KnownServers
 from tchat.client.session import Session
-from tchat.client.slot import Slot
-from tchat.core.frames import Failed, Ping
-from tchat.core.handshake import (
+from tchat.core.protocol.frames import Failed, Ping
+from tchat.core.protocol.handshake import (
     NONCE_SIZE,
     SIGNATURE_SIZE,
     VERSION,
@@ -235,7 +234,7 @@ async def relay(
 
 async def ended_by(connector: Connector) -> Refused:
     """Be Alice, until the session ends; return why it does."""
-    session = Session(connector, Account("alice", identity_of("alice"), Slot()))
+    session = Session(connector, Account("alice", identity_of("alice"), ClientId()))
     with trio.fail_after(GUARD), pytest.raises(Refused) as caught:
         await session.run()
     return caught.value
@@ -264,7 +263,7 @@ async def test_one_in_between_is_no_hindrance_where_nothing_is_encrypted() -> No
     """The relay does pass everything on: what stops it is the proof."""
     async with running_server() as server, relay(server.address, None, tls=False) as between:
         connector = Connector(between, KnownServers(), plain=True)
-        session = Session(connector, Account("alice", identity_of("alice"), Slot()))
+        session = Session(connector, Account("alice", identity_of("alice"), ClientId()))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(session.run)
             await server.logged("alice connected")

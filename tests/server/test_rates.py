@@ -9,20 +9,19 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tchat.client.connector import Connector
-from tchat.client.introduction import Account, Busy
-from tchat.client.known import KnownServers
+from tchat.client.authenticate import Account, Busy
+from tchat.client.client_id import ClientId
+from tchat.client.connector import Connector, KnownServers
 from tchat.client.session import open_session
-from tchat.client.slot import Slot
 from tchat.client.updates import Disconnected
-from tchat.core.frames import Failed
-from tchat.core.handshake import VERSION, Challenge, Welcome
 from tchat.core.pace import Rate
+from tchat.core.protocol.frames import Failed
+from tchat.core.protocol.handshake import VERSION, Challenge, Welcome
 from tchat.errors import Code, Refused
 from tchat.net.address import Address, connect
 from tchat.net.tls import client_context, make_credentials, open_tls
 from tchat.server import limits as limits_module
-from tchat.server.limits import Limits, Rates, Strangers
+from tchat.server.limits import Limits, Rates, UnauthenticatedLimiter
 from tchat.server.tickets import TICKET_SECONDS, Permission, Tickets
 from tests.helpers import (
     GUARD,
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
 
     from trio.testing import MockClock
 
-    from tchat.core.schema import Frame
+    from tchat.core.protocol.schema import Frame
     from tchat.server.limits import Kind
 
 TIGHT = Limits(messages=Rate(2, 3), joins=Rate(0.1, 1), requests=Rate(1, 1))
@@ -157,7 +156,7 @@ async def test_a_transfer_counts_for_as_long_as_it_is_carried() -> None:
 # ------------------------------------------------------------------ places of strangers
 
 
-def assert_busy(strangers: Strangers, host: str) -> None:
+def assert_busy(strangers: UnauthenticatedLimiter, host: str) -> None:
     with pytest.raises(Refused) as caught, strangers.one_more(Address(host, 4000)):
         raise AssertionError("there was room")
     assert caught.value.code == Code.BUSY
@@ -175,7 +174,7 @@ def assert_busy(strangers: Strangers, host: str) -> None:
     ],
 )
 def test_addresses_that_one_customer_has_count_as_one(one: str, same: str) -> None:
-    strangers = Strangers(Limits(strangers_per_address=1))
+    strangers = UnauthenticatedLimiter(Limits(strangers_per_address=1))
     with strangers.one_more(Address(one, 4000)):
         assert_busy(strangers, same)
     with strangers.one_more(Address(same, 4001)):
@@ -193,13 +192,13 @@ def test_addresses_that_one_customer_has_count_as_one(one: str, same: str) -> No
     ],
 )
 def test_other_addresses_do_not(one: str, other: str) -> None:
-    strangers = Strangers(Limits(strangers_per_address=1))
+    strangers = UnauthenticatedLimiter(Limits(strangers_per_address=1))
     with strangers.one_more(Address(one, 4000)), strangers.one_more(Address(other, 4000)):
         assert_busy(strangers, other)
 
 
 def test_all_strangers_together_are_bounded_too() -> None:
-    strangers = Strangers(Limits(strangers=2, strangers_per_address=2))
+    strangers = UnauthenticatedLimiter(Limits(strangers=2, strangers_per_address=2))
     with strangers.one_more(Address("192.0.2.1", 1)), strangers.one_more(Address("192.0.2.2", 1)):
         assert_busy(strangers, "192.0.2.3")
     with strangers.one_more(Address("192.0.2.3", 1)):
@@ -207,13 +206,13 @@ def test_all_strangers_together_are_bounded_too() -> None:
 
 
 def test_those_whose_place_is_not_known_count_as_one_place() -> None:
-    strangers = Strangers(Limits(strangers_per_address=1))
+    strangers = UnauthenticatedLimiter(Limits(strangers_per_address=1))
     with strangers.one_more(None), pytest.raises(Refused), strangers.one_more(None):
         raise AssertionError("there was room")
 
 
 def test_whoever_goes_leaves_nothing_behind_however_they_go() -> None:
-    strangers = Strangers(Limits())
+    strangers = UnauthenticatedLimiter(Limits())
     with pytest.raises(trio.BrokenResourceError), strangers.one_more(Address(HERE, 1)):
         raise trio.BrokenResourceError
     assert not strangers._by_place
@@ -296,7 +295,7 @@ async def test_a_session_waits_until_there_is_room(plain: bool, tmp_path: Path) 
     credentials = None if plain else make_credentials(tmp_path)
     async with running_server(limits=limits, credentials=credentials) as server:
         connector = Connector(server.address, KnownServers(), plain=plain)
-        account = Account("alice", identity_of("alice"), Slot())
+        account = Account("alice", identity_of("alice"), ClientId())
         async with AsyncExitStack() as door:
             stranger = await door.enter_async_context(stranger_at(server, plain=plain))
             await stranger.expect(Challenge)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tchat.core.commands import (
+from tchat.core.group.commands import (
     Approve,
     Deny,
     Join,
@@ -10,7 +10,7 @@ from tchat.core.commands import (
     Leave,
     Post,
 )
-from tchat.core.events import (
+from tchat.core.group.events import (
     AdminTransferred,
     Approved,
     Body,
@@ -20,7 +20,7 @@ from tchat.core.events import (
     Left,
     Posted,
 )
-from tchat.core.frames import Attached, Membership
+from tchat.core.protocol.frames import Attached, MembershipChange
 from tchat.errors import Code
 from tests.helpers import (
     GROUP,
@@ -85,7 +85,7 @@ async def test_an_approval_reaches_one_who_waits_at_once() -> None:
         await bob.command(Join)
         await bob.attach()
         await alice.command(Approve, "bob")
-        assert await bob.receive() == Membership(GROUP, "member", "approved", "alice")
+        assert await bob.receive() == MembershipChange(GROUP, "member", "approved", "alice")
         answer = await bob.attach()
         assert (answer.standing, answer.seq) == ("member", 3)
         assert [e.body for e in await bob.events(3)] == [
@@ -107,7 +107,7 @@ async def test_an_approval_reaches_every_terminal_of_one_who_waits() -> None:
         await elsewhere.attach()
         await alice.command(Approve, "bob")
         for terminal in (bob, elsewhere):
-            assert (await terminal.expect(Membership)).reason == "approved"
+            assert (await terminal.expect(MembershipChange)).reason == "approved"
 
 
 async def test_a_request_outlives_the_connection_it_came_on() -> None:
@@ -143,7 +143,7 @@ async def test_a_denial_is_told_and_leaves_room_to_ask_again() -> None:
         await bob.command(Join)
         await bob.attach()
         await alice.command(Deny, "bob")
-        assert await bob.receive() == Membership(GROUP, "outsider", "denied", "alice")
+        assert await bob.receive() == MembershipChange(GROUP, "outsider", "denied", "alice")
         await bob.command(Join)
         assert (await bob.attach()).standing == "waiting"
         assert (await bodies(server))[1:] == [
@@ -214,8 +214,8 @@ async def test_a_kicked_person_is_told_and_hears_nothing_after_the_kick() -> Non
         kick = await alice.command(Kick, "bob")
         await alice.post("after")
         assert texts(await carol.events(3)) == ["before", "after"]
-        frames = [f for f in await bob.before_pong() if isinstance(f, Event | Membership)]
-        assert frames[-1] == Membership(GROUP, "outsider", "kicked", "alice")
+        frames = [f for f in await bob.before_pong() if isinstance(f, Event | MembershipChange)]
+        assert frames[-1] == MembershipChange(GROUP, "outsider", "kicked", "alice")
         events = [frame for frame in frames if isinstance(frame, Event)]
         assert [event.body for event in events] == [Posted("before"), Kicked("bob")]
         assert events[-1].seq == kick.seq
@@ -246,7 +246,7 @@ async def test_every_terminal_of_a_kicked_person_is_told() -> None:
         await alice.command(Kick, "bob")
         for terminal in (bob, elsewhere):
             await terminal.events(1)
-            assert (await terminal.expect(Membership)).reason == "kicked"
+            assert (await terminal.expect(MembershipChange)).reason == "kicked"
 
 
 async def test_a_kicked_person_is_an_outsider_who_knows_why_and_may_ask_again() -> None:
@@ -280,8 +280,8 @@ async def test_an_admin_who_leaves_is_followed_by_the_eldest_member() -> None:
         await alice.command(Leave)
         assert [e.body for e in await carol.events(2)] == [AdminTransferred("bob"), Left()]
         await bob.command(Kick, "carol")
-        *_, told = [f for f in await alice.before_pong() if isinstance(f, Membership)]
-        assert told == Membership(GROUP, "outsider", "left", "alice")
+        *_, told = [f for f in await alice.before_pong() if isinstance(f, MembershipChange)]
+        assert told == MembershipChange(GROUP, "outsider", "left", "alice")
 
 
 async def test_the_last_to_leave_closes_the_group_to_those_who_wait() -> None:
@@ -293,7 +293,7 @@ async def test_the_last_to_leave_closes_the_group_to_those_who_wait() -> None:
         await bob.command(Join)
         await bob.attach()
         await alice.command(Leave)
-        assert await bob.receive() == Membership(GROUP, "outsider", "closed", "alice")
+        assert await bob.receive() == MembershipChange(GROUP, "outsider", "closed", "alice")
         assert (await bob.attach()).admin is None
 
 

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tchat.core.commands import Delete, Edit, Join, Kick, Leave
+from tchat.core.group.commands import Delete, Edit, Join, Kick, Leave
 from tchat.core.pace import Rate
-from tchat.core.past import Search
+from tchat.core.protocol.frames import Search
 from tchat.errors import Code
 from tchat.server.clock import now_ms
-from tchat.store.memory import MemoryStore
-from tchat.store.sqlite import open_store
+from tchat.store.sqlite.store import open_store
 from tests.helpers import (
     GROUP,
     UNHURRIED,
@@ -23,6 +22,7 @@ from tests.helpers import (
     raw_client,
     running_server,
 )
+from tests.memory_store import MemoryStore
 from tests.server.asking import found, refusal, search
 
 if TYPE_CHECKING:

@@ -7,11 +7,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tchat.core.commands import Approve, Join, Leave, RemoveFile, Share
-from tchat.core.events import FileRemoved, FileShared
-from tchat.core.frames import Download, From, Have, Held, Shelf, ShelfRequest
+from tchat.core.group.commands import Approve, Join, Leave, RemoveFile, Share
+from tchat.core.group.events import FileRemoved, FileShared
+from tchat.core.protocol.frames import (
+    AlreadyStored,
+    Download,
+    FileList,
+    FileListRequest,
+    Have,
+    StartAt,
+)
 from tchat.errors import Code
-from tchat.files.pieces import NOTHING
+from tchat.transfer.pieces import NOTHING
 from tests.helpers import GROUP, UNHURRIED, log_of, members, raw_client, running_server
 from tests.server.carrying import (
     DATA,
@@ -52,7 +59,7 @@ async def refused_download(person: RawClient, number: int, group: str = GROUP) -
 async def test_a_shelf_is_empty_at_first() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         shelf = await shelf_of(alice)
-        assert shelf == Shelf(shelf.re, (), (), (), ())
+        assert shelf == FileList(shelf.re, (), (), (), ())
 
 
 async def test_a_shelf_is_shown_in_pages_the_newest_first() -> None:
@@ -122,7 +129,7 @@ async def test_only_members_see_a_shelf() -> None:
         await share(server, alice, b"data")
         for _ in range(2):
             for group in (GROUP, "nowhere"):
-                answer = await eve.ask(lambda i: ShelfRequest(i, group))  # noqa: B023
+                answer = await eve.ask(lambda i: FileListRequest(i, group))  # noqa: B023
                 assert code_of(answer) == Code.NOT_MEMBER
             await eve.command(Join)
 
@@ -189,7 +196,7 @@ async def test_a_download_that_has_begun_is_not_hurt_by_a_removal(keeper: Keeper
         late = await ticket_to_fetch(bob, 1)
         async with fetching(server, bob, 1, len(DATA)) as carrier:
             await carrier.send(Have(0, NOTHING))
-            assert await carrier.receive() == From(0)
+            assert await carrier.receive() == StartAt(0)
             await alice.command(RemoveFile, 1)
             await keeper.sweep()
             for expected in pieces(DATA):
@@ -209,7 +216,7 @@ async def test_a_removal_sent_again_is_done_once() -> None:
 async def test_a_file_that_was_removed_may_be_shared_again_by_who_sent_it() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         await share(server, alice, b"data")
-        assert isinstance(await offer(alice, b"data", sha(b"data")), Held)
+        assert isinstance(await offer(alice, b"data", sha(b"data")), AlreadyStored)
         await alice.command(RemoveFile, 1)
         await alice.command(Share, "data", 4, sha(b"data"))
         await download(server, alice, 2, b"data")

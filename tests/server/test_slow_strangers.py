@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tchat.core.handshake import Challenge
+from tchat.core.protocol.handshake import Challenge
 from tchat.net.address import connect
 from tchat.net.tls import client_context, make_credentials, open_tls
 from tests.helpers import GUARD, UNHURRIED, RawClient, hello_of, running_server

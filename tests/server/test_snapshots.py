@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tchat.core.commands import Approve, Ban, Join, Leave, SetTopic
-from tchat.core.events import Event
-from tchat.core.frames import Attach, Attached, Presence, Seen
-from tchat.core.past import Snapshot
-from tchat.core.state import Group
+from tchat.core.group.commands import Approve, Ban, Join, Leave, SetTopic
+from tchat.core.group.events import Event
+from tchat.core.group.state import Group
+from tchat.core.protocol.frames import Attach, Attached, PresenceUpdate, Seen, Snapshot
 from tests.helpers import (
     GROUP,
     RunningServer,
@@ -167,4 +166,4 @@ async def test_who_is_online_is_told_behind_the_log_as_ever() -> None:
             await attach_recent(new, 1)
             await state(new)
             assert texts(await new.events(1)) == ["hello"]
-            assert (await new.expect(Presence)).reset
+            assert (await new.expect(PresenceUpdate)).reset

@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tchat.core.commands import Delete, Edit, Join, Leave, Post, SetTopic
-from tchat.core.events import Event, Posted, encode_event
-from tchat.core.frames import Seen
-from tchat.core.snapshots import MADE_WITH, freeze_whole, thaw_whole
-from tchat.core.state import Group
-from tchat.server import states
-from tchat.server.states import AT_REST, StateKeeper
-from tchat.store.base import PAGE_LIMIT, Kept, StorageFull, Store
-from tchat.store.memory import MemoryStore
-from tchat.store.sqlite import open_store
+from tchat.core.group.commands import Delete, Edit, Join, Leave, Post, SetTopic
+from tchat.core.group.events import Event, Posted, encode_event
+from tchat.core.group.snapshots import MADE_WITH, freeze_whole, thaw_whole
+from tchat.core.group.state import Group
+from tchat.core.protocol.frames import Seen
+from tchat.server.groups import state_cache as states
+from tchat.server.groups.state_cache import AT_REST, StateCache
+from tchat.store.base import PAGE_LIMIT, StateSnapshot, StorageFull, Store
+from tchat.store.sqlite.store import open_store
 from tests.helpers import (
     GROUP,
     RawClient,
@@ -29,6 +28,7 @@ from tests.helpers import (
     running_server,
     texts,
 )
+from tests.memory_store import MemoryStore
 from tests.server.asking import attach_recent, state
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ async def doomed_server(store: Store) -> AsyncIterator[RunningServer]:
             power.cancel()
 
 
-async def kept_of(store: Store) -> Kept:
+async def kept_of(store: Store) -> StateSnapshot:
     """Return the state that was kept of the group."""
     kept = (await store.opening(GROUP)).kept
     assert kept is not None
@@ -94,13 +94,13 @@ async def topic_seen(store: Store) -> str:
         return (await state(alice)).topic
 
 
-async def keep(store: Store, kept: Kept) -> None:
+async def keep(store: Store, kept: StateSnapshot) -> None:
     """Put a state in the place of the one that was kept."""
     await store.keep_state(GROUP, kept)
     assert await kept_of(store) == kept
 
 
-def another_topic(kept: Kept) -> Kept:
+def another_topic(kept: StateSnapshot) -> StateSnapshot:
     """Return a state by which one sees that it was used: the log says something else."""
     group = thaw_whole(kept.data, kept.seq)
     group.topic = "as it was kept"
@@ -200,7 +200,7 @@ class WatchedStore(MemoryStore):
         self.kept = trio.Event()
         self.failure: Exception | None = None
 
-    async def keep_state(self, group: str, kept: Kept) -> None:
+    async def keep_state(self, group: str, kept: StateSnapshot) -> None:
         self.asked.set()
         await self.gate.wait()
         if self.failure:
@@ -264,7 +264,7 @@ async def test_a_state_is_not_kept_again_for_a_few_events_more(store: Store) -> 
 
 async def test_the_more_is_in_a_state_the_more_has_to_happen_before_it_is_kept() -> None:
     store = MemoryStore()
-    keeper = StateKeeper(store, GROUP)
+    keeper = StateCache(store, GROUP)
     await write(store, 10 * AT_REST)
     group, _ = await keeper.load()
     full = group.copy()
@@ -325,11 +325,11 @@ async def test_a_state_anywhere_in_a_log_of_many_pages_leads_to_its_end(
 ) -> None:
     store = MemoryStore()
     await write(store, at)
-    group, _ = await StateKeeper(store, GROUP).load()
-    await keep(store, Kept(at, made_with, freeze_whole(group)))
+    group, _ = await StateCache(store, GROUP).load()
+    await keep(store, StateSnapshot(at, made_with, freeze_whole(group)))
     await write(store, 150)
     page = await store.read(GROUP, 0)
     assert page is not None
     assert len(page.frames) < PAGE_LIMIT
     assert page.last < 100
-    assert (await StateKeeper(store, GROUP).load())[0] == await replayed(store)
+    assert (await StateCache(store, GROUP).load())[0] == await replayed(store)

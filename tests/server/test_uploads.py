@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tchat.core.commands import Share
-from tchat.core.events import FileShared
-from tchat.core.frames import Alike, From, Have, Held, Stored, Ticket
-from tchat.core.handshake import PIECE_SIZE
-from tchat.files.pieces import NOTHING
-from tchat.server import files
+from tchat.core.group.commands import Share
+from tchat.core.group.events import FileShared
+from tchat.core.protocol.frames import AlreadyStored, DigestRequired, Have, StartAt, Stored, Ticket
+from tchat.core.protocol.handshake import PIECE_SIZE
+from tchat.server.connections import files
 from tchat.store.blobs import BlobDirectory
-from tchat.store.sqlite import open_store
+from tchat.store.sqlite.store import open_store
+from tchat.transfer.pieces import NOTHING
 from tests.helpers import (
     GUARD,
     UNHURRIED,
@@ -53,7 +53,7 @@ from tests.server.carrying import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tchat.files.part import Part
+    from tchat.transfer.partial_file import PartialFile
 
 
 __all__ = ["keeper"]
@@ -141,7 +141,7 @@ async def test_what_came_until_the_server_stopped_is_kept(
         members(server, "alice") as (alice,),
         sending(server, alice, DATA) as (carrier, _),
     ):
-        await carrier.send(From(0), first, raw=content)
+        await carrier.send(StartAt(0), first, raw=content)
         await carrier.send(second, raw=more[:300_000])
         await has_come.wait()
         await server.end()
@@ -202,7 +202,7 @@ async def test_what_somebody_else_began_is_no_part_of_it() -> None:
 
 
 async def test_a_file_may_be_sent_twice_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tchat.server.files.QUIET_SECONDS", 60)
+    monkeypatch.setattr("tchat.server.connections.files.QUIET_SECONDS", 60)
     async with running_server() as server, members(server, "alice") as (alice,):
         await send_some(server, alice, DATA, IN_A_PIECE)
         async with (
@@ -210,7 +210,7 @@ async def test_a_file_may_be_sent_twice_at_once(monkeypatch: pytest.MonkeyPatch)
             sending(server, alice, DATA) as (second, nothing),
         ):
             assert (some, nothing) == (having(DATA, IN_A_PIECE), Have(0, NOTHING))
-            await first.send(From(IN_A_PIECE))
+            await first.send(StartAt(IN_A_PIECE))
             await second.send_pieces(DATA)
             assert await second.until_end() == [Stored(SHA)]
             for piece, content in pieces(DATA, IN_A_PIECE):
@@ -222,10 +222,10 @@ async def test_a_file_may_be_sent_twice_at_once(monkeypatch: pytest.MonkeyPatch)
 async def test_one_that_the_server_keeps_waiting_does_not_give_way(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("tchat.server.files.QUIET_SECONDS", 0)
+    monkeypatch.setattr("tchat.server.connections.files.QUIET_SECONDS", 0)
     may_begin, begin = threading.Event(), BlobDirectory.begin
 
-    def begin_slowly(blobs: BlobDirectory, part: Part) -> None:
+    def begin_slowly(blobs: BlobDirectory, part: PartialFile) -> None:
         monkeypatch.setattr(BlobDirectory, "begin", begin)
         may_begin.wait(GUARD)
         begin(blobs, part)
@@ -318,8 +318,8 @@ async def test_what_was_begun_does_not_give_way_to_what_need_not_be_sent() -> No
     ):
         await send_some(server, alice, b"b" * 400, 300)
         digest = await share(server, alice, b"a" * 700)
-        assert isinstance(await offer(alice, b"a" * 700), Alike)
-        assert isinstance(await offer(alice, b"a" * 700, digest), Held)
+        assert isinstance(await offer(alice, b"a" * 700), DigestRequired)
+        assert isinstance(await offer(alice, b"a" * 700, digest), AlreadyStored)
         assert len(begun(server)) == 1
         assert isinstance(await offer(alice, b"c" * 300), Ticket)
         assert begun(server) == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tchat.core.framing import PREFIX, split_frames
+from tchat.core.protocol.framing import PREFIX, split_frames
 
 if TYPE_CHECKING:
     from tchat.store.base import Store

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tchat.store.memory import MemoryStore
-from tchat.store.sqlite import SqliteStore, open_store
+from tchat.store.sqlite.store import SqliteStore, open_store
+from tests.memory_store import MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

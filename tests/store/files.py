@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from tchat.store.base import Effects, Shelved
+from tchat.store.base import FileEntry, SideEffects
 from tests.store.batches import packed
 
 if TYPE_CHECKING:
-    from tchat.core.frames import Standing
+    from tchat.core.protocol.frames import Standing
     from tchat.store.base import Store
 
 SONG, FILM, BOOK = (hashlib.sha256(name).digest() for name in (b"song", b"film", b"book"))
@@ -19,13 +19,13 @@ NUMBERS_END = 2**63 - 1
 NOON = 1_000_000
 
 
-async def note(store: Store, group: str, effects: Effects) -> None:
+async def note(store: Store, group: str, effects: SideEffects) -> None:
     """Append one event with what follows from it."""
     await store.append(group, await store.last(group), 1, packed(b"."), effects)
 
 
 async def admit(store: Store, group: str, **standings: Standing) -> None:
-    await note(store, group, Effects(standings))
+    await note(store, group, SideEffects(standings))
 
 
 async def send(store: Store, person: str, sha256: bytes, at: int = NOON) -> None:
@@ -33,16 +33,16 @@ async def send(store: Store, person: str, sha256: bytes, at: int = NOON) -> None
     await store.shelves.add(person, sha256, SIZES[sha256], HEAD, at)
 
 
-def file(number: int, sha256: bytes, person: str = "alice", at: int = NOON) -> Shelved:
-    return Shelved(number, sha256, SIZES[sha256], person, at)
+def file(number: int, sha256: bytes, person: str = "alice", at: int = NOON) -> FileEntry:
+    return FileEntry(number, sha256, SIZES[sha256], person, at)
 
 
-async def share(store: Store, group: str, *files: Shelved) -> None:
-    await note(store, group, Effects(shelved=files))
+async def share(store: Store, group: str, *files: FileEntry) -> None:
+    await note(store, group, SideEffects(shelved=files))
 
 
 async def remove(store: Store, group: str, *numbers: int) -> None:
-    await note(store, group, Effects(removed=numbers))
+    await note(store, group, SideEffects(removed=numbers))
 
 
 async def numbers_on(store: Store, group: str) -> list[int]:

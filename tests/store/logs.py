@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tchat.core.events import Body, Deleted, Edited, Event, Posted, encode_event
-from tchat.store.base import Effects
+from tchat.core.group.events import Body, Deleted, Edited, Event, Posted, encode_event
+from tchat.store.base import SideEffects
 from tchat.store.words import terms_of
 from tests.core.script import NOON
 
@@ -24,7 +24,7 @@ async def write(
         encode_event(Event(group, seq, NOON + seq, actor, bytes(8), seq, body))
         for seq, body in enumerate(bodies, start=last + 1)
     )
-    effects = Effects({actor: "member"}, erased=erased)
+    effects = SideEffects({actor: "member"}, erased=erased)
     await store.append(group, last, len(bodies), frames, effects)
     return last + len(bodies)
 

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tchat.store.base import Conflict, Effects, Key, StorageFull
-from tchat.store.sqlite import open_store
+from tchat.store.base import AccountKey, Conflict, SideEffects, StorageFull
+from tchat.store.sqlite.store import open_store
 from tests.store.batches import append, packed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tchat.store.base import Accounts, Store
-    from tchat.store.sqlite import SqliteStore
+    from tchat.store.sqlite.store import SqliteStore
 
 KEY, OTHER, THIRD = (bytes([number]) * 32 for number in (1, 2, 3))
 
@@ -32,7 +32,7 @@ async def test_a_name_belongs_to_the_first_key_that_claims_it(accounts: Accounts
     assert await accounts.claim("zoë", "Zoë", KEY, 1000) == "Zoë"
     assert await accounts.claim("zoë", "Zoë", OTHER, 1001) is None
     assert await accounts.claim("zoë", "Zoë", KEY, 1002) == "Zoë"
-    assert await accounts.keys("zoë") == [Key(KEY, 1000)]
+    assert await accounts.keys("zoë") == [AccountKey(KEY, 1000)]
 
 
 async def test_a_name_is_written_as_whoever_came_first_wrote_it(accounts: Accounts) -> None:
@@ -80,19 +80,23 @@ async def test_keys_are_listed_the_oldest_first(accounts: Accounts) -> None:
     await accounts.claim("alice", "alice", THIRD, 1000)
     await accounts.link("alice", OTHER, 3000)
     await accounts.link("alice", KEY, 2000)
-    assert await accounts.keys("alice") == [Key(THIRD, 1000), Key(KEY, 2000), Key(OTHER, 3000)]
+    assert await accounts.keys("alice") == [
+        AccountKey(THIRD, 1000),
+        AccountKey(KEY, 2000),
+        AccountKey(OTHER, 3000),
+    ]
 
 
 async def test_a_key_that_is_linked_again_is_as_old_as_it_was(accounts: Accounts) -> None:
     await accounts.claim("alice", "alice", KEY, 1000)
     await accounts.link("alice", KEY, 2000)
-    assert await accounts.keys("alice") == [Key(KEY, 1000)]
+    assert await accounts.keys("alice") == [AccountKey(KEY, 1000)]
 
 
 async def test_a_list_of_keys_is_not_the_stores_own(accounts: Accounts) -> None:
     await accounts.claim("alice", "alice", KEY, 1000)
     (await accounts.keys("alice")).clear()
-    assert await accounts.keys("alice") == [Key(KEY, 1000)]
+    assert await accounts.keys("alice") == [AccountKey(KEY, 1000)]
 
 
 async def test_a_key_that_was_taken_away_does_not_own_the_name(accounts: Accounts) -> None:
@@ -101,7 +105,7 @@ async def test_a_key_that_was_taken_away_does_not_own_the_name(accounts: Account
     assert await accounts.unlink("alice", KEY, OTHER, 1002)
     assert await accounts.claim("alice", "alice", KEY, 1003) is None
     assert await accounts.claim("alice", "alice", OTHER, 1003) == "alice"
-    assert await accounts.keys("alice") == [Key(OTHER, 1001)]
+    assert await accounts.keys("alice") == [AccountKey(OTHER, 1001)]
 
 
 async def test_a_key_is_taken_from_one_name_only(accounts: Accounts) -> None:
@@ -128,7 +132,7 @@ async def test_a_key_that_was_taken_away_may_be_linked_again(accounts: Accounts)
     await accounts.unlink("alice", KEY, OTHER, 1002)
     await accounts.link("alice", KEY, 1003)
     assert await accounts.claim("alice", "alice", KEY, 1004) == "alice"
-    assert await accounts.keys("alice") == [Key(OTHER, 1001), Key(KEY, 1003)]
+    assert await accounts.keys("alice") == [AccountKey(OTHER, 1001), AccountKey(KEY, 1003)]
 
 
 async def test_a_name_without_keys_cannot_be_claimed_by_a_former_one(accounts: Accounts) -> None:
@@ -148,7 +152,7 @@ async def test_a_released_name_is_for_the_next_key_that_was_not_its_own(accounts
     for former in (KEY, OTHER):
         assert await accounts.claim("alice", "Alice", former, 1003) is None
     assert await accounts.claim("alice", "ALICE", THIRD, 1004) == "Alice"
-    assert await accounts.keys("alice") == [Key(THIRD, 1004)]
+    assert await accounts.keys("alice") == [AccountKey(THIRD, 1004)]
 
 
 async def test_a_name_is_released_once(accounts: Accounts) -> None:
@@ -168,7 +172,7 @@ async def test_to_release_one_name_is_not_to_release_another(accounts: Accounts)
     for name in ("alice", "bob"):
         await accounts.claim(name, name, KEY, 1000)
     await accounts.release("alice", 1001)
-    assert await accounts.keys("bob") == [Key(KEY, 1000)]
+    assert await accounts.keys("bob") == [AccountKey(KEY, 1000)]
 
 
 async def test_names_and_keys_are_there_after_a_restart(tmp_path: Path) -> None:
@@ -193,49 +197,49 @@ async def test_nobody_is_anything_to_a_group_at_first(store: Store) -> None:
 
 
 async def test_groups_are_known_by_person_as_the_appends_said(store: Store) -> None:
-    await store.append("ops", 0, 1, packed(b"one"), Effects({"alice": "member"}))
-    await store.append("ops", 1, 1, packed(b"two"), Effects({"bob": "waiting"}))
-    await store.append("dev", 0, 1, packed(b"eins"), Effects({"bob": "member"}))
+    await store.append("ops", 0, 1, packed(b"one"), SideEffects({"alice": "member"}))
+    await store.append("ops", 1, 1, packed(b"two"), SideEffects({"bob": "waiting"}))
+    await store.append("dev", 0, 1, packed(b"eins"), SideEffects({"bob": "member"}))
     assert await store.groups_of("alice") == {"ops": "member"}
     assert await store.groups_of("bob") == {"ops": "waiting", "dev": "member"}
 
 
 async def test_one_append_may_change_where_many_stand(store: Store) -> None:
     await store.append(
-        "ops", 0, 2, packed(b"1", b"2"), Effects({"alice": "member", "bob": "waiting"})
+        "ops", 0, 2, packed(b"1", b"2"), SideEffects({"alice": "member", "bob": "waiting"})
     )
     await store.append(
-        "ops", 2, 2, packed(b"3", b"4"), Effects({"alice": "outsider", "bob": "member"})
+        "ops", 2, 2, packed(b"3", b"4"), SideEffects({"alice": "outsider", "bob": "member"})
     )
     assert await store.groups_of("alice") == {}
     assert await store.groups_of("bob") == {"ops": "member"}
 
 
 async def test_an_append_that_says_nothing_about_people_changes_nothing(store: Store) -> None:
-    await store.append("ops", 0, 1, packed(b"one"), Effects({"alice": "member"}))
+    await store.append("ops", 0, 1, packed(b"one"), SideEffects({"alice": "member"}))
     await append(store, "ops", b"two")
     assert await store.groups_of("alice") == {"ops": "member"}
 
 
 async def test_whoever_was_nothing_may_become_nothing(store: Store) -> None:
-    await store.append("ops", 0, 1, packed(b"one"), Effects({"alice": "outsider"}))
+    await store.append("ops", 0, 1, packed(b"one"), SideEffects({"alice": "outsider"}))
     assert await store.groups_of("alice") == {}
 
 
 async def test_groups_that_were_handed_out_are_not_the_stores_own(store: Store) -> None:
-    await store.append("ops", 0, 1, packed(b"one"), Effects({"alice": "member"}))
+    await store.append("ops", 0, 1, packed(b"one"), SideEffects({"alice": "member"}))
     (await store.groups_of("alice")).clear()
     assert await store.groups_of("alice") == {"ops": "member"}
 
 
 async def test_an_append_that_conflicts_changes_nobodys_standing(store: Store) -> None:
-    await store.append("ops", 0, 1, packed(b"one"), Effects({"alice": "member"}))
+    await store.append("ops", 0, 1, packed(b"one"), SideEffects({"alice": "member"}))
     with pytest.raises(Conflict):
         await store.append(
-            "ops", 0, 1, packed(b"x"), Effects({"alice": "outsider", "bob": "member"})
+            "ops", 0, 1, packed(b"x"), SideEffects({"alice": "outsider", "bob": "member"})
         )
     with pytest.raises(Conflict):
-        await store.append("new", 7, 1, packed(b"x"), Effects({"bob": "member"}))
+        await store.append("new", 7, 1, packed(b"x"), SideEffects({"bob": "member"}))
     assert await store.groups_of("alice") == {"ops": "member"}
     assert await store.groups_of("bob") == {}
 
@@ -243,24 +247,24 @@ async def test_an_append_that_conflicts_changes_nobodys_standing(store: Store) -
 async def test_an_append_for_which_there_is_no_room_changes_nobodys_standing(
     sqlite: SqliteStore,
 ) -> None:
-    await sqlite.append("ops", 0, 1, packed(b"one"), Effects({"alice": "member"}))
+    await sqlite.append("ops", 0, 1, packed(b"one"), SideEffects({"alice": "member"}))
     pages = await sqlite._database.write(lambda c: c.execute("PRAGMA page_count").fetchone()[0])
     await sqlite._database._writer.do(lambda c: c.execute(f"PRAGMA max_page_count = {pages}"))
     with pytest.raises(StorageFull):
-        await sqlite.append("ops", 1, 1, packed(bytes(1 << 20)), Effects({"alice": "outsider"}))
+        await sqlite.append("ops", 1, 1, packed(bytes(1 << 20)), SideEffects({"alice": "outsider"}))
     assert await sqlite.groups_of("alice") == {"ops": "member"}
     await sqlite._database._writer.do(lambda c: c.execute("PRAGMA max_page_count = 1000000"))
-    await sqlite.append("ops", 1, 1, packed(bytes(1 << 20)), Effects({"alice": "outsider"}))
+    await sqlite.append("ops", 1, 1, packed(bytes(1 << 20)), SideEffects({"alice": "outsider"}))
     assert await sqlite.groups_of("alice") == {}
 
 
 async def test_standings_are_there_after_a_restart(tmp_path: Path) -> None:
     async with open_store(tmp_path) as store:
         await store.append(
-            "ops", 0, 1, packed(b"1"), Effects({"alice": "member", "bob": "waiting"})
+            "ops", 0, 1, packed(b"1"), SideEffects({"alice": "member", "bob": "waiting"})
         )
         await store.append(
-            "ops", 1, 1, packed(b"2"), Effects({"bob": "outsider", "carol": "waiting"})
+            "ops", 1, 1, packed(b"2"), SideEffects({"bob": "outsider", "carol": "waiting"})
         )
     async with open_store(tmp_path) as store:
         assert await store.groups_of("alice") == {"ops": "member"}

@@ -14,18 +14,18 @@ import pytest
 import trio
 import trio.testing
 
-from tchat.core.frames import Have
-from tchat.core.handshake import PIECE_SIZE
+from tchat.core.protocol.frames import Have
+from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.errors import Code, Refused, StorageError
-from tchat.files.pieces import NOTHING, boundary, end_of_piece
 from tchat.store.base import FileDamaged, StorageFull
 from tchat.store.blobs import BEGUN_SECONDS, BlobDirectory, StoredFile, reported
+from tchat.transfer.pieces import NOTHING, boundary, end_of_piece
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tchat.files.part import Part
+    from tchat.transfer.partial_file import PartialFile
 
 DATA = random.Random(2).randbytes(2 * PIECE_SIZE + 77)
 DIGESTS = [hashlib.sha256(DATA[:end]).digest() for end in (PIECE_SIZE, 2 * PIECE_SIZE, len(DATA))]
@@ -43,7 +43,7 @@ def sha(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
 
 
-def add(part: Part, data: bytes, until: int) -> None:
+def add(part: PartialFile, data: bytes, until: int) -> None:
     """Add what a part lacks of `data[:until]`."""
     while part.offset < until:
         end = min(end_of_piece(part.offset, len(data)), until)

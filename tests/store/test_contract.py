@@ -9,7 +9,7 @@ import trio
 
 from tchat.errors import StorageError
 from tchat.store.base import PAGE_LIMIT, Conflict, Page, Store
-from tchat.store.memory import MemoryStore
+from tests.memory_store import MemoryStore
 from tests.store.batches import append, numbered, packed, read_all
 
 # ------------------------------------------------------------------ the log

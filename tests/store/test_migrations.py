@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tchat.core.events import (
+from tchat.core.group.events import (
     Approved,
     Body,
     Created,
@@ -24,12 +24,12 @@ from tchat.core.events import (
     Withdrawn,
     encode_event,
 )
-from tchat.core.handshake import PIECE_SIZE
+from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.core.text import fold
 from tchat.errors import TchatError
-from tchat.store.base import Effects, Kept, Key, Shelved
-from tchat.store.migrations import APPLICATION_ID, MIGRATIONS
-from tchat.store.sqlite import open_store
+from tchat.store.base import AccountKey, FileEntry, SideEffects, StateSnapshot
+from tchat.store.sqlite.schema import APPLICATION_ID, MIGRATIONS
+from tchat.store.sqlite.store import open_store
 from tchat.store.words import terms_of
 from tests.core.script import NOON
 from tests.helpers import log_of, running_server, session_at
@@ -160,13 +160,15 @@ async def test_names_are_kept_and_belong_to_the_first_key_that_comes(tmp_path: P
         assert await store.accounts.keys("alice") == []
         assert await store.accounts.claim("alice", "ALICE", KEY, NOON + 1) == "Alice"
         assert await store.accounts.claim("alice", "Alice", OTHER, NOON + 2) is None
-        assert await store.accounts.keys("alice") == [Key(KEY, NOON + 1)]
+        assert await store.accounts.keys("alice") == [AccountKey(KEY, NOON + 1)]
 
 
 async def test_a_step_is_taken_once(tmp_path: Path) -> None:
     write_version_1(tmp_path, ops=OPS)
     async with open_store(tmp_path) as store:
-        await store.append("ops", len(OPS), 1, packed("ops", OPS)[-1], Effects({"bob": "outsider"}))
+        await store.append(
+            "ops", len(OPS), 1, packed("ops", OPS)[-1], SideEffects({"bob": "outsider"})
+        )
     async with open_store(tmp_path) as store:
         assert await store.groups_of("bob") == {}
     with closing(sqlite3.connect(tmp_path / "tchat.db")) as connection:
@@ -204,11 +206,11 @@ async def test_what_is_on_the_shelves_is_found_in_the_logs(
     write(tmp_path, ops=SHELF, dev=OTHER_SHELF, quiet=OPS)
     async with open_store(tmp_path) as store:
         assert await store.shelves.page("ops", 100, 10, 10) == [
-            Shelved(3, SONG, PIECE_SIZE, "alice", NOON),
-            Shelved(2, FILM, PIECE_SIZE + 1, "alice", NOON),
-            Shelved(1, SONG, PIECE_SIZE, "alice", NOON),
+            FileEntry(3, SONG, PIECE_SIZE, "alice", NOON),
+            FileEntry(2, FILM, PIECE_SIZE + 1, "alice", NOON),
+            FileEntry(1, SONG, PIECE_SIZE, "alice", NOON),
         ]
-        assert await store.shelves.find("dev", 1) == Shelved(1, SONG, PIECE_SIZE, "zoë", NOON)
+        assert await store.shelves.find("dev", 1) == FileEntry(1, SONG, PIECE_SIZE, "zoë", NOON)
         assert await store.shelves.page("quiet", 100, 10, 10) == []
         assert await store.shelves.used("alice") == 2 * PIECE_SIZE + 1
         assert await store.shelves.used("zoë") == PIECE_SIZE
@@ -217,7 +219,7 @@ async def test_what_is_on_the_shelves_is_found_in_the_logs(
 async def test_what_a_closed_group_had_shared_is_forgotten(tmp_path: Path) -> None:
     write_version_2(tmp_path, again=REFOUNDED, closed=CLOSED_SHELF)
     async with open_store(tmp_path) as store:
-        mixtape = Shelved(1, MIXTAPE, 7, "bob", NOON)
+        mixtape = FileEntry(1, MIXTAPE, 7, "bob", NOON)
         assert await store.shelves.page("again", 100, 10, 10) == [mixtape]
         assert await store.shelves.page("closed", 100, 10, 10) == []
         assert await store.shelves.used("alice") == 0
@@ -275,6 +277,6 @@ async def test_a_group_from_before_there_were_states_has_none_until_one_is_kept(
         opening = await store.opening("ops")
         assert opening.kept is None
         assert opening.page == await store.read("ops", 0)
-        await store.keep_state("ops", Kept(9, "rules", b"state"))
+        await store.keep_state("ops", StateSnapshot(9, "rules", b"state"))
     async with open_store(tmp_path) as store:
-        assert (await store.opening("ops")).kept == Kept(9, "rules", b"state")
+        assert (await store.opening("ops")).kept == StateSnapshot(9, "rules", b"state")

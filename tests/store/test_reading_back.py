@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tchat.store.base import BACK_LIMIT, Effects, Page, Place, Store
+from tchat.store.base import BACK_LIMIT, Membership, Page, SideEffects, Store
 from tests.store.batches import append, numbered, packed
 
 # ------------------------------------------------------------------ pages towards the past
@@ -79,7 +79,7 @@ async def test_events_that_there_are_not_are_not_found(store: Store) -> None:
 
 
 async def enter(store: Store, group: str, **standings: str) -> None:
-    effects = Effects(standings, shown=group.title())  # type: ignore[arg-type]
+    effects = SideEffects(standings, shown=group.title())  # type: ignore[arg-type]
     await store.append(group, await store.last(group), 1, packed(b"x"), effects)
 
 
@@ -87,8 +87,8 @@ async def test_the_groups_of_a_person_come_with_what_is_known_of_them(store: Sto
     await enter(store, "ops", alice="member", bob="waiting")
     await append(store, "ops", b"two", b"three")
     await store.set_cursors("ops", {"alice": 2})
-    assert await store.places_of("alice") == [Place("ops", "Ops", "member", 3, 2)]
-    assert await store.places_of("bob") == [Place("ops", "Ops", "waiting", 3, 0)]
+    assert await store.places_of("alice") == [Membership("ops", "Ops", "member", 3, 2)]
+    assert await store.places_of("bob") == [Membership("ops", "Ops", "waiting", 3, 0)]
     assert await store.places_of("carol") == []
 
 
@@ -100,7 +100,7 @@ async def test_the_group_that_had_an_event_last_comes_first(store: Store) -> Non
 
 
 async def test_a_group_of_which_no_spelling_was_told_is_shown_as_it_is_named(store: Store) -> None:
-    await store.append("@a,b", 0, 1, packed(b"x"), Effects({"a": "member", "b": "member"}))
+    await store.append("@a,b", 0, 1, packed(b"x"), SideEffects({"a": "member", "b": "member"}))
     assert [place.name for place in await store.places_of("a")] == ["@a,b"]
 
 

@@ -11,19 +11,19 @@ import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tchat.core.events import Created, Posted
-from tchat.store import search as search_module
-from tchat.store.memory import MemoryStore
-from tchat.store.sqlite import open_store
+from tchat.core.group.events import Created, Posted
+from tchat.store.sqlite import search as search_module
+from tchat.store.sqlite.store import open_store
 from tchat.store.words import excerpt, terms_of
 from tests.core.script import NOON
+from tests.memory_store import MemoryStore
 from tests.store.logs import delete, edit, found, hits, post, write
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tchat.store.base import Store
-    from tchat.store.sqlite import SqliteStore
+    from tchat.store.sqlite.store import SqliteStore
 
 
 # ------------------------------------------------------------------ words

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tchat.store.base import Conflict, Effects, Shelved, StorageFull
-from tchat.store.sqlite import open_store
+from tchat.store.base import Conflict, FileEntry, SideEffects, StorageFull
+from tchat.store.sqlite.store import open_store
 from tests.store.batches import packed
 from tests.store.files import (
     BOOK,
@@ -29,20 +29,20 @@ from tests.store.files import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tchat.core.frames import Standing
-    from tchat.store.base import Shelves, Store
-    from tchat.store.sqlite import SqliteStore
+    from tchat.core.protocol.frames import Standing
+    from tchat.store.base import FileIndex, Store
+    from tchat.store.sqlite.store import SqliteStore
 
 
 @pytest.fixture
-def shelves(store: Store) -> Shelves:
+def shelves(store: Store) -> FileIndex:
     return store.shelves
 
 
 # ------------------------------------------------------------------ files that there are
 
 
-async def test_a_file_that_was_never_sent_is_not_there(shelves: Shelves) -> None:
+async def test_a_file_that_was_never_sent_is_not_there(shelves: FileIndex) -> None:
     assert await shelves.size_of(SONG) is None
     assert await shelves.hold("alice", SONG, NOON) is None
     assert not await shelves.may_have_alike("alice", 30, HEAD)
@@ -53,19 +53,19 @@ async def test_a_file_that_was_never_sent_is_not_there(shelves: Shelves) -> None
     assert await shelves.find("ops", 1) is None
 
 
-async def test_a_file_that_was_sent_is_there(store: Store, shelves: Shelves) -> None:
+async def test_a_file_that_was_sent_is_there(store: Store, shelves: FileIndex) -> None:
     await send(store, "alice", SONG)
     await send(store, "bob", FILM)
     assert (await shelves.size_of(SONG), await shelves.size_of(FILM)) == (30, 7000)
     assert await shelves.all() == {SONG, FILM}
 
 
-async def test_whoever_has_sent_a_file_may_share_it(store: Store, shelves: Shelves) -> None:
+async def test_whoever_has_sent_a_file_may_share_it(store: Store, shelves: FileIndex) -> None:
     await send(store, "alice", SONG)
     assert await shelves.hold("alice", SONG, NOON) == 30
 
 
-async def test_an_empty_file_is_a_file(shelves: Shelves) -> None:
+async def test_an_empty_file_is_a_file(shelves: FileIndex) -> None:
     await shelves.add("alice", SONG, 0, HEAD, NOON)
     assert await shelves.size_of(SONG) == 0
     assert await shelves.hold("alice", SONG, NOON) == 0
@@ -77,7 +77,7 @@ async def test_an_empty_file_is_a_file(shelves: Shelves) -> None:
 
 
 async def test_a_file_on_the_shelf_of_a_group_is_within_reach_of_its_members(
-    store: Store, shelves: Shelves
+    store: Store, shelves: FileIndex
 ) -> None:
     await admit(store, "ops", alice="member", bob="member")
     await send(store, "alice", SONG)
@@ -88,7 +88,7 @@ async def test_a_file_on_the_shelf_of_a_group_is_within_reach_of_its_members(
 
 @pytest.mark.parametrize("standings", [[], ["waiting"], ["member", "outsider"]])
 async def test_whoever_is_no_member_learns_nothing_of_a_file(
-    store: Store, shelves: Shelves, standings: list[Standing]
+    store: Store, shelves: FileIndex, standings: list[Standing]
 ) -> None:
     await admit(store, "ops", alice="member")
     for standing in standings:
@@ -103,14 +103,14 @@ async def test_whoever_is_no_member_learns_nothing_of_a_file(
     assert await shelves.used("mallory") == 0
 
 
-async def test_what_was_refused_holds_nothing(store: Store, shelves: Shelves) -> None:
+async def test_what_was_refused_holds_nothing(store: Store, shelves: FileIndex) -> None:
     await send(store, "alice", SONG, at=NOON)
     assert await shelves.hold("mallory", SONG, NOON + 500) is None
     assert await shelves.sweep(NOON + 1, 0) == [SONG]
 
 
 async def test_a_file_is_out_of_reach_once_it_is_off_the_shelf(
-    store: Store, shelves: Shelves
+    store: Store, shelves: FileIndex
 ) -> None:
     await admit(store, "ops", alice="member", bob="member")
     await send(store, "alice", SONG)
@@ -122,7 +122,7 @@ async def test_a_file_is_out_of_reach_once_it_is_off_the_shelf(
 
 
 async def test_alike_is_what_has_the_same_size_and_beginning(
-    store: Store, shelves: Shelves
+    store: Store, shelves: FileIndex
 ) -> None:
     await send(store, "alice", SONG)
     assert await shelves.may_have_alike("alice", 30, HEAD)
@@ -130,7 +130,7 @@ async def test_alike_is_what_has_the_same_size_and_beginning(
     assert not await shelves.may_have_alike("alice", 30, OTHER_HEAD)
 
 
-async def test_of_several_files_alike_one_within_reach_is_enough(shelves: Shelves) -> None:
+async def test_of_several_files_alike_one_within_reach_is_enough(shelves: FileIndex) -> None:
     for person, sha256 in (("bob", SONG), ("alice", FILM), ("carol", BOOK)):
         await shelves.add(person, sha256, 30, HEAD, NOON)
     assert await shelves.may_have_alike("alice", 30, HEAD)
@@ -140,15 +140,15 @@ async def test_of_several_files_alike_one_within_reach_is_enough(shelves: Shelve
 # ------------------------------------------------------------------ shelves
 
 
-async def test_a_shelf_has_the_newest_first(store: Store, shelves: Shelves) -> None:
+async def test_a_shelf_has_the_newest_first(store: Store, shelves: FileIndex) -> None:
     for sha256 in (SONG, FILM, BOOK):
         await send(store, "alice", sha256)
     await share(store, "ops", file(1, SONG, at=NOON + 1))
     await share(store, "ops", file(2, FILM, "bob", NOON + 2), file(10, BOOK, "carol", NOON + 3))
     everything = [
-        Shelved(10, BOOK, 500, "carol", NOON + 3),
-        Shelved(2, FILM, 7000, "bob", NOON + 2),
-        Shelved(1, SONG, 30, "alice", NOON + 1),
+        FileEntry(10, BOOK, 500, "carol", NOON + 3),
+        FileEntry(2, FILM, 7000, "bob", NOON + 2),
+        FileEntry(1, SONG, 30, "alice", NOON + 1),
     ]
     assert await shelves.page("ops", NUMBERS_END, 10, 10) == everything
     assert await shelves.page("ops", NUMBERS_END, 2, 10) == everything[:2]
@@ -157,7 +157,7 @@ async def test_a_shelf_has_the_newest_first(store: Store, shelves: Shelves) -> N
     assert [await shelves.find("ops", number) for number in (10, 2, 1)] == everything
 
 
-async def test_groups_have_shelves_of_their_own(store: Store, shelves: Shelves) -> None:
+async def test_groups_have_shelves_of_their_own(store: Store, shelves: FileIndex) -> None:
     await send(store, "alice", SONG)
     await send(store, "alice", FILM)
     await share(store, "ops", file(1, SONG))
@@ -169,25 +169,27 @@ async def test_groups_have_shelves_of_their_own(store: Store, shelves: Shelves) 
     assert (await numbers_on(store, "ops"), await numbers_on(store, "dev")) == ([1], [])
 
 
-async def test_any_number_may_be_asked_for(shelves: Shelves) -> None:
+async def test_any_number_may_be_asked_for(shelves: FileIndex) -> None:
     assert await shelves.find("ops", NUMBERS_END) is None
     await shelves.note_fetched("ops", NUMBERS_END, "alice", NOON)
 
 
-async def test_a_number_may_get_another_file_in_one_append(store: Store, shelves: Shelves) -> None:
+async def test_a_number_may_get_another_file_in_one_append(
+    store: Store, shelves: FileIndex
+) -> None:
     await send(store, "alice", SONG)
     await send(store, "alice", FILM)
     await share(store, "ops", file(1, SONG))
     await shelves.note_fetched("ops", 1, "bob", NOON)
-    await note(store, "ops", Effects(shelved=(file(1, FILM),), removed=(1,)))
+    await note(store, "ops", SideEffects(shelved=(file(1, FILM),), removed=(1,)))
     assert await shelves.page("ops", NUMBERS_END, 10, 10) == [file(1, FILM)]
 
 
-async def test_an_append_that_conflicts_changes_no_shelf(store: Store, shelves: Shelves) -> None:
+async def test_an_append_that_conflicts_changes_no_shelf(store: Store, shelves: FileIndex) -> None:
     await send(store, "alice", SONG)
     await send(store, "alice", FILM)
     await share(store, "ops", file(1, SONG))
-    effects = Effects({"bob": "member"}, (file(2, FILM),), (1,))
+    effects = SideEffects({"bob": "member"}, (file(2, FILM),), (1,))
     for group, expected in (("ops", 0), ("new", 7)):
         with pytest.raises(Conflict):
             await store.append(group, expected, 1, packed(b"x"), effects)
@@ -201,7 +203,7 @@ async def test_an_append_for_which_there_is_no_room_changes_no_shelf(sqlite: Sql
     await send(sqlite, "alice", FILM)
     await share(sqlite, "ops", file(1, SONG))
     await sqlite._database._writer.do(lambda c: c.execute("PRAGMA max_page_count = 1"))
-    effects = Effects({}, (file(2, FILM),), (1,))
+    effects = SideEffects({}, (file(2, FILM),), (1,))
     with pytest.raises(StorageFull):
         await sqlite.append("ops", 1, 1, packed(bytes(1 << 20)), effects)
     assert await numbers_on(sqlite, "ops") == [1]
@@ -212,7 +214,7 @@ async def test_an_append_for_which_there_is_no_room_changes_no_shelf(sqlite: Sql
 
 
 async def test_who_fetched_a_file_is_counted_once_and_the_first_are_named(
-    store: Store, shelves: Shelves
+    store: Store, shelves: FileIndex
 ) -> None:
     await send(store, "alice", SONG)
     await share(store, "ops", file(1, SONG), file(2, SONG))
@@ -228,7 +230,7 @@ async def test_who_fetched_a_file_is_counted_once_and_the_first_are_named(
 
 
 async def test_what_is_not_there_any_more_is_fetched_by_nobody(
-    store: Store, shelves: Shelves
+    store: Store, shelves: FileIndex
 ) -> None:
     await send(store, "alice", SONG)
     await share(store, "ops", file(1, SONG))
@@ -245,7 +247,7 @@ async def test_what_is_not_there_any_more_is_fetched_by_nobody(
 
 
 async def test_a_file_counts_once_for_each_person_who_shared_or_holds_it(
-    store: Store, shelves: Shelves
+    store: Store, shelves: FileIndex
 ) -> None:
     await admit(store, "ops", alice="member", bob="member")
     await send(store, "alice", SONG)
@@ -262,7 +264,7 @@ async def test_a_file_counts_once_for_each_person_who_shared_or_holds_it(
     assert await shelves.used("bob") == 30
 
 
-async def test_what_is_off_every_shelf_counts_for_nobody(store: Store, shelves: Shelves) -> None:
+async def test_what_is_off_every_shelf_counts_for_nobody(store: Store, shelves: FileIndex) -> None:
     await send(store, "alice", SONG)
     await share(store, "ops", file(1, SONG))
     await share(store, "dev", file(1, SONG))
@@ -272,7 +274,7 @@ async def test_what_is_off_every_shelf_counts_for_nobody(store: Store, shelves: 
     assert await shelves.used("alice") == 0
 
 
-async def test_files_of_any_size_are_added_up_to_the_byte(shelves: Shelves) -> None:
+async def test_files_of_any_size_are_added_up_to_the_byte(shelves: FileIndex) -> None:
     await shelves.add("alice", SONG, (1 << 60) + 1, HEAD, NOON)
     await shelves.add("alice", FILM, 2, HEAD, NOON)
     assert await shelves.used("alice") == (1 << 60) + 3
@@ -281,7 +283,7 @@ async def test_files_of_any_size_are_added_up_to_the_byte(shelves: Shelves) -> N
 # ------------------------------------------------------------------ how long files are kept
 
 
-async def test_what_is_shared_is_kept_and_held_no_more(store: Store, shelves: Shelves) -> None:
+async def test_what_is_shared_is_kept_and_held_no_more(store: Store, shelves: FileIndex) -> None:
     await send(store, "alice", SONG)
     await send(store, "bob", SONG)
     await share(store, "ops", file(1, SONG, "alice"))
@@ -292,7 +294,9 @@ async def test_what_is_shared_is_kept_and_held_no_more(store: Store, shelves: Sh
     assert await shelves.sweep(NOON + 1, NOON) == [SONG]
 
 
-async def test_a_file_goes_with_the_last_that_refers_to_it(store: Store, shelves: Shelves) -> None:
+async def test_a_file_goes_with_the_last_that_refers_to_it(
+    store: Store, shelves: FileIndex
+) -> None:
     await send(store, "alice", SONG)
     await send(store, "bob", SONG)
     await share(store, "ops", file(1, SONG, "alice"))
@@ -311,7 +315,7 @@ async def test_a_file_goes_with_the_last_that_refers_to_it(store: Store, shelves
 
 
 async def test_what_is_held_ends_behind_its_time_and_holding_again_begins_it_anew(
-    store: Store, shelves: Shelves
+    store: Store, shelves: FileIndex
 ) -> None:
     await send(store, "alice", SONG, at=NOON)
     await send(store, "alice", FILM, at=NOON)
@@ -324,7 +328,9 @@ async def test_what_is_held_ends_behind_its_time_and_holding_again_begins_it_ane
     assert await shelves.used("alice") == 500
 
 
-async def test_what_was_shared_long_ago_goes_from_its_shelf(store: Store, shelves: Shelves) -> None:
+async def test_what_was_shared_long_ago_goes_from_its_shelf(
+    store: Store, shelves: FileIndex
+) -> None:
     await send(store, "alice", SONG)
     await send(store, "alice", FILM)
     await share(store, "ops", file(1, SONG, at=NOON), file(2, FILM, at=NOON + 1))
@@ -343,7 +349,7 @@ async def test_what_was_shared_long_ago_goes_from_its_shelf(store: Store, shelve
 
 
 async def test_a_damaged_file_is_back_in_its_places_once_it_was_sent_again(
-    store: Store, shelves: Shelves
+    store: Store, shelves: FileIndex
 ) -> None:
     await admit(store, "ops", alice="member", bob="member")
     await send(store, "alice", SONG)
@@ -369,7 +375,7 @@ async def test_a_damaged_file_is_back_in_its_places_once_it_was_sent_again(
     assert await shelves.used("alice") == 7030
 
 
-async def test_a_damaged_file_is_not_held_any_more(store: Store, shelves: Shelves) -> None:
+async def test_a_damaged_file_is_not_held_any_more(store: Store, shelves: FileIndex) -> None:
     await send(store, "bob", SONG)
     await shelves.forget(SONG)
     await send(store, "carol", SONG)
@@ -387,7 +393,7 @@ async def test_shelves_are_there_after_a_restart(tmp_path: Path) -> None:
         await share(store, "ops", file(1, SONG))
         await store.shelves.note_fetched("ops", 1, "bob", NOON)
     async with open_store(tmp_path) as store:
-        shown = Shelved(1, SONG, 30, "alice", NOON, 1, ("bob",))
+        shown = FileEntry(1, SONG, 30, "alice", NOON, 1, ("bob",))
         assert await store.shelves.page("ops", NUMBERS_END, 10, 10) == [shown]
         assert await store.shelves.hold("bob", SONG, NOON) == 30
         assert await store.shelves.used("carol") == 7000

@@ -16,8 +16,8 @@ import trio.testing
 
 from tchat.errors import Code, StorageError
 from tchat.store.base import StorageFull
-from tchat.store.migrations import APPLICATION_ID, MIGRATIONS
-from tchat.store.sqlite import SqliteStore, open_store
+from tchat.store.sqlite.schema import APPLICATION_ID, MIGRATIONS
+from tchat.store.sqlite.store import SqliteStore, open_store
 from tests.store.appender import GROUPS
 from tests.store.batches import append, packed, read_all
 

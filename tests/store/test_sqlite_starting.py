@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tchat.errors import Code, StartupError
-from tchat.store.migrations import MIGRATIONS
-from tchat.store.sqlite import SqliteStore, open_store
+from tchat.store.sqlite.schema import MIGRATIONS
+from tchat.store.sqlite.store import SqliteStore, open_store
 from tests.store.batches import append
 
 if TYPE_CHECKING:

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tchat.store.base import Kept, Opening, Page, StorageFull, Store
-from tchat.store.sqlite import SqliteStore, open_store
+from tchat.store.base import Opening, Page, StateSnapshot, StorageFull, Store
+from tchat.store.sqlite.store import SqliteStore, open_store
 from tests.store.batches import append, numbered
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def kept(seq: int, made_with: str = "rules 1") -> Kept:
+def kept(seq: int, made_with: str = "rules 1") -> StateSnapshot:
     """Return what a server may have kept. To a store it is opaque, so it need not be real."""
-    return Kept(seq, made_with, f"state {seq}".encode() + bytes(range(256)))
+    return StateSnapshot(seq, made_with, f"state {seq}".encode() + bytes(range(256)))
 
 
 @pytest.fixture
@@ -109,5 +109,5 @@ async def test_on_a_full_disk_the_state_stays_that_was_kept(sqlite: SqliteStore)
     await sqlite.keep_state("ops", kept(1))
     await sqlite._database.write(lambda c: c.execute("PRAGMA max_page_count = 1").fetchone())
     with pytest.raises(StorageFull):
-        await sqlite.keep_state("ops", Kept(2, "rules 1", bytes(1 << 20)))
+        await sqlite.keep_state("ops", StateSnapshot(2, "rules 1", bytes(1 << 20)))
     assert (await sqlite.opening("ops")).kept == kept(1)

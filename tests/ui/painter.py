@@ -17,10 +17,10 @@ import sys
 from typing import TYPE_CHECKING
 
 from tchat.errors import run_reporting
-from tchat.ui.keys import name_keys
-from tchat.ui.screen import Screen, open_screen
-from tchat.ui.styles import STYLES, read_colours
-from tchat.ui.view import Picture, Row
+from tchat.ui.tui.keys import name_keys
+from tchat.ui.tui.screen import Screen, open_screen
+from tchat.ui.tui.styles import STYLES, read_colours
+from tchat.ui.tui.view import Picture, Row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,16 +5,16 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
-from tchat.ui.cells import cells
-from tchat.ui.lines import Line
-from tchat.ui.model import Model, Person
-from tchat.ui.view import Picture, draw
+from tchat.ui.chat.lines import Line
+from tchat.ui.text.cells import cells
+from tchat.ui.tui.model import Model, Person
+from tchat.ui.tui.view import Picture, draw
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tchat.ui.lines import Fate, Sort
-    from tchat.ui.rows import Row
+    from tchat.ui.chat.lines import Fate, Sort
+    from tchat.ui.tui.rows import Row
 
 NOON = int(time.mktime((2026, 11, 22, 12, 0, 0, 0, 0, -1))) * 1000
 MINUTE = 60 * 1000

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tchat.cli import parser
-from tchat.client.connector import Connector
-from tchat.client.introduction import Account
-from tchat.client.known import KnownServers
-from tchat.client.options import invite_token
+from tchat.client.authenticate import Account
+from tchat.client.client_id import ClientId
+from tchat.client.config.options import invite_token
+from tchat.client.connector import Connector, KnownServers
 from tchat.client.session import open_session
-from tchat.client.slot import Slot
-from tchat.core.commands import Join
 from tchat.core.fingerprints import fingerprint, read_invite
+from tchat.core.group.commands import Join
 from tchat.net.address import Address
 from tchat.net.tls import make_credentials
 from tests.helpers import (
@@ -157,7 +156,7 @@ async def test_a_link_code_makes_another_device_the_persons() -> None:
         assert head == (
             "notice: on the other device, within 10 minutes: join with --user alice --link"
         )
-        account = Account("alice", identity_of("alice", "desk"), Slot(), code)
+        account = Account("alice", identity_of("alice", "desk"), ClientId(), code)
         connector = Connector(server.address, KnownServers(), plain=True)
         async with open_session(connector, account) as desk:
             assert (await desk.enter(GROUP)).standing == "member"
@@ -257,7 +256,7 @@ async def test_the_admin_sees_by_what_key_somebody_asks() -> None:
 
 
 async def test_the_admin_sees_that_somebody_was_a_member_under_another_name() -> None:
-    account = Account("robert", identity_of("bob"), Slot())
+    account = Account("robert", identity_of("bob"), ClientId())
     async with (
         running_server() as server,
         members(server, "alice", "bob"),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tchat.errors import Code, Refused
-from tchat.ui.bindings import ACTIONS, BINDINGS, DEFAULTS, OTHERWISE, bind, key_rows
-from tchat.ui.keys import key_named
-from tchat.ui.lineedit import _ACTIONS
+from tchat.ui.tui.keymap import ACTIONS, BINDINGS, DEFAULTS, OTHERWISE, bind, key_rows
+from tchat.ui.tui.keys import key_named
+from tchat.ui.tui.lineedit import _ACTIONS
 
 
 def test_the_line_knows_how_to_do_what_is_said_to_be_its() -> None:

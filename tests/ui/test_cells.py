@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tchat.core.text import clean_text
-from tchat.ui.cells import cells, clip, graphemes, left, right, wrap
+from tchat.ui.text.cells import cells, clip, graphemes, left, right, wrap
 
 texts = st.text(max_size=60).map(clean_text)
 widths = st.integers(2, 40)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tchat.errors import Code, Refused
-from tchat.ui.commands import COMMANDS, TOPICS, Do, Say, help_lines, parse
+from tchat.ui.chat.commands import COMMANDS, TOPICS, Do, Say, help_lines, parse
 
 
 @pytest.mark.parametrize(

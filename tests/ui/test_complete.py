@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tchat.core.commands import Join
-from tchat.ui.commands import COMMANDS
-from tchat.ui.complete import offers
+from tchat.core.group.commands import Join
+from tchat.ui.chat.commands import COMMANDS
+from tchat.ui.chat.completion import offers
 from tests.helpers import members, raw_client, running_server
 from tests.ui.typist import typing
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tchat.core.commands import Delete, Edit, Kick
+from tchat.core.group.commands import Delete, Edit, Kick
 from tests.ui.scenes import (
     END,
     PAGE_DOWN,

@@ -11,12 +11,12 @@ import trio
 import trio.lowlevel
 import trio.testing
 
-from tchat.client import transfers
-from tchat.client.files import AUTOMATIC_LIMIT
-from tchat.core.commands import Kick
-from tchat.core.events import Event, FileShared
-from tchat.ui import filing
-from tchat.ui.complete import offers
+from tchat.client.files import queue as transfers
+from tchat.client.files.transfer import AUTOMATIC_LIMIT
+from tchat.core.group.commands import Kick
+from tchat.core.group.events import Event, FileShared
+from tchat.ui.chat import files as filing
+from tchat.ui.chat.completion import offers
 from tests.helpers import GROUP, GUARD, members, running_server
 from tests.ui.typist import typing
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tchat.ui.chat import Chat
+    from tchat.ui.chat.chat import Chat
     from tests.helpers import RawClient
     from tests.ui.typist import Typist
 
@@ -340,7 +340,7 @@ async def test_how_far_it_is_is_told_now_and_then(
 ) -> None:
     monkeypatch.setattr(filing, "TELL_SECONDS", 0.001)
     async with alone(downloads) as alice, trio.open_nursery() as nursery:
-        teller = filing.Teller(alice.chat.transfers, alice.room.notice)
+        teller = filing.ProgressReporter(alice.chat.transfers, alice.room.notice)
         alice.chat.enter("/send a.iso")
         await standstill.reached("a.iso")
         teller.take_new(nursery)

@@ -12,7 +12,7 @@ import pytest
 import trio
 from wcwidth import wcwidth
 
-from tchat.core.commands import Join
+from tchat.core.group.commands import Join
 from tchat.net.address import Address
 from tests.helpers import GROUP, raw_client
 from tests.hostile import CONTROLS, EVERYTHING, HARMLESS, HOSTILE, SEQUENCES, UNSEEN, obeyed

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tchat.ui.keys import PASTE_LIMIT, Key, KeyReader, Paste, key_named, key_written, name_keys
-from tchat.ui.lineedit import LINE_LIMIT
+from tchat.ui.tui.keys import PASTE_LIMIT, Key, KeyReader, Paste, key_named, key_written, name_keys
+from tchat.ui.tui.lineedit import LINE_LIMIT
 
 BEGIN, END = "\x1b[200~", "\x1b[201~"
 

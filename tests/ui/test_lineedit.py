@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tchat.errors import Code, Refused
-from tchat.ui.lineedit import LINE_LIMIT, LineEdit
+from tchat.ui.tui.lineedit import LINE_LIMIT, LineEdit
 
 FAMILY, FLAG, THUMB = "👨‍👩‍👧", "🇩🇪", "👍🏽"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tchat.ui.lineedit import LineEdit
+from tchat.ui.tui.lineedit import LineEdit
 from tests.ui.test_lineedit import press
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tchat.ui.bindings import BINDINGS
-from tchat.ui.cells import graphemes
-from tchat.ui.lineedit import LineEdit
+from tchat.ui.text.cells import graphemes
+from tchat.ui.tui.keymap import BINDINGS
+from tchat.ui.tui.lineedit import LineEdit
 
 # Characters that join each other in every way there is: marks, flags, families, Hangul, Indic.
 JOINING = (

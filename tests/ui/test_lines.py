@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from tchat.client.transfers import Progress
-from tchat.core.events import (
+from tchat.client.files.queue import Progress
+from tchat.core.fingerprints import fingerprint
+from tchat.core.group.events import (
     AdminTransferred,
     Approved,
     Banned,
@@ -33,9 +34,8 @@ from tchat.core.events import (
     Unknown,
     Withdrawn,
 )
-from tchat.core.fingerprints import fingerprint
 from tchat.core.text import size_text
-from tchat.ui.lines import (
+from tchat.ui.chat.lines import (
     Line,
     changed_line,
     is_mention,
@@ -44,7 +44,7 @@ from tchat.ui.lines import (
     quotation,
     time_text,
 )
-from tchat.ui.plain import format_line
+from tchat.ui.plain.frontend import format_line
 
 AT = int(time.mktime((2026, 11, 22, 9, 5, 0, 0, 0, -1))) * 1000
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tchat.core.commands import Approve, Delete, Kick, Post
-from tchat.core.frames import Seen
+from tchat.core.group.commands import Approve, Delete, Kick, Post
+from tchat.core.protocol.frames import Seen
 from tests.helpers import GROUP, log_of, members, running_server, texts
 from tests.ui.typist import two_typing, typing
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tchat.client.replica import Replica
-from tchat.core.events import (
+from tchat.core.group.events import (
     Approved,
     Created,
     Event,
@@ -18,12 +18,12 @@ from tchat.core.events import (
     Posted,
     Requested,
 )
-from tchat.core.frames import Attached, Membership
-from tchat.ui.news import digest, standing_changed, standing_found, welcome
+from tchat.core.protocol.frames import Attached, MembershipChange
+from tchat.ui.chat.lines import digest, standing_changed, standing_found, welcome
 
 if TYPE_CHECKING:
-    from tchat.core.events import Body
-    from tchat.core.frames import Standing
+    from tchat.core.group.events import Body
+    from tchat.core.protocol.frames import Standing
 
 
 def replica_of(*story: tuple[str, Body]) -> Replica:
@@ -93,17 +93,23 @@ def test_what_was_found_on_attaching_reads_as_a_sentence(
 @pytest.mark.parametrize(
     ("news", "sentence"),
     [
-        (Membership("ops", "outsider", "denied", "alice"), "alice denied your request"),
-        (Membership("ops", "outsider", "kicked", "alice"), "alice kicked you out of the group"),
-        (Membership("ops", "outsider", "left", "bob"), "you left the group from another terminal"),
+        (MembershipChange("ops", "outsider", "denied", "alice"), "alice denied your request"),
         (
-            Membership("ops", "outsider", "closed", "alice"),
+            MembershipChange("ops", "outsider", "kicked", "alice"),
+            "alice kicked you out of the group",
+        ),
+        (
+            MembershipChange("ops", "outsider", "left", "bob"),
+            "you left the group from another terminal",
+        ),
+        (
+            MembershipChange("ops", "outsider", "closed", "alice"),
             "alice, the last member, left, and the group is closed",
         ),
     ],
 )
 def test_what_somebody_did_to_ones_standing_reads_as_a_sentence(
-    news: Membership, sentence: str
+    news: MembershipChange, sentence: str
 ) -> None:
     assert standing_changed(news, on_purpose=False) == f"{sentence}; /join asks again, /3 leaves"
 
@@ -136,11 +142,11 @@ def test_where_nothing_was_said_nothing_was_missed(missed: list[Body]) -> None:
 
 
 def test_one_who_left_on_purpose_knows() -> None:
-    left = Membership("ops", "outsider", "left", "bob")
+    left = MembershipChange("ops", "outsider", "left", "bob")
     assert standing_changed(left, on_purpose=True) == ""
 
 
 def test_one_who_was_banned_is_not_told_to_ask_again() -> None:
-    banned = Membership("ops", "outsider", "banned", "alice")
+    banned = MembershipChange("ops", "outsider", "banned", "alice")
     sentence = "alice banned you from the group; only the admin can undo that"
     assert standing_changed(banned, on_purpose=False) == sentence

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tchat.ui.notify import Notifier, notification
-from tchat.ui.terminals import Terminal, terminal_of
+from tchat.ui.tui.terminal import Notifier, Terminal, notification, terminal_of
 from tests.ui.test_terminals import ANY_TEXT, unwrapped
 
 RXVT = Terminal(modern=True, within="", notification=777)

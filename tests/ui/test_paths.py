@@ -10,8 +10,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tchat.ui.commands import Do, parse
-from tchat.ui.paths import complete_path, complete_paths, destination, expanded, paths_in
+from tchat.ui.chat.commands import Do, parse
+from tchat.ui.text.paths import complete_path, complete_paths, destination, expanded, paths_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tchat.core.commands import Join
 from tchat.core.fingerprints import fingerprint
+from tchat.core.group.commands import Join
 from tests.helpers import identity_of, members, raw_client, running_server
 from tests.ui.typist import two_typing, typing
 

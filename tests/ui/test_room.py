@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import trio.testing
 
-from tchat.client.slot import Slot
-from tchat.client.updates import OutboxDamaged
-from tchat.core.commands import Approve, Kick, Leave
-from tchat.core.frames import Seen
-from tchat.ui.model import Position
+from tchat.client.client_id import ClientId
+from tchat.client.updates import JournalDamaged
+from tchat.core.group.commands import Approve, Kick, Leave
+from tchat.core.protocol.frames import Seen
+from tchat.ui.tui.model import Position
 from tests.helpers import GROUP, log_of, members, running_server, texts
 from tests.ui.typist import Typist, two_typing, typing
 
@@ -237,7 +237,7 @@ async def test_what_is_said_shows_at_once_as_on_its_way() -> None:
 
 
 async def test_what_was_typed_before_the_program_ended_is_sent_by_the_next() -> None:
-    slot = Slot()
+    slot = ClientId()
     async with running_server() as server, members(server, "alice") as _:
         port = server.address.port
         async with typing(server, slot=slot) as alice:
@@ -283,14 +283,14 @@ async def test_offline_one_asks_and_types_on_and_it_is_done_afterwards() -> None
 
 async def test_what_of_the_outbox_was_damaged_is_said() -> None:
     async with two_typing() as (alice, _):
-        alice.chat.take(OutboxDamaged("Something was lost."))
+        alice.chat.take(JournalDamaged("Something was lost."))
         await trio.testing.wait_all_tasks_blocked()
         assert (alice.lines[-1].sort, alice.lines[-1].text) == ("error", "Something was lost.")
         assert alice.chat.refusals == 1
 
 
 async def test_a_message_that_was_not_sent_is_remembered_by_the_next_program() -> None:
-    slot = Slot()
+    slot = ClientId()
     async with running_server() as server, members(server, "alice", "bob") as (alice, _):
         async with typing(server, "bob", slot=slot) as bob:
             await alice.command(Kick, "bob")

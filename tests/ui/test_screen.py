@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tchat.ui.styles import STYLES
+from tchat.ui.tui.styles import STYLES
 from tests.ui.terminal import Terminal
 
 if TYPE_CHECKING:

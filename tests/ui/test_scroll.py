@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tchat.ui import scroll
-from tchat.ui.model import Model, Position
-from tchat.ui.view import draw
+from tchat.ui.tui import scroll
+from tchat.ui.tui.model import Model, Position
+from tchat.ui.tui.view import draw
 from tests.ui.pictures import changed, model, pane, said, screen, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tchat.ui.lines import Line
+    from tchat.ui.chat.lines import Line
 
 SIZE = (40, 8)
 """A screen with a pane of five rows."""

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from tchat.client.replica import Replica
-from tchat.core.frames import Ok, Shelf, ShelfRequest
-from tchat.core.state import File
-from tchat.ui.shelf import (
-    Shelved,
+from tchat.core.group.state import File
+from tchat.core.protocol.frames import FileList, FileListRequest, Ok
+from tchat.ui.chat.files import (
+    ListedFile,
     ask_shelf,
     fetched_text,
     file_lines,
@@ -23,9 +23,9 @@ from tchat.ui.shelf import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tchat.client.receipt import Answer
+    from tchat.client.request import Answer
     from tchat.client.session import Session
-    from tchat.core.schema import Frame
+    from tchat.core.protocol.schema import Frame
 
 THIS_YEAR = time.localtime().tm_year
 
@@ -62,8 +62,8 @@ def test_who_has_fetched_a_file(fetched: int, by: list[str], text: str) -> None:
 def test_files_stand_below_each_other() -> None:
     lines = shelf_lines(
         [
-            Shelved(file(9), 0, 0, ()),
-            Shelved(file(10, "数字.txt", 10, "alice"), at(THIS_YEAR, 12), 2, ("bob", "carol")),
+            ListedFile(file(9), 0, 0, ()),
+            ListedFile(file(10, "数字.txt", 10, "alice"), at(THIS_YEAR, 12), 2, ("bob", "carol")),
         ]
     )
     both, kept = "fetched by bob and carol", ", kept until 22 Dec 10:03"
@@ -74,13 +74,15 @@ def test_files_stand_below_each_other() -> None:
 
 
 def test_a_name_that_is_too_long_is_shown_whole_and_pushes_nobody_else() -> None:
-    long, short = shelf_lines([Shelved(file(1, "x" * 100), 0, 0, ()), Shelved(file(2), 0, 0, ())])
+    long, short = shelf_lines(
+        [ListedFile(file(1, "x" * 100), 0, 0, ()), ListedFile(file(2), 0, 0, ())]
+    )
     assert "x" * 100 in long
     assert len(short) < 120
 
 
 def test_one_file_is_told_about_with_the_line_that_sha256sum_prints() -> None:
-    lines = file_lines(Shelved(file(3), at(THIS_YEAR, 12), 1, ("alice",)))
+    lines = file_lines(ListedFile(file(3), at(THIS_YEAR, 12), 1, ("alice",)))
     assert lines == [
         "file 3: report.pdf, 1.2 MB (1200000 bytes), shared by bob on 22 Nov 10:03",
         "fetched by alice, kept until 22 Dec 10:03; its SHA-256, as sha256sum prints it:",
@@ -90,7 +92,9 @@ def test_one_file_is_told_about_with_the_line_that_sha256sum_prints() -> None:
 
 def test_all_who_fetched_it_are_named_of_one_file() -> None:
     people = ("alice", "bob", "carol", "dave")
-    assert "fetched by alice, bob, carol and dave;" in file_lines(Shelved(file(3), 0, 4, people))[1]
+    assert (
+        "fetched by alice, bob, carol and dave;" in file_lines(ListedFile(file(3), 0, 4, people))[1]
+    )
 
 
 def test_a_time_of_another_year_says_so_in_as_many_cells() -> None:
@@ -100,7 +104,7 @@ def test_a_time_of_another_year_says_so_in_as_many_cells() -> None:
 
 
 def test_no_name_on_the_shelf_can_do_harm() -> None:
-    hostile = Shelved(file(3, "a\x1b[2J\u202eb\n", by="m\x9b31m"), 0, 1, ("x",))
+    hostile = ListedFile(file(3, "a\x1b[2J\u202eb\n", by="m\x9b31m"), 0, 1, ("x",))
     for line in [*shelf_lines([hostile]), *file_lines(hostile)]:
         assert line.isprintable()
 
@@ -117,14 +121,14 @@ class Server:
 
     async def ask(self, make: Callable[[int], Frame]) -> Answer:
         request = make(1)
-        assert isinstance(request, ShelfRequest)
+        assert isinstance(request, FileListRequest)
         self.asked.append(request.before)
         return cast("Answer", self.answers.pop(0))
 
 
-def page(*numbers: int, older: bool = False) -> Shelf:
+def page(*numbers: int, older: bool = False) -> FileList:
     count = len(numbers)
-    return Shelf(1, numbers, (0,) * count, (0,) * count, ("",) * count, older)
+    return FileList(1, numbers, (0,) * count, (0,) * count, ("",) * count, older)
 
 
 def ops(numbers: int = 100) -> Replica:
@@ -160,7 +164,7 @@ async def test_what_the_group_does_not_know_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("again", [page(5, 4, older=True), page(older=True), page(0, older=True)])
-async def test_a_server_that_never_comes_to_an_end_is_asked_no_more(again: Shelf) -> None:
+async def test_a_server_that_never_comes_to_an_end_is_asked_no_more(again: FileList) -> None:
     server = Server(page(5, 4, older=True), again, *[page(5, 4, older=True)] * 3)
     await listed(server, math.inf)
     assert len(server.answers) == 3
@@ -171,4 +175,4 @@ async def test_a_server_that_answers_something_else_has_no_files() -> None:
 
 
 async def test_lists_of_different_lengths_are_as_long_as_the_shortest() -> None:
-    assert await listed(Server(Shelf(1, (3, 2, 1), (0, 0), (0,), ("", ""))), 20) == ([3], False)
+    assert await listed(Server(FileList(1, (3, 2, 1), (0, 0), (0,), ("", ""))), 20) == ([3], False)

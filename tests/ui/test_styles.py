@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tchat.errors import Code, Refused
-from tchat.ui import styles
-from tchat.ui.styles import (
+from tchat.ui.tui import styles
+from tchat.ui.tui.styles import (
     NAME_COLOURS,
     STYLES,
     Look,

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tchat.ui.cells import cells
-from tchat.ui.terminals import Terminal, terminal_of
+from tchat.ui.text.cells import cells
+from tchat.ui.tui.terminal import Terminal, terminal_of
 from tests.hostile import HOSTILE
 
 XTERM = {"TERM": "xterm-256color"}

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tchat.client.transfers import Progress
+from tchat.client.files.queue import Progress
 from tchat.core.text import clean_line, clean_text
-from tchat.ui.lines import Line
-from tchat.ui.model import Model, Person, Position, Tab
-from tchat.ui.styles import STYLES
-from tchat.ui.view import draw
+from tchat.ui.chat.lines import Line
+from tchat.ui.tui.model import Model, Person, Position, Tab
+from tchat.ui.tui.styles import STYLES
+from tchat.ui.tui.view import draw
 from tests.hostile import EVERYTHING, HOSTILE, Case, obeyed
 from tests.ui.pictures import (
     MINUTE,

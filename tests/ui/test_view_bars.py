@@ -7,9 +7,9 @@ from typing import Literal
 
 import pytest
 
-from tchat.client.transfers import Progress
-from tchat.ui.cells import cells
-from tchat.ui.model import Model, Person, Position, Tab
+from tchat.client.files.queue import Progress
+from tchat.ui.text.cells import cells
+from tchat.ui.tui.model import Model, Person, Position, Tab
 from tests.ui.pictures import changed, model, said, shown, styles
 
 # ---------------------------------------------------------------------- the title

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tchat.ui.view import draw
+from tchat.ui.tui.view import draw
 from tests.ui.pictures import changed, is_exact, model, shown, styles
 
 if TYPE_CHECKING:
-    from tchat.ui.model import Model
+    from tchat.ui.tui.model import Model
 
 
 def typing(before: str, after: str = "", **more: object) -> Model:

@@ -10,20 +10,19 @@ from typing import TYPE_CHECKING
 import trio
 import trio.testing
 
-from tchat.client.connector import Connector
-from tchat.client.introduction import Account
-from tchat.client.known import KnownServers
+from tchat.client.authenticate import Account
+from tchat.client.client_id import ClientId
+from tchat.client.connector import Connector, KnownServers
 from tchat.client.session import open_session
-from tchat.client.slot import Slot
 from tchat.core.text import fold
-from tchat.ui.chat import Chat, Start
+from tchat.ui.chat.chat import Chat, Start
 from tests.helpers import GROUP, GUARD, identity_of, members, running_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from tchat.ui.lines import Line
-    from tchat.ui.room import Room
+    from tchat.ui.chat.lines import Line
+    from tchat.ui.chat.window import Window
     from tests.helpers import RunningServer
 
 DOWNLOADS = Path("nowhere")
@@ -36,19 +35,19 @@ class Listener:
 
     rewrites: bool = True
     looks: bool = True
-    shown: list[tuple[Room, Line]] = field(default_factory=list)
+    shown: list[tuple[Window, Line]] = field(default_factory=list)
     calls: list[tuple[str, str]] = field(default_factory=list)
     offers: list[str] = field(default_factory=list)
     revealed: list[tuple[str, int]] = field(default_factory=list)
     handed_out: list[str] = field(default_factory=list)
 
-    def show(self, room: Room, line: Line) -> None:
+    def show(self, room: Window, line: Line) -> None:
         self.shown.append((room, line))
 
     def changed(self) -> None:
         pass
 
-    def attends(self, room: Room) -> bool:
+    def attends(self, room: Window) -> bool:
         return self.looks and room is room.chat.current and room.position is None
 
     def hand_out(self, text: str) -> None:
@@ -58,7 +57,7 @@ class Listener:
         self.offers.append(text)
         return self.rewrites
 
-    def reveal(self, room: Room, seq: int) -> None:
+    def reveal(self, room: Window, seq: int) -> None:
         self.revealed.append((room.title, seq))
 
     def key_lines(self) -> list[str]:
@@ -76,7 +75,7 @@ class Typist:
     face: Listener
 
     @property
-    def room(self) -> Room:
+    def room(self) -> Window:
         """The room in front."""
         return self.chat.current
 
@@ -90,7 +89,7 @@ class Typist:
         """The rooms, in order."""
         return [room.title for room in self.chat.rooms]
 
-    def room_of(self, title: str) -> Room:
+    def room_of(self, title: str) -> Window:
         return next(room for room in self.chat.rooms if room.title == title)
 
     def screen(self, title: str = "") -> list[str]:
@@ -165,7 +164,7 @@ async def typing(
     rewrites: bool = True,
     until: str = WELCOME,
     recent: int | None = None,
-    slot: Slot | None = None,
+    slot: ClientId | None = None,
     ignore: tuple[str, ...] = (),
     mute: tuple[str, ...] = (),
 ) -> AsyncIterator[Typist]:
@@ -173,7 +172,7 @@ async def typing(
 
     It begins when `until` is shown; without, when the server has answered.
     """
-    account = Account(user, identity_of(user, device), slot or Slot())
+    account = Account(user, identity_of(user, device), slot or ClientId())
     connector = Connector(server.address, KnownServers(), plain=plain)
     async with open_session(connector, account, recent) as session, trio.open_nursery() as nursery:
         face = Listener(rewrites)

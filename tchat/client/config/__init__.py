@@ -1,0 +1,1 @@
+"""The client's settings file, command-line options and directories."""

@@ -1,0 +1,1 @@
+"""Files at the client: what is sent, what is saved, in which order."""

@@ -1,0 +1,1 @@
+"""A group: its commands, its events, its rules, and the fold over its log."""

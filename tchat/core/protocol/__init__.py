@@ -1,0 +1,1 @@
+"""The wire: frames, their bytes, their schema, and how a connection begins."""

@@ -1,0 +1,1 @@
+"""One actor per active group: its inbox, its subscribers, its cached state."""

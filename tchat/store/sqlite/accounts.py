@@ -1,0 +1,81 @@
+"""Whose names are whose, in SQLite."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tchat.store.base import AccountKey, Accounts
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from tchat.store.sqlite.database import Database
+
+_KEYS = "SELECT key, since FROM keys WHERE person = ? AND until IS NULL ORDER BY since, key"
+
+
+class SqliteAccounts(Accounts):
+    """The tables `people` and `keys`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def claim(self, person: str, name: str, key: bytes, at: int) -> str | None:
+        """Return how the person writes the name; see `Accounts.claim`."""
+        known = await self._database.read(lambda c: _written(c, person, key))
+        if known is not None:
+            return known
+
+        def work(connection: sqlite3.Connection) -> str | None:
+            if connection.execute(_KEYS, (person,)).fetchone() is None:
+                connection.execute(
+                    "INSERT INTO people (key, name, since) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                    (person, name, at),
+                )
+                connection.execute(
+                    "INSERT INTO keys (person, key, since) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                    (person, key, at),
+                )
+            return _written(connection, person, key)
+
+        return await self._database.write(work)
+
+    async def link(self, person: str, key: bytes, at: int) -> None:
+        """Make a further key one of the name's; see `Accounts.link`."""
+        sql = (
+            "INSERT INTO keys (person, key, since) VALUES (?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET since = excluded.since, until = NULL"
+            " WHERE until IS NOT NULL"
+        )
+        await self._database.write(lambda c: c.execute(sql, (person, key, at)).rowcount)
+
+    async def keys(self, person: str) -> list[AccountKey]:
+        """Return the keys of a name; see `Accounts.keys`."""
+        return await self._database.read(
+            lambda c: [AccountKey(key, since) for key, since in c.execute(_KEYS, (person,))]
+        )
+
+    async def unlink(self, person: str, key: bytes, by: bytes, at: int) -> bool:
+        """Take a key from a name; see `Accounts.unlink`."""
+        sql = "UPDATE keys SET until = ? WHERE person = ? AND key = ? AND until IS NULL"
+
+        def work(connection: sqlite3.Connection) -> bool:
+            mine = key != by and _written(connection, person, by) is not None
+            return mine and connection.execute(sql, (at, person, key)).rowcount > 0
+
+        return await self._database.write(work)
+
+    async def release(self, person: str, at: int) -> bool:
+        """Take all keys from a name; see `Accounts.release`."""
+        sql = "UPDATE keys SET until = ? WHERE person = ? AND until IS NULL"
+        return await self._database.write(lambda c: c.execute(sql, (at, person)).rowcount > 0)
+
+
+def _written(connection: sqlite3.Connection, person: str, key: bytes) -> str | None:
+    """Return how the name is written, if it belongs to the key."""
+    row = connection.execute(
+        "SELECT name FROM people JOIN keys ON person = people.key"
+        " WHERE person = ? AND keys.key = ? AND until IS NULL",
+        (person, key),
+    ).fetchone()
+    return None if row is None else str(row[0])

@@ -1,0 +1,204 @@
+"""Which files there are and what refers to them, in SQLite.
+
+Nothing here reads a whole table but `sweep`, which has to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from tchat.store.base import FileEntry, FileIndex
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Sequence
+
+    from tchat.store.base import SideEffects
+    from tchat.store.sqlite.database import Database
+
+_FILES = (
+    "SELECT group_id, number, shelf.sha256, shelf.size, person, at,"
+    " (SELECT count(*) FROM fetches"
+    "  WHERE fetches.group_id = shelf.group_id AND fetches.number = shelf.number)"
+    " FROM groups JOIN shelf ON group_id = id JOIN blobs ON blobs.sha256 = shelf.sha256"
+)
+_PAGE = f"{_FILES} WHERE name = ? AND number < ? ORDER BY number DESC LIMIT ?"
+_ONE = f"{_FILES} WHERE name = ? AND number = ?"
+_UNREFERRED = (
+    "NOT EXISTS (SELECT 1 FROM shelf WHERE shelf.sha256 = blobs.sha256)"
+    " AND NOT EXISTS (SELECT 1 FROM held WHERE held.sha256 = blobs.sha256)"
+)
+
+
+class SqliteFileIndex(FileIndex):
+    """The tables `blobs`, `held`, `shelf` and `fetches`; who is a member is in `standings`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, person: str, sha256: bytes, size: int, head: bytes, at: int) -> None:
+        """Know a file that was sent; see `FileIndex.add`."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "INSERT INTO blobs (sha256, size, head) VALUES (?, ?, ?)"
+                " ON CONFLICT DO UPDATE SET head = excluded.head WHERE head IS NULL",
+                (sha256, size, head),
+            )
+            _hold(connection, person, sha256, at)
+
+        await self._database.write(work)
+
+    async def may_have_alike(self, person: str, size: int, head: bytes) -> bool:
+        """Return whether the person could have such a file; see `FileIndex.may_have_alike`."""
+        sql = "SELECT sha256 FROM blobs WHERE size = ? AND head = ?"
+
+        def query(connection: sqlite3.Connection) -> bool:
+            alike = connection.execute(sql, (size, head)).fetchall()
+            return any(_may_have(connection, person, sha256) for (sha256,) in alike)
+
+        return await self._database.read(query)
+
+    async def hold(self, person: str, sha256: bytes, at: int) -> int | None:
+        """Keep a file for a person; see `FileIndex.hold`."""
+
+        def work(connection: sqlite3.Connection) -> int | None:
+            size = _size(connection, sha256)
+            if size is None or not _may_have(connection, person, sha256):
+                return None
+            _hold(connection, person, sha256, at)
+            return size
+
+        return await self._database.write(work)
+
+    async def size_of(self, sha256: bytes) -> int | None:
+        """Return the size of a file; see `FileIndex.size_of`."""
+        return await self._database.read(lambda connection: _size(connection, sha256))
+
+    async def used(self, person: str, besides: bytes | None = None) -> int:
+        """Return how much counts for a person; see `FileIndex.used`."""
+        sql = (
+            "SELECT coalesce(sum(size), 0) FROM blobs WHERE sha256 IS NOT :besides AND sha256 IN"
+            " (SELECT sha256 FROM shelf WHERE person = :person"
+            "  UNION SELECT sha256 FROM held WHERE person = :person)"
+        )
+        names = {"person": person, "besides": besides}
+        return await self._database.read(lambda c: int(c.execute(sql, names).fetchone()[0]))
+
+    async def note_fetched(self, group: str, number: int, person: str, at: int) -> None:
+        """Remember that somebody has a file; see `FileIndex.note_fetched`."""
+        sql = (
+            "INSERT INTO fetches (group_id, number, person, at)"
+            " SELECT group_id, number, ?, ? FROM groups JOIN shelf ON group_id = id"
+            " WHERE name = ? AND number = ? ON CONFLICT DO NOTHING"
+        )
+        await self._database.write(lambda c: c.execute(sql, (person, at, group, number)).rowcount)
+
+    async def page(self, group: str, before: int, most: int, names: int) -> list[FileEntry]:
+        """Return the newest files of a group; see `FileIndex.page`."""
+        sql = (
+            "SELECT person FROM fetches WHERE group_id = ? AND number = ?"
+            " ORDER BY at, person LIMIT ?"
+        )
+
+        def query(connection: sqlite3.Connection) -> list[FileEntry]:
+            page = []
+            for group_id, *row in connection.execute(_PAGE, (group, before, most)).fetchall():
+                file = FileEntry(*row)
+                people = connection.execute(sql, (group_id, file.number, names))
+                page.append(replace(file, by=tuple(person for (person,) in people)))
+            return page
+
+        return await self._database.read(query)
+
+    async def find(self, group: str, number: int) -> FileEntry | None:
+        """Return a file of a group; see `FileIndex.find`."""
+        row = await self._database.read(lambda c: c.execute(_ONE, (group, number)).fetchone())
+        return None if row is None else FileEntry(*row[1:])
+
+    async def forget(self, sha256: bytes) -> None:
+        """Know a damaged file no more; see `FileIndex.forget`."""
+        await self._database.write(lambda connection: _forget(connection, sha256))
+
+    async def sweep(self, held_before: int, shared_before: int) -> list[bytes]:
+        """Forget what nothing refers to; see `FileIndex.sweep`."""
+
+        def end(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM held WHERE at < ?", (held_before,))
+            past = connection.execute(
+                "SELECT group_id, number FROM shelf WHERE at < ?", (shared_before,)
+            ).fetchall()
+            _take_from_shelves(connection, past)
+
+        def forget(connection: sqlite3.Connection) -> list[bytes]:
+            return [
+                sha256
+                for sha256 in found
+                if connection.execute(
+                    f"DELETE FROM blobs WHERE sha256 = ? AND {_UNREFERRED}",  # noqa: S608  # ours
+                    (sha256,),
+                ).rowcount
+            ]
+
+        await self._database.write(end)
+        # Looking through them all takes a while, during which nobody's message should wait.
+        sql = f"SELECT sha256 FROM blobs WHERE {_UNREFERRED}"  # noqa: S608  # ours
+        found = await self._database.read(lambda c: [sha256 for (sha256,) in c.execute(sql)])
+        return await self._database.write(forget) if found else []
+
+    async def all(self) -> set[bytes]:
+        """Return all files that there are; see `FileIndex.all`."""
+        sql = "SELECT sha256 FROM blobs"
+        return await self._database.read(lambda c: {sha256 for (sha256,) in c.execute(sql)})
+
+
+def set_shelf(connection: sqlite3.Connection, group_id: int | None, effects: SideEffects) -> None:
+    """Note what goes from the shelf of the group of that id, and then what comes on it."""
+    _take_from_shelves(connection, [(group_id, number) for number in effects.removed])
+    connection.executemany(
+        "INSERT OR REPLACE INTO shelf (group_id, number, sha256, size, person, at)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        [(group_id, f.number, f.sha256, f.size, f.person, f.at) for f in effects.shelved],
+    )
+    connection.executemany(
+        "DELETE FROM held WHERE person = ? AND sha256 = ?",
+        [(file.person, file.sha256) for file in effects.shelved],
+    )
+
+
+def _take_from_shelves(
+    connection: sqlite3.Connection, places: Sequence[tuple[int | None, int]]
+) -> None:
+    connection.executemany("DELETE FROM shelf WHERE group_id = ? AND number = ?", places)
+    connection.executemany("DELETE FROM fetches WHERE group_id = ? AND number = ?", places)
+
+
+def _size(connection: sqlite3.Connection, sha256: bytes) -> int | None:
+    row = connection.execute("SELECT size FROM blobs WHERE sha256 = ?", (sha256,)).fetchone()
+    return None if row is None else int(row[0])
+
+
+def _may_have(connection: sqlite3.Connection, person: str, sha256: bytes) -> bool:
+    """Return whether a person holds a file or is a member of a group whose shelf has it."""
+    # CROSS JOIN makes it begin with the person's groups: few, while a file may be on many shelves.
+    row = connection.execute(
+        "SELECT EXISTS (SELECT 1 FROM held WHERE person = :person AND sha256 = :sha256)"
+        " OR EXISTS (SELECT 1 FROM standings CROSS JOIN shelf USING (group_id)"
+        "  WHERE standings.person = :person AND standing = 'member' AND sha256 = :sha256)",
+        {"person": person, "sha256": sha256},
+    ).fetchone()
+    return bool(row[0])
+
+
+def _hold(connection: sqlite3.Connection, person: str, sha256: bytes, at: int) -> None:
+    connection.execute(
+        "INSERT INTO held (person, sha256, at) VALUES (?, ?, ?)"
+        " ON CONFLICT DO UPDATE SET at = excluded.at",
+        (person, sha256, at),
+    )
+
+
+def _forget(connection: sqlite3.Connection, sha256: bytes) -> None:
+    connection.execute("DELETE FROM blobs WHERE sha256 = ?", (sha256,))
+    connection.execute("DELETE FROM held WHERE sha256 = ?", (sha256,))

@@ -1,0 +1,239 @@
+"""The store that a server runs on: a directory with one SQLite file and one of files.
+
+A commit adds a segment to a group's log. In the same transaction goes what its events mean outside
+the log: who has become what to the group, which files are on its shelf, and which messages are to
+be nowhere any more. So they can never disagree.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from tchat.errors import Code, StartupError
+from tchat.store.base import (
+    NO_EFFECTS,
+    Accounts,
+    Conflict,
+    FileIndex,
+    Hit,
+    Membership,
+    Opening,
+    Page,
+    SideEffects,
+    StateSnapshot,
+    Store,
+)
+from tchat.store.blobs import BlobDirectory
+from tchat.store.sqlite.accounts import SqliteAccounts
+from tchat.store.sqlite.database import Database, open_database
+from tchat.store.sqlite.files import SqliteFileIndex, set_shelf
+from tchat.store.sqlite.log import body_of, erase, find_group, page_before, page_behind
+from tchat.store.sqlite.schema import set_standings
+from tchat.store.sqlite.search import SearchIndex, forget_messages
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+    from pathlib import Path
+
+    from tchat.core.protocol.frames import Standing
+    from tchat.store.words import Term
+
+
+class SqliteStore(Store):
+    """A store in one directory: `tchat.db`, and files under `files`."""
+
+    def __init__(self, database: Database, blobs: BlobDirectory) -> None:
+        self.accounts: Accounts = SqliteAccounts(database)
+        self.shelves: FileIndex = SqliteFileIndex(database)
+        self.blobs = blobs
+        self._database = database
+        self._index = SearchIndex(database)
+
+    async def append(
+        self,
+        group: str,
+        expected: int,
+        count: int,
+        frames: bytes,
+        effects: SideEffects = NO_EFFECTS,
+    ) -> None:
+        """Add packed events; see `Store.append`."""
+
+        def work(connection: sqlite3.Connection) -> bool:
+            number, last = find_group(connection, group)
+            if last != expected:
+                raise Conflict(group, expected, last)
+            if number is None:
+                number = _add_group(connection, group)
+            connection.execute(
+                "INSERT INTO segments (group_id, first, last, frames) VALUES (?, ?, ?, ?)",
+                (number, expected + 1, expected + count, frames),
+            )
+            connection.execute(
+                "UPDATE groups SET last = ? WHERE id = ?", (expected + count, number)
+            )
+            return bool(effects) and _note(connection, number, effects)
+
+        must_purge = await self._database.write(work)
+        if must_purge:
+            await self._index.purge()
+        if effects.erased:
+            await self._database.scrub()
+
+    async def read(self, group: str, after: int) -> Page | None:
+        """Return a page; see `Store.read`."""
+        return await self._database.read(lambda connection: page_behind(connection, group, after))
+
+    async def opening(self, group: str) -> Opening:
+        """Return what a group is taken up with; see `Store.opening`."""
+
+        def query(connection: sqlite3.Connection) -> Opening:
+            kept = _find_state(connection, group)
+            page = page_behind(connection, group, kept.seq if kept else 0)
+            return Opening(kept, page, _cursors(connection, group))
+
+        return await self._database.read(query)
+
+    async def keep_state(self, group: str, kept: StateSnapshot) -> None:
+        """Keep a group's state; see `Store.keep_state`."""
+        sql = (
+            "INSERT INTO states (group_id, seq, made_with, data)"
+            " SELECT id, ?1, ?2, ?3 FROM groups WHERE name = ?4 AND last >= ?1"
+            " ON CONFLICT DO UPDATE SET seq = excluded.seq, made_with = excluded.made_with,"
+            " data = excluded.data WHERE excluded.seq >= seq"
+        )
+        values = (kept.seq, kept.made_with, kept.data, group)
+        await self._database.write(lambda connection: connection.execute(sql, values).rowcount)
+
+    async def read_back(self, group: str, before: int) -> Page | None:
+        """Return the page before an event; see `Store.read_back`."""
+        return await self._database.read(lambda connection: page_before(connection, group, before))
+
+    async def find(self, group: str, seqs: Collection[int]) -> dict[int, bytes]:
+        """Return some events; see `Store.find`."""
+
+        def query(connection: sqlite3.Connection) -> dict[int, bytes]:
+            number, _ = find_group(connection, group)
+            found = ((seq, body_of(connection, number, seq)) for seq in seqs)
+            return {seq: body for seq, body in found if body is not None}
+
+        return await self._database.read(query)
+
+    async def last(self, group: str) -> int:
+        """Return the last seq; see `Store.last`."""
+        return await self._database.read(lambda connection: find_group(connection, group)[1])
+
+    async def groups_of(self, person: str) -> dict[str, Standing]:
+        """Return where a person is something; see `Store.groups_of`."""
+        sql = "SELECT name, standing FROM standings JOIN groups ON id = group_id WHERE person = ?"
+        return await self._database.read(lambda c: dict(c.execute(sql, (person,))))
+
+    async def places_of(self, person: str) -> list[Membership]:
+        """Return the groups of a person; see `Store.places_of`."""
+        sql = (
+            "SELECT name, ifnull(shown, name), standing, groups.last, ifnull(seq, 0)"
+            " FROM standings JOIN groups ON id = standings.group_id"
+            " JOIN segments ON segments.group_id = id AND segments.last = groups.last"
+            " LEFT JOIN cursors ON cursors.group_id = id AND cursors.person = standings.person"
+            " WHERE standings.person = ? ORDER BY segments.rowid DESC"
+        )
+        return await self._database.read(
+            lambda c: [Membership(*r) for r in c.execute(sql, (person,))]
+        )
+
+    async def acquainted(self, one: str, other: str) -> bool:
+        """Return whether two share a group; see `Store.acquainted`."""
+        sql = (
+            "SELECT EXISTS (SELECT 1 FROM standings AS a JOIN standings AS b USING (group_id)"
+            " WHERE a.person = ? AND b.person = ? AND a.standing = 'member'"
+            " AND b.standing = 'member')"
+        )
+        return await self._database.read(lambda c: bool(c.execute(sql, (one, other)).fetchone()[0]))
+
+    async def search(
+        self, groups: Collection[str], terms: Sequence[Term], skip: int, most: int
+    ) -> list[Hit]:
+        """Return messages that have all the terms; see `Store.search`."""
+        return await self._index.search(groups, terms, skip, most)
+
+    async def cursors(self, group: str) -> dict[str, int]:
+        """Return what people have seen; see `Store.cursors`."""
+        return await self._database.read(lambda connection: _cursors(connection, group))
+
+    async def set_cursors(self, group: str, cursors: dict[str, int]) -> None:
+        """Note what people have seen; see `Store.set_cursors`."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.executemany(
+                "INSERT INTO cursors (group_id, person, seq)"
+                " SELECT id, ?, ? FROM groups WHERE name = ?"
+                " ON CONFLICT DO UPDATE SET seq = max(seq, excluded.seq)",
+                [(person, seq, group) for person, seq in cursors.items()],
+            )
+
+        await self._database.write(work)
+
+
+@asynccontextmanager
+async def open_store(directory: Path) -> AsyncIterator[SqliteStore]:
+    """Open (or make) the store in `directory` and hold it until the end of the block.
+
+    Raises `StartupError` when the directory cannot be used or another server uses it.
+    """
+    with _start_errors(directory):
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)  # noqa: ASYNC240  # once, at start
+        lock = FileLock(directory / "lock", timeout=0, thread_local=False).acquire()
+    with lock:
+        async with AsyncExitStack() as stack:
+            with _start_errors(directory):
+                blobs = BlobDirectory(directory / "files")
+                database = await stack.enter_async_context(open_database(directory / "tchat.db"))
+            yield SqliteStore(database, blobs)
+
+
+def _add_group(connection: sqlite3.Connection, name: str) -> int:
+    added = connection.execute("INSERT INTO groups (name, last) VALUES (?, 0)", (name,))
+    return added.lastrowid or 0
+
+
+def _find_state(connection: sqlite3.Connection, group: str) -> StateSnapshot | None:
+    sql = "SELECT seq, made_with, data FROM states JOIN groups ON id = group_id WHERE name = ?"
+    row = connection.execute(sql, (group,)).fetchone()
+    return row and StateSnapshot(*row)
+
+
+def _cursors(connection: sqlite3.Connection, group: str) -> dict[str, int]:
+    sql = "SELECT person, seq FROM cursors JOIN groups ON id = group_id WHERE name = ?"
+    return dict(connection.execute(sql, (group,)))
+
+
+def _note(connection: sqlite3.Connection, number: int, effects: SideEffects) -> bool:
+    """Note what events mean; return whether the search index has to be purged behind it."""
+    set_standings(connection, number, effects.standings)
+    set_shelf(connection, number, effects)
+    if effects.shown is not None:
+        connection.execute("UPDATE groups SET shown = ? WHERE id = ?", (effects.shown, number))
+    if not effects.erased:
+        return False
+    must_purge = forget_messages(connection, number, effects.erased)
+    erase(connection, number, effects.erased)
+    return must_purge
+
+
+@contextmanager
+def _start_errors(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except Timeout:
+        raise StartupError(
+            Code.CANNOT_START, f"Another tchat server is using the data directory {directory}."
+        ) from None
+    except (OSError, sqlite3.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise StartupError(
+            Code.CANNOT_START, f"The data directory {directory} cannot be used: {reason}."
+        ) from error

@@ -1,0 +1,1 @@
+"""Both ends of a file transfer: pieces, running digests, partial files."""

@@ -1,0 +1,1 @@
+"""The chat as lines of text, and one-shot commands."""

@@ -1,0 +1,1 @@
+"""Measuring and completing text for a terminal."""

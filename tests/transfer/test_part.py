@@ -1,0 +1,273 @@
+"""A part on disk: gone on with, cut back to where it is right, never trusted."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tchat.core.protocol.handshake import PIECE_SIZE
+from tchat.transfer.partial_file import BrokenPiece, PartialFile
+from tchat.transfer.pieces import NOTHING, count_pieces
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+DATA = os.urandom(3 * PIECE_SIZE + 1000)
+DIGESTS = [hashlib.sha256(DATA[: (n + 1) * PIECE_SIZE]).digest() for n in range(4)]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    return tmp_path / "part"
+
+
+def opened(place: Path, size: int = len(DATA)) -> PartialFile:
+    part = PartialFile(place, size)
+    part.open()
+    return part
+
+
+def add_pieces(part: PartialFile, count: int) -> None:
+    """Add whole pieces, from where the part is."""
+    for n in range(len(part.digests), len(part.digests) + count):
+        end = min((n + 1) * PIECE_SIZE, len(DATA))
+        part.add(DATA[part.offset : end], DIGESTS[n])
+
+
+def begun(place: Path, pieces: int, more: bytes = b"") -> None:
+    """Leave a part behind with so many pieces, and the beginning of another."""
+    part = opened(place)
+    add_pieces(part, pieces)
+    if more:
+        part.add_beginning(more)
+    part.close()
+
+
+def names(place: Path) -> list[str]:
+    return sorted(path.name for path in place.parent.iterdir())
+
+
+def test_a_file_is_whole_when_all_pieces_are_there(place: Path) -> None:
+    part = opened(place)
+    add_pieces(part, 3)
+    assert (part.offset, part.is_whole) == (3 * PIECE_SIZE, False)
+    add_pieces(part, 1)
+    assert part.is_whole
+    assert part.digest == hashlib.sha256(DATA).digest()
+    assert place.read_bytes() == DATA
+    part.close()
+
+
+@pytest.mark.parametrize("pieces", [0, 1, 3])
+@pytest.mark.parametrize("more", [0, 1, 999])
+def test_a_part_is_gone_on_with(place: Path, pieces: int, more: int) -> None:
+    start = pieces * PIECE_SIZE
+    begun(place, pieces, DATA[start : start + more])
+    part = opened(place)
+    assert part.offset == start + more
+    assert part.digest == (DIGESTS[pieces - 1] if pieces else NOTHING)
+    add_pieces(part, 4 - pieces)
+    assert part.is_whole
+    assert place.read_bytes() == DATA
+    part.close()
+
+
+def test_a_whole_part_is_whole_again(place: Path) -> None:
+    begun(place, 4)
+    part = opened(place)
+    assert part.is_whole
+    part.close()
+
+
+@pytest.mark.parametrize("flipped", [0, PIECE_SIZE - 1, PIECE_SIZE, 2 * PIECE_SIZE + 5])
+def test_a_byte_that_flipped_costs_its_piece_and_what_is_behind(place: Path, flipped: int) -> None:
+    begun(place, 3, DATA[3 * PIECE_SIZE :][:500])
+    with place.open("r+b") as file:
+        file.seek(flipped)
+        file.write(bytes([DATA[flipped] ^ 1]))
+    part = opened(place)
+    assert part.offset == flipped - flipped % PIECE_SIZE
+    assert place.stat().st_size == part.offset
+    add_pieces(part, 4 - len(part.digests))
+    assert place.read_bytes() == DATA
+    part.close()
+
+
+def test_a_flipped_byte_of_a_piece_that_is_not_whole_is_found_with_the_rest_of_it(
+    place: Path,
+) -> None:
+    begun(place, 1, b"\0" + DATA[PIECE_SIZE + 1 : PIECE_SIZE + 500])
+    part = opened(place)
+    rest = DATA[part.offset : 2 * PIECE_SIZE]
+    with pytest.raises(BrokenPiece):
+        part.add(rest, DIGESTS[1])
+    assert (part.offset, part.doubt) == (PIECE_SIZE, True)
+    add_pieces(part, 3)
+    assert part.is_whole
+    assert not part.doubt
+    assert place.read_bytes() == DATA
+    part.close()
+
+
+def test_a_flipped_digest_costs_its_piece(place: Path) -> None:
+    begun(place, 3)
+    sums = place.with_name("part.sums")
+    data = bytearray(sums.read_bytes())
+    data[40] ^= 1
+    sums.write_bytes(data)
+    part = opened(place)
+    assert part.digests == DIGESTS[:1]
+    add_pieces(part, 3)
+    assert place.read_bytes() == DATA
+    part.close()
+
+
+def test_a_last_piece_whose_digest_was_not_written_is_not_whole(place: Path) -> None:
+    begun(place, 4)
+    sums = place.with_name("part.sums")
+    sums.write_bytes(sums.read_bytes()[:-32])
+    part = opened(place)
+    assert not part.is_whole
+    assert part.digest == DIGESTS[2]
+    part.rewind()
+    add_pieces(part, 1)
+    assert part.digest == DIGESTS[3]
+    part.close()
+
+
+@pytest.mark.parametrize("length", [0, 31, 33, 95])
+def test_digests_that_were_not_all_written_cost_pieces(place: Path, length: int) -> None:
+    begun(place, 3)
+    sums = place.with_name("part.sums")
+    sums.write_bytes(sums.read_bytes()[:length])
+    part = opened(place)
+    assert part.digests == DIGESTS[: length // 32]
+    assert part.offset == length // 32 * PIECE_SIZE
+    add_pieces(part, 4 - len(part.digests))
+    assert part.is_whole
+    part.close()
+
+
+def test_what_is_longer_than_the_file_is_cut(place: Path) -> None:
+    begun(place, 4)
+    with place.open("ab") as file:
+        file.write(b"more")
+    part = opened(place)
+    assert part.is_whole
+    assert place.read_bytes() == DATA
+    part.close()
+
+
+def test_a_broken_piece_is_not_kept(place: Path) -> None:
+    part = opened(place)
+    add_pieces(part, 1)
+    with pytest.raises(BrokenPiece):
+        part.add(bytes(PIECE_SIZE), DIGESTS[1])
+    assert place.stat().st_size == PIECE_SIZE
+    add_pieces(part, 3)
+    assert place.read_bytes() == DATA
+    part.close()
+
+
+def test_one_who_has_another_file_begins_anew(place: Path) -> None:
+    begun(place, 2)
+    part = opened(place)
+    part.rewind(to_start=True)
+    assert (part.offset, part.digest, place.stat().st_size) == (0, NOTHING, 0)
+    add_pieces(part, 4)
+    assert place.read_bytes() == DATA
+    part.close()
+
+
+def test_two_do_not_write_to_one_part(place: Path) -> None:
+    first = opened(place)
+    with pytest.raises(BlockingIOError):
+        opened(place)
+    first.close()
+    opened(place).close()
+
+
+def test_a_part_without_bytes_does_not_stay(place: Path) -> None:
+    opened(place).close()
+    assert names(place) == []
+
+
+def test_a_discarded_part_leaves_nothing(place: Path) -> None:
+    part = opened(place)
+    add_pieces(part, 2)
+    part.discard()
+    part.close()
+    assert names(place) == []
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_whole_file_gets_its_name(place: Path, kept: bool) -> None:
+    part = opened(place)
+    add_pieces(part, 4)
+    target, sums = place.with_name("file"), place.with_name("file.sums")
+    part.place(target, sums if kept else None)
+    part.close()
+    assert target.read_bytes() == DATA
+    assert names(place) == (["file", "file.sums"] if kept else ["file"])
+    if kept:
+        assert sums.read_bytes() == b"".join(DIGESTS)
+
+
+def test_an_empty_file_is_whole_at_once(place: Path) -> None:
+    part = opened(place, 0)
+    assert part.is_whole
+    assert part.digest == NOTHING
+    part.place(place.with_name("empty"))
+    part.close()
+    assert names(place) == ["empty"]
+
+
+PLANTS: dict[str, Callable[[Path, Path], None]] = {
+    "a link": lambda place, mine: place.symlink_to(mine),
+    "a link to nothing": lambda place, mine: place.symlink_to(mine.with_name("elsewhere")),
+    "a second name": lambda place, mine: place.hardlink_to(mine),
+    "a pipe": lambda place, _: os.mkfifo(place),
+}
+
+
+@pytest.mark.parametrize("plant", PLANTS)
+@pytest.mark.parametrize("name", ["part", "part.sums"])
+def test_nothing_is_written_through_what_others_have_put_there(
+    tmp_path: Path, name: str, plant: str
+) -> None:
+    mine = tmp_path / "mine"
+    mine.write_text("mine")
+    PLANTS[plant](tmp_path / name, mine)
+    part = opened(tmp_path / "part")
+    add_pieces(part, 4)
+    part.place(tmp_path / "whole", tmp_path / "digests")
+    assert mine.read_text() == "mine"
+    assert (tmp_path / "whole").read_bytes() == DATA
+    assert (tmp_path / "digests").read_bytes() == b"".join(DIGESTS)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["digests", "mine", "whole"]
+
+
+def test_looking_through_a_part_can_be_ended(place: Path) -> None:
+    begun(place, 3)
+    part = PartialFile(place, len(DATA))
+
+    def enough() -> None:
+        raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        part.open(enough)
+    part.close()
+    again = opened(place)
+    assert again.offset == 3 * PIECE_SIZE
+    again.close()
+
+
+@pytest.mark.parametrize(
+    ("size", "count"), [(0, 0), (1, 1), (PIECE_SIZE, 1), (PIECE_SIZE + 1, 2), (len(DATA), 4)]
+)
+def test_pieces_are_counted(size: int, count: int) -> None:
+    assert count_pieces(size) == count
