@@ -230,7 +230,7 @@ async def test_a_known_server_that_answers_in_the_clear_is_waited_for(
         await told(alice, Disconnected)
         update = await told(alice, Disconnected)
         assert isinstance(update, Disconnected)
-        assert "somebody may stand in between" in update.reason
+        assert "somebody may be intercepting" in update.reason
         middle.lead = to(server.address)
         await told(alice, Connected)
         await alice.enter(GROUP)
@@ -248,7 +248,7 @@ async def test_a_known_server_that_answers_in_the_clear_at_first_is_named_as_tha
                 pass
         error = root_of(caught.value)
         assert isinstance(error, StartupError)
-        assert "somebody may stand in between" in error.sentence
+        assert "somebody may be intercepting" in error.sentence
         assert "--no-tls" not in error.sentence
 
 

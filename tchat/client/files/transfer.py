@@ -227,7 +227,7 @@ async def _take(
                 await receive_file(link, part, told.moved, STALL_SECONDS)
                 if part.digest == file.sha256:
                     await link.send(encode(Stored(part.digest)))
-                    await link.farewell()
+                    await link.close_gracefully()
         except _Again as again:
             await attempts.failed(again.refusal, part.offset)
     if part.digest != file.sha256:
@@ -270,7 +270,7 @@ async def _transfer(session: Session, answer: Answer, size: int) -> AsyncIterato
                 raise Refused(Code.BAD_FILE, "The server means another file.")
             yield link
         finally:
-            await trio.aclose_forcefully(link.stream)
+            await link.abort()
 
 
 async def _connect(session: Session) -> Link:

@@ -160,7 +160,7 @@ async def _receive(host: ServerContext, link: Link, permission: Permission) -> N
     listening = False
 
     def is_alive() -> bool:
-        return not listening or trio.current_time() - link.heard < QUIET_SECONDS
+        return not listening or trio.current_time() - link.last_received < QUIET_SECONDS
 
     async with blobs.incoming(person, permission.size, permission.head, is_alive) as part:
         await patiently(link, partial(blobs.begin, part))
@@ -177,7 +177,7 @@ async def _receive(host: ServerContext, link: Link, permission: Permission) -> N
         await _keep(host, person, part)
         digest = part.digest
     await link.send(encode(Stored(digest)))
-    await link.farewell()
+    await link.close_gracefully()
 
 
 async def _keep(host: ServerContext, person: str, part: PartialFile) -> None:
@@ -231,7 +231,7 @@ async def _send(host: ServerContext, link: Link, permission: Permission) -> None
         await store.files.record_fetch(
             fold(permission.group), permission.number, fold(permission.user), host.clock()
         )
-    await link.farewell()
+    await link.close_gracefully()
 
 
 class _Checked:
