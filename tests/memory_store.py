@@ -18,6 +18,7 @@ from tchat.store.base import (
     PAGE_LIMIT,
     AccountKey,
     Accounts,
+    Blobs,
     Conflict,
     FileEntry,
     FileIndex,
@@ -137,14 +138,14 @@ class MemoryFileIndex(FileIndex):
         self._blobs.setdefault(sha256, (size, head))
         self._held[person, sha256] = at
 
-    async def may_hold_similar(self, person: str, size: int, head: bytes) -> bool:
-        """Return whether the person could have such a file; see `FileIndex.may_hold_similar`."""
+    async def has_similar(self, person: str, size: int, head: bytes) -> bool:
+        """Return whether the person could have such a file; see `FileIndex.has_similar`."""
         await trio.lowlevel.checkpoint()
         alike = [sha256 for sha256, blob in self._blobs.items() if blob == (size, head)]
         return any(self._may_have(person, sha256) for sha256 in alike)
 
-    async def hold(self, person: str, sha256: bytes, at: int) -> int | None:
-        """Keep a file for a person; see `FileIndex.hold`."""
+    async def lease(self, person: str, sha256: bytes, at: int) -> int | None:
+        """Keep a file for a person; see `FileIndex.lease`."""
         await trio.lowlevel.checkpoint()
         if sha256 not in self._blobs or not self._may_have(person, sha256):
             return None
@@ -156,14 +157,14 @@ class MemoryFileIndex(FileIndex):
         await trio.lowlevel.checkpoint()
         return self._blobs[sha256][0] if sha256 in self._blobs else None
 
-    async def used(self, person: str, besides: bytes | None = None) -> int:
-        """Return how much counts for a person; see `FileIndex.used`."""
+    async def usage(self, person: str, excluding: bytes | None = None) -> int:
+        """Return how much counts for a person; see `FileIndex.usage`."""
         await trio.lowlevel.checkpoint()
         shared = {
             f.sha256 for s in self._shelves.values() for f in s.values() if f.person == person
         }
         held = {sha256 for holder, sha256 in self._held if holder == person}
-        return sum(self._blobs[f][0] for f in (shared | held) - {besides} if f in self._blobs)
+        return sum(self._blobs[f][0] for f in (shared | held) - {excluding} if f in self._blobs)
 
     async def record_fetch(self, group: str, number: int, person: str, at: int) -> None:
         """Remember that somebody has a file; see `FileIndex.record_fetch`."""
@@ -191,10 +192,10 @@ class MemoryFileIndex(FileIndex):
         self._blobs.pop(sha256, None)
         self._held = {key: at for key, at in self._held.items() if key[1] != sha256}
 
-    async def sweep(self, held_before: int, shared_before: int) -> list[bytes]:
+    async def sweep(self, leased_before: int, shared_before: int) -> list[bytes]:
         """Forget what nothing refers to; see `FileIndex.sweep`."""
         await trio.lowlevel.checkpoint()
-        self._held = {key: at for key, at in self._held.items() if at >= held_before}
+        self._held = {key: at for key, at in self._held.items() if at >= leased_before}
         for group, shelf in self._shelves.items():
             for number in [n for n, file in shelf.items() if file.at < shared_before]:
                 self._take(group, number)
@@ -205,8 +206,8 @@ class MemoryFileIndex(FileIndex):
             del self._blobs[sha256]
         return forgotten
 
-    async def all(self) -> set[bytes]:
-        """Return all files that there are; see `FileIndex.all`."""
+    async def digests(self) -> set[bytes]:
+        """Return all files that there are; see `FileIndex.digests`."""
         await trio.lowlevel.checkpoint()
         return set(self._blobs)
 
@@ -240,7 +241,7 @@ class MemoryStore(Store):
         self.files: FileIndex = self._shelves
         directory = tempfile.mkdtemp(prefix="tchat-")
         weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
-        self.blobs = BlobDirectory(Path(directory))
+        self.blobs: Blobs = BlobDirectory(Path(directory))
 
     async def append(
         self,

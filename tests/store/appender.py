@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.store.sqlite.store import open_store
+from tchat.store.open import open_store
 from tests.store.batches import numbered
 
 if TYPE_CHECKING:

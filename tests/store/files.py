@@ -6,9 +6,12 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from tchat.store.base import FileEntry, SideEffects
+from tchat.store.blobs import BlobDirectory
 from tests.store.batches import last_seq, packed
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tchat.core.protocol.frames import Standing
     from tchat.store.base import Store
 
@@ -17,6 +20,12 @@ HEAD, OTHER_HEAD = (hashlib.sha256(piece).digest() for piece in (b"la", b"ti"))
 SIZES = {SONG: 30, FILM: 7000, BOOK: 500}
 NUMBERS_END = 2**63 - 1
 NOON = 1_000_000
+
+
+def blob_path(store: Store) -> Path:
+    """Return the directory with the bytes of files."""
+    assert isinstance(store.blobs, BlobDirectory)
+    return store.blobs.path
 
 
 async def note(store: Store, group: str, effects: SideEffects) -> None:

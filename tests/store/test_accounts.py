@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from tchat.store.base import AccountKey, Conflict, SideEffects, StorageFull
-from tchat.store.sqlite.store import open_store
+from tchat.store.open import open_store
 from tests.store.batches import append, packed
 
 if TYPE_CHECKING:
@@ -248,12 +248,12 @@ async def test_an_append_for_which_there_is_no_room_changes_nobodys_standing(
     sqlite: SqliteStore,
 ) -> None:
     await sqlite.append("ops", 0, 1, packed(b"one"), SideEffects({"alice": "member"}))
-    pages = await sqlite._database.write(lambda c: c.execute("PRAGMA page_count").fetchone()[0])
-    await sqlite._database._writer.do(lambda c: c.execute(f"PRAGMA max_page_count = {pages}"))
+    pages = await sqlite.database.write(lambda c: c.execute("PRAGMA page_count").fetchone()[0])
+    await sqlite.database.write(lambda c: c.execute(f"PRAGMA max_page_count = {pages}"))
     with pytest.raises(StorageFull):
         await sqlite.append("ops", 1, 1, packed(bytes(1 << 20)), SideEffects({"alice": "outsider"}))
     assert await sqlite.groups_of("alice") == {"ops": "member"}
-    await sqlite._database._writer.do(lambda c: c.execute("PRAGMA max_page_count = 1000000"))
+    await sqlite.database.write(lambda c: c.execute("PRAGMA max_page_count = 1000000"))
     await sqlite.append("ops", 1, 1, packed(bytes(1 << 20)), SideEffects({"alice": "outsider"}))
     assert await sqlite.groups_of("alice") == {}
 

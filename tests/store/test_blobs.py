@@ -17,9 +17,9 @@ import trio.testing
 from tchat.core.protocol.frames import Have
 from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.errors import Code, Refused, StorageError
-from tchat.store.base import FileDamaged, StorageFull
-from tchat.store.blobs import BEGUN_SECONDS, BlobDirectory, StoredFile, reported
-from tchat.transfer.pieces import NOTHING, boundary, end_of_piece
+from tchat.store.base import FileDamaged, StorageFull, StoredFile, storage_errors
+from tchat.store.blobs import UPLOAD_RETENTION_SECONDS, BlobDirectory
+from tchat.transfer.pieces import EMPTY_DIGEST, piece_end, piece_start
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,23 +46,23 @@ def sha(data: bytes) -> bytes:
 def add(part: PartialFile, data: bytes, until: int) -> None:
     """Add what a part lacks of `data[:until]`."""
     while part.offset < until:
-        end = min(end_of_piece(part.offset, len(data)), until)
-        if end == end_of_piece(part.offset, len(data)):
+        end = min(piece_end(part.offset, len(data)), until)
+        if end == piece_end(part.offset, len(data)):
             part.add(data[part.offset : end], sha(data[:end]))
         else:
-            part.add_beginning(data[part.offset : end])
+            part.add_incomplete(data[part.offset : end])
 
 
 async def send(
     blobs: BlobDirectory, data: bytes, until: int | None = None, person: str = "alice"
 ) -> int:
     """Send a file, or its beginning; return how much of it was there already."""
-    async with blobs.incoming(person, len(data), sha(data[:PIECE_SIZE])) as part:
-        blobs.begin(part)
+    async with blobs.upload(person, len(data), sha(data[:PIECE_SIZE])) as part:
+        blobs.open_partial(part)
         found = part.offset
         add(part, data, len(data) if until is None else until)
         if until is None:
-            await blobs.keep(part)
+            await blobs.commit(part)
     return found
 
 
@@ -127,8 +127,8 @@ async def test_what_is_made_is_for_its_owner_alone(blobs: BlobDirectory) -> None
         await send(blobs, DATA)
         await send(blobs, DATA[::-1], PIECE_SIZE + 5)
         (blobs.path / (name_of(DATA) + ".sums")).unlink()
-        async with blobs.outgoing(DIGEST, len(DATA)) as file:
-            file.start(Have(0, NOTHING), lambda: None)
+        async with blobs.download(DIGEST, len(DATA)) as file:
+            file.start(Have(0, EMPTY_DIGEST), lambda: None)
     finally:
         os.umask(umask)
     modes = {path: path.stat().st_mode & 0o777 for path in [blobs.path, *blobs.path.rglob("*")]}
@@ -166,11 +166,11 @@ async def test_what_was_begun_is_found_again_by_who_began_it(blobs: BlobDirector
 
 
 async def test_the_same_file_twice_at_once_are_two_parts(blobs: BlobDirectory) -> None:
-    async with blobs.incoming("alice", len(DATA), HEAD) as first:
-        blobs.begin(first)
+    async with blobs.upload("alice", len(DATA), HEAD) as first:
+        blobs.open_partial(first)
         add(first, DATA, 5)
-        async with blobs.incoming("alice", len(DATA), HEAD) as second:
-            blobs.begin(second)
+        async with blobs.upload("alice", len(DATA), HEAD) as second:
+            blobs.open_partial(second)
             assert (second.path.parent, second.offset) == (first.path.parent, 0)
             assert second.path != first.path
 
@@ -180,8 +180,8 @@ async def test_one_that_is_not_alive_gives_way_and_is_gone_on_with(blobs: BlobDi
     ended: list[str] = []
 
     async def send() -> None:
-        async with blobs.incoming("alice", len(DATA), HEAD, lambda: alive) as part:
-            blobs.begin(part)
+        async with blobs.upload("alice", len(DATA), HEAD, lambda: alive) as part:
+            blobs.open_partial(part)
             add(part, DATA, PIECE_SIZE + 5)
             await trio.sleep_forever()
 
@@ -193,26 +193,26 @@ async def test_one_that_is_not_alive_gives_way_and_is_gone_on_with(blobs: BlobDi
     async with trio.open_nursery() as nursery:
         nursery.start_soon(send_slowly)
         await trio.testing.wait_all_tasks_blocked()
-        async with blobs.incoming("alice", len(DATA), HEAD) as beside:
-            blobs.begin(beside)
+        async with blobs.upload("alice", len(DATA), HEAD) as beside:
+            blobs.open_partial(beside)
             assert (beside.offset, ended) == (0, [])
         alive = False
-        async with blobs.incoming("alice", len(DATA), HEAD) as instead:
-            blobs.begin(instead)
+        async with blobs.upload("alice", len(DATA), HEAD) as instead:
+            blobs.open_partial(instead)
             assert (instead.offset, ended) == (PIECE_SIZE + 5, [Code.REPLACED])
 
 
 async def test_nothing_is_left_of_what_was_not_begun(blobs: BlobDirectory) -> None:
     await send(blobs, DATA, 0)
-    async with blobs.incoming("alice", len(DATA), HEAD):
+    async with blobs.upload("alice", len(DATA), HEAD):
         pass
     assert names(blobs) == []
 
 
 async def test_what_came_before_a_cancellation_stays(blobs: BlobDirectory) -> None:
     with trio.CancelScope() as scope:
-        async with blobs.incoming("alice", len(DATA), HEAD) as part:
-            blobs.begin(part)
+        async with blobs.upload("alice", len(DATA), HEAD) as part:
+            blobs.open_partial(part)
             add(part, DATA, PIECE_SIZE)
             scope.cancel()
             await trio.lowlevel.checkpoint()
@@ -227,8 +227,8 @@ async def test_a_full_or_broken_disk_keeps_nothing_of_it(
     await send(blobs, DATA, PIECE_SIZE)
 
     async def fail() -> None:
-        async with blobs.incoming("alice", len(DATA), HEAD) as part:
-            blobs.begin(part)
+        async with blobs.upload("alice", len(DATA), HEAD) as part:
+            blobs.open_partial(part)
             raise failure
 
     with pytest.raises(type(failure)):
@@ -244,12 +244,12 @@ async def test_only_what_is_missing_has_to_fit_on_the_disk(
     lacks = len(DATA) - PIECE_SIZE
     for free in (lacks, lacks - 1):
         monkeypatch.setattr("shutil.disk_usage", lambda _: usage._replace(free=free))  # noqa: B023
-        async with blobs.incoming("alice", len(DATA), HEAD) as part:
+        async with blobs.upload("alice", len(DATA), HEAD) as part:
             if free == lacks:
-                blobs.begin(part)
+                blobs.open_partial(part)
                 continue
             with pytest.raises(StorageFull):
-                blobs.begin(part)
+                blobs.open_partial(part)
 
 
 def make_older(part: Path, seconds: float) -> None:
@@ -262,24 +262,24 @@ async def test_what_was_begun_long_ago_is_dropped(blobs: BlobDirectory) -> None:
     await send(blobs, DATA, PIECE_SIZE + 5)
     await send(blobs, DATA, PIECE_SIZE + 5, person="bob")
     old, _ = begun(blobs)
-    make_older(old, BEGUN_SECONDS + 60)
+    make_older(old, UPLOAD_RETENTION_SECONDS + 60)
     for part in begun(blobs)[1:]:
-        make_older(part, BEGUN_SECONDS - 60)
-    await blobs.drop_stale()
+        make_older(part, UPLOAD_RETENTION_SECONDS - 60)
+    await blobs.remove_stale_uploads()
     assert (old.exists(), len(begun(blobs)), len(names(blobs))) == (False, 1, 2)
 
 
 async def test_what_is_open_is_not_dropped(blobs: BlobDirectory) -> None:
-    async with blobs.incoming("alice", len(DATA), HEAD) as part:
-        blobs.begin(part)
+    async with blobs.upload("alice", len(DATA), HEAD) as part:
+        blobs.open_partial(part)
         add(part, DATA, PIECE_SIZE + 5)
-        make_older(part.path, BEGUN_SECONDS + 60)
-        await blobs.drop_stale()
-        await blobs.clean(set())
-        await blobs.make_room("alice", 0, [(5, NOTHING)])
+        make_older(part.path, UPLOAD_RETENTION_SECONDS + 60)
+        await blobs.remove_stale_uploads()
+        await blobs.remove_unknown(set())
+        await blobs.trim_uploads("alice", 0, [(5, EMPTY_DIGEST)])
         assert part.path.with_name(part.path.name + ".sums").exists()
         add(part, DATA, len(DATA))
-        await blobs.keep(part)
+        await blobs.commit(part)
     assert (blobs.path / name_of(DATA)).read_bytes() == DATA
 
 
@@ -304,7 +304,7 @@ async def test_the_oldest_gives_way_first(
     blobs: BlobDirectory, four: list[Path], room: int, left: int
 ) -> None:
     await send(blobs, SMALL, 5, person="bob")
-    await blobs.make_room("alice", room, [(999, NOTHING)])
+    await blobs.trim_uploads("alice", room, [(999, EMPTY_DIGEST)])
     assert [part.exists() for part in four] == [False] * (4 - left) + [True] * left
     assert len(begun(blobs)) == left + 1, "what bob began is his own affair"
 
@@ -312,15 +312,15 @@ async def test_the_oldest_gives_way_first(
 async def test_what_is_to_be_sent_now_does_not_give_way_and_does_not_count(
     blobs: BlobDirectory, four: list[Path]
 ) -> None:
-    await blobs.make_room("alice", 200, [(200, sha(bytes([0]) * 200))])
+    await blobs.trim_uploads("alice", 200, [(200, sha(bytes([0]) * 200))])
     assert [part.exists() for part in four] == [True, False, True, True]
 
 
 async def test_what_is_being_sent_does_not_give_way_and_does_not_count(
     blobs: BlobDirectory, four: list[Path]
 ) -> None:
-    async with blobs.incoming("alice", 200, sha(bytes([1]) * 200)):
-        await blobs.make_room("alice", 200, [(999, NOTHING)])
+    async with blobs.upload("alice", 200, sha(bytes([1]) * 200)):
+        await blobs.trim_uploads("alice", 200, [(999, EMPTY_DIGEST)])
         assert [part.exists() for part in four] == [False, True, True, True]
 
 
@@ -335,7 +335,7 @@ async def test_somebody_who_tidies_up_at_the_same_time_is_no_trouble(
             yield path
 
     monkeypatch.setattr(type(blobs.path), "glob", found_and_gone)
-    await blobs.make_room("alice", 200, [(999, NOTHING)])
+    await blobs.trim_uploads("alice", 200, [(999, EMPTY_DIGEST)])
     assert [part.exists() for part in four] == [False, False, True, True]
 
 
@@ -348,7 +348,7 @@ async def test_cleaning_leaves_what_is_known_and_what_was_begun(blobs: BlobDirec
     await send(blobs, DATA[::-1])
     await send(blobs, b"begun", 3)
     (blobs.path / "incoming-0123456789abcdef").write_bytes(b"half a fi")
-    await blobs.clean({DIGEST, sha(SMALL)})
+    await blobs.remove_unknown({DIGEST, sha(SMALL)})
     (part,) = begun(blobs)
     known = [name_of(DATA), name_of(DATA) + ".sums", name_of(SMALL)]
     assert names(blobs) == sorted([*known, str(part.relative_to(blobs.path))])
@@ -362,20 +362,20 @@ def read_all(file: StoredFile) -> bytes:
     while len(data) < file.size:
         content, digest = file.read()
         data += content
-        assert digest == DIGESTS[boundary(len(data) - 1) // PIECE_SIZE]
+        assert digest == DIGESTS[piece_start(len(data) - 1) // PIECE_SIZE]
     return data
 
 
 async def test_a_file_is_read_with_its_digests(blobs: BlobDirectory) -> None:
     await send(blobs, DATA)
-    async with blobs.outgoing(DIGEST, len(DATA)) as file:
-        assert file.start(Have(0, NOTHING), lambda: None) == 0
+    async with blobs.download(DIGEST, len(DATA)) as file:
+        assert file.start(Have(0, EMPTY_DIGEST), lambda: None) == 0
         assert read_all(file) == DATA
 
 
 async def test_a_file_that_is_not_there_is_damaged(blobs: BlobDirectory) -> None:
     with pytest.raises(FileDamaged):
-        async with blobs.outgoing(DIGEST, len(DATA)):
+        async with blobs.download(DIGEST, len(DATA)):
             pass
 
 
@@ -383,8 +383,8 @@ async def test_a_file_that_becomes_shorter_while_it_is_read_is_damaged(
     blobs: BlobDirectory,
 ) -> None:
     await send(blobs, DATA)
-    async with blobs.outgoing(DIGEST, len(DATA)) as file:
-        file.start(Have(0, NOTHING), lambda: None)
+    async with blobs.download(DIGEST, len(DATA)) as file:
+        file.start(Have(0, EMPTY_DIGEST), lambda: None)
         os.truncate(blobs.path / name_of(DATA), PIECE_SIZE + 1)
         file.read()
         with pytest.raises(FileDamaged):
@@ -397,10 +397,10 @@ async def test_looking_through_a_file_can_be_ended(blobs: BlobDirectory) -> None
     def enough() -> None:
         raise RuntimeError("enough")
 
-    async with blobs.outgoing(DIGEST, len(DATA)) as file:
-        file.start(Have(0, NOTHING), enough)  # which looks through nothing
+    async with blobs.download(DIGEST, len(DATA)) as file:
+        file.start(Have(0, EMPTY_DIGEST), enough)  # which looks through nothing
         with pytest.raises(RuntimeError, match="enough"):
-            file.start(Have(0, NOTHING, doubt=True), enough)
+            file.start(Have(0, EMPTY_DIGEST, doubt=True), enough)
 
 
 # ------------------------------------------------------------------ what systems say
@@ -420,5 +420,5 @@ def test_what_the_system_says_becomes_what_stores_say(number: int, said: type[Ex
     def fail() -> None:
         raise OSError(number, os.strerror(number))
 
-    with pytest.raises(said), reported():
+    with pytest.raises(said), storage_errors():
         fail()

@@ -11,6 +11,7 @@ from tchat.errors import StorageError
 from tchat.store.base import PAGE_LIMIT, Conflict, Page, Store
 from tests.memory_store import MemoryStore
 from tests.store.batches import append, last_seq, numbered, packed, read_all
+from tests.store.files import blob_path
 
 # ------------------------------------------------------------------ the log
 
@@ -191,13 +192,13 @@ async def test_to_set_no_cursors_is_allowed(store: Store) -> None:
 
 
 async def test_each_store_has_a_place_for_files_that_nobody_else_sees(store: Store) -> None:
-    assert store.blobs.path.is_dir()
-    assert stat.S_IMODE(store.blobs.path.stat().st_mode) == 0o700
+    assert blob_path(store).is_dir()
+    assert stat.S_IMODE(blob_path(store).stat().st_mode) == 0o700
 
 
 async def test_the_place_of_a_store_that_forgets_goes_with_it() -> None:
     store = MemoryStore()
-    path = store.blobs.path
+    path = blob_path(store)
     (path / "file").write_bytes(b"gone soon")
     del store
     assert not path.exists()

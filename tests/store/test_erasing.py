@@ -12,8 +12,8 @@ import pytest
 from tchat.core.group.events import Erased, Posted, decode_event
 from tchat.core.protocol.framing import split_frames
 from tchat.store.base import Page
+from tchat.store.open import open_store
 from tchat.store.sqlite import search as search_module
-from tchat.store.sqlite.store import open_store
 from tests.helpers import log_of, seqs, texts
 from tests.store.logs import delete, edit, files_with, found, post, write
 
@@ -173,7 +173,7 @@ async def test_many_deletions_among_messages_of_all_sizes_leave_nothing(tmp_path
 async def test_another_program_that_reads_the_file_holds_nobody_up_for_good(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tchat.store.sqlite.database._SCRUB_MS", 10)
+    monkeypatch.setattr("tchat.store.sqlite.database.SCRUB_MS", 10)
     async with open_store(tmp_path) as store:
         await post(store, MARK, "else")
         with closing(sqlite3.connect(tmp_path / "tchat.db")) as backup:

@@ -28,8 +28,8 @@ from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.core.text import fold
 from tchat.errors import TchatError
 from tchat.store.base import AccountKey, FileEntry, SideEffects, StateSnapshot
+from tchat.store.open import open_store
 from tchat.store.sqlite.schema import APPLICATION_ID, MIGRATIONS
-from tchat.store.sqlite.store import open_store
 from tchat.store.words import terms_of
 from tests.core.script import NOON
 from tests.helpers import log_of, running_server, session_at
@@ -213,8 +213,8 @@ async def test_what_is_on_the_shelves_is_found_in_the_logs(
         ]
         assert await store.files.find("dev", 1) == FileEntry(1, SONG, PIECE_SIZE, "zoë", NOON)
         assert await store.files.page("quiet", 100, 10, 10) == []
-        assert await store.files.used("alice") == 2 * PIECE_SIZE + 1
-        assert await store.files.used("zoë") == PIECE_SIZE
+        assert await store.files.usage("alice") == 2 * PIECE_SIZE + 1
+        assert await store.files.usage("zoë") == PIECE_SIZE
 
 
 async def test_what_a_closed_group_had_shared_is_forgotten(tmp_path: Path) -> None:
@@ -223,14 +223,14 @@ async def test_what_a_closed_group_had_shared_is_forgotten(tmp_path: Path) -> No
         mixtape = FileEntry(1, MIXTAPE, 7, "bob", NOON)
         assert await store.files.page("again", 100, 10, 10) == [mixtape]
         assert await store.files.page("closed", 100, 10, 10) == []
-        assert await store.files.used("alice") == 0
-        assert await store.files.all() == {MIXTAPE}
+        assert await store.files.usage("alice") == 0
+        assert await store.files.digests() == {MIXTAPE}
 
 
 async def test_what_was_sent_and_is_on_no_shelf_is_forgotten(tmp_path: Path) -> None:
     write_version_2(tmp_path, ops=SHELF)
     async with open_store(tmp_path) as store:
-        assert await store.files.all() == {SONG, FILM}
+        assert await store.files.digests() == {SONG, FILM}
         assert await store.files.size_of(bytes(32)) is None
         assert await store.files.sweep(NOON, NOON) == []
     with closing(sqlite3.connect(tmp_path / "tchat.db")) as connection:
@@ -243,13 +243,11 @@ async def test_the_beginning_of_a_long_file_is_known_once_it_is_sent_again(tmp_p
     head = hashlib.sha256(b"its first piece").digest()
     async with open_store(tmp_path) as store:
         shelves = store.files
-        assert await shelves.may_hold_similar("alice", PIECE_SIZE, SONG), (
-            "the only piece is all of it"
-        )
-        assert not await shelves.may_hold_similar("alice", PIECE_SIZE + 1, FILM)
-        assert not await shelves.may_hold_similar("alice", PIECE_SIZE + 1, head)
+        assert await shelves.has_similar("alice", PIECE_SIZE, SONG), "the only piece is all of it"
+        assert not await shelves.has_similar("alice", PIECE_SIZE + 1, FILM)
+        assert not await shelves.has_similar("alice", PIECE_SIZE + 1, head)
         await shelves.add("carol", FILM, PIECE_SIZE + 1, head, NOON)
-        assert await shelves.may_hold_similar("alice", PIECE_SIZE + 1, head)
+        assert await shelves.has_similar("alice", PIECE_SIZE + 1, head)
 
 
 async def test_how_groups_are_written_is_found_in_the_logs(tmp_path: Path) -> None:

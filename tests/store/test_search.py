@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tchat.core.group.events import Created, Posted
+from tchat.store.open import open_store
 from tchat.store.sqlite import search as search_module
-from tchat.store.sqlite.store import open_store
 from tchat.store.words import excerpt, terms_of
 from tests.core.script import NOON
 from tests.memory_store import MemoryStore
@@ -224,7 +224,7 @@ async def test_an_index_that_was_made_by_other_rules_is_made_anew(
 async def test_a_long_log_is_taken_in_in_pieces_between_which_others_write(
     sqlite: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search_module, "PIECE_SECONDS", 0)
+    monkeypatch.setattr(search_module, "SLICE_SECONDS", 0)
     await write(sqlite, "ops", *(Posted(f"hello {n}") for n in range(100)))
     results: list[int] = []
 
@@ -245,7 +245,7 @@ async def test_a_long_log_is_taken_in_in_pieces_between_which_others_write(
 async def test_what_is_deleted_while_it_is_taken_in_is_not_found(
     sqlite: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search_module, "PIECE_SECONDS", 0)
+    monkeypatch.setattr(search_module, "SLICE_SECONDS", 0)
     await write(sqlite, "ops", *(Posted(f"hello {n}") for n in range(60)))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(hits, sqlite, "hello")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tchat.store.base import Conflict, FileEntry, SideEffects, StorageFull
-from tchat.store.sqlite.store import open_store
+from tchat.store.open import open_store
 from tests.store.batches import packed
 from tests.store.files import (
     BOOK,
@@ -44,10 +44,10 @@ def shelves(store: Store) -> FileIndex:
 
 async def test_a_file_that_was_never_sent_is_not_there(shelves: FileIndex) -> None:
     assert await shelves.size_of(SONG) is None
-    assert await shelves.hold("alice", SONG, NOON) is None
-    assert not await shelves.may_hold_similar("alice", 30, HEAD)
-    assert await shelves.used("alice") == 0
-    assert await shelves.all() == set()
+    assert await shelves.lease("alice", SONG, NOON) is None
+    assert not await shelves.has_similar("alice", 30, HEAD)
+    assert await shelves.usage("alice") == 0
+    assert await shelves.digests() == set()
     assert await shelves.sweep(NOON, NOON) == []
     assert await shelves.page("ops", NUMBERS_END, 10, 10) == []
     assert await shelves.find("ops", 1) is None
@@ -57,20 +57,20 @@ async def test_a_file_that_was_sent_is_there(store: Store, shelves: FileIndex) -
     await send(store, "alice", SONG)
     await send(store, "bob", FILM)
     assert (await shelves.size_of(SONG), await shelves.size_of(FILM)) == (30, 7000)
-    assert await shelves.all() == {SONG, FILM}
+    assert await shelves.digests() == {SONG, FILM}
 
 
 async def test_whoever_has_sent_a_file_may_share_it(store: Store, shelves: FileIndex) -> None:
     await send(store, "alice", SONG)
-    assert await shelves.hold("alice", SONG, NOON) == 30
+    assert await shelves.lease("alice", SONG, NOON) == 30
 
 
 async def test_an_empty_file_is_a_file(shelves: FileIndex) -> None:
     await shelves.add("alice", SONG, 0, HEAD, NOON)
     assert await shelves.size_of(SONG) == 0
-    assert await shelves.hold("alice", SONG, NOON) == 0
-    assert await shelves.may_hold_similar("alice", 0, HEAD)
-    assert await shelves.used("alice") == 0
+    assert await shelves.lease("alice", SONG, NOON) == 0
+    assert await shelves.has_similar("alice", 0, HEAD)
+    assert await shelves.usage("alice") == 0
 
 
 # ------------------------------------------------------------------ who could have a file
@@ -82,8 +82,8 @@ async def test_a_file_on_the_shelf_of_a_group_is_within_reach_of_its_members(
     await admit(store, "ops", alice="member", bob="member")
     await send(store, "alice", SONG)
     await share(store, "ops", file(1, SONG))
-    assert await shelves.may_hold_similar("bob", 30, HEAD)
-    assert await shelves.hold("bob", SONG, NOON) == 30
+    assert await shelves.has_similar("bob", 30, HEAD)
+    assert await shelves.lease("bob", SONG, NOON) == 30
 
 
 @pytest.mark.parametrize("standings", [[], ["waiting"], ["member", "outsider"]])
@@ -95,17 +95,17 @@ async def test_whoever_is_no_member_learns_nothing_of_a_file(
         await admit(store, "ops", mallory=standing)
     await admit(store, "dev", mallory="member")
     await send(store, "alice", SONG)
-    assert not await shelves.may_hold_similar("mallory", 30, HEAD), "while alice holds it"
-    assert await shelves.hold("mallory", SONG, NOON) is None
+    assert not await shelves.has_similar("mallory", 30, HEAD), "while alice holds it"
+    assert await shelves.lease("mallory", SONG, NOON) is None
     await share(store, "ops", file(1, SONG))
-    assert not await shelves.may_hold_similar("mallory", 30, HEAD)
-    assert await shelves.hold("mallory", SONG, NOON) is None
-    assert await shelves.used("mallory") == 0
+    assert not await shelves.has_similar("mallory", 30, HEAD)
+    assert await shelves.lease("mallory", SONG, NOON) is None
+    assert await shelves.usage("mallory") == 0
 
 
 async def test_what_was_refused_holds_nothing(store: Store, shelves: FileIndex) -> None:
     await send(store, "alice", SONG, at=NOON)
-    assert await shelves.hold("mallory", SONG, NOON + 500) is None
+    assert await shelves.lease("mallory", SONG, NOON + 500) is None
     assert await shelves.sweep(NOON + 1, 0) == [SONG]
 
 
@@ -117,24 +117,24 @@ async def test_a_file_is_out_of_reach_once_it_is_off_the_shelf(
     await share(store, "ops", file(1, SONG))
     await remove(store, "ops", 1)
     for person in ("alice", "bob"):
-        assert not await shelves.may_hold_similar(person, 30, HEAD)
-        assert await shelves.hold(person, SONG, NOON) is None
+        assert not await shelves.has_similar(person, 30, HEAD)
+        assert await shelves.lease(person, SONG, NOON) is None
 
 
 async def test_alike_is_what_has_the_same_size_and_beginning(
     store: Store, shelves: FileIndex
 ) -> None:
     await send(store, "alice", SONG)
-    assert await shelves.may_hold_similar("alice", 30, HEAD)
-    assert not await shelves.may_hold_similar("alice", 31, HEAD)
-    assert not await shelves.may_hold_similar("alice", 30, OTHER_HEAD)
+    assert await shelves.has_similar("alice", 30, HEAD)
+    assert not await shelves.has_similar("alice", 31, HEAD)
+    assert not await shelves.has_similar("alice", 30, OTHER_HEAD)
 
 
 async def test_of_several_files_alike_one_within_reach_is_enough(shelves: FileIndex) -> None:
     for person, sha256 in (("bob", SONG), ("alice", FILM), ("carol", BOOK)):
         await shelves.add(person, sha256, 30, HEAD, NOON)
-    assert await shelves.may_hold_similar("alice", 30, HEAD)
-    assert not await shelves.may_hold_similar("dave", 30, HEAD)
+    assert await shelves.has_similar("alice", 30, HEAD)
+    assert not await shelves.has_similar("dave", 30, HEAD)
 
 
 # ------------------------------------------------------------------ shelves
@@ -194,20 +194,20 @@ async def test_an_append_that_conflicts_changes_no_shelf(store: Store, shelves: 
         with pytest.raises(Conflict):
             await store.append(group, expected, 1, packed(b"x"), effects)
     assert (await numbers_on(store, "ops"), await numbers_on(store, "new")) == ([1], [])
-    assert await shelves.hold("alice", FILM, NOON) == 7000, "she holds it as before"
-    assert await shelves.hold("bob", SONG, NOON) is None
+    assert await shelves.lease("alice", FILM, NOON) == 7000, "she holds it as before"
+    assert await shelves.lease("bob", SONG, NOON) is None
 
 
 async def test_an_append_for_which_there_is_no_room_changes_no_shelf(sqlite: SqliteStore) -> None:
     await send(sqlite, "alice", SONG)
     await send(sqlite, "alice", FILM)
     await share(sqlite, "ops", file(1, SONG))
-    await sqlite._database._writer.do(lambda c: c.execute("PRAGMA max_page_count = 1"))
+    await sqlite.database.write(lambda c: c.execute("PRAGMA max_page_count = 1"))
     effects = SideEffects({}, (file(2, FILM),), (1,))
     with pytest.raises(StorageFull):
         await sqlite.append("ops", 1, 1, packed(bytes(1 << 20)), effects)
     assert await numbers_on(sqlite, "ops") == [1]
-    assert await sqlite.files.hold("alice", FILM, NOON) == 7000
+    assert await sqlite.files.lease("alice", FILM, NOON) == 7000
 
 
 # ------------------------------------------------------------------ who has fetched a file
@@ -251,17 +251,17 @@ async def test_a_file_counts_once_for_each_person_who_shared_or_holds_it(
 ) -> None:
     await admit(store, "ops", alice="member", bob="member")
     await send(store, "alice", SONG)
-    assert await shelves.used("alice") == 30, "held"
+    assert await shelves.usage("alice") == 30, "held"
     await share(store, "ops", file(1, SONG), file(2, SONG))
     await share(store, "dev", file(1, SONG))
-    assert await shelves.used("alice") == 30, "shared three times"
-    await shelves.hold("alice", SONG, NOON)
-    assert await shelves.used("alice") == 30, "shared and held"
+    assert await shelves.usage("alice") == 30, "shared three times"
+    await shelves.lease("alice", SONG, NOON)
+    assert await shelves.usage("alice") == 30, "shared and held"
     await send(store, "alice", FILM)
-    assert await shelves.used("alice") == 7030
-    assert await shelves.used("bob") == 0
-    await shelves.hold("bob", SONG, NOON)
-    assert await shelves.used("bob") == 30
+    assert await shelves.usage("alice") == 7030
+    assert await shelves.usage("bob") == 0
+    await shelves.lease("bob", SONG, NOON)
+    assert await shelves.usage("bob") == 30
 
 
 async def test_what_is_off_every_shelf_counts_for_nobody(store: Store, shelves: FileIndex) -> None:
@@ -269,15 +269,15 @@ async def test_what_is_off_every_shelf_counts_for_nobody(store: Store, shelves: 
     await share(store, "ops", file(1, SONG))
     await share(store, "dev", file(1, SONG))
     await remove(store, "ops", 1)
-    assert await shelves.used("alice") == 30
+    assert await shelves.usage("alice") == 30
     await remove(store, "dev", 1)
-    assert await shelves.used("alice") == 0
+    assert await shelves.usage("alice") == 0
 
 
 async def test_files_of_any_size_are_added_up_to_the_byte(shelves: FileIndex) -> None:
     await shelves.add("alice", SONG, (1 << 60) + 1, HEAD, NOON)
     await shelves.add("alice", FILM, 2, HEAD, NOON)
-    assert await shelves.used("alice") == (1 << 60) + 3
+    assert await shelves.usage("alice") == (1 << 60) + 3
 
 
 # ------------------------------------------------------------------ how long files are kept
@@ -288,8 +288,8 @@ async def test_what_is_shared_is_kept_and_held_no_more(store: Store, shelves: Fi
     await send(store, "bob", SONG)
     await share(store, "ops", file(1, SONG, "alice"))
     await remove(store, "ops", 1)
-    assert await shelves.used("alice") == 0, "sharing ended her hold"
-    assert await shelves.used("bob") == 30, "and nobody else's"
+    assert await shelves.usage("alice") == 0, "sharing ended her hold"
+    assert await shelves.usage("bob") == 30, "and nobody else's"
     assert await shelves.sweep(NOON, NOON) == []
     assert await shelves.sweep(NOON + 1, NOON) == [SONG]
 
@@ -310,7 +310,7 @@ async def test_a_file_goes_with_the_last_that_refers_to_it(
     assert await shelves.size_of(SONG) == 30
     assert await shelves.sweep(NOON + 6, 0) == [SONG]
     assert await shelves.size_of(SONG) is None
-    assert await shelves.all() == set()
+    assert await shelves.digests() == set()
     assert await shelves.sweep(NOON + 6, 0) == []
 
 
@@ -321,11 +321,11 @@ async def test_what_is_held_ends_behind_its_time_and_holding_again_begins_it_ane
     await send(store, "alice", FILM, at=NOON)
     await send(store, "alice", BOOK, at=NOON)
     assert await shelves.sweep(NOON, NOON) == []
-    assert await shelves.hold("alice", FILM, NOON + 100) == 7000
+    assert await shelves.lease("alice", FILM, NOON + 100) == 7000
     await send(store, "alice", BOOK, at=NOON + 200)
     assert await shelves.sweep(NOON + 1, NOON) == [SONG]
     assert await shelves.sweep(NOON + 101, NOON) == [FILM]
-    assert await shelves.used("alice") == 500
+    assert await shelves.usage("alice") == 500
 
 
 async def test_what_was_shared_long_ago_goes_from_its_shelf(
@@ -339,7 +339,7 @@ async def test_what_was_shared_long_ago_goes_from_its_shelf(
     assert await shelves.sweep(NOON, NOON) == []
     assert await shelves.sweep(NOON, NOON + 1) == [SONG]
     assert (await numbers_on(store, "ops"), await numbers_on(store, "dev")) == ([2], [])
-    assert await shelves.used("alice") == 7000
+    assert await shelves.usage("alice") == 7000
     await send(store, "alice", SONG)
     await share(store, "ops", file(1, SONG))
     assert await shelves.find("ops", 1) == file(1, SONG), "fetched by nobody yet"
@@ -357,29 +357,29 @@ async def test_a_damaged_file_is_back_in_its_places_once_it_was_sent_again(
     await share(store, "ops", file(1, SONG), file(2, FILM))
     await share(store, "dev", file(1, SONG, "bob"))
     await shelves.record_fetch("ops", 1, "bob", NOON)
-    await shelves.hold("bob", SONG, NOON)
+    await shelves.lease("bob", SONG, NOON)
     await shelves.forget(SONG)
     assert (await numbers_on(store, "ops"), await numbers_on(store, "dev")) == ([2], [])
     assert await shelves.find("ops", 1) is None
     assert await shelves.size_of(SONG) is None
-    assert await shelves.hold("bob", SONG, NOON) is None
-    assert not await shelves.may_hold_similar("bob", 30, HEAD)
-    assert (await shelves.used("alice"), await shelves.used("bob")) == (7000, 0)
-    assert await shelves.all() == {FILM}
+    assert await shelves.lease("bob", SONG, NOON) is None
+    assert not await shelves.has_similar("bob", 30, HEAD)
+    assert (await shelves.usage("alice"), await shelves.usage("bob")) == (7000, 0)
+    assert await shelves.digests() == {FILM}
     assert await shelves.sweep(NOON, 0) == []
     await send(store, "carol", SONG)
     assert (await numbers_on(store, "ops"), await numbers_on(store, "dev")) == ([2, 1], [1])
     found = await shelves.find("ops", 1)
     assert found is not None
     assert (found.person, found.fetch_count) == ("alice", 1)
-    assert await shelves.used("alice") == 7030
+    assert await shelves.usage("alice") == 7030
 
 
 async def test_a_damaged_file_is_not_held_any_more(store: Store, shelves: FileIndex) -> None:
     await send(store, "bob", SONG)
     await shelves.forget(SONG)
     await send(store, "carol", SONG)
-    assert await shelves.used("bob") == 0
+    assert await shelves.usage("bob") == 0
 
 
 # ------------------------------------------------------------------ it lasts
@@ -395,5 +395,5 @@ async def test_shelves_are_there_after_a_restart(tmp_path: Path) -> None:
     async with open_store(tmp_path) as store:
         shown = FileEntry(1, SONG, 30, "alice", NOON, 1, ("bob",))
         assert await store.files.page("ops", NUMBERS_END, 10, 10) == [shown]
-        assert await store.files.hold("bob", SONG, NOON) == 30
-        assert await store.files.used("carol") == 7000
+        assert await store.files.lease("bob", SONG, NOON) == 30
+        assert await store.files.usage("carol") == 7000

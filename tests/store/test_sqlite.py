@@ -16,13 +16,15 @@ import trio.testing
 
 from tchat.errors import Code, StorageError
 from tchat.store.base import StorageFull
+from tchat.store.open import open_store
 from tchat.store.sqlite.schema import APPLICATION_ID, MIGRATIONS
-from tchat.store.sqlite.store import SqliteStore, open_store
 from tests.store.appender import GROUPS
 from tests.store.batches import append, last_seq, packed, read_all
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+
+    from tchat.store.sqlite.store import SqliteStore
 
 KEY = bytes(32)
 ROOT = Path(__file__).parents[2]
@@ -49,17 +51,15 @@ class Tapped:
 @pytest.fixture
 def tap(sqlite: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tapped]:
     """Stand between the writing thread and its connection."""
-    tap = Tapped(sqlite._database._writer._connection)
+    tap = Tapped(sqlite.database._writer._connection)
     with monkeypatch.context() as patch:
-        patch.setattr(sqlite._database._writer, "_connection", tap)
+        patch.setattr(sqlite.database._writer, "_connection", tap)
         yield tap
 
 
 async def pragma(store: SqliteStore, statement: str) -> object:
     """Run a pragma on the writer's connection, in its thread; return what it answers."""
-    row = await store._database._writer.do(
-        lambda connection: connection.execute(statement).fetchone()
-    )
+    row = await store.database.write(lambda connection: connection.execute(statement).fetchone())
     assert isinstance(row, tuple)
     return row[0]
 
@@ -74,7 +74,7 @@ async def busy_writer(store: SqliteStore) -> AsyncIterator[None]:
         assert go_on.wait(30), "the block waited for the writing thread"
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(store._database._writer.do, work)
+        nursery.start_soon(store.database.write, work)
         await trio.to_thread.run_sync(started.wait)
         try:
             yield
@@ -263,12 +263,12 @@ async def test_a_fault_in_the_work_itself_does_not_stop_the_writing_thread(
     sqlite: SqliteStore,
 ) -> None:
     with pytest.raises(StorageError):
-        await sqlite._database._writer.do(lambda connection: connection.execute("SELECT nonsense"))
+        await sqlite.database.write(lambda connection: connection.execute("SELECT nonsense"))
     with pytest.raises(StorageError):
         await append(sqlite, "ops", b"one")
 
 
 async def test_a_log_that_cannot_be_read_is_a_storage_error(sqlite: SqliteStore) -> None:
-    await sqlite._database._writer.do(lambda connection: connection.execute("DROP TABLE segments"))
+    await sqlite.database.write(lambda connection: connection.execute("DROP TABLE segments"))
     with pytest.raises(StorageError, match="no such table"):
         await sqlite.read("ops", 0)

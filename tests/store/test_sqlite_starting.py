@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tchat.errors import Code, StartupError
+from tchat.store.open import open_store
 from tchat.store.sqlite.schema import MIGRATIONS
-from tchat.store.sqlite.store import SqliteStore, open_store
 from tests.store.batches import append
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tchat.store.sqlite.store import SqliteStore
 
 # ------------------------------------------------------------------ starting
 
@@ -47,7 +49,7 @@ async def test_a_directory_is_free_again_once_its_server_has_stopped(tmp_path: P
 async def test_a_file_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "tchat.db")) as connection:
         connection.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
-    await assert_cannot_start(tmp_path, "newer tchat")
+    await assert_cannot_start(tmp_path, "newer version of tchat")
     with closing(sqlite3.connect(tmp_path / "tchat.db")) as connection:
         assert connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)
 

@@ -8,11 +8,13 @@ import pytest
 import trio
 
 from tchat.store.base import Page, StateSnapshot, StorageFull, Store, StoredGroup
-from tchat.store.sqlite.store import SqliteStore, open_store
+from tchat.store.open import open_store
 from tests.store.batches import append, numbered
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tchat.store.sqlite.store import SqliteStore
 
 
 def kept(seq: int, made_with: str = "rules 1") -> StateSnapshot:
@@ -107,7 +109,7 @@ async def test_a_state_is_there_when_the_store_is_opened_again(tmp_path: Path) -
 async def test_on_a_full_disk_the_state_stays_that_was_kept(sqlite: SqliteStore) -> None:
     await append(sqlite, "ops", b"one", b"two")
     await sqlite.save_snapshot("ops", kept(1))
-    await sqlite._database.write(lambda c: c.execute("PRAGMA max_page_count = 1").fetchone())
+    await sqlite.database.write(lambda c: c.execute("PRAGMA max_page_count = 1").fetchone())
     with pytest.raises(StorageFull):
         await sqlite.save_snapshot("ops", StateSnapshot(2, "rules 1", bytes(1 << 20)))
     assert (await sqlite.load("ops")).snapshot == kept(1)

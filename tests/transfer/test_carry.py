@@ -16,7 +16,7 @@ from tchat.core.protocol.frames import Failed, Have, Piece, Ping, StartAt, Store
 from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.errors import Code, ProtocolError, Refused
 from tchat.net.link import Link
-from tchat.transfer.endpoints import FileWithdrawn, patiently, receive_file, send_file
+from tchat.transfer.endpoints import FileWithdrawn, receive_file, send_file, with_pings
 from tchat.transfer.partial_file import BrokenPiece, PartialFile
 from tests.protocol import unchecked
 
@@ -311,7 +311,7 @@ async def test_one_who_looks_through_what_it_has_says_that_it_lives(
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(listen)
-            assert await patiently(wire.receiver, work) == "done"
+            assert await with_pings(wire.receiver, work) == "done"
 
 
 async def test_progress_is_told_as_it_is_made(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.errors import ProtocolError
 from tchat.net.link import Link
 from tchat.transfer.endpoints import FileWithdrawn, receive_file, send_file
-from tchat.transfer.pieces import NOTHING
+from tchat.transfer.pieces import EMPTY_DIGEST
 from tests.sockets import connected
 from tests.transfer.test_carry import DATA, DIGEST, Bytes, nobody, part_at
 
@@ -135,7 +135,7 @@ async def test_why_a_receiver_left_is_heard_although_nothing_more_could_be_sent(
     async with linked() as (sender, receiver), trio.open_nursery() as nursery:
 
         async def leave() -> None:
-            await receiver.send(encode(Have(0, NOTHING)))
+            await receiver.send(encode(Have(0, EMPTY_DIGEST)))
             await receiver.send(encode(Failed("storage_full", "The disk is full.")))
             await receiver.close_gracefully()
 

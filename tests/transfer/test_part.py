@@ -10,7 +10,7 @@ import pytest
 
 from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.transfer.partial_file import BrokenPiece, PartialFile
-from tchat.transfer.pieces import NOTHING, count_pieces
+from tchat.transfer.pieces import EMPTY_DIGEST, count_pieces
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +43,7 @@ def begun(place: Path, pieces: int, more: bytes = b"") -> None:
     part = opened(place)
     add_pieces(part, pieces)
     if more:
-        part.add_beginning(more)
+        part.add_incomplete(more)
     part.close()
 
 
@@ -54,9 +54,9 @@ def names(place: Path) -> list[str]:
 def test_a_file_is_whole_when_all_pieces_are_there(place: Path) -> None:
     part = opened(place)
     add_pieces(part, 3)
-    assert (part.offset, part.is_whole) == (3 * PIECE_SIZE, False)
+    assert (part.offset, part.is_complete) == (3 * PIECE_SIZE, False)
     add_pieces(part, 1)
-    assert part.is_whole
+    assert part.is_complete
     assert part.digest == hashlib.sha256(DATA).digest()
     assert place.read_bytes() == DATA
     part.close()
@@ -69,9 +69,9 @@ def test_a_part_is_gone_on_with(place: Path, pieces: int, more: int) -> None:
     begun(place, pieces, DATA[start : start + more])
     part = opened(place)
     assert part.offset == start + more
-    assert part.digest == (DIGESTS[pieces - 1] if pieces else NOTHING)
+    assert part.digest == (DIGESTS[pieces - 1] if pieces else EMPTY_DIGEST)
     add_pieces(part, 4 - pieces)
-    assert part.is_whole
+    assert part.is_complete
     assert place.read_bytes() == DATA
     part.close()
 
@@ -79,7 +79,7 @@ def test_a_part_is_gone_on_with(place: Path, pieces: int, more: int) -> None:
 def test_a_whole_part_is_whole_again(place: Path) -> None:
     begun(place, 4)
     part = opened(place)
-    assert part.is_whole
+    assert part.is_complete
     part.close()
 
 
@@ -107,7 +107,7 @@ def test_a_flipped_byte_of_a_piece_that_is_not_whole_is_found_with_the_rest_of_i
         part.add(rest, DIGESTS[1])
     assert (part.offset, part.doubt) == (PIECE_SIZE, True)
     add_pieces(part, 3)
-    assert part.is_whole
+    assert part.is_complete
     assert not part.doubt
     assert place.read_bytes() == DATA
     part.close()
@@ -131,7 +131,7 @@ def test_a_last_piece_whose_digest_was_not_written_is_not_whole(place: Path) -> 
     sums = place.with_name("part.sums")
     sums.write_bytes(sums.read_bytes()[:-32])
     part = opened(place)
-    assert not part.is_whole
+    assert not part.is_complete
     assert part.digest == DIGESTS[2]
     part.rewind()
     add_pieces(part, 1)
@@ -148,7 +148,7 @@ def test_digests_that_were_not_all_written_cost_pieces(place: Path, length: int)
     assert part.digests == DIGESTS[: length // 32]
     assert part.offset == length // 32 * PIECE_SIZE
     add_pieces(part, 4 - len(part.digests))
-    assert part.is_whole
+    assert part.is_complete
     part.close()
 
 
@@ -157,7 +157,7 @@ def test_what_is_longer_than_the_file_is_cut(place: Path) -> None:
     with place.open("ab") as file:
         file.write(b"more")
     part = opened(place)
-    assert part.is_whole
+    assert part.is_complete
     assert place.read_bytes() == DATA
     part.close()
 
@@ -177,7 +177,7 @@ def test_one_who_has_another_file_begins_anew(place: Path) -> None:
     begun(place, 2)
     part = opened(place)
     part.rewind(to_start=True)
-    assert (part.offset, part.digest, place.stat().st_size) == (0, NOTHING, 0)
+    assert (part.offset, part.digest, place.stat().st_size) == (0, EMPTY_DIGEST, 0)
     add_pieces(part, 4)
     assert place.read_bytes() == DATA
     part.close()
@@ -209,7 +209,7 @@ def test_a_whole_file_gets_its_name(place: Path, kept: bool) -> None:
     part = opened(place)
     add_pieces(part, 4)
     target, sums = place.with_name("file"), place.with_name("file.sums")
-    part.place(target, sums if kept else None)
+    part.move_to(target, sums if kept else None)
     part.close()
     assert target.read_bytes() == DATA
     assert names(place) == (["file", "file.sums"] if kept else ["file"])
@@ -219,9 +219,9 @@ def test_a_whole_file_gets_its_name(place: Path, kept: bool) -> None:
 
 def test_an_empty_file_is_whole_at_once(place: Path) -> None:
     part = opened(place, 0)
-    assert part.is_whole
-    assert part.digest == NOTHING
-    part.place(place.with_name("empty"))
+    assert part.is_complete
+    assert part.digest == EMPTY_DIGEST
+    part.move_to(place.with_name("empty"))
     part.close()
     assert names(place) == ["empty"]
 
@@ -244,7 +244,7 @@ def test_nothing_is_written_through_what_others_have_put_there(
     PLANTS[plant](tmp_path / name, mine)
     part = opened(tmp_path / "part")
     add_pieces(part, 4)
-    part.place(tmp_path / "whole", tmp_path / "digests")
+    part.move_to(tmp_path / "whole", tmp_path / "digests")
     assert mine.read_text() == "mine"
     assert (tmp_path / "whole").read_bytes() == DATA
     assert (tmp_path / "digests").read_bytes() == b"".join(DIGESTS)

@@ -12,7 +12,7 @@ from tchat.core.protocol.frames import Ping, encode
 from tchat.core.protocol.framing import PREFIX
 from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.net.link import Link
-from tchat.transfer.time_slice import Pace, TimeSlice
+from tchat.transfer.time_slice import LinkSpeed, TimeSlice
 from tests.helpers import GUARD
 from tests.sockets import MUCH, connected, secured, take
 
@@ -109,7 +109,7 @@ def test_one_who_may_not_wait_takes_what_is_there(clock: Clock) -> None:
 
 
 def test_waiting_pays_as_long_as_pieces_come_as_fast_as_that(clock: Clock) -> None:
-    pace, at = Pace(77), 77
+    pace, at = LinkSpeed(77), 77
     assert pace.is_fast(at), "the best is hoped for"
     for pieces, seconds, is_fast in (
         (1, 0.004, True),
