@@ -90,7 +90,7 @@ def begun(blobs: BlobDirectory) -> list[Path]:
 # ------------------------------------------------------------------ kept
 
 
-async def test_a_file_is_kept_under_its_digest_and_once(blobs: BlobDirectory) -> None:
+async def test_files_are_deduplicated_by_digest(blobs: BlobDirectory) -> None:
     await send(blobs, DATA)
     await send(blobs, DATA, person="bob")
     assert names(blobs) == [name_of(DATA), name_of(DATA) + ".sums"]
@@ -99,14 +99,12 @@ async def test_a_file_is_kept_under_its_digest_and_once(blobs: BlobDirectory) ->
 
 
 @pytest.mark.parametrize("data", [b"", SMALL, DATA[:PIECE_SIZE]])
-async def test_a_file_of_one_piece_needs_no_file_of_digests(
-    blobs: BlobDirectory, data: bytes
-) -> None:
+async def test_a_single_piece_has_no_digests_file(blobs: BlobDirectory, data: bytes) -> None:
     await send(blobs, data)
     assert names(blobs) == [name_of(data)]
 
 
-async def test_a_file_is_on_disk_before_it_has_its_name_and_its_name_before_it_is_kept(
+async def test_a_commit_syncs_file_then_directory(
     blobs: BlobDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = blobs.path / name_of(DATA)
@@ -121,7 +119,7 @@ async def test_a_file_is_on_disk_before_it_has_its_name_and_its_name_before_it_i
     assert synced == [path.stat().st_ino for path in (place, place.parent, place.parent.parent)]
 
 
-async def test_what_is_made_is_for_its_owner_alone(blobs: BlobDirectory) -> None:
+async def test_files_and_directories_are_private(blobs: BlobDirectory) -> None:
     umask = os.umask(0)
     try:
         await send(blobs, DATA)
@@ -136,7 +134,7 @@ async def test_what_is_made_is_for_its_owner_alone(blobs: BlobDirectory) -> None
     assert all(mode == (0o700 if path.is_dir() else 0o600) for path, mode in modes.items()), modes
 
 
-async def test_sending_a_damaged_file_again_heals_it(blobs: BlobDirectory) -> None:
+async def test_a_new_upload_repairs_a_damaged_file(blobs: BlobDirectory) -> None:
     await send(blobs, DATA)
     for name in names(blobs):
         (blobs.path / name).write_bytes(b"nonsense")
@@ -145,7 +143,7 @@ async def test_sending_a_damaged_file_again_heals_it(blobs: BlobDirectory) -> No
     assert (blobs.path / (name_of(DATA) + ".sums")).read_bytes() == b"".join(DIGESTS)
 
 
-async def test_a_file_that_is_removed_leaves_nothing(blobs: BlobDirectory) -> None:
+async def test_a_removed_file_leaves_nothing(blobs: BlobDirectory) -> None:
     await send(blobs, DATA)
     await send(blobs, SMALL)
     await blobs.remove([DIGEST, sha(b"never sent")])
@@ -155,7 +153,7 @@ async def test_a_file_that_is_removed_leaves_nothing(blobs: BlobDirectory) -> No
 # ------------------------------------------------------------------ begun
 
 
-async def test_what_was_begun_is_found_again_by_who_began_it(blobs: BlobDirectory) -> None:
+async def test_an_upload_is_resumed_by_its_person(blobs: BlobDirectory) -> None:
     await send(blobs, DATA, PIECE_SIZE + 5)
     assert await send(blobs, DATA, PIECE_SIZE + 7, person="bob") == 0
     assert await send(blobs, DATA[:-1], 5) == 0, "of another size"
@@ -165,7 +163,7 @@ async def test_what_was_begun_is_found_again_by_who_began_it(blobs: BlobDirector
     assert len(begun(blobs)) == 2
 
 
-async def test_the_same_file_twice_at_once_are_two_parts(blobs: BlobDirectory) -> None:
+async def test_concurrent_uploads_of_a_file_are_separate(blobs: BlobDirectory) -> None:
     async with blobs.upload("alice", len(DATA), HEAD) as first:
         blobs.open_partial(first)
         add(first, DATA, 5)
@@ -175,7 +173,7 @@ async def test_the_same_file_twice_at_once_are_two_parts(blobs: BlobDirectory) -
             assert second.path != first.path
 
 
-async def test_one_that_is_not_alive_gives_way_and_is_gone_on_with(blobs: BlobDirectory) -> None:
+async def test_a_dead_upload_is_replaced_and_resumed(blobs: BlobDirectory) -> None:
     alive = True
     ended: list[str] = []
 
@@ -202,14 +200,14 @@ async def test_one_that_is_not_alive_gives_way_and_is_gone_on_with(blobs: BlobDi
             assert (instead.offset, ended) == (PIECE_SIZE + 5, [Code.REPLACED])
 
 
-async def test_nothing_is_left_of_what_was_not_begun(blobs: BlobDirectory) -> None:
+async def test_an_unopened_upload_leaves_nothing(blobs: BlobDirectory) -> None:
     await send(blobs, DATA, 0)
     async with blobs.upload("alice", len(DATA), HEAD):
         pass
     assert names(blobs) == []
 
 
-async def test_what_came_before_a_cancellation_stays(blobs: BlobDirectory) -> None:
+async def test_a_cancelled_upload_keeps_its_data(blobs: BlobDirectory) -> None:
     with trio.CancelScope() as scope:
         async with blobs.upload("alice", len(DATA), HEAD) as part:
             blobs.open_partial(part)
@@ -221,7 +219,7 @@ async def test_what_came_before_a_cancellation_stays(blobs: BlobDirectory) -> No
 
 
 @pytest.mark.parametrize("failure", [StorageFull(), StorageError("internal", "broken")])
-async def test_a_full_or_broken_disk_keeps_nothing_of_it(
+async def test_an_upload_to_a_failing_disk_is_discarded(
     blobs: BlobDirectory, failure: Exception
 ) -> None:
     await send(blobs, DATA, PIECE_SIZE)
@@ -236,7 +234,7 @@ async def test_a_full_or_broken_disk_keeps_nothing_of_it(
     assert names(blobs) == []
 
 
-async def test_only_what_is_missing_has_to_fit_on_the_disk(
+async def test_only_the_missing_rest_needs_disk_space(
     blobs: BlobDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage("/")
@@ -258,7 +256,7 @@ def make_older(part: Path, seconds: float) -> None:
             os.utime(path, (time.time() - seconds,) * 2)
 
 
-async def test_what_was_begun_long_ago_is_dropped(blobs: BlobDirectory) -> None:
+async def test_stale_uploads_are_removed(blobs: BlobDirectory) -> None:
     await send(blobs, DATA, PIECE_SIZE + 5)
     await send(blobs, DATA, PIECE_SIZE + 5, person="bob")
     old, _ = begun(blobs)
@@ -269,7 +267,7 @@ async def test_what_was_begun_long_ago_is_dropped(blobs: BlobDirectory) -> None:
     assert (old.exists(), len(begun(blobs)), len(names(blobs))) == (False, 1, 2)
 
 
-async def test_what_is_open_is_not_dropped(blobs: BlobDirectory) -> None:
+async def test_uploads_in_progress_are_not_stale(blobs: BlobDirectory) -> None:
     async with blobs.upload("alice", len(DATA), HEAD) as part:
         blobs.open_partial(part)
         add(part, DATA, PIECE_SIZE + 5)
@@ -300,7 +298,7 @@ async def four(blobs: BlobDirectory) -> list[Path]:
 @pytest.mark.parametrize(
     ("room", "left"), [(1000, 4), (400, 4), (399, 3), (300, 3), (100, 1), (99, 0), (0, 0), (-5, 0)]
 )
-async def test_the_oldest_gives_way_first(
+async def test_trimming_removes_the_oldest_uploads(
     blobs: BlobDirectory, four: list[Path], room: int, left: int
 ) -> None:
     await send(blobs, SMALL, 5, person="bob")
@@ -309,22 +307,20 @@ async def test_the_oldest_gives_way_first(
     assert len(begun(blobs)) == left + 1, "what bob began is his own affair"
 
 
-async def test_what_is_to_be_sent_now_does_not_give_way_and_does_not_count(
+async def test_trimming_exempts_uploads_about_to_start(
     blobs: BlobDirectory, four: list[Path]
 ) -> None:
     await blobs.trim_uploads("alice", 200, [(200, sha(bytes([0]) * 200))])
     assert [part.exists() for part in four] == [True, False, True, True]
 
 
-async def test_what_is_being_sent_does_not_give_way_and_does_not_count(
-    blobs: BlobDirectory, four: list[Path]
-) -> None:
+async def test_trimming_exempts_uploads_in_progress(blobs: BlobDirectory, four: list[Path]) -> None:
     async with blobs.upload("alice", 200, sha(bytes([1]) * 200)):
         await blobs.trim_uploads("alice", 200, [(999, EMPTY_DIGEST)])
         assert [part.exists() for part in four] == [False, True, True, True]
 
 
-async def test_somebody_who_tidies_up_at_the_same_time_is_no_trouble(
+async def test_concurrent_trimming_is_harmless(
     blobs: BlobDirectory, four: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     glob = type(blobs.path).glob
@@ -342,7 +338,7 @@ async def test_somebody_who_tidies_up_at_the_same_time_is_no_trouble(
 # ------------------------------------------------------------------ cleaning
 
 
-async def test_cleaning_leaves_what_is_known_and_what_was_begun(blobs: BlobDirectory) -> None:
+async def test_cleaning_keeps_known_files_and_fresh_uploads(blobs: BlobDirectory) -> None:
     await send(blobs, DATA)
     await send(blobs, SMALL)
     await send(blobs, DATA[::-1])
@@ -373,13 +369,13 @@ async def test_a_file_is_read_with_its_digests(blobs: BlobDirectory) -> None:
         assert read_all(file) == DATA
 
 
-async def test_a_file_that_is_not_there_is_damaged(blobs: BlobDirectory) -> None:
+async def test_a_missing_file_counts_as_damaged(blobs: BlobDirectory) -> None:
     with pytest.raises(FileDamaged):
         async with blobs.download(DIGEST, len(DATA)):
             pass
 
 
-async def test_a_file_that_becomes_shorter_while_it_is_read_is_damaged(
+async def test_a_file_truncated_while_read_is_damaged(
     blobs: BlobDirectory,
 ) -> None:
     await send(blobs, DATA)
@@ -391,7 +387,7 @@ async def test_a_file_that_becomes_shorter_while_it_is_read_is_damaged(
             file.read()
 
 
-async def test_looking_through_a_file_can_be_ended(blobs: BlobDirectory) -> None:
+async def test_verifying_a_file_can_be_cancelled(blobs: BlobDirectory) -> None:
     await send(blobs, DATA)
 
     def enough() -> None:
@@ -416,7 +412,7 @@ async def test_looking_through_a_file_can_be_ended(blobs: BlobDirectory) -> None
         (errno.EROFS, StorageError),
     ],
 )
-def test_what_the_system_says_becomes_what_stores_say(number: int, said: type[Exception]) -> None:
+def test_os_errors_become_storage_errors(number: int, said: type[Exception]) -> None:
     def fail() -> None:
         raise OSError(number, os.strerror(number))
 

@@ -85,7 +85,7 @@ async def busy_writer(store: SqliteStore) -> AsyncIterator[None]:
 # ------------------------------------------------------------------ it lasts
 
 
-async def test_whatever_was_acknowledged_is_there_when_the_store_is_opened_again(
+async def test_acknowledged_events_survive_a_restart(
     tmp_path: Path,
 ) -> None:
     async with open_store(tmp_path) as store:
@@ -100,7 +100,7 @@ async def test_whatever_was_acknowledged_is_there_when_the_store_is_opened_again
         assert await store.accounts.claim("alice", "ALICE", KEY, 2) == "Alice"
 
 
-async def test_a_log_goes_on_where_it_ended_when_the_store_is_opened_again(tmp_path: Path) -> None:
+async def test_a_reopened_log_continues_at_its_end(tmp_path: Path) -> None:
     for body in (b"one", b"two", b"three"):
         async with open_store(tmp_path) as store:
             await append(store, "ops", body)
@@ -120,7 +120,7 @@ def acknowledged_before_death(directory: Path) -> dict[str, int]:
     return {group: int(seq) for group, seq in (line.split() for line in lines if line)}
 
 
-async def test_whatever_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
+async def test_acknowledged_events_survive_a_kill(tmp_path: Path) -> None:
     acknowledged = await trio.to_thread.run_sync(acknowledged_before_death, tmp_path)
     assert acknowledged.keys() == set(GROUPS)
     async with open_store(tmp_path) as store:
@@ -131,18 +131,18 @@ async def test_whatever_was_acknowledged_survives_a_kill(tmp_path: Path) -> None
             assert bodies == [str(number).encode() for number in range(1, last + 1)]
 
 
-async def test_a_commit_waits_for_the_disk(sqlite: SqliteStore) -> None:
+async def test_a_commit_is_synchronous(sqlite: SqliteStore) -> None:
     full = 2
     assert await pragma(sqlite, "PRAGMA synchronous") == full
     assert await pragma(sqlite, "PRAGMA journal_mode") == "wal"
 
 
-async def test_the_file_says_whose_it_is(sqlite: SqliteStore) -> None:
+async def test_the_file_has_the_application_id(sqlite: SqliteStore) -> None:
     assert await pragma(sqlite, "PRAGMA application_id") == APPLICATION_ID
     assert await pragma(sqlite, "PRAGMA user_version") == len(MIGRATIONS)
 
 
-async def test_an_append_that_nobody_waits_for_any_more_is_whole_or_not_at_all(
+async def test_a_cancelled_append_is_atomic(
     tmp_path: Path,
 ) -> None:
     async with open_store(tmp_path) as store, trio.open_nursery() as nursery:
@@ -156,9 +156,7 @@ async def test_an_append_that_nobody_waits_for_any_more_is_whole_or_not_at_all(
 # ------------------------------------------------------------------ group commit
 
 
-async def test_appends_that_wait_at_the_same_time_share_one_commit(
-    sqlite: SqliteStore, tap: Tapped
-) -> None:
+async def test_waiting_appends_share_one_commit(sqlite: SqliteStore, tap: Tapped) -> None:
     async with trio.open_nursery() as nursery, busy_writer(sqlite):
         for number in range(100):
             nursery.start_soon(sqlite.append, f"group-{number}", 0, 1, packed(b"one"))
@@ -168,7 +166,7 @@ async def test_appends_that_wait_at_the_same_time_share_one_commit(
         assert await read_all(sqlite, f"group-{number}") == [b"one"]
 
 
-async def test_a_conflict_concerns_nobody_else_in_the_commit(sqlite: SqliteStore) -> None:
+async def test_a_conflict_fails_only_its_own_append(sqlite: SqliteStore) -> None:
     outcomes: dict[str, str] = {}
 
     async def try_to_append(group: str, expected: int) -> None:
@@ -184,7 +182,7 @@ async def test_a_conflict_concerns_nobody_else_in_the_commit(sqlite: SqliteStore
     assert outcomes == {"a": "appended", "b": "conflict", "c": "appended"}
 
 
-async def test_reading_waits_for_no_writer(sqlite: SqliteStore) -> None:
+async def test_reads_do_not_wait_for_the_writer(sqlite: SqliteStore) -> None:
     await append(sqlite, "ops", b"one")
     async with busy_writer(sqlite):
         assert await read_all(sqlite, "ops") == [b"one"]
@@ -193,7 +191,7 @@ async def test_reading_waits_for_no_writer(sqlite: SqliteStore) -> None:
 # ------------------------------------------------------------------ a full disk
 
 
-async def test_a_full_disk_refuses_and_writes_nothing(sqlite: SqliteStore) -> None:
+async def test_a_full_disk_writes_nothing(sqlite: SqliteStore) -> None:
     await append(sqlite, "ops", b"one")
     await pragma(sqlite, "PRAGMA max_page_count = 1")  # no further page, that is
     with pytest.raises(StorageFull) as caught:
@@ -203,7 +201,7 @@ async def test_a_full_disk_refuses_and_writes_nothing(sqlite: SqliteStore) -> No
     assert await read_all(sqlite, "ops") == [b"one"]
 
 
-async def test_appends_work_again_once_there_is_room_again(sqlite: SqliteStore) -> None:
+async def test_appends_work_once_there_is_room_again(sqlite: SqliteStore) -> None:
     await append(sqlite, "ops", b"one")
     await pragma(sqlite, "PRAGMA max_page_count = 1")
     with pytest.raises(StorageFull):
@@ -217,7 +215,7 @@ async def test_appends_work_again_once_there_is_room_again(sqlite: SqliteStore) 
 
 
 @pytest.mark.parametrize("statement", ["BEGIN IMMEDIATE", "COMMIT"])
-async def test_a_disk_that_fails_once_is_not_trusted_again(
+async def test_a_write_error_breaks_the_store(
     sqlite: SqliteStore, tap: Tapped, statement: str
 ) -> None:
     await append(sqlite, "ops", b"one")
@@ -241,9 +239,7 @@ async def test_a_broken_store_can_still_be_read(sqlite: SqliteStore, tap: Tapped
     assert await read_all(sqlite, "ops") == [b"one"]
 
 
-async def test_everybody_in_a_commit_that_failed_hears_of_it(
-    sqlite: SqliteStore, tap: Tapped
-) -> None:
+async def test_a_failed_commit_fails_all_its_appends(sqlite: SqliteStore, tap: Tapped) -> None:
     failures: list[StorageError] = []
 
     async def try_to_append(group: str) -> None:
@@ -259,7 +255,7 @@ async def test_everybody_in_a_commit_that_failed_hears_of_it(
     assert len(failures) == 10
 
 
-async def test_a_fault_in_the_work_itself_does_not_stop_the_writing_thread(
+async def test_a_faulty_job_does_not_end_the_writer(
     sqlite: SqliteStore,
 ) -> None:
     with pytest.raises(StorageError):
@@ -268,7 +264,7 @@ async def test_a_fault_in_the_work_itself_does_not_stop_the_writing_thread(
         await append(sqlite, "ops", b"one")
 
 
-async def test_a_log_that_cannot_be_read_is_a_storage_error(sqlite: SqliteStore) -> None:
+async def test_an_unreadable_log_is_a_storage_error(sqlite: SqliteStore) -> None:
     await sqlite.database.write(lambda connection: connection.execute("DROP TABLE segments"))
     with pytest.raises(StorageError, match="no such table"):
         await sqlite.read("ops", 0)

@@ -42,7 +42,7 @@ def shelves(store: Store) -> FileIndex:
 # ------------------------------------------------------------------ files that there are
 
 
-async def test_a_file_that_was_never_sent_is_not_there(shelves: FileIndex) -> None:
+async def test_an_unknown_file_is_not_found(shelves: FileIndex) -> None:
     assert await shelves.size_of(SONG) is None
     assert await shelves.lease("alice", SONG, NOON) is None
     assert not await shelves.has_similar("alice", 30, HEAD)
@@ -53,14 +53,14 @@ async def test_a_file_that_was_never_sent_is_not_there(shelves: FileIndex) -> No
     assert await shelves.find("ops", 1) is None
 
 
-async def test_a_file_that_was_sent_is_there(store: Store, shelves: FileIndex) -> None:
+async def test_an_added_file_is_found(store: Store, shelves: FileIndex) -> None:
     await send(store, "alice", SONG)
     await send(store, "bob", FILM)
     assert (await shelves.size_of(SONG), await shelves.size_of(FILM)) == (30, 7000)
     assert await shelves.digests() == {SONG, FILM}
 
 
-async def test_whoever_has_sent_a_file_may_share_it(store: Store, shelves: FileIndex) -> None:
+async def test_an_uploader_has_a_lease(store: Store, shelves: FileIndex) -> None:
     await send(store, "alice", SONG)
     assert await shelves.lease("alice", SONG, NOON) == 30
 
@@ -76,9 +76,7 @@ async def test_an_empty_file_is_a_file(shelves: FileIndex) -> None:
 # ------------------------------------------------------------------ who could have a file
 
 
-async def test_a_file_on_the_shelf_of_a_group_is_within_reach_of_its_members(
-    store: Store, shelves: FileIndex
-) -> None:
+async def test_members_have_access_to_group_files(store: Store, shelves: FileIndex) -> None:
     await admit(store, "ops", alice="member", bob="member")
     await send(store, "alice", SONG)
     await share(store, "ops", file(1, SONG))
@@ -87,7 +85,7 @@ async def test_a_file_on_the_shelf_of_a_group_is_within_reach_of_its_members(
 
 
 @pytest.mark.parametrize("standings", [[], ["waiting"], ["member", "outsider"]])
-async def test_whoever_is_no_member_learns_nothing_of_a_file(
+async def test_non_members_learn_nothing_about_files(
     store: Store, shelves: FileIndex, standings: list[Standing]
 ) -> None:
     await admit(store, "ops", alice="member")
@@ -103,15 +101,13 @@ async def test_whoever_is_no_member_learns_nothing_of_a_file(
     assert await shelves.usage("mallory") == 0
 
 
-async def test_what_was_refused_holds_nothing(store: Store, shelves: FileIndex) -> None:
+async def test_a_refused_lease_keeps_no_file(store: Store, shelves: FileIndex) -> None:
     await send(store, "alice", SONG, at=NOON)
     assert await shelves.lease("mallory", SONG, NOON + 500) is None
     assert await shelves.sweep(NOON + 1, 0) == [SONG]
 
 
-async def test_a_file_is_out_of_reach_once_it_is_off_the_shelf(
-    store: Store, shelves: FileIndex
-) -> None:
+async def test_removal_from_a_group_ends_access(store: Store, shelves: FileIndex) -> None:
     await admit(store, "ops", alice="member", bob="member")
     await send(store, "alice", SONG)
     await share(store, "ops", file(1, SONG))
@@ -121,16 +117,14 @@ async def test_a_file_is_out_of_reach_once_it_is_off_the_shelf(
         assert await shelves.lease(person, SONG, NOON) is None
 
 
-async def test_alike_is_what_has_the_same_size_and_beginning(
-    store: Store, shelves: FileIndex
-) -> None:
+async def test_similar_files_share_size_and_head(store: Store, shelves: FileIndex) -> None:
     await send(store, "alice", SONG)
     assert await shelves.has_similar("alice", 30, HEAD)
     assert not await shelves.has_similar("alice", 31, HEAD)
     assert not await shelves.has_similar("alice", 30, OTHER_HEAD)
 
 
-async def test_of_several_files_alike_one_within_reach_is_enough(shelves: FileIndex) -> None:
+async def test_one_accessible_similar_file_is_enough(shelves: FileIndex) -> None:
     for person, sha256 in (("bob", SONG), ("alice", FILM), ("carol", BOOK)):
         await shelves.add(person, sha256, 30, HEAD, NOON)
     assert await shelves.has_similar("alice", 30, HEAD)
@@ -140,7 +134,7 @@ async def test_of_several_files_alike_one_within_reach_is_enough(shelves: FileIn
 # ------------------------------------------------------------------ shelves
 
 
-async def test_a_shelf_has_the_newest_first(store: Store, shelves: FileIndex) -> None:
+async def test_group_files_are_listed_newest_first(store: Store, shelves: FileIndex) -> None:
     for sha256 in (SONG, FILM, BOOK):
         await send(store, "alice", sha256)
     await share(store, "ops", file(1, SONG, at=NOON + 1))
@@ -157,7 +151,7 @@ async def test_a_shelf_has_the_newest_first(store: Store, shelves: FileIndex) ->
     assert [await shelves.find("ops", number) for number in (10, 2, 1)] == everything
 
 
-async def test_groups_have_shelves_of_their_own(store: Store, shelves: FileIndex) -> None:
+async def test_groups_have_separate_files(store: Store, shelves: FileIndex) -> None:
     await send(store, "alice", SONG)
     await send(store, "alice", FILM)
     await share(store, "ops", file(1, SONG))
@@ -169,14 +163,12 @@ async def test_groups_have_shelves_of_their_own(store: Store, shelves: FileIndex
     assert (await numbers_on(store, "ops"), await numbers_on(store, "dev")) == ([1], [])
 
 
-async def test_any_number_may_be_asked_for(shelves: FileIndex) -> None:
+async def test_any_file_number_can_be_requested(shelves: FileIndex) -> None:
     assert await shelves.find("ops", NUMBERS_END) is None
     await shelves.record_fetch("ops", NUMBERS_END, "alice", NOON)
 
 
-async def test_a_number_may_get_another_file_in_one_append(
-    store: Store, shelves: FileIndex
-) -> None:
+async def test_one_append_can_replace_a_file(store: Store, shelves: FileIndex) -> None:
     await send(store, "alice", SONG)
     await send(store, "alice", FILM)
     await share(store, "ops", file(1, SONG))
@@ -185,7 +177,7 @@ async def test_a_number_may_get_another_file_in_one_append(
     assert await shelves.page("ops", NUMBERS_END, 10, 10) == [file(1, FILM)]
 
 
-async def test_an_append_that_conflicts_changes_no_shelf(store: Store, shelves: FileIndex) -> None:
+async def test_a_conflicting_append_changes_no_files(store: Store, shelves: FileIndex) -> None:
     await send(store, "alice", SONG)
     await send(store, "alice", FILM)
     await share(store, "ops", file(1, SONG))
@@ -198,7 +190,7 @@ async def test_an_append_that_conflicts_changes_no_shelf(store: Store, shelves: 
     assert await shelves.lease("bob", SONG, NOON) is None
 
 
-async def test_an_append_for_which_there_is_no_room_changes_no_shelf(sqlite: SqliteStore) -> None:
+async def test_a_full_disk_changes_no_files(sqlite: SqliteStore) -> None:
     await send(sqlite, "alice", SONG)
     await send(sqlite, "alice", FILM)
     await share(sqlite, "ops", file(1, SONG))
@@ -213,9 +205,7 @@ async def test_an_append_for_which_there_is_no_room_changes_no_shelf(sqlite: Sql
 # ------------------------------------------------------------------ who has fetched a file
 
 
-async def test_who_fetched_a_file_is_counted_once_and_the_first_are_named(
-    store: Store, shelves: FileIndex
-) -> None:
+async def test_downloads_count_once_per_person(store: Store, shelves: FileIndex) -> None:
     await send(store, "alice", SONG)
     await share(store, "ops", file(1, SONG), file(2, SONG))
     for person, at in (("dave", 3), ("carol", 1), ("bob", 3), ("erin", 2), ("carol", 9)):
@@ -229,9 +219,7 @@ async def test_who_fetched_a_file_is_counted_once_and_the_first_are_named(
     assert found.fetch_count == 4
 
 
-async def test_what_is_not_there_any_more_is_fetched_by_nobody(
-    store: Store, shelves: FileIndex
-) -> None:
+async def test_removed_files_have_no_downloads(store: Store, shelves: FileIndex) -> None:
     await send(store, "alice", SONG)
     await share(store, "ops", file(1, SONG))
     await remove(store, "ops", 1)
@@ -246,9 +234,7 @@ async def test_what_is_not_there_any_more_is_fetched_by_nobody(
 # ------------------------------------------------------------------ what counts for whom
 
 
-async def test_a_file_counts_once_for_each_person_who_shared_or_holds_it(
-    store: Store, shelves: FileIndex
-) -> None:
+async def test_a_file_counts_once_per_person(store: Store, shelves: FileIndex) -> None:
     await admit(store, "ops", alice="member", bob="member")
     await send(store, "alice", SONG)
     assert await shelves.usage("alice") == 30, "held"
@@ -264,7 +250,7 @@ async def test_a_file_counts_once_for_each_person_who_shared_or_holds_it(
     assert await shelves.usage("bob") == 30
 
 
-async def test_what_is_off_every_shelf_counts_for_nobody(store: Store, shelves: FileIndex) -> None:
+async def test_unreferenced_files_count_for_nobody(store: Store, shelves: FileIndex) -> None:
     await send(store, "alice", SONG)
     await share(store, "ops", file(1, SONG))
     await share(store, "dev", file(1, SONG))
@@ -274,7 +260,7 @@ async def test_what_is_off_every_shelf_counts_for_nobody(store: Store, shelves: 
     assert await shelves.usage("alice") == 0
 
 
-async def test_files_of_any_size_are_added_up_to_the_byte(shelves: FileIndex) -> None:
+async def test_usage_is_exact_for_any_size(shelves: FileIndex) -> None:
     await shelves.add("alice", SONG, (1 << 60) + 1, HEAD, NOON)
     await shelves.add("alice", FILM, 2, HEAD, NOON)
     assert await shelves.usage("alice") == (1 << 60) + 3
@@ -283,7 +269,7 @@ async def test_files_of_any_size_are_added_up_to_the_byte(shelves: FileIndex) ->
 # ------------------------------------------------------------------ how long files are kept
 
 
-async def test_what_is_shared_is_kept_and_held_no_more(store: Store, shelves: FileIndex) -> None:
+async def test_sharing_ends_the_lease(store: Store, shelves: FileIndex) -> None:
     await send(store, "alice", SONG)
     await send(store, "bob", SONG)
     await share(store, "ops", file(1, SONG, "alice"))
@@ -294,9 +280,7 @@ async def test_what_is_shared_is_kept_and_held_no_more(store: Store, shelves: Fi
     assert await shelves.sweep(NOON + 1, NOON) == [SONG]
 
 
-async def test_a_file_goes_with_the_last_that_refers_to_it(
-    store: Store, shelves: FileIndex
-) -> None:
+async def test_a_file_goes_with_its_last_reference(store: Store, shelves: FileIndex) -> None:
     await send(store, "alice", SONG)
     await send(store, "bob", SONG)
     await share(store, "ops", file(1, SONG, "alice"))
@@ -314,9 +298,7 @@ async def test_a_file_goes_with_the_last_that_refers_to_it(
     assert await shelves.sweep(NOON + 6, 0) == []
 
 
-async def test_what_is_held_ends_behind_its_time_and_holding_again_begins_it_anew(
-    store: Store, shelves: FileIndex
-) -> None:
+async def test_a_lease_expires_unless_renewed(store: Store, shelves: FileIndex) -> None:
     await send(store, "alice", SONG, at=NOON)
     await send(store, "alice", FILM, at=NOON)
     await send(store, "alice", BOOK, at=NOON)
@@ -328,9 +310,7 @@ async def test_what_is_held_ends_behind_its_time_and_holding_again_begins_it_ane
     assert await shelves.usage("alice") == 500
 
 
-async def test_what_was_shared_long_ago_goes_from_its_shelf(
-    store: Store, shelves: FileIndex
-) -> None:
+async def test_old_shares_expire(store: Store, shelves: FileIndex) -> None:
     await send(store, "alice", SONG)
     await send(store, "alice", FILM)
     await share(store, "ops", file(1, SONG, at=NOON), file(2, FILM, at=NOON + 1))
@@ -348,9 +328,7 @@ async def test_what_was_shared_long_ago_goes_from_its_shelf(
 # ------------------------------------------------------------------ damaged files
 
 
-async def test_a_damaged_file_is_back_in_its_places_once_it_was_sent_again(
-    store: Store, shelves: FileIndex
-) -> None:
+async def test_a_new_upload_restores_group_entries(store: Store, shelves: FileIndex) -> None:
     await admit(store, "ops", alice="member", bob="member")
     await send(store, "alice", SONG)
     await send(store, "alice", FILM)
@@ -375,7 +353,7 @@ async def test_a_damaged_file_is_back_in_its_places_once_it_was_sent_again(
     assert await shelves.usage("alice") == 7030
 
 
-async def test_a_damaged_file_is_not_held_any_more(store: Store, shelves: FileIndex) -> None:
+async def test_a_damaged_file_has_no_lease(store: Store, shelves: FileIndex) -> None:
     await send(store, "bob", SONG)
     await shelves.forget(SONG)
     await send(store, "carol", SONG)
@@ -385,7 +363,7 @@ async def test_a_damaged_file_is_not_held_any_more(store: Store, shelves: FileIn
 # ------------------------------------------------------------------ it lasts
 
 
-async def test_shelves_are_there_after_a_restart(tmp_path: Path) -> None:
+async def test_the_file_index_survives_a_restart(tmp_path: Path) -> None:
     async with open_store(tmp_path) as store:
         await admit(store, "ops", bob="member")
         await send(store, "alice", SONG)
