@@ -15,7 +15,7 @@ MUCH = bytes(range(256)) * 4096  # a mebibyte, many records
 
 
 async def both(*steps: Callable[[], object]) -> None:
-    """Run steps at the same time, for no longer than is bearable."""
+    """Run steps concurrently, with a time limit."""
     with trio.fail_after(GUARD):
         async with trio.open_nursery() as nursery:
             for step in steps:

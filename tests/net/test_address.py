@@ -1,4 +1,4 @@
-"""Addresses, and what is said when they cannot be used."""
+"""Addresses, listening, and the explanation of network errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who a person is: a key in a file, and proofs that only its holder can make."""
+"""Identity keys: files, signatures, and the keys for which anybody could sign."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 P = 2**255 - 19
 D = -121665 * pow(121666, -1, P) % P
 FORGED = (1).to_bytes(32, "little") + bytes(32)
-"""The signature of nobody: R is the neutral point and S is 0."""
+"""A signature that needs no private key: R is the neutral point and S is 0."""
 
 
 def root(square: int) -> int | None:
@@ -41,7 +41,7 @@ def root(square: int) -> int | None:
 
 
 def small_order() -> list[bytes]:
-    """Return every spelling of every point whose order divides 8, computed from the curve.
+    """Return every encoding of every point whose order divides 8, computed from the curve.
 
     The y coordinates are 1, -1 and 0; and, as twice a point of order 8 has y = 0, those with
     d·y⁴ + 2y² - 1 = 0. A y below 19 may be written with P added, and each with either sign of x.
@@ -55,7 +55,7 @@ def small_order() -> list[bytes]:
 
 
 def accepted(key: bytes, signature: bytes, message: bytes) -> bool:
-    """Return what plain Ed25519 says."""
+    """Return whether plain Ed25519 accepts a signature."""
     try:
         Ed25519PublicKey.from_public_bytes(key).verify(signature, message)
     except (InvalidSignature, ValueError):

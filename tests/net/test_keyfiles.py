@@ -1,4 +1,4 @@
-"""Private files: made once and whole, for their owner only, and never overwritten."""
+"""Private key files: created once, atomically, for their owner only, never overwritten."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is read and written without asking first, on real sockets."""
+"""Non-blocking reads and writes on real sockets."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ async def test_a_partial_write_returns_the_rest() -> None:
         assert writer_of(near)(b"closed") == b"closed"
 
 
-# ------------------------------------------------------------------ by threads
+# ------------------------------------------------------------------ threads
 
 
 async def test_arrived_data_is_read_without_waiting() -> None:

@@ -1,4 +1,4 @@
-"""What a server shows of itself: TLS 1.3 and nothing below, by its own key or by a given one."""
+"""Server credentials, pins, and TLS 1.3 between clients and servers."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def ecdsa_key() -> ec.EllipticCurvePrivateKey:
 
 
 def certificate_of(key: Private) -> bytes:
-    """Return a certificate that a key gave itself, in PEM."""
+    """Return a self-signed certificate, in PEM."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "chat.example.org")])
     now = dt.datetime.now(dt.UTC)
     builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
@@ -76,7 +76,7 @@ def pem_of(key: Private, password: bytes | None = None) -> bytes:
 
 
 def written(directory: Path, certificate: bytes, key: bytes) -> tuple[Path, Path]:
-    """Write a certificate and a key as an operator would have them."""
+    """Write a certificate and a key as an operator would provide them."""
     places = directory / "fullchain.pem", directory / "privkey.pem"
     for place, data in zip(places, (certificate, key), strict=True):
         place.write_bytes(data)
@@ -84,7 +84,7 @@ def written(directory: Path, certificate: bytes, key: bytes) -> tuple[Path, Path
 
 
 class Authority:
-    """A certificate authority, which this system trusts."""
+    """A certificate authority that this system trusts."""
 
     def __init__(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self._home = home
@@ -96,7 +96,7 @@ class Authority:
         monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
 
     def certify(self, *names: str, days: int = 30) -> Credentials:
-        """Return credentials for a server of these names."""
+        """Return credentials for a server with these names."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
         certificate, private = self._home / "fullchain.pem", self._home / "privkey.pem"
@@ -149,7 +149,7 @@ async def encrypted(
 
 
 async def seen_of(credentials: Credentials) -> bytes:
-    """Return the pin that a client sees, once it has been welcome."""
+    """Return the pin that a client sees, once it is welcomed."""
     async with (
         running_server(credentials=credentials) as server,
         encrypted(server.address) as stream,
@@ -158,7 +158,7 @@ async def seen_of(credentials: Credentials) -> bytes:
         return pin_seen(stream)
 
 
-# ------------------------------------------------------------------ credentials of its own
+# ------------------------------------------------------------------ generated credentials
 
 
 async def test_a_server_key_is_generated_once(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_a_key_readable_by_others_is_refused(tmp_path: Path) -> None:
         make_credentials(tmp_path)
 
 
-# ------------------------------------------------------------------ credentials that are given
+# ------------------------------------------------------------------ given credentials
 
 
 @pytest.mark.parametrize("make", [rsa_key, ecdsa_key, ed25519.Ed25519PrivateKey.generate])
@@ -297,11 +297,11 @@ async def test_a_client_refuses_a_tls_12_server(tmp_path: Path, verified: bool) 
                 raise AssertionError("TLS 1.2 was spoken")
 
 
-# ------------------------------------------------------------------ one speaks TLS and one does not
+# ------------------------------------------------------------------ TLS against plain
 
 
 async def ended_by(connector: Connector) -> Refused:
-    """Run a session that comes to nothing; return why."""
+    """Run a session that is refused; return the refusal."""
     session = Session(connector, Account("alice", identity_of("alice"), ClientId()))
     with trio.fail_after(GUARD), pytest.raises(Refused) as caught:
         await session.run()
@@ -328,7 +328,7 @@ async def test_plain_to_a_tls_server_is_explained(tmp_path: Path) -> None:
     assert not any("fault" in line for line in server.console)
 
 
-# ------------------------------------------------------------------ noise at the door
+# ------------------------------------------------------------------ random bytes
 
 
 @pytest.mark.parametrize("ending", ["close", "reset", "wait"])

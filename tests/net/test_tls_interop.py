@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def sockets() -> AsyncIterator[tuple[trio.SocketStream, socket.socket]]:
-    """Return one end for trio, and the other for a thread."""
+    """Yield one end for trio, and the other for a thread."""
     ours, theirs = socket.socketpair()
     theirs.settimeout(GUARD)
     with theirs:

@@ -1,4 +1,4 @@
-"""TLS over a stream: what comes out is what went in, or an error; no part passes for all."""
+"""TLS streams deliver a prefix of what was sent, or an error; truncation is noticed."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def ends(directory: Path) -> Ends:
 
 @asynccontextmanager
 async def joined(directory: Path) -> AsyncIterator[Ends]:
-    """Return both ends, behind their handshake."""
+    """Yield both ends after the handshake."""
     made = ends(directory)
     await both(made.client.do_handshake, made.server.do_handshake)
     with trio.fail_after(GUARD):
@@ -52,7 +52,7 @@ async def joined(directory: Path) -> AsyncIterator[Ends]:
 
 
 async def take(stream: Secure, size: int, most: int = 65536) -> bytes:
-    """Receive so many bytes."""
+    """Receive exactly so many bytes."""
     taken = bytearray()
     while len(taken) < size:
         data = await stream.receive_some(most)
@@ -62,7 +62,7 @@ async def take(stream: Secure, size: int, most: int = 65536) -> bytes:
 
 
 def tamper(pipe: Pipe, change: Callable[[bytes], bytes]) -> None:
-    """Change what `pipe` has still to receive."""
+    """Change the bytes that `pipe` has not received yet."""
     stream = pipe.receive_stream
     stream.put_data(change(bytes(stream._incoming.get_nowait())))
 
@@ -71,7 +71,7 @@ def pending(pipe: Pipe) -> bool:
     return bool(pipe.receive_stream._incoming._data)
 
 
-# ------------------------------------------------------------------ what comes through
+# ------------------------------------------------------------------ data
 
 
 async def test_large_data_travels_both_ways_at_once(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ async def test_use_before_the_handshake_is_an_error(tmp_path: Path) -> None:
     assert not pending(made.server.transport_stream)
 
 
-# ------------------------------------------------------------------ the end, and what is none
+# ------------------------------------------------------------------ the end of a stream
 
 
 async def test_data_before_a_close_is_received_first(tmp_path: Path) -> None:

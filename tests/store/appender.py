@@ -1,4 +1,4 @@
-"""A program that appends until it is killed, and says on stdout what the store has acknowledged.
+"""A program that appends until it is killed, and prints what the store has acknowledged.
 
 `python -m tests.store.appender DIRECTORY` prints a line "group seq" behind each append.
 """

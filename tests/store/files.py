@@ -1,4 +1,4 @@
-"""Files for shelves to have. A store never looks into them here, so there need not be any bytes."""
+"""Entries for the file index, which never reads the files, so that no bytes are needed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def blob_path(store: Store) -> Path:
 
 
 async def note(store: Store, group: str, effects: SideEffects) -> None:
-    """Append one event with what follows from it."""
+    """Append one event with these side effects."""
     await store.append(group, await last_seq(store, group), 1, packed(b"."), effects)
 
 
@@ -38,7 +38,7 @@ async def admit(store: Store, group: str, **standings: Standing) -> None:
 
 
 async def send(store: Store, person: str, sha256: bytes, at: int = NOON) -> None:
-    """Add a file as if that person had sent it."""
+    """Add a file as if that person had uploaded it."""
     await store.files.add(person, sha256, SIZES[sha256], HEAD, at)
 
 

@@ -1,4 +1,4 @@
-"""Whose names are whose, and who is in which groups: what every store promises about people."""
+"""Accounts and standings, in every store: keys, names, and who is in which group."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ async def test_names_and_keys_survive_a_restart(tmp_path: Path) -> None:
         assert await store.accounts.claim("alice", "alice", OTHER, 1005) is None
 
 
-# ------------------------------------------------------------------ who is in which groups
+# ------------------------------------------------------------------ standings
 
 
 async def test_there_are_no_standings_at_first(store: Store) -> None:

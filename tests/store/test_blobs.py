@@ -1,4 +1,4 @@
-"""Files on disk: whole or not there, durable before they have a name, and for their owner only."""
+"""Blobs on disk: atomic, durable before they are named, deduplicated and private."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def sha(data: bytes) -> bytes:
 
 
 def add(part: PartialFile, data: bytes, until: int) -> None:
-    """Add what a part lacks of `data[:until]`."""
+    """Add what a partial file is missing of `data[:until]`."""
     while part.offset < until:
         end = min(piece_end(part.offset, len(data)), until)
         if end == piece_end(part.offset, len(data)):
@@ -56,7 +56,7 @@ def add(part: PartialFile, data: bytes, until: int) -> None:
 async def send(
     blobs: BlobDirectory, data: bytes, until: int | None = None, person: str = "alice"
 ) -> int:
-    """Send a file, or its beginning; return how much of it was there already."""
+    """Upload a file, or its beginning; return how much was stored already."""
     async with blobs.upload(person, len(data), sha(data[:PIECE_SIZE])) as part:
         blobs.open_partial(part)
         found = part.offset
@@ -87,7 +87,7 @@ def begun(blobs: BlobDirectory) -> list[Path]:
     return sorted((p for p in parts if p.suffix != ".sums"), key=lambda p: p.stat().st_mtime)
 
 
-# ------------------------------------------------------------------ kept
+# ------------------------------------------------------------------ stored files
 
 
 async def test_files_are_deduplicated_by_digest(blobs: BlobDirectory) -> None:
@@ -150,7 +150,7 @@ async def test_a_removed_file_leaves_nothing(blobs: BlobDirectory) -> None:
     assert names(blobs) == [name_of(SMALL)]
 
 
-# ------------------------------------------------------------------ begun
+# ------------------------------------------------------------------ unfinished uploads
 
 
 async def test_an_upload_is_resumed_by_its_person(blobs: BlobDirectory) -> None:
@@ -281,12 +281,12 @@ async def test_uploads_in_progress_are_not_stale(blobs: BlobDirectory) -> None:
     assert (blobs.path / name_of(DATA)).read_bytes() == DATA
 
 
-# ------------------------------------------------------------------ room
+# ------------------------------------------------------------------ trimming uploads
 
 
 @pytest.fixture
 async def four(blobs: BlobDirectory) -> list[Path]:
-    """Four begun files of 100 bytes each, the oldest first."""
+    """Four unfinished uploads of 100 bytes each, the oldest first."""
     for number in range(4):
         await send(blobs, bytes([number]) * 200, 100)
     parts = sorted(begun(blobs), key=lambda part: part.read_bytes())
@@ -350,7 +350,7 @@ async def test_cleaning_keeps_known_files_and_fresh_uploads(blobs: BlobDirectory
     assert names(blobs) == sorted([*known, str(part.relative_to(blobs.path))])
 
 
-# ------------------------------------------------------------------ read
+# ------------------------------------------------------------------ downloads
 
 
 def read_all(file: StoredFile) -> bytes:
@@ -399,7 +399,7 @@ async def test_verifying_a_file_can_be_cancelled(blobs: BlobDirectory) -> None:
             file.start(Have(0, EMPTY_DIGEST, doubt=True), enough)
 
 
-# ------------------------------------------------------------------ what systems say
+# ------------------------------------------------------------------ OS errors
 
 
 @pytest.mark.parametrize(

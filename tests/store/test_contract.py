@@ -1,4 +1,4 @@
-"""What every store promises, whatever it keeps its things in."""
+"""The contract of every store: compare-and-append, reading, and read cursors."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ async def test_setting_no_cursors_is_allowed(store: Store) -> None:
     assert await store.cursors("ops") == {}
 
 
-# ------------------------------------------------------------------ a place for files
+# ------------------------------------------------------------------ blobs
 
 
 async def test_each_store_has_a_private_blob_directory(store: Store) -> None:

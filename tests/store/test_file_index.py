@@ -1,4 +1,4 @@
-"""Which files there are and what refers to them: what every store promises about shelves."""
+"""The file index, in every store: access, leases, quotas and garbage collection."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def shelves(store: Store) -> FileIndex:
     return store.files
 
 
-# ------------------------------------------------------------------ files that there are
+# ------------------------------------------------------------------ known files
 
 
 async def test_an_unknown_file_is_not_found(shelves: FileIndex) -> None:
@@ -73,7 +73,7 @@ async def test_an_empty_file_is_a_file(shelves: FileIndex) -> None:
     assert await shelves.usage("alice") == 0
 
 
-# ------------------------------------------------------------------ who could have a file
+# ------------------------------------------------------------------ access
 
 
 async def test_members_have_access_to_group_files(store: Store, shelves: FileIndex) -> None:
@@ -131,7 +131,7 @@ async def test_one_accessible_similar_file_is_enough(shelves: FileIndex) -> None
     assert not await shelves.has_similar("dave", 30, HEAD)
 
 
-# ------------------------------------------------------------------ shelves
+# ------------------------------------------------------------------ files of groups
 
 
 async def test_group_files_are_listed_newest_first(store: Store, shelves: FileIndex) -> None:
@@ -202,7 +202,7 @@ async def test_a_full_disk_changes_no_files(sqlite: SqliteStore) -> None:
     assert await sqlite.files.lease("alice", FILM, NOON) == 7000
 
 
-# ------------------------------------------------------------------ who has fetched a file
+# ------------------------------------------------------------------ downloads
 
 
 async def test_downloads_count_once_per_person(store: Store, shelves: FileIndex) -> None:
@@ -231,7 +231,7 @@ async def test_removed_files_have_no_downloads(store: Store, shelves: FileIndex)
     assert await shelves.find("ops", 1) == await shelves.find("dev", 1) == file(1, SONG)
 
 
-# ------------------------------------------------------------------ what counts for whom
+# ------------------------------------------------------------------ quotas
 
 
 async def test_a_file_counts_once_per_person(store: Store, shelves: FileIndex) -> None:
@@ -266,7 +266,7 @@ async def test_usage_is_exact_for_any_size(shelves: FileIndex) -> None:
     assert await shelves.usage("alice") == (1 << 60) + 3
 
 
-# ------------------------------------------------------------------ how long files are kept
+# ------------------------------------------------------------------ retention
 
 
 async def test_sharing_ends_the_lease(store: Store, shelves: FileIndex) -> None:
@@ -360,7 +360,7 @@ async def test_a_damaged_file_has_no_lease(store: Store, shelves: FileIndex) -> 
     assert await shelves.usage("bob") == 0
 
 
-# ------------------------------------------------------------------ it lasts
+# ------------------------------------------------------------------ durability
 
 
 async def test_the_file_index_survives_a_restart(tmp_path: Path) -> None:

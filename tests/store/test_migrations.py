@@ -1,4 +1,4 @@
-"""What becomes of a database that an earlier version wrote."""
+"""Migration of databases that earlier versions wrote."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ CLOSED_SHELF: Story = [
 
 
 def packed(group: str, story: Story) -> list[bytes]:
-    """Return a log as version 1 wrote it: no event has a key."""
+    """Return a log as version 1 wrote it: events without keys."""
     numbers = count(1)
     return [
         encode_event(Event(group, seq, NOON, actor, b"12345678", seq, body))
@@ -113,7 +113,7 @@ def write_version_1(directory: Path, **logs: Story) -> None:
 
 
 def write_version_2(directory: Path, **logs: Story) -> None:
-    """Make a data directory as version 2 left it: with standings, and what people had uploaded."""
+    """Make a data directory as version 2 left it: with standings and uploads."""
     write_version_1(directory, **logs)
     with closing(sqlite3.connect(directory / "tchat.db", isolation_level=None)) as connection:
         statements, fill = MIGRATIONS[1]

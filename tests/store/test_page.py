@@ -1,4 +1,4 @@
-"""Pages: consecutive events, of which a reader may want only the end."""
+"""Pages of consecutive events, and parts of them."""
 
 from __future__ import annotations
 

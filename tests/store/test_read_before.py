@@ -1,4 +1,4 @@
-"""Pages towards the past, single events, and where a person is."""
+"""Reading backwards, single events, and memberships, in every store."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from tchat.store.base import BACK_LIMIT, Membership, Page, SideEffects, Store
 from tests.store.batches import append, last_seq, numbered, packed
 
-# ------------------------------------------------------------------ pages towards the past
+# ------------------------------------------------------------------ reading backwards
 
 
 async def test_nothing_precedes_the_first_event(store: Store) -> None:
@@ -75,7 +75,7 @@ async def test_missing_events_are_not_found(store: Store) -> None:
     assert await store.find("dev", [1]) == {}
 
 
-# ------------------------------------------------------------------ where somebody is
+# ------------------------------------------------------------------ memberships
 
 
 async def enter(store: Store, group: str, **standings: str) -> None:

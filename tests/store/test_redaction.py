@@ -1,4 +1,4 @@
-"""What was deleted is gone: from the log, from what finds it, and from every file."""
+"""Redaction: deleted messages are gone from the log, the search index and the disk."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_page_without_redactions_is_unchanged() -> None:
     assert page.erase([1, 4, 6]) is page
 
 
-# ------------------------------------------------------------------ on the disk
+# ------------------------------------------------------------------ traces on the disk
 
 
 async def test_redacted_text_is_gone_from_the_disk(tmp_path: Path) -> None:

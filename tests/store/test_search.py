@@ -1,4 +1,4 @@
-"""What is found, and what is not: the same in every store."""
+"""Search gives the same results in every store."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ async def test_index_tokens_cannot_be_searched(store: Store) -> None:
     assert await found(store, "1·hello") == []
 
 
-# ------------------------------------------------------------------ what a hit is
+# ------------------------------------------------------------------ hits
 
 
 async def test_a_hit_has_text_group_time_and_author(store: Store) -> None:
@@ -150,7 +150,7 @@ async def test_other_groups_messages_hide_no_hits(store: Store) -> None:
     assert [hit.text for hit in await hits(store, "hello", "one", most=2)] == ["hello one"]
 
 
-# ------------------------------------------------------------------ what messages say now
+# ------------------------------------------------------------------ edits and deletions
 
 
 async def test_later_messages_are_found_by_later_searches(store: Store) -> None:
@@ -292,7 +292,7 @@ def test_an_excerpt_at_the_end_is_marked() -> None:
     assert shown.endswith("needle")
 
 
-# ------------------------------------------------------------------ both stores find the same
+# ------------------------------------------------------------------ property test
 
 letters = st.sampled_from("aAáb1_ .-北京市가ん\u0301\"'*·")
 sayings = st.text(letters, max_size=8)
@@ -321,7 +321,7 @@ async def test_stores_agree_on_what_is_found(
 
 
 async def tell(store: Store, story: list[tuple[object, ...]]) -> None:
-    """Let a story happen; messages are edited and deleted by their place among those there are."""
+    """Apply random posts, edits and deletions; targets are indexes among existing messages."""
     there: dict[int, list[int]] = {}
     for step in story:
         match step:

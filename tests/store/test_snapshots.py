@@ -1,4 +1,4 @@
-"""What every store promises of states: of two it has the newer, and the log is behind it."""
+"""Snapshots, in every store: the newest is kept, and never one beyond the log."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 def kept(seq: int, made_with: str = "rules 1") -> StateSnapshot:
-    """Return what a server may have kept. To a store it is opaque, so it need not be real."""
+    """Return a snapshot. It is opaque to a store, so it need not be a real one."""
     return StateSnapshot(seq, made_with, f"state {seq}".encode() + bytes(range(256)))
 
 
 @pytest.fixture
 async def ops(store: Store) -> Store:
-    """Give a store in which a group has six events, of which the last three are one batch."""
+    """Return a store in which a group has six events, the last three in one batch."""
     for seq in range(3):
         await store.append("ops", seq, 1, numbered(seq + 1, seq + 1))
     await store.append("ops", 3, 3, numbered(4, 6))

@@ -1,4 +1,4 @@
-"""What the SQLite store promises besides: that it lasts, shares commits, and knows its limits."""
+"""The SQLite store: durability, group commit, full disks and write errors."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Tapped:
-    """The writer's connection, with the statements noted that pass; `failing` ones fail."""
+    """The writer's connection; records statements, and makes the `failing` ones fail."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.statements: list[str] = []
@@ -50,7 +50,7 @@ class Tapped:
 
 @pytest.fixture
 def tap(sqlite: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tapped]:
-    """Stand between the writing thread and its connection."""
+    """Intercept the statements of the writer thread."""
     tap = Tapped(sqlite.database._writer._connection)
     with monkeypatch.context() as patch:
         patch.setattr(sqlite.database._writer, "_connection", tap)
@@ -58,7 +58,7 @@ def tap(sqlite: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tapped
 
 
 async def pragma(store: SqliteStore, statement: str) -> object:
-    """Run a pragma on the writer's connection, in its thread; return what it answers."""
+    """Run a pragma on the writer's connection, in its thread; return the result."""
     row = await store.database.write(lambda connection: connection.execute(statement).fetchone())
     assert isinstance(row, tuple)
     return row[0]
@@ -66,7 +66,7 @@ async def pragma(store: SqliteStore, statement: str) -> object:
 
 @asynccontextmanager
 async def busy_writer(store: SqliteStore) -> AsyncIterator[None]:
-    """Keep the writing thread at work in one transaction until the end of the block."""
+    """Keep the writer thread busy with one transaction until the end of the block."""
     started, go_on = threading.Event(), threading.Event()
 
     def work(_: sqlite3.Connection) -> None:
@@ -82,7 +82,7 @@ async def busy_writer(store: SqliteStore) -> AsyncIterator[None]:
             go_on.set()
 
 
-# ------------------------------------------------------------------ it lasts
+# ------------------------------------------------------------------ durability
 
 
 async def test_acknowledged_events_survive_a_restart(
@@ -109,7 +109,7 @@ async def test_a_reopened_log_continues_at_its_end(tmp_path: Path) -> None:
 
 
 def acknowledged_before_death(directory: Path) -> dict[str, int]:
-    """Kill a program in the middle of its appends; return the last seq acknowledged to each."""
+    """Kill a program amid its appends; return the last acknowledged seq of each group."""
     command = [sys.executable, "-m", "tests.store.appender", str(directory)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

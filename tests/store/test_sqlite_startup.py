@@ -1,4 +1,4 @@
-"""How a store begins: where it can, and with a sentence where it cannot."""
+"""Opening the SQLite store: locks, permissions, and clear errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tchat.store.sqlite.store import SqliteStore
 
-# ------------------------------------------------------------------ starting
+# ------------------------------------------------------------------ opening
 
 
 async def test_missing_parent_directories_are_created(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A part on disk: gone on with, cut back to where it is right, never trusted."""
+"""Partial files: resumed, verified, and truncated to what is valid."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def opened(place: Path, size: int = len(DATA)) -> PartialFile:
 
 
 def add_pieces(part: PartialFile, count: int) -> None:
-    """Add whole pieces, from where the part is."""
+    """Add complete pieces from the current offset on."""
     for n in range(len(part.digests), len(part.digests) + count):
         end = min((n + 1) * PIECE_SIZE, len(DATA))
         part.add(DATA[part.offset : end], DIGESTS[n])
 
 
 def begun(place: Path, pieces: int, more: bytes = b"") -> None:
-    """Leave a part behind with so many pieces, and the beginning of another."""
+    """Leave a partial file with so many pieces, and the start of another."""
     part = opened(place)
     add_pieces(part, pieces)
     if more:

@@ -1,4 +1,4 @@
-"""A thread's turn: it takes and sends what goes, waits but little, and leaves the rest to tasks."""
+"""Time slices: threads move what they can, wait briefly, and leave the rest to tasks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BODY = encode(Ping())[PREFIX:]
 
 
 class Stub:
-    """A link of which it is said beforehand what comes, and how long each is to be waited for."""
+    """A link with a script of what arrives, and how long each takes."""
 
     def __init__(self, clock: Clock, *delays: float) -> None:
         self.waits: list[tuple[bool, float]] = []
@@ -50,7 +50,7 @@ class Stub:
         return BODY if there else None
 
     def send_nowait(self, data: D) -> D | None:
-        """Take three bytes when ready."""
+        """Receive three bytes when ready."""
         there, self._is_there = self._is_there, False
         rest = data[3:] if there else data
         return rest if len(rest) else None
@@ -124,11 +124,11 @@ def test_a_link_is_fast_while_pieces_are(clock: Clock) -> None:
         assert pace.is_fast(at) == is_fast
 
 
-# ------------------------------------------------------------------ at real sockets
+# ------------------------------------------------------------------ on real sockets
 
 
 async def receive_all(link: Link, size: int) -> bytes:
-    """Receive in turns of a thread, until so much is here."""
+    """Receive so many bytes in time slices of a thread."""
     came = room(size)
     at = 0
 
@@ -141,7 +141,7 @@ async def receive_all(link: Link, size: int) -> bytes:
 
 
 async def send_all(link: Link, data: bytes) -> None:
-    """Send in turns of a thread, until nothing is left."""
+    """Send everything in time slices of a thread."""
     rest: memoryview | None = memoryview(data)
     while rest is not None:
         left = rest

@@ -29,7 +29,7 @@ DIGEST = hashlib.sha256(DATA).digest()
 
 
 class Bytes:
-    """Content that is in memory, and that may fail at a place."""
+    """Content in memory whose reads can fail from an offset on."""
 
     name = "bytes"
 
@@ -59,7 +59,7 @@ class Bytes:
 
 
 class Wire:
-    """Two links, and a wire between them that can break, or change a byte, at a place."""
+    """Two links, and a wire that can break, or flip a bit, at an offset."""
 
     def __init__(self) -> None:
         self.left, self._left = trio.testing.memory_stream_pair()
@@ -118,7 +118,7 @@ def nobody(_: int) -> None:
 
 
 async def carry(wire: Wire, source: HashedSource, part: PartialFile) -> list[object]:
-    """Carry a file; return what became of each end: the digest, or what it raised."""
+    """Transfer a file; return the result of each end: the digest, or what it raised."""
     ends: list[object] = [None, None]
 
     async def send() -> None:
