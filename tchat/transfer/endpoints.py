@@ -60,7 +60,7 @@ STALL_SECONDS = 60.0
 """How long a transfer may make no progress."""
 
 _SLICE = 256 * 1024
-_PING_SECONDS = 10.0
+PING_SECONDS = 10.0
 _MOST_PINGS = 10_000  # in a row: more than a day of disk work
 _GOODBYE_SECONDS = 1.0
 
@@ -367,5 +367,5 @@ def unreadable_file(error: Exception) -> Refused:
 async def _ping(link: Link) -> None:
     with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
         while True:
-            await trio.sleep(_PING_SECONDS)
+            await trio.sleep(PING_SECONDS)
             await link.send(encode(Ping()))

@@ -164,7 +164,7 @@ async def test_protocol_violations_end_the_transfer(
 async def test_long_work_sends_pings(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("tchat.transfer.endpoints._PING_SECONDS", 0.01)
+    monkeypatch.setattr("tchat.transfer.endpoints.PING_SECONDS", 0.01)
     async with wired() as wire:
         done = trio.Event()
 
