@@ -1,4 +1,4 @@
-"""A server that says whatever a test wants it to say, cleaned or not."""
+"""Fake server that follows a script: sends any frames, valid or not, never sanitized."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Liar:
-    """One connection to the server, and the log that it tells there."""
+    """One connection to the fake server, with the sequence numbers of the log it sends there."""
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self.stream = stream
@@ -29,11 +29,11 @@ class Liar:
         self._seq = 0
 
     async def send(self, word: str, **keys: object) -> None:
-        """Send a frame of the type `word`, with any keys and values."""
+        """Send a frame of a type, with any keys and values."""
         await self.stream.send_all(unchecked({"type": word, **keys}))
 
     async def piece(self, data: bytes, sha256: bytes) -> None:
-        """Send a piece of a file, with a digest that need not be right."""
+        """Send a piece of a file; the digest need not match."""
         await self.send("piece", size=len(data), sha256=sha256)
         await self.stream.send_all(data)
 
@@ -44,13 +44,13 @@ class Liar:
         await self.send("event", kind=kind, client=bytes(8), n=self._seq, **header | keys)
 
     async def hears(self, word: str) -> dict[str, Any]:
-        """Return the next frame of the type `word`, or "end"; others are passed over."""
+        """Return the next frame of a type, or of type "end"; skip all others."""
         while (frame := await self.next())["type"] not in (word, "end"):
             pass
         return frame
 
     async def next(self) -> dict[str, Any]:
-        """Return the next frame; one of the type "end" when the client has left."""
+        """Return the next frame; at the end of the connection, one of type "end"."""
         while (body := self._buffer.pop()) is None:
             data = await self.stream.receive_some()
             if not data:
@@ -59,19 +59,19 @@ class Liar:
         return unpack(body)
 
     async def welcome(self, user: str = "alice") -> None:
-        """Answer the hello that this connection began with, and believe every proof."""
+        """Complete the handshake, accepting any proof."""
         await self.send("challenge", version=VERSION, nonce=bytes(NONCE_SIZE))
         await self.hears("proof")
         await self.send("welcome", version=VERSION, user=user)
 
     async def attach(self, standing: str = "member", **keys: object) -> None:
-        """Answer when the client asks for the group."""
+        """Answer the client's `attach` to the group."""
         re = (await self.hears("attach"))["id"]
         known = {"seq": 0, "counted": 0, "read": 0, "first": 0, "kicked": False}
         await self.send("attached", re=re, group=GROUP, standing=standing, **known | keys)
 
     async def tells_groups(self, *names: str) -> None:
-        """Answer when the client asks in which groups the person is: there is news in all."""
+        """Answer the client's `groups_request` with these groups, all with unread events."""
         re = (await self.hears("groups_request"))["id"]
         count = len(names)
         lists = {"standings": ["member"] * count, "seqs": [9] * count, "reads": [0] * count}
@@ -80,9 +80,9 @@ class Liar:
 
 @asynccontextmanager
 async def lying_server(*stories: Story) -> AsyncIterator[Address]:
-    """Listen for the length of the block: each connection is told the next story.
+    """Listen for the length of the block; each connection follows the next script.
 
-    A connection that begins with `transfer` is told the last one, whenever it comes.
+    A file transfer connection follows the last script, whenever it comes.
     """
     waiting = list(stories)
 
@@ -94,10 +94,10 @@ async def lying_server(*stories: Story) -> AsyncIterator[Address]:
             try:
                 await story(liar)
                 await stream.send_eof()
-                # What was said is lost if a connection is closed with something unread in it.
+                # Closing a socket with unread data resets it, and the peer loses what was sent.
                 await liar.hears("end")
             except trio.BrokenResourceError:
-                return  # the client has gone
+                return  # the client has disconnected
 
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     async with trio.open_nursery() as nursery:

@@ -1,6 +1,7 @@
-"""The parts of the README that are made from the code, so that they cannot rot.
+"""Generator of the README's tables: commands, keys, settings, error codes, limits, log lines.
 
-`python -m tests.readme` writes them into README.md; a test compares them.
+`python -m tests.readme` writes them between their markers in README.md. test_readme.py checks that
+they are up to date.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _MINUTE = 60_000
 
 
 def conversation() -> Model:
-    """Return the conversation that the picture shows, and all that can be seen around it."""
+    """Return the model of the screen that the README's picture shows."""
 
     def line(minute: int, text: str, who: str = "", **more: Unpack[More]) -> Line:
         return Line(_SUNDAY + minute * _MINUTE, "message" if who else "notice", text, who, **more)
@@ -82,7 +83,7 @@ def commands_table() -> str:
     rows = ["| number | word | what it does |", "|---|---|---|"]
     for command in COMMANDS:
         number = f"`/{command.number}`" if command.number else ""
-        usage = command.usage.replace("|", "\\|")  # it would end the cell, in code too
+        usage = command.usage.replace("|", "\\|")  # a bare | ends the table cell, even in code
         rows.append(f"| {number} | `{usage}` | {command.help}{', admin' * command.admin} |")
     return "\n".join(rows)
 
@@ -118,7 +119,7 @@ def log_table() -> str:
 
 
 def parts() -> dict[str, str]:
-    """Return every generated part of the README, by the name in its markers."""
+    """Return every generated part of the README, by its marker's name."""
     return {
         "commands": commands_table(),
         "keys": keys_table(),
@@ -132,7 +133,7 @@ def parts() -> dict[str, str]:
 
 
 def marked(text: str, name: str) -> str:
-    """Return what stands between the markers of a part."""
+    """Return the text between the markers of a part."""
     found = _between(name).search(text)
     if found is None:
         raise LookupError(f"the README has no part {name!r}")
@@ -140,7 +141,7 @@ def marked(text: str, name: str) -> str:
 
 
 def write() -> None:
-    """Bring the README up to date."""
+    """Write all generated parts into the README."""
     text = README.read_text()
     for name, part in parts().items():
         text = _between(name).sub(lambda m, part=part: f"{m[1]}{part}\n{m[3]}", text)  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""A tap on the wire between clients and a server, which checks, records, cuts and corrupts."""
+"""TCP proxy between clients and a server: records, validates, cuts, delays, corrupts traffic."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ if TYPE_CHECKING:
 
 Side = Literal["client", "server"]
 Verdict = Literal["pass", "drop", "cut", "tear"]
-"""What becomes of a frame: passed on, lost, or the connection is cut before it or within it."""
+"""Fate of a frame: pass it on, drop it, cut the connection before it (cut) or within it (tear)."""
 Fault = Literal["cut", "flip", "stall"]
 
-_HELD = 256 * 1024
-"""About how many bytes may wait in each of the tap's sockets.
+_BUFFER_SIZE = 256 * 1024
+"""Size of each socket buffer of the proxy, in bytes.
 
-Those that wait for a program when it is killed were sent in vain, and are counted; left to itself,
-the system holds megabytes of them here, which is the tap's doing, and no sender's.
+Bytes that still wait for a program when it is killed have to be sent again, and are counted. By
+default the system would buffer megabytes of them, which would be charged to the sender.
 """
 
 
 @dataclass(slots=True)
 class Cargo:
-    """The bytes of files that one side sends, over all connections together.
+    """Faults in the file bytes that one side sends, counted over all its connections.
 
-    `carried` is how many have come to the tap. The places of faults are counted like that, from
-    now on: the connection is cut before that byte, the byte is another one, or it is not passed on
-    before `go_on`.
+    `carried` is the number of bytes that have arrived at the proxy. Faults are planned at an
+    offset from the current count: the connection is cut before that byte, a bit of the byte is
+    flipped, or the byte is held back until `go_on`.
     """
 
     carried: int = 0
@@ -50,30 +50,30 @@ class Cargo:
     _faults: list[tuple[int, Fault]] = field(default_factory=list)
 
     def cut_after(self, *sizes: int) -> None:
-        """Cut the connection when so many more bytes have come."""
+        """Cut the connection after each of so many more bytes."""
         self._plan("cut", sizes)
 
     def flip_after(self, *sizes: int) -> None:
-        """Change the byte that comes after so many more."""
+        """Flip a bit of the byte that comes after each of so many more bytes."""
         self._plan("flip", sizes)
 
     def stall_after(self, *sizes: int) -> None:
-        """Stop when so many more bytes have come; see `stalled` and `go_on`."""
+        """Stall after each of so many more bytes: sets `stalled`, waits for `go_on`."""
         self.stalled, self._go_on = trio.Event(), trio.Event()
         self._plan("stall", sizes)
 
     def go_on(self, *, cut: bool = False) -> None:
-        """Let those pass that were stopped, or cut their connections instead."""
+        """Resume the stalled connection, or cut it instead."""
         self._cut = cut
         self._go_on.set()
 
     @property
     def planned(self) -> int:
-        """How many faults are still to come."""
+        """Return the number of faults still to come."""
         return len(self._faults)
 
     def take(self, data: bytearray) -> tuple[bytearray, Fault | None]:
-        """Return, and take from `data`, what comes before the next fault, and that fault."""
+        """Remove from `data` the bytes before the next fault; return them and that fault."""
         if not self._faults or self._faults[0][0] >= self.carried + len(data):
             taken, fault = bytearray(data), None
         else:
@@ -84,7 +84,7 @@ class Cargo:
         return taken, fault
 
     async def stall(self) -> bool:
-        """Wait until it may go on; return whether it is to be cut instead."""
+        """Wait for `go_on`; return whether to cut the connection."""
         self.stalled.set()
         await self._go_on.wait()
         return self._cut
@@ -95,11 +95,11 @@ class Cargo:
 
 
 class Tap:
-    """Stands between clients and a server, checks every frame, and can cut the wire.
+    """Proxy in front of a server that validates every frame against the CDDL.
 
-    `watch` is called with each frame and who sent it, before it is passed on, and says what is to
-    become of it. What follows a `piece` is no frames, but bytes of a file: of the cargo `up`, if a
-    client sends them, or `down`.
+    `watch` is called with the sender and each frame before it is passed on, and returns the verdict
+    on it. The bytes after a `piece` frame are file data, not frames: their faults are those of `up`
+    when a client sends them, of `down` when the server does. `refusing` closes new connections.
     """
 
     def __init__(self, target: Address) -> None:
@@ -109,12 +109,12 @@ class Tap:
         self.frames: list[tuple[Side, dict[str, Any]]] = []
         self.watch: Callable[[Side, dict[str, Any]], Verdict] = _pass
         self.up, self.down = Cargo(), Cargo()
-        self._wires: set[trio.CancelScope] = set()
+        self._scopes: set[trio.CancelScope] = set()
         self._news = trio.Event()
-        self._fewer = trio.Event()
+        self._closed = trio.Event()
 
     async def passes(self, **keys: object) -> dict[str, Any]:
-        """Return the first frame with these keys and values, once it has come."""
+        """Wait for the first frame with these keys and values; return it."""
         with trio.fail_after(GUARD):
             while True:
                 for _, frame in self.frames:
@@ -123,24 +123,24 @@ class Tap:
                 self._news = trio.Event()
                 await self._news.wait()
 
-    def of_type(self, word: str) -> list[dict[str, Any]]:
-        """Return the frames of one type that have come so far."""
-        return [frame for _, frame in self.frames if frame["type"] == word]
+    def of_type(self, frame_type: str) -> list[dict[str, Any]]:
+        """Return the frames of one type so far."""
+        return [frame for _, frame in self.frames if frame["type"] == frame_type]
 
-    async def stands_at(self, most: int) -> None:
-        """Wait until no more than so many connections stand, and all that they sent is counted."""
+    async def open_at_most(self, most: int) -> None:
+        """Wait until at most `most` connections are open and the others' bytes are counted."""
         with trio.fail_after(GUARD):
-            while len(self._wires) > most:
-                self._fewer = trio.Event()
-                await self._fewer.wait()
+            while len(self._scopes) > most:
+                self._closed = trio.Event()
+                await self._closed.wait()
 
     def cut(self) -> None:
-        """Cut every connection that stands, without a word to either side."""
-        for wire in self._wires:
-            wire.cancel()
+        """Cut every open connection without notice to either side."""
+        for scope in self._scopes:
+            scope.cancel()
 
-    async def carry(self, client: trio.SocketStream) -> None:
-        """Connect one client through to the server, to the end."""
+    async def forward(self, client: trio.SocketStream) -> None:
+        """Forward one client connection to the server until it ends."""
         async with client:
             if self.refusing:
                 return
@@ -148,47 +148,51 @@ class Tap:
                 server = await connect(self.target)
             except OSError:
                 return
-            _hold_little(server)
+            _shrink_buffers(server)
             async with server:
                 await self._connect_through(client, server)
 
     async def _connect_through(self, client: trio.SocketStream, server: trio.SocketStream) -> None:
-        with trio.CancelScope() as wire:
-            self._wires.add(wire)
+        with trio.CancelScope() as scope:
+            self._scopes.add(scope)
             try:
                 async with trio.open_nursery() as pumps:
-                    pumps.start_soon(self._pump, "client", client, server, wire)
-                    pumps.start_soon(self._pump, "server", server, client, wire)
+                    pumps.start_soon(self._pump, "client", client, server, scope)
+                    pumps.start_soon(self._pump, "server", server, client, scope)
             finally:
-                self._wires.discard(wire)
-                self._fewer.set()
+                self._scopes.discard(scope)
+                self._closed.set()
 
     async def _pump(
-        self, side: Side, source: trio.SocketStream, sink: trio.SocketStream, wire: trio.CancelScope
+        self,
+        side: Side,
+        source: trio.SocketStream,
+        sink: trio.SocketStream,
+        scope: trio.CancelScope,
     ) -> None:
         buffer = FrameBuffer()
-        left = 0  # of a piece
+        left = 0  # bytes of the current piece still to come
         try:
             async for data in source:
                 buffer.feed(data)
                 while True:
                     if left:
-                        came = buffer.rest()
-                        buffer.feed(came[left:])
-                        piece = bytearray(came[:left])
+                        rest = buffer.rest()
+                        buffer.feed(rest[left:])
+                        piece = bytearray(rest[:left])
                         left -= len(piece)
-                        await self._load(side, piece, sink, wire)
+                        await self._forward_piece(side, piece, sink, scope)
                     if left or (body := buffer.pop()) is None:
                         break
-                    left = await self._pass_on(side, body, sink, wire)
+                    left = await self._forward_frame(side, body, sink, scope)
             await sink.send_eof()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            wire.cancel()
+            scope.cancel()
 
-    async def _pass_on(
-        self, side: Side, body: bytes, sink: trio.SocketStream, wire: trio.CancelScope
+    async def _forward_frame(
+        self, side: Side, body: bytes, sink: trio.SocketStream, scope: trio.CancelScope
     ) -> int:
-        """Pass on a frame, if it may; return how many bytes follow that are none."""
+        """Apply the verdict on a frame; return the number of file bytes that follow it."""
         validate_body(body)
         frame = unpack(body)
         self.frames.append((side, frame))
@@ -198,14 +202,14 @@ class Tap:
         if verdict in ("pass", "tear"):
             await sink.send_all(data if verdict == "pass" else data[: len(data) // 2])
         if verdict in ("cut", "tear"):
-            wire.cancel()
+            scope.cancel()
             await trio.lowlevel.checkpoint()
         return int(frame["size"]) if frame["type"] == "piece" else 0
 
-    async def _load(
-        self, side: Side, data: bytearray, sink: trio.SocketStream, wire: trio.CancelScope
+    async def _forward_piece(
+        self, side: Side, data: bytearray, sink: trio.SocketStream, scope: trio.CancelScope
     ) -> None:
-        """Pass on bytes of a file, as they are or with what befalls them."""
+        """Forward file bytes, applying the planned faults."""
         cargo = self.up if side == "client" else self.down
         while data:
             taken, fault = cargo.take(data)
@@ -213,13 +217,13 @@ class Tap:
             if fault == "flip":
                 data[0] ^= 1
             elif fault == "cut" or (fault == "stall" and await cargo.stall()):
-                wire.cancel()
+                scope.cancel()
                 await trio.lowlevel.checkpoint()
 
 
-def _hold_little(held: trio.SocketStream | trio.SocketListener) -> None:
-    for what in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-        held.socket.setsockopt(socket.SOL_SOCKET, what, _HELD)
+def _shrink_buffers(target: trio.SocketStream | trio.SocketListener) -> None:
+    for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+        target.socket.setsockopt(socket.SOL_SOCKET, option, _BUFFER_SIZE)
 
 
 def _pass(side: Side, frame: dict[str, Any]) -> Verdict:
@@ -228,20 +232,20 @@ def _pass(side: Side, frame: dict[str, Any]) -> Verdict:
 
 @asynccontextmanager
 async def tapped(target: Address) -> AsyncIterator[Tap]:
-    """Listen on a port of its own for the length of the block, and pass everything on."""
+    """Proxy a server on a port of its own for the length of the block."""
     tap = Tap(target)
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     for listener in listeners:
-        _hold_little(listener)  # so do the connections that it accepts
+        _shrink_buffers(listener)  # accepted connections inherit it
     tap.address = Address("127.0.0.1", port_of(listeners[0]))
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(trio.serve_listeners, tap.carry, listeners)
+        nursery.start_soon(trio.serve_listeners, tap.forward, listeners)
         yield tap
         nursery.cancel_scope.cancel()
 
 
 async def cut_off(tap: Tap, session: Session) -> None:
-    """Cut a session's connection, and refuse it another until `refusing` is taken back."""
+    """Cut a session's connection; refuse new ones until `tap.refusing` is set to False."""
     tap.refusing = True
     tap.cut()
     await until(session, lambda: not session.connected)

@@ -1,4 +1,4 @@
-"""Programs that are killed while they carry a file: started again, they lose little by it."""
+"""Resumed transfers after SIGKILL of client or server: little is sent twice."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from tests.processes import Launcher, Process, Server
     from tests.tap import Cargo, Tap
 
-# Long beside what the system may hold of it, unread, for a server that is busy when it is killed.
+# Large compared with what the system may buffer, unread, for a busy server when it is killed.
 SIZE = 160 * MIB + 4321
 ONCE_AND_A_TENTH = 1.1
 
 
-class Machines:
-    """A server, and two people at their command lines, with a tap in between."""
+class KillablePrograms:
+    """A server, a proxy in front of it, and the `send` and `get` commands of two people."""
 
     def __init__(self, launch: Launcher, server: Server, tap: Tap, place: Path) -> None:
         self.launch = launch
@@ -38,7 +38,7 @@ class Machines:
         self.process: Process
 
     async def start(self, way: str) -> None:
-        """Start to send the file as Alice, or to save it as Bob."""
+        """Start sending the file as Alice (up), or saving it as Bob (down)."""
         where = (self.tap.address.host, self.tap.address.port, "--no-tls", "--group", GROUP)
         if way == "up":
             self.process = await self.launch.tchat(
@@ -50,7 +50,7 @@ class Machines:
             )
 
     async def kill(self, victim: str, way: str, cargo: Cargo) -> None:
-        """Kill a program as the kernel does that has no memory left, and start it again."""
+        """Kill a program with SIGKILL, as the kernel does when memory runs out, and restart it."""
         if victim == "client":
             self.process.running.kill()
             await self.process.running.wait()
@@ -62,12 +62,12 @@ class Machines:
             self.server = await self.launch.serve(port=self.server.address.port)
 
     async def end(self) -> None:
-        """Wait until the program has done what it was to do."""
+        """Wait until the program has succeeded."""
         assert await self.process.exit() == 0, self.process.err
 
 
 @asynccontextmanager
-async def machines(place: Path) -> AsyncIterator[Machines]:
+async def killable_programs(place: Path) -> AsyncIterator[KillablePrograms]:
     async with launching(place / "homes") as launch:
         server = await launch.serve()
         for name in ("alice", "bob"):
@@ -78,11 +78,11 @@ async def machines(place: Path) -> AsyncIterator[Machines]:
         ):
             await approve(alice, "bob")
         async with tapped(server.address) as tap:
-            yield Machines(launch, server, tap, place)
+            yield KillablePrograms(launch, server, tap, place)
 
 
-async def carry(scene: Machines, way: str, victims: list[str], random: Random) -> float:
-    """Carry the file while programs are killed; return how many times its bytes were sent."""
+async def transfer(scene: KillablePrograms, way: str, victims: list[str], random: Random) -> float:
+    """Transfer the file while programs are killed; return bytes sent / size of the file."""
     cargo = scene.tap.up if way == "up" else scene.tap.down
     places = sorted(random.sample(range(SIZE), len(victims)))
     await scene.start(way)
@@ -101,16 +101,16 @@ async def carry(scene: Machines, way: str, victims: list[str], random: Random) -
     "victims", [["client", "client"], ["server", "server"], ["server", "client"]], ids=str
 )
 @pytest.mark.parametrize("seed", [5])
-async def test_a_file_arrives_once_whoever_is_killed_on_its_way(
+async def test_killed_transfers_resume_and_arrive_once(
     tmp_path: Path, victims: list[str], seed: int
 ) -> None:
     print("seed", seed)
     data = noise(SIZE, seed)
     (tmp_path / "film.mkv").write_bytes(data)
     random = Random(seed)
-    async with machines(tmp_path) as scene:
-        up = await carry(scene, "up", victims, random)
-        down = await carry(scene, "down", victims, random)
+    async with killable_programs(tmp_path) as scene:
+        up = await transfer(scene, "up", victims, random)
+        down = await transfer(scene, "down", victims, random)
         assert scene.process.lines == [str(scene.into / "film.mkv")]
     assert (scene.into / "film.mkv").read_bytes() == data
     assert [path.name for path in scene.into.iterdir()] == ["film.mkv"]

@@ -1,4 +1,4 @@
-"""The README says what is true: its tables, picture and commands are checked against the code."""
+"""The README is checked against the code: generated tables, picture, commands, numbers, links."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_a_generated_part_is_up_to_date(name: str) -> None:
     )
 
 
-def test_every_command_line_of_tchat_in_it_is_understood() -> None:
+def test_every_tchat_command_line_parses() -> None:
     lines = re.findall(r"bin/python -m tchat (.+)$", readme.README.read_text(), re.MULTILINE)
     assert len(lines) >= 5
     for line in lines:
@@ -30,7 +30,7 @@ def test_every_command_line_of_tchat_in_it_is_understood() -> None:
         assert getattr(given, "host", "localhost") == "localhost"
 
 
-def test_the_numbers_it_mentions_are_those_of_the_code() -> None:
+def test_its_numbers_match_the_code() -> None:
     text = " ".join(readme.README.read_text().split())
     assert f"a group has at most {DEFAULT_LIMITS.files:,} files" in text
     assert AT_ONCE == 4
@@ -38,21 +38,21 @@ def test_the_numbers_it_mentions_are_those_of_the_code() -> None:
     assert f"up to {AUTOMATIC_LIMIT >> 20} MiB by themselves" in text
 
 
-def test_the_picture_is_what_the_screen_shows() -> None:
+def test_the_picture_is_up_to_date() -> None:
     assert picture.PICTURE.read_text(encoding="utf-8") == picture.painted(), (
         "run: python -m tests.picture"
     )
 
 
 @pytest.mark.parametrize("name", ["serve", "test"])
-def test_one_line_sets_up_and_runs(name: str) -> None:
+def test_setup_commands_are_one_line(name: str) -> None:
     text = readme.README.read_text()
     found = re.search(rf"<!-- command: {name} -->\n```sh\n(.+)\n```", text)
     assert found is not None
     assert found[1].startswith("python3 -m venv .venv && .venv/bin/pip install -q ")
 
 
-def test_the_tests_and_files_it_names_exist() -> None:
+def test_files_it_links_exist() -> None:
     text = readme.README.read_text()
     named = re.findall(r"\]\(([\w/.]+)\)", text)
     for command in re.findall(r"`pytest ([^`]+)`", text):

@@ -1,4 +1,4 @@
-"""Throwing wrong frames at a server, beside a pair that chats and must not notice."""
+"""Hostile clients: send malformed frames to a server while a pair of people keeps chatting."""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ if TYPE_CHECKING:
     from tests.hostile_cbor import Hostile
 
 WORKERS = 2
-"""How many throw at once, as strangers and as many as people who are known."""
+"""Concurrent senders of each kind: unauthenticated, and authenticated."""
 
 _MOST_ON_ONE = 40
 
 
-# ---------------------------------------------------------------------------- who chats beside it
+# ---------------------------------------------------------------------------- the chatting pair
 
 
 class Bystanders:
-    """Alice and Bob, who answer each other all the time, each waiting to have read the other."""
+    """Alice and Bob, who post in turn; each message waits until both have received the last one."""
 
     def __init__(self, *people: tuple[Session, Replica]) -> None:
         self.said: list[str] = []
@@ -63,13 +63,13 @@ class Bystanders:
         self._people = people
 
     async def chat(self) -> None:
-        """Speak in turn until `leaving`."""
+        """Post in turn until `leaving` is set."""
         while not self.leaving:
             await self.say()
         self.gone.set()
 
     async def say(self) -> None:
-        """Say one thing more, and wait until both have read it."""
+        """Post one more message; wait until both have received it."""
         word = f"word {len(self.said)}"
         session, replica = self._people[len(self.said) % 2]
         self.said.append(word)
@@ -78,7 +78,7 @@ class Bystanders:
             await until(listener, partial(_has_heard, heard, word))
 
     async def check(self, store: Store) -> None:
-        """Fail unless both have, once and in order, all that was said and all that the log has."""
+        """Fail unless both have the whole log: every message once and in order."""
         await self.say()
         log = await log_of(store)
         assert texts(log) == self.said
@@ -98,7 +98,7 @@ def _reaches(replica: Replica, seq: int) -> bool:
 
 @asynccontextmanager
 async def chatting(address: Address, pin: bytes | None = None) -> AsyncIterator[Bystanders]:
-    """Let two people chat for the length of the block, over TLS if there is a pin."""
+    """Let two people chat for the length of the block, over TLS if a pin is given."""
     async with person(address, "alice", pin) as alice, person(address, "bob", pin) as bob:
         ops, there = await alice.enter(GROUP), await bob.enter(GROUP)
         await approve(alice, "bob")
@@ -112,19 +112,19 @@ async def chatting(address: Address, pin: bytes | None = None) -> AsyncIterator[
 
 @asynccontextmanager
 async def person(address: Address, user: str, pin: bytes | None) -> AsyncIterator[Session]:
-    """Be `user` for the length of the block, over TLS if there is a pin."""
+    """Open a session of `user` for the length of the block, over TLS if a pin is given."""
     connector = Connector(address, KnownServers(), pin, plain=pin is None)
     async with open_session(connector, Account(user, identity_of(user), ClientId())) as session:
         yield session
 
 
-# ---------------------------------------------------------------------------- how to throw them
+# ---------------------------------------------------------------------------- hostile frames
 
 
 def ends_connection(data: bytes) -> bool:
-    """Return whether a server has to end a conversation in which this was said.
+    """Return whether a server must close a connection on which these bytes arrive.
 
-    Also true of what is no single whole frame, so that nothing can be said behind it.
+    Also true of bytes that are not exactly one frame: nothing can be sent after them.
     """
     buffer = FrameBuffer()
     buffer.feed(data)
@@ -141,9 +141,9 @@ def ends_connection(data: bytes) -> bool:
 
 
 class Thrower:
-    """Throws frames at a server, each way a share, and counts those that the server has taken.
+    """Sends hostile frames to a server, and counts those that it has processed.
 
-    `thrown` counts frames, `ended` those that cost their connection.
+    `thrown` counts all frames, `ended` those after which the server closed the connection.
     """
 
     def __init__(self, address: Address, pin: bytes | None = None) -> None:
@@ -153,7 +153,7 @@ class Thrower:
         self._context = client_context(verified=False) if pin else None
 
     async def as_stranger(self, frames: Iterable[Hostile]) -> None:
-        """Throw each on a connection of its own, every third of them in place of a proof."""
+        """Send each frame on a new, unauthenticated connection; every third in place of a proof."""
         for number, frame in enumerate(frames):
             stream = await self._connect()
             if number % 3 == 0:
@@ -163,7 +163,7 @@ class Thrower:
             self.ended += 1
 
     async def as_person(self, user: str, frames: Iterable[Hostile]) -> None:
-        """Throw as many as one connection bears, and so on."""
+        """Send frames on authenticated connections, a new one whenever a frame ends the last."""
         bearable: list[Hostile] = []
         for frame in frames:
             bearable.append(frame)
@@ -180,7 +180,8 @@ class Thrower:
         stream = await self._connect()
         await RawClient(stream).hello(user)
         frames = [frame.data for frame in bearable]
-        # Behind those that a connection bears stands one whose answer shows that it did.
+        # The fence is a harmless unknown request: its answer shows that the connection survived
+        # all frames before it.
         fence = secrets.randbits(32) | 1 << 62
         frames.append(unchecked({"type": "fence", "id": fence}))
         if last is not None:
@@ -197,10 +198,10 @@ class Thrower:
         return await open_tls(stream, self._context, self._address.host)
 
     async def _throw(self, stream: trio.abc.Stream, data: bytes, awaited: bytes = b"") -> bytes:
-        """Send all there is, say that nothing more comes, and return all that is answered.
+        """Send the data and EOF; return everything that the server answers.
 
-        Not before what is `awaited` has come: TLS answers nothing more to one who ends the
-        connection beneath it.
+        EOF is not sent before `awaited` has arrived: over TLS, the server answers nothing more
+        after the end of the TCP stream beneath.
         """
         answers = bytearray()
         heard = trio.Event()
@@ -229,7 +230,7 @@ class Thrower:
 
 
 async def throw_all(thrower: Thrower, number: int, seed: int) -> None:
-    """Throw so many frames, half of them as strangers and half as people who are known."""
+    """Send `number` frames, half without authentication and half with."""
     strangers, known = number // 2, number - number // 2
     async with trio.open_nursery() as nursery:
         for worker in range(WORKERS):

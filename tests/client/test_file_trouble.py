@@ -100,7 +100,7 @@ async def test_a_disk_that_breaks_keeps_what_it_took(
     assert (await scene.unsaved(file)).sentence.endswith("Input/output error.")
     assert [name[-5:] for name in scene.saved] == [".part", ".sums"]
     monkeypatch.undo()
-    await scene.tap.stands_at(2)  # those of Alice and Bob
+    await scene.tap.open_at_most(2)  # those of Alice and Bob
     before = scene.tap.down.carried
     assert (await scene.save(file)).read_bytes() == DATA
     assert scene.tap.down.carried - before == len(DATA) - 2 * PIECE_SIZE - 1000
