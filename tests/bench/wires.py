@@ -1,7 +1,8 @@
-"""How to be somebody at each of the servers that are compared: meet it, enter a group, say things.
+"""Blocking clients of the benchmarked servers: tchat, IRC, bare. Connect, join, post.
 
-Blocking sockets, no library of a client's: what is measured is the server. All say the same text,
-which comes in nothing else that a server sends, so that what arrives is counted by looking for it.
+Plain sockets without a client library, since the server is what is measured. All clients post the
+same text, which occurs in nothing else that a server sends, so that deliveries can be counted by
+searching for it.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ if TYPE_CHECKING:
 TEXT = (
     "the quick brown fox jumps over the lazy dog while 12 boxers quickly mix 34 big jugs of liqueur"
 )
-"""What everybody says, many times: 94 bytes, about what people say at once."""
+"""The text of all messages: 94 bytes, a typical length."""
 
 MARK = TEXT.encode()
 ACK = encode(Ok(0, 0))[5:13]
-"""How the answer to a post that was stored begins."""
+"""The bytes with which the answer to a stored post begins."""
 
 _AT = 1_800_000_000_000
 _NUDGE_SECONDS = 20
@@ -44,28 +45,28 @@ F = TypeVar("F", bound="Frame")
 
 
 class Wire(Protocol):
-    """One connection, as somebody who is called `name`."""
+    """One connection to a server, as the person `name`."""
 
     socket: socket.socket
 
     def found(self, group: str) -> None:
-        """Make a group into which everybody may come, and be in it."""
+        """Create an open group and join it."""
 
     def enter(self, group: str) -> None:
-        """Be in a group that is there."""
+        """Join an existing group."""
 
     def follow(self, group: str) -> None:
-        """Get what is said in a group from now on."""
+        """Subscribe to a group."""
 
     def say(self, group: str, times: int = 1, text: str = TEXT) -> bytes:
-        """Return the bytes that say a text in a group so many times."""
+        """Return the bytes that post a text to a group `times` times."""
 
     def nudge(self) -> None:
-        """Show that one is there still, at a server that sends away who is silent for long."""
+        """Keep the connection alive, at a server that closes idle ones."""
 
 
 class Tchat:
-    """At a tchat server; with `tls`, encrypted."""
+    """Client of a tchat server, optionally over TLS."""
 
     def __init__(self, port: int, name: str, *, tls: bool = False) -> None:
         self.socket = connect(port)
@@ -85,30 +86,30 @@ class Tchat:
         self._expect(Welcome)
 
     def found(self, group: str) -> None:
-        """Make a group into which everybody may come."""
+        """Create an open group."""
         self._do(Join, group)
         self._do(SetPolicy, group, "open")
 
     def enter(self, group: str) -> None:
-        """Become a member."""
+        """Join an existing group."""
         self._do(Join, group)
 
     def follow(self, group: str) -> None:
-        """Get what happens from now on, and first what has happened."""
+        """Subscribe to a group from its first event on."""
         self.attach(group)
         self._expect(Attached)
 
     def attach(self, group: str) -> None:
-        """Ask for all that has happened, and do not wait for it."""
+        """Subscribe from the first event on, without waiting for the answer."""
         self.socket.sendall(encode(Attach(next(self._numbers), group, 0)))
 
     def say(self, group: str, times: int = 1, text: str = TEXT) -> bytes:
-        """Return posts, each with a number of its own."""
+        """Return posts with increasing sequence numbers."""
         numbers = (next(self._numbers) for _ in range(times))
         return b"".join(encode(Post(number, number, group, text)) for number in numbers)
 
     def nudge(self) -> None:
-        """Ask whether the server is there. Its answer is left where it is."""
+        """Send a ping; the pong is left unread."""
         self.socket.sendall(encode(Ping()))
 
     def _do(self, command: type[Command], group: str, *arguments: object) -> None:
@@ -128,7 +129,7 @@ class Tchat:
 
 
 class Irc:
-    """At an IRC server."""
+    """Client of an IRC server."""
 
     def __init__(self, port: int, name: str) -> None:
         self.socket = connect(port)
@@ -136,22 +137,22 @@ class Irc:
         self._ask(f"NICK {name}\r\nUSER {name} 0 * :{name}\r\n", b" 376 ", b" 422 ")
 
     def found(self, group: str) -> None:
-        """Be in a channel; whoever comes first makes it."""
+        """Join a channel; the first to join creates it."""
         self.enter(group)
 
     def enter(self, group: str) -> None:
-        """Be in a channel, which includes to hear it."""
+        """Join a channel, which implies receiving its messages."""
         self._ask(f"JOIN #{group}\r\n", b" 366 ")
 
     def follow(self, group: str) -> None:
-        """Do nothing: who is in hears."""
+        """Do nothing: joining subscribes."""
 
     def say(self, group: str, times: int = 1, text: str = TEXT) -> bytes:
-        """Return that many lines."""
+        """Return the PRIVMSG line, `times` times."""
         return f"PRIVMSG #{group} :{text}\r\n".encode() * times
 
     def nudge(self) -> None:
-        """Do nothing: it asks by itself, after an hour."""
+        """Do nothing: the server pings after an hour."""
 
     def _ask(self, line: str, *answers: bytes) -> None:
         self.socket.sendall(line.encode())
@@ -161,11 +162,11 @@ class Irc:
 
 
 class Bare:
-    """At the bare loop, which knows nobody: who connects is in the next group, and hears it."""
+    """Client of the bare server, which puts each new connection in the next group."""
 
     def __init__(self, port: int, _: str) -> None:
         self.socket = connect(port)
-        # It has to be known that it was taken in: groups are by the order of that.
+        # Wait until it is accepted: the order of that decides the groups.
         _receive(self.socket)
 
     def found(self, group: str) -> None:
@@ -178,20 +179,20 @@ class Bare:
         """Do nothing."""
 
     def nudge(self) -> None:
-        """Do nothing: it does not care."""
+        """Do nothing: it closes no idle connections."""
 
     def say(self, group: str, times: int = 1, text: str = TEXT) -> bytes:
-        """Return the bytes that a tchat client would send."""
+        """Return the post frame of a tchat client, `times` times."""
         return encode(Post(1000, 1000, group, text)) * times
 
 
 def event_frame(text: str = TEXT) -> bytes:
-    """Return an event as all members get it, for those who only need the bytes."""
+    """Return the encoded event frame of a post, as members receive it."""
     return encode_event(Event("g0", 10_000, _AT, "m10", bytes(8), 1000, Posted(text)))
 
 
 def meet(kind: str, port: int, names: Sequence[str]) -> list[Wire]:
-    """Connect as each of these."""
+    """Connect as each of these names, keeping all connections alive meanwhile."""
     makers: dict[str, Callable[[int, str], Wire]] = {
         "tchat": Tchat,
         "tchat-tls": lambda port, name: Tchat(port, name, tls=True),
@@ -210,7 +211,7 @@ def meet(kind: str, port: int, names: Sequence[str]) -> list[Wire]:
 
 
 def connect(port: int) -> socket.socket:
-    """Return a socket that is connected to a server of this machine."""
+    """Return a blocking socket connected to a server on loopback, with TCP_NODELAY."""
     connected = socket.create_connection(("127.0.0.1", port))
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connected
@@ -219,5 +220,5 @@ def connect(port: int) -> socket.socket:
 def _receive(connected: socket.socket) -> bytes:
     data = connected.recv(1 << 16)
     if not data:
-        raise ConnectionError("the server has closed a connection")
+        raise ConnectionError("the server closed a connection")
     return data
