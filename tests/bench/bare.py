@@ -17,8 +17,8 @@ from contextlib import suppress
 import trio
 
 from tchat.core.protocol.frames import Ok, encode
+from tests.bench.clients import MARK, TEXT, event_frame
 from tests.bench.report import say
-from tests.bench.wires import MARK, TEXT, event_frame
 
 _SPACE = 1 << 20
 _NUMBERED = re.compile(re.escape(MARK) + rb"(\d{8})")  # a text whose latency is measured

@@ -4,7 +4,7 @@ A server in a process of its own, a client in this one, and a file of random byt
 without and with TLS. As references, in the same run and on the same disk: SHA-256 alone, which
 every byte passes through at both ends; a bare copy between two processes with Trio, neither hashed
 nor stored; and writing as much to disk, with and without fsync, as an upload does. Then the latency
-of chat messages, alone and beside four transfers: see `tests/bench/beside.py`.
+of chat messages, alone and beside four transfers: see `tests/bench/transfer_latency.py`.
 
 Figures are medians of `--runs`. Each run uses a new file, so that nothing is deduplicated. Time for
 allocating memory is excluded as far as possible: see `touch_memory`.
@@ -26,10 +26,10 @@ from typing import TYPE_CHECKING
 import trio
 
 from tchat.client.files.transfer import fetch_file, send_file
-from tests.bench.beside import measure_beside
-from tests.bench.places import MIB, make_file, pair_at, touch_memory
+from tests.bench.connection_flood import serving
 from tests.bench.report import say
-from tests.bench.strangers import serving
+from tests.bench.setup import MIB, make_file, pair_at, touch_memory
+from tests.bench.transfer_latency import measure_beside
 from tests.helpers import until
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from tchat.client.replica import Replica
     from tchat.client.session import Session
-    from tests.bench.strangers import Server
+    from tests.bench.connection_flood import Server
 
 
 @dataclass(slots=True)

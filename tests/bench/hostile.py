@@ -18,9 +18,9 @@ from typing import get_args
 import trio
 
 from tchat.net.address import Address
-from tests.bench.frames import measure_frames
+from tests.bench.connection_flood import Kind, attack, measure_all_strangers
+from tests.bench.frame_costs import measure_frames
 from tests.bench.report import say
-from tests.bench.strangers import Kind, attack, measure_all_strangers
 
 
 def allow_files(number: int) -> None:

@@ -26,8 +26,8 @@ import trio
 
 from tchat.core.group import commands as core
 from tchat.net.address import Address
+from tests.bench.connection_flood import Server, serving
 from tests.bench.report import percentile, say
-from tests.bench.strangers import Server, serving
 from tests.helpers import GROUP
 from tests.throwing import person
 

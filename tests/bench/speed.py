@@ -26,11 +26,11 @@ import trio
 from tchat.core.group.events import Created, Event, Posted, encode_event
 from tchat.store.base import SideEffects
 from tchat.store.sqlite.store import SqliteStore, open_store
-from tests.bench import starting
-from tests.bench.generator import Spec
+from tests.bench import startup
+from tests.bench.clients import TEXT
+from tests.bench.load_generator import Spec
 from tests.bench.report import say
 from tests.bench.servers import Running, has_ngircd, running
-from tests.bench.wires import TEXT
 
 Figures = dict[str, dict[str, float]]
 
@@ -97,7 +97,7 @@ def generate(server: Running, spec: Spec) -> dict[str, float]:
 
 def _generator(spec: Spec) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.bench.generator", spec.to_json()],
+        [sys.executable, "-m", "tests.bench.load_generator", spec.to_json()],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -206,7 +206,7 @@ def _catch_up(kind: str, server: Running, events: int) -> dict[str, float]:
 
 def measure_start(runs: int) -> Figures:
     """Return how long a server with long logs takes to start, and to load a group, in ms."""
-    found = starting.measure(runs=runs)
+    found = startup.measure(runs=runs)
     say(f"start          tchat      {_rounded(found)}")
     return {"start tchat": found}
 

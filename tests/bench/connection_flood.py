@@ -18,9 +18,9 @@ import trio
 
 from tchat.net.address import Address, connect
 from tchat.net.tls import client_context, open_tls
-from tests.bench.places import pair_at
 from tests.bench.report import percentile, resident, say
 from tests.bench.servers import report_faults, start_tchat
+from tests.bench.setup import pair_at
 from tests.helpers import hello_of, until
 from tests.protocol import unchecked
 

@@ -26,16 +26,16 @@ import trio
 
 from tchat.client.files.transfer import fetch_file, send_file
 from tchat.net.address import Address
-from tests.bench.places import MIB, make_file, pair_at
+from tests.bench.connection_flood import QUIET_SECONDS, Pair, serving
 from tests.bench.report import percentile, say
-from tests.bench.strangers import QUIET_SECONDS, Pair, serving
+from tests.bench.setup import MIB, make_file, pair_at
 from tests.helpers import until
 from tests.throwing import person
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-    from tests.bench.strangers import Server
+    from tests.bench.connection_flood import Server
 
 _WINDOW_SECONDS = 2 * QUIET_SECONDS
 _COMMIT_SIZE = 16 * 1024

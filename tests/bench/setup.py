@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from tchat.client.replica import Replica
     from tchat.client.session import Session
-    from tests.bench.strangers import Server
+    from tests.bench.connection_flood import Server
 
 MIB = 1 << 20
 

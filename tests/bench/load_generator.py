@@ -1,4 +1,4 @@
-"""Load generator, in a process of its own: `python -m tests.bench.generator SPEC`.
+"""Load generator, in a process of its own: `python -m tests.bench.load_generator SPEC`.
 
 The generator must never be the bottleneck. So it decodes nothing: it reads large chunks and counts
 the known text of all messages in them with `bytes.count`. Its own CPU usage is part of the result.
@@ -19,13 +19,13 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from tests.bench.clients import ACK, MARK, TEXT, TchatClient, connect, connect_all
 from tests.bench.report import percentile, say
-from tests.bench.wires import ACK, MARK, TEXT, Tchat, connect, meet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.bench.wires import Wire
+    from tests.bench.clients import Client
 
 _QUIET_SECONDS = 0.3
 _WARM_SECONDS = 0.7
@@ -64,38 +64,38 @@ class Clients:
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
         names = [f"m{number}" for number in range(spec.groups * spec.members)]
-        self.wires = meet(spec.kind, spec.port, names)
+        self.connections = connect_all(spec.kind, spec.port, names)
         self.received = 0
         self.bytes = 0
         self._poll = select.epoll()
         self._space = bytearray(_SPACE)
         self._view = memoryview(self._space)
-        self._by_fd = {wire.socket.fileno(): wire for wire in self.wires}
+        self._by_fd = {client.socket.fileno(): client for client in self.connections}
         self._tails = dict.fromkeys(self._by_fd, b"")
         self._unsent: dict[int, bytes] = {}
 
-    def gather(self) -> None:
+    def join_groups(self) -> None:
         """Join and subscribe to the groups; wait until all is quiet, then reset the counts."""
         spec = self.spec
-        for index, wire in enumerate(self.wires if spec.enter else ()):
+        for index, client in enumerate(self.connections if spec.enter else ()):
             group = f"g{index // spec.members}"
-            (wire.enter if index % spec.members else wire.found)(group)
+            (client.join if index % spec.members else client.create)(group)
         if spec.enter and spec.load != "acks":
-            for index, wire in enumerate(self.wires):
-                wire.follow(f"g{index // spec.members}")
-        for fd, wire in self._by_fd.items():
-            wire.socket.setblocking(False)
+            for index, client in enumerate(self.connections):
+                client.subscribe(f"g{index // spec.members}")
+        for fd, client in self._by_fd.items():
+            client.socket.setblocking(False)
             self._poll.register(fd, select.EPOLLIN)
         while self._read_some(_QUIET_SECONDS, self._count):
             pass
         self.received = self.bytes = 0
 
-    def senders(self) -> list[tuple[int, Wire, str]]:
+    def senders(self) -> list[tuple[int, Client, str]]:
         """Return the senders: descriptor, connection, group."""
         spec = self.spec
         return [
-            (wire.socket.fileno(), wire, f"g{index // spec.members}")
-            for index, wire in enumerate(self.wires)
+            (client.socket.fileno(), client, f"g{index // spec.members}")
+            for index, client in enumerate(self.connections)
             if index % spec.members < spec.senders
         ]
 
@@ -158,11 +158,11 @@ def fan_out(clients: Clients) -> dict[str, float]:
     def go_on(until: float) -> None:
         nonlocal sent
         while time.perf_counter() < until:
-            for fd, wire, group in senders:
+            for fd, client, group in senders:
                 if sent - clients.received / hearers > (spec.window - batch) * len(senders):
                     break
                 if not clients.blocked(fd):
-                    clients.send(fd, wire.say(group, batch))
+                    clients.send(fd, client.posts(group, batch))
                     sent += batch
             clients.read()
 
@@ -202,8 +202,8 @@ def pace(clients: Clients) -> dict[str, float]:
         if (left := due - time.perf_counter()) > 0:
             clients.read_each(left, take)
             continue
-        fd, wire, group = senders[len(times) % len(senders)]
-        data = wire.say(group, 1, f"{TEXT}{len(times):0{_DIGITS}}")
+        fd, client, group = senders[len(times) % len(senders)]
+        data = client.posts(group, 1, f"{TEXT}{len(times):0{_DIGITS}}")
         times.append(time.perf_counter())
         clients.send(fd, data)
         due += 1 / spec.rate
@@ -223,7 +223,7 @@ def pace(clients: Clients) -> dict[str, float]:
 
 def acks(clients: Clients) -> dict[str, float]:
     """Let each sender wait for each answer; return answers per second."""
-    by_fd = {fd: _posts(wire, group) for fd, wire, group in clients.senders()}
+    by_fd = {fd: _posts(client, group) for fd, client, group in clients.senders()}
     answered = 0
 
     def take(fd: int, data: bytes) -> None:
@@ -247,9 +247,9 @@ def acks(clients: Clients) -> dict[str, float]:
     return {"acks": (answered - before) / took, "generator": (_cpu() - busy) / took}
 
 
-def _posts(wire: Wire, group: str) -> Iterator[bytes]:
+def _posts(client: Client, group: str) -> Iterator[bytes]:
     while True:
-        made = [wire.say(group) for _ in range(1000)]
+        made = [client.posts(group) for _ in range(1000)]
         yield from made
 
 
@@ -265,9 +265,9 @@ def catch_up(spec: Spec) -> dict[str, float]:
     if spec.kind == "bare":
         reading = connect(spec.port)
     else:
-        wire = Tchat(spec.port, "m0")
-        wire.attach("g0")
-        reading = wire.socket
+        client = TchatClient(spec.port, "m0")
+        client.attach("g0")
+        reading = client.socket
     began, heard, tail = time.perf_counter(), 0, b""
     while heard < spec.window:
         data = tail + reading.recv(_SPACE)
@@ -295,7 +295,7 @@ def main() -> None:
         say(json.dumps(catch_up(spec)))
         return
     clients = Clients(spec)
-    clients.gather()
+    clients.join_groups()
     say(json.dumps(LOADS[spec.load](clients)))
 
 

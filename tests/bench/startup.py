@@ -1,4 +1,4 @@
-"""Startup benchmark: a server with a million events: `python -m tests.bench.starting`.
+"""Startup benchmark: a server with a million events: `python -m tests.bench.startup`.
 
 The data directory is that of a server after a graceful shutdown: 10,000 groups of 100 events, one
 commit per event as in quiet groups, and a snapshot of each group at its last event. Beside them

@@ -39,33 +39,33 @@ ACK = encode(Ok(0, 0))[5:13]
 """The bytes with which the answer to a stored post begins."""
 
 _AT = 1_800_000_000_000
-_NUDGE_SECONDS = 20
+_KEEPALIVE_SECONDS = 20
 
 F = TypeVar("F", bound="Frame")
 
 
-class Wire(Protocol):
+class Client(Protocol):
     """One connection to a server, as the person `name`."""
 
     socket: socket.socket
 
-    def found(self, group: str) -> None:
+    def create(self, group: str) -> None:
         """Create an open group and join it."""
 
-    def enter(self, group: str) -> None:
+    def join(self, group: str) -> None:
         """Join an existing group."""
 
-    def follow(self, group: str) -> None:
+    def subscribe(self, group: str) -> None:
         """Subscribe to a group."""
 
-    def say(self, group: str, times: int = 1, text: str = TEXT) -> bytes:
+    def posts(self, group: str, times: int = 1, text: str = TEXT) -> bytes:
         """Return the bytes that post a text to a group `times` times."""
 
-    def nudge(self) -> None:
+    def keep_alive(self) -> None:
         """Keep the connection alive, at a server that closes idle ones."""
 
 
-class Tchat:
+class TchatClient:
     """Client of a tchat server, optionally over TLS."""
 
     def __init__(self, port: int, name: str, *, tls: bool = False) -> None:
@@ -85,16 +85,16 @@ class Tchat:
         self.socket.sendall(encode(Proof(identity_of(name).sign(proof))))
         self._expect(Welcome)
 
-    def found(self, group: str) -> None:
+    def create(self, group: str) -> None:
         """Create an open group."""
         self._do(Join, group)
         self._do(SetPolicy, group, "open")
 
-    def enter(self, group: str) -> None:
+    def join(self, group: str) -> None:
         """Join an existing group."""
         self._do(Join, group)
 
-    def follow(self, group: str) -> None:
+    def subscribe(self, group: str) -> None:
         """Subscribe to a group from its first event on."""
         self.attach(group)
         self._expect(Attached)
@@ -103,12 +103,12 @@ class Tchat:
         """Subscribe from the first event on, without waiting for the answer."""
         self.socket.sendall(encode(Attach(next(self._numbers), group, 0)))
 
-    def say(self, group: str, times: int = 1, text: str = TEXT) -> bytes:
+    def posts(self, group: str, times: int = 1, text: str = TEXT) -> bytes:
         """Return posts with increasing sequence numbers."""
         numbers = (next(self._numbers) for _ in range(times))
         return b"".join(encode(Post(number, number, group, text)) for number in numbers)
 
-    def nudge(self) -> None:
+    def keep_alive(self) -> None:
         """Send a ping; the pong is left unread."""
         self.socket.sendall(encode(Ping()))
 
@@ -128,7 +128,7 @@ class Tchat:
                 raise ConnectionError(str(frame))
 
 
-class Irc:
+class IrcClient:
     """Client of an IRC server."""
 
     def __init__(self, port: int, name: str) -> None:
@@ -136,22 +136,22 @@ class Irc:
         self._got = b""
         self._ask(f"NICK {name}\r\nUSER {name} 0 * :{name}\r\n", b" 376 ", b" 422 ")
 
-    def found(self, group: str) -> None:
+    def create(self, group: str) -> None:
         """Join a channel; the first to join creates it."""
-        self.enter(group)
+        self.join(group)
 
-    def enter(self, group: str) -> None:
+    def join(self, group: str) -> None:
         """Join a channel, which implies receiving its messages."""
         self._ask(f"JOIN #{group}\r\n", b" 366 ")
 
-    def follow(self, group: str) -> None:
+    def subscribe(self, group: str) -> None:
         """Do nothing: joining subscribes."""
 
-    def say(self, group: str, times: int = 1, text: str = TEXT) -> bytes:
+    def posts(self, group: str, times: int = 1, text: str = TEXT) -> bytes:
         """Return the PRIVMSG line, `times` times."""
         return f"PRIVMSG #{group} :{text}\r\n".encode() * times
 
-    def nudge(self) -> None:
+    def keep_alive(self) -> None:
         """Do nothing: the server pings after an hour."""
 
     def _ask(self, line: str, *answers: bytes) -> None:
@@ -161,7 +161,7 @@ class Irc:
         self._got = b""
 
 
-class Bare:
+class BareClient:
     """Client of the bare server, which puts each new connection in the next group."""
 
     def __init__(self, port: int, _: str) -> None:
@@ -169,19 +169,19 @@ class Bare:
         # Wait until it is accepted: the order of that decides the groups.
         _receive(self.socket)
 
-    def found(self, group: str) -> None:
+    def create(self, group: str) -> None:
         """Do nothing."""
 
-    def enter(self, group: str) -> None:
+    def join(self, group: str) -> None:
         """Do nothing."""
 
-    def follow(self, group: str) -> None:
+    def subscribe(self, group: str) -> None:
         """Do nothing."""
 
-    def nudge(self) -> None:
+    def keep_alive(self) -> None:
         """Do nothing: it closes no idle connections."""
 
-    def say(self, group: str, times: int = 1, text: str = TEXT) -> bytes:
+    def posts(self, group: str, times: int = 1, text: str = TEXT) -> bytes:
         """Return the post frame of a tchat client, `times` times."""
         return encode(Post(1000, 1000, group, text)) * times
 
@@ -191,23 +191,23 @@ def event_frame(text: str = TEXT) -> bytes:
     return encode_event(Event("g0", 10_000, _AT, "m10", bytes(8), 1000, Posted(text)))
 
 
-def meet(kind: str, port: int, names: Sequence[str]) -> list[Wire]:
+def connect_all(kind: str, port: int, names: Sequence[str]) -> list[Client]:
     """Connect as each of these names, keeping all connections alive meanwhile."""
-    makers: dict[str, Callable[[int, str], Wire]] = {
-        "tchat": Tchat,
-        "tchat-tls": lambda port, name: Tchat(port, name, tls=True),
-        "ngircd": Irc,
-        "bare": Bare,
+    makers: dict[str, Callable[[int, str], Client]] = {
+        "tchat": TchatClient,
+        "tchat-tls": lambda port, name: TchatClient(port, name, tls=True),
+        "ngircd": IrcClient,
+        "bare": BareClient,
     }
-    wires: list[Wire] = []
-    nudged = time.monotonic()
+    connections: list[Client] = []
+    kept_alive = time.monotonic()
     for name in names:
-        wires.append(makers[kind](port, name))
-        if time.monotonic() > nudged + _NUDGE_SECONDS:
-            for wire in wires:
-                wire.nudge()
-            nudged = time.monotonic()
-    return wires
+        connections.append(makers[kind](port, name))
+        if time.monotonic() > kept_alive + _KEEPALIVE_SECONDS:
+            for client in connections:
+                client.keep_alive()
+            kept_alive = time.monotonic()
+    return connections
 
 
 def connect(port: int) -> socket.socket:
