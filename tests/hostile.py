@@ -1,8 +1,8 @@
 """Corpus of hostile text: terminal escape sequences, control characters, bidi, zalgo, wide cells.
 
 Each case pairs the text that is sent with the text that must be shown. Tests send the cases as
-messages, names, file names and every other text field. `obeyed` is an independent oracle:
-it finds the characters that must never reach a terminal, without use of the sanitizer.
+messages, names, file names and every other text field. The oracle
+`obeyed` finds characters that must never reach a terminal, without use of the sanitizer.
 """
 
 from __future__ import annotations
