@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests import protocol
+from tests import cddl
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,12 +29,12 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 @pytest.fixture(scope="session", autouse=True)
 def _protocol_watched() -> Iterator[None]:
-    with protocol.watched():
+    with cddl.watched():
         yield
 
 
 @pytest.fixture(autouse=True)
 def _protocol_kept() -> Iterator[None]:
-    protocol.violations.clear()
+    cddl.violations.clear()
     yield
-    assert not protocol.violations, "a frame was sent that protocol.cddl does not allow"
+    assert not cddl.violations, "a frame was sent that protocol.cddl does not allow"

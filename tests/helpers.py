@@ -55,8 +55,8 @@ from tchat.net.tls import client_context, open_tls, pin_seen
 from tchat.server.app import ServerConfig, serve
 from tchat.server.limits import Limits
 from tchat.server.log import Log, LogFormat
+from tests.cddl import unchecked, validate_body
 from tests.memory_store import MemoryStore
-from tests.protocol import unchecked, validate_body
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
@@ -73,7 +73,7 @@ GUARD = 30.0
 GROUP = "ops"
 """The group that tests use unless they need another."""
 
-UNHURRIED = Limits().without_rates()
+NO_RATE_LIMITS = Limits().without_rates()
 """Limits without rate limits, for tests that are not about rates."""
 
 F = TypeVar("F", bound="Frame")
@@ -195,7 +195,7 @@ async def running_server(
     stream = _Console()
     log = Log(log_format, stream)
     stop, stopped = trio.Event(), trio.Event()
-    config = ServerConfig(Address("127.0.0.1", port), Path("unused"), limits or UNHURRIED)
+    config = ServerConfig(Address("127.0.0.1", port), Path("unused"), limits or NO_RATE_LIMITS)
 
     async def run(task_status: trio.TaskStatus[int]) -> None:
         await serve(config, credentials, store, log, stop, task_status)

@@ -14,8 +14,8 @@ import trio
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tchat.net.address import Address
+from tests.fault_proxy import FaultProxy, fault_proxy
 from tests.helpers import GROUP, GUARD, Lines, identity_of
-from tests.tap import Tap, tapped
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -154,7 +154,7 @@ class Launcher:
         person.downloads = downloads
         return person
 
-    def know(self, user: str) -> None:
+    def install_identity(self, user: str) -> None:
         """Store the identity that `identity_of` gives this person in their home directory."""
         pem = identity_of(user)._private.private_bytes(
             Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
@@ -210,21 +210,21 @@ async def launching(home: Path, *, tls: bool = False) -> AsyncIterator[Launcher]
 
 
 @asynccontextmanager
-async def tapped_server(home: Path) -> AsyncIterator[tuple[Launcher, Server, Tap]]:
+async def proxied_server(home: Path) -> AsyncIterator[tuple[Launcher, Server, FaultProxy]]:
     """Start a server behind a proxy that validates every frame."""
     async with launching(home) as launch:
         server = await launch.serve()
-        async with tapped(server.address) as tap:
-            yield launch, server, tap
+        async with fault_proxy(server.address) as proxy:
+            yield launch, server, proxy
 
 
 @asynccontextmanager
 async def two_people(home: Path) -> AsyncIterator[tuple[Person, Person]]:
     """Start clients of Alice, the admin, and Bob, a member, behind a validating proxy."""
-    async with tapped_server(home) as (launch, _, tap):
-        alice = await launch.join(tap.address, "alice")
+    async with proxied_server(home) as (launch, _, proxy):
+        alice = await launch.join(proxy.address, "alice")
         await alice.sees("alice created ops")
-        bob = await launch.join(tap.address, "bob")
+        bob = await launch.join(proxy.address, "bob")
         await alice.sees("bob asks to join")
         await alice.type("/2 bob")
         await alice.sees("bob joined")

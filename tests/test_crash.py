@@ -8,9 +8,9 @@ import trio
 
 from tchat.client import session as session_module
 from tchat.store.sqlite.store import open_store
+from tests.fault_proxy import fault_proxy
 from tests.helpers import GUARD, approve, log_of, seqs, session_of, texts, until
 from tests.processes import Launcher, Person, Server, launching
-from tests.tap import tapped
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -104,10 +104,10 @@ async def test_sessions_at_full_speed_survive_server_crashes(
     async with launching(tmp_path) as launch:
         server = await launch.serve()
         async with (
-            tapped(server.address) as tap,
-            session_of(tap.address, "alice") as (alice, ops),
-            session_of(tap.address, "bob") as (bob, at_bobs),
-            session_of(tap.address, "carol") as (carol, at_carols),
+            fault_proxy(server.address) as proxy,
+            session_of(proxy.address, "alice") as (alice, ops),
+            session_of(proxy.address, "bob") as (bob, at_bobs),
+            session_of(proxy.address, "carol") as (carol, at_carols),
         ):
             for name, session in (("bob", bob), ("carol", carol)):
                 await approve(alice, name)

@@ -15,11 +15,19 @@ from tchat.core.protocol.frames import Failed, Goodbye
 from tchat.core.text import clean_line, clean_text
 from tchat.errors import Code
 from tchat.server.log import LINES, Log
+from tests.cddl import unchecked
+from tests.fake_server import ScriptedPeer, fake_server
 from tests.helpers import GROUP, hello_of, log_of, members, raw_client, running_server, texts
-from tests.hostile import EVERYTHING, HARMLESS, HOSTILE, SEQUENCES, Case, obeyed, on_a_line
-from tests.lying import Liar, lying_server
+from tests.hostile_text import (
+    EVERYTHING,
+    HARMLESS,
+    HOSTILE,
+    SEQUENCES,
+    Case,
+    as_one_line,
+    unsafe_characters,
+)
 from tests.processes import launching
-from tests.protocol import unchecked
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +40,7 @@ both_formats = pytest.mark.parametrize("log_format", ["text", "json"])
 
 
 def assert_clean(lines: list[str]) -> None:
-    assert {line: obeyed(line) for line in lines if obeyed(line)} == {}
+    assert {line: unsafe_characters(line) for line in lines if unsafe_characters(line)} == {}
 
 
 # ------------------------------------------------------------------ sanitizer
@@ -41,7 +49,7 @@ def assert_clean(lines: list[str]) -> None:
 @every_case
 def test_the_sanitizer_gives_what_the_corpus_says(case: Case) -> None:
     assert clean_text(case.text) == case.shown
-    assert clean_line(case.text) == on_a_line(case.shown)
+    assert clean_line(case.text) == as_one_line(case.shown)
     assert_clean(case.shown.split("\n"))
 
 
@@ -73,75 +81,75 @@ async def test_plain_mode_shows_hostile_messages_as_text(tmp_path: Path) -> None
                 await bob.post(text)
         await alice.sees("the end")
         assert await alice.end() == 0
-    shown = [on_a_line(case.shown) for case in HOSTILE]
+    shown = [as_one_line(case.shown) for case in HOSTILE]
     assert alice.heard == [f"<bob> {text}" for text in [*shown, *HARMLESS, "the end"]]
     assert_clean([*alice.lines, *alice.err.all])
 
 
-async def member_script(liar: Liar) -> None:
+async def member_script(peer: ScriptedPeer) -> None:
     """Send every frame that a member may receive, with hostile text; end with goodbye."""
-    await liar.welcome()
-    await liar.attach(seq=1)
-    await liar.tells_groups(EVERYTHING, f"@alice,{EVERYTHING}")
-    await liar.happens("created", "alice")
+    await peer.welcome()
+    await peer.attach(seq=1)
+    await peer.group_list(EVERYTHING, f"@alice,{EVERYTHING}")
+    await peer.event("created", "alice")
     here = {"online": [EVERYTHING], "away": [EVERYTHING], "offline": ["bob"]}
-    await liar.send("presence", group=GROUP, reset=True, **here)
+    await peer.send("presence", group=GROUP, reset=True, **here)
     for number, case in enumerate(HOSTILE):
-        await send_each_event(liar, case.text, number)
+        await send_each_event(peer, case.text, number)
     # The first file is refused on its transfer connection, the others before a ticket is issued.
-    await liar.send("ticket", re=(await liar.hears("download"))["id"], ticket=bytes(16))
+    await peer.send("ticket", re=(await peer.expect("download"))["id"], ticket=bytes(16))
     for _ in HOSTILE[1:]:
-        request = await liar.hears("download")
-        await liar.send("error", re=request["id"], code=EVERYTHING, text=f"no file: {EVERYTHING}")
+        request = await peer.expect("download")
+        await peer.send("error", re=request["id"], code=EVERYTHING, text=f"no file: {EVERYTHING}")
     for case in HOSTILE:
-        await liar.happens("admin_transferred", case.text, name=case.text)
-    await liar.send("goodbye", code=EVERYTHING, text=f"goodbye: {EVERYTHING}")
+        await peer.event("admin_transferred", case.text, name=case.text)
+    await peer.send("goodbye", code=EVERYTHING, text=f"goodbye: {EVERYTHING}")
 
 
-async def send_each_event(liar: Liar, text: str, number: int) -> None:
+async def send_each_event(peer: ScriptedPeer, text: str, number: int) -> None:
     """Send each kind of event, with `text` in every text field."""
-    await liar.happens("requested", text)
-    await liar.happens("denied", text, name=text)
-    await liar.happens("withdrawn", text)
-    await liar.happens("approved", text, name=text)
-    await liar.happens("posted", text, text=text)
-    await liar.happens("file_shared", text, number=number, name=text, size=1, sha256=bytes(32))
-    await liar.happens("left", text)
-    await liar.happens("kicked", text, name=text)
-    await liar.happens(text, text)
+    await peer.event("requested", text)
+    await peer.event("denied", text, name=text)
+    await peer.event("withdrawn", text)
+    await peer.event("approved", text, name=text)
+    await peer.event("posted", text, text=text)
+    await peer.event("file_shared", text, number=number, name=text, size=1, sha256=bytes(32))
+    await peer.event("left", text)
+    await peer.event("kicked", text, name=text)
+    await peer.event(text, text)
 
 
-async def waiting_script(liar: Liar) -> None:
+async def waiting_script(peer: ScriptedPeer) -> None:
     """Welcome the client as a person waiting for approval by a hostile name."""
-    await liar.welcome(user=EVERYTHING)
-    await liar.attach("waiting", admin=EVERYTHING)
-    await liar.send("error", code=EVERYTHING, text=f"farewell: {EVERYTHING}")
+    await peer.welcome(user=EVERYTHING)
+    await peer.attach("waiting", admin=EVERYTHING)
+    await peer.send("error", code=EVERYTHING, text=f"farewell: {EVERYTHING}")
 
 
-async def removal_script(liar: Liar) -> None:
+async def removal_script(peer: ScriptedPeer) -> None:
     """Send a membership update for each reason; wait for the client to disconnect."""
-    await liar.welcome()
-    await liar.attach("waiting")
+    await peer.welcome()
+    await peer.attach("waiting")
     for reason in ("denied", "kicked", "left", "closed"):
         news = {"standing": "outsider", "reason": reason, "by": EVERYTHING}
-        await liar.send("membership", group=GROUP, **news)
-    await liar.hears("end")
+        await peer.send("membership", group=GROUP, **news)
+    await peer.expect("end")
 
 
-async def refusing_script(liar: Liar) -> None:
+async def refusing_script(peer: ScriptedPeer) -> None:
     """Refuse a connection, chat or transfer, at its first frame."""
-    await liar.send("error", code=EVERYTHING, text=f"cannot be: {EVERYTHING}")
+    await peer.send("error", code=EVERYTHING, text=f"cannot be: {EVERYTHING}")
 
 
 async def test_plain_mode_sanitizes_all_server_text(tmp_path: Path) -> None:
     scripts = (member_script, waiting_script, removal_script, refusing_script)
-    async with launching(tmp_path) as launch, lying_server(*scripts) as address:
+    async with launching(tmp_path) as launch, fake_server(*scripts) as address:
         alice = await launch.join(address, "alice")
         await alice.sees("connection lost (goodbye:", "connected again", "waiting for ␛[2J")
         await alice.sees("connection lost (farewell:", " denied your request", " kicked you out")
         await alice.sees("you left the group", ", the last member, left")
         assert await alice.end() == 1
-    shown = [on_a_line(case.shown) for case in HOSTILE]
+    shown = [as_one_line(case.shown) for case in HOSTILE]
     said = [line[8:] for line in alice.lines]
     assert [line for line in said if line[0] == "<"] == [f"<{text}> {text}" for text in shown]
     # A request that was withdrawn before it is shown appears as history.
@@ -165,10 +173,10 @@ SENTENCES = (
 
 @pytest.mark.parametrize("code", [Code.BAD_NAME, EVERYTHING], ids=["for good", "for now"])
 async def test_a_refused_login_is_reported_in_clean_text(tmp_path: Path, code: str) -> None:
-    async def refuse(liar: Liar) -> None:
-        await liar.send("error", code=code, text=f"cannot be: {EVERYTHING}")
+    async def refuse(peer: ScriptedPeer) -> None:
+        await peer.send("error", code=code, text=f"cannot be: {EVERYTHING}")
 
-    async with launching(tmp_path) as launch, lying_server(refuse) as address:
+    async with launching(tmp_path) as launch, fake_server(refuse) as address:
         line = await (await launch.join(address, "alice")).fails()
     assert "cannot be: " in line
     assert_clean([line])
@@ -220,7 +228,7 @@ def test_every_log_line_is_one_clean_line(log_format: LogFormat) -> None:
     assert len(lines) == len(LINES) * len(HOSTILE)
     assert_clean(lines)
     assert log_format == "text" or [log_fields(line) for line in lines[: len(HOSTILE)]] == [
-        {"group": on_a_line(case.shown), "user": on_a_line(case.shown)} for case in HOSTILE
+        {"group": as_one_line(case.shown), "user": as_one_line(case.shown)} for case in HOSTILE
     ]
 
 

@@ -10,16 +10,16 @@ import pytest
 import trio
 
 from tests.client.scene import MIB, noise
+from tests.fault_proxy import fault_proxy
 from tests.helpers import GROUP, GUARD, approve, session_of
 from tests.processes import launching
-from tests.tap import tapped
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from tests.fault_proxy import FaultProxy, Payload
     from tests.processes import Launcher, Process, Server
-    from tests.tap import Cargo, Tap
 
 # Large compared with what the system may buffer, unread, for a busy server when it is killed.
 SIZE = 160 * MIB + 4321
@@ -29,17 +29,17 @@ ONCE_AND_A_TENTH = 1.1
 class KillablePrograms:
     """A server, a proxy in front of it, and the `send` and `get` commands of two people."""
 
-    def __init__(self, launch: Launcher, server: Server, tap: Tap, place: Path) -> None:
+    def __init__(self, launch: Launcher, server: Server, proxy: FaultProxy, place: Path) -> None:
         self.launch = launch
         self.server = server
-        self.tap = tap
+        self.proxy = proxy
         self.sent = place / "film.mkv"
         self.into = place / "saved"
         self.process: Process
 
     async def start(self, way: str) -> None:
         """Start sending the file as Alice (up), or saving it as Bob (down)."""
-        where = (self.tap.address.host, self.tap.address.port, "--no-tls", "--group", GROUP)
+        where = (self.proxy.address.host, self.proxy.address.port, "--no-tls", "--group", GROUP)
         if way == "up":
             self.process = await self.launch.tchat(
                 "send", *where, "--user", "alice", self.sent, user="alice"
@@ -49,16 +49,16 @@ class KillablePrograms:
                 "get", *where, "--user", "bob", 1, "--to", f"{self.into}/", user="bob"
             )
 
-    async def kill(self, victim: str, way: str, cargo: Cargo) -> None:
+    async def kill(self, victim: str, way: str, payload: Payload) -> None:
         """Kill a program with SIGKILL, as the kernel does when memory runs out, and restart it."""
         if victim == "client":
             self.process.running.kill()
             await self.process.running.wait()
-            cargo.go_on(cut=True)
+            payload.go_on(cut=True)
             await self.start(way)
         else:
             await self.server.kill()
-            cargo.go_on(cut=True)
+            payload.go_on(cut=True)
             self.server = await self.launch.serve(port=self.server.address.port)
 
     async def end(self) -> None:
@@ -71,28 +71,28 @@ async def killable_programs(place: Path) -> AsyncIterator[KillablePrograms]:
     async with launching(place / "homes") as launch:
         server = await launch.serve()
         for name in ("alice", "bob"):
-            launch.know(name)
+            launch.install_identity(name)
         async with (
             session_of(server.address, "alice") as (alice, _),
             session_of(server.address, "bob"),
         ):
             await approve(alice, "bob")
-        async with tapped(server.address) as tap:
-            yield KillablePrograms(launch, server, tap, place)
+        async with fault_proxy(server.address) as proxy:
+            yield KillablePrograms(launch, server, proxy, place)
 
 
 async def transfer(scene: KillablePrograms, way: str, victims: list[str], random: Random) -> float:
     """Transfer the file while programs are killed; return bytes sent / size of the file."""
-    cargo = scene.tap.up if way == "up" else scene.tap.down
+    payload = scene.proxy.up if way == "up" else scene.proxy.down
     places = sorted(random.sample(range(SIZE), len(victims)))
     await scene.start(way)
     for victim, place in zip(victims, places, strict=True):
-        cargo.stall_after(max(0, place - cargo.carried))
+        payload.stall_after(max(0, place - payload.transferred))
         with trio.fail_after(GUARD):
-            await cargo.stalled.wait()
-        await scene.kill(victim, way, cargo)
+            await payload.stalled.wait()
+        await scene.kill(victim, way, payload)
     await scene.end()
-    ratio = cargo.carried / SIZE
+    ratio = payload.transferred / SIZE
     print(way, victims, places, "ratio", ratio)
     return ratio
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tests.processes import all_see, tapped_server, two_people
+from tests.processes import all_see, proxied_server, two_people
 
 ROOT = Path(__file__).parent.parent
 
@@ -16,12 +16,12 @@ ROOT = Path(__file__).parent.parent
 async def test_the_nine_numbered_commands(tmp_path: Path) -> None:
     plan = tmp_path / "plan.bin"
     plan.write_bytes(bytes(range(256)) * 4000)
-    async with tapped_server(tmp_path) as (launch, server, tap):
+    async with proxied_server(tmp_path) as (launch, server, proxy):
         # The first to join creates the group and is its admin; the others request to join.
-        alice = await launch.join(tap.address, "alice")
+        alice = await launch.join(proxy.address, "alice")
         await alice.sees("* alice created ops and you are its admin", "* in ops with you alone")
-        bob = await launch.join(tap.address, "bob")
-        carol = await launch.join(tap.address, "carol")
+        bob = await launch.join(proxy.address, "bob")
+        carol = await launch.join(proxy.address, "carol")
         await all_see([bob, carol], "* waiting for alice to approve you; /3 leaves")
         request = await alice.out.containing("* bob asks to join (key ")
         assert request.endswith(", new here): /approve bob or /deny bob")
@@ -106,7 +106,7 @@ async def test_the_nine_numbered_commands(tmp_path: Path) -> None:
         # /3 quits the client; the person stays a member.
         await alice.type("/3")
         assert await alice.exit() == 0
-        await tap.passes(type="presence", offline=["alice"])
+        await proxy.passes(type="presence", offline=["alice"])
         await carol.type("is alice away?")
         await bob.sees("<carol> is alice away?")
         await bob.type("/4", "/5")
@@ -117,7 +117,7 @@ async def test_the_nine_numbered_commands(tmp_path: Path) -> None:
         # A returning member catches up on everything missed, once and in order.
         await bob.type("first", "second")
         await carol.sees("<bob> second")
-        returned = await launch.join(tap.address, "alice")
+        returned = await launch.join(proxy.address, "alice")
         await returned.sees("* in ops with 3 members")
         assert returned.heard == ["<carol> is alice away?", "<bob> first", "<bob> second"]
         await returned.type("I am back")
@@ -131,10 +131,10 @@ async def test_the_nine_numbered_commands(tmp_path: Path) -> None:
 async def test_the_nine_commands_by_name(tmp_path: Path) -> None:
     notes = tmp_path / "notes.txt"
     notes.write_text("some notes")
-    async with tapped_server(tmp_path) as (launch, _, tap):
-        alice = await launch.join(tap.address, "alice", group="Straße")
+    async with proxied_server(tmp_path) as (launch, _, proxy):
+        alice = await launch.join(proxy.address, "alice", group="Straße")
         await alice.sees("* alice created Straße")
-        bob = await launch.join(tap.address, "Bob", group="strasse")
+        bob = await launch.join(proxy.address, "Bob", group="strasse")
         await bob.sees("* waiting for alice")
         await alice.sees("* Bob asks to join")
         await alice.type("/requests", "/approve BOB")
@@ -159,14 +159,14 @@ async def test_the_nine_commands_by_name(tmp_path: Path) -> None:
         await bob.sees("* you left the group")
         assert await bob.exit() == 0
         # The last member left: the next to join creates the group anew, without its old log.
-        carol = await launch.join(tap.address, "carol", group="strasse")
+        carol = await launch.join(proxy.address, "carol", group="strasse")
         await carol.sees("* carol created", "with you alone")
         assert len(carol.lines) == 2
 
 
 async def test_help_lists_every_command(tmp_path: Path) -> None:
-    async with tapped_server(tmp_path) as (launch, _, tap):
-        alice = await launch.join(tap.address, "alice")
+    async with proxied_server(tmp_path) as (launch, _, proxy):
+        alice = await launch.join(proxy.address, "alice")
         await alice.type("/help", "/help basics")
         await alice.sees("* basics: /1 requests, /2 approve", "* messages: /msg")
         for number in range(1, 10):
@@ -176,24 +176,24 @@ async def test_help_lists_every_command(tmp_path: Path) -> None:
 
 
 async def test_a_request_is_kept_while_offline(tmp_path: Path) -> None:
-    async with tapped_server(tmp_path) as (launch, _, tap):
-        alice = await launch.join(tap.address, "alice")
+    async with proxied_server(tmp_path) as (launch, _, proxy):
+        alice = await launch.join(proxy.address, "alice")
         await alice.sees("alice created ops")
-        bob = await launch.join(tap.address, "bob")
+        bob = await launch.join(proxy.address, "bob")
         await bob.sees("* waiting for alice")
         await bob.type("/3")
         assert await bob.exit() == 0
         await alice.type("/2 bob")
         await alice.sees("* bob joined")
-        bob = await launch.join(tap.address, "bob")
+        bob = await launch.join(proxy.address, "bob")
         await bob.sees("* bob joined, approved by alice", "* in ops with 2 members")
 
 
 async def test_a_waiting_person_withdraws_the_request(tmp_path: Path) -> None:
-    async with tapped_server(tmp_path) as (launch, _, tap):
-        alice = await launch.join(tap.address, "alice")
+    async with proxied_server(tmp_path) as (launch, _, proxy):
+        alice = await launch.join(proxy.address, "alice")
         await alice.sees("alice created ops")
-        bob = await launch.join(tap.address, "bob")
+        bob = await launch.join(proxy.address, "bob")
         await alice.sees("bob asks to join")
         await bob.type("/leave")
         assert await bob.exit() == 0
@@ -225,10 +225,10 @@ async def test_output_lines_keep_their_machine_readable_form(tmp_path: Path) -> 
 
 
 async def test_two_terminals_of_one_person_show_the_same(tmp_path: Path) -> None:
-    async with tapped_server(tmp_path) as (launch, _, tap):
-        one = await launch.join(tap.address, "alice")
+    async with proxied_server(tmp_path) as (launch, _, proxy):
+        one = await launch.join(proxy.address, "alice")
         await one.sees("in ops with you alone")
-        two = await launch.join(tap.address, "alice")
+        two = await launch.join(proxy.address, "alice")
         await two.sees("in ops with you alone")
         for n in range(20):
             await (one if n % 2 else two).type(f"text {n}")

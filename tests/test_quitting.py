@@ -51,7 +51,7 @@ async def test_a_kick_during_catch_up_ends_the_wait(tmp_path: Path) -> None:
         for _ in range(120):
             await alice.post("x" * 16_000)
         async with launching(tmp_path) as launch:
-            launch.know("bob")
+            launch.install_identity("bob")
             reader = await launch.join(server.address, "bob")
             await reader.sees("xxx")
             await alice.command(Kick, "bob")
@@ -73,7 +73,7 @@ async def test_a_kicked_person_rejoins_only_by_command(tmp_path: Path) -> None:
         await bob.stream.aclose()
         await alice.command(Kick, "bob")
         async with launching(tmp_path) as launch:
-            launch.know("bob")
+            launch.install_identity("bob")
             again = await launch.join(server.address, "bob")
             await again.sees("* you were kicked from this group; /join asks to come back")
             await again.type("/join")

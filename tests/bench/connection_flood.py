@@ -21,8 +21,8 @@ from tchat.net.tls import client_context, open_tls
 from tests.bench.report import percentile, resident, say
 from tests.bench.servers import report_faults, start_tchat
 from tests.bench.setup import pair_at
+from tests.cddl import unchecked
 from tests.helpers import hello_of, until
-from tests.protocol import unchecked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

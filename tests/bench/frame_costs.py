@@ -13,11 +13,11 @@ import trio
 from tchat.core.protocol.framing import HANDSHAKE_LIMIT
 from tchat.net.address import Address, connect
 from tests.bench.report import percentile, say
-from tests.helpers import UNHURRIED, RawClient, hello_of, running_server
+from tests.cddl import unchecked
+from tests.helpers import NO_RATE_LIMITS, RawClient, hello_of, running_server
 from tests.hostile_cbor import Hostile, costly_requests
+from tests.hostile_clients import ends_connection
 from tests.hostile_frames import Mutator
-from tests.protocol import unchecked
-from tests.throwing import ends_connection
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -186,7 +186,7 @@ async def measure_frames(number: int) -> None:
     watch = Watch()
     trio.lowlevel.add_instrument(watch)
     strangers, known, costly = Costs("strangers"), Costs("known"), Costs("costliest")
-    limits = replace(UNHURRIED, groups_per_user=50)
+    limits = replace(NO_RATE_LIMITS, groups_per_user=50)
     began = time.perf_counter()
     gc.freeze()  # as `tchat serve` does
     async with running_server(limits=limits) as server:

@@ -29,7 +29,7 @@ from tchat.net.address import Address
 from tests.bench.connection_flood import Server, serving
 from tests.bench.report import percentile, say
 from tests.helpers import GROUP
-from tests.throwing import person
+from tests.hostile_clients import person
 
 _MIB = 1 << 20
 _TYPED = "éßøñåçæþ"

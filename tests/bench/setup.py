@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from tests.helpers import GROUP, approve, until
-from tests.throwing import person
+from tests.hostile_clients import person
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -30,7 +30,7 @@ from tests.bench.connection_flood import QUIET_SECONDS, Pair, serving
 from tests.bench.report import percentile, say
 from tests.bench.setup import MIB, make_file, pair_at
 from tests.helpers import until
-from tests.throwing import person
+from tests.hostile_clients import person
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection

@@ -12,8 +12,8 @@ import trio
 
 from tchat.core.protocol.framing import FrameBuffer, unpack
 from tchat.net.address import Address, connect, port_of
+from tests.cddl import validate_body
 from tests.helpers import GUARD, until
-from tests.protocol import validate_body
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -35,15 +35,15 @@ default the system would buffer megabytes of them, which would be charged to the
 
 
 @dataclass(slots=True)
-class Cargo:
+class Payload:
     """Faults in the file bytes that one side sends, counted over all its connections.
 
-    `carried` is the number of bytes that have arrived at the proxy. Faults are planned at an
+    `transferred` is the number of bytes that have arrived at the proxy. Faults are planned at an
     offset from the current count: the connection is cut before that byte, a bit of the byte is
     flipped, or the byte is held back until `go_on`.
     """
 
-    carried: int = 0
+    transferred: int = 0
     stalled: trio.Event = field(default_factory=trio.Event)
     _go_on: trio.Event = field(default_factory=trio.Event)
     _cut: bool = False
@@ -74,13 +74,13 @@ class Cargo:
 
     def take(self, data: bytearray) -> tuple[bytearray, Fault | None]:
         """Remove from `data` the bytes before the next fault; return them and that fault."""
-        if not self._faults or self._faults[0][0] >= self.carried + len(data):
+        if not self._faults or self._faults[0][0] >= self.transferred + len(data):
             taken, fault = bytearray(data), None
         else:
             place, fault = heapq.heappop(self._faults)
-            taken = data[: max(0, place - self.carried)]
+            taken = data[: max(0, place - self.transferred)]
         del data[: len(taken)]
-        self.carried += len(taken) + (len(data) if fault == "cut" else 0)
+        self.transferred += len(taken) + (len(data) if fault == "cut" else 0)
         return taken, fault
 
     async def stall(self) -> bool:
@@ -91,10 +91,10 @@ class Cargo:
 
     def _plan(self, fault: Fault, sizes: tuple[int, ...]) -> None:
         for size in sizes:
-            heapq.heappush(self._faults, (self.carried + size, fault))
+            heapq.heappush(self._faults, (self.transferred + size, fault))
 
 
-class Tap:
+class FaultProxy:
     """Proxy in front of a server that validates every frame against the CDDL.
 
     `watch` is called with the sender and each frame before it is passed on, and returns the verdict
@@ -108,7 +108,7 @@ class Tap:
         self.refusing = False
         self.frames: list[tuple[Side, dict[str, Any]]] = []
         self.watch: Callable[[Side, dict[str, Any]], Verdict] = _pass
-        self.up, self.down = Cargo(), Cargo()
+        self.up, self.down = Payload(), Payload()
         self._scopes: set[trio.CancelScope] = set()
         self._news = trio.Event()
         self._closed = trio.Event()
@@ -210,13 +210,13 @@ class Tap:
         self, side: Side, data: bytearray, sink: trio.SocketStream, scope: trio.CancelScope
     ) -> None:
         """Forward file bytes, applying the planned faults."""
-        cargo = self.up if side == "client" else self.down
+        payload = self.up if side == "client" else self.down
         while data:
-            taken, fault = cargo.take(data)
+            taken, fault = payload.take(data)
             await sink.send_all(taken)
             if fault == "flip":
                 data[0] ^= 1
-            elif fault == "cut" or (fault == "stall" and await cargo.stall()):
+            elif fault == "cut" or (fault == "stall" and await payload.stall()):
                 scope.cancel()
                 await trio.lowlevel.checkpoint()
 
@@ -231,21 +231,21 @@ def _pass(side: Side, frame: dict[str, Any]) -> Verdict:
 
 
 @asynccontextmanager
-async def tapped(target: Address) -> AsyncIterator[Tap]:
+async def fault_proxy(target: Address) -> AsyncIterator[FaultProxy]:
     """Proxy a server on a port of its own for the length of the block."""
-    tap = Tap(target)
+    proxy = FaultProxy(target)
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     for listener in listeners:
         _shrink_buffers(listener)  # accepted connections inherit it
-    tap.address = Address("127.0.0.1", port_of(listeners[0]))
+    proxy.address = Address("127.0.0.1", port_of(listeners[0]))
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(trio.serve_listeners, tap.forward, listeners)
-        yield tap
+        nursery.start_soon(trio.serve_listeners, proxy.forward, listeners)
+        yield proxy
         nursery.cancel_scope.cancel()
 
 
-async def cut_off(tap: Tap, session: Session) -> None:
-    """Cut a session's connection; refuse new ones until `tap.refusing` is set to False."""
-    tap.refusing = True
-    tap.cut()
+async def cut_off(proxy: FaultProxy, session: Session) -> None:
+    """Cut a session's connection; refuse new ones until `proxy.refusing` is set to False."""
+    proxy.refusing = True
+    proxy.cut()
     await until(session, lambda: not session.connected)

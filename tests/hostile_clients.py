@@ -20,6 +20,7 @@ from tchat.errors import ProtocolError
 from tchat.net.address import connect
 from tchat.net.tls import client_context, open_tls
 from tchat.net.tls_stream import TlsStream
+from tests.cddl import unchecked
 from tests.helpers import (
     GROUP,
     GUARD,
@@ -33,7 +34,6 @@ from tests.helpers import (
     until,
 )
 from tests.hostile_frames import Mutator
-from tests.protocol import unchecked
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -53,7 +53,7 @@ _MOST_ON_ONE = 40
 # ---------------------------------------------------------------------------- the chatting pair
 
 
-class Bystanders:
+class ChattingPair:
     """Alice and Bob, who post in turn; each message waits until both have received the last one."""
 
     def __init__(self, *people: tuple[Session, Replica]) -> None:
@@ -97,13 +97,13 @@ def _reaches(replica: Replica, seq: int) -> bool:
 
 
 @asynccontextmanager
-async def chatting(address: Address, pin: bytes | None = None) -> AsyncIterator[Bystanders]:
+async def chatting(address: Address, pin: bytes | None = None) -> AsyncIterator[ChattingPair]:
     """Let two people chat for the length of the block, over TLS if a pin is given."""
     async with person(address, "alice", pin) as alice, person(address, "bob", pin) as bob:
         ops, there = await alice.enter(GROUP), await bob.enter(GROUP)
         await approve(alice, "bob")
         await until(bob, lambda: there.caught_up)
-        pair = Bystanders((alice, ops), (bob, there))
+        pair = ChattingPair((alice, ops), (bob, there))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(pair.chat)
             yield pair
@@ -140,14 +140,14 @@ def ends_connection(data: bytes) -> bool:
     return isinstance(frame, Hello | Proof | TransferHello)
 
 
-class Thrower:
+class HostileClient:
     """Sends hostile frames to a server, and counts those that it has processed.
 
-    `thrown` counts all frames, `ended` those after which the server closed the connection.
+    `sent` counts all frames, `ended` those after which the server closed the connection.
     """
 
     def __init__(self, address: Address, pin: bytes | None = None) -> None:
-        self.thrown = 0
+        self.sent = 0
         self.ended = 0
         self._address = address
         self._context = client_context(verified=False) if pin else None
@@ -159,7 +159,7 @@ class Thrower:
             if number % 3 == 0:
                 await RawClient(stream).send(hello_of("mallory"))
             await self._throw(stream, frame.data)
-            self.thrown += 1
+            self.sent += 1
             self.ended += 1
 
     async def as_person(self, user: str, frames: Iterable[Hostile]) -> None:
@@ -188,7 +188,7 @@ class Thrower:
             frames.append(last.data)
         answers = await self._throw(stream, b"".join(frames), fence.to_bytes(8, "big"))
         assert fence.to_bytes(8, "big") in answers, [frame.what for frame in bearable]
-        self.thrown += len(bearable) + (last is not None)
+        self.sent += len(bearable) + (last is not None)
         self.ended += last is not None
 
     async def _connect(self) -> trio.abc.Stream:
@@ -229,7 +229,7 @@ class Thrower:
         return bytes(answers)
 
 
-async def throw_all(thrower: Thrower, number: int, seed: int) -> None:
+async def send_hostile_frames(hostile: HostileClient, number: int, seed: int) -> None:
     """Send `number` frames, half without authentication and half with."""
     strangers, known = number // 2, number - number // 2
     async with trio.open_nursery() as nursery:
@@ -239,5 +239,5 @@ async def throw_all(thrower: Thrower, number: int, seed: int) -> None:
                 Mutator(seed + WORKERS + worker),
             ]
             share = [len(range(worker, many, WORKERS)) for many in (strangers, known)]
-            nursery.start_soon(thrower.as_stranger, mutators[0].take(share[0]))
-            nursery.start_soon(thrower.as_person, f"mallory{worker}", mutators[1].take(share[1]))
+            nursery.start_soon(hostile.as_stranger, mutators[0].take(share[0]))
+            nursery.start_soon(hostile.as_person, f"mallory{worker}", mutators[1].take(share[1]))

@@ -10,16 +10,16 @@ import trio
 from tchat.core.protocol.framing import FrameBuffer, unpack
 from tchat.core.protocol.handshake import NONCE_SIZE, VERSION
 from tchat.net.address import Address, port_of
+from tests.cddl import unchecked
 from tests.helpers import GROUP, GUARD
-from tests.protocol import unchecked
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    Story = Callable[["Liar"], Awaitable[None]]
+    Story = Callable[["ScriptedPeer"], Awaitable[None]]
 
 
-class Liar:
+class ScriptedPeer:
     """One connection to the fake server, with the sequence numbers of the log it sends there."""
 
     def __init__(self, stream: trio.SocketStream) -> None:
@@ -37,13 +37,13 @@ class Liar:
         await self.send("piece", size=len(data), sha256=sha256)
         await self.stream.send_all(data)
 
-    async def happens(self, kind: str, actor: str, **keys: object) -> None:
+    async def event(self, kind: str, actor: str, **keys: object) -> None:
         """Send the next event of the group's log."""
         self._seq += 1
         header: dict[str, object] = {"group": GROUP, "seq": self._seq, "at": 0, "actor": actor}
         await self.send("event", kind=kind, client=bytes(8), n=self._seq, **header | keys)
 
-    async def hears(self, word: str) -> dict[str, Any]:
+    async def expect(self, word: str) -> dict[str, Any]:
         """Return the next frame of a type, or of type "end"; skip all others."""
         while (frame := await self.next())["type"] not in (word, "end"):
             pass
@@ -61,25 +61,25 @@ class Liar:
     async def welcome(self, user: str = "alice") -> None:
         """Complete the handshake, accepting any proof."""
         await self.send("challenge", version=VERSION, nonce=bytes(NONCE_SIZE))
-        await self.hears("proof")
+        await self.expect("proof")
         await self.send("welcome", version=VERSION, user=user)
 
     async def attach(self, standing: str = "member", **keys: object) -> None:
         """Answer the client's `attach` to the group."""
-        re = (await self.hears("attach"))["id"]
+        re = (await self.expect("attach"))["id"]
         known = {"seq": 0, "counted": 0, "read": 0, "first": 0, "kicked": False}
         await self.send("attached", re=re, group=GROUP, standing=standing, **known | keys)
 
-    async def tells_groups(self, *names: str) -> None:
+    async def group_list(self, *names: str) -> None:
         """Answer the client's `groups_request` with these groups, all with unread events."""
-        re = (await self.hears("groups_request"))["id"]
+        re = (await self.expect("groups_request"))["id"]
         count = len(names)
         lists = {"standings": ["member"] * count, "seqs": [9] * count, "reads": [0] * count}
         await self.send("group_list", re=re, groups=names, **lists)
 
 
 @asynccontextmanager
-async def lying_server(*stories: Story) -> AsyncIterator[Address]:
+async def fake_server(*stories: Story) -> AsyncIterator[Address]:
     """Listen for the length of the block; each connection follows the next script.
 
     A file transfer connection follows the last script, whenever it comes.
@@ -87,15 +87,15 @@ async def lying_server(*stories: Story) -> AsyncIterator[Address]:
     waiting = list(stories)
 
     async def tell(stream: trio.SocketStream) -> None:
-        liar = Liar(stream)
+        peer = ScriptedPeer(stream)
         with trio.fail_after(GUARD):
-            liar.opening = await liar.next()
-            story = waiting[-1] if liar.opening["type"] == "transfer" else waiting.pop(0)
+            peer.opening = await peer.next()
+            story = waiting[-1] if peer.opening["type"] == "transfer" else waiting.pop(0)
             try:
-                await story(liar)
+                await story(peer)
                 await stream.send_eof()
                 # Closing a socket with unread data resets it, and the peer loses what was sent.
-                await liar.hears("end")
+                await peer.expect("end")
             except trio.BrokenResourceError:
                 return  # the client has disconnected
 

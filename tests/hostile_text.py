@@ -2,7 +2,7 @@
 
 Each case pairs the text that is sent with the text that must be shown. Tests send the cases as
 messages, names, file names and every other text field. The oracle
-`obeyed` finds characters that must never reach a terminal, without use of the sanitizer.
+`unsafe_characters` finds characters that must never reach a terminal, without use of the sanitizer.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ _BLANKS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 _JOINERS = frozenset("\u200c\u200d")
 
 
-def obeyed(line: str) -> list[str]:
+def unsafe_characters(line: str) -> list[str]:
     """Return the control and invisible characters in a line of output, as code points."""
     return [
         f"U+{ord(letter):04X}"
@@ -183,6 +183,6 @@ def obeyed(line: str) -> list[str]:
     ]
 
 
-def on_a_line(shown: str) -> str:
+def as_one_line(shown: str) -> str:
     """Return how a text is shown on one line, with a sign for each line break."""
     return shown.replace("\n", "↵")
