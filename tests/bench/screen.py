@@ -35,6 +35,10 @@ _MIB = 1 << 20
 _TYPED = "éßøñåçæþ"
 """Letters that occur in no message and no escape sequence: seen only when typed."""
 
+_BEGIN, _END = "ÂÊÎÔÛ", "ĀĒĪŌŪ"
+"""First and last message of a burst: of letters that occur nowhere else, so that no cell of them is
+skipped when they are painted over another message."""
+
 _WORDS = ("disk", "full", "again", "who", "has", "the", "key", "of", "rack", "seven", "lunch")
 _ALL = """
 import sys, tchat.cli, tchat.ui.tui.screen as screen
@@ -140,12 +144,12 @@ async def pour(port: int, messages: int) -> None:
     async with person(Address("127.0.0.1", port), "bob", None) as bob:
         group = await bob.enter(GROUP)
         await bob.request(lambda i, n: core.SetPolicy(i, n, GROUP, "open"))
-        await bob.post(group, "pouring").wait()
+        await bob.post(group, _BEGIN).wait()
         for start in range(0, messages, _AT_ONCE):
             for number in range(start, min(start + _AT_ONCE, messages)):
                 bob.post(group, said(number))
             await bob.settle()
-        await bob.post(group, f"poured {messages}").wait()
+        await bob.post(group, _END).wait()
 
 
 def said(number: int) -> str:
@@ -181,16 +185,15 @@ def keys(seat: Seat, presses: int) -> None:
 def burst(server: Server, seat: Seat, messages: int) -> None:
     """Print the latency of keys, and the paints per second, while messages arrive at full speed."""
     took: list[float] = []
-    last = f"poured {messages}".encode()
     seat.raw = b""
     pouring = subprocess.Popen([*_SELF, "--pour", str(server.address.port), str(messages)])
-    began, painted = seat.sees("pouring"), seat.painted
+    began, painted = seat.sees(_BEGIN), seat.painted
     for number, letter in enumerate(cycle(_TYPED), start=1):
         took.append(seat.typing(letter))
         seat.read(0.05)
         if number % 37 == 0:  # not a multiple of 8: each cell gets another letter each time
             seat.process.write(b"\x15")
-        if last in seat.raw:
+        if _END.encode() in seat.raw:
             break
     seconds = time.perf_counter() - began
     painted = seat.painted - painted
