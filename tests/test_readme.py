@@ -10,9 +10,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tchat.cli import parser
+from tchat.client.authenticate import farewell
 from tchat.client.files.queue import AT_ONCE
 from tchat.client.files.transfer import AUTOMATIC_LIMIT
-from tchat.core.group.rules import DEFAULT_LIMITS
+from tchat.core import text as core_text
+from tchat.core.group import rules, state
+from tchat.core.protocol import framing, handshake
+from tchat.core.protocol.frames import Search
+from tchat.errors import Code, Refused
+from tchat.server import accounts, limits, presence, tickets
+from tchat.server.connections import history
+from tchat.server.groups import ordering
 from tests import picture, readme
 
 if TYPE_CHECKING:
@@ -28,6 +36,7 @@ DOCUMENTS = [
 
 PARTS = [(path, name) for path, parts in readme.documents().items() for name in parts]
 LINES_OF_README = 300
+PROTOCOL = ROOT / "tchat" / "core" / "protocol" / "PROTOCOL.md"
 
 every_document = pytest.mark.parametrize(
     "path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT))
@@ -131,10 +140,46 @@ def test_readme_is_short() -> None:
 
 def test_numbers_in_readme_match_the_code() -> None:
     text = " ".join(readme.README.read_text(encoding="utf-8").split())
-    assert f"at most {DEFAULT_LIMITS.files:,} files" in text
+    assert f"at most {rules.DEFAULT_LIMITS.files:,} files" in text
     assert AT_ONCE == 4
     assert "four at a time" in text
     assert f"up to {AUTOMATIC_LIMIT >> 20} MiB" in text
+
+
+def test_numbers_in_protocol_match_the_code() -> None:
+    text = " ".join(PROTOCOL.read_text(encoding="utf-8").split())
+    for sentence in (
+        f"at most {framing.FRAME_LIMIT:,} bytes, and {framing.HANDSHAKE_LIMIT:,} until",
+        f"at most {framing.ITEM_LIMIT:,} items",
+        f"of the last {state.WINDOW:,} numbers",
+        f"next multiple of {handshake.PIECE_SIZE:,} bytes",
+        f"{handshake.CLIENT_ID_SIZE} random bytes",
+        f"A ticket is {handshake.TICKET_SIZE} bytes",
+        f"valid once and for {tickets.TICKET_SECONDS:.0f} seconds",
+        f"1 to {core_text.NAME_LIMIT} code points",
+        f"at most {core_text.TEXT_LIMIT >> 10} KiB of UTF-8",
+        f"a topic {rules.TOPIC_LIMIT} code points",
+        f"for being away {presence.AWAY_LIMIT}.",
+        f"at most {core_text.FILE_NAME_LIMIT} bytes",
+        f"for {accounts.CODE_SECONDS / 60:.0f} minutes",
+        f"at most {rules.LONGEST_INVITE_MS // 86_400_000} days",
+        f"for {ordering.PATIENCE_SECONDS:.0f} seconds after its `wait`",
+        f"{limits.REQUESTS.burst} at once and {limits.REQUESTS.per_second} a second",
+        f"{limits.FRAMES.burst:,} frames at once and {limits.FRAMES.per_second} a second",
+        f"within {limits.Limits().handshake_seconds:.0f} seconds by default",
+        f"hears nothing for {limits.Limits().silence_seconds:.0f} seconds",
+        f"`search` {history.COSTS[Search]}",
+    ):
+        assert sentence in text
+
+
+def test_protocol_lists_the_final_codes() -> None:
+    """Those after which a client does not reconnect by itself."""
+    text = PROTOCOL.read_text(encoding="utf-8")
+    found = re.search(r"jitter, except after (.+?): these", text, re.DOTALL)
+    assert found is not None
+    final = {code.value for code in Code if isinstance(farewell(code, ""), Refused)}
+    assert set(re.findall(r"`(\w+)`", found[1])) == final
 
 
 def test_picture_shows_the_real_screen() -> None:
