@@ -12,6 +12,7 @@ import json
 import re
 import runpy
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from tchat.client.config.settings import EXAMPLE
@@ -170,9 +171,11 @@ def arrows_diagram() -> str:
     for name in parts:
         used = ", ".join(sorted(may_use[name], key=order.index)) or "(nothing)"
         lines.append(f"  {name:<9} → {used}")
-    lines += ["", "Layers inside the packages; each may import the layers on its left:", ""]
+    lines += ["", "Layers inside the packages; each may import those before it:", ""]
     for name, inside in layers.items():
-        lines.append(f"  {name:<7} : {' ← '.join(', '.join(sorted(layer)) for layer in inside)}")
+        text = " ← ".join(", ".join(sorted(layer)) for layer in inside)
+        label = f"  {name:<9} "
+        lines += wrap(text, 96, initial_indent=label, subsequent_indent=" " * len(label))
     return "```\n" + "\n".join(lines) + "\n```"
 
 
