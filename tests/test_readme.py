@@ -165,6 +165,8 @@ def test_numbers_in_protocol_match_the_code() -> None:
         f"at most {rules.LONGEST_INVITE_MS // 86_400_000} days",
         f"for {ordering.PATIENCE_SECONDS:.0f} seconds after its `wait`",
         f"{limits.REQUESTS.burst} at once and {limits.REQUESTS.per_second} a second",
+        f"{limits.JOINS.burst} at once and {limits.JOINS.per_second * 60:g} a minute",
+        f"less than {state.WINDOW:,} apart",
         f"{limits.FRAMES.burst:,} frames at once and {limits.FRAMES.per_second} a second",
         f"within {limits.Limits().handshake_seconds:.0f} seconds by default",
         f"hears nothing for {limits.Limits().silence_seconds:.0f} seconds",
