@@ -1,4 +1,4 @@
-"""A store that forgets everything when the process ends: for tests, and for trying things out."""
+"""In-memory implementation of `Store`, for tests of the server without SQLite."""
 
 from __future__ import annotations
 

@@ -35,8 +35,8 @@ from tchat.server.connections.files import _sweep
 from tchat.server.context import ServerContext
 from tchat.server.groups.registry import Registry
 from tchat.transfer.pieces import NOTHING, digest_before, end_of_piece
+from tests.cddl import validate_body
 from tests.helpers import GROUP, GUARD, RawClient, raw_client
-from tests.protocol import validate_body
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -8,7 +8,15 @@ from tchat.core.group.commands import Kick
 from tchat.core.pace import Rate
 from tchat.core.protocol.frames import Away, Detach, PresenceUpdate
 from tchat.errors import Code
-from tests.helpers import GROUP, UNHURRIED, RawClient, log_of, members, raw_client, running_server
+from tests.helpers import (
+    GROUP,
+    NO_RATE_LIMITS,
+    RawClient,
+    log_of,
+    members,
+    raw_client,
+    running_server,
+)
 from tests.server.asking import away, refusal
 
 
@@ -110,7 +118,7 @@ async def test_away_is_not_news_any_more_for_one_who_is_out() -> None:
 
 
 async def test_it_counts_once_for_each_group_that_hears_of_it() -> None:
-    limits = replace(UNHURRIED, requests=Rate(0.001, 6))
+    limits = replace(NO_RATE_LIMITS, requests=Rate(0.001, 6))
     async with (
         running_server(limits=limits) as server,
         members(server, "alice", group="one") as (alice,),

@@ -20,7 +20,7 @@ from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.errors import Code
 from tchat.store.base import StorageFull
 from tests.helpers import (
-    UNHURRIED,
+    NO_RATE_LIMITS,
     log_of,
     members,
     running_server,
@@ -127,7 +127,7 @@ async def test_one_who_looks_through_his_file_may_say_that_he_lives() -> None:
 
 async def test_an_upload_that_stands_still_is_ended_and_gone_on_with() -> None:
     async with (
-        running_server(limits=replace(UNHURRIED, stall_seconds=0.05)) as server,
+        running_server(limits=replace(NO_RATE_LIMITS, stall_seconds=0.05)) as server,
         members(server, "alice") as (alice,),
     ):
         async with sending(server, alice, DATA) as (carrier, _):

@@ -17,7 +17,7 @@ from tchat.store.base import NO_EFFECTS
 from tchat.store.sqlite.store import open_store
 from tests.helpers import (
     GROUP,
-    UNHURRIED,
+    NO_RATE_LIMITS,
     RawClient,
     log_of,
     members,
@@ -178,7 +178,7 @@ async def test_one_who_is_kicked_while_reading_nothing_is_sent_nothing_of_later(
 async def test_one_who_takes_nothing_for_too_long_is_cut_off() -> None:
     words = [f"{n} {LONG}" for n in range(MORE_THAN_BUFFERS)]
     async with (
-        running_server(limits=replace(UNHURRIED, stall_seconds=0.2)) as server,
+        running_server(limits=replace(NO_RATE_LIMITS, stall_seconds=0.2)) as server,
         members(server, "alice", "bob") as (alice, _),
     ):
         async with trio.open_nursery() as nursery:

@@ -23,7 +23,7 @@ from tchat.errors import Code
 from tchat.server.groups.registry import Registry
 from tests.core.examples import HEAD
 from tests.helpers import (
-    UNHURRIED,
+    NO_RATE_LIMITS,
     RawClient,
     log_of,
     members,
@@ -203,7 +203,7 @@ async def test_they_are_listed_searched_and_read_back_as_groups_are() -> None:
 
 
 async def test_they_do_not_count_as_groups_that_one_may_be_in() -> None:
-    limits = replace(UNHURRIED, groups_per_user=2)
+    limits = replace(NO_RATE_LIMITS, groups_per_user=2)
     async with (
         running_server(limits=limits) as server,
         members(server, "alice", "bob", "carol") as (alice, _, _),

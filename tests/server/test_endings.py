@@ -31,7 +31,7 @@ from tests.core.examples import HEAD
 from tests.helpers import (
     GROUP,
     GUARD,
-    UNHURRIED,
+    NO_RATE_LIMITS,
     RawClient,
     log_of,
     members,
@@ -63,7 +63,7 @@ async def test_one_who_is_silent_for_too_long_is_sent_away_with_a_reason(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(app, "_SWEEP_SECONDS", 0.02)
-    async with running_server(limits=replace(UNHURRIED, silence_seconds=0.1)) as server:
+    async with running_server(limits=replace(NO_RATE_LIMITS, silence_seconds=0.1)) as server:
         async with raw_client(server.address, "alice") as alice:
             assert goodbyes(await alice.until_end()) == [Code.IDLE]
         await server.logged("alice disconnected (idle)")
@@ -79,7 +79,7 @@ async def test_one_who_pings_is_not_silent(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(app, "trio", _TrioWith(sleep=sweep))
     async with (
-        running_server(limits=replace(UNHURRIED, silence_seconds=20)) as server,
+        running_server(limits=replace(NO_RATE_LIMITS, silence_seconds=20)) as server,
         raw_client(server.address, "alice") as alice,
     ):
         while sweeps < 10:
@@ -158,7 +158,7 @@ async def test_stopping_waits_for_nobody_longer_than_the_grace_period(
     monkeypatch.setattr(app, "GRACE_SECONDS", 0.2)
     with trio.fail_after(GUARD):
         async with (
-            running_server(limits=replace(UNHURRIED, handshake_seconds=3600)) as server,
+            running_server(limits=replace(NO_RATE_LIMITS, handshake_seconds=3600)) as server,
             raw_client(server.address),
             raw_client(server.address, "alice"),
         ):

@@ -20,6 +20,7 @@ from tchat.core.protocol.frames import (
 )
 from tchat.core.protocol.handshake import VERSION, TransferHello
 from tchat.errors import Code
+from tests.cddl import unchecked
 from tests.helpers import (
     GROUP,
     RawClient,
@@ -30,7 +31,6 @@ from tests.helpers import (
     running_server,
     texts,
 )
-from tests.protocol import unchecked
 
 POST = Post(1, 1, GROUP, "hi").to_map()
 TAGGED = b"\xd8\x23\x61\x61"  # a regular expression, to a decoder that obeys tags

@@ -20,10 +20,10 @@ from tchat.core.protocol.frames import Ping, encode_all
 from tchat.core.protocol.framing import FRAME_LIMIT, HANDSHAKE_LIMIT, unpack
 from tchat.errors import ProtocolError
 from tchat.net.tls import make_credentials
-from tests.helpers import UNHURRIED, RawClient, hello_of, raw_client, running_server
+from tests.helpers import NO_RATE_LIMITS, RawClient, hello_of, raw_client, running_server
 from tests.hostile_cbor import WRONG_VALUES, costly_requests, framed
+from tests.hostile_clients import HostileClient, chatting, send_hostile_frames
 from tests.hostile_frames import Mutator
-from tests.throwing import Thrower, chatting, throw_all
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 FRAMES = int(os.environ.get("TCHAT_FUZZ_FRAMES", "7000"))
 OVER_TLS = FRAMES // 20
 
-WELCOMING = replace(UNHURRIED, strangers=1000, strangers_per_address=1000, groups_per_user=20)
+WELCOMING = replace(NO_RATE_LIMITS, strangers=1000, strangers_per_address=1000, groups_per_user=20)
 
 
 def no_faults(server: RunningServer) -> None:
@@ -102,10 +102,10 @@ async def test_any_bytes_from_somebody_known_harm_nobody(data: bytes, sizes: lis
 
 async def throw_beside_a_chat(server: RunningServer, number: int, pin: bytes | None) -> None:
     async with chatting(server.address, pin) as pair:
-        thrower = Thrower(server.address, pin)
-        await throw_all(thrower, number, seed=number)
-        assert thrower.thrown == number
-        assert thrower.ended > number // 2
+        hostile = HostileClient(server.address, pin)
+        await send_hostile_frames(hostile, number, seed=number)
+        assert hostile.sent == number
+        assert hostile.ended > number // 2
         await trio.lowlevel.checkpoint()
         pair.leaving = True
         await pair.gone.wait()
@@ -130,10 +130,10 @@ async def test_the_same_over_tls(tmp_path: Path) -> None:
 async def test_the_costliest_frames_there_are_are_survived() -> None:
     frames = costly_requests()
     async with running_server(limits=WELCOMING) as server, chatting(server.address) as pair:
-        thrower = Thrower(server.address)
-        await thrower.as_person("mallory", frames)
-        await thrower.as_stranger(costly_requests(HANDSHAKE_LIMIT))
-        assert thrower.thrown == 2 * len(frames)
+        hostile = HostileClient(server.address)
+        await hostile.as_person("mallory", frames)
+        await hostile.as_stranger(costly_requests(HANDSHAKE_LIMIT))
+        assert hostile.sent == 2 * len(frames)
         pair.leaving = True
         await pair.gone.wait()
         await pair.check(server.store)

@@ -12,8 +12,8 @@ from tchat.core.protocol.frames import Failed, Goodbye, Ping, Pong, encode
 from tchat.core.protocol.framing import FRAME_LIMIT, HANDSHAKE_LIMIT
 from tchat.core.protocol.handshake import VERSION, Challenge, TransferHello, Welcome
 from tchat.errors import Code
-from tests.helpers import UNHURRIED, hello_of, raw_client, running_server
-from tests.protocol import unchecked
+from tests.cddl import unchecked
+from tests.helpers import NO_RATE_LIMITS, hello_of, raw_client, running_server
 
 CLIENT = bytes(8)
 HELLO = hello_of("alice")
@@ -126,7 +126,7 @@ async def test_after_welcome_a_frame_may_have_64_kib_and_no_more() -> None:
 @pytest.mark.parametrize("beginning", [b"", b"\x00\x00", encode(Ping())[:-1]])
 async def test_silence_is_not_waited_for_longer_than_the_limit(beginning: bytes) -> None:
     async with (
-        running_server(limits=replace(UNHURRIED, handshake_seconds=0.05)) as server,
+        running_server(limits=replace(NO_RATE_LIMITS, handshake_seconds=0.05)) as server,
         raw_client(server.address) as stranger,
     ):
         await stranger.stream.send_all(beginning)
@@ -147,7 +147,7 @@ async def test_one_who_says_nothing_and_goes_leaves_no_line_in_the_log() -> None
 
 
 async def test_the_deadline_is_for_the_introduction_only() -> None:
-    limits = replace(UNHURRIED, handshake_seconds=0.5)
+    limits = replace(NO_RATE_LIMITS, handshake_seconds=0.5)
     async with (
         running_server(limits=limits) as server,
         raw_client(server.address, "alice") as alice,

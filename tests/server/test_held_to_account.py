@@ -48,7 +48,7 @@ from tests.core.examples import HEAD
 from tests.helpers import (
     GROUP,
     GUARD,
-    UNHURRIED,
+    NO_RATE_LIMITS,
     RawClient,
     hello_of,
     identity_of,
@@ -183,7 +183,7 @@ async def test_one_who_asks_and_vanishes_is_in_no_more_groups_than_one_may(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(people_module, "_MOST_REMEMBERED", 1)
-    limits = replace(UNHURRIED, groups_per_user=3)
+    limits = replace(NO_RATE_LIMITS, groups_per_user=3)
     async with a_store(kind, tmp_path) as store, running_server(store, limits) as server:
         for visit in range(6):
             async with raw_client(server.address, "eve") as eve:
@@ -215,7 +215,7 @@ class Full(MemoryStore):
 
 async def test_a_group_for_which_there_was_no_room_takes_no_place() -> None:
     store = Full()
-    limits = replace(UNHURRIED, groups_per_user=2)
+    limits = replace(NO_RATE_LIMITS, groups_per_user=2)
     async with running_server(store, limits) as server, raw_client(server.address, "eve") as eve:
         store.full = True
         for group in ("one", "two"):
@@ -241,7 +241,7 @@ async def let_in(server: RunningServer, user: str) -> None:
 
 
 async def test_one_person_has_no_more_connections_than_one_may() -> None:
-    limits = replace(UNHURRIED, devices=3)
+    limits = replace(NO_RATE_LIMITS, devices=3)
     async with running_server(limits=limits) as server, AsyncExitStack() as stack:
         first, *_ = [
             await stack.enter_async_context(raw_client(server.address, "eve")) for _ in range(3)
@@ -257,7 +257,7 @@ async def test_one_person_has_no_more_connections_than_one_may() -> None:
 
 
 async def test_a_server_has_no_more_connections_than_it_may() -> None:
-    limits = replace(UNHURRIED, connections=2)
+    limits = replace(NO_RATE_LIMITS, connections=2)
     async with running_server(limits=limits) as server:
         async with raw_client(server.address, "alice") as alice, raw_client(server.address, "bob"):
             async with raw_client(server.address) as third:
@@ -273,7 +273,7 @@ async def test_a_bad_ticket_counts_as_a_stranger_for_as_long_as_it_lingers(
 ) -> None:
     monkeypatch.setattr("tchat.net.link.CLOSE_SECONDS", GUARD)
     monkeypatch.setattr(doorway_module, "REFUSAL_SECONDS", GUARD)
-    limits = replace(UNHURRIED, strangers_per_address=3)
+    limits = replace(NO_RATE_LIMITS, strangers_per_address=3)
     async with running_server(limits=limits) as server, AsyncExitStack() as stack:
         for _ in range(3):
             raw = await stack.enter_async_context(raw_client(server.address))
@@ -322,7 +322,7 @@ async def operated_server(data: Path) -> AsyncIterator[None]:
     """Serve with a control socket in `data`; the server has to live until the end of the block."""
     stop = trio.Event()
     log = Log("text", io.StringIO())
-    config = ServerConfig(Address("127.0.0.1", 0), data, UNHURRIED)
+    config = ServerConfig(Address("127.0.0.1", 0), data, NO_RATE_LIMITS)
     async with open_store(data) as store, trio.open_nursery() as nursery:
         await nursery.start(serve, config, None, store, log, stop)
         yield

@@ -11,7 +11,16 @@ from tchat.core.group.commands import Approve, Delete, Join, Kick, Leave
 from tchat.core.group.events import Erased, Event
 from tchat.core.protocol.frames import HistoryPage, HistoryRequest, Seen
 from tchat.errors import Code
-from tests.helpers import GROUP, UNHURRIED, log_of, members, raw_client, running_server, seqs, texts
+from tests.helpers import (
+    GROUP,
+    NO_RATE_LIMITS,
+    log_of,
+    members,
+    raw_client,
+    running_server,
+    seqs,
+    texts,
+)
 from tests.memory_store import MemoryStore
 from tests.server.asking import answer, groups, history, refusal
 
@@ -162,7 +171,7 @@ async def test_whoever_is_nowhere_has_an_empty_list() -> None:
 
 
 async def test_of_very_many_groups_those_are_listed_that_a_frame_holds() -> None:
-    limits = replace(UNHURRIED, groups_per_user=300)
+    limits = replace(NO_RATE_LIMITS, groups_per_user=300)
     async with (
         running_server(limits=limits) as server,
         raw_client(server.address, "alice") as alice,

@@ -24,7 +24,7 @@ from tchat.server import limits as limits_module
 from tests.core.examples import HEAD
 from tests.helpers import (
     GROUP,
-    UNHURRIED,
+    NO_RATE_LIMITS,
     RawClient,
     hello_of,
     log_of,
@@ -73,7 +73,7 @@ def post(n: int, text: str) -> Callable[[int], Frame]:
 
 # ------------------------------------------------------------------ rates
 
-SLOW = replace(UNHURRIED, messages=Rate(2, 3))
+SLOW = replace(NO_RATE_LIMITS, messages=Rate(2, 3))
 
 
 async def test_what_comes_too_fast_is_refused_with_the_time_to_wait(clock: Clock) -> None:
@@ -154,7 +154,7 @@ async def refused_for_its_rate(person: RawClient, number: int, topic: str) -> bo
 
 
 async def test_to_found_groups_and_to_ask_for_them_has_a_rate_of_its_own(clock: Clock) -> None:
-    limits = replace(UNHURRIED, joins=Rate(1, 2))
+    limits = replace(NO_RATE_LIMITS, joins=Rate(1, 2))
     async with (
         running_server(limits=limits) as server,
         members(server, "alice") as (alice,),
@@ -185,7 +185,7 @@ async def test_to_found_groups_and_to_ask_for_them_has_a_rate_of_its_own(clock: 
 async def test_what_changes_no_log_has_a_rate_too(
     request_: Callable[[int], Frame], clock: Clock
 ) -> None:
-    limits = replace(UNHURRIED, requests=Rate(1, 3))
+    limits = replace(NO_RATE_LIMITS, requests=Rate(1, 3))
     async with running_server(limits=limits) as server, members(server, "alice") as (alice,):
         await alice.ask(KeysRequest)
         await alice.ask(KeysRequest)
@@ -197,7 +197,7 @@ async def test_what_changes_no_log_has_a_rate_too(
 
 
 async def test_frames_of_any_sort_are_read_only_so_fast_and_none_is_lost() -> None:
-    limits = replace(UNHURRIED, frames=Rate(1000, 5))
+    limits = replace(NO_RATE_LIMITS, frames=Rate(1000, 5))
     async with running_server(limits=limits) as server, members(server, "alice") as (alice,):
         await alice.say(*map(str, range(50)))
         assert texts(await alice.events(50)) == [str(n) for n in range(50)]
@@ -205,7 +205,7 @@ async def test_frames_of_any_sort_are_read_only_so_fast_and_none_is_lost() -> No
 
 # ------------------------------------------------------------------ groups of one person
 
-TWO_GROUPS = replace(UNHURRIED, groups_per_user=2)
+TWO_GROUPS = replace(NO_RATE_LIMITS, groups_per_user=2)
 
 
 async def test_nobody_is_in_more_groups_than_one_may_be() -> None:
@@ -310,7 +310,7 @@ async def test_a_join_that_the_group_refuses_takes_no_place() -> None:
 
 
 async def test_a_group_is_no_larger_than_the_server_allows() -> None:
-    limits = replace(UNHURRIED, group=GroupLimits(members=2, requests=1, invites=1))
+    limits = replace(NO_RATE_LIMITS, group=GroupLimits(members=2, requests=1, invites=1))
     async with (
         running_server(limits=limits) as server,
         members(server, "alice", "bob") as (alice, bob),

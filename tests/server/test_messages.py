@@ -15,7 +15,7 @@ from tchat.errors import Code
 from tchat.store.sqlite.store import open_store
 from tests.helpers import (
     GROUP,
-    UNHURRIED,
+    NO_RATE_LIMITS,
     log_of,
     members,
     raw_client,
@@ -210,7 +210,7 @@ async def test_a_page_that_was_read_before_a_deletion_is_not_sent_after_it() -> 
 
 
 async def test_a_rate_holds_for_changes_of_messages_too() -> None:
-    limits = replace(UNHURRIED, messages=Rate(0.001, 3))
+    limits = replace(NO_RATE_LIMITS, messages=Rate(0.001, 3))
     async with running_server(limits=limits) as server, members(server, "alice") as (alice,):
         target = await alice.post("x")
         await alice.command(Edit, target, "y")

@@ -22,7 +22,7 @@ from tchat.core.protocol.handshake import VERSION, TransferHello
 from tchat.errors import Code, Refused
 from tchat.server.tickets import TICKET_SECONDS, Permission, Tickets
 from tchat.store.sqlite.store import open_store
-from tests.helpers import GROUP, UNHURRIED, RawClient, members, raw_client, running_server
+from tests.helpers import GROUP, NO_RATE_LIMITS, RawClient, members, raw_client, running_server
 from tests.server.carrying import (
     DATA,
     SHA,
@@ -202,7 +202,7 @@ async def test_a_file_is_offered_by_its_digests(head: bytes, sha256: bytes | Non
 
 async def test_a_file_above_the_limit_gets_no_ticket() -> None:
     async with (
-        running_server(limits=replace(UNHURRIED, file=1000)) as server,
+        running_server(limits=replace(NO_RATE_LIMITS, file=1000)) as server,
         members(server, "alice") as (alice,),
     ):
         answer = await offer(alice, bytes(1001))
@@ -235,7 +235,7 @@ async def test_a_ticket_expires(autojump_clock: MockClock) -> None:
 
 # ------------------------------------------------------------------ files of one person
 
-FEW_FILES = replace(UNHURRIED, files_per_user=1000)
+FEW_FILES = replace(NO_RATE_LIMITS, files_per_user=1000)
 
 
 async def is_refused(person: RawClient, size: int, group: str = GROUP) -> bool:

@@ -25,7 +25,7 @@ from tchat.server.limits import Limits, Rates, UnauthenticatedLimiter
 from tchat.server.tickets import TICKET_SECONDS, Permission, Tickets
 from tests.helpers import (
     GUARD,
-    UNHURRIED,
+    NO_RATE_LIMITS,
     RawClient,
     RunningServer,
     hello_of,
@@ -122,7 +122,7 @@ def test_limits_without_rates_are_the_same_otherwise() -> None:
 
 async def test_a_welcome_says_how_fast_commands_are_taken() -> None:
     async with (
-        running_server(limits=replace(UNHURRIED, messages=Rate(2, 3))) as server,
+        running_server(limits=replace(NO_RATE_LIMITS, messages=Rate(2, 3))) as server,
         raw_client(server.address) as alice,
     ):
         assert await alice.hello("alice") == Welcome(VERSION, "alice", 500_000, 3)
@@ -221,8 +221,8 @@ def test_whoever_goes_leaves_nothing_behind_however_they_go() -> None:
 # ------------------------------------------------------------------ strangers at the door
 
 ONE_STRANGER = [
-    replace(UNHURRIED, strangers=1),
-    replace(UNHURRIED, strangers_per_address=1),
+    replace(NO_RATE_LIMITS, strangers=1),
+    replace(NO_RATE_LIMITS, strangers_per_address=1),
 ]
 
 
@@ -272,14 +272,14 @@ async def test_whoever_has_proved_who_they_are_is_no_stranger(
 
 
 async def test_a_stranger_who_does_not_speak_in_time_makes_room() -> None:
-    limits = replace(UNHURRIED, strangers=1, handshake_seconds=0.1)
+    limits = replace(NO_RATE_LIMITS, strangers=1, handshake_seconds=0.1)
     async with running_server(limits=limits) as server, stranger_at(server) as stranger:
         assert await stranger.until_end()
         assert isinstance(await answer_at(server), Challenge)
 
 
 async def test_one_who_comes_with_tls_is_told_too(tmp_path: Path) -> None:
-    limits, credentials = replace(UNHURRIED, strangers=1), make_credentials(tmp_path)
+    limits, credentials = replace(NO_RATE_LIMITS, strangers=1), make_credentials(tmp_path)
     async with (
         running_server(limits=limits, credentials=credentials) as server,
         stranger_at(server, plain=False) as stranger,
@@ -291,7 +291,7 @@ async def test_one_who_comes_with_tls_is_told_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("plain", [True, False])
 async def test_a_session_waits_until_there_is_room(plain: bool, tmp_path: Path) -> None:
-    limits = replace(UNHURRIED, strangers=1)
+    limits = replace(NO_RATE_LIMITS, strangers=1)
     credentials = None if plain else make_credentials(tmp_path)
     async with running_server(limits=limits, credentials=credentials) as server:
         connector = Connector(server.address, KnownServers(), plain=plain)

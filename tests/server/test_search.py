@@ -17,7 +17,7 @@ from tchat.server.clock import now_ms
 from tchat.store.sqlite.store import open_store
 from tests.helpers import (
     GROUP,
-    UNHURRIED,
+    NO_RATE_LIMITS,
     members,
     raw_client,
     running_server,
@@ -156,7 +156,7 @@ async def test_a_search_needs_a_word_and_is_not_too_long() -> None:
 
 
 async def test_searching_counts_for_more_than_other_requests() -> None:
-    limits = replace(UNHURRIED, requests=Rate(0.001, 25))
+    limits = replace(NO_RATE_LIMITS, requests=Rate(0.001, 25))
     async with running_server(limits=limits) as server, raw_client(server.address, "eve") as eve:
         assert await search(eve, "hello") == []
         assert await search(eve, "hello") == []

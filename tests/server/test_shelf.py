@@ -19,7 +19,7 @@ from tchat.core.protocol.frames import (
 )
 from tchat.errors import Code
 from tchat.transfer.pieces import NOTHING
-from tests.helpers import GROUP, UNHURRIED, log_of, members, raw_client, running_server
+from tests.helpers import GROUP, NO_RATE_LIMITS, log_of, members, raw_client, running_server
 from tests.server.carrying import (
     DATA,
     SHA,
@@ -46,7 +46,7 @@ __all__ = ["keeper"]
 
 HOUR = 3_600_000
 DAY = 24 * HOUR
-KEPT_FOR_A_WEEK = replace(UNHURRIED, keep_files=7 * DAY)
+KEPT_FOR_A_WEEK = replace(NO_RATE_LIMITS, keep_files=7 * DAY)
 
 
 async def refused_download(person: RawClient, number: int, group: str = GROUP) -> str:

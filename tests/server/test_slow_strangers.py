@@ -15,9 +15,9 @@ import trio
 from tchat.core.protocol.handshake import Challenge
 from tchat.net.address import connect
 from tchat.net.tls import client_context, make_credentials, open_tls
-from tests.helpers import GUARD, UNHURRIED, RawClient, hello_of, running_server
-from tests.protocol import unchecked
-from tests.throwing import chatting
+from tests.cddl import unchecked
+from tests.helpers import GUARD, NO_RATE_LIMITS, RawClient, hello_of, running_server
+from tests.hostile_clients import chatting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +30,7 @@ STRANGERS = 400
 """How many come at once: half of them silent, half a byte at a time."""
 
 SHORT = replace(
-    UNHURRIED,
+    NO_RATE_LIMITS,
     handshake_seconds=1.5,
     strangers=STRANGERS,
     strangers_per_address=STRANGERS,

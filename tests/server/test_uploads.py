@@ -21,7 +21,7 @@ from tchat.store.sqlite.store import open_store
 from tchat.transfer.pieces import NOTHING
 from tests.helpers import (
     GUARD,
-    UNHURRIED,
+    NO_RATE_LIMITS,
     log_of,
     members,
     raw_client,
@@ -277,7 +277,7 @@ async def test_what_is_being_sent_at_the_moment_is_never_too_old(keeper: Keeper)
 
 
 async def test_what_is_offered_at_once_is_not_dropped_for_each_other() -> None:
-    limits = replace(UNHURRIED, files_per_user=len(DATA) + 1000)
+    limits = replace(NO_RATE_LIMITS, files_per_user=len(DATA) + 1000)
     async with running_server(limits=limits) as server, members(server, "alice") as (alice,):
         await send_some(server, alice, DATA, 2 * PIECE_SIZE)
         ticket = await ticket_to_send(alice, DATA)
@@ -289,7 +289,7 @@ async def test_what_is_offered_at_once_is_not_dropped_for_each_other() -> None:
 async def test_what_was_begun_gives_way_to_what_is_sent_the_oldest_first() -> None:
     a, b, c = (letter * 400 for letter in (b"a", b"b", b"c"))
     async with (
-        running_server(limits=replace(UNHURRIED, files_per_user=1000)) as server,
+        running_server(limits=replace(NO_RATE_LIMITS, files_per_user=1000)) as server,
         members(server, "alice", "bob") as (alice, bob),
     ):
         for age, data in ((300, a), (100, b), (200, c)):
@@ -313,7 +313,7 @@ async def test_what_was_begun_gives_way_to_what_is_sent_the_oldest_first() -> No
 
 async def test_what_was_begun_does_not_give_way_to_what_need_not_be_sent() -> None:
     async with (
-        running_server(limits=replace(UNHURRIED, files_per_user=1000)) as server,
+        running_server(limits=replace(NO_RATE_LIMITS, files_per_user=1000)) as server,
         members(server, "alice") as (alice,),
     ):
         await send_some(server, alice, b"b" * 400, 300)

@@ -18,7 +18,7 @@ from tchat.errors import Code, ProtocolError, Refused
 from tchat.net.link import Link
 from tchat.transfer.endpoints import FileWithdrawn, patiently, receive_file, send_file
 from tchat.transfer.partial_file import BrokenPiece, PartialFile
-from tests.protocol import unchecked
+from tests.cddl import unchecked
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -1,12 +1,12 @@
-"""Every frame that our code sends in a test is held against `tchat/core/protocol/protocol.cddl`.
+"""CDDL validation: every frame sent in a test is checked against `protocol.cddl`.
 
-All frames are made by `framing.pack`, and `watched()` stands between it and `cbor2`: what `pack`
-encodes must be one of the maps in the document, with no key that the document does not list. A
-frame that is not raises `ProtocolViolation` where it is made and, because a server may survive
-that as one more fault of its own, is also kept in `violations`, which fails the running test.
+All frames are encoded by `framing.pack`, and `watched()` wraps the `cbor2` that it calls: what
+`pack` encodes must match a rule of the document and have no key that the rule does not list. A
+violation raises `ProtocolViolation` where the frame is made. A server survives that like any
+other fault of its own, so it is also recorded in `violations`, which fails the running test.
 
-What travels between other processes is checked by handing its bodies to `validate_body`. Frames
-that are wrong on purpose are made by `unchecked`.
+Traffic between other processes is checked by passing frame bodies to `validate_body`. Frames that
+are invalid on purpose are made by `unchecked`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 violations: list[str] = []
-"""What the frames of the running test did wrong."""
+"""Violations found in the frames of the running test."""
 
 _ROOM_TO_GROW = "(* tstr => any)"
 
@@ -37,25 +37,26 @@ def _either(words: re.Match[str]) -> str:
     return f'tstr .regexp "{"|".join(re.findall("[a-z]+", words[0]))}"'
 
 
-# Where pycddl is laxer than RFC 8610, the document is put in other words that mean the same.
+# pycddl is laxer than RFC 8610 in places; there the document is rewritten to an equivalent that it
+# checks strictly.
 _REWRITES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r";.*", ""),
-    # A bare key that is also a type of the prelude (text, number) is taken for that type.
+    # A bare key named like a type of the prelude (text, number) would match as that type.
     (r'(?<![\w"-])([a-z][a-z0-9_]*)(?=: )', r'"\1"'),
-    # `.size` looks at the size alone, and so lets integers pass for strings.
+    # `.size` checks the size alone, so that integers match where strings are required.
     (r"\b([tb]str) (\.size (?:\d+|\([^)]*\)))", r"\1 .and (\1 \2)"),
-    # Byte strings pass for a number in a range,
+    # Byte strings match a numeric range,
     (r"\b0\.\.(\d+)", r"uint .and (0..\1)"),
-    # arrays for a choice of words, for which a part that matches is enough in turn,
+    # arrays match a choice of words (and a partial match is enough, hence ^ and $),
     (r'"\w+"(?: / "\w+")+', _either),
     (r'\.regexp "(.*?)"', r'.regexp "^(\1)$"'),
-    # and maps for text.
+    # and maps match text.
     (r"\btstr\b(?! [.=])", 'tstr .regexp "^"'),
 )
 
 
 class ProtocolViolation(AssertionError):
-    """A frame is not what `protocol.cddl` says."""
+    """A frame does not match `protocol.cddl`."""
 
 
 def _read_rules() -> dict[str, str]:
@@ -67,7 +68,7 @@ def _read_rules() -> dict[str, str]:
 
 
 RULES = _read_rules()
-"""The document's rules: what stands behind `=`, by what stands before it."""
+"""The document's rules: right-hand side by name."""
 
 _RULE_OF_WORD: dict[tuple[str, str], str] = {
     key_and_word: rule
@@ -78,7 +79,7 @@ _RULE_OF_WORD: dict[tuple[str, str], str] = {
 
 
 def rule_of(item: Mapping[str, object]) -> str:
-    """Return the name of the rule for a frame's map: by its type, or by its kind if an event."""
+    """Return the name of the rule for a frame's map: by type, or by kind for an event."""
     key = "kind" if item.get("type") == "event" else "type"
     rule = _RULE_OF_WORD.get((key, str(item.get(key))))
     if rule is None:
@@ -87,14 +88,14 @@ def rule_of(item: Mapping[str, object]) -> str:
 
 
 def keys_of(rule: str) -> set[str]:
-    """Return the keys that a rule lists, needed or not."""
+    """Return the keys that a rule lists, required and optional."""
     return set(re.findall(r'"(\w+)":', RULES[rule]))
 
 
 def validate(rule: str, body: bytes, *, may_grow: bool = False) -> None:
-    """Raise `ProtocolViolation` unless `body` keeps to the rule.
+    """Raise `ProtocolViolation` unless `body` matches the rule.
 
-    Keys that the rule does not list are for newer peers: `may_grow` allows them.
+    `may_grow` allows keys that the rule does not list, as newer peers may send them.
     """
     try:
         _schema(rule, may_grow).validate_cbor(body)
@@ -103,22 +104,22 @@ def validate(rule: str, body: bytes, *, may_grow: bool = False) -> None:
 
 
 def validate_body(body: bytes) -> None:
-    """Raise `ProtocolViolation` unless `body`, a frame without its length, is in the document."""
+    """Raise `ProtocolViolation` unless `body`, a frame without its length, matches a rule."""
     item = cbor2.loads(body)
     if not isinstance(item, dict):
-        raise ProtocolViolation(f"a frame that is no map: {item!r}")
+        raise ProtocolViolation(f"a frame must be a map, not {item!r}")
     validate(rule_of(item), body)
 
 
 def unchecked(item: object) -> bytes:
-    """Return a frame that holds just anything, as only somebody else would send it."""
+    """Return a frame that holds any item, without validation."""
     body = cbor2.dumps(item)
     return len(body).to_bytes(framing.PREFIX, "big") + body
 
 
 @contextmanager
 def watched() -> Iterator[None]:
-    """Check all that `framing.pack` makes."""
+    """Validate every frame that `framing.pack` encodes in the block."""
 
     def dumps(item: Mapping[str, object]) -> bytes:
         body = cbor2.dumps(item)
@@ -136,8 +137,8 @@ def watched() -> Iterator[None]:
 
 @cache
 def _schema(rule: str, may_grow: bool) -> pycddl.Schema:
-    # One schema for each rule, of no other rules than it needs: pycddl is slow on long documents
-    # and panics on large choices.
+    # One small schema for each rule, with only the rules that it refers to: pycddl is slow on long
+    # documents and panics on large choices.
     texts = {name: RULES[name] for name in _needed(rule, {rule})}
     if not may_grow:
         texts = {name: text.replace(_ROOM_TO_GROW, "()") for name, text in texts.items()}
@@ -145,7 +146,7 @@ def _schema(rule: str, may_grow: bool) -> pycddl.Schema:
 
 
 def _needed(rule: str, known: set[str]) -> list[str]:
-    """Return `rule` and, behind it, the rules it is made of."""
+    """Return `rule` followed by all rules that it refers to."""
     names = [rule]
     for word in re.findall(r"[a-z0-9-]+", re.sub(r'"[^"]*"', "", RULES[rule])):
         if word in RULES and word not in known:

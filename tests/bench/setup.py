@@ -1,4 +1,4 @@
-"""What benchmarks begin with: files, memory to write them in, and two people in a group."""
+"""Setup of benchmarks: files of random bytes, warmed-up memory, two people in a group."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from tests.helpers import GROUP, approve, until
-from tests.throwing import person
+from tests.hostile_clients import person
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
     from tchat.client.replica import Replica
     from tchat.client.session import Session
-    from tests.bench.strangers import Server
+    from tests.bench.connection_flood import Server
 
 MIB = 1 << 20
 
 
 def make_file(path: Path, size: int) -> None:
-    """Make a file that is on the disk: nobody is to wait because it gets there later."""
+    """Write a file of random bytes and fsync it, so that no later write waits for it."""
     with path.open("wb") as file:
         for _ in range(size // MIB):
             file.write(os.urandom(MIB))
@@ -30,11 +30,10 @@ def make_file(path: Path, size: int) -> None:
 
 
 def touch_memory(place: Path, size: int) -> None:
-    """Have the machine find more memory than a file takes, and let it go again.
+    """Make the machine allocate more page cache than a file takes, and release it.
 
-    A virtual machine may give back to its host what was free for a second or two, or is much. To
-    get it again takes it several times as long as all that is measured here, and another time in
-    each run.
+    A virtual machine may return free memory to its host after a second or two. To get it back takes
+    several times as long as anything measured here, and differs from run to run.
     """
     path = place / "touched"
     with path.open("wb") as file:
@@ -45,7 +44,7 @@ def touch_memory(place: Path, size: int) -> None:
 
 @asynccontextmanager
 async def pair_at(server: Server) -> AsyncIterator[tuple[Session, Replica, Session, Replica]]:
-    """Have alice and bob in a group for the length of the block."""
+    """Open sessions of alice and bob, members of one group, for the length of the block."""
     async with (
         person(server.address, "alice", server.pin) as alice,
         person(server.address, "bob", server.pin) as bob,

@@ -1,4 +1,4 @@
-"""What one wrong frame costs a server."""
+"""CPU cost of single malformed frames: how long each blocks the server's event loop."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import trio
 from tchat.core.protocol.framing import HANDSHAKE_LIMIT
 from tchat.net.address import Address, connect
 from tests.bench.report import percentile, say
-from tests.helpers import UNHURRIED, RawClient, hello_of, running_server
+from tests.cddl import unchecked
+from tests.helpers import NO_RATE_LIMITS, RawClient, hello_of, running_server
 from tests.hostile_cbor import Hostile, costly_requests
+from tests.hostile_clients import ends_connection
 from tests.hostile_frames import Mutator
-from tests.protocol import unchecked
-from tests.throwing import ends_connection
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,7 +27,7 @@ SLOW_SECONDS = 0.020
 
 
 class Watch(trio.abc.Instrument):
-    """Measures the steps of a server's tasks: those below the task that is named first."""
+    """Trio instrument that times the steps of the tasks below `running_server`."""
 
     def __init__(self) -> None:
         self.wall = self.cpu = self.longest = self.collecting = 0.0
@@ -37,18 +37,18 @@ class Watch(trio.abc.Instrument):
         self._began = (0.0, 0.0)
 
     def reset(self) -> None:
-        """Count from here on."""
+        """Reset the counters."""
         self.wall = self.cpu = self.longest = self.collecting = 0.0
 
     def _collect(self, phase: str, _: dict[str, int]) -> None:
-        """Note how long the garbage collector takes, which may come upon any frame."""
+        """Time the garbage collector, which may run during any frame."""
         if phase == "start":
             self._collecting_since = time.thread_time()
         else:
             self._collected += time.thread_time() - self._collecting_since
 
     def task_spawned(self, task: trio.lowlevel.Task) -> None:
-        """Know the server's tasks by where they come from."""
+        """Register a task if its ancestors include the server."""
         nursery = task.parent_nursery
         parent = nursery.parent_task if nursery else None
         if parent in self._tasks or task.name.startswith("tests.helpers.running_server"):
@@ -76,7 +76,7 @@ class Watch(trio.abc.Instrument):
 
 @dataclass(slots=True)
 class Cost:
-    """Seconds that a frame took of the server: on the wall, of the thread, and at once."""
+    """Seconds that a frame cost: wall clock, thread CPU, longest step without a pause, GC."""
 
     what: str
     size: int
@@ -88,13 +88,13 @@ class Cost:
 
 @dataclass(slots=True)
 class Costs:
-    """What all frames of one sort of sender cost."""
+    """Costs of all frames of one kind of sender."""
 
     who: str
     all: list[Cost] = field(default_factory=list)
 
     def report(self) -> None:
-        """Say it."""
+        """Print a row of percentiles."""
         cpu, wall = [c.cpu for c in self.all], [c.wall for c in self.all]
         steps = [c.longest for c in self.all]
         figures = [percentile(cpu, share) * 1000 for share in (0.5, 0.99, 0.999, 1)]
@@ -106,7 +106,7 @@ class Costs:
         )
 
     def worst(self, number: int) -> None:
-        """Say which frames cost most, each sort of them once."""
+        """Print the most expensive frames, one row for each kind."""
         by_what: dict[str, list[Cost]] = {}
         for cost in self.all:
             by_what.setdefault(cost.what, []).append(cost)
@@ -123,7 +123,7 @@ class Costs:
 
 
 class Sender:
-    """Sends one frame at a time and notes what it costs the server."""
+    """Sends one frame at a time and records its cost."""
 
     def __init__(self, address: Address, watch: Watch, costs: Costs) -> None:
         self._address = address
@@ -132,7 +132,7 @@ class Sender:
         self._stream: trio.SocketStream | None = None
 
     async def as_stranger(self, frames: Iterable[Hostile]) -> None:
-        """Send each on a connection of its own, every third in place of a proof."""
+        """Send each on a new, unauthenticated connection, every third in place of a proof."""
         for number, frame in enumerate(frames):
             stream = await connect(self._address)
             if number % 3 == 0:
@@ -159,7 +159,7 @@ class Sender:
             while number.to_bytes(8, "big") not in answers:
                 data = await self._stream.receive_some()
                 if not data:
-                    raise AssertionError(f"{frame.what} ended a conversation")
+                    raise AssertionError(f"{frame.what} ended a connection")
                 answers += data
             self._note(frame)
 
@@ -182,13 +182,13 @@ class Sender:
 
 
 async def measure_frames(number: int) -> None:
-    """Throw so many frames, and say what they cost."""
+    """Send `number` frames and print their costs."""
     watch = Watch()
     trio.lowlevel.add_instrument(watch)
     strangers, known, costly = Costs("strangers"), Costs("known"), Costs("costliest")
-    limits = replace(UNHURRIED, groups_per_user=50)
+    limits = replace(NO_RATE_LIMITS, groups_per_user=50)
     began = time.perf_counter()
-    gc.freeze()  # as a server does that is a program of its own
+    gc.freeze()  # as `tchat serve` does
     async with running_server(limits=limits) as server:
         half = number // 2
         await Sender(server.address, watch, strangers).as_stranger(
@@ -201,8 +201,8 @@ async def measure_frames(number: int) -> None:
     say(f"\n{number} wrong frames in {time.perf_counter() - began:.0f} s; faults: {len(faults)}")
     for line in faults[:5]:
         say("   ", line)
-    say("ms of the server's thread for one frame; 'step' is the longest without a pause;")
-    say("'>20 ms' counts frames by longest step, by all steps together, by the clock on the wall")
+    say("ms of the server's thread per frame; 'step' is the longest without a checkpoint;")
+    say("'>20 ms' counts frames by longest step, by all steps together, by wall clock")
     say("from           frames   median      p99    p99.9  longest     step     wall    >20 ms")
     for costs in (strangers, known, costly):
         costs.report()

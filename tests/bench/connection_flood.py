@@ -1,4 +1,4 @@
-"""What very many strangers, silent or slow, cost a server, and those beside them."""
+"""Connection flood: memory and latency cost of thousands of silent or slow connections."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Literal
 
 import trio
 
-from tchat.core.fingerprints import read_pin
 from tchat.net.address import Address, connect
 from tchat.net.tls import client_context, open_tls
-from tests.bench.places import pair_at
 from tests.bench.report import percentile, resident, say
+from tests.bench.servers import report_faults, start_tchat
+from tests.bench.setup import pair_at
+from tests.cddl import unchecked
 from tests.helpers import hello_of, until
-from tests.protocol import unchecked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +45,7 @@ KINDS: dict[Kind, str] = {
 
 
 async def attack(address: Address, number: int, kind: Kind) -> None:
-    """Be that many strangers until all are cut; say when all are there, and when they were cut."""
+    """Open `number` connections until all are cut; report when all are open and when they end."""
     stays: list[float] = []
     there = 0
 
@@ -96,7 +96,7 @@ async def _dribble(stream: trio.abc.Stream, data: bytes) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server in a process of its own."""
+    """A server process."""
 
     process: subprocess.Popen[str]
     address: Address
@@ -104,44 +104,35 @@ class Server:
 
     @property
     def memory(self) -> int:
-        """Bytes of memory that are its own and present (VmRSS)."""
+        """Return its resident memory in bytes (VmRSS)."""
         return resident(self.process.pid)
 
 
 @contextmanager
 def serving(data: Path, number: int, *, tls: bool) -> Iterator[Server]:
-    """Start `python -m tchat serve` for the length of the block."""
-    command = [sys.executable, "-m", "tchat", "serve", "127.0.0.1", "0", "--data", str(data)]
-    command += ["--handshake-time", str(HANDSHAKE_SECONDS), "--rate-limit", "off"]
-    command += ["--max-files", "1T"]
-    command += ["--max-strangers", str(2 * number), "--max-strangers-each", str(2 * number)]
-    command += [] if tls else ["--no-tls"]
+    """Start `python -m tchat serve` for the length of the block, for `number` connections."""
+    options = ["--handshake-time", str(HANDSHAKE_SECONDS), "--max-files", "1T"]
+    options += ["--max-strangers", str(2 * number), "--max-strangers-each", str(2 * number)]
+    options += [] if tls else ["--no-tls"]
     log = data.with_suffix(".log")
-    with log.open("w") as file:
-        process = subprocess.Popen(command, stdout=file, text=True)
+    process, port, pin = start_tchat(data, log, *options)
     try:
-        while "to join" not in (lines := log.read_text()):
-            time.sleep(0.05)
-        port = int(lines.split("listening on 127.0.0.1:")[1].split()[0])
-        pin = read_pin(lines.split("key is ")[1].split()[0]) if tls else None
         yield Server(process, Address("127.0.0.1", port), pin)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait()
-    faults = [line for line in log.read_text().splitlines() if "fault" in line]
-    if faults:
-        say(f"    {len(faults)} faults, such as: {faults[0]}")
+    report_faults(log)
 
 
 class Pair:
-    """Alice says something, Bob hears it, the time between is noted, and so on."""
+    """Alice posts, Bob receives; records the latency of each message."""
 
     def __init__(self, alice: Session, ops: Replica, bob: Session, there: Replica) -> None:
         self.delays: list[float] = []
         self._alice, self._ops, self._bob, self._there = alice, ops, bob, there
 
     async def chat(self) -> None:
-        """Say a hundred things a second, at most, until cancelled."""
+        """Post at most 100 messages per second until cancelled."""
         while True:
             began, seq = time.perf_counter(), self._there.state.seq
             self._alice.post(self._ops, "hello")
@@ -151,7 +142,7 @@ class Pair:
 
 
 async def measure_strangers(server: Server, number: int, kind: Kind) -> None:
-    """Let strangers come, and say what they cost."""
+    """Flood a server with connections and print what they cost."""
     async with pair_at(server) as (alice, ops, bob, there):
         pair = Pair(alice, ops, bob, there)
         async with trio.open_nursery() as nursery:
@@ -173,7 +164,7 @@ async def measure_strangers(server: Server, number: int, kind: Kind) -> None:
                 said += data
                 if b"there" in said and not during:
                     coming, pair.delays = pair.delays, []
-                    await trio.sleep(1)  # until the last of them has been accepted, too
+                    await trio.sleep(1)  # the last of them may not be accepted yet
                     during = server.memory
             await process.wait()
             staying = pair.delays
@@ -193,14 +184,12 @@ async def measure_strangers(server: Server, number: int, kind: Kind) -> None:
 
 
 def measure_all_strangers(number: int) -> None:
-    """Measure each kind of stranger at a server of its own."""
+    """Measure each kind of connection at a server of its own."""
+    say(f"\n{number} unauthenticated connections, cut after {HANDSHAKE_SECONDS} s")
+    say("memory is RSS; latencies of a chatting pair in ms (p50, p99): alone, while they")
+    say("connect, while they stay and are cut; 'cut' in s after each began to connect")
     say(
-        f"\n{number} strangers at a server in a process of its own, cut after {HANDSHAKE_SECONDS} s"
-    )
-    say("memory is RSS; latencies of a pair beside them in ms (p50, p99): alone, while the")
-    say("strangers come, while they stay and are cut; 'cut' in s after each began to connect")
-    say(
-        "strangers                    cut    KiB each  MiB before, with   cut first, last"
+        "connections                  cut    KiB each  MiB before, with   cut first, last"
         "   alone           coming          staying   lost"
     )
     for kind in KINDS:

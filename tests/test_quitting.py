@@ -1,4 +1,4 @@
-"""Leaving: what is on its way arrives, what cannot is said, and nobody waits for ever."""
+"""Quitting the client: downloads finish, undelivered messages are reported, nothing hangs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-async def test_a_file_that_waits_is_saved_although_one_leaves_at_once(tmp_path: Path) -> None:
+async def test_quitting_waits_for_an_automatic_download(tmp_path: Path) -> None:
     plan = tmp_path / "plan.bin"
     plan.write_bytes(bytes(range(256)) * 4000)
     async with launching(tmp_path) as launch:
@@ -32,7 +32,7 @@ async def test_a_file_that_waits_is_saved_although_one_leaves_at_once(tmp_path: 
         assert (bob.downloads / "plan.bin").read_bytes() == plan.read_bytes()
 
 
-async def test_what_could_not_be_delivered_is_said_on_leaving(tmp_path: Path) -> None:
+async def test_quitting_reports_undelivered_messages(tmp_path: Path) -> None:
     async with launching(tmp_path) as launch:
         server = await launch.serve()
         alice = await launch.join(server.address, "alice")
@@ -45,15 +45,13 @@ async def test_what_could_not_be_delivered_is_said_on_leaving(tmp_path: Path) ->
         assert "! 1 of what you typed or were sent had to be left undone." in alice.lines[-1]
 
 
-async def test_one_who_is_kicked_while_reading_the_past_does_not_wait_for_the_rest(
-    tmp_path: Path,
-) -> None:
+async def test_a_kick_during_catch_up_ends_the_wait(tmp_path: Path) -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await bob.stream.aclose()
         for _ in range(120):
             await alice.post("x" * 16_000)
         async with launching(tmp_path) as launch:
-            launch.know("bob")
+            launch.install_identity("bob")
             reader = await launch.join(server.address, "bob")
             await reader.sees("xxx")
             await alice.command(Kick, "bob")
@@ -61,7 +59,7 @@ async def test_one_who_is_kicked_while_reading_the_past_does_not_wait_for_the_re
             assert "kicked" in reader.lines[-1] or "in ops with" in "".join(reader.lines)
 
 
-async def test_a_question_at_the_end_of_the_input_is_a_missing_argument(tmp_path: Path) -> None:
+async def test_end_of_input_leaves_a_prompt_unanswered(tmp_path: Path) -> None:
     async with launching(tmp_path) as launch:
         server = await launch.serve()
         alice = await launch.join(server.address, "alice")
@@ -70,12 +68,12 @@ async def test_a_question_at_the_end_of_the_input_is_a_missing_argument(tmp_path
         assert "! Nothing was done: it is /kick NAME." in alice.lines[-1]
 
 
-async def test_one_who_was_kicked_is_asked_before_asking_again(tmp_path: Path) -> None:
+async def test_a_kicked_person_rejoins_only_by_command(tmp_path: Path) -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await bob.stream.aclose()
         await alice.command(Kick, "bob")
         async with launching(tmp_path) as launch:
-            launch.know("bob")
+            launch.install_identity("bob")
             again = await launch.join(server.address, "bob")
             await again.sees("* you were kicked from this group; /join asks to come back")
             await again.type("/join")
@@ -84,7 +82,7 @@ async def test_one_who_was_kicked_is_asked_before_asking_again(tmp_path: Path) -
             await again.sees("* in ops with 2 members")
 
 
-async def test_no_line_that_is_typed_ends_the_client(tmp_path: Path) -> None:
+async def test_no_typed_line_crashes_the_client(tmp_path: Path) -> None:
     async with running_server() as server, launching(tmp_path) as launch:
         alice = await launch.join(server.address, "alice")
         await alice.sees("you alone")

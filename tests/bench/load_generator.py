@@ -1,12 +1,11 @@
-"""Many people at once, in a process of its own: `python -m tests.bench.generator SPEC`.
+"""Load generator, in a process of its own: `python -m tests.bench.load_generator SPEC`.
 
-It must never be what is measured. So it decodes nothing: it reads what has come in large pieces
-and counts in them, with `bytes.count`, the text that everybody says. How busy it was is part of
-what it reports.
+The generator must never be the bottleneck. So it decodes nothing: it reads large chunks and counts
+the known text of all messages in them with `bytes.count`. Its own CPU usage is part of the result.
 
-What is under way is bounded: a text that was sent is so until all have it who are to have it, which
-is known on the average of all. So a server that falls behind gets no more, whatever its buffers
-hold, and none has to drop anybody.
+The number of texts in flight is bounded: a text is in flight until all recipients have it, on the
+average over all recipients. A server that falls behind gets no more load, whatever its buffers
+hold, and need not drop any client.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from tests.bench.clients import ACK, MARK, TEXT, TchatClient, connect, connect_all
 from tests.bench.report import percentile, say
-from tests.bench.wires import ACK, MARK, TEXT, Tchat, connect, meet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.bench.wires import Wire
+    from tests.bench.clients import Client
 
 _QUIET_SECONDS = 0.3
 _WARM_SECONDS = 0.7
@@ -36,11 +35,11 @@ _DIGITS = 8
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What to do at which server: the groups, the members and senders of each, and for how long.
+    """The load: kind and port of the server, groups, members and senders of each, duration.
 
-    `load` is "fanout" (as much as goes, `window` texts of each sender under way), "pace" (`rate`
-    texts a second), "acks" (each sender waits for its answer), "idle" (say nothing until told; in
-    no group, without `enter`), "catchup" (read `window` events of a group).
+    `load` is "fanout" (maximum throughput, `window` texts of each sender in flight), "pace" (`rate`
+    texts per second), "acks" (each sender waits for each answer), "idle" (send nothing; without
+    `enter`, join no group), or "catchup" (read `window` events of a group).
     """
 
     kind: str
@@ -55,53 +54,53 @@ class Spec:
     seconds: float = 3.0
 
     def to_json(self) -> str:
-        """Return the spec as it is handed to the process."""
+        """Return the spec as the command-line argument of the process."""
         return json.dumps(asdict(self))
 
 
-class Presence:
-    """Everybody, and what has come for them."""
+class Clients:
+    """All connections, and counts of what they have received."""
 
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
         names = [f"m{number}" for number in range(spec.groups * spec.members)]
-        self.wires = meet(spec.kind, spec.port, names)
+        self.connections = connect_all(spec.kind, spec.port, names)
         self.received = 0
         self.bytes = 0
         self._poll = select.epoll()
         self._space = bytearray(_SPACE)
         self._view = memoryview(self._space)
-        self._by_fd = {wire.socket.fileno(): wire for wire in self.wires}
+        self._by_fd = {client.socket.fileno(): client for client in self.connections}
         self._tails = dict.fromkeys(self._by_fd, b"")
         self._unsent: dict[int, bytes] = {}
 
-    def gather(self) -> None:
-        """Be members of the groups, each of so many, and hear what is said there."""
+    def join_groups(self) -> None:
+        """Join and subscribe to the groups; wait until all is quiet, then reset the counts."""
         spec = self.spec
-        for index, wire in enumerate(self.wires if spec.enter else ()):
+        for index, client in enumerate(self.connections if spec.enter else ()):
             group = f"g{index // spec.members}"
-            (wire.enter if index % spec.members else wire.found)(group)
+            (client.join if index % spec.members else client.create)(group)
         if spec.enter and spec.load != "acks":
-            for index, wire in enumerate(self.wires):
-                wire.follow(f"g{index // spec.members}")
-        for fd, wire in self._by_fd.items():
-            wire.socket.setblocking(False)
+            for index, client in enumerate(self.connections):
+                client.subscribe(f"g{index // spec.members}")
+        for fd, client in self._by_fd.items():
+            client.socket.setblocking(False)
             self._poll.register(fd, select.EPOLLIN)
         while self._read_some(_QUIET_SECONDS, self._count):
             pass
         self.received = self.bytes = 0
 
-    def senders(self) -> list[tuple[int, Wire, str]]:
-        """Return who says something, by descriptor, and where."""
+    def senders(self) -> list[tuple[int, Client, str]]:
+        """Return the senders: descriptor, connection, group."""
         spec = self.spec
         return [
-            (wire.socket.fileno(), wire, f"g{index // spec.members}")
-            for index, wire in enumerate(self.wires)
+            (client.socket.fileno(), client, f"g{index // spec.members}")
+            for index, client in enumerate(self.connections)
             if index % spec.members < spec.senders
         ]
 
     def send(self, fd: int, data: bytes) -> None:
-        """Send, and keep for later what does not go now."""
+        """Send without blocking; queue what the socket does not take."""
         data = self._unsent.pop(fd, b"") + data
         with suppress(BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
             data = data[self._by_fd[fd].socket.send(data) :]
@@ -109,17 +108,17 @@ class Presence:
             self._unsent[fd] = data
 
     def blocked(self, fd: int) -> bool:
-        """Return whether something of this one's has yet to be sent; try to."""
+        """Retry queued data of this sender; return whether some is left."""
         if fd in self._unsent:
             self.send(fd, b"")
         return fd in self._unsent
 
     def read(self, patience: float = 0.05) -> None:
-        """Read what has come, and count it."""
+        """Read all available data and count the texts in it."""
         self._read_some(patience, self._count)
 
     def read_each(self, patience: float, take: Callable[[int, bytes], None]) -> None:
-        """Read what has come, and hand it to `take`, by descriptor."""
+        """Read all available data and pass it to `take`, by descriptor."""
         self._read_some(patience, lambda fd, size: take(fd, bytes(self._view[:size])))
 
     def _read_some(self, patience: float, take: Callable[[int, int], None]) -> bool:
@@ -135,7 +134,7 @@ class Presence:
                 if not size:
                     raise ConnectionError("the server has closed a connection")
                 take(fd, len(kept) + size)
-                # A socket says if there is more; below TLS something may be kept.
+                # epoll reports more data in a socket, but not data that TLS has buffered already.
                 if self.spec.kind != "tchat-tls":
                     break
         return bool(ready)
@@ -143,15 +142,15 @@ class Presence:
     def _count(self, fd: int, size: int) -> None:
         self.received += self._space.count(MARK, 0, size)
         self.bytes += size - len(self._tails[fd])
-        # What is kept is shorter than the mark, so it is never counted twice.
+        # The tail is shorter than the mark, so that no mark is counted twice.
         self._tails[fd] = bytes(self._view[max(0, size - len(MARK) + 1) : size])
 
 
-def fan_out(crowd: Presence) -> dict[str, float]:
-    """Say as much as goes; return how many texts arrived in a second, all together."""
-    spec = crowd.spec
-    senders = crowd.senders()
-    # An IRC server does not tell the sender what he said.
+def fan_out(clients: Clients) -> dict[str, float]:
+    """Send at maximum throughput; return the texts received per second, over all clients."""
+    spec = clients.spec
+    senders = clients.senders()
+    # An IRC server does not echo a message to its sender.
     hearers = spec.members - (spec.kind == "ngircd")
     batch = spec.window // 2
     sent = 0
@@ -159,31 +158,31 @@ def fan_out(crowd: Presence) -> dict[str, float]:
     def go_on(until: float) -> None:
         nonlocal sent
         while time.perf_counter() < until:
-            for fd, wire, group in senders:
-                if sent - crowd.received / hearers > (spec.window - batch) * len(senders):
+            for fd, client, group in senders:
+                if sent - clients.received / hearers > (spec.window - batch) * len(senders):
                     break
-                if not crowd.blocked(fd):
-                    crowd.send(fd, wire.say(group, batch))
+                if not clients.blocked(fd):
+                    clients.send(fd, client.posts(group, batch))
                     sent += batch
-            crowd.read()
+            clients.read()
 
     go_on(time.perf_counter() + _WARM_SECONDS)
-    heard, size, began, busy = crowd.received, crowd.bytes, time.perf_counter(), _cpu()
+    heard, size, began, busy = clients.received, clients.bytes, time.perf_counter(), _cpu()
     say("begin")
     go_on(began + spec.seconds)
     took = time.perf_counter() - began
     say("end")
     return {
-        "deliveries": (crowd.received - heard) / took,
-        "bytes": (crowd.bytes - size) / took,
+        "deliveries": (clients.received - heard) / took,
+        "bytes": (clients.bytes - size) / took,
         "generator": (_cpu() - busy) / took,
     }
 
 
-def pace(crowd: Presence) -> dict[str, float]:
-    """Say so many texts a second; return how long after that they arrived, in ms."""
-    spec = crowd.spec
-    senders = crowd.senders()
+def pace(clients: Clients) -> dict[str, float]:
+    """Send `rate` texts per second; return the delivery latency in ms."""
+    spec = clients.spec
+    senders = clients.senders()
     total = round(spec.rate * spec.seconds)
     times: list[float] = []
     delays: list[float] = []
@@ -201,19 +200,19 @@ def pace(crowd: Presence) -> dict[str, float]:
     due = began
     while len(times) < total:
         if (left := due - time.perf_counter()) > 0:
-            crowd.read_each(left, take)
+            clients.read_each(left, take)
             continue
-        fd, wire, group = senders[len(times) % len(senders)]
-        data = wire.say(group, 1, f"{TEXT}{len(times):0{_DIGITS}}")
+        fd, client, group = senders[len(times) % len(senders)]
+        data = client.posts(group, 1, f"{TEXT}{len(times):0{_DIGITS}}")
         times.append(time.perf_counter())
-        crowd.send(fd, data)
+        clients.send(fd, data)
         due += 1 / spec.rate
     took = time.perf_counter() - began
     say("end")
     hearers = (spec.members - (spec.kind == "ngircd")) * total
     give_up = time.perf_counter() + 5
     while len(delays) < hearers and time.perf_counter() < give_up:
-        crowd.read_each(0.1, take)
+        clients.read_each(0.1, take)
     return {
         "p50": percentile(delays, 0.5) * 1000,
         "p99": percentile(delays, 0.99) * 1000,
@@ -222,53 +221,53 @@ def pace(crowd: Presence) -> dict[str, float]:
     }
 
 
-def acks(crowd: Presence) -> dict[str, float]:
-    """Let each wait for the answer before it says the next thing; return answers a second."""
-    by_fd = {fd: _posts(wire, group) for fd, wire, group in crowd.senders()}
+def acks(clients: Clients) -> dict[str, float]:
+    """Let each sender wait for each answer; return answers per second."""
+    by_fd = {fd: _posts(client, group) for fd, client, group in clients.senders()}
     answered = 0
 
     def take(fd: int, data: bytes) -> None:
         nonlocal answered
         if ACK in data:
             answered += 1
-            crowd.send(fd, next(by_fd[fd]))
+            clients.send(fd, next(by_fd[fd]))
 
     def go_on(until: float) -> None:
         while time.perf_counter() < until:
-            crowd.read_each(0.05, take)
+            clients.read_each(0.05, take)
 
     for fd, posts in by_fd.items():
-        crowd.send(fd, next(posts))
+        clients.send(fd, next(posts))
     go_on(time.perf_counter() + _WARM_SECONDS)
     before, began, busy = answered, time.perf_counter(), _cpu()
     say("begin")
-    go_on(began + crowd.spec.seconds)
+    go_on(began + clients.spec.seconds)
     took = time.perf_counter() - began
     say("end")
     return {"acks": (answered - before) / took, "generator": (_cpu() - busy) / took}
 
 
-def _posts(wire: Wire, group: str) -> Iterator[bytes]:
+def _posts(client: Client, group: str) -> Iterator[bytes]:
     while True:
-        made = [wire.say(group) for _ in range(1000)]
+        made = [client.posts(group) for _ in range(1000)]
         yield from made
 
 
-def idle(_: Presence) -> dict[str, float]:
-    """Say that all are there, and stay until told to go."""
+def idle(_: Clients) -> dict[str, float]:
+    """Report that all are connected; stay until a line is read."""
     say("begin")
     sys.stdin.readline()
     return {}
 
 
 def catch_up(spec: Spec) -> dict[str, float]:
-    """Read `window` events of a group as fast as they come; return events a second."""
+    """Read `window` events of a group as fast as possible; return events per second."""
     if spec.kind == "bare":
         reading = connect(spec.port)
     else:
-        wire = Tchat(spec.port, "m0")
-        wire.attach("g0")
-        reading = wire.socket
+        client = TchatClient(spec.port, "m0")
+        client.attach("g0")
+        reading = client.socket
     began, heard, tail = time.perf_counter(), 0, b""
     while heard < spec.window:
         data = tail + reading.recv(_SPACE)
@@ -277,7 +276,7 @@ def catch_up(spec: Spec) -> dict[str, float]:
     return {"events": heard / (time.perf_counter() - began)}
 
 
-LOADS: dict[str, Callable[[Presence], dict[str, float]]] = {
+LOADS: dict[str, Callable[[Clients], dict[str, float]]] = {
     "fanout": fan_out,
     "pace": pace,
     "acks": acks,
@@ -290,14 +289,14 @@ def _cpu() -> float:
 
 
 def main() -> None:
-    """Do what the one argument says, and write what was found as JSON, on the last line."""
+    """Run the load of the argument; write the results as JSON on the last line."""
     spec = Spec(**json.loads(sys.argv[1]))
     if spec.load == "catchup":
         say(json.dumps(catch_up(spec)))
         return
-    crowd = Presence(spec)
-    crowd.gather()
-    say(json.dumps(LOADS[spec.load](crowd)))
+    clients = Clients(spec)
+    clients.join_groups()
+    say(json.dumps(LOADS[spec.load](clients)))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Throwing wrong frames at a server, beside a pair that chats and must not notice."""
+"""Hostile clients: send malformed frames to a server while a pair of people keeps chatting."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from tchat.errors import ProtocolError
 from tchat.net.address import connect
 from tchat.net.tls import client_context, open_tls
 from tchat.net.tls_stream import TlsStream
+from tests.cddl import unchecked
 from tests.helpers import (
     GROUP,
     GUARD,
@@ -33,7 +34,6 @@ from tests.helpers import (
     until,
 )
 from tests.hostile_frames import Mutator
-from tests.protocol import unchecked
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -45,16 +45,16 @@ if TYPE_CHECKING:
     from tests.hostile_cbor import Hostile
 
 WORKERS = 2
-"""How many throw at once, as strangers and as many as people who are known."""
+"""Concurrent senders of each kind: unauthenticated, and authenticated."""
 
 _MOST_ON_ONE = 40
 
 
-# ---------------------------------------------------------------------------- who chats beside it
+# ---------------------------------------------------------------------------- the chatting pair
 
 
-class Bystanders:
-    """Alice and Bob, who answer each other all the time, each waiting to have read the other."""
+class ChattingPair:
+    """Alice and Bob, who post in turn; each message waits until both have received the last one."""
 
     def __init__(self, *people: tuple[Session, Replica]) -> None:
         self.said: list[str] = []
@@ -63,13 +63,13 @@ class Bystanders:
         self._people = people
 
     async def chat(self) -> None:
-        """Speak in turn until `leaving`."""
+        """Post in turn until `leaving` is set."""
         while not self.leaving:
             await self.say()
         self.gone.set()
 
     async def say(self) -> None:
-        """Say one thing more, and wait until both have read it."""
+        """Post one more message; wait until both have received it."""
         word = f"word {len(self.said)}"
         session, replica = self._people[len(self.said) % 2]
         self.said.append(word)
@@ -78,7 +78,7 @@ class Bystanders:
             await until(listener, partial(_has_heard, heard, word))
 
     async def check(self, store: Store) -> None:
-        """Fail unless both have, once and in order, all that was said and all that the log has."""
+        """Fail unless both have the whole log: every message once and in order."""
         await self.say()
         log = await log_of(store)
         assert texts(log) == self.said
@@ -97,13 +97,13 @@ def _reaches(replica: Replica, seq: int) -> bool:
 
 
 @asynccontextmanager
-async def chatting(address: Address, pin: bytes | None = None) -> AsyncIterator[Bystanders]:
-    """Let two people chat for the length of the block, over TLS if there is a pin."""
+async def chatting(address: Address, pin: bytes | None = None) -> AsyncIterator[ChattingPair]:
+    """Let two people chat for the length of the block, over TLS if a pin is given."""
     async with person(address, "alice", pin) as alice, person(address, "bob", pin) as bob:
         ops, there = await alice.enter(GROUP), await bob.enter(GROUP)
         await approve(alice, "bob")
         await until(bob, lambda: there.caught_up)
-        pair = Bystanders((alice, ops), (bob, there))
+        pair = ChattingPair((alice, ops), (bob, there))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(pair.chat)
             yield pair
@@ -112,19 +112,19 @@ async def chatting(address: Address, pin: bytes | None = None) -> AsyncIterator[
 
 @asynccontextmanager
 async def person(address: Address, user: str, pin: bytes | None) -> AsyncIterator[Session]:
-    """Be `user` for the length of the block, over TLS if there is a pin."""
+    """Open a session of `user` for the length of the block, over TLS if a pin is given."""
     connector = Connector(address, KnownServers(), pin, plain=pin is None)
     async with open_session(connector, Account(user, identity_of(user), ClientId())) as session:
         yield session
 
 
-# ---------------------------------------------------------------------------- how to throw them
+# ---------------------------------------------------------------------------- hostile frames
 
 
 def ends_connection(data: bytes) -> bool:
-    """Return whether a server has to end a conversation in which this was said.
+    """Return whether a server must close a connection on which these bytes arrive.
 
-    Also true of what is no single whole frame, so that nothing can be said behind it.
+    Also true of bytes that are not exactly one frame: nothing can be sent after them.
     """
     buffer = FrameBuffer()
     buffer.feed(data)
@@ -140,30 +140,30 @@ def ends_connection(data: bytes) -> bool:
     return isinstance(frame, Hello | Proof | TransferHello)
 
 
-class Thrower:
-    """Throws frames at a server, each way a share, and counts those that the server has taken.
+class HostileClient:
+    """Sends hostile frames to a server, and counts those that it has processed.
 
-    `thrown` counts frames, `ended` those that cost their connection.
+    `sent` counts all frames, `ended` those after which the server closed the connection.
     """
 
     def __init__(self, address: Address, pin: bytes | None = None) -> None:
-        self.thrown = 0
+        self.sent = 0
         self.ended = 0
         self._address = address
         self._context = client_context(verified=False) if pin else None
 
     async def as_stranger(self, frames: Iterable[Hostile]) -> None:
-        """Throw each on a connection of its own, every third of them in place of a proof."""
+        """Send each frame on a new, unauthenticated connection; every third in place of a proof."""
         for number, frame in enumerate(frames):
             stream = await self._connect()
             if number % 3 == 0:
                 await RawClient(stream).send(hello_of("mallory"))
             await self._throw(stream, frame.data)
-            self.thrown += 1
+            self.sent += 1
             self.ended += 1
 
     async def as_person(self, user: str, frames: Iterable[Hostile]) -> None:
-        """Throw as many as one connection bears, and so on."""
+        """Send frames on authenticated connections, a new one whenever a frame ends the last."""
         bearable: list[Hostile] = []
         for frame in frames:
             bearable.append(frame)
@@ -180,14 +180,15 @@ class Thrower:
         stream = await self._connect()
         await RawClient(stream).hello(user)
         frames = [frame.data for frame in bearable]
-        # Behind those that a connection bears stands one whose answer shows that it did.
+        # The fence is a harmless unknown request: its answer shows that the connection survived
+        # all frames before it.
         fence = secrets.randbits(32) | 1 << 62
         frames.append(unchecked({"type": "fence", "id": fence}))
         if last is not None:
             frames.append(last.data)
         answers = await self._throw(stream, b"".join(frames), fence.to_bytes(8, "big"))
         assert fence.to_bytes(8, "big") in answers, [frame.what for frame in bearable]
-        self.thrown += len(bearable) + (last is not None)
+        self.sent += len(bearable) + (last is not None)
         self.ended += last is not None
 
     async def _connect(self) -> trio.abc.Stream:
@@ -197,10 +198,10 @@ class Thrower:
         return await open_tls(stream, self._context, self._address.host)
 
     async def _throw(self, stream: trio.abc.Stream, data: bytes, awaited: bytes = b"") -> bytes:
-        """Send all there is, say that nothing more comes, and return all that is answered.
+        """Send the data and EOF; return everything that the server answers.
 
-        Not before what is `awaited` has come: TLS answers nothing more to one who ends the
-        connection beneath it.
+        EOF is not sent before `awaited` has arrived: over TLS, the server answers nothing more
+        after the end of the TCP stream beneath.
         """
         answers = bytearray()
         heard = trio.Event()
@@ -228,8 +229,8 @@ class Thrower:
         return bytes(answers)
 
 
-async def throw_all(thrower: Thrower, number: int, seed: int) -> None:
-    """Throw so many frames, half of them as strangers and half as people who are known."""
+async def send_hostile_frames(hostile: HostileClient, number: int, seed: int) -> None:
+    """Send `number` frames, half without authentication and half with."""
     strangers, known = number // 2, number - number // 2
     async with trio.open_nursery() as nursery:
         for worker in range(WORKERS):
@@ -238,5 +239,5 @@ async def throw_all(thrower: Thrower, number: int, seed: int) -> None:
                 Mutator(seed + WORKERS + worker),
             ]
             share = [len(range(worker, many, WORKERS)) for many in (strangers, known)]
-            nursery.start_soon(thrower.as_stranger, mutators[0].take(share[0]))
-            nursery.start_soon(thrower.as_person, f"mallory{worker}", mutators[1].take(share[1]))
+            nursery.start_soon(hostile.as_stranger, mutators[0].take(share[0]))
+            nursery.start_soon(hostile.as_person, f"mallory{worker}", mutators[1].take(share[1]))

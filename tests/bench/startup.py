@@ -1,17 +1,17 @@
-"""How soon a server with a long past is there: `python -m tests.bench.starting`.
+"""Startup benchmark: a server with a million events: `python -m tests.bench.startup`.
 
-A data directory is made as a server leaves it that was stopped in good order: ten thousand groups
-of a hundred events, a commit for each, as in quiet groups, and a state that was kept of every
-group at its last event. Beside them are groups that somebody comes to, of a hundred events and of
-a hundred thousand, and of each size some whose states are taken away again before each start, as
-after an update to other rules: of these the whole log has to be folded. The server is started
-over and over, on a file that the system has in memory, and each time somebody comes to each of
-those groups, which is not awake yet then, and once more, when it is.
+The data directory is that of a server after a graceful shutdown: 10,000 groups of 100 events, one
+commit per event as in quiet groups, and a snapshot of each group at its last event. Beside them
+are the groups that are measured, of 100 and of 100,000 events. Of each size, one has its snapshot
+deleted before each start, as after an upgrade to other rules, so that its whole log has to be
+folded. The server is started several times, with its files in the page cache; each time a member
+subscribes to each of these groups, once while it is not loaded, and once more when it is.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import signal
 import sqlite3
 import statistics
@@ -63,30 +63,30 @@ _MIB = 1 << 20
 _AT_ONCE = 1000
 
 FIRST = "first"
-"""The group that somebody comes to before all others, when the server has seen nobody yet."""
+"""The group that is subscribed to first, when the server has served nobody yet."""
 
 VISITED = ("short-kept", "short-folded", "long-kept", "long-folded")
-"""The other groups that somebody comes to, by how long their logs are and how they are loaded."""
+"""The other measured groups: short or long log, loaded from a snapshot or folded."""
 
 
-# ------------------------------------------------------------------ a long past
+# ------------------------------------------------------------------ the data directory
 
 
 def story(people: int, length: int) -> Iterator[tuple[int, Body]]:
-    """Give what happens in a group of so many events, each with the number of who does it."""
+    """Yield the event bodies of a group of `length` events, each with its author's number."""
     yield 0, Created(bytes(32))
     for person in range(1, people):
         yield person, Requested(person.to_bytes(32, "big"))
         yield 0, Approved(f"m{person}")
     for seq in range(2 * people, length + 1):
-        if seq % 20 == 0 and seq > 2 * people:  # somebody mends what was said just before
+        if seq % 20 == 0 and seq > 2 * people:  # an edit of the message before
             yield (seq - 1) % people, Edited(seq - 1, _TEXT)
         else:
             yield seq % people, Posted(_TEXT)
 
 
 def events_of(name: str, people: int, length: int, founder: str) -> Iterator[Event]:
-    """Give the events of a group's log."""
+    """Yield the events of a group's log."""
     for seq, (person, body) in enumerate(story(people, length), start=1):
         actor = f"m{person}" if person else founder
         yield Event(name, seq, _AT + seq, actor, person.to_bytes(8, "big"), seq, body)
@@ -95,7 +95,7 @@ def events_of(name: str, people: int, length: int, founder: str) -> Iterator[Eve
 async def write_group(
     store: SqliteStore, name: str, people: int, length: int, founder: str = "m0"
 ) -> None:
-    """Write a group's log, each event in a segment of its own, and keep the state of its end."""
+    """Write a group's log, one event per segment, and the snapshot of its last event."""
     group, founded = Group(), Group()
     segments: list[tuple[int, bytes]] = []
     events: list[Event] = []
@@ -121,7 +121,7 @@ async def write_group(
 
 
 async def write_all(data: Path, groups: int, long: int) -> None:
-    """Write the whole directory."""
+    """Write the whole data directory."""
     async with open_store(data) as store:
         for start in range(0, groups, _AT_ONCE):
             async with trio.open_nursery() as nursery:
@@ -133,7 +133,7 @@ async def write_all(data: Path, groups: int, long: int) -> None:
 
 
 def forget_states(data: Path) -> None:
-    """Take away the states of the groups whose logs are to be folded."""
+    """Delete the snapshots of the groups whose logs are to be folded."""
     names = [(name,) for name in VISITED if name.endswith("folded")]
     with closing(sqlite3.connect(data / "tchat.db")) as connection, connection:
         connection.executemany(
@@ -142,7 +142,7 @@ def forget_states(data: Path) -> None:
 
 
 def sizes(data: Path) -> dict[str, float]:
-    """Return what is in the directory, and how much of it are states."""
+    """Return the number of events and snapshots, and the sizes in MiB."""
     with closing(sqlite3.connect(data / "tchat.db")) as connection:
         (events,) = connection.execute("SELECT sum(last) FROM groups").fetchone()
         states, size = connection.execute(
@@ -157,11 +157,11 @@ def sizes(data: Path) -> dict[str, float]:
     }
 
 
-# ------------------------------------------------------------------ what is measured
+# ------------------------------------------------------------------ measures
 
 
 def importing() -> float:
-    """Return how many seconds the interpreter takes to import all that a server needs."""
+    """Return the seconds that the interpreter takes to import the server."""
     began = time.perf_counter()
     subprocess.run([sys.executable, "-c", _IMPORTS], check=True)
     return time.perf_counter() - began
@@ -169,16 +169,16 @@ def importing() -> float:
 
 @contextmanager
 def started(data: Path) -> Iterator[tuple[Address, float]]:
-    """Serve for the length of the block; give where, and how many seconds it took to be there."""
+    """Start a server for the length of the block; give its address and seconds to start."""
     command = [sys.executable, "-m", "tchat", "serve", "127.0.0.1", "0", "--no-tls"]
-    command += ["--rate-limit", "off", "--data", str(data)]
+    command += ["--log-format", "json", "--rate-limit", "off", "--data", str(data)]
     began = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
             line = process.stdout.readline()
             took = time.perf_counter() - began
-            port = int(line.split("listening on 127.0.0.1:")[1].split()[0])
+            port = int(json.loads(line)["address"].rpartition(":")[2])
             yield Address("127.0.0.1", port), took
         finally:
             process.send_signal(signal.SIGTERM)
@@ -186,7 +186,7 @@ def started(data: Path) -> Iterator[tuple[Address, float]]:
 
 
 async def coming(address: Address, group: str) -> float:
-    """Return how many seconds after a member asked to follow a group the answer was there."""
+    """Return the seconds from a member's `attach` to its answer."""
     async with raw_client(address, "alice") as alice:
         await alice.before_pong()
         answers = FrameBuffer()
@@ -202,7 +202,7 @@ async def coming(address: Address, group: str) -> float:
 
 
 def measure_once(data: Path) -> dict[str, float]:
-    """Start the server once and come to each of the groups; return the seconds that all took."""
+    """Start the server once and subscribe to each group; return all times in seconds."""
     forget_states(data)
     found = {"import": importing()}
     with started(data) as (address, found["start"]):
@@ -213,7 +213,7 @@ def measure_once(data: Path) -> dict[str, float]:
 
 
 def measure(groups: int = GROUPS, long: int = LONG, runs: int = RUNS) -> dict[str, float]:
-    """Return what is in the directory, and the median of each time, in ms."""
+    """Return the sizes of the directory, and the median of each time in ms."""
     with tempfile.TemporaryDirectory() as place:
         data = Path(place) / "data"
         trio.run(write_all, data, groups, long)
@@ -226,19 +226,20 @@ def measure(groups: int = GROUPS, long: int = LONG, runs: int = RUNS) -> dict[st
 
 def main() -> None:
     """Measure as the command line says."""
-    parser = argparse.ArgumentParser(description="How soon a server with a long past is there.")
+    parser = argparse.ArgumentParser(description="Measure the start of a server with long logs.")
     parser.add_argument("--groups", type=int, default=GROUPS, help=f"of 100 events ({GROUPS})")
     parser.add_argument("--long", type=int, default=LONG, help=f"events of a long log ({LONG})")
-    parser.add_argument("--runs", type=int, default=RUNS, help=f"how often to start ({RUNS})")
+    parser.add_argument("--runs", type=int, default=RUNS, help=f"number of starts ({RUNS})")
     given = parser.parse_args()
     found = measure(given.groups, given.long, given.runs)
-    say(f"{found['events']:.0f} events, {found['states']:.0f} states; {found['data_mib']:.0f} MiB,")
-    say(f"    of which {found['states_mib']:.1f} MiB are states; medians of {given.runs}")
+    say(f"{found['events']:.0f} events, {found['states']:.0f} snapshots")
+    say(f"{found['data_mib']:.0f} MiB, of which {found['states_mib']:.1f} MiB are snapshots")
+    say(f"medians of {given.runs}")
     say(f"interpreter and imports      {found['import_ms']:7.0f} ms")
     say(f"until the server listens     {found['start_ms']:7.0f} ms")
     for name in (FIRST, *VISITED):
         first, again = (found[f"{name}{end}_ms"] for end in ("", "-awake"))
-        say(f"to the group {name:15} {first:7.1f} ms   ({again:.1f} ms once it is awake)")
+        say(f"to load {name:15}      {first:7.1f} ms   ({again:.1f} ms once it is loaded)")
 
 
 if __name__ == "__main__":

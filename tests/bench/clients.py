@@ -1,7 +1,8 @@
-"""How to be somebody at each of the servers that are compared: meet it, enter a group, say things.
+"""Blocking clients of the benchmarked servers: tchat, IRC, bare. Connect, join, post.
 
-Blocking sockets, no library of a client's: what is measured is the server. All say the same text,
-which comes in nothing else that a server sends, so that what arrives is counted by looking for it.
+Plain sockets without a client library, since the server is what is measured. All clients post the
+same text, which occurs in nothing else that a server sends, so that deliveries can be counted by
+searching for it.
 """
 
 from __future__ import annotations
@@ -31,41 +32,41 @@ if TYPE_CHECKING:
 TEXT = (
     "the quick brown fox jumps over the lazy dog while 12 boxers quickly mix 34 big jugs of liqueur"
 )
-"""What everybody says, many times: 94 bytes, about what people say at once."""
+"""The text of all messages: 94 bytes, a typical length."""
 
 MARK = TEXT.encode()
 ACK = encode(Ok(0, 0))[5:13]
-"""How the answer to a post that was stored begins."""
+"""The bytes with which the answer to a stored post begins."""
 
 _AT = 1_800_000_000_000
-_NUDGE_SECONDS = 20
+_KEEPALIVE_SECONDS = 20
 
 F = TypeVar("F", bound="Frame")
 
 
-class Wire(Protocol):
-    """One connection, as somebody who is called `name`."""
+class Client(Protocol):
+    """One connection to a server, as the person `name`."""
 
     socket: socket.socket
 
-    def found(self, group: str) -> None:
-        """Make a group into which everybody may come, and be in it."""
+    def create(self, group: str) -> None:
+        """Create an open group and join it."""
 
-    def enter(self, group: str) -> None:
-        """Be in a group that is there."""
+    def join(self, group: str) -> None:
+        """Join an existing group."""
 
-    def follow(self, group: str) -> None:
-        """Get what is said in a group from now on."""
+    def subscribe(self, group: str) -> None:
+        """Subscribe to a group."""
 
-    def say(self, group: str, times: int = 1, text: str = TEXT) -> bytes:
-        """Return the bytes that say a text in a group so many times."""
+    def posts(self, group: str, times: int = 1, text: str = TEXT) -> bytes:
+        """Return the bytes that post a text to a group `times` times."""
 
-    def nudge(self) -> None:
-        """Show that one is there still, at a server that sends away who is silent for long."""
+    def keep_alive(self) -> None:
+        """Keep the connection alive, at a server that closes idle ones."""
 
 
-class Tchat:
-    """At a tchat server; with `tls`, encrypted."""
+class TchatClient:
+    """Client of a tchat server, optionally over TLS."""
 
     def __init__(self, port: int, name: str, *, tls: bool = False) -> None:
         self.socket = connect(port)
@@ -84,31 +85,31 @@ class Tchat:
         self.socket.sendall(encode(Proof(identity_of(name).sign(proof))))
         self._expect(Welcome)
 
-    def found(self, group: str) -> None:
-        """Make a group into which everybody may come."""
+    def create(self, group: str) -> None:
+        """Create an open group."""
         self._do(Join, group)
         self._do(SetPolicy, group, "open")
 
-    def enter(self, group: str) -> None:
-        """Become a member."""
+    def join(self, group: str) -> None:
+        """Join an existing group."""
         self._do(Join, group)
 
-    def follow(self, group: str) -> None:
-        """Get what happens from now on, and first what has happened."""
+    def subscribe(self, group: str) -> None:
+        """Subscribe to a group from its first event on."""
         self.attach(group)
         self._expect(Attached)
 
     def attach(self, group: str) -> None:
-        """Ask for all that has happened, and do not wait for it."""
+        """Subscribe from the first event on, without waiting for the answer."""
         self.socket.sendall(encode(Attach(next(self._numbers), group, 0)))
 
-    def say(self, group: str, times: int = 1, text: str = TEXT) -> bytes:
-        """Return posts, each with a number of its own."""
+    def posts(self, group: str, times: int = 1, text: str = TEXT) -> bytes:
+        """Return posts with increasing sequence numbers."""
         numbers = (next(self._numbers) for _ in range(times))
         return b"".join(encode(Post(number, number, group, text)) for number in numbers)
 
-    def nudge(self) -> None:
-        """Ask whether the server is there. Its answer is left where it is."""
+    def keep_alive(self) -> None:
+        """Send a ping; the pong is left unread."""
         self.socket.sendall(encode(Ping()))
 
     def _do(self, command: type[Command], group: str, *arguments: object) -> None:
@@ -127,31 +128,31 @@ class Tchat:
                 raise ConnectionError(str(frame))
 
 
-class Irc:
-    """At an IRC server."""
+class IrcClient:
+    """Client of an IRC server."""
 
     def __init__(self, port: int, name: str) -> None:
         self.socket = connect(port)
         self._got = b""
         self._ask(f"NICK {name}\r\nUSER {name} 0 * :{name}\r\n", b" 376 ", b" 422 ")
 
-    def found(self, group: str) -> None:
-        """Be in a channel; whoever comes first makes it."""
-        self.enter(group)
+    def create(self, group: str) -> None:
+        """Join a channel; the first to join creates it."""
+        self.join(group)
 
-    def enter(self, group: str) -> None:
-        """Be in a channel, which includes to hear it."""
+    def join(self, group: str) -> None:
+        """Join a channel, which implies receiving its messages."""
         self._ask(f"JOIN #{group}\r\n", b" 366 ")
 
-    def follow(self, group: str) -> None:
-        """Do nothing: who is in hears."""
+    def subscribe(self, group: str) -> None:
+        """Do nothing: joining subscribes."""
 
-    def say(self, group: str, times: int = 1, text: str = TEXT) -> bytes:
-        """Return that many lines."""
+    def posts(self, group: str, times: int = 1, text: str = TEXT) -> bytes:
+        """Return the PRIVMSG line, `times` times."""
         return f"PRIVMSG #{group} :{text}\r\n".encode() * times
 
-    def nudge(self) -> None:
-        """Do nothing: it asks by itself, after an hour."""
+    def keep_alive(self) -> None:
+        """Do nothing: the server pings after an hour."""
 
     def _ask(self, line: str, *answers: bytes) -> None:
         self.socket.sendall(line.encode())
@@ -160,57 +161,57 @@ class Irc:
         self._got = b""
 
 
-class Bare:
-    """At the bare loop, which knows nobody: who connects is in the next group, and hears it."""
+class BareClient:
+    """Client of the bare server, which puts each new connection in the next group."""
 
     def __init__(self, port: int, _: str) -> None:
         self.socket = connect(port)
-        # It has to be known that it was taken in: groups are by the order of that.
+        # Wait until it is accepted: the order of that decides the groups.
         _receive(self.socket)
 
-    def found(self, group: str) -> None:
+    def create(self, group: str) -> None:
         """Do nothing."""
 
-    def enter(self, group: str) -> None:
+    def join(self, group: str) -> None:
         """Do nothing."""
 
-    def follow(self, group: str) -> None:
+    def subscribe(self, group: str) -> None:
         """Do nothing."""
 
-    def nudge(self) -> None:
-        """Do nothing: it does not care."""
+    def keep_alive(self) -> None:
+        """Do nothing: it closes no idle connections."""
 
-    def say(self, group: str, times: int = 1, text: str = TEXT) -> bytes:
-        """Return the bytes that a tchat client would send."""
+    def posts(self, group: str, times: int = 1, text: str = TEXT) -> bytes:
+        """Return the post frame of a tchat client, `times` times."""
         return encode(Post(1000, 1000, group, text)) * times
 
 
 def event_frame(text: str = TEXT) -> bytes:
-    """Return an event as all members get it, for those who only need the bytes."""
+    """Return the encoded event frame of a post, as members receive it."""
     return encode_event(Event("g0", 10_000, _AT, "m10", bytes(8), 1000, Posted(text)))
 
 
-def meet(kind: str, port: int, names: Sequence[str]) -> list[Wire]:
-    """Connect as each of these."""
-    makers: dict[str, Callable[[int, str], Wire]] = {
-        "tchat": Tchat,
-        "tchat-tls": lambda port, name: Tchat(port, name, tls=True),
-        "ngircd": Irc,
-        "bare": Bare,
+def connect_all(kind: str, port: int, names: Sequence[str]) -> list[Client]:
+    """Connect as each of these names, keeping all connections alive meanwhile."""
+    makers: dict[str, Callable[[int, str], Client]] = {
+        "tchat": TchatClient,
+        "tchat-tls": lambda port, name: TchatClient(port, name, tls=True),
+        "ngircd": IrcClient,
+        "bare": BareClient,
     }
-    wires: list[Wire] = []
-    nudged = time.monotonic()
+    connections: list[Client] = []
+    kept_alive = time.monotonic()
     for name in names:
-        wires.append(makers[kind](port, name))
-        if time.monotonic() > nudged + _NUDGE_SECONDS:
-            for wire in wires:
-                wire.nudge()
-            nudged = time.monotonic()
-    return wires
+        connections.append(makers[kind](port, name))
+        if time.monotonic() > kept_alive + _KEEPALIVE_SECONDS:
+            for client in connections:
+                client.keep_alive()
+            kept_alive = time.monotonic()
+    return connections
 
 
 def connect(port: int) -> socket.socket:
-    """Return a socket that is connected to a server of this machine."""
+    """Return a blocking socket connected to a server on loopback, with TCP_NODELAY."""
     connected = socket.create_connection(("127.0.0.1", port))
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connected
@@ -219,5 +220,5 @@ def connect(port: int) -> socket.socket:
 def _receive(connected: socket.socket) -> bytes:
     data = connected.recv(1 << 16)
     if not data:
-        raise ConnectionError("the server has closed a connection")
+        raise ConnectionError("the server closed a connection")
     return data

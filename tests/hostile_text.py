@@ -1,8 +1,8 @@
-"""Text that would like to be a command, and text that only looks like it.
+"""Corpus of hostile text: terminal escape sequences, control characters, bidi, zalgo, wide cells.
 
-Each case says what is sent and what a person is to see. What a case is for stands beside it where
-its name does not say it. Cases are sent as messages, names, file names and whatever else has
-text in it; `obeyed` finds, without a look at what tchat does, what ought never to be written.
+Each case pairs the text that is sent with the text that must be shown. Tests send the cases as
+messages, names, file names and every other text field. The oracle
+`unsafe_characters` finds characters that must never reach a terminal, without use of the sanitizer.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ ESC, BEL, ST = "\x1b", "\x07", "\x1b\\"
 
 
 class Case(NamedTuple):
-    """What is sent, and what is shown of it."""
+    """Hostile text, and what must be shown of it."""
 
     name: str
     text: str
@@ -47,7 +47,7 @@ SEQUENCES = (
     Case("bracketed paste off", f"{ESC}[?2004l", "␛[?2004l"),
     Case("mouse reports", f"{ESC}[?1000h{ESC}[?1006h", "␛[?1000h␛[?1006h"),
     Case("focus reports", f"{ESC}[?1004h", "␛[?1004h"),
-    # What a terminal answers is typed into the program, and after it into the shell.
+    # A terminal's reply arrives as typed input, in the program and, after its end, in the shell.
     Case("ask who it is", f"{ESC}[c{ESC}[6n{ESC}[21t\x05", "␛[c␛[6n␛[21t␅"),
     Case("ask for a setting", f"{ESC}P$qm{ST}", "␛P$qm␛\\"),
     Case("window size", f"{ESC}[8;1;1t{ESC}[2t", "␛[8;1;1t␛[2t"),
@@ -125,7 +125,7 @@ FLOODS = (
 )  # fmt: skip
 
 SHAPES = (
-    # Measured differently by a library for Python, by C libraries, and by terminals.
+    # Text whose width Python libraries, C libraries and terminals disagree about.
     Case("a word wider than the screen", "x" * 300, "x" * 300),
     Case("wide characters", "漢" * 150, "漢" * 150),
     Case("the widest", "﷽𒐫" * 40, "﷽𒐫" * 40),
@@ -143,7 +143,7 @@ SHAPES = (
 HOSTILE = (*SEQUENCES, *CONTROLS, *UNSEEN, *FLOODS, *SHAPES)
 
 EVERYTHING = "".join(f"{case.text} " for case in HOSTILE if len(case.text) < 100)
-"""All short cases in one text, for what is said only once."""
+"""All short cases in one text, for fields that are shown only once."""
 
 HARMLESS = (
     "hello everyone",
@@ -165,15 +165,15 @@ HARMLESS = (
     "葛\U000e0100",
     "∀x ∈ ℝ: ⌈x⌉ ≥ x",  # noqa: RUF001
 )
-"""Text that stays as it is."""
+"""Text that must be shown unchanged."""
 
 _CONTROL = re.compile("[\0-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]")
 _BLANKS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 _JOINERS = frozenset("\u200c\u200d")
 
 
-def obeyed(line: str) -> list[str]:
-    """Return what is in a line of output that a terminal would obey, or that nobody would see."""
+def unsafe_characters(line: str) -> list[str]:
+    """Return the control and invisible characters in a line of output, as code points."""
     return [
         f"U+{ord(letter):04X}"
         for letter in line
@@ -183,6 +183,6 @@ def obeyed(line: str) -> list[str]:
     ]
 
 
-def on_a_line(shown: str) -> str:
-    """Return what is shown where a line break has to be a sign."""
+def as_one_line(shown: str) -> str:
+    """Return how a text is shown on one line, with a sign for each line break."""
     return shown.replace("\n", "↵")

@@ -1,12 +1,12 @@
-"""How long a message takes beside four transfers, and how long the disk: see `tests.bench.files`.
+"""Chat latency beside file transfers, and the disk's share in it; run by `tests.bench.files`.
 
-A message is there when its commit has reached the disk. So the disk is asked by itself, too, in
-the same minutes: a thread writes as much as a commit does and waits for it, over and over, alone
-and beside four threads that write as much as the transfers did. What that takes, no chat on this
-disk can undercut.
+A message is delivered after its commit has reached the disk. So the disk is measured alone as
+well, within the same minutes: a thread writes and syncs as much as a commit does, repeatedly, alone
+and beside four threads that write as much as the transfers did. That is the lower bound for chat
+on this disk.
 
-Each window has a server of its own, and what it left is removed before the next begins: to remove
-a gigabyte holds a disk up longer than to write it does, and who receives a file does not.
+Each window has a server of its own, and its files are removed before the next one begins: to remove
+a gigabyte blocks a disk for longer than to write it.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ import trio
 
 from tchat.client.files.transfer import fetch_file, send_file
 from tchat.net.address import Address
-from tests.bench.places import MIB, make_file, pair_at
+from tests.bench.connection_flood import QUIET_SECONDS, Pair, serving
 from tests.bench.report import percentile, say
-from tests.bench.strangers import QUIET_SECONDS, Pair, serving
+from tests.bench.setup import MIB, make_file, pair_at
 from tests.helpers import until
-from tests.throwing import person
+from tests.hostile_clients import person
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-    from tests.bench.strangers import Server
+    from tests.bench.connection_flood import Server
 
 _WINDOW_SECONDS = 2 * QUIET_SECONDS
 _COMMIT_SIZE = 16 * 1024
@@ -44,18 +44,18 @@ _PAUSE_SECONDS = 0.01
 
 
 class Counter(Protocol):
-    """A number that processes share."""
+    """An integer in shared memory."""
 
     value: int
 
 
 @dataclass(slots=True)
-class SearchResults:
-    """What was measured of one thing, a window each."""
+class Latencies:
+    """Percentiles of one measure, one entry per window."""
 
     p50: list[float] = field(default_factory=list)
     p99: list[float] = field(default_factory=list)
-    rates: list[float] = field(default_factory=list)  # bytes a second, beside it
+    rates: list[float] = field(default_factory=list)  # bytes per second of the transfers beside
 
     def note(self, delays: list[float], rate: float) -> None:
         self.p50.append(percentile(delays, 0.5) * 1000)
@@ -67,7 +67,7 @@ class SearchResults:
 
 
 class _Moved:
-    """Adds what a transfer moves to a number."""
+    """Progress listener that adds transferred bytes to a shared counter."""
 
     def __init__(self, moved: Counter) -> None:
         self._moved = moved
@@ -90,7 +90,7 @@ class _Moved:
 def carry_on(
     port: int, pin: bytes | None, place: str, size: int, ready: Connection, moved: Counter
 ) -> None:
-    """Keep four transfers going, two each way, until this process is ended."""
+    """Keep four transfers running, two each way, until this process is killed."""
     trio.run(_carry_on, Address("127.0.0.1", port), pin, Path(place), size, ready, moved)
 
 
@@ -112,7 +112,7 @@ async def _carry_on(
 
         async def send(path: Path) -> None:
             for number in count():
-                with path.open("r+b") as file:  # another file, and no work to make it
+                with path.open("r+b") as file:  # a new file for the server, made at no cost
                     file.write(number.to_bytes(8, "big"))
                 await send_file(carol, stuff, path, _Moved(moved))
 
@@ -124,9 +124,9 @@ async def _carry_on(
 
 
 async def _chat(
-    server: Server, place: Path, size: int, alone: SearchResults, beside: SearchResults
+    server: Server, place: Path, size: int, alone: Latencies, beside: Latencies
 ) -> None:
-    """Note how long messages take from one person to another, alone and beside transfers."""
+    """Record message latency, alone and beside transfers."""
     async with pair_at(server) as (alice, ops, bob, there):
         pair = Pair(alice, ops, bob, there)
         async with trio.open_nursery() as nursery:
@@ -154,7 +154,7 @@ async def _chat(
 
 
 def write_beside(path: Path, rate: float, ended: threading.Event) -> None:
-    """Write pieces, so many bytes a second, each on its way to the disk at once, until told."""
+    """Write pieces at `rate` bytes per second, each flushed at once, until `ended` is set."""
     data = memoryview(os.urandom(MIB))
     with path.open("wb", buffering=0) as file:
         began = time.monotonic()
@@ -166,7 +166,7 @@ def write_beside(path: Path, rate: float, ended: threading.Event) -> None:
 
 
 def commit(path: Path, seconds: float) -> list[float]:
-    """Write what a commit writes, again and again; return how long each took to reach the disk."""
+    """Write and sync as much as a commit does, repeatedly; return the time of each."""
     delays: list[float] = []
     with path.open("w+b", buffering=0) as file:
         file.write(bytes(_LOG_SIZE))
@@ -181,7 +181,7 @@ def commit(path: Path, seconds: float) -> list[float]:
     return delays
 
 
-def _ask_disk(place: Path, rate: float, alone: SearchResults, beside: SearchResults) -> None:
+def _ask_disk(place: Path, rate: float, alone: Latencies, beside: Latencies) -> None:
     alone.note(commit(place / "log", QUIET_SECONDS), 0)
     ended = threading.Event()
     writers = [
@@ -200,9 +200,9 @@ def _ask_disk(place: Path, rate: float, alone: SearchResults, beside: SearchResu
 
 
 def measure_beside(place: Path, size: int, runs: int) -> None:
-    """Say how long messages and commits take, in windows by turns."""
+    """Print the latency of messages and commits, measured in alternating windows."""
     found = {
-        (what, where): SearchResults()
+        (what, where): Latencies()
         for what in ("a message, plain", "a message, TLS", "a bare commit")
         for where in ("alone", "beside")
     }
@@ -224,7 +224,7 @@ def measure_beside(place: Path, size: int, runs: int) -> None:
 
 
 def _emptied(place: Path) -> Path:
-    """Return a directory with nothing in it, and a disk that has nothing more to do."""
+    """Return an empty directory, with all earlier writes synced to disk."""
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
     os.sync()
