@@ -53,6 +53,7 @@ from tchat.net.address import Address, connect
 from tchat.net.identity import Identity
 from tchat.net.tls import client_context, open_tls, pin_seen
 from tchat.server.app import ServerConfig, serve
+from tchat.server.clock import now_ms
 from tchat.server.limits import Limits
 from tchat.server.log import Log, LogFormat
 from tests.cddl import unchecked, validate_body
@@ -159,7 +160,9 @@ class RunningServer:
     """A server in this process. `logged` waits for a log line; `console` has all lines so far."""
 
     address: Address
+    config: ServerConfig
     store: Store
+    log: Log
     stop: trio.Event
     stopped: trio.Event
     _stream: _Console
@@ -186,6 +189,8 @@ async def running_server(
     port: int = 0,
     log_format: LogFormat = "text",
     credentials: Credentials | None = None,
+    clock: Callable[[], int] = now_ms,
+    rate_clock: Callable[[], float] = trio.current_time,
 ) -> AsyncIterator[RunningServer]:
     """Serve on 127.0.0.1 for the length of the block; shut down gracefully at its end.
 
@@ -195,7 +200,13 @@ async def running_server(
     stream = _Console()
     log = Log(log_format, stream)
     stop, stopped = trio.Event(), trio.Event()
-    config = ServerConfig(Address("127.0.0.1", port), Path("unused"), limits or NO_RATE_LIMITS)
+    config = ServerConfig(
+        Address("127.0.0.1", port),
+        Path("unused"),
+        limits or NO_RATE_LIMITS,
+        clock=clock,
+        rate_clock=rate_clock,
+    )
 
     async def run(task_status: trio.TaskStatus[int]) -> None:
         await serve(config, credentials, store, log, stop, task_status)
@@ -204,7 +215,8 @@ async def running_server(
     try:
         async with trio.open_nursery() as nursery:
             port = await nursery.start(run)
-            yield RunningServer(Address("127.0.0.1", port), store, stop, stopped, stream)
+            address = Address("127.0.0.1", port)
+            yield RunningServer(address, config, store, log, stop, stopped, stream)
             stop.set()
     finally:
         log.close()

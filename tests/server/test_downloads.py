@@ -1,4 +1,4 @@
-"""Files on their way down: gone on with, and never damaged without a word."""
+"""Downloads: resumed after an interruption, damaged files detected."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tchat.errors import Code
 from tchat.store.blobs import StoredFile
 from tchat.transfer.pieces import NOTHING
 from tests.helpers import GUARD, members, raw_client, running_server
-from tests.server.carrying import (
+from tests.server.file_transfers import (
     DATA,
     SHA,
     Carrier,
@@ -57,11 +57,11 @@ def sums_of(place: Path) -> Path:
     return place.with_name(place.name + ".sums")
 
 
-# ------------------------------------------------------------------ gone on with
+# ------------------------------------------------------------------ resuming
 
 
 @pytest.mark.parametrize("offset", [0, 1, PIECE_SIZE, PIECE_SIZE + 5, len(DATA) - 1, len(DATA)])
-async def test_a_download_goes_on_where_it_was_cut(offset: int) -> None:
+async def test_interrupted_download_resumes_where_it_was_cut(offset: int) -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await share(server, alice, DATA)
         async with fetching(server, bob, 1, len(DATA)) as carrier:
@@ -84,7 +84,7 @@ async def test_a_download_goes_on_where_it_was_cut(offset: int) -> None:
         Have(2**62, SHA),
     ],
 )
-async def test_one_who_has_another_file_gets_this_one_from_its_beginning(have: Have) -> None:
+async def test_receiver_of_another_file_starts_from_the_beginning(have: Have) -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         await share(server, alice, DATA)
         async with fetching(server, alice, 1, len(DATA)) as carrier:
@@ -92,16 +92,16 @@ async def test_one_who_has_another_file_gets_this_one_from_its_beginning(have: H
             await carrier.fetch(DATA, 0)
 
 
-async def test_an_empty_file_is_fetched_at_once() -> None:
+async def test_empty_file_is_downloaded_at_once() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         await share(server, alice, b"")
         await download(server, alice, 1, b"")
 
 
-# ------------------------------------------------------------------ who has fetched it
+# ------------------------------------------------------------------ counting downloads
 
 
-async def test_a_file_says_who_has_fetched_it_each_once() -> None:
+async def test_each_person_counts_once_as_having_downloaded() -> None:
     async with (
         running_server() as server,
         members(server, "alice", "Bob", "carol") as (alice, bob, carol),
@@ -113,7 +113,7 @@ async def test_a_file_says_who_has_fetched_it_each_once() -> None:
         assert await who_fetched(alice) == ["carol", "Bob"]
 
 
-async def test_a_download_that_was_cut_is_none() -> None:
+async def test_interrupted_download_does_not_count() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await share(server, alice, DATA)
         async with fetching(server, bob, 1, len(DATA)) as carrier:
@@ -130,7 +130,7 @@ async def test_a_download_that_was_cut_is_none() -> None:
 
 
 @pytest.mark.parametrize("data", [DATA, b"small"])
-async def test_one_who_has_stored_another_file_has_not_fetched_this_one(data: bytes) -> None:
+async def test_confirming_another_digest_does_not_count_as_download(data: bytes) -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         await share(server, alice, data)
         async with fetching(server, alice, 1, len(data)) as carrier:
@@ -141,8 +141,8 @@ async def test_one_who_has_stored_another_file_has_not_fetched_this_one(data: by
         assert await who_fetched(alice) == []
 
 
-async def test_one_who_says_that_he_has_what_was_not_sent_has_not_fetched_it() -> None:
-    data = DATA * 8  # more than sockets take by themselves
+async def test_confirming_an_unsent_file_does_not_count() -> None:
+    data = DATA * 8  # more than the sockets' buffers hold
     async with running_server() as server, members(server, "alice") as (alice,):
         await share(server, alice, data)
         async with fetching(server, alice, 1, len(data)) as carrier:
@@ -154,13 +154,13 @@ async def test_one_who_says_that_he_has_what_was_not_sent_has_not_fetched_it() -
         assert await who_fetched(alice) == []
 
 
-async def test_one_who_is_put_out_fetches_nothing_more() -> None:
+async def test_kicked_member_cannot_continue_a_download() -> None:
     data = DATA * 10
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await share(server, alice, data)
         async with fetching(server, bob, 1, len(data)) as carrier:
             assert isinstance(carrier.stream, trio.SocketStream)
-            # So that all of it does not wait here already.
+            # So that not all of it is in this socket's buffer already.
             carrier.stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
             await carrier.send(Have(0, NOTHING))
             await carrier.expect(StartAt)
@@ -170,7 +170,7 @@ async def test_one_who_is_put_out_fetches_nothing_more() -> None:
         await download(server, alice, 1, data)
 
 
-async def test_a_ticket_of_one_who_was_put_out_is_worth_nothing() -> None:
+async def test_ticket_of_a_kicked_member_is_void() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await share(server, alice, DATA)
         ticket = await ticket_to_fetch(bob, 1)
@@ -191,7 +191,7 @@ async def in_doubt(carrier: Carrier, data: bytes, offset: int = 0) -> None:
 
 
 @pytest.mark.parametrize("data", [DATA, b"small"])
-async def test_a_damaged_file_is_found_when_it_is_in_doubt_and_healed_by_who_sends_it_again(
+async def test_damaged_file_is_removed_and_can_be_reuploaded(
     data: bytes,
 ) -> None:
     async with (
@@ -212,7 +212,7 @@ async def test_a_damaged_file_is_found_when_it_is_in_doubt_and_healed_by_who_sen
         assert (await shelf_of(carol, group="hers")).numbers == ()
         answer = await carol.ask(lambda i: Download(i, "hers", 1))
         assert code_of(answer) == Code.NO_SUCH_FILE
-        # It has to be sent now, and is there again for everybody.
+        # It has to be uploaded again, and is then available to everybody.
         assert isinstance(await offer(bob, data, sha(data)), Ticket)
         await upload(server, bob, data)
         await download(server, alice, 1, data)
@@ -220,7 +220,7 @@ async def test_a_damaged_file_is_found_when_it_is_in_doubt_and_healed_by_who_sen
 
 
 @pytest.mark.parametrize("doubt", [True, False])
-async def test_whoever_finds_a_file_damaged_waits_for_no_other_thread(
+async def test_finding_damage_needs_no_second_thread(
     monkeypatch: pytest.MonkeyPatch, doubt: bool
 ) -> None:
     monkeypatch.setattr("tchat.transfer.endpoints._FILES", trio.CapacityLimiter(1))
@@ -234,7 +234,7 @@ async def test_whoever_finds_a_file_damaged_waits_for_no_other_thread(
         await upload(server, alice, DATA)
 
 
-async def test_a_file_that_is_in_doubt_and_right_is_sent() -> None:
+async def test_questioned_but_intact_file_is_sent() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         await share(server, alice, DATA)
         async with fetching(server, alice, 1, len(DATA)) as carrier:
@@ -253,7 +253,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("doubt", [True, False])
-async def test_digests_that_are_damaged_are_made_anew(damage: str, doubt: bool) -> None:
+async def test_damaged_digests_are_computed_again(damage: str, doubt: bool) -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         await share(server, alice, DATA)
         sums = sums_of(place_of(server, DATA))
@@ -263,12 +263,12 @@ async def test_digests_that_are_damaged_are_made_anew(damage: str, doubt: bool) 
             have = having(DATA, PIECE_SIZE)
             await carrier.send(Have(have.offset, have.sha256, doubt))
             if damage == "flipped" and not doubt:
-                return  # only whoever gets it notices: see the next test
+                return  # only the receiver notices: see the next test
             await carrier.fetch(DATA, PIECE_SIZE)
         assert sums.read_bytes() == right == b"".join(running(DATA))
 
 
-async def test_a_digest_that_flipped_is_found_by_who_gets_it_and_put_right() -> None:
+async def test_flipped_digest_is_detected_by_receiver_and_repaired() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         await share(server, alice, DATA)
         sums = sums_of(place_of(server, DATA))
@@ -285,7 +285,7 @@ async def test_a_digest_that_flipped_is_found_by_who_gets_it_and_put_right() -> 
         await download(server, alice, 1, DATA)
 
 
-async def test_missing_digests_are_made_anew() -> None:
+async def test_missing_digests_are_computed_again() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         await share(server, alice, DATA)
         sums_of(place_of(server, DATA)).unlink()
@@ -294,7 +294,7 @@ async def test_missing_digests_are_made_anew() -> None:
 
 
 @pytest.mark.parametrize("cut", [1, PIECE_SIZE, -1])
-async def test_a_file_that_became_shorter_or_longer_is_damaged(cut: int) -> None:
+async def test_file_of_changed_length_counts_as_damaged(cut: int) -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         await share(server, alice, DATA)
         place_of(server, DATA).write_bytes(DATA[:-cut] if cut > 0 else DATA + b"!")
@@ -306,7 +306,7 @@ async def test_a_file_that_became_shorter_or_longer_is_damaged(cut: int) -> None
         assert kept(server) == set()
 
 
-async def test_a_file_that_the_server_lost_is_as_good_as_damaged() -> None:
+async def test_missing_file_counts_as_damaged() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         await share(server, alice, b"data")
         place_of(server, b"data").unlink()
@@ -320,7 +320,7 @@ async def test_a_file_that_the_server_lost_is_as_good_as_damaged() -> None:
 
 
 class BadSector:
-    """A file that cannot be read behind a place."""
+    """A file that cannot be read beyond some offset."""
 
     def __init__(self, file: object) -> None:
         self._file = file
@@ -336,7 +336,7 @@ class BadSector:
 
 
 @pytest.mark.parametrize("doubt", [True, False])
-async def test_a_disk_that_cannot_be_read_costs_the_transfer_and_not_the_server(
+async def test_unreadable_disk_ends_the_transfer_only(
     monkeypatch: pytest.MonkeyPatch, doubt: bool
 ) -> None:
     begin = StoredFile.__init__
@@ -358,16 +358,16 @@ async def test_a_disk_that_cannot_be_read_costs_the_transfer_and_not_the_server(
         await download(server, alice, 1, DATA)
 
 
-# ------------------------------------------------------------------ and nobody else
+# ------------------------------------------------------------------ effects on others
 
 
-async def test_a_slow_file_holds_up_no_conversation() -> None:
+async def test_slow_download_does_not_delay_the_chat() -> None:
     data = DATA * 8
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await share(server, alice, data)
         async with transfer(server, await ticket_to_fetch(bob, 1), len(data)) as carrier:
             await carrier.send(Have(0, NOTHING))
             await carrier.receive()
-            # The file is stuck: bob reads nothing more of it. What is said arrives all the same.
+            # Bob reads no more of the file, which is stuck; messages arrive all the same.
             await alice.post("hello")
             assert len(await bob.events(2)) == 2

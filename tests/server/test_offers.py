@@ -1,4 +1,4 @@
-"""Offers: what need not be sent, and that nobody learns from that what others have stored."""
+"""Offers of files: deduplication that reveals nothing about files of others, and quota."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ from tchat.core.protocol.handshake import VERSION, TransferHello
 from tchat.errors import Code, Refused
 from tchat.server.tickets import TICKET_SECONDS, Permission, Tickets
 from tchat.store.sqlite.store import open_store
+from tests.faulty_store import FaultyStore
 from tests.helpers import GROUP, NO_RATE_LIMITS, RawClient, members, raw_client, running_server
-from tests.server.carrying import (
+from tests.server.file_transfers import (
     DATA,
     SHA,
     code_of,
@@ -46,18 +47,18 @@ if TYPE_CHECKING:
     from tchat.core.protocol.schema import Frame
 
 OTHER = flipped(DATA, len(DATA) - 1)
-"""A file of the same size and beginning."""
+"""A file with the same size and first piece."""
 
-# ------------------------------------------------------------------ what need not be sent
+# ------------------------------------------------------------------ deduplication
 
 
-async def test_a_file_that_nobody_has_is_to_be_sent() -> None:
+async def test_unknown_file_has_to_be_uploaded() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         assert isinstance(await offer(alice, DATA), Ticket)
         assert isinstance(await offer(alice, DATA, SHA), Ticket)
 
 
-async def test_a_file_that_one_could_fetch_is_shared_without_a_byte_sent() -> None:
+async def test_downloadable_file_is_shared_without_an_upload() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await share(server, alice, DATA, "one")
         assert isinstance(await offer(bob, DATA), DigestRequired)
@@ -70,7 +71,7 @@ async def test_a_file_that_one_could_fetch_is_shared_without_a_byte_sent() -> No
         assert kept(server) == {SHA.hex()}
 
 
-async def test_it_need_not_be_sent_to_another_group_either() -> None:
+async def test_stored_file_needs_no_upload_for_other_groups() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await share(server, alice, DATA)
         await bob.command(Join, group="his")
@@ -79,7 +80,7 @@ async def test_it_need_not_be_sent_to_another_group_either() -> None:
         await bob.command(Share, "file", len(DATA), SHA, group="his")
 
 
-async def test_a_file_that_only_begins_alike_is_to_be_sent() -> None:
+async def test_file_with_a_similar_beginning_is_uploaded() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await share(server, alice, DATA)
         assert isinstance(await offer(bob, OTHER), DigestRequired)
@@ -89,13 +90,13 @@ async def test_a_file_that_only_begins_alike_is_to_be_sent() -> None:
 
 
 @pytest.mark.parametrize("other", [DATA[:-1], flipped(DATA, 0)])
-async def test_a_file_of_another_size_or_beginning_is_not_alike(other: bytes) -> None:
+async def test_different_size_or_first_piece_is_not_similar(other: bytes) -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         await share(server, alice, DATA)
         assert isinstance(await offer(alice, other), Ticket)
 
 
-async def test_one_who_has_sent_a_file_and_not_shared_it_need_not_send_it_again() -> None:
+async def test_uploaded_but_unshared_file_needs_no_second_upload() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await upload(server, alice, DATA)
         assert isinstance(await offer(alice, DATA), DigestRequired)
@@ -103,13 +104,13 @@ async def test_one_who_has_sent_a_file_and_not_shared_it_need_not_send_it_again(
         assert isinstance(await offer(bob, DATA), Ticket)
 
 
-async def test_a_digest_with_another_size_than_the_file_has_is_no_file() -> None:
+async def test_digest_with_another_size_is_no_known_file() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         await share(server, alice, DATA)
         assert isinstance(await offer(alice, DATA + b"!", SHA), Ticket)
 
 
-# ------------------------------------------------------------------ what others have stored
+# ------------------------------------------------------------------ files of others
 
 WHAT_ONE_IS = ["a stranger", "waiting", "kicked", "gone"]
 
@@ -127,7 +128,7 @@ async def become(what: str, eve: RawClient, admin: RawClient) -> None:
 
 @pytest.mark.parametrize("what", WHAT_ONE_IS)
 @pytest.mark.parametrize("shared", [True, False])
-async def test_a_file_of_a_group_of_others_is_as_good_as_not_there(
+async def test_file_of_a_foreign_group_is_not_revealed(
     tmp_path: Path, what: str, shared: bool
 ) -> None:
     async with (
@@ -147,14 +148,14 @@ async def test_a_file_of_a_group_of_others_is_as_good_as_not_there(
         ]
         assert refusals[0].code == refusals[1].code == Code.NOT_UPLOADED
         assert refusals[0].sentence == refusals[1].sentence
-        # She has to send every byte of it, and then it is hers.
+        # She has to upload all of it, and may then share it.
         await share(server, eve, DATA, group="hers")
         assert kept(server) == {SHA.hex()}
         assert isinstance(await offer(eve, DATA, SHA, "hers"), AlreadyStored)
 
 
 @pytest.mark.parametrize("what", WHAT_ONE_IS)
-async def test_who_is_no_member_gets_neither_ticket_nor_hint(what: str) -> None:
+async def test_outsider_gets_no_ticket_and_no_hint(what: str) -> None:
     async with (
         running_server() as server,
         members(server, "alice") as (alice,),
@@ -175,7 +176,7 @@ async def test_who_is_no_member_gets_neither_ticket_nor_hint(what: str) -> None:
         assert len({replace(a, re=0) for a in answers if isinstance(a, Failed)}) == 1
 
 
-async def test_one_who_came_in_may_have_what_the_group_has() -> None:
+async def test_new_member_may_share_the_groups_files() -> None:
     async with (
         running_server() as server,
         members(server, "alice") as (alice,),
@@ -188,19 +189,19 @@ async def test_one_who_came_in_may_have_what_the_group_has() -> None:
         assert isinstance(await offer(bob, DATA, group="his"), DigestRequired)
 
 
-# ------------------------------------------------------------------ what is refused
+# ------------------------------------------------------------------ refused offers and tickets
 
 
 @pytest.mark.parametrize("head", [b"", SHA[1:], SHA + b"!"])
 @pytest.mark.parametrize("sha256", [None, SHA])
-async def test_a_file_is_offered_by_its_digests(head: bytes, sha256: bytes | None) -> None:
+async def test_offer_needs_valid_digests(head: bytes, sha256: bytes | None) -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         for digests in ((head, sha256), (SHA, head)):
             answer = await alice.ask(lambda i: Upload(i, GROUP, 4, *digests))  # noqa: B023
             assert code_of(answer) == Code.BAD_FILE
 
 
-async def test_a_file_above_the_limit_gets_no_ticket() -> None:
+async def test_file_above_the_size_limit_gets_no_ticket() -> None:
     async with (
         running_server(limits=replace(NO_RATE_LIMITS, file=1000)) as server,
         members(server, "alice") as (alice,),
@@ -211,7 +212,7 @@ async def test_a_file_above_the_limit_gets_no_ticket() -> None:
         await upload(server, alice, bytes(1000))
 
 
-async def test_a_ticket_is_good_for_one_transfer() -> None:
+async def test_ticket_is_good_for_one_transfer() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         ticket = await ticket_to_send(alice, b"data")
         async with transfer(server, ticket, 4), raw_client(server.address) as second:
@@ -220,7 +221,7 @@ async def test_a_ticket_is_good_for_one_transfer() -> None:
             assert code_of(failure) == Code.BAD_TICKET
 
 
-async def test_a_ticket_expires(autojump_clock: MockClock) -> None:
+async def test_ticket_expires(autojump_clock: MockClock) -> None:
     tickets = Tickets()
     permission = Permission("upload", "alice", 4)
     late, soon = tickets.issue(permission), tickets.issue(permission)
@@ -230,10 +231,10 @@ async def test_a_ticket_expires(autojump_clock: MockClock) -> None:
     with pytest.raises(Refused) as caught:
         tickets.redeem(late)
     assert caught.value.code == Code.BAD_TICKET
-    assert tickets.promised("alice") == 0
+    assert tickets.promised_bytes("alice") == 0
 
 
-# ------------------------------------------------------------------ files of one person
+# ------------------------------------------------------------------ quota
 
 FEW_FILES = replace(NO_RATE_LIMITS, files_per_user=1000)
 
@@ -244,7 +245,7 @@ async def is_refused(person: RawClient, size: int, group: str = GROUP) -> bool:
     return not isinstance(answer, Ticket)
 
 
-async def test_all_files_of_a_person_together_are_bounded() -> None:
+async def test_quota_covers_all_files_of_a_person() -> None:
     async with (
         running_server(limits=FEW_FILES) as server,
         members(server, "alice", "bob") as (alice, bob),
@@ -259,7 +260,7 @@ async def test_all_files_of_a_person_together_are_bounded() -> None:
         assert not await is_refused(alice, 0)
 
 
-async def test_what_was_promised_counts_and_what_is_on_its_way() -> None:
+async def test_quota_counts_promised_and_running_uploads() -> None:
     async with (
         running_server(limits=FEW_FILES) as server,
         members(server, "alice", "bob") as (alice, bob),
@@ -274,38 +275,30 @@ async def test_what_was_promised_counts_and_what_is_on_its_way() -> None:
         assert not await is_refused(alice, 1000)
 
 
-async def test_one_who_asks_twice_at_once_is_promised_no_more(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_simultaneous_offers_cannot_exceed_the_quota() -> None:
+    store = FaultyStore()
     async with (
-        running_server(limits=FEW_FILES) as server,
+        running_server(store, FEW_FILES) as server,
         members(server, "alice") as (alice,),
         raw_client(server.address, "alice") as her_other_device,
     ):
-        used, both = server.store.files.used, trio.Event()
         answers: list[Frame] = []
-        waiting = 0
-
-        async def used_once_both_ask(person: str, besides: bytes | None = None) -> int:
-            nonlocal waiting
-            waiting += 1
-            if waiting == 2:
-                both.set()
-            await both.wait()
-            return await used(person, besides)
+        both_asked = store.hold("files.used")
 
         async def ask(device: RawClient, data: bytes) -> None:
             answers.append(await offer(device, data))
 
-        monkeypatch.setattr(server.store.files, "used", used_once_both_ask)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ask, alice, b"x" * 600)
             nursery.start_soon(ask, her_other_device, b"y" * 600)
+            while store.count("files.used") < 2:
+                await trio.lowlevel.checkpoint()
+            both_asked.release()
         (refused,) = (answer for answer in answers if not isinstance(answer, Ticket))
         assert code_of(refused) == Code.QUOTA_EXCEEDED
 
 
-async def test_a_file_that_is_shared_twice_counts_once() -> None:
+async def test_file_shared_twice_counts_once() -> None:
     async with (
         running_server(limits=FEW_FILES) as server,
         members(server, "alice") as (alice,),
@@ -318,7 +311,7 @@ async def test_a_file_that_is_shared_twice_counts_once() -> None:
         assert not await is_refused(alice, 600)
 
 
-async def test_a_file_that_one_has_here_already_may_be_shared_again_however_full_it_is() -> None:
+async def test_own_file_may_be_shared_again_at_quota() -> None:
     async with (
         running_server(limits=FEW_FILES) as server,
         members(server, "alice") as (alice,),
@@ -330,7 +323,7 @@ async def test_a_file_that_one_has_here_already_may_be_shared_again_however_full
         assert code_of(await offer(alice, b"y" * 1000, sha(b"y"), "hers")) == Code.QUOTA_EXCEEDED
 
 
-async def test_what_was_held_for_one_who_did_not_send_it_counts_for_him_too() -> None:
+async def test_recognized_file_counts_towards_the_quota_too() -> None:
     async with (
         running_server(limits=FEW_FILES) as server,
         members(server, "alice", "bob") as (alice, bob),
@@ -340,7 +333,7 @@ async def test_what_was_held_for_one_who_did_not_send_it_counts_for_him_too() ->
         assert await is_refused(bob, 401)
 
 
-async def test_one_who_has_no_room_is_not_given_what_others_sent() -> None:
+async def test_file_of_others_is_refused_above_quota() -> None:
     async with (
         running_server(limits=FEW_FILES) as server,
         members(server, "alice", "bob") as (alice, bob),
@@ -353,7 +346,7 @@ async def test_one_who_has_no_room_is_not_given_what_others_sent() -> None:
         assert refusal.code == Code.QUOTA_EXCEEDED
 
 
-async def test_a_digest_of_a_file_that_one_has_makes_no_room_for_another() -> None:
+async def test_known_digest_makes_no_room_for_another_file() -> None:
     async with (
         running_server(limits=FEW_FILES) as server,
         members(server, "alice") as (alice,),
@@ -363,7 +356,7 @@ async def test_a_digest_of_a_file_that_one_has_makes_no_room_for_another() -> No
         assert isinstance(await offer(alice, b"y" * 400, digest), Ticket)
 
 
-async def test_to_remove_a_file_makes_room() -> None:
+async def test_removing_a_file_frees_quota() -> None:
     async with (
         running_server(limits=FEW_FILES) as server,
         members(server, "alice") as (alice,),
@@ -374,7 +367,7 @@ async def test_to_remove_a_file_makes_room() -> None:
         assert not await is_refused(alice, 1000)
 
 
-async def test_a_file_is_stored_for_everybody_who_sent_it_and_once() -> None:
+async def test_file_of_several_senders_is_stored_once() -> None:
     async with (
         running_server() as server,
         members(server, "alice") as (alice,),

@@ -1,4 +1,4 @@
-"""Files on their way up: gone on with where they were cut, and whole or not announced at all."""
+"""Uploads: resumed where they were cut, announced only when complete."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from tchat.core.group.commands import Share
 from tchat.core.group.events import FileShared
 from tchat.core.protocol.frames import AlreadyStored, DigestRequired, Have, StartAt, Stored, Ticket
 from tchat.core.protocol.handshake import PIECE_SIZE
-from tchat.server.connections import files
 from tchat.store.blobs import BlobDirectory
 from tchat.store.sqlite.store import open_store
 from tchat.transfer.pieces import NOTHING
@@ -27,16 +26,16 @@ from tests.helpers import (
     raw_client,
     running_server,
 )
-from tests.server.carrying import (
+from tests.server.file_transfers import (
     DATA,
     SHA,
-    Keeper,
+    ShiftedClock,
     begun,
+    clock,
     download,
     flipped,
     go_on,
     having,
-    keeper,
     kept,
     offer,
     pieces,
@@ -45,6 +44,7 @@ from tests.server.carrying import (
     sending,
     sha,
     share,
+    sweep,
     ticket_to_send,
     transfer,
     upload,
@@ -56,18 +56,18 @@ if TYPE_CHECKING:
     from tchat.transfer.partial_file import PartialFile
 
 
-__all__ = ["keeper"]
+__all__ = ["clock"]
 
 IN_A_PIECE = PIECE_SIZE + 300_000
 
 PLACES = [1, 300_000, PIECE_SIZE - 1, PIECE_SIZE, IN_A_PIECE, 2 * PIECE_SIZE + 1, len(DATA) - 1]
 
 
-# ------------------------------------------------------------------ whole
+# ------------------------------------------------------------------ complete uploads
 
 
 @pytest.mark.parametrize("size", [0, 1, PIECE_SIZE, PIECE_SIZE + 1, len(DATA)])
-async def test_a_file_reaches_the_others_with_the_same_bytes(tmp_path: Path, size: int) -> None:
+async def test_file_arrives_with_the_same_bytes(tmp_path: Path, size: int) -> None:
     data = DATA[:size]
     async with (
         open_store(tmp_path) as store,
@@ -87,18 +87,18 @@ async def test_a_file_reaches_the_others_with_the_same_bytes(tmp_path: Path, siz
         await download(server, bob, 1, data)
 
 
-async def test_the_name_of_a_file_is_made_harmless_on_its_way_in() -> None:
+async def test_file_name_is_sanitized() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         await share(server, alice, b"data", "../../etc/\x1b[2Jpass\u202ewd\n")
         (event,) = await alice.events(1)
         assert event.body == FileShared(1, "_[2Jpasswd_", 4, sha(b"data"))
 
 
-# ------------------------------------------------------------------ gone on with
+# ------------------------------------------------------------------ resuming
 
 
 @pytest.mark.parametrize("at", PLACES)
-async def test_an_upload_goes_on_where_it_was_cut(at: int) -> None:
+async def test_interrupted_upload_resumes_where_it_was_cut(at: int) -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await send_some(server, alice, DATA, at)
         await go_on(server, alice, DATA, at)
@@ -107,7 +107,7 @@ async def test_an_upload_goes_on_where_it_was_cut(at: int) -> None:
         assert begun(server) == []
 
 
-async def test_it_goes_on_after_a_restart_of_the_server(tmp_path: Path) -> None:
+async def test_upload_resumes_after_a_server_restart(tmp_path: Path) -> None:
     async with (
         open_store(tmp_path) as store,
         running_server(store) as server,
@@ -123,16 +123,16 @@ async def test_it_goes_on_after_a_restart_of_the_server(tmp_path: Path) -> None:
         assert kept(server) == {SHA.hex()}
 
 
-async def test_what_came_until_the_server_stopped_is_kept(
+async def test_data_received_before_a_shutdown_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     has_come = trio.Event()
 
-    def told(offset: int) -> None:
+    def on_progress(offset: int) -> None:
         if offset == IN_A_PIECE:
             has_come.set()
 
-    monkeypatch.setattr(files, "_nobody_told", told)
+    monkeypatch.setattr("tchat.server.connections.transfers.ignore_progress", on_progress)
     monkeypatch.setattr("tchat.server.app.GRACE_SECONDS", 0.01)
     (first, content), (second, more), _ = pieces(DATA)
     async with (
@@ -153,7 +153,7 @@ async def test_what_came_until_the_server_stopped_is_kept(
         await go_on(server, alice, DATA, IN_A_PIECE)
 
 
-async def test_an_upload_that_was_whole_when_the_server_died_is_not_sent_again() -> None:
+async def test_complete_partial_file_is_not_sent_again() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         await send_some(server, alice, DATA, len(DATA) - 1)
         (part,) = begun(server)
@@ -162,11 +162,11 @@ async def test_an_upload_that_was_whole_when_the_server_died_is_not_sent_again()
         await go_on(server, alice, DATA, len(DATA))
 
 
-async def test_a_last_piece_of_which_the_digest_was_not_written_comes_again() -> None:
+async def test_last_piece_without_its_digest_is_sent_again() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         await send_some(server, alice, DATA, len(DATA) - 1)
         (part,) = begun(server)
-        part.write_bytes(DATA)  # as a server leaves it that dies between the two writes
+        part.write_bytes(DATA)  # as after a crash between the two writes
         async with sending(server, alice, DATA) as (carrier, have):
             assert have == having(DATA, 2 * PIECE_SIZE)
             await carrier.send_pieces(DATA, have.offset)
@@ -174,7 +174,7 @@ async def test_a_last_piece_of_which_the_digest_was_not_written_comes_again() ->
         assert kept(server) == {SHA.hex()}
 
 
-async def test_a_byte_that_flipped_in_what_was_begun_costs_its_piece() -> None:
+async def test_flipped_byte_costs_its_piece_only() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         await send_some(server, alice, DATA, IN_A_PIECE)
         (part,) = begun(server)
@@ -183,26 +183,26 @@ async def test_a_byte_that_flipped_in_what_was_begun_costs_its_piece() -> None:
 
 
 @pytest.mark.parametrize("differs_at", [IN_A_PIECE - 5, PIECE_SIZE + 5])
-async def test_another_file_that_begins_alike_is_sent_from_its_beginning(differs_at: int) -> None:
+async def test_another_file_with_the_same_beginning_starts_over(differs_at: int) -> None:
     other = flipped(DATA, differs_at)
     async with running_server() as server, members(server, "alice") as (alice,):
         await send_some(server, alice, other, 2 * PIECE_SIZE + 10)
         async with sending(server, alice, DATA) as (carrier, have):
             assert have == having(other, 2 * PIECE_SIZE + 10)
-            await carrier.send_pieces(DATA)  # from 0 on: that is not what she has
+            await carrier.send_pieces(DATA)  # from 0 on, since the server's part is of another file
             assert await carrier.until_end() == [Stored(SHA)]
         assert kept(server) == {SHA.hex()}
 
 
-async def test_what_somebody_else_began_is_no_part_of_it() -> None:
+async def test_partial_files_are_per_person() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await send_some(server, alice, DATA, IN_A_PIECE)
         await upload(server, bob, DATA)
         await go_on(server, alice, DATA, IN_A_PIECE)
 
 
-async def test_a_file_may_be_sent_twice_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tchat.server.connections.files.QUIET_SECONDS", 60)
+async def test_same_file_may_be_uploaded_twice_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tchat.server.connections.transfers.QUIET_SECONDS", 60)
     async with running_server() as server, members(server, "alice") as (alice,):
         await send_some(server, alice, DATA, IN_A_PIECE)
         async with (
@@ -219,10 +219,10 @@ async def test_a_file_may_be_sent_twice_at_once(monkeypatch: pytest.MonkeyPatch)
         assert (kept(server), begun(server)) == ({SHA.hex()}, [])
 
 
-async def test_one_that_the_server_keeps_waiting_does_not_give_way(
+async def test_upload_waiting_for_the_server_is_not_displaced(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("tchat.server.connections.files.QUIET_SECONDS", 0)
+    monkeypatch.setattr("tchat.server.connections.transfers.QUIET_SECONDS", 0)
     may_begin, begin = threading.Event(), BlobDirectory.begin
 
     def begin_slowly(blobs: BlobDirectory, part: PartialFile) -> None:
@@ -241,7 +241,7 @@ async def test_one_that_the_server_keeps_waiting_does_not_give_way(
             assert await first.expect(Have) == having(DATA, IN_A_PIECE)
 
 
-# ------------------------------------------------------------------ what was begun, and left
+# ------------------------------------------------------------------ partial uploads
 
 
 def make_older(part: Path, seconds: float) -> None:
@@ -251,32 +251,35 @@ def make_older(part: Path, seconds: float) -> None:
             os.utime(path, (at, at))
 
 
-async def test_what_was_begun_and_left_is_kept_for_a_day(keeper: Keeper) -> None:
+async def test_partial_upload_is_kept_for_a_day(clock: ShiftedClock) -> None:
     hour = 3600
-    async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
+    async with (
+        running_server(clock=clock) as server,
+        members(server, "alice", "bob") as (alice, bob),
+    ):
         await send_some(server, alice, DATA, IN_A_PIECE)
         await send_some(server, bob, DATA, IN_A_PIECE)
         (hers,) = begun(server)[:1]
         make_older(hers, 23 * hour)
-        await keeper.sweep()
+        await sweep(server)
         assert len(begun(server)) == 2
         make_older(hers, 25 * hour)
-        await keeper.sweep()
+        await sweep(server)
         assert (hers.exists(), len(begun(server))) == (False, 1)
 
 
-async def test_what_is_being_sent_at_the_moment_is_never_too_old(keeper: Keeper) -> None:
-    async with running_server() as server, members(server, "alice") as (alice,):
+async def test_running_upload_never_expires(clock: ShiftedClock) -> None:
+    async with running_server(clock=clock) as server, members(server, "alice") as (alice,):
         await send_some(server, alice, DATA, IN_A_PIECE)
         async with sending(server, alice, DATA) as (carrier, have):
             (part,) = begun(server)
             make_older(part, 1e6)
-            await keeper.sweep()
+            await sweep(server)
             await carrier.send_pieces(DATA, have.offset)
             assert await carrier.until_end() == [Stored(SHA)]
 
 
-async def test_what_is_offered_at_once_is_not_dropped_for_each_other() -> None:
+async def test_simultaneous_offers_do_not_drop_each_other() -> None:
     limits = replace(NO_RATE_LIMITS, files_per_user=len(DATA) + 1000)
     async with running_server(limits=limits) as server, members(server, "alice") as (alice,):
         await send_some(server, alice, DATA, 2 * PIECE_SIZE)
@@ -286,7 +289,7 @@ async def test_what_is_offered_at_once_is_not_dropped_for_each_other() -> None:
             assert await carrier.expect(Have) == having(DATA, 2 * PIECE_SIZE)
 
 
-async def test_what_was_begun_gives_way_to_what_is_sent_the_oldest_first() -> None:
+async def test_oldest_partial_uploads_make_room_for_new_ones() -> None:
     a, b, c = (letter * 400 for letter in (b"a", b"b", b"c"))
     async with (
         running_server(limits=replace(NO_RATE_LIMITS, files_per_user=1000)) as server,
@@ -305,13 +308,13 @@ async def test_what_was_begun_gives_way_to_what_is_sent_the_oldest_first() -> No
         assert left() == [b"a", b"a", b"b", b"c"]
         await ticket_to_send(alice, b"e" * 100)  # leaves 800
         assert left() == [b"a", b"b", b"c"]
-        await ticket_to_send(alice, c)  # leaves 400, c being none of what has to go
+        await ticket_to_send(alice, c)  # leaves 400; c itself is not counted
         assert left() == [b"a", b"b", b"c"]
-        await ticket_to_send(alice, b"f" * 200)  # leaves 200, and c is about to be gone on with
+        await ticket_to_send(alice, b"f" * 200)  # leaves 200, and c is about to be resumed
         assert left() == [b"a", b"c"]
 
 
-async def test_what_was_begun_does_not_give_way_to_what_need_not_be_sent() -> None:
+async def test_recognized_file_drops_no_partial_upload() -> None:
     async with (
         running_server(limits=replace(NO_RATE_LIMITS, files_per_user=1000)) as server,
         members(server, "alice") as (alice,),
@@ -325,10 +328,10 @@ async def test_what_was_begun_does_not_give_way_to_what_need_not_be_sent() -> No
         assert begun(server) == []
 
 
-# ------------------------------------------------------------------ shared
+# ------------------------------------------------------------------ sharing
 
 
-async def test_a_share_sent_again_after_a_restart_is_recognised() -> None:
+async def test_repeated_share_is_recognized_after_a_restart() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         await upload(server, alice, b"data")
         assert (await alice.command(Share, "data", 4, sha(b"data"), n=70)).seq == 2

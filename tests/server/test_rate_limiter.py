@@ -1,4 +1,4 @@
-"""How often something may be done: buckets by person, places of strangers, and the options."""
+"""Token buckets per person, limits of unauthenticated connections, tickets that count."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from tchat.core.protocol.handshake import VERSION, Challenge, Welcome
 from tchat.errors import Code, Refused
 from tchat.net.address import Address, connect
 from tchat.net.tls import client_context, make_credentials, open_tls
-from tchat.server import limits as limits_module
-from tchat.server.limits import Limits, Rates, UnauthenticatedLimiter
+from tchat.server.limits import Limits
+from tchat.server.rate_limiter import RateLimiter, UnauthenticatedLimiter
 from tchat.server.tickets import TICKET_SECONDS, Permission, Tickets
 from tests.helpers import (
     GUARD,
@@ -42,85 +42,84 @@ if TYPE_CHECKING:
     from trio.testing import MockClock
 
     from tchat.core.protocol.schema import Frame
-    from tchat.server.limits import Kind
+    from tchat.server.rate_limiter import RateKind
 
 TIGHT = Limits(messages=Rate(2, 3), joins=Rate(0.1, 1), requests=Rate(1, 1))
 HERE = "192.0.2.1"
 HELLO = hello_of("alice")
 
 
-def refusal(rates: Rates, kind: Kind, person: str) -> Refused:
+def refusal(rates: RateLimiter, kind: RateKind, person: str) -> Refused:
     with pytest.raises(Refused) as caught:
-        rates.take(kind, person)
+        rates.acquire(kind, person)
     return caught.value
 
 
-# ------------------------------------------------------------------ rates by person
+# ------------------------------------------------------------------ rates per person
 
 
-async def test_who_does_too_much_at_once_is_told_when_to_go_on(mock_clock: MockClock) -> None:
-    rates = Rates(TIGHT)
+async def test_person_above_the_rate_learns_the_wait(mock_clock: MockClock) -> None:
+    rates = RateLimiter(TIGHT)
     for _ in range(3):
-        rates.take("messages", "alice")
+        rates.acquire("messages", "alice")
     too_fast = refusal(rates, "messages", "alice")
     assert (too_fast.code, too_fast.wait) == (Code.RATE_LIMITED, 500)
     mock_clock.jump(0.25)
     assert refusal(rates, "messages", "alice").wait == 250
     mock_clock.jump(0.25)
-    rates.take("messages", "alice")
+    rates.acquire("messages", "alice")
     refusal(rates, "messages", "alice")
 
 
-async def test_a_wait_is_never_too_short_and_never_nothing(mock_clock: MockClock) -> None:
+async def test_wait_is_sufficient_and_never_zero(mock_clock: MockClock) -> None:
     for per_second in (0.3, 3, 7, 999, 1e6):
-        rates = Rates(Limits(messages=Rate(per_second, 1)))
-        rates.take("messages", "alice")
+        rates = RateLimiter(Limits(messages=Rate(per_second, 1)))
+        rates.acquire("messages", "alice")
         wait = refusal(rates, "messages", "alice").wait
         assert wait
         mock_clock.jump(wait / 1000)
-        rates.take("messages", "alice")
+        rates.acquire("messages", "alice")
 
 
 @pytest.mark.usefixtures("mock_clock")
-async def test_rates_are_per_person_and_for_each_kind() -> None:
-    rates = Rates(TIGHT)
+async def test_rates_are_per_person_and_kind() -> None:
+    rates = RateLimiter(TIGHT)
     for kind in ("joins", "requests"):
-        rates.take(kind, "alice")
-        rates.take(kind, "bob")
+        rates.acquire(kind, "alice")
+        rates.acquire(kind, "bob")
         refusal(rates, kind, "alice")
-    rates.take("messages", "alice")
+    rates.acquire("messages", "alice")
 
 
-async def test_where_there_is_no_rate_there_is_no_refusal() -> None:
-    rates = Rates(TIGHT.without_rates())
+async def test_no_rate_means_no_refusal() -> None:
+    rates = RateLimiter(TIGHT.without_rates())
     for _ in range(100):
-        rates.take("messages", "alice")
-        rates.take("joins", "alice")
-        rates.take("requests", "alice")
+        rates.acquire("messages", "alice")
+        rates.acquire("joins", "alice")
+        rates.acquire("requests", "alice")
 
 
-async def test_those_who_have_been_quiet_are_forgotten_and_others_are_not(
-    mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+async def test_only_full_buckets_are_forgotten(
+    mock_clock: MockClock,
 ) -> None:
-    monkeypatch.setattr(limits_module, "_MOST_BUCKETS", 10)
-    rates = Rates(TIGHT)
+    rates = RateLimiter(TIGHT, max_buckets=10)
     for number in range(9):
-        rates.take("messages", f"quiet {number}")
+        rates.acquire("messages", f"quiet {number}")
     mock_clock.jump(10)
     for _ in range(3):
-        rates.take("messages", "loud")
-    rates.take("messages", "one more")
-    assert set(rates._buckets) == {("messages", "loud"), ("messages", "one more")}
+        rates.acquire("messages", "loud")
+    rates.acquire("messages", "one more")
+    assert len(rates) == 2  # of "loud" and "one more"
     refusal(rates, "messages", "loud")
 
 
-def test_limits_without_rates_are_the_same_otherwise() -> None:
-    lifted = replace(TIGHT, strangers=7).without_rates()
-    assert lifted == replace(lifted, strangers=7)
+def test_limits_without_rates_are_otherwise_equal() -> None:
+    lifted = replace(TIGHT, unauthenticated=7).without_rates()
+    assert lifted == replace(lifted, unauthenticated=7)
     assert (lifted.messages, lifted.joins, lifted.requests, lifted.frames) == (None,) * 4
 
 
-async def test_a_welcome_says_how_fast_commands_are_taken() -> None:
+async def test_welcome_announces_the_rate_of_messages() -> None:
     async with (
         running_server(limits=replace(NO_RATE_LIMITS, messages=Rate(2, 3))) as server,
         raw_client(server.address) as alice,
@@ -130,34 +129,34 @@ async def test_a_welcome_says_how_fast_commands_are_taken() -> None:
         assert await alice.hello("alice") == Welcome(VERSION, "alice")
 
 
-async def test_a_ticket_that_nobody_used_counts_until_it_has_expired(
+async def test_unused_ticket_counts_until_it_expires(
     mock_clock: MockClock,
 ) -> None:
     tickets = Tickets()
     tickets.issue(Permission("upload", "alice", 600))
     tickets.issue(Permission("download", "alice", 50))
     tickets.issue(Permission("upload", "bob", 7))
-    assert (tickets.promised("alice"), tickets.promised("bob")) == (600, 7)
+    assert (tickets.promised_bytes("alice"), tickets.promised_bytes("bob")) == (600, 7)
     mock_clock.jump(TICKET_SECONDS)
-    assert tickets.promised("alice") == 600
+    assert tickets.promised_bytes("alice") == 600
     mock_clock.jump(0.1)
-    assert (tickets.promised("alice"), tickets.promised("bob")) == (0, 0)
+    assert (tickets.promised_bytes("alice"), tickets.promised_bytes("bob")) == (0, 0)
 
 
-async def test_a_transfer_counts_for_as_long_as_it_is_carried() -> None:
+async def test_running_transfer_counts_until_it_ends() -> None:
     tickets = Tickets()
     permission = tickets.redeem(tickets.issue(Permission("upload", "alice", 600)))
-    assert tickets.promised("alice") == 0
-    with tickets.carrying(permission):
-        assert tickets.promised("alice") == 600
-    assert tickets.promised("alice") == 0
+    assert tickets.promised_bytes("alice") == 0
+    with tickets.running(permission):
+        assert tickets.promised_bytes("alice") == 600
+    assert tickets.promised_bytes("alice") == 0
 
 
-# ------------------------------------------------------------------ places of strangers
+# ------------------------------------------ limits of unauthenticated connections
 
 
 def assert_busy(strangers: UnauthenticatedLimiter, host: str) -> None:
-    with pytest.raises(Refused) as caught, strangers.one_more(Address(host, 4000)):
+    with pytest.raises(Refused) as caught, strangers.admit(Address(host, 4000)):
         raise AssertionError("there was room")
     assert caught.value.code == Code.BUSY
     assert caught.value.wait
@@ -173,11 +172,11 @@ def assert_busy(strangers: UnauthenticatedLimiter, host: str) -> None:
         ("not an address", "not an address"),
     ],
 )
-def test_addresses_that_one_customer_has_count_as_one(one: str, same: str) -> None:
-    strangers = UnauthenticatedLimiter(Limits(strangers_per_address=1))
-    with strangers.one_more(Address(one, 4000)):
+def test_addresses_of_one_customer_count_together(one: str, same: str) -> None:
+    strangers = UnauthenticatedLimiter(Limits(unauthenticated_per_address=1))
+    with strangers.admit(Address(one, 4000)):
         assert_busy(strangers, same)
-    with strangers.one_more(Address(same, 4001)):
+    with strangers.admit(Address(same, 4001)):
         assert_busy(strangers, one)
 
 
@@ -191,44 +190,44 @@ def test_addresses_that_one_customer_has_count_as_one(one: str, same: str) -> No
         ("one name", "another name"),
     ],
 )
-def test_other_addresses_do_not(one: str, other: str) -> None:
-    strangers = UnauthenticatedLimiter(Limits(strangers_per_address=1))
-    with strangers.one_more(Address(one, 4000)), strangers.one_more(Address(other, 4000)):
+def test_other_addresses_count_separately(one: str, other: str) -> None:
+    strangers = UnauthenticatedLimiter(Limits(unauthenticated_per_address=1))
+    with strangers.admit(Address(one, 4000)), strangers.admit(Address(other, 4000)):
         assert_busy(strangers, other)
 
 
-def test_all_strangers_together_are_bounded_too() -> None:
-    strangers = UnauthenticatedLimiter(Limits(strangers=2, strangers_per_address=2))
-    with strangers.one_more(Address("192.0.2.1", 1)), strangers.one_more(Address("192.0.2.2", 1)):
+def test_total_of_unauthenticated_connections_is_limited() -> None:
+    strangers = UnauthenticatedLimiter(Limits(unauthenticated=2, unauthenticated_per_address=2))
+    with strangers.admit(Address("192.0.2.1", 1)), strangers.admit(Address("192.0.2.2", 1)):
         assert_busy(strangers, "192.0.2.3")
-    with strangers.one_more(Address("192.0.2.3", 1)):
+    with strangers.admit(Address("192.0.2.3", 1)):
         pass
 
 
-def test_those_whose_place_is_not_known_count_as_one_place() -> None:
-    strangers = UnauthenticatedLimiter(Limits(strangers_per_address=1))
-    with strangers.one_more(None), pytest.raises(Refused), strangers.one_more(None):
+def test_unknown_addresses_count_together() -> None:
+    strangers = UnauthenticatedLimiter(Limits(unauthenticated_per_address=1))
+    with strangers.admit(None), pytest.raises(Refused), strangers.admit(None):
         raise AssertionError("there was room")
 
 
-def test_whoever_goes_leaves_nothing_behind_however_they_go() -> None:
+def test_failed_connection_is_no_longer_counted() -> None:
     strangers = UnauthenticatedLimiter(Limits())
-    with pytest.raises(trio.BrokenResourceError), strangers.one_more(Address(HERE, 1)):
+    with pytest.raises(trio.BrokenResourceError), strangers.admit(Address(HERE, 1)):
         raise trio.BrokenResourceError
-    assert not strangers._by_place
+    assert strangers.count == 0
 
 
-# ------------------------------------------------------------------ strangers at the door
+# ------------------------------------------------------------------ the same, over sockets
 
 ONE_STRANGER = [
-    replace(NO_RATE_LIMITS, strangers=1),
-    replace(NO_RATE_LIMITS, strangers_per_address=1),
+    replace(NO_RATE_LIMITS, unauthenticated=1),
+    replace(NO_RATE_LIMITS, unauthenticated_per_address=1),
 ]
 
 
 @asynccontextmanager
 async def stranger_at(server: RunningServer, *, plain: bool = True) -> AsyncIterator[RawClient]:
-    """Be at the door for the length of the block, known to be there and not yet who it is."""
+    """Open a connection that stays unauthenticated."""
     stream: trio.abc.Stream = await connect(server.address)
     if not plain:
         assert isinstance(stream, trio.SocketStream)
@@ -246,7 +245,7 @@ async def answer_at(server: RunningServer) -> Frame | None:
 
 
 @pytest.mark.parametrize("limits", ONE_STRANGER)
-async def test_where_too_many_introduce_themselves_others_are_asked_to_come_again(
+async def test_excess_unauthenticated_connections_are_refused_with_wait(
     limits: Limits,
 ) -> None:
     async with running_server(limits=limits) as server:
@@ -258,11 +257,11 @@ async def test_where_too_many_introduce_themselves_others_are_asked_to_come_agai
             await server.logged("refused 127.0.0.1:")
         with trio.fail_after(GUARD):
             while not isinstance(await answer_at(server), Challenge):
-                pass  # until the server has noticed that the stranger is gone
+                pass  # until the server has noticed the disconnect
 
 
 @pytest.mark.parametrize("limits", ONE_STRANGER)
-async def test_whoever_has_proved_who_they_are_is_no_stranger(
+async def test_authenticated_connections_are_not_counted(
     limits: Limits,
 ) -> None:
     async with running_server(limits=limits) as server, stranger_at(server) as alice:
@@ -271,15 +270,15 @@ async def test_whoever_has_proved_who_they_are_is_no_stranger(
         assert isinstance(await answer_at(server), Challenge)
 
 
-async def test_a_stranger_who_does_not_speak_in_time_makes_room() -> None:
-    limits = replace(NO_RATE_LIMITS, strangers=1, handshake_seconds=0.1)
+async def test_handshake_deadline_frees_a_place() -> None:
+    limits = replace(NO_RATE_LIMITS, unauthenticated=1, handshake_seconds=0.1)
     async with running_server(limits=limits) as server, stranger_at(server) as stranger:
         assert await stranger.until_end()
         assert isinstance(await answer_at(server), Challenge)
 
 
-async def test_one_who_comes_with_tls_is_told_too(tmp_path: Path) -> None:
-    limits, credentials = replace(NO_RATE_LIMITS, strangers=1), make_credentials(tmp_path)
+async def test_excess_tls_connection_is_told_to_retry(tmp_path: Path) -> None:
+    limits, credentials = replace(NO_RATE_LIMITS, unauthenticated=1), make_credentials(tmp_path)
     async with (
         running_server(limits=limits, credentials=credentials) as server,
         stranger_at(server, plain=False) as stranger,
@@ -290,8 +289,8 @@ async def test_one_who_comes_with_tls_is_told_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("plain", [True, False])
-async def test_a_session_waits_until_there_is_room(plain: bool, tmp_path: Path) -> None:
-    limits = replace(NO_RATE_LIMITS, strangers=1)
+async def test_session_retries_until_there_is_a_place(plain: bool, tmp_path: Path) -> None:
+    limits = replace(NO_RATE_LIMITS, unauthenticated=1)
     credentials = None if plain else make_credentials(tmp_path)
     async with running_server(limits=limits, credentials=credentials) as server:
         connector = Connector(server.address, KnownServers(), plain=plain)

@@ -1,4 +1,4 @@
-"""What single frames do: good ones are answered, bad ones cost only whoever sent them."""
+"""Frames of a chat connection: valid ones are answered, bad ones affect only their sender."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.helpers import (
 )
 
 POST = Post(1, 1, GROUP, "hi").to_map()
-TAGGED = b"\xd8\x23\x61\x61"  # a regular expression, to a decoder that obeys tags
+TAGGED = b"\xd8\x23\x61\x61"  # a CBOR tag: a regular expression, to a decoder that obeys tags
 
 
 def framed(body: bytes) -> bytes:
@@ -50,14 +50,14 @@ async def test_ping_is_answered_with_pong() -> None:
         assert await alice.receive() == Pong()
 
 
-async def test_an_answer_names_its_request() -> None:
+async def test_answer_names_its_request() -> None:
     async with running_server() as server, raw_client(server.address, "alice") as alice:
         await alice.send(Join(70, 1, GROUP), Attach(3, "nowhere", 0), Attach(5, GROUP, 0))
         answers = [await alice.receive() for _ in range(3)]
         assert {getattr(answer, "re", None) for answer in answers} == {70, 3, 5}
 
 
-async def test_a_frame_of_an_unknown_type_is_answered_and_the_conversation_goes_on() -> None:
+async def test_unknown_frame_type_is_refused_but_not_fatal() -> None:
     async with running_server() as server, raw_client(server.address, "alice") as alice:
         await alice.send_map({"type": "dance", "id": 9, "with": ["bob"]})
         failure = await alice.receive()
@@ -109,7 +109,7 @@ BAD_FRAMES = {
 
 
 @pytest.mark.parametrize("bad", BAD_FRAMES.values(), ids=BAD_FRAMES)
-async def test_a_malformed_frame_ends_the_connection_it_came_on_and_no_other(bad: bytes) -> None:
+async def test_malformed_frame_ends_only_its_own_connection(bad: bytes) -> None:
     async with (
         running_server() as server,
         members(server, "alice", "bob", "mallory") as (alice, bob, mallory),
@@ -127,7 +127,7 @@ async def test_a_malformed_frame_ends_the_connection_it_came_on_and_no_other(bad
         assert "behind the bad frame" not in texts(await log_of(server.store))
 
 
-async def test_a_frame_that_never_ends_keeps_nobody_waiting() -> None:
+async def test_incomplete_frame_delays_nobody() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await bob.stream.send_all(encode(Post(9, 9, GROUP, "half"))[:-2])
         await alice.post("whole")
@@ -135,13 +135,13 @@ async def test_a_frame_that_never_ends_keeps_nobody_waiting() -> None:
     assert texts(await log_of(server.store)) == ["whole"]
 
 
-async def test_the_terminals_of_others_are_kept_from_control_characters() -> None:
+async def test_control_characters_are_removed_from_messages() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await alice.post("a\x1b[2Jb\u202ec\r\n\td")
         assert texts(await bob.events(1)) == ["a␛[2Jbc\n d"]
 
 
-async def test_detached_means_no_more_events_and_attach_resumes() -> None:
+async def test_detach_stops_events_and_attach_resumes_them() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await bob.send(Detach(GROUP))
         assert await bob.before_pong() == []
@@ -151,13 +151,13 @@ async def test_detached_means_no_more_events_and_attach_resumes() -> None:
         assert texts(await bob.events(1)) == ["while bob does not follow"]
 
 
-async def test_detaching_from_what_is_not_followed_changes_nothing() -> None:
+async def test_detaching_from_an_unfollowed_group_changes_nothing() -> None:
     async with running_server() as server, raw_client(server.address, "alice") as alice:
         await alice.send(Detach("nowhere"))
         assert await alice.before_pong() == []
 
 
-async def test_to_attach_twice_on_one_connection_does_not_double_what_comes() -> None:
+async def test_attaching_twice_does_not_duplicate_events() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         head = (await bob.attach(after=2**62)).seq
         await bob.attach(after=head)
@@ -165,12 +165,12 @@ async def test_to_attach_twice_on_one_connection_does_not_double_what_comes() ->
         assert texts(f for f in await bob.before_pong() if isinstance(f, Event)) == ["once"]
 
 
-async def test_the_last_event_seen_is_known_on_every_device() -> None:
+async def test_read_position_is_shared_by_all_devices() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         seqs = [await alice.post(text) for text in "abc"]
         await bob.send(Seen(GROUP, seqs[1]), Seen(GROUP, seqs[0]))
         async with raw_client(server.address, "bob") as elsewhere:
-            # Its question waits in the group's inbox behind what bob's other device has said.
+            # This request waits in the group's inbox behind the read receipt of bob's other device.
             await bob.before_pong()
             assert (await elsewhere.attach()).read == seqs[1]
             await bob.send(Seen(GROUP, 2**62))
@@ -178,7 +178,7 @@ async def test_the_last_event_seen_is_known_on_every_device() -> None:
             assert (await elsewhere.attach()).read == seqs[2]
 
 
-async def test_what_was_seen_is_known_after_a_restart() -> None:
+async def test_read_position_survives_a_restart() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         await alice.send(Seen(GROUP, await alice.post("a")))
         seen = await alice.post("b")
@@ -187,7 +187,7 @@ async def test_what_was_seen_is_known_after_a_restart() -> None:
         assert (await alice.attach()).read == seen
 
 
-async def test_one_who_is_no_member_has_seen_nothing() -> None:
+async def test_read_receipts_of_nonmembers_are_ignored() -> None:
     async with (
         running_server() as server,
         members(server, "alice") as (alice,),
@@ -206,7 +206,7 @@ async def read_answers(client: RawClient, number: int) -> list[int]:
     return answers
 
 
-async def test_requests_may_be_sent_without_waiting_and_are_done_in_order() -> None:
+async def test_pipelined_requests_are_executed_in_order() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         posts = [Post(1000 + n, 1000 + n, GROUP, f"text {n}") for n in range(300)]
         async with trio.open_nursery() as nursery:

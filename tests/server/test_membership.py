@@ -1,4 +1,4 @@
-"""The rules of a group as they arrive at the people: answers, refusals, and news."""
+"""Membership over real sockets: joining, approval, kicks, leaving."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def bodies(server: RunningServer, group: str = GROUP) -> list[Body]:
 # ------------------------------------------------------------------ founding and joining
 
 
-async def test_to_join_a_group_that_does_not_exist_founds_it() -> None:
+async def test_joining_an_unknown_group_founds_it() -> None:
     async with running_server() as server, raw_client(server.address, "alice") as alice:
         assert (await alice.attach()).standing == "outsider"
         assert (await alice.command(Join)).seq == 1
@@ -52,7 +52,7 @@ async def test_to_join_a_group_that_does_not_exist_founds_it() -> None:
         assert (founding.actor, founding.body) == ("alice", created_by("alice"))
 
 
-async def test_to_join_a_group_that_exists_is_a_request_that_the_admin_hears_of() -> None:
+async def test_joining_an_existing_group_asks_the_admin() -> None:
     async with (
         running_server() as server,
         members(server, "alice") as (alice,),
@@ -64,7 +64,7 @@ async def test_to_join_a_group_that_exists_is_a_request_that_the_admin_hears_of(
         assert await bob.attach() == Attached(2, GROUP, "waiting", admin="alice")
 
 
-async def test_one_who_waits_hears_nothing_of_the_group() -> None:
+async def test_waiting_person_receives_nothing_of_the_group() -> None:
     async with (
         running_server() as server,
         members(server, "alice") as (alice,),
@@ -76,7 +76,7 @@ async def test_one_who_waits_hears_nothing_of_the_group() -> None:
         assert await bob.before_pong() == []
 
 
-async def test_an_approval_reaches_one_who_waits_at_once() -> None:
+async def test_approval_notifies_the_waiting_person_at_once() -> None:
     async with (
         running_server() as server,
         members(server, "alice") as (alice,),
@@ -95,7 +95,7 @@ async def test_an_approval_reaches_one_who_waits_at_once() -> None:
         ]
 
 
-async def test_an_approval_reaches_every_terminal_of_one_who_waits() -> None:
+async def test_approval_notifies_every_device_of_the_person() -> None:
     async with (
         running_server() as server,
         members(server, "alice") as (alice,),
@@ -110,7 +110,7 @@ async def test_an_approval_reaches_every_terminal_of_one_who_waits() -> None:
             assert (await terminal.expect(MembershipChange)).reason == "approved"
 
 
-async def test_a_request_outlives_the_connection_it_came_on() -> None:
+async def test_join_request_survives_a_disconnect() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         async with raw_client(server.address, "bob") as bob:
             await bob.command(Join)
@@ -121,7 +121,7 @@ async def test_a_request_outlives_the_connection_it_came_on() -> None:
             await bob.events(3)
 
 
-async def test_a_request_and_its_approval_outlive_the_server() -> None:
+async def test_request_and_approval_survive_a_restart() -> None:
     async with (
         running_server() as server,
         members(server, "alice"),
@@ -134,7 +134,7 @@ async def test_a_request_and_its_approval_outlive_the_server() -> None:
         assert (await bob.attach()).standing == "member"
 
 
-async def test_a_denial_is_told_and_leaves_room_to_ask_again() -> None:
+async def test_denied_person_is_notified_and_may_ask_again() -> None:
     async with (
         running_server() as server,
         members(server, "alice") as (alice,),
@@ -153,7 +153,7 @@ async def test_a_denial_is_told_and_leaves_room_to_ask_again() -> None:
         ]
 
 
-async def test_to_join_twice_changes_nothing() -> None:
+async def test_joining_twice_changes_nothing() -> None:
     async with (
         running_server() as server,
         members(server, "alice") as (alice,),
@@ -165,7 +165,7 @@ async def test_to_join_twice_changes_nothing() -> None:
         assert await bodies(server) == [created_by("alice"), requested_by("bob")]
 
 
-async def test_names_of_groups_and_people_are_compared_folded() -> None:
+async def test_names_of_groups_and_people_ignore_case() -> None:
     async with (
         running_server() as server,
         members(server, "Alice", group="Straße") as (alice,),
@@ -178,7 +178,7 @@ async def test_names_of_groups_and_people_are_compared_folded() -> None:
         assert {event.group for event in await log_of(server.store, "strasse")} == {"Straße"}
 
 
-async def test_groups_know_nothing_of_each_other() -> None:
+async def test_groups_are_independent() -> None:
     async with (
         running_server() as server,
         members(server, "alice", group="one") as (alice,),
@@ -202,10 +202,10 @@ async def test_one_connection_follows_several_groups() -> None:
         assert heard == [("one", 1), ("two", 1), ("two", 2), ("one", 2)]
 
 
-# ------------------------------------------------------------------ leaving and being made to
+# ------------------------------------------------------------------ leaving, kicks
 
 
-async def test_a_kicked_person_is_told_and_hears_nothing_after_the_kick() -> None:
+async def test_kicked_member_is_notified_and_receives_nothing_more() -> None:
     async with (
         running_server() as server,
         members(server, "alice", "bob", "carol") as (alice, bob, carol),
@@ -221,7 +221,7 @@ async def test_a_kicked_person_is_told_and_hears_nothing_after_the_kick() -> Non
         assert events[-1].seq == kick.seq
 
 
-async def test_a_kick_in_the_same_breath_as_other_commands_is_obeyed_between_them() -> None:
+async def test_kick_in_a_burst_takes_effect_in_order() -> None:
     async with (
         running_server() as server,
         members(server, "alice", "bob") as (alice, bob),
@@ -236,7 +236,7 @@ async def test_a_kick_in_the_same_breath_as_other_commands_is_obeyed_between_the
         assert heard == [Posted("before"), Kicked("bob")]
 
 
-async def test_every_terminal_of_a_kicked_person_is_told() -> None:
+async def test_kick_notifies_every_device_of_the_person() -> None:
     async with (
         running_server() as server,
         members(server, "alice", "bob") as (alice, bob),
@@ -249,7 +249,7 @@ async def test_every_terminal_of_a_kicked_person_is_told() -> None:
             assert (await terminal.expect(MembershipChange)).reason == "kicked"
 
 
-async def test_a_kicked_person_is_an_outsider_who_knows_why_and_may_ask_again() -> None:
+async def test_kicked_person_may_ask_to_join_again() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await alice.command(Kick, "bob")
         assert (await bob.refusal(Post, "but")).code == Code.NOT_MEMBER
@@ -261,7 +261,7 @@ async def test_a_kicked_person_is_an_outsider_who_knows_why_and_may_ask_again() 
             assert (answer.standing, answer.kicked) == ("member", False)
 
 
-async def test_one_who_comes_back_is_given_what_happened_meanwhile() -> None:
+async def test_readmitted_member_receives_what_was_missed() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         head = (await alice.command(Kick, "bob")).seq or 0
         await alice.post("behind bob's back")
@@ -272,7 +272,7 @@ async def test_one_who_comes_back_is_given_what_happened_meanwhile() -> None:
         assert seqs(await bob.events(3)) == [head + 1, head + 2, head + 3]
 
 
-async def test_an_admin_who_leaves_is_followed_by_the_eldest_member() -> None:
+async def test_oldest_member_succeeds_a_leaving_admin() -> None:
     async with (
         running_server() as server,
         members(server, "alice", "bob", "carol") as (alice, bob, carol),
@@ -284,7 +284,7 @@ async def test_an_admin_who_leaves_is_followed_by_the_eldest_member() -> None:
         assert told == MembershipChange(GROUP, "outsider", "left", "alice")
 
 
-async def test_the_last_to_leave_closes_the_group_to_those_who_wait() -> None:
+async def test_last_member_leaving_closes_the_group() -> None:
     async with (
         running_server() as server,
         members(server, "alice") as (alice,),
@@ -297,7 +297,7 @@ async def test_the_last_to_leave_closes_the_group_to_those_who_wait() -> None:
         assert (await bob.attach()).admin is None
 
 
-async def test_a_group_founded_anew_shows_nothing_of_its_former_life() -> None:
+async def test_refounded_group_hides_its_earlier_events() -> None:
     async with running_server() as server:
         async with members(server, "alice", "bob") as (alice, bob):
             await alice.post("a secret of the former life")
@@ -313,7 +313,7 @@ async def test_a_group_founded_anew_shows_nothing_of_its_former_life() -> None:
             assert not any(isinstance(frame, Event) for frame in frames)
 
 
-async def test_a_new_member_reads_the_groups_present_life_from_its_beginning() -> None:
+async def test_new_member_reads_from_the_founding_on() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         await alice.post("long ago")
         async with members(server, "alice", "bob") as (_, bob):

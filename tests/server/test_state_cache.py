@@ -1,4 +1,4 @@
-"""A state that was kept saves time and changes nothing: what the log says is so, with it or not."""
+"""Snapshots of the folded state save time and change nothing: the log is the truth."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from tchat.core.group.events import Event, Posted, encode_event
 from tchat.core.group.snapshots import MADE_WITH, freeze_whole, thaw_whole
 from tchat.core.group.state import Group
 from tchat.core.protocol.frames import Seen
-from tchat.server.groups import state_cache as states
-from tchat.server.groups.state_cache import AT_REST, StateCache
-from tchat.store.base import PAGE_LIMIT, StateSnapshot, StorageFull, Store
+from tchat.server.groups import state_cache
+from tchat.server.groups.state_cache import IDLE_TAIL, StateCache
+from tchat.store.base import PAGE_LIMIT, StateSnapshot, Store
 from tchat.store.sqlite.store import open_store
+from tests.faulty_store import FaultyStore
 from tests.helpers import (
     GROUP,
     RawClient,
@@ -29,26 +30,26 @@ from tests.helpers import (
     texts,
 )
 from tests.memory_store import MemoryStore
-from tests.server.asking import attach_recent, state
+from tests.server.requests import attach_recent, state
 from tests.store.batches import last_seq
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-MANY = 2 * AT_REST
+MANY = 2 * IDLE_TAIL
 
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    """Open a store such as a server runs on."""
+    """Open a SQLite store."""
     async with open_store(tmp_path) as store:
         yield store
 
 
 @asynccontextmanager
 async def doomed_server(store: Store) -> AsyncIterator[RunningServer]:
-    """Serve for the length of the block, and then stop at once, with nothing put in order."""
+    """Run a server that crashes at the end of the block."""
     with trio.CancelScope() as power:
         async with running_server(store) as server:
             yield server
@@ -56,14 +57,14 @@ async def doomed_server(store: Store) -> AsyncIterator[RunningServer]:
 
 
 async def kept_of(store: Store) -> StateSnapshot:
-    """Return the state that was kept of the group."""
+    """Return the saved snapshot."""
     kept = (await store.load(GROUP)).snapshot
     assert kept is not None
     return kept
 
 
 async def replayed(store: Store) -> Group:
-    """Return what the group's log leads to."""
+    """Return the state by replaying the log."""
     group = Group()
     for event in await log_of(store):
         group.apply(event)
@@ -71,13 +72,13 @@ async def replayed(store: Store) -> Group:
 
 
 async def posts(person: RawClient, number: int) -> None:
-    """Say so many things."""
+    """Post so many messages."""
     for n in range(number):
         await person.post(f"text {n}")
 
 
 async def with_a_past(store: Store) -> RawClient:
-    """Let a group have a past, of which the state is kept; return Alice as she was last."""
+    """Run a server that saves a snapshot of a group with some history; return Alice's client."""
     async with running_server(store) as server, members(server, "alice", "bob") as (alice, _):
         await alice.command(SetTopic, "What runs?", n=2**40)
         for n in range(MANY):
@@ -89,29 +90,29 @@ async def with_a_past(store: Store) -> RawClient:
 
 
 async def topic_seen(store: Store) -> str:
-    """Start a server; return the topic that it gives a member."""
+    """Start a server; return the topic that a member receives."""
     async with running_server(store) as server, raw_client(server.address, "alice") as alice:
         await attach_recent(alice, 0)
         return (await state(alice)).topic
 
 
 async def keep(store: Store, kept: StateSnapshot) -> None:
-    """Put a state in the place of the one that was kept."""
+    """Replace the saved snapshot."""
     await store.save_snapshot(GROUP, kept)
     assert await kept_of(store) == kept
 
 
 def another_topic(kept: StateSnapshot) -> StateSnapshot:
-    """Return a state by which one sees that it was used: the log says something else."""
+    """Return the snapshot with another topic than the log has, to see whether it is used."""
     group = thaw_whole(kept.data, kept.seq)
     group.topic = "as it was kept"
     return replace(kept, data=freeze_whole(group))
 
 
-# ------------------------------------------------------------------ there and back
+# ------------------------------------------------------------------ saving and loading
 
 
-async def test_a_server_that_stops_keeps_what_its_log_leads_to(store: Store) -> None:
+async def test_stopping_server_saves_a_snapshot(store: Store) -> None:
     await with_a_past(store)
     kept = await kept_of(store)
     assert kept.made_with == MADE_WITH
@@ -119,7 +120,7 @@ async def test_a_server_that_stops_keeps_what_its_log_leads_to(store: Store) -> 
     assert kept.seq == await last_seq(store, GROUP)
 
 
-async def test_after_a_restart_members_get_the_very_same_state(store: Store) -> None:
+async def test_restarted_server_has_the_same_state(store: Store) -> None:
     await with_a_past(store)
     async with running_server(store) as server, raw_client(server.address, "alice") as alice:
         answer = await attach_recent(alice, 0)
@@ -127,13 +128,13 @@ async def test_after_a_restart_members_get_the_very_same_state(store: Store) -> 
         assert await state(alice) == replace(await replayed(store), counts={})
 
 
-async def test_a_state_that_was_kept_is_what_a_server_goes_on_from(store: Store) -> None:
+async def test_restarted_server_starts_from_the_snapshot(store: Store) -> None:
     await with_a_past(store)
     await keep(store, another_topic(await kept_of(store)))
     assert await topic_seen(store) == "as it was kept"
 
 
-async def test_a_command_that_comes_again_is_recognised_after_a_restart(store: Store) -> None:
+async def test_repeated_command_is_recognized_after_a_restart(store: Store) -> None:
     was = await with_a_past(store)
     async with (
         running_server(store) as server,
@@ -148,7 +149,7 @@ async def test_a_command_that_comes_again_is_recognised_after_a_restart(store: S
     assert "again" not in texts(await log_of(store))
 
 
-async def test_what_was_said_before_a_restart_is_changed_and_deleted_behind_it(
+async def test_messages_can_be_changed_after_a_restart(
     store: Store,
 ) -> None:
     await with_a_past(store)
@@ -160,7 +161,7 @@ async def test_what_was_said_before_a_restart_is_changed_and_deleted_behind_it(
     assert "edited" not in texts(await log_of(store))
 
 
-async def test_a_group_that_everybody_left_is_founded_anew_after_a_restart(store: Store) -> None:
+async def test_closed_group_is_founded_again_after_a_restart(store: Store) -> None:
     async with running_server(store) as server, members(server, "alice") as (alice,):
         await posts(alice, MANY)
         await alice.command(Leave, n=2 * MANY)
@@ -174,7 +175,7 @@ async def test_a_group_that_everybody_left_is_founded_anew_after_a_restart(store
 # ------------------------------------------------------------------ after a crash
 
 
-async def test_what_was_said_since_a_state_was_kept_is_in_the_log(store: Store) -> None:
+async def test_events_after_the_snapshot_are_replayed(store: Store) -> None:
     await with_a_past(store)
     kept = await kept_of(store)
     async with doomed_server(store) as server, raw_client(server.address, "alice") as alice:
@@ -191,40 +192,22 @@ async def test_what_was_said_since_a_state_was_kept_is_in_the_log(store: Store) 
         assert (await alice.command(Post, "again", n=2**41)).seq is None
 
 
-class WatchedStore(MemoryStore):
-    """Says when a state was kept; keeps it when it is let."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gate = trio.Event()
-        self.asked = trio.Event()
-        self.kept = trio.Event()
-        self.failure: Exception | None = None
-
-    async def save_snapshot(self, group: str, kept: StateSnapshot) -> None:
-        self.asked.set()
-        await self.gate.wait()
-        if self.failure:
-            raise self.failure
-        await super().save_snapshot(group, kept)
-        self.kept.set()
-
-
 @pytest.fixture
-def watched(monkeypatch: pytest.MonkeyPatch) -> WatchedStore:
-    """Give a store of a server that soon keeps what it works at."""
-    monkeypatch.setattr(states, "UNDER_WAY", MANY)
-    return WatchedStore()
+def watched(monkeypatch: pytest.MonkeyPatch) -> FaultyStore:
+    """Return a store for a server whose busy groups save snapshots often."""
+    monkeypatch.setattr(state_cache, "BUSY_TAIL", MANY)
+    return FaultyStore()
 
 
-async def test_a_busy_group_keeps_its_state_beside_its_work(watched: WatchedStore) -> None:
+async def test_busy_group_saves_snapshots_in_the_background(watched: FaultyStore) -> None:
+    write = watched.hold("save_snapshot")
     async with doomed_server(watched) as server, members(server, "alice", "bob") as (alice, bob):
         await posts(alice, MANY)
-        await watched.asked.wait()
+        await write.reached.wait()
         await alice.post("nobody waits for the disk")
         assert texts(await bob.events(MANY + 1))[-1] == "nobody waits for the disk"
-        watched.gate.set()
-        await watched.kept.wait()
+        write.release()
+        await watched.wait_done("save_snapshot")
     kept = await kept_of(watched)
     log = (await log_of(watched))[: kept.seq]
     assert kept.seq >= MANY
@@ -234,28 +217,27 @@ async def test_a_busy_group_keeps_its_state_beside_its_work(watched: WatchedStor
         assert await state(alice) == replace(await replayed(watched), counts={})
 
 
-async def test_a_full_disk_keeps_no_state_and_nobody_from_talking(watched: WatchedStore) -> None:
-    watched.failure = StorageFull()
-    watched.gate.set()
+async def test_full_disk_prevents_only_the_snapshot(watched: FaultyStore) -> None:
+    watched.fill("save_snapshot")
     async with running_server(watched) as server, members(server, "alice") as (alice,):
         await posts(alice, 3 * MANY)
-        assert watched.asked.is_set()
+        assert watched.count("save_snapshot")
         await alice.post("still here")
     assert not [line for line in server.console if "fault" in line]
     assert (await watched.load(GROUP)).snapshot is None
     assert texts(await log_of(watched))[-1] == "still here"
 
 
-# ------------------------------------------------------------------ when it is worth it
+# ------------------------------------------------------------------ when to save
 
 
-async def test_a_short_log_is_not_worth_a_state(store: Store) -> None:
+async def test_short_log_gets_no_snapshot(store: Store) -> None:
     async with running_server(store) as server, members(server, "alice") as (alice,):
-        await posts(alice, AT_REST // 2)
+        await posts(alice, IDLE_TAIL // 2)
     assert (await store.load(GROUP)).snapshot is None
 
 
-async def test_a_state_is_not_kept_again_for_a_few_events_more(store: Store) -> None:
+async def test_few_more_events_cause_no_new_snapshot(store: Store) -> None:
     await with_a_past(store)
     kept = await kept_of(store)
     async with running_server(store) as server, raw_client(server.address, "alice") as alice:
@@ -263,24 +245,24 @@ async def test_a_state_is_not_kept_again_for_a_few_events_more(store: Store) -> 
     assert await kept_of(store) == kept
 
 
-async def test_the_more_is_in_a_state_the_more_has_to_happen_before_it_is_kept() -> None:
+async def test_larger_state_is_saved_less_often() -> None:
     store = MemoryStore()
     keeper = StateCache(store, GROUP)
-    await write(store, 10 * AT_REST)
+    await write(store, 10 * IDLE_TAIL)
     group, _ = await keeper.load()
     full = group.copy()
-    full.counts = {("alice", n.to_bytes(8, "big")): (n, 1) for n in range(100 * AT_REST)}
-    await keeper.keep(full)
+    full.counts = {("alice", n.to_bytes(8, "big")): (n, 1) for n in range(100 * IDLE_TAIL)}
+    await keeper.save(full)
     assert (await store.load(GROUP)).snapshot is None
-    await keeper.keep(group)
+    await keeper.save(group)
     assert (await kept_of(store)).seq == group.seq
 
 
-# ------------------------------------------------------------------ what is passed over
+# ------------------------------------------------------------------ unusable snapshots
 
 
 @pytest.mark.parametrize("made_with", ["", "rules 0, unicode 3.2.0", f"{MADE_WITH}.1"])
-async def test_a_state_by_other_rules_is_passed_over_and_made_anew(
+async def test_snapshot_by_other_rules_is_ignored_and_replaced(
     store: Store, made_with: str
 ) -> None:
     await with_a_past(store)
@@ -293,7 +275,7 @@ async def test_a_state_by_other_rules_is_passed_over_and_made_anew(
 
 
 @pytest.mark.parametrize("at", [0, 31, 32, 100, -1])
-async def test_a_damaged_state_is_passed_over_and_made_anew(store: Store, at: int) -> None:
+async def test_damaged_snapshot_is_ignored_and_replaced(store: Store, at: int) -> None:
     await with_a_past(store)
     kept = await kept_of(store)
     damaged = bytearray(kept.data)
@@ -303,7 +285,7 @@ async def test_a_damaged_state_is_passed_over_and_made_anew(store: Store, at: in
     assert await kept_of(store) == kept
 
 
-async def test_a_state_of_which_nothing_is_left_is_passed_over(store: Store) -> None:
+async def test_empty_snapshot_is_ignored(store: Store) -> None:
     await with_a_past(store)
     await keep(store, replace(await kept_of(store), data=b""))
     assert await topic_seen(store) == "What runs?"
@@ -313,7 +295,7 @@ async def test_a_state_of_which_nothing_is_left_is_passed_over(store: Store) -> 
 
 
 async def write(store: Store, number: int) -> None:
-    """Let Alice say so many long things, each in a batch of its own."""
+    """Append long messages up to event `number`, each in a batch of its own."""
     for seq in range(await last_seq(store, GROUP) + 1, number + 1):
         event = Event(GROUP, seq, seq, "alice", bytes(8), seq, Posted("x" * 2000))
         await store.append(GROUP, seq - 1, 1, encode_event(event))
@@ -321,9 +303,7 @@ async def write(store: Store, number: int) -> None:
 
 @pytest.mark.parametrize("made_with", [MADE_WITH, "other rules"])
 @pytest.mark.parametrize("at", [1, 40, 100, 150])
-async def test_a_state_anywhere_in_a_log_of_many_pages_leads_to_its_end(
-    made_with: str, at: int
-) -> None:
+async def test_snapshot_at_any_event_restores_the_state(made_with: str, at: int) -> None:
     store = MemoryStore()
     await write(store, at)
     group, _ = await StateCache(store, GROUP).load()

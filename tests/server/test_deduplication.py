@@ -1,4 +1,4 @@
-"""A command that comes again is done once, whatever connection it comes on."""
+"""Deduplication: a repeated command is executed once, on whatever connection it comes."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from tests.helpers import (
     texts,
 )
 
-# ------------------------------------------------------------------ exactly once
+# ------------------------------------------------------------------ deduplication
 
 
-async def test_a_command_sent_again_is_answered_and_not_done_again() -> None:
+async def test_repeated_command_is_answered_but_not_executed_again() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         assert (await alice.command(Post, "once", n=5000)).seq == 2
         assert (await alice.command(Post, "once", n=5000)).seq is None
@@ -32,7 +32,7 @@ async def test_a_command_sent_again_is_answered_and_not_done_again() -> None:
         assert texts(await log_of(server.store)) == ["once"]
 
 
-async def test_a_command_sent_again_on_another_connection_is_not_done_again() -> None:
+async def test_repeated_command_on_another_connection_is_deduplicated() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         await alice.command(Post, "once", n=50)
         async with raw_client(server.address, "alice", client=alice.client) as again:
@@ -47,21 +47,21 @@ async def test_a_command_sent_again_on_another_connection_is_not_done_again() ->
     assert texts(await log_of(server.store)) == ["once", "twice"]
 
 
-async def test_what_is_sent_again_on_a_new_connection_causes_one_event_each() -> None:
+async def test_resent_commands_cause_one_event_each() -> None:
     posts = [Post(n, n, GROUP, f"text {n}") for n in range(50, 150)]
     async with (
         running_server() as server,
         members(server, "alice") as (alice,),
         raw_client(server.address, "alice", client=alice.client) as again,
     ):
-        # The older connection may still be read while the newer one repeats what it said.
+        # The older connection may still be read while the newer one resends its commands.
         await alice.send(*posts)
         await again.send(*posts)
         await again.command(Post, "last", n=150)
     assert texts(await log_of(server.store)) == [*(post.text for post in posts), "last"]
 
 
-async def test_a_client_that_connects_anew_ends_its_older_connection_and_no_other() -> None:
+async def test_reconnecting_client_replaces_only_its_own_connection() -> None:
     async with (
         running_server() as server,
         raw_client(server.address, "alice") as elsewhere,
@@ -77,7 +77,7 @@ async def test_a_client_that_connects_anew_ends_its_older_connection_and_no_othe
             assert await person.before_pong() == []
 
 
-async def test_counts_of_other_clients_and_other_people_are_their_own() -> None:
+async def test_sequence_numbers_are_per_client_and_person() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await alice.command(Post, "alice", n=500)
         async with raw_client(server.address, "alice") as elsewhere:
@@ -87,7 +87,7 @@ async def test_counts_of_other_clients_and_other_people_are_their_own() -> None:
         assert len(await bob.events(3)) == 3
 
 
-async def test_a_refused_command_may_be_sent_again_when_it_is_allowed() -> None:
+async def test_refused_command_may_be_sent_again_later() -> None:
     async with (
         running_server() as server,
         members(server, "alice") as (alice,),
@@ -97,12 +97,12 @@ async def test_a_refused_command_may_be_sent_again_when_it_is_allowed() -> None:
             await bob.command(Post, "let me in", n=7)
         await bob.command(Join, n=8)
         await alice.command(Approve, "bob")
-        # What was refused was not done, whatever was done since: it is no repetition.
+        # A refused command was not executed, so sending it again is no repetition.
         assert (await bob.command(Post, "let me in", n=7)).seq == 4
         assert (await bob.command(Post, "let me in", n=7)).seq is None
 
 
-async def test_a_connection_follows_so_many_groups_and_no_more() -> None:
+async def test_connection_follows_a_limited_number_of_groups() -> None:
     async with running_server() as server, raw_client(server.address, "alice") as alice:
         for n in range(256):
             await alice.attach(group=f"group{n}")

@@ -1,4 +1,4 @@
-"""What came too fast comes again, and nothing that was sent behind it is done before it."""
+"""Commands keep their order when some of them are refused for their rate."""
 
 from __future__ import annotations
 
@@ -15,29 +15,30 @@ from trio.testing import MockClock
 from tchat.core.group.state import WINDOW
 from tchat.core.pace import Rate
 from tchat.errors import Code, Refused
-from tchat.server.groups.ordering import PATIENCE_SECONDS, CommandOrder
-from tchat.server.limits import Limits, Rates
+from tchat.server.groups.ordering import RETRY_SECONDS, CommandOrder
+from tchat.server.limits import Limits
+from tchat.server.rate_limiter import RateLimiter
 
 TIGHT = Limits(messages=Rate(10, 2))
 A_TOKEN_SECONDS = 0.1
 
 
 class Line:
-    """Somebody's way into groups, and the refusals that he met there."""
+    """Commands of one connection, and their refusals."""
 
     def __init__(self) -> None:
         self.order = CommandOrder()
-        self.rates = Rates(TIGHT)
+        self.rates = RateLimiter(TIGHT)
         self.refusals: list[Refused] = []
 
     def sends(self, *numbers: int, group: str = "ops") -> list[int]:
-        """Send commands, and return those of them that were done."""
+        """Send commands; return those that were executed."""
         return [number for number in numbers if self._is_done(group, number)]
 
     def _is_done(self, group: str, number: int) -> bool:
         try:
-            with self.order.turn(group, number):
-                self.rates.take("messages", "alice")
+            with self.order.in_turn(group, number):
+                self.rates.acquire("messages", "alice")
         except Refused as refusal:
             self.refusals.append(refusal)
             return False
@@ -49,18 +50,18 @@ def line(mock_clock: MockClock) -> Line:
     return Line()
 
 
-async def test_what_does_not_come_too_fast_is_done(line: Line) -> None:
+async def test_command_within_the_rate_is_executed(line: Line) -> None:
     assert line.sends(1, 2) == [1, 2]
 
 
-async def test_nothing_is_done_before_what_was_refused(line: Line, mock_clock: MockClock) -> None:
+async def test_command_waits_for_earlier_refused_ones(line: Line, mock_clock: MockClock) -> None:
     assert line.sends(1, 2, 3) == [1, 2]
     mock_clock.jump(2 * A_TOKEN_SECONDS)
     assert line.sends(4, 5) == []
     assert line.sends(3) == [3]
 
 
-async def test_all_are_told_when_to_come_again(line: Line, mock_clock: MockClock) -> None:
+async def test_waiting_commands_are_told_when_to_retry(line: Line, mock_clock: MockClock) -> None:
     line.sends(1, 2, 3)
     mock_clock.jump(A_TOKEN_SECONDS / 2)
     line.sends(4, 3)
@@ -68,7 +69,7 @@ async def test_all_are_told_when_to_come_again(line: Line, mock_clock: MockClock
     assert [refusal.wait for refusal in line.refusals] == [100, 100, 50]
 
 
-async def test_what_stood_behind_comes_in_its_turn(line: Line, mock_clock: MockClock) -> None:
+async def test_waiting_commands_are_executed_in_order(line: Line, mock_clock: MockClock) -> None:
     assert line.sends(1, 2, 3, 4, 5) == [1, 2]
     mock_clock.jump(2 * A_TOKEN_SECONDS)
     assert line.sends(3, 5) == [3]
@@ -80,70 +81,70 @@ async def test_what_stood_behind_comes_in_its_turn(line: Line, mock_clock: MockC
 
 
 @pytest.mark.parametrize("refused", [True, False])
-async def test_one_that_comes_again_and_takes_no_token_makes_way(
+async def test_retry_that_takes_no_token_unblocks_the_next(
     line: Line, mock_clock: MockClock, refused: bool
 ) -> None:
     assert line.sends(1, 2, 3, 4) == [1, 2]
-    with suppress(Refused), line.order.turn("ops", 3):
+    with suppress(Refused), line.order.in_turn("ops", 3):
         if refused:
             raise Refused(Code.NOT_ADMIN, "Only the admin can do this.")
     mock_clock.jump(A_TOKEN_SECONDS)
     assert line.sends(4) == [4]
 
 
-async def test_nothing_is_even_looked_at_before_what_was_refused(line: Line) -> None:
+async def test_waiting_command_is_not_even_validated(line: Line) -> None:
     assert line.sends(1, 2, 3) == [1, 2]
-    with pytest.raises(Refused), line.order.turn("ops", 4):
+    with pytest.raises(Refused), line.order.in_turn("ops", 4):
         pytest.fail("it was decided")
 
 
-async def test_what_came_before_is_not_held_up(line: Line, mock_clock: MockClock) -> None:
+async def test_earlier_command_is_not_held_back(line: Line, mock_clock: MockClock) -> None:
     assert line.sends(7, 8, 9) == [7, 8]
     mock_clock.jump(A_TOKEN_SECONDS)
     assert line.sends(6) == [6]
 
 
-async def test_another_group_has_a_line_of_its_own(line: Line, mock_clock: MockClock) -> None:
+async def test_each_group_has_its_own_order(line: Line, mock_clock: MockClock) -> None:
     assert line.sends(1, 2, 3) == [1, 2]
     mock_clock.jump(A_TOKEN_SECONDS)
     assert line.sends(4, group="dev") == [4]
 
 
-async def test_what_does_not_come_again_loses_its_place(line: Line, mock_clock: MockClock) -> None:
+async def test_command_that_is_never_retried_stops_blocking(
+    line: Line, mock_clock: MockClock
+) -> None:
     assert line.sends(1, 2, 3) == [1, 2]
-    mock_clock.jump(A_TOKEN_SECONDS + PATIENCE_SECONDS / 2)
-    assert line.sends(4) == []  # which is no reason to wait for it any longer
-    mock_clock.jump(PATIENCE_SECONDS / 2)
+    mock_clock.jump(A_TOKEN_SECONDS + RETRY_SECONDS / 2)
+    assert line.sends(4) == []  # which does not extend the wait for 3
+    mock_clock.jump(RETRY_SECONDS / 2)
     assert line.sends(4) == [4]
 
 
-async def test_who_is_refused_again_keeps_the_place(line: Line, mock_clock: MockClock) -> None:
+async def test_command_refused_again_keeps_its_place(line: Line, mock_clock: MockClock) -> None:
     assert line.sends(1, 2, 3) == [1, 2]
     for group in ("dev", "web"):
-        mock_clock.jump(PATIENCE_SECONDS / 2)
+        mock_clock.jump(RETRY_SECONDS / 2)
         assert line.sends(4, 5, group=group) == [4, 5]
         assert line.sends(3) == []
-    mock_clock.jump(PATIENCE_SECONDS / 2)
+    mock_clock.jump(RETRY_SECONDS / 2)
     assert line.sends(4) == []
     assert line.sends(3) == [3]
 
 
-async def test_no_more_than_a_window_of_numbers_is_remembered(line: Line) -> None:
+async def test_queue_of_a_group_is_bounded(line: Line) -> None:
     line.sends(*range(1, 3 * WINDOW))
-    assert all(len(each.numbers) <= WINDOW + 1 for each in line.order._lines.values())
+    assert line.order.waiting()["ops"] <= WINDOW + 1
 
 
-async def test_what_nobody_waits_for_any_more_is_forgotten(
-    line: Line, mock_clock: MockClock
-) -> None:
+async def test_expired_queues_are_forgotten(line: Line, mock_clock: MockClock) -> None:
     for group in ("ops", "dev", "lab"):
         line.sends(1, 2, 3, group=group)
-        mock_clock.jump(A_TOKEN_SECONDS + PATIENCE_SECONDS)
-    assert list(line.order._lines) == ["lab"]
+        mock_clock.jump(A_TOKEN_SECONDS + RETRY_SECONDS)
+    assert list(line.order.waiting()) == ["lab"]
 
 
 class Wire:
-    """A client that sends all it can, a server, and two ways on which everything is late."""
+    """A client that pipelines, a server, and a slow line in each direction."""
 
     def __init__(self, count: int) -> None:
         self.line = Line()
@@ -173,7 +174,7 @@ STEPS = st.lists(
 
 
 @given(STEPS)
-def test_however_late_a_refusal_arrives_all_is_done_in_order(steps: list[tuple[str, int]]) -> None:
+def test_order_holds_however_late_refusals_arrive(steps: list[tuple[str, int]]) -> None:
     clock = MockClock()
 
     async def main() -> None:

@@ -1,4 +1,4 @@
-"""Everybody gets every event, once and in order, at the pace of their own socket."""
+"""Fan-out and catch-up: every reader gets every event once, in order, at its own pace."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import trio
 from tchat.core.group.commands import Kick
 from tchat.core.group.events import Event
 from tchat.core.protocol.frames import Attach, Attached, MembershipChange, PresenceUpdate
-from tchat.store.base import NO_EFFECTS
 from tchat.store.sqlite.store import open_store
+from tests.faulty_store import FaultyStore
 from tests.helpers import (
     GROUP,
     NO_RATE_LIMITS,
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tchat.net.address import Address
-    from tchat.store.base import Page, SideEffects, Store
+    from tchat.store.base import Store
 
 LONG = 16_000 * "x"
-"""A message so long that a few hundred are more than any socket's buffers take."""
+"""A message so long that a few hundred exceed the buffers of any socket."""
 
 MORE_THAN_BUFFERS = 450
 
@@ -51,14 +51,14 @@ async def store_of(kind: str, directory: Path) -> AsyncIterator[Store]:
 
 
 async def follow_to(reader: RawClient, after: int, last: int) -> None:
-    """Follow the group from behind `after`; there must come exactly `after + 1` to `last`."""
+    """Attach after `after` and check that exactly the events up to `last` come."""
     await reader.attach(after=after)
     assert seqs(await reader.events(last - after)) == list(range(after + 1, last + 1))
     assert not any(isinstance(frame, Event) for frame in await reader.before_pong())
 
 
 @pytest.mark.parametrize("after", [0, 1, 2, 99, 100])
-async def test_attach_gives_what_is_behind_and_then_what_happens(after: int) -> None:
+async def test_attach_sends_missed_events_and_then_new_ones(after: int) -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         for n in range(99):
             await alice.post(f"text {n}")
@@ -68,7 +68,7 @@ async def test_attach_gives_what_is_behind_and_then_what_happens(after: int) -> 
             assert seqs(await reader.events(101 - after)) == list(range(after + 1, 102))
 
 
-async def test_attach_from_beyond_the_end_is_attach_from_the_end() -> None:
+async def test_attach_beyond_the_end_starts_at_the_end() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         assert (await bob.attach(after=10**9)).seq == 3
         await alice.post("live")
@@ -76,7 +76,7 @@ async def test_attach_from_beyond_the_end_is_attach_from_the_end() -> None:
 
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
-async def test_readers_who_come_while_others_write_get_everything_once_and_in_order(
+async def test_readers_joining_during_writes_receive_every_event_once(
     kind: str, tmp_path: Path
 ) -> None:
     each = 200
@@ -99,7 +99,7 @@ async def test_readers_who_come_while_others_write_get_everything_once_and_in_or
 
 
 async def read_some(address: Address, after: int, number: int) -> int:
-    """Attach behind `after`, read `number` events, and go; return the last one's seq."""
+    """Attach after `after`, read `number` events, disconnect; return the last seq."""
     async with raw_client(address, "bob") as bob:
         await bob.attach(after=after)
         events = await bob.events(number)
@@ -107,7 +107,7 @@ async def read_some(address: Address, after: int, number: int) -> int:
     return events[-1].seq
 
 
-async def test_one_who_goes_and_comes_back_meanwhile_misses_nothing(tmp_path: Path) -> None:
+async def test_reconnecting_reader_misses_nothing(tmp_path: Path) -> None:
     number = 400
     async with (
         open_store(tmp_path) as store,
@@ -125,9 +125,7 @@ async def test_one_who_goes_and_comes_back_meanwhile_misses_nothing(tmp_path: Pa
 
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
-async def test_one_who_stops_reading_costs_nobody_anything_and_misses_nothing(
-    kind: str, tmp_path: Path
-) -> None:
+async def test_stalled_reader_delays_nobody_and_misses_nothing(kind: str, tmp_path: Path) -> None:
     words = [f"{n} {LONG}" for n in range(MORE_THAN_BUFFERS)]
     async with (
         store_of(kind, tmp_path) as store,
@@ -138,13 +136,13 @@ async def test_one_who_stops_reading_costs_nobody_anything_and_misses_nothing(
             nursery.start_soon(alice.say, *words)
             nursery.start_soon(alice.events, len(words))
             assert texts(await carol.events(len(words))) == words
-        # Bob was sent more than all buffers take, has read nothing so far, and reads on now.
+        # Bob was sent more than all buffers hold, and only now begins to read.
         assert texts(await bob.events(len(words))) == words
         await alice.post("live again")
         assert texts(await bob.events(1)) == ["live again"]
 
 
-async def test_one_who_stops_reading_is_told_who_came_and_went_once_it_reads() -> None:
+async def test_stalled_reader_learns_presence_once_it_reads() -> None:
     words = [f"{n} {LONG}" for n in range(MORE_THAN_BUFFERS)]
     async with running_server() as server, members(server, "alice", "bob", "carol") as people:
         alice, bob, carol = people
@@ -159,7 +157,7 @@ async def test_one_who_stops_reading_is_told_who_came_and_went_once_it_reads() -
             await bob.expect(PresenceUpdate)
 
 
-async def test_one_who_is_kicked_while_reading_nothing_is_sent_nothing_of_later() -> None:
+async def test_kicked_stalled_reader_receives_no_later_events() -> None:
     words = [f"{n} {LONG}" for n in range(MORE_THAN_BUFFERS)]
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         async with trio.open_nursery() as nursery:
@@ -175,7 +173,7 @@ async def test_one_who_is_kicked_while_reading_nothing_is_sent_nothing_of_later(
         assert not any(isinstance(frame, Event) for frame in await bob.before_pong())
 
 
-async def test_one_who_takes_nothing_for_too_long_is_cut_off() -> None:
+async def test_reader_that_takes_no_data_is_disconnected() -> None:
     words = [f"{n} {LONG}" for n in range(MORE_THAN_BUFFERS)]
     async with (
         running_server(limits=replace(NO_RATE_LIMITS, stall_seconds=0.2)) as server,
@@ -188,14 +186,14 @@ async def test_one_who_takes_nothing_for_too_long_is_cut_off() -> None:
         await alice.post("the rest of us go on")
 
 
-async def test_one_who_asks_and_asks_without_reading_gets_every_answer_in_the_end() -> None:
+async def test_pipelined_requests_without_reading_are_all_answered() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         head = 3
         for _ in range(30):
             head = await alice.post(LONG)
             await alice.events(1)
         await bob.send(*(Attach(1000 + n, GROUP, 0) for n in range(60)))
-        for _ in range(30):  # bob has read nothing, and all others are served
+        for _ in range(30):  # bob reads nothing, and all others are served
             head = await alice.post("short")
             await alice.events(1)
         answers: list[int] = []
@@ -211,72 +209,30 @@ async def test_one_who_asks_and_asks_without_reading_gets_every_answer_in_the_en
         assert seqs(heard) == list(range(1, head + 1))
 
 
-class SlowStore(MemoryStore):
-    """Reads only when it is let; so a reader can be held in the middle of catching up."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gate = trio.Event()
-        self.gate.set()
-        self.waiting = trio.Event()
-
-    async def read(self, group: str, after: int) -> Page | None:
-        page = await super().read(group, after)
-        self.waiting.set()
-        await self.gate.wait()
-        return page
-
-
-async def test_a_page_that_was_read_before_a_kick_is_not_sent_after_it() -> None:
-    store = SlowStore()
+async def test_page_read_before_a_kick_is_not_sent() -> None:
+    store = FaultyStore()
     async with running_server(store) as server:
         async with members(server, "alice", "bob") as (alice, _):
             for n in range(40):
-                await alice.post(f"{n} {LONG}")  # so that the actor has forgotten the first ones
+                await alice.post(f"{n} {LONG}")  # so that the first ones leave the actor's cache
         async with (
             raw_client(server.address, "alice") as alice,
             raw_client(server.address, "bob") as bob,
         ):
             await alice.attach(after=43)
-            store.gate, store.waiting = trio.Event(), trio.Event()
+            read = store.hold("read", after=True)
             await bob.attach(after=0)
-            await store.waiting.wait()
+            await read.reached.wait()
             await alice.command(Kick, "bob")
-            store.gate.set()
+            read.release()
             await alice.post("later")
             frames = await bob.before_pong()
             assert not any(isinstance(frame, Event) for frame in frames)
             assert [f.reason for f in frames if isinstance(f, MembershipChange)] == ["kicked"]
 
 
-class AheadStore(MemoryStore):
-    """Can be held before it reads, and between a commit and the return from it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.may_read, self.may_return, self.committed = trio.Event(), trio.Event(), trio.Event()
-        self.may_read.set()
-        self.may_return.set()
-
-    async def read(self, group: str, after: int) -> Page | None:
-        await self.may_read.wait()
-        return await super().read(group, after)
-
-    async def append(
-        self,
-        group: str,
-        expected: int,
-        count: int,
-        frames: bytes,
-        effects: SideEffects = NO_EFFECTS,
-    ) -> None:
-        await super().append(group, expected, count, frames, effects)
-        self.committed.set()
-        await self.may_return.wait()
-
-
-async def test_what_a_reader_found_in_the_store_before_it_was_told_is_not_told_again() -> None:
-    store = AheadStore()
+async def test_event_found_by_catch_up_is_sent_once() -> None:
+    store = FaultyStore()
     async with running_server(store) as server, members(server, "alice", "bob") as (alice, _):
         await alice.post("early")
     async with (
@@ -285,12 +241,12 @@ async def test_what_a_reader_found_in_the_store_before_it_was_told_is_not_told_a
         raw_client(server.address, "bob") as bob,
     ):
         await alice.attach(after=4)
-        store.may_read, store.may_return, store.committed = trio.Event(), trio.Event(), trio.Event()
+        read, committed = store.hold("read"), store.hold("append", after=True)
         await bob.attach(after=0)
         await alice.say("on the disk, and not yet told")
-        await store.committed.wait()
-        store.may_read.set()
+        await committed.reached.wait()
+        read.release()
         assert seqs(await bob.events(5)) == [1, 2, 3, 4, 5]
-        store.may_return.set()
+        committed.release()
         await alice.post("next")
         assert texts(await bob.events(1)) == ["next"]

@@ -1,4 +1,4 @@
-"""The limits of a server on its command line."""
+"""The server's limits on its command line."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 
 from tchat.cli import parser
-from tchat.core.group.rules import GroupLimits
 from tchat.core.pace import Rate
 from tchat.server.limits import Limits, limits_from
 
@@ -16,7 +15,7 @@ def limits_of(*options: str) -> Limits:
     return limits_from(parser().parse_args(["serve", "127.0.0.1", "4000", *options]))
 
 
-def test_without_options_the_limits_are_the_usual_ones() -> None:
+def test_default_options_give_default_limits() -> None:
     assert limits_of() == Limits()
 
 
@@ -29,9 +28,9 @@ def test_without_options_the_limits_are_the_usual_ones() -> None:
         (["--join-limit", "6/3"], {"joins": Rate(0.1, 3)}),
         (["--join-limit", "off"], {"joins": None}),
         (["--max-groups", "3"], {"groups_per_user": 3}),
-        (["--max-members", "3"], {"group": GroupLimits(members=3)}),
-        (["--max-requests", "3"], {"group": GroupLimits(requests=3)}),
-        (["--max-invites", "3"], {"group": GroupLimits(invites=3)}),
+        (["--max-members", "3"], {"group_members": 3}),
+        (["--max-requests", "3"], {"group_requests": 3}),
+        (["--max-invites", "3"], {"group_invites": 3}),
         (["--max-file", "500"], {"file": 500}),
         (["--max-file", "3K"], {"file": 3 << 10}),
         (["--max-files", "2g"], {"files_per_user": 2 << 30}),
@@ -40,17 +39,15 @@ def test_without_options_the_limits_are_the_usual_ones() -> None:
         (["--keep-files", "12h"], {"keep_files": 12 * 3_600_000}),
         (["--keep-files", "forever"], {"keep_files": None}),
         (["--handshake-time", "2.5"], {"handshake_seconds": 2.5}),
-        (["--max-strangers", "9"], {"strangers": 9}),
-        (["--max-strangers-each", "9"], {"strangers_per_address": 9}),
+        (["--max-strangers", "9"], {"unauthenticated": 9}),
+        (["--max-strangers-each", "9"], {"unauthenticated_per_address": 9}),
     ],
 )
-def test_an_option_changes_its_limit_and_no_other(
-    options: list[str], changed: dict[str, object]
-) -> None:
+def test_option_changes_its_own_limit_only(options: list[str], changed: dict[str, object]) -> None:
     assert limits_of(*options) == replace(Limits(), **changed)  # type: ignore[arg-type]
 
 
-def test_rates_can_all_be_lifted_at_once() -> None:
+def test_rate_limit_off_lifts_all_rates() -> None:
     assert limits_of("--rate-limit", "off", "--max-groups", "3") == replace(
         Limits().without_rates(), groups_per_user=3
     )
@@ -96,7 +93,7 @@ def test_rates_can_all_be_lifted_at_once() -> None:
         *(("--handshake-time", text) for text in ("", "0", "-1", "soon", "nan", "inf", "1e9")),
     ],
 )
-def test_what_is_no_limit_is_a_usage_error(
+def test_invalid_limit_is_a_usage_error(
     option: str, nonsense: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:
@@ -105,7 +102,7 @@ def test_what_is_no_limit_is_a_usage_error(
     assert f"argument {option}: " in capsys.readouterr().err
 
 
-def test_help_shows_every_limit_and_its_default(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_shows_each_limit_and_default(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         parser().parse_args(["serve", "--help"])
     assert caught.value.code == 0

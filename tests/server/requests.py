@@ -1,4 +1,4 @@
-"""Requests about the past and about people, by hand."""
+"""Requests by hand: history, search, lists of groups, away."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ F = TypeVar("F", bound="Frame")
 
 
 async def answer(client: RawClient, kind: type[F], make: Callable[[int], Frame]) -> F:
-    """Ask for something, and return the answer, which is of this kind."""
+    """Send a request and return its answer, which has to be of this kind."""
     got = await client.ask(make)
     assert isinstance(got, kind), got
     return got
 
 
 async def refusal(client: RawClient, make: Callable[[int], Frame]) -> str:
-    """Ask for something that is refused; return the code of the refusal."""
+    """Send a request that is refused; return the code."""
     return (await answer(client, Failed, make)).code
 
 
 async def history(client: RawClient, before: int, group: str = GROUP) -> list[Event]:
-    """Return the page of a group's log before an event."""
+    """Return the page of a group's history before an event."""
     past = await answer(client, HistoryPage, lambda i: HistoryRequest(i, group, before))
     events = [decode_event(body) for body in split_frames(past.frames)]
     numbers = list(range(past.first, past.last + 1)) if events else []
@@ -58,7 +58,7 @@ async def history(client: RawClient, before: int, group: str = GROUP) -> list[Ev
 async def search(
     client: RawClient, text: str, group: str | None = None, skip: int = 0
 ) -> list[tuple[str, int, str]]:
-    """Return what is found: group, seq and text of each."""
+    """Return the hits of a search: group, seq and text of each."""
     got = await found(client, text, group, skip)
     return list(zip(got.groups, got.seqs, got.texts, strict=True))
 
@@ -71,24 +71,24 @@ async def found(
 
 
 async def groups(client: RawClient) -> dict[str, tuple[str, int, int]]:
-    """Return the groups of a person: standing, last event, last one read."""
+    """Return a person's groups: standing, last event, last event read."""
     got = await answer(client, GroupList, GroupsRequest)
     lists = zip(got.groups, got.standings, got.seqs, got.reads, strict=True)
     return {group: (standing, seq, read) for group, standing, seq, read in lists}
 
 
 async def away(client: RawClient, text: str | None = None) -> None:
-    """Say that one is away, or back."""
+    """Mark the person as away, or as back."""
     await answer(client, Ok, lambda i: Away(i, text))
 
 
 async def attach_recent(client: RawClient, recent: int, group: str = GROUP) -> Attached:
-    """Follow a group from its latest events on."""
+    """Attach to a group with its `recent` latest events."""
     return await answer(client, Attached, lambda i: Attach(i, group, 0, recent))
 
 
 async def state(client: RawClient) -> Group:
-    """Return the state of a group that comes in the next frames."""
+    """Return the snapshot that comes in the next frames."""
     pieces = [await client.expect(Snapshot)]
     while pieces[-1].more:
         pieces.append(await client.expect(Snapshot))

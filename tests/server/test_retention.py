@@ -1,49 +1,46 @@
-"""What a server does by itself about its files: at its start, and from time to time."""
+"""Retention: expired and unknown files are removed, at the start and periodically."""
 
 from __future__ import annotations
 
 import errno
 import os
 from pathlib import Path
-from unittest.mock import AsyncMock
 
 import pytest
 
 from tchat.core.group.commands import RemoveFile
 from tchat.errors import Code, StorageError
-from tchat.store.base import StorageFull
 from tchat.store.sqlite.store import open_store
+from tests.faulty_store import FaultyStore
 from tests.helpers import members, raw_client, running_server
-from tests.memory_store import MemoryFileIndex
-from tests.server.carrying import (
+from tests.server.file_transfers import (
     DATA,
     SHA,
-    Keeper,
+    ShiftedClock,
     begun,
+    clock,
     download,
-    keeper,
     kept,
     place_of,
     send_some,
     sha,
     share,
+    sweep,
     upload,
 )
 
-__all__ = ["keeper"]
+__all__ = ["clock"]
 
 
 def broken_unlink(self: Path, missing_ok: bool = False) -> None:
-    """Fail as on a disk that is read-only by now."""
+    """Fail as on a disk that has become read-only."""
     raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
 
-async def test_files_that_nobody_knows_are_removed_at_the_start(
-    tmp_path: Path, keeper: Keeper
-) -> None:
+async def test_unknown_files_are_removed_at_the_start(tmp_path: Path, clock: ShiftedClock) -> None:
     async with (
         open_store(tmp_path) as store,
-        running_server(store) as server,
+        running_server(store, clock=clock) as server,
         members(server, "alice") as (alice,),
     ):
         await share(server, alice, DATA)
@@ -55,8 +52,8 @@ async def test_files_that_nobody_knows_are_removed_at_the_start(
         for name in (unknown.name, unknown.name + ".sums"):
             unknown.with_name(name).write_bytes(b"unknown")
         (tmp_path / "files" / "incoming-0123456789abcdef").write_bytes(b"of an older version")
-    async with open_store(tmp_path) as store, running_server(store) as server:
-        await keeper.sweep()  # which comes after what is done at the start
+    async with open_store(tmp_path) as store, running_server(store, clock=clock) as server:
+        await sweep(server)  # after the cleaning at the start
         assert kept(server) == {SHA.hex(), sha(b"held").hex(), part.name}
         assert part.read_bytes() == b"beg"
         sums = [path.name for path in store.blobs.path.glob("??/*.sums")]
@@ -65,8 +62,8 @@ async def test_files_that_nobody_knows_are_removed_at_the_start(
             await download(server, alice, 1, DATA)
 
 
-async def test_a_disk_that_removes_nothing_is_a_line_in_the_log_and_no_reason_to_stop(
-    tmp_path: Path, keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+async def test_undeletable_file_is_logged_and_not_fatal(
+    tmp_path: Path, clock: ShiftedClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with open_store(tmp_path) as store:
         unknown = store.blobs.path / "ab" / ("ab" * 32)
@@ -74,51 +71,53 @@ async def test_a_disk_that_removes_nothing_is_a_line_in_the_log_and_no_reason_to
         unknown.write_bytes(b"unknown")
         with monkeypatch.context() as patch:
             patch.setattr(Path, "unlink", broken_unlink)
-            async with running_server(store) as server, members(server, "alice") as (alice,):
+            async with (
+                running_server(store, clock=clock) as server,
+                members(server, "alice") as (alice,),
+            ):
                 assert "Read-only file system" in await server.logged("fault in the files")
                 await alice.post("the chat goes on")
         assert unknown.exists()
-        async with running_server(store) as server, members(server, "bob", group="his") as (bob,):
+        async with (
+            running_server(store, clock=clock) as server,
+            members(server, "bob", group="his") as (bob,),
+        ):
             await share(server, bob, b"data", group="his")
             await bob.command(RemoveFile, 1, group="his")
             with monkeypatch.context() as patch:
                 patch.setattr(Path, "unlink", broken_unlink)
-                await keeper.sweep()
+                await sweep(server)
             await server.logged("fault in the files")
             await bob.post("the chat goes on", group="his")
             assert place_of(server, b"data").exists()
-        async with running_server(store) as server:
-            await keeper.sweep()
+        async with running_server(store, clock=clock) as server:
+            await sweep(server)
             assert kept(server) == set(), "what could not be removed then is removed now"
 
 
-async def test_a_full_disk_is_a_line_in_the_log_and_no_reason_to_stop(
-    keeper: Keeper, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with running_server() as server, members(server, "alice") as (alice,):
+async def test_full_disk_during_a_sweep_is_not_fatal() -> None:
+    store = FaultyStore()
+    async with running_server(store) as server, members(server, "alice") as (alice,):
         await share(server, alice, b"data")
         await alice.command(RemoveFile, 1)
-        with monkeypatch.context() as patch:
-            patch.setattr(MemoryFileIndex, "sweep", AsyncMock(side_effect=StorageFull))
-            await keeper.sweep()
+        store.fill("files.sweep", times=1)
+        await sweep(server)
         assert "disk is full" in await server.logged("fault in the files")
-        await keeper.sweep()
+        await sweep(server)
         assert kept(server) == set()
 
 
-async def test_a_log_that_is_in_doubt_ends_the_server(
-    keeper: Keeper, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with running_server():
-        await keeper.sweep()
-        failure = StorageError(Code.INTERNAL, "The log is gone.")
-        monkeypatch.setattr(MemoryFileIndex, "sweep", AsyncMock(side_effect=failure))
+async def test_unreliable_log_ends_the_server() -> None:
+    store = FaultyStore()
+    async with running_server(store) as server:
+        await sweep(server)
+        store.fail(StorageError(Code.INTERNAL, "The log is gone."), "files.sweep")
         with pytest.raises(StorageError, match="The log is gone"):
-            await keeper.sweep()
+            await sweep(server)
 
 
-async def test_the_server_sweeps_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tchat.server.connections.files.SWEEP_SECONDS", 0.01)
+async def test_server_sweeps_periodically(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tchat.server.retention.SWEEP_SECONDS", 0.01)
     async with running_server() as server, members(server, "alice") as (alice,):
         await share(server, alice, b"data")
         await alice.command(RemoveFile, 1)

@@ -1,15 +1,15 @@
-"""Files carried by hand: offered, sent, shared and fetched, frame by frame."""
+"""File transfers by hand, frame by frame: offers, tickets, uploads, downloads, retention."""
 
 from __future__ import annotations
 
 import hashlib
 import random
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 import trio
+import trio.testing
 
 from tchat.core.group.commands import Share
 from tchat.core.protocol.frames import (
@@ -30,10 +30,8 @@ from tchat.core.protocol.frames import (
 )
 from tchat.core.protocol.framing import FrameBuffer
 from tchat.core.protocol.handshake import PIECE_SIZE, VERSION, Ready, TransferHello
+from tchat.server import retention
 from tchat.server.clock import now_ms
-from tchat.server.connections.files import _sweep
-from tchat.server.context import ServerContext
-from tchat.server.groups.registry import Registry
 from tchat.transfer.pieces import NOTHING, digest_before, end_of_piece
 from tests.cddl import validate_body
 from tests.helpers import GROUP, GUARD, RawClient, raw_client
@@ -46,7 +44,7 @@ if TYPE_CHECKING:
     from tests.helpers import RunningServer
 
 DATA = random.Random(1).randbytes(2 * PIECE_SIZE + 1000)
-"""A file of two pieces and the beginning of a third."""
+"""A file of two whole pieces and part of a third."""
 
 SHA = hashlib.sha256(DATA).digest()
 
@@ -64,13 +62,13 @@ def running(data: bytes) -> list[bytes]:
 
 
 def having(data: bytes, offset: int) -> Have:
-    """Return what a receiver says that has so much of a file."""
+    """Return the `Have` of a receiver with the first `offset` bytes of a file."""
     whole = offset if offset < len(data) else len(running(data)) * PIECE_SIZE
     return Have(offset, digest_before(whole, running(data)))
 
 
 def pieces(data: bytes, offset: int = 0) -> list[tuple[Piece, bytes]]:
-    """Return what a sender sends behind `offset`."""
+    """Return the pieces that a sender sends from `offset` on."""
     sent = []
     while offset < len(data):
         end = end_of_piece(offset, len(data))
@@ -80,23 +78,23 @@ def pieces(data: bytes, offset: int = 0) -> list[tuple[Piece, bytes]]:
 
 
 def flipped(data: bytes, at: int) -> bytes:
-    """Return the same bytes with one of them wrong."""
+    """Return the bytes with one of them changed."""
     return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
 
 
-# ---------------------------------------------------------------------------- in the chat
+# ---------------------------------------------------------------------------- requests in the chat
 
 
 async def offer(
     person: RawClient, data: bytes, sha256: bytes | None = None, group: str = GROUP
 ) -> Frame:
-    """Ask to send a file, perhaps with the digest of all of it, and return the answer."""
+    """Offer a file, perhaps with its whole digest; return the answer."""
     head = sha(data[:PIECE_SIZE])
     return await person.ask(lambda i: Upload(i, group, len(data), head, sha256))
 
 
 async def ticket_to_send(person: RawClient, data: bytes, group: str = GROUP) -> bytes:
-    """Return a ticket; with the file's digest, so that it does not matter what there is alike."""
+    """Return a ticket; a whole digest is sent along, so that similar files do not matter."""
     answer = await offer(person, data, sha(flipped(data, 0)) if data else sha(b"-"), group)
     assert isinstance(answer, Ticket), answer
     return answer.ticket
@@ -115,23 +113,23 @@ async def shelf_of(person: RawClient, before: int | None = None, group: str = GR
 
 
 def code_of(answer: Frame | None) -> str:
-    """Return what is the matter."""
+    """Return the code of a refusal."""
     assert isinstance(answer, Failed), answer
     return answer.code
 
 
-# ---------------------------------------------------------------------------- on its connection
+# ---------------------------------------------------------------------------- transfer connections
 
 
 class Carrier:
-    """A connection that carries one file, by hand."""
+    """A transfer connection, driven by hand."""
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self.stream = stream
         self._buffer = FrameBuffer()
 
     async def send(self, *frames: Frame, raw: bytes = b"") -> None:
-        """Send frames, and behind them bytes that are in none."""
+        """Send frames, then raw bytes."""
         await self.stream.send_all(encode_all(frames) + raw)
 
     async def receive(self) -> Frame | None:
@@ -151,7 +149,7 @@ class Carrier:
         return frame
 
     async def piece(self) -> tuple[Piece, bytes]:
-        """Return a piece and its bytes."""
+        """Receive a piece and its bytes."""
         piece = await self.expect(Piece)
         data = bytearray(self._buffer.rest())
         while len(data) < piece.size:
@@ -162,33 +160,33 @@ class Carrier:
         return piece, bytes(data[: piece.size])
 
     async def send_pieces(self, data: bytes, offset: int = 0) -> None:
-        """Say where it begins, and send all from there on."""
+        """Send the start and all pieces from there on."""
         await self.send(StartAt(offset))
         for piece, content in pieces(data, offset):
             await self.send(piece, raw=content)
 
     async def fetch(self, data: bytes, offset: int) -> None:
-        """Take what has to be `data` from `offset` on, piece by piece."""
+        """Receive `data` from `offset` on, piece by piece, and check it."""
         assert await self.receive() == StartAt(offset)
         for expected in pieces(data, offset):
             assert await self.piece() == expected
 
     async def until_end(self) -> list[Frame]:
-        """Return what comes until the server ends the connection."""
+        """Return the frames until the server ends the connection."""
         frames: list[Frame] = []
         while (frame := await self.receive()) is not None:
             frames.append(frame)
         return frames
 
     async def rest(self) -> int:
-        """Return how many bytes come until the server ends the connection."""
+        """Return the number of bytes until the server ends the connection."""
         size = len(self._buffer.rest())
         while data := await self._more():
             size += len(data)
         return size
 
     async def cut(self) -> list[Frame]:
-        """Send nothing more; return when the server has done with it, and what it said."""
+        """Close the sending side; return the server's last frames."""
         assert isinstance(self.stream, trio.SocketStream)
         await self.stream.send_eof()
         return await self.until_end()
@@ -203,7 +201,7 @@ class Carrier:
 
 @asynccontextmanager
 async def transfer(server: RunningServer, ticket: bytes, size: int) -> AsyncIterator[Carrier]:
-    """Be ready to carry a file for the length of the block."""
+    """Open a transfer connection with a ticket."""
     async with raw_client(server.address) as raw:
         carrier = Carrier(raw.stream)
         await carrier.send(TransferHello(VERSION, ticket))
@@ -215,7 +213,7 @@ async def transfer(server: RunningServer, ticket: bytes, size: int) -> AsyncIter
 async def sending(
     server: RunningServer, person: RawClient, data: bytes, group: str = GROUP
 ) -> AsyncIterator[tuple[Carrier, Have]]:
-    """Be about to send a file; the server has said what it has of it."""
+    """Begin an upload; also return what the server has of the file."""
     ticket = await ticket_to_send(person, data, group)
     async with transfer(server, ticket, len(data)) as carrier:
         yield carrier, await carrier.expect(Have)
@@ -225,19 +223,19 @@ async def sending(
 async def fetching(
     server: RunningServer, person: RawClient, number: int, size: int, group: str = GROUP
 ) -> AsyncIterator[Carrier]:
-    """Be about to fetch a file: all that is left is to say what one has."""
+    """Begin a download, up to the receiver's `Have`."""
     ticket = await ticket_to_fetch(person, number, group)
     async with transfer(server, ticket, size) as carrier:
         yield carrier
 
 
-# ---------------------------------------------------------------------------- all of it
+# ---------------------------------------------------------------------------- whole transfers
 
 
 async def upload(
     server: RunningServer, person: RawClient, data: bytes, group: str = GROUP
 ) -> bytes:
-    """Send a file of which the server has nothing; return its digest."""
+    """Upload a file from its beginning; return its digest."""
     async with sending(server, person, data, group) as (carrier, have):
         assert have == Have(0, NOTHING)
         await carrier.send_pieces(data)
@@ -246,7 +244,7 @@ async def upload(
 
 
 async def go_on(server: RunningServer, person: RawClient, data: bytes, offset: int) -> None:
-    """Send what the server lacks, which has `offset` bytes."""
+    """Resume an upload of which the server has `offset` bytes."""
     async with sending(server, person, data) as (carrier, have):
         assert have == having(data, offset)
         await carrier.send_pieces(data, offset)
@@ -254,7 +252,7 @@ async def go_on(server: RunningServer, person: RawClient, data: bytes, offset: i
 
 
 async def send_some(server: RunningServer, person: RawClient, data: bytes, size: int) -> None:
-    """Begin to send a file, and be cut off after so many of its bytes."""
+    """Upload the first `size` bytes of a file, then disconnect."""
     async with sending(server, person, data) as (carrier, have):
         await carrier.send(StartAt(have.offset))
         for piece, content in pieces(data, have.offset):
@@ -267,7 +265,7 @@ async def send_some(server: RunningServer, person: RawClient, data: bytes, size:
 async def share(
     server: RunningServer, person: RawClient, data: bytes, name: str = "file", group: str = GROUP
 ) -> bytes:
-    """Send a file and share it; return its digest."""
+    """Upload a file and share it; return its digest."""
     await upload(server, person, data, group)
     await person.command(Share, name, len(data), sha(data), group=group)
     return sha(data)
@@ -276,7 +274,7 @@ async def share(
 async def download(
     server: RunningServer, person: RawClient, number: int, data: bytes, group: str = GROUP
 ) -> None:
-    """Fetch a file that has to be `data`."""
+    """Download a file and check that it is `data`."""
     async with fetching(server, person, number, len(data), group) as carrier:
         await carrier.send(Have(0, NOTHING))
         await carrier.fetch(data, 0)
@@ -285,65 +283,43 @@ async def download(
 
 
 def place_of(server: RunningServer, data: bytes) -> Path:
-    """Return where the server has a file."""
+    """Return the path of a stored file."""
     digest = sha(data).hex()
     return server.store.blobs.path / digest[:2] / digest
 
 
 def kept(server: RunningServer) -> set[str]:
-    """Return the names of all that the server has on its disk, but for files of digests."""
+    """Return the names of all stored and partial files, without files of digests."""
     names = {path.name for path in server.store.blobs.path.rglob("*") if path.is_file()}
     return {name for name in names if not name.endswith(".sums")}
 
 
 def begun(server: RunningServer) -> list[Path]:
-    """Return what the server has of files that are not whole."""
+    """Return the paths of partial files."""
     return [p for p in server.store.blobs.path.glob("incoming/*/*") if p.suffix != ".sums"]
 
 
-# ---------------------------------------------------------------------------- its clock
+# ---------------------------------------------------------------------------- retention
 
 
-@dataclass
-class Keeper:
-    """The clock that a server keeps files by, and its broom, in the hand of a test."""
+class ShiftedClock:
+    """The clock of a server, `later` ms ahead of the real one."""
 
-    later: int = 0
-    host: ServerContext | None = None
-    has_swept: trio.Event = field(default_factory=trio.Event)
+    def __init__(self) -> None:
+        self.later = 0
 
-    async def sweep(self) -> None:
-        """Do now what the server does every minute, and has done once at its start."""
-        await self.has_swept.wait()
-        assert self.host is not None
-        await _sweep(self.host)
-
-    async def sweep_and_tell(self, host: ServerContext) -> None:
-        await _sweep(host)
-        self.has_swept.set()
-
-    def now(self) -> int:
+    def __call__(self) -> int:
         return now_ms() + self.later
-
-    def host_of(self, *arguments: object, **more: object) -> ServerContext:
-        """Return a host that goes by this clock."""
-        self.host = ServerContext(*arguments, **more)  # type: ignore[arg-type]
-        self.host.clock = self.now
-        self.has_swept = trio.Event()
-        return self.host
-
-    def registry_of(self, *arguments: object) -> Registry:
-        """Return groups that go by this clock."""
-        registry = Registry(*arguments)  # type: ignore[arg-type]
-        registry._clock = self.now
-        return registry
 
 
 @pytest.fixture
-def keeper(monkeypatch: pytest.MonkeyPatch) -> Keeper:
-    """Be the keeper of every server that is started behind this."""
-    keeper = Keeper()
-    monkeypatch.setattr("tchat.server.app.ServerContext", keeper.host_of)
-    monkeypatch.setattr("tchat.server.connections.files._sweep", keeper.sweep_and_tell)
-    monkeypatch.setattr("tchat.server.app.Registry", keeper.registry_of)
-    return keeper
+def clock() -> ShiftedClock:
+    """Return a clock for `running_server(clock=clock)`."""
+    return ShiftedClock()
+
+
+async def sweep(server: RunningServer) -> None:
+    """Remove expired files now, which a server does every minute."""
+    await trio.testing.wait_all_tasks_blocked()  # the cleaning at the start comes first
+    config = server.config
+    await retention.sweep(server.store, server.log, config.limits.keep_files, config.clock())

@@ -1,4 +1,4 @@
-"""Whoever was shut out stays out, and nobody gets more of a server than one's share."""
+"""Revoked keys stay out, and nobody gets more than their quota; the control socket."""
 
 from __future__ import annotations
 
@@ -32,19 +32,18 @@ from tchat.core.protocol.handshake import TICKET_SIZE, VERSION, TransferHello
 from tchat.errors import Code, Refused, StartupError
 from tchat.net.address import Address
 from tchat.net.link import Link
-from tchat.server import accounts as people_module
-from tchat.server import control as control_module
-from tchat.server.accounts import MOST_KEYS, AccountManager
+from tchat.server import group_quota
+from tchat.server.accounts import MAX_KEYS, AccountManager
 from tchat.server.app import ServerConfig, serve
-from tchat.server.connections import handshake as doorway_module
+from tchat.server.connections import handshake as handshake_module
 from tchat.server.control import release_name
 from tchat.server.log import Log
 from tchat.server.send_queue import SendQueue
-from tchat.server.tickets import MOST_TRANSFERS
-from tchat.store.base import NO_EFFECTS, StorageFull
+from tchat.server.tickets import MAX_TRANSFERS
 from tchat.store.sqlite.store import open_store
 from tchat.transfer.pieces import NOTHING
 from tests.core.examples import HEAD
+from tests.faulty_store import FaultyStore
 from tests.helpers import (
     GROUP,
     GUARD,
@@ -57,14 +56,14 @@ from tests.helpers import (
     running_server,
 )
 from tests.memory_store import MemoryStore
-from tests.server.carrying import sha, transfer
-from tests.server.test_names_and_keys import AlreadyStored, answer_to, code_of, device_of, keys_of
+from tests.server.devices import Gate, device_of, handshake_result, keys_of, link_code
+from tests.server.file_transfers import sha, transfer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tchat.store.base import SideEffects, Store
+    from tchat.store.base import Store
     from tests.helpers import RunningServer
 
 STOLEN = identity_of("alice", "stolen")
@@ -82,50 +81,51 @@ async def a_store(kind: str, path: Path) -> AsyncIterator[Store]:
 both_stores = pytest.mark.parametrize("kind", ["memory", "sqlite"])
 
 
-# ------------------------------------------------------------------ keys that were taken away
+# ------------------------------------------------------------------ revoked keys
 
 
-async def test_a_code_that_a_key_asked_for_is_void_once_the_key_is_taken_away() -> None:
+async def test_link_code_of_a_revoked_key_is_void() -> None:
     async with running_server() as server, raw_client(server.address, "alice") as alice:
-        async with device_of(server, "alice", "stolen", await code_of(alice)) as thief:
-            code = await code_of(thief)
+        async with device_of(server, "alice", "stolen", await link_code(alice)) as thief:
+            code = await link_code(thief)
             await alice.ask(lambda i: Unlink(i, STOLEN.public))
             assert isinstance((await thief.until_end())[-1], Goodbye)
-        assert await answer_to(server, "alice", "stolen", code) == Code.BAD_LINK
-        assert await answer_to(server, "alice", "third", code) == Code.BAD_LINK
+        assert await handshake_result(server, "alice", "stolen", code) == Code.BAD_LINK
+        assert await handshake_result(server, "alice", "third", code) == Code.BAD_LINK
         assert await keys_of(alice) == [identity_of("alice").public]
-        assert await answer_to(server, "alice", "third", await code_of(alice)) == "alice"
+        assert await handshake_result(server, "alice", "third", await link_code(alice)) == "alice"
 
 
-async def test_what_had_come_from_a_key_before_it_was_taken_away_is_not_heard(
+async def test_frames_received_before_a_revocation_are_ignored(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    held = AlreadyStored()
+    gates: list[Gate] = []
 
-    async def at_last(_: SendQueue) -> None:
-        with trio.CancelScope(shield=True):  # as if all of this happened at once
-            await held.passed()
+    async def wait_for_space(_: SendQueue) -> None:
+        with trio.CancelScope(shield=True):  # as if all of this happened in one instant
+            for gate in gates:
+                await gate.stop()
 
-    monkeypatch.setattr(SendQueue, "crowded", True)
-    monkeypatch.setattr(SendQueue, "room", at_last)
+    monkeypatch.setattr(SendQueue, "congested", True)
+    monkeypatch.setattr(SendQueue, "wait_for_space", wait_for_space)
     async with (
         running_server() as server,
         raw_client(server.address, "alice") as alice,
-        device_of(server, "alice", "stolen", await code_of(alice)) as thief,
+        device_of(server, "alice", "stolen", await link_code(alice)) as thief,
     ):
-        held.closed = True
+        gates.append(Gate())
         await thief.send(*(LinkRequest(number) for number in range(1, 40)))
         with trio.fail_after(GUARD):
-            await held.reached.wait()
+            await gates[0].reached.wait()
         await alice.ask(lambda i: Unlink(i, STOLEN.public))
-        held.open.set()
+        gates[0].release()
         (goodbye,) = await thief.until_end()
         assert isinstance(goodbye, Goodbye)
         assert goodbye.code == Code.KEY_REMOVED
 
 
 async def redeem(people: AccountManager, name: str, code: str) -> None:
-    """Come with a new key and a code, whatever becomes of it."""
+    """Do a handshake with a new key and a link code, refused or not."""
     hello = replace(hello_of(name), key=identity_of(name, "new").public)
     with suppress(Refused):
         await people.claim(hello, name, code)
@@ -133,7 +133,7 @@ async def redeem(people: AccountManager, name: str, code: str) -> None:
 
 @both_stores
 @pytest.mark.parametrize("release_first", [True, False])
-async def test_a_code_does_not_win_a_name_that_is_being_released(
+async def test_link_code_cannot_win_a_released_name(
     kind: str, release_first: bool, tmp_path: Path
 ) -> None:
     async with a_store(kind, tmp_path) as store:
@@ -142,7 +142,7 @@ async def test_a_code_does_not_win_a_name_that_is_being_released(
             name = f"user{number}"
             hello = hello_of(name)
             await people.claim(hello, name, None)
-            code = people.new_code(Author(name, hello.client, hello.key))
+            code = people.new_link_code(Author(name, hello.client, hello.key))
             async with trio.open_nursery() as nursery:
                 if release_first:
                     nursery.start_soon(people.release, name)
@@ -152,75 +152,62 @@ async def test_a_code_does_not_win_a_name_that_is_being_released(
             assert await people.keys(name) == []
 
 
-# ------------------------------------------------------------------ keys and codes
+# ------------------------------------------------------------------ keys and link codes
 
 
-async def test_a_name_has_no_more_keys_than_can_be_listed() -> None:
+async def test_name_has_a_limited_number_of_keys() -> None:
     async with running_server() as server, raw_client(server.address, "alice") as alice:
-        for number in range(MOST_KEYS - 1):
+        for number in range(MAX_KEYS - 1):
             await server.store.accounts.link("alice", os.urandom(32), 1 << 42 | number)
-        assert await answer_to(server, "alice", "phone", await code_of(alice)) == Code.TOO_MANY
+        assert (
+            await handshake_result(server, "alice", "phone", await link_code(alice))
+            == Code.TOO_MANY
+        )
         keys = await keys_of(alice)
-        assert len(keys) == MOST_KEYS
+        assert len(keys) == MAX_KEYS
         await alice.ask(lambda i: Unlink(i, keys[-1]))
-        assert await answer_to(server, "alice", "phone", await code_of(alice)) == "alice"
+        assert await handshake_result(server, "alice", "phone", await link_code(alice)) == "alice"
 
 
-async def test_a_code_for_a_name_that_is_free_claims_nothing() -> None:
+async def test_link_code_for_a_free_name_is_refused() -> None:
     async with running_server() as server, raw_client(server.address, "alice") as alice:
-        code = await code_of(alice)
-        assert await answer_to(server, "alise", "phone", code) == Code.BAD_LINK
+        code = await link_code(alice)
+        assert await handshake_result(server, "alise", "phone", code) == Code.BAD_LINK
         assert await server.store.accounts.keys("alise") == []
-        assert await answer_to(server, "alise", owner="somebody") == "alise"
-        assert await answer_to(server, "alice", "phone", code) == "alice"
+        assert await handshake_result(server, "alise", owner="somebody") == "alise"
+        assert await handshake_result(server, "alice", "phone", code) == "alice"
 
 
 # ------------------------------------------------------------------ groups
 
 
 @both_stores
-async def test_one_who_asks_and_vanishes_is_in_no_more_groups_than_one_may(
+async def test_vanished_clients_still_count_towards_the_group_quota(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(people_module, "_MOST_REMEMBERED", 1)
+    monkeypatch.setattr(group_quota, "MAX_CACHED", 1)
     limits = replace(NO_RATE_LIMITS, groups_per_user=3)
     async with a_store(kind, tmp_path) as store, running_server(store, limits) as server:
         for visit in range(6):
             async with raw_client(server.address, "eve") as eve:
                 await eve.send(*(Join(n, 10 * visit + n, f"g{visit}-{n}") for n in range(1, 10)))
             async with raw_client(server.address, f"mallory{visit}") as mallory:
-                await mallory.command(Join, group=f"m{visit}")  # so that eve is forgotten
+                await mallory.command(
+                    Join, group=f"m{visit}"
+                )  # so that eve's groups leave the cache
             await server.logged("eve disconnected")
         await server.end()
         assert 0 < len(await store.groups_of("eve")) <= 3
 
 
-class Full(MemoryStore):
-    """A store that may be full."""
-
-    full = False
-
-    async def append(
-        self,
-        group: str,
-        expected: int,
-        count: int,
-        frames: bytes,
-        effects: SideEffects = NO_EFFECTS,
-    ) -> None:
-        if self.full:
-            raise StorageFull
-        await super().append(group, expected, count, frames, effects)
-
-
-async def test_a_group_for_which_there_was_no_room_takes_no_place() -> None:
-    store = Full()
+async def test_join_that_was_not_stored_uses_no_quota() -> None:
+    store = FaultyStore()
     limits = replace(NO_RATE_LIMITS, groups_per_user=2)
     async with running_server(store, limits) as server, raw_client(server.address, "eve") as eve:
-        store.full = True
+        store.fill("append")
         for group in ("one", "two"):
             assert (await eve.refusal(Join, group=group)).code == Code.STORAGE_FULL
-        store.full = False
+        store.mend()
         for group in ("three", "four"):
             await eve.command(Join, group=group)
         assert (await eve.refusal(Join, group="five")).code == Code.GROUPS_FULL
@@ -230,24 +217,24 @@ async def test_a_group_for_which_there_was_no_room_takes_no_place() -> None:
 
 
 async def let_in(server: RunningServer, user: str) -> None:
-    """Try until there is room, which somebody who has just left makes."""
+    """Connect repeatedly until a disconnected client's place is free."""
     with trio.fail_after(GUARD):
         while True:
             try:
                 async with raw_client(server.address, user):
                     return
             except (AssertionError, trio.BrokenResourceError):
-                continue  # was not welcome
+                continue  # no place yet
 
 
-async def test_one_person_has_no_more_connections_than_one_may() -> None:
+async def test_person_has_a_limited_number_of_connections() -> None:
     limits = replace(NO_RATE_LIMITS, devices=3)
     async with running_server(limits=limits) as server, AsyncExitStack() as stack:
         first, *_ = [
             await stack.enter_async_context(raw_client(server.address, "eve")) for _ in range(3)
         ]
-        assert await answer_to(server, "eve") == Code.TOO_MANY
-        assert await answer_to(server, "bob") == "bob"
+        assert await handshake_result(server, "eve") == Code.TOO_MANY
+        assert await handshake_result(server, "bob") == "bob"
         async with raw_client(server.address, "eve", first.client) as again:
             (goodbye,) = await first.until_end()
             assert isinstance(goodbye, Goodbye)
@@ -256,7 +243,7 @@ async def test_one_person_has_no_more_connections_than_one_may() -> None:
         await let_in(server, "eve")
 
 
-async def test_a_server_has_no_more_connections_than_it_may() -> None:
+async def test_server_has_a_limited_number_of_connections() -> None:
     limits = replace(NO_RATE_LIMITS, connections=2)
     async with running_server(limits=limits) as server:
         async with raw_client(server.address, "alice") as alice, raw_client(server.address, "bob"):
@@ -268,12 +255,12 @@ async def test_a_server_has_no_more_connections_than_it_may() -> None:
         await let_in(server, "carol")
 
 
-async def test_a_bad_ticket_counts_as_a_stranger_for_as_long_as_it_lingers(
+async def test_lingering_bad_ticket_counts_as_unauthenticated(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("tchat.net.link.CLOSE_SECONDS", GUARD)
-    monkeypatch.setattr(doorway_module, "REFUSAL_SECONDS", GUARD)
-    limits = replace(NO_RATE_LIMITS, strangers_per_address=3)
+    monkeypatch.setattr(handshake_module, "REFUSAL_SECONDS", GUARD)
+    limits = replace(NO_RATE_LIMITS, unauthenticated_per_address=3)
     async with running_server(limits=limits) as server, AsyncExitStack() as stack:
         for _ in range(3):
             raw = await stack.enter_async_context(raw_client(server.address))
@@ -290,36 +277,36 @@ async def test_a_bad_ticket_counts_as_a_stranger_for_as_long_as_it_lingers(
 
 
 async def ticket_of(raw: RawClient) -> bytes | str:
-    """Ask for a ticket to send one byte; return it, or why there is none."""
+    """Ask for a ticket to upload one byte; return it, or the code of the refusal."""
     answer = await raw.ask(lambda i: Upload(i, GROUP, 1, HEAD))
     assert isinstance(answer, Ticket | Failed), answer
     return answer.ticket if isinstance(answer, Ticket) else answer.code
 
 
-async def test_one_person_has_no_more_transfers_than_one_may() -> None:
+async def test_person_has_a_limited_number_of_transfers() -> None:
     async with running_server() as server, members(server, "eve", "bob") as (eve, bob):
-        tickets = [await ticket_of(eve) for _ in range(MOST_TRANSFERS)]
+        tickets = [await ticket_of(eve) for _ in range(MAX_TRANSFERS)]
         assert all(isinstance(ticket, bytes) for ticket in tickets)
         assert await ticket_of(eve) == Code.TOO_MANY
         assert isinstance(await ticket_of(bob), bytes)
         assert isinstance(tickets[0], bytes)
         async with transfer(server, tickets[0], 1) as carrier:
             assert await carrier.receive() == Have(0, NOTHING)
-            assert await ticket_of(eve) == Code.TOO_MANY  # it is under way
+            assert await ticket_of(eve) == Code.TOO_MANY  # the transfer is running
             await carrier.send_pieces(b"x")
             assert await carrier.until_end() == [Stored(sha(b"x"))]
         with trio.fail_after(GUARD):
             while await ticket_of(eve) == Code.TOO_MANY:
-                pass  # the server has not noticed yet that it is over
+                pass  # the server has not noticed yet that the transfer is over
         assert await ticket_of(eve) == Code.TOO_MANY
 
 
-# ------------------------------------------------------------------ the operator's socket
+# ------------------------------------------------------------------ the control socket
 
 
 @asynccontextmanager
 async def operated_server(data: Path) -> AsyncIterator[None]:
-    """Serve with a control socket in `data`; the server has to live until the end of the block."""
+    """Run a server with a control socket in `data`; it has to survive the block."""
     stop = trio.Event()
     log = Log("text", io.StringIO())
     config = ServerConfig(Address("127.0.0.1", 0), data, NO_RATE_LIMITS)
@@ -331,7 +318,7 @@ async def operated_server(data: Path) -> AsyncIterator[None]:
 
 
 async def told_by_control(data: Path, said: bytes) -> object:
-    """Say something on the control socket; return the answer."""
+    """Send bytes to the control socket; return the answer."""
     with trio.fail_after(GUARD):
         stream = await trio.open_unix_socket(str(data / "control"))
         async with stream:
@@ -352,9 +339,7 @@ async def told_by_control(data: Path, said: bytes) -> object:
     ],
     ids=["words", "no CBOR", "too long", "no request", "a bad name"],
 )
-async def test_garbage_on_the_control_socket_is_answered_and_ends_nothing(
-    said: bytes, tmp_path: Path
-) -> None:
+async def test_garbage_on_the_control_socket_is_refused(said: bytes, tmp_path: Path) -> None:
     async with operated_server(tmp_path):
         assert isinstance(await told_by_control(tmp_path, said), Failed)
         with pytest.raises(Refused) as caught:
@@ -362,7 +347,7 @@ async def test_garbage_on_the_control_socket_is_answered_and_ends_nothing(
         assert caught.value.code == Code.NO_SUCH_NAME
 
 
-async def test_one_who_says_nothing_on_the_control_socket_keeps_nobody_from_it(
+async def test_silent_client_does_not_block_the_control_socket(
     tmp_path: Path,
 ) -> None:
     async with (
@@ -374,10 +359,10 @@ async def test_one_who_says_nothing_on_the_control_socket_keeps_nobody_from_it(
 
 
 @pytest.mark.parametrize("answer", [b"", encode(Ok(1))[:-1]], ids=["none", "half of one"])
-async def test_a_server_that_gives_the_operator_no_answer_is_an_error(
+async def test_server_that_does_not_answer_is_an_error(
     answer: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(control_module, "_PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr("tchat.server.control.TIMEOUT_SECONDS", 0.01)
     (tmp_path / "tchat.db").touch()
     door = trio.socket.socket(trio.socket.AF_UNIX)
     await door.bind(str(tmp_path / "control"))

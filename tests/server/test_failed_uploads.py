@@ -1,4 +1,4 @@
-"""Files that go wrong on their way up: not kept, not announced, and nobody else's trouble."""
+"""Failing uploads: nothing is stored or announced, and nobody else is affected."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import shutil
 from dataclasses import replace
 from io import FileIO
 from typing import TYPE_CHECKING
-from unittest.mock import AsyncMock
 
 import pytest
 import trio
@@ -18,24 +17,23 @@ from tchat.core.group.events import FileShared
 from tchat.core.protocol.frames import Failed, Piece, Ping, StartAt, Stored, encode
 from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.errors import Code
-from tchat.store.base import StorageFull
+from tests.faulty_store import FaultyStore
 from tests.helpers import (
     NO_RATE_LIMITS,
     log_of,
     members,
     running_server,
 )
-from tests.memory_store import MemoryFileIndex
-from tests.server.carrying import (
+from tests.server.file_transfers import (
     DATA,
     SHA,
     Carrier,
     begun,
+    clock,
     code_of,
     flipped,
     go_on,
     having,
-    keeper,
     kept,
     offer,
     pieces,
@@ -50,7 +48,7 @@ from tests.server.carrying import (
 if TYPE_CHECKING:
     from tests.helpers import RawClient, RunningServer
 
-__all__ = ["keeper"]
+__all__ = ["clock"]
 
 IN_A_PIECE = PIECE_SIZE + 300_000
 
@@ -59,11 +57,11 @@ async def nothing_was_said_of_it(server: RunningServer) -> None:
     assert not any(isinstance(e.body, FileShared) for e in await log_of(server.store))
 
 
-# ------------------------------------------------------------------ what is not as it should be
+# ------------------------------------------------------------------ invalid uploads
 
 
 @pytest.mark.parametrize("at", [5, PIECE_SIZE + 5, 2 * PIECE_SIZE + 5])
-async def test_a_piece_that_is_not_what_its_digest_says_is_not_kept(at: int) -> None:
+async def test_piece_with_a_wrong_digest_is_not_stored(at: int) -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         async with sending(server, alice, DATA) as (carrier, _):
             await carrier.send(StartAt(0))
@@ -81,7 +79,7 @@ async def test_a_piece_that_is_not_what_its_digest_says_is_not_kept(at: int) -> 
         await go_on(server, alice, DATA, at - at % PIECE_SIZE)
 
 
-async def test_one_who_takes_back_what_he_sent_leaves_nothing() -> None:
+async def test_withdrawn_upload_leaves_nothing_behind() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         for offset in (0, IN_A_PIECE):
             await send_some(server, alice, DATA, offset)
@@ -104,7 +102,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
-async def test_one_who_breaks_the_rules_is_told_and_nothing_is_kept(bad: bytes) -> None:
+async def test_protocol_violation_ends_the_upload_and_stores_nothing(bad: bytes) -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         async with sending(server, alice, b"data") as (carrier, _):
             await carrier.send(raw=bad)
@@ -115,7 +113,7 @@ async def test_one_who_breaks_the_rules_is_told_and_nothing_is_kept(bad: bytes) 
         await alice.post("the chat goes on")
 
 
-async def test_one_who_looks_through_his_file_may_say_that_he_lives() -> None:
+async def test_sender_may_ping_while_it_computes_digests() -> None:
     async with (
         running_server() as server,
         members(server, "alice") as (alice,),
@@ -125,7 +123,7 @@ async def test_one_who_looks_through_his_file_may_say_that_he_lives() -> None:
         assert await carrier.until_end() == [Stored(sha(b"data"))]
 
 
-async def test_an_upload_that_stands_still_is_ended_and_gone_on_with() -> None:
+async def test_stalled_upload_is_ended_and_can_resume() -> None:
     async with (
         running_server(limits=replace(NO_RATE_LIMITS, stall_seconds=0.05)) as server,
         members(server, "alice") as (alice,),
@@ -139,11 +137,11 @@ async def test_an_upload_that_stands_still_is_ended_and_gone_on_with() -> None:
             assert have == having(DATA, 1000)
 
 
-# ------------------------------------------------------------------ disks
+# ------------------------------------------------------------------ disk errors
 
 
 class FullDisk(FileIO):
-    """Takes so many bytes of a file, and then no more."""
+    """A disk that takes so many bytes of a file, and no more."""
 
     takes = 0
     reason = errno.ENOSPC
@@ -164,7 +162,7 @@ class FullDisk(FileIO):
         (errno.EIO, Code.FILE_UNREADABLE),
     ],
 )
-async def test_a_disk_that_takes_no_more_ends_the_transfer_and_keeps_nothing(
+async def test_disk_error_ends_the_upload_and_stores_nothing(
     monkeypatch: pytest.MonkeyPatch, takes: int, reason: int, code: Code
 ) -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
@@ -196,7 +194,7 @@ async def send_all_it_takes(carrier: Carrier) -> None:
         return
 
 
-async def test_a_disk_that_loses_what_it_was_given_is_no_place_to_go_on_from(
+async def test_failed_sync_discards_the_partial_file(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fsync(_: int) -> None:
@@ -210,23 +208,21 @@ async def test_a_disk_that_loses_what_it_was_given_is_no_place_to_go_on_from(
         assert (await alice.refusal(Share, "f", len(DATA), SHA)).code == Code.NOT_UPLOADED
 
 
-async def test_a_log_that_has_no_room_for_a_file_leaves_none(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
-        full = AsyncMock(side_effect=StorageFull)
-        with monkeypatch.context() as patch:
-            patch.setattr(MemoryFileIndex, "add", full)
-            assert await refused_by_the_disk(server, alice) == Code.STORAGE_FULL
+async def test_full_log_leaves_no_file_behind() -> None:
+    store = FaultyStore()
+    async with running_server(store) as server, members(server, "alice", "bob") as (alice, bob):
+        store.fill("files.add", times=1)
+        assert await refused_by_the_disk(server, alice) == Code.STORAGE_FULL
         assert kept(server) == set()
         await upload(server, alice, DATA)
-        with monkeypatch.context() as patch:
-            patch.setattr(MemoryFileIndex, "add", full)
-            assert await refused_by_the_disk(server, bob) == Code.STORAGE_FULL
-        assert kept(server) == {SHA.hex()}, "which somebody else has"
+        store.fill("files.add", times=1)
+        assert await refused_by_the_disk(server, bob) == Code.STORAGE_FULL
+        assert kept(server) == {SHA.hex()}  # as Alice has it
 
 
-async def test_what_there_is_no_room_for_is_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_upload_larger_than_the_free_space_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     usage = shutil.disk_usage("/")
     async with running_server() as server, members(server, "alice") as (alice,):
         with monkeypatch.context() as patch:
@@ -237,7 +233,7 @@ async def test_what_there_is_no_room_for_is_not_begun(monkeypatch: pytest.Monkey
             await upload(server, alice, DATA)
 
 
-async def test_an_offer_for_which_the_disk_cannot_be_tidied_up_is_refused_and_no_more(
+async def test_offer_is_refused_if_making_room_fails(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def broken(*_: object) -> None:

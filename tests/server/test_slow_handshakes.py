@@ -1,4 +1,4 @@
-"""Strangers who say nothing, or a byte at a time: all are cut, and none of them harms anybody."""
+"""Silent and slow handshakes: all are ended at the deadline, and harm nobody."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ if TYPE_CHECKING:
     from tests.helpers import RunningServer
 
 STRANGERS = 400
-"""How many come at once: half of them silent, half a byte at a time."""
+"""How many connections at once: half of them silent, half sending byte by byte."""
 
 SHORT = replace(
     NO_RATE_LIMITS,
     handshake_seconds=1.5,
-    strangers=STRANGERS,
-    strangers_per_address=STRANGERS,
+    unauthenticated=STRANGERS,
+    unauthenticated_per_address=STRANGERS,
 )
 
 NEVER_WHOLE = unchecked({**hello_of("mallory").to_map(), "filler": 3900 * "x"})
-"""A hello that is not over before the time is, a byte at a time."""
+"""A hello that takes longer than the deadline, byte by byte."""
 
 
 @contextmanager
 def many_files(number: int) -> Iterator[None]:
-    """Let this process have so many open files, both ends of connections among them."""
+    """Raise the limit of open files: both ends of all connections are in this process."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < number:
         pytest.skip(f"this system allows {hard} open files, and {number} are needed")
@@ -54,7 +54,7 @@ def many_files(number: int) -> Iterator[None]:
 
 
 def client_hello() -> bytes:
-    """Return how a client begins TLS."""
+    """Return the first bytes of a TLS handshake."""
     out = ssl.MemoryBIO()
     tls = client_context(verified=False).wrap_bio(ssl.MemoryBIO(), out)
     with suppress(ssl.SSLWantReadError):
@@ -63,14 +63,14 @@ def client_hello() -> bytes:
 
 
 async def see_the_end(stream: trio.abc.Stream) -> None:
-    """Read until the server has ended the connection, one way or another."""
+    """Read until the server has ended the connection."""
     with suppress(trio.BrokenResourceError):
         while await stream.receive_some():
             pass
 
 
 async def dribble(stream: trio.abc.Stream, beginning: bytes) -> None:
-    """Send one byte at a time, until nobody takes them."""
+    """Send one byte at a time, until the connection is closed."""
     rest = memoryview(beginning)
     with suppress(trio.BrokenResourceError):
         while True:
@@ -79,14 +79,14 @@ async def dribble(stream: trio.abc.Stream, beginning: bytes) -> None:
 
 
 async def stay(address: Address, beginning: bytes | None, *, encrypted: bool) -> None:
-    """Be a stranger, silent or dribbling, until the server has ended the connection."""
+    """Open a connection, silent or slow, and wait until the server ends it."""
     async with await connect(address) as plain:
         stream: trio.abc.Stream = plain
         try:
             if encrypted:
                 stream = await open_tls(plain, client_context(verified=False), address.host)
         except trio.BrokenResourceError:
-            return  # before we were through: cut as well
+            return  # ended during the TLS handshake
         async with trio.open_nursery() as nursery:
             if beginning is not None:
                 nursery.start_soon(dribble, stream, beginning)
@@ -95,7 +95,7 @@ async def stay(address: Address, beginning: bytes | None, *, encrypted: bool) ->
 
 
 async def besiege(server: RunningServer, *, tls: bool) -> None:
-    """Come in great number, and stay until all have been cut."""
+    """Open all slow connections, and wait until the server has ended them."""
     kinds: list[tuple[bytes | None, bool]] = [(None, False), (NEVER_WHOLE, False)]
     if tls:
         kinds = [(None, False), (client_hello(), False), (None, True), (NEVER_WHOLE, True)]
@@ -107,7 +107,7 @@ async def besiege(server: RunningServer, *, tls: bool) -> None:
 
 
 async def is_let_in_as_the_last(server: RunningServer, pin: bytes | None) -> bool:
-    """Return whether there is room for one more beside as many strangers as there may be."""
+    """Return whether one more connection is served beside all others but one."""
     async with AsyncExitStack() as stack:
         for _ in range(STRANGERS - 1):
             await stack.enter_async_context(await connect(server.address))
@@ -123,9 +123,7 @@ async def is_let_in_as_the_last(server: RunningServer, pin: bytes | None) -> boo
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
-async def test_all_are_cut_and_counted_out_and_nobody_else_is_harmed(
-    tls: bool, tmp_path: Path
-) -> None:
+async def test_slow_handshakes_are_ended_and_harm_nobody(tls: bool, tmp_path: Path) -> None:
     credentials = make_credentials(tmp_path) if tls else None
     pin = credentials.pin if credentials else None
     with many_files(4 * STRANGERS):

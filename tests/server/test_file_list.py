@@ -1,4 +1,4 @@
-"""The shelf of a group: what is on it, who has it, and how files leave it."""
+"""The list of files of a group: pages, who downloaded, removal and expiry."""
 
 from __future__ import annotations
 
@@ -20,20 +20,21 @@ from tchat.core.protocol.frames import (
 from tchat.errors import Code
 from tchat.transfer.pieces import NOTHING
 from tests.helpers import GROUP, NO_RATE_LIMITS, log_of, members, raw_client, running_server
-from tests.server.carrying import (
+from tests.server.file_transfers import (
     DATA,
     SHA,
-    Keeper,
+    ShiftedClock,
+    clock,
     code_of,
     download,
     fetching,
-    keeper,
     kept,
     offer,
     pieces,
     sha,
     share,
     shelf_of,
+    sweep,
     ticket_to_fetch,
     transfer,
     upload,
@@ -42,7 +43,7 @@ from tests.server.carrying import (
 if TYPE_CHECKING:
     from tests.helpers import RawClient
 
-__all__ = ["keeper"]
+__all__ = ["clock"]
 
 HOUR = 3_600_000
 DAY = 24 * HOUR
@@ -53,16 +54,16 @@ async def refused_download(person: RawClient, number: int, group: str = GROUP) -
     return code_of(await person.ask(lambda i: Download(i, group, number)))
 
 
-# ------------------------------------------------------------------ what is on it
+# ------------------------------------------------------------------ listing
 
 
-async def test_a_shelf_is_empty_at_first() -> None:
+async def test_new_group_has_no_files() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         shelf = await shelf_of(alice)
         assert shelf == FileList(shelf.re, (), (), (), ())
 
 
-async def test_a_shelf_is_shown_in_pages_the_newest_first() -> None:
+async def test_files_are_listed_in_pages_newest_first() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         await upload(server, alice, b"data")
         for _ in range(85):
@@ -78,7 +79,7 @@ async def test_a_shelf_is_shown_in_pages_the_newest_first() -> None:
 
 
 @pytest.mark.parametrize("files", [40, 41])
-async def test_a_page_that_is_just_full_says_whether_there_are_more(files: int) -> None:
+async def test_full_page_tells_whether_older_files_exist(files: int) -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         await upload(server, alice, b"data")
         for _ in range(files):
@@ -89,7 +90,7 @@ async def test_a_page_that_is_just_full_says_whether_there_are_more(files: int) 
         assert (await shelf_of(alice, before=0)).numbers == ()
 
 
-async def test_a_shelf_names_some_of_those_who_fetched_a_file() -> None:
+async def test_list_names_some_who_downloaded_a_file() -> None:
     names = [f"Person{n}" for n in range(10)]
     async with running_server() as server, members(server, "alice", *names) as (alice, *others):
         await share(server, alice, b"data")
@@ -100,7 +101,7 @@ async def test_a_shelf_names_some_of_those_who_fetched_a_file() -> None:
         assert shelf.by[0].split("\n") == names[:8]
 
 
-async def test_one_who_has_left_is_named_as_well() -> None:
+async def test_list_names_downloaders_who_have_left() -> None:
     async with running_server() as server, members(server, "alice", "Bob") as (alice, bob):
         await share(server, alice, b"data")
         await download(server, bob, 1, b"data")
@@ -108,7 +109,7 @@ async def test_one_who_has_left_is_named_as_well() -> None:
         assert (await shelf_of(alice)).by == ("bob",)
 
 
-async def test_the_fullest_page_fits_a_frame() -> None:
+async def test_largest_page_fits_a_frame() -> None:
     names = ["\N{MATHEMATICAL BOLD CAPITAL A}", *("漢" * 31 + chr(0x4E00 + n) for n in range(9))]
     async with running_server() as server, members(server, "alice", *names) as (alice, *others):
         await upload(server, alice, b"")
@@ -120,7 +121,7 @@ async def test_the_fullest_page_fits_a_frame() -> None:
         assert (len(shelf.numbers), set(shelf.fetched), shelf.older) == (40, {10}, True)
 
 
-async def test_only_members_see_a_shelf() -> None:
+async def test_only_members_list_files() -> None:
     async with (
         running_server() as server,
         members(server, "alice") as (alice,),
@@ -134,13 +135,13 @@ async def test_only_members_see_a_shelf() -> None:
             await eve.command(Join)
 
 
-# ------------------------------------------------------------------ files that are removed
+# ------------------------------------------------------------------ removal
 
 
 @pytest.mark.parametrize("who", ["alice", "bob"])
-async def test_who_shared_a_file_and_the_admin_may_remove_it(who: str, keeper: Keeper) -> None:
+async def test_sender_and_admin_may_remove_a_file(who: str, clock: ShiftedClock) -> None:
     async with (
-        running_server() as server,
+        running_server(clock=clock) as server,
         members(server, "alice", "bob", "carol") as (alice, bob, carol),
     ):
         await share(server, bob, DATA)
@@ -153,52 +154,58 @@ async def test_who_shared_a_file_and_the_admin_may_remove_it(who: str, keeper: K
         assert await refused_download(carol, 1) == Code.NO_SUCH_FILE
         assert (await shelf_of(carol)).numbers == ()
         assert (await alice.refusal(RemoveFile, 1)).code == Code.NO_SUCH_FILE
-        await keeper.sweep()
+        await sweep(server)
         assert kept(server) == set()
         assert list(server.store.blobs.path.rglob("*.sums")) == []
         await server.logged("1 files that no group has any more were removed")
 
 
-async def test_a_file_that_another_group_has_as_well_is_kept_for_it(keeper: Keeper) -> None:
+async def test_file_shared_in_two_groups_survives_one_removal(clock: ShiftedClock) -> None:
     async with (
-        running_server() as server,
+        running_server(clock=clock) as server,
         members(server, "alice", "bob") as (alice, bob),
     ):
         await alice.command(Join, group="hers")
         await share(server, alice, DATA)
         await alice.command(Share, "the same", len(DATA), SHA, group="hers")
         await alice.command(RemoveFile, 1)
-        await keeper.sweep()
+        await sweep(server)
         assert await refused_download(bob, 1) == Code.NO_SUCH_FILE
         await download(server, alice, 1, DATA, "hers")
         await alice.command(RemoveFile, 1, group="hers")
-        keeper.later = DAY + HOUR  # what she shared again, she was given to hold for a day
-        await keeper.sweep()
+        clock.later = DAY + HOUR  # the share that was repeated holds the file for another day
+        await sweep(server)
         assert kept(server) == set()
 
 
-async def test_the_number_of_a_file_is_never_given_to_another(keeper: Keeper) -> None:
-    async with running_server() as server, members(server, "alice") as (alice,):
+async def test_file_numbers_are_never_reused(clock: ShiftedClock) -> None:
+    async with running_server(clock=clock) as server, members(server, "alice") as (alice,):
         await share(server, alice, b"one")
         await alice.command(RemoveFile, 1)
-        await keeper.sweep()
+        await sweep(server)
         await share(server, alice, b"two")
         assert (await shelf_of(alice)).numbers == (2,)
         await download(server, alice, 2, b"two")
-    async with running_server(server.store) as server, members(server, "eve", group="x") as _:
+    async with (
+        running_server(server.store, clock=clock) as server,
+        members(server, "eve", group="x") as _,
+    ):
         bodies = [event.body for event in await log_of(server.store)]
         assert bodies[-1] == FileShared(2, "file", 3, sha(b"two"))
 
 
-async def test_a_download_that_has_begun_is_not_hurt_by_a_removal(keeper: Keeper) -> None:
-    async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
+async def test_running_download_survives_a_removal(clock: ShiftedClock) -> None:
+    async with (
+        running_server(clock=clock) as server,
+        members(server, "alice", "bob") as (alice, bob),
+    ):
         await share(server, alice, DATA)
         late = await ticket_to_fetch(bob, 1)
         async with fetching(server, bob, 1, len(DATA)) as carrier:
             await carrier.send(Have(0, NOTHING))
             assert await carrier.receive() == StartAt(0)
             await alice.command(RemoveFile, 1)
-            await keeper.sweep()
+            await sweep(server)
             for expected in pieces(DATA):
                 assert await carrier.piece() == expected
         async with transfer(server, late, len(DATA)) as carrier:
@@ -206,14 +213,14 @@ async def test_a_download_that_has_begun_is_not_hurt_by_a_removal(keeper: Keeper
             assert code_of(failure) in (Code.NO_SUCH_FILE, Code.FILE_DAMAGED)
 
 
-async def test_a_removal_sent_again_is_done_once() -> None:
+async def test_repeated_removal_is_executed_once() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         await share(server, alice, b"data")
         assert (await alice.command(RemoveFile, 1, n=70)).seq == 3
         assert (await alice.command(RemoveFile, 1, n=70)).seq is None
 
 
-async def test_a_file_that_was_removed_may_be_shared_again_by_who_sent_it() -> None:
+async def test_removed_file_may_be_shared_again_by_sender() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         await share(server, alice, b"data")
         assert isinstance(await offer(alice, b"data", sha(b"data")), AlreadyStored)
@@ -222,15 +229,18 @@ async def test_a_file_that_was_removed_may_be_shared_again_by_who_sent_it() -> N
         await download(server, alice, 2, b"data")
 
 
-async def test_the_shelf_goes_with_the_group(keeper: Keeper) -> None:
-    async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
+async def test_files_are_removed_with_their_group(clock: ShiftedClock) -> None:
+    async with (
+        running_server(clock=clock) as server,
+        members(server, "alice", "bob") as (alice, bob),
+    ):
         await share(server, alice, DATA)
         await bob.command(Leave)
         await alice.command(Leave)
         assert await refused_download(alice, 1) == Code.NOT_MEMBER
-        await keeper.sweep()
+        await sweep(server)
         assert kept(server) == set()
-        # Who founds it anew finds an empty shelf, and no number that was used.
+        # A new group of the same name has no files, and reuses no file number.
         await bob.command(Join)
         assert (await shelf_of(bob)).numbers == ()
         assert await refused_download(bob, 1) == Code.NO_SUCH_FILE
@@ -240,8 +250,8 @@ async def test_the_shelf_goes_with_the_group(keeper: Keeper) -> None:
         await download(server, bob, 2, b"data")
 
 
-async def test_what_the_last_one_shared_goes_with_him_even_at_once(keeper: Keeper) -> None:
-    async with running_server() as server, members(server, "alice") as (alice,):
+async def test_files_of_closed_groups_are_removed_at_once(clock: ShiftedClock) -> None:
+    async with running_server(clock=clock) as server, members(server, "alice") as (alice,):
         await upload(server, alice, b"data")
         await alice.send(
             Share(100, 100, GROUP, "data", 4, sha(b"data")),
@@ -250,17 +260,17 @@ async def test_what_the_last_one_shared_goes_with_him_even_at_once(keeper: Keepe
         )
         await alice.before_pong()
         assert (await shelf_of(alice)).numbers == ()
-        keeper.later = DAY + HOUR
-        await keeper.sweep()
+        clock.later = DAY + HOUR
+        await sweep(server)
         assert kept(server) == set()
 
 
-# ------------------------------------------------------------------ files that have their time
+# ------------------------------------------------------------------ expiry
 
 
-async def test_a_file_says_until_when_it_is_there(keeper: Keeper) -> None:
+async def test_list_tells_when_a_file_expires(clock: ShiftedClock) -> None:
     async with (
-        running_server(limits=KEPT_FOR_A_WEEK) as server,
+        running_server(limits=KEPT_FOR_A_WEEK, clock=clock) as server,
         members(server, "alice") as (alice,),
     ):
         await share(server, alice, DATA)
@@ -268,17 +278,17 @@ async def test_a_file_says_until_when_it_is_there(keeper: Keeper) -> None:
         assert (await shelf_of(alice)).until == (shared.at + 7 * DAY,)
 
 
-async def test_a_file_is_kept_for_as_long_as_files_are(keeper: Keeper) -> None:
+async def test_file_is_kept_until_it_expires(clock: ShiftedClock) -> None:
     async with (
-        running_server(limits=KEPT_FOR_A_WEEK) as server,
+        running_server(limits=KEPT_FOR_A_WEEK, clock=clock) as server,
         members(server, "alice", "bob") as (alice, bob),
     ):
         await share(server, alice, DATA)
-        keeper.later = 7 * DAY - HOUR
-        await keeper.sweep()
+        clock.later = 7 * DAY - HOUR
+        await sweep(server)
         await download(server, bob, 1, DATA)
-        keeper.later = 7 * DAY + HOUR
-        await keeper.sweep()
+        clock.later = 7 * DAY + HOUR
+        await sweep(server)
         assert kept(server) == set()
         assert await refused_download(bob, 1) == Code.NO_SUCH_FILE
         assert (await shelf_of(bob)).numbers == ()
@@ -286,50 +296,53 @@ async def test_a_file_is_kept_for_as_long_as_files_are(keeper: Keeper) -> None:
         await alice.command(RemoveFile, 1)
 
 
-async def test_younger_files_stay_and_so_does_what_is_shared_again(keeper: Keeper) -> None:
+async def test_newer_and_reshared_files_are_kept(clock: ShiftedClock) -> None:
     async with (
-        running_server(limits=KEPT_FOR_A_WEEK) as server,
+        running_server(limits=KEPT_FOR_A_WEEK, clock=clock) as server,
         members(server, "alice") as (alice,),
     ):
         await share(server, alice, b"old")
-        keeper.later = 7 * DAY + HOUR
+        clock.later = 7 * DAY + HOUR
         await share(server, alice, b"young")
         await alice.command(Share, "old", 3, sha(b"old"))
-        await keeper.sweep()
+        await sweep(server)
         assert kept(server) == {sha(b"old").hex(), sha(b"young").hex()}
         assert (await shelf_of(alice)).numbers == (3, 2)
-        keeper.later += DAY + HOUR
-        await keeper.sweep()
+        clock.later += DAY + HOUR
+        await sweep(server)
         assert (await shelf_of(alice)).numbers == (3, 2)
         await download(server, alice, 3, b"old")
 
 
-async def test_without_an_end_files_are_kept_for_ever(keeper: Keeper) -> None:
-    async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
+async def test_files_never_expire_without_a_limit(clock: ShiftedClock) -> None:
+    async with (
+        running_server(clock=clock) as server,
+        members(server, "alice", "bob") as (alice, bob),
+    ):
         await share(server, alice, DATA)
-        keeper.later = 100_000 * DAY
-        await keeper.sweep()
+        clock.later = 100_000 * DAY
+        await sweep(server)
         await download(server, bob, 1, DATA)
 
 
-# ------------------------------------------------------------------ files that were not shared
+# ------------------------------------------------------------------ files that are not shared
 
 
-async def test_what_was_sent_and_not_shared_is_held_for_a_day(keeper: Keeper) -> None:
-    async with running_server() as server, members(server, "alice") as (alice,):
+async def test_unshared_upload_is_kept_for_a_day(clock: ShiftedClock) -> None:
+    async with running_server(clock=clock) as server, members(server, "alice") as (alice,):
         await upload(server, alice, DATA)
-        keeper.later = 23 * HOUR
-        await keeper.sweep()
+        clock.later = 23 * HOUR
+        await sweep(server)
         assert kept(server) == {SHA.hex()}
         assert await server.store.files.used("alice") == len(DATA)
-        keeper.later = 25 * HOUR
-        await keeper.sweep()
+        clock.later = 25 * HOUR
+        await sweep(server)
         assert kept(server) == set()
         assert await server.store.files.used("alice") == 0
         assert (await alice.refusal(Share, "f", len(DATA), SHA)).code == Code.NOT_UPLOADED
 
 
-async def test_what_was_not_uploaded_cannot_be_shared() -> None:
+async def test_unuploaded_file_cannot_be_shared() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         digest = await upload(server, alice, b"data")
         assert (await bob.refusal(Share, "data", 4, digest)).code == Code.NOT_UPLOADED
@@ -338,7 +351,7 @@ async def test_what_was_not_uploaded_cannot_be_shared() -> None:
         assert (await alice.command(Share, "data", 4, digest)).seq == 4
 
 
-async def test_what_one_sent_may_be_shared_with_all_groups_one_is_in() -> None:
+async def test_uploaded_file_may_be_shared_with_several_groups() -> None:
     async with (
         running_server() as server,
         members(server, "alice") as (alice,),
