@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tchat.cli import parser
-from tchat.client.authenticate import farewell
+from tchat.client.authenticate import closing_error
 from tchat.client.files.queue import AT_ONCE
 from tchat.client.files.transfer import AUTOMATIC_LIMIT
 from tchat.core import text as core_text
 from tchat.core.group import rules, state
 from tchat.core.protocol import framing, handshake
-from tchat.core.protocol.frames import Search
 from tchat.errors import Code, Refused
 from tchat.server import accounts, limits, presence, tickets
-from tchat.server.connections import history
+from tchat.server.connections import dispatch
 from tchat.server.groups import ordering
 from tests import picture, readme
 
@@ -148,6 +147,11 @@ def test_numbers_in_readme_match_the_code() -> None:
 
 def test_numbers_in_protocol_match_the_code() -> None:
     text = " ".join(PROTOCOL.read_text(encoding="utf-8").split())
+    default = limits.Limits()
+    joins, requests, frames = default.joins, default.requests, default.frames
+    assert joins
+    assert requests
+    assert frames
     for sentence in (
         f"at most {framing.FRAME_LIMIT:,} bytes, and {framing.HANDSHAKE_LIMIT:,} until",
         f"at most {framing.ITEM_LIMIT:,} items",
@@ -161,16 +165,16 @@ def test_numbers_in_protocol_match_the_code() -> None:
         f"a topic {rules.TOPIC_LIMIT} code points",
         f"for being away {presence.AWAY_LIMIT}.",
         f"at most {core_text.FILE_NAME_LIMIT} bytes",
-        f"for {accounts.CODE_SECONDS / 60:.0f} minutes",
+        f"for {accounts.LINK_CODE_SECONDS / 60:.0f} minutes",
         f"at most {rules.LONGEST_INVITE_MS // 86_400_000} days",
-        f"for {ordering.PATIENCE_SECONDS:.0f} seconds after its `wait`",
-        f"{limits.REQUESTS.burst} at once and {limits.REQUESTS.per_second} a second",
-        f"{limits.JOINS.burst} at once and {limits.JOINS.per_second * 60:g} a minute",
+        f"for {ordering.RETRY_SECONDS:.0f} seconds after its `wait`",
+        f"{requests.burst} at once and {requests.per_second} a second",
+        f"{joins.burst} at once and {joins.per_second * 60:g} a minute",
         f"less than {state.WINDOW:,} apart",
-        f"{limits.FRAMES.burst:,} frames at once and {limits.FRAMES.per_second} a second",
-        f"within {limits.Limits().handshake_seconds:.0f} seconds by default",
-        f"hears nothing for {limits.Limits().silence_seconds:.0f} seconds",
-        f"`search` {history.COSTS[Search]}",
+        f"{frames.burst:,} frames at once and {frames.per_second} a second",
+        f"within {default.handshake_seconds:.0f} seconds by default",
+        f"hears nothing for {default.silence_seconds:.0f} seconds",
+        f"`search` {dispatch.SEARCH_COST}",
     ):
         assert sentence in text
 
@@ -180,7 +184,7 @@ def test_protocol_lists_the_final_codes() -> None:
     text = PROTOCOL.read_text(encoding="utf-8")
     found = re.search(r"jitter, except after (.+?): these", text, re.DOTALL)
     assert found is not None
-    final = {code.value for code in Code if isinstance(farewell(code, ""), Refused)}
+    final = {code.value for code in Code if isinstance(closing_error(code, ""), Refused)}
     assert set(re.findall(r"`(\w+)`", found[1])) == final
 
 

@@ -65,9 +65,9 @@ FileRequest = TypeVar("FileRequest", Upload, Download, FileListRequest)
 _MAX_SUBSCRIPTIONS = 256
 
 # What a request costs in tokens of the "requests" rate, by the work that it makes.
-_SNAPSHOT_COST = 5
-_GROUPS_COST = 5
-_SEARCH_COST = 10
+SNAPSHOT_COST = 5
+GROUPS_COST = 5
+SEARCH_COST = 10
 
 
 class RequestDispatcher:
@@ -115,7 +115,7 @@ class RequestDispatcher:
             case Search():
                 await self._search(frame)
             case GroupsRequest():
-                self._acquire(_GROUPS_COST)
+                self._acquire(GROUPS_COST)
                 self._reply(await list_groups(self._context, self._author, frame))
             case Upload():
                 await self._ask_about_files(frame, prepare_upload)
@@ -205,7 +205,7 @@ class RequestDispatcher:
     # -------------------------------------------------------------- subscriptions
 
     async def _subscribe(self, request: Attach) -> None:
-        self._acquire(1 if request.recent is None else _SNAPSHOT_COST)
+        self._acquire(1 if request.recent is None else SNAPSHOT_COST)
         group = check_group(request.group)
         if is_others(group, self._author):
             self._reply(Attached(request.id, group, "outsider"))
@@ -233,7 +233,7 @@ class RequestDispatcher:
         self._reply(await read_history(self._context, self._author, self._send_queue, request))
 
     async def _search(self, request: Search) -> None:
-        self._acquire(_SEARCH_COST)
+        self._acquire(SEARCH_COST)
         if request.group is not None:
             request = replace(request, group=self._checked(request.group))
         self._reply(await search(self._context, self._author, request))
