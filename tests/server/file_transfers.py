@@ -55,16 +55,16 @@ def sha(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
 
 
-def running(data: bytes) -> list[bytes]:
+def running_digests(data: bytes) -> list[bytes]:
     """Return a file's running digests, one for each piece."""
     ends = range(PIECE_SIZE, len(data) + PIECE_SIZE, PIECE_SIZE)
     return [sha(data[:end]) for end in ends]
 
 
-def having(data: bytes, offset: int) -> Have:
+def have_at(data: bytes, offset: int) -> Have:
     """Return the `Have` of a receiver with the first `offset` bytes of a file."""
-    whole = offset if offset < len(data) else len(running(data)) * PIECE_SIZE
-    return Have(offset, digest_before(whole, running(data)))
+    whole = offset if offset < len(data) else len(running_digests(data)) * PIECE_SIZE
+    return Have(offset, digest_before(whole, running_digests(data)))
 
 
 def pieces(data: bytes, offset: int = 0) -> list[tuple[Piece, bytes]]:
@@ -77,7 +77,7 @@ def pieces(data: bytes, offset: int = 0) -> list[tuple[Piece, bytes]]:
     return sent
 
 
-def flipped(data: bytes, at: int) -> bytes:
+def with_flipped_byte(data: bytes, at: int) -> bytes:
     """Return the bytes with one of them changed."""
     return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
 
@@ -95,7 +95,9 @@ async def offer(
 
 async def ticket_to_send(person: RawClient, data: bytes, group: str = GROUP) -> bytes:
     """Return a ticket; a whole digest is sent along, so that similar files do not matter."""
-    answer = await offer(person, data, sha(flipped(data, 0)) if data else sha(b"-"), group)
+    answer = await offer(
+        person, data, sha(with_flipped_byte(data, 0)) if data else sha(b"-"), group
+    )
     assert isinstance(answer, Ticket), answer
     return answer.ticket
 
@@ -106,13 +108,13 @@ async def ticket_to_fetch(person: RawClient, number: int, group: str = GROUP) ->
     return answer.ticket
 
 
-async def shelf_of(person: RawClient, before: int | None = None, group: str = GROUP) -> FileList:
+async def list_files(person: RawClient, before: int | None = None, group: str = GROUP) -> FileList:
     answer = await person.ask(lambda i: FileListRequest(i, group, before))
     assert isinstance(answer, FileList), answer
     return answer
 
 
-def code_of(answer: Frame | None) -> str:
+def refusal_code(answer: Frame | None) -> str:
     """Return the code of a refusal."""
     assert isinstance(answer, Failed), answer
     return answer.code
@@ -121,7 +123,7 @@ def code_of(answer: Frame | None) -> str:
 # ---------------------------------------------------------------------------- transfer connections
 
 
-class Carrier:
+class TransferConnection:
     """A transfer connection, driven by hand."""
 
     def __init__(self, stream: trio.abc.Stream) -> None:
@@ -185,7 +187,7 @@ class Carrier:
             size += len(data)
         return size
 
-    async def cut(self) -> list[Frame]:
+    async def close_sending(self) -> list[Frame]:
         """Close the sending side; return the server's last frames."""
         assert isinstance(self.stream, trio.SocketStream)
         await self.stream.send_eof()
@@ -200,33 +202,35 @@ class Carrier:
 
 
 @asynccontextmanager
-async def transfer(server: RunningServer, ticket: bytes, size: int) -> AsyncIterator[Carrier]:
+async def transfer(
+    server: RunningServer, ticket: bytes, size: int
+) -> AsyncIterator[TransferConnection]:
     """Open a transfer connection with a ticket."""
     async with raw_client(server.address) as raw:
-        carrier = Carrier(raw.stream)
-        await carrier.send(TransferHello(VERSION, ticket))
-        assert await carrier.receive() == Ready(VERSION, size)
-        yield carrier
+        connection = TransferConnection(raw.stream)
+        await connection.send(TransferHello(VERSION, ticket))
+        assert await connection.receive() == Ready(VERSION, size)
+        yield connection
 
 
 @asynccontextmanager
 async def sending(
     server: RunningServer, person: RawClient, data: bytes, group: str = GROUP
-) -> AsyncIterator[tuple[Carrier, Have]]:
+) -> AsyncIterator[tuple[TransferConnection, Have]]:
     """Begin an upload; also return what the server has of the file."""
     ticket = await ticket_to_send(person, data, group)
-    async with transfer(server, ticket, len(data)) as carrier:
-        yield carrier, await carrier.expect(Have)
+    async with transfer(server, ticket, len(data)) as connection:
+        yield connection, await connection.expect(Have)
 
 
 @asynccontextmanager
 async def fetching(
     server: RunningServer, person: RawClient, number: int, size: int, group: str = GROUP
-) -> AsyncIterator[Carrier]:
+) -> AsyncIterator[TransferConnection]:
     """Begin a download, up to the receiver's `Have`."""
     ticket = await ticket_to_fetch(person, number, group)
-    async with transfer(server, ticket, size) as carrier:
-        yield carrier
+    async with transfer(server, ticket, size) as connection:
+        yield connection
 
 
 # ---------------------------------------------------------------------------- whole transfers
@@ -236,30 +240,32 @@ async def upload(
     server: RunningServer, person: RawClient, data: bytes, group: str = GROUP
 ) -> bytes:
     """Upload a file from its beginning; return its digest."""
-    async with sending(server, person, data, group) as (carrier, have):
+    async with sending(server, person, data, group) as (connection, have):
         assert have == Have(0, NOTHING)
-        await carrier.send_pieces(data)
-        assert await carrier.until_end() == [Stored(sha(data))]
+        await connection.send_pieces(data)
+        assert await connection.until_end() == [Stored(sha(data))]
     return sha(data)
 
 
-async def go_on(server: RunningServer, person: RawClient, data: bytes, offset: int) -> None:
+async def resume_upload(server: RunningServer, person: RawClient, data: bytes, offset: int) -> None:
     """Resume an upload of which the server has `offset` bytes."""
-    async with sending(server, person, data) as (carrier, have):
-        assert have == having(data, offset)
-        await carrier.send_pieces(data, offset)
-        assert await carrier.until_end() == [Stored(sha(data))]
+    async with sending(server, person, data) as (connection, have):
+        assert have == have_at(data, offset)
+        await connection.send_pieces(data, offset)
+        assert await connection.until_end() == [Stored(sha(data))]
 
 
-async def send_some(server: RunningServer, person: RawClient, data: bytes, size: int) -> None:
+async def interrupt_upload(
+    server: RunningServer, person: RawClient, data: bytes, size: int
+) -> None:
     """Upload the first `size` bytes of a file, then disconnect."""
-    async with sending(server, person, data) as (carrier, have):
-        await carrier.send(StartAt(have.offset))
+    async with sending(server, person, data) as (connection, have):
+        await connection.send(StartAt(have.offset))
         for piece, content in pieces(data, have.offset):
             if size > 0:
-                await carrier.send(piece, raw=content[:size])
+                await connection.send(piece, raw=content[:size])
                 size -= len(content)
-        assert await carrier.cut() == []
+        assert await connection.close_sending() == []
 
 
 async def share(
@@ -275,26 +281,26 @@ async def download(
     server: RunningServer, person: RawClient, number: int, data: bytes, group: str = GROUP
 ) -> None:
     """Download a file and check that it is `data`."""
-    async with fetching(server, person, number, len(data), group) as carrier:
-        await carrier.send(Have(0, NOTHING))
-        await carrier.fetch(data, 0)
-        await carrier.send(Stored(sha(data)))
-        assert await carrier.until_end() == []
+    async with fetching(server, person, number, len(data), group) as connection:
+        await connection.send(Have(0, NOTHING))
+        await connection.fetch(data, 0)
+        await connection.send(Stored(sha(data)))
+        assert await connection.until_end() == []
 
 
-def place_of(server: RunningServer, data: bytes) -> Path:
+def stored_path(server: RunningServer, data: bytes) -> Path:
     """Return the path of a stored file."""
     digest = sha(data).hex()
     return server.store.blobs.path / digest[:2] / digest
 
 
-def kept(server: RunningServer) -> set[str]:
+def stored_names(server: RunningServer) -> set[str]:
     """Return the names of all stored and partial files, without files of digests."""
     names = {path.name for path in server.store.blobs.path.rglob("*") if path.is_file()}
     return {name for name in names if not name.endswith(".sums")}
 
 
-def begun(server: RunningServer) -> list[Path]:
+def partial_files(server: RunningServer) -> list[Path]:
     """Return the paths of partial files."""
     return [p for p in server.store.blobs.path.glob("incoming/*/*") if p.suffix != ".sums"]
 

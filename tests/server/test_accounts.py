@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 PHONE = identity_of("alice", "phone")
 
 
-async def end_of(session: Session) -> Refused:
+async def session_refusal(session: Session) -> Refused:
     """Run a session that the server ends permanently; return the refusal."""
     with trio.fail_after(GUARD), pytest.raises((Refused, ExceptionGroup)) as caught:
         await session.run()
@@ -94,7 +94,7 @@ async def test_one_key_may_own_several_names() -> None:
 async def test_session_with_a_taken_name_ends() -> None:
     async with running_server() as server:
         await handshake_result(server, "alice")
-        refused = await end_of(session_to(server, "alice", "phone"))
+        refused = await session_refusal(session_to(server, "alice", "phone"))
         await server.logged("The name alice belongs to another key")
     assert refused.code == Code.NAME_TAKEN
     assert "join --link CODE" in refused.sentence
@@ -175,21 +175,21 @@ async def test_link_code_tolerates_typing_variants(
 
 
 @pytest.mark.parametrize(
-    ("waited", "holds"), [(LINK_CODE_SECONDS - 1, True), (LINK_CODE_SECONDS + 1, False)]
+    ("seconds", "valid"), [(LINK_CODE_SECONDS - 1, True), (LINK_CODE_SECONDS + 1, False)]
 )
 async def test_link_code_expires(
-    mock_clock: trio.testing.MockClock, waited: float, holds: bool
+    mock_clock: trio.testing.MockClock, seconds: float, valid: bool
 ) -> None:
-    people = AccountManager(MemoryAccounts(), lambda: 1000)
-    await people.claim(hello_of("alice"), "alice", None)
-    code = people.new_link_code(Author("alice", bytes(8), identity_of("alice").public))
-    mock_clock.jump(waited)
+    accounts = AccountManager(MemoryAccounts(), lambda: 1000)
+    await accounts.claim(hello_of("alice"), "alice", None)
+    code = accounts.new_link_code(Author("alice", bytes(8), identity_of("alice").public))
+    mock_clock.jump(seconds)
     hello = replace(hello_of("alice"), key=PHONE.public)
-    if holds:
-        assert await people.claim(hello, "alice", code) == "alice"
+    if valid:
+        assert await accounts.claim(hello, "alice", code) == "alice"
     else:
         with pytest.raises(Refused) as caught:
-            await people.claim(hello, "alice", code)
+            await accounts.claim(hello, "alice", code)
         assert caught.value.code == Code.BAD_LINK
 
 
@@ -222,14 +222,14 @@ async def test_session_with_an_unlinked_key_ends() -> None:
     async with running_server() as server, raw_client(server.address, "alice") as alice:
         assert await handshake_result(server, "alice", "phone", await link_code(alice)) == "alice"
 
-        async def take_away() -> None:
+        async def unlink() -> None:
             for _ in range(3):  # alice, the linked phone, the session
                 await server.logged("alice connected")
             await alice.ask(lambda i: Unlink(i, PHONE.public))
 
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(take_away)
-            refused = await end_of(session_to(server, "alice", "phone"))
+            nursery.start_soon(unlink)
+            refused = await session_refusal(session_to(server, "alice", "phone"))
     assert refused.code == Code.KEY_REMOVED
 
 

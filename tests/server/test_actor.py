@@ -41,7 +41,7 @@ class Person:
 
     def __init__(self, registry: Registry, author: Author = ALICE) -> None:
         self.author = author
-        self._news = trio.Event()
+        self._arrived = trio.Event()
         self.send_queue = SendQueue(lambda data: data, self._wake)
         self.registry = registry
         self.subscription = Subscription(author, self.send_queue)
@@ -53,17 +53,17 @@ class Person:
     async def attach(self, after: int = 0) -> None:
         await self.registry.send(GROUP, Subscribe(self.subscription, Attach(1, GROUP, after)))
 
-    async def hears(self) -> list[Frame]:
-        await self._news.wait()
+    async def receive(self) -> list[Frame]:
+        await self._arrived.wait()
         data = self.send_queue.dequeue()
         assert data, "something was said to be there"
         self.send_queue.mark_sent(len(data))
         assert self.send_queue.dequeue() is None
-        self._news = trio.Event()
+        self._arrived = trio.Event()
         return [decode(body, TO_CLIENT) for body in split_frames(data)]
 
     def _wake(self) -> None:
-        self._news.set()
+        self._arrived.set()
 
 
 @pytest.fixture
@@ -80,15 +80,15 @@ async def test_idle_group_retires_and_reloads_its_state(
     async with trio.open_nursery() as nursery:
         alice = Person(Registry(GroupEnvironment(store, log), nursery))
         await alice.send(Join(1, 1, GROUP))
-        assert await alice.hears() == [Ok(1, 1)]
+        assert await alice.receive() == [Ok(1, 1)]
         await trio.sleep(IDLE_SECONDS - 1)
         await alice.send(Post(2, 2, GROUP, "still awake"))
-        assert await alice.hears() == [Ok(2, 2)]
+        assert await alice.receive() == [Ok(2, 2)]
         assert store.count("load") == 1
         await trio.sleep(IDLE_SECONDS + 1)
         assert not nursery.child_tasks
         await alice.send(Post(2, 2, GROUP, "still awake"), Post(3, 3, GROUP, "awake again"))
-        assert await alice.hears() == [Ok(2), Ok(3, 3)]
+        assert await alice.receive() == [Ok(2), Ok(3, 3)]
         assert store.count("load") == 2
     assert texts(await log_of(store)) == ["still awake", "awake again"]
 
@@ -131,7 +131,7 @@ async def test_command_arriving_as_the_group_retires_is_answered(
         for n in range(1, 40):
             await alice.send(Join(n, n, GROUP))
             with trio.fail_after(5):
-                assert [frame.re for frame in await alice.hears() if isinstance(frame, Ok)] == [n]
+                assert [frame.re for frame in await alice.receive() if isinstance(frame, Ok)] == [n]
             await trio.sleep(IDLE_SECONDS)
 
 
@@ -143,7 +143,7 @@ async def test_closed_registry_processes_its_inboxes(log: Log) -> None:
         await alice.send(Join(1, 1, GROUP), *(Post(n, n, GROUP, f"{n}") for n in range(2, 200)))
         registry.close()
     assert texts(await log_of(store)) == [f"{n}" for n in range(2, 200)]
-    assert len(await alice.hears()) == 199
+    assert len(await alice.receive()) == 199
 
 
 async def test_full_inbox_applies_backpressure_and_loses_nothing(
@@ -158,7 +158,7 @@ async def test_full_inbox_applies_backpressure_and_loses_nothing(
         for person in people:
             answers: list[Frame] = []
             while len(answers) < 19:
-                answers += await person.hears()
+                answers += await person.receive()
             assert [frame.re for frame in answers if isinstance(frame, Ok)] == list(range(1, 20))
         registry.close()
     assert seqs(await log_of(store)) == list(range(1, 21))
@@ -175,7 +175,7 @@ async def test_waiting_commands_are_committed_in_one_append(log: Log) -> None:
     page = await store.read(GROUP, 0)
     assert page is not None
     assert (page.first, page.last) == (1, 49)
-    answers = await alice.hears()
+    answers = await alice.receive()
     assert sum(isinstance(frame, Ok) for frame in answers) == 49
     assert isinstance(answers[49], Attached)
     assert seqs(frame for frame in answers if isinstance(frame, Event)) == list(range(1, 50))
@@ -189,7 +189,7 @@ async def test_clock_going_backwards_keeps_event_times_ordered(log: Log) -> None
         alice = Person(registry)
         for command in (Join(1, 1, GROUP), *(Post(n, n, GROUP, "x") for n in (2, 3, 4))):
             await alice.send(command)
-            await alice.hears()
+            await alice.receive()
         registry.close()
     assert [event.at for event in await log_of(store)] == [5000, 5000, 5000, 6000]
 
@@ -201,13 +201,13 @@ async def test_repeated_command_is_not_acknowledged_before_a_commit(log: Log) ->
         registry = Registry(GroupEnvironment(store, log), nursery)
         alice = Person(registry)
         await alice.send(Join(1, 1, GROUP), Join(2, 1, GROUP), Post(3, 2, GROUP, "in the draft"))
-        answers = await alice.hears()
+        answers = await alice.receive()
         assert [(type(a), getattr(a, "code", "")) for a in answers] == [
             (Failed, Code.STORAGE_FULL)
         ] * 3
         store.mend()
         await alice.send(Join(4, 1, GROUP))
-        assert await alice.hears() == [Ok(4, 1)]
+        assert await alice.receive() == [Ok(4, 1)]
         registry.close()
 
 
@@ -218,7 +218,7 @@ async def test_failed_commit_keeps_refusals_of_earlier_commands(log: Log) -> Non
         registry = Registry(GroupEnvironment(store, log), nursery)
         alice = Person(registry)
         await alice.send(Post(1, 1, GROUP, "before"), Join(2, 2, GROUP))
-        codes = [answer.code for answer in await alice.hears() if isinstance(answer, Failed)]
+        codes = [answer.code for answer in await alice.receive() if isinstance(answer, Failed)]
         assert codes == [Code.NOT_MEMBER, Code.STORAGE_FULL]
         registry.close()
 
@@ -229,7 +229,7 @@ async def test_group_that_does_not_exist_retires_at_once(group: str, log: Log) -
         registry = Registry(GroupEnvironment(MemoryStore(), log), nursery)
         alice = Person(registry)
         await registry.send(group, Subscribe(alice.subscription, Attach(1, group, 0)))
-        assert [frame.standing for frame in await alice.hears() if isinstance(frame, Attached)]
+        assert [frame.standing for frame in await alice.receive() if isinstance(frame, Attached)]
         await trio.testing.wait_all_tasks_blocked()
         assert not nursery.child_tasks
 
@@ -251,7 +251,7 @@ async def test_edits_and_deletions_follow_the_posts_they_target(log: Log) -> Non
             Post(8, 8, GROUP, "three"),
         )
         registry.close()
-    answers = await alice.hears()
+    answers = await alice.receive()
     assert [frame.re for frame in answers if isinstance(frame, Failed)] == [6]
     assert [frame.seq for frame in answers if isinstance(frame, Ok)] == [1, 2, 3, 4, 5, 6, 7]
     bodies = [event.body for event in await log_of(store)][1:]

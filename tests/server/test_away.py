@@ -20,14 +20,14 @@ from tests.helpers import (
 from tests.server.requests import away, refusal
 
 
-async def next_news(client: RawClient) -> PresenceUpdate:
+async def next_update(client: RawClient) -> PresenceUpdate:
     """Return the next presence update."""
     frame = await client.receive()
     assert isinstance(frame, PresenceUpdate), frame
     return frame
 
 
-async def news(client: RawClient) -> list[PresenceUpdate]:
+async def updates(client: RawClient) -> list[PresenceUpdate]:
     """Return the presence updates received so far."""
     return [frame for frame in await client.before_pong() if isinstance(frame, PresenceUpdate)]
 
@@ -35,11 +35,11 @@ async def news(client: RawClient) -> list[PresenceUpdate]:
 async def test_others_see_who_is_away_and_back() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await away(bob, "lunch")
-        assert await next_news(alice) == PresenceUpdate(GROUP, ("bob",), (), away=("lunch",))
+        assert await next_update(alice) == PresenceUpdate(GROUP, ("bob",), (), away=("lunch",))
         await away(bob, "dentist")
-        assert await next_news(alice) == PresenceUpdate(GROUP, ("bob",), (), away=("dentist",))
+        assert await next_update(alice) == PresenceUpdate(GROUP, ("bob",), (), away=("dentist",))
         await away(bob)
-        assert await next_news(alice) == PresenceUpdate(GROUP, ("bob",), ())
+        assert await next_update(alice) == PresenceUpdate(GROUP, ("bob",), ())
         assert len(await log_of(server.store)) == 3
 
 
@@ -47,9 +47,9 @@ async def test_repeated_away_is_not_announced_again() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await away(bob)
         await away(bob, "lunch")
-        await next_news(alice)
+        await next_update(alice)
         await away(bob, "lunch")
-        assert await news(alice) == []
+        assert await updates(alice) == []
 
 
 async def test_newcomer_learns_who_is_away() -> None:
@@ -60,7 +60,7 @@ async def test_newcomer_learns_who_is_away() -> None:
         await away(bob, "lunch")
         async with raw_client(server.address, "carol") as new:
             await new.attach(after=99)
-            told = await next_news(new)
+            told = await next_update(new)
             assert told.reset
             assert dict(zip(told.online, told.away, strict=True)) == {
                 "alice": "",
@@ -77,33 +77,33 @@ async def test_away_is_announced_in_followed_groups_only() -> None:
         members(server, "dave", "bob", group="three") as (dave, not_there),
     ):
         await not_there.send(Detach("three"))
-        assert (await next_news(dave)).offline == ("bob",)
+        assert (await next_update(dave)).offline == ("bob",)
         await away(bob, "lunch")
-        assert await next_news(alice) == PresenceUpdate("one", ("bob",), (), away=("lunch",))
-        assert await next_news(carol) == PresenceUpdate("two", ("bob",), (), away=("lunch",))
-        assert await news(dave) == []
-        assert (await next_news(elsewhere)).away == ("lunch",)
+        assert await next_update(alice) == PresenceUpdate("one", ("bob",), (), away=("lunch",))
+        assert await next_update(carol) == PresenceUpdate("two", ("bob",), (), away=("lunch",))
+        assert await updates(dave) == []
+        assert (await next_update(elsewhere)).away == ("lunch",)
 
 
 async def test_away_ends_with_the_persons_last_connection() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         async with raw_client(server.address, "bob") as elsewhere:
             await away(elsewhere, "lunch")
-            await next_news(alice)
+            await next_update(alice)
         await server.logged("bob disconnected")
         await alice.attach(after=99)
-        assert (await next_news(alice)).away == ("", "lunch")
+        assert (await next_update(alice)).away == ("", "lunch")
         await bob.stream.aclose()
-        assert (await next_news(alice)).offline == ("bob",)
+        assert (await next_update(alice)).offline == ("bob",)
         async with raw_client(server.address, "bob") as bob:
             await bob.attach(after=99)
-            assert await next_news(alice) == PresenceUpdate(GROUP, ("bob",), ())
+            assert await next_update(alice) == PresenceUpdate(GROUP, ("bob",), ())
 
 
 async def test_away_reason_is_one_clean_short_line() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await away(bob, "at\nthe \x1b[2Jdentist")
-        assert (await next_news(alice)).away == ("at↵the ␛[2Jdentist",)
+        assert (await next_update(alice)).away == ("at↵the ␛[2Jdentist",)
         assert await refusal(bob, lambda i: Away(i, "x" * 101)) == Code.TEXT_TOO_LONG
         assert await refusal(bob, lambda i: Away(i, " \u200b")) == Code.EMPTY_TEXT
 
@@ -112,9 +112,9 @@ async def test_away_is_not_announced_to_kicked_members() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await alice.command(Kick, "bob")
         assert (await alice.events(1))[0].seq == 4
-        await news(alice)
+        await updates(alice)
         await away(bob, "far away")
-        assert await news(alice) == []
+        assert await updates(alice) == []
 
 
 async def test_away_costs_one_request_for_each_group() -> None:

@@ -27,22 +27,22 @@ from tests.helpers import (
 from tests.server.file_transfers import (
     DATA,
     SHA,
-    Carrier,
-    begun,
+    TransferConnection,
     clock,
-    code_of,
-    flipped,
-    go_on,
-    having,
-    kept,
+    have_at,
+    interrupt_upload,
     offer,
+    partial_files,
     pieces,
-    send_some,
+    refusal_code,
+    resume_upload,
     sending,
     sha,
+    stored_names,
     ticket_to_send,
     transfer,
     upload,
+    with_flipped_byte,
 )
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ __all__ = ["clock"]
 IN_A_PIECE = PIECE_SIZE + 300_000
 
 
-async def nothing_was_said_of_it(server: RunningServer) -> None:
+async def assert_not_announced(server: RunningServer) -> None:
     assert not any(isinstance(e.body, FileShared) for e in await log_of(server.store))
 
 
@@ -63,30 +63,30 @@ async def nothing_was_said_of_it(server: RunningServer) -> None:
 @pytest.mark.parametrize("at", [5, PIECE_SIZE + 5, 2 * PIECE_SIZE + 5])
 async def test_piece_with_a_wrong_digest_is_not_stored(at: int) -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
-        async with sending(server, alice, DATA) as (carrier, _):
-            await carrier.send(StartAt(0))
+        async with sending(server, alice, DATA) as (connection, _):
+            await connection.send(StartAt(0))
             for piece, content in zip(
                 (piece for piece, _ in pieces(DATA)),
-                (content for _, content in pieces(flipped(DATA, at))),
+                (content for _, content in pieces(with_flipped_byte(DATA, at))),
                 strict=True,
             ):
-                await carrier.send(piece, raw=content)
-            (failure,) = await carrier.until_end()
-            assert code_of(failure) == Code.FILE_CHANGED
-        assert kept(server) - {path.name for path in begun(server)} == set()
+                await connection.send(piece, raw=content)
+            (failure,) = await connection.until_end()
+            assert refusal_code(failure) == Code.FILE_CHANGED
+        assert stored_names(server) - {path.name for path in partial_files(server)} == set()
         assert (await alice.refusal(Share, "f", len(DATA), SHA)).code == Code.NOT_UPLOADED
-        await nothing_was_said_of_it(server)
-        await go_on(server, alice, DATA, at - at % PIECE_SIZE)
+        await assert_not_announced(server)
+        await resume_upload(server, alice, DATA, at - at % PIECE_SIZE)
 
 
 async def test_withdrawn_upload_leaves_nothing_behind() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         for offset in (0, IN_A_PIECE):
-            await send_some(server, alice, DATA, offset)
-            async with sending(server, alice, DATA) as (carrier, have):
-                await carrier.send(StartAt(have.offset), Failed("file_changed", "It changed."))
-                await carrier.until_end()
-            assert (kept(server), begun(server)) == (set(), [])
+            await interrupt_upload(server, alice, DATA, offset)
+            async with sending(server, alice, DATA) as (connection, have):
+                await connection.send(StartAt(have.offset), Failed("file_changed", "It changed."))
+                await connection.until_end()
+            assert (stored_names(server), partial_files(server)) == (set(), [])
         await upload(server, alice, DATA)
 
 
@@ -104,12 +104,12 @@ BAD = {
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
 async def test_protocol_violation_ends_the_upload_and_stores_nothing(bad: bytes) -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
-        async with sending(server, alice, b"data") as (carrier, _):
-            await carrier.send(raw=bad)
-            (failure,) = await carrier.until_end()
-        assert code_of(failure) in (Code.MALFORMED, Code.FRAME_TOO_LARGE, Code.UNKNOWN_TYPE)
-        assert kept(server) == set()
-        await nothing_was_said_of_it(server)
+        async with sending(server, alice, b"data") as (connection, _):
+            await connection.send(raw=bad)
+            (failure,) = await connection.until_end()
+        assert refusal_code(failure) in (Code.MALFORMED, Code.FRAME_TOO_LARGE, Code.UNKNOWN_TYPE)
+        assert stored_names(server) == set()
+        await assert_not_announced(server)
         await alice.post("the chat goes on")
 
 
@@ -117,10 +117,12 @@ async def test_sender_may_ping_while_it_computes_digests() -> None:
     async with (
         running_server() as server,
         members(server, "alice") as (alice,),
-        sending(server, alice, b"data") as (carrier, _),
+        sending(server, alice, b"data") as (connection, _),
     ):
-        await carrier.send(Ping(), Ping(), StartAt(0), Ping(), Piece(4, sha(b"data")), raw=b"data")
-        assert await carrier.until_end() == [Stored(sha(b"data"))]
+        await connection.send(
+            Ping(), Ping(), StartAt(0), Ping(), Piece(4, sha(b"data")), raw=b"data"
+        )
+        assert await connection.until_end() == [Stored(sha(b"data"))]
 
 
 async def test_stalled_upload_is_ended_and_can_resume() -> None:
@@ -128,32 +130,32 @@ async def test_stalled_upload_is_ended_and_can_resume() -> None:
         running_server(limits=replace(NO_RATE_LIMITS, stall_seconds=0.05)) as server,
         members(server, "alice") as (alice,),
     ):
-        async with sending(server, alice, DATA) as (carrier, _):
+        async with sending(server, alice, DATA) as (connection, _):
             (piece, content), *_ = pieces(DATA)
-            await carrier.send(StartAt(0), piece, raw=content[:1000])
-            (failure,) = await carrier.until_end()
-            assert code_of(failure) == Code.IDLE
+            await connection.send(StartAt(0), piece, raw=content[:1000])
+            (failure,) = await connection.until_end()
+            assert refusal_code(failure) == Code.IDLE
         async with sending(server, alice, DATA) as (_, have):
-            assert have == having(DATA, 1000)
+            assert have == have_at(DATA, 1000)
 
 
 # ------------------------------------------------------------------ disk errors
 
 
 class FullDisk(FileIO):
-    """A disk that takes so many bytes of a file, and no more."""
+    """A disk that capacity so many bytes of a file, and no more."""
 
-    takes = 0
+    capacity = 0
     reason = errno.ENOSPC
 
     def write(self, data: bytes, /) -> int:  # type: ignore[override]
-        if self.tell() + len(data) > self.takes:
-            super().write(data[: max(0, self.takes - self.tell())])
+        if self.tell() + len(data) > self.capacity:
+            super().write(data[: max(0, self.capacity - self.tell())])
             raise OSError(self.reason, os.strerror(self.reason))
         return super().write(data)
 
 
-@pytest.mark.parametrize("takes", [0, 5, PIECE_SIZE, PIECE_SIZE + 5])
+@pytest.mark.parametrize("capacity", [0, 5, PIECE_SIZE, PIECE_SIZE + 5])
 @pytest.mark.parametrize(
     ("reason", "code"),
     [
@@ -163,33 +165,33 @@ class FullDisk(FileIO):
     ],
 )
 async def test_disk_error_ends_the_upload_and_stores_nothing(
-    monkeypatch: pytest.MonkeyPatch, takes: int, reason: int, code: Code
+    monkeypatch: pytest.MonkeyPatch, capacity: int, reason: int, code: Code
 ) -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         with monkeypatch.context() as patch:
             patch.setattr("tchat.transfer.partial_file.FileIO", FullDisk)
-            patch.setattr(FullDisk, "takes", takes)
+            patch.setattr(FullDisk, "capacity", capacity)
             patch.setattr(FullDisk, "reason", reason)
-            assert await refused_by_the_disk(server, alice) == code
-        assert kept(server) == set()
-        await nothing_was_said_of_it(server)
+            assert await upload_refusal(server, alice) == code
+        assert stored_names(server) == set()
+        await assert_not_announced(server)
         await alice.post("the chat goes on")
         await upload(server, alice, DATA)
 
 
-async def refused_by_the_disk(server: RunningServer, person: RawClient) -> str:
+async def upload_refusal(server: RunningServer, person: RawClient) -> str:
     ticket = await ticket_to_send(person, DATA)
-    async with transfer(server, ticket, len(DATA)) as carrier, trio.open_nursery() as nursery:
-        nursery.start_soon(send_all_it_takes, carrier)
-        *earlier, failure = await carrier.until_end()
+    async with transfer(server, ticket, len(DATA)) as connection, trio.open_nursery() as nursery:
+        nursery.start_soon(send_until_closed, connection)
+        *earlier, failure = await connection.until_end()
         assert not any(isinstance(frame, Stored) for frame in earlier)
         nursery.cancel_scope.cancel()
-    return code_of(failure)
+    return refusal_code(failure)
 
 
-async def send_all_it_takes(carrier: Carrier) -> None:
+async def send_until_closed(connection: TransferConnection) -> None:
     try:
-        await carrier.send_pieces(DATA)
+        await connection.send_pieces(DATA)
     except trio.BrokenResourceError:
         return
 
@@ -203,8 +205,8 @@ async def test_failed_sync_discards_the_partial_file(
     async with running_server() as server, members(server, "alice") as (alice,):
         with monkeypatch.context() as patch:
             patch.setattr("tchat.transfer.partial_file.os.fsync", fsync)
-            assert await refused_by_the_disk(server, alice) == Code.FILE_UNREADABLE
-        assert kept(server) == set()
+            assert await upload_refusal(server, alice) == Code.FILE_UNREADABLE
+        assert stored_names(server) == set()
         assert (await alice.refusal(Share, "f", len(DATA), SHA)).code == Code.NOT_UPLOADED
 
 
@@ -212,12 +214,12 @@ async def test_full_log_leaves_no_file_behind() -> None:
     store = FaultyStore()
     async with running_server(store) as server, members(server, "alice", "bob") as (alice, bob):
         store.fill("files.add", times=1)
-        assert await refused_by_the_disk(server, alice) == Code.STORAGE_FULL
-        assert kept(server) == set()
+        assert await upload_refusal(server, alice) == Code.STORAGE_FULL
+        assert stored_names(server) == set()
         await upload(server, alice, DATA)
         store.fill("files.add", times=1)
-        assert await refused_by_the_disk(server, bob) == Code.STORAGE_FULL
-        assert kept(server) == {SHA.hex()}  # as Alice has it
+        assert await upload_refusal(server, bob) == Code.STORAGE_FULL
+        assert stored_names(server) == {SHA.hex()}  # as Alice has it
 
 
 async def test_upload_larger_than_the_free_space_is_refused(
@@ -227,8 +229,8 @@ async def test_upload_larger_than_the_free_space_is_refused(
     async with running_server() as server, members(server, "alice") as (alice,):
         with monkeypatch.context() as patch:
             patch.setattr("shutil.disk_usage", lambda _: usage._replace(free=len(DATA) - 1))
-            assert await refused_by_the_disk(server, alice) == Code.STORAGE_FULL
-            assert kept(server) == set()
+            assert await upload_refusal(server, alice) == Code.STORAGE_FULL
+            assert stored_names(server) == set()
             patch.setattr("shutil.disk_usage", lambda _: usage._replace(free=len(DATA)))
             await upload(server, alice, DATA)
 
@@ -242,6 +244,6 @@ async def test_offer_is_refused_if_making_room_fails(
     async with running_server() as server, members(server, "alice") as (alice,):
         with monkeypatch.context() as patch:
             patch.setattr("tchat.store.blobs._drop_oldest", broken)
-            assert code_of(await offer(alice, DATA)) == Code.FILE_UNREADABLE
+            assert refusal_code(await offer(alice, DATA)) == Code.FILE_UNREADABLE
         await alice.post("the chat goes on")
         await upload(server, alice, DATA)

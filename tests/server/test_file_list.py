@@ -25,15 +25,15 @@ from tests.server.file_transfers import (
     SHA,
     ShiftedClock,
     clock,
-    code_of,
     download,
     fetching,
-    kept,
+    list_files,
     offer,
     pieces,
+    refusal_code,
     sha,
     share,
-    shelf_of,
+    stored_names,
     sweep,
     ticket_to_fetch,
     transfer,
@@ -51,7 +51,7 @@ KEPT_FOR_A_WEEK = replace(NO_RATE_LIMITS, keep_files=7 * DAY)
 
 
 async def refused_download(person: RawClient, number: int, group: str = GROUP) -> str:
-    return code_of(await person.ask(lambda i: Download(i, group, number)))
+    return refusal_code(await person.ask(lambda i: Download(i, group, number)))
 
 
 # ------------------------------------------------------------------ listing
@@ -59,7 +59,7 @@ async def refused_download(person: RawClient, number: int, group: str = GROUP) -
 
 async def test_new_group_has_no_files() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
-        shelf = await shelf_of(alice)
+        shelf = await list_files(alice)
         assert shelf == FileList(shelf.re, (), (), (), ())
 
 
@@ -68,9 +68,9 @@ async def test_files_are_listed_in_pages_newest_first() -> None:
         await upload(server, alice, b"data")
         for _ in range(85):
             await alice.command(Share, "data", 4, sha(b"data"))
-        pages = [await shelf_of(alice)]
+        pages = [await list_files(alice)]
         while pages[-1].older:
-            pages.append(await shelf_of(alice, before=pages[-1].numbers[-1]))
+            pages.append(await list_files(alice, before=pages[-1].numbers[-1]))
         numbers = [number for page in pages for number in page.numbers]
         assert numbers == list(range(85, 0, -1))
         assert [len(page.numbers) for page in pages] == [40, 40, 5]
@@ -84,10 +84,10 @@ async def test_full_page_tells_whether_older_files_exist(files: int) -> None:
         await upload(server, alice, b"data")
         for _ in range(files):
             await alice.command(Share, "data", 4, sha(b"data"))
-        shelf = await shelf_of(alice)
+        shelf = await list_files(alice)
         assert (len(shelf.numbers), shelf.older) == (40, files > 40)
-        assert (await shelf_of(alice, before=2)).numbers == (1,)
-        assert (await shelf_of(alice, before=0)).numbers == ()
+        assert (await list_files(alice, before=2)).numbers == (1,)
+        assert (await list_files(alice, before=0)).numbers == ()
 
 
 async def test_list_names_some_who_downloaded_a_file() -> None:
@@ -96,7 +96,7 @@ async def test_list_names_some_who_downloaded_a_file() -> None:
         await share(server, alice, b"data")
         for other in others:
             await download(server, other, 1, b"data")
-        shelf = await shelf_of(alice)
+        shelf = await list_files(alice)
         assert shelf.fetched == (10,)
         assert shelf.by[0].split("\n") == names[:8]
 
@@ -106,7 +106,7 @@ async def test_list_names_downloaders_who_have_left() -> None:
         await share(server, alice, b"data")
         await download(server, bob, 1, b"data")
         await bob.command(Leave)
-        assert (await shelf_of(alice)).by == ("bob",)
+        assert (await list_files(alice)).by == ("bob",)
 
 
 async def test_largest_page_fits_a_frame() -> None:
@@ -117,7 +117,7 @@ async def test_largest_page_fits_a_frame() -> None:
             await alice.command(Share, "file", 0, sha(b""))
             for other in others:
                 await server.store.files.record_fetch(GROUP, number, other.user.lower(), number)
-        shelf = await shelf_of(alice)
+        shelf = await list_files(alice)
         assert (len(shelf.numbers), set(shelf.fetched), shelf.older) == (40, {10}, True)
 
 
@@ -131,7 +131,7 @@ async def test_only_members_list_files() -> None:
         for _ in range(2):
             for group in (GROUP, "nowhere"):
                 answer = await eve.ask(lambda i: FileListRequest(i, group))  # noqa: B023
-                assert code_of(answer) == Code.NOT_MEMBER
+                assert refusal_code(answer) == Code.NOT_MEMBER
             await eve.command(Join)
 
 
@@ -152,10 +152,10 @@ async def test_sender_and_admin_may_remove_a_file(who: str, clock: ShiftedClock)
         assert isinstance(shared.body, FileShared)
         await server.logged(f"{who} removed file 1 from ops")
         assert await refused_download(carol, 1) == Code.NO_SUCH_FILE
-        assert (await shelf_of(carol)).numbers == ()
+        assert (await list_files(carol)).numbers == ()
         assert (await alice.refusal(RemoveFile, 1)).code == Code.NO_SUCH_FILE
         await sweep(server)
-        assert kept(server) == set()
+        assert stored_names(server) == set()
         assert list(server.store.blobs.path.rglob("*.sums")) == []
         await server.logged("1 files that no group has any more were removed")
 
@@ -175,7 +175,7 @@ async def test_file_shared_in_two_groups_survives_one_removal(clock: ShiftedCloc
         await alice.command(RemoveFile, 1, group="hers")
         clock.later = DAY + HOUR  # the share that was repeated holds the file for another day
         await sweep(server)
-        assert kept(server) == set()
+        assert stored_names(server) == set()
 
 
 async def test_file_numbers_are_never_reused(clock: ShiftedClock) -> None:
@@ -184,7 +184,7 @@ async def test_file_numbers_are_never_reused(clock: ShiftedClock) -> None:
         await alice.command(RemoveFile, 1)
         await sweep(server)
         await share(server, alice, b"two")
-        assert (await shelf_of(alice)).numbers == (2,)
+        assert (await list_files(alice)).numbers == (2,)
         await download(server, alice, 2, b"two")
     async with (
         running_server(server.store, clock=clock) as server,
@@ -201,16 +201,16 @@ async def test_running_download_survives_a_removal(clock: ShiftedClock) -> None:
     ):
         await share(server, alice, DATA)
         late = await ticket_to_fetch(bob, 1)
-        async with fetching(server, bob, 1, len(DATA)) as carrier:
-            await carrier.send(Have(0, NOTHING))
-            assert await carrier.receive() == StartAt(0)
+        async with fetching(server, bob, 1, len(DATA)) as connection:
+            await connection.send(Have(0, NOTHING))
+            assert await connection.receive() == StartAt(0)
             await alice.command(RemoveFile, 1)
             await sweep(server)
             for expected in pieces(DATA):
-                assert await carrier.piece() == expected
-        async with transfer(server, late, len(DATA)) as carrier:
-            (failure,) = await carrier.until_end()
-            assert code_of(failure) in (Code.NO_SUCH_FILE, Code.FILE_DAMAGED)
+                assert await connection.piece() == expected
+        async with transfer(server, late, len(DATA)) as connection:
+            (failure,) = await connection.until_end()
+            assert refusal_code(failure) in (Code.NO_SUCH_FILE, Code.FILE_DAMAGED)
 
 
 async def test_repeated_removal_is_executed_once() -> None:
@@ -239,14 +239,14 @@ async def test_files_are_removed_with_their_group(clock: ShiftedClock) -> None:
         await alice.command(Leave)
         assert await refused_download(alice, 1) == Code.NOT_MEMBER
         await sweep(server)
-        assert kept(server) == set()
+        assert stored_names(server) == set()
         # A new group of the same name has no files, and reuses no file number.
         await bob.command(Join)
-        assert (await shelf_of(bob)).numbers == ()
+        assert (await list_files(bob)).numbers == ()
         assert await refused_download(bob, 1) == Code.NO_SUCH_FILE
         assert await refused_download(bob, 2) == Code.NO_SUCH_FILE
         await share(server, bob, b"data")
-        assert (await shelf_of(bob)).numbers == (2,)
+        assert (await list_files(bob)).numbers == (2,)
         await download(server, bob, 2, b"data")
 
 
@@ -259,10 +259,10 @@ async def test_files_of_closed_groups_are_removed_at_once(clock: ShiftedClock) -
             Join(102, 102, GROUP),
         )
         await alice.before_pong()
-        assert (await shelf_of(alice)).numbers == ()
+        assert (await list_files(alice)).numbers == ()
         clock.later = DAY + HOUR
         await sweep(server)
-        assert kept(server) == set()
+        assert stored_names(server) == set()
 
 
 # ------------------------------------------------------------------ expiry
@@ -275,7 +275,7 @@ async def test_list_tells_when_a_file_expires(clock: ShiftedClock) -> None:
     ):
         await share(server, alice, DATA)
         (shared,) = await alice.events(1)
-        assert (await shelf_of(alice)).until == (shared.at + 7 * DAY,)
+        assert (await list_files(alice)).until == (shared.at + 7 * DAY,)
 
 
 async def test_file_is_kept_until_it_expires(clock: ShiftedClock) -> None:
@@ -289,9 +289,9 @@ async def test_file_is_kept_until_it_expires(clock: ShiftedClock) -> None:
         await download(server, bob, 1, DATA)
         clock.later = 7 * DAY + HOUR
         await sweep(server)
-        assert kept(server) == set()
+        assert stored_names(server) == set()
         assert await refused_download(bob, 1) == Code.NO_SUCH_FILE
-        assert (await shelf_of(bob)).numbers == ()
+        assert (await list_files(bob)).numbers == ()
         assert await server.store.files.used("alice") == 0
         await alice.command(RemoveFile, 1)
 
@@ -306,11 +306,11 @@ async def test_newer_and_reshared_files_are_kept(clock: ShiftedClock) -> None:
         await share(server, alice, b"young")
         await alice.command(Share, "old", 3, sha(b"old"))
         await sweep(server)
-        assert kept(server) == {sha(b"old").hex(), sha(b"young").hex()}
-        assert (await shelf_of(alice)).numbers == (3, 2)
+        assert stored_names(server) == {sha(b"old").hex(), sha(b"young").hex()}
+        assert (await list_files(alice)).numbers == (3, 2)
         clock.later += DAY + HOUR
         await sweep(server)
-        assert (await shelf_of(alice)).numbers == (3, 2)
+        assert (await list_files(alice)).numbers == (3, 2)
         await download(server, alice, 3, b"old")
 
 
@@ -333,11 +333,11 @@ async def test_unshared_upload_is_kept_for_a_day(clock: ShiftedClock) -> None:
         await upload(server, alice, DATA)
         clock.later = 23 * HOUR
         await sweep(server)
-        assert kept(server) == {SHA.hex()}
+        assert stored_names(server) == {SHA.hex()}
         assert await server.store.files.used("alice") == len(DATA)
         clock.later = 25 * HOUR
         await sweep(server)
-        assert kept(server) == set()
+        assert stored_names(server) == set()
         assert await server.store.files.used("alice") == 0
         assert (await alice.refusal(Share, "f", len(DATA), SHA)).code == Code.NOT_UPLOADED
 

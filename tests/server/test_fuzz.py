@@ -83,11 +83,11 @@ async def test_random_bytes_before_authentication_harm_nobody(
     data: bytes, sizes: list[int]
 ) -> None:
     async with running_server() as server, raw_client(server.address, "alice") as alice:
-        async with raw_client(server.address) as stranger:
-            await read_to_the_end(stranger, data, sizes)
-        async with raw_client(server.address) as stranger:
-            await stranger.send(hello_of("mallory"))
-            await read_to_the_end(stranger, data, sizes)
+        async with raw_client(server.address) as newcomer:
+            await read_to_the_end(newcomer, data, sizes)
+        async with raw_client(server.address) as newcomer:
+            await newcomer.send(hello_of("mallory"))
+            await read_to_the_end(newcomer, data, sizes)
         assert await alice.before_pong() == []
         no_faults(server)
 

@@ -21,9 +21,9 @@ HELLO = hello_of("alice")
 
 async def answer_to(opening: bytes) -> Failed:
     """Return the server's answer to a bad first frame, which ends the connection."""
-    async with running_server() as server, raw_client(server.address) as stranger:
-        await stranger.stream.send_all(opening)
-        (failure,) = await stranger.until_end()
+    async with running_server() as server, raw_client(server.address) as newcomer:
+        await newcomer.stream.send_all(opening)
+        (failure,) = await newcomer.until_end()
         await server.logged("refused 127.0.0.1:")
     assert isinstance(failure, Failed)
     assert failure.re is None
@@ -125,10 +125,10 @@ async def test_frames_after_welcome_are_limited_to_64_kib() -> None:
 async def test_silent_handshake_ends_at_the_deadline(beginning: bytes) -> None:
     async with (
         running_server(limits=replace(NO_RATE_LIMITS, handshake_seconds=0.05)) as server,
-        raw_client(server.address) as stranger,
+        raw_client(server.address) as newcomer,
     ):
-        await stranger.stream.send_all(beginning)
-        (failure,) = await stranger.until_end()
+        await newcomer.stream.send_all(beginning)
+        (failure,) = await newcomer.until_end()
         assert isinstance(failure, Failed)
         assert failure.code == Code.HANDSHAKE
         await server.logged("did not authenticate in time")
@@ -150,24 +150,24 @@ async def test_deadline_ends_with_the_handshake() -> None:
         running_server(limits=limits) as server,
         raw_client(server.address, "alice") as alice,
     ):
-        async with raw_client(server.address) as stranger:
-            assert await stranger.until_end()  # so the deadline has passed for alice as well
+        async with raw_client(server.address) as newcomer:
+            assert await newcomer.until_end()  # so the deadline has passed for alice as well
         assert await alice.before_pong() == []
 
 
 async def test_slow_handshake_does_not_delay_a_chat() -> None:
     async with running_server() as server, raw_client(server.address, "alice") as alice:
-        async with raw_client(server.address) as stranger:
-            await stranger.stream.send_all(b"\xff" * 8192)
-            await stranger.until_end()
+        async with raw_client(server.address) as newcomer:
+            await newcomer.stream.send_all(b"\xff" * 8192)
+            await newcomer.until_end()
         assert not any(isinstance(f, Goodbye | Failed) for f in await alice.before_pong())
 
 
 async def test_connection_reset_during_hello_is_survived() -> None:
     async with running_server() as server:
         for size in (1, 3, 4, 5, 20):
-            async with raw_client(server.address) as stranger:
-                await stranger.stream.send_all(encode(hello_of("alice"))[:size])
-                await trio.aclose_forcefully(stranger.stream)
+            async with raw_client(server.address) as newcomer:
+                await newcomer.stream.send_all(encode(hello_of("alice"))[:size])
+                await trio.aclose_forcefully(newcomer.stream)
         async with raw_client(server.address, "alice") as alice:
             assert await alice.before_pong() == []

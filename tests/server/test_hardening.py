@@ -1,8 +1,7 @@
-"""Revoked keys stay out, and nobody gets more than their quota; the control socket."""
+"""Revoked keys stay out, and nobody gets more than their quota."""
 
 from __future__ import annotations
 
-import io
 import os
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
@@ -14,30 +13,20 @@ import trio
 from tchat.core.group.commands import Join
 from tchat.core.group.state import Author
 from tchat.core.protocol.frames import (
-    TO_CLIENT,
     Failed,
     Goodbye,
     Have,
     LinkRequest,
-    Ok,
-    Release,
     Stored,
     Ticket,
     Unlink,
     Upload,
-    decode,
-    encode,
 )
 from tchat.core.protocol.handshake import TICKET_SIZE, VERSION, TransferHello
-from tchat.errors import Code, Refused, StartupError
-from tchat.net.address import Address
-from tchat.net.link import Link
+from tchat.errors import Code, Refused
 from tchat.server import group_quota
 from tchat.server.accounts import MAX_KEYS, AccountManager
-from tchat.server.app import ServerConfig, serve
 from tchat.server.connections import handshake as handshake_module
-from tchat.server.control import release_name
-from tchat.server.log import Log
 from tchat.server.send_queue import SendQueue
 from tchat.server.tickets import MAX_TRANSFERS
 from tchat.store.sqlite.store import open_store
@@ -70,7 +59,7 @@ STOLEN = identity_of("alice", "stolen")
 
 
 @asynccontextmanager
-async def a_store(kind: str, path: Path) -> AsyncIterator[Store]:
+async def open_kind(kind: str, path: Path) -> AsyncIterator[Store]:
     if kind == "memory":
         yield MemoryStore()
     else:
@@ -136,7 +125,7 @@ async def redeem(people: AccountManager, name: str, code: str) -> None:
 async def test_link_code_cannot_win_a_released_name(
     kind: str, release_first: bool, tmp_path: Path
 ) -> None:
-    async with a_store(kind, tmp_path) as store:
+    async with open_kind(kind, tmp_path) as store:
         people = AccountManager(store.accounts, lambda: 1000)
         for number in range(20):
             name = f"user{number}"
@@ -187,7 +176,7 @@ async def test_vanished_clients_still_count_towards_the_group_quota(
 ) -> None:
     monkeypatch.setattr(group_quota, "MAX_CACHED", 1)
     limits = replace(NO_RATE_LIMITS, groups_per_user=3)
-    async with a_store(kind, tmp_path) as store, running_server(store, limits) as server:
+    async with open_kind(kind, tmp_path) as store, running_server(store, limits) as server:
         for visit in range(6):
             async with raw_client(server.address, "eve") as eve:
                 await eve.send(*(Join(n, 10 * visit + n, f"g{visit}-{n}") for n in range(1, 10)))
@@ -216,7 +205,7 @@ async def test_join_that_was_not_stored_uses_no_quota() -> None:
 # ------------------------------------------------------------------ connections
 
 
-async def let_in(server: RunningServer, user: str) -> None:
+async def connect_when_free(server: RunningServer, user: str) -> None:
     """Connect repeatedly until a disconnected client's place is free."""
     with trio.fail_after(GUARD):
         while True:
@@ -240,7 +229,7 @@ async def test_person_has_a_limited_number_of_connections() -> None:
             assert isinstance(goodbye, Goodbye)
             assert goodbye.code == Code.REPLACED
             assert await again.before_pong() == []
-        await let_in(server, "eve")
+        await connect_when_free(server, "eve")
 
 
 async def test_server_has_a_limited_number_of_connections() -> None:
@@ -252,7 +241,7 @@ async def test_server_has_a_limited_number_of_connections() -> None:
                 assert isinstance(busy, Failed)
                 assert busy.code == Code.BUSY
             assert await alice.before_pong() == []
-        await let_in(server, "carol")
+        await connect_when_free(server, "carol")
 
 
 async def test_lingering_bad_ticket_counts_as_unauthenticated(
@@ -273,10 +262,10 @@ async def test_lingering_bad_ticket_counts_as_unauthenticated(
             assert isinstance(busy, Failed)
             assert busy.code == Code.BUSY
         await stack.aclose()
-        await let_in(server, "alice")
+        await connect_when_free(server, "alice")
 
 
-async def ticket_of(raw: RawClient) -> bytes | str:
+async def ticket_or_code(raw: RawClient) -> bytes | str:
     """Ask for a ticket to upload one byte; return it, or the code of the refusal."""
     answer = await raw.ask(lambda i: Upload(i, GROUP, 1, HEAD))
     assert isinstance(answer, Ticket | Failed), answer
@@ -285,99 +274,17 @@ async def ticket_of(raw: RawClient) -> bytes | str:
 
 async def test_person_has_a_limited_number_of_transfers() -> None:
     async with running_server() as server, members(server, "eve", "bob") as (eve, bob):
-        tickets = [await ticket_of(eve) for _ in range(MAX_TRANSFERS)]
+        tickets = [await ticket_or_code(eve) for _ in range(MAX_TRANSFERS)]
         assert all(isinstance(ticket, bytes) for ticket in tickets)
-        assert await ticket_of(eve) == Code.TOO_MANY
-        assert isinstance(await ticket_of(bob), bytes)
+        assert await ticket_or_code(eve) == Code.TOO_MANY
+        assert isinstance(await ticket_or_code(bob), bytes)
         assert isinstance(tickets[0], bytes)
-        async with transfer(server, tickets[0], 1) as carrier:
-            assert await carrier.receive() == Have(0, NOTHING)
-            assert await ticket_of(eve) == Code.TOO_MANY  # the transfer is running
-            await carrier.send_pieces(b"x")
-            assert await carrier.until_end() == [Stored(sha(b"x"))]
+        async with transfer(server, tickets[0], 1) as connection:
+            assert await connection.receive() == Have(0, NOTHING)
+            assert await ticket_or_code(eve) == Code.TOO_MANY  # the transfer is running
+            await connection.send_pieces(b"x")
+            assert await connection.until_end() == [Stored(sha(b"x"))]
         with trio.fail_after(GUARD):
-            while await ticket_of(eve) == Code.TOO_MANY:
+            while await ticket_or_code(eve) == Code.TOO_MANY:
                 pass  # the server has not noticed yet that the transfer is over
-        assert await ticket_of(eve) == Code.TOO_MANY
-
-
-# ------------------------------------------------------------------ the control socket
-
-
-@asynccontextmanager
-async def operated_server(data: Path) -> AsyncIterator[None]:
-    """Run a server with a control socket in `data`; it has to survive the block."""
-    stop = trio.Event()
-    log = Log("text", io.StringIO())
-    config = ServerConfig(Address("127.0.0.1", 0), data, NO_RATE_LIMITS)
-    async with open_store(data) as store, trio.open_nursery() as nursery:
-        await nursery.start(serve, config, None, store, log, stop)
-        yield
-        stop.set()
-    log.close()
-
-
-async def told_by_control(data: Path, said: bytes) -> object:
-    """Send bytes to the control socket; return the answer."""
-    with trio.fail_after(GUARD):
-        stream = await trio.open_unix_socket(str(data / "control"))
-        async with stream:
-            await stream.send_all(said)
-            await stream.send_eof()
-            body = await Link(stream).receive()
-            return None if body is None else decode(body, TO_CLIENT)
-
-
-@pytest.mark.parametrize(
-    "said",
-    [
-        b"help\n",
-        b"\0\0\0\1\xff",
-        b"\xff" * 64,
-        encode(Ok(1)),
-        encode(Release(1, "no such name")),
-    ],
-    ids=["words", "no CBOR", "too long", "no request", "a bad name"],
-)
-async def test_garbage_on_the_control_socket_is_refused(said: bytes, tmp_path: Path) -> None:
-    async with operated_server(tmp_path):
-        assert isinstance(await told_by_control(tmp_path, said), Failed)
-        with pytest.raises(Refused) as caught:
-            await release_name(tmp_path, "nobody")
-        assert caught.value.code == Code.NO_SUCH_NAME
-
-
-async def test_silent_client_does_not_block_the_control_socket(
-    tmp_path: Path,
-) -> None:
-    async with (
-        operated_server(tmp_path),
-        await trio.open_unix_socket(str(tmp_path / "control")),
-    ):
-        with pytest.raises(Refused):
-            await release_name(tmp_path, "nobody")
-
-
-@pytest.mark.parametrize("answer", [b"", encode(Ok(1))[:-1]], ids=["none", "half of one"])
-async def test_server_that_does_not_answer_is_an_error(
-    answer: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tchat.server.control.TIMEOUT_SECONDS", 0.01)
-    (tmp_path / "tchat.db").touch()
-    door = trio.socket.socket(trio.socket.AF_UNIX)
-    await door.bind(str(tmp_path / "control"))
-    door.listen(1)
-
-    async def answer_badly() -> None:
-        stream, _ = await door.accept()
-        with stream:
-            await stream.send(answer)
-            await trio.sleep_forever()
-
-    with door:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(answer_badly)
-            with trio.fail_after(GUARD), pytest.raises(StartupError) as caught:
-                await release_name(tmp_path, "bob")
-            nursery.cancel_scope.cancel()
-    assert "stop it and try again" in caught.value.sentence
+        assert await ticket_or_code(eve) == Code.TOO_MANY

@@ -27,16 +27,16 @@ from tests.helpers import GROUP, NO_RATE_LIMITS, RawClient, members, raw_client,
 from tests.server.file_transfers import (
     DATA,
     SHA,
-    code_of,
-    flipped,
-    kept,
     offer,
-    place_of,
+    refusal_code,
     sha,
     share,
+    stored_names,
+    stored_path,
     ticket_to_send,
     transfer,
     upload,
+    with_flipped_byte,
 )
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from tchat.core.protocol.schema import Frame
 
-OTHER = flipped(DATA, len(DATA) - 1)
+OTHER = with_flipped_byte(DATA, len(DATA) - 1)
 """A file with the same size and first piece."""
 
 # ------------------------------------------------------------------ deduplication
@@ -68,7 +68,7 @@ async def test_downloadable_file_is_shared_without_an_upload() -> None:
             FileShared(1, "one", len(DATA), SHA),
             FileShared(2, "two", len(DATA), SHA),
         ]
-        assert kept(server) == {SHA.hex()}
+        assert stored_names(server) == {SHA.hex()}
 
 
 async def test_stored_file_needs_no_upload_for_other_groups() -> None:
@@ -86,10 +86,10 @@ async def test_file_with_a_similar_beginning_is_uploaded() -> None:
         assert isinstance(await offer(bob, OTHER), DigestRequired)
         assert isinstance(await offer(bob, OTHER, sha(OTHER)), Ticket)
         await share(server, bob, OTHER)
-        assert kept(server) == {SHA.hex(), sha(OTHER).hex()}
+        assert stored_names(server) == {SHA.hex(), sha(OTHER).hex()}
 
 
-@pytest.mark.parametrize("other", [DATA[:-1], flipped(DATA, 0)])
+@pytest.mark.parametrize("other", [DATA[:-1], with_flipped_byte(DATA, 0)])
 async def test_different_size_or_first_piece_is_not_similar(other: bytes) -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         await share(server, alice, DATA)
@@ -112,11 +112,11 @@ async def test_digest_with_another_size_is_no_known_file() -> None:
 
 # ------------------------------------------------------------------ files of others
 
-WHAT_ONE_IS = ["a stranger", "waiting", "kicked", "gone"]
+STANDINGS = ["a newcomer", "waiting", "kicked", "gone"]
 
 
 async def become(what: str, eve: RawClient, admin: RawClient) -> None:
-    if what != "a stranger":
+    if what != "a newcomer":
         await eve.command(Join)
     if what in ("kicked", "gone"):
         await admin.command(Approve, eve.user)
@@ -126,7 +126,7 @@ async def become(what: str, eve: RawClient, admin: RawClient) -> None:
         await eve.command(Leave)
 
 
-@pytest.mark.parametrize("what", WHAT_ONE_IS)
+@pytest.mark.parametrize("what", STANDINGS)
 @pytest.mark.parametrize("shared", [True, False])
 async def test_file_of_a_foreign_group_is_not_revealed(
     tmp_path: Path, what: str, shared: bool
@@ -139,7 +139,7 @@ async def test_file_of_a_foreign_group_is_not_revealed(
     ):
         await become(what, eve, alice)
         await (share if shared else upload)(server, alice, DATA)
-        for data in (DATA, OTHER, flipped(DATA, 0)):
+        for data in (DATA, OTHER, with_flipped_byte(DATA, 0)):
             for sha256 in (None, sha(data)):
                 assert isinstance(await offer(eve, data, sha256, "hers"), Ticket)
         refusals = [
@@ -150,11 +150,11 @@ async def test_file_of_a_foreign_group_is_not_revealed(
         assert refusals[0].sentence == refusals[1].sentence
         # She has to upload all of it, and may then share it.
         await share(server, eve, DATA, group="hers")
-        assert kept(server) == {SHA.hex()}
+        assert stored_names(server) == {SHA.hex()}
         assert isinstance(await offer(eve, DATA, SHA, "hers"), AlreadyStored)
 
 
-@pytest.mark.parametrize("what", WHAT_ONE_IS)
+@pytest.mark.parametrize("what", STANDINGS)
 async def test_outsider_gets_no_ticket_and_no_hint(what: str) -> None:
     async with (
         running_server() as server,
@@ -172,7 +172,7 @@ async def test_outsider_gets_no_ticket_and_no_hint(what: str) -> None:
             await eve.ask(lambda i: Download(i, GROUP, 2)),
             await eve.ask(lambda i: Download(i, "nowhere", 1)),
         ]
-        assert {code_of(answer) for answer in answers} == {Code.NOT_MEMBER}
+        assert {refusal_code(answer) for answer in answers} == {Code.NOT_MEMBER}
         assert len({replace(a, re=0) for a in answers if isinstance(a, Failed)}) == 1
 
 
@@ -198,7 +198,7 @@ async def test_offer_needs_valid_digests(head: bytes, sha256: bytes | None) -> N
     async with running_server() as server, members(server, "alice") as (alice,):
         for digests in ((head, sha256), (SHA, head)):
             answer = await alice.ask(lambda i: Upload(i, GROUP, 4, *digests))  # noqa: B023
-            assert code_of(answer) == Code.BAD_FILE
+            assert refusal_code(answer) == Code.BAD_FILE
 
 
 async def test_file_above_the_size_limit_gets_no_ticket() -> None:
@@ -218,7 +218,7 @@ async def test_ticket_is_good_for_one_transfer() -> None:
         async with transfer(server, ticket, 4), raw_client(server.address) as second:
             await second.send(TransferHello(VERSION, ticket))
             (failure,) = await second.until_end()
-            assert code_of(failure) == Code.BAD_TICKET
+            assert refusal_code(failure) == Code.BAD_TICKET
 
 
 async def test_ticket_expires(autojump_clock: MockClock) -> None:
@@ -241,7 +241,7 @@ FEW_FILES = replace(NO_RATE_LIMITS, files_per_user=1000)
 
 async def is_refused(person: RawClient, size: int, group: str = GROUP) -> bool:
     answer = await offer(person, bytes(size), group=group)
-    assert isinstance(answer, Ticket) or code_of(answer) == Code.QUOTA_EXCEEDED
+    assert isinstance(answer, Ticket) or refusal_code(answer) == Code.QUOTA_EXCEEDED
     return not isinstance(answer, Ticket)
 
 
@@ -267,11 +267,11 @@ async def test_quota_counts_promised_and_running_uploads() -> None:
     ):
         ticket = await ticket_to_send(alice, b"x" * 600)
         assert await is_refused(alice, 401)
-        async with transfer(server, ticket, 600) as carrier:
-            await carrier.receive()
+        async with transfer(server, ticket, 600) as connection:
+            await connection.receive()
             assert await is_refused(alice, 401)
             assert not await is_refused(bob, 1000)
-            await carrier.cut()
+            await connection.close_sending()
         assert not await is_refused(alice, 1000)
 
 
@@ -295,7 +295,7 @@ async def test_simultaneous_offers_cannot_exceed_the_quota() -> None:
                 await trio.lowlevel.checkpoint()
             both_asked.release()
         (refused,) = (answer for answer in answers if not isinstance(answer, Ticket))
-        assert code_of(refused) == Code.QUOTA_EXCEEDED
+        assert refusal_code(refused) == Code.QUOTA_EXCEEDED
 
 
 async def test_file_shared_twice_counts_once() -> None:
@@ -320,7 +320,9 @@ async def test_own_file_may_be_shared_again_at_quota() -> None:
         digest = await share(server, alice, b"x" * 1000)
         assert isinstance(await offer(alice, b"x" * 1000, group="hers"), DigestRequired)
         assert isinstance(await offer(alice, b"x" * 1000, digest, "hers"), AlreadyStored)
-        assert code_of(await offer(alice, b"y" * 1000, sha(b"y"), "hers")) == Code.QUOTA_EXCEEDED
+        assert (
+            refusal_code(await offer(alice, b"y" * 1000, sha(b"y"), "hers")) == Code.QUOTA_EXCEEDED
+        )
 
 
 async def test_recognized_file_counts_towards_the_quota_too() -> None:
@@ -340,7 +342,7 @@ async def test_file_of_others_is_refused_above_quota() -> None:
     ):
         digest = await share(server, alice, b"x" * 600)
         await share(server, bob, b"y" * 500)
-        assert code_of(await offer(bob, b"x" * 600, digest)) == Code.QUOTA_EXCEEDED
+        assert refusal_code(await offer(bob, b"x" * 600, digest)) == Code.QUOTA_EXCEEDED
         assert await server.store.files.used("bob") == 500
         refusal = await bob.refusal(Share, "file", 600, digest)
         assert refusal.code == Code.QUOTA_EXCEEDED
@@ -352,7 +354,7 @@ async def test_known_digest_makes_no_room_for_another_file() -> None:
         members(server, "alice") as (alice,),
     ):
         digest = await share(server, alice, b"x" * 600)
-        assert code_of(await offer(alice, b"y" * 401, digest)) == Code.QUOTA_EXCEEDED
+        assert refusal_code(await offer(alice, b"y" * 401, digest)) == Code.QUOTA_EXCEEDED
         assert isinstance(await offer(alice, b"y" * 400, digest), Ticket)
 
 
@@ -374,7 +376,7 @@ async def test_file_of_several_senders_is_stored_once() -> None:
         members(server, "bob", group="his") as (bob,),
     ):
         await share(server, alice, DATA)
-        first = place_of(server, DATA).stat().st_size
+        first = stored_path(server, DATA).stat().st_size
         await share(server, bob, DATA, group="his")
-        assert kept(server) == {SHA.hex()}
-        assert place_of(server, DATA).stat().st_size == first == len(DATA)
+        assert stored_names(server) == {SHA.hex()}
+        assert stored_path(server, DATA).stat().st_size == first == len(DATA)

@@ -22,7 +22,7 @@ async def online(client: RawClient) -> PresenceUpdate:
     return frame
 
 
-async def news(client: RawClient) -> list[PresenceUpdate]:
+async def updates(client: RawClient) -> list[PresenceUpdate]:
     """Return the presence updates received so far."""
     return [frame for frame in await client.before_pong() if isinstance(frame, PresenceUpdate)]
 
@@ -53,11 +53,11 @@ async def test_two_devices_of_a_person_count_once() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         async with raw_client(server.address, "bob") as elsewhere:
             await elsewhere.attach()
-            assert await news(elsewhere)
-            assert await news(alice) == []
+            assert await updates(elsewhere)
+            assert await updates(alice) == []
         await server.logged("bob disconnected")
         await alice.attach(after=3)  # a batch after the end of bob's connection
-        assert "bob" in {name for frame in await news(alice) for name in frame.online}
+        assert "bob" in {name for frame in await updates(alice) for name in frame.online}
         assert alice.online == {"alice", "bob"}
         await bob.stream.aclose()
         assert await online(alice) == went("bob")
@@ -75,7 +75,7 @@ async def test_attaching_again_does_not_announce_an_absence() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await bob.attach(after=3)
         await bob.attach(after=3)
-        assert await news(alice) == []
+        assert await updates(alice) == []
 
 
 async def test_waiting_person_is_not_online_before_approval() -> None:
@@ -86,8 +86,8 @@ async def test_waiting_person_is_not_online_before_approval() -> None:
     ):
         await bob.command(Join)
         await bob.attach()
-        assert await news(bob) == []
-        assert await news(alice) == []
+        assert await updates(bob) == []
+        assert await updates(alice) == []
         await alice.command(Approve, "bob")
         assert await online(alice) == came("bob")
 
@@ -99,7 +99,7 @@ async def test_waiting_person_who_disconnects_is_not_announced() -> None:
             await bob.attach()
         await server.logged("bob disconnected")
         await alice.post("a turn of the group, behind the end of bob's connection")
-        assert await news(alice) == []
+        assert await updates(alice) == []
 
 
 async def test_kicked_and_leaving_members_go_offline() -> None:
@@ -122,26 +122,26 @@ async def test_presence_is_not_logged() -> None:
         assert len(await log_of(server.store)) == 3
 
 
-def kept() -> SendQueue:
+def stuck_queue() -> SendQueue:
     """Return a send queue whose socket takes nothing."""
     return SendQueue(lambda data: data, lambda: None)
 
 
 async def test_presence_of_many_people_fits_into_frames() -> None:
     names = [f"{28 * 'ä'}{n:04}" for n in range(300)]
-    audience = Subscriptions(MemoryStore(), GROUP)
+    subscriptions = Subscriptions(MemoryStore(), GROUP)
     group = Group(name=GROUP, members={fold(name): name for name in names})
     async with trio.open_nursery() as feeders:
-        audience.start(group, feeders)
+        subscriptions.start(group, feeders)
         for name in names:
-            audience.add(Subscription(Author(name, bytes(8)), kept()))
-        audience.announce_presence()
-        reader = kept()
-        audience.feed_from(Subscription(Author(names[0], bytes(8)), reader), 0)
+            subscriptions.add(Subscription(Author(name, bytes(8)), stuck_queue()))
+        subscriptions.announce_presence()
+        reader = stuck_queue()
+        subscriptions.feed_from(Subscription(Author(names[0], bytes(8)), reader), 0)
     frames = [decode(body, TO_CLIENT) for body in split_frames(reader.dequeue() or b"")]
-    news = [frame for frame in frames if isinstance(frame, PresenceUpdate)]
-    assert [frame.reset for frame in news] == [True] + (len(news) - 1) * [False]
-    assert [name for frame in news for name in frame.online] == names
+    updates = [frame for frame in frames if isinstance(frame, PresenceUpdate)]
+    assert [frame.reset for frame in updates] == [True] + (len(updates) - 1) * [False]
+    assert [name for frame in updates for name in frame.online] == names
 
 
 async def test_disconnect_right_after_attach_leaves_nobody_online() -> None:

@@ -46,7 +46,7 @@ def credentials(request: pytest.FixtureRequest, tmp_path: Path) -> Credentials |
 
 
 @asynccontextmanager
-async def stranger_at(server: RunningServer, *, tls: bool) -> AsyncIterator[RawClient]:
+async def unauthenticated_client(server: RunningServer, *, tls: bool) -> AsyncIterator[RawClient]:
     """Open a connection by hand."""
     async with await connect(server.address) as socket:
         if not tls:
@@ -57,24 +57,24 @@ async def stranger_at(server: RunningServer, *, tls: bool) -> AsyncIterator[RawC
             yield RawClient(stream)
 
 
-async def shown(stranger: RawClient, hello: Hello, sign: Sign) -> Failed | Welcome:
+async def introduce(newcomer: RawClient, hello: Hello, sign: Sign) -> Failed | Welcome:
     """Do a handshake with a signature, valid or not; return the answer."""
-    await stranger.send(hello)
-    signature = sign(hello, await stranger.expect(Challenge), pin_seen(stranger.stream))
+    await newcomer.send(hello)
+    signature = sign(hello, await newcomer.expect(Challenge), pin_seen(newcomer.stream))
     # As a raw map: our own code would not send a signature of another length.
-    await stranger.send_map({"type": "proof", "signature": signature})
-    answer = await stranger.receive()
+    await newcomer.send_map({"type": "proof", "signature": signature})
+    answer = await newcomer.receive()
     assert isinstance(answer, Failed | Welcome)
     if isinstance(answer, Failed):
-        assert await stranger.until_end() == []
+        assert await newcomer.until_end() == []
     return answer
 
 
 async def refused(credentials: Credentials | None, hello: Hello, sign: Sign) -> str:
     """Do a handshake with a worthless proof; return the server's answer."""
     async with running_server(credentials=credentials) as server:
-        async with stranger_at(server, tls=credentials is not None) as stranger:
-            answer = await shown(stranger, hello, sign)
+        async with unauthenticated_client(server, tls=credentials is not None) as newcomer:
+            answer = await introduce(newcomer, hello, sign)
         assert isinstance(answer, Failed)
         assert (answer.re, answer.code) == (None, Code.BAD_PROOF)
         await server.logged("refused 127.0.0.1:")
@@ -92,9 +92,9 @@ def honest(hello: Hello, challenge: Challenge, pin: bytes) -> bytes:
 async def test_valid_proof_is_welcomed(credentials: Credentials | None) -> None:
     async with (
         running_server(credentials=credentials) as server,
-        stranger_at(server, tls=credentials is not None) as alice,
+        unauthenticated_client(server, tls=credentials is not None) as alice,
     ):
-        assert await shown(alice, hello_of("alice"), honest) == Welcome(VERSION, "alice")
+        assert await introduce(alice, hello_of("alice"), honest) == Welcome(VERSION, "alice")
         assert await alice.before_pong() == []
         (key,) = await server.store.accounts.keys("alice")
         assert key.public == identity_of("alice").public
@@ -149,10 +149,10 @@ async def test_replayed_proof_is_refused(
 
     async with running_server(credentials=credentials) as server:
         tls = credentials is not None
-        async with stranger_at(server, tls=tls) as alice:
-            assert isinstance(await shown(alice, hello, listen), Welcome)
-        async with stranger_at(server, tls=tls) as mallory:
-            answer = await shown(mallory, hello, lambda *_: proofs[0])
+        async with unauthenticated_client(server, tls=tls) as alice:
+            assert isinstance(await introduce(alice, hello, listen), Welcome)
+        async with unauthenticated_client(server, tls=tls) as mallory:
+            answer = await introduce(mallory, hello, lambda *_: proofs[0])
     assert isinstance(answer, Failed)
     assert answer.code == Code.BAD_PROOF
 
@@ -161,9 +161,9 @@ async def test_challenges_are_unique(credentials: Credentials | None) -> None:
     nonces: list[bytes] = []
     async with running_server(credentials=credentials) as server:
         for _ in range(5):
-            async with stranger_at(server, tls=credentials is not None) as stranger:
-                await stranger.send(hello_of("alice"))
-                nonces.append((await stranger.expect(Challenge)).nonce)
+            async with unauthenticated_client(server, tls=credentials is not None) as newcomer:
+                await newcomer.send(hello_of("alice"))
+                nonces.append((await newcomer.expect(Challenge)).nonce)
     assert len({*nonces}) == 5
 
 
@@ -171,11 +171,11 @@ async def test_challenges_are_unique(credentials: Credentials | None) -> None:
 async def test_challenge_accepts_only_a_proof(frame: Ping | Hello) -> None:
     async with (
         running_server() as server,
-        stranger_at(server, tls=False) as stranger,
+        unauthenticated_client(server, tls=False) as newcomer,
     ):
-        await stranger.send(hello_of("alice"), frame)
-        await stranger.expect(Challenge)
-        (answer,) = await stranger.until_end()
+        await newcomer.send(hello_of("alice"), frame)
+        await newcomer.expect(Challenge)
+        (answer,) = await newcomer.until_end()
     assert isinstance(answer, Failed)
     assert answer.code == Code.HANDSHAKE
 

@@ -155,8 +155,8 @@ async def test_running_transfer_counts_until_it_ends() -> None:
 # ------------------------------------------ limits of unauthenticated connections
 
 
-def assert_busy(strangers: UnauthenticatedLimiter, host: str) -> None:
-    with pytest.raises(Refused) as caught, strangers.admit(Address(host, 4000)):
+def assert_busy(limiter: UnauthenticatedLimiter, host: str) -> None:
+    with pytest.raises(Refused) as caught, limiter.admit(Address(host, 4000)):
         raise AssertionError("there was room")
     assert caught.value.code == Code.BUSY
     assert caught.value.wait
@@ -173,11 +173,11 @@ def assert_busy(strangers: UnauthenticatedLimiter, host: str) -> None:
     ],
 )
 def test_addresses_of_one_customer_count_together(one: str, same: str) -> None:
-    strangers = UnauthenticatedLimiter(Limits(unauthenticated_per_address=1))
-    with strangers.admit(Address(one, 4000)):
-        assert_busy(strangers, same)
-    with strangers.admit(Address(same, 4001)):
-        assert_busy(strangers, one)
+    limiter = UnauthenticatedLimiter(Limits(unauthenticated_per_address=1))
+    with limiter.admit(Address(one, 4000)):
+        assert_busy(limiter, same)
+    with limiter.admit(Address(same, 4001)):
+        assert_busy(limiter, one)
 
 
 @pytest.mark.parametrize(
@@ -191,99 +191,101 @@ def test_addresses_of_one_customer_count_together(one: str, same: str) -> None:
     ],
 )
 def test_other_addresses_count_separately(one: str, other: str) -> None:
-    strangers = UnauthenticatedLimiter(Limits(unauthenticated_per_address=1))
-    with strangers.admit(Address(one, 4000)), strangers.admit(Address(other, 4000)):
-        assert_busy(strangers, other)
+    limiter = UnauthenticatedLimiter(Limits(unauthenticated_per_address=1))
+    with limiter.admit(Address(one, 4000)), limiter.admit(Address(other, 4000)):
+        assert_busy(limiter, other)
 
 
 def test_total_of_unauthenticated_connections_is_limited() -> None:
-    strangers = UnauthenticatedLimiter(Limits(unauthenticated=2, unauthenticated_per_address=2))
-    with strangers.admit(Address("192.0.2.1", 1)), strangers.admit(Address("192.0.2.2", 1)):
-        assert_busy(strangers, "192.0.2.3")
-    with strangers.admit(Address("192.0.2.3", 1)):
+    limiter = UnauthenticatedLimiter(Limits(unauthenticated=2, unauthenticated_per_address=2))
+    with limiter.admit(Address("192.0.2.1", 1)), limiter.admit(Address("192.0.2.2", 1)):
+        assert_busy(limiter, "192.0.2.3")
+    with limiter.admit(Address("192.0.2.3", 1)):
         pass
 
 
 def test_unknown_addresses_count_together() -> None:
-    strangers = UnauthenticatedLimiter(Limits(unauthenticated_per_address=1))
-    with strangers.admit(None), pytest.raises(Refused), strangers.admit(None):
+    limiter = UnauthenticatedLimiter(Limits(unauthenticated_per_address=1))
+    with limiter.admit(None), pytest.raises(Refused), limiter.admit(None):
         raise AssertionError("there was room")
 
 
 def test_failed_connection_is_no_longer_counted() -> None:
-    strangers = UnauthenticatedLimiter(Limits())
-    with pytest.raises(trio.BrokenResourceError), strangers.admit(Address(HERE, 1)):
+    limiter = UnauthenticatedLimiter(Limits())
+    with pytest.raises(trio.BrokenResourceError), limiter.admit(Address(HERE, 1)):
         raise trio.BrokenResourceError
-    assert strangers.count == 0
+    assert limiter.count == 0
 
 
 # ------------------------------------------------------------------ the same, over sockets
 
-ONE_STRANGER = [
+ONE_UNAUTHENTICATED = [
     replace(NO_RATE_LIMITS, unauthenticated=1),
     replace(NO_RATE_LIMITS, unauthenticated_per_address=1),
 ]
 
 
 @asynccontextmanager
-async def stranger_at(server: RunningServer, *, plain: bool = True) -> AsyncIterator[RawClient]:
+async def unauthenticated_client(
+    server: RunningServer, *, plain: bool = True
+) -> AsyncIterator[RawClient]:
     """Open a connection that stays unauthenticated."""
     stream: trio.abc.Stream = await connect(server.address)
     if not plain:
         assert isinstance(stream, trio.SocketStream)
         stream = await open_tls(stream, client_context(verified=False), server.address.host)
-    stranger = RawClient(stream)
-    await stranger.send(HELLO)
-    yield stranger
+    newcomer = RawClient(stream)
+    await newcomer.send(HELLO)
+    yield newcomer
     await trio.aclose_forcefully(stream)
 
 
-async def answer_at(server: RunningServer) -> Frame | None:
+async def first_answer(server: RunningServer) -> Frame | None:
     async with raw_client(server.address) as person:
         await person.send(hello_of("bob"))
         return await person.receive()
 
 
-@pytest.mark.parametrize("limits", ONE_STRANGER)
+@pytest.mark.parametrize("limits", ONE_UNAUTHENTICATED)
 async def test_excess_unauthenticated_connections_are_refused_with_wait(
     limits: Limits,
 ) -> None:
     async with running_server(limits=limits) as server:
-        async with stranger_at(server) as stranger, raw_client(server.address) as other:
-            await stranger.expect(Challenge)
+        async with unauthenticated_client(server) as newcomer, raw_client(server.address) as other:
+            await newcomer.expect(Challenge)
             (busy,) = await other.until_end()
             assert isinstance(busy, Failed)
             assert (busy.code, busy.re, busy.wait) == (Code.BUSY, None, 1000)
             await server.logged("refused 127.0.0.1:")
         with trio.fail_after(GUARD):
-            while not isinstance(await answer_at(server), Challenge):
+            while not isinstance(await first_answer(server), Challenge):
                 pass  # until the server has noticed the disconnect
 
 
-@pytest.mark.parametrize("limits", ONE_STRANGER)
+@pytest.mark.parametrize("limits", ONE_UNAUTHENTICATED)
 async def test_authenticated_connections_are_not_counted(
     limits: Limits,
 ) -> None:
-    async with running_server(limits=limits) as server, stranger_at(server) as alice:
+    async with running_server(limits=limits) as server, unauthenticated_client(server) as alice:
         await alice.send(await alice.proof(HELLO))
         await alice.expect(Welcome)
-        assert isinstance(await answer_at(server), Challenge)
+        assert isinstance(await first_answer(server), Challenge)
 
 
 async def test_handshake_deadline_frees_a_place() -> None:
     limits = replace(NO_RATE_LIMITS, unauthenticated=1, handshake_seconds=0.1)
-    async with running_server(limits=limits) as server, stranger_at(server) as stranger:
-        assert await stranger.until_end()
-        assert isinstance(await answer_at(server), Challenge)
+    async with running_server(limits=limits) as server, unauthenticated_client(server) as newcomer:
+        assert await newcomer.until_end()
+        assert isinstance(await first_answer(server), Challenge)
 
 
 async def test_excess_tls_connection_is_told_to_retry(tmp_path: Path) -> None:
     limits, credentials = replace(NO_RATE_LIMITS, unauthenticated=1), make_credentials(tmp_path)
     async with (
         running_server(limits=limits, credentials=credentials) as server,
-        stranger_at(server, plain=False) as stranger,
+        unauthenticated_client(server, plain=False) as newcomer,
     ):
-        await stranger.expect(Challenge)
+        await newcomer.expect(Challenge)
         with pytest.raises(Busy):
             await Connector(server.address, KnownServers()).open()
 
@@ -296,8 +298,8 @@ async def test_session_retries_until_there_is_a_place(plain: bool, tmp_path: Pat
         connector = Connector(server.address, KnownServers(), plain=plain)
         account = Account("alice", identity_of("alice"), ClientId())
         async with AsyncExitStack() as door:
-            stranger = await door.enter_async_context(stranger_at(server, plain=plain))
-            await stranger.expect(Challenge)
+            newcomer = await door.enter_async_context(unauthenticated_client(server, plain=plain))
+            await newcomer.expect(Challenge)
             async with open_session(connector, account) as alice:
                 with trio.fail_after(GUARD):
                     lost = await alice.updates.receive()

@@ -17,14 +17,14 @@ from tests.server.file_transfers import (
     DATA,
     SHA,
     ShiftedClock,
-    begun,
     clock,
     download,
-    kept,
-    place_of,
-    send_some,
+    interrupt_upload,
+    partial_files,
     sha,
     share,
+    stored_names,
+    stored_path,
     sweep,
     upload,
 )
@@ -45,17 +45,17 @@ async def test_unknown_files_are_removed_at_the_start(tmp_path: Path, clock: Shi
     ):
         await share(server, alice, DATA)
         await upload(server, alice, b"held")
-        await send_some(server, alice, b"begun", 3)
-        (part,) = begun(server)
-        unknown = place_of(server, b"unknown")
+        await interrupt_upload(server, alice, b"partial", 3)
+        (part,) = partial_files(server)
+        unknown = stored_path(server, b"unknown")
         unknown.parent.mkdir(exist_ok=True)
         for name in (unknown.name, unknown.name + ".sums"):
             unknown.with_name(name).write_bytes(b"unknown")
         (tmp_path / "files" / "incoming-0123456789abcdef").write_bytes(b"of an older version")
     async with open_store(tmp_path) as store, running_server(store, clock=clock) as server:
         await sweep(server)  # after the cleaning at the start
-        assert kept(server) == {SHA.hex(), sha(b"held").hex(), part.name}
-        assert part.read_bytes() == b"beg"
+        assert stored_names(server) == {SHA.hex(), sha(b"held").hex(), part.name}
+        assert part.read_bytes() == b"par"
         sums = [path.name for path in store.blobs.path.glob("??/*.sums")]
         assert sums == [f"{SHA.hex()}.sums"]
         async with raw_client(server.address, "alice") as alice:
@@ -89,10 +89,10 @@ async def test_undeletable_file_is_logged_and_not_fatal(
                 await sweep(server)
             await server.logged("fault in the files")
             await bob.post("the chat goes on", group="his")
-            assert place_of(server, b"data").exists()
+            assert stored_path(server, b"data").exists()
         async with running_server(store, clock=clock) as server:
             await sweep(server)
-            assert kept(server) == set(), "what could not be removed then is removed now"
+            assert stored_names(server) == set(), "what could not be removed then is removed now"
 
 
 async def test_full_disk_during_a_sweep_is_not_fatal() -> None:
@@ -104,7 +104,7 @@ async def test_full_disk_during_a_sweep_is_not_fatal() -> None:
         await sweep(server)
         assert "disk is full" in await server.logged("fault in the files")
         await sweep(server)
-        assert kept(server) == set()
+        assert stored_names(server) == set()
 
 
 async def test_unreliable_log_ends_the_server() -> None:
@@ -122,5 +122,5 @@ async def test_server_sweeps_periodically(monkeypatch: pytest.MonkeyPatch) -> No
         await share(server, alice, b"data")
         await alice.command(RemoveFile, 1)
         await server.logged("1 files that no group has any more were removed")
-        assert kept(server) == set()
+        assert stored_names(server) == set()
         await alice.post("the chat goes on")

@@ -26,17 +26,17 @@ if TYPE_CHECKING:
     from tchat.net.address import Address
     from tests.helpers import RunningServer
 
-STRANGERS = 400
+CONNECTIONS = 400
 """How many connections at once: half of them silent, half sending byte by byte."""
 
 SHORT = replace(
     NO_RATE_LIMITS,
     handshake_seconds=1.5,
-    unauthenticated=STRANGERS,
-    unauthenticated_per_address=STRANGERS,
+    unauthenticated=CONNECTIONS,
+    unauthenticated_per_address=CONNECTIONS,
 )
 
-NEVER_WHOLE = unchecked({**hello_of("mallory").to_map(), "filler": 3900 * "x"})
+SLOW_HELLO = unchecked({**hello_of("mallory").to_map(), "filler": 3900 * "x"})
 """A hello that takes longer than the deadline, byte by byte."""
 
 
@@ -62,14 +62,14 @@ def client_hello() -> bytes:
     return out.read()
 
 
-async def see_the_end(stream: trio.abc.Stream) -> None:
+async def wait_for_end(stream: trio.abc.Stream) -> None:
     """Read until the server has ended the connection."""
     with suppress(trio.BrokenResourceError):
         while await stream.receive_some():
             pass
 
 
-async def dribble(stream: trio.abc.Stream, beginning: bytes) -> None:
+async def send_slowly(stream: trio.abc.Stream, beginning: bytes) -> None:
     """Send one byte at a time, until the connection is closed."""
     rest = memoryview(beginning)
     with suppress(trio.BrokenResourceError):
@@ -78,7 +78,9 @@ async def dribble(stream: trio.abc.Stream, beginning: bytes) -> None:
             rest = rest[1:]
 
 
-async def stay(address: Address, beginning: bytes | None, *, encrypted: bool) -> None:
+async def stay_unauthenticated(
+    address: Address, beginning: bytes | None, *, encrypted: bool
+) -> None:
     """Open a connection, silent or slow, and wait until the server ends it."""
     async with await connect(address) as plain:
         stream: trio.abc.Stream = plain
@@ -89,27 +91,29 @@ async def stay(address: Address, beginning: bytes | None, *, encrypted: bool) ->
             return  # ended during the TLS handshake
         async with trio.open_nursery() as nursery:
             if beginning is not None:
-                nursery.start_soon(dribble, stream, beginning)
-            await see_the_end(stream)
+                nursery.start_soon(send_slowly, stream, beginning)
+            await wait_for_end(stream)
             nursery.cancel_scope.cancel()
 
 
-async def besiege(server: RunningServer, *, tls: bool) -> None:
+async def open_slow_connections(server: RunningServer, *, tls: bool) -> None:
     """Open all slow connections, and wait until the server has ended them."""
-    kinds: list[tuple[bytes | None, bool]] = [(None, False), (NEVER_WHOLE, False)]
+    kinds: list[tuple[bytes | None, bool]] = [(None, False), (SLOW_HELLO, False)]
     if tls:
-        kinds = [(None, False), (client_hello(), False), (None, True), (NEVER_WHOLE, True)]
+        kinds = [(None, False), (client_hello(), False), (None, True), (SLOW_HELLO, True)]
     with trio.fail_after(2 * GUARD):
         async with trio.open_nursery() as nursery:
-            for number in range(STRANGERS):
+            for number in range(CONNECTIONS):
                 beginning, encrypted = kinds[number % len(kinds)]
-                nursery.start_soon(partial(stay, encrypted=encrypted), server.address, beginning)
+                nursery.start_soon(
+                    partial(stay_unauthenticated, encrypted=encrypted), server.address, beginning
+                )
 
 
-async def is_let_in_as_the_last(server: RunningServer, pin: bytes | None) -> bool:
+async def is_served_as_last(server: RunningServer, pin: bytes | None) -> bool:
     """Return whether one more connection is served beside all others but one."""
     async with AsyncExitStack() as stack:
-        for _ in range(STRANGERS - 1):
+        for _ in range(CONNECTIONS - 1):
             await stack.enter_async_context(await connect(server.address))
         stream: trio.abc.Stream = await stack.enter_async_context(await connect(server.address))
         try:
@@ -126,14 +130,14 @@ async def is_let_in_as_the_last(server: RunningServer, pin: bytes | None) -> boo
 async def test_slow_handshakes_are_ended_and_harm_nobody(tls: bool, tmp_path: Path) -> None:
     credentials = make_credentials(tmp_path) if tls else None
     pin = credentials.pin if credentials else None
-    with many_files(4 * STRANGERS):
+    with many_files(4 * CONNECTIONS):
         async with running_server(limits=SHORT, credentials=credentials) as server:
             async with chatting(server.address, pin) as pair:
-                await besiege(server, tls=tls)
+                await open_slow_connections(server, tls=tls)
                 pair.leaving = True
                 await pair.gone.wait()
                 await pair.check(server.store)
             with trio.fail_after(GUARD):
-                while not await is_let_in_as_the_last(server, pin):
+                while not await is_served_as_last(server, pin):
                     pass
     assert not [line for line in server.console if "fault" in line]

@@ -48,7 +48,7 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 
 @asynccontextmanager
-async def doomed_server(store: Store) -> AsyncIterator[RunningServer]:
+async def crashing_server(store: Store) -> AsyncIterator[RunningServer]:
     """Run a server that crashes at the end of the block."""
     with trio.CancelScope() as power:
         async with running_server(store) as server:
@@ -56,11 +56,11 @@ async def doomed_server(store: Store) -> AsyncIterator[RunningServer]:
             power.cancel()
 
 
-async def kept_of(store: Store) -> StateSnapshot:
+async def saved_snapshot(store: Store) -> StateSnapshot:
     """Return the saved snapshot."""
-    kept = (await store.load(GROUP)).snapshot
-    assert kept is not None
-    return kept
+    snapshot = (await store.load(GROUP)).snapshot
+    assert snapshot is not None
+    return snapshot
 
 
 async def replayed(store: Store) -> Group:
@@ -71,13 +71,13 @@ async def replayed(store: Store) -> Group:
     return group
 
 
-async def posts(person: RawClient, number: int) -> None:
+async def post_many(person: RawClient, number: int) -> None:
     """Post so many messages."""
     for n in range(number):
         await person.post(f"text {n}")
 
 
-async def with_a_past(store: Store) -> RawClient:
+async def make_history(store: Store) -> RawClient:
     """Run a server that saves a snapshot of a group with some history; return Alice's client."""
     async with running_server(store) as server, members(server, "alice", "bob") as (alice, _):
         await alice.command(SetTopic, "What runs?", n=2**40)
@@ -89,39 +89,39 @@ async def with_a_past(store: Store) -> RawClient:
     return alice
 
 
-async def topic_seen(store: Store) -> str:
+async def received_topic(store: Store) -> str:
     """Start a server; return the topic that a member receives."""
     async with running_server(store) as server, raw_client(server.address, "alice") as alice:
         await attach_recent(alice, 0)
         return (await state(alice)).topic
 
 
-async def keep(store: Store, kept: StateSnapshot) -> None:
+async def replace_snapshot(store: Store, snapshot: StateSnapshot) -> None:
     """Replace the saved snapshot."""
-    await store.save_snapshot(GROUP, kept)
-    assert await kept_of(store) == kept
+    await store.save_snapshot(GROUP, snapshot)
+    assert await saved_snapshot(store) == snapshot
 
 
-def another_topic(kept: StateSnapshot) -> StateSnapshot:
+def with_another_topic(snapshot: StateSnapshot) -> StateSnapshot:
     """Return the snapshot with another topic than the log has, to see whether it is used."""
-    group = thaw_whole(kept.data, kept.seq)
-    group.topic = "as it was kept"
-    return replace(kept, data=freeze_whole(group))
+    group = thaw_whole(snapshot.data, snapshot.seq)
+    group.topic = "as it was snapshot"
+    return replace(snapshot, data=freeze_whole(group))
 
 
 # ------------------------------------------------------------------ saving and loading
 
 
 async def test_stopping_server_saves_a_snapshot(store: Store) -> None:
-    await with_a_past(store)
-    kept = await kept_of(store)
-    assert kept.made_with == MADE_WITH
-    assert thaw_whole(kept.data, kept.seq) == await replayed(store)
-    assert kept.seq == await last_seq(store, GROUP)
+    await make_history(store)
+    snapshot = await saved_snapshot(store)
+    assert snapshot.made_with == MADE_WITH
+    assert thaw_whole(snapshot.data, snapshot.seq) == await replayed(store)
+    assert snapshot.seq == await last_seq(store, GROUP)
 
 
 async def test_restarted_server_has_the_same_state(store: Store) -> None:
-    await with_a_past(store)
+    await make_history(store)
     async with running_server(store) as server, raw_client(server.address, "alice") as alice:
         answer = await attach_recent(alice, 0)
         assert (answer.seq, answer.read) == (await last_seq(store, GROUP), MANY)
@@ -129,13 +129,13 @@ async def test_restarted_server_has_the_same_state(store: Store) -> None:
 
 
 async def test_restarted_server_starts_from_the_snapshot(store: Store) -> None:
-    await with_a_past(store)
-    await keep(store, another_topic(await kept_of(store)))
-    assert await topic_seen(store) == "as it was kept"
+    await make_history(store)
+    await replace_snapshot(store, with_another_topic(await saved_snapshot(store)))
+    assert await received_topic(store) == "as it was snapshot"
 
 
 async def test_repeated_command_is_recognized_after_a_restart(store: Store) -> None:
-    was = await with_a_past(store)
+    was = await make_history(store)
     async with (
         running_server(store) as server,
         raw_client(server.address, "alice", was.client) as alice,
@@ -152,7 +152,7 @@ async def test_repeated_command_is_recognized_after_a_restart(store: Store) -> N
 async def test_messages_can_be_changed_after_a_restart(
     store: Store,
 ) -> None:
-    await with_a_past(store)
+    await make_history(store)
     async with running_server(store) as server, raw_client(server.address, "alice") as alice:
         assert (await alice.command(Delete, MANY, n=2**41)).seq
         await alice.command(Edit, MANY - 1, "changed", n=2**41 + 1)
@@ -163,7 +163,7 @@ async def test_messages_can_be_changed_after_a_restart(
 
 async def test_closed_group_is_founded_again_after_a_restart(store: Store) -> None:
     async with running_server(store) as server, members(server, "alice") as (alice,):
-        await posts(alice, MANY)
+        await post_many(alice, MANY)
         await alice.command(Leave, n=2 * MANY)
     async with running_server(store) as server, raw_client(server.address, "bob") as bob:
         await bob.command(Join)
@@ -176,13 +176,13 @@ async def test_closed_group_is_founded_again_after_a_restart(store: Store) -> No
 
 
 async def test_events_after_the_snapshot_are_replayed(store: Store) -> None:
-    await with_a_past(store)
-    kept = await kept_of(store)
-    async with doomed_server(store) as server, raw_client(server.address, "alice") as alice:
+    await make_history(store)
+    snapshot = await saved_snapshot(store)
+    async with crashing_server(store) as server, raw_client(server.address, "alice") as alice:
         for n in range(MANY):
             await alice.command(Post, f"later {n}", n=2**41 + n)
         await alice.command(SetTopic, "behind", n=2**42)
-    assert await kept_of(store) == kept
+    assert await saved_snapshot(store) == snapshot
     async with (
         running_server(store) as server,
         raw_client(server.address, "alice", alice.client) as alice,
@@ -193,39 +193,39 @@ async def test_events_after_the_snapshot_are_replayed(store: Store) -> None:
 
 
 @pytest.fixture
-def watched(monkeypatch: pytest.MonkeyPatch) -> FaultyStore:
+def faulty(monkeypatch: pytest.MonkeyPatch) -> FaultyStore:
     """Return a store for a server whose busy groups save snapshots often."""
     monkeypatch.setattr(state_cache, "BUSY_TAIL", MANY)
     return FaultyStore()
 
 
-async def test_busy_group_saves_snapshots_in_the_background(watched: FaultyStore) -> None:
-    write = watched.hold("save_snapshot")
-    async with doomed_server(watched) as server, members(server, "alice", "bob") as (alice, bob):
-        await posts(alice, MANY)
+async def test_busy_group_saves_snapshots_in_the_background(faulty: FaultyStore) -> None:
+    write = faulty.hold("save_snapshot")
+    async with crashing_server(faulty) as server, members(server, "alice", "bob") as (alice, bob):
+        await post_many(alice, MANY)
         await write.reached.wait()
         await alice.post("nobody waits for the disk")
         assert texts(await bob.events(MANY + 1))[-1] == "nobody waits for the disk"
         write.release()
-        await watched.wait_done("save_snapshot")
-    kept = await kept_of(watched)
-    log = (await log_of(watched))[: kept.seq]
-    assert kept.seq >= MANY
-    assert thaw_whole(kept.data, kept.seq).seq == log[-1].seq
-    async with running_server(watched) as server, raw_client(server.address, "alice") as alice:
+        await faulty.wait_done("save_snapshot")
+    snapshot = await saved_snapshot(faulty)
+    log = (await log_of(faulty))[: snapshot.seq]
+    assert snapshot.seq >= MANY
+    assert thaw_whole(snapshot.data, snapshot.seq).seq == log[-1].seq
+    async with running_server(faulty) as server, raw_client(server.address, "alice") as alice:
         await attach_recent(alice, 0)
-        assert await state(alice) == replace(await replayed(watched), counts={})
+        assert await state(alice) == replace(await replayed(faulty), counts={})
 
 
-async def test_full_disk_prevents_only_the_snapshot(watched: FaultyStore) -> None:
-    watched.fill("save_snapshot")
-    async with running_server(watched) as server, members(server, "alice") as (alice,):
-        await posts(alice, 3 * MANY)
-        assert watched.count("save_snapshot")
+async def test_full_disk_prevents_only_the_snapshot(faulty: FaultyStore) -> None:
+    faulty.fill("save_snapshot")
+    async with running_server(faulty) as server, members(server, "alice") as (alice,):
+        await post_many(alice, 3 * MANY)
+        assert faulty.count("save_snapshot")
         await alice.post("still here")
     assert not [line for line in server.console if "fault" in line]
-    assert (await watched.load(GROUP)).snapshot is None
-    assert texts(await log_of(watched))[-1] == "still here"
+    assert (await faulty.load(GROUP)).snapshot is None
+    assert texts(await log_of(faulty))[-1] == "still here"
 
 
 # ------------------------------------------------------------------ when to save
@@ -233,29 +233,29 @@ async def test_full_disk_prevents_only_the_snapshot(watched: FaultyStore) -> Non
 
 async def test_short_log_gets_no_snapshot(store: Store) -> None:
     async with running_server(store) as server, members(server, "alice") as (alice,):
-        await posts(alice, IDLE_TAIL // 2)
+        await post_many(alice, IDLE_TAIL // 2)
     assert (await store.load(GROUP)).snapshot is None
 
 
 async def test_few_more_events_cause_no_new_snapshot(store: Store) -> None:
-    await with_a_past(store)
-    kept = await kept_of(store)
+    await make_history(store)
+    snapshot = await saved_snapshot(store)
     async with running_server(store) as server, raw_client(server.address, "alice") as alice:
         await alice.command(Post, "one more", n=2**41)
-    assert await kept_of(store) == kept
+    assert await saved_snapshot(store) == snapshot
 
 
 async def test_larger_state_is_saved_less_often() -> None:
     store = MemoryStore()
-    keeper = StateCache(store, GROUP)
+    cache = StateCache(store, GROUP)
     await write(store, 10 * IDLE_TAIL)
-    group, _ = await keeper.load()
+    group, _ = await cache.load()
     full = group.copy()
     full.counts = {("alice", n.to_bytes(8, "big")): (n, 1) for n in range(100 * IDLE_TAIL)}
-    await keeper.save(full)
+    await cache.save(full)
     assert (await store.load(GROUP)).snapshot is None
-    await keeper.save(group)
-    assert (await kept_of(store)).seq == group.seq
+    await cache.save(group)
+    assert (await saved_snapshot(store)).seq == group.seq
 
 
 # ------------------------------------------------------------------ unusable snapshots
@@ -265,30 +265,30 @@ async def test_larger_state_is_saved_less_often() -> None:
 async def test_snapshot_by_other_rules_is_ignored_and_replaced(
     store: Store, made_with: str
 ) -> None:
-    await with_a_past(store)
-    changed = another_topic(await kept_of(store))
-    await keep(store, replace(changed, made_with=made_with))
-    assert await topic_seen(store) == "What runs?"
-    kept = await kept_of(store)
-    assert kept.made_with == MADE_WITH
-    assert thaw_whole(kept.data, kept.seq) == await replayed(store)
+    await make_history(store)
+    changed = with_another_topic(await saved_snapshot(store))
+    await replace_snapshot(store, replace(changed, made_with=made_with))
+    assert await received_topic(store) == "What runs?"
+    snapshot = await saved_snapshot(store)
+    assert snapshot.made_with == MADE_WITH
+    assert thaw_whole(snapshot.data, snapshot.seq) == await replayed(store)
 
 
 @pytest.mark.parametrize("at", [0, 31, 32, 100, -1])
 async def test_damaged_snapshot_is_ignored_and_replaced(store: Store, at: int) -> None:
-    await with_a_past(store)
-    kept = await kept_of(store)
-    damaged = bytearray(kept.data)
+    await make_history(store)
+    snapshot = await saved_snapshot(store)
+    damaged = bytearray(snapshot.data)
     damaged[at] ^= 1
-    await keep(store, replace(kept, data=bytes(damaged)))
-    assert await topic_seen(store) == "What runs?"
-    assert await kept_of(store) == kept
+    await replace_snapshot(store, replace(snapshot, data=bytes(damaged)))
+    assert await received_topic(store) == "What runs?"
+    assert await saved_snapshot(store) == snapshot
 
 
 async def test_empty_snapshot_is_ignored(store: Store) -> None:
-    await with_a_past(store)
-    await keep(store, replace(await kept_of(store), data=b""))
-    assert await topic_seen(store) == "What runs?"
+    await make_history(store)
+    await replace_snapshot(store, replace(await saved_snapshot(store), data=b""))
+    assert await received_topic(store) == "What runs?"
 
 
 # ------------------------------------------------------------------ long logs
@@ -307,7 +307,7 @@ async def test_snapshot_at_any_event_restores_the_state(made_with: str, at: int)
     store = MemoryStore()
     await write(store, at)
     group, _ = await StateCache(store, GROUP).load()
-    await keep(store, StateSnapshot(at, made_with, freeze_whole(group)))
+    await replace_snapshot(store, StateSnapshot(at, made_with, freeze_whole(group)))
     await write(store, 150)
     page = await store.read(GROUP, 0)
     assert page is not None
