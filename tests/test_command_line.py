@@ -13,9 +13,9 @@ import pytest
 
 from tchat.net.address import Address
 from tchat.store.open import open_store
+from tests.fault_proxy import fault_proxy
 from tests.helpers import GROUP, log_of, texts
-from tests.processes import launching, tapped_server
-from tests.tap import tapped
+from tests.processes import launching, proxied_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,10 +27,10 @@ ROOT = Path(__file__).parent.parent
 
 
 async def test_the_console_of_a_server(tmp_path: Path) -> None:
-    async with tapped_server(tmp_path) as (launch, server, tap):
-        alice = await launch.join(tap.address, "alice")
+    async with proxied_server(tmp_path) as (launch, server, proxy):
+        alice = await launch.join(proxy.address, "alice")
         await server.sees("alice connected from 127.0.0.1:", "new group ops by alice")
-        bob = await launch.join(tap.address, "bob")
+        bob = await launch.join(proxy.address, "bob")
         await server.sees("bob connected from", "bob asks to join ops")
         await alice.type("/2 bob")
         await server.sees("alice approved bob for ops")
@@ -364,12 +364,12 @@ async def test_the_echo_bot_echoes(tmp_path: Path) -> None:
         server = await launch.serve()
         alice = await launch.join(server.address, "alice")
         await alice.sees("in ops")
-        async with tapped(server.address) as tap:
-            where = (tap.address.host, tap.address.port, "--group", GROUP, "--no-tls")
+        async with fault_proxy(server.address) as proxy:
+            where = (proxy.address.host, proxy.address.port, "--group", GROUP, "--no-tls")
             bot = await launch.script(ROOT / "examples" / "echo_bot.py", *where, user="echo")
             await alice.sees("echo asks to join")
             await alice.type("!echo history", "/2 echo")
-            await tap.passes(type="attached", standing="member")
+            await proxy.passes(type="attached", standing="member")
             await alice.type("!echo hello", "not for the bot", "!echo and good bye")
             await alice.sees("<echo> hello", "<echo> and good bye")
             assert [line for line in alice.heard if line.startswith("<echo>")] == [

@@ -84,7 +84,7 @@ async def run(launch: Launcher, server: Server, program: Path, name: str, last: 
 
 async def founded(launch: Launcher) -> Server:
     """Start a server on which the group is alice's."""
-    launch.know("alice")
+    launch.install_identity("alice")
     server = await launch.serve()
     async with session_of(server.address, "alice"):
         return server

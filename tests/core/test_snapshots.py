@@ -39,9 +39,9 @@ from tchat.core.group.state import RULES, WINDOW, Author, Group, JoinRequest
 from tchat.core.protocol.frames import TO_CLIENT, Snapshot, decode, encode
 from tchat.core.protocol.framing import PREFIX
 from tchat.errors import Code, ProtocolError
+from tests.cddl import ProtocolViolation, keys_of, validate
 from tests.core.histories import Step, histories, tell
 from tests.core.script import Script, replay
-from tests.protocol import ProtocolViolation, keys_of, validate
 
 any_history = given(history=histories)
 

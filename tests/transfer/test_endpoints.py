@@ -15,7 +15,7 @@ from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.errors import Code, ProtocolError, Refused
 from tchat.transfer.endpoints import FileWithdrawn, receive_file, send_file, with_pings
 from tchat.transfer.partial_file import BrokenPiece
-from tests.protocol import unchecked
+from tests.cddl import unchecked
 from tests.transfer.wires import DATA, DIGEST, Bytes, carry, nobody, part_at, wired
 
 if TYPE_CHECKING:

@@ -59,8 +59,8 @@ async def authenticate_peer(context: ServerContext, stream: trio.SocketStream) -
     """Authenticate an accepted connection; return None if it closed or was refused."""
     link = Link(stream)
     try:
-        context.check_open()
-        with context.strangers.one_more(link.peer):
+        context.check_capacity()
+        with context.unauthenticated.admit(link.peer):
             return await _run_handshake(context, link)
     except Refused as busy:
         await _refuse_busy(context, link, busy)
@@ -78,13 +78,13 @@ async def _run_handshake(context: ServerContext, link: Link) -> Peer | None:
     try:
         with trio.move_on_after(context.limits.handshake_seconds) as scope:
             # A server that stops cancels these scopes.
-            context.introductions.add(scope)
+            context.handshakes.add(scope)
             try:
                 if context.credentials is not None:
                     await link.accept_tls(context.credentials)
                 return await _authenticate(context, link)
             finally:
-                context.introductions.discard(scope)
+                context.handshakes.discard(scope)
         if context.stopping:
             raise Refused(*STOPPING)
         raise ProtocolError(Code.HANDSHAKE, "The connection did not authenticate in time.")
@@ -123,15 +123,15 @@ async def _challenge(context: ServerContext, link: Link, hello: Hello) -> Author
         raise ProtocolError(Code.HANDSHAKE, "The answer to a challenge has to be a proof.")
     # The signature covers the server's pin, so that nobody can relay it to another server.
     verify(hello.key, proof.signature, proof_text(hello, challenge, context.pin))
-    name = await context.people.claim(hello, check_name(hello.user, "username"), proof.link)
+    name = await context.accounts.claim(hello, check_name(hello.user, "username"), proof.link)
     return Author(name, hello.client, hello.key)
 
 
 async def _refuse_busy(context: ServerContext, link: Link, busy: Refused) -> None:
     """Tell a client that there is no capacity, at a lower cost than admitting it."""
-    if context.busy_words >= _MAX_BUSY_REFUSALS:
+    if context.busy_replies >= _MAX_BUSY_REFUSALS:
         return
-    context.busy_words += 1
+    context.busy_replies += 1
     try:
         if context.may_log_busy():
             context.log.line("refused", address=link.address, reason=busy.sentence)
@@ -140,4 +140,4 @@ async def _refuse_busy(context: ServerContext, link: Link, busy: Refused) -> Non
             answer = encode(failed(busy)) if context.credentials is None else BUSY_ALERT
             await link.close_with(answer)
     finally:
-        context.busy_words -= 1
+        context.busy_replies -= 1
