@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tchat.net.address import Address
-from tchat.store.sqlite.store import open_store
+from tchat.store.open import open_store
 from tests.fault_proxy import fault_proxy
 from tests.helpers import GROUP, log_of, texts
 from tests.processes import launching, proxied_server

@@ -38,7 +38,7 @@ from tchat.server.limits import Limits
 from tchat.server.presence import Presence
 from tchat.server.retention import remove_expired_files
 from tchat.server.tickets import Tickets
-from tchat.store.sqlite.store import open_store
+from tchat.store.open import open_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping

@@ -31,10 +31,10 @@ async def remove_expired_files(
 
     `clock` gives ms since the Unix epoch.
     """
-    async with store.blobs.changing():
-        known = await store.files.all()
+    async with store.blobs.lock():
+        known = await store.files.digests()
         with _logged(log):
-            await store.blobs.clean(known)
+            await store.blobs.remove_unknown(known)
     while True:
         await sweep(store, log, keep_files, clock())
         await trio.sleep(SWEEP_SECONDS)
@@ -43,7 +43,7 @@ async def remove_expired_files(
 async def sweep(store: Store, log: Log, keep_files: int | None, now: int) -> None:
     """Remove the files that have expired, or that no group refers to any more."""
     removed: list[bytes] = []
-    async with store.blobs.changing():
+    async with store.blobs.lock():
         # Only a full disk is tolerated here: any other error puts the log in doubt, and has to end
         # the server.
         with _logged(log, StorageFull):
@@ -55,7 +55,7 @@ async def sweep(store: Store, log: Log, keep_files: int | None, now: int) -> Non
     if removed:
         log.line("files_removed", count=len(removed))
     with _logged(log):
-        await store.blobs.drop_stale()
+        await store.blobs.remove_stale_uploads()
 
 
 @contextmanager

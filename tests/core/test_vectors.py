@@ -15,7 +15,7 @@ from tchat.core.protocol.handshake import PIECE_SIZE, proof_text
 from tchat.core.text import clean_line, clean_text, fold
 from tchat.errors import Code, ProtocolError
 from tchat.net.identity import verify
-from tchat.transfer.pieces import end_of_piece
+from tchat.transfer.pieces import piece_end
 from tests.core import vectors
 
 VECTORS: dict[str, Any] = json.loads(vectors.PATH.read_text(encoding="utf-8"))
@@ -87,12 +87,12 @@ def test_pieces_end_where_the_vectors_say() -> None:
     vector = VECTORS["running_digests"]
     ends, at = [], 0
     while at < vector["size"]:
-        at = end_of_piece(at, vector["size"])
+        at = piece_end(at, vector["size"])
         ends.append(at)
     assert ends == [piece["end"] for piece in vector["pieces"]]
     data = vectors.content(vector["size"])
     assert data[252] == 1
     assert vector["head"] == hashlib.sha256(data[:PIECE_SIZE]).hexdigest()
     resumed = vector["resumed_from"]
-    end = end_of_piece(resumed["offset"], vector["size"])
+    end = piece_end(resumed["offset"], vector["size"])
     assert end - resumed["offset"] == resumed["first_piece_size"]

@@ -32,9 +32,10 @@ from tchat.core.protocol.framing import FrameBuffer
 from tchat.core.protocol.handshake import PIECE_SIZE, VERSION, Ready, TransferHello
 from tchat.server import retention
 from tchat.server.clock import now_ms
-from tchat.transfer.pieces import NOTHING, digest_before, end_of_piece
+from tchat.transfer.pieces import EMPTY_DIGEST, digest_before, piece_end
 from tests.cddl import validate_body
 from tests.helpers import GROUP, GUARD, RawClient, raw_client
+from tests.store.files import blob_path
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -71,7 +72,7 @@ def pieces(data: bytes, offset: int = 0) -> list[tuple[Piece, bytes]]:
     """Return the pieces that a sender sends from `offset` on."""
     sent = []
     while offset < len(data):
-        end = end_of_piece(offset, len(data))
+        end = piece_end(offset, len(data))
         sent.append((Piece(end - offset, sha(data[:end])), data[offset:end]))
         offset = end
     return sent
@@ -241,7 +242,7 @@ async def upload(
 ) -> bytes:
     """Upload a file from its beginning; return its digest."""
     async with sending(server, person, data, group) as (connection, have):
-        assert have == Have(0, NOTHING)
+        assert have == Have(0, EMPTY_DIGEST)
         await connection.send_pieces(data)
         assert await connection.until_end() == [Stored(sha(data))]
     return sha(data)
@@ -282,7 +283,7 @@ async def download(
 ) -> None:
     """Download a file and check that it is `data`."""
     async with fetching(server, person, number, len(data), group) as connection:
-        await connection.send(Have(0, NOTHING))
+        await connection.send(Have(0, EMPTY_DIGEST))
         await connection.fetch(data, 0)
         await connection.send(Stored(sha(data)))
         assert await connection.until_end() == []
@@ -291,18 +292,18 @@ async def download(
 def stored_path(server: RunningServer, data: bytes) -> Path:
     """Return the path of a stored file."""
     digest = sha(data).hex()
-    return server.store.blobs.path / digest[:2] / digest
+    return blob_path(server.store) / digest[:2] / digest
 
 
 def stored_names(server: RunningServer) -> set[str]:
     """Return the names of all stored and partial files, without files of digests."""
-    names = {path.name for path in server.store.blobs.path.rglob("*") if path.is_file()}
+    names = {path.name for path in blob_path(server.store).rglob("*") if path.is_file()}
     return {name for name in names if not name.endswith(".sums")}
 
 
 def partial_files(server: RunningServer) -> list[Path]:
     """Return the paths of partial files."""
-    return [p for p in server.store.blobs.path.glob("incoming/*/*") if p.suffix != ".sums"]
+    return [p for p in blob_path(server.store).glob("incoming/*/*") if p.suffix != ".sums"]
 
 
 # ---------------------------------------------------------------------------- retention

@@ -24,7 +24,7 @@ from tchat.errors import Code, Refused, root_of
 from tchat.net import link
 from tchat.net.link import Link
 from tchat.server.accounts import LINK_CODE_SECONDS, AccountManager
-from tchat.store.sqlite.store import open_store
+from tchat.store.open import open_store
 from tests.faulty_store import FaultyStore, Hold
 from tests.helpers import GUARD, hello_of, identity_of, raw_client, running_server
 from tests.memory_store import MemoryAccounts, MemoryStore

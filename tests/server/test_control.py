@@ -23,7 +23,7 @@ from tchat.net.link import Link
 from tchat.server.app import ServerConfig, serve
 from tchat.server.control import release_name
 from tchat.server.log import Log
-from tchat.store.sqlite.store import open_store
+from tchat.store.open import open_store
 from tests.helpers import (
     GUARD,
     NO_RATE_LIMITS,

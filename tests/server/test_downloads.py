@@ -14,8 +14,8 @@ from tchat.core.group.commands import Kick
 from tchat.core.protocol.frames import Download, Have, StartAt, Stored, Ticket
 from tchat.core.protocol.handshake import PIECE_SIZE, VERSION, TransferHello
 from tchat.errors import Code
-from tchat.store.blobs import StoredFile
-from tchat.transfer.pieces import NOTHING
+from tchat.store.blobs import BlobFile
+from tchat.transfer.pieces import EMPTY_DIGEST
 from tests.helpers import GUARD, members, raw_client, running_server
 from tests.server.file_transfers import (
     DATA,
@@ -37,6 +37,7 @@ from tests.server.file_transfers import (
     upload,
     with_flipped_byte,
 )
+from tests.store.files import blob_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,7 +79,7 @@ async def test_interrupted_download_resumes_where_it_was_cut(offset: int) -> Non
         have_at(with_flipped_byte(DATA, 5), PIECE_SIZE),
         have_at(with_flipped_byte(DATA, PIECE_SIZE + 5), 2 * PIECE_SIZE + 500),
         have_at(with_flipped_byte(DATA, len(DATA) - 1), len(DATA)),
-        Have(PIECE_SIZE, NOTHING),
+        Have(PIECE_SIZE, EMPTY_DIGEST),
         Have(len(DATA) + 1, SHA),
         Have(3 * PIECE_SIZE, SHA),
         Have(2**62, SHA),
@@ -117,11 +118,11 @@ async def test_interrupted_download_does_not_count() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await share(server, alice, DATA)
         async with fetching(server, bob, 1, len(DATA)) as connection:
-            await connection.send(Have(0, NOTHING))
+            await connection.send(Have(0, EMPTY_DIGEST))
             await connection.fetch(DATA[:PIECE_SIZE], 0)
             await trio.aclose_forcefully(connection.stream)
         async with fetching(server, bob, 1, len(DATA)) as connection:
-            await connection.send(Have(0, NOTHING))
+            await connection.send(Have(0, EMPTY_DIGEST))
             await connection.fetch(DATA, 0)
             await connection.close_sending()
         assert await downloaders(alice) == []
@@ -134,7 +135,7 @@ async def test_confirming_another_digest_does_not_count_as_download(data: bytes)
     async with running_server() as server, members(server, "alice") as (alice,):
         await share(server, alice, data)
         async with fetching(server, alice, 1, len(data)) as connection:
-            await connection.send(Have(0, NOTHING))
+            await connection.send(Have(0, EMPTY_DIGEST))
             await connection.fetch(data, 0)
             await connection.send(Stored(sha(b"another")))
             await connection.until_end()
@@ -146,7 +147,7 @@ async def test_confirming_an_unsent_file_does_not_count() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         await share(server, alice, data)
         async with fetching(server, alice, 1, len(data)) as connection:
-            await connection.send(Have(0, NOTHING), Stored(sha(data)))
+            await connection.send(Have(0, EMPTY_DIGEST), Stored(sha(data)))
             with trio.move_on_after(GUARD):
                 await connection.stream.receive_some(1)
                 while await connection._more():
@@ -162,7 +163,7 @@ async def test_kicked_member_cannot_continue_a_download() -> None:
             assert isinstance(connection.stream, trio.SocketStream)
             # So that not all of it is in this socket's buffer already.
             connection.stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
-            await connection.send(Have(0, NOTHING))
+            await connection.send(Have(0, EMPTY_DIGEST))
             await connection.expect(StartAt)
             await connection.piece()
             await alice.command(Kick, "bob")
@@ -207,7 +208,7 @@ async def test_damaged_file_is_removed_and_can_be_reuploaded(
             (failure,) = await connection.until_end()
             assert refusal_code(failure) == Code.FILE_DAMAGED
         assert "file 1 of ops" in await server.logged("damaged and was removed")
-        assert list(server.store.blobs.path.glob("??/*")) == []
+        assert list(blob_path(server.store).glob("??/*")) == []
         assert (await list_files(bob)).numbers == ()
         assert (await list_files(carol, group="hers")).numbers == ()
         answer = await carol.ask(lambda i: Download(i, "hers", 1))
@@ -223,12 +224,12 @@ async def test_damaged_file_is_removed_and_can_be_reuploaded(
 async def test_finding_damage_needs_no_second_thread(
     monkeypatch: pytest.MonkeyPatch, doubt: bool
 ) -> None:
-    monkeypatch.setattr("tchat.transfer.endpoints._FILES", trio.CapacityLimiter(1))
+    monkeypatch.setattr("tchat.transfer.threads._FILE_THREADS", trio.CapacityLimiter(1))
     async with running_server() as server, members(server, "alice") as (alice,):
         await share(server, alice, DATA)
         stored_path(server, DATA).write_bytes(with_flipped_byte(DATA, 3) if doubt else DATA[1:])
         async with fetching(server, alice, 1, len(DATA)) as connection:
-            await connection.send(Have(0, NOTHING, doubt))
+            await connection.send(Have(0, EMPTY_DIGEST, doubt))
             (failure,) = await connection.until_end()
             assert refusal_code(failure) == Code.FILE_DAMAGED
         await upload(server, alice, DATA)
@@ -274,7 +275,7 @@ async def test_flipped_digest_is_detected_by_receiver_and_repaired() -> None:
         sums = digests_path(stored_path(server, DATA))
         sums.write_bytes(with_flipped_byte(sums.read_bytes(), 40))
         async with fetching(server, alice, 1, len(DATA)) as connection:
-            await connection.send(Have(0, NOTHING))
+            await connection.send(Have(0, EMPTY_DIGEST))
             assert await connection.receive() == StartAt(0)
             await connection.piece()
             piece, content = await connection.piece()
@@ -301,7 +302,7 @@ async def test_file_of_changed_length_counts_as_damaged(removed: int) -> None:
         await share(server, alice, DATA)
         stored_path(server, DATA).write_bytes(DATA[:-removed] if removed > 0 else DATA + b"!")
         async with fetching(server, alice, 1, len(DATA)) as connection:
-            await connection.send(Have(0, NOTHING))
+            await connection.send(Have(0, EMPTY_DIGEST))
             (failure,) = await connection.until_end()
             assert refusal_code(failure) == Code.FILE_DAMAGED
         await server.logged("damaged and was removed")
@@ -341,17 +342,17 @@ class BadSector:
 async def test_unreadable_disk_ends_the_transfer_only(
     monkeypatch: pytest.MonkeyPatch, doubt: bool
 ) -> None:
-    begin = StoredFile.__init__
+    begin = BlobFile.__init__
 
-    def begin_on_a_bad_disk(self: StoredFile, file: object, *more: object) -> None:
+    def begin_on_a_bad_disk(self: BlobFile, file: object, *more: object) -> None:
         begin(self, BadSector(file), *more)  # type: ignore[arg-type]
 
     async with running_server() as server, members(server, "alice") as (alice,):
         await share(server, alice, DATA)
         with monkeypatch.context() as patch:
-            patch.setattr(StoredFile, "__init__", begin_on_a_bad_disk)
+            patch.setattr(BlobFile, "__init__", begin_on_a_bad_disk)
             async with fetching(server, alice, 1, len(DATA)) as connection:
-                await connection.send(Have(0, NOTHING, doubt))
+                await connection.send(Have(0, EMPTY_DIGEST, doubt))
                 if not doubt:
                     await connection.fetch(DATA[:PIECE_SIZE], 0)
                 failure = (await connection.until_end())[0]
@@ -368,7 +369,7 @@ async def test_slow_download_does_not_delay_the_chat() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await share(server, alice, data)
         async with transfer(server, await ticket_to_fetch(bob, 1), len(data)) as connection:
-            await connection.send(Have(0, NOTHING))
+            await connection.send(Have(0, EMPTY_DIGEST))
             await connection.receive()
             # Bob reads no more of the file, which is stuck; messages arrive all the same.
             await alice.post("hello")

@@ -243,7 +243,7 @@ async def test_offer_is_refused_if_making_room_fails(
 
     async with running_server() as server, members(server, "alice") as (alice,):
         with monkeypatch.context() as patch:
-            patch.setattr("tchat.store.blobs._drop_oldest", broken)
+            patch.setattr("tchat.store.blobs._remove_oldest", broken)
             assert refusal_code(await offer(alice, DATA)) == Code.FILE_UNREADABLE
         await alice.post("the chat goes on")
         await upload(server, alice, DATA)

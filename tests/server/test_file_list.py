@@ -18,7 +18,7 @@ from tchat.core.protocol.frames import (
     StartAt,
 )
 from tchat.errors import Code
-from tchat.transfer.pieces import NOTHING
+from tchat.transfer.pieces import EMPTY_DIGEST
 from tests.helpers import GROUP, NO_RATE_LIMITS, log_of, members, raw_client, running_server
 from tests.server.file_transfers import (
     DATA,
@@ -39,6 +39,7 @@ from tests.server.file_transfers import (
     transfer,
     upload,
 )
+from tests.store.files import blob_path
 
 if TYPE_CHECKING:
     from tests.helpers import RawClient
@@ -156,7 +157,7 @@ async def test_sender_and_admin_may_remove_a_file(who: str, clock: ShiftedClock)
         assert (await alice.refusal(RemoveFile, 1)).code == Code.NO_SUCH_FILE
         await sweep(server)
         assert stored_names(server) == set()
-        assert list(server.store.blobs.path.rglob("*.sums")) == []
+        assert list(blob_path(server.store).rglob("*.sums")) == []
         await server.logged("1 files that no group has any more were removed")
 
 
@@ -202,7 +203,7 @@ async def test_running_download_survives_a_removal(clock: ShiftedClock) -> None:
         await share(server, alice, DATA)
         late = await ticket_to_fetch(bob, 1)
         async with fetching(server, bob, 1, len(DATA)) as connection:
-            await connection.send(Have(0, NOTHING))
+            await connection.send(Have(0, EMPTY_DIGEST))
             assert await connection.receive() == StartAt(0)
             await alice.command(RemoveFile, 1)
             await sweep(server)
@@ -292,7 +293,7 @@ async def test_file_is_kept_until_it_expires(clock: ShiftedClock) -> None:
         assert stored_names(server) == set()
         assert await refused_download(bob, 1) == Code.NO_SUCH_FILE
         assert (await list_files(bob)).numbers == ()
-        assert await server.store.files.used("alice") == 0
+        assert await server.store.files.usage("alice") == 0
         await alice.command(RemoveFile, 1)
 
 
@@ -334,11 +335,11 @@ async def test_unshared_upload_is_kept_for_a_day(clock: ShiftedClock) -> None:
         clock.later = 23 * HOUR
         await sweep(server)
         assert stored_names(server) == {SHA.hex()}
-        assert await server.store.files.used("alice") == len(DATA)
+        assert await server.store.files.usage("alice") == len(DATA)
         clock.later = 25 * HOUR
         await sweep(server)
         assert stored_names(server) == set()
-        assert await server.store.files.used("alice") == 0
+        assert await server.store.files.usage("alice") == 0
         assert (await alice.refusal(Share, "f", len(DATA), SHA)).code == Code.NOT_UPLOADED
 
 

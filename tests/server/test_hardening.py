@@ -29,8 +29,8 @@ from tchat.server.accounts import MAX_KEYS, AccountManager
 from tchat.server.connections import handshake as handshake_module
 from tchat.server.send_queue import SendQueue
 from tchat.server.tickets import MAX_TRANSFERS
-from tchat.store.sqlite.store import open_store
-from tchat.transfer.pieces import NOTHING
+from tchat.store.open import open_store
+from tchat.transfer.pieces import EMPTY_DIGEST
 from tests.core.examples import HEAD
 from tests.faulty_store import FaultyStore
 from tests.helpers import (
@@ -280,7 +280,7 @@ async def test_person_has_a_limited_number_of_transfers() -> None:
         assert isinstance(await ticket_or_code(bob), bytes)
         assert isinstance(tickets[0], bytes)
         async with transfer(server, tickets[0], 1) as connection:
-            assert await connection.receive() == Have(0, NOTHING)
+            assert await connection.receive() == Have(0, EMPTY_DIGEST)
             assert await ticket_or_code(eve) == Code.TOO_MANY  # the transfer is running
             await connection.send_pieces(b"x")
             assert await connection.until_end() == [Stored(sha(b"x"))]

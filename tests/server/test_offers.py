@@ -21,7 +21,7 @@ from tchat.core.protocol.frames import (
 from tchat.core.protocol.handshake import VERSION, TransferHello
 from tchat.errors import Code, Refused
 from tchat.server.tickets import TICKET_SECONDS, Permission, Tickets
-from tchat.store.sqlite.store import open_store
+from tchat.store.open import open_store
 from tests.faulty_store import FaultyStore
 from tests.helpers import GROUP, NO_RATE_LIMITS, RawClient, members, raw_client, running_server
 from tests.server.file_transfers import (
@@ -283,7 +283,7 @@ async def test_simultaneous_offers_cannot_exceed_the_quota() -> None:
         raw_client(server.address, "alice") as her_other_device,
     ):
         answers: list[Frame] = []
-        both_asked = store.hold("files.used")
+        both_asked = store.hold("files.usage")
 
         async def ask(device: RawClient, data: bytes) -> None:
             answers.append(await offer(device, data))
@@ -291,7 +291,7 @@ async def test_simultaneous_offers_cannot_exceed_the_quota() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ask, alice, b"x" * 600)
             nursery.start_soon(ask, her_other_device, b"y" * 600)
-            while store.count("files.used") < 2:
+            while store.count("files.usage") < 2:
                 await trio.lowlevel.checkpoint()
             both_asked.release()
         (refused,) = (answer for answer in answers if not isinstance(answer, Ticket))
@@ -343,7 +343,7 @@ async def test_file_of_others_is_refused_above_quota() -> None:
         digest = await share(server, alice, b"x" * 600)
         await share(server, bob, b"y" * 500)
         assert refusal_code(await offer(bob, b"x" * 600, digest)) == Code.QUOTA_EXCEEDED
-        assert await server.store.files.used("bob") == 500
+        assert await server.store.files.usage("bob") == 500
         refusal = await bob.refusal(Share, "file", 600, digest)
         assert refusal.code == Code.QUOTA_EXCEEDED
 

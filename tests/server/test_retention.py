@@ -10,7 +10,7 @@ import pytest
 
 from tchat.core.group.commands import RemoveFile
 from tchat.errors import Code, StorageError
-from tchat.store.sqlite.store import open_store
+from tchat.store.open import open_store
 from tests.faulty_store import FaultyStore
 from tests.helpers import members, raw_client, running_server
 from tests.server.file_transfers import (
@@ -28,6 +28,7 @@ from tests.server.file_transfers import (
     sweep,
     upload,
 )
+from tests.store.files import blob_path
 
 __all__ = ["clock"]
 
@@ -56,7 +57,7 @@ async def test_unknown_files_are_removed_at_the_start(tmp_path: Path, clock: Shi
         await sweep(server)  # after the cleaning at the start
         assert stored_names(server) == {SHA.hex(), sha(b"held").hex(), part.name}
         assert part.read_bytes() == b"par"
-        sums = [path.name for path in store.blobs.path.glob("??/*.sums")]
+        sums = [path.name for path in blob_path(store).glob("??/*.sums")]
         assert sums == [f"{SHA.hex()}.sums"]
         async with raw_client(server.address, "alice") as alice:
             await download(server, alice, 1, DATA)
@@ -66,7 +67,7 @@ async def test_undeletable_file_is_logged_and_not_fatal(
     tmp_path: Path, clock: ShiftedClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with open_store(tmp_path) as store:
-        unknown = store.blobs.path / "ab" / ("ab" * 32)
+        unknown = blob_path(store) / "ab" / ("ab" * 32)
         unknown.parent.mkdir()
         unknown.write_bytes(b"unknown")
         with monkeypatch.context() as patch:

@@ -17,7 +17,7 @@ from tchat.core.protocol.frames import Seen
 from tchat.server.groups import state_cache
 from tchat.server.groups.state_cache import IDLE_TAIL, StateCache
 from tchat.store.base import PAGE_LIMIT, StateSnapshot, Store
-from tchat.store.sqlite.store import open_store
+from tchat.store.open import open_store
 from tests.faulty_store import FaultyStore
 from tests.helpers import (
     GROUP,

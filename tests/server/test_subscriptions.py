@@ -13,7 +13,7 @@ import trio
 from tchat.core.group.commands import Kick
 from tchat.core.group.events import Event
 from tchat.core.protocol.frames import Attach, Attached, MembershipChange, PresenceUpdate
-from tchat.store.sqlite.store import open_store
+from tchat.store.open import open_store
 from tests.faulty_store import FaultyStore
 from tests.helpers import (
     GROUP,

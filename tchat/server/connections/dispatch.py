@@ -194,8 +194,8 @@ class RequestDispatcher:
 
     async def _share_checks(self, command: Share) -> Sequence[Callable[[], None]]:
         context, person = self._context, self._person
-        size = await context.store.files.hold(person, command.sha256, context.clock())
-        used = await context.store.files.used(person)
+        size = await context.store.files.lease(person, command.sha256, context.clock())
+        used = await context.store.files.usage(person)
         return (
             *self._message_checks,
             partial(check_uploaded, size, command.size),

@@ -55,11 +55,11 @@ async def prepare_upload(
     used = await _used(context, author.name, sha256)
     stored = similar = False
     if sha256 is None:
-        similar = await files.may_hold_similar(person, size, head)
+        similar = await files.has_similar(person, size, head)
     if not similar:
         _check_space(context, author.name, size, used)
     if sha256 is not None:
-        stored = await files.hold(person, sha256, context.clock()) == size
+        stored = await files.lease(person, sha256, context.clock()) == size
         if not stored:  # so no file of theirs is to be counted only once
             used = await _used(context, author.name)
     if not (similar or stored):
@@ -71,7 +71,7 @@ async def prepare_upload(
         )
         with refusing_file_errors():
             uploads = [(size, head), *context.tickets.uploads(author.name)]
-            await context.store.blobs.make_room(person, space, uploads)
+            await context.store.blobs.trim_uploads(person, space, uploads)
 
     def decide(group: Group) -> Frame:
         _require_member(group, author)
@@ -148,7 +148,7 @@ def _require_member(group: Group, author: Author) -> None:
 async def _used(context: ServerContext, user: str, excluded: bytes | None = None) -> int:
     """Return the bytes of a person's files, without one that is `excluded` and without promises."""
     promised = context.tickets.promised_bytes(user)
-    used = await context.store.files.used(fold(user), excluded)
+    used = await context.store.files.usage(fold(user), excluded)
     # An upload that finishes during the read may be missing in `used` and is no promise any more.
     return used + max(0, promised - context.tickets.promised_bytes(user))
 

@@ -16,9 +16,9 @@ from tchat.core.protocol.handshake import Ready, agree
 from tchat.core.text import fold
 from tchat.errors import Code, ProtocolError
 from tchat.server.connections.file_requests import refusing_file_errors
-from tchat.store.base import FileDamaged, StorageFull
-from tchat.store.blobs import reported
-from tchat.transfer.endpoints import FileWithdrawn, in_the_end, patiently, receive_file, send_file
+from tchat.store.base import FileDamaged, StorageFull, storage_errors
+from tchat.transfer.endpoints import FileWithdrawn, receive_file, send_file, with_pings
+from tchat.transfer.threads import in_thread_shielded
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tchat.net.link import Link
     from tchat.server.context import ServerContext
     from tchat.server.tickets import Permission
-    from tchat.store.blobs import StoredFile
+    from tchat.store.base import StoredFile
     from tchat.transfer.partial_file import PartialFile
 
 QUIET_SECONDS = 1.0
@@ -65,18 +65,18 @@ async def _receive(context: ServerContext, link: Link, permission: Permission) -
         # While the server itself keeps the client waiting, its silence means nothing.
         return not listening or trio.current_time() - link.last_received < QUIET_SECONDS
 
-    async with blobs.incoming(person, permission.size, permission.head, is_alive) as part:
-        await patiently(link, partial(blobs.begin, part))
+    async with blobs.upload(person, permission.size, permission.head, is_alive) as part:
+        await with_pings(link, partial(blobs.open_partial, part))
         listening = True
         try:
-            with reported():
+            with storage_errors():
                 await receive_file(link, part, ignore_progress, timeout)
         except FileWithdrawn:
-            await in_the_end(part.discard)
+            await in_thread_shielded(part.discard)
             raise
         listening = False
-        with reported():
-            await patiently(link, part.sync)
+        with storage_errors():
+            await with_pings(link, part.sync)
         await _store(context, person, part)
         digest = part.digest
     await link.send(encode(Stored(digest)))
@@ -87,9 +87,9 @@ async def _store(context: ServerContext, person: str, part: PartialFile) -> None
     """Store a complete file and record whose it is: both or neither, whatever is cancelled."""
     blobs, files = context.store.blobs, context.store.files
     head = part.digests[0] if part.digests else part.digest
-    async with blobs.changing():
+    async with blobs.lock():
         with trio.CancelScope(shield=True):
-            await blobs.keep(part)
+            await blobs.commit(part)
             try:
                 await files.add(person, part.digest, part.size, head, context.clock())
             except StorageFull:
@@ -105,7 +105,7 @@ async def _store(context: ServerContext, person: str, part: PartialFile) -> None
 async def _send(context: ServerContext, link: Link, permission: Permission) -> None:
     store, timeout = context.store, context.limits.stall_seconds
     try:
-        async with store.blobs.outgoing(permission.sha256, permission.size) as file:
+        async with store.blobs.download(permission.sha256, permission.size) as file:
             forget = partial(_forget_damaged, context, permission, file)
             digest = await send_file(link, _CheckedFile(file, forget), ignore_progress, timeout)
     except FileDamaged:
@@ -154,7 +154,7 @@ async def _forget_damaged(
 ) -> None:
     """Remove a damaged file, unless it was uploaded again meanwhile."""
     store, sha256 = context.store, permission.sha256
-    async with store.blobs.changing():
+    async with store.blobs.lock():
         if await store.files.size_of(sha256) is None or (file and not file.is_current()):
             return
         await store.files.forget(sha256)
