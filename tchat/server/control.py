@@ -81,7 +81,7 @@ async def release_name(data: Path, name: str) -> None:
         (data / "tchat.db").stat()
     except OSError as error:
         raise StartupError(
-            Code.CANNOT_START, f"{data} has no data of a server: {error.strerror}."
+            Code.CANNOT_START, f"There is no server data in {data}: {error.strerror}."
         ) from error
     try:
         stream = await trio.open_unix_socket(data / _SOCKET)
