@@ -8,8 +8,6 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-import pytest
-
 TESTS = Path(__file__).parent
 FILES = sorted(TESTS.rglob("test_*.py"))
 MOST_WORDS = 8
@@ -58,14 +56,17 @@ def _modules(name: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("path", FILES, ids=label)
-def test_test_names_have_at_most_eight_words(path: Path) -> None:
-    assert long_names(path.read_text()) == []
+def test_test_names_have_at_most_eight_words() -> None:
+    assert [
+        f"{label(path)}: {name}" for path in FILES for name in long_names(path.read_text())
+    ] == []
 
 
-@pytest.mark.parametrize("path", FILES, ids=label)
-def test_no_test_file_imports_another(path: Path) -> None:
-    assert imported_tests(path.read_text()) == []
+def test_no_test_file_imports_another() -> None:
+    found = [
+        f"{label(path)}: {name}" for path in FILES for name in imported_tests(path.read_text())
+    ]
+    assert found == []
 
 
 def test_the_checks_find_planted_offenders() -> None:
