@@ -1,4 +1,4 @@
-"""One SQLite file with one writer thread: group commit, durability, backpressure by fsync.
+"""One SQLite file with one writer thread: group commit, durable transactions, secure deletion.
 
 Group commit: all writes that wait when the writer thread becomes free, of all groups together, go
 into one transaction and so share one fsync. Under load the batches grow by themselves, and a

@@ -49,15 +49,15 @@ def page_after(connection: sqlite3.Connection, group: str, after: int) -> Page |
     """Return the events after `after`, about `PAGE_LIMIT` bytes of them, or None."""
     number, _ = find_group(connection, group)
     begin = last = size = 0
-    taken: list[bytes] = []
+    parts: list[bytes] = []
     # A quiet group has a segment for each event, so this loop creates no objects per segment.
     for first, end, frames in connection.execute(f"{_SELECT_FROM} -1", (number, after + 1)):
         size += len(frames)
-        if taken and size > PAGE_LIMIT:
+        if parts and size > PAGE_LIMIT:
             break
         begin, last = begin or first, end
-        taken.append(frames)
-    return Page(begin, last, b"".join(taken)).after(after) if taken else None
+        parts.append(frames)
+    return Page(begin, last, b"".join(parts)).after(after) if parts else None
 
 
 def page_before(connection: sqlite3.Connection, group: str, before: int) -> Page | None:
@@ -65,16 +65,16 @@ def page_before(connection: sqlite3.Connection, group: str, before: int) -> Page
     number, last = find_group(connection, group)
     last = min(before - 1, last)
     first, room = last + 1, BACK_LIMIT
-    taken: list[bytes] = []
+    parts: list[bytes] = []
     while first > 1:
         segment = next(segments_from(connection, number, first - 1))
         part = segment.ending(first - 1, room)
-        if taken and len(part.frames) > room:
+        if parts and len(part.frames) > room:
             break
-        taken.append(part.frames)
+        parts.append(part.frames)
         first = part.first
         room -= len(part.frames)
-    return Page(first, last, b"".join(reversed(taken))) if taken else None
+    return Page(first, last, b"".join(reversed(parts))) if parts else None
 
 
 def erase(connection: sqlite3.Connection, group: int | None, seqs: Collection[int]) -> None:
