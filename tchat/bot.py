@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from tchat.client.config.options import add_server_options, invite_token, session_for
-from tchat.client.connector import meeting
+from tchat.client.connector import new_server_text
 from tchat.client.updates import CaughtUp, Connected, EventReceived, JournalDamaged, ServerMet
 from tchat.core.group.commands import Delete
 from tchat.core.group.direct import is_direct, other_of
@@ -127,7 +127,7 @@ class _Bot:
         """Do what follows from what the session tells."""
         match update:
             case ServerMet(met):
-                complain(f"{meeting(met)}.")
+                complain(f"{new_server_text(met)}.")
             case JournalDamaged(sentence):
                 complain(sentence)
             case EventReceived(replica, event) if replica is self._group and not self._has_begun:

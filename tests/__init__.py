@@ -1,1 +1,1 @@
-"""The specification of tchat, in running code."""
+"""Tests of tchat; README.md explains how they are built and run."""

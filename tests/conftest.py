@@ -1,7 +1,7 @@
-"""What holds for every test: the protocol is watched, and hypothesis is as thorough as asked.
+"""Fixtures and settings of every test: CDDL validation of all frames, hypothesis profiles.
 
-A run of the suite tries the same examples each time, so that what fails was broken by a change.
-`HYPOTHESIS_PROFILE=thorough pytest` tries many more, and others each time.
+The default profile, `quick`, tries the same examples in each run, so that a new failure is due to
+a change. `HYPOTHESIS_PROFILE=thorough pytest` tries many more, different ones each time.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests import protocol
+from tests import cddl
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _PATIENT: dict[str, Any] = {
-    "deadline": None,  # a busy machine is not a bug
+    "deadline": None,  # slowness on a busy machine is not a failure
     "suppress_health_check": [HealthCheck.too_slow],
     "print_blob": True,
 }
@@ -29,12 +29,12 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 @pytest.fixture(scope="session", autouse=True)
 def _protocol_watched() -> Iterator[None]:
-    with protocol.watched():
+    with cddl.watched():
         yield
 
 
 @pytest.fixture(autouse=True)
 def _protocol_kept() -> Iterator[None]:
-    protocol.violations.clear()
+    cddl.violations.clear()
     yield
-    assert not protocol.violations, "frames that protocol.cddl does not allow were sent"
+    assert not cddl.violations, "a frame was sent that protocol.cddl does not allow"

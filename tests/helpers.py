@@ -1,7 +1,7 @@
-"""What the tests are written in: a server and people who speak to it.
+"""In-process server, raw protocol client and client sessions: the vocabulary of the tests.
 
-Nothing here sleeps in order to wait. Every wait is for something to happen, under one generous
-guard, `GUARD`, which only a program that hangs ever reaches.
+Nothing here sleeps to synchronise. Every wait is for an event, under one generous timeout,
+`GUARD`, which only a program that hangs ever reaches.
 """
 
 from __future__ import annotations
@@ -53,10 +53,11 @@ from tchat.net.address import Address, connect
 from tchat.net.identity import Identity
 from tchat.net.tls import client_context, open_tls, pin_seen
 from tchat.server.app import ServerConfig, serve
+from tchat.server.clock import now_ms
 from tchat.server.limits import Limits
 from tchat.server.log import Log, LogFormat
+from tests.cddl import unchecked, validate_body
 from tests.memory_store import MemoryStore
-from tests.protocol import unchecked, validate_body
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
@@ -71,10 +72,10 @@ GUARD = 30.0
 """Seconds after which a wait counts as hanging."""
 
 GROUP = "ops"
-"""The group in which tests happen unless they need another."""
+"""The group that tests use unless they need another."""
 
-UNHURRIED = Limits().without_rates()
-"""The limits of servers in tests that are not about rates."""
+NO_RATE_LIMITS = Limits().without_rates()
+"""Limits without rate limits, for tests that are not about rates."""
 
 F = TypeVar("F", bound="Frame")
 
@@ -83,7 +84,7 @@ F = TypeVar("F", bound="Frame")
 
 
 class Lines:
-    """Lines of text as they come. Each can be waited for, and answers for one wait only."""
+    """Lines of output to wait for; each line satisfies one wait only."""
 
     def __init__(self) -> None:
         self.all: list[str] = []
@@ -93,18 +94,18 @@ class Lines:
         self._news = trio.Event()
 
     def feed(self, text: str) -> None:
-        """Add text as it was read, split anywhere."""
+        """Append text as it was read, split anywhere."""
         *lines, self.unfinished = (self.unfinished + text).split("\n")
         self.all += lines
         self._news.set()
 
     def end(self) -> None:
-        """Note that nothing more will come."""
+        """Mark the end of the output."""
         self._ended = True
         self._news.set()
 
     async def containing(self, text: str) -> str:
-        """Return the first line with `text` in it that no other wait was answered with."""
+        """Wait for the first line containing `text` that no earlier wait returned; return it."""
         with trio.move_on_after(GUARD):
             while True:
                 for index, line in enumerate(self.all):
@@ -114,18 +115,18 @@ class Lines:
                 if self._ended:
                     break
                 await self._more()
-        raise AssertionError(f"No (further) line with {text!r} came; these did:\n{self}")
+        raise AssertionError(f"No (further) line contains {text!r}. Lines so far:\n{self}")
 
     async def prompt(self, text: str) -> None:
-        """Wait until the line that is not finished yet ends in `text`."""
+        """Wait until the last, unfinished line ends in `text`."""
         with trio.move_on_after(GUARD):
             while not self.unfinished.endswith(text):
                 await self._more()
             return
-        raise AssertionError(f"No question {text!r} came; this did:\n{self}")
+        raise AssertionError(f"No prompt {text!r}. Output so far:\n{self}")
 
     async def ended(self) -> None:
-        """Wait until nothing more will come."""
+        """Wait for the end of the output."""
         while not self._ended:
             await self._more()
 
@@ -138,11 +139,11 @@ class Lines:
         return "\n".join([*self.all, self.unfinished])
 
 
-# ---------------------------------------------------------------------------- a server in here
+# ---------------------------------------------------------------------------- in-process server
 
 
 class _Console(io.StringIO):
-    """What a server's log is written to, by its thread, and read from, by the test."""
+    """Log stream of a server: its log thread writes, the test reads."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -156,26 +157,28 @@ class _Console(io.StringIO):
 
 @dataclass(slots=True)
 class RunningServer:
-    """A server in this process. `logged` waits for a line; `console` is all there is so far."""
+    """A server in this process. `logged` waits for a log line; `console` has all lines so far."""
 
     address: Address
+    config: ServerConfig
     store: Store
+    log: Log
     stop: trio.Event
     stopped: trio.Event
     _stream: _Console
 
     async def end(self) -> None:
-        """Stop in good order, before the end of the block."""
+        """Shut down before the end of the block."""
         self.stop.set()
         await self.stopped.wait()
 
     async def logged(self, text: str) -> str:
-        """Return the next line of the log with `text` in it."""
+        """Wait for the next log line containing `text`; return it."""
         return await self._stream.lines.containing(text)
 
     @property
     def console(self) -> list[str]:
-        """The lines of the log so far; all of them once the server has stopped."""
+        """Return the log lines so far; complete once the server has stopped."""
         return self._stream.getvalue().splitlines()
 
 
@@ -186,16 +189,24 @@ async def running_server(
     port: int = 0,
     log_format: LogFormat = "text",
     credentials: Credentials | None = None,
+    clock: Callable[[], int] = now_ms,
+    rate_clock: Callable[[], float] = trio.current_time,
 ) -> AsyncIterator[RunningServer]:
-    """Serve on 127.0.0.1 for the length of the block, and stop in good order.
+    """Serve on 127.0.0.1 for the length of the block; shut down gracefully at its end.
 
-    In the clear unless there are `credentials`, and as fast as one likes unless there are `limits`.
+    Without TLS unless `credentials` are given; without rate limits unless `limits` are given.
     """
     store = store or MemoryStore()
     stream = _Console()
     log = Log(log_format, stream)
     stop, stopped = trio.Event(), trio.Event()
-    config = ServerConfig(Address("127.0.0.1", port), Path("unused"), limits or UNHURRIED)
+    config = ServerConfig(
+        Address("127.0.0.1", port),
+        Path("unused"),
+        limits or NO_RATE_LIMITS,
+        clock=clock,
+        rate_clock=rate_clock,
+    )
 
     async def run(task_status: trio.TaskStatus[int]) -> None:
         await serve(config, credentials, store, log, stop, task_status)
@@ -204,14 +215,15 @@ async def running_server(
     try:
         async with trio.open_nursery() as nursery:
             port = await nursery.start(run)
-            yield RunningServer(Address("127.0.0.1", port), store, stop, stopped, stream)
+            address = Address("127.0.0.1", port)
+            yield RunningServer(address, config, store, log, stop, stopped, stream)
             stop.set()
     finally:
         log.close()
 
 
 async def log_of(store: Store, group: str = GROUP) -> list[Event]:
-    """Return a group's log as the store keeps it."""
+    """Return a group's log from the store."""
     events: list[Event] = []
     after = 0
     while (page := await store.read(group, after)) is not None:
@@ -221,42 +233,42 @@ async def log_of(store: Store, group: str = GROUP) -> list[Event]:
 
 
 def texts(events: Iterable[Event]) -> list[str]:
-    """Return what was said in `events`."""
+    """Return the texts of the messages among `events`."""
     return [event.body.text for event in events if isinstance(event.body, Posted)]
 
 
 def seqs(events: Iterable[Event]) -> list[int]:
-    """Return the numbers of `events`."""
+    """Return the sequence numbers of `events`."""
     return [event.seq for event in events]
 
 
-# ---------------------------------------------------------------------------- people, by hand
+# ---------------------------------------------------------------------------- raw protocol client
 
 
 def identity_of(name: str, device: str = "") -> Identity:
-    """Return the same identity for the same person, and the same of their devices, every time."""
+    """Return a deterministic identity for a person and device."""
     seed = hashlib.sha256(f"{fold(name)} {device}".encode()).digest()
     return Identity(Ed25519PrivateKey.from_private_bytes(seed))
 
 
 def hello_of(user: str, client: bytes = bytes(8), version: int = VERSION) -> Hello:
-    """Return the hello with which a person begins."""
+    """Return a person's hello, the first frame of the handshake."""
     nonce = os.urandom(NONCE_SIZE)
     return Hello(version, user, client, identity_of(user).public, nonce)
 
 
 def created_by(name: str) -> Created:
-    """Return what has happened when a person founds a group."""
+    """Return the event body of a group created by this person."""
     return Created(identity_of(name).public)
 
 
 def requested_by(name: str) -> Requested:
-    """Return what has happened when a person asks to join."""
+    """Return the event body of a request to join by this person."""
     return Requested(identity_of(name).public)
 
 
 class RawClient:
-    """A client that speaks the protocol by hand, frame by frame, and checks all it is told."""
+    """A client that sends single frames, and validates each received frame against the CDDL."""
 
     def __init__(self, stream: trio.abc.Stream, client: bytes | None = None) -> None:
         self.stream = stream
@@ -269,15 +281,15 @@ class RawClient:
         self._counts = count(1)
 
     async def send(self, *frames: Frame) -> None:
-        """Send frames, all in one piece."""
+        """Send frames in one write."""
         await self.stream.send_all(encode_all(frames))
 
     async def send_map(self, item: dict[str, object]) -> None:
-        """Send a frame that may be anything."""
+        """Send a map as a frame, without validation."""
         await self.stream.send_all(unchecked(item))
 
     async def hello(self, user: str, *also: Frame) -> Welcome:
-        """Introduce oneself and be welcome; frames may travel right behind the proof."""
+        """Complete the handshake as `user`; send `also` in the same write as the proof."""
         hello = hello_of(user, self.client)
         await self.send(hello)
         await self.send(await self.proof(hello), *also)
@@ -288,29 +300,29 @@ class RawClient:
     async def proof(
         self, hello: Hello, identity: Identity | None = None, link: str | None = None
     ) -> Proof:
-        """Take the server's challenge and return the proof that answers it."""
+        """Receive the server's challenge and return the signed proof."""
         text = proof_text(hello, await self.expect(Challenge), pin_seen(self.stream))
         return Proof((identity or identity_of(hello.user)).sign(text), link)
 
     async def receive(self) -> Frame | None:
-        """Return the next frame; None when the server has ended the connection."""
+        """Return the next frame, or None at the end of the connection."""
         return self._kept.popleft() if self._kept else await self._next()
 
     async def expect(self, kind: type[F]) -> F:
-        """Return the next frame, which is of this kind; presence is passed over otherwise."""
+        """Return the next frame of type `kind`; skip presence, fail on any other frame."""
         while True:
             frame = await self.receive()
             if isinstance(frame, kind):
                 return frame
-            assert isinstance(frame, PresenceUpdate), f"{frame} came instead of {kind.type}"
+            assert isinstance(frame, PresenceUpdate), f"received {frame} instead of {kind.type}"
 
     async def ask(self, make: Callable[[int], Frame]) -> Frame:
-        """Send a request and return its answer; frames that come first are kept for `receive`."""
+        """Send a request and return its answer; queue frames that arrive first for `receive`."""
         number = next(self._ids)
         await self.send(make(number))
         while True:
             frame = await self._next()
-            assert frame is not None, f"{make(number)} was not answered"
+            assert frame is not None, f"connection ended without an answer to {make(number)}"
             if getattr(frame, "re", None) == number:
                 return frame
             self._kept.append(frame)
@@ -318,7 +330,7 @@ class RawClient:
     async def command(
         self, kind: type[Command], *arguments: object, group: str = GROUP, n: int | None = None
     ) -> Ok:
-        """Give a command and return the answer. Raises `Refused` if that is a refusal."""
+        """Send a command and return the answer. Raises `Refused` if the server refuses it."""
         number = next(self._counts) if n is None else n
         answer = await self.ask(lambda i: kind(i, number, group, *arguments))
         if isinstance(answer, Failed):
@@ -327,32 +339,32 @@ class RawClient:
         return answer
 
     async def refusal(self, kind: type[Command], *arguments: object, group: str = GROUP) -> Refused:
-        """Give a command that is refused, and return the refusal."""
+        """Send a command that the server must refuse; return the refusal."""
         try:
             answer = await self.command(kind, *arguments, group=group)
         except Refused as refused:
             return refused
-        raise AssertionError(f"{kind.type} was not refused but answered with {answer}")
+        raise AssertionError(f"{kind.type} was not refused; the answer is {answer}")
 
     async def post(self, text: str, group: str = GROUP) -> int:
-        """Say something; return its seq."""
+        """Post a message; return its sequence number."""
         seq = (await self.command(Post, text, group=group)).seq
         assert seq is not None
         return seq
 
     async def say(self, *words: str) -> None:
-        """Post without waiting for the answers, which somebody else reads meanwhile."""
+        """Post messages without reading the answers (another task reads them)."""
         for text in words:
             await self.send(Post(next(self._ids), next(self._counts), GROUP, text))
 
     async def attach(self, after: int = 0, group: str = GROUP) -> Attached:
-        """Follow a group."""
+        """Subscribe to a group from after the event `after`."""
         answer = await self.ask(lambda i: Attach(i, group, after))
         assert isinstance(answer, Attached), answer
         return answer
 
     async def events(self, number: int) -> list[Event]:
-        """Return the next `number` events; answers and presence are passed over."""
+        """Return the next `number` events; skip answers and presence."""
         events: list[Event] = []
         while len(events) < number:
             frame = await self.receive()
@@ -361,16 +373,16 @@ class RawClient:
         return events
 
     async def before_pong(self) -> list[Frame]:
-        """Return all that the server has for this connection at this moment."""
+        """Drain the connection: ping, and return every frame received before the pong."""
         await self.send(Ping())
         frames: list[Frame] = []
         while not isinstance(frame := await self.receive(), Pong):
-            assert frame is not None, "the server has ended the connection"
+            assert frame is not None, "the server closed the connection"
             frames.append(frame)
         return frames
 
     async def until_end(self) -> list[Frame]:
-        """Return what comes until the server ends the connection, and end it too."""
+        """Return all frames until the server closes the connection; then close this end."""
         frames: list[Frame] = []
         while (frame := await self.receive()) is not None:
             frames.append(frame)
@@ -399,7 +411,7 @@ class RawClient:
 async def raw_client(
     address: Address, user: str | None = None, client: bytes | None = None, *, tls: bool = False
 ) -> AsyncIterator[RawClient]:
-    """Connect by hand for the length of the block, as `user` or without a word."""
+    """Connect for the length of the block: authenticated as `user`, or without a handshake."""
     plain = await connect(address)
     stream: trio.abc.Stream = plain
     if tls:
@@ -415,9 +427,9 @@ async def raw_client(
 async def members(
     server: RunningServer, *names: str, group: str = GROUP
 ) -> AsyncIterator[list[RawClient]]:
-    """Found a group for the length of the block: the first name is the admin, all follow it.
+    """Create a group whose members are `names`, the first of them its admin, all subscribed.
 
-    All have read its log up to here, so what they receive next is what the test does.
+    All have received its log so far, so the next frames they receive are caused by the test.
     """
     async with AsyncExitStack() as stack:
         people = [
@@ -435,14 +447,14 @@ async def members(
         yield people
 
 
-# ---------------------------------------------------------------------------- people, by session
+# ---------------------------------------------------------------------------- client sessions
 
 
 @asynccontextmanager
 async def session_of(
     address: Address, user: str, slot: ClientId | None = None, group: str = GROUP
 ) -> AsyncIterator[tuple[Session, Replica]]:
-    """Be `user` in a group for the length of the block: found it, or wait for approval."""
+    """Open a session of `user` that joins a group: creates it, or waits for approval."""
     async with session_at(address, user, slot) as session:
         yield session, await session.enter(group)
 
@@ -451,7 +463,7 @@ async def session_of(
 async def session_at(
     address: Address, user: str, slot: ClientId | None = None, recent: int | None = None
 ) -> AsyncIterator[Session]:
-    """Be `user` at a server for the length of the block; see `open_session` for `recent`."""
+    """Open a session of `user` for the length of the block; for `recent` see `open_session`."""
     connector = Connector(address, KnownServers(), plain=True)
     account = Account(user, identity_of(user), slot or ClientId())
     async with open_session(connector, account, recent) as session:
@@ -459,12 +471,12 @@ async def session_at(
 
 
 async def approve(session: Session, name: str, group: str = GROUP) -> None:
-    """Let somebody in, as the group's admin."""
+    """Approve a request to join, as the group's admin."""
     await session.request(lambda i, n: Approve(i, n, group, name))
 
 
 async def until(session: Session, condition: Callable[[], object]) -> None:
-    """Take the session's updates until `condition` holds, which has to come of one of them."""
+    """Receive the session's updates until `condition` holds."""
     with trio.fail_after(GUARD):
         while not condition():
             await session.updates.receive()

@@ -1,4 +1,4 @@
-"""CBOR written by hand: wrong in every way there is, and as costly as it can be."""
+"""Hand-encoded CBOR: invalid in every way, and valid frames that are expensive to decode."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ MOST = 2**64 - 1
 
 
 class Hostile(NamedTuple):
-    """A frame as it goes to a socket, and what is wrong with it."""
+    """An encoded frame with its length prefix, and a description of what is wrong with it."""
 
     what: str
     data: bytes
 
 
-# ---------------------------------------------------------------------------- CBOR by hand
+# ---------------------------------------------------------------------------- encoding
 
 
 def framed(body: bytes, length: int | None = None) -> bytes:
-    """Return a body with its length in front, or with another."""
+    """Return a body with a length prefix: its own length unless `length` is given."""
     return (len(body) if length is None else length).to_bytes(PREFIX, "big") + body
 
 
 def head(major: int, value: int, width: int = 0) -> bytes:
-    """Return the beginning of an item, with its argument in `width` bytes or as few as can be."""
+    """Return the head of an item, its argument in `width` bytes (0: as few as possible)."""
     if not width:
         width = next(w for w in (0, 1, 2, 4, 8) if value < (24 if w == 0 else 1 << 8 * w))
     if width == 0:
@@ -47,22 +47,25 @@ def head(major: int, value: int, width: int = 0) -> bytes:
 
 
 def text(data: bytes) -> bytes:
-    """Return bytes as an item that says it is text."""
+    """Return a text item of these bytes, valid UTF-8 or not."""
     return head(TEXT, len(data)) + data
 
 
 def a_map(*pairs: tuple[bytes, bytes]) -> bytes:
-    """Return a map of encoded keys and values, in this order, however often a key comes."""
+    """Return a map of encoded keys and values, in this order, duplicates included."""
     return head(MAP, len(pairs)) + b"".join(key + value for key, value in pairs)
 
 
 def nested(depth: int, *, maps: bool = False) -> bytes:
-    """Return an array in an array in an array, or maps."""
+    """Return arrays (or maps) nested `depth` deep."""
     return (b"\xa1\x61k" if maps else b"\x81") * depth + b"\x00"
 
 
 def _colliding(number: int) -> bytes:
-    """Return a map whose keys, arrays of two numbers, have one hash in Python."""
+    """Return a map whose keys, arrays of two numbers, all have the same hash in CPython.
+
+    Inverts the xxHash-based hash of tuples: for each first number, the second is solved for.
+    """
     multiplier, prime, offset = 11400714785074694791, 14029467366897019727, 2870177450012600261
     inverse = pow(prime, -1, 1 << 64)
     pairs: list[tuple[bytes, bytes]] = []
@@ -77,7 +80,7 @@ def _colliding(number: int) -> bytes:
     return a_map(*pairs)
 
 
-# ---------------------------------------------------------------------------- wrong values
+# ---------------------------------------------------------------------------- invalid values
 
 WORDS = [
     "",
@@ -124,7 +127,7 @@ _TAGGED = [
 
 
 def _wrong_values() -> list[tuple[str, bytes]]:
-    """Return encoded values of every sort, most of them wrong wherever they stand."""
+    """Return encoded values of every kind, most of them invalid for any key."""
     numbers = [("integer", head(UINT, n)) for n in _INTEGERS]
     numbers += [("negative", head(NEGATIVE, n)) for n in _INTEGERS]
     numbers += [("integer in too many bytes", head(UINT, 7, width)) for width in (1, 2, 4, 8)]
@@ -173,17 +176,17 @@ def _wrong_values() -> list[tuple[str, bytes]]:
 WRONG_VALUES = _wrong_values()
 BY_KIND = [[pair for pair in WRONG_VALUES if pair[0] == what] for what in dict(WRONG_VALUES)]
 
-# ---------------------------------------------------------------------------- as costly as can be
+# ---------------------------------------------------------------------------- expensive frames
 
 
 def _filled(start: bytes, item: bytes, limit: int) -> bytes:
-    """Return a frame up to its limit: `start`, one key more, and an array full of items there."""
+    """Return a frame of `limit` bytes: `start` plus a key whose value is an array of `item`s."""
     room = (limit - len(start) - 5) // len(item)
     return framed(start + b"\x61x" + head(ARRAY, room, 2 if room < 65_536 else 4) + item * room)
 
 
 def _said(request: dict[str, object], key: str, filling: str, limit: int) -> bytes:
-    """Return a right frame with as much of `filling` in one of its texts as fits."""
+    """Return a valid frame with one text field filled up to the limit."""
     room = limit - len(cbor2.dumps({**request, key: ""})) - 4
     return framed(cbor2.dumps({**request, key: filling * (room // len(filling.encode()))}))
 
@@ -218,7 +221,7 @@ _ITEMS = {
 
 
 def costly_requests(limit: int = FRAME_LIMIT) -> list[Hostile]:
-    """Return the requests that might cost a server most, each as long as it may be."""
+    """Return the most expensive requests for a server, each as long as allowed."""
     ping, post = b"\xa2\x64type\x64ping", {"type": "post", "id": 1, "n": 1, "group": GROUP}
     share = {"type": "share", "id": 1, "n": 1, "group": GROUP, "size": 1, "sha256": bytes(32)}
     seen, kick = {"type": "seen", "seq": 1}, {**post, "type": "kick", "name": ""}
@@ -246,7 +249,7 @@ def costly_requests(limit: int = FRAME_LIMIT) -> list[Hostile]:
 
 
 def costly_answers(limit: int = FRAME_LIMIT) -> list[Hostile]:
-    """Return the same for clients."""
+    """Return the most expensive frames for a client, each as long as allowed."""
     presence = {"type": "presence", "group": GROUP, "online": [], "offline": [], "reset": True}
     names = (limit - 100) // 3
     frames = [Hostile("pong full of items", _filled(b"\xa2\x64type\x64pong", b"\x80", limit))]

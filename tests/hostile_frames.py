@@ -1,8 +1,8 @@
-"""Frames as only an enemy would send them, the same for the same seed.
+"""Mutation fuzzer for protocol frames, deterministic for a seed.
 
-`Mutator` spoils right frames: their bytes, their length, their CBOR, their keys and values. It
-also makes well-formed ones that mean harm. What it yields is complete: length prefix and body,
-though the one need not fit the other.
+`Mutator` corrupts valid frames: their bytes, length, CBOR, keys and values. It also makes
+well-formed frames with hostile values. What it yields includes a length prefix, which need not
+match the body.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-# ---------------------------------------------------------------------------- well-formed, and evil
+# ---------------------------------------------------------------------------- hostile values
 
 
 def _evil_request(r: random.Random) -> dict[str, object]:
@@ -154,10 +154,9 @@ def _evil_answer(r: random.Random) -> dict[str, object]:
 
 
 class Mutator:
-    """Makes hostile frames for a server, or for clients, without end.
+    """Infinite iterator of hostile frames for a server, or for clients.
 
-    Nothing is longer than `limit`, but for what says so. One in `rarity` frames is as costly as
-    it can be made.
+    No body is longer than `limit`. One in `rarity` frames is as expensive to decode as possible.
     """
 
     def __init__(
@@ -205,7 +204,7 @@ class Mutator:
                 yield frame
 
     def take(self, number: int) -> Iterator[Hostile]:
-        """Yield so many frames."""
+        """Return an iterator of the next `number` frames."""
         return islice(self, number)
 
     # ------------------------------------------------------------------ bytes

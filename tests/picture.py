@@ -1,8 +1,8 @@
-"""The picture in the README: the client's real screen, as an SVG.
+"""Generator of the README's screenshot: the client's real screen, rendered to SVG.
 
-`python -m tests.picture` paints the conversation of `tests.readme` with curses on a terminal of its
-own, takes what an emulator makes of that, cell by cell, and writes it to tests/picture.svg; a test
-compares them.
+`python -m tests.picture` draws the conversation of `tests.readme` with curses in a pseudo-terminal,
+reads the screen from a terminal emulator cell by cell, and writes tests/picture.svg. test_readme.py
+checks that the file is up to date.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _NAMED = {"red": "#e06c75", "green": "#98c379", "brown": "#d7af5f", "cyan": "#56
 
 
 class _Look(NamedTuple):
-    """How some cells look: colours as SVG has them."""
+    """Style of a run of cells, with SVG colours."""
 
     ink: str
     paper: str
@@ -37,8 +37,8 @@ class _Look(NamedTuple):
 
 
 def show() -> None:
-    """Paint the conversation on this terminal, until something is typed."""
-    from tchat.ui.tui.screen import open_screen  # only in the terminal of its own
+    """Draw the conversation on this terminal until a key is pressed."""
+    from tchat.ui.tui.screen import open_screen  # imports curses
     from tchat.ui.tui.view import draw
     from tests.readme import conversation
 
@@ -48,7 +48,7 @@ def show() -> None:
 
 
 def painted() -> str:
-    """Return the SVG of what a terminal shows."""
+    """Run `show` in a pseudo-terminal; return its screen as SVG."""
     width, height = SIZE
     program = (sys.executable, "-m", "tests.picture")
     with Terminal(["show"], "", width, height, program=program, TZ="UTC") as terminal:
@@ -57,7 +57,7 @@ def painted() -> str:
 
 
 def svg(screen: Emulator) -> str:
-    """Return an emulator's screen as a picture."""
+    """Return an emulator's screen as SVG."""
     cell, row = _CELL
     width, height = screen.columns * cell + 2 * _EDGE, screen.lines * row + 2 * _EDGE
     head = (
@@ -71,7 +71,7 @@ def svg(screen: Emulator) -> str:
 
 
 def _row(screen: Emulator, y: int) -> list[str]:
-    """Return the elements of a row: its coloured ground, then its text."""
+    """Return the SVG elements of a row: backgrounds first, then text."""
     cells = [(x, screen.buffer[y][x]) for x in range(screen.columns)]
     grounds, texts = [], []
     for look, run in groupby(cells, key=lambda pair: _look(pair[1])):
@@ -92,7 +92,10 @@ def _ground(x: int, y: int, count: int, colour: str) -> str:
 
 
 def _texts(part: list[tuple[int, Char]], y: int, look: _Look) -> list[str]:
-    """Return the text of cells that look alike; what is wide stands by itself, in its place."""
+    """Return the text elements of cells of one style.
+
+    Characters beyond ASCII get an element each, so that a font's own widths cannot move the rest.
+    """
     cell, row = _CELL
     found = []
     for plain, run in groupby(part, key=lambda pair: pair[1].data.isascii()):

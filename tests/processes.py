@@ -1,4 +1,4 @@
-"""Real processes: servers, people and scripts, with pipes and homes of their own."""
+"""Subprocess launcher: real servers, plain clients and scripts, driven over pipes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import trio
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tchat.net.address import Address
+from tests.fault_proxy import FaultProxy, fault_proxy
 from tests.helpers import GROUP, GUARD, Lines, identity_of
-from tests.tap import Tap, tapped
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -27,24 +27,24 @@ P = TypeVar("P", bound="Process")
 
 @dataclass(slots=True)
 class Process:
-    """A program that runs, and its lines so far."""
+    """A running program and its output lines so far."""
 
     running: trio.Process
     out: Lines = field(default_factory=Lines)
     err: Lines = field(default_factory=Lines)
 
     async def type(self, *lines: str) -> None:
-        """Give the program lines to read."""
+        """Write lines to the program's standard input."""
         assert self.running.stdin is not None
         await self.running.stdin.send_all("".join(f"{line}\n" for line in lines).encode())
 
     async def sees(self, *parts: str) -> None:
-        """Wait until a further line with each of `parts` has come."""
+        """Wait for one further output line per part, containing it."""
         for text in parts:
             await self.out.containing(text)
 
     async def fails(self) -> str:
-        """Wait until it has ended for want of something; return the line that says what."""
+        """Wait for exit status 1 with one error line and no output; return that line."""
         status = await self.exit()
         assert (status, self.lines, len(self.err.all)) == (1, [], 1), (status, self.out, self.err)
         assert self.err.all[0].startswith("tchat: ")
@@ -52,11 +52,11 @@ class Process:
 
     @property
     def lines(self) -> list[str]:
-        """All lines of standard output so far."""
+        """Return the lines of standard output so far."""
         return self.out.all
 
     async def exit(self) -> int:
-        """Return the exit status once the program has ended and all its lines are here."""
+        """Wait for the program to end and its output to be read; return the exit status."""
         with trio.fail_after(GUARD):
             status = await self.running.wait()
             for lines in (self.out, self.err):
@@ -65,7 +65,7 @@ class Process:
         return status
 
     async def end(self) -> int:
-        """End the program's input; return its exit status."""
+        """Close the program's standard input; return its exit status."""
         assert self.running.stdin is not None
         await self.running.stdin.aclose()
         return await self.exit()
@@ -73,13 +73,13 @@ class Process:
 
 @dataclass(slots=True)
 class Person(Process):
-    """A plain client; what the person receives is saved in `downloads`."""
+    """A client in plain mode; received files are saved in `downloads`."""
 
     downloads: Path = field(init=False)
 
     @property
     def heard(self) -> list[str]:
-        """What was said, line by line, without the time: "<alice> hello"."""
+        """Return the messages without their times: "<alice> hello"."""
         return [line.partition(" ")[2] for line in self.lines if "] <" in line]
 
 
@@ -90,18 +90,18 @@ class Server(Process):
     address: Address = field(init=False)
 
     async def kill(self) -> None:
-        """End it as a power cut would."""
+        """Kill the server with SIGKILL."""
         self.running.kill()
         await self.running.wait()
 
     async def stop(self) -> int:
-        """End it in good order; return its exit status."""
+        """Stop the server with SIGTERM; return its exit status."""
         self.running.terminate()
         return await self.exit()
 
 
 class Launcher:
-    """Starts programs that read and write pipes, each person with a home of their own."""
+    """Starts programs on pipes; each person has a home directory of their own."""
 
     def __init__(self, nursery: trio.Nursery, home: Path, *, tls: bool) -> None:
         self.home = home
@@ -110,7 +110,7 @@ class Launcher:
         self._nursery = nursery
 
     async def tchat(self, *arguments: object, user: str = "nobody") -> Process:
-        """Start `python -m tchat` with any arguments."""
+        """Start `python -m tchat` with these arguments."""
         return await self._start(Process, user, "-m", "tchat", *arguments)
 
     async def script(self, path: Path, *arguments: object, user: str) -> Process:
@@ -120,7 +120,7 @@ class Launcher:
     async def serve(self, *options: object, port: int = 0, host: str = "127.0.0.1") -> Server:
         """Start a server, always on the same data directory, and wait until it listens.
 
-        In the clear unless `tls` was said, so that what travels can be looked at.
+        Without TLS unless the launcher was made with `tls`, so that a proxy can read the traffic.
         """
         where = (host, port, "--data", self.home / "data", "--rate-limit", "off")
         secrecy = () if self.tls else ("--no-tls",)
@@ -135,7 +135,7 @@ class Launcher:
     async def join(
         self, address: Address, user: str, *options: object, group: str = GROUP
     ) -> Person:
-        """Start a plain client."""
+        """Start a client in plain mode."""
         downloads = self.home / user / "received"
         where = [address.host, address.port, "--user", user, "--group", group]
         where += [] if self.tls else ["--no-tls", "--insecure"]
@@ -154,18 +154,18 @@ class Launcher:
         person.downloads = downloads
         return person
 
-    def know(self, user: str) -> None:
-        """Give a person at home the identity that they have in the test itself."""
+    def install_identity(self, user: str) -> None:
+        """Store the identity that `identity_of` gives this person in their home directory."""
         pem = identity_of(user)._private.private_bytes(
             Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
         )
-        place = self.home / user / "identity"
-        place.parent.mkdir(parents=True)
-        place.touch(mode=0o600)
-        place.write_bytes(pem)
+        path = self.home / user / "identity"
+        path.parent.mkdir(parents=True)
+        path.touch(mode=0o600)
+        path.write_bytes(pem)
 
     def environment(self, user: str) -> dict[str, str]:
-        """Return what a program of that person finds around it."""
+        """Return the environment variables of this person's programs."""
         return {**os.environ, "TCHAT_HOME": str(self.home / user), "PYTHONWARNINGS": "error"}
 
     async def _start(self, kind: type[P], user: str, *arguments: object) -> P:
@@ -190,13 +190,13 @@ async def _read(stream: trio.abc.ReceiveStream | None, lines: Lines) -> None:
         async for data in stream:
             lines.feed(decode_text(bytes(data)))
     except trio.ClosedResourceError:
-        pass  # the test does not want to hear more
+        pass  # the test has closed the pipe
     lines.end()
 
 
 @asynccontextmanager
 async def launching(home: Path, *, tls: bool = False) -> AsyncIterator[Launcher]:
-    """Start programs in the block; those that still run at its end are killed."""
+    """Give a launcher for the length of the block; kill what still runs at its end."""
     async with trio.open_nursery() as nursery:
         launcher = Launcher(nursery, home, tls=tls)
         try:
@@ -210,21 +210,21 @@ async def launching(home: Path, *, tls: bool = False) -> AsyncIterator[Launcher]
 
 
 @asynccontextmanager
-async def tapped_server(home: Path) -> AsyncIterator[tuple[Launcher, Server, Tap]]:
-    """Start a server whose every frame is checked on its way."""
+async def proxied_server(home: Path) -> AsyncIterator[tuple[Launcher, Server, FaultProxy]]:
+    """Start a server behind a proxy that validates every frame."""
     async with launching(home) as launch:
         server = await launch.serve()
-        async with tapped(server.address) as tap:
-            yield launch, server, tap
+        async with fault_proxy(server.address) as proxy:
+            yield launch, server, proxy
 
 
 @asynccontextmanager
 async def two_people(home: Path) -> AsyncIterator[tuple[Person, Person]]:
-    """Alice, the admin, with Bob as a member."""
-    async with tapped_server(home) as (launch, _, tap):
-        alice = await launch.join(tap.address, "alice")
+    """Start clients of Alice, the admin, and Bob, a member, behind a validating proxy."""
+    async with proxied_server(home) as (launch, _, proxy):
+        alice = await launch.join(proxy.address, "alice")
         await alice.sees("alice created ops")
-        bob = await launch.join(tap.address, "bob")
+        bob = await launch.join(proxy.address, "bob")
         await alice.sees("bob asks to join")
         await alice.type("/2 bob")
         await alice.sees("bob joined")
@@ -233,5 +233,6 @@ async def two_people(home: Path) -> AsyncIterator[tuple[Person, Person]]:
 
 
 async def all_see(people: list[Person], *parts: str) -> None:
+    """Wait until each of `people` has seen a line for each part."""
     for person in people:
         await person.sees(*parts)

@@ -1,14 +1,18 @@
-"""The parts of the README that are made from the code, so that they cannot rot.
+"""Generator for the tables in the documents: README.md and the README of each package.
 
-`python -m tests.readme` writes them into README.md; a test compares them.
+`python -m tests.readme` rewrites every generated part between its markers, `<!-- NAME -->` and
+`<!-- end NAME -->`; tests/test_readme.py fails while a part differs from the code.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import json
 import re
+import runpy
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from tchat.client.config.settings import EXAMPLE
@@ -23,18 +27,32 @@ from tests.bench.speed import WRITTEN
 from tests.bench.speed_table import table
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Unpack
 
+    from tchat.ui.chat.commands import CommandSpec
     from tests.ui.pictures import More
 
-README = Path(__file__).parent.parent / "README.md"
-BOT = README.parent / "examples" / "echo_bot.py"
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+BOT = ROOT / "examples" / "echo_bot.py"
+
+FIRST_COMMANDS = (
+    *("help", "join", "invite", "approve", "msg", "reply", "send", "get", "search", "quit"),
+)
+"""The words of the commands in the root README, in this order."""
+
+FIRST_KEYS = (
+    *("Enter", "Alt-Enter", "Tab", "Up", "PageUp", "Alt-U", "Alt-A", "Alt-1", "F9", "Ctrl-C"),
+)
+"""The first key of each row of the key table in the root README, in this order."""
+
 _SUNDAY = 1_795_341_720_000  # 2026-11-22 10:02:00 UTC
 _MINUTE = 60_000
 
 
 def conversation() -> Model:
-    """Return the conversation that the picture shows, and all that can be seen around it."""
+    """Return the model of the screen that the README's picture shows."""
 
     def line(minute: int, text: str, who: str = "", **more: Unpack[More]) -> Line:
         return Line(_SUNDAY + minute * _MINUTE, "message" if who else "notice", text, who, **more)
@@ -78,77 +96,147 @@ def conversation() -> Model:
 
 
 def commands_table() -> str:
-    """Return the table of commands."""
-    rows = ["| number | word | what it does |", "|---|---|---|"]
-    for command in COMMANDS:
+    """Return the table of all commands."""
+    return _commands(COMMANDS)
+
+
+def first_commands_table() -> str:
+    """Return the table of `FIRST_COMMANDS`."""
+    by_word = {command.word: command for command in COMMANDS}
+    return _commands(by_word[word] for word in FIRST_COMMANDS)
+
+
+def _commands(commands: Iterable[CommandSpec]) -> str:
+    rows = []
+    for command in commands:
         number = f"`/{command.number}`" if command.number else ""
-        usage = command.usage.replace("|", "\\|")  # it would end the cell, in code too
-        rows.append(f"| {number} | `{usage}` | {command.help}{', admin' * command.admin} |")
-    return "\n".join(rows)
+        usage = command.usage.replace("|", "\\|")  # a bare | ends the table cell, even in code
+        rows.append((number, f"`{usage}`", f"{command.help}{', admin' * command.admin}"))
+    return _table(("number", "word", "what it does"), rows)
 
 
 def keys_table() -> str:
-    """Return the table of keys."""
-    rows = ["| keys | what they do |", "|---|---|"]
-    return "\n".join([*rows, *(f"| {keys} | {text} |" for keys, text in key_rows())])
+    """Return the table of all keys."""
+    return _table(("keys", "what they do"), key_rows())
+
+
+def first_keys_table() -> str:
+    """Return the table of `FIRST_KEYS`."""
+    by_key = {re.split(r", | … ", keys)[0]: (keys, text) for keys, text in key_rows()}
+    return _table(("keys", "what they do"), (by_key[key] for key in FIRST_KEYS))
 
 
 def codes_table() -> str:
     """Return the table of error codes."""
-    rows = ["| code | meaning |", "|---|---|"]
-    return "\n".join([*rows, *(f"| `{code}` | {code.meaning} |" for code in Code)])
+    return _table(("code", "meaning"), ((f"`{code}`", code.meaning) for code in Code))
 
 
 def limits_table() -> str:
     """Return the table of the server's limits."""
     serve = argparse.ArgumentParser()
     add_limits(serve.add_argument_group("limits"))
-    rows = ["| option | default | what |", "|---|---|---|"]
+    rows = []
     for action in serve._actions[1:]:
         (option,) = action.option_strings
         text = str(action.help).partition(" (default")[0]
-        rows.append(f"| `{option}` | {action.default} | {text} |")
-    return "\n".join(rows)
+        rows.append((f"`{option}`", str(action.default), text))
+    return _table(("option", "default", "meaning"), rows)
 
 
 def log_table() -> str:
     """Return the table of the server's log lines."""
-    rows = ["| event | line |", "|---|---|"]
-    return "\n".join([*rows, *(f"| `{kind}` | `{line}` |" for kind, line in LINES.items())])
+    return _table(("event", "line"), ((f"`{kind}`", f"`{line}`") for kind, line in LINES.items()))
 
 
-def parts() -> dict[str, str]:
-    """Return every generated part of the README, by the name in its markers."""
+def packages_table() -> str:
+    """Return the table of packages and top-level modules: the first line of each docstring."""
+    tops = [path for path in sorted((ROOT / "tchat").glob("*.py")) if not _is_dunder(path)]
+    packages = sorted((ROOT / "tchat").glob("*/**/__init__.py"))
+    rows = [(f"`{_name_in_tchat(path)}`", _first_line(path)) for path in (*packages, *tops)]
+    return _table(("package or module", "purpose"), rows)
+
+
+def arrows_diagram() -> str:
+    """Return which packages each package may import, and the layers inside them.
+
+    Both are what the architecture test enforces. It is run as a script here, because a test file
+    that another file has imported loses pytest's assertion rewriting.
+    """
+    enforced = runpy.run_path(str(ROOT / "tests" / "test_architecture.py"))
+    may_use: Mapping[str, set[str]] = enforced["MAY_USE"]
+    layers: Mapping[str, list[set[str]]] = enforced["LAYERS"]
+    order = list(may_use)
+    parts = [name for name in order if not name.startswith("__")]
+    lines = ["Which package may import which:", ""]
+    for name in parts:
+        used = ", ".join(sorted(may_use[name], key=order.index)) or "(nothing)"
+        lines.append(f"  {name:<9} → {used}")
+    lines += ["", "Layers inside the packages; each may import those before it:", ""]
+    for name, inside in layers.items():
+        text = " ← ".join(", ".join(sorted(layer)) for layer in inside)
+        label = f"  {name:<9} "
+        lines += wrap(text, 96, initial_indent=label, subsequent_indent=" " * len(label))
+    return "```\n" + "\n".join(lines) + "\n```"
+
+
+def documents() -> dict[str, dict[str, Callable[[], str]]]:
+    """Return the generated parts of each document, by the document's path below the root."""
     return {
-        "commands": commands_table(),
-        "keys": keys_table(),
-        "config": f"```toml\n{EXAMPLE.strip()}\n```",
-        "codes": codes_table(),
-        "log": log_table(),
-        "limits": limits_table(),
-        "speed": table(json.loads(WRITTEN.read_text())),
-        "bot": f"```python\n{BOT.read_text().strip()}\n```",
+        "README.md": {
+            "commands": first_commands_table,
+            "keys": first_keys_table,
+            "bot": lambda: f"```python\n{BOT.read_text().strip()}\n```",
+        },
+        "tchat/README.md": {"packages": packages_table, "arrows": arrows_diagram},
+        "tchat/client/config/README.md": {"config": lambda: f"```toml\n{EXAMPLE.strip()}\n```"},
+        "tchat/core/README.md": {"codes": codes_table},
+        "tchat/server/README.md": {"limits": limits_table, "log": log_table},
+        "tchat/ui/README.md": {"commands": commands_table, "keys": keys_table},
+        "tests/bench/README.md": {"speed": lambda: table(json.loads(WRITTEN.read_text()))},
     }
 
 
 def marked(text: str, name: str) -> str:
-    """Return what stands between the markers of a part."""
+    """Return the text between the markers of a part. Raises LookupError."""
     found = _between(name).search(text)
     if found is None:
-        raise LookupError(f"the README has no part {name!r}")
+        raise LookupError(f"no part is marked {name!r}")
     return found[2].strip("\n")
 
 
 def write() -> None:
-    """Bring the README up to date."""
-    text = README.read_text()
-    for name, part in parts().items():
-        text = _between(name).sub(lambda m, part=part: f"{m[1]}{part}\n{m[3]}", text)  # type: ignore[misc]
-    README.write_text(text)
+    """Write all generated parts into the documents."""
+    for path, parts in documents().items():
+        text = (ROOT / path).read_text(encoding="utf-8")
+        for name, make in parts.items():
+            part = make()
+            text = _between(name).sub(lambda m, part=part: f"{m[1]}{part}\n{m[3]}", text)  # type: ignore[misc]
+        (ROOT / path).write_text(text, encoding="utf-8")
 
 
 def _between(name: str) -> re.Pattern[str]:
     return re.compile(rf"(<!-- {name} -->\n)(.*?)(<!-- end {name} -->)", re.DOTALL)
+
+
+def _table(titles: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [titles, ("---",) * len(titles), *rows]
+    marks = [f"| {' | '.join(line)} |" for line in lines]
+    marks[1] = marks[1].replace(" ", "")
+    return "\n".join(marks)
+
+
+def _first_line(path: Path) -> str:
+    doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    return (doc or "").partition("\n")[0]
+
+
+def _name_in_tchat(path: Path) -> str:
+    inside = path.relative_to(ROOT / "tchat")
+    return f"{inside.parent.as_posix()}/" if path.name == "__init__.py" else inside.as_posix()
+
+
+def _is_dunder(path: Path) -> bool:
+    return path.stem.startswith("__")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Two ends of a real connection, without and with TLS."""
+"""Connected TCP sockets on loopback, without and with TLS."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-MUCH = bytes(range(256)) * 65536  # more than any socket takes at once
+MUCH = bytes(range(256)) * 65536  # 16 MiB: more than any socket buffer takes at once
 
 
 @asynccontextmanager
 async def connected() -> AsyncIterator[tuple[trio.SocketStream, trio.SocketStream]]:
-    """Give both ends of a TCP connection."""
+    """Give both ends of a TCP connection, for the length of the block."""
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     with trio.fail_after(GUARD):
         async with listener:
@@ -32,18 +32,18 @@ async def connected() -> AsyncIterator[tuple[trio.SocketStream, trio.SocketStrea
 
 
 async def take(stream: trio.abc.Stream, size: int) -> bytes:
-    """Receive so many bytes."""
+    """Receive exactly `size` bytes."""
     taken = bytearray()
     while len(taken) < size:
         data = await stream.receive_some(1 << 16)
-        assert data, f"ended at {len(taken)} of {size}"
+        assert data, f"ended after {len(taken)} of {size} bytes"
         taken += data
     return bytes(taken)
 
 
 @asynccontextmanager
 async def secured(directory: Path) -> AsyncIterator[tuple[Link, TlsStream[trio.SocketStream]]]:
-    """Give a link that sends, and the stream at its other end, over TLS."""
+    """Give a link and the TLS stream at its other end, handshake done."""
     async with connected() as (near, far):
         server = TlsStream(near, make_credentials(directory).context, server_side=True)
         client = TlsStream(far, client_context(verified=False))

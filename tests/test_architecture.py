@@ -39,10 +39,10 @@ MAY_USE = {
 
 LAYERS: dict[str, list[set[str]]] = {
     "core": [{"text", "fingerprints", "pace"}, {"protocol"}, {"group"}, {"frames"}],
-    "store": [{"words"}, {"base"}, {"blobs"}, {"sqlite"}],
+    "store": [{"words"}, {"base"}, {"blobs"}, {"sqlite"}, {"open"}],
     "server": [
-        {"clock", "faults", "log", "limits", "send_queue", "presence", "sanitize"},
-        {"tickets", "accounts"},
+        {"clock", "faults", "log", "limits", "rate_limiter", "send_queue", "presence", "sanitize"},
+        {"tickets", "accounts", "group_quota", "keepalive", "retention"},
         {"groups"},
         {"context"},
         {"connections"},

@@ -1,4 +1,4 @@
-"""Wires that break and stand still: a file arrives whole all the same, and about once."""
+"""Resumed transfers: connections break or stall, and a file arrives whole, sent about once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from tests.tap import Side, Verdict
+    from tests.fault_proxy import Side, Verdict
 
     Watch = Callable[[Side, dict[str, Any]], Verdict]
 
@@ -39,48 +39,44 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
         yield scene
 
 
-# ------------------------------------------------------------------ wires that break
+# ------------------------------------------------------------------ connections that break
 
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("seed", [11, 12])
-async def test_a_wire_that_breaks_again_and_again_costs_little(
-    scene: Scene, way: str, seed: int
-) -> None:
+async def test_twelve_breaks_cost_under_ten_percent(scene: Scene, way: str, seed: int) -> None:
     print("seed", seed)
     trip = await journey(scene, way, LARGE)
-    trip.cargo.cut_after(*Random(seed).sample(range(len(LARGE)), 12))
+    trip.payload.cut_after(*Random(seed).sample(range(len(LARGE)), 12))
     await trip.go()
     await trip.check()
-    assert trip.cargo.planned == 0
+    assert trip.payload.planned == 0
     print(way, "ratio", trip.ratio)
     assert 1 <= trip.ratio < ONCE_AND_A_TENTH
-    assert len(scene.tap.of_type("from")) - (way == "down") >= 10
+    assert len(scene.proxy.of_type("from")) - (way == "down") >= 10
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_wire_that_never_holds_for_long_is_got_across_all_the_same(
-    scene: Scene, way: str
-) -> None:
+async def test_a_break_every_150_kb_still_completes(scene: Scene, way: str) -> None:
     trip = await journey(scene, way)
     step = 150_000
-    trip.cargo.cut_after(*range(step, len(DATA), step))
+    trip.payload.cut_after(*range(step, len(DATA), step))
     await trip.go()
     await trip.check()
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_wire_may_break_around_the_ends_of_pieces(scene: Scene, way: str) -> None:
+async def test_breaks_at_piece_boundaries(scene: Scene, way: str) -> None:
     trip = await journey(scene, way)
     ends = range(PIECE_SIZE, len(DATA), PIECE_SIZE)
-    trip.cargo.cut_after(0, 1, *(end + off for end in ends for off in (-1, 0, 1)), len(DATA) - 1)
+    trip.payload.cut_after(0, 1, *(end + off for end in ends for off in (-1, 0, 1)), len(DATA) - 1)
     await trip.go()
     await trip.check()
     assert trip.ratio < 1.5
 
 
 def once(word: str, verdict: Verdict, skip: int = 0) -> Watch:
-    """Return what does that to one frame of a type, after so many of it."""
+    """Return a watch that applies the verdict to one frame of a type, after `skip` others."""
     left = skip
 
     def watch(_: Side, frame: dict[str, Any]) -> Verdict:
@@ -96,51 +92,51 @@ def once(word: str, verdict: Verdict, skip: int = 0) -> Watch:
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("verdict", ["cut", "tear"])
 @pytest.mark.parametrize("word", ["transfer", "ready", "have", "from", "piece", "stored"])
-async def test_a_wire_may_break_at_every_frame(
+async def test_breaks_at_each_transfer_frame(
     scene: Scene, way: str, verdict: Verdict, word: str
 ) -> None:
     trip = await journey(scene, way)
-    scene.tap.watch = once(word, verdict, skip=2 if word == "piece" else 0)
+    scene.proxy.watch = once(word, verdict, skip=2 if word == "piece" else 0)
     await trip.go()
     await trip.check()
-    assert trip.carried <= len(DATA) + 64 * 1024
+    assert trip.transferred <= len(DATA) + 64 * 1024
 
 
 @pytest.mark.parametrize("word", ["upload", "download", "ticket", "share", "ok", "event"])
 @pytest.mark.parametrize("way", WAYS)
-async def test_the_chat_may_break_while_a_file_is_asked_for(
+async def test_the_chat_connection_breaks_during_the_request(
     scene: Scene, way: str, word: str
 ) -> None:
     trip = await journey(scene, way)
-    scene.tap.watch = once(word, "cut")
+    scene.proxy.watch = once(word, "cut")
     await trip.go()
     await trip.check()
-    assert trip.carried == len(DATA)
+    assert trip.transferred == len(DATA)
     assert list(scene.ops.state.files) == [1]
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_wire_that_always_breaks_at_once_is_given_up(scene: Scene, way: str) -> None:
+async def test_a_transfer_without_progress_is_given_up(scene: Scene, way: str) -> None:
     trip = await journey(scene, way)
-    before = len(scene.tap.of_type("transfer"))
-    scene.tap.watch = lambda _, frame: "cut" if frame["type"] == "have" else "pass"
+    before = len(scene.proxy.of_type("transfer"))
+    scene.proxy.watch = lambda _, frame: "cut" if frame["type"] == "have" else "pass"
     refusal = await trip.fail()
     assert (refusal.code, "does not get on" in refusal.sentence) == (Code.IDLE, True)
-    assert len(scene.tap.of_type("transfer")) - before < 10
+    assert len(scene.proxy.of_type("transfer")) - before < 10
     assert scene.saved == []
-    assert trip.carried == 0
-    scene.tap.watch = lambda _, __: "pass"
+    assert trip.transferred == 0
+    scene.proxy.watch = lambda _, __: "pass"
     await trip.go()
     await trip.check()
 
 
 @pytest.mark.parametrize("way", ["up", "down"])
-async def test_a_wire_that_stands_still_is_given_up_and_another_goes_on(
+async def test_a_stalled_connection_is_replaced(
     scene: Scene, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trip = await journey(scene, way)
     monkeypatch.setattr(files_module, "STALL_SECONDS", 3.0)
-    trip.cargo.stall_after(3 * PIECE_SIZE + 17)
+    trip.payload.stall_after(3 * PIECE_SIZE + 17)
     await trip.go()
-    assert trip.cargo.stalled.is_set()
+    assert trip.payload.stalled.is_set()
     assert trip.ratio < ONCE_AND_A_TENTH

@@ -1,4 +1,4 @@
-"""The server is killed in the middle of everything, again and again: nothing is lost by it."""
+"""Durability: the server is killed (SIGKILL) repeatedly under load, and no message is lost."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import trio
 
 from tchat.client import session as session_module
-from tchat.store.sqlite.store import open_store
+from tchat.store.open import open_store
+from tests.fault_proxy import fault_proxy
 from tests.helpers import GUARD, approve, log_of, seqs, session_of, texts, until
 from tests.processes import Launcher, Person, Server, launching
-from tests.tap import tapped
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,31 +25,31 @@ NAMES = ["alice", "bob", "carol"]
 
 
 async def stored(home: Path) -> list[Event]:
-    """Return the log as it is on the disk; no server may run."""
+    """Return the log on disk; no server may be running."""
     async with open_store(home / "data") as store:
         return await log_of(store)
 
 
-def said_by(name: str, lines: list[str]) -> list[str]:
+def messages_of(name: str, lines: list[str]) -> list[str]:
     return [line for line in lines if line.startswith(f"<{name}> ")]
 
 
 async def kill_and_restart(launch: Launcher, server: Server) -> Server:
-    """End the server as a power cut would, and start it again where it was."""
+    """Kill the server and start it again on the same port and data."""
     await server.kill()
     return await launch.serve(port=server.address.port)
 
 
-async def talk(person: Person, name: str, number: int) -> None:
-    """Say one thing after the other, never more than a few ahead of what is heard back."""
+async def post_paced(person: Person, name: str, number: int) -> None:
+    """Post messages, at most five ahead of what has come back."""
     for n in range(number):
         await person.type(f"text {n}")
         if n >= 5:
             await person.sees(f"<{name}> text {n - 5}")
 
 
-async def founded(launch: Launcher, server: Server) -> dict[str, Person]:
-    """Let three people in, and one more who then goes away."""
+async def start_members(launch: Launcher, server: Server) -> dict[str, Person]:
+    """Start clients of three members, and of a fourth who then goes offline."""
     people = {name: await launch.join(server.address, name) for name in NAMES[:1]}
     alice = people["alice"]
     await alice.sees("in ops with you alone")
@@ -62,16 +62,14 @@ async def founded(launch: Launcher, server: Server) -> dict[str, Person]:
     return people
 
 
-async def test_people_carry_on_through_crashes_and_nothing_is_lost_doubled_or_disordered(
-    tmp_path: Path,
-) -> None:
+async def test_clients_lose_nothing_to_server_crashes(tmp_path: Path) -> None:
     number = 120
     async with launching(tmp_path) as launch:
         server = await launch.serve()
-        people = await founded(launch, server)
+        people = await start_members(launch, server)
         async with trio.open_nursery() as nursery:
             for name, person in people.items():
-                nursery.start_soon(talk, person, name, number)
+                nursery.start_soon(post_paced, person, name, number)
             for milestone in (20, 50, 80):
                 await people["bob"].sees(f"<carol> text {milestone}")
                 server = await kill_and_restart(launch, server)
@@ -85,20 +83,20 @@ async def test_people_carry_on_through_crashes_and_nothing_is_lost_doubled_or_di
         assert await server.stop() == 0
     log = [f"<{event.actor}> {text}" for event in await stored(tmp_path) for text in texts([event])]
     for name in NAMES:
-        assert said_by(name, log) == [f"<{name}> text {n}" for n in range(number)]
+        assert messages_of(name, log) == [f"<{name}> text {n}" for n in range(number)]
     for person in [*people.values(), dave]:
         assert person.heard == log
 
 
 async def post_all(session: Session, replica: Replica, words: list[str]) -> None:
-    """Post as fast as the answers come, some at a time."""
+    """Post in batches of ten, each when the last is acknowledged."""
     for start in range(0, len(words), 10):
         receipts = [session.post(replica, text) for text in words[start : start + 10]]
         for receipt in receipts:
             await receipt.wait()
 
 
-async def test_sessions_at_full_speed_lose_nothing_to_crashes(
+async def test_sessions_at_full_speed_survive_server_crashes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(session_module, "LONGEST_RETRY_SECONDS", 0.1)
@@ -106,10 +104,10 @@ async def test_sessions_at_full_speed_lose_nothing_to_crashes(
     async with launching(tmp_path) as launch:
         server = await launch.serve()
         async with (
-            tapped(server.address) as tap,
-            session_of(tap.address, "alice") as (alice, ops),
-            session_of(tap.address, "bob") as (bob, at_bobs),
-            session_of(tap.address, "carol") as (carol, at_carols),
+            fault_proxy(server.address) as proxy,
+            session_of(proxy.address, "alice") as (alice, ops),
+            session_of(proxy.address, "bob") as (bob, at_bobs),
+            session_of(proxy.address, "carol") as (carol, at_carols),
         ):
             for name, session in (("bob", bob), ("carol", carol)):
                 await approve(alice, name)

@@ -1,4 +1,4 @@
-"""Codes are a promise to programs: each is used, named once, and written in one way."""
+"""Error codes are a stable interface: each is in use and spelled like its name; exit statuses."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def test_every_code_is_used(code: Code) -> None:
 
 
 @pytest.mark.parametrize("code", list(Code), ids=str)
-def test_a_code_is_written_like_its_name(code: Code) -> None:
+def test_a_code_is_spelled_like_its_name(code: Code) -> None:
     assert code == code.name.lower()
     assert re.fullmatch("[a-z_]+", code)
 
 
-def test_an_error_is_one_line_and_status_1(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_refusal_prints_one_line_and_exits_1(capsys: pytest.CaptureFixture[str]) -> None:
     def refuse() -> None:
         raise ExceptionGroup("tasks", [Refused(Code.BAD_NAME, "No such name.")])
 
@@ -32,7 +32,7 @@ def test_an_error_is_one_line_and_status_1(capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().err == "tchat: No such name.\n"
 
 
-def test_an_interruption_is_status_130_and_says_nothing(
+def test_an_interrupt_exits_with_130_silently(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     def interrupt() -> None:
@@ -42,11 +42,11 @@ def test_an_interruption_is_status_130_and_says_nothing(
     assert capsys.readouterr().err == ""
 
 
-def test_a_fault_of_our_own_is_not_hidden() -> None:
+def test_an_unexpected_exception_is_not_hidden() -> None:
     with pytest.raises(ZeroDivisionError):
         run_reporting(lambda: 1 / 0)
 
 
-def test_the_root_of_nested_groups_is_the_first_plain_exception() -> None:
+def test_root_of_finds_the_first_plain_exception() -> None:
     error = ValueError("x")
     assert root_of(ExceptionGroup("a", [ExceptionGroup("b", [error])])) is error

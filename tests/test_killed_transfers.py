@@ -1,4 +1,4 @@
-"""Programs that are killed while they carry a file: started again, they lose little by it."""
+"""Resumed transfers after SIGKILL of client or server: little is sent twice."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ import pytest
 import trio
 
 from tests.client.scene import MIB, noise
+from tests.fault_proxy import fault_proxy
 from tests.helpers import GROUP, GUARD, approve, session_of
 from tests.processes import launching
-from tests.tap import tapped
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from tests.fault_proxy import FaultProxy, Payload
     from tests.processes import Launcher, Process, Server
-    from tests.tap import Cargo, Tap
 
-# Long beside what the system may hold of it, unread, for a server that is busy when it is killed.
+# Large compared with what the system may buffer, unread, for a busy server when it is killed.
 SIZE = 160 * MIB + 4321
 ONCE_AND_A_TENTH = 1.1
 
 
-class Machines:
-    """A server, and two people at their command lines, with a tap in between."""
+class KillablePrograms:
+    """A server, a proxy in front of it, and the `send` and `get` commands of two people."""
 
-    def __init__(self, launch: Launcher, server: Server, tap: Tap, place: Path) -> None:
+    def __init__(self, launch: Launcher, server: Server, proxy: FaultProxy, place: Path) -> None:
         self.launch = launch
         self.server = server
-        self.tap = tap
+        self.proxy = proxy
         self.sent = place / "film.mkv"
         self.into = place / "saved"
         self.process: Process
 
     async def start(self, way: str) -> None:
-        """Start to send the file as Alice, or to save it as Bob."""
-        where = (self.tap.address.host, self.tap.address.port, "--no-tls", "--group", GROUP)
+        """Start sending the file as Alice (up), or saving it as Bob (down)."""
+        where = (self.proxy.address.host, self.proxy.address.port, "--no-tls", "--group", GROUP)
         if way == "up":
             self.process = await self.launch.tchat(
                 "send", *where, "--user", "alice", self.sent, user="alice"
@@ -49,50 +49,50 @@ class Machines:
                 "get", *where, "--user", "bob", 1, "--to", f"{self.into}/", user="bob"
             )
 
-    async def kill(self, victim: str, way: str, cargo: Cargo) -> None:
-        """Kill a program as the kernel does that has no memory left, and start it again."""
+    async def kill(self, victim: str, way: str, payload: Payload) -> None:
+        """Kill a program with SIGKILL, as the kernel does when memory runs out, and restart it."""
         if victim == "client":
             self.process.running.kill()
             await self.process.running.wait()
-            cargo.go_on(cut=True)
+            payload.go_on(cut=True)
             await self.start(way)
         else:
             await self.server.kill()
-            cargo.go_on(cut=True)
+            payload.go_on(cut=True)
             self.server = await self.launch.serve(port=self.server.address.port)
 
     async def end(self) -> None:
-        """Wait until the program has done what it was to do."""
+        """Wait until the program has succeeded."""
         assert await self.process.exit() == 0, self.process.err
 
 
 @asynccontextmanager
-async def machines(place: Path) -> AsyncIterator[Machines]:
+async def killable_programs(place: Path) -> AsyncIterator[KillablePrograms]:
     async with launching(place / "homes") as launch:
         server = await launch.serve()
         for name in ("alice", "bob"):
-            launch.know(name)
+            launch.install_identity(name)
         async with (
             session_of(server.address, "alice") as (alice, _),
             session_of(server.address, "bob"),
         ):
             await approve(alice, "bob")
-        async with tapped(server.address) as tap:
-            yield Machines(launch, server, tap, place)
+        async with fault_proxy(server.address) as proxy:
+            yield KillablePrograms(launch, server, proxy, place)
 
 
-async def carry(scene: Machines, way: str, victims: list[str], random: Random) -> float:
-    """Carry the file while programs are killed; return how many times its bytes were sent."""
-    cargo = scene.tap.up if way == "up" else scene.tap.down
+async def transfer(scene: KillablePrograms, way: str, victims: list[str], random: Random) -> float:
+    """Transfer the file while programs are killed; return bytes sent / size of the file."""
+    payload = scene.proxy.up if way == "up" else scene.proxy.down
     places = sorted(random.sample(range(SIZE), len(victims)))
     await scene.start(way)
     for victim, place in zip(victims, places, strict=True):
-        cargo.stall_after(max(0, place - cargo.carried))
+        payload.stall_after(max(0, place - payload.transferred))
         with trio.fail_after(GUARD):
-            await cargo.stalled.wait()
-        await scene.kill(victim, way, cargo)
+            await payload.stalled.wait()
+        await scene.kill(victim, way, payload)
     await scene.end()
-    ratio = cargo.carried / SIZE
+    ratio = payload.transferred / SIZE
     print(way, victims, places, "ratio", ratio)
     return ratio
 
@@ -101,16 +101,16 @@ async def carry(scene: Machines, way: str, victims: list[str], random: Random) -
     "victims", [["client", "client"], ["server", "server"], ["server", "client"]], ids=str
 )
 @pytest.mark.parametrize("seed", [5])
-async def test_a_file_arrives_once_whoever_is_killed_on_its_way(
+async def test_killed_transfers_resume_and_arrive_once(
     tmp_path: Path, victims: list[str], seed: int
 ) -> None:
     print("seed", seed)
     data = noise(SIZE, seed)
     (tmp_path / "film.mkv").write_bytes(data)
     random = Random(seed)
-    async with machines(tmp_path) as scene:
-        up = await carry(scene, "up", victims, random)
-        down = await carry(scene, "down", victims, random)
+    async with killable_programs(tmp_path) as scene:
+        up = await transfer(scene, "up", victims, random)
+        down = await transfer(scene, "down", victims, random)
         assert scene.process.lines == [str(scene.into / "film.mkv")]
     assert (scene.into / "film.mkv").read_bytes() == data
     assert [path.name for path in scene.into.iterdir()] == ["film.mkv"]

@@ -1,11 +1,11 @@
-"""tchat as people use it: real processes, real pipes, and what each person sees, step by step."""
+"""End-to-end scenarios: a server and clients in plain mode as real processes, over pipes."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-from tests.processes import all_see, tapped_server, two_people
+from tests.processes import all_see, proxied_server, two_people
 
 ROOT = Path(__file__).parent.parent
 
@@ -13,21 +13,21 @@ ROOT = Path(__file__).parent.parent
 # ------------------------------------------------------------------ the nine commands
 
 
-async def test_the_nine_commands_by_number(tmp_path: Path) -> None:
+async def test_the_nine_numbered_commands(tmp_path: Path) -> None:
     plan = tmp_path / "plan.bin"
     plan.write_bytes(bytes(range(256)) * 4000)
-    async with tapped_server(tmp_path) as (launch, server, tap):
-        # Whoever comes first founds the group and is its admin; the others ask.
-        alice = await launch.join(tap.address, "alice")
+    async with proxied_server(tmp_path) as (launch, server, proxy):
+        # The first to join creates the group and is its admin; the others request to join.
+        alice = await launch.join(proxy.address, "alice")
         await alice.sees("* alice created ops and you are its admin", "* in ops with you alone")
-        bob = await launch.join(tap.address, "bob")
-        carol = await launch.join(tap.address, "carol")
+        bob = await launch.join(proxy.address, "bob")
+        carol = await launch.join(proxy.address, "carol")
         await all_see([bob, carol], "* waiting for alice to approve you; /3 leaves")
         request = await alice.out.containing("* bob asks to join (key ")
         assert request.endswith(", new here): /approve bob or /deny bob")
         await alice.sees("* carol asks to join")
 
-        # /1 lists the requests, /2 approves: it asks whom, unless it is told.
+        # /1 lists the requests; /2 approves one, and prompts for a name if none is given.
         await alice.type("/1")
         asked = await alice.out.containing("* asking to join (2): ")
         assert set(re.findall("bob|carol", asked)) == {"bob", "carol"}
@@ -41,12 +41,12 @@ async def test_the_nine_commands_by_number(tmp_path: Path) -> None:
         await alice.type("/1")
         await alice.sees("* asking to join: nobody")
 
-        # What is typed is said.
+        # Any other line is a message.
         await bob.type("hello, everybody", "  spaces kept  ", "//2 is a message too")
         for text in ("<bob> hello, everybody", "<bob>   spaces kept  ", "<bob> /2 is a message"):
             await all_see([alice, bob, carol], text)
 
-        # /4 lists the members, /5 those online, /7 tells the admin.
+        # /4 lists the members, /5 those online, /7 names the admin.
         await carol.type("/4", "/5", "/7")
         await carol.sees(
             "* members (3): alice (admin), bob, carol",
@@ -54,12 +54,12 @@ async def test_the_nine_commands_by_number(tmp_path: Path) -> None:
             "* the admin is alice",
         )
 
-        # Only the admin may /1, /2, /6 and /8.
+        # /1, /2, /6 and /8 are for the admin only.
         for command in ("/1", "/2 carol", "/2", "/6 bob", "/8 carol", "/8", "/deny carol"):
             await bob.type(command)
             await bob.sees("! Only the admin may do this, and that is alice.")
 
-        # /9 sends a file, which the others find among what they received.
+        # /9 sends a file, which the others receive automatically.
         await bob.type(f"/9 {plan}")
         await all_see([alice, bob, carol], "* bob shared plan.bin (1.0 MB), file 1")
         for person in (alice, carol):
@@ -73,7 +73,7 @@ async def test_the_nine_commands_by_number(tmp_path: Path) -> None:
         await alice.sees("* carol shared plan.bin (1.0 MB), file 2", "* file 2 saved as")
         await bob.sees("* file 2 saved as")
 
-        # /6 makes another the admin.
+        # /6 transfers the admin role.
         await alice.type("/6")
         await alice.sees("* make whom the admin? (bob, carol)")
         await alice.type("bob")
@@ -82,7 +82,7 @@ async def test_the_nine_commands_by_number(tmp_path: Path) -> None:
         await alice.type("/8 carol", "/7")
         await alice.sees("! Only the admin may do this, and that is bob.", "* the admin is bob")
 
-        # /8 ends a membership; the person is told at once, and may ask again.
+        # /8 kicks a member, who is told at once and may request to join again.
         await bob.type("/8")
         await bob.sees("* kick whom? (alice, carol)")
         await bob.type("carol")
@@ -101,12 +101,12 @@ async def test_the_nine_commands_by_number(tmp_path: Path) -> None:
         await bob.sees("* carol asks to join")
         await bob.type("/2 carol")
         await all_see([alice, bob, carol], "* carol joined, approved by bob")
-        assert "<bob> carol cannot hear this" in carol.heard  # the log is one for all members
+        assert "<bob> carol cannot hear this" in carol.heard  # the members' log includes it
 
-        # /3 leaves the chat, not the group.
+        # /3 quits the client; the person stays a member.
         await alice.type("/3")
         assert await alice.exit() == 0
-        await tap.passes(type="presence", offline=["alice"])
+        await proxy.passes(type="presence", offline=["alice"])
         await carol.type("is alice away?")
         await bob.sees("<carol> is alice away?")
         await bob.type("/4", "/5")
@@ -114,27 +114,27 @@ async def test_the_nine_commands_by_number(tmp_path: Path) -> None:
             "* members (3): bob (admin), carol, alice", "* online (2): bob (admin), carol"
         )
 
-        # One who was away is given everything on return, once and in order.
+        # A returning member catches up on everything missed, once and in order.
         await bob.type("first", "second")
         await carol.sees("<bob> second")
-        returned = await launch.join(tap.address, "alice")
+        returned = await launch.join(proxy.address, "alice")
         await returned.sees("* in ops with 3 members")
         assert returned.heard == ["<carol> is alice away?", "<bob> first", "<bob> second"]
         await returned.type("I am back")
         await bob.sees("<alice> I am back")
 
-        # Programs know by the exit status whether anything was refused.
+        # The exit status tells scripts whether anything was refused.
         assert [await person.end() for person in (returned, bob, carol)] == [0, 1, 1]
         assert await server.stop() == 0
 
 
-async def test_the_nine_commands_by_word(tmp_path: Path) -> None:
+async def test_the_nine_commands_by_name(tmp_path: Path) -> None:
     notes = tmp_path / "notes.txt"
     notes.write_text("some notes")
-    async with tapped_server(tmp_path) as (launch, _, tap):
-        alice = await launch.join(tap.address, "alice", group="Straße")
+    async with proxied_server(tmp_path) as (launch, _, proxy):
+        alice = await launch.join(proxy.address, "alice", group="Straße")
         await alice.sees("* alice created Straße")
-        bob = await launch.join(tap.address, "Bob", group="strasse")
+        bob = await launch.join(proxy.address, "Bob", group="strasse")
         await bob.sees("* waiting for alice")
         await alice.sees("* Bob asks to join")
         await alice.type("/requests", "/approve BOB")
@@ -158,15 +158,15 @@ async def test_the_nine_commands_by_word(tmp_path: Path) -> None:
         await bob.type("/leave")
         await bob.sees("* you left the group")
         assert await bob.exit() == 0
-        # The last one left: whoever comes now founds the group anew, and sees nothing of before.
-        carol = await launch.join(tap.address, "carol", group="strasse")
+        # The last member left: the next to join creates the group anew, without its old log.
+        carol = await launch.join(proxy.address, "carol", group="strasse")
         await carol.sees("* carol created", "with you alone")
         assert len(carol.lines) == 2
 
 
 async def test_help_lists_every_command(tmp_path: Path) -> None:
-    async with tapped_server(tmp_path) as (launch, _, tap):
-        alice = await launch.join(tap.address, "alice")
+    async with proxied_server(tmp_path) as (launch, _, proxy):
+        alice = await launch.join(proxy.address, "alice")
         await alice.type("/help", "/help basics")
         await alice.sees("* basics: /1 requests, /2 approve", "* messages: /msg")
         for number in range(1, 10):
@@ -175,25 +175,25 @@ async def test_help_lists_every_command(tmp_path: Path) -> None:
         await alice.sees("! There is no command /frobnicate; /help lists them, // sends a slash.")
 
 
-async def test_one_who_waits_may_go_and_is_in_on_return(tmp_path: Path) -> None:
-    async with tapped_server(tmp_path) as (launch, _, tap):
-        alice = await launch.join(tap.address, "alice")
+async def test_a_request_is_kept_while_offline(tmp_path: Path) -> None:
+    async with proxied_server(tmp_path) as (launch, _, proxy):
+        alice = await launch.join(proxy.address, "alice")
         await alice.sees("alice created ops")
-        bob = await launch.join(tap.address, "bob")
+        bob = await launch.join(proxy.address, "bob")
         await bob.sees("* waiting for alice")
         await bob.type("/3")
         assert await bob.exit() == 0
         await alice.type("/2 bob")
         await alice.sees("* bob joined")
-        bob = await launch.join(tap.address, "bob")
+        bob = await launch.join(proxy.address, "bob")
         await bob.sees("* bob joined, approved by alice", "* in ops with 2 members")
 
 
-async def test_one_who_waits_may_take_the_request_back(tmp_path: Path) -> None:
-    async with tapped_server(tmp_path) as (launch, _, tap):
-        alice = await launch.join(tap.address, "alice")
+async def test_a_waiting_person_withdraws_the_request(tmp_path: Path) -> None:
+    async with proxied_server(tmp_path) as (launch, _, proxy):
+        alice = await launch.join(proxy.address, "alice")
         await alice.sees("alice created ops")
-        bob = await launch.join(tap.address, "bob")
+        bob = await launch.join(proxy.address, "bob")
         await alice.sees("bob asks to join")
         await bob.type("/leave")
         assert await bob.exit() == 0
@@ -202,7 +202,7 @@ async def test_one_who_waits_may_take_the_request_back(tmp_path: Path) -> None:
         await alice.sees("* asking to join: nobody", "! bob has not asked to join")
 
 
-async def test_a_question_may_be_left_unanswered(tmp_path: Path) -> None:
+async def test_a_prompt_may_be_left_unanswered(tmp_path: Path) -> None:
     async with two_people(tmp_path) as (alice, bob):
         await alice.type("/8")
         await alice.sees("* kick whom? (bob)")
@@ -213,7 +213,7 @@ async def test_a_question_may_be_left_unanswered(tmp_path: Path) -> None:
         await bob.sees("<alice> just talking")
 
 
-async def test_lines_have_the_form_that_programs_rely_on_whatever_is_said(tmp_path: Path) -> None:
+async def test_output_lines_keep_their_machine_readable_form(tmp_path: Path) -> None:
     async with two_people(tmp_path) as (alice, bob):
         await bob.type("hello", "/kick alice", "\x1b]0;owned\x07 \u202edesrever\u202c \x9b2J done")
         await bob.sees("<bob> hello", "! Only", "done")
@@ -224,11 +224,11 @@ async def test_lines_have_the_form_that_programs_rely_on_whatever_is_said(tmp_pa
         assert alice.heard == ["<bob> hello", "<bob> ␛]0;owned␇ desrever \ufffd2J done"]
 
 
-async def test_two_terminals_of_one_person_hear_the_same(tmp_path: Path) -> None:
-    async with tapped_server(tmp_path) as (launch, _, tap):
-        one = await launch.join(tap.address, "alice")
+async def test_two_terminals_of_one_person_show_the_same(tmp_path: Path) -> None:
+    async with proxied_server(tmp_path) as (launch, _, proxy):
+        one = await launch.join(proxy.address, "alice")
         await one.sees("in ops with you alone")
-        two = await launch.join(tap.address, "alice")
+        two = await launch.join(proxy.address, "alice")
         await two.sees("in ops with you alone")
         for n in range(20):
             await (one if n % 2 else two).type(f"text {n}")

@@ -1,44 +1,195 @@
-"""The README says what is true: its tables, picture and commands are checked against the code."""
+"""The documents are checked against the code: tables, links, names, command lines, numbers."""
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tchat.cli import parser
+from tchat.client.authenticate import closing_error
 from tchat.client.files.queue import AT_ONCE
 from tchat.client.files.transfer import AUTOMATIC_LIMIT
-from tchat.core.group.feature import DEFAULT_LIMITS
+from tchat.core import text as core_text
+from tchat.core.group import feature, membership, settings, state
+from tchat.core.protocol import framing, handshake
+from tchat.core.protocol.frames import AWAY_LIMIT
+from tchat.errors import Code, Refused
+from tchat.server import accounts, limits, tickets
+from tchat.server.connections import dispatch
+from tchat.server.groups import ordering
 from tests import picture, readme
 
+if TYPE_CHECKING:
+    from pathlib import Path
 
-@pytest.mark.parametrize("name", sorted(readme.parts()))
-def test_a_generated_part_is_up_to_date(name: str) -> None:
-    assert readme.marked(readme.README.read_text(), name) == readme.parts()[name], (
+ROOT = readme.ROOT
+DOCUMENTS = [
+    *sorted(path for path in ROOT.glob("*.md") if path.name != "CHANGELOG.md"),
+    *sorted(ROOT.glob(".github/*.md")),
+    *sorted(path for top in ("examples", "tchat", "tests") for path in (ROOT / top).rglob("*.md")),
+]
+"""Every document that speaks of the present; the change log also speaks of the past."""
+
+PARTS = [(path, name) for path, parts in readme.documents().items() for name in parts]
+LINES_OF_README = 300
+PROTOCOL = ROOT / "tchat" / "core" / "protocol" / "PROTOCOL.md"
+
+every_document = pytest.mark.parametrize(
+    "path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT))
+)
+
+
+def references(path: Path) -> list[tuple[str, str]]:
+    """Return every source file that a document names, and the name after "::", if there is one.
+
+    Paths are written as `server/groups/actor.py` or `server/groups/actor.py::GroupActor.run`.
+    """
+    text = path.read_text(encoding="utf-8")
+    return re.findall(r"`([\w./-]+\.(?:py|cddl))(?:::([\w.]+))?`", text)
+
+
+def find(document: Path, file: str) -> Path | None:
+    """Return the file that a document means: beside itself, below tchat, or below the root."""
+    for base in (document.parent, ROOT / "tchat", ROOT):
+        if (base / file).is_file():
+            return base / file
+    return None
+
+
+def names_in(path: Path) -> set[str]:
+    """Return the classes, functions and constants of a module, and methods as "Class.method"."""
+    found: set[str] = set()
+
+    def visit(body: list[ast.stmt], prefix: str) -> None:
+        for node in body:
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                found.add(prefix + node.name)
+            if isinstance(node, ast.ClassDef):
+                visit(node.body, f"{prefix}{node.name}.")
+            targets = node.targets if isinstance(node, ast.Assign) else []
+            if isinstance(node, ast.AnnAssign):
+                targets = [node.target]
+            found.update(prefix + target.id for target in targets if isinstance(target, ast.Name))
+
+    visit(ast.parse(path.read_text(encoding="utf-8")).body, "")
+    return found
+
+
+@pytest.mark.parametrize(("path", "name"), PARTS)
+def test_generated_part_is_up_to_date(path: str, name: str) -> None:
+    text = (ROOT / path).read_text(encoding="utf-8")
+    assert readme.marked(text, name) == readme.documents()[path][name](), (
         "run: python -m tests.readme"
     )
 
 
-def test_every_command_line_of_tchat_in_it_is_understood() -> None:
-    lines = re.findall(r"bin/python -m tchat (.+)$", readme.README.read_text(), re.MULTILINE)
-    assert len(lines) >= 5
-    for line in lines:
-        given = parser().parse_args(shlex.split(line))
-        assert given.run is not None
-        assert getattr(given, "host", "localhost") == "localhost"
+@every_document
+def test_no_marker_is_left_without_generator(path: Path) -> None:
+    marked = re.findall(r"<!-- end (\w+) -->", path.read_text(encoding="utf-8"))
+    assert set(marked) == set(readme.documents().get(str(path.relative_to(ROOT)), {}))
 
 
-def test_the_numbers_it_mentions_are_those_of_the_code() -> None:
-    text = " ".join(readme.README.read_text().split())
-    assert f"a group has at most {DEFAULT_LIMITS.files:,} files" in text
+@every_document
+def test_links_are_valid(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
+    files = [link.partition("#")[0] for link in links]
+    assert [file for file in files if file and not (path.parent / file).exists()] == []
+
+
+@every_document
+def test_links_to_headings_are_valid(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    for file, heading in re.findall(r"\]\(([\w./-]*)#([\w-]+)\)", text):
+        there = (path.parent / file).read_text(encoding="utf-8") if file else text
+        titles = re.findall(r"^#+ (.+)$", there, re.MULTILINE)
+        assert heading in {re.sub(r"[^\w\- ]", "", t).lower().replace(" ", "-") for t in titles}
+
+
+@every_document
+def test_named_files_and_functions_exist(path: Path) -> None:
+    missing = []
+    for file, name in references(path):
+        there = find(path, file)
+        if there is None or (name and name not in names_in(there)):
+            missing.append(f"{file}::{name}" if name else file)
+    assert missing == []
+
+
+@every_document
+def test_named_test_paths_exist(path: Path) -> None:
+    commands = re.findall(r"pytest ((?:tests[\w/.]* ?)+)", path.read_text(encoding="utf-8"))
+    named = [test for command in commands for test in command.split()]
+    assert [test for test in named if not (ROOT / test).exists()] == []
+
+
+@every_document
+def test_tchat_command_lines_parse(path: Path) -> None:
+    text = path.read_text(encoding="utf-8").replace("\\\n", "")
+    for line in re.findall(r"bin/python -m tchat ([^`'\"\n]+)", text):
+        assert parser().parse_args(shlex.split(line, comments=True)).run is not None
+
+
+def test_readme_is_short() -> None:
+    assert len(readme.README.read_text(encoding="utf-8").splitlines()) < LINES_OF_README
+
+
+def test_numbers_in_readme_match_the_code() -> None:
+    text = " ".join(readme.README.read_text(encoding="utf-8").split())
+    assert f"at most {feature.DEFAULT_LIMITS.files:,} files" in text
     assert AT_ONCE == 4
-    assert "four move at a time" in text
-    assert f"up to {AUTOMATIC_LIMIT >> 20} MiB by themselves" in text
+    assert "four at a time" in text
+    assert f"up to {AUTOMATIC_LIMIT >> 20} MiB" in text
 
 
-def test_the_picture_is_what_the_screen_shows() -> None:
+def test_numbers_in_protocol_match_the_code() -> None:
+    text = " ".join(PROTOCOL.read_text(encoding="utf-8").split())
+    default = limits.Limits()
+    joins, requests, frames = default.joins, default.requests, default.frames
+    assert joins
+    assert requests
+    assert frames
+    for sentence in (
+        f"at most {framing.FRAME_LIMIT:,} bytes, and {framing.HANDSHAKE_LIMIT:,} until",
+        f"at most {framing.ITEM_LIMIT:,} items",
+        f"of the last {state.WINDOW:,} numbers",
+        f"next multiple of {handshake.PIECE_SIZE:,} bytes",
+        f"{handshake.CLIENT_ID_SIZE} random bytes",
+        f"A ticket is {handshake.TICKET_SIZE} bytes",
+        f"valid once and for {tickets.TICKET_SECONDS:.0f} seconds",
+        f"1 to {core_text.NAME_LIMIT} code points",
+        f"at most {core_text.TEXT_LIMIT >> 10} KiB of UTF-8",
+        f"a topic {settings.TOPIC_LIMIT} code points",
+        f"for being away {AWAY_LIMIT}.",
+        f"at most {core_text.FILE_NAME_LIMIT} bytes",
+        f"for {accounts.LINK_CODE_SECONDS / 60:.0f} minutes",
+        f"at most {membership.LONGEST_INVITE_MS // 86_400_000} days",
+        f"for {ordering.RETRY_SECONDS:.0f} seconds after its `wait`",
+        f"{requests.burst} at once and {requests.per_second} a second",
+        f"{joins.burst} at once and {joins.per_second * 60:g} a minute",
+        f"less than {state.WINDOW:,} apart",
+        f"{frames.burst:,} frames at once and {frames.per_second} a second",
+        f"within {default.handshake_seconds:.0f} seconds by default",
+        f"hears nothing for {default.silence_seconds:.0f} seconds",
+        f"`search` {dispatch.SEARCH_COST}",
+    ):
+        assert sentence in text
+
+
+def test_protocol_lists_the_final_codes() -> None:
+    """Those after which a client does not reconnect by itself."""
+    text = PROTOCOL.read_text(encoding="utf-8")
+    found = re.search(r"jitter, except after (.+?): these", text, re.DOTALL)
+    assert found is not None
+    final = {code.value for code in Code if isinstance(closing_error(code, ""), Refused)}
+    assert set(re.findall(r"`(\w+)`", found[1])) == final
+
+
+def test_picture_shows_the_real_screen() -> None:
     assert picture.PICTURE.read_text(encoding="utf-8") == picture.painted(), (
         "run: python -m tests.picture"
     )
@@ -46,16 +197,14 @@ def test_the_picture_is_what_the_screen_shows() -> None:
 
 @pytest.mark.parametrize("name", ["serve", "test"])
 def test_one_line_sets_up_and_runs(name: str) -> None:
-    text = readme.README.read_text()
+    text = readme.README.read_text(encoding="utf-8")
     found = re.search(rf"<!-- command: {name} -->\n```sh\n(.+)\n```", text)
     assert found is not None
     assert found[1].startswith("python3 -m venv .venv && .venv/bin/pip install -q ")
 
 
-def test_the_tests_and_files_it_names_exist() -> None:
-    text = readme.README.read_text()
-    named = re.findall(r"\]\(([\w/.]+)\)", text)
-    for command in re.findall(r"`pytest ([^`]+)`", text):
-        named += command.split()
-    assert len(named) > 10
-    assert [path for path in named if not (readme.README.parent / path).exists()] == []
+def test_top_level_holds_only_the_agreed_entries() -> None:
+    allowed = {"tchat", "tests", "examples", "pyproject.toml", "README.md", "LICENSE"}
+    allowed |= {"CHANGELOG.md", "build", "dist"}  # the last two are ignored by git
+    found = {path.name for path in ROOT.iterdir() if not path.name.startswith((".", "__"))}
+    assert found <= allowed

@@ -1,4 +1,4 @@
-"""Who may speak to whom, as the programs are started: keys, pins, names, codes and invites."""
+"""End-to-end security: server keys, pins, TLS, identities, device links, invites, bots."""
 
 from __future__ import annotations
 
@@ -19,66 +19,68 @@ ROOT = Path(__file__).parent.parent
 ECHO = ROOT / "examples" / "echo_bot.py"
 
 
-async def told(process: Process, text: str) -> list[str]:
-    """Return the words of a line that says how to join, as a shell takes them, without python."""
+async def join_command(process: Process, text: str) -> list[str]:
+    """Wait for a line with a `python -m tchat` command; return its arguments, shell-parsed."""
     line = await process.out.containing(text)
     python, option, module, *words = shlex.split(line[line.index("python -m ") :])
     assert (python, option, module) == ("python", "-m", "tchat")
     return words
 
 
-async def founder(launch: Launcher, server: Server, *options: object) -> Person:
+async def join_as_admin(launch: Launcher, server: Server, *options: object) -> Person:
     alice = await launch.join(server.address, "alice", *options)
     await alice.sees("* in ops with you alone")
     return alice
 
 
-async def device(launch: Launcher, server: Server, home: str, *options: object) -> Process:
-    """Start a client of alice from another home than hers."""
+async def join_from_device(
+    launch: Launcher, server: Server, home: str, *options: object
+) -> Process:
+    """Start a client of alice from the home directory `home`."""
     where = (server.address.host, server.address.port, "--group", GROUP, "--plain")
     return await launch.tchat("join", *where, "--user", "alice", *options, user=home)
 
 
-def only_for_its_owner(path: Path) -> bool:
+def is_private(path: Path) -> bool:
     return path.stat().st_mode & 0o077 == 0
 
 
 # ------------------------------------------------------------------ the server's key
 
 
-async def test_the_line_that_a_server_prints_joins_it(tmp_path: Path) -> None:
+async def test_the_join_command_a_server_prints_works(tmp_path: Path) -> None:
     async with launching(tmp_path, tls=True) as launch:
         server = await launch.serve()
         key = (await server.out.containing("this server's key is ")).rpartition(" ")[2]
-        words = await told(server, "to join: ")
+        words = await join_command(server, "to join: ")
         host, port = server.address.host, str(server.address.port)
         assert words == ["join", host, port, "--pin", key]
         who = ("--user", "alice", "--group", GROUP, "--plain")
         alice = await launch.tchat(*words, *who, user="alice")
         await alice.sees("* in ops with you alone")
-        assert not any("first visit" in line for line in alice.lines)
+        assert not any("new server" in line for line in alice.lines)
         assert await alice.end() == 0
         for name in ("server-key.pem", "server-cert.pem"):
-            assert only_for_its_owner(tmp_path / "data" / name)
+            assert is_private(tmp_path / "data" / name)
 
 
-async def test_a_first_visit_is_mentioned_once(tmp_path: Path) -> None:
+async def test_a_first_visit_is_reported_once(tmp_path: Path) -> None:
     async with launching(tmp_path, tls=True) as launch:
         server = await launch.serve()
         key = (await server.out.containing("this server's key is ")).rpartition(" ")[2]
         alice = await launch.join(server.address, "alice")
-        await alice.sees(f"first visit to this server; its key, {key}, is remembered")
+        await alice.sees(f"new server: its key {key} is saved")
         await alice.sees("in ops")
         assert await alice.end() == 0
         again = await launch.join(server.address, "alice")
         await again.sees("in ops")
-        assert not any("first visit" in line for line in again.lines)
+        assert not any("new server" in line for line in again.lines)
 
 
-async def test_a_server_that_was_set_up_anew_is_refused_in_one_line(tmp_path: Path) -> None:
+async def test_a_changed_server_key_is_refused(tmp_path: Path) -> None:
     async with launching(tmp_path, tls=True) as launch:
         server = await launch.serve()
-        await founder(launch, server)
+        await join_as_admin(launch, server)
         assert await server.stop() == 0
         for name in ("server-key.pem", "server-cert.pem"):
             (tmp_path / "data" / name).unlink()
@@ -88,10 +90,10 @@ async def test_a_server_that_was_set_up_anew_is_refused_in_one_line(tmp_path: Pa
         assert f"remove line 3 of {tmp_path / 'alice' / 'known_servers'}" in line
 
 
-async def test_a_client_that_waits_ends_when_another_server_answers(tmp_path: Path) -> None:
+async def test_a_reconnecting_client_refuses_a_changed_key(tmp_path: Path) -> None:
     async with launching(tmp_path, tls=True) as launch:
         server = await launch.serve()
-        alice = await founder(launch, server)
+        alice = await join_as_admin(launch, server)
         assert await server.stop() == 0
         await alice.sees("* connection lost")
         (tmp_path / "data").rename(tmp_path / "moved away")
@@ -100,17 +102,17 @@ async def test_a_client_that_waits_ends_when_another_server_answers(tmp_path: Pa
         assert "has changed" in str(alice.err)
 
 
-async def test_a_wrong_pin_is_refused_in_one_line(tmp_path: Path) -> None:
+async def test_a_wrong_pin_is_refused(tmp_path: Path) -> None:
     async with launching(tmp_path, tls=True) as launch:
         server = await launch.serve()
         pin = f"sha256:{43 * 'A'}"
         line = await (await launch.join(server.address, "alice", "--pin", pin)).fails()
-        assert "is not the server that was meant" in line
+        assert "is not the expected server" in line
         assert pin in line
 
 
 @pytest.mark.parametrize("option", ["--cert", "--key"])
-async def test_a_certificate_and_its_key_belong_together(tmp_path: Path, option: str) -> None:
+async def test_cert_and_key_options_require_each_other(tmp_path: Path, option: str) -> None:
     async with launching(tmp_path, tls=True) as launch:
         where = ("127.0.0.1", 0, "--data", tmp_path / "data")
         server = await launch.tchat("serve", *where, option, tmp_path / "file")
@@ -118,7 +120,7 @@ async def test_a_certificate_and_its_key_belong_together(tmp_path: Path, option:
         assert not (tmp_path / "data").exists()
 
 
-async def test_a_key_of_the_servers_that_cannot_be_read_is_said_in_one_line(tmp_path: Path) -> None:
+async def test_an_invalid_server_key_is_reported(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "server-key.pem").touch(0o600)
     async with launching(tmp_path, tls=True) as launch:
@@ -126,37 +128,35 @@ async def test_a_key_of_the_servers_that_cannot_be_read_is_said_in_one_line(tmp_
         assert "server-key.pem" in await server.fails()
 
 
-async def test_a_first_visit_is_mentioned_even_if_the_first_try_comes_to_nothing(
-    tmp_path: Path,
-) -> None:
+async def test_a_first_visit_is_reported_despite_refusal(tmp_path: Path) -> None:
     async with launching(tmp_path, tls=True) as launch:
         server = await launch.serve()
-        await founder(launch, server)
+        await join_as_admin(launch, server)
         where = (server.address.host, server.address.port, "--group", "other", "--plain")
         refused = await launch.tchat("join", *where, "--user", "alice", user="bob")
         assert await refused.exit() == 1
         bob = await launch.tchat("join", *where, "--user", "bob", user="bob")
         await bob.sees("in other")
-        assert "first visit" in str(refused.out) + str(refused.err) + str(bob.out)
+        assert "new server" in str(refused.out) + str(refused.err) + str(bob.out)
 
 
 # ------------------------------------------------------------------ without TLS
 
 
-async def test_no_tls_is_for_this_machine_unless_it_is_wanted(tmp_path: Path) -> None:
+async def test_serving_others_without_tls_requires_insecure(tmp_path: Path) -> None:
     async with launching(tmp_path) as launch:
         where = ("0.0.0.0", 0, "--data", tmp_path / "data")  # noqa: S104
         server = await launch.tchat("serve", *where, "--no-tls")
         assert "add --insecure" in await server.fails()
         open_to_all = await launch.serve("--insecure", host="0.0.0.0")  # noqa: S104
-        words = await told(open_to_all, "to join: ")
+        words = await join_command(open_to_all, "to join: ")
         assert {"--no-tls", "--insecure"} <= {*words}
         here = Address("127.0.0.1", open_to_all.address.port)
         alice = await launch.join(here, "alice")
         await alice.sees("in ops")
 
 
-async def test_a_client_does_not_speak_in_the_clear_to_another_machine(tmp_path: Path) -> None:
+async def test_joining_others_without_tls_requires_insecure(tmp_path: Path) -> None:
     async with launching(tmp_path) as launch:
         who = ("--user", "alice", "--group", GROUP, "--plain")
         alice = await launch.tchat("join", "192.0.2.1", 7, "--no-tls", *who, user="alice")
@@ -164,7 +164,7 @@ async def test_a_client_does_not_speak_in_the_clear_to_another_machine(tmp_path:
         assert not (tmp_path / "alice").exists()
 
 
-async def test_one_speaks_tls_and_one_does_not(tmp_path: Path) -> None:
+async def test_a_tls_mismatch_is_explained_on_both_sides(tmp_path: Path) -> None:
     async with launching(tmp_path, tls=True) as launch:
         server = await launch.serve()
         wrong = await launch.join(server.address, "alice", "--no-tls")
@@ -178,63 +178,61 @@ async def test_one_speaks_tls_and_one_does_not(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ names and devices
 
 
-async def test_an_identity_that_others_can_read_is_not_used(tmp_path: Path) -> None:
+async def test_an_identity_readable_by_others_is_refused(tmp_path: Path) -> None:
     async with launching(tmp_path, tls=True) as launch:
         server = await launch.serve()
-        alice = await founder(launch, server)
+        alice = await join_as_admin(launch, server)
         assert await alice.end() == 0
         identity = tmp_path / "alice" / "identity"
-        assert only_for_its_owner(identity)
-        assert only_for_its_owner(tmp_path / "alice" / "known_servers")
+        assert is_private(identity)
+        assert is_private(tmp_path / "alice" / "known_servers")
         identity.chmod(0o640)
         line = await (await launch.join(server.address, "alice")).fails()
         assert line.endswith(f"chmod 600 {identity}")
         identity.chmod(0o600)
-        await founder(launch, server)
+        await join_as_admin(launch, server)
 
 
-async def test_a_name_that_is_taken_is_refused_in_one_line(tmp_path: Path) -> None:
+async def test_a_taken_name_is_refused(tmp_path: Path) -> None:
     async with launching(tmp_path, tls=True) as launch:
         server = await launch.serve()
-        alice = await founder(launch, server)
-        mallory = await device(launch, server, "mallory")
+        alice = await join_as_admin(launch, server)
+        mallory = await join_from_device(launch, server, "mallory")
         assert await mallory.exit() == 1
         assert "The name alice belongs to another key" in str(mallory.err)
         await alice.type("still here")
         await alice.sees("<alice> still here")
 
 
-async def test_a_code_links_another_device_until_it_is_taken_away(tmp_path: Path) -> None:
+async def test_a_device_is_linked_and_unlinked(tmp_path: Path) -> None:
     async with launching(tmp_path, tls=True) as launch:
         server = await launch.serve()
-        alice = await founder(launch, server)
+        alice = await join_as_admin(launch, server)
         await alice.type("/link")
         code = (await alice.out.containing("--user alice --link ")).rpartition(" ")[2]
-        phone = await device(launch, server, "phone", "--link", code)
+        phone = await join_from_device(launch, server, "phone", "--link", code)
         await phone.sees("* in ops with you alone")
         await alice.type("hello from the laptop")
         await phone.sees("<alice> hello from the laptop")
         await phone.type("/keys")
         key = (await phone.out.containing(", this device")).split()[2]
         assert await phone.end() == 0
-        phone = await device(launch, server, "phone")
+        phone = await join_from_device(launch, server, "phone")
         await phone.sees("in ops")
         await alice.type(f"/unlink {key}")
         await alice.sees(f"* {key} does not belong to your name any more")
         assert await phone.exit() == 1
-        assert "This device's key was taken from the name" in str(phone.err)
-        reused = await device(launch, server, "phone", "--link", code)
+        assert "The key of this device was removed" in str(phone.err)
+        reused = await join_from_device(launch, server, "phone", "--link", code)
         assert await reused.exit() == 1
-        assert "That link code was used, has expired" in str(reused.err)
+        assert "This link code was used, has expired" in str(reused.err)
 
 
 @pytest.mark.parametrize("running", [True, False])
-async def test_an_operator_releases_a_name_whose_keys_are_lost(
-    tmp_path: Path, running: bool
-) -> None:
+async def test_an_operator_releases_a_name(tmp_path: Path, running: bool) -> None:
     async with launching(tmp_path, tls=True) as launch:
         server = await launch.serve()
-        alice = await founder(launch, server)
+        alice = await join_as_admin(launch, server)
         if not running:
             assert await alice.end() == 0
             assert await server.stop() == 0
@@ -247,85 +245,87 @@ async def test_an_operator_releases_a_name_whose_keys_are_lost(
             assert await alice.exit() == 1
         else:
             server = await launch.serve()
-        again = await device(launch, server, "alice")
+        again = await join_from_device(launch, server, "alice")
         assert await again.exit() == 1
-        found = await device(launch, server, "found")
+        found = await join_from_device(launch, server, "found")
         await found.sees("* in ops with you alone")
 
 
-async def test_an_operator_who_names_the_wrong_directory_is_told_so(tmp_path: Path) -> None:
+async def test_releasing_in_a_wrong_directory_fails(tmp_path: Path) -> None:
     async with launching(tmp_path, tls=True) as launch:
         lost = tmp_path / "nothing here"
         wrong = await launch.tchat("admin", "release-name", "alice", "--data", lost)
-        assert f"There is no server's data in {lost}" in await wrong.fails()
+        assert f"There is no server data in {lost}" in await wrong.fails()
         assert not lost.exists()
 
 
 # ------------------------------------------------------------------ invites
 
 
-async def invited(launch: Launcher, words: list[str], user: str, *options: object) -> Process:
+async def join_by_invite(
+    launch: Launcher, words: list[str], user: str, *options: object
+) -> Process:
     return await launch.tchat(*words, "--plain", "--user", user, *options, user=user)
 
 
-async def test_the_line_of_an_invite_lets_one_in_at_once_and_no_other(tmp_path: Path) -> None:
+async def test_an_invite_admits_one_person_without_approval(tmp_path: Path) -> None:
     async with launching(tmp_path, tls=True) as launch:
         server = await launch.serve()
-        alice = await founder(launch, server)
+        alice = await join_as_admin(launch, server)
         await alice.type("/invite")
-        words = await told(alice, "--invite")
-        bob = await invited(launch, words, "bob")
+        words = await join_command(alice, "--invite")
+        bob = await join_by_invite(launch, words, "bob")
         await bob.sees("* in ops with 2 members")
-        assert not any("first visit" in line or "waiting" in line for line in bob.lines)
+        assert not any("new server" in line or "waiting" in line for line in bob.lines)
         await bob.type("nobody had to approve me")
         await alice.sees("<bob> nobody had to approve me")
-        carol = await invited(launch, words, "carol")
+        carol = await join_by_invite(launch, words, "carol")
         assert await carol.exit() == 1
         assert "invite" in str(carol.err)
         await alice.type("/4")
         await alice.sees("* members (2): ")
 
 
-async def test_an_invite_for_somebody_is_for_nobody_else(tmp_path: Path) -> None:
+async def test_a_personal_invite_admits_nobody_else(tmp_path: Path) -> None:
     async with launching(tmp_path, tls=True) as launch:
         server = await launch.serve()
-        alice = await founder(launch, server)
+        alice = await join_as_admin(launch, server)
         await alice.type("/invite --for bob --expires 5m")
-        words = await told(alice, "--invite")
+        words = await join_command(alice, "--invite")
         assert "--user=bob" in words
-        mallory = await invited(launch, words, "mallory")
+        mallory = await join_by_invite(launch, words, "mallory")
         assert await mallory.exit() == 1
         assert "invite" in str(mallory.err)
         bob = await launch.tchat(*words, "--plain", user="bob")
         await bob.sees("* in ops with 2 members")
 
 
-async def test_an_invite_of_one_server_is_not_used_at_another(tmp_path: Path) -> None:
+async def test_an_invite_is_not_sent_to_another_server(tmp_path: Path) -> None:
     async with launching(tmp_path, tls=True) as launch:
         server = await launch.serve()
-        alice = await founder(launch, server)
+        alice = await join_as_admin(launch, server)
         await alice.type("/invite")
-        words = await told(alice, "--invite")
+        words = await join_command(alice, "--invite")
         assert await server.stop() == 0
         (tmp_path / "data").rename(tmp_path / "moved away")
         await launch.serve(port=server.address.port)
-        bob = await invited(launch, words, "bob")
-        assert "is not the server that was meant" in await bob.fails()
+        bob = await join_by_invite(launch, words, "bob")
+        assert "is not the expected server" in await bob.fails()
 
 
 # ------------------------------------------------------------------ bots
 
 
-async def test_a_bot_is_held_to_the_same(tmp_path: Path) -> None:
+async def test_bots_verify_pins_and_use_invites(tmp_path: Path) -> None:
     async with launching(tmp_path, tls=True) as launch:
         server = await launch.serve()
         pin = (await server.out.containing("this server's key is ")).rpartition(" ")[2]
-        alice = await founder(launch, server, "--pin", pin)
+        alice = await join_as_admin(launch, server, "--pin", pin)
         where = (server.address.host, server.address.port, "--group", GROUP)
         wrong = await launch.script(ECHO, *where, "--pin", f"sha256:{43 * 'A'}", user="echo")
-        assert "is not the server that was meant" in await wrong.fails()
+        assert "is not the expected server" in await wrong.fails()
         await alice.type("/invite --for echo")
-        invite = (await told(alice, "--invite"))[-1]
+        invite = (await join_command(alice, "--invite"))[-1]
         options = ("--pin", pin, "--invite", invite)
         await launch.script(ECHO, *where, *options, user="echo")
         await alice.sees("* echo joined")

@@ -1,4 +1,4 @@
-"""What is written down of the benchmarks is compared with what is measured."""
+"""The benchmark's regression check: measured figures against those recorded in speed.json."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def written() -> Figures:
     return found
 
 
-def test_everything_that_is_measured_is_written_down(written: Figures) -> None:
+def test_every_measure_is_recorded(written: Figures) -> None:
     tchats = {f"{name} tchat" for name in MEASURES}
     assert tchats | {"catch-up", "start", "idle tchat", "idle tchat-tls"} <= set(standings(written))
 
 
-def test_what_stands_as_it_did_is_no_news_nor_is_another_machine(written: Figures) -> None:
+def test_unchanged_ratios_pass_on_a_slower_machine(written: Figures) -> None:
     slower = {
         name: {what: value / 3 for what, value in found.items()} for name, found in written.items()
     }
@@ -40,7 +40,7 @@ def test_what_stands_as_it_did_is_no_news_nor_is_another_machine(written: Figure
         ("start tchat", "start_ms", 2.1),
     ],
 )
-def test_what_is_half_as_good_is_said(
+def test_a_figure_half_as_good_is_reported(
     written: Figures, name: str, what: str, factor: float
 ) -> None:
     worse = {**written, name: {**written[name], what: written[name][what] * factor}}

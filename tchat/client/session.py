@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.client.authenticate import Account, Busy, farewell, introduce
+from tchat.client.authenticate import Account, Busy, authenticate, closing_error
 from tchat.client.delivery import Delivery
 from tchat.client.history import read_found, read_groups
 from tchat.client.replica import GapError, Replica
@@ -266,7 +266,7 @@ class Session:
             link = await self.connector.open()
         try:
             with trio.fail_after(CONNECT_SECONDS):
-                welcome = await introduce(link, self._account)
+                welcome = await authenticate(link, self._account)
             self._resume(link, welcome)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._requests.sender.run, link)
@@ -280,7 +280,7 @@ class Session:
 
     def _resume(self, link: Link, welcome: Welcome) -> None:
         """Queue, in order, all that the server has to hear after a (new) beginning."""
-        link.introduced()
+        link.allow_long_frames()
         self.user = clean_line(welcome.user)
         for replica in self.groups.values():
             self._following.attach(replica)
@@ -302,18 +302,18 @@ class Session:
         with trio.move_on_after(1, shield=True):
             try:
                 await self._requests.sender.send_rest(link)
-                await link.farewell()
+                await link.close_gracefully()
             except (trio.BrokenResourceError, trio.BusyResourceError, trio.ClosedResourceError):
                 pass
-        await trio.aclose_forcefully(link.stream)
+        await link.abort()
 
     async def _listen_for_silence(self, link: Link) -> None:
         """Let the other side hear something, and find out when it is gone without a word."""
         while True:
             now = trio.current_time()
-            if now - link.heard >= SILENCE_SECONDS + PATIENCE_SECONDS:
+            if now - link.last_received >= SILENCE_SECONDS + PATIENCE_SECONDS:
                 raise trio.BrokenResourceError("nothing was heard from the server")
-            quiet = now - min(link.heard, link.said)
+            quiet = now - min(link.last_received, link.last_sent)
             if quiet >= SILENCE_SECONDS:
                 self._requests.sender.put_urgent(encode(Ping()))
                 await trio.sleep(PATIENCE_SECONDS)
@@ -343,7 +343,7 @@ class Session:
         elif isinstance(frame, Failed) and frame.re is not None:
             self._requests.take_failure(frame)
         elif isinstance(frame, Failed | Goodbye):
-            raise farewell(frame.code, frame.text)
+            raise closing_error(frame.code, frame.text)
 
 
 @asynccontextmanager

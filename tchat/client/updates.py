@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tchat.client.connector import Met
+    from tchat.client.connector import NewServer
     from tchat.client.replica import Replica
     from tchat.core.group.events import Event
     from tchat.core.protocol.frames import MembershipChange
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class ServerMet:
     """The server was never met before; its key is remembered from now on."""
 
-    met: Met
+    met: NewServer
 
 
 @dataclass(frozen=True, slots=True)

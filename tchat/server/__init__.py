@@ -1,1 +1,1 @@
-"""Connections, groups and transfers: everything that runs while a server is up."""
+"""The running server: accepts connections, orders each group's commands, fans out its events."""

@@ -1,8 +1,8 @@
-"""A whole server: open the store and the port, accept, and stop in good order.
+"""Server lifecycle: open the store and the port, accept connections, shut down gracefully.
 
-Stopping takes three steps. No more connections are accepted; those that are open are told
-goodbye and their outboxes flushed; then the groups finish what waits in their inboxes. All of it
-has a deadline, after which it is cancelled: what was acknowledged is on disk by then anyway.
+Shutdown has three steps. The server stops accepting connections; it sends a goodbye to the open
+ones and flushes their send queues; then the groups process what is in their inboxes. All of it has
+one deadline, after which the rest is cancelled: whatever was acknowledged is on disk by then.
 """
 
 from __future__ import annotations
@@ -18,27 +18,30 @@ from typing import TYPE_CHECKING
 
 import trio
 
-if sys.platform != "win32":  # which has no such limit
+if sys.platform != "win32":  # where the number of open files has no such limit
     import resource
 
 from tchat.core.fingerprints import pin_text
 from tchat.errors import Code, StartupError
 from tchat.net.address import Address, is_local, listen, port_of
 from tchat.net.tls import load_credentials, make_credentials
-from tchat.server.accounts import AccountManager, GroupQuota
+from tchat.server.accounts import AccountManager
 from tchat.server.clock import now_ms
 from tchat.server.connections.connection import serve_connection
-from tchat.server.connections.files import sweep_files
 from tchat.server.context import ServerContext
-from tchat.server.control import operable
+from tchat.server.control import control_socket
+from tchat.server.group_quota import GroupQuota
+from tchat.server.groups.environment import GroupEnvironment
 from tchat.server.groups.registry import Registry
+from tchat.server.keepalive import disconnect_silent_clients
 from tchat.server.limits import Limits
 from tchat.server.presence import Presence
+from tchat.server.retention import remove_expired_files
 from tchat.server.tickets import Tickets
-from tchat.store.sqlite.store import open_store
+from tchat.store.open import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
 
     from tchat.core.protocol.frames import Standing
@@ -47,18 +50,18 @@ if TYPE_CHECKING:
     from tchat.store.base import Store
 
 GRACE_SECONDS = 5.0
-_SWEEP_SECONDS = 5.0
 _OBJECTS_BETWEEN_COLLECTIONS = 20_000
-_OTHER_FILES = 100  # the store, transfers' files, the log
-_EVERYWHERE = ("0.0.0.0", "::", "")  # noqa: S104  # compared with, not bound to
+_OTHER_FILES = 100  # open files besides connections: the store, transfers, the log
+_ALL_INTERFACES = ("0.0.0.0", "::", "")  # noqa: S104  # compared with, not bound to
 
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
-    """Where a server listens, where it keeps its data, what it allows, and how it is secured.
+    """Where a server listens, where its data is, what its limits are, and how it is secured.
 
-    `certificate` and `key` are PEM files of one's own; without them a server makes its own. `plain`
-    is without TLS, which is refused on addresses that others reach unless it is `insecure` too.
+    `certificate` and `key` are PEM files from a certificate authority; without them a server makes
+    its own. `plain` turns TLS off, which needs `insecure` too on addresses that others can reach.
+    The two clocks are as in `ServerContext`.
     """
 
     address: Address
@@ -68,33 +71,36 @@ class ServerConfig:
     key: Path | None = None
     plain: bool = False
     insecure: bool = False
+    clock: Callable[[], int] = now_ms
+    rate_clock: Callable[[], float] = trio.current_time
 
 
 async def run_server(config: ServerConfig, log: Log) -> None:
     """Serve until SIGINT or SIGTERM. Raises `StartupError` or `StorageError`."""
     _check_exposure(config)
-    config = replace(config, limits=_within_descriptors(config.limits))
+    config = replace(config, limits=_fit_to_open_files(config.limits))
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with open_store(config.data) as store, trio.open_nursery() as nursery:
             stop = trio.Event()
-            nursery.start_soon(_stop_on, signals, stop, log)
-            _spare_the_collector()
+            nursery.start_soon(_stop_on_signal, signals, stop, log)
+            _tune_garbage_collector()
             await serve(config, _credentials(config), store, log, stop)
             nursery.cancel_scope.cancel()
 
 
-def _spare_the_collector() -> None:
-    """Have the garbage collector look at less, less often: it stops everybody while it looks.
+def _tune_garbage_collector() -> None:
+    """Make garbage collections rare and short: each one pauses all connections.
 
-    What is here by now stays. And of what a message makes nearly nothing is left a moment later,
-    by counting references alone; the default is to look after every hundred messages.
+    What exists by now stays, so it need not be scanned again. Of what a message allocates, nearly
+    everything is freed a moment later by reference counting alone; by default Python would scan
+    for cycles after every hundred messages.
     """
     gc.freeze()
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, 20, 20)
 
 
-def _within_descriptors(limits: Limits) -> Limits:
-    """Return limits that the system's number of open files allows, which is raised if it may be."""
+def _fit_to_open_files(limits: Limits) -> Limits:
+    """Raise the system's limit of open files if needed, and lower `connections` to what it is."""
     if sys.platform == "win32":
         return limits
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -107,12 +113,12 @@ def _within_descriptors(limits: Limits) -> Limits:
 
 
 def _check_exposure(config: ServerConfig) -> None:
-    """Raise `StartupError` for a server in the clear that others could reach by accident."""
+    """Raise `StartupError` if others could reach a server without TLS by accident."""
     if config.plain and not config.insecure and not is_local(config.address.host):
         raise StartupError(
             Code.CANNOT_START,
-            f"--no-tls on {config.address.host} would let everybody on the way read and change what"
-            " is said. If that is what you want, add --insecure.",
+            f"With --no-tls on {config.address.host}, everybody on the network path could read and"
+            " change all messages. If that is what you want, add --insecure.",
         )
 
 
@@ -124,8 +130,9 @@ def _credentials(config: ServerConfig) -> Credentials | None:
     return make_credentials(config.data)
 
 
-async def _stop_on(signals: AsyncIterator[int], stop: trio.Event, log: Log) -> None:
-    """Stop at the first signal. Further ones are taken too, lest they end the process early."""
+async def _stop_on_signal(signals: AsyncIterator[int], stop: trio.Event, log: Log) -> None:
+    # Later signals are received as well: unhandled, a second Ctrl-C would kill the process in the
+    # middle of the shutdown.
     async for number in signals:
         if not stop.is_set():
             log.line("stopping", signal=signal.Signals(number).name)
@@ -143,49 +150,76 @@ async def serve(
     """Serve until `stop` is set; `task_status` gets the port once connections are accepted."""
     listeners = await listen(config.address)
     port = port_of(listeners[0])
+    # The nursery of the groups is the outer one: on shutdown the connections end first, and the
+    # groups then process what these have sent.
     async with trio.open_nursery() as groups:
-        memberships = GroupQuota(store, config.limits.groups_per_user)
-        crowd = Presence()
-        tickets = Tickets()
-
-        def moved(group: str, standings: Mapping[str, Standing]) -> None:
-            memberships.moved(group, standings)
-            tickets.moved(group, standings)
-
-        registry = Registry(store, log, groups, crowd, moved, config.limits.group)
-        people = AccountManager(store.accounts, now_ms)
-        host = ServerContext(
-            *(store, registry, log, people, memberships, crowd, config.limits, credentials),
-            tickets=tickets,
-        )
+        context = _make_context(config, credentials, store, log, groups)
         async with (
             trio.open_nursery() as connections,
-            operable(host, config.data),
+            control_socket(context, config.data),
             trio.open_nursery() as accepting,
         ):
             accepting.start_soon(
                 partial(
                     trio.serve_listeners,
-                    partial(serve_connection, host),
+                    partial(serve_connection, context),
                     listeners,
                     handler_nursery=connections,
                 )
             )
-            accepting.start_soon(_send_silent_away, host)
-            accepting.start_soon(sweep_files, host)
+            accepting.start_soon(
+                disconnect_silent_clients, context.presence, config.limits.silence_seconds
+            )
+            accepting.start_soon(
+                remove_expired_files, store, log, config.limits.keep_files, config.clock
+            )
             _announce(log, Address(config.address.host, port), credentials)
             task_status.started(port)
             await stop.wait()
             accepting.cancel_scope.cancel()
             groups.cancel_scope.deadline = trio.current_time() + GRACE_SECONDS
-            host.stop()
-        registry.close()
+            context.stop()
+        context.registry.close()
+
+
+def _make_context(
+    config: ServerConfig,
+    credentials: Credentials | None,
+    store: Store,
+    log: Log,
+    groups: trio.Nursery,
+) -> ServerContext:
+    """Build the server's services and connect them; actors of groups run in `groups`."""
+    quota = GroupQuota(store, config.limits.groups_per_user)
+    presence = Presence()
+    tickets = Tickets()
+
+    def on_standing_changed(group: str, standings: Mapping[str, Standing]) -> None:
+        quota.on_standing_changed(group, standings)
+        tickets.on_standing_changed(group, standings)
+
+    environment = GroupEnvironment(
+        store, log, presence, on_standing_changed, config.limits.group, config.clock
+    )
+    return ServerContext(
+        store=store,
+        registry=Registry(environment, groups),
+        log=log,
+        accounts=AccountManager(store.accounts, config.clock),
+        group_quota=quota,
+        presence=presence,
+        limits=config.limits,
+        credentials=credentials,
+        clock=config.clock,
+        rate_clock=config.rate_clock,
+        tickets=tickets,
+    )
 
 
 def _announce(log: Log, address: Address, credentials: Credentials | None) -> None:
-    """Say where the server is, and how to get in."""
+    """Log the address, the key and the command to join with."""
     log.line("listening", address=str(address))
-    host = socket.gethostname() if address.host in _EVERYWHERE else address.host
+    host = socket.gethostname() if address.host in _ALL_INTERFACES else address.host
     command = f"python -m tchat join {host} {address.port}"
     if credentials is None:
         command += " --no-tls" if is_local(host) else " --no-tls --insecure"
@@ -194,13 +228,3 @@ def _announce(log: Log, address: Address, credentials: Credentials | None) -> No
     if credentials is not None:
         log.line("key", pin=pin_text(credentials.pin))
     log.line("invitation", command=command)
-
-
-async def _send_silent_away(host: ServerContext) -> None:
-    """End conversations that were silent for too long: the other side is gone, or hangs."""
-    while True:
-        await trio.sleep(_SWEEP_SECONDS)
-        limit = trio.current_time() - host.limits.silence_seconds
-        for conversation in host.crowd.guests():
-            if conversation.heard < limit:
-                conversation.end(Code.IDLE, "Nothing was heard from this client for too long.")

@@ -1,4 +1,4 @@
-"""The one clock by which events are dated."""
+"""Wall clock: the time that events are dated with."""
 
 from __future__ import annotations
 

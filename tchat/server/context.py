@@ -1,4 +1,4 @@
-"""What every connection of one server shares."""
+"""Server context: the services, limits and counters that all connections of a server share."""
 
 from __future__ import annotations
 
@@ -10,68 +10,81 @@ import trio
 from tchat.core.pace import Rate, TokenBucket
 from tchat.errors import Code, Refused
 from tchat.server.clock import now_ms
-from tchat.server.limits import Limits, Rates, UnauthenticatedLimiter
+from tchat.server.limits import Limits
 from tchat.server.presence import Presence
+from tchat.server.rate_limiter import RateLimiter, UnauthenticatedLimiter
 from tchat.server.tickets import Tickets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tchat.net.tls import Credentials
-    from tchat.server.accounts import AccountManager, GroupQuota
+    from tchat.server.accounts import AccountManager
+    from tchat.server.group_quota import GroupQuota
     from tchat.server.groups.registry import Registry
     from tchat.server.log import Log
     from tchat.store.base import Store
 
 STOPPING = (Code.SHUTTING_DOWN, "The server is stopping; this client will reconnect.")
-_BUSY_LINES = Rate(1, 5)
+_BUSY_RETRY_MS = 1000
+# An attack must not fill the log: refusals for being busy are logged at this rate at most.
+_BUSY_LOG_RATE = Rate(1, 5)
 
 
 @dataclass(slots=True)
 class ServerContext:
-    """One server's store, groups, log and limits, and the crowd it holds."""
+    """One server's services, limits and counters.
+
+    `clock` gives ms since the Unix epoch, `rate_clock` seconds for the rate limits of people.
+    `handshakes` holds the cancel scopes of connections that are authenticating,
+    `open_connections` counts all connections, `busy_replies` those that are being told that the
+    server is busy.
+    """
 
     store: Store
     registry: Registry
     log: Log
-    people: AccountManager
-    memberships: GroupQuota
-    crowd: Presence = field(default_factory=Presence)
+    accounts: AccountManager
+    group_quota: GroupQuota
+    presence: Presence = field(default_factory=Presence)
     limits: Limits = field(default_factory=Limits)
     credentials: Credentials | None = None
     clock: Callable[[], int] = now_ms
+    rate_clock: Callable[[], float] = trio.current_time
     tickets: Tickets = field(default_factory=Tickets)
-    introductions: set[trio.CancelScope] = field(default_factory=set)
-    open: int = 0
+    handshakes: set[trio.CancelScope] = field(default_factory=set)
+    open_connections: int = 0
+    busy_replies: int = 0
     stopping: bool = False
-    busy_words: int = 0
-    rates: Rates = field(init=False)
-    strangers: UnauthenticatedLimiter = field(init=False)
-    _busy_lines: TokenBucket = field(init=False)
+    rate_limiter: RateLimiter = field(init=False)
+    unauthenticated: UnauthenticatedLimiter = field(init=False)
+    _busy_log: TokenBucket = field(init=False)
 
     def __post_init__(self) -> None:
-        self.rates = Rates(self.limits)
-        self.strangers = UnauthenticatedLimiter(self.limits)
-        self._busy_lines = TokenBucket(_BUSY_LINES, trio.current_time())
+        self.rate_limiter = RateLimiter(self.limits, self.rate_clock)
+        self.unauthenticated = UnauthenticatedLimiter(self.limits)
+        self._busy_log = TokenBucket(_BUSY_LOG_RATE, trio.current_time())
 
     @property
     def pin(self) -> bytes:
-        """What clients know this server by; empty without TLS."""
+        """The fingerprint that clients pin this server by; empty without TLS."""
         return self.credentials.pin if self.credentials else b""
 
     def may_log_busy(self) -> bool:
-        """Return whether it is time for a line about strangers that were sent away."""
-        return not self._busy_lines.take(trio.current_time())
+        """Return whether one more refusal for being busy may be logged now."""
+        return not self._busy_log.take(trio.current_time())
 
-    def check_open(self) -> None:
-        """Raise `Refused` (busy) if there are more connections than the server bears."""
-        if self.open > self.limits.connections:
-            raise Refused(Code.BUSY, "This server has as many connections as it may.", 1000)
+    def check_capacity(self) -> None:
+        """Raise `Refused` (busy) if the server has more connections than it allows."""
+        if self.open_connections > self.limits.connections:
+            raise Refused(
+                Code.BUSY, "This server has no free connection; try again later.", _BUSY_RETRY_MS
+            )
 
     def stop(self) -> None:
-        """Let nobody in any more, and send everybody away with a word."""
+        """Refuse new connections, and send a goodbye to all open ones."""
         self.stopping = True
-        for introduction in self.introductions:
-            introduction.cancel()
-        for guest in self.crowd.guests():
-            guest.end(*STOPPING)
+        for handshake in self.handshakes:
+            handshake.cancel()
+        for connection in self.presence.connections():
+            connection.disconnect(*STOPPING)

@@ -1,8 +1,8 @@
-"""What the operator may ask of a server that runs: through a socket in its data directory.
+"""Control socket: the operator's commands to a running server, such as releasing a name.
 
-Whoever can write to the data directory could change everything in it anyway, so the file system's
-permissions are all the protection there is, and all that is needed. A server that does not run is
-asked through its store instead.
+It is a Unix socket in the data directory. Whoever can write to that directory could change
+everything in it anyway, so the permissions of the file system are all the protection needed. When
+no server runs, the same command works on the store directly.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tchat.errors import (
 from tchat.net.link import Link
 from tchat.server.accounts import AccountManager
 from tchat.server.clock import now_ms
-from tchat.store.sqlite.store import open_store
+from tchat.store.open import open_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -37,14 +37,15 @@ if TYPE_CHECKING:
     from tchat.server.context import ServerContext
 
 _SOCKET = "control"
-_PATIENCE_SECONDS = 5.0
+TIMEOUT_SECONDS = 5.0
+"""How long either side waits for the other."""
 
 
 @asynccontextmanager
-async def operable(host: ServerContext, data: Path) -> AsyncIterator[None]:
-    """Take what the operator asks for the length of the block, where the system has such sockets.
+async def control_socket(context: ServerContext, data: Path) -> AsyncIterator[None]:
+    """Answer the operator's commands while the block runs, if the system has Unix sockets.
 
-    Where it has none, or the path is too long for one, the operator has to stop the server first.
+    Without them, or if the path is too long for one, the operator has to stop the server first.
     """
     path = data / _SOCKET
     try:
@@ -53,7 +54,7 @@ async def operable(host: ServerContext, data: Path) -> AsyncIterator[None]:
         yield
         return
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(trio.serve_listeners, partial(_serve, host), [listener])
+        nursery.start_soon(trio.serve_listeners, partial(_serve, context), [listener])
         try:
             yield
         finally:
@@ -63,7 +64,7 @@ async def operable(host: ServerContext, data: Path) -> AsyncIterator[None]:
 
 
 async def release_name(data: Path, name: str) -> None:
-    """Take all keys from a name, in the server that runs on `data` or in its store.
+    """Remove all keys from a name, through the server that runs on `data` or in its store.
 
     Raises `Refused` (no_such_name), `StartupError`, or `ProtocolError`.
     """
@@ -72,7 +73,7 @@ async def release_name(data: Path, name: str) -> None:
         (data / "tchat.db").stat()
     except OSError as error:
         raise StartupError(
-            Code.CANNOT_START, f"There is no server's data in {data}: {error.strerror}."
+            Code.CANNOT_START, f"There is no server data in {data}: {error.strerror}."
         ) from error
     try:
         stream = await trio.open_unix_socket(data / _SOCKET)
@@ -82,57 +83,60 @@ async def release_name(data: Path, name: str) -> None:
         return
     async with stream:
         try:
-            with trio.fail_after(_PATIENCE_SECONDS):
-                await _ask(Link(stream), Release(1, name))
+            with trio.fail_after(TIMEOUT_SECONDS):
+                await _request(Link(stream), Release(1, name))
         except (trio.TooSlowError, trio.BrokenResourceError) as error:
             raise StartupError(
                 Code.CANNOT_START, "The server does not answer; stop it and try again."
             ) from error
 
 
-async def _ask(link: Link, request: Release) -> None:
+async def _request(link: Link, request: Release) -> None:
+    """Send a request and wait for success. Raises `Refused` or `StartupError`."""
     await link.send(encode(request))
     body = await link.receive()
     answer = None if body is None else decode(body, TO_CLIENT)
     if isinstance(answer, Failed):
         raise Refused(answer.code, answer.text)
     if not isinstance(answer, Ok):
-        raise StartupError(Code.CANNOT_START, "The server ended before it answered; try again.")
+        raise StartupError(Code.CANNOT_START, "The server stopped before it answered; try again.")
 
 
 def _listen(path: Path) -> trio.SocketListener:
-    path.unlink(missing_ok=True)  # of a server that was killed: ours is the only one, by its lock
-    door = socket.socket(socket.AF_UNIX)
+    # A file that is there was left by a server that was killed: the lock on the data directory
+    # guarantees that no other one runs.
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX)
     try:
-        door.bind(str(path))
+        listener.bind(str(path))
         path.chmod(0o600)
-        door.listen(8)
+        listener.listen(8)
     except BaseException:
-        door.close()
+        listener.close()
         raise
-    return trio.SocketListener(trio.socket.from_stdlib_socket(door))
+    return trio.SocketListener(trio.socket.from_stdlib_socket(listener))
 
 
-async def _serve(host: ServerContext, stream: trio.SocketStream) -> None:
+async def _serve(context: ServerContext, stream: trio.SocketStream) -> None:
     link = Link(stream)
     async with stream:
-        with suppress(trio.BrokenResourceError), trio.move_on_after(_PATIENCE_SECONDS):
+        with suppress(trio.BrokenResourceError), trio.move_on_after(TIMEOUT_SECONDS):
             try:
-                answer = await _answer(host, await link.receive())
+                answer = await _handle(context, await link.receive())
             except StorageError:
-                raise  # concerns the whole server
+                raise  # the log is in doubt: the whole server has to stop
             except TchatError as error:
                 answer = failed(error)
             await link.send(encode(answer))
-            await link.farewell()
+            await link.close_gracefully()
 
 
-async def _answer(host: ServerContext, body: bytes | None) -> Ok | Failed:
+async def _handle(context: ServerContext, body: bytes | None) -> Ok | Failed:
     request = None if body is None else decode(body, TO_OPERATOR)
     if not isinstance(request, Release):
-        raise ProtocolError(Code.UNKNOWN_TYPE, "The operator cannot ask for that.")
+        raise ProtocolError(Code.UNKNOWN_TYPE, "This is not a command for the control socket.")
     name = check_name(request.name, "username")
-    await host.people.release(name)
-    host.crowd.lock_out(name, None, "The server's operator has released this name.")
-    host.log.line("name_released", name=name)
+    await context.accounts.release(name)
+    context.presence.disconnect_keys(name, None, "The server's operator has released this name.")
+    context.log.line("name_released", name=name)
     return Ok(request.id)

@@ -1,4 +1,4 @@
-"""What to make of an exception that nobody foresaw."""
+"""Unexpected exceptions: whether one has to end the server, and how to log it in one line."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from tchat.errors import StorageError, root_of
 
 
 def is_storage(error: Exception) -> bool:
-    """Return whether a fault means that the log cannot be trusted any more."""
+    """Return whether the log cannot be trusted any more, so that the server has to stop."""
     if isinstance(error, ExceptionGroup):
         return error.subgroup(StorageError) is not None
     return isinstance(error, StorageError)
 
 
 def describe(error: BaseException) -> str:
-    """Return a fault with the place it came from, on one line."""
+    """Return an exception and the line that raised it, in one line of text."""
     error = root_of(error)
     last = error.__traceback__
     while last is not None and last.tb_next is not None:

@@ -1,179 +1,40 @@
-"""How much one may ask of a server. Whoever asks for more is told so, and when to try again.
+"""Limits of a server: each declared once, with its default, command-line option and help text.
 
-The limits of a server as options of its command line.
+`Limits` is the only place to add or change one. The options of `tchat serve`, their `--help` and
+the table in the documents are made from the metadata of its fields; a limit without metadata
+cannot be set from the command line.
 """
 
 from __future__ import annotations
 
 import argparse
-import ipaddress
-import math
-from collections import Counter
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
-
-import trio
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any
 
 from tchat.core.group.feature import DEFAULT_LIMITS, GroupLimits
-from tchat.core.pace import Rate, TokenBucket
-from tchat.errors import Code, Refused
+from tchat.core.pace import Rate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tchat.net.address import Address
+_SIZE_UNITS = {"T": 1 << 40, "G": 1 << 30, "M": 1 << 20, "K": 1 << 10, "": 1}
+_HOURS_IN = {"d": 24, "h": 1}
+_HOUR_MS = 3600 * 1000
 
-    Read = Callable[[str], object]
 
-Kind = Literal["messages", "joins", "requests"]
-
-MESSAGES = Rate(20, 50)
-JOINS = Rate(0.2, 20)
-REQUESTS = Rate(50, 500)
-FRAMES = Rate(500, 2000)
-
-_MOST_BUCKETS = 10_000
-_PREFIX = {4: 32, 6: 64}  # what one customer has: an IPv4 address, an IPv6 network
+# ------------------------------------------------------------------ kinds of values
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """How much one client may ask for, and how long it may take. Sizes in bytes.
+class _Kind:
+    """A kind of value on the command line; `show` writes what `parse` reads."""
 
-    `keep_files` is for how many ms after it was shared a file is kept; for ever if None.
-    `connections` are all there are, `devices` those of one person at a time, `strangers` those
-    that have not proved who they are; the rates hold for each
-    person, on all devices together: for what goes into logs, for asking to join (or founding),
-    and for requests that change no log. At more `frames` than that, whatever is in them, a
-    connection is read more slowly.
-    """
-
-    file: int = 1 << 30
-    files_per_user: int = 10 << 30
-    keep_files: int | None = None
-    handshake_seconds: float = 10.0
-    silence_seconds: float = 60.0
-    stall_seconds: float = 60.0
-    connections: int = 10_000
-    devices: int = 32
-    strangers: int = 512
-    strangers_per_address: int = 64
-    groups_per_user: int = 200
-    messages: Rate | None = MESSAGES
-    joins: Rate | None = JOINS
-    requests: Rate | None = REQUESTS
-    frames: Rate | None = FRAMES
-    group: GroupLimits = field(default_factory=GroupLimits)
-
-    def without_rates(self) -> Limits:
-        """Return the same limits, but for how often something may be done."""
-        return replace(self, messages=None, joins=None, requests=None, frames=None)
+    metavar: str
+    parse: Callable[[str], object]
+    show: Callable[[Any], str] = str
 
 
-class Rates:
-    """The buckets of everybody who has lately done something."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._buckets: dict[tuple[Kind, str], TokenBucket] = {}
-
-    def take(self, kind: Kind, person: str, cost: int = 1) -> None:
-        """Count something that a person does, or several. Raises `Refused` (rate_limited)."""
-        rate: Rate | None = getattr(self._limits, kind)
-        if rate is None:
-            return
-        now = trio.current_time()
-        bucket = self._buckets.get((kind, person))
-        if bucket is None:
-            self._forget_quiet(now)
-            bucket = self._buckets[kind, person] = TokenBucket(rate, now)
-        wait = bucket.take(now, cost)
-        if wait:
-            raise Refused(
-                Code.RATE_LIMITED,
-                f"That is too fast; go on in {max(wait, 0.1):.1f} s.",
-                math.ceil(wait * 1000),
-            )
-
-    def _forget_quiet(self, now: float) -> None:
-        if len(self._buckets) >= _MOST_BUCKETS:
-            self._buckets = {k: b for k, b in self._buckets.items() if not b.is_full(now)}
-
-
-class UnauthenticatedLimiter:
-    """Counts the connections that have not proved yet who they are."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._by_place: Counter[str] = Counter()
-
-    @contextmanager
-    def one_more(self, place: Address | None) -> Iterator[None]:
-        """Count one for the length of the block. Raises `Refused` (busy) if there is no room."""
-        key = _network(place.host) if place else ""
-        limits = self._limits
-        if (
-            self._by_place.total() >= limits.strangers
-            or self._by_place[key] >= limits.strangers_per_address
-        ):
-            raise Refused(
-                Code.BUSY, "Too many connections are introducing themselves; try again.", 1000
-            )
-        self._by_place[key] += 1
-        try:
-            yield
-        finally:
-            self._by_place[key] -= 1
-            if not self._by_place[key]:
-                del self._by_place[key]
-
-
-def _network(host: str) -> str:
-    """Return what counts as one address: of IPv6, the network that one customer gets."""
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return host
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-        address = address.ipv4_mapped
-    return str(ipaddress.ip_network((address, _PREFIX[address.version]), strict=False))
-
-
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_HOURS = {"h": 1, "d": 24}
-_DEFAULT = Limits()
-
-
-def add_limits(parser: argparse._ArgumentGroup) -> None:
-    """Let a server be told how much it allows."""
-    for name, read, default, unit, text in _OPTIONS:
-        parser.add_argument(
-            name, type=read, default=default, metavar=unit, help=f"{text} (default: %(default)s)"
-        )
-
-
-def limits_from(given: argparse.Namespace) -> Limits:
-    """Return the limits that the options say."""
-    join = given.join_limit
-    limits = Limits(
-        file=given.max_file,
-        files_per_user=given.max_files,
-        keep_files=given.keep_files,
-        handshake_seconds=given.handshake_time,
-        connections=given.max_connections,
-        devices=given.max_devices,
-        strangers=given.max_strangers,
-        strangers_per_address=given.max_strangers_each,
-        groups_per_user=given.max_groups,
-        messages=given.rate_limit,
-        joins=join and Rate(join.per_second / 60, join.burst),
-        group=GroupLimits(given.max_members, given.max_requests, given.max_invites),
-    )
-    return limits if given.rate_limit else limits.without_rates()
-
-
-def _rate(text: str) -> Rate | None:
+def _parse_rate(text: str) -> Rate | None:
     if text == "off":
         return None
     number, _, burst = text.partition("/")
@@ -182,107 +43,205 @@ def _rate(text: str) -> Rate | None:
     except ValueError:
         rate = Rate(0, 0)
     if not (0.001 <= rate.per_second <= 1e6 and 1 <= rate.burst <= 1e6):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a rate: 20/50, for example, or off")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a rate; examples: 20/50, off")
     return rate
 
 
-def _count(text: str) -> int:
+def _parse_rate_per_minute(text: str) -> Rate | None:
+    rate = _parse_rate(text)
+    return rate and Rate(rate.per_second / 60, rate.burst)
+
+
+def _parse_count(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 0 < int(text) < 1 << 31):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 up")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
 
 
-def _seconds(text: str) -> float:
+def _parse_seconds(text: str) -> float:
     try:
         seconds = float(text)
     except ValueError:
         seconds = 0.0
     if not 0.1 <= seconds <= 3600:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0.1 to 3600")
     return seconds
 
 
-def _size(text: str) -> int:
+def _parse_size(text: str) -> int:
     number, unit = text[:-1], text[-1:].upper()
     if unit.isdigit():
         number, unit = text, ""
-    if not (number.isascii() and number.isdigit()) or unit not in _UNITS:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size: a number, perhaps with K, M, G")
-    return int(number) * _UNITS[unit]
+    if not (number.isascii() and number.isdigit()) or unit not in _SIZE_UNITS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size; examples: 4096, 500M, 2G")
+    return int(number) * _SIZE_UNITS[unit]
 
 
-def _duration(text: str) -> int | None:
-    """Return a time in ms; None for ever."""
+def _show_size(size: int) -> str:
+    unit = next(unit for unit, factor in _SIZE_UNITS.items() if size % factor == 0)
+    return f"{size // _SIZE_UNITS[unit]}{unit}"
+
+
+def _parse_age(text: str) -> int | None:
+    """Return an age in ms; None for "forever"."""
     if text == "forever":
         return None
-    number, unit = text[:-1], _HOURS.get(text[-1:])
-    if unit is None or not (number.isascii() and number.isdigit() and 0 < int(number) < 100_000):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time: 90d or 12h, or forever")
-    return int(number) * unit * 3600 * 1000
+    number, hours = text[:-1], _HOURS_IN.get(text[-1:])
+    if hours is None or not (number.isascii() and number.isdigit() and 0 < int(number) < 100_000):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time; examples: 90d, 12h, forever")
+    return int(number) * hours * _HOUR_MS
 
 
-_OPTIONS: tuple[tuple[str, Read, object, str, str], ...] = (
-    (
-        "--rate-limit",
-        _rate,
-        f"{MESSAGES.per_second:g}/{MESSAGES.burst}",
-        "N/BURST",
-        "messages from one person: N a second and BURST at once; 'off' lifts all rate limits",
-    ),
-    (
-        "--join-limit",
-        _rate,
-        f"{JOINS.per_second * 60:g}/{JOINS.burst}",
-        "N/BURST",
-        "requests to join, and groups founded, by one person: N a minute and BURST at once",
-    ),
-    (
-        "--max-groups",
-        _count,
-        _DEFAULT.groups_per_user,
-        "N",
-        "groups that one person may be in, or ask to join",
-    ),
-    ("--max-members", _count, DEFAULT_LIMITS.members, "N", "members of one group"),
-    (
-        "--max-requests",
-        _count,
-        DEFAULT_LIMITS.requests,
-        "N",
-        "people who wait for approval in one group",
-    ),
-    ("--max-invites", _count, DEFAULT_LIMITS.invites, "N", "open invites of one group"),
-    ("--max-file", _size, "1G", "SIZE", "largest file, e.g. 500M or 2G"),
-    ("--max-files", _size, "10G", "SIZE", "all files of one person together"),
-    (
-        "--keep-files",
-        _duration,
-        "forever",
-        "TIME",
-        "how long files are kept after they were shared: 90d or 12h, for example",
-    ),
-    (
-        "--handshake-time",
-        _seconds,
-        _DEFAULT.handshake_seconds,
-        "SECONDS",
-        "how long a connection may take to prove who it is",
-    ),
-    ("--max-connections", _count, _DEFAULT.connections, "N", "connections of all people"),
-    ("--max-devices", _count, _DEFAULT.devices, "N", "connections of one person at a time"),
-    (
-        "--max-strangers",
-        _count,
-        _DEFAULT.strangers,
-        "N",
-        "connections that have not proved yet who they are",
-    ),
-    (
-        "--max-strangers-each",
-        _count,
-        _DEFAULT.strangers_per_address,
-        "N",
-        "the same from one address",
-    ),
+def _show_age(age: int | None) -> str:
+    return "forever" if age is None else f"{age // _HOUR_MS}h"
+
+
+_RATE = _Kind("N/BURST", _parse_rate, lambda r: f"{r.per_second:g}/{r.burst}")
+_RATE_PER_MINUTE = _Kind(
+    "N/BURST", _parse_rate_per_minute, lambda r: f"{r.per_second * 60:g}/{r.burst}"
 )
-"""Each option: its name, how it is read, its default, the word for its value, and what it is."""
+_COUNT = _Kind("N", _parse_count)
+_SECONDS = _Kind("SECONDS", _parse_seconds, lambda seconds: f"{seconds:g}")
+_SIZE = _Kind("SIZE", _parse_size, _show_size)
+_AGE = _Kind("TIME", _parse_age, _show_age)
+
+
+# ------------------------------------------------------------------ the limits
+
+
+@dataclass(frozen=True, slots=True)
+class _Option:
+    """How a limit is set on the command line."""
+
+    flag: str
+    kind: _Kind
+    help: str
+
+
+def _option(flag: str, kind: _Kind, text: str) -> dict[str, _Option]:
+    return {"option": _Option(flag, kind, text)}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one person, one connection, one group may use. Sizes in bytes, `keep_files` in ms.
+
+    Rates hold for each person, on all devices together: `messages` for commands that a group's
+    log grows by, `joins` for asking to join and founding, `requests` for requests that change no
+    log. `frames` holds for each connection, whatever the frames contain; a connection that exceeds
+    it is read more slowly instead of being refused.
+    """
+
+    messages: Rate | None = field(
+        default=Rate(20, 50),
+        metadata=_option(
+            "--rate-limit",
+            _RATE,
+            "messages from one person: N per second, BURST at once; 'off' lifts all rate limits",
+        ),
+    )
+    joins: Rate | None = field(
+        default=Rate(0.2, 20),
+        metadata=_option(
+            "--join-limit",
+            _RATE_PER_MINUTE,
+            "requests to join, and groups founded, by one person: N per minute, BURST at once",
+        ),
+    )
+    requests: Rate | None = field(default=Rate(50, 500))
+    frames: Rate | None = field(default=Rate(500, 2000))
+    groups_per_user: int = field(
+        default=200,
+        metadata=_option("--max-groups", _COUNT, "groups that one person may be in or ask to join"),
+    )
+    group_members: int = field(
+        default=DEFAULT_LIMITS.members,
+        metadata=_option("--max-members", _COUNT, "members of one group"),
+    )
+    group_requests: int = field(
+        default=DEFAULT_LIMITS.requests,
+        metadata=_option("--max-requests", _COUNT, "people waiting for approval in one group"),
+    )
+    group_invites: int = field(
+        default=DEFAULT_LIMITS.invites,
+        metadata=_option("--max-invites", _COUNT, "open invites of one group"),
+    )
+    file: int = field(
+        default=1 << 30,
+        metadata=_option("--max-file", _SIZE, "size of one file, for example 500M or 2G"),
+    )
+    files_per_user: int = field(
+        default=10 << 30,
+        metadata=_option("--max-files", _SIZE, "size of all files of one person together"),
+    )
+    keep_files: int | None = field(
+        default=None,
+        metadata=_option(
+            "--keep-files",
+            _AGE,
+            "how long files are kept after they were shared, for example 90d or 12h",
+        ),
+    )
+    handshake_seconds: float = field(
+        default=10.0,
+        metadata=_option(
+            "--handshake-time", _SECONDS, "how long a connection may take to authenticate"
+        ),
+    )
+    silence_seconds: float = 60.0
+    stall_seconds: float = 60.0
+    connections: int = field(
+        default=10_000,
+        metadata=_option("--max-connections", _COUNT, "connections of all people together"),
+    )
+    devices: int = field(
+        default=32,
+        metadata=_option("--max-devices", _COUNT, "connections of one person at a time"),
+    )
+    unauthenticated: int = field(
+        default=512,
+        metadata=_option("--max-strangers", _COUNT, "connections that have not authenticated yet"),
+    )
+    unauthenticated_per_address: int = field(
+        default=64,
+        metadata=_option("--max-strangers-each", _COUNT, "the same, from one address"),
+    )
+
+    @property
+    def group(self) -> GroupLimits:
+        """The limits that the rules of a group enforce."""
+        return GroupLimits(self.group_members, self.group_requests, self.group_invites)
+
+    def without_rates(self) -> Limits:
+        """Return the same limits, with no limit on rates."""
+        return replace(self, messages=None, joins=None, requests=None, frames=None)
+
+
+# ------------------------------------------------------------------ the command line
+
+
+def _options() -> Iterator[tuple[str, object, _Option]]:
+    """Yield the name, default and option of every limit that the command line sets."""
+    for limit in fields(Limits):
+        if (option := limit.metadata.get("option")) is not None:
+            yield limit.name, limit.default, option
+
+
+def add_limits(parser: argparse._ArgumentGroup) -> None:
+    """Add an option for each limit."""
+    for name, default, option in _options():
+        parser.add_argument(
+            option.flag,
+            dest=f"limit_{name}",
+            type=option.kind.parse,
+            default=option.kind.show(default),
+            metavar=option.kind.metavar,
+            help=f"{option.help} (default: %(default)s)",
+        )
+
+
+def limits_from(given: argparse.Namespace) -> Limits:
+    """Return the limits that parsed options set."""
+    values: dict[str, Any] = {name: getattr(given, f"limit_{name}") for name, _, _ in _options()}
+    limits = Limits(**values)
+    return limits if limits.messages else limits.without_rates()

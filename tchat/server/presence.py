@@ -1,4 +1,8 @@
-"""Who is connected just now, and what of it others may see."""
+"""Presence: which clients are connected, on which devices, and who is marked as away.
+
+One `Presence` serves the whole server. It also enforces the limit of connections per person,
+replaces the older connection of a client that reconnects, and disconnects revoked keys.
+"""
 
 from __future__ import annotations
 
@@ -15,100 +19,110 @@ if TYPE_CHECKING:
     from tchat.core.protocol.schema import Frame
 
 AWAY_LIMIT = 100
-"""Longest word about being away, in code points."""
+"""Longest reason for being away, in code points."""
 
 
 class ClientConnection(Protocol):
-    """A conversation, as far as the server as a whole has to know one."""
+    """The part of a chat connection that the server as a whole uses."""
 
     @property
     def author(self) -> Author:
-        """The person, and the client that speaks for them here."""
+        """The person, and which of their clients this is."""
 
     @property
-    def heard(self) -> float:
-        """The `trio.current_time()` at which the client was last heard."""
+    def last_heard(self) -> float:
+        """The `trio.current_time()` at which the client last sent something."""
 
     @property
-    def follows(self) -> Collection[str]:
-        """The groups (folded) that the client asked to follow."""
+    def followed_groups(self) -> Collection[str]:
+        """The groups (folded) that the client subscribed to."""
 
-    def tell(self, news: Frame) -> None:
-        """Send something to the client."""
+    def notify(self, frame: Frame) -> None:
+        """Send a frame to the client, without waiting."""
 
-    def end(self, code: Code, sentence: str) -> None:
-        """Say goodbye and end the conversation once that is sent."""
+    def disconnect(self, code: Code, sentence: str) -> None:
+        """Send a goodbye, then close the connection."""
 
 
 class Presence:
-    """All conversations of a server, and who in them is `away`, and why: people are folded."""
+    """All chat connections of a server. `away` maps people to their reasons; names are folded."""
 
     def __init__(self) -> None:
         self.away: dict[str, str] = {}
-        self._guests: dict[str, dict[bytes, ClientConnection]] = {}
-        self._present: Counter[str] = Counter()
+        self._connections: dict[str, dict[bytes, ClientConnection]] = {}
+        # Counted apart from `_connections`: a connection that was replaced still takes its place
+        # until it has ended.
+        self._open: Counter[str] = Counter()
 
-    def guests(self) -> list[ClientConnection]:
-        """Return all conversations."""
-        return [guest for guests in self._guests.values() for guest in guests.values()]
+    def connections(self) -> list[ClientConnection]:
+        """Return all connections."""
+        return [one for devices in self._connections.values() for one in devices.values()]
 
-    def of(self, person: str) -> list[ClientConnection]:
-        """Return a person's conversations."""
-        return list(self._guests.get(person, {}).values())
+    def connections_of(self, person: str) -> list[ClientConnection]:
+        """Return a person's connections."""
+        return list(self._connections.get(person, {}).values())
 
-    def come(self, guest: ClientConnection) -> None:
-        """Know a conversation, and end the one that this client, or a copy of it, held before.
+    def connected(self, connection: ClientConnection) -> None:
+        """Add a connection, and disconnect an earlier one with the same client id.
 
-        A client's numbers say what is a repetition only while one process counts with them.
+        Sequence numbers identify repeated commands only while one process counts with them, so two
+        connections must never share a client id.
         """
-        person, client = fold(guest.author.name), guest.author.client
-        guests = self._guests.setdefault(person, {})
-        if client in guests:
-            guests[client].end(
-                Code.REPLACED, "The same client, or a copy of it, has connected anew."
+        person, client = fold(connection.author.name), connection.author.client
+        devices = self._connections.setdefault(person, {})
+        if client in devices:
+            devices[client].disconnect(
+                Code.REPLACED, "This client has connected again, here or from a copy of its data."
             )
-        guests[client] = guest
-        self._present[person] += 1
+        devices[client] = connection
+        self._open[person] += 1
 
-    def go(self, guest: ClientConnection) -> None:
-        """Forget a conversation that has ended; with the last one of a person, that one is back."""
-        person, client = fold(guest.author.name), guest.author.client
-        guests = self._guests[person]
-        if guests.get(client) is guest:
-            del guests[client]
-        self._present[person] -= 1
-        if not self._present[person]:
-            del self._present[person], self._guests[person]
+    def disconnected(self, connection: ClientConnection) -> None:
+        """Remove a connection that has ended; the person's last one also ends being away."""
+        person, client = fold(connection.author.name), connection.author.client
+        devices = self._connections[person]
+        if devices.get(client) is connection:  # and was not replaced
+            del devices[client]
+        self._open[person] -= 1
+        if not self._open[person]:
+            del self._open[person], self._connections[person]
             self.away.pop(person, None)
 
-    def check_room(self, author: Author, most: int) -> None:
-        """Raise `Refused` (too_many) for one who has as many conversations as one may."""
+    def check_devices(self, author: Author, limit: int) -> None:
+        """Raise `Refused` (too_many) if a person has `limit` connections already.
+
+        A client that reconnects replaces its own connection, so it is never refused.
+        """
         person = fold(author.name)
-        again = author.client in self._guests.get(person, {})
-        if not again and self._present[person] >= most:
-            raise Refused(Code.TOO_MANY, f"You are connected {most} times, which is all one may.")
+        reconnects = author.client in self._connections.get(person, {})
+        if not reconnects and self._open[person] >= limit:
+            raise Refused(
+                Code.TOO_MANY,
+                f"You have {limit} connections, the most that this server allows; quit one first.",
+            )
 
-    def lock_out(self, name: str, key: bytes | None, sentence: str) -> None:
-        """End the conversations that were begun with a key, or with any, of a person."""
-        for guest in self.of(fold(name)):
-            if key in (None, guest.author.key):
-                guest.end(Code.KEY_REMOVED, sentence)
+    def disconnect_keys(self, name: str, key: bytes | None, sentence: str) -> None:
+        """Disconnect a person's clients that authenticated with `key`, or all if it is None."""
+        for connection in self.connections_of(fold(name)):
+            if key in (None, connection.author.key):
+                connection.disconnect(Code.KEY_REMOVED, sentence)
 
-    def tell(self, people: Iterable[str], news: Frame) -> None:
-        """Send something to all clients of some people."""
+    def notify(self, people: Iterable[str], frame: Frame) -> None:
+        """Send a frame to all clients of some people."""
         for person in people:
-            for guest in self.of(person):
-                guest.tell(news)
+            for connection in self.connections_of(person):
+                connection.notify(frame)
 
-    def note_away(self, person: str, text: str | None) -> bool:
-        """Note that somebody is away, or back; return whether that is news."""
-        if self.away.get(person) == text:
+    def set_away(self, person: str, reason: str | None) -> bool:
+        """Mark a person as away, or as back with None; return whether that changed anything."""
+        if self.away.get(person) == reason:
             return False
-        self.away.pop(person, None)
-        if text is not None:
-            self.away[person] = text
+        if reason is None:
+            del self.away[person]
+        else:
+            self.away[person] = reason
         return True
 
-    def groups_of(self, person: str) -> set[str]:
-        """Return the groups that a person's clients asked to follow."""
-        return {group for guest in self.of(person) for group in guest.follows}
+    def followed_groups(self, person: str) -> set[str]:
+        """Return the groups that any of a person's clients subscribed to."""
+        return {group for one in self.connections_of(person) for group in one.followed_groups}

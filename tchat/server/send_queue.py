@@ -1,13 +1,13 @@
-"""What waits for one socket: bytes in order, bounded, and nothing at all most of the time.
+"""Bounded send queue of one connection, with backpressure; empty most of the time.
 
-What is pushed goes to the socket at once, as long as that takes it. Only what is left waits here,
-and wakes a writer, who takes until nothing is left. So a client that reads costs its group's actor
-one system call for a batch, and no task has to run for it; and one that reads slowly has a writer
-of its own, for as long as it takes.
+Data goes to the socket at once, as long as the socket takes it. Only what is left over is queued
+here, and starts a writer task that runs until the queue is empty. So a client that keeps up costs
+its group's actor one system call per batch and no task switch; a slow client has a writer task of
+its own for as long as it is slow.
 
-Two kinds of senders meet here. The group's actor must never wait for a slow reader, so it
-offers, and a full outbox says no; that reader is then fed from the store at its own pace. Tasks
-of the connection itself can wait, so they ask for room first.
+There are two kinds of senders. A group's actor must never wait for a slow reader: it calls `offer`,
+which refuses data when the queue is full, and the reader is then fed from the store at its own
+pace. Tasks of the connection itself can wait: they call `wait_for_space` first.
 """
 
 from __future__ import annotations
@@ -22,110 +22,128 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SEND_QUEUE_LIMIT = 256 * 1024
-"""Bytes above which an outbox takes no more offers."""
+"""Bytes from which on a queue is full: `offer` refuses more."""
 
 WRITE_SIZE = FRAME_LIMIT
 """Most bytes in one write; each write has its own deadline."""
 
 
 class SendQueueClosed(Exception):
-    """The connection has ended; nothing sent from here on would arrive."""
+    """The connection has ended; whatever is sent now cannot arrive."""
 
 
 class SendQueue:
-    """The queue between everybody who has something for a connection and its socket.
+    """The queue between all senders of a connection and its socket.
 
-    `send_now` sends what goes at once and returns the rest, or None if there is none; it is not
-    called while a writer is at work. `wake` is called when something begins to wait, and at the
-    end: the writer is to `take`, send, and tell what was `sent`, until nothing is left to be taken.
+    `send_now` sends as much as the socket takes and returns the rest, or None if there is none; it
+    is not called while a writer runs. `start_writer` is called when data begins to queue up, and on
+    close: the writer calls `dequeue`, sends that, reports it with `mark_sent`, and repeats until
+    `dequeue` returns None.
     """
 
-    __slots__ = ("_limit", "_room", "_send_now", "_waiting", "_wake", "_writing", "closed", "size")
+    __slots__ = (
+        "_limit",
+        "_pending",
+        "_send_now",
+        "_space",
+        "_start_writer",
+        "_writing",
+        "closed",
+        "size",
+    )
 
     def __init__(
         self,
         send_now: Callable[[bytes], bytes | None],
-        wake: Callable[[], None],
+        start_writer: Callable[[], None],
         limit: int = SEND_QUEUE_LIMIT,
     ) -> None:
         self.size = 0
         self.closed = False
         self._send_now = send_now
-        self._wake = wake
+        self._start_writer = start_writer
         self._limit = limit
-        self._waiting: list[bytes] = []
+        self._pending: list[bytes] = []
         self._writing = False
-        self._room: trio.Event | None = None
+        self._space: trio.Event | None = None
 
     @property
     def full(self) -> bool:
-        """Whether an offer would be turned down."""
+        """Whether `offer` would refuse data."""
         return self.size >= self._limit
 
     def offer(self, data: bytes) -> bool:
-        """Send `data`, or queue it unless the outbox is full; return whether it was taken."""
+        """Send or queue `data` unless the queue is full; return whether it was accepted."""
         if self.full:
             return False
         self.push(data)
         return True
 
     def push(self, data: bytes) -> None:
-        """Send or queue `data` whatever the limit: for the few frames that must not be lost."""
+        """Send or queue `data` regardless of the limit: for the few frames that must not be lost.
+
+        Does nothing once the queue is closed.
+        """
         if self.closed:
             return
         if self._writing:
-            self._queue(data)
+            self._enqueue(data)  # behind what the writer has not sent yet
         elif (rest := self._send_now(data)) is not None:
-            self._queue(rest)
-            self._call_writer()
+            self._enqueue(rest)
+            self._ensure_writer()
 
-    def _queue(self, data: bytes) -> None:
-        self._waiting.append(data)
+    def _enqueue(self, data: bytes) -> None:
+        self._pending.append(data)
         self.size += len(data)
 
     @property
-    def crowded(self) -> bool:
-        """Whether one who can wait should: it is more than half full, or closed."""
+    def congested(self) -> bool:
+        """Whether senders that can wait should: the queue is over half full, or closed."""
         return self.size > self._limit // 2 or self.closed
 
-    async def room(self) -> None:
-        """Wait until the outbox is at most half full. Raises `SendQueueClosed`."""
-        while self.crowded:
+    async def wait_for_space(self) -> None:
+        """Wait until the queue is at most half full. Raises `SendQueueClosed`."""
+        while self.congested:
             if self.closed:
                 raise SendQueueClosed
-            if self._room is None:
-                self._room = trio.Event()
-            await self._room.wait()
+            if self._space is None:
+                self._space = trio.Event()
+            await self._space.wait()
 
-    def take(self) -> bytes | None:
-        """Return what waits; None if nothing does, and the writer's work is done."""
-        if not self._waiting:
+    def dequeue(self) -> bytes | None:
+        """Return all queued data; None if there is none, which ends the writer's work.
+
+        `size` includes the data until `mark_sent`: it still takes memory.
+        """
+        if not self._pending:
             self._writing = False
             return None
-        data = b"".join(self._waiting)
-        self._waiting.clear()
+        data = b"".join(self._pending)
+        self._pending.clear()
         return data
 
-    def sent(self, count: int) -> None:
-        """Note that `count` bytes have left for the socket."""
+    def mark_sent(self, count: int) -> None:
+        """Record that the socket has taken `count` bytes of the dequeued data."""
         self.size -= count
-        if not self.crowded:
-            self._make_known()
+        if not self.congested:
+            self._wake_waiting()
 
     def close(self) -> None:
-        """Take nothing more; the writer still sends what waits."""
+        """Accept no more data; the writer still sends what is queued."""
         if not self.closed:
             self.closed = True
-            self._call_writer()
-            del self._send_now, self._wake  # they hold the connection, which holds this
-            self._make_known()
+            self._ensure_writer()
+            # Both refer to the connection, which refers to this queue: break the cycle, so that
+            # reference counting alone frees the three.
+            del self._send_now, self._start_writer
+            self._wake_waiting()
 
-    def _call_writer(self) -> None:
+    def _ensure_writer(self) -> None:
         if not self._writing:
             self._writing = True
-            self._wake()
+            self._start_writer()
 
-    def _make_known(self) -> None:
-        if self._room is not None:
-            self._room.set()
-            self._room = None
+    def _wake_waiting(self) -> None:
+        if self._space is not None:
+            self._space.set()
+            self._space = None

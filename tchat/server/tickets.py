@@ -1,4 +1,9 @@
-"""Tickets: what a person is allowed in the chat, to be done on a connection of its own."""
+"""One-use tickets that authorize file transfers on connections of their own.
+
+The chat connection asks for a transfer, and the group's actor decides whether it is allowed; the
+ticket carries that permission over to the transfer connection. Tickets expire, are limited per
+person, and are revoked, like transfers under way, when the person leaves the group.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,7 @@ import secrets
 from collections import OrderedDict
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import trio
 
@@ -20,19 +25,19 @@ if TYPE_CHECKING:
     from tchat.core.protocol.frames import Standing
 
 TICKET_SECONDS = 60.0
-MOST_TRANSFERS = 32
+MAX_TRANSFERS = 32
 """How many tickets and transfers one person may have at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """What a ticket is good for: one file, one way.
+    """What a ticket allows: to transfer one file in one direction.
 
-    An upload is known by the digest of its first piece, `head`; a download is of the file with
-    `sha256`, the `number`-th of `group`.
+    An upload is identified by `size` and the digest of the file's first piece, `head`; a download
+    by the file's `sha256`, which is file `number` of `group`.
     """
 
-    way: Literal["upload", "download"]
+    direction: Literal["upload", "download"]
     user: str
     size: int
     sha256: bytes = b""
@@ -41,85 +46,95 @@ class Permission:
     number: int = 0
 
 
+class _Ticket(NamedTuple):
+    expires: float  # by `trio.current_time()`
+    permission: Permission
+
+
 class Tickets:
-    """One-use tickets for transfer connections, valid for `TICKET_SECONDS`."""
+    """Tickets that were issued, valid for `TICKET_SECONDS`, and transfers that are running."""
 
     def __init__(self) -> None:
-        self._issued: OrderedDict[bytes, tuple[float, Permission]] = OrderedDict()
-        self._of: dict[str, list[Permission]] = {}
-        self._moving: list[tuple[Permission, trio.CancelScope]] = []
+        self._issued: OrderedDict[bytes, _Ticket] = OrderedDict()  # the oldest first
+        self._held_by: dict[str, list[Permission]] = {}  # tickets and running transfers alike
+        self._running: list[tuple[Permission, trio.CancelScope]] = []
 
     def issue(self, permission: Permission) -> bytes:
-        """Return a new ticket. Raises `Refused` (too_many) to one who has many already."""
+        """Return a new ticket. Raises `Refused` (too_many) if the person has too many."""
         now = trio.current_time()
-        self._forget_old(now)
-        if len(self._of.get(permission.user, ())) >= MOST_TRANSFERS:
+        self._drop_expired(now)
+        if len(self._held_by.get(permission.user, ())) >= MAX_TRANSFERS:
             raise Refused(
-                Code.TOO_MANY, f"You have {MOST_TRANSFERS} transfers; wait until one has ended."
+                Code.TOO_MANY, f"You have {MAX_TRANSFERS} transfers; wait until one has finished."
             )
         ticket = secrets.token_bytes(TICKET_SIZE)
-        self._issued[ticket] = (now + TICKET_SECONDS, permission)
-        self._of.setdefault(permission.user, []).append(permission)
+        self._issued[ticket] = _Ticket(now + TICKET_SECONDS, permission)
+        self._held_by.setdefault(permission.user, []).append(permission)
         return ticket
 
     def redeem(self, ticket: bytes) -> Permission:
-        """Return what the ticket was for and forget it. Raises `Refused` (bad_ticket)."""
-        deadline, permission = self._issued.pop(ticket, (0.0, None))
-        if permission is not None:
-            self._forget(permission)
-        if permission is None or deadline < trio.current_time():
-            raise Refused(Code.BAD_TICKET, "This transfer was not announced, or too long ago.")
-        return permission
+        """Use up a ticket and return its permission. Raises `Refused` (bad_ticket)."""
+        issued = self._issued.pop(ticket, None)
+        if issued is not None:
+            self._release(issued.permission)
+        if issued is None or issued.expires < trio.current_time():
+            raise Refused(
+                Code.BAD_TICKET,
+                "The ticket of this transfer has expired; start the transfer again.",
+            )
+        return issued.permission
 
     @contextmanager
-    def carrying(self, permission: Permission) -> Iterator[None]:
-        """Know that a transfer is under way for the length of the block.
+    def running(self, permission: Permission) -> Iterator[None]:
+        """Count a transfer as running while the block runs.
 
-        Raises `trio.BrokenResourceError` if that ends before it is done; see `moved`.
+        Raises `trio.BrokenResourceError` if the permission is revoked meanwhile, which cancels the
+        block.
         """
         scope = trio.CancelScope()
-        moving = (permission, scope)
-        self._of.setdefault(permission.user, []).append(permission)
-        self._moving.append(moving)
+        transfer = (permission, scope)
+        self._held_by.setdefault(permission.user, []).append(permission)
+        self._running.append(transfer)
         try:
             with scope:
                 yield
         finally:
-            self._moving.remove(moving)
-            self._forget(permission)
+            self._running.remove(transfer)
+            self._release(permission)
         if scope.cancelled_caught:
-            raise trio.BrokenResourceError("the transfer is allowed no more")
+            raise trio.BrokenResourceError("the permission for this transfer was revoked")
 
-    def moved(self, group: str, standings: Mapping[str, Standing]) -> None:
-        """End what those fetch of a group (folded) who are no members any more."""
+    def on_standing_changed(self, group: str, standings: Mapping[str, Standing]) -> None:
+        """Revoke the downloads from a group (folded) of people who are no longer members."""
         outside = {person for person, standing in standings.items() if standing != "member"}
 
-        def is_over(permission: Permission) -> bool:
+        def is_revoked(permission: Permission) -> bool:
             return fold(permission.group) == group and fold(permission.user) in outside
 
-        for ticket, (_, permission) in list(self._issued.items()):
-            if is_over(permission):
+        for ticket, issued in list(self._issued.items()):
+            if is_revoked(issued.permission):
                 del self._issued[ticket]
-                self._forget(permission)
-        for permission, scope in self._moving:
-            if is_over(permission):
+                self._release(issued.permission)
+        for permission, scope in self._running:
+            if is_revoked(permission):
                 scope.cancel()
 
-    def promised(self, user: str) -> int:
-        """Return how many bytes the person may still upload on tickets, or is uploading."""
+    def promised_bytes(self, user: str) -> int:
+        """Return the total size of a person's uploads that have tickets or are running."""
         return sum(size for size, _ in self.uploads(user))
 
     def uploads(self, user: str) -> list[tuple[int, bytes]]:
-        """Return the size and head of each of these files."""
-        self._forget_old(trio.current_time())
-        return [(p.size, p.head) for p in self._of.get(user, ()) if p.way == "upload"]
+        """Return the size and head of each of a person's uploads."""
+        self._drop_expired(trio.current_time())
+        return [(p.size, p.head) for p in self._held_by.get(user, ()) if p.direction == "upload"]
 
-    def _forget_old(self, now: float) -> None:
-        while self._issued and next(iter(self._issued.values()))[0] < now:
-            self._forget(self._issued.popitem(last=False)[1][1])
+    def _drop_expired(self, now: float) -> None:
+        while self._issued and next(iter(self._issued.values())).expires < now:
+            _, issued = self._issued.popitem(last=False)
+            self._release(issued.permission)
 
-    def _forget(self, permission: Permission) -> None:
-        permissions = self._of[permission.user]
-        permissions.remove(permission)
-        if not permissions:
-            del self._of[permission.user]
+    def _release(self, permission: Permission) -> None:
+        held = self._held_by[permission.user]
+        held.remove(permission)
+        if not held:
+            del self._held_by[permission.user]

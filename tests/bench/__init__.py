@@ -1,1 +1,1 @@
-"""Programs that measure; nothing here passes or fails."""
+"""Benchmarks: programs that measure throughput, latency and memory; run by hand."""

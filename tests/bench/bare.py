@@ -1,9 +1,9 @@
-"""Servers that do next to nothing, as references: `python -m tests.bench.bare WHICH SIZE`.
+"""Baseline servers, the upper bound of this machine: `python -m tests.bench.bare WHICH SIZE`.
 
-They say what this machine can do. None knows a protocol, decodes or stores anything. For every
-text that it gets, `fanout` writes the bytes of one event to each of SIZE sockets, those that
-connected together with the sender's; `acks` answers as if the text were stored; `pour` sends SIZE
-events to whoever connects; and `idle` is a server of Trio's that waits for what never comes.
+None of them speaks a protocol, decodes or stores anything. For every text received, `fanout` writes
+the bytes of one event to SIZE sockets, those that connected together with the sender's; `acks`
+answers as if the text were stored; `pour` sends SIZE events to the first client; `idle` is a Trio
+server that waits for data.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from contextlib import suppress
 import trio
 
 from tchat.core.protocol.frames import Ok, encode
+from tests.bench.clients import MARK, TEXT, event_frame
 from tests.bench.report import say
-from tests.bench.wires import MARK, TEXT, event_frame
 
 _SPACE = 1 << 20
-_NUMBERED = re.compile(re.escape(MARK) + rb"(\d{8})")  # a text whose delay is measured
-_IN_A_PAGE = 350  # which makes 64 KiB
+_NUMBERED = re.compile(re.escape(MARK) + rb"(\d{8})")  # a text whose latency is measured
+_IN_A_PAGE = 350  # about 64 KiB
 
 
 class Loop:
-    """All connections, in groups of `size`, by the order in which they came."""
+    """epoll loop over all connections, in groups of `size` in order of arrival."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -43,12 +43,12 @@ class Loop:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """Return the port on which it listens."""
         port: int = self._listener.getsockname()[1]
         return port
 
     def run(self) -> None:
-        """Work until killed."""
+        """Serve until killed."""
         while True:
             for fd, event in self._poll.poll():
                 if fd == self._listener.fileno():
@@ -106,7 +106,7 @@ class Loop:
 
 
 def pour(events: int) -> None:
-    """Send so many events to the one who connects."""
+    """Send `events` events to the first client."""
     listener = socket.create_server(("127.0.0.1", 0))
     say(listener.getsockname()[1])
     connected, _ = listener.accept()
@@ -118,7 +118,7 @@ def pour(events: int) -> None:
 
 
 async def idle() -> None:
-    """Wait for what never comes, a task for each connection."""
+    """Serve idle connections, one Trio task each."""
 
     async def wait(stream: trio.SocketStream) -> None:
         await stream.send_all(b"welcome")
@@ -131,7 +131,7 @@ async def idle() -> None:
 
 
 def main() -> None:
-    """Say where, and go on until whoever connected has gone."""
+    """Print the port; serve until the clients have disconnected."""
     which, size = sys.argv[1], int(sys.argv[2])
     if which == "pour":
         pour(size)

@@ -1,13 +1,13 @@
-"""How fast files travel, and what they cost: `python -m tests.bench.files`.
+"""File transfer benchmark: throughput and memory: `python -m tests.bench.files`.
 
 A server in a process of its own, a client in this one, and a file of random bytes, up and down,
-without and with TLS. Beside them, in the same run and on the same disk: SHA-256 alone, through
-which every byte has to go at both ends; a bare copy from one process to another with Trio, neither
-hashed nor stored; and writing as much to the disk, with and without waiting for it, as an upload
-has to. Then a pair that chats, alone and beside four transfers: see `tests/bench/beside.py`.
+without and with TLS. As references, in the same run and on the same disk: SHA-256 alone, which
+every byte passes through at both ends; a bare copy between two processes with Trio, neither hashed
+nor stored; and writing as much to disk, with and without fsync, as an upload does. Then the latency
+of chat messages, alone and beside four transfers: see `tests/bench/transfer_latency.py`.
 
-Figures are medians of `--runs`; a file is another one in each run, so that nothing is spared. What
-a machine takes to find memory for it is left out, as far as that can be: see `touch_memory`.
+Figures are medians of `--runs`. Each run uses a new file, so that nothing is deduplicated. Time for
+allocating memory is excluded as far as possible: see `touch_memory`.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from typing import TYPE_CHECKING
 import trio
 
 from tchat.client.files.transfer import fetch_file, send_file
-from tests.bench.beside import measure_beside
-from tests.bench.places import MIB, make_file, pair_at, touch_memory
+from tests.bench.connection_flood import serving
 from tests.bench.report import say
-from tests.bench.strangers import serving
+from tests.bench.setup import MIB, make_file, pair_at, touch_memory
+from tests.bench.transfer_latency import measure_beside
 from tests.helpers import until
 
 if TYPE_CHECKING:
@@ -38,14 +38,14 @@ if TYPE_CHECKING:
 
     from tchat.client.replica import Replica
     from tchat.client.session import Session
-    from tests.bench.strangers import Server
+    from tests.bench.connection_flood import Server
 
 
 @dataclass(slots=True)
 class Figures:
-    """Bytes per second, by what was measured, and shares of what SHA-256 alone did just before.
+    """Bytes per second by measure, and their ratios to SHA-256 alone measured just before.
 
-    Just before, because a machine that others use, too, is not the same a minute later.
+    Just before, because the speed of a shared machine changes within a minute.
     """
 
     rates: dict[str, list[float]] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class Figures:
         self.shares.setdefault(what, []).append(size / seconds / self._ceiling)
 
     def hash_alone(self, path: Path) -> None:
-        """Measure what all that follows is a share of."""
+        """Measure SHA-256 alone; the ratios of later notes refer to it."""
         size, began = path.stat().st_size, time.perf_counter()
         with path.open("rb") as file:
             hashlib.file_digest(file, "sha256")
@@ -87,7 +87,7 @@ def write_alone(path: Path, size: int, *, wait: bool) -> None:
 
 
 def take_copy(ready: Connection) -> None:
-    """Receive everything and forget it, in a process of its own."""
+    """Receive and discard everything, in a process of its own."""
 
     async def main() -> None:
         (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
@@ -127,10 +127,10 @@ BARE: list[float] = []
 
 
 async def up_and_down(server: Server, place: Path, size: int, runs: int, figures: Figures) -> None:
-    """Send and fetch a file, some times; say how the server's memory moves."""
+    """Upload and download a file `runs` times; print the server's peak memory."""
     word = "TLS" if server.pin else "plain"
     async with pair_at(server) as (alice, ops, bob, there):
-        await once(alice, ops, bob, there, place, MIB * 16, Figures(), word)  # to be warm
+        await once(alice, ops, bob, there, place, MIB * 16, Figures(), word)  # warm-up
         before = server.memory
         peaks: list[int] = []
         async with trio.open_nursery() as nursery:
@@ -182,7 +182,7 @@ async def watch(server: Server, peaks: list[int]) -> None:
 
 
 def measure(place: Path, size: int, runs: int) -> None:
-    """Measure everything, in the same place and one after the other."""
+    """Run all measures, one after the other, in the same directory."""
     figures = Figures()
     sample = place / "sample"
     make_file(sample, size)
@@ -209,10 +209,14 @@ def measure(place: Path, size: int, runs: int) -> None:
 
 def main() -> None:
     """Measure as the command line says."""
-    parser = argparse.ArgumentParser(description="How fast files travel, and what they cost.")
+    parser = argparse.ArgumentParser(description="Measure file transfers.")
     parser.add_argument("--size", type=int, default=1024, help="of the file, in MiB (1024)")
-    parser.add_argument("--runs", type=int, default=3, help="how often (3)")
-    parser.add_argument("--directory", type=Path, help="where: another disk, or one in memory")
+    parser.add_argument("--runs", type=int, default=3, help="runs of each measure (3)")
+    parser.add_argument(
+        "--directory",
+        type=Path,
+        help="directory for the files, for example on another disk or in memory",
+    )
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=given.directory) as place:
         measure(Path(place), given.size * MIB, given.runs)

@@ -1,12 +1,12 @@
-"""What hostile frames and strangers cost a server: `python -m tests.bench.hostile`.
+"""Denial-of-service benchmark: `python -m tests.bench.hostile`.
 
-First, wrong frames one after the other at a server in this process, as strangers and as people
-who are known, while an instrument of Trio measures how long the server's tasks run without a
-pause. The clock on the wall says what others had to wait for, and is fooled by other programs on
-the same machine; the time of this thread is not.
+First, malformed frames are sent one by one to a server in this process, unauthenticated and
+authenticated, while a Trio instrument measures how long the server's tasks run between checkpoints.
+Wall-clock time is what other clients wait for, but other programs on the machine disturb it; the
+CPU time of the thread is undisturbed.
 
-Then, very many sockets that say nothing, or a byte a second, at a server in a process of its own:
-what each takes of its memory, when it is cut, and what a pair that chats beside them feels.
+Then, thousands of sockets that send nothing, or a byte per second, connect to a server in a process
+of its own: memory for each, time until they are cut, latency of a pair that chats meanwhile.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from typing import get_args
 import trio
 
 from tchat.net.address import Address
-from tests.bench.frames import measure_frames
+from tests.bench.connection_flood import Kind, attack, measure_all_strangers
+from tests.bench.frame_costs import measure_frames
 from tests.bench.report import say
-from tests.bench.strangers import Kind, attack, measure_all_strangers
 
 
 def allow_files(number: int) -> None:
-    """Let this process, and those it starts, have so many open files; say if that is impossible."""
+    """Raise the limit of open files of this process and its children; warn if that fails."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     possible = number if hard == resource.RLIM_INFINITY else min(number, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, possible), hard))
     if possible < number:
-        say(f"This system allows {hard} open files, and {number} are needed: expect less.")
+        say(f"Only {hard} open files are allowed, {number} needed: some sockets will fail.")
 
 
 def main() -> None:
-    """Measure, or be the strangers of another process that measures."""
-    parser = argparse.ArgumentParser(description="What hostile frames and strangers cost a server.")
+    """Measure; with --attack, be the attacking process of another measurement."""
+    parser = argparse.ArgumentParser(description="Measure the cost of hostile frames and sockets.")
     parser.add_argument("--frames", type=int, default=100_000, help="how many; 0 for none")
     parser.add_argument("--sockets", type=int, default=2000, help="how many; 0 for none")
     parser.add_argument("--attack", type=int, metavar="PORT", help=argparse.SUPPRESS)

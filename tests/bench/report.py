@@ -1,4 +1,4 @@
-"""What the benchmarks share: lines for people, and figures from many."""
+"""Output and statistics of the benchmarks: lines, percentiles, resident memory."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ if TYPE_CHECKING:
 
 
 def say(*parts: object) -> None:
-    """Write a line for whoever reads the figures."""
+    """Print a line and flush it."""
     print(*parts, flush=True)
 
 
 def resident(process: int) -> int:
-    """Return the bytes of memory that are a process's own and present (VmRSS)."""
+    """Return the resident memory of a process in bytes (VmRSS)."""
     lines = Path(f"/proc/{process}/status").read_text().splitlines()
     (line,) = [line for line in lines if line.startswith("VmRSS:")]
     return int(line.split()[1]) * 1024
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Return the value below which that share of them lies."""
+    """Return the percentile of `values` at `share` (0.5 is the median); 0 without values."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, math.floor(share * len(ordered)))] if ordered else 0.0

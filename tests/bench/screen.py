@@ -1,9 +1,9 @@
-"""How quick the client with windows is, and what it costs: `python -m tests.bench.screen`.
+"""Terminal UI benchmark: latency of keys, first paint, memory: `python -m tests.bench.screen`.
 
-A server and the program itself, in processes of their own, the program in a real terminal, with
-all of a long log at once (it would otherwise begin with the newest messages and fetch the others
-as somebody scrolls up). What is measured is measured from outside, at the other end of the
-terminal: a key is written there, and what the program paints is read there.
+A server and the client run in processes of their own, the client in a pseudo-terminal, with all of
+a long log loaded (normally it loads the newest messages, and the others on scrolling up). All
+times are measured from outside, at the other end of the terminal: a key is written there, and the
+painted output is read there.
 """
 
 from __future__ import annotations
@@ -26,14 +26,18 @@ import trio
 
 from tchat.core.group import commands as core
 from tchat.net.address import Address
+from tests.bench.connection_flood import Server, serving
 from tests.bench.report import percentile, say
-from tests.bench.strangers import Server, serving
 from tests.helpers import GROUP
-from tests.throwing import person
+from tests.hostile_clients import person
 
 _MIB = 1 << 20
 _TYPED = "éßøñåçæþ"
-"""Letters that come in no message and no command to a terminal: they are painted when typed."""
+"""Letters that occur in no message and no escape sequence: seen only when typed."""
+
+_BEGIN, _END = "ÂÊÎÔÛ", "ĀĒĪŌŪ"
+"""First and last message of a burst: of letters that occur nowhere else, so that no cell of them is
+skipped when they are painted over another message."""
 
 _WORDS = ("disk", "full", "again", "who", "has", "the", "key", "of", "rack", "seven", "lunch")
 _ALL = """
@@ -46,7 +50,7 @@ def counted(self, picture):
 screen.Screen.paint = counted
 sys.exit(tchat.cli.main())
 """
-"""The program, but that it takes all of a log at once, and marks the end of each picture."""
+"""The client, patched to load the whole log and to mark the end of each paint."""
 
 _MARK = b"\x1b[0n"
 _SELF = [sys.executable, "-m", "tests.bench.screen"]
@@ -56,7 +60,7 @@ _IMPORTS = "import tchat.cli, tchat.ui.tui.app"
 
 
 class Seat:
-    """The program in a terminal of 80 by 24 cells, for somebody who types."""
+    """The client in a pseudo-terminal of 80 by 24 cells."""
 
     def __init__(self, server: Server, home: Path, user: str, program: str | None = None) -> None:
         where = ["127.0.0.1", str(server.address.port), "--no-tls", "--user", user]
@@ -79,13 +83,13 @@ class Seat:
 
     @property
     def memory(self) -> int:
-        """Bytes of memory that are the program's and present (VmRSS)."""
+        """Return the resident memory of the client in bytes (VmRSS)."""
         text = Path(f"/proc/{self.process.pid}/status").read_text()
         found = re.search(r"VmRSS:\s+(\d+)", text)
         return int(found[1]) * 1024 if found else 0
 
     def read(self, seconds: float) -> bytes:
-        """Return what was painted, waiting for it at most so long."""
+        """Return painted output, waiting for at most `seconds`."""
         ready, _, _ = select.select([self.process.fd], [], [], seconds)
         data = bytes(self.process.read(1 << 16)) if ready else b""
         self.painted += data.count(_MARK)
@@ -93,18 +97,18 @@ class Seat:
         return data
 
     def sees(self, text: str) -> float:
-        """Wait until a text is painted; return when that was."""
+        """Wait until a text is painted; return the time."""
         while text.encode() not in self.raw:
             self.read(10)
         return time.perf_counter()
 
     def rest(self, seconds: float = 0.3) -> None:
-        """Wait until nothing was painted for so long."""
+        """Wait until nothing is painted for `seconds`."""
         while self.read(seconds):
             pass
 
     def typing(self, letter: str) -> float:
-        """Type a letter; return how many seconds later it was painted."""
+        """Type a letter; return the seconds until it is painted."""
         wanted, seen = letter.encode(), b""
         began = time.perf_counter()
         self.process.write(wanted)
@@ -113,7 +117,7 @@ class Seat:
         return time.perf_counter() - began
 
     def pressing(self, key: str) -> float:
-        """Press a key; return how many seconds later a picture was whole, when all is quiet."""
+        """Press a key when the screen is at rest; return the seconds until it is painted."""
         self.rest(0.05)
         began, painted = time.perf_counter(), self.painted
         self.process.write(key.encode())
@@ -122,7 +126,7 @@ class Seat:
         return time.perf_counter() - began
 
     def leave(self) -> None:
-        """End the program, and wait for that."""
+        """Quit the client and wait for it to end."""
         self.process.write(b"\x03/quit\r")
         while self.process.isalive():
             try:
@@ -132,29 +136,29 @@ class Seat:
         self.process.wait()
 
 
-# ------------------------------------------------------------------ who else is there
+# ------------------------------------------------------------------ the other member
 
 
 async def pour(port: int, messages: int) -> None:
-    """Say so many things, as fast as the server takes them, in a group that all may join."""
+    """Post `messages` messages at full speed, in an open group."""
     async with person(Address("127.0.0.1", port), "bob", None) as bob:
         group = await bob.enter(GROUP)
         await bob.request(lambda i, n: core.SetPolicy(i, n, GROUP, "open"))
-        await bob.post(group, "pouring").wait()
+        await bob.post(group, _BEGIN).wait()
         for start in range(0, messages, _AT_ONCE):
             for number in range(start, min(start + _AT_ONCE, messages)):
                 bob.post(group, said(number))
             await bob.settle()
-        await bob.post(group, f"poured {messages}").wait()
+        await bob.post(group, _END).wait()
 
 
 def said(number: int) -> str:
-    """Return something of the length that people say."""
+    """Return a message of typical length."""
     count = 4 + number * 7 % 12
     return f"{number} " + " ".join(_WORDS[(number + n) % len(_WORDS)] for n in range(count))
 
 
-# ------------------------------------------------------------------ what is measured
+# ------------------------------------------------------------------ measures
 
 
 def row(what: str, seconds: list[float]) -> None:
@@ -163,7 +167,7 @@ def row(what: str, seconds: list[float]) -> None:
 
 
 def keys(seat: Seat, presses: int) -> None:
-    """Say how long keys take while nothing else happens."""
+    """Print the latency of keys while nothing else happens."""
     took: list[float] = []
     for number, letter in zip(range(presses), cycle(_TYPED), strict=False):
         took.append(seat.typing(letter))
@@ -179,29 +183,28 @@ def keys(seat: Seat, presses: int) -> None:
 
 
 def burst(server: Server, seat: Seat, messages: int) -> None:
-    """Say how long keys take while messages come as fast as they can, and how often it paints."""
+    """Print the latency of keys, and the paints per second, while messages arrive at full speed."""
     took: list[float] = []
-    last = f"poured {messages}".encode()
     seat.raw = b""
     pouring = subprocess.Popen([*_SELF, "--pour", str(server.address.port), str(messages)])
-    began, painted = seat.sees("pouring"), seat.painted
+    began, painted = seat.sees(_BEGIN), seat.painted
     for number, letter in enumerate(cycle(_TYPED), start=1):
         took.append(seat.typing(letter))
         seat.read(0.05)
-        if number % 37 == 0:  # no multiple: where a letter stood, another one will
+        if number % 37 == 0:  # not a multiple of 8: each cell gets another letter each time
             seat.process.write(b"\x15")
-        if last in seat.raw:
+        if _END.encode() in seat.raw:
             break
     seconds = time.perf_counter() - began
     painted = seat.painted - painted
     pouring.wait()
     row(f"a letter while {messages} messages come", took)
-    say(f"    {messages / seconds:.0f} a second, {painted / seconds:.0f} pictures a second,")
+    say(f"    {messages / seconds:.0f} a second, {painted / seconds:.0f} paints a second,")
     say(f"    of which {len(took) / seconds:.0f} were of letters")
 
 
 def first_paint(server: Server, home: Path, runs: int) -> None:
-    """Say how long it takes from the command to the first picture, and of that to import."""
+    """Print the time from the command to the first paint, and the share of imports."""
     empty, full, there = [], [], []
     for number in range(runs):
         began = time.perf_counter()
@@ -212,7 +215,7 @@ def first_paint(server: Server, home: Path, runs: int) -> None:
             there.append(seat.sees("in ops with") - seat.began)
             seat.leave()
     imports, painted, ready = map(statistics.median, (empty, full, there))
-    say(f"interpreter and imports {imports * 1000:.0f} ms; first picture {painted * 1000:.0f} ms,")
+    say(f"interpreter and imports {imports * 1000:.0f} ms; first paint {painted * 1000:.0f} ms,")
     say(
         f"    {(painted - imports) * 1000:.0f} ms beyond; the newest messages {ready * 1000:.0f} ms"
     )
@@ -222,7 +225,7 @@ def first_paint(server: Server, home: Path, runs: int) -> None:
 
 
 def measure(place: Path, messages: int, more: int, presses: int) -> None:
-    """Measure everything, one after the other."""
+    """Run all measures."""
     with (
         serving(place / "empty", 100, tls=False) as server,
         Seat(server, place, "alice", _ALL) as seat,
@@ -249,7 +252,7 @@ def measure(place: Path, messages: int, more: int, presses: int) -> None:
 
 def main() -> None:
     """Measure as the command line says."""
-    parser = argparse.ArgumentParser(description="How quick the client with windows is.")
+    parser = argparse.ArgumentParser(description="Measure the terminal UI.")
     parser.add_argument("--messages", type=int, default=100_000, help="loaded (100000)")
     parser.add_argument("--more", type=int, default=10_000, help="that come at once (10000)")
     parser.add_argument("--presses", type=int, default=1000, help="of a key (1000)")

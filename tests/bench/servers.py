@@ -1,7 +1,8 @@
-"""The servers that are compared, each in a process of its own on loopback."""
+"""Starts the servers under comparison (tchat, ngircd, bare) as processes on loopback."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tchat.core.fingerprints import read_pin
 from tests.bench.report import resident, say
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ DNS = no
 Ident = no
 PAM = no
 """
-"""No limit on how fast anybody may talk, and nothing that has to be looked up."""
+"""Configuration of ngircd: no rate limits, no DNS or ident lookups."""
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PATIENCE = 20.0
@@ -46,7 +48,7 @@ _PATIENCE = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A server: what sort, its process, and the port where it listens."""
+    """A running server: its kind, process and port."""
 
     kind: str
     process: subprocess.Popen[str]
@@ -54,18 +56,18 @@ class Running:
 
     @property
     def cpu(self) -> float:
-        """Seconds of processor that it has taken so far, all its threads together."""
+        """Return the CPU seconds used so far, over all threads."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS
 
     @property
     def memory(self) -> int:
-        """Bytes of memory that are its own and present (VmRSS)."""
+        """Return its resident memory in bytes (VmRSS)."""
         return resident(self.process.pid)
 
 
 def has_ngircd() -> bool:
-    """Return whether there is an ngircd to compare with."""
+    """Return whether ngircd is installed."""
     return _ngircd() is not None
 
 
@@ -73,7 +75,7 @@ def has_ngircd() -> bool:
 def running(
     kind: str, data: Path | None = None, bare: tuple[str, int] = ("fanout", 0)
 ) -> Iterator[Running]:
-    """Run a server: tchat, tchat-tls, ngircd, or one of those that do next to nothing."""
+    """Run a server for the length of the block: tchat, tchat-tls, ngircd or bare."""
     with tempfile.TemporaryDirectory() as place:
         log = Path(place) / "log"
         if kind == "ngircd":
@@ -87,22 +89,46 @@ def running(
         finally:
             server.process.send_signal(signal.SIGTERM)
             server.process.wait()
-        lines = log.read_text().splitlines() if log.exists() else []
-        if faults := [line for line in lines if "fault" in line]:
-            say(f"    {len(faults)} faults, such as: {faults[0]}")
+        report_faults(log)
+
+
+def start_tchat(
+    data: Path, log: Path, *options: str
+) -> tuple[subprocess.Popen[str], int, bytes | None]:
+    """Start `tchat serve` and wait until it listens; return the process, port and pin.
+
+    Its log goes to the file `log` as JSON, which unlike the sentences is a stable format.
+    """
+    command = [sys.executable, "-m", "tchat", "serve", "127.0.0.1", "0", "--data", str(data)]
+    command += ["--log-format", "json", "--rate-limit", "off", *options]
+    with log.open("w") as file:
+        process = subprocess.Popen(command, stdout=file, text=True)
+    while "invitation" not in (events := log_events(log)):  # the last line of a server's start
+        if process.poll() is not None:
+            raise SystemExit("The server did not start.")
+        time.sleep(0.02)
+    pin = read_pin(events["key"]["pin"]) if "key" in events else None
+    return process, int(events["listening"]["address"].rpartition(":")[2]), pin
+
+
+def log_events(log: Path) -> dict[str, dict[str, str]]:
+    """Return the last complete line of each event in a JSON log."""
+    lines = log.read_text().splitlines(keepends=True)
+    items = [json.loads(line) for line in lines if line.endswith("\n")]
+    return {item["event"]: item for item in items}
+
+
+def report_faults(log: Path) -> None:
+    """Print a line if a server logged internal errors."""
+    if log.exists() and (fault := log_events(log).get("fault")):
+        say(f"    the server logged faults, the last of them: {fault['message']}")
 
 
 def _start_tchat(kind: str, data: Path, log: Path) -> Running:
-    command = [sys.executable, "-m", "tchat", "serve", "127.0.0.1", "0", "--data", str(data)]
-    command += ["--rate-limit", "off", *(["--no-tls"] if kind == "tchat" else [])]
-    command += ["--max-connections", "20000", "--max-groups", "1000"]
-    with log.open("w") as file:
-        process = subprocess.Popen(command, stdout=file, text=True)
-    while "to join" not in (lines := log.read_text()):
-        if process.poll() is not None:
-            raise SystemExit("the server does not start")
-        time.sleep(0.02)
-    return Running(kind, process, int(lines.split("listening on 127.0.0.1:")[1].split()[0]))
+    options = ["--max-connections", "20000", "--max-groups", "1000"]
+    options += ["--no-tls"] if kind == "tchat" else []
+    process, port, _ = start_tchat(data, log, *options)
+    return Running(kind, process, port)
 
 
 def _start_bare(which: str, size: int) -> Running:
@@ -115,7 +141,7 @@ def _start_bare(which: str, size: int) -> Running:
 def _start_ngircd(place: Path) -> Running:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    place.chmod(0o755)  # it becomes another user
+    place.chmod(0o755)  # ngircd drops its privileges and must still read this
     config = place / "ngircd.conf"
     config.write_text(_NGIRCD.format(port=port))
     command = [str(_ngircd()), "--nodaemon", "--config", str(config)]

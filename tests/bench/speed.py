@@ -1,12 +1,13 @@
-"""How fast the server is, beside others: `python -m tests.bench.speed`, about a quarter of an hour.
+"""Server benchmark: `python -m tests.bench.speed`, about 15 minutes.
 
-Each figure is the median of some runs, and beside it are, from the same runs and by turns, what a
-server that does next to nothing makes of the same load (see `bare`), which is the machine's bound,
-and what ngircd does, if it is installed. The server commits every message to disk (fsync) before
-anybody hears it; the others store nothing. Its rate limits are off, and so are ngircd's.
+Measures fan-out throughput, delivery latency, acknowledged posts, memory of idle connections,
+catch-up and startup. Each figure is the median of several runs. The same runs also measure, in
+turn, a bare server that does no work for the same load (see `bare`), which is the upper bound of
+this machine, and ngircd if it is installed. tchat commits every message to disk (fsync) before it
+is delivered; the others store nothing. Rate limits are off in all of them.
 
-What is written down in `speed.json` is compared with: not the figures, which are another
-machine's, but how they stand to the bound. One that stands half as well is said, and fails.
+The results are compared with `speed.json`: not the figures, which depend on the machine, but their
+ratios to the bare server. A ratio below half of the recorded one is reported, with exit status 1.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ import trio
 
 from tchat.core.group.events import Created, Event, Posted, encode_event
 from tchat.store.base import SideEffects
-from tchat.store.sqlite.store import SqliteStore, open_store
-from tests.bench import starting
-from tests.bench.generator import Spec
+from tchat.store.sqlite.store import SqliteStore, open_sqlite
+from tests.bench import startup
+from tests.bench.clients import TEXT
+from tests.bench.load_generator import Spec
 from tests.bench.report import say
 from tests.bench.servers import Running, has_ngircd, running
-from tests.bench.wires import TEXT
 
 Figures = dict[str, dict[str, float]]
 
@@ -43,7 +44,7 @@ _WORSE = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """What is asked of whom: `figure` is the one of its results that is compared."""
+    """A load and the servers that get it; `figure` names the result to compare."""
 
     load: dict[str, int | float | str]
     figure: str
@@ -66,22 +67,22 @@ MEASURES = {
     "pace": Measure({"load": "pace", "senders": 1, "seconds": 5.0}, "p50", less_is_better=True),
     "acks": Measure({"load": "acks", "senders": 100}, "acks", ("tchat", "bare"), bare="acks"),
 }
-"""What the README's table calls them is in `speed_table`."""
+"""All loads by name; `speed_table` has their titles."""
 
 
 # ------------------------------------------------------------------ under load
 
 
 def measure(asked: Measure, kind: str) -> dict[str, float]:
-    """Start a server, put the load on it, and return what came of it."""
+    """Start a server, run the load against it, and return the results."""
     size = int(asked.load.get("members", 100))
     with running(kind, bare=(asked.bare, size)) as server:
-        spec = Spec(kind, server.port, **asked.load)  # type: ignore[arg-type]  # as it says
+        spec = Spec(kind, server.port, **asked.load)  # type: ignore[arg-type]  # keys are fields
         return generate(server, spec)
 
 
 def generate(server: Running, spec: Spec) -> dict[str, float]:
-    """Return what the generator found, and how much of a processor the server took."""
+    """Run the load generator; return its results and the server's CPU usage (1 = one core)."""
     with _generator(spec) as process:
         assert process.stdout is not None
         began = ended = 0.0
@@ -96,7 +97,7 @@ def generate(server: Running, spec: Spec) -> dict[str, float]:
 
 def _generator(spec: Spec) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.bench.generator", spec.to_json()],
+        [sys.executable, "-m", "tests.bench.load_generator", spec.to_json()],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -104,7 +105,7 @@ def _generator(spec: Spec) -> subprocess.Popen[str]:
 
 
 def measure_loads(runs: int, names: list[str]) -> Figures:
-    """Measure by turns; return of each load, for each kind of server, the medians."""
+    """Measure the servers in turn; return the medians by load and kind of server."""
     figures: Figures = {}
     for name in names:
         asked = MEASURES[name]
@@ -128,7 +129,7 @@ def _rounded(found: dict[str, float]) -> str:
 
 
 def measure_idle(numbers: list[int]) -> Figures:
-    """Return how many KiB of a server's memory a connection takes that is idle."""
+    """Return the KiB of server memory per idle connection."""
     figures: Figures = {}
     for kind in ("bare", "tchat", "tchat-tls"):
         found = {f"{number}": _memory(kind, number, enter=False) for number in numbers}
@@ -142,7 +143,7 @@ def measure_idle(numbers: list[int]) -> Figures:
 def _memory(kind: str, number: int, *, enter: bool) -> float:
     with running(kind, bare=("idle", 0)) as server:
         before = 0
-        # The first ones pay for what all need.
+        # The first 100 connections pay for what all share, and are not counted.
         for groups in (1, number // 100):
             spec = Spec(kind, server.port, "idle", groups=groups, senders=0, enter=enter)
             with _generator(spec) as process:
@@ -154,14 +155,14 @@ def _memory(kind: str, number: int, *, enter: bool) -> float:
     return taken / number / _KIB
 
 
-# ------------------------------------------------------------------ what has happened
+# ------------------------------------------------------------------ catching up and starting
 
 
 async def write_log(data: Path, events: int) -> None:
-    """Write the log of one group, a segment for each event, as in a group that is quiet."""
+    """Write the log of one group with one event per segment, as in a quiet group."""
     created = Event("g0", 1, _AT, "m0", bytes(8), 1, Created())
-    async with open_store(data) as store:
-        effects = SideEffects({"m0": "member"}, shown="g0")
+    async with open_sqlite(data) as store:
+        effects = SideEffects({"m0": "member"}, display_name="g0")
         await store.append("g0", 0, 1, encode_event(created), effects)
         await _write_segments(store, events)
 
@@ -172,19 +173,21 @@ async def _write_segments(store: SqliteStore, events: int) -> None:
         for seq in range(2, events + 2)
     )
     sql = "INSERT INTO segments (group_id, first, last, frames) VALUES (1, ?1, ?1, ?2)"
-    await store._database.write(lambda connection: connection.executemany(sql, rows).rowcount)
+    await store.database.write(lambda connection: connection.executemany(sql, rows).rowcount)
     last = "UPDATE groups SET last = ?"
-    await store._database.write(lambda connection: connection.execute(last, (events + 1,)).rowcount)
+    await store.database.write(lambda connection: connection.execute(last, (events + 1,)).rowcount)
 
 
 def measure_catching_up(runs: int, events: int) -> Figures:
-    """Return how many events of a long log reach the socket of one member in a second."""
+    """Return the events of a long log that one member receives per second."""
     found: dict[str, list[dict[str, float]]] = {"tchat": [], "bare": []}
     with tempfile.TemporaryDirectory() as place:
         data = Path(place) / "data"
         trio.run(write_log, data, events)
         with running("tchat", data) as server:
-            _catch_up("tchat", server, events)  # which leaves a state, and the file in memory
+            _catch_up(
+                "tchat", server, events
+            )  # warm up: leaves a snapshot, and the file in the page cache
         for _ in range(runs):
             with running("tchat", data) as server:
                 found["tchat"].append(_catch_up("tchat", server, events))
@@ -202,17 +205,17 @@ def _catch_up(kind: str, server: Running, events: int) -> dict[str, float]:
 
 
 def measure_start(runs: int) -> Figures:
-    """Return how long a server with a long past takes to start, and to take up a group, in ms."""
-    found = starting.measure(runs=runs)
+    """Return how long a server with long logs takes to start, and to load a group, in ms."""
+    found = startup.measure(runs=runs)
     say(f"start          tchat      {_rounded(found)}")
     return {"start tchat": found}
 
 
-# ------------------------------------------------------------------ compared with before
+# ------------------------------------------------------------------ comparison with speed.json
 
 
 def standings(figures: Figures) -> dict[str, float]:
-    """Return how each figure stands to the bound of its run; more is better."""
+    """Return the ratio of each figure to the bare server's in the same run; more is better."""
     found: dict[str, float] = {}
     for name, asked in MEASURES.items():
         for kind in ("tchat", "tchat-tls"):
@@ -233,24 +236,26 @@ def standings(figures: Figures) -> dict[str, float]:
 
 
 def compare(figures: Figures, written: Figures) -> list[str]:
-    """Return a sentence for each figure that stands to its bound half as well as was written."""
+    """Return a sentence for each ratio that is less than half of the recorded one."""
     before = standings(written)
     return [
-        f"{name}: {now:.3f} of the bound, where {before[name]:.3f} is written down"
+        f"{name}: {now:.3f} of the bare server, {before[name]:.3f} recorded"
         for name, now in standings(figures).items()
         if name in before and now * _WORSE < before[name]
     ]
 
 
 def main() -> None:
-    """Measure as the command line says; fail if something has become much worse."""
-    parser = argparse.ArgumentParser(description="How fast the server is, beside others.")
+    """Measure as the command line says; exit with 1 if a ratio has halved."""
+    parser = argparse.ArgumentParser(description="Measure the server beside a bare one and ngircd.")
     parser.add_argument("--runs", type=int, default=RUNS, help=f"runs of each load ({RUNS})")
     parser.add_argument("--only", help="one of: " + ", ".join([*MEASURES, *_OTHERS]))
-    parser.add_argument("--write", action="store_true", help=f"write it down in {WRITTEN.name}")
+    parser.add_argument(
+        "--write", action="store_true", help=f"record the results in {WRITTEN.name}"
+    )
     given = parser.parse_args()
     if not has_ngircd():
-        say("ngircd is not installed, so nothing is measured beside it")
+        say("ngircd is not installed and will not be measured")
     figures = measure_all(given.runs, [given.only] if given.only else [*MEASURES, *_OTHERS])
     written: Figures = json.loads(WRITTEN.read_text()) if WRITTEN.exists() else {}
     worse = compare(figures, written)
@@ -269,7 +274,7 @@ _OTHERS = {
 
 
 def measure_all(runs: int, names: list[str]) -> Figures:
-    """Measure what is named."""
+    """Run the measures with these names; return the figures."""
     figures = measure_loads(runs, [name for name in names if name in MEASURES])
     for name, measure_other in _OTHERS.items():
         if name in names:

@@ -1,4 +1,4 @@
-"""The table that the README has of what `tests.bench.speed` found."""
+"""Markdown table of the results of `tests.bench.speed`, for the README."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FAN_OUTS = {
 
 
 def table(figures: Figures) -> str:
-    """Return the rows of what was measured; a place is empty where nothing was."""
+    """Return the table; a cell without a measurement is empty."""
     rows: list[tuple[str, str, Cell]] = [
         (title, name, lambda found: _many(found["deliveries"])) for name, title in _FAN_OUTS.items()
     ]

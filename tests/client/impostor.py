@@ -14,12 +14,12 @@ from tchat.core.protocol.frames import Attached, Snapshot
 from tchat.core.protocol.framing import FrameBuffer, unpack
 from tchat.errors import TchatError, root_of
 from tchat.net.address import Address, port_of
+from tests.cddl import unchecked
 from tests.helpers import (
     GROUP,
     GUARD,
     session_at,
 )
-from tests.protocol import unchecked
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

@@ -1,4 +1,4 @@
-"""A file on its way through the tap, in either direction, and what that costs."""
+"""A file on its way through the proxy, in either direction, and what that costs."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ class Journey:
         self.way = way
         self.data = data
         self.file = file
-        self.cargo = scene.tap.up if way == "up" else scene.tap.down
-        self._before = self.cargo.carried
+        self.payload = scene.proxy.up if way == "up" else scene.proxy.down
+        self._before = self.payload.transferred
         self._done = self._stopped_at = 0
         self._news = trio.Event()
 
     @property
-    def carried(self) -> int:
-        """How many bytes of the file have come to the tap."""
-        return self.cargo.carried - self._before
+    def transferred(self) -> int:
+        """How many bytes of the file have come to the proxy."""
+        return self.payload.transferred - self._before
 
     @property
     def ratio(self) -> float:
-        return self.carried / len(self.data)
+        return self.transferred / len(self.data)
 
     @property
     def part(self) -> Path:
@@ -81,16 +81,16 @@ class Journey:
 
     async def stop_after(self, size: int) -> None:
         """Let so many more bytes pass, and cancel the transfer when the receiver has got them."""
-        self.cargo.stall_after(size)
+        self.payload.stall_after(size)
         self._stopped_at += size
         with trio.fail_after(GUARD):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.go)
-                await self.cargo.stalled.wait()
+                await self.payload.stalled.wait()
                 while self.way == "down" and self._done < self._stopped_at:
                     await self._news.wait()
                 nursery.cancel_scope.cancel()
-            self.cargo.go_on(cut=True)
+            self.payload.go_on(cut=True)
             while self.part.stat().st_size < self._stopped_at:  # until the server has found out
                 await trio.lowlevel.checkpoint()
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from tchat.client.replica import Replica
     from tchat.client.session import Session
-    from tests.tap import Side, Verdict
+    from tests.fault_proxy import Side, Verdict
 
 
 def waiting(replica: Replica) -> list[str]:

@@ -1,4 +1,4 @@
-"""Alice sends files, and Bob saves them, through a tap on all that they say to the server."""
+"""Alice sends files, and Bob saves them, through a proxy on all that they say to the server."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import pytest
 
 from tchat.client.files.transfer import fetch_file, send_file
 from tchat.errors import Refused
-from tchat.store.sqlite.store import open_store
-from tests.helpers import GROUP, UNHURRIED, approve, log_of, running_server, session_of, until
-from tests.tap import tapped
+from tchat.store.open import open_store
+from tests.fault_proxy import fault_proxy
+from tests.helpers import GROUP, NO_RATE_LIMITS, approve, log_of, running_server, session_of, until
+from tests.store.files import blob_path
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from tchat.client.session import Session
     from tchat.core.group.state import File
     from tchat.server.limits import Limits
+    from tests.fault_proxy import FaultProxy
     from tests.helpers import RunningServer
-    from tests.tap import Tap
 
 MIB = 1024 * 1024
 
@@ -37,17 +38,17 @@ class Scene:
     """Two people in a group. What Alice sends is in `sent`, what Bob saves goes into `into`."""
 
     def __init__(
-        self, server: RunningServer, tap: Tap, alice: Session, bob: Session, place: Path
+        self, server: RunningServer, proxy: FaultProxy, alice: Session, bob: Session, place: Path
     ) -> None:
         self.server = server
-        self.tap = tap
+        self.proxy = proxy
         self.alice = alice
         self.bob = bob
         self.ops: Replica = alice.groups[GROUP]
         self.there: Replica = bob.groups[GROUP]
         self.sent = place / "sent"
         self.into = place / "received"
-        self.files = server.store.blobs.path
+        self.files = blob_path(server.store)
         self.sent.mkdir()
 
     def write(self, data: bytes, name: str = "plan.txt") -> Path:
@@ -114,14 +115,14 @@ class Scene:
 
 
 @asynccontextmanager
-async def scenery(place: Path, limits: Limits = UNHURRIED) -> AsyncIterator[Scene]:
+async def scenery(place: Path, limits: Limits = NO_RATE_LIMITS) -> AsyncIterator[Scene]:
     """Set the scene, with the server's data on the disk."""
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(place / "data"))
         server = await stack.enter_async_context(running_server(store, limits))
-        tap = await stack.enter_async_context(tapped(server.address))
-        alice, _ = await stack.enter_async_context(session_of(tap.address, "alice"))
-        bob, there = await stack.enter_async_context(session_of(tap.address, "bob"))
+        proxy = await stack.enter_async_context(fault_proxy(server.address))
+        alice, _ = await stack.enter_async_context(session_of(proxy.address, "alice"))
+        bob, there = await stack.enter_async_context(session_of(proxy.address, "bob"))
         await approve(alice, "bob")
         await until(bob, lambda: there.caught_up)
-        yield Scene(server, tap, alice, bob, place)
+        yield Scene(server, proxy, alice, bob, place)

@@ -15,6 +15,7 @@ from tchat.client import session as session_module
 from tchat.core.group.commands import Approve, Edit, Invite, Kick, Leave
 from tchat.core.group.events import Erased, Posted
 from tchat.errors import Refused
+from tests.fault_proxy import fault_proxy
 from tests.helpers import (
     GROUP,
     RawClient,
@@ -26,13 +27,12 @@ from tests.helpers import (
     texts,
     until,
 )
-from tests.tap import tapped
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from tests.fault_proxy import FaultProxy, Side, Verdict
     from tests.helpers import RunningServer
-    from tests.tap import Side, Tap, Verdict
 
 TOKEN = bytes(range(16))
 
@@ -41,24 +41,24 @@ async def echo(message: Message) -> None:
     await message.reply(f"{message.author} said: {message.text}")
 
 
-async def run(tap: Tap, handler: Handler) -> None:
+async def run(proxy: FaultProxy, handler: Handler) -> None:
     """Run a bot until it is cancelled."""
-    async with session_at(tap.address, "bot") as session:
+    async with session_at(proxy.address, "bot") as session:
         await serve_bot(session, GROUP, handler)
 
 
 @asynccontextmanager
-async def running_bot(server: RunningServer, handler: Handler) -> AsyncIterator[Tap]:
-    """Run a bot for the length of the block, behind a tap."""
-    async with tapped(server.address) as tap, trio.open_nursery() as nursery:
-        nursery.start_soon(run, tap, handler)
-        yield tap
+async def running_bot(server: RunningServer, handler: Handler) -> AsyncIterator[FaultProxy]:
+    """Run a bot for the length of the block, behind a proxy."""
+    async with fault_proxy(server.address) as proxy, trio.open_nursery() as nursery:
+        nursery.start_soon(run, proxy, handler)
+        yield proxy
         nursery.cancel_scope.cancel()
 
 
-async def is_in(tap: Tap) -> None:
+async def is_in(proxy: FaultProxy) -> None:
     """Wait until the bot has become a member; what is said from here on is not history to it."""
-    await tap.passes(type="attached", standing="member")
+    await proxy.passes(type="attached", standing="member")
 
 
 async def hears(person: RawClient, text: str) -> None:
@@ -71,11 +71,11 @@ async def test_a_bot_that_was_let_in_answers_what_it_hears() -> None:
     async with (
         running_server() as server,
         members(server, "alice") as (alice,),
-        running_bot(server, echo) as tap,
+        running_bot(server, echo) as proxy,
     ):
         assert (await alice.events(1))[0].actor == "bot"
         await alice.command(Approve, "bot")
-        await is_in(tap)
+        await is_in(proxy)
         await alice.post("hello")
         await hears(alice, "alice said: hello")
         await alice.post("and")
@@ -83,8 +83,8 @@ async def test_a_bot_that_was_let_in_answers_what_it_hears() -> None:
 
 
 async def test_a_bot_that_founds_the_group_hears_whom_it_lets_in() -> None:
-    async with running_server() as server, running_bot(server, echo) as tap:
-        await is_in(tap)
+    async with running_server() as server, running_bot(server, echo) as proxy:
+        await is_in(proxy)
         async with members(server, "bot", "alice") as (_, alice):
             await alice.post("hello")
             await hears(alice, "alice said: hello")
@@ -93,8 +93,8 @@ async def test_a_bot_that_founds_the_group_hears_whom_it_lets_in() -> None:
 async def test_a_bot_answers_neither_history_nor_itself_nor_its_other_terminal() -> None:
     async with running_server() as server, members(server, "alice", "bot") as (alice, bot):
         await alice.post("yesterday's question")
-        async with running_bot(server, echo) as tap:
-            await is_in(tap)
+        async with running_bot(server, echo) as proxy:
+            await is_in(proxy)
             await bot.post("said by the same person elsewhere")
             await alice.post("today's question")
             await hears(alice, "alice said: today's question")
@@ -110,16 +110,16 @@ async def test_what_is_said_between_its_approval_and_its_next_attach_is_not_hist
     async with (
         running_server() as server,
         members(server, "alice") as (alice,),
-        running_bot(server, echo) as tap,
+        running_bot(server, echo) as proxy,
     ):
         await alice.post("before it was let in")
-        await tap.passes(type="attached", standing="waiting")
+        await proxy.passes(type="attached", standing="waiting")
         await trio.testing.wait_all_tasks_blocked()
-        tap.watch = no_second_attach()
+        proxy.watch = no_second_attach()
         await alice.command(Approve, "bot")
         await alice.post("said at once")
-        tap.watch = lambda *_: "pass"
-        tap.cut()
+        proxy.watch = lambda *_: "pass"
+        proxy.cut()
         await hears(alice, "alice said: said at once")
     answers = [text for text in texts(await log_of(server.store)) if " said: " in text]
     assert answers == ["alice said: said at once"]
@@ -132,15 +132,15 @@ def no_second_attach() -> Callable[[Side, dict[str, Any]], Verdict]:
 
 async def test_a_bot_that_comes_back_is_not_called_for_what_was_said_while_it_was_away() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
-        async with running_bot(server, echo) as tap:
+        async with running_bot(server, echo) as proxy:
             await alice.events(1)
             await alice.command(Approve, "bot")
-            await is_in(tap)
+            await is_in(proxy)
             await alice.post("first")
             await hears(alice, "alice said: first")
         await alice.post("while it was away")
-        async with running_bot(server, echo) as tap:
-            await is_in(tap)
+        async with running_bot(server, echo) as proxy:
+            await is_in(proxy)
             await alice.post("second")
             await hears(alice, "alice said: second")
     answers = [text for text in texts(await log_of(server.store)) if " said: " in text]
@@ -148,20 +148,20 @@ async def test_a_bot_that_comes_back_is_not_called_for_what_was_said_while_it_wa
 
 
 async def test_a_bot_comes_in_by_an_invite_and_hears_what_follows() -> None:
-    async def run_invited(tap: Tap) -> None:
-        async with session_at(tap.address, "bot") as session:
+    async def run_invited(proxy: FaultProxy) -> None:
+        async with session_at(proxy.address, "bot") as session:
             await serve_bot(session, GROUP, echo, TOKEN)
 
     async with (
         running_server() as server,
         members(server, "alice") as (alice,),
-        tapped(server.address) as tap,
+        fault_proxy(server.address) as proxy,
         trio.open_nursery() as nursery,
     ):
         await alice.post("history")
         await alice.command(Invite, hashlib.sha256(TOKEN).digest(), 60_000)
-        nursery.start_soon(run_invited, tap)
-        await is_in(tap)
+        nursery.start_soon(run_invited, proxy)
+        await is_in(proxy)
         await alice.post("news")
         await hears(alice, "alice said: news")
         nursery.cancel_scope.cancel()
@@ -175,14 +175,14 @@ async def test_a_bot_that_was_cut_off_answers_what_was_said_meanwhile_once(
     monkeypatch.setattr(session_module, "FIRST_RETRY_SECONDS", 0.01)
     async with running_server() as server, members(server, "alice", "bot") as (alice, other):
         await other.stream.aclose()
-        async with running_bot(server, echo) as tap:
-            await is_in(tap)
+        async with running_bot(server, echo) as proxy:
+            await is_in(proxy)
             await alice.post("before")
             await hears(alice, "alice said: before")
-            tap.refusing = True
-            tap.cut()
+            proxy.refusing = True
+            proxy.cut()
             await alice.post("meanwhile")
-            tap.refusing = False
+            proxy.refusing = False
             await hears(alice, "alice said: meanwhile")
             await alice.post("after")
             await hears(alice, "alice said: after")
@@ -203,9 +203,9 @@ async def test_a_refusal_reaches_the_handler() -> None:
     async with (
         running_server() as server,
         members(server, "alice", "bot") as (alice, _),
-        running_bot(server, reply_too_late) as tap,
+        running_bot(server, reply_too_late) as proxy,
     ):
-        await is_in(tap)
+        await is_in(proxy)
         await alice.post("hello")
         await alice.command(Kick, "bot")
         kicked.set()
@@ -220,9 +220,9 @@ async def test_a_fault_in_a_handler_ends_the_bot_and_is_not_hidden() -> None:
         async with (
             running_server() as server,
             members(server, "alice", "bot") as (alice, _),
-            running_bot(server, break_down) as tap,
+            running_bot(server, break_down) as proxy,
         ):
-            await is_in(tap)
+            await is_in(proxy)
             await alice.post("hello")
             await trio.sleep_forever()
 
@@ -246,9 +246,9 @@ async def test_a_reply_that_is_refused_does_not_silence_the_bot(
     async with (
         running_server() as server,
         members(server, "alice", "bot") as (alice, _),
-        running_bot(server, parrot) as tap,
+        running_bot(server, parrot) as proxy,
     ):
-        await is_in(tap)
+        await is_in(proxy)
         await alice.post("!")
         await alice.post("!still here")
         await hears(alice, "still here")
@@ -265,18 +265,18 @@ async def test_a_bot_answers_those_who_write_to_it_alone_there() -> None:
         session_of(server.address, "alice") as (alice, _),
     ):
         await other.stream.aclose()
-        async with running_bot(server, echo) as tap:
-            await is_in(tap)
-            await tap.passes(type="group_list")
+        async with running_bot(server, echo) as proxy:
+            await is_in(proxy)
+            await proxy.passes(type="group_list")
             with_bot = await alice.write_to("bot")
             await alice.post(with_bot, "psst").wait()
             await until(alice, lambda: "alice said: psst" in texts(with_bot.log))
             await alice.post(with_bot, "and").wait()
             await until(alice, lambda: "alice said: and" in texts(with_bot.log))
         await alice.post(with_bot, "while it was away").wait()
-        async with running_bot(server, echo) as tap:
-            await is_in(tap)
-            await tap.passes(type="attached", group=with_bot.name)
+        async with running_bot(server, echo) as proxy:
+            await is_in(proxy)
+            await proxy.passes(type="attached", group=with_bot.name)
             await alice.post(with_bot, "again").wait()
             await until(alice, lambda: "alice said: again" in texts(with_bot.log))
     answers = [text for text in texts(await log_of(server.store, with_bot.name)) if ": " in text]
@@ -290,14 +290,14 @@ async def test_a_bot_that_was_cut_off_hears_who_wrote_to_it_meanwhile() -> None:
         session_of(server.address, "alice") as (alice, _),
     ):
         await other.stream.aclose()
-        async with running_bot(server, echo) as tap:
-            await is_in(tap)
-            await tap.passes(type="group_list")
-            tap.refusing = True
-            tap.cut()
+        async with running_bot(server, echo) as proxy:
+            await is_in(proxy)
+            await proxy.passes(type="group_list")
+            proxy.refusing = True
+            proxy.cut()
             with_bot = await alice.write_to("bot")
             await alice.post(with_bot, "meanwhile").wait()
-            tap.refusing = False
+            proxy.refusing = False
             await until(alice, lambda: "alice said: meanwhile" in texts(with_bot.log))
     assert texts(await log_of(server.store, with_bot.name)) == [
         "meanwhile",
@@ -321,8 +321,8 @@ async def test_a_bot_answers_a_message_edits_what_it_said_and_deletes() -> None:
         session_of(server.address, "alice") as (session, ops),
     ):
         await other.stream.aclose()
-        async with running_bot(server, moderate) as tap:
-            await is_in(tap)
+        async with running_bot(server, moderate) as proxy:
+            await is_in(proxy)
             seq = await alice.post("what?")
             shout = await alice.post("what!")
             await until(session, lambda: shout in ops.deleted)
@@ -332,34 +332,34 @@ async def test_a_bot_answers_a_message_edits_what_it_said_and_deletes() -> None:
 
 
 async def test_a_bot_that_begins_with_nothing_but_the_state_keeps_its_promise() -> None:
-    async def run_light(tap: Tap) -> None:
-        async with session_at(tap.address, "bot", recent=0) as session:
+    async def run_light(proxy: FaultProxy) -> None:
+        async with session_at(proxy.address, "bot", recent=0) as session:
             await serve_bot(session, GROUP, echo)
 
     @asynccontextmanager
-    async def running_light() -> AsyncIterator[Tap]:
-        async with tapped(server.address) as tap, trio.open_nursery() as nursery:
-            nursery.start_soon(run_light, tap)
-            yield tap
+    async def running_light() -> AsyncIterator[FaultProxy]:
+        async with fault_proxy(server.address) as proxy, trio.open_nursery() as nursery:
+            nursery.start_soon(run_light, proxy)
+            yield proxy
             nursery.cancel_scope.cancel()
 
     async with running_server() as server, members(server, "alice") as (alice,):
         await alice.post("before it came")
-        async with running_light() as tap:
-            await tap.passes(type="attached", standing="waiting")
+        async with running_light() as proxy:
+            await proxy.passes(type="attached", standing="waiting")
             await trio.testing.wait_all_tasks_blocked()
-            tap.watch = no_second_attach()
+            proxy.watch = no_second_attach()
             await alice.command(Approve, "bot")
             await alice.post("said at once")
-            tap.watch = lambda *_: "pass"
-            tap.cut()
+            proxy.watch = lambda *_: "pass"
+            proxy.cut()
             await hears(alice, "alice said: said at once")
         await alice.post("while it was away")
-        async with running_light() as tap:
-            await is_in(tap)
+        async with running_light() as proxy:
+            await is_in(proxy)
             await alice.post("today's question")
             await hears(alice, "alice said: today's question")
-            assert "before it came" not in [f.get("text") for f in tap.of_type("event")]
+            assert "before it came" not in [f.get("text") for f in proxy.of_type("event")]
     answers = [text for text in texts(await log_of(server.store)) if " said: " in text]
     assert answers == ["alice said: said at once", "alice said: today's question"]
 
@@ -378,9 +378,9 @@ async def test_a_reply_that_is_refused_is_not_kept() -> None:
     async with (
         running_server() as server,
         members(server, "alice", "bot") as (alice, _),
-        running_bot(server, reply_too_late) as tap,
+        running_bot(server, reply_too_late) as proxy,
     ):
-        await is_in(tap)
+        await is_in(proxy)
         await alice.post("hello")
         await refused.wait()
     assert kept == [0]

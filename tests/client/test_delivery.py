@@ -16,6 +16,7 @@ from tchat.errors import Code, Refused
 from tests.client.impostor import Wire, event, impostor
 from tests.client.leaving import delivered, drops, left_in, waiting
 from tests.client.listening import happened
+from tests.fault_proxy import FaultProxy, cut_off, fault_proxy
 from tests.helpers import (
     GROUP,
     GUARD,
@@ -27,7 +28,6 @@ from tests.helpers import (
     texts,
     until,
 )
-from tests.tap import Tap, cut_off, tapped
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,8 +60,8 @@ async def test_nothing_is_ever_shown_twice_or_not_at_all() -> None:
     words = [f"text {n}" for n in range(100)]
     async with (
         running_server() as server,
-        tapped(server.address) as tap,
-        session_of(tap.address, "alice") as (alice, ops),
+        fault_proxy(server.address) as proxy,
+        session_of(proxy.address, "alice") as (alice, ops),
     ):
         for word in words:
             alice.post(ops, word)
@@ -73,7 +73,7 @@ async def test_nothing_is_ever_shown_twice_or_not_at_all() -> None:
             assert shown(ops) == words
             if len(texts(ops.log)) > cut:
                 cut = next(cuts, 1000)
-                tap.cut()
+                proxy.cut()
         assert texts(await log_of(server.store)) == words
 
 
@@ -104,10 +104,10 @@ async def test_an_answer_that_comes_before_the_event_ends_nothing() -> None:
 async def test_an_event_is_as_good_as_an_answer() -> None:
     async with (
         running_server() as server,
-        tapped(server.address) as tap,
-        session_of(tap.address, "alice") as (alice, ops),
+        fault_proxy(server.address) as proxy,
+        session_of(proxy.address, "alice") as (alice, ops),
     ):
-        tap.watch = drops(type="ok")
+        proxy.watch = drops(type="ok")
         pending = alice.post(ops, "hello")
         with trio.fail_after(GUARD):
             await pending.wait()
@@ -152,14 +152,14 @@ async def test_messages_may_be_typed_before_there_is_a_connection() -> None:
 async def test_those_typed_while_disconnected_are_pending_in_order() -> None:
     async with (
         running_server() as server,
-        tapped(server.address) as tap,
-        session_of(tap.address, "alice") as (alice, ops),
+        fault_proxy(server.address) as proxy,
+        session_of(proxy.address, "alice") as (alice, ops),
     ):
-        await cut_off(tap, alice)
+        await cut_off(proxy, alice)
         for word in ("one", "two", "three"):
             alice.post(ops, word)
         assert waiting(ops) == ["one", "two", "three"]
-        tap.refusing = False
+        proxy.refusing = False
         await delivered(alice, ops)
         assert texts(ops.log) == ["one", "two", "three"]
 
@@ -223,19 +223,19 @@ async def test_what_is_refused_stays_until_it_is_sent_again_or_let_go_of() -> No
 async def test_what_was_not_sent_yet_may_be_let_go_of_and_what_was_may_not() -> None:
     async with (
         running_server() as server,
-        tapped(server.address) as tap,
-        session_of(tap.address, "alice") as (alice, ops),
+        fault_proxy(server.address) as proxy,
+        session_of(proxy.address, "alice") as (alice, ops),
     ):
-        tap.watch = drops(type="post")
+        proxy.watch = drops(type="post")
         sent = alice.post(ops, "on its way")
-        await tap.passes(type="post")
+        await proxy.passes(type="post")
         with pytest.raises(Refused) as caught:
             alice.discard(sent)
         assert caught.value.code == Code.NO_SUCH_MESSAGE
-        await cut_off(tap, alice)
+        await cut_off(proxy, alice)
         alice.discard(alice.post(ops, "not meant so"))
-        tap.watch = Tap(server.address).watch
-        tap.refusing = False
+        proxy.watch = FaultProxy(server.address).watch
+        proxy.refusing = False
         await alice.post(ops, "but so").wait()
         assert texts(await log_of(server.store)) == ["on its way", "but so"]
 
@@ -276,18 +276,18 @@ async def test_what_is_stored_is_not_pending_for_one_who_will_not_hear_of_it() -
 async def test_what_is_stored_is_not_pending_for_one_who_was_kicked() -> None:
     async with (
         running_server() as server,
-        tapped(server.address) as tap,
+        fault_proxy(server.address) as proxy,
         session_of(server.address, "alice") as (alice, _),
-        session_of(tap.address, "bob") as (bob, ops),
+        session_of(proxy.address, "bob") as (bob, ops),
     ):
         await approve(alice, "bob")
         await until(bob, lambda: ops.caught_up)
-        tap.watch = lambda side, frame: "drop" if side == "server" else "pass"
+        proxy.watch = lambda side, frame: "drop" if side == "server" else "pass"
         bob.post(ops, "goodbye")
-        await tap.passes(type="event", text="goodbye")
+        await proxy.passes(type="event", text="goodbye")
         await alice.request(lambda i, n: Kick(i, n, GROUP, "bob"))
-        tap.watch = Tap(server.address).watch
-        tap.cut()
+        proxy.watch = FaultProxy(server.address).watch
+        proxy.cut()
         await until(bob, lambda: ops.standing == "outsider" and not ops.pending)
         assert texts(await log_of(server.store)) == ["goodbye"]
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
-    from tests.tap import Side, Verdict
+    from tests.fault_proxy import Side, Verdict
 
 DATA = noise(3 * MIB + 4321)
 Usage = namedtuple("Usage", "total used free")  # noqa: PYI024  # as that of shutil
@@ -65,7 +65,7 @@ async def test_what_has_no_room_is_not_fetched(
     assert refusal.sentence == (
         f"The file cannot be saved in {scene.into}: No space left on device."
     )
-    assert (scene.saved, scene.tap.down.carried) == ([], 0)
+    assert (scene.saved, scene.proxy.down.transferred) == ([], 0)
 
 
 async def test_only_what_is_still_to_come_needs_room(
@@ -100,10 +100,10 @@ async def test_a_disk_that_breaks_keeps_what_it_took(
     assert (await scene.unsaved(file)).sentence.endswith("Input/output error.")
     assert [name[-5:] for name in scene.saved] == [".part", ".sums"]
     monkeypatch.undo()
-    await scene.tap.stands_at(2)  # those of Alice and Bob
-    before = scene.tap.down.carried
+    await scene.proxy.open_at_most(2)  # those of Alice and Bob
+    before = scene.proxy.down.transferred
     assert (await scene.save(file)).read_bytes() == DATA
-    assert scene.tap.down.carried - before == len(DATA) - 2 * PIECE_SIZE - 1000
+    assert scene.proxy.down.transferred - before == len(DATA) - 2 * PIECE_SIZE - 1000
     assert scene.saved == ["plan.txt"]
 
 
@@ -148,7 +148,7 @@ async def test_a_real_disk_that_is_too_small_ends_up_empty(
     refusal = await scene.unsaved(file)
     assert refusal.sentence == f"The file cannot be saved in {small_disk}: No space left on device."
     assert scene.saved == []
-    assert (scene.tap.down.carried > 0) == (not knows)
+    assert (scene.proxy.down.transferred > 0) == (not knows)
     assert (await scene.save(await scene.send_bytes(DATA))).read_bytes() == DATA
 
 
@@ -190,14 +190,14 @@ async def test_a_file_that_changes_while_it_is_sent_is_not_shared(scene: Scene, 
             case "touch":
                 os.utime(path, ns=(1, 1))
 
-    scene.tap.watch = at_piece(1, change)
+    scene.proxy.watch = at_piece(1, change)
     refusal = await scene.refused(path)
     assert refusal.code == Code.FILE_CHANGED
     assert refusal.sentence == "plan.txt changed while it was read; send it again."
     with trio.fail_after(GUARD):
         while scene.kept:  # the server hears of it a moment later
             await trio.lowlevel.checkpoint()
-    scene.tap.watch = lambda _, __: "pass"
+    scene.proxy.watch = lambda _, __: "pass"
     assert (await scene.save(await scene.send(path))).read_bytes() == path.read_bytes()
 
 
@@ -209,7 +209,7 @@ async def test_a_file_that_grows_or_goes_while_it_is_sent_is_sent_as_it_was(scen
             file.write(b"more")
         path.unlink()
 
-    scene.tap.watch = at_piece(1, lengthen_and_remove)
+    scene.proxy.watch = at_piece(1, lengthen_and_remove)
     assert (await scene.save(await scene.send(path))).read_bytes() == DATA
 
 
@@ -219,7 +219,7 @@ async def test_a_file_that_is_replaced_while_it_is_sent_is_sent_as_it_was(scene:
     def replace() -> None:
         scene.write(b"another", "new").replace(path)
 
-    scene.tap.watch = at_piece(1, replace)
+    scene.proxy.watch = at_piece(1, replace)
     assert (await scene.save(await scene.send(path))).read_bytes() == DATA
 
 
@@ -230,7 +230,7 @@ async def test_a_directory_of_which_a_file_goes_while_it_is_sent_is_not_shared(
     top.mkdir()
     (top / "1.jpg").write_bytes(LARGE)
     (top / "2.jpg").write_bytes(DATA)
-    scene.tap.watch = at_piece(1, (top / "2.jpg").unlink)
+    scene.proxy.watch = at_piece(1, (top / "2.jpg").unlink)
     refusal = await scene.refused(top)
     assert refusal.code == Code.FILE_CHANGED
     assert refusal.sentence == f"{top / '2.jpg'} changed while it was read; send it again."
@@ -285,7 +285,7 @@ async def test_what_is_said_of_a_name_can_be_shown(scene: Scene, name: str) -> N
     assert refusal.code == Code.FILE_UNREADABLE
     refusal.sentence.encode()
     path = scene.write(LARGE, NAMES[name])
-    scene.tap.watch = at_piece(1, lambda: os.truncate(path, 5))
+    scene.proxy.watch = at_piece(1, lambda: os.truncate(path, 5))
     refusal = await scene.refused(path)
     assert refusal.code == Code.FILE_CHANGED
     refusal.sentence.encode()

@@ -16,7 +16,7 @@ from tchat.core.group.commands import Share
 from tchat.core.group.state import File
 from tchat.errors import Code, Refused
 from tests.client.scene import Scene, scenery
-from tests.helpers import GROUP, UNHURRIED, session_of, until
+from tests.helpers import GROUP, NO_RATE_LIMITS, session_of, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -28,7 +28,7 @@ DATA = bytes(range(256)) * 2000
 
 @pytest.fixture
 async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
-    async with scenery(tmp_path, replace(UNHURRIED, file=4 * len(DATA))) as scene:
+    async with scenery(tmp_path, replace(NO_RATE_LIMITS, file=4 * len(DATA))) as scene:
         yield scene
 
 
@@ -236,12 +236,12 @@ async def test_a_symlink_is_sent_under_its_own_name(scene: Scene, tmp_path: Path
 async def test_a_file_above_the_servers_limit_is_refused_before_it_is_sent(scene: Scene) -> None:
     refusal = await scene.refused(scene.write(5 * DATA))
     assert refusal.code == Code.FILE_TOO_LARGE
-    assert scene.tap.of_type("transfer") == []
+    assert scene.proxy.of_type("transfer") == []
 
 
 async def test_one_who_is_no_member_cannot_send(scene: Scene, tmp_path: Path) -> None:
     (tmp_path / "f").write_text("data")
-    async with session_of(scene.tap.address, "eve") as (eve, ops):
+    async with session_of(scene.proxy.address, "eve") as (eve, ops):
         with pytest.raises(Refused) as caught:
             await send_file(eve, ops, tmp_path / "f")
         assert caught.value.code == Code.NOT_MEMBER

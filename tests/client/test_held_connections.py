@@ -26,10 +26,11 @@ from tchat.net.tls import Credentials, make_credentials
 from tchat.ui.commands.access import invite
 from tests.client.listening import told
 from tests.client.remembered import File
+from tests.fault_proxy import fault_proxy
 from tests.helpers import (
     GROUP,
     GUARD,
-    UNHURRIED,
+    NO_RATE_LIMITS,
     identity_of,
     log_of,
     running_server,
@@ -37,14 +38,13 @@ from tests.helpers import (
     texts,
     until,
 )
-from tests.tap import tapped
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
     from tchat.client.replica import Replica
-    from tests.tap import Side, Verdict
+    from tests.fault_proxy import Side, Verdict
 
 TOKEN, PIN, OTHER = bytes(range(16)), bytes(range(32)), bytes(32)
 
@@ -230,7 +230,7 @@ async def test_a_known_server_that_answers_in_the_clear_is_waited_for(
         await told(alice, Disconnected)
         update = await told(alice, Disconnected)
         assert isinstance(update, Disconnected)
-        assert "somebody may stand in between" in update.reason
+        assert "somebody may be intercepting" in update.reason
         middle.lead = to(server.address)
         await told(alice, Connected)
         await alice.enter(GROUP)
@@ -248,7 +248,7 @@ async def test_a_known_server_that_answers_in_the_clear_at_first_is_named_as_tha
                 pass
         error = root_of(caught.value)
         assert isinstance(error, StartupError)
-        assert "somebody may stand in between" in error.sentence
+        assert "somebody may be intercepting" in error.sentence
         assert "--no-tls" not in error.sentence
 
 
@@ -284,11 +284,11 @@ async def test_a_transfer_that_is_never_ready_is_given_up(
 ) -> None:
     async with (
         running_server() as server,
-        tapped(server.address) as tap,
-        session_of(tap.address, "alice") as (alice, ops),
+        fault_proxy(server.address) as proxy,
+        session_of(proxy.address, "alice") as (alice, ops),
     ):
         monkeypatch.setattr(files_module, "STALL_SECONDS", 0.01)
-        tap.watch = lambda _, frame: "drop" if frame["type"] in lost else "pass"
+        proxy.watch = lambda _, frame: "drop" if frame["type"] in lost else "pass"
         with trio.fail_after(GUARD), pytest.raises(Refused, match="does not get on") as caught:
             await send_file(alice, ops, plan)
         assert caught.value.code == Code.IDLE
@@ -308,15 +308,15 @@ async def test_after_a_break_in_a_paste_the_group_is_followed_before_the_rest_is
         return "cut" if sent == 60 and frame["type"] == "post" else "pass"
 
     async with (
-        running_server(limits=replace(UNHURRIED, messages=Rate(200, 20))) as server,
-        tapped(server.address) as tap,
-        session_of(tap.address, "alice") as (alice, ops),
+        running_server(limits=replace(NO_RATE_LIMITS, messages=Rate(200, 20))) as server,
+        fault_proxy(server.address) as proxy,
+        session_of(proxy.address, "alice") as (alice, ops),
     ):
-        tap.watch = cut_once
+        proxy.watch = cut_once
         with trio.fail_after(GUARD):
             for receipt in [alice.post(ops, word) for word in words]:
                 await receipt.wait()
-        said = [frame["type"] for side, frame in tap.frames if side == "client"]
+        said = [frame["type"] for side, frame in proxy.frames if side == "client"]
         again = len(said) - said[::-1].index("proof")
         assert said.count("proof") == 2
         assert said[again : again + 2] == ["attach", "post"]

@@ -12,9 +12,9 @@ import pytest
 from tchat.client.files.transfer import fetch_file, send_file
 from tchat.core.group.commands import Share
 from tchat.core.text import FILE_NAME_LIMIT
+from tests.fake_server import ScriptedPeer, fake_server
 from tests.helpers import GROUP, approve, running_server, session_of, until
-from tests.hostile import HOSTILE, obeyed
-from tests.lying import Liar, lying_server
+from tests.hostile_text import HOSTILE, unsafe_characters
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -92,7 +92,7 @@ def is_safe(name: str) -> bool:
         and len(name.encode()) <= FILE_NAME_LIMIT + len(" (999)")
         and name.partition(".")[0].strip().upper() not in _DEVICES | _PORTS
         and unicodedata.is_normalized("NFC", name)
-        and not obeyed(name)
+        and not unsafe_characters(name)
     )
 
 
@@ -142,24 +142,24 @@ async def told_by_a_server(
 ) -> AsyncIterator[tuple[Session, Replica, list[File]]]:
     """Be Alice, at a server that passes on file names as they are."""
 
-    async def tell(liar: Liar) -> None:
-        if liar.opening["type"] == "transfer":
-            await liar.send("ready", version=1, size=len(DATA))
-            await liar.hears("have")
-            await liar.send("from", offset=0)
-            await liar.piece(DATA, SHA256)
+    async def tell(peer: ScriptedPeer) -> None:
+        if peer.opening["type"] == "transfer":
+            await peer.send("ready", version=1, size=len(DATA))
+            await peer.expect("have")
+            await peer.send("from", offset=0)
+            await peer.piece(DATA, SHA256)
             return
-        await liar.welcome()
-        await liar.attach(seq=len(names) + 1)
-        await liar.happens("created", "alice")
+        await peer.welcome()
+        await peer.attach(seq=len(names) + 1)
+        await peer.event("created", "alice")
         for number, name in enumerate(names, start=1):
             file = {"number": number, "name": name, "size": len(DATA), "sha256": SHA256}
-            await liar.happens("file_shared", "bob", **file)
-        while (request := await liar.hears("download"))["type"] != "end":
-            await liar.send("ticket", re=request["id"], ticket=bytes(16))
+            await peer.event("file_shared", "bob", **file)
+        while (request := await peer.expect("download"))["type"] != "end":
+            await peer.send("ticket", re=request["id"], ticket=bytes(16))
 
     async with (
-        lying_server(tell, tell) as address,
+        fake_server(tell, tell) as address,
         session_of(address, "alice") as (alice, there),
     ):
         await until(alice, lambda: there.caught_up)

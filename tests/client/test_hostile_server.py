@@ -16,6 +16,7 @@ from tchat.client.updates import Connected, Disconnected
 from tchat.core.protocol.framing import HANDSHAKE_LIMIT, unpack
 from tchat.errors import Refused, StartupError, TchatError
 from tchat.net.tls import BUSY_ALERT
+from tests.cddl import unchecked
 from tests.client.impostor import (
     CHALLENGE,
     EVIL,
@@ -39,7 +40,6 @@ from tests.helpers import (
 )
 from tests.hostile_cbor import LARGEST, WRONG_VALUES, costly_answers, framed
 from tests.hostile_frames import Mutator
-from tests.protocol import unchecked
 
 FRAMES = int(os.environ.get("TCHAT_FUZZ_FRAMES", "2000")) // 2
 A_CONNECTION = 20

@@ -9,7 +9,7 @@ import trio
 
 from tchat.client.client_id import take_slot
 from tchat.net.address import Address
-from tchat.store.sqlite.store import open_store
+from tchat.store.open import open_store
 from tests.helpers import GROUP, GUARD, log_of, session_of, texts
 from tests.processes import launching
 
@@ -84,7 +84,7 @@ async def run(launch: Launcher, server: Server, program: Path, name: str, last: 
 
 async def founded(launch: Launcher) -> Server:
     """Start a server on which the group is alice's."""
-    launch.know("alice")
+    launch.install_identity("alice")
     server = await launch.serve()
     async with session_of(server.address, "alice"):
         return server

@@ -15,13 +15,13 @@ from tchat.core.group.state import File
 from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.errors import Code, Refused
 from tchat.net.tls import BUSY_ALERT
-from tchat.transfer.pieces import NOTHING
+from tchat.transfer.pieces import EMPTY_DIGEST
+from tests.cddl import unchecked
 from tests.client.impostor import CHALLENGE, EVIL, Wire, impostor
 from tests.client.scene import noise
 from tests.core.examples import ANSWERS
 from tests.helpers import GUARD, session_of
 from tests.hostile_cbor import LARGEST
-from tests.protocol import unchecked
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -81,7 +81,9 @@ def takes_all(*items: dict[str, object] | bytes) -> Lie:
     """Return one that lets the client send all of a file, and says this to it."""
 
     async def lie(wire: Wire) -> None:
-        await says(READY, {"type": "have", "offset": 0, "sha256": NOTHING, "doubt": False})(wire)
+        await says(READY, {"type": "have", "offset": 0, "sha256": EMPTY_DIGEST, "doubt": False})(
+            wire
+        )
         while (frame := await wire.hear_only("piece"))["size"] == PIECE_SIZE:
             await wire.raw(PIECE_SIZE)
         await wire.raw(frame["size"])
@@ -162,7 +164,7 @@ MALFORMED = [
 ]
 
 
-def have(offset: int, sha256: bytes = NOTHING) -> dict[str, object]:
+def have(offset: int, sha256: bytes = EMPTY_DIGEST) -> dict[str, object]:
     return {"type": "have", "offset": offset, "sha256": sha256, "doubt": False}
 
 
@@ -188,7 +190,7 @@ UPLOADS = ANYWHERE | {
 }
 
 
-class Liar:
+class ScriptedPeer:
     """A server that chats like any other, and lies on the connections of files."""
 
     def __init__(self, lie: Lie) -> None:
@@ -221,16 +223,16 @@ def visible_in(place: Path) -> list[str]:
 async def test_a_file_that_does_not_come_as_it_should_is_not_saved(
     lie: Lie, tmp_path: Path
 ) -> None:
-    liar = Liar(lie)
+    peer = ScriptedPeer(lie)
     file = File(1, EVIL, len(DATA), GOOD, "bob", 0)
-    async with impostor(liar.act) as server, session_of(server.address, "alice") as (alice, ops):
+    async with impostor(peer.act) as server, session_of(server.address, "alice") as (alice, ops):
         with trio.fail_after(GUARD), pytest.raises(Refused) as caught:
             await fetch_file(alice, ops, file, tmp_path / "received")
         assert caught.value.sentence.isprintable()
         assert visible_in(tmp_path / "received") == []
         if lie in MALFORMED:
-            assert (caught.value.code, liar.transfers) == (Code.MALFORMED, 1)
-        assert 1 <= liar.transfers <= A_FEW
+            assert (caught.value.code, peer.transfers) == (Code.MALFORMED, 1)
+        assert 1 <= peer.transfers <= A_FEW
         assert alice.connected
 
 
@@ -240,21 +242,21 @@ async def test_a_file_that_is_not_taken_as_it_should_be_is_not_shared(
 ) -> None:
     path = tmp_path / "plan"
     path.write_bytes(DATA)
-    liar = Liar(lie)
-    async with impostor(liar.act) as server, session_of(server.address, "alice") as (alice, ops):
+    peer = ScriptedPeer(lie)
+    async with impostor(peer.act) as server, session_of(server.address, "alice") as (alice, ops):
         with trio.fail_after(GUARD), pytest.raises(Refused) as caught:
             await send_file(alice, ops, path)
         assert caught.value.sentence.isprintable()
-        assert 1 <= liar.transfers <= A_FEW
-        assert liar.shared == 0
+        assert 1 <= peer.transfers <= A_FEW
+        assert peer.shared == 0
         assert alice.unanswered == 0
         assert alice.connected
 
 
 async def test_bytes_behind_a_file_are_not_of_it(tmp_path: Path) -> None:
-    liar = Liar(says(READY, FROM, pieces(DATA, DATA), b"more" * 1000))
+    peer = ScriptedPeer(says(READY, FROM, pieces(DATA, DATA), b"more" * 1000))
     file = File(1, EVIL, len(DATA), GOOD, "bob", 0)
-    async with impostor(liar.act) as server, session_of(server.address, "alice") as (alice, ops):
+    async with impostor(peer.act) as server, session_of(server.address, "alice") as (alice, ops):
         place = await fetch_file(alice, ops, file, tmp_path)
     assert place.read_bytes() == DATA
     assert place.name.isprintable()
@@ -262,24 +264,24 @@ async def test_bytes_behind_a_file_are_not_of_it(tmp_path: Path) -> None:
 
 
 async def test_a_file_said_to_be_endless_is_not_begun(tmp_path: Path) -> None:
-    liar = Liar(says({**READY, "size": LARGEST}, FROM, pieces(DATA, DATA)))
+    peer = ScriptedPeer(says({**READY, "size": LARGEST}, FROM, pieces(DATA, DATA)))
     file = File(1, "big", LARGEST, GOOD, "bob", 0)
-    async with impostor(liar.act) as server, session_of(server.address, "alice") as (alice, ops):
+    async with impostor(peer.act) as server, session_of(server.address, "alice") as (alice, ops):
         with trio.fail_after(GUARD), pytest.raises(Refused, match="No space left on device"):
             await fetch_file(alice, ops, file, tmp_path)
     assert os.listdir(tmp_path) == []  # noqa: PTH208
-    assert liar.transfers == 0
+    assert peer.transfers == 0
 
 
 async def test_what_a_liar_left_is_replaced_by_what_an_honest_server_sends(tmp_path: Path) -> None:
     file = File(1, "plan", len(DATA), GOOD, "bob", 0)
-    liar = Liar(says(READY, FROM, pieces(OTHER, OTHER)[:-1]))
-    async with impostor(liar.act) as server, session_of(server.address, "alice") as (alice, ops):
+    peer = ScriptedPeer(says(READY, FROM, pieces(OTHER, OTHER)[:-1]))
+    async with impostor(peer.act) as server, session_of(server.address, "alice") as (alice, ops):
         with trio.fail_after(GUARD), pytest.raises(Refused):
             await fetch_file(alice, ops, file, tmp_path)
         assert visible_in(tmp_path) == []
         assert (tmp_path / f".{GOOD.hex()[:32]}.part").stat().st_size > PIECE_SIZE
-        liar.lie = says(READY, FROM, pieces(DATA, DATA))
+        peer.lie = says(READY, FROM, pieces(DATA, DATA))
         place = await fetch_file(alice, ops, file, tmp_path)
     assert place.read_bytes() == DATA
     assert os.listdir(tmp_path) == ["plan"]  # noqa: PTH208
@@ -297,9 +299,9 @@ async def test_a_part_is_given_up_only_for_what_is_said_of_its_file(
 ) -> None:
     part = tmp_path / f".{GOOD.hex()[:32]}.part"
     part.write_bytes(DATA[:5000])
-    liar = Liar(says({**FAILURE, "code": code}))
+    peer = ScriptedPeer(says({**FAILURE, "code": code}))
     file = File(1, "plan", len(DATA), GOOD, "bob", 0)
-    async with impostor(liar.act) as server, session_of(server.address, "alice") as (alice, ops):
+    async with impostor(peer.act) as server, session_of(server.address, "alice") as (alice, ops):
         with trio.fail_after(GUARD), pytest.raises(Refused) as caught:
             await fetch_file(alice, ops, file, tmp_path)
     assert (caught.value.code, part.exists()) == (code, kept)

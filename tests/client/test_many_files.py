@@ -71,17 +71,17 @@ async def test_one_that_is_cancelled_disturbs_no_other_and_goes_on_later(scene: 
         except Refused as refusal:
             ends.append(refusal.code)
 
-    scene.tap.down.stall_after(4 * MIB)  # by then both are under way
+    scene.proxy.down.stall_after(4 * MIB)  # by then both are under way
     with trio.fail_after(GUARD):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(fetch, one)
             nursery.start_soon(fetch, two)
-            await scene.tap.down.stalled.wait()
+            await scene.proxy.down.stalled.wait()
             (number,) = [active.number for active in transfers.active if active.name == "file 1"]
             transfers.cancel(number)
             while not ends:
                 await trio.lowlevel.checkpoint()
-            scene.tap.down.go_on()
+            scene.proxy.down.go_on()
     assert ends == [Code.CANCELLED, "file 2"]
     assert await scene.save(one) == scene.into / "file 1"
     assert scene.saved == ["file 1", "file 2"]
@@ -94,7 +94,7 @@ async def test_a_cancelled_transfer_goes_on_where_it_was(scene: Scene, way: str)
         await trip.stop_after(size)
     await trip.go()
     await trip.check()
-    assert trip.carried == len(DATA)
+    assert trip.transferred == len(DATA)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -104,7 +104,7 @@ async def test_another_program_of_the_same_person_goes_on_where_it_was(
     trip = await journey(scene, way)
     await trip.stop_after(3 * PIECE_SIZE + 99)
     name = {"up": "alice", "down": "bob"}[way]
-    async with session_of(scene.tap.address, name) as (again, ops):
+    async with session_of(scene.proxy.address, name) as (again, ops):
         await until(again, lambda: ops.caught_up)
         if way == "up":
             copy = scene.write(DATA, "plan.txt")  # another inode, later
@@ -112,16 +112,16 @@ async def test_another_program_of_the_same_person_goes_on_where_it_was(
         else:
             await fetch_file(again, ops, ops.state.files[1], scene.into)
     await trip.check()
-    assert trip.carried == len(DATA)
+    assert trip.transferred == len(DATA)
 
 
 async def test_a_file_that_begins_like_what_was_begun_is_sent_from_its_start(scene: Scene) -> None:
     trip = await journey(scene, "up")
     await trip.stop_after(3 * PIECE_SIZE + 99)
-    before = trip.carried
+    before = trip.transferred
     other = DATA[:PIECE_SIZE] + noise(len(DATA) - PIECE_SIZE, seed=9)
     assert (await scene.save(await scene.send_bytes(other))).read_bytes() == other
-    assert trip.carried - before == len(other)
+    assert trip.transferred - before == len(other)
 
 
 async def test_a_part_that_is_looked_through_can_be_left(
@@ -140,15 +140,15 @@ async def test_a_part_that_is_looked_through_can_be_left(
     gc.collect()  # a file that was left open would be found here
     await trip.go()
     await trip.check()
-    assert trip.carried == len(DATA)
+    assert trip.transferred == len(DATA)
 
 
 async def test_a_part_is_of_use_to_nobody_else_at_the_server(scene: Scene) -> None:
     trip = await journey(scene, "up")
     await trip.stop_after(3 * PIECE_SIZE)
-    before = trip.carried
+    before = trip.transferred
     await send_file(scene.bob, scene.there, scene.sent / "plan.txt")
-    assert trip.carried - before == len(DATA)
+    assert trip.transferred - before == len(DATA)
 
 
 # ------------------------------------------------------------------ the same file twice
@@ -161,14 +161,14 @@ async def test_two_programs_fetch_the_same_file_into_the_same_place(scene: Scene
     async def fetch(session: Session, replica: Replica) -> None:
         places.append(await fetch_file(session, replica, file, scene.into))
 
-    async with session_of(scene.tap.address, "bob") as (other, there):
-        scene.tap.down.stall_after(PIECE_SIZE)
+    async with session_of(scene.proxy.address, "bob") as (other, there):
+        scene.proxy.down.stall_after(PIECE_SIZE)
         with trio.fail_after(GUARD):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(fetch, scene.bob, scene.there)
-                await scene.tap.down.stalled.wait()
+                await scene.proxy.down.stalled.wait()
                 await fetch(other, there)
-                scene.tap.down.go_on()
+                scene.proxy.down.go_on()
     assert places == [scene.into / "plan.txt"] * 2
     assert places[0].read_bytes() == DATA
     assert scene.saved == ["plan.txt"]
@@ -179,11 +179,11 @@ async def test_a_second_program_that_is_ended_leaves_nothing(scene: Scene) -> No
     scene.into.mkdir()
     first = PartialFile(scene.into / f".{file.sha256.hex()[:32]}.part", len(DATA))
     first.open()
-    scene.tap.down.stall_after(PIECE_SIZE)
+    scene.proxy.down.stall_after(PIECE_SIZE)
     with trio.fail_after(GUARD):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(scene.save, file)
-            await scene.tap.down.stalled.wait()
+            await scene.proxy.down.stalled.wait()
             nursery.cancel_scope.cancel()
     assert scene.saved == [first.path.name]
     first.close()
@@ -220,9 +220,9 @@ async def test_a_file_that_is_there_costs_nothing(scene: Scene) -> None:
     place = await scene.save(file)
     place.rename(scene.into / "plan (2).txt")
     (scene.into / "plan.txt").write_bytes(b"another")
-    before, asked = scene.tap.down.carried, len(scene.tap.of_type("download"))
+    before, asked = scene.proxy.down.transferred, len(scene.proxy.of_type("download"))
     assert await scene.save(file) == scene.into / "plan (2).txt"
-    assert (scene.tap.down.carried, len(scene.tap.of_type("download"))) == (before, asked)
+    assert (scene.proxy.down.transferred, len(scene.proxy.of_type("download"))) == (before, asked)
 
 
 async def test_a_file_that_was_changed_here_is_fetched_again_beside_it(scene: Scene) -> None:
@@ -235,28 +235,28 @@ async def test_a_file_that_was_changed_here_is_fetched_again_beside_it(scene: Sc
 
 async def test_an_empty_file_needs_no_connection(scene: Scene) -> None:
     file = await scene.send_bytes(b"")
-    before = len(scene.tap.of_type("transfer"))
+    before = len(scene.proxy.of_type("transfer"))
     assert (await scene.save(file)).read_bytes() == b""
-    assert len(scene.tap.of_type("transfer")) == before
+    assert len(scene.proxy.of_type("transfer")) == before
 
 
 @asynccontextmanager
 async def group_of(scene: Scene, *names: str, group: str) -> AsyncIterator[list[Session]]:
     """Let these people have a group of their own."""
-    async with session_of(scene.tap.address, names[0], group=group) as (admin, _):
+    async with session_of(scene.proxy.address, names[0], group=group) as (admin, _):
         if len(names) == 1:
             yield [admin]
             return
-        async with session_of(scene.tap.address, names[1], group=group) as (other, replica):
+        async with session_of(scene.proxy.address, names[1], group=group) as (other, replica):
             await approve(admin, names[1], group)
             await until(other, lambda: replica.caught_up)
             yield [admin, other]
 
 
 async def sending_costs(scene: Scene, session: Session, group: str, path: Path) -> int:
-    before = scene.tap.up.carried
+    before = scene.proxy.up.transferred
     await send_file(session, session.groups[group], path)
-    return scene.tap.up.carried - before
+    return scene.proxy.up.transferred - before
 
 
 async def test_what_the_server_knows_is_not_sent_again_by_whoever_could_fetch_it(
@@ -278,11 +278,14 @@ async def test_one_who_could_not_fetch_it_sends_all_of_it_and_learns_nothing(sce
     await scene.send_bytes(DATA)
     path = scene.write(DATA)
     async with group_of(scene, "eve", group="spies") as (eve,):
-        words = len(scene.tap.of_type("digest_required")), len(scene.tap.of_type("already_stored"))
+        words = (
+            len(scene.proxy.of_type("digest_required")),
+            len(scene.proxy.of_type("already_stored")),
+        )
         assert await sending_costs(scene, eve, "spies", path) == len(DATA)
         assert (
-            len(scene.tap.of_type("digest_required")),
-            len(scene.tap.of_type("already_stored")),
+            len(scene.proxy.of_type("digest_required")),
+            len(scene.proxy.of_type("already_stored")),
         ) == words
         # Now she has it herself.
         assert await sending_costs(scene, eve, "spies", path) == 0
@@ -294,4 +297,4 @@ async def test_a_file_that_only_begins_like_another_is_sent(scene: Scene) -> Non
     await scene.send_bytes(DATA)
     path = scene.write(DATA[:-1] + b"!")
     assert await sending_costs(scene, scene.alice, scene.ops.name, path) == len(DATA)
-    assert scene.tap.of_type("digest_required") != []
+    assert scene.proxy.of_type("digest_required") != []

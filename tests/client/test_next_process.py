@@ -12,6 +12,7 @@ from tchat.core.text import fold
 from tchat.errors import Code, Refused
 from tests.client.leaving import again, delivered, drops, left_in, waiting
 from tests.client.listening import told
+from tests.fault_proxy import FaultProxy, cut_off, fault_proxy
 from tests.helpers import (
     GROUP,
     GUARD,
@@ -23,7 +24,6 @@ from tests.helpers import (
     texts,
     until,
 )
-from tests.tap import Tap, cut_off, tapped
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,45 +34,45 @@ if TYPE_CHECKING:
 async def test_what_was_not_sent_is_sent_by_the_next_process(
     slot: ClientId, tmp_path: Path
 ) -> None:
-    async with running_server() as server, tapped(server.address) as tap:
-        async with session_of(tap.address, "alice", slot) as (alice, ops):
-            await cut_off(tap, alice)
+    async with running_server() as server, fault_proxy(server.address) as proxy:
+        async with session_of(proxy.address, "alice", slot) as (alice, ops):
+            await cut_off(proxy, alice)
             alice.post(ops, "one")
             alice.post(ops, "two", reply=1)
-        assert left_in(tmp_path, tap.address) == ["one", "two"]
-        tap.refusing = False
-        async with session_at(tap.address, "alice", again(slot)) as alice:
+        assert left_in(tmp_path, proxy.address) == ["one", "two"]
+        proxy.refusing = False
+        async with session_at(proxy.address, "alice", again(slot)) as alice:
             ops = alice.follow(GROUP)
             assert waiting(ops) == ["one", "two"]
             alice.post(ops, "three")
             await delivered(alice, ops)
             assert texts(ops.log) == ["one", "two", "three"]
-        assert left_in(tmp_path, tap.address) == []
+        assert left_in(tmp_path, proxy.address) == []
 
 
 @pytest.mark.parametrize("lost", ["post", "event"])
 async def test_what_may_have_been_sent_is_sent_with_the_same_number(
     lost: str, slot: ClientId, tmp_path: Path
 ) -> None:
-    async with running_server() as server, tapped(server.address) as tap:
-        async with session_of(tap.address, "alice", slot) as (alice, ops):
+    async with running_server() as server, fault_proxy(server.address) as proxy:
+        async with session_of(proxy.address, "alice", slot) as (alice, ops):
             await alice.post(ops, "before").wait()
             answers = drops(type="ok")
-            tap.watch = lambda side, frame: (
+            proxy.watch = lambda side, frame: (
                 "drop" if frame["type"] == lost else answers(side, frame)
             )
             alice.post(ops, "perhaps")
-            await tap.passes(type=lost, text="perhaps")
-        tap.watch = Tap(server.address).watch
-        async with session_at(tap.address, "alice", again(slot)) as alice:
+            await proxy.passes(type=lost, text="perhaps")
+        proxy.watch = FaultProxy(server.address).watch
+        async with session_at(proxy.address, "alice", again(slot)) as alice:
             ops = alice.follow(GROUP)
             assert waiting(ops) == ["perhaps"]
             alice.post(ops, "after")
             await delivered(alice, ops)
             assert texts(ops.log) == ["before", "perhaps", "after"]
-        sent = [f for f in tap.of_type("post") if f["text"] == "perhaps"]
+        sent = [f for f in proxy.of_type("post") if f["text"] == "perhaps"]
         assert len({(f["n"], f["text"]) for f in sent}) == 1
-        assert left_in(tmp_path, tap.address) == []
+        assert left_in(tmp_path, proxy.address) == []
 
 
 async def test_a_group_that_is_not_followed_gets_what_was_left_for_it(
@@ -102,15 +102,15 @@ async def test_what_was_left_for_others_waits_for_them(slot: ClientId, tmp_path:
 async def test_what_was_refused_is_shown_by_the_next_process_and_not_sent(slot: ClientId) -> None:
     async with (
         running_server() as server,
-        tapped(server.address) as tap,
+        fault_proxy(server.address) as proxy,
         members(server, "alice"),
     ):
-        async with session_of(tap.address, "bob", slot) as (bob, ops):
+        async with session_of(proxy.address, "bob", slot) as (bob, ops):
             with pytest.raises(Refused):
                 await bob.post(ops, "too early").wait()
-        tap.frames.clear()
+        proxy.frames.clear()
         later = again(slot)
-        async with session_of(tap.address, "bob", later) as (bob, ops):
+        async with session_of(proxy.address, "bob", later) as (bob, ops):
             (pending,) = ops.pending
             assert pending.failure is not None
             assert pending.failure.code == Code.NOT_MEMBER
@@ -118,8 +118,8 @@ async def test_what_was_refused_is_shown_by_the_next_process_and_not_sent(slot: 
                 await pending.wait()
             bob.discard(pending)
             await bob.settle()
-            assert tap.of_type("post") == []
-        async with session_of(tap.address, "bob", again(later)) as (_, ops):
+            assert proxy.of_type("post") == []
+        async with session_of(proxy.address, "bob", again(later)) as (_, ops):
             assert ops.pending == []
 
 
@@ -140,27 +140,27 @@ async def test_damage_is_told(slot: ClientId, tmp_path: Path) -> None:
 async def test_no_new_number_overtakes_an_old_one_that_a_group_would_then_forget(
     slot: ClientId,
 ) -> None:
-    async with running_server() as server, tapped(server.address) as tap:
-        async with session_of(tap.address, "alice", slot) as (alice, ops):
-            tap.watch = drops(type="post")
+    async with running_server() as server, fault_proxy(server.address) as proxy:
+        async with session_of(proxy.address, "alice", slot) as (alice, ops):
+            proxy.watch = drops(type="post")
             alice.post(ops, "old")
-            await tap.passes(type="post")
+            await proxy.passes(type="post")
         for _ in range(3):  # other processes come, count a little, and are killed
             between = again(slot)
             between.count()
         held = drops(type="post", text="old")
-        tap.watch = lambda side, frame: (
+        proxy.watch = lambda side, frame: (
             "drop" if side == "client" and held(side, frame) == "drop" else "pass"
         )
-        async with session_at(tap.address, "alice", again(slot)) as alice:
+        async with session_at(proxy.address, "alice", again(slot)) as alice:
             ops = alice.follow(GROUP)
             alice.post(ops, "new")
             with trio.fail_after(GUARD):
-                while len([f for f in tap.of_type("post") if f["text"] == "old"]) < 2:
+                while len([f for f in proxy.of_type("post") if f["text"] == "old"]) < 2:
                     await trio.lowlevel.checkpoint()
             await until(alice, lambda: ops.caught_up)
-            assert [f for f in tap.of_type("post") if f["text"] == "new"] == []
-            tap.watch = Tap(server.address).watch
-            tap.cut()
+            assert [f for f in proxy.of_type("post") if f["text"] == "new"] == []
+            proxy.watch = FaultProxy(server.address).watch
+            proxy.cut()
             await delivered(alice, ops)
             assert texts(ops.log) == ["old", "new"]

@@ -23,10 +23,11 @@ from tchat.errors import Code, Refused
 from tchat.server import limits as limits_module
 from tchat.store.base import NO_EFFECTS, SideEffects, StorageFull
 from tests.client.listening import told
+from tests.fault_proxy import fault_proxy
 from tests.helpers import (
     GROUP,
     GUARD,
-    UNHURRIED,
+    NO_RATE_LIMITS,
     log_of,
     raw_client,
     running_server,
@@ -35,17 +36,16 @@ from tests.helpers import (
     texts,
 )
 from tests.memory_store import MemoryStore
-from tests.tap import tapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tchat.client.request import PendingMessage
     from tchat.client.session import Session
-    from tests.tap import Side, Tap, Verdict
+    from tests.fault_proxy import FaultProxy, Side, Verdict
 
-QUICK = replace(UNHURRIED, messages=Rate(200, 20))
-SLOW = replace(UNHURRIED, messages=Rate(1, 1))
+QUICK = replace(NO_RATE_LIMITS, messages=Rate(200, 20))
+SLOW = replace(NO_RATE_LIMITS, messages=Rate(1, 1))
 
 
 class Clock:
@@ -98,10 +98,10 @@ def well(side: Side, frame: dict[str, Any]) -> Verdict:
     return "pass"
 
 
-def mended(tap: Tap) -> None:
+def mended(proxy: FaultProxy) -> None:
     """Break the wire and let the next one carry everything."""
-    tap.watch = well
-    tap.cut()
+    proxy.watch = well
+    proxy.cut()
 
 
 async def outcome(receipt: PendingMessage) -> str:
@@ -120,17 +120,17 @@ async def outcome(receipt: PendingMessage) -> str:
 async def test_a_post_that_was_too_fast_is_not_lost_when_its_refusal_is(clock: Clock) -> None:
     async with (
         running_server(limits=SLOW) as server,
-        tapped(server.address) as tap,
-        session_of(tap.address, "alice") as (alice, ops),
+        fault_proxy(server.address) as proxy,
+        session_of(proxy.address, "alice") as (alice, ops),
     ):
         clock.now += 1
         assert await outcome(alice.post(ops, "one")) == "stored"
-        tap.watch = deaf
+        proxy.watch = deaf
         two = alice.post(ops, "two")
-        await tap.passes(type="error", code="rate_limited")
+        await proxy.passes(type="error", code="rate_limited")
         three = alice.post(ops, "three")
         clock.now += 1
-        mended(tap)
+        mended(proxy)
         assert await outcome(two) == "stored"
         clock.now += 1
         assert await outcome(three) == "stored"
@@ -142,16 +142,16 @@ async def test_a_post_for_which_there_was_no_room_is_refused_or_stored(heard: bo
     store = FullOnce("two")
     async with (
         running_server(store) as server,
-        tapped(server.address) as tap,
-        session_of(tap.address, "alice") as (alice, ops),
+        fault_proxy(server.address) as proxy,
+        session_of(proxy.address, "alice") as (alice, ops),
     ):
         assert await outcome(alice.post(ops, "one")) == "stored"
-        tap.watch = well if heard else deaf
+        proxy.watch = well if heard else deaf
         two = alice.post(ops, "two")
-        await tap.passes(type="error", code="storage_full")
+        await proxy.passes(type="error", code="storage_full")
         three = alice.post(ops, "three")
-        await tap.passes(type="event", text="three")
-        mended(tap)
+        await proxy.passes(type="event", text="three")
+        mended(proxy)
         assert await outcome(three) == "stored"
         assert await outcome(two) == (Code.STORAGE_FULL if heard else "stored")
         said = ["one", "three"] if heard else ["one", "three", "two"]
@@ -192,14 +192,14 @@ class Flaky:
     being too fast, or after as many frames as `random` says.
     """
 
-    def __init__(self, tap: Tap, cuts: int, random: Random | None = None) -> None:
-        self.tap = tap
+    def __init__(self, proxy: FaultProxy, cuts: int, random: Random | None = None) -> None:
+        self.proxy = proxy
         self.cuts = cuts
         self._random = random
         self._silent = False
         self._left = self._next()
         self._fell_silent = trio.Event()
-        tap.watch = self.watch
+        proxy.watch = self.watch
 
     def _next(self) -> int:
         return self._random.randint(5, 30) if self._random else 1
@@ -224,7 +224,7 @@ class Flaky:
             self.cuts -= 1
             self._silent = False
             self._left = self._next()
-            self.tap.cut()
+            self.proxy.cut()
 
 
 async def post_all(session: Session, words: Iterable[str], stored: list[str]) -> None:
@@ -238,7 +238,7 @@ async def pasted(flaky: Flaky, people: int, stored: list[str], each: int = 100) 
     """Let one person paste into several sessions at once, to the end."""
     async with AsyncExitStack() as stack:
         sessions = [
-            await stack.enter_async_context(session_at(flaky.tap.address, "alice", ClientId()))
+            await stack.enter_async_context(session_at(flaky.proxy.address, "alice", ClientId()))
             for _ in range(people)
         ]
         for session in sessions:
@@ -258,9 +258,9 @@ async def test_what_two_sessions_were_told_is_stored_although_refusals_are_lost(
 ) -> None:
     monkeypatch.setattr(sending_module, "_SHARE", 1e9)  # so that there are refusals
     stored: list[str] = []
-    strict = replace(UNHURRIED, messages=Rate(40, 5))
-    async with running_server(limits=strict) as server, tapped(server.address) as tap:
-        await pasted(Flaky(tap, cuts=6), 2, stored, each=40)
+    strict = replace(NO_RATE_LIMITS, messages=Rate(40, 5))
+    async with running_server(limits=strict) as server, fault_proxy(server.address) as proxy:
+        await pasted(Flaky(proxy, cuts=6), 2, stored, each=40)
         assert len(stored) == 80
         assert Counter(texts(await log_of(server.store))) == Counter(stored)
 
@@ -271,8 +271,8 @@ async def test_what_was_told_is_stored_once_whenever_the_wire_breaks(
     sessions: int, seed: int
 ) -> None:
     stored: list[str] = []
-    async with running_server(limits=QUICK) as server, tapped(server.address) as tap:
-        flaky = Flaky(tap, 6, Random(seed))
+    async with running_server(limits=QUICK) as server, fault_proxy(server.address) as proxy:
+        flaky = Flaky(proxy, 6, Random(seed))
         await pasted(flaky, sessions, stored)
         assert flaky.cuts < 6, "the wire never broke"
         assert len(stored) == 100 * sessions
@@ -304,15 +304,15 @@ async def test_a_post_that_cannot_get_a_number_is_refused_for_good() -> None:
     slot = FullDisk()
     async with (
         running_server() as server,
-        tapped(server.address) as tap,
-        session_of(tap.address, "alice", slot) as (alice, ops),
+        fault_proxy(server.address) as proxy,
+        session_of(proxy.address, "alice", slot) as (alice, ops),
     ):
         slot.full = True
         assert await outcome(alice.post(ops, "never")) == Code.FILE_UNREADABLE
         assert alice.unanswered == 0
         slot.full = False
         assert await outcome(alice.post(ops, "typed again")) == "stored"
-        tap.cut()
+        proxy.cut()
         assert await outcome(alice.post(ops, "after the break")) == "stored"
         assert texts(await log_of(server.store)) == ["typed again", "after the break"]
 
@@ -340,8 +340,8 @@ async def test_numbers_keep_within_the_window_of_the_first_that_is_unanswered() 
     words = [f"text {n}" for n in range(WINDOW + 100)]
     async with (
         running_server() as server,
-        tapped(server.address) as tap,
-        session_of(tap.address, "alice") as (alice, ops),
+        fault_proxy(server.address) as proxy,
+        session_of(proxy.address, "alice") as (alice, ops),
     ):
         first: dict[str, Any] = {}
 
@@ -350,16 +350,16 @@ async def test_numbers_keep_within_the_window_of_the_first_that_is_unanswered() 
                 first.update(frame)
             return "drop" if side == "client" and frame.get("n") == first.get("n", 0) else "pass"
 
-        tap.watch = lose_the_first
+        proxy.watch = lose_the_first
         receipts = [alice.post(ops, word) for word in words]
         for receipt in receipts[1:WINDOW]:
             assert await outcome(receipt) == "stored"
         await trio.testing.wait_all_tasks_blocked()
-        numbers = {f["n"] for side, f in tap.frames if side == "client" and f["type"] == "post"}
+        numbers = {f["n"] for side, f in proxy.frames if side == "client" and f["type"] == "post"}
         assert max(numbers) == first["n"] + WINDOW - 1
         waiting = (receipts[0], *receipts[WINDOW:])
         assert not any(pending.receipt.done.is_set() for pending in waiting)
-        mended(tap)
+        mended(proxy)
         for receipt in receipts:
             assert await outcome(receipt) == "stored"
         said = texts(await log_of(server.store))

@@ -10,11 +10,11 @@ import trio
 from tchat.client.updates import CaughtUp, Disconnected, EventReceived, PastLoaded
 from tchat.core.protocol.frames import Attached, GroupList, GroupSummary, SearchHit, SearchResults
 from tchat.errors import Refused
+from tests.cddl import unchecked
 from tests.client.impostor import Wire, event, events, impostor, kindly, page, snapshot
 from tests.client.listening import happened, told
 from tests.helpers import GROUP, GUARD, seqs, session_at, texts, until
 from tests.hostile_cbor import LARGEST
-from tests.protocol import unchecked
 
 if TYPE_CHECKING:
     from collections.abc import Callable

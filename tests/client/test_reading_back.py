@@ -13,6 +13,7 @@ from tchat.core.group.events import Erased, Posted
 from tchat.core.protocol.frames import GroupSummary
 from tchat.errors import Code, Refused
 from tests.client.listening import told
+from tests.fault_proxy import fault_proxy
 from tests.helpers import (
     GROUP,
     GUARD,
@@ -26,13 +27,12 @@ from tests.helpers import (
     texts,
     until,
 )
-from tests.tap import tapped
 
 if TYPE_CHECKING:
     from tchat.client.replica import Replica
     from tchat.client.session import Session
+    from tests.fault_proxy import Side, Verdict
     from tests.helpers import RawClient
-    from tests.tap import Side, Verdict
 
 LONG = 3000 * "x"
 
@@ -77,7 +77,7 @@ async def see(person: RawClient, seq: int) -> None:
 async def test_whatever_breaks_the_log_is_whole(every: int) -> None:
     async with (
         running_server() as server,
-        tapped(server.address) as tap,
+        fault_proxy(server.address) as proxy,
         members(server, "alice") as (alice,),
     ):
         head = await talk(alice, 60, LONG)
@@ -90,8 +90,8 @@ async def test_whatever_breaks_the_log_is_whole(every: int) -> None:
             left[-1] -= 1
             return "cut" if left[-1] == 0 and left.pop() == 0 else "pass"
 
-        tap.watch = cut
-        async with session_at(tap.address, "alice", recent=3) as session:
+        proxy.watch = cut
+        async with session_at(proxy.address, "alice", recent=3) as session:
             ops = session.follow(GROUP)
             await until(session, lambda: ops.caught_up)
             await load_all(session, ops)
@@ -121,12 +121,12 @@ async def test_what_is_edited_and_deleted_is_so_for_those_who_come_later() -> No
 async def test_a_page_and_a_deletion_may_cross() -> None:
     async with (
         running_server() as server,
-        tapped(server.address) as tap,
+        fault_proxy(server.address) as proxy,
         members(server, "alice") as (alice,),
     ):
         secret = await alice.post("secret")
         await see(alice, await talk(alice, 10))
-        async with session_at(tap.address, "alice", recent=1) as session:
+        async with session_at(proxy.address, "alice", recent=1) as session:
             ops = session.follow(GROUP)
             await until(session, lambda: ops.caught_up)
             async with trio.open_nursery() as nursery:
@@ -208,15 +208,15 @@ async def test_what_was_said_is_found_as_it_is_now() -> None:
 async def test_others_see_who_is_away_and_why() -> None:
     async with (
         running_server() as server,
-        tapped(server.address) as tap,
+        fault_proxy(server.address) as proxy,
         session_of(server.address, "alice") as (alice, ops),
-        session_of(tap.address, "bob") as (bob, there),
+        session_of(proxy.address, "bob") as (bob, there),
     ):
         await approve(alice, "bob")
         await until(bob, lambda: there.caught_up)
         await bob.set_away("lunch")
         await until(alice, lambda: ops.away == {"bob": "lunch"})
-        tap.cut()
+        proxy.cut()
         await until(alice, lambda: "bob" not in ops.online)
         await until(alice, lambda: ops.away == {"bob": "lunch"})
         await bob.set_away(None)
@@ -226,15 +226,15 @@ async def test_others_see_who_is_away_and_why() -> None:
 async def test_one_who_follows_no_longer_is_still_a_member() -> None:
     async with (
         running_server() as server,
-        tapped(server.address) as tap,
-        session_of(tap.address, "alice") as (alice, ops),
+        fault_proxy(server.address) as proxy,
+        session_of(proxy.address, "alice") as (alice, ops),
     ):
         await until(alice, lambda: ops.caught_up)
         alice.unfollow(ops)
         pending = alice.post(ops, "said all the same")
         await pending.wait()
         assert ops.pending == []
-        assert [f for f in tap.of_type("event") if f.get("text")] == []
+        assert [f for f in proxy.of_type("event") if f.get("text")] == []
         anew = await alice.enter(GROUP)
         await until(alice, lambda: anew.caught_up)
         assert anew.log[-1].body == Posted("said all the same")

@@ -12,8 +12,9 @@ from tchat.client.client_id import ClientId
 from tchat.client.updates import Connected, Disconnected
 from tchat.core.group.commands import Kick
 from tchat.errors import Code, Refused
-from tchat.store.sqlite.store import open_store
+from tchat.store.open import open_store
 from tests.client.listening import told
+from tests.fault_proxy import Side, Verdict, cut_off, fault_proxy
 from tests.helpers import (
     GROUP,
     GUARD,
@@ -27,7 +28,6 @@ from tests.helpers import (
     until,
 )
 from tests.memory_store import MemoryStore
-from tests.tap import Side, Verdict, cut_off, tapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,10 +66,10 @@ async def test_cut_wherever_it_may_be_every_post_is_done_once_and_in_order(
     words = [f"text {n}" for n in range(60)]
     async with (
         running_server() as server,
-        tapped(server.address) as tap,
-        session_of(tap.address, "alice") as (alice, ops),
+        fault_proxy(server.address) as proxy,
+        session_of(proxy.address, "alice") as (alice, ops),
     ):
-        tap.watch = cut_at(side, verdict, set(range(0, 30 * step, step)))
+        proxy.watch = cut_at(side, verdict, set(range(0, 30 * step, step)))
         with trio.fail_after(GUARD):
             await post_steadily(alice, ops, words)
         await until(alice, lambda: len(texts(ops.log)) == len(words))
@@ -81,10 +81,10 @@ async def test_all_posts_at_once_survive_cuts_in_order() -> None:
     words = [f"text {n}" for n in range(200)]
     async with (
         running_server() as server,
-        tapped(server.address) as tap,
-        session_of(tap.address, "alice") as (alice, ops),
+        fault_proxy(server.address) as proxy,
+        session_of(proxy.address, "alice") as (alice, ops),
     ):
-        tap.watch = cut_at("server", "tear", set(range(0, 900, 30)))
+        proxy.watch = cut_at("server", "tear", set(range(0, 900, 30)))
         receipts = [alice.post(ops, text) for text in words]
         for receipt in receipts:
             await receipt.wait()
@@ -95,13 +95,13 @@ async def test_readers_whose_wire_is_cut_get_every_event_once_and_in_order() -> 
     words = [f"text {n}" for n in range(150)]
     async with (
         running_server() as server,
-        tapped(server.address) as tap,
+        fault_proxy(server.address) as proxy,
         session_of(server.address, "alice") as (alice, ops),
-        session_of(tap.address, "bob") as (bob, there),
+        session_of(proxy.address, "bob") as (bob, there),
     ):
         await approve(alice, "bob")
         await until(bob, lambda: there.caught_up)
-        tap.watch = cut_at("server", "tear", set(range(0, 400, 9)))
+        proxy.watch = cut_at("server", "tear", set(range(0, 400, 9)))
         await post_steadily(alice, ops, words)
         await until(bob, lambda: len(texts(there.log)) == len(words))
         assert there.log == await log_of(server.store)
@@ -111,26 +111,26 @@ async def test_readers_whose_wire_is_cut_get_every_event_once_and_in_order() -> 
 async def test_a_session_resumes_behind_the_last_event_it_has() -> None:
     async with (
         running_server() as server,
-        tapped(server.address) as tap,
-        session_of(tap.address, "alice") as (alice, ops),
+        fault_proxy(server.address) as proxy,
+        session_of(proxy.address, "alice") as (alice, ops),
     ):
         for n in range(10):
             await alice.post(ops, f"text {n}").wait()
-        tap.cut()
+        proxy.cut()
         await told(alice, Disconnected)
         assert await told(alice, Connected) == Connected("alice", again=True)
         await alice.post(ops, "after the cut").wait()
-        attached = [f["after"] for side, f in tap.frames if f["type"] == "attach"]
+        attached = [f["after"] for side, f in proxy.frames if f["type"] == "attach"]
         assert attached[-1] == 11
-        sent = [f["seq"] for side, f in tap.frames if f["type"] == "event"]
+        sent = [f["seq"] for side, f in proxy.frames if f["type"] == "event"]
         assert sent == list(range(1, 13))
 
 
 async def test_an_event_that_is_missing_is_asked_for_again() -> None:
     async with (
         running_server() as server,
-        tapped(server.address) as tap,
-        session_of(tap.address, "alice") as (alice, ops),
+        fault_proxy(server.address) as proxy,
+        session_of(proxy.address, "alice") as (alice, ops),
     ):
         await until(alice, lambda: ops.caught_up)
         lost = {"text 3"}
@@ -141,7 +141,7 @@ async def test_an_event_that_is_missing_is_asked_for_again() -> None:
                 return "drop"
             return "pass"
 
-        tap.watch = lose
+        proxy.watch = lose
         for n in range(6):
             await alice.post(ops, f"text {n}").wait()
         await until(alice, lambda: len(texts(ops.log)) == 6)
@@ -151,17 +151,17 @@ async def test_an_event_that_is_missing_is_asked_for_again() -> None:
 async def test_requests_made_while_disconnected_are_sent_on_reconnection() -> None:
     async with (
         running_server() as server,
-        tapped(server.address) as tap,
-        session_of(tap.address, "alice") as (alice, ops),
+        fault_proxy(server.address) as proxy,
+        session_of(proxy.address, "alice") as (alice, ops),
     ):
         await alice.post(ops, "before").wait()
-        await cut_off(tap, alice)
+        await cut_off(proxy, alice)
         receipts = [alice.post(ops, f"meanwhile {n}") for n in range(3)]
         refused = alice.submit(lambda i, n: Kick(i, n, GROUP, "nobody"))
         receipts.append(alice.post(ops, "last"))
         assert not any(pending.receipt.done.is_set() for pending in receipts)
         assert not refused.done.is_set()
-        tap.refusing = False
+        proxy.refusing = False
         for receipt in receipts:
             await receipt.wait()
         with pytest.raises(Refused) as caught:
@@ -174,10 +174,10 @@ async def test_requests_made_while_disconnected_are_sent_on_reconnection() -> No
 async def test_what_cannot_be_a_message_is_refused_without_a_connection_too() -> None:
     async with (
         running_server() as server,
-        tapped(server.address) as tap,
-        session_of(tap.address, "alice") as (alice, ops),
+        fault_proxy(server.address) as proxy,
+        session_of(proxy.address, "alice") as (alice, ops),
     ):
-        await cut_off(tap, alice)
+        await cut_off(proxy, alice)
         with pytest.raises(Refused) as caught:
             alice.post(ops, 20_000 * "x")
         assert caught.value.code == Code.TEXT_TOO_LONG
@@ -187,13 +187,13 @@ async def test_what_cannot_be_a_message_is_refused_without_a_connection_too() ->
 async def test_an_approval_that_came_meanwhile_is_found_on_reconnection() -> None:
     async with (
         running_server() as server,
-        tapped(server.address) as tap,
+        fault_proxy(server.address) as proxy,
         session_of(server.address, "alice") as (alice, _),
-        session_of(tap.address, "bob") as (bob, ops),
+        session_of(proxy.address, "bob") as (bob, ops),
     ):
-        await cut_off(tap, bob)
+        await cut_off(proxy, bob)
         await approve(alice, "bob")
-        tap.refusing = False
+        proxy.refusing = False
         await until(bob, lambda: ops.caught_up)
         assert ops.log == await log_of(server.store)
 
@@ -201,15 +201,15 @@ async def test_an_approval_that_came_meanwhile_is_found_on_reconnection() -> Non
 async def test_a_kick_that_came_meanwhile_is_found_on_reconnection() -> None:
     async with (
         running_server() as server,
-        tapped(server.address) as tap,
+        fault_proxy(server.address) as proxy,
         session_of(server.address, "alice") as (alice, _),
-        session_of(tap.address, "bob") as (bob, ops),
+        session_of(proxy.address, "bob") as (bob, ops),
     ):
         await approve(alice, "bob")
         await until(bob, lambda: ops.caught_up)
-        await cut_off(tap, bob)
+        await cut_off(proxy, bob)
         await alice.request(lambda i, n: Kick(i, n, GROUP, "bob"))
-        tap.refusing = False
+        proxy.refusing = False
         await until(bob, lambda: ops.standing == "outsider")
         assert ops.kicked
 
@@ -218,9 +218,9 @@ async def test_two_clients_carry_on_when_the_server_is_started_again(tmp_path: P
     async with (
         open_store(tmp_path) as store,
         running_server(store) as server,
-        tapped(server.address) as tap,
-        session_of(tap.address, "alice") as (alice, ops),
-        session_of(tap.address, "bob") as (bob, there),
+        fault_proxy(server.address) as proxy,
+        session_of(proxy.address, "alice") as (alice, ops),
+        session_of(proxy.address, "bob") as (bob, there),
     ):
         await approve(alice, "bob")
         await until(bob, lambda: there.caught_up)
@@ -229,7 +229,7 @@ async def test_two_clients_carry_on_when_the_server_is_started_again(tmp_path: P
         await server.end()
         alice.post(ops, "three")
         async with running_server(store) as again:
-            tap.target = again.address
+            proxy.target = again.address
             await until(bob, lambda: "three" in texts(there.log))
             await bob.post(there, "four").wait()
             await until(alice, lambda: "four" in texts(ops.log))
@@ -243,14 +243,14 @@ async def test_a_server_restored_from_a_backup_is_followed_from_its_beginning() 
         await someone.post("in the backup")
     async with (
         running_server() as server,
-        tapped(server.address) as tap,
-        session_of(tap.address, "alice") as (alice, ops),
+        fault_proxy(server.address) as proxy,
+        session_of(proxy.address, "alice") as (alice, ops),
     ):
         for n in range(5):
             await alice.post(ops, f"not in the backup {n}").wait()
         await server.end()
         async with running_server(backup) as restored:
-            tap.target = restored.address
+            proxy.target = restored.address
             await until(alice, lambda: texts(ops.log) == ["in the backup"])
             await alice.post(ops, "and on").wait()
             await until(alice, lambda: texts(ops.log) == ["in the backup", "and on"])

@@ -21,17 +21,17 @@ from tchat.core.group.commands import Post
 from tchat.core.pace import Rate, TokenBucket
 from tchat.core.protocol.handshake import VERSION, Welcome
 from tchat.errors import Code
+from tests.fault_proxy import FaultProxy, Side, Verdict, fault_proxy
 from tests.helpers import (
     GROUP,
     GUARD,
-    UNHURRIED,
+    NO_RATE_LIMITS,
     log_of,
     running_server,
     session_of,
     texts,
     until,
 )
-from tests.tap import Side, Tap, Verdict, tapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from tchat.errors import Refused
     from tchat.net.link import Link
 
-QUICK = replace(UNHURRIED, messages=Rate(100, 60))
+QUICK = replace(NO_RATE_LIMITS, messages=Rate(100, 60))
 WORDS = [f"text {n}" for n in range(150)]
 
 
@@ -56,18 +56,18 @@ async def all_stored(receipts: Iterable[PendingMessage]) -> None:
             await receipt.wait()
 
 
-def posts(tap: Tap) -> list[dict[str, Any]]:
+def posts(proxy: FaultProxy) -> list[dict[str, Any]]:
     """Return the posts that passed, in the order of sending."""
-    return [frame for side, frame in tap.frames if side == "client" and frame["type"] == "post"]
+    return [frame for side, frame in proxy.frames if side == "client" and frame["type"] == "post"]
 
 
-def refused(tap: Tap) -> set[int]:
+def refused(proxy: FaultProxy) -> set[int]:
     """Return the ids of the requests that came too fast."""
-    return {frame["re"] for _, frame in tap.frames if frame.get("code") == Code.RATE_LIMITED}
+    return {frame["re"] for _, frame in proxy.frames if frame.get("code") == Code.RATE_LIMITED}
 
 
-def assert_counted_upwards(tap: Tap) -> None:
-    numbers = dict.fromkeys(frame["n"] for frame in posts(tap))  # each as it came first
+def assert_counted_upwards(proxy: FaultProxy) -> None:
+    numbers = dict.fromkeys(frame["n"] for frame in posts(proxy))  # each as it came first
     assert all(earlier < later for earlier, later in pairwise(numbers))
 
 
@@ -89,17 +89,17 @@ class CutOnce:
 async def test_a_long_paste_is_stored_once_and_in_order() -> None:
     async with (
         running_server(limits=QUICK) as server,
-        tapped(server.address) as tap,
-        session_of(tap.address, "alice") as (alice, ops),
+        fault_proxy(server.address) as proxy,
+        session_of(proxy.address, "alice") as (alice, ops),
     ):
         await all_stored([alice.post(ops, word) for word in WORDS])
         assert texts(await log_of(server.store)) == WORDS
-        assert refused(tap) == set()
-        assert_counted_upwards(tap)
+        assert refused(proxy) == set()
+        assert_counted_upwards(proxy)
 
 
 async def test_a_burst_is_sent_at_once() -> None:
-    limits = replace(UNHURRIED, messages=Rate(0.01, 20))
+    limits = replace(NO_RATE_LIMITS, messages=Rate(0.01, 20))
     async with (
         running_server(limits=limits) as server,
         session_of(server.address, "alice") as (alice, ops),
@@ -144,7 +144,7 @@ def test_however_long_a_server_stands_still_nothing_comes_too_fast(
 
 
 async def test_what_is_no_command_does_not_wait_for_the_pace() -> None:
-    limits = replace(UNHURRIED, messages=Rate(0.01, 2))
+    limits = replace(NO_RATE_LIMITS, messages=Rate(0.01, 2))
     async with (
         running_server(limits=limits) as server,
         session_of(server.address, "alice") as (alice, ops),
@@ -158,10 +158,10 @@ async def test_what_is_no_command_does_not_wait_for_the_pace() -> None:
 async def test_a_paste_survives_a_cut_in_its_middle_in_order(side: Side) -> None:
     async with (
         running_server(limits=QUICK) as server,
-        tapped(server.address) as tap,
-        session_of(tap.address, "alice") as (alice, ops),
+        fault_proxy(server.address) as proxy,
+        session_of(proxy.address, "alice") as (alice, ops),
     ):
-        tap.watch = CutOnce(side, 60)
+        proxy.watch = CutOnce(side, 60)
         await all_stored([alice.post(ops, word) for word in WORDS])
         assert texts(await log_of(server.store)) == WORDS
 
@@ -170,9 +170,9 @@ async def test_two_sessions_of_one_person_share_the_rate_and_keep_their_order() 
     mine, yours = ([f"{who} {n}" for n in range(60)] for who in ("mine", "yours"))
     async with (
         running_server(limits=QUICK) as server,
-        tapped(server.address) as tap,
-        tapped(server.address) as other,
-        session_of(tap.address, "alice", ClientId()) as (phone, ops),
+        fault_proxy(server.address) as proxy,
+        fault_proxy(server.address) as other,
+        session_of(proxy.address, "alice", ClientId()) as (phone, ops),
         session_of(other.address, "alice", ClientId()) as (desk, there),
     ):
         receipts = [phone.post(ops, word) for word in mine]
@@ -180,7 +180,7 @@ async def test_two_sessions_of_one_person_share_the_rate_and_keep_their_order() 
         await all_stored(receipts)
         said = texts(await log_of(server.store))
         assert sorted(said) == sorted([*mine, *yours])
-        for words, its_tap in ((mine, tap), (yours, other)):
+        for words, its_tap in ((mine, proxy), (yours, other)):
             assert_counted_upwards(its_tap)
             assert [word for word in said if word in words] == words
 
@@ -189,38 +189,38 @@ async def test_two_sessions_of_one_person_share_the_rate_and_keep_their_order() 
 async def test_what_came_too_fast_is_sent_again_and_done_once_and_in_order() -> None:
     async with (
         running_server(limits=QUICK) as server,
-        tapped(server.address) as tap,
-        session_of(tap.address, "alice") as (alice, ops),
+        fault_proxy(server.address) as proxy,
+        session_of(proxy.address, "alice") as (alice, ops),
     ):
         await all_stored([alice.post(ops, word) for word in WORDS[:100]])
         assert texts(await log_of(server.store)) == WORDS[:100]
-        assert refused(tap), "the server did not mind"
-        assert_counted_upwards(tap)
-        for number in refused(tap):
-            numbers = [frame["n"] for frame in posts(tap) if frame["id"] == number]
+        assert refused(proxy), "the server did not mind"
+        assert_counted_upwards(proxy)
+        for number in refused(proxy):
+            numbers = [frame["n"] for frame in posts(proxy) if frame["id"] == number]
             assert len(numbers) > 1
             assert len({*numbers}) == 1
 
 
 @pytest.mark.usefixtures("_hasty")
 async def test_a_request_that_came_too_fast_is_made_again_too() -> None:
-    limits = replace(UNHURRIED, requests=Rate(100, 3))
+    limits = replace(NO_RATE_LIMITS, requests=Rate(100, 3))
     async with (
         running_server(limits=limits) as server,
-        tapped(server.address) as tap,
-        session_of(tap.address, "alice") as (alice, ops),
+        fault_proxy(server.address) as proxy,
+        session_of(proxy.address, "alice") as (alice, ops),
     ):
         with trio.fail_after(GUARD):
             async with trio.open_nursery() as nursery:
                 for number in range(10):
                     nursery.start_soon(alice.enter, f"group-{number}")
-        assert refused(tap)
+        assert refused(proxy)
         assert all(replica.standing == "member" for replica in alice.groups.values())
         await alice.post(ops, "still here").wait()
 
 
 async def test_joins_that_come_too_fast_are_only_late() -> None:
-    limits = replace(UNHURRIED, joins=Rate(50, 1))
+    limits = replace(NO_RATE_LIMITS, joins=Rate(50, 1))
     async with (
         running_server(limits=limits) as server,
         session_of(server.address, "alice") as (alice, _),
@@ -242,14 +242,14 @@ async def test_a_server_without_a_rate_is_not_waited_for() -> None:
 async def test_a_session_goes_on_at_the_pace_of_the_server_that_it_finds_again() -> None:
     async with (
         running_server() as server,
-        tapped(server.address) as tap,
-        session_of(tap.address, "alice") as (alice, ops),
+        fault_proxy(server.address) as proxy,
+        session_of(proxy.address, "alice") as (alice, ops),
     ):
         await alice.post(ops, "before").wait()
         async with running_server(server.store, limits=QUICK) as slower:
-            tap.target = slower.address
-            tap.cut()
+            proxy.target = slower.address
+            proxy.cut()
             await until(alice, lambda: not alice.connected)
             await all_stored([alice.post(ops, word) for word in WORDS])
             assert texts(await log_of(server.store)) == ["before", *WORDS]
-            assert refused(tap) == set()
+            assert refused(proxy) == set()

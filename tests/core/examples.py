@@ -238,7 +238,7 @@ TRANSFER: list[Frame] = [
     StartAt(1_048_600),
     Piece(151_400, SHA256),
     Stored(SHA256),
-    Failed("file_changed", "The file broke on its way."),
+    Failed("file_changed", "The file was damaged in transit."),
     Ping(),
 ]
 """What is said on a connection that carries a file."""

@@ -22,8 +22,8 @@ from tchat.core.protocol.framing import (
 from tchat.core.protocol.schema import Frame
 from tchat.core.vocabulary import TO_CLIENT, TO_SERVER
 from tchat.errors import Code, ProtocolError
+from tests.cddl import unchecked
 from tests.core.examples import EVERY_TYPE, FRAMES
-from tests.protocol import unchecked
 
 PING = cbor2.dumps({"type": "ping"})
 KEY = b"\xa1\x61k"  # a map of one pair, whose value is to follow

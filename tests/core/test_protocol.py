@@ -13,10 +13,10 @@ from tchat.core.protocol.frames import IN_TRANSFER, Failed, Goodbye, Ping, decod
 from tchat.core.protocol.framing import PREFIX, pack
 from tchat.core.vocabulary import TO_CLIENT, TO_OPERATOR, TO_SERVER
 from tchat.errors import Code, ProtocolError
-from tests import protocol
+from tests import cddl
+from tests.cddl import ProtocolViolation, rule_of, validate, validate_body
 from tests.core import examples
 from tests.core.examples import EVENTS, EVERY_TYPE, FRAMES, name_of
-from tests.protocol import ProtocolViolation, rule_of, validate, validate_body
 
 if TYPE_CHECKING:
     from tchat.core.protocol.schema import Frame
@@ -53,32 +53,32 @@ def decoder_allows(item: dict[str, object]) -> bool:
 def test_a_frame_that_the_document_does_not_know_cannot_be_packed() -> None:
     with pytest.raises(ProtocolViolation, match="no rule for type 'shout'"):
         pack({"type": "shout"})
-    protocol.violations.clear()
+    cddl.violations.clear()
 
 
 def test_an_event_that_the_document_does_not_know_cannot_be_packed() -> None:
     with pytest.raises(ProtocolViolation, match="no rule for kind 'shouted'"):
         pack(EVENTS[0].to_map() | {"kind": "shouted"})
-    protocol.violations.clear()
+    cddl.violations.clear()
 
 
 def test_a_frame_with_a_wrong_value_cannot_be_sent() -> None:
     with pytest.raises(ProtocolViolation, match="not a goodbye"):
         encode(Goodbye("Not a code!", "Farewell."))
-    protocol.violations.clear()
+    cddl.violations.clear()
 
 
 def test_a_key_that_the_document_does_not_list_cannot_be_sent() -> None:
     with pytest.raises(ProtocolViolation, match="undocumented"):
         pack({"type": "ping", "undocumented": 1})
-    protocol.violations.clear()
+    cddl.violations.clear()
 
 
 def test_a_violation_fails_the_test_even_where_it_is_caught() -> None:
     with pytest.raises(ProtocolViolation):
         pack({"type": "shout"})
-    assert protocol.violations == ["protocol.cddl has no rule for type 'shout'"]
-    protocol.violations.clear()
+    assert cddl.violations == ["protocol.cddl has no rule for type 'shout'"]
+    cddl.violations.clear()
 
 
 def test_bodies_from_a_socket_can_be_validated() -> None:
@@ -112,7 +112,7 @@ def test_there_is_an_example_of_every_event() -> None:
 
 def test_the_document_lists_no_frame_that_the_code_does_not_know() -> None:
     choices = " / ".join(
-        protocol.RULES[name]
+        cddl.RULES[name]
         for name in ("to-server", "to-client", "in-transfer", "to-operator", "command", "event")
     )
     groups = {"command", "event"}

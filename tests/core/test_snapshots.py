@@ -40,9 +40,9 @@ from tchat.core.protocol.frames import Snapshot, decode, encode
 from tchat.core.protocol.framing import PREFIX
 from tchat.core.vocabulary import TO_CLIENT
 from tchat.errors import Code, ProtocolError
+from tests.cddl import ProtocolViolation, keys_of, validate
 from tests.core.histories import Step, histories, tell
 from tests.core.script import Script, replay
-from tests.protocol import ProtocolViolation, keys_of, validate
 
 any_history = given(history=histories)
 

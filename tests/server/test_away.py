@@ -1,4 +1,4 @@
-"""Being away: seen by those who follow the same groups, until one is back or has gone."""
+"""Away status: announced in the followed groups, until the person is back or disconnects."""
 
 from __future__ import annotations
 
@@ -8,45 +8,55 @@ from tchat.core.group.commands import Kick
 from tchat.core.pace import Rate
 from tchat.core.protocol.frames import Away, Detach, OnlineMember, PresenceUpdate
 from tchat.errors import Code
-from tests.helpers import GROUP, UNHURRIED, RawClient, log_of, members, raw_client, running_server
-from tests.server.asking import away, refusal
+from tests.helpers import (
+    GROUP,
+    NO_RATE_LIMITS,
+    RawClient,
+    log_of,
+    members,
+    raw_client,
+    running_server,
+)
+from tests.server.requests import away, refusal
 
 
-async def next_news(client: RawClient) -> PresenceUpdate:
-    """Return the next news of presence."""
+async def next_update(client: RawClient) -> PresenceUpdate:
+    """Return the next presence update."""
     frame = await client.receive()
     assert isinstance(frame, PresenceUpdate), frame
     return frame
 
 
-async def news(client: RawClient) -> list[PresenceUpdate]:
-    """Return the news of presence that there are by now."""
+async def updates(client: RawClient) -> list[PresenceUpdate]:
+    """Return the presence updates received so far."""
     return [frame for frame in await client.before_pong() if isinstance(frame, PresenceUpdate)]
 
 
-async def test_the_others_see_that_one_is_away_and_why_and_that_one_is_back() -> None:
+async def test_others_see_who_is_away_and_back() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await away(bob, "lunch")
-        assert await next_news(alice) == PresenceUpdate(GROUP, (OnlineMember("bob", "lunch"),), ())
+        assert await next_update(alice) == PresenceUpdate(
+            GROUP, (OnlineMember("bob", "lunch"),), ()
+        )
         await away(bob, "dentist")
-        assert await next_news(alice) == PresenceUpdate(
+        assert await next_update(alice) == PresenceUpdate(
             GROUP, (OnlineMember("bob", "dentist"),), ()
         )
         await away(bob)
-        assert await next_news(alice) == PresenceUpdate(GROUP, (OnlineMember("bob"),), ())
+        assert await next_update(alice) == PresenceUpdate(GROUP, (OnlineMember("bob"),), ())
         assert len(await log_of(server.store)) == 3
 
 
-async def test_only_what_has_changed_is_news() -> None:
+async def test_repeated_away_is_not_announced_again() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await away(bob)
         await away(bob, "lunch")
-        await next_news(alice)
+        await next_update(alice)
         await away(bob, "lunch")
-        assert await news(alice) == []
+        assert await updates(alice) == []
 
 
-async def test_one_who_comes_is_told_who_is_away() -> None:
+async def test_newcomer_learns_who_is_away() -> None:
     async with (
         running_server() as server,
         members(server, "alice", "bob", "carol") as (_, bob, _),
@@ -54,7 +64,7 @@ async def test_one_who_comes_is_told_who_is_away() -> None:
         await away(bob, "lunch")
         async with raw_client(server.address, "carol") as new:
             await new.attach(after=99)
-            told = await next_news(new)
+            told = await next_update(new)
             assert told.reset
             assert {member.name: member.away or "" for member in told.online} == {
                 "alice": "",
@@ -63,7 +73,7 @@ async def test_one_who_comes_is_told_who_is_away() -> None:
             }
 
 
-async def test_it_is_seen_in_every_group_that_one_follows_and_in_no_other() -> None:
+async def test_away_is_announced_in_followed_groups_only() -> None:
     async with (
         running_server() as server,
         members(server, "alice", "bob", group="one") as (alice, bob),
@@ -71,50 +81,54 @@ async def test_it_is_seen_in_every_group_that_one_follows_and_in_no_other() -> N
         members(server, "dave", "bob", group="three") as (dave, not_there),
     ):
         await not_there.send(Detach("three"))
-        assert (await next_news(dave)).offline == ("bob",)
+        assert (await next_update(dave)).offline == ("bob",)
         await away(bob, "lunch")
-        assert await next_news(alice) == PresenceUpdate("one", (OnlineMember("bob", "lunch"),), ())
-        assert await next_news(carol) == PresenceUpdate("two", (OnlineMember("bob", "lunch"),), ())
-        assert await news(dave) == []
-        assert [member.away or "" for member in (await next_news(elsewhere)).online] == ["lunch"]
+        assert await next_update(alice) == PresenceUpdate(
+            "one", (OnlineMember("bob", "lunch"),), ()
+        )
+        assert await next_update(carol) == PresenceUpdate(
+            "two", (OnlineMember("bob", "lunch"),), ()
+        )
+        assert await updates(dave) == []
+        assert [member.away or "" for member in (await next_update(elsewhere)).online] == ["lunch"]
 
 
-async def test_it_ends_with_the_last_terminal_of_the_person() -> None:
+async def test_away_ends_with_the_persons_last_connection() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         async with raw_client(server.address, "bob") as elsewhere:
             await away(elsewhere, "lunch")
-            await next_news(alice)
+            await next_update(alice)
         await server.logged("bob disconnected")
         await alice.attach(after=99)
-        assert [member.away or "" for member in (await next_news(alice)).online] == ["", "lunch"]
+        assert [member.away or "" for member in (await next_update(alice)).online] == ["", "lunch"]
         await bob.stream.aclose()
-        assert (await next_news(alice)).offline == ("bob",)
+        assert (await next_update(alice)).offline == ("bob",)
         async with raw_client(server.address, "bob") as bob:
             await bob.attach(after=99)
-            assert await next_news(alice) == PresenceUpdate(GROUP, (OnlineMember("bob"),), ())
+            assert await next_update(alice) == PresenceUpdate(GROUP, (OnlineMember("bob"),), ())
 
 
-async def test_the_word_is_one_clean_line_and_not_long() -> None:
+async def test_away_reason_is_one_clean_short_line() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await away(bob, "at\nthe \x1b[2Jdentist")
-        assert [member.away or "" for member in (await next_news(alice)).online] == [
+        assert [member.away or "" for member in (await next_update(alice)).online] == [
             "at↵the ␛[2Jdentist"
         ]
         assert await refusal(bob, lambda i: Away(i, "x" * 101)) == Code.TEXT_TOO_LONG
         assert await refusal(bob, lambda i: Away(i, " \u200b")) == Code.EMPTY_TEXT
 
 
-async def test_away_is_not_news_any_more_for_one_who_is_out() -> None:
+async def test_away_is_not_announced_to_kicked_members() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await alice.command(Kick, "bob")
         assert (await alice.events(1))[0].seq == 4
-        await news(alice)
+        await updates(alice)
         await away(bob, "far away")
-        assert await news(alice) == []
+        assert await updates(alice) == []
 
 
-async def test_it_counts_once_for_each_group_that_hears_of_it() -> None:
-    limits = replace(UNHURRIED, requests=Rate(0.001, 6))
+async def test_away_costs_one_request_for_each_group() -> None:
+    limits = replace(NO_RATE_LIMITS, requests=Rate(0.001, 6))
     async with (
         running_server(limits=limits) as server,
         members(server, "alice", group="one") as (alice,),

@@ -1,4 +1,4 @@
-"""Bans, who may join, and the topic, as they arrive at the people and in the log."""
+"""Bans, policy and topic as they arrive at the clients and in the log."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from tchat.core.group.events import Banned, Event, Joined, PolicySet, TopicSet, 
 from tchat.core.protocol.frames import Attached, MembershipChange
 from tchat.errors import Code
 from tests.helpers import GROUP, identity_of, log_of, members, raw_client, running_server, texts
-from tests.server.asking import groups
+from tests.server.requests import groups
 
 # ------------------------------------------------------------------ bans
 
 
-async def test_a_banned_member_is_told_and_hears_nothing_after_the_ban() -> None:
+async def test_banned_member_is_notified_and_receives_nothing_more() -> None:
     async with (
         running_server() as server,
         members(server, "alice", "bob", "carol") as (alice, bob, carol),
@@ -34,7 +34,7 @@ async def test_a_banned_member_is_told_and_hears_nothing_after_the_ban() -> None
         assert await groups(bob) == {}
 
 
-async def test_a_ban_ends_a_request_and_bars_the_way_back() -> None:
+async def test_ban_ends_a_request_and_blocks_joining() -> None:
     async with (
         running_server() as server,
         members(server, "alice") as (alice,),
@@ -56,7 +56,7 @@ async def test_a_ban_ends_a_request_and_bars_the_way_back() -> None:
         ]
 
 
-async def test_one_who_was_never_there_can_be_banned() -> None:
+async def test_person_who_never_joined_can_be_banned() -> None:
     async with (
         running_server() as server,
         members(server, "alice") as (alice,),
@@ -66,7 +66,7 @@ async def test_one_who_was_never_there_can_be_banned() -> None:
         assert (await mallory.refusal(Join)).code == Code.BANNED
 
 
-async def test_names_in_bans_are_checked_and_only_the_admin_bans() -> None:
+async def test_ban_validates_names_and_needs_the_admin() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         assert (await alice.refusal(Ban, "no name")).code == Code.BAD_NAME
         assert (await alice.refusal(Unban, "")).code == Code.BAD_NAME
@@ -77,7 +77,7 @@ async def test_names_in_bans_are_checked_and_only_the_admin_bans() -> None:
 # ------------------------------------------------------------------ open groups
 
 
-async def test_whoever_joins_an_open_group_is_in_at_once() -> None:
+async def test_joining_an_open_group_needs_no_approval() -> None:
     async with (
         running_server() as server,
         members(server, "alice") as (alice,),
@@ -90,7 +90,7 @@ async def test_whoever_joins_an_open_group_is_in_at_once() -> None:
         assert (joined.actor, joined.body) == ("bob", Joined(key=identity_of("bob").public))
 
 
-async def test_those_who_wait_are_let_in_when_a_group_opens() -> None:
+async def test_opening_a_group_admits_those_waiting() -> None:
     async with (
         running_server() as server,
         members(server, "alice") as (alice,),
@@ -106,7 +106,7 @@ async def test_those_who_wait_are_let_in_when_a_group_opens() -> None:
 # ------------------------------------------------------------------ the topic
 
 
-async def test_a_topic_is_one_clean_line_of_some_length() -> None:
+async def test_topic_is_one_clean_line_of_limited_length() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await alice.command(SetTopic, "release\nplanning\x07")
         assert (await bob.events(1))[0].body == TopicSet("release↵planning␇")
@@ -115,17 +115,17 @@ async def test_a_topic_is_one_clean_line_of_some_length() -> None:
         assert (await alice.command(SetTopic, "release\nplanning\x07")).seq is None
 
 
-async def test_a_policy_is_set_once() -> None:
+async def test_setting_the_same_policy_again_changes_nothing() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         assert (await alice.command(SetPolicy, "open")).seq == 2
         assert (await alice.command(SetPolicy, "open")).seq is None
         assert (await log_of(server.store))[-1].body == PolicySet("open")
 
 
-# ------------------------------------------------------------------ the console
+# ------------------------------------------------------------------ the log
 
 
-async def test_the_console_tells_of_all_this() -> None:
+async def test_bans_policy_and_topic_are_logged() -> None:
     async with (
         running_server() as server,
         members(server, "alice") as (alice,),

@@ -1,11 +1,10 @@
-"""Conversations of two: who may begin one, who hears of it, and what others learn: nothing."""
+"""Conversations of two: who may begin one, who is notified, what outsiders learn (nothing)."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 import pytest
-import trio
 
 from tchat.core.group.commands import Ban, Delete, Edit, Join, Kick, Leave, Post, SetTopic, Share
 from tchat.core.group.events import Edited, Erased, Event, Posted
@@ -20,10 +19,9 @@ from tchat.core.protocol.frames import (
     Upload,
 )
 from tchat.errors import Code
-from tchat.server.groups.registry import Registry
 from tests.core.examples import HEAD
 from tests.helpers import (
-    UNHURRIED,
+    NO_RATE_LIMITS,
     RawClient,
     log_of,
     members,
@@ -31,21 +29,22 @@ from tests.helpers import (
     running_server,
     texts,
 )
-from tests.server.asking import groups, history, refusal, search
+from tests.server.requests import groups, history, refusal, search
+from tests.store.batches import last_seq
 
 TALK = "@alice,bob"
 
 
 async def refused(client: RawClient, text: str, group: str) -> tuple[str, str]:
-    """Say something that is refused; return the code and the sentence."""
+    """Post a message that is refused; return the code and the sentence."""
     refusal = await client.refusal(Post, text, group=group)
     return refusal.code, refusal.sentence
 
 
-# ------------------------------------------------------------------ beginning one
+# ------------------------------------------------------------------ beginning a conversation
 
 
-async def test_the_first_message_begins_it_and_both_are_told_on_all_their_terminals() -> None:
+async def test_first_message_notifies_both_on_all_devices() -> None:
     async with (
         running_server() as server,
         members(server, "alice", "bob") as (alice, bob),
@@ -64,7 +63,7 @@ async def test_the_first_message_begins_it_and_both_are_told_on_all_their_termin
         assert texts(await elsewhere.events(1)) == ["what?"]
 
 
-async def test_they_are_told_once() -> None:
+async def test_start_of_a_conversation_is_announced_once() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await alice.command(Post, "one", group=TALK)
         await bob.expect(ConversationStarted)
@@ -73,7 +72,7 @@ async def test_they_are_told_once() -> None:
 
 
 @pytest.mark.parametrize("name", ["@alice,bob", "@bob,alice", "@BOB,Alice", "@ＡLICE,bob"])  # noqa: RUF001
-async def test_it_is_the_same_one_however_its_name_is_written(name: str) -> None:
+async def test_spelling_of_names_leads_to_the_same_conversation(name: str) -> None:
     async with running_server() as server, members(server, "Alice", "bob") as (alice, bob):
         await alice.command(Post, "one", group=name)
         await bob.command(Post, "two", group=TALK)
@@ -82,26 +81,26 @@ async def test_it_is_the_same_one_however_its_name_is_written(name: str) -> None
         assert {e.actor for e in await log_of(server.store, TALK)} == {"Alice", "bob"}
 
 
-async def test_one_writes_only_to_those_with_whom_one_shares_a_group() -> None:
+async def test_conversation_needs_a_common_group_to_begin() -> None:
     async with (
         running_server() as server,
         members(server, "alice", "bob") as (_, bob),
         members(server, "carol", group="other") as (carol,),
         raw_client(server.address, "dave") as dave,
     ):
-        await dave.command(Join)  # who waits is no member yet
+        await dave.command(Join)  # somebody who waits is no member yet
         code, sentence = await refused(carol, "hello", "@bob,carol")
         assert code == Code.NO_COMMON_GROUP
-        # What is said to somebody who exists and to somebody who does not is the same.
+        # The refusal is the same whether the other person exists or not.
         assert await refused(carol, "hello", "@carol,nobody") == (code, sentence)
         assert await refused(dave, "hello", "@bob,dave") == (code, sentence)
         assert not [f for f in await bob.before_pong() if isinstance(f, ConversationStarted)]
         assert await groups(carol) == {"other": ("member", 1, 0)}
         for group in ("@bob,carol", "@carol,nobody", "@bob,dave"):
-            assert await server.store.last(group) == 0
+            assert await last_seq(server.store, group) == 0
 
 
-async def test_once_begun_it_goes_on_without_a_common_group() -> None:
+async def test_conversation_continues_without_a_common_group() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await alice.command(Post, "one", group=TALK)
         await bob.command(Leave)
@@ -113,17 +112,17 @@ async def test_once_begun_it_goes_on_without_a_common_group() -> None:
         assert texts(await history(bob, 99, TALK)) == ["one", "two", "three", "four"]
 
 
-async def test_there_is_none_with_oneself_or_with_what_is_no_name() -> None:
+async def test_conversation_with_oneself_or_invalid_names_is_refused() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         assert (await alice.refusal(Post, "x", group="@alice,ALICE")).code == Code.YOURSELF
         for name in ("@", "@alice", "@alice,", "@,", "@alice,b b", "@alice,bob,carol", "x@alice,b"):
             assert (await alice.refusal(Post, "x", group=name)).code == Code.BAD_NAME
 
 
-# ------------------------------------------------------------------ what others learn
+# ------------------------------------------------------------------ outsiders
 
 
-async def test_others_learn_nothing_not_even_whether_there_is_one() -> None:
+async def test_outsiders_cannot_tell_whether_a_conversation_exists() -> None:
     async with (
         running_server() as server,
         members(server, "alice", "bob", "mallory") as (alice, _, mallory),
@@ -147,11 +146,11 @@ async def test_others_learn_nothing_not_even_whether_there_is_one() -> None:
         assert not [f for f in frames if isinstance(f, Event | ConversationStarted)]
 
 
-async def test_those_who_talk_see_of_each_other_who_is_online() -> None:
+async def test_both_people_see_each_others_presence() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         assert (await alice.attach(group=TALK)).seq == 0
         await bob.attach(group=TALK)
-        assert await alice.before_pong() == []  # it has not begun
+        assert await alice.before_pong() == []  # the conversation has not begun
         await alice.command(Post, "psst", group=TALK)
         await alice.attach(group=TALK)
         await bob.attach(group=TALK)
@@ -163,10 +162,10 @@ async def test_those_who_talk_see_of_each_other_who_is_online() -> None:
         assert {member.name for frame in news for member in frame.online} == {"alice", "bob"}
 
 
-# ------------------------------------------------------------------ what can be done in one
+# ------------------------------------------------------------------ within a conversation
 
 
-async def test_messages_are_changed_by_their_authors_alone() -> None:
+async def test_only_authors_change_messages_of_a_conversation() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await alice.command(Post, "one", group=TALK)
         await alice.command(Edit, 1, "two", group=TALK)
@@ -176,7 +175,7 @@ async def test_messages_are_changed_by_their_authors_alone() -> None:
         assert (await log_of(server.store, TALK))[0].body == Erased()
 
 
-async def test_there_is_no_admin_no_joining_and_no_files() -> None:
+async def test_conversation_has_no_admin_joining_or_files() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, _):
         await alice.command(Post, "one", group=TALK)
         for kind, arguments in (
@@ -193,7 +192,7 @@ async def test_there_is_no_admin_no_joining_and_no_files() -> None:
         assert await refusal(alice, lambda i: FileListRequest(i, TALK)) == Code.DIRECT
 
 
-async def test_they_are_listed_searched_and_read_back_as_groups_are() -> None:
+async def test_conversations_are_listed_searched_and_read_like_groups() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await alice.command(Post, "psst: lunch?", group=TALK)
         assert (await groups(bob))[TALK] == ("member", 1, 0)
@@ -201,8 +200,8 @@ async def test_they_are_listed_searched_and_read_back_as_groups_are() -> None:
         assert await search(bob, "lunch", TALK) == [(TALK, 1, "psst: lunch?")]
 
 
-async def test_they_do_not_count_as_groups_that_one_may_be_in() -> None:
-    limits = replace(UNHURRIED, groups_per_user=2)
+async def test_conversations_do_not_count_towards_the_group_quota() -> None:
+    limits = replace(NO_RATE_LIMITS, groups_per_user=2)
     async with (
         running_server(limits=limits) as server,
         members(server, "alice", "bob", "carol") as (alice, _, _),
@@ -217,23 +216,11 @@ async def test_they_do_not_count_as_groups_that_one_may_be_in() -> None:
         assert (await alice.refusal(Join, group="third")).code == Code.GROUPS_FULL
 
 
-# ------------------------------------------------------------------ what is not begun costs nothing
+# ------------------------------------------ conversations that have not begun
 
 
-async def test_to_attach_to_many_that_are_not_begun_keeps_none_of_them(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    registries: list[Registry] = []
-
-    class Watched(Registry):
-        def __init__(self, *arguments: object) -> None:
-            super().__init__(*arguments)  # type: ignore[arg-type]
-            registries.append(self)
-
-    monkeypatch.setattr("tchat.server.app.Registry", Watched)
+async def test_conversations_that_have_not_begun_are_not_listed() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         for number in range(200):
             assert (await alice.attach(group=f"@alice,x{number}")).standing == "member"
-        await trio.testing.wait_all_tasks_blocked()
-        assert list(registries[0]._actors) == ["ops"]
         assert await groups(alice) == {"ops": ("member", 1, 0)}

@@ -1,6 +1,6 @@
-"""Whatever bytes come, the server stands, and those who chat beside it lose nothing.
+"""Fuzzing: whatever bytes arrive, the server survives, and other chats lose nothing.
 
-`TCHAT_FUZZ_FRAMES=100000 pytest tests/server/test_fuzz.py` throws so many; `tests.bench.hostile`
+`TCHAT_FUZZ_FRAMES=100000 pytest tests/server/test_fuzz.py` sends more frames; `tests.bench.hostile`
 says what they cost.
 """
 
@@ -20,10 +20,10 @@ from tchat.core.protocol.frames import Ping, encode_all
 from tchat.core.protocol.framing import FRAME_LIMIT, HANDSHAKE_LIMIT, unpack
 from tchat.errors import ProtocolError
 from tchat.net.tls import make_credentials
-from tests.helpers import UNHURRIED, RawClient, hello_of, raw_client, running_server
+from tests.helpers import NO_RATE_LIMITS, RawClient, hello_of, raw_client, running_server
 from tests.hostile_cbor import WRONG_VALUES, costly_requests, framed
+from tests.hostile_clients import HostileClient, chatting, send_hostile_frames
 from tests.hostile_frames import Mutator
-from tests.throwing import Thrower, chatting, throw_all
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 FRAMES = int(os.environ.get("TCHAT_FUZZ_FRAMES", "7000"))
 OVER_TLS = FRAMES // 20
 
-WELCOMING = replace(UNHURRIED, strangers=1000, strangers_per_address=1000, groups_per_user=20)
+WELCOMING = replace(
+    NO_RATE_LIMITS, unauthenticated=1000, unauthenticated_per_address=1000, groups_per_user=20
+)
 
 
 def no_faults(server: RunningServer) -> None:
@@ -41,12 +43,12 @@ def no_faults(server: RunningServer) -> None:
 
 
 async def newcomer(server: RunningServer) -> None:
-    """Fail unless somebody who has done nothing wrong is let in."""
+    """Fail unless a well-behaved client is welcomed."""
     async with raw_client(server.address, "newcomer") as fresh:
         assert (await fresh.attach()).standing == "outsider"
 
 
-# ------------------------------------------------------------------ any bytes at all
+# ------------------------------------------------------------------ random bytes
 
 pieces = st.lists(
     st.one_of(
@@ -60,7 +62,7 @@ pieces = st.lists(
 
 
 async def dribble(stream: trio.abc.Stream, data: bytes, sizes: list[int]) -> None:
-    """Send bytes in pieces of these sizes, and the rest in one, while anybody takes them."""
+    """Send bytes in pieces of these sizes, then the rest, while the server takes them."""
     with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
         for size in sizes:
             await stream.send_all(data[:size])
@@ -77,19 +79,21 @@ async def read_to_the_end(client: RawClient, data: bytes, sizes: list[int]) -> N
 
 
 @given(pieces, st.lists(st.integers(1, 40), max_size=20))
-async def test_any_bytes_from_a_stranger_harm_nobody(data: bytes, sizes: list[int]) -> None:
+async def test_random_bytes_before_authentication_harm_nobody(
+    data: bytes, sizes: list[int]
+) -> None:
     async with running_server() as server, raw_client(server.address, "alice") as alice:
-        async with raw_client(server.address) as stranger:
-            await read_to_the_end(stranger, data, sizes)
-        async with raw_client(server.address) as stranger:
-            await stranger.send(hello_of("mallory"))
-            await read_to_the_end(stranger, data, sizes)
+        async with raw_client(server.address) as newcomer:
+            await read_to_the_end(newcomer, data, sizes)
+        async with raw_client(server.address) as newcomer:
+            await newcomer.send(hello_of("mallory"))
+            await read_to_the_end(newcomer, data, sizes)
         assert await alice.before_pong() == []
         no_faults(server)
 
 
 @given(pieces, st.lists(st.integers(1, 40), max_size=20))
-async def test_any_bytes_from_somebody_known_harm_nobody(data: bytes, sizes: list[int]) -> None:
+async def test_random_bytes_after_authentication_harm_nobody(data: bytes, sizes: list[int]) -> None:
     async with running_server() as server, raw_client(server.address, "alice") as alice:
         async with raw_client(server.address, "mallory") as mallory:
             await read_to_the_end(mallory, encode_all([Ping()]) + data, sizes)
@@ -97,15 +101,15 @@ async def test_any_bytes_from_somebody_known_harm_nobody(data: bytes, sizes: lis
         no_faults(server)
 
 
-# ------------------------------------------------------------------ very many wrong frames
+# ------------------------------------------------------------------ many wrong frames
 
 
 async def throw_beside_a_chat(server: RunningServer, number: int, pin: bytes | None) -> None:
     async with chatting(server.address, pin) as pair:
-        thrower = Thrower(server.address, pin)
-        await throw_all(thrower, number, seed=number)
-        assert thrower.thrown == number
-        assert thrower.ended > number // 2
+        hostile = HostileClient(server.address, pin)
+        await send_hostile_frames(hostile, number, seed=number)
+        assert hostile.sent == number
+        assert hostile.ended > number // 2
         await trio.lowlevel.checkpoint()
         pair.leaving = True
         await pair.gone.wait()
@@ -113,49 +117,49 @@ async def throw_beside_a_chat(server: RunningServer, number: int, pin: bytes | N
         await pair.check(server.store)
 
 
-async def test_a_pair_that_chats_beside_very_many_wrong_frames_loses_nothing() -> None:
+async def test_many_wrong_frames_do_not_disturb_a_chat() -> None:
     async with running_server(limits=WELCOMING) as server:
         await throw_beside_a_chat(server, FRAMES, None)
         await newcomer(server)
     no_faults(server)
 
 
-async def test_the_same_over_tls(tmp_path: Path) -> None:
+async def test_many_wrong_frames_over_tls_are_survived(tmp_path: Path) -> None:
     credentials = make_credentials(tmp_path)
     async with running_server(limits=WELCOMING, credentials=credentials) as server:
         await throw_beside_a_chat(server, OVER_TLS, credentials.pin)
     no_faults(server)
 
 
-async def test_the_costliest_frames_there_are_are_survived() -> None:
+async def test_most_expensive_frames_are_survived() -> None:
     frames = costly_requests()
     async with running_server(limits=WELCOMING) as server, chatting(server.address) as pair:
-        thrower = Thrower(server.address)
-        await thrower.as_person("mallory", frames)
-        await thrower.as_stranger(costly_requests(HANDSHAKE_LIMIT))
-        assert thrower.thrown == 2 * len(frames)
+        hostile = HostileClient(server.address)
+        await hostile.as_person("mallory", frames)
+        await hostile.as_stranger(costly_requests(HANDSHAKE_LIMIT))
+        assert hostile.sent == 2 * len(frames)
         pair.leaving = True
         await pair.gone.wait()
         await pair.check(server.store)
     no_faults(server)
 
 
-# ------------------------------------------------------------------ of the generator itself
+# ------------------------------------------------------------------ the generator itself
 
 
-def test_the_same_seed_makes_the_same_frames() -> None:
+def test_same_seed_makes_the_same_frames() -> None:
     assert list(Mutator(1).take(2000)) == list(Mutator(1).take(2000))
     assert list(Mutator(1).take(2000)) != list(Mutator(2).take(2000))
 
 
-def test_frames_stay_within_the_limit_they_were_made_for() -> None:
+def test_generated_frames_respect_the_size_limit() -> None:
     for limit in (HANDSHAKE_LIMIT, FRAME_LIMIT):
         frames = list(Mutator(1, limit=limit, rarity=3).take(2000))
         assert limit * 0.99 < max(len(frame.data) - 4 for frame in frames) <= limit
 
 
 @pytest.mark.parametrize("to_client", [False, True])
-def test_most_frames_are_wrong(to_client: bool) -> None:
+def test_most_generated_frames_are_invalid(to_client: bool) -> None:
     wrong = 0
     for frame in Mutator(5, to_client=to_client).take(5000):
         try:

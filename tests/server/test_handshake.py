@@ -1,4 +1,4 @@
-"""How a connection begins, and how it ends when it does not begin properly."""
+"""Handshake: how a connection begins, and how a bad beginning is refused."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from tchat.core.protocol.frames import Failed, Goodbye, Ping, Pong, encode
 from tchat.core.protocol.framing import FRAME_LIMIT, HANDSHAKE_LIMIT
 from tchat.core.protocol.handshake import VERSION, Challenge, TransferHello, Welcome
 from tchat.errors import Code
-from tests.helpers import UNHURRIED, hello_of, raw_client, running_server
-from tests.protocol import unchecked
+from tests.cddl import unchecked
+from tests.helpers import NO_RATE_LIMITS, hello_of, raw_client, running_server
 
 CLIENT = bytes(8)
 HELLO = hello_of("alice")
 
 
 async def answer_to(opening: bytes) -> Failed:
-    """Return what a server answers to a bad beginning; it then ends the connection."""
-    async with running_server() as server, raw_client(server.address) as stranger:
-        await stranger.stream.send_all(opening)
-        (failure,) = await stranger.until_end()
+    """Return the server's answer to a bad first frame, which ends the connection."""
+    async with running_server() as server, raw_client(server.address) as newcomer:
+        await newcomer.stream.send_all(opening)
+        (failure,) = await newcomer.until_end()
         await server.logged("refused 127.0.0.1:")
     assert isinstance(failure, Failed)
     assert failure.re is None
@@ -36,7 +36,7 @@ async def test_hello_is_answered_with_welcome() -> None:
         await server.logged("alice connected from 127.0.0.1:")
 
 
-async def test_a_newer_client_is_spoken_to_in_the_servers_version() -> None:
+async def test_newer_client_gets_the_servers_version() -> None:
     async with running_server() as server, raw_client(server.address) as alice:
         hello = hello_of("alice", version=VERSION + 41)
         await alice.send(hello)
@@ -44,14 +44,14 @@ async def test_a_newer_client_is_spoken_to_in_the_servers_version() -> None:
         assert await alice.receive() == Welcome(VERSION, "alice")
 
 
-async def test_hello_may_have_keys_of_a_newer_version() -> None:
+async def test_hello_may_have_keys_of_newer_versions() -> None:
     async with running_server() as server, raw_client(server.address) as alice:
         await alice.send_map({**HELLO.to_map(), "colour": "green", "proofs": [1, {"a": None}]})
         await alice.send(await alice.proof(HELLO))
         assert await alice.receive() == Welcome(VERSION, "alice")
 
 
-async def test_a_person_is_known_as_whoever_came_first_wrote_the_name() -> None:
+async def test_name_is_written_as_its_first_owner_did() -> None:
     async with running_server() as server:
         async with raw_client(server.address, "Zoë") as first:
             assert first.user == "Zoë"
@@ -84,33 +84,31 @@ async def test_a_person_is_known_as_whoever_came_first_wrote_the_name() -> None:
         (unchecked({"type": "transfer", "version": VERSION, "ticket": b""}), Code.BAD_TICKET),
     ],
 )
-async def test_a_bad_beginning_is_answered_with_its_reason_and_the_end(
-    opening: bytes, code: Code
-) -> None:
+async def test_bad_first_frame_is_refused_with_its_reason(opening: bytes, code: Code) -> None:
     assert (await answer_to(opening)).code == code
 
 
-async def test_a_long_hello_is_read_up_to_the_limit() -> None:
+async def test_long_hello_is_read_up_to_the_limit() -> None:
     filler = 3900 * "x"
     async with running_server() as server, raw_client(server.address) as alice:
         await alice.send_map({**HELLO.to_map(), "filler": filler})
         assert isinstance(await alice.receive(), Challenge)
 
 
-async def test_a_hello_may_arrive_byte_by_byte() -> None:
+async def test_hello_may_arrive_byte_by_byte() -> None:
     async with running_server() as server, raw_client(server.address) as alice:
         for byte in encode(hello_of("alice")):
             await alice.stream.send_all(bytes([byte]))
         assert isinstance(await alice.receive(), Challenge)
 
 
-async def test_what_comes_in_the_same_packet_as_the_proof_is_not_lost() -> None:
+async def test_frames_sent_with_the_proof_are_not_lost() -> None:
     async with running_server() as server, raw_client(server.address) as alice:
         assert await alice.hello("alice", Ping(), Ping()) == Welcome(VERSION, "alice")
         assert [await alice.receive(), await alice.receive()] == [Pong(), Pong()]
 
 
-async def test_after_welcome_a_frame_may_have_64_kib_and_no_more() -> None:
+async def test_frames_after_welcome_are_limited_to_64_kib() -> None:
     async with running_server() as server, raw_client(server.address, "alice") as alice:
         empty = len(unchecked({"type": "ping", "filler": 60_000 * "x"})) - 4 - 60_000
         largest = unchecked({"type": "ping", "filler": (FRAME_LIMIT - empty) * "x"})
@@ -124,19 +122,19 @@ async def test_after_welcome_a_frame_may_have_64_kib_and_no_more() -> None:
 
 
 @pytest.mark.parametrize("beginning", [b"", b"\x00\x00", encode(Ping())[:-1]])
-async def test_silence_is_not_waited_for_longer_than_the_limit(beginning: bytes) -> None:
+async def test_silent_handshake_ends_at_the_deadline(beginning: bytes) -> None:
     async with (
-        running_server(limits=replace(UNHURRIED, handshake_seconds=0.05)) as server,
-        raw_client(server.address) as stranger,
+        running_server(limits=replace(NO_RATE_LIMITS, handshake_seconds=0.05)) as server,
+        raw_client(server.address) as newcomer,
     ):
-        await stranger.stream.send_all(beginning)
-        (failure,) = await stranger.until_end()
+        await newcomer.stream.send_all(beginning)
+        (failure,) = await newcomer.until_end()
         assert isinstance(failure, Failed)
         assert failure.code == Code.HANDSHAKE
-        await server.logged("did not introduce itself in time")
+        await server.logged("did not authenticate in time")
 
 
-async def test_one_who_says_nothing_and_goes_leaves_no_line_in_the_log() -> None:
+async def test_connection_closed_without_a_word_is_not_logged() -> None:
     async with running_server() as server:
         async with raw_client(server.address):
             pass
@@ -146,30 +144,30 @@ async def test_one_who_says_nothing_and_goes_leaves_no_line_in_the_log() -> None
     assert len(server.console) == 4, server.console
 
 
-async def test_the_deadline_is_for_the_introduction_only() -> None:
-    limits = replace(UNHURRIED, handshake_seconds=0.5)
+async def test_deadline_ends_with_the_handshake() -> None:
+    limits = replace(NO_RATE_LIMITS, handshake_seconds=0.5)
     async with (
         running_server(limits=limits) as server,
         raw_client(server.address, "alice") as alice,
     ):
-        async with raw_client(server.address) as stranger:
-            assert await stranger.until_end()  # so the deadline is over for alice as well
+        async with raw_client(server.address) as newcomer:
+            assert await newcomer.until_end()  # so the deadline has passed for alice as well
         assert await alice.before_pong() == []
 
 
-async def test_a_stranger_costs_a_conversation_nothing() -> None:
+async def test_slow_handshake_does_not_delay_a_chat() -> None:
     async with running_server() as server, raw_client(server.address, "alice") as alice:
-        async with raw_client(server.address) as stranger:
-            await stranger.stream.send_all(b"\xff" * 8192)
-            await stranger.until_end()
+        async with raw_client(server.address) as newcomer:
+            await newcomer.stream.send_all(b"\xff" * 8192)
+            await newcomer.until_end()
         assert not any(isinstance(f, Goodbye | Failed) for f in await alice.before_pong())
 
 
-async def test_a_connection_reset_in_the_middle_of_hello_is_survived() -> None:
+async def test_connection_reset_during_hello_is_survived() -> None:
     async with running_server() as server:
         for size in (1, 3, 4, 5, 20):
-            async with raw_client(server.address) as stranger:
-                await stranger.stream.send_all(encode(hello_of("alice"))[:size])
-                await trio.aclose_forcefully(stranger.stream)
+            async with raw_client(server.address) as newcomer:
+                await newcomer.stream.send_all(encode(hello_of("alice"))[:size])
+                await trio.aclose_forcefully(newcomer.stream)
         async with raw_client(server.address, "alice") as alice:
             assert await alice.before_pong() == []

@@ -1,28 +1,30 @@
-"""Reading on towards the past, and where one is."""
+"""History pages and the list of groups."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
-
-import trio
 
 from tchat.core.group.commands import Approve, Delete, Join, Kick, Leave
 from tchat.core.group.events import Erased, Event
 from tchat.core.protocol.frames import HistoryPage, HistoryRequest, Seen
 from tchat.errors import Code
-from tests.helpers import GROUP, UNHURRIED, log_of, members, raw_client, running_server, seqs, texts
-from tests.memory_store import MemoryStore
-from tests.server.asking import answer, groups, history, refusal
+from tests.faulty_store import FaultyStore
+from tests.helpers import (
+    GROUP,
+    NO_RATE_LIMITS,
+    log_of,
+    members,
+    raw_client,
+    running_server,
+    seqs,
+    texts,
+)
+from tests.server.requests import answer, groups, history, refusal
 
-if TYPE_CHECKING:
-    from tchat.store.base import Page
+# ------------------------------------------------------------------ pages of history
 
 
-# ------------------------------------------------------------------ pages of the past
-
-
-async def test_the_past_is_what_the_log_says() -> None:
+async def test_history_equals_the_log() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         for n in range(20):
             await alice.post(f"text {n}")
@@ -32,14 +34,14 @@ async def test_the_past_is_what_the_log_says() -> None:
         assert await history(bob, 2**62) == log
 
 
-async def test_there_is_nothing_before_the_beginning() -> None:
+async def test_history_before_the_first_event_is_empty() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         for before in (0, 1):
             got = await answer(alice, HistoryPage, lambda i, b=before: HistoryRequest(i, GROUP, b))  # type: ignore[misc]
             assert (got.first, got.last, got.frames) == (0, 0, b"")
 
 
-async def test_a_long_log_is_read_back_page_by_page() -> None:
+async def test_long_log_is_read_page_by_page() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         for n in range(30):
             await alice.post(f"{n} {9000 * 'x'}")
@@ -52,7 +54,7 @@ async def test_a_long_log_is_read_back_page_by_page() -> None:
         assert read == await log_of(server.store)
 
 
-async def test_one_need_not_follow_a_group_to_read_back() -> None:
+async def test_history_can_be_read_without_following() -> None:
     async with (
         running_server() as server,
         members(server, "alice") as (alice,),
@@ -64,7 +66,7 @@ async def test_one_need_not_follow_a_group_to_read_back() -> None:
         assert await elsewhere.before_pong() == []
 
 
-async def test_only_members_read_back() -> None:
+async def test_only_members_read_history() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         async with raw_client(server.address, "carol") as carol:
             assert await refusal(carol, lambda i: HistoryRequest(i, GROUP, 9)) == Code.NOT_MEMBER
@@ -76,7 +78,7 @@ async def test_only_members_read_back() -> None:
         assert await refusal(bob, lambda i: HistoryRequest(i, GROUP, 9)) == Code.NOT_MEMBER
 
 
-async def test_of_a_former_life_nothing_is_read() -> None:
+async def test_history_before_a_refounding_is_hidden() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         await alice.post("from before")
         await alice.command(Leave)
@@ -87,40 +89,25 @@ async def test_of_a_former_life_nothing_is_read() -> None:
         assert await history(alice, 2) == []
 
 
-class HeldStore(MemoryStore):
-    """Holds what was read back until it is let go."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gate, self.waiting = trio.Event(), trio.Event()
-        self.gate.set()
-
-    async def read_back(self, group: str, before: int) -> Page | None:
-        page = await super().read_back(group, before)
-        self.waiting.set()
-        await self.gate.wait()
-        return page
-
-
-async def test_what_was_read_just_before_a_deletion_is_not_given_out_after_it() -> None:
-    store = HeldStore()
+async def test_deletion_during_a_read_is_respected() -> None:
+    store = FaultyStore()
     async with running_server(store) as server, members(server, "alice", "bob") as (alice, bob):
         target = await alice.post("a slip")
-        store.gate, store.waiting = trio.Event(), trio.Event()
+        read = store.hold("read_before", after=True)
         await bob.send(HistoryRequest(99, GROUP, 99))
-        await store.waiting.wait()
+        await read.reached.wait()
         await alice.command(Delete, target)
-        store.gate.set()
+        read.release()
         frames = [await bob.receive() for _ in range(3)]
         (past,) = [frame for frame in frames if isinstance(frame, HistoryPage)]
         assert b"a slip" not in past.frames
         assert past.last == target + 1
 
 
-# ------------------------------------------------------------------ where one is
+# ------------------------------------------------------------------ the list of groups
 
 
-async def test_ones_groups_are_listed_with_what_is_new_in_them() -> None:
+async def test_groups_are_listed_with_their_unread_events() -> None:
     async with (
         running_server() as server,
         members(server, "alice", group="Straße") as (alice,),
@@ -129,7 +116,7 @@ async def test_ones_groups_are_listed_with_what_is_new_in_them() -> None:
         assert await groups(alice) == {"Straße": ("member", 1, 0)}
         await bob.command(Join, group="strasse")
         await bob.send(Seen("two", 1))
-        await bob.attach(1, "two")  # which is answered behind that
+        await bob.attach(1, "two")  # its answer comes after that
         assert await groups(bob) == {"Straße": ("waiting", 2, 0), "two": ("member", 1, 1)}
         await alice.command(Approve, "bob", group="Straße")
         assert (await groups(bob))["Straße"] == ("member", 3, 0)
@@ -137,7 +124,7 @@ async def test_ones_groups_are_listed_with_what_is_new_in_them() -> None:
         assert list(await groups(bob)) == ["two"]
 
 
-async def test_the_group_with_the_latest_news_comes_first() -> None:
+async def test_most_recently_active_group_is_listed_first() -> None:
     async with (
         running_server() as server,
         members(server, "alice", group="one") as (alice,),
@@ -148,7 +135,7 @@ async def test_the_group_with_the_latest_news_comes_first() -> None:
         assert list(await groups(alice)) == ["one", "two"]
 
 
-async def test_a_group_founded_anew_is_listed_as_it_is_written_now() -> None:
+async def test_refounded_group_is_listed_as_spelled_now() -> None:
     async with running_server() as server, members(server, "alice", group="ops") as (alice,):
         await alice.command(Leave, group="ops")
         assert await groups(alice) == {}
@@ -156,13 +143,13 @@ async def test_a_group_founded_anew_is_listed_as_it_is_written_now() -> None:
         assert list(await groups(alice)) == ["OPS"]
 
 
-async def test_whoever_is_nowhere_has_an_empty_list() -> None:
+async def test_person_without_groups_gets_an_empty_list() -> None:
     async with running_server() as server, raw_client(server.address, "zoe") as zoe:
         assert await groups(zoe) == {}
 
 
-async def test_of_very_many_groups_those_are_listed_that_a_frame_holds() -> None:
-    limits = replace(UNHURRIED, groups_per_user=300)
+async def test_list_of_groups_is_limited_to_a_frame() -> None:
+    limits = replace(NO_RATE_LIMITS, groups_per_user=300)
     async with (
         running_server(limits=limits) as server,
         raw_client(server.address, "alice") as alice,
@@ -175,7 +162,7 @@ async def test_of_very_many_groups_those_are_listed_that_a_frame_holds() -> None
         assert f"{'語' * 28}0" not in listed
 
 
-async def test_an_erased_event_stands_in_the_past() -> None:
+async def test_erased_events_keep_their_place_in_history() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         target = await alice.post("x")
         await alice.command(Delete, target)

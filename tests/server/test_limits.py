@@ -1,4 +1,4 @@
-"""How much one may ask of a server, seen from outside: what is refused, and what helps."""
+"""Rate limits and quotas of a server, as clients see them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tchat.core.group.commands import Approve, Deny, Invite, Join, Kick, Leave, Post, SetTopic
-from tchat.core.group.feature import GroupLimits
 from tchat.core.pace import Rate
 from tchat.core.protocol.frames import (
     Attach,
@@ -20,11 +19,10 @@ from tchat.core.protocol.frames import (
     Upload,
 )
 from tchat.errors import Code
-from tchat.server import limits as limits_module
 from tests.core.examples import HEAD
 from tests.helpers import (
     GROUP,
-    UNHURRIED,
+    NO_RATE_LIMITS,
     RawClient,
     hello_of,
     log_of,
@@ -44,24 +42,23 @@ DIGEST = hashlib.sha256(TOKEN).digest()
 HOUR = 3_600_000
 
 
-class Clock:
-    """The time by which rates are counted, which passes when a test says so."""
+class RateClock:
+    """The clock of a server's rate limits, in seconds; the test advances it."""
 
-    now = 1000.0
+    def __init__(self) -> None:
+        self.now = 1000.0
 
-    def current_time(self) -> float:
+    def __call__(self) -> float:
         return self.now
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(limits_module, "trio", clock)
-    return clock
+def clock() -> RateClock:
+    return RateClock()
 
 
 async def failure(person: RawClient, make: Callable[[int], Frame]) -> Failed:
-    """Ask for something that is refused, and return the refusal as it came."""
+    """Send a request that is refused; return the refusal."""
     answer = await person.ask(make)
     assert isinstance(answer, Failed), answer
     return answer
@@ -73,11 +70,14 @@ def post(n: int, text: str) -> Callable[[int], Frame]:
 
 # ------------------------------------------------------------------ rates
 
-SLOW = replace(UNHURRIED, messages=Rate(2, 3))
+SLOW = replace(NO_RATE_LIMITS, messages=Rate(2, 3))
 
 
-async def test_what_comes_too_fast_is_refused_with_the_time_to_wait(clock: Clock) -> None:
-    async with running_server(limits=SLOW) as server, members(server, "alice") as (alice,):
+async def test_message_above_the_rate_is_refused_with_wait(clock: RateClock) -> None:
+    async with (
+        running_server(limits=SLOW, rate_clock=clock) as server,
+        members(server, "alice") as (alice,),
+    ):
         for word in ("one", "two", "three"):
             await alice.post(word)
         refused = await failure(alice, post(10, "four"))
@@ -88,9 +88,13 @@ async def test_what_comes_too_fast_is_refused_with_the_time_to_wait(clock: Clock
     assert texts(await log_of(server.store)) == ["one", "two", "three", "four, again"]
 
 
-@pytest.mark.usefixtures("clock")
-async def test_the_repetition_of_a_command_that_was_done_is_never_too_fast() -> None:
-    async with running_server(limits=SLOW) as server, members(server, "alice") as (alice,):
+async def test_repeated_command_is_never_rate_limited(
+    clock: RateClock,
+) -> None:
+    async with (
+        running_server(limits=SLOW, rate_clock=clock) as server,
+        members(server, "alice") as (alice,),
+    ):
         for n in (11, 12, 13):
             await alice.command(Post, f"text {n}", n=n)
         await failure(alice, post(14, "text 14"))
@@ -99,18 +103,19 @@ async def test_the_repetition_of_a_command_that_was_done_is_never_too_fast() -> 
     assert texts(await log_of(server.store)) == ["text 11", "text 12", "text 13"]
 
 
-@pytest.mark.usefixtures("clock")
-async def test_what_the_rules_refuse_is_not_counted() -> None:
-    async with running_server(limits=SLOW) as server, members(server, "alice") as (alice,):
+async def test_commands_refused_by_rules_take_no_token(clock: RateClock) -> None:
+    async with (
+        running_server(limits=SLOW, rate_clock=clock) as server,
+        members(server, "alice") as (alice,),
+    ):
         for _ in range(10):
             assert (await alice.refusal(Kick, "nobody")).code == Code.NO_SUCH_MEMBER
         await alice.post("one")
 
 
-@pytest.mark.usefixtures("clock")
-async def test_a_person_has_one_rate_on_all_devices_and_in_all_groups() -> None:
+async def test_rate_is_shared_by_devices_and_groups(clock: RateClock) -> None:
     async with (
-        running_server(limits=SLOW) as server,
+        running_server(limits=SLOW, rate_clock=clock) as server,
         members(server, "alice", "bob") as (alice, bob),
         raw_client(server.address, "ALICE") as desk,
     ):
@@ -122,8 +127,8 @@ async def test_a_person_has_one_rate_on_all_devices_and_in_all_groups() -> None:
         await bob.post("by somebody else")
 
 
-async def test_to_connect_anew_does_not_help(clock: Clock) -> None:
-    async with running_server(limits=SLOW) as server:
+async def test_reconnecting_does_not_reset_the_rate(clock: RateClock) -> None:
+    async with running_server(limits=SLOW, rate_clock=clock) as server:
         async with members(server, "alice") as (alice,):
             for word in ("one", "two", "three"):
                 await alice.post(word)
@@ -133,11 +138,14 @@ async def test_to_connect_anew_does_not_help(clock: Clock) -> None:
             await alice.post("four")
 
 
-async def test_what_would_be_nothing_to_do_is_not_looked_at_out_of_turn(
-    clock: Clock, monkeypatch: pytest.MonkeyPatch
+async def test_no_op_keeps_its_order_behind_refused_commands(
+    clock: RateClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tests.helpers.hello_of", lambda *a: replace(hello_of(*a), resends=True))
-    async with running_server(limits=SLOW) as server, members(server, "alice") as (alice,):
+    async with (
+        running_server(limits=SLOW, rate_clock=clock) as server,
+        members(server, "alice") as (alice,),
+    ):
         await alice.command(SetTopic, "before", n=2)
         for number, word in ((3, "one"), (4, "two")):
             await alice.command(Post, word, n=number)
@@ -153,10 +161,10 @@ async def refused_for_its_rate(person: RawClient, number: int, topic: str) -> bo
     return (await failure(person, lambda i: SetTopic(i, number, GROUP, topic))).wait is not None
 
 
-async def test_to_found_groups_and_to_ask_for_them_has_a_rate_of_its_own(clock: Clock) -> None:
-    limits = replace(UNHURRIED, joins=Rate(1, 2))
+async def test_joins_and_new_groups_have_their_own_rate(clock: RateClock) -> None:
+    limits = replace(NO_RATE_LIMITS, joins=Rate(1, 2))
     async with (
-        running_server(limits=limits) as server,
+        running_server(limits=limits, rate_clock=clock) as server,
         members(server, "alice") as (alice,),
         raw_client(server.address, "bob") as bob,
     ):
@@ -182,11 +190,14 @@ async def test_to_found_groups_and_to_ask_for_them_has_a_rate_of_its_own(clock: 
         lambda i: Upload(i, GROUP, 1, HEAD),
     ],
 )
-async def test_what_changes_no_log_has_a_rate_too(
-    request_: Callable[[int], Frame], clock: Clock
+async def test_requests_without_events_have_a_rate_too(
+    request_: Callable[[int], Frame], clock: RateClock
 ) -> None:
-    limits = replace(UNHURRIED, requests=Rate(1, 3))
-    async with running_server(limits=limits) as server, members(server, "alice") as (alice,):
+    limits = replace(NO_RATE_LIMITS, requests=Rate(1, 3))
+    async with (
+        running_server(limits=limits, rate_clock=clock) as server,
+        members(server, "alice") as (alice,),
+    ):
         await alice.ask(KeysRequest)
         await alice.ask(KeysRequest)
         refused = await failure(alice, request_)
@@ -196,19 +207,19 @@ async def test_what_changes_no_log_has_a_rate_too(
         assert not isinstance(await alice.ask(request_), Failed)
 
 
-async def test_frames_of_any_sort_are_read_only_so_fast_and_none_is_lost() -> None:
-    limits = replace(UNHURRIED, frames=Rate(1000, 5))
+async def test_excess_frames_are_read_slowly_without_loss() -> None:
+    limits = replace(NO_RATE_LIMITS, frames=Rate(1000, 5))
     async with running_server(limits=limits) as server, members(server, "alice") as (alice,):
         await alice.say(*map(str, range(50)))
         assert texts(await alice.events(50)) == [str(n) for n in range(50)]
 
 
-# ------------------------------------------------------------------ groups of one person
+# ------------------------------------------------------------------ group quota
 
-TWO_GROUPS = replace(UNHURRIED, groups_per_user=2)
+TWO_GROUPS = replace(NO_RATE_LIMITS, groups_per_user=2)
 
 
-async def test_nobody_is_in_more_groups_than_one_may_be() -> None:
+async def test_group_quota_is_enforced() -> None:
     async with (
         running_server(limits=TWO_GROUPS) as server,
         raw_client(server.address, "alice") as alice,
@@ -223,7 +234,7 @@ async def test_nobody_is_in_more_groups_than_one_may_be() -> None:
     assert await server.store.groups_of("alice") == {"two": "member", "three": "member"}
 
 
-async def test_groups_count_on_every_device_and_after_coming_back() -> None:
+async def test_group_quota_holds_across_devices_and_reconnects() -> None:
     async with running_server(limits=TWO_GROUPS) as server:
         async with raw_client(server.address, "alice") as phone:
             await phone.command(Join, group="one")
@@ -237,7 +248,7 @@ async def test_groups_count_on_every_device_and_after_coming_back() -> None:
 
 
 @pytest.mark.parametrize("end", [Deny, Kick, Leave])
-async def test_a_place_is_free_again_when_one_is_denied_or_kicked_or_goes(
+async def test_denied_kicked_and_leaving_members_regain_quota(
     end: type[Deny | Kick | Leave],
 ) -> None:
     async with (
@@ -258,7 +269,7 @@ async def test_a_place_is_free_again_when_one_is_denied_or_kicked_or_goes(
         assert (await bob.refusal(Join)).code == Code.GROUPS_FULL
 
 
-async def test_a_place_is_free_again_when_the_group_is_closed() -> None:
+async def test_closed_group_gives_quota_back() -> None:
     async with (
         running_server(limits=TWO_GROUPS) as server,
         members(server, "alice") as (alice,),
@@ -270,7 +281,7 @@ async def test_a_place_is_free_again_when_the_group_is_closed() -> None:
         await bob.command(Join, group="another")
 
 
-async def test_an_invite_leads_into_no_group_too_many_and_is_not_used_up() -> None:
+async def test_invite_cannot_exceed_quota_and_stays_valid() -> None:
     async with (
         running_server(limits=TWO_GROUPS) as server,
         members(server, "alice") as (alice,),
@@ -284,7 +295,7 @@ async def test_an_invite_leads_into_no_group_too_many_and_is_not_used_up() -> No
         await carol.command(Join, TOKEN)
 
 
-async def test_of_many_joins_at_once_no_more_succeed_than_may() -> None:
+async def test_simultaneous_joins_cannot_exceed_the_quota() -> None:
     async with (
         running_server(limits=TWO_GROUPS) as server,
         raw_client(server.address, "alice") as alice,
@@ -298,7 +309,7 @@ async def test_of_many_joins_at_once_no_more_succeed_than_may() -> None:
     assert len(await server.store.groups_of("alice")) == 2
 
 
-async def test_a_join_that_the_group_refuses_takes_no_place() -> None:
+async def test_refused_join_uses_no_quota() -> None:
     async with (
         running_server(limits=TWO_GROUPS) as server,
         members(server, "alice"),
@@ -309,8 +320,8 @@ async def test_a_join_that_the_group_refuses_takes_no_place() -> None:
             await bob.command(Join, group=group)
 
 
-async def test_a_group_is_no_larger_than_the_server_allows() -> None:
-    limits = replace(UNHURRIED, group=GroupLimits(members=2, requests=1, invites=1))
+async def test_group_size_is_limited_by_the_server() -> None:
+    limits = replace(NO_RATE_LIMITS, group_members=2, group_requests=1, group_invites=1)
     async with (
         running_server(limits=limits) as server,
         members(server, "alice", "bob") as (alice, bob),

@@ -1,4 +1,4 @@
-"""The server's console: one line for each thing that an operator wants to know."""
+"""The server's log: one line for each thing that an operator needs to know."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tchat.core.group.commands import (
 )
 from tchat.server.log import Log
 from tests.helpers import GROUP, RunningServer, members, raw_client, running_server
-from tests.server.carrying import share
+from tests.server.file_transfers import share
 
 if TYPE_CHECKING:
     from tchat.server.log import LogFormat
@@ -78,7 +78,7 @@ async def everything_happens(server: RunningServer) -> None:
         await server.logged("bob disconnected")
 
 
-async def test_the_console_tells_what_happens_one_line_each() -> None:
+async def test_each_event_is_logged_in_one_line() -> None:
     async with running_server() as server:
         await everything_happens(server)
     assert len(server.console) == len(TEXT)
@@ -86,7 +86,7 @@ async def test_the_console_tells_what_happens_one_line_each() -> None:
         assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d " + expected, line)
 
 
-async def test_the_same_lines_are_told_to_programs_as_json() -> None:
+async def test_json_log_has_the_same_lines() -> None:
     async with running_server(log_format="json") as server:
         await everything_happens(server)
     lines = [json.loads(line) for line in server.console]
@@ -100,7 +100,7 @@ async def test_the_same_lines_are_told_to_programs_as_json() -> None:
     )
 
 
-async def test_nothing_that_people_say_is_logged() -> None:
+async def test_message_texts_are_never_logged() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await alice.post("the secret")
         await bob.events(1)
@@ -108,7 +108,7 @@ async def test_nothing_that_people_say_is_logged() -> None:
     assert not any("secret" in line for line in server.console)
 
 
-async def test_a_denial_and_a_leave_have_no_line() -> None:
+async def test_denials_and_leaves_are_not_logged() -> None:
     async with (
         running_server() as server,
         members(server, "alice") as (alice,),
@@ -123,7 +123,7 @@ async def test_a_denial_and_a_leave_have_no_line() -> None:
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
-def test_a_line_stays_one_line_and_obeys_nobody(log_format: LogFormat) -> None:
+def test_log_lines_cannot_be_split_or_forged(log_format: LogFormat) -> None:
     stream = io.StringIO()
     log = Log(log_format, stream)
     log.line("fault", where="a\nb", reason="\x1b[2Jred\u202e\r")
@@ -133,7 +133,7 @@ def test_a_line_stays_one_line_and_obeys_nobody(log_format: LogFormat) -> None:
     assert shown.endswith("fault in a↵b: ␛[2Jred␍")
 
 
-def test_a_log_tells_the_time_of_its_clock() -> None:
+def test_log_uses_its_clock() -> None:
     stream = io.StringIO()
     log = Log("json", stream, clock=lambda: 1_700_000_000.25)
     log.line("stopping", signal="SIGTERM")
@@ -147,7 +147,7 @@ def test_a_log_tells_the_time_of_its_clock() -> None:
 
 
 class Stuck(io.StringIO):
-    """A console that takes nothing until it is let."""
+    """A console that blocks until it is released."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -158,7 +158,7 @@ class Stuck(io.StringIO):
         return super().write(text)
 
 
-def test_a_console_that_is_stuck_holds_nobody_up_and_fills_no_memory() -> None:
+def test_stuck_console_blocks_nobody_and_drops_lines() -> None:
     stream = Stuck()
     log = Log("text", stream)
     for number in range(30_000):
@@ -170,7 +170,7 @@ def test_a_console_that_is_stuck_holds_nobody_up_and_fills_no_memory() -> None:
     assert [line.rpartition(" ")[2] for line in lines] == [str(n) for n in range(len(lines))]
 
 
-def test_a_console_that_is_gone_does_not_matter() -> None:
+def test_closed_console_is_ignored() -> None:
     stream = io.StringIO()
     stream.close()
     log = Log("text", stream)

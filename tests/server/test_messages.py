@@ -1,4 +1,4 @@
-"""Editing and deleting, replies: who may, who hears of it, and that what was deleted is gone."""
+"""Edits, deletions and replies: who may, who is notified, and that deleted text is gone."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from tchat.core.group.commands import Delete, Edit, Join, Kick, Leave, Post
 from tchat.core.group.events import Deleted, Edited, Erased, Event, Posted
 from tchat.core.pace import Rate
 from tchat.errors import Code
-from tchat.store.sqlite.store import open_store
+from tchat.store.open import open_store
+from tests.faulty_store import FaultyStore
 from tests.helpers import (
     GROUP,
-    UNHURRIED,
+    NO_RATE_LIMITS,
     log_of,
     members,
     raw_client,
@@ -23,8 +24,7 @@ from tests.helpers import (
     texts,
 )
 from tests.processes import launching
-from tests.server.asking import history, search
-from tests.server.test_catching_up import LONG, SlowStore
+from tests.server.requests import history, search
 from tests.store.logs import files_with
 
 if TYPE_CHECKING:
@@ -32,18 +32,20 @@ if TYPE_CHECKING:
 
     from tests.helpers import RawClient
 
+LONG = 16_000 * "x"
+
 MARK = "marzipan4711"
 
 
 async def erased_in(client: RawClient) -> list[int]:
-    """Return which events of the log have nothing in them any more."""
+    """Return the numbers of the erased events of a log."""
     return [event.seq for event in await history(client, 99) if event.body == Erased()]
 
 
 # ------------------------------------------------------------------ editing
 
 
-async def test_an_edit_is_an_event_that_everybody_hears() -> None:
+async def test_edit_is_an_event_for_everybody() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         target = await alice.post("helo")
         answer = await alice.command(Edit, target, "hello")
@@ -51,7 +53,7 @@ async def test_an_edit_is_an_event_that_everybody_hears() -> None:
         assert [e.body for e in await bob.events(2)] == [Posted("helo"), Edited(target, "hello")]
 
 
-async def test_an_edit_is_cleaned_and_measured_as_a_message_is() -> None:
+async def test_edit_is_cleaned_and_limited_like_a_message() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         target = await alice.post("x")
         await alice.command(Edit, target, "\x1b[2J\u202ehello")
@@ -60,7 +62,7 @@ async def test_an_edit_is_cleaned_and_measured_as_a_message_is() -> None:
         assert (await alice.refusal(Edit, target, " \u200b ")).code == Code.EMPTY_TEXT
 
 
-async def test_only_its_author_edits_a_message() -> None:
+async def test_only_the_author_edits_a_message() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         target = await bob.post("mine")
         assert (await alice.refusal(Edit, target, "yours")).code == Code.NOT_AUTHOR
@@ -71,14 +73,14 @@ async def test_only_its_author_edits_a_message() -> None:
 
 
 @pytest.mark.parametrize("kind", [Edit, Delete])
-async def test_what_is_no_message_is_not_changed(kind: type[Edit | Delete]) -> None:
+async def test_events_other_than_messages_cannot_be_changed(kind: type[Edit | Delete]) -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         arguments = ("text",) if kind is Edit else ()
         for target in (0, 1, 2, 99, 2**62):
             assert (await alice.refusal(kind, target, *arguments)).code == Code.NO_SUCH_MESSAGE
 
 
-async def test_a_message_of_the_same_breath_can_be_edited_and_deleted() -> None:
+async def test_message_of_the_same_burst_can_be_changed() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await alice.send(
             Post(101, 101, GROUP, "one"),
@@ -99,7 +101,7 @@ async def test_a_message_of_the_same_breath_can_be_edited_and_deleted() -> None:
         assert bodies == expected
 
 
-async def test_an_edit_that_is_sent_again_is_done_once() -> None:
+async def test_repeated_edit_is_executed_once() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         target = await alice.post("one")
         first = await alice.command(Edit, target, "two", n=50)
@@ -110,7 +112,7 @@ async def test_an_edit_that_is_sent_again_is_done_once() -> None:
 # ------------------------------------------------------------------ deleting
 
 
-async def test_a_deleted_message_is_an_event_without_its_text_from_then_on() -> None:
+async def test_deleted_message_becomes_an_event_without_text() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         target = await alice.post("a slip")
         await alice.command(Delete, target)
@@ -119,7 +121,7 @@ async def test_a_deleted_message_is_an_event_without_its_text_from_then_on() -> 
         assert "a slip" not in texts(await history(bob, 99))
 
 
-async def test_with_a_message_go_its_edits() -> None:
+async def test_deletion_erases_the_edits_too() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         target = await alice.post("first")
         edits = [(await alice.command(Edit, target, text)).seq for text in ("second", "third")]
@@ -129,7 +131,7 @@ async def test_with_a_message_go_its_edits() -> None:
         assert await erased_in(bob) == [target, *edits]
 
 
-async def test_the_admin_deletes_any_message_and_others_their_own() -> None:
+async def test_admin_deletes_any_message_others_their_own() -> None:
     async with (
         running_server() as server,
         members(server, "alice", "bob", "carol") as (alice, bob, carol),
@@ -142,7 +144,7 @@ async def test_the_admin_deletes_any_message_and_others_their_own() -> None:
         assert await erased_in(alice) == [bobs, carols]
 
 
-async def test_a_deleted_message_is_neither_edited_nor_deleted_again() -> None:
+async def test_deleted_message_cannot_be_changed_again() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         target = await alice.post("gone")
         deletion = await alice.command(Delete, target, n=77)
@@ -152,7 +154,7 @@ async def test_a_deleted_message_is_neither_edited_nor_deleted_again() -> None:
         assert (await alice.command(Delete, target, n=77)).seq is None
 
 
-async def test_a_message_of_a_former_life_is_out_of_reach() -> None:
+async def test_messages_before_a_refounding_cannot_be_changed() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         target = await alice.post("from before")
         await alice.command(Leave)
@@ -160,16 +162,16 @@ async def test_a_message_of_a_former_life_is_out_of_reach() -> None:
         assert (await alice.refusal(Delete, target)).code == Code.NO_SUCH_MESSAGE
 
 
-async def test_one_who_was_kicked_deletes_nothing() -> None:
+async def test_kicked_member_cannot_delete() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         target = await bob.post("stays")
         await alice.command(Kick, "bob")
         assert (await bob.refusal(Delete, target)).code == Code.NOT_MEMBER
 
 
-async def test_one_who_comes_late_never_sees_what_was_deleted() -> None:
+async def test_latecomer_never_sees_deleted_text() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, _):
-        target = await alice.post(MARK)  # it is among the latest, which are not read from disk
+        target = await alice.post(MARK)  # recent events are cached, not read from disk
         await alice.command(Delete, target)
         async with raw_client(server.address, "bob") as late:
             await late.attach()
@@ -177,7 +179,7 @@ async def test_one_who_comes_late_never_sees_what_was_deleted() -> None:
             assert [e.body for e in events][3:] == [Erased(), Deleted(target)]
 
 
-async def test_one_who_reads_slowly_gets_the_log_as_it_is_by_then() -> None:
+async def test_slow_reader_receives_the_log_without_deleted_text() -> None:
     long = 16_000 * "x"
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         number = 450
@@ -189,28 +191,28 @@ async def test_one_who_reads_slowly_gets_the_log_as_it_is_by_then() -> None:
         assert (erased.body, deleted.body) == (Erased(), Deleted(last))
 
 
-async def test_a_page_that_was_read_before_a_deletion_is_not_sent_after_it() -> None:
-    store = SlowStore()
+async def test_page_read_before_a_deletion_is_not_sent() -> None:
+    store = FaultyStore()
     async with running_server(store) as server:
         async with members(server, "alice", "bob") as (alice, _):
             target = await alice.post(MARK)
             for n in range(40):
-                await alice.post(f"{n} {LONG}")  # so that the actor has forgotten the first ones
+                await alice.post(f"{n} {LONG}")  # so that the first ones leave the actor's cache
         async with (
             raw_client(server.address, "alice") as alice,
             raw_client(server.address, "bob") as bob,
         ):
             await alice.attach(after=44)
-            store.gate, store.waiting = trio.Event(), trio.Event()
+            read = store.hold("read", after=True)
             await bob.attach(after=0)
-            await store.waiting.wait()
+            await read.reached.wait()
             await alice.command(Delete, target)
-            store.gate.set()
+            read.release()
             assert MARK not in texts(await bob.events(45))
 
 
-async def test_a_rate_holds_for_changes_of_messages_too() -> None:
-    limits = replace(UNHURRIED, messages=Rate(0.001, 3))
+async def test_edits_and_deletions_count_towards_the_rate() -> None:
+    limits = replace(NO_RATE_LIMITS, messages=Rate(0.001, 3))
     async with running_server(limits=limits) as server, members(server, "alice") as (alice,):
         target = await alice.post("x")
         await alice.command(Edit, target, "y")
@@ -222,17 +224,17 @@ async def test_a_rate_holds_for_changes_of_messages_too() -> None:
 # ------------------------------------------------------------------ replies
 
 
-async def test_a_reply_says_to_what() -> None:
+async def test_reply_names_its_target() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         target = await alice.post("why?")
         await bob.command(Post, "because", target)
         assert (await alice.events(2))[-1].body == Posted("because", target)
 
 
-# ------------------------------------------------------------------ nothing is left on the disk
+# ------------------------------------------------------------------ erasure on the disk
 
 
-async def test_once_a_deletion_is_answered_no_file_has_the_text(tmp_path: Path) -> None:
+async def test_deleted_text_is_in_no_file_after_acknowledgement(tmp_path: Path) -> None:
     async with (
         open_store(tmp_path) as store,
         running_server(store) as server,
@@ -250,7 +252,7 @@ async def test_once_a_deletion_is_answered_no_file_has_the_text(tmp_path: Path) 
         assert await search(bob, "some") == [(GROUP, kept, "something else")]
 
 
-async def test_no_file_has_it_after_a_crash_right_behind_the_answer(tmp_path: Path) -> None:
+async def test_deleted_text_is_in_no_file_after_crash(tmp_path: Path) -> None:
     data = tmp_path / "data"
     async with launching(tmp_path) as launch:
         server = await launch.serve()
@@ -270,7 +272,7 @@ async def test_no_file_has_it_after_a_crash_right_behind_the_answer(tmp_path: Pa
     assert files_with(MARK, data) == []
 
 
-async def test_those_who_are_there_hear_of_a_deletion_after_what_it_took() -> None:
+async def test_deletion_is_broadcast_after_the_message_it_targets() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         target = await alice.post("seen")
         assert texts(await bob.events(1)) == ["seen"]

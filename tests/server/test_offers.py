@@ -1,4 +1,4 @@
-"""Offers: what need not be sent, and that nobody learns from that what others have stored."""
+"""Offers of files: deduplication that reveals nothing about files of others, and quota."""
 
 from __future__ import annotations
 
@@ -21,21 +21,22 @@ from tchat.core.protocol.frames import (
 from tchat.core.protocol.handshake import VERSION, TransferHello
 from tchat.errors import Code, Refused
 from tchat.server.tickets import TICKET_SECONDS, Permission, Tickets
-from tchat.store.sqlite.store import open_store
-from tests.helpers import GROUP, UNHURRIED, RawClient, members, raw_client, running_server
-from tests.server.carrying import (
+from tchat.store.open import open_store
+from tests.faulty_store import FaultyStore
+from tests.helpers import GROUP, NO_RATE_LIMITS, RawClient, members, raw_client, running_server
+from tests.server.file_transfers import (
     DATA,
     SHA,
-    code_of,
-    flipped,
-    kept,
     offer,
-    place_of,
+    refusal_code,
     sha,
     share,
+    stored_names,
+    stored_path,
     ticket_to_send,
     transfer,
     upload,
+    with_flipped_byte,
 )
 
 if TYPE_CHECKING:
@@ -45,19 +46,19 @@ if TYPE_CHECKING:
 
     from tchat.core.protocol.schema import Frame
 
-OTHER = flipped(DATA, len(DATA) - 1)
-"""A file of the same size and beginning."""
+OTHER = with_flipped_byte(DATA, len(DATA) - 1)
+"""A file with the same size and first piece."""
 
-# ------------------------------------------------------------------ what need not be sent
+# ------------------------------------------------------------------ deduplication
 
 
-async def test_a_file_that_nobody_has_is_to_be_sent() -> None:
+async def test_unknown_file_has_to_be_uploaded() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         assert isinstance(await offer(alice, DATA), Ticket)
         assert isinstance(await offer(alice, DATA, SHA), Ticket)
 
 
-async def test_a_file_that_one_could_fetch_is_shared_without_a_byte_sent() -> None:
+async def test_downloadable_file_is_shared_without_an_upload() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await share(server, alice, DATA, "one")
         assert isinstance(await offer(bob, DATA), DigestRequired)
@@ -67,10 +68,10 @@ async def test_a_file_that_one_could_fetch_is_shared_without_a_byte_sent() -> No
             FileShared(1, "one", len(DATA), SHA),
             FileShared(2, "two", len(DATA), SHA),
         ]
-        assert kept(server) == {SHA.hex()}
+        assert stored_names(server) == {SHA.hex()}
 
 
-async def test_it_need_not_be_sent_to_another_group_either() -> None:
+async def test_stored_file_needs_no_upload_for_other_groups() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await share(server, alice, DATA)
         await bob.command(Join, group="his")
@@ -79,23 +80,23 @@ async def test_it_need_not_be_sent_to_another_group_either() -> None:
         await bob.command(Share, "file", len(DATA), SHA, group="his")
 
 
-async def test_a_file_that_only_begins_alike_is_to_be_sent() -> None:
+async def test_file_with_a_similar_beginning_is_uploaded() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await share(server, alice, DATA)
         assert isinstance(await offer(bob, OTHER), DigestRequired)
         assert isinstance(await offer(bob, OTHER, sha(OTHER)), Ticket)
         await share(server, bob, OTHER)
-        assert kept(server) == {SHA.hex(), sha(OTHER).hex()}
+        assert stored_names(server) == {SHA.hex(), sha(OTHER).hex()}
 
 
-@pytest.mark.parametrize("other", [DATA[:-1], flipped(DATA, 0)])
-async def test_a_file_of_another_size_or_beginning_is_not_alike(other: bytes) -> None:
+@pytest.mark.parametrize("other", [DATA[:-1], with_flipped_byte(DATA, 0)])
+async def test_different_size_or_first_piece_is_not_similar(other: bytes) -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         await share(server, alice, DATA)
         assert isinstance(await offer(alice, other), Ticket)
 
 
-async def test_one_who_has_sent_a_file_and_not_shared_it_need_not_send_it_again() -> None:
+async def test_uploaded_but_unshared_file_needs_no_second_upload() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await upload(server, alice, DATA)
         assert isinstance(await offer(alice, DATA), DigestRequired)
@@ -103,19 +104,19 @@ async def test_one_who_has_sent_a_file_and_not_shared_it_need_not_send_it_again(
         assert isinstance(await offer(bob, DATA), Ticket)
 
 
-async def test_a_digest_with_another_size_than_the_file_has_is_no_file() -> None:
+async def test_digest_with_another_size_is_no_known_file() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         await share(server, alice, DATA)
         assert isinstance(await offer(alice, DATA + b"!", SHA), Ticket)
 
 
-# ------------------------------------------------------------------ what others have stored
+# ------------------------------------------------------------------ files of others
 
-WHAT_ONE_IS = ["a stranger", "waiting", "kicked", "gone"]
+STANDINGS = ["a newcomer", "waiting", "kicked", "gone"]
 
 
 async def become(what: str, eve: RawClient, admin: RawClient) -> None:
-    if what != "a stranger":
+    if what != "a newcomer":
         await eve.command(Join)
     if what in ("kicked", "gone"):
         await admin.command(Approve, eve.user)
@@ -125,9 +126,9 @@ async def become(what: str, eve: RawClient, admin: RawClient) -> None:
         await eve.command(Leave)
 
 
-@pytest.mark.parametrize("what", WHAT_ONE_IS)
+@pytest.mark.parametrize("what", STANDINGS)
 @pytest.mark.parametrize("shared", [True, False])
-async def test_a_file_of_a_group_of_others_is_as_good_as_not_there(
+async def test_file_of_a_foreign_group_is_not_revealed(
     tmp_path: Path, what: str, shared: bool
 ) -> None:
     async with (
@@ -138,7 +139,7 @@ async def test_a_file_of_a_group_of_others_is_as_good_as_not_there(
     ):
         await become(what, eve, alice)
         await (share if shared else upload)(server, alice, DATA)
-        for data in (DATA, OTHER, flipped(DATA, 0)):
+        for data in (DATA, OTHER, with_flipped_byte(DATA, 0)):
             for sha256 in (None, sha(data)):
                 assert isinstance(await offer(eve, data, sha256, "hers"), Ticket)
         refusals = [
@@ -147,14 +148,14 @@ async def test_a_file_of_a_group_of_others_is_as_good_as_not_there(
         ]
         assert refusals[0].code == refusals[1].code == Code.NOT_UPLOADED
         assert refusals[0].sentence == refusals[1].sentence
-        # She has to send every byte of it, and then it is hers.
+        # She has to upload all of it, and may then share it.
         await share(server, eve, DATA, group="hers")
-        assert kept(server) == {SHA.hex()}
+        assert stored_names(server) == {SHA.hex()}
         assert isinstance(await offer(eve, DATA, SHA, "hers"), AlreadyStored)
 
 
-@pytest.mark.parametrize("what", WHAT_ONE_IS)
-async def test_who_is_no_member_gets_neither_ticket_nor_hint(what: str) -> None:
+@pytest.mark.parametrize("what", STANDINGS)
+async def test_outsider_gets_no_ticket_and_no_hint(what: str) -> None:
     async with (
         running_server() as server,
         members(server, "alice") as (alice,),
@@ -171,11 +172,11 @@ async def test_who_is_no_member_gets_neither_ticket_nor_hint(what: str) -> None:
             await eve.ask(lambda i: Download(i, GROUP, 2)),
             await eve.ask(lambda i: Download(i, "nowhere", 1)),
         ]
-        assert {code_of(answer) for answer in answers} == {Code.NOT_MEMBER}
+        assert {refusal_code(answer) for answer in answers} == {Code.NOT_MEMBER}
         assert len({replace(a, re=0) for a in answers if isinstance(a, Failed)}) == 1
 
 
-async def test_one_who_came_in_may_have_what_the_group_has() -> None:
+async def test_new_member_may_share_the_groups_files() -> None:
     async with (
         running_server() as server,
         members(server, "alice") as (alice,),
@@ -188,21 +189,21 @@ async def test_one_who_came_in_may_have_what_the_group_has() -> None:
         assert isinstance(await offer(bob, DATA, group="his"), DigestRequired)
 
 
-# ------------------------------------------------------------------ what is refused
+# ------------------------------------------------------------------ refused offers and tickets
 
 
 @pytest.mark.parametrize("head", [b"", SHA[1:], SHA + b"!"])
 @pytest.mark.parametrize("sha256", [None, SHA])
-async def test_a_file_is_offered_by_its_digests(head: bytes, sha256: bytes | None) -> None:
+async def test_offer_needs_valid_digests(head: bytes, sha256: bytes | None) -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         for digests in ((head, sha256), (SHA, head)):
             answer = await alice.ask(lambda i: Upload(i, GROUP, 4, *digests))  # noqa: B023
-            assert code_of(answer) == Code.BAD_FILE
+            assert refusal_code(answer) == Code.BAD_FILE
 
 
-async def test_a_file_above_the_limit_gets_no_ticket() -> None:
+async def test_file_above_the_size_limit_gets_no_ticket() -> None:
     async with (
-        running_server(limits=replace(UNHURRIED, file=1000)) as server,
+        running_server(limits=replace(NO_RATE_LIMITS, file=1000)) as server,
         members(server, "alice") as (alice,),
     ):
         answer = await offer(alice, bytes(1001))
@@ -211,16 +212,16 @@ async def test_a_file_above_the_limit_gets_no_ticket() -> None:
         await upload(server, alice, bytes(1000))
 
 
-async def test_a_ticket_is_good_for_one_transfer() -> None:
+async def test_ticket_is_good_for_one_transfer() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         ticket = await ticket_to_send(alice, b"data")
         async with transfer(server, ticket, 4), raw_client(server.address) as second:
             await second.send(TransferHello(VERSION, ticket))
             (failure,) = await second.until_end()
-            assert code_of(failure) == Code.BAD_TICKET
+            assert refusal_code(failure) == Code.BAD_TICKET
 
 
-async def test_a_ticket_expires(autojump_clock: MockClock) -> None:
+async def test_ticket_expires(autojump_clock: MockClock) -> None:
     tickets = Tickets()
     permission = Permission("upload", "alice", 4)
     late, soon = tickets.issue(permission), tickets.issue(permission)
@@ -230,21 +231,21 @@ async def test_a_ticket_expires(autojump_clock: MockClock) -> None:
     with pytest.raises(Refused) as caught:
         tickets.redeem(late)
     assert caught.value.code == Code.BAD_TICKET
-    assert tickets.promised("alice") == 0
+    assert tickets.promised_bytes("alice") == 0
 
 
-# ------------------------------------------------------------------ files of one person
+# ------------------------------------------------------------------ quota
 
-FEW_FILES = replace(UNHURRIED, files_per_user=1000)
+FEW_FILES = replace(NO_RATE_LIMITS, files_per_user=1000)
 
 
 async def is_refused(person: RawClient, size: int, group: str = GROUP) -> bool:
     answer = await offer(person, bytes(size), group=group)
-    assert isinstance(answer, Ticket) or code_of(answer) == Code.QUOTA_EXCEEDED
+    assert isinstance(answer, Ticket) or refusal_code(answer) == Code.QUOTA_EXCEEDED
     return not isinstance(answer, Ticket)
 
 
-async def test_all_files_of_a_person_together_are_bounded() -> None:
+async def test_quota_covers_all_files_of_a_person() -> None:
     async with (
         running_server(limits=FEW_FILES) as server,
         members(server, "alice", "bob") as (alice, bob),
@@ -259,53 +260,45 @@ async def test_all_files_of_a_person_together_are_bounded() -> None:
         assert not await is_refused(alice, 0)
 
 
-async def test_what_was_promised_counts_and_what_is_on_its_way() -> None:
+async def test_quota_counts_promised_and_running_uploads() -> None:
     async with (
         running_server(limits=FEW_FILES) as server,
         members(server, "alice", "bob") as (alice, bob),
     ):
         ticket = await ticket_to_send(alice, b"x" * 600)
         assert await is_refused(alice, 401)
-        async with transfer(server, ticket, 600) as carrier:
-            await carrier.receive()
+        async with transfer(server, ticket, 600) as connection:
+            await connection.receive()
             assert await is_refused(alice, 401)
             assert not await is_refused(bob, 1000)
-            await carrier.cut()
+            await connection.close_sending()
         assert not await is_refused(alice, 1000)
 
 
-async def test_one_who_asks_twice_at_once_is_promised_no_more(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_simultaneous_offers_cannot_exceed_the_quota() -> None:
+    store = FaultyStore()
     async with (
-        running_server(limits=FEW_FILES) as server,
+        running_server(store, FEW_FILES) as server,
         members(server, "alice") as (alice,),
         raw_client(server.address, "alice") as her_other_device,
     ):
-        used, both = server.store.shelves.used, trio.Event()
         answers: list[Frame] = []
-        waiting = 0
-
-        async def used_once_both_ask(person: str, besides: bytes | None = None) -> int:
-            nonlocal waiting
-            waiting += 1
-            if waiting == 2:
-                both.set()
-            await both.wait()
-            return await used(person, besides)
+        both_asked = store.hold("files.usage")
 
         async def ask(device: RawClient, data: bytes) -> None:
             answers.append(await offer(device, data))
 
-        monkeypatch.setattr(server.store.shelves, "used", used_once_both_ask)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ask, alice, b"x" * 600)
             nursery.start_soon(ask, her_other_device, b"y" * 600)
+            while store.count("files.usage") < 2:
+                await trio.lowlevel.checkpoint()
+            both_asked.release()
         (refused,) = (answer for answer in answers if not isinstance(answer, Ticket))
-        assert code_of(refused) == Code.QUOTA_EXCEEDED
+        assert refusal_code(refused) == Code.QUOTA_EXCEEDED
 
 
-async def test_a_file_that_is_shared_twice_counts_once() -> None:
+async def test_file_shared_twice_counts_once() -> None:
     async with (
         running_server(limits=FEW_FILES) as server,
         members(server, "alice") as (alice,),
@@ -318,7 +311,7 @@ async def test_a_file_that_is_shared_twice_counts_once() -> None:
         assert not await is_refused(alice, 600)
 
 
-async def test_a_file_that_one_has_here_already_may_be_shared_again_however_full_it_is() -> None:
+async def test_own_file_may_be_shared_again_at_quota() -> None:
     async with (
         running_server(limits=FEW_FILES) as server,
         members(server, "alice") as (alice,),
@@ -327,10 +320,12 @@ async def test_a_file_that_one_has_here_already_may_be_shared_again_however_full
         digest = await share(server, alice, b"x" * 1000)
         assert isinstance(await offer(alice, b"x" * 1000, group="hers"), DigestRequired)
         assert isinstance(await offer(alice, b"x" * 1000, digest, "hers"), AlreadyStored)
-        assert code_of(await offer(alice, b"y" * 1000, sha(b"y"), "hers")) == Code.QUOTA_EXCEEDED
+        assert (
+            refusal_code(await offer(alice, b"y" * 1000, sha(b"y"), "hers")) == Code.QUOTA_EXCEEDED
+        )
 
 
-async def test_what_was_held_for_one_who_did_not_send_it_counts_for_him_too() -> None:
+async def test_recognized_file_counts_towards_the_quota_too() -> None:
     async with (
         running_server(limits=FEW_FILES) as server,
         members(server, "alice", "bob") as (alice, bob),
@@ -340,30 +335,30 @@ async def test_what_was_held_for_one_who_did_not_send_it_counts_for_him_too() ->
         assert await is_refused(bob, 401)
 
 
-async def test_one_who_has_no_room_is_not_given_what_others_sent() -> None:
+async def test_file_of_others_is_refused_above_quota() -> None:
     async with (
         running_server(limits=FEW_FILES) as server,
         members(server, "alice", "bob") as (alice, bob),
     ):
         digest = await share(server, alice, b"x" * 600)
         await share(server, bob, b"y" * 500)
-        assert code_of(await offer(bob, b"x" * 600, digest)) == Code.QUOTA_EXCEEDED
-        assert await server.store.shelves.used("bob") == 500
+        assert refusal_code(await offer(bob, b"x" * 600, digest)) == Code.QUOTA_EXCEEDED
+        assert await server.store.files.usage("bob") == 500
         refusal = await bob.refusal(Share, "file", 600, digest)
         assert refusal.code == Code.QUOTA_EXCEEDED
 
 
-async def test_a_digest_of_a_file_that_one_has_makes_no_room_for_another() -> None:
+async def test_known_digest_makes_no_room_for_another_file() -> None:
     async with (
         running_server(limits=FEW_FILES) as server,
         members(server, "alice") as (alice,),
     ):
         digest = await share(server, alice, b"x" * 600)
-        assert code_of(await offer(alice, b"y" * 401, digest)) == Code.QUOTA_EXCEEDED
+        assert refusal_code(await offer(alice, b"y" * 401, digest)) == Code.QUOTA_EXCEEDED
         assert isinstance(await offer(alice, b"y" * 400, digest), Ticket)
 
 
-async def test_to_remove_a_file_makes_room() -> None:
+async def test_removing_a_file_frees_quota() -> None:
     async with (
         running_server(limits=FEW_FILES) as server,
         members(server, "alice") as (alice,),
@@ -374,14 +369,14 @@ async def test_to_remove_a_file_makes_room() -> None:
         assert not await is_refused(alice, 1000)
 
 
-async def test_a_file_is_stored_for_everybody_who_sent_it_and_once() -> None:
+async def test_file_of_several_senders_is_stored_once() -> None:
     async with (
         running_server() as server,
         members(server, "alice") as (alice,),
         members(server, "bob", group="his") as (bob,),
     ):
         await share(server, alice, DATA)
-        first = place_of(server, DATA).stat().st_size
+        first = stored_path(server, DATA).stat().st_size
         await share(server, bob, DATA, group="his")
-        assert kept(server) == {SHA.hex()}
-        assert place_of(server, DATA).stat().st_size == first == len(DATA)
+        assert stored_names(server) == {SHA.hex()}
+        assert stored_path(server, DATA).stat().st_size == first == len(DATA)

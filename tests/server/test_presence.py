@@ -1,4 +1,4 @@
-"""Who is online: told to members, never logged, and counted by people, not by terminals."""
+"""Presence: announced to members, never logged, counted by people and not by devices."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tests.memory_store import MemoryStore
 
 
 async def online(client: RawClient) -> PresenceUpdate:
-    """Return the next news of presence; events are passed over."""
+    """Return the next presence update, skipping events."""
     while not isinstance(frame := await client.receive(), PresenceUpdate):
         assert frame is not None
     return frame
 
 
-async def news(client: RawClient) -> list[PresenceUpdate]:
-    """Return the news of presence that there are by now."""
+async def updates(client: RawClient) -> list[PresenceUpdate]:
+    """Return the presence updates received so far."""
     return [frame for frame in await client.before_pong() if isinstance(frame, PresenceUpdate)]
 
 
@@ -36,7 +36,7 @@ def went(*names: str) -> PresenceUpdate:
     return PresenceUpdate(GROUP, (), names)
 
 
-async def test_one_who_attaches_is_told_who_is_online_and_the_others_of_the_newcomer() -> None:
+async def test_newcomer_and_members_learn_of_each_other() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         async with raw_client(server.address, "bob") as elsewhere:
             await elsewhere.attach()
@@ -50,21 +50,21 @@ async def test_one_who_attaches_is_told_who_is_online_and_the_others_of_the_newc
             assert await online(alice) == came("bob")
 
 
-async def test_two_terminals_of_one_person_count_once() -> None:
+async def test_two_devices_of_a_person_count_once() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         async with raw_client(server.address, "bob") as elsewhere:
             await elsewhere.attach()
-            assert await news(elsewhere)
-            assert await news(alice) == []
+            assert await updates(elsewhere)
+            assert await updates(alice) == []
         await server.logged("bob disconnected")
-        await alice.attach(after=3)  # a turn of the group, behind the end of bob's terminal
-        assert "bob" in {member.name for frame in await news(alice) for member in frame.online}
+        await alice.attach(after=3)  # a batch after the end of bob's connection
+        assert "bob" in {member.name for frame in await updates(alice) for member in frame.online}
         assert alice.online == {"alice", "bob"}
         await bob.stream.aclose()
         assert await online(alice) == went("bob")
 
 
-async def test_one_who_follows_no_longer_is_not_online() -> None:
+async def test_unsubscribed_member_is_not_online() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await bob.send(Detach(GROUP))
         assert await online(alice) == went("bob")
@@ -72,14 +72,14 @@ async def test_one_who_follows_no_longer_is_not_online() -> None:
         assert await online(alice) == came("bob")
 
 
-async def test_one_who_attaches_again_was_never_away() -> None:
+async def test_attaching_again_does_not_announce_an_absence() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await bob.attach(after=3)
         await bob.attach(after=3)
-        assert await news(alice) == []
+        assert await updates(alice) == []
 
 
-async def test_one_who_waits_is_not_online_before_the_approval() -> None:
+async def test_waiting_person_is_not_online_before_approval() -> None:
     async with (
         running_server() as server,
         members(server, "alice") as (alice,),
@@ -87,23 +87,23 @@ async def test_one_who_waits_is_not_online_before_the_approval() -> None:
     ):
         await bob.command(Join)
         await bob.attach()
-        assert await news(bob) == []
-        assert await news(alice) == []
+        assert await updates(bob) == []
+        assert await updates(alice) == []
         await alice.command(Approve, "bob")
         assert await online(alice) == came("bob")
 
 
-async def test_one_who_waits_and_goes_is_not_mentioned() -> None:
+async def test_waiting_person_who_disconnects_is_not_announced() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         async with raw_client(server.address, "bob") as bob:
             await bob.command(Join)
             await bob.attach()
         await server.logged("bob disconnected")
         await alice.post("a turn of the group, behind the end of bob's connection")
-        assert await news(alice) == []
+        assert await updates(alice) == []
 
 
-async def test_one_who_is_kicked_or_leaves_is_not_online_any_more() -> None:
+async def test_kicked_and_leaving_members_go_offline() -> None:
     async with (
         running_server() as server,
         members(server, "alice", "bob", "carol") as (alice, _, carol),
@@ -114,7 +114,7 @@ async def test_one_who_is_kicked_or_leaves_is_not_online_any_more() -> None:
         assert await online(alice) == went("carol")
 
 
-async def test_presence_is_not_part_of_the_log() -> None:
+async def test_presence_is_not_logged() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         for _ in range(5):
             await bob.attach(after=3)
@@ -123,29 +123,29 @@ async def test_presence_is_not_part_of_the_log() -> None:
         assert len(await log_of(server.store)) == 3
 
 
-def kept() -> SendQueue:
-    """Return an outbox in which all stays."""
+def stuck_queue() -> SendQueue:
+    """Return a send queue whose socket takes nothing."""
     return SendQueue(lambda data: data, lambda: None)
 
 
-async def test_many_who_are_online_are_told_in_frames_that_fit() -> None:
+async def test_presence_of_many_people_fits_into_frames() -> None:
     names = [f"{28 * 'ä'}{n:04}" for n in range(300)]
-    audience = Subscriptions(MemoryStore(), GROUP)
+    subscriptions = Subscriptions(MemoryStore(), GROUP)
     group = Group(name=GROUP, members={fold(name): name for name in names})
     async with trio.open_nursery() as feeders:
-        audience.open(group, feeders)
+        subscriptions.start(group, feeders)
         for name in names:
-            audience.add(Subscription(Author(name, bytes(8)), kept()))
-        audience.settle()
-        reader = kept()
-        audience.admit(Subscription(Author(names[0], bytes(8)), reader), 0)
-    frames = [decode(body, TO_CLIENT) for body in split_frames(reader.take() or b"")]
-    news = [frame for frame in frames if isinstance(frame, PresenceUpdate)]
-    assert [frame.reset for frame in news] == [True] + (len(news) - 1) * [False]
-    assert [member.name for frame in news for member in frame.online] == names
+            subscriptions.add(Subscription(Author(name, bytes(8)), stuck_queue()))
+        subscriptions.announce_presence()
+        reader = stuck_queue()
+        subscriptions.feed_from(Subscription(Author(names[0], bytes(8)), reader), 0)
+    frames = [decode(body, TO_CLIENT) for body in split_frames(reader.dequeue() or b"")]
+    updates = [frame for frame in frames if isinstance(frame, PresenceUpdate)]
+    assert [frame.reset for frame in updates] == [True] + (len(updates) - 1) * [False]
+    assert [member.name for frame in updates for member in frame.online] == names
 
 
-async def test_one_who_goes_at_once_after_attaching_is_not_online_for_ever() -> None:
+async def test_disconnect_right_after_attach_leaves_nobody_online() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await bob.stream.aclose()
         assert await online(alice) == went("bob")
@@ -158,7 +158,7 @@ async def test_one_who_goes_at_once_after_attaching_is_not_online_for_ever() -> 
         assert alice.online == {"alice"}
 
 
-async def test_one_who_detaches_at_once_after_attaching_is_not_online_for_ever() -> None:
+async def test_detach_right_after_attach_leaves_nobody_online() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         for _ in range(20):
             await bob.send(Attach(1, GROUP, 3), Detach(GROUP))

@@ -1,4 +1,4 @@
-"""Who says to be somebody has to prove it: to this server, on this connection, now."""
+"""Authentication: a proof is good for one key, one server and one connection."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def credentials(request: pytest.FixtureRequest, tmp_path: Path) -> Credentials |
 
 
 @asynccontextmanager
-async def stranger_at(server: RunningServer, *, tls: bool) -> AsyncIterator[RawClient]:
-    """Connect by hand for the length of the block."""
+async def unauthenticated_client(server: RunningServer, *, tls: bool) -> AsyncIterator[RawClient]:
+    """Open a connection by hand."""
     async with await connect(server.address) as socket:
         if not tls:
             yield RawClient(socket)
@@ -57,24 +57,24 @@ async def stranger_at(server: RunningServer, *, tls: bool) -> AsyncIterator[RawC
             yield RawClient(stream)
 
 
-async def shown(stranger: RawClient, hello: Hello, sign: Sign) -> Failed | Welcome:
-    """Introduce oneself with a signature, right or wrong, and return the answer."""
-    await stranger.send(hello)
-    signature = sign(hello, await stranger.expect(Challenge), pin_seen(stranger.stream))
-    # By hand, since a signature of another length is not what our own code would send.
-    await stranger.send_map({"type": "proof", "signature": signature})
-    answer = await stranger.receive()
+async def introduce(newcomer: RawClient, hello: Hello, sign: Sign) -> Failed | Welcome:
+    """Do a handshake with a signature, valid or not; return the answer."""
+    await newcomer.send(hello)
+    signature = sign(hello, await newcomer.expect(Challenge), pin_seen(newcomer.stream))
+    # As a raw map: our own code would not send a signature of another length.
+    await newcomer.send_map({"type": "proof", "signature": signature})
+    answer = await newcomer.receive()
     assert isinstance(answer, Failed | Welcome)
     if isinstance(answer, Failed):
-        assert await stranger.until_end() == []
+        assert await newcomer.until_end() == []
     return answer
 
 
 async def refused(credentials: Credentials | None, hello: Hello, sign: Sign) -> str:
-    """Introduce oneself to a server with a proof that proves nothing; return what it says."""
+    """Do a handshake with a worthless proof; return the server's answer."""
     async with running_server(credentials=credentials) as server:
-        async with stranger_at(server, tls=credentials is not None) as stranger:
-            answer = await shown(stranger, hello, sign)
+        async with unauthenticated_client(server, tls=credentials is not None) as newcomer:
+            answer = await introduce(newcomer, hello, sign)
         assert isinstance(answer, Failed)
         assert (answer.re, answer.code) == (None, Code.BAD_PROOF)
         await server.logged("refused 127.0.0.1:")
@@ -82,19 +82,19 @@ async def refused(credentials: Credentials | None, hello: Hello, sign: Sign) -> 
     return answer.text
 
 
-# ------------------------------------------------------------------ proofs that fit, and do not
+# ------------------------------------------------------------------ valid and invalid proofs
 
 
 def honest(hello: Hello, challenge: Challenge, pin: bytes) -> bytes:
     return identity_of("alice").sign(proof_text(hello, challenge, pin))
 
 
-async def test_one_who_proves_who_it_is_is_welcome(credentials: Credentials | None) -> None:
+async def test_valid_proof_is_welcomed(credentials: Credentials | None) -> None:
     async with (
         running_server(credentials=credentials) as server,
-        stranger_at(server, tls=credentials is not None) as alice,
+        unauthenticated_client(server, tls=credentials is not None) as alice,
     ):
-        assert await shown(alice, hello_of("alice"), honest) == Welcome(VERSION, "alice")
+        assert await introduce(alice, hello_of("alice"), honest) == Welcome(VERSION, "alice")
         assert await alice.before_pong() == []
         (key,) = await server.store.accounts.keys("alice")
         assert key.public == identity_of("alice").public
@@ -127,18 +127,18 @@ WRONG: dict[str, Sign] = {
 
 
 @pytest.mark.parametrize("sign", WRONG.values(), ids=WRONG)
-async def test_what_is_signed_is_for_this_moment_only(
+async def test_signature_covers_the_whole_handshake(
     credentials: Credentials | None, sign: Sign
 ) -> None:
     sentence = await refused(credentials, hello_of("alice"), sign)
-    assert "The signature does not fit" in sentence
+    assert "The signature is not valid" in sentence
 
 
-async def test_a_proof_for_a_server_in_the_clear_is_none_for_one_with_tls(tmp_path: Path) -> None:
+async def test_proof_without_tls_is_invalid_with_tls(tmp_path: Path) -> None:
     await refused(make_credentials(tmp_path), hello_of("alice"), lambda h, c, _: honest(h, c, b""))
 
 
-async def test_a_proof_that_was_heard_cannot_be_shown_again(
+async def test_replayed_proof_is_refused(
     credentials: Credentials | None,
 ) -> None:
     hello, proofs = hello_of("alice"), []
@@ -149,58 +149,58 @@ async def test_a_proof_that_was_heard_cannot_be_shown_again(
 
     async with running_server(credentials=credentials) as server:
         tls = credentials is not None
-        async with stranger_at(server, tls=tls) as alice:
-            assert isinstance(await shown(alice, hello, listen), Welcome)
-        async with stranger_at(server, tls=tls) as mallory:
-            answer = await shown(mallory, hello, lambda *_: proofs[0])
+        async with unauthenticated_client(server, tls=tls) as alice:
+            assert isinstance(await introduce(alice, hello, listen), Welcome)
+        async with unauthenticated_client(server, tls=tls) as mallory:
+            answer = await introduce(mallory, hello, lambda *_: proofs[0])
     assert isinstance(answer, Failed)
     assert answer.code == Code.BAD_PROOF
 
 
-async def test_challenges_are_never_the_same(credentials: Credentials | None) -> None:
+async def test_challenges_are_unique(credentials: Credentials | None) -> None:
     nonces: list[bytes] = []
     async with running_server(credentials=credentials) as server:
         for _ in range(5):
-            async with stranger_at(server, tls=credentials is not None) as stranger:
-                await stranger.send(hello_of("alice"))
-                nonces.append((await stranger.expect(Challenge)).nonce)
+            async with unauthenticated_client(server, tls=credentials is not None) as newcomer:
+                await newcomer.send(hello_of("alice"))
+                nonces.append((await newcomer.expect(Challenge)).nonce)
     assert len({*nonces}) == 5
 
 
 @pytest.mark.parametrize("frame", [Ping(), hello_of("alice")])
-async def test_a_challenge_is_answered_with_a_proof_or_not_at_all(frame: Ping | Hello) -> None:
+async def test_challenge_accepts_only_a_proof(frame: Ping | Hello) -> None:
     async with (
         running_server() as server,
-        stranger_at(server, tls=False) as stranger,
+        unauthenticated_client(server, tls=False) as newcomer,
     ):
-        await stranger.send(hello_of("alice"), frame)
-        await stranger.expect(Challenge)
-        (answer,) = await stranger.until_end()
+        await newcomer.send(hello_of("alice"), frame)
+        await newcomer.expect(Challenge)
+        (answer,) = await newcomer.until_end()
     assert isinstance(answer, Failed)
     assert answer.code == Code.HANDSHAKE
 
 
-# ------------------------------------------------------------------ keys that prove nothing
+# ------------------------------------------------------------------ weak keys
 
 
-def test_plain_ed25519_takes_the_signature_of_nobody() -> None:
+def test_plain_ed25519_accepts_small_order_keys() -> None:
     assert accepted(b"\1" + bytes(31), FORGED, b"anything")
 
 
 @pytest.mark.parametrize("key", small_order(), ids=bytes.hex)
-async def test_a_key_for_which_anybody_can_sign_owns_no_name(key: bytes) -> None:
+async def test_key_of_small_order_owns_no_name(key: bytes) -> None:
     hello = replace(hello_of("alice"), key=key)
     assert "anybody could sign" in await refused(None, hello, lambda *_: FORGED)
 
 
-# ------------------------------------------------------------------ one who stands in between
+# ------------------------------------------------------------------ relays
 
 
 @asynccontextmanager
 async def relay(
     target: Address, to_victim: Credentials | None, *, tls: bool
 ) -> AsyncIterator[Address]:
-    """Stand in between for the length of the block, and pass on all that is said, as it is.
+    """Relay all bytes unchanged between a client and a server.
 
     Towards the victim with credentials of its own, if any; towards the server over TLS, or not.
     """
@@ -233,7 +233,7 @@ async def relay(
 
 
 async def ended_by(connector: Connector) -> Refused:
-    """Be Alice, until the session ends; return why it does."""
+    """Run a session as Alice until it ends; return the error."""
     session = Session(connector, Account("alice", identity_of("alice"), ClientId()))
     with trio.fail_after(GUARD), pytest.raises(Refused) as caught:
         await session.run()
@@ -243,9 +243,7 @@ async def ended_by(connector: Connector) -> Refused:
 @pytest.mark.parametrize(
     ("victims", "servers"), [("tls", "tls"), ("plain", "tls"), ("tls", "plain")]
 )
-async def test_one_in_between_cannot_pass_a_proof_on(
-    tmp_path: Path, victims: str, servers: str
-) -> None:
+async def test_relayed_proof_is_refused(tmp_path: Path, victims: str, servers: str) -> None:
     own = make_credentials(tmp_path / "relay") if victims == "tls" else None
     real = make_credentials(tmp_path / "server") if servers == "tls" else None
     async with (
@@ -254,13 +252,13 @@ async def test_one_in_between_cannot_pass_a_proof_on(
     ):
         connector = Connector(between, KnownServers(), plain=own is None)
         refusal = await ended_by(connector)
-        await server.logged("The signature does not fit")
+        await server.logged("The signature is not valid")
         assert await server.store.accounts.keys("alice") == []
     assert refusal.code == Code.BAD_PROOF
 
 
-async def test_one_in_between_is_no_hindrance_where_nothing_is_encrypted() -> None:
-    """The relay does pass everything on: what stops it is the proof."""
+async def test_relay_is_not_detected_without_tls() -> None:
+    """Control test: the relay works; only the proof stops it."""
     async with running_server() as server, relay(server.address, None, tls=False) as between:
         connector = Connector(between, KnownServers(), plain=True)
         session = Session(connector, Account("alice", identity_of("alice"), ClientId()))
@@ -271,9 +269,7 @@ async def test_one_in_between_is_no_hindrance_where_nothing_is_encrypted() -> No
 
 
 @pytest.mark.parametrize("how", ["pin", "known"])
-async def test_one_in_between_is_found_out_by_who_knows_the_server(
-    tmp_path: Path, how: str
-) -> None:
+async def test_pinning_client_detects_a_relay(tmp_path: Path, how: str) -> None:
     own, real = (make_credentials(tmp_path / name) for name in ("relay", "server"))
     async with (
         running_server(credentials=real) as server,

@@ -1,4 +1,4 @@
-"""What is refused, to whom, and in which words, over real sockets."""
+"""Refusals over real sockets: of what, to whom, with which code."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ from tests.helpers import (
         (Share, ["plan.txt", 3, bytes(31)], Code.BAD_FILE),
     ],
 )
-async def test_what_the_admin_is_refused(
+async def test_admin_is_refused_impossible_commands(
     command: type[Command], arguments: list[object], code: Code
 ) -> None:
     async with (
@@ -70,7 +70,7 @@ async def test_what_the_admin_is_refused(
 
 
 @pytest.mark.parametrize("command", [Approve, Deny, Kick, TransferAdmin])
-async def test_only_the_admin_may_decide_about_others(command: type[Command]) -> None:
+async def test_only_the_admin_decides_about_others(command: type[Command]) -> None:
     async with (
         running_server() as server,
         members(server, "alice", "bob") as (_, bob),
@@ -88,7 +88,7 @@ async def test_only_the_admin_may_decide_about_others(command: type[Command]) ->
 @pytest.mark.parametrize(
     ("command", "arguments"), [(Post, ["hi"]), (Leave, []), (Share, ["f", 1, bytes(32)])]
 )
-async def test_an_outsider_may_only_join(command: type[Command], arguments: list[object]) -> None:
+async def test_outsider_may_only_join(command: type[Command], arguments: list[object]) -> None:
     async with (
         running_server() as server,
         members(server, "alice"),
@@ -100,7 +100,7 @@ async def test_an_outsider_may_only_join(command: type[Command], arguments: list
 
 
 @pytest.mark.parametrize("group", ["", "two words", "#ops", "a" * 33, "\u202eops", "o\nps"])
-async def test_a_name_that_cannot_be_a_groups_is_refused_in_every_request(group: str) -> None:
+async def test_invalid_group_names_are_refused_in_every_request(group: str) -> None:
     async with running_server() as server, raw_client(server.address, "alice") as alice:
         assert (await alice.refusal(Join, group=group)).code == Code.BAD_NAME
         with pytest.raises(AssertionError, match="bad_name"):
@@ -109,9 +109,7 @@ async def test_a_name_that_cannot_be_a_groups_is_refused_in_every_request(group:
 
 @pytest.mark.parametrize("command", [Approve, Deny, Kick, TransferAdmin])
 @pytest.mark.parametrize("letter", ["x", "\u0301\u0316"])
-async def test_a_name_as_long_as_a_frame_is_refused_like_any_other(
-    command: type[Command], letter: str
-) -> None:
+async def test_name_as_long_as_a_frame_is_refused(command: type[Command], letter: str) -> None:
     name = 65_470 // len(letter.encode()) * letter
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         refusal = await alice.refusal(command, name)
@@ -121,14 +119,14 @@ async def test_a_name_as_long_as_a_frame_is_refused_like_any_other(
     assert not any("fault" in line for line in server.console)
 
 
-async def test_the_longest_message_is_heard_whole() -> None:
+async def test_longest_message_is_delivered_whole() -> None:
     text = "ä" * 8192
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await alice.post(text)
         assert texts(await bob.events(1)) == [text]
 
 
-async def test_the_new_admin_has_the_rights_and_the_old_one_has_not() -> None:
+async def test_new_admin_gains_and_old_admin_loses_rights() -> None:
     async with (
         running_server() as server,
         members(server, "alice", "bob", "carol") as (alice, bob, _),

@@ -1,4 +1,4 @@
-"""Searching: in one's own groups and nowhere else."""
+"""Search in a person's own groups, and nowhere else."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from tchat.core.pace import Rate
 from tchat.core.protocol.frames import Search
 from tchat.errors import Code
 from tchat.server.clock import now_ms
-from tchat.store.sqlite.store import open_store
+from tchat.store.open import open_store
+from tests.faulty_store import FaultyStore
 from tests.helpers import (
     GROUP,
-    UNHURRIED,
+    NO_RATE_LIMITS,
     members,
     raw_client,
     running_server,
 )
 from tests.memory_store import MemoryStore
-from tests.server.asking import found, refusal, search
+from tests.server.requests import found, refusal, search
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Sequence
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tchat.store.base import Hit, Store
-    from tchat.store.words import Term
+    from tchat.store.base import Store
 
 
 @asynccontextmanager
@@ -45,7 +45,7 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         yield store
 
 
-async def test_what_was_said_is_found_by_its_words(store: Store) -> None:
+async def test_messages_are_found_by_their_words(store: Store) -> None:
     async with running_server(store) as server, members(server, "alice", "bob") as (alice, bob):
         first = await alice.post("The numbers are in")
         second = await bob.post("which numbers?")
@@ -58,7 +58,7 @@ async def test_what_was_said_is_found_by_its_words(store: Store) -> None:
         assert not got.older
 
 
-async def test_it_is_found_by_what_it_says_now(store: Store) -> None:
+async def test_search_finds_the_edited_text(store: Store) -> None:
     async with running_server(store) as server, members(server, "alice") as (alice,):
         one, two = await alice.post("apples"), await alice.post("apples and pears")
         await alice.command(Edit, one, "plums")
@@ -68,7 +68,7 @@ async def test_it_is_found_by_what_it_says_now(store: Store) -> None:
         assert await search(alice, "apples") == []
 
 
-async def test_all_groups_are_searched_of_which_one_is_a_member(store: Store) -> None:
+async def test_search_covers_all_groups_of_a_member(store: Store) -> None:
     async with (
         running_server(store) as server,
         members(server, "alice", "bob", group="One") as (alice, bob),
@@ -76,7 +76,7 @@ async def test_all_groups_are_searched_of_which_one_is_a_member(store: Store) ->
     ):
         await alice.post("hello one", group="One")
         said_at = now_ms()
-        while now_ms() == said_at:  # or none of the two would be the newer one
+        while now_ms() == said_at:  # so that the second message is newer by its time
             await trio.lowlevel.checkpoint()
         await carol.post("hello two", group="two")
         assert [hit[0] for hit in await search(bob, "hello")] == ["two", "One"]
@@ -89,7 +89,7 @@ async def test_all_groups_are_searched_of_which_one_is_a_member(store: Store) ->
             )
 
 
-async def test_whoever_is_out_finds_nothing_any_more(store: Store) -> None:
+async def test_former_member_finds_nothing(store: Store) -> None:
     async with (
         running_server(store) as server,
         members(server, "alice", "bob", "carol") as (alice, bob, carol),
@@ -104,7 +104,7 @@ async def test_whoever_is_out_finds_nothing_any_more(store: Store) -> None:
             assert await search(outsider, "hello") == []
 
 
-async def test_of_a_former_life_nothing_is_found(store: Store) -> None:
+async def test_messages_before_a_refounding_are_not_found(store: Store) -> None:
     async with running_server(store) as server, members(server, "alice") as (alice,):
         await alice.post("hello from before")
         assert await search(alice, "hello")
@@ -115,7 +115,7 @@ async def test_of_a_former_life_nothing_is_found(store: Store) -> None:
         assert [hit[2] for hit in await search(alice, "hello")] == ["hello now"]
 
 
-async def test_what_is_found_comes_in_pages_of_twenty(store: Store) -> None:
+async def test_results_come_in_pages_of_twenty(store: Store) -> None:
     async with running_server(store) as server, members(server, "alice") as (alice,):
         for n in range(45):
             await alice.post(f"hello {n}")
@@ -130,7 +130,7 @@ async def test_what_is_found_comes_in_pages_of_twenty(store: Store) -> None:
         assert texts == [f"hello {n}" for n in reversed(range(45))]
 
 
-async def test_long_messages_are_cut_around_what_was_found(store: Store) -> None:
+async def test_long_messages_are_excerpted_around_the_match(store: Store) -> None:
     async with running_server(store) as server, members(server, "alice") as (alice,):
         await alice.post(f"{'x ' * 4000} needle {'y ' * 3000}")
         ((_, _, text),) = await search(alice, "needle")
@@ -138,7 +138,7 @@ async def test_long_messages_are_cut_around_what_was_found(store: Store) -> None
         assert len(text) <= 202
 
 
-async def test_a_page_of_the_longest_messages_fits_a_frame(store: Store) -> None:
+async def test_page_of_longest_messages_fits_a_frame(store: Store) -> None:
     async with running_server(store) as server, members(server, "alice") as (alice,):
         for _ in range(21):
             await alice.post("🎉" * 4000 + " needle")
@@ -146,7 +146,7 @@ async def test_a_page_of_the_longest_messages_fits_a_frame(store: Store) -> None
         assert (len(got.hits), got.older) == (20, True)
 
 
-async def test_a_search_needs_a_word_and_is_not_too_long() -> None:
+async def test_search_needs_a_word_of_limited_length() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         assert await refusal(alice, lambda i: Search(i, "")) == Code.EMPTY_TEXT
         assert await refusal(alice, lambda i: Search(i, " … !")) == Code.EMPTY_TEXT
@@ -155,32 +155,17 @@ async def test_a_search_needs_a_word_and_is_not_too_long() -> None:
         assert await search(alice, "x", skip=2**62) == []
 
 
-async def test_searching_counts_for_more_than_other_requests() -> None:
-    limits = replace(UNHURRIED, requests=Rate(0.001, 25))
+async def test_search_costs_more_than_other_requests() -> None:
+    limits = replace(NO_RATE_LIMITS, requests=Rate(0.001, 25))
     async with running_server(limits=limits) as server, raw_client(server.address, "eve") as eve:
         assert await search(eve, "hello") == []
         assert await search(eve, "hello") == []
         assert await refusal(eve, lambda i: Search(i, "hello")) == Code.RATE_LIMITED
 
 
-class HeldStore(MemoryStore):
-    """Holds what was found until it is let go."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gate, self.waiting = trio.Event(), trio.Event()
-
-    async def search(
-        self, groups: Collection[str], terms: Sequence[Term], skip: int, most: int
-    ) -> list[Hit]:
-        hits = await super().search(groups, terms, skip, most)
-        self.waiting.set()
-        await self.gate.wait()
-        return hits
-
-
-async def test_what_was_found_just_before_a_deletion_is_not_given_out_after_it() -> None:
-    store = HeldStore()
+async def test_deletion_during_a_search_is_respected() -> None:
+    store = FaultyStore()
+    found = store.hold("search", after=True)
     async with (
         running_server(store) as server,
         members(server, "alice", "bob") as (alice, bob),
@@ -192,6 +177,6 @@ async def test_what_was_found_just_before_a_deletion_is_not_given_out_after_it()
             assert await search(bob, "slip") == []
 
         nursery.start_soon(search_and_find_nothing)
-        await store.waiting.wait()
+        await found.reached.wait()
         await alice.command(Delete, target)
-        store.gate.set()
+        found.release()

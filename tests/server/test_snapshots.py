@@ -1,4 +1,4 @@
-"""One who comes for the first time gets the state as it is, and the latest of the log."""
+"""Snapshots for newcomers: the state as it is, and the latest part of the log."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from tests.helpers import (
     texts,
 )
 from tests.helpers import log_of as stored_log
-from tests.server.asking import answer, attach_recent, history, state
+from tests.server.requests import answer, attach_recent, history, state
 
 
 async def replayed(server: RunningServer, upto: int) -> Group:
-    """Return the state after the log's first events, without what is the server's own."""
+    """Return the state after the first events, without what only the server knows."""
     group = Group()
     for event in (await stored_log(server.store))[:upto]:
         apply(group, event)
@@ -31,7 +31,7 @@ async def replayed(server: RunningServer, upto: int) -> Group:
     return group
 
 
-async def test_the_state_comes_first_and_then_the_latest_events_and_what_happens() -> None:
+async def test_snapshot_precedes_recent_events_and_new_ones() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         for n in range(50):
             await bob.post(f"text {n}")
@@ -59,7 +59,7 @@ async def test_the_state_comes_first_and_then_the_latest_events_and_what_happens
         (0, 0, 1),
     ],
 )
-async def test_at_least_all_that_is_unread_is_sent(recent: int, read: int, first: int) -> None:
+async def test_all_unread_events_are_sent(recent: int, read: int, first: int) -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         for n in range(20):
             await alice.post(f"text {n}")
@@ -72,7 +72,7 @@ async def test_at_least_all_that_is_unread_is_sent(recent: int, read: int, first
             assert not [f for f in await new.before_pong() if isinstance(f, Event)]
 
 
-async def test_of_a_former_life_nothing_is_sent() -> None:
+async def test_events_before_a_refounding_are_not_sent() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         await alice.post("from before")
         await alice.command(Leave)
@@ -83,7 +83,7 @@ async def test_of_a_former_life_nothing_is_sent() -> None:
             assert seqs(await new.events(1)) == [founded]
 
 
-async def test_what_comes_before_is_read_back_without_a_gap() -> None:
+async def test_history_continues_without_a_gap() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         for n in range(20):
             await alice.post(f"text {n}")
@@ -97,7 +97,7 @@ async def test_what_comes_before_is_read_back_without_a_gap() -> None:
 
 
 @pytest.mark.parametrize("after", [1, 3])
-async def test_one_who_has_something_of_the_log_gets_all_of_the_rest(after: int) -> None:
+async def test_reader_with_part_of_log_gets_the_rest(after: int) -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         for n in range(5):
             await alice.post(f"text {n}")
@@ -107,7 +107,7 @@ async def test_one_who_has_something_of_the_log_gets_all_of_the_rest(after: int)
             assert seqs(await new.events(6 - after)) == list(range(after + 1, 7))
 
 
-async def test_without_asking_for_less_one_gets_all_and_no_state() -> None:
+async def test_attach_without_recent_sends_all_and_no_snapshot() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         await alice.post("hello")
         async with raw_client(server.address, "alice") as new:
@@ -118,7 +118,7 @@ async def test_without_asking_for_less_one_gets_all_and_no_state() -> None:
             assert not [frame for frame in frames if isinstance(frame, Snapshot)]
 
 
-async def test_one_who_is_no_member_gets_no_state() -> None:
+async def test_outsider_gets_no_snapshot() -> None:
     async with (
         running_server() as server,
         members(server, "alice") as (alice,),
@@ -134,7 +134,7 @@ async def test_one_who_is_no_member_gets_no_state() -> None:
         assert "bob" in (await state(bob)).members
 
 
-async def test_a_large_state_comes_in_pieces_that_fit() -> None:
+async def test_large_snapshot_is_split_into_frames() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         for n in range(600):
             await alice.command(SetTopic, f"{'語' * 100}{n}")
@@ -149,7 +149,7 @@ async def test_a_large_state_comes_in_pieces_that_fit() -> None:
             assert group == await replayed(server, group.seq)
 
 
-async def test_the_state_is_that_of_the_moment_for_each_who_comes() -> None:
+async def test_each_newcomer_gets_the_current_snapshot() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         for topic in ("one", "two", "two"):
             await alice.command(SetTopic, topic)
@@ -160,7 +160,7 @@ async def test_the_state_is_that_of_the_moment_for_each_who_comes() -> None:
                     assert (group.topic, group.seq) == (topic, got.seq)
 
 
-async def test_who_is_online_is_told_behind_the_log_as_ever() -> None:
+async def test_presence_follows_the_log_as_usual() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, _):
         await alice.post("hello")
         async with raw_client(server.address, "bob") as new:

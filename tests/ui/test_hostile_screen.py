@@ -14,9 +14,17 @@ from wcwidth import wcwidth
 
 from tchat.core.group.commands import Join
 from tchat.net.address import Address
+from tests.fake_server import ScriptedPeer, fake_server
 from tests.helpers import GROUP, raw_client
-from tests.hostile import CONTROLS, EVERYTHING, HARMLESS, HOSTILE, SEQUENCES, UNSEEN, obeyed
-from tests.lying import Liar, lying_server
+from tests.hostile_text import (
+    CONTROLS,
+    EVERYTHING,
+    HARMLESS,
+    HOSTILE,
+    SEQUENCES,
+    UNSEEN,
+    unsafe_characters,
+)
 from tests.ui.conftest import ServerProcess
 from tests.ui.scenes import ctrl, join, sees
 
@@ -106,7 +114,7 @@ def commands(raw: bytes) -> set[bytes]:
     raw = _CALL.sub(b"", _TITLE.sub(b"", raw))
     found = {c for c in _COMMAND.findall(raw) if not _MOVES.fullmatch(c)}
     rest = _UNFINISHED.sub(b"", _COMMAND.sub(b"", raw)).translate(None, b"\r\n\b")
-    assert obeyed(getincrementaldecoder("utf-8")().decode(rest)) == []
+    assert unsafe_characters(getincrementaldecoder("utf-8")().decode(rest)) == []
     return found
 
 
@@ -187,33 +195,33 @@ async def test_what_is_typed_is_shown_like_what_is_said(
 # ------------------------------------------------------------------ a server that lies
 
 
-async def lie(liar: Liar, looked: trio.Event) -> None:
+async def lie(peer: ScriptedPeer, looked: trio.Event) -> None:
     """Put hostile text wherever the screen shows some, in a log that ends in the far future."""
-    await liar.welcome(user=f"al{EVERYTHING}")
-    await liar.attach(seq=4)
-    await liar.tells_groups(EVERYTHING, f"@alice,{EVERYTHING}")
-    await liar.happens("created", EVERYTHING)
-    await liar.happens("approved", EVERYTHING, name=f"al{EVERYTHING}", at=2**53)
-    await liar.happens("posted", EVERYTHING, text=EVERYTHING, at=2**63 - 1)
-    await liar.happens("posted", "mallory", text="the last word", at=2**63 - 1)
+    await peer.welcome(user=f"al{EVERYTHING}")
+    await peer.attach(seq=4)
+    await peer.group_list(EVERYTHING, f"@alice,{EVERYTHING}")
+    await peer.event("created", EVERYTHING)
+    await peer.event("approved", EVERYTHING, name=f"al{EVERYTHING}", at=2**53)
+    await peer.event("posted", EVERYTHING, text=EVERYTHING, at=2**63 - 1)
+    await peer.event("posted", "mallory", text="the last word", at=2**63 - 1)
     here = {"online": [{"name": EVERYTHING, "away": EVERYTHING}], "offline": []}
-    await liar.send("presence", group=GROUP, reset=True, **here)
+    await peer.send("presence", group=GROUP, reset=True, **here)
     await looked.wait()
-    await liar.send("goodbye", code=EVERYTHING, text=f"too bad {EVERYTHING}")
+    await peer.send("goodbye", code=EVERYTHING, text=f"too bad {EVERYTHING}")
 
 
-async def be_brief(liar: Liar, looked: trio.Event) -> None:
+async def be_brief(peer: ScriptedPeer, looked: trio.Event) -> None:
     """Take one's time, and then say only who the admin is."""
     await looked.wait()
-    await liar.welcome()
-    await liar.attach("waiting", admin=EVERYTHING)
-    await liar.hears("end")
+    await peer.welcome()
+    await peer.attach("waiting", admin=EVERYTHING)
+    await peer.expect("end")
 
 
 async def test_the_screen_believes_no_server(tmp_path: Path) -> None:
     looked, again = trio.Event(), trio.Event()
-    stories = (lambda liar: lie(liar, looked), lambda liar: be_brief(liar, again))
-    async with lying_server(*stories) as address:
+    stories = (lambda peer: lie(peer, looked), lambda peer: be_brief(peer, again))
+    async with fake_server(*stories) as address:
         server = ServerProcess(tmp_path, str(address.port))
         with join(server, tmp_path, "alice", "--no-tls", width=WIDE, height=HEIGHT) as alice:
             await sees(alice, "mallory │ the last word", "│ ○ ␛[2J", "\nal␛[2J")

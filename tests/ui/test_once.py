@@ -74,7 +74,7 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
         members(server, "alice") as (by_hand,),
         launching(tmp_path / "homes") as launch,
     ):
-        launch.know("alice")
+        launch.install_identity("alice")
         yield Desk(launch, server.address, by_hand)
 
 
@@ -147,7 +147,7 @@ async def test_nobody_founds_or_joins_a_group_by_it(tmp_path: Path, verb: str) -
 
 async def test_one_who_waits_for_approval_is_told_so(tmp_path: Path) -> None:
     async with running_server() as server, launching(tmp_path / "homes") as launch:
-        launch.know("bob")
+        launch.install_identity("bob")
         async with members(server, "alice"), raw_client(server.address, "bob") as bob:
             await bob.command(Join)
             waiting = Desk(launch, server.address, bob)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tchat.ui.tui.model import Person, Position
-from tests.hostile import HARMLESS
+from tests.hostile_text import HARMLESS
 from tests.ui.pictures import DAY, MINUTE, NOON, model, pane, picture, said, screen, styles, told
 from tests.ui.pictures import shown as rows_of
 

@@ -31,7 +31,7 @@ async def at_home(
         launching(home) as launch,
     ):
         for name in ("alice", *names):
-            launch.know(name)
+            launch.install_identity(name)
         yield launch, server.address, people
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tchat.ui.text.cells import cells
 from tchat.ui.tui.terminal import Terminal, terminal_of
-from tests.hostile import HOSTILE
+from tests.hostile_text import HOSTILE
 
 XTERM = {"TERM": "xterm-256color"}
 

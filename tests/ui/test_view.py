@@ -12,7 +12,7 @@ from tchat.ui.chat.lines import Line
 from tchat.ui.tui.model import Model, Person, Position, Tab
 from tchat.ui.tui.styles import STYLES
 from tchat.ui.tui.view import draw
-from tests.hostile import EVERYTHING, HOSTILE, Case, obeyed
+from tests.hostile_text import EVERYTHING, HOSTILE, Case, unsafe_characters
 from tests.ui.pictures import (
     MINUTE,
     NOON,
@@ -148,7 +148,7 @@ def test_hostile_text_stays_in_its_place(case: Case, size: tuple[int, int]) -> N
             made.bare = bare
             drawn = draw(made, *size)
             assert is_exact(drawn, *size)
-            assert [obeyed(text_of(row)) for row in drawn.rows] == [[]] * size[1]
+            assert [unsafe_characters(text_of(row)) for row in drawn.rows] == [[]] * size[1]
 
 
 @pytest.mark.parametrize("size", SIZES)

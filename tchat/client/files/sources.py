@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Protocol
 from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.core.text import clean_line, safe_filename
 from tchat.errors import Code, Refused
-from tchat.transfer.partial_file import fill
-from tchat.transfer.pieces import NOTHING, boundary, end_of_piece
+from tchat.transfer.partial_file import fill_buffer
+from tchat.transfer.pieces import EMPTY_DIGEST, piece_end, piece_start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -65,7 +65,7 @@ class HashedSource:
         self.content = content
         self.name = content.name
         self.size = content.size
-        self.digest = NOTHING  # of everything, once it was read
+        self.digest = EMPTY_DIGEST  # of everything, once it was read
         self._states = [hashlib.sha256()]
         self._hash = self._states[0].copy()
         self._at = 0
@@ -82,7 +82,7 @@ class HashedSource:
     def start(self, have: Have, check: Callable[[], None]) -> int:
         """Go to where the receiver is; see `Source.start`."""
         offset = have.offset
-        whole = boundary(offset) if offset < self.size else offset
+        whole = piece_start(offset) if offset < self.size else offset
         if offset > self.size or self._digest_at(whole, lambda _: check()) != have.sha256:
             offset = whole = 0
         self._go_to(whole)
@@ -93,7 +93,7 @@ class HashedSource:
 
     def read(self) -> tuple[memoryview, bytes]:
         """Return the rest of the next piece, and its running digest; see `Source.read`."""
-        data = self._read(end_of_piece(self._at, self.size) - self._at)
+        data = self._read(piece_end(self._at, self.size) - self._at)
         self._hash.update(data)
         self._at += len(data)
         digest = self._hash.digest()
@@ -112,7 +112,7 @@ class HashedSource:
         """Return the running digest at the end of a piece."""
         known = min(offset // PIECE_SIZE, len(self._states) - 1) * PIECE_SIZE
         self._go_to(known)
-        digest = self._hash.digest() if known else NOTHING
+        digest = self._hash.digest() if known else EMPTY_DIGEST
         while self._at < offset:
             _, digest = self.read()
             told(self._at)
@@ -125,7 +125,7 @@ class HashedSource:
 
     def _read(self, size: int) -> memoryview:
         data = self._room[:size]
-        if fill(self.content.read_into, data) < size:
+        if fill_buffer(self.content.read_into, data) < size:
             raise changed(self.name)
         return data
 
@@ -185,7 +185,7 @@ class FileContent:
     def _digest(self) -> bytes:
         room, running = memoryview(bytearray(PIECE_SIZE)), hashlib.sha256()
         self.seek(0)
-        while size := fill(self.read_into, room):
+        while size := fill_buffer(self.read_into, room):
             running.update(room[:size])
         return running.digest()
 

@@ -39,17 +39,10 @@ from tchat.core.protocol.handshake import TICKET_SIZE, VERSION, Ready, TransferH
 from tchat.core.text import clean_line, safe_filename
 from tchat.errors import Code, ProtocolError, Refused
 from tchat.net.address import explain
-from tchat.transfer.endpoints import (
-    FileWithdrawn,
-    check_cancelled,
-    expect,
-    in_the_end,
-    in_thread,
-    receive_file,
-    unreadable,
-)
+from tchat.transfer.endpoints import FileWithdrawn, expect, receive_file, unreadable_file
 from tchat.transfer.endpoints import send_file as carry_file
-from tchat.transfer.partial_file import BrokenPiece, PartialFile, is_full
+from tchat.transfer.partial_file import BrokenPiece, PartialFile, is_disk_full
+from tchat.transfer.threads import check_cancelled, in_thread, in_thread_shielded
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -121,7 +114,7 @@ async def send_file(
         told.about(source.name, source.size)
         digest = await _bring(session, replica, source, told)
     except OSError as error:
-        raise unreadable(error) from error
+        raise unreadable_file(error) from error
     finally:
         source.close()
     told.across()
@@ -153,10 +146,10 @@ async def fetch_file(
             return await in_thread(partial(_settle, part, target, file), long=True)
         except (OSError, Refused) as error:
             if _is_of_no_use(error):
-                await in_the_end(part.discard)
+                await in_thread_shielded(part.discard)
             raise
         finally:
-            await in_the_end(partial(_leave, part, file))
+            await in_thread_shielded(partial(_leave, part, file))
 
 
 # ------------------------------------------------------------------ again and again
@@ -220,18 +213,18 @@ async def _take(
 ) -> None:
     """Fetch what a part lacks."""
     attempts = _Attempts()
-    while not part.is_whole:
+    while not part.is_complete:
         answer = await session.ask(lambda i: Download(i, replica.name, file.number))
         try:
             async with _transfer(session, answer, file.size) as link:
                 await receive_file(link, part, told.moved, STALL_SECONDS)
                 if part.digest == file.sha256:
                     await link.send(encode(Stored(part.digest)))
-                    await link.farewell()
+                    await link.close_gracefully()
         except _Again as again:
             await attempts.failed(again.refusal, part.offset)
     if part.digest != file.sha256:
-        await in_the_end(part.discard)
+        await in_thread_shielded(part.discard)
         raise Refused(Code.FILE_CHANGED, "What came is not the file that was shared.")
 
 
@@ -270,7 +263,7 @@ async def _transfer(session: Session, answer: Answer, size: int) -> AsyncIterato
                 raise Refused(Code.BAD_FILE, "The server means another file.")
             yield link
         finally:
-            await trio.aclose_forcefully(link.stream)
+            await link.abort()
 
 
 async def _connect(session: Session) -> Link:
@@ -336,7 +329,7 @@ def _is_of_no_use(error: OSError | Refused) -> bool:
     What will not fit should not fill the disk either, and of a damaged file there is no more. That
     a server cannot read its own may pass.
     """
-    return is_full(error) if isinstance(error, OSError) else error.code == Code.FILE_DAMAGED
+    return is_disk_full(error) if isinstance(error, OSError) else error.code == Code.FILE_DAMAGED
 
 
 def _check_room(into: Path, size: int) -> None:
@@ -382,7 +375,7 @@ def _take_name(part: PartialFile, place: Path) -> None:
         raise
     except OSError:  # of a file system without links: whoever creates a name there owns it
         os.close(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
-        part.place(place)
+        part.move_to(place)
     else:
         part.discard()
 

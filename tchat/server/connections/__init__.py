@@ -1,1 +1,1 @@
-"""One task per connection: handshake, chat, history, file transfers."""
+"""One task per connection: handshake, chat requests, history, files, transfers."""

@@ -1,7 +1,7 @@
-"""What was before: states and pages for those who come late, what was said, and where.
+"""History, search and the list of groups: requests that are answered from the store.
 
-Nothing here is read while it changes: a page or a finding that was read just as something in its
-groups was erased is read again, so that nobody is given what all others see deleted already.
+A message that is deleted while a request runs must not appear in the answer. So a page or result
+that was read while something in its groups was erased is read again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
 
     from tchat.core.group.state import Author, Group
-    from tchat.core.protocol.schema import Frame
     from tchat.server.context import ServerContext
     from tchat.server.send_queue import SendQueue
     from tchat.store.base import Hit, Membership
@@ -38,151 +37,144 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-COSTS: dict[type[Frame], int] = {HistoryRequest: 1, GroupsRequest: 5, Search: 10}
-"""For how many requests each of these counts."""
-
 SEARCH_LIMIT = 200
 """Longest text to search for, in code points."""
 
-_FOUND = 20
-_MOST_SKIPPED = 1000
-_MOST_PLACES = 256
-_ROOM_FOR_PLACES = 60 * 1024
-_BESIDES_NAME = 64  # bytes that a place takes in a list beside its name, at most
-
-
-async def look_back(
-    host: ServerContext,
-    author: Author,
-    send_queue: SendQueue,
-    request: HistoryRequest | Search | GroupsRequest,
-) -> Frame:
-    """Return the answer to a request. Raises `Refused`."""
-    match request:
-        case HistoryRequest():
-            return await _history(host, author, send_queue, request)
-        case Search():
-            return await _search(host, author, request)
-    return await _list_groups(host, author, request)
+_HITS_PER_PAGE = 20
+_MAX_SKIP = 1000
+_MAX_GROUPS = 256
+_GROUP_LIST_BYTES = 60 * 1024
+_BYTES_PER_GROUP = 64  # at most, in the list, besides the name
 
 
 # ------------------------------------------------------------------ pages of a log
 
 
-async def _history(
-    host: ServerContext, author: Author, send_queue: SendQueue, request: HistoryRequest
+async def read_history(
+    context: ServerContext, author: Author, send_queue: SendQueue, request: HistoryRequest
 ) -> HistoryPage:
+    """Return the page of a group's log before an event. Raises `Refused` (not_member)."""
     key = fold(request.group)
 
     def floor_of(group: Group) -> int:
         if group.standing(author.name) != "member":
-            raise Refused(Code.NOT_MEMBER, "Only members can read what was said in a group.")
+            raise Refused(Code.NOT_MEMBER, "Only members can read the history of a group.")
         return group.floor
 
-    floor = await _ask(host, key, send_queue, floor_of)
-    page = await _unerased(host, [key], lambda: host.store.read_back(key, request.before))
+    floor = await _ask_group(context, key, send_queue, floor_of)
+    page = await _read_unerased(
+        context, [key], lambda: context.store.read_before(key, request.before)
+    )
+    # Events below the floor are of a group that had the same name and was closed.
     if page is None or page.last < floor:
         return HistoryPage(request.id, 0, 0, b"")
     page = page.after(floor - 1)
     return HistoryPage(request.id, page.first, page.last, page.frames)
 
 
-async def _ask(
-    host: ServerContext, key: str, send_queue: SendQueue, question: Callable[[Group], T]
+async def _ask_group(
+    context: ServerContext, key: str, send_queue: SendQueue, question: Callable[[Group], T]
 ) -> T:
-    """Return what a group's state says to a question, which may raise `Refused`."""
+    """Return what `question` returns for the group's current state, or raise its `Refused`."""
     answered = trio.Event()
     answers: list[T] = []
     refusals: list[Refused] = []
 
-    def look(group: Group) -> None:
+    def ask(group: Group) -> None:
         try:
             answers.append(question(group))
         except Refused as refusal:
             refusals.append(refusal)
         answered.set()
 
-    # An actor that fails closes the outbox, which ends the conversation, and this with it.
-    await host.registry.send(key, Query(look, send_queue))
+    # An actor that fails closes the send queue, which ends the connection and this task with it.
+    await context.registry.send(key, Query(ask, send_queue))
     await answered.wait()
     for refusal in refusals:
         raise refusal
     return answers[0]
 
 
-async def _unerased(
-    host: ServerContext, groups: Collection[str], read: Callable[[], Awaitable[T]]
+async def _read_unerased(
+    context: ServerContext, groups: Collection[str], read: Callable[[], Awaitable[T]]
 ) -> T:
-    """Return what is read, read again if something in these groups was erased meanwhile."""
+    """Return what `read` returns, repeated while something in these groups is erased meanwhile."""
     while True:
-        before = host.registry.erasures(groups)
-        found = await read()
-        if host.registry.erasures(groups) == before:
-            return found
+        before = context.registry.erasures(groups)
+        result = await read()
+        if context.registry.erasures(groups) == before:
+            return result
 
 
-# ------------------------------------------------------------------ what was said
+# ------------------------------------------------------------------ search
 
 
-async def _search(host: ServerContext, author: Author, request: Search) -> SearchResults:
-    check_length(request.text, SEARCH_LIMIT, "What is searched for")
+async def search(context: ServerContext, author: Author, request: Search) -> SearchResults:
+    """Search the groups that a person is a member of. Raises `Refused`."""
+    check_length(request.text, SEARCH_LIMIT, "A search")
     terms = terms_of(request.text)
     if not terms:
-        raise Refused(Code.EMPTY_TEXT, "There is no word in this to search for.")
-    standings = await host.store.groups_of(fold(author.name))
+        raise Refused(Code.EMPTY_TEXT, "This search contains no word; type at least one.")
+    standings = await context.store.groups_of(fold(author.name))
     groups = {group for group, standing in standings.items() if standing == "member"}
     if request.group is not None:
         groups &= {fold(request.group)}
         if not groups:
-            raise Refused(Code.NOT_MEMBER, "Only members can search what was said in a group.")
+            raise Refused(Code.NOT_MEMBER, "Only members can search a group.")
     hits: list[Hit] = []
-    if request.skip <= _MOST_SKIPPED:
-        hits = await _unerased(
-            host, groups, lambda: host.store.search(groups, terms, request.skip, _FOUND + 1)
+    if request.skip <= _MAX_SKIP:
+        # One more than a page, to know whether there is another page.
+        hits = await _read_unerased(
+            context,
+            groups,
+            lambda: context.store.search(groups, terms, request.skip, _HITS_PER_PAGE + 1),
         )
-    return _found(request, terms, hits)
+    return _results(request, terms, hits)
 
 
-def _found(request: Search, terms: list[Term], hits: list[Hit]) -> SearchResults:
+def _results(request: Search, terms: list[Term], hits: list[Hit]) -> SearchResults:
     return SearchResults(
         request.id,
         tuple(
             SearchHit(hit.group, hit.seq, hit.at, hit.actor, excerpt(hit.text, terms))
-            for hit in hits[:_FOUND]
+            for hit in hits[:_HITS_PER_PAGE]
         ),
-        len(hits) > _FOUND and request.skip + _FOUND <= _MOST_SKIPPED,
+        len(hits) > _HITS_PER_PAGE and request.skip + _HITS_PER_PAGE <= _MAX_SKIP,
     )
 
 
-# ------------------------------------------------------------------ where one is
+# ------------------------------------------------------------------ the list of groups
 
 
-async def _list_groups(host: ServerContext, author: Author, request: GroupsRequest) -> GroupList:
+async def list_groups(context: ServerContext, author: Author, request: GroupsRequest) -> GroupList:
+    """Return a person's groups and conversations, with the last event and the last one read."""
     person = fold(author.name)
-    places = _that_fit(await host.store.places_of(person))
+    listed = _that_fit(await context.store.memberships_of(person))
+    last_read = context.registry.last_read
     return GroupList(
         request.id,
         tuple(
             GroupSummary(
-                place.name,
-                place.standing,
-                place.last,
-                max(place.read, host.registry.read_by(place.group, person)),
+                one.name,
+                one.standing,
+                one.last,
+                # An active group may have read receipts that it has not saved yet.
+                max(one.read, last_read(one.group, person)),
             )
-            for place in places
+            for one in listed
         ),
     )
 
 
-def _that_fit(places: list[Membership]) -> list[Membership]:
-    """Return the groups used last, and then the conversations of two, as many as a frame holds."""
-    groups = [place for place in places if not is_direct(place.group)]
-    talks = [place for place in places if is_direct(place.group)]
-    room = _ROOM_FOR_PLACES
+def _that_fit(memberships: list[Membership]) -> list[Membership]:
+    """Return as many as one frame holds: groups used last, then conversations of two."""
+    groups = [one for one in memberships if not is_direct(one.group)]
+    conversations = [one for one in memberships if is_direct(one.group)]
+    space = _GROUP_LIST_BYTES
     fitting: list[Membership] = []
-    for place in [*groups[:_MOST_PLACES], *talks[:_MOST_PLACES]]:
-        room -= len(place.name.encode()) + _BESIDES_NAME
-        if room < 0:
+    for one in [*groups[:_MAX_GROUPS], *conversations[:_MAX_GROUPS]]:
+        space -= len(one.name.encode()) + _BYTES_PER_GROUP
+        if space < 0:
             break
-        fitting.append(place)
+        fitting.append(one)
     return fitting

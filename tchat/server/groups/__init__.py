@@ -1,1 +1,1 @@
-"""One actor per active group: its inbox, its subscribers, its cached state."""
+"""Groups while they are active: one actor each, with its inbox, subscriptions and cached state."""

@@ -1,18 +1,15 @@
-"""One task per active group, and the group's only writer.
+"""Actor of one active group, its only writer: validates, commits and publishes commands in batches.
 
-A turn: take what waits in the inbox, decide, append once, apply, broadcast, answer. The order in
-which the actor takes commands is the group's order; there are no locks, because nothing else
-changes the group. What it broadcasts and acknowledges has been committed: nobody ever sees a
-message that a crash then unsays.
+A batch: take what is in the inbox, *validate* the commands against the group's rules, *commit* the
+resulting events in one append, *publish* them to the subscribers, and send the replies. The order
+in which the actor takes commands is the group's order. It needs no locks, because nothing else
+changes the group. Only committed events are published and acknowledged: nobody ever sees a message
+that a crash then takes back.
 
-The actor never waits for a reader. A subscription is *live* when it has everything up to the
-group's head and is fed by the broadcast; otherwise it is *catching up*, fed in pages from the
-store at the pace of its own socket. A live one whose outbox is full goes back to catching up and
-costs a cursor, not memory. Both changes happen where no other task can run in between, at a
-known seq, so nothing is missed and nothing comes twice.
+The actor never waits for a reader: see `subscriptions` for fan-out with backpressure.
 
-Decisions are taken on a copy of the state, which becomes the state when the append has returned
-and is forgotten when it has failed. Refused or not, every command is answered once.
+Commands are validated against a copy of the state, which becomes the state once the append has
+returned, and is dropped if it failed. Every command gets exactly one reply, refused or not.
 """
 
 from __future__ import annotations
@@ -22,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.core.group.feature import DEFAULT_LIMITS, GroupLimits, TargetedCommand
+from tchat.core.group.feature import TargetedCommand
 from tchat.core.group.features import decode_event, encode_event
 from tchat.core.group.rules import apply, decide
 from tchat.core.group.state import Group
@@ -44,109 +41,101 @@ from tchat.server.groups.subscriptions import Subscription, Subscriptions
 from tchat.store.base import Page, StorageFull
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
-    from tchat.core.group.feature import Command, Event, GroupLimits
-    from tchat.core.protocol.frames import Standing
-    from tchat.server.log import Log
-    from tchat.server.presence import Presence
-    from tchat.store.base import SideEffects, Store
+    from tchat.core.group.feature import Command, Event
+    from tchat.server.groups.environment import GroupEnvironment
+    from tchat.store.base import SideEffects
 
-INBOX_LIMIT = 1024
 IDLE_SECONDS = 30.0
-_MOST_IN_A_TURN = 1000
-_MOST_BYTES_IN_A_TURN = 256 * 1024
+# A batch is one transaction and one broadcast: bounded, so that none of them takes long.
+_BATCH_ITEMS = 1000
+_BATCH_BYTES = 256 * 1024
 
 
 class GroupActor:
     """The task of the group that is folded to `key`.
 
-    `clock` gives ms since the Unix epoch; `crowd` is whom a conversation of two is announced to,
-    and knows who is away; `moved` is called with whoever became something else to the group;
-    `retire` is called, at a moment when the inbox is empty, before an idle actor ends.
+    `retire` is called before an idle actor ends, at a moment when its inbox is empty.
     """
 
     def __init__(
-        self,
-        key: str,
-        store: Store,
-        log: Log,
-        clock: Callable[[], int],
-        crowd: Presence,
-        retire: Callable[[GroupActor], None],
-        moved: Callable[[str, Mapping[str, Standing]], None],
-        limits: GroupLimits = DEFAULT_LIMITS,
+        self, key: str, environment: GroupEnvironment, retire: Callable[[GroupActor], None]
     ) -> None:
         self.key = key
         self.group = Group.unwritten(key)
         self.inbox: trio.MemorySendChannel[Item]
-        self.inbox, self._arriving = trio.open_memory_channel[Item](INBOX_LIMIT)
+        self.inbox, self._incoming = trio.open_memory_channel[Item](environment.inbox_limit)
         self._waiting: deque[Item] = deque()
-        self._turn = Batch(self.group)
-        self._store = store
-        self._log = log
-        self._clock = clock
-        self._crowd = crowd
+        self._batch = Batch(self.group)
+        self._store = environment.store
+        self._log = environment.log
+        self._clock = environment.clock
+        self._presence = environment.presence
+        self._on_standing_changed = environment.on_standing_changed
+        self._limits = environment.limits
         self._retire = retire
-        self._moved = moved
-        self._limits = limits
-        self._states = StateCache(store, key)
-        self._audience = Subscriptions(store, key, crowd.away)
+        self._states = StateCache(self._store, key)
+        self._subscriptions = Subscriptions(self._store, key, self._presence.away)
         self._snapshot = (0, b"")
-        self._read: dict[str, int] = {}
-        self._unsaved_reads: dict[str, int] = {}
+        self._read_positions: dict[str, int] = {}
+        self._unsaved_positions: dict[str, int] = {}
 
     @property
     def erasures(self) -> int:
-        """How often something was erased here."""
-        return self._audience.erasures
+        """How often something was erased in this group since it became active."""
+        return self._subscriptions.erasures
 
-    def read_by(self, person: str) -> int:
-        """Return the last event that a person (folded) saw."""
-        return self._read.get(person, 0)
+    def last_read(self, person: str) -> int:
+        """Return the last event that a person (folded) has read."""
+        return self._read_positions.get(person, 0)
 
     async def run(self) -> None:
-        """Work until the inbox is closed, or until nobody has cared for `IDLE_SECONDS`."""
-        with self._arriving:
+        """Process batches until the inbox is closed, or the group was idle for `IDLE_SECONDS`."""
+        with self._incoming:
             try:
                 await self._work()
             except BaseException:
-                self._abandon()
+                self._abort()
                 raise
 
     async def _work(self) -> None:
-        self.group, self._read = await self._states.load()
-        async with trio.open_nursery() as feeders:
-            self._audience.open(self.group, feeders)
-            while await self._take():
-                await self._take_turn()
-                self._states.keep_beside(self.group, feeders)
-            await self._save_reads()
-            await self._states.keep(self.group)
-            feeders.cancel_scope.cancel()
+        self.group, self._read_positions = await self._states.load()
+        async with trio.open_nursery() as tasks:
+            self._subscriptions.start(self.group, tasks)
+            while await self._gather():
+                await self._process_batch()
+                self._states.save_in_background(self.group, tasks)
+            await self._save_read_positions()
+            await self._states.save(self.group)
+            tasks.cancel_scope.cancel()
 
-    def leave(self, subscription: Subscription) -> None:
-        """Forget a subscription whose connection has ended or detached. Safe from any task."""
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """End a subscription. Safe from any task."""
         subscription.gone = True
-        self._audience.drop(subscription)
+        self._subscriptions.remove(subscription)
         self._wake()
 
-    def stir(self) -> None:
-        """Look again who of the audience is away. Safe from any task."""
-        self._audience.unsettled = True
+    def refresh_presence(self) -> None:
+        """Announce who went away or came back. Safe from any task."""
+        self._subscriptions.presence_changed = True
         self._wake()
 
     def _wake(self) -> None:
-        if self._arriving.statistics().tasks_waiting_receive:
+        # An actor that is not waiting looks at its subscriptions anyway before it waits again.
+        if self._incoming.statistics().tasks_waiting_receive:
             self.inbox.send_nowait(Wake())
 
-    def _abandon(self) -> None:
-        """Close every connection this actor owes something: they will come back and ask again."""
-        self._audience.close()
-        items = [*self._turn.taken, *self._waiting]
+    def _abort(self) -> None:
+        """Close the connections of all subscribers, and of all items without a reply.
+
+        Their clients reconnect and send again what was not acknowledged.
+        """
+        self._subscriptions.close_connections()
+        items = [*self._batch.items, *self._waiting]
         while True:
             try:
-                items.append(self._arriving.receive_nowait())
+                items.append(self._incoming.receive_nowait())
             except (trio.WouldBlock, trio.EndOfChannel):
                 break
         for item in items:
@@ -155,130 +144,144 @@ class GroupActor:
             elif isinstance(item, Subscribe):
                 item.subscription.send_queue.close()
 
-    async def _take(self) -> bool:
-        """Gather everything that waits; return False when it is time to end."""
-        if not (self._waiting or self._audience.unsettled):
-            patience = float("inf") if self._audience else IDLE_SECONDS if self.group.seq else 0
-            with trio.move_on_after(patience):
+    async def _gather(self) -> bool:
+        """Wait for items and take all there are; return False when the actor has to end."""
+        if not (self._waiting or self._subscriptions.presence_changed):
+            # A group that does not exist is left at once: anybody may ask for any name.
+            idle = IDLE_SECONDS if self.group.seq else 0
+            with trio.move_on_after(float("inf") if self._subscriptions else idle):
                 try:
-                    self._waiting.append(await self._arriving.receive())
+                    self._waiting.append(await self._incoming.receive())
                 except trio.EndOfChannel:
                     return False
-        while len(self._waiting) < _MOST_IN_A_TURN:
+        while len(self._waiting) < _BATCH_ITEMS:
             try:
-                self._waiting.append(self._arriving.receive_nowait())
+                self._waiting.append(self._incoming.receive_nowait())
             except (trio.WouldBlock, trio.EndOfChannel):
                 break
-        # Looked at behind the inbox, which may have been filled while the time ran out.
-        if self._waiting or self._audience.unsettled:
+        # Only now is it known whether to retire: an item may have come in as the time ran out.
+        if self._waiting or self._subscriptions.presence_changed:
             return True
         self._retire(self)
         return False
 
-    async def _take_turn(self) -> None:
-        turn = await self._begin_turn()
-        self._decide(turn)
-        if turn.events:
-            page = Page(self.group.seq + 1, turn.draft.seq, b"".join(turn.frames))
-            effects = side_effects_of(self.group, turn.draft, turn.events)
-            try:
-                await self._store.append(
-                    self.key, self.group.seq, len(turn.events), page.frames, effects
-                )
-            except StorageFull as full:
-                self._log.line("fault", where=f"group {self.key}", reason=full.sentence)
-                turn.fail(full)
-            else:
-                self._publish(turn, page, effects)
-            people = effects.standings
-            self._moved(self.key, {person: self.group.standing(person) for person in people})
-        turn.tell()
-        for saw in turn.seen:
-            self._note_read(fold(saw.name), min(saw.seq, self.group.seq))
-        if self._audience.settle():
-            await self._save_reads()
+    async def _process_batch(self) -> None:
+        batch = await self._begin_batch()
+        self._validate(batch)
+        if batch.events:
+            await self._commit(batch)
+        batch.send_replies()
+        for receipt in batch.read_receipts:
+            self._record_read(fold(receipt.name), min(receipt.seq, self.group.seq))
+        if self._subscriptions.announce_presence():
+            await self._save_read_positions()
 
-    async def _begin_turn(self) -> Batch:
-        """Return a turn that has what its commands are decided by, and is not in the state."""
+    async def _begin_batch(self) -> Batch:
+        """Return a batch with what its commands are validated against."""
         commands = [item.command for item in self._waiting if isinstance(item, Execute)]
-        self._turn = turn = Batch(self.group.copy() if commands else self.group)
+        # Assigned before anything can fail: `_abort` has to find this batch's items, not the last
+        # one's, which have their replies.
+        self._batch = batch = Batch(self.group.copy() if commands else self.group)
         if targets := _targets_of(commands):
             found = await self._store.find(self.key, targets)
-            turn.targets = {seq: decode_event(body) for seq, body in found.items()}
+            batch.targets = {seq: decode_event(body) for seq, body in found.items()}
         if commands and self.group.direct and not self.group.seq:
-            turn.acquainted = await self._store.acquainted(*self.group.members)
-        return turn
+            batch.acquainted = await self._store.share_a_group(*self.group.members)
+        return batch
 
-    def _decide(self, turn: Batch) -> None:
-        """Work through what waits, in order, and note what there is to append and to answer.
+    def _validate(self, batch: Batch) -> None:
+        """Process what waits, in order, and collect the events to commit and the replies.
 
-        The turn ends early at an event that changes who may hear the rest, and at an item that
-        has to find the commands before it done.
+        The batch ends early at an event that changes who may hear the rest, and at an item that
+        needs the commands before it committed.
         """
         now = self._clock()
-        while self._waiting and turn.size < _MOST_BYTES_IN_A_TURN:
-            if turn.answers and self._comes_after(turn, self._waiting[0]):
+        while self._waiting and batch.size < _BATCH_BYTES:
+            if batch.replies and self._comes_after(batch, self._waiting[0]):
                 break
             item = self._waiting.popleft()
-            turn.taken.append(item)
-            if isinstance(item, ReadReceipt):
-                turn.seen.append(item)
-            elif not isinstance(item, Execute):
-                self._attend(item)
-            elif self._decide_one(turn, item, now):
-                break
+            batch.items.append(item)
+            match item:
+                case Execute():
+                    if self._decide_one(batch, item, now):
+                        break
+                case ReadReceipt():
+                    batch.read_receipts.append(item)
+                case Subscribe(subscription, request):
+                    self._subscribe(subscription, request)
+                case Query(run, _):
+                    run(self.group)
 
-    def _comes_after(self, turn: Batch, item: Item) -> bool:
-        """Return whether an item has to wait until what is in the turn so far is committed.
+    async def _commit(self, batch: Batch) -> None:
+        """Append the batch's events to the log and publish them; on a full disk, refuse them."""
+        page = Page(self.group.seq + 1, batch.draft.seq, b"".join(batch.frames))
+        effects = side_effects_of(self.group, batch.draft, batch.events)
+        try:
+            await self._store.append(
+                self.key, self.group.seq, len(batch.events), page.frames, effects
+            )
+        except StorageFull as full:
+            self._log.line("fault", where=f"group {self.key}", reason=full.sentence)
+            batch.fail(full)
+        else:
+            self._publish(batch, page, effects)
+        # Also after a failure: whatever was reserved for the events is given back by what is true.
+        people = effects.standings
+        self._on_standing_changed(
+            self.key, {person: self.group.standing(person) for person in people}
+        )
 
-        So has a deletion, for which this is one more reason to be in a turn of its own: nothing is
-        told to anybody in the same breath in which it is erased.
+    def _comes_after(self, batch: Batch, item: Item) -> bool:
+        """Return whether an item has to wait until the commands before it are committed.
+
+        A command that erases is alone in its batch: nothing is published in the same broadcast in
+        which it is erased. One about a message that this batch adds needs it in the log.
         """
         if not isinstance(item, Execute):
             return isinstance(item, Subscribe | Query)
         command = item.command
         if isinstance(command, TargetedCommand):
-            return command.erases or self.group.seq < command.target <= turn.draft.seq
+            return command.erases or self.group.seq < command.target <= batch.draft.seq
         return False
 
-    def _decide_one(self, turn: Batch, item: Execute, now: int) -> bool:
-        """Add a command's events and answer to the turn; return whether it ends with them."""
+    def _decide_one(self, batch: Batch, item: Execute, now: int) -> bool:
+        """Add a command's events and reply to the batch; return whether they end it."""
         command = item.command
-        target = turn.targets.get(command.target) if isinstance(command, TargetedCommand) else None
+        target = batch.targets.get(command.target) if isinstance(command, TargetedCommand) else None
         try:
             with item.in_turn(self.key):
-                events = decide(turn.draft, item.author, command, now, self._limits, target)
+                events = decide(batch.draft, item.author, command, now, self._limits, target)
                 if events:
                     item.check()
-                    _require_acquainted(turn)
+                    _require_acquainted(batch)
         except Refused as refusal:
-            turn.add_answer(item, failed(refusal, command.id))
+            batch.add_answer(item, failed(refusal, command.id))
             return False
         ends = False
         for event in events:
-            apply(turn.draft, event)
+            apply(batch.draft, event)
             frame = encode_event(event)
-            turn.frames.append(frame)
-            turn.size += len(frame)
+            batch.frames.append(frame)
+            batch.size += len(frame)
             ends = ends or event.body.changes_audience or event.body.erases
-        turn.events += events
-        turn.add_answer(item, Ok(command.id, events[-1].seq if events else None))
+        batch.events += events
+        batch.add_answer(item, Ok(command.id, events[-1].seq if events else None))
         return ends
 
-    def _publish(self, turn: Batch, page: Page, effects: SideEffects) -> None:
-        """Make the committed events the group's state and send them to everybody. Never waits."""
-        before, self.group = self.group, turn.draft
-        if effects.erased:
-            self._audience.erase(effects.erased)
+    def _publish(self, batch: Batch, page: Page, effects: SideEffects) -> None:
+        """Make the committed events the group's state, and send them to all. Never waits."""
+        before, self.group = self.group, batch.draft
+        if effects.redacted:
+            self._subscriptions.erase(effects.redacted)
         if starts_conversation(before, self.group):
-            self._crowd.tell(self.group.members, ConversationStarted(self.group.name))
-        self._audience.broadcast(page, self.group)
-        for event in turn.events:
+            self._presence.notify(self.group.members, ConversationStarted(self.group.name))
+        self._subscriptions.broadcast(page, self.group)
+        for event in batch.events:
             self._log.event(event)
             self._notify_concerned(event)
 
     def _notify_concerned(self, event: Event) -> None:
-        """Tell a person whose standing an event changed, on all their connections."""
+        """Notify a person whose standing an event changed, on all their connections."""
         change = event.body.standing_change(event)
         if change is None:
             return
@@ -286,63 +289,59 @@ class GroupActor:
         if change.standing == "member":
             self._tell_admitted(change.person, notice)
             return
-        self._audience.dismiss(change.person, notice)
+        self._subscriptions.dismiss(change.person, notice)
         if not self.group.members:
-            self._audience.dismiss_all(
+            self._subscriptions.dismiss_all(
                 MembershipChange(event.group, "outsider", "closed", event.actor)
             )
 
-    def _tell_admitted(self, person: str, news: MembershipChange) -> None:
-        for subscription in self._audience.of(person):
-            subscription.send_queue.push(encode(news))
-        self._audience.unsettled = True
-
-    def _attend(self, item: Item) -> None:
-        match item:
-            case Subscribe(subscription, request):
-                self._subscribe(subscription, request)
-            case Query(look, _):
-                look(self.group)
+    def _tell_admitted(self, person: str, change: MembershipChange) -> None:
+        """Notify a new member, whose subscriptions were waiting, and announce them as online."""
+        for subscription in self._subscriptions.of(person):
+            subscription.send_queue.push(encode(change))
+        self._subscriptions.presence_changed = True
 
     def _subscribe(self, subscription: Subscription, request: Attach) -> None:
+        """Reply with the person's standing, and start the subscription if they may have one."""
         group, name = self.group, subscription.author.name
         standing = group.standing(name)
         if standing == "member":
             self._subscribe_member(subscription, request)
             return
-        # A group that is closed has a name no more: who founds it anew may spell it otherwise.
+        # A closed group has no name any more: whoever founds it again may spell it differently.
         shown = group.name if group.members else request.group
         admin, kicked = group.admin_name or None, fold(name) in group.kicked
         subscription.send_queue.push(
             encode(Attached(request.id, shown, standing, admin=admin, kicked=kicked))
         )
         if standing == "waiting" and not subscription.gone:
-            self._audience.add(subscription)
+            self._subscriptions.add(subscription)
 
     def _subscribe_member(self, subscription: Subscription, request: Attach) -> None:
-        """Say where the log stands and send what of it was asked for.
+        """Reply with the position of the log, and send the part of it that was asked for.
 
-        A conversation of two that has not begun is not followed: everybody may ask for as many as
-        there are names. Both are told when it begins.
+        A conversation of two that has not begun gets no subscription, because anybody may ask for
+        as many of those as there are names; both people are notified when it begins.
         """
         group, author, send_queue = self.group, subscription.author, subscription.send_queue
-        read = self._read.get(fold(author.name), 0)
-        in_state = request.after == 0 and request.recent is not None
-        first = self._first_of(request, read)
+        read = self.last_read(fold(author.name))
+        with_state = request.after == 0 and request.recent is not None
+        first = self._first_to_send(request, read)
         counted = group.counted(author)
         answer = Attached(request.id, group.name, "member", group.seq, counted, read, first)
         send_queue.push(encode(answer))
         if subscription.gone or not group.seq:
             return
-        if in_state:
-            send_queue.push(self._frozen())
-        self._audience.add(subscription)
-        self._audience.admit(subscription, first - 1)
+        if with_state:
+            send_queue.push(self._snapshot_frames())
+        self._subscriptions.add(subscription)
+        self._subscriptions.feed_from(subscription, first - 1)
 
-    def _first_of(self, request: Attach, read: int) -> int:
-        """Return the first event to send: at least all unread ones, and none of a former life.
+    def _first_to_send(self, request: Attach, read: int) -> int:
+        """Return the first event to send: all unread ones, none from before the group's founding.
 
-        One who has seen nothing yet of a group is new there: he gets the latest, if he wants some.
+        To somebody who has never read the group everything is unread; they get the latest
+        `request.recent` events only.
         """
         begin, end = max(self.group.floor, 1), self.group.seq + 1
         if request.after == 0 and request.recent is not None:
@@ -351,24 +350,24 @@ class GroupActor:
             return max(begin, min(end - request.recent, unread))
         return min(max(request.after + 1, begin), end)
 
-    def _frozen(self) -> bytes:
-        """Return the state in frames, made anew only if something has happened since."""
+    def _snapshot_frames(self) -> bytes:
+        """Return the state as frames, cached until the next event: many may subscribe at once."""
         if self._snapshot[0] != self.group.seq:
             self._snapshot = (self.group.seq, snapshot_of(self.group))
         return self._snapshot[1]
 
-    def _note_read(self, key: str, seq: int) -> None:
-        if key in self.group.members and seq > self._read.get(key, 0):
-            self._read[key] = self._unsaved_reads[key] = seq
+    def _record_read(self, person: str, seq: int) -> None:
+        if person in self.group.members and seq > self.last_read(person):
+            self._read_positions[person] = self._unsaved_positions[person] = seq
 
-    async def _save_reads(self) -> None:
-        """Keep what people have seen. Losing this in a crash shows them a few lines again."""
-        reads, self._unsaved_reads = self._unsaved_reads, {}
-        if reads:
+    async def _save_read_positions(self) -> None:
+        """Save what people have read. If a crash loses it, they see a few lines as unread again."""
+        positions, self._unsaved_positions = self._unsaved_positions, {}
+        if positions:
             try:
-                await self._store.set_cursors(self.key, reads)
+                await self._store.set_cursors(self.key, positions)
             except StorageFull:
-                self._unsaved_reads = reads | self._unsaved_reads
+                self._unsaved_positions = positions | self._unsaved_positions
 
 
 def _targets_of(commands: list[Command]) -> set[int]:
@@ -382,7 +381,10 @@ def _targets_of(commands: list[Command]) -> set[int]:
     return targets
 
 
-def _require_acquainted(turn: Batch) -> None:
-    # Nobody learns from this who exists: it is the same for those who do not.
-    if not turn.acquainted:
+def _require_acquainted(batch: Batch) -> None:
+    """Raise `Refused` unless the two people of a new conversation share a group.
+
+    The refusal is the same for names that nobody has, so it does not reveal who exists.
+    """
+    if not batch.acquainted:
         raise Refused(Code.NO_COMMON_GROUP, "You can write to people with whom you share a group.")

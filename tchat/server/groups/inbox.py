@@ -1,4 +1,4 @@
-"""What comes to a group's actor, and what becomes of it in one turn."""
+"""Actor mailbox and batch: the items sent to a group's actor, and the batch it makes of them."""
 
 from __future__ import annotations
 
@@ -20,14 +20,16 @@ if TYPE_CHECKING:
     from tchat.server.groups.subscriptions import Subscription
     from tchat.server.send_queue import SendQueue
 
-_AT_ONCE = nullcontext()
+_UNORDERED = nullcontext()
 
 
 @dataclass(slots=True, eq=False)
 class Execute:
-    """A command to decide. `checks` may refuse it once it is known not to be a repetition.
+    """Validate and commit a command.
 
-    `order` is that of its connection, if its client sends again what came too fast.
+    `checks` may refuse it; they run only once it is known to be new and allowed by the group's
+    rules, because a repeated command must get the answer of the first one. `order` is the
+    connection's, if its client retries commands that were refused for their rate.
     """
 
     author: Author
@@ -37,18 +39,18 @@ class Execute:
     order: CommandOrder | None = None
 
     def check(self) -> None:
-        """Raise `Refused` if one of the checks does."""
+        """Run the checks. Raises `Refused`."""
         for check in self.checks:
             check()
 
     def in_turn(self, group: str) -> AbstractContextManager[None]:
-        """Decide it in its turn; see `CommandOrder.turn`."""
-        return _AT_ONCE if self.order is None else self.order.turn(group, self.command.n)
+        """Preserve the order of the connection's commands; see `CommandOrder.in_turn`."""
+        return _UNORDERED if self.order is None else self.order.in_turn(group, self.command.n)
 
 
 @dataclass(frozen=True, slots=True)
 class Subscribe:
-    """A connection wants to follow the group."""
+    """Subscribe a connection to the group."""
 
     subscription: Subscription
     request: Attach
@@ -56,7 +58,7 @@ class Subscribe:
 
 @dataclass(frozen=True, slots=True)
 class ReadReceipt:
-    """A person has seen the events up to `seq`."""
+    """Record that a person has read the events up to `seq`."""
 
     name: str
     seq: int
@@ -64,15 +66,15 @@ class ReadReceipt:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Call `look` with the committed state, which it must not change; answer to `send_queue`."""
+    """Call `run` with the committed state, which it must not change; it answers `send_queue`."""
 
-    look: Callable[[Group], None]
+    run: Callable[[Group], None]
     send_queue: SendQueue
 
 
 @dataclass(frozen=True, slots=True)
 class Wake:
-    """Take a turn: something changed that was not said through the inbox."""
+    """Process a batch although the inbox is empty: a subscription or presence has changed."""
 
 
 Item = Execute | Subscribe | ReadReceipt | Query | Wake
@@ -80,10 +82,10 @@ Item = Execute | Subscribe | ReadReceipt | Query | Wake
 
 @dataclass(slots=True)
 class Batch:
-    """What one turn will append, and what it will then say to whom.
+    """Events to commit together, and the replies to send afterwards.
 
-    `targets` are the events that its commands speak of. In a conversation of two that has not
-    begun, `acquainted` says whether the two may begin it.
+    `draft` is a copy of the state with the events applied. `targets` are the events that edits and
+    deletions refer to. `acquainted` says whether two people may begin a conversation.
     """
 
     draft: Group
@@ -91,32 +93,32 @@ class Batch:
     acquainted: bool = True
     events: list[Event] = field(default_factory=list)
     frames: list[bytes] = field(default_factory=list)
-    answers: list[tuple[Execute, Ok | Failed]] = field(default_factory=list)
-    taken: list[Item] = field(default_factory=list)
-    seen: list[ReadReceipt] = field(default_factory=list)
+    replies: list[tuple[Execute, Ok | Failed]] = field(default_factory=list)
+    items: list[Item] = field(default_factory=list)
+    read_receipts: list[ReadReceipt] = field(default_factory=list)
     size: int = 0
     independent: int = 0
 
     def add_answer(self, item: Execute, answer: Ok | Failed) -> None:
-        """Note what to answer once the events so far are committed."""
-        self.answers.append((item, answer))
+        """Add the reply to a command; it is sent once the events so far are committed."""
+        self.replies.append((item, answer))
         if not self.events:
-            self.independent = len(self.answers)
+            self.independent = len(self.replies)
 
-    def tell(self) -> None:
-        """Give the answers, those for the same connection in one piece."""
+    def send_replies(self) -> None:
+        """Send the replies, all those for one connection in one piece."""
         pieces: dict[SendQueue, list[bytes]] = {}
-        for item, answer in self.answers:
+        for item, answer in self.replies:
             pieces.setdefault(item.send_queue, []).append(encode(answer))
         for send_queue, answers in pieces.items():
             send_queue.push(b"".join(answers))
 
     def fail(self, refusal: Refused) -> None:
-        """Refuse every command from the first that had events on.
+        """Refuse every command from the first one with events on, since the commit failed.
 
-        What was answered behind that one was decided on a state that never came to be, even
-        where the answer added nothing. The first `independent` answers hold.
+        The later ones were validated against a state that never came to be, even those without
+        events of their own. The first `independent` replies were not, and remain.
         """
-        for index in range(self.independent, len(self.answers)):
-            item, _ = self.answers[index]
-            self.answers[index] = (item, failed(refusal, item.command.id))
+        for index in range(self.independent, len(self.replies)):
+            item, _ = self.replies[index]
+            self.replies[index] = (item, failed(refusal, item.command.id))

@@ -1,13 +1,15 @@
-"""What came too fast keeps its place: until it has come again, nothing sent behind it is decided.
+"""Preserve the per-group order of commands across rate-limit rejections.
 
-A client sends command after command and waits for no answer. One of them may come too fast and be
-refused, and the next find a token in the bucket again. It would be done first, and what a person
-wrote in one order be read in another. So the next is refused as well, and all behind it; they come
-again by their numbers, each after those before it. Order is a group's, so each has a line of its
-own, and a connection's, as on a new one a client begins with all that is unanswered.
+A client pipelines commands without waiting for replies. If one exceeds the rate limit and is
+refused, the bucket may hold a token again for the next, which would be committed first: what a
+person wrote in one order would be read in another. So everything behind a refused command is
+refused as well, and the client retries all of it, in the order of its sequence numbers.
 
-This is for a client that says in its `hello` that it sends again what was refused. What it does
-not send again, because its person takes it back, has lost its place after `PATIENCE_SECONDS`.
+Order matters within a group only, so each group has a queue of its own. Queues belong to a
+connection: on a new one, the client resends everything that is unanswered anyway.
+
+This applies to clients that announce in their `hello` that they retry. A command that is never
+retried, because its author cancelled it, stops blocking the others after `RETRY_SECONDS`.
 """
 
 from __future__ import annotations
@@ -24,66 +26,76 @@ from tchat.errors import Refused
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PATIENCE_SECONDS = 5.0
-"""For how long after its `wait` a command is waited for."""
+RETRY_SECONDS = 5.0
+"""How long after its `wait` a refused command may be retried and keep its place."""
 
 
 @dataclass(slots=True)
-class _Line:
-    """The numbers that are to come again, and the last refusal of one that was first in line."""
+class _Refused:
+    """Sequence numbers waiting for their retry, and the latest refusal for the rate itself."""
 
     refusal: Refused
-    until: float
+    expires: float
     numbers: set[int] = field(default_factory=set)
 
 
 class CommandOrder:
-    """The order of what one connection commands, group by group."""
+    """The order of one connection's commands, group by group."""
 
-    __slots__ = ("_lines",)
+    __slots__ = ("_refused",)
 
     def __init__(self) -> None:
-        self._lines: dict[str, _Line] = {}
+        self._refused: dict[str, _Refused] = {}
 
     @contextmanager
-    def turn(self, group: str, number: int) -> Iterator[None]:
-        """Decide a command in the block, which may raise `Refused`, or leave it by its answer.
+    def in_turn(self, group: str, number: int) -> Iterator[None]:
+        """Run the block, which validates command `number` and may raise `Refused`.
 
-        Raises `Refused` without running the block if another one has to come first.
+        Raises `Refused` without running it if an earlier command has to be retried first.
         """
-        line = self._line(group) if self._lines else None
-        if line is not None and number > min(line.numbers):
-            line.numbers.add(number)
-            raise Refused(line.refusal.code, line.refusal.sentence, line.refusal.wait)
+        waiting = self._waiting(group) if self._refused else None
+        if waiting is not None and number > min(waiting.numbers):
+            waiting.numbers.add(number)
+            first = waiting.refusal
+            raise Refused(first.code, first.sentence, first.wait)
         try:
             yield
         except Refused as refusal:
-            if refusal.wait is None:
-                self._answered(group, number)
+            if refusal.wait is None:  # final: the client will not retry it
+                self._settle(group, number)
             else:
                 self._hold(group, number, refusal)
             raise
-        self._answered(group, number)
+        self._settle(group, number)
 
-    def _line(self, group: str) -> _Line | None:
-        """Return a group's line, if somebody may still come who stands in it."""
-        line = self._lines.get(group)
-        # No client that counts as it should has more than a window of numbers on their way.
-        if line is None or (len(line.numbers) <= WINDOW and trio.current_time() < line.until):
-            return line
-        del self._lines[group]
+    def waiting(self) -> dict[str, int]:
+        """Return how many commands wait for their retry in each group."""
+        return {group: len(one.numbers) for group, one in self._refused.items()}
+
+    def _waiting(self, group: str) -> _Refused | None:
+        """Return what waits in a group, unless it is too late for a retry."""
+        waiting = self._refused.get(group)
+        if waiting is None:
+            return None
+        # A client that numbers its commands correctly has at most `WINDOW` of them in flight, so a
+        # longer queue is none to keep memory for.
+        if len(waiting.numbers) <= WINDOW and trio.current_time() < waiting.expires:
+            return waiting
+        del self._refused[group]
         return None
 
-    def _answered(self, group: str, number: int) -> None:
-        if (line := self._lines.get(group)) is not None:
-            line.numbers.discard(number)
-            if not line.numbers:
-                del self._lines[group]
+    def _settle(self, group: str, number: int) -> None:
+        """Stop waiting for a command that has its final reply."""
+        if (waiting := self._refused.get(group)) is not None:
+            waiting.numbers.discard(number)
+            if not waiting.numbers:
+                del self._refused[group]
 
     def _hold(self, group: str, number: int, refusal: Refused) -> None:
+        """Wait for the retry of a command; what comes after it gets the same refusal."""
         now = trio.current_time()
-        self._lines = {key: line for key, line in self._lines.items() if now < line.until}
-        until = now + (refusal.wait or 0) / 1000 + PATIENCE_SECONDS
-        line = self._lines.setdefault(group, _Line(refusal, until))
-        line.refusal, line.until = refusal, until
-        line.numbers.add(number)
+        self._refused = {key: one for key, one in self._refused.items() if now < one.expires}
+        expires = now + (refusal.wait or 0) / 1000 + RETRY_SECONDS
+        waiting = self._refused.setdefault(group, _Refused(refusal, expires))
+        waiting.refusal, waiting.expires = refusal, expires
+        waiting.numbers.add(number)

@@ -1,4 +1,4 @@
-"""The groups that are awake: an actor is started when somebody needs it, and ends when idle."""
+"""Registry of active groups: starts an actor when a group is needed, forgets it when idle."""
 
 from __future__ import annotations
 
@@ -6,47 +6,27 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.core.group.feature import DEFAULT_LIMITS
-from tchat.server.clock import now_ms
 from tchat.server.faults import describe, is_storage
 from tchat.server.groups.actor import GroupActor
-from tchat.server.presence import Presence
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable
 
-    from tchat.core.group.feature import GroupLimits
-    from tchat.core.protocol.frames import Standing
+    from tchat.server.groups.environment import GroupEnvironment
     from tchat.server.groups.inbox import Item
     from tchat.server.groups.subscriptions import Subscription
-    from tchat.server.log import Log
-    from tchat.store.base import Store
 
 
 class Registry:
-    """Finds the actor of a group, whose tasks run in `nursery`; the rest is as in `GroupActor`."""
+    """Finds the actor of a group by the group's folded name; actors run in `nursery`."""
 
-    def __init__(
-        self,
-        store: Store,
-        log: Log,
-        nursery: trio.Nursery,
-        crowd: Presence | None = None,
-        moved: Callable[[str, Mapping[str, Standing]], None] = lambda *_: None,
-        limits: GroupLimits = DEFAULT_LIMITS,
-        clock: Callable[[], int] = now_ms,
-    ) -> None:
-        self._store = store
-        self._log = log
-        self._clock = clock
+    def __init__(self, environment: GroupEnvironment, nursery: trio.Nursery) -> None:
+        self._environment = environment
         self._nursery = nursery
-        self._crowd = crowd or Presence()
-        self._moved = moved
-        self._limits = limits
         self._actors: dict[str, GroupActor] = {}
 
-    def take(self, key: str, item: Item) -> bool:
-        """Put `item` into the inbox of the group; return False if it is full, or nobody's yet."""
+    def try_send(self, key: str, item: Item) -> bool:
+        """Put `item` into a group's inbox; return False if that is full or the group not active."""
         actor = self._actors.get(key)
         if actor is None:
             return False
@@ -57,51 +37,42 @@ class Registry:
         return True
 
     async def send(self, key: str, item: Item) -> None:
-        """Put `item` into the inbox of the group, waiting while it is full."""
+        """Put `item` into a group's inbox, waiting while it is full; activate the group first."""
         actor = self._actors.get(key)
         if actor is None:
-            actor = GroupActor(
-                key,
-                self._store,
-                self._log,
-                self._clock,
-                self._crowd,
-                self._retire,
-                self._moved,
-                self._limits,
-            )
-            self._actors[key] = actor
+            actor = self._actors[key] = GroupActor(key, self._environment, self._retire)
             self._nursery.start_soon(self._run, actor)
-        # No checkpoint lies between finding the actor and this line, and an actor retires only
+        # There is no checkpoint between finding the actor and this line, and an actor retires only
         # with an empty inbox, so it cannot end with the item unread.
         await actor.inbox.send(item)
 
-    def leave(self, subscription: Subscription, key: str) -> None:
+    def unsubscribe(self, subscription: Subscription, key: str) -> None:
         """End a subscription."""
         actor = self._actors.get(key)
         if actor is not None:
-            actor.leave(subscription)
+            actor.unsubscribe(subscription)
 
-    def stir(self, key: str) -> None:
-        """Let a group that is awake tell its members what has changed about who is online."""
+    def refresh_presence(self, key: str) -> None:
+        """Make a group announce who went away or came back, if it is active."""
         actor = self._actors.get(key)
         if actor is not None:
-            actor.stir()
+            actor.refresh_presence()
 
-    def read_by(self, key: str, person: str) -> int:
-        """Return the last event that a person saw, as far as a group that is awake knows."""
+    def last_read(self, key: str, person: str) -> int:
+        """Return the last event that a person has read; 0 if the group is not active."""
         actor = self._actors.get(key)
-        return 0 if actor is None else actor.read_by(person)
+        return 0 if actor is None else actor.last_read(person)
 
     def erasures(self, keys: Iterable[str]) -> int:
-        """Return a number that is another one once something was erased in one of these groups.
+        """Return a number that changes whenever something is erased in one of these groups.
 
-        What was read before that may still have it.
+        Readers of the store compare it before and after: if it changed, what they read may still
+        contain a deleted message.
         """
         return sum(self._actors[key].erasures for key in keys if key in self._actors)
 
     def close(self) -> None:
-        """Let every actor finish what waits, and end."""
+        """Let every actor process what is in its inbox, and end."""
         for actor in self._actors.values():
             actor.inbox.close()
 
@@ -110,12 +81,12 @@ class Registry:
             del self._actors[actor.key]
 
     async def _run(self, actor: GroupActor) -> None:
-        """Run an actor; a fault in one group is logged and costs no other group anything."""
+        """Run an actor; a fault in one group is logged and does not affect other groups."""
         try:
             await actor.run()
         except Exception as error:
             if is_storage(error):
                 raise
-            self._log.line("fault", where=f"group {actor.key}", reason=describe(error))
+            self._environment.log.line("fault", where=f"group {actor.key}", reason=describe(error))
         finally:
             self._retire(actor)

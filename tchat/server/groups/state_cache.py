@@ -1,16 +1,16 @@
-"""A group's state, kept beside its log, so that to wake a group is not to read all of its log.
+"""Snapshots of a group's folded state, so that activating the group need not replay its log.
 
-What was kept is a shortcut and never more: the log is the truth. A state that was made by other
-rules, or is damaged, is passed over, and one that is older than the log, as after a crash, has the
-events behind it applied to it. Either way it comes to the same.
+A snapshot is a cache and never more: the log is the truth. One that was made by another version of
+the rules, or is damaged, is ignored; to one that is older than the log, as after a crash, the
+later events are applied. The result is the same in all cases.
 
-To keep a state costs time when it is made and when it is thawed, both by how much is in it; not
-to keep it costs time by how many events have come since, because these are folded at the next
-waking. To fold an event takes about as long as to keep `_THINGS` things of a state, so nobody
-gains by keeping one for a tail that is shorter than that. A group that goes to rest keeps its state
-when the tail is a little longer; a busy one now and then, so that after a crash the next waking
-takes some hundredths of a second more. Its turns do not wait for the disk then: what is kept was
-frozen between two of them, and is written beside the next.
+When to save: making and loading a snapshot costs time in proportion to the size of the state;
+having none costs time in proportion to the number of events since the last one. Replaying an event
+takes about as long as saving `_THINGS_PER_EVENT` things of the state, so a snapshot does not pay
+for a tail that is shorter than that. An idle group saves its state when the tail is a little
+longer; a busy one rarely, so that activating it after a crash takes some hundredths of a second
+more. A busy group does not wait for the disk: the state is frozen between two batches, and written
+while the next ones are processed.
 """
 
 from __future__ import annotations
@@ -33,64 +33,68 @@ if TYPE_CHECKING:
 
     from tchat.store.base import Store
 
-AT_REST = 64
-"""Shortest tail for which a group that goes to rest keeps its state, in events."""
+IDLE_TAIL = 64
+"""Shortest tail of the log, in events, after which an idle group saves a snapshot."""
 
-UNDER_WAY = 4096
-"""The same for a group at work."""
+BUSY_TAIL = 4096
+"""The same for a busy group."""
 
-_THINGS = 8
+_THINGS_PER_EVENT = 8
 
 
 class StateCache:
-    """Loads the state of the group that is folded to `key`, and keeps it when that is worth it."""
+    """Loads and saves the state of the group that is folded to `key`."""
 
     def __init__(self, store: Store, key: str) -> None:
         self._store = store
         self._key = key
-        self._kept = 0
+        self._saved_seq = 0
 
     async def load(self) -> tuple[Group, dict[str, int]]:
-        """Return the state that the log leads to, and the last event that each person has seen."""
-        opening = await self._store.opening(self._key)
-        group, page = _thawed(opening.kept), opening.page
+        """Return the current state, and the last event that each person has read."""
+        stored = await self._store.load(self._key)
+        group, page = _restored(stored.snapshot), stored.page
         if group is None:
             group = Group.unwritten(self._key)
-            if opening.kept is not None:
+            if stored.snapshot is not None:  # `page` begins behind the snapshot
                 page = await self._store.read(self._key, 0)
-        self._kept = group.seq
+        self._saved_seq = group.seq
         while page is not None:
             for body in split_frames(page.frames):
                 apply(group, decode_event(body))
             page = await self._store.read(self._key, page.last)
-        return group, opening.cursors
+        return group, stored.cursors
 
-    def keep_beside(self, group: Group, nursery: trio.Nursery) -> None:
-        """Keep the state of a group at work, if it is time to; a task of its own writes it."""
-        if self._is_worth_it(group, UNDER_WAY):
+    def save_in_background(self, group: Group, nursery: trio.Nursery) -> None:
+        """Save the state of a busy group if it is time to, in a task of its own."""
+        if self._is_worth_saving(group, BUSY_TAIL):
             nursery.start_soon(self._write, self._freeze(group))
 
-    async def keep(self, group: Group) -> None:
-        """Keep the state of a group that goes to rest, if it is worth it."""
-        if self._is_worth_it(group, AT_REST):
+    async def save(self, group: Group) -> None:
+        """Save the state of an idle group, if that is worth it."""
+        if self._is_worth_saving(group, IDLE_TAIL):
             await self._write(self._freeze(group))
 
-    def _is_worth_it(self, group: Group, fewest: int) -> bool:
-        return group.seq - self._kept >= fewest + _things_in(group) // _THINGS
+    def _is_worth_saving(self, group: Group, shortest_tail: int) -> bool:
+        tail = group.seq - self._saved_seq
+        # The size of the state takes time to count, so the common case is decided without.
+        return tail >= shortest_tail and (
+            tail >= shortest_tail + _things_in(group) // _THINGS_PER_EVENT
+        )
 
     def _freeze(self, group: Group) -> StateSnapshot:
-        self._kept = group.seq
+        self._saved_seq = group.seq
         return StateSnapshot(group.seq, MADE_WITH, freeze_whole(group))
 
-    async def _write(self, kept: StateSnapshot) -> None:
+    async def _write(self, snapshot: StateSnapshot) -> None:
         try:
-            await self._store.keep_state(self._key, kept)
+            await self._store.save_snapshot(self._key, snapshot)
         except StorageFull:
-            return  # nothing is lost by it but time, at the next waking
+            return  # costs nothing but a longer replay at the next activation
 
 
 def snapshot_of(group: Group) -> bytes:
-    """Return a group's state as packed frames."""
+    """Return the state of a group as encoded `Snapshot` frames."""
     return encode_all(_pieces(group, freeze(group)))
 
 
@@ -100,12 +104,12 @@ def _pieces(group: Group, data: bytes) -> Iterator[Snapshot]:
         yield Snapshot(group.name, group.seq, data[start:end], end < len(data))
 
 
-def _thawed(kept: StateSnapshot | None) -> Group | None:
-    """Return the state that was kept, if it is one that the log leads to by today's rules."""
-    if kept is None or kept.made_with != MADE_WITH:
+def _restored(snapshot: StateSnapshot | None) -> Group | None:
+    """Return the state in a snapshot; None if today's rules might come to another one."""
+    if snapshot is None or snapshot.made_with != MADE_WITH:
         return None
     try:
-        return thaw_whole(kept.data, kept.seq)
+        return thaw_whole(snapshot.data, snapshot.seq)
     except ProtocolError:
         return None
 

@@ -1,7 +1,13 @@
-"""Who listens to a group: its subscriptions, live or catching up, and who is online.
+"""Fan-out to subscribers, live or catching up, with backpressure; presence within a group.
 
-All methods that are not coroutines run without a checkpoint, so to every other task they are one
-step; that is what makes it safe to compare a cursor with the group's head and act upon it.
+A *live* subscription has everything up to the group's head and is sent each page of events as it
+is committed. If its send queue is full, it falls back to *catching up*: a task of its own feeds it
+pages from the store at the pace of its socket, until it has reached the head and is live again. A
+slow reader so costs a cursor, not memory, and delays nobody.
+
+All methods that are not coroutines run without a checkpoint, so they are atomic to every other
+task. That makes it safe to compare a cursor with the group's head and act on the result: no event
+is missed and none is sent twice.
 """
 
 from __future__ import annotations
@@ -28,14 +34,15 @@ if TYPE_CHECKING:
     from tchat.store.base import Page, Store
 
 _RECENT_LIMIT = 256 * 1024
-_NAMES_IN_A_FRAME = 100  # which may have a word beside it that is three times as long
+# A name may have a reason for being away beside it that is three times as long.
+_NAMES_PER_FRAME = 100
 
 
 class Subscription:
     """One connection's view of one group: it has been sent the events up to `cursor`.
 
-    `gone` is set when the connection ends or detaches, which may be before the group's actor has
-    even seen the subscription.
+    `gone` is set when the connection ends or unsubscribes, which may happen before the group's
+    actor has even seen the subscription.
     """
 
     __slots__ = ("author", "cursor", "gone", "key", "send_queue")
@@ -49,20 +56,22 @@ class Subscription:
 
 
 class Subscriptions:
-    """The subscriptions of one group; `unsettled` asks the actor for a turn that calls `settle`.
+    """The subscriptions of the group that is folded to `key`.
 
-    `away` has who is away (folded), and why; `erasures` counts how often something was erased.
+    `presence_changed` asks the actor for a batch, in which it calls `announce_presence`; `away`
+    maps people (folded) to their reasons; `erasures` counts the calls of `erase`.
     """
 
     def __init__(self, store: Store, key: str, away: Mapping[str, str] | None = None) -> None:
-        self.unsettled = False
+        self.presence_changed = False
         self.erasures = 0
         self._away: Mapping[str, str] = {} if away is None else away
         self._store = store
         self._key = key
         self._group = Group()
         self._feeders: trio.Nursery
-        self._people: dict[str, dict[Subscription, None]] = {}
+        # Dicts as sets that keep their order: fan-out is the same in every run.
+        self._by_person: dict[str, dict[Subscription, None]] = {}
         self._live: dict[Subscription, None] = {}
         self._recent: deque[Page] = deque()
         self._recent_size = 0
@@ -70,64 +79,64 @@ class Subscriptions:
         self._someone_left = False
 
     def __bool__(self) -> bool:
-        return bool(self._people)
+        return bool(self._by_person)
 
-    def open(self, group: Group, feeders: trio.Nursery) -> None:
-        """Begin with the loaded state; tasks that catch up run in `feeders`."""
+    def start(self, group: Group, feeders: trio.Nursery) -> None:
+        """Begin with the loaded state; the tasks that catch up run in `feeders`."""
         self._group = group
         self._feeders = feeders
 
-    def of(self, key: str) -> list[Subscription]:
+    def of(self, person: str) -> list[Subscription]:
         """Return a person's subscriptions."""
-        return list(self._people.get(key, ()))
+        return list(self._by_person.get(person, ()))
 
     def add(self, subscription: Subscription) -> None:
-        """Know a subscription: of a member, or of somebody who waits to become one."""
-        self._people.setdefault(subscription.key, {})[subscription] = None
-        self.unsettled = True
+        """Add a subscription of a member, or of somebody who waits to become one."""
+        self._by_person.setdefault(subscription.key, {})[subscription] = None
+        self.presence_changed = True
 
-    def drop(self, subscription: Subscription) -> None:
-        """Forget a subscription, if it is known."""
-        mine = self._people.get(subscription.key, {})
-        if subscription not in mine:
+    def remove(self, subscription: Subscription) -> None:
+        """Remove a subscription, if it is there."""
+        devices = self._by_person.get(subscription.key, {})
+        if subscription not in devices:
             return
-        del mine[subscription]
-        if not mine:
-            del self._people[subscription.key]
+        del devices[subscription]
+        if not devices:
+            del self._by_person[subscription.key]
         self._live.pop(subscription, None)
-        self.unsettled = self._someone_left = True
+        self.presence_changed = self._someone_left = True
 
-    def dismiss(self, key: str, news: MembershipChange) -> None:
-        """Tell a person that they are out, and forget their subscriptions."""
-        for subscription in self.of(key):
-            subscription.send_queue.push(encode(news))
-            self.drop(subscription)
+    def dismiss(self, person: str, change: MembershipChange) -> None:
+        """Notify a person who is outside the group now, and remove their subscriptions."""
+        for subscription in self.of(person):
+            subscription.send_queue.push(encode(change))
+            self.remove(subscription)
 
-    def dismiss_all(self, news: MembershipChange) -> None:
-        """Tell everybody who is left."""
-        for key in list(self._people):
-            self.dismiss(key, news)
+    def dismiss_all(self, change: MembershipChange) -> None:
+        """Notify everybody who is left, and remove all subscriptions."""
+        for person in list(self._by_person):
+            self.dismiss(person, change)
 
-    def close(self) -> None:
+    def close_connections(self) -> None:
         """Close the connections of all subscriptions."""
-        for subscriptions in self._people.values():
-            for subscription in subscriptions:
+        for devices in self._by_person.values():
+            for subscription in devices:
                 subscription.send_queue.close()
 
-    def admit(self, subscription: Subscription, after: int) -> None:
-        """Send a member the log behind `after`, and then everything as it happens."""
+    def feed_from(self, subscription: Subscription, after: int) -> None:
+        """Send a member the log behind `after`, and then each event as it is committed."""
         subscription.cursor = after
-        self.unsettled = True
+        self.presence_changed = True
         self._catch_up(subscription)
 
     def broadcast(self, page: Page, group: Group) -> None:
-        """Take the new state, and hand its committed events to every live subscription."""
+        """Send a page of committed events to every live subscription; `group` is the new state."""
         self._group = group
         self._remember(page)
         lagging: list[Subscription] = []
         for subscription in self._live:
             if subscription.cursor >= page.first:
-                # It caught up from the store, which was ahead of the actor by this very page.
+                # It caught up from the store, which had this very page before the actor came here.
                 continue
             if subscription.send_queue.offer(page.frames):
                 subscription.cursor = page.last
@@ -136,42 +145,43 @@ class Subscriptions:
         self._fall_back(lagging)
 
     def erase(self, seqs: Collection[int]) -> None:
-        """Have nothing any more of what was in these events."""
+        """Erase the content of these events from the cached pages."""
         self.erasures += 1
         self._recent = deque(page.erase(seqs) for page in self._recent)
         self._recent_size = sum(len(page.frames) for page in self._recent)
 
-    def settle(self) -> bool:
-        """Tell the live who came, went, or is away since the last time; return if anybody went."""
-        if not self.unsettled:
+    def announce_presence(self) -> bool:
+        """Send live subscriptions what changed in presence; return whether a subscription ended."""
+        if not self.presence_changed:
             return False
-        self._announce()
-        someone_left = self._someone_left
-        self.unsettled = self._someone_left = False
-        return someone_left
-
-    def _announce(self) -> None:
         members = self._group.members
         online = {
-            key: (members[key], self._away.get(key, "")) for key in self._people if key in members
+            person: (members[person], self._away.get(person, ""))
+            for person in self._by_person
+            if person in members
         }
-        came = [shown for key, shown in online.items() if self._announced.get(key) != shown]
-        went = [name for key, (name, _) in self._announced.items() if key not in online]
+        came = [shown for person, shown in online.items() if self._announced.get(person) != shown]
+        went = [name for person, (name, _) in self._announced.items() if person not in online]
         self._announced = online
         if came or went:
-            news = encode_all(self._presence(came, went, reset=False))
-            self._fall_back([s for s in self._live if not s.send_queue.offer(news)])
+            update = encode_all(self._updates(came, went, reset=False))
+            # Falling back is enough to make up for a lost update: going live sends all presence.
+            self._fall_back([s for s in self._live if not s.send_queue.offer(update)])
+        someone_left = self._someone_left
+        self.presence_changed = self._someone_left = False
+        return someone_left
 
-    def _presence(
+    def _updates(
         self, came: list[tuple[str, str]], went: list[str], *, reset: bool
     ) -> Iterator[PresenceUpdate]:
-        name = self._group.name
-        for start in range(0, max(len(came), int(reset)), _NAMES_IN_A_FRAME):
-            part = came[start : start + _NAMES_IN_A_FRAME]
-            online = tuple(OnlineMember(who, why or None) for who, why in part)
-            yield PresenceUpdate(name, online, (), reset and start == 0)
-        for start in range(0, len(went), _NAMES_IN_A_FRAME):
-            yield PresenceUpdate(name, (), tuple(went[start : start + _NAMES_IN_A_FRAME]))
+        """Yield frames about people with their reasons for being away; `reset` clears first."""
+        group = self._group.name
+        for start in range(0, max(len(came), int(reset)), _NAMES_PER_FRAME):
+            part = came[start : start + _NAMES_PER_FRAME]
+            online = tuple(OnlineMember(name, reason or None) for name, reason in part)
+            yield PresenceUpdate(group, online, (), reset and start == 0)
+        for start in range(0, len(went), _NAMES_PER_FRAME):
+            yield PresenceUpdate(group, (), tuple(went[start : start + _NAMES_PER_FRAME]))
 
     def _fall_back(self, lagging: Iterable[Subscription]) -> None:
         for subscription in lagging:
@@ -185,43 +195,45 @@ class Subscriptions:
             self._feeders.start_soon(self._feed, subscription)
 
     async def _feed(self, subscription: Subscription) -> None:
-        """Bring a subscription to the head at its reader's pace, then make it live."""
+        """Send the log at the pace of the subscription's socket, up to the head; then go live."""
         send_queue = subscription.send_queue
         try:
-            await send_queue.room()
-            while self._knows(subscription) and subscription.cursor < self._group.seq:
-                page = self._recall(subscription.cursor)
+            await send_queue.wait_for_space()
+            while self._is_subscribed(subscription) and subscription.cursor < self._group.seq:
+                page = self._recent_page(subscription.cursor)
                 if page is None:
                     erasures = self.erasures
                     page = await self._store.read(self._key, subscription.cursor)
                     if self.erasures != erasures:
-                        continue  # it may have been read just before that
-                if page is None or not self._knows(subscription):
+                        continue  # the page may have been read just before the erasure
+                if page is None or not self._is_subscribed(subscription):
                     return
                 send_queue.push(page.frames)
                 subscription.cursor = page.last
-                await send_queue.room()
+                await send_queue.wait_for_space()
         except SendQueueClosed:
             return
-        if self._knows(subscription):
+        # No checkpoint between the last comparison with the head and this: nothing is missed.
+        if self._is_subscribed(subscription):
             self._go_live(subscription)
 
-    def _knows(self, subscription: Subscription) -> bool:
-        return subscription in self._people.get(subscription.key, ())
+    def _is_subscribed(self, subscription: Subscription) -> bool:
+        return subscription in self._by_person.get(subscription.key, ())
 
     def _go_live(self, subscription: Subscription) -> None:
         self._live[subscription] = None
         online = list(self._announced.values())
-        subscription.send_queue.push(encode_all(self._presence(online, [], reset=True)))
+        subscription.send_queue.push(encode_all(self._updates(online, [], reset=True)))
 
     def _remember(self, page: Page) -> None:
-        """Keep the latest pages, so that one who is nearly there need not ask the disk."""
+        """Cache the latest pages, so that a reader that is nearly live needs no disk access."""
         self._recent.append(page)
         self._recent_size += len(page.frames)
         while self._recent_size > _RECENT_LIMIT:
             self._recent_size -= len(self._recent.popleft().frames)
 
-    def _recall(self, cursor: int) -> Page | None:
+    def _recent_page(self, cursor: int) -> Page | None:
+        """Return the cached events behind `cursor`, if the next one is cached."""
         for page in self._recent:
             if page.first <= cursor + 1 <= page.last:
                 return page.after(cursor)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.client.connector import meeting
+from tchat.client.connector import new_server_text
 from tchat.client.files.queue import Transfers
 from tchat.client.updates import (
     CaughtUp,
@@ -390,7 +390,7 @@ class Chat:
         room = self.current
         match update:
             case ServerMet(met):
-                room.notice(meeting(met))
+                room.notice(new_server_text(met))
             case Connected(again=again):
                 self._offline = False
                 if again:

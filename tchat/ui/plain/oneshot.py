@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.client.connector import meeting
+from tchat.client.connector import new_server_text
 from tchat.client.files.queue import Transfers
 from tchat.client.updates import Disconnected, ServerMet
 from tchat.core.text import clean_line, quote_name
@@ -151,7 +151,7 @@ class _Once:
         async for update in self._session.updates:
             match update:
                 case ServerMet(met):
-                    self._say(f"{meeting(met)}.")
+                    self._say(f"{new_server_text(met)}.")
                 case Disconnected(reason):
                     self._say(f"connection lost ({reason}); trying again")
             self._news.set()

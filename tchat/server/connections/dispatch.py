@@ -1,0 +1,289 @@
+"""Request dispatch: which handler answers each frame of a chat connection.
+
+`RequestDispatcher.handle` is the table. Requests about a group's present state, and commands, go to
+the group's actor, which replies itself; the others are answered here from the store. Each handler
+acquires from the rate limiter before it does anything that costs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from tchat.core.group.commands import Command, Join, Share
+from tchat.core.group.direct import check_group, is_direct
+from tchat.core.protocol.frames import (
+    Attach,
+    Attached,
+    Away,
+    Detach,
+    Download,
+    FileListRequest,
+    GroupsRequest,
+    HistoryRequest,
+    KeyList,
+    KeysRequest,
+    LinkCode,
+    LinkRequest,
+    NameKey,
+    Ok,
+    Ping,
+    Pong,
+    Search,
+    Seen,
+    Unlink,
+    Upload,
+    encode,
+    failed,
+)
+from tchat.core.text import fold
+from tchat.errors import Code, ProtocolError, Refused
+from tchat.server.accounts import LINK_CODE_SECONDS
+from tchat.server.connections.file_requests import (
+    check_quota,
+    check_uploaded,
+    prepare_download,
+    prepare_file_list,
+    prepare_upload,
+)
+from tchat.server.connections.history import list_groups, read_history, search
+from tchat.server.groups.inbox import Execute, Query, ReadReceipt, Subscribe
+from tchat.server.groups.ordering import CommandOrder
+from tchat.server.groups.subscriptions import Subscription
+from tchat.server.sanitize import check_own_group, clean, is_others
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from tchat.core.group.state import Author, Group
+    from tchat.core.protocol.schema import Frame
+    from tchat.server.context import ServerContext
+    from tchat.server.send_queue import SendQueue
+
+FileRequest = TypeVar("FileRequest", Upload, Download, FileListRequest)
+
+_MAX_SUBSCRIPTIONS = 256
+
+# What a request costs in tokens of the "requests" rate, by the work that it makes.
+SNAPSHOT_COST = 5
+GROUPS_COST = 5
+SEARCH_COST = 10
+
+
+class RequestDispatcher:
+    """Handles the requests of one client, whose replies go to `send_queue`.
+
+    `subscriptions` are the groups (folded) that the client follows. `resends` is as in `Hello`.
+    """
+
+    __slots__ = (
+        "_author",
+        "_context",
+        "_message_checks",
+        "_order",
+        "_person",
+        "_send_queue",
+        "subscriptions",
+    )
+
+    def __init__(
+        self, context: ServerContext, author: Author, send_queue: SendQueue, *, resends: bool
+    ) -> None:
+        self.subscriptions: dict[str, Subscription] = {}
+        self._context = context
+        self._author = author
+        self._person = fold(author.name)
+        self._send_queue = send_queue
+        self._order = CommandOrder() if resends else None
+        # Made once, not for each message.
+        self._message_checks = (partial(context.rate_limiter.acquire, "messages", self._person),)
+
+    async def handle(self, frame: Frame) -> None:  # noqa: C901  # a table: one case per frame
+        """Handle a frame. Raises `Refused` to refuse it, `ProtocolError` to end the connection."""
+        match frame:
+            case Command():
+                await self._execute(frame)
+            case Attach():
+                await self._subscribe(frame)
+            case Detach():
+                self._unsubscribe(fold(check_group(frame.group)))
+            case Seen():
+                receipt = ReadReceipt(self._author.name, frame.seq)
+                await self._send_to_group(self._checked(frame.group), receipt)
+            case HistoryRequest():
+                await self._read_history(frame)
+            case Search():
+                await self._search(frame)
+            case GroupsRequest():
+                self._acquire(GROUPS_COST)
+                self._reply(await list_groups(self._context, self._author, frame))
+            case Upload():
+                await self._ask_about_files(frame, prepare_upload)
+            case Download():
+                await self._ask_about_files(frame, prepare_download)
+            case FileListRequest():
+                await self._ask_about_files(frame, prepare_file_list)
+            case Away():
+                self._set_away(frame)
+            case LinkRequest():
+                self._acquire()
+                code = self._context.accounts.new_link_code(self._author)
+                self._reply(LinkCode(frame.id, code, int(LINK_CODE_SECONDS * 1000)))
+            case KeysRequest():
+                await self._list_keys(frame)
+            case Unlink():
+                await self._unlink(frame)
+            case Ping():
+                self._reply(Pong())
+            case _:
+                raise ProtocolError(
+                    Code.HANDSHAKE, f"A {frame.type} frame is not allowed after the handshake."
+                )
+
+    def close(self) -> None:
+        """End all subscriptions, with the connection."""
+        for key, subscription in self.subscriptions.items():
+            self._context.registry.unsubscribe(subscription, key)
+
+    # -------------------------------------------------------------- helpers
+
+    def _reply(self, frame: Frame) -> None:
+        self._send_queue.push(encode(frame))
+
+    def _acquire(self, cost: int = 1) -> None:
+        """Count a request. Raises `Refused` (rate_limited)."""
+        self._context.rate_limiter.acquire("requests", self._person, cost)
+
+    def _checked(self, group: str) -> str:
+        """Return a group's valid name. Raises `Refused`, also for a conversation of two others."""
+        return check_own_group(group, self._author)
+
+    async def _send_to_group(
+        self, group: str, item: Execute | Subscribe | ReadReceipt | Query
+    ) -> None:
+        key, registry = fold(group), self._context.registry
+        if not registry.try_send(key, item):
+            await registry.send(key, item)
+
+    # -------------------------------------------------------------- commands
+
+    async def _execute(self, command: Command) -> None:
+        group = self._checked(command.group)
+        command = clean(command if command.group == group else replace(command, group=group))
+        checks: Sequence[Callable[[], None]] = self._message_checks
+        if isinstance(command, Join):
+            checks = await self._join_checks(command)
+        elif isinstance(command, Share):
+            checks = await self._share_checks(command)
+        await self._send_to_group(
+            group, Execute(self._author, command, self._send_queue, checks, self._order)
+        )
+
+    # The actor runs these checks, once it knows that the command is not a repeated one. A repeated
+    # command is never refused: its first copy may have been committed, and the author would take a
+    # refusal for a reason to do it again. What needs the disk is loaded before, because a batch
+    # must not wait for it.
+
+    async def _join_checks(self, command: Join) -> Sequence[Callable[[], None]]:
+        context, person = self._context, self._person
+        await context.group_quota.load(person)
+        return (
+            partial(context.rate_limiter.acquire, "joins", person),
+            partial(context.group_quota.reserve, person, fold(command.group)),
+        )
+
+    async def _share_checks(self, command: Share) -> Sequence[Callable[[], None]]:
+        context, person = self._context, self._person
+        size = await context.store.files.lease(person, command.sha256, context.clock())
+        used = await context.store.files.usage(person)
+        return (
+            *self._message_checks,
+            partial(check_uploaded, size, command.size),
+            partial(check_quota, context, used),
+        )
+
+    # -------------------------------------------------------------- subscriptions
+
+    async def _subscribe(self, request: Attach) -> None:
+        self._acquire(1 if request.recent is None else SNAPSHOT_COST)
+        group = check_group(request.group)
+        if is_others(group, self._author):
+            self._reply(Attached(request.id, group, "outsider"))
+            return
+        key = fold(group)
+        self._unsubscribe(key)
+        if len(self.subscriptions) >= _MAX_SUBSCRIPTIONS:
+            raise Refused(
+                Code.TOO_MANY, f"A connection can follow at most {_MAX_SUBSCRIPTIONS} groups."
+            )
+        subscription = Subscription(self._author, self._send_queue)
+        self.subscriptions[key] = subscription
+        await self._send_to_group(key, Subscribe(subscription, replace(request, group=group)))
+
+    def _unsubscribe(self, key: str) -> None:
+        subscription = self.subscriptions.pop(key, None)
+        if subscription is not None:
+            self._context.registry.unsubscribe(subscription, key)
+
+    # -------------------------------------------------------------- history and files
+
+    async def _read_history(self, request: HistoryRequest) -> None:
+        self._acquire()
+        request = replace(request, group=self._checked(request.group))
+        self._reply(await read_history(self._context, self._author, self._send_queue, request))
+
+    async def _search(self, request: Search) -> None:
+        self._acquire(SEARCH_COST)
+        if request.group is not None:
+            request = replace(request, group=self._checked(request.group))
+        self._reply(await search(self._context, self._author, request))
+
+    async def _ask_about_files(
+        self,
+        request: FileRequest,
+        prepare: Callable[
+            [ServerContext, Author, FileRequest], Awaitable[Callable[[Group], Frame]]
+        ],
+    ) -> None:
+        """Do the slow part of an answer here, and let the group's actor decide and reply."""
+        self._acquire()
+        group = self._checked(request.group)
+        if is_direct(group):
+            raise Refused(Code.DIRECT, "Conversations of two have no files; use a group.")
+        answer = await prepare(self._context, self._author, request)
+
+        def decide(group: Group) -> None:
+            try:
+                self._reply(answer(group))
+            except Refused as refusal:
+                self._reply(failed(refusal, request.id))
+
+        await self._send_to_group(group, Query(decide, self._send_queue))
+
+    # -------------------------------------------------------------- the person
+
+    def _set_away(self, request: Away) -> None:
+        reason = clean(request).text
+        presence = self._context.presence
+        # Announced in every group that the person follows, so it costs as much as a request in
+        # each of them.
+        groups = presence.followed_groups(self._person)
+        self._acquire(max(1, len(groups)))
+        if presence.set_away(self._person, reason):
+            for group in groups:
+                self._context.registry.refresh_presence(group)
+        self._reply(Ok(request.id))
+
+    async def _list_keys(self, request: KeysRequest) -> None:
+        self._acquire()
+        keys = await self._context.accounts.keys(self._person)
+        self._reply(KeyList(request.id, tuple(NameKey(key.public, key.since) for key in keys)))
+
+    async def _unlink(self, request: Unlink) -> None:
+        self._acquire()
+        await self._context.accounts.unlink(self._author, request.key)
+        self._context.presence.disconnect_keys(
+            self._author.name, request.key, "The key of this device was removed from your name."
+        )
+        self._reply(Ok(request.id))

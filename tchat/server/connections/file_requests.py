@@ -1,0 +1,194 @@
+"""File requests in the chat: quota, deduplication by digest, and tickets for transfers.
+
+A file travels on a connection of its own, so that TCP paces it and the chat never waits behind it.
+The request for it comes in the chat, and is answered with a ticket that is good for one transfer.
+
+An upload begins with an offer: the file's size and the digest of its first piece. Only if a similar
+file is stored that this person could download anyway does the server ask for the digest of the
+whole file; if that matches, nothing has to be transferred. Anybody else uploads the file as if it
+were new, so offering a file does not reveal whether it is already stored. It is kept once anyway.
+
+The slow part of each request runs here; the function that is returned then decides on the group's
+state, in the group's actor.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from tchat.core.group.files import SHA256_SIZE
+from tchat.core.protocol.frames import (
+    AlreadyStored,
+    DigestRequired,
+    Download,
+    FileList,
+    FileListRequest,
+    StoredFileInfo,
+    Ticket,
+    Upload,
+)
+from tchat.core.protocol.schema import INT_LIMIT
+from tchat.core.text import fold, size_text
+from tchat.errors import Code, Refused, StorageError
+from tchat.server.tickets import Permission
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tchat.core.group.state import Author, Group
+    from tchat.core.protocol.schema import Frame
+    from tchat.server.context import ServerContext
+
+_FILES_PER_PAGE = 40
+_NAMES_PER_FILE = 8
+
+
+async def prepare_upload(
+    context: ServerContext, author: Author, request: Upload
+) -> Callable[[Group], Frame]:
+    """Return the decision on an offer. Raises `Refused`."""
+    person, size, head, sha256 = fold(author.name), request.size, request.head, request.sha256
+    if {len(digest) for digest in (head, sha256) if digest is not None} != {SHA256_SIZE}:
+        raise Refused(Code.BAD_FILE, "An offered file needs SHA-256 digests of 32 bytes.")
+    files = context.store.files
+    used = await _used(context, author.name, sha256)
+    stored = similar = False
+    if sha256 is None:
+        similar = await files.has_similar(person, size, head)
+    if not similar:
+        _check_space(context, author.name, size, used)
+    if sha256 is not None:
+        stored = await files.lease(person, sha256, context.clock()) == size
+        if not stored:  # so no file of theirs is to be counted only once
+            used = await _used(context, author.name)
+    if not (similar or stored):
+        space = (
+            context.limits.files_per_user
+            - used
+            - context.tickets.promised_bytes(author.name)
+            - size
+        )
+        with refusing_file_errors():
+            uploads = [(size, head), *context.tickets.uploads(author.name)]
+            await context.store.blobs.trim_uploads(person, space, uploads)
+
+    def decide(group: Group) -> Frame:
+        _require_member(group, author)
+        if similar:
+            return DigestRequired(request.id)
+        if stored:
+            return AlreadyStored(request.id)
+        # Again: other uploads may have got their tickets while this one waited for the disk.
+        _check_space(context, author.name, size, used)
+        permission = Permission("upload", author.name, size, head=head)
+        return Ticket(request.id, context.tickets.issue(permission))
+
+    return decide
+
+
+async def prepare_download(
+    context: ServerContext, author: Author, request: Download
+) -> Callable[[Group], Frame]:
+    """Return the decision on a request to download."""
+    stored = await context.store.files.find(fold(request.group), request.number)
+
+    def decide(group: Group) -> Frame:
+        _require_member(group, author)
+        file = group.files.get(request.number)
+        if file is None:
+            raise Refused(Code.NO_SUCH_FILE, "The group has no file with this number.")
+        if stored is None:
+            raise Refused(Code.NO_SUCH_FILE, f"{file.name} is no longer stored on this server.")
+        permission = Permission(
+            "download", author.name, file.size, file.sha256, group=group.name, number=file.number
+        )
+        return Ticket(request.id, context.tickets.issue(permission))
+
+    return decide
+
+
+async def prepare_file_list(
+    context: ServerContext, author: Author, request: FileListRequest
+) -> Callable[[Group], Frame]:
+    """Return the decision on a request for a page of the list of files, the newest first."""
+    before = INT_LIMIT - 1 if request.before is None else request.before
+    page = await context.store.files.page(
+        fold(request.group), before, _FILES_PER_PAGE + 1, _NAMES_PER_FILE
+    )
+    keep = context.limits.keep_files
+
+    def decide(group: Group) -> Frame:
+        _require_member(group, author)
+        shown = [file for file in page[:_FILES_PER_PAGE] if file.number in group.files]
+        return FileList(
+            request.id,
+            tuple(
+                StoredFileInfo(
+                    file.number,
+                    file.fetch_count,
+                    tuple(group.members.get(person, person) for person in file.fetched_by),
+                    None if keep is None else file.at + keep,
+                )
+                for file in shown
+            ),
+            len(page) > _FILES_PER_PAGE,
+        )
+
+    return decide
+
+
+def _require_member(group: Group, author: Author) -> None:
+    if group.standing(author.name) != "member":
+        raise Refused(Code.NOT_MEMBER, "Only members can send, list and download files.")
+
+
+# ------------------------------------------------------------------ quota
+
+
+async def _used(context: ServerContext, user: str, excluded: bytes | None = None) -> int:
+    """Return the bytes of a person's files, without one that is `excluded` and without promises."""
+    promised = context.tickets.promised_bytes(user)
+    used = await context.store.files.usage(fold(user), excluded)
+    # An upload that finishes during the read may be missing in `used` and is no promise any more.
+    return used + max(0, promised - context.tickets.promised_bytes(user))
+
+
+def _check_space(context: ServerContext, user: str, size: int, used: int) -> None:
+    """Raise `Refused` (file_too_large, quota_exceeded) if a file is too large."""
+    limit = context.limits.file
+    if size > limit:
+        raise Refused(
+            Code.FILE_TOO_LARGE,
+            f"The file has {size_text(size)}; this server accepts at most {size_text(limit)}.",
+        )
+    check_quota(context, used, context.tickets.promised_bytes(user) + size)
+
+
+def check_uploaded(size: int | None, claimed: int) -> None:
+    """Raise `Refused` (not_uploaded) unless the person has uploaded a file of `claimed` bytes.
+
+    Knowing a file's digest proves nothing: it must not give access to what others have uploaded.
+    """
+    if size != claimed:
+        raise Refused(Code.NOT_UPLOADED, "Upload the file before you share it.")
+
+
+def check_quota(context: ServerContext, used: int, more: int = 0) -> None:
+    """Raise `Refused` (quota_exceeded) if a person's files would exceed the quota."""
+    quota = context.limits.files_per_user
+    if used + more > quota:
+        raise Refused(
+            Code.QUOTA_EXCEEDED,
+            f"You have {size_text(used)} of files here, and this server accepts"
+            f" {size_text(quota)} from one person; /remove a file to make room.",
+        )
+
+
+@contextmanager
+def refusing_file_errors() -> Iterator[None]:
+    """Turn an error with a file into a refusal: it does not put the log in doubt."""
+    try:
+        yield
+    except StorageError as error:
+        raise Refused(Code.FILE_UNREADABLE, error.sentence) from error

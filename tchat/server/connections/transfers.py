@@ -1,0 +1,162 @@
+"""Transfer connections: receive an upload or send a download, resumed where the last try ended.
+
+A transfer connection carries one file, which a ticket allows; see `file_requests`.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+import trio
+
+from tchat.core.protocol.frames import Stored, encode
+from tchat.core.protocol.handshake import Ready, agree
+from tchat.core.text import fold
+from tchat.errors import Code, ProtocolError
+from tchat.server.connections.file_requests import refusing_file_errors
+from tchat.store.base import FileDamaged, StorageFull, storage_errors
+from tchat.transfer.endpoints import FileWithdrawn, receive_file, send_file, with_pings
+from tchat.transfer.threads import in_thread_shielded
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from tchat.core.protocol.frames import Have
+    from tchat.net.link import Link
+    from tchat.server.context import ServerContext
+    from tchat.server.tickets import Permission
+    from tchat.store.base import StoredFile
+    from tchat.transfer.partial_file import PartialFile
+
+QUIET_SECONDS = 1.0
+"""After how long without data an upload gives way to another one of the same file."""
+
+
+async def serve_transfer(
+    context: ServerContext, link: Link, version: int, permission: Permission
+) -> None:
+    """Transfer the file that a ticket was for. Raises `TchatError`, to be sent to the client."""
+    try:
+        with context.tickets.running(permission), refusing_file_errors():
+            await link.send(encode(Ready(agree(version), permission.size)))
+            if permission.direction == "upload":
+                await _receive(context, link, permission)
+            else:
+                await _send(context, link, permission)
+    except trio.TooSlowError:
+        raise ProtocolError(Code.IDLE, "The transfer made no progress for too long.") from None
+
+
+def ignore_progress(_: int) -> None:
+    """Report no progress: the server shows none."""
+
+
+# ------------------------------------------------------------------ uploads
+
+
+async def _receive(context: ServerContext, link: Link, permission: Permission) -> None:
+    person = fold(permission.user)
+    blobs, timeout = context.store.blobs, context.limits.stall_seconds
+    listening = False
+
+    def is_alive() -> bool:
+        # While the server itself keeps the client waiting, its silence means nothing.
+        return not listening or trio.current_time() - link.last_received < QUIET_SECONDS
+
+    async with blobs.upload(person, permission.size, permission.head, is_alive) as part:
+        await with_pings(link, partial(blobs.open_partial, part))
+        listening = True
+        try:
+            with storage_errors():
+                await receive_file(link, part, ignore_progress, timeout)
+        except FileWithdrawn:
+            await in_thread_shielded(part.discard)
+            raise
+        listening = False
+        with storage_errors():
+            await with_pings(link, part.sync)
+        await _store(context, person, part)
+        digest = part.digest
+    await link.send(encode(Stored(digest)))
+    await link.close_gracefully()
+
+
+async def _store(context: ServerContext, person: str, part: PartialFile) -> None:
+    """Store a complete file and record whose it is: both or neither, whatever is cancelled."""
+    blobs, files = context.store.blobs, context.store.files
+    head = part.digests[0] if part.digests else part.digest
+    async with blobs.lock():
+        with trio.CancelScope(shield=True):
+            await blobs.commit(part)
+            try:
+                await files.add(person, part.digest, part.size, head, context.clock())
+            except StorageFull:
+                # Somebody else may have stored the same file before.
+                if await files.size_of(part.digest) is None:
+                    await blobs.remove([part.digest])
+                raise
+
+
+# ------------------------------------------------------------------ downloads
+
+
+async def _send(context: ServerContext, link: Link, permission: Permission) -> None:
+    store, timeout = context.store, context.limits.stall_seconds
+    try:
+        async with store.blobs.download(permission.sha256, permission.size) as file:
+            forget = partial(_forget_damaged, context, permission, file)
+            digest = await send_file(link, _CheckedFile(file, forget), ignore_progress, timeout)
+    except FileDamaged:
+        await _forget_damaged(context, permission)
+        raise
+    if digest == permission.sha256:
+        await store.files.record_fetch(
+            fold(permission.group), permission.number, fold(permission.user), context.clock()
+        )
+    await link.close_gracefully()
+
+
+class _CheckedFile:
+    """A stored file that is forgotten, if it turns out damaged, before the client hears of it.
+
+    A client that hears of it may upload the file again at once, which would be answered with
+    "already stored" otherwise. The methods are those of `Source`, and run in a thread.
+    """
+
+    def __init__(self, file: StoredFile, forget: Callable[[], Awaitable[None]]) -> None:
+        self.size = file.size
+        self._file = file
+        self._forget = forget
+
+    def start(self, have: Have, check: Callable[[], None]) -> int:
+        """Seek to what the receiver lacks; see `Source.start`."""
+        with self._forgotten_if_damaged():
+            return self._file.start(have, check)
+
+    def read(self) -> tuple[memoryview, bytes]:
+        """Return the rest of the next piece; see `Source.read`."""
+        with self._forgotten_if_damaged():
+            return self._file.read()
+
+    @contextmanager
+    def _forgotten_if_damaged(self) -> Iterator[None]:
+        try:
+            yield
+        except FileDamaged:
+            trio.from_thread.run(self._forget)
+            raise
+
+
+async def _forget_damaged(
+    context: ServerContext, permission: Permission, file: StoredFile | None = None
+) -> None:
+    """Remove a damaged file, unless it was uploaded again meanwhile."""
+    store, sha256 = context.store, permission.sha256
+    async with store.blobs.lock():
+        if await store.files.size_of(sha256) is None or (file and not file.is_current()):
+            return
+        await store.files.forget(sha256)
+        await store.blobs.remove([sha256])
+    context.log.line("file_damaged", group=permission.group, number=permission.number)

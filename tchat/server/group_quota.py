@@ -1,0 +1,58 @@
+"""Group quota: how many groups one person may be in, or ask to join.
+
+Conversations of two do not count. The memberships of people who lately asked to join something are
+cached, so that the check itself needs no disk and can run inside a group's batch.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from tchat.core.group.direct import is_direct
+from tchat.errors import Code, Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tchat.core.protocol.frames import Standing
+    from tchat.store.base import Store
+
+MAX_CACHED = 10_000
+"""How many people's groups are cached."""
+
+
+class GroupQuota:
+    """Counts the groups of each person, up to `limit`."""
+
+    def __init__(self, store: Store, limit: int) -> None:
+        self._store = store
+        self._limit = limit
+        self._groups: OrderedDict[str, set[str]] = OrderedDict()  # least recently used first
+
+    async def load(self, person: str) -> None:
+        """Load a person's groups into the cache; `reserve` needs them there."""
+        if person not in self._groups:
+            groups = {g for g in await self._store.groups_of(person) if not is_direct(g)}
+            # While this waited, another task may have loaded them, and reserved one more.
+            self._groups.setdefault(person, groups)
+        self._groups.move_to_end(person)
+        while len(self._groups) > MAX_CACHED:
+            self._groups.popitem(last=False)
+
+    def reserve(self, person: str, group: str) -> None:
+        """Count one more group for a person. Raises `Refused` (groups_full)."""
+        groups = self._groups.get(person)
+        if groups is None or (group not in groups and len(groups) >= self._limit):
+            raise Refused(
+                Code.GROUPS_FULL,
+                f"You are in {self._limit} groups, the most that this server allows;"
+                " leave one first.",
+            )
+        groups.add(group)
+
+    def on_standing_changed(self, group: str, standings: Mapping[str, Standing]) -> None:
+        """Give back the quota of people who are outside the group now."""
+        for person, standing in standings.items():
+            if standing == "outsider" and person in self._groups:
+                self._groups[person].discard(group)

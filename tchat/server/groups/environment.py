@@ -1,0 +1,40 @@
+"""Group environment: the services, callbacks and limits that all group actors share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tchat.core.group.feature import DEFAULT_LIMITS, GroupLimits
+from tchat.server.clock import now_ms
+from tchat.server.presence import Presence
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from tchat.core.protocol.frames import Standing
+    from tchat.server.log import Log
+    from tchat.store.base import Store
+
+
+def _ignore(_group: str, _standings: Mapping[str, Standing]) -> None:
+    """Do nothing about changed standings."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupEnvironment:
+    """What a group actor needs besides its group.
+
+    `presence` reaches the clients that follow no group yet, and knows who is away.
+    `on_standing_changed` is called after each commit with the group (folded) and the new standing
+    of everybody for whom it changed. `clock` gives ms since the Unix epoch. An inbox holds
+    `inbox_limit` items before its senders have to wait.
+    """
+
+    store: Store
+    log: Log
+    presence: Presence = field(default_factory=Presence)
+    on_standing_changed: Callable[[str, Mapping[str, Standing]], None] = _ignore
+    limits: GroupLimits = DEFAULT_LIMITS
+    clock: Callable[[], int] = now_ms
+    inbox_limit: int = 1024

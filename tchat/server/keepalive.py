@@ -1,0 +1,30 @@
+"""Keepalive timeout: disconnect clients that have been silent for too long.
+
+Clients send a `Ping` when they have nothing else to send. One that is silent hangs, or its network
+is gone without TCP noticing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from tchat.errors import Code
+
+if TYPE_CHECKING:
+    from tchat.server.presence import Presence
+
+_CHECKS = 12  # per timeout, so that a client is disconnected at most 1/12 too late
+
+
+async def disconnect_silent_clients(presence: Presence, silence_seconds: float) -> None:
+    """Disconnect each client that was not heard for `silence_seconds`. Never returns."""
+    while True:
+        await trio.sleep(silence_seconds / _CHECKS)
+        oldest = trio.current_time() - silence_seconds
+        for connection in presence.connections():
+            if connection.last_heard < oldest:
+                connection.disconnect(
+                    Code.IDLE, "The server has heard nothing from this client for too long."
+                )

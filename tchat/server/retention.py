@@ -1,0 +1,70 @@
+"""Retention: remove expired and unreferenced files, at the start and then periodically.
+
+A file expires `Limits.keep_files` after it was last shared. An upload that was never shared, or an
+unfinished one, is kept for a day.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import trio
+
+from tchat.errors import StorageError, TchatError
+from tchat.store.base import StorageFull
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tchat.server.log import Log
+    from tchat.store.base import Store
+
+SWEEP_SECONDS = 60.0
+_DAY_MS = 24 * 3600 * 1000
+
+
+async def remove_expired_files(
+    store: Store, log: Log, keep_files: int | None, clock: Callable[[], int]
+) -> None:
+    """Remove what a crash left behind, then sweep every `SWEEP_SECONDS`. Never returns.
+
+    `clock` gives ms since the Unix epoch.
+    """
+    async with store.blobs.lock():
+        known = await store.files.digests()
+        with _logged(log):
+            await store.blobs.remove_unknown(known)
+    while True:
+        await sweep(store, log, keep_files, clock())
+        await trio.sleep(SWEEP_SECONDS)
+
+
+async def sweep(store: Store, log: Log, keep_files: int | None, now: int) -> None:
+    """Remove the files that have expired, or that no group refers to any more."""
+    removed: list[bytes] = []
+    async with store.blobs.lock():
+        # Only a full disk is tolerated here: any other error puts the log in doubt, and has to end
+        # the server.
+        with _logged(log, StorageFull):
+            removed = await store.files.sweep(
+                now - _DAY_MS, 0 if keep_files is None else max(0, now - keep_files)
+            )
+        with _logged(log):
+            await store.blobs.remove(removed)
+    if removed:
+        log.line("files_removed", count=len(removed))
+    with _logged(log):
+        await store.blobs.remove_stale_uploads()
+
+
+@contextmanager
+def _logged(
+    log: Log,
+    kinds: type[TchatError] | tuple[type[TchatError], ...] = (StorageError, StorageFull),
+) -> Iterator[None]:
+    """Log an error with files instead of raising it: the chat goes on without their removal."""
+    try:
+        yield
+    except kinds as error:
+        log.line("fault", where="the files", reason=error.sentence)

@@ -1,0 +1,127 @@
+"""Retention: expired and unknown files are removed, at the start and periodically."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from tchat.core.group.commands import RemoveFile
+from tchat.errors import Code, StorageError
+from tchat.store.open import open_store
+from tests.faulty_store import FaultyStore
+from tests.helpers import members, raw_client, running_server
+from tests.server.file_transfers import (
+    DATA,
+    SHA,
+    ShiftedClock,
+    clock,
+    download,
+    interrupt_upload,
+    partial_files,
+    sha,
+    share,
+    stored_names,
+    stored_path,
+    sweep,
+    upload,
+)
+from tests.store.files import blob_path
+
+__all__ = ["clock"]
+
+
+def broken_unlink(self: Path, missing_ok: bool = False) -> None:
+    """Fail as on a disk that has become read-only."""
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+
+async def test_unknown_files_are_removed_at_the_start(tmp_path: Path, clock: ShiftedClock) -> None:
+    async with (
+        open_store(tmp_path) as store,
+        running_server(store, clock=clock) as server,
+        members(server, "alice") as (alice,),
+    ):
+        await share(server, alice, DATA)
+        await upload(server, alice, b"held")
+        await interrupt_upload(server, alice, b"partial", 3)
+        (part,) = partial_files(server)
+        unknown = stored_path(server, b"unknown")
+        unknown.parent.mkdir(exist_ok=True)
+        for name in (unknown.name, unknown.name + ".sums"):
+            unknown.with_name(name).write_bytes(b"unknown")
+        (tmp_path / "files" / "incoming-0123456789abcdef").write_bytes(b"of an older version")
+    async with open_store(tmp_path) as store, running_server(store, clock=clock) as server:
+        await sweep(server)  # after the cleaning at the start
+        assert stored_names(server) == {SHA.hex(), sha(b"held").hex(), part.name}
+        assert part.read_bytes() == b"par"
+        sums = [path.name for path in blob_path(store).glob("??/*.sums")]
+        assert sums == [f"{SHA.hex()}.sums"]
+        async with raw_client(server.address, "alice") as alice:
+            await download(server, alice, 1, DATA)
+
+
+async def test_undeletable_file_is_logged_and_not_fatal(
+    tmp_path: Path, clock: ShiftedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_store(tmp_path) as store:
+        unknown = blob_path(store) / "ab" / ("ab" * 32)
+        unknown.parent.mkdir()
+        unknown.write_bytes(b"unknown")
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "unlink", broken_unlink)
+            async with (
+                running_server(store, clock=clock) as server,
+                members(server, "alice") as (alice,),
+            ):
+                assert "Read-only file system" in await server.logged("fault in the files")
+                await alice.post("the chat goes on")
+        assert unknown.exists()
+        async with (
+            running_server(store, clock=clock) as server,
+            members(server, "bob", group="his") as (bob,),
+        ):
+            await share(server, bob, b"data", group="his")
+            await bob.command(RemoveFile, 1, group="his")
+            with monkeypatch.context() as patch:
+                patch.setattr(Path, "unlink", broken_unlink)
+                await sweep(server)
+            await server.logged("fault in the files")
+            await bob.post("the chat goes on", group="his")
+            assert stored_path(server, b"data").exists()
+        async with running_server(store, clock=clock) as server:
+            await sweep(server)
+            assert stored_names(server) == set(), "what could not be removed then is removed now"
+
+
+async def test_full_disk_during_a_sweep_is_not_fatal() -> None:
+    store = FaultyStore()
+    async with running_server(store) as server, members(server, "alice") as (alice,):
+        await share(server, alice, b"data")
+        await alice.command(RemoveFile, 1)
+        store.fill("files.sweep", times=1)
+        await sweep(server)
+        assert "disk is full" in await server.logged("fault in the files")
+        await sweep(server)
+        assert stored_names(server) == set()
+
+
+async def test_unreliable_log_ends_the_server() -> None:
+    store = FaultyStore()
+    async with running_server(store) as server:
+        await sweep(server)
+        store.fail(StorageError(Code.INTERNAL, "The log is gone."), "files.sweep")
+        with pytest.raises(StorageError, match="The log is gone"):
+            await sweep(server)
+
+
+async def test_server_sweeps_periodically(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tchat.server.retention.SWEEP_SECONDS", 0.01)
+    async with running_server() as server, members(server, "alice") as (alice,):
+        await share(server, alice, b"data")
+        await alice.command(RemoveFile, 1)
+        await server.logged("1 files that no group has any more were removed")
+        assert stored_names(server) == set()
+        await alice.post("the chat goes on")

@@ -1,0 +1,200 @@
+"""Redaction: deleted messages are gone from the log, the search index and the disk."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tchat.core.group.events import Erased, Posted, decode_event
+from tchat.core.protocol.framing import split_frames
+from tchat.store.base import Page
+from tchat.store.open import open_store
+from tchat.store.sqlite import search as search_module
+from tests.helpers import log_of, seqs, texts
+from tests.store.logs import delete, edit, files_with, found, post, write
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tchat.store.base import Store
+
+MARK = "marzipan4711"
+
+
+async def test_a_redacted_event_keeps_only_its_envelope(store: Store) -> None:
+    await post(store, "before", MARK, "behind")
+    original = (await log_of(store))[1]
+    await delete(store, 2)
+    log = await log_of(store)
+    assert texts(log) == ["before", "behind"]
+    assert seqs(log) == [1, 2, 3, 4]
+    assert log[1].body == Erased()
+    assert (log[1].at, log[1].actor, log[1].n) == (original.at, original.actor, original.n)
+
+
+async def test_redaction_leaves_the_rest_of_a_batch(store: Store) -> None:
+    await write(store, "ops", *(Posted(f"text {n}") for n in range(1, 6)))
+    await delete(store, 3)
+    assert texts(await log_of(store)) == ["text 1", "text 2", "text 4", "text 5"]
+    page = await store.read("ops", 2)
+    assert page is not None
+    assert (page.first, page.last) == (3, 6)
+
+
+async def test_a_message_is_redacted_with_its_edits(store: Store) -> None:
+    await post(store, "first", "other")
+    await edit(store, 1, "second")
+    await edit(store, 1, "third")
+    await delete(store, 1, 3, 4)
+    assert [e.seq for e in await log_of(store) if e.body == Erased()] == [1, 3, 4]
+
+
+async def test_a_batch_can_redact_its_own_events(store: Store) -> None:
+    await write(store, "ops", Posted("said"), Posted("and unsaid"), erased=(2,))
+    assert texts(await log_of(store)) == ["said"]
+
+
+async def test_redaction_leaves_other_groups_alone(store: Store) -> None:
+    await post(store, "stays", group="dev")
+    await post(store, "goes")
+    await delete(store, 1)
+    assert texts(await log_of(store, "dev")) == ["stays"]
+
+
+async def test_every_kind_of_read_shows_the_redaction(store: Store) -> None:
+    await post(store, MARK)
+    last = await delete(store, 1)
+    back = await store.read_before("ops", last)
+    assert back is not None
+    (body,) = split_frames(back.frames)
+    assert decode_event(body).body == Erased()
+    assert decode_event((await store.find("ops", [1]))[1]).body == Erased()
+
+
+def test_a_page_without_redactions_is_unchanged() -> None:
+    page = Page(5, 5, b"\0\0\0\1x")
+    assert page.erase([1, 4, 6]) is page
+
+
+# ------------------------------------------------------------------ traces on the disk
+
+
+async def test_redacted_text_is_gone_from_the_disk(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        await post(store, "before", f"so {MARK} it is", "behind")
+        assert files_with(MARK, tmp_path)
+        await delete(store, 2)
+        assert files_with(MARK, tmp_path) == []
+    assert files_with(MARK, tmp_path) == []
+
+
+async def test_redacted_edits_are_gone_from_the_disk(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        await post(store, f"{MARK}1")
+        await edit(store, 1, f"{MARK}2")
+        await edit(store, 1, f"{MARK}3")
+        await delete(store, 1, 2, 3)
+        assert files_with(MARK, tmp_path) == []
+
+
+async def test_indexed_words_are_gone_from_the_disk(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        await post(store, *(f"some words number{n}" for n in range(50)), f"{MARK} and words")
+        await edit(store, 51, f"{MARK}s and words")
+        assert len(await found(store, "words")) == 51
+        assert await found(store, MARK) == [f"{MARK}s and words"]
+        await delete(store, 51, 52)
+        assert files_with(MARK, tmp_path) == []
+        assert await found(store, MARK) == []
+        assert len(await found(store, "words")) == 50
+
+
+async def test_words_of_unindexed_edits_are_gone_too(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        await post(store, f"{MARK} one")
+        assert await found(store, MARK)
+        await edit(store, 1, f"{MARK} two")
+        await delete(store, 1, 2)
+        assert files_with(MARK, tmp_path) == []
+
+
+async def test_replaced_words_are_gone_from_the_disk(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        await post(store, f"{MARK} one")
+        await found(store, MARK)
+        await edit(store, 1, "harmless")
+        assert await found(store, MARK) == []
+        await delete(store, 1, 2)
+        assert files_with(MARK, tmp_path) == []
+
+
+async def test_an_interrupted_purge_finishes_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def crash(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(search_module, "_ERASES", False)
+    with monkeypatch.context() as patch:
+        patch.setattr(search_module.SearchIndex, "purge", crash)
+        async with open_store(tmp_path) as store:
+            await post(store, "some words", f"{MARK} and words")
+            await found(store, MARK)
+            with pytest.raises(KeyboardInterrupt):
+                await delete(store, 2)
+    if not search_module._MADE_WITH.endswith("erasing"):
+        assert files_with(MARK, tmp_path) == ["tchat.db"]
+    async with open_store(tmp_path) as store:
+        assert files_with(MARK, tmp_path) == []
+        assert await found(store, "words") == ["some words"]
+
+
+async def test_many_redactions_of_all_sizes_leave_nothing(tmp_path: Path) -> None:
+    r = random.Random(5)
+    secrets = [f"{MARK}x{n}x" for n in range(120)]
+    gone: list[str] = []
+    async with open_store(tmp_path) as store:
+        for number, secret in enumerate(secrets):
+            await post(store, f"{secret} {'y' * r.choice([0, 40, 400, 9000])}", group="a")
+            if number % 7 == 0:
+                await found(store, "y", "a")
+        for number in r.sample(range(len(secrets)), 60):
+            await delete(store, number + 1, group="a")
+            gone.append(secrets[number])
+        kept = [secret for secret in secrets if secret not in gone]
+        assert [secret for secret in gone if files_with(secret, tmp_path)] == []
+        assert len(await found(store, MARK, "a")) == len(kept)
+
+
+async def test_a_foreign_reader_delays_a_scrub_only_briefly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tchat.store.sqlite.database.SCRUB_MS", 10)
+    async with open_store(tmp_path) as store:
+        await post(store, MARK, "else")
+        with closing(sqlite3.connect(tmp_path / "tchat.db")) as backup:
+            rows = backup.execute("SELECT frames FROM segments")
+            assert rows.fetchone()
+            await delete(store, 1)
+            assert texts(await log_of(store)) == ["else"]
+            rows.close()
+        await delete(store, 2)  # which makes up for it
+        assert files_with(MARK, tmp_path) == []
+
+
+async def test_the_write_ahead_log_is_truncated_at_start(
+    tmp_path: Path,
+) -> None:
+    async with open_store(tmp_path) as store:
+        await post(store, "something")
+        left = {name: (tmp_path / name).read_bytes() for name in ("tchat.db", "tchat.db-wal")}
+    for name, data in left.items():
+        (tmp_path / name).write_bytes(data)
+    assert left["tchat.db-wal"]
+    async with open_store(tmp_path) as store:
+        assert (tmp_path / "tchat.db-wal").read_bytes() == b""
+        assert texts(await log_of(store)) == ["something"]
