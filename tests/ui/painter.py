@@ -1,11 +1,11 @@
-"""A program around a screen and nothing else, for tests of the screen in a real terminal.
+"""A program around a `Screen` and nothing else, for tests of the screen in a real terminal.
 
     python painter.py [STYLE=LOOK ...]
 
-It shows its size, a row for each style, and lines that it is told to add. What it is told, key by
-key: n adds a line, i too and stops while painting it, o changes the last one's end, t gives the
-window a title, w rings beside curses, a steps aside, x raises an exception, q ends it, Ctrl-Z
-suspends it. SIGWINCH is followed.
+It shows its size, a row for each style, and lines that keys add: n adds a line; i too, and stops
+while painting it; o changes the end of the last line; t sets the window title; w rings the bell
+beside curses; a prints text for copying; x raises an exception; q quits; Ctrl-Z suspends. It
+follows SIGWINCH.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ import sys
 from typing import TYPE_CHECKING
 
 from tchat.errors import run_reporting
-from tchat.ui.tui.keys import name_keys
+from tchat.ui.tui.keys import KeyReader
+from tchat.ui.tui.rows import Row
 from tchat.ui.tui.screen import Screen, open_screen
-from tchat.ui.tui.styles import STYLES, read_colours
-from tchat.ui.tui.view import Picture, Row
+from tchat.ui.tui.styles import STYLES, parse_looks
+from tchat.ui.tui.view import Picture
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +31,7 @@ PEOPLE = ["★ alice", "● bob", "○ carol"]
 
 
 class Interrupted(list[Row]):
-    """Rows in the middle of which the process is told to stop, once."""
+    """Rows that stop the process once, in the middle of being painted."""
 
     interrupted = False
 
@@ -43,7 +44,7 @@ class Interrupted(list[Row]):
 
 
 class Painter:
-    """What is shown, and what keys do to it."""
+    """The lines shown, and what keys do to them."""
 
     def __init__(self, screen: Screen) -> None:
         self.screen = screen
@@ -88,7 +89,7 @@ class Painter:
             case "w":
                 self.screen.write_raw(b"\a")
             case "a":
-                self.screen.step_aside("COPY THIS", already=self.aside)
+                self.screen.print_for_copying("COPY THIS", already=self.aside)
                 self.aside = True
             case "x":
                 raise ZeroDivisionError
@@ -98,7 +99,7 @@ class Painter:
                 self.screen.suspend()
 
     def follow(self) -> None:
-        """Do what is typed, and follow the terminal's size."""
+        """Handle keys, and follow the terminal's size."""
         signals, awake = os.pipe()
         os.set_blocking(awake, False)
         signal.set_wakeup_fd(awake)
@@ -109,19 +110,21 @@ class Painter:
                 self.screen.resize()
                 self.paint()
             if sys.stdin in ready:
-                self.take_keys()
+                self.handle_keys()
                 self.paint()
 
-    def take_keys(self) -> None:
+    def handle_keys(self) -> None:
         if self.aside:
             self.aside = False
-            self.screen.come_back()
-        for key in name_keys(self.screen.raw()):
-            self.press(key)
+            self.screen.resume()
+        reader = KeyReader()
+        for key in reader.feed(self.screen.raw()) + reader.flush():
+            if isinstance(key, str):
+                self.press(key)
 
 
 def main() -> None:
-    wishes = read_colours(dict(wish.split("=") for wish in sys.argv[1:]), "the command line")
+    wishes = parse_looks(dict(wish.split("=") for wish in sys.argv[1:]), "the command line")
     signal.signal(signal.SIGWINCH, lambda number, frame: None)
     with open_screen(wishes) as screen:
         Painter(screen).follow()

@@ -1,4 +1,4 @@
-"""Text measured, cut and wrapped in terminal cells."""
+"""Text measured, clipped and wrapped in terminal cells."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tchat.core.text import clean_text
-from tchat.ui.text.cells import cells, clip, graphemes, left, right, wrap
+from tchat.ui.text.cells import cells, clip, graphemes, pad_left, pad_right, wrap
 
 texts = st.text(max_size=60).map(clean_text)
 widths = st.integers(2, 40)
-# Texts of what wrapping makes decisions about.
+# Pieces between which wrapping has to decide.
 pieces = st.sampled_from(
     ["word ", "  ", "https://a.example/b?c=d", "你好", "\uff0c", "「", "」", "🇩🇪", "\n"]
 )
@@ -20,7 +20,7 @@ mixed = st.lists(pieces, max_size=20).map("".join)
 URL = "https://example.com/a/b"
 
 
-def test_wide_characters_take_two_cells_and_marks_none() -> None:
+def test_wide_characters_take_two_cells() -> None:
     assert cells("abc") == 3
     assert cells("你好") == 4
     assert cells("e\u0301") == 1
@@ -39,11 +39,11 @@ def test_wide_characters_take_two_cells_and_marks_none() -> None:
         ("की", 2),
     ],
 )
-def test_emoji_and_flags_are_measured_as_curses_lays_them_out(text: str, width: int) -> None:
+def test_emoji_are_measured_as_curses_lays_out(text: str, width: int) -> None:
     assert cells(text) == width
 
 
-def test_a_grapheme_is_what_a_person_takes_for_a_character() -> None:
+def test_graphemes_are_user_perceived_characters() -> None:
     assert graphemes("e\u0301你") == ["e\u0301", "你"]
 
 
@@ -51,11 +51,11 @@ def test_words_are_kept_whole_where_they_fit() -> None:
     assert wrap("one two three four", 9) == ("one two", "three", "four")
 
 
-def test_a_word_wider_than_the_row_is_cut() -> None:
+def test_word_wider_than_the_row_is_cut() -> None:
     assert wrap("abcdefgh ij", 3) == ("abc", "def", "gh", "ij")
 
 
-def test_a_wide_character_is_never_cut_in_half() -> None:
+def test_wide_character_is_never_cut_in_half() -> None:
     assert wrap("你好吗", 3) == ("你", "好", "吗")
 
 
@@ -72,9 +72,7 @@ def test_a_wide_character_is_never_cut_in_half() -> None:
         (f"ok {URL}", 10, ("ok", "https://ex", "ample.com/", "a/b")),
     ],
 )
-def test_a_url_is_whole_where_it_fits_and_else_cut_at_the_rows_end(
-    text: str, width: int, rows: tuple[str, ...]
-) -> None:
+def test_url_is_kept_whole_where_it_fits(text: str, width: int, rows: tuple[str, ...]) -> None:
     assert wrap(text, width) == rows
 
 
@@ -90,7 +88,7 @@ def test_a_url_is_whole_where_it_fits_and_else_cut_at_the_rows_end(
         ("   ", 20, ("",)),
     ],
 )
-def test_leading_spaces_stay(text: str, width: int, rows: tuple[str, ...]) -> None:
+def test_leading_spaces_are_kept(text: str, width: int, rows: tuple[str, ...]) -> None:
     assert wrap(text, width) == rows
 
 
@@ -108,18 +106,18 @@ def test_leading_spaces_stay(text: str, width: int, rows: tuple[str, ...]) -> No
         ("\uff0c\uff0c\uff0c\uff0c", 4, ("\uff0c\uff0c", "\uff0c\uff0c")),
     ],
 )
-def test_rows_end_beside_ideographs_but_not_before_what_closes(
+def test_rows_break_at_ideographs_and_respect_punctuation(
     text: str, width: int, rows: tuple[str, ...]
 ) -> None:
     assert wrap(text, width) == rows
 
 
 @given(mixed, st.integers(24, 60))
-def test_urls_stay_whole_and_nothing_closes_a_phrase_in_the_next_row(text: str, width: int) -> None:
+def test_urls_stay_whole_in_any_text(text: str, width: int) -> None:
     rows = wrap(text, width)
     assert all(cells(row) <= width for row in rows)
     assert "".join("".join(rows).split()) == "".join(text.split())
-    # A URL that others or words follow at once is one longer URL.
+    # A URL with other text directly after it is one longer URL.
     urls = [word for word in _between_spaces(text) if word.startswith("https")]
     wholes = [url for url in urls if url.count("https") == 1 and cells(url) <= width]
     assert all(any(whole in row for row in rows) for whole in wholes)
@@ -129,19 +127,19 @@ def _between_spaces(text: str) -> list[str]:
     return [word for word in text.split() if word.isascii()]
 
 
-def test_line_breaks_stay() -> None:
+def test_line_breaks_are_kept() -> None:
     assert wrap("a\n\nb", 10) == ("a", "", "b")
 
 
 @given(texts, widths)
-def test_no_row_is_wider_than_asked_for_and_no_word_is_lost(text: str, width: int) -> None:
+def test_rows_fit_and_no_word_is_lost(text: str, width: int) -> None:
     rows = wrap(text, width)
     assert all(cells(row) <= width for row in rows)
     assert "".join("".join(rows).split()) == "".join(text.split())
 
 
 @given(texts, widths)
-def test_padded_text_is_exactly_as_wide_as_asked_for(text: str, width: int) -> None:
+def test_padded_text_has_the_exact_width(text: str, width: int) -> None:
     line = text.replace("\n", " ")
-    assert cells(left(line, width)) == cells(right(line, width)) == width
+    assert cells(pad_left(line, width)) == cells(pad_right(line, width)) == width
     assert cells(clip(line, width)) <= width

@@ -1,4 +1,4 @@
-"""What terminals send, as names of keys."""
+"""Terminal input decoded into keys and pastes; keys as people write them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tchat.ui.tui.keys import PASTE_LIMIT, Key, KeyReader, Paste, key_named, key_written, name_keys
+from tchat.ui.tui.keys import PASTE_LIMIT, Key, KeyReader, Paste, format_key, parse_key
 from tchat.ui.tui.lineedit import LINE_LIMIT
 
 BEGIN, END = "\x1b[200~", "\x1b[201~"
 
 
 def read(*parts: str | list[str]) -> list[Key]:
-    """Return the keys that come of some reads, after which nothing comes."""
+    """Return the keys of some reads, after which the terminal is silent."""
     reader = KeyReader()
     return [key for part in parts for key in reader.feed(list(part))] + reader.flush()
 
@@ -49,8 +49,8 @@ def read(*parts: str | list[str]) -> list[Key]:
         ("\x1b[3~x", ["Delete", "x"]),
     ],
 )
-def test_a_key_has_a_name(raw: str, names: list[str]) -> None:
-    assert name_keys(list(raw)) == names
+def test_characters_and_controls_have_key_names(raw: str, names: list[str]) -> None:
+    assert read(raw) == names
 
 
 @pytest.mark.parametrize(
@@ -87,16 +87,16 @@ def test_a_key_has_a_name(raw: str, names: list[str]) -> None:
         ("Op", "0"),
     ],
 )
-def test_terminals_send_sequences_for_keys(sequences: str, name: str) -> None:
+def test_escape_sequences_are_decoded_into_keys(sequences: str, name: str) -> None:
     for sequence in sequences.split():
         assert read(f"\x1b{sequence}x") == [name, "x"], sequence
 
 
-def test_two_escapes_before_a_sequence_are_alt() -> None:
+def test_two_escapes_before_a_sequence_mean_alt() -> None:
     assert read("\x1b\x1b[A\x1b\x1bOCx") == ["M-Up", "M-Right", "x"]
 
 
-def test_escape_before_alt_and_a_letter_is_a_key_of_its_own() -> None:
+def test_escape_before_alt_letter_is_the_escape_key() -> None:
     assert read("\x1b\x1bb") == ["Escape", "M-b"]
 
 
@@ -114,27 +114,27 @@ def test_escape_before_alt_and_a_letter_is_a_key_of_its_own() -> None:
         (["\x1b", "kRIT5"], "C-M-Right"),
     ],
 )
-def test_special_keys_come_from_curses_by_name(raw: list[str], name: str) -> None:
-    assert name_keys(raw) == [name]
+def test_curses_names_are_decoded_into_keys(raw: list[str], name: str) -> None:
+    assert read(raw) == [name]
 
 
 @pytest.mark.parametrize(
     "sequence",
     ["[38;5;1m", "[I", "[?2004;1$y", "[<0;3;4M", "[9;9;9;9~", "[1114112u", "[55296u", "O?", "[=~"],
 )
-def test_a_sequence_that_means_nothing_is_not_taken_for_typing(sequence: str) -> None:
+def test_unknown_sequences_are_not_taken_for_typing(sequence: str) -> None:
     assert read(f"\x1b{sequence}ok") == ["o", "k"]
     assert read(["KEY_MOUSE", "kxIN", "KEY_B2"]) == []
 
 
-def test_a_sequence_that_breaks_off_leaves_what_follows() -> None:
+def test_broken_off_sequence_does_not_swallow_keys() -> None:
     assert read("\x1b[1;\x1b[A") == ["Up"]
     assert read("\x1b[1;\r") == ["Enter"]
     assert read(["\x1b", "[", "1", "KEY_UP"]) == ["Up"]
     assert read("\x1b[1;") == []
 
 
-def test_a_sequence_without_end_is_dropped_and_takes_no_room() -> None:
+def test_endless_sequence_is_dropped_in_constant_memory() -> None:
     reader = KeyReader()
     assert reader.feed(["\x1b", "[", *"1" * 100_000]) == []
     assert len(reader._held) < 100
@@ -144,21 +144,21 @@ def test_a_sequence_without_end_is_dropped_and_takes_no_room() -> None:
 # ------------------------------------------------------------------ in several reads
 
 
-def test_an_escape_waits_for_what_follows_or_for_silence() -> None:
+def test_escape_waits_for_more_input_or_timeout() -> None:
     reader = KeyReader()
     assert reader.feed(["\x1b"]) == []
-    assert reader.patience
+    assert reader.timeout
     assert reader.feed(["b"]) == ["M-b"]
     assert reader.feed(["\x1b"]) + reader.flush() + reader.feed(["b"]) == ["Escape", "b"]
-    assert not reader.patience
+    assert not reader.timeout
 
 
-def test_a_new_size_is_known_in_the_middle_of_anything() -> None:
+def test_resize_is_reported_in_mid_sequence() -> None:
     assert read(["\x1b", "[", "KEY_RESIZE", "A"]) == ["Resize", "Up"]
     assert read([*BEGIN, "a", "KEY_RESIZE", "b", *END]) == ["Resize", Paste("ab")]
 
 
-# What keys are made of, so that whole ones come about.
+# Parts of keys, so that whole ones come about.
 pieces = st.sampled_from(
     [*"\x1b[O?;$~u12A\r\na你", "\x1b[", "\x1bO", "200~", BEGIN, END, "\x1b[1;5C"]
 )
@@ -172,49 +172,47 @@ raws = st.lists(items, max_size=20).map(lambda parts: [item for part in parts fo
 
 @given(raws, st.lists(st.integers(0, 60), max_size=6))
 @example(list(f"{BEGIN}a\r\nb{END}\x1b[A"), [1, 3, 8, 9, 14])
-def test_it_does_not_matter_how_the_input_is_cut_into_reads(
-    raw: list[str], cuts: list[int]
-) -> None:
+def test_result_is_independent_of_read_boundaries(raw: list[str], cuts: list[int]) -> None:
     edges = [0, *sorted(cuts), len(raw)]
     reads = [raw[start:end] for start, end in pairwise(edges)]
     assert read(*reads) == read(raw)
 
 
 @given(raws)
-def test_after_silence_nothing_is_held_back(raw: list[str]) -> None:
+def test_nothing_is_held_back_after_a_flush(raw: list[str]) -> None:
     reader = KeyReader()
     reader.feed(raw)
     reader.flush()
-    assert reader.patience is None
+    assert reader.timeout is None
     assert reader.feed(["x"]) == ["x"]
 
 
 # ------------------------------------------------------------------ pastes
 
 
-def test_a_paste_is_one_item() -> None:
+def test_paste_is_one_item() -> None:
     pasted = "one\rtwo\r\nthree\n\tfour \x1b[A \x03"
     there = Paste("one\ntwo\nthree\n\tfour \x1b[A \x03")
     assert read(f"a{BEGIN}{pasted}{END}b\r") == ["a", there, "b", "Enter"]
 
 
-def test_an_empty_paste_is_nothing() -> None:
+def test_empty_paste_is_ignored() -> None:
     assert read(f"{BEGIN}{END}x") == ["x"]
 
 
-def test_the_end_of_a_paste_that_never_began_is_nothing() -> None:
+def test_paste_end_without_start_is_ignored() -> None:
     assert read(f"{END}x") == ["x"]
 
 
-def test_a_paste_without_end_ends_with_silence() -> None:
+def test_unfinished_paste_ends_with_a_flush() -> None:
     reader = KeyReader()
     assert reader.feed(list(f"{BEGIN}half of it\r")) == []
-    assert reader.patience is not None
+    assert reader.timeout is not None
     assert reader.flush() == [Paste("half of it\n")]
     assert reader.feed(["\r"]) == ["Enter"]
 
 
-def test_a_paste_that_broke_off_in_its_end_is_no_part_of_the_next() -> None:
+def test_broken_off_paste_does_not_affect_the_next() -> None:
     reader = KeyReader()
     reader.feed(list(f"{BEGIN}a{END[:-1]}"))
     reader.flush()
@@ -222,7 +220,7 @@ def test_a_paste_that_broke_off_in_its_end_is_no_part_of_the_next() -> None:
 
 
 @pytest.mark.parametrize("ends", ["\r\n", "ab"])
-def test_a_paste_has_a_limit_that_no_line_takes(ends: str) -> None:
+def test_kept_paste_exceeds_any_input_line(ends: str) -> None:
     reader = KeyReader()
     reader.feed(list(BEGIN))
     for _ in range(PASTE_LIMIT // 2**16 + 2):
@@ -231,10 +229,6 @@ def test_a_paste_has_a_limit_that_no_line_takes(ends: str) -> None:
     assert isinstance(paste, Paste)
     assert LINE_LIMIT < len(paste.text) <= PASTE_LIMIT
     assert reader.feed(["x"]) == ["x"]
-
-
-def test_where_pastes_are_not_known_they_are_typed_and_never_sent() -> None:
-    assert name_keys(list(f"{BEGIN}a\rb{END}")) == ["a", "C-j", "b"]
 
 
 # ------------------------------------------------------------------ as people write them
@@ -266,8 +260,8 @@ def test_where_pastes_are_not_known_they_are_typed_and_never_sent() -> None:
         ("M-é", "M-é"),
     ],
 )
-def test_people_write_keys_in_their_own_ways(written: str, key: str) -> None:
-    assert key_named(written) == key
+def test_written_keys_are_parsed(written: str, key: str) -> None:
+    assert parse_key(written) == key
 
 
 @pytest.mark.parametrize(
@@ -288,13 +282,13 @@ def test_people_write_keys_in_their_own_ways(written: str, key: str) -> None:
         "Resize",
     ],
 )
-def test_some_keys_cannot_be(written: str) -> None:
-    assert key_named(written) == ""
+def test_unbindable_keys_are_rejected(written: str) -> None:
+    assert parse_key(written) == ""
 
 
 @given(raws)
-def test_a_key_that_can_be_pressed_is_read_back_as_it_is_written(raw: list[str]) -> None:
-    for key in name_keys(raw):
-        if len(key) > 1 and key != "Resize" and key_named(key):
-            assert key_named(key) == key
-            assert key_named(key_written(key)) == key
+def test_decoded_keys_survive_formatting_and_parsing(raw: list[str]) -> None:
+    for key in read(raw):
+        if isinstance(key, str) and len(key) > 1 and key != "Resize" and parse_key(key):
+            assert parse_key(key) == key
+            assert parse_key(format_key(key)) == key

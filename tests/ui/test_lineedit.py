@@ -1,4 +1,4 @@
-"""The input line, key by key."""
+"""The input line: moving, cutting, undo and completion, key by key."""
 
 from __future__ import annotations
 
@@ -6,19 +6,12 @@ import pytest
 
 from tchat.errors import Code, Refused
 from tchat.ui.tui.lineedit import LINE_LIMIT, LineEdit
+from tests.ui.editing import press
 
 FAMILY, FLAG, THUMB = "👨‍👩‍👧", "🇩🇪", "👍🏽"
 
 
-def press(edit: LineEdit, *keys: str) -> str:
-    """Press keys, and return the line with | for the cursor; text is inserted as it is."""
-    for key in keys:
-        if not edit.press(key):
-            edit.insert(key)
-    return "".join(edit.before) + "|" + "".join(edit.after)
-
-
-# ------------------------------------------------------------------ what keys do
+# ------------------------------------------------------------------ keys
 
 
 @pytest.mark.parametrize(
@@ -49,7 +42,7 @@ def press(edit: LineEdit, *keys: str) -> str:
         (["Left", "Right", "Backspace", "Delete", "C-w", "C-k", "C-y", "M-y", "C-_", "M-_"], "|"),
     ],
 )
-def test_keys_edit(keys: list[str], result: str) -> None:
+def test_keys_edit_the_line(keys: list[str], result: str) -> None:
     assert press(LineEdit(), *keys) == result
 
 
@@ -57,7 +50,7 @@ def test_keys_edit(keys: list[str], result: str) -> None:
     "character",
     ["你", "e\u0301", FLAG, FAMILY, THUMB, "1\ufe0f\u20e3", "م\u064f\u0651", "\u1112\u1161\u11ab"],
 )
-def test_one_key_takes_what_a_person_takes_for_a_character(character: str) -> None:
+def test_keys_move_and_delete_by_grapheme(character: str) -> None:
     edit = LineEdit()
     for code_point in f"a{character}b":
         edit.insert(code_point)
@@ -70,25 +63,25 @@ def test_one_key_takes_what_a_person_takes_for_a_character(character: str) -> No
 @pytest.mark.parametrize(
     ("typed", "there"), [("🇫🇷", "🇪🇺🇩🇪"), ("👨\u200d👧", "👩"), ("e\u0301", "x")]
 )
-def test_what_is_typed_by_code_points_stays_together(typed: str, there: str) -> None:
+def test_typed_code_points_join_into_one_grapheme(typed: str, there: str) -> None:
     edit = LineEdit()
     edit.insert(there)
-    edit.press("Home")
+    press(edit, "Home")
     for code_point in typed:
         edit.insert(code_point)
     assert press(edit) == f"{typed}|{there}"
     assert press(edit, "Backspace") == f"|{there}"
 
 
-def test_a_row_of_flags_is_paired_anew_when_the_cursor_moves_away() -> None:
+def test_flags_are_paired_anew_after_moving_away() -> None:
     edit = LineEdit()
     press(edit, "🇪🇺🇩🇪🇫🇷🇪🇸🇮🇹 x", "Home", "🇬")
     assert edit.after[:5] == ["🇪🇺", "🇩🇪", "🇫🇷", "🇪🇸", "🇮🇹"]
-    edit.press("Left")
+    press(edit, "Left")
     assert edit.after == ["🇬🇪", "🇺🇩", "🇪🇫", "🇷🇪", "🇸🇮", "🇹", " ", "x"]
 
 
-def test_what_joins_across_the_cursor_is_one_character_when_it_has_moved_away() -> None:
+def test_grapheme_across_the_cursor_joins_after_moving_away() -> None:
     edit = LineEdit()
     assert press(edit, "🇩x🇪", "Left", "Backspace") == "🇩|🇪"
     assert press(edit, "Left") == "|🇩🇪"
@@ -97,17 +90,17 @@ def test_what_joins_across_the_cursor_is_one_character_when_it_has_moved_away() 
 
 
 @pytest.mark.parametrize(("key", "action"), [("C-d", "delete-or-leave"), ("End", "end-or-bottom")])
-def test_on_an_empty_line_some_keys_are_the_windows(key: str, action: str) -> None:
+def test_empty_line_leaves_some_actions_to_the_window(key: str, action: str) -> None:
     edit = LineEdit()
-    assert not edit.press(key)
+    assert not edit.do(action)
     assert not edit.do("interrupt")
     edit.insert("a")
-    edit.press("Home")
+    press(edit, "Home")
     assert edit.do(action)
     assert edit.text == ("" if key == "C-d" else "a")
 
 
-def test_what_the_line_does_not_know_is_the_windows() -> None:
+def test_unknown_actions_are_left_to_the_window() -> None:
     edit = LineEdit()
     edit.insert("draft")
     assert not edit.do("page-up")
@@ -115,7 +108,7 @@ def test_what_the_line_does_not_know_is_the_windows() -> None:
     assert press(edit) == "draft|"
 
 
-def test_a_line_has_a_limit_that_loses_nothing() -> None:
+def test_insert_beyond_the_limit_changes_nothing() -> None:
     edit = LineEdit()
     edit.insert("a" * (LINE_LIMIT - 1))
     with pytest.raises(Refused) as refused:
@@ -146,11 +139,11 @@ def test_a_line_has_a_limit_that_loses_nothing() -> None:
         (["ab\nc", "C-a", "C-t"], "ab\n|c"),
     ],
 )
-def test_keys_know_the_lines_of_a_text(keys: list[str], result: str) -> None:
+def test_keys_work_within_lines_of_a_text(keys: list[str], result: str) -> None:
     assert press(LineEdit(), *keys) == result
 
 
-def test_a_run_of_moves_keeps_its_column_over_shorter_lines() -> None:
+def test_vertical_moves_keep_their_column() -> None:
     edit = LineEdit()
     edit.insert("long line\nx\nlong line")
     assert press(edit, "Left", "Up", "Up") == "long lin|e\nx\nlong line"
@@ -170,11 +163,11 @@ def test_a_run_of_moves_keeps_its_column_over_shorter_lines() -> None:
         (["a b", "C-w", "C-w", "C-k", "C-y"], "a b|"),
     ],
 )
-def test_cuts_in_a_row_are_one(keys: list[str], result: str) -> None:
+def test_consecutive_cuts_are_one_entry(keys: list[str], result: str) -> None:
     assert press(LineEdit(), *keys) == result
 
 
-def test_the_ring_turns_after_a_yank() -> None:
+def test_kill_ring_rotates_after_a_yank() -> None:
     edit = LineEdit()
     press(edit, "one", "C-u", "two", "C-u", "three", "C-u")
     turned = [press(edit, key) for key in ("C-y", "M-y", "M-y", "M-y")]
@@ -182,12 +175,12 @@ def test_the_ring_turns_after_a_yank() -> None:
     assert press(edit, "!", "M-y") == "three!|"
 
 
-def test_what_the_ring_was_turned_to_is_yanked_next() -> None:
+def test_yank_inserts_the_entry_rotated_to() -> None:
     edit = LineEdit()
     assert press(edit, "one", "C-u", "two", "C-u", "C-y", "M-y", " ", "C-y") == "one one|"
 
 
-def test_a_cut_of_nothing_opens_no_entry() -> None:
+def test_empty_cut_makes_no_entry() -> None:
     edit = LineEdit()
     assert press(edit, "one", "C-u", "two", "C-k", "C-u", "C-y") == "two|"
     assert press(edit, "C-a", "C-u", "C-k", "C-y") == "two|"
@@ -202,7 +195,7 @@ def typed(edit: LineEdit, text: str) -> LineEdit:
     return edit
 
 
-def test_typing_is_undone_a_word_at_a_time() -> None:
+def test_typing_is_undone_word_by_word() -> None:
     edit = typed(LineEdit(), "one two  three")
     undone = [press(edit, "C-_") for _ in range(4)]
     assert undone == ["one two  |", "one |", "|", "|"]
@@ -210,19 +203,19 @@ def test_typing_is_undone_a_word_at_a_time() -> None:
     assert redone == ["one |", "one two  |", "one two  three|", "one two  three|"]
 
 
-def test_a_word_without_end_is_undone_in_parts() -> None:
+def test_long_word_is_undone_in_parts() -> None:
     edit = typed(LineEdit(), "你" * 30)
     assert press(edit, "C-_") == "你" * 20 + "|"
 
 
-def test_a_paste_is_undone_at_once_and_apart_from_typing() -> None:
+def test_paste_is_one_undo_step() -> None:
     edit = typed(LineEdit(), "see ")
     edit.insert("one two\nthree")
     typed(edit, "!")
     assert [press(edit, "C-_") for _ in range(3)] == ["see one two\nthree|", "see |", "|"]
 
 
-def test_a_yank_of_one_character_is_not_typing() -> None:
+def test_yank_of_one_character_is_a_step() -> None:
     edit = LineEdit()
     press(edit, "x", "C-u", "y", "C-u")
     typed(edit, "ab")
@@ -230,13 +223,13 @@ def test_a_yank_of_one_character_is_not_typing() -> None:
     assert press(edit, "C-_") == "ab|"
 
 
-def test_undo_puts_the_cursor_back_too() -> None:
+def test_undo_restores_the_cursor() -> None:
     edit = typed(LineEdit(), "one two")
     assert press(edit, "Left", "Left", "C-k", "C-_") == "one t|wo"
     assert press(edit, "C-c", "C-_") == "one t|wo"
 
 
-def test_a_change_after_undo_leaves_nothing_to_redo() -> None:
+def test_change_after_undo_prevents_redo() -> None:
     edit = typed(LineEdit(), "one")
     assert press(edit, "C-_", "two", "M-_") == "two|"
 
@@ -250,7 +243,7 @@ def names(before: str) -> tuple[int, list[str]]:
     return start, fitting
 
 
-def test_tab_goes_through_what_fits_and_back() -> None:
+def test_completion_cycles_forwards_and_back() -> None:
     edit = LineEdit()
     edit.insert("/me b")
     seen = []
@@ -260,28 +253,28 @@ def test_tab_goes_through_what_fits_and_back() -> None:
     assert seen == ["bea", "bob", "bruno", "bea", "bruno", "bob"]
 
 
-def test_backwards_begins_with_the_last() -> None:
+def test_completion_backwards_begins_with_the_last_offer() -> None:
     edit = LineEdit()
     edit.insert("b")
     edit.complete(names, back=True)
     assert edit.text == "bruno "
 
 
-def test_a_completion_keeps_what_is_behind_the_cursor() -> None:
+def test_completion_keeps_text_after_the_cursor() -> None:
     edit = LineEdit()
     press(edit, "hi br!", "Left")
     edit.complete(names)
     assert press(edit) == "hi bruno |!"
 
 
-def test_a_completion_is_one_step_however_often_tab_was_pressed() -> None:
+def test_completion_is_one_undo_step() -> None:
     edit = typed(LineEdit(), "hi b")
     for _ in range(5):
         edit.complete(names)
     assert press(edit, "C-_") == "hi b|"
 
 
-def test_an_offer_that_is_there_already_is_no_step() -> None:
+def test_unchanged_completion_is_no_undo_step() -> None:
     edit = typed(LineEdit(), "@b")
     seen = []
     for _ in range(3):
@@ -292,25 +285,24 @@ def test_an_offer_that_is_there_already_is_no_step() -> None:
 
 
 def test_any_other_key_ends_the_completion() -> None:
-    for key in ("Left", "M-x", "o"):
+    for key in ("Left", "C-g", "o"):
         edit = LineEdit()
         edit.insert("b")
         edit.complete(names)
-        press(edit, key) if key != "M-x" else edit.press(key)
-        edit.press("End")
+        press(edit, key, "End")
         edit.complete(lambda before: (len(before), ["!"]))
         assert edit.text.endswith("!")
         assert edit.text.startswith("bea ")
 
 
-def test_a_completion_begins_in_the_middle_of_a_character_if_it_is_told_to() -> None:
+def test_completion_may_start_inside_a_grapheme() -> None:
     edit = LineEdit()
     edit.insert("e\u0301")
     edit.complete(lambda _: (1, ["x"]))
     assert press(edit) == "ex|"
 
 
-def test_nothing_to_offer_changes_nothing() -> None:
+def test_completion_without_offers_changes_nothing() -> None:
     edit = LineEdit()
     edit.insert("x")
     edit.complete(lambda _: (0, []))

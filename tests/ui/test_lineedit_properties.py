@@ -1,4 +1,4 @@
-"""What holds of the input line whatever is done to it."""
+"""Properties of the input line that hold after any sequence of edits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tchat.ui.text.cells import graphemes
 from tchat.ui.tui.keymap import BINDINGS
 from tchat.ui.tui.lineedit import LineEdit
 
-# Characters that join each other in every way there is: marks, flags, families, Hangul, Indic.
+# Characters that join each other in all ways: marks, flags, families, Hangul, Indic scripts.
 JOINING = (
     "a \n\u0301\u200d\ufe0f👨👩👍🏽🇩🇪🇫🇷1\u20e3कषि\u094dท\u0e33\u1112\u1161\u11ab한م\u0651\u0600你"
 )
@@ -49,8 +49,8 @@ def state(edit: LineEdit) -> tuple[list[str], list[str]]:
 
 
 @given(some_deeds)
-def test_each_side_of_the_cursor_is_the_graphemes_of_its_text(done: list[tuple[str, str]]) -> None:
-    # Only what is typed or left around the cursor may join across it, until it moves.
+def test_each_side_of_the_cursor_holds_whole_graphemes(done: list[tuple[str, str]]) -> None:
+    # Only text around the cursor may join across it, until the cursor moves.
     edit = LineEdit(HISTORY)
     for deed in done:
         do(edit, deed)
@@ -59,7 +59,7 @@ def test_each_side_of_the_cursor_is_the_graphemes_of_its_text(done: list[tuple[s
 
 
 @given(some_deeds, st.integers(1, 20))
-def test_what_the_cursor_has_moved_over_is_the_graphemes_of_the_text(
+def test_moving_the_cursor_restores_grapheme_boundaries(
     done: list[tuple[str, str]], count: int
 ) -> None:
     edit = after(done)
@@ -73,16 +73,16 @@ def test_what_the_cursor_has_moved_over_is_the_graphemes_of_the_text(
 
 
 @given(some_deeds)
-def test_a_line_can_be_taken(done: list[tuple[str, str]]) -> None:
+def test_submit_returns_the_text_and_empties_it(done: list[tuple[str, str]]) -> None:
     edit = after(done)
     text = edit.text
-    assert edit.take() == text
+    assert edit.submit() == text
     assert state(edit) == ([], [])
     assert edit.searching is None
 
 
 @given(some_deeds)
-def test_undoing_everything_leaves_the_empty_line_and_redoing_brings_all_back(
+def test_undo_all_empties_and_redo_all_restores(
     done: list[tuple[str, str]],
 ) -> None:
     edit = after(done)
@@ -103,7 +103,7 @@ def test_undo_after_a_change_restores_text_and_cursor(
     edit = after(done)
     edit.do("enter")
     edit.do("undo")
-    edit.do("redo")  # so that nothing which is typed now belongs to a step before
+    edit.do("redo")  # so that what is typed now does not join an earlier step
     before = state(edit)
     do(edit, deed)
     edit.do("enter")
@@ -113,7 +113,7 @@ def test_undo_after_a_change_restores_text_and_cursor(
 
 
 @given(some_deeds, st.sampled_from(sorted(a for a in actions if a.startswith("kill"))))
-def test_a_cut_and_a_yank_change_nothing(done: list[tuple[str, str]], cut: str) -> None:
+def test_cut_and_yank_change_nothing(done: list[tuple[str, str]], cut: str) -> None:
     edit = after(done)
     edit.do("enter")
     edit.do("abort")  # so that the cut is an entry of its own

@@ -1,4 +1,4 @@
-"""Paths as people type them and as Tab completes them: what is offered is what is meant."""
+"""Typed paths parsed, and completed with Tab so that they parse back to the same file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tchat.ui.chat.commands import Do, parse
-from tchat.ui.text.paths import complete_path, complete_paths, destination, expanded, paths_in
+from tchat.ui.text.paths import (
+    complete_path,
+    complete_paths,
+    expand_home,
+    parse_destination,
+    parse_paths,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,7 +42,7 @@ def strings(paths: Iterable[Path]) -> list[str]:
     return [str(path) for path in paths]
 
 
-# ------------------------------------------------------------------ what is meant
+# ------------------------------------------------------------------ parsing
 
 
 @pytest.mark.parametrize(
@@ -56,28 +62,28 @@ def strings(paths: Iterable[Path]) -> list[str]:
         ("'' report.pdf", ["report.pdf"]),
     ],
 )
-def test_what_exists_is_one_path_and_anything_else_is_words(typed: str, paths: list[str]) -> None:
+def test_existing_path_is_literal_and_others_are_words(typed: str, paths: list[str]) -> None:
     touch("report.pdf", "my report.pdf", "bob's notes.txt")
-    assert strings(paths_in(typed)) == paths
+    assert strings(parse_paths(typed)) == paths
 
 
 def test_home_is_expanded_in_each_path(home: Path) -> None:
     touch(f"{home}/a b.txt", f"{home}/c.txt")
-    assert paths_in("~/a b.txt") == [home / "a b.txt"]
-    assert paths_in("~/a\\ b.txt ~/c.txt") == [home / "a b.txt", home / "c.txt"]
-    assert paths_in("~") == [home]
+    assert parse_paths("~/a b.txt") == [home / "a b.txt"]
+    assert parse_paths("~/a\\ b.txt ~/c.txt") == [home / "a b.txt", home / "c.txt"]
+    assert parse_paths("~") == [home]
 
 
 @pytest.mark.parametrize("typed", ["~nobody-of-that-name/x", "~nobody-of-that-name"])
-def test_a_home_that_nobody_has_is_a_name(typed: str) -> None:
-    assert strings(paths_in(typed)) == [typed]
-    assert str(expanded(typed)) == typed
+def test_home_of_unknown_user_is_a_name(typed: str) -> None:
+    assert strings(parse_paths(typed)) == [typed]
+    assert str(expand_home(typed)) == typed
 
 
 @pytest.mark.parametrize("typed", ["\0", "p" * 3000, "a/" * 2000 + "b", "'", '"', "\\"])
-def test_nothing_that_is_typed_is_a_fault(typed: str) -> None:
-    assert paths_in(typed)
-    assert destination(typed)
+def test_no_typed_text_raises(typed: str) -> None:
+    assert parse_paths(typed)
+    assert parse_destination(typed)
     complete_paths(typed)
     complete_path(typed)
 
@@ -98,14 +104,14 @@ def test_nothing_that_is_typed_is_a_fault(typed: str) -> None:
         ("..", "..", None),
     ],
 )
-def test_where_a_file_is_to_be(typed: str, into: str, name: str | None) -> None:
+def test_destination_is_directory_or_new_name(typed: str, into: str, name: str | None) -> None:
     for directory in ("there", "my folder"):
         Path(directory).mkdir()
     touch("file.txt")
-    assert destination(typed) == (Path(into), name)
+    assert parse_destination(typed) == (Path(into), name)
 
 
-# ------------------------------------------------------------------ what Tab offers
+# ------------------------------------------------------------------ completion
 
 
 @pytest.mark.parametrize(
@@ -127,19 +133,19 @@ def test_where_a_file_is_to_be(typed: str, into: str, name: str | None) -> None:
         ("~", ["~/"]),
     ],
 )
-def test_the_last_path_is_completed(begun: str, offers: list[str]) -> None:
+def test_last_path_is_completed(begun: str, offers: list[str]) -> None:
     touch("a.txt", "b c.txt", "folder/inside", ".hidden")
     assert complete_paths(begun) == offers
 
 
-def test_a_path_at_home_keeps_its_tilde(home: Path) -> None:
+def test_path_at_home_keeps_its_tilde(home: Path) -> None:
     touch(f"{home}/a b.txt", f"{home}/c/d")
     assert complete_paths("~/") == ["~/a\\ b.txt", "~/c/"]
     assert complete_paths("x ~/a") == ["x ~/a\\ b.txt"]
-    assert paths_in("~/a\\ b.txt") == [home / "a b.txt"]
+    assert parse_paths("~/a\\ b.txt") == [home / "a b.txt"]
 
 
-def test_one_path_with_spaces_is_completed_as_one() -> None:
+def test_single_path_with_spaces_is_completed() -> None:
     touch("my folder/new name.pdf")
     assert complete_path("my f") == ["my\\ folder/"]
     assert complete_path("my\\ folder/") == ["my\\ folder/new\\ name.pdf"]
@@ -152,7 +158,7 @@ names = st.text(
 
 @settings(max_examples=300, deadline=None)
 @given(names, st.booleans())
-def test_what_tab_offers_is_that_file(name: str, several: bool) -> None:
+def test_completed_path_parses_to_that_file(name: str, several: bool) -> None:
     with TemporaryDirectory() as place:
         path = Path(place) / name
         path.touch()
@@ -161,13 +167,13 @@ def test_what_tab_offers_is_that_file(name: str, several: bool) -> None:
         line = f"/send {place} {offer}" if several else f"/send {offer}"
         done = parse(line)
         assert isinstance(done, Do)
-        assert paths_in(done.argument) == ([Path(place)] if several else []) + [path]
+        assert parse_paths(done.argument) == ([Path(place)] if several else []) + [path]
         assert complete_paths(offer) == [offer]
 
 
 @settings(max_examples=100, deadline=None)
 @given(names)
-def test_a_name_in_this_directory_is_offered_as_itself(name: str) -> None:
+def test_name_in_current_directory_completes_to_itself(name: str) -> None:
     assume(not name.startswith("."))
     Path("place").mkdir(exist_ok=True)
     with TemporaryDirectory(dir="place") as place, pytest.MonkeyPatch.context() as patch:
@@ -176,5 +182,5 @@ def test_a_name_in_this_directory_is_offered_as_itself(name: str) -> None:
         (offer,) = complete_paths("")
         done = parse(f"/9 {offer}")
         assert isinstance(done, Do)
-        (path,) = paths_in(done.argument)
+        (path,) = parse_paths(done.argument)
         assert path.samefile(name)

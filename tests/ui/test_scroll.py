@@ -1,4 +1,4 @@
-"""Positions: up and down through the lines, whatever comes below, in front, and with the window."""
+"""Scrolling: positions stay where they are whatever arrives, is loaded, or is resized."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tchat.ui.tui import scroll
 from tchat.ui.tui.model import Model, Position
 from tchat.ui.tui.view import draw
-from tests.ui.pictures import changed, model, pane, said, screen, shown
+from tests.ui.pictures import changed, message, model, pane, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,53 +20,53 @@ if TYPE_CHECKING:
     from tchat.ui.chat.lines import Line
 
 SIZE = (40, 8)
-"""A screen with a pane of five rows."""
+"""A screen whose message pane has five rows."""
 
 
 def ten(**more: object) -> Model:
-    return changed(model(*(said(f"m{n}", seq=n + 1) for n in range(10))), **more)
+    return changed(model(*(message(f"m{n}", seq=n + 1) for n in range(10))), **more)
 
 
 def texts(made: Model, size: tuple[int, int] = SIZE) -> list[str]:
-    """Return the texts in the pane, without what stands left of them; a day line is "day"."""
+    """Return the texts in the pane, without their left columns; "day" for a day line."""
     rows = pane(made, *size)
     return ["day" if row.startswith("──") else row.split(" │ ")[-1] for row in rows]
 
 
-def test_the_bottom_is_where_one_is_until_one_goes_up() -> None:
+def test_newest_lines_are_shown_until_one_scrolls() -> None:
     assert texts(ten()) == ["m5", "m6", "m7", "m8", "m9"]
     assert draw(ten(), *SIZE).position is None
 
 
-def test_up_goes_as_many_rows_as_asked_for() -> None:
+def test_up_moves_by_rows() -> None:
     made = ten()
     made.position = scroll.up(made, 2, *SIZE)
     assert made.position == Position(7)
     assert texts(made) == ["m3", "m4", "m5", "m6", "m7"]
 
 
-def test_a_line_can_be_in_sight_in_part() -> None:
-    made = model(said("m0"), said("word " * 15), said("m2"))
+def test_line_can_be_partly_in_sight() -> None:
+    made = model(message("m0"), message("word " * 15), message("m2"))
     made.position = scroll.up(made, 2, 40, 6)
     assert made.position == Position(1, hidden=1)
     assert texts(made, (40, 6)) == ["m0", "word word word word word", "word word word word word"]
 
 
-def test_down_comes_back_to_the_bottom() -> None:
+def test_down_returns_to_the_bottom() -> None:
     made = ten(position=Position(5))
     made.position = scroll.down(made, 3, *SIZE)
     assert made.position == Position(8)
     assert scroll.down(made, 3, *SIZE) is None
 
 
-def test_a_page_keeps_a_little_in_sight() -> None:
+def test_page_overlaps_with_the_last() -> None:
     made = ten()
     assert scroll.page(made, *SIZE) == 3
     made.position = scroll.up(made, scroll.page(made, *SIZE), *SIZE)
     assert texts(made) == ["m2", "m3", "m4", "m5", "m6"]
 
 
-def test_up_stops_where_the_first_line_is_at_the_top_and_the_picture_says_so() -> None:
+def test_up_stops_at_the_first_line() -> None:
     made = ten(past="more")
     assert not draw(made, *SIZE).top
     made.position = scroll.up(made, 1000, *SIZE)
@@ -80,62 +80,62 @@ def test_up_stops_where_the_first_line_is_at_the_top_and_the_picture_says_so() -
     ]
 
 
-def test_lines_that_fit_the_pane_do_not_move() -> None:
-    made = model(said("m0"), said("m1"))
+def test_lines_that_fit_do_not_scroll() -> None:
+    made = model(message("m0"), message("m1"))
     assert scroll.up(made, 5, *SIZE) is None
     assert draw(made, *SIZE).top
 
 
 @pytest.mark.parametrize("size", [(10, 3), SIZE])
-def test_where_there_is_nothing_there_is_no_position(size: tuple[int, int]) -> None:
+def test_empty_window_has_no_position(size: tuple[int, int]) -> None:
     made = model()
     assert scroll.up(made, 3, *size) is None
     assert scroll.down(made, 3, *size) is None
     assert scroll.to_line(made, 3, *size) is None
 
 
-def test_lines_that_come_do_not_move_one_who_reads() -> None:
+def test_new_lines_do_not_move_the_viewport() -> None:
     made = ten(position=Position(7))
     before = texts(made)
-    made.lines += [said("m10"), said("m11")]
-    made.pending = [said("m12", "alice", fate="pending")]
+    made.lines += [message("m10"), message("m11")]
+    made.pending = [message("m12", "alice", fate="pending")]
     made.below = 2
     assert texts(made) == before
-    assert "↓ 2 new: End" in screen(made, *SIZE)
+    assert "↓ 2 new: End" in "\n".join(shown(made, *SIZE))
 
 
-def test_lines_put_in_front_do_not_move_one_who_adds_their_number() -> None:
+def test_earlier_lines_shift_the_index_alone() -> None:
     made = ten(position=Position(7))
     before = texts(made)
-    made.lines[:0] = [said(f"older {n}") for n in range(50)]
+    made.lines[:0] = [message(f"older {n}") for n in range(50)]
     made.position = Position(57)
     assert texts(made) == before
 
 
-def test_another_size_keeps_the_lowest_line_in_sight() -> None:
-    made = model(*(said(f"m{n} {'word ' * 20}") for n in range(20)))
+def test_resize_keeps_the_lowest_line() -> None:
+    made = model(*(message(f"m{n} {'word ' * 20}") for n in range(20)))
     made.position = Position(10, hidden=2)
     for size in [(80, 24), (40, 10), (20, 5), (200, 12)]:
         assert draw(made, *size).position in {Position(10, hidden) for hidden in (0, 1, 2)}
 
 
-def test_a_pane_that_grows_is_filled_from_below() -> None:
+def test_growing_pane_is_filled_from_below() -> None:
     made = ten(position=Position(3))
     assert texts(made, (40, 12)) == ["day", *(f"m{n}" for n in range(8))]
     assert draw(made, 40, 12).position == Position(7)
 
 
 @pytest.mark.parametrize("position", [Position(99), Position(10), Position(9), Position(9, -3)])
-def test_a_position_below_the_last_line_is_the_bottom(position: Position) -> None:
+def test_position_below_the_last_line_is_bottom(position: Position) -> None:
     assert draw(ten(position=position), *SIZE).position is None
 
 
 @pytest.mark.parametrize("position", [Position(-5), Position(0, 99), Position(0)])
-def test_a_position_above_the_first_line_is_the_top(position: Position) -> None:
+def test_position_above_the_first_line_is_top(position: Position) -> None:
     assert texts(ten(position=position)) == ["day", "m0", "m1", "m2", "m3"]
 
 
-def test_a_line_that_is_gone_to_has_some_of_those_before_it_above() -> None:
+def test_line_is_shown_with_some_lines_above() -> None:
     made = ten()
     made.position = scroll.to_line(made, 4, *SIZE)
     assert texts(made) == ["m3", "m4", "m5", "m6", "m7"]
@@ -144,16 +144,16 @@ def test_a_line_that_is_gone_to_has_some_of_those_before_it_above() -> None:
     assert scroll.to_line(made, 9, *SIZE) is None
 
 
-def test_the_first_that_was_not_seen_is_found() -> None:
+def test_first_unread_line_is_found() -> None:
     made = ten(new_from=8)
-    made.lines.insert(7, said("no event"))
+    made.lines.insert(7, message("no event"))
     assert scroll.first_new(made) == 8
     assert scroll.first_new(ten(new_from=11)) is None
     assert scroll.first_new(ten(new_from=0)) is None
 
 
 class Counted(list["Line"]):
-    """Lines that count how often one of them is looked at, and are never looked at as a whole."""
+    """Lines that count accesses to single ones, and refuse to be iterated over."""
 
     looks = 0
 
@@ -162,13 +162,14 @@ class Counted(list["Line"]):
         return super().__getitem__(index)
 
     def __iter__(self) -> Iterator[Line]:
-        raise AssertionError("all lines are looked at")
+        raise AssertionError("all lines were iterated over")
 
 
 @pytest.mark.parametrize("where", [None, Position(50_000), Position(0)])
-def test_what_is_out_of_sight_costs_nothing(where: Position | None) -> None:
+def test_lines_out_of_sight_cost_nothing(where: Position | None) -> None:
     few, many = (
-        Counted([said(f"m{n}", seq=n + 1) for n in range(number)]) for number in (100_000, 200_000)
+        Counted([message(f"m{n}", seq=n + 1) for n in range(number)])
+        for number in (100_000, 200_000)
     )
     looks = []
     for lines in (few, many):
@@ -186,8 +187,10 @@ def test_what_is_out_of_sight_costs_nothing(where: Position | None) -> None:
     st.integers(0, 30),
     st.integers(0, 30),
 )
-def test_down_undoes_up(said_texts: list[str], size: tuple[int, int], start: int, by: int) -> None:
-    made = model(*map(said, said_texts), people=2)
+def test_down_reverses_up(
+    line_texts: list[str], size: tuple[int, int], start: int, by: int
+) -> None:
+    made = model(*map(message, line_texts), people=2)
     made.position = before = scroll.up(made, start, *size)
     made.position = scroll.up(made, by, *size)
     if not draw(made, *size).top:

@@ -1,4 +1,4 @@
-"""What styles look like, and how a person may wish them to."""
+"""The theme on terminals with many, few and no colours, and a person's own looks."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from tchat.ui.tui.styles import (
     NAME_COLOURS,
     STYLES,
     Look,
-    colours_of,
+    choose_depth,
     name_style,
-    read_colours,
-    read_look,
+    parse_look,
+    parse_looks,
     theme,
 )
 
 DEPTHS = [256, 16, 8, 0]
 PLAIN = {"text", "input", "member.online"}
-"""What looks like any other text."""
+"""Styles that look like any other text."""
 
 
 def contrast(colour: int, ground: float) -> float:
-    """Return the contrast (WCAG 2, 1-21) of a colour of the palette to a ground's luminance."""
+    """Return the contrast (WCAG 2, 1-21) of a palette colour to a background's luminance."""
     lights = (light / 255 for light in styles._PALETTE[colour])
     linear = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in lights]
     own = sum(a * b for a, b in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
@@ -38,7 +38,7 @@ def contrast(colour: int, ground: float) -> float:
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
-def test_every_style_has_a_look_that_the_terminal_can_show(depth: int) -> None:
+def test_every_style_has_a_look_at_any_depth(depth: int) -> None:
     looks = theme(depth)
     assert tuple(looks) == STYLES
     assert all(look.colour is None or look.colour < depth for look in looks.values())
@@ -46,7 +46,7 @@ def test_every_style_has_a_look_that_the_terminal_can_show(depth: int) -> None:
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
-def test_what_is_told_with_colours_is_told_without_them(depth: int) -> None:
+def test_styles_differ_from_plain_text_without_colours(depth: int) -> None:
     looks = theme(depth)
     assert {style for style, look in looks.items() if look == Look()} == PLAIN
 
@@ -64,12 +64,12 @@ def test_what_is_told_with_colours_is_told_without_them(depth: int) -> None:
     ],
     ids=lambda apart: apart[-1],
 )
-def test_what_stands_side_by_side_can_be_told_apart(depth: int, apart: tuple[str, ...]) -> None:
+def test_neighbouring_styles_can_be_told_apart(depth: int, apart: tuple[str, ...]) -> None:
     looks = theme(depth)
     assert all(looks[one] != looks[other] for one, other in combinations(apart, 2))
 
 
-def test_every_colour_of_256_can_be_read_on_black_and_on_white() -> None:
+def test_colours_are_readable_on_black_and_white() -> None:
     for style, look in theme(256).items():
         if look.colour is not None:
             assert look.colour >= 16, style
@@ -77,19 +77,19 @@ def test_every_colour_of_256_can_be_read_on_black_and_on_white() -> None:
 
 
 @pytest.mark.parametrize("depth", [16, 8])
-def test_few_colours_are_none_that_some_background_swallows(depth: int) -> None:
+def test_basic_colours_avoid_those_of_backgrounds(depth: int) -> None:
     black, yellow, blue, white, bright_white = 0, 3, 4, 7, 15
     used = {look.colour for look in theme(depth).values()}
     assert used.isdisjoint({black, yellow, blue, white, bright_white})
 
 
 @pytest.mark.parametrize(("depth", "different"), [(256, 12), (16, 7), (8, 6), (0, 1)])
-def test_names_have_so_many_looks(depth: int, different: int) -> None:
+def test_names_have_as_many_looks_as_possible(depth: int, different: int) -> None:
     looks = theme(depth)
     assert len({looks[f"name{n}"] for n in range(NAME_COLOURS)}) == different
 
 
-def test_a_name_keeps_its_style_however_it_is_written() -> None:
+def test_name_style_ignores_case() -> None:
     assert name_style("alice") == name_style("Alice") == "name11"
     assert name_style("STRASSE") == name_style("straße")
 
@@ -99,19 +99,19 @@ def test_every_name_has_a_style_of_the_theme(name: str) -> None:
     assert name_style(name) in STYLES
 
 
-# ------------------------------------------------------------------ how many colours
+# ------------------------------------------------------------------ colour depth
 
 
 @pytest.mark.parametrize(
     ("count", "used"), [(-1, 0), (2, 0), (8, 8), (16, 16), (88, 16), (256, 256), (2**24, 256)]
 )
-def test_so_many_colours_are_used(count: int, used: int) -> None:
-    assert colours_of(count, {}) == used
-    assert colours_of(count, {"NO_COLOR": ""}) == used
-    assert colours_of(count, {"NO_COLOR": "0"}) == 0
+def test_depth_follows_the_terminal_and_no_color(count: int, used: int) -> None:
+    assert choose_depth(count, {}) == used
+    assert choose_depth(count, {"NO_COLOR": ""}) == used
+    assert choose_depth(count, {"NO_COLOR": "0"}) == 0
 
 
-# ------------------------------------------------------------------ a person's own
+# ------------------------------------------------------------------ a person's own looks
 
 
 @pytest.mark.parametrize(
@@ -135,8 +135,8 @@ def test_so_many_colours_are_used(count: int, used: int) -> None:
         ("#767676", 243, ""),
     ],
 )
-def test_a_look_is_read(text: str, colour: int | None, attributes: str) -> None:
-    assert read_look(text) == Look(colour, frozenset(attributes.split()))
+def test_look_is_parsed(text: str, colour: int | None, attributes: str) -> None:
+    assert parse_look(text) == Look(colour, frozenset(attributes.split()))
 
 
 @pytest.mark.parametrize(
@@ -146,21 +146,21 @@ def test_a_look_is_read(text: str, colour: int | None, attributes: str) -> None:
         *("#fff", "#5f87fg", "bold, red", "colour -1", "colour ٣", "red\x1b[31m"),
     ],
 )
-def test_a_wrong_look_is_answered_with_what_would_be_right(text: str) -> None:
-    with pytest.raises(ValueError, match="right would be some of bold, dim"):
-        read_look(text)
+def test_wrong_look_is_answered_with_help(text: str) -> None:
+    with pytest.raises(ValueError, match="write any of bold, dim"):
+        parse_look(text)
 
 
-def test_a_wrong_colour_is_told_with_file_and_key() -> None:
+def test_wrong_colour_error_names_file_and_key() -> None:
     with pytest.raises(Refused) as caught:
-        read_colours({"mention": "crimson"}, "/home/alice/config.toml")
+        parse_looks({"mention": "crimson"}, "/home/alice/config.toml")
     assert caught.value.code == Code.BAD_CONFIG
     assert str(caught.value).startswith("/home/alice/config.toml: colours.mention is 'crimson'; ")
 
 
-def test_a_style_that_is_not_there_is_told_with_those_that_are() -> None:
+def test_unknown_style_error_lists_the_styles() -> None:
     with pytest.raises(Refused, match=r"config\.toml: there is no style 'menton' .*mention, "):
-        read_colours({"menton": "red"}, "config.toml")
+        parse_looks({"menton": "red"}, "config.toml")
 
 
 @pytest.mark.parametrize(
@@ -174,22 +174,22 @@ def test_a_style_that_is_not_there_is_told_with_those_that_are() -> None:
         ("black", {256: 0, 16: 0, 8: 0}),
     ],
 )
-def test_a_wish_is_met_as_far_as_the_colours_go(wish: str, looks: dict[int, int | None]) -> None:
-    own = read_colours({"mention": wish}, "config.toml")
+def test_own_colour_is_reduced_to_the_depth(wish: str, looks: dict[int, int | None]) -> None:
+    own = parse_looks({"mention": wish}, "config.toml")
     assert {depth: theme(depth, own)["mention"].colour for depth in looks} == looks
 
 
-def test_a_wish_replaces_the_whole_look() -> None:
+def test_own_look_replaces_the_whole_look() -> None:
     assert theme(256, {"mention": Look(39)})["mention"] == Look(39)
 
 
-def test_a_wish_for_a_colour_alone_is_told_by_the_usual_attributes_without_colours() -> None:
+def test_own_colour_without_colours_keeps_usual_attributes() -> None:
     own = {"mention": Look(39), "url": Look(39, frozenset({"italic"}))}
     assert theme(0, own)["mention"] == theme(0)["mention"]
     assert theme(0, own)["url"] == Look(None, frozenset({"italic"}))
 
 
 @given(st.sampled_from(DEPTHS), st.integers(0, 255))
-def test_every_wish_can_be_shown(depth: int, colour: int) -> None:
+def test_every_own_colour_can_be_shown(depth: int, colour: int) -> None:
     shown = theme(depth, {"text": Look(colour)})["text"].colour
     assert shown is None or shown < depth

@@ -1,6 +1,8 @@
-"""The whole screen: how it looks, and that nothing can break it."""
+"""The whole screen: golden pictures of it, and properties that hold for any model and size."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -13,113 +15,34 @@ from tchat.ui.tui.model import Model, Person, Position, Tab
 from tchat.ui.tui.styles import STYLES
 from tchat.ui.tui.view import draw
 from tests.hostile import EVERYTHING, HOSTILE, Case, obeyed
-from tests.ui.pictures import (
-    MINUTE,
-    NOON,
-    is_exact,
-    model,
-    picture,
-    said,
-    screen,
-    styles,
-    text_of,
-    told,
-)
+from tests.ui.pictures import is_exact, message, model, notice, styles, text_of
+from tests.ui.screens import FOLDER, file_of, text_of_sheet
+from tests.ui.screens.catalogue import SHEETS, morning
+
+if TYPE_CHECKING:
+    from tests.ui.screens import Sheet
 
 SIZES = [(200, 60), (80, 24), (64, 10), (40, 10), (20, 5)]
 
 
-def a_morning() -> Model:
-    """Return a window in which most of what can be has happened."""
-    lines = [
-        said("see you tomorrow", "erin", NOON - 24 * 60 * MINUTE, seq=1),
-        said("hello everyone", "alice", seq=2),
-        said("the numbers are in", "bob", NOON + MINUTE, seq=3),
-        told("bob shared report.pdf (1.2 MB), file 3", NOON + MINUTE, seq=4),
-        said("https://wiki.example.org/releases/2.4", "bob", NOON + 2 * MINUTE, seq=5),
-        said(
-            "@alice 数字看起来不错 👍",
-            "carol",
-            NOON + 3 * MINUTE,
-            seq=6,
-            mention=True,
-            reply="bob: the numbers are in",
-        ),
-        said("مرحبا بالعالم", "dave", NOON + 3 * MINUTE, seq=7),
-        said("brews coffee", "erin", NOON + 4 * MINUTE, sort="action", seq=8),
-        said("who restarts the build server? It has been red since Friday", "erin", seq=9),
-    ]
-    made = model(*lines, topic="release planning", new_from=6, past="more")
-    made.pending = [said("I will", "alice", NOON + 6 * MINUTE, fate="pending")]
-    made.people = [
-        Person("alice", admin=True, online=True),
-        Person("bob", admin=False, online=True),
-        Person("carol", admin=False, online=True, away="lunch"),
-        Person("dave", admin=False, online=True),
-        Person("erin", admin=False, online=False),
-    ]
-    made.tabs = [
-        Tab(1, "#ops", current=True),
-        Tab(2, "#dev", unread=3),
-        Tab(3, "@bob", unread=1, mentions=1),
-    ]
-    made.transfers = [Progress(1, "down", "report.pdf", "moving", 42, 100, 3.1e6, 130.0)]
-    made.edit.insert("give me five minutes")
-    return made
+@pytest.mark.parametrize("sheet", SHEETS, ids=lambda sheet: sheet.__name__)
+def test_screen_looks_like_its_golden_picture(sheet: Sheet) -> None:
+    """If it should look different: `python -m tests.ui.screens`, and read the diff."""
+    assert text_of_sheet(sheet) == file_of(sheet).read_text(encoding="utf-8")
 
 
-def test_a_morning_at_80_by_20() -> None:
-    assert screen(a_morning(), 80, 20) == picture(
-        """
-        | #ops  release planning                       admin alice · 4 of 5 online · TLS
-        |                                                             │ ★ alice
-        | PgUp: earlier messages                                      │ ● bob
-        |── Saturday 21 November 2026 ────────────────────────────────┤ ◐ carol
-        | 12:00  erin │ see you tomorrow                              │ ● dave
-        |── Sunday 22 November 2026 ──────────────────────────────────┤ ○ erin
-        | 12:00 alice │ hello everyone                                │
-        | 12:01   bob │ the numbers are in                            │
-        | 12:01    -- │ bob shared report.pdf (1.2 MB), file 3        │
-        | 12:02   bob │ https://wiki.example.org/releases/2.4         │
-        |── new ──────────────────────────────────────────────────────┤
-        | 12:03 carol » ↳ bob: the numbers are in                     │
-        |             │ @alice 数字看起来不错 👍                      │
-        | 12:03  dave │ مرحبا بالعالم                                 │
-        | 12:04     * │ erin brews coffee                             │
-        | 12:00  erin │ who restarts the build server? It has been    │
-        |             │ red since Friday                              │
-        | 12:06 alice … I will                                        │
-        |─ [1 #ops]  2 #dev 3  3 @bob 1! ──── ⇣ report.pdf ▰▰▰▰▱▱▱▱▱▱ 42% 3.1 MB/s 2:10 ─
-        |alice ▸ give me five minutes
-        """
-    )
+def test_every_golden_picture_has_a_sheet() -> None:
+    assert set(FOLDER.glob("*.txt")) == set(map(file_of, SHEETS))
 
 
-def test_a_morning_at_40_by_10() -> None:
-    assert screen(a_morning(), 40, 10) == picture(
-        """
-        | #ops  release pl…  4 of 5 online · TLS
-        |      carol │ @alice 数字看起来不错 👍
-        |12:03  dave │ مرحبا بالعالم
-        |12:04     * │ erin brews coffee
-        |12:00  erin │ who restarts the build
-        |            │ server? It has been red
-        |            │ since Friday
-        |12:06 alice … I will
-        |─ [1]  2 #dev 3  3 @bob 1! ───── ⇣ 42% ─
-        |alice ▸ give me five minutes
-        """
-    )
-
-
-def test_a_name_has_one_colour_wherever_it_is() -> None:
-    made = model(said("hello", "bob"), said("waves", "Bob", sort="action"), people=3)
+def test_name_has_one_colour_everywhere() -> None:
+    made = model(message("hello", "bob"), message("waves", "Bob", sort="action"), people=3)
     assert len(styles(made, "bob") | styles(made, "Bob")) == 1
 
 
 @pytest.mark.parametrize("size", [(10, 3), (19, 10), (80, 4), (1, 1)])
-def test_a_terminal_that_is_too_small_says_so(size: tuple[int, int]) -> None:
-    drawn = draw(a_morning(), *size)
+def test_too_small_screen_says_so(size: tuple[int, int]) -> None:
+    drawn = draw(morning(), *size)
     assert text_of(drawn.rows[0]).startswith("too small"[: size[0] - 1])
     assert is_exact(drawn, *size)
 
@@ -128,11 +51,11 @@ def test_a_terminal_that_is_too_small_says_so(size: tuple[int, int]) -> None:
 
 
 def everywhere(text: str) -> Model:
-    """Return a window that has a text wherever there can be one, cleaned as it comes in."""
+    """Return a window with a text in every place, sanitized as it is when it is received."""
     line, name = clean_line(text), clean_line(text)[:32] or "x"
-    made = model(said(clean_text(text), name, reply=line, mention=True, edited=True))
-    made.lines += [told(line), said(clean_text(text), name, sort="action", deleted=True)]
-    made.pending = [said(clean_text(text), name, fate="failed")]
+    made = model(message(clean_text(text), name, reply=line, mention=True, edited=True))
+    made.lines += [notice(line), message(clean_text(text), name, sort="action", deleted=True)]
+    made.pending = [message(clean_text(text), name, fate="failed")]
     made.user, made.title, made.topic, made.connection = name, f"#{name}", line[:200], line
     made.people = [Person(name, admin=True, online=True, away=line)] * 3
     made.tabs = [Tab(n, f"#{name}", unread=n, current=n == 2) for n in range(1, 4)]
@@ -142,7 +65,7 @@ def everywhere(text: str) -> Model:
 
 @pytest.mark.parametrize("case", HOSTILE, ids=lambda case: case.name)
 @pytest.mark.parametrize("size", SIZES)
-def test_hostile_text_stays_in_its_place(case: Case, size: tuple[int, int]) -> None:
+def test_hostile_text_stays_in_its_cells(case: Case, size: tuple[int, int]) -> None:
     for made in (everywhere(case.text), everywhere(f"https://{case.text}.example.org/ ")):
         for bare in (False, True):
             made.bare = bare
@@ -152,15 +75,15 @@ def test_hostile_text_stays_in_its_place(case: Case, size: tuple[int, int]) -> N
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_all_of_it_at_once_and_as_a_question(size: tuple[int, int]) -> None:
+def test_hostile_question_fills_the_screen_exactly(size: tuple[int, int]) -> None:
     made = everywhere(EVERYTHING)
     made.question = clean_line(EVERYTHING)
     assert is_exact(draw(made, *size), *size)
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_a_crowd_with_long_names_and_many_windows(size: tuple[int, int]) -> None:
-    made = model(said("hello", "漢" * 32), topic="漢" * 200)
+def test_crowd_and_many_windows_fill_the_screen_exactly(size: tuple[int, int]) -> None:
+    made = model(message("hello", "漢" * 32), topic="漢" * 200)
     made.people = [Person("漢" * 32, admin=n == 0, online=n % 2 == 0) for n in range(2000)]
     made.tabs = [Tab(n, "@" + "漢" * 32, n, n // 3, n == 7) for n in range(1, 201)]
     assert is_exact(draw(made, *size), *size)
