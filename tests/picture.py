@@ -1,8 +1,7 @@
 """The picture in the README: the client's real screen, as an SVG.
 
-`python -m tests.picture` paints the conversation of `tests.readme` with curses on a terminal of its
-own, takes what an emulator makes of that, cell by cell, and writes it to tests/picture.svg; a test
-compares them.
+`python -m tests.picture` paints the conversation of `tests.readme` in a pseudo-terminal, reads the
+cells of a terminal emulator, and writes them to tests/picture.svg; a test compares them.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _NAMED = {"red": "#e06c75", "green": "#98c379", "brown": "#d7af5f", "cyan": "#56
 
 
 class _Look(NamedTuple):
-    """How some cells look: colours as SVG has them."""
+    """The look of some cells: colours as SVG writes them."""
 
     ink: str
     paper: str
@@ -48,7 +47,7 @@ def show() -> None:
 
 
 def painted() -> str:
-    """Return the SVG of what a terminal shows."""
+    """Return the SVG of the painted conversation."""
     width, height = SIZE
     program = (sys.executable, "-m", "tests.picture")
     with Terminal(["show"], "", width, height, program=program, TZ="UTC") as terminal:
@@ -71,7 +70,7 @@ def svg(screen: Emulator) -> str:
 
 
 def _row(screen: Emulator, y: int) -> list[str]:
-    """Return the elements of a row: its coloured ground, then its text."""
+    """Return the elements of a row: its backgrounds, then its text."""
     cells = [(x, screen.buffer[y][x]) for x in range(screen.columns)]
     grounds, texts = [], []
     for look, run in groupby(cells, key=lambda pair: _look(pair[1])):
@@ -92,7 +91,7 @@ def _ground(x: int, y: int, count: int, colour: str) -> str:
 
 
 def _texts(part: list[tuple[int, Char]], y: int, look: _Look) -> list[str]:
-    """Return the text of cells that look alike; what is wide stands by itself, in its place."""
+    """Return the text of cells that look alike; others than ASCII are placed one by one."""
     cell, row = _CELL
     found = []
     for plain, run in groupby(part, key=lambda pair: pair[1].data.isascii()):

@@ -1,4 +1,4 @@
-"""The client with windows, in a real pseudo-terminal, as a terminal emulator shows it."""
+"""The full-screen client in a real pseudo-terminal, as a terminal emulator shows it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tests.ui.scenes import (
     F9,
     PAGE_DOWN,
     alt,
-    company,
     ctrl,
-    gone,
     join,
+    open_group,
     row_with,
     sees,
-    typed,
+    wait_gone,
+    wait_typed,
 )
 from tests.ui.terminal import GUARD_SECONDS, Terminal
 from tests.ui.wire import HELD, held_wire
@@ -35,16 +35,16 @@ ASIDE, BACK = b"\x1b[?1049l", b"\x1b[?1049h"
 SHELL = ("/bin/sh", "-i")
 
 
-def join_later(other: Terminal, server: ServerProcess, home: Path) -> Terminal:
+def join_second(other: Terminal, server: ServerProcess, home: Path) -> Terminal:
     other.sees("in ops with you alone")
     return join(server, home, "bob")
 
 
-# ------------------------------------------------------------------ people who chat
+# ------------------------------------------------------------------ chatting and joining
 
 
-def test_two_people_chat_in_two_windows(server: ServerProcess, tmp_path: Path) -> None:
-    with join(server, tmp_path, "alice") as alice, join_later(alice, server, tmp_path) as bob:
+def test_two_people_chat(server: ServerProcess, tmp_path: Path) -> None:
+    with join(server, tmp_path, "alice") as alice, join_second(alice, server, tmp_path) as bob:
         alice.sees("bob asks to join", "1 asks to join: F9 or /1")
         alice.type("/2 bob\r")
         bob.sees("bob joined, approved by alice", "★ alice", "● bob")
@@ -59,22 +59,20 @@ def test_two_people_chat_in_two_windows(server: ServerProcess, tmp_path: Path) -
         alice.sees("○ bob", "1 of 2 online")
 
 
-def test_input_and_messages_do_not_disturb_each_other(
-    server: ServerProcess, tmp_path: Path
-) -> None:
+def test_incoming_messages_keep_the_input_line(server: ServerProcess, tmp_path: Path) -> None:
     with join(server, tmp_path, "alice") as here:
         here.sees("you alone")
         with join(server, tmp_path, "alice") as there:
             there.sees("in ops")
             here.type("half a sent")
-            typed(here, "half a sent")
+            wait_typed(here, "half a sent")
             there.type("from the other terminal\r")
             here.sees("│ from the other terminal", "alice ▸ half a sent")
             here.type("ence\r")
             there.sees("│ half a sentence")
 
 
-def test_it_asks_for_username_and_group_first(server: ServerProcess, tmp_path: Path) -> None:
+def test_join_prompts_for_username_and_group(server: ServerProcess, tmp_path: Path) -> None:
     with Terminal(["join", "127.0.0.1", server.port], str(tmp_path / "home")) as terminal:
         terminal.sees("username:")
         terminal.type("not a name\n")
@@ -85,8 +83,8 @@ def test_it_asks_for_username_and_group_first(server: ServerProcess, tmp_path: P
         terminal.sees("carol created lab and you are its admin", "carol ▸", " #lab ")
 
 
-def test_a_command_asks_and_tab_answers(server: ServerProcess, tmp_path: Path) -> None:
-    with join(server, tmp_path, "alice") as alice, join_later(alice, server, tmp_path) as bob:
+def test_command_prompts_for_its_argument(server: ServerProcess, tmp_path: Path) -> None:
+    with join(server, tmp_path, "alice") as alice, join_second(alice, server, tmp_path) as bob:
         alice.sees("bob asks to join")
         alice.type("/ap\t\r")
         alice.sees("approve whom? (bob)", "approve whom? ▸")
@@ -94,24 +92,20 @@ def test_a_command_asks_and_tab_answers(server: ServerProcess, tmp_path: Path) -
         bob.sees("bob joined")
 
 
-def test_who_asks_is_let_in_by_one_key_and_what_is_typed_stays(
-    server: ServerProcess, tmp_path: Path
-) -> None:
-    with join(server, tmp_path, "alice") as alice, join_later(alice, server, tmp_path) as bob:
+def test_f9_approves_and_keeps_the_input(server: ServerProcess, tmp_path: Path) -> None:
+    with join(server, tmp_path, "alice") as alice, join_second(alice, server, tmp_path) as bob:
         alice.type("half a sent")
         alice.sees("1 asks to join: F9", "▸ half a sent")
         alice.type(F9)
         bob.sees("bob joined, approved by alice")
         alice.type("ence\r")
         bob.sees("alice │ half a sentence")
-        gone(alice, "asks to join: F9")
+        wait_gone(alice, "asks to join: F9")
         alice.type(F9)
         alice.sees("nobody asks to join")
 
 
-def test_who_asks_while_nobody_is_there_is_listed_later(
-    server: ServerProcess, tmp_path: Path
-) -> None:
+def test_requests_during_absence_are_listed_later(server: ServerProcess, tmp_path: Path) -> None:
     with join(server, tmp_path, "alice") as alice:
         alice.sees("you alone")
         alice.type("/quit\r")
@@ -124,10 +118,10 @@ def test_who_asks_while_nobody_is_there_is_listed_later(
         alice.sees("asking to join (1): bob (key ")
 
 
-async def test_who_asks_elsewhere_is_seen_before_they_are_let_in(
+async def test_f9_shows_another_windows_request_first(
     server: ServerProcess, tmp_path: Path
 ) -> None:
-    async with company(server, tmp_path, "alice"):
+    async with open_group(server, tmp_path, "alice"):
         with join(server, tmp_path, "alice") as alice:
             alice.sees("you alone")
             alice.type("/join lab\r")
@@ -143,52 +137,48 @@ async def test_who_asks_elsewhere_is_seen_before_they_are_let_in(
                 bob.sees("bob joined, approved by alice")
 
 
-# ------------------------------------------------------------------ keys of the window
+# ------------------------------------------------------------------ keys
 
 
-def test_ctrl_c_clears_the_line_and_never_ends_the_session(
-    server: ServerProcess, tmp_path: Path
-) -> None:
+def test_ctrl_c_clears_and_never_quits(server: ServerProcess, tmp_path: Path) -> None:
     with join(server, tmp_path, "alice") as terminal:
         terminal.sees("you alone")
         terminal.type("never mind")
-        typed(terminal, "never mind")
+        wait_typed(terminal, "never mind")
         terminal.type(ctrl("c"))
-        typed(terminal, "")
+        wait_typed(terminal, "")
         terminal.type(ctrl("c"))
         terminal.sees("Ctrl-D or /3 leaves")
         terminal.type("/3\r")
         assert terminal.end() == 0
 
 
-def test_ctrl_d_deletes_asks_and_is_taken_back_by_any_other_key(
-    server: ServerProcess, tmp_path: Path
-) -> None:
+def test_ctrl_d_deletes_or_asks_to_quit(server: ServerProcess, tmp_path: Path) -> None:
     with join(server, tmp_path, "alice") as terminal:
         terminal.sees("you alone")
         terminal.type("ab\x01" + ctrl("d"))
-        typed(terminal, "b")
+        wait_typed(terminal, "b")
         terminal.type(ctrl("d") + ctrl("d"))
         terminal.sees("leave? Ctrl-D again, or y ▸")
         terminal.type("no")
-        typed(terminal, "no")
-        gone(terminal, "leave?")
+        wait_typed(terminal, "no")
+        wait_gone(terminal, "leave?")
         terminal.type(ctrl("c") + ctrl("d"))
         terminal.sees("leave?")
         terminal.type("y")
         assert terminal.end() == 0
 
 
-def test_the_members_are_shown_and_hidden(server: ServerProcess, tmp_path: Path) -> None:
+def test_f7_shows_and_hides_members(server: ServerProcess, tmp_path: Path) -> None:
     with join(server, tmp_path, "alice") as terminal:
         terminal.sees("you alone", "│ ★ alice")
         terminal.type(F7)
-        gone(terminal, "★ alice")
+        wait_gone(terminal, "★ alice")
         terminal.type(F7)
         terminal.sees("│ ★ alice")
 
 
-def test_the_bare_view_is_text_to_copy(server: ServerProcess, tmp_path: Path) -> None:
+def test_bare_view_shows_whole_lines(server: ServerProcess, tmp_path: Path) -> None:
     link = "https://example.org/" + "a" * 60
     with join(server, tmp_path, "alice") as terminal:
         terminal.sees("you alone")
@@ -202,7 +192,7 @@ def test_the_bare_view_is_text_to_copy(server: ServerProcess, tmp_path: Path) ->
         terminal.sees("│ ★ alice", "│ and a word")
 
 
-def test_help_can_be_read_at_80_columns(server: ServerProcess, tmp_path: Path) -> None:
+def test_help_fits_80_columns(server: ServerProcess, tmp_path: Path) -> None:
     with join(server, tmp_path, "alice", height=100) as terminal:
         terminal.sees("you alone")
         terminal.type("/help\r")
@@ -219,24 +209,22 @@ def test_help_can_be_read_at_80_columns(server: ServerProcess, tmp_path: Path) -
         terminal.sees("/search WORDS: find messages, in all groups")
 
 
-def test_what_is_more_than_a_page_is_read_from_its_beginning(
-    server: ServerProcess, tmp_path: Path
-) -> None:
+def test_long_output_is_shown_from_its_beginning(server: ServerProcess, tmp_path: Path) -> None:
     with join(server, tmp_path, "alice") as terminal:
         terminal.sees("you alone")
         terminal.type("/help keys\r")
         terminal.sees("send the message", "more: End")
         terminal.type(PAGE_DOWN)
-        gone(terminal, "send the message")
+        wait_gone(terminal, "send the message")
         terminal.type("/admin\r")
         terminal.sees("until fg", "the admin is alice")
-        gone(terminal, "more: End")
+        wait_gone(terminal, "more: End")
 
 
 # ------------------------------------------------------------------ the terminal
 
 
-def test_resizing_repaints_at_once(server: ServerProcess, tmp_path: Path) -> None:
+def test_resize_repaints_at_once(server: ServerProcess, tmp_path: Path) -> None:
     with join(server, tmp_path, "alice") as terminal:
         terminal.sees("you alone", "★ alice")
         terminal.type("a message that is long enough to be wrapped in a narrow terminal\r")
@@ -259,9 +247,7 @@ def test_resizing_repaints_at_once(server: ServerProcess, tmp_path: Path) -> Non
         assert terminal.screen.display[0].startswith(" #ops ")
 
 
-def test_a_server_that_goes_is_shown_and_one_that_returns_too(
-    server: ServerProcess, tmp_path: Path
-) -> None:
+def test_lost_connection_and_reconnection_are_shown(server: ServerProcess, tmp_path: Path) -> None:
     with join(server, tmp_path, "alice") as terminal:
         terminal.sees("you alone", "TLS")
         server.stop(signal.SIGKILL)
@@ -270,13 +256,11 @@ def test_a_server_that_goes_is_shown_and_one_that_returns_too(
         terminal.sees("1 on the way", "… said into the void")
         server.start()
         terminal.sees("connected again", "alice │ said into the void")
-        gone(terminal, "on the way", "offline:")
+        wait_gone(terminal, "on the way", "offline:")
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])
-def test_the_terminal_is_put_back_however_it_ends(
-    server: ServerProcess, tmp_path: Path, ending: int
-) -> None:
+def test_signals_release_the_terminal(server: ServerProcess, tmp_path: Path, ending: int) -> None:
     with join(server, tmp_path, "alice") as terminal:
         terminal.sees("you alone")
         terminal.signal(ending)
@@ -285,16 +269,14 @@ def test_the_terminal_is_put_back_however_it_ends(
         assert b"Traceback" not in terminal.raw
 
 
-def test_ctrl_z_goes_back_to_the_shell_and_fg_to_the_chat(
-    server: ServerProcess, tmp_path: Path
-) -> None:
+def test_ctrl_z_suspends_and_fg_continues(server: ServerProcess, tmp_path: Path) -> None:
     command = f"{sys.executable} -m tchat join 127.0.0.1 {server.port} --user alice --group ops"
     with Terminal([], str(tmp_path / "alice"), program=SHELL, PS1="shell> ") as terminal:
         terminal.sees("shell>")
         terminal.type(f"{command}\r")
         terminal.sees("you alone")
         terminal.type("half a line" + ctrl("z"))
-        terminal.until(lambda: ASIDE in terminal.raw, "the terminal given back")
+        terminal.until(lambda: ASIDE in terminal.raw, "the terminal released")
         terminal.sees("shell>")
         terminal.type("echo still $((6 * 7))\r")
         terminal.sees("still 42")
@@ -306,15 +288,13 @@ def test_ctrl_z_goes_back_to_the_shell_and_fg_to_the_chat(
         terminal.until(lambda: terminal.raw.count(ASIDE) == 2, "the end")
 
 
-def test_one_who_was_stopped_and_goes_on_has_missed_nothing(
-    server: ServerProcess, tmp_path: Path
-) -> None:
-    with join(server, tmp_path, "alice") as here, join_later(here, server, tmp_path) as bob:
+def test_messages_while_suspended_are_shown(server: ServerProcess, tmp_path: Path) -> None:
+    with join(server, tmp_path, "alice") as here, join_second(here, server, tmp_path) as bob:
         here.sees("1 asks to join: F9")
         here.type(F9)
         bob.sees("bob joined")
         here.signal(signal.SIGTSTP)
-        here.until(lambda: here.raw.count(ASIDE) == 1, "the terminal given back")
+        here.until(lambda: here.raw.count(ASIDE) == 1, "the terminal released")
         bob.type("said meanwhile\r")
         bob.sees("bob │ said meanwhile")
         here.signal(signal.SIGCONT)
@@ -322,7 +302,7 @@ def test_one_who_was_stopped_and_goes_on_has_missed_nothing(
         assert here.raw.count(BACK) > 1
 
 
-def test_no_colour_is_sent_to_one_who_wants_none(server: ServerProcess, tmp_path: Path) -> None:
+def test_no_color_is_respected(server: ServerProcess, tmp_path: Path) -> None:
     with join(server, tmp_path, "alice", extra={"NO_COLOR": "1"}) as plain:
         plain.sees("you alone", "★ alice")
         plain.type("hello\r")
@@ -336,10 +316,8 @@ def test_no_colour_is_sent_to_one_who_wants_none(server: ServerProcess, tmp_path
         assert coloured.screen.buffer[y][8].fg != "default"
 
 
-def test_text_that_would_command_a_terminal_is_only_shown(
-    server: ServerProcess, tmp_path: Path
-) -> None:
-    with join(server, tmp_path, "alice") as alice, join_later(alice, server, tmp_path) as bob:
+def test_escape_sequences_are_shown_and_not_obeyed(server: ServerProcess, tmp_path: Path) -> None:
+    with join(server, tmp_path, "alice") as alice, join_second(alice, server, tmp_path) as bob:
         alice.sees("1 asks to join: F9")
         alice.type(F9)
         bob.sees("bob joined")
@@ -348,7 +326,7 @@ def test_text_that_would_command_a_terminal_is_only_shown(
         assert alice.screen.title == bob.screen.title == "#ops - tchat"
 
 
-def test_a_terminal_that_cannot_be_painted_says_so(server: ServerProcess, tmp_path: Path) -> None:
+def test_unknown_terminal_is_refused(server: ServerProcess, tmp_path: Path) -> None:
     with join(server, tmp_path, "alice", extra={"TERM": "no-such-terminal"}) as terminal:
         terminal.sees("cannot show a full screen", "--plain")
         assert terminal.end() == 1
@@ -359,7 +337,7 @@ def test_a_terminal_that_cannot_be_painted_says_so(server: ServerProcess, tmp_pa
 
 
 @pytest.mark.parametrize("width", [80, 40])
-async def test_a_transfer_is_shown_and_cancelled(
+async def test_transfer_is_shown_and_cancelled(
     server: ServerProcess, tmp_path: Path, width: int
 ) -> None:
     (tmp_path / "big.bin").write_bytes(os.urandom(HELD + HELD // 4))

@@ -1,4 +1,4 @@
-"""The configuration file, as it shows on the screen."""
+"""The configuration file: its effect on the screen, and errors in it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.ui.scenes import F7, company, join, row_with
+from tests.ui.scenes import F7, join, open_group, row_with
 from tests.ui.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def configure(home: Path, user: str, text: str) -> None:
     (home / user / "config.toml").write_text(text)
 
 
-def test_keys_are_as_one_wants_them(server: ServerProcess, tmp_path: Path) -> None:
+def test_keys_are_configurable(server: ServerProcess, tmp_path: Path) -> None:
     configure(tmp_path, "alice", '[keys]\n"F5" = "members"\n"F7" = "bare-view"\n')
     with join(server, tmp_path, "alice") as alice:
         alice.sees("you alone", "★ alice")
@@ -36,7 +36,7 @@ def test_keys_are_as_one_wants_them(server: ServerProcess, tmp_path: Path) -> No
         alice.sees("alice: hello")
 
 
-def test_colours_are_as_one_wants_them(server: ServerProcess, tmp_path: Path) -> None:
+def test_colours_are_configurable(server: ServerProcess, tmp_path: Path) -> None:
     configure(tmp_path, "alice", '[colours]\nprompt = "underline colour 198"\n')
     with join(server, tmp_path, "alice") as alice:
         alice.sees("you alone")
@@ -49,13 +49,13 @@ def test_colours_are_as_one_wants_them(server: ServerProcess, tmp_path: Path) ->
     [
         ('[keys]\n"C-n" = "next-widow"\n', "there is no action 'next-widow'; did you mean next-w"),
         ('[keys]\n"x" = "next-window"\n', "'x' is no key that can be bound"),
-        ('[colours]\nprompt = "mauvish"\n', "prompt is 'mauvish'; right would be"),
+        ('[colours]\nprompt = "mauvish"\n', "prompt is 'mauvish'; write any of"),
         ('[colours]\nprmopt = "bold"\n', "no style 'prmopt' for colours"),
         ('usr = "alice"\n', "there is no key 'usr'; perhaps 'user' is meant"),
         ("user = \n", "the file is not TOML"),
     ],
 )
-def test_a_wrong_file_is_told_in_a_sentence_and_the_terminal_left_alone(
+def test_wrong_file_is_reported_without_painting(
     server: ServerProcess, tmp_path: Path, text: str, sentence: str
 ) -> None:
     configure(tmp_path, "alice", text)
@@ -69,14 +69,14 @@ def test_a_wrong_file_is_told_in_a_sentence_and_the_terminal_left_alone(
         assert b"Traceback" not in alice.raw
 
 
-async def test_a_server_has_a_nickname(server: ServerProcess, tmp_path: Path) -> None:
+async def test_server_has_a_nickname(server: ServerProcess, tmp_path: Path) -> None:
     configure(
         tmp_path,
         "alice",
         f'[servers.work]\nhost = "127.0.0.1"\nport = {server.port}\n'
         'user = "alice"\ngroups = ["lab", "ops"]\n',
     )
-    async with company(server, tmp_path, "alice", "bob") as (bob,):
+    async with open_group(server, tmp_path, "alice", "bob") as (bob,):
         with Terminal(["join", "work"], str(tmp_path / "alice")) as alice:
             alice.sees("alice created lab", "[1 #lab]  2 #ops", "alice ▸")
             await bob.post("hello alice")

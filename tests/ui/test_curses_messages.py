@@ -1,4 +1,4 @@
-"""What was said, on the screen: the past as far as it goes, what is new, changed, or on its way."""
+"""Messages on the screen: history, unread mark, edits, replies, search, unsent messages."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tests.ui.scenes import (
     PAGE_DOWN,
     PAGE_UP,
     alt,
-    beside,
-    company,
-    gone,
+    headless,
     join,
+    open_group,
     row_with,
-    typed,
+    wait_gone,
+    wait_typed,
 )
 
 if TYPE_CHECKING:
@@ -36,20 +36,18 @@ MANY = 450
 async def alice_and_bob(
     server: ServerProcess, home: Path
 ) -> AsyncIterator[tuple[Terminal, RawClient]]:
-    """Have Alice at a terminal, and Bob with her in the group."""
-    async with company(server, home, "alice", "bob") as (bob,):
+    """Start Alice's terminal, with Bob in the same group."""
+    async with open_group(server, home, "alice", "bob") as (bob,):
         with join(server, home, "alice") as alice:
             alice.sees("in ops with 2 members")
             yield alice, bob
 
 
-# ------------------------------------------------------------------ the past
+# ------------------------------------------------------------------ history
 
 
-async def test_page_up_goes_on_into_the_past_as_far_as_it_goes(
-    server: ServerProcess, tmp_path: Path
-) -> None:
-    async with company(server, tmp_path, "alice", "bob") as (bob,):
+async def test_page_up_reaches_the_first_message(server: ServerProcess, tmp_path: Path) -> None:
+    async with open_group(server, tmp_path, "alice", "bob") as (bob,):
         await bob.say(*(f"number {n}." for n in range(MANY)))
         await bob.post("the last")
         with join(server, tmp_path, "alice") as alice:
@@ -60,11 +58,11 @@ async def test_page_up_goes_on_into_the_past_as_far_as_it_goes(
             assert "PgUp" not in alice.text
             alice.type(END)
             alice.sees("│ the last")
-            gone(alice, ": End")
+            wait_gone(alice, ": End")
 
 
 def go_up(terminal: Terminal) -> set[int]:
-    """Press PageUp until the beginning is in sight; return the numbers that were seen."""
+    """Press PageUp until the beginning is in sight; return the numbers seen."""
     seen = numbers(terminal)
     while "alice created ops" not in terminal.text:
         before = terminal.text
@@ -80,14 +78,12 @@ def numbers(terminal: Terminal) -> set[int]:
 
 
 def painted(terminal: Terminal, before: str) -> bool:
-    """Return whether a picture is whole, and another one than before."""
+    """Return whether a picture is complete, and different from before."""
     at_rest = (terminal.screen.cursor.x, terminal.screen.cursor.y) == (len("alice ▸ "), 23)
     return at_rest and terminal.text != before
 
 
-async def test_one_who_reads_further_up_is_told_what_comes(
-    server: ServerProcess, tmp_path: Path
-) -> None:
+async def test_scrolled_window_counts_new_messages(server: ServerProcess, tmp_path: Path) -> None:
     async with alice_and_bob(server, tmp_path) as (alice, bob):
         for number in range(60):
             await bob.post(f"number {number}.")
@@ -101,16 +97,16 @@ async def test_one_who_reads_further_up_is_told_what_comes(
         assert alice.screen.display[1:-2] == rows
         alice.type(PAGE_DOWN + PAGE_DOWN)
         alice.sees("│ and again")
-        gone(alice, ": End")
+        wait_gone(alice, ": End")
 
 
-# ------------------------------------------------------------------ what is new
+# ------------------------------------------------------------------ unread messages
 
 
-async def test_one_who_returns_is_told_what_was_missed_and_where_it_begins(
+async def test_missed_messages_are_summed_up_and_marked(
     server: ServerProcess, tmp_path: Path
 ) -> None:
-    async with company(server, tmp_path, "alice", "bob") as (bob,):
+    async with open_group(server, tmp_path, "alice", "bob") as (bob,):
         await bob.post("seen before")
         with join(server, tmp_path, "alice") as alice:
             alice.sees("│ seen before", "in ops with 2 members")
@@ -133,15 +129,13 @@ async def test_one_who_returns_is_told_what_was_missed_and_where_it_begins(
             alice.sees("nothing is unread here")
 
 
-async def test_what_was_read_on_one_device_is_read_on_the_other(
-    server: ServerProcess, tmp_path: Path
-) -> None:
-    async with company(server, tmp_path, "alice", "bob") as (bob,):
+async def test_read_receipt_reaches_other_devices(server: ServerProcess, tmp_path: Path) -> None:
+    async with open_group(server, tmp_path, "alice", "bob") as (bob,):
         with join(server, tmp_path, "alice") as here:
             here.sees("in ops with 2 members")
             await bob.post("read here")
             here.sees("bob │ read here")
-            for text in ("noted", "and done"):  # what was read is said with the first of them
+            for text in ("noted", "and done"):  # the first of them carries the read receipt
                 here.type(f"{text}\r")
                 here.sees(f"│ {text}")
             with join(server, tmp_path, "alice") as there:
@@ -149,10 +143,10 @@ async def test_what_was_read_on_one_device_is_read_on_the_other(
                 assert "── new" not in there.text
 
 
-# ------------------------------------------------------------------ what is changed
+# ------------------------------------------------------------------ edits, replies and search
 
 
-async def test_what_is_changed_is_changed_where_it_stands(
+async def test_edits_and_deletions_change_messages_in_place(
     server: ServerProcess, tmp_path: Path
 ) -> None:
     async with alice_and_bob(server, tmp_path) as (alice, bob):
@@ -169,14 +163,12 @@ async def test_what_is_changed_is_changed_where_it_stands(
         assert "secret" not in alice.text
 
 
-async def test_one_changes_and_takes_away_what_one_has_said(
-    server: ServerProcess, tmp_path: Path
-) -> None:
+async def test_own_message_is_edited_and_deleted(server: ServerProcess, tmp_path: Path) -> None:
     async with alice_and_bob(server, tmp_path) as (alice, _):
         alice.type("teh word\r")
         alice.sees("alice │ teh word")
         alice.type("/edit\r")
-        typed(alice, "/edit teh word")
+        wait_typed(alice, "/edit teh word")
         alice.type("\x15/edit the word\r")
         alice.sees("alice │ the word (edited)")
         alice.type("/delete\r")
@@ -186,7 +178,7 @@ async def test_one_changes_and_takes_away_what_one_has_said(
             assert "word" not in there.text
 
 
-async def test_a_reply_says_what_it_answers(server: ServerProcess, tmp_path: Path) -> None:
+async def test_reply_quotes_its_message(server: ServerProcess, tmp_path: Path) -> None:
     async with alice_and_bob(server, tmp_path) as (alice, bob):
         await bob.post("who has the key?")
         await bob.post("anybody?")
@@ -196,8 +188,8 @@ async def test_a_reply_says_what_it_answers(server: ServerProcess, tmp_path: Pat
         assert row_with(alice, "│ I have") == row_with(alice, "↳ bob: who") + 1
 
 
-async def test_what_was_found_is_gone_to(server: ServerProcess, tmp_path: Path) -> None:
-    async with company(server, tmp_path, "alice", "bob") as (bob,):
+async def test_jump_shows_a_found_message(server: ServerProcess, tmp_path: Path) -> None:
+    async with open_group(server, tmp_path, "alice", "bob") as (bob,):
         await bob.post("the needle is here")
         await bob.say(*(f"hay {n}" for n in range(300)))
         await bob.post("that was hay")
@@ -210,13 +202,11 @@ async def test_what_was_found_is_gone_to(server: ServerProcess, tmp_path: Path) 
             alice.sees("bob │ the needle is here", "│ hay 0", "more: End")
 
 
-# ------------------------------------------------------------------ what is on its way
+# ------------------------------------------------------------------ unsent messages
 
 
-async def test_what_is_refused_stays_until_it_is_sent_again(
-    server: ServerProcess, tmp_path: Path
-) -> None:
-    async with company(server, tmp_path, "bob"):
+async def test_refused_messages_stay_until_resent(server: ServerProcess, tmp_path: Path) -> None:
+    async with open_group(server, tmp_path, "bob"):
         with join(server, tmp_path, "alice") as alice:
             alice.sees("in ops with 2 members")
             server.stop(signal.SIGKILL)
@@ -226,7 +216,7 @@ async def test_what_is_refused_stays_until_it_is_sent_again(
             alice.signal(signal.SIGKILL)
             alice.end()
     server.start()
-    async with beside(server, "bob") as bob:
+    async with headless(server, "bob") as bob:
         await bob.command(Kick, "alice")
         with join(server, tmp_path, "alice") as alice:
             alice.sees("you were kicked", "✗ said too late", "✗ and this")
@@ -234,12 +224,10 @@ async def test_what_is_refused_stays_until_it_is_sent_again(
             alice.sees("alice joined", "not sent: 2 messages; /resend, or")
             alice.type("/resend\r")
             alice.sees("alice │ said too late", "· │ and this")
-            gone(alice, "✗")
+            wait_gone(alice, "✗")
 
 
-def test_what_was_typed_without_a_server_survives_the_client(
-    server: ServerProcess, tmp_path: Path
-) -> None:
+def test_unsent_messages_survive_a_crash(server: ServerProcess, tmp_path: Path) -> None:
     with join(server, tmp_path, "alice") as alice:
         alice.sees("you alone")
         server.stop(signal.SIGKILL)
@@ -251,4 +239,4 @@ def test_what_was_typed_without_a_server_survives_the_client(
     server.start()
     with join(server, tmp_path, "alice") as alice:
         alice.sees("alice │ first", "· │ second")
-        gone(alice, "… first", "… second")
+        wait_gone(alice, "… first", "… second")

@@ -1,4 +1,4 @@
-"""What one types, on the screen: keys as fingers know them, several lines, paste, completion."""
+"""Typing on the screen: editing keys, several lines, paste, history, completion."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tests.ui.scenes import (
     TAB,
     UP,
     alt,
-    company,
     ctrl,
-    gone,
     join,
-    typed,
+    open_group,
+    wait_gone,
+    wait_typed,
 )
 
 if TYPE_CHECKING:
@@ -33,19 +33,19 @@ ALT_ENTER, CTRL_J = "\x1b\r", "\n"
 
 @pytest.fixture
 def alice(server: ServerProcess, tmp_path: Path) -> Iterator[Terminal]:
-    """Return Alice's terminal, in a group of her own."""
+    """Start Alice's terminal, in a group of her own."""
     with join(server, tmp_path, "alice") as terminal:
         terminal.sees("you alone")
         yield terminal
 
 
-def test_a_paste_of_several_lines_is_not_sent_by_itself(alice: Terminal) -> None:
+def test_pasted_lines_are_not_sent(alice: Terminal) -> None:
     alice.type(f"look: {PASTE}one\r\ntwo\rthree\n{PASTED}")
     alice.until(lambda: last_rows(alice, 4) == ["look: one", "two", "three", ""], "three lines")
     assert "│ look" not in alice.text
     alice.type(f"four{BACKSPACE * 5}\r")
     alice.sees("alice │ look: one", "       │ two", "       │ three")
-    typed(alice, "")
+    wait_typed(alice, "")
 
 
 def last_rows(terminal: Terminal, count: int) -> list[str]:
@@ -53,14 +53,14 @@ def last_rows(terminal: Terminal, count: int) -> list[str]:
     return [row[len("alice ▸ ") :].rstrip() for row in terminal.screen.display[-count:]]
 
 
-def test_a_paste_of_commands_runs_none(alice: Terminal) -> None:
+def test_pasted_commands_are_not_run(alice: Terminal) -> None:
     alice.type(f"{PASTE}/quit\n/quit\n{PASTED}")
     alice.until(lambda: last_rows(alice, 3) == ["/quit", "/quit", ""], "what was pasted")
     alice.type(ctrl("c") + "still here\r")
     alice.sees("alice │ still here")
 
 
-def test_a_message_may_have_several_lines(alice: Terminal) -> None:
+def test_message_may_have_several_lines(alice: Terminal) -> None:
     alice.type(f"one{ALT_ENTER}two{CTRL_J}three")
     alice.until(lambda: last_rows(alice, 3) == ["one", "two", "three"], "three lines")
     alice.type(f"{UP}{ctrl('a')}and \r")
@@ -69,48 +69,48 @@ def test_a_message_may_have_several_lines(alice: Terminal) -> None:
     alice.until(lambda: last_rows(alice, 3) == ["one", "and two", "three"], "all of it again")
 
 
-def test_what_was_sent_is_found_again(alice: Terminal) -> None:
+def test_history_is_recalled_and_searched(alice: Terminal) -> None:
     for text in ("the first word", "another", "the last word"):
         alice.type(f"{text}\r")
-    typed(alice, "")
+    wait_typed(alice, "")
     alice.type(UP + UP)
-    typed(alice, "another")
+    wait_typed(alice, "another")
     alice.type(ctrl("c") + ctrl("r") + "WORD")
     alice.sees("(search 'WORD') the last word")
     alice.type(ctrl("r"))
     alice.sees("(search 'WORD') the first word")
     alice.type(ctrl("g"))
-    typed(alice, "")
+    wait_typed(alice, "")
     alice.type(ctrl("r") + "ano\r")
-    typed(alice, "another")
+    wait_typed(alice, "another")
 
 
-def test_what_was_changed_is_undone(alice: Terminal) -> None:
+def test_changes_are_undone_and_redone(alice: Terminal) -> None:
     alice.type("some words here" + ctrl("w") + ctrl("a") + alt("d"))
-    typed(alice, " words")
+    wait_typed(alice, " words")
     alice.type("\x1f\x1f")
-    typed(alice, "some words here")
+    wait_typed(alice, "some words here")
     alice.type(alt("_"))
-    typed(alice, "some words")
+    wait_typed(alice, "some words")
     alice.type(ctrl("c"))
-    typed(alice, "")
+    wait_typed(alice, "")
     alice.type("\x1f")
-    typed(alice, "some words")
+    wait_typed(alice, "some words")
 
 
-def test_keys_move_by_what_people_see(alice: Terminal) -> None:
+def test_keys_move_by_grapheme(alice: Terminal) -> None:
     alice.type("a🇩🇪e\u0301漢")
-    typed(alice, "a🇩🇪é漢")
+    wait_typed(alice, "a🇩🇪é漢")
     assert alice.screen.cursor.x == len("alice ▸ ") + 1 + 2 + 1 + 2
     alice.type(BACKSPACE)
-    typed(alice, "a🇩🇪é")
+    wait_typed(alice, "a🇩🇪é")
     alice.type(ctrl("b") + BACKSPACE)
-    typed(alice, "aé")
+    wait_typed(alice, "aé")
 
 
-async def test_tab_offers_what_fits(server: ServerProcess, tmp_path: Path) -> None:
+async def test_tab_completes_names_and_paths(server: ServerProcess, tmp_path: Path) -> None:
     (tmp_path / "a file.txt").touch()
-    async with company(server, tmp_path, "alice", "bob", "bobby"):
+    async with open_group(server, tmp_path, "alice", "bob", "bobby"):
         with join(server, tmp_path, "alice") as alice:
             alice.sees("in ops with 3 members")
             for keys, completed in [
@@ -128,12 +128,12 @@ async def test_tab_offers_what_fits(server: ServerProcess, tmp_path: Path) -> No
                 (ctrl("c") + "/send a" + TAB, "/send a\\ file.txt"),
             ]:
                 alice.type(keys)
-                typed(alice, completed)
+                wait_typed(alice, completed)
             alice.type(ctrl("c"))
-            gone(alice, "/send")
+            wait_gone(alice, "/send")
 
 
-def test_what_is_nonsense_is_told_in_a_sentence_and_ends_nothing(alice: Terminal) -> None:
+def test_wrong_commands_are_answered_with_sentences(alice: Terminal) -> None:
     for words, sentence in [
         ("/frobnicate now", "There is no command /frobnicate; /help"),
         ("/", "There is no command /"),
@@ -150,7 +150,7 @@ def test_what_is_nonsense_is_told_in_a_sentence_and_ends_nothing(alice: Terminal
         alice.type(f"{words}\r")
         alice.until(partial(_tells, alice, sentence), sentence)
         alice.type("/clear\r")
-        gone(alice, " ! │")
+        wait_gone(alice, " ! │")
     alice.type("\x1b[99~\x1b[1;9Z\x1bOj\x00\x1c\x1dstill well\r")
     alice.sees("alice │ still well")
 
@@ -160,6 +160,6 @@ def _tells(terminal: Terminal, sentence: str) -> bool:
 
 
 def shown(terminal: Terminal) -> str:
-    """Return the messages, with what was wrapped put together again."""
+    """Return the messages, with wrapped rows joined again."""
     rows = [row[:61].partition("│")[2].strip() for row in terminal.screen.display[1:-2]]
     return " ".join(rows)

@@ -1,4 +1,4 @@
-"""Several groups and people in one session: windows, what is new in them, and who calls."""
+"""Several windows in one session: switching, unread counts, direct messages, notifications."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tests.ui.scenes import (
     PAGE_UP,
     TAB,
     alt,
-    beside,
-    company,
     ctrl,
-    gone,
+    headless,
     join,
-    typed,
+    open_group,
+    wait_gone,
+    wait_typed,
 )
 
 if TYPE_CHECKING:
@@ -38,10 +38,10 @@ NOTIFY = b"\x1b]777;notify;"
 async def two_groups(
     server: ServerProcess, home: Path, extra: dict[str, str] | None = None
 ) -> AsyncIterator[tuple[Terminal, RawClient]]:
-    """Have Alice in two groups, with the window of the first in front, and Bob with her in both."""
+    """Start Alice's terminal in two groups, the first in front, with Bob in both."""
     async with (
-        company(server, home, "alice", "bob") as (bob,),
-        company(server, home, "alice", "bob", group="lab"),
+        open_group(server, home, "alice", "bob") as (bob,),
+        open_group(server, home, "alice", "bob", group="lab"),
     ):
         with join(server, home, "alice", extra=extra) as alice:
             alice.sees("in ops with 2 members", "[1 #ops]  2 #lab")
@@ -49,14 +49,14 @@ async def two_groups(
 
 
 async def write(person: RawClient, to: str, text: str) -> None:
-    """Write to somebody alone."""
+    """Send a direct message."""
     await person.post(text, group=direct_name(person.user, to))
 
 
 # ------------------------------------------------------------------ windows
 
 
-async def test_windows_are_gone_to_by_number_in_turn_and_back(
+async def test_windows_are_switched_by_number_and_order(
     server: ServerProcess, tmp_path: Path
 ) -> None:
     async with two_groups(server, tmp_path) as (alice, _):
@@ -77,7 +77,7 @@ async def test_windows_are_gone_to_by_number_in_turn_and_back(
             alice.sees(" #ops " if number == 1 else " #lab ")
 
 
-async def test_what_is_new_elsewhere_is_counted_until_it_is_seen(
+async def test_unread_messages_are_counted_until_seen(
     server: ServerProcess, tmp_path: Path
 ) -> None:
     async with two_groups(server, tmp_path) as (alice, bob):
@@ -94,10 +94,10 @@ async def test_what_is_new_elsewhere_is_counted_until_it_is_seen(
         alice.sees("[1 #ops]  2 #lab ──")
         alice.type(alt("2"))
         alice.sees("» alice, three")
-        gone(alice, "── new ──")
+        wait_gone(alice, "── new ──")
 
 
-async def test_each_window_has_its_own_draft_and_place(
+async def test_window_keeps_draft_and_scroll_position(
     server: ServerProcess, tmp_path: Path
 ) -> None:
     async with two_groups(server, tmp_path) as (alice, bob):
@@ -115,14 +115,14 @@ async def test_each_window_has_its_own_draft_and_place(
         alice.sees("↓ 1 new: End", "alice ▸ a draft")
         assert alice.screen.display[1] == place
         alice.type(alt("2"))
-        typed(alice, "another")
+        wait_typed(alice, "another")
 
 
-async def test_a_window_is_closed_and_opened_again(server: ServerProcess, tmp_path: Path) -> None:
+async def test_closed_window_is_opened_again(server: ServerProcess, tmp_path: Path) -> None:
     async with two_groups(server, tmp_path) as (alice, bob):
         alice.type("/part\r")
         alice.sees(" #lab ")
-        gone(alice, "#ops")
+        wait_gone(alice, "#ops")
         await bob.post("nobody sees this", group="ops")
         alice.type("/list\r")
         alice.sees("#lab (open)", "#ops (something new)")
@@ -134,29 +134,27 @@ async def test_a_window_is_closed_and_opened_again(server: ServerProcess, tmp_pa
         assert alice.end() == 0
 
 
-async def test_one_who_leaves_a_group_is_a_member_no_more(
-    server: ServerProcess, tmp_path: Path
-) -> None:
+async def test_leave_ends_the_membership(server: ServerProcess, tmp_path: Path) -> None:
     async with two_groups(server, tmp_path) as (alice, _):
         alice.type("/transfer bob\r")
         alice.sees("alice made bob the admin")
         alice.type("/leave\r")
         alice.sees(" #lab ", "you left #ops")
-        gone(alice, "[", "@")
+        wait_gone(alice, "[", "@")
         alice.type("/clear\r/list\r")
         alice.sees("#lab (open)")
         assert "#ops" not in alice.text
 
 
-# ------------------------------------------------------------------ people alone
+# ------------------------------------------------------------------ direct messages
 
 
-async def test_two_people_write_to_each_other(server: ServerProcess, tmp_path: Path) -> None:
-    async with company(server, tmp_path, "alice"):
+async def test_two_people_exchange_direct_messages(server: ServerProcess, tmp_path: Path) -> None:
+    async with open_group(server, tmp_path, "alice"):
         with join(server, tmp_path, "alice") as alice, join(server, tmp_path, "bob") as bob:
             alice.sees("● bob")
             alice.type("/msg b" + TAB)
-            typed(alice, "/msg bob")
+            wait_typed(alice, "/msg bob")
             alice.type("psst\r")
             alice.sees("written to bob; /query bob shows")
             bob.sees("[1 #ops]  2 @alice 1!")
@@ -180,10 +178,8 @@ def ops_of(terminal: Terminal) -> str:
     return terminal.text
 
 
-async def test_who_has_written_meanwhile_has_a_window_when_one_comes(
-    server: ServerProcess, tmp_path: Path
-) -> None:
-    async with company(server, tmp_path, "alice", "bob") as (bob,):
+async def test_missed_direct_message_opens_a_window(server: ServerProcess, tmp_path: Path) -> None:
+    async with open_group(server, tmp_path, "alice", "bob") as (bob,):
         await write(bob, "alice", "are you there?")
         with join(server, tmp_path, "alice") as alice:
             alice.sees("[1 #ops]  2 @bob 1!")
@@ -191,34 +187,34 @@ async def test_who_has_written_meanwhile_has_a_window_when_one_comes(
             alice.sees(" @bob ", "── new ──", "bob │ are you there?")
 
 
-# ------------------------------------------------------------------ who calls
+# ------------------------------------------------------------------ notifications
 
 
-async def test_who_is_meant_is_called(server: ServerProcess, tmp_path: Path) -> None:
+async def test_mention_rings_and_notifies(server: ServerProcess, tmp_path: Path) -> None:
     async with two_groups(server, tmp_path) as (alice, bob):
         await bob.post("nobody in particular")
         alice.sees("nobody in particular")
         assert NOTIFY not in alice.raw
-        assert BELL not in told(alice)
+        assert BELL not in output_of(alice)
         await bob.post("alice: lunch; now?")
         alice.until(lambda: NOTIFY in alice.raw, "a notification")
         alice.sees("» alice: lunch; now?")
         assert BELL + NOTIFY + b"#ops;bob: alice: lunch; now?" + BELL in alice.raw
 
 
-def told(terminal: Terminal) -> bytes:
-    """Return what was written, but for the window's titles, which end in a bell too."""
+def output_of(terminal: Terminal) -> bytes:
+    """Return the output without window titles, which end in a bell too."""
     return b"".join(part.split(BELL, 1)[-1] for part in terminal.raw.split(b"\x1b]2;"))
 
 
-async def test_one_who_is_written_to_alone_is_called(server: ServerProcess, tmp_path: Path) -> None:
+async def test_direct_message_notifies(server: ServerProcess, tmp_path: Path) -> None:
     async with two_groups(server, tmp_path) as (alice, bob):
         await write(bob, "alice", "psst")
         alice.sees("3 @bob 1!")
         alice.until(lambda: NOTIFY + b"@bob;bob: psst" in alice.raw, "a notification")
 
 
-async def test_one_of_iterms_family_is_told_in_its_own_words(
+async def test_iterm_gets_its_own_notification_command(
     server: ServerProcess, tmp_path: Path
 ) -> None:
     async with two_groups(server, tmp_path, {"TERM_PROGRAM": "iTerm.app"}) as (alice, bob):
@@ -226,16 +222,16 @@ async def test_one_of_iterms_family_is_told_in_its_own_words(
         alice.until(lambda: b"\x1b]9;tchat #ops: bob: hello alice" in alice.raw, "a notification")
 
 
-async def test_in_tmux_a_call_is_handed_on(server: ServerProcess, tmp_path: Path) -> None:
+async def test_notification_passes_through_tmux(server: ServerProcess, tmp_path: Path) -> None:
     extra = {"TERM": "screen-256color", "TMUX": "/nowhere,1,0"}
     async with two_groups(server, tmp_path, extra) as (alice, bob):
         await bob.post("hello alice")
         wrapped = b"\x1bPtmux;\x1b\x1b]777;notify;#ops;bob: hello alice"
-        alice.until(lambda: wrapped in alice.raw, "a notification for whoever tmux is in")
+        alice.until(lambda: wrapped in alice.raw, "a notification for the terminal outside")
 
 
 @pytest.mark.parametrize("where", ["typed", "in the file"])
-async def test_a_muted_window_calls_nobody(
+async def test_muted_window_does_not_notify(
     server: ServerProcess, tmp_path: Path, where: str
 ) -> None:
     (tmp_path / "alice").mkdir()
@@ -254,24 +250,22 @@ async def test_a_muted_window_calls_nobody(
         assert b"quietly" not in alice.raw
 
 
-async def test_one_who_wants_the_bell_alone_gets_no_more(
-    server: ServerProcess, tmp_path: Path
-) -> None:
+async def test_bell_setting_suppresses_notifications(server: ServerProcess, tmp_path: Path) -> None:
     (tmp_path / "alice").mkdir()
     (tmp_path / "alice" / "config.toml").write_text('notifications = "bell"\n')
     async with two_groups(server, tmp_path) as (alice, bob):
         await bob.post("hello alice")
-        alice.until(lambda: BELL in told(alice), "a bell")
+        alice.until(lambda: BELL in output_of(alice), "a bell")
         assert NOTIFY not in alice.raw
 
 
-async def test_who_is_ignored_is_not_seen(server: ServerProcess, tmp_path: Path) -> None:
+async def test_ignored_people_are_hidden(server: ServerProcess, tmp_path: Path) -> None:
     async with two_groups(server, tmp_path) as (alice, bob):
         alice.type("/ignore bob\r")
         alice.sees("bob is hidden from now on")
         await bob.post("alice! alice!", group="ops")
         await bob.post("alice! alice!", group="lab")
-        async with beside(server, "carol") as carol:
+        async with headless(server, "carol") as carol:
             await carol.command(Join)
             await carol.post("anybody?")
             alice.sees("carol │ anybody?")

@@ -1,4 +1,4 @@
-"""Hostile text in the client with windows: what is written to the terminal, cell by cell."""
+"""Hostile text in the full-screen client: the terminal's cells, state and received bytes."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 WIDE, NARROW = 80, 60
 HEIGHT = 24
 BORDER = WIDE - 19
-"""The column between the messages and the people, who are only shown where it is wide."""
+"""The column between messages and members, who are only shown on the wide screen."""
 TEXT = 15
-"""The column in which messages begin: behind the time, the name and a rule."""
+"""The column in which messages begin: after time, name and mark."""
 
 USUAL = {
     *(b"\x1b[?1049h", b"\x1b[22;0;0t", b"\x1b[?1h", b"\x1b=", b"\x1b[4l", b"\x1b[?7h"),
@@ -42,7 +42,7 @@ USUAL = {
     *(b"\x1b[?25l", b"\x1b[?25h", b"\x1b[?12l", b"\x1b(B"),
     *(b"\x1b[?2004h", b"\x1b[?2004l"),
 }
-"""What curses and the screen send when they begin, end, and paint: colours are apart."""
+"""Sequences that curses and the screen send by themselves, without those of colours."""
 
 _COMMAND = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|[ -/]+[0-~]|[0-Z\\-~])")
 _UNFINISHED = re.compile(rb"\x1b(?:[\[(][0-9;?]*)?\Z")
@@ -51,11 +51,11 @@ _CALL = re.compile(rb"\x07\x1b\]777;notify;#ops;bob: [^\x00-\x1f\x7f]*\x07")
 _MOVES = re.compile(rb"\x1b\[[0-9;]*[ABCDGHJKLMPXbdr@ST]|\x1bM")
 
 
-# ------------------------------------------------------------------ what is looked at
+# ------------------------------------------------------------------ what is compared
 
 
 class Frame(NamedTuple):
-    """All of the screen but the messages, and the state that the terminal is in."""
+    """All of the screen but the messages, and the terminal's state."""
 
     title: list[pyte.screens.Char]
     status: list[pyte.screens.Char]
@@ -78,8 +78,8 @@ def message_rows(screen: Emulator) -> list[list[pyte.screens.Char]]:
 
 
 def messages_stand_in_place(screen: Emulator) -> bool:
-    """Return whether every message is in its column, in no look but the two that there are."""
-    # A message that begins with a mark puts it on the space before it.
+    """Return whether every message is in its column, in one of the two looks in use."""
+    # A message that begins with a combining mark puts it on the space before it.
     rules = {"".join(c.data[:1] for c in row[TEXT - 3 : TEXT]) for row in message_rows(screen)}
     looks = {cell._replace(data=" ") for row in message_rows(screen) for cell in row[TEXT:]}
     meant = screen.default_char._replace(fg="d75f00", bold=True)
@@ -87,7 +87,7 @@ def messages_stand_in_place(screen: Emulator) -> bool:
 
 
 def text_of(screen: Emulator) -> str:
-    """Return what the messages say, without spaces and what has no width of its own."""
+    """Return the text of the messages, without spaces and characters of no width."""
     cells = (cell.data for row in message_rows(screen) for cell in row[TEXT:])
     return essence("".join(cells))
 
@@ -98,10 +98,9 @@ def essence(text: str) -> str:
 
 
 def commands(raw: bytes) -> set[bytes]:
-    """Return the commands in `raw` that are not about where the next text goes.
+    """Return the escape sequences in `raw`, except cursor movements, titles and notifications.
 
-    Nor the window's title, nor what calls somebody who is meant. What is not whole at the end is
-    left out: the program may still be writing.
+    An unfinished one at the end is left out: the program may still be writing.
     """
     raw = _CALL.sub(b"", _TITLE.sub(b"", raw))
     found = {c for c in _COMMAND.findall(raw) if not _MOVES.fullmatch(c)}
@@ -110,14 +109,14 @@ def commands(raw: bytes) -> set[bytes]:
     return found
 
 
-# ------------------------------------------------------------------ two people
+# ------------------------------------------------------------------ hostile messages
 
 
 @asynccontextmanager
 async def alice_watches_bob(
     server: ServerProcess, home: Path, width: int
 ) -> AsyncIterator[tuple[Terminal, RawClient]]:
-    """Let Bob fill Alice's screen with what is harmless."""
+    """Let Bob fill Alice's screen with harmless messages."""
     with join(server, home, "alice", width=width, height=HEIGHT) as alice:
         alice.sees("you alone")
         async with raw_client(Address("127.0.0.1", int(server.port)), "bob", tls=True) as bob:
@@ -126,7 +125,7 @@ async def alice_watches_bob(
             alice.type("/2 bob\r")
             alice.sees("bob joined")
             await bob.post("harmless to alice")
-            alice.sees("harmless to alice")  # in the colour of what is said to oneself
+            alice.sees("harmless to alice")  # in the colour of mentions
             for number in range(HEIGHT):
                 await bob.post(f"harmless {number}")
             alice.sees(f"harmless {HEIGHT - 1}")
@@ -137,7 +136,7 @@ async def alice_watches_bob(
 
 
 async def show(alice: Terminal, bob: RawClient, frame: Frame, text: str, wanted: str) -> None:
-    """Let Bob say something, and wait until the screen is at rest with what is wanted on it."""
+    """Let Bob post a text, and wait until `wanted` is shown and nothing else has changed."""
     await bob.post(text)
 
     def at_rest() -> bool:
@@ -148,13 +147,13 @@ async def show(alice: Terminal, bob: RawClient, frame: Frame, text: str, wanted:
 
 
 @pytest.mark.parametrize("width", [WIDE, NARROW])
-async def test_a_message_changes_nothing_but_the_rows_it_stands_in(
+async def test_message_changes_only_its_own_rows(
     server: ServerProcess, tmp_path: Path, width: int
 ) -> None:
     async with alice_watches_bob(server, tmp_path, width) as (alice, bob):
         frame, usual = frame_of(alice.screen), commands(alice.raw)
         for number, case in enumerate(HOSTILE):
-            # The mark comes first: what is behind it may reach the last cell of the last row.
+            # The number comes first: the text after it may reach the last cell of the last row.
             await show(alice, bob, frame, f"<{number}> {case.text}", f"<{number}>")
         await show(alice, bob, frame, "the end", "the end")
         assert commands(alice.raw) <= usual
@@ -162,7 +161,7 @@ async def test_a_message_changes_nothing_but_the_rows_it_stands_in(
             assert case.text.encode() not in alice.raw
 
 
-async def test_a_message_can_be_read(server: ServerProcess, tmp_path: Path) -> None:
+async def test_hostile_message_stays_readable(server: ServerProcess, tmp_path: Path) -> None:
     cases = [(case.text, case.shown) for case in (*SEQUENCES, *CONTROLS, *UNSEEN)]
     async with alice_watches_bob(server, tmp_path, WIDE) as (alice, bob):
         frame = frame_of(alice.screen)
@@ -170,9 +169,7 @@ async def test_a_message_can_be_read(server: ServerProcess, tmp_path: Path) -> N
             await show(alice, bob, frame, f"{text} <{number}>", f"{shown} <{number}>")
 
 
-async def test_what_is_typed_is_shown_like_what_is_said(
-    server: ServerProcess, tmp_path: Path
-) -> None:
+async def test_hostile_file_name_is_typed_safely(server: ServerProcess, tmp_path: Path) -> None:
     name = "fdp\u202etxt.exe\x9b31m\u200b"
     (tmp_path / name).touch()
     async with alice_watches_bob(server, tmp_path, NARROW) as (alice, bob):
@@ -184,11 +181,11 @@ async def test_what_is_typed_is_shown_like_what_is_said(
         assert commands(alice.raw) <= usual
 
 
-# ------------------------------------------------------------------ a server that lies
+# ------------------------------------------------------------------ hostile server
 
 
 async def lie(liar: Liar, looked: trio.Event) -> None:
-    """Put hostile text wherever the screen shows some, in a log that ends in the far future."""
+    """Send hostile text in every field that is shown, in a log that ends in the far future."""
     await liar.welcome(user=f"al{EVERYTHING}")
     await liar.attach(seq=4)
     await liar.tells_groups(EVERYTHING, f"@alice,{EVERYTHING}")
@@ -203,14 +200,14 @@ async def lie(liar: Liar, looked: trio.Event) -> None:
 
 
 async def be_brief(liar: Liar, looked: trio.Event) -> None:
-    """Take one's time, and then say only who the admin is."""
+    """Wait, and then send nothing but who the admin is."""
     await looked.wait()
     await liar.welcome()
     await liar.attach("waiting", admin=EVERYTHING)
     await liar.hears("end")
 
 
-async def test_the_screen_believes_no_server(tmp_path: Path) -> None:
+async def test_hostile_server_cannot_control_the_terminal(tmp_path: Path) -> None:
     looked, again = trio.Event(), trio.Event()
     stories = (lambda liar: lie(liar, looked), lambda liar: be_brief(liar, again))
     async with lying_server(*stories) as address:
@@ -227,5 +224,6 @@ async def test_the_screen_believes_no_server(tmp_path: Path) -> None:
             alice.type(ctrl("d") + ctrl("d"))
             assert await trio.to_thread.run_sync(alice.end) == 0
     assert {command for command in commands(alice.raw) if not command.endswith(b"m")} <= USUAL
-    before_the_end = alice.raw.rpartition(b"\x1b[?2004l")[0]  # one of them, but the screen's own
+    # The end itself is one of the sequences: the screen's own.
+    before_the_end = alice.raw.rpartition(b"\x1b[?2004l")[0]
     assert not any(case.text.encode() in before_the_end for case in SEQUENCES)

@@ -1,4 +1,4 @@
-"""The screen by itself, in a real terminal: what is written to it, and how it is given back."""
+"""`Screen` in a real terminal: what is painted, and how the terminal is released."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ def lines_of(terminal: Terminal) -> list[int]:
 
 
 def is_raw(terminal: Terminal) -> bool:
-    """Return whether the terminal gives every key to the program, and shows none by itself."""
+    """Return whether the terminal is in raw mode, without echo."""
     return not terminal.flags & (termios.ICANON | termios.ECHO | termios.ISIG)
 
 
-def is_given_back(terminal: Terminal) -> bool:
-    """Return whether the terminal is as a shell would want it, and as it was."""
+def is_released(terminal: Terminal) -> bool:
+    """Return whether the terminal is released: cooked mode, main screen, visible cursor."""
     flags = termios.ICANON | termios.ECHO | termios.ISIG
     shown = terminal.raw.count(BACK) == terminal.raw.count(ASIDE)
     pasting = terminal.raw.count(PASTE_ON) == terminal.raw.count(PASTE_OFF)
@@ -64,7 +64,7 @@ def is_given_back(terminal: Terminal) -> bool:
 
 
 def colour_commands(raw: bytes) -> set[bytes]:
-    """Return the numbers of all colours, 38 and 48 with what is behind them, that are set."""
+    """Return the parameters of all colours that are set; 38 and 48 with what follows them."""
     found = set()
     for command in re.findall(rb"\x1b\[([0-9;]*)m", raw):
         for numbers in re.findall(rb"(?:38|48);5;\d+|\d+", command):
@@ -77,7 +77,7 @@ def colour_commands(raw: bytes) -> set[bytes]:
 
 
 @pytest.mark.parametrize("term", KNOWN)
-def test_a_terminal_is_painted_and_given_back(tmp_path: Path, term: str) -> None:
+def test_terminal_is_painted_and_released(tmp_path: Path, term: str) -> None:
     with painter(tmp_path, TERM=term) as terminal:
         painted(terminal)
         assert terminal.screen.display[0].startswith(" size 80x24")
@@ -85,12 +85,12 @@ def test_a_terminal_is_painted_and_given_back(tmp_path: Path, term: str) -> None
         assert is_raw(terminal)
         terminal.type("q")
         assert terminal.end() == 0
-        assert is_given_back(terminal)
+        assert is_released(terminal)
         assert "the end" in terminal.text
 
 
 @pytest.mark.parametrize("term", OLD)
-def test_a_terminal_of_old_is_sent_nothing_new_and_left_clean(tmp_path: Path, term: str) -> None:
+def test_old_terminal_gets_no_osc_and_is_cleared(tmp_path: Path, term: str) -> None:
     with painter(tmp_path, TERM=term) as terminal:
         painted(terminal)
         terminal.type("tq")
@@ -101,14 +101,14 @@ def test_a_terminal_of_old_is_sent_nothing_new_and_left_clean(tmp_path: Path, te
 
 
 @pytest.mark.parametrize("term", ["no-such-terminal", "dumb", ""])
-def test_a_terminal_that_cannot_be_painted_is_told_in_a_sentence(tmp_path: Path, term: str) -> None:
+def test_terminal_without_cursor_movement_is_refused(tmp_path: Path, term: str) -> None:
     with painter(tmp_path, TERM=term) as terminal:
         terminal.sees("cannot show a full screen", f"TERM is {term!r}", "--plain")
         assert terminal.end() == 1
         assert b"Traceback" not in terminal.raw
 
 
-def test_the_size_is_the_terminals_whatever_the_environment_says(tmp_path: Path) -> None:
+def test_terminal_size_overrides_the_environment(tmp_path: Path) -> None:
     with painter(tmp_path, COLUMNS="200", LINES="60") as terminal:
         painted(terminal)
 
@@ -116,7 +116,7 @@ def test_the_size_is_the_terminals_whatever_the_environment_says(tmp_path: Path)
 # ------------------------------------------------------------------ colours
 
 
-def test_a_terminal_with_256_colours_shows_them(tmp_path: Path) -> None:
+def test_256_colours_are_shown(tmp_path: Path) -> None:
     with painter(tmp_path, size="80x60") as terminal:
         painted(terminal, "80x60")
         rows = dict(zip(STYLES, range(1, 60), strict=False))
@@ -126,14 +126,14 @@ def test_a_terminal_with_256_colours_shows_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("term", ["xterm", "screen", "linux"])
-def test_a_terminal_with_8_colours_is_sent_only_those(tmp_path: Path, term: str) -> None:
+def test_terminal_with_8_colours_gets_only_those(tmp_path: Path, term: str) -> None:
     with painter(tmp_path, TERM=term, size="80x60") as terminal:
         painted(terminal, "80x60")
         assert colour_commands(terminal.raw) == {b"31", b"32", b"35", b"36"}
 
 
 @pytest.mark.parametrize(("term", "no_color"), [("xterm-256color", "1"), ("vt100", "")])
-def test_no_colour_is_sent_where_none_is_wanted(tmp_path: Path, term: str, no_color: str) -> None:
+def test_no_color_sends_no_colours(tmp_path: Path, term: str, no_color: str) -> None:
     wish = "mention=underline #ff0000"
     with painter(tmp_path, wish, TERM=term, NO_COLOR=no_color, size="80x60") as terminal:
         painted(terminal, "80x60")
@@ -142,13 +142,13 @@ def test_no_colour_is_sent_where_none_is_wanted(tmp_path: Path, term: str, no_co
         assert terminal.screen.buffer[1 + STYLES.index("mention")][0].underscore
 
 
-def test_an_empty_no_color_says_nothing(tmp_path: Path) -> None:
+def test_empty_no_color_is_ignored(tmp_path: Path) -> None:
     with painter(tmp_path, NO_COLOR="", size="80x60") as terminal:
         painted(terminal, "80x60")
         assert colour_commands(terminal.raw)
 
 
-def test_a_person_has_colours_of_their_own(tmp_path: Path) -> None:
+def test_own_looks_are_shown(tmp_path: Path) -> None:
     with painter(tmp_path, "mention=reverse #ff0000", "text=colour 39") as terminal:
         painted(terminal)
         mention = terminal.screen.buffer[1 + STYLES.index("mention")][0]
@@ -156,10 +156,10 @@ def test_a_person_has_colours_of_their_own(tmp_path: Path) -> None:
         assert terminal.screen.buffer[1][0].fg == "00afff"
 
 
-# ------------------------------------------------------------------ how much is written
+# ------------------------------------------------------------------ amount of output
 
 
-def test_a_new_line_costs_little_and_a_changed_word_less(tmp_path: Path) -> None:
+def test_small_changes_write_little(tmp_path: Path) -> None:
     with painter(tmp_path) as terminal:
         painted(terminal)
         whole = len(terminal.raw)
@@ -175,7 +175,7 @@ def test_a_new_line_costs_little_and_a_changed_word_less(tmp_path: Path) -> None
         assert len(terminal.raw) - line < 80
 
 
-def test_nothing_is_written_when_nothing_changed(tmp_path: Path) -> None:
+def test_unchanged_picture_writes_nothing(tmp_path: Path) -> None:
     with painter(tmp_path) as terminal:
         painted(terminal)
         before = len(terminal.raw)
@@ -185,10 +185,10 @@ def test_nothing_is_written_when_nothing_changed(tmp_path: Path) -> None:
         assert terminal.raw[before:] == b"\a"
 
 
-# ------------------------------------------------------------------ sizes
+# ------------------------------------------------------------------ resizing
 
 
-def test_a_storm_of_sizes_ends_with_the_last(tmp_path: Path) -> None:
+def test_many_resizes_end_with_the_last_size(tmp_path: Path) -> None:
     with painter(tmp_path) as terminal:
         painted(terminal)
         terminal.type("n" * 40)
@@ -200,10 +200,10 @@ def test_a_storm_of_sizes_ends_with_the_last(tmp_path: Path) -> None:
         terminal.until(lambda: lines_of(terminal) == [*range(22, 40)], "the last lines")
 
 
-# ------------------------------------------------------------------ the window's title
+# ------------------------------------------------------------------ window title
 
 
-def test_a_title_is_cleaned_and_taken_back(tmp_path: Path) -> None:
+def test_title_is_sanitized_and_restored(tmp_path: Path) -> None:
     with painter(tmp_path) as terminal:
         painted(terminal)
         terminal.type("t")
@@ -214,38 +214,38 @@ def test_a_title_is_cleaned_and_taken_back(tmp_path: Path) -> None:
         assert terminal.screen.title == ""
 
 
-# ------------------------------------------------------------------ however it ends
+# ------------------------------------------------------------------ release
 
 
-def test_an_exception_is_shown_on_a_terminal_that_was_given_back(tmp_path: Path) -> None:
+def test_traceback_is_printed_on_the_released_terminal(tmp_path: Path) -> None:
     with painter(tmp_path) as terminal:
         painted(terminal)
         terminal.type("x")
         assert terminal.end() == 1
-        assert is_given_back(terminal)
+        assert is_released(terminal)
         before, _, after = terminal.raw.partition(b"Traceback")
         assert before.count(ASIDE) == 1
         assert b"ZeroDivisionError" in after
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_it_and_gives_the_terminal_back(tmp_path: Path, number: int) -> None:
+def test_signal_releases_the_terminal(tmp_path: Path, number: int) -> None:
     with painter(tmp_path) as terminal:
         painted(terminal)
         terminal.type("t")
         terminal.until(lambda: bool(terminal.screen.title), "a title")
         terminal.signal(number)
         assert terminal.end() == -number
-        assert is_given_back(terminal)
+        assert is_released(terminal)
         assert terminal.screen.title == ""
 
 
-def test_stepping_aside_gives_the_terminal_back_until_enter(tmp_path: Path) -> None:
+def test_printing_for_copying_releases_until_enter(tmp_path: Path) -> None:
     with painter(tmp_path) as terminal:
         painted(terminal)
         terminal.type("a")
         terminal.sees("COPY THIS", "Enter goes back")
-        assert is_given_back(terminal)
+        assert is_released(terminal)
         terminal.type("\r")
         terminal.until(lambda: "COPY" not in terminal.text, "the screen again")
         painted(terminal)
@@ -255,14 +255,14 @@ def test_stepping_aside_gives_the_terminal_back_until_enter(tmp_path: Path) -> N
         terminal.until(lambda: terminal.raw.count(b"COPY THIS") == 2, "the text again")
         terminal.signal(signal.SIGTERM)
         assert terminal.end() == -signal.SIGTERM
-        assert is_given_back(terminal)
+        assert is_released(terminal)
 
 
-# ------------------------------------------------------------------ stopped, and going on
+# ------------------------------------------------------------------ suspend and continue
 
 
 def start_from_shell(shell: Terminal) -> int:
-    """Start a painter from a shell that has jobs; return its process."""
+    """Start a painter from a shell with job control; return its process."""
     shell.type(f"PS1='ready: '; {shlex.join(PAINTER)}\r")
     process = painted(shell)
     shell.type("n" * 5)
@@ -270,9 +270,9 @@ def start_from_shell(shell: Terminal) -> int:
     return process
 
 
-def go_on(shell: Terminal, size: str = "80x24") -> None:
-    """Do something in the shell, and then bring the painter back to the front."""
-    shell.until(lambda: is_given_back(shell), "the terminal")
+def continue_painter(shell: Terminal, size: str = "80x24") -> None:
+    """Run a command in the shell, then bring the painter back to the foreground."""
+    shell.until(lambda: is_released(shell), "the terminal")
     shell.type("echo $((4200 + 42))\r")
     shell.sees("4242")
     shell.type("fg\r")
@@ -286,22 +286,22 @@ def go_on(shell: Terminal, size: str = "80x24") -> None:
 def leave(shell: Terminal) -> None:
     shell.type("q")
     shell.sees("the end")
-    assert is_given_back(shell)
+    assert is_released(shell)
     shell.type("exit\r")
     assert shell.end() == 0
 
 
-def test_ctrl_z_goes_to_the_shell_and_fg_comes_back(tmp_path: Path) -> None:
+def test_ctrl_z_suspends_and_fg_continues(tmp_path: Path) -> None:
     with painter(tmp_path, program=SHELL) as shell:
         start_from_shell(shell)
         for _ in range(2):
             shell.type(CTRL_Z)
             shell.sees("Stopped")
-            go_on(shell)
+            continue_painter(shell)
         leave(shell)
 
 
-def test_a_stop_from_outside_is_the_same(tmp_path: Path) -> None:
+def test_sigtstp_from_outside_suspends(tmp_path: Path) -> None:
     with painter(tmp_path, program=SHELL) as shell:
         process = start_from_shell(shell)
         shell.type("t")
@@ -309,12 +309,12 @@ def test_a_stop_from_outside_is_the_same(tmp_path: Path) -> None:
         os.kill(process, signal.SIGTSTP)
         shell.sees("Stopped")
         assert shell.screen.title == ""
-        go_on(shell)
+        continue_painter(shell)
         assert shell.screen.title.startswith("a title")
         leave(shell)
 
 
-def test_a_stop_without_a_warning_is_noticed_afterwards(tmp_path: Path) -> None:
+def test_screen_is_repainted_after_sigstop(tmp_path: Path) -> None:
     with painter(tmp_path, program=SHELL) as shell:
         process = start_from_shell(shell)
         os.kill(process, signal.SIGSTOP)
@@ -327,16 +327,16 @@ def test_a_stop_without_a_warning_is_noticed_afterwards(tmp_path: Path) -> None:
         leave(shell)
 
 
-def test_a_terminal_that_was_resized_meanwhile_is_painted_in_its_new_size(tmp_path: Path) -> None:
+def test_resize_while_suspended_is_noticed(tmp_path: Path) -> None:
     with painter(tmp_path, program=SHELL) as shell:
         os.kill(start_from_shell(shell), signal.SIGTSTP)
         shell.sees("Stopped")
         shell.resize(60, 16)
-        go_on(shell, "60x16")
+        continue_painter(shell, "60x16")
         leave(shell)
 
 
-def test_where_nobody_could_tell_it_to_go_on_it_does_not_stop(tmp_path: Path) -> None:
+def test_orphaned_process_group_does_not_stop(tmp_path: Path) -> None:
     with painter(tmp_path) as terminal:
         painted(terminal)
         terminal.type(CTRL_Z)
@@ -345,10 +345,10 @@ def test_where_nobody_could_tell_it_to_go_on_it_does_not_stop(tmp_path: Path) ->
         terminal.sees("line 0")
         terminal.type("q")
         assert terminal.end() == 0
-        assert is_given_back(terminal)
+        assert is_released(terminal)
 
 
-def test_a_stop_in_the_middle_of_painting_leaves_nothing_half_painted(tmp_path: Path) -> None:
+def test_stop_while_painting_repaints_everything(tmp_path: Path) -> None:
     with painter(tmp_path) as terminal:
         painted(terminal)
         terminal.type("n" * 30)
@@ -362,7 +362,7 @@ def test_a_stop_in_the_middle_of_painting_leaves_nothing_half_painted(tmp_path: 
         assert is_raw(terminal)
 
 
-def test_going_on_without_having_stopped_paints_anew(tmp_path: Path) -> None:
+def test_sigcont_without_stop_repaints(tmp_path: Path) -> None:
     with painter(tmp_path) as terminal:
         painted(terminal)
         terminal.signal(signal.SIGCONT)
@@ -370,4 +370,4 @@ def test_going_on_without_having_stopped_paints_anew(tmp_path: Path) -> None:
         painted(terminal)
         terminal.type("q")
         assert terminal.end() == 0
-        assert is_given_back(terminal)
+        assert is_released(terminal)

@@ -98,7 +98,7 @@ def _peer_presence(model: Model) -> list[str]:
 def status_row(model: Model, width: int, *, scrolled: bool) -> Row:
     """Return the status bar: windows, what needs attention, the transfer that finishes first.
 
-    `scrolled` says that newer lines than the lowest in sight exist.
+    `scrolled` says that newer lines than the lowest visible one exist.
     """
     tabs = _labelled_tabs(model, width)
     share = width // 4 if model.transfers else 0

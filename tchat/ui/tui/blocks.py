@@ -7,7 +7,7 @@
      10:06      * │ bob nods            *  is an action, -- a notice of the program, ! an error
 
 Blocks are laid out lazily, when their height or rows are asked for. A block's height depends on
-the line, the line before it and the width of the pane, never on what else is in sight: so a block
+the line, the line before it and the width of the pane, never on what else is visible: so a block
 and a row of it name a place in the log that is stable whatever is around it.
 """
 
@@ -77,7 +77,7 @@ class Blocks:
         """Return the rows of a block from `start` to before `stop`, from the top down.
 
         If they are the `first` of the pane, the topmost names the author, even where the block's
-        own first row is out of sight.
+        own first row is not visible.
         """
         above = self._rows_above(index)
         line = self._line(index)

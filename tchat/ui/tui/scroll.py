@@ -1,6 +1,6 @@
-"""Scrolling: viewport and scroll position over lines of which only those in sight are laid out.
+"""Scrolling: viewport and scroll position over lines that are laid out only where visible.
 
-A position is a row of a block. All movements start from the lowest row in sight and go from block
+A position is a row of a block. All movements start from the lowest visible row and go from block
 to block, so they cost as much as the rows they pass, however many lines there are above and below.
 
 Reading above the newest line is stable: lines that arrive are added below, another width or
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tchat.ui.tui.model import Model
 
 _PAGE_OVERLAP = 2
-"""How many rows of a page stay in sight on the next."""
+"""How many rows of a page stay visible on the next."""
 
 
 class BlockRow(NamedTuple):
@@ -31,7 +31,7 @@ class BlockRow(NamedTuple):
 
 
 class BlockSlice(NamedTuple):
-    """The rows of a block that are in sight: from `start` to before `stop`."""
+    """The rows of a block that are visible: from `start` to before `stop`."""
 
     block: int
     start: int
@@ -39,7 +39,7 @@ class BlockSlice(NamedTuple):
 
 
 class Viewport(NamedTuple):
-    """What is in sight, from the top down, and whether that begins with the first row of all.
+    """The visible rows, from the top down, and whether that begins with the first row of all.
 
     `position` is the model's, corrected to the nearest that exists; None at the bottom.
     """
@@ -132,7 +132,7 @@ def _block_row(blocks: Blocks, position: Position | None) -> BlockRow:
 
 
 def _position(blocks: Blocks, lowest: BlockRow) -> Position | None:
-    """Return the position at which `lowest` is the lowest row in sight."""
+    """Return the position at which `lowest` is the lowest visible row."""
     hidden = blocks.height(lowest.block) - 1 - lowest.row
     if not hidden and lowest.block == len(blocks) - 1:
         return None

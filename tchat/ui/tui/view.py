@@ -1,7 +1,7 @@
 """Draw the whole screen: turn a model and a size into rows of styled text. Pure.
 
 The same model always gives the same rows. Everything is drawn anew each time, and `screen` finds
-out what has changed. Only the messages in sight are laid out, so a picture costs the same with a
+out what has changed. Only the visible messages are laid out, so a picture costs the same with a
 hundred thousand lines as with ten.
 
 This file composes the parts (`bars`, `blocks`, `prompt`) as `layout` divides the screen, and
@@ -32,7 +32,7 @@ class Picture:
     """Rows to paint, from top to bottom, and the cursor as row and column in cells.
 
     `position` is the model's scroll position, corrected to the nearest that exists. `top` says
-    that the first row of the first line is in sight, so that scrolling up has to load older lines.
+    that the first row of the first line is visible, so that scrolling up has to load older lines.
     """
 
     rows: list[Row]
@@ -63,7 +63,7 @@ def draw(model: Model, width: int, height: int) -> Picture:
 
 
 def _message_rows(model: Model, width: int, height: int) -> tuple[list[Row], Viewport]:
-    """Return the pane of messages, the newest at the bottom, and which of them are in sight."""
+    """Return the pane of messages, the newest at the bottom, and which of them are visible."""
     blocks = Blocks(model, width)
     viewport = viewport_at(blocks, model.position, height)
     rows: list[Row] = []

@@ -57,7 +57,7 @@ def _text_of_frame(model: Model, width: int, height: int, caption: str) -> str:
         [
             f"==== {width} x {height}{f': {caption}' * bool(caption)}",
             *(f"|{text_of(row)}".rstrip() for row in drawn.rows),
-            f"Cursor in row {row}, column {column}; {place}{', top in sight' * drawn.top}.",
+            f"Cursor in row {row}, column {column}; {place}{', top visible' * drawn.top}.",
             *(f"{y:2} {_spans(row)}".rstrip() for y, row in enumerate(drawn.rows)),
         ]
     )
