@@ -61,10 +61,10 @@ def test_wrong_file_is_reported_without_painting(
     configure(tmp_path, "alice", text)
     with join(server, tmp_path, "alice", width=240) as alice:
         assert alice.end() == 1
-        told = alice.text.strip()
-        assert told.startswith("tchat: ")
-        assert sentence in told
-        assert "config.toml" in told
+        printed = alice.text.strip()
+        assert printed.startswith("tchat: ")
+        assert sentence in printed
+        assert "config.toml" in printed
         assert alice.raw.count(ASIDE) == alice.raw.count(BACK)
         assert b"Traceback" not in alice.raw
 

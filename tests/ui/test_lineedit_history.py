@@ -125,6 +125,12 @@ def test_failed_search_leaves_the_draft() -> None:
     assert press(edit, "C-e") == "draft|"
 
 
+def test_search_without_a_pattern_shows_the_draft() -> None:
+    edit = entered("deploy now")
+    assert found(edit, "draft", "C-r", "d") == ("d", "deploy now")
+    assert found(edit, "Backspace") == ("", "draft")
+
+
 def test_submit_accepts_the_match() -> None:
     edit = entered("deploy now", "bye")
     press(edit, "C-r", "dep")

@@ -148,6 +148,7 @@ def test_first_unread_line_is_found() -> None:
     made = ten(new_from=8)
     made.lines.insert(7, message("no event"))
     assert scroll.first_new(made) == 8
+    assert scroll.first_new(ten(new_from=1)) == 0
     assert scroll.first_new(ten(new_from=11)) is None
     assert scroll.first_new(ten(new_from=0)) is None
 

@@ -1,4 +1,4 @@
-"""Terminal detection and escape sequences: window title, paste mode, bell, desktop notifications.
+"""Terminal detection, escape sequences, window title; rate-limited bell and notifications.
 
 Beyond what terminfo describes there are control sequences that most terminals of today know: a
 window title, bracketed paste, desktop notifications. Old terminals would print some of them as
