@@ -1,4 +1,4 @@
-"""Golden screens: whole screens as text files, compared by tests/ui/test_view.py.
+"""Golden screens: whole screens as text files, compared by tests/ui/tui/test_view.py.
 
 A sheet is a function of `catalogue` that returns frames: models, each with the size to draw it
 in. Its docstring says what to look for, and stands at the top of the sheet's file. A frame shows

@@ -6,7 +6,7 @@ import pytest
 
 from tchat.errors import Code, Refused
 from tchat.ui.tui.lineedit import LINE_LIMIT, LineEdit
-from tests.ui.editing import press
+from tests.ui.tui.editing import press
 
 FAMILY, FLAG, THUMB = "👨‍👩‍👧", "🇩🇪", "👍🏽"
 
