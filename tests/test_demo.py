@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.ui.scenes import F9, alt, ctrl, typed
+from tests.ui.scenes import F9, alt, ctrl, wait_typed
 from tests.ui.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def test_one_may_have_another_name_and_a_small_terminal(place: Path) -> None:
         assert all(len(row) <= 40 for row in carol.text.split("\n"))
         carol.type("bob?\r")
         carol.sees("am forty lines or so.")  # the end of it: a file may be saved just then
-        typed(carol, "")
+        wait_typed(carol, "")
         carol.type("/quit\r")
         assert carol.end() == 0
     assert left_behind(place) == []

@@ -1,1 +1,1 @@
-"""Tests of what people see."""
+"""Tests of tchat.ui, and their helpers: models and pictures, golden screens, terminals."""

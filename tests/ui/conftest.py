@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class ServerProcess:
-    """`python -m tchat serve` on a port that stays the same when it is started again."""
+    """`python -m tchat serve`, on the same port each time it is started."""
 
     data: Path
     port: str = "0"

@@ -1,4 +1,4 @@
-"""Models to be drawn, and pictures as text, so that a test shows the screen that it is about."""
+"""Builders of models and lines, and drawn screens as text: for view tests and golden screens."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DAY = 24 * 60 * MINUTE
 
 
 class More(TypedDict, total=False):
-    """What there can be about a line besides its text."""
+    """Optional attributes of a line."""
 
     seq: int
     reply: str
@@ -32,24 +32,24 @@ class More(TypedDict, total=False):
     fate: Fate
 
 
-def said(
+def message(
     text: str,
     who: str = "bob",
     at: int = NOON,
     sort: Sort = "message",
     **more: Unpack[More],
 ) -> Line:
-    """Return a message, or what `sort` says."""
+    """Return a message, or another `sort` of line."""
     return Line(at, sort, text, who, **more)
 
 
-def told(text: str, at: int = NOON, **more: Unpack[More]) -> Line:
-    """Return something that the program says."""
+def notice(text: str, at: int = NOON, **more: Unpack[More]) -> Line:
+    """Return a notice of the program."""
     return Line(at, "notice", text, **more)
 
 
 def model(*lines: Line, people: int = 0, **more: object) -> Model:
-    """Return a window of a group in which all is well."""
+    """Return a connected group window of a member; the first three people have names."""
     names = ["alice", "bob", "carol", *(f"person{n}" for n in range(people))][:people]
     who = [Person(name, admin=name == "alice", online=name != "carol") for name in names]
     made = Model("alice", "#ops", connection="", standing="member", lines=list(lines), people=who)
@@ -57,47 +57,44 @@ def model(*lines: Line, people: int = 0, **more: object) -> Model:
 
 
 def changed(made: Model, **more: object) -> Model:
-    """Return a model, changed."""
+    """Return the model with some attributes set."""
     for name, value in more.items():
         setattr(made, name, value)
     return made
 
 
+def typing(before: str, after: str = "", **more: object) -> Model:
+    """Return a window in which text is typed before and after the cursor."""
+    made = changed(model(), **more)
+    made.edit.set(before + after)
+    for _ in range(len(after)):
+        made.edit.left()
+    return made
+
+
 def text_of(row: Row) -> str:
-    """Return a row as it is read."""
+    """Return a row's text."""
     return "".join(part for part, _ in row)
 
 
 def shown(made: Model, width: int = 80, height: int = 12) -> list[str]:
-    """Return the rows of a screen, without the spaces at their ends."""
+    """Return the rows of a screen, without trailing spaces."""
     return [text_of(row).rstrip() for row in draw(made, width, height).rows]
 
 
-def screen(made: Model, width: int = 80, height: int = 12) -> str:
-    """Return a screen as it is written in a test: rows, without the spaces at their ends."""
-    return "\n".join(shown(made, width, height))
-
-
 def pane(made: Model, width: int = 60, height: int = 12) -> list[str]:
-    """Return the rows between the title and the status in which there is something."""
+    """Return the rows between title and status that are not blank."""
     return [row for row in shown(made, width, height)[1:-2] if row]
 
 
 def styles(made: Model, text: str, width: int = 80, height: int = 12) -> set[str]:
-    """Return the styles of those spans in which there is `text`."""
+    """Return the styles of the spans that contain `text`."""
     rows = draw(made, width, height).rows
     return {style for row in rows for part, style in row if text in part}
 
 
-def picture(text: str) -> str:
-    """Return what a test has written between quotes, without the rows of the quotes."""
-    lines = text.strip("\n").split("\n")
-    indent = min(len(line) - len(line.lstrip()) for line in lines if line.strip())
-    return "\n".join(line[indent:].removeprefix("|") for line in lines if line.strip())
-
-
 def is_exact(drawn: Picture, width: int, height: int) -> bool:
-    """Return whether every row is exactly as wide as the screen, and there is one for each."""
+    """Return whether there are `height` rows, each exactly `width` cells wide."""
     return [_width(row) for row in drawn.rows] == [width] * height
 
 

@@ -1,4 +1,4 @@
-"""People at real terminals, and others without one beside them, who say what a test needs."""
+"""People at real terminals, and raw clients that act as the other members of a group."""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ def join(
     height: int = 24,
     extra: dict[str, str] | None = None,
 ) -> Terminal:
-    """Start the client with windows; each person has a home of their own.
+    """Start the full-screen client; each person has a home of their own.
 
-    `extra` is what its environment has besides.
+    `extra` is added to its environment.
     """
     arguments = ["join", "127.0.0.1", server.port, "--user", user, "--group", group, *options]
     return Terminal(arguments, str(home / user), width, height, **(extra or {}))
 
 
-def know(home: Path, user: str) -> None:
-    """Give a person at home the identity that they have in the test itself."""
+def store_identity(home: Path, user: str) -> None:
+    """Write the identity that a raw client of that name uses to the person's home."""
     place = home / user / "identity"
     if place.exists():
         return
@@ -67,27 +67,27 @@ def know(home: Path, user: str) -> None:
 
 
 @asynccontextmanager
-async def beside(server: ServerProcess, user: str) -> AsyncIterator[RawClient]:
-    """Be somebody without a terminal for the length of the block."""
+async def headless(server: ServerProcess, user: str) -> AsyncIterator[RawClient]:
+    """Connect as somebody without a terminal for the length of the block."""
     async with raw_client(Address("127.0.0.1", int(server.port)), user, tls=True) as person:
         yield person
 
 
 @asynccontextmanager
-async def company(
+async def open_group(
     server: ServerProcess, home: Path, *names: str, group: str = GROUP
 ) -> AsyncIterator[list[RawClient]]:
-    """Found a group, open to all, and be its members for the length of the block.
+    """Create an open group, and connect as its members for the length of the block.
 
-    The first name founds it, and goes: that is whoever will sit at a terminal.
+    The first name creates it, and disconnects: that person is going to use a terminal.
     """
     founder, *others = names
-    know(home, founder)
-    async with beside(server, founder) as person:
+    store_identity(home, founder)
+    async with headless(server, founder) as person:
         await person.command(Join, group=group)
         await person.command(SetPolicy, "open", group=group)
     async with AsyncExitStack() as stack:
-        people = [await stack.enter_async_context(beside(server, name)) for name in others]
+        people = [await stack.enter_async_context(headless(server, name)) for name in others]
         for person in people:
             await person.command(Join, group=group)
         yield people
@@ -99,17 +99,17 @@ async def sees(terminal: Terminal, *texts: str) -> None:
 
 
 def row_with(terminal: Terminal, text: str) -> int:
-    """Return the number of the first row with a text in it, from the top."""
+    """Return the index of the first row, from the top, that contains a text."""
     rows = terminal.screen.display
     return next(y for y, row in enumerate(rows) if text in row)
 
 
-def gone(terminal: Terminal, *texts: str) -> None:
+def wait_gone(terminal: Terminal, *texts: str) -> None:
     """Wait until the screen shows none of `texts` any more."""
     terminal.until(lambda: not any(text in terminal.text for text in texts), f"no more {texts}")
 
 
-def typed(terminal: Terminal, text: str) -> None:
-    """Wait until exactly that stands in the input line."""
+def wait_typed(terminal: Terminal, text: str) -> None:
+    """Wait until the input line has exactly that text."""
     end = f"▸ {text}".rstrip()
     terminal.until(lambda: terminal.screen.display[-1].rstrip().endswith(end), f"{text!r} typed")

@@ -1,4 +1,4 @@
-"""A real pseudo-terminal with a program in it, and an emulator that shows what it painted."""
+"""A program in a real pseudo-terminal, and an emulator that shows what it paints."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 GUARD_SECONDS = 30.0
 
 _LIBC = ctypes.CDLL(None)
-_TELLING = {
+_TERMINAL_VARIABLES = {
     *("NO_COLOR", "COLUMNS", "LINES", "ESCDELAY", "TMUX", "STY", "TERM_PROGRAM", "LC_TERMINAL"),
     *("KITTY_WINDOW_ID", "WT_SESSION", "ConEmuANSI"),
 }
@@ -31,7 +31,7 @@ _TELLING = {
 class Emulator(pyte.Screen):
     """A screen that measures characters as the C library does, and so as curses expects.
 
-    What takes no cell joins the cell before it; the emulator by itself would end the text there.
+    A character without width joins the cell before it; pyte alone would end the text there.
     """
 
     def draw(self, data: str) -> None:
@@ -63,16 +63,16 @@ class Emulator(pyte.Screen):
 
     @property
     def display(self) -> list[str]:
-        """What stands in each row."""
+        """The text of each row."""
         return ["".join(self.cells(y, 0, self.columns)) for y in range(self.lines)]
 
     def cells(self, y: int, start: int, end: int) -> list[str]:
-        """Return what stands in cells of a row: nothing in the right half of a wide one."""
+        """Return the contents of cells of a row; the right half of a wide character is empty."""
         return [self.buffer[y][x].data for x in range(start, end)]
 
 
-def _heed_signals() -> None:
-    """Ignore no signals, even if the tests do, which may have been started by `nohup`."""
+def _reset_signals() -> None:
+    """Reset SIGHUP, which is ignored if the tests were started by `nohup`."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
@@ -84,8 +84,8 @@ class _Stream(pyte.ByteStream):
 class Terminal:
     """`python -m tchat` with `arguments`, in a terminal of `width` by `height` cells.
 
-    Or another `program`. `extra` is added to its environment, in which otherwise nothing is said
-    of the terminal that the tests were started from.
+    Or another `program`. `extra` is added to its environment, from which everything that
+    describes the terminal of the tests themselves is removed.
     """
 
     def __init__(
@@ -98,7 +98,9 @@ class Terminal:
         program: Sequence[str] = (sys.executable, "-m", "tchat"),
         **extra: str,
     ) -> None:
-        environment = {name: text for name, text in os.environ.items() if name not in _TELLING}
+        environment = {
+            name: text for name, text in os.environ.items() if name not in _TERMINAL_VARIABLES
+        }
         environment |= {"TERM": "xterm-256color", "TCHAT_HOME": home}
         environment |= {"LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", **extra}
         self.screen = Emulator(width, height)
@@ -108,7 +110,7 @@ class Terminal:
             [*program, *arguments],
             env=environment,
             dimensions=(height, width),
-            preexec_fn=_heed_signals,
+            preexec_fn=_reset_signals,
         )
 
     def __enter__(self) -> Self:
@@ -124,7 +126,7 @@ class Terminal:
 
     @property
     def text(self) -> str:
-        """What the screen shows, row by row."""
+        """The text of the screen, row by row."""
         return "\n".join(row.rstrip() for row in self.screen.display)
 
     def type(self, text: str) -> None:
@@ -145,7 +147,7 @@ class Terminal:
         self.until(lambda: all(text in self.text for text in texts), f"{texts}")
 
     def until(self, condition: Callable[[], bool], what: str) -> None:
-        """Take output until the condition holds."""
+        """Receive output until the condition holds."""
         guard = time.monotonic() + GUARD_SECONDS
         while not condition():
             assert time.monotonic() < guard, f"never came: {what}\n{self.text}"
@@ -163,11 +165,11 @@ class Terminal:
 
     @property
     def flags(self) -> int:
-        """What the terminal does by itself (termios' local flags)."""
+        """The terminal's local flags (termios)."""
         return int(termios.tcgetattr(self._process.fd)[3])
 
     def _receive(self) -> bool:
-        """Take output if there is some; return False once the program has ended."""
+        """Receive output if there is some; return False once the program has ended."""
         ready, _, _ = select.select([self._process.fd], [], [], 0.5)
         if ready:
             try:

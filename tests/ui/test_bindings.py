@@ -6,7 +6,7 @@ import pytest
 
 from tchat.errors import Code, Refused
 from tchat.ui.tui.keymap import ACTIONS, BINDINGS, DEFAULTS, OTHERWISE, bind, key_rows
-from tchat.ui.tui.keys import key_named
+from tchat.ui.tui.keys import parse_key
 from tchat.ui.tui.lineedit import _ACTIONS
 
 
@@ -20,10 +20,10 @@ def test_the_line_knows_how_to_do_what_is_said_to_be_its() -> None:
 
 def test_every_action_and_key_is_in_the_table_once() -> None:
     assert len(ACTIONS) == len(BINDINGS)
-    keys = [key_named(key) or key for binding in BINDINGS for key in binding.keys]
+    keys = [parse_key(key) or key for binding in BINDINGS for key in binding.keys]
     doubles = {key for key in keys if keys.count(key) > 1}
     assert doubles == {"Backspace"}  # which is also Ctrl-H
-    assert all(key_named(key) for key in keys if key != "Resize")
+    assert all(parse_key(key) for key in keys if key != "Resize")
     assert DEFAULTS.keys() == set(keys)
 
 

@@ -1,4 +1,4 @@
-"""A wire that lets so much pass and then holds, so that transfers can be looked at midway."""
+"""A TCP proxy that stalls after some bytes, so that tests can look at transfers midway."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 HELD = 1 << 24
-"""How many bytes of one connection a held wire lets pass: more than wait in between unread."""
+"""Bytes of one connection that pass before it stalls: more than socket buffers can hold."""
 
 
 @asynccontextmanager
 async def held_wire(target: Address) -> AsyncIterator[tuple[Address, trio.Event]]:
-    """Pass on what comes, up to a point; the event says that a connection has come to it."""
+    """Forward each connection up to `HELD` bytes; the event is set when one stalls."""
     held = trio.Event()
 
     async def pump(source: trio.SocketStream, sink: trio.SocketStream) -> None:
@@ -34,7 +34,7 @@ async def held_wire(target: Address) -> AsyncIterator[tuple[Address, trio.Event]
         except trio.BrokenResourceError:
             pass
 
-    async def carry(client: trio.SocketStream) -> None:
+    async def forward(client: trio.SocketStream) -> None:
         server = await connect(target)
         async with client, server, trio.open_nursery() as pumps:
             pumps.start_soon(pump, client, server)
@@ -42,6 +42,6 @@ async def held_wire(target: Address) -> AsyncIterator[tuple[Address, trio.Event]
 
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(trio.serve_listeners, carry, listeners)
+        nursery.start_soon(trio.serve_listeners, forward, listeners)
         yield Address("127.0.0.1", port_of(listeners[0])), held
         nursery.cancel_scope.cancel()

@@ -31,8 +31,8 @@ from tchat.core.protocol.frames import FileList, FileListRequest
 from tchat.core.text import clean_line, fold, quote_name, size_text
 from tchat.errors import Code, Refused
 from tchat.ui.chat.lines import latest, progress_text
-from tchat.ui.text.cells import cells, left, right
-from tchat.ui.text.paths import destination, paths_in
+from tchat.ui.text.cells import cells, pad_left, pad_right
+from tchat.ui.text.paths import parse_destination, parse_paths
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -95,9 +95,9 @@ def shelf_lines(found: list[ListedFile]) -> list[str]:
     name = min(max(map(cells, names), default=0), _MOST_NAME)
     person = max(map(cells, people), default=0)
     return [
-        f"{one.file.number:>{number}}  {_padded(shown, name)}  {right(size_text(one.file.size), 8)}"
-        f"  {left(by, person)}  {moment_text(one.file.at)}  {one.file.sha256.hex()[:16]}"
-        f"  {_fate(one)}"
+        f"{one.file.number:>{number}}  {_padded(shown, name)}"
+        f"  {pad_left(size_text(one.file.size), 8)}  {pad_right(by, person)}"
+        f"  {moment_text(one.file.at)}  {one.file.sha256.hex()[:16]}  {_fate(one)}"
         for one, shown, by in zip(found, names, people, strict=True)
     ]
 
@@ -221,7 +221,7 @@ class GroupFiles:
             self._host.notice(f"{progress.number}: {progress_text(progress)}")
 
     async def _send(self, argument: str) -> None:
-        for path in await trio.to_thread.run_sync(paths_in, argument):
+        for path in await trio.to_thread.run_sync(parse_paths, argument):
             self._host.start(self.transfers.sending(self._host.replica, path))
 
     async def _get(self, file: File, place: str = "") -> None:
@@ -229,7 +229,7 @@ class GroupFiles:
         if "\0" in place:
             raise Refused(Code.FILE_UNREADABLE, "No path can have a null character in it.")
         if place:
-            into, name = await trio.to_thread.run_sync(destination, place)
+            into, name = await trio.to_thread.run_sync(parse_destination, place)
         saved = await self.transfers.fetch(self._host.replica, file, into, name)
         self._host.notice(f"file {file.number} saved as {saved}")
 

@@ -23,7 +23,7 @@ from tchat.errors import Code, Refused, complain
 from tchat.ui.chat.files import TELL_SECONDS
 from tchat.ui.chat.lines import progress_text
 from tchat.ui.text.cells import cells, clip
-from tchat.ui.text.paths import destination
+from tchat.ui.text.paths import parse_destination
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -82,7 +82,7 @@ async def get_files(
         nursery.start_soon(once.follow)
         nursery.start_soon(once.tell)
         place = f"{to}/" if len(numbers) > 1 else to
-        into, name = await trio.to_thread.run_sync(destination, place)
+        into, name = await trio.to_thread.run_sync(parse_destination, place)
         await once.enter(invite, everything=True)
         for number in numbers:
             await once.attempt(lambda: once.get(number, into, name))  # noqa: B023

@@ -1,1 +1,1 @@
-"""Measuring and completing text for a terminal."""
+"""Text for a terminal: cell widths and line wrapping, typed file paths and their completion."""

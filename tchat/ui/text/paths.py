@@ -1,7 +1,8 @@
-"""Paths as people type them: with spaces and without quotes, or several, as in a shell.
+"""Parse typed file paths (spaces, quotes, ~) and complete them with Tab.
 
-What exists as it was typed is meant as it was typed. Otherwise words are told apart as a shell
-does, and what Tab offers is written so that it is understood as what it stands for.
+Text that names an existing file is taken literally, spaces and quotes included. Otherwise it is
+split into words as a shell would (`shlex`), and what Tab inserts is quoted so that it parses back
+to the same path.
 """
 
 from __future__ import annotations
@@ -14,38 +15,38 @@ _SPACES = " \t\r\n"
 _SPECIAL = re.compile(r"[\s\\'\"]")
 
 
-def paths_in(argument: str) -> list[Path]:
-    """Return the paths that an argument names: all of it, if that is there, or each word.
+def parse_paths(argument: str) -> list[Path]:
+    """Return the paths that an argument names: the whole of it if that exists, or each word.
 
-    Of what is not there at all, and not quoted, nobody can tell; it is taken for one.
+    If nothing of it exists and nothing is quoted, it is ambiguous, and taken as one path.
     """
-    whole = expanded(argument)
+    whole = expand_home(argument)
     if _exists(whole):
         return [whole]
     try:
-        words = [expanded(word) for word in shlex.split(argument) if word]
-    except ValueError:  # a quotation without an end is part of a name
+        words = [expand_home(word) for word in shlex.split(argument) if word]
+    except ValueError:  # an unclosed quote is part of a name
         return [whole]
-    meant = words and _is_quoted(argument)
-    return words if meant or any(map(_exists, words)) else [whole]
+    several = words and (_is_quoted(argument) or any(map(_exists, words)))
+    return words if several else [whole]
 
 
-def destination(typed: str) -> tuple[Path, str | None]:
-    """Return the directory in which a file is to be, and its name there if it is to have another.
+def parse_destination(typed: str) -> tuple[Path, str | None]:
+    """Return the directory to save a file in, and the name to save it under, None to keep its own.
 
-    A directory is one that exists, or ends in a slash.
+    A path is a directory if it exists as one, or ends in a slash.
     """
-    path = expanded(typed)
+    path = expand_home(typed)
     if not _exists(path):
-        typed = _unquoted(typed)
-        path = expanded(typed)
+        typed = _unquote(typed)
+        path = expand_home(typed)
     if typed.endswith("/") or _is_directory(path):
         return path, None
     return path.parent, path.name
 
 
-def expanded(typed: str) -> Path:
-    """Return a path with its ~ expanded, if that is anybody's."""
+def expand_home(typed: str) -> Path:
+    """Return a path with ~ or ~user expanded, or unchanged if there is no such user."""
     try:
         return Path(typed).expanduser()
     except RuntimeError:
@@ -53,23 +54,23 @@ def expanded(typed: str) -> Path:
 
 
 def complete_paths(begun: str) -> list[str]:
-    """Return what several paths could go on to: the last of them, or all as one with spaces."""
+    """Return the completions of several paths: of the last word, or of all as one with spaces."""
     start, word = _last_word(begun)
-    found = _quoted_paths(begun.lstrip()) if start else []
-    return found + [begun[:start] + offer for offer in _quoted_paths(word)]
+    found = _quoted_matches(begun.lstrip()) if start else []
+    return found + [begun[:start] + offer for offer in _quoted_matches(word)]
 
 
 def complete_path(begun: str) -> list[str]:
-    """Return what one path could go on to."""
-    return _quoted_paths(_unquoted(begun))
+    """Return the completions of a single path."""
+    return _quoted_matches(_unquote(begun))
 
 
-def _quoted_paths(word: str) -> list[str]:
-    return [_quoted(path) for path in _paths(word)]
+def _quoted_matches(word: str) -> list[str]:
+    return [_quote(path) for path in _matches(word)]
 
 
-def _paths(begun: str) -> list[str]:
-    """Return the files and directories that a path could go on to; hidden ones if asked for."""
+def _matches(begun: str) -> list[str]:
+    """Return the files and directories whose path begins so; hidden ones only after a dot."""
     if begun == "~":
         return ["~/"]
     head, slash, last = begun.rpartition("/")
@@ -80,19 +81,19 @@ def _paths(begun: str) -> list[str]:
         ends = [f"{path.name}{'/' if path.is_dir() else ''}" for path in shown]
     except (OSError, RuntimeError, ValueError):
         return []
-    # A name that begins with ~ is not somebody's home.
+    # A file whose own name begins with ~ must not be taken for somebody's home directory.
     return [f"{head}{slash}{end}" if slash or end[0] != "~" else f"./{end}" for end in ends]
 
 
-def _quoted(path: str) -> str:
-    """Return a path so that `paths_in` takes it for one word."""
-    if path[-1].isspace():  # what ends an argument is not looked at
+def _quote(path: str) -> str:
+    """Return a path escaped so that `parse_paths` takes it for one word."""
+    if path[-1].isspace():  # a command's argument is stripped, which a backslash would not survive
         return shlex.quote(path)
     return _SPECIAL.sub(lambda found: f"\\{found[0]}", path)
 
 
-def _unquoted(typed: str) -> str:
-    """Return one path without the signs that keep its words together."""
+def _unquote(typed: str) -> str:
+    """Return one path without its quotes and backslashes."""
     if not _is_quoted(typed):
         return typed
     try:
@@ -106,7 +107,10 @@ def _is_quoted(typed: str) -> bool:
 
 
 def _last_word(begun: str) -> tuple[int, str]:
-    """Return where the last word begins, and what it stands for so far; as `shlex` has it."""
+    """Return where the last word begins, and its unquoted text.
+
+    As `shlex` splits, except that quotes may still be open.
+    """
     start, word, quote, escaped = 0, "", "", False
     for index, character in enumerate(begun):
         if escaped:
@@ -128,7 +132,7 @@ def _last_word(begun: str) -> tuple[int, str]:
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except (OSError, ValueError):
+    except (OSError, ValueError):  # too long for the file system, or with a NUL in it
         return False
 
 

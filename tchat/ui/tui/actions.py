@@ -26,7 +26,7 @@ def do(app: App, action: str) -> None:
 def enter(app: App) -> None:
     """Send the message, run the command, or answer the question."""
     room = app.chat.current
-    line = room.edit.take()
+    line = room.edit.submit()
     if line.strip() or app.chat.asked is not None:
         _to_newest(room)
     told = len(room.lines)

@@ -27,7 +27,7 @@ from tchat.ui.tui.keys import KeyReader, Paste
 from tchat.ui.tui.model import Model, Person, Tab
 from tchat.ui.tui.screen import Screen, open_screen
 from tchat.ui.tui.scroll import to_line
-from tchat.ui.tui.styles import read_colours
+from tchat.ui.tui.styles import parse_looks
 from tchat.ui.tui.terminal import Notifier
 from tchat.ui.tui.view import draw
 
@@ -83,7 +83,7 @@ def _wishes(config: Settings) -> tuple[dict[str, str], dict[str, Look]]:
         keys = bind(config.keys)
     except Refused as refusal:
         raise StartupError(refusal.code, f"{file}: {refusal.sentence}") from refusal
-    return keys, read_colours(config.colours, file)
+    return keys, parse_looks(config.colours, file)
 
 
 class App:
@@ -123,7 +123,7 @@ class App:
 
     def hand_out(self, text: str) -> None:
         """Show a text where it can be copied: on the terminal as it was before, until Enter."""
-        self.screen.step_aside(text, already=self._aside)
+        self.screen.print_for_copying(text, already=self._aside)
         self._aside = True
 
     def offer(self, text: str) -> bool:
@@ -146,7 +146,7 @@ class App:
     def notify(self, title: str, text: str) -> None:
         """Ring the bell, and let the desktop show who wants something."""
         if not self._aside:
-            self.screen.write_raw(self._notifier.call(title, text, trio.current_time()))
+            self.screen.write_raw(self._notifier.notify(title, text, trio.current_time()))
 
     # ------------------------------------------------------------------ tasks
 
@@ -184,14 +184,14 @@ class App:
         reader = KeyReader()
         descriptor = sys.stdin.fileno()
         while True:
-            with trio.move_on_after(reader.patience or float("inf")) as silence:
+            with trio.move_on_after(reader.timeout or float("inf")) as silence:
                 await trio.lowlevel.wait_readable(descriptor)
             if silence.cancelled_caught:
                 keys = reader.flush()
             else:
                 if self._aside:
                     self._aside = False
-                    self.screen.come_back()
+                    self.screen.resume()
                 raw = self.screen.raw()
                 if not raw and not os.isatty(descriptor):
                     self.chat.done.set()

@@ -1,10 +1,9 @@
-"""The two bars: what this window is, and what else goes on.
+"""Header (title bar) and status bar: topic, presence, unread windows, requests, file progress.
 
-On a narrow screen they say less, and the most important to the last. The title gives up the topic
-first, then the admin, then who is online, and never its name and the state of the connection. The
-status shortens its sentences, then leaves out windows in which nothing happens.
-
-How far files are on their way, in as few cells as there are.
+On a narrow screen they say less, and the most important things disappear last. The title gives up
+the topic first, then the admin, then the number of members online, and never its name and the
+state of the connection. The status bar shortens its sentences, then leaves out windows without
+activity. A transfer's progress shrinks from bar, rate and time left to a percentage.
 """
 
 from __future__ import annotations
@@ -15,94 +14,66 @@ from typing import TYPE_CHECKING
 from tchat.core.text import fold, size_text
 from tchat.ui.chat.lines import time_text
 from tchat.ui.text.cells import cells, clip
-from tchat.ui.tui.rows import Row, Span, cells_of
+from tchat.ui.tui.rows import Row, Span, row_width
 
 if TYPE_CHECKING:
     from tchat.client.files.queue import Progress
     from tchat.ui.tui.model import Model, Tab
 
+_MIN_TOPIC_WIDTH = 10
+_MAX_FACT_WIDTH = 20
+_MAX_TAB_WIDTH = 16
+_TAB_GAP = "  "
+_PART_EDGE = 4
+"""Cells around a part of the status bar: the line before it and the spaces."""
+_TITLED_WIDTH = 50
+"""From this width on the current window's tab has its title too, not only its number."""
+
 _ARROWS = MappingProxyType({"up": "⇡", "down": "⇣"})
-_BAR = 10
-_LEAST_NAME = 8
-_MOST_NAME = 30
+_PROGRESS_BAR_WIDTH = 10
+_MIN_FILE_NAME_WIDTH = 8
+_MAX_FILE_NAME_WIDTH = 30
 
 
-def transfers_text(transfers: list[Progress], room: int) -> str:
-    """Return, in at most `room` cells, how far the transfer is that will be done first."""
-    if not transfers:
-        return ""
-    first = max(transfers, key=lambda progress: (progress.phase == "moving", progress.percent))
-    others = len(transfers) - 1
-    more = f" +{others}" if others else ""
-    head = f" {_ARROWS[first.way]} "
-    number = f"{first.number} " if others else ""
-    for facts in _progress_facts(first):
-        space = room - cells(head) - cells(number) - cells(facts) - cells(more) - 2
-        if space >= min(cells(first.name), _LEAST_NAME):
-            name = clip(first.name, min(space, _MOST_NAME))
-            return f"{head}{number}{name} {facts}{more} "
-    short = f"{head}{_progress_facts(first)[-1]} "
-    return short if cells(short) <= room else ""
+# ---------------------------------------------------------------------- the header
 
 
-def _progress_facts(progress: Progress) -> list[str]:
-    """Return what can be said of a transfer behind its name, from the longest to the shortest."""
-    if progress.phase in ("queued", "sharing"):
-        return [progress.phase]
-    percent = f"{progress.percent}%"
-    if progress.phase == "checking":
-        return [f"checking {percent}" if progress.done else "checking", percent]
-    filled = progress.percent * _BAR // 100
-    bar = "▰" * filled + "▱" * (_BAR - filled)
-    rate = f"{percent} {size_text(round(progress.rate))}/s" if progress.rate else percent
-    if progress.left is None:
-        return [f"{bar} {rate}", rate, percent]
-    time_left = time_text(progress.left)
-    return [f"{bar} {rate} {time_left}", f"{rate} {time_left}", f"{percent} {time_left}", percent]
+def header_rows(model: Model, width: int) -> list[Row]:
+    """Return the rows above the messages, from top to bottom: so far the title alone.
+
+    `layout` gives the messages as many rows less, and cuts off what a low screen cannot spare.
+    """
+    return [_title_row(model, width)]
 
 
-_LEAST_TOPIC = 10
-_MOST_NAME = 20
-_MOST_TAB = 16
-_GAP = "  "
-_EDGE = 4
-_TITLED = 50
-
-
-# ---------------------------------------------------------------------- the title
-
-
-def title_row(model: Model, width: int) -> Row:
-    """Return the title: the window and its topic at the left, who is there at the right."""
+def _title_row(model: Model, width: int) -> Row:
+    """Return the title: window and topic at the left, presence and connection at the right."""
     state = model.connection or model.security
     safe = not model.connection and model.security.startswith("TLS")
     name = clip(f" {model.title} ", width - min(cells(state), width // 2) - 2)
     room = width - cells(name)
-    facts = _facts(model)
-    while facts and cells(_joined(facts)) + cells(state) + 2 > room:
+    facts = _title_facts(model)
+    while facts and cells(_join_facts(facts)) + cells(state) + 2 > room:
         facts = facts[1:]
-    right = f" {clip(state, room - cells(_joined(facts)) - 2)} "
-    room -= cells(_joined(facts)) + cells(right)
-    topic = f" {clip(model.topic, room - 2)}" if model.topic and room >= _LEAST_TOPIC else ""
+    joined = _join_facts(facts)
+    right = f" {clip(state, room - cells(joined) - 2)} "
+    room -= cells(joined) + cells(right)
+    topic = f" {clip(model.topic, room - 2)}" if model.topic and room >= _MIN_TOPIC_WIDTH else ""
     left = topic + " " * (room - cells(topic))
-    return [
-        (name, "title.name"),
-        (left + _joined(facts), "title"),
-        (right, "title" if safe else "alert"),
-    ]
+    return [(name, "title.name"), (left + joined, "title"), (right, "title" if safe else "alert")]
 
 
-def _joined(facts: list[str]) -> str:
+def _join_facts(facts: list[str]) -> str:
     return "".join(f" {fact} ·" for fact in facts)
 
 
-def _facts(model: Model) -> list[str]:
-    """Return what is to be known about who is there, the least important first."""
+def _title_facts(model: Model) -> list[str]:
+    """Return admin, presence and standing, the least important first."""
     if model.direct:
-        return _other(model)
+        return _peer_presence(model)
     facts = []
     if model.admin:
-        facts.append(f"admin {clip(model.admin, _MOST_NAME)}")
+        facts.append(f"admin {clip(model.admin, _MAX_FACT_WIDTH)}")
     if model.people:
         facts.append(f"{model.online} of {len(model.people)} online")
     if model.standing == "waiting":
@@ -110,70 +81,71 @@ def _facts(model: Model) -> list[str]:
     return facts
 
 
-def _other(model: Model) -> list[str]:
-    """Return how the other one of two is."""
+def _peer_presence(model: Model) -> list[str]:
+    """Return the presence of the other person of a direct conversation, if it is known."""
     others = [person for person in model.people if fold(person.name) != fold(model.user)]
     if len(others) != 1:
         return []
     if not others[0].online:
         return ["offline"]
     away = others[0].away
-    return [f"away: {clip(away, _MOST_NAME)}" if away else "online"]
+    return [f"away: {clip(away, _MAX_FACT_WIDTH)}" if away else "online"]
 
 
-# ---------------------------------------------------------------------- the status
+# ---------------------------------------------------------------------- the status bar
 
 
-def status_row(model: Model, width: int, *, reading: bool) -> Row:
-    """Return the status; `reading` says that one reads above the newest lines."""
-    tabs = _shown_tabs(model, width)
+def status_row(model: Model, width: int, *, scrolled: bool) -> Row:
+    """Return the status bar: windows, what needs attention, the transfer that finishes first.
+
+    `scrolled` says that newer lines than the lowest visible one exist.
+    """
+    tabs = _labelled_tabs(model, width)
     share = width // 4 if model.transfers else 0
-    least = _least(tabs)
-    wanted = min(cells_of(_tab_row(tabs, width)) + _EDGE, max(width * 2 // 5, least))
-    facts = _facts_that_fit(model, width - wanted - share, width - least, reading=reading)
-    room = width - _taken(facts)
+    least = _least_tabs_width(tabs)
+    wanted = min(row_width(_tab_row(tabs, width)) + _PART_EDGE, max(width * 2 // 5, least))
+    facts = _facts_that_fit(model, width - wanted - share, width - least, scrolled=scrolled)
+    room = width - _facts_width(facts)
     parts = [[fact] for fact in facts]
     if 0 < least <= room:
-        parts.insert(0, _tab_row(tabs, max(room - share, least) - _EDGE))
+        parts.insert(0, _tab_row(tabs, max(room - share, least) - _PART_EDGE))
     row: Row = []
     for part in parts:
         row += [("── " if row else "─ ", "rule"), *part, (" ", "rule")]
-    moving = transfers_text(model.transfers, width - cells_of(row) - 2)
-    rest = width - cells_of(row) - cells(moving)
+    moving = transfers_text(model.transfers, width - row_width(row) - 2)
+    rest = width - row_width(row) - cells(moving)
     if not moving:
         return [*row, ("─" * rest, "rule")]
     return [*row, ("─" * (rest - 1), "rule"), (moving, "highlight"), ("─", "rule")]
 
 
-def _facts_that_fit(model: Model, room: int, most: int, *, reading: bool) -> list[Span]:
-    """Return what waits for the person, in fewer words where it takes more than `room` cells.
+def _facts_that_fit(model: Model, room: int, limit: int, *, scrolled: bool) -> list[Span]:
+    """Return what needs attention, in fewer words where it would take more than `room` cells.
 
-    If that is not enough, the least important are left out until it takes no more than `most`.
+    If the fewest words do not fit, the least important are dropped until they take no more than
+    `limit`.
     """
     facts: list[Span] = []
     for brevity in range(3):
-        facts = _waiting(model, brevity, reading=reading)
-        if _taken(facts) <= room:
+        facts = _attention_facts(model, brevity, scrolled=scrolled)
+        if _facts_width(facts) <= room:
             return facts
-    while len(facts) > 1 and _taken(facts) > most:
+    while len(facts) > 1 and _facts_width(facts) > limit:
         facts.pop()
     return facts
 
 
-def _least(tabs: list[tuple[Tab, Row]]) -> int:
-    """Return how many cells the current window and the number of the others take."""
-    current = max((cells_of(row) for tab, row in tabs if tab.current), default=0)
-    return current + len(f"{_GAP}+{len(tabs)}!") + _EDGE if tabs else 0
+def _facts_width(facts: list[Span]) -> int:
+    return sum(cells(text) + _PART_EDGE for text, _ in facts)
 
 
-def _taken(facts: list[Span]) -> int:
-    return sum(cells(text) + _EDGE for text, _ in facts)
+def _attention_facts(model: Model, brevity: int, *, scrolled: bool) -> list[Span]:
+    """Return new messages, requests and unsent commands, in this order of importance.
 
-
-def _waiting(model: Model, brevity: int, *, reading: bool) -> list[Span]:
-    """Return what waits for the person, the most important first, more briefly from 0 to 2."""
+    `brevity` is 0 for whole sentences to 2 for the fewest words.
+    """
     facts: list[Span] = []
-    if reading:
+    if scrolled:
         new = f"{model.below} new" if model.below else "more"
         below = (f"↓ {new}: End", f"↓ {new}: End", f"↓{model.below or ''} End")[brevity]
         facts.append((below, "highlight"))
@@ -186,35 +158,55 @@ def _waiting(model: Model, brevity: int, *, reading: bool) -> list[Span]:
     return facts
 
 
-def _shown_tabs(model: Model, width: int) -> list[tuple[Tab, Row]]:
-    """Return the windows and what is shown of them; nothing if there is only one."""
+# ---------------------------------------------------------------------- the list of windows
+
+
+def _labelled_tabs(model: Model, width: int) -> list[tuple[Tab, Row]]:
+    """Return the windows, each with its label; nothing if there is only one."""
     if len(model.tabs) < 2:
         return []
-    return [(tab, _tab(tab, titled=width >= _TITLED or not tab.current)) for tab in model.tabs]
+    return [
+        (tab, _label(tab, titled=width >= _TITLED_WIDTH or not tab.current)) for tab in model.tabs
+    ]
+
+
+def _label(tab: Tab, *, titled: bool) -> Row:
+    text = f"{tab.number} {clip(tab.title, _MAX_TAB_WIDTH)}" if titled else f"{tab.number}"
+    if tab.current:
+        return [(f"[{text}]", "activity.current")]
+    if tab.mentions:
+        return [(f"{text} {tab.mentions}!", "activity.mention")]
+    return [(f"{text} {tab.unread}", "activity")] if tab.unread else [(text, "status")]
+
+
+def _least_tabs_width(tabs: list[tuple[Tab, Row]]) -> int:
+    """Return the cells that the current window's label and the number of the others take."""
+    current = max((row_width(row) for tab, row in tabs if tab.current), default=0)
+    return current + len(f"{_TAB_GAP}+{len(tabs)}!") + _PART_EDGE if tabs else 0
 
 
 def _tab_row(tabs: list[tuple[Tab, Row]], room: int) -> Row:
     """Return the list of windows in at most `room` cells; empty if not one fits.
 
-    The current one stays longest, then those where somebody is meant, then those with news; the
-    others are counted.
+    The current window stays longest, then those with mentions, then those with unread messages;
+    the others are only counted.
     """
-    chosen = _fitting(tabs, room)
+    chosen = _choose_tabs(tabs, room)
     row: Row = []
     for index in sorted(chosen):
-        row += [(_GAP, "rule")] * bool(row) + tabs[index][1]
+        row += [(_TAB_GAP, "rule")] * bool(row) + tabs[index][1]
     hidden = [tab for index, (tab, _) in enumerate(tabs) if index not in chosen]
     if hidden and row:
-        called = any(tab.mentions for tab in hidden)
-        style = "activity.mention" if called else "status"
-        row += [(_GAP, "rule"), (f"+{len(hidden)}{'!' * called}", style)]
+        mentioned = any(tab.mentions for tab in hidden)
+        style = "activity.mention" if mentioned else "status"
+        row += [(_TAB_GAP, "rule"), (f"+{len(hidden)}{'!' * mentioned}", style)]
     return row
 
 
-def _fitting(tabs: list[tuple[Tab, Row]], room: int) -> set[int]:
-    """Return the indices of those windows that there is room for."""
-    sizes = [cells_of(row) + len(_GAP) for _, row in tabs]
-    if sum(sizes) - len(_GAP) <= room:
+def _choose_tabs(tabs: list[tuple[Tab, Row]], room: int) -> set[int]:
+    """Return the indices of the most urgent windows that fit into `room` cells."""
+    sizes = [row_width(row) + len(_TAB_GAP) for _, row in tabs]
+    if sum(sizes) - len(_TAB_GAP) <= room:
         return set(range(len(tabs)))
     room -= len(f"+{len(tabs)}!")
     chosen: set[int] = set()
@@ -226,13 +218,42 @@ def _fitting(tabs: list[tuple[Tab, Row]], room: int) -> set[int]:
 
 
 def _urgency(tab: Tab) -> tuple[bool, bool, bool, int]:
+    """Return a sort key, the most urgent window first."""
     return not tab.current, not tab.mentions, not tab.unread, tab.number
 
 
-def _tab(tab: Tab, *, titled: bool) -> Row:
-    text = f"{tab.number} {clip(tab.title, _MOST_TAB)}" if titled else f"{tab.number}"
-    if tab.current:
-        return [(f"[{text}]", "activity.current")]
-    if tab.mentions:
-        return [(f"{text} {tab.mentions}!", "activity.mention")]
-    return [(f"{text} {tab.unread}", "activity")] if tab.unread else [(text, "status")]
+# ---------------------------------------------------------------------- file transfers
+
+
+def transfers_text(transfers: list[Progress], room: int) -> str:
+    """Return, in at most `room` cells, the progress of the transfer that will finish first."""
+    if not transfers:
+        return ""
+    first = max(transfers, key=lambda progress: (progress.phase == "moving", progress.percent))
+    others = len(transfers) - 1
+    more = f" +{others}" if others else ""
+    head = f" {_ARROWS[first.way]} "
+    number = f"{first.number} " if others else ""
+    for facts in _progress_facts(first):
+        space = room - cells(head) - cells(number) - cells(facts) - cells(more) - 2
+        if space >= min(cells(first.name), _MIN_FILE_NAME_WIDTH):
+            name = clip(first.name, min(space, _MAX_FILE_NAME_WIDTH))
+            return f"{head}{number}{name} {facts}{more} "
+    short = f"{head}{_progress_facts(first)[-1]} "
+    return short if cells(short) <= room else ""
+
+
+def _progress_facts(progress: Progress) -> list[str]:
+    """Return what to say of a transfer after its name, from the longest to the shortest."""
+    if progress.phase in ("queued", "sharing"):
+        return [progress.phase]
+    percent = f"{progress.percent}%"
+    if progress.phase == "checking":
+        return [f"checking {percent}" if progress.done else "checking", percent]
+    filled = progress.percent * _PROGRESS_BAR_WIDTH // 100
+    bar = "▰" * filled + "▱" * (_PROGRESS_BAR_WIDTH - filled)
+    rate = f"{percent} {size_text(round(progress.rate))}/s" if progress.rate else percent
+    if progress.left is None:
+        return [f"{bar} {rate}", rate, percent]
+    time_left = time_text(progress.left)
+    return [f"{bar} {rate} {time_left}", f"{rate} {time_left}", f"{percent} {time_left}", percent]

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Literal
 
 from tchat.errors import Code, Refused
-from tchat.ui.tui.keys import key_named, key_written
+from tchat.ui.tui.keys import format_key, parse_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -100,9 +100,9 @@ def bind(overrides: Mapping[str, str]) -> dict[str, str]:
     Keys are written "C-x" or "Ctrl-X"; the action "" takes a key's away. Raises `Refused`
     (bad_config) for an action that there is not, and for a key that cannot be or is typing.
     """
-    bound = {key_named(key) or key: binding.action for binding in BINDINGS for key in binding.keys}
+    bound = {parse_key(key) or key: binding.action for binding in BINDINGS for key in binding.keys}
     for written, action in overrides.items():
-        key = key_named(written)
+        key = parse_key(written)
         if not key:
             raise Refused(
                 Code.BAD_CONFIG,
@@ -119,7 +119,7 @@ def key_rows() -> list[tuple[str, str]]:
     """Return the default keys as people write them, with what they do, a row for each action."""
     rows: dict[str, list[str]] = {}
     for binding in BINDINGS:
-        written = [key_written(key) for key in binding.keys if key != _NOT_ON_KEYBOARDS]
+        written = [format_key(key) for key in binding.keys if key != _NOT_ON_KEYBOARDS]
         rows.setdefault(binding.help, []).extend(written)
     return [(_listed(keys), text) for text, keys in rows.items() if keys]
 

@@ -1,13 +1,13 @@
-"""The input line, as fingers know it from readline: cutting, undo, history, completion. Pure.
+"""Line editing as in readline: kill ring, undo, input history and its search, completion. Pure.
 
-It is text of one or more lines. What it can do has names, which `bindings` gives keys: `do` does
-what a name means, `press` what a key means by default. What is typed comes through `insert`.
+The input line is text of one or more lines. Its commands have names, the actions of `keymap`,
+which bind keys to them: `do` carries one out. Typed and pasted text comes through `insert`.
 
-Typing is undone a word at a time: a step is a word with the spaces behind it, or twenty
-characters of one. Every other change is a step of its own, a paste or a completion too. Redo,
-which readline has not, is undone by any change in between. What is cut goes to a ring; cuts that
-follow each other directly are one entry. During a search in the history, the line shows what was
-found, and what is typed goes to the pattern.
+Typing is undone a word at a time: a step is a word with the spaces after it, or twenty characters
+of one. Every other change is a step of its own, a paste or a completion too. Redo, which readline
+does not have, is lost by any change in between. Cut text goes to the kill ring; cuts that follow
+each other directly are one entry. During a search in the history, the line shows what was found,
+and typed text goes to the search pattern.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING
 
 from tchat.errors import Code, Refused
 from tchat.ui.text.cells import cells, graphemes
-from tchat.ui.tui.buffer import Buffer, is_ink, is_letter, span, to_newline
-from tchat.ui.tui.keymap import DEFAULTS
+from tchat.ui.tui.buffer import Buffer, count_run, count_to_newline, is_letter, is_not_space
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -27,12 +26,14 @@ LINE_LIMIT = 1 << 20
 """Longest text in the line, in code points: many times a message, so that no paste is cut."""
 
 _HISTORY_LIMIT = 500
-_RING_LIMIT = 60
-_TYPED_AT_ONCE = 20
+_KILL_RING_LIMIT = 60
+_TYPED_STEP_LIMIT = 20
 
 
 @dataclass(slots=True)
 class _Completion:
+    """A word being completed; `changed` says that the offer shown is an undo step to retract."""
+
     start: int
     offers: list[str]
     index: int
@@ -50,101 +51,96 @@ class _Search:
 
 
 class LineEdit(Buffer):
-    """What is being typed. `before` and `after` are the graphemes around the cursor."""
+    """The line being typed, with its history, newest entry last.
+
+    In `text_id` terms, 0 is the line that is being typed, and n the n-th newest history entry.
+    """
 
     def __init__(self, history: Iterable[str] = ()) -> None:
         super().__init__()
         self.history = list(history)
-        self._ring: list[str] = []
+        self._kill_ring: list[str] = []
         self._last = ""
         self._typed = 0
         self._column: int | None = None
         self._drafts: dict[int, str] = {}
         self._completion: _Completion | None = None
         self._search: _Search | None = None
-        self._sought = ""
+        self._last_pattern = ""
 
     @property
     def searching(self) -> str | None:
-        """What is searched for in the history; None while nothing is."""
+        """The pattern being searched for in the history; None if there is no search."""
         return None if self._search is None else self._search.pattern
 
     @property
     def search_failed(self) -> bool:
-        """Whether nothing (more) was found: the line shows what was found before, or the draft."""
+        """Whether nothing (more) was found: the line shows the last match, or the draft."""
         return self._search is not None and self._search.failed
 
     def set(self, text: str) -> None:
         """Replace the line; the cursor goes to its end."""
-        self._change("")
+        self._begin_change("")
         self.replace(len(self.before), len(self.after), text)
 
     def insert(self, text: str) -> None:
-        """Insert text at the cursor; a combining character joins what stands before it.
+        """Insert text at the cursor; a combining character joins the one before it.
 
-        Raises `Refused` (text_too_long) if the line had more than `LINE_LIMIT` code points then;
-        nothing is changed.
+        Raises `Refused` (text_too_long), with nothing changed, if the line would have more than
+        `LINE_LIMIT` code points.
         """
         if self._search is not None:
-            self._seek(self._search, self._search.pattern + text, max(self._search.back, 1))
+            self._find(self._search, self._search.pattern + text, max(self._search.back, 1))
             return
         if len(self.text) + len(text) > LINE_LIMIT:
             raise Refused(
                 Code.TEXT_TOO_LONG,
-                "This is more than the input line holds, and none of it was taken; "
+                "This text is too long for the input line, and nothing was inserted; "
                 "send it as a file.",
             )
         typing = len(text) == 1
-        joins = typing and self._last == "type" and self._same_word(text)
+        joins = typing and self._last == "type" and self._continues_word(text)
         self._typed = self._typed + 1 if joins else 1
-        self._change("type" if typing else "insert")
+        self._begin_change("type" if typing else "insert")
         self.replace(0, 0, text, joins=joins)
 
-    def take(self) -> str:
-        """Return the line, remember it, and begin a new one."""
-        self._end_search(take=True)
+    def submit(self) -> str:
+        """Return the line, add it to the history, and start an empty one."""
+        self._end_search(accept=True)
         line = self.text
         if line.strip() and (not self.history or self.history[-1] != line):
             self.history.append(line)
             del self.history[:-_HISTORY_LIMIT]
         self._drafts.clear()
         self._forget()
-        self._change("")
+        self._begin_change("")
         return line
 
-    def press(self, key: str) -> bool:
-        """Do what `key` means by default; return whether it means anything here."""
-        action = DEFAULTS.get(key)
-        if action is None:
-            self._completion = None
-            return False
-        return self.do(action)
-
     def do(self, action: str) -> bool:
-        """Do what an action of the table of bindings means here.
+        """Carry out an action of `keymap`; return False, with nothing done, if it is the window's.
 
-        Return False, with nothing done, for what is the window's: actions that the line does not
-        know, and those that it leaves to the window while it is empty.
+        That is so for actions that the line does not know, and for those that it leaves to the
+        window while it is empty.
         """
         if self._search is not None and self._do_searching(self._search, action):
             return True
-        doing = _ACTIONS.get(action)
-        if doing is None or (action in _IF_NOT_EMPTY and not (self.before or self.after)):
+        method = _ACTIONS.get(action)
+        if method is None or (action in _IF_NOT_EMPTY and not (self.before or self.after)):
             return False
         self._completion = None
-        if doing(self) is not False:
+        if method(self) is not False:
             self._last = action
         return True
 
     def complete(
         self, offers_for: Callable[[str], tuple[int, list[str]]], *, back: bool = False
     ) -> None:
-        """Complete the word before the cursor; again, to the next that fits, or `back` to the last.
+        """Complete the word before the cursor; repeated: to the next offer, or `back` to the last.
 
-        `offers_for` is called with the text before the cursor, and returns where in it the word
-        begins, and what it could become.
+        `offers_for` is called with the text before the cursor, and returns at which code point of
+        it the word begins, and what the word could become.
         """
-        self._end_search(take=True)
+        self._end_search(accept=True)
         state = self._completion
         if state is None:
             start, offers = offers_for("".join(self.before))
@@ -155,165 +151,169 @@ class LineEdit(Buffer):
             state.index += -1 if back else 1
             if state.changed:
                 self.retract()
-        self._change("complete")
-        state.changed = self._put(state.start, state.offers[state.index % len(state.offers)])
+        self._begin_change("complete")
+        offer = state.offers[state.index % len(state.offers)]
+        state.changed = self._replace_from(state.start, offer)
         self._completion = state if len(state.offers) > 1 else None
 
-    def _put(self, start: int, offer: str) -> bool:
-        """Put an offer in the place of what is between `start`, in code points, and the cursor."""
+    def _replace_from(self, start: int, text: str) -> bool:
+        """Replace what is between code point `start` and the cursor; return whether it changed."""
         length, back = len("".join(self.before)), 0
         while length > start:
             back += 1
             length -= len(self.before[-back])
         kept = self.before[-back][: start - length] if length < start else ""
-        return self.replace(back, 0, kept + offer)
+        return self.replace(back, 0, kept + text)
 
-    def _change(self, kind: str) -> None:
-        """Know that the line is about to change by something other than an action."""
-        self._end_search(take=False)
+    def _begin_change(self, kind: str) -> None:
+        """End what any change but an action ends; `kind` is remembered as the last change."""
+        self._end_search(accept=False)
         self._completion = None
         self._last = kind
 
-    def _same_word(self, character: str) -> bool:
+    def _continues_word(self, character: str) -> bool:
         begins = bool(self.before) and self.before[-1].isspace() and not character.isspace()
-        return self._typed < _TYPED_AT_ONCE and not begins
+        return self._typed < _TYPED_STEP_LIMIT and not begins
 
     # ------------------------------------------------------------------ moving
 
     def up(self) -> None:
-        """Move to the line above; from the first, recall what was entered before this."""
+        """Move to the line above; from the first line, recall an older history entry."""
         if "\n" not in self.before:
-            self._recall(self.place + 1)
+            self._recall(self.text_id + 1)
             return
         column = self._wanted_column()
         self.home()
         self.move(-1)
         self.home()
-        self._to_column(column)
+        self._move_to_column(column)
 
     def down(self) -> None:
-        """Move to the line below; from the last, recall what was entered after this."""
+        """Move to the line below; from the last line, recall a newer history entry."""
         if "\n" not in self.after:
-            self._recall(self.place - 1)
+            self._recall(self.text_id - 1)
             return
         column = self._wanted_column()
         self.end()
         self.move(1)
-        self._to_column(column)
+        self._move_to_column(column)
 
     def _wanted_column(self) -> int:
-        """Return the column, in cells, that a run of moves up and down began in."""
+        """Return the column, in cells, in which a run of moves up and down began."""
         if self._last not in ("up", "down") or self._column is None:
-            length = to_newline(self.before[::-1])
+            length = count_to_newline(self.before[::-1])
             self._column = cells("".join(self.before[len(self.before) - length :]))
         return self._column
 
-    def _to_column(self, column: int) -> None:
-        for grapheme in self.after[: to_newline(self.after)]:
+    def _move_to_column(self, column: int) -> None:
+        for grapheme in self.after[: count_to_newline(self.after)]:
             column -= cells(grapheme)
             if column < 0:
                 break
             self.right()
 
-    # ------------------------------------------------------------------ changing
+    # ------------------------------------------------------------------ cutting and yanking
 
     def newline(self) -> None:
-        """Begin a new line within the text."""
+        """Insert a line break."""
         self.insert("\n")
 
     def kill_to_end(self) -> bool:
-        """Cut from the cursor to the end of its line, or the line break that it stands at."""
-        return self._kill_ahead(to_newline(self.after) or 1)
+        """Cut from the cursor to the end of its line; there, cut the line break."""
+        return self._kill_ahead(count_to_newline(self.after) or 1)
 
     def kill_to_start(self) -> bool:
-        """Cut from the start of the cursor's line, or the line break that it stands behind."""
-        return self._kill_back(to_newline(self.before[::-1]) or 1)
+        """Cut from the start of the cursor's line; there, cut the line break before it."""
+        return self._kill_back(count_to_newline(self.before[::-1]) or 1)
 
     def kill_to_space(self) -> bool:
         """Cut back to a space."""
-        return self._kill_back(span(self.before[::-1], is_ink))
+        return self._kill_back(count_run(self.before[::-1], is_not_space))
 
     def kill_word_back(self) -> bool:
         """Cut back to the start of a word."""
-        return self._kill_back(span(self.before[::-1], is_letter))
+        return self._kill_back(count_run(self.before[::-1], is_letter))
 
     def kill_word(self) -> bool:
         """Cut to the end of a word."""
-        return self._kill_ahead(span(self.after, is_letter))
+        return self._kill_ahead(count_run(self.after, is_letter))
 
     def _kill_back(self, count: int) -> bool:
         killed = "".join(self.before[-count:] if count else ())
         if killed:
-            self._ring.append(killed + self._open_entry())
+            self._kill_ring.append(killed + self._pop_open_entry())
             self.replace(min(count, len(self.before)), 0, "")
         return bool(killed)
 
     def _kill_ahead(self, count: int) -> bool:
         killed = "".join(self.after[:count])
         if killed:
-            self._ring.append(self._open_entry() + killed)
+            self._kill_ring.append(self._pop_open_entry() + killed)
             self.replace(0, min(count, len(self.after)), "")
         return bool(killed)
 
-    def _open_entry(self) -> str:
-        """Return what the next cut belongs to, taken from the ring, which has room then."""
+    def _pop_open_entry(self) -> str:
+        """Return the entry that the next cut belongs to, removed; make room in the kill ring."""
         if self._last in _KILLS:
-            return self._ring.pop()
-        del self._ring[: 1 - _RING_LIMIT]
+            return self._kill_ring.pop()
+        del self._kill_ring[: 1 - _KILL_RING_LIMIT]
         return ""
 
     def yank(self) -> bool:
         """Insert what was cut last."""
-        if self._ring:
-            self._last = ""  # or it might join what was typed
-            self.insert(self._ring[-1])
-        return bool(self._ring)
+        if self._kill_ring:
+            self._last = ""  # a single character would join the undo step of typing before it
+            self.insert(self._kill_ring[-1])
+        return bool(self._kill_ring)
 
     def yank_older(self) -> bool:
-        """Directly after a yank: turn the ring, and insert what was cut before instead."""
+        """Directly after a yank: rotate the ring, and insert what was cut before instead."""
         if self._last not in ("yank", "yank-older"):
             return False
         self.retract()
-        self._ring.insert(0, self._ring.pop())
+        self._kill_ring.insert(0, self._kill_ring.pop())
         return self.yank()
 
     # ------------------------------------------------------------------ the history
 
     def _recall(self, back: int) -> None:
-        """Show the line `back` entries ago; 0 is the one that was being typed."""
+        """Show the history entry `back` from the newest; 0 is the line that was being typed."""
         if 0 <= back <= len(self.history):
             text = self.history[-back] if back else ""
-            self._show(back, self._drafts.get(back, text))
+            self._show_entry(back, self._drafts.get(back, text))
 
-    def _show(self, back: int, text: str) -> None:
-        self._drafts[self.place] = self.text
+    def _show_entry(self, back: int, text: str) -> None:
+        self._drafts[self.text_id] = self.text
         self._column = None
-        self.replace(len(self.before), len(self.after), text, place=back)
+        self.replace(len(self.before), len(self.after), text, text_id=back)
 
     def search_history(self) -> None:
-        """Search what was entered, from the newest to the oldest; again: further back."""
+        """Start a search through the history, newest first; repeated: search further back."""
         if self._search is None:
             self._search = _Search((self.before, self.after))
         else:
             search = self._search
-            self._seek(search, search.pattern or self._sought, search.back + 1)
+            self._find(search, search.pattern or self._last_pattern, search.back + 1)
 
     def _do_searching(self, search: _Search, action: str) -> bool:
-        """Do what an action means during a search; return False if it has its usual meaning."""
+        """Carry out an action during a search; return False if it has its usual meaning."""
         if action in ("abort", "bottom", "interrupt"):
-            self._end_search(take=False)
+            self._end_search(accept=False)
         elif action == "enter":
-            self._end_search(take=True)
+            self._end_search(accept=True)
         elif action == "backspace":
-            self._seek(search, "".join(graphemes(search.pattern)[:-1]), 1)
+            self._find(search, "".join(graphemes(search.pattern)[:-1]), 1)
         else:
             if action in _ACTIONS and action != "search-history":
-                self._end_search(take=True)
+                self._end_search(accept=True)  # and then do it to what was found
             return False
         return True
 
-    def _seek(self, search: _Search, pattern: str, start: int) -> None:
-        """Show the newest entry with `pattern` in it from `start` on, and not what is shown."""
+    def _find(self, search: _Search, pattern: str, start: int) -> None:
+        """Show the newest entry that contains `pattern`, from `start` entries back on.
+
+        Searching further back skips entries with the text that is shown already.
+        """
         older, shown = start > search.back > 0, self.text
         search.pattern, search.failed = pattern, False
         if not pattern:
@@ -328,27 +328,28 @@ class LineEdit(Buffer):
                 return
         search.failed = True
 
-    def _end_search(self, *, take: bool) -> None:
-        """End a search: with what was found, or with the line as it was."""
+    def _end_search(self, *, accept: bool) -> None:
+        """End a search, if there is one: with the entry found, or with the draft."""
         search, self._search = self._search, None
         if search is None:
             return
-        self._sought = search.pattern or self._sought
+        self._last_pattern = search.pattern or self._last_pattern
+        # Back to the draft first, so that the entry found is one undo step from it.
         self.before, self.after = search.draft
-        if take and search.back:
-            self._show(search.back, self.history[-search.back])
+        if accept and search.back:
+            self._show_entry(search.back, self.history[-search.back])
 
 
 _KILLS = frozenset({"kill-to-end", "kill-to-start", "kill-to-space", "kill-word-back", "kill-word"})
 _IF_NOT_EMPTY = frozenset({"delete-or-leave", "end-or-bottom", "interrupt"})
 
 
-def _nothing(_: LineEdit) -> None:
-    """Mean nothing, but as a key: what ends by any other key has ended."""
+def _do_nothing(_: LineEdit) -> None:
+    """Do nothing but what every action does: end a completion or a run of moves."""
 
 
 _ACTIONS: dict[str, Callable[[LineEdit], bool | None]] = {
-    "abort": _nothing,
+    "abort": _do_nothing,
     "backspace": LineEdit.backspace,
     "delete": LineEdit.delete,
     "delete-or-leave": LineEdit.delete,
@@ -375,3 +376,4 @@ _ACTIONS: dict[str, Callable[[LineEdit], bool | None]] = {
     "yank": LineEdit.yank,
     "yank-older": LineEdit.yank_older,
 }
+"""What the line does for each action that it knows: False means that nothing could be done."""

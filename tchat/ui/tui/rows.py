@@ -1,4 +1,4 @@
-"""Rows of a screen: spans of text, each with the name of a style."""
+"""Styled rows: spans of text with style names, measured, clipped and padded to a width in cells."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 Span = tuple[str, str]
-"""Some text, and the name of the style that it is shown in."""
+"""Some text, and the name of its style (`styles.STYLES`)."""
 
 Row = list[Span]
+"""One row of the screen, from left to right."""
 
 
-def cells_of(spans: Iterable[Span]) -> int:
+def row_width(spans: Iterable[Span]) -> int:
     """Return how many cells the spans take."""
     return sum(cells(text) for text, _ in spans)
 
 
 def clip_row(spans: Iterable[Span], width: int) -> Row:
-    """Return as much of the spans as fits into `width` cells, with … where something is missing."""
+    """Return as many spans as fit into `width` cells, ending in … if something is cut off."""
     row: Row = []
     for text, style in spans:
-        room = width - cells_of(row)
+        room = width - row_width(row)
         row.append((clip(text, room), style))
         if cells(text) > room:
             break
@@ -32,18 +33,18 @@ def clip_row(spans: Iterable[Span], width: int) -> Row:
 
 
 def fill_row(spans: Iterable[Span], width: int) -> Row:
-    """Return the spans, clipped or with spaces behind them, in exactly `width` cells."""
+    """Return the spans clipped or padded with spaces to exactly `width` cells."""
     row = clip_row(spans, width)
-    rest = width - cells_of(row)
+    rest = width - row_width(row)
     return [*row, (" " * rest, "text")] if rest else row
 
 
-def blank(width: int) -> Row:
+def blank_row(width: int) -> Row:
     """Return a row of spaces."""
     return [(" " * width, "text")]
 
 
-def rule(text: str, width: int, style: str) -> Row:
-    """Return a line across `width` cells with text near its left end."""
+def rule_row(text: str, width: int, style: str) -> Row:
+    """Return a horizontal line across `width` cells with text near its left end."""
     shown = clip(f"── {text} ", width)
     return [(shown + "─" * (width - cells(shown)), style)]

@@ -1,15 +1,15 @@
-"""The terminal: the only module that knows curses.
+"""The terminal under curses: painting, raw input, release and suspend; the only curses module.
 
-Painting compares each row with what was painted there before, and writes what is behind the first
-span that differs; curses in turn compares cells, and sends the terminal only those that changed.
+Painting compares each row with what was painted there before, and writes from the first span that
+differs; curses in turn compares cells, and sends the terminal only those that changed.
 
-The terminal belongs to somebody else, who lends it. It is given back however the program ends:
-`open_screen` is a context manager, and a signal that would end the process at once gives the
-terminal back first, unless the program has made an ordinary end of it elsewhere. It is given back
-as well while the process is stopped (SIGTSTP), and taken again, whatever others have written on it
-meanwhile, when the process goes on (SIGCONT). Python calls handlers of signals between any two
-steps of the program, in the middle of painting too: everything here is written so that giving the
-terminal back, taking it and painting the whole picture does no harm between any two of its steps.
+The terminal is released (given back as it was) however the program ends: `open_screen` is a
+context manager, and a signal that would end the process at once releases the terminal first,
+unless the program handles that signal itself. The terminal is also released while the process is
+stopped (SIGTSTP), and acquired again when it continues (SIGCONT), whatever others have written on
+it meanwhile. Python runs signal handlers between any two steps of the program, in the middle of
+painting too: therefore releasing, acquiring and painting the whole picture are written so that
+they do no harm between any two of each other's steps.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from typing import TYPE_CHECKING
 
 from tchat.errors import Code, StartupError
 from tchat.ui.text.cells import cells
-from tchat.ui.tui.keys import name_keys
-from tchat.ui.tui.styles import colours_of, theme
-from tchat.ui.tui.terminal import terminal_of
+from tchat.ui.tui.styles import choose_depth, theme
+from tchat.ui.tui.terminal import detect_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from types import FrameType
 
+    from tchat.ui.tui.rows import Row
     from tchat.ui.tui.styles import Look
-    from tchat.ui.tui.view import Picture, Row
+    from tchat.ui.tui.view import Picture
 
     Handler = Callable[[int, FrameType | None], object] | int | signal.Handlers | None
 
@@ -53,23 +53,23 @@ _ATTRIBUTES = {
 class Screen:
     """A terminal under curses' control.
 
-    `terminal` is what it can be expected to obey. `colours` are the person's wishes for styles.
+    `terminal` has its capabilities. `looks` are the person's own looks for styles.
     """
 
-    def __init__(self, window: curses.window, colours: Mapping[str, Look] | None = None) -> None:
+    def __init__(self, window: curses.window, looks: Mapping[str, Look] | None = None) -> None:
         self._window = window
-        self.terminal = terminal_of(os.environ, utf8=window.encoding.lower() == "utf-8")
-        self._styles = _styles(colours)
+        self.terminal = detect_terminal(os.environ, utf8=window.encoding.lower() == "utf-8")
+        self._styles = _style_attributes(looks)
         self._painted: list[Row] | None = None
         self._picture: Picture | None = None
         self._title = ""
-        self._here = True
+        self._acquired = True
         window.nodelay(True)
         window.keypad(True)
-        self.write_raw(self.terminal.paste(on=True))
-        self.resize()  # curses believes LINES and COLUMNS, which may be another terminal's
+        self.write_raw(self.terminal.paste_mode(on=True))
+        self.resize()  # curses believes LINES and COLUMNS, which may be of another terminal
 
-    # ---------------------------------------------------------------- what is on it
+    # ---------------------------------------------------------------- output
 
     @property
     def size(self) -> tuple[int, int]:
@@ -78,47 +78,43 @@ class Screen:
         return width, height
 
     def resize(self) -> None:
-        """Take the terminal's present size. The whole screen is painted anew."""
-        with suppress(OSError, curses.error):  # it is going away
+        """Adopt the terminal's present size. The next `paint` writes the whole screen."""
+        with suppress(OSError, curses.error):  # the terminal is going away
             size = os.get_terminal_size(sys.stdout.fileno())
-            if size.lines and size.columns:  # it knows its size
+            if size.lines and size.columns:  # 0 where the size is not known, as on a serial line
                 curses.resize_term(size.lines, size.columns)
         self.redraw()
 
     def redraw(self) -> None:
-        """Forget what was painted: the next `paint` writes everything."""
+        """Forget what was painted, so that the next `paint` writes everything."""
         self._painted = None
 
     def paint(self, picture: Picture) -> None:
-        """Show a picture of the screen's size; while the terminal is not ours, once it is."""
+        """Show a picture of the screen's size; while released, as soon as acquired again."""
         self._picture = picture
-        if self._here:
+        if self._acquired:
             self._paint(picture)
 
     def title(self, text: str) -> None:
-        """Give the terminal's window a title, until the terminal is given back."""
+        """Set the terminal's window title, until the terminal is released."""
         if text != self._title:
             self._title = text
-            if self._here:
+            if self._acquired:
                 self.write_raw(self.terminal.title(text))
 
     def write_raw(self, data: bytes) -> None:
-        """Write what is no text and moves no cursor: curses need not know of it."""
-        with suppress(OSError):  # the terminal has gone; the program is told so by a signal
+        """Write a sequence beside curses: it must not print text or move the cursor."""
+        with suppress(OSError):  # the terminal has gone; a signal tells the program so
             while data:
                 data = data[os.write(sys.stdout.fileno(), data) :]
 
-    # ---------------------------------------------------------------- what is typed
-
-    def keys(self) -> list[str]:
-        """Return the keys that wait, by name; never blocks."""
-        return name_keys(self.raw())
+    # ---------------------------------------------------------------- input
 
     def raw(self) -> list[str]:
-        """Return what waits to be read as curses gives it; never blocks.
+        """Return the input that is waiting, as `KeyReader.feed` takes it; never blocks.
 
-        Characters, and for keys that terminfo describes their names: "KEY_LEFT", or "kLFT5" for
-        those (here Ctrl-Left) that only its extensions describe.
+        An item is a character, or the name of a key that terminfo describes: "KEY_LEFT", or
+        "kLFT5" (here Ctrl-Left) for those that only its extensions describe.
         """
         raw: list[str] = []
         while True:
@@ -131,80 +127,85 @@ class Screen:
             else:
                 raw.append(got)
 
-    # ---------------------------------------------------------------- whose it is
+    # ---------------------------------------------------------------- release and suspend
 
-    def step_aside(self, text: str, *, already: bool) -> None:
-        """Give the terminal back and write text on it, so that a long line can be copied whole."""
+    def print_for_copying(self, text: str, *, already: bool) -> None:
+        """Release the terminal and print text on it, so that a long line can be copied whole.
+
+        `already` says that an earlier text still stands there.
+        """
         if not already:
-            self.leave()
+            self.release()
         sys.stdout.write(f"\n{text}\n\nEnter goes back to the chat.\n")
         sys.stdout.flush()
 
-    def come_back(self) -> None:
-        """Take the terminal again once Enter was pressed, which is to be read here."""
-        os.read(sys.stdin.fileno(), 4096)
-        self._take()
+    def resume(self) -> None:
+        """Acquire the terminal again after `print_for_copying`, once Enter was pressed."""
+        os.read(sys.stdin.fileno(), 4096)  # the Enter, which must not reach curses as a key
+        self._acquire()
 
     def suspend(self) -> None:
-        """Stop, with all that was started together with this program, until told to go on.
+        """Stop the whole process group until told to continue, as the terminal does at Ctrl-Z.
 
-        What the terminal does by itself at Ctrl-Z for programs that do not read every key.
+        The terminal itself does not: in raw mode Ctrl-Z is a key like others.
         """
         self._stop(partial(os.kill, 0, signal.SIGTSTP))
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Give the terminal back as it was."""
-        if not self._here:
+        if not self._acquired:
             return
-        self.write_raw(self.terminal.paste(on=False))
+        self.write_raw(self.terminal.paste_mode(on=False))
         if self._title:
             self.write_raw(self.terminal.title(""))
         with suppress(curses.error):
-            if not curses.tigetstr("smcup"):  # what is painted would stay behind
+            if not curses.tigetstr("smcup"):  # no alternate screen: the picture would stay
                 self._window.clear()
                 self._window.refresh()
             curses.endwin()
-        self._here = False  # not before: a signal in between finds that there is still to do
+        self._acquired = False  # last: a signal before this has to release the terminal again
 
-    def _take(self) -> None:
+    def _acquire(self) -> None:
         """Take the terminal again, whatever is on it."""
-        self._here = True
+        self._acquired = True  # first: a signal after this has to release the terminal
         before = self.size
         with suppress(curses.error):
             curses.reset_prog_mode()
-        self.write_raw(self.terminal.paste(on=True))
+        self.write_raw(self.terminal.paste_mode(on=True))
         if self._title:
             self.write_raw(self.terminal.title(self._title))
         self.resize()
         if self._picture:
             self._paint(self._picture)
-        if self.size != before:  # nobody tells those who are not in front
+        if self.size != before:  # SIGWINCH is only sent to the process group in the foreground
             signal.raise_signal(signal.SIGWINCH)
 
     def on_stop(self, number: int, _frame: FrameType | None) -> None:
-        """Stop without the terminal; handles SIGTSTP."""
+        """Release the terminal and stop; handles SIGTSTP."""
         self._stop(partial(signal.raise_signal, number))
 
     def on_continue(self, _number: int, _frame: FrameType | None) -> None:
-        """Take the terminal anew if the process was stopped without a warning; handles SIGCONT."""
-        if self._here:
-            self.leave()
-            self._take()
+        """Acquire the terminal anew after a stop without warning (SIGSTOP); handles SIGCONT."""
+        if self._acquired:
+            self.release()
+            self._acquire()
 
     def on_end(self, number: int, _frame: FrameType | None) -> None:
-        """Give the terminal back and end by the same signal; handles SIGTERM and its like."""
-        self.leave()
+        """Release the terminal and end by the same signal; handles SIGTERM and SIGHUP."""
+        self.release()
         signal.signal(number, signal.SIG_DFL)
         signal.raise_signal(number)
 
     def _stop(self, stop: Callable[[], None]) -> None:
-        """Give the terminal back, `stop` by SIGTSTP, and take the terminal again."""
-        was_here = self._here
-        self.leave()
+        """Release the terminal, `stop` by SIGTSTP, and acquire the terminal again."""
+        was_acquired = self._acquired
+        self.release()
         with _handling({signal.SIGTSTP: signal.SIG_DFL}):
-            stop()  # returns when the process goes on, or at once if nobody could tell it to
-        if was_here:
-            self._take()
+            # Returns when the process continues; at once if its group is orphaned, so that
+            # nobody could continue it.
+            stop()
+        if was_acquired:
+            self._acquire()
 
     # ---------------------------------------------------------------- painting
 
@@ -222,9 +223,9 @@ class Screen:
 
     def _paint_row(self, y: int, row: Row, painted: Row) -> None:
         # Each span in a window of its own: where this terminal takes a character for wider than
-        # it was measured, neither what stands beside it nor the next row is written over. Writing
-        # the last cell of a window always reports an error after the writing; so does a terminal
-        # that has just become smaller than the picture.
+        # it was measured, neither the next span nor the next row is overwritten. Curses reports
+        # an error after writing the last cell of a window; so it does on a terminal that has
+        # just become smaller than the picture.
         pairs = zip(row, painted, strict=False)
         alike = len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
         x = sum(cells(text) for text, _ in row[:alike])
@@ -239,7 +240,7 @@ class Screen:
             x += width
 
     def _encodable(self, text: str) -> str:
-        """Return `text` composed, with ? for what a terminal that is not UTF-8 cannot show."""
+        """Return `text` composed (NFC), with ? for what a terminal without UTF-8 cannot show."""
         # Curses drops what joins a wide character: the parts of Hangul syllables, marks on kana.
         text = text if text.isascii() else unicodedata.normalize("NFC", text)
         encoding = self._window.encoding
@@ -247,26 +248,26 @@ class Screen:
 
 
 @contextmanager
-def open_screen(colours: Mapping[str, Look] | None = None) -> Iterator[Screen]:
-    """Take the terminal for the length of the block, and put it back afterwards.
+def open_screen(looks: Mapping[str, Look] | None = None) -> Iterator[Screen]:
+    """Acquire the terminal for the length of the block, and release it afterwards.
 
-    `colours` are the person's own looks for styles (`tchat.ui.tui.styles`). Raises `StartupError`.
+    `looks` are the person's own looks for styles (`styles`). Raises `StartupError`.
     """
     _check_terminal()
-    # Curses would handle SIGTSTP too, if it found it as it is by default.
+    # Curses installs its own handler of SIGTSTP if it finds the default one.
     with _handling({signal.SIGTSTP: signal.SIG_IGN}), _curses() as window:
-        screen = Screen(window, colours)
-        with _handling(_handlers(screen)):
+        screen = Screen(window, looks)
+        with _handling(_signal_handlers(screen)):
             try:
                 yield screen
             finally:
-                screen.leave()
+                screen.release()
 
 
 @contextmanager
 def _curses() -> Iterator[curses.window]:
-    """Have the terminal in curses' hands for the length of the block, every key read as it is."""
-    curses.set_escdelay(_ESCAPE_MS)  # what follows an Escape is awaited without curses (`keys`)
+    """Run curses for the length of the block, in raw mode and without echo."""
+    curses.set_escdelay(_ESCAPE_MS)  # short: waiting for the rest of a sequence is `KeyReader`'s
     window = curses.initscr()
     try:
         curses.noecho()
@@ -280,7 +281,7 @@ def _curses() -> Iterator[curses.window]:
 
 
 def _check_terminal() -> None:
-    """Raise `StartupError` unless this is a terminal that can be painted."""
+    """Raise `StartupError` unless the terminal can move its cursor, so that it can be painted."""
     try:
         curses.setupterm()
         if curses.tigetstr("cup"):
@@ -295,10 +296,10 @@ def _check_terminal() -> None:
     )
 
 
-def _handlers(screen: Screen) -> dict[int, Handler]:
-    """Return what handles signals while the terminal is taken.
+def _signal_handlers(screen: Screen) -> dict[int, Handler]:
+    """Return the handlers for the time that the terminal is acquired.
 
-    The program may have made an ordinary end of those that end it, which is better.
+    SIGTERM and SIGHUP are left alone where the program handles them: an orderly end is better.
     """
     ends = (signal.SIGTERM, signal.SIGHUP)
     handlers: dict[int, Handler] = {
@@ -309,7 +310,7 @@ def _handlers(screen: Screen) -> dict[int, Handler]:
 
 @contextmanager
 def _handling(handlers: Mapping[int, Handler]) -> Iterator[None]:
-    """Have signals handled so for the length of the block."""
+    """Install signal handlers for the length of the block."""
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
@@ -318,9 +319,9 @@ def _handling(handlers: Mapping[int, Handler]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _styles(own: Mapping[str, Look] | None) -> dict[str, int]:
-    """Return the attributes that stand for the names of styles on this terminal."""
-    looks = theme(_take_colours(), own)
+def _style_attributes(own: Mapping[str, Look] | None) -> dict[str, int]:
+    """Return the curses attributes of each style on this terminal."""
+    looks = theme(_start_colours(), own)
     colours = {look.colour for look in looks.values() if look.colour is not None}
     pairs: dict[int | None, int] = {None: 0}
     for number, colour in enumerate(colours, start=1):
@@ -332,13 +333,13 @@ def _styles(own: Mapping[str, Look] | None) -> dict[str, int]:
     }
 
 
-def _take_colours() -> int:
-    """Begin to use colours if there are any, and return how many: 256, 16, 8 or 0."""
-    colours = colours_of(curses.tigetnum("colors"), os.environ)
-    if colours:
+def _start_colours() -> int:
+    """Switch colours on if there are any, and return how many to use: 256, 16, 8 or 0."""
+    depth = choose_depth(curses.tigetnum("colors"), os.environ)
+    if depth:
         try:
             curses.start_color()
             curses.use_default_colors()
-        except curses.error:  # it cannot go back to the colours it has by itself
+        except curses.error:  # it could not go back to the colours it has by itself
             return 0
-    return colours
+    return depth

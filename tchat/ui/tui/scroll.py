@@ -1,10 +1,11 @@
-"""Where one reads: the way up and down through lines of which only those in sight are laid out.
+"""Scrolling: viewport and scroll position over lines that are laid out only where visible.
 
-A place is a row of a block. All moves start from the lowest row in sight and go from block to
-block, so they cost as much as the rows they pass, however many lines there are above and below.
-Whoever reads above the newest keeps their place by it: lines that come are further down, another
-width or height of the screen leaves the same line the lowest, and when older lines are put in
-front, the caller adds their number to the index.
+A position is a row of a block. All movements start from the lowest visible row and go from block
+to block, so they cost as much as the rows they pass, however many lines there are above and below.
+
+Reading above the newest line is stable: lines that arrive are added below, another width or
+height of the screen keeps the same line lowest, and when older lines are loaded in front, the
+caller adds their number to the index.
 """
 
 from __future__ import annotations
@@ -12,25 +13,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from tchat.ui.tui.blocks import Blocks
+from tchat.ui.tui.layout import layout_of
 from tchat.ui.tui.model import Position
-from tchat.ui.tui.prompt import fits, pane_size
 
 if TYPE_CHECKING:
     from tchat.ui.tui.model import Model
 
-_KEPT = 2
-"""How many rows of a page are still in sight on the next."""
+_PAGE_OVERLAP = 2
+"""How many rows of a page stay visible on the next."""
 
 
-class Place(NamedTuple):
-    """A row of a block."""
+class BlockRow(NamedTuple):
+    """A row of a block, counted from its top."""
 
     block: int
     row: int
 
 
 class BlockSlice(NamedTuple):
-    """The rows of a block that are in sight: from `start` to before `stop`."""
+    """The rows of a block that are visible: from `start` to before `stop`."""
 
     block: int
     start: int
@@ -38,61 +39,63 @@ class BlockSlice(NamedTuple):
 
 
 class Viewport(NamedTuple):
-    """What is in sight, from the top down; whether that begins with the first row of all.
+    """The visible rows, from the top down, and whether that begins with the first row of all.
 
-    `position` is the model's, or the nearest that there is; None at the bottom.
+    `position` is the model's, corrected to the nearest that exists; None at the bottom.
     """
 
-    pieces: list[BlockSlice]
+    slices: list[BlockSlice]
     top: bool
     position: Position | None
 
 
-def sight(blocks: Blocks, position: Position | None, height: int) -> Viewport:
-    """Return what is seen from a position in a pane of so many rows, as few as there are."""
+def viewport_at(blocks: Blocks, position: Position | None, height: int) -> Viewport:
+    """Return what a pane of `height` rows shows at a position; fewer rows if there are no more."""
     if not len(blocks):
         return Viewport([], top=True, position=None)
-    lowest = _settle(blocks, _place(blocks, position), height)
-    pieces = _pieces(blocks, lowest, height)
-    return Viewport(pieces, pieces[0][:2] == (0, 0), _position(blocks, lowest))
+    lowest = _fill_from_below(blocks, _block_row(blocks, position), height)
+    slices = _slices(blocks, lowest, height)
+    return Viewport(slices, slices[0][:2] == (0, 0), _position(blocks, lowest))
 
 
 def up(model: Model, rows: int, width: int, height: int) -> Position | None:
-    """Return the position that is so many rows higher, on a screen of `width` by `height` cells.
+    """Return the position `rows` rows higher, on a screen of `width` by `height` cells.
 
-    It is as high as there are lines for; whether it is at the top, the picture knows. It is None
-    at the bottom.
+    It stops where the first line is at the top (`Viewport.top` tells). None at the bottom.
     """
-    return _moved(model, -rows, width, height)
+    return _scroll(model, -rows, width, height)
 
 
 def down(model: Model, rows: int, width: int, height: int) -> Position | None:
-    """Return the position that is so many rows lower; None at the bottom."""
-    return _moved(model, rows, width, height)
+    """Return the position `rows` rows lower; None at the bottom."""
+    return _scroll(model, rows, width, height)
 
 
 def page(model: Model, width: int, height: int) -> int:
-    """Return how many rows a page is, so that a little of it stays in sight."""
-    return max(pane_size(model, width, height)[1] - _KEPT, 1) if fits(width, height) else 1
+    """Return how many rows a page is: the pane's height less a small overlap."""
+    layout = layout_of(model, width, height)
+    return max(layout.pane_height - _PAGE_OVERLAP, 1) if layout else 1
 
 
 def to_line(model: Model, index: int, width: int, height: int) -> Position | None:
-    """Return the position from which a line is in sight, with some of those before it."""
-    if not fits(width, height):
+    """Return the position that shows a line, with some of the lines before it above."""
+    layout = layout_of(model, width, height)
+    if layout is None:
         return model.position
-    pane, rows = pane_size(model, width, height)
-    blocks = Blocks(model, pane)
+    blocks = Blocks(model, layout.message_width)
     if not len(blocks):
         return None
     index = min(max(index, 0), len(blocks) - 1)
-    below = rows - 1 - rows // 3
-    lowest = _move(blocks, Place(index, blocks.head(index)), below)
-    return _position(blocks, _settle(blocks, lowest, rows))
+    # The line's own first row is a third of the pane below the top.
+    below = layout.pane_height - 1 - layout.pane_height // 3
+    lowest = _move(blocks, BlockRow(index, blocks.count_rows_above(index)), below)
+    return _position(blocks, _fill_from_below(blocks, lowest, layout.pane_height))
 
 
 def first_new(model: Model) -> int | None:
-    """Return which line is the first whose event was not seen; None if there is none."""
+    """Return the index of the first unread line; None if there is none."""
     first = None
+    # Backwards, because the unread lines are the newest and there may be many read ones.
     for index in range(len(model.lines) - 1, -1, -1):
         seq = model.lines[index].seq
         if 0 < seq < model.new_from or not model.new_from:
@@ -101,65 +104,69 @@ def first_new(model: Model) -> int | None:
     return first
 
 
-# ---------------------------------------------------------------------- places
+# ---------------------------------------------------------------------- rows of blocks
 
 
-def _moved(model: Model, rows: int, width: int, height: int) -> Position | None:
-    if not fits(width, height):
+def _scroll(model: Model, rows: int, width: int, height: int) -> Position | None:
+    layout = layout_of(model, width, height)
+    if layout is None:
         return model.position
-    pane, pane_height = pane_size(model, width, height)
-    blocks = Blocks(model, pane)
+    blocks = Blocks(model, layout.message_width)
     if not len(blocks):
         return None
-    lowest = _settle(blocks, _place(blocks, model.position), pane_height)
-    return _position(blocks, _settle(blocks, _move(blocks, lowest, rows), pane_height))
+    pane = layout.pane_height
+    # Filled before the move too: a position too high to fill the pane would swallow rows of it.
+    lowest = _fill_from_below(blocks, _block_row(blocks, model.position), pane)
+    return _position(blocks, _fill_from_below(blocks, _move(blocks, lowest, rows), pane))
 
 
-def _place(blocks: Blocks, position: Position | None) -> Place:
-    """Return the place of a position, or the nearest that there is."""
+def _block_row(blocks: Blocks, position: Position | None) -> BlockRow:
+    """Return the row of a position, or the nearest that exists."""
     last = len(blocks) - 1
     if position is None or position.index > last:
-        return Place(last, blocks.height(last) - 1)
+        return BlockRow(last, blocks.height(last) - 1)
     if position.index < 0:
-        return Place(0, 0)
+        return BlockRow(0, 0)
     row = blocks.height(position.index) - 1 - max(position.hidden, 0)
-    return Place(position.index, max(row, 0))
+    return BlockRow(position.index, max(row, 0))
 
 
-def _position(blocks: Blocks, lowest: Place) -> Position | None:
+def _position(blocks: Blocks, lowest: BlockRow) -> Position | None:
+    """Return the position at which `lowest` is the lowest visible row."""
     hidden = blocks.height(lowest.block) - 1 - lowest.row
     if not hidden and lowest.block == len(blocks) - 1:
         return None
     return Position(lowest.block, hidden)
 
 
-def _move(blocks: Blocks, place: Place, rows: int) -> Place:
-    """Return the place so many rows further down, or up if that is negative."""
-    index, row = place.block, place.row + rows
+def _move(blocks: Blocks, start: BlockRow, rows: int) -> BlockRow:
+    """Return the row that many rows further down, or up if `rows` is negative."""
+    index, row = start.block, start.row + rows
     while row < 0 and index > 0:
         index -= 1
         row += blocks.height(index)
     while row >= blocks.height(index) and index < len(blocks) - 1:
         row -= blocks.height(index)
         index += 1
-    return Place(index, min(max(row, 0), blocks.height(index) - 1))
+    return BlockRow(index, min(max(row, 0), blocks.height(index) - 1))
 
 
-def _settle(blocks: Blocks, lowest: Place, height: int) -> Place:
-    """Return the place, or one that is lower if there is nothing above to fill the pane with."""
-    filled = sum(piece.stop - piece.start for piece in _pieces(blocks, lowest, height))
+def _fill_from_below(blocks: Blocks, lowest: BlockRow, height: int) -> BlockRow:
+    """Return `lowest`, or a lower row if there is too little above it to fill the pane."""
+    filled = sum(part.stop - part.start for part in _slices(blocks, lowest, height))
     return _move(blocks, lowest, height - filled)
 
 
-def _pieces(blocks: Blocks, lowest: Place, height: int) -> list[BlockSlice]:
-    pieces: list[BlockSlice] = []
+def _slices(blocks: Blocks, lowest: BlockRow, height: int) -> list[BlockSlice]:
+    """Return up to `height` rows that end with `lowest`, as slices from the top down."""
+    slices: list[BlockSlice] = []
     index, stop = lowest.block, lowest.row + 1
     while height > 0:
         start = max(stop - height, 0)
-        pieces.append(BlockSlice(index, start, stop))
+        slices.append(BlockSlice(index, start, stop))
         height -= stop - start
         index -= 1
         if index < 0:
             break
         stop = blocks.height(index)
-    return pieces[::-1]
+    return slices[::-1]

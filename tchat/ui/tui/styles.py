@@ -1,10 +1,11 @@
-"""What the names of styles look like, on terminals with 256 colours, with few, and with none.
+"""Colours and styles: the theme for 256, 16, 8 and 0 colours, NO_COLOR, and a person's own looks.
 
-Nobody can ask a terminal for its background, so a colour has to be readable on black and on
-white alike: the theme uses those of the palette of 256 whose contrast with both is three to one
-or better. The first sixteen are whatever the person has set them to; of those the theme uses few,
-and never black, white, yellow or blue. What is told by a colour is told by an attribute as well
-where there is none, so that nothing is lost on a terminal with one colour or with `NO_COLOR` set.
+A terminal cannot be asked for its background in general, so each colour has to be readable on
+black and on white alike: the theme uses colours of the palette of 256 whose contrast with both is
+3:1 or better. The first sixteen colours are whatever the person has set them to; the theme uses
+few of those, and never black, white, yellow or blue. Whatever a colour tells is told by an
+attribute as well where there are no colours, so that nothing is lost on a monochrome terminal or
+with `NO_COLOR` set.
 
 A look is written as in the configuration file: words for attributes, at most one colour.
 """
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 ATTRIBUTES = ("bold", "dim", "italic", "underline", "reverse")
 COLOURS = ("black", "red", "green", "yellow", "blue", "magenta", "cyan", "white")
 
-# Each style with 256 colours, with 8 or 16, and with none.
+# The look of each style with 256 colours, with 16 or 8, and with none.
 _THEME = {
     "text": ("", "", ""),
     "input": ("", "", ""),
@@ -54,7 +55,7 @@ _THEME = {
     "search": ("bold underline", "bold underline", "bold underline"),
     "url": ("underline colour 32", "underline", "underline"),
 }
-# The names' colours, as far apart from each other as a dozen can be (CIE Lab).
+# The colours of people's names by depth: of 256 a dozen as far apart as can be (CIE Lab).
 _NAMES = {
     256: [f"colour {n}" for n in (31, 93, 197, 28, 130, 133, 200, 33, 131, 100, 29, 99)],
     16: ["red", "green", "magenta", "cyan", "bright red", "bright blue", "bright magenta"],
@@ -69,7 +70,7 @@ STYLES = (*_THEME, *(f"name{index}" for index in range(NAME_COLOURS)))
 _BASIC = {name: index for index, name in enumerate(COLOURS)}
 _BRIGHT = {f"bright {name}": index + 8 for index, name in enumerate(COLOURS)}
 _NAMED = _BASIC | _BRIGHT | {"grey": 8, "gray": 8}
-# The sixteen as xterm has them, a cube of six steps for each of three lights, a ramp of greys.
+# The first sixteen as xterm has them, a colour cube of six steps a channel, a ramp of greys.
 _STEPS = (0, 95, 135, 175, 215, 255)
 _PALETTE = (
     *((0, 0, 0), (205, 0, 0), (0, 205, 0), (205, 205, 0)),
@@ -81,44 +82,43 @@ _PALETTE = (
 )
 _BLACK_AND_WHITE = (0, 7, 15)
 _COLOUR = re.compile(r"colou?r ([0-9]{1,3})|#([0-9a-f]{6})|((?:bright )?[a-z]+)")
-_RIGHT = (
-    f"right would be some of {', '.join(ATTRIBUTES)}, and a colour: {', '.join(COLOURS)}, grey,"
-    ' one of them but grey with "bright" before it, "colour 0" to "colour 255", or "#rrggbb";'
-    ' or "plain"'
+_LOOK_HELP = (
+    f"write any of {', '.join(ATTRIBUTES)}, and at most one colour: {', '.join(COLOURS)}, also"
+    ' with "bright" before it, or grey, "colour 0" to "colour 255", "#rrggbb"; or "plain"'
 )
 
 
 class Look(NamedTuple):
-    """A colour of the palette of 256, or None for the terminal's own, and names of attributes."""
+    """A colour of the palette of 256, None for the terminal's own, and names of attributes."""
 
     colour: int | None = None
     attributes: frozenset[str] = frozenset()
 
 
-def read_look(text: str) -> Look:
-    """Return the look that is written in `text`. Raises ValueError: what would be right."""
+def parse_look(text: str) -> Look:
+    """Return the look that `text` describes. Raises ValueError with what would be right."""
     words = text.lower().split()
     attributes = frozenset(words) & frozenset(ATTRIBUTES)
     colour = " ".join(word for word in words if word not in attributes)
     if not words:
-        raise ValueError(_RIGHT)
-    return Look(None if colour in ("", "plain") else _read_colour(colour), attributes)
+        raise ValueError(_LOOK_HELP)
+    return Look(None if colour in ("", "plain") else _parse_colour(colour), attributes)
 
 
-def read_colours(colours: Mapping[str, str], where: object) -> dict[str, Look]:
-    """Return the looks that a person has given to styles in the file `where`.
+def parse_looks(texts: Mapping[str, str], where: object) -> dict[str, Look]:
+    """Return the looks that a person has given to styles in the configuration file `where`.
 
     Raises `Refused` (bad_config).
     """
     looks = {}
-    for style, text in colours.items():
+    for style, text in texts.items():
         if style not in STYLES:
             raise Refused(
                 Code.BAD_CONFIG,
                 f"{where}: there is no style {style!r} for colours; there are {', '.join(STYLES)}.",
             )
         try:
-            looks[style] = read_look(text)
+            looks[style] = parse_look(text)
         except ValueError as error:
             raise Refused(
                 Code.BAD_CONFIG, f"{where}: colours.{style} is {text!r}; {error}."
@@ -126,68 +126,70 @@ def read_colours(colours: Mapping[str, str], where: object) -> dict[str, Look]:
     return looks
 
 
-def colours_of(count: int, environment: Mapping[str, str]) -> int:
-    """Return how many colours to use of the `count` that a terminal has: 256, 16, 8 or 0.
+def choose_depth(count: int, environment: Mapping[str, str]) -> int:
+    """Return how many of a terminal's `count` colours to use: 256, 16, 8 or 0.
 
-    None at all if the person has said so for all programs (no-color.org).
+    0 if the person wants no colours in any program (NO_COLOR, no-color.org).
     """
     if environment.get("NO_COLOR"):
         return 0
-    return next(few for few in (256, 16, 8, 0) if count >= few or not few)
+    return next(depth for depth in (256, 16, 8, 0) if count >= depth or not depth)
 
 
-def theme(colours: int, own: Mapping[str, Look] | None = None) -> dict[str, Look]:
-    """Return how each style looks with 256, 16, 8 or 0 colours.
+def theme(depth: int, own: Mapping[str, Look] | None = None) -> dict[str, Look]:
+    """Return the look of each style with a depth of 256, 16, 8 or 0 colours.
 
-    `own` are the person's wishes, as close as so many colours come to them.
+    The person's `own` looks replace the theme's, in the nearest colours that there are.
     """
-    looks = _defaults(colours)
+    looks = _defaults(depth)
     for style, wish in (own or {}).items():
-        if colours:
-            looks[style] = wish._replace(colour=_nearest_of(colours, wish.colour))
+        if depth:
+            looks[style] = wish._replace(colour=_reduce_colour(wish.colour, depth))
         else:
+            # A wish for a colour alone would be lost, and with it what the style tells.
             looks[style] = Look(None, wish.attributes or looks[style].attributes)
     return looks
 
 
 def name_style(name: str) -> str:
-    """Return the style of a person's name: the same wherever and whenever it is shown."""
+    """Return the style of a person's name: always the same one, by a hash of the name."""
     return f"name{crc32(fold(name).encode()) % NAME_COLOURS}"
 
 
-def _defaults(colours: int) -> dict[str, Look]:
-    column = 0 if colours == 256 else 1 if colours else 2
-    names = _NAMES[colours]
+def _defaults(depth: int) -> dict[str, Look]:
+    column = 0 if depth == 256 else 1 if depth else 2
+    names = _NAMES[depth]
     texts = {style: columns[column] for style, columns in _THEME.items()}
     texts |= {f"name{index}": names[index % len(names)] for index in range(NAME_COLOURS)}
-    return {style: read_look(text) if text else Look() for style, text in texts.items()}
+    return {style: parse_look(text) if text else Look() for style, text in texts.items()}
 
 
-def _read_colour(text: str) -> int:
-    """Return the place in the palette of a colour. Raises ValueError."""
+def _parse_colour(text: str) -> int:
+    """Return a colour's index in the palette. Raises ValueError."""
     match = _COLOUR.fullmatch(text)
-    number, light, name = match.groups() if match else (None, None, None)
-    if light:
-        return _nearest(tuple(bytes.fromhex(light)), range(16, 256))
+    number, rgb, name = match.groups() if match else (None, None, None)
+    if rgb:
+        # Not the first sixteen: those may look like anything.
+        return _nearest(tuple(bytes.fromhex(rgb)), range(16, 256))
     index = int(number) if number else _NAMED.get(name or "", 256)
     if index > 255:
-        raise ValueError(_RIGHT)
+        raise ValueError(_LOOK_HELP)
     return index
 
 
-def _nearest_of(colours: int, colour: int | None) -> int | None:
-    """Return the nearest of the first `colours` of the palette.
+def _reduce_colour(colour: int | None, depth: int) -> int | None:
+    """Return the nearest of the first `depth` colours of the palette.
 
-    The terminal's own colour stands for black and white, one of which would not be seen.
+    Instead of black or white, one of which is the background's, the terminal's own colour.
     """
-    if colour is None or colour < colours:
+    if colour is None or colour < depth:
         return colour
-    nearest = _nearest(_PALETTE[colour], range(colours))
+    nearest = _nearest(_PALETTE[colour], range(depth))
     return None if nearest in _BLACK_AND_WHITE else nearest
 
 
-def _nearest(light: tuple[int, ...], choice: Iterable[int]) -> int:
-    """Return which of `choice` is nearest to so much red, green and blue, each 0-255."""
+def _nearest(rgb: tuple[int, ...], choice: Iterable[int]) -> int:
+    """Return which of `choice` is nearest to an RGB colour, 0-255 a channel."""
     return min(
-        choice, key=lambda n: sum((a - b) ** 2 for a, b in zip(light, _PALETTE[n], strict=True))
+        choice, key=lambda n: sum((a - b) ** 2 for a, b in zip(rgb, _PALETTE[n], strict=True))
     )

@@ -1,15 +1,13 @@
-"""What a terminal can be expected to obey, by what it says of itself in the environment.
+"""Terminal detection, escape sequences, window title; rate-limited bell and notifications.
 
-Beyond what terminfo describes there are commands that most terminals of today know: a title for
-the window, paste that can be told from typing, notifications on the desktop. The old ones would
-print some of them as text, so those that are not known to be of the family get none. A terminal
-within another (tmux, GNU screen) keeps to itself what it does not know, unless it is wrapped in a
-command that says: hand this on. Over SSH little more than TERM is left to judge by.
+Beyond what terminfo describes there are control sequences that most terminals of today know: a
+window title, bracketed paste, desktop notifications. Old terminals would print some of them as
+text, so terminals that are not known to be of xterm's family get none. What a terminal is can
+only be guessed from the environment; over SSH little more than TERM is left to judge by.
 
-Calling a person back to the terminal: the bell, and a notification on the desktop. Pure.
-
-The bell is always rung: it marks the window or the pane as well, and it is what gets through
-where a notification does not (tmux has to be told to hand one on, `allow-passthrough`).
+A terminal multiplexer (tmux, GNU screen) swallows what it does not know, unless it is wrapped in
+a passthrough sequence. The bell is always rung with a notification: it marks the window or pane
+too, and gets through where a notification does not (tmux has to be told, `allow-passthrough`).
 """
 
 from __future__ import annotations
@@ -25,112 +23,117 @@ if TYPE_CHECKING:
 
     from tchat.client.config.settings import Notifications
 
-_LEAST_SECONDS = 1.0
-_TITLE_CELLS = 40
-_BODY_CELLS = 200
+_ESC, _BEL, _ST = b"\x1b", b"\x07", b"\x1b\\"
+
+_XTERM_FAMILY = (
+    *("xterm", "tmux", "screen", "rxvt", "alacritty", "foot", "kitty", "wezterm", "ghostty"),
+    *("konsole", "gnome", "vte", "contour", "mintty", "iterm", "st-"),
+)
+_WINDOW_TITLE_CELLS = 80
+_NOTIFICATION_TITLE_CELLS = 40
+_NOTIFICATION_BODY_CELLS = 200
+_MIN_NOTIFICATION_INTERVAL = 1.0
+# The oldest versions of GNU screen keep at most 256 bytes of a string to pass through.
+_SCREEN_CHUNK = 240
+
+
+@dataclass(frozen=True, slots=True)
+class Terminal:
+    """A terminal's capabilities, and the sequences that use them.
+
+    `xterm_like` says that it knows titles and bracketed paste. `multiplexer` is "tmux", "screen"
+    or empty. `notification` is the number of the OSC command that it shows a desktop notification
+    for, 9 or 777, or 0. `utf8` says whether text is sent to it in UTF-8.
+    """
+
+    xterm_like: bool
+    multiplexer: str
+    notification: int
+    utf8: bool = True
+
+    def paste_mode(self, *, on: bool) -> bytes:
+        """Return what switches bracketed paste, which tells pasted text from typing."""
+        return (b"\x1b[?2004h" if on else b"\x1b[?2004l") if self.xterm_like else b""
+
+    def title(self, text: str) -> bytes:
+        """Return what sets the window title; empty text restores the terminal's own."""
+        if not self.xterm_like:
+            return b""
+        return self.osc(b"2;" + self.encode_text(text, _WINDOW_TITLE_CELLS))
+
+    def notify(self, title: str, body: str) -> bytes:
+        """Return what shows a desktop notification; nothing where none can be expected."""
+        # A title ends at the first semicolon.
+        head = self.encode_text(title.replace(";", ","), _NOTIFICATION_TITLE_CELLS)
+        rest = self.encode_text(body, _NOTIFICATION_BODY_CELLS)
+        if self.notification == 777:
+            return self.pass_through(self.osc(b"777;notify;" + head + b";" + rest))
+        if self.notification == 9:
+            # A fixed word comes first: after "9;" a digit may begin another command (ConEmu).
+            return self.pass_through(self.osc(b"9;tchat " + head + b": " + rest))
+        return b""
+
+    def osc(self, payload: bytes) -> bytes:
+        """Return an operating system command (ECMA-48 OSC)."""
+        return _ESC + b"]" + payload + _BEL
+
+    def pass_through(self, sequence: bytes) -> bytes:
+        """Return a sequence wrapped so that a multiplexer, if any, hands it on (passthrough)."""
+        if self.multiplexer == "tmux":
+            return _ESC + b"Ptmux;" + sequence.replace(_ESC, _ESC + _ESC) + _ST
+        if self.multiplexer == "screen":
+            starts = range(0, len(sequence), _SCREEN_CHUNK)
+            return b"".join(_ESC + b"P" + sequence[n : n + _SCREEN_CHUNK] + _ST for n in starts)
+        return sequence
+
+    def encode_text(self, text: str, width: int) -> bytes:
+        """Return at most `width` cells of a text, sanitized so that no byte is a control."""
+        # Cut before cleaning, so that a long text costs no more than what is shown of it.
+        line = clean_line(text[: 8 * width])
+        if self.utf8:
+            return clip(line, width).encode()
+        # In other encodings UTF-8's bytes can be controls: 0x9C ends the string that it is in.
+        # Replaced before it is clipped, because a mark without width becomes a "?".
+        return clip(line.encode("ascii", "replace").decode(), width).encode("ascii", "replace")
 
 
 class Notifier:
-    """Makes the bytes that call a person, at most once a second."""
+    """Rings the bell and shows desktop notifications, at most once a second (rate limit)."""
 
     def __init__(self, terminal: Terminal, setting: Notifications = "auto") -> None:
         self._terminal = terminal
         self._setting = setting
         self._last = float("-inf")
 
-    def call(self, title: str, body: str, now: float) -> bytes:
+    def notify(self, title: str, body: str, now: float) -> bytes:
         """Return what to write to the terminal; nothing if it is too soon or switched off.
 
         `now` is in seconds, of any clock that does not go back.
         """
-        if self._setting == "off" or now - self._last < _LEAST_SECONDS:
+        if self._setting == "off" or now - self._last < _MIN_NOTIFICATION_INTERVAL:
             return b""
         self._last = now
-        return BEL if self._setting == "bell" else BEL + notification(self._terminal, title, body)
+        return _BEL if self._setting == "bell" else _BEL + self._terminal.notify(title, body)
 
 
-def notification(terminal: Terminal, title: str, body: str) -> bytes:
-    """Return what shows a notification on the desktop; nothing where none can be expected."""
-    # A title ends at the first semicolon.
-    head = terminal.text(title.replace(";", ","), _TITLE_CELLS)
-    rest = terminal.text(body, _BODY_CELLS)
-    if terminal.notification == 777:
-        return terminal.outside(terminal.command(b"777;notify;" + head + b";" + rest))
-    if terminal.notification == 9:
-        # Begins with a letter of ours: what begins with a digit may be another command.
-        return terminal.outside(terminal.command(b"9;tchat " + head + b": " + rest))
-    return b""
-
-
-ESC, BEL, END = b"\x1b", b"\x07", b"\x1b\\"
-
-_FAMILY = (
-    *("xterm", "tmux", "screen", "rxvt", "alacritty", "foot", "kitty", "wezterm", "ghostty"),
-    *("konsole", "gnome", "vte", "contour", "mintty", "iterm", "st-"),
-)
-_TITLE_CELLS = 80
-# GNU screen keeps at most 256 bytes of what it is to hand on, in its oldest versions.
-_SCREEN_PIECE = 240
-
-
-@dataclass(frozen=True, slots=True)
-class Terminal:
-    """A terminal: whether it is of xterm's family, what it stands in, and what it reads.
-
-    `within` is "tmux", "screen" or empty; `notification` the number of the command (OSC) by which
-    it can be told to notify, 9 or 777, or 0; `utf8` says whether text goes to it in UTF-8.
-    """
-
-    modern: bool
-    within: str
-    notification: int
-    utf8: bool = True
-
-    def paste(self, *, on: bool) -> bytes:
-        """Return what makes it mark what is pasted, or no longer."""
-        return (b"\x1b[?2004h" if on else b"\x1b[?2004l") if self.modern else b""
-
-    def title(self, text: str) -> bytes:
-        """Return what gives its window a title; without text, the one that it has by itself."""
-        return self.command(b"2;" + self.text(text, _TITLE_CELLS)) if self.modern else b""
-
-    def command(self, inside: bytes) -> bytes:
-        """Return an operating system command (ECMA-48 OSC)."""
-        return ESC + b"]" + inside + BEL
-
-    def outside(self, sequence: bytes) -> bytes:
-        """Return a sequence so that it gets to the terminal that this one stands in, if any."""
-        if self.within == "tmux":
-            return ESC + b"Ptmux;" + sequence.replace(ESC, ESC + ESC) + END
-        if self.within == "screen":
-            starts = range(0, len(sequence), _SCREEN_PIECE)
-            return b"".join(ESC + b"P" + sequence[n : n + _SCREEN_PIECE] + END for n in starts)
-        return sequence
-
-    def text(self, text: str, width: int) -> bytes:
-        """Return at most `width` cells of a text, in which there is nothing that is obeyed."""
-        line = clip(clean_line(text[: 8 * width]), width)
-        # In other encodings the bytes of UTF-8 can be commands: 0x9C ends what it stands in.
-        return line.encode() if self.utf8 else line.encode("ascii", "replace")
-
-
-def terminal_of(environment: Mapping[str, str], *, utf8: bool = True) -> Terminal:
+def detect_terminal(environment: Mapping[str, str], *, utf8: bool = True) -> Terminal:
     """Return the terminal of a process with that environment."""
-    modern = environment.get("TERM", "").startswith(_FAMILY)
-    return Terminal(modern, _within(environment), _notification(environment) * modern, utf8)
+    xterm_like = environment.get("TERM", "").startswith(_XTERM_FAMILY)
+    notification = _notification_command(environment) if xterm_like else 0
+    return Terminal(xterm_like, _multiplexer(environment), notification, utf8)
 
 
-def _within(environment: Mapping[str, str]) -> str:
+def _multiplexer(environment: Mapping[str, str]) -> str:
     if environment.get("TMUX") or environment.get("TERM", "").startswith("tmux"):
         return "tmux"
     return "screen" if environment.get("STY") else ""
 
 
-def _notification(environment: Mapping[str, str]) -> int:
-    """Return the command for notifications that a terminal of the family obeys, or 0.
+def _notification_command(environment: Mapping[str, str]) -> int:
+    """Return the OSC command for notifications that a terminal of xterm's family obeys, or 0.
 
-    9 is only sent to those that mean it: to others (ConEmu) some of it means to run a program.
-    777 is obeyed by most of the rest, and passed over by those that do not know it.
+    9 is only sent to terminals that are known to want it: to others (ConEmu) some of it means to
+    run a program. Most of the rest obey 777, or ignore it.
     """
     program = environment.get("TERM_PROGRAM", "")
     if "iTerm" in program + environment.get("LC_TERMINAL", ""):

@@ -1,9 +1,11 @@
-"""From a model and a size to rows of styled text. Pure: the same model gives the same rows.
+"""Draw the whole screen: turn a model and a size into rows of styled text. Pure.
 
-Everything is drawn anew each time, and `screen` writes what has changed. What is laid out is what
-is in sight, so that a picture costs the same with a hundred thousand lines as with ten.
+The same model always gives the same rows. Everything is drawn anew each time, and `screen` finds
+out what has changed. Only the visible messages are laid out, so a picture costs the same with a
+hundred thousand lines as with ten.
 
-The middle of the screen: the messages in sight, and beside them who is here.
+This file composes the parts (`bars`, `blocks`, `prompt`) as `layout` divides the screen, and
+draws the member list.
 """
 
 from __future__ import annotations
@@ -11,12 +13,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tchat.ui.text.cells import left
-from tchat.ui.tui.bars import status_row, title_row
-from tchat.ui.tui.blocks import PAST, Blocks
-from tchat.ui.tui.prompt import BARS, fits, most_typed, people_width, prompt_rows
-from tchat.ui.tui.rows import Row, blank, fill_row
-from tchat.ui.tui.scroll import Viewport, sight
+from tchat.ui.text.cells import pad_right
+from tchat.ui.tui.bars import status_row
+from tchat.ui.tui.blocks import PAST_HINTS, Blocks
+from tchat.ui.tui.layout import layout_of
+from tchat.ui.tui.rows import Row, blank_row, fill_row
+from tchat.ui.tui.scroll import Viewport, viewport_at
 from tchat.ui.tui.styles import name_style
 
 if TYPE_CHECKING:
@@ -25,64 +27,12 @@ if TYPE_CHECKING:
 _NOTHING = "nothing has been said yet"
 
 
-def panes(model: Model, width: int, height: int) -> tuple[list[Row], Viewport]:
-    """Return the rows between the title and the status, and what of the messages they show."""
-    people = people_width(model, width)
-    room = width - people - bool(people)
-    messages, seen = message_rows(model, room, height)
-    if not people:
-        return messages, seen
-    beside = member_rows(model.people, people, height)
-    rows = [
-        [*message, ("┤" if message[-1][0].endswith("──") else "│", "rule"), *member]
-        for message, member in zip(messages, beside, strict=True)
-    ]
-    return rows, seen
-
-
-def message_rows(model: Model, width: int, height: int) -> tuple[list[Row], Viewport]:
-    """Return the pane of messages: `height` rows of `width` cells, the newest at the bottom."""
-    blocks = Blocks(model, width)
-    seen = sight(blocks, model.position, height)
-    rows: list[Row] = []
-    for piece in seen.pieces:
-        rows += blocks.rows(piece.block, piece.start, piece.stop, first=not rows)
-    if not rows:
-        rows = [fill_row([(f" {PAST.get(model.past, _NOTHING)}", "dim")], width)]
-    return [blank(width)] * (height - len(rows)) + rows, seen
-
-
-def member_rows(people: list[Person], width: int, height: int) -> list[Row]:
-    """Return the pane of members: `height` rows of `width` cells; who has no row is counted."""
-    rows = [_member(person, width) for person in people[:height]]
-    hidden = len(people) - height
-    if hidden > 0:
-        rows[-1] = [(left(f"   and {hidden + 1} more", width), "dim")]
-    return rows + [blank(width)] * -hidden
-
-
-def _member(person: Person, width: int) -> Row:
-    present = person.online and not person.away
-    if person.admin:
-        mark, style = "★" if present else "☆", "member.admin"
-    else:
-        mark = "●" if present else "◐" if person.online else "○"
-        style = "member.online"
-    name = name_style(person.name)
-    if not person.online:
-        style = name = "member.offline"
-    return [(f" {mark} ", style), (left(person.name, width - 3), name)]
-
-
-__all__ = ["Picture", "Row", "draw"]
-
-
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """Rows to paint, top to bottom, and where the cursor is: row and column in cells.
+    """Rows to paint, from top to bottom, and the cursor as row and column in cells.
 
-    `position` is the model's, or the nearest that there is; `top` says that the first row of the
-    first line is in sight, so that older ones would be seen if there were any.
+    `position` is the model's scroll position, corrected to the nearest that exists. `top` says
+    that the first row of the first line is visible, so that scrolling up has to load older lines.
     """
 
     rows: list[Row]
@@ -93,16 +43,60 @@ class Picture:
 
 def draw(model: Model, width: int, height: int) -> Picture:
     """Return the whole screen of `width` by `height` cells."""
-    if not fits(width, height):
-        rows = [[(left("" if y else "too small", width), "notice")] for y in range(height)]
+    layout = layout_of(model, width, height)
+    if layout is None:
+        rows = [[(pad_right("" if y else "too small", width), "notice")] for y in range(height)]
         return Picture(rows, (0, 0), model.position)
-    prompt = prompt_rows(model, width, most_typed(height))
-    middle, seen = panes(model, width, height - BARS - len(prompt.rows))
-    status = status_row(model, width, reading=seen.position is not None)
-    row, column = prompt.cursor
+    middle, viewport = _message_rows(model, layout.message_width, layout.pane_height)
+    if layout.members_width:
+        members = _member_rows(model.people, layout.members_width, layout.pane_height)
+        middle = [_side_by_side(*rows) for rows in zip(middle, members, strict=True)]
+    status = status_row(model, width, scrolled=viewport.position is not None)
+    above = [*layout.header, *middle, status]
+    row, column = layout.prompt.cursor
     return Picture(
-        [title_row(model, width), *middle, status, *prompt.rows],
-        (height - len(prompt.rows) + row, column),
-        seen.position,
-        seen.top,
+        [*above, *layout.prompt.rows],
+        (len(above) + row, column),
+        viewport.position,
+        viewport.top,
     )
+
+
+def _message_rows(model: Model, width: int, height: int) -> tuple[list[Row], Viewport]:
+    """Return the pane of messages, the newest at the bottom, and which of them are visible."""
+    blocks = Blocks(model, width)
+    viewport = viewport_at(blocks, model.position, height)
+    rows: list[Row] = []
+    for part in viewport.slices:
+        rows += blocks.rows(part.block, part.start, part.stop, first=not rows)
+    if not rows:
+        rows = [fill_row([(f" {PAST_HINTS.get(model.past, _NOTHING)}", "dim")], width)]
+    return [blank_row(width)] * (height - len(rows)) + rows, viewport
+
+
+def _side_by_side(message: Row, member: Row) -> Row:
+    """Join a row of each pane with a vertical line, which a horizontal one runs into."""
+    joint = "┤" if message[-1][0].endswith("──") else "│"
+    return [*message, (joint, "rule"), *member]
+
+
+def _member_rows(people: list[Person], width: int, height: int) -> list[Row]:
+    """Return the pane of members; those who do not fit are counted in its last row."""
+    rows = [_member_row(person, width) for person in people[:height]]
+    hidden = len(people) - height
+    if hidden > 0:
+        rows[-1] = [(pad_right(f"   and {hidden + 1} more", width), "dim")]
+    return rows + [blank_row(width)] * -hidden
+
+
+def _member_row(person: Person, width: int) -> Row:
+    present = person.online and not person.away
+    if person.admin:
+        mark, style = "★" if present else "☆", "member.admin"
+    else:
+        mark = "●" if present else "◐" if person.online else "○"
+        style = "member.online"
+    name = name_style(person.name)
+    if not person.online:
+        style = name = "member.offline"
+    return [(f" {mark} ", style), (pad_right(person.name, width - 3), name)]

@@ -1,0 +1,145 @@
+"""Text measured, clipped and wrapped in terminal cells."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tchat.core.text import clean_text
+from tchat.ui.text.cells import cells, clip, graphemes, pad_left, pad_right, wrap
+
+texts = st.text(max_size=60).map(clean_text)
+widths = st.integers(2, 40)
+# Pieces between which wrapping has to decide.
+pieces = st.sampled_from(
+    ["word ", "  ", "https://a.example/b?c=d", "你好", "\uff0c", "「", "」", "🇩🇪", "\n"]
+)
+mixed = st.lists(pieces, max_size=20).map("".join)
+
+URL = "https://example.com/a/b"
+
+
+def test_wide_characters_take_two_cells() -> None:
+    assert cells("abc") == 3
+    assert cells("你好") == 4
+    assert cells("e\u0301") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "width"),
+    [
+        ("🇩🇪", 2),
+        ("🇩🇪🇫🇷", 4),
+        ("🇩", 2),
+        ("🇩🇪🇫", 4),
+        ("👨\u200d👩\u200d👧", 6),
+        ("👍🏽", 4),
+        ("❤\ufe0f", 1),
+        ("की", 2),
+    ],
+)
+def test_emoji_are_measured_as_curses_lays_out(text: str, width: int) -> None:
+    assert cells(text) == width
+
+
+def test_graphemes_are_user_perceived_characters() -> None:
+    assert graphemes("e\u0301你") == ["e\u0301", "你"]
+
+
+def test_words_are_kept_whole_where_they_fit() -> None:
+    assert wrap("one two three four", 9) == ("one two", "three", "four")
+
+
+def test_word_wider_than_the_row_is_cut() -> None:
+    assert wrap("abcdefgh ij", 3) == ("abc", "def", "gh", "ij")
+
+
+def test_wide_character_is_never_cut_in_half() -> None:
+    assert wrap("你好吗", 3) == ("你", "好", "吗")
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "rows"),
+    [
+        (f"see {URL} there", 25, ("see", URL, "there")),
+        (f"see {URL}", 30, (f"see {URL}",)),
+        (f"见{URL}。", 25, ("见", f"{URL}。")),
+        (f"见{URL}这里", 24, ("见", URL, "这里")),
+        (f"(see:{URL})", 23, ("(see:", URL, ")")),
+        (f"  {URL}", 23, (URL,)),
+        (URL, 10, ("https://ex", "ample.com/", "a/b")),
+        (f"ok {URL}", 10, ("ok", "https://ex", "ample.com/", "a/b")),
+    ],
+)
+def test_url_is_kept_whole_where_it_fits(text: str, width: int, rows: tuple[str, ...]) -> None:
+    assert wrap(text, width) == rows
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "rows"),
+    [
+        ("    return 1", 12, ("    return 1",)),
+        ("    return what", 12, ("    return", "what")),
+        ("    return", 8, ("  return",)),
+        ("    abcdefghij", 8, ("    abcd", "efghij")),
+        ("if x:\n    y", 20, ("if x:", "    y")),
+        ("a    b", 20, ("a    b",)),
+        ("   ", 20, ("",)),
+    ],
+)
+def test_leading_spaces_are_kept(text: str, width: int, rows: tuple[str, ...]) -> None:
+    assert wrap(text, width) == rows
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "rows"),
+    [
+        ("你好吗你好吗", 7, ("你好吗", "你好吗")),
+        ("你好吗\uff0c你好", 6, ("你好", "吗\uff0c你", "好")),
+        ("好「你好」吗", 4, ("好", "「你", "好」", "吗")),
+        ("行きます、ちょっと", 8, ("行きま", "す、", "ちょっと")),
+        ("カード", 4, ("カー", "ド")),
+        ("tchat很好用", 8, ("tchat很", "好用")),
+        ("네 한국어", 7, ("네", "한국어")),
+        ("👍👍👍", 5, ("👍👍", "👍")),
+        ("\uff0c\uff0c\uff0c\uff0c", 4, ("\uff0c\uff0c", "\uff0c\uff0c")),
+    ],
+)
+def test_rows_break_at_ideographs_and_respect_punctuation(
+    text: str, width: int, rows: tuple[str, ...]
+) -> None:
+    assert wrap(text, width) == rows
+
+
+@given(mixed, st.integers(24, 60))
+def test_urls_stay_whole_in_any_text(text: str, width: int) -> None:
+    rows = wrap(text, width)
+    assert all(cells(row) <= width for row in rows)
+    assert "".join("".join(rows).split()) == "".join(text.split())
+    # A URL with other text directly after it is one longer URL.
+    urls = [word for word in _between_spaces(text) if word.startswith("https")]
+    wholes = [url for url in urls if url.count("https") == 1 and cells(url) <= width]
+    assert all(any(whole in row for row in rows) for whole in wholes)
+
+
+def _between_spaces(text: str) -> list[str]:
+    return [word for word in text.split() if word.isascii()]
+
+
+def test_line_breaks_are_kept() -> None:
+    assert wrap("a\n\nb", 10) == ("a", "", "b")
+
+
+@given(texts, widths)
+def test_rows_fit_and_no_word_is_lost(text: str, width: int) -> None:
+    rows = wrap(text, width)
+    assert all(cells(row) <= width for row in rows)
+    assert "".join("".join(rows).split()) == "".join(text.split())
+
+
+@given(texts, widths)
+def test_padded_text_has_the_exact_width(text: str, width: int) -> None:
+    line = text.replace("\n", " ")
+    assert cells(pad_left(line, width)) == cells(pad_right(line, width)) == width
+    assert cells(clip(line, width)) <= width
