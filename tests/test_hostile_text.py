@@ -84,7 +84,7 @@ async def tell_lies(liar: Liar) -> None:
     await liar.attach(seq=1)
     await liar.tells_groups(EVERYTHING, f"@alice,{EVERYTHING}")
     await liar.happens("created", "alice")
-    here = {"online": [EVERYTHING], "away": [EVERYTHING], "offline": ["bob"]}
+    here = {"online": [{"name": EVERYTHING, "away": EVERYTHING}], "offline": ["bob"]}
     await liar.send("presence", group=GROUP, reset=True, **here)
     for number, case in enumerate(HOSTILE):
         await tell_lies_with(liar, case.text, number)

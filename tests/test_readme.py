@@ -10,7 +10,7 @@ import pytest
 from tchat.cli import parser
 from tchat.client.files.queue import AT_ONCE
 from tchat.client.files.transfer import AUTOMATIC_LIMIT
-from tchat.core.group.rules import DEFAULT_LIMITS
+from tchat.core.group.feature import DEFAULT_LIMITS
 from tests import picture, readme
 
 

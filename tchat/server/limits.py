@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 import trio
 
-from tchat.core.group.rules import DEFAULT_LIMITS, GroupLimits
+from tchat.core.group.feature import DEFAULT_LIMITS, GroupLimits
 from tchat.core.pace import Rate, TokenBucket
 from tchat.errors import Code, Refused
 

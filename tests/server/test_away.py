@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from tchat.core.group.commands import Kick
 from tchat.core.pace import Rate
-from tchat.core.protocol.frames import Away, Detach, PresenceUpdate
+from tchat.core.protocol.frames import Away, Detach, OnlineMember, PresenceUpdate
 from tchat.errors import Code
 from tests.helpers import GROUP, UNHURRIED, RawClient, log_of, members, raw_client, running_server
 from tests.server.asking import away, refusal
@@ -27,11 +27,13 @@ async def news(client: RawClient) -> list[PresenceUpdate]:
 async def test_the_others_see_that_one_is_away_and_why_and_that_one_is_back() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await away(bob, "lunch")
-        assert await next_news(alice) == PresenceUpdate(GROUP, ("bob",), (), away=("lunch",))
+        assert await next_news(alice) == PresenceUpdate(GROUP, (OnlineMember("bob", "lunch"),), ())
         await away(bob, "dentist")
-        assert await next_news(alice) == PresenceUpdate(GROUP, ("bob",), (), away=("dentist",))
+        assert await next_news(alice) == PresenceUpdate(
+            GROUP, (OnlineMember("bob", "dentist"),), ()
+        )
         await away(bob)
-        assert await next_news(alice) == PresenceUpdate(GROUP, ("bob",), ())
+        assert await next_news(alice) == PresenceUpdate(GROUP, (OnlineMember("bob"),), ())
         assert len(await log_of(server.store)) == 3
 
 
@@ -54,7 +56,7 @@ async def test_one_who_comes_is_told_who_is_away() -> None:
             await new.attach(after=99)
             told = await next_news(new)
             assert told.reset
-            assert dict(zip(told.online, told.away, strict=True)) == {
+            assert {member.name: member.away or "" for member in told.online} == {
                 "alice": "",
                 "bob": "lunch",
                 "carol": "",
@@ -71,10 +73,10 @@ async def test_it_is_seen_in_every_group_that_one_follows_and_in_no_other() -> N
         await not_there.send(Detach("three"))
         assert (await next_news(dave)).offline == ("bob",)
         await away(bob, "lunch")
-        assert await next_news(alice) == PresenceUpdate("one", ("bob",), (), away=("lunch",))
-        assert await next_news(carol) == PresenceUpdate("two", ("bob",), (), away=("lunch",))
+        assert await next_news(alice) == PresenceUpdate("one", (OnlineMember("bob", "lunch"),), ())
+        assert await next_news(carol) == PresenceUpdate("two", (OnlineMember("bob", "lunch"),), ())
         assert await news(dave) == []
-        assert (await next_news(elsewhere)).away == ("lunch",)
+        assert [member.away or "" for member in (await next_news(elsewhere)).online] == ["lunch"]
 
 
 async def test_it_ends_with_the_last_terminal_of_the_person() -> None:
@@ -84,18 +86,20 @@ async def test_it_ends_with_the_last_terminal_of_the_person() -> None:
             await next_news(alice)
         await server.logged("bob disconnected")
         await alice.attach(after=99)
-        assert (await next_news(alice)).away == ("", "lunch")
+        assert [member.away or "" for member in (await next_news(alice)).online] == ["", "lunch"]
         await bob.stream.aclose()
         assert (await next_news(alice)).offline == ("bob",)
         async with raw_client(server.address, "bob") as bob:
             await bob.attach(after=99)
-            assert await next_news(alice) == PresenceUpdate(GROUP, ("bob",), ())
+            assert await next_news(alice) == PresenceUpdate(GROUP, (OnlineMember("bob"),), ())
 
 
 async def test_the_word_is_one_clean_line_and_not_long() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await away(bob, "at\nthe \x1b[2Jdentist")
-        assert (await next_news(alice)).away == ("at↵the ␛[2Jdentist",)
+        assert [member.away or "" for member in (await next_news(alice)).online] == [
+            "at↵the ␛[2Jdentist"
+        ]
         assert await refusal(bob, lambda i: Away(i, "x" * 101)) == Code.TEXT_TOO_LONG
         assert await refusal(bob, lambda i: Away(i, " \u200b")) == Code.EMPTY_TEXT
 

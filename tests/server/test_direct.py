@@ -160,7 +160,7 @@ async def test_those_who_talk_see_of_each_other_who_is_online() -> None:
             for f in await alice.before_pong()
             if isinstance(f, PresenceUpdate) and f.group == TALK
         ]
-        assert {name for frame in news for name in frame.online} == {"alice", "bob"}
+        assert {member.name for frame in news for member in frame.online} == {"alice", "bob"}
 
 
 # ------------------------------------------------------------------ what can be done in one

@@ -47,9 +47,9 @@ if TYPE_CHECKING:
 
 async def who_fetched(person: RawClient, number: int = 1) -> list[str]:
     shelf = await shelf_of(person)
-    at = shelf.numbers.index(number)
-    names = shelf.by[at].split("\n") if shelf.by[at] else []
-    assert shelf.fetched[at] == len(names)
+    (file,) = [file for file in shelf.files if file.number == number]
+    names = list(file.by)
+    assert file.fetched == len(names)
     return names
 
 
@@ -208,8 +208,8 @@ async def test_a_damaged_file_is_found_when_it_is_in_doubt_and_healed_by_who_sen
             assert code_of(failure) == Code.FILE_DAMAGED
         assert "file 1 of ops" in await server.logged("damaged and was removed")
         assert list(server.store.blobs.path.glob("??/*")) == []
-        assert (await shelf_of(bob)).numbers == ()
-        assert (await shelf_of(carol, group="hers")).numbers == ()
+        assert (await shelf_of(bob)).files == ()
+        assert (await shelf_of(carol, group="hers")).files == ()
         answer = await carol.ask(lambda i: Download(i, "hers", 1))
         assert code_of(answer) == Code.NO_SUCH_FILE
         # It has to be sent now, and is there again for everybody.

@@ -45,7 +45,7 @@ from tests.helpers import (
 from tests.memory_store import MemoryStore
 
 if TYPE_CHECKING:
-    from tchat.core.group.rules import GroupLimits
+    from tchat.core.group.feature import GroupLimits
     from tchat.core.group.state import Author, Group
     from tchat.core.protocol.schema import Frame
     from tchat.store.base import Page, SideEffects

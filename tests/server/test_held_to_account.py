@@ -14,7 +14,6 @@ import trio
 from tchat.core.group.commands import Join
 from tchat.core.group.state import Author
 from tchat.core.protocol.frames import (
-    TO_CLIENT,
     Failed,
     Goodbye,
     Have,
@@ -29,6 +28,7 @@ from tchat.core.protocol.frames import (
     encode,
 )
 from tchat.core.protocol.handshake import TICKET_SIZE, VERSION, TransferHello
+from tchat.core.vocabulary import TO_CLIENT
 from tchat.errors import Code, Refused, StartupError
 from tchat.net.address import Address
 from tchat.net.link import Link

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tchat.core.group.commands import Approve, Deny, Invite, Join, Kick, Leave, Post, SetTopic
-from tchat.core.group.rules import GroupLimits
+from tchat.core.group.feature import GroupLimits
 from tchat.core.pace import Rate
 from tchat.core.protocol.frames import (
     Attach,

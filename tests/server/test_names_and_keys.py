@@ -90,9 +90,8 @@ async def code_of(raw: RawClient) -> str:
 async def keys_of(raw: RawClient) -> list[bytes]:
     answer = await raw.ask(KeysRequest)
     assert isinstance(answer, frames.KeyList)
-    assert len(answer.since) == len(answer.keys)
-    assert list(answer.since) == sorted(answer.since)
-    return list(answer.keys)
+    assert [key.since for key in answer.keys] == sorted(key.since for key in answer.keys)
+    return [key.key for key in answer.keys]
 
 
 async def end_of(session: Session) -> Refused:

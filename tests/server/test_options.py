@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tchat.cli import parser
-from tchat.core.group.rules import GroupLimits
+from tchat.core.group.feature import GroupLimits
 from tchat.core.pace import Rate
 from tchat.server.limits import Limits, limits_from
 

@@ -6,9 +6,10 @@ import trio
 
 from tchat.core.group.commands import Approve, Join, Kick, Leave
 from tchat.core.group.state import Author, Group
-from tchat.core.protocol.frames import TO_CLIENT, Attach, Detach, PresenceUpdate, decode
+from tchat.core.protocol.frames import Attach, Detach, OnlineMember, PresenceUpdate, decode
 from tchat.core.protocol.framing import split_frames
 from tchat.core.text import fold
+from tchat.core.vocabulary import TO_CLIENT
 from tchat.server.groups.subscriptions import Subscription, Subscriptions
 from tchat.server.send_queue import SendQueue
 from tests.helpers import GROUP, RawClient, log_of, members, raw_client, running_server
@@ -28,7 +29,7 @@ async def news(client: RawClient) -> list[PresenceUpdate]:
 
 
 def came(*names: str) -> PresenceUpdate:
-    return PresenceUpdate(GROUP, names, ())
+    return PresenceUpdate(GROUP, tuple(map(OnlineMember, names)), ())
 
 
 def went(*names: str) -> PresenceUpdate:
@@ -57,7 +58,7 @@ async def test_two_terminals_of_one_person_count_once() -> None:
             assert await news(alice) == []
         await server.logged("bob disconnected")
         await alice.attach(after=3)  # a turn of the group, behind the end of bob's terminal
-        assert "bob" in {name for frame in await news(alice) for name in frame.online}
+        assert "bob" in {member.name for frame in await news(alice) for member in frame.online}
         assert alice.online == {"alice", "bob"}
         await bob.stream.aclose()
         assert await online(alice) == went("bob")
@@ -141,7 +142,7 @@ async def test_many_who_are_online_are_told_in_frames_that_fit() -> None:
     frames = [decode(body, TO_CLIENT) for body in split_frames(reader.take() or b"")]
     news = [frame for frame in frames if isinstance(frame, PresenceUpdate)]
     assert [frame.reset for frame in news] == [True] + (len(news) - 1) * [False]
-    assert [name for frame in news for name in frame.online] == names
+    assert [member.name for frame in news for member in frame.online] == names
 
 
 async def test_one_who_goes_at_once_after_attaching_is_not_online_for_ever() -> None:

@@ -56,10 +56,15 @@ async def refused_download(person: RawClient, number: int, group: str = GROUP) -
 # ------------------------------------------------------------------ what is on it
 
 
+def numbers_of(shelf: FileList) -> tuple[int, ...]:
+    """Return the numbers of the files in a list."""
+    return tuple(file.number for file in shelf.files)
+
+
 async def test_a_shelf_is_empty_at_first() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         shelf = await shelf_of(alice)
-        assert shelf == FileList(shelf.re, (), (), (), ())
+        assert shelf == FileList(shelf.re, ())
 
 
 async def test_a_shelf_is_shown_in_pages_the_newest_first() -> None:
@@ -69,12 +74,12 @@ async def test_a_shelf_is_shown_in_pages_the_newest_first() -> None:
             await alice.command(Share, "data", 4, sha(b"data"))
         pages = [await shelf_of(alice)]
         while pages[-1].older:
-            pages.append(await shelf_of(alice, before=pages[-1].numbers[-1]))
-        numbers = [number for page in pages for number in page.numbers]
+            pages.append(await shelf_of(alice, before=pages[-1].files[-1].number))
+        numbers = [file.number for page in pages for file in page.files]
         assert numbers == list(range(85, 0, -1))
-        assert [len(page.numbers) for page in pages] == [40, 40, 5]
-        assert {*pages[0].until, *pages[0].fetched} == {0}
-        assert set(pages[0].by) == {""}
+        assert [len(page.files) for page in pages] == [40, 40, 5]
+        assert {(file.until, file.fetched) for file in pages[0].files} == {(None, 0)}
+        assert {file.by for file in pages[0].files} == {()}
 
 
 @pytest.mark.parametrize("files", [40, 41])
@@ -84,9 +89,9 @@ async def test_a_page_that_is_just_full_says_whether_there_are_more(files: int) 
         for _ in range(files):
             await alice.command(Share, "data", 4, sha(b"data"))
         shelf = await shelf_of(alice)
-        assert (len(shelf.numbers), shelf.older) == (40, files > 40)
-        assert (await shelf_of(alice, before=2)).numbers == (1,)
-        assert (await shelf_of(alice, before=0)).numbers == ()
+        assert (len(shelf.files), shelf.older) == (40, files > 40)
+        assert numbers_of(await shelf_of(alice, before=2)) == (1,)
+        assert numbers_of(await shelf_of(alice, before=0)) == ()
 
 
 async def test_a_shelf_names_some_of_those_who_fetched_a_file() -> None:
@@ -96,8 +101,8 @@ async def test_a_shelf_names_some_of_those_who_fetched_a_file() -> None:
         for other in others:
             await download(server, other, 1, b"data")
         shelf = await shelf_of(alice)
-        assert shelf.fetched == (10,)
-        assert shelf.by[0].split("\n") == names[:8]
+        assert [file.fetched for file in shelf.files] == [10]
+        assert list(shelf.files[0].by) == names[:8]
 
 
 async def test_one_who_has_left_is_named_as_well() -> None:
@@ -105,7 +110,7 @@ async def test_one_who_has_left_is_named_as_well() -> None:
         await share(server, alice, b"data")
         await download(server, bob, 1, b"data")
         await bob.command(Leave)
-        assert (await shelf_of(alice)).by == ("bob",)
+        assert (await shelf_of(alice)).files[0].by == ("bob",)
 
 
 async def test_the_fullest_page_fits_a_frame() -> None:
@@ -117,7 +122,11 @@ async def test_the_fullest_page_fits_a_frame() -> None:
             for other in others:
                 await server.store.shelves.note_fetched(GROUP, number, other.user.lower(), number)
         shelf = await shelf_of(alice)
-        assert (len(shelf.numbers), set(shelf.fetched), shelf.older) == (40, {10}, True)
+        assert (len(shelf.files), {file.fetched for file in shelf.files}, shelf.older) == (
+            40,
+            {10},
+            True,
+        )
 
 
 async def test_only_members_see_a_shelf() -> None:
@@ -151,7 +160,7 @@ async def test_who_shared_a_file_and_the_admin_may_remove_it(who: str, keeper: K
         assert isinstance(shared.body, FileShared)
         await server.logged(f"{who} removed file 1 from ops")
         assert await refused_download(carol, 1) == Code.NO_SUCH_FILE
-        assert (await shelf_of(carol)).numbers == ()
+        assert numbers_of(await shelf_of(carol)) == ()
         assert (await alice.refusal(RemoveFile, 1)).code == Code.NO_SUCH_FILE
         await keeper.sweep()
         assert kept(server) == set()
@@ -183,7 +192,7 @@ async def test_the_number_of_a_file_is_never_given_to_another(keeper: Keeper) ->
         await alice.command(RemoveFile, 1)
         await keeper.sweep()
         await share(server, alice, b"two")
-        assert (await shelf_of(alice)).numbers == (2,)
+        assert numbers_of(await shelf_of(alice)) == (2,)
         await download(server, alice, 2, b"two")
     async with running_server(server.store) as server, members(server, "eve", group="x") as _:
         bodies = [event.body for event in await log_of(server.store)]
@@ -232,11 +241,11 @@ async def test_the_shelf_goes_with_the_group(keeper: Keeper) -> None:
         assert kept(server) == set()
         # Who founds it anew finds an empty shelf, and no number that was used.
         await bob.command(Join)
-        assert (await shelf_of(bob)).numbers == ()
+        assert numbers_of(await shelf_of(bob)) == ()
         assert await refused_download(bob, 1) == Code.NO_SUCH_FILE
         assert await refused_download(bob, 2) == Code.NO_SUCH_FILE
         await share(server, bob, b"data")
-        assert (await shelf_of(bob)).numbers == (2,)
+        assert numbers_of(await shelf_of(bob)) == (2,)
         await download(server, bob, 2, b"data")
 
 
@@ -249,7 +258,7 @@ async def test_what_the_last_one_shared_goes_with_him_even_at_once(keeper: Keepe
             Join(102, 102, GROUP),
         )
         await alice.before_pong()
-        assert (await shelf_of(alice)).numbers == ()
+        assert numbers_of(await shelf_of(alice)) == ()
         keeper.later = DAY + HOUR
         await keeper.sweep()
         assert kept(server) == set()
@@ -265,7 +274,7 @@ async def test_a_file_says_until_when_it_is_there(keeper: Keeper) -> None:
     ):
         await share(server, alice, DATA)
         (shared,) = await alice.events(1)
-        assert (await shelf_of(alice)).until == (shared.at + 7 * DAY,)
+        assert (await shelf_of(alice)).files[0].until == shared.at + 7 * DAY
 
 
 async def test_a_file_is_kept_for_as_long_as_files_are(keeper: Keeper) -> None:
@@ -281,7 +290,7 @@ async def test_a_file_is_kept_for_as_long_as_files_are(keeper: Keeper) -> None:
         await keeper.sweep()
         assert kept(server) == set()
         assert await refused_download(bob, 1) == Code.NO_SUCH_FILE
-        assert (await shelf_of(bob)).numbers == ()
+        assert numbers_of(await shelf_of(bob)) == ()
         assert await server.store.shelves.used("alice") == 0
         await alice.command(RemoveFile, 1)
 
@@ -297,10 +306,10 @@ async def test_younger_files_stay_and_so_does_what_is_shared_again(keeper: Keepe
         await alice.command(Share, "old", 3, sha(b"old"))
         await keeper.sweep()
         assert kept(server) == {sha(b"old").hex(), sha(b"young").hex()}
-        assert (await shelf_of(alice)).numbers == (3, 2)
+        assert numbers_of(await shelf_of(alice)) == (3, 2)
         keeper.later += DAY + HOUR
         await keeper.sweep()
-        assert (await shelf_of(alice)).numbers == (3, 2)
+        assert numbers_of(await shelf_of(alice)) == (3, 2)
         await download(server, alice, 3, b"old")
 
 

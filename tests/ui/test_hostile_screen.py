@@ -196,7 +196,7 @@ async def lie(liar: Liar, looked: trio.Event) -> None:
     await liar.happens("approved", EVERYTHING, name=f"al{EVERYTHING}", at=2**53)
     await liar.happens("posted", EVERYTHING, text=EVERYTHING, at=2**63 - 1)
     await liar.happens("posted", "mallory", text="the last word", at=2**63 - 1)
-    here = {"online": [EVERYTHING], "away": [EVERYTHING], "offline": []}
+    here = {"online": [{"name": EVERYTHING, "away": EVERYTHING}], "offline": []}
     await liar.send("presence", group=GROUP, reset=True, **here)
     await looked.wait()
     await liar.send("goodbye", code=EVERYTHING, text=f"too bad {EVERYTHING}")

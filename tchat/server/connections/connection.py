@@ -35,6 +35,7 @@ from tchat.core.protocol.frames import (
     KeysRequest,
     LinkCode,
     LinkRequest,
+    NameKey,
     Ok,
     Ping,
     Pong,
@@ -43,12 +44,12 @@ from tchat.core.protocol.frames import (
     UnknownType,
     Unlink,
     Upload,
-    decode_request,
     encode,
     failed,
 )
 from tchat.core.protocol.handshake import Welcome, agree
 from tchat.core.text import fold
+from tchat.core.vocabulary import decode_request
 from tchat.errors import Code, ProtocolError, Refused, StorageError, TchatError
 from tchat.net.address import peer_of
 from tchat.server.accounts import CODE_SECONDS
@@ -60,7 +61,7 @@ from tchat.server.faults import describe, is_storage
 from tchat.server.groups.inbox import Execute, Query, ReadReceipt, Subscribe
 from tchat.server.groups.ordering import CommandOrder
 from tchat.server.groups.subscriptions import Subscription
-from tchat.server.sanitize import check_own_group, clean, clean_away, is_others
+from tchat.server.sanitize import check_own_group, clean, is_others
 from tchat.server.send_queue import WRITE_SIZE, SendQueue, SendQueueClosed
 
 if TYPE_CHECKING:
@@ -363,8 +364,7 @@ class Connection:
                 self.tell(LinkCode(number, code, int(CODE_SECONDS * 1000)))
             case KeysRequest(number):
                 keys = await people.keys(self._person)
-                public, since = tuple(k.public for k in keys), tuple(k.since for k in keys)
-                self.tell(KeyList(number, public, since))
+                self.tell(KeyList(number, tuple(NameKey(k.public, k.since) for k in keys)))
             case Unlink(number, key):
                 await people.unlink(self._author, key)
                 self._host.crowd.lock_out(
@@ -395,7 +395,7 @@ class Connection:
         self.tell(await look_back(self._host, self._author, self.send_queue, request))
 
     def _go_away(self, request: Away) -> None:
-        text = clean_away(request.text)
+        text = clean(request).text
         # Each group in which it is news counts, as if it had been said there.
         groups = self._host.crowd.groups_of(self._person)
         self._host.rates.take("requests", self._person, max(1, len(groups)))

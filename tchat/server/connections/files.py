@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.core.group.rules import SHA256_SIZE
+from tchat.core.group.files import SHA256_SIZE
 from tchat.core.protocol.frames import (
     AlreadyStored,
     DigestRequired,
@@ -25,6 +25,7 @@ from tchat.core.protocol.frames import (
     FileList,
     FileListRequest,
     Stored,
+    StoredFileInfo,
     Ticket,
     Upload,
     encode,
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from tchat.core.protocol.schema import Frame
     from tchat.net.link import Link
     from tchat.server.context import ServerContext
-    from tchat.store.base import FileEntry
     from tchat.store.blobs import StoredFile
     from tchat.transfer.partial_file import PartialFile
 
@@ -289,18 +289,19 @@ async def _consider_shelf(
         shown = [file for file in page[:_PAGE] if file.number in group.files]
         return FileList(
             request.id,
-            tuple(file.number for file in shown),
-            tuple(0 if keep is None else file.at + keep for file in shown),
-            tuple(file.fetched for file in shown),
-            tuple(_names(group, file) for file in shown),
+            tuple(
+                StoredFileInfo(
+                    file.number,
+                    file.fetched,
+                    tuple(group.members.get(person, person) for person in file.by),
+                    None if keep is None else file.at + keep,
+                )
+                for file in shown
+            ),
             len(page) > _PAGE,
         )
 
     return answer
-
-
-def _names(group: Group, file: FileEntry) -> str:
-    return "\n".join(group.members.get(person, person) for person in file.by)
 
 
 # ------------------------------------------------------------------ transfers

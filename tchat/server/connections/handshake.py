@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from tchat.core.group.state import Author
-from tchat.core.protocol.frames import decode_request, encode, failed
+from tchat.core.protocol.frames import encode, failed
 from tchat.core.protocol.handshake import (
     NONCE_SIZE,
     Challenge,
@@ -27,6 +27,7 @@ from tchat.core.protocol.handshake import (
     proof_text,
 )
 from tchat.core.text import check_name
+from tchat.core.vocabulary import decode_request
 from tchat.errors import Code, ProtocolError, Refused, StorageError, TchatError
 from tchat.net.address import peer_of, place_of
 from tchat.net.identity import verify

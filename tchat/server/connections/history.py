@@ -14,15 +14,16 @@ from tchat.core.group.direct import is_direct
 from tchat.core.protocol.frames import (
     GroupList,
     GroupsRequest,
+    GroupSummary,
     HistoryPage,
     HistoryRequest,
     Search,
+    SearchHit,
     SearchResults,
 )
-from tchat.core.text import fold
+from tchat.core.text import check_length, fold
 from tchat.errors import Code, Refused
 from tchat.server.groups.inbox import Query
-from tchat.server.sanitize import check_length
 from tchat.store.words import excerpt, terms_of
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ _FOUND = 20
 _MOST_SKIPPED = 1000
 _MOST_PLACES = 256
 _ROOM_FOR_PLACES = 60 * 1024
-_BESIDES_NAME = 48  # bytes that a place takes in a list beside its name, at most
+_BESIDES_NAME = 64  # bytes that a place takes in a list beside its name, at most
 
 
 async def look_back(
@@ -143,14 +144,12 @@ async def _search(host: ServerContext, author: Author, request: Search) -> Searc
 
 
 def _found(request: Search, terms: list[Term], hits: list[Hit]) -> SearchResults:
-    shown = hits[:_FOUND]
     return SearchResults(
         request.id,
-        tuple(hit.group for hit in shown),
-        tuple(hit.seq for hit in shown),
-        tuple(hit.at for hit in shown),
-        tuple(hit.actor for hit in shown),
-        tuple(excerpt(hit.text, terms) for hit in shown),
+        tuple(
+            SearchHit(hit.group, hit.seq, hit.at, hit.actor, excerpt(hit.text, terms))
+            for hit in hits[:_FOUND]
+        ),
         len(hits) > _FOUND and request.skip + _FOUND <= _MOST_SKIPPED,
     )
 
@@ -163,10 +162,15 @@ async def _list_groups(host: ServerContext, author: Author, request: GroupsReque
     places = _that_fit(await host.store.places_of(person))
     return GroupList(
         request.id,
-        tuple(place.name for place in places),
-        tuple(place.standing for place in places),
-        tuple(place.last for place in places),
-        tuple(max(place.read, host.registry.read_by(place.group, person)) for place in places),
+        tuple(
+            GroupSummary(
+                place.name,
+                place.standing,
+                place.last,
+                max(place.read, host.registry.read_by(place.group, person)),
+            )
+            for place in places
+        ),
     )
 
 

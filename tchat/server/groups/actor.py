@@ -22,22 +22,9 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.core.group.commands import Delete, Edit
-from tchat.core.group.events import (
-    Approved,
-    Banned,
-    Deleted,
-    Denied,
-    Event,
-    Joined,
-    Kicked,
-    Left,
-    Posted,
-    Withdrawn,
-    decode_event,
-    encode_event,
-)
-from tchat.core.group.rules import DEFAULT_LIMITS, GroupLimits, decide
+from tchat.core.group.feature import DEFAULT_LIMITS, GroupLimits, TargetedCommand
+from tchat.core.group.features import decode_event, encode_event
+from tchat.core.group.rules import apply, decide
 from tchat.core.group.state import Group
 from tchat.core.protocol.frames import (
     Attach,
@@ -51,7 +38,7 @@ from tchat.core.protocol.frames import (
 from tchat.core.text import fold
 from tchat.errors import Code, Refused
 from tchat.server.groups.inbox import Batch, Execute, Item, Query, ReadReceipt, Subscribe, Wake
-from tchat.server.groups.side_effects import CHANGES_AUDIENCE, begins_talk, effects_of
+from tchat.server.groups.side_effects import side_effects_of, starts_conversation
 from tchat.server.groups.state_cache import StateCache, snapshot_of
 from tchat.server.groups.subscriptions import Subscription, Subscriptions
 from tchat.store.base import Page, StorageFull
@@ -59,7 +46,7 @@ from tchat.store.base import Page, StorageFull
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from tchat.core.group.commands import Command
+    from tchat.core.group.feature import Command, Event, GroupLimits
     from tchat.core.protocol.frames import Standing
     from tchat.server.log import Log
     from tchat.server.presence import Presence
@@ -67,7 +54,6 @@ if TYPE_CHECKING:
 
 INBOX_LIMIT = 1024
 IDLE_SECONDS = 30.0
-_ENDS_TURN = {*CHANGES_AUDIENCE, Deleted}
 _MOST_IN_A_TURN = 1000
 _MOST_BYTES_IN_A_TURN = 256 * 1024
 
@@ -194,7 +180,7 @@ class GroupActor:
         self._decide(turn)
         if turn.events:
             page = Page(self.group.seq + 1, turn.draft.seq, b"".join(turn.frames))
-            effects = effects_of(self.group, turn.draft, turn.events)
+            effects = side_effects_of(self.group, turn.draft, turn.events)
             try:
                 await self._store.append(
                     self.key, self.group.seq, len(turn.events), page.frames, effects
@@ -248,17 +234,17 @@ class GroupActor:
         So has a deletion, for which this is one more reason to be in a turn of its own: nothing is
         told to anybody in the same breath in which it is erased.
         """
-        match item:
-            case Subscribe() | Query() | Execute(command=Delete()):
-                return True
-            case Execute(command=Edit(target=target)):
-                return self.group.seq < target <= turn.draft.seq
+        if not isinstance(item, Execute):
+            return isinstance(item, Subscribe | Query)
+        command = item.command
+        if isinstance(command, TargetedCommand):
+            return command.erases or self.group.seq < command.target <= turn.draft.seq
         return False
 
     def _decide_one(self, turn: Batch, item: Execute, now: int) -> bool:
         """Add a command's events and answer to the turn; return whether it ends with them."""
         command = item.command
-        target = turn.targets.get(command.target) if isinstance(command, Edit | Delete) else None
+        target = turn.targets.get(command.target) if isinstance(command, TargetedCommand) else None
         try:
             with item.in_turn(self.key):
                 events = decide(turn.draft, item.author, command, now, self._limits, target)
@@ -270,11 +256,11 @@ class GroupActor:
             return False
         ends = False
         for event in events:
-            turn.draft.apply(event)
+            apply(turn.draft, event)
             frame = encode_event(event)
             turn.frames.append(frame)
             turn.size += len(frame)
-            ends = ends or type(event.body) in _ENDS_TURN
+            ends = ends or event.body.changes_audience or event.body.erases
         turn.events += events
         turn.add_answer(item, Ok(command.id, events[-1].seq if events else None))
         return ends
@@ -284,34 +270,27 @@ class GroupActor:
         before, self.group = self.group, turn.draft
         if effects.erased:
             self._audience.erase(effects.erased)
-        if begins_talk(before, self.group):
+        if starts_conversation(before, self.group):
             self._crowd.tell(self.group.members, ConversationStarted(self.group.name))
         self._audience.broadcast(page, self.group)
         for event in turn.events:
-            if not isinstance(event.body, Posted):  # which changes nobody's standing
-                self._log.event(event)
-                self._tell_concerned(event)
+            self._log.event(event)
+            self._notify_concerned(event)
 
-    def _tell_concerned(self, event: Event) -> None:
+    def _notify_concerned(self, event: Event) -> None:
         """Tell a person whose standing an event changed, on all their connections."""
-        by, group, audience = event.actor, event.group, self._audience
-        match event.body:
-            case Approved(name):
-                self._tell_admitted(fold(name), MembershipChange(group, "member", "approved", by))
-            case Joined(by=inviter):
-                self._tell_admitted(
-                    fold(by), MembershipChange(group, "member", "joined", inviter or by)
-                )
-            case Denied(name):
-                audience.dismiss(fold(name), MembershipChange(group, "outsider", "denied", by))
-            case Kicked(name):
-                audience.dismiss(fold(name), MembershipChange(group, "outsider", "kicked", by))
-            case Banned(name):
-                audience.dismiss(fold(name), MembershipChange(group, "outsider", "banned", by))
-            case Left() | Withdrawn():
-                audience.dismiss(fold(by), MembershipChange(group, "outsider", "left", by))
-                if not self.group.members:
-                    audience.dismiss_all(MembershipChange(group, "outsider", "closed", by))
+        change = event.body.standing_change(event)
+        if change is None:
+            return
+        notice = MembershipChange(event.group, change.standing, change.reason, change.by)
+        if change.standing == "member":
+            self._tell_admitted(change.person, notice)
+            return
+        self._audience.dismiss(change.person, notice)
+        if not self.group.members:
+            self._audience.dismiss_all(
+                MembershipChange(event.group, "outsider", "closed", event.actor)
+            )
 
     def _tell_admitted(self, person: str, news: MembershipChange) -> None:
         for subscription in self._audience.of(person):
@@ -393,12 +372,12 @@ class GroupActor:
 
 
 def _targets_of(commands: list[Command]) -> set[int]:
-    """Return which events the commands speak of, up to the first deletion: that ends the turn."""
+    """Return the events that the commands name, up to the first that erases: it ends the batch."""
     targets: set[int] = set()
     for command in commands:
-        if isinstance(command, Edit | Delete):
+        if isinstance(command, TargetedCommand):
             targets.add(command.target)
-        if isinstance(command, Delete):
+        if command.erases:
             break
     return targets
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.core.group.rules import DEFAULT_LIMITS
+from tchat.core.group.feature import DEFAULT_LIMITS
 from tchat.server.clock import now_ms
 from tchat.server.faults import describe, is_storage
 from tchat.server.groups.actor import GroupActor
@@ -15,7 +15,7 @@ from tchat.server.presence import Presence
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from tchat.core.group.rules import GroupLimits
+    from tchat.core.group.feature import GroupLimits
     from tchat.core.protocol.frames import Standing
     from tchat.server.groups.inbox import Item
     from tchat.server.groups.subscriptions import Subscription

@@ -10,7 +10,13 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from tchat.core.group.state import Author, Group
-from tchat.core.protocol.frames import MembershipChange, PresenceUpdate, encode, encode_all
+from tchat.core.protocol.frames import (
+    MembershipChange,
+    OnlineMember,
+    PresenceUpdate,
+    encode,
+    encode_all,
+)
 from tchat.core.text import fold
 from tchat.server.send_queue import SendQueue, SendQueueClosed
 
@@ -162,10 +168,8 @@ class Subscriptions:
         name = self._group.name
         for start in range(0, max(len(came), int(reset)), _NAMES_IN_A_FRAME):
             part = came[start : start + _NAMES_IN_A_FRAME]
-            away = tuple(why for _, why in part) if any(why for _, why in part) else ()
-            yield PresenceUpdate(
-                name, tuple(who for who, _ in part), (), reset and start == 0, away
-            )
+            online = tuple(OnlineMember(who, why or None) for who, why in part)
+            yield PresenceUpdate(name, online, (), reset and start == 0)
         for start in range(0, len(went), _NAMES_IN_A_FRAME):
             yield PresenceUpdate(name, (), tuple(went[start : start + _NAMES_IN_A_FRAME]))
 
