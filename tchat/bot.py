@@ -120,7 +120,7 @@ class _Bot:
         knew, self._knows_conversations = self._knows_conversations, True
         for group in groups:
             if fold(group.name) not in session.groups:
-                self._starts[session.follow(group.name)] = 0 if knew else group.seq
+                self._starts[session.follow(group.name)] = 0 if knew else group.last
                 await session.write_to(other_of(group.name, session.user))
 
     async def take(self, update: Update) -> None:

@@ -26,7 +26,6 @@ from tchat.client.session import open_session
 from tchat.core.group.commands import Approve, Command, Join, Post
 from tchat.core.group.events import Created, Event, Posted, Requested, decode_event
 from tchat.core.protocol.frames import (
-    TO_CLIENT,
     Attach,
     Attached,
     Failed,
@@ -48,6 +47,7 @@ from tchat.core.protocol.handshake import (
     proof_text,
 )
 from tchat.core.text import fold
+from tchat.core.vocabulary import TO_CLIENT
 from tchat.errors import Refused
 from tchat.net.address import Address, connect
 from tchat.net.identity import Identity
@@ -403,7 +403,7 @@ class RawClient:
         frame = decode(body, TO_CLIENT)
         if isinstance(frame, PresenceUpdate):
             known = set() if frame.reset else self.online
-            self.online = (known | set(frame.online)) - set(frame.offline)
+            self.online = (known | {member.name for member in frame.online}) - set(frame.offline)
         return frame
 
 

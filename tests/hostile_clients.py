@@ -13,9 +13,10 @@ from tchat.client.authenticate import Account
 from tchat.client.client_id import ClientId
 from tchat.client.connector import Connector, KnownServers
 from tchat.client.session import open_session
-from tchat.core.protocol.frames import UnknownType, decode_request
+from tchat.core.protocol.frames import UnknownType
 from tchat.core.protocol.framing import HANDSHAKE_LIMIT, FrameBuffer
 from tchat.core.protocol.handshake import Hello, Proof, TransferHello
+from tchat.core.vocabulary import decode_request
 from tchat.errors import ProtocolError
 from tchat.net.address import connect
 from tchat.net.tls import client_context, open_tls

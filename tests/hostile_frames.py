@@ -108,24 +108,36 @@ def _evil_answer(r: random.Random) -> dict[str, object]:
         | {"counted": r.choice([0, 2**41, LARGEST]), "read": number, "kicked": True},
         {"type": "ticket", "re": number, "ticket": r.randbytes(r.choice([0, 16, 64]))},
         {"type": "link_code", "re": number, "code": name, "lasts": number},
-        {"type": "key_list", "re": number, "keys": [b"", bytes(32)], "since": [number] * 3},
+        {
+            "type": "key_list",
+            "re": number,
+            "keys": [{"key": r.choice([b"", bytes(32)]), "since": number}],
+        },
         {
             "type": "presence",
             "group": group,
-            "online": [name] * 3,
+            "online": [r.choice([{"name": name, "away": name}, {"name": group}, {}, name])] * 3,
             "offline": [name],
             "reset": True,
-            "away": [name] * r.choice([0, 1, 3]),
         },
-        {"type": "summons", "group": r.choice([group, "@alice,bob", "@", f"@{name},bob"])},
+        {
+            "type": "conversation_started",
+            "group": r.choice([group, "@alice,bob", "@", f"@{name},bob"]),
+        },
         {"type": "snapshot", "group": group, "seq": number, "more": r.choice([True, False])}
         | {"data": r.choice([b"", r.randbytes(40), b"\xa0", bytes(50_000)])},
-        {"type": "past", "re": number, "first": number, "last": r.choice([0, number, LARGEST])}
+        {
+            "type": "history_page",
+            "re": number,
+            "first": number,
+            "last": r.choice([0, number, LARGEST]),
+        }
         | {"frames": r.choice([b"", r.randbytes(40), b"\xff" * 8, b"\0\0\0\1\xa0"])},
-        {"type": "found", "re": number, "groups": [group], "seqs": [number] * r.choice([0, 1, 2])}
-        | {"ats": [number], "actors": [name], "texts": [name], "older": True},
-        {"type": "group_list", "re": number, "groups": [group] * 3, "standings": [name, standing]}
-        | {"seqs": [number], "reads": []},
+        {"type": "search_results", "re": number, "older": True}
+        | {"hits": [{"group": group, "seq": number, "at": number, "actor": name, "text": name}]},
+        {"type": "group_list", "re": number}
+        | {"groups": [{"name": group, "standing": standing, "last": number, "read": number}] * 3},
+        {"type": "group_list", "re": number, "groups": [group, {"name": group}]},
         {"type": "membership", "group": group, "standing": standing, "by": name}
         | {"reason": r.choice(["approved", "kicked", "banned", "closed"]), "more": number},
         {"type": "welcome", "version": 2, "user": name, "interval": number, "burst": 0},

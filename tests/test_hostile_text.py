@@ -92,7 +92,7 @@ async def member_script(peer: ScriptedPeer) -> None:
     await peer.attach(seq=1)
     await peer.group_list(EVERYTHING, f"@alice,{EVERYTHING}")
     await peer.event("created", "alice")
-    here = {"online": [EVERYTHING], "away": [EVERYTHING], "offline": ["bob"]}
+    here = {"online": [{"name": EVERYTHING, "away": EVERYTHING}], "offline": ["bob"]}
     await peer.send("presence", group=GROUP, reset=True, **here)
     for number, case in enumerate(HOSTILE):
         await send_each_event(peer, case.text, number)

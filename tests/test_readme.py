@@ -14,7 +14,7 @@ from tchat.client.authenticate import closing_error
 from tchat.client.files.queue import AT_ONCE
 from tchat.client.files.transfer import AUTOMATIC_LIMIT
 from tchat.core import text as core_text
-from tchat.core.group import rules, state
+from tchat.core.group import feature, membership, settings, state
 from tchat.core.protocol import framing, handshake
 from tchat.errors import Code, Refused
 from tchat.server import accounts, limits, presence, tickets
@@ -139,7 +139,7 @@ def test_readme_is_short() -> None:
 
 def test_numbers_in_readme_match_the_code() -> None:
     text = " ".join(readme.README.read_text(encoding="utf-8").split())
-    assert f"at most {rules.DEFAULT_LIMITS.files:,} files" in text
+    assert f"at most {feature.DEFAULT_LIMITS.files:,} files" in text
     assert AT_ONCE == 4
     assert "four at a time" in text
     assert f"up to {AUTOMATIC_LIMIT >> 20} MiB" in text
@@ -162,11 +162,11 @@ def test_numbers_in_protocol_match_the_code() -> None:
         f"valid once and for {tickets.TICKET_SECONDS:.0f} seconds",
         f"1 to {core_text.NAME_LIMIT} code points",
         f"at most {core_text.TEXT_LIMIT >> 10} KiB of UTF-8",
-        f"a topic {rules.TOPIC_LIMIT} code points",
+        f"a topic {settings.TOPIC_LIMIT} code points",
         f"for being away {presence.AWAY_LIMIT}.",
         f"at most {core_text.FILE_NAME_LIMIT} bytes",
         f"for {accounts.LINK_CODE_SECONDS / 60:.0f} minutes",
-        f"at most {rules.LONGEST_INVITE_MS // 86_400_000} days",
+        f"at most {membership.LONGEST_INVITE_MS // 86_400_000} days",
         f"for {ordering.RETRY_SECONDS:.0f} seconds after its `wait`",
         f"{requests.burst} at once and {requests.per_second} a second",
         f"{joins.burst} at once and {joins.per_second * 60:g} a minute",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.core.protocol.frames import TO_CLIENT, Failed, Goodbye, decode, encode
+from tchat.core.protocol.frames import Failed, Goodbye, decode, encode
 from tchat.core.protocol.handshake import (
     NONCE_SIZE,
     VERSION,
@@ -19,6 +19,7 @@ from tchat.core.protocol.handshake import (
     proof_text,
 )
 from tchat.core.text import clean_line
+from tchat.core.vocabulary import TO_CLIENT
 from tchat.errors import Code, ProtocolError, Refused
 
 if TYPE_CHECKING:

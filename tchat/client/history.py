@@ -5,11 +5,10 @@ What does not fit together is a lie or a fault, and ends the connection that it 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from tchat.core.group.events import decode_event
-from tchat.core.protocol.frames import GroupList, HistoryPage, SearchResults, Standing
+from tchat.core.protocol.frames import GroupList, GroupSummary, HistoryPage, SearchResults
 from tchat.core.protocol.framing import FrameBuffer
 from tchat.core.text import fold
 from tchat.errors import Code, ProtocolError
@@ -17,18 +16,6 @@ from tchat.errors import Code, ProtocolError
 if TYPE_CHECKING:
     from tchat.client.request import Answer
     from tchat.core.group.events import Event
-
-_STANDINGS: dict[str, Standing] = {standing: standing for standing in get_args(Standing)}
-
-
-@dataclass(frozen=True, slots=True)
-class MyGroup:
-    """A group in which one is, or asks to be: its last event, and the last that one has seen."""
-
-    name: str
-    standing: Standing
-    seq: int
-    read: int
 
 
 def read_page(answer: Answer, group: str, before: int) -> list[Event]:
@@ -55,28 +42,17 @@ def read_page(answer: Answer, group: str, before: int) -> list[Event]:
     return events
 
 
-def read_groups(answer: Answer) -> list[MyGroup]:
-    """Return the groups of a list. Raises `ProtocolError`."""
+def read_groups(answer: Answer) -> list[GroupSummary]:
+    """Return the groups of a list. Raises `ProtocolError` for another answer."""
     if not isinstance(answer, GroupList):
         raise _lie("A request was answered with something else.")
-    lists = (answer.groups, answer.standings, answer.seqs, answer.reads)
-    if len({*map(len, lists)}) > 1 or not {*answer.standings} <= _STANDINGS.keys():
-        raise _lie("The lists of groups do not match.")
-    return [
-        MyGroup(name, _STANDINGS[standing], seq, read)
-        for name, standing, seq, read in zip(
-            answer.groups, answer.standings, answer.seqs, answer.reads, strict=True
-        )
-    ]
+    return list(answer.groups)
 
 
 def read_found(answer: Answer) -> SearchResults:
-    """Return what was found. Raises `ProtocolError` unless its lists are side by side."""
+    """Return search results. Raises `ProtocolError` for another answer."""
     if not isinstance(answer, SearchResults):
         raise _lie("A request was answered with something else.")
-    lists = (answer.groups, answer.seqs, answer.ats, answer.actors, answer.texts)
-    if len({*map(len, lists)}) > 1:
-        raise _lie("The lists of what was found do not match.")
     return answer
 
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tchat.core.group.events import Created, Deleted, Edited, Erased, Event, Posted
+from tchat.core.group.rules import apply
 from tchat.core.group.snapshots import SNAPSHOT_LIMIT, thaw
 from tchat.core.group.state import Group
 from tchat.core.protocol.frames import Attach, HistoryRequest
@@ -149,7 +150,7 @@ class Replica:
                 raise GapError
             self._empty(event.seq)  # another life of the group, and not for those of this one
         if event.seq > self.state.seq:
-            self.state.apply(event)
+            apply(self.state, event)
         self.log.append(event)
         match event.body:
             case Edited(target, text) if target not in self.deleted:
@@ -174,17 +175,16 @@ class Replica:
         return past
 
     def take_presence(self, news: PresenceUpdate) -> None:
-        """Note who came online and who went. Raises `ProtocolError`."""
-        if news.away and len(news.away) != len(news.online):
-            raise ProtocolError(Code.MALFORMED, "The lists of who is online do not match.")
+        """Note who came online, is away, or went offline."""
         if news.reset:
             self.gone()
-        for name in (*news.online, *news.offline):
+        for name in (*(member.name for member in news.online), *news.offline):
             self.online.pop(fold(name), None)
             self.away.pop(fold(name), None)
-        self.online.update({fold(name): name for name in news.online})
-        away = zip(news.online, news.away, strict=False)
-        self.away.update({fold(name): clean_line(why) for name, why in away if why})
+        for member in news.online:
+            self.online[fold(member.name)] = member.name
+            if member.away:
+                self.away[fold(member.name)] = clean_line(member.away)
 
     def gone(self) -> None:
         """Know of nobody that they are online."""

@@ -26,7 +26,7 @@ import trio
 
 from tchat.client.authenticate import Account, Busy, authenticate, closing_error
 from tchat.client.delivery import Delivery
-from tchat.client.history import MyGroup, read_found, read_groups
+from tchat.client.history import read_found, read_groups
 from tchat.client.replica import GapError, Replica
 from tchat.client.request import Answer, Make, MakeCommand, PendingMessage, PendingRequest
 from tchat.client.request_queue import Requests
@@ -36,13 +36,13 @@ from tchat.core.group.commands import Join
 from tchat.core.group.direct import direct_name
 from tchat.core.group.events import Event
 from tchat.core.protocol.frames import (
-    TO_CLIENT,
     Attached,
     Away,
     Detach,
     Failed,
     Goodbye,
     GroupsRequest,
+    GroupSummary,
     Ok,
     Ping,
     Pong,
@@ -54,6 +54,7 @@ from tchat.core.protocol.frames import (
     encode,
 )
 from tchat.core.text import check_name, clean_line, fold
+from tchat.core.vocabulary import TO_CLIENT
 from tchat.errors import Code, ProtocolError, Refused, StartupError, root_of
 from tchat.net.address import explain
 
@@ -195,7 +196,7 @@ class Session:
             raise
         return replica
 
-    async def my_groups(self) -> list[MyGroup]:
+    async def my_groups(self) -> list[GroupSummary]:
         """Return the groups in which one is, or asks to be. Raises `Refused`."""
         return read_groups(await self._requests.ask(GroupsRequest, read_groups).wait())
 

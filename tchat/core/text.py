@@ -103,6 +103,24 @@ def check_size(text: str) -> None:
         )
 
 
+def check_length(text: str, most: int, what: str) -> None:
+    """Raise `Refused` (text_too_long) unless a text has at most so many code points."""
+    if len(text) > most:
+        raise Refused(Code.TEXT_TOO_LONG, f"{what} has at most {most} characters.")
+
+
+def clean_limited(text: str, most: int, what: str) -> str:
+    """Return a short text cleaned and on one line. Raises `Refused` (text_too_long)."""
+    check_length(text, most, what)
+    return clean_line(text)
+
+
+def clean_message(text: str) -> str:
+    """Return the text of a message cleaned. Raises `Refused` (text_too_long)."""
+    check_size(text)  # first: cleaning a text costs more than measuring it
+    return clean_text(text)
+
+
 def clean_text(text: str) -> str:
     r"""Return `text` with everything neutralised that a terminal would obey rather than show.
 

@@ -14,17 +14,9 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.core.protocol.frames import (
-    TO_CLIENT,
-    TO_OPERATOR,
-    Failed,
-    Ok,
-    Release,
-    decode,
-    encode,
-    failed,
-)
+from tchat.core.protocol.frames import Failed, Ok, Release, decode, encode, failed
 from tchat.core.text import check_name
+from tchat.core.vocabulary import TO_CLIENT, TO_OPERATOR
 from tchat.errors import (
     Code,
     ProtocolError,

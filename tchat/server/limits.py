@@ -11,7 +11,7 @@ import argparse
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from tchat.core.group.rules import DEFAULT_LIMITS, GroupLimits
+from tchat.core.group.feature import DEFAULT_LIMITS, GroupLimits
 from tchat.core.pace import Rate
 
 if TYPE_CHECKING:

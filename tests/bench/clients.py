@@ -17,9 +17,10 @@ from cryptography import x509
 
 from tchat.core.group.commands import Join, Post, SetPolicy
 from tchat.core.group.events import Event, Posted, encode_event
-from tchat.core.protocol.frames import TO_CLIENT, Attach, Attached, Ok, Ping, decode, encode
+from tchat.core.protocol.frames import Attach, Attached, Ok, Ping, decode, encode
 from tchat.core.protocol.framing import FrameBuffer
 from tchat.core.protocol.handshake import Challenge, Proof, Welcome, proof_text
+from tchat.core.vocabulary import TO_CLIENT
 from tchat.net.tls import client_context, pin_of
 from tests.helpers import hello_of, identity_of
 

@@ -34,12 +34,14 @@ from tchat.core.group.events import (
     Requested,
     encode_event,
 )
+from tchat.core.group.rules import apply
 from tchat.core.group.snapshots import MADE_WITH, freeze_whole
 from tchat.core.group.state import Group
-from tchat.core.protocol.frames import TO_CLIENT, Attach, Attached, decode
+from tchat.core.protocol.frames import Attach, Attached, decode
 from tchat.core.protocol.framing import FrameBuffer
+from tchat.core.vocabulary import TO_CLIENT
 from tchat.net.address import Address
-from tchat.server.groups.side_effects import effects_of
+from tchat.server.groups.side_effects import side_effects_of
 from tchat.store.base import StateSnapshot
 from tchat.store.sqlite.store import SqliteStore, open_sqlite
 from tests.bench.report import say
@@ -100,12 +102,12 @@ async def write_group(
     segments: list[tuple[int, bytes]] = []
     events: list[Event] = []
     for event in events_of(name, people, length, founder):
-        group.apply(event)
+        apply(group, event)
         segments.append((event.seq, encode_event(event)))
         if event.seq < 2 * people:
-            founded.apply(event)
+            apply(founded, event)
             events.append(event)
-    effects = effects_of(Group(), founded, events)
+    effects = side_effects_of(Group(), founded, events)
     await store.append(name, 0, 1, segments[0][1], effects)
 
     def work(connection: sqlite3.Connection) -> None:

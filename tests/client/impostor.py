@@ -166,7 +166,7 @@ def page(request: dict[str, Any], *frames: dict[str, object]) -> dict[str, objec
     """Return an answer to a request for the past that holds these events."""
     seqs = [frame["seq"] for frame in frames] or [0]
     packed = b"".join(map(unchecked, frames))
-    return {"type": "past", "re": request["id"], "first": seqs[0], "last": seqs[-1]} | {
+    return {"type": "history_page", "re": request["id"], "first": seqs[0], "last": seqs[-1]} | {
         "frames": packed
     }
 

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from tchat.client.updates import ConversationOpened, EventReceived, PresenceChanged
-from tchat.core.protocol.frames import Attached, ConversationStarted, PresenceUpdate
+from tchat.core.protocol.frames import Attached, ConversationStarted, OnlineMember, PresenceUpdate
 from tchat.errors import Code, Refused
 from tests.client.impostor import Wire, event, impostor
 from tests.client.listening import happened, told
@@ -238,7 +238,7 @@ async def test_a_reason_that_is_refused_is_not_said_again() -> None:
 async def test_who_is_away_is_told() -> None:
     async def act(wire: Wire) -> None:
         await wire.let_in()
-        await wire.say(PresenceUpdate(GROUP, ("Bob",), (), away=("lunch",)).to_map())
+        await wire.say(PresenceUpdate(GROUP, (OnlineMember("Bob", "lunch"),), ()).to_map())
         await wire.hear()
 
     async with impostor(act) as server, session_of(server.address, "alice") as (alice, ops):

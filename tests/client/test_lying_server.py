@@ -12,6 +12,7 @@ from tchat.core.protocol.frames import (
     KeyList,
     KeysRequest,
     MembershipChange,
+    OnlineMember,
     PresenceUpdate,
     Upload,
 )
@@ -115,7 +116,7 @@ async def test_what_is_not_followed_or_was_said_already_changes_nothing() -> Non
             event(0, kind="created"),
             event(0, kind="danced"),
             {"type": "dance"},
-            PresenceUpdate("elsewhere", ("eve",), (), reset=True).to_map(),
+            PresenceUpdate("elsewhere", (OnlineMember("eve"),), (), reset=True).to_map(),
             MembershipChange("elsewhere", "member", "joined", "eve").to_map(),
             Attached(77, "elsewhere", "member", 5, 5, 5).to_map(),
             {"type": "ok", "re": 99, "seq": 5},

@@ -320,7 +320,9 @@ def answering(answer: dict[str, object]) -> tuple[Act, list[str]]:
     return act, asked
 
 
-@pytest.mark.parametrize("word", ["ok", "link_code", "attached", "alike", "held", "shelf"])
+@pytest.mark.parametrize(
+    "word", ["ok", "link_code", "attached", "digest_required", "already_stored", "file_list"]
+)
 @pytest.mark.parametrize("way", ["up", "down"])
 async def test_what_is_no_ticket_is_not_taken_for_one(word: str, way: str, tmp_path: Path) -> None:
     (tmp_path / "plan").write_bytes(DATA)

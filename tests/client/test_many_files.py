@@ -278,9 +278,15 @@ async def test_one_who_could_not_fetch_it_sends_all_of_it_and_learns_nothing(sce
     await scene.send_bytes(DATA)
     path = scene.write(DATA)
     async with group_of(scene, "eve", group="spies") as (eve,):
-        words = len(scene.proxy.of_type("alike")), len(scene.proxy.of_type("held"))
+        words = (
+            len(scene.proxy.of_type("digest_required")),
+            len(scene.proxy.of_type("already_stored")),
+        )
         assert await sending_costs(scene, eve, "spies", path) == len(DATA)
-        assert (len(scene.proxy.of_type("alike")), len(scene.proxy.of_type("held"))) == words
+        assert (
+            len(scene.proxy.of_type("digest_required")),
+            len(scene.proxy.of_type("already_stored")),
+        ) == words
         # Now she has it herself.
         assert await sending_costs(scene, eve, "spies", path) == 0
     digest = hashlib.sha256(DATA).hexdigest()
@@ -291,4 +297,4 @@ async def test_a_file_that_only_begins_like_another_is_sent(scene: Scene) -> Non
     await scene.send_bytes(DATA)
     path = scene.write(DATA[:-1] + b"!")
     assert await sending_costs(scene, scene.alice, scene.ops.name, path) == len(DATA)
-    assert scene.proxy.of_type("alike") != []
+    assert scene.proxy.of_type("digest_required") != []

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 
-from tchat.client.history import MyGroup
 from tchat.client.updates import CaughtUp, Disconnected, EventReceived, PastLoaded
-from tchat.core.protocol.frames import Attached, GroupList, SearchResults
+from tchat.core.protocol.frames import Attached, GroupList, GroupSummary, SearchHit, SearchResults
 from tchat.errors import Refused
 from tests.cddl import unchecked
 from tests.client.impostor import Wire, event, events, impostor, kindly, page, snapshot
@@ -330,28 +329,37 @@ async def answered(*answers: dict[str, object], ask: str) -> tuple[object, int]:
         return result, server.connections
 
 
-GROUPS = GroupList(0, ("ops", "@alice,bob"), ("member", "waiting"), (7, 8), (5, 0)).to_map()
-FOUND = SearchResults(0, ("ops",), (7,), (1000,), ("bob",), ("hello all",), older=True).to_map()
+GROUPS = GroupList(
+    0,
+    (
+        GroupSummary("ops", "member", 7, 5),
+        GroupSummary("@alice,bob", "waiting", 8, 0),
+    ),
+).to_map()
+FOUND = SearchResults(0, (SearchHit("ops", 7, 1000, "bob", "hello all"),), older=True).to_map()
 
 
 async def test_a_person_learns_in_which_groups_they_are() -> None:
     groups, _ = await answered(GROUPS, ask="groups")
-    assert groups == [MyGroup("ops", "member", 7, 5), MyGroup("@alice,bob", "waiting", 8, 0)]
+    assert groups == [
+        GroupSummary("ops", "member", 7, 5),
+        GroupSummary("@alice,bob", "waiting", 8, 0),
+    ]
 
 
 async def test_what_was_said_is_found() -> None:
     found, _ = await answered(FOUND, ask="search")
     assert isinstance(found, SearchResults)
-    assert (found.groups, found.seqs, found.texts) == (("ops",), (7,), ("hello all",))
+    assert [(hit.group, hit.seq, hit.text) for hit in found.hits] == [("ops", 7, "hello all")]
     assert found.older
 
 
 @pytest.mark.parametrize(
     "lie",
     [
-        GROUPS | {"seqs": [7]},
-        GROUPS | {"reads": []},
-        GROUPS | {"standings": ["member", "emperor"]},
+        GROUPS | {"groups": ["ops"]},
+        GROUPS | {"groups": [{"name": "ops"}]},
+        GROUPS | {"groups": [{"name": "ops", "standing": "emperor", "last": 7, "read": 5}]},
         {"type": "ok"},
         FOUND,
     ],
@@ -364,7 +372,7 @@ async def test_a_list_of_groups_that_does_not_match_is_a_lie(lie: dict[str, obje
 
 
 @pytest.mark.parametrize(
-    "lie", [FOUND | {"seqs": []}, FOUND | {"texts": ["a", "b"]}, {"type": "ok"}, GROUPS], ids=str
+    "lie", [FOUND | {"hits": ["ops"]}, FOUND | {"hits": [{}]}, {"type": "ok"}, GROUPS], ids=str
 )
 async def test_findings_that_do_not_match_are_a_lie(lie: dict[str, object]) -> None:
     found, connections = await answered(lie, FOUND, ask="search")

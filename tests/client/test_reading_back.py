@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 
-from tchat.client.history import MyGroup
 from tchat.client.updates import ConversationOpened
 from tchat.core.group.commands import Ban, Delete, Edit, SetTopic
 from tchat.core.group.events import Erased, Posted
+from tchat.core.protocol.frames import GroupSummary
 from tchat.errors import Code, Refused
 from tests.client.listening import told
 from tests.fault_proxy import fault_proxy
@@ -180,7 +180,7 @@ async def test_a_conversation_begun_before_is_gone_on_with() -> None:
             alice.mark_seen(with_bob, 10)
         async with session_at(server.address, "alice", recent=2) as alice:
             groups = {group.name: group for group in await alice.my_groups()}
-            assert groups["@alice,bob"] == MyGroup("@alice,bob", "member", 10, 10)
+            assert groups["@alice,bob"] == GroupSummary("@alice,bob", "member", 10, 10)
             with_bob = await alice.write_to("bob")
             await until(alice, lambda: with_bob.last == 10)
             assert seqs(with_bob.log) == [9, 10]
@@ -197,10 +197,10 @@ async def test_what_was_said_is_found_as_it_is_now() -> None:
         await alice.post(ops, "the blue umbrella is here").wait()
         await alice.request(lambda i, n: Edit(i, n, GROUP, 3, "the green umbrella is here"))
         found = await alice.search("umbrella")
-        assert (found.groups, found.seqs) == ((GROUP, GROUP), (3, 2))
-        assert (await alice.search("green", group=GROUP)).seqs == (3,)
-        assert (await alice.search("umbrella", skip=1)).seqs == (2,)
-        assert (await alice.search("blue")).seqs == ()
+        assert [(hit.group, hit.seq) for hit in found.hits] == [(GROUP, 3), (GROUP, 2)]
+        assert [hit.seq for hit in (await alice.search("green", group=GROUP)).hits] == [3]
+        assert [hit.seq for hit in (await alice.search("umbrella", skip=1)).hits] == [2]
+        assert [hit.seq for hit in (await alice.search("blue")).hits] == []
         with pytest.raises(Refused):
             await alice.search("umbrella", group="elsewhere")
 

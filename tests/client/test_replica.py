@@ -18,7 +18,14 @@ from tchat.core.group.events import (
 )
 from tchat.core.group.snapshots import SNAPSHOT_LIMIT, freeze
 from tchat.core.group.state import Group
-from tchat.core.protocol.frames import Attach, Attached, HistoryRequest, PresenceUpdate, Snapshot
+from tchat.core.protocol.frames import (
+    Attach,
+    Attached,
+    HistoryRequest,
+    OnlineMember,
+    PresenceUpdate,
+    Snapshot,
+)
 from tchat.errors import ProtocolError
 from tests.helpers import GROUP, seqs, texts
 
@@ -100,7 +107,7 @@ def test_one_who_is_no_member_has_never_caught_up() -> None:
 
 def test_a_log_that_is_shorter_than_what_is_here_is_another_log() -> None:
     replica = replica_at(10)
-    replica.take_presence(PresenceUpdate(GROUP, ("bob",), ()))
+    replica.take_presence(PresenceUpdate(GROUP, (OnlineMember("bob"),), ()))
     assert not replica.attached(attached(4))
     assert (replica.log, replica.state.seq, replica.online) == ([], 0, {})
     assert replica.attach(1) == Attach(1, GROUP, 0)
@@ -133,10 +140,19 @@ def test_the_groups_name_is_written_as_its_founder_wrote_it() -> None:
 
 def test_presence_is_folded() -> None:
     replica = Replica(GROUP)
-    replica.take_presence(PresenceUpdate(GROUP, ("Alice", "bob"), ()))
-    replica.take_presence(PresenceUpdate(GROUP, ("carol",), ("ALICE", "nobody")))
+    replica.take_presence(
+        PresenceUpdate(
+            GROUP,
+            (
+                OnlineMember("Alice"),
+                OnlineMember("bob"),
+            ),
+            (),
+        )
+    )
+    replica.take_presence(PresenceUpdate(GROUP, (OnlineMember("carol"),), ("ALICE", "nobody")))
     assert replica.online == {"bob": "bob", "carol": "carol"}
-    replica.take_presence(PresenceUpdate(GROUP, ("dave",), (), reset=True))
+    replica.take_presence(PresenceUpdate(GROUP, (OnlineMember("dave"),), (), reset=True))
     assert replica.online == {"dave": "dave"}
 
 
@@ -364,22 +380,35 @@ def test_the_past_is_what_has_become_of_it_since() -> None:
 
 def test_who_is_away_and_why() -> None:
     replica = Replica(GROUP)
-    replica.take_presence(PresenceUpdate(GROUP, ("Alice", "bob"), (), away=("", "lunch\x1b[2J")))
+    replica.take_presence(
+        PresenceUpdate(
+            GROUP,
+            (
+                OnlineMember("Alice"),
+                OnlineMember("bob", "lunch\x1b[2J"),
+            ),
+            (),
+        )
+    )
     assert replica.away == {"bob": "lunch␛[2J"}
-    replica.take_presence(PresenceUpdate(GROUP, ("Alice", "bob"), (), away=("a call", "")))
+    replica.take_presence(
+        PresenceUpdate(
+            GROUP,
+            (
+                OnlineMember("Alice", "a call"),
+                OnlineMember("bob"),
+            ),
+            (),
+        )
+    )
     assert replica.away == {"alice": "a call"}
-    replica.take_presence(PresenceUpdate(GROUP, ("Alice",), ()))
+    replica.take_presence(PresenceUpdate(GROUP, (OnlineMember("Alice"),), ()))
     assert (replica.away, set(replica.online)) == ({}, {"alice", "bob"})
-    replica.take_presence(PresenceUpdate(GROUP, ("bob",), (), away=("asleep",)))
+    replica.take_presence(PresenceUpdate(GROUP, (OnlineMember("bob", "asleep"),), ()))
     replica.take_presence(PresenceUpdate(GROUP, (), ("BOB",)))
     assert (replica.away, set(replica.online)) == ({}, {"alice"})
-    replica.take_presence(PresenceUpdate(GROUP, ("carol",), (), reset=True, away=("out",)))
+    replica.take_presence(PresenceUpdate(GROUP, (OnlineMember("carol", "out"),), (), reset=True))
     assert (replica.away, replica.online) == ({"carol": "out"}, {"carol": "carol"})
-
-
-def test_a_reason_too_many_is_a_lie() -> None:
-    with pytest.raises(ProtocolError):
-        Replica(GROUP).take_presence(PresenceUpdate(GROUP, ("bob",), (), away=("lunch", "dinner")))
 
 
 # ------------------------------------------------------------------ conversations of two

@@ -25,6 +25,7 @@ from tchat.core.protocol.frames import (
     Goodbye,
     MembershipChange,
     Ok,
+    OnlineMember,
     PresenceUpdate,
     Seen,
     Upload,
@@ -315,7 +316,7 @@ WELCOME = encode_all([Challenge(VERSION, bytes(NONCE_SIZE)), Welcome(VERSION, "a
 
 async def test_frames_of_a_newer_server_are_passed_over() -> None:
     newer = unchecked({"type": "weather", "forecast": ["rain", None]})
-    presence = encode(PresenceUpdate("elsewhere", ("x",), ()))
+    presence = encode(PresenceUpdate("elsewhere", (OnlineMember("x"),), ()))
     async with (
         impostor(WELCOME, newer, encode(Ok(999)), presence) as other,
         session_at(other.address, "alice") as session,

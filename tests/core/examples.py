@@ -49,9 +49,6 @@ from tchat.core.group.events import (
 )
 from tchat.core.protocol.frames import (
     IN_TRANSFER,
-    TO_CLIENT,
-    TO_OPERATOR,
-    TO_SERVER,
     AlreadyStored,
     Attach,
     Attached,
@@ -66,6 +63,7 @@ from tchat.core.protocol.frames import (
     Goodbye,
     GroupList,
     GroupsRequest,
+    GroupSummary,
     Have,
     HistoryPage,
     HistoryRequest,
@@ -74,18 +72,22 @@ from tchat.core.protocol.frames import (
     LinkCode,
     LinkRequest,
     MembershipChange,
+    NameKey,
     Ok,
+    OnlineMember,
     Piece,
     Ping,
     Pong,
     PresenceUpdate,
     Release,
     Search,
+    SearchHit,
     SearchResults,
     Seen,
     Snapshot,
     StartAt,
     Stored,
+    StoredFileInfo,
     Ticket,
     Unlink,
     Upload,
@@ -99,6 +101,7 @@ from tchat.core.protocol.handshake import (
     TransferHello,
     Welcome,
 )
+from tchat.core.vocabulary import TO_CLIENT, TO_OPERATOR, TO_SERVER
 
 if TYPE_CHECKING:
     from tchat.core.protocol.schema import Frame
@@ -186,15 +189,42 @@ ANSWERS: list[Frame] = [
     Ticket(10, TICKET),
     DigestRequired(10),
     AlreadyStored(10),
-    FileList(11, (40, 3), (1_803_117_720_000, 0), (0, 2), ("", "bob\ncarol"), older=True),
+    FileList(
+        11,
+        (
+            StoredFileInfo(40, 0, (), 1803117720000),
+            StoredFileInfo(3, 2, ("bob", "carol")),
+        ),
+        older=True,
+    ),
     HistoryPage(11, 200, 399, b"".join(map(encode_event, EVENTS))),
     SearchResults(
-        11, ("ops",), (11,), (1_795_341_720_000,), ("alice",), ("hello everyone 👋",), older=True
+        11, (SearchHit("ops", 11, 1795341720000, "alice", "hello everyone 👋"),), older=True
     ),
-    GroupList(11, ("ops", "@alice,bob"), ("member", "member"), (12, 3), (10, 0)),
+    GroupList(
+        11,
+        (
+            GroupSummary("ops", "member", 12, 10),
+            GroupSummary("@alice,bob", "member", 3, 0),
+        ),
+    ),
     LinkCode(12, "K7QM-2XJ4-9DTR", 600_000),
-    KeyList(13, (KEY, SHA256), (1_795_341_720_000, 1_795_341_730_000)),
-    PresenceUpdate("ops", ("alice", "bob"), ("carol",), reset=True, away=("", "at lunch")),
+    KeyList(
+        13,
+        (
+            NameKey(KEY, 1795341720000),
+            NameKey(SHA256, 1795341730000),
+        ),
+    ),
+    PresenceUpdate(
+        "ops",
+        (
+            OnlineMember("alice"),
+            OnlineMember("bob", "at lunch"),
+        ),
+        ("carol",),
+        reset=True,
+    ),
     Snapshot("ops", 12, b"\xa1", more=True),
     MembershipChange("ops", "outsider", "kicked", "alice"),
     ConversationStarted("@alice,bob"),
@@ -229,7 +259,7 @@ OPTIONAL = {
     "away": {"text"},
     "search": {"group"},
     "upload": {"sha256"},
-    "shelf_request": {"before"},
+    "file_list_request": {"before"},
     "ok": {"seq"},
     "error": {"re", "wait"},
     "attached": {"admin"},

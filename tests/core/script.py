@@ -10,7 +10,8 @@ import pytest
 
 from tchat.core.group.commands import Approve, Delete, Edit, Join
 from tchat.core.group.events import Body, Deleted, Event, decode_event, encode_event, erase_event
-from tchat.core.group.rules import DEFAULT_LIMITS, decide
+from tchat.core.group.feature import DEFAULT_LIMITS
+from tchat.core.group.rules import apply, decide
 from tchat.core.group.state import Author, Group
 from tchat.core.protocol.framing import PREFIX
 from tchat.core.text import fold
@@ -34,7 +35,7 @@ def replay(name: str, log: list[bytes], group: Group | None = None) -> Group:
     """Return what a log leads to, from nothing or from a state of the group before it."""
     group = group or Group.unwritten(name)
     for frame in log:
-        group.apply(decode_event(frame[PREFIX:]))
+        apply(group, decode_event(frame[PREFIX:]))
     return group
 
 
@@ -107,7 +108,7 @@ class Script:
             self.written.append(frame)
             if isinstance(event.body, Deleted):
                 self._erase(event.body.target)
-            self.group.apply(decode_event(frame[PREFIX:]))
+            apply(self.group, decode_event(frame[PREFIX:]))
         return events
 
     def decided(self, author: Author, command: Command, group: Group | None = None) -> list[Event]:
@@ -121,7 +122,7 @@ class Script:
         return decode_event(self.log[seq - 1][PREFIX:]) if there else None
 
     def _erase(self, target: int) -> None:
-        for seq in (target, *self.group.edits.get(target, ())):
+        for seq in (target, *self.group.edits_of(target)):
             self.log[seq - 1] = erase_event(self.log[seq - 1][PREFIX:])
 
     def replayed(self) -> Group:

@@ -34,7 +34,9 @@ from tchat.core.group.events import (
     TopicSet,
     Unbanned,
 )
-from tchat.core.group.rules import TOPIC_LIMIT, GroupLimits
+from tchat.core.group.feature import GroupLimits
+from tchat.core.group.rules import apply
+from tchat.core.group.settings import TOPIC_LIMIT
 from tchat.core.group.state import Author, Group
 from tchat.errors import Code
 from tests.core.script import NOON, Script, key_of
@@ -137,7 +139,7 @@ def test_whoever_is_banned_uses_no_invite_older_or_newer(crew: Script) -> None:
 def test_nobody_who_is_banned_is_invited_by_name(crew: Script) -> None:
     crew.run("alice", Ban, "bob")
     assert crew.refused("alice", Invite, digest_of(TOKEN), HOUR, "BOB") == Code.BANNED
-    assert crew.sentence == "BOB is banned, and no invite changes that."
+    assert crew.sentence == "BOB is banned, and an invite does not lift that."
     crew.run("alice", Unban, "bob")
     crew.run("alice", Invite, digest_of(TOKEN), HOUR, "BOB")
     assert crew.run("bob", Join, TOKEN) != []
@@ -323,7 +325,7 @@ def test_bans_and_the_like_can_be_applied_to_any_state() -> None:
         Banned(""),
     ):
         group = Group()
-        group.apply(Event("ops", 7, NOON, "alice", CLIENT, 1, body))
+        apply(group, Event("ops", 7, NOON, "alice", CLIENT, 1, body))
         assert group.seq == 7
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tchat.core.group.commands import Post
 from tchat.core.group.events import Event, Unknown
-from tchat.core.protocol.frames import TO_CLIENT, TO_SERVER, Ping, Seen, UnknownType, decode, encode
+from tchat.core.protocol.frames import Ping, Seen, UnknownType, decode, encode
 from tchat.core.protocol.framing import (
     FRAME_LIMIT,
     HANDSHAKE_LIMIT,
@@ -20,6 +20,7 @@ from tchat.core.protocol.framing import (
     unpack,
 )
 from tchat.core.protocol.schema import Frame
+from tchat.core.vocabulary import TO_CLIENT, TO_SERVER
 from tchat.errors import Code, ProtocolError
 from tests.cddl import unchecked
 from tests.core.examples import EVERY_TYPE, FRAMES

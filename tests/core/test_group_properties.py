@@ -22,7 +22,8 @@ from tchat.core.group.events import (
     Posted,
     decode_event,
 )
-from tchat.core.group.rules import GroupLimits
+from tchat.core.group.feature import GroupLimits
+from tchat.core.group.rules import apply
 from tchat.core.group.state import Group
 from tchat.core.protocol.framing import PREFIX
 from tchat.core.text import fold
@@ -211,7 +212,7 @@ def test_the_shelf_has_what_was_shared_and_not_removed_since(history: list[Step]
 def test_an_edit_is_of_an_earlier_message_of_this_life_by_its_author(history: list[Step]) -> None:
     script = Script()
     for _ in tell(history, script):
-        for target, edits in script.group.edits.items():
+        for target, edits in ((e.message, e.seqs) for e in script.group.edits.values()):
             message = script.event(target)
             assert message is not None
             assert isinstance(message.body, Posted)
@@ -315,5 +316,5 @@ def test_the_state_is_a_fold_that_may_be_interrupted_anywhere(history: list[Step
     group = Group()
     for one in events_of(script):
         group = group.copy()
-        group.apply(one)
+        apply(group, one)
     assert group == script.group

@@ -8,7 +8,9 @@ import pytest
 
 from tchat.core.group.commands import Approve, Deny, Invite, Join, Kick, Leave, Post, TransferAdmin
 from tchat.core.group.events import Approved, Created, Event, Invited, Joined, Requested
-from tchat.core.group.rules import LONGEST_INVITE_MS, GroupLimits
+from tchat.core.group.feature import GroupLimits
+from tchat.core.group.membership import LONGEST_INVITE_MS
+from tchat.core.group.rules import apply
 from tchat.core.group.state import Author, Group
 from tchat.errors import Code
 from tests.core.script import NOON, Script, key_of
@@ -239,7 +241,7 @@ def test_no_invite_outlives_the_group(crew: Script) -> None:
 def test_a_founding_clears_the_invites_whatever_the_log_says() -> None:
     group = Group()
     for seq, body in enumerate((Created(), Invited(digest_of(TOKEN), NOON + HOUR), Created()), 1):
-        group.apply(Event("ops", seq, NOON, "alice", CLIENT, seq, body))
+        apply(group, Event("ops", seq, NOON, "alice", CLIENT, seq, body))
     assert group.invites == {}
 
 
@@ -288,7 +290,7 @@ def test_events_from_before_keys_apply_as_ever() -> None:
     group = Group()
     bodies = [("alice", Created()), ("bob", Requested()), ("alice", Approved("bob"))]
     for seq, (actor, body) in enumerate(bodies, start=1):
-        group.apply(Event("ops", seq, NOON, actor, CLIENT, seq, body))
+        apply(group, Event("ops", seq, NOON, actor, CLIENT, seq, body))
     assert list(group.members.values()) == ["alice", "bob"]
     assert group.keys == {}
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tchat.core.protocol.frames import decode_request
 from tchat.core.protocol.framing import FRAME_LIMIT, ITEM_LIMIT, check_items
+from tchat.core.vocabulary import decode_request
 from tchat.errors import Code, ProtocolError
 
 scalars = st.integers() | st.text() | st.binary() | st.booleans() | st.floats() | st.none()

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from tchat.core.fingerprints import read_invite, read_pin
-from tchat.core.protocol.frames import TO_SERVER, Ping, decode, decode_request, encode
+from tchat.core.protocol.frames import Ping, decode, encode
 from tchat.core.protocol.framing import unpack
 from tchat.core.protocol.handshake import PIECE_SIZE, proof_text
 from tchat.core.text import clean_line, clean_text, fold
+from tchat.core.vocabulary import TO_SERVER, decode_request
 from tchat.errors import Code, ProtocolError
 from tchat.net.identity import verify
 from tchat.transfer.pieces import piece_end

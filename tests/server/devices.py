@@ -85,6 +85,5 @@ async def keys_of(raw: RawClient) -> list[bytes]:
     """Return the keys of the person's name, the oldest first."""
     answer = await raw.ask(KeysRequest)
     assert isinstance(answer, KeyList)
-    assert len(answer.since) == len(answer.keys)
-    assert list(answer.since) == sorted(answer.since)
-    return list(answer.keys)
+    assert [key.since for key in answer.keys] == sorted(key.since for key in answer.keys)
+    return [key.key for key in answer.keys]

@@ -60,7 +60,7 @@ async def search(
 ) -> list[tuple[str, int, str]]:
     """Return the hits of a search: group, seq and text of each."""
     got = await found(client, text, group, skip)
-    return list(zip(got.groups, got.seqs, got.texts, strict=True))
+    return [(hit.group, hit.seq, hit.text) for hit in got.hits]
 
 
 async def found(
@@ -73,8 +73,7 @@ async def found(
 async def groups(client: RawClient) -> dict[str, tuple[str, int, int]]:
     """Return a person's groups: standing, last event, last event read."""
     got = await answer(client, GroupList, GroupsRequest)
-    lists = zip(got.groups, got.standings, got.seqs, got.reads, strict=True)
-    return {group: (standing, seq, read) for group, standing, seq, read in lists}
+    return {group.name: (group.standing, group.last, group.read) for group in got.groups}
 
 
 async def away(client: RawClient, text: str | None = None) -> None:

@@ -12,8 +12,9 @@ import trio.testing
 from tchat.core.group.commands import Command, Delete, Edit, Join, Post
 from tchat.core.group.events import Deleted, Erased, Event, Posted
 from tchat.core.group.state import Author
-from tchat.core.protocol.frames import TO_CLIENT, Attach, Attached, Failed, Ok, decode
+from tchat.core.protocol.frames import Attach, Attached, Failed, Ok, decode
 from tchat.core.protocol.framing import split_frames
+from tchat.core.vocabulary import TO_CLIENT
 from tchat.errors import Code
 from tchat.server.groups.actor import IDLE_SECONDS
 from tchat.server.groups.environment import GroupEnvironment

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from tchat.core.group.commands import Kick
 from tchat.core.pace import Rate
-from tchat.core.protocol.frames import Away, Detach, PresenceUpdate
+from tchat.core.protocol.frames import Away, Detach, OnlineMember, PresenceUpdate
 from tchat.errors import Code
 from tests.helpers import (
     GROUP,
@@ -35,11 +35,15 @@ async def updates(client: RawClient) -> list[PresenceUpdate]:
 async def test_others_see_who_is_away_and_back() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await away(bob, "lunch")
-        assert await next_update(alice) == PresenceUpdate(GROUP, ("bob",), (), away=("lunch",))
+        assert await next_update(alice) == PresenceUpdate(
+            GROUP, (OnlineMember("bob", "lunch"),), ()
+        )
         await away(bob, "dentist")
-        assert await next_update(alice) == PresenceUpdate(GROUP, ("bob",), (), away=("dentist",))
+        assert await next_update(alice) == PresenceUpdate(
+            GROUP, (OnlineMember("bob", "dentist"),), ()
+        )
         await away(bob)
-        assert await next_update(alice) == PresenceUpdate(GROUP, ("bob",), ())
+        assert await next_update(alice) == PresenceUpdate(GROUP, (OnlineMember("bob"),), ())
         assert len(await log_of(server.store)) == 3
 
 
@@ -62,7 +66,7 @@ async def test_newcomer_learns_who_is_away() -> None:
             await new.attach(after=99)
             told = await next_update(new)
             assert told.reset
-            assert dict(zip(told.online, told.away, strict=True)) == {
+            assert {member.name: member.away or "" for member in told.online} == {
                 "alice": "",
                 "bob": "lunch",
                 "carol": "",
@@ -79,10 +83,14 @@ async def test_away_is_announced_in_followed_groups_only() -> None:
         await not_there.send(Detach("three"))
         assert (await next_update(dave)).offline == ("bob",)
         await away(bob, "lunch")
-        assert await next_update(alice) == PresenceUpdate("one", ("bob",), (), away=("lunch",))
-        assert await next_update(carol) == PresenceUpdate("two", ("bob",), (), away=("lunch",))
+        assert await next_update(alice) == PresenceUpdate(
+            "one", (OnlineMember("bob", "lunch"),), ()
+        )
+        assert await next_update(carol) == PresenceUpdate(
+            "two", (OnlineMember("bob", "lunch"),), ()
+        )
         assert await updates(dave) == []
-        assert (await next_update(elsewhere)).away == ("lunch",)
+        assert [member.away or "" for member in (await next_update(elsewhere)).online] == ["lunch"]
 
 
 async def test_away_ends_with_the_persons_last_connection() -> None:
@@ -92,18 +100,20 @@ async def test_away_ends_with_the_persons_last_connection() -> None:
             await next_update(alice)
         await server.logged("bob disconnected")
         await alice.attach(after=99)
-        assert (await next_update(alice)).away == ("", "lunch")
+        assert [member.away or "" for member in (await next_update(alice)).online] == ["", "lunch"]
         await bob.stream.aclose()
         assert (await next_update(alice)).offline == ("bob",)
         async with raw_client(server.address, "bob") as bob:
             await bob.attach(after=99)
-            assert await next_update(alice) == PresenceUpdate(GROUP, ("bob",), ())
+            assert await next_update(alice) == PresenceUpdate(GROUP, (OnlineMember("bob"),), ())
 
 
 async def test_away_reason_is_one_clean_short_line() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await away(bob, "at\nthe \x1b[2Jdentist")
-        assert (await next_update(alice)).away == ("at↵the ␛[2Jdentist",)
+        assert [member.away or "" for member in (await next_update(alice)).online] == [
+            "at↵the ␛[2Jdentist"
+        ]
         assert await refusal(bob, lambda i: Away(i, "x" * 101)) == Code.TEXT_TOO_LONG
         assert await refusal(bob, lambda i: Away(i, " \u200b")) == Code.EMPTY_TEXT
 

@@ -10,13 +10,13 @@ import pytest
 import trio
 
 from tchat.core.protocol.frames import (
-    TO_CLIENT,
     Failed,
     Ok,
     Release,
     decode,
     encode,
 )
+from tchat.core.vocabulary import TO_CLIENT
 from tchat.errors import Code, Refused, StartupError
 from tchat.net.address import Address
 from tchat.net.link import Link

@@ -159,7 +159,7 @@ async def test_both_people_see_each_others_presence() -> None:
             for f in await alice.before_pong()
             if isinstance(f, PresenceUpdate) and f.group == TALK
         ]
-        assert {name for frame in news for name in frame.online} == {"alice", "bob"}
+        assert {member.name for frame in news for member in frame.online} == {"alice", "bob"}
 
 
 # ------------------------------------------------------------------ within a conversation

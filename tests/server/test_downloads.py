@@ -48,9 +48,9 @@ if TYPE_CHECKING:
 
 async def downloaders(person: RawClient, number: int = 1) -> list[str]:
     shelf = await list_files(person)
-    at = shelf.numbers.index(number)
-    names = shelf.by[at].split("\n") if shelf.by[at] else []
-    assert shelf.fetched[at] == len(names)
+    (file,) = [file for file in shelf.files if file.number == number]
+    names = list(file.by)
+    assert file.fetched == len(names)
     return names
 
 
@@ -209,8 +209,8 @@ async def test_damaged_file_is_removed_and_can_be_reuploaded(
             assert refusal_code(failure) == Code.FILE_DAMAGED
         assert "file 1 of ops" in await server.logged("damaged and was removed")
         assert list(blob_path(server.store).glob("??/*")) == []
-        assert (await list_files(bob)).numbers == ()
-        assert (await list_files(carol, group="hers")).numbers == ()
+        assert (await list_files(bob)).files == ()
+        assert (await list_files(carol, group="hers")).files == ()
         answer = await carol.ask(lambda i: Download(i, "hers", 1))
         assert refusal_code(answer) == Code.NO_SUCH_FILE
         # It has to be uploaded again, and is then available to everybody.

@@ -58,10 +58,15 @@ async def refused_download(person: RawClient, number: int, group: str = GROUP) -
 # ------------------------------------------------------------------ listing
 
 
+def numbers_of(shelf: FileList) -> tuple[int, ...]:
+    """Return the numbers of the files in a list."""
+    return tuple(file.number for file in shelf.files)
+
+
 async def test_new_group_has_no_files() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         shelf = await list_files(alice)
-        assert shelf == FileList(shelf.re, (), (), (), ())
+        assert shelf == FileList(shelf.re, ())
 
 
 async def test_files_are_listed_in_pages_newest_first() -> None:
@@ -71,12 +76,12 @@ async def test_files_are_listed_in_pages_newest_first() -> None:
             await alice.command(Share, "data", 4, sha(b"data"))
         pages = [await list_files(alice)]
         while pages[-1].older:
-            pages.append(await list_files(alice, before=pages[-1].numbers[-1]))
-        numbers = [number for page in pages for number in page.numbers]
+            pages.append(await list_files(alice, before=pages[-1].files[-1].number))
+        numbers = [file.number for page in pages for file in page.files]
         assert numbers == list(range(85, 0, -1))
-        assert [len(page.numbers) for page in pages] == [40, 40, 5]
-        assert {*pages[0].until, *pages[0].fetched} == {0}
-        assert set(pages[0].by) == {""}
+        assert [len(page.files) for page in pages] == [40, 40, 5]
+        assert {(file.until, file.fetched) for file in pages[0].files} == {(None, 0)}
+        assert {file.by for file in pages[0].files} == {()}
 
 
 @pytest.mark.parametrize("files", [40, 41])
@@ -86,9 +91,9 @@ async def test_full_page_tells_whether_older_files_exist(files: int) -> None:
         for _ in range(files):
             await alice.command(Share, "data", 4, sha(b"data"))
         shelf = await list_files(alice)
-        assert (len(shelf.numbers), shelf.older) == (40, files > 40)
-        assert (await list_files(alice, before=2)).numbers == (1,)
-        assert (await list_files(alice, before=0)).numbers == ()
+        assert (len(shelf.files), shelf.older) == (40, files > 40)
+        assert numbers_of(await list_files(alice, before=2)) == (1,)
+        assert numbers_of(await list_files(alice, before=0)) == ()
 
 
 async def test_list_names_some_who_downloaded_a_file() -> None:
@@ -98,8 +103,8 @@ async def test_list_names_some_who_downloaded_a_file() -> None:
         for other in others:
             await download(server, other, 1, b"data")
         shelf = await list_files(alice)
-        assert shelf.fetched == (10,)
-        assert shelf.by[0].split("\n") == names[:8]
+        assert [file.fetched for file in shelf.files] == [10]
+        assert list(shelf.files[0].by) == names[:8]
 
 
 async def test_list_names_downloaders_who_have_left() -> None:
@@ -107,7 +112,7 @@ async def test_list_names_downloaders_who_have_left() -> None:
         await share(server, alice, b"data")
         await download(server, bob, 1, b"data")
         await bob.command(Leave)
-        assert (await list_files(alice)).by == ("bob",)
+        assert (await list_files(alice)).files[0].by == ("bob",)
 
 
 async def test_largest_page_fits_a_frame() -> None:
@@ -119,7 +124,11 @@ async def test_largest_page_fits_a_frame() -> None:
             for other in others:
                 await server.store.files.record_fetch(GROUP, number, other.user.lower(), number)
         shelf = await list_files(alice)
-        assert (len(shelf.numbers), set(shelf.fetched), shelf.older) == (40, {10}, True)
+        assert (len(shelf.files), {file.fetched for file in shelf.files}, shelf.older) == (
+            40,
+            {10},
+            True,
+        )
 
 
 async def test_only_members_list_files() -> None:
@@ -153,7 +162,7 @@ async def test_sender_and_admin_may_remove_a_file(who: str, clock: ShiftedClock)
         assert isinstance(shared.body, FileShared)
         await server.logged(f"{who} removed file 1 from ops")
         assert await refused_download(carol, 1) == Code.NO_SUCH_FILE
-        assert (await list_files(carol)).numbers == ()
+        assert numbers_of(await list_files(carol)) == ()
         assert (await alice.refusal(RemoveFile, 1)).code == Code.NO_SUCH_FILE
         await sweep(server)
         assert stored_names(server) == set()
@@ -185,7 +194,7 @@ async def test_file_numbers_are_never_reused(clock: ShiftedClock) -> None:
         await alice.command(RemoveFile, 1)
         await sweep(server)
         await share(server, alice, b"two")
-        assert (await list_files(alice)).numbers == (2,)
+        assert numbers_of(await list_files(alice)) == (2,)
         await download(server, alice, 2, b"two")
     async with (
         running_server(server.store, clock=clock) as server,
@@ -243,11 +252,11 @@ async def test_files_are_removed_with_their_group(clock: ShiftedClock) -> None:
         assert stored_names(server) == set()
         # A new group of the same name has no files, and reuses no file number.
         await bob.command(Join)
-        assert (await list_files(bob)).numbers == ()
+        assert numbers_of(await list_files(bob)) == ()
         assert await refused_download(bob, 1) == Code.NO_SUCH_FILE
         assert await refused_download(bob, 2) == Code.NO_SUCH_FILE
         await share(server, bob, b"data")
-        assert (await list_files(bob)).numbers == (2,)
+        assert numbers_of(await list_files(bob)) == (2,)
         await download(server, bob, 2, b"data")
 
 
@@ -260,7 +269,7 @@ async def test_files_of_closed_groups_are_removed_at_once(clock: ShiftedClock) -
             Join(102, 102, GROUP),
         )
         await alice.before_pong()
-        assert (await list_files(alice)).numbers == ()
+        assert numbers_of(await list_files(alice)) == ()
         clock.later = DAY + HOUR
         await sweep(server)
         assert stored_names(server) == set()
@@ -276,7 +285,7 @@ async def test_list_tells_when_a_file_expires(clock: ShiftedClock) -> None:
     ):
         await share(server, alice, DATA)
         (shared,) = await alice.events(1)
-        assert (await list_files(alice)).until == (shared.at + 7 * DAY,)
+        assert (await list_files(alice)).files[0].until == shared.at + 7 * DAY
 
 
 async def test_file_is_kept_until_it_expires(clock: ShiftedClock) -> None:
@@ -292,7 +301,7 @@ async def test_file_is_kept_until_it_expires(clock: ShiftedClock) -> None:
         await sweep(server)
         assert stored_names(server) == set()
         assert await refused_download(bob, 1) == Code.NO_SUCH_FILE
-        assert (await list_files(bob)).numbers == ()
+        assert numbers_of(await list_files(bob)) == ()
         assert await server.store.files.usage("alice") == 0
         await alice.command(RemoveFile, 1)
 
@@ -308,10 +317,10 @@ async def test_newer_and_reshared_files_are_kept(clock: ShiftedClock) -> None:
         await alice.command(Share, "old", 3, sha(b"old"))
         await sweep(server)
         assert stored_names(server) == {sha(b"old").hex(), sha(b"young").hex()}
-        assert (await list_files(alice)).numbers == (3, 2)
+        assert numbers_of(await list_files(alice)) == (3, 2)
         clock.later += DAY + HOUR
         await sweep(server)
-        assert (await list_files(alice)).numbers == (3, 2)
+        assert numbers_of(await list_files(alice)) == (3, 2)
         await download(server, alice, 3, b"old")
 
 

@@ -6,9 +6,10 @@ import trio
 
 from tchat.core.group.commands import Approve, Join, Kick, Leave
 from tchat.core.group.state import Author, Group
-from tchat.core.protocol.frames import TO_CLIENT, Attach, Detach, PresenceUpdate, decode
+from tchat.core.protocol.frames import Attach, Detach, OnlineMember, PresenceUpdate, decode
 from tchat.core.protocol.framing import split_frames
 from tchat.core.text import fold
+from tchat.core.vocabulary import TO_CLIENT
 from tchat.server.groups.subscriptions import Subscription, Subscriptions
 from tchat.server.send_queue import SendQueue
 from tests.helpers import GROUP, RawClient, log_of, members, raw_client, running_server
@@ -28,7 +29,7 @@ async def updates(client: RawClient) -> list[PresenceUpdate]:
 
 
 def came(*names: str) -> PresenceUpdate:
-    return PresenceUpdate(GROUP, names, ())
+    return PresenceUpdate(GROUP, tuple(map(OnlineMember, names)), ())
 
 
 def went(*names: str) -> PresenceUpdate:
@@ -56,8 +57,8 @@ async def test_two_devices_of_a_person_count_once() -> None:
             assert await updates(elsewhere)
             assert await updates(alice) == []
         await server.logged("bob disconnected")
-        await alice.attach(after=3)  # a batch after the end of bob's connection
-        assert "bob" in {name for frame in await updates(alice) for name in frame.online}
+        await alice.attach(after=3)  # a turn of the group, behind the end of bob's terminal
+        assert "bob" in {member.name for frame in await updates(alice) for member in frame.online}
         assert alice.online == {"alice", "bob"}
         await bob.stream.aclose()
         assert await online(alice) == went("bob")
@@ -141,7 +142,7 @@ async def test_presence_of_many_people_fits_into_frames() -> None:
     frames = [decode(body, TO_CLIENT) for body in split_frames(reader.dequeue() or b"")]
     updates = [frame for frame in frames if isinstance(frame, PresenceUpdate)]
     assert [frame.reset for frame in updates] == [True] + (len(updates) - 1) * [False]
-    assert [name for frame in updates for name in frame.online] == names
+    assert [member.name for frame in updates for member in frame.online] == names
 
 
 async def test_disconnect_right_after_attach_leaves_nobody_online() -> None:

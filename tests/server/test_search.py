@@ -50,11 +50,11 @@ async def test_messages_are_found_by_their_words(store: Store) -> None:
         first = await alice.post("The numbers are in")
         second = await bob.post("which numbers?")
         got = await found(alice, "numb")
-        assert got.groups == (GROUP, GROUP)
-        assert got.seqs == (second, first)
-        assert got.actors == ("bob", "alice")
-        assert got.texts == ("which numbers?", "The numbers are in")
-        assert got.ats[0] >= got.ats[1] > 0
+        assert [hit.group for hit in got.hits] == [GROUP, GROUP]
+        assert [hit.seq for hit in got.hits] == [second, first]
+        assert [hit.actor for hit in got.hits] == ["bob", "alice"]
+        assert [hit.text for hit in got.hits] == ["which numbers?", "The numbers are in"]
+        assert got.hits[0].at >= got.hits[1].at > 0
         assert not got.older
 
 
@@ -120,13 +120,13 @@ async def test_results_come_in_pages_of_twenty(store: Store) -> None:
         for n in range(45):
             await alice.post(f"hello {n}")
         pages = [await found(alice, "hello", skip=skip) for skip in (0, 20, 40, 60)]
-        assert [(len(page.texts), page.older) for page in pages] == [
+        assert [(len(page.hits), page.older) for page in pages] == [
             (20, True),
             (20, True),
             (5, False),
             (0, False),
         ]
-        texts = [text for page in pages for text in page.texts]
+        texts = [hit.text for page in pages for hit in page.hits]
         assert texts == [f"hello {n}" for n in reversed(range(45))]
 
 
@@ -143,7 +143,7 @@ async def test_page_of_longest_messages_fits_a_frame(store: Store) -> None:
         for _ in range(21):
             await alice.post("🎉" * 4000 + " needle")
         got = await found(alice, "needle")
-        assert (len(got.texts), got.older) == (20, True)
+        assert (len(got.hits), got.older) == (20, True)
 
 
 async def test_search_needs_a_word_of_limited_length() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from tchat.core.group.commands import Approve, Ban, Join, Leave, SetTopic
 from tchat.core.group.events import Event
+from tchat.core.group.rules import apply
 from tchat.core.group.state import Group
 from tchat.core.protocol.frames import Attach, Attached, PresenceUpdate, Seen, Snapshot
 from tests.helpers import (
@@ -25,7 +26,7 @@ async def replayed(server: RunningServer, upto: int) -> Group:
     """Return the state after the first events, without what only the server knows."""
     group = Group()
     for event in (await stored_log(server.store))[:upto]:
-        group.apply(event)
+        apply(group, event)
     group.counts = {}
     return group
 

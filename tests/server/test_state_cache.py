@@ -11,6 +11,7 @@ import trio
 
 from tchat.core.group.commands import Delete, Edit, Join, Leave, Post, SetTopic
 from tchat.core.group.events import Event, Posted, encode_event
+from tchat.core.group.rules import apply
 from tchat.core.group.snapshots import MADE_WITH, freeze_whole, thaw_whole
 from tchat.core.group.state import Group
 from tchat.core.protocol.frames import Seen
@@ -67,7 +68,7 @@ async def replayed(store: Store) -> Group:
     """Return the state by replaying the log."""
     group = Group()
     for event in await log_of(store):
-        group.apply(event)
+        apply(group, event)
     return group
 
 

@@ -15,6 +15,7 @@ from tchat.client.files import queue as transfers
 from tchat.client.files.transfer import AUTOMATIC_LIMIT
 from tchat.core.group.commands import Kick
 from tchat.core.group.events import Event, FileShared
+from tchat.core.group.rules import apply
 from tchat.ui.chat import files as filing
 from tchat.ui.chat.completion import offers
 from tests.helpers import GROUP, GUARD, members, running_server
@@ -250,7 +251,7 @@ async def test_what_is_not_saved_yet_is_not_seen(downloads: Path, standstill: St
         for room, size in ((bob.room, 10), (alice.room, AUTOMATIC_LIMIT + 1)):
             shared = FileShared(7, "x.bin", size, bytes(32))
             event = Event(GROUP, before + 1, 0, "carol", bytes(8), 1, shared)
-            room.replica.state.apply(event)
+            apply(room.replica.state, event)
             room.filing._inside = True
             room.filing.take(event, unseen=True)
         await trio.testing.wait_all_tasks_blocked()

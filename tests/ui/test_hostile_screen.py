@@ -204,7 +204,7 @@ async def lie(peer: ScriptedPeer, looked: trio.Event) -> None:
     await peer.event("approved", EVERYTHING, name=f"al{EVERYTHING}", at=2**53)
     await peer.event("posted", EVERYTHING, text=EVERYTHING, at=2**63 - 1)
     await peer.event("posted", "mallory", text="the last word", at=2**63 - 1)
-    here = {"online": [EVERYTHING], "away": [EVERYTHING], "offline": []}
+    here = {"online": [{"name": EVERYTHING, "away": EVERYTHING}], "offline": []}
     await peer.send("presence", group=GROUP, reset=True, **here)
     await looked.wait()
     await peer.send("goodbye", code=EVERYTHING, text=f"too bad {EVERYTHING}")

@@ -10,7 +10,7 @@ import pytest
 
 from tchat.client.replica import Replica
 from tchat.core.group.state import File
-from tchat.core.protocol.frames import FileList, FileListRequest, Ok
+from tchat.core.protocol.frames import FileList, FileListRequest, Ok, StoredFileInfo
 from tchat.ui.chat.files import (
     ListedFile,
     ask_shelf,
@@ -127,8 +127,7 @@ class Server:
 
 
 def page(*numbers: int, older: bool = False) -> FileList:
-    count = len(numbers)
-    return FileList(1, numbers, (0,) * count, (0,) * count, ("",) * count, older)
+    return FileList(1, tuple(StoredFileInfo(number, 0, ()) for number in numbers), older)
 
 
 def ops(numbers: int = 100) -> Replica:
@@ -172,7 +171,3 @@ async def test_a_server_that_never_comes_to_an_end_is_asked_no_more(again: FileL
 
 async def test_a_server_that_answers_something_else_has_no_files() -> None:
     assert await listed(Server(Ok(1)), 20) == ([], True)
-
-
-async def test_lists_of_different_lengths_are_as_long_as_the_shortest() -> None:
-    assert await listed(Server(FileList(1, (3, 2, 1), (0, 0), (0,), ("", ""))), 20) == ([3], False)

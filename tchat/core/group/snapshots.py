@@ -1,13 +1,11 @@
-"""A group's state as one piece of data: what a replay of its log leads to, without the replay.
+"""Snapshots: a group's folded state as one CBOR item, so that a log need not be replayed.
 
-Flat lists side by side, so that the checks of `Shape` are enough for what comes from a stranger.
-What is known about clients (`counts`) is the server's own business and is left out of what others
-get.
-
-A *whole* state has it too: that is what a server keeps for itself, and goes on from. It stands for
-a part of the log that nobody reads again, so it is held to more than its shape: `MADE_WITH` says by
-which rules it was made, and a digest that it is what was kept. Neither form has anything in it of
-what messages say.
+Two forms of it exist. A *shared* snapshot is what a client begins with: the map of `Group`, without
+the numbers of clients (`counts`), which are the server's own business. A *whole* snapshot has these
+too: it is what a server keeps beside the log and resumes from. It stands for a part of the log that
+nobody reads again, so it is held to more than its shape: `MADE_WITH` says by which rules it was
+made, and a SHA-256 digest that it is what was kept. Neither form contains anything of what messages
+say.
 """
 
 from __future__ import annotations
@@ -17,11 +15,9 @@ import unicodedata
 
 import cbor2
 
-from tchat.core.group.commands import Policy  # noqa: TC001  # read at run time, by `Shape`
-from tchat.core.group.state import RULES, File, Group, Invitation, JoinRequest
+from tchat.core.group.state import RULES, Group
 from tchat.core.protocol.framing import unpack
 from tchat.core.protocol.schema import Shape, record
-from tchat.core.text import fold
 from tchat.errors import Code, ProtocolError
 
 PIECE_LIMIT = 48 * 1024
@@ -31,136 +27,66 @@ SNAPSHOT_LIMIT = 16 * 1024 * 1024
 """Longest snapshot that is taken from a server, in bytes."""
 
 MADE_WITH = f"rules {RULES}, unicode {unicodedata.unidata_version}"
-"""What a whole state depends on besides the log; with another of these it may be another state."""
+"""What a whole snapshot depends on besides the log; made with another, the state may differ."""
 
 _DIGEST_SIZE = hashlib.sha256().digest_size
 
 
 @record
-class _State(Shape):
-    """The map on the wire; `protocol.cddl` says the same."""
+class _ClientNumbers(Shape):
+    """The numbers of one client that were done: the highest, and a big-endian mask below it."""
 
-    name: str
-    at: int
-    floor: int
-    topic: str
-    policy: Policy
-    numbered: int
-    members: tuple[str, ...]
-    requests: tuple[str, ...]
-    request_keys: tuple[bytes, ...]
-    kicked: tuple[str, ...]
-    kicked_at: tuple[int, ...]
-    banned: tuple[str, ...]
-    keys: tuple[bytes, ...]
-    keys_of: tuple[str, ...]
-    invites: tuple[bytes, ...]
-    invites_at: tuple[int, ...]
-    invites_by: tuple[str, ...]
-    invites_until: tuple[int, ...]
-    invites_for: tuple[str, ...]
-    files: tuple[int, ...]
-    files_named: tuple[str, ...]
-    files_sized: tuple[int, ...]
-    files_hashed: tuple[bytes, ...]
-    files_by: tuple[str, ...]
-    files_at: tuple[int, ...]
-    edited: tuple[int, ...]
-    edits: tuple[int, ...]
-    admin: str | None = None
+    person: str
+    client: bytes
+    highest: int
+    done: bytes
 
 
 @record
 class _Whole(Shape):
-    """A frozen state, and what it knows about clients: the mask of each in big-endian bytes."""
+    """A shared snapshot, and the numbers of all clients."""
 
     state: bytes
-    people: tuple[str, ...]
-    clients: tuple[bytes, ...]
-    highest: tuple[int, ...]
-    done: tuple[bytes, ...]
+    clients: tuple[_ClientNumbers, ...]
 
 
 def freeze(group: Group) -> bytes:
-    """Return a group's state, without `counts`, as one CBOR item."""
-    requests, invites = group.requests.values(), group.invites.values()
-    files = group.files.values()
-    edits = [(target, seq) for target, seqs in group.edits.items() for seq in seqs]
-    state = _State(
-        name=group.name,
-        at=group.at,
-        floor=group.floor,
-        topic=group.topic,
-        policy=group.policy,
-        numbered=group.numbered,
-        members=tuple(group.members.values()),
-        requests=tuple(request.name for request in requests),
-        request_keys=tuple(request.key or b"" for request in requests),
-        kicked=tuple(group.kicked),
-        kicked_at=tuple(group.kicked.values()),
-        banned=tuple(group.banned.values()),
-        keys=tuple(group.keys),
-        keys_of=tuple(group.keys.values()),
-        invites=tuple(group.invites),
-        invites_at=tuple(invitation.seq for invitation in invites),
-        invites_by=tuple(invitation.by for invitation in invites),
-        invites_until=tuple(invitation.expires for invitation in invites),
-        invites_for=tuple(invitation.name or "" for invitation in invites),
-        files=tuple(file.number for file in files),
-        files_named=tuple(file.name for file in files),
-        files_sized=tuple(file.size for file in files),
-        files_hashed=tuple(file.sha256 for file in files),
-        files_by=tuple(file.by for file in files),
-        files_at=tuple(file.at for file in files),
-        edited=tuple(target for target, _ in edits),
-        edits=tuple(seq for _, seq in edits),
-        admin=group.admin,
-    )
-    frozen: bytes = cbor2.dumps(state.to_map())
+    """Return a group's shared snapshot."""
+    frozen: bytes = cbor2.dumps(group.to_map())
     return frozen
 
 
 def thaw(data: bytes, seq: int) -> Group:
-    """Return the state that `freeze` made, as of event `seq`. Raises `ProtocolError`."""
-    state = _State.from_map(unpack(data))
-    try:
-        group = _thaw(state)
-    except ValueError as error:
-        raise ProtocolError(Code.MALFORMED, "The lists of a snapshot do not match.") from error
+    """Return the state in a shared snapshot, as of event `seq`. Raises `ProtocolError`."""
+    group = Group.from_map(unpack(data))
     group.seq = seq
     return group
 
 
 def freeze_whole(group: Group) -> bytes:
-    """Return a group's state with all that is in it, for `thaw_whole`."""
-    counts = group.counts.values()
-    whole = _Whole(
-        state=freeze(group),
-        people=tuple(person for person, _ in group.counts),
-        clients=tuple(client for _, client in group.counts),
-        highest=tuple(highest for highest, _ in counts),
-        done=tuple(_to_bytes(done) for _, done in counts),
+    """Return a group's whole snapshot, for `thaw_whole`."""
+    clients = tuple(
+        _ClientNumbers(person, client, highest, _to_bytes(done))
+        for (person, client), (highest, done) in group.counts.items()
     )
-    frozen: bytes = cbor2.dumps(whole.to_map())
+    frozen: bytes = cbor2.dumps(_Whole(freeze(group), clients).to_map())
     return _digest(group.seq, frozen) + frozen
 
 
 def thaw_whole(data: bytes, seq: int) -> Group:
-    """Return the state that `freeze_whole` made of a group at event `seq`.
+    """Return the state in a whole snapshot that was made at event `seq`.
 
     Raises `ProtocolError` for anything else.
     """
     digest, frozen = data[:_DIGEST_SIZE], data[_DIGEST_SIZE:]
     if digest != _digest(seq, frozen):
-        raise ProtocolError(Code.MALFORMED, "A state is not what was kept.")
+        raise ProtocolError(Code.MALFORMED, "A snapshot is not what was kept.")
     whole = _Whole.from_map(unpack(frozen))
     group = thaw(whole.state, seq)
-    clients = zip(whole.people, whole.clients, strict=True)
-    counts = zip(whole.highest, map(_from_bytes, whole.done), strict=True)
-    try:
-        group.counts = dict(zip(clients, counts, strict=True))
-    except ValueError as error:
-        raise ProtocolError(Code.MALFORMED, "The lists of a state do not match.") from error
+    group.counts = {
+        (one.person, one.client): (one.highest, int.from_bytes(one.done, "big"))
+        for one in whole.clients
+    }
     return group
 
 
@@ -170,46 +96,3 @@ def _digest(seq: int, frozen: bytes) -> bytes:
 
 def _to_bytes(mask: int) -> bytes:
     return mask.to_bytes((mask.bit_length() + 7) // 8, "big")
-
-
-def _from_bytes(mask: bytes) -> int:
-    return int.from_bytes(mask, "big")
-
-
-def _thaw(state: _State) -> Group:
-    edits: dict[int, tuple[int, ...]] = {}
-    for target, edit in zip(state.edited, state.edits, strict=True):
-        edits[target] = (*edits.get(target, ()), edit)
-    requests = zip(state.requests, state.request_keys, strict=True)
-    return Group(
-        name=state.name,
-        at=state.at,
-        floor=state.floor,
-        admin=state.admin,
-        topic=state.topic,
-        policy=state.policy,
-        members={fold(name): name for name in state.members},
-        requests={fold(name): JoinRequest(name, key or None) for name, key in requests},
-        kicked=dict(zip(state.kicked, state.kicked_at, strict=True)),
-        banned={fold(name): name for name in state.banned},
-        keys=dict(zip(state.keys, state.keys_of, strict=True)),
-        invites=_invites(state),
-        files={file.number: file for file in _files(state)},
-        numbered=state.numbered,
-        edits=edits,
-    )
-
-
-def _invites(state: _State) -> dict[bytes, Invitation]:
-    parts = (state.invites_at, state.invites_by, state.invites_until, state.invites_for)
-    return {
-        digest: Invitation(seq, by, until, name or None)
-        for digest, seq, by, until, name in zip(state.invites, *parts, strict=True)
-    }
-
-
-def _files(state: _State) -> list[File]:
-    kept = (state.files_named, state.files_sized, state.files_hashed)
-    return [
-        File(*file) for file in zip(state.files, *kept, state.files_by, state.files_at, strict=True)
-    ]

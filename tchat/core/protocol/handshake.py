@@ -23,8 +23,10 @@ from tchat.core.protocol.schema import Frame, record
 from tchat.core.text import check_name
 from tchat.errors import Code, ProtocolError
 
-VERSION = 4
-"""The protocol this code speaks. Those before it are not spoken: 1 had no proof, 2 no pieces."""
+VERSION = 5
+"""The protocol version that this code speaks. Earlier ones are refused: since version 5, records
+are nested where there were lists side by side, and some frames have other words.
+"""
 
 PIECE_SIZE = 1 << 20
 """How often a file says on its way, by a digest, what it should have been so far; in bytes."""

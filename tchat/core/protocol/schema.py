@@ -1,22 +1,35 @@
-"""Frames as dataclasses: the fields of the class are the keys of the CBOR map.
+"""Frame schema: dataclasses whose annotations check and convert the values of a CBOR map.
 
-A field's annotation is its check: `int` (0 to 2**63-1, never a bool), `str`, `bytes`, `bool`, a
-`tuple` of any number of one of these, a `Literal` of strings, and any of these `| None` for a key
-that may be absent.
-Keys that no field claims are ignored, so that frames may grow; a missing or mistyped key makes
-the frame malformed. `protocol.cddl` says the same to programs in other languages.
+The fields of a record are the keys of its map, and a field's annotation is its check:
+
+- `int` (0 to 2**63-1, never a bool), `str`, `bytes`, `bool`, and a `Literal` of strings;
+- another record: a map inside the map;
+- `tuple[X, ...]`: an array of any number of these;
+- `dict[K, V]`: a map; `Annotated[dict[K, V], Keyed(key_of)]` an array of its values, from which the
+  keys are computed again;
+- any of these `| None`: a key that may be absent.
+
+`Annotated[str, Clean(...)]` names what a server does to the text before it believes it, and
+`Annotated[X, LOCAL]` keeps a field out of the map.
+
+Keys that no field claims are ignored, so that frames may grow; a missing or mistyped key makes the
+frame malformed. `protocol.cddl` says the same to programs in other languages.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import (
     TYPE_CHECKING,
+    Annotated,
     Any,
     ClassVar,
     Literal,
+    NamedTuple,
     TypeVar,
+    Union,
     dataclass_transform,
     get_args,
     get_origin,
@@ -30,49 +43,82 @@ if TYPE_CHECKING:
     from typing import Self
 
     Check = Callable[[object], bool]
-    Fields = tuple[tuple[str, Check | type, bool], ...]
 
 T = TypeVar("T")
 
 INT_LIMIT = 2**63
 
 
+@dataclass(frozen=True, slots=True)
+class Clean:
+    """Mark a text field that a person has typed: `clean` returns it fit to be kept and shown.
+
+    `clean` raises `Refused` for a text that cannot be made fit.
+    """
+
+    clean: Callable[[str], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Keyed:
+    """Mark a dict that travels as an array of its values: `key_of` returns a value's key."""
+
+    key_of: Callable[[Any], object]
+
+
+LOCAL = object()
+"""Mark a field that is not part of the map."""
+
+
 @dataclass_transform(frozen_default=True)
 def record(cls: type[T]) -> type[T]:
-    """Make a dataclass whose objects nobody changes: the type checker sees to that.
+    """Make a dataclass whose instances are not changed: the type checker enforces that.
 
-    At run time nothing does. That would cost each object, of which every message makes several,
-    four times as long to be made.
+    Not `frozen=True`: that makes the constructor four times as slow, and every message constructs
+    several records.
     """
     return dataclasses.dataclass(slots=True, unsafe_hash=True)(cls)
 
 
 class Shape:
-    """A map with a known shape: what frames and the bodies of events have in common."""
+    """A map with a known shape: the base of frames, event bodies and nested records."""
 
     __slots__ = ()
 
     def to_map(self) -> dict[str, object]:
-        """Return the keys and values that go on the wire; absent optional fields are left out."""
+        """Return the keys and values for the wire; absent optional fields are left out."""
+        schema = _SCHEMAS[type(self)]
+        if schema.is_flat:
+            return {
+                name: value for name in schema.names if (value := getattr(self, name)) is not None
+            }
         return {
-            name: value
-            for name, _, _ in _KNOWN[type(self)]
-            if (value := getattr(self, name)) is not None
+            field.name: value if field.compound is None else field.compound.dump(value)
+            for field in schema.fields
+            if (value := getattr(self, field.name)) is not None
         }
 
     @classmethod
     def from_map(cls, item: Mapping[str, Any]) -> Self:
-        """Return the object that `item` describes, or raise `ProtocolError` (malformed)."""
+        """Return the record that `item` describes. Raises `ProtocolError` (malformed)."""
+        schema = _SCHEMAS[cls]
         values: list[Any] = []
-        for name, check, optional in _KNOWN[cls]:
+        for name, check, optional, compound in schema.fields:
             value = item.get(name)
             if value is None:
                 if name in item or not optional:
                     raise _malformed(item, name)
+            elif compound is not None:
+                try:
+                    value = compound.load(value)
+                except (TypeError, ValueError) as error:
+                    raise _malformed(item, name) from error
             elif type(value) is not check and (isinstance(check, type) or not check(value)):
                 raise _malformed(item, name)
-            values.append(tuple(value) if isinstance(value, list) else value)
-        return cls(*values)
+            values.append(value)
+        if schema.is_whole:
+            return cls(*values)
+        return cls(**dict(zip(schema.names, values, strict=True)))
 
 
 class Frame(Shape):
@@ -86,45 +132,186 @@ class Frame(Shape):
         return {"type": self.type, **super().to_map()}
 
 
+def clean(shape: S) -> S:
+    """Return a record whose `Clean` fields are cleaned. Raises `Refused`."""
+    changed = {
+        name: cleaned
+        for name, marker in _SCHEMAS[type(shape)].cleaners
+        if (text := getattr(shape, name)) is not None and (cleaned := marker.clean(text)) != text
+    }
+    return dataclasses.replace(shape, **changed) if changed else shape  # type: ignore[type-var]
+
+
+S = TypeVar("S", bound=Shape)
+
+
 def _malformed(item: Mapping[str, Any], key: str) -> ProtocolError:
     kind = item.get("type")
     name = kind if isinstance(kind, str) and kind.isidentifier() and len(kind) < 32 else "frame"
     return ProtocolError(Code.MALFORMED, f"In {name}, the key {key!r} is missing or mistyped.")
 
 
-class _Known(dict[Any, "Fields"]):
-    """What is known of classes, which are looked at when they are first met."""
-
-    def __missing__(self, cls: Any) -> Fields:  # noqa: ANN401  # a dataclass, whichever
-        hints = get_type_hints(cls)
-        names = [field.name for field in dataclasses.fields(cls)]
-        return self.setdefault(cls, tuple((name, *_check_of(hints[name])) for name in names))
+# ------------------------------------------------------------------ what annotations mean
 
 
-_KNOWN = _Known()
+class Compound(NamedTuple):
+    """A value that is converted: `load` raises TypeError or ValueError for a wrong one."""
+
+    load: Callable[[Any], Any]
+    dump: Callable[[Any], Any]
 
 
-def _check_of(hint: object) -> tuple[Check | type, bool]:
-    """Return the check for an annotation, a type if that is all, and if the key may be absent."""
-    if get_origin(hint) is UnionType:
-        inner = [part for part in get_args(hint) if part is not NoneType]
-        return _check_of(inner[0])[0], True
-    if get_origin(hint) is Literal:
-        allowed = frozenset(get_args(hint))
-        return lambda value: isinstance(value, str) and value in allowed, False
-    if get_origin(hint) is tuple:
-        return _list_of(_CHECKS[get_args(hint)[0]]), False
-    return _CHECKS[hint], False
+class Field(NamedTuple):
+    """One key of a map: a scalar has a `check` (a type if that is all), the rest a `compound`."""
+
+    name: str
+    check: Check | type
+    optional: bool
+    compound: Compound | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Schema:
+    fields: tuple[Field, ...]
+    names: tuple[str, ...]
+    is_flat: bool
+    is_whole: bool
+    cleaners: tuple[tuple[str, Clean], ...]
+
+
+class _Schemas(dict[Any, "_Schema"]):
+    """The schema of each class, read from its annotations when the class is first met."""
+
+    def __missing__(self, cls: Any) -> _Schema:  # noqa: ANN401  # any dataclass
+        hints = get_type_hints(cls, include_extras=True)
+        every = [field.name for field in dataclasses.fields(cls)]
+        names = [name for name in every if LOCAL not in _markers_of(hints[name])]
+        fields = tuple(_field(name, hints[name]) for name in names)
+        cleaners = tuple(
+            (name, marker)
+            for name in names
+            for marker in _markers_of(hints[name])
+            if isinstance(marker, Clean)
+        )
+        is_flat = all(field.compound is None for field in fields)
+        return self.setdefault(
+            cls, _Schema(fields, tuple(names), is_flat, names == every, cleaners)
+        )
+
+
+_SCHEMAS = _Schemas()
+
+
+def _field(name: str, hint: object) -> Field:
+    required = _required(hint)
+    compound = _compound(required)
+    check = bool if compound is not None else _scalar(required)
+    return Field(name, check, required is not hint and _is_optional(hint), compound)
+
+
+def _is_optional(hint: object) -> bool:
+    return get_origin(hint) in (UnionType, Union) and NoneType in get_args(hint)
+
+
+def _required(hint: object) -> object:
+    """Return an annotation without its `| None`."""
+    if _is_optional(hint):
+        return next(part for part in get_args(hint) if part is not NoneType)
+    return hint
+
+
+def _markers_of(hint: object) -> tuple[object, ...]:
+    """Return what an annotation is annotated with."""
+    hint = _required(hint)
+    return get_args(hint)[1:] if get_origin(hint) is Annotated else ()
+
+
+def _plain(hint: object) -> object:
+    return get_args(hint)[0] if get_origin(hint) is Annotated else hint
+
+
+def _compound(hint: object) -> Compound | None:
+    """Return how a nested record, an array or a dict is converted; None for a scalar."""
+    plain = _plain(hint)
+    origin = get_origin(plain)
+    if origin is tuple:
+        return _array(get_args(plain)[0])
+    if origin is dict:
+        keyed = next((marker for marker in _markers_of(hint) if isinstance(marker, Keyed)), None)
+        key, value = get_args(plain)
+        return _map(key, value) if keyed is None else _values(value, keyed.key_of)
+    if isinstance(plain, type) and issubclass(plain, Shape):
+        return Compound(_loader(plain), Shape.to_map)
+    return None
+
+
+def _array(of: object) -> Compound:
+    one = _converter(of)
+    return Compound(
+        lambda value: tuple(map(one.load, _list(value))),
+        lambda value: list(map(one.dump, value)),
+    )
+
+
+def _map(key_hint: object, value_hint: object) -> Compound:
+    key, value = _converter(key_hint), _converter(value_hint)
+
+    def load(items: object) -> dict[Any, Any]:
+        if not isinstance(items, dict):
+            raise TypeError("a map is missing")
+        return {key.load(k): value.load(v) for k, v in items.items()}
+
+    return Compound(load, lambda items: {key.dump(k): value.dump(v) for k, v in items.items()})
+
+
+def _values(value_hint: object, key_of: Callable[[Any], object]) -> Compound:
+    array = _array(value_hint)
+    return Compound(
+        lambda item: {key_of(value): value for value in array.load(item)},
+        lambda items: array.dump(items.values()),
+    )
+
+
+def _loader(shape: type[Shape]) -> Callable[[Any], Shape]:
+    def load(value: object) -> Shape:
+        if not isinstance(value, dict):
+            raise TypeError("a map is missing")
+        return shape.from_map(value)
+
+    return load
+
+
+def _converter(hint: object) -> Compound:
+    """Return how an element of an array is converted; a scalar is checked and kept."""
+    compound = _compound(hint)
+    if compound is not None:
+        return compound
+    check = _scalar(hint)
+
+    def load(value: object) -> object:
+        if type(value) is not check and (isinstance(check, type) or not check(value)):
+            raise TypeError("an element is mistyped")
+        return value
+
+    return Compound(load, lambda value: value)
+
+
+def _list(value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError("an array is missing")
+    return value
+
+
+def _scalar(hint: object) -> Check | type:
+    plain = _plain(hint)
+    if get_origin(plain) is Literal:
+        allowed = frozenset(get_args(plain))
+        return lambda value: isinstance(value, str) and value in allowed
+    return _CHECKS[plain]
 
 
 def _is_integer(value: object) -> bool:
     return type(value) is int and 0 <= value < INT_LIMIT
-
-
-def _list_of(check: Check | type) -> Check:
-    if isinstance(check, type):
-        return lambda value: isinstance(value, list) and all(type(one) is check for one in value)
-    return lambda value: isinstance(value, list) and all(map(check, value))
 
 
 _CHECKS: dict[object, Check | type] = {int: _is_integer, str: str, bytes: bytes, bool: bool}

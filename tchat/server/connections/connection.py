@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 import trio
 
 from tchat.core.pace import TokenBucket
-from tchat.core.protocol.frames import Failed, Goodbye, UnknownType, decode_request, encode, failed
+from tchat.core.protocol.frames import Failed, Goodbye, UnknownType, encode, failed
 from tchat.core.protocol.handshake import Welcome, agree
+from tchat.core.vocabulary import decode_request
 from tchat.errors import Code, ProtocolError, Refused, StorageError, TchatError
 from tchat.server.connections.dispatch import RequestDispatcher
 from tchat.server.connections.handshake import Peer, authenticate_peer, refuse

@@ -26,6 +26,7 @@ from tchat.core.protocol.frames import (
     KeysRequest,
     LinkCode,
     LinkRequest,
+    NameKey,
     Ok,
     Ping,
     Pong,
@@ -50,7 +51,7 @@ from tchat.server.connections.history import list_groups, read_history, search
 from tchat.server.groups.inbox import Execute, Query, ReadReceipt, Subscribe
 from tchat.server.groups.ordering import CommandOrder
 from tchat.server.groups.subscriptions import Subscription
-from tchat.server.sanitize import check_own_group, clean, clean_away, is_others
+from tchat.server.sanitize import check_own_group, clean, is_others
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -263,7 +264,7 @@ class RequestDispatcher:
     # -------------------------------------------------------------- the person
 
     def _set_away(self, request: Away) -> None:
-        reason = clean_away(request.text)
+        reason = clean(request).text
         presence = self._context.presence
         # Announced in every group that the person follows, so it costs as much as a request in
         # each of them.
@@ -277,8 +278,7 @@ class RequestDispatcher:
     async def _list_keys(self, request: KeysRequest) -> None:
         self._acquire()
         keys = await self._context.accounts.keys(self._person)
-        public, since = tuple(key.public for key in keys), tuple(key.since for key in keys)
-        self._reply(KeyList(request.id, public, since))
+        self._reply(KeyList(request.id, tuple(NameKey(key.public, key.since) for key in keys)))
 
     async def _unlink(self, request: Unlink) -> None:
         self._acquire()

@@ -17,13 +17,14 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from tchat.core.group.rules import SHA256_SIZE
+from tchat.core.group.files import SHA256_SIZE
 from tchat.core.protocol.frames import (
     AlreadyStored,
     DigestRequired,
     Download,
     FileList,
     FileListRequest,
+    StoredFileInfo,
     Ticket,
     Upload,
 )
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from tchat.core.group.state import Author, Group
     from tchat.core.protocol.schema import Frame
     from tchat.server.context import ServerContext
-    from tchat.store.base import FileEntry
 
 _FILES_PER_PAGE = 40
 _NAMES_PER_FILE = 8
@@ -74,7 +74,7 @@ async def prepare_upload(
             await context.store.blobs.trim_uploads(person, space, uploads)
 
     def decide(group: Group) -> Frame:
-        _require_member(group, author)
+        group.require_member(author.name)
         if similar:
             return DigestRequired(request.id)
         if stored:
@@ -94,7 +94,7 @@ async def prepare_download(
     stored = await context.store.files.find(fold(request.group), request.number)
 
     def decide(group: Group) -> Frame:
-        _require_member(group, author)
+        group.require_member(author.name)
         file = group.files.get(request.number)
         if file is None:
             raise Refused(Code.NO_SUCH_FILE, "The group has no file with this number.")
@@ -119,27 +119,23 @@ async def prepare_file_list(
     keep = context.limits.keep_files
 
     def decide(group: Group) -> Frame:
-        _require_member(group, author)
+        group.require_member(author.name)
         shown = [file for file in page[:_FILES_PER_PAGE] if file.number in group.files]
         return FileList(
             request.id,
-            tuple(file.number for file in shown),
-            tuple(0 if keep is None else file.at + keep for file in shown),
-            tuple(file.fetch_count for file in shown),
-            tuple(_names(group, file) for file in shown),
+            tuple(
+                StoredFileInfo(
+                    file.number,
+                    file.fetch_count,
+                    tuple(group.members.get(person, person) for person in file.fetched_by),
+                    None if keep is None else file.at + keep,
+                )
+                for file in shown
+            ),
             len(page) > _FILES_PER_PAGE,
         )
 
     return decide
-
-
-def _names(group: Group, file: FileEntry) -> str:
-    return "\n".join(group.members.get(person, person) for person in file.fetched_by)
-
-
-def _require_member(group: Group, author: Author) -> None:
-    if group.standing(author.name) != "member":
-        raise Refused(Code.NOT_MEMBER, "Only members can send, list and download files.")
 
 
 # ------------------------------------------------------------------ quota

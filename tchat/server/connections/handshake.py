@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from tchat.core.group.state import Author
-from tchat.core.protocol.frames import decode_request, encode, failed
+from tchat.core.protocol.frames import encode, failed
 from tchat.core.protocol.handshake import (
     NONCE_SIZE,
     Challenge,
@@ -26,6 +26,7 @@ from tchat.core.protocol.handshake import (
     proof_text,
 )
 from tchat.core.text import check_name
+from tchat.core.vocabulary import decode_request
 from tchat.errors import Code, ProtocolError, Refused, StorageError, TchatError
 from tchat.net.identity import verify
 from tchat.net.link import Link

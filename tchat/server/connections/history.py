@@ -14,15 +14,16 @@ from tchat.core.group.direct import is_direct
 from tchat.core.protocol.frames import (
     GroupList,
     GroupsRequest,
+    GroupSummary,
     HistoryPage,
     HistoryRequest,
     Search,
+    SearchHit,
     SearchResults,
 )
-from tchat.core.text import fold
+from tchat.core.text import check_length, fold
 from tchat.errors import Code, Refused
 from tchat.server.groups.inbox import Query
-from tchat.server.sanitize import check_length
 from tchat.store.words import excerpt, terms_of
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ _HITS_PER_PAGE = 20
 _MAX_SKIP = 1000
 _MAX_GROUPS = 256
 _GROUP_LIST_BYTES = 60 * 1024
-_BYTES_PER_GROUP = 48  # at most, in the list, besides the name
+_BYTES_PER_GROUP = 64  # at most, in the list, besides the name
 
 
 # ------------------------------------------------------------------ pages of a log
@@ -56,8 +57,7 @@ async def read_history(
     key = fold(request.group)
 
     def floor_of(group: Group) -> int:
-        if group.standing(author.name) != "member":
-            raise Refused(Code.NOT_MEMBER, "Only members can read the history of a group.")
+        group.require_member(author.name)
         return group.floor
 
     floor = await _ask_group(context, key, send_queue, floor_of)
@@ -132,14 +132,12 @@ async def search(context: ServerContext, author: Author, request: Search) -> Sea
 
 
 def _results(request: Search, terms: list[Term], hits: list[Hit]) -> SearchResults:
-    shown = hits[:_HITS_PER_PAGE]
     return SearchResults(
         request.id,
-        tuple(hit.group for hit in shown),
-        tuple(hit.seq for hit in shown),
-        tuple(hit.at for hit in shown),
-        tuple(hit.actor for hit in shown),
-        tuple(excerpt(hit.text, terms) for hit in shown),
+        tuple(
+            SearchHit(hit.group, hit.seq, hit.at, hit.actor, excerpt(hit.text, terms))
+            for hit in hits[:_HITS_PER_PAGE]
+        ),
         len(hits) > _HITS_PER_PAGE and request.skip + _HITS_PER_PAGE <= _MAX_SKIP,
     )
 
@@ -154,11 +152,13 @@ async def list_groups(context: ServerContext, author: Author, request: GroupsReq
     last_read = context.registry.last_read
     return GroupList(
         request.id,
-        tuple(one.name for one in listed),
-        tuple(one.standing for one in listed),
-        tuple(one.last for one in listed),
-        # An active group may have read receipts that it has not saved yet.
-        tuple(max(one.read, last_read(one.group, person)) for one in listed),
+        tuple(
+            # An active group may have read receipts that it has not saved yet.
+            GroupSummary(
+                one.name, one.standing, one.last, max(one.read, last_read(one.group, person))
+            )
+            for one in listed
+        ),
     )
 
 

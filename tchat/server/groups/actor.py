@@ -19,22 +19,9 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.core.group.commands import Delete, Edit
-from tchat.core.group.events import (
-    Approved,
-    Banned,
-    Deleted,
-    Denied,
-    Event,
-    Joined,
-    Kicked,
-    Left,
-    Posted,
-    Withdrawn,
-    decode_event,
-    encode_event,
-)
-from tchat.core.group.rules import decide
+from tchat.core.group.feature import TargetedCommand
+from tchat.core.group.features import decode_event, encode_event
+from tchat.core.group.rules import apply, decide
 from tchat.core.group.state import Group
 from tchat.core.protocol.frames import (
     Attach,
@@ -48,7 +35,7 @@ from tchat.core.protocol.frames import (
 from tchat.core.text import fold
 from tchat.errors import Code, Refused
 from tchat.server.groups.inbox import Batch, Execute, Item, Query, ReadReceipt, Subscribe, Wake
-from tchat.server.groups.side_effects import CHANGES_AUDIENCE, begins_talk, effects_of
+from tchat.server.groups.side_effects import side_effects_of, starts_conversation
 from tchat.server.groups.state_cache import StateCache, snapshot_of
 from tchat.server.groups.subscriptions import Subscription, Subscriptions
 from tchat.store.base import Page, StorageFull
@@ -56,12 +43,11 @@ from tchat.store.base import Page, StorageFull
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tchat.core.group.commands import Command
+    from tchat.core.group.feature import Command, Event
     from tchat.server.groups.environment import GroupEnvironment
     from tchat.store.base import SideEffects
 
 IDLE_SECONDS = 30.0
-_ENDS_TURN = {*CHANGES_AUDIENCE, Deleted}
 # A batch is one transaction and one broadcast: bounded, so that none of them takes long.
 _BATCH_ITEMS = 1000
 _BATCH_BYTES = 256 * 1024
@@ -229,7 +215,7 @@ class GroupActor:
     async def _commit(self, batch: Batch) -> None:
         """Append the batch's events to the log and publish them; on a full disk, refuse them."""
         page = Page(self.group.seq + 1, batch.draft.seq, b"".join(batch.frames))
-        effects = effects_of(self.group, batch.draft, batch.events)
+        effects = side_effects_of(self.group, batch.draft, batch.events)
         try:
             await self._store.append(
                 self.key, self.group.seq, len(batch.events), page.frames, effects
@@ -245,41 +231,40 @@ class GroupActor:
             self.key, {person: self.group.standing(person) for person in people}
         )
 
-    def _comes_after(self, turn: Batch, item: Item) -> bool:
-        """Return whether an item has to wait until what is in the turn so far is committed.
+    def _comes_after(self, batch: Batch, item: Item) -> bool:
+        """Return whether an item has to wait until the batch so far is committed.
 
-        So has a deletion, for which this is one more reason to be in a turn of its own: nothing is
-        told to anybody in the same breath in which it is erased.
+        A deletion has to: nothing may be sent to anybody in the same batch that erases it.
         """
-        match item:
-            case Subscribe() | Query() | Execute(command=Delete()):
-                return True
-            case Execute(command=Edit(target=target)):
-                return self.group.seq < target <= turn.draft.seq
+        if not isinstance(item, Execute):
+            return isinstance(item, Subscribe | Query)
+        command = item.command
+        if isinstance(command, TargetedCommand):
+            return command.erases or self.group.seq < command.target <= batch.draft.seq
         return False
 
-    def _decide_one(self, turn: Batch, item: Execute, now: int) -> bool:
-        """Add a command's events and answer to the turn; return whether it ends with them."""
+    def _decide_one(self, batch: Batch, item: Execute, now: int) -> bool:
+        """Add a command's events and reply to the batch; return whether it ends with them."""
         command = item.command
-        target = turn.targets.get(command.target) if isinstance(command, Edit | Delete) else None
+        target = batch.targets.get(command.target) if isinstance(command, TargetedCommand) else None
         try:
             with item.in_turn(self.key):
-                events = decide(turn.draft, item.author, command, now, self._limits, target)
+                events = decide(batch.draft, item.author, command, now, self._limits, target)
                 if events:
                     item.check()
-                    _require_acquainted(turn)
+                    _require_acquainted(batch)
         except Refused as refusal:
-            turn.add_answer(item, failed(refusal, command.id))
+            batch.add_answer(item, failed(refusal, command.id))
             return False
         ends = False
         for event in events:
-            turn.draft.apply(event)
+            apply(batch.draft, event)
             frame = encode_event(event)
-            turn.frames.append(frame)
-            turn.size += len(frame)
-            ends = ends or type(event.body) in _ENDS_TURN
-        turn.events += events
-        turn.add_answer(item, Ok(command.id, events[-1].seq if events else None))
+            batch.frames.append(frame)
+            batch.size += len(frame)
+            ends = ends or event.body.changes_audience or event.body.erases
+        batch.events += events
+        batch.add_answer(item, Ok(command.id, events[-1].seq if events else None))
         return ends
 
     def _publish(self, batch: Batch, page: Page, effects: SideEffects) -> None:
@@ -287,34 +272,27 @@ class GroupActor:
         before, self.group = self.group, batch.draft
         if effects.redacted:
             self._subscriptions.erase(effects.redacted)
-        if begins_talk(before, self.group):
+        if starts_conversation(before, self.group):
             self._presence.notify(self.group.members, ConversationStarted(self.group.name))
         self._subscriptions.broadcast(page, self.group)
         for event in batch.events:
-            if not isinstance(event.body, Posted):  # the most frequent, and changes no standing
-                self._log.event(event)
-                self._tell_concerned(event)
+            self._log.event(event)
+            self._notify_concerned(event)
 
-    def _tell_concerned(self, event: Event) -> None:
+    def _notify_concerned(self, event: Event) -> None:
         """Tell a person whose standing an event changed, on all their connections."""
-        by, group, audience = event.actor, event.group, self._subscriptions
-        match event.body:
-            case Approved(name):
-                self._tell_admitted(fold(name), MembershipChange(group, "member", "approved", by))
-            case Joined(by=inviter):
-                self._tell_admitted(
-                    fold(by), MembershipChange(group, "member", "joined", inviter or by)
-                )
-            case Denied(name):
-                audience.dismiss(fold(name), MembershipChange(group, "outsider", "denied", by))
-            case Kicked(name):
-                audience.dismiss(fold(name), MembershipChange(group, "outsider", "kicked", by))
-            case Banned(name):
-                audience.dismiss(fold(name), MembershipChange(group, "outsider", "banned", by))
-            case Left() | Withdrawn():
-                audience.dismiss(fold(by), MembershipChange(group, "outsider", "left", by))
-                if not self.group.members:
-                    audience.dismiss_all(MembershipChange(group, "outsider", "closed", by))
+        change = event.body.standing_change(event)
+        if change is None:
+            return
+        notice = MembershipChange(event.group, change.standing, change.reason, change.by)
+        if change.standing == "member":
+            self._tell_admitted(change.person, notice)
+            return
+        self._subscriptions.dismiss(change.person, notice)
+        if not self.group.members:
+            self._subscriptions.dismiss_all(
+                MembershipChange(event.group, "outsider", "closed", event.actor)
+            )
 
     def _tell_admitted(self, person: str, change: MembershipChange) -> None:
         """Notify a new member, whose subscriptions were waiting, and announce them as online."""
@@ -392,12 +370,12 @@ class GroupActor:
 
 
 def _targets_of(commands: list[Command]) -> set[int]:
-    """Return which events the commands speak of, up to the first deletion: that ends the turn."""
+    """Return the events that the commands name, up to the first that erases: it ends the batch."""
     targets: set[int] = set()
     for command in commands:
-        if isinstance(command, Edit | Delete):
+        if isinstance(command, TargetedCommand):
             targets.add(command.target)
-        if isinstance(command, Delete):
+        if command.erases:
             break
     return targets
 

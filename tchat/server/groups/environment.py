@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tchat.core.group.rules import DEFAULT_LIMITS, GroupLimits
+from tchat.core.group.feature import DEFAULT_LIMITS, GroupLimits
 from tchat.server.clock import now_ms
 from tchat.server.presence import Presence
 

@@ -1,77 +1,54 @@
-"""What a turn's events mean outside their group's log; it is committed together with them."""
+"""Index updates that follow from a batch of events, committed in the same transaction.
+
+Beside a group's log, the store keeps indexes: what each person is to each group, which files there
+are, which texts are erased. Which events change them is said by the events (`core.group.feature`);
+here the states before and after a batch are compared.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tchat.core.group.events import (
-    Approved,
-    Banned,
-    Created,
-    Deleted,
-    Denied,
-    FileRemoved,
-    FileShared,
-    Joined,
-    Kicked,
-    Left,
-    Requested,
-    Withdrawn,
-)
+from tchat.core.group.membership import Created
 from tchat.core.text import fold
 from tchat.store.base import FileEntry, SideEffects
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tchat.core.group.events import Event
+    from tchat.core.group.feature import Event
     from tchat.core.group.state import Group
     from tchat.core.protocol.frames import Standing
 
-# After these the next command meets another audience.
-CHANGES_AUDIENCE = (Approved, Joined, Denied, Kicked, Banned, Left, Withdrawn)
-_CHANGES_STANDING = {Created, Requested, *CHANGES_AUDIENCE}
-_CHANGES_SHELF = {Created, Left, FileShared, FileRemoved}
 
-
-def effects_of(before: Group, after: Group, events: Sequence[Event]) -> SideEffects:
-    """Return who became what to the group, what came on its shelf and went, and what is erased."""
+def side_effects_of(before: Group, after: Group, events: Sequence[Event]) -> SideEffects:
+    """Return the index updates that follow from the events between two states of a group."""
     standings: dict[str, Standing] = {}
-    shelved: tuple[FileEntry, ...] = ()
-    gone: tuple[int, ...] = ()
-    kinds = {type(event.body) for event in events}
-    if kinds & _CHANGES_STANDING:
-        standings = _standings(before, after)
-    if kinds & _CHANGES_SHELF:
-        shelved = tuple(
+    added: tuple[FileEntry, ...] = ()
+    removed: tuple[int, ...] = ()
+    bodies = [event.body for event in events]
+    if any(body.changes_standing for body in bodies):
+        standings = _changed_standings(before, after)
+    if starts_conversation(before, after):
+        standings = dict.fromkeys(after.members, "member")
+    if any(body.changes_files for body in bodies):
+        added = tuple(
             FileEntry(number, file.sha256, file.size, fold(file.by), file.at)
             for number, file in after.files.items()
             if before.files.get(number) is not file
         )
-        gone = tuple(n for n, file in before.files.items() if after.files.get(n) is not file)
-    if begins_talk(before, after):
-        standings = dict.fromkeys(after.members, "member")
-    erased: tuple[int, ...] = ()
-    if Deleted in kinds:
-        erased = tuple(seq for event in events for seq in _erased_by(before, event))
-    name = after.name if Created in kinds else None
-    return SideEffects(standings, shelved, gone, erased, name)
+        removed = tuple(n for n, file in before.files.items() if after.files.get(n) is not file)
+    erased = tuple(seq for body in bodies if body.erases for seq in body.erased(before))
+    name = after.name if any(isinstance(body, Created) for body in bodies) else None
+    return SideEffects(standings, added, removed, erased, name)
 
 
-def begins_talk(before: Group, after: Group) -> bool:
-    """Return whether between the two a conversation of two began."""
+def starts_conversation(before: Group, after: Group) -> bool:
+    """Return whether a conversation of two began between the two states."""
     return after.direct and before.seq == 0 < after.seq
 
 
-def _erased_by(before: Group, event: Event) -> tuple[int, ...]:
-    """Return the events in which a deleted message is, or was told anew."""
-    match event.body:
-        case Deleted(target):
-            return (target, *before.edits.get(target, ()))
-    return ()
-
-
-def _standings(before: Group, after: Group) -> dict[str, Standing]:
+def _changed_standings(before: Group, after: Group) -> dict[str, Standing]:
     people = {*before.members, *before.requests, *after.members, *after.requests}
     return {
         person: after.standing(person)

@@ -18,6 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tchat.core.group.events import decode_event
+from tchat.core.group.rules import apply
 from tchat.core.group.snapshots import MADE_WITH, PIECE_LIMIT, freeze, freeze_whole, thaw_whole
 from tchat.core.group.state import Group
 from tchat.core.protocol.frames import Snapshot, encode_all
@@ -60,7 +61,7 @@ class StateCache:
         self._saved_seq = group.seq
         while page is not None:
             for body in split_frames(page.frames):
-                group.apply(decode_event(body))
+                apply(group, decode_event(body))
             page = await self._store.read(self._key, page.last)
         return group, stored.cursors
 

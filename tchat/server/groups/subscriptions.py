@@ -16,7 +16,13 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from tchat.core.group.state import Author, Group
-from tchat.core.protocol.frames import MembershipChange, PresenceUpdate, encode, encode_all
+from tchat.core.protocol.frames import (
+    MembershipChange,
+    OnlineMember,
+    PresenceUpdate,
+    encode,
+    encode_all,
+)
 from tchat.core.text import fold
 from tchat.server.send_queue import SendQueue, SendQueueClosed
 
@@ -172,10 +178,8 @@ class Subscriptions:
         group = self._group.name
         for start in range(0, max(len(came), int(reset)), _NAMES_PER_FRAME):
             part = came[start : start + _NAMES_PER_FRAME]
-            names = tuple(name for name, _ in part)
-            reasons = tuple(reason for _, reason in part)
-            away = reasons if any(reasons) else ()
-            yield PresenceUpdate(group, names, (), reset and start == 0, away)
+            online = tuple(OnlineMember(name, reason or None) for name, reason in part)
+            yield PresenceUpdate(group, online, (), reset and start == 0)
         for start in range(0, len(went), _NAMES_PER_FRAME):
             yield PresenceUpdate(group, (), tuple(went[start : start + _NAMES_PER_FRAME]))
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tchat.core.group.events import decode_event
+from tchat.core.group.rules import apply
 from tchat.core.group.state import Group
 from tchat.core.protocol.framing import split_frames
 from tchat.core.protocol.handshake import PIECE_SIZE
@@ -84,7 +85,7 @@ def _replayed(connection: sqlite3.Connection) -> Iterator[tuple[int, Group]]:
         )
         for (frames,) in segments:
             for body in split_frames(frames):
-                group.apply(decode_event(body))
+                apply(group, decode_event(body))
         yield number, group
 
 

@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from tchat.client.history import MyGroup
     from tchat.client.replica import Replica
     from tchat.client.session import Session
+    from tchat.core.protocol.frames import GroupSummary
     from tchat.ui.chat.window import Frontend
 
 LEAVE_SECONDS = 3.0
@@ -129,9 +129,9 @@ class Chat:
         self._complete = True
         self._progress.set()
 
-    def _is_wanted(self, group: MyGroup) -> bool:
+    def _is_wanted(self, group: GroupSummary) -> bool:
         if is_direct(group.name):
-            return group.seq > group.read and not self._ignores(group.name)
+            return group.last > group.read and not self._ignores(group.name)
         return self.face.rewrites
 
     def _ignores(self, group: str) -> bool:

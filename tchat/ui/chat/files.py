@@ -71,7 +71,7 @@ async def ask_shelf(
         if not isinstance(answer, FileList):
             break
         found += _known(answer, replica)
-        lowest = min(answer.numbers, default=0)
+        lowest = min((file.number for file in answer.files), default=0)
         older = answer.older and lowest > 0 and (before is None or lowest < before)
         before = lowest
     kept = found if len(found) <= most else found[: int(most)]
@@ -80,11 +80,10 @@ async def ask_shelf(
 
 def _known(shelf: FileList, replica: Replica) -> list[ListedFile]:
     """Return what the group knows of what a server says it has."""
-    rows = zip(shelf.numbers, shelf.until, shelf.fetched, shelf.by, strict=False)
     return [
-        ListedFile(file, until, fetched, tuple(map(clean_line, by.split("\n"))) if by else ())
-        for number, until, fetched, by in rows
-        if (file := replica.state.files.get(number)) is not None
+        ListedFile(file, info.until or 0, info.fetched, tuple(map(clean_line, info.by)))
+        for info in shelf.files
+        if (file := replica.state.files.get(info.number)) is not None
     ]
 
 

@@ -96,7 +96,7 @@ async def _keys(session: Session) -> list[tuple[bytes, int]]:
     answer = await session.ask(KeysRequest)
     if not isinstance(answer, KeyList):
         return []
-    return list(zip(answer.keys, answer.since, strict=False))
+    return [(key.key, key.since) for key in answer.keys]
 
 
 def _join_line(session: Session, group: str, token: bytes, name: str | None) -> str:

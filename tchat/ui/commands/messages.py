@@ -167,13 +167,14 @@ async def _search(room: Window, words: str) -> None:
         found = await room.session.search(words)
     finally:
         room.chat.searching -= 1
-    hits = list(zip(found.groups, found.seqs, found.ats, found.actors, found.texts, strict=False))
-    room.chat.found = [(group, seq) for group, seq, *_ in hits]
-    for number, (group, _, at, actor, text) in reversed(list(enumerate(hits, start=1))):
-        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(latest(at) / 1000))
-        where = room.chat.title_of(group)
-        room.notice(f"{number:>2}  {when}  {where} <{clean_line(actor)}> {clean_line(text)}")
-    if not hits:
+    room.chat.found = [(hit.group, hit.seq) for hit in found.hits]
+    for number, hit in reversed(list(enumerate(found.hits, start=1))):
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(latest(hit.at) / 1000))
+        where = room.chat.title_of(hit.group)
+        room.notice(
+            f"{number:>2}  {when}  {where} <{clean_line(hit.actor)}> {clean_line(hit.text)}"
+        )
+    if not found.hits:
         room.notice(f"nothing was found for: {words}")
     elif room.chat.face.rewrites:
         more = "; there are more, older ones" if found.older else ""

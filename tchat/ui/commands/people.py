@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from tchat.core.fingerprints import fingerprint
 from tchat.core.group import commands as core
+from tchat.core.group.membership import key_note
 from tchat.core.text import check_name, clean_line, fold, quote_name
 from tchat.errors import Code, Refused
-from tchat.ui.chat.lines import key_note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -86,7 +86,7 @@ async def _list(room: Window) -> None:
         facts: list[str] = [group.standing] if group.standing != "member" else []
         if fold(group.name) in open_rooms:
             facts.append("open")
-        elif group.standing == "member" and group.seq > group.read:
+        elif group.standing == "member" and group.last > group.read:
             facts.append("something new")
         title = room.chat.title_of(group.name)
         room.notice(f"{title} ({', '.join(facts)})" if facts else title)

@@ -1,0 +1,630 @@
+"""Membership: join, approve, deny, leave, kick, ban, unban, invite, transfer the admin role.
+
+People come in by the admin's approval, by an invite, or freely into an open group (`settings`). An
+invite is a random token, of which the log holds the SHA-256 alone. It is used once, since using it
+and becoming a member are one event, and it is valid only while the person who gave it is a member.
+Whoever was kicked or banned can use no invite from before that.
+
+A ban holds against approval, invites and open groups, until the admin lifts it or the group is
+founded anew. A group has one admin while it has members; an admin who leaves hands the role to the
+longest-standing member, which is written out as an event of its own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tchat.core.fingerprints import fingerprint, token_digest
+from tchat.core.group.feature import (
+    Body,
+    Command,
+    Context,
+    Event,
+    LogLine,
+    Name,
+    StandingChange,
+    is_me,
+)
+from tchat.core.group.state import Group, Invitation, JoinRequest
+from tchat.core.protocol.schema import record
+from tchat.core.text import fold, quote_name
+from tchat.errors import Code, Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tchat.core.group.feature import Reader
+
+DIGEST_SIZE = 32
+LONGEST_INVITE_MS = 30 * 24 * 3600 * 1000
+
+
+# ------------------------------------------------------------------ join
+
+
+@record
+class Join(Command):
+    """Found the group, or ask its admin to be let in; with an `invite` (16 bytes), be let in."""
+
+    type = "join"
+    invite: bytes | None = None
+
+    def decide(self, group: Group, context: Context) -> list[Body]:
+        """Found the group, use the invite, join an open group, or ask to join."""
+        if self.invite is not None:
+            return _join_by_invite(group, context, self.invite)
+        if not group.members:
+            return [Created(context.author.key)]
+        if group.standing(context.name) == "member":
+            return []
+        _require_not_banned(group, context.name)
+        if group.policy == "open":
+            _require_room(group, context)
+            return [Joined(key=context.author.key)]
+        if group.standing(context.name) == "waiting":
+            return []
+        if len(group.requests) >= context.limits.requests:
+            raise Refused(
+                Code.GROUP_FULL,
+                f"{len(group.requests)} people wait for approval here already; try again later.",
+            )
+        return [Requested(context.author.key)]
+
+
+def _join_by_invite(group: Group, context: Context, token: bytes) -> list[Body]:
+    digest = token_digest(token)
+    person = fold(context.name)
+    if person in group.members:
+        return []
+    _require_not_banned(group, context.name)
+    invitation = group.invites.get(digest)
+    if invitation is None:
+        raise Refused(Code.BAD_INVITE, "This invite was used already, or is not for this group.")
+    if invitation.expires <= context.at:
+        raise Refused(Code.BAD_INVITE, "This invite has expired.")
+    if invitation.name not in (None, person):
+        raise Refused(Code.BAD_INVITE, "This invite is for somebody of another name.")
+    if group.kicked.get(person, 0) > invitation.seq:
+        raise Refused(Code.BAD_INVITE, "You were kicked after this invite was given.")
+    _require_room(group, context)
+    return [Joined(group.members[invitation.by], digest, context.author.key)]
+
+
+@record
+class Created(Body):
+    """The actor founded the group and is its admin. Begins a new life of a closed group.
+
+    Here and below, `key` is the public key (Ed25519, 32 bytes) that the actor came with; logs
+    from before there were keys have none.
+    """
+
+    kind = "created"
+    changes_standing = True
+    changes_files = True
+    log_lines = (LogLine("group_created", "new group {group} by {user}"),)
+    key: bytes | None = None
+
+    def apply(self, group: Group, event: Event) -> None:
+        """Begin a life of the group with one member, its admin."""
+        group.reset()
+        group.name, group.floor = event.group, event.seq
+        group.admin = fold(event.actor)
+        _admit(group, event.actor, self.key)
+
+    def sentence(self, event: Event, reader: Reader) -> str:
+        """Return who founded the group."""
+        mine = ", and you are its admin" * is_me(event.actor, reader)
+        return f"{event.actor} created {event.group}{mine}"
+
+
+@record
+class Requested(Body):
+    """The actor asks to join."""
+
+    kind = "requested"
+    changes_standing = True
+    log_lines = (LogLine("join_requested", "{user} asks to join {group}"),)
+    key: bytes | None = None
+
+    def apply(self, group: Group, event: Event) -> None:
+        """Add the request."""
+        group.requests[fold(event.actor)] = JoinRequest(event.actor, self.key)
+
+    def sentence(self, event: Event, reader: Reader) -> str:
+        """Return who asks, and what is known about their key, for the admin."""
+        if not reader.is_admin:
+            return ""
+        if reader.keys is None:
+            return f"{event.actor} asked to join"
+        note = f" ({key_note(self.key, reader.keys)})" if self.key else ""
+        return f"{event.actor} asks to join{note}"
+
+
+@record
+class Joined(Body):
+    """The actor is a member from now on: the group is open, or `by` gave the `invite` now used."""
+
+    kind = "joined"
+    changes_standing = changes_audience = True
+    log_lines = (
+        LogLine("member_joined", "{user} joined {group}, invited by {name}"),
+        LogLine("open_group_joined", "{user} joined {group}, which is open"),
+    )
+    by: str | None = None
+    invite: bytes | None = None
+    key: bytes | None = None
+
+    def apply(self, group: Group, event: Event) -> None:
+        """Add the member, and use up the invite."""
+        group.invites.pop(self.invite or b"", None)
+        _admit(group, event.actor, self.key)
+
+    def standing_change(self, event: Event) -> StandingChange:
+        """Return that the actor is a member."""
+        return StandingChange(fold(event.actor), "member", "joined", self.by or event.actor)
+
+    def log_line(self) -> LogLine:
+        """Return the line for an invite, or for an open group."""
+        by_invite, by_policy = self.log_lines
+        return by_invite if self.by else by_policy
+
+    def log_facts(self) -> dict[str, str | int]:
+        """Return who gave the invite."""
+        return {"name": self.by} if self.by else {}
+
+    def sentence(self, event: Event, reader: Reader) -> str:
+        """Return who joined, and by whose invite."""
+        return f"{event.actor} joined" + (f", invited by {self.by}" if self.by else "")
+
+
+# ------------------------------------------------------------------ approve, deny
+
+
+@record
+class Approve(Command):
+    """Admit somebody who asked to join (admin)."""
+
+    type = "approve"
+    allowed = "admin"
+    name: Name
+
+    def decide(self, group: Group, context: Context) -> list[Body]:
+        """Admit the person, if the group has room."""
+        requester = _requester(group, self.name)
+        _require_room(group, context)
+        return [Approved(requester)]
+
+
+@record
+class Approved(Body):
+    """The actor, the admin, admitted `name`: a member from now on."""
+
+    kind = "approved"
+    changes_standing = changes_audience = True
+    log_lines = (LogLine("join_approved", "{user} approved {name} for {group}"),)
+    name: str
+
+    def apply(self, group: Group, event: Event) -> None:
+        """Make a member of who asked."""
+        request = group.requests.get(fold(self.name))
+        _admit(group, self.name, request.key if request else None)
+
+    def standing_change(self, event: Event) -> StandingChange:
+        """Return that the person is a member."""
+        return StandingChange(fold(self.name), "member", "approved", event.actor)
+
+    def sentence(self, event: Event, reader: Reader) -> str:
+        """Return who joined, and who approved it."""
+        return f"{self.name} joined, approved by {event.actor}"
+
+
+@record
+class Deny(Command):
+    """Turn down somebody's request to join (admin)."""
+
+    type = "deny"
+    allowed = "admin"
+    name: Name
+
+    def decide(self, group: Group, context: Context) -> list[Body]:
+        """Turn the request down."""
+        return [Denied(_requester(group, self.name))]
+
+
+@record
+class Denied(Body):
+    """The actor, the admin, turned down the request of `name`."""
+
+    kind = "denied"
+    changes_standing = changes_audience = True
+    name: str
+
+    def apply(self, group: Group, event: Event) -> None:
+        """Remove the request."""
+        group.requests.pop(fold(self.name), None)
+
+    def standing_change(self, event: Event) -> StandingChange:
+        """Return that the person waits no more."""
+        return StandingChange(fold(self.name), "outsider", "denied", event.actor)
+
+    def sentence(self, event: Event, reader: Reader) -> str:
+        """Return who was denied, for the admin."""
+        return f"{event.actor} denied {self.name}" if reader.is_admin else ""
+
+
+# ------------------------------------------------------------------ leave
+
+
+@record
+class Leave(Command):
+    """End one's own membership, or take back one's own request to join."""
+
+    type = "leave"
+
+    def decide(self, group: Group, context: Context) -> list[Body]:
+        """Leave; an admin hands the role to the longest-standing other member first."""
+        if group.standing(context.name) == "waiting":
+            return [Withdrawn()]
+        group.require_member(context.name)
+        if not group.is_admin(context.name) or len(group.members) == 1:
+            return [Left()]
+        successor = next(name for key, name in group.members.items() if key != group.admin)
+        return [AdminTransferred(successor), Left()]
+
+
+@record
+class Left(Body):
+    """The actor is no longer a member. The group closes with its last one."""
+
+    kind = "left"
+    changes_standing = changes_audience = changes_files = True
+
+    def apply(self, group: Group, event: Event) -> None:
+        """Remove the member."""
+        _remove(group, fold(event.actor))
+
+    def standing_change(self, event: Event) -> StandingChange:
+        """Return that the actor is out."""
+        return StandingChange(fold(event.actor), "outsider", "left", event.actor)
+
+    def sentence(self, event: Event, reader: Reader) -> str:
+        """Return who left."""
+        return f"{event.actor} left the group"
+
+
+@record
+class Withdrawn(Body):
+    """The actor took back the request to join."""
+
+    kind = "withdrawn"
+    changes_standing = changes_audience = True
+
+    def apply(self, group: Group, event: Event) -> None:
+        """Remove the request."""
+        group.requests.pop(fold(event.actor), None)
+
+    def standing_change(self, event: Event) -> StandingChange:
+        """Return that the actor waits no more."""
+        return StandingChange(fold(event.actor), "outsider", "left", event.actor)
+
+    def sentence(self, event: Event, reader: Reader) -> str:
+        """Return who took a request back, for the admin."""
+        return f"{event.actor} no longer asks to join" if reader.is_admin else ""
+
+
+# ------------------------------------------------------------------ kick, ban, unban
+
+
+@record
+class Kick(Command):
+    """End somebody's membership (admin)."""
+
+    type = "kick"
+    allowed = "admin"
+    name: Name
+
+    def decide(self, group: Group, context: Context) -> list[Body]:
+        """Remove the member."""
+        yourself = "You cannot kick yourself; leave the group instead."
+        return [Kicked(_other_member(group, context, self.name, yourself))]
+
+
+@record
+class Kicked(Body):
+    """The actor, the admin, ended the membership of `name`."""
+
+    kind = "kicked"
+    changes_standing = changes_audience = True
+    log_lines = (LogLine("member_kicked", "{user} kicked {name} from {group}"),)
+    name: str
+
+    def apply(self, group: Group, event: Event) -> None:
+        """Remove the member, and remember when: invites from before are void for them."""
+        _expel(group, fold(self.name), event.seq)
+
+    def standing_change(self, event: Event) -> StandingChange:
+        """Return that the person is out."""
+        return StandingChange(fold(self.name), "outsider", "kicked", event.actor)
+
+    def sentence(self, event: Event, reader: Reader) -> str:
+        """Return who kicked whom."""
+        return f"{event.actor} kicked {self.name}"
+
+
+@record
+class Ban(Command):
+    """End somebody's membership or request, and keep them from coming back (admin)."""
+
+    type = "ban"
+    allowed = "admin"
+    name: Name
+
+    def decide(self, group: Group, context: Context) -> list[Body]:
+        """Ban the person, member or not, unless that was done."""
+        person = fold(self.name)
+        if person == fold(context.name):
+            raise Refused(Code.YOURSELF, "You cannot ban yourself; leave the group instead.")
+        if person in group.banned:
+            return []
+        if len(group.banned) >= context.limits.bans:
+            raise Refused(
+                Code.GROUP_FULL,
+                f"{context.limits.bans} people are banned, the most that may be; lift a ban first.",
+            )
+        request = group.requests.get(person)
+        return [Banned(request.name if request else group.members.get(person, self.name))]
+
+
+@record
+class Banned(Body):
+    """The actor, the admin, ended the membership or request of `name`, who cannot come back."""
+
+    kind = "banned"
+    changes_standing = changes_audience = True
+    log_lines = (LogLine("person_banned", "{user} banned {name} from {group}"),)
+    name: str
+
+    def apply(self, group: Group, event: Event) -> None:
+        """Remove the person, and keep them out."""
+        person = fold(self.name)
+        _expel(group, person, event.seq)
+        group.requests.pop(person, None)
+        group.banned[person] = self.name
+
+    def standing_change(self, event: Event) -> StandingChange:
+        """Return that the person is out."""
+        return StandingChange(fold(self.name), "outsider", "banned", event.actor)
+
+    def sentence(self, event: Event, reader: Reader) -> str:
+        """Return who banned whom."""
+        return f"{event.actor} banned {self.name}"
+
+
+@record
+class Unban(Command):
+    """Lift a ban: the person may ask to join again (admin)."""
+
+    type = "unban"
+    allowed = "admin"
+    name: Name
+
+    def decide(self, group: Group, context: Context) -> list[Body]:
+        """Lift the ban."""
+        if fold(self.name) not in group.banned:
+            raise Refused(Code.NO_SUCH_BAN, f"{quote_name(self.name)} is not banned.")
+        return [Unbanned(group.banned[fold(self.name)])]
+
+
+@record
+class Unbanned(Body):
+    """The actor, the admin, lifted the ban of `name`."""
+
+    kind = "unbanned"
+    log_lines = (LogLine("person_unbanned", "{user} lifted the ban of {name} from {group}"),)
+    name: str
+
+    def apply(self, group: Group, event: Event) -> None:
+        """Lift the ban."""
+        group.banned.pop(fold(self.name), None)
+
+    def sentence(self, event: Event, reader: Reader) -> str:
+        """Return who lifted whose ban."""
+        return f"{event.actor} lifted the ban of {self.name}"
+
+
+# ------------------------------------------------------------------ the admin role
+
+
+@record
+class TransferAdmin(Command):
+    """Make another member the admin (admin)."""
+
+    type = "transfer_admin"
+    allowed = "admin"
+    name: Name
+
+    def decide(self, group: Group, context: Context) -> list[Body]:
+        """Hand the role over."""
+        return [
+            AdminTransferred(_other_member(group, context, self.name, "You are the admin already."))
+        ]
+
+
+@record
+class AdminTransferred(Body):
+    """The actor, until now the admin, made `name` the admin."""
+
+    kind = "admin_transferred"
+    log_lines = (LogLine("admin_transferred", "{user} made {name} the admin of {group}"),)
+    name: str
+
+    def apply(self, group: Group, event: Event) -> None:
+        """Set the admin."""
+        group.admin = fold(self.name)
+
+    def sentence(self, event: Event, reader: Reader) -> str:
+        """Return who is the admin now."""
+        mine = ": that is you" * is_me(self.name, reader)
+        return f"{event.actor} made {self.name} the admin{mine}"
+
+
+# ------------------------------------------------------------------ invites
+
+
+@record
+class Invite(Command):
+    """Let whoever shows a token join once, without being approved (admin).
+
+    `digest` is the SHA-256 of the token, which stays with the client; `lasts` is in ms; with a
+    `name` it is for that person alone.
+    """
+
+    type = "invite"
+    allowed = "admin"
+    digest: bytes
+    lasts: int
+    name: Name | None = None
+
+    def decide(self, group: Group, context: Context) -> list[Body]:
+        """Note the invite, which expired ones make room for."""
+        if len(self.digest) != DIGEST_SIZE or not 0 < self.lasts <= LONGEST_INVITE_MS:
+            raise Refused(Code.BAD_INVITE, "An invite is valid for some time, at most 30 days.")
+        if self.name is not None and fold(self.name) in group.banned:
+            raise Refused(
+                Code.BANNED, f"{quote_name(self.name)} is banned, and an invite does not lift that."
+            )
+        valid = sum(invitation.expires > context.at for invitation in group.invites.values())
+        if valid >= context.limits.invites:
+            raise Refused(
+                Code.GROUP_FULL,
+                f"{context.limits.invites} invites are open already; wait until some expire.",
+            )
+        return [Invited(self.digest, context.at + self.lasts, self.name)]
+
+
+@record
+class Invited(Body):
+    """The actor, the admin, lets whoever shows the token with this SHA-256 join, once.
+
+    It is valid until `expires` (ms since the Unix epoch), and for `name` alone if that is given.
+    """
+
+    kind = "invited"
+    invite: bytes
+    expires: int
+    name: str | None = None
+
+    def apply(self, group: Group, event: Event) -> None:
+        """Add the invite, and drop those that have expired."""
+        for digest in [d for d, open_one in group.invites.items() if open_one.expires < event.at]:
+            del group.invites[digest]
+        name = fold(self.name) if self.name else None
+        group.invites[self.invite] = Invitation(
+            self.invite, event.seq, fold(event.actor), self.expires, name
+        )
+
+    def sentence(self, event: Event, reader: Reader) -> str:
+        """Return who made an invite, and for whom."""
+        return f"{event.actor} made an invite" + (f" for {self.name}" if self.name else "")
+
+
+# ------------------------------------------------------------------ shared rules and folds
+
+
+def key_note(key: bytes, keys: Mapping[bytes, str]) -> str:
+    """Return what a group knows of a key: "key 3f2a-91c4-77de-0b12, new here".
+
+    `keys` are those that members came with, and whose they were.
+    """
+    known = keys.get(key)
+    was = f"was a member as {known}" if known else "new here"
+    return f"key {fingerprint(key)}, {was}"
+
+
+def _require_not_banned(group: Group, person: str) -> None:
+    if fold(person) in group.banned:
+        raise Refused(Code.BANNED, "You were banned from this group; only its admin can lift that.")
+
+
+def _require_room(group: Group, context: Context) -> None:
+    if len(group.members) >= context.limits.members:
+        raise Refused(
+            Code.GROUP_FULL,
+            f"The group has {context.limits.members} members, the most that it may have.",
+        )
+
+
+def _requester(group: Group, name: str) -> str:
+    """Return the name, as its owner wrote it, of somebody who asked to join."""
+    request = group.requests.get(fold(name))
+    if request is not None:
+        return request.name
+    if fold(name) in group.members:
+        raise Refused(Code.ALREADY_MEMBER, f"{quote_name(name)} is a member already.")
+    raise Refused(Code.NO_SUCH_REQUEST, f"{quote_name(name)} has not asked to join.")
+
+
+def _other_member(group: Group, context: Context, name: str, yourself: str) -> str:
+    """Return the name, as its owner wrote it, of a member other than the author."""
+    if fold(name) == fold(context.name):
+        raise Refused(Code.YOURSELF, yourself)
+    known = group.members.get(fold(name))
+    if known is not None:
+        return known
+    if fold(name) in group.requests:
+        raise Refused(
+            Code.NO_SUCH_MEMBER, f"{quote_name(name)} is not a member yet, but has asked to join."
+        )
+    raise Refused(Code.NO_SUCH_MEMBER, f"{quote_name(name)} is not a member.")
+
+
+def _admit(group: Group, name: str, key: bytes | None) -> None:
+    person = fold(name)
+    group.requests.pop(person, None)
+    group.kicked.pop(person, None)
+    group.members.setdefault(person, name)
+    if key is not None:
+        group.keys[key] = name
+
+
+def _expel(group: Group, person: str, seq: int) -> None:
+    _remove(group, person)
+    group.kicked[person] = seq
+
+
+def _remove(group: Group, person: str) -> None:
+    """Remove a member and the invites that they gave; close a group that has no member left."""
+    group.members.pop(person, None)
+    for digest in [d for d, invitation in group.invites.items() if invitation.by == person]:
+        del group.invites[digest]
+    if not group.members:
+        group.admin = None
+        group.requests.clear()
+        group.files.clear()
+
+
+COMMANDS: tuple[type[Command], ...] = (
+    Join,
+    Approve,
+    Deny,
+    Leave,
+    Kick,
+    Ban,
+    Unban,
+    TransferAdmin,
+    Invite,
+)
+EVENTS: tuple[type[Body], ...] = (
+    Created,
+    Requested,
+    Joined,
+    Approved,
+    Denied,
+    Left,
+    Withdrawn,
+    Kicked,
+    Banned,
+    Unbanned,
+    AdminTransferred,
+    Invited,
+)

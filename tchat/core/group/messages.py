@@ -1,0 +1,184 @@
+"""Messages: post, reply, edit, delete.
+
+The log is never changed but for one thing: the text of a deleted message, and of every edit of it,
+is erased. The event stays, with its number and all of its header, and says `erased` from then on;
+so the log has no gap, and no number that was counted is forgotten.
+
+The state holds nothing of what messages say, only which events edited them: so the rules never look
+inside a text, but for its size.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tchat.core.group.feature import Body, Command, Event, MessageText, TargetedCommand
+from tchat.core.group.state import MessageEdits
+from tchat.core.protocol.schema import record
+from tchat.core.text import check_text, fold
+from tchat.errors import Code, Refused
+
+if TYPE_CHECKING:
+    from tchat.core.group.feature import Context, Reader
+    from tchat.core.group.state import Group
+
+MOST_EDITS = 100
+"""How often a message may be edited: the state remembers each time."""
+
+
+# ------------------------------------------------------------------ post, reply
+
+
+@record
+class Post(Command):
+    """Post a message, perhaps in reply to the message that is event `reply`."""
+
+    type = "post"
+    allowed = "member"
+    in_direct = True
+    text: MessageText
+    reply: int | None = None
+
+    def decide(self, group: Group, context: Context) -> list[Body]:
+        """Append the message."""
+        check_text(self.text)
+        if self.reply is not None and not max(group.floor, 1) <= self.reply <= group.seq:
+            raise _no_such_message()
+        return [Posted(self.text, self.reply)]
+
+
+@record
+class Posted(Body):
+    """The actor posted `text` (UTF-8, at most 16 KiB), in reply to event `reply` if that is given.
+
+    A text that begins with "/me " says what the actor does.
+    """
+
+    kind = "posted"
+    text: str
+    reply: int | None = None
+
+    def apply(self, group: Group, event: Event) -> None:
+        """Note the spelling of the actor's name, which that of a conversation does not give."""
+        _note_spelling(group, event)
+
+
+# ------------------------------------------------------------------ edit
+
+
+@record
+class Edit(TargetedCommand):
+    """Replace the text of the message that is event `target` (its author)."""
+
+    type = "edit"
+    allowed = "member"
+    in_direct = True
+    text: MessageText
+
+    def decide(self, group: Group, context: Context) -> list[Body]:
+        """Append the new text, if the message is the author's own and was not edited too often."""
+        message = require_message(group, context)
+        if fold(message.actor) != fold(context.name):
+            raise Refused(Code.NOT_AUTHOR, f"Only {message.actor} may edit this message.")
+        if len(group.edits_of(message.seq)) >= MOST_EDITS:
+            raise Refused(
+                Code.EDITED_OFTEN, f"A message may be edited {MOST_EDITS} times, and this one was."
+            )
+        check_text(self.text)
+        return [Edited(self.target, self.text)]
+
+
+@record
+class Edited(Body):
+    """The actor replaced the text of the message that is event `target` by `text`."""
+
+    kind = "edited"
+    target: int
+    text: str
+
+    def apply(self, group: Group, event: Event) -> None:
+        """Remember which event holds the new text: it is erased together with the message."""
+        seqs = (*group.edits_of(self.target), event.seq)
+        group.edits[self.target] = MessageEdits(self.target, seqs)
+        _note_spelling(group, event)
+
+    def sentence(self, event: Event, reader: Reader) -> str:
+        """Return the sentence for front ends that cannot change what they have shown."""
+        return f"{event.actor} edited a message: {self.text}"
+
+
+# ------------------------------------------------------------------ delete
+
+
+@record
+class Delete(TargetedCommand):
+    """Delete the message that is event `target`, from the disk as well (its author, the admin)."""
+
+    type = "delete"
+    allowed = "member"
+    in_direct = True
+    erases = True
+
+    def decide(self, group: Group, context: Context) -> list[Body]:
+        """Append the deletion, if the message is the author's own or the author is the admin."""
+        message = require_message(group, context)
+        if fold(message.actor) != fold(context.name) and not group.is_admin(context.name):
+            who = message.actor if group.direct else f"{message.actor} or the admin"
+            raise Refused(Code.NOT_AUTHOR, f"Only {who} may delete this message.")
+        return [Deleted(self.target)]
+
+
+@record
+class Deleted(Body):
+    """The actor deleted the message that is event `target`."""
+
+    kind = "deleted"
+    erases = True
+    target: int
+
+    def apply(self, group: Group, event: Event) -> None:
+        """Forget the edits of the message."""
+        group.edits.pop(self.target, None)
+        _note_spelling(group, event)
+
+    def erased(self, before: Group) -> tuple[int, ...]:
+        """Return the message and every edit of it."""
+        return (self.target, *before.edits_of(self.target))
+
+    def sentence(self, event: Event, reader: Reader) -> str:
+        """Return the sentence for front ends that cannot change what they have shown."""
+        return f"{event.actor} deleted a message"
+
+
+@record
+class Erased(Body):
+    """The text of a message, or of an edit, stood here until the message was deleted."""
+
+    kind = "erased"
+
+
+# ------------------------------------------------------------------ shared rules
+
+
+def require_message(group: Group, context: Context) -> Event:
+    """Return the message that a command is about. Raises `Refused` (no_such_message).
+
+    One of a former life of the group is not there any more, and neither is a deleted one.
+    """
+    target = context.target
+    if target is None or target.seq < group.floor or not isinstance(target.body, Posted):
+        raise _no_such_message()
+    return target
+
+
+def _no_such_message() -> Refused:
+    return Refused(Code.NO_SUCH_MESSAGE, "There is no such message, or not any more.")
+
+
+def _note_spelling(group: Group, event: Event) -> None:
+    if group.direct:
+        group.members[fold(event.actor)] = event.actor
+
+
+COMMANDS: tuple[type[Command], ...] = (Post, Edit, Delete)
+EVENTS: tuple[type[Body], ...] = (Posted, Edited, Deleted, Erased)

@@ -1,0 +1,82 @@
+"""The vocabulary of a connection: which frames each side accepts, and their decoding."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tchat.core.group.feature import Event
+from tchat.core.group.features import COMMANDS, read_event
+from tchat.core.protocol.frames import (
+    AlreadyStored,
+    Attach,
+    Attached,
+    Away,
+    ConversationStarted,
+    Detach,
+    DigestRequired,
+    Download,
+    Failed,
+    FileList,
+    FileListRequest,
+    Goodbye,
+    GroupList,
+    GroupsRequest,
+    HistoryPage,
+    HistoryRequest,
+    KeyList,
+    KeysRequest,
+    LinkCode,
+    LinkRequest,
+    MembershipChange,
+    Ok,
+    Ping,
+    Pong,
+    PresenceUpdate,
+    Release,
+    Search,
+    SearchResults,
+    Seen,
+    Snapshot,
+    Ticket,
+    Unlink,
+    Upload,
+    by_type,
+    decode,
+)
+from tchat.core.protocol.framing import ITEM_LIMIT, check_items
+from tchat.core.protocol.handshake import HELLOS, WELCOMES
+
+if TYPE_CHECKING:
+    from tchat.core.protocol.schema import Frame
+
+TO_SERVER = by_type(
+    *HELLOS,
+    *COMMANDS,
+    *(Attach, Detach, Seen, HistoryRequest, Search, GroupsRequest, Away, Ping),
+    *(Upload, Download, FileListRequest),
+    *(LinkRequest, KeysRequest, Unlink),
+)
+"""What a server accepts from a client."""
+
+TO_OPERATOR = by_type(Release)
+"""What a server accepts from its operator, through the control socket."""
+
+ANSWERS = (
+    *(Ok, Failed, Attached, HistoryPage, SearchResults, GroupList),
+    *(Ticket, DigestRequired, AlreadyStored, FileList),
+    *(LinkCode, KeyList),
+)
+"""What answers a request."""
+
+NOTICES = (Snapshot, PresenceUpdate, MembershipChange, ConversationStarted, Goodbye, Pong)
+"""What comes to a client without being asked for, besides events."""
+
+TO_CLIENT = {**by_type(*WELCOMES, *ANSWERS, *NOTICES), Event.type: read_event}
+"""What a client accepts from a server."""
+
+
+def decode_request(body: bytes) -> Frame:
+    """Return the frame that a client has sent. Raises `ProtocolError` or `UnknownType`."""
+    if len(body) > ITEM_LIMIT:  # a shorter one cannot have as many items
+        check_items(body)
+    return decode(body, TO_SERVER)
