@@ -140,10 +140,10 @@ async def test_bans_policy_and_topic_are_logged() -> None:
     lines = [line[20:] for line in server.console if GROUP in line]
     assert lines == [
         "new group ops by alice",
-        "alice set ops to let in: everybody",
+        "alice set who may join ops: everybody",
         "bob joined ops, which is open",
         "alice banned bob from ops",
-        "alice lets bob ask to join ops again",
+        "alice lifted the ban of bob from ops",
         "alice changed the topic of ops",
-        "alice set ops to let in: those who are approved",
+        "alice set who may join ops: those who are approved",
     ]

@@ -167,7 +167,7 @@ async def test_sender_and_admin_may_remove_a_file(who: str, clock: ShiftedClock)
         await sweep(server)
         assert stored_names(server) == set()
         assert list(blob_path(server.store).rglob("*.sums")) == []
-        await server.logged("1 files that no group has any more were removed")
+        await server.logged("removed 1 files that no group refers to any more")
 
 
 async def test_file_shared_in_two_groups_survives_one_removal(clock: ShiftedClock) -> None:

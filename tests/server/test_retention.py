@@ -122,6 +122,6 @@ async def test_server_sweeps_periodically(monkeypatch: pytest.MonkeyPatch) -> No
     async with running_server() as server, members(server, "alice") as (alice,):
         await share(server, alice, b"data")
         await alice.command(RemoveFile, 1)
-        await server.logged("1 files that no group has any more were removed")
+        await server.logged("removed 1 files that no group refers to any more")
         assert stored_names(server) == set()
         await alice.post("the chat goes on")

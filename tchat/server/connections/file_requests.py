@@ -74,7 +74,7 @@ async def prepare_upload(
             await context.store.blobs.trim_uploads(person, space, uploads)
 
     def decide(group: Group) -> Frame:
-        _require_member(group, author)
+        group.require_member(author.name)
         if similar:
             return DigestRequired(request.id)
         if stored:
@@ -94,7 +94,7 @@ async def prepare_download(
     stored = await context.store.files.find(fold(request.group), request.number)
 
     def decide(group: Group) -> Frame:
-        _require_member(group, author)
+        group.require_member(author.name)
         file = group.files.get(request.number)
         if file is None:
             raise Refused(Code.NO_SUCH_FILE, "The group has no file with this number.")
@@ -119,7 +119,7 @@ async def prepare_file_list(
     keep = context.limits.keep_files
 
     def decide(group: Group) -> Frame:
-        _require_member(group, author)
+        group.require_member(author.name)
         shown = [file for file in page[:_FILES_PER_PAGE] if file.number in group.files]
         return FileList(
             request.id,

@@ -57,8 +57,7 @@ async def read_history(
     key = fold(request.group)
 
     def floor_of(group: Group) -> int:
-        if group.standing(author.name) != "member":
-            raise Refused(Code.NOT_MEMBER, "Only members can read the history of a group.")
+        group.require_member(author.name)
         return group.floor
 
     floor = await _ask_group(context, key, send_queue, floor_of)

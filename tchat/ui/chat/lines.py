@@ -13,29 +13,15 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
-from tchat.core.fingerprints import fingerprint
 from tchat.core.group.events import (
-    AdminTransferred,
-    Approved,
-    Banned,
-    Created,
     Deleted,
-    Denied,
     Edited,
     Erased,
-    FileRemoved,
     FileShared,
-    Invited,
-    Joined,
-    Kicked,
-    Left,
-    PolicySet,
     Posted,
     Requested,
-    TopicSet,
-    Unbanned,
-    Withdrawn,
 )
+from tchat.core.group.feature import Reader
 from tchat.core.text import SPACELESS, clean_line, clean_text, fold, size_text
 
 if TYPE_CHECKING:
@@ -43,7 +29,7 @@ if TYPE_CHECKING:
 
     from tchat.client.files.queue import Progress
     from tchat.client.replica import Replica
-    from tchat.core.group.events import Body, Event
+    from tchat.core.group.events import Event
     from tchat.core.protocol.frames import MembershipChange, Standing
 
 
@@ -170,10 +156,7 @@ def line_of(
         return message_line(event, event.body.text, me)
     if isinstance(event.body, Erased):
         return Line(at, "message", "", clean_line(event.actor), event.seq, deleted=True)
-    if isinstance(event.body, FileRemoved):
-        text = f"{event.actor} removed file {event.body.number}{f' ({file})' if file else ''}"
-    else:
-        text = _sentence(event, fold(me), admin=admin, keys=keys)
+    text = _sentence(event, Reader(fold(me), admin, keys, file))
     return Line(at, "notice", clean_line(text), seq=event.seq) if text else None
 
 
@@ -234,69 +217,12 @@ def _mention_of(name: str) -> re.Pattern[str]:
     return re.compile(before + re.escape(name) + after)
 
 
-def _sentence(event: Event, me: str, *, admin: bool, keys: Mapping[bytes, str] | None) -> str:
-    actor = event.actor
-    match event.body:
-        case Created():
-            mine = " and you are its admin" * (fold(actor) == me)
-            return f"{actor} created {event.group}{mine}"
-        case AdminTransferred(name):
-            return f"{actor} made {name} the admin" + ": that is you" * (fold(name) == me)
-        case Invited(name=name):
-            return f"{actor} gave an invite" + (f" for {name}" if name else "")
-        case FileShared(number, name, size):
-            return f"{actor} shared {name} ({size_text(size)}), file {number}"
-        case Edited(text=text):
-            return f"{actor} changed a message: {text}"
-        case Deleted():
-            return f"{actor} deleted a message"
-        case TopicSet(text):
-            return f"{actor} set the topic: {text}" if text else f"{actor} took the topic away"
-        case Requested() | Denied() | Withdrawn():
-            return _about_request(actor, event.body, keys) if admin else ""
-    return _about_member(actor, event.body)
-
-
-def _about_request(
-    actor: str, body: Requested | Denied | Withdrawn, keys: Mapping[bytes, str] | None
-) -> str:
-    match body:
-        case Requested(key):
-            if keys is None:
-                return f"{actor} asked to join"
-            whose = f" ({key_note(key, keys)})" if key else ""
-            return f"{actor} asks to join{whose}: /approve {actor} or /deny {actor}"
-        case Denied(name):
-            return f"{actor} denied {name}"
-        case Withdrawn():
-            return f"{actor} does not ask to join any more"
-
-
-def _about_member(actor: str, body: Body) -> str:
-    match body:
-        case Approved(name):
-            return f"{name} joined, approved by {actor}"
-        case Joined(by):
-            return f"{actor} joined, invited by {by}" if by else f"{actor} joined"
-        case Left():
-            return f"{actor} left the group"
-        case Kicked(name):
-            return f"{actor} kicked {name}"
-        case Banned(name):
-            return f"{actor} banned {name}"
-        case Unbanned(name):
-            return f"{actor} lifted the ban of {name}"
-        case PolicySet(policy):
-            whom = "everybody" if policy == "open" else "only who is approved"
-            return f"{actor} lets {whom} join from now on"
-    return ""
-
-
-def key_note(key: bytes, keys: Mapping[bytes, str]) -> str:
-    """Return whose key that is, as far as the group knows: "key 3f2a-91c4-77de-0b12, new here"."""
-    known = keys.get(key)
-    was = f"was a member as {known}" if known else "new here"
-    return f"key {fingerprint(key)}, {was}"
+def _sentence(event: Event, reader: Reader) -> str:
+    """Return the event's own sentence, with the next step in terms of this interface."""
+    sentence = event.body.sentence(event, reader)
+    if sentence and isinstance(event.body, Requested) and reader.keys is not None:
+        sentence += f": /approve {event.actor} or /deny {event.actor}"
+    return sentence
 
 
 def latest(at: int) -> int:
