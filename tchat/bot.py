@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING
 import trio
 
 from tchat.client.config.options import add_server_options, invite_token, session_for
-from tchat.client.connector import meeting
-from tchat.client.updates import CaughtUp, Connected, EventReceived, JournalDamaged, ServerMet
+from tchat.client.connector import first_visit_notice
+from tchat.client.updates import CaughtUp, Connected, EventReceived, JournalDamaged, NewServer
 from tchat.core.group.commands import Delete
 from tchat.core.group.direct import is_direct, other_of
 from tchat.core.group.events import Approved, Created, Joined, Posted
@@ -126,8 +126,8 @@ class _Bot:
     async def take(self, update: Update) -> None:
         """Do what follows from what the session tells."""
         match update:
-            case ServerMet(met):
-                complain(f"{meeting(met)}.")
+            case NewServer(pin):
+                complain(first_visit_notice(pin))
             case JournalDamaged(sentence):
                 complain(sentence)
             case EventReceived(replica, event) if replica is self._group and not self._has_begun:
@@ -145,7 +145,7 @@ class _Bot:
 
     def _start(self, replica: Replica) -> int:
         """Return the last event that is history: one that is new hears what is said since then."""
-        if replica.came_as == "member":
+        if replica.initial_standing == "member":
             return replica.head
         me = fold(self._session.user)
         return max((e.seq for e in self._waiting if _admits(e, me)), default=replica.head)

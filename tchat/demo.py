@@ -19,8 +19,9 @@ import trio
 
 from tchat.client.authenticate import Account
 from tchat.client.client_id import ClientId
-from tchat.client.connector import Connector, KnownServers
+from tchat.client.connector import Connector
 from tchat.client.files.transfer import send_file
+from tchat.client.known_servers import KnownServers
 from tchat.client.session import open_session
 from tchat.client.updates import CaughtUp, EventReceived
 from tchat.core.group import commands as core

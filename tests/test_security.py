@@ -56,7 +56,7 @@ async def test_the_line_that_a_server_prints_joins_it(tmp_path: Path) -> None:
         who = ("--user", "alice", "--group", GROUP, "--plain")
         alice = await launch.tchat(*words, *who, user="alice")
         await alice.sees("* in ops with you alone")
-        assert not any("first visit" in line for line in alice.lines)
+        assert not any("New server" in line for line in alice.lines)
         assert await alice.end() == 0
         for name in ("server-key.pem", "server-cert.pem"):
             assert only_for_its_owner(tmp_path / "data" / name)
@@ -67,12 +67,12 @@ async def test_a_first_visit_is_mentioned_once(tmp_path: Path) -> None:
         server = await launch.serve()
         key = (await server.out.containing("this server's key is ")).rpartition(" ")[2]
         alice = await launch.join(server.address, "alice")
-        await alice.sees(f"first visit to this server; its key, {key}, is remembered")
+        await alice.sees(f"New server: its key {key} is saved.")
         await alice.sees("in ops")
         assert await alice.end() == 0
         again = await launch.join(server.address, "alice")
         await again.sees("in ops")
-        assert not any("first visit" in line for line in again.lines)
+        assert not any("New server" in line for line in again.lines)
 
 
 async def test_a_server_that_was_set_up_anew_is_refused_in_one_line(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ async def test_a_wrong_pin_is_refused_in_one_line(tmp_path: Path) -> None:
         server = await launch.serve()
         pin = f"sha256:{43 * 'A'}"
         line = await (await launch.join(server.address, "alice", "--pin", pin)).fails()
-        assert "is not the server that was meant" in line
+        assert "does not match the pin" in line
         assert pin in line
 
 
@@ -137,7 +137,7 @@ async def test_a_first_visit_is_mentioned_even_if_the_first_try_comes_to_nothing
         assert await refused.exit() == 1
         bob = await launch.tchat("join", *where, "--user", "bob", user="bob")
         await bob.sees("in other")
-        assert "first visit" in str(refused.out) + str(refused.err) + str(bob.out)
+        assert "New server" in str(refused.out) + str(refused.err) + str(bob.out)
 
 
 # ------------------------------------------------------------------ without TLS
@@ -276,7 +276,7 @@ async def test_the_line_of_an_invite_lets_one_in_at_once_and_no_other(tmp_path: 
         words = await told(alice, "--invite")
         bob = await invited(launch, words, "bob")
         await bob.sees("* in ops with 2 members")
-        assert not any("first visit" in line or "waiting" in line for line in bob.lines)
+        assert not any("New server" in line or "waiting" in line for line in bob.lines)
         await bob.type("nobody had to approve me")
         await alice.sees("<bob> nobody had to approve me")
         carol = await invited(launch, words, "carol")
@@ -310,7 +310,7 @@ async def test_an_invite_of_one_server_is_not_used_at_another(tmp_path: Path) ->
         (tmp_path / "data").rename(tmp_path / "moved away")
         await launch.serve(port=server.address.port)
         bob = await invited(launch, words, "bob")
-        assert "is not the server that was meant" in await bob.fails()
+        assert "does not match the pin" in await bob.fails()
 
 
 # ------------------------------------------------------------------ bots
@@ -323,7 +323,7 @@ async def test_a_bot_is_held_to_the_same(tmp_path: Path) -> None:
         alice = await founder(launch, server, "--pin", pin)
         where = (server.address.host, server.address.port, "--group", GROUP)
         wrong = await launch.script(ECHO, *where, "--pin", f"sha256:{43 * 'A'}", user="echo")
-        assert "is not the server that was meant" in await wrong.fails()
+        assert "does not match the pin" in await wrong.fails()
         await alice.type("/invite --for echo")
         invite = (await told(alice, "--invite"))[-1]
         options = ("--pin", pin, "--invite", invite)

@@ -1,6 +1,6 @@
-"""What a server says of the past, looked at before it is believed.
+"""Validate history pages, group lists and search results before they are used.
 
-What does not fit together is a lie or a fault, and ends the connection that it came by.
+An inconsistent answer is a fault of the server or an attack; it ends the connection.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _STANDINGS: dict[str, Standing] = {standing: standing for standing in get_args(S
 
 @dataclass(frozen=True, slots=True)
 class MyGroup:
-    """A group in which one is, or asks to be: its last event, and the last that one has seen."""
+    """A group of the person's: name, standing, seq of its last event, and of the last one read."""
 
     name: str
     standing: Standing
@@ -32,36 +32,36 @@ class MyGroup:
 
 
 def read_page(answer: Answer, group: str, before: int) -> list[Event]:
-    """Return the events that come right before `before`; none at the beginning of the log.
+    """Return the events of a page that ends right before seq `before`; none at the log's start.
 
-    Raises `ProtocolError` unless they are these and no others.
+    Raises `ProtocolError` if the page is not contiguous or does not match its header.
     """
     if not isinstance(answer, HistoryPage):
-        raise _lie("A request was answered with something else.")
+        raise _malformed("The answer is of another type than the request.")
     if not answer.frames:
         return []
     frames = FrameBuffer()
     frames.feed(answer.frames)
     events = [decode_event(body) for body in frames]
     if frames.rest():
-        raise _lie("A page of the past is cut short.")
+        raise _malformed("A page of history ends in the middle of an event.")
     seqs = [event.seq for event in events]
     if seqs != list(range(before - len(seqs), before)) or seqs[0] < 1:
-        raise _lie("A page of the past has other events than were asked for.")
+        raise _malformed("A page of history has other events than were requested.")
     if (seqs[0], seqs[-1]) != (answer.first, answer.last):
-        raise _lie("A page of the past is not what its head says.")
+        raise _malformed("A page of history does not match its header.")
     if any(fold(event.group) != fold(group) for event in events):
-        raise _lie("A page of the past is of another group.")
+        raise _malformed("A page of history is of another group.")
     return events
 
 
 def read_groups(answer: Answer) -> list[MyGroup]:
     """Return the groups of a list. Raises `ProtocolError`."""
     if not isinstance(answer, GroupList):
-        raise _lie("A request was answered with something else.")
+        raise _malformed("The answer is of another type than the request.")
     lists = (answer.groups, answer.standings, answer.seqs, answer.reads)
     if len({*map(len, lists)}) > 1 or not {*answer.standings} <= _STANDINGS.keys():
-        raise _lie("The lists of groups do not match.")
+        raise _malformed("The lists of groups do not match.")
     return [
         MyGroup(name, _STANDINGS[standing], seq, read)
         for name, standing, seq, read in zip(
@@ -71,14 +71,14 @@ def read_groups(answer: Answer) -> list[MyGroup]:
 
 
 def read_found(answer: Answer) -> SearchResults:
-    """Return what was found. Raises `ProtocolError` unless its lists are side by side."""
+    """Return search results. Raises `ProtocolError` if they are not consistent."""
     if not isinstance(answer, SearchResults):
-        raise _lie("A request was answered with something else.")
+        raise _malformed("The answer is of another type than the request.")
     lists = (answer.groups, answer.seqs, answer.ats, answer.actors, answer.texts)
     if len({*map(len, lists)}) > 1:
-        raise _lie("The lists of what was found do not match.")
+        raise _malformed("The lists of what was found do not match.")
     return answer
 
 
-def _lie(sentence: str) -> ProtocolError:
+def _malformed(sentence: str) -> ProtocolError:
     return ProtocolError(Code.MALFORMED, sentence)

@@ -56,21 +56,21 @@ class Journey:
             if self.file is None:
                 await send_file(scene.alice, scene.ops, scene.sent / "plan.txt")
             else:
-                await fetch_file(scene.bob, scene.there, self.file, scene.into, told=self)
+                await fetch_file(scene.bob, scene.there, self.file, scene.into, listener=self)
 
-    def about(self, name: str, size: int) -> None:
+    def on_start(self, name: str, size: int) -> None:
         assert (name, size) == ("plan.txt", len(self.data))
 
-    def checking(self, done: int) -> None:
+    def on_checked(self, done: int) -> None:
         raise AssertionError("what is fetched is not there to be checked")
 
-    def moved(self, done: int) -> None:
+    def on_progress(self, done: int) -> None:
         """Note how much the one who fetches the file has."""
         self._done = done
         self._news.set()
         self._news = trio.Event()
 
-    def across(self) -> None:
+    def on_sharing(self) -> None:
         raise AssertionError("what is fetched is not shared")
 
     async def fail(self) -> Refused:

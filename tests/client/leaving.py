@@ -31,7 +31,7 @@ def left_in(state: Path, server: object, user: str = "alice") -> list[str]:
     """Return what the outboxes under `state` hold for a person."""
     outboxes = (state / "slots").glob("*.outbox")
     names = [f"{server} without TLS"]
-    return [note.text for path in outboxes for note in Journal(b"", path).notes(user, names)]
+    return [entry.text for path in outboxes for entry in Journal(b"", path).entries(user, names)]
 
 
 def again(slot: ClientId) -> ClientId:

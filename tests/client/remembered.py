@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tchat.client.connector import KnownServers
+from tchat.client.known_servers import KnownServers
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from tchat.bot import Handler, Message, run_bot, serve_bot
-from tchat.client import session as session_module
+from tchat.client import backoff
 from tchat.core.group.commands import Approve, Edit, Invite, Kick, Leave
 from tchat.core.group.events import Erased, Posted
 from tchat.errors import Refused
@@ -172,7 +172,7 @@ async def test_a_bot_comes_in_by_an_invite_and_hears_what_follows() -> None:
 async def test_a_bot_that_was_cut_off_answers_what_was_said_meanwhile_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(session_module, "FIRST_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(backoff, "FIRST_SECONDS", 0.01)
     async with running_server() as server, members(server, "alice", "bot") as (alice, other):
         await other.stream.aclose()
         async with running_bot(server, echo) as tap:

@@ -11,10 +11,10 @@ import trio
 
 from tchat.client.authenticate import Account
 from tchat.client.client_id import ClientId
-from tchat.client.connector import Connector, Met, meeting
+from tchat.client.connector import Connector, first_visit_notice
 from tchat.client.files.transfer import fetch_file, send_file
 from tchat.client.session import Session, open_session
-from tchat.client.updates import Connected, Disconnected, ServerMet
+from tchat.client.updates import Connected, Disconnected, NewServer
 from tchat.core.fingerprints import pin_text
 from tchat.errors import Code, Refused, StartupError, root_of
 from tchat.net.address import Address
@@ -51,12 +51,12 @@ def file(tmp_path: Path) -> File:
 class Reached(NamedTuple):
     """What is known of a server that was reached."""
 
-    met: Met | None
+    met: bytes | None
     seen: bytes
     vouched: bool
 
 
-async def open_and_close(connector: Connector) -> Met | None:
+async def open_and_close(connector: Connector) -> bytes | None:
     with trio.fail_after(GUARD):
         link = await connector.open()
         try:
@@ -94,11 +94,11 @@ async def session_over_tls(address: Address, user: str, file: File) -> AsyncIter
 async def test_a_server_is_accepted_at_first_and_remembered(mine: Credentials, file: File) -> None:
     async with running_server(credentials=mine) as server:
         connector = await reach(server.address, file)
-    assert connector.met == Met(mine.pin)
+    assert connector.met == mine.pin
     assert connector.seen == mine.pin
     assert not connector.vouched
     assert file.entries == [f"{server.address} {pin_text(mine.pin)}"]
-    assert pin_text(mine.pin) in meeting(Met(mine.pin))
+    assert pin_text(mine.pin) in first_visit_notice(mine.pin)
 
 
 async def test_a_server_that_is_known_is_not_met_again(mine: Credentials, file: File) -> None:
@@ -125,7 +125,7 @@ async def test_a_server_with_another_key_is_refused_until_its_line_is_removed(
         assert file.text == before
         file.write("".join(before.splitlines(keepends=True)[:2]))
         connector = await reach(server.address, file)
-        assert connector.met == Met(others.pin)
+        assert connector.met == others.pin
     assert file.entries == [f"{server.address} {pin_text(others.pin)}"]
 
 
@@ -135,7 +135,7 @@ async def test_a_server_that_was_met_over_tls_is_not_asked_in_the_clear(
     async with running_server(credentials=mine) as server:
         await reach(server.address, file)
     async with running_server(port=server.address.port):
-        with pytest.raises(trio.BrokenResourceError, match="somebody may stand in between"):
+        with pytest.raises(trio.BrokenResourceError, match="the connection may be intercepted"):
             await reach(server.address, file)
 
 
@@ -168,7 +168,7 @@ async def test_a_line_that_cannot_be_understood_lets_nobody_in(
 ) -> None:
     async with running_server(credentials=mine) as server:
         file.write(f"{server.address} sha256:I-forgot\n")
-        with pytest.raises(StartupError, match=r"Line 1 of .* cannot be understood"):
+        with pytest.raises(StartupError, match=r"Line 1 of .* is not valid"):
             await reach(server.address, file)
 
 
@@ -268,7 +268,7 @@ async def test_a_certificate_of_another_name_or_time_vouches_for_nothing(
 ) -> None:
     async with running_server(credentials=authority.certify(name, days=days)) as server:
         connector = await reach(named(server), file)
-        assert connector.met == Met(connector.seen)
+        assert connector.met == connector.seen
     assert file.entries == [f"{named(server)} {pin_text(connector.seen)}"]
 
 
@@ -299,13 +299,13 @@ async def test_a_pin_that_was_given_holds_for_a_server_that_is_vouched_for_too(
 async def test_a_session_tells_of_a_server_that_it_met_once(mine: Credentials, file: File) -> None:
     async with running_server(credentials=mine) as server:
         async with session_over_tls(server.address, "alice", file) as alice:
-            update = await told(alice, ServerMet)
-            assert update == ServerMet(Met(mine.pin))
+            update = await told(alice, NewServer)
+            assert update == NewServer(mine.pin)
             await told(alice, Connected)
         async with session_over_tls(server.address, "alice", file) as alice:
             assert await alice.updates.receive() == Connected("alice", again=False)
             await alice.enter(GROUP)
-            assert not [update for update in happened(alice) if isinstance(update, ServerMet)]
+            assert not [update for update in happened(alice) if isinstance(update, NewServer)]
 
 
 async def test_files_travel_over_tls_and_are_held_to_the_same_key(

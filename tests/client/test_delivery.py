@@ -312,7 +312,7 @@ async def test_what_cannot_be_kept_is_refused_and_not_shown(
                 alice.post(ops, "never")
             assert ops.pending == []
         with monkeypatch.context() as patch:
-            patch.setattr(Journal, "count", full)
+            patch.setattr(Journal, "record_numbers", full)
             pending = alice.post(ops, "typed, but not sent")
             with pytest.raises(Refused, match="No space left"):
                 await pending.wait()

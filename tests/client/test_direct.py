@@ -206,7 +206,7 @@ async def test_one_who_is_away_says_so_on_every_connection_until_back() -> None:
                 await alice.set_away(None)
                 while server.connections < 4 or not alice.connected:
                     await alice.updates.receive()
-                await alice._requests.settle()
+                await alice._requests.wait_for_all()
         assert said == ["lunch", "lunch", "lunch", None]
 
 

@@ -230,7 +230,7 @@ async def test_a_known_server_that_answers_in_the_clear_is_waited_for(
         await told(alice, Disconnected)
         update = await told(alice, Disconnected)
         assert isinstance(update, Disconnected)
-        assert "somebody may stand in between" in update.reason
+        assert "the connection may be intercepted" in update.reason
         middle.lead = to(server.address)
         await told(alice, Connected)
         await alice.enter(GROUP)
@@ -248,7 +248,7 @@ async def test_a_known_server_that_answers_in_the_clear_at_first_is_named_as_tha
                 pass
         error = root_of(caught.value)
         assert isinstance(error, StartupError)
-        assert "somebody may stand in between" in error.sentence
+        assert "the connection may be intercepted" in error.sentence
         assert "--no-tls" not in error.sentence
 
 
@@ -289,7 +289,7 @@ async def test_a_transfer_that_is_never_ready_is_given_up(
     ):
         monkeypatch.setattr(files_module, "STALL_SECONDS", 0.01)
         tap.watch = lambda _, frame: "drop" if frame["type"] in lost else "pass"
-        with trio.fail_after(GUARD), pytest.raises(Refused, match="does not get on") as caught:
+        with trio.fail_after(GUARD), pytest.raises(Refused, match="makes no progress") as caught:
             await send_file(alice, ops, plan)
         assert caught.value.code == Code.IDLE
         await alice.post(ops, "still here").wait()
@@ -314,8 +314,8 @@ async def test_after_a_break_in_a_paste_the_group_is_followed_before_the_rest_is
     ):
         tap.watch = cut_once
         with trio.fail_after(GUARD):
-            for receipt in [alice.post(ops, word) for word in words]:
-                await receipt.wait()
+            for request in [alice.post(ops, word) for word in words]:
+                await request.wait()
         said = [frame["type"] for side, frame in tap.frames if side == "client"]
         again = len(said) - said[::-1].index("proof")
         assert said.count("proof") == 2

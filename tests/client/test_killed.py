@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.client.client_id import take_slot
+from tchat.client.client_id import acquire_client_id
 from tchat.net.address import Address
 from tchat.store.sqlite.store import open_store
 from tests.helpers import GROUP, GUARD, log_of, session_of, texts
@@ -125,7 +125,7 @@ async def test_what_was_left_is_sent_by_one_of_two_programs_that_start_at_once(
     program.write_text(PROGRAM)
     async with launching(tmp_path) as launch:
         server = await founded(launch)
-        with take_slot(tmp_path / "alice") as slot:
+        with acquire_client_id(tmp_path / "alice") as slot:
             place = f"{Address('127.0.0.1', server.address.port)} without TLS"
             slot.journal.add("alice", place, GROUP, "left here", None, 1)
         async with trio.open_nursery() as nursery:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from tchat.client import request_queue as requests_module
+from tchat.client import request_tracker as requests_module
 from tchat.client.client_id import ClientId
 from tchat.core.protocol.frames import (
     Attached,
@@ -101,7 +101,7 @@ async def test_a_count_out_of_all_proportion_is_not_taken_over(counted: int) -> 
 
     async with impostor(act) as server, session_of(server.address, "alice", slot) as (_, ops):
         assert ops.standing == "member"
-    assert slot.count() < 2000
+    assert slot.next_number() < 2000
 
 
 async def test_what_is_not_followed_or_was_said_already_changes_nothing() -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tchat.client.files import transfer as files_module
+from tchat.client.files import downloads as downloads_module
 from tchat.client.files.queue import Transfers
 from tchat.client.files.transfer import fetch_file, send_file
 from tchat.core.protocol.handshake import PIECE_SIZE
@@ -134,7 +134,7 @@ async def test_a_part_that_is_looked_through_can_be_left(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(files_module, "check_cancelled", cancelled)
+        patch.setattr(downloads_module, "check_cancelled", cancelled)
         with pytest.raises(KeyboardInterrupt):
             await trip.go()
     gc.collect()  # a file that was left open would be found here

@@ -82,7 +82,7 @@ async def test_a_group_that_is_not_followed_gets_what_was_left_for_it(
         name = f"{server.address} without TLS"
         slot.journal.add("alice", name, "dev", "left here", None, 1)
         async with session_of(server.address, "alice", again(slot)) as (alice, _):
-            await alice.settle()
+            await alice.wait_for_answers()
             assert fold("dev") not in alice.groups
         assert texts(await log_of(server.store, "dev")) == ["left here"]
         assert left_in(tmp_path, server.address) == []
@@ -117,7 +117,7 @@ async def test_what_was_refused_is_shown_by_the_next_process_and_not_sent(slot: 
             with pytest.raises(Refused):
                 await pending.wait()
             bob.discard(pending)
-            await bob.settle()
+            await bob.wait_for_answers()
             assert tap.of_type("post") == []
         async with session_of(tap.address, "bob", again(later)) as (_, ops):
             assert ops.pending == []
@@ -147,7 +147,7 @@ async def test_no_new_number_overtakes_an_old_one_that_a_group_would_then_forget
             await tap.passes(type="post")
         for _ in range(3):  # other processes come, count a little, and are killed
             between = again(slot)
-            between.count()
+            between.next_number()
         held = drops(type="post", text="old")
         tap.watch = lambda side, frame: (
             "drop" if side == "client" and held(side, frame) == "drop" else "pass"

@@ -12,7 +12,7 @@ import pytest
 import trio
 import trio.testing
 
-from tchat.client import request_queue as sending_module
+from tchat.client import sender as sending_module
 from tchat.client.client_id import ClientId
 from tchat.client.updates import Connected
 from tchat.core.group.commands import Join, Post
@@ -40,7 +40,7 @@ from tests.tap import tapped
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tchat.client.request import PendingMessage
+    from tchat.client.pending_message import PendingMessage
     from tchat.client.session import Session
     from tests.tap import Side, Tap, Verdict
 
@@ -63,7 +63,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Stop the server's clock, and let clients send as fast as they can."""
     clock = Clock()
     monkeypatch.setattr(limits_module, "trio", clock)
-    monkeypatch.setattr(sending_module, "_SHARE", 1e9)
+    monkeypatch.setattr(sending_module, "SHARE_OF_RATE", 1e9)
     return clock
 
 
@@ -104,11 +104,11 @@ def mended(tap: Tap) -> None:
     tap.cut()
 
 
-async def outcome(receipt: PendingMessage) -> str:
+async def outcome(request: PendingMessage) -> str:
     """Return what the caller of `post` is told."""
     with trio.fail_after(GUARD):
         try:
-            await receipt.wait()
+            await request.wait()
         except Refused as refused:
             return refused.code
     return "stored"
@@ -229,8 +229,8 @@ class Flaky:
 
 async def post_all(session: Session, words: Iterable[str], stored: list[str]) -> None:
     replica = await session.enter(GROUP)
-    for word, receipt in [(word, session.post(replica, word)) for word in words]:
-        await receipt.wait()
+    for word, request in [(word, session.post(replica, word)) for word in words]:
+        await request.wait()
         stored.append(word)
 
 
@@ -256,7 +256,7 @@ async def pasted(flaky: Flaky, people: int, stored: list[str], each: int = 100) 
 async def test_what_two_sessions_were_told_is_stored_although_refusals_are_lost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sending_module, "_SHARE", 1e9)  # so that there are refusals
+    monkeypatch.setattr(sending_module, "SHARE_OF_RATE", 1e9)  # so that there are refusals
     stored: list[str] = []
     strict = replace(UNHURRIED, messages=Rate(40, 5))
     async with running_server(limits=strict) as server, tapped(server.address) as tap:
@@ -295,9 +295,9 @@ class FullDisk(ClientId):
             raise Refused(Code.FILE_UNREADABLE, "No space left on device. Nothing was sent.")
         super()._reserve(number)
 
-    def count(self) -> int:
+    def next_number(self) -> int:
         self._reserve(self._next + 1)  # every number, not only one for a block
-        return super().count()
+        return super().next_number()
 
 
 async def test_a_post_that_cannot_get_a_number_is_refused_for_good() -> None:
@@ -351,17 +351,17 @@ async def test_numbers_keep_within_the_window_of_the_first_that_is_unanswered() 
             return "drop" if side == "client" and frame.get("n") == first.get("n", 0) else "pass"
 
         tap.watch = lose_the_first
-        receipts = [alice.post(ops, word) for word in words]
-        for receipt in receipts[1:WINDOW]:
-            assert await outcome(receipt) == "stored"
+        requests = [alice.post(ops, word) for word in words]
+        for request in requests[1:WINDOW]:
+            assert await outcome(request) == "stored"
         await trio.testing.wait_all_tasks_blocked()
         numbers = {f["n"] for side, f in tap.frames if side == "client" and f["type"] == "post"}
         assert max(numbers) == first["n"] + WINDOW - 1
-        waiting = (receipts[0], *receipts[WINDOW:])
-        assert not any(pending.receipt.done.is_set() for pending in waiting)
+        waiting = (requests[0], *requests[WINDOW:])
+        assert not any(pending.request.done.is_set() for pending in waiting)
         mended(tap)
-        for receipt in receipts:
-            assert await outcome(receipt) == "stored"
+        for request in requests:
+            assert await outcome(request) == "stored"
         said = texts(await log_of(server.store))
         assert Counter(said) == Counter(words)
         assert said[-100:] == words[-100:]

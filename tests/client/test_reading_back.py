@@ -47,7 +47,7 @@ async def talk(person: RawClient, amount: int, text: str = "text") -> int:
 
 async def load_all(session: Session, replica: Replica) -> None:
     with trio.fail_after(GUARD):
-        while await session.load_past(replica):
+        while await session.load_history(replica):
             assert seqs(replica.log) == list(range(replica.first, replica.last + 1))
 
 
@@ -130,7 +130,7 @@ async def test_a_page_and_a_deletion_may_cross() -> None:
             ops = session.follow(GROUP)
             await until(session, lambda: ops.caught_up)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(session.load_past, ops)
+                nursery.start_soon(session.load_history, ops)
                 nursery.start_soon(alice.command, Delete, secret)
             await until(session, lambda: secret in ops.deleted)
             assert "secret" not in texts(ops.log)

@@ -53,8 +53,8 @@ def cut_at(side: Side, verdict: Verdict, positions: set[int]) -> Callable[[Side,
 async def post_steadily(session: Session, replica: Replica, words: list[str]) -> None:
     """Post some at once, wait for the answer to the last of them, and so on."""
     for start in range(0, len(words), 3):
-        receipts = [session.post(replica, text) for text in words[start : start + 3]]
-        await receipts[-1].wait()
+        requests = [session.post(replica, text) for text in words[start : start + 3]]
+        await requests[-1].wait()
 
 
 @pytest.mark.parametrize("side", ["client", "server"])
@@ -85,9 +85,9 @@ async def test_all_posts_at_once_survive_cuts_in_order() -> None:
         session_of(tap.address, "alice") as (alice, ops),
     ):
         tap.watch = cut_at("server", "tear", set(range(0, 900, 30)))
-        receipts = [alice.post(ops, text) for text in words]
-        for receipt in receipts:
-            await receipt.wait()
+        requests = [alice.post(ops, text) for text in words]
+        for request in requests:
+            await request.wait()
         assert texts(await log_of(server.store)) == words
 
 
@@ -156,14 +156,14 @@ async def test_requests_made_while_disconnected_are_sent_on_reconnection() -> No
     ):
         await alice.post(ops, "before").wait()
         await cut_off(tap, alice)
-        receipts = [alice.post(ops, f"meanwhile {n}") for n in range(3)]
+        requests = [alice.post(ops, f"meanwhile {n}") for n in range(3)]
         refused = alice.submit(lambda i, n: Kick(i, n, GROUP, "nobody"))
-        receipts.append(alice.post(ops, "last"))
-        assert not any(pending.receipt.done.is_set() for pending in receipts)
+        requests.append(alice.post(ops, "last"))
+        assert not any(pending.request.done.is_set() for pending in requests)
         assert not refused.done.is_set()
         tap.refusing = False
-        for receipt in receipts:
-            await receipt.wait()
+        for request in requests:
+            await request.wait()
         with pytest.raises(Refused) as caught:
             await refused.wait()
         assert caught.value.code == Code.NO_SUCH_MEMBER

@@ -131,7 +131,7 @@ async def test_settle_waits_for_every_answer() -> None:
         for n in range(50):
             alice.post(ops, f"text {n}")
         assert alice.unanswered == 50
-        await alice.settle()
+        await alice.wait_for_answers()
         assert alice.unanswered == 0
         assert len(texts(await log_of(server.store))) == 50
 

@@ -26,7 +26,8 @@ from cryptography.x509.oid import NameOID
 
 from tchat.client.authenticate import Account
 from tchat.client.client_id import ClientId
-from tchat.client.connector import Connector, KnownServers
+from tchat.client.connector import Connector
+from tchat.client.known_servers import KnownServers
 from tchat.client.session import Session
 from tchat.errors import Code, Refused, StartupError
 from tchat.net.address import connect

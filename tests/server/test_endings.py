@@ -255,7 +255,7 @@ async def test_after_a_fault_everybody_reconnects_and_the_group_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(actor, "decide", explode)
-    monkeypatch.setattr("tchat.client.session.FIRST_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("tchat.client.backoff.FIRST_SECONDS", 0.01)
     async with (
         running_server() as server,
         session_at(server.address, "alice") as session,

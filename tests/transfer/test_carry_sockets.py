@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tchat.client.files.sources import HashedSource
+from tchat.client.files.hashed_source import HashedSource
 from tchat.core.protocol.frames import Failed, Have, Piece, Ping, StartAt, Stored, encode
 from tchat.core.protocol.framing import PREFIX
 from tchat.core.protocol.handshake import PIECE_SIZE
@@ -16,8 +16,8 @@ from tchat.errors import ProtocolError
 from tchat.net.link import Link
 from tchat.transfer.endpoints import FileWithdrawn, receive_file, send_file
 from tchat.transfer.pieces import NOTHING
-from tests.transfer.test_carry import DATA, DIGEST, Bytes, nobody, part_at
 from tests.sockets import connected
+from tests.transfer.test_carry import DATA, DIGEST, Bytes, nobody, part_at
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -12,7 +12,8 @@ from tchat.cli import parser
 from tchat.client.authenticate import Account
 from tchat.client.client_id import ClientId
 from tchat.client.config.options import invite_token
-from tchat.client.connector import Connector, KnownServers
+from tchat.client.connector import Connector
+from tchat.client.known_servers import KnownServers
 from tchat.client.session import open_session
 from tchat.core.fingerprints import fingerprint, read_invite
 from tchat.core.group.commands import Join

@@ -64,7 +64,7 @@ class Standstill:
         monkeypatch.setattr(transfers, "fetch_file", self.fetch_file)
 
     async def send_file(self, _: object, __: object, path: Path, told: transfers.Transfer) -> None:
-        told.about(path.name, 1000)
+        told.on_start(path.name, 1000)
         await self._stand(told)
 
     async def fetch_file(self, *arguments: transfers.Transfer) -> None:
@@ -77,7 +77,7 @@ class Standstill:
                 await trio.testing.wait_all_tasks_blocked()
 
     async def _stand(self, told: transfers.Transfer) -> None:
-        told.moved(420)
+        told.on_progress(420)
         self.told.append(told)
         await trio.sleep_forever()
 

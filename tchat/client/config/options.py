@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from tchat.client.authenticate import Account
-from tchat.client.client_id import take_slot
+from tchat.client.client_id import acquire_client_id
 from tchat.client.config.paths import identity_file, known_servers_file, state_directory
 from tchat.client.config.settings import config_file
-from tchat.client.connector import Connector, KnownServers
+from tchat.client.connector import Connector
+from tchat.client.known_servers import KnownServers
 from tchat.client.session import open_session
 from tchat.core.fingerprints import read_invite, read_pin
 from tchat.errors import Code, StartupError
@@ -105,9 +106,9 @@ async def session_for(
         )
     pin = _pin_meant(given)
     connector = Connector(address, KnownServers(known_servers_file()), pin, plain=given.no_tls)
-    with take_slot(state_directory(), user, connector.names()) as slot:
+    with acquire_client_id(state_directory(), user, connector.names()) as client_id:
         identity = load_identity(identity_file())
-        account = Account(user, identity, slot, given.link)
+        account = Account(user, identity, client_id, given.link)
         async with open_session(connector, account, recent) as session:
             yield session
 

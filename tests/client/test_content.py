@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tchat.client.files.sources import HashedSource, TarContent, open_source
+from tchat.client.files.content import TarContent
+from tchat.client.files.hashed_source import HashedSource, open_source
 from tchat.core.protocol.frames import Have
 from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.errors import Code, Refused
@@ -132,7 +133,7 @@ def test_a_file_that_was_written_to_and_grew_is_no_mixture_of_the_two(file: Path
 
 
 def test_a_file_without_a_length_is_not_sent_as_an_empty_one() -> None:
-    with pytest.raises(Refused, match="no length") as caught:
+    with pytest.raises(Refused, match="virtual file") as caught:
         open_source(Path("/proc/self/status"))
     assert caught.value.code == Code.FILE_UNREADABLE
 
@@ -268,7 +269,7 @@ def test_to_look_through_a_directory_can_be_ended(tree: Path) -> None:
 def test_a_directory_with_too_many_files_is_not_sent(
     tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tchat.client.files.sources.MOST_MEMBERS", 5)
+    monkeypatch.setattr("tchat.client.files.content.MOST_MEMBERS", 5)
     with pytest.raises(Refused, match="more than 5 files") as caught:
         open_source(tree)
     assert caught.value.code == Code.FILE_UNREADABLE

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tchat.client.client_id import ClientId, take_slot
+from tchat.client.client_id import ClientId, acquire_client_id
 from tchat.errors import StartupError
 from tests.processes import launching
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 PROGRAM = """
 from pathlib import Path
-from tchat.client.client_id import take_slot
+from tchat.client.client_id import acquire_client_id
 
-with take_slot(Path({state!r})) as slot:
-    print(slot.client.hex(), slot.count(), flush=True)
+with acquire_client_id(Path({state!r})) as slot:
+    print(slot.client.hex(), slot.next_number(), flush=True)
     input()
 """
 
 
 def numbers(slot: ClientId, amount: int) -> list[int]:
-    return [slot.count() for _ in range(amount)]
+    return [slot.next_number() for _ in range(amount)]
 
 
 def kept(state: Path) -> Path:
@@ -33,7 +33,7 @@ def kept(state: Path) -> Path:
 
 
 def test_a_slot_counts_from_one(tmp_path: Path) -> None:
-    with take_slot(tmp_path) as slot:
+    with acquire_client_id(tmp_path) as slot:
         assert len(slot.client) == 8
         assert numbers(slot, 3) == [1, 2, 3]
 
@@ -48,7 +48,7 @@ def test_an_id_is_used_again_by_whoever_comes_after(tmp_path: Path) -> None:
     clients: set[bytes] = set()
     used: list[int] = []
     for _ in range(5):
-        with take_slot(tmp_path) as slot:
+        with acquire_client_id(tmp_path) as slot:
             clients.add(slot.client)
             used += numbers(slot, 3)
     assert len(clients) == 1
@@ -56,19 +56,19 @@ def test_an_id_is_used_again_by_whoever_comes_after(tmp_path: Path) -> None:
 
 
 def test_a_slot_that_was_not_used_skips_nothing(tmp_path: Path) -> None:
-    with take_slot(tmp_path):
+    with acquire_client_id(tmp_path):
         pass
-    with take_slot(tmp_path) as slot:
-        assert slot.count() == 1
+    with acquire_client_id(tmp_path) as slot:
+        assert slot.next_number() == 1
 
 
 def test_two_at_once_have_two_ids_and_each_comes_back(tmp_path: Path) -> None:
-    with take_slot(tmp_path) as first, take_slot(tmp_path) as second:
+    with acquire_client_id(tmp_path) as first, acquire_client_id(tmp_path) as second:
         assert first.client != second.client
         numbers(first, 1)
         numbers(second, 1)
         ids = [first.client, second.client]
-    with take_slot(tmp_path) as first, take_slot(tmp_path) as second:
+    with acquire_client_id(tmp_path) as first, acquire_client_id(tmp_path) as second:
         assert [first.client, second.client] == ids
 
 
@@ -92,28 +92,28 @@ async def test_processes_share_ids_as_they_come_and_go(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("amount", [1, 999, 1000, 1001, 2000, 3500])
 def test_after_a_crash_no_count_comes_again(tmp_path: Path, amount: int) -> None:
-    with take_slot(tmp_path) as slot:
+    with acquire_client_id(tmp_path) as slot:
         used = numbers(slot, amount)
         # What a crash would leave is what is on disk while the slot is in use.
         after_a_crash = ClientId(kept(tmp_path))
     assert after_a_crash.client == slot.client
-    assert after_a_crash.count() > max(used)
+    assert after_a_crash.next_number() > max(used)
 
 
 def test_a_reserved_count_is_on_disk_before_it_is_used(tmp_path: Path) -> None:
-    with take_slot(tmp_path) as slot:
+    with acquire_client_id(tmp_path) as slot:
         for number in numbers(slot, 1):
             assert json.loads(kept(tmp_path).read_text())["next"] > number
 
 
 def test_a_count_that_the_server_knows_is_skipped(tmp_path: Path) -> None:
-    with take_slot(tmp_path) as slot:
+    with acquire_client_id(tmp_path) as slot:
         numbers(slot, 5)
-        slot.skip_to(3)
-        assert slot.count() == 6
-        slot.skip_to(123_456)
+        slot.advance_past(3)
+        assert slot.next_number() == 6
+        slot.advance_past(123_456)
         assert numbers(slot, 2) == [123_457, 123_458]
-        assert ClientId(kept(tmp_path)).count() > 123_458
+        assert ClientId(kept(tmp_path)).next_number() > 123_458
 
 
 @pytest.mark.parametrize(
@@ -133,29 +133,29 @@ def test_a_count_that_the_server_knows_is_skipped(tmp_path: Path) -> None:
     ],
 )
 def test_a_damaged_file_is_not_trusted_and_begins_a_new_id(tmp_path: Path, damage: bytes) -> None:
-    with take_slot(tmp_path) as slot:
+    with acquire_client_id(tmp_path) as slot:
         before = slot.client
-        slot.count()
+        slot.next_number()
     kept(tmp_path).write_bytes(damage)
-    with take_slot(tmp_path) as slot:
+    with acquire_client_id(tmp_path) as slot:
         assert slot.client not in (before, bytes.fromhex("0011223344556677"))
-        assert slot.count() == 1
-    with take_slot(tmp_path) as slot:
-        assert slot.count() > 1
+        assert slot.next_number() == 1
+    with acquire_client_id(tmp_path) as slot:
+        assert slot.next_number() > 1
 
 
 def test_what_a_crash_in_the_middle_of_writing_leaves_does_not_matter(tmp_path: Path) -> None:
-    with take_slot(tmp_path) as slot:
+    with acquire_client_id(tmp_path) as slot:
         used = numbers(slot, 5)
         before = slot.client
     kept(tmp_path).with_suffix(".new").write_bytes(b'{"client": "0')
-    with take_slot(tmp_path) as slot:
+    with acquire_client_id(tmp_path) as slot:
         assert slot.client == before
-        assert slot.count() > max(used)
+        assert slot.next_number() > max(used)
 
 
 def test_only_the_owner_may_look_into_the_slots(tmp_path: Path) -> None:
-    with take_slot(tmp_path / "state"):
+    with acquire_client_id(tmp_path / "state"):
         assert (tmp_path / "state" / "slots").stat().st_mode & 0o077 == 0
 
 
@@ -163,19 +163,19 @@ def test_a_state_directory_that_cannot_be_is_said_in_a_sentence(tmp_path: Path) 
     (tmp_path / "file").touch()
     with (
         pytest.raises(StartupError, match="file cannot be used: Not a directory"),
-        take_slot(tmp_path / "file"),
+        acquire_client_id(tmp_path / "file"),
     ):
         raise AssertionError("unreachable")
 
 
 def test_an_error_of_whoever_holds_a_slot_is_not_taken_for_the_slots(tmp_path: Path) -> None:
-    with pytest.raises(ConnectionError), take_slot(tmp_path):
+    with pytest.raises(ConnectionError), acquire_client_id(tmp_path):
         raise ConnectionError
-    with take_slot(tmp_path) as slot:
-        assert slot.count() == 1
+    with acquire_client_id(tmp_path) as slot:
+        assert slot.next_number() == 1
 
 
 def test_a_number_out_of_all_proportion_is_not_believed(tmp_path: Path) -> None:
-    with take_slot(tmp_path) as slot:
-        slot.skip_to(2**63 - 1)
-        assert slot.count() == 1
+    with acquire_client_id(tmp_path) as slot:
+        slot.advance_past(2**63 - 1)
+        assert slot.next_number() == 1

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tchat.client.connector import Known, KnownServers
+from tchat.client.known_servers import KnownServer, KnownServers
 from tchat.core.fingerprints import pin_text
 from tchat.errors import Code, StartupError
 from tchat.net.address import Address
@@ -48,14 +48,14 @@ def test_what_was_remembered_is_found_in_another_process(tmp_path: Path) -> None
     path = tmp_path / "known_servers"
     KnownServers(path).add(HERE, PIN)
     KnownServers(path).add(Address("localhost", 1), None)
-    assert KnownServers(path).find(HERE) == Known(PIN, 3)
-    assert KnownServers(path).find(Address("localhost", 1)) == Known(None, 4)
+    assert KnownServers(path).find(HERE) == KnownServer(PIN, 3)
+    assert KnownServers(path).find(Address("localhost", 1)) == KnownServer(None, 4)
 
 
 def test_without_a_file_it_is_remembered_for_as_long_as_the_process_runs() -> None:
     servers = KnownServers()
     servers.add(HERE, PIN)
-    assert servers.find(HERE) == Known(PIN, 1)
+    assert servers.find(HERE) == KnownServer(PIN, 1)
     assert KnownServers().find(HERE) is None
 
 
@@ -67,10 +67,10 @@ def test_the_port_belongs_to_the_server(tmp_path: Path) -> None:
 
 def test_the_case_of_a_host_does_not_matter(tmp_path: Path) -> None:
     servers = known(tmp_path, f"Chat.Example.ORG:7777 {pin_text(PIN)}\n[2001:DB8::A]:1 ca\n")
-    assert servers.find(Address("CHAT.example.org", 7777)) == Known(PIN, 1)
-    assert servers.find(Address("2001:db8::a", 1)) == Known(None, 2)
+    assert servers.find(Address("CHAT.example.org", 7777)) == KnownServer(PIN, 1)
+    assert servers.find(Address("2001:db8::a", 1)) == KnownServer(None, 2)
     servers.add(Address("LOCALHOST", 1), None)
-    assert servers.find(Address("localhost", 1)) == Known(None, 3)
+    assert servers.find(Address("localhost", 1)) == KnownServer(None, 3)
 
 
 def test_the_case_of_a_pin_does_matter(tmp_path: Path) -> None:
@@ -85,14 +85,14 @@ def test_lines_may_be_blank_or_comments_and_space_does_not_matter(tmp_path: Path
         "\n# chat.example.org:7777 ca\n   \n"
         f"\t chat.example.org:7777 \t {pin_text(PIN)}   # at work, asked Zoë\r\n#\n"
     )
-    assert known(tmp_path, text).find(HERE) == Known(PIN, 4)
-    assert known(tmp_path, f"{HERE} ca#comment\n").find(HERE) == Known(None, 1)
+    assert known(tmp_path, text).find(HERE) == KnownServer(PIN, 4)
+    assert known(tmp_path, f"{HERE} ca#comment\n").find(HERE) == KnownServer(None, 1)
 
 
 def test_what_stands_first_holds(tmp_path: Path) -> None:
     one, other = (f"{HERE} {pin_text(pin)}\n" for pin in (PIN, OTHER))
-    assert known(tmp_path, one + other).find(HERE) == Known(PIN, 1)
-    assert known(tmp_path, other + one).find(HERE) == Known(OTHER, 1)
+    assert known(tmp_path, one + other).find(HERE) == KnownServer(PIN, 1)
+    assert known(tmp_path, other + one).find(HERE) == KnownServer(OTHER, 1)
 
 
 def test_an_entry_that_is_in_the_file_already_is_left_as_it_is(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_an_entry_that_is_in_the_file_already_is_left_as_it_is(tmp_path: Path) -
 def test_a_last_line_without_its_end_is_not_grown(tmp_path: Path, last: str) -> None:
     servers = known(tmp_path, last)
     servers.add(HERE, PIN)
-    assert servers.find(HERE) == Known(PIN, 2)
+    assert servers.find(HERE) == KnownServer(PIN, 2)
     assert (tmp_path / "known_servers").read_text().splitlines()[0] == last
 
 
@@ -132,13 +132,13 @@ def test_a_line_that_cannot_be_understood_is_no_reason_to_trust_anybody(
     with pytest.raises(StartupError) as caught:
         servers.find(HERE)
     assert caught.value.code == Code.CANNOT_START
-    place = f"Line 3 of {tmp_path / 'known_servers'} cannot be understood: "
+    place = f"Line 3 of {tmp_path / 'known_servers'} is not valid: "
     assert caught.value.sentence.startswith(place)
 
 
 def test_what_is_wrong_about_other_servers_does_not_matter(tmp_path: Path) -> None:
     servers = known(tmp_path, f"what is this\nelsewhere:1 nonsense\n{HERE} {pin_text(PIN)}\n")
-    assert servers.find(HERE) == Known(PIN, 3)
+    assert servers.find(HERE) == KnownServer(PIN, 3)
 
 
 def test_a_file_that_is_no_text_is_said_in_a_sentence(tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from tchat.client import request_queue as sending_module
+from tchat.client import sender as sending_module
 from tchat.client.client_id import ClientId
 from tchat.client.request import PendingRequest
-from tchat.client.request_queue import Sender
+from tchat.client.sender import Sender
 from tchat.core.group.commands import Post
 from tchat.core.pace import Rate, TokenBucket
 from tchat.core.protocol.handshake import VERSION, Welcome
@@ -36,7 +36,7 @@ from tests.tap import Side, Tap, Verdict, tapped
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tchat.client.request import PendingMessage
+    from tchat.client.pending_message import PendingMessage
     from tchat.errors import Refused
     from tchat.net.link import Link
 
@@ -47,13 +47,13 @@ WORDS = [f"text {n}" for n in range(150)]
 @pytest.fixture
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let clients send as fast as they can, whatever the server says."""
-    monkeypatch.setattr(sending_module, "_SHARE", 1e9)
+    monkeypatch.setattr(sending_module, "SHARE_OF_RATE", 1e9)
 
 
-async def all_stored(receipts: Iterable[PendingMessage]) -> None:
+async def all_stored(requests: Iterable[PendingMessage]) -> None:
     with trio.fail_after(GUARD):
-        for receipt in receipts:
-            await receipt.wait()
+        for request in requests:
+            await request.wait()
 
 
 def posts(tap: Tap) -> list[dict[str, Any]]:
@@ -71,7 +71,7 @@ def assert_counted_upwards(tap: Tap) -> None:
     assert all(earlier < later for earlier, later in pairwise(numbers))
 
 
-def _never(receipt: PendingRequest, refusal: Refused) -> None:
+def _never(request: PendingRequest, refusal: Refused) -> None:
     raise AssertionError(refusal)
 
 
@@ -127,18 +127,18 @@ def test_however_long_a_server_stands_still_nothing_comes_too_fast(
         server, sender = TokenBucket(rate, trio.current_time()), Sender(ClientId(), _never)
         sender.restart(Welcome(VERSION, "alice", int(1e6 / rate.per_second), burst), [])
         make = partial(Post, group=GROUP, text="a line")
-        receipts = [PendingRequest(number, make, command=True) for number in range(1, 1000)]
-        for receipt in receipts:
-            sender.put(receipt)
+        requests = [PendingRequest(number, make, command=True) for number in range(1, 1000)]
+        for request in requests:
+            sender.enqueue(request)
         for moments, most in stalls:
-            await sender.send_rest(cast("Link", Idle()))
+            await sender.flush(cast("Link", Idle()))
             for _ in range(moments):
                 clock.jump(1 / rate.per_second)
-                await sender.send_rest(cast("Link", Idle()))
-            for receipt in [each for each in receipts if each.number is not None][:most]:
+                await sender.flush(cast("Link", Idle()))
+            for request in [each for each in requests if each.number is not None][:most]:
                 assert server.take(trio.current_time()) == 0.0
-                receipts.remove(receipt)
-                sender.settle(receipt)
+                requests.remove(request)
+                sender.release(request)
 
     trio.run(main, clock=clock)
 
@@ -175,9 +175,9 @@ async def test_two_sessions_of_one_person_share_the_rate_and_keep_their_order() 
         session_of(tap.address, "alice", ClientId()) as (phone, ops),
         session_of(other.address, "alice", ClientId()) as (desk, there),
     ):
-        receipts = [phone.post(ops, word) for word in mine]
-        receipts += [desk.post(there, word) for word in yours]
-        await all_stored(receipts)
+        requests = [phone.post(ops, word) for word in mine]
+        requests += [desk.post(there, word) for word in yours]
+        await all_stored(requests)
         said = texts(await log_of(server.store))
         assert sorted(said) == sorted([*mine, *yours])
         for words, its_tap in ((mine, tap), (yours, other)):

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from tchat.client.history import MyGroup
-from tchat.client.updates import CaughtUp, Disconnected, EventReceived, PastLoaded
+from tchat.client.updates import CaughtUp, Disconnected, EventReceived, HistoryLoaded
 from tchat.core.protocol.frames import Attached, GroupList, SearchResults
 from tchat.errors import Refused
 from tests.client.impostor import Wire, event, events, impostor, kindly, page, snapshot
@@ -145,10 +145,10 @@ async def test_the_past_comes_page_by_page_to_its_beginning() -> None:
     async with impostor(act) as server, session_at(server.address, "alice", recent=3) as alice:
         ops = await followed(alice)
         with trio.fail_after(GUARD):
-            assert await alice.load_past(ops) == 28
-            assert await told(alice, PastLoaded) == PastLoaded(ops, tuple(ops.log[:28]))
-            assert await alice.load_past(ops) == 19
-            assert await alice.load_past(ops) == 0  # which needs no asking
+            assert await alice.load_history(ops) == 28
+            assert await told(alice, HistoryLoaded) == HistoryLoaded(ops, tuple(ops.log[:28]))
+            assert await alice.load_history(ops) == 19
+            assert await alice.load_history(ops) == 0  # which needs no asking
         assert asked == [48, 20]
         assert (ops.first, ops.state.seq, seqs(ops.log)) == (1, 50, list(range(1, 51)))
 
@@ -162,7 +162,7 @@ async def test_a_server_may_say_that_this_is_the_beginning() -> None:
     async with impostor(act) as server, session_at(server.address, "alice", recent=3) as alice:
         ops = await followed(alice)
         with trio.fail_after(GUARD):
-            assert await alice.load_past(ops) == 0
+            assert await alice.load_history(ops) == 0
         assert ops.first == 48
 
 
@@ -178,7 +178,7 @@ async def test_two_who_ask_for_the_same_page_get_it_once() -> None:
             asked.append(frame["type"])
 
     async def load(alice: Session, ops: Replica) -> None:
-        counts.append(await alice.load_past(ops))
+        counts.append(await alice.load_history(ops))
 
     async with impostor(act) as server, session_at(server.address, "alice", recent=3) as alice:
         ops = await followed(alice)
@@ -207,7 +207,7 @@ async def test_a_page_is_asked_for_again_after_a_break() -> None:
     ):
         ops = await followed(alice)
         with trio.fail_after(GUARD):
-            assert await alice.load_past(ops) == 8
+            assert await alice.load_history(ops) == 8
         assert seqs(ops.log) == list(range(40, 51))
 
 
@@ -221,7 +221,7 @@ async def test_a_page_of_a_former_life_is_passed_over() -> None:
     async with impostor(act) as server, session_at(server.address, "alice", recent=3) as alice:
         ops = await followed(alice)
         with trio.fail_after(GUARD):
-            assert await alice.load_past(ops) == 0
+            assert await alice.load_history(ops) == 0
         assert (ops.first, seqs(ops.log), server.connections) == (70, [70], 1)
 
 
@@ -237,7 +237,7 @@ async def test_a_refusal_is_for_whoever_asked() -> None:
     async with impostor(act) as server, session_at(server.address, "alice", recent=3) as alice:
         ops = await followed(alice)
         with trio.fail_after(GUARD), pytest.raises(Refused, match="Not you"):
-            await alice.load_past(ops)
+            await alice.load_history(ops)
 
 
 # ------------------------------------------------------------------ lies
@@ -287,7 +287,7 @@ async def test_a_page_that_is_none_ends_the_connection_and_is_asked_for_again(li
     ):
         ops = await followed(alice)
         with trio.fail_after(GUARD):
-            assert await alice.load_past(ops) == 4
+            assert await alice.load_history(ops) == 4
         assert [type(u) for u in happened(alice)].count(Disconnected) == 1
         assert seqs(ops.log) == list(range(44, 51))
 
@@ -384,6 +384,6 @@ async def test_what_was_edited_and_deleted_in_the_past_is_known() -> None:
     async with impostor(act) as server, session_at(server.address, "alice", recent=3) as alice:
         ops = await followed(alice)
         with trio.fail_after(GUARD):
-            await alice.load_past(ops)
+            await alice.load_history(ops)
         assert (ops.texts, ops.deleted) == ({45: "better"}, {44})
         assert texts(ops.log) == ["text 45", "text 48", "text 49", "text 50"]
