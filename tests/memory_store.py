@@ -23,11 +23,11 @@ from tchat.store.base import (
     FileIndex,
     Hit,
     Membership,
-    Opening,
     Page,
     SideEffects,
     StateSnapshot,
     Store,
+    StoredGroup,
 )
 from tchat.store.blobs import BlobDirectory
 from tchat.store.words import matches, words_of
@@ -125,9 +125,9 @@ class MemoryFileIndex(FileIndex):
 
     def note(self, group: str, effects: SideEffects) -> None:
         """Note what goes from a group's shelf, and then what comes on it."""
-        for number in effects.removed:
+        for number in effects.removed_files:
             self._take(group, number)
-        for file in effects.shelved:
+        for file in effects.added_files:
             self._shelves.setdefault(group, {})[file.number] = file
             self._held.pop((file.person, file.sha256), None)
 
@@ -137,8 +137,8 @@ class MemoryFileIndex(FileIndex):
         self._blobs.setdefault(sha256, (size, head))
         self._held[person, sha256] = at
 
-    async def may_have_alike(self, person: str, size: int, head: bytes) -> bool:
-        """Return whether the person could have such a file; see `FileIndex.may_have_alike`."""
+    async def may_hold_similar(self, person: str, size: int, head: bytes) -> bool:
+        """Return whether the person could have such a file; see `FileIndex.may_hold_similar`."""
         await trio.lowlevel.checkpoint()
         alike = [sha256 for sha256, blob in self._blobs.items() if blob == (size, head)]
         return any(self._may_have(person, sha256) for sha256 in alike)
@@ -165,8 +165,8 @@ class MemoryFileIndex(FileIndex):
         held = {sha256 for holder, sha256 in self._held if holder == person}
         return sum(self._blobs[f][0] for f in (shared | held) - {besides} if f in self._blobs)
 
-    async def note_fetched(self, group: str, number: int, person: str, at: int) -> None:
-        """Remember that somebody has a file; see `FileIndex.note_fetched`."""
+    async def record_fetch(self, group: str, number: int, person: str, at: int) -> None:
+        """Remember that somebody has a file; see `FileIndex.record_fetch`."""
         await trio.lowlevel.checkpoint()
         if number in self._shelves.get(group, {}):
             self._fetches.setdefault((group, number), {}).setdefault(person, at)
@@ -224,7 +224,7 @@ class MemoryFileIndex(FileIndex):
     def _shown(self, group: str, number: int, names: int) -> FileEntry:
         fetches = self._fetches.get((group, number), {})
         by = sorted(fetches, key=lambda person: (fetches[person], person))[:names]
-        return replace(self._shelves[group][number], fetched=len(fetches), by=tuple(by))
+        return replace(self._shelves[group][number], fetch_count=len(fetches), fetched_by=tuple(by))
 
 
 class MemoryStore(Store):
@@ -237,7 +237,7 @@ class MemoryStore(Store):
         self._standings: dict[str, dict[str, Standing]] = {}
         self._shelves = MemoryFileIndex(self._standings)
         self.accounts: Accounts = MemoryAccounts()
-        self.shelves: FileIndex = self._shelves
+        self.files: FileIndex = self._shelves
         directory = tempfile.mkdtemp(prefix="tchat-")
         weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
         self.blobs = BlobDirectory(Path(directory))
@@ -257,9 +257,9 @@ class MemoryStore(Store):
             raise Conflict(group, expected, log.last)
         log.last = expected + count
         log.pages.append(Page(expected + 1, log.last, frames))
-        if effects.erased:
-            log.pages = [page.erase(effects.erased) for page in log.pages]
-        log.name = effects.shown or log.name
+        if effects.redacted:
+            log.pages = [page.erase(effects.redacted) for page in log.pages]
+        log.name = effects.display_name or log.name
         self._logs[group] = self._logs.pop(group)  # so that they are in order of their last event
         for person, standing in effects.standings.items():
             groups = self._standings.setdefault(person, {})
@@ -282,21 +282,21 @@ class MemoryStore(Store):
         frames = b"".join(page.frames for page in taken)
         return Page(taken[0].first, taken[-1].last, frames).after(after)
 
-    async def opening(self, group: str) -> Opening:
-        """Return what a group is taken up with; see `Store.opening`."""
+    async def load(self, group: str) -> StoredGroup:
+        """Return what a group is taken up with; see `Store.load`."""
         kept = self._kept.get(group)
         page = await self.read(group, kept.seq if kept else 0)
-        return Opening(kept, page, await self.cursors(group))
+        return StoredGroup(kept, page, await self.cursors(group))
 
-    async def keep_state(self, group: str, kept: StateSnapshot) -> None:
-        """Keep a group's state; see `Store.keep_state`."""
+    async def save_snapshot(self, group: str, kept: StateSnapshot) -> None:
+        """Keep a group's state; see `Store.save_snapshot`."""
         await trio.lowlevel.checkpoint()
         known = self._kept.get(group)
         if kept.seq <= self._log(group).last and (known is None or kept.seq >= known.seq):
             self._kept[group] = kept
 
-    async def read_back(self, group: str, before: int) -> Page | None:
-        """Return the page before an event; see `Store.read_back`."""
+    async def read_before(self, group: str, before: int) -> Page | None:
+        """Return the page before an event; see `Store.read_before`."""
         await trio.lowlevel.checkpoint()
         log = self._log(group)
         end = min(before - 1, log.last)
@@ -309,18 +309,13 @@ class MemoryStore(Store):
         bodies = self._log(group).bodies()
         return {seq: bodies[seq] for seq in seqs if seq in bodies}
 
-    async def last(self, group: str) -> int:
-        """Return the last seq; see `Store.last`."""
-        await trio.lowlevel.checkpoint()
-        return self._log(group).last
-
     async def groups_of(self, person: str) -> dict[str, Standing]:
         """Return where a person is something; see `Store.groups_of`."""
         await trio.lowlevel.checkpoint()
         return self._standings.get(person, {}).copy()
 
-    async def places_of(self, person: str) -> list[Membership]:
-        """Return the groups of a person; see `Store.places_of`."""
+    async def memberships_of(self, person: str) -> list[Membership]:
+        """Return the groups of a person; see `Store.memberships_of`."""
         await trio.lowlevel.checkpoint()
         standings = self._standings.get(person, {})
         return [
@@ -331,8 +326,8 @@ class MemoryStore(Store):
             if group in standings
         ]
 
-    async def acquainted(self, one: str, other: str) -> bool:
-        """Return whether two share a group; see `Store.acquainted`."""
+    async def share_a_group(self, one: str, other: str) -> bool:
+        """Return whether two share a group; see `Store.share_a_group`."""
         await trio.lowlevel.checkpoint()
         theirs = self._standings.get(other, {}).items() & self._standings.get(one, {}).items()
         return any(standing == "member" for _, standing in theirs)

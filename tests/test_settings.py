@@ -59,10 +59,10 @@ async def test_who_and_where_may_be_settled_for_every_server(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("lines", "arguments", "sentence"),
     [
-        ([], ["work"], "work is no server of "),
-        ([], ["127.0.0.1"], "otherwise a port has to follow it"),
-        (["plain = 1"], ["127.0.0.1", "1"], "right would be true or false"),
-        (["usr = 'alice'"], ["127.0.0.1", "1"], "perhaps 'user' is meant"),
+        ([], ["work"], "Port missing: tchat join work PORT"),
+        ([], ["127.0.0.1"], "tchat join 127.0.0.1 PORT"),
+        (["plain = 1"], ["127.0.0.1", "1"], "expected true or false"),
+        (["usr = 'alice'"], ["127.0.0.1", "1"], "did you mean 'user'?"),
         (["[servers.work]", "host = 'h'"], ["work"], "servers.work has no port"),
     ],
 )
@@ -86,8 +86,8 @@ def write_config(home: Path, *lines: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ([], "The demo wants a terminal to show itself in."),
-        (["--user", "Ada"], "Ada is one of the bots; choose another --user."),
+        ([], "The demo needs a terminal."),
+        (["--user", "Ada"], "Ada is one of the demo's bots; choose another --user."),
         (["--user", "no name"], "letters, digits and _ - . only"),
     ],
 )

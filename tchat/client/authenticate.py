@@ -1,4 +1,4 @@
-"""The client's half of the handshake: who one is, and the proof of it."""
+"""Client side of the handshake: authenticate with a signature over the server's challenge."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from tchat.core.protocol.handshake import (
 )
 from tchat.core.text import clean_line
 from tchat.errors import Code, ProtocolError, Refused
-from tchat.net.tls import pin_seen
 
 if TYPE_CHECKING:
     from tchat.client.client_id import ClientId
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from tchat.net.identity import Identity
     from tchat.net.link import Link
 
-# For what reasons a server ends a connection that it would end again.
+# Codes with which the server closes a connection for good: retrying would have the same result.
 _FINAL = (
     Code.BAD_NAME,
     Code.BAD_VERSION,
@@ -42,40 +41,40 @@ _FINAL = (
 
 
 class Busy(Exception):
-    """The server has no room for strangers at the moment, and will have in another."""
+    """The server has no capacity for another handshake at the moment; retry later."""
 
 
 @dataclass(slots=True)
 class Account:
-    """Who one is: a name, the identity that proves it, the client's slot.
+    """A user's name, the identity that proves it, and the id of this client.
 
-    `link` is a code that makes the identity one of the name's; it is shown until it was used.
+    `link` is a code that adds the identity to the name's keys; it is sent until it was used.
     """
 
     user: str
     identity: Identity
-    slot: ClientId
+    client_id: ClientId
     link: str | None = None
 
 
-async def introduce(link: Link, account: Account) -> Welcome:
-    """Say and prove who one is, and return the server's welcome.
+async def authenticate(link: Link, account: Account) -> Welcome:
+    """Run the handshake and return the server's welcome.
 
-    Raises `Refused` if the server will not have this person, `ProtocolError`, `Busy`, or
+    Raises `Refused` if the server rejects this person for good, `ProtocolError`, `Busy`, or
     `trio.BrokenResourceError`.
     """
     nonce = secrets.token_bytes(NONCE_SIZE)
-    user, client, key = account.user, account.slot.client, account.identity.public
+    user, client, key = account.user, account.client_id.client, account.identity.public
     hello = Hello(VERSION, user, client, key, nonce, resends=True)
     await link.send(encode(hello))
     challenge = await _next(link)
     if not isinstance(challenge, Challenge) or len(challenge.nonce) != NONCE_SIZE:
-        raise ProtocolError(Code.HANDSHAKE, "This does not sound like a tchat server.")
-    signature = account.identity.sign(proof_text(hello, challenge, pin_seen(link.stream)))
+        raise ProtocolError(Code.HANDSHAKE, "This is not a tchat server.")
+    signature = account.identity.sign(proof_text(hello, challenge, link.server_pin()))
     await link.send(encode(Proof(signature, account.link)))
     welcome = await _next(link)
     if not isinstance(welcome, Welcome):
-        raise ProtocolError(Code.HANDSHAKE, "This does not sound like a tchat server.")
+        raise ProtocolError(Code.HANDSHAKE, "This is not a tchat server.")
     account.link = None
     return welcome
 
@@ -86,12 +85,12 @@ async def _next(link: Link) -> Frame:
         raise trio.BrokenResourceError("the server closed the connection")
     frame = decode(body, TO_CLIENT)
     if isinstance(frame, Failed | Goodbye):
-        raise farewell(frame.code, frame.text)
+        raise closing_error(frame.code, frame.text)
     return frame
 
 
-def farewell(code: str, text: str) -> Exception:
-    """Return the exception for a server that ends the connection: one to survive, or the end."""
+def closing_error(code: str, text: str) -> Exception:
+    """Return the exception for a server's last frame: `Refused` if a retry would be pointless."""
     sentence = clean_line(text)
     if code in _FINAL:
         return Refused(clean_line(code), sentence)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.client.authenticate import Account, Busy, farewell, introduce
+from tchat.client.authenticate import Account, Busy, authenticate, closing_error
 from tchat.client.backoff import Backoff
 from tchat.client.delivery import Delivery
 from tchat.client.history import MyGroup, read_found, read_groups
@@ -87,7 +87,7 @@ class Session:
         channel, self.updates = trio.open_memory_channel[Update](math.inf)
         self._notify = channel.send_nowait
         self._account = account
-        client_id, servers = account.slot, connector.names()
+        client_id, servers = account.client_id, connector.names()
         self._requests = requests = RequestTracker(client_id)
         self._delivery = Delivery(
             client_id, self.user, servers, requests, self.groups, self._notify
@@ -263,7 +263,7 @@ class Session:
             link = await self.connector.open()
         try:
             with trio.fail_after(CONNECT_SECONDS):
-                welcome = await introduce(link, self._account)
+                welcome = await authenticate(link, self._account)
             self._resume_session(link, welcome)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._requests.sender.run, link)
@@ -277,7 +277,7 @@ class Session:
 
     def _resume_session(self, link: Link, welcome: Welcome) -> None:
         """Resume on a new connection: attach groups, resend requests, presence, read positions."""
-        link.introduced()
+        link.allow_long_frames()
         self.user = clean_line(welcome.user)
         for replica in self.groups.values():
             self._following.request_attach(replica)
@@ -299,18 +299,18 @@ class Session:
         with trio.move_on_after(1, shield=True):
             try:
                 await self._requests.sender.flush(link)
-                await link.farewell()
+                await link.close_gracefully()
             except (trio.BrokenResourceError, trio.BusyResourceError, trio.ClosedResourceError):
                 pass
-        await trio.aclose_forcefully(link.stream)
+        await link.abort()
 
     async def _keep_alive(self, link: Link) -> None:
         """Send pings when a direction is idle; raise if the server has gone silent."""
         while True:
             now = trio.current_time()
-            if now - link.heard >= SILENCE_SECONDS + PATIENCE_SECONDS:
+            if now - link.last_received >= SILENCE_SECONDS + PATIENCE_SECONDS:
                 raise trio.BrokenResourceError("nothing was heard from the server")
-            quiet = now - min(link.heard, link.said)
+            quiet = now - min(link.last_received, link.last_sent)
             if quiet >= SILENCE_SECONDS:
                 self._requests.sender.send_urgent(encode(Ping()))
                 await trio.sleep(PATIENCE_SECONDS)
@@ -341,7 +341,7 @@ class Session:
         elif isinstance(frame, Failed) and frame.re is not None:
             self._requests.handle_failure(frame)
         elif isinstance(frame, Failed | Goodbye):
-            raise farewell(frame.code, frame.text)
+            raise closing_error(frame.code, frame.text)
 
 
 @asynccontextmanager

@@ -1,1 +1,1 @@
-"""Streams and addresses: what client and server both need to reach each other."""
+"""Network: addresses, non-blocking sockets, TLS, identity keys, and links that carry frames."""

@@ -1,4 +1,4 @@
-"""Hosts and ports: opening them, reaching them, and saying in a sentence why that failed."""
+"""Network addresses: connect, listen, and explain network errors in plain words."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ _PORT_TRIES = 20
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a server is: a name, an IPv4 or an IPv6 address, and a TCP port."""
+    """A host (a name, an IPv4 or an IPv6 address) and a TCP port."""
 
     host: str
     port: int
 
     def __str__(self) -> str:
-        """Write it as URLs do, an IPv6 address in brackets (RFC 3986)."""
+        """Return `host:port`, an IPv6 address in brackets as in URLs (RFC 3986)."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 async def connect(address: Address) -> trio.SocketStream:
-    """Open a connection. Raises OSError, `explain` of which is a sentence."""
+    """Open a TCP connection. Raises OSError; `explain` puts it in words."""
     return await trio.open_tcp_stream(address.host, address.port)
 
 
 async def listen(address: Address) -> list[trio.SocketListener]:
-    """Listen on every address of the host, all on the same port; port 0 picks a free one.
+    """Listen on all addresses of the host, on the same port; port 0 picks a free one.
 
     Raises `StartupError`.
     """
@@ -43,7 +43,7 @@ async def listen(address: Address) -> list[trio.SocketListener]:
             first = await trio.open_tcp_listeners(address.port, host=address.host)
             if len({port_of(listener) for listener in first}) == 1:
                 return first
-            # Port 0 on a name with two addresses gave each a port of its own: try the first's.
+            # Given port 0, the system picked a port for each address: retry with the first's.
             port = port_of(first[0])
             for listener in first:
                 await listener.aclose()
@@ -56,11 +56,11 @@ async def listen(address: Address) -> list[trio.SocketListener]:
         raise StartupError(
             Code.CANNOT_START, f"Cannot listen on {address}: {explain(error)}."
         ) from error
-    raise StartupError(Code.CANNOT_START, f"No free port was found on {address.host}.")
+    raise StartupError(Code.CANNOT_START, f"No free port found on {address.host}.")
 
 
 def is_local(host: str) -> bool:
-    """Return whether a host is this machine itself, reached through nothing that others share."""
+    """Return whether a host is this machine itself, by the loopback interface."""
     if host.lower().rstrip(".") == "localhost":
         return True
     try:
@@ -74,40 +74,34 @@ def port_of(listener: trio.SocketListener) -> int:
     return int(listener.socket.getsockname()[1])
 
 
-def peer_of(stream: trio.abc.Stream) -> str:
-    """Return the other end's address as the log shows it."""
-    place = place_of(stream)
-    return str(place) if place else "an unknown address"
-
-
-def place_of(stream: trio.abc.Stream) -> Address | None:
-    """Return the other end's address; None if it has gone already, or has none."""
+def peer_of(stream: trio.abc.Stream) -> Address | None:
+    """Return the address of the other end; None if it has gone already, or has none."""
     if isinstance(stream, trio.SocketStream):
         try:
             host, port, *_ = stream.socket.getpeername()
-        except (OSError, ValueError):  # a socket in the file system has no port
+        except (OSError, ValueError):  # a Unix socket has no port
             return None
         return Address(host, port)
     return None
 
 
 def explain(error: BaseException) -> str:
-    """Return what went wrong with a connection, as the end of a sentence."""
+    """Return the cause of a network error in plain words, as the end of a sentence."""
     if isinstance(error.__cause__, OSError | ExceptionGroup):
-        # Trio's own words are about all the addresses it tried; the first failure says why.
+        # Trio's message only lists the addresses that it tried; the first failure has the reason.
         return explain(root_of(error.__cause__))
     if isinstance(error, socket.gaierror):
-        return "that host is not known"
+        return "unknown host"
     if isinstance(error, UnicodeError):
-        return "that is not a host's name"
+        return "not a valid host name"
     if isinstance(error, ssl.SSLError):
         return f"TLS failed: {str(error.reason or error).lower().replace('_', ' ')}"
     number = error.errno if isinstance(error, OSError) else None
     known = {
-        errno.EADDRINUSE: "the port is in use",
+        errno.EADDRINUSE: "the port is already in use",
         errno.EADDRNOTAVAIL: "this machine has no such address",
-        errno.EACCES: "ports below 1024 need special rights",
-        errno.ECONNREFUSED: "nothing listens there",
+        errno.EACCES: "ports below 1024 need root privileges",
+        errno.ECONNREFUSED: "connection refused",
     }
     if number is None:
         return str(error).rstrip(".") or type(error).__name__

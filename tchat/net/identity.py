@@ -1,9 +1,9 @@
-"""Who a person is: an Ed25519 key (RFC 8032), made on first run and kept in a file.
+"""A person's identity: an Ed25519 key (RFC 8032) in a file, to sign and verify the handshake.
 
-A name belongs to keys, so whoever has the file is the person. All arithmetic is cryptography's;
-what is added here is a check that it leaves to its callers: a few points of small order are valid
-public keys for which anybody can make signatures that fit every message, and a server that let
-one claim a name would have given that name to everybody.
+A name belongs to keys, so whoever has the file is the person. The cryptography is the library's;
+the one check added here it leaves to its callers. A few points of small order are valid public keys
+for which anybody can forge signatures that fit every message: a server that let such a key claim a
+name would have given that name to everybody.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SMALL_ORDER = frozenset((0, 1, _P - 1, *_ORDER_8))
 
 
 class Identity:
-    """A person's private key. `public` is the other half, 32 bytes."""
+    """A person's private key. `public` is the public key, 32 bytes."""
 
     def __init__(self, private: Ed25519PrivateKey) -> None:
         self._private = private
@@ -47,7 +47,7 @@ class Identity:
 
 
 def load_identity(path: Path) -> Identity:
-    """Return the identity in a file, a new one if there is none. Raises `StartupError`."""
+    """Load the identity from a file; create it first if it is missing. Raises `StartupError`."""
     pem = read_or_make(path, _new_pem, "The identity")
     try:
         private = load_pem_private_key(pem, None)
@@ -55,7 +55,7 @@ def load_identity(path: Path) -> Identity:
         private = None
     if not isinstance(private, Ed25519PrivateKey):
         raise StartupError(
-            Code.CANNOT_START, f"The identity {path} does not hold an Ed25519 key in PEM."
+            Code.CANNOT_START, f"The identity {path} is not an Ed25519 key in PEM format."
         )
     return Identity(private)
 
@@ -63,14 +63,14 @@ def load_identity(path: Path) -> Identity:
 def verify(key: bytes, signature: bytes, message: bytes) -> None:
     """Raise `ProtocolError` (bad_proof) unless the holder of `key` (32 bytes) signed `message`."""
     y = int.from_bytes(key, "little") & (2**255 - 1)
-    # A second spelling of a point would be a second key of the same person, or of nobody.
+    # A y of p or more is a second encoding of the same point: two keys for one person.
     if y in _SMALL_ORDER or y >= _P:
-        raise ProtocolError(Code.BAD_PROOF, "That key proves nothing: anybody could sign for it.")
+        raise ProtocolError(Code.BAD_PROOF, "This key proves nothing: anybody could sign for it.")
     try:
         Ed25519PublicKey.from_public_bytes(key).verify(signature, message)
     except (InvalidSignature, ValueError) as error:
         raise ProtocolError(
-            Code.BAD_PROOF, "The signature does not fit: not this key, or not for this server."
+            Code.BAD_PROOF, "The signature is not valid for this key and this server."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Private keys on disk: made on first use, for their owner's eyes only, never overwritten."""
+"""Private key files: created on first use with mode 0600, atomically, and never overwritten."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ _OTHERS = 0o077
 
 
 def read_or_make(path: Path, make: Callable[[], bytes], what: str, *, secret: bool = True) -> bytes:
-    """Return what is in a private file; make it first if it is not there.
+    """Return the contents of a private file; create it with `make()` first if it is missing.
 
-    When several processes make it at once, one of them wins and all return the same. Raises
-    `StartupError` if others may read it, or if it cannot be read or made.
+    Safe with several processes: one of them creates the file, and all return its contents. `what`
+    names the file in messages. Raises `StartupError` if a `secret` file is readable by others, or
+    if it cannot be read or created.
     """
     try:
         if not path.exists():
@@ -34,24 +35,25 @@ def read_or_make(path: Path, make: Callable[[], bytes], what: str, *, secret: bo
 
 def _read_private(path: Path, what: str) -> bytes:
     with path.open("rb") as file:
-        # Asked of the open file, which nobody can put another in the place of.
+        # Checked on the open file: between a check by path and the open, it could be swapped.
         if os.name == "posix" and os.fstat(file.fileno()).st_mode & _OTHERS:
             raise StartupError(
                 Code.CANNOT_START,
-                f"{what} {path} can be read by others, and may not be secret any more. If you are"
-                f" sure that nobody has read it: chmod 600 {path}",
+                f"{what} {path} can be read by others, so it may no longer be secret. If you are"
+                f" sure that nobody has read it, run: chmod 600 {path}",
             )
         return file.read()
 
 
 def _create(path: Path, data: bytes) -> None:
-    """Write a new private file, whole or not at all, unless somebody else was first."""
+    """Create a private file atomically, unless another process has created it first."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        # Unlike a rename, a hard link fails if the name is taken.
         os.link(draft, path)
     except FileExistsError:
         return

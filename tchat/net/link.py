@@ -1,129 +1,228 @@
-"""A stream that carries frames."""
+"""A connection that carries frames: TLS, framing, keepalive times and a graceful close.
+
+A link begins on a socket in the clear; `connect` and `accept_tls` encrypt it in place. So whoever
+owns the connection has one object from the first byte to the last, and never has to ask which kind
+of stream is below. One task receives while another sends, or one worker thread does both.
+
+Methods that end in `_nowait` never block. They, and `is_ready`, may be called in any thread, as
+long as no task uses the link meanwhile.
+"""
 
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import trio
 
 from tchat.core.protocol.framing import FRAME_LIMIT, HANDSHAKE_LIMIT, FrameBuffer
-from tchat.net.sockets import is_ready, read_now, way_in, way_out
+from tchat.errors import Code, ProtocolError
+from tchat.net.address import connect, peer_of
+from tchat.net.sockets import is_ready, read_nowait, reader_of, writer_of
+from tchat.net.tls import NotTls, accept_tls, open_tls, pin_seen
 from tchat.net.tls_stream import TlsStream
 
-RECEIVE_SIZE = 64 * 1024
+if TYPE_CHECKING:
+    import ssl
 
-_FAREWELL_SECONDS = 1.0
-_FRAME_NOW = 1024  # enough for the short frames between which files travel
+    from tchat.net.address import Address
+    from tchat.net.tls import Credentials
+
+RECEIVE_SIZE = 64 * 1024
+CLOSE_SECONDS = 1.0
+"""How long a graceful close waits for the other side to close, too."""
+
+_SHORT_FRAME = 1024  # enough for the frames that travel between pieces of files
 
 
 class Link:
-    """Frames over a stream: one task receives, one task sends, or one thread does both.
+    """Frames over one connection.
 
-    `heard` is the `trio.current_time()` at which bytes last came in, `said` that of the last
-    `send`. `send_now` sends what the socket takes without waiting, and returns what is left for
-    `send`, which may be empty, or None if nothing is. It is not for when a task is in `send`.
-
-    What ends in `_now` waits for nothing. That, and `is_ready`, may be called in any thread, if no
-    task uses the link meanwhile.
+    `peer` is the other end's address, None if it was gone before it could be asked for.
+    `last_received` is the `trio.current_time()` at which bytes last arrived, `last_sent` that of
+    the last `send`. `send_nowait` sends what the socket takes without blocking and returns the
+    rest, which has to be given to `send` even if it is empty, or None if there is none; it must not
+    be called while a task is in `send`.
     """
 
-    __slots__ = ("_buffer", "_receive_from", "heard", "said", "send_now", "stream")
+    __slots__ = (
+        "_buffer",
+        "_can_send",
+        "_receive_some",
+        "last_received",
+        "last_sent",
+        "peer",
+        "send_nowait",
+        "stream",
+    )
 
     def __init__(self, stream: trio.abc.Stream) -> None:
-        self.stream = stream
-        self.heard = self.said = trio.current_time()
-        self.send_now = stream.send_now if isinstance(stream, TlsStream) else way_out(stream)
-        self._receive_from = way_in(stream)
+        self.peer = peer_of(stream)
+        self.last_received = self.last_sent = trio.current_time()
         self._buffer = FrameBuffer(HANDSHAKE_LIMIT)
+        self._use(stream)
 
-    def introduced(self) -> None:
-        """Allow frames of full length: both sides have said who they are."""
+    def _use(self, stream: trio.abc.Stream) -> None:
+        # Bound once: they are called for every frame.
+        self.stream = stream
+        self.send_nowait = (
+            stream.send_nowait if isinstance(stream, TlsStream) else writer_of(stream)
+        )
+        self._receive_some = reader_of(stream)
+        self._can_send = True
+
+    @property
+    def address(self) -> str:
+        """The other end's address, as the log shows it."""
+        return str(self.peer or "an unknown address")
+
+    # ------------------------------------------------------------------ opening
+
+    @classmethod
+    async def connect(cls, address: Address, context: ssl.SSLContext | None) -> Link:
+        """Connect to a server, with TLS if there is a context for it.
+
+        Raises OSError if it cannot be reached, or what `open_tls` raises.
+        """
+        stream = await connect(address)
+        try:
+            link = cls(stream)
+            if context is not None:
+                link._use(await open_tls(stream, context, address.host))
+                link.server_pin()  # raises if the certificate cannot be parsed
+        except BaseException:
+            await trio.aclose_forcefully(stream)
+            raise
+        return link
+
+    async def accept_tls(self, credentials: Credentials) -> None:
+        """Encrypt the link, as the server.
+
+        Raises `ProtocolError` (not_encrypted) if the client does not speak TLS 1.3: the link stays
+        in the clear, and can still carry the reason. Raises `trio.BrokenResourceError` if the
+        handshake fails in any other way.
+        """
+        # Nothing may be sent in the clear into the middle of a TLS handshake.
+        self._can_send = False
+        try:
+            self._use(await accept_tls(self.stream, credentials))
+        except NotTls as error:
+            self._can_send = True
+            raise ProtocolError(
+                Code.NOT_ENCRYPTED, "This server speaks TLS 1.3; the client has to speak it, too."
+            ) from error
+
+    def server_pin(self) -> bytes:
+        """Return the pin of the server at the other end; empty if the link is not encrypted."""
+        return pin_seen(self.stream)
+
+    def allow_long_frames(self) -> None:
+        """Accept frames of full length, now that both sides are authenticated."""
         self._buffer.limit = FRAME_LIMIT
 
-    def expect_much(self) -> None:
-        """Be made for a file, rather than for waiting with little memory."""
+    def optimize_for_throughput(self) -> None:
+        """Prepare for a file: encrypt larger blocks at a time, which takes more memory."""
         if isinstance(self.stream, TlsStream):
-            self.stream.expect_much()
+            self.stream.optimize_for_throughput()
+
+    # ------------------------------------------------------------------ sending and receiving
 
     async def send(self, data: bytes | memoryview) -> None:
-        """Send packed frames, behind what `send_now` has left.
+        """Send packed frames, after anything that `send_nowait` has left over.
 
-        Raises `trio.BrokenResourceError` when the other side is gone. After a cancelled send nobody
-        knows how much went out: the link is to be closed.
+        Raises `trio.BrokenResourceError` when the other side is gone. After a cancelled send it is
+        unknown how much went out: the link has to be closed.
         """
         await self.stream.send_all(data)
-        self.said = trio.current_time()
+        self.last_sent = trio.current_time()
 
     async def receive(self) -> bytes | None:
-        """Return the next frame's body; None when the other side has ended or is gone."""
+        """Return the body of the next frame; None if the other side has closed, or is gone."""
         while (body := self._buffer.pop()) is None:
             try:
-                data = await self._receive_from(RECEIVE_SIZE)
+                data = await self._receive_some(RECEIVE_SIZE)
             except trio.BrokenResourceError:
                 return None
-            self.heard = trio.current_time()
+            self.last_received = trio.current_time()
             if not data:
                 return None
             self._buffer.feed(data)
         return body
 
-    async def receive_raw(self, most: int) -> bytes:
-        """Return at most so many bytes as they come, for what travels unframed; none at the end.
+    async def receive_raw(self, max_bytes: int) -> bytes:
+        """Return up to `max_bytes` unframed bytes as they arrive; none at the end.
 
-        Those that came behind the last frame, and were read with it, come first.
+        Bytes that were read together with the last frame come first.
         """
         data = self._buffer.rest()
-        if len(data) > most:
-            self._buffer.feed(data[most:])
+        if len(data) > max_bytes:
+            self._buffer.feed(data[max_bytes:])
         if data:
-            return data[:most]
+            return data[:max_bytes]
         try:
-            data = bytes(await self._receive_from(most))
+            data = bytes(await self._receive_some(max_bytes))
         except trio.BrokenResourceError:
             return b""
-        self.heard = trio.current_time()
+        self.last_received = trio.current_time()
         return data
 
-    def receive_now(self, into: memoryview) -> int:
-        """Fill a buffer with what has come unframed; return how much that was, which may be none.
+    def receive_raw_nowait(self, into: memoryview) -> int:
+        """Fill a buffer with unframed bytes that have arrived; return their number.
 
-        Whether more will come, who waits for it finds out.
+        0 says nothing about the end of the connection: `receive_raw` finds that out.
         """
         if data := self._buffer.rest():
             size = min(len(data), len(into))
             into[:size] = data[:size]
             self._buffer.feed(data[size:])
             return size
-        return self._read_now(into)
+        return self._read_nowait(into)
 
-    def frame_now(self) -> bytes | None:
-        """Return the next frame's body if it has come, and is short."""
+    def receive_nowait(self) -> bytes | None:
+        """Return the body of the next frame if it has arrived and is short; else None."""
         if (body := self._buffer.pop()) is None:
-            room = bytearray(_FRAME_NOW)
-            if size := self._read_now(memoryview(room)):
+            room = bytearray(_SHORT_FRAME)
+            if size := self._read_nowait(memoryview(room)):
                 self._buffer.feed(room[:size])
                 body = self._buffer.pop()
         return body
 
     def is_ready(self, *, to_send: bool, within: float) -> bool:
-        """Return whether the socket has something, or takes something, in so many seconds."""
-        stream = self.stream
-        encrypted = stream.transport_stream if isinstance(stream, TlsStream) else stream
-        return is_ready(encrypted, to_send=to_send, within=within)
+        """Return whether the socket becomes readable, or writable, within so many seconds.
 
-    def _read_now(self, into: memoryview) -> int:
+        Blocks the calling thread meanwhile.
+        """
+        return is_ready(self._socket, to_send=to_send, within=within)
+
+    def _read_nowait(self, into: memoryview) -> int:
         if isinstance(self.stream, TlsStream):
-            return self.stream.receive_now(into)
-        return read_now(self.stream, into)
+            return self.stream.receive_nowait(into)
+        return read_nowait(self.stream, into)
 
-    async def farewell(self) -> None:
-        """Close so that what was sent arrives.
+    @property
+    def _socket(self) -> trio.abc.Stream:
+        stream = self.stream
+        return stream.transport_stream if isinstance(stream, TlsStream) else stream
 
-        A socket that is closed while received bytes lie unread is reset, and the reset may
-        overtake the last frames: so end our half first, and let the other side end its own.
+    # ------------------------------------------------------------------ closing
+
+    async def close_with(self, data: bytes) -> None:
+        """Send last bytes and close gracefully, as far as the other side still lets us."""
+        if not self._can_send:
+            return
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await self.send(data)
+            await self.close_gracefully()
+
+    async def close_gracefully(self) -> None:
+        """Close so that everything sent arrives.
+
+        The kernel answers a close with a reset if received bytes lie unread, and that reset may
+        overtake the last frames on their way. So end our half first, read until the other side
+        ends its own, and only then close.
         """
         stream = self.stream
-        with trio.move_on_after(_FAREWELL_SECONDS):
+        with trio.move_on_after(CLOSE_SECONDS):
             if isinstance(stream, TlsStream):
                 stream = await _end_encryption(stream)
             if isinstance(stream, trio.SocketStream):
@@ -133,10 +232,14 @@ class Link:
                         pass
         await trio.aclose_forcefully(stream)
 
+    async def abort(self) -> None:
+        """Close at once, without a word to the other side."""
+        await trio.aclose_forcefully(self.stream)
+
 
 async def _end_encryption(stream: TlsStream[trio.SocketStream]) -> trio.SocketStream:
-    """Say that nothing more comes (close_notify), and return what was encrypted."""
-    encrypted = stream.transport_stream
-    with suppress(trio.BrokenResourceError):  # was still sending, or has gone: our word is out
+    """Send close_notify, the end of the encrypted stream, and return the transport."""
+    transport = stream.transport_stream
+    with suppress(trio.BrokenResourceError):  # still sending, or gone: close_notify is out, if ever
         await stream.unwrap()
-    return encrypted
+    return transport

@@ -1,14 +1,14 @@
-"""Reading and writing a socket at the cost of one system call each.
+"""Non-blocking socket I/O at one system call per read or write.
 
-Trio tries to read before it waits, which for a server with many clients that say little is in
-vain nearly every time: a call that fails, an exception, and then the wait and the call again. Here
-it waits first. And what a socket takes at once need not wait for anything, so it can be given to
-it from any task, without a turn of the scheduler. A thread that has much to carry can take what
-has come, and give what is taken, for as long as there is any, and leave long waits to its task.
+Trio first tries to read and only then waits. For a server with many clients that say little, that
+first try is nearly always in vain: a failing call, an exception, then the wait, then the call
+again. Here we wait first. And a write that the socket's buffer can take need not pass through the
+scheduler at all, so any task may do it directly. Worker threads of file transfers read and write
+without blocking in the same way, and leave long waits to their tasks.
 
-All are Trio's own business by its public interface: it leaves its sockets in non-blocking mode
-and says when one is ready (`trio.lowlevel`). Where a socket is no file descriptor (Windows), the
-stream's own methods do, and nothing goes without waiting.
+All of this uses public guarantees of Trio: its sockets are in non-blocking mode, and
+`trio.lowlevel` reports when one is ready. Where a socket is no file descriptor (Windows), the
+stream's own methods are used, and nothing is sent or received without waiting.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _WITH_DESCRIPTORS = sys.platform != "win32"
 
 
 class Write(Protocol):
-    """What sends what goes without waiting; it returns what is left, None if nothing is."""
+    """A function that sends without blocking; it returns the unsent rest, or None if none is."""
 
     def __call__(self, data: D, /) -> D | None:
         """Send."""
 
 
-def way_in(stream: trio.abc.Stream) -> Receive:
-    """Return what to call for at most so many bytes as they come, and none at the end.
+def reader_of(stream: trio.abc.Stream) -> Receive:
+    """Return a function that receives up to so many bytes as they arrive; none at the end.
 
     It raises what `receive_some` raises, and is a checkpoint every time.
     """
@@ -47,17 +47,17 @@ def way_in(stream: trio.abc.Stream) -> Receive:
     return stream.receive_some if socket is None else partial(_wait_and_read, socket)
 
 
-def way_out(stream: trio.abc.Stream) -> Write:
-    """Return what to call to send what a stream takes, when no task is sending."""
+def writer_of(stream: trio.abc.Stream) -> Write:
+    """Return a function that sends without blocking. Not to be called while a task is sending."""
     socket = _socket_of(stream)
-    return _keep if socket is None else partial(_write_now, socket)
+    return _keep if socket is None else partial(_write_nowait, socket)
 
 
-def read_now(stream: trio.abc.Stream, into: memoryview) -> int:
-    """Read what has come into a buffer, and return how much that was.
+def read_nowait(stream: trio.abc.Stream, into: memoryview) -> int:
+    """Fill a buffer with bytes that have arrived; return their number.
 
-    It may be nothing: whoever waits for more finds out whether more comes. It is not for when a
-    task is receiving.
+    0 says nothing about the end of the stream: a receive that waits finds that out. Not to be
+    called while a task is receiving.
     """
     socket = _socket_of(stream)
     if socket is None:
@@ -69,9 +69,9 @@ def read_now(stream: trio.abc.Stream, into: memoryview) -> int:
 
 
 def is_ready(stream: trio.abc.Stream, *, to_send: bool, within: float) -> bool:
-    """Return whether a stream has something to read, or takes something, in so many seconds.
+    """Return whether a stream becomes readable, or writable, within so many seconds.
 
-    It is for threads: the wait is the system's, not Trio's.
+    For worker threads: it blocks the thread, and Trio knows nothing of it.
     """
     socket = _socket_of(stream)
     if socket is None or socket.fileno() < 0:
@@ -82,19 +82,20 @@ def is_ready(stream: trio.abc.Stream, *, to_send: bool, within: float) -> bool:
 
 
 def _socket_of(stream: trio.abc.Stream) -> trio.socket.SocketType | None:
-    """Return the socket that can be used by its descriptor; None if it is not to be."""
+    """Return the socket if its file descriptor may be used directly, else None."""
     if _WITH_DESCRIPTORS and isinstance(stream, trio.SocketStream):
         return stream.socket
     return None
 
 
-async def _wait_and_read(socket: trio.socket.SocketType, most: int) -> bytes:
+async def _wait_and_read(socket: trio.socket.SocketType, max_bytes: int) -> bytes:
     while True:
         await trio.lowlevel.wait_readable(_descriptor(socket))
         try:
-            # Asked for again: it may have been closed since, and the number be another's.
-            return os.read(_descriptor(socket), most)
-        except BlockingIOError:  # there is nothing to read after all
+            # The descriptor is asked for again: while we waited, the socket may have been closed,
+            # and the number reused for another one.
+            return os.read(_descriptor(socket), max_bytes)
+        except BlockingIOError:  # a spurious wake-up
             continue
         except OSError as error:
             raise trio.BrokenResourceError(f"socket connection broken: {error}") from error
@@ -107,11 +108,11 @@ def _descriptor(socket: trio.socket.SocketType) -> int:
     return descriptor
 
 
-def _write_now(socket: trio.socket.SocketType, data: D) -> D | None:
+def _write_nowait(socket: trio.socket.SocketType, data: D) -> D | None:
     try:
         sent = os.write(socket.fileno(), data)
     except OSError:
-        return data  # it takes nothing now, or never: who sends it then finds out
+        return data  # full, or broken: a send that waits finds out which
     return None if sent == len(data) else data[sent:]
 
 

@@ -1,12 +1,12 @@
-"""TLS 1.3 for both sides, with keys instead of names.
+"""TLS 1.3 for both sides, with pinned keys (TOFU) instead of certificate authorities.
 
-A server makes a key and a certificate for it on first start. The certificate says nothing that
-anybody checks; the key does. A client knows a server by its pin, the SHA-256 of its public key
-(SubjectPublicKeyInfo, RFC 5280), so a certificate may be renewed and a key may not. A server with
-a certificate that the system's authorities vouch for can be known by its host name instead.
+A server generates a key, and a certificate for it, on first start. Nobody checks what the
+certificate says; clients check the key. They know a server by its *pin*, the SHA-256 of its public
+key (SubjectPublicKeyInfo, RFC 5280): a certificate may be renewed, a key may not change. A server
+whose certificate the system's authorities have signed can be known by its host name instead.
 
-Connections are not resumed and there is no early data, so no session tickets are sent: what
-cannot be replayed needs no care.
+TLS session resumption and early data are off, so no session tickets are sent: nothing can be
+replayed.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import datetime as dt
 import hashlib
 import ssl
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+import trio
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -36,22 +37,45 @@ from tchat.net.tls_stream import TlsStream
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import trio
     from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 
-    Stream = TlsStream[trio.SocketStream]
+S = TypeVar("S", bound=trio.abc.Stream)
 
 _MADE = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 _NEVER = dt.datetime(9999, 12, 31, 23, 59, 59, tzinfo=dt.UTC)  # RFC 5280, 4.1.2.5
 
 BUSY_ALERT = b"\x15\x03\x03\x00\x02\x02\x31"
-"""A fatal alert, access_denied (RFC 8446, section 6): what a server that has no room for another
-handshake can still say, before any."""
+"""A fatal alert, access_denied (RFC 8446, section 6), in the clear.
+
+It is the answer of a server that has no capacity for another handshake, in place of one.
+"""
+
+_BUSY = "TLSV1_ALERT_ACCESS_DENIED"
+# OpenSSL's reasons when the peer does not speak TLS, or not 1.3: as a server, and as a client.
+_NOT_TLS_CLIENT = {
+    "WRONG_VERSION_NUMBER",
+    "HTTP_REQUEST",
+    "UNKNOWN_PROTOCOL",
+    "UNSUPPORTED_PROTOCOL",
+}
+_NOT_TLS_SERVER = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"}
+
+
+class NotTls(trio.BrokenResourceError):
+    """The other side does not speak TLS 1.3."""
+
+
+class ServerBusy(trio.BrokenResourceError):
+    """The server answered with `BUSY_ALERT`."""
+
+
+class Untrusted(trio.BrokenResourceError):
+    """The system's authorities do not vouch for the server's certificate."""
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a server shows: a TLS context, its pin (32 bytes), and whether it vouches for itself."""
+    """A server's TLS context, its pin (32 bytes), and whether its certificate is self-signed."""
 
     context: ssl.SSLContext
     pin: bytes
@@ -59,19 +83,22 @@ class Credentials:
 
 
 def pin_of(certificate: x509.Certificate) -> bytes:
-    """Return the SHA-256 of a certificate's public key."""
+    """Return the pin of a certificate: the SHA-256 of its public key."""
     key = certificate.public_key()
     spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return hashlib.sha256(spki).digest()
 
 
 def make_credentials(directory: Path) -> Credentials:
-    """Return the credentials kept in `directory`, new ones at first. Raises `StartupError`."""
+    """Load the credentials in `directory`; generate them first if there are none.
+
+    Raises `StartupError`.
+    """
     key, certificate = directory / "server-key.pem", directory / "server-cert.pem"
     if certificate.exists() and not key.exists():
         raise StartupError(
             Code.CANNOT_START,
-            f"{key} is missing. Restore it; or remove {certificate} for a new key, which every"
+            f"{key} is missing. Restore it; or remove {certificate} to get a new key, which every"
             " client will refuse until its user accepts it.",
         )
     private = read_or_make(key, _new_key, "The server's key")
@@ -80,14 +107,14 @@ def make_credentials(directory: Path) -> Credentials:
             made = _self_signed(private)
         except (ValueError, TypeError) as error:
             raise StartupError(
-                Code.CANNOT_START, f"{key} does not hold a private key in PEM, or an encrypted one."
+                Code.CANNOT_START, f"{key} is not an unencrypted private key in PEM format."
             ) from error
         read_or_make(certificate, lambda: made, "The certificate", secret=False)
     return load_credentials(certificate, key)
 
 
 def load_credentials(certificate: Path, key: Path) -> Credentials:
-    """Return credentials from two PEM files. Raises `StartupError`."""
+    """Load credentials from two PEM files. Raises `StartupError`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.num_tickets = 0
@@ -104,7 +131,11 @@ def load_credentials(certificate: Path, key: Path) -> Credentials:
 
 
 def client_context(*, verified: bool) -> ssl.SSLContext:
-    """Return a context for a client: checked by the system's authorities, or by a pin later."""
+    """Return a client's TLS context.
+
+    If `verified`, the handshake checks the certificate against the system's authorities; otherwise
+    it accepts any, and the caller has to compare the pin.
+    """
     context = ssl.create_default_context() if verified else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     if not verified:
@@ -113,34 +144,58 @@ def client_context(*, verified: bool) -> ssl.SSLContext:
     return context
 
 
-async def accept_tls(stream: trio.SocketStream, credentials: Credentials) -> Stream:
-    """Return the stream encrypted, as a server. Raises `trio.BrokenResourceError`."""
+async def accept_tls(stream: S, credentials: Credentials) -> TlsStream[S]:
+    """Return the stream encrypted, as a server.
+
+    Raises `NotTls` or another `trio.BrokenResourceError`.
+    """
     encrypted = TlsStream(stream, credentials.context, server_side=True)
-    await encrypted.do_handshake()
+    try:
+        await encrypted.do_handshake()
+    except trio.BrokenResourceError as error:
+        if _reason(error) in _NOT_TLS_CLIENT:
+            raise NotTls(str(error)) from error.__cause__
+        raise
     return encrypted
 
 
-async def open_tls(stream: trio.SocketStream, context: ssl.SSLContext, host: str) -> Stream:
-    """Return the stream encrypted, as a client. Raises `trio.BrokenResourceError`."""
-    name = host.partition("%")[0].rstrip(".")  # no scope of an IPv6 address, no root dot
+async def open_tls(stream: S, context: ssl.SSLContext, host: str) -> TlsStream[S]:
+    """Return the stream encrypted, as a client.
+
+    Raises `NotTls`, `ServerBusy`, `Untrusted`, or another `trio.BrokenResourceError`.
+    """
+    name = host.partition("%")[0].rstrip(".")  # without an IPv6 zone, or the dot of the DNS root
     encrypted = TlsStream(stream, context, server_hostname=name)
-    await encrypted.do_handshake()
+    try:
+        await encrypted.do_handshake()
+    except trio.BrokenResourceError as error:
+        cause, reason = error.__cause__, _reason(error)
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            raise Untrusted(cause.verify_message) from cause
+        if reason == _BUSY:
+            raise ServerBusy(str(error)) from cause
+        if reason in _NOT_TLS_SERVER:
+            raise NotTls(str(error)) from cause
+        raise
     return encrypted
+
+
+def _reason(error: trio.BrokenResourceError) -> str | None:
+    """Return OpenSSL's name of a failure, as the `ssl` module has it."""
+    return error.__cause__.reason if isinstance(error.__cause__, ssl.SSLError) else None
 
 
 def pin_seen(stream: trio.abc.Stream) -> bytes:
     """Return the pin of the server at the other end, from this side's own TLS state.
 
-    Empty if the stream is not encrypted. Raises `ProtocolError` for a certificate that is none.
+    Empty if it is not encrypted. Raises `ProtocolError` if the certificate cannot be parsed.
     """
     if not isinstance(stream, TlsStream):
         return b""
     try:
         return pin_of(x509.load_der_x509_certificate(stream.peer_certificate()))
     except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
-        raise ProtocolError(
-            Code.HANDSHAKE, "The server's certificate cannot be understood."
-        ) from error
+        raise ProtocolError(Code.HANDSHAKE, "The server's certificate cannot be parsed.") from error
 
 
 def _new_key() -> bytes:
@@ -158,5 +213,5 @@ def _self_signed(pem: bytes) -> bytes:
 
 
 def _no_password() -> str:
-    # Without this, OpenSSL would ask on the terminal, and a service would hang.
-    raise ValueError("the key is encrypted, and nobody is there to type its password")
+    # Without this callback OpenSSL would prompt on the terminal, and a service would hang.
+    raise ValueError("the key is encrypted; remove its passphrase")

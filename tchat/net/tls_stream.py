@@ -1,22 +1,19 @@
-"""TLS 1.3 over any stream of bytes, all the records at a time that have come.
+"""TLS 1.3 over any byte stream, decrypting all records that have arrived at once.
 
-TLS cuts what is sent into records of at most 16 KiB of text, each sealed on its own, with its
-number in the seal. The receiver can open any whole record at once, and finds out of each whether
-it was changed, left out, repeated or put elsewhere; so what it returns is always a beginning of
-what was sent. Whether it is all of it, only the last record says, an alert by the name of
-close_notify: where the bytes end without one, somebody may have cut them off. Between the text
-travel the protocol's own messages (RFC 8446, 4.6), new keys for one direction, say, with which
-the library deals when it meets them. Since TLS 1.3 there is no renegotiation, so receiving never
-has to wait for sending, nor sending for receiving.
+TLS cuts what is sent into records of at most 16 KiB of plaintext, each authenticated on its own,
+with its sequence number. The receiver can decrypt any whole record at once, and notices if one was
+changed, dropped, repeated or reordered; so what it returns is always a prefix of what was sent.
+Whether it is all of it, only the last record tells, an alert called close_notify: a stream that
+ends without one may have been truncated. Between the data travel the protocol's own messages
+(RFC 8446, 4.6), such as a key update for one direction, which the library handles when it meets
+them. TLS 1.3 has no renegotiation, so receiving never has to wait for sending, nor sending for
+receiving.
 
-The library (`ssl.SSLObject`) does no input or output: sealed bytes go into one buffer in memory,
-and come out of another. All that is done here is to carry them between those and a stream.
-`trio.SSLStream` does so too, but returns each record by itself: every 16 KiB cost a pass through
-the scheduler, and whatever its receiver does with each piece, a thread's turn for a file, say.
-Here all that have come are returned together, and files that are hashed on their way come
-through 1.6 to 1.85 times as fast.
-
-Two locks that a stream can have without paying for them while nobody else wants it.
+The library (`ssl.SSLObject`) does no I/O: encrypted bytes go into one memory buffer, and come out
+of another. This module moves them between those and a stream. `trio.SSLStream` does the same, but
+returns each record by itself, so every 16 KiB cost a pass through the scheduler, and whatever the
+receiver does per chunk, such as switching to a worker thread. Here all records that have arrived
+are returned together, and files that are hashed on their way transfer 1.6 to 1.85 times as fast.
 """
 
 from __future__ import annotations
@@ -27,7 +24,7 @@ from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
 
 import trio
 
-from tchat.net.sockets import read_now, way_in, way_out
+from tchat.net.sockets import read_nowait, reader_of, writer_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,9 +33,10 @@ if TYPE_CHECKING:
 
 
 class FairLock:
-    """A lock that costs nothing while nobody waits for it: no turn of the scheduler, no memory.
+    """A FIFO lock that is free of cost while uncontended: no scheduling, no memory.
 
-    Who waits gets it from the one before, and nobody gets in between: what is sealed has an order.
+    It is handed over directly to the task that has waited longest, so that nobody overtakes:
+    encrypted records have to be sent in their order.
     """
 
     __slots__ = ("_waiting", "locked")
@@ -48,7 +46,7 @@ class FairLock:
         self._waiting: trio.lowlevel.ParkingLot | None = None
 
     async def acquire(self) -> None:
-        """Have the lock, after those who came before."""
+        """Acquire the lock, after those who came before."""
         if not self.locked:
             self.locked = True
             return
@@ -57,7 +55,7 @@ class FairLock:
         await self._waiting.park()
 
     def release(self) -> None:
-        """Leave the lock to whoever waits longest."""
+        """Hand the lock to the task that has waited longest."""
         if self._waiting:
             self._waiting.unpark()
         else:
@@ -65,7 +63,7 @@ class FairLock:
 
 
 class SingleTaskGuard:
-    """Lets one task in at a time, and tells the other instead of having it wait."""
+    """Admits one task at a time; a second one gets an error instead of waiting."""
 
     __slots__ = ("_busy", "_doing")
 
@@ -81,44 +79,43 @@ class SingleTaskGuard:
         self._busy = False
 
 
-_RECORD = 16 * 1024  # the most text in a record (RFC 8446, 5.1)
+_RECORD = 16 * 1024  # the most plaintext in a record (RFC 8446, 5.1)
 _SEND_SIZE = 256 * 1024
-_NOW_SIZE = 64 * 1024  # so that not much is sealed that the transport does not take
-_FETCH_SIZE = 128 * 1024  # for one who takes without waiting, and so takes much
-_NOTHING = memoryview(b"")
+_NOW_SIZE = 64 * 1024  # limits what is encrypted in vain when the transport is full
+_FETCH_SIZE = 128 * 1024  # large, for worker threads that read without waiting
+_EMPTY = memoryview(b"")
 
 S = TypeVar("S", bound=trio.abc.Stream)
 
 
 class TlsStream(trio.abc.Stream, Generic[S]):
-    """A stream that is encrypted; `transport_stream` is what it goes over.
+    """An encrypted stream over `transport_stream`.
 
     The handshake comes first: anything else before it raises `trio.NeedHandshakeError`. One task
-    may receive while another sends. Whatever is wrong with what the other side sends, or ends
-    without its word, raises `trio.BrokenResourceError` from the `ssl.SSLError`, now and ever
-    after; the other side has been sent an alert, if TLS has one for it.
+    may receive while another sends. A protocol violation by the other side, or an end without
+    close_notify, raises `trio.BrokenResourceError` from the `ssl.SSLError`, then and at every later
+    call; the other side is sent an alert, if TLS has one for it.
 
-    A receiving that is cancelled loses nothing. After anything else that is cut off midway, the
-    stream is broken.
+    A cancelled receive loses nothing. After any other cancelled operation the stream is broken.
     """
 
     __slots__ = (
-        "_at_once",
+        "_block_size",
         "_broken",
-        "_carrying",
         "_closed",
-        "_fault",
-        "_fetched",
+        "_handshaken",
         "_incoming",
-        "_left",
         "_outgoing",
-        "_ready",
-        "_receive_sealed",
+        "_read_buffer",
+        "_receive_encrypted",
         "_receiving",
-        "_room",
         "_sending",
         "_tls",
-        "_write_sealed",
+        "_tls_error",
+        "_transport_lock",
+        "_undecrypted",
+        "_unsent",
+        "_write_encrypted",
         "transport_stream",
     )
 
@@ -131,59 +128,59 @@ class TlsStream(trio.abc.Stream, Generic[S]):
         server_hostname: str | None = None,
     ) -> None:
         self.transport_stream = transport_stream
-        self._receive_sealed = way_in(transport_stream)
-        self._write_sealed = way_out(transport_stream)
+        self._receive_encrypted = reader_of(transport_stream)
+        self._write_encrypted = writer_of(transport_stream)
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        # As trio encodes what it resolves: `ssl` itself would check another name (IDNA 2003).
+        # Encoded as trio does it for DNS: `ssl` would check for another name (IDNA 2003).
         name = trio.lowlevel.encode_hostname(server_hostname) if server_hostname else None
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side, name)
-        self._fetched = _NOTHING  # what the library has not been given yet
-        self._at_once = _RECORD  # how much text is sealed in one call
-        self._room = _NOTHING  # to fetch into, if much is
-        self._left = b""  # what is sealed and was not sent: the next that is sent is behind it
+        self._undecrypted = _EMPTY  # received, and not given to the library yet
+        self._block_size = _RECORD  # how much is encrypted in one call
+        self._read_buffer = _EMPTY  # for `_fetch_nowait`, allocated on first use
+        self._unsent = b""  # encrypted, and has to be sent before anything else
         self._receiving, self._sending = (
             SingleTaskGuard("receiving from"),
             SingleTaskGuard("sending to"),
         )
-        self._carrying = FairLock()
-        self._fault: ssl.SSLError | None = None
-        self._ready = self._broken = self._closed = False
+        self._transport_lock = FairLock()
+        self._tls_error: ssl.SSLError | None = None
+        self._handshaken = self._broken = self._closed = False
 
     def peer_certificate(self) -> bytes:
-        """Return the other side's certificate, in DER; nothing if it has shown none."""
+        """Return the other side's certificate, in DER; empty if it has shown none."""
         return self._tls.getpeercert(binary_form=True) or b""
 
-    def expect_much(self) -> None:
-        """Seal more at a time, for which the library's buffer keeps that size ever after."""
-        self._at_once = _NOW_SIZE
+    def optimize_for_throughput(self) -> None:
+        """Encrypt larger blocks at a time; the library's buffer keeps that size for good."""
+        self._block_size = _NOW_SIZE
 
     async def do_handshake(self) -> None:
-        """Agree upon keys, and check the certificate if the context says so."""
+        """Exchange keys, and verify the certificate if the context requires it."""
         with self._receiving, self._sending:
-            self._check(before=True)
-            await self._agree(self._tls.do_handshake)
-            self._ready = True
+            self._check_state(before=True)
+            await self._handshake_step(self._tls.do_handshake)
+            self._handshaken = True
 
     async def unwrap(self) -> S:
-        """Say that nothing more comes, wait until the other side says so too; return the transport.
+        """Send close_notify, wait for the other side's, and return the transport.
 
-        Text that comes instead is an error: whoever still wants it receives it first.
+        Data that arrives instead is an error: receive it first, if it is still wanted.
         """
         with self._receiving, self._sending:
-            self._check()
-            await self._agree(self._tls.unwrap)
+            self._check_state()
+            await self._handshake_step(self._tls.unwrap)
             self._closed = True
             return self.transport_stream
 
     async def aclose(self) -> None:
-        """Say that nothing more comes, unless something is being sent, and close the transport."""
+        """Send close_notify, unless a task is sending, and close the transport."""
         if self._closed:
             await trio.lowlevel.checkpoint()
             return
         self._closed = True
         try:
-            if self._ready and not self._broken:
-                # The other side's own word is not awaited: it may never read ours.
+            if self._handshaken and not self._broken:
+                # The other side's close_notify is not awaited: it may never read ours.
                 with suppress(ssl.SSLError):
                     self._tls.unwrap()
                 with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
@@ -191,32 +188,32 @@ class TlsStream(trio.abc.Stream, Generic[S]):
         finally:
             await self.transport_stream.aclose()
 
-    async def _agree(self, step: Callable[[], object]) -> None:
-        """Take a step that needs words of both sides."""
+    async def _handshake_step(self, step: Callable[[], object]) -> None:
+        """Run a step of the protocol that needs messages from both sides."""
         await trio.lowlevel.checkpoint()
         try:
             while _wants_more(step):
-                await self._carry_out(self._outgoing.read())
+                await self._transmit(self._outgoing.read())
                 await self._fetch(_RECORD)
-            await self._carry_out(self._outgoing.read())
+            await self._transmit(self._outgoing.read())
         except ssl.SSLError as error:
             await self._fail(error)
         except BaseException:
             self._broken = True
             raise
 
-    def _check(self, *, before: bool = False) -> None:
+    def _check_state(self, *, before: bool = False) -> None:
         if self._closed:
             raise trio.ClosedResourceError
         if self._broken:
-            raise trio.BrokenResourceError(str(self._fault or "")) from self._fault
-        if not self._ready and not before:
+            raise trio.BrokenResourceError(str(self._tls_error or "")) from self._tls_error
+        if not self._handshaken and not before:
             raise trio.NeedHandshakeError("the handshake comes first")
 
     async def _fail(self, error: ssl.SSLError) -> NoReturn:
-        """Send the alert, if there is one and nobody is in the way, and raise."""
-        # Without its traceback, which would hold this stream until garbage is collected.
-        self._fault, self._broken = error.with_traceback(None), True
+        """Send the alert, if there is one and no task is sending, and raise."""
+        # The traceback refers to this stream: a cycle that only garbage collection would end.
+        self._tls_error, self._broken = error.with_traceback(None), True
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             await self._flush_if_free()
         raise trio.BrokenResourceError(str(error)) from error
@@ -224,28 +221,28 @@ class TlsStream(trio.abc.Stream, Generic[S]):
     # ------------------------------------------------------------------ receiving
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """Return all that has come, at most `max_bytes`; nothing when the other side has ended."""
+        """Return all that has arrived, up to `max_bytes`; empty once the other side has closed."""
         most = _RECORD if max_bytes is None else max_bytes
         if most < 1:
             raise ValueError("max_bytes must be at least 1")
         with self._receiving:
-            self._check()
+            self._check_state()
             await trio.lowlevel.checkpoint_if_cancelled()
-            text = await self._open(most)
-            if text is not None:
+            plaintext = await self._decrypt(most)
+            if plaintext is not None:
                 await trio.lowlevel.cancel_shielded_checkpoint()
-            while text is None:
+            while plaintext is None:
                 await self._flush_if_free()
                 await self._fetch(max(most, _RECORD))
-                text = await self._open(most)
-            return text
+                plaintext = await self._decrypt(most)
+            return plaintext
 
-    async def _open(self, most: int) -> bytes | None:
-        """Return the text that has come; nothing at the end, None if more has to come first."""
+    async def _decrypt(self, most: int) -> bytes | None:
+        """Return the data that has arrived; empty at the end, None if more is needed first."""
         pieces: list[bytes] = []
         try:
-            if self._fault is not None:
-                raise self._fault
+            if self._tls_error is not None:
+                raise self._tls_error
             while most > 0:
                 pieces.append(piece := self._read(min(most, _RECORD)))
                 if not piece:
@@ -257,8 +254,8 @@ class TlsStream(trio.abc.Stream, Generic[S]):
         except ssl.SSLError as error:
             if not pieces:
                 await self._fail(error)
-            # For the next time: what came before it is whole.
-            self._fault = error.with_traceback(None)
+            # Raised the next time: the records before it are intact, and are returned first.
+            self._tls_error = error.with_traceback(None)
         return b"".join(pieces)
 
     def _read(self, most: int) -> bytes:
@@ -266,139 +263,141 @@ class TlsStream(trio.abc.Stream, Generic[S]):
             try:
                 return self._tls.read(most)
             except ssl.SSLWantReadError:
-                if not self._fetched:
+                if not self._undecrypted:
                     raise
-                self._feed()
+                self._feed_library()
 
-    def receive_now(self, into: memoryview) -> int:
-        """Fill a buffer with the text that has come; return how much that was, maybe none.
+    def receive_nowait(self, into: memoryview) -> int:
+        """Fill a buffer with data that has arrived; return its size, which may be 0.
 
-        What is wrong with what comes behind it, or that nothing does, `receive_some` says.
+        An error, or the end of the stream, is left for `receive_some` to report.
         """
-        if not self._ready or self._closed:
+        if not self._handshaken or self._closed:
             return 0
         size = 0
-        while size < len(into) and self._fault is None:
+        while size < len(into) and self._tls_error is None:
             try:
                 got = self._tls.read(len(into) - size, into[size:])
             except ssl.SSLWantReadError:
-                if not self._fetch_now():
+                if not self._fetch_nowait():
                     break
             except ssl.SSLError as error:
-                self._fault = error.with_traceback(None)
+                self._tls_error = error.with_traceback(None)
             else:
                 if not got:
                     break
                 size += int(got)
         return size
 
-    def _fetch_now(self) -> bool:
-        """Give the library what sealed bytes have come; return whether there were any."""
-        if not self._fetched:
-            self._room = self._room or memoryview(bytearray(_FETCH_SIZE))
-            self._fetched = self._room[: read_now(self.transport_stream, self._room)]
-        size = self._incoming.write(self._fetched)
-        self._fetched = _NOTHING
+    def _fetch_nowait(self) -> bool:
+        """Give the library the encrypted bytes that have arrived; return whether there were any."""
+        if not self._undecrypted:
+            self._read_buffer = self._read_buffer or memoryview(bytearray(_FETCH_SIZE))
+            self._undecrypted = self._read_buffer[
+                : read_nowait(self.transport_stream, self._read_buffer)
+            ]
+        size = self._incoming.write(self._undecrypted)
+        self._undecrypted = _EMPTY
         return size > 0
 
     async def _fetch(self, most: int) -> None:
-        """Give the library more sealed bytes, from the transport if none are left."""
-        if not self._fetched:
-            data = await self._receive_sealed(most)
+        """Give the library more encrypted bytes, from the transport if none are left."""
+        if not self._undecrypted:
+            data = await self._receive_encrypted(most)
             if not data:
                 self._incoming.write_eof()
                 return
-            self._fetched = memoryview(data)
-        self._feed()
+            self._undecrypted = memoryview(data)
+        self._feed_library()
 
-    def _feed(self) -> None:
-        # In pieces, as the library's buffer never shrinks, and a connection that idles keeps it.
-        self._incoming.write(self._fetched[:_RECORD])
-        self._fetched = self._fetched[_RECORD:] or _NOTHING
+    def _feed_library(self) -> None:
+        # In small chunks: the library's buffer never shrinks, and an idle connection keeps it.
+        self._incoming.write(self._undecrypted[:_RECORD])
+        self._undecrypted = self._undecrypted[_RECORD:] or _EMPTY
 
     # ------------------------------------------------------------------ sending
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send `data`. If this is cancelled, nobody knows how much of it went out."""
-        with self._sending, memoryview(data).cast("B") as text:
-            self._check()
+        """Send `data`. If this is cancelled, it is unknown how much of it went out."""
+        with self._sending, memoryview(data).cast("B") as plaintext:
+            self._check_state()
             await trio.lowlevel.checkpoint_if_cancelled()
-            if not text:
-                await self._carry_out(b"")
+            if not plaintext:
+                await self._transmit(b"")
                 await trio.lowlevel.cancel_shielded_checkpoint()
-            for start in range(0, len(text), _SEND_SIZE):
+            for start in range(0, len(plaintext), _SEND_SIZE):
                 try:
-                    sealed = self._seal(text[start : start + _SEND_SIZE])
+                    records = self._encrypt(plaintext[start : start + _SEND_SIZE])
                 except ssl.SSLError as error:
                     await self._fail(error)
-                await self._carry_out(sealed)
+                await self._transmit(records)
 
-    def send_now(self, data: D) -> D | None:
-        """Send what the transport takes without waiting; return the rest, None if there is none.
+    def send_nowait(self, data: D) -> D | None:
+        """Send without blocking; return the unsent rest, or None if there is none.
 
-        What is sealed and left is kept, and goes with the next that is sent; so the rest may be
-        empty, and is to be given to `send_all` all the same.
-        Nothing is sent while a task is sending, nor by a stream that is broken or closed.
+        Records that were encrypted and not sent are kept, to be sent before anything else. So the
+        rest may be empty, and has to be given to `send_all` all the same. Nothing is sent while a
+        task is sending, nor by a stream that is broken or closed.
         """
-        if self._carrying.locked or self._broken or self._closed or not self._ready:
+        if self._transport_lock.locked or self._broken or self._closed or not self._handshaken:
             return data
-        text = memoryview(data)
-        self._left = self._left and (self._write_sealed(self._left) or b"")
-        while text and not self._left:
+        plaintext = memoryview(data)
+        self._unsent = self._unsent and (self._write_encrypted(self._unsent) or b"")
+        while plaintext and not self._unsent:
             try:
-                sealed = self._seal(text[:_NOW_SIZE])
+                records = self._encrypt(plaintext[:_NOW_SIZE])
             except ssl.SSLError as error:
-                self._fault, self._broken = error.with_traceback(None), True
+                self._tls_error, self._broken = error.with_traceback(None), True
                 return data
-            text = text[_NOW_SIZE:]
-            self._left = self._write_sealed(sealed) or b""
-        return data[len(data) - len(text) :] if text or self._left else None
+            plaintext = plaintext[_NOW_SIZE:]
+            self._unsent = self._write_encrypted(records) or b""
+        return data[len(data) - len(plaintext) :] if plaintext or self._unsent else None
 
-    def _seal(self, text: memoryview) -> bytes:
-        """Return the records of `text`, behind anything else that was to be sent."""
-        if len(text) <= self._at_once:
-            self._tls.write(text)
+    def _encrypt(self, plaintext: memoryview) -> bytes:
+        """Return the records of `plaintext`, after any pending messages of the protocol."""
+        if len(plaintext) <= self._block_size:
+            self._tls.write(plaintext)
             return self._outgoing.read()
-        sealed = []
-        while text:
-            text = text[self._tls.write(text[: self._at_once]) :]
-            sealed.append(self._outgoing.read())
-        return b"".join(sealed)
+        records = []
+        while plaintext:
+            plaintext = plaintext[self._tls.write(plaintext[: self._block_size]) :]
+            records.append(self._outgoing.read())
+        return b"".join(records)
 
     async def wait_send_all_might_not_block(self) -> None:
-        """Wait until the transport may take something."""
+        """Wait until the transport may accept data."""
         with self._sending:
-            self._check()
-            await self._carrying.acquire()
+            self._check_state()
+            await self._transport_lock.acquire()
             try:
                 await self.transport_stream.wait_send_all_might_not_block()
             finally:
-                self._carrying.release()
+                self._transport_lock.release()
 
-    async def _carry_out(self, sealed: bytes) -> None:
-        """Send what is sealed, and the protocol's own words that the receiver leaves meanwhile."""
+    async def _transmit(self, records: bytes) -> None:
+        """Send records, and the protocol's messages that receiving produces meanwhile."""
         try:
-            await self._carrying.acquire()
+            await self._transport_lock.acquire()
             try:
-                sealed, self._left = self._left + sealed, b""
-                while sealed:
-                    await self.transport_stream.send_all(sealed)
-                    sealed = self._outgoing.read()
+                records, self._unsent = self._unsent + records, b""
+                while records:
+                    await self.transport_stream.send_all(records)
+                    records = self._outgoing.read()
             finally:
-                self._carrying.release()
+                self._transport_lock.release()
         except BaseException:
             self._broken = True
             raise
 
     async def _flush_if_free(self) -> None:
-        """Send the protocol's own words, or leave them to the task that is sending.
+        """Send pending messages of the protocol, or leave them to the task that is sending.
 
-        That is not waited for: the other side may take no more of it until it is heard.
+        Waiting for that task could be a deadlock: the other side may read no more until we do.
         """
-        if self._outgoing.pending and not self._carrying.locked:
-            # Cancelled here, nothing is lost; while sending, the stream would be broken.
+        if self._outgoing.pending and not self._transport_lock.locked:
+            # A cancellation here loses nothing; while sending, it would break the stream.
             await trio.lowlevel.checkpoint_if_cancelled()
-            await self._carry_out(self._outgoing.read())
+            await self._transmit(self._outgoing.read())
 
 
 def _wants_more(step: Callable[[], object]) -> bool:

@@ -132,7 +132,7 @@ async def _serve(host: ServerContext, stream: trio.SocketStream) -> None:
             except TchatError as error:
                 answer = failed(error)
             await link.send(encode(answer))
-            await link.farewell()
+            await link.close_gracefully()
 
 
 async def _answer(host: ServerContext, body: bytes | None) -> Ok | Failed:

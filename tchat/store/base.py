@@ -29,7 +29,7 @@ PAGE_LIMIT = 128 * 1024
 """About how many bytes one `read` returns; a single larger batch comes whole."""
 
 BACK_LIMIT = 48 * 1024
-"""Most bytes that one `read_back` returns, unless a single event has more."""
+"""Most bytes that one `read_before` returns, unless a single event has more."""
 
 
 class Conflict(StorageError):
@@ -111,8 +111,8 @@ class FileEntry:
     size: int
     person: str
     at: int
-    fetched: int = 0
-    by: tuple[str, ...] = ()
+    fetch_count: int = 0
+    fetched_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,14 +124,20 @@ class SideEffects:
     """
 
     standings: Mapping[str, Standing] = field(default_factory=dict)
-    shelved: tuple[FileEntry, ...] = ()
-    removed: tuple[int, ...] = ()
-    erased: tuple[int, ...] = ()
-    shown: str | None = None
+    added_files: tuple[FileEntry, ...] = ()
+    removed_files: tuple[int, ...] = ()
+    redacted: tuple[int, ...] = ()
+    display_name: str | None = None
 
     def __bool__(self) -> bool:
         """Return whether there is anything to note."""
-        return bool(self.standings or self.shelved or self.removed or self.erased or self.shown)
+        return bool(
+            self.standings
+            or self.added_files
+            or self.removed_files
+            or self.redacted
+            or self.display_name
+        )
 
 
 NO_EFFECTS = SideEffects()
@@ -152,13 +158,13 @@ class StateSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
-class Opening:
+class StoredGroup:
     """What a group is taken up with: its state, if one was kept, and the first page behind it.
 
     Without one, `page` is the first of the log. `cursors` are as in `Store.cursors`.
     """
 
-    kept: StateSnapshot | None
+    snapshot: StateSnapshot | None
     page: Page | None
     cursors: dict[str, int]
 
@@ -241,7 +247,7 @@ class FileIndex(Protocol):
         `head` is the SHA-256 of its first piece.
         """
 
-    async def may_have_alike(self, person: str, size: int, head: bytes) -> bool:
+    async def may_hold_similar(self, person: str, size: int, head: bytes) -> bool:
         """Return whether there is a file of that size and beginning that the person could have.
 
         One can have what one holds, and what is on the shelf of a group of which one is a member.
@@ -256,7 +262,7 @@ class FileIndex(Protocol):
     async def used(self, person: str, besides: bytes | None = None) -> int:
         """Return the size of all files together that count for a person `besides` a certain one."""
 
-    async def note_fetched(self, group: str, number: int, person: str, at: int) -> None:
+    async def record_fetch(self, group: str, number: int, person: str, at: int) -> None:
         """Remember that somebody has a group's file; nothing, if it is not there any more."""
 
     async def page(self, group: str, before: int, most: int, names: int) -> list[FileEntry]:
@@ -286,7 +292,7 @@ class Store(Protocol):
     """Groups are named by their folded names, and so are people."""
 
     accounts: Accounts
-    shelves: FileIndex
+    files: FileIndex
     blobs: BlobDirectory
 
     async def append(
@@ -306,31 +312,28 @@ class Store(Protocol):
     async def read(self, group: str, after: int) -> Page | None:
         """Return the events behind `after`, about `PAGE_LIMIT` bytes of them, or None."""
 
-    async def opening(self, group: str) -> Opening:
+    async def load(self, group: str) -> StoredGroup:
         """Return what a group is taken up with, at the price of one read."""
 
-    async def keep_state(self, group: str, kept: StateSnapshot) -> None:
+    async def save_snapshot(self, group: str, snapshot: StateSnapshot) -> None:
         """Keep a group's state, in place of one that is not newer; nothing if one is.
 
         Nothing either, if the log does not go so far. Raises `StorageFull` (nothing was written).
         """
 
-    async def read_back(self, group: str, before: int) -> Page | None:
+    async def read_before(self, group: str, before: int) -> Page | None:
         """Return the last events before event `before`, at most `BACK_LIMIT` bytes, or None."""
 
     async def find(self, group: str, seqs: Collection[int]) -> dict[int, bytes]:
         """Return the bodies of those of these events that there are."""
 
-    async def last(self, group: str) -> int:
-        """Return the seq of the last event; 0 for a group that never was."""
-
     async def groups_of(self, person: str) -> dict[str, Standing]:
         """Return the groups of which a person is a member, or asks to be one."""
 
-    async def places_of(self, person: str) -> list[Membership]:
+    async def memberships_of(self, person: str) -> list[Membership]:
         """Return the same with more about each, the one that had an event last first."""
 
-    async def acquainted(self, one: str, other: str) -> bool:
+    async def share_a_group(self, one: str, other: str) -> bool:
         """Return whether there is a group of which both are members."""
 
     async def search(

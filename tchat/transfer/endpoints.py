@@ -253,7 +253,7 @@ class _Receiver:
     def _moved(self) -> None:
         at = self._part.offset + self._came
         if at > self._at:
-            self._at, self._link.heard = at, trio.current_time()
+            self._at, self._link.last_received = at, trio.current_time()
             self._told(at)
 
     def _keep_piece(self) -> None:
@@ -277,7 +277,7 @@ async def send_file(
 
     `told` gets the offset as it moves. Raises, besides what `expect` does, what the source does.
     """
-    link.expect_much()
+    link.optimize_for_throughput()
     have = await expect(link, Have, patience)
     try:
         offset = await patiently(link, lambda: source.start(have, check_cancelled))
@@ -355,7 +355,7 @@ class _Sender:
 
     def _listen(self) -> None:
         """Raise what the receiver has said, if it was anything; one frame at a time is enough."""
-        if (body := self._link.frame_now()) is not None:
+        if (body := self._link.receive_nowait()) is not None:
             _sorted_out(body, Ping)
 
 
@@ -363,7 +363,7 @@ async def _take_back(link: Link, error: OSError | Refused) -> None:
     """Say that something is wrong with the file: what came of it is not to be kept."""
     with suppress(trio.BrokenResourceError), trio.move_on_after(_LAST_WORD_SECONDS):
         await link.send(encode(failed(error if isinstance(error, Refused) else unreadable(error))))
-        await link.farewell()
+        await link.close_gracefully()
 
 
 def unreadable(error: Exception) -> Refused:

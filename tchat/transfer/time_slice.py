@@ -59,21 +59,21 @@ class TimeSlice:
 
     def receive(self, into: memoryview) -> int:
         """Take what comes unframed; return how much that was, none if it has to be waited for."""
-        size = self._link.receive_now(into)
-        return size or (self._link.receive_now(into) if self._wait(to_send=False) else 0)
+        size = self._link.receive_raw_nowait(into)
+        return size or (self._link.receive_raw_nowait(into) if self._wait(to_send=False) else 0)
 
     def frame(self) -> bytes | None:
         """Return the next frame's body, None if it has to be waited for."""
-        body = self._link.frame_now()
+        body = self._link.receive_nowait()
         if body is None and self._wait(to_send=False):
-            body = self._link.frame_now()
+            body = self._link.receive_nowait()
         return body
 
     def send(self, data: D) -> D | None:
         """Send; return what is left and has to be waited for, which may be empty, or None."""
-        rest = self._link.send_now(data)
+        rest = self._link.send_nowait(data)
         while rest is not None and self._wait(to_send=True):
-            rest = self._link.send_now(rest)
+            rest = self._link.send_nowait(rest)
         return rest
 
     def _wait(self, *, to_send: bool) -> bool:

@@ -161,7 +161,7 @@ async def write_log(data: Path, events: int) -> None:
     """Write the log of one group, a segment for each event, as in a group that is quiet."""
     created = Event("g0", 1, _AT, "m0", bytes(8), 1, Created())
     async with open_store(data) as store:
-        effects = SideEffects({"m0": "member"}, shown="g0")
+        effects = SideEffects({"m0": "member"}, display_name="g0")
         await store.append("g0", 0, 1, encode_event(created), effects)
         await _write_segments(store, events)
 

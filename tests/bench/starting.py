@@ -117,7 +117,7 @@ async def write_group(
         connection.execute("UPDATE groups SET last = ? WHERE name = ?", (length, name))
 
     await store._database.write(work)
-    await store.keep_state(name, StateSnapshot(group.seq, MADE_WITH, freeze_whole(group)))
+    await store.save_snapshot(name, StateSnapshot(group.seq, MADE_WITH, freeze_whole(group)))
 
 
 async def write_all(data: Path, groups: int, long: int) -> None:

@@ -51,9 +51,9 @@ def file(tmp_path: Path) -> File:
 class Reached(NamedTuple):
     """What is known of a server that was reached."""
 
-    met: bytes | None
-    seen: bytes
-    vouched: bool
+    new_pin: bytes | None
+    server_pin: bytes
+    ca_verified: bool
 
 
 async def open_and_close(connector: Connector) -> bytes | None:
@@ -62,14 +62,14 @@ async def open_and_close(connector: Connector) -> bytes | None:
         try:
             return connector.remember()
         finally:
-            await trio.aclose_forcefully(link.stream)
+            await link.abort()
 
 
 async def reach(address: Address, file: File, pin: bytes | None = None) -> Reached:
     """Open one connection as another process would, and close it."""
     connector = Connector(address, file.servers(), pin)
-    met = await open_and_close(connector)
-    return Reached(met, connector.seen, connector.vouched)
+    new_pin = await open_and_close(connector)
+    return Reached(new_pin, connector.server_pin, connector.ca_verified)
 
 
 async def refused(address: Address, file: File, pin: bytes | None = None) -> str:
@@ -94,9 +94,9 @@ async def session_over_tls(address: Address, user: str, file: File) -> AsyncIter
 async def test_a_server_is_accepted_at_first_and_remembered(mine: Credentials, file: File) -> None:
     async with running_server(credentials=mine) as server:
         connector = await reach(server.address, file)
-    assert connector.met == mine.pin
-    assert connector.seen == mine.pin
-    assert not connector.vouched
+    assert connector.new_pin == mine.pin
+    assert connector.server_pin == mine.pin
+    assert not connector.ca_verified
     assert file.entries == [f"{server.address} {pin_text(mine.pin)}"]
     assert pin_text(mine.pin) in first_visit_notice(mine.pin)
 
@@ -106,8 +106,8 @@ async def test_a_server_that_is_known_is_not_met_again(mine: Credentials, file: 
         await reach(server.address, file)
         before = file.text
         again = await reach(server.address, file)
-    assert again.met is None
-    assert again.seen == mine.pin
+    assert again.new_pin is None
+    assert again.server_pin == mine.pin
     assert file.text == before
 
 
@@ -125,7 +125,7 @@ async def test_a_server_with_another_key_is_refused_until_its_line_is_removed(
         assert file.text == before
         file.write("".join(before.splitlines(keepends=True)[:2]))
         connector = await reach(server.address, file)
-        assert connector.met == others.pin
+        assert connector.new_pin == others.pin
     assert file.entries == [f"{server.address} {pin_text(others.pin)}"]
 
 
@@ -135,7 +135,7 @@ async def test_a_server_that_was_met_over_tls_is_not_asked_in_the_clear(
     async with running_server(credentials=mine) as server:
         await reach(server.address, file)
     async with running_server(port=server.address.port):
-        with pytest.raises(trio.BrokenResourceError, match="the connection may be intercepted"):
+        with pytest.raises(trio.BrokenResourceError, match="somebody may be intercepting"):
             await reach(server.address, file)
 
 
@@ -155,8 +155,8 @@ async def test_a_server_that_is_given_as_another_host_is_another_server(
     async with running_server(credentials=mine) as server:
         await reach(server.address, file)
         elsewhere = Address("LocalHost", server.address.port)
-        assert (await reach(elsewhere, file)).met
-        assert (await reach(Address("localhost", server.address.port), file)).met is None
+        assert (await reach(elsewhere, file)).new_pin
+        assert (await reach(Address("localhost", server.address.port), file)).new_pin is None
     assert [line.split()[0] for line in file.entries] == [
         str(server.address),
         f"localhost:{server.address.port}",
@@ -180,10 +180,10 @@ async def test_a_pin_that_was_given_is_remembered_and_nothing_was_met(
 ) -> None:
     async with running_server(credentials=mine) as server:
         connector = await reach(server.address, file, mine.pin)
-        assert connector.met is None
+        assert connector.new_pin is None
         assert file.entries == [f"{server.address} {pin_text(mine.pin)}"]
-        assert (await reach(server.address, file)).met is None
-        assert (await reach(server.address, file, mine.pin)).met is None
+        assert (await reach(server.address, file)).new_pin is None
+        assert (await reach(server.address, file, mine.pin)).new_pin is None
 
 
 async def test_a_server_that_does_not_fit_its_pin_is_refused_and_forgotten(
@@ -230,20 +230,20 @@ async def test_a_server_that_authorities_vouch_for_is_remembered_as_that(
     async with running_server(credentials=credentials) as server:
         address = Address(host, server.address.port)
         connector = await reach(address, file)
-        assert connector.met is None
-        assert connector.vouched
+        assert connector.new_pin is None
+        assert connector.ca_verified
         assert file.entries == [f"{host.lower()}:{server.address.port} ca"]
-        assert (await reach(address, file)).vouched
+        assert (await reach(address, file)).ca_verified
 
 
 async def test_a_server_that_is_vouched_for_may_change_its_key(
     authority: Authority, file: File
 ) -> None:
     async with running_server(credentials=authority.certify("localhost")) as server:
-        before = (await reach(named(server), file)).seen
+        before = (await reach(named(server), file)).server_pin
     renewed = authority.certify("localhost")
     async with running_server(credentials=renewed, port=server.address.port):
-        after = (await reach(named(server), file)).seen
+        after = (await reach(named(server), file)).server_pin
     assert before != after
     assert file.entries == [f"{named(server)} ca"]
 
@@ -268,8 +268,8 @@ async def test_a_certificate_of_another_name_or_time_vouches_for_nothing(
 ) -> None:
     async with running_server(credentials=authority.certify(name, days=days)) as server:
         connector = await reach(named(server), file)
-        assert connector.met == connector.seen
-    assert file.entries == [f"{named(server)} {pin_text(connector.seen)}"]
+        assert connector.new_pin == connector.server_pin
+    assert file.entries == [f"{named(server)} {pin_text(connector.server_pin)}"]
 
 
 async def test_what_was_pinned_is_held_to_its_pin_whoever_vouches(
@@ -277,8 +277,8 @@ async def test_what_was_pinned_is_held_to_its_pin_whoever_vouches(
 ) -> None:
     async with running_server(credentials=mine) as server:
         await reach(named(server), file)
-    vouched = authority.certify("localhost")
-    async with running_server(credentials=vouched, port=server.address.port):
+    ca_verified = authority.certify("localhost")
+    async with running_server(credentials=ca_verified, port=server.address.port):
         assert pin_text(mine.pin) in await refused(named(server), file)
         file.write("")
         assert pin_text(WRONG) in await refused(named(server), file, WRONG)
@@ -288,9 +288,9 @@ async def test_a_pin_that_was_given_holds_for_a_server_that_is_vouched_for_too(
     authority: Authority, file: File
 ) -> None:
     async with running_server(credentials=authority.certify("localhost")) as server:
-        right = (await reach(named(server), file)).seen
+        right = (await reach(named(server), file)).server_pin
         assert pin_text(WRONG) in await refused(named(server), file, WRONG)
-        assert (await reach(named(server), file, right)).met is None
+        assert (await reach(named(server), file, right)).new_pin is None
 
 
 # ------------------------------------------------------------------ sessions

@@ -174,7 +174,7 @@ async def test_a_man_in_the_middle_of_one_transfer_gets_into_no_invite(
         with pytest.raises(Refused) as caught:
             await send_file(alice, ops, plan)
         assert caught.value.code == Code.SERVER_CHANGED
-        assert alice.connector.seen == mine.pin
+        assert alice.connector.server_pin == mine.pin
         asker = Asker(alice, ops)
         await invite(asker, "")
         given = parser().parse_args(shlex.split(asker.line)[3:])
@@ -230,7 +230,7 @@ async def test_a_known_server_that_answers_in_the_clear_is_waited_for(
         await told(alice, Disconnected)
         update = await told(alice, Disconnected)
         assert isinstance(update, Disconnected)
-        assert "the connection may be intercepted" in update.reason
+        assert "somebody may be intercepting" in update.reason
         middle.lead = to(server.address)
         await told(alice, Connected)
         await alice.enter(GROUP)
@@ -248,7 +248,7 @@ async def test_a_known_server_that_answers_in_the_clear_at_first_is_named_as_tha
                 pass
         error = root_of(caught.value)
         assert isinstance(error, StartupError)
-        assert "the connection may be intercepted" in error.sentence
+        assert "somebody may be intercepting" in error.sentence
         assert "--no-tls" not in error.sentence
 
 

@@ -25,7 +25,7 @@ async def test_port_0_is_the_same_free_port_on_every_address_of_a_name() -> None
 
 async def test_a_port_in_use_is_said_in_a_sentence() -> None:
     (listener,) = await listen(Address("127.0.0.1", 0))
-    with pytest.raises(StartupError, match=r"^Cannot listen on .*: the port is in use\.$"):
+    with pytest.raises(StartupError, match=r"^Cannot listen on .*: the port is already in use\.$"):
         await listen(Address("127.0.0.1", port_of(listener)))
     await listener.aclose()
 
@@ -33,9 +33,9 @@ async def test_a_port_in_use_is_said_in_a_sentence() -> None:
 @pytest.mark.parametrize(
     ("host", "sentence"),
     [
-        ("no-such-host.invalid", "that host is not known"),
+        ("no-such-host.invalid", "unknown host"),
         ("192.0.2.1", "this machine has no such address"),
-        ("x" * 300, "that is not a host's name"),
+        ("x" * 300, "not a valid host name"),
     ],
 )
 async def test_a_host_that_cannot_be_listened_on_is_said_in_a_sentence(
@@ -50,7 +50,7 @@ async def test_a_refused_connection_is_explained() -> None:
         unused.bind(("127.0.0.1", 0))
         with pytest.raises(OSError, match=r"all attempts to connect|refused") as failure:
             await connect(Address("127.0.0.1", unused.getsockname()[1]))
-    assert explain(failure.value) == "nothing listens there"
+    assert explain(failure.value) == "connection refused"
 
 
 def test_an_error_with_words_of_its_own_keeps_them() -> None:

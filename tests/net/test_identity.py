@@ -145,7 +145,7 @@ def test_a_key_of_another_kind_or_an_encrypted_one_is_no_identity(tmp_path: Path
         kept(tmp_path, ec.generate_private_key(ec.SECP256R1())),
         kept(tmp_path, Ed25519PrivateKey.generate(), b"a secret"),
     ):
-        with pytest.raises(StartupError, match="does not hold an Ed25519 key in PEM"):
+        with pytest.raises(StartupError, match="is not an Ed25519 key in PEM format"):
             load_identity(path)
 
 
@@ -154,6 +154,6 @@ def test_what_is_no_key_is_no_identity_and_stays_as_it_is(tmp_path: Path, data: 
     path = tmp_path / "identity"
     path.write_bytes(data)
     path.chmod(0o600)
-    with pytest.raises(StartupError, match="does not hold an Ed25519 key"):
+    with pytest.raises(StartupError, match="is not an Ed25519 key"):
         load_identity(path)
     assert path.read_bytes() == data

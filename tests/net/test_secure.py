@@ -137,7 +137,7 @@ async def test_nothing_of_much_is_kept_once_it_was_received(tmp_path: Path) -> N
     async with joined(tmp_path) as made:
         await made.client.send_all(MUCH)
         assert await take(made.server, len(MUCH), len(MUCH)) == MUCH
-        assert made.server._fetched.obj == b""
+        assert made.server._undecrypted.obj == b""
 
 
 async def test_nothing_is_sent_for_nothing(tmp_path: Path) -> None:
@@ -263,7 +263,7 @@ async def test_a_goodbye_that_was_taken_with_the_text_is_not_lost(tmp_path: Path
             await wait_all_tasks_blocked()  # the client has said it
             assert await made.server.receive_some(1) == b"x"
             assert await made.server.receive_some(size) == MUCH[:size]
-            assert len(made.server._fetched) == 24
+            assert len(made.server._undecrypted) == 24
             await made.server.unwrap()
 
         await both(made.client.unwrap, answer)

@@ -13,7 +13,7 @@ from trio.testing import wait_all_tasks_blocked
 from tchat.core.protocol.frames import Ping, encode
 from tchat.core.protocol.framing import PREFIX
 from tchat.net.link import Link
-from tchat.net.sockets import is_ready, read_now, way_in, way_out
+from tchat.net.sockets import is_ready, read_nowait, reader_of, writer_of
 from tchat.net.tls import make_credentials
 from tchat.net.tls_stream import TlsStream
 from tests.helpers import GUARD
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 async def test_what_has_come_is_read_and_then_the_end() -> None:
     async with connected() as (near, far):
         await far.send_all(b"hello")
-        receive = way_in(near)
+        receive = reader_of(near)
         assert await receive(3) == b"hel"
         assert await receive(100) == b"lo"
         await far.send_eof()
@@ -40,7 +40,7 @@ async def test_one_who_reads_waits() -> None:
         got: list[bytes | bytearray] = []
 
         async def read() -> None:
-            got.append(await way_in(near)(100))
+            got.append(await reader_of(near)(100))
 
         nursery.start_soon(read)
         await wait_all_tasks_blocked()
@@ -52,7 +52,7 @@ async def test_one_who_reads_waits() -> None:
 
 async def test_one_whose_socket_is_closed_meanwhile_is_told() -> None:
     async with connected() as (near, _), trio.open_nursery() as nursery:
-        receive = way_in(near)
+        receive = reader_of(near)
 
         async def read() -> None:
             with pytest.raises(trio.ClosedResourceError):
@@ -70,7 +70,7 @@ async def test_a_connection_that_is_reset_is_broken() -> None:
         far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         await far.aclose()
         with pytest.raises(trio.BrokenResourceError):
-            await way_in(near)(100)
+            await reader_of(near)(100)
         assert await Link(near).receive() is None
 
 
@@ -79,19 +79,19 @@ async def test_a_connection_that_is_reset_is_broken() -> None:
 
 async def test_what_a_socket_takes_is_written_at_once() -> None:
     async with connected() as (near, far):
-        assert way_out(near)(b"hello") is None
+        assert writer_of(near)(b"hello") is None
         assert await take(far, 5) == b"hello"
 
 
 async def test_what_a_socket_does_not_take_is_handed_back() -> None:
     async with connected() as (near, far):
-        rest, before = way_out(near)(MUCH) or b"", MUCH
+        rest, before = writer_of(near)(MUCH) or b"", MUCH
         while rest != before:  # the system may yet make room at the other end
-            rest, before = way_out(near)(rest) or b"", rest
+            rest, before = writer_of(near)(rest) or b"", rest
         assert rest
         assert await take(far, len(MUCH) - len(rest)) == MUCH[: len(MUCH) - len(rest)]
         await near.aclose()
-        assert way_out(near)(b"closed") == b"closed"
+        assert writer_of(near)(b"closed") == b"closed"
 
 
 # ------------------------------------------------------------------ by threads
@@ -100,16 +100,16 @@ async def test_what_a_socket_does_not_take_is_handed_back() -> None:
 async def test_what_has_come_is_read_without_waiting() -> None:
     async with connected() as (near, far):
         room = memoryview(bytearray(4))
-        assert read_now(near, room) == 0
+        assert read_nowait(near, room) == 0
         assert not is_ready(near, to_send=False, within=0)
         await far.send_all(b"hello")
         assert is_ready(near, to_send=False, within=GUARD)
-        assert read_now(near, room) == 4
+        assert read_nowait(near, room) == 4
         assert bytes(room) == b"hell"
-        assert read_now(near, room) == 1
+        assert read_nowait(near, room) == 1
         await far.aclose()
         assert is_ready(near, to_send=False, within=GUARD)  # to read its end
-        assert read_now(near, room) == 0
+        assert read_nowait(near, room) == 0
 
 
 async def test_a_socket_that_takes_no_more_is_not_ready_to_send() -> None:
@@ -117,7 +117,7 @@ async def test_a_socket_that_takes_no_more_is_not_ready_to_send() -> None:
         assert is_ready(near, to_send=True, within=0)
         sent = 0
         while is_ready(near, to_send=True, within=0):
-            sent += len(MUCH) - len(way_out(near)(MUCH) or b"")
+            sent += len(MUCH) - len(writer_of(near)(MUCH) or b"")
         await take(far, sent)
         assert is_ready(near, to_send=True, within=GUARD)
 
@@ -126,7 +126,7 @@ async def test_of_a_stream_that_is_closed_nothing_is_read() -> None:
     async with connected() as (near, _):
         await near.aclose()
         assert not is_ready(near, to_send=False, within=GUARD)
-        assert read_now(near, memoryview(bytearray(4))) == 0
+        assert read_nowait(near, memoryview(bytearray(4))) == 0
 
 
 # ------------------------------------------------------------------ the same over TLS
@@ -135,13 +135,13 @@ async def test_of_a_stream_that_is_closed_nothing_is_read() -> None:
 async def test_what_is_sealed_and_not_taken_goes_before_all_else(tmp_path: Path) -> None:
     async with secured(tmp_path) as (link, client):
         data = MUCH
-        rest = link.send_now(data)
+        rest = link.send_nowait(data)
         assert rest is not None
-        assert link.send_now(b"full") == b"full"
+        assert link.send_nowait(b"full") == b"full"
         async with trio.open_nursery() as nursery:
             nursery.start_soon(link.send, rest)
             assert await take(client, len(data)) == data
-        assert link.send_now(b"free again") is None
+        assert link.send_nowait(b"free again") is None
         assert await take(client, 10) == b"free again"
 
 
@@ -151,7 +151,7 @@ async def test_what_was_left_goes_on_its_way_as_soon_as_it_can(tmp_path: Path) -
         got = bytearray()
         while left is not None:
             while left is not None and link.is_ready(to_send=True, within=0):
-                left = link.send_now(left)
+                left = link.send_nowait(left)
             got += await client.receive_some(1 << 16)
         got += await take(client, len(MUCH) - len(got))
         assert got == MUCH
@@ -160,7 +160,7 @@ async def test_what_was_left_goes_on_its_way_as_soon_as_it_can(tmp_path: Path) -
 async def test_all_may_be_sealed_and_some_of_it_be_left(tmp_path: Path) -> None:
     async with secured(tmp_path) as (link, client):
         sent = 0
-        while (rest := link.send_now(bytes(1000))) is None:
+        while (rest := link.send_nowait(bytes(1000))) is None:
             sent += 1000
         assert rest == b""
         async with trio.open_nursery() as nursery:
@@ -172,24 +172,24 @@ async def test_nothing_is_sent_past_a_task_that_sends(tmp_path: Path) -> None:
     async with secured(tmp_path) as (link, client), trio.open_nursery() as nursery:
         nursery.start_soon(link.send, MUCH)
         await wait_all_tasks_blocked()
-        assert link.send_now(b"now") == b"now"
+        assert link.send_nowait(b"now") == b"now"
         assert await take(client, len(MUCH)) == MUCH
         await wait_all_tasks_blocked()
-        assert link.send_now(b"now") is None
+        assert link.send_nowait(b"now") is None
 
 
 async def test_a_stream_that_is_not_ready_or_is_closed_sends_nothing(tmp_path: Path) -> None:
     async with connected() as (near, _):
         early = TlsStream(near, make_credentials(tmp_path).context, server_side=True)
-        assert Link(early).send_now(b"early") == b"early"
+        assert Link(early).send_nowait(b"early") == b"early"
     async with secured(tmp_path) as (link, _):
         await link.stream.aclose()
-        assert link.send_now(b"late") == b"late"
+        assert link.send_nowait(b"late") == b"late"
 
 
 async def test_one_who_receives_leaves_what_is_left_to_the_next_who_sends(tmp_path: Path) -> None:
     async with secured(tmp_path) as (link, client):
-        while (rest := link.send_now(bytes(1000))) is None:
+        while (rest := link.send_nowait(bytes(1000))) is None:
             pass
         await client.send_all(encode(Ping()))
         assert await link.receive() == encode(Ping())[PREFIX:]

@@ -284,7 +284,7 @@ async def test_a_client_that_knows_tls_12_at_most_is_refused(tmp_path: Path) -> 
         with pytest.raises(trio.BrokenResourceError):
             async with encrypted(server.address, old):
                 raise AssertionError("TLS 1.2 was spoken")
-        await server.logged("This server speaks TLS 1.3; the client has to, too.")
+        await server.logged("This server speaks TLS 1.3; the client has to speak it, too.")
 
 
 @pytest.mark.parametrize("verified", [True, False])

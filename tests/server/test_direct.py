@@ -32,6 +32,7 @@ from tests.helpers import (
     texts,
 )
 from tests.server.asking import groups, history, refusal, search
+from tests.store.batches import last_seq
 
 TALK = "@alice,bob"
 
@@ -98,7 +99,7 @@ async def test_one_writes_only_to_those_with_whom_one_shares_a_group() -> None:
         assert not [f for f in await bob.before_pong() if isinstance(f, ConversationStarted)]
         assert await groups(carol) == {"other": ("member", 1, 0)}
         for group in ("@bob,carol", "@carol,nobody", "@bob,dave"):
-            assert await server.store.last(group) == 0
+            assert await last_seq(server.store, group) == 0
 
 
 async def test_once_begun_it_goes_on_without_a_common_group() -> None:

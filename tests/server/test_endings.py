@@ -43,6 +43,7 @@ from tests.helpers import (
     until,
 )
 from tests.memory_store import MemoryStore
+from tests.store.batches import last_seq
 
 if TYPE_CHECKING:
     from tchat.core.group.rules import GroupLimits
@@ -354,4 +355,4 @@ async def test_a_server_whose_log_is_in_doubt_stops_rather_than_pretend() -> Non
             disk.failure = StorageError(Code.INTERNAL, "The disk is on fire.")
             await alice.send(Post(99, 99, GROUP, "is it warm in here?"), Ping())
             assert not any(isinstance(frame, Ok) for frame in await alice.until_end())
-    assert await disk.last(GROUP) == 1
+    assert await last_seq(disk, GROUP) == 1

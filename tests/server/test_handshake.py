@@ -133,7 +133,7 @@ async def test_silence_is_not_waited_for_longer_than_the_limit(beginning: bytes)
         (failure,) = await stranger.until_end()
         assert isinstance(failure, Failed)
         assert failure.code == Code.HANDSHAKE
-        await server.logged("did not introduce itself in time")
+        await server.logged("did not authenticate in time")
 
 
 async def test_one_who_says_nothing_and_goes_leaves_no_line_in_the_log() -> None:

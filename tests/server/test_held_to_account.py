@@ -271,8 +271,8 @@ async def test_a_server_has_no_more_connections_than_it_may() -> None:
 async def test_a_bad_ticket_counts_as_a_stranger_for_as_long_as_it_lingers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("tchat.net.link._FAREWELL_SECONDS", GUARD)
-    monkeypatch.setattr(doorway_module, "_LAST_WORD_SECONDS", GUARD)
+    monkeypatch.setattr("tchat.net.link.CLOSE_SECONDS", GUARD)
+    monkeypatch.setattr(doorway_module, "REFUSAL_SECONDS", GUARD)
     limits = replace(UNHURRIED, strangers_per_address=3)
     async with running_server(limits=limits) as server, AsyncExitStack() as stack:
         for _ in range(3):

@@ -95,8 +95,8 @@ class HeldStore(MemoryStore):
         self.gate, self.waiting = trio.Event(), trio.Event()
         self.gate.set()
 
-    async def read_back(self, group: str, before: int) -> Page | None:
-        page = await super().read_back(group, before)
+    async def read_before(self, group: str, before: int) -> Page | None:
+        page = await super().read_before(group, before)
         self.waiting.set()
         await self.gate.wait()
         return page

@@ -407,5 +407,5 @@ async def test_a_key_that_is_taken_away_while_it_is_being_welcome_does_not_stay(
             await held.passed()
 
     monkeypatch.setattr(Link, "send", slowly)
-    monkeypatch.setattr(link, "way_out", lambda _: bytes)  # as if no socket took it at once
+    monkeypatch.setattr(link, "writer_of", lambda _: bytes)  # as if no socket took it at once
     assert await told_at_the_door(held, MemoryStore()) == Code.KEY_REMOVED

@@ -132,7 +132,7 @@ async def test_what_is_signed_is_for_this_moment_only(
     credentials: Credentials | None, sign: Sign
 ) -> None:
     sentence = await refused(credentials, hello_of("alice"), sign)
-    assert "The signature does not fit" in sentence
+    assert "The signature is not valid" in sentence
 
 
 async def test_a_proof_for_a_server_in_the_clear_is_none_for_one_with_tls(tmp_path: Path) -> None:
@@ -255,7 +255,7 @@ async def test_one_in_between_cannot_pass_a_proof_on(
     ):
         connector = Connector(between, KnownServers(), plain=own is None)
         refusal = await ended_by(connector)
-        await server.logged("The signature does not fit")
+        await server.logged("The signature is not valid")
         assert await server.store.accounts.keys("alice") == []
     assert refusal.code == Code.BAD_PROOF
 

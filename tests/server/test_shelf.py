@@ -115,7 +115,7 @@ async def test_the_fullest_page_fits_a_frame() -> None:
         for number in range(1, 42):
             await alice.command(Share, "file", 0, sha(b""))
             for other in others:
-                await server.store.shelves.note_fetched(GROUP, number, other.user.lower(), number)
+                await server.store.files.record_fetch(GROUP, number, other.user.lower(), number)
         shelf = await shelf_of(alice)
         assert (len(shelf.numbers), set(shelf.fetched), shelf.older) == (40, {10}, True)
 
@@ -282,7 +282,7 @@ async def test_a_file_is_kept_for_as_long_as_files_are(keeper: Keeper) -> None:
         assert kept(server) == set()
         assert await refused_download(bob, 1) == Code.NO_SUCH_FILE
         assert (await shelf_of(bob)).numbers == ()
-        assert await server.store.shelves.used("alice") == 0
+        assert await server.store.files.used("alice") == 0
         await alice.command(RemoveFile, 1)
 
 
@@ -321,11 +321,11 @@ async def test_what_was_sent_and_not_shared_is_held_for_a_day(keeper: Keeper) ->
         keeper.later = 23 * HOUR
         await keeper.sweep()
         assert kept(server) == {SHA.hex()}
-        assert await server.store.shelves.used("alice") == len(DATA)
+        assert await server.store.files.used("alice") == len(DATA)
         keeper.later = 25 * HOUR
         await keeper.sweep()
         assert kept(server) == set()
-        assert await server.store.shelves.used("alice") == 0
+        assert await server.store.files.used("alice") == 0
         assert (await alice.refusal(Share, "f", len(DATA), SHA)).code == Code.NOT_UPLOADED
 
 

@@ -114,7 +114,7 @@ async def is_let_in_as_the_last(server: RunningServer, pin: bytes | None) -> boo
         stream: trio.abc.Stream = await stack.enter_async_context(await connect(server.address))
         try:
             if pin is not None:
-                stream = await open_tls(stream, client_context(verified=False), "localhost")  # type: ignore[arg-type]
+                stream = await open_tls(stream, client_context(verified=False), "localhost")
         except trio.BrokenResourceError:
             return False
         newcomer = RawClient(stream)

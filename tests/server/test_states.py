@@ -30,6 +30,7 @@ from tests.helpers import (
 )
 from tests.memory_store import MemoryStore
 from tests.server.asking import attach_recent, state
+from tests.store.batches import last_seq
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -56,7 +57,7 @@ async def doomed_server(store: Store) -> AsyncIterator[RunningServer]:
 
 async def kept_of(store: Store) -> StateSnapshot:
     """Return the state that was kept of the group."""
-    kept = (await store.opening(GROUP)).kept
+    kept = (await store.load(GROUP)).snapshot
     assert kept is not None
     return kept
 
@@ -96,7 +97,7 @@ async def topic_seen(store: Store) -> str:
 
 async def keep(store: Store, kept: StateSnapshot) -> None:
     """Put a state in the place of the one that was kept."""
-    await store.keep_state(GROUP, kept)
+    await store.save_snapshot(GROUP, kept)
     assert await kept_of(store) == kept
 
 
@@ -115,14 +116,14 @@ async def test_a_server_that_stops_keeps_what_its_log_leads_to(store: Store) -> 
     kept = await kept_of(store)
     assert kept.made_with == MADE_WITH
     assert thaw_whole(kept.data, kept.seq) == await replayed(store)
-    assert kept.seq == await store.last(GROUP)
+    assert kept.seq == await last_seq(store, GROUP)
 
 
 async def test_after_a_restart_members_get_the_very_same_state(store: Store) -> None:
     await with_a_past(store)
     async with running_server(store) as server, raw_client(server.address, "alice") as alice:
         answer = await attach_recent(alice, 0)
-        assert (answer.seq, answer.read) == (await store.last(GROUP), MANY)
+        assert (answer.seq, answer.read) == (await last_seq(store, GROUP), MANY)
         assert await state(alice) == replace(await replayed(store), counts={})
 
 
@@ -200,12 +201,12 @@ class WatchedStore(MemoryStore):
         self.kept = trio.Event()
         self.failure: Exception | None = None
 
-    async def keep_state(self, group: str, kept: StateSnapshot) -> None:
+    async def save_snapshot(self, group: str, kept: StateSnapshot) -> None:
         self.asked.set()
         await self.gate.wait()
         if self.failure:
             raise self.failure
-        await super().keep_state(group, kept)
+        await super().save_snapshot(group, kept)
         self.kept.set()
 
 
@@ -241,7 +242,7 @@ async def test_a_full_disk_keeps_no_state_and_nobody_from_talking(watched: Watch
         assert watched.asked.is_set()
         await alice.post("still here")
     assert not [line for line in server.console if "fault" in line]
-    assert (await watched.opening(GROUP)).kept is None
+    assert (await watched.load(GROUP)).snapshot is None
     assert texts(await log_of(watched))[-1] == "still here"
 
 
@@ -251,7 +252,7 @@ async def test_a_full_disk_keeps_no_state_and_nobody_from_talking(watched: Watch
 async def test_a_short_log_is_not_worth_a_state(store: Store) -> None:
     async with running_server(store) as server, members(server, "alice") as (alice,):
         await posts(alice, AT_REST // 2)
-    assert (await store.opening(GROUP)).kept is None
+    assert (await store.load(GROUP)).snapshot is None
 
 
 async def test_a_state_is_not_kept_again_for_a_few_events_more(store: Store) -> None:
@@ -270,7 +271,7 @@ async def test_the_more_is_in_a_state_the_more_has_to_happen_before_it_is_kept()
     full = group.copy()
     full.counts = {("alice", n.to_bytes(8, "big")): (n, 1) for n in range(100 * AT_REST)}
     await keeper.keep(full)
-    assert (await store.opening(GROUP)).kept is None
+    assert (await store.load(GROUP)).snapshot is None
     await keeper.keep(group)
     assert (await kept_of(store)).seq == group.seq
 
@@ -313,7 +314,7 @@ async def test_a_state_of_which_nothing_is_left_is_passed_over(store: Store) -> 
 
 async def write(store: Store, number: int) -> None:
     """Let Alice say so many long things, each in a batch of its own."""
-    for seq in range(await store.last(GROUP) + 1, number + 1):
+    for seq in range(await last_seq(store, GROUP) + 1, number + 1):
         event = Event(GROUP, seq, seq, "alice", bytes(8), seq, Posted("x" * 2000))
         await store.append(GROUP, seq - 1, 1, encode_event(event))
 

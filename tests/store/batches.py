@@ -20,9 +20,15 @@ def numbered(first: int, last: int) -> bytes:
     return packed(*(str(seq).encode() for seq in range(first, last + 1)))
 
 
+async def last_seq(store: Store, group: str) -> int:
+    """Return the seq of a log's last event; 0 for a group that never existed."""
+    page = await store.read_before(group, 2**62)
+    return page.last if page else 0
+
+
 async def append(store: Store, group: str, *bodies: bytes) -> int:
     """Append bodies as one batch, wherever the log ends; return the seq of the last."""
-    last = await store.last(group)
+    last = await last_seq(store, group)
     await store.append(group, last, len(bodies), packed(*bodies))
     return last + len(bodies)
 

@@ -6,7 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from tchat.store.base import FileEntry, SideEffects
-from tests.store.batches import packed
+from tests.store.batches import last_seq, packed
 
 if TYPE_CHECKING:
     from tchat.core.protocol.frames import Standing
@@ -21,7 +21,7 @@ NOON = 1_000_000
 
 async def note(store: Store, group: str, effects: SideEffects) -> None:
     """Append one event with what follows from it."""
-    await store.append(group, await store.last(group), 1, packed(b"."), effects)
+    await store.append(group, await last_seq(store, group), 1, packed(b"."), effects)
 
 
 async def admit(store: Store, group: str, **standings: Standing) -> None:
@@ -30,7 +30,7 @@ async def admit(store: Store, group: str, **standings: Standing) -> None:
 
 async def send(store: Store, person: str, sha256: bytes, at: int = NOON) -> None:
     """Add a file as if that person had sent it."""
-    await store.shelves.add(person, sha256, SIZES[sha256], HEAD, at)
+    await store.files.add(person, sha256, SIZES[sha256], HEAD, at)
 
 
 def file(number: int, sha256: bytes, person: str = "alice", at: int = NOON) -> FileEntry:
@@ -38,12 +38,12 @@ def file(number: int, sha256: bytes, person: str = "alice", at: int = NOON) -> F
 
 
 async def share(store: Store, group: str, *files: FileEntry) -> None:
-    await note(store, group, SideEffects(shelved=files))
+    await note(store, group, SideEffects(added_files=files))
 
 
 async def remove(store: Store, group: str, *numbers: int) -> None:
-    await note(store, group, SideEffects(removed=numbers))
+    await note(store, group, SideEffects(removed_files=numbers))
 
 
 async def numbers_on(store: Store, group: str) -> list[int]:
-    return [file.number for file in await store.shelves.page(group, NUMBERS_END, 100, 0)]
+    return [file.number for file in await store.files.page(group, NUMBERS_END, 100, 0)]

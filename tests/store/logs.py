@@ -8,6 +8,7 @@ from tchat.core.group.events import Body, Deleted, Edited, Event, Posted, encode
 from tchat.store.base import SideEffects
 from tchat.store.words import terms_of
 from tests.core.script import NOON
+from tests.store.batches import last_seq
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,12 +20,12 @@ async def write(
     store: Store, group: str, *bodies: Body, actor: str = "alice", erased: tuple[int, ...] = ()
 ) -> int:
     """Append what happens as one batch, each event a ms after the one before; return the last."""
-    last = await store.last(group)
+    last = await last_seq(store, group)
     frames = b"".join(
         encode_event(Event(group, seq, NOON + seq, actor, bytes(8), seq, body))
         for seq, body in enumerate(bodies, start=last + 1)
     )
-    effects = SideEffects({actor: "member"}, erased=erased)
+    effects = SideEffects({actor: "member"}, redacted=erased)
     await store.append(group, last, len(bodies), frames, effects)
     return last + len(bodies)
 

@@ -68,7 +68,7 @@ async def test_other_groups_keep_what_they_have_under_the_same_numbers(store: St
 async def test_an_erased_event_is_read_as_such_by_every_way(store: Store) -> None:
     await post(store, MARK)
     last = await delete(store, 1)
-    back = await store.read_back("ops", last)
+    back = await store.read_before("ops", last)
     assert back is not None
     (body,) = split_frames(back.frames)
     assert decode_event(body).body == Erased()

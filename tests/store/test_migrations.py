@@ -33,6 +33,7 @@ from tchat.store.sqlite.store import open_store
 from tchat.store.words import terms_of
 from tests.core.script import NOON
 from tests.helpers import log_of, running_server, session_at
+from tests.store.batches import last_seq
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -151,7 +152,7 @@ async def test_the_logs_are_as_they_were(tmp_path: Path) -> None:
     write_version_1(tmp_path, ops=OPS, dev=DEV)
     async with open_store(tmp_path) as store:
         assert [(event.actor, event.body) for event in await log_of(store, "ops")] == OPS
-        assert await store.last("dev") == len(DEV)
+        assert await last_seq(store, "dev") == len(DEV)
 
 
 async def test_names_are_kept_and_belong_to_the_first_key_that_comes(tmp_path: Path) -> None:
@@ -205,33 +206,33 @@ async def test_what_is_on_the_shelves_is_found_in_the_logs(
 ) -> None:
     write(tmp_path, ops=SHELF, dev=OTHER_SHELF, quiet=OPS)
     async with open_store(tmp_path) as store:
-        assert await store.shelves.page("ops", 100, 10, 10) == [
+        assert await store.files.page("ops", 100, 10, 10) == [
             FileEntry(3, SONG, PIECE_SIZE, "alice", NOON),
             FileEntry(2, FILM, PIECE_SIZE + 1, "alice", NOON),
             FileEntry(1, SONG, PIECE_SIZE, "alice", NOON),
         ]
-        assert await store.shelves.find("dev", 1) == FileEntry(1, SONG, PIECE_SIZE, "zoë", NOON)
-        assert await store.shelves.page("quiet", 100, 10, 10) == []
-        assert await store.shelves.used("alice") == 2 * PIECE_SIZE + 1
-        assert await store.shelves.used("zoë") == PIECE_SIZE
+        assert await store.files.find("dev", 1) == FileEntry(1, SONG, PIECE_SIZE, "zoë", NOON)
+        assert await store.files.page("quiet", 100, 10, 10) == []
+        assert await store.files.used("alice") == 2 * PIECE_SIZE + 1
+        assert await store.files.used("zoë") == PIECE_SIZE
 
 
 async def test_what_a_closed_group_had_shared_is_forgotten(tmp_path: Path) -> None:
     write_version_2(tmp_path, again=REFOUNDED, closed=CLOSED_SHELF)
     async with open_store(tmp_path) as store:
         mixtape = FileEntry(1, MIXTAPE, 7, "bob", NOON)
-        assert await store.shelves.page("again", 100, 10, 10) == [mixtape]
-        assert await store.shelves.page("closed", 100, 10, 10) == []
-        assert await store.shelves.used("alice") == 0
-        assert await store.shelves.all() == {MIXTAPE}
+        assert await store.files.page("again", 100, 10, 10) == [mixtape]
+        assert await store.files.page("closed", 100, 10, 10) == []
+        assert await store.files.used("alice") == 0
+        assert await store.files.all() == {MIXTAPE}
 
 
 async def test_what_was_sent_and_is_on_no_shelf_is_forgotten(tmp_path: Path) -> None:
     write_version_2(tmp_path, ops=SHELF)
     async with open_store(tmp_path) as store:
-        assert await store.shelves.all() == {SONG, FILM}
-        assert await store.shelves.size_of(bytes(32)) is None
-        assert await store.shelves.sweep(NOON, NOON) == []
+        assert await store.files.all() == {SONG, FILM}
+        assert await store.files.size_of(bytes(32)) is None
+        assert await store.files.sweep(NOON, NOON) == []
     with closing(sqlite3.connect(tmp_path / "tchat.db")) as connection:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
         assert "uploads" not in tables
@@ -241,14 +242,14 @@ async def test_the_beginning_of_a_long_file_is_known_once_it_is_sent_again(tmp_p
     write_version_2(tmp_path, ops=SHELF)
     head = hashlib.sha256(b"its first piece").digest()
     async with open_store(tmp_path) as store:
-        shelves = store.shelves
-        assert await shelves.may_have_alike("alice", PIECE_SIZE, SONG), (
+        shelves = store.files
+        assert await shelves.may_hold_similar("alice", PIECE_SIZE, SONG), (
             "the only piece is all of it"
         )
-        assert not await shelves.may_have_alike("alice", PIECE_SIZE + 1, FILM)
-        assert not await shelves.may_have_alike("alice", PIECE_SIZE + 1, head)
+        assert not await shelves.may_hold_similar("alice", PIECE_SIZE + 1, FILM)
+        assert not await shelves.may_hold_similar("alice", PIECE_SIZE + 1, head)
         await shelves.add("carol", FILM, PIECE_SIZE + 1, head, NOON)
-        assert await shelves.may_have_alike("alice", PIECE_SIZE + 1, head)
+        assert await shelves.may_hold_similar("alice", PIECE_SIZE + 1, head)
 
 
 async def test_how_groups_are_written_is_found_in_the_logs(tmp_path: Path) -> None:
@@ -258,7 +259,7 @@ async def test_how_groups_are_written_is_found_in_the_logs(tmp_path: Path) -> No
         connection.execute("UPDATE groups SET name = 'strasse' WHERE id = 2")
         connection.execute("INSERT INTO standings VALUES ('alice', 2, 'member')")
     async with open_store(tmp_path) as store:
-        names = {place.group: place.name for place in await store.places_of("alice")}
+        names = {place.group: place.name for place in await store.memberships_of("alice")}
         assert names == {"ops": "ops", "strasse": "Straße"}
 
 
@@ -274,9 +275,9 @@ async def test_a_group_from_before_there_were_states_has_none_until_one_is_kept(
 ) -> None:
     write_version_2(tmp_path, ops=OPS)
     async with open_store(tmp_path) as store:
-        opening = await store.opening("ops")
-        assert opening.kept is None
+        opening = await store.load("ops")
+        assert opening.snapshot is None
         assert opening.page == await store.read("ops", 0)
-        await store.keep_state("ops", StateSnapshot(9, "rules", b"state"))
+        await store.save_snapshot("ops", StateSnapshot(9, "rules", b"state"))
     async with open_store(tmp_path) as store:
-        assert (await store.opening("ops")).kept == StateSnapshot(9, "rules", b"state")
+        assert (await store.load("ops")).snapshot == StateSnapshot(9, "rules", b"state")

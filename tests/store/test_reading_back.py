@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 
 from tchat.store.base import BACK_LIMIT, Membership, Page, SideEffects, Store
-from tests.store.batches import append, numbered, packed
+from tests.store.batches import append, last_seq, numbered, packed
 
 # ------------------------------------------------------------------ pages towards the past
 
 
 async def test_there_is_nothing_before_the_first_event(store: Store) -> None:
-    assert await store.read_back("ops", 5) is None
+    assert await store.read_before("ops", 5) is None
     await append(store, "ops", b"one")
-    assert await store.read_back("ops", 1) is None
-    assert await store.read_back("ops", 0) is None
+    assert await store.read_before("ops", 1) is None
+    assert await store.read_before("ops", 0) is None
 
 
 @pytest.mark.parametrize("before", range(2, 9))
@@ -22,13 +22,13 @@ async def test_a_page_ends_right_before_an_event(store: Store, before: int) -> N
     await store.append("ops", 0, 1, numbered(1, 1))
     await store.append("ops", 1, 4, numbered(2, 5))
     await store.append("ops", 5, 2, numbered(6, 7))
-    page = await store.read_back("ops", before)
+    page = await store.read_before("ops", before)
     assert page == Page(1, before - 1, numbered(1, before - 1))
 
 
 async def test_before_what_is_not_there_yet_is_the_end(store: Store) -> None:
     await append(store, "ops", b"one", b"two")
-    assert await store.read_back("ops", 2**62) == Page(1, 2, packed(b"one", b"two"))
+    assert await store.read_before("ops", 2**62) == Page(1, 2, packed(b"one", b"two"))
 
 
 async def test_a_long_log_is_read_back_in_pages_without_gaps(store: Store) -> None:
@@ -37,7 +37,7 @@ async def test_a_long_log_is_read_back_in_pages_without_gaps(store: Store) -> No
         await append(store, "ops", body)
     await append(store, "ops", *bodies[20:])
     before, pages = 61, list[Page]()
-    while (page := await store.read_back("ops", before)) is not None:
+    while (page := await store.read_before("ops", before)) is not None:
         assert page.last == before - 1
         assert BACK_LIMIT / 2 < len(page.frames) <= BACK_LIMIT or page.first == 1
         pages.insert(0, page)
@@ -49,14 +49,14 @@ async def test_an_event_longer_than_a_page_comes_alone(store: Store) -> None:
     huge = bytes(BACK_LIMIT + 1)
     await append(store, "ops", b"one")
     await append(store, "ops", huge, b"three")
-    assert await store.read_back("ops", 4) == Page(3, 3, packed(b"three"))
-    assert await store.read_back("ops", 3) == Page(2, 2, packed(huge))
+    assert await store.read_before("ops", 4) == Page(3, 3, packed(b"three"))
+    assert await store.read_before("ops", 3) == Page(2, 2, packed(huge))
 
 
 async def test_each_group_is_read_back_by_itself(store: Store) -> None:
     await append(store, "ops", b"one")
     await append(store, "dev", b"eins", b"zwei")
-    assert await store.read_back("ops", 9) == Page(1, 1, packed(b"one"))
+    assert await store.read_before("ops", 9) == Page(1, 1, packed(b"one"))
 
 
 # ------------------------------------------------------------------ single events
@@ -79,42 +79,42 @@ async def test_events_that_there_are_not_are_not_found(store: Store) -> None:
 
 
 async def enter(store: Store, group: str, **standings: str) -> None:
-    effects = SideEffects(standings, shown=group.title())  # type: ignore[arg-type]
-    await store.append(group, await store.last(group), 1, packed(b"x"), effects)
+    effects = SideEffects(standings, display_name=group.title())  # type: ignore[arg-type]
+    await store.append(group, await last_seq(store, group), 1, packed(b"x"), effects)
 
 
 async def test_the_groups_of_a_person_come_with_what_is_known_of_them(store: Store) -> None:
     await enter(store, "ops", alice="member", bob="waiting")
     await append(store, "ops", b"two", b"three")
     await store.set_cursors("ops", {"alice": 2})
-    assert await store.places_of("alice") == [Membership("ops", "Ops", "member", 3, 2)]
-    assert await store.places_of("bob") == [Membership("ops", "Ops", "waiting", 3, 0)]
-    assert await store.places_of("carol") == []
+    assert await store.memberships_of("alice") == [Membership("ops", "Ops", "member", 3, 2)]
+    assert await store.memberships_of("bob") == [Membership("ops", "Ops", "waiting", 3, 0)]
+    assert await store.memberships_of("carol") == []
 
 
 async def test_the_group_that_had_an_event_last_comes_first(store: Store) -> None:
     for group in ("one", "two", "three"):
         await enter(store, group, alice="member")
     await append(store, "two", b"more")
-    assert [place.group for place in await store.places_of("alice")] == ["two", "three", "one"]
+    assert [place.group for place in await store.memberships_of("alice")] == ["two", "three", "one"]
 
 
 async def test_a_group_of_which_no_spelling_was_told_is_shown_as_it_is_named(store: Store) -> None:
     await store.append("@a,b", 0, 1, packed(b"x"), SideEffects({"a": "member", "b": "member"}))
-    assert [place.name for place in await store.places_of("a")] == ["@a,b"]
+    assert [place.name for place in await store.memberships_of("a")] == ["@a,b"]
 
 
 async def test_a_group_that_was_left_is_not_among_them(store: Store) -> None:
     await enter(store, "ops", alice="member")
     await enter(store, "ops", alice="outsider")
-    assert await store.places_of("alice") == []
+    assert await store.memberships_of("alice") == []
 
 
 async def test_those_are_acquainted_who_are_members_of_one_group(store: Store) -> None:
     await enter(store, "ops", alice="member", bob="member", carol="waiting")
     await enter(store, "dev", dave="member", alice="member")
-    assert await store.acquainted("alice", "bob")
-    assert await store.acquainted("dave", "alice")
-    assert not await store.acquainted("bob", "dave")
-    assert not await store.acquainted("alice", "carol")
-    assert not await store.acquainted("alice", "nobody")
+    assert await store.share_a_group("alice", "bob")
+    assert await store.share_a_group("dave", "alice")
+    assert not await store.share_a_group("bob", "dave")
+    assert not await store.share_a_group("alice", "carol")
+    assert not await store.share_a_group("alice", "nobody")

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def shelves(store: Store) -> FileIndex:
-    return store.shelves
+    return store.files
 
 
 # ------------------------------------------------------------------ files that there are
@@ -45,7 +45,7 @@ def shelves(store: Store) -> FileIndex:
 async def test_a_file_that_was_never_sent_is_not_there(shelves: FileIndex) -> None:
     assert await shelves.size_of(SONG) is None
     assert await shelves.hold("alice", SONG, NOON) is None
-    assert not await shelves.may_have_alike("alice", 30, HEAD)
+    assert not await shelves.may_hold_similar("alice", 30, HEAD)
     assert await shelves.used("alice") == 0
     assert await shelves.all() == set()
     assert await shelves.sweep(NOON, NOON) == []
@@ -69,7 +69,7 @@ async def test_an_empty_file_is_a_file(shelves: FileIndex) -> None:
     await shelves.add("alice", SONG, 0, HEAD, NOON)
     assert await shelves.size_of(SONG) == 0
     assert await shelves.hold("alice", SONG, NOON) == 0
-    assert await shelves.may_have_alike("alice", 0, HEAD)
+    assert await shelves.may_hold_similar("alice", 0, HEAD)
     assert await shelves.used("alice") == 0
 
 
@@ -82,7 +82,7 @@ async def test_a_file_on_the_shelf_of_a_group_is_within_reach_of_its_members(
     await admit(store, "ops", alice="member", bob="member")
     await send(store, "alice", SONG)
     await share(store, "ops", file(1, SONG))
-    assert await shelves.may_have_alike("bob", 30, HEAD)
+    assert await shelves.may_hold_similar("bob", 30, HEAD)
     assert await shelves.hold("bob", SONG, NOON) == 30
 
 
@@ -95,10 +95,10 @@ async def test_whoever_is_no_member_learns_nothing_of_a_file(
         await admit(store, "ops", mallory=standing)
     await admit(store, "dev", mallory="member")
     await send(store, "alice", SONG)
-    assert not await shelves.may_have_alike("mallory", 30, HEAD), "while alice holds it"
+    assert not await shelves.may_hold_similar("mallory", 30, HEAD), "while alice holds it"
     assert await shelves.hold("mallory", SONG, NOON) is None
     await share(store, "ops", file(1, SONG))
-    assert not await shelves.may_have_alike("mallory", 30, HEAD)
+    assert not await shelves.may_hold_similar("mallory", 30, HEAD)
     assert await shelves.hold("mallory", SONG, NOON) is None
     assert await shelves.used("mallory") == 0
 
@@ -117,7 +117,7 @@ async def test_a_file_is_out_of_reach_once_it_is_off_the_shelf(
     await share(store, "ops", file(1, SONG))
     await remove(store, "ops", 1)
     for person in ("alice", "bob"):
-        assert not await shelves.may_have_alike(person, 30, HEAD)
+        assert not await shelves.may_hold_similar(person, 30, HEAD)
         assert await shelves.hold(person, SONG, NOON) is None
 
 
@@ -125,16 +125,16 @@ async def test_alike_is_what_has_the_same_size_and_beginning(
     store: Store, shelves: FileIndex
 ) -> None:
     await send(store, "alice", SONG)
-    assert await shelves.may_have_alike("alice", 30, HEAD)
-    assert not await shelves.may_have_alike("alice", 31, HEAD)
-    assert not await shelves.may_have_alike("alice", 30, OTHER_HEAD)
+    assert await shelves.may_hold_similar("alice", 30, HEAD)
+    assert not await shelves.may_hold_similar("alice", 31, HEAD)
+    assert not await shelves.may_hold_similar("alice", 30, OTHER_HEAD)
 
 
 async def test_of_several_files_alike_one_within_reach_is_enough(shelves: FileIndex) -> None:
     for person, sha256 in (("bob", SONG), ("alice", FILM), ("carol", BOOK)):
         await shelves.add(person, sha256, 30, HEAD, NOON)
-    assert await shelves.may_have_alike("alice", 30, HEAD)
-    assert not await shelves.may_have_alike("dave", 30, HEAD)
+    assert await shelves.may_hold_similar("alice", 30, HEAD)
+    assert not await shelves.may_hold_similar("dave", 30, HEAD)
 
 
 # ------------------------------------------------------------------ shelves
@@ -171,7 +171,7 @@ async def test_groups_have_shelves_of_their_own(store: Store, shelves: FileIndex
 
 async def test_any_number_may_be_asked_for(shelves: FileIndex) -> None:
     assert await shelves.find("ops", NUMBERS_END) is None
-    await shelves.note_fetched("ops", NUMBERS_END, "alice", NOON)
+    await shelves.record_fetch("ops", NUMBERS_END, "alice", NOON)
 
 
 async def test_a_number_may_get_another_file_in_one_append(
@@ -180,8 +180,8 @@ async def test_a_number_may_get_another_file_in_one_append(
     await send(store, "alice", SONG)
     await send(store, "alice", FILM)
     await share(store, "ops", file(1, SONG))
-    await shelves.note_fetched("ops", 1, "bob", NOON)
-    await note(store, "ops", SideEffects(shelved=(file(1, FILM),), removed=(1,)))
+    await shelves.record_fetch("ops", 1, "bob", NOON)
+    await note(store, "ops", SideEffects(added_files=(file(1, FILM),), removed_files=(1,)))
     assert await shelves.page("ops", NUMBERS_END, 10, 10) == [file(1, FILM)]
 
 
@@ -207,7 +207,7 @@ async def test_an_append_for_which_there_is_no_room_changes_no_shelf(sqlite: Sql
     with pytest.raises(StorageFull):
         await sqlite.append("ops", 1, 1, packed(bytes(1 << 20)), effects)
     assert await numbers_on(sqlite, "ops") == [1]
-    assert await sqlite.shelves.hold("alice", FILM, NOON) == 7000
+    assert await sqlite.files.hold("alice", FILM, NOON) == 7000
 
 
 # ------------------------------------------------------------------ who has fetched a file
@@ -219,14 +219,14 @@ async def test_who_fetched_a_file_is_counted_once_and_the_first_are_named(
     await send(store, "alice", SONG)
     await share(store, "ops", file(1, SONG), file(2, SONG))
     for person, at in (("dave", 3), ("carol", 1), ("bob", 3), ("erin", 2), ("carol", 9)):
-        await shelves.note_fetched("ops", 1, person, NOON + at)
+        await shelves.record_fetch("ops", 1, person, NOON + at)
     for most, by in ((10, ("carol", "erin", "bob", "dave")), (2, ("carol", "erin")), (0, ())):
         newer, older = await shelves.page("ops", NUMBERS_END, 10, most)
-        assert (older.fetched, older.by) == (4, by)
-        assert (newer.fetched, newer.by) == (0, ())
+        assert (older.fetch_count, older.fetched_by) == (4, by)
+        assert (newer.fetch_count, newer.fetched_by) == (0, ())
     found = await shelves.find("ops", 1)
     assert found is not None
-    assert found.fetched == 4
+    assert found.fetch_count == 4
 
 
 async def test_what_is_not_there_any_more_is_fetched_by_nobody(
@@ -235,8 +235,8 @@ async def test_what_is_not_there_any_more_is_fetched_by_nobody(
     await send(store, "alice", SONG)
     await share(store, "ops", file(1, SONG))
     await remove(store, "ops", 1)
-    await shelves.note_fetched("ops", 1, "bob", NOON)
-    await shelves.note_fetched("dev", 1, "bob", NOON)
+    await shelves.record_fetch("ops", 1, "bob", NOON)
+    await shelves.record_fetch("dev", 1, "bob", NOON)
     await send(store, "alice", SONG)
     await share(store, "ops", file(1, SONG))
     await share(store, "dev", file(1, SONG))
@@ -335,7 +335,7 @@ async def test_what_was_shared_long_ago_goes_from_its_shelf(
     await send(store, "alice", FILM)
     await share(store, "ops", file(1, SONG, at=NOON), file(2, FILM, at=NOON + 1))
     await share(store, "dev", file(1, FILM, at=NOON))
-    await shelves.note_fetched("ops", 1, "bob", NOON)
+    await shelves.record_fetch("ops", 1, "bob", NOON)
     assert await shelves.sweep(NOON, NOON) == []
     assert await shelves.sweep(NOON, NOON + 1) == [SONG]
     assert (await numbers_on(store, "ops"), await numbers_on(store, "dev")) == ([2], [])
@@ -356,14 +356,14 @@ async def test_a_damaged_file_is_back_in_its_places_once_it_was_sent_again(
     await send(store, "alice", FILM)
     await share(store, "ops", file(1, SONG), file(2, FILM))
     await share(store, "dev", file(1, SONG, "bob"))
-    await shelves.note_fetched("ops", 1, "bob", NOON)
+    await shelves.record_fetch("ops", 1, "bob", NOON)
     await shelves.hold("bob", SONG, NOON)
     await shelves.forget(SONG)
     assert (await numbers_on(store, "ops"), await numbers_on(store, "dev")) == ([2], [])
     assert await shelves.find("ops", 1) is None
     assert await shelves.size_of(SONG) is None
     assert await shelves.hold("bob", SONG, NOON) is None
-    assert not await shelves.may_have_alike("bob", 30, HEAD)
+    assert not await shelves.may_hold_similar("bob", 30, HEAD)
     assert (await shelves.used("alice"), await shelves.used("bob")) == (7000, 0)
     assert await shelves.all() == {FILM}
     assert await shelves.sweep(NOON, 0) == []
@@ -371,7 +371,7 @@ async def test_a_damaged_file_is_back_in_its_places_once_it_was_sent_again(
     assert (await numbers_on(store, "ops"), await numbers_on(store, "dev")) == ([2, 1], [1])
     found = await shelves.find("ops", 1)
     assert found is not None
-    assert (found.person, found.fetched) == ("alice", 1)
+    assert (found.person, found.fetch_count) == ("alice", 1)
     assert await shelves.used("alice") == 7030
 
 
@@ -391,9 +391,9 @@ async def test_shelves_are_there_after_a_restart(tmp_path: Path) -> None:
         await send(store, "alice", SONG)
         await send(store, "carol", FILM)
         await share(store, "ops", file(1, SONG))
-        await store.shelves.note_fetched("ops", 1, "bob", NOON)
+        await store.files.record_fetch("ops", 1, "bob", NOON)
     async with open_store(tmp_path) as store:
         shown = FileEntry(1, SONG, 30, "alice", NOON, 1, ("bob",))
-        assert await store.shelves.page("ops", NUMBERS_END, 10, 10) == [shown]
-        assert await store.shelves.hold("bob", SONG, NOON) == 30
-        assert await store.shelves.used("carol") == 7000
+        assert await store.files.page("ops", NUMBERS_END, 10, 10) == [shown]
+        assert await store.files.hold("bob", SONG, NOON) == 30
+        assert await store.files.used("carol") == 7000

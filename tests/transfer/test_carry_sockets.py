@@ -73,7 +73,7 @@ async def test_a_sender_who_says_that_it_works_and_nothing_else_is_left(
             while True:
                 await sender.send(encode(Ping()) * 100)
 
-        monkeypatch.setattr(Link, "frame_now", lambda _: chatter.speak())
+        monkeypatch.setattr(Link, "receive_nowait", lambda _: chatter.speak())
         nursery.start_soon(flood)
         with pytest.raises(ProtocolError, match="nothing else"):
             await receive_file(receiver, part, nobody)
@@ -87,11 +87,11 @@ async def test_a_receiver_who_always_has_something_to_say_gets_its_file(
 ) -> None:
     part = part_at(tmp_path / "part")
     async with linked() as (sender, receiver), trio.open_nursery() as nursery:
-        chatter, frame_now = Chatter(clock), Link.frame_now
+        chatter, receive_nowait = Chatter(clock), Link.receive_nowait
         monkeypatch.setattr(
             Link,
-            "frame_now",
-            lambda link: chatter.speak() if link is sender else frame_now(link),
+            "receive_nowait",
+            lambda link: chatter.speak() if link is sender else receive_nowait(link),
         )
         nursery.start_soon(receive_whole, receiver, part)
         assert await send_file(sender, HashedSource(Bytes()), nobody) == DIGEST
@@ -137,7 +137,7 @@ async def test_why_a_receiver_left_is_heard_although_nothing_more_could_be_sent(
         async def leave() -> None:
             await receiver.send(encode(Have(0, NOTHING)))
             await receiver.send(encode(Failed("storage_full", "The disk is full.")))
-            await receiver.farewell()
+            await receiver.close_gracefully()
 
         nursery.start_soon(leave)
         with pytest.raises(FileWithdrawn, match="disk is full"):

@@ -41,15 +41,15 @@ class Stub:
         self._is_there = delay <= within
         return self._is_there
 
-    def receive_now(self, into: memoryview) -> int:
+    def receive_raw_nowait(self, into: memoryview) -> int:
         there, self._is_there = self._is_there, False
         return len(into) if there else 0
 
-    def frame_now(self) -> bytes | None:
+    def receive_nowait(self) -> bytes | None:
         there, self._is_there = self._is_there, False
         return BODY if there else None
 
-    def send_now(self, data: D) -> D | None:
+    def send_nowait(self, data: D) -> D | None:
         """Take three bytes when ready."""
         there, self._is_there = self._is_there, False
         rest = data[3:] if there else data
@@ -158,7 +158,7 @@ async def test_threads_carry_from_socket_to_socket() -> None:
 async def test_threads_carry_over_tls(tmp_path: Path, much: bool) -> None:
     async with secured(tmp_path) as (link, client), trio.open_nursery() as nursery:
         if much:
-            link.expect_much()
+            link.optimize_for_throughput()
         nursery.start_soon(send_all, link, MUCH)
         assert await receive_all(Link(client), len(MUCH)) == MUCH
 

@@ -78,7 +78,7 @@ async def test_an_invite_names_the_server_by_its_pin(tmp_path: Path) -> None:
         line = join_line(await alice.types("/invite"))
         assert "--no-tls" not in line
         assert read_invite(shlex.split(line)[-1])[1] == credentials.pin
-        alice.chat.session.connector.vouched = True
+        alice.chat.session.connector.ca_verified = True
         line = join_line(await alice.types("/invite"))
         assert read_invite(shlex.split(line)[-1])[1] == b""
 

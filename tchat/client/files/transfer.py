@@ -232,7 +232,7 @@ async def _download(
                 await receive_file(link, part, listener.on_progress, STALL_SECONDS)
                 if part.digest == file.sha256:
                     await link.send(encode(Stored(part.digest)))
-                    await link.farewell()
+                    await link.close_gracefully()
         except _Retry as retry:
             await retries.after(retry.reason, part.offset)
     if part.digest != file.sha256:
@@ -275,7 +275,7 @@ async def _transfer_link(session: Session, answer: Answer, size: int) -> AsyncIt
                 raise Refused(Code.BAD_FILE, "The server has another size for this file.")
             yield link
         finally:
-            await trio.aclose_forcefully(link.stream)
+            await link.abort()
 
 
 async def _connect(session: Session) -> Link:

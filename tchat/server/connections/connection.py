@@ -50,10 +50,9 @@ from tchat.core.protocol.frames import (
 from tchat.core.protocol.handshake import Welcome, agree
 from tchat.core.text import fold
 from tchat.errors import Code, ProtocolError, Refused, StorageError, TchatError
-from tchat.net.address import peer_of
 from tchat.server.accounts import CODE_SECONDS
 from tchat.server.connections.files import check_quota, check_uploaded, consider, serve_transfer
-from tchat.server.connections.handshake import Peer, authenticate_peer, turn_away
+from tchat.server.connections.handshake import Peer, authenticate_peer, refuse
 from tchat.server.connections.history import COSTS, look_back
 from tchat.server.context import STOPPING
 from tchat.server.faults import describe, is_storage
@@ -92,32 +91,31 @@ async def serve_connection(host: ServerContext, stream: trio.SocketStream) -> No
 
 
 async def _serve(host: ServerContext, stream: trio.SocketStream) -> None:
-    address = peer_of(stream)
     visitor = await authenticate_peer(host, stream)
     if visitor is None:
         return
     try:
         if visitor.author is not None:
-            await _converse(host, visitor, visitor.author, address)
+            await _converse(host, visitor, visitor.author)
         elif visitor.permission is not None:
             await serve_transfer(host, visitor.link, visitor.version, visitor.permission)
     except StorageError:
         raise  # concerns the whole server
     except TchatError as error:
-        await turn_away(host, visitor.link, address, error)
+        await refuse(host, visitor.link, error)
     except trio.BrokenResourceError:
         return  # gone in the middle: nobody to tell
 
 
-async def _converse(host: ServerContext, visitor: Peer, author: Author, address: str) -> None:
+async def _converse(host: ServerContext, visitor: Peer, author: Author) -> None:
     if host.stopping:
         raise Refused(*STOPPING)
     if host.people.is_barred(author):
         raise Refused(Code.KEY_REMOVED, "This key was just taken from the name.")
     host.crowd.check_room(author, host.limits.devices)
-    visitor.link.introduced()
+    visitor.link.allow_long_frames()
     conversation = Connection(host, visitor.link, author, resends=visitor.resends)
-    host.log.line("user_connected", user=author.name, address=address)
+    host.log.line("user_connected", user=author.name, address=visitor.link.address)
     host.crowd.come(conversation)
     try:
         # Without waiting: the key could be taken away meanwhile with nobody there to be told.
@@ -148,7 +146,7 @@ class Connection:
 
     def __init__(self, host: ServerContext, link: Link, author: Author, *, resends: bool) -> None:
         self.reason = "left"
-        self.send_queue = SendQueue(link.send_now, self._start_writer)
+        self.send_queue = SendQueue(link.send_nowait, self._start_writer)
         self._host = host
         self._link = link
         self._author = author
@@ -170,7 +168,7 @@ class Connection:
     @property
     def heard(self) -> float:
         """The `trio.current_time()` at which the client was last heard."""
-        return self._link.heard
+        return self._link.last_received
 
     @property
     def follows(self) -> Collection[str]:
@@ -206,7 +204,7 @@ class Connection:
                 self.send_queue.close()
                 self._writers.cancel_scope.deadline = trio.current_time() + _FLUSH_SECONDS
         if not self._writers.cancel_scope.cancel_called:
-            await self._link.farewell()
+            await self._link.close_gracefully()
 
     def _say_welcome(self, version: int) -> None:
         rate = self._host.limits.messages
@@ -324,8 +322,8 @@ class Connection:
                 partial(host.rates.take, "joins", person),
                 partial(host.memberships.reserve, person, fold(command.group)),
             )
-        size = await host.store.shelves.hold(person, command.sha256, host.clock())
-        used = await host.store.shelves.used(person)
+        size = await host.store.files.hold(person, command.sha256, host.clock())
+        used = await host.store.files.used(person)
         return (
             *self._if_said,
             partial(check_uploaded, size, command.size),

@@ -83,11 +83,11 @@ async def _consider_upload(
     person, size, head, sha256 = fold(author.name), request.size, request.head, request.sha256
     if {len(digest) for digest in (head, sha256) if digest is not None} != {SHA256_SIZE}:
         raise Refused(Code.BAD_FILE, "A file is offered with SHA-256 digests.")
-    shelves = host.store.shelves
+    shelves = host.store.files
     used = await _used(host, author.name, sha256)
     held = alike = False
     if sha256 is None:
-        alike = await shelves.may_have_alike(person, size, head)
+        alike = await shelves.may_hold_similar(person, size, head)
     if not alike:
         _check_room(host, author.name, size, used)
     if sha256 is not None:
@@ -116,7 +116,7 @@ async def _consider_upload(
 async def _used(host: ServerContext, user: str, besides: bytes | None = None) -> int:
     """Return how many bytes of files count for a person, besides one and what is promised."""
     promised = host.tickets.promised(user)
-    used = await host.store.shelves.used(fold(user), besides)
+    used = await host.store.files.used(fold(user), besides)
     # What is finished meanwhile is in neither of the two otherwise.
     return used + max(0, promised - host.tickets.promised(user))
 
@@ -160,7 +160,7 @@ async def _receive(host: ServerContext, link: Link, permission: Permission) -> N
     listening = False
 
     def is_alive() -> bool:
-        return not listening or trio.current_time() - link.heard < QUIET_SECONDS
+        return not listening or trio.current_time() - link.last_received < QUIET_SECONDS
 
     async with blobs.incoming(person, permission.size, permission.head, is_alive) as part:
         await patiently(link, partial(blobs.begin, part))
@@ -177,12 +177,12 @@ async def _receive(host: ServerContext, link: Link, permission: Permission) -> N
         await _keep(host, person, part)
         digest = part.digest
     await link.send(encode(Stored(digest)))
-    await link.farewell()
+    await link.close_gracefully()
 
 
 async def _keep(host: ServerContext, person: str, part: PartialFile) -> None:
     """Keep a file, and know that the person has it: both or neither, whoever cancels what."""
-    blobs, shelves = host.store.blobs, host.store.shelves
+    blobs, shelves = host.store.blobs, host.store.files
     head = part.digests[0] if part.digests else part.digest
     async with blobs.changing():
         with trio.CancelScope(shield=True):
@@ -201,7 +201,7 @@ async def _keep(host: ServerContext, person: str, part: PartialFile) -> None:
 async def _consider_download(
     host: ServerContext, author: Author, request: Download
 ) -> Callable[[Group], Frame]:
-    there = await host.store.shelves.find(fold(request.group), request.number)
+    there = await host.store.files.find(fold(request.group), request.number)
 
     def answer(group: Group) -> Frame:
         _require_member(group, author)
@@ -228,10 +228,10 @@ async def _send(host: ServerContext, link: Link, permission: Permission) -> None
         await _forget(host, permission)
         raise
     if digest == permission.sha256:
-        await store.shelves.note_fetched(
+        await store.files.record_fetch(
             fold(permission.group), permission.number, fold(permission.user), host.clock()
         )
-    await link.farewell()
+    await link.close_gracefully()
 
 
 class _Checked:
@@ -270,9 +270,9 @@ async def _forget(
     """Know a damaged file no more, unless it was sent again meanwhile."""
     store, sha256 = host.store, permission.sha256
     async with store.blobs.changing():
-        if await store.shelves.size_of(sha256) is None or (file and not file.is_current()):
+        if await store.files.size_of(sha256) is None or (file and not file.is_current()):
             return
-        await store.shelves.forget(sha256)
+        await store.files.forget(sha256)
         await store.blobs.remove([sha256])
     host.log.line("file_damaged", group=permission.group, number=permission.number)
 
@@ -281,7 +281,7 @@ async def _consider_shelf(
     host: ServerContext, author: Author, request: FileListRequest
 ) -> Callable[[Group], Frame]:
     before = INT_LIMIT - 1 if request.before is None else request.before
-    page = await host.store.shelves.page(fold(request.group), before, _PAGE + 1, _MOST_NAMES)
+    page = await host.store.files.page(fold(request.group), before, _PAGE + 1, _MOST_NAMES)
     keep = host.limits.keep_files
 
     def answer(group: Group) -> Frame:
@@ -291,7 +291,7 @@ async def _consider_shelf(
             request.id,
             tuple(file.number for file in shown),
             tuple(0 if keep is None else file.at + keep for file in shown),
-            tuple(file.fetched for file in shown),
+            tuple(file.fetch_count for file in shown),
             tuple(_names(group, file) for file in shown),
             len(page) > _PAGE,
         )
@@ -300,7 +300,7 @@ async def _consider_shelf(
 
 
 def _names(group: Group, file: FileEntry) -> str:
-    return "\n".join(group.members.get(person, person) for person in file.by)
+    return "\n".join(group.members.get(person, person) for person in file.fetched_by)
 
 
 # ------------------------------------------------------------------ transfers
@@ -340,7 +340,7 @@ def _nobody_told(_: int) -> None:
 async def sweep_files(host: ServerContext) -> None:
     """Remove, from time to time and for ever, what nothing refers to any more."""
     async with host.store.blobs.changing():
-        known = await host.store.shelves.all()
+        known = await host.store.files.all()
         with _logged(host):
             await host.store.blobs.clean(known)
     while True:
@@ -353,7 +353,7 @@ async def _sweep(host: ServerContext) -> None:
     forgotten: list[bytes] = []
     async with blobs.changing():
         with _logged(host, StorageFull):  # if the log is in doubt, that ends the server
-            forgotten = await host.store.shelves.sweep(
+            forgotten = await host.store.files.sweep(
                 now - DAY_MS, 0 if keep is None else max(0, now - keep)
             )
         with _logged(host):

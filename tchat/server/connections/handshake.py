@@ -1,14 +1,13 @@
-"""From a stranger's socket to somebody known, in a few frames and a few seconds.
+"""Server side of the handshake: authenticates the client and enforces deadlines and limits.
 
-Everything before the proof happens here, under one deadline and within the number of strangers
-that a server bears: TLS, the hello, the challenge, the proof, the claim to a name. Nothing of it
-costs more than a handshake and a few kilobytes, and whoever is turned away is told why.
+Everything before authentication happens here, under one deadline and one limit on unauthenticated
+connections: TLS, hello, challenge, proof, and the claim to a name. None of it costs more than a TLS
+handshake and a few kilobytes, and whoever is refused is told why.
 """
 
 from __future__ import annotations
 
 import secrets
-import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,26 +27,25 @@ from tchat.core.protocol.handshake import (
 )
 from tchat.core.text import check_name
 from tchat.errors import Code, ProtocolError, Refused, StorageError, TchatError
-from tchat.net.address import peer_of, place_of
 from tchat.net.identity import verify
 from tchat.net.link import Link
-from tchat.net.tls import BUSY_ALERT, accept_tls
+from tchat.net.tls import BUSY_ALERT
 from tchat.server.context import STOPPING
 
 if TYPE_CHECKING:
     from tchat.server.context import ServerContext
     from tchat.server.tickets import Permission
 
-_LAST_WORD_SECONDS = 3.0
-_MOST_LAST_WORDS = 64
-_NOT_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "UNSUPPORTED_PROTOCOL")
+REFUSAL_SECONDS = 3.0
+_MAX_BUSY_REFUSALS = 64
+"""At once: under a flood of connections even a refusal costs too much, and the rest are dropped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Who has come in: a person who proved it (`author`), or one with a `permission`.
+    """An authenticated client: a person (`author`), or the holder of a transfer's `permission`.
 
-    `version` is the newest of the protocol that the other side speaks; `resends` is as in `Hello`.
+    `version` is the newest protocol version that the client speaks; `resends` is as in `Hello`.
     """
 
     link: Link
@@ -57,85 +55,64 @@ class Peer:
     resends: bool = False
 
 
-async def authenticate_peer(host: ServerContext, stream: trio.SocketStream) -> Peer | None:
-    """Return who has come; None for one who left, or was turned away."""
+async def authenticate_peer(context: ServerContext, stream: trio.SocketStream) -> Peer | None:
+    """Authenticate an accepted connection; return None if it closed or was refused."""
+    link = Link(stream)
     try:
-        host.check_open()
-        with host.strangers.one_more(place_of(stream)):
-            return await _introduce(host, stream)
+        context.check_open()
+        with context.strangers.one_more(link.peer):
+            return await _run_handshake(context, link)
     except Refused as busy:
-        await _send_away(host, stream, busy)
+        await _refuse_busy(context, link, busy)
         return None
 
 
-async def turn_away(host: ServerContext, link: Link, address: str, error: TchatError) -> None:
-    """Log why a connection ends, and say so if the other side still listens."""
-    host.log.line("refused", address=address, reason=error.sentence)
-    with trio.move_on_after(_LAST_WORD_SECONDS, shield=True):
-        try:
-            await link.send(encode(failed(error)))
-            await link.farewell()
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            return
+async def refuse(context: ServerContext, link: Link, error: TchatError) -> None:
+    """Log why a connection ends, and tell the client if it still listens."""
+    context.log.line("refused", address=link.address, reason=error.sentence)
+    with trio.move_on_after(REFUSAL_SECONDS, shield=True):
+        await link.close_with(encode(failed(error)))
 
 
-async def _introduce(host: ServerContext, stream: trio.SocketStream) -> Peer | None:
-    address = peer_of(stream)
-    link: Link | None = None
+async def _run_handshake(context: ServerContext, link: Link) -> Peer | None:
     try:
-        with trio.move_on_after(host.limits.handshake_seconds) as scope:
-            host.introductions.add(scope)
+        with trio.move_on_after(context.limits.handshake_seconds) as scope:
+            # A server that stops cancels these scopes.
+            context.introductions.add(scope)
             try:
-                link = await _open(host, stream)
-                return await _listen(host, link)
+                if context.credentials is not None:
+                    await link.accept_tls(context.credentials)
+                return await _authenticate(context, link)
             finally:
-                host.introductions.discard(scope)
-        if host.stopping:
+                context.introductions.discard(scope)
+        if context.stopping:
             raise Refused(*STOPPING)
-        raise ProtocolError(Code.HANDSHAKE, "The connection did not introduce itself in time.")
+        raise ProtocolError(Code.HANDSHAKE, "The connection did not authenticate in time.")
     except StorageError:
         raise  # concerns the whole server
     except TchatError as error:
-        # One who has not got through TLS yet can only be told in the clear, and may understand.
-        plain = error.code == Code.NOT_ENCRYPTED
-        if link is None and not plain:
-            host.log.line("refused", address=address, reason=error.sentence)
-        else:
-            await turn_away(host, link or Link(stream), address, error)
+        await refuse(context, link, error)
     except trio.BrokenResourceError:
-        pass  # gone in the middle: nobody to tell
+        pass  # gone: nobody to tell
     return None
 
 
-async def _open(host: ServerContext, stream: trio.SocketStream) -> Link:
-    if host.credentials is None:
-        return Link(stream)
-    try:
-        return Link(await accept_tls(stream, host.credentials))
-    except trio.BrokenResourceError as error:
-        cause = error.__cause__
-        if isinstance(cause, ssl.SSLError) and cause.reason in _NOT_TLS:
-            raise ProtocolError(
-                Code.NOT_ENCRYPTED, "This server speaks TLS 1.3; the client has to, too."
-            ) from error
-        raise
-
-
-async def _listen(host: ServerContext, link: Link) -> Peer | None:
+async def _authenticate(context: ServerContext, link: Link) -> Peer | None:
+    """Read the first frame: a hello, to be proved, or a ticket for a transfer."""
     body = await link.receive()
     if body is None:
         return None
     opening = check_hello(decode_request(body))
     if isinstance(opening, TransferHello):
-        return Peer(link, opening.version, permission=host.tickets.redeem(opening.ticket))
-    author = await _ask_for_proof(host, link, opening)
+        return Peer(link, opening.version, permission=context.tickets.redeem(opening.ticket))
+    author = await _challenge(context, link, opening)
     if author is None:
         return None
     return Peer(link, opening.version, author=author, resends=bool(opening.resends))
 
 
-async def _ask_for_proof(host: ServerContext, link: Link, hello: Hello) -> Author | None:
-    """Return who the other side is, once it has proved it; None when it leaves instead."""
+async def _challenge(context: ServerContext, link: Link, hello: Hello) -> Author | None:
+    """Return the author that the client proves to be; None if it closes instead."""
     challenge = Challenge(agree(hello.version), secrets.token_bytes(NONCE_SIZE))
     await link.send(encode(challenge))
     body = await link.receive()
@@ -143,24 +120,24 @@ async def _ask_for_proof(host: ServerContext, link: Link, hello: Hello) -> Autho
         return None
     proof = decode_request(body)
     if not isinstance(proof, Proof):
-        raise ProtocolError(Code.HANDSHAKE, "A challenge is answered with a proof.")
-    verify(hello.key, proof.signature, proof_text(hello, challenge, host.pin))
-    name = await host.people.claim(hello, check_name(hello.user, "username"), proof.link)
+        raise ProtocolError(Code.HANDSHAKE, "The answer to a challenge has to be a proof.")
+    # The signature covers the server's pin, so that nobody can relay it to another server.
+    verify(hello.key, proof.signature, proof_text(hello, challenge, context.pin))
+    name = await context.people.claim(hello, check_name(hello.user, "username"), proof.link)
     return Author(name, hello.client, hello.key)
 
 
-async def _send_away(host: ServerContext, stream: trio.SocketStream, busy: Refused) -> None:
-    """Say that there is no room, which has to cost less than to let somebody in."""
-    if host.busy_words >= _MOST_LAST_WORDS:
+async def _refuse_busy(context: ServerContext, link: Link, busy: Refused) -> None:
+    """Tell a client that there is no capacity, at a lower cost than admitting it."""
+    if context.busy_words >= _MAX_BUSY_REFUSALS:
         return
-    host.busy_words += 1
+    context.busy_words += 1
     try:
-        if host.may_log_busy():
-            host.log.line("refused", address=peer_of(stream), reason=busy.sentence)
-        with trio.move_on_after(_LAST_WORD_SECONDS):
-            await stream.send_all(encode(failed(busy)) if host.credentials is None else BUSY_ALERT)
-            await Link(stream).farewell()
-    except (trio.BrokenResourceError, trio.ClosedResourceError):
-        pass
+        if context.may_log_busy():
+            context.log.line("refused", address=link.address, reason=busy.sentence)
+        with trio.move_on_after(REFUSAL_SECONDS):
+            # With TLS, an alert in place of the handshake that would be needed for a sentence.
+            answer = encode(failed(busy)) if context.credentials is None else BUSY_ALERT
+            await link.close_with(answer)
     finally:
-        host.busy_words -= 1
+        context.busy_words -= 1

@@ -79,7 +79,7 @@ async def _history(
         return group.floor
 
     floor = await _ask(host, key, send_queue, floor_of)
-    page = await _unerased(host, [key], lambda: host.store.read_back(key, request.before))
+    page = await _unerased(host, [key], lambda: host.store.read_before(key, request.before))
     if page is None or page.last < floor:
         return HistoryPage(request.id, 0, 0, b"")
     page = page.after(floor - 1)
@@ -160,7 +160,7 @@ def _found(request: Search, terms: list[Term], hits: list[Hit]) -> SearchResults
 
 async def _list_groups(host: ServerContext, author: Author, request: GroupsRequest) -> GroupList:
     person = fold(author.name)
-    places = _that_fit(await host.store.places_of(person))
+    places = _that_fit(await host.store.memberships_of(person))
     return GroupList(
         request.id,
         tuple(place.name for place in places),

@@ -220,7 +220,7 @@ class GroupActor:
             found = await self._store.find(self.key, targets)
             turn.targets = {seq: decode_event(body) for seq, body in found.items()}
         if commands and self.group.direct and not self.group.seq:
-            turn.acquainted = await self._store.acquainted(*self.group.members)
+            turn.acquainted = await self._store.share_a_group(*self.group.members)
         return turn
 
     def _decide(self, turn: Batch) -> None:
@@ -282,8 +282,8 @@ class GroupActor:
     def _publish(self, turn: Batch, page: Page, effects: SideEffects) -> None:
         """Make the committed events the group's state and send them to everybody. Never waits."""
         before, self.group = self.group, turn.draft
-        if effects.erased:
-            self._audience.erase(effects.erased)
+        if effects.redacted:
+            self._audience.erase(effects.redacted)
         if begins_talk(before, self.group):
             self._crowd.tell(self.group.members, ConversationStarted(self.group.name))
         self._audience.broadcast(page, self.group)

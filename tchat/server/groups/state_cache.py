@@ -51,18 +51,18 @@ class StateCache:
 
     async def load(self) -> tuple[Group, dict[str, int]]:
         """Return the state that the log leads to, and the last event that each person has seen."""
-        opening = await self._store.opening(self._key)
-        group, page = _thawed(opening.kept), opening.page
+        stored = await self._store.load(self._key)
+        group, page = _thawed(stored.snapshot), stored.page
         if group is None:
             group = Group.unwritten(self._key)
-            if opening.kept is not None:
+            if stored.snapshot is not None:
                 page = await self._store.read(self._key, 0)
         self._kept = group.seq
         while page is not None:
             for body in split_frames(page.frames):
                 group.apply(decode_event(body))
             page = await self._store.read(self._key, page.last)
-        return group, opening.cursors
+        return group, stored.cursors
 
     def keep_beside(self, group: Group, nursery: trio.Nursery) -> None:
         """Keep the state of a group at work, if it is time to; a task of its own writes it."""
@@ -83,7 +83,7 @@ class StateCache:
 
     async def _write(self, kept: StateSnapshot) -> None:
         try:
-            await self._store.keep_state(self._key, kept)
+            await self._store.save_snapshot(self._key, kept)
         except StorageFull:
             return  # nothing is lost by it but time, at the next waking
 

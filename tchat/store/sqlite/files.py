@@ -50,8 +50,8 @@ class SqliteFileIndex(FileIndex):
 
         await self._database.write(work)
 
-    async def may_have_alike(self, person: str, size: int, head: bytes) -> bool:
-        """Return whether the person could have such a file; see `FileIndex.may_have_alike`."""
+    async def may_hold_similar(self, person: str, size: int, head: bytes) -> bool:
+        """Return whether the person could have such a file; see `FileIndex.may_hold_similar`."""
         sql = "SELECT sha256 FROM blobs WHERE size = ? AND head = ?"
 
         def query(connection: sqlite3.Connection) -> bool:
@@ -86,8 +86,8 @@ class SqliteFileIndex(FileIndex):
         names = {"person": person, "besides": besides}
         return await self._database.read(lambda c: int(c.execute(sql, names).fetchone()[0]))
 
-    async def note_fetched(self, group: str, number: int, person: str, at: int) -> None:
-        """Remember that somebody has a file; see `FileIndex.note_fetched`."""
+    async def record_fetch(self, group: str, number: int, person: str, at: int) -> None:
+        """Remember that somebody has a file; see `FileIndex.record_fetch`."""
         sql = (
             "INSERT INTO fetches (group_id, number, person, at)"
             " SELECT group_id, number, ?, ? FROM groups JOIN shelf ON group_id = id"
@@ -107,7 +107,7 @@ class SqliteFileIndex(FileIndex):
             for group_id, *row in connection.execute(_PAGE, (group, before, most)).fetchall():
                 file = FileEntry(*row)
                 people = connection.execute(sql, (group_id, file.number, names))
-                page.append(replace(file, by=tuple(person for (person,) in people)))
+                page.append(replace(file, fetched_by=tuple(person for (person,) in people)))
             return page
 
         return await self._database.read(query)
@@ -155,15 +155,15 @@ class SqliteFileIndex(FileIndex):
 
 def set_shelf(connection: sqlite3.Connection, group_id: int | None, effects: SideEffects) -> None:
     """Note what goes from the shelf of the group of that id, and then what comes on it."""
-    _take_from_shelves(connection, [(group_id, number) for number in effects.removed])
+    _take_from_shelves(connection, [(group_id, number) for number in effects.removed_files])
     connection.executemany(
         "INSERT OR REPLACE INTO shelf (group_id, number, sha256, size, person, at)"
         " VALUES (?, ?, ?, ?, ?, ?)",
-        [(group_id, f.number, f.sha256, f.size, f.person, f.at) for f in effects.shelved],
+        [(group_id, f.number, f.sha256, f.size, f.person, f.at) for f in effects.added_files],
     )
     connection.executemany(
         "DELETE FROM held WHERE person = ? AND sha256 = ?",
-        [(file.person, file.sha256) for file in effects.shelved],
+        [(file.person, file.sha256) for file in effects.added_files],
     )
 
 

@@ -21,11 +21,11 @@ from tchat.store.base import (
     FileIndex,
     Hit,
     Membership,
-    Opening,
     Page,
     SideEffects,
     StateSnapshot,
     Store,
+    StoredGroup,
 )
 from tchat.store.blobs import BlobDirectory
 from tchat.store.sqlite.accounts import SqliteAccounts
@@ -48,7 +48,7 @@ class SqliteStore(Store):
 
     def __init__(self, database: Database, blobs: BlobDirectory) -> None:
         self.accounts: Accounts = SqliteAccounts(database)
-        self.shelves: FileIndex = SqliteFileIndex(database)
+        self.files: FileIndex = SqliteFileIndex(database)
         self.blobs = blobs
         self._database = database
         self._index = SearchIndex(database)
@@ -81,25 +81,25 @@ class SqliteStore(Store):
         must_purge = await self._database.write(work)
         if must_purge:
             await self._index.purge()
-        if effects.erased:
+        if effects.redacted:
             await self._database.scrub()
 
     async def read(self, group: str, after: int) -> Page | None:
         """Return a page; see `Store.read`."""
         return await self._database.read(lambda connection: page_behind(connection, group, after))
 
-    async def opening(self, group: str) -> Opening:
-        """Return what a group is taken up with; see `Store.opening`."""
+    async def load(self, group: str) -> StoredGroup:
+        """Return what a group is taken up with; see `Store.load`."""
 
-        def query(connection: sqlite3.Connection) -> Opening:
+        def query(connection: sqlite3.Connection) -> StoredGroup:
             kept = _find_state(connection, group)
             page = page_behind(connection, group, kept.seq if kept else 0)
-            return Opening(kept, page, _cursors(connection, group))
+            return StoredGroup(kept, page, _cursors(connection, group))
 
         return await self._database.read(query)
 
-    async def keep_state(self, group: str, kept: StateSnapshot) -> None:
-        """Keep a group's state; see `Store.keep_state`."""
+    async def save_snapshot(self, group: str, kept: StateSnapshot) -> None:
+        """Keep a group's state; see `Store.save_snapshot`."""
         sql = (
             "INSERT INTO states (group_id, seq, made_with, data)"
             " SELECT id, ?1, ?2, ?3 FROM groups WHERE name = ?4 AND last >= ?1"
@@ -109,8 +109,8 @@ class SqliteStore(Store):
         values = (kept.seq, kept.made_with, kept.data, group)
         await self._database.write(lambda connection: connection.execute(sql, values).rowcount)
 
-    async def read_back(self, group: str, before: int) -> Page | None:
-        """Return the page before an event; see `Store.read_back`."""
+    async def read_before(self, group: str, before: int) -> Page | None:
+        """Return the page before an event; see `Store.read_before`."""
         return await self._database.read(lambda connection: page_before(connection, group, before))
 
     async def find(self, group: str, seqs: Collection[int]) -> dict[int, bytes]:
@@ -123,17 +123,13 @@ class SqliteStore(Store):
 
         return await self._database.read(query)
 
-    async def last(self, group: str) -> int:
-        """Return the last seq; see `Store.last`."""
-        return await self._database.read(lambda connection: find_group(connection, group)[1])
-
     async def groups_of(self, person: str) -> dict[str, Standing]:
         """Return where a person is something; see `Store.groups_of`."""
         sql = "SELECT name, standing FROM standings JOIN groups ON id = group_id WHERE person = ?"
         return await self._database.read(lambda c: dict(c.execute(sql, (person,))))
 
-    async def places_of(self, person: str) -> list[Membership]:
-        """Return the groups of a person; see `Store.places_of`."""
+    async def memberships_of(self, person: str) -> list[Membership]:
+        """Return the groups of a person; see `Store.memberships_of`."""
         sql = (
             "SELECT name, ifnull(shown, name), standing, groups.last, ifnull(seq, 0)"
             " FROM standings JOIN groups ON id = standings.group_id"
@@ -145,8 +141,8 @@ class SqliteStore(Store):
             lambda c: [Membership(*r) for r in c.execute(sql, (person,))]
         )
 
-    async def acquainted(self, one: str, other: str) -> bool:
-        """Return whether two share a group; see `Store.acquainted`."""
+    async def share_a_group(self, one: str, other: str) -> bool:
+        """Return whether two share a group; see `Store.share_a_group`."""
         sql = (
             "SELECT EXISTS (SELECT 1 FROM standings AS a JOIN standings AS b USING (group_id)"
             " WHERE a.person = ? AND b.person = ? AND a.standing = 'member'"
@@ -215,12 +211,14 @@ def _note(connection: sqlite3.Connection, number: int, effects: SideEffects) -> 
     """Note what events mean; return whether the search index has to be purged behind it."""
     set_standings(connection, number, effects.standings)
     set_shelf(connection, number, effects)
-    if effects.shown is not None:
-        connection.execute("UPDATE groups SET shown = ? WHERE id = ?", (effects.shown, number))
-    if not effects.erased:
+    if effects.display_name is not None:
+        connection.execute(
+            "UPDATE groups SET shown = ? WHERE id = ?", (effects.display_name, number)
+        )
+    if not effects.redacted:
         return False
-    must_purge = forget_messages(connection, number, effects.erased)
-    erase(connection, number, effects.erased)
+    must_purge = forget_messages(connection, number, effects.redacted)
+    erase(connection, number, effects.redacted)
     return must_purge
 
 
