@@ -64,7 +64,7 @@ def test_everything_is_shown_and_nothing_is_left(place: Path) -> None:
     assert left_behind(place) == []
 
 
-def test_one_may_have_another_name_and_a_small_terminal(place: Path) -> None:
+def test_demo_works_in_a_small_terminal(place: Path) -> None:
     with demo(place, "--user", "carol", width=40, height=10) as carol:
         carol.sees("carol ▸", "1 asks to join: F9")
         carol.type(F9)
@@ -79,7 +79,7 @@ def test_one_may_have_another_name_and_a_small_terminal(place: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])
-def test_one_that_is_ended_from_outside_leaves_nothing_either(place: Path, ending: int) -> None:
+def test_signal_leaves_nothing_behind(place: Path, ending: int) -> None:
     with demo(place) as you:
         you.sees("you are the admin. Bob")
         you.signal(ending)

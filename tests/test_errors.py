@@ -47,6 +47,6 @@ def test_a_fault_of_our_own_is_not_hidden() -> None:
         run_reporting(lambda: 1 / 0)
 
 
-def test_the_root_of_nested_groups_is_the_first_plain_exception() -> None:
+def test_root_of_nested_groups_is_first_exception() -> None:
     error = ValueError("x")
     assert root_of(ExceptionGroup("a", [ExceptionGroup("b", [error])])) is error

@@ -1,4 +1,4 @@
-"""Sessions and transfers under test try again at once."""
+"""Fixtures for tests of the client: retries without delay, a client id on disk."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def slot(tmp_path: Path) -> Iterator[ClientId]:
-    """Hold a slot whose state directory is `tmp_path`."""
-    with acquire_client_id(tmp_path) as slot:
-        yield slot
+def client_id(tmp_path: Path) -> Iterator[ClientId]:
+    """Hold a client id under `tmp_path`."""
+    with acquire_client_id(tmp_path) as client_id:
+        yield client_id

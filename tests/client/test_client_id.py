@@ -24,8 +24,8 @@ with acquire_client_id(Path({state!r})) as slot:
 """
 
 
-def numbers(slot: ClientId, amount: int) -> list[int]:
-    return [slot.next_number() for _ in range(amount)]
+def numbers(client_id: ClientId, amount: int) -> list[int]:
+    return [client_id.next_number() for _ in range(amount)]
 
 
 def kept(state: Path) -> Path:
@@ -33,9 +33,9 @@ def kept(state: Path) -> Path:
 
 
 def test_a_slot_counts_from_one(tmp_path: Path) -> None:
-    with acquire_client_id(tmp_path) as slot:
-        assert len(slot.client) == 8
-        assert numbers(slot, 3) == [1, 2, 3]
+    with acquire_client_id(tmp_path) as client_id:
+        assert len(client_id.client) == 8
+        assert numbers(client_id, 3) == [1, 2, 3]
 
 
 def test_a_slot_without_a_file_counts_as_well() -> None:
@@ -44,13 +44,13 @@ def test_a_slot_without_a_file_counts_as_well() -> None:
     assert numbers(one, 2500) == list(range(1, 2501))
 
 
-def test_an_id_is_used_again_by_whoever_comes_after(tmp_path: Path) -> None:
+def test_free_id_is_reused(tmp_path: Path) -> None:
     clients: set[bytes] = set()
     used: list[int] = []
     for _ in range(5):
-        with acquire_client_id(tmp_path) as slot:
-            clients.add(slot.client)
-            used += numbers(slot, 3)
+        with acquire_client_id(tmp_path) as client_id:
+            clients.add(client_id.client)
+            used += numbers(client_id, 3)
     assert len(clients) == 1
     assert used == sorted(set(used))
 
@@ -58,11 +58,11 @@ def test_an_id_is_used_again_by_whoever_comes_after(tmp_path: Path) -> None:
 def test_a_slot_that_was_not_used_skips_nothing(tmp_path: Path) -> None:
     with acquire_client_id(tmp_path):
         pass
-    with acquire_client_id(tmp_path) as slot:
-        assert slot.next_number() == 1
+    with acquire_client_id(tmp_path) as client_id:
+        assert client_id.next_number() == 1
 
 
-def test_two_at_once_have_two_ids_and_each_comes_back(tmp_path: Path) -> None:
+def test_concurrent_processes_have_different_ids(tmp_path: Path) -> None:
     with acquire_client_id(tmp_path) as first, acquire_client_id(tmp_path) as second:
         assert first.client != second.client
         numbers(first, 1)
@@ -92,27 +92,27 @@ async def test_processes_share_ids_as_they_come_and_go(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("amount", [1, 999, 1000, 1001, 2000, 3500])
 def test_after_a_crash_no_count_comes_again(tmp_path: Path, amount: int) -> None:
-    with acquire_client_id(tmp_path) as slot:
-        used = numbers(slot, amount)
+    with acquire_client_id(tmp_path) as client_id:
+        used = numbers(client_id, amount)
         # What a crash would leave is what is on disk while the slot is in use.
         after_a_crash = ClientId(kept(tmp_path))
-    assert after_a_crash.client == slot.client
+    assert after_a_crash.client == client_id.client
     assert after_a_crash.next_number() > max(used)
 
 
-def test_a_reserved_count_is_on_disk_before_it_is_used(tmp_path: Path) -> None:
-    with acquire_client_id(tmp_path) as slot:
-        for number in numbers(slot, 1):
+def test_numbers_are_reserved_before_they_are_used(tmp_path: Path) -> None:
+    with acquire_client_id(tmp_path) as client_id:
+        for number in numbers(client_id, 1):
             assert json.loads(kept(tmp_path).read_text())["next"] > number
 
 
 def test_a_count_that_the_server_knows_is_skipped(tmp_path: Path) -> None:
-    with acquire_client_id(tmp_path) as slot:
-        numbers(slot, 5)
-        slot.advance_past(3)
-        assert slot.next_number() == 6
-        slot.advance_past(123_456)
-        assert numbers(slot, 2) == [123_457, 123_458]
+    with acquire_client_id(tmp_path) as client_id:
+        numbers(client_id, 5)
+        client_id.advance_past(3)
+        assert client_id.next_number() == 6
+        client_id.advance_past(123_456)
+        assert numbers(client_id, 2) == [123_457, 123_458]
         assert ClientId(kept(tmp_path)).next_number() > 123_458
 
 
@@ -132,26 +132,26 @@ def test_a_count_that_the_server_knows_is_skipped(tmp_path: Path) -> None:
         b"\xff\xfe\x00",
     ],
 )
-def test_a_damaged_file_is_not_trusted_and_begins_a_new_id(tmp_path: Path, damage: bytes) -> None:
-    with acquire_client_id(tmp_path) as slot:
-        before = slot.client
-        slot.next_number()
+def test_damaged_file_gets_a_new_id(tmp_path: Path, damage: bytes) -> None:
+    with acquire_client_id(tmp_path) as client_id:
+        before = client_id.client
+        client_id.next_number()
     kept(tmp_path).write_bytes(damage)
-    with acquire_client_id(tmp_path) as slot:
-        assert slot.client not in (before, bytes.fromhex("0011223344556677"))
-        assert slot.next_number() == 1
-    with acquire_client_id(tmp_path) as slot:
-        assert slot.next_number() > 1
+    with acquire_client_id(tmp_path) as client_id:
+        assert client_id.client not in (before, bytes.fromhex("0011223344556677"))
+        assert client_id.next_number() == 1
+    with acquire_client_id(tmp_path) as client_id:
+        assert client_id.next_number() > 1
 
 
-def test_what_a_crash_in_the_middle_of_writing_leaves_does_not_matter(tmp_path: Path) -> None:
-    with acquire_client_id(tmp_path) as slot:
-        used = numbers(slot, 5)
-        before = slot.client
+def test_leftover_draft_is_ignored(tmp_path: Path) -> None:
+    with acquire_client_id(tmp_path) as client_id:
+        used = numbers(client_id, 5)
+        before = client_id.client
     kept(tmp_path).with_suffix(".new").write_bytes(b'{"client": "0')
-    with acquire_client_id(tmp_path) as slot:
-        assert slot.client == before
-        assert slot.next_number() > max(used)
+    with acquire_client_id(tmp_path) as client_id:
+        assert client_id.client == before
+        assert client_id.next_number() > max(used)
 
 
 def test_only_the_owner_may_look_into_the_slots(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_only_the_owner_may_look_into_the_slots(tmp_path: Path) -> None:
         assert (tmp_path / "state" / "slots").stat().st_mode & 0o077 == 0
 
 
-def test_a_state_directory_that_cannot_be_is_said_in_a_sentence(tmp_path: Path) -> None:
+def test_unusable_state_directory_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with (
         pytest.raises(StartupError, match="file cannot be used: Not a directory"),
@@ -168,14 +168,14 @@ def test_a_state_directory_that_cannot_be_is_said_in_a_sentence(tmp_path: Path) 
         raise AssertionError("unreachable")
 
 
-def test_an_error_of_whoever_holds_a_slot_is_not_taken_for_the_slots(tmp_path: Path) -> None:
+def test_error_inside_the_block_passes_through(tmp_path: Path) -> None:
     with pytest.raises(ConnectionError), acquire_client_id(tmp_path):
         raise ConnectionError
-    with acquire_client_id(tmp_path) as slot:
-        assert slot.next_number() == 1
+    with acquire_client_id(tmp_path) as client_id:
+        assert client_id.next_number() == 1
 
 
-def test_a_number_out_of_all_proportion_is_not_believed(tmp_path: Path) -> None:
-    with acquire_client_id(tmp_path) as slot:
-        slot.advance_past(2**63 - 1)
-        assert slot.next_number() == 1
+def test_absurd_number_is_ignored(tmp_path: Path) -> None:
+    with acquire_client_id(tmp_path) as client_id:
+        client_id.advance_past(2**63 - 1)
+        assert client_id.next_number() == 1

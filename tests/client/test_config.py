@@ -69,7 +69,7 @@ def test_everything_is_read(tmp_path: Path) -> None:
     )
 
 
-def test_the_example_shows_everything_that_may_be_in_the_file() -> None:
+def test_example_has_every_key() -> None:
     example = tomllib.loads(EXAMPLE)
     assert example.keys() == {field.name for field in fields(Settings)}
     assert example["servers"]["work"].keys() == {field.name for field in fields(Server)}
@@ -87,7 +87,7 @@ def test_notifications_have_three_settings(tmp_path: Path, setting: str) -> None
     assert read(tmp_path, f'notifications = "{setting}"').notifications == setting
 
 
-def test_a_mark_of_its_encoding_is_no_part_of_the_file(tmp_path: Path) -> None:
+def test_byte_order_mark_is_ignored(tmp_path: Path) -> None:
     assert read(tmp_path, b'\xef\xbb\xbfuser = "alice"\r\n').user == "alice"
 
 
@@ -162,9 +162,7 @@ def test_whatever_stands_in_it_is_read_or_told(key: str, value: object) -> None:
 # ------------------------------------------------------------------ where it is
 
 
-def test_the_file_is_in_the_directory_for_such_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_file_is_in_the_config_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TCHAT_HOME", str(tmp_path))
     assert config_file() == tmp_path / "config.toml"
     monkeypatch.delenv("TCHAT_HOME")

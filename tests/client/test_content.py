@@ -88,13 +88,13 @@ def test_a_receiver_gets_what_it_lacks(file: Path, offset: int, read_before: boo
 
 
 @pytest.mark.parametrize("have", [Have(len(DATA) + 1, NOTHING), Have(PIECE_SIZE, bytes(32))])
-def test_a_receiver_of_another_file_gets_all_of_this_one(file: Path, have: Have) -> None:
+def test_receiver_of_other_bytes_starts_at_zero(file: Path, have: Have) -> None:
     source = open_source(file)
     assert everything(source, have) == DATA
     source.close()
 
 
-def test_the_last_digest_after_going_on_is_that_of_the_file(file: Path) -> None:
+def test_resumed_upload_ends_with_the_file_digest(file: Path) -> None:
     source = open_source(file)
     source.start(Have(PIECE_SIZE + 5, digest_of(DATA[:PIECE_SIZE])), nothing)
     source.read()
@@ -103,7 +103,7 @@ def test_the_last_digest_after_going_on_is_that_of_the_file(file: Path) -> None:
     source.close()
 
 
-def test_what_is_checked_beforehand_is_told_as_it_is_read(file: Path) -> None:
+def test_hashing_reports_progress(file: Path) -> None:
     told: list[int] = []
     source = open_source(file)
     source.whole(told.append)
@@ -111,7 +111,7 @@ def test_what_is_checked_beforehand_is_told_as_it_is_read(file: Path) -> None:
     source.close()
 
 
-def test_a_file_that_grows_is_sent_as_it_was(file: Path) -> None:
+def test_growing_file_is_sent_as_it_was(file: Path) -> None:
     source = open_source(file)
     with file.open("ab") as log:
         log.write(b"one more line\n")
@@ -119,7 +119,7 @@ def test_a_file_that_grows_is_sent_as_it_was(file: Path) -> None:
     source.close()
 
 
-def test_a_file_that_was_written_to_and_grew_is_no_mixture_of_the_two(file: Path) -> None:
+def test_rewritten_longer_file_is_refused(file: Path) -> None:
     source = open_source(file)
     source.start(START, nothing)
     source.read()
@@ -132,7 +132,7 @@ def test_a_file_that_was_written_to_and_grew_is_no_mixture_of_the_two(file: Path
     source.close()
 
 
-def test_a_file_without_a_length_is_not_sent_as_an_empty_one() -> None:
+def test_virtual_file_is_refused() -> None:
     with pytest.raises(Refused, match="virtual file") as caught:
         open_source(Path("/proc/self/status"))
     assert caught.value.code == Code.FILE_UNREADABLE
@@ -147,7 +147,7 @@ def test_a_file_that_became_shorter_is_not_sent(file: Path) -> None:
     source.close()
 
 
-def test_a_file_that_was_written_to_is_not_sent(file: Path) -> None:
+def test_modified_file_is_refused(file: Path) -> None:
     source = open_source(file)
     with file.open("r+b") as written:
         written.write(b"other")
@@ -157,7 +157,7 @@ def test_a_file_that_was_written_to_is_not_sent(file: Path) -> None:
     source.close()
 
 
-def test_a_file_that_was_removed_is_sent_all_the_same(file: Path) -> None:
+def test_removed_file_is_still_sent(file: Path) -> None:
     source = open_source(file)
     file.unlink()
     assert everything(source) == DATA
@@ -266,7 +266,7 @@ def test_to_look_through_a_directory_can_be_ended(tree: Path) -> None:
         open_source(tree, lambda: next(looked))
 
 
-def test_a_directory_with_too_many_files_is_not_sent(
+def test_directory_with_too_many_files_is_refused(
     tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tchat.client.files.content.MOST_MEMBERS", 5)
@@ -282,7 +282,7 @@ def test_sockets_and_pipes_stay_away(tree: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root can read everything")
-def test_a_directory_with_a_file_that_cannot_be_read_is_not_sent(tree: Path) -> None:
+def test_directory_with_unreadable_file_is_refused(tree: Path) -> None:
     (tree / "run.sh").chmod(0)
     with pytest.raises(Refused, match=r"run\.sh cannot be read"):
         open_source(tree)

@@ -24,8 +24,8 @@ from tchat.errors import Code, Refused, StartupError, root_of
 from tchat.net.address import Address, connect, port_of
 from tchat.net.tls import Credentials, make_credentials
 from tchat.ui.commands.access import invite
-from tests.client.listening import told
-from tests.client.remembered import File
+from tests.client.known_servers_file import File
+from tests.client.receiving import next_update
 from tests.helpers import (
     GROUP,
     GUARD,
@@ -140,7 +140,7 @@ async def between(server: Address) -> AsyncIterator[Between]:
 async def alice_at(address: Address, known: File) -> AsyncIterator[Session]:
     account = Account("alice", identity_of("alice"), ClientId())
     async with open_session(Connector(address, known.servers()), account) as session:
-        await told(session, Connected)
+        await next_update(session, Connected)
         yield session
 
 
@@ -160,7 +160,7 @@ class Asker:
         self.line = text
 
 
-async def test_a_man_in_the_middle_of_one_transfer_gets_into_no_invite(
+async def test_intercepted_transfer_does_not_change_the_invite_pin(
     mine: Credentials, others: Credentials, known: File, plan: Path
 ) -> None:
     async with (
@@ -192,12 +192,12 @@ async def loses_its_line(mine: Credentials, instead: Credentials, known: File) -
         known.write("")
         middle.lead = to(other.address)
         middle.cut()
-        await told(alice, Disconnected)
-        await told(alice, Connected)
+        await next_update(alice, Disconnected)
+        await next_update(alice, Connected)
         await alice.enter(GROUP)
 
 
-async def test_a_key_that_changes_is_refused_although_the_line_was_removed_meanwhile(
+async def test_changed_key_is_refused_within_a_process(
     mine: Credentials, others: Credentials, known: File
 ) -> None:
     with pytest.raises(BaseExceptionGroup) as caught:
@@ -208,15 +208,13 @@ async def test_a_key_that_changes_is_refused_although_the_line_was_removed_meanw
     assert known.entries == []
 
 
-async def test_the_same_key_is_not_refused_after_the_line_was_removed(
-    mine: Credentials, known: File
-) -> None:
+async def test_same_key_is_accepted_after_line_removal(mine: Credentials, known: File) -> None:
     await loses_its_line(mine, mine, known)
     assert len(known.entries) == 1
 
 
 @pytest.mark.parametrize("kind", ["a web server", "a server without TLS"])
-async def test_a_known_server_that_answers_in_the_clear_is_waited_for(
+async def test_known_server_without_tls_is_retried(
     kind: str, mine: Credentials, known: File
 ) -> None:
     async with (
@@ -227,18 +225,16 @@ async def test_a_known_server_that_answers_in_the_clear_is_waited_for(
     ):
         middle.lead = to_a_web_server if kind == "a web server" else to(plain.address)
         middle.cut()
-        await told(alice, Disconnected)
-        update = await told(alice, Disconnected)
+        await next_update(alice, Disconnected)
+        update = await next_update(alice, Disconnected)
         assert isinstance(update, Disconnected)
         assert "somebody may be intercepting" in update.reason
         middle.lead = to(server.address)
-        await told(alice, Connected)
+        await next_update(alice, Connected)
         await alice.enter(GROUP)
 
 
-async def test_a_known_server_that_answers_in_the_clear_at_first_is_named_as_that(
-    mine: Credentials, known: File
-) -> None:
+async def test_known_server_without_tls_is_reported(mine: Credentials, known: File) -> None:
     async with running_server(credentials=mine) as server, between(server.address) as middle:
         async with alice_at(middle.address, known):
             pass
@@ -255,7 +251,7 @@ async def test_a_known_server_that_answers_in_the_clear_at_first_is_named_as_tha
 # ------------------------------------------------------------------ transfers that stand still
 
 
-async def test_a_transfer_to_one_who_accepts_and_says_nothing_is_given_up(
+async def test_transfer_to_a_silent_server_is_given_up(
     mine: Credentials, known: File, plan: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with (
@@ -279,7 +275,7 @@ async def test_a_transfer_to_one_who_accepts_and_says_nothing_is_given_up(
 
 
 @pytest.mark.parametrize("lost", [{"transfer"}, {"ready", "have"}, {"have"}])
-async def test_a_transfer_that_is_never_ready_is_given_up(
+async def test_transfer_without_ready_is_given_up(
     lost: set[str], plan: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with (
@@ -298,7 +294,7 @@ async def test_a_transfer_that_is_never_ready_is_given_up(
 # ------------------------------------------------------------------ the first thing on a new wire
 
 
-async def test_after_a_break_in_a_paste_the_group_is_followed_before_the_rest_is_sent() -> None:
+async def test_attach_precedes_resent_commands_after_a_break() -> None:
     words = [f"text {n}" for n in range(150)]
     sent = 0
 
@@ -346,7 +342,7 @@ JOIN = ("join", "127.0.0.1", "1", "--user", "alice", "--group", "ops")
         (("--no-tls", "--invite", invite_text(TOKEN, b"")), "Cannot connect"),
     ],
 )
-def test_a_pin_that_cannot_hold_is_refused_before_anything_is_sent(
+def test_contradicting_pins_are_refused_before_connecting(
     options: tuple[str, ...],
     sentence: str,
     capsys: pytest.CaptureFixture[str],
@@ -369,9 +365,7 @@ def test_a_certificate_has_no_use_without_tls(
 
 
 @pytest.mark.parametrize("text", ["sha256:x", "sha256:", "x", "sha256:" + "ä" * 43, ""])
-def test_what_is_no_pin_is_told_in_words_for_people(
-    text: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_invalid_pin_is_a_usage_error(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ValueError, match="a pin is sha256: and 43 letters, digits"):
         read_pin(text)
     with pytest.raises(SystemExit):

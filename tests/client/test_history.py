@@ -12,7 +12,7 @@ from tchat.client.updates import CaughtUp, Disconnected, EventReceived, HistoryL
 from tchat.core.protocol.frames import Attached, GroupList, SearchResults
 from tchat.errors import Refused
 from tests.client.impostor import Wire, event, events, impostor, kindly, page, snapshot
-from tests.client.listening import happened, told
+from tests.client.receiving import next_update, pending_updates
 from tests.helpers import GROUP, GUARD, seqs, session_at, texts, until
 from tests.hostile_cbor import LARGEST
 from tests.protocol import unchecked
@@ -44,7 +44,7 @@ async def followed(alice: Session) -> Replica:
 # ------------------------------------------------------------------ how a group begins
 
 
-async def test_a_group_begins_as_it_is_with_its_latest_events() -> None:
+async def test_group_starts_from_snapshot_and_recent_events() -> None:
     asked: list[dict[str, Any]] = []
 
     async def act(wire: Wire) -> None:
@@ -71,7 +71,7 @@ async def test_what_comes_is_told_in_order() -> None:
         ops = alice.follow(GROUP)
         while not ops.caught_up:
             await trio.lowlevel.checkpoint()
-        updates = [u for u in happened(alice) if isinstance(u, EventReceived | CaughtUp)]
+        updates = [u for u in pending_updates(alice) if isinstance(u, EventReceived | CaughtUp)]
         unseen = [EventReceived(ops, e, unseen=True) for e in ops.log]
         assert updates == [*unseen, CaughtUp(ops)]
 
@@ -88,9 +88,7 @@ async def test_with_nothing_recent_the_state_alone_is_everything() -> None:
 
 @pytest.mark.parametrize("told_pieces", [0, 1, 2, 3])
 @pytest.mark.parametrize("told_events", [0, 1, 2])
-async def test_a_connection_that_breaks_half_way_is_gone_on_with(
-    told_pieces: int, told_events: int
-) -> None:
+async def test_broken_catch_up_is_resumed(told_pieces: int, told_events: int) -> None:
     asked: list[dict[str, Any]] = []
 
     async def breaking(wire: Wire) -> None:
@@ -131,7 +129,7 @@ async def test_a_connection_that_breaks_half_way_is_gone_on_with(
 # ------------------------------------------------------------------ page by page
 
 
-async def test_the_past_comes_page_by_page_to_its_beginning() -> None:
+async def test_history_loads_page_by_page_to_its_beginning() -> None:
     asked: list[int] = []
 
     async def act(wire: Wire) -> None:
@@ -146,14 +144,16 @@ async def test_the_past_comes_page_by_page_to_its_beginning() -> None:
         ops = await followed(alice)
         with trio.fail_after(GUARD):
             assert await alice.load_history(ops) == 28
-            assert await told(alice, HistoryLoaded) == HistoryLoaded(ops, tuple(ops.log[:28]))
+            assert await next_update(alice, HistoryLoaded) == HistoryLoaded(
+                ops, tuple(ops.log[:28])
+            )
             assert await alice.load_history(ops) == 19
             assert await alice.load_history(ops) == 0  # which needs no asking
         assert asked == [48, 20]
         assert (ops.first, ops.state.seq, seqs(ops.log)) == (1, 50, list(range(1, 51)))
 
 
-async def test_a_server_may_say_that_this_is_the_beginning() -> None:
+async def test_empty_page_means_the_beginning() -> None:
     async def act(wire: Wire) -> None:
         await begin(wire, 50, 48)
         await wire.say(page(await wire.hear_only("history_request")))
@@ -166,7 +166,7 @@ async def test_a_server_may_say_that_this_is_the_beginning() -> None:
         assert ops.first == 48
 
 
-async def test_two_who_ask_for_the_same_page_get_it_once() -> None:
+async def test_concurrent_page_requests_are_deduplicated() -> None:
     asked: list[int] = []
     counts: list[int] = []
 
@@ -189,7 +189,7 @@ async def test_two_who_ask_for_the_same_page_get_it_once() -> None:
         assert (counts, asked, ops.first) == ([8, 8, 8], [], 40)
 
 
-async def test_a_page_is_asked_for_again_after_a_break() -> None:
+async def test_page_request_is_resent_after_a_break() -> None:
     async def breaking(wire: Wire) -> None:
         await begin(wire, 50, 48)
         await wire.hear_only("history_request")
@@ -211,7 +211,7 @@ async def test_a_page_is_asked_for_again_after_a_break() -> None:
         assert seqs(ops.log) == list(range(40, 51))
 
 
-async def test_a_page_of_a_former_life_is_passed_over() -> None:
+async def test_page_of_a_refounded_group_is_ignored() -> None:
     async def act(wire: Wire) -> None:
         await begin(wire, 50, 48)
         request = await wire.hear_only("history_request")
@@ -267,7 +267,7 @@ LIES: dict[str, Answer] = {
 
 
 @pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
-async def test_a_page_that_is_none_ends_the_connection_and_is_asked_for_again(lie: Answer) -> None:
+async def test_invalid_page_ends_the_connection(lie: Answer) -> None:
     async def lying(wire: Wire) -> None:
         await begin(wire, 50, 48)
         await wire.say(lie(await wire.hear_only("history_request")))
@@ -288,7 +288,7 @@ async def test_a_page_that_is_none_ends_the_connection_and_is_asked_for_again(li
         ops = await followed(alice)
         with trio.fail_after(GUARD):
             assert await alice.load_history(ops) == 4
-        assert [type(u) for u in happened(alice)].count(Disconnected) == 1
+        assert [type(u) for u in pending_updates(alice)].count(Disconnected) == 1
         assert seqs(ops.log) == list(range(44, 51))
 
 
@@ -306,8 +306,8 @@ async def test_a_snapshot_that_is_none_ends_the_connection() -> None:
         session_at(server.address, "alice", recent=3) as alice,
     ):
         ops = alice.follow(GROUP)
-        await told(alice, Disconnected)
-        await told(alice, CaughtUp)
+        await next_update(alice, Disconnected)
+        await next_update(alice, CaughtUp)
         assert ops.log == []
 
 
@@ -357,7 +357,7 @@ async def test_what_was_said_is_found() -> None:
     ],
     ids=str,
 )
-async def test_a_list_of_groups_that_does_not_match_is_a_lie(lie: dict[str, object]) -> None:
+async def test_inconsistent_group_list_is_rejected(lie: dict[str, object]) -> None:
     groups, connections = await answered(lie, GROUPS, ask="groups")
     assert isinstance(groups, list)
     assert connections == 2
@@ -372,7 +372,7 @@ async def test_findings_that_do_not_match_are_a_lie(lie: dict[str, object]) -> N
     assert connections == 2
 
 
-async def test_what_was_edited_and_deleted_in_the_past_is_known() -> None:
+async def test_edits_and_deletions_apply_to_loaded_history() -> None:
     async def act(wire: Wire) -> None:
         await begin(wire, 50, 48)
         edit = {key: value for key, value in event(46).items() if key != "text"}

@@ -52,7 +52,7 @@ def texts(entries: Iterable[JournalEntry]) -> list[str]:
     return [entry.text for entry in entries]
 
 
-def test_what_was_typed_is_there_for_the_next_process_in_order(path: Path) -> None:
+def test_next_process_reads_entries_in_order(path: Path) -> None:
     typed(outbox_at(path), "one", "two\nlines", "¿three? \u2603")
     assert kept(path) == [("one", None), ("two\nlines", None), ("¿three? \u2603", None)]
 
@@ -63,7 +63,7 @@ def test_all_of_a_note_is_kept(path: Path) -> None:
     assert (entry.user, entry.group, entry.reply, entry.at) == ("alice", "@alice,bob", 7, 123)
 
 
-def test_a_number_is_kept_and_what_is_forgotten_is_gone(path: Path) -> None:
+def test_numbers_and_removals_are_saved(path: Path) -> None:
     journal = outbox_at(path)
     one, two, three = typed(journal, "one", "two", "three")
     journal.record_numbers([(one, 5), (two, 6)])
@@ -74,7 +74,7 @@ def test_a_number_is_kept_and_what_is_forgotten_is_gone(path: Path) -> None:
     assert path.read_bytes() == b""
 
 
-def test_what_was_refused_stays_until_it_is_let_go_of_or_renewed(path: Path) -> None:
+def test_refused_entry_stays_until_removed_or_resubmitted(path: Path) -> None:
     journal = outbox_at(path)
     one, two = typed(journal, "one", "two")
     journal.record_numbers([(one, 5)])
@@ -98,7 +98,7 @@ def test_notes_are_for_one_person_on_one_server(path: Path) -> None:
     assert kept(path, "localhost:1 without TLS", SERVER) == [("mine", None), ("elsewhere", None)]
 
 
-def test_an_outbox_without_a_file_remembers_as_long_as_it_lives() -> None:
+def test_journal_without_a_file_is_in_memory() -> None:
     journal = Journal(CLIENT)
     one, two = typed(journal, "one", "two")
     journal.record_numbers([(one, 1)])
@@ -118,7 +118,7 @@ def test_a_text_is_for_its_author_alone(path: Path) -> None:
 # ------------------------------------------------------------------ the file stays small
 
 
-def test_a_file_in_which_something_stays_does_not_grow_for_ever(
+def test_file_is_compacted_while_entries_remain(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox_module, "COMPACTION_LINES", 10)
@@ -137,7 +137,7 @@ def test_a_file_in_which_something_stays_does_not_grow_for_ever(
     assert kept(path) == [("stays", 1), ("behind", None)]
 
 
-def test_a_start_rids_the_file_of_what_is_gone(path: Path) -> None:
+def test_start_compacts_the_file(path: Path) -> None:
     journal = outbox_at(path)
     entries = typed(journal, *map(str, range(10)))
     for entry in entries[:9]:
@@ -155,7 +155,7 @@ def lines_of(path: Path) -> list[bytes]:
 
 
 @pytest.mark.parametrize("half", [1, 20, -1])
-def test_half_a_line_at_the_end_costs_that_line_and_is_told(path: Path, half: int) -> None:
+def test_torn_last_line_is_dropped_and_reported(path: Path, half: int) -> None:
     typed(outbox_at(path), "one", "two")
     *lines, last = lines_of(path)
     path.write_bytes(b"".join(lines) + last[:half])
@@ -175,7 +175,7 @@ def test_half_a_line_alone_is_told_once(path: Path) -> None:
     assert outbox_at(path).damage is None
 
 
-def test_half_a_line_is_cut_off_although_the_disk_was_full(
+def test_torn_line_is_truncated_despite_full_disk(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     typed(outbox_at(path), "one")
@@ -208,7 +208,7 @@ def no_room(*_: object) -> int:
         b'{"key": 1, "number": 1.5, "client": ""}',
     ],
 )
-def test_a_line_that_says_nothing_is_told_and_nothing_is_lost(path: Path, damage: bytes) -> None:
+def test_meaningless_line_is_reported_without_loss(path: Path, damage: bytes) -> None:
     typed(outbox_at(path), "one")
     path.write_bytes(path.read_bytes() + damage + b"\n")
     journal = outbox_at(path)
@@ -240,7 +240,7 @@ def test_a_message_that_cannot_be_costs_no_other(path: Path, change: dict[str, o
     assert kept(path) == [("one", None), ("three", None)]
 
 
-def test_a_number_that_is_lost_holds_its_message_back(path: Path) -> None:
+def test_lost_number_holds_the_message_back(path: Path) -> None:
     journal = outbox_at(path)
     journal.record_numbers([(entry, 4) for entry in typed(journal, "perhaps sent")])
     text, number = lines_of(path)
@@ -252,7 +252,7 @@ def test_a_number_that_is_lost_holds_its_message_back(path: Path) -> None:
     assert (free.text, free.failure) == ("surely not sent", None)
 
 
-def test_a_number_of_another_client_is_of_no_use(path: Path) -> None:
+def test_number_of_another_client_is_not_used(path: Path) -> None:
     journal = outbox_at(path)
     journal.record_numbers([(entry, 4) for entry in typed(journal, "perhaps sent")])
     (held,) = outbox_at(path, b"87654321").entries("alice", [SERVER])
@@ -279,7 +279,7 @@ class FullDisk:
 
 
 @pytest.mark.parametrize("room", [0, 1, 40])
-def test_a_message_that_cannot_be_kept_is_refused_and_leaves_nothing(
+def test_failed_write_is_rolled_back(
     path: Path, room: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal = outbox_at(path)
@@ -307,9 +307,7 @@ def test_numbers_are_kept_all_or_none(
     assert kept(path) == [("one", None), ("two", None)]
 
 
-def test_what_is_stored_may_be_forgotten_although_the_disk_is_full(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_removal_works_with_a_full_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = outbox_at(path)
     one, two, _ = typed(journal, "one", "two", "three")
     journal.record_numbers([(one, 1)])
@@ -324,42 +322,42 @@ def test_what_is_stored_may_be_forgotten_although_the_disk_is_full(
 # ------------------------------------------------------------------ slots and their outboxes
 
 
-def test_the_slot_in_which_something_was_left_is_taken_first(tmp_path: Path) -> None:
+def test_id_with_unsent_messages_is_acquired_first(tmp_path: Path) -> None:
     with acquire_client_id(tmp_path), acquire_client_id(tmp_path) as second:
         typed(second.journal, "left")
         second.next_number()  # whereby its id is on the disk
-    with acquire_client_id(tmp_path, "alice", [SERVER]) as slot:
-        assert slot.client == second.client
-        assert texts(slot.journal.entries("alice", [SERVER])) == ["left"]
+    with acquire_client_id(tmp_path, "alice", [SERVER]) as client_id:
+        assert client_id.client == second.client
+        assert texts(client_id.journal.entries("alice", [SERVER])) == ["left"]
         with acquire_client_id(tmp_path, "alice", [SERVER]) as other:
             assert other.journal.entries("alice", [SERVER]) == []
     for user, server in (("bob", SERVER), ("alice", "elsewhere")):
-        with acquire_client_id(tmp_path, user, [server]) as slot:
-            assert slot.client != second.client
+        with acquire_client_id(tmp_path, user, [server]) as client_id:
+            assert client_id.client != second.client
 
 
 def test_to_look_for_what_was_left_changes_nothing(tmp_path: Path) -> None:
-    with acquire_client_id(tmp_path) as slot:
-        typed(slot.journal, "one")
+    with acquire_client_id(tmp_path) as client_id:
+        typed(client_id.journal, "one")
         before = (tmp_path / "slots" / "0.outbox").read_bytes()
         with acquire_client_id(tmp_path, "alice", [SERVER]):
             assert (tmp_path / "slots" / "0.outbox").read_bytes() == before
 
 
-def test_a_slot_with_a_new_id_holds_back_what_the_old_one_may_have_sent(tmp_path: Path) -> None:
-    with acquire_client_id(tmp_path) as slot:
-        slot.journal.record_numbers(
-            [(entry, slot.next_number()) for entry in typed(slot.journal, "perhaps")]
+def test_new_id_holds_back_possibly_sent_messages(tmp_path: Path) -> None:
+    with acquire_client_id(tmp_path) as client_id:
+        client_id.journal.record_numbers(
+            [(entry, client_id.next_number()) for entry in typed(client_id.journal, "perhaps")]
         )
-        typed(slot.journal, "surely not")
+        typed(client_id.journal, "surely not")
     (tmp_path / "slots" / "0.json").write_bytes(b"{")
-    with acquire_client_id(tmp_path, "alice", [SERVER]) as slot:
-        perhaps, surely_not = slot.journal.entries("alice", [SERVER])
+    with acquire_client_id(tmp_path, "alice", [SERVER]) as client_id:
+        perhaps, surely_not = client_id.journal.entries("alice", [SERVER])
         assert perhaps.failure is not None
         assert surely_not.failure is None
 
 
-def test_an_outbox_that_cannot_be_read_is_said_in_a_sentence(tmp_path: Path) -> None:
+def test_unreadable_journal_is_reported(tmp_path: Path) -> None:
     (tmp_path / "slots" / "0.outbox").mkdir(parents=True)
     with (
         pytest.raises(Exception, match="cannot be used: Is a directory"),

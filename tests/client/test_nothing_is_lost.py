@@ -22,7 +22,7 @@ from tchat.core.protocol.frames import Failed, Ok
 from tchat.errors import Code, Refused
 from tchat.server import limits as limits_module
 from tchat.store.base import NO_EFFECTS, SideEffects, StorageFull
-from tests.client.listening import told
+from tests.client.receiving import next_update
 from tests.helpers import (
     GROUP,
     GUARD,
@@ -117,7 +117,7 @@ async def outcome(request: PendingMessage) -> str:
 # ------------------------------------------------------------------ refused, and the word is lost
 
 
-async def test_a_post_that_was_too_fast_is_not_lost_when_its_refusal_is(clock: Clock) -> None:
+async def test_lost_rate_limit_refusal_loses_no_post(clock: Clock) -> None:
     async with (
         running_server(limits=SLOW) as server,
         tapped(server.address) as tap,
@@ -138,7 +138,7 @@ async def test_a_post_that_was_too_fast_is_not_lost_when_its_refusal_is(clock: C
 
 
 @pytest.mark.parametrize("heard", [True, False])
-async def test_a_post_for_which_there_was_no_room_is_refused_or_stored(heard: bool) -> None:
+async def test_post_on_full_disk_is_refused_or_stored(heard: bool) -> None:
     store = FullOnce("two")
     async with (
         running_server(store) as server,
@@ -158,7 +158,7 @@ async def test_a_post_for_which_there_was_no_room_is_refused_or_stored(heard: bo
         assert sorted(texts(await log_of(store))) == said
 
 
-async def test_a_number_that_was_refused_is_no_repetition_although_a_later_one_was_done(
+async def test_refused_number_is_no_duplicate_after_later_ones(
     clock: Clock,
 ) -> None:
     client = b"12345678"
@@ -242,7 +242,7 @@ async def pasted(flaky: Flaky, people: int, stored: list[str], each: int = 100) 
             for _ in range(people)
         ]
         for session in sessions:
-            await told(session, Connected)
+            await next_update(session, Connected)
         with trio.fail_after(GUARD):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(flaky.break_again_and_again)
@@ -253,7 +253,7 @@ async def pasted(flaky: Flaky, people: int, stored: list[str], each: int = 100) 
                 nursery.cancel_scope.cancel()
 
 
-async def test_what_two_sessions_were_told_is_stored_although_refusals_are_lost(
+async def test_acknowledged_posts_of_two_sessions_are_stored(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sending_module, "SHARE_OF_RATE", 1e9)  # so that there are refusals
@@ -267,9 +267,7 @@ async def test_what_two_sessions_were_told_is_stored_although_refusals_are_lost(
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("sessions", [1, 2])
-async def test_what_was_told_is_stored_once_whenever_the_wire_breaks(
-    sessions: int, seed: int
-) -> None:
+async def test_acknowledged_posts_are_stored_once_despite_breaks(sessions: int, seed: int) -> None:
     stored: list[str] = []
     async with running_server(limits=QUICK) as server, tapped(server.address) as tap:
         flaky = Flaky(tap, 6, Random(seed))
@@ -300,24 +298,24 @@ class FullDisk(ClientId):
         return super().next_number()
 
 
-async def test_a_post_that_cannot_get_a_number_is_refused_for_good() -> None:
-    slot = FullDisk()
+async def test_post_without_a_number_is_refused() -> None:
+    client_id = FullDisk()
     async with (
         running_server() as server,
         tapped(server.address) as tap,
-        session_of(tap.address, "alice", slot) as (alice, ops),
+        session_of(tap.address, "alice", client_id) as (alice, ops),
     ):
-        slot.full = True
+        client_id.full = True
         assert await outcome(alice.post(ops, "never")) == Code.FILE_UNREADABLE
         assert alice.unanswered == 0
-        slot.full = False
+        client_id.full = False
         assert await outcome(alice.post(ops, "typed again")) == "stored"
         tap.cut()
         assert await outcome(alice.post(ops, "after the break")) == "stored"
         assert texts(await log_of(server.store)) == ["typed again", "after the break"]
 
 
-async def test_a_session_lives_on_when_a_number_that_the_server_knows_cannot_be_kept() -> None:
+async def test_session_survives_a_failed_number_reservation() -> None:
     first, second = ClientId(), FullDisk()
     second.client = first.client  # as after the slot's file was brought back from a backup
     async with running_server() as server:
@@ -336,7 +334,7 @@ async def test_a_session_lives_on_when_a_number_that_the_server_knows_cannot_be_
 # ------------------------------------------------------------------ the window
 
 
-async def test_numbers_keep_within_the_window_of_the_first_that_is_unanswered() -> None:
+async def test_numbers_stay_within_the_in_flight_window() -> None:
     words = [f"text {n}" for n in range(WINDOW + 100)]
     async with (
         running_server() as server,

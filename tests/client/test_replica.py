@@ -48,7 +48,7 @@ def test_events_are_taken_in_order() -> None:
     assert replica.state.seq == 4
 
 
-def test_an_event_that_is_here_already_is_not_taken_again() -> None:
+def test_duplicate_event_is_ignored() -> None:
     replica = replica_at(3)
     assert not replica.apply_event(event(3))
     assert not replica.apply_event(event(1))
@@ -64,24 +64,24 @@ def test_a_gap_is_an_error_and_changes_nothing(seq: int) -> None:
     assert replica.apply_event(event(4))
 
 
-def test_an_empty_replica_does_not_begin_in_the_middle() -> None:
+def test_empty_replica_rejects_a_later_event() -> None:
     with pytest.raises(GapError):
         Replica(GROUP).apply_event(event(2))
 
 
-def test_a_new_life_of_the_group_may_begin_anywhere() -> None:
+def test_refounded_group_may_start_at_any_seq() -> None:
     replica = Replica(GROUP)
     assert replica.apply_event(event(40, Created()))
     assert replica.apply_event(event(41))
     assert replica_at(3).apply_event(event(40, Created()))
 
 
-def test_a_replica_asks_for_what_it_does_not_have() -> None:
+def test_attach_asks_for_missing_events() -> None:
     assert Replica(GROUP).attach_request(7) == Attach(7, GROUP, 0)
     assert replica_at(3).attach_request(7) == Attach(7, GROUP, 3)
 
 
-def test_it_has_caught_up_when_it_has_all_there_was_when_it_attached() -> None:
+def test_catch_up_ends_at_the_head() -> None:
     replica = replica_at(1)
     replica.apply_attached(attached(3))
     states = [replica.caught_up]
@@ -91,14 +91,14 @@ def test_it_has_caught_up_when_it_has_all_there_was_when_it_attached() -> None:
     assert states == [False, False, True, True]
 
 
-def test_one_who_is_no_member_has_never_caught_up() -> None:
+def test_outsider_is_never_caught_up() -> None:
     replica = Replica(GROUP)
     replica.apply_attached(Attached(1, GROUP, "waiting", admin="alice"))
     assert not replica.caught_up
     assert replica.admin == "alice"
 
 
-def test_a_log_that_is_shorter_than_what_is_here_is_another_log() -> None:
+def test_shorter_log_resets_the_replica() -> None:
     replica = replica_at(10)
     replica.apply_presence(PresenceUpdate(GROUP, ("bob",), ()))
     assert not replica.apply_attached(attached(4))
@@ -106,7 +106,7 @@ def test_a_log_that_is_shorter_than_what_is_here_is_another_log() -> None:
     assert replica.attach_request(1) == Attach(1, GROUP, 0)
 
 
-def test_a_log_that_is_as_long_as_what_is_here_or_longer_is_followed_on() -> None:
+def test_longer_log_continues_the_replica() -> None:
     assert replica_at(10).apply_attached(attached(10))
     assert replica_at(10).apply_attached(attached(11))
 
@@ -118,14 +118,14 @@ def test_the_log_stays_when_membership_ends() -> None:
     assert replica.kicked
 
 
-def test_what_was_read_is_what_was_read_before_this_session() -> None:
+def test_read_position_is_from_before_the_session() -> None:
     replica = Replica(GROUP)
     replica.apply_attached(attached(10, read=4))
     replica.apply_attached(attached(12, read=11))
     assert replica.read == 4
 
 
-def test_the_groups_name_is_written_as_its_founder_wrote_it() -> None:
+def test_group_name_is_spelled_as_founded() -> None:
     replica = Replica("OPS")
     replica.apply_attached(attached(1))
     assert replica.name == "ops"
@@ -140,7 +140,7 @@ def test_presence_is_folded() -> None:
     assert replica.online == {"dave": "dave"}
 
 
-def test_the_state_is_what_the_servers_rules_make_of_the_log() -> None:
+def test_replica_state_equals_the_server_state() -> None:
     replica = replica_at(1)
     replica.apply_event(event(2, Approved("Bob")))
     replica.apply_event(event(3))
@@ -189,7 +189,7 @@ def test_recent_events_are_read_and_not_applied_again() -> None:
     assert (replica.first, seqs(replica.log)) == (48, [48, 49, 50, 51])
 
 
-def test_a_break_among_the_recent_events_goes_on_behind_the_last() -> None:
+def test_broken_recent_events_resume_after_the_last() -> None:
     replica = recent_replica(50, 41)
     replica.apply_event(event(41))
     replica.apply_event(event(42))
@@ -201,7 +201,7 @@ def test_a_break_among_the_recent_events_goes_on_behind_the_last() -> None:
     assert (replica.state.seq, seqs(replica.log)) == (60, list(range(41, 61)))
 
 
-def test_a_snapshot_that_did_not_come_to_its_end_is_asked_for_again() -> None:
+def test_incomplete_snapshot_is_requested_again() -> None:
     replica = Replica(GROUP, recent=10)
     replica.apply_attached(Attached(1, GROUP, "member", seq=50, first=41))
     for piece in pieces_of(50, 50)[:-1]:
@@ -214,14 +214,14 @@ def test_a_snapshot_that_did_not_come_to_its_end_is_asked_for_again() -> None:
     assert (replica.first, replica.last) == (51, 50)
 
 
-def test_with_nothing_recent_a_replica_has_caught_up_with_the_snapshot() -> None:
+def test_snapshot_alone_completes_catch_up() -> None:
     replica = recent_replica(50, 51)
     assert replica.caught_up
     assert (replica.first, replica.last, replica.log) == (51, 50, [])
 
 
 @pytest.mark.parametrize("wrong", [event(49), event(51), event(50, Created())], ids=str)
-def test_a_log_does_not_begin_elsewhere_than_it_was_said(wrong: Event) -> None:
+def test_log_must_begin_at_the_announced_seq(wrong: Event) -> None:
     replica = recent_replica(50, 48)
     assert not replica.apply_event(event(47))
     with pytest.raises(GapError):
@@ -241,7 +241,7 @@ def test_a_new_life_begins_a_new_log() -> None:
     assert (replica.first, replica.last, replica.state.floor) == (60, 60, 60)
 
 
-def test_a_snapshot_that_was_not_asked_for_is_passed_over() -> None:
+def test_unrequested_snapshot_is_ignored() -> None:
     for replica in (Replica(GROUP), replica_at(3), recent_replica(3, 4)):
         before = replica.state.copy()
         for piece in pieces_of(50):
@@ -272,7 +272,7 @@ def test_a_wrong_snapshot_is_a_lie(pieces: list[Snapshot]) -> None:
     assert (replica.state, replica.log) == (Group(), [])
 
 
-def test_a_log_that_is_shorter_than_a_snapshot_is_another_log() -> None:
+def test_log_shorter_than_snapshot_resets_the_replica() -> None:
     replica = recent_replica(50, 48)
     assert not replica.apply_attached(attached(49))
     assert replica.attach_request(7) == Attach(7, GROUP, 0, 10)
@@ -330,13 +330,13 @@ def test_to_delete_what_is_no_message_erases_nothing() -> None:
     assert [e.body for e in replica.log] == [Created(), Approved("bob"), Deleted(2)]
 
 
-def test_what_was_deleted_before_the_log_began_is_known_to_be() -> None:
+def test_deletions_apply_to_messages_before_the_log() -> None:
     replica = recent_replica(50, 48)
     replica.apply_event(event(48, Deleted(20)))
     assert replica.deleted == {20}
 
 
-def test_the_past_is_what_has_become_of_it_since() -> None:
+def test_prepended_history_shows_later_changes() -> None:
     replica = recent_replica(50, 10)
     replica.apply_event(event(10, Edited(5, "newest")))
     replica.apply_event(event(11, Deleted(6)))
@@ -385,7 +385,7 @@ def test_a_reason_too_many_is_a_lie() -> None:
 # ------------------------------------------------------------------ conversations of two
 
 
-def test_a_conversation_of_two_has_its_members_from_the_start() -> None:
+def test_direct_conversation_has_both_members() -> None:
     replica = Replica("@alice,bob")
     assert set(replica.state.members) == {"alice", "bob"}
     replica.apply_event(Event("@alice,bob", 1, 1, "bob", bytes(8), 1, Posted("hello")))

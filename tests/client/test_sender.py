@@ -86,7 +86,7 @@ class CutOnce:
         return "cut" if side == self.side and self.seen in self.positions else "pass"
 
 
-async def test_a_long_paste_is_stored_once_and_in_order() -> None:
+async def test_long_paste_is_stored_once_in_order() -> None:
     async with (
         running_server(limits=QUICK) as server,
         tapped(server.address) as tap,
@@ -118,9 +118,7 @@ class Idle:
     stalls=st.lists(st.tuples(st.integers(0, 100), st.integers(1, 100)), max_size=8),
     burst=st.sampled_from([2, 3, 10, 50]),
 )
-def test_however_long_a_server_stands_still_nothing_comes_too_fast(
-    stalls: list[tuple[int, int]], burst: int
-) -> None:
+def test_stalls_never_exceed_the_rate_limit(stalls: list[tuple[int, int]], burst: int) -> None:
     clock, rate = MockClock(), Rate(20, burst)
 
     async def main() -> None:
@@ -143,7 +141,7 @@ def test_however_long_a_server_stands_still_nothing_comes_too_fast(
     trio.run(main, clock=clock)
 
 
-async def test_what_is_no_command_does_not_wait_for_the_pace() -> None:
+async def test_non_commands_are_not_paced() -> None:
     limits = replace(UNHURRIED, messages=Rate(0.01, 2))
     async with (
         running_server(limits=limits) as server,
@@ -155,7 +153,7 @@ async def test_what_is_no_command_does_not_wait_for_the_pace() -> None:
 
 
 @pytest.mark.parametrize("side", ["client", "server"])
-async def test_a_paste_survives_a_cut_in_its_middle_in_order(side: Side) -> None:
+async def test_paste_survives_a_cut_in_order(side: Side) -> None:
     async with (
         running_server(limits=QUICK) as server,
         tapped(server.address) as tap,
@@ -166,7 +164,7 @@ async def test_a_paste_survives_a_cut_in_its_middle_in_order(side: Side) -> None
         assert texts(await log_of(server.store)) == WORDS
 
 
-async def test_two_sessions_of_one_person_share_the_rate_and_keep_their_order() -> None:
+async def test_two_sessions_share_the_rate_in_order() -> None:
     mine, yours = ([f"{who} {n}" for n in range(60)] for who in ("mine", "yours"))
     async with (
         running_server(limits=QUICK) as server,
@@ -186,7 +184,7 @@ async def test_two_sessions_of_one_person_share_the_rate_and_keep_their_order() 
 
 
 @pytest.mark.usefixtures("_hasty")
-async def test_what_came_too_fast_is_sent_again_and_done_once_and_in_order() -> None:
+async def test_rate_limited_commands_are_requeued_in_order() -> None:
     async with (
         running_server(limits=QUICK) as server,
         tapped(server.address) as tap,
@@ -203,7 +201,7 @@ async def test_what_came_too_fast_is_sent_again_and_done_once_and_in_order() -> 
 
 
 @pytest.mark.usefixtures("_hasty")
-async def test_a_request_that_came_too_fast_is_made_again_too() -> None:
+async def test_rate_limited_requests_are_sent_again() -> None:
     limits = replace(UNHURRIED, requests=Rate(100, 3))
     async with (
         running_server(limits=limits) as server,
@@ -230,7 +228,7 @@ async def test_joins_that_come_too_fast_are_only_late() -> None:
                 assert (await alice.enter(f"group-{number}")).standing == "member"
 
 
-async def test_a_server_without_a_rate_is_not_waited_for() -> None:
+async def test_server_without_rate_limit_is_not_paced() -> None:
     async with (
         running_server() as server,
         session_of(server.address, "alice") as (alice, ops),
@@ -239,7 +237,7 @@ async def test_a_server_without_a_rate_is_not_waited_for() -> None:
         await all_stored([alice.post(ops, word) for word in WORDS])
 
 
-async def test_a_session_goes_on_at_the_pace_of_the_server_that_it_finds_again() -> None:
+async def test_pace_follows_the_reconnected_server() -> None:
     async with (
         running_server() as server,
         tapped(server.address) as tap,

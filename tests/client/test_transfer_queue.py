@@ -111,7 +111,7 @@ def test_what_was_checked_is_no_speed(clock: Clock) -> None:
     assert transfer.rate(clock()) == 0.0
 
 
-def test_a_connection_that_begins_further_back_begins_a_new_rate(clock: Clock) -> None:
+def test_resuming_further_back_restarts_the_rate(clock: Clock) -> None:
     transfer = transfer_at(clock)
     transfer.on_progress(0)
     move(transfer, clock, seconds=5, step=10 * MB, every=1)
@@ -120,7 +120,7 @@ def test_a_connection_that_begins_further_back_begins_a_new_rate(clock: Clock) -
     assert transfer.rate(clock()) == pytest.approx(MB)
 
 
-def test_a_transfer_that_stands_still_has_no_rate_and_no_end(clock: Clock) -> None:
+def test_stalled_transfer_has_no_rate(clock: Clock) -> None:
     transfer = transfer_at(clock)
     transfer.on_progress(0)
     move(transfer, clock, seconds=5, step=MB, every=0.02)
@@ -128,7 +128,7 @@ def test_a_transfer_that_stands_still_has_no_rate_and_no_end(clock: Clock) -> No
     assert (transfer.rate(clock()), transfer.left(clock())) == (0.0, None)
 
 
-def test_the_time_it_stood_still_does_not_count_once_it_moves(clock: Clock) -> None:
+def test_stall_does_not_count_after_it_moves(clock: Clock) -> None:
     transfer = transfer_at(clock)
     transfer.on_progress(0)
     move(transfer, clock, seconds=5, step=MB, every=1)
@@ -287,7 +287,7 @@ async def test_transfers_have_numbers_and_go_when_they_end(monkeypatch: pytest.M
         assert scene.changes > before
 
 
-async def test_only_so_many_move_at_a_time_and_the_rest_wait_in_order(
+async def test_further_transfers_wait_in_order(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with scenery(monkeypatch) as scene:
@@ -335,7 +335,7 @@ async def test_only_what_is_under_way_can_be_cancelled(monkeypatch: pytest.Monke
         assert scene.phases == [(1, "moving")]
 
 
-async def test_they_begin_in_the_order_in_which_they_were_asked_for(
+async def test_transfers_start_in_order_of_request(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with scenery(monkeypatch) as scene:
@@ -369,7 +369,7 @@ async def test_one_that_was_just_cancelled_is_saved_anew(monkeypatch: pytest.Mon
         assert scene.ends[1:] == [INTO / "a"]
 
 
-async def test_a_file_that_is_being_saved_is_not_saved_twice(
+async def test_concurrent_downloads_of_one_file_are_joined(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with scenery(monkeypatch) as scene:
@@ -381,7 +381,7 @@ async def test_a_file_that_is_being_saved_is_not_saved_twice(
         assert scene.carrier.begun == ["a"]
 
 
-async def test_who_waits_for_the_same_file_is_refused_what_it_is_refused(
+async def test_joined_download_gets_the_same_refusal(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with scenery(monkeypatch) as scene:
@@ -406,7 +406,7 @@ async def test_who_waits_for_a_cancelled_file_is_told(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("other", "name"), [(file(), "another name"), (file(2, "b"), None), (file(2), None)]
 )
-async def test_the_same_bytes_in_the_same_place_are_fetched_one_after_the_other(
+async def test_same_target_is_downloaded_sequentially(
     monkeypatch: pytest.MonkeyPatch, other: File, name: str | None
 ) -> None:
     async with scenery(monkeypatch) as scene:
@@ -420,7 +420,7 @@ async def test_the_same_bytes_in_the_same_place_are_fetched_one_after_the_other(
         assert scene.ends == [INTO / "a", INTO / (name or other.name)]
 
 
-async def test_the_same_file_in_two_places_is_fetched_at_once(
+async def test_different_targets_are_downloaded_concurrently(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with scenery(monkeypatch) as scene:
@@ -429,7 +429,7 @@ async def test_the_same_file_in_two_places_is_fetched_at_once(
         assert scene.phases == [(1, "moving"), (2, "moving")]
 
 
-async def test_a_wait_for_the_same_bytes_takes_no_place_of_those_that_move(
+async def test_waiting_for_a_target_uses_no_slot(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with scenery(monkeypatch) as scene:
