@@ -1,16 +1,21 @@
-"""The programs as the command line starts and ends them: consoles, questions, statuses, pipes."""
+"""The command line end to end: prompts, exit statuses, signals, pipes, --help."""
 
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import socket
 import sqlite3
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tchat import __version__
+from tchat.cli import parser
+from tchat.core.fingerprints import PIN_SIZE, TOKEN_SIZE, invite_text
 from tchat.net.address import Address
 from tchat.store.sqlite.store import open_store
 from tests.helpers import GROUP, log_of, texts
@@ -21,6 +26,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROOT = Path(__file__).parent.parent
+INVITE = invite_text(bytes(TOKEN_SIZE), bytes(PIN_SIZE))
+
+
+def exit_status(*arguments: str) -> object:
+    """Return the status with which argparse ends the program."""
+    with pytest.raises(SystemExit) as caught:
+        parser().parse_args(arguments)
+    return caught.value.code
 
 
 # ------------------------------------------------------------------ the server's console
@@ -232,6 +245,35 @@ async def test_keyboard_interrupt_ends_client_without_traceback(tmp_path: Path) 
         alice.running.send_signal(signal.SIGINT)
         assert await alice.exit() == 130
         assert alice.err.all == []
+
+
+# ------------------------------------------------------------------ --help and --version
+
+COMMANDS = ["demo", "serve", "join", "send", "get", "admin", "admin release-name"]
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_ends_with_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_status(*command.split(), "--help") == 0
+    _, found, examples = capsys.readouterr().out.partition("\nexamples:\n")
+    assert found
+    assert f"tchat {command}" in examples
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_examples_are_valid_command_lines(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    exit_status(*command.split(), "--help")
+    lines = capsys.readouterr().out.partition("\nexamples:\n")[2].splitlines()
+    examples = [line.rpartition("tchat ")[2] for line in lines if " tchat " in line]
+    assert examples
+    for example in examples:
+        parser().parse_args(shlex.split(example.replace("INVITE", INVITE)))
+
+
+def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_status("--version") == 0
+    assert capsys.readouterr().out == f"tchat {__version__}\n"
+    assert version("tchat") == __version__
 
 
 # ------------------------------------------------------------------ addresses

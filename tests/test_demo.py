@@ -1,4 +1,4 @@
-"""`python -m tchat demo`, as one who has just heard of tchat sees it."""
+"""The demo in a terminal, as a newcomer sees it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Codes are a promise to programs: each is used, named once, and written in one way."""
+"""Error codes are stable: each is used, unique, and written like its name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was settled once in a file, as the command line takes it; and the demo, which needs none."""
+"""The configuration file and the command line together, end to end."""
 
 from __future__ import annotations
 

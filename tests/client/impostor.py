@@ -1,4 +1,4 @@
-"""A server that does what a test tells it to, whatever that is, up to the handshake and beyond."""
+"""A scripted server: it does what a test tells it, during the handshake and after."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file on its way through the tap, in either direction, and what that costs."""
+"""A file transfer through a tap, in either direction, with its cost in bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Alice sends files, and Bob saves them, through a tap on all that they say to the server."""
+"""A scene for file transfers: Alice sends, Bob downloads, through a tap on both connections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bots: they answer what is said from now on, once, and never themselves."""
+"""Bots answer new messages, once, and never history or themselves."""
 
 from __future__ import annotations
 
@@ -253,7 +253,7 @@ async def test_refused_reply_does_not_stop_the_bot(
     assert "refused (empty_text)" in capsys.readouterr().err
 
 
-# ------------------------------------------------------------------ more than repeating
+# ------------------------------------------------------------------ replies, edits, deletions
 
 
 async def test_bot_answers_direct_messages() -> None:

@@ -1,4 +1,4 @@
-"""Slots: few client ids, and no count that is ever used twice."""
+"""Client ids: few, locked per process, and no number is ever used twice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The configuration file: what may stand in it, and what is said of what may not."""
+"""The configuration file: every key, every error, and where it is."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def complaint(directory: Path, text: str | bytes) -> str:
     return rest.removesuffix(".")
 
 
-# ------------------------------------------------------------------ what may stand in it
+# ------------------------------------------------------------------ valid files
 
 
 def test_nobody_needs_a_file(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_byte_order_mark_is_ignored(tmp_path: Path) -> None:
     assert read(tmp_path, b'\xef\xbb\xbfuser = "alice"\r\n').user == "alice"
 
 
-# ------------------------------------------------------------------ what may not
+# ------------------------------------------------------------------ errors
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_whatever_stands_in_it_is_read_or_told(key: str, value: object) -> None:
         read_settings({key: value})
 
 
-# ------------------------------------------------------------------ where it is
+# ------------------------------------------------------------------ its path
 
 
 def test_file_is_in_the_config_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

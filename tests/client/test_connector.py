@@ -1,4 +1,4 @@
-"""A client holds every server to what it was when they met."""
+"""A client verifies each server: pins, trust on first use, certificate authorities."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ async def session_over_tls(address: Address, user: str, file: File) -> AsyncIter
         yield session
 
 
-# ------------------------------------------------------------------ meeting and meeting again
+# ------------------------------------------------------------------ trust on first use
 
 
 async def test_a_server_is_accepted_at_first_and_remembered(mine: Credentials, file: File) -> None:
@@ -164,7 +164,7 @@ async def test_invalid_line_prevents_connecting(mine: Credentials, file: File) -
             await reach(server.address, file)
 
 
-# ------------------------------------------------------------------ a pin that was given
+# ------------------------------------------------------------------ given pins
 
 
 async def test_given_pin_is_saved_without_a_notice(mine: Credentials, file: File) -> None:
@@ -196,7 +196,7 @@ async def test_given_pin_contradicting_the_known_one_is_refused(
     assert file.entries == [f"{server.address} {pin_text(mine.pin)}"]
 
 
-# ------------------------------------------------------------------ authorities
+# ------------------------------------------------------------------ certificate authorities
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What is sent: files as they are, directories as archives, and nothing that changed meanwhile."""
+"""Content to upload: files, tar archives of directories, and changes while they are read."""
 
 from __future__ import annotations
 

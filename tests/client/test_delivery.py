@@ -1,4 +1,4 @@
-"""Messages that are seen on their way: pending until they are in the log, and then no more."""
+"""Messages are pending until their events are in the log, and shown exactly once."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def shown(replica: Replica) -> list[str]:
     return texts(replica.log) + waiting(replica)
 
 
-# ------------------------------------------------------------------ while one person types
+# ------------------------------------------------------------------ a session while it is typed in
 
 
 async def test_message_is_pending_until_logged() -> None:
@@ -195,7 +195,7 @@ async def test_invalid_message_is_not_saved(client_id: ClientId, tmp_path: Path)
         assert left_in(tmp_path, server.address) == []
 
 
-# ------------------------------------------------------------------ what is refused
+# ------------------------------------------------------------------ refusals
 
 
 async def test_refused_message_stays_until_resent_or_discarded() -> None:
@@ -296,7 +296,7 @@ async def test_acknowledgement_is_enough_after_a_kick() -> None:
         assert texts(await log_of(server.store)) == ["goodbye"]
 
 
-# ------------------------------------------------------------------ a disk that is full
+# ------------------------------------------------------------------ full disks
 
 
 async def test_message_that_cannot_be_saved_is_refused(

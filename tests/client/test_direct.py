@@ -1,4 +1,4 @@
-"""Conversations of two, groups that are followed no longer, and being away."""
+"""Direct conversations, unfollowed groups, and being away."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def test_a_conversation_that_is_refused_is_not_followed() -> None:
         assert alice.groups == {}
 
 
-# ------------------------------------------------------------------ being summoned
+# ------------------------------------------------------------------ conversations started by others
 
 
 async def test_one_to_whom_somebody_writes_follows_at_once() -> None:
@@ -123,7 +123,7 @@ async def test_conversation_is_attached_when_it_starts() -> None:
         assert not any(isinstance(update, ConversationOpened) for update in pending_updates(alice))
 
 
-# ------------------------------------------------------------------ following no longer
+# ------------------------------------------------------------------ unfollowing
 
 
 async def test_unfollowed_group_sends_no_updates() -> None:

@@ -1,4 +1,4 @@
-"""Disks that are full, files that change under the hand, and names in any script."""
+"""Full disks, files that change during an upload, and names in any script."""
 
 from __future__ import annotations
 

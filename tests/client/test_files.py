@@ -1,4 +1,4 @@
-"""Sending and saving files: nothing is overwritten, nothing escapes, nothing wrong is kept."""
+"""Uploads and downloads: nothing is overwritten, nothing escapes its directory."""
 
 from __future__ import annotations
 

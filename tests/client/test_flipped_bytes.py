@@ -1,4 +1,4 @@
-"""Bytes that change, on the wire and on disks: always found, and they cost no more than that."""
+"""Corrupted bytes, on the wire and on disk, are always detected and cost little."""
 
 from __future__ import annotations
 

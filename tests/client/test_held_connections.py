@@ -1,4 +1,4 @@
-"""Whoever gets in between, if only on one connection, is not believed and not waited for."""
+"""Man in the middle and stalled connections: neither trusted nor waited for."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def plan(tmp_path: Path) -> Path:
     return path
 
 
-# ------------------------------------------------------------------ somebody in between
+# ------------------------------------------------------------------ interception
 
 
 class Between:
@@ -248,7 +248,7 @@ async def test_known_server_without_tls_is_reported(mine: Credentials, known: Fi
         assert "--no-tls" not in error.sentence
 
 
-# ------------------------------------------------------------------ transfers that stand still
+# ------------------------------------------------------------------ stalled transfers
 
 
 async def test_transfer_to_a_silent_server_is_given_up(
@@ -291,7 +291,7 @@ async def test_transfer_without_ready_is_given_up(
         await alice.post(ops, "still here").wait()
 
 
-# ------------------------------------------------------------------ the first thing on a new wire
+# ------------------------------------------------------------------ the order after a reconnection
 
 
 async def test_attach_precedes_resent_commands_after_a_break() -> None:
@@ -319,7 +319,7 @@ async def test_attach_precedes_resent_commands_after_a_break() -> None:
         assert texts(await log_of(server.store)) == words
 
 
-# ------------------------------------------------------------------ options that cannot be meant
+# ------------------------------------------------------------------ contradictory options
 
 
 def complaint(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

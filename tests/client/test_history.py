@@ -1,4 +1,4 @@
-"""A group as it is, with its latest events, and the past a page at a time, from any server."""
+"""Snapshots, recent events and pages of history, from servers good and bad."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def followed(alice: Session) -> Replica:
     return ops
 
 
-# ------------------------------------------------------------------ how a group begins
+# ------------------------------------------------------------------ snapshots and recent events
 
 
 async def test_group_starts_from_snapshot_and_recent_events() -> None:
@@ -240,7 +240,7 @@ async def test_a_refusal_is_for_whoever_asked() -> None:
             await alice.load_history(ops)
 
 
-# ------------------------------------------------------------------ lies
+# ------------------------------------------------------------------ invalid answers
 
 
 def pack(*frames: dict[str, object]) -> bytes:
@@ -311,7 +311,7 @@ async def test_a_snapshot_that_is_none_ends_the_connection() -> None:
         assert ops.log == []
 
 
-# ------------------------------------------------------------------ my groups, and searching
+# ------------------------------------------------------------------ group lists and search
 
 
 async def answered(*answers: dict[str, object], ask: str) -> tuple[object, int]:

@@ -1,4 +1,4 @@
-"""File names that are meant to do harm, and directories that are: what is saved is a new file."""
+"""Hostile file names and directories: a download always becomes a new file in its place."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ async def test_hostile_server_cannot_choose_the_path(tmp_path: Path, into: Path)
     assert outside(into) == ["home", "received"]
 
 
-# ------------------------------------------------------------------ links in the way
+# ------------------------------------------------------------------ symlinks
 
 
 def to_a_file(link: Path, elsewhere: Path) -> None:

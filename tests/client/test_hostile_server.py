@@ -46,7 +46,7 @@ A_CONNECTION = 20
 """How many frames one connection of the long run gets."""
 
 
-# ------------------------------------------------------------------ before anybody is welcome
+# ------------------------------------------------------------------ during the handshake
 
 
 OPENINGS: dict[str, bytes] = {
@@ -139,7 +139,7 @@ async def test_busy_server_is_retried() -> None:
         assert server.connections == 6
 
 
-# ------------------------------------------------------------------ very many wrong frames
+# ------------------------------------------------------------------ many invalid frames
 
 
 def bearable(data: bytes) -> bool:

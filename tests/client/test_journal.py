@@ -1,4 +1,4 @@
-"""The outbox: what was typed is on the disk for the next process, whatever befalls the file."""
+"""The journal of unsent messages survives crashes, damage and full disks."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_a_text_is_for_its_author_alone(path: Path) -> None:
     assert path.stat().st_mode & 0o077 == 0
 
 
-# ------------------------------------------------------------------ the file stays small
+# ------------------------------------------------------------------ compaction
 
 
 def test_file_is_compacted_while_entries_remain(
@@ -259,7 +259,7 @@ def test_number_of_another_client_is_not_used(path: Path) -> None:
     assert (held.number, held.failure is None) == (None, False)
 
 
-# ------------------------------------------------------------------ a disk that is full
+# ------------------------------------------------------------------ full disks
 
 
 class FullDisk:
@@ -319,7 +319,7 @@ def test_removal_works_with_a_full_disk(path: Path, monkeypatch: pytest.MonkeyPa
     assert kept(path) == [("three", None)]
 
 
-# ------------------------------------------------------------------ slots and their outboxes
+# ------------------------------------------------------------------ client ids and their journals
 
 
 def test_id_with_unsent_messages_is_acquired_first(tmp_path: Path) -> None:

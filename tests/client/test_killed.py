@@ -1,4 +1,4 @@
-"""A program is killed, at any step, and the server, too: what it showed is stored, and once."""
+"""Killed at any step, client and server: shown messages are stored exactly once."""
 
 from __future__ import annotations
 

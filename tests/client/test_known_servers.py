@@ -1,4 +1,4 @@
-"""The file of servers that were met: people can read it, change it, and get it wrong."""
+"""The known-servers file: readable, editable, and strict about errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server whose frames are well-formed, and lies: a client believes none that could harm it."""
+"""A server with well-formed lies: a client believes none that could harm it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.helpers import (
 )
 from tests.hostile_cbor import LARGEST
 
-# ------------------------------------------------------------------ what is well-formed, and a lie
+# ------------------------------------------------------------------ well-formed lies
 
 
 @pytest.mark.parametrize(

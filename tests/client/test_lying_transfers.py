@@ -1,4 +1,4 @@
-"""A server that lies about files: a client ends, in words, and gives nothing wrong its name."""
+"""A server that lies about files: the transfer fails cleanly, and nothing wrong is saved."""
 
 from __future__ import annotations
 

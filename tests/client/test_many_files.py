@@ -1,4 +1,4 @@
-"""Several files at once, the same file twice, and files that need not travel at all."""
+"""Concurrent transfers, deduplicated files, cancellation and resuming."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
         yield scene
 
 
-# ------------------------------------------------------------------ several at once
+# ------------------------------------------------------------------ concurrency
 
 
 async def test_many_transfers_run_concurrently_both_ways(scene: Scene) -> None:
@@ -149,7 +149,7 @@ async def test_partial_upload_is_not_shared_between_people(scene: Scene) -> None
     assert trip.carried - before == len(DATA)
 
 
-# ------------------------------------------------------------------ the same file twice
+# ------------------------------------------------------------------ deduplication
 
 
 async def test_two_processes_download_to_the_same_place(scene: Scene) -> None:
@@ -210,7 +210,7 @@ async def test_concurrent_uploads_of_one_file_succeed(scene: Scene) -> None:
     assert (await scene.save(file)).read_bytes() == DATA
 
 
-# ------------------------------------------------------------------ what need not travel
+# ------------------------------------------------------------------ files that the server has
 
 
 async def test_a_file_that_is_there_costs_nothing(scene: Scene) -> None:

@@ -1,4 +1,4 @@
-"""What one process leaves in its outbox is sent by the next: first, in order, and once."""
+"""Unsent messages of one process are sent by the next: first, in order, once."""
 
 from __future__ import annotations
 

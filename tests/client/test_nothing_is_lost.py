@@ -1,4 +1,4 @@
-"""What a session reports as stored is in the log, once, whatever was refused and whatever broke."""
+"""What a session reports as stored is in the log once, despite refusals and breaks."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from tchat.core.pace import Rate
 from tchat.core.protocol.frames import Failed, Ok
 from tchat.errors import Code, Refused
 from tchat.server import limits as limits_module
-from tchat.store.base import NO_EFFECTS, SideEffects, StorageFull
 from tests.client.receiving import next_update
+from tests.faulty_store import FaultyStore
 from tests.helpers import (
     GROUP,
     GUARD,
@@ -34,7 +34,6 @@ from tests.helpers import (
     session_of,
     texts,
 )
-from tests.memory_store import MemoryStore
 from tests.tap import tapped
 
 if TYPE_CHECKING:
@@ -67,28 +66,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-class FullOnce(MemoryStore):
-    """A store that has no room for the batch with a certain text, the first time."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.text = text.encode()
-        self.was_full = False
-
-    async def append(
-        self,
-        group: str,
-        expected: int,
-        count: int,
-        frames: bytes,
-        effects: SideEffects = NO_EFFECTS,
-    ) -> None:
-        if self.text in frames and not self.was_full:
-            self.was_full = True
-            raise StorageFull
-        await super().append(group, expected, count, frames, effects)
-
-
 def deaf(side: Side, frame: dict[str, Any]) -> Verdict:
     """Lose all that a server says of what is posted."""
     return "drop" if side == "server" and frame["type"] in ("ok", "error", "event") else "pass"
@@ -114,7 +91,7 @@ async def outcome(request: PendingMessage) -> str:
     return "stored"
 
 
-# ------------------------------------------------------------------ refused, and the word is lost
+# ------------------------------------------------------------------ lost refusals
 
 
 async def test_lost_rate_limit_refusal_loses_no_post(clock: Clock) -> None:
@@ -139,7 +116,8 @@ async def test_lost_rate_limit_refusal_loses_no_post(clock: Clock) -> None:
 
 @pytest.mark.parametrize("heard", [True, False])
 async def test_post_on_full_disk_is_refused_or_stored(heard: bool) -> None:
-    store = FullOnce("two")
+    store = FaultyStore()
+    store.fill("append", times=1, when=lambda call: b"two" in call["frames"])
     async with (
         running_server(store) as server,
         tapped(server.address) as tap,
@@ -182,7 +160,7 @@ async def test_refused_number_is_no_duplicate_after_later_ones(
         assert texts(await log_of(server.store)) == ["one", "three", "two"]
 
 
-# ------------------------------------------------------------------ wires that go silent and break
+# ------------------------------------------------------------------ silent and broken connections
 
 
 class Flaky:
@@ -280,7 +258,7 @@ async def test_acknowledged_posts_are_stored_once_despite_breaks(sessions: int, 
             assert said == stored
 
 
-# ------------------------------------------------------------------ numbers that cannot be had
+# ------------------------------------------------------------------ numbers that cannot be saved
 
 
 class FullDisk(ClientId):
@@ -331,7 +309,7 @@ async def test_session_survives_a_failed_number_reservation() -> None:
         assert texts(await log_of(server.store)) == ["before", "once there is room"]
 
 
-# ------------------------------------------------------------------ the window
+# ------------------------------------------------------------------ the in-flight window
 
 
 async def test_numbers_stay_within_the_in_flight_window() -> None:

@@ -1,4 +1,4 @@
-"""With a real server: what was said before comes as it is asked for, whatever breaks meanwhile."""
+"""Loading history, searching and unfollowing, with a real server."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ async def test_a_page_and_a_deletion_may_cross() -> None:
             assert "secret" not in texts(ops.log)
 
 
-# ------------------------------------------------------------------ conversations of two
+# ------------------------------------------------------------------ direct conversations
 
 
 async def test_two_write_to_each_other() -> None:
@@ -188,7 +188,7 @@ async def test_a_conversation_begun_before_is_gone_on_with() -> None:
             assert with_bob.log == await log_of(server.store, "@alice,bob")
 
 
-# ------------------------------------------------------------------ finding, being away, leaving
+# ------------------------------------------------------------------ search, presence, unfollowing
 
 
 async def test_search_finds_the_present_text() -> None:

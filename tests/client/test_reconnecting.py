@@ -1,4 +1,4 @@
-"""Whatever happens to the wire, each post is done once, and every group goes on where it was."""
+"""Reconnection and catch-up: each post is stored once, and every group resumes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from tchat.client.session import Session
 
 
-# ------------------------------------------------------------------ the wire is cut
+# ------------------------------------------------------------------ broken connections
 
 
 def cut_at(side: Side, verdict: Verdict, positions: set[int]) -> Callable[[Side, Any], Verdict]:

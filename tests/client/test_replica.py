@@ -1,4 +1,4 @@
-"""A replica: the server's log, followed without gaps, from its beginning or from a snapshot."""
+"""A replica follows the log without gaps, from the start or from a snapshot."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_replica_state_equals_the_server_state() -> None:
     assert texts(replica.log) == ["text 3"]
 
 
-# ------------------------------------------------------------------ a state first
+# ------------------------------------------------------------------ snapshots
 
 
 def state_at(seq: int, **parts: str) -> Group:
@@ -278,7 +278,7 @@ def test_log_shorter_than_snapshot_resets_the_replica() -> None:
     assert replica.attach_request(7) == Attach(7, GROUP, 0, 10)
 
 
-# ------------------------------------------------------------------ the past
+# ------------------------------------------------------------------ history
 
 
 def test_the_past_comes_in_front() -> None:
@@ -301,7 +301,7 @@ def test_a_log_begins_with_its_first_event(first: int, floor: int, at_beginning:
     assert replica.at_beginning
 
 
-# ------------------------------------------------------------------ what was edited and deleted
+# ------------------------------------------------------------------ edits and deletions
 
 
 def test_what_messages_say_now() -> None:
@@ -359,7 +359,7 @@ def test_prepended_history_shows_later_changes() -> None:
     assert replica.texts == {2: "in the past", 5: "newest"}
 
 
-# ------------------------------------------------------------------ who is away
+# ------------------------------------------------------------------ presence
 
 
 def test_who_is_away_and_why() -> None:
@@ -382,7 +382,7 @@ def test_a_reason_too_many_is_a_lie() -> None:
         Replica(GROUP).apply_presence(PresenceUpdate(GROUP, ("bob",), (), away=("lunch", "dinner")))
 
 
-# ------------------------------------------------------------------ conversations of two
+# ------------------------------------------------------------------ direct conversations
 
 
 def test_direct_conversation_has_both_members() -> None:

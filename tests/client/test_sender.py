@@ -1,4 +1,4 @@
-"""A session keeps to the server's pace: whatever is pasted, all of it is stored once."""
+"""Pacing and order of commands: a paste of any length is stored once, unrefused."""
 
 from __future__ import annotations
 

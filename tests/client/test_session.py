@@ -1,4 +1,4 @@
-"""Sessions: following groups, what was seen, beginnings that fail, and silence."""
+"""Sessions: groups, read positions, failing first connections, keepalive."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 
-# ------------------------------------------------------------------ a life without incidents
+# ------------------------------------------------------------------ groups and standing
 
 
 async def test_entering_an_unknown_group_founds_it() -> None:
@@ -166,7 +166,7 @@ async def test_kick_and_denial_are_reported_at_once() -> None:
         assert ops.log == await log_of(server.store)
 
 
-# ------------------------------------------------------------------ what was seen
+# ------------------------------------------------------------------ read positions
 
 
 async def test_what_was_seen_elsewhere_is_not_news() -> None:
@@ -195,7 +195,7 @@ async def test_read_positions_reach_the_next_session() -> None:
             assert ops.read == 2
 
 
-# ------------------------------------------------------------------ beginnings that fail
+# ------------------------------------------------------------------ failing first connections
 
 
 def sentence_of(error: StartupError | Refused) -> bool:
@@ -358,7 +358,7 @@ async def test_protocol_error_leads_to_a_reconnection() -> None:
             await session.updates.receive()
 
 
-# ------------------------------------------------------------------ silence
+# ------------------------------------------------------------------ keepalive
 
 
 async def test_a_silent_connection_is_kept_alive_by_pings(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""How far transfers are, how many there are at a time, and how they are cancelled; no network."""
+"""The transfer queue: progress, rate, concurrency, cancellation; without a network."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def move(transfer: Transfer, clock: Clock, *, seconds: float, step: int, every: 
         transfer.on_progress(transfer.done + step)
 
 
-# ------------------------------------------------------------------ rate and time left
+# ------------------------------------------------------------------ rate and remaining time
 
 
 def test_nothing_is_known_before_anything_moved(clock: Clock) -> None:
@@ -160,7 +160,7 @@ def test_a_name_is_cleaned_wherever_it_comes_from(clock: Clock) -> None:
     assert transfer.progress(clock()).name == "c\ufffd31m"
 
 
-# ------------------------------------------------------------------ several at a time
+# ------------------------------------------------------------------ concurrency
 
 
 class Carrier:
