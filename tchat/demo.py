@@ -32,7 +32,7 @@ from tchat.net.identity import load_identity
 from tchat.net.tls import make_credentials
 from tchat.server.app import ServerConfig, serve
 from tchat.server.log import Log
-from tchat.store.sqlite.store import open_store
+from tchat.store.open import open_store
 from tchat.ui.chat.chat import Start
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """A fault-injecting store for tests: operations that fail, wait, are slow, or are counted.
 
 It wraps a store (in memory, unless another is given), whose operations can be made to misbehave one
-by one, by name: "append", or "accounts.claim" and "files.used" for those of its parts.
+by one, by name: "append", or "accounts.claim" and "files.usage" for those of its parts.
 
     store.fill("append")                        a full disk, until `store.mend()`
     store.fail(error, "append", times=1)        any other failure, the next time only

@@ -1,4 +1,4 @@
-"""A store that forgets everything when the process ends: for tests, and for trying things out."""
+"""An in-memory store for tests; the contract tests hold it to the same behaviour as SQLite."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from tchat.store.base import (
     PAGE_LIMIT,
     AccountKey,
     Accounts,
+    Blobs,
     Conflict,
     FileEntry,
     FileIndex,
@@ -50,7 +51,7 @@ class _Log:
         return {seq: body for page in self.pages for seq, body in page.bodies().items()}
 
     def messages(self) -> Iterator[Hit]:
-        """Give what is said in the group now, the oldest first."""
+        """Yield the messages of the group's present life with their current texts, oldest first."""
         said: dict[int, tuple[Event, str]] = {}
         for body in self.bodies().values():
             event = decode_event(body)
@@ -66,7 +67,7 @@ class _Log:
 
 
 class MemoryAccounts(Accounts):
-    """Whose names are whose, until the process ends. `_former` are keys that were taken away."""
+    """Accounts in memory. `_former` are keys that were removed from a name."""
 
     def __init__(self) -> None:
         self._names: dict[str, str] = {}
@@ -74,7 +75,7 @@ class MemoryAccounts(Accounts):
         self._former: set[tuple[str, bytes]] = set()
 
     async def claim(self, person: str, name: str, key: bytes, at: int) -> str | None:
-        """Return how the person writes the name; see `Accounts.claim`."""
+        """Return how the name is written; see `Accounts.claim`."""
         await trio.lowlevel.checkpoint()
         keys = self._keys.setdefault(person, {})
         if not keys:
@@ -84,7 +85,7 @@ class MemoryAccounts(Accounts):
         return self._names.get(person, name) if key in keys else None
 
     async def link(self, person: str, key: bytes, at: int) -> None:
-        """Make a further key one of the name's; see `Accounts.link`."""
+        """Add a key to a name; see `Accounts.link`."""
         await trio.lowlevel.checkpoint()
         self._former.discard((person, key))
         self._keys.setdefault(person, {}).setdefault(key, at)
@@ -96,7 +97,7 @@ class MemoryAccounts(Accounts):
         return [AccountKey(key, since) for key, since in sorted(keys, key=lambda item: item[::-1])]
 
     async def unlink(self, person: str, key: bytes, by: bytes, at: int) -> bool:
-        """Take a key from a name; see `Accounts.unlink`."""
+        """Remove a key from a name; see `Accounts.unlink`."""
         await trio.lowlevel.checkpoint()
         keys = self._keys.get(person, {})
         if key == by or not {key, by} <= keys.keys():
@@ -106,7 +107,7 @@ class MemoryAccounts(Accounts):
         return True
 
     async def release(self, person: str, at: int) -> bool:
-        """Take all keys from a name; see `Accounts.release`."""
+        """Remove all keys from a name; see `Accounts.release`."""
         await trio.lowlevel.checkpoint()
         keys = self._keys.pop(person, {})
         self._former.update((person, key) for key in keys)
@@ -114,41 +115,41 @@ class MemoryAccounts(Accounts):
 
 
 class MemoryFileIndex(FileIndex):
-    """Which files there are, until the process ends. `standings` is by person, then group."""
+    """The file index in memory. `standings` is by person, then by group."""
 
     def __init__(self, standings: dict[str, dict[str, Standing]]) -> None:
         self._standings = standings
         self._blobs: dict[bytes, tuple[int, bytes]] = {}
-        self._held: dict[tuple[str, bytes], int] = {}
-        self._shelves: dict[str, dict[int, FileEntry]] = {}
+        self._leases: dict[tuple[str, bytes], int] = {}
+        self._group_files: dict[str, dict[int, FileEntry]] = {}
         self._fetches: dict[tuple[str, int], dict[str, int]] = {}
 
-    def note(self, group: str, effects: SideEffects) -> None:
-        """Note what goes from a group's shelf, and then what comes on it."""
+    def update(self, group: str, effects: SideEffects) -> None:
+        """Remove and then add files of a group."""
         for number in effects.removed_files:
-            self._take(group, number)
+            self._remove(group, number)
         for file in effects.added_files:
-            self._shelves.setdefault(group, {})[file.number] = file
-            self._held.pop((file.person, file.sha256), None)
+            self._group_files.setdefault(group, {})[file.number] = file
+            self._leases.pop((file.person, file.sha256), None)
 
     async def add(self, person: str, sha256: bytes, size: int, head: bytes, at: int) -> None:
-        """Know a file that was sent; see `FileIndex.add`."""
+        """Add an uploaded file; see `FileIndex.add`."""
         await trio.lowlevel.checkpoint()
         self._blobs.setdefault(sha256, (size, head))
-        self._held[person, sha256] = at
+        self._leases[person, sha256] = at
 
-    async def may_hold_similar(self, person: str, size: int, head: bytes) -> bool:
-        """Return whether the person could have such a file; see `FileIndex.may_hold_similar`."""
+    async def has_similar(self, person: str, size: int, head: bytes) -> bool:
+        """Return whether a person has access to a similar file; see `FileIndex.has_similar`."""
         await trio.lowlevel.checkpoint()
         alike = [sha256 for sha256, blob in self._blobs.items() if blob == (size, head)]
-        return any(self._may_have(person, sha256) for sha256 in alike)
+        return any(self._has_access(person, sha256) for sha256 in alike)
 
-    async def hold(self, person: str, sha256: bytes, at: int) -> int | None:
-        """Keep a file for a person; see `FileIndex.hold`."""
+    async def lease(self, person: str, sha256: bytes, at: int) -> int | None:
+        """Start or renew a lease; see `FileIndex.lease`."""
         await trio.lowlevel.checkpoint()
-        if sha256 not in self._blobs or not self._may_have(person, sha256):
+        if sha256 not in self._blobs or not self._has_access(person, sha256):
             return None
-        self._held[person, sha256] = at
+        self._leases[person, sha256] = at
         return self._blobs[sha256][0]
 
     async def size_of(self, sha256: bytes) -> int | None:
@@ -156,91 +157,93 @@ class MemoryFileIndex(FileIndex):
         await trio.lowlevel.checkpoint()
         return self._blobs[sha256][0] if sha256 in self._blobs else None
 
-    async def used(self, person: str, besides: bytes | None = None) -> int:
-        """Return how much counts for a person; see `FileIndex.used`."""
+    async def usage(self, person: str, excluding: bytes | None = None) -> int:
+        """Return the size of a person's files; see `FileIndex.usage`."""
         await trio.lowlevel.checkpoint()
         shared = {
-            f.sha256 for s in self._shelves.values() for f in s.values() if f.person == person
+            f.sha256 for s in self._group_files.values() for f in s.values() if f.person == person
         }
-        held = {sha256 for holder, sha256 in self._held if holder == person}
-        return sum(self._blobs[f][0] for f in (shared | held) - {besides} if f in self._blobs)
+        held = {sha256 for holder, sha256 in self._leases if holder == person}
+        return sum(self._blobs[f][0] for f in (shared | held) - {excluding} if f in self._blobs)
 
     async def record_fetch(self, group: str, number: int, person: str, at: int) -> None:
-        """Remember that somebody has a file; see `FileIndex.record_fetch`."""
+        """Record a download; see `FileIndex.record_fetch`."""
         await trio.lowlevel.checkpoint()
-        if number in self._shelves.get(group, {}):
+        if number in self._group_files.get(group, {}):
             self._fetches.setdefault((group, number), {}).setdefault(person, at)
 
     async def page(self, group: str, before: int, most: int, names: int) -> list[FileEntry]:
         """Return the newest files of a group; see `FileIndex.page`."""
         await trio.lowlevel.checkpoint()
-        files = sorted(self._shelves.get(group, {}).items(), reverse=True)
+        files = sorted(self._group_files.get(group, {}).items(), reverse=True)
         there = [n for n, file in files if n < before and file.sha256 in self._blobs]
-        return [self._shown(group, number, names) for number in there[:most]]
+        return [self._entry(group, number, names) for number in there[:most]]
 
     async def find(self, group: str, number: int) -> FileEntry | None:
         """Return a file of a group; see `FileIndex.find`."""
         await trio.lowlevel.checkpoint()
-        file = self._shelves.get(group, {}).get(number)
+        file = self._group_files.get(group, {}).get(number)
         there = file is not None and file.sha256 in self._blobs
-        return self._shown(group, number, 0) if there else None
+        return self._entry(group, number, 0) if there else None
 
     async def forget(self, sha256: bytes) -> None:
-        """Know a damaged file no more; see `FileIndex.forget`."""
+        """Remove a damaged file; see `FileIndex.forget`."""
         await trio.lowlevel.checkpoint()
         self._blobs.pop(sha256, None)
-        self._held = {key: at for key, at in self._held.items() if key[1] != sha256}
+        self._leases = {key: at for key, at in self._leases.items() if key[1] != sha256}
 
-    async def sweep(self, held_before: int, shared_before: int) -> list[bytes]:
-        """Forget what nothing refers to; see `FileIndex.sweep`."""
+    async def sweep(self, leased_before: int, shared_before: int) -> list[bytes]:
+        """Remove expired and unreferenced files; see `FileIndex.sweep`."""
         await trio.lowlevel.checkpoint()
-        self._held = {key: at for key, at in self._held.items() if at >= held_before}
-        for group, shelf in self._shelves.items():
+        self._leases = {key: at for key, at in self._leases.items() if at >= leased_before}
+        for group, shelf in self._group_files.items():
             for number in [n for n, file in shelf.items() if file.at < shared_before]:
-                self._take(group, number)
-        shared = {file.sha256 for shelf in self._shelves.values() for file in shelf.values()}
-        kept = shared | {sha256 for _, sha256 in self._held}
+                self._remove(group, number)
+        shared = {file.sha256 for shelf in self._group_files.values() for file in shelf.values()}
+        kept = shared | {sha256 for _, sha256 in self._leases}
         forgotten = [sha256 for sha256 in self._blobs if sha256 not in kept]
         for sha256 in forgotten:
             del self._blobs[sha256]
         return forgotten
 
-    async def all(self) -> set[bytes]:
-        """Return all files that there are; see `FileIndex.all`."""
+    async def digests(self) -> set[bytes]:
+        """Return the SHA-256 of every file; see `FileIndex.digests`."""
         await trio.lowlevel.checkpoint()
         return set(self._blobs)
 
-    def _take(self, group: str, number: int) -> None:
-        self._shelves.get(group, {}).pop(number, None)
+    def _remove(self, group: str, number: int) -> None:
+        self._group_files.get(group, {}).pop(number, None)
         self._fetches.pop((group, number), None)
 
-    def _may_have(self, person: str, sha256: bytes) -> bool:
+    def _has_access(self, person: str, sha256: bytes) -> bool:
         standings = self._standings.get(person, {})
         groups = [group for group, standing in standings.items() if standing == "member"]
-        shelves = [self._shelves.get(group, {}).values() for group in groups]
+        shelves = [self._group_files.get(group, {}).values() for group in groups]
         on_shelf = any(file.sha256 == sha256 for shelf in shelves for file in shelf)
-        return on_shelf or (person, sha256) in self._held
+        return on_shelf or (person, sha256) in self._leases
 
-    def _shown(self, group: str, number: int, names: int) -> FileEntry:
+    def _entry(self, group: str, number: int, names: int) -> FileEntry:
         fetches = self._fetches.get((group, number), {})
         by = sorted(fetches, key=lambda person: (fetches[person], person))[:names]
-        return replace(self._shelves[group][number], fetch_count=len(fetches), fetched_by=tuple(by))
+        return replace(
+            self._group_files[group][number], fetch_count=len(fetches), fetched_by=tuple(by)
+        )
 
 
 class MemoryStore(Store):
-    """Keeps every batch as one page, in order; files in a directory that goes with the store."""
+    """Keeps every batch as one page, and blobs in a directory that is removed with the store."""
 
     def __init__(self) -> None:
         self._logs: dict[str, _Log] = {}
         self._cursors: dict[str, dict[str, int]] = {}
-        self._kept: dict[str, StateSnapshot] = {}
+        self._snapshots: dict[str, StateSnapshot] = {}
         self._standings: dict[str, dict[str, Standing]] = {}
-        self._shelves = MemoryFileIndex(self._standings)
+        self._file_index = MemoryFileIndex(self._standings)
         self.accounts: Accounts = MemoryAccounts()
-        self.files: FileIndex = self._shelves
+        self.files: FileIndex = self._file_index
         directory = tempfile.mkdtemp(prefix="tchat-")
         weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
-        self.blobs = BlobDirectory(Path(directory))
+        self.blobs: Blobs = BlobDirectory(Path(directory))
 
     async def append(
         self,
@@ -266,7 +269,7 @@ class MemoryStore(Store):
             groups[group] = standing
             if standing == "outsider":
                 del groups[group]
-        self._shelves.note(group, effects)
+        self._file_index.update(group, effects)
 
     async def read(self, group: str, after: int) -> Page | None:
         """Return a page; see `Store.read`."""
@@ -283,17 +286,17 @@ class MemoryStore(Store):
         return Page(taken[0].first, taken[-1].last, frames).after(after)
 
     async def load(self, group: str) -> StoredGroup:
-        """Return what a group is taken up with; see `Store.load`."""
-        kept = self._kept.get(group)
-        page = await self.read(group, kept.seq if kept else 0)
-        return StoredGroup(kept, page, await self.cursors(group))
+        """Return what is needed to load a group; see `Store.load`."""
+        snapshot = self._snapshots.get(group)
+        page = await self.read(group, snapshot.seq if snapshot else 0)
+        return StoredGroup(snapshot, page, await self.cursors(group))
 
-    async def save_snapshot(self, group: str, kept: StateSnapshot) -> None:
-        """Keep a group's state; see `Store.save_snapshot`."""
+    async def save_snapshot(self, group: str, snapshot: StateSnapshot) -> None:
+        """Save a snapshot; see `Store.save_snapshot`."""
         await trio.lowlevel.checkpoint()
-        known = self._kept.get(group)
-        if kept.seq <= self._log(group).last and (known is None or kept.seq >= known.seq):
-            self._kept[group] = kept
+        known = self._snapshots.get(group)
+        if snapshot.seq <= self._log(group).last and (known is None or snapshot.seq >= known.seq):
+            self._snapshots[group] = snapshot
 
     async def read_before(self, group: str, before: int) -> Page | None:
         """Return the page before an event; see `Store.read_before`."""
@@ -310,24 +313,28 @@ class MemoryStore(Store):
         return {seq: bodies[seq] for seq in seqs if seq in bodies}
 
     async def groups_of(self, person: str) -> dict[str, Standing]:
-        """Return where a person is something; see `Store.groups_of`."""
+        """Return the groups of a person; see `Store.groups_of`."""
         await trio.lowlevel.checkpoint()
         return self._standings.get(person, {}).copy()
 
     async def memberships_of(self, person: str) -> list[Membership]:
-        """Return the groups of a person; see `Store.memberships_of`."""
+        """Return the groups of a person, with details; see `Store.memberships_of`."""
         await trio.lowlevel.checkpoint()
         standings = self._standings.get(person, {})
         return [
             Membership(
-                group, log.name, standings[group], log.last, self._seen(group).get(person, 0)
+                group,
+                log.name,
+                standings[group],
+                log.last,
+                self._read_cursors(group).get(person, 0),
             )
             for group, log in reversed(self._logs.items())
             if group in standings
         ]
 
     async def share_a_group(self, one: str, other: str) -> bool:
-        """Return whether two share a group; see `Store.share_a_group`."""
+        """Return whether two people share a group; see `Store.share_a_group`."""
         await trio.lowlevel.checkpoint()
         theirs = self._standings.get(other, {}).items() & self._standings.get(one, {}).items()
         return any(standing == "member" for _, standing in theirs)
@@ -335,19 +342,19 @@ class MemoryStore(Store):
     async def search(
         self, groups: Collection[str], terms: Sequence[Term], skip: int, most: int
     ) -> list[Hit]:
-        """Look through all messages; see `Store.search`."""
+        """Scan all messages; see `Store.search`."""
         await trio.lowlevel.checkpoint()
         messages = [hit for group in groups for hit in self._log(group).messages()]
         hits = [hit for hit in messages if terms and matches(terms, words_of(hit.text))]
         return sorted(hits, key=lambda hit: (hit.at, hit.seq), reverse=True)[skip : skip + most]
 
     async def cursors(self, group: str) -> dict[str, int]:
-        """Return what people have seen; see `Store.cursors`."""
+        """Return the read cursors of a group; see `Store.cursors`."""
         await trio.lowlevel.checkpoint()
-        return self._seen(group).copy()
+        return self._read_cursors(group).copy()
 
     async def set_cursors(self, group: str, cursors: dict[str, int]) -> None:
-        """Note what people have seen; see `Store.set_cursors`."""
+        """Advance read cursors; see `Store.set_cursors`."""
         await trio.lowlevel.checkpoint()
         if group not in self._logs:
             return
@@ -357,5 +364,5 @@ class MemoryStore(Store):
     def _log(self, group: str) -> _Log:
         return self._logs.get(group) or _Log(group)
 
-    def _seen(self, group: str) -> dict[str, int]:
+    def _read_cursors(self, group: str) -> dict[str, int]:
         return self._cursors.get(group, {})

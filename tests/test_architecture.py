@@ -39,7 +39,7 @@ MAY_USE = {
 
 LAYERS: dict[str, list[set[str]]] = {
     "core": [{"text", "fingerprints", "pace"}, {"protocol"}, {"group"}, {"frames"}],
-    "store": [{"words"}, {"base"}, {"blobs"}, {"sqlite"}],
+    "store": [{"words"}, {"base"}, {"blobs"}, {"sqlite"}, {"open"}],
     "server": [
         {"clock", "faults", "log", "limits", "send_queue", "presence", "sanitize"},
         {"tickets", "accounts"},

@@ -17,7 +17,7 @@ from tchat import __version__
 from tchat.cli import parser
 from tchat.core.fingerprints import PIN_SIZE, TOKEN_SIZE, invite_text
 from tchat.net.address import Address
-from tchat.store.sqlite.store import open_store
+from tchat.store.open import open_store
 from tests.helpers import GROUP, log_of, texts
 from tests.processes import launching, tapped_server
 from tests.tap import tapped

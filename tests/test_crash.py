@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from tchat.client import backoff
-from tchat.store.sqlite.store import open_store
+from tchat.store.open import open_store
 from tests.helpers import GUARD, approve, log_of, seqs, session_of, texts, until
 from tests.processes import Launcher, Person, Server, launching
 from tests.tap import tapped

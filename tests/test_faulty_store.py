@@ -113,11 +113,11 @@ async def test_success_can_be_waited_for(store: FaultyStore) -> None:
 
 
 async def test_accounts_and_files_fail_as_well(store: FaultyStore) -> None:
-    store.fill("accounts.claim", "files.used")
+    store.fill("accounts.claim", "files.usage")
     with pytest.raises(StorageFull):
         await store.accounts.claim("alice", "Alice", bytes(32), 0)
     with pytest.raises(StorageFull):
-        await store.files.used("alice")
+        await store.files.usage("alice")
     assert await store.accounts.keys("alice") == []
 
 

@@ -23,6 +23,17 @@ TEXT_LIMIT = 16 * 1024
 FILE_NAME_LIMIT = 120
 """Longest file name a client will create, in bytes of UTF-8."""
 
+# Thai and Lao, Burmese, Khmer, kana, Chinese characters, Hangul.
+SPACELESS = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005\u3007\u3041-\u3096\u309d-\u30fa\u30fc-\u30ff"
+    "\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\ua960-\ua97f\uac00-\ud7a3\uf900-\ufaff"
+    "\U0001b000-\U0001b16f\U00020000-\U0003ffff"
+)
+"""Scripts in which spaces do not separate words, as the inside of a regular expression's `[]`.
+
+Hangul is among them: Korean appends particles to words, so a name is rarely followed by a space.
+"""
+
 # How many characters are looked at: of a file's name the last, of another the first.
 _MOST_OF_A_NAME = 1024
 _MARKS_IN_TEXT = 5

@@ -158,7 +158,7 @@ class TlsStream(trio.abc.Stream, Generic[S]):
         """Exchange keys, and verify the certificate if the context requires it."""
         with self._receiving, self._sending:
             self._check_state(before=True)
-            await self._handshake_step(self._tls.do_handshake)
+            await self._exchange_messages(self._tls.do_handshake)
             self._handshaken = True
 
     async def unwrap(self) -> S:
@@ -168,7 +168,7 @@ class TlsStream(trio.abc.Stream, Generic[S]):
         """
         with self._receiving, self._sending:
             self._check_state()
-            await self._handshake_step(self._tls.unwrap)
+            await self._exchange_messages(self._tls.unwrap)
             self._closed = True
             return self.transport_stream
 
@@ -188,7 +188,7 @@ class TlsStream(trio.abc.Stream, Generic[S]):
         finally:
             await self.transport_stream.aclose()
 
-    async def _handshake_step(self, step: Callable[[], object]) -> None:
+    async def _exchange_messages(self, step: Callable[[], object]) -> None:
         """Run a step of the protocol that needs messages from both sides."""
         await trio.lowlevel.checkpoint()
         try:

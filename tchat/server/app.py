@@ -35,7 +35,7 @@ from tchat.server.groups.registry import Registry
 from tchat.server.limits import Limits
 from tchat.server.presence import Presence
 from tchat.server.tickets import Tickets
-from tchat.store.sqlite.store import open_store
+from tchat.store.open import open_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping

@@ -36,7 +36,7 @@ from tchat.errors import (
 from tchat.net.link import Link
 from tchat.server.accounts import AccountManager
 from tchat.server.clock import now_ms
-from tchat.store.sqlite.store import open_store
+from tchat.store.open import open_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

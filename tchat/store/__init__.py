@@ -1,1 +1,1 @@
-"""Where logs, cursors, names and files are kept: a protocol and two implementations."""
+"""Storage: the interface (`base`), its engines (`sqlite`), blobs of files, and `open_store`."""

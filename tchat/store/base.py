@@ -1,35 +1,48 @@
-"""What a server needs from storage. One contract test-suite holds every implementation to it.
+"""Storage interface: protocols for the event log, accounts, the file index and blobs.
 
-The log is a compare-and-append: the caller says which seq it believes to be the last, and the
-append happens only if that is so. One server could do without; several servers over one store
-could not. An append that returns has reached the disk.
+A store keeps four things, each behind a protocol: append-only logs of events with what is derived
+from them (`Store`), the keys of names (`Accounts`), which files there are and who may have them
+(`FileIndex`), and the bytes of files (`Blobs`). One contract test suite runs over every
+implementation.
 
-Frames come packed, as they go to sockets, and are given back as they came. Only two things look
-into them: the search, for the words of messages, and the erasing of what was deleted, after which
-a message is nowhere in the store any more, neither in the log nor in what it is found by.
+Appending is a compare-and-append: the caller states the seq that it believes to be the last, and
+the append happens only if that is true. A single server could do without; several servers over one
+store could not. An append that has returned is durable.
+
+Events are stored as packed frames, as they are sent to sockets, and are returned unchanged. Only
+two operations look into them: search, for the words of messages, and redaction. A redacted message
+is gone from the whole store, from the log as well as from the search index.
+
+Groups and people are identified by their folded names; times are in ms since the Unix epoch.
 """
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from tchat.core.group.events import erase_event
 from tchat.core.protocol.framing import PREFIX, skip_frames, split_frames
 from tchat.errors import Code, Refused, StorageError
+from tchat.transfer.partial_file import is_disk_full
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
 
-    from tchat.core.protocol.frames import Standing
-    from tchat.store.blobs import BlobDirectory
+    from tchat.core.protocol.frames import Have, Standing
     from tchat.store.words import Term
+    from tchat.transfer.partial_file import PartialFile
 
 PAGE_LIMIT = 128 * 1024
-"""About how many bytes one `read` returns; a single larger batch comes whole."""
+"""About how many bytes one `read` returns; a single larger batch is returned whole."""
 
 BACK_LIMIT = 48 * 1024
-"""Most bytes that one `read_before` returns, unless a single event has more."""
+"""Most bytes that one `read_before` returns, unless a single event is larger."""
+
+
+# ------------------------------------------------------------------ errors
 
 
 class Conflict(StorageError):
@@ -42,33 +55,49 @@ class Conflict(StorageError):
 
 
 class StorageFull(Refused):
-    """There is no room left. Nothing was written; reading goes on."""
+    """The disk is full. Nothing was written, and reading still works."""
 
     def __init__(self) -> None:
         super().__init__(Code.STORAGE_FULL, "The server's disk is full; nothing was stored.")
 
 
 class FileDamaged(Refused):
-    """A stored file is not what it was when it was stored, or is gone."""
+    """A stored file is missing, or its contents have changed since it was stored."""
 
     def __init__(self) -> None:
         super().__init__(
             Code.FILE_DAMAGED,
-            "The server's copy of this file is damaged or gone; if its sender sends it again, it is"
-            " whole again for everybody.",
+            "The server's copy of this file is damaged or missing; sending it again repairs it for"
+            " everybody.",
         )
+
+
+@contextmanager
+def storage_errors() -> Iterator[None]:
+    """Turn an OSError within the block into `StorageFull` or `StorageError`."""
+    try:
+        yield
+    except OSError as error:
+        if is_disk_full(error):
+            raise StorageFull from error
+        raise StorageError(
+            Code.INTERNAL, f"Files cannot be stored or read: {error.strerror}."
+        ) from error
+
+
+# ------------------------------------------------------------------ the event log
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Consecutive events `first` to `last` of a log, packed one behind the other."""
+    """Consecutive events `first` to `last` of a log, as packed frames."""
 
     first: int
     last: int
     frames: bytes
 
     def after(self, seq: int) -> Page:
-        """Return the part of the page behind `seq`."""
+        """Return the part of the page after `seq`."""
         if seq < self.first:
             return self
         return Page(seq + 1, self.last, skip_frames(self.frames, seq + 1 - self.first))
@@ -78,7 +107,7 @@ class Page:
         return dict(enumerate(split_frames(self.frames), start=self.first))
 
     def erase(self, seqs: Collection[int]) -> Page:
-        """Return the page with nothing in these of its events."""
+        """Return the page with these of its events redacted."""
         if not any(self.first <= seq <= self.last for seq in seqs):
             return self
         frames = [
@@ -89,21 +118,21 @@ class Page:
 
     def ending(self, seq: int, limit: int) -> Page:
         """Return the part that ends with `seq`: at most `limit` bytes, but at least one event."""
-        kept: list[bytes] = []
+        frames: list[bytes] = []
         room, first = limit, seq + 1
         bodies = self.bodies()
-        while first > self.first and (not kept or len(bodies[first - 1]) + PREFIX <= room):
+        while first > self.first and (not frames or len(bodies[first - 1]) + PREFIX <= room):
             first -= 1
-            kept.append(len(bodies[first]).to_bytes(PREFIX, "big") + bodies[first])
-            room -= len(kept[-1])
-        return Page(first, seq, b"".join(reversed(kept)))
+            frames.append(len(bodies[first]).to_bytes(PREFIX, "big") + bodies[first])
+            room -= len(frames[-1])
+        return Page(first, seq, b"".join(reversed(frames)))
 
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
-    """A file that a group's shelf has as `number`, since `at` (ms since the Unix epoch).
+    """A file that a group has as `number`, shared by `person` (folded) at `at`.
 
-    `person` (folded) shared it. `fetched` counts who has fetched it, and `by` are some of those.
+    `fetch_count` people have downloaded it; `fetched_by` lists some of them, the earliest first.
     """
 
     number: int
@@ -117,10 +146,10 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True)
 class SideEffects:
-    """What events mean outside their log, to be noted in the same transaction.
+    """Index updates derived from events, committed in the same transaction as they.
 
-    Who becomes what to the group, and which files come on its shelf and which go from it; which
-    events have nothing in them from now on; and how the group's name is written, if that is new.
+    The new standing of people, the files added to the group and removed from it, the seqs of the
+    events to redact, and how the group's name is written, if that is new.
     """
 
     standings: Mapping[str, Standing] = field(default_factory=dict)
@@ -130,7 +159,7 @@ class SideEffects:
     display_name: str | None = None
 
     def __bool__(self) -> bool:
-        """Return whether there is anything to note."""
+        """Return whether there is anything to update."""
         return bool(
             self.standings
             or self.added_files
@@ -145,11 +174,11 @@ NO_EFFECTS = SideEffects()
 
 @dataclass(frozen=True, slots=True)
 class StateSnapshot:
-    """What a group's log comes to as of event `seq`, in the form of the server that made it.
+    """A group's state as of event `seq`, serialized by the server.
 
-    `made_with` says what else that depends on. The log is the truth: whoever cannot use a state
-    that was kept does without. It has nothing of what messages say, or erasing one would have to
-    look for it there too.
+    `made_with` names the version of the format and rules. The log is the truth: a server that
+    cannot use a snapshot replays the log instead. A snapshot contains no message text, or redaction
+    would have to look into it, too.
     """
 
     seq: int
@@ -159,9 +188,9 @@ class StateSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class StoredGroup:
-    """What a group is taken up with: its state, if one was kept, and the first page behind it.
+    """What is needed to load a group: its latest snapshot, if any, and the first page after it.
 
-    Without one, `page` is the first of the log. `cursors` are as in `Store.cursors`.
+    Without a snapshot, `page` is the first of the log. `cursors` are as in `Store.cursors`.
     """
 
     snapshot: StateSnapshot | None
@@ -171,9 +200,9 @@ class StoredGroup:
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """A group that a person is something to.
+    """A group of a person, or one that they asked to join.
 
-    `name` is as it is shown, `last` the group's last event, `read` the last that the person saw.
+    `name` is the group's display name, `last` its last event, `read` the person's read cursor.
     """
 
     group: str
@@ -185,9 +214,9 @@ class Membership:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A message that was found: event `seq` of the group that is shown as `group`.
+    """A message found by a search: event `seq` of the group with the display name `group`.
 
-    `at` (ms since the Unix epoch) is when it was posted, and `text` what it says now.
+    It was posted at `at`, and `text` is its current text.
     """
 
     group: str
@@ -197,103 +226,170 @@ class Hit:
     text: str
 
 
+# ------------------------------------------------------------------ the protocols
+
+
 @dataclass(frozen=True, slots=True)
 class AccountKey:
-    """A public key (Ed25519, 32 bytes) of a name, and since when (ms since the Unix epoch)."""
+    """A public key (Ed25519, 32 bytes) of a name, and when it was added."""
 
     public: bytes
     since: int
 
 
 class Accounts(Protocol):
-    """Whose names are whose. People are named by their folded names."""
+    """Which keys own which names."""
 
     async def claim(self, person: str, name: str, key: bytes, at: int) -> str | None:
-        """Return how the person writes the name; None if it belongs to other keys.
+        """Return how the name is written; None if it belongs to other keys.
 
-        A name without a key becomes the key's, unless it was taken from that very key before.
-        How it is written is up to whoever came first.
+        A name without keys becomes the key's, unless it was taken from that very key before. How it
+        is written is decided by the first claim.
         """
 
     async def link(self, person: str, key: bytes, at: int) -> None:
-        """Make a further key one of the name's."""
+        """Add a key to a name."""
 
     async def keys(self, person: str) -> list[AccountKey]:
         """Return the keys of a name, the oldest first."""
 
     async def unlink(self, person: str, key: bytes, by: bytes, at: int) -> bool:
-        """Take a key from a name; it cannot claim the name again by itself.
+        """Remove a key from a name; it cannot claim the name again by itself.
 
-        Returns False, having changed nothing, unless both it and another, `by` which it is done,
-        are the name's: two that take each other away at once do not leave the name to anybody.
+        Returns False, with nothing changed, unless both it and another key, `by` which this is
+        requested, are the name's. So two keys that remove each other at the same time cannot leave
+        the name without any.
         """
 
     async def release(self, person: str, at: int) -> bool:
-        """Take all keys from a name; return whether it had any."""
+        """Remove all keys from a name; return whether it had any."""
 
 
 class FileIndex(Protocol):
-    """Which files there are, by SHA-256, and what refers to them.
+    """Which files are stored, by SHA-256, and what refers to them.
 
-    A file is kept while a group's shelf has it or somebody holds it: who has just sent it, or was
-    told that it need not be sent, may share it for a day. It counts once for each person who
-    shared or holds it. People and groups are named by their folded names, times are in ms since
-    the Unix epoch.
+    A file is kept while a group has it or somebody has a *lease* on it. Who has just uploaded a
+    file, or was told that it need not be uploaded, has a lease, and can share it for a day. A file
+    counts towards the quota of each person who shared it or has a lease on it, once.
     """
 
     async def add(self, person: str, sha256: bytes, size: int, head: bytes, at: int) -> None:
-        """Know a file that `person` has sent, and who holds it from `at` on.
+        """Add an uploaded file, and a lease on it for `person` that starts at `at`.
 
         `head` is the SHA-256 of its first piece.
         """
 
-    async def may_hold_similar(self, person: str, size: int, head: bytes) -> bool:
-        """Return whether there is a file of that size and beginning that the person could have.
+    async def has_similar(self, person: str, size: int, head: bytes) -> bool:
+        """Return whether the person has access to a file of that size and first piece.
 
-        One can have what one holds, and what is on the shelf of a group of which one is a member.
+        Access comes with a lease, and with membership of a group that has the file.
         """
 
-    async def hold(self, person: str, sha256: bytes, at: int) -> int | None:
-        """Keep a file for a person from `at` on; return its size, or None if he cannot have it."""
+    async def lease(self, person: str, sha256: bytes, at: int) -> int | None:
+        """Start or renew a lease at `at`; return the size, None if the person has no access."""
 
     async def size_of(self, sha256: bytes) -> int | None:
-        """Return the size of a file; None if there is none."""
+        """Return the size of a file; None if it is not stored."""
 
-    async def used(self, person: str, besides: bytes | None = None) -> int:
-        """Return the size of all files together that count for a person `besides` a certain one."""
+    async def usage(self, person: str, excluding: bytes | None = None) -> int:
+        """Return the total size of the files that count towards a person's quota."""
 
     async def record_fetch(self, group: str, number: int, person: str, at: int) -> None:
-        """Remember that somebody has a group's file; nothing, if it is not there any more."""
+        """Record that somebody has downloaded a group's file, if the group still has it."""
 
     async def page(self, group: str, before: int, most: int, names: int) -> list[FileEntry]:
-        """Return the newest files of a group below number `before`, the newest first.
+        """Return up to `most` files of a group with numbers below `before`, the newest first.
 
-        At most `most` of them, each with at most `names` of those who fetched it, the first ones
-        first.
+        Each has up to `names` names in `fetched_by`.
         """
 
     async def find(self, group: str, number: int) -> FileEntry | None:
-        """Return a file of a group; None if it is not there any more."""
+        """Return a file of a group; None if the group does not have it any more."""
 
     async def forget(self, sha256: bytes) -> None:
-        """Know a file no more that is damaged; shelves keep their places for it."""
+        """Remove a damaged file; the groups' entries stay, and work again if it is re-uploaded."""
 
-    async def sweep(self, held_before: int, shared_before: int) -> list[bytes]:
-        """End what was held and shared before those times; forget what nothing refers to then.
+    async def sweep(self, leased_before: int, shared_before: int) -> list[bytes]:
+        """End leases and shares that started before these times; remove unreferenced files.
 
-        Returns the files that were forgotten.
+        Returns the SHA-256 of those, for their blobs to be removed.
         """
 
-    async def all(self) -> set[bytes]:
-        """Return all files that there are."""
+    async def digests(self) -> set[bytes]:
+        """Return the SHA-256 of every file."""
+
+
+class StoredFile(Protocol):
+    """A stored file that is open for reading: a `transfer.endpoints.Source`."""
+
+    size: int
+
+    def start(self, have: Have, check: Callable[[], None]) -> int:
+        """Seek to where the receiver wants to resume; see `Source.start`."""
+
+    def read(self) -> tuple[memoryview, bytes]:
+        """Return the rest of the next piece and its running digest; see `Source.read`."""
+
+    def is_current(self) -> bool:
+        """Return whether this is still the stored copy, and not one that was replaced since."""
+
+
+class Blobs(Protocol):
+    """The bytes of files, by SHA-256, and of unfinished uploads."""
+
+    def lock(self) -> AbstractAsyncContextManager[None]:
+        """Exclude all other changes to the set of files for the length of the block.
+
+        Whoever holds it must not wait for a thread of `in_thread`: these are few, and one that
+        finds a damaged file waits for the lock.
+        """
+
+    def upload(
+        self, person: str, size: int, head: bytes, is_alive: Callable[[], bool] = lambda: True
+    ) -> AbstractAsyncContextManager[PartialFile]:
+        """Reserve the partial file of an upload for the length of the block.
+
+        It has to be opened with `open_partial`. If the disk is full or fails, it is discarded. When
+        the same file is uploaded again meanwhile, an older upload that is not alive is cancelled,
+        and its block ends with `Refused` (replaced); beside one that is, the second starts afresh.
+        """
+
+    def open_partial(self, part: PartialFile) -> None:
+        """Open a partial file, in a worker thread: it reads what is there.
+
+        Raises `StorageFull` if there is no room for the rest.
+        """
+
+    async def commit(self, part: PartialFile) -> None:
+        """Store a complete file durably under its digest. Requires the lock."""
+
+    async def trim_uploads(
+        self, person: str, limit: int, active: Iterable[tuple[int, bytes]]
+    ) -> None:
+        """Remove a person's oldest unfinished uploads until they take up to `limit` bytes.
+
+        Those in progress are exempt, and those in `active`, by size and head, that are about to be.
+        """
+
+    def download(self, sha256: bytes, size: int) -> AbstractAsyncContextManager[StoredFile]:
+        """Open a stored file for reading. Raises `FileDamaged` if it is missing."""
+
+    async def remove(self, digests: list[bytes]) -> None:
+        """Remove files. Requires the lock."""
+
+    async def remove_unknown(self, known: set[bytes]) -> None:
+        """Remove files that are not `known`, and stale uploads. Requires the lock."""
+
+    async def remove_stale_uploads(self) -> None:
+        """Remove uploads that were not continued in time."""
 
 
 class Store(Protocol):
-    """Groups are named by their folded names, and so are people."""
+    """Everything that a server stores."""
 
     accounts: Accounts
     files: FileIndex
-    blobs: BlobDirectory
+    blobs: Blobs
 
     async def append(
         self,
@@ -303,35 +399,35 @@ class Store(Protocol):
         frames: bytes,
         effects: SideEffects = NO_EFFECTS,
     ) -> None:
-        """Add `count` packed events behind `expected`; return once they are on disk.
+        """Append `count` packed events after `expected`; return once they are durable.
 
-        `effects` is what follows from them; what they erase is not on the disk any more. Raises
-        `Conflict`, `StorageFull` (nothing was written) or `StorageError` (do not go on).
+        `effects` is committed with them; redacted events are gone from the disk then. Raises
+        `Conflict`, `StorageFull` (nothing was written) or `StorageError` (the store is broken).
         """
 
     async def read(self, group: str, after: int) -> Page | None:
-        """Return the events behind `after`, about `PAGE_LIMIT` bytes of them, or None."""
+        """Return the events after `after`, about `PAGE_LIMIT` bytes, or None if there are none."""
 
     async def load(self, group: str) -> StoredGroup:
-        """Return what a group is taken up with, at the price of one read."""
+        """Return what is needed to load a group, at the cost of one read."""
 
     async def save_snapshot(self, group: str, snapshot: StateSnapshot) -> None:
-        """Keep a group's state, in place of one that is not newer; nothing if one is.
+        """Save a snapshot, unless a newer one is stored, or the log does not reach that far.
 
-        Nothing either, if the log does not go so far. Raises `StorageFull` (nothing was written).
+        Raises `StorageFull` (nothing was written).
         """
 
     async def read_before(self, group: str, before: int) -> Page | None:
         """Return the last events before event `before`, at most `BACK_LIMIT` bytes, or None."""
 
     async def find(self, group: str, seqs: Collection[int]) -> dict[int, bytes]:
-        """Return the bodies of those of these events that there are."""
+        """Return the bodies of these events by seq; those that do not exist are left out."""
 
     async def groups_of(self, person: str) -> dict[str, Standing]:
-        """Return the groups of which a person is a member, or asks to be one."""
+        """Return the groups that a person is a member of, or has asked to join."""
 
     async def memberships_of(self, person: str) -> list[Membership]:
-        """Return the same with more about each, the one that had an event last first."""
+        """Return the same with details, the group with the most recent event first."""
 
     async def share_a_group(self, one: str, other: str) -> bool:
         """Return whether there is a group of which both are members."""
@@ -339,14 +435,14 @@ class Store(Protocol):
     async def search(
         self, groups: Collection[str], terms: Sequence[Term], skip: int, most: int
     ) -> list[Hit]:
-        """Return messages of these groups that have all the terms, the newest first.
+        """Return messages of these groups that match all terms, the newest first.
 
-        At most `most` of them behind the first `skip`. Of a group that was founded anew, only what
-        was said since then.
+        That is at most `most` of them after the first `skip`. Of a group that was founded anew,
+        only messages since then are found.
         """
 
     async def cursors(self, group: str) -> dict[str, int]:
-        """Return the last event that each person has seen."""
+        """Return the read cursors of a group: the last event that each person has seen."""
 
     async def set_cursors(self, group: str, cursors: dict[str, int]) -> None:
-        """Note what people have seen; never moves a cursor back."""
+        """Advance read cursors; they never move back."""

@@ -1,13 +1,14 @@
-"""Files in a directory, each known by its SHA-256, so that the same bytes are kept once.
+"""Blobs in a directory: content-addressed, deduplicated files and resumable uploads.
 
-    files/ab/ab12…            a file, and beside it its running digests (`.sums`)
-    files/incoming/p/f        one that somebody is sending, or was: `p` and `f` are digests of who
-                              sends it and of what it is said to be, so that it is found again
+    files/ab/ab12…            a file by its SHA-256, and its running digests (`.sums`) beside it
+    files/incoming/p/f        an unfinished upload; `p` and `f` are hashes of the person and of what
+                              is known of the file, so that it is found again when resumed
 
-A file gets its name when it is whole and on disk; a crash leaves at most a file that nobody knows,
-which the next start removes. What was begun and is not gone on with for a day goes, too.
+A file gets its name once it is complete and on the disk. So a crash leaves at most a file that the
+index does not know, which the next start removes. An upload that was not continued for a day is
+removed, too.
 
-Hashing, reading and writing happen in worker threads: neither a slow disk nor a large file holds up
+Hashing, reading and writing happen in worker threads: neither a slow disk nor a large file blocks
 the chat.
 """
 
@@ -18,7 +19,7 @@ import os
 import secrets
 import shutil
 import time
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -26,65 +27,57 @@ import trio
 
 from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.errors import Code, Refused, StorageError
-from tchat.store.base import FileDamaged, StorageFull
-from tchat.transfer.endpoints import check_cancelled, in_the_end, in_thread
-from tchat.transfer.partial_file import SUMS, PartialFile, fill, is_full, write_digests
+from tchat.store.base import Blobs, FileDamaged, StorageFull, StoredFile, storage_errors
+from tchat.transfer.partial_file import DIGESTS_SUFFIX, PartialFile, fill_buffer, write_digests
 from tchat.transfer.pieces import (
-    boundary,
     count_pieces,
     digest_before,
-    end_of_piece,
+    piece_end,
+    piece_start,
     split_digests,
 )
+from tchat.transfer.threads import check_cancelled, in_thread, in_thread_shielded
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterable
     from io import FileIO
     from pathlib import Path
 
     from tchat.core.protocol.frames import Have
 
-BEGUN_SECONDS = 24 * 3600.0
-"""How long what was begun to be sent is kept, to be gone on with."""
+UPLOAD_RETENTION_SECONDS = 24 * 3600.0
+"""How long an unfinished upload is kept, to be resumed."""
 
 _INCOMING = "incoming"
-_ENDING_SECONDS = 1.0
+_CONNECTION_LOST_SECONDS = 1.0
 
 
-class BlobDirectory:
+class BlobDirectory(Blobs):
     """The files of one server, under `path`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._changing = trio.Lock()
+        self._lock = trio.Lock()
+        # A thread of its own for changes: those of `in_thread` may all wait for the lock.
         self._changes = trio.CapacityLimiter(1)
-        self._open: dict[Path, _Reservation] = {}
+        self._uploads: dict[Path, _Reservation] = {}
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     @asynccontextmanager
-    async def changing(self) -> AsyncIterator[None]:
-        """Let nobody else add or remove files for the length of the block.
-
-        Threads of `in_thread` are few, and one that finds a file damaged waits for this. So within
-        the block nobody waits for one of these; what changes files has a thread of its own.
-        """
-        async with self._changing:
+    async def lock(self) -> AsyncIterator[None]:
+        """Exclude all other changes to the set of files; see `Blobs.lock`."""
+        async with self._lock:
             yield
 
     @asynccontextmanager
-    async def incoming(
+    async def upload(
         self, person: str, size: int, head: bytes, is_alive: Callable[[], bool] = lambda: True
     ) -> AsyncIterator[PartialFile]:
-        """Reserve what there is of a file that somebody sends, for the length of the block.
-
-        It is to be opened by `begin`. If the disk is full or fails, nothing of it stays. A block
-        that is not alive when the same file comes again gives way, and ends with `Refused`
-        (replaced); beside one that is, the second begins anew.
-        """
-        place = self._begun_by(person) / _key(size, head)
-        while (older := self._open.get(place)) is not None:
-            # One that has just broken may not know it yet.
-            with trio.move_on_after(_ENDING_SECONDS):
+        """Reserve the partial file of an upload; see `Blobs.upload`."""
+        place = self._uploads_of(person) / _key(size, head)
+        while (older := self._uploads.get(place)) is not None:
+            # A connection that has just been lost may not know it yet: give it a moment to end.
+            with trio.move_on_after(_CONNECTION_LOST_SECONDS):
                 await older.ended.wait()
                 continue
             if older.is_alive():
@@ -92,90 +85,84 @@ class BlobDirectory:
             else:
                 older.scope.cancel()
                 await older.ended.wait()
-        part, mine = PartialFile(place, size), _Reservation(is_alive)
-        self._open[place] = mine
+        part, reservation = PartialFile(place, size), _Reservation(is_alive)
+        self._uploads[place] = reservation
         try:
-            with mine.scope:
+            with reservation.scope:
                 yield part
         except (StorageFull, StorageError):
-            await in_the_end(part.discard)
+            await in_thread_shielded(part.discard)
             raise
         finally:
-            await in_the_end(part.close)
-            del self._open[place]
-            mine.ended.set()
-        if mine.scope.cancelled_caught:
-            raise Refused(Code.REPLACED, "The same file is sent on a newer connection.")
+            await in_thread_shielded(part.close)
+            del self._uploads[place]
+            reservation.ended.set()
+        if reservation.scope.cancelled_caught:
+            raise Refused(Code.REPLACED, "The same file is being sent on a newer connection.")
 
-    def begin(self, part: PartialFile) -> None:
-        """Open a part, which takes as long as it takes to read; for a worker thread.
-
-        Raises `StorageFull` if there is no room for the rest.
-        """
-        with reported():
+    def open_partial(self, part: PartialFile) -> None:
+        """Open a partial file, in a worker thread; see `Blobs.open_partial`."""
+        with storage_errors():
             for directory in (part.path.parent.parent, part.path.parent):
                 directory.mkdir(mode=0o700, exist_ok=True)
             part.open(check_cancelled)
             if shutil.disk_usage(self.path).free < part.size - part.offset:
                 raise StorageFull
 
-    async def keep(self, part: PartialFile) -> None:
-        """Make a whole part durable under its digest, while nobody else may change anything."""
-        await self._change(lambda: self._keep(part))
+    async def commit(self, part: PartialFile) -> None:
+        """Store a complete file durably under its digest; see `Blobs.commit`."""
+        await self._change(lambda: self._commit(part))
 
-    async def make_room(self, person: str, room: int, going: Iterable[tuple[int, bytes]]) -> None:
-        """Drop the oldest of what a person has begun to send, if it takes more than `room` bytes.
-
-        Not counted is what is being sent at the moment, nor what is `going` to be: sizes and heads.
-        """
-        begun_by = self._begun_by(person)
-        kept = self._open.keys() | {begun_by / _key(size, head) for size, head in going}
-        with reported():
-            await in_thread(lambda: _drop_oldest(begun_by, kept, room))
+    async def trim_uploads(
+        self, person: str, limit: int, active: Iterable[tuple[int, bytes]]
+    ) -> None:
+        """Remove a person's oldest unfinished uploads; see `Blobs.trim_uploads`."""
+        directory = self._uploads_of(person)
+        exempt = self._uploads.keys() | {directory / _key(size, head) for size, head in active}
+        with storage_errors():
+            await in_thread(lambda: _remove_oldest(directory, exempt, limit))
 
     @asynccontextmanager
-    async def outgoing(self, sha256: bytes, size: int) -> AsyncIterator[StoredFile]:
-        """Read a stored file. Raises `Refused` (file_damaged)."""
+    async def download(self, sha256: bytes, size: int) -> AsyncIterator[StoredFile]:
+        """Open a stored file for reading; see `Blobs.download`."""
         place = self._place(sha256)
-        with reported():
+        with storage_errors():
             try:
                 file = await in_thread(lambda: place.open("rb", buffering=0))
             except FileNotFoundError:
                 raise FileDamaged from None
         try:
-            yield StoredFile(file, place, sha256, size)
+            yield BlobFile(file, place, sha256, size)
         finally:
-            await in_the_end(file.close)
+            await in_thread_shielded(file.close)
 
     async def remove(self, digests: list[bytes]) -> None:
-        """Remove files. To be called while nobody else may change anything."""
+        """Remove files; see `Blobs.remove`."""
         await self._change(lambda: self._remove(digests))
 
-    async def clean(self, known: set[bytes]) -> None:
-        """Remove files that are not among the `known`, and what was begun long ago.
+    async def remove_unknown(self, known: set[bytes]) -> None:
+        """Remove files that are not `known`; see `Blobs.remove_unknown`."""
+        await self._change(lambda: self._remove_unknown(known))
 
-        To be called while nobody else may change anything.
-        """
-        await self._change(lambda: self._clean(known))
-
-    async def drop_stale(self) -> None:
-        """Remove what was begun long ago."""
-        with reported():
-            await in_thread(self._drop_stale, long=True)
+    async def remove_stale_uploads(self) -> None:
+        """Remove uploads that were not continued; see `Blobs.remove_stale_uploads`."""
+        with storage_errors():
+            await in_thread(self._remove_stale_uploads, long=True)
 
     async def _change(self, work: Callable[[], None]) -> None:
-        with reported():
+        with storage_errors():
             await trio.to_thread.run_sync(work, limiter=self._changes)
 
     # ------------------------------------------------------------------ in threads
 
-    def _keep(self, part: PartialFile) -> None:
+    def _commit(self, part: PartialFile) -> None:
         part.sync()
         place = self._place(part.digest)
         place.parent.mkdir(mode=0o700, exist_ok=True)
-        has_sums = count_pieces(part.size) > 1  # the digest of one piece is the file's name
-        part.place(place, place.with_name(place.name + SUMS) if has_sums else None)
-        # The rename and a new directory are only on disk once their directories are.
+        # The digest of a single piece is the file's name already.
+        sums = place.with_name(place.name + DIGESTS_SUFFIX) if count_pieces(part.size) > 1 else None
+        part.move_to(place, sums)
+        # A rename, or a new directory, is durable only once its parent directory is.
         _sync_directory(place.parent)
         _sync_directory(place.parent.parent)
 
@@ -183,25 +170,25 @@ class BlobDirectory:
         for sha256 in digests:
             place = self._place(sha256)
             place.unlink(missing_ok=True)
-            place.with_name(place.name + SUMS).unlink(missing_ok=True)
+            place.with_name(place.name + DIGESTS_SUFFIX).unlink(missing_ok=True)
 
-    def _clean(self, known: set[bytes]) -> None:
+    def _remove_unknown(self, known: set[bytes]) -> None:
         names = {sha256.hex() for sha256 in known}
         for place in self.path.glob("??/*"):
-            if place.name.removesuffix(SUMS) not in names:
+            if place.name.removesuffix(DIGESTS_SUFFIX) not in names:
                 place.unlink()
-        for left_over in self.path.glob("incoming-*"):  # of versions that could not go on with them
+        for left_over in self.path.glob("incoming-*"):  # of versions that could not resume uploads
             left_over.unlink()
-        self._drop_stale()
+        self._remove_stale_uploads()
 
-    def _drop_stale(self) -> None:
-        limit = time.time() - BEGUN_SECONDS
+    def _remove_stale_uploads(self) -> None:
+        limit = time.time() - UPLOAD_RETENTION_SECONDS
         for place in self.path.glob(f"{_INCOMING}/*/*"):
             with suppress(FileNotFoundError):
-                if place.stat().st_mtime < limit and _main(place) not in self._open:
+                if place.stat().st_mtime < limit and _main_file(place) not in self._uploads:
                     place.unlink()
 
-    def _begun_by(self, person: str) -> Path:
+    def _uploads_of(self, person: str) -> Path:
         return self.path / _INCOMING / hashlib.sha256(person.encode()).hexdigest()[:32]
 
     def _place(self, sha256: bytes) -> Path:
@@ -211,42 +198,45 @@ class BlobDirectory:
 
 @dataclass(slots=True)
 class _Reservation:
-    """A part that is being sent; `is_alive` says whether anything still comes."""
+    """An upload in progress; `is_alive` says whether data still arrives."""
 
     is_alive: Callable[[], bool]
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     ended: trio.Event = field(default_factory=trio.Event)
 
 
-class StoredFile:
-    """A stored file as the source of a transfer; see `tchat.transfer.endpoints.Source`."""
+class BlobFile(StoredFile):
+    """A stored file as the source of a transfer, with the digests stored beside it."""
 
     def __init__(self, file: FileIO, place: Path, sha256: bytes, size: int) -> None:
         self.size = size
         self._file = file
         self._place = place
         self._sha256 = sha256
-        self._sums = place.with_name(place.name + SUMS)
+        self._sums = place.with_name(place.name + DIGESTS_SUFFIX)
         self._digests: list[bytes] = []
         self._at = 0
-        self._room = memoryview(bytearray(min(PIECE_SIZE, size)))
+        self._buffer = memoryview(bytearray(min(PIECE_SIZE, size)))
 
     def start(self, have: Have, check: Callable[[], None]) -> int:
-        """Go to where the receiver is. A copy that is in doubt is looked through first.
+        """Seek to where the receiver wants to resume; see `Source.start`.
 
-        Raises `FileDamaged` if it is not what was stored.
+        If the receiver is in doubt about our copy, it is verified first. Raises `FileDamaged` if it
+        is not what was stored.
         """
-        with reported():
-            self._load(check, doubt=have.doubt)
-            end = count_pieces(self.size) * PIECE_SIZE  # where the last piece would end, if whole
-            whole = have.offset if have.offset < self.size else end
-            same = have.offset <= self.size and have.sha256 == digest_before(whole, self._digests)
-            self._at = have.offset if same else 0
+        with storage_errors():
+            self._load_digests(check, doubt=have.doubt)
+            end = count_pieces(self.size) * PIECE_SIZE  # of the last piece, if it were full
+            complete = have.offset if have.offset < self.size else end
+            is_same = have.offset <= self.size and have.sha256 == digest_before(
+                complete, self._digests
+            )
+            self._at = have.offset if is_same else 0
             self._file.seek(self._at)
         return self._at
 
     def is_current(self) -> bool:
-        """Return whether it is what is stored, and not replaced by a newer copy by now."""
+        """Return whether this is still the stored copy, and not one that was replaced since."""
         try:
             return os.path.samestat(self._place.stat(), os.fstat(self._file.fileno()))
         except OSError:
@@ -254,17 +244,17 @@ class StoredFile:
 
     def read(self) -> tuple[memoryview, bytes]:
         """Return the rest of the next piece and the digest that was stored with it."""
-        end = end_of_piece(self._at, self.size)
-        data = self._room[: end - self._at]
-        with reported():
-            size = fill(self._file.readinto, data)
+        end = piece_end(self._at, self.size)
+        data = self._buffer[: end - self._at]
+        with storage_errors():
+            size = fill_buffer(self._file.readinto, data)
         if size < len(data):
             raise FileDamaged
-        digest = self._digests[boundary(self._at) // PIECE_SIZE]
+        digest = self._digests[piece_start(self._at) // PIECE_SIZE]
         self._at = end
         return data, digest
 
-    def _load(self, check: Callable[[], None], *, doubt: bool) -> None:
+    def _load_digests(self, check: Callable[[], None], *, doubt: bool) -> None:
         count = count_pieces(self.size)
         if os.fstat(self._file.fileno()).st_size != self.size:
             raise FileDamaged
@@ -274,7 +264,7 @@ class StoredFile:
                 count * PIECE_SIZE, self._digests
             ):
                 return
-        self._digests = self._compute(check)
+        self._digests = self._compute_digests(check)
         if digest_before(count * PIECE_SIZE, self._digests) != self._sha256:
             raise FileDamaged
         if count > 1:
@@ -283,47 +273,34 @@ class StoredFile:
     def _stored_digests(self) -> list[bytes]:
         return split_digests(self._sums.read_bytes()) if self._sums.exists() else []
 
-    def _compute(self, check: Callable[[], None]) -> list[bytes]:
+    def _compute_digests(self, check: Callable[[], None]) -> list[bytes]:
         digests, running = [], hashlib.sha256()
         self._file.seek(0)
-        while size := fill(self._file.readinto, self._room):
+        while size := fill_buffer(self._file.readinto, self._buffer):
             check()
-            running.update(self._room[:size])
+            running.update(self._buffer[:size])
             digests.append(running.digest())
         return digests
-
-
-@contextmanager
-def reported() -> Iterator[None]:
-    """Turn what the operating system says into what stores promise to say."""
-    try:
-        yield
-    except OSError as error:
-        if is_full(error):
-            raise StorageFull from error
-        raise StorageError(
-            Code.INTERNAL, f"Files cannot be stored or read: {error.strerror}."
-        ) from error
 
 
 def _key(size: int, head: bytes) -> str:
     return hashlib.sha256(size.to_bytes(8, "big") + head).hexdigest()[:32]
 
 
-def _main(place: Path) -> Path:
-    """Return the part that a file of digests belongs to, or the part itself."""
-    return place.with_name(place.name.removesuffix(SUMS))
+def _main_file(place: Path) -> Path:
+    """Return the file that a digests file belongs to, or the file itself."""
+    return place.with_name(place.name.removesuffix(DIGESTS_SUFFIX))
 
 
-def _drop_oldest(directory: Path, kept: set[Path], room: int) -> None:
+def _remove_oldest(directory: Path, exempt: set[Path], limit: int) -> None:
     parts = []
     for place in directory.glob("*"):
-        with suppress(FileNotFoundError):  # somebody else may be tidying up as well
+        with suppress(FileNotFoundError):  # another task may be cleaning up at the same time
             parts.append((place.stat().st_mtime, place.stat().st_size, place))
     for _, size, place in sorted(parts, reverse=True):
-        if _main(place) not in kept:
-            room -= size
-            if room < 0:
+        if _main_file(place) not in exempt:
+            limit -= size
+            if limit < 0:
                 place.unlink(missing_ok=True)
 
 

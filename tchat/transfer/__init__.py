@@ -1,1 +1,1 @@
-"""Both ends of a file transfer: pieces, running digests, partial files."""
+"""File transfers: pieces, running digests, partial files, and both ends of a transfer."""

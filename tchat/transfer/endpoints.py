@@ -1,4 +1,4 @@
-"""The two ends of a transfer, over a connection that carries nothing else.
+"""Both ends of a file transfer: send, receive, resume, and apply backpressure.
 
     receiver                              sender
     have: offset, digest           ─▶
@@ -7,21 +7,20 @@
                                    ◀─     piece …
     stored: the file's digest      ─▶
 
-A file goes up and comes down in the same way: which end of it the server is makes no difference
-here. At each end a worker thread takes turns (`files/turn.py`): it reads and hashes and writes
-piece after piece, between the disk and the socket, as long as there is little to wait for. Else the
-thread is given back, and the task waits; with the rest of that piece the next turn begins. So a
-fast connection costs next to no scheduling, a slow one holds no thread, and one piece is in memory.
-Whoever has more to do in between, because it looks through what it has, sends `ping`, so that the
-other side does not take it for dead.
+A transfer has a connection of its own. Uploads and downloads are the same here: it makes no
+difference which end is the server. At each end a worker thread moves pieces between disk and
+socket, in time slices (`time_slice.py`), as long as it hardly has to wait. When it would, the
+thread is given back, a task waits for the connection, and the next time slice continues with the
+rest of that piece. So a fast connection costs next to no scheduling, a slow one occupies no thread,
+and one piece is in memory: backpressure is the connection's own. A side with long work in between,
+such as hashing what it already has, sends `ping`, so that the other does not time out.
 
-A receiver keeps what it got, however a transfer ends. Only a sender that says that something is
-wrong with the file itself takes it back.
+A receiver keeps what it got, however a transfer ends, so that it can be resumed. Only a sender that
+reports a problem with the file itself withdraws it.
 """
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -43,8 +42,9 @@ from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.core.text import clean_line
 from tchat.errors import Code, ProtocolError, Refused, TchatError
 from tchat.transfer.partial_file import BrokenPiece
-from tchat.transfer.pieces import DIGEST_SIZE, end_of_piece
-from tchat.transfer.time_slice import Pace, TimeSlice
+from tchat.transfer.pieces import DIGEST_SIZE, piece_end
+from tchat.transfer.threads import check_cancelled, in_thread, in_thread_shielded
+from tchat.transfer.time_slice import LinkSpeed, TimeSlice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,21 +57,16 @@ T = TypeVar("T")
 F = TypeVar("F", bound="Frame")
 
 STALL_SECONDS = 60.0
-"""How long a transfer may stand still."""
+"""How long a transfer may make no progress."""
 
 _SLICE = 256 * 1024
-_PING_SECONDS = 10.0
-_MOST_PINGS = 10_000  # in a row: more than a day of work on a disk
-_LAST_WORD_SECONDS = 1.0
-_PIECES = trio.CapacityLimiter(max(1, (os.cpu_count() or 1) - 1))
-"""Threads that read, write and hash pieces. One processor is left to the chat."""
-
-_FILES = trio.CapacityLimiter(2)
-"""Threads for what takes as long as a whole file is: nobody's next piece waits behind that."""
+PING_SECONDS = 10.0
+_MOST_PINGS = 10_000  # in a row: more than a day of disk work
+_GOODBYE_SECONDS = 1.0
 
 
 class FileWithdrawn(Refused):
-    """The other side has found something wrong with the file, or will not have it."""
+    """The other side has reported a problem with the file, or does not accept it."""
 
 
 class Source(Protocol):
@@ -80,42 +75,21 @@ class Source(Protocol):
     size: int
 
     def start(self, have: Have, check: Callable[[], None]) -> int:
-        """Go to where the receiver is and return that, or 0 if it has another file.
+        """Seek to the offset at which the receiver stopped; to 0 if it has a different file.
 
-        `check` is called now and then, and may end it by raising. Raises OSError or `Refused`.
+        Returns the offset. `check` is called regularly, and may cancel this by raising. Raises
+        OSError or `Refused`.
         """
 
     def read(self) -> tuple[memoryview, bytes]:
-        """Return the rest of the piece that is next, and its running digest.
+        """Return the rest of the next piece, and its running digest.
 
-        The piece is there until the next is read. Raises OSError or `Refused`.
+        The memory is reused for the following piece. Raises OSError or `Refused`.
         """
 
 
-def check_cancelled() -> None:
-    """End the work of a thread whose task was cancelled."""
-    trio.from_thread.check_cancelled()
-
-
-async def in_thread(work: Callable[[], T], *, long: bool = False) -> T:
-    """Return what `work` returns, without holding up anything else.
-
-    `long` is what may have to look through a whole file.
-    """
-    return await trio.to_thread.run_sync(work, limiter=_FILES if long else _PIECES)
-
-
-async def in_the_end(work: Callable[[], object]) -> None:
-    """Have a thread do what has to be done when all is over, a cancellation notwithstanding.
-
-    To remove a large file, or to close one that was removed, takes a disk some time.
-    """
-    with trio.CancelScope(shield=True):
-        await in_thread(work)
-
-
-async def patiently(link: Link, work: Callable[[], T]) -> T:
-    """Return what `work` in a thread returns, and let the other side know that it takes long."""
+async def with_pings(link: Link, work: Callable[[], T]) -> T:
+    """Run long work in a thread, and send pings meanwhile, so that the other side keeps waiting."""
     result: list[T] = []
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:
@@ -130,244 +104,262 @@ async def patiently(link: Link, work: Callable[[], T]) -> T:
     return result[0]
 
 
-async def expect(link: Link, kind: type[F], patience: float) -> F:
-    """Return the other side's next frame, which has to be one of that kind.
+async def expect(link: Link, kind: type[F], stall_seconds: float) -> F:
+    """Return the other side's next frame, which has to be of that type; pings are skipped.
 
     Raises `FileWithdrawn`, ProtocolError, `trio.BrokenResourceError` or `trio.TooSlowError`.
     """
     for _ in range(_MOST_PINGS):
-        with trio.fail_after(patience):
+        with trio.fail_after(stall_seconds):
             body = await link.receive()
         if body is None:
             raise trio.BrokenResourceError("the connection ended")
-        if (frame := _sorted_out(body, kind)) is not None:
+        if (frame := _decode(body, kind)) is not None:
             return frame
-    raise ProtocolError(Code.MALFORMED, "The other side says that it works, and nothing else.")
+    raise ProtocolError(Code.MALFORMED, "The other side sends pings and nothing else.")
 
 
-def _sorted_out(body: bytes, kind: type[F]) -> F | None:
-    """Return a frame if it is of that kind, None if it is a `ping`; raises as `expect` does."""
+def _decode(body: bytes, kind: type[F]) -> F | None:
+    """Return a frame of that type, None for a `ping`; raises as `expect` does."""
     frame = decode(body, IN_TRANSFER)
     if isinstance(frame, Failed):
         raise FileWithdrawn(clean_line(frame.code), clean_line(frame.text))
     if isinstance(frame, kind):
         return frame
     if not isinstance(frame, Ping):
-        raise ProtocolError(Code.MALFORMED, f"{frame.type} has no place here in a transfer.")
+        raise ProtocolError(
+            Code.MALFORMED, f"A {frame.type} frame is not allowed at this point of a transfer."
+        )
     return None
 
 
 async def receive_file(
-    link: Link, part: PartialFile, told: Callable[[int], None], patience: float = STALL_SECONDS
+    link: Link,
+    part: PartialFile,
+    on_progress: Callable[[int], None],
+    stall_seconds: float = STALL_SECONDS,
 ) -> None:
-    """Receive what an opened part lacks; `told` gets the offset as it moves.
+    """Receive what is missing of an open partial file; `on_progress` gets each new offset.
 
-    Raises, besides what `expect` does, `BrokenPiece` or OSError.
+    Raises `BrokenPiece`, OSError, or what `expect` raises.
     """
     await link.send(encode(Have(part.offset, part.digest, part.doubt)))
-    begin = await expect(link, StartAt, patience)
+    begin = await expect(link, StartAt, stall_seconds)
     if begin.offset != part.offset:
         if begin.offset:
-            raise ProtocolError(Code.MALFORMED, "The sender begins where nobody asked it to.")
+            raise ProtocolError(
+                Code.MALFORMED, "The sender starts at an offset that was not requested."
+            )
         await in_thread(lambda: part.rewind(to_start=True))
-    told(part.offset)
-    await _Receiver(link, part, told, patience).run()
+    on_progress(part.offset)
+    await _Receiver(link, part, on_progress, stall_seconds).run()
 
 
 class _Receiver:
-    """Takes pieces from a link; checks and keeps each when all of it is here."""
+    """Receives pieces; verifies and stores each once it is complete."""
 
     def __init__(
-        self, link: Link, part: PartialFile, told: Callable[[int], None], patience: float
+        self,
+        link: Link,
+        part: PartialFile,
+        on_progress: Callable[[int], None],
+        stall_seconds: float,
     ) -> None:
         self._link = link
         self._part = part
-        self._told = told
-        self._patience = patience
+        self._on_progress = on_progress
+        self._stall_seconds = stall_seconds
         self._piece: Piece | None = None
-        self._room = memoryview(bytearray(min(PIECE_SIZE, part.size)))
-        self._came = 0  # of the piece
-        self._at = part.offset  # as was told
-        self._pace = Pace(self._at)
+        self._buffer = memoryview(bytearray(min(PIECE_SIZE, part.size)))
+        self._received = 0  # of the current piece
+        self._offset = part.offset  # as last reported
+        self._speed = LinkSpeed(self._offset)
 
     async def run(self) -> None:
-        """Receive all that is missing, and keep all that came, however this ends."""
+        """Receive all that is missing; store what arrived, however this ends."""
         try:
             while self._part.offset < self._part.size:
-                has_to_wait = await in_thread(self._take_turn)
-                self._moved()
-                if has_to_wait:
+                must_wait = await in_thread(self._run_slice)
+                self._report()
+                if must_wait:
                     await self._wait_for_piece()
         except (OSError, BrokenPiece):
-            self._came = 0  # it is worth nothing, or there is no room for it
+            self._received = 0  # it is wrong, or the disk is full
             raise
         finally:
-            if self._came:
-                await in_the_end(self._keep_rest)
+            if self._received:
+                await in_thread_shielded(self._store_rest)
 
-    def _take_turn(self) -> bool:
-        """Take what has come, for a while; return whether more has to be waited for."""
-        turn = TimeSlice(self._link, may_wait=self._pace.is_fast(self._at))
-        while self._part.offset < self._part.size and not turn.is_over:
-            if not self._take_piece(turn):
+    def _run_slice(self) -> bool:
+        """Receive for a time slice; return whether a task has to wait for more."""
+        time_slice = TimeSlice(self._link, may_wait=self._speed.is_fast(self._offset))
+        while self._part.offset < self._part.size and not time_slice.is_over:
+            if not self._receive_piece(time_slice):
                 return True
-            self._keep_piece()
+            self._store_piece()
         return False
 
-    def _take_piece(self, turn: TimeSlice) -> bool:
-        """Take what has come of a piece; return whether that is all of it."""
+    def _receive_piece(self, time_slice: TimeSlice) -> bool:
+        """Receive what has arrived of a piece; return whether it is complete."""
         while self._piece is None:
-            if turn.is_over or (body := turn.frame()) is None:
+            if time_slice.is_over or (body := time_slice.frame()) is None:
                 return False
-            self._begin(_sorted_out(body, Piece))
+            self._begin(_decode(body, Piece))
         while missing := self._missing:
-            size = turn.receive(self._room[self._came : self._came + missing])
+            size = time_slice.receive(self._buffer[self._received : self._received + missing])
             if not size:
                 return False
-            self._came += size
+            self._received += size
         return True
 
     async def _wait_for_piece(self) -> None:
-        """Return when a piece, or the rest of it, is here."""
+        """Wait for the rest of the current piece, or for a whole one."""
         if self._piece is None:
-            self._begin(await expect(self._link, Piece, self._patience))
+            self._begin(await expect(self._link, Piece, self._stall_seconds))
         while missing := self._missing:
-            with trio.fail_after(self._patience):
+            with trio.fail_after(self._stall_seconds):
                 data = await self._link.receive_raw(min(missing, _SLICE))
             if not data:
                 raise trio.BrokenResourceError("the connection ended")
-            self._room[self._came : self._came + len(data)] = data
-            self._came += len(data)
-            self._moved()
+            self._buffer[self._received : self._received + len(data)] = data
+            self._received += len(data)
+            self._report()
 
     @property
     def _missing(self) -> int:
-        begin = self._part.offset
-        return end_of_piece(begin, self._part.size) - begin - self._came
+        start = self._part.offset
+        return piece_end(start, self._part.size) - start - self._received
 
     def _begin(self, piece: Piece | None) -> None:
         if piece and (piece.size != self._missing or len(piece.sha256) != DIGEST_SIZE):
             raise ProtocolError(Code.MALFORMED, "A piece has the wrong size.")
         self._piece = piece
 
-    def _moved(self) -> None:
-        at = self._part.offset + self._came
-        if at > self._at:
-            self._at, self._link.last_received = at, trio.current_time()
-            self._told(at)
+    def _report(self) -> None:
+        offset = self._part.offset + self._received
+        if offset > self._offset:
+            # A thread received it, which does not update the link's clock.
+            self._offset, self._link.last_received = offset, trio.current_time()
+            self._on_progress(offset)
 
-    def _keep_piece(self) -> None:
+    def _store_piece(self) -> None:
         if self._piece is not None:
-            self._part.add(self._room[: self._came], self._piece.sha256)
-            self._piece, self._came = None, 0
+            self._part.add(self._buffer[: self._received], self._piece.sha256)
+            self._piece, self._received = None, 0
 
-    def _keep_rest(self) -> None:
-        """Keep what came of a piece, which may be all of it."""
+    def _store_rest(self) -> None:
+        """Store what arrived of a piece, which may be all of it."""
         with suppress(OSError, BrokenPiece):
             if self._missing:
-                self._part.add_beginning(self._room[: self._came])
+                self._part.add_incomplete(self._buffer[: self._received])
             else:
-                self._keep_piece()
+                self._store_piece()
 
 
 async def send_file(
-    link: Link, source: Source, told: Callable[[int], None], patience: float = STALL_SECONDS
+    link: Link,
+    source: Source,
+    on_progress: Callable[[int], None],
+    stall_seconds: float = STALL_SECONDS,
 ) -> bytes:
-    """Send what the receiver lacks; return the file's digest once that has it on its disk.
+    """Send what the receiver is missing; return the file's digest once it is stored there.
 
-    `told` gets the offset as it moves. Raises, besides what `expect` does, what the source does.
+    `on_progress` gets each new offset. Raises what the source and `expect` raise.
     """
     link.optimize_for_throughput()
-    have = await expect(link, Have, patience)
+    have = await expect(link, Have, stall_seconds)
     try:
-        offset = await patiently(link, lambda: source.start(have, check_cancelled))
+        offset = await with_pings(link, lambda: source.start(have, check_cancelled))
     except (OSError, Refused) as error:
-        await _take_back(link, error)
+        await _withdraw(link, error)
         raise
     await link.send(encode(StartAt(offset)))
-    told(offset)
-    return await _Sender(link, source, offset, told, patience).run()
+    on_progress(offset)
+    return await _Sender(link, source, offset, on_progress, stall_seconds).run()
 
 
 class _Sender:
-    """Reads pieces and sends each, and listens in between whether they are still wanted."""
+    """Reads and sends pieces; checks in between whether the receiver still wants them."""
 
     def __init__(
         self,
         link: Link,
         source: Source,
         offset: int,
-        told: Callable[[int], None],
-        patience: float,
+        on_progress: Callable[[int], None],
+        stall_seconds: float,
     ) -> None:
         self._link = link
         self._source = source
-        self._at = offset  # how far it is read
-        self._pace = Pace(offset)
-        self._told = told
-        self._patience = patience
-        self._left: list[memoryview] = []  # what was read, and waits for the connection
+        self._offset = offset  # up to which the source is read
+        self._speed = LinkSpeed(offset)
+        self._on_progress = on_progress
+        self._stall_seconds = stall_seconds
+        self._unsent: list[memoryview] = []  # read, and waiting for the connection
         self._unreadable: OSError | Refused | None = None
 
     async def run(self) -> bytes:
-        """Send all that is missing and return what the receiver says it has stored."""
+        """Send all that is missing; return the digest of what the receiver has stored."""
         try:
-            while self._at < self._source.size and self._unreadable is None:
-                await in_thread(self._take_turn)
-                await self._send_left()
+            while self._offset < self._source.size and self._unreadable is None:
+                await in_thread(self._run_slice)
+                await self._send_rest()
         except (trio.BrokenResourceError, trio.TooSlowError):
-            with suppress(trio.BrokenResourceError), trio.move_on_after(_LAST_WORD_SECONDS):
-                await expect(self._link, Stored, self._patience)  # which it is not, but the reason
+            with suppress(trio.BrokenResourceError), trio.move_on_after(_GOODBYE_SECONDS):
+                # Not `stored`, but the receiver's reason, which `expect` raises.
+                await expect(self._link, Stored, self._stall_seconds)
             raise
         if self._unreadable is not None:
-            await _take_back(self._link, self._unreadable)
+            await _withdraw(self._link, self._unreadable)
             raise self._unreadable
-        return (await expect(self._link, Stored, self._patience)).sha256
+        return (await expect(self._link, Stored, self._stall_seconds)).sha256
 
-    def _take_turn(self) -> None:
-        """Read and send, for a while, as long as the connection takes it."""
-        turn = TimeSlice(self._link, may_wait=self._pace.is_fast(self._at))
-        while self._at < self._source.size and not self._left and not turn.is_over:
-            self._listen()
+    def _run_slice(self) -> None:
+        """Read and send for a time slice, as long as the connection accepts it."""
+        time_slice = TimeSlice(self._link, may_wait=self._speed.is_fast(self._offset))
+        while self._offset < self._source.size and not self._unsent and not time_slice.is_over:
+            self._check_receiver()
             try:
                 data, digest = self._source.read()
             except (OSError, Refused) as error:
                 self._unreadable = error
                 return
-            self._at += len(data)
-            for what in (memoryview(encode(Piece(len(data), digest))), data):
-                rest = what if self._left else turn.send(what)
+            self._offset += len(data)
+            for block in (memoryview(encode(Piece(len(data), digest))), data):
+                rest = block if self._unsent else time_slice.send(block)
                 if rest is not None:
-                    self._left.append(rest)
+                    self._unsent.append(rest)
 
-    async def _send_left(self) -> None:
-        left, self._left = self._left, []
-        waiting = sum(map(len, left))
-        for what in left:
-            # What is empty, too: more than that may be left within the connection.
-            for start in range(0, len(what) or 1, _SLICE):
-                part = what[start : start + _SLICE]
-                with trio.fail_after(self._patience):
-                    await self._link.send(part)
-                waiting -= len(part)
-                self._told(self._at - waiting)
-        self._told(self._at)
+    async def _send_rest(self) -> None:
+        blocks, self._unsent = self._unsent, []
+        waiting = sum(map(len, blocks))
+        for block in blocks:
+            # An empty block is sent, too: the link may still hold encrypted records of it.
+            for start in range(0, len(block) or 1, _SLICE):
+                chunk = block[start : start + _SLICE]
+                with trio.fail_after(self._stall_seconds):
+                    await self._link.send(chunk)
+                waiting -= len(chunk)
+                self._on_progress(self._offset - waiting)
+        self._on_progress(self._offset)
 
-    def _listen(self) -> None:
-        """Raise what the receiver has said, if it was anything; one frame at a time is enough."""
+    def _check_receiver(self) -> None:
+        """Raise the error that the receiver has reported, if any; one frame at a time is enough."""
         if (body := self._link.receive_nowait()) is not None:
-            _sorted_out(body, Ping)
+            _decode(body, Ping)
 
 
-async def _take_back(link: Link, error: OSError | Refused) -> None:
-    """Say that something is wrong with the file: what came of it is not to be kept."""
-    with suppress(trio.BrokenResourceError), trio.move_on_after(_LAST_WORD_SECONDS):
-        await link.send(encode(failed(error if isinstance(error, Refused) else unreadable(error))))
+async def _withdraw(link: Link, error: OSError | Refused) -> None:
+    """Report a problem with the file: the receiver discards what it got."""
+    with suppress(trio.BrokenResourceError), trio.move_on_after(_GOODBYE_SECONDS):
+        await link.send(
+            encode(failed(error if isinstance(error, Refused) else unreadable_file(error)))
+        )
         await link.close_gracefully()
 
 
-def unreadable(error: Exception) -> Refused:
-    """Return what to say of a file that cannot be read."""
+def unreadable_file(error: Exception) -> Refused:
+    """Return the refusal for a file that cannot be read."""
     reason = getattr(error, "strerror", None) or str(error)
     return Refused(Code.FILE_UNREADABLE, f"The file cannot be read to its end: {reason}.")
 
@@ -375,5 +367,5 @@ def unreadable(error: Exception) -> Refused:
 async def _ping(link: Link) -> None:
     with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
         while True:
-            await trio.sleep(_PING_SECONDS)
+            await trio.sleep(PING_SECONDS)
             await link.send(encode(Ping()))

@@ -1,10 +1,10 @@
-"""A file that is not whole yet, and what is known about it: its running digests, beside it.
+"""Resume a partial download or upload: an incomplete file and its running digests beside it.
 
-Nothing is taken on trust from an earlier run. Opened again, the part is read and hashed, which it
-has to be anyway, and cut back to where it agrees with the digests: a byte that flipped on the disk
-meanwhile costs its piece, and is found before anything is built upon it.
+Nothing from an earlier run is trusted. When a partial file is opened again, it is read and hashed,
+which is necessary anyway, and truncated to where it agrees with its digests: a bit that flipped on
+the disk meanwhile costs one piece, and is found before anything is added.
 
-All of this blocks, and is meant for worker threads.
+Everything here blocks, and is meant for worker threads.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING
 from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.errors import Code, Refused
 from tchat.transfer.pieces import (
-    NOTHING,
-    boundary,
+    EMPTY_DIGEST,
     count_pieces,
-    end_of_piece,
     join_digests,
+    piece_end,
+    piece_start,
     split_digests,
 )
 
@@ -35,25 +35,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-# Never through a link, and never waiting for somebody at the other end of a pipe.
-_CAREFULLY = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
+# Never follow a symbolic link, and never block on the other end of a pipe.
+_SAFE_FLAGS = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
 
-SUMS = ".sums"
-"""What the name of a file of digests ends in."""
+DIGESTS_SUFFIX = ".sums"
+"""The suffix of a digests file's name."""
 
 
 class BrokenPiece(Refused):
-    """A piece came that is not what its digest says; it was not kept."""
+    """A piece does not match its digest; it was discarded."""
 
     def __init__(self) -> None:
-        super().__init__(Code.FILE_CHANGED, "The file broke on its way.")
+        super().__init__(Code.FILE_CHANGED, "The file was damaged in transit.")
 
 
 class PartialFile:
     """The beginning of a file of `size` bytes, at `path`.
 
-    `offset` is how much of it is here; `doubt` whether what came behind it was broken the last
-    time.
+    `offset` is its current length. `doubt` is true after a broken piece: the next sender is asked
+    to verify its own copy first.
     """
 
     def __init__(self, path: Path, size: int, mode: int = 0o600) -> None:
@@ -63,7 +63,7 @@ class PartialFile:
         self.doubt = False
         self.digests: list[bytes] = []
         self._mode = mode
-        self._sums = path.with_name(path.name + SUMS)
+        self._sums = path.with_name(path.name + DIGESTS_SUFFIX)
         self._hash = hashlib.sha256()
         self._whole = hashlib.sha256()
         self._file: FileIO | None = None
@@ -71,45 +71,46 @@ class PartialFile:
 
     @property
     def digest(self) -> bytes:
-        """The SHA-256 of all whole pieces; that of the file, once it is whole."""
-        return self.digests[-1] if self.digests else NOTHING
+        """The SHA-256 of all complete pieces; that of the file, once it is complete."""
+        return self.digests[-1] if self.digests else EMPTY_DIGEST
 
     @property
-    def is_whole(self) -> bool:
-        """Whether all of the file is here, and is what it should be."""
+    def is_complete(self) -> bool:
+        """Whether the file is complete and verified."""
         return self.offset == self.size and len(self.digests) == count_pieces(self.size)
 
     def open(self, check: Callable[[], None] = lambda: None) -> None:
-        """Open or make the part and find out how much of it is right.
+        """Open or create the file, and find out how much of it is valid.
 
-        `check` is called now and then, and may end it by raising. Raises OSError, of which
-        BlockingIOError when somebody else has it open.
+        `check` is called regularly, and may cancel this by raising. Raises OSError; that is
+        BlockingIOError if another process has it open.
         """
         self._file = _lock(self.path, self._mode)
-        _make_way(self._sums)
+        _remove_foreign(self._sums)
         known = split_digests(self._sums.read_bytes()) if self._sums.exists() else []
         room = memoryview(bytearray(min(PIECE_SIZE, self.size)))
         for digest in known[: count_pieces(self.size)]:
             check()
-            piece = room[: fill(self._file.readinto, room[: self.size - self.offset])]
+            piece = room[: fill_buffer(self._file.readinto, room[: self.size - self.offset])]
             self._hash.update(piece)
             if self._hash.digest() != digest:
                 break
             self._advance(len(piece), digest)
         self._hash = self._whole.copy()
         self._file.seek(self.offset)
-        # A piece that is all there but has no digest has to come again: nothing else proves it.
-        missing = max(0, end_of_piece(self.offset, self.size) - self.offset - 1)
-        rest = room[: fill(self._file.readinto, room[:missing])]
-        # What is behind a piece that was found broken, or longer than this, is not its beginning.
+        # A complete piece without a digest cannot be verified, and has to be received again. So one
+        # byte less than a piece is read here, and whether more follows is checked below.
+        missing = max(0, piece_end(self.offset, self.size) - self.offset - 1)
+        rest = room[: fill_buffer(self._file.readinto, room[:missing])]
+        # Bytes after a broken piece, or more of them than this, are not the start of the next one.
         if len(self.digests) == len(known) and not self._file.read(1):
             self._hash.update(rest)
             self.offset += len(rest)
-        self._cut()
+        self._truncate()
         self._ready = True
 
     def add(self, rest: bytes | memoryview, digest: bytes) -> None:
-        """Add the rest of a piece. Raises `BrokenPiece`, after which the piece begins anew."""
+        """Add the rest of a piece. Raises `BrokenPiece`; the piece has to be sent again then."""
         self._hash.update(rest)
         if self._hash.digest() != digest:
             self.rewind()
@@ -117,32 +118,32 @@ class PartialFile:
             raise BrokenPiece
         self._write(rest)
         self._advance(len(rest), digest)
-        self._hurry(len(rest))
+        self._start_writeback(len(rest))
         self.doubt = False
         write_digests(self._sums, [digest], self._mode, os.O_APPEND)
 
-    def add_beginning(self, data: bytes | memoryview) -> None:
-        """Add what has come of a piece whose rest is still to come."""
+    def add_incomplete(self, data: bytes | memoryview) -> None:
+        """Add the start of a piece, or more of it, but not its end."""
         self._hash.update(data)
         self._write(data)
         self.offset += len(data)
 
     def rewind(self, *, to_start: bool = False) -> None:
-        """Forget what is here of the piece that is not whole, or everything."""
+        """Discard the incomplete piece, or everything."""
         if to_start:
             self.digests.clear()
             self._whole = hashlib.sha256()
-        self.offset = 0 if to_start else boundary(self.offset)
+        self.offset = 0 if to_start else piece_start(self.offset)
         self._hash = self._whole.copy()
-        self._cut()
+        self._truncate()
 
     def sync(self) -> None:
-        """Return when all of it has reached the disk."""
+        """Flush the file to the disk."""
         os.fsync(self._opened.fileno())
 
-    def place(self, target: Path, sums: Path | None = None) -> None:
-        """Give the whole file its name, and its digests one, if they are to be kept."""
-        self._opened.close()  # some systems rename no open file
+    def move_to(self, target: Path, sums: Path | None = None) -> None:
+        """Move the complete file to its name, and its digests to `sums`, or delete them."""
+        self._opened.close()  # Windows cannot rename an open file
         if sums is not None:
             write_digests(self._sums, self.digests, self._mode)
             self._sums.replace(sums)
@@ -150,21 +151,21 @@ class PartialFile:
         self.path.replace(target)
 
     def close(self) -> None:
-        """End the use of the part; one that is empty does not stay."""
+        """Close the file, and remove it if it is empty."""
         if self._file is not None:
             if self._ready and not self.offset:
                 self.discard()
             self._file.close()
 
     def discard(self) -> None:
-        """Remove all trace of it."""
+        """Remove the file and its digests."""
         self.path.unlink(missing_ok=True)
         self._sums.unlink(missing_ok=True)
 
     @property
     def _opened(self) -> FileIO:
         if self._file is None:
-            raise ValueError("a part is used before it was opened")
+            raise ValueError("a partial file is used before it was opened")
         return self._file
 
     def _advance(self, size: int, digest: bytes) -> None:
@@ -172,18 +173,18 @@ class PartialFile:
         self.digests.append(digest)
         self._whole = self._hash.copy()
 
-    def _cut(self) -> None:
-        """Let the files end where their contents are right."""
+    def _truncate(self) -> None:
+        """Truncate the file, and the digests, to what is valid."""
         self._opened.truncate(self.offset)
         self._opened.seek(self.offset)
         if self.digests or self._sums.exists():
             write_digests(self._sums, self.digests, self._mode)
 
-    def _hurry(self, size: int) -> None:
-        """Let the system begin to write what was added to the disk, without waiting for it.
+    def _start_writeback(self, size: int) -> None:
+        """Make the kernel start to write the added bytes to the disk, without waiting for it.
 
-        Left to itself it gathers much and writes it at once, and whoever waits for the disk then,
-        be it for one message, waits for all of that.
+        Otherwise it collects a lot and writes it at once, and an fsync at that moment, be it for a
+        single message, has to wait for all of it.
         """
         if sys.platform == "linux":
             begin = self.offset - size
@@ -198,21 +199,21 @@ class PartialFile:
 def write_digests(
     path: Path, digests: Sequence[bytes], mode: int = 0o600, how: int = os.O_TRUNC
 ) -> None:
-    """Write the file of digests, or add to it if that is `how`."""
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | _CAREFULLY | how, mode), "wb") as file:
+    """Write a digests file; `how` is O_TRUNC, or O_APPEND to add to it."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | _SAFE_FLAGS | how, mode), "wb") as file:
         file.write(join_digests(digests))
 
 
 def _lock(path: Path, mode: int) -> FileIO:
-    """Open a file that no other process has open as a part."""
+    """Open a file, and lock it against other processes."""
     while True:
-        _make_way(path)
-        file = FileIO(os.open(path, os.O_RDWR | os.O_CREAT | _CAREFULLY, mode), "rb+")
+        _remove_foreign(path)
+        file = FileIO(os.open(path, os.O_RDWR | os.O_CREAT | _SAFE_FLAGS, mode), "rb+")
         try:
             if sys.platform == "win32":
                 return file
             fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Whoever had it before may have given it its name, or removed it.
+            # Its last user may have moved or removed it after we opened it: then open it again.
             if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
                 return file
         except BaseException:
@@ -221,11 +222,11 @@ def _lock(path: Path, mode: int) -> FileIO:
         file.close()
 
 
-def _make_way(path: Path) -> None:
-    """Remove what bears the name of a file of ours and is none, or is one with another name, too.
+def _remove_foreign(path: Path) -> None:
+    """Remove a link, a special file, or somebody else's file from where ours should be.
 
-    Others may have put it there, to have us write somewhere else, or on what belongs to them; or
-    a program was killed when it had just given a part its name.
+    It could make us write to another place or into a file that belongs to somebody else. A second
+    hard link of our own is left when a program is killed just as it moves a file.
     """
     try:
         found = path.lstat()
@@ -236,14 +237,14 @@ def _make_way(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def fill(read_into: Callable[[memoryview], int | None], room: memoryview) -> int:
-    """Fill a buffer with what is read a part at a time; return how much, less if it ends before."""
+def fill_buffer(read_into: Callable[[memoryview], int | None], room: memoryview) -> int:
+    """Read until the buffer is full, or the file ends; return the number of bytes."""
     size = 0
     while size < len(room) and (more := read_into(room[size:])):
         size += more
     return size
 
 
-def is_full(error: OSError) -> bool:
-    """Return whether a disk has no room for what was to be written."""
+def is_disk_full(error: OSError) -> bool:
+    """Return whether an error says that the disk, or a quota, is full."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -1,18 +1,18 @@
-"""How a file is cut up, and how each piece proves all that came before it.
+"""Pieces and running digests: verify a file while it arrives, and resume it where it stopped.
 
-A file travels in pieces, of which each ends at a multiple of `PIECE_SIZE` from its beginning. With
-a piece goes the SHA-256 of the file *up to its end*: not of the piece alone, but of everything so
-far. These running digests cost nothing, because whoever hashes the whole file comes by them on the
-way, and they are worth much:
+A file travels in pieces that end at multiples of `PIECE_SIZE`. With each goes a *running digest*:
+the SHA-256 of the file from its beginning to the end of that piece, not of the piece alone. Running
+digests cost nothing, since whoever hashes the whole file computes them on the way, and they are
+useful in three ways:
 
-- the last one is the file's own digest, by which it is known;
-- the first that is wrong says which piece is, so only that one has to come again;
-- one alone says whether two files are the same up to there, so that a transfer can go on where
-  another one ended, months later and between other programs.
+- the last one is the digest of the file, by which it is identified;
+- the first wrong one tells which piece is damaged, so only that piece has to be sent again;
+- a single one tells whether two files are equal up to that point, so a transfer can resume where
+  another one stopped, months later and between different programs.
 
-The receiver says how far it is and shows the digest of its whole pieces; the sender begins there,
-or from the start if that was another file. What came of a piece that was cut short is kept too: it
-is proved when the rest of its piece has come.
+To resume, the receiver sends how much it has and the digest of its complete pieces; the sender
+starts there, or from 0 if that is a different file. An incomplete piece is kept, too: it is
+verified once its rest has arrived.
 """
 
 from __future__ import annotations
@@ -26,37 +26,37 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 DIGEST_SIZE = 32
-NOTHING = hashlib.sha256().digest()
-"""The digest of no bytes at all: that of an empty file, and of every file at its beginning."""
+EMPTY_DIGEST = hashlib.sha256().digest()
+"""The digest of no bytes: that of an empty file, and of every file before its first piece."""
 
 
-def boundary(offset: int) -> int:
-    """Return where the piece begins in which `offset` lies."""
+def piece_start(offset: int) -> int:
+    """Return where the piece that contains `offset` starts."""
     return offset - offset % PIECE_SIZE
 
 
-def end_of_piece(offset: int, size: int) -> int:
-    """Return where the piece ends that goes on at `offset`, in a file of `size` bytes."""
-    return min(boundary(offset) + PIECE_SIZE, size)
+def piece_end(offset: int, size: int) -> int:
+    """Return where the piece that contains `offset` ends, in a file of `size` bytes."""
+    return min(piece_start(offset) + PIECE_SIZE, size)
 
 
 def digest_before(offset: int, digests: Sequence[bytes]) -> bytes:
-    """Return the running digest of the whole pieces before `offset`."""
-    whole = offset // PIECE_SIZE
-    return digests[whole - 1] if whole else NOTHING
+    """Return the running digest of the complete pieces before `offset`."""
+    complete = offset // PIECE_SIZE
+    return digests[complete - 1] if complete else EMPTY_DIGEST
 
 
 def count_pieces(size: int) -> int:
-    """Return how many pieces a file has."""
+    """Return the number of pieces of a file."""
     return -(-size // PIECE_SIZE)
 
 
 def join_digests(digests: Sequence[bytes]) -> bytes:
-    """Return digests as they are kept in a file."""
+    """Return digests in the format of a digests file."""
     return b"".join(digests)
 
 
 def split_digests(data: bytes) -> list[bytes]:
-    """Return the digests in a file's bytes; one that was cut short is left out."""
-    whole = len(data) - len(data) % DIGEST_SIZE
-    return [data[start : start + DIGEST_SIZE] for start in range(0, whole, DIGEST_SIZE)]
+    """Return the digests in the contents of a digests file; a truncated last one is left out."""
+    complete = len(data) - len(data) % DIGEST_SIZE
+    return [data[start : start + DIGEST_SIZE] for start in range(0, complete, DIGEST_SIZE)]

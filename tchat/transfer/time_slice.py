@@ -1,11 +1,11 @@
-"""A thread's turn at a transfer: for a while it carries, between the disk and the socket.
+"""Time slices of worker threads: move as much of a file as possible without blocking for long.
 
-What a thread can do at once costs no scheduling, so a fast connection is best left to one. But a
-thread that waits for a slow connection is of no use to anybody, and there are few of them. So a
-turn is short, and the waiting in it shorter: long enough for another program on this machine, or
-in this network, to do its share, and no longer. Who then has to wait further is a task, as tasks
-do, for nothing. And where no piece can be expected within such a wait, there is none: a hundred
-slow connections would have a thread do nothing but wait, while fast ones wait for the thread.
+What a thread can do at once costs no scheduling, so a fast connection is best left to a thread. But
+a thread that waits for a slow connection is wasted, and there are few of them. So a time slice is
+short, and the waiting within it shorter: long enough for another program on this machine, or on
+the local network, to respond, and no longer. After that a task waits, which costs nothing. On a
+link where no piece can be expected within such a wait, the thread does not wait at all: otherwise
+a hundred slow connections would keep the threads waiting, and fast ones waiting for the threads.
 """
 
 from __future__ import annotations
@@ -20,57 +20,57 @@ if TYPE_CHECKING:
     from tchat.net.link import Link
     from tchat.net.sockets import D
 
-_TURN_SECONDS = 0.05
+_SLICE_SECONDS = 0.05
 _WAIT_SECONDS = 0.005
 
 
-class Pace:
-    """How fast a link has been, from one turn to the next."""
+class LinkSpeed:
+    """The speed of a link, measured from one time slice to the next."""
 
-    def __init__(self, at: int) -> None:
-        self._at = at
+    def __init__(self, offset: int) -> None:
+        self._offset = offset
         self._since = -math.inf
 
-    def is_fast(self, at: int) -> bool:
-        """Return whether waiting pays, now that the transfer is at that offset.
+    def is_fast(self, offset: int) -> bool:
+        """Return whether a thread should wait for the link, now that the transfer is at `offset`.
 
-        It does if every piece since the last time took no longer than a turn would wait for it.
-        The first time nothing is known, and the best is hoped for.
+        It should if pieces since the last call took no longer than a time slice would wait for one.
+        The first time nothing has been measured yet, and the link counts as fast.
         """
         now = time.monotonic()
-        moved, took = at - self._at, now - self._since
+        moved, took = offset - self._offset, now - self._since
         is_first = math.isinf(took)
-        self._at, self._since = at, now
+        self._offset, self._since = offset, now
         return is_first or took / _WAIT_SECONDS <= moved / PIECE_SIZE
 
 
 class TimeSlice:
-    """What a thread may do with a link for now. No task may use that meanwhile."""
+    """A thread's permission to use a link for a short time. No task may use it meanwhile."""
 
     def __init__(self, link: Link, *, may_wait: bool = True) -> None:
         self._link = link
-        self._end = time.monotonic() + _TURN_SECONDS
-        self._patience = _WAIT_SECONDS if may_wait else 0.0
+        self._end = time.monotonic() + _SLICE_SECONDS
+        self._wait_left = _WAIT_SECONDS if may_wait else 0.0
 
     @property
     def is_over(self) -> bool:
-        """Whether it is time to let others have theirs."""
+        """Whether the thread should be given back."""
         return time.monotonic() >= self._end
 
     def receive(self, into: memoryview) -> int:
-        """Take what comes unframed; return how much that was, none if it has to be waited for."""
+        """Receive unframed bytes into a buffer; return 0 if a task has to wait for more."""
         size = self._link.receive_raw_nowait(into)
         return size or (self._link.receive_raw_nowait(into) if self._wait(to_send=False) else 0)
 
     def frame(self) -> bytes | None:
-        """Return the next frame's body, None if it has to be waited for."""
+        """Return the body of the next frame; None if a task has to wait for it."""
         body = self._link.receive_nowait()
         if body is None and self._wait(to_send=False):
             body = self._link.receive_nowait()
         return body
 
     def send(self, data: D) -> D | None:
-        """Send; return what is left and has to be waited for, which may be empty, or None."""
+        """Send; return the rest that a task has to send, which may be empty, or None."""
         rest = self._link.send_nowait(data)
         while rest is not None and self._wait(to_send=True):
             rest = self._link.send_nowait(rest)
@@ -78,8 +78,8 @@ class TimeSlice:
 
     def _wait(self, *, to_send: bool) -> bool:
         began = time.monotonic()
-        is_ready = self._patience > 0 and self._link.is_ready(
-            to_send=to_send, within=self._patience
+        is_ready = self._wait_left > 0 and self._link.is_ready(
+            to_send=to_send, within=self._wait_left
         )
-        self._patience -= time.monotonic() - began
+        self._wait_left -= time.monotonic() - began
         return is_ready

@@ -24,7 +24,7 @@ import trio
 
 from tchat.core.group.events import Created, Event, Posted, encode_event
 from tchat.store.base import SideEffects
-from tchat.store.sqlite.store import SqliteStore, open_store
+from tchat.store.sqlite.store import SqliteStore, open_sqlite
 from tests.bench import starting
 from tests.bench.generator import Spec
 from tests.bench.report import say
@@ -160,7 +160,7 @@ def _memory(kind: str, number: int, *, enter: bool) -> float:
 async def write_log(data: Path, events: int) -> None:
     """Write the log of one group, a segment for each event, as in a group that is quiet."""
     created = Event("g0", 1, _AT, "m0", bytes(8), 1, Created())
-    async with open_store(data) as store:
+    async with open_sqlite(data) as store:
         effects = SideEffects({"m0": "member"}, display_name="g0")
         await store.append("g0", 0, 1, encode_event(created), effects)
         await _write_segments(store, events)
@@ -172,9 +172,9 @@ async def _write_segments(store: SqliteStore, events: int) -> None:
         for seq in range(2, events + 2)
     )
     sql = "INSERT INTO segments (group_id, first, last, frames) VALUES (1, ?1, ?1, ?2)"
-    await store._database.write(lambda connection: connection.executemany(sql, rows).rowcount)
+    await store.database.write(lambda connection: connection.executemany(sql, rows).rowcount)
     last = "UPDATE groups SET last = ?"
-    await store._database.write(lambda connection: connection.execute(last, (events + 1,)).rowcount)
+    await store.database.write(lambda connection: connection.execute(last, (events + 1,)).rowcount)
 
 
 def measure_catching_up(runs: int, events: int) -> Figures:

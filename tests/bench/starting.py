@@ -41,7 +41,7 @@ from tchat.core.protocol.framing import FrameBuffer
 from tchat.net.address import Address
 from tchat.server.groups.side_effects import effects_of
 from tchat.store.base import StateSnapshot
-from tchat.store.sqlite.store import SqliteStore, open_store
+from tchat.store.sqlite.store import SqliteStore, open_sqlite
 from tests.bench.report import say
 from tests.helpers import raw_client
 
@@ -116,13 +116,13 @@ async def write_group(
         )
         connection.execute("UPDATE groups SET last = ? WHERE name = ?", (length, name))
 
-    await store._database.write(work)
+    await store.database.write(work)
     await store.save_snapshot(name, StateSnapshot(group.seq, MADE_WITH, freeze_whole(group)))
 
 
 async def write_all(data: Path, groups: int, long: int) -> None:
     """Write the whole directory."""
-    async with open_store(data) as store:
+    async with open_sqlite(data) as store:
         for start in range(0, groups, _AT_ONCE):
             async with trio.open_nursery() as nursery:
                 for number in range(start, min(start + _AT_ONCE, groups)):

@@ -10,8 +10,9 @@ import pytest
 
 from tchat.client.files.transfer import fetch_file, send_file
 from tchat.errors import Refused
-from tchat.store.sqlite.store import open_store
+from tchat.store.open import open_store
 from tests.helpers import GROUP, UNHURRIED, approve, log_of, running_server, session_of, until
+from tests.store.files import blob_path
 from tests.tap import tapped
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Scene:
         self.there: Replica = bob.groups[GROUP]
         self.sent = place / "sent"
         self.into = place / "received"
-        self.files = server.store.blobs.path
+        self.files = blob_path(server.store)
         self.sent.mkdir()
 
     def write(self, data: bytes, name: str = "plan.txt") -> Path:

@@ -22,7 +22,7 @@ from tchat.net.tls import Credentials, make_credentials
 from tests.client.known_servers_file import File
 from tests.client.receiving import next_update, pending_updates
 from tests.helpers import GROUP, GUARD, approve, identity_of, running_server, until
-from tests.net.test_tls import Authority
+from tests.net.authority import Authority
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

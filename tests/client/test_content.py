@@ -16,11 +16,11 @@ from tchat.client.files.hashed_source import HashedSource, open_source
 from tchat.core.protocol.frames import Have
 from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.errors import Code, Refused
-from tchat.transfer.partial_file import fill
-from tchat.transfer.pieces import NOTHING
+from tchat.transfer.partial_file import fill_buffer
+from tchat.transfer.pieces import EMPTY_DIGEST
 
 DATA = os.urandom(2 * PIECE_SIZE + 12_345)
-START = Have(0, NOTHING)
+START = Have(0, EMPTY_DIGEST)
 
 
 def nothing() -> None:
@@ -87,7 +87,7 @@ def test_a_receiver_gets_what_it_lacks(file: Path, offset: int, read_before: boo
     source.close()
 
 
-@pytest.mark.parametrize("have", [Have(len(DATA) + 1, NOTHING), Have(PIECE_SIZE, bytes(32))])
+@pytest.mark.parametrize("have", [Have(len(DATA) + 1, EMPTY_DIGEST), Have(PIECE_SIZE, bytes(32))])
 def test_receiver_of_other_bytes_starts_at_zero(file: Path, have: Have) -> None:
     source = open_source(file)
     assert everything(source, have) == DATA
@@ -231,7 +231,7 @@ def test_an_archive_can_be_read_from_anywhere(tree: Path, step: int) -> None:
     for offset in range(len(data) - len(data) % step, -1, -step):
         content.seek(offset)
         room = memoryview(bytearray(1000))
-        read = room[: fill(content.read_into, room)]
+        read = room[: fill_buffer(content.read_into, room)]
         assert read == data[offset : offset + 1000]
     content.close()
 

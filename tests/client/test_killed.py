@@ -9,7 +9,7 @@ import trio
 
 from tchat.client.client_id import acquire_client_id
 from tchat.net.address import Address
-from tchat.store.sqlite.store import open_store
+from tchat.store.open import open_store
 from tests.helpers import GROUP, GUARD, log_of, session_of, texts
 from tests.processes import launching
 

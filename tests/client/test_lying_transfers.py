@@ -15,7 +15,7 @@ from tchat.core.group.state import File
 from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.errors import Code, Refused
 from tchat.net.tls import BUSY_ALERT
-from tchat.transfer.pieces import NOTHING
+from tchat.transfer.pieces import EMPTY_DIGEST
 from tests.client.impostor import CHALLENGE, EVIL, Wire, impostor
 from tests.client.scene import noise
 from tests.core.examples import ANSWERS
@@ -81,7 +81,9 @@ def takes_all(*items: dict[str, object] | bytes) -> Lie:
     """Return one that lets the client send all of a file, and says this to it."""
 
     async def lie(wire: Wire) -> None:
-        await says(READY, {"type": "have", "offset": 0, "sha256": NOTHING, "doubt": False})(wire)
+        await says(READY, {"type": "have", "offset": 0, "sha256": EMPTY_DIGEST, "doubt": False})(
+            wire
+        )
         while (frame := await wire.hear_only("piece"))["size"] == PIECE_SIZE:
             await wire.raw(PIECE_SIZE)
         await wire.raw(frame["size"])
@@ -162,7 +164,7 @@ MALFORMED = [
 ]
 
 
-def have(offset: int, sha256: bytes = NOTHING) -> dict[str, object]:
+def have(offset: int, sha256: bytes = EMPTY_DIGEST) -> dict[str, object]:
     return {"type": "have", "offset": offset, "sha256": sha256, "doubt": False}
 
 

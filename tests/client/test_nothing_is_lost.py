@@ -262,17 +262,13 @@ async def test_acknowledged_posts_are_stored_once_despite_breaks(sessions: int, 
 
 
 class FullDisk(ClientId):
-    """A slot on a disk that may be full."""
+    """A client id that cannot reserve a number while its disk is full."""
 
     full = False
 
-    def _reserve(self, number: int) -> None:
+    def next_number(self) -> int:
         if self.full:
             raise Refused(Code.FILE_UNREADABLE, "No space left on device. Nothing was sent.")
-        super()._reserve(number)
-
-    def next_number(self) -> int:
-        self._reserve(self._next + 1)  # every number, not only one for a block
         return super().next_number()
 
 
@@ -295,7 +291,7 @@ async def test_post_without_a_number_is_refused() -> None:
 
 async def test_session_survives_a_failed_number_reservation() -> None:
     first, second = ClientId(), FullDisk()
-    second.client = first.client  # as after the slot's file was brought back from a backup
+    second.client = first.client  # as after the file of the id was restored from a backup
     async with running_server() as server:
         async with session_of(server.address, "alice", first) as (alice, ops):
             await alice.post(ops, "before").wait()

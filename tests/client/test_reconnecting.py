@@ -12,7 +12,7 @@ from tchat.client.client_id import ClientId
 from tchat.client.updates import Connected, Disconnected
 from tchat.core.group.commands import Kick
 from tchat.errors import Code, Refused
-from tchat.store.sqlite.store import open_store
+from tchat.store.open import open_store
 from tests.client.receiving import next_update
 from tests.helpers import (
     GROUP,

@@ -1,1 +1,1 @@
-"""Tests of streams and addresses."""
+"""Tests of the network layer."""

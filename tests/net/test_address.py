@@ -1,4 +1,4 @@
-"""Addresses, and what is said when they cannot be used."""
+"""Addresses, listening, and the explanation of network errors."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def test_an_ipv6_address_is_written_in_brackets() -> None:
     assert str(Address("localhost", 7777)) == "localhost:7777"
 
 
-async def test_port_0_is_the_same_free_port_on_every_address_of_a_name() -> None:
+async def test_port_0_is_the_same_on_every_address() -> None:
     listeners = await listen(Address("localhost", 0))
     assert len({port_of(listener) for listener in listeners}) == 1
     for listener in listeners:
         await listener.aclose()
 
 
-async def test_a_port_in_use_is_said_in_a_sentence() -> None:
+async def test_a_port_in_use_is_explained() -> None:
     (listener,) = await listen(Address("127.0.0.1", 0))
     with pytest.raises(StartupError, match=r"^Cannot listen on .*: the port is already in use\.$"):
         await listen(Address("127.0.0.1", port_of(listener)))
@@ -38,9 +38,7 @@ async def test_a_port_in_use_is_said_in_a_sentence() -> None:
         ("x" * 300, "not a valid host name"),
     ],
 )
-async def test_a_host_that_cannot_be_listened_on_is_said_in_a_sentence(
-    host: str, sentence: str
-) -> None:
+async def test_an_unusable_host_is_explained(host: str, sentence: str) -> None:
     with pytest.raises(StartupError, match=sentence):
         await listen(Address(host, 0))
 
@@ -53,5 +51,5 @@ async def test_a_refused_connection_is_explained() -> None:
     assert explain(failure.value) == "connection refused"
 
 
-def test_an_error_with_words_of_its_own_keeps_them() -> None:
+def test_an_error_keeps_its_own_message() -> None:
     assert explain(trio.BrokenResourceError("the server hung up.")) == "the server hung up"

@@ -1,4 +1,4 @@
-"""Who a person is: a key in a file, and proofs that only its holder can make."""
+"""Identity keys: files, signatures, and the keys for which anybody could sign."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 P = 2**255 - 19
 D = -121665 * pow(121666, -1, P) % P
 FORGED = (1).to_bytes(32, "little") + bytes(32)
-"""The signature of nobody: R is the neutral point and S is 0."""
+"""A signature that needs no private key: R is the neutral point and S is 0."""
 
 
 def root(square: int) -> int | None:
@@ -41,7 +41,7 @@ def root(square: int) -> int | None:
 
 
 def small_order() -> list[bytes]:
-    """Return every spelling of every point whose order divides 8, computed from the curve.
+    """Return every encoding of every point whose order divides 8, computed from the curve.
 
     The y coordinates are 1, -1 and 0; and, as twice a point of order 8 has y = 0, those with
     d·y⁴ + 2y² - 1 = 0. A y below 19 may be written with P added, and each with either sign of x.
@@ -55,7 +55,7 @@ def small_order() -> list[bytes]:
 
 
 def accepted(key: bytes, signature: bytes, message: bytes) -> bool:
-    """Return what plain Ed25519 says."""
+    """Return whether plain Ed25519 accepts a signature."""
     try:
         Ed25519PublicKey.from_public_bytes(key).verify(signature, message)
     except (InvalidSignature, ValueError):
@@ -63,7 +63,7 @@ def accepted(key: bytes, signature: bytes, message: bytes) -> bool:
     return True
 
 
-def test_of_fourteen_spellings_all_are_known() -> None:
+def test_all_fourteen_small_order_encodings_are_refused() -> None:
     assert len(set(small_order())) == 14
     assert bytes.fromhex("01" + 31 * "00") in small_order()
     assert bytes.fromhex("ec" + 30 * "ff" + "7f") in small_order()
@@ -72,7 +72,7 @@ def test_of_fourteen_spellings_all_are_known() -> None:
 
 
 @pytest.mark.parametrize("key", small_order(), ids=bytes.hex)
-def test_a_key_for_which_anybody_can_sign_proves_nothing(key: bytes) -> None:
+def test_a_small_order_key_proves_nothing(key: bytes) -> None:
     for message in (b"any", b"thing", b"at", b"all"):
         with pytest.raises(ProtocolError, match="anybody could sign") as caught:
             verify(key, FORGED, message)
@@ -80,26 +80,26 @@ def test_a_key_for_which_anybody_can_sign_proves_nothing(key: bytes) -> None:
 
 
 @pytest.mark.parametrize("key", small_order()[:10], ids=bytes.hex)
-def test_plain_ed25519_would_have_taken_what_nobody_signed(key: bytes) -> None:
+def test_plain_ed25519_accepts_a_forged_signature(key: bytes) -> None:
     message = next((b"%d" % n for n in range(500) if accepted(key, FORGED, b"%d" % n)), None)
     assert message is not None
     with pytest.raises(ProtocolError, match="anybody could sign"):
         verify(key, FORGED, message)
 
 
-def test_a_second_spelling_of_a_key_is_no_key() -> None:
+def test_a_non_canonical_key_is_refused() -> None:
     for y in range(19):
         for sign in (0, 1):
             with pytest.raises(ProtocolError):
                 verify((y + P | sign << 255).to_bytes(32, "little"), FORGED, b"anything")
 
 
-def test_who_has_the_key_can_prove_it() -> None:
+def test_a_signature_proves_the_key() -> None:
     alice = identity_of("alice")
     verify(alice.public, alice.sign(b"it is me"), b"it is me")
 
 
-def test_a_proof_is_for_one_text_and_of_one_key() -> None:
+def test_a_signature_fits_one_text_and_key() -> None:
     alice, mallory = identity_of("alice"), identity_of("mallory")
     signature = alice.sign(b"it is me")
     flipped = bytes([signature[0] ^ 1]) + signature[1:]
@@ -119,7 +119,7 @@ def test_a_proof_is_for_one_text_and_of_one_key() -> None:
 # ------------------------------------------------------------------ the file
 
 
-def test_an_identity_is_made_at_first_and_is_the_same_ever_after(tmp_path: Path) -> None:
+def test_an_identity_is_created_once(tmp_path: Path) -> None:
     path = tmp_path / "home" / "identity"
     first = load_identity(path)
     assert load_identity(path).public == first.public
@@ -128,7 +128,7 @@ def test_an_identity_is_made_at_first_and_is_the_same_ever_after(tmp_path: Path)
     verify(first.public, load_identity(path).sign(b"text"), b"text")
 
 
-def test_an_identity_may_be_brought_from_elsewhere(tmp_path: Path) -> None:
+def test_an_openssl_key_is_a_valid_identity(tmp_path: Path) -> None:
     key = Ed25519PrivateKey.generate()
     assert load_identity(kept(tmp_path, key)).public == Identity(key).public
 
@@ -140,7 +140,7 @@ def kept(home: Path, key: PrivateKeyTypes, password: bytes | None = None) -> Pat
     return home / "identity"
 
 
-def test_a_key_of_another_kind_or_an_encrypted_one_is_no_identity(tmp_path: Path) -> None:
+def test_other_and_encrypted_keys_are_refused(tmp_path: Path) -> None:
     for path in (
         kept(tmp_path, ec.generate_private_key(ec.SECP256R1())),
         kept(tmp_path, Ed25519PrivateKey.generate(), b"a secret"),
@@ -150,7 +150,7 @@ def test_a_key_of_another_kind_or_an_encrypted_one_is_no_identity(tmp_path: Path
 
 
 @pytest.mark.parametrize("data", [b"", b"no key\n", b"\xff\x00", bytes(32)])
-def test_what_is_no_key_is_no_identity_and_stays_as_it_is(tmp_path: Path, data: bytes) -> None:
+def test_an_invalid_identity_file_is_left_alone(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "identity"
     path.write_bytes(data)
     path.chmod(0o600)

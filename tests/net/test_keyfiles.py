@@ -1,4 +1,4 @@
-"""Private files: made once and whole, for their owner only, and never overwritten."""
+"""Private key files: created once, atomically, for their owner only, never overwritten."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def mode_of(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_a_file_is_made_once_and_read_ever_after(tmp_path: Path) -> None:
+def test_a_key_file_is_created_once(tmp_path: Path) -> None:
     path = tmp_path / "some" / "where" / "key"
     assert read_or_make(path, lambda: b"secret", "The key") == b"secret"
     assert read_or_make(path, never, "The key") == b"secret"
@@ -35,16 +35,14 @@ def test_a_file_is_made_once_and_read_ever_after(tmp_path: Path) -> None:
     assert [entry.name for entry in path.parent.iterdir()] == ["key"]
 
 
-def test_the_directory_is_left_as_it_was_if_there_is_one(tmp_path: Path) -> None:
+def test_an_existing_directory_keeps_its_mode(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     read_or_make(tmp_path / "key", lambda: b"secret", "The key")
     assert mode_of(tmp_path) == 0o755
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o660, 0o610, 0o620, 0o602, 0o666])
-def test_a_file_that_is_open_to_others_is_refused_and_the_way_out_is_named(
-    tmp_path: Path, mode: int
-) -> None:
+def test_a_readable_file_is_refused_with_advice(tmp_path: Path, mode: int) -> None:
     path = tmp_path / "key"
     path.write_bytes(b"secret")
     path.chmod(mode)
@@ -58,14 +56,14 @@ def test_a_file_that_is_open_to_others_is_refused_and_the_way_out_is_named(
     assert read_or_make(path, never, "The key") == b"secret"
 
 
-def test_a_file_that_its_owner_cannot_write_is_as_good(tmp_path: Path) -> None:
+def test_a_read_only_file_is_accepted(tmp_path: Path) -> None:
     path = tmp_path / "key"
     path.write_bytes(b"secret")
     path.chmod(0o400)
     assert read_or_make(path, never, "The key") == b"secret"
 
 
-def test_it_is_the_file_behind_a_link_that_has_to_be_private(tmp_path: Path) -> None:
+def test_a_symlink_target_has_to_be_private(tmp_path: Path) -> None:
     (tmp_path / "real").write_bytes(b"secret")
     (tmp_path / "real").chmod(0o644)
     (tmp_path / "key").symlink_to(tmp_path / "real")
@@ -73,7 +71,7 @@ def test_it_is_the_file_behind_a_link_that_has_to_be_private(tmp_path: Path) -> 
         read_or_make(tmp_path / "key", never, "The key")
 
 
-def test_when_several_make_it_at_once_all_have_the_same(tmp_path: Path) -> None:
+def test_concurrent_creators_get_the_same_file(tmp_path: Path) -> None:
     path, start = tmp_path / "key", Barrier(RACERS)
     found: list[bytes] = []
 
@@ -93,7 +91,7 @@ def test_when_several_make_it_at_once_all_have_the_same(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["key"]
 
 
-def test_when_it_cannot_be_made_nothing_is_left_behind(tmp_path: Path) -> None:
+def test_a_failed_creation_leaves_nothing_behind(tmp_path: Path) -> None:
     def fail() -> bytes:
         raise OSError(28, "No space left on device")
 
@@ -118,8 +116,6 @@ def nowhere(home: Path) -> Path:
 
 
 @pytest.mark.parametrize("place", [in_the_way, under_a_file, nowhere])
-def test_a_place_that_cannot_be_used_is_said_in_a_sentence(
-    tmp_path: Path, place: Callable[[Path], Path]
-) -> None:
+def test_an_unusable_path_is_explained(tmp_path: Path, place: Callable[[Path], Path]) -> None:
     with pytest.raises(StartupError, match=r"The key .*key cannot be used: "):
         read_or_make(place(tmp_path), lambda: b"secret", "The key")

@@ -1,4 +1,4 @@
-"""What is read and written without asking first, on real sockets."""
+"""Non-blocking reads and writes on real sockets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # ------------------------------------------------------------------ reading
 
 
-async def test_what_has_come_is_read_and_then_the_end() -> None:
+async def test_arrived_data_is_read_before_the_end() -> None:
     async with connected() as (near, far):
         await far.send_all(b"hello")
         receive = reader_of(near)
@@ -35,7 +35,7 @@ async def test_what_has_come_is_read_and_then_the_end() -> None:
         assert await receive(100) == b""
 
 
-async def test_one_who_reads_waits() -> None:
+async def test_a_reader_waits_for_data() -> None:
     async with connected() as (near, far), trio.open_nursery() as nursery:
         got: list[bytes | bytearray] = []
 
@@ -50,7 +50,7 @@ async def test_one_who_reads_waits() -> None:
         assert got == [b"late"]
 
 
-async def test_one_whose_socket_is_closed_meanwhile_is_told() -> None:
+async def test_a_waiting_reader_notices_a_closed_socket() -> None:
     async with connected() as (near, _), trio.open_nursery() as nursery:
         receive = reader_of(near)
 
@@ -65,7 +65,7 @@ async def test_one_whose_socket_is_closed_meanwhile_is_told() -> None:
             await receive(100)
 
 
-async def test_a_connection_that_is_reset_is_broken() -> None:
+async def test_a_reset_connection_is_broken() -> None:
     async with connected() as (near, far):
         far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         await far.aclose()
@@ -77,13 +77,13 @@ async def test_a_connection_that_is_reset_is_broken() -> None:
 # ------------------------------------------------------------------ writing
 
 
-async def test_what_a_socket_takes_is_written_at_once() -> None:
+async def test_a_write_that_fits_is_complete() -> None:
     async with connected() as (near, far):
         assert writer_of(near)(b"hello") is None
         assert await take(far, 5) == b"hello"
 
 
-async def test_what_a_socket_does_not_take_is_handed_back() -> None:
+async def test_a_partial_write_returns_the_rest() -> None:
     async with connected() as (near, far):
         rest, before = writer_of(near)(MUCH) or b"", MUCH
         while rest != before:  # the system may yet make room at the other end
@@ -94,10 +94,10 @@ async def test_what_a_socket_does_not_take_is_handed_back() -> None:
         assert writer_of(near)(b"closed") == b"closed"
 
 
-# ------------------------------------------------------------------ by threads
+# ------------------------------------------------------------------ threads
 
 
-async def test_what_has_come_is_read_without_waiting() -> None:
+async def test_arrived_data_is_read_without_waiting() -> None:
     async with connected() as (near, far):
         room = memoryview(bytearray(4))
         assert read_nowait(near, room) == 0
@@ -112,7 +112,7 @@ async def test_what_has_come_is_read_without_waiting() -> None:
         assert read_nowait(near, room) == 0
 
 
-async def test_a_socket_that_takes_no_more_is_not_ready_to_send() -> None:
+async def test_a_full_socket_is_not_ready_to_send() -> None:
     async with connected() as (near, far):
         assert is_ready(near, to_send=True, within=0)
         sent = 0
@@ -122,7 +122,7 @@ async def test_a_socket_that_takes_no_more_is_not_ready_to_send() -> None:
         assert is_ready(near, to_send=True, within=GUARD)
 
 
-async def test_of_a_stream_that_is_closed_nothing_is_read() -> None:
+async def test_a_closed_stream_reads_nothing() -> None:
     async with connected() as (near, _):
         await near.aclose()
         assert not is_ready(near, to_send=False, within=GUARD)
@@ -132,7 +132,7 @@ async def test_of_a_stream_that_is_closed_nothing_is_read() -> None:
 # ------------------------------------------------------------------ the same over TLS
 
 
-async def test_what_is_sealed_and_not_taken_goes_before_all_else(tmp_path: Path) -> None:
+async def test_unsent_records_are_sent_first(tmp_path: Path) -> None:
     async with secured(tmp_path) as (link, client):
         data = MUCH
         rest = link.send_nowait(data)
@@ -145,7 +145,7 @@ async def test_what_is_sealed_and_not_taken_goes_before_all_else(tmp_path: Path)
         assert await take(client, 10) == b"free again"
 
 
-async def test_what_was_left_goes_on_its_way_as_soon_as_it_can(tmp_path: Path) -> None:
+async def test_unsent_records_are_sent_when_possible(tmp_path: Path) -> None:
     async with secured(tmp_path) as (link, client):
         left: bytes | None = MUCH
         got = bytearray()
@@ -157,7 +157,7 @@ async def test_what_was_left_goes_on_its_way_as_soon_as_it_can(tmp_path: Path) -
         assert got == MUCH
 
 
-async def test_all_may_be_sealed_and_some_of_it_be_left(tmp_path: Path) -> None:
+async def test_a_fully_encrypted_send_may_leave_records(tmp_path: Path) -> None:
     async with secured(tmp_path) as (link, client):
         sent = 0
         while (rest := link.send_nowait(bytes(1000))) is None:
@@ -168,7 +168,7 @@ async def test_all_may_be_sealed_and_some_of_it_be_left(tmp_path: Path) -> None:
             assert await take(client, sent + 1000) == bytes(sent + 1000)
 
 
-async def test_nothing_is_sent_past_a_task_that_sends(tmp_path: Path) -> None:
+async def test_send_nowait_never_overtakes_a_sending_task(tmp_path: Path) -> None:
     async with secured(tmp_path) as (link, client), trio.open_nursery() as nursery:
         nursery.start_soon(link.send, MUCH)
         await wait_all_tasks_blocked()
@@ -178,7 +178,7 @@ async def test_nothing_is_sent_past_a_task_that_sends(tmp_path: Path) -> None:
         assert link.send_nowait(b"now") is None
 
 
-async def test_a_stream_that_is_not_ready_or_is_closed_sends_nothing(tmp_path: Path) -> None:
+async def test_an_unready_or_closed_stream_sends_nothing(tmp_path: Path) -> None:
     async with connected() as (near, _):
         early = TlsStream(near, make_credentials(tmp_path).context, server_side=True)
         assert Link(early).send_nowait(b"early") == b"early"
@@ -187,7 +187,7 @@ async def test_a_stream_that_is_not_ready_or_is_closed_sends_nothing(tmp_path: P
         assert link.send_nowait(b"late") == b"late"
 
 
-async def test_one_who_receives_leaves_what_is_left_to_the_next_who_sends(tmp_path: Path) -> None:
+async def test_receiving_leaves_unsent_records_to_the_sender(tmp_path: Path) -> None:
     async with secured(tmp_path) as (link, client):
         while (rest := link.send_nowait(bytes(1000))) is None:
             pass

@@ -34,9 +34,10 @@ from tchat.server.clock import now_ms
 from tchat.server.connections.files import _sweep
 from tchat.server.context import ServerContext
 from tchat.server.groups.registry import Registry
-from tchat.transfer.pieces import NOTHING, digest_before, end_of_piece
+from tchat.transfer.pieces import EMPTY_DIGEST, digest_before, piece_end
 from tests.helpers import GROUP, GUARD, RawClient, raw_client
 from tests.protocol import validate_body
+from tests.store.files import blob_path
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -73,7 +74,7 @@ def pieces(data: bytes, offset: int = 0) -> list[tuple[Piece, bytes]]:
     """Return what a sender sends behind `offset`."""
     sent = []
     while offset < len(data):
-        end = end_of_piece(offset, len(data))
+        end = piece_end(offset, len(data))
         sent.append((Piece(end - offset, sha(data[:end])), data[offset:end]))
         offset = end
     return sent
@@ -239,7 +240,7 @@ async def upload(
 ) -> bytes:
     """Send a file of which the server has nothing; return its digest."""
     async with sending(server, person, data, group) as (carrier, have):
-        assert have == Have(0, NOTHING)
+        assert have == Have(0, EMPTY_DIGEST)
         await carrier.send_pieces(data)
         assert await carrier.until_end() == [Stored(sha(data))]
     return sha(data)
@@ -278,7 +279,7 @@ async def download(
 ) -> None:
     """Fetch a file that has to be `data`."""
     async with fetching(server, person, number, len(data), group) as carrier:
-        await carrier.send(Have(0, NOTHING))
+        await carrier.send(Have(0, EMPTY_DIGEST))
         await carrier.fetch(data, 0)
         await carrier.send(Stored(sha(data)))
         assert await carrier.until_end() == []
@@ -287,18 +288,18 @@ async def download(
 def place_of(server: RunningServer, data: bytes) -> Path:
     """Return where the server has a file."""
     digest = sha(data).hex()
-    return server.store.blobs.path / digest[:2] / digest
+    return blob_path(server.store) / digest[:2] / digest
 
 
 def kept(server: RunningServer) -> set[str]:
     """Return the names of all that the server has on its disk, but for files of digests."""
-    names = {path.name for path in server.store.blobs.path.rglob("*") if path.is_file()}
+    names = {path.name for path in blob_path(server.store).rglob("*") if path.is_file()}
     return {name for name in names if not name.endswith(".sums")}
 
 
 def begun(server: RunningServer) -> list[Path]:
     """Return what the server has of files that are not whole."""
-    return [p for p in server.store.blobs.path.glob("incoming/*/*") if p.suffix != ".sums"]
+    return [p for p in blob_path(server.store).glob("incoming/*/*") if p.suffix != ".sums"]
 
 
 # ---------------------------------------------------------------------------- its clock

@@ -245,7 +245,7 @@ async def test_an_offer_for_which_the_disk_cannot_be_tidied_up_is_refused_and_no
 
     async with running_server() as server, members(server, "alice") as (alice,):
         with monkeypatch.context() as patch:
-            patch.setattr("tchat.store.blobs._drop_oldest", broken)
+            patch.setattr("tchat.store.blobs._remove_oldest", broken)
             assert code_of(await offer(alice, DATA)) == Code.FILE_UNREADABLE
         await alice.post("the chat goes on")
         await upload(server, alice, DATA)

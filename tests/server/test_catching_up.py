@@ -14,7 +14,7 @@ from tchat.core.group.commands import Kick
 from tchat.core.group.events import Event
 from tchat.core.protocol.frames import Attach, Attached, MembershipChange, PresenceUpdate
 from tchat.store.base import NO_EFFECTS
-from tchat.store.sqlite.store import open_store
+from tchat.store.open import open_store
 from tests.helpers import (
     GROUP,
     UNHURRIED,

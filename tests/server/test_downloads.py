@@ -14,8 +14,8 @@ from tchat.core.group.commands import Kick
 from tchat.core.protocol.frames import Download, Have, StartAt, Stored, Ticket
 from tchat.core.protocol.handshake import PIECE_SIZE, VERSION, TransferHello
 from tchat.errors import Code
-from tchat.store.blobs import StoredFile
-from tchat.transfer.pieces import NOTHING
+from tchat.store.blobs import BlobFile
+from tchat.transfer.pieces import EMPTY_DIGEST
 from tests.helpers import GUARD, members, raw_client, running_server
 from tests.server.carrying import (
     DATA,
@@ -37,6 +37,7 @@ from tests.server.carrying import (
     transfer,
     upload,
 )
+from tests.store.files import blob_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,7 +79,7 @@ async def test_a_download_goes_on_where_it_was_cut(offset: int) -> None:
         having(flipped(DATA, 5), PIECE_SIZE),
         having(flipped(DATA, PIECE_SIZE + 5), 2 * PIECE_SIZE + 500),
         having(flipped(DATA, len(DATA) - 1), len(DATA)),
-        Have(PIECE_SIZE, NOTHING),
+        Have(PIECE_SIZE, EMPTY_DIGEST),
         Have(len(DATA) + 1, SHA),
         Have(3 * PIECE_SIZE, SHA),
         Have(2**62, SHA),
@@ -117,11 +118,11 @@ async def test_a_download_that_was_cut_is_none() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await share(server, alice, DATA)
         async with fetching(server, bob, 1, len(DATA)) as carrier:
-            await carrier.send(Have(0, NOTHING))
+            await carrier.send(Have(0, EMPTY_DIGEST))
             await carrier.fetch(DATA[:PIECE_SIZE], 0)
             await trio.aclose_forcefully(carrier.stream)
         async with fetching(server, bob, 1, len(DATA)) as carrier:
-            await carrier.send(Have(0, NOTHING))
+            await carrier.send(Have(0, EMPTY_DIGEST))
             await carrier.fetch(DATA, 0)
             await carrier.cut()
         assert await who_fetched(alice) == []
@@ -134,7 +135,7 @@ async def test_one_who_has_stored_another_file_has_not_fetched_this_one(data: by
     async with running_server() as server, members(server, "alice") as (alice,):
         await share(server, alice, data)
         async with fetching(server, alice, 1, len(data)) as carrier:
-            await carrier.send(Have(0, NOTHING))
+            await carrier.send(Have(0, EMPTY_DIGEST))
             await carrier.fetch(data, 0)
             await carrier.send(Stored(sha(b"another")))
             await carrier.until_end()
@@ -146,7 +147,7 @@ async def test_one_who_says_that_he_has_what_was_not_sent_has_not_fetched_it() -
     async with running_server() as server, members(server, "alice") as (alice,):
         await share(server, alice, data)
         async with fetching(server, alice, 1, len(data)) as carrier:
-            await carrier.send(Have(0, NOTHING), Stored(sha(data)))
+            await carrier.send(Have(0, EMPTY_DIGEST), Stored(sha(data)))
             with trio.move_on_after(GUARD):
                 await carrier.stream.receive_some(1)
                 while await carrier._more():
@@ -162,7 +163,7 @@ async def test_one_who_is_put_out_fetches_nothing_more() -> None:
             assert isinstance(carrier.stream, trio.SocketStream)
             # So that all of it does not wait here already.
             carrier.stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
-            await carrier.send(Have(0, NOTHING))
+            await carrier.send(Have(0, EMPTY_DIGEST))
             await carrier.expect(StartAt)
             await carrier.piece()
             await alice.command(Kick, "bob")
@@ -207,7 +208,7 @@ async def test_a_damaged_file_is_found_when_it_is_in_doubt_and_healed_by_who_sen
             (failure,) = await carrier.until_end()
             assert code_of(failure) == Code.FILE_DAMAGED
         assert "file 1 of ops" in await server.logged("damaged and was removed")
-        assert list(server.store.blobs.path.glob("??/*")) == []
+        assert list(blob_path(server.store).glob("??/*")) == []
         assert (await shelf_of(bob)).numbers == ()
         assert (await shelf_of(carol, group="hers")).numbers == ()
         answer = await carol.ask(lambda i: Download(i, "hers", 1))
@@ -223,12 +224,12 @@ async def test_a_damaged_file_is_found_when_it_is_in_doubt_and_healed_by_who_sen
 async def test_whoever_finds_a_file_damaged_waits_for_no_other_thread(
     monkeypatch: pytest.MonkeyPatch, doubt: bool
 ) -> None:
-    monkeypatch.setattr("tchat.transfer.endpoints._FILES", trio.CapacityLimiter(1))
+    monkeypatch.setattr("tchat.transfer.threads._FILE_THREADS", trio.CapacityLimiter(1))
     async with running_server() as server, members(server, "alice") as (alice,):
         await share(server, alice, DATA)
         place_of(server, DATA).write_bytes(flipped(DATA, 3) if doubt else DATA[1:])
         async with fetching(server, alice, 1, len(DATA)) as carrier:
-            await carrier.send(Have(0, NOTHING, doubt))
+            await carrier.send(Have(0, EMPTY_DIGEST, doubt))
             (failure,) = await carrier.until_end()
             assert code_of(failure) == Code.FILE_DAMAGED
         await upload(server, alice, DATA)
@@ -274,7 +275,7 @@ async def test_a_digest_that_flipped_is_found_by_who_gets_it_and_put_right() -> 
         sums = sums_of(place_of(server, DATA))
         sums.write_bytes(flipped(sums.read_bytes(), 40))
         async with fetching(server, alice, 1, len(DATA)) as carrier:
-            await carrier.send(Have(0, NOTHING))
+            await carrier.send(Have(0, EMPTY_DIGEST))
             assert await carrier.receive() == StartAt(0)
             await carrier.piece()
             piece, content = await carrier.piece()
@@ -299,7 +300,7 @@ async def test_a_file_that_became_shorter_or_longer_is_damaged(cut: int) -> None
         await share(server, alice, DATA)
         place_of(server, DATA).write_bytes(DATA[:-cut] if cut > 0 else DATA + b"!")
         async with fetching(server, alice, 1, len(DATA)) as carrier:
-            await carrier.send(Have(0, NOTHING))
+            await carrier.send(Have(0, EMPTY_DIGEST))
             (failure,) = await carrier.until_end()
             assert code_of(failure) == Code.FILE_DAMAGED
         await server.logged("damaged and was removed")
@@ -339,17 +340,17 @@ class BadSector:
 async def test_a_disk_that_cannot_be_read_costs_the_transfer_and_not_the_server(
     monkeypatch: pytest.MonkeyPatch, doubt: bool
 ) -> None:
-    begin = StoredFile.__init__
+    begin = BlobFile.__init__
 
-    def begin_on_a_bad_disk(self: StoredFile, file: object, *more: object) -> None:
+    def begin_on_a_bad_disk(self: BlobFile, file: object, *more: object) -> None:
         begin(self, BadSector(file), *more)  # type: ignore[arg-type]
 
     async with running_server() as server, members(server, "alice") as (alice,):
         await share(server, alice, DATA)
         with monkeypatch.context() as patch:
-            patch.setattr(StoredFile, "__init__", begin_on_a_bad_disk)
+            patch.setattr(BlobFile, "__init__", begin_on_a_bad_disk)
             async with fetching(server, alice, 1, len(DATA)) as carrier:
-                await carrier.send(Have(0, NOTHING, doubt))
+                await carrier.send(Have(0, EMPTY_DIGEST, doubt))
                 if not doubt:
                     await carrier.fetch(DATA[:PIECE_SIZE], 0)
                 failure = (await carrier.until_end())[0]
@@ -366,7 +367,7 @@ async def test_a_slow_file_holds_up_no_conversation() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await share(server, alice, data)
         async with transfer(server, await ticket_to_fetch(bob, 1), len(data)) as carrier:
-            await carrier.send(Have(0, NOTHING))
+            await carrier.send(Have(0, EMPTY_DIGEST))
             await carrier.receive()
             # The file is stuck: bob reads nothing more of it. What is said arrives all the same.
             await alice.post("hello")

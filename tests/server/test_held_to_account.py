@@ -42,8 +42,8 @@ from tchat.server.log import Log
 from tchat.server.send_queue import SendQueue
 from tchat.server.tickets import MOST_TRANSFERS
 from tchat.store.base import NO_EFFECTS, StorageFull
-from tchat.store.sqlite.store import open_store
-from tchat.transfer.pieces import NOTHING
+from tchat.store.open import open_store
+from tchat.transfer.pieces import EMPTY_DIGEST
 from tests.core.examples import HEAD
 from tests.helpers import (
     GROUP,
@@ -304,7 +304,7 @@ async def test_one_person_has_no_more_transfers_than_one_may() -> None:
         assert isinstance(await ticket_of(bob), bytes)
         assert isinstance(tickets[0], bytes)
         async with transfer(server, tickets[0], 1) as carrier:
-            assert await carrier.receive() == Have(0, NOTHING)
+            assert await carrier.receive() == Have(0, EMPTY_DIGEST)
             assert await ticket_of(eve) == Code.TOO_MANY  # it is under way
             await carrier.send_pieces(b"x")
             assert await carrier.until_end() == [Stored(sha(b"x"))]

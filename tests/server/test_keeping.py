@@ -12,7 +12,7 @@ import pytest
 from tchat.core.group.commands import RemoveFile
 from tchat.errors import Code, StorageError
 from tchat.store.base import StorageFull
-from tchat.store.sqlite.store import open_store
+from tchat.store.open import open_store
 from tests.helpers import members, raw_client, running_server
 from tests.memory_store import MemoryFileIndex
 from tests.server.carrying import (
@@ -29,6 +29,7 @@ from tests.server.carrying import (
     share,
     upload,
 )
+from tests.store.files import blob_path
 
 __all__ = ["keeper"]
 
@@ -59,7 +60,7 @@ async def test_files_that_nobody_knows_are_removed_at_the_start(
         await keeper.sweep()  # which comes after what is done at the start
         assert kept(server) == {SHA.hex(), sha(b"held").hex(), part.name}
         assert part.read_bytes() == b"beg"
-        sums = [path.name for path in store.blobs.path.glob("??/*.sums")]
+        sums = [path.name for path in blob_path(store).glob("??/*.sums")]
         assert sums == [f"{SHA.hex()}.sums"]
         async with raw_client(server.address, "alice") as alice:
             await download(server, alice, 1, DATA)
@@ -69,7 +70,7 @@ async def test_a_disk_that_removes_nothing_is_a_line_in_the_log_and_no_reason_to
     tmp_path: Path, keeper: Keeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with open_store(tmp_path) as store:
-        unknown = store.blobs.path / "ab" / ("ab" * 32)
+        unknown = blob_path(store) / "ab" / ("ab" * 32)
         unknown.parent.mkdir()
         unknown.write_bytes(b"unknown")
         with monkeypatch.context() as patch:

@@ -12,7 +12,7 @@ from tchat.core.group.commands import Delete, Edit, Join, Kick, Leave, Post
 from tchat.core.group.events import Deleted, Edited, Erased, Event, Posted
 from tchat.core.pace import Rate
 from tchat.errors import Code
-from tchat.store.sqlite.store import open_store
+from tchat.store.open import open_store
 from tests.helpers import (
     GROUP,
     UNHURRIED,

@@ -31,7 +31,7 @@ from tchat.errors import Code, Refused, root_of
 from tchat.net import link
 from tchat.net.link import Link
 from tchat.server.accounts import CODE_SECONDS, AccountManager
-from tchat.store.sqlite.store import open_store
+from tchat.store.open import open_store
 from tests.helpers import GUARD, RawClient, hello_of, identity_of, raw_client, running_server
 from tests.memory_store import MemoryAccounts, MemoryStore
 

@@ -21,7 +21,7 @@ from tchat.core.protocol.frames import (
 from tchat.core.protocol.handshake import VERSION, TransferHello
 from tchat.errors import Code, Refused
 from tchat.server.tickets import TICKET_SECONDS, Permission, Tickets
-from tchat.store.sqlite.store import open_store
+from tchat.store.open import open_store
 from tests.helpers import GROUP, UNHURRIED, RawClient, members, raw_client, running_server
 from tests.server.carrying import (
     DATA,
@@ -282,7 +282,7 @@ async def test_one_who_asks_twice_at_once_is_promised_no_more(
         members(server, "alice") as (alice,),
         raw_client(server.address, "alice") as her_other_device,
     ):
-        used, both = server.store.files.used, trio.Event()
+        used, both = server.store.files.usage, trio.Event()
         answers: list[Frame] = []
         waiting = 0
 
@@ -297,7 +297,7 @@ async def test_one_who_asks_twice_at_once_is_promised_no_more(
         async def ask(device: RawClient, data: bytes) -> None:
             answers.append(await offer(device, data))
 
-        monkeypatch.setattr(server.store.files, "used", used_once_both_ask)
+        monkeypatch.setattr(server.store.files, "usage", used_once_both_ask)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ask, alice, b"x" * 600)
             nursery.start_soon(ask, her_other_device, b"y" * 600)
@@ -348,7 +348,7 @@ async def test_one_who_has_no_room_is_not_given_what_others_sent() -> None:
         digest = await share(server, alice, b"x" * 600)
         await share(server, bob, b"y" * 500)
         assert code_of(await offer(bob, b"x" * 600, digest)) == Code.QUOTA_EXCEEDED
-        assert await server.store.files.used("bob") == 500
+        assert await server.store.files.usage("bob") == 500
         refusal = await bob.refusal(Share, "file", 600, digest)
         assert refusal.code == Code.QUOTA_EXCEEDED
 

@@ -14,7 +14,7 @@ from tchat.core.pace import Rate
 from tchat.core.protocol.frames import Search
 from tchat.errors import Code
 from tchat.server.clock import now_ms
-from tchat.store.sqlite.store import open_store
+from tchat.store.open import open_store
 from tests.helpers import (
     GROUP,
     UNHURRIED,

@@ -18,7 +18,7 @@ from tchat.core.protocol.frames import (
     StartAt,
 )
 from tchat.errors import Code
-from tchat.transfer.pieces import NOTHING
+from tchat.transfer.pieces import EMPTY_DIGEST
 from tests.helpers import GROUP, UNHURRIED, log_of, members, raw_client, running_server
 from tests.server.carrying import (
     DATA,
@@ -38,6 +38,7 @@ from tests.server.carrying import (
     transfer,
     upload,
 )
+from tests.store.files import blob_path
 
 if TYPE_CHECKING:
     from tests.helpers import RawClient
@@ -155,7 +156,7 @@ async def test_who_shared_a_file_and_the_admin_may_remove_it(who: str, keeper: K
         assert (await alice.refusal(RemoveFile, 1)).code == Code.NO_SUCH_FILE
         await keeper.sweep()
         assert kept(server) == set()
-        assert list(server.store.blobs.path.rglob("*.sums")) == []
+        assert list(blob_path(server.store).rglob("*.sums")) == []
         await server.logged("1 files that no group has any more were removed")
 
 
@@ -195,7 +196,7 @@ async def test_a_download_that_has_begun_is_not_hurt_by_a_removal(keeper: Keeper
         await share(server, alice, DATA)
         late = await ticket_to_fetch(bob, 1)
         async with fetching(server, bob, 1, len(DATA)) as carrier:
-            await carrier.send(Have(0, NOTHING))
+            await carrier.send(Have(0, EMPTY_DIGEST))
             assert await carrier.receive() == StartAt(0)
             await alice.command(RemoveFile, 1)
             await keeper.sweep()
@@ -282,7 +283,7 @@ async def test_a_file_is_kept_for_as_long_as_files_are(keeper: Keeper) -> None:
         assert kept(server) == set()
         assert await refused_download(bob, 1) == Code.NO_SUCH_FILE
         assert (await shelf_of(bob)).numbers == ()
-        assert await server.store.files.used("alice") == 0
+        assert await server.store.files.usage("alice") == 0
         await alice.command(RemoveFile, 1)
 
 
@@ -321,11 +322,11 @@ async def test_what_was_sent_and_not_shared_is_held_for_a_day(keeper: Keeper) ->
         keeper.later = 23 * HOUR
         await keeper.sweep()
         assert kept(server) == {SHA.hex()}
-        assert await server.store.files.used("alice") == len(DATA)
+        assert await server.store.files.usage("alice") == len(DATA)
         keeper.later = 25 * HOUR
         await keeper.sweep()
         assert kept(server) == set()
-        assert await server.store.files.used("alice") == 0
+        assert await server.store.files.usage("alice") == 0
         assert (await alice.refusal(Share, "f", len(DATA), SHA)).code == Code.NOT_UPLOADED
 
 

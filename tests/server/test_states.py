@@ -17,7 +17,7 @@ from tchat.core.protocol.frames import Seen
 from tchat.server.groups import state_cache as states
 from tchat.server.groups.state_cache import AT_REST, StateCache
 from tchat.store.base import PAGE_LIMIT, StateSnapshot, StorageFull, Store
-from tchat.store.sqlite.store import open_store
+from tchat.store.open import open_store
 from tests.helpers import (
     GROUP,
     RawClient,

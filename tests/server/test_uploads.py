@@ -17,8 +17,8 @@ from tchat.core.protocol.frames import AlreadyStored, DigestRequired, Have, Star
 from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.server.connections import files
 from tchat.store.blobs import BlobDirectory
-from tchat.store.sqlite.store import open_store
-from tchat.transfer.pieces import NOTHING
+from tchat.store.open import open_store
+from tchat.transfer.pieces import EMPTY_DIGEST
 from tests.helpers import (
     GUARD,
     UNHURRIED,
@@ -209,7 +209,7 @@ async def test_a_file_may_be_sent_twice_at_once(monkeypatch: pytest.MonkeyPatch)
             sending(server, alice, DATA) as (first, some),
             sending(server, alice, DATA) as (second, nothing),
         ):
-            assert (some, nothing) == (having(DATA, IN_A_PIECE), Have(0, NOTHING))
+            assert (some, nothing) == (having(DATA, IN_A_PIECE), Have(0, EMPTY_DIGEST))
             await first.send(StartAt(IN_A_PIECE))
             await second.send_pieces(DATA)
             assert await second.until_end() == [Stored(SHA)]
@@ -223,20 +223,20 @@ async def test_one_that_the_server_keeps_waiting_does_not_give_way(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("tchat.server.connections.files.QUIET_SECONDS", 0)
-    may_begin, begin = threading.Event(), BlobDirectory.begin
+    may_begin, begin = threading.Event(), BlobDirectory.open_partial
 
     def begin_slowly(blobs: BlobDirectory, part: PartialFile) -> None:
-        monkeypatch.setattr(BlobDirectory, "begin", begin)
+        monkeypatch.setattr(BlobDirectory, "open_partial", begin)
         may_begin.wait(GUARD)
         begin(blobs, part)
 
     async with running_server() as server, members(server, "alice") as (alice,):
         await send_some(server, alice, DATA, IN_A_PIECE)
-        monkeypatch.setattr(BlobDirectory, "begin", begin_slowly)
+        monkeypatch.setattr(BlobDirectory, "open_partial", begin_slowly)
         ticket = await ticket_to_send(alice, DATA)
         async with transfer(server, ticket, len(DATA)) as first:
             async with sending(server, alice, DATA) as (_, have):
-                assert have == Have(0, NOTHING)
+                assert have == Have(0, EMPTY_DIGEST)
             may_begin.set()
             assert await first.expect(Have) == having(DATA, IN_A_PIECE)
 

@@ -1,1 +1,1 @@
-"""The stores: one contract for all, and what SQLite promises besides."""
+"""Tests of the stores: one contract for all, and what SQLite adds."""

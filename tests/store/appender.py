@@ -1,4 +1,4 @@
-"""A program that appends until it is killed, and says on stdout what the store has acknowledged.
+"""A program that appends until it is killed, and prints what the store has acknowledged.
 
 `python -m tests.store.appender DIRECTORY` prints a line "group seq" behind each append.
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.store.sqlite.store import open_store
+from tchat.store.open import open_store
 from tests.store.batches import numbered
 
 if TYPE_CHECKING:

@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 
 def packed(*bodies: bytes) -> bytes:
-    """Return bodies as frames, one behind the other."""
+    """Return bodies as packed frames."""
     return b"".join(len(body).to_bytes(PREFIX, "big") + body for body in bodies)
 
 
 def numbered(first: int, last: int) -> bytes:
-    """Return frames that say which event of their group they are."""
+    """Return frames whose bodies are the seqs of their events."""
     return packed(*(str(seq).encode() for seq in range(first, last + 1)))
 
 
@@ -27,14 +27,14 @@ async def last_seq(store: Store, group: str) -> int:
 
 
 async def append(store: Store, group: str, *bodies: bytes) -> int:
-    """Append bodies as one batch, wherever the log ends; return the seq of the last."""
+    """Append bodies as one batch at the end of the log; return the seq of the last."""
     last = await last_seq(store, group)
     await store.append(group, last, len(bodies), packed(*bodies))
     return last + len(bodies)
 
 
 async def read_all(store: Store, group: str, after: int = 0) -> list[bytes]:
-    """Return the bodies of all events behind `after`, read page by page."""
+    """Return the bodies of all events after `after`, read page by page."""
     bodies: list[bytes] = []
     while (page := await store.read(group, after)) is not None:
         assert page.first == after + 1, "pages follow one another without gaps"

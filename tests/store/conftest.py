@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tchat.store.sqlite.store import SqliteStore, open_store
+from tchat.store.sqlite.store import SqliteStore, open_sqlite
 from tests.memory_store import MemoryStore
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ async def _open_memory(_: Path) -> AsyncIterator[MemoryStore]:
     yield MemoryStore()
 
 
-OPENERS = {"memory": _open_memory, "sqlite": open_store}
+OPENERS = {"memory": _open_memory, "sqlite": open_sqlite}
 
 
 @pytest.fixture(params=OPENERS)
@@ -37,5 +37,5 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 @pytest.fixture
 async def sqlite(tmp_path: Path) -> AsyncIterator[SqliteStore]:
     """Open an SQLite store, empty, in the directory `data`."""
-    async with open_store(tmp_path / "data") as store:
+    async with open_sqlite(tmp_path / "data") as store:
         yield store

@@ -1,4 +1,4 @@
-"""Files for shelves to have. A store never looks into them here, so there need not be any bytes."""
+"""Entries for the file index, which never reads the files, so that no bytes are needed."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from tchat.store.base import FileEntry, SideEffects
+from tchat.store.blobs import BlobDirectory
 from tests.store.batches import last_seq, packed
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tchat.core.protocol.frames import Standing
     from tchat.store.base import Store
 
@@ -19,8 +22,14 @@ NUMBERS_END = 2**63 - 1
 NOON = 1_000_000
 
 
+def blob_path(store: Store) -> Path:
+    """Return the directory with the bytes of files."""
+    assert isinstance(store.blobs, BlobDirectory)
+    return store.blobs.path
+
+
 async def note(store: Store, group: str, effects: SideEffects) -> None:
-    """Append one event with what follows from it."""
+    """Append one event with these side effects."""
     await store.append(group, await last_seq(store, group), 1, packed(b"."), effects)
 
 
@@ -29,7 +38,7 @@ async def admit(store: Store, group: str, **standings: Standing) -> None:
 
 
 async def send(store: Store, person: str, sha256: bytes, at: int = NOON) -> None:
-    """Add a file as if that person had sent it."""
+    """Add a file as if that person had uploaded it."""
     await store.files.add(person, sha256, SIZES[sha256], HEAD, at)
 
 

@@ -1,4 +1,4 @@
-"""Logs of real events, for what a store does that looks into them."""
+"""Logs of real events, for search and redaction, which decode them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 async def write(
     store: Store, group: str, *bodies: Body, actor: str = "alice", erased: tuple[int, ...] = ()
 ) -> int:
-    """Append what happens as one batch, each event a ms after the one before; return the last."""
+    """Append events as one batch, each 1 ms after the one before; return the last seq."""
     last = await last_seq(store, group)
     frames = b"".join(
         encode_event(Event(group, seq, NOON + seq, actor, bytes(8), seq, body))
@@ -31,7 +31,7 @@ async def write(
 
 
 async def post(store: Store, *words: str, group: str = "ops") -> int:
-    """Say something, each in a batch of its own; return the seq of the last."""
+    """Post messages, each in a batch of its own; return the last seq."""
     last = 0
     for text in words:
         last = await write(store, group, Posted(text))
@@ -39,26 +39,26 @@ async def post(store: Store, *words: str, group: str = "ops") -> int:
 
 
 async def edit(store: Store, target: int, text: str, group: str = "ops") -> int:
-    """Say something else in a message."""
+    """Edit a message."""
     return await write(store, group, Edited(target, text))
 
 
 async def delete(store: Store, *seqs: int, group: str = "ops") -> int:
-    """Delete a message, which is the first of these, and its edits."""
+    """Delete a message, the first of these seqs, and its edits."""
     return await write(store, group, Deleted(seqs[0]), erased=seqs)
 
 
 async def hits(store: Store, text: str, *groups: str, skip: int = 0, most: int = 100) -> list[Hit]:
-    """Return what somebody finds who types `text`."""
+    """Return the hits of the query `text`."""
     return await store.search(groups or ("ops",), terms_of(text), skip, most)
 
 
 async def found(store: Store, text: str, *groups: str) -> list[str]:
-    """Return what the messages say that somebody finds who types `text`."""
+    """Return the texts that the query `text` finds."""
     return [hit.text for hit in await hits(store, text, *groups)]
 
 
 def files_with(text: str, directory: Path) -> list[str]:
-    """Return the files in a directory that have the bytes of a text somewhere."""
+    """Return the files below a directory that contain the bytes of a text."""
     files = [path for path in sorted(directory.rglob("*")) if path.is_file()]
     return [path.name for path in files if text.encode() in path.read_bytes()]

@@ -1,4 +1,4 @@
-"""Whose names are whose, and who is in which groups: what every store promises about people."""
+"""Accounts and standings, in every store: keys, names, and who is in which group."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from tchat.store.base import AccountKey, Conflict, SideEffects, StorageFull
-from tchat.store.sqlite.store import open_store
+from tchat.store.open import open_store
 from tests.store.batches import append, packed
 
 if TYPE_CHECKING:
@@ -28,14 +28,14 @@ def accounts(store: Store) -> Accounts:
 # ------------------------------------------------------------------ claiming
 
 
-async def test_a_name_belongs_to_the_first_key_that_claims_it(accounts: Accounts) -> None:
+async def test_a_name_belongs_to_its_first_key(accounts: Accounts) -> None:
     assert await accounts.claim("zoë", "Zoë", KEY, 1000) == "Zoë"
     assert await accounts.claim("zoë", "Zoë", OTHER, 1001) is None
     assert await accounts.claim("zoë", "Zoë", KEY, 1002) == "Zoë"
     assert await accounts.keys("zoë") == [AccountKey(KEY, 1000)]
 
 
-async def test_a_name_is_written_as_whoever_came_first_wrote_it(accounts: Accounts) -> None:
+async def test_the_first_claim_decides_the_spelling(accounts: Accounts) -> None:
     await accounts.claim("zoë", "Zoë", KEY, 1000)
     assert await accounts.claim("zoë", "ZOË", KEY, 1001) == "Zoë"
 
@@ -45,14 +45,14 @@ async def test_a_key_may_own_several_names(accounts: Accounts) -> None:
     assert await accounts.claim("bob", "bob", KEY, 1000) == "bob"
 
 
-async def test_nobody_owns_a_name_that_was_never_claimed(accounts: Accounts) -> None:
+async def test_an_unclaimed_name_has_no_keys(accounts: Accounts) -> None:
     assert await accounts.keys("alice") == []
     assert not await accounts.unlink("alice", KEY, OTHER, 1000)
     assert not await accounts.release("alice", 1000)
     assert await accounts.claim("alice", "alice", KEY, 1001) == "alice"
 
 
-async def test_of_many_keys_that_claim_a_name_at_once_one_gets_it(accounts: Accounts) -> None:
+async def test_one_of_many_concurrent_claims_succeeds(accounts: Accounts) -> None:
     claimed: list[bytes] = []
 
     async def claim(key: bytes) -> None:
@@ -69,14 +69,14 @@ async def test_of_many_keys_that_claim_a_name_at_once_one_gets_it(accounts: Acco
 # ------------------------------------------------------------------ linking and unlinking
 
 
-async def test_a_key_that_is_linked_owns_the_name_too(accounts: Accounts) -> None:
+async def test_a_linked_key_owns_the_name(accounts: Accounts) -> None:
     await accounts.claim("alice", "alice", KEY, 1000)
     await accounts.link("alice", OTHER, 1001)
     assert await accounts.claim("alice", "ALICE", OTHER, 1002) == "alice"
     assert await accounts.claim("alice", "alice", THIRD, 1003) is None
 
 
-async def test_keys_are_listed_the_oldest_first(accounts: Accounts) -> None:
+async def test_keys_are_listed_oldest_first(accounts: Accounts) -> None:
     await accounts.claim("alice", "alice", THIRD, 1000)
     await accounts.link("alice", OTHER, 3000)
     await accounts.link("alice", KEY, 2000)
@@ -87,19 +87,19 @@ async def test_keys_are_listed_the_oldest_first(accounts: Accounts) -> None:
     ]
 
 
-async def test_a_key_that_is_linked_again_is_as_old_as_it_was(accounts: Accounts) -> None:
+async def test_linking_again_keeps_the_keys_age(accounts: Accounts) -> None:
     await accounts.claim("alice", "alice", KEY, 1000)
     await accounts.link("alice", KEY, 2000)
     assert await accounts.keys("alice") == [AccountKey(KEY, 1000)]
 
 
-async def test_a_list_of_keys_is_not_the_stores_own(accounts: Accounts) -> None:
+async def test_returned_keys_are_a_copy(accounts: Accounts) -> None:
     await accounts.claim("alice", "alice", KEY, 1000)
     (await accounts.keys("alice")).clear()
     assert await accounts.keys("alice") == [AccountKey(KEY, 1000)]
 
 
-async def test_a_key_that_was_taken_away_does_not_own_the_name(accounts: Accounts) -> None:
+async def test_an_unlinked_key_does_not_own_the_name(accounts: Accounts) -> None:
     await accounts.claim("alice", "alice", KEY, 1000)
     await accounts.link("alice", OTHER, 1001)
     assert await accounts.unlink("alice", KEY, OTHER, 1002)
@@ -108,7 +108,7 @@ async def test_a_key_that_was_taken_away_does_not_own_the_name(accounts: Account
     assert await accounts.keys("alice") == [AccountKey(OTHER, 1001)]
 
 
-async def test_a_key_is_taken_from_one_name_only(accounts: Accounts) -> None:
+async def test_unlinking_affects_one_name_only(accounts: Accounts) -> None:
     for name in ("alice", "bob"):
         await accounts.claim(name, name, KEY, 1000)
     await accounts.link("alice", OTHER, 1000)
@@ -116,7 +116,7 @@ async def test_a_key_is_taken_from_one_name_only(accounts: Accounts) -> None:
     assert await accounts.claim("bob", "bob", KEY, 1002) == "bob"
 
 
-async def test_a_key_is_taken_away_only_by_another_of_the_name(accounts: Accounts) -> None:
+async def test_only_another_key_can_unlink_a_key(accounts: Accounts) -> None:
     await accounts.claim("alice", "alice", KEY, 1000)
     await accounts.link("alice", OTHER, 1001)
     assert not await accounts.unlink("alice", KEY, KEY, 1002)
@@ -126,7 +126,7 @@ async def test_a_key_is_taken_away_only_by_another_of_the_name(accounts: Account
     assert [key.public for key in await accounts.keys("alice")] == [OTHER]
 
 
-async def test_a_key_that_was_taken_away_may_be_linked_again(accounts: Accounts) -> None:
+async def test_an_unlinked_key_can_be_linked_again(accounts: Accounts) -> None:
     await accounts.claim("alice", "alice", KEY, 1000)
     await accounts.link("alice", OTHER, 1001)
     await accounts.unlink("alice", KEY, OTHER, 1002)
@@ -135,7 +135,7 @@ async def test_a_key_that_was_taken_away_may_be_linked_again(accounts: Accounts)
     assert await accounts.keys("alice") == [AccountKey(OTHER, 1001), AccountKey(KEY, 1003)]
 
 
-async def test_a_name_without_keys_cannot_be_claimed_by_a_former_one(accounts: Accounts) -> None:
+async def test_a_former_key_cannot_claim_the_name(accounts: Accounts) -> None:
     await accounts.claim("alice", "Alice", KEY, 1000)
     await accounts.release("alice", 1001)
     assert await accounts.claim("alice", "Alice", KEY, 1002) is None
@@ -144,7 +144,7 @@ async def test_a_name_without_keys_cannot_be_claimed_by_a_former_one(accounts: A
     assert await accounts.claim("alice", "alice", KEY, 1004) is None
 
 
-async def test_a_released_name_is_for_the_next_key_that_was_not_its_own(accounts: Accounts) -> None:
+async def test_a_released_name_goes_to_a_new_key(accounts: Accounts) -> None:
     await accounts.claim("alice", "Alice", KEY, 1000)
     await accounts.link("alice", OTHER, 1001)
     assert await accounts.release("alice", 1002)
@@ -161,21 +161,21 @@ async def test_a_name_is_released_once(accounts: Accounts) -> None:
     assert not await accounts.release("alice", 1002)
 
 
-async def test_a_key_of_a_released_name_may_be_linked_again(accounts: Accounts) -> None:
+async def test_a_released_names_key_can_be_linked_again(accounts: Accounts) -> None:
     await accounts.claim("alice", "alice", KEY, 1000)
     await accounts.release("alice", 1001)
     await accounts.link("alice", KEY, 1002)
     assert await accounts.claim("alice", "alice", KEY, 1003) == "alice"
 
 
-async def test_to_release_one_name_is_not_to_release_another(accounts: Accounts) -> None:
+async def test_releasing_affects_one_name_only(accounts: Accounts) -> None:
     for name in ("alice", "bob"):
         await accounts.claim(name, name, KEY, 1000)
     await accounts.release("alice", 1001)
     assert await accounts.keys("bob") == [AccountKey(KEY, 1000)]
 
 
-async def test_names_and_keys_are_there_after_a_restart(tmp_path: Path) -> None:
+async def test_names_and_keys_survive_a_restart(tmp_path: Path) -> None:
     async with open_store(tmp_path) as store:
         await store.accounts.claim("alice", "Alice", KEY, 1000)
         await store.accounts.link("alice", OTHER, 1001)
@@ -188,15 +188,15 @@ async def test_names_and_keys_are_there_after_a_restart(tmp_path: Path) -> None:
         assert await store.accounts.claim("alice", "alice", OTHER, 1005) is None
 
 
-# ------------------------------------------------------------------ who is in which groups
+# ------------------------------------------------------------------ standings
 
 
-async def test_nobody_is_anything_to_a_group_at_first(store: Store) -> None:
+async def test_there_are_no_standings_at_first(store: Store) -> None:
     await append(store, "ops", b"one")
     assert await store.groups_of("alice") == {}
 
 
-async def test_groups_are_known_by_person_as_the_appends_said(store: Store) -> None:
+async def test_appends_set_standings(store: Store) -> None:
     await store.append("ops", 0, 1, packed(b"one"), SideEffects({"alice": "member"}))
     await store.append("ops", 1, 1, packed(b"two"), SideEffects({"bob": "waiting"}))
     await store.append("dev", 0, 1, packed(b"eins"), SideEffects({"bob": "member"}))
@@ -204,7 +204,7 @@ async def test_groups_are_known_by_person_as_the_appends_said(store: Store) -> N
     assert await store.groups_of("bob") == {"ops": "waiting", "dev": "member"}
 
 
-async def test_one_append_may_change_where_many_stand(store: Store) -> None:
+async def test_one_append_can_set_many_standings(store: Store) -> None:
     await store.append(
         "ops", 0, 2, packed(b"1", b"2"), SideEffects({"alice": "member", "bob": "waiting"})
     )
@@ -215,24 +215,24 @@ async def test_one_append_may_change_where_many_stand(store: Store) -> None:
     assert await store.groups_of("bob") == {"ops": "member"}
 
 
-async def test_an_append_that_says_nothing_about_people_changes_nothing(store: Store) -> None:
+async def test_an_append_without_standings_changes_none(store: Store) -> None:
     await store.append("ops", 0, 1, packed(b"one"), SideEffects({"alice": "member"}))
     await append(store, "ops", b"two")
     assert await store.groups_of("alice") == {"ops": "member"}
 
 
-async def test_whoever_was_nothing_may_become_nothing(store: Store) -> None:
+async def test_an_outsider_can_stay_an_outsider(store: Store) -> None:
     await store.append("ops", 0, 1, packed(b"one"), SideEffects({"alice": "outsider"}))
     assert await store.groups_of("alice") == {}
 
 
-async def test_groups_that_were_handed_out_are_not_the_stores_own(store: Store) -> None:
+async def test_returned_groups_are_a_copy(store: Store) -> None:
     await store.append("ops", 0, 1, packed(b"one"), SideEffects({"alice": "member"}))
     (await store.groups_of("alice")).clear()
     assert await store.groups_of("alice") == {"ops": "member"}
 
 
-async def test_an_append_that_conflicts_changes_nobodys_standing(store: Store) -> None:
+async def test_a_conflicting_append_changes_no_standing(store: Store) -> None:
     await store.append("ops", 0, 1, packed(b"one"), SideEffects({"alice": "member"}))
     with pytest.raises(Conflict):
         await store.append(
@@ -244,21 +244,21 @@ async def test_an_append_that_conflicts_changes_nobodys_standing(store: Store) -
     assert await store.groups_of("bob") == {}
 
 
-async def test_an_append_for_which_there_is_no_room_changes_nobodys_standing(
+async def test_a_full_disk_changes_no_standing(
     sqlite: SqliteStore,
 ) -> None:
     await sqlite.append("ops", 0, 1, packed(b"one"), SideEffects({"alice": "member"}))
-    pages = await sqlite._database.write(lambda c: c.execute("PRAGMA page_count").fetchone()[0])
-    await sqlite._database._writer.do(lambda c: c.execute(f"PRAGMA max_page_count = {pages}"))
+    pages = await sqlite.database.write(lambda c: c.execute("PRAGMA page_count").fetchone()[0])
+    await sqlite.database.write(lambda c: c.execute(f"PRAGMA max_page_count = {pages}"))
     with pytest.raises(StorageFull):
         await sqlite.append("ops", 1, 1, packed(bytes(1 << 20)), SideEffects({"alice": "outsider"}))
     assert await sqlite.groups_of("alice") == {"ops": "member"}
-    await sqlite._database._writer.do(lambda c: c.execute("PRAGMA max_page_count = 1000000"))
+    await sqlite.database.write(lambda c: c.execute("PRAGMA max_page_count = 1000000"))
     await sqlite.append("ops", 1, 1, packed(bytes(1 << 20)), SideEffects({"alice": "outsider"}))
     assert await sqlite.groups_of("alice") == {}
 
 
-async def test_standings_are_there_after_a_restart(tmp_path: Path) -> None:
+async def test_standings_survive_a_restart(tmp_path: Path) -> None:
     async with open_store(tmp_path) as store:
         await store.append(
             "ops", 0, 1, packed(b"1"), SideEffects({"alice": "member", "bob": "waiting"})

@@ -1,4 +1,4 @@
-"""Files on disk: whole or not there, durable before they have a name, and for their owner only."""
+"""Blobs on disk: atomic, durable before they are named, deduplicated and private."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ import trio.testing
 from tchat.core.protocol.frames import Have
 from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.errors import Code, Refused, StorageError
-from tchat.store.base import FileDamaged, StorageFull
-from tchat.store.blobs import BEGUN_SECONDS, BlobDirectory, StoredFile, reported
-from tchat.transfer.pieces import NOTHING, boundary, end_of_piece
+from tchat.store.base import FileDamaged, StorageFull, StoredFile, storage_errors
+from tchat.store.blobs import UPLOAD_RETENTION_SECONDS, BlobDirectory
+from tchat.transfer.pieces import EMPTY_DIGEST, piece_end, piece_start
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,25 +44,25 @@ def sha(data: bytes) -> bytes:
 
 
 def add(part: PartialFile, data: bytes, until: int) -> None:
-    """Add what a part lacks of `data[:until]`."""
+    """Add what a partial file is missing of `data[:until]`."""
     while part.offset < until:
-        end = min(end_of_piece(part.offset, len(data)), until)
-        if end == end_of_piece(part.offset, len(data)):
+        end = min(piece_end(part.offset, len(data)), until)
+        if end == piece_end(part.offset, len(data)):
             part.add(data[part.offset : end], sha(data[:end]))
         else:
-            part.add_beginning(data[part.offset : end])
+            part.add_incomplete(data[part.offset : end])
 
 
 async def send(
     blobs: BlobDirectory, data: bytes, until: int | None = None, person: str = "alice"
 ) -> int:
-    """Send a file, or its beginning; return how much of it was there already."""
-    async with blobs.incoming(person, len(data), sha(data[:PIECE_SIZE])) as part:
-        blobs.begin(part)
+    """Upload a file, or its beginning; return how much was stored already."""
+    async with blobs.upload(person, len(data), sha(data[:PIECE_SIZE])) as part:
+        blobs.open_partial(part)
         found = part.offset
         add(part, data, len(data) if until is None else until)
         if until is None:
-            await blobs.keep(part)
+            await blobs.commit(part)
     return found
 
 
@@ -87,10 +87,10 @@ def begun(blobs: BlobDirectory) -> list[Path]:
     return sorted((p for p in parts if p.suffix != ".sums"), key=lambda p: p.stat().st_mtime)
 
 
-# ------------------------------------------------------------------ kept
+# ------------------------------------------------------------------ stored files
 
 
-async def test_a_file_is_kept_under_its_digest_and_once(blobs: BlobDirectory) -> None:
+async def test_files_are_deduplicated_by_digest(blobs: BlobDirectory) -> None:
     await send(blobs, DATA)
     await send(blobs, DATA, person="bob")
     assert names(blobs) == [name_of(DATA), name_of(DATA) + ".sums"]
@@ -99,14 +99,12 @@ async def test_a_file_is_kept_under_its_digest_and_once(blobs: BlobDirectory) ->
 
 
 @pytest.mark.parametrize("data", [b"", SMALL, DATA[:PIECE_SIZE]])
-async def test_a_file_of_one_piece_needs_no_file_of_digests(
-    blobs: BlobDirectory, data: bytes
-) -> None:
+async def test_a_single_piece_has_no_digests_file(blobs: BlobDirectory, data: bytes) -> None:
     await send(blobs, data)
     assert names(blobs) == [name_of(data)]
 
 
-async def test_a_file_is_on_disk_before_it_has_its_name_and_its_name_before_it_is_kept(
+async def test_a_commit_syncs_file_then_directory(
     blobs: BlobDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = blobs.path / name_of(DATA)
@@ -121,14 +119,14 @@ async def test_a_file_is_on_disk_before_it_has_its_name_and_its_name_before_it_i
     assert synced == [path.stat().st_ino for path in (place, place.parent, place.parent.parent)]
 
 
-async def test_what_is_made_is_for_its_owner_alone(blobs: BlobDirectory) -> None:
+async def test_files_and_directories_are_private(blobs: BlobDirectory) -> None:
     umask = os.umask(0)
     try:
         await send(blobs, DATA)
         await send(blobs, DATA[::-1], PIECE_SIZE + 5)
         (blobs.path / (name_of(DATA) + ".sums")).unlink()
-        async with blobs.outgoing(DIGEST, len(DATA)) as file:
-            file.start(Have(0, NOTHING), lambda: None)
+        async with blobs.download(DIGEST, len(DATA)) as file:
+            file.start(Have(0, EMPTY_DIGEST), lambda: None)
     finally:
         os.umask(umask)
     modes = {path: path.stat().st_mode & 0o777 for path in [blobs.path, *blobs.path.rglob("*")]}
@@ -136,7 +134,7 @@ async def test_what_is_made_is_for_its_owner_alone(blobs: BlobDirectory) -> None
     assert all(mode == (0o700 if path.is_dir() else 0o600) for path, mode in modes.items()), modes
 
 
-async def test_sending_a_damaged_file_again_heals_it(blobs: BlobDirectory) -> None:
+async def test_a_new_upload_repairs_a_damaged_file(blobs: BlobDirectory) -> None:
     await send(blobs, DATA)
     for name in names(blobs):
         (blobs.path / name).write_bytes(b"nonsense")
@@ -145,17 +143,17 @@ async def test_sending_a_damaged_file_again_heals_it(blobs: BlobDirectory) -> No
     assert (blobs.path / (name_of(DATA) + ".sums")).read_bytes() == b"".join(DIGESTS)
 
 
-async def test_a_file_that_is_removed_leaves_nothing(blobs: BlobDirectory) -> None:
+async def test_a_removed_file_leaves_nothing(blobs: BlobDirectory) -> None:
     await send(blobs, DATA)
     await send(blobs, SMALL)
     await blobs.remove([DIGEST, sha(b"never sent")])
     assert names(blobs) == [name_of(SMALL)]
 
 
-# ------------------------------------------------------------------ begun
+# ------------------------------------------------------------------ unfinished uploads
 
 
-async def test_what_was_begun_is_found_again_by_who_began_it(blobs: BlobDirectory) -> None:
+async def test_an_upload_is_resumed_by_its_person(blobs: BlobDirectory) -> None:
     await send(blobs, DATA, PIECE_SIZE + 5)
     assert await send(blobs, DATA, PIECE_SIZE + 7, person="bob") == 0
     assert await send(blobs, DATA[:-1], 5) == 0, "of another size"
@@ -165,23 +163,23 @@ async def test_what_was_begun_is_found_again_by_who_began_it(blobs: BlobDirector
     assert len(begun(blobs)) == 2
 
 
-async def test_the_same_file_twice_at_once_are_two_parts(blobs: BlobDirectory) -> None:
-    async with blobs.incoming("alice", len(DATA), HEAD) as first:
-        blobs.begin(first)
+async def test_concurrent_uploads_of_a_file_are_separate(blobs: BlobDirectory) -> None:
+    async with blobs.upload("alice", len(DATA), HEAD) as first:
+        blobs.open_partial(first)
         add(first, DATA, 5)
-        async with blobs.incoming("alice", len(DATA), HEAD) as second:
-            blobs.begin(second)
+        async with blobs.upload("alice", len(DATA), HEAD) as second:
+            blobs.open_partial(second)
             assert (second.path.parent, second.offset) == (first.path.parent, 0)
             assert second.path != first.path
 
 
-async def test_one_that_is_not_alive_gives_way_and_is_gone_on_with(blobs: BlobDirectory) -> None:
+async def test_a_dead_upload_is_replaced_and_resumed(blobs: BlobDirectory) -> None:
     alive = True
     ended: list[str] = []
 
     async def send() -> None:
-        async with blobs.incoming("alice", len(DATA), HEAD, lambda: alive) as part:
-            blobs.begin(part)
+        async with blobs.upload("alice", len(DATA), HEAD, lambda: alive) as part:
+            blobs.open_partial(part)
             add(part, DATA, PIECE_SIZE + 5)
             await trio.sleep_forever()
 
@@ -193,26 +191,26 @@ async def test_one_that_is_not_alive_gives_way_and_is_gone_on_with(blobs: BlobDi
     async with trio.open_nursery() as nursery:
         nursery.start_soon(send_slowly)
         await trio.testing.wait_all_tasks_blocked()
-        async with blobs.incoming("alice", len(DATA), HEAD) as beside:
-            blobs.begin(beside)
+        async with blobs.upload("alice", len(DATA), HEAD) as beside:
+            blobs.open_partial(beside)
             assert (beside.offset, ended) == (0, [])
         alive = False
-        async with blobs.incoming("alice", len(DATA), HEAD) as instead:
-            blobs.begin(instead)
+        async with blobs.upload("alice", len(DATA), HEAD) as instead:
+            blobs.open_partial(instead)
             assert (instead.offset, ended) == (PIECE_SIZE + 5, [Code.REPLACED])
 
 
-async def test_nothing_is_left_of_what_was_not_begun(blobs: BlobDirectory) -> None:
+async def test_an_unopened_upload_leaves_nothing(blobs: BlobDirectory) -> None:
     await send(blobs, DATA, 0)
-    async with blobs.incoming("alice", len(DATA), HEAD):
+    async with blobs.upload("alice", len(DATA), HEAD):
         pass
     assert names(blobs) == []
 
 
-async def test_what_came_before_a_cancellation_stays(blobs: BlobDirectory) -> None:
+async def test_a_cancelled_upload_keeps_its_data(blobs: BlobDirectory) -> None:
     with trio.CancelScope() as scope:
-        async with blobs.incoming("alice", len(DATA), HEAD) as part:
-            blobs.begin(part)
+        async with blobs.upload("alice", len(DATA), HEAD) as part:
+            blobs.open_partial(part)
             add(part, DATA, PIECE_SIZE)
             scope.cancel()
             await trio.lowlevel.checkpoint()
@@ -221,14 +219,14 @@ async def test_what_came_before_a_cancellation_stays(blobs: BlobDirectory) -> No
 
 
 @pytest.mark.parametrize("failure", [StorageFull(), StorageError("internal", "broken")])
-async def test_a_full_or_broken_disk_keeps_nothing_of_it(
+async def test_an_upload_to_a_failing_disk_is_discarded(
     blobs: BlobDirectory, failure: Exception
 ) -> None:
     await send(blobs, DATA, PIECE_SIZE)
 
     async def fail() -> None:
-        async with blobs.incoming("alice", len(DATA), HEAD) as part:
-            blobs.begin(part)
+        async with blobs.upload("alice", len(DATA), HEAD) as part:
+            blobs.open_partial(part)
             raise failure
 
     with pytest.raises(type(failure)):
@@ -236,7 +234,7 @@ async def test_a_full_or_broken_disk_keeps_nothing_of_it(
     assert names(blobs) == []
 
 
-async def test_only_what_is_missing_has_to_fit_on_the_disk(
+async def test_only_the_missing_rest_needs_disk_space(
     blobs: BlobDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage("/")
@@ -244,12 +242,12 @@ async def test_only_what_is_missing_has_to_fit_on_the_disk(
     lacks = len(DATA) - PIECE_SIZE
     for free in (lacks, lacks - 1):
         monkeypatch.setattr("shutil.disk_usage", lambda _: usage._replace(free=free))  # noqa: B023
-        async with blobs.incoming("alice", len(DATA), HEAD) as part:
+        async with blobs.upload("alice", len(DATA), HEAD) as part:
             if free == lacks:
-                blobs.begin(part)
+                blobs.open_partial(part)
                 continue
             with pytest.raises(StorageFull):
-                blobs.begin(part)
+                blobs.open_partial(part)
 
 
 def make_older(part: Path, seconds: float) -> None:
@@ -258,37 +256,37 @@ def make_older(part: Path, seconds: float) -> None:
             os.utime(path, (time.time() - seconds,) * 2)
 
 
-async def test_what_was_begun_long_ago_is_dropped(blobs: BlobDirectory) -> None:
+async def test_stale_uploads_are_removed(blobs: BlobDirectory) -> None:
     await send(blobs, DATA, PIECE_SIZE + 5)
     await send(blobs, DATA, PIECE_SIZE + 5, person="bob")
     old, _ = begun(blobs)
-    make_older(old, BEGUN_SECONDS + 60)
+    make_older(old, UPLOAD_RETENTION_SECONDS + 60)
     for part in begun(blobs)[1:]:
-        make_older(part, BEGUN_SECONDS - 60)
-    await blobs.drop_stale()
+        make_older(part, UPLOAD_RETENTION_SECONDS - 60)
+    await blobs.remove_stale_uploads()
     assert (old.exists(), len(begun(blobs)), len(names(blobs))) == (False, 1, 2)
 
 
-async def test_what_is_open_is_not_dropped(blobs: BlobDirectory) -> None:
-    async with blobs.incoming("alice", len(DATA), HEAD) as part:
-        blobs.begin(part)
+async def test_uploads_in_progress_are_not_stale(blobs: BlobDirectory) -> None:
+    async with blobs.upload("alice", len(DATA), HEAD) as part:
+        blobs.open_partial(part)
         add(part, DATA, PIECE_SIZE + 5)
-        make_older(part.path, BEGUN_SECONDS + 60)
-        await blobs.drop_stale()
-        await blobs.clean(set())
-        await blobs.make_room("alice", 0, [(5, NOTHING)])
+        make_older(part.path, UPLOAD_RETENTION_SECONDS + 60)
+        await blobs.remove_stale_uploads()
+        await blobs.remove_unknown(set())
+        await blobs.trim_uploads("alice", 0, [(5, EMPTY_DIGEST)])
         assert part.path.with_name(part.path.name + ".sums").exists()
         add(part, DATA, len(DATA))
-        await blobs.keep(part)
+        await blobs.commit(part)
     assert (blobs.path / name_of(DATA)).read_bytes() == DATA
 
 
-# ------------------------------------------------------------------ room
+# ------------------------------------------------------------------ trimming uploads
 
 
 @pytest.fixture
 async def four(blobs: BlobDirectory) -> list[Path]:
-    """Four begun files of 100 bytes each, the oldest first."""
+    """Four unfinished uploads of 100 bytes each, the oldest first."""
     for number in range(4):
         await send(blobs, bytes([number]) * 200, 100)
     parts = sorted(begun(blobs), key=lambda part: part.read_bytes())
@@ -300,31 +298,29 @@ async def four(blobs: BlobDirectory) -> list[Path]:
 @pytest.mark.parametrize(
     ("room", "left"), [(1000, 4), (400, 4), (399, 3), (300, 3), (100, 1), (99, 0), (0, 0), (-5, 0)]
 )
-async def test_the_oldest_gives_way_first(
+async def test_trimming_removes_the_oldest_uploads(
     blobs: BlobDirectory, four: list[Path], room: int, left: int
 ) -> None:
     await send(blobs, SMALL, 5, person="bob")
-    await blobs.make_room("alice", room, [(999, NOTHING)])
+    await blobs.trim_uploads("alice", room, [(999, EMPTY_DIGEST)])
     assert [part.exists() for part in four] == [False] * (4 - left) + [True] * left
     assert len(begun(blobs)) == left + 1, "what bob began is his own affair"
 
 
-async def test_what_is_to_be_sent_now_does_not_give_way_and_does_not_count(
+async def test_trimming_exempts_uploads_about_to_start(
     blobs: BlobDirectory, four: list[Path]
 ) -> None:
-    await blobs.make_room("alice", 200, [(200, sha(bytes([0]) * 200))])
+    await blobs.trim_uploads("alice", 200, [(200, sha(bytes([0]) * 200))])
     assert [part.exists() for part in four] == [True, False, True, True]
 
 
-async def test_what_is_being_sent_does_not_give_way_and_does_not_count(
-    blobs: BlobDirectory, four: list[Path]
-) -> None:
-    async with blobs.incoming("alice", 200, sha(bytes([1]) * 200)):
-        await blobs.make_room("alice", 200, [(999, NOTHING)])
+async def test_trimming_exempts_uploads_in_progress(blobs: BlobDirectory, four: list[Path]) -> None:
+    async with blobs.upload("alice", 200, sha(bytes([1]) * 200)):
+        await blobs.trim_uploads("alice", 200, [(999, EMPTY_DIGEST)])
         assert [part.exists() for part in four] == [False, True, True, True]
 
 
-async def test_somebody_who_tidies_up_at_the_same_time_is_no_trouble(
+async def test_concurrent_trimming_is_harmless(
     blobs: BlobDirectory, four: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     glob = type(blobs.path).glob
@@ -335,26 +331,26 @@ async def test_somebody_who_tidies_up_at_the_same_time_is_no_trouble(
             yield path
 
     monkeypatch.setattr(type(blobs.path), "glob", found_and_gone)
-    await blobs.make_room("alice", 200, [(999, NOTHING)])
+    await blobs.trim_uploads("alice", 200, [(999, EMPTY_DIGEST)])
     assert [part.exists() for part in four] == [False, False, True, True]
 
 
 # ------------------------------------------------------------------ cleaning
 
 
-async def test_cleaning_leaves_what_is_known_and_what_was_begun(blobs: BlobDirectory) -> None:
+async def test_cleaning_keeps_known_files_and_fresh_uploads(blobs: BlobDirectory) -> None:
     await send(blobs, DATA)
     await send(blobs, SMALL)
     await send(blobs, DATA[::-1])
     await send(blobs, b"begun", 3)
     (blobs.path / "incoming-0123456789abcdef").write_bytes(b"half a fi")
-    await blobs.clean({DIGEST, sha(SMALL)})
+    await blobs.remove_unknown({DIGEST, sha(SMALL)})
     (part,) = begun(blobs)
     known = [name_of(DATA), name_of(DATA) + ".sums", name_of(SMALL)]
     assert names(blobs) == sorted([*known, str(part.relative_to(blobs.path))])
 
 
-# ------------------------------------------------------------------ read
+# ------------------------------------------------------------------ downloads
 
 
 def read_all(file: StoredFile) -> bytes:
@@ -362,48 +358,48 @@ def read_all(file: StoredFile) -> bytes:
     while len(data) < file.size:
         content, digest = file.read()
         data += content
-        assert digest == DIGESTS[boundary(len(data) - 1) // PIECE_SIZE]
+        assert digest == DIGESTS[piece_start(len(data) - 1) // PIECE_SIZE]
     return data
 
 
 async def test_a_file_is_read_with_its_digests(blobs: BlobDirectory) -> None:
     await send(blobs, DATA)
-    async with blobs.outgoing(DIGEST, len(DATA)) as file:
-        assert file.start(Have(0, NOTHING), lambda: None) == 0
+    async with blobs.download(DIGEST, len(DATA)) as file:
+        assert file.start(Have(0, EMPTY_DIGEST), lambda: None) == 0
         assert read_all(file) == DATA
 
 
-async def test_a_file_that_is_not_there_is_damaged(blobs: BlobDirectory) -> None:
+async def test_a_missing_file_counts_as_damaged(blobs: BlobDirectory) -> None:
     with pytest.raises(FileDamaged):
-        async with blobs.outgoing(DIGEST, len(DATA)):
+        async with blobs.download(DIGEST, len(DATA)):
             pass
 
 
-async def test_a_file_that_becomes_shorter_while_it_is_read_is_damaged(
+async def test_a_file_truncated_while_read_is_damaged(
     blobs: BlobDirectory,
 ) -> None:
     await send(blobs, DATA)
-    async with blobs.outgoing(DIGEST, len(DATA)) as file:
-        file.start(Have(0, NOTHING), lambda: None)
+    async with blobs.download(DIGEST, len(DATA)) as file:
+        file.start(Have(0, EMPTY_DIGEST), lambda: None)
         os.truncate(blobs.path / name_of(DATA), PIECE_SIZE + 1)
         file.read()
         with pytest.raises(FileDamaged):
             file.read()
 
 
-async def test_looking_through_a_file_can_be_ended(blobs: BlobDirectory) -> None:
+async def test_verifying_a_file_can_be_cancelled(blobs: BlobDirectory) -> None:
     await send(blobs, DATA)
 
     def enough() -> None:
         raise RuntimeError("enough")
 
-    async with blobs.outgoing(DIGEST, len(DATA)) as file:
-        file.start(Have(0, NOTHING), enough)  # which looks through nothing
+    async with blobs.download(DIGEST, len(DATA)) as file:
+        file.start(Have(0, EMPTY_DIGEST), enough)  # which looks through nothing
         with pytest.raises(RuntimeError, match="enough"):
-            file.start(Have(0, NOTHING, doubt=True), enough)
+            file.start(Have(0, EMPTY_DIGEST, doubt=True), enough)
 
 
-# ------------------------------------------------------------------ what systems say
+# ------------------------------------------------------------------ OS errors
 
 
 @pytest.mark.parametrize(
@@ -416,9 +412,9 @@ async def test_looking_through_a_file_can_be_ended(blobs: BlobDirectory) -> None
         (errno.EROFS, StorageError),
     ],
 )
-def test_what_the_system_says_becomes_what_stores_say(number: int, said: type[Exception]) -> None:
+def test_os_errors_become_storage_errors(number: int, said: type[Exception]) -> None:
     def fail() -> None:
         raise OSError(number, os.strerror(number))
 
-    with pytest.raises(said), reported():
+    with pytest.raises(said), storage_errors():
         fail()

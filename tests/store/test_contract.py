@@ -1,4 +1,4 @@
-"""What every store promises, whatever it keeps its things in."""
+"""The contract of every store: compare-and-append, reading, and read cursors."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from tchat.errors import StorageError
 from tchat.store.base import PAGE_LIMIT, Conflict, Page, Store
 from tests.memory_store import MemoryStore
 from tests.store.batches import append, last_seq, numbered, packed, read_all
+from tests.store.files import blob_path
 
 # ------------------------------------------------------------------ the log
 
 
-async def test_a_log_that_never_was_is_empty(store: Store) -> None:
+async def test_an_unknown_log_is_empty(store: Store) -> None:
     assert await last_seq(store, "ops") == 0
     assert await store.read("ops", 0) is None
 
 
-async def test_what_was_appended_is_read_as_it_came(store: Store) -> None:
+async def test_appended_events_are_read_unchanged(store: Store) -> None:
     frames = packed(b"one", b"", b"three\x00\xff")
     await store.append("ops", 0, 3, frames)
     assert await store.read("ops", 0) == Page(1, 3, frames)
@@ -33,14 +34,14 @@ async def test_batches_follow_one_another(store: Store) -> None:
     assert await read_all(store, "ops") == [b"one", b"two", b"three"]
 
 
-async def test_there_is_nothing_behind_the_end(store: Store) -> None:
+async def test_nothing_follows_the_end(store: Store) -> None:
     await append(store, "ops", b"one", b"two")
     assert await store.read("ops", 2) is None
     assert await store.read("ops", 1000) is None
 
 
 @pytest.mark.parametrize("after", range(7))
-async def test_a_log_can_be_read_from_any_event_on(store: Store, after: int) -> None:
+async def test_a_log_is_readable_from_any_event(store: Store, after: int) -> None:
     await store.append("ops", 0, 1, numbered(1, 1))
     await store.append("ops", 1, 4, numbered(2, 5))
     await store.append("ops", 5, 2, numbered(6, 7))
@@ -62,9 +63,7 @@ async def test_a_group_may_have_any_name(store: Store, name: str) -> None:
 
 
 @pytest.mark.parametrize("expected", [0, 1, 3, 100])
-async def test_an_append_behind_a_wrong_end_is_a_conflict_and_writes_nothing(
-    store: Store, expected: int
-) -> None:
+async def test_a_conflicting_append_writes_nothing(store: Store, expected: int) -> None:
     await append(store, "ops", b"one", b"two")
     with pytest.raises(Conflict, match=f"ends at 2, not at {expected}"):
         await store.append("ops", expected, 1, packed(b"lost"))
@@ -72,7 +71,7 @@ async def test_an_append_behind_a_wrong_end_is_a_conflict_and_writes_nothing(
     assert await last_seq(store, "ops") == 2
 
 
-async def test_a_conflict_in_a_new_group_leaves_no_group(store: Store) -> None:
+async def test_a_conflict_creates_no_group(store: Store) -> None:
     with pytest.raises(Conflict):
         await store.append("ops", 5, 1, packed(b"lost"))
     assert await last_seq(store, "ops") == 0
@@ -88,7 +87,7 @@ async def test_after_a_conflict_the_store_goes_on(store: Store) -> None:
     assert await read_all(store, "ops") == [b"one", b"two"]
 
 
-async def test_of_many_who_append_behind_the_same_event_one_succeeds(store: Store) -> None:
+async def test_one_of_many_concurrent_appends_succeeds(store: Store) -> None:
     outcomes: list[str] = []
 
     async def try_to_append(number: int) -> None:
@@ -106,7 +105,7 @@ async def test_of_many_who_append_behind_the_same_event_one_succeeds(store: Stor
     assert await last_seq(store, "ops") == 1
 
 
-async def test_many_groups_are_appended_to_at_once_and_each_keeps_its_order(store: Store) -> None:
+async def test_concurrent_appends_keep_each_groups_order(store: Store) -> None:
     groups = [f"group-{number}" for number in range(20)]
 
     async def fill(group: str) -> None:
@@ -134,7 +133,7 @@ async def test_a_long_log_is_read_in_pages(store: Store) -> None:
     assert await read_all(store, "ops") == [bytes(10_000)] * 20
 
 
-async def test_a_batch_larger_than_a_page_comes_whole(store: Store) -> None:
+async def test_a_large_batch_is_one_page(store: Store) -> None:
     huge = packed(*[bytes(10_000)] * 20)
     assert len(huge) > PAGE_LIMIT
     await append(store, "ops", b"before")
@@ -145,7 +144,7 @@ async def test_a_batch_larger_than_a_page_comes_whole(store: Store) -> None:
     assert await store.read("ops", 21) == Page(22, 22, packed(b"behind"))
 
 
-async def test_a_page_may_begin_within_a_batch(store: Store) -> None:
+async def test_a_page_can_begin_within_a_batch(store: Store) -> None:
     bodies = [bytes([number]) * 10_000 for number in range(10)]
     await append(store, "ops", *bodies)
     assert await store.read("ops", 7) == Page(8, 10, packed(*bodies[7:]))
@@ -154,11 +153,11 @@ async def test_a_page_may_begin_within_a_batch(store: Store) -> None:
 # ------------------------------------------------------------------ cursors and names
 
 
-async def test_nobody_has_seen_anything_at_first(store: Store) -> None:
+async def test_there_are_no_cursors_at_first(store: Store) -> None:
     assert await store.cursors("ops") == {}
 
 
-async def test_cursors_are_kept_for_each_person_and_group(store: Store) -> None:
+async def test_cursors_are_per_person_and_group(store: Store) -> None:
     await append(store, "ops", b"one", b"two")
     await append(store, "dev", b"eins")
     await store.set_cursors("ops", {"alice": 2, "bob": 1})
@@ -167,37 +166,37 @@ async def test_cursors_are_kept_for_each_person_and_group(store: Store) -> None:
     assert await store.cursors("dev") == {"alice": 1}
 
 
-async def test_a_cursor_moves_forward_and_never_back(store: Store) -> None:
+async def test_a_cursor_never_moves_back(store: Store) -> None:
     await append(store, "ops", b"one", b"two", b"three")
     await store.set_cursors("ops", {"alice": 2, "bob": 2})
     await store.set_cursors("ops", {"alice": 1, "bob": 3})
     assert await store.cursors("ops") == {"alice": 2, "bob": 3}
 
 
-async def test_a_cursor_that_was_handed_out_is_not_the_stores_own(store: Store) -> None:
+async def test_returned_cursors_are_a_copy(store: Store) -> None:
     await append(store, "ops", b"one")
     await store.set_cursors("ops", {"alice": 1})
     (await store.cursors("ops"))["alice"] = 99
     assert await store.cursors("ops") == {"alice": 1}
 
 
-async def test_to_set_no_cursors_is_allowed(store: Store) -> None:
+async def test_setting_no_cursors_is_allowed(store: Store) -> None:
     await append(store, "ops", b"one")
     await store.set_cursors("ops", {})
     assert await store.cursors("ops") == {}
 
 
-# ------------------------------------------------------------------ a place for files
+# ------------------------------------------------------------------ blobs
 
 
-async def test_each_store_has_a_place_for_files_that_nobody_else_sees(store: Store) -> None:
-    assert store.blobs.path.is_dir()
-    assert stat.S_IMODE(store.blobs.path.stat().st_mode) == 0o700
+async def test_each_store_has_a_private_blob_directory(store: Store) -> None:
+    assert blob_path(store).is_dir()
+    assert stat.S_IMODE(blob_path(store).stat().st_mode) == 0o700
 
 
-async def test_the_place_of_a_store_that_forgets_goes_with_it() -> None:
+async def test_a_memory_store_removes_its_blobs() -> None:
     store = MemoryStore()
-    path = store.blobs.path
+    path = blob_path(store)
     (path / "file").write_bytes(b"gone soon")
     del store
     assert not path.exists()

@@ -1,4 +1,4 @@
-"""What becomes of a database that an earlier version wrote."""
+"""Migration of databases that earlier versions wrote."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.core.text import fold
 from tchat.errors import TchatError
 from tchat.store.base import AccountKey, FileEntry, SideEffects, StateSnapshot
+from tchat.store.open import open_store
 from tchat.store.sqlite.schema import APPLICATION_ID, MIGRATIONS
-from tchat.store.sqlite.store import open_store
 from tchat.store.words import terms_of
 from tests.core.script import NOON
 from tests.helpers import log_of, running_server, session_at
@@ -90,7 +90,7 @@ CLOSED_SHELF: Story = [
 
 
 def packed(group: str, story: Story) -> list[bytes]:
-    """Return a log as version 1 wrote it: no event has a key."""
+    """Return a log as version 1 wrote it: events without keys."""
     numbers = count(1)
     return [
         encode_event(Event(group, seq, NOON, actor, b"12345678", seq, body))
@@ -113,7 +113,7 @@ def write_version_1(directory: Path, **logs: Story) -> None:
 
 
 def write_version_2(directory: Path, **logs: Story) -> None:
-    """Make a data directory as version 2 left it: with standings, and what people had uploaded."""
+    """Make a data directory as version 2 left it: with standings and uploads."""
     write_version_1(directory, **logs)
     with closing(sqlite3.connect(directory / "tchat.db", isolation_level=None)) as connection:
         statements, fill = MIGRATIONS[1]
@@ -138,7 +138,7 @@ def write_log(connection: sqlite3.Connection, number: int, group: str, frames: l
         connection.execute("INSERT INTO segments VALUES (?, ?, ?, ?)", (number, last, first, data))
 
 
-async def test_who_is_in_which_group_is_found_in_the_logs(tmp_path: Path) -> None:
+async def test_standings_are_derived_from_the_logs(tmp_path: Path) -> None:
     write_version_1(tmp_path, ops=OPS, dev=DEV, closed=CLOSED)
     async with open_store(tmp_path) as store:
         assert await store.groups_of("alice") == {"ops": "member"}
@@ -148,14 +148,14 @@ async def test_who_is_in_which_group_is_found_in_the_logs(tmp_path: Path) -> Non
         assert await store.groups_of("erin") == {}
 
 
-async def test_the_logs_are_as_they_were(tmp_path: Path) -> None:
+async def test_migrations_leave_the_logs_alone(tmp_path: Path) -> None:
     write_version_1(tmp_path, ops=OPS, dev=DEV)
     async with open_store(tmp_path) as store:
         assert [(event.actor, event.body) for event in await log_of(store, "ops")] == OPS
         assert await last_seq(store, "dev") == len(DEV)
 
 
-async def test_names_are_kept_and_belong_to_the_first_key_that_comes(tmp_path: Path) -> None:
+async def test_old_names_belong_to_their_first_key(tmp_path: Path) -> None:
     write_version_1(tmp_path, ops=OPS)
     async with open_store(tmp_path) as store:
         assert await store.accounts.keys("alice") == []
@@ -164,7 +164,7 @@ async def test_names_are_kept_and_belong_to_the_first_key_that_comes(tmp_path: P
         assert await store.accounts.keys("alice") == [AccountKey(KEY, NOON + 1)]
 
 
-async def test_a_step_is_taken_once(tmp_path: Path) -> None:
+async def test_a_migration_is_applied_once(tmp_path: Path) -> None:
     write_version_1(tmp_path, ops=OPS)
     async with open_store(tmp_path) as store:
         await store.append(
@@ -176,7 +176,7 @@ async def test_a_step_is_taken_once(tmp_path: Path) -> None:
         assert connection.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
 
 
-async def test_a_member_from_before_keys_is_one_still(tmp_path: Path) -> None:
+async def test_members_stay_members_after_migration(tmp_path: Path) -> None:
     write_version_1(tmp_path, ops=OPS)
     async with (
         open_store(tmp_path) as store,
@@ -187,7 +187,7 @@ async def test_a_member_from_before_keys_is_one_still(tmp_path: Path) -> None:
         assert (alice.user, ops.standing) == ("Alice", "member")
 
 
-async def test_a_step_that_cannot_be_taken_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+async def test_a_failed_migration_changes_nothing(tmp_path: Path) -> None:
     write_version_1(tmp_path, ops=OPS)
     with closing(sqlite3.connect(tmp_path / "tchat.db", isolation_level=None)) as connection:
         connection.execute("UPDATE segments SET frames = x'00000001ff' WHERE first = 3")
@@ -201,7 +201,7 @@ async def test_a_step_that_cannot_be_taken_leaves_the_file_as_it_was(tmp_path: P
 
 
 @pytest.mark.parametrize("write", [write_version_1, write_version_2])
-async def test_what_is_on_the_shelves_is_found_in_the_logs(
+async def test_group_files_are_derived_from_the_logs(
     tmp_path: Path, write: Callable[..., None]
 ) -> None:
     write(tmp_path, ops=SHELF, dev=OTHER_SHELF, quiet=OPS)
@@ -213,24 +213,24 @@ async def test_what_is_on_the_shelves_is_found_in_the_logs(
         ]
         assert await store.files.find("dev", 1) == FileEntry(1, SONG, PIECE_SIZE, "zoë", NOON)
         assert await store.files.page("quiet", 100, 10, 10) == []
-        assert await store.files.used("alice") == 2 * PIECE_SIZE + 1
-        assert await store.files.used("zoë") == PIECE_SIZE
+        assert await store.files.usage("alice") == 2 * PIECE_SIZE + 1
+        assert await store.files.usage("zoë") == PIECE_SIZE
 
 
-async def test_what_a_closed_group_had_shared_is_forgotten(tmp_path: Path) -> None:
+async def test_files_of_closed_groups_are_dropped(tmp_path: Path) -> None:
     write_version_2(tmp_path, again=REFOUNDED, closed=CLOSED_SHELF)
     async with open_store(tmp_path) as store:
         mixtape = FileEntry(1, MIXTAPE, 7, "bob", NOON)
         assert await store.files.page("again", 100, 10, 10) == [mixtape]
         assert await store.files.page("closed", 100, 10, 10) == []
-        assert await store.files.used("alice") == 0
-        assert await store.files.all() == {MIXTAPE}
+        assert await store.files.usage("alice") == 0
+        assert await store.files.digests() == {MIXTAPE}
 
 
-async def test_what_was_sent_and_is_on_no_shelf_is_forgotten(tmp_path: Path) -> None:
+async def test_unshared_uploads_are_dropped(tmp_path: Path) -> None:
     write_version_2(tmp_path, ops=SHELF)
     async with open_store(tmp_path) as store:
-        assert await store.files.all() == {SONG, FILM}
+        assert await store.files.digests() == {SONG, FILM}
         assert await store.files.size_of(bytes(32)) is None
         assert await store.files.sweep(NOON, NOON) == []
     with closing(sqlite3.connect(tmp_path / "tchat.db")) as connection:
@@ -238,21 +238,19 @@ async def test_what_was_sent_and_is_on_no_shelf_is_forgotten(tmp_path: Path) -> 
         assert "uploads" not in tables
 
 
-async def test_the_beginning_of_a_long_file_is_known_once_it_is_sent_again(tmp_path: Path) -> None:
+async def test_the_head_is_learned_with_a_new_upload(tmp_path: Path) -> None:
     write_version_2(tmp_path, ops=SHELF)
     head = hashlib.sha256(b"its first piece").digest()
     async with open_store(tmp_path) as store:
         shelves = store.files
-        assert await shelves.may_hold_similar("alice", PIECE_SIZE, SONG), (
-            "the only piece is all of it"
-        )
-        assert not await shelves.may_hold_similar("alice", PIECE_SIZE + 1, FILM)
-        assert not await shelves.may_hold_similar("alice", PIECE_SIZE + 1, head)
+        assert await shelves.has_similar("alice", PIECE_SIZE, SONG), "the only piece is all of it"
+        assert not await shelves.has_similar("alice", PIECE_SIZE + 1, FILM)
+        assert not await shelves.has_similar("alice", PIECE_SIZE + 1, head)
         await shelves.add("carol", FILM, PIECE_SIZE + 1, head, NOON)
-        assert await shelves.may_hold_similar("alice", PIECE_SIZE + 1, head)
+        assert await shelves.has_similar("alice", PIECE_SIZE + 1, head)
 
 
-async def test_how_groups_are_written_is_found_in_the_logs(tmp_path: Path) -> None:
+async def test_display_names_are_derived_from_the_logs(tmp_path: Path) -> None:
     write_version_2(tmp_path, ops=OPS)
     with closing(sqlite3.connect(tmp_path / "tchat.db", isolation_level=None)) as connection:
         write_log(connection, 2, "straße", packed("Straße", OPS))
@@ -263,14 +261,14 @@ async def test_how_groups_are_written_is_found_in_the_logs(tmp_path: Path) -> No
         assert names == {"ops": "ops", "strasse": "Straße"}
 
 
-async def test_what_was_said_before_there_was_a_search_is_found(tmp_path: Path) -> None:
+async def test_old_messages_are_searchable(tmp_path: Path) -> None:
     write_version_1(tmp_path, ops=OPS)
     async with open_store(tmp_path) as store:
         (hit,) = await store.search(["ops"], terms_of("hello"), 0, 9)
         assert (hit.seq, hit.actor, hit.text) == (7, "bob", "hello")
 
 
-async def test_a_group_from_before_there_were_states_has_none_until_one_is_kept(
+async def test_old_groups_have_no_snapshot_at_first(
     tmp_path: Path,
 ) -> None:
     write_version_2(tmp_path, ops=OPS)

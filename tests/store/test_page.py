@@ -1,4 +1,4 @@
-"""Pages: consecutive events, of which a reader may want only the end."""
+"""Pages of consecutive events, and parts of them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ PAGE = Page(5, 7, numbered(5, 7))
 
 
 @pytest.mark.parametrize("seq", [0, 3, 4])
-def test_a_page_is_all_behind_whatever_comes_before_it(seq: int) -> None:
+def test_a_page_after_an_earlier_event_is_whole(seq: int) -> None:
     assert PAGE.after(seq) == PAGE
 
 
 @pytest.mark.parametrize("seq", [5, 6])
-def test_a_page_can_be_cut_behind_any_of_its_events(seq: int) -> None:
+def test_a_page_can_be_cut_anywhere(seq: int) -> None:
     assert PAGE.after(seq) == Page(seq + 1, 7, numbered(seq + 1, 7))
 
 
-def test_behind_the_last_event_nothing_is_left() -> None:
+def test_after_its_last_event_a_page_is_empty() -> None:
     assert PAGE.after(7).frames == b""

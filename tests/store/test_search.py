@@ -1,4 +1,4 @@
-"""What is found, and what is not: the same in every store."""
+"""Search gives the same results in every store."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tchat.core.group.events import Created, Posted
+from tchat.store.open import open_store
 from tchat.store.sqlite import search as search_module
-from tchat.store.sqlite.store import open_store
 from tchat.store.words import excerpt, terms_of
 from tests.core.script import NOON
 from tests.memory_store import MemoryStore
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
         ("python 北京", "用Python在北京写"),
     ],
 )
-async def test_words_are_found_as_people_type_them(store: Store, typed: str, said: str) -> None:
+async def test_a_query_matches_as_people_type(store: Store, typed: str, said: str) -> None:
     await post(store, "something else", said)
     assert await found(store, typed) == [said]
 
@@ -78,7 +78,7 @@ async def test_words_are_found_as_people_type_them(store: Store, typed: str, sai
         ("कि", "का"),
     ],
 )
-async def test_other_words_are_not(store: Store, typed: str, said: str) -> None:
+async def test_other_words_do_not_match(store: Store, typed: str, said: str) -> None:
     await post(store, said)
     assert await found(store, typed) == []
 
@@ -91,32 +91,32 @@ async def test_other_words_are_not(store: Store, typed: str, said: str) -> None:
         *("hello\x00bye", "·"),
     ],
 )
-async def test_what_means_something_to_the_index_is_only_text(store: Store, typed: str) -> None:
+async def test_index_syntax_in_queries_is_plain_text(store: Store, typed: str) -> None:
     await post(store, "hello there", "bye now")
     assert await found(store, typed) in ([], ["hello there"])
 
 
-async def test_nothing_is_found_by_no_words(store: Store) -> None:
+async def test_an_empty_query_finds_nothing(store: Store) -> None:
     await post(store, "hello", "… !", "")
     assert await found(store, "") == await found(store, "… !") == []
 
 
-async def test_words_as_they_are_in_the_index_are_no_words(store: Store) -> None:
+async def test_index_tokens_cannot_be_searched(store: Store) -> None:
     await post(store, "hello")
     assert await found(store, "1·hello") == []
 
 
-# ------------------------------------------------------------------ what a hit is
+# ------------------------------------------------------------------ hits
 
 
-async def test_a_hit_says_what_was_said_where_when_and_by_whom(store: Store) -> None:
+async def test_a_hit_has_text_group_time_and_author(store: Store) -> None:
     await write(store, "ops", Created())
     await write(store, "ops", Posted("hello"), actor="Bob")
     (hit,) = await hits(store, "hello")
     assert (hit.group, hit.seq, hit.at, hit.actor, hit.text) == ("ops", 2, NOON + 2, "Bob", "hello")
 
 
-async def test_the_newest_come_first_from_all_groups_together(store: Store) -> None:
+async def test_hits_of_all_groups_are_newest_first(store: Store) -> None:
     await post(store, "hello 1", "else", "hello 3", group="one")
     await post(store, "else", "hello 2", "else", "hello 4", group="two")
     expected = ["hello 4", "hello 3", "hello 2", "hello 1"]
@@ -124,7 +124,7 @@ async def test_the_newest_come_first_from_all_groups_together(store: Store) -> N
     assert await found(store, "hello", "two", "one") == expected
 
 
-async def test_what_is_found_comes_in_pages(store: Store) -> None:
+async def test_hits_are_paged(store: Store) -> None:
     await post(store, *(f"hello {n}" for n in range(10)))
     pages = [await hits(store, "hello", skip=skip, most=4) for skip in (0, 4, 8, 12)]
     assert [[hit.text[-1] for hit in page] for page in pages] == [
@@ -135,7 +135,7 @@ async def test_what_is_found_comes_in_pages(store: Store) -> None:
     ]
 
 
-async def test_only_the_groups_that_are_asked_for_are_searched(store: Store) -> None:
+async def test_only_requested_groups_are_searched(store: Store) -> None:
     await post(store, "hello one", group="one")
     await post(store, "hello two", group="two")
     assert await found(store, "hello", "one") == ["hello one"]
@@ -143,17 +143,17 @@ async def test_only_the_groups_that_are_asked_for_are_searched(store: Store) -> 
     assert await store.search([], terms_of("hello"), 0, 9) == []
 
 
-async def test_what_others_say_hides_nothing(store: Store) -> None:
+async def test_other_groups_messages_hide_no_hits(store: Store) -> None:
     await post(store, "hello one", group="one")
     await post(store, *(f"hello {n}" for n in range(20)), group="two")
     await found(store, "hello", "two")
     assert [hit.text for hit in await hits(store, "hello", "one", most=2)] == ["hello one"]
 
 
-# ------------------------------------------------------------------ what messages say now
+# ------------------------------------------------------------------ edits and deletions
 
 
-async def test_what_is_said_after_a_search_is_found_by_the_next(store: Store) -> None:
+async def test_later_messages_are_found_by_later_searches(store: Store) -> None:
     await post(store, "hello 1")
     assert await found(store, "hello") == ["hello 1"]
     await post(store, "hello 2")
@@ -161,7 +161,7 @@ async def test_what_is_said_after_a_search_is_found_by_the_next(store: Store) ->
 
 
 @pytest.mark.parametrize("searched", [False, True])
-async def test_an_edited_message_is_found_by_what_it_says_now(store: Store, searched: bool) -> None:
+async def test_an_edited_message_matches_its_current_text(store: Store, searched: bool) -> None:
     await post(store, "first", "other")
     for text in ("second", "third"):
         if searched:
@@ -185,7 +185,7 @@ async def test_a_deleted_message_is_not_found(store: Store, searched: tuple[int,
     assert await found(store, "words") == ["other words"]
 
 
-async def test_of_a_group_founded_anew_only_the_present_life_is_searched(store: Store) -> None:
+async def test_a_refounded_group_is_searched_since_then(store: Store) -> None:
     await write(store, "ops", Created(), Posted("hello from before"))
     assert await found(store, "hello") == ["hello from before"]
     await write(store, "ops", Created(), Posted("hello now"))
@@ -196,7 +196,7 @@ async def test_of_a_group_founded_anew_only_the_present_life_is_searched(store: 
 # ------------------------------------------------------------------ the index
 
 
-async def test_the_index_outlives_the_program(tmp_path: Path) -> None:
+async def test_the_index_survives_a_restart(tmp_path: Path) -> None:
     async with open_store(tmp_path) as store:
         await post(store, "hello 1")
         await edit(store, 1, "hello 2")
@@ -208,7 +208,7 @@ async def test_the_index_outlives_the_program(tmp_path: Path) -> None:
         assert await found(store, "hello") == []
 
 
-async def test_an_index_that_was_made_by_other_rules_is_made_anew(
+async def test_an_outdated_index_is_rebuilt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with open_store(tmp_path) as store:
@@ -221,10 +221,10 @@ async def test_an_index_that_was_made_by_other_rules_is_made_anew(
         assert await found(store, "2xolleh") == ["hello 2"]
 
 
-async def test_a_long_log_is_taken_in_in_pieces_between_which_others_write(
+async def test_indexing_lets_other_writers_in_between(
     sqlite: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search_module, "PIECE_SECONDS", 0)
+    monkeypatch.setattr(search_module, "SLICE_SECONDS", 0)
     await write(sqlite, "ops", *(Posted(f"hello {n}") for n in range(100)))
     results: list[int] = []
 
@@ -242,10 +242,10 @@ async def test_a_long_log_is_taken_in_in_pieces_between_which_others_write(
     assert said_meanwhile > 10
 
 
-async def test_what_is_deleted_while_it_is_taken_in_is_not_found(
+async def test_messages_deleted_during_indexing_are_not_found(
     sqlite: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search_module, "PIECE_SECONDS", 0)
+    monkeypatch.setattr(search_module, "SLICE_SECONDS", 0)
     await write(sqlite, "ops", *(Posted(f"hello {n}") for n in range(60)))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(hits, sqlite, "hello")
@@ -255,7 +255,7 @@ async def test_what_is_deleted_while_it_is_taken_in_is_not_found(
     assert await found(sqlite, "hello") == expected
 
 
-async def test_nothing_is_taken_in_before_somebody_searches(tmp_path: Path) -> None:
+async def test_nothing_is_indexed_before_a_search(tmp_path: Path) -> None:
     async with open_store(tmp_path) as store:
         await post(store, "hello")
     with closing(sqlite3.connect(tmp_path / "tchat.db")) as connection:
@@ -265,13 +265,13 @@ async def test_nothing_is_taken_in_before_somebody_searches(tmp_path: Path) -> N
 # ------------------------------------------------------------------ excerpts
 
 
-def test_a_short_text_is_shown_whole() -> None:
+def test_a_short_text_is_its_own_excerpt() -> None:
     assert excerpt("hello\neveryone", terms_of("every")) == "hello\neveryone"
 
 
 @pytest.mark.parametrize("needle", ["Needle", "NÉEDLE", "北京市", "ﬁnd"])
 @pytest.mark.parametrize("before", [0, 30, 500, 5000])
-def test_of_a_long_text_the_part_around_the_hit_is_shown(needle: str, before: int) -> None:
+def test_an_excerpt_surrounds_the_match(needle: str, before: int) -> None:
     text = "ü " * (before // 2) + needle + " y" * 500
     shown = excerpt(text, terms_of(needle))
     assert needle in shown
@@ -281,18 +281,18 @@ def test_of_a_long_text_the_part_around_the_hit_is_shown(needle: str, before: in
     assert shown.endswith("…")
 
 
-def test_what_is_not_seen_in_a_long_text_shows_its_beginning() -> None:
+def test_without_a_match_the_excerpt_is_the_beginning() -> None:
     text = "e\u0301" * 500
     assert excerpt(text, terms_of("zebra")) == text[:200] + "…"
 
 
-def test_the_end_of_a_long_text_is_shown_as_such() -> None:
+def test_an_excerpt_at_the_end_is_marked() -> None:
     shown = excerpt("x " * 500 + "needle", terms_of("needle"))
     assert shown.startswith("…")
     assert shown.endswith("needle")
 
 
-# ------------------------------------------------------------------ both stores find the same
+# ------------------------------------------------------------------ property test
 
 letters = st.sampled_from("aAáb1_ .-北京市가ん\u0301\"'*·")
 sayings = st.text(letters, max_size=8)
@@ -321,7 +321,7 @@ async def test_stores_agree_on_what_is_found(
 
 
 async def tell(store: Store, story: list[tuple[object, ...]]) -> None:
-    """Let a story happen; messages are edited and deleted by their place among those there are."""
+    """Apply random posts, edits and deletions; targets are indexes among existing messages."""
     there: dict[int, list[int]] = {}
     for step in story:
         match step:

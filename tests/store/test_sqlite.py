@@ -1,4 +1,4 @@
-"""What the SQLite store promises besides: that it lasts, shares commits, and knows its limits."""
+"""The SQLite store: durability, group commit, full disks and write errors."""
 
 from __future__ import annotations
 
@@ -16,20 +16,22 @@ import trio.testing
 
 from tchat.errors import Code, StorageError
 from tchat.store.base import StorageFull
+from tchat.store.open import open_store
 from tchat.store.sqlite.schema import APPLICATION_ID, MIGRATIONS
-from tchat.store.sqlite.store import SqliteStore, open_store
 from tests.store.appender import GROUPS
 from tests.store.batches import append, last_seq, packed, read_all
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+    from tchat.store.sqlite.store import SqliteStore
+
 KEY = bytes(32)
 ROOT = Path(__file__).parents[2]
 
 
 class Tapped:
-    """The writer's connection, with the statements noted that pass; `failing` ones fail."""
+    """The writer's connection; records statements, and makes the `failing` ones fail."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.statements: list[str] = []
@@ -48,25 +50,23 @@ class Tapped:
 
 @pytest.fixture
 def tap(sqlite: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tapped]:
-    """Stand between the writing thread and its connection."""
-    tap = Tapped(sqlite._database._writer._connection)
+    """Intercept the statements of the writer thread."""
+    tap = Tapped(sqlite.database._writer._connection)
     with monkeypatch.context() as patch:
-        patch.setattr(sqlite._database._writer, "_connection", tap)
+        patch.setattr(sqlite.database._writer, "_connection", tap)
         yield tap
 
 
 async def pragma(store: SqliteStore, statement: str) -> object:
-    """Run a pragma on the writer's connection, in its thread; return what it answers."""
-    row = await store._database._writer.do(
-        lambda connection: connection.execute(statement).fetchone()
-    )
+    """Run a pragma on the writer's connection, in its thread; return the result."""
+    row = await store.database.write(lambda connection: connection.execute(statement).fetchone())
     assert isinstance(row, tuple)
     return row[0]
 
 
 @asynccontextmanager
 async def busy_writer(store: SqliteStore) -> AsyncIterator[None]:
-    """Keep the writing thread at work in one transaction until the end of the block."""
+    """Keep the writer thread busy with one transaction until the end of the block."""
     started, go_on = threading.Event(), threading.Event()
 
     def work(_: sqlite3.Connection) -> None:
@@ -74,7 +74,7 @@ async def busy_writer(store: SqliteStore) -> AsyncIterator[None]:
         assert go_on.wait(30), "the block waited for the writing thread"
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(store._database._writer.do, work)
+        nursery.start_soon(store.database.write, work)
         await trio.to_thread.run_sync(started.wait)
         try:
             yield
@@ -82,10 +82,10 @@ async def busy_writer(store: SqliteStore) -> AsyncIterator[None]:
             go_on.set()
 
 
-# ------------------------------------------------------------------ it lasts
+# ------------------------------------------------------------------ durability
 
 
-async def test_whatever_was_acknowledged_is_there_when_the_store_is_opened_again(
+async def test_acknowledged_events_survive_a_restart(
     tmp_path: Path,
 ) -> None:
     async with open_store(tmp_path) as store:
@@ -100,7 +100,7 @@ async def test_whatever_was_acknowledged_is_there_when_the_store_is_opened_again
         assert await store.accounts.claim("alice", "ALICE", KEY, 2) == "Alice"
 
 
-async def test_a_log_goes_on_where_it_ended_when_the_store_is_opened_again(tmp_path: Path) -> None:
+async def test_a_reopened_log_continues_at_its_end(tmp_path: Path) -> None:
     for body in (b"one", b"two", b"three"):
         async with open_store(tmp_path) as store:
             await append(store, "ops", body)
@@ -109,7 +109,7 @@ async def test_a_log_goes_on_where_it_ended_when_the_store_is_opened_again(tmp_p
 
 
 def acknowledged_before_death(directory: Path) -> dict[str, int]:
-    """Kill a program in the middle of its appends; return the last seq acknowledged to each."""
+    """Kill a program amid its appends; return the last acknowledged seq of each group."""
     command = [sys.executable, "-m", "tests.store.appender", str(directory)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -120,7 +120,7 @@ def acknowledged_before_death(directory: Path) -> dict[str, int]:
     return {group: int(seq) for group, seq in (line.split() for line in lines if line)}
 
 
-async def test_whatever_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
+async def test_acknowledged_events_survive_a_kill(tmp_path: Path) -> None:
     acknowledged = await trio.to_thread.run_sync(acknowledged_before_death, tmp_path)
     assert acknowledged.keys() == set(GROUPS)
     async with open_store(tmp_path) as store:
@@ -131,18 +131,18 @@ async def test_whatever_was_acknowledged_survives_a_kill(tmp_path: Path) -> None
             assert bodies == [str(number).encode() for number in range(1, last + 1)]
 
 
-async def test_a_commit_waits_for_the_disk(sqlite: SqliteStore) -> None:
+async def test_a_commit_is_synchronous(sqlite: SqliteStore) -> None:
     full = 2
     assert await pragma(sqlite, "PRAGMA synchronous") == full
     assert await pragma(sqlite, "PRAGMA journal_mode") == "wal"
 
 
-async def test_the_file_says_whose_it_is(sqlite: SqliteStore) -> None:
+async def test_the_file_has_the_application_id(sqlite: SqliteStore) -> None:
     assert await pragma(sqlite, "PRAGMA application_id") == APPLICATION_ID
     assert await pragma(sqlite, "PRAGMA user_version") == len(MIGRATIONS)
 
 
-async def test_an_append_that_nobody_waits_for_any_more_is_whole_or_not_at_all(
+async def test_a_cancelled_append_is_atomic(
     tmp_path: Path,
 ) -> None:
     async with open_store(tmp_path) as store, trio.open_nursery() as nursery:
@@ -156,9 +156,7 @@ async def test_an_append_that_nobody_waits_for_any_more_is_whole_or_not_at_all(
 # ------------------------------------------------------------------ group commit
 
 
-async def test_appends_that_wait_at_the_same_time_share_one_commit(
-    sqlite: SqliteStore, tap: Tapped
-) -> None:
+async def test_waiting_appends_share_one_commit(sqlite: SqliteStore, tap: Tapped) -> None:
     async with trio.open_nursery() as nursery, busy_writer(sqlite):
         for number in range(100):
             nursery.start_soon(sqlite.append, f"group-{number}", 0, 1, packed(b"one"))
@@ -168,7 +166,7 @@ async def test_appends_that_wait_at_the_same_time_share_one_commit(
         assert await read_all(sqlite, f"group-{number}") == [b"one"]
 
 
-async def test_a_conflict_concerns_nobody_else_in_the_commit(sqlite: SqliteStore) -> None:
+async def test_a_conflict_fails_only_its_own_append(sqlite: SqliteStore) -> None:
     outcomes: dict[str, str] = {}
 
     async def try_to_append(group: str, expected: int) -> None:
@@ -184,7 +182,7 @@ async def test_a_conflict_concerns_nobody_else_in_the_commit(sqlite: SqliteStore
     assert outcomes == {"a": "appended", "b": "conflict", "c": "appended"}
 
 
-async def test_reading_waits_for_no_writer(sqlite: SqliteStore) -> None:
+async def test_reads_do_not_wait_for_the_writer(sqlite: SqliteStore) -> None:
     await append(sqlite, "ops", b"one")
     async with busy_writer(sqlite):
         assert await read_all(sqlite, "ops") == [b"one"]
@@ -193,7 +191,7 @@ async def test_reading_waits_for_no_writer(sqlite: SqliteStore) -> None:
 # ------------------------------------------------------------------ a full disk
 
 
-async def test_a_full_disk_refuses_and_writes_nothing(sqlite: SqliteStore) -> None:
+async def test_a_full_disk_writes_nothing(sqlite: SqliteStore) -> None:
     await append(sqlite, "ops", b"one")
     await pragma(sqlite, "PRAGMA max_page_count = 1")  # no further page, that is
     with pytest.raises(StorageFull) as caught:
@@ -203,7 +201,7 @@ async def test_a_full_disk_refuses_and_writes_nothing(sqlite: SqliteStore) -> No
     assert await read_all(sqlite, "ops") == [b"one"]
 
 
-async def test_appends_work_again_once_there_is_room_again(sqlite: SqliteStore) -> None:
+async def test_appends_work_once_there_is_room_again(sqlite: SqliteStore) -> None:
     await append(sqlite, "ops", b"one")
     await pragma(sqlite, "PRAGMA max_page_count = 1")
     with pytest.raises(StorageFull):
@@ -217,7 +215,7 @@ async def test_appends_work_again_once_there_is_room_again(sqlite: SqliteStore) 
 
 
 @pytest.mark.parametrize("statement", ["BEGIN IMMEDIATE", "COMMIT"])
-async def test_a_disk_that_fails_once_is_not_trusted_again(
+async def test_a_write_error_breaks_the_store(
     sqlite: SqliteStore, tap: Tapped, statement: str
 ) -> None:
     await append(sqlite, "ops", b"one")
@@ -241,9 +239,7 @@ async def test_a_broken_store_can_still_be_read(sqlite: SqliteStore, tap: Tapped
     assert await read_all(sqlite, "ops") == [b"one"]
 
 
-async def test_everybody_in_a_commit_that_failed_hears_of_it(
-    sqlite: SqliteStore, tap: Tapped
-) -> None:
+async def test_a_failed_commit_fails_all_its_appends(sqlite: SqliteStore, tap: Tapped) -> None:
     failures: list[StorageError] = []
 
     async def try_to_append(group: str) -> None:
@@ -259,16 +255,16 @@ async def test_everybody_in_a_commit_that_failed_hears_of_it(
     assert len(failures) == 10
 
 
-async def test_a_fault_in_the_work_itself_does_not_stop_the_writing_thread(
+async def test_a_faulty_job_does_not_end_the_writer(
     sqlite: SqliteStore,
 ) -> None:
     with pytest.raises(StorageError):
-        await sqlite._database._writer.do(lambda connection: connection.execute("SELECT nonsense"))
+        await sqlite.database.write(lambda connection: connection.execute("SELECT nonsense"))
     with pytest.raises(StorageError):
         await append(sqlite, "ops", b"one")
 
 
-async def test_a_log_that_cannot_be_read_is_a_storage_error(sqlite: SqliteStore) -> None:
-    await sqlite._database._writer.do(lambda connection: connection.execute("DROP TABLE segments"))
+async def test_an_unreadable_log_is_a_storage_error(sqlite: SqliteStore) -> None:
+    await sqlite.database.write(lambda connection: connection.execute("DROP TABLE segments"))
     with pytest.raises(StorageError, match="no such table"):
         await sqlite.read("ops", 0)

@@ -1,14 +1,14 @@
-"""A clock for the turns of threads."""
+"""A clock for time slices."""
 
 from __future__ import annotations
 
 import pytest
 
-from tchat.transfer import time_slice as turns
+from tchat.transfer import time_slice as time_slice_module
 
 
 class Clock:
-    """A clock that stands still, but while somebody waits."""
+    """A clock that advances only when a test does it."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -20,5 +20,5 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(turns, "time", clock)
+    monkeypatch.setattr(time_slice_module, "time", clock)
     return clock

@@ -224,6 +224,8 @@ def test_a_quotation_is_a_few_words_on_one_line(text: str, quoted: str) -> None:
         ("@小明", "小明"),
         ("问bob一下", "bob"),
         ("さくらさん", "さくら"),
+        ("민수야 안녕", "민수"),
+        ("bob은 어디?", "bob"),
         ("مرحبا علي.", "علي"),
     ],
 )

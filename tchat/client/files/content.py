@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Protocol
 from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.core.text import clean_line, safe_filename
 from tchat.errors import Code, Refused
-from tchat.transfer.partial_file import fill
+from tchat.transfer.partial_file import fill_buffer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -108,7 +108,7 @@ class FileContent:
     def _digest(self) -> bytes:
         room, running = memoryview(bytearray(PIECE_SIZE)), hashlib.sha256()
         self.seek(0)
-        while size := fill(self.read_into, room):
+        while size := fill_buffer(self.read_into, room):
             running.update(room[:size])
         return running.digest()
 

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING
 
 from tchat.core.text import clean_line
 from tchat.errors import Code, Refused
-from tchat.transfer.endpoints import check_cancelled
-from tchat.transfer.partial_file import PartialFile, is_full
+from tchat.transfer.partial_file import PartialFile, is_disk_full
+from tchat.transfer.threads import check_cancelled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,7 +67,7 @@ def should_discard(error: OSError | Refused) -> bool:
     A file that does not fit should not keep the disk full, and a damaged file has no rest to wait
     for. That the server cannot read the file at the moment may pass.
     """
-    return is_full(error) if isinstance(error, OSError) else error.code == Code.FILE_DAMAGED
+    return is_disk_full(error) if isinstance(error, OSError) else error.code == Code.FILE_DAMAGED
 
 
 def _check_room(into: Path, size: int) -> None:
@@ -113,7 +113,7 @@ def _claim_name(part: PartialFile, path: Path) -> None:
         raise
     except OSError:  # no hard links on this file system: creating the name exclusively claims it
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
-        part.place(path)
+        part.move_to(path)
     else:
         part.discard()
 

@@ -12,8 +12,8 @@ from tchat.client.files.content import FileContent, TarContent, changed
 from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.core.text import clean_line
 from tchat.errors import Code, Refused
-from tchat.transfer.partial_file import fill
-from tchat.transfer.pieces import NOTHING, boundary, end_of_piece
+from tchat.transfer.partial_file import fill_buffer
+from tchat.transfer.pieces import EMPTY_DIGEST, piece_end, piece_start
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +34,7 @@ class HashedSource:
         self.content = content
         self.name = content.name
         self.size = content.size
-        self.digest = NOTHING  # of the whole content, once it has been read
+        self.digest = EMPTY_DIGEST  # of the whole content, once it has been read
         self._states = [hashlib.sha256()]
         self._hash = self._states[0].copy()
         self._at = 0
@@ -52,7 +52,7 @@ class HashedSource:
         """Seek to where the receiver is, or to 0 if it has other bytes; see `Source.start`."""
         offset = have.offset
         # Digests are compared at piece boundaries; the rest up to the offset is only hashed.
-        whole = boundary(offset) if offset < self.size else offset
+        whole = piece_start(offset) if offset < self.size else offset
         if offset > self.size or self._digest_at(whole, lambda _: check()) != have.sha256:
             offset = whole = 0
         self._seek(whole)
@@ -63,7 +63,7 @@ class HashedSource:
 
     def read(self) -> tuple[memoryview, bytes]:
         """Return the rest of the next piece, and its running digest; see `Source.read`."""
-        data = self._read(end_of_piece(self._at, self.size) - self._at)
+        data = self._read(piece_end(self._at, self.size) - self._at)
         self._hash.update(data)
         self._at += len(data)
         digest = self._hash.digest()
@@ -82,7 +82,7 @@ class HashedSource:
         """Return the running digest at the end of a piece."""
         known = min(offset // PIECE_SIZE, len(self._states) - 1) * PIECE_SIZE
         self._seek(known)
-        digest = self._hash.digest() if known else NOTHING
+        digest = self._hash.digest() if known else EMPTY_DIGEST
         while self._at < offset:
             _, digest = self.read()
             on_progress(self._at)
@@ -95,7 +95,7 @@ class HashedSource:
 
     def _read(self, size: int) -> memoryview:
         data = self._room[:size]
-        if fill(self.content.read_into, data) < size:
+        if fill_buffer(self.content.read_into, data) < size:
             raise changed(self.name)
         return data
 

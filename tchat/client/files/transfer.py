@@ -38,17 +38,10 @@ from tchat.core.protocol.handshake import TICKET_SIZE, VERSION, Ready, TransferH
 from tchat.core.text import safe_filename
 from tchat.errors import Code, ProtocolError, Refused
 from tchat.net.address import explain
-from tchat.transfer.endpoints import (
-    FileWithdrawn,
-    check_cancelled,
-    expect,
-    in_the_end,
-    in_thread,
-    receive_file,
-    unreadable,
-)
+from tchat.transfer.endpoints import FileWithdrawn, expect, receive_file, unreadable_file
 from tchat.transfer.endpoints import send_file as transfer_file
 from tchat.transfer.partial_file import BrokenPiece, PartialFile
+from tchat.transfer.threads import check_cancelled, in_thread, in_thread_shielded
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -121,7 +114,7 @@ async def send_file(
         listener.on_start(source.name, source.size)
         digest = await _upload(session, replica, source, listener)
     except OSError as error:
-        raise unreadable(error) from error
+        raise unreadable_file(error) from error
     finally:
         source.close()
     listener.on_sharing()
@@ -153,10 +146,10 @@ async def fetch_file(
             return await in_thread(partial(finish, part, target, file), long=True)
         except (OSError, Refused) as error:
             if should_discard(error):
-                await in_the_end(part.discard)
+                await in_thread_shielded(part.discard)
             raise
         finally:
-            await in_the_end(partial(close_part, part, file))
+            await in_thread_shielded(partial(close_part, part, file))
 
 
 # ------------------------------------------------------------------ retries
@@ -225,7 +218,7 @@ async def _download(
 ) -> None:
     """Download the missing rest of a partial file, and check its digest."""
     retries = _Retries()
-    while not part.is_whole:
+    while not part.is_complete:
         answer = await session.ask(lambda i: Download(i, replica.name, file.number))
         try:
             async with _transfer_link(session, answer, file.size) as link:
@@ -236,7 +229,7 @@ async def _download(
         except _Retry as retry:
             await retries.after(retry.reason, part.offset)
     if part.digest != file.sha256:
-        await in_the_end(part.discard)
+        await in_thread_shielded(part.discard)
         raise Refused(Code.FILE_CHANGED, "The downloaded bytes are not the file that was shared.")
 
 

@@ -322,8 +322,8 @@ class Connection:
                 partial(host.rates.take, "joins", person),
                 partial(host.memberships.reserve, person, fold(command.group)),
             )
-        size = await host.store.files.hold(person, command.sha256, host.clock())
-        used = await host.store.files.used(person)
+        size = await host.store.files.lease(person, command.sha256, host.clock())
+        used = await host.store.files.usage(person)
         return (
             *self._if_said,
             partial(check_uploaded, size, command.size),

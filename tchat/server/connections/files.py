@@ -34,9 +34,9 @@ from tchat.core.protocol.schema import INT_LIMIT
 from tchat.core.text import fold, size_text
 from tchat.errors import Code, ProtocolError, Refused, StorageError, TchatError
 from tchat.server.tickets import Permission
-from tchat.store.base import FileDamaged, StorageFull
-from tchat.store.blobs import reported
-from tchat.transfer.endpoints import FileWithdrawn, in_the_end, patiently, receive_file, send_file
+from tchat.store.base import FileDamaged, StorageFull, storage_errors
+from tchat.transfer.endpoints import FileWithdrawn, receive_file, send_file, with_pings
+from tchat.transfer.threads import in_thread_shielded
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -46,8 +46,7 @@ if TYPE_CHECKING:
     from tchat.core.protocol.schema import Frame
     from tchat.net.link import Link
     from tchat.server.context import ServerContext
-    from tchat.store.base import FileEntry
-    from tchat.store.blobs import StoredFile
+    from tchat.store.base import FileEntry, StoredFile
     from tchat.transfer.partial_file import PartialFile
 
 DAY_MS = 24 * 3600 * 1000
@@ -87,18 +86,18 @@ async def _consider_upload(
     used = await _used(host, author.name, sha256)
     held = alike = False
     if sha256 is None:
-        alike = await shelves.may_hold_similar(person, size, head)
+        alike = await shelves.has_similar(person, size, head)
     if not alike:
         _check_room(host, author.name, size, used)
     if sha256 is not None:
-        held = await shelves.hold(person, sha256, host.clock()) == size
+        held = await shelves.lease(person, sha256, host.clock()) == size
         if not held:  # it is no file that counts already, whatever was said
             used = await _used(host, author.name)
     if not (alike or held):
         room = host.limits.files_per_user - used - host.tickets.promised(author.name) - size
         with _no_more_than_a_file():
             going = [(size, head), *host.tickets.uploads(author.name)]
-            await host.store.blobs.make_room(person, room, going)
+            await host.store.blobs.trim_uploads(person, room, going)
 
     def answer(group: Group) -> Frame:
         _require_member(group, author)
@@ -116,7 +115,7 @@ async def _consider_upload(
 async def _used(host: ServerContext, user: str, besides: bytes | None = None) -> int:
     """Return how many bytes of files count for a person, besides one and what is promised."""
     promised = host.tickets.promised(user)
-    used = await host.store.files.used(fold(user), besides)
+    used = await host.store.files.usage(fold(user), besides)
     # What is finished meanwhile is in neither of the two otherwise.
     return used + max(0, promised - host.tickets.promised(user))
 
@@ -162,18 +161,18 @@ async def _receive(host: ServerContext, link: Link, permission: Permission) -> N
     def is_alive() -> bool:
         return not listening or trio.current_time() - link.last_received < QUIET_SECONDS
 
-    async with blobs.incoming(person, permission.size, permission.head, is_alive) as part:
-        await patiently(link, partial(blobs.begin, part))
+    async with blobs.upload(person, permission.size, permission.head, is_alive) as part:
+        await with_pings(link, partial(blobs.open_partial, part))
         listening = True
         try:
-            with reported():
+            with storage_errors():
                 await receive_file(link, part, _nobody_told, patience)
         except FileWithdrawn:
-            await in_the_end(part.discard)
+            await in_thread_shielded(part.discard)
             raise
         listening = False
-        with reported():
-            await patiently(link, part.sync)
+        with storage_errors():
+            await with_pings(link, part.sync)
         await _keep(host, person, part)
         digest = part.digest
     await link.send(encode(Stored(digest)))
@@ -184,9 +183,9 @@ async def _keep(host: ServerContext, person: str, part: PartialFile) -> None:
     """Keep a file, and know that the person has it: both or neither, whoever cancels what."""
     blobs, shelves = host.store.blobs, host.store.files
     head = part.digests[0] if part.digests else part.digest
-    async with blobs.changing():
+    async with blobs.lock():
         with trio.CancelScope(shield=True):
-            await blobs.keep(part)
+            await blobs.commit(part)
             try:
                 await shelves.add(person, part.digest, part.size, head, host.clock())
             except StorageFull:
@@ -221,7 +220,7 @@ async def _consider_download(
 async def _send(host: ServerContext, link: Link, permission: Permission) -> None:
     store, patience = host.store, host.limits.stall_seconds
     try:
-        async with store.blobs.outgoing(permission.sha256, permission.size) as file:
+        async with store.blobs.download(permission.sha256, permission.size) as file:
             checked = _Checked(file, partial(_forget, host, permission, file))
             digest = await send_file(link, checked, _nobody_told, patience)
     except FileDamaged:
@@ -269,7 +268,7 @@ async def _forget(
 ) -> None:
     """Know a damaged file no more, unless it was sent again meanwhile."""
     store, sha256 = host.store, permission.sha256
-    async with store.blobs.changing():
+    async with store.blobs.lock():
         if await store.files.size_of(sha256) is None or (file and not file.is_current()):
             return
         await store.files.forget(sha256)
@@ -339,10 +338,10 @@ def _nobody_told(_: int) -> None:
 
 async def sweep_files(host: ServerContext) -> None:
     """Remove, from time to time and for ever, what nothing refers to any more."""
-    async with host.store.blobs.changing():
-        known = await host.store.files.all()
+    async with host.store.blobs.lock():
+        known = await host.store.files.digests()
         with _logged(host):
-            await host.store.blobs.clean(known)
+            await host.store.blobs.remove_unknown(known)
     while True:
         await _sweep(host)
         await trio.sleep(SWEEP_SECONDS)
@@ -351,7 +350,7 @@ async def sweep_files(host: ServerContext) -> None:
 async def _sweep(host: ServerContext) -> None:
     blobs, now, keep = host.store.blobs, host.clock(), host.limits.keep_files
     forgotten: list[bytes] = []
-    async with blobs.changing():
+    async with blobs.lock():
         with _logged(host, StorageFull):  # if the log is in doubt, that ends the server
             forgotten = await host.store.files.sweep(
                 now - DAY_MS, 0 if keep is None else max(0, now - keep)
@@ -361,7 +360,7 @@ async def _sweep(host: ServerContext) -> None:
     if forgotten:
         host.log.line("files_removed", count=len(forgotten))
     with _logged(host):
-        await blobs.drop_stale()
+        await blobs.remove_stale_uploads()
 
 
 @contextmanager

@@ -1,1 +1,1 @@
-"""The SQLite engine: one file, one writer thread, group commit."""
+"""The SQLite engine: one database file, one writer thread, group commit."""

@@ -1,4 +1,4 @@
-"""Whose names are whose, in SQLite."""
+"""Accounts in SQLite: which keys own which names."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ class SqliteAccounts(Accounts):
         self._database = database
 
     async def claim(self, person: str, name: str, key: bytes, at: int) -> str | None:
-        """Return how the person writes the name; see `Accounts.claim`."""
-        known = await self._database.read(lambda c: _written(c, person, key))
+        """Return how the name is written; see `Accounts.claim`."""
+        # The common case, a login with a known key, costs no commit.
+        known = await self._database.read(lambda c: _display_name(c, person, key))
         if known is not None:
             return known
 
@@ -36,12 +37,12 @@ class SqliteAccounts(Accounts):
                     "INSERT INTO keys (person, key, since) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
                     (person, key, at),
                 )
-            return _written(connection, person, key)
+            return _display_name(connection, person, key)
 
         return await self._database.write(work)
 
     async def link(self, person: str, key: bytes, at: int) -> None:
-        """Make a further key one of the name's; see `Accounts.link`."""
+        """Add a key to a name; see `Accounts.link`."""
         sql = (
             "INSERT INTO keys (person, key, since) VALUES (?, ?, ?)"
             " ON CONFLICT DO UPDATE SET since = excluded.since, until = NULL"
@@ -56,23 +57,23 @@ class SqliteAccounts(Accounts):
         )
 
     async def unlink(self, person: str, key: bytes, by: bytes, at: int) -> bool:
-        """Take a key from a name; see `Accounts.unlink`."""
+        """Remove a key from a name; see `Accounts.unlink`."""
         sql = "UPDATE keys SET until = ? WHERE person = ? AND key = ? AND until IS NULL"
 
         def work(connection: sqlite3.Connection) -> bool:
-            mine = key != by and _written(connection, person, by) is not None
-            return mine and connection.execute(sql, (at, person, key)).rowcount > 0
+            may_remove = key != by and _display_name(connection, person, by) is not None
+            return may_remove and connection.execute(sql, (at, person, key)).rowcount > 0
 
         return await self._database.write(work)
 
     async def release(self, person: str, at: int) -> bool:
-        """Take all keys from a name; see `Accounts.release`."""
+        """Remove all keys from a name; see `Accounts.release`."""
         sql = "UPDATE keys SET until = ? WHERE person = ? AND until IS NULL"
         return await self._database.write(lambda c: c.execute(sql, (at, person)).rowcount > 0)
 
 
-def _written(connection: sqlite3.Connection, person: str, key: bytes) -> str | None:
-    """Return how the name is written, if it belongs to the key."""
+def _display_name(connection: sqlite3.Connection, person: str, key: bytes) -> str | None:
+    """Return how a name is written; None unless it belongs to the key."""
     row = connection.execute(
         "SELECT name FROM people JOIN keys ON person = people.key"
         " WHERE person = ? AND keys.key = ? AND until IS NULL",

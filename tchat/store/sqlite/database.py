@@ -1,18 +1,18 @@
-"""One SQLite file, written by one thread.
+"""One SQLite file with one writer thread: group commit, durability, backpressure by fsync.
 
-Group commit: whatever waits when the writing thread is free, of all groups together, goes into
-one transaction and so shares one fsync. Under load the batches grow by themselves, and a message
-costs microseconds; with one writer it costs the disk's own latency and nothing more.
+Group commit: all writes that wait when the writer thread becomes free, of all groups together, go
+into one transaction and so share one fsync. Under load the batches grow by themselves, and a
+message costs microseconds; for a single writer it costs the latency of the disk and nothing more.
 
-`synchronous=FULL` in WAL mode: a commit that returned survives a power cut. One connection
-writes and checkpoints, which also keeps clear of the WAL-reset corruption that older SQLite
-versions risk with two; reading happens on a second, read-only one, which WAL never blocks.
+`synchronous=FULL` in WAL mode: a commit that has returned survives a power failure. One connection
+writes and checkpoints, which also avoids the WAL-reset corruption that older SQLite versions risk
+with two. Reads happen on separate read-only connections, which WAL mode never blocks.
 
-What is deleted is overwritten (`secure_delete`), but for a time the write-ahead log still has what
-was there before. `scrub` empties it.
+Deleted data is overwritten (`secure_delete`), but the write-ahead log still contains it until a
+checkpoint. `scrub` forces one.
 
-A full disk refuses the batch and changes nothing. Any other failure to write leaves it unknown
-what the file holds, so the database declares itself broken and the server stops.
+A full disk rejects the batch and changes nothing. After any other write error the contents of the
+file are unknown, so the database declares itself broken and the server stops.
 """
 
 from __future__ import annotations
@@ -27,8 +27,6 @@ import trio
 
 from tchat.errors import Code, StorageError, TchatError
 from tchat.store.base import Conflict, StorageFull
-from tchat.store.sqlite.schema import APPLICATION_ID, migrate
-from tchat.store.sqlite.search import prepare_search
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -38,12 +36,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_MOST_IN_ONE_COMMIT = 1000
-_SCRUB_MS = 1000  # how long it waits for those who read just then
+_MAX_BATCH = 1000
+SCRUB_MS = 1000  # how long a checkpoint waits for readers
 
 
 class _Job:
-    """One piece of work for the writing thread, and the task that waits for it."""
+    """A write for the writer thread, and the task that waits for it."""
 
     __slots__ = ("done", "failure", "result", "scrub", "work")
 
@@ -56,7 +54,7 @@ class _Job:
 
 
 class _Writer:
-    """The thread that writes. Its queue is its only door."""
+    """The writer thread; it gets its jobs from a queue."""
 
     def __init__(self, connection: sqlite3.Connection, token: trio.lowlevel.TrioToken) -> None:
         self._connection = connection
@@ -67,39 +65,39 @@ class _Writer:
         self._thread.start()
 
     async def do(self, work: Work, *, scrub: bool = False) -> object:
-        """Run `work` in a transaction; return its result once that is on disk.
+        """Run `work` in a transaction; return its result once that is durable.
 
-        With `scrub`, once nothing is on the disk any more that was overwritten until then.
+        With `scrub`, return once everything that was deleted before is gone from the disk.
         """
         job = _Job(work, scrub=scrub)
         self._queue.put(job)
         await job.done.wait()
         if job.failure is not None:
-            # The same failure may be raised in many tasks, one after the other.
+            # Many tasks may raise the same exception: it must not collect all their tracebacks.
             raise job.failure.with_traceback(None)
         return job.result
 
     def stop(self) -> None:
-        """Finish what waits and end the thread. Blocks."""
+        """Finish all waiting jobs and end the thread. Blocks."""
         self._queue.put(None)
         self._thread.join()
 
     def _run(self) -> None:
-        going = True
-        while going:
-            jobs, going = self._take()
+        running = True
+        while running:
+            jobs, running = self._next_batch()
             self._commit(jobs)
             if any(job.scrub for job in jobs):
                 self._scrub()
             self._token.run_sync_soon(_finish, jobs)
 
-    def _take(self) -> tuple[list[_Job], bool]:
-        """Return everything that waits, at least one job, and whether to go on after it."""
+    def _next_batch(self) -> tuple[list[_Job], bool]:
+        """Return all waiting jobs, at least one, and whether the thread should continue."""
         jobs: list[_Job] = []
         job = self._queue.get()
         while job is not None:
             jobs.append(job)
-            if len(jobs) == _MOST_IN_ONE_COMMIT or self._queue.empty():
+            if len(jobs) == _MAX_BATCH or self._queue.empty():
                 return jobs, True
             job = self._queue.get()
         return jobs, False
@@ -113,7 +111,7 @@ class _Writer:
             for job in jobs:
                 self._do(job)
             self._connection.execute("COMMIT")
-        except Exception as error:  # noqa: BLE001  # a thread that died would leave tasks waiting
+        except Exception as error:  # noqa: BLE001  # if the thread died, tasks would wait forever
             failure = _explain(error)
             with suppress(sqlite3.Error):
                 self._connection.rollback()
@@ -122,20 +120,20 @@ class _Writer:
             _fail(jobs, failure)
 
     def _scrub(self) -> None:
-        # If another program reads the file all the while, or the disk is full, the next time does
-        # it, or the next start.
+        # If another program keeps reading the file, or the disk is full, the next scrub does it, or
+        # the next start.
         with suppress(sqlite3.Error):
-            _empty_log(self._connection)
+            _truncate_wal(self._connection)
 
     def _do(self, job: _Job) -> None:
         try:
             job.result = job.work(self._connection)
-        except Conflict as conflict:  # found before anything was written; concerns this job only
+        except Conflict as conflict:  # detected before anything was written: affects this job only
             job.failure = conflict
 
 
 class Database:
-    """An open file: `write` goes through the one thread, `read` beside it."""
+    """An open database: `write` goes through the writer thread, `read` runs beside it."""
 
     def __init__(
         self, writer: _Writer, reader: sqlite3.Connection, searcher: sqlite3.Connection
@@ -147,24 +145,24 @@ class Database:
         self._searching = trio.CapacityLimiter(1)
 
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `work` in a transaction; return its result once that is on disk.
+        """Run `work` in a transaction; return its result once that is durable.
 
-        Raises `StorageFull` (nothing was written), `StorageError` (do not go on), or what `work`
-        raised of its own, if that is a `Conflict`.
+        Raises `StorageFull` (nothing was written), `StorageError` (the database is broken), or a
+        `Conflict` that `work` raised.
         """
         result: T = await self._writer.do(work)  # type: ignore[assignment]  # what work returned
         return result
 
     async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        """Return what a query finds in what is committed. Raises `StorageError`."""
+        """Run a query on committed data. Raises `StorageError`."""
         return await _run(query, self._reader, self._reading)
 
-    async def read_at_leisure(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        """Do the same with a query that takes longer, and that short ones do not wait for."""
+    async def read_slowly(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a long query on a connection of its own, so that short ones do not wait for it."""
         return await _run(query, self._searcher, self._searching)
 
     async def scrub(self) -> None:
-        """Return once nothing of what was deleted is in the file or beside it."""
+        """Return once all deleted data is gone from the file and from the write-ahead log."""
         await self._writer.do(lambda _: None, scrub=True)
 
 
@@ -180,13 +178,18 @@ async def _run(
 
 
 @asynccontextmanager
-async def open_database(path: Path) -> AsyncIterator[Database]:
-    """Open (or make) the file for the length of the block. Raises OSError or sqlite3.Error."""
-    connection = _connect(path)
+async def open_database(
+    path: Path, prepare: Callable[[sqlite3.Connection], None]
+) -> AsyncIterator[Database]:
+    """Open or create the file for the length of the block; `prepare` sets up its tables.
+
+    Raises OSError or sqlite3.Error, or what `prepare` raises.
+    """
+    connection = _connect(path, prepare)
     with (
         closing(connection),
-        closing(_connect_to_read(path)) as reader,
-        closing(_connect_to_read(path)) as searcher,
+        closing(_connect_read_only(path)) as reader,
+        closing(_connect_read_only(path)) as searcher,
     ):
         writer = _Writer(connection, trio.lowlevel.current_trio_token())
         try:
@@ -195,30 +198,28 @@ async def open_database(path: Path) -> AsyncIterator[Database]:
             writer.stop()
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    path.touch(mode=0o600)  # what people said is nobody else's business; WAL files follow suit
+def _connect(path: Path, prepare: Callable[[sqlite3.Connection], None]) -> sqlite3.Connection:
+    path.touch(mode=0o600)  # private; SQLite gives the WAL files the same mode
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA secure_delete = ON")
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        migrate(connection)
-        prepare_search(connection)
-        _empty_log(connection)
+        prepare(connection)
+        _truncate_wal(connection)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _empty_log(connection: sqlite3.Connection) -> None:
-    """Write what is in the write-ahead log to the file, and cut the log to nothing."""
-    connection.execute(f"PRAGMA busy_timeout = {_SCRUB_MS}")
+def _truncate_wal(connection: sqlite3.Connection) -> None:
+    """Write the contents of the write-ahead log to the file, and truncate the log."""
+    connection.execute(f"PRAGMA busy_timeout = {SCRUB_MS}")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
 
-def _connect_to_read(path: Path) -> sqlite3.Connection:
+def _connect_read_only(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
 
 

@@ -1,6 +1,6 @@
-"""Which files there are and what refers to them, in SQLite.
+"""The file index in SQLite: which files are stored, and what refers to them.
 
-Nothing here reads a whole table but `sweep`, which has to.
+Every query uses an index, except those of `sweep`, which has to scan the tables.
 """
 
 from __future__ import annotations
@@ -25,20 +25,23 @@ _FILES = (
 )
 _PAGE = f"{_FILES} WHERE name = ? AND number < ? ORDER BY number DESC LIMIT ?"
 _ONE = f"{_FILES} WHERE name = ? AND number = ?"
-_UNREFERRED = (
+_UNREFERENCED = (
     "NOT EXISTS (SELECT 1 FROM shelf WHERE shelf.sha256 = blobs.sha256)"
     " AND NOT EXISTS (SELECT 1 FROM held WHERE held.sha256 = blobs.sha256)"
 )
 
 
 class SqliteFileIndex(FileIndex):
-    """The tables `blobs`, `held`, `shelf` and `fetches`; who is a member is in `standings`."""
+    """The tables `blobs`, `held` (leases), `shelf` (files of groups) and `fetches`.
+
+    Memberships are in `standings`.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def add(self, person: str, sha256: bytes, size: int, head: bytes, at: int) -> None:
-        """Know a file that was sent; see `FileIndex.add`."""
+        """Add an uploaded file; see `FileIndex.add`."""
 
         def work(connection: sqlite3.Connection) -> None:
             connection.execute(
@@ -46,28 +49,28 @@ class SqliteFileIndex(FileIndex):
                 " ON CONFLICT DO UPDATE SET head = excluded.head WHERE head IS NULL",
                 (sha256, size, head),
             )
-            _hold(connection, person, sha256, at)
+            _lease(connection, person, sha256, at)
 
         await self._database.write(work)
 
-    async def may_hold_similar(self, person: str, size: int, head: bytes) -> bool:
-        """Return whether the person could have such a file; see `FileIndex.may_hold_similar`."""
+    async def has_similar(self, person: str, size: int, head: bytes) -> bool:
+        """Return whether a person has access to a similar file; see `FileIndex.has_similar`."""
         sql = "SELECT sha256 FROM blobs WHERE size = ? AND head = ?"
 
         def query(connection: sqlite3.Connection) -> bool:
             alike = connection.execute(sql, (size, head)).fetchall()
-            return any(_may_have(connection, person, sha256) for (sha256,) in alike)
+            return any(_has_access(connection, person, sha256) for (sha256,) in alike)
 
         return await self._database.read(query)
 
-    async def hold(self, person: str, sha256: bytes, at: int) -> int | None:
-        """Keep a file for a person; see `FileIndex.hold`."""
+    async def lease(self, person: str, sha256: bytes, at: int) -> int | None:
+        """Start or renew a lease; see `FileIndex.lease`."""
 
         def work(connection: sqlite3.Connection) -> int | None:
             size = _size(connection, sha256)
-            if size is None or not _may_have(connection, person, sha256):
+            if size is None or not _has_access(connection, person, sha256):
                 return None
-            _hold(connection, person, sha256, at)
+            _lease(connection, person, sha256, at)
             return size
 
         return await self._database.write(work)
@@ -76,18 +79,18 @@ class SqliteFileIndex(FileIndex):
         """Return the size of a file; see `FileIndex.size_of`."""
         return await self._database.read(lambda connection: _size(connection, sha256))
 
-    async def used(self, person: str, besides: bytes | None = None) -> int:
-        """Return how much counts for a person; see `FileIndex.used`."""
+    async def usage(self, person: str, excluding: bytes | None = None) -> int:
+        """Return the size of a person's files; see `FileIndex.usage`."""
         sql = (
-            "SELECT coalesce(sum(size), 0) FROM blobs WHERE sha256 IS NOT :besides AND sha256 IN"
+            "SELECT coalesce(sum(size), 0) FROM blobs WHERE sha256 IS NOT :excluding AND sha256 IN"
             " (SELECT sha256 FROM shelf WHERE person = :person"
             "  UNION SELECT sha256 FROM held WHERE person = :person)"
         )
-        names = {"person": person, "besides": besides}
+        names = {"person": person, "excluding": excluding}
         return await self._database.read(lambda c: int(c.execute(sql, names).fetchone()[0]))
 
     async def record_fetch(self, group: str, number: int, person: str, at: int) -> None:
-        """Remember that somebody has a file; see `FileIndex.record_fetch`."""
+        """Record a download; see `FileIndex.record_fetch`."""
         sql = (
             "INSERT INTO fetches (group_id, number, person, at)"
             " SELECT group_id, number, ?, ? FROM groups JOIN shelf ON group_id = id"
@@ -118,44 +121,47 @@ class SqliteFileIndex(FileIndex):
         return None if row is None else FileEntry(*row[1:])
 
     async def forget(self, sha256: bytes) -> None:
-        """Know a damaged file no more; see `FileIndex.forget`."""
+        """Remove a damaged file; see `FileIndex.forget`."""
         await self._database.write(lambda connection: _forget(connection, sha256))
 
-    async def sweep(self, held_before: int, shared_before: int) -> list[bytes]:
-        """Forget what nothing refers to; see `FileIndex.sweep`."""
+    async def sweep(self, leased_before: int, shared_before: int) -> list[bytes]:
+        """Remove expired and unreferenced files; see `FileIndex.sweep`."""
 
-        def end(connection: sqlite3.Connection) -> None:
-            connection.execute("DELETE FROM held WHERE at < ?", (held_before,))
+        def expire(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM held WHERE at < ?", (leased_before,))
             past = connection.execute(
                 "SELECT group_id, number FROM shelf WHERE at < ?", (shared_before,)
             ).fetchall()
-            _take_from_shelves(connection, past)
+            _remove_from_groups(connection, past)
 
         def forget(connection: sqlite3.Connection) -> list[bytes]:
             return [
                 sha256
                 for sha256 in found
                 if connection.execute(
-                    f"DELETE FROM blobs WHERE sha256 = ? AND {_UNREFERRED}",  # noqa: S608  # ours
+                    f"DELETE FROM blobs WHERE sha256 = ? AND {_UNREFERENCED}",  # noqa: S608  # ours
                     (sha256,),
                 ).rowcount
             ]
 
-        await self._database.write(end)
-        # Looking through them all takes a while, during which nobody's message should wait.
-        sql = f"SELECT sha256 FROM blobs WHERE {_UNREFERRED}"  # noqa: S608  # ours
+        await self._database.write(expire)
+        # The scan takes a while, so it runs as a read: no message waits for it. What it finds may
+        # be referenced again by then, which the DELETE checks once more.
+        sql = f"SELECT sha256 FROM blobs WHERE {_UNREFERENCED}"  # noqa: S608  # ours
         found = await self._database.read(lambda c: [sha256 for (sha256,) in c.execute(sql)])
         return await self._database.write(forget) if found else []
 
-    async def all(self) -> set[bytes]:
-        """Return all files that there are; see `FileIndex.all`."""
+    async def digests(self) -> set[bytes]:
+        """Return the SHA-256 of every file; see `FileIndex.digests`."""
         sql = "SELECT sha256 FROM blobs"
         return await self._database.read(lambda c: {sha256 for (sha256,) in c.execute(sql)})
 
 
-def set_shelf(connection: sqlite3.Connection, group_id: int | None, effects: SideEffects) -> None:
-    """Note what goes from the shelf of the group of that id, and then what comes on it."""
-    _take_from_shelves(connection, [(group_id, number) for number in effects.removed_files])
+def update_files(
+    connection: sqlite3.Connection, group_id: int | None, effects: SideEffects
+) -> None:
+    """Remove and then add files of the group with that id, as of its new events."""
+    _remove_from_groups(connection, [(group_id, number) for number in effects.removed_files])
     connection.executemany(
         "INSERT OR REPLACE INTO shelf (group_id, number, sha256, size, person, at)"
         " VALUES (?, ?, ?, ?, ?, ?)",
@@ -167,7 +173,7 @@ def set_shelf(connection: sqlite3.Connection, group_id: int | None, effects: Sid
     )
 
 
-def _take_from_shelves(
+def _remove_from_groups(
     connection: sqlite3.Connection, places: Sequence[tuple[int | None, int]]
 ) -> None:
     connection.executemany("DELETE FROM shelf WHERE group_id = ? AND number = ?", places)
@@ -179,9 +185,10 @@ def _size(connection: sqlite3.Connection, sha256: bytes) -> int | None:
     return None if row is None else int(row[0])
 
 
-def _may_have(connection: sqlite3.Connection, person: str, sha256: bytes) -> bool:
-    """Return whether a person holds a file or is a member of a group whose shelf has it."""
-    # CROSS JOIN makes it begin with the person's groups: few, while a file may be on many shelves.
+def _has_access(connection: sqlite3.Connection, person: str, sha256: bytes) -> bool:
+    """Return whether a person has a lease on a file, or is a member of a group that has it."""
+    # CROSS JOIN forces SQLite to start with the person's groups: they are few, while very many
+    # groups may have the file.
     row = connection.execute(
         "SELECT EXISTS (SELECT 1 FROM held WHERE person = :person AND sha256 = :sha256)"
         " OR EXISTS (SELECT 1 FROM standings CROSS JOIN shelf USING (group_id)"
@@ -191,7 +198,7 @@ def _may_have(connection: sqlite3.Connection, person: str, sha256: bytes) -> boo
     return bool(row[0])
 
 
-def _hold(connection: sqlite3.Connection, person: str, sha256: bytes, at: int) -> None:
+def _lease(connection: sqlite3.Connection, person: str, sha256: bytes, at: int) -> None:
     connection.execute(
         "INSERT INTO held (person, sha256, at) VALUES (?, ?, ?)"
         " ON CONFLICT DO UPDATE SET at = excluded.at",

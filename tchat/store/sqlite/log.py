@@ -1,11 +1,11 @@
-"""The log in SQLite, kept in segments.
+"""The event log in SQLite, stored as segments of packed frames; redaction in place.
 
-A segment is what one commit added to one group: its events packed one behind the other, as they
-go to sockets, so that reading is handing out bytes.
+A segment is what one commit added to one group: its events as packed frames, as they are sent to
+sockets, so that reading a log is copying bytes.
 
-Rows are only ever added at the end of the table, and an erased event is shorter than what it was:
-so a row that is written again stays where it is. That matters, because a B-tree that moves rows
-may leave copies of them in the unused parts of its pages, where `secure_delete` does not look.
+Rows are only added at the end of the table, and a redacted event is shorter than it was, so an
+updated row stays in its place. That matters because a B-tree that moves rows may leave copies of
+them in the unused parts of its pages, which `secure_delete` does not overwrite.
 """
 
 from __future__ import annotations
@@ -19,39 +19,39 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Collection, Iterator
 
-_WITH = (
+_SELECT_FROM = (
     "SELECT first, last, frames FROM segments WHERE group_id = ? AND last >= ? ORDER BY last LIMIT"
 )
 
 
 def find_group(connection: sqlite3.Connection, name: str) -> tuple[int | None, int]:
-    """Return a group's id and its last seq; None and 0 for one that never was."""
+    """Return a group's id and its last seq; None and 0 if it does not exist."""
     row = connection.execute("SELECT id, last FROM groups WHERE name = ?", (name,)).fetchone()
     return row or (None, 0)
 
 
 def segments_from(connection: sqlite3.Connection, group: int | None, seq: int) -> Iterator[Page]:
-    """Give the segments from the one with event `seq` on."""
-    for row in connection.execute(f"{_WITH} -1", (group, seq)):
+    """Yield the segments of a group, starting with the one that contains event `seq`."""
+    for row in connection.execute(f"{_SELECT_FROM} -1", (group, seq)):
         yield Page(*row)
 
 
 def body_of(connection: sqlite3.Connection, group: int | None, seq: int) -> bytes | None:
-    """Return the body of an event, if there is one of that number."""
-    row = connection.execute(f"{_WITH} 1", (group, seq)).fetchone()
+    """Return the body of an event; None if it does not exist."""
+    row = connection.execute(f"{_SELECT_FROM} 1", (group, seq)).fetchone()
     if row is None or not row[0] <= seq:
         return None
     frames = Page(*row).after(seq - 1).frames
     return frames[PREFIX : PREFIX + int.from_bytes(frames[:PREFIX], "big")]
 
 
-def page_behind(connection: sqlite3.Connection, group: str, after: int) -> Page | None:
-    """Return the events behind `after`, about `PAGE_LIMIT` bytes of them, or None."""
+def page_after(connection: sqlite3.Connection, group: str, after: int) -> Page | None:
+    """Return the events after `after`, about `PAGE_LIMIT` bytes of them, or None."""
     number, _ = find_group(connection, group)
     begin = last = size = 0
     taken: list[bytes] = []
-    # A quiet group has a segment for each event: no object is made of any, and none is looked at.
-    for first, end, frames in connection.execute(f"{_WITH} -1", (number, after + 1)):
+    # A quiet group has a segment for each event, so this loop creates no objects per segment.
+    for first, end, frames in connection.execute(f"{_SELECT_FROM} -1", (number, after + 1)):
         size += len(frames)
         if taken and size > PAGE_LIMIT:
             break
@@ -78,9 +78,9 @@ def page_before(connection: sqlite3.Connection, group: str, before: int) -> Page
 
 
 def erase(connection: sqlite3.Connection, group: int | None, seqs: Collection[int]) -> None:
-    """Leave nothing in these events but that they were."""
+    """Redact events: only their envelopes stay."""
     for seq in seqs:
-        row = connection.execute(f"{_WITH} 1", (group, seq)).fetchone()
+        row = connection.execute(f"{_SELECT_FROM} 1", (group, seq)).fetchone()
         if row is not None:
             page = Page(*row)
             connection.execute(

@@ -1,10 +1,10 @@
-"""The tables of the SQLite store, as the list of steps that lead to them.
+"""The tables of the SQLite store, and the migrations that lead to them.
 
-`user_version` in the file says how many steps it has taken. A step, once released, is never
-edited: what it got wrong, a later step puts right.
+`user_version` in the file is the number of migrations applied. A released migration is never
+edited: a later one corrects it.
 
-A segment is what one commit added to one group: its events packed one behind the other, as they
-go to sockets. A quiet group has a segment for each event; a busy one, fewer and longer ones.
+A segment is what one commit added to the log of one group: its events as packed frames, as they are
+sent to sockets. A quiet group has a segment for each event; a busy one, fewer and longer ones.
 """
 
 from __future__ import annotations
@@ -25,31 +25,33 @@ if TYPE_CHECKING:
     from tchat.core.protocol.frames import Standing
 
 APPLICATION_ID = 0x74636874
-"""Marks the file as ours ("tcht") for `file` and for careful people."""
+"""Marks the file as one of tchat ("tcht"), for `file` and the like."""
 
 
 def set_standings(
     connection: sqlite3.Connection, number: int | None, standings: Mapping[str, Standing]
 ) -> None:
-    """Note what people (folded) have become to the group of that id."""
-    out = [(person, number) for person, standing in standings.items() if standing == "outsider"]
-    of = [(person, number, s) for person, s in standings.items() if s != "outsider"]
-    connection.executemany("DELETE FROM standings WHERE person = ? AND group_id = ?", out)
-    connection.executemany("INSERT OR REPLACE INTO standings VALUES (?, ?, ?)", of)
+    """Store the new standing of people (folded) in the group with that id."""
+    outsiders = [
+        (person, number) for person, standing in standings.items() if standing == "outsider"
+    ]
+    others = [(person, number, s) for person, s in standings.items() if s != "outsider"]
+    connection.executemany("DELETE FROM standings WHERE person = ? AND group_id = ?", outsiders)
+    connection.executemany("INSERT OR REPLACE INTO standings VALUES (?, ?, ?)", others)
 
 
 def _fill_standings(connection: sqlite3.Connection) -> None:
-    """Find out from the logs who is what to which group."""
+    """Derive everybody's standing from the logs."""
     for number, group in _replayed(connection):
         people = [*group.members, *group.requests]
         set_standings(connection, number, {person: group.standing(person) for person in people})
 
 
 def _fill_shelves(connection: sqlite3.Connection) -> None:
-    """Find out from the logs which group has which files."""
+    """Derive from the logs which group has which files."""
     for group_id, group in _replayed(connection):
         for file in group.files.values():
-            # Of a longer file nobody knows the first piece's digest until somebody sends it again.
+            # The first piece of a longer file is not known until it is uploaded again.
             head = file.sha256 if file.size <= PIECE_SIZE else None
             connection.execute(
                 "INSERT INTO blobs VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
@@ -62,7 +64,7 @@ def _fill_shelves(connection: sqlite3.Connection) -> None:
 
 
 def _fill_names(connection: sqlite3.Connection) -> None:
-    """Find out from the logs how the groups' names are written."""
+    """Derive the groups' display names from the logs."""
     last = (
         "SELECT id, frames FROM groups JOIN segments"
         " ON group_id = id AND segments.last = groups.last"
@@ -74,7 +76,7 @@ def _fill_names(connection: sqlite3.Connection) -> None:
 
 
 def _replayed(connection: sqlite3.Connection) -> Iterator[tuple[int, Group]]:
-    """Give the id of each group and the state that its log leads to."""
+    """Yield the id of each group and the state that its log leads to."""
     for (number,) in connection.execute("SELECT id FROM groups").fetchall():
         group = Group()
         segments = connection.execute(
@@ -99,8 +101,8 @@ _TABLES = """
         key TEXT PRIMARY KEY, name TEXT NOT NULL, since INTEGER NOT NULL) WITHOUT ROWID;
     """
 
-# A key that was taken from a name stays, with the time of that in `until`, and may not come back
-# by itself. `standings` is what the logs say, by person. `uploads` is who has sent which file.
+# A key that was removed from a name stays, with the time of removal in `until`, and cannot claim
+# the name again. `standings` is derived from the logs. `uploads` is who uploaded which file.
 _ACCOUNTS = """
     CREATE TABLE keys (
         person TEXT NOT NULL, key BLOB NOT NULL, since INTEGER NOT NULL, until INTEGER,
@@ -113,9 +115,9 @@ _ACCOUNTS = """
         PRIMARY KEY (person, sha256)) WITHOUT ROWID;
     """
 
-# A blob is a file as such; `head` is the SHA-256 of its first piece, unknown for long ones from
-# before. Whoever has sent a file holds it until it is on a shelf. What `uploads` knew and no shelf
-# has, nobody can ask for.
+# `blobs` are the stored files; `head` is the SHA-256 of the first piece, null for long files that
+# are older than this table. `held` are leases: whoever uploads a file has one until it is shared.
+# `shelf` are the files of groups. Files in `uploads` that no group has are out of reach anyway.
 _SHELVES = """
     CREATE TABLE blobs (
         sha256 BLOB PRIMARY KEY, size INTEGER NOT NULL, head BLOB) WITHOUT ROWID;
@@ -137,8 +139,9 @@ _SHELVES = """
     DROP TABLE uploads;
     """
 
-# How a group's name is written; and what `search` keeps beside its index: up to which of a group's
-# events that goes, from which on it is searched, and which event says what an edited one says now.
+# `shown` is the group's display name. `searchable` is the progress of the search index: `upto` is
+# the last event of a group in it, `floor` the first one that is searched. `reworded` is the last
+# edit of each message.
 _SEARCH = """
     ALTER TABLE groups ADD COLUMN shown TEXT;
     CREATE TABLE searchable (
@@ -150,8 +153,8 @@ _SEARCH = """
     CREATE TABLE search_state (made_with TEXT NOT NULL, merging INTEGER NOT NULL);
     """
 
-# What a group's log comes to as of event `seq`, so that not all of it has to be read. Nothing that
-# could be erased is in `data`: names, times, topics, but no message.
+# Snapshots of the groups' states as of event `seq`, so that not the whole log has to be replayed.
+# `data` contains nothing that can be redacted: names, times, topics, but no messages.
 _STATES = """
     CREATE TABLE states (
         group_id INTEGER PRIMARY KEY REFERENCES groups, seq INTEGER NOT NULL,
@@ -165,18 +168,20 @@ MIGRATIONS = (
     (_SEARCH, _fill_names),
     (_STATES, None),
 )
-"""Each step: statements, and what there is to do behind them."""
+"""For each migration, its SQL statements and a function that fills the new tables, if any."""
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Take the steps that the file has not taken, each whole or not at all."""
-    (taken,) = connection.execute("PRAGMA user_version").fetchone()
-    if taken > len(MIGRATIONS):
+    """Apply the missing migrations, each in a transaction. Raises `StartupError`."""
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    (applied,) = connection.execute("PRAGMA user_version").fetchone()
+    if applied > len(MIGRATIONS):
         raise StartupError(
             Code.CANNOT_START,
-            "The data directory was written by a newer tchat; start that version, or a newer one.",
+            "The data directory was written by a newer version of tchat; start that version, or a"
+            " newer one.",
         )
-    for version, (statements, fill) in enumerate(MIGRATIONS[taken:], start=taken + 1):
+    for version, (statements, fill) in enumerate(MIGRATIONS[applied:], start=applied + 1):
         connection.execute("BEGIN IMMEDIATE")
         for statement in statements.split(";"):
             connection.execute(statement)

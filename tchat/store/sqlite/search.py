@@ -1,19 +1,19 @@
-"""What finds messages by their words: a full-text index of SQLite (FTS5).
+"""Full-text search over messages, with an FTS5 index that is updated lazily.
 
-To post costs nothing here. The index is brought up to date from the log when somebody searches, in
-short pieces between which others write, up to a mark that each group has. It holds what messages
-say now: an edit takes the words of before out, a deletion all of them.
+Posting costs nothing here. When somebody searches, the index first catches up with the log, in
+short transactions between which others can write; how far it got is stored for each group. It holds
+the words of the current texts: an edit replaces them, a deletion removes them.
 
-A word stands in it as `group·word`, so that the words of a group lie together: to search one group
-costs the same however much is said in others, and nothing of them shows. Its `rowid` says group
-and seq, so that what is found comes in the order of the log. The texts are not in it (they are in
-the log), so to take words out takes the same words that were put in: hence it is begun anew when
-Unicode's tables, by which texts are taken apart, are not those of before.
+A word is indexed as `group·word`, so that the words of a group are adjacent: searching one group
+costs the same however much is written in others, and reveals nothing about them. The rowid encodes
+group and seq, so that results come in the order of the log. The texts themselves are not in the
+index but in the log, and removing words takes the very words that were added: hence the index is
+rebuilt when the Unicode tables, by which texts are tokenized, have changed.
 
-Words that were taken out must not stay on the disk. SQLite can see to that from version 3.42 on;
-before, the index only notes that they do not count, and they go when all of it is merged, which is
-done at once, in short pieces again: 0.1 s for a hundred thousand messages. An index in tables of
-one's own would leave copies of the rows that its B-trees move (see `segments`).
+Removed words must not stay on the disk. SQLite ensures that from version 3.42 on. Older versions
+only mark them as removed, and they disappear when the whole index is merged; that is done at once,
+in short transactions again: 0.1 s for a hundred thousand messages. An index in ordinary tables
+would leave copies of the rows that its B-trees move (see `log`).
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ if TYPE_CHECKING:
     from tchat.store.sqlite.database import Database
     from tchat.store.words import Term
 
-    Piece = Callable[[sqlite3.Connection], bool]
+    Slice = Callable[[sqlite3.Connection], bool]
 
-PIECE_SECONDS = 0.005
-"""For how long the index may keep the writing thread from what people say."""
+SLICE_SECONDS = 0.005
+"""How long the index may occupy the writer thread, while messages wait to be written."""
 
 _INDEX = "CREATE VIRTUAL TABLE said USING fts5 (words, content='', columnsize=0, tokenize='ascii')"
 _ERASES = sqlite3.sqlite_version_info >= (3, 42)
 _MADE_WITH = f"unicode {TABLES}, {'erasing' if _ERASES else 'merging'}"
 _SEQ_BITS = 36
-_PAGES_AT_ONCE = 16
+_PAGES_PER_MERGE = 16
 
 
 class SearchIndex:
@@ -57,34 +57,34 @@ class SearchIndex:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._turn = trio.Lock()
+        self._lock = trio.Lock()
 
     async def search(
         self, groups: Collection[str], terms: Sequence[Term], skip: int, most: int
     ) -> list[Hit]:
-        """Return messages that have all the terms; see `Store.search`."""
-        behind = await self._database.read(lambda connection: _behind(connection, groups))
-        for number in behind:
-            await self._in_pieces(partial(_index_some, number=number))
-        return await self._database.read_at_leisure(
+        """Return messages that match all terms; see `Store.search`."""
+        outdated = await self._database.read(lambda connection: _outdated(connection, groups))
+        for number in outdated:
+            await self._in_slices(partial(_index_some, number=number))
+        return await self._database.read_slowly(
             lambda connection: _search(connection, groups, terms, skip, most)
         )
 
     async def purge(self) -> None:
-        """Leave nothing on the disk of words that were taken out."""
-        await self._in_pieces(_start_merging)
-        await self._in_pieces(_merge_some)
+        """Remove all traces of removed words from the disk."""
+        await self._in_slices(_start_merging)
+        await self._in_slices(_merge_some)
 
-    async def _in_pieces(self, piece: Piece) -> None:
-        """Do something that says whether it is done, as often as it takes."""
+    async def _in_slices(self, step: Slice) -> None:
+        """Repeat a short transaction until it returns True."""
         done = False
         while not done:
-            async with self._turn:  # those who search take turns, and the others with all of them
-                done = await self._database.write(piece)
+            async with self._lock:  # searches take turns, and other writers get in between
+                done = await self._database.write(step)
 
 
 def prepare_search(connection: sqlite3.Connection) -> None:
-    """Make the index fit for this program, and end what a crash may have left undone."""
+    """Create or rebuild the index if needed, and finish what a crash has interrupted."""
     connection.execute("BEGIN IMMEDIATE")
     row = connection.execute("SELECT made_with, merging FROM search_state").fetchone()
     if row is None or row[0] != _MADE_WITH:
@@ -102,14 +102,14 @@ def prepare_search(connection: sqlite3.Connection) -> None:
     connection.execute("COMMIT")
 
 
-def forget_messages(connection: sqlite3.Connection, number: int, seqs: Collection[int]) -> bool:
-    """Take messages out that are still in the log; return whether `purge` has to follow."""
+def remove_messages(connection: sqlite3.Connection, number: int, seqs: Collection[int]) -> bool:
+    """Remove messages from the index, before the log; return whether `purge` has to follow."""
     upto, _ = _progress(connection, number)
     found = False
     for seq in seqs:
         event = _event(connection, number, seq)
         if seq <= upto and event is not None and isinstance(event.body, Posted):
-            _take_out(connection, number, seq, _text_now(connection, number, event))
+            _remove_words(connection, number, seq, _current_text(connection, number, event))
             connection.execute(
                 "DELETE FROM reworded WHERE group_id = ? AND target = ?", (number, seq)
             )
@@ -119,11 +119,11 @@ def forget_messages(connection: sqlite3.Connection, number: int, seqs: Collectio
     return found and not _ERASES
 
 
-# ------------------------------------------------------------------ putting in and taking out
+# ------------------------------------------------------------------ indexing
 
 
-def _behind(connection: sqlite3.Connection, groups: Collection[str]) -> list[int]:
-    """Return the ids of those groups of which not all is in the index yet."""
+def _outdated(connection: sqlite3.Connection, groups: Collection[str]) -> list[int]:
+    """Return the ids of the groups whose index is behind their log."""
     sql = (
         "SELECT id FROM groups LEFT JOIN searchable ON group_id = id"
         " WHERE name = ? AND last > ifnull(upto, 0)"
@@ -132,17 +132,17 @@ def _behind(connection: sqlite3.Connection, groups: Collection[str]) -> list[int
 
 
 def _progress(connection: sqlite3.Connection, number: int) -> tuple[int, int]:
-    """Return up to which event a group is in the index, and from which on it is searched."""
+    """Return a group's last event in the index, and the first one that is searched."""
     sql = "SELECT upto, floor FROM searchable WHERE group_id = ?"
     return connection.execute(sql, (number,)).fetchone() or (0, 0)
 
 
 def _index_some(connection: sqlite3.Connection, number: int) -> bool:
-    """Take in a group's next events; return whether these were all."""
-    deadline = monotonic() + PIECE_SECONDS
+    """Index some of a group's next events; return whether these were all."""
+    deadline = monotonic() + SLICE_SECONDS
     upto, floor = _progress(connection, number)
     done = True
-    for seq, body in _bodies_behind(connection, number, upto):
+    for seq, body in _bodies_after(connection, number, upto):
         event = decode_event(body)
         floor = seq if isinstance(event.body, Created) else floor
         _index(connection, number, event)
@@ -154,7 +154,7 @@ def _index_some(connection: sqlite3.Connection, number: int) -> bool:
     return done
 
 
-def _bodies_behind(
+def _bodies_after(
     connection: sqlite3.Connection, number: int, after: int
 ) -> Iterator[tuple[int, bytes]]:
     for segment in segments_from(connection, number, after + 1):
@@ -165,42 +165,42 @@ def _bodies_behind(
 def _index(connection: sqlite3.Connection, number: int, event: Event) -> None:
     match event.body:
         case Posted(text):
-            _put_in(connection, number, event.seq, text)
+            _add_words(connection, number, event.seq, text)
         case Edited(target, text):
             posted = _event(connection, number, target)
             if posted is not None and isinstance(posted.body, Posted):
-                _take_out(connection, number, target, _text_now(connection, number, posted))
-                _put_in(connection, number, target, text)
+                _remove_words(connection, number, target, _current_text(connection, number, posted))
+                _add_words(connection, number, target, text)
                 connection.execute(
                     "INSERT OR REPLACE INTO reworded VALUES (?, ?, ?)", (number, target, event.seq)
                 )
 
 
-def _put_in(connection: sqlite3.Connection, number: int, seq: int, text: str) -> None:
+def _add_words(connection: sqlite3.Connection, number: int, seq: int, text: str) -> None:
     connection.execute(
         "INSERT INTO said (rowid, words) VALUES (?, ?)",
-        (_rowid(number, seq), _of_group(number, words_of(text))),
+        (_rowid(number, seq), _tokens(number, words_of(text))),
     )
 
 
-def _take_out(connection: sqlite3.Connection, number: int, seq: int, text: str) -> None:
+def _remove_words(connection: sqlite3.Connection, number: int, seq: int, text: str) -> None:
     connection.execute(
         "INSERT INTO said (said, rowid, words) VALUES ('delete', ?, ?)",
-        (_rowid(number, seq), _of_group(number, words_of(text))),
+        (_rowid(number, seq), _tokens(number, words_of(text))),
     )
 
 
 def _start_merging(connection: sqlite3.Connection) -> bool:
-    connection.execute("INSERT INTO said (said, rank) VALUES ('merge', ?)", (-_PAGES_AT_ONCE,))
+    connection.execute("INSERT INTO said (said, rank) VALUES ('merge', ?)", (-_PAGES_PER_MERGE,))
     return True
 
 
 def _merge_some(connection: sqlite3.Connection) -> bool:
-    """Merge some pages; return whether nothing was left to merge."""
-    deadline = monotonic() + PIECE_SECONDS
-    while True:  # something is done, however late it is already
+    """Merge some pages of the index; return whether everything is merged."""
+    deadline = monotonic() + SLICE_SECONDS
+    while True:  # makes progress even if the time is up already
         before = connection.total_changes
-        connection.execute("INSERT INTO said (said, rank) VALUES ('merge', ?)", (_PAGES_AT_ONCE,))
+        connection.execute("INSERT INTO said (said, rank) VALUES ('merge', ?)", (_PAGES_PER_MERGE,))
         if connection.total_changes - before < 2:  # the statement itself counts as one
             connection.execute("UPDATE search_state SET merging = 0")
             return True
@@ -208,7 +208,7 @@ def _merge_some(connection: sqlite3.Connection) -> bool:
             return False
 
 
-# ------------------------------------------------------------------ finding
+# ------------------------------------------------------------------ searching
 
 
 def _search(
@@ -220,7 +220,7 @@ def _search(
 ) -> list[Hit]:
     if not terms:
         return []
-    with _at_one_moment(connection):
+    with _read_transaction(connection):
         found = [
             _hits(connection, number, terms, skip + most)
             for group in groups
@@ -231,8 +231,8 @@ def _search(
 
 
 @contextmanager
-def _at_one_moment(connection: sqlite3.Connection) -> Iterator[None]:
-    """See one state of the file for the length of the block, whatever is written meanwhile."""
+def _read_transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Read one consistent state for the length of the block, whatever is written meanwhile."""
     connection.execute("BEGIN")
     try:
         yield
@@ -243,10 +243,10 @@ def _at_one_moment(connection: sqlite3.Connection) -> Iterator[None]:
 def _hits(
     connection: sqlite3.Connection, number: int, terms: Sequence[Term], most: int
 ) -> Iterator[Hit]:
-    """Give the messages of a group that have all the terms, the newest first."""
+    """Yield the messages of a group that match all terms, the newest first."""
     _, floor = _progress(connection, number)
     phrases = " AND ".join(
-        f'"{_of_group(number, term.words)}"{" *" if term.open else ""}' for term in terms
+        f'"{_tokens(number, term.words)}"{" *" if term.open else ""}' for term in terms
     )
     rows = connection.execute(
         "SELECT rowid FROM said WHERE said MATCH ? AND rowid >= ? ORDER BY rowid DESC LIMIT ?",
@@ -255,12 +255,12 @@ def _hits(
     for (rowid,) in rows:
         event = _event(connection, number, rowid - _rowid(number, 0))
         if event is not None:
-            text = _text_now(connection, number, event)
+            text = _current_text(connection, number, event)
             yield Hit(event.group, event.seq, event.at, event.actor, text)
 
 
-def _text_now(connection: sqlite3.Connection, number: int, posted: Event) -> str:
-    """Return what a message says as far as the index knows."""
+def _current_text(connection: sqlite3.Connection, number: int, posted: Event) -> str:
+    """Return the text of a message as of the last event in the index."""
     row = connection.execute(
         "SELECT seq FROM reworded WHERE group_id = ? AND target = ?", (number, posted.seq)
     ).fetchone()
@@ -273,7 +273,7 @@ def _event(connection: sqlite3.Connection, number: int, seq: int) -> Event | Non
     return None if body is None else decode_event(body)
 
 
-def _of_group(number: int, words: Sequence[str]) -> str:
+def _tokens(number: int, words: Sequence[str]) -> str:
     return " ".join(f"{number}·{word}" for word in words)
 
 

@@ -1,8 +1,8 @@
-"""The store that a server runs on: a directory with one SQLite file and one of files.
+"""The SQLite store: a directory with a database file and the blobs.
 
-A commit adds a segment to a group's log. In the same transaction goes what its events mean outside
-the log: who has become what to the group, which files are on its shelf, and which messages are to
-be nowhere any more. So they can never disagree.
+A commit appends a segment to the log of a group. Everything derived from its events is updated in
+the same transaction, so it can never disagree with the log: who is a member, which files the group
+has, and which messages are redacted.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from tchat.store.base import (
 from tchat.store.blobs import BlobDirectory
 from tchat.store.sqlite.accounts import SqliteAccounts
 from tchat.store.sqlite.database import Database, open_database
-from tchat.store.sqlite.files import SqliteFileIndex, set_shelf
-from tchat.store.sqlite.log import body_of, erase, find_group, page_before, page_behind
-from tchat.store.sqlite.schema import set_standings
-from tchat.store.sqlite.search import SearchIndex, forget_messages
+from tchat.store.sqlite.files import SqliteFileIndex, update_files
+from tchat.store.sqlite.log import body_of, erase, find_group, page_after, page_before
+from tchat.store.sqlite.schema import migrate, set_standings
+from tchat.store.sqlite.search import SearchIndex, prepare_search, remove_messages
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterator, Sequence
@@ -44,13 +44,13 @@ if TYPE_CHECKING:
 
 
 class SqliteStore(Store):
-    """A store in one directory: `tchat.db`, and files under `files`."""
+    """A store in one directory: `tchat.db`, and blobs under `files`."""
 
     def __init__(self, database: Database, blobs: BlobDirectory) -> None:
         self.accounts: Accounts = SqliteAccounts(database)
         self.files: FileIndex = SqliteFileIndex(database)
         self.blobs = blobs
-        self._database = database
+        self.database = database
         self._index = SearchIndex(database)
 
     async def append(
@@ -76,42 +76,42 @@ class SqliteStore(Store):
             connection.execute(
                 "UPDATE groups SET last = ? WHERE id = ?", (expected + count, number)
             )
-            return bool(effects) and _note(connection, number, effects)
+            return bool(effects) and _update_indexes(connection, number, effects)
 
-        must_purge = await self._database.write(work)
+        must_purge = await self.database.write(work)
         if must_purge:
             await self._index.purge()
         if effects.redacted:
-            await self._database.scrub()
+            await self.database.scrub()
 
     async def read(self, group: str, after: int) -> Page | None:
         """Return a page; see `Store.read`."""
-        return await self._database.read(lambda connection: page_behind(connection, group, after))
+        return await self.database.read(lambda connection: page_after(connection, group, after))
 
     async def load(self, group: str) -> StoredGroup:
-        """Return what a group is taken up with; see `Store.load`."""
+        """Return what is needed to load a group; see `Store.load`."""
 
         def query(connection: sqlite3.Connection) -> StoredGroup:
-            kept = _find_state(connection, group)
-            page = page_behind(connection, group, kept.seq if kept else 0)
-            return StoredGroup(kept, page, _cursors(connection, group))
+            snapshot = _find_snapshot(connection, group)
+            page = page_after(connection, group, snapshot.seq if snapshot else 0)
+            return StoredGroup(snapshot, page, _cursors(connection, group))
 
-        return await self._database.read(query)
+        return await self.database.read(query)
 
-    async def save_snapshot(self, group: str, kept: StateSnapshot) -> None:
-        """Keep a group's state; see `Store.save_snapshot`."""
+    async def save_snapshot(self, group: str, snapshot: StateSnapshot) -> None:
+        """Save a snapshot; see `Store.save_snapshot`."""
         sql = (
             "INSERT INTO states (group_id, seq, made_with, data)"
             " SELECT id, ?1, ?2, ?3 FROM groups WHERE name = ?4 AND last >= ?1"
             " ON CONFLICT DO UPDATE SET seq = excluded.seq, made_with = excluded.made_with,"
             " data = excluded.data WHERE excluded.seq >= seq"
         )
-        values = (kept.seq, kept.made_with, kept.data, group)
-        await self._database.write(lambda connection: connection.execute(sql, values).rowcount)
+        values = (snapshot.seq, snapshot.made_with, snapshot.data, group)
+        await self.database.write(lambda connection: connection.execute(sql, values).rowcount)
 
     async def read_before(self, group: str, before: int) -> Page | None:
         """Return the page before an event; see `Store.read_before`."""
-        return await self._database.read(lambda connection: page_before(connection, group, before))
+        return await self.database.read(lambda connection: page_before(connection, group, before))
 
     async def find(self, group: str, seqs: Collection[int]) -> dict[int, bytes]:
         """Return some events; see `Store.find`."""
@@ -121,15 +121,15 @@ class SqliteStore(Store):
             found = ((seq, body_of(connection, number, seq)) for seq in seqs)
             return {seq: body for seq, body in found if body is not None}
 
-        return await self._database.read(query)
+        return await self.database.read(query)
 
     async def groups_of(self, person: str) -> dict[str, Standing]:
-        """Return where a person is something; see `Store.groups_of`."""
+        """Return the groups of a person; see `Store.groups_of`."""
         sql = "SELECT name, standing FROM standings JOIN groups ON id = group_id WHERE person = ?"
-        return await self._database.read(lambda c: dict(c.execute(sql, (person,))))
+        return await self.database.read(lambda c: dict(c.execute(sql, (person,))))
 
     async def memberships_of(self, person: str) -> list[Membership]:
-        """Return the groups of a person; see `Store.memberships_of`."""
+        """Return the groups of a person, with details; see `Store.memberships_of`."""
         sql = (
             "SELECT name, ifnull(shown, name), standing, groups.last, ifnull(seq, 0)"
             " FROM standings JOIN groups ON id = standings.group_id"
@@ -137,31 +137,31 @@ class SqliteStore(Store):
             " LEFT JOIN cursors ON cursors.group_id = id AND cursors.person = standings.person"
             " WHERE standings.person = ? ORDER BY segments.rowid DESC"
         )
-        return await self._database.read(
+        return await self.database.read(
             lambda c: [Membership(*r) for r in c.execute(sql, (person,))]
         )
 
     async def share_a_group(self, one: str, other: str) -> bool:
-        """Return whether two share a group; see `Store.share_a_group`."""
+        """Return whether two people share a group; see `Store.share_a_group`."""
         sql = (
             "SELECT EXISTS (SELECT 1 FROM standings AS a JOIN standings AS b USING (group_id)"
             " WHERE a.person = ? AND b.person = ? AND a.standing = 'member'"
             " AND b.standing = 'member')"
         )
-        return await self._database.read(lambda c: bool(c.execute(sql, (one, other)).fetchone()[0]))
+        return await self.database.read(lambda c: bool(c.execute(sql, (one, other)).fetchone()[0]))
 
     async def search(
         self, groups: Collection[str], terms: Sequence[Term], skip: int, most: int
     ) -> list[Hit]:
-        """Return messages that have all the terms; see `Store.search`."""
+        """Return messages that match all terms; see `Store.search`."""
         return await self._index.search(groups, terms, skip, most)
 
     async def cursors(self, group: str) -> dict[str, int]:
-        """Return what people have seen; see `Store.cursors`."""
-        return await self._database.read(lambda connection: _cursors(connection, group))
+        """Return the read cursors of a group; see `Store.cursors`."""
+        return await self.database.read(lambda connection: _cursors(connection, group))
 
     async def set_cursors(self, group: str, cursors: dict[str, int]) -> None:
-        """Note what people have seen; see `Store.set_cursors`."""
+        """Advance read cursors; see `Store.set_cursors`."""
 
         def work(connection: sqlite3.Connection) -> None:
             connection.executemany(
@@ -171,24 +171,31 @@ class SqliteStore(Store):
                 [(person, seq, group) for person, seq in cursors.items()],
             )
 
-        await self._database.write(work)
+        await self.database.write(work)
 
 
 @asynccontextmanager
-async def open_store(directory: Path) -> AsyncIterator[SqliteStore]:
-    """Open (or make) the store in `directory` and hold it until the end of the block.
+async def open_sqlite(directory: Path) -> AsyncIterator[SqliteStore]:
+    """Open or create the store in `directory`, and lock it until the end of the block.
 
     Raises `StartupError` when the directory cannot be used or another server uses it.
     """
-    with _start_errors(directory):
+    with _startup_errors(directory):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)  # noqa: ASYNC240  # once, at start
         lock = FileLock(directory / "lock", timeout=0, thread_local=False).acquire()
     with lock:
         async with AsyncExitStack() as stack:
-            with _start_errors(directory):
+            with _startup_errors(directory):
                 blobs = BlobDirectory(directory / "files")
-                database = await stack.enter_async_context(open_database(directory / "tchat.db"))
+                database = await stack.enter_async_context(
+                    open_database(directory / "tchat.db", _prepare)
+                )
             yield SqliteStore(database, blobs)
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    migrate(connection)
+    prepare_search(connection)
 
 
 def _add_group(connection: sqlite3.Connection, name: str) -> int:
@@ -196,7 +203,7 @@ def _add_group(connection: sqlite3.Connection, name: str) -> int:
     return added.lastrowid or 0
 
 
-def _find_state(connection: sqlite3.Connection, group: str) -> StateSnapshot | None:
+def _find_snapshot(connection: sqlite3.Connection, group: str) -> StateSnapshot | None:
     sql = "SELECT seq, made_with, data FROM states JOIN groups ON id = group_id WHERE name = ?"
     row = connection.execute(sql, (group,)).fetchone()
     return row and StateSnapshot(*row)
@@ -207,23 +214,23 @@ def _cursors(connection: sqlite3.Connection, group: str) -> dict[str, int]:
     return dict(connection.execute(sql, (group,)))
 
 
-def _note(connection: sqlite3.Connection, number: int, effects: SideEffects) -> bool:
-    """Note what events mean; return whether the search index has to be purged behind it."""
+def _update_indexes(connection: sqlite3.Connection, number: int, effects: SideEffects) -> bool:
+    """Apply index updates; return whether the search index has to be purged afterwards."""
     set_standings(connection, number, effects.standings)
-    set_shelf(connection, number, effects)
+    update_files(connection, number, effects)
     if effects.display_name is not None:
         connection.execute(
             "UPDATE groups SET shown = ? WHERE id = ?", (effects.display_name, number)
         )
     if not effects.redacted:
         return False
-    must_purge = forget_messages(connection, number, effects.redacted)
+    must_purge = remove_messages(connection, number, effects.redacted)
     erase(connection, number, effects.redacted)
     return must_purge
 
 
 @contextmanager
-def _start_errors(directory: Path) -> Iterator[None]:
+def _startup_errors(directory: Path) -> Iterator[None]:
     try:
         yield
     except Timeout:

@@ -36,7 +36,7 @@ from tchat.core.group.events import (
     Unbanned,
     Withdrawn,
 )
-from tchat.core.text import clean_line, clean_text, fold, size_text
+from tchat.core.text import SPACELESS, clean_line, clean_text, fold, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -120,12 +120,8 @@ Fate = Literal["", "pending", "failed"]
 _ACTION = "/me "
 _QUOTE = 60
 
-# Thai to Khmer, kana, Chinese characters: scripts that have no spaces between words.
-_NO_SPACES = (
-    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff"
-)
-_SPACELESS = re.compile(f"[{_NO_SPACES}]")
-_LETTER = rf"[^\W{_NO_SPACES}]"
+_SPACELESS = re.compile(f"[{SPACELESS}]")
+_LETTER = rf"[^\W{SPACELESS}]"
 
 _LATEST = 253_370_764_800_000
 """The beginning of the year 9999: no calendar reaches as far as a server's number could."""

@@ -1,4 +1,4 @@
-"""Which files there are and what refers to them: what every store promises about shelves."""
+"""The file index, in every store: access, leases, quotas and garbage collection."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tchat.store.base import Conflict, FileEntry, SideEffects, StorageFull
-from tchat.store.sqlite.store import open_store
+from tchat.store.open import open_store
 from tests.store.batches import packed
 from tests.store.files import (
     BOOK,
@@ -39,55 +39,53 @@ def shelves(store: Store) -> FileIndex:
     return store.files
 
 
-# ------------------------------------------------------------------ files that there are
+# ------------------------------------------------------------------ known files
 
 
-async def test_a_file_that_was_never_sent_is_not_there(shelves: FileIndex) -> None:
+async def test_an_unknown_file_is_not_found(shelves: FileIndex) -> None:
     assert await shelves.size_of(SONG) is None
-    assert await shelves.hold("alice", SONG, NOON) is None
-    assert not await shelves.may_hold_similar("alice", 30, HEAD)
-    assert await shelves.used("alice") == 0
-    assert await shelves.all() == set()
+    assert await shelves.lease("alice", SONG, NOON) is None
+    assert not await shelves.has_similar("alice", 30, HEAD)
+    assert await shelves.usage("alice") == 0
+    assert await shelves.digests() == set()
     assert await shelves.sweep(NOON, NOON) == []
     assert await shelves.page("ops", NUMBERS_END, 10, 10) == []
     assert await shelves.find("ops", 1) is None
 
 
-async def test_a_file_that_was_sent_is_there(store: Store, shelves: FileIndex) -> None:
+async def test_an_added_file_is_found(store: Store, shelves: FileIndex) -> None:
     await send(store, "alice", SONG)
     await send(store, "bob", FILM)
     assert (await shelves.size_of(SONG), await shelves.size_of(FILM)) == (30, 7000)
-    assert await shelves.all() == {SONG, FILM}
+    assert await shelves.digests() == {SONG, FILM}
 
 
-async def test_whoever_has_sent_a_file_may_share_it(store: Store, shelves: FileIndex) -> None:
+async def test_an_uploader_has_a_lease(store: Store, shelves: FileIndex) -> None:
     await send(store, "alice", SONG)
-    assert await shelves.hold("alice", SONG, NOON) == 30
+    assert await shelves.lease("alice", SONG, NOON) == 30
 
 
 async def test_an_empty_file_is_a_file(shelves: FileIndex) -> None:
     await shelves.add("alice", SONG, 0, HEAD, NOON)
     assert await shelves.size_of(SONG) == 0
-    assert await shelves.hold("alice", SONG, NOON) == 0
-    assert await shelves.may_hold_similar("alice", 0, HEAD)
-    assert await shelves.used("alice") == 0
+    assert await shelves.lease("alice", SONG, NOON) == 0
+    assert await shelves.has_similar("alice", 0, HEAD)
+    assert await shelves.usage("alice") == 0
 
 
-# ------------------------------------------------------------------ who could have a file
+# ------------------------------------------------------------------ access
 
 
-async def test_a_file_on_the_shelf_of_a_group_is_within_reach_of_its_members(
-    store: Store, shelves: FileIndex
-) -> None:
+async def test_members_have_access_to_group_files(store: Store, shelves: FileIndex) -> None:
     await admit(store, "ops", alice="member", bob="member")
     await send(store, "alice", SONG)
     await share(store, "ops", file(1, SONG))
-    assert await shelves.may_hold_similar("bob", 30, HEAD)
-    assert await shelves.hold("bob", SONG, NOON) == 30
+    assert await shelves.has_similar("bob", 30, HEAD)
+    assert await shelves.lease("bob", SONG, NOON) == 30
 
 
 @pytest.mark.parametrize("standings", [[], ["waiting"], ["member", "outsider"]])
-async def test_whoever_is_no_member_learns_nothing_of_a_file(
+async def test_non_members_learn_nothing_about_files(
     store: Store, shelves: FileIndex, standings: list[Standing]
 ) -> None:
     await admit(store, "ops", alice="member")
@@ -95,52 +93,48 @@ async def test_whoever_is_no_member_learns_nothing_of_a_file(
         await admit(store, "ops", mallory=standing)
     await admit(store, "dev", mallory="member")
     await send(store, "alice", SONG)
-    assert not await shelves.may_hold_similar("mallory", 30, HEAD), "while alice holds it"
-    assert await shelves.hold("mallory", SONG, NOON) is None
+    assert not await shelves.has_similar("mallory", 30, HEAD), "while alice holds it"
+    assert await shelves.lease("mallory", SONG, NOON) is None
     await share(store, "ops", file(1, SONG))
-    assert not await shelves.may_hold_similar("mallory", 30, HEAD)
-    assert await shelves.hold("mallory", SONG, NOON) is None
-    assert await shelves.used("mallory") == 0
+    assert not await shelves.has_similar("mallory", 30, HEAD)
+    assert await shelves.lease("mallory", SONG, NOON) is None
+    assert await shelves.usage("mallory") == 0
 
 
-async def test_what_was_refused_holds_nothing(store: Store, shelves: FileIndex) -> None:
+async def test_a_refused_lease_keeps_no_file(store: Store, shelves: FileIndex) -> None:
     await send(store, "alice", SONG, at=NOON)
-    assert await shelves.hold("mallory", SONG, NOON + 500) is None
+    assert await shelves.lease("mallory", SONG, NOON + 500) is None
     assert await shelves.sweep(NOON + 1, 0) == [SONG]
 
 
-async def test_a_file_is_out_of_reach_once_it_is_off_the_shelf(
-    store: Store, shelves: FileIndex
-) -> None:
+async def test_removal_from_a_group_ends_access(store: Store, shelves: FileIndex) -> None:
     await admit(store, "ops", alice="member", bob="member")
     await send(store, "alice", SONG)
     await share(store, "ops", file(1, SONG))
     await remove(store, "ops", 1)
     for person in ("alice", "bob"):
-        assert not await shelves.may_hold_similar(person, 30, HEAD)
-        assert await shelves.hold(person, SONG, NOON) is None
+        assert not await shelves.has_similar(person, 30, HEAD)
+        assert await shelves.lease(person, SONG, NOON) is None
 
 
-async def test_alike_is_what_has_the_same_size_and_beginning(
-    store: Store, shelves: FileIndex
-) -> None:
+async def test_similar_files_share_size_and_head(store: Store, shelves: FileIndex) -> None:
     await send(store, "alice", SONG)
-    assert await shelves.may_hold_similar("alice", 30, HEAD)
-    assert not await shelves.may_hold_similar("alice", 31, HEAD)
-    assert not await shelves.may_hold_similar("alice", 30, OTHER_HEAD)
+    assert await shelves.has_similar("alice", 30, HEAD)
+    assert not await shelves.has_similar("alice", 31, HEAD)
+    assert not await shelves.has_similar("alice", 30, OTHER_HEAD)
 
 
-async def test_of_several_files_alike_one_within_reach_is_enough(shelves: FileIndex) -> None:
+async def test_one_accessible_similar_file_is_enough(shelves: FileIndex) -> None:
     for person, sha256 in (("bob", SONG), ("alice", FILM), ("carol", BOOK)):
         await shelves.add(person, sha256, 30, HEAD, NOON)
-    assert await shelves.may_hold_similar("alice", 30, HEAD)
-    assert not await shelves.may_hold_similar("dave", 30, HEAD)
+    assert await shelves.has_similar("alice", 30, HEAD)
+    assert not await shelves.has_similar("dave", 30, HEAD)
 
 
-# ------------------------------------------------------------------ shelves
+# ------------------------------------------------------------------ files of groups
 
 
-async def test_a_shelf_has_the_newest_first(store: Store, shelves: FileIndex) -> None:
+async def test_group_files_are_listed_newest_first(store: Store, shelves: FileIndex) -> None:
     for sha256 in (SONG, FILM, BOOK):
         await send(store, "alice", sha256)
     await share(store, "ops", file(1, SONG, at=NOON + 1))
@@ -157,7 +151,7 @@ async def test_a_shelf_has_the_newest_first(store: Store, shelves: FileIndex) ->
     assert [await shelves.find("ops", number) for number in (10, 2, 1)] == everything
 
 
-async def test_groups_have_shelves_of_their_own(store: Store, shelves: FileIndex) -> None:
+async def test_groups_have_separate_files(store: Store, shelves: FileIndex) -> None:
     await send(store, "alice", SONG)
     await send(store, "alice", FILM)
     await share(store, "ops", file(1, SONG))
@@ -169,14 +163,12 @@ async def test_groups_have_shelves_of_their_own(store: Store, shelves: FileIndex
     assert (await numbers_on(store, "ops"), await numbers_on(store, "dev")) == ([1], [])
 
 
-async def test_any_number_may_be_asked_for(shelves: FileIndex) -> None:
+async def test_any_file_number_can_be_requested(shelves: FileIndex) -> None:
     assert await shelves.find("ops", NUMBERS_END) is None
     await shelves.record_fetch("ops", NUMBERS_END, "alice", NOON)
 
 
-async def test_a_number_may_get_another_file_in_one_append(
-    store: Store, shelves: FileIndex
-) -> None:
+async def test_one_append_can_replace_a_file(store: Store, shelves: FileIndex) -> None:
     await send(store, "alice", SONG)
     await send(store, "alice", FILM)
     await share(store, "ops", file(1, SONG))
@@ -185,7 +177,7 @@ async def test_a_number_may_get_another_file_in_one_append(
     assert await shelves.page("ops", NUMBERS_END, 10, 10) == [file(1, FILM)]
 
 
-async def test_an_append_that_conflicts_changes_no_shelf(store: Store, shelves: FileIndex) -> None:
+async def test_a_conflicting_append_changes_no_files(store: Store, shelves: FileIndex) -> None:
     await send(store, "alice", SONG)
     await send(store, "alice", FILM)
     await share(store, "ops", file(1, SONG))
@@ -194,28 +186,26 @@ async def test_an_append_that_conflicts_changes_no_shelf(store: Store, shelves: 
         with pytest.raises(Conflict):
             await store.append(group, expected, 1, packed(b"x"), effects)
     assert (await numbers_on(store, "ops"), await numbers_on(store, "new")) == ([1], [])
-    assert await shelves.hold("alice", FILM, NOON) == 7000, "she holds it as before"
-    assert await shelves.hold("bob", SONG, NOON) is None
+    assert await shelves.lease("alice", FILM, NOON) == 7000, "she holds it as before"
+    assert await shelves.lease("bob", SONG, NOON) is None
 
 
-async def test_an_append_for_which_there_is_no_room_changes_no_shelf(sqlite: SqliteStore) -> None:
+async def test_a_full_disk_changes_no_files(sqlite: SqliteStore) -> None:
     await send(sqlite, "alice", SONG)
     await send(sqlite, "alice", FILM)
     await share(sqlite, "ops", file(1, SONG))
-    await sqlite._database._writer.do(lambda c: c.execute("PRAGMA max_page_count = 1"))
+    await sqlite.database.write(lambda c: c.execute("PRAGMA max_page_count = 1"))
     effects = SideEffects({}, (file(2, FILM),), (1,))
     with pytest.raises(StorageFull):
         await sqlite.append("ops", 1, 1, packed(bytes(1 << 20)), effects)
     assert await numbers_on(sqlite, "ops") == [1]
-    assert await sqlite.files.hold("alice", FILM, NOON) == 7000
+    assert await sqlite.files.lease("alice", FILM, NOON) == 7000
 
 
-# ------------------------------------------------------------------ who has fetched a file
+# ------------------------------------------------------------------ downloads
 
 
-async def test_who_fetched_a_file_is_counted_once_and_the_first_are_named(
-    store: Store, shelves: FileIndex
-) -> None:
+async def test_downloads_count_once_per_person(store: Store, shelves: FileIndex) -> None:
     await send(store, "alice", SONG)
     await share(store, "ops", file(1, SONG), file(2, SONG))
     for person, at in (("dave", 3), ("carol", 1), ("bob", 3), ("erin", 2), ("carol", 9)):
@@ -229,9 +219,7 @@ async def test_who_fetched_a_file_is_counted_once_and_the_first_are_named(
     assert found.fetch_count == 4
 
 
-async def test_what_is_not_there_any_more_is_fetched_by_nobody(
-    store: Store, shelves: FileIndex
-) -> None:
+async def test_removed_files_have_no_downloads(store: Store, shelves: FileIndex) -> None:
     await send(store, "alice", SONG)
     await share(store, "ops", file(1, SONG))
     await remove(store, "ops", 1)
@@ -243,60 +231,56 @@ async def test_what_is_not_there_any_more_is_fetched_by_nobody(
     assert await shelves.find("ops", 1) == await shelves.find("dev", 1) == file(1, SONG)
 
 
-# ------------------------------------------------------------------ what counts for whom
+# ------------------------------------------------------------------ quotas
 
 
-async def test_a_file_counts_once_for_each_person_who_shared_or_holds_it(
-    store: Store, shelves: FileIndex
-) -> None:
+async def test_a_file_counts_once_per_person(store: Store, shelves: FileIndex) -> None:
     await admit(store, "ops", alice="member", bob="member")
     await send(store, "alice", SONG)
-    assert await shelves.used("alice") == 30, "held"
+    assert await shelves.usage("alice") == 30, "held"
     await share(store, "ops", file(1, SONG), file(2, SONG))
     await share(store, "dev", file(1, SONG))
-    assert await shelves.used("alice") == 30, "shared three times"
-    await shelves.hold("alice", SONG, NOON)
-    assert await shelves.used("alice") == 30, "shared and held"
+    assert await shelves.usage("alice") == 30, "shared three times"
+    await shelves.lease("alice", SONG, NOON)
+    assert await shelves.usage("alice") == 30, "shared and held"
     await send(store, "alice", FILM)
-    assert await shelves.used("alice") == 7030
-    assert await shelves.used("bob") == 0
-    await shelves.hold("bob", SONG, NOON)
-    assert await shelves.used("bob") == 30
+    assert await shelves.usage("alice") == 7030
+    assert await shelves.usage("bob") == 0
+    await shelves.lease("bob", SONG, NOON)
+    assert await shelves.usage("bob") == 30
 
 
-async def test_what_is_off_every_shelf_counts_for_nobody(store: Store, shelves: FileIndex) -> None:
+async def test_unreferenced_files_count_for_nobody(store: Store, shelves: FileIndex) -> None:
     await send(store, "alice", SONG)
     await share(store, "ops", file(1, SONG))
     await share(store, "dev", file(1, SONG))
     await remove(store, "ops", 1)
-    assert await shelves.used("alice") == 30
+    assert await shelves.usage("alice") == 30
     await remove(store, "dev", 1)
-    assert await shelves.used("alice") == 0
+    assert await shelves.usage("alice") == 0
 
 
-async def test_files_of_any_size_are_added_up_to_the_byte(shelves: FileIndex) -> None:
+async def test_usage_is_exact_for_any_size(shelves: FileIndex) -> None:
     await shelves.add("alice", SONG, (1 << 60) + 1, HEAD, NOON)
     await shelves.add("alice", FILM, 2, HEAD, NOON)
-    assert await shelves.used("alice") == (1 << 60) + 3
+    assert await shelves.usage("alice") == (1 << 60) + 3
 
 
-# ------------------------------------------------------------------ how long files are kept
+# ------------------------------------------------------------------ retention
 
 
-async def test_what_is_shared_is_kept_and_held_no_more(store: Store, shelves: FileIndex) -> None:
+async def test_sharing_ends_the_lease(store: Store, shelves: FileIndex) -> None:
     await send(store, "alice", SONG)
     await send(store, "bob", SONG)
     await share(store, "ops", file(1, SONG, "alice"))
     await remove(store, "ops", 1)
-    assert await shelves.used("alice") == 0, "sharing ended her hold"
-    assert await shelves.used("bob") == 30, "and nobody else's"
+    assert await shelves.usage("alice") == 0, "sharing ended her hold"
+    assert await shelves.usage("bob") == 30, "and nobody else's"
     assert await shelves.sweep(NOON, NOON) == []
     assert await shelves.sweep(NOON + 1, NOON) == [SONG]
 
 
-async def test_a_file_goes_with_the_last_that_refers_to_it(
-    store: Store, shelves: FileIndex
-) -> None:
+async def test_a_file_goes_with_its_last_reference(store: Store, shelves: FileIndex) -> None:
     await send(store, "alice", SONG)
     await send(store, "bob", SONG)
     await share(store, "ops", file(1, SONG, "alice"))
@@ -310,27 +294,23 @@ async def test_a_file_goes_with_the_last_that_refers_to_it(
     assert await shelves.size_of(SONG) == 30
     assert await shelves.sweep(NOON + 6, 0) == [SONG]
     assert await shelves.size_of(SONG) is None
-    assert await shelves.all() == set()
+    assert await shelves.digests() == set()
     assert await shelves.sweep(NOON + 6, 0) == []
 
 
-async def test_what_is_held_ends_behind_its_time_and_holding_again_begins_it_anew(
-    store: Store, shelves: FileIndex
-) -> None:
+async def test_a_lease_expires_unless_renewed(store: Store, shelves: FileIndex) -> None:
     await send(store, "alice", SONG, at=NOON)
     await send(store, "alice", FILM, at=NOON)
     await send(store, "alice", BOOK, at=NOON)
     assert await shelves.sweep(NOON, NOON) == []
-    assert await shelves.hold("alice", FILM, NOON + 100) == 7000
+    assert await shelves.lease("alice", FILM, NOON + 100) == 7000
     await send(store, "alice", BOOK, at=NOON + 200)
     assert await shelves.sweep(NOON + 1, NOON) == [SONG]
     assert await shelves.sweep(NOON + 101, NOON) == [FILM]
-    assert await shelves.used("alice") == 500
+    assert await shelves.usage("alice") == 500
 
 
-async def test_what_was_shared_long_ago_goes_from_its_shelf(
-    store: Store, shelves: FileIndex
-) -> None:
+async def test_old_shares_expire(store: Store, shelves: FileIndex) -> None:
     await send(store, "alice", SONG)
     await send(store, "alice", FILM)
     await share(store, "ops", file(1, SONG, at=NOON), file(2, FILM, at=NOON + 1))
@@ -339,7 +319,7 @@ async def test_what_was_shared_long_ago_goes_from_its_shelf(
     assert await shelves.sweep(NOON, NOON) == []
     assert await shelves.sweep(NOON, NOON + 1) == [SONG]
     assert (await numbers_on(store, "ops"), await numbers_on(store, "dev")) == ([2], [])
-    assert await shelves.used("alice") == 7000
+    assert await shelves.usage("alice") == 7000
     await send(store, "alice", SONG)
     await share(store, "ops", file(1, SONG))
     assert await shelves.find("ops", 1) == file(1, SONG), "fetched by nobody yet"
@@ -348,44 +328,42 @@ async def test_what_was_shared_long_ago_goes_from_its_shelf(
 # ------------------------------------------------------------------ damaged files
 
 
-async def test_a_damaged_file_is_back_in_its_places_once_it_was_sent_again(
-    store: Store, shelves: FileIndex
-) -> None:
+async def test_a_new_upload_restores_group_entries(store: Store, shelves: FileIndex) -> None:
     await admit(store, "ops", alice="member", bob="member")
     await send(store, "alice", SONG)
     await send(store, "alice", FILM)
     await share(store, "ops", file(1, SONG), file(2, FILM))
     await share(store, "dev", file(1, SONG, "bob"))
     await shelves.record_fetch("ops", 1, "bob", NOON)
-    await shelves.hold("bob", SONG, NOON)
+    await shelves.lease("bob", SONG, NOON)
     await shelves.forget(SONG)
     assert (await numbers_on(store, "ops"), await numbers_on(store, "dev")) == ([2], [])
     assert await shelves.find("ops", 1) is None
     assert await shelves.size_of(SONG) is None
-    assert await shelves.hold("bob", SONG, NOON) is None
-    assert not await shelves.may_hold_similar("bob", 30, HEAD)
-    assert (await shelves.used("alice"), await shelves.used("bob")) == (7000, 0)
-    assert await shelves.all() == {FILM}
+    assert await shelves.lease("bob", SONG, NOON) is None
+    assert not await shelves.has_similar("bob", 30, HEAD)
+    assert (await shelves.usage("alice"), await shelves.usage("bob")) == (7000, 0)
+    assert await shelves.digests() == {FILM}
     assert await shelves.sweep(NOON, 0) == []
     await send(store, "carol", SONG)
     assert (await numbers_on(store, "ops"), await numbers_on(store, "dev")) == ([2, 1], [1])
     found = await shelves.find("ops", 1)
     assert found is not None
     assert (found.person, found.fetch_count) == ("alice", 1)
-    assert await shelves.used("alice") == 7030
+    assert await shelves.usage("alice") == 7030
 
 
-async def test_a_damaged_file_is_not_held_any_more(store: Store, shelves: FileIndex) -> None:
+async def test_a_damaged_file_has_no_lease(store: Store, shelves: FileIndex) -> None:
     await send(store, "bob", SONG)
     await shelves.forget(SONG)
     await send(store, "carol", SONG)
-    assert await shelves.used("bob") == 0
+    assert await shelves.usage("bob") == 0
 
 
-# ------------------------------------------------------------------ it lasts
+# ------------------------------------------------------------------ durability
 
 
-async def test_shelves_are_there_after_a_restart(tmp_path: Path) -> None:
+async def test_the_file_index_survives_a_restart(tmp_path: Path) -> None:
     async with open_store(tmp_path) as store:
         await admit(store, "ops", bob="member")
         await send(store, "alice", SONG)
@@ -395,5 +373,5 @@ async def test_shelves_are_there_after_a_restart(tmp_path: Path) -> None:
     async with open_store(tmp_path) as store:
         shown = FileEntry(1, SONG, 30, "alice", NOON, 1, ("bob",))
         assert await store.files.page("ops", NUMBERS_END, 10, 10) == [shown]
-        assert await store.files.hold("bob", SONG, NOON) == 30
-        assert await store.files.used("carol") == 7000
+        assert await store.files.lease("bob", SONG, NOON) == 30
+        assert await store.files.usage("carol") == 7000

@@ -1,4 +1,4 @@
-"""A part on disk: gone on with, cut back to where it is right, never trusted."""
+"""Partial files: resumed, verified, and truncated to what is valid."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.transfer.partial_file import BrokenPiece, PartialFile
-from tchat.transfer.pieces import NOTHING, count_pieces
+from tchat.transfer.pieces import EMPTY_DIGEST, count_pieces
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,18 +32,18 @@ def opened(place: Path, size: int = len(DATA)) -> PartialFile:
 
 
 def add_pieces(part: PartialFile, count: int) -> None:
-    """Add whole pieces, from where the part is."""
+    """Add complete pieces from the current offset on."""
     for n in range(len(part.digests), len(part.digests) + count):
         end = min((n + 1) * PIECE_SIZE, len(DATA))
         part.add(DATA[part.offset : end], DIGESTS[n])
 
 
 def begun(place: Path, pieces: int, more: bytes = b"") -> None:
-    """Leave a part behind with so many pieces, and the beginning of another."""
+    """Leave a partial file with so many pieces, and the start of another."""
     part = opened(place)
     add_pieces(part, pieces)
     if more:
-        part.add_beginning(more)
+        part.add_incomplete(more)
     part.close()
 
 
@@ -51,12 +51,12 @@ def names(place: Path) -> list[str]:
     return sorted(path.name for path in place.parent.iterdir())
 
 
-def test_a_file_is_whole_when_all_pieces_are_there(place: Path) -> None:
+def test_a_file_is_complete_with_all_pieces(place: Path) -> None:
     part = opened(place)
     add_pieces(part, 3)
-    assert (part.offset, part.is_whole) == (3 * PIECE_SIZE, False)
+    assert (part.offset, part.is_complete) == (3 * PIECE_SIZE, False)
     add_pieces(part, 1)
-    assert part.is_whole
+    assert part.is_complete
     assert part.digest == hashlib.sha256(DATA).digest()
     assert place.read_bytes() == DATA
     part.close()
@@ -64,27 +64,27 @@ def test_a_file_is_whole_when_all_pieces_are_there(place: Path) -> None:
 
 @pytest.mark.parametrize("pieces", [0, 1, 3])
 @pytest.mark.parametrize("more", [0, 1, 999])
-def test_a_part_is_gone_on_with(place: Path, pieces: int, more: int) -> None:
+def test_a_partial_file_is_resumed(place: Path, pieces: int, more: int) -> None:
     start = pieces * PIECE_SIZE
     begun(place, pieces, DATA[start : start + more])
     part = opened(place)
     assert part.offset == start + more
-    assert part.digest == (DIGESTS[pieces - 1] if pieces else NOTHING)
+    assert part.digest == (DIGESTS[pieces - 1] if pieces else EMPTY_DIGEST)
     add_pieces(part, 4 - pieces)
-    assert part.is_whole
+    assert part.is_complete
     assert place.read_bytes() == DATA
     part.close()
 
 
-def test_a_whole_part_is_whole_again(place: Path) -> None:
+def test_a_complete_file_is_complete_when_reopened(place: Path) -> None:
     begun(place, 4)
     part = opened(place)
-    assert part.is_whole
+    assert part.is_complete
     part.close()
 
 
 @pytest.mark.parametrize("flipped", [0, PIECE_SIZE - 1, PIECE_SIZE, 2 * PIECE_SIZE + 5])
-def test_a_byte_that_flipped_costs_its_piece_and_what_is_behind(place: Path, flipped: int) -> None:
+def test_a_flipped_byte_costs_its_piece_onwards(place: Path, flipped: int) -> None:
     begun(place, 3, DATA[3 * PIECE_SIZE :][:500])
     with place.open("r+b") as file:
         file.seek(flipped)
@@ -97,7 +97,7 @@ def test_a_byte_that_flipped_costs_its_piece_and_what_is_behind(place: Path, fli
     part.close()
 
 
-def test_a_flipped_byte_of_a_piece_that_is_not_whole_is_found_with_the_rest_of_it(
+def test_a_flipped_byte_in_an_incomplete_piece(
     place: Path,
 ) -> None:
     begun(place, 1, b"\0" + DATA[PIECE_SIZE + 1 : PIECE_SIZE + 500])
@@ -107,7 +107,7 @@ def test_a_flipped_byte_of_a_piece_that_is_not_whole_is_found_with_the_rest_of_i
         part.add(rest, DIGESTS[1])
     assert (part.offset, part.doubt) == (PIECE_SIZE, True)
     add_pieces(part, 3)
-    assert part.is_whole
+    assert part.is_complete
     assert not part.doubt
     assert place.read_bytes() == DATA
     part.close()
@@ -126,12 +126,12 @@ def test_a_flipped_digest_costs_its_piece(place: Path) -> None:
     part.close()
 
 
-def test_a_last_piece_whose_digest_was_not_written_is_not_whole(place: Path) -> None:
+def test_a_last_piece_without_digest_is_incomplete(place: Path) -> None:
     begun(place, 4)
     sums = place.with_name("part.sums")
     sums.write_bytes(sums.read_bytes()[:-32])
     part = opened(place)
-    assert not part.is_whole
+    assert not part.is_complete
     assert part.digest == DIGESTS[2]
     part.rewind()
     add_pieces(part, 1)
@@ -140,7 +140,7 @@ def test_a_last_piece_whose_digest_was_not_written_is_not_whole(place: Path) -> 
 
 
 @pytest.mark.parametrize("length", [0, 31, 33, 95])
-def test_digests_that_were_not_all_written_cost_pieces(place: Path, length: int) -> None:
+def test_truncated_digests_cost_pieces(place: Path, length: int) -> None:
     begun(place, 3)
     sums = place.with_name("part.sums")
     sums.write_bytes(sums.read_bytes()[:length])
@@ -148,21 +148,21 @@ def test_digests_that_were_not_all_written_cost_pieces(place: Path, length: int)
     assert part.digests == DIGESTS[: length // 32]
     assert part.offset == length // 32 * PIECE_SIZE
     add_pieces(part, 4 - len(part.digests))
-    assert part.is_whole
+    assert part.is_complete
     part.close()
 
 
-def test_what_is_longer_than_the_file_is_cut(place: Path) -> None:
+def test_a_file_that_is_too_long_is_truncated(place: Path) -> None:
     begun(place, 4)
     with place.open("ab") as file:
         file.write(b"more")
     part = opened(place)
-    assert part.is_whole
+    assert part.is_complete
     assert place.read_bytes() == DATA
     part.close()
 
 
-def test_a_broken_piece_is_not_kept(place: Path) -> None:
+def test_a_broken_piece_is_discarded(place: Path) -> None:
     part = opened(place)
     add_pieces(part, 1)
     with pytest.raises(BrokenPiece):
@@ -173,17 +173,17 @@ def test_a_broken_piece_is_not_kept(place: Path) -> None:
     part.close()
 
 
-def test_one_who_has_another_file_begins_anew(place: Path) -> None:
+def test_rewind_to_start_discards_everything(place: Path) -> None:
     begun(place, 2)
     part = opened(place)
     part.rewind(to_start=True)
-    assert (part.offset, part.digest, place.stat().st_size) == (0, NOTHING, 0)
+    assert (part.offset, part.digest, place.stat().st_size) == (0, EMPTY_DIGEST, 0)
     add_pieces(part, 4)
     assert place.read_bytes() == DATA
     part.close()
 
 
-def test_two_do_not_write_to_one_part(place: Path) -> None:
+def test_a_partial_file_is_locked(place: Path) -> None:
     first = opened(place)
     with pytest.raises(BlockingIOError):
         opened(place)
@@ -191,12 +191,12 @@ def test_two_do_not_write_to_one_part(place: Path) -> None:
     opened(place).close()
 
 
-def test_a_part_without_bytes_does_not_stay(place: Path) -> None:
+def test_an_empty_partial_file_is_removed(place: Path) -> None:
     opened(place).close()
     assert names(place) == []
 
 
-def test_a_discarded_part_leaves_nothing(place: Path) -> None:
+def test_a_discarded_file_leaves_nothing(place: Path) -> None:
     part = opened(place)
     add_pieces(part, 2)
     part.discard()
@@ -205,11 +205,11 @@ def test_a_discarded_part_leaves_nothing(place: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [True, False])
-def test_a_whole_file_gets_its_name(place: Path, kept: bool) -> None:
+def test_a_complete_file_is_moved_to_its_name(place: Path, kept: bool) -> None:
     part = opened(place)
     add_pieces(part, 4)
     target, sums = place.with_name("file"), place.with_name("file.sums")
-    part.place(target, sums if kept else None)
+    part.move_to(target, sums if kept else None)
     part.close()
     assert target.read_bytes() == DATA
     assert names(place) == (["file", "file.sums"] if kept else ["file"])
@@ -217,11 +217,11 @@ def test_a_whole_file_gets_its_name(place: Path, kept: bool) -> None:
         assert sums.read_bytes() == b"".join(DIGESTS)
 
 
-def test_an_empty_file_is_whole_at_once(place: Path) -> None:
+def test_an_empty_file_is_complete_at_once(place: Path) -> None:
     part = opened(place, 0)
-    assert part.is_whole
-    assert part.digest == NOTHING
-    part.place(place.with_name("empty"))
+    assert part.is_complete
+    assert part.digest == EMPTY_DIGEST
+    part.move_to(place.with_name("empty"))
     part.close()
     assert names(place) == ["empty"]
 
@@ -236,22 +236,20 @@ PLANTS: dict[str, Callable[[Path, Path], None]] = {
 
 @pytest.mark.parametrize("plant", PLANTS)
 @pytest.mark.parametrize("name", ["part", "part.sums"])
-def test_nothing_is_written_through_what_others_have_put_there(
-    tmp_path: Path, name: str, plant: str
-) -> None:
+def test_planted_links_are_removed_not_followed(tmp_path: Path, name: str, plant: str) -> None:
     mine = tmp_path / "mine"
     mine.write_text("mine")
     PLANTS[plant](tmp_path / name, mine)
     part = opened(tmp_path / "part")
     add_pieces(part, 4)
-    part.place(tmp_path / "whole", tmp_path / "digests")
+    part.move_to(tmp_path / "whole", tmp_path / "digests")
     assert mine.read_text() == "mine"
     assert (tmp_path / "whole").read_bytes() == DATA
     assert (tmp_path / "digests").read_bytes() == b"".join(DIGESTS)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["digests", "mine", "whole"]
 
 
-def test_looking_through_a_part_can_be_ended(place: Path) -> None:
+def test_opening_can_be_cancelled(place: Path) -> None:
     begun(place, 3)
     part = PartialFile(place, len(DATA))
 

@@ -1,4 +1,4 @@
-"""TLS with others: what `ssl` has for threads, and the openssl program."""
+"""TLS interoperability: with the standard library's sockets, and with the openssl program."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import trio
 from tchat.net.tls import client_context, make_credentials
 from tchat.net.tls_stream import TlsStream
 from tests.helpers import GUARD
-from tests.net.test_secure import MUCH, both
+from tests.net.ends import MUCH, both
 
 if TYPE_CHECKING:
     import ssl
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def sockets() -> AsyncIterator[tuple[trio.SocketStream, socket.socket]]:
-    """Return one end for trio, and the other for a thread."""
+    """Yield one end for trio, and the other for a thread."""
     ours, theirs = socket.socketpair()
     theirs.settimeout(GUARD)
     with theirs:
@@ -43,7 +43,7 @@ def plain_client(end: socket.socket) -> bytes:
     return bytes(taken)
 
 
-async def test_a_plain_client_sends_much_and_gets_it_back(tmp_path: Path) -> None:
+async def test_the_standard_client_exchanges_large_data(tmp_path: Path) -> None:
     context = make_credentials(tmp_path).context
     async with sockets() as (ours, theirs):
 
@@ -73,7 +73,7 @@ def plain_server(context: ssl.SSLContext, end: socket.socket) -> None:
         tls.unwrap()
 
 
-async def test_a_plain_server_that_sends_tickets_is_understood(tmp_path: Path) -> None:
+async def test_session_tickets_from_a_server_are_ignored(tmp_path: Path) -> None:
     context = make_credentials(tmp_path).context
     context.num_tickets = 2
     async with sockets() as (ours, theirs):
@@ -90,7 +90,7 @@ async def test_a_plain_server_that_sends_tickets_is_understood(tmp_path: Path) -
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl to ask")
-async def test_new_keys_in_the_middle_are_followed_and_answered(tmp_path: Path) -> None:
+async def test_a_key_update_is_followed_and_answered(tmp_path: Path) -> None:
     context = make_credentials(tmp_path).context
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     port = listeners[0].socket.getsockname()[1]

@@ -1,4 +1,4 @@
-"""What was deleted is gone: from the log, from what finds it, and from every file."""
+"""Redaction: deleted messages are gone from the log, the search index and the disk."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 from tchat.core.group.events import Erased, Posted, decode_event
 from tchat.core.protocol.framing import split_frames
 from tchat.store.base import Page
+from tchat.store.open import open_store
 from tchat.store.sqlite import search as search_module
-from tchat.store.sqlite.store import open_store
 from tests.helpers import log_of, seqs, texts
 from tests.store.logs import delete, edit, files_with, found, post, write
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MARK = "marzipan4711"
 
 
-async def test_an_erased_event_keeps_its_place_and_nothing_else(store: Store) -> None:
+async def test_a_redacted_event_keeps_only_its_envelope(store: Store) -> None:
     await post(store, "before", MARK, "behind")
     original = (await log_of(store))[1]
     await delete(store, 2)
@@ -36,7 +36,7 @@ async def test_an_erased_event_keeps_its_place_and_nothing_else(store: Store) ->
     assert (log[1].at, log[1].actor, log[1].n) == (original.at, original.actor, original.n)
 
 
-async def test_one_event_of_a_batch_is_erased_and_the_others_stay(store: Store) -> None:
+async def test_redaction_leaves_the_rest_of_a_batch(store: Store) -> None:
     await write(store, "ops", *(Posted(f"text {n}") for n in range(1, 6)))
     await delete(store, 3)
     assert texts(await log_of(store)) == ["text 1", "text 2", "text 4", "text 5"]
@@ -45,7 +45,7 @@ async def test_one_event_of_a_batch_is_erased_and_the_others_stay(store: Store) 
     assert (page.first, page.last) == (3, 6)
 
 
-async def test_a_message_and_its_edits_are_erased_together(store: Store) -> None:
+async def test_a_message_is_redacted_with_its_edits(store: Store) -> None:
     await post(store, "first", "other")
     await edit(store, 1, "second")
     await edit(store, 1, "third")
@@ -53,19 +53,19 @@ async def test_a_message_and_its_edits_are_erased_together(store: Store) -> None
     assert [e.seq for e in await log_of(store) if e.body == Erased()] == [1, 3, 4]
 
 
-async def test_what_is_erased_may_be_in_the_batch_that_erases_it(store: Store) -> None:
+async def test_a_batch_can_redact_its_own_events(store: Store) -> None:
     await write(store, "ops", Posted("said"), Posted("and unsaid"), erased=(2,))
     assert texts(await log_of(store)) == ["said"]
 
 
-async def test_other_groups_keep_what_they_have_under_the_same_numbers(store: Store) -> None:
+async def test_redaction_leaves_other_groups_alone(store: Store) -> None:
     await post(store, "stays", group="dev")
     await post(store, "goes")
     await delete(store, 1)
     assert texts(await log_of(store, "dev")) == ["stays"]
 
 
-async def test_an_erased_event_is_read_as_such_by_every_way(store: Store) -> None:
+async def test_every_kind_of_read_shows_the_redaction(store: Store) -> None:
     await post(store, MARK)
     last = await delete(store, 1)
     back = await store.read_before("ops", last)
@@ -75,15 +75,15 @@ async def test_an_erased_event_is_read_as_such_by_every_way(store: Store) -> Non
     assert decode_event((await store.find("ops", [1]))[1]).body == Erased()
 
 
-def test_a_page_without_what_is_erased_is_the_same_page() -> None:
+def test_a_page_without_redactions_is_unchanged() -> None:
     page = Page(5, 5, b"\0\0\0\1x")
     assert page.erase([1, 4, 6]) is page
 
 
-# ------------------------------------------------------------------ on the disk
+# ------------------------------------------------------------------ traces on the disk
 
 
-async def test_no_file_has_it_any_more(tmp_path: Path) -> None:
+async def test_redacted_text_is_gone_from_the_disk(tmp_path: Path) -> None:
     async with open_store(tmp_path) as store:
         await post(store, "before", f"so {MARK} it is", "behind")
         assert files_with(MARK, tmp_path)
@@ -92,7 +92,7 @@ async def test_no_file_has_it_any_more(tmp_path: Path) -> None:
     assert files_with(MARK, tmp_path) == []
 
 
-async def test_no_file_has_what_an_edited_message_ever_said(tmp_path: Path) -> None:
+async def test_redacted_edits_are_gone_from_the_disk(tmp_path: Path) -> None:
     async with open_store(tmp_path) as store:
         await post(store, f"{MARK}1")
         await edit(store, 1, f"{MARK}2")
@@ -101,7 +101,7 @@ async def test_no_file_has_what_an_edited_message_ever_said(tmp_path: Path) -> N
         assert files_with(MARK, tmp_path) == []
 
 
-async def test_no_file_has_what_was_found_by_its_words_before(tmp_path: Path) -> None:
+async def test_indexed_words_are_gone_from_the_disk(tmp_path: Path) -> None:
     async with open_store(tmp_path) as store:
         await post(store, *(f"some words number{n}" for n in range(50)), f"{MARK} and words")
         await edit(store, 51, f"{MARK}s and words")
@@ -113,7 +113,7 @@ async def test_no_file_has_what_was_found_by_its_words_before(tmp_path: Path) ->
         assert len(await found(store, "words")) == 50
 
 
-async def test_no_file_has_an_edit_of_which_only_the_message_was_found(tmp_path: Path) -> None:
+async def test_words_of_unindexed_edits_are_gone_too(tmp_path: Path) -> None:
     async with open_store(tmp_path) as store:
         await post(store, f"{MARK} one")
         assert await found(store, MARK)
@@ -122,7 +122,7 @@ async def test_no_file_has_an_edit_of_which_only_the_message_was_found(tmp_path:
         assert files_with(MARK, tmp_path) == []
 
 
-async def test_no_file_has_what_an_edit_replaced_once_that_is_found(tmp_path: Path) -> None:
+async def test_replaced_words_are_gone_from_the_disk(tmp_path: Path) -> None:
     async with open_store(tmp_path) as store:
         await post(store, f"{MARK} one")
         await found(store, MARK)
@@ -132,7 +132,7 @@ async def test_no_file_has_what_an_edit_replaced_once_that_is_found(tmp_path: Pa
         assert files_with(MARK, tmp_path) == []
 
 
-async def test_what_a_crash_left_undone_is_done_at_the_next_start(
+async def test_an_interrupted_purge_finishes_at_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def crash(*_: object) -> None:
@@ -153,7 +153,7 @@ async def test_what_a_crash_left_undone_is_done_at_the_next_start(
         assert await found(store, "words") == ["some words"]
 
 
-async def test_many_deletions_among_messages_of_all_sizes_leave_nothing(tmp_path: Path) -> None:
+async def test_many_redactions_of_all_sizes_leave_nothing(tmp_path: Path) -> None:
     r = random.Random(5)
     secrets = [f"{MARK}x{n}x" for n in range(120)]
     gone: list[str] = []
@@ -170,10 +170,10 @@ async def test_many_deletions_among_messages_of_all_sizes_leave_nothing(tmp_path
         assert len(await found(store, MARK, "a")) == len(kept)
 
 
-async def test_another_program_that_reads_the_file_holds_nobody_up_for_good(
+async def test_a_foreign_reader_delays_a_scrub_only_briefly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tchat.store.sqlite.database._SCRUB_MS", 10)
+    monkeypatch.setattr("tchat.store.sqlite.database.SCRUB_MS", 10)
     async with open_store(tmp_path) as store:
         await post(store, MARK, "else")
         with closing(sqlite3.connect(tmp_path / "tchat.db")) as backup:
@@ -186,7 +186,7 @@ async def test_another_program_that_reads_the_file_holds_nobody_up_for_good(
         assert files_with(MARK, tmp_path) == []
 
 
-async def test_what_an_earlier_program_left_in_the_write_ahead_log_goes_at_the_start(
+async def test_the_write_ahead_log_is_truncated_at_start(
     tmp_path: Path,
 ) -> None:
     async with open_store(tmp_path) as store:

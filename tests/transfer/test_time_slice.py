@@ -1,4 +1,4 @@
-"""A thread's turn: it takes and sends what goes, waits but little, and leaves the rest to tasks."""
+"""Time slices: threads move what they can, wait briefly, and leave the rest to tasks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tchat.core.protocol.frames import Ping, encode
 from tchat.core.protocol.framing import PREFIX
 from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.net.link import Link
-from tchat.transfer.time_slice import Pace, TimeSlice
+from tchat.transfer.time_slice import LinkSpeed, TimeSlice
 from tests.helpers import GUARD
 from tests.sockets import MUCH, connected, secured, take
 
@@ -26,7 +26,7 @@ BODY = encode(Ping())[PREFIX:]
 
 
 class Stub:
-    """A link of which it is said beforehand what comes, and how long each is to be waited for."""
+    """A link with a script of what arrives, and how long each takes."""
 
     def __init__(self, clock: Clock, *delays: float) -> None:
         self.waits: list[tuple[bool, float]] = []
@@ -50,7 +50,7 @@ class Stub:
         return BODY if there else None
 
     def send_nowait(self, data: D) -> D | None:
-        """Take three bytes when ready."""
+        """Receive three bytes when ready."""
         there, self._is_there = self._is_there, False
         rest = data[3:] if there else data
         return rest if len(rest) else None
@@ -64,13 +64,13 @@ def room(size: int = 10) -> memoryview:
     return memoryview(bytearray(size))
 
 
-def test_what_comes_in_a_moment_is_waited_for(clock: Clock) -> None:
+def test_a_time_slice_waits_briefly_for_data(clock: Clock) -> None:
     turn = turn_at(Stub(clock, 0.001, 0.001))
     assert turn.receive(room()) == 10
     assert turn.frame() == BODY
 
 
-def test_all_waits_of_a_turn_together_are_short(clock: Clock) -> None:
+def test_the_waits_of_a_slice_share_one_limit(clock: Clock) -> None:
     link = Stub(clock, 0.003, 0.003)
     turn = turn_at(link)
     assert turn.receive(room()) == 10
@@ -80,17 +80,17 @@ def test_all_waits_of_a_turn_together_are_short(clock: Clock) -> None:
     assert link.waits == [(False, 0.005), (False, pytest.approx(0.002))]
 
 
-def test_sending_goes_on_as_long_as_something_goes(clock: Clock) -> None:
+def test_sending_continues_while_the_socket_accepts(clock: Clock) -> None:
     link = Stub(clock, 0.001, 0.001, 0.001)
     assert turn_at(link).send(b"12345678") is None
     assert [to_send for to_send, _ in link.waits] == [True] * 3
 
 
-def test_what_does_not_go_is_handed_back(clock: Clock) -> None:
+def test_the_unsent_rest_is_returned(clock: Clock) -> None:
     assert turn_at(Stub(clock, 0.001, 1)).send(b"12345678") == b"45678"
 
 
-def test_a_turn_is_over_some_time(clock: Clock) -> None:
+def test_a_time_slice_ends(clock: Clock) -> None:
     turn = turn_at(Stub(clock))
     assert not turn.is_over
     clock.now += 0.049
@@ -99,7 +99,7 @@ def test_a_turn_is_over_some_time(clock: Clock) -> None:
     assert turn.is_over
 
 
-def test_one_who_may_not_wait_takes_what_is_there(clock: Clock) -> None:
+def test_without_waiting_only_arrived_data_is_received(clock: Clock) -> None:
     link = Stub(clock)
     turn = TimeSlice(link, may_wait=False)  # type: ignore[arg-type]  # as above
     assert turn.receive(room()) == 0
@@ -108,8 +108,8 @@ def test_one_who_may_not_wait_takes_what_is_there(clock: Clock) -> None:
     assert link.waits == []
 
 
-def test_waiting_pays_as_long_as_pieces_come_as_fast_as_that(clock: Clock) -> None:
-    pace, at = Pace(77), 77
+def test_a_link_is_fast_while_pieces_are(clock: Clock) -> None:
+    pace, at = LinkSpeed(77), 77
     assert pace.is_fast(at), "the best is hoped for"
     for pieces, seconds, is_fast in (
         (1, 0.004, True),
@@ -124,11 +124,11 @@ def test_waiting_pays_as_long_as_pieces_come_as_fast_as_that(clock: Clock) -> No
         assert pace.is_fast(at) == is_fast
 
 
-# ------------------------------------------------------------------ at real sockets
+# ------------------------------------------------------------------ on real sockets
 
 
 async def receive_all(link: Link, size: int) -> bytes:
-    """Receive in turns of a thread, until so much is here."""
+    """Receive so many bytes in time slices of a thread."""
     came = room(size)
     at = 0
 
@@ -141,21 +141,21 @@ async def receive_all(link: Link, size: int) -> bytes:
 
 
 async def send_all(link: Link, data: bytes) -> None:
-    """Send in turns of a thread, until nothing is left."""
+    """Send everything in time slices of a thread."""
     rest: memoryview | None = memoryview(data)
     while rest is not None:
         left = rest
         rest = await trio.to_thread.run_sync(lambda: TimeSlice(link).send(left))  # noqa: B023  # at once
 
 
-async def test_threads_carry_from_socket_to_socket() -> None:
+async def test_threads_transfer_between_sockets() -> None:
     async with connected() as (near, far), trio.open_nursery() as nursery:
         nursery.start_soon(send_all, Link(near), MUCH)
         assert await receive_all(Link(far), len(MUCH)) == MUCH
 
 
 @pytest.mark.parametrize("much", [False, True])
-async def test_threads_carry_over_tls(tmp_path: Path, much: bool) -> None:
+async def test_threads_transfer_over_tls(tmp_path: Path, much: bool) -> None:
     async with secured(tmp_path) as (link, client), trio.open_nursery() as nursery:
         if much:
             link.optimize_for_throughput()
@@ -163,7 +163,7 @@ async def test_threads_carry_over_tls(tmp_path: Path, much: bool) -> None:
         assert await receive_all(Link(client), len(MUCH)) == MUCH
 
 
-async def test_threads_and_tasks_take_turns(tmp_path: Path) -> None:
+async def test_threads_and_tasks_alternate(tmp_path: Path) -> None:
     data = bytes(range(256)) * 1024
     async with secured(tmp_path) as (link, client), trio.open_nursery() as nursery:
         far = Link(client)
@@ -191,7 +191,7 @@ async def take_raw(link: Link, size: int) -> bytes:
 
 
 @pytest.mark.parametrize("tls", [False, True])
-async def test_at_the_end_there_is_nothing_and_the_task_is_told(tmp_path: Path, tls: bool) -> None:
+async def test_the_end_is_left_to_the_task(tmp_path: Path, tls: bool) -> None:
     async with secured(tmp_path) as (sealed, client), connected() as (near, far):
         link, end = (Link(client), sealed.stream) if tls else (Link(near), far)
         await end.send_all(encode(Ping()) + b"rest")
@@ -205,7 +205,7 @@ async def test_at_the_end_there_is_nothing_and_the_task_is_told(tmp_path: Path, 
         assert await link.receive_raw(100) == b""
 
 
-async def test_one_who_takes_nothing_is_left_to_the_task() -> None:
+async def test_a_blocked_socket_is_left_to_the_task() -> None:
     async with connected() as (near, far):
         link = Link(near)
         rest = await trio.to_thread.run_sync(lambda: TimeSlice(link).send(MUCH * 4))
@@ -215,7 +215,7 @@ async def test_one_who_takes_nothing_is_left_to_the_task() -> None:
             assert await take(far, 4 * len(MUCH)) == MUCH * 4
 
 
-async def test_what_is_no_socket_is_left_to_the_task() -> None:
+async def test_a_stream_without_socket_is_left_to_tasks() -> None:
     left, right = trio.testing.memory_stream_pair()
     near, far = Link(left), Link(right)
     assert TimeSlice(near).send(b"data") == b"data"

@@ -1,4 +1,4 @@
-"""TLS over a stream: what comes out is what went in, or an error; no part passes for all."""
+"""TLS streams deliver a prefix of what was sent, or an error; truncation is noticed."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 from tchat.net.tls import client_context, make_credentials
 from tchat.net.tls_stream import TlsStream
 from tests.helpers import GUARD
+from tests.net.ends import MUCH, both
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
     Pipe = trio.StapledStream[MemorySendStream, MemoryReceiveStream]
     Secure = TlsStream[Pipe]
-
-MUCH = bytes(range(256)) * 4096  # a mebibyte, many records
 
 
 class Ends:
@@ -43,17 +42,9 @@ def ends(directory: Path) -> Ends:
     )
 
 
-async def both(*steps: Callable[[], object]) -> None:
-    """Run steps at the same time, for no longer than is bearable."""
-    with trio.fail_after(GUARD):
-        async with trio.open_nursery() as nursery:
-            for step in steps:
-                nursery.start_soon(step)  # type: ignore[arg-type]
-
-
 @asynccontextmanager
 async def joined(directory: Path) -> AsyncIterator[Ends]:
-    """Return both ends, behind their handshake."""
+    """Yield both ends after the handshake."""
     made = ends(directory)
     await both(made.client.do_handshake, made.server.do_handshake)
     with trio.fail_after(GUARD):
@@ -61,7 +52,7 @@ async def joined(directory: Path) -> AsyncIterator[Ends]:
 
 
 async def take(stream: Secure, size: int, most: int = 65536) -> bytes:
-    """Receive so many bytes."""
+    """Receive exactly so many bytes."""
     taken = bytearray()
     while len(taken) < size:
         data = await stream.receive_some(most)
@@ -71,7 +62,7 @@ async def take(stream: Secure, size: int, most: int = 65536) -> bytes:
 
 
 def tamper(pipe: Pipe, change: Callable[[bytes], bytes]) -> None:
-    """Change what `pipe` has still to receive."""
+    """Change the bytes that `pipe` has not received yet."""
     stream = pipe.receive_stream
     stream.put_data(change(bytes(stream._incoming.get_nowait())))
 
@@ -80,10 +71,10 @@ def pending(pipe: Pipe) -> bool:
     return bool(pipe.receive_stream._incoming._data)
 
 
-# ------------------------------------------------------------------ what comes through
+# ------------------------------------------------------------------ data
 
 
-async def test_much_travels_both_ways_at_once(tmp_path: Path) -> None:
+async def test_large_data_travels_both_ways_at_once(tmp_path: Path) -> None:
     async with joined(tmp_path) as made:
         taken: dict[str, bytes] = {}
 
@@ -99,14 +90,14 @@ async def test_much_travels_both_ways_at_once(tmp_path: Path) -> None:
         assert taken == {"server": MUCH, "client": MUCH[::-1]}
 
 
-async def test_all_records_that_have_come_are_returned_in_one_piece(tmp_path: Path) -> None:
+async def test_all_arrived_records_are_returned_together(tmp_path: Path) -> None:
     async with joined(tmp_path) as made:
         for _ in range(3):
             await made.client.send_all(MUCH[:20000])
         assert await made.server.receive_some(65536) == MUCH[:20000] * 3
 
 
-async def test_no_more_is_returned_than_was_asked_for_and_the_rest_later(tmp_path: Path) -> None:
+async def test_receive_respects_max_bytes(tmp_path: Path) -> None:
     async with joined(tmp_path) as made:
         await made.client.send_all(MUCH[:70000])
         taken = b""
@@ -118,7 +109,7 @@ async def test_no_more_is_returned_than_was_asked_for_and_the_rest_later(tmp_pat
         assert taken == MUCH[:70000]
 
 
-async def test_a_handshake_and_a_record_may_come_byte_by_byte(tmp_path: Path) -> None:
+async def test_bytes_may_arrive_one_by_one(tmp_path: Path) -> None:
     made = ends(tmp_path)
     for pipe in (made.client.transport_stream, made.server.transport_stream):
         whole = pipe.receive_stream.receive_some
@@ -133,14 +124,14 @@ async def test_a_handshake_and_a_record_may_come_byte_by_byte(tmp_path: Path) ->
         assert await made.server.receive_some() == b"one by one"
 
 
-async def test_nothing_of_much_is_kept_once_it_was_received(tmp_path: Path) -> None:
+async def test_received_data_is_not_retained(tmp_path: Path) -> None:
     async with joined(tmp_path) as made:
         await made.client.send_all(MUCH)
         assert await take(made.server, len(MUCH), len(MUCH)) == MUCH
         assert made.server._undecrypted.obj == b""
 
 
-async def test_nothing_is_sent_for_nothing(tmp_path: Path) -> None:
+async def test_sending_nothing_sends_no_record(tmp_path: Path) -> None:
     async with joined(tmp_path) as made:
         await made.client.send_all(b"")
         assert not pending(made.server.transport_stream)
@@ -148,7 +139,7 @@ async def test_nothing_is_sent_for_nothing(tmp_path: Path) -> None:
         assert await made.server.receive_some() == b"more"
 
 
-async def test_anything_before_the_handshake_is_an_error(tmp_path: Path) -> None:
+async def test_use_before_the_handshake_is_an_error(tmp_path: Path) -> None:
     made = ends(tmp_path)
     with pytest.raises(trio.NeedHandshakeError):
         await made.client.send_all(b"text")
@@ -157,10 +148,10 @@ async def test_anything_before_the_handshake_is_an_error(tmp_path: Path) -> None
     assert not pending(made.server.transport_stream)
 
 
-# ------------------------------------------------------------------ the end, and what is none
+# ------------------------------------------------------------------ the end of a stream
 
 
-async def test_a_close_is_an_end_and_what_came_before_it_comes_first(tmp_path: Path) -> None:
+async def test_data_before_a_close_is_received_first(tmp_path: Path) -> None:
     async with joined(tmp_path) as made:
         await made.client.send_all(MUCH[:40000])
         await made.client.aclose()
@@ -169,7 +160,7 @@ async def test_a_close_is_an_end_and_what_came_before_it_comes_first(tmp_path: P
         assert await made.server.receive_some() == b""
 
 
-async def test_bytes_that_end_without_a_word_are_an_error(tmp_path: Path) -> None:
+async def test_an_end_without_close_notify_is_an_error(tmp_path: Path) -> None:
     async with joined(tmp_path) as made:
         await made.client.send_all(b"the first half")
         await made.client.transport_stream.send_eof()
@@ -180,7 +171,7 @@ async def test_bytes_that_end_without_a_word_are_an_error(tmp_path: Path) -> Non
             assert isinstance(caught.value.__cause__, ssl.SSLEOFError)
 
 
-async def test_a_record_that_was_changed_is_an_error_and_the_one_before_it_is_not(
+async def test_a_changed_record_fails_after_the_intact_ones(
     tmp_path: Path,
 ) -> None:
     async with joined(tmp_path) as made:
@@ -199,7 +190,7 @@ async def test_a_record_that_was_changed_is_an_error_and_the_one_before_it_is_no
         assert "BAD_RECORD_MAC" in str(told.value)  # the alert
 
 
-async def test_a_record_that_comes_twice_is_an_error(tmp_path: Path) -> None:
+async def test_a_repeated_record_is_an_error(tmp_path: Path) -> None:
     async with joined(tmp_path) as made:
         await made.client.send_all(b"pay")
         tamper(made.server.transport_stream, lambda data: data * 2)
@@ -209,7 +200,7 @@ async def test_a_record_that_comes_twice_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("noise", [b"GET / HTTP/1.1\r\n\r\n", b"\x00" * 50, b"\xff" * 9000])
-async def test_what_is_not_tls_fails_the_handshake(tmp_path: Path, noise: bytes) -> None:
+async def test_plain_text_fails_the_handshake(tmp_path: Path, noise: bytes) -> None:
     made = ends(tmp_path)
     await made.client.transport_stream.send_all(noise)
     with trio.fail_after(GUARD), pytest.raises(trio.BrokenResourceError) as caught:
@@ -220,7 +211,7 @@ async def test_what_is_not_tls_fails_the_handshake(tmp_path: Path, noise: bytes)
         await made.server.receive_some()
 
 
-async def test_a_client_that_does_not_trust_says_so_before_it_leaves(tmp_path: Path) -> None:
+async def test_an_untrusting_client_sends_an_alert(tmp_path: Path) -> None:
     near, far = memory_stream_pair()
     client = TlsStream(near, client_context(verified=True), server_hostname="localhost")
     server = TlsStream(far, make_credentials(tmp_path).context, server_side=True)
@@ -238,7 +229,7 @@ async def test_a_client_that_does_not_trust_says_so_before_it_leaves(tmp_path: P
     await both(refuse, be_refused)
 
 
-async def test_the_name_that_is_asked_for_is_the_one_that_trio_looks_up(tmp_path: Path) -> None:
+async def test_the_server_name_is_encoded_as_by_trio(tmp_path: Path) -> None:
     near, far = memory_stream_pair()
     context = make_credentials(tmp_path).context
     asked: list[str] = []
@@ -252,7 +243,7 @@ async def test_the_name_that_is_asked_for_is_the_one_that_trio_looks_up(tmp_path
     assert asked == ["xn--fa-hia.example"]
 
 
-async def test_a_goodbye_that_was_taken_with_the_text_is_not_lost(tmp_path: Path) -> None:
+async def test_a_close_notify_read_with_data_is_kept(tmp_path: Path) -> None:
     # All but the goodbye fills three of the pieces in which the library is fed.
     size = 3 * 16384 - 3 * 22 - 23
     async with joined(tmp_path) as made:
@@ -269,7 +260,7 @@ async def test_a_goodbye_that_was_taken_with_the_text_is_not_lost(tmp_path: Path
         await both(made.client.unwrap, answer)
 
 
-async def test_both_sides_unwrap_and_the_transport_goes_on(tmp_path: Path) -> None:
+async def test_the_transport_is_usable_after_unwrap(tmp_path: Path) -> None:
     async with joined(tmp_path) as made:
         await both(made.client.unwrap, made.server.unwrap)
         await made.client.transport_stream.send_all(b"in the clear")
@@ -281,7 +272,7 @@ async def test_both_sides_unwrap_and_the_transport_goes_on(tmp_path: Path) -> No
 # ------------------------------------------------------------------ tasks
 
 
-async def test_a_receiving_that_is_cancelled_loses_nothing(tmp_path: Path) -> None:
+async def test_a_cancelled_receive_loses_nothing(tmp_path: Path) -> None:
     async with joined(tmp_path) as made, trio.open_nursery() as nursery:
         await made.client.send_all(b"all of it")
         rest = b""
@@ -305,7 +296,7 @@ async def cancel_when_blocked(scope: trio.CancelScope) -> None:
     scope.cancel()
 
 
-async def test_a_sending_that_is_cancelled_breaks_the_stream(tmp_path: Path) -> None:
+async def test_a_cancelled_send_breaks_the_stream(tmp_path: Path) -> None:
     async with joined(tmp_path) as made:
         # Nothing is sent before the cancellation is seen, so the stream is still whole.
         with trio.CancelScope() as scope:
@@ -323,7 +314,7 @@ async def test_a_sending_that_is_cancelled_breaks_the_stream(tmp_path: Path) -> 
             await made.client.send_all(b"more")
 
 
-async def test_a_receiver_does_not_wait_for_a_sender_which_sends_its_alert(tmp_path: Path) -> None:
+async def test_a_blocked_sender_sends_the_receivers_alert(tmp_path: Path) -> None:
     async with joined(tmp_path) as made, trio.open_nursery() as nursery:
         goes_on = trio.Event()
         sender = made.server.transport_stream.send_stream
@@ -350,7 +341,7 @@ async def deliver_after(event: trio.Event, deliver: Callable[[], Awaitable[objec
     await deliver()
 
 
-async def test_what_the_library_says_while_it_reads_is_sent_before_the_receiver_waits(
+async def test_protocol_messages_are_sent_before_waiting(
     tmp_path: Path,
 ) -> None:
     async with joined(tmp_path) as made, trio.open_nursery() as nursery:
@@ -361,7 +352,7 @@ async def test_what_the_library_says_while_it_reads_is_sent_before_the_receiver_
         await made.client.send_all(b"an end to it")
 
 
-async def test_two_tasks_at_once_in_one_direction_are_an_error(tmp_path: Path) -> None:
+async def test_two_tasks_in_one_direction_are_an_error(tmp_path: Path) -> None:
     async with joined(tmp_path) as made, trio.open_nursery() as nursery:
         nursery.start_soon(made.server.receive_some)
         await wait_all_tasks_blocked()

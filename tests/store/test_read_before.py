@@ -1,4 +1,4 @@
-"""Pages towards the past, single events, and where a person is."""
+"""Reading backwards, single events, and memberships, in every store."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import pytest
 from tchat.store.base import BACK_LIMIT, Membership, Page, SideEffects, Store
 from tests.store.batches import append, last_seq, numbered, packed
 
-# ------------------------------------------------------------------ pages towards the past
+# ------------------------------------------------------------------ reading backwards
 
 
-async def test_there_is_nothing_before_the_first_event(store: Store) -> None:
+async def test_nothing_precedes_the_first_event(store: Store) -> None:
     assert await store.read_before("ops", 5) is None
     await append(store, "ops", b"one")
     assert await store.read_before("ops", 1) is None
@@ -26,12 +26,12 @@ async def test_a_page_ends_right_before_an_event(store: Store, before: int) -> N
     assert page == Page(1, before - 1, numbered(1, before - 1))
 
 
-async def test_before_what_is_not_there_yet_is_the_end(store: Store) -> None:
+async def test_before_a_future_event_comes_the_end(store: Store) -> None:
     await append(store, "ops", b"one", b"two")
     assert await store.read_before("ops", 2**62) == Page(1, 2, packed(b"one", b"two"))
 
 
-async def test_a_long_log_is_read_back_in_pages_without_gaps(store: Store) -> None:
+async def test_a_long_log_is_read_backwards_without_gaps(store: Store) -> None:
     bodies = [bytes([n]) * 5000 for n in range(60)]
     for body in bodies[:20]:
         await append(store, "ops", body)
@@ -45,7 +45,7 @@ async def test_a_long_log_is_read_back_in_pages_without_gaps(store: Store) -> No
     assert b"".join(page.frames for page in pages) == packed(*bodies)
 
 
-async def test_an_event_longer_than_a_page_comes_alone(store: Store) -> None:
+async def test_a_large_event_has_its_own_page(store: Store) -> None:
     huge = bytes(BACK_LIMIT + 1)
     await append(store, "ops", b"one")
     await append(store, "ops", huge, b"three")
@@ -53,7 +53,7 @@ async def test_an_event_longer_than_a_page_comes_alone(store: Store) -> None:
     assert await store.read_before("ops", 3) == Page(2, 2, packed(huge))
 
 
-async def test_each_group_is_read_back_by_itself(store: Store) -> None:
+async def test_groups_are_read_backwards_separately(store: Store) -> None:
     await append(store, "ops", b"one")
     await append(store, "dev", b"eins", b"zwei")
     assert await store.read_before("ops", 9) == Page(1, 1, packed(b"one"))
@@ -62,20 +62,20 @@ async def test_each_group_is_read_back_by_itself(store: Store) -> None:
 # ------------------------------------------------------------------ single events
 
 
-async def test_single_events_are_found_wherever_they_are(store: Store) -> None:
+async def test_single_events_are_found_anywhere(store: Store) -> None:
     await append(store, "ops", b"one")
     await append(store, "ops", b"two", b"three", b"four")
     found = await store.find("ops", [1, 3, 4])
     assert found == {1: b"one", 3: b"three", 4: b"four"}
 
 
-async def test_events_that_there_are_not_are_not_found(store: Store) -> None:
+async def test_missing_events_are_not_found(store: Store) -> None:
     await append(store, "ops", b"one")
     assert await store.find("ops", [0, 2, 2**62]) == {}
     assert await store.find("dev", [1]) == {}
 
 
-# ------------------------------------------------------------------ where somebody is
+# ------------------------------------------------------------------ memberships
 
 
 async def enter(store: Store, group: str, **standings: str) -> None:
@@ -83,7 +83,7 @@ async def enter(store: Store, group: str, **standings: str) -> None:
     await store.append(group, await last_seq(store, group), 1, packed(b"x"), effects)
 
 
-async def test_the_groups_of_a_person_come_with_what_is_known_of_them(store: Store) -> None:
+async def test_memberships_have_all_details(store: Store) -> None:
     await enter(store, "ops", alice="member", bob="waiting")
     await append(store, "ops", b"two", b"three")
     await store.set_cursors("ops", {"alice": 2})
@@ -92,25 +92,25 @@ async def test_the_groups_of_a_person_come_with_what_is_known_of_them(store: Sto
     assert await store.memberships_of("carol") == []
 
 
-async def test_the_group_that_had_an_event_last_comes_first(store: Store) -> None:
+async def test_the_most_recently_active_group_comes_first(store: Store) -> None:
     for group in ("one", "two", "three"):
         await enter(store, group, alice="member")
     await append(store, "two", b"more")
     assert [place.group for place in await store.memberships_of("alice")] == ["two", "three", "one"]
 
 
-async def test_a_group_of_which_no_spelling_was_told_is_shown_as_it_is_named(store: Store) -> None:
+async def test_without_display_name_the_folded_one_is_used(store: Store) -> None:
     await store.append("@a,b", 0, 1, packed(b"x"), SideEffects({"a": "member", "b": "member"}))
     assert [place.name for place in await store.memberships_of("a")] == ["@a,b"]
 
 
-async def test_a_group_that_was_left_is_not_among_them(store: Store) -> None:
+async def test_a_left_group_is_no_membership(store: Store) -> None:
     await enter(store, "ops", alice="member")
     await enter(store, "ops", alice="outsider")
     assert await store.memberships_of("alice") == []
 
 
-async def test_those_are_acquainted_who_are_members_of_one_group(store: Store) -> None:
+async def test_sharing_a_group_requires_two_memberships(store: Store) -> None:
     await enter(store, "ops", alice="member", bob="member", carol="waiting")
     await enter(store, "dev", dave="member", alice="member")
     assert await store.share_a_group("alice", "bob")

@@ -1,4 +1,4 @@
-"""Both ends of a transfer over real sockets, where threads carry."""
+"""Both ends of a transfer over real sockets, with worker threads."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.errors import ProtocolError
 from tchat.net.link import Link
 from tchat.transfer.endpoints import FileWithdrawn, receive_file, send_file
-from tchat.transfer.pieces import NOTHING
+from tchat.transfer.pieces import EMPTY_DIGEST
 from tests.sockets import connected
-from tests.transfer.test_carry import DATA, DIGEST, Bytes, nobody, part_at
+from tests.transfer.wires import DATA, DIGEST, Bytes, nobody, part_at
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -39,7 +39,7 @@ async def receive_whole(link: Link, part: PartialFile) -> None:
 
 
 class Chatter:
-    """One who always has something to say, of which each takes a moment to hear."""
+    """A peer that always has another ping, each of which takes a moment to receive."""
 
     def __init__(self, clock: Clock) -> None:
         self.heard = 0
@@ -61,7 +61,7 @@ async def test_a_file_arrives_over_sockets(tmp_path: Path) -> None:
     part.close()
 
 
-async def test_a_sender_who_says_that_it_works_and_nothing_else_is_left(
+async def test_endless_pings_end_the_transfer(
     tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     part = part_at(tmp_path / "part")
@@ -82,7 +82,7 @@ async def test_a_sender_who_says_that_it_works_and_nothing_else_is_left(
     part.close()
 
 
-async def test_a_receiver_who_always_has_something_to_say_gets_its_file(
+async def test_a_pinging_receiver_gets_its_file(
     tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     part = part_at(tmp_path / "part")
@@ -99,7 +99,7 @@ async def test_a_receiver_who_always_has_something_to_say_gets_its_file(
     part.close()
 
 
-async def test_no_thread_waits_for_a_slow_sender(
+async def test_a_slow_sender_occupies_no_thread(
     tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     part, source = part_at(tmp_path / "part"), HashedSource(Bytes())
@@ -128,14 +128,14 @@ async def test_no_thread_waits_for_a_slow_sender(
     part.close()
 
 
-async def test_why_a_receiver_left_is_heard_although_nothing_more_could_be_sent(
+async def test_the_receivers_reason_is_heard_after_a_break(
     tmp_path: Path,
 ) -> None:
     data = DATA * 20
     async with linked() as (sender, receiver), trio.open_nursery() as nursery:
 
         async def leave() -> None:
-            await receiver.send(encode(Have(0, NOTHING)))
+            await receiver.send(encode(Have(0, EMPTY_DIGEST)))
             await receiver.send(encode(Failed("storage_full", "The disk is full.")))
             await receiver.close_gracefully()
 

@@ -1,10 +1,8 @@
-"""Both ends of a transfer: whole or gone on with, in order, and never more than once."""
+"""Both ends of a transfer: complete or resumable, in order, and never anything twice."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,143 +13,17 @@ from tchat.client.files.hashed_source import HashedSource
 from tchat.core.protocol.frames import Failed, Have, Piece, Ping, StartAt, Stored, encode
 from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.errors import Code, ProtocolError, Refused
-from tchat.net.link import Link
-from tchat.transfer.endpoints import FileWithdrawn, patiently, receive_file, send_file
-from tchat.transfer.partial_file import BrokenPiece, PartialFile
+from tchat.transfer.endpoints import FileWithdrawn, receive_file, send_file, with_pings
+from tchat.transfer.partial_file import BrokenPiece
 from tests.protocol import unchecked
+from tests.transfer.wires import DATA, DIGEST, Bytes, carry, nobody, part_at, wired
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
-
-GUARD = 30
-DATA = os.urandom(2 * PIECE_SIZE + 77_777)
-DIGEST = hashlib.sha256(DATA).digest()
-
-
-class Bytes:
-    """Content that is in memory, and that may fail at a place."""
-
-    name = "bytes"
-
-    def __init__(self, data: bytes = DATA, failure: Exception | None = None, at: int = 0) -> None:
-        self.size = len(data)
-        self._data = data
-        self._at = 0
-        self._failure = failure
-        self._fails_at = at
-
-    def seek(self, offset: int) -> None:
-        self._at = offset
-
-    def read_into(self, room: memoryview) -> int:
-        if self._failure is not None and self._at + len(room) > self._fails_at:
-            raise self._failure
-        data = self._data[self._at : self._at + len(room)]
-        room[: len(data)] = data
-        self._at += len(data)
-        return len(data)
-
-    def check(self, sha256: bytes) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
-class Wire:
-    """Two links, and a wire between them that can break, or change a byte, at a place."""
-
-    def __init__(self) -> None:
-        self.left, self._left = trio.testing.memory_stream_pair()
-        self.right, self._right = trio.testing.memory_stream_pair()
-        self.sender, self.receiver = Link(self.left), Link(self.right)
-        self.carried = 0
-        self.breaks_after: int | None = None
-        self.flips: int | None = None
-
-    async def pump(self) -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._pump, self._left, self._right, True)
-            nursery.start_soon(self._pump, self._right, self._left, False)
-
-    async def _pump(
-        self,
-        source: trio.abc.Stream,
-        sink: trio.abc.Stream,
-        counted: bool,
-    ) -> None:
-        with_errors = (trio.BrokenResourceError, trio.ClosedResourceError)
-        try:
-            while data := bytearray(await source.receive_some(50_000)):
-                if counted:
-                    data = self._change(data)
-                await sink.send_all(data)
-                if counted and self.carried == self.breaks_after:
-                    break
-        except with_errors:
-            pass
-        await sink.aclose()
-        await source.aclose()
-
-    def _change(self, data: bytearray) -> bytearray:
-        start, self.carried = self.carried, self.carried + len(data)
-        if self.flips is not None and start <= self.flips < self.carried:
-            data[self.flips - start] ^= 1
-        if self.breaks_after is not None and self.carried >= self.breaks_after:
-            data = data[: self.breaks_after - start]
-            self.carried = self.breaks_after
-        return data
-
-
-@asynccontextmanager
-async def wired() -> AsyncIterator[Wire]:
-    wire = Wire()
-    with trio.fail_after(GUARD):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(wire.pump)
-            yield wire
-            nursery.cancel_scope.cancel()
-
-
-def nobody(_: int) -> None:
-    pass
-
-
-async def carry(wire: Wire, source: HashedSource, part: PartialFile) -> list[object]:
-    """Carry a file; return what became of each end: the digest, or what it raised."""
-    ends: list[object] = [None, None]
-
-    async def send() -> None:
-        try:
-            ends[0] = await send_file(wire.sender, source, nobody)
-        except (Refused, ProtocolError, OSError, trio.BrokenResourceError) as error:
-            ends[0] = error
-            await wire.left.aclose()
-
-    async def receive() -> None:
-        try:
-            await receive_file(wire.receiver, part, nobody)
-            await wire.receiver.send(encode(Stored(part.digest)))
-            ends[1] = part.digest
-        except (Refused, ProtocolError, OSError, trio.BrokenResourceError) as error:
-            ends[1] = error
-            await wire.right.aclose()
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(send)
-        nursery.start_soon(receive)
-    return ends
-
-
-def part_at(place: Path, size: int = len(DATA)) -> PartialFile:
-    part = PartialFile(place, size)
-    part.open()
-    return part
 
 
 @pytest.mark.parametrize("size", [0, 1, PIECE_SIZE - 1, PIECE_SIZE, PIECE_SIZE + 1, len(DATA)])
-async def test_a_file_arrives_as_it_was(tmp_path: Path, size: int) -> None:
+async def test_a_file_arrives_unchanged(tmp_path: Path, size: int) -> None:
     digest = hashlib.sha256(DATA[:size]).digest()
     part = part_at(tmp_path / "part", size)
     async with wired() as wire:
@@ -161,7 +33,7 @@ async def test_a_file_arrives_as_it_was(tmp_path: Path, size: int) -> None:
 
 
 @pytest.mark.parametrize("at", [0, 1, 60, 1000, PIECE_SIZE, PIECE_SIZE + 150, 2 * PIECE_SIZE + 900])
-async def test_what_came_before_a_break_is_not_sent_again(tmp_path: Path, at: int) -> None:
+async def test_a_resumed_transfer_sends_only_the_rest(tmp_path: Path, at: int) -> None:
     part, source = part_at(tmp_path / "part"), HashedSource(Bytes())
     async with wired() as wire:
         wire.breaks_after = at
@@ -182,9 +54,7 @@ def again_offset(at: int) -> int:
 
 
 @pytest.mark.parametrize("at", [500, PIECE_SIZE - 1, PIECE_SIZE + 500, 2 * PIECE_SIZE + 5000])
-async def test_a_byte_that_flipped_on_the_wire_is_found_and_its_piece_sent_again(
-    tmp_path: Path, at: int
-) -> None:
+async def test_a_damaged_piece_is_sent_again(tmp_path: Path, at: int) -> None:
     part, source = part_at(tmp_path / "part"), HashedSource(Bytes())
     async with wired() as wire:
         wire.flips = at
@@ -203,7 +73,7 @@ def part_begin(at: int) -> int:
     return at - at % PIECE_SIZE
 
 
-async def test_another_file_is_sent_from_its_beginning(tmp_path: Path) -> None:
+async def test_a_different_file_starts_at_zero(tmp_path: Path) -> None:
     part = part_at(tmp_path / "part")
     async with wired() as wire:
         wire.breaks_after = PIECE_SIZE + 5000
@@ -217,7 +87,7 @@ async def test_another_file_is_sent_from_its_beginning(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("at", [0, PIECE_SIZE, 2 * PIECE_SIZE])
 @pytest.mark.parametrize("failure", [OSError(5, "a disk failed"), Refused(Code.FILE_CHANGED, "!")])
-async def test_a_sender_that_cannot_read_says_so(
+async def test_an_unreadable_source_is_reported(
     tmp_path: Path, at: int, failure: Exception
 ) -> None:
     part = part_at(tmp_path / "part")
@@ -231,7 +101,7 @@ async def test_a_sender_that_cannot_read_says_so(
     part.close()
 
 
-async def test_a_receiver_that_cannot_write_ends_it(
+async def test_a_failing_disk_ends_the_transfer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     part = part_at(tmp_path / "part")
@@ -248,7 +118,7 @@ async def test_a_receiver_that_cannot_write_ends_it(
     part.close()
 
 
-async def test_a_receiver_may_say_why_it_ends_it(tmp_path: Path) -> None:
+async def test_a_receiver_can_report_its_reason(tmp_path: Path) -> None:
     async with wired() as wire:
         await wire.receiver.send(encode(Have(0, hashlib.sha256().digest())))
         await wire.receiver.send(encode(Failed("storage_full", "The disk is full.")))
@@ -257,7 +127,7 @@ async def test_a_receiver_may_say_why_it_ends_it(tmp_path: Path) -> None:
     assert caught.value.code == Code.STORAGE_FULL
 
 
-async def test_one_who_has_stored_what_was_not_sent_is_not_believed(tmp_path: Path) -> None:
+async def test_a_wrong_stored_digest_is_returned(tmp_path: Path) -> None:
     async with wired() as wire:
         await wire.receiver.send(encode(Have(0, hashlib.sha256().digest())))
         await wire.receiver.send(encode(Stored(DIGEST)))
@@ -277,7 +147,7 @@ async def test_one_who_has_stored_what_was_not_sent_is_not_believed(tmp_path: Pa
         [StartAt(0), StartAt(0)],
     ],
 )
-async def test_a_sender_that_breaks_the_rules_is_not_listened_to(
+async def test_protocol_violations_end_the_transfer(
     tmp_path: Path, frames: list[StartAt | Piece | Stored]
 ) -> None:
     part = part_at(tmp_path / "part")
@@ -291,10 +161,10 @@ async def test_a_sender_that_breaks_the_rules_is_not_listened_to(
     part.close()
 
 
-async def test_one_who_looks_through_what_it_has_says_that_it_lives(
+async def test_long_work_sends_pings(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("tchat.transfer.endpoints._PING_SECONDS", 0.01)
+    monkeypatch.setattr("tchat.transfer.endpoints.PING_SECONDS", 0.01)
     async with wired() as wire:
         done = trio.Event()
 
@@ -311,10 +181,10 @@ async def test_one_who_looks_through_what_it_has_says_that_it_lives(
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(listen)
-            assert await patiently(wire.receiver, work) == "done"
+            assert await with_pings(wire.receiver, work) == "done"
 
 
-async def test_progress_is_told_as_it_is_made(tmp_path: Path) -> None:
+async def test_progress_is_reported(tmp_path: Path) -> None:
     part = part_at(tmp_path / "part")
     sent: list[int] = []
     got: list[int] = []
@@ -335,7 +205,7 @@ async def test_progress_is_told_as_it_is_made(tmp_path: Path) -> None:
     part.close()
 
 
-async def test_what_came_is_kept_by_one_who_is_cancelled(tmp_path: Path) -> None:
+async def test_a_cancelled_receiver_keeps_what_arrived(tmp_path: Path) -> None:
     part = part_at(tmp_path / "part")
     enough = PIECE_SIZE + 200_000
 

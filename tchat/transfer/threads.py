@@ -1,0 +1,38 @@
+"""Worker threads for file I/O and hashing, which would otherwise block the event loop."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, TypeVar
+
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+_PIECE_THREADS = trio.CapacityLimiter(max(1, (os.cpu_count() or 1) - 1))
+"""For reading, writing and hashing pieces. One processor is left to the event loop."""
+
+_FILE_THREADS = trio.CapacityLimiter(2)
+"""For work in proportion to the size of a whole file, so that no piece has to wait for it."""
+
+
+def check_cancelled() -> None:
+    """Raise `trio.Cancelled` in a worker thread whose task has been cancelled."""
+    trio.from_thread.check_cancelled()
+
+
+async def in_thread(work: Callable[[], T], *, long: bool = False) -> T:
+    """Run blocking work in a thread; `long` if it may read a whole file."""
+    return await trio.to_thread.run_sync(work, limiter=_FILE_THREADS if long else _PIECE_THREADS)
+
+
+async def in_thread_shielded(work: Callable[[], object]) -> None:
+    """Run clean-up in a thread, even if the task has been cancelled.
+
+    To remove a large file, or to close a removed one, can take the disk a while.
+    """
+    with trio.CancelScope(shield=True):
+        await in_thread(work)
