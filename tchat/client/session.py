@@ -194,7 +194,7 @@ class Session:
         try:
             await self._following.request_attach(replica).wait()
         except Refused:
-            if not known:
+            if not known:  # there is no such person, or no common group
                 self.unfollow(replica)
             raise
         return replica
@@ -250,6 +250,7 @@ class Session:
             except* Busy as group:
                 reason = explain(root_of(group))
                 busy = True
+            # A busy server exists, so the address is right: worth waiting for even at first.
             if not self._was_connected and not busy:
                 raise StartupError(
                     Code.CANNOT_START, f"Cannot connect to {self.connector.address}: {reason}."
@@ -279,6 +280,8 @@ class Session:
         """Resume on a new connection: attach groups, resend requests, presence, read positions."""
         link.allow_long_frames()
         self.user = clean_line(welcome.user)
+        # Attach goes before all commands (see `sender`): the log then tells which of the resent
+        # messages were stored, and no event of theirs is missed.
         for replica in self.groups.values():
             self._following.request_attach(replica)
         if self._away is not None and self._away[1].answer is not None:
@@ -287,6 +290,7 @@ class Session:
         self._link = link
         self._requests.on_connected(welcome)
         for replica in self.groups.values():
+            # Sent again, since the last read positions may have been lost with the connection.
             seen, replica.seen = replica.seen, 0
             self.mark_seen(replica, seen)
         if (pin := self.connector.remember()) is not None:
@@ -309,7 +313,7 @@ class Session:
         while True:
             now = trio.current_time()
             if now - link.last_received >= SILENCE_SECONDS + PATIENCE_SECONDS:
-                raise trio.BrokenResourceError("nothing was heard from the server")
+                raise trio.BrokenResourceError("the server does not answer any more")
             quiet = now - min(link.last_received, link.last_sent)
             if quiet >= SILENCE_SECONDS:
                 self._requests.sender.send_urgent(encode(Ping()))

@@ -23,7 +23,7 @@ WAYS = ["up", "down"]
 
 
 class Journey:
-    """A file on its way up to the server, or down from it, of which nothing is there yet."""
+    """One upload or download of a file, of which the receiver has nothing yet."""
 
     def __init__(self, scene: Scene, way: str, data: bytes, file: File | None) -> None:
         self.scene = scene
@@ -37,7 +37,7 @@ class Journey:
 
     @property
     def carried(self) -> int:
-        """How many bytes of the file have come to the tap."""
+        """How many bytes of the file the tap has seen."""
         return self.cargo.carried - self._before
 
     @property
@@ -46,11 +46,11 @@ class Journey:
 
     @property
     def part(self) -> Path:
-        """What the receiver has so far."""
+        """The partial file of the receiver."""
         return self.scene.begun if self.way == "up" else self.scene.part
 
     async def go(self) -> None:
-        """Bring the file there."""
+        """Transfer the file."""
         scene = self.scene
         with trio.fail_after(GUARD):
             if self.file is None:
@@ -65,7 +65,7 @@ class Journey:
         raise AssertionError("what is fetched is not there to be checked")
 
     def on_progress(self, done: int) -> None:
-        """Note how much the one who fetches the file has."""
+        """Record the progress of the download."""
         self._done = done
         self._news.set()
         self._news = trio.Event()
@@ -80,7 +80,7 @@ class Journey:
         return caught.value
 
     async def stop_after(self, size: int) -> None:
-        """Let so many more bytes pass, and cancel the transfer when the receiver has got them."""
+        """Cancel the transfer when the receiver has got so many more bytes."""
         self.cargo.stall_after(size)
         self._stopped_at += size
         with trio.fail_after(GUARD):
@@ -95,7 +95,7 @@ class Journey:
                 await trio.lowlevel.checkpoint()
 
     async def check(self) -> None:
-        """Make sure that all is there, nothing else, and not in two copies."""
+        """Assert that the complete file is there once, and nothing else."""
         scene = self.scene
         if self.way == "up":
             file = await scene.heard_of(1)
@@ -110,6 +110,6 @@ class Journey:
 
 
 async def journey(scene: Scene, way: str, data: bytes = DATA) -> Journey:
-    """Prepare the journey of a file; for one down, it is brought up first."""
+    """Prepare the transfer of a file; for a download, upload it first."""
     path = scene.write(data)
     return Journey(scene, way, data, await scene.send(path) if way == "down" else None)

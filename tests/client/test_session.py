@@ -386,7 +386,7 @@ async def test_silent_connection_is_replaced(
         tap.watch = swallow
         update = await next_update(alice, Disconnected)
         assert isinstance(update, Disconnected)
-        assert update.reason == "nothing was heard from the server"
+        assert update.reason == "the server does not answer any more"
         tap.watch = Tap(server.address).watch
         await alice.post(ops, "heard again").wait()
         assert texts(await log_of(server.store)) == ["heard again"]
