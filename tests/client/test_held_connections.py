@@ -335,8 +335,11 @@ JOIN = ("join", "127.0.0.1", "1", "--user", "alice", "--group", "ops")
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--no-tls", "--pin", pin_text(PIN)), "a pin was given"),
-        (("--no-tls", "--invite", invite_text(TOKEN, PIN)), "a pin was given"),
+        (("--no-tls", "--pin", pin_text(PIN)), "A pin cannot be checked with --no-tls"),
+        (
+            ("--no-tls", "--invite", invite_text(TOKEN, PIN)),
+            "A pin cannot be checked with --no-tls",
+        ),
         (("--pin", pin_text(OTHER), "--invite", invite_text(TOKEN, PIN)), "different servers"),
         (("--pin", pin_text(PIN), "--invite", invite_text(TOKEN, PIN)), "Cannot connect"),
         (("--no-tls", "--invite", invite_text(TOKEN, b"")), "Cannot connect"),
@@ -353,14 +356,14 @@ def test_contradicting_pins_are_refused_before_connecting(
     assert sentence in complaint(capsys, *JOIN, *options)
 
 
-def test_a_certificate_has_no_use_without_tls(
+def test_certificate_options_without_tls_are_refused(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     data = tmp_path / "data"
     serve = ("serve", "127.0.0.1", "0", "--data", str(data))
     said = complaint(capsys, *serve, "--cert", "cert", "--key", "key", "--no-tls")
-    assert "--cert has no use with --no-tls" in said
-    assert "belong together" in complaint(capsys, *serve, "--cert", "cert")
+    assert "--cert cannot be combined with --no-tls" in said
+    assert "given together" in complaint(capsys, *serve, "--cert", "cert")
     assert not data.exists()
 
 
