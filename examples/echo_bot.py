@@ -1,4 +1,4 @@
-"""A bot that repeats what follows "!echo".
+"""Echo bot: answers "!echo TEXT" with TEXT.
 
 Run it with: python examples/echo_bot.py HOST PORT --group GROUP
 """

@@ -1,3 +1,3 @@
-"""Group chat for the terminal: a group is an ordered log, the rest is a way to look at it."""
+"""tchat, group chat for the terminal: each group is an ordered, durable log of events."""
 
 __version__ = "0.1.0"

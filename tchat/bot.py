@@ -1,4 +1,4 @@
-"""Bots: one coroutine that is called for every message, on the same session as people use.
+"""Bots: run one coroutine for every new message, on the same session that people use.
 
     async def echo(message: Message) -> None:
         if message.text.startswith("!echo "):
@@ -6,11 +6,12 @@
 
     run_bot(echo)
 
-`run_bot` takes the command line: `HOST PORT --group GROUP --user NAME`, and the options of `join`
-that say which server that is. A bot joins like a person: it founds the group, or waits until the
-admin approves it. It is called only for what others say from then on, in the group or to the bot
-alone, and never for history, so it does not answer yesterday's questions. What was said while its
-connection was broken is no history; what was said while the program did not run is.
+`run_bot` parses the command line: `HOST PORT --group GROUP --user NAME`, and the options of `join`
+for the server. A bot joins like a person: it founds the group, or waits until the admin approves
+it. The coroutine is called for messages of others from then on, in the group or directly to the
+bot, and never for history, so that the bot does not answer yesterday's questions. A message that
+was sent while the connection was broken counts as new; one that was sent while the program did not
+run, as history.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from typing import TYPE_CHECKING
 import trio
 
 from tchat.client.config.options import add_server_options, invite_token, session_for
-from tchat.client.connector import new_server_text
-from tchat.client.updates import CaughtUp, Connected, EventReceived, JournalDamaged, ServerMet
+from tchat.client.connector import first_visit_notice
+from tchat.client.updates import CaughtUp, Connected, EventReceived, JournalDamaged, NewServer
 from tchat.core.group.commands import Delete
 from tchat.core.group.direct import is_direct, other_of
 from tchat.core.group.events import Approved, Created, Joined, Posted
@@ -45,9 +46,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """Something that somebody said, as event `seq` of its group, at `at` (ms since the Unix epoch).
+    """A message of `author`, posted as event `seq` of its group, at `at` (ms since the Unix epoch).
 
-    `replica` is the group; for what is said to the bot alone, that conversation.
+    `replica` is the group, or the direct conversation with the bot.
     """
 
     session: Session
@@ -58,19 +59,19 @@ class Message:
     seq: int
 
     async def reply(self, text: str) -> int | None:
-        """Say something in the same place; returns when the server has it on disk.
+        """Post a message in the same place, and return its seq once the server has it on disk.
 
-        Returns its seq, by which it can be edited or deleted; None if only an earlier connection
-        knew that. Raises `Refused`.
+        The seq is needed to edit or delete the message. It is None if the connection broke and the
+        answer was lost. Raises `Refused`.
         """
         return await self._say(text, None)
 
     async def answer(self, text: str) -> int | None:
-        """Do as `reply` does, and let people see that it is an answer to this message."""
+        """Post a message that is shown as a reply to this one; see `reply` for the rest."""
         return await self._say(text, self.seq)
 
     async def delete(self) -> None:
-        """Take this message away, as the admin of the group. Raises `Refused`."""
+        """Delete this message; the bot has to be the admin of the group. Raises `Refused`."""
         await self.session.request(lambda i, n: Delete(i, n, self.replica.name, self.seq))
 
     async def _say(self, text: str, reply: int | None) -> int | None:
@@ -78,7 +79,7 @@ class Message:
         try:
             answer = await pending.wait()
         except Refused:
-            self.session.discard(pending)  # a bot does not look at it later
+            self.session.discard(pending)  # nobody will look at it and send it again
             raise
         return answer.seq if isinstance(answer, Ok) else None
 
@@ -89,20 +90,20 @@ Handler = Callable[[Message], Awaitable[None]]
 async def serve_bot(
     session: Session, group: str, handler: Handler, invite: bytes | None = None
 ) -> None:
-    """Join a group and call `handler` for each new message of others, in order, for ever."""
+    """Join a group and call `handler` for each new message of others, in order, until cancelled."""
     bot = _Bot(session, await session.enter(group, invite=invite), handler)
     async with trio.open_nursery() as nursery:
         async for update in session.updates:
             if isinstance(update, Connected):
                 nursery.start_soon(bot.find_conversations)
-            await bot.take(update)
+            await bot.handle(update)
 
 
 class _Bot:
-    """Calls `handler` for what is news: in each group, what comes behind its event in `_starts`.
+    """Calls `handler` for the events of each group that come after its seq in `_starts`.
 
-    What there is of `group` at first waits until all of it has come and that event is known. The
-    conversations of two that were there before the bot begin where they were, others at 0.
+    Events of `group` wait until catch-up is complete and that seq is known. For a direct
+    conversation that existed before the bot was started, it is the last seq then; for others, 0.
     """
 
     def __init__(self, session: Session, group: Replica, handler: Handler) -> None:
@@ -110,54 +111,54 @@ class _Bot:
         self._group = group
         self._handler = handler
         self._starts: dict[Replica, int] = {}
-        self._waiting: list[Event] = []
+        self._held_back: list[Event] = []
         self._knows_conversations = False
 
     async def find_conversations(self) -> None:
-        """Follow what people say to the bot alone, also what they began while it was cut off."""
+        """Follow all direct conversations with the bot, also those begun while disconnected."""
         session = self._session
         groups = [group for group in await session.my_groups() if is_direct(group.name)]
-        knew, self._knows_conversations = self._knows_conversations, True
+        known, self._knows_conversations = self._knows_conversations, True
         for group in groups:
             if fold(group.name) not in session.groups:
-                self._starts[session.follow(group.name)] = 0 if knew else group.last
+                self._starts[session.follow(group.name)] = 0 if known else group.last
                 await session.write_to(other_of(group.name, session.user))
 
-    async def take(self, update: Update) -> None:
-        """Do what follows from what the session tells."""
+    async def handle(self, update: Update) -> None:
+        """Handle an update of the session."""
         match update:
-            case ServerMet(met):
-                complain(f"{new_server_text(met)}.")
+            case NewServer(pin):
+                complain(first_visit_notice(pin))
             case JournalDamaged(sentence):
                 complain(sentence)
-            case EventReceived(replica, event) if replica is self._group and not self._has_begun:
-                self._waiting.append(event)
+            case EventReceived(replica, event) if replica is self._group and not self._has_started:
+                self._held_back.append(event)
             case EventReceived(replica, event):
-                await self._hear(replica, event)
-            case CaughtUp(replica) if replica is self._group and not self._has_begun:
-                self._starts[replica] = self._start(replica)
-                for event in self._waiting:
-                    await self._hear(replica, event)
+                await self._handle_event(replica, event)
+            case CaughtUp(replica) if replica is self._group and not self._has_started:
+                self._starts[replica] = self._start_of(replica)
+                for event in self._held_back:
+                    await self._handle_event(replica, event)
 
     @property
-    def _has_begun(self) -> bool:
+    def _has_started(self) -> bool:
         return self._group in self._starts
 
-    def _start(self, replica: Replica) -> int:
-        """Return the last event that is history: one that is new hears what is said since then."""
-        if replica.came_as == "member":
+    def _start_of(self, replica: Replica) -> int:
+        """Return the last seq that is history: that of the bot's own admission, if it is new."""
+        if replica.initial_standing == "member":
             return replica.head
         me = fold(self._session.user)
-        return max((e.seq for e in self._waiting if _admits(e, me)), default=replica.head)
+        return max((e.seq for e in self._held_back if _admits(e, me)), default=replica.head)
 
-    async def _hear(self, replica: Replica, event: Event) -> None:
+    async def _handle_event(self, replica: Replica, event: Event) -> None:
         if event.seq > self._starts.get(replica, 0):
-            await _call(self._session, replica, event, self._handler)
+            await _call_handler(self._session, replica, event, self._handler)
         self._session.mark_seen(replica, event.seq)
 
 
 def _admits(event: Event, me: str) -> bool:
-    """Return whether an event made this person a member."""
+    """Return whether an event made the person with this folded name a member."""
     match event.body:
         case Approved(name):
             return fold(name) == me
@@ -166,12 +167,12 @@ def _admits(event: Event, me: str) -> bool:
     return False
 
 
-async def _call(session: Session, replica: Replica, event: Event, handler: Handler) -> None:
+async def _call_handler(session: Session, replica: Replica, event: Event, handler: Handler) -> None:
     if isinstance(event.body, Posted) and fold(event.actor) != fold(session.user):
         try:
-            said = event.body.text
-            await handler(Message(session, replica, event.actor, said, event.at, event.seq))
-        except Refused as refusal:  # a reply that cannot be sent is no reason to go silent
+            text = event.body.text
+            await handler(Message(session, replica, event.actor, text, event.at, event.seq))
+        except Refused as refusal:  # a reply that is refused must not stop the bot
             complain(f"refused ({refusal.code}): {refusal}")
 
 
@@ -181,10 +182,15 @@ async def _run(given: argparse.Namespace, handler: Handler) -> None:
 
 
 def run_bot(handler: Handler, arguments: Sequence[str] | None = None) -> None:
-    """Run a bot from the command line until it is interrupted; exits 1 if it cannot go on."""
+    """Run a bot with the options on the command line until it is interrupted; exit 1 on errors."""
     parser = argparse.ArgumentParser(description=handler.__doc__)
     add_server_options(parser)
-    parser.add_argument("--group", required=True)
-    parser.add_argument("--user", default=handler.__name__)
+    parser.add_argument("--group", metavar="NAME", required=True, help="the group to join")
+    parser.add_argument(
+        "--user",
+        metavar="NAME",
+        default=handler.__name__,
+        help="the bot's username (default: %(default)s)",
+    )
     run = partial(_run, parser.parse_args(arguments), handler)
     sys.exit(run_reporting(partial(trio.run, run)))

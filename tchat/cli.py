@@ -1,4 +1,4 @@
-"""The command line, and the only place where everything is put together."""
+"""Command line: the subcommands, their options and --help, and the wiring of all packages."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from tchat import __version__
 from tchat.client.config.options import (
     add_address,
     add_server_options,
+    apply_settings,
     invite_token,
     session_for,
-    settle,
 )
 from tchat.client.config.paths import download_directory
 from tchat.client.config.settings import config_file, load_config
@@ -40,13 +40,13 @@ if TYPE_CHECKING:
     from tchat.client.session import Session
 
 RECENT = 200
-"""How many messages of each group are there at once; those before come as one scrolls up."""
+"""How many messages of each group are loaded at first; earlier ones load as one scrolls up."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run tchat with the given command line and return its exit status."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # a terminal of another encoding is no reason to die
+        if isinstance(stream, TextIOWrapper):  # replace what the terminal's encoding lacks
             stream.reconfigure(errors="replace")
     given = parser().parse_args(arguments)
     status = 0
@@ -60,9 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _serve(given: argparse.Namespace) -> int:
     if (given.cert is None) != (given.key is None):
-        raise StartupError(Code.CANNOT_START, "--cert and --key belong together.")
+        raise StartupError(Code.CANNOT_START, "--cert and --key have to be given together.")
     if given.cert is not None and given.no_tls:
-        raise StartupError(Code.CANNOT_START, "--cert has no use with --no-tls.")
+        raise StartupError(Code.CANNOT_START, "--cert cannot be combined with --no-tls.")
     log = Log(given.log_format)
     config = ServerConfig(
         Address(given.host, given.port),
@@ -83,7 +83,7 @@ def _serve(given: argparse.Namespace) -> int:
 def _release_name(given: argparse.Namespace) -> int:
     trio.run(release_name, given.data, given.name)
     print(
-        f"{given.name} is released. The next key to claim the name owns it, and is in its groups;"
+        f"{given.name} is released. The next key that claims the name owns it and its memberships;"
         " the former keys cannot claim it again."
     )
     return 0
@@ -91,7 +91,7 @@ def _release_name(given: argparse.Namespace) -> int:
 
 def _join(given: argparse.Namespace) -> int:
     typed, settings = TypedLines(), load_config(config_file())
-    groups = settle(given, settings)
+    groups = apply_settings(given, settings)
     user = _name(given.user, "username", typed)
     group = _name(given.group or next(iter(groups), None), "group name", typed)
     if user is None or group is None:
@@ -119,7 +119,7 @@ async def _chat(
         )
         if plain:
             return await run_plain(start, typed)
-        from tchat.ui.tui.app import run_curses  # curses, and only for those who see it
+        from tchat.ui.tui.app import run_curses  # here, since curses is not available everywhere
 
         return await run_curses(start, settings)
     raise AssertionError("unreachable")
@@ -128,10 +128,12 @@ async def _chat(
 def _demo(given: argparse.Namespace) -> int:
     user = check_name(given.user, "username")
     if fold(user) in ("ada", "bob"):
-        raise StartupError(Code.CANNOT_START, f"{user} is one of the bots; choose another --user.")
+        raise StartupError(
+            Code.CANNOT_START, f"{user} is one of the demo's bots; choose another --user."
+        )
     if not (sys.stdout.isatty() and sys.stdin.isatty()):
-        raise StartupError(Code.CANNOT_START, "The demo wants a terminal to show itself in.")
-    from tchat.demo import run_demo  # all there is, and only for those who want to see it
+        raise StartupError(Code.CANNOT_START, "The demo needs a terminal.")
+    from tchat.demo import run_demo  # here, since it imports client and server
     from tchat.ui.tui.app import run_curses
 
     return trio.run(run_demo, user, RECENT, run_curses)
@@ -152,9 +154,9 @@ def _get(given: argparse.Namespace) -> int:
 
 
 def _for_files(given: argparse.Namespace, work: Callable[[Session, str], Awaitable[int]]) -> int:
-    """Do some work as a member of a group, without a chat."""
+    """Run `work` in a session, without a chat window."""
     typed = TypedLines()
-    settle(given, load_config(config_file()))
+    apply_settings(given, load_config(config_file()))
     user, group = _name(given.user, "username", typed), check_name(given.group, "group name")
     if user is None:
         return 1
@@ -168,11 +170,11 @@ def _for_files(given: argparse.Namespace, work: Callable[[Session, str], Awaitab
 
 
 def _name(given: str | None, what: str, typed: TypedLines) -> str | None:
-    """Return a name from the command line or, failing that, ask; None if nobody answers."""
+    """Return a name from the command line, or prompt for it; None at the end of input."""
     if given is not None:
         return check_name(given, what)
     while True:
-        # A question is no part of the conversation: pipes get only that.
+        # With stdout redirected, the prompt goes to stderr: the pipe gets only the conversation.
         print(
             f"{what}: ", end="", flush=True, file=sys.stdout if sys.stdout.isatty() else sys.stderr
         )
@@ -186,70 +188,169 @@ def _name(given: str | None, what: str, typed: TypedLines) -> str | None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return what understands the command line."""
-    top = argparse.ArgumentParser(prog="tchat", description="Group chat for the terminal.")
+    """Return the parser of the command line."""
+    top = argparse.ArgumentParser(
+        prog="tchat",
+        description="Group chat for the terminal.",
+        epilog=_examples(
+            ("tchat demo", "try everything on this machine"),
+            ("tchat serve localhost 7777", "start a server"),
+            ("tchat join localhost 7777 --user alice --group ops", "join a group on it"),
+        )
+        + "\n\ntchat COMMAND --help shows the options and examples of a command.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     top.add_argument("--version", action="version", version=f"tchat {__version__}")
     actions = top.add_subparsers(required=True, metavar="demo | serve | join | send | get | admin")
-    demo = actions.add_parser("demo", help="show everything, in one command that leaves no trace")
-    demo.add_argument("--user", default="guest", metavar="NAME", help="your name (default: guest)")
-    demo.set_defaults(run=_demo)
-    _describe_serve(actions.add_parser("serve", help="start a server"))
-    _describe_join(
-        actions.add_parser("join", help="chat in a group; founds it if it does not exist")
-    )
-    _describe_send(actions.add_parser("send", help="send files to a group", description=_SEND))
-    _describe_get(actions.add_parser("get", help="save files of a group", description=_GET))
-    _describe_admin(actions.add_parser("admin", help="what only a server's operator may do"))
+    add = partial(_add_command, actions)
+    _describe_demo(add("demo", "try tchat: a temporary server, two bots and you", _DEMO))
+    _describe_serve(add("serve", "start a server", _SERVE))
+    _describe_join(add("join", "join a group and chat; founds the group if it is new", _JOIN))
+    _describe_send(add("send", "send files to a group", _SEND))
+    _describe_get(add("get", "download files of a group", _GET))
+    _describe_admin(add("admin", "maintenance for the operator of a server", _ADMIN))
     return top
 
 
+def _add_command(
+    actions: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    summary: str,
+    description: str,
+) -> argparse.ArgumentParser:
+    """Add a subcommand whose description is shown as it is written, followed by its examples."""
+    return actions.add_parser(
+        name,
+        help=summary,
+        description=description,
+        epilog=_examples(*_EXAMPLES[name]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _examples(*rows: tuple[str, str]) -> str:
+    """Return the examples of a --help: each command line under what it does."""
+    lines = [f"  # {meaning}\n  {command}" for command, meaning in rows]
+    return "\n".join(["examples:", *lines])
+
+
+def _describe_demo(demo: argparse.ArgumentParser) -> None:
+    demo.add_argument("--user", default="guest", metavar="NAME", help="your name (default: guest)")
+    demo.set_defaults(run=_demo)
+
+
 def _describe_serve(serve: argparse.ArgumentParser) -> None:
-    add_address(serve, "the name or address to listen on", "the TCP port; 0 picks a free one")
+    add_address(serve, "the name or address to listen on", "the TCP port; 0 chooses a free one")
     _add_data(serve)
     serve.add_argument(
-        "--log-format", choices=["text", "json"], default="text", help="default: text"
+        "--log-format", choices=["text", "json"], default="text", help="of the log (default: text)"
     )
     security = serve.add_argument_group("security")
     security.add_argument(
-        "--cert", type=Path, metavar="FILE", help="a certificate (PEM) instead of a self-made one"
+        "--cert",
+        type=Path,
+        metavar="FILE",
+        help="a certificate (PEM) to use instead of a self-signed one",
     )
-    security.add_argument("--key", type=Path, metavar="FILE", help="its private key (PEM)")
     security.add_argument(
-        "--no-tls", action="store_true", help="no encryption; only on this machine's own address"
+        "--key", type=Path, metavar="FILE", help="the private key of --cert (PEM)"
     )
-    security.add_argument("--insecure", action="store_true", help="--no-tls on any address")
+    security.add_argument(
+        "--no-tls", action="store_true", help="no encryption; only for addresses of this machine"
+    )
+    security.add_argument("--insecure", action="store_true", help="allow --no-tls on any address")
     add_limits(serve.add_argument_group("limits"))
     serve.set_defaults(run=_serve)
 
 
 def _describe_join(join: argparse.ArgumentParser) -> None:
     add_server_options(join, nicknames=True)
-    join.add_argument("--user", metavar="NAME", help="your username (asked for if not given)")
-    join.add_argument("--group", metavar="NAME", help="the group (asked for if not given)")
-    join.add_argument("--plain", action="store_true", help="lines of text instead of a full screen")
+    join.add_argument("--user", metavar="NAME", help="your username (default: prompt for it)")
+    join.add_argument("--group", metavar="NAME", help="the group (default: prompt for it)")
+    join.add_argument("--plain", action="store_true", help="lines of text instead of full screen")
     join.add_argument(
-        "--downloads", type=Path, metavar="DIR", help="where received files are saved"
+        "--downloads", type=Path, metavar="DIR", help="where downloaded files are saved"
     )
     join.set_defaults(run=_join)
 
 
-_SEND = """\
-Send files to a group.
+_DEMO = """\
+Try tchat on this machine: starts a temporary server and two bots, and lets you
+chat with them. Everything is deleted when you quit.
+"""
+_SERVE = """\
+Start a server. It prints its address and its key when it listens.
 
-You have to be a member of the group, or to have an invite. The files are sent in the order given,
-directories as .tar archives. Nothing is printed unless something is refused, which ends nothing
-else; how far it is goes to standard error. The exit status is 1 if anything was refused. After
-Ctrl-C, or whatever else ends it, the same command goes on where this one stopped, within a day.
+On localhost, only this machine can connect. To serve other machines, listen on
+0.0.0.0 (or an address of this machine), open the port in the firewall, and send
+people the command that /invite prints in a group. All messages are on disk
+before anybody sees them. Stop the server with Ctrl-C or SIGTERM.
+"""
+_JOIN = """\
+Join a group and chat. A group that does not exist is founded, with you as its
+admin; otherwise its admin has to approve you, unless you have an invite. On the
+first connection the server's key is saved, and checked from then on.
+"""
+_SEND = """\
+Send files to a group, in the order given; directories are sent as .tar archives.
+
+You have to be a member of the group, or to have an invite. Nothing is printed on
+success; errors and progress go to standard error. A file that is refused does
+not stop the others; the exit status is then 1. If the command is interrupted,
+run it again within a day, and it resumes.
 """
 _GET = """\
-Save files of a group.
+Download files of a group; /files in the chat lists their numbers.
 
-You have to be a member of the group, or to have an invite. /files in the chat shows the numbers.
-Each file's path is printed when it is saved, a line each; no file is ever replaced, and one that is
-there already is not fetched again. How far it is goes to standard error. The exit status is 1 if
-anything was refused. After Ctrl-C, or whatever else ends it, the same command goes on where this
-one stopped.
+You have to be a member of the group, or to have an invite. The path of each file
+is printed when it is complete, one per line; errors and progress go to standard
+error. Existing files are never overwritten, and a file that is there already is
+not downloaded again. The exit status is 1 if anything was refused. If the
+command is interrupted, run it again, and it resumes.
 """
+_ADMIN = """\
+Maintenance for the operator of a server. Run it on the server's machine; the
+server may keep running.
+"""
+_RELEASE_NAME = """\
+Free a username from its keys, for a person who has lost all of them. The next
+key that claims the name owns it and its memberships.
+"""
+_EXAMPLES = {
+    "demo": (
+        ("tchat demo", "chat with two bots"),
+        ("tchat demo --user alice", "under a name of your own"),
+    ),
+    "serve": (
+        ("tchat serve localhost 7777", "for this machine only"),
+        ("tchat serve 0.0.0.0 7777 --data /srv/tchat", "for other machines, too"),
+        (
+            "tchat serve 0.0.0.0 7777 --cert fullchain.pem --key privkey.pem",
+            "with a certificate of a certificate authority",
+        ),
+    ),
+    "join": (
+        ("tchat join localhost 7777 --user alice --group ops", "join or found #ops"),
+        ("tchat join chat.example.org 7777 --invite INVITE", "use an invite"),
+        ("tchat join work", "join a server from the configuration file"),
+        (
+            "tail -F app.log | tchat join localhost 7777 --user logs --group ops --plain",
+            "post the lines of a program",
+        ),
+    ),
+    "send": (
+        ("tchat send localhost 7777 --group ops report.pdf photos/", "a file and a directory"),
+    ),
+    "get": (
+        ("tchat get localhost 7777 --group ops 1 2", "files 1 and 2 into this directory"),
+        ("tchat get localhost 7777 --group ops 1 --to report.pdf", "under a name of your own"),
+    ),
+    "admin": (("tchat admin release-name alice --data /srv/tchat", "alice has lost her keys"),),
+    "release-name": (
+        ("tchat admin release-name alice", "in the default data directory"),
+        ("tchat admin release-name alice --data /srv/tchat", "in another one"),
+    ),
+}
 
 
 def _describe_send(send: argparse.ArgumentParser) -> None:
@@ -259,34 +360,37 @@ def _describe_send(send: argparse.ArgumentParser) -> None:
 
 
 def _path(text: str) -> Path:
-    if not text:  # which would be this directory, with all that is in it
+    if not text:  # Path("") is the current directory, which nobody means to send
         raise argparse.ArgumentTypeError("a path cannot be empty")
     return Path(text)
 
 
 def _describe_get(get: argparse.ArgumentParser) -> None:
     _add_member(get)
-    get.add_argument("numbers", nargs="+", metavar="N", help="the number of a file")
+    get.add_argument("numbers", nargs="+", metavar="N", help="the number of a file, as in /files")
     get.add_argument(
         "--to",
         default=".",
         metavar="PATH",
-        help="a directory, which ends in a slash if it is not there yet, or for a single file its"
-        " new name (default: the current directory)",
+        help="a directory (with a slash at the end if it does not exist yet), or the new name of a"
+        " single file (default: the current directory)",
     )
     get.set_defaults(run=_get)
 
 
 def _add_member(parser: argparse.ArgumentParser) -> None:
-    add_server_options(parser)  # no nicknames: "get work 1" would not say whether 1 is a port
-    parser.add_argument("--user", metavar="NAME", help="your username (asked for if not given)")
+    add_server_options(parser)  # no nicknames: in "get work 1", 1 could be a port
+    parser.add_argument("--user", metavar="NAME", help="your username (default: prompt for it)")
     parser.add_argument("--group", metavar="NAME", required=True, help="the group")
 
 
 def _describe_admin(admin: argparse.ArgumentParser) -> None:
     actions = admin.add_subparsers(required=True, metavar="release-name")
-    release = actions.add_parser(
-        "release-name", help="free a name of its keys, for somebody who has lost them"
+    release = _add_command(
+        actions,
+        "release-name",
+        "free a username from its keys, after they were lost",
+        _RELEASE_NAME,
     )
     release.add_argument("name", metavar="NAME", help="the username")
     _add_data(release)
@@ -299,5 +403,5 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=platformdirs.user_data_path("tchat", appauthor=False) / "server",
         metavar="DIR",
-        help="where everything is kept (default: %(default)s)",
+        help="the data directory (default: %(default)s)",
     )

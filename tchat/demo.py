@@ -1,9 +1,9 @@
-"""The whole of tchat in one command: a server that leaves nothing behind, two bots, and you.
+"""Demo: a temporary server, two bots and you, in one process.
 
-Everything is as in earnest: a server on a port of this machine, with TLS and its log on disk, and
-three clients that prove who they are; only that all of it is in one process and one directory,
-which is removed at the end. Ada founds a group, lets you in and makes you its admin; Bob knocks,
-and once you have let him in he shares a file. Both answer when their names are said.
+Everything is real: a server on a port of this machine, with TLS and a log on disk, and three
+clients that authenticate; but all of it is in one process and one directory, which is deleted at
+the end. Ada founds a group, lets you join and makes you its admin; Bob asks to join, and shares a
+file when you have approved him. Both answer when they are mentioned.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ import trio
 
 from tchat.client.authenticate import Account
 from tchat.client.client_id import ClientId
-from tchat.client.connector import Connector, KnownServers
+from tchat.client.connector import Connector
 from tchat.client.files.transfer import send_file
+from tchat.client.known_servers import KnownServers
 from tchat.client.session import open_session
 from tchat.client.updates import CaughtUp, EventReceived
 from tchat.core.group import commands as core
@@ -41,31 +42,31 @@ if TYPE_CHECKING:
     from tchat.client.session import Session
 
 GROUP = "lounge"
-_TOPIC = "a demo: all of it on this machine, and gone when you leave"
+_TOPIC = "a demo on this machine; everything is deleted when you quit"
 _NOTE = """\
-What there is to try
-====================
+Things to try
+=============
 
-/help            all commands; /help keys lists the keys
-/get 1           this very file, which is on the group's shelf
-@ada or @bob     say a name, and they answer
-/msg ada hello   write to one person
-/search file     find what was said
-PageUp, Alt-1…9  read back; go to another window
-Ctrl-D           leaves
+/help            list all commands; /help keys lists the keys
+/get 1           download this file
+@ada or @bob     mention one of the bots, and it answers
+/msg ada hello   send a direct message
+/search file     search for messages
+PageUp, Alt-1…9  scroll back; go to another window
+Ctrl-D           quit
 """
 _WORDS = (
-    "The server has every message on its disk before anybody sees it.",
-    "If it died this moment, your client would go on where it was.",
-    "You can /edit what you said last, or /delete it: then it is off the disk, too.",
-    "Try /msg with my name: that is between the two of us.",
-    "A bot is one coroutine. I am forty lines or so.",
+    "The server has every message on disk before anybody sees it.",
+    "If the server crashed now, your client would reconnect and resume.",
+    "You can /edit your last message, or /delete it: then it is deleted on disk, too.",
+    "Try /msg with my name: a direct message is for the two of us only.",
+    "A bot is one coroutine. I have about forty lines.",
 )
 
 
 @dataclass(frozen=True, slots=True)
-class _Stage:
-    """Where all this happens: a server with that pin, and a directory for everything."""
+class _Demo:
+    """The demo's server, with its pin, its directory and the name of the visitor."""
 
     address: Address
     pin: bytes
@@ -74,7 +75,7 @@ class _Stage:
 
     @asynccontextmanager
     async def enter(self, user: str, recent: int | None = None) -> AsyncIterator[Session]:
-        """Connect as somebody for the length of the block."""
+        """Run a session of a user for the length of the block."""
         connector = Connector(self.address, KnownServers(), self.pin)
         identity = load_identity(self.directory / f"{user}.key")
         account = Account(user, identity, ClientId())
@@ -82,97 +83,97 @@ class _Stage:
             yield session
 
 
-async def run_demo(user: str, recent: int, face: Callable[[Start], Awaitable[int]]) -> int:
-    """Show everything to `user` until they leave; return the exit status of the face."""
+async def run_demo(user: str, recent: int, frontend: Callable[[Start], Awaitable[int]]) -> int:
+    """Run the demo until `user` quits; return the exit status of the front end."""
     with tempfile.TemporaryDirectory(prefix="tchat-demo-") as name:
         directory = Path(name)
-        async with _server(directory / "server", user) as stage, trio.open_nursery() as bots:
-            await bots.start(_ada, stage, bots)
-            async with stage.enter(user, recent) as session:
-                status = await face(Start(session, (GROUP,), directory / "downloads"))
+        async with _server(directory / "server", user) as demo, trio.open_nursery() as bots:
+            await bots.start(_ada, demo, bots)
+            async with demo.enter(user, recent) as session:
+                status = await frontend(Start(session, (GROUP,), directory / "downloads"))
             bots.cancel_scope.cancel()
     return status
 
 
 @asynccontextmanager
-async def _server(directory: Path, user: str) -> AsyncIterator[_Stage]:
+async def _server(directory: Path, user: str) -> AsyncIterator[_Demo]:
     """Run a server for the length of the block."""
     log, stop = Log(stream=StringIO()), trio.Event()
     async with open_store(directory) as store, trio.open_nursery() as nursery:
         credentials = make_credentials(directory)
         config = ServerConfig(Address("127.0.0.1", 0), directory)
         port: int = await nursery.start(serve, config, credentials, store, log, stop)
-        yield _Stage(Address("127.0.0.1", port), credentials.pin, directory.parent, user)
+        yield _Demo(Address("127.0.0.1", port), credentials.pin, directory.parent, user)
         stop.set()
     log.close()
 
 
 async def _ada(
-    stage: _Stage,
+    demo: _Demo,
     bots: trio.Nursery,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Found the group, let everybody in until the user is there, hand it over, and call Bob."""
-    async with stage.enter("ada") as session:
+    """Run Ada: found an open group, make the user its admin when they join, and start Bob."""
+    async with demo.enter("ada") as session:
         group = await session.enter(GROUP)
         await session.request(lambda i, n: core.SetTopic(i, n, GROUP, _TOPIC))
         await session.request(lambda i, n: core.SetPolicy(i, n, GROUP, "open"))
         await session.post(group, "Welcome! 欢迎 · أهلا · ようこそ 👋").wait()
         task_status.started()
-        talk = _Talk(session, _WORDS)
+        answers = _Answers(session, _WORDS)
         async for update in session.updates:
             match update:
-                case EventReceived(_, Event(actor=actor, body=Joined())) if actor == stage.user:
+                case EventReceived(_, Event(actor=actor, body=Joined())) if actor == demo.user:
                     await _hand_over(session, group, actor)
-                    bots.start_soon(_bob, stage)
+                    bots.start_soon(_bob, demo)
                 case EventReceived():
-                    await talk.take(update)
+                    await answers.handle(update)
 
 
 async def _hand_over(session: Session, group: Replica, user: str) -> None:
     await session.request(lambda i, n: core.SetPolicy(i, n, GROUP, "approval"))
     await session.request(lambda i, n: core.TransferAdmin(i, n, GROUP, user))
-    text = f"Hello {user}, you are the admin now. Bob is at the door: F9 lets him in."
+    text = f"Hello {user}, you are the admin. Bob asks to join: F9 approves him."
     await session.post(group, text).wait()
 
 
-async def _bob(stage: _Stage) -> None:
-    """Ask to join and, once let in, share a file."""
-    async with stage.enter("bob") as session:
+async def _bob(demo: _Demo) -> None:
+    """Run Bob: ask to join and, when approved, share a file."""
+    async with demo.enter("bob") as session:
         group = await session.enter(GROUP)
-        talk = _Talk(session, _WORDS[::-1])
+        answers = _Answers(session, _WORDS[::-1])
         async for update in session.updates:
             match update:
                 case CaughtUp(replica) if replica is group:
-                    await _share(session, group, stage)
+                    await _share(session, group, demo)
                 case EventReceived():
-                    await talk.take(update)
+                    await answers.handle(update)
 
 
-async def _share(session: Session, group: Replica, stage: _Stage) -> None:
+async def _share(session: Session, group: Replica, demo: _Demo) -> None:
     if group.state.files:
         return
-    note = stage.directory / "what-to-try.txt"
+    note = demo.directory / "what-to-try.txt"
     await trio.Path(note).write_text(_NOTE, encoding="utf-8")
-    await session.post(group, f"Thank you, {stage.user}! I have brought something:").wait()
+    await session.post(group, f"Thank you, {demo.user}! Here is a file with things to try:").wait()
     await send_file(session, group, note)
     await session.post(group, "/me waves").wait()
 
 
-class _Talk:
-    """Says the next thing it knows when its name is said, or somebody writes to it alone."""
+class _Answers:
+    """Answers mentions and direct messages with the next of its sentences."""
 
     def __init__(self, session: Session, words: Iterable[str]) -> None:
         self._session = session
         self._words = iter(words)
 
-    async def take(self, update: EventReceived) -> None:
-        """Answer a message, if it is meant for this one and not of a bot."""
+    async def handle(self, update: EventReceived) -> None:
+        """Answer a message that mentions this bot, or is direct, unless a bot wrote it."""
         event, group, me = update.event, update.replica, fold(self._session.user)
         direct = group.state.direct
         if not isinstance(event.body, Posted) or (event.seq <= group.head and not direct):
             return
-        meant = direct or me in event.body.text.casefold()
-        if meant and fold(event.actor) not in ("ada", "bob"):
-            words = next(self._words, "That is all I know. /help knows more.")
+        addressed = direct or me in event.body.text.casefold()
+        if addressed and fold(event.actor) not in ("ada", "bob"):
+            words = next(self._words, "That is all I have to say. /help lists all commands.")
             await self._session.post(group, words).wait()

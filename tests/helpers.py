@@ -21,7 +21,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tchat.client.authenticate import Account
 from tchat.client.client_id import ClientId
-from tchat.client.connector import Connector, KnownServers
+from tchat.client.connector import Connector
+from tchat.client.known_servers import KnownServers
 from tchat.client.session import open_session
 from tchat.core.group.commands import Approve, Command, Join, Post
 from tchat.core.group.events import Created, Event, Posted, Requested, decode_event

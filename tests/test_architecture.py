@@ -49,6 +49,18 @@ LAYERS: dict[str, list[set[str]]] = {
         {"control"},
         {"app"},
     ],
+    "client": [
+        {"backoff", "durable", "known_servers"},
+        {"journal"},
+        {"client_id", "request"},
+        {"authenticate", "connector", "sender", "history", "pending_message"},
+        {"request_tracker", "replica"},
+        {"updates"},
+        {"delivery"},
+        {"subscriptions"},
+        {"session"},
+        {"files", "config"},
+    ],
     "ui": [{"text"}, {"chat"}, {"commands"}, {"plain", "tui"}],
 }
 """The layers inside a package, lowest first; a package that is not here has no layers of its own.

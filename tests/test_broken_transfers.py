@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tchat.client import session as session_module
+from tchat.client import backoff
 from tchat.client.files import transfer as files_module
 from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.errors import Code
@@ -28,9 +28,8 @@ ONCE_AND_A_TENTH = 1.1
 
 @pytest.fixture(autouse=True)
 def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session_module, "FIRST_RETRY_SECONDS", 0.002)
-    monkeypatch.setattr(session_module, "LONGEST_RETRY_SECONDS", 0.01)
-    monkeypatch.setattr(files_module, "_FIRST_RETRY_SECONDS", 0.001)
+    monkeypatch.setattr(backoff, "FIRST_SECONDS", 0.002)
+    monkeypatch.setattr(backoff, "LONGEST_SECONDS", 0.01)
 
 
 @pytest.fixture

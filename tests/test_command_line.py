@@ -1,16 +1,21 @@
-"""The programs as the command line starts and ends them: consoles, questions, statuses, pipes."""
+"""The command line end to end: prompts, exit statuses, signals, pipes, --help."""
 
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import socket
 import sqlite3
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tchat import __version__
+from tchat.cli import parser
+from tchat.core.fingerprints import PIN_SIZE, TOKEN_SIZE, invite_text
 from tchat.net.address import Address
 from tchat.store.open import open_store
 from tests.fault_proxy import fault_proxy
@@ -21,6 +26,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROOT = Path(__file__).parent.parent
+INVITE = invite_text(bytes(TOKEN_SIZE), bytes(PIN_SIZE))
+
+
+def exit_status(*arguments: str) -> object:
+    """Return the status with which argparse ends the program."""
+    with pytest.raises(SystemExit) as caught:
+        parser().parse_args(arguments)
+    return caught.value.code
 
 
 # ------------------------------------------------------------------ the server's console
@@ -103,9 +116,7 @@ async def test_a_question_that_nobody_answers_ends_the_program(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(("user", "group"), [("not a name", "ops"), ("alice", "#ops")])
-async def test_a_name_on_the_command_line_that_cannot_be_is_an_error(
-    tmp_path: Path, user: str, group: str
-) -> None:
+async def test_invalid_name_option_is_an_error(tmp_path: Path, user: str, group: str) -> None:
     async with launching(tmp_path) as launch:
         wrong = await launch.join(Address("127.0.0.1", 1), user, group=group)
         assert "letters, digits and _ - . only" in await wrong.fails()
@@ -114,7 +125,7 @@ async def test_a_name_on_the_command_line_that_cannot_be_is_an_error(
 # ------------------------------------------------------------------ how programs end
 
 
-async def test_a_signal_stops_a_server_in_good_order_and_its_people_wait(tmp_path: Path) -> None:
+async def test_signal_stops_server_and_clients_reconnect(tmp_path: Path) -> None:
     async with launching(tmp_path) as launch:
         server = await launch.serve()
         alice = await launch.join(server.address, "alice")
@@ -130,7 +141,7 @@ async def test_a_signal_stops_a_server_in_good_order_and_its_people_wait(tmp_pat
         await alice.sees("<alice> still here")
 
 
-async def test_a_keyboard_interrupt_stops_a_server_in_good_order(tmp_path: Path) -> None:
+async def test_keyboard_interrupt_stops_the_server(tmp_path: Path) -> None:
     async with launching(tmp_path) as launch:
         server = await launch.serve()
         server.running.send_signal(signal.SIGINT)
@@ -139,7 +150,7 @@ async def test_a_keyboard_interrupt_stops_a_server_in_good_order(tmp_path: Path)
         assert "stopping on SIGINT" in "".join(server.lines)
 
 
-async def test_a_port_that_is_in_use_is_said_in_one_line(tmp_path: Path) -> None:
+async def test_used_port_is_reported_in_one_line(tmp_path: Path) -> None:
     async with launching(tmp_path) as launch:
         server = await launch.serve()
         port = server.address.port
@@ -147,7 +158,7 @@ async def test_a_port_that_is_in_use_is_said_in_one_line(tmp_path: Path) -> None
         assert "port is already in use" in await second.fails()
 
 
-async def test_a_data_directory_in_use_is_said_in_one_line(tmp_path: Path) -> None:
+async def test_used_data_directory_is_reported_in_one_line(tmp_path: Path) -> None:
     async with launching(tmp_path) as launch:
         await launch.serve()
         second = await launch.tchat("serve", "127.0.0.1", 0, "--data", tmp_path / "data")
@@ -155,9 +166,7 @@ async def test_a_data_directory_in_use_is_said_in_one_line(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "192.0.2.1", "two..dots"])
-async def test_a_host_that_cannot_be_listened_on_is_said_in_one_line(
-    tmp_path: Path, host: str
-) -> None:
+async def test_unusable_host_is_reported_in_one_line(tmp_path: Path, host: str) -> None:
     async with launching(tmp_path) as launch:
         server = await launch.tchat("serve", host, 0, "--data", tmp_path / "data")
         assert "Cannot listen on" in await server.fails()
@@ -187,7 +196,7 @@ def of_the_future(home: Path) -> Path:
 
 
 @pytest.mark.parametrize("make", [occupied, under_a_file, no_database, of_the_future])
-async def test_a_data_directory_that_cannot_be_used_is_said_in_one_line(
+async def test_unusable_data_directory_is_reported(
     tmp_path: Path, make: Callable[[Path], Path]
 ) -> None:
     async with launching(tmp_path) as launch:
@@ -195,7 +204,7 @@ async def test_a_data_directory_that_cannot_be_used_is_said_in_one_line(
         assert "data directory" in await server.fails()
 
 
-async def test_to_join_where_nothing_listens_is_said_in_one_line(tmp_path: Path) -> None:
+async def test_refused_connection_is_reported_in_one_line(tmp_path: Path) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         nowhere = Address("127.0.0.1", unused.getsockname()[1])
@@ -205,13 +214,13 @@ async def test_to_join_where_nothing_listens_is_said_in_one_line(tmp_path: Path)
 
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "two..dots"])
-async def test_to_join_a_host_that_cannot_be_is_said_in_one_line(tmp_path: Path, host: str) -> None:
+async def test_invalid_host_is_reported_in_one_line(tmp_path: Path, host: str) -> None:
     async with launching(tmp_path) as launch:
         alice = await launch.join(Address(host, 4000), "alice")
         assert f"Cannot connect to {host}:4000" in await alice.fails()
 
 
-async def test_a_client_without_a_place_for_its_state_says_so_in_one_line(tmp_path: Path) -> None:
+async def test_unusable_state_directory_is_reported(tmp_path: Path) -> None:
     async with launching(tmp_path) as launch:
         server = await launch.serve()
         (tmp_path / "alice").mkdir()
@@ -221,16 +230,14 @@ async def test_a_client_without_a_place_for_its_state_says_so_in_one_line(tmp_pa
 
 
 @pytest.mark.parametrize("arguments", [[], ["serve", "h", "99999"]])
-async def test_a_wrong_command_line_shows_how_it_is_used(
-    tmp_path: Path, arguments: list[str]
-) -> None:
+async def test_wrong_command_line_shows_the_usage(tmp_path: Path, arguments: list[str]) -> None:
     async with launching(tmp_path) as launch:
         program = await launch.tchat(*arguments)
         assert await program.exit() == 2
         assert "usage: tchat" in str(program.err)
 
 
-async def test_a_keyboard_interrupt_ends_a_client_without_a_traceback(tmp_path: Path) -> None:
+async def test_keyboard_interrupt_ends_client_without_traceback(tmp_path: Path) -> None:
     async with launching(tmp_path) as launch:
         server = await launch.serve()
         alice = await launch.join(server.address, "alice")
@@ -238,6 +245,35 @@ async def test_a_keyboard_interrupt_ends_a_client_without_a_traceback(tmp_path: 
         alice.running.send_signal(signal.SIGINT)
         assert await alice.exit() == 130
         assert alice.err.all == []
+
+
+# ------------------------------------------------------------------ --help and --version
+
+COMMANDS = ["demo", "serve", "join", "send", "get", "admin", "admin release-name"]
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_ends_with_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_status(*command.split(), "--help") == 0
+    _, found, examples = capsys.readouterr().out.partition("\nexamples:\n")
+    assert found
+    assert f"tchat {command}" in examples
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_examples_are_valid_command_lines(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    exit_status(*command.split(), "--help")
+    lines = capsys.readouterr().out.partition("\nexamples:\n")[2].splitlines()
+    examples = [line.rpartition("tchat ")[2] for line in lines if " tchat " in line]
+    assert examples
+    for example in examples:
+        parser().parse_args(shlex.split(example.replace("INVITE", INVITE)))
+
+
+def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_status("--version") == 0
+    assert capsys.readouterr().out == f"tchat {__version__}\n"
+    assert version("tchat") == __version__
 
 
 # ------------------------------------------------------------------ addresses
@@ -264,7 +300,7 @@ def has_ipv6() -> bool:
 
 
 @pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
-async def test_an_ipv6_address_is_served_and_written_in_brackets(tmp_path: Path) -> None:
+async def test_ipv6_address_is_written_in_brackets(tmp_path: Path) -> None:
     async with launching(tmp_path) as launch:
         server = await launch.serve(host="::1")
         assert server.lines[0].endswith(f" listening on [::1]:{server.address.port}")
@@ -276,7 +312,7 @@ async def test_an_ipv6_address_is_served_and_written_in_brackets(tmp_path: Path)
 # ------------------------------------------------------------------ pipes
 
 
-async def test_what_is_piped_in_is_said_and_the_program_ends_well(tmp_path: Path) -> None:
+async def test_piped_lines_are_posted(tmp_path: Path) -> None:
     async with launching(tmp_path) as launch:
         server = await launch.serve()
         script = await launch.join(server.address, "script")
@@ -295,7 +331,7 @@ async def test_a_script_that_was_refused_something_knows(tmp_path: Path) -> None
         assert sum("! nobody is not a member" in line for line in script.lines) == 1
 
 
-async def test_what_is_piped_in_by_one_who_waits_is_refused(tmp_path: Path) -> None:
+async def test_piped_lines_before_approval_are_refused(tmp_path: Path) -> None:
     async with launching(tmp_path) as launch:
         server = await launch.serve()
         alice = await launch.join(server.address, "alice")
@@ -306,7 +342,7 @@ async def test_what_is_piped_in_by_one_who_waits_is_refused(tmp_path: Path) -> N
         await script.sees("! You are not a member yet: alice has to approve you.")
 
 
-async def test_a_pipe_that_brings_nothing_shows_what_was_missed(tmp_path: Path) -> None:
+async def test_empty_pipe_shows_missed_messages(tmp_path: Path) -> None:
     async with launching(tmp_path) as launch:
         server = await launch.serve()
         alice = await launch.join(server.address, "alice")
@@ -380,7 +416,7 @@ async def test_the_echo_bot_echoes(tmp_path: Path) -> None:
             assert await bot.exit() == 130
 
 
-async def test_a_bot_without_a_server_says_so_in_one_line(tmp_path: Path) -> None:
+async def test_bot_without_server_is_reported(tmp_path: Path) -> None:
     async with launching(tmp_path) as launch:
         bot = await launch.script(
             ROOT / "examples" / "echo_bot.py", "127.0.0.1", 1, "--group", "ops", user="echo"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.client import session as session_module
+from tchat.client import backoff
 from tchat.store.open import open_store
 from tests.fault_proxy import fault_proxy
 from tests.helpers import GUARD, approve, log_of, seqs, session_of, texts, until
@@ -99,7 +99,7 @@ async def post_all(session: Session, replica: Replica, words: list[str]) -> None
 async def test_sessions_at_full_speed_survive_server_crashes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session_module, "LONGEST_RETRY_SECONDS", 0.1)
+    monkeypatch.setattr(backoff, "LONGEST_SECONDS", 0.1)
     words = {name: [f"{name} {n}" for n in range(600)] for name in NAMES}
     async with launching(tmp_path) as launch:
         server = await launch.serve()

@@ -1,4 +1,4 @@
-"""`python -m tchat demo`, as one who has just heard of tchat sees it."""
+"""The demo in a terminal, as a newcomer sees it."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def left_behind(place: Path) -> list[str]:
 
 def test_everything_is_shown_and_nothing_is_left(place: Path) -> None:
     with demo(place) as you:
-        you.sees("#lounge", "Welcome! 欢迎", "Bob is at", "1 asks to join: F9 or /1")
+        you.sees("#lounge", "Welcome! 欢迎", "you are the admin. Bob", "1 asks to join: F9 or /1")
         you.type("ada, who are you?\r")
-        you.sees("ada │ The server has every message on its disk")
+        you.sees("ada │ The server has every message on disk")
         you.type("half a thou" + F9)
         you.sees("bob joined, approved by guest", "bob shared what-to-try.txt", "bob waves")
         you.sees("3 of 3 online", "● bob", "▸ half a thou")
@@ -64,14 +64,14 @@ def test_everything_is_shown_and_nothing_is_left(place: Path) -> None:
     assert left_behind(place) == []
 
 
-def test_one_may_have_another_name_and_a_small_terminal(place: Path) -> None:
+def test_demo_works_in_a_small_terminal(place: Path) -> None:
     with demo(place, "--user", "carol", width=40, height=10) as carol:
         carol.sees("carol ▸", "1 asks to join: F9")
         carol.type(F9)
         carol.sees("bob waves")
         assert all(len(row) <= 40 for row in carol.text.split("\n"))
         carol.type("bob?\r")
-        carol.sees("am forty lines or so.")  # the end of it: a file may be saved just then
+        carol.sees("have about forty lines.")  # the end of it: a file may be saved just then
         wait_typed(carol, "")
         carol.type("/quit\r")
         assert carol.end() == 0
@@ -79,9 +79,9 @@ def test_one_may_have_another_name_and_a_small_terminal(place: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])
-def test_one_that_is_ended_from_outside_leaves_nothing_either(place: Path, ending: int) -> None:
+def test_signal_leaves_nothing_behind(place: Path, ending: int) -> None:
     with demo(place) as you:
-        you.sees("Bob is at")
+        you.sees("you are the admin. Bob")
         you.signal(ending)
         assert you.end() == 0
         assert ASIDE in you.raw
@@ -91,7 +91,7 @@ def test_one_that_is_ended_from_outside_leaves_nothing_either(place: Path, endin
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--user", "Ada"], "Ada is one of the bots; choose another --user."),
+        (["--user", "Ada"], "Ada is one of the demo's bots; choose another --user."),
         (["--user", "not a name"], "letters, digits"),
     ],
 )
@@ -111,4 +111,4 @@ def test_without_a_terminal_it_says_so(place: Path) -> None:
         check=False,
     )
     assert (ran.returncode, ran.stdout) == (1, "")
-    assert "The demo wants a terminal to show itself in." in ran.stderr
+    assert "The demo needs a terminal." in ran.stderr

@@ -1,4 +1,4 @@
-"""Error codes are a stable interface: each is in use and spelled like its name; exit statuses."""
+"""Error codes are stable: each is used, unique, and written like its name."""
 
 from __future__ import annotations
 
@@ -47,6 +47,6 @@ def test_an_unexpected_exception_is_not_hidden() -> None:
         run_reporting(lambda: 1 / 0)
 
 
-def test_root_of_finds_the_first_plain_exception() -> None:
+def test_root_of_nested_groups_is_first_exception() -> None:
     error = ValueError("x")
     assert root_of(ExceptionGroup("a", [ExceptionGroup("b", [error])])) is error

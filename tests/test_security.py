@@ -58,7 +58,7 @@ async def test_the_join_command_a_server_prints_works(tmp_path: Path) -> None:
         who = ("--user", "alice", "--group", GROUP, "--plain")
         alice = await launch.tchat(*words, *who, user="alice")
         await alice.sees("* in ops with you alone")
-        assert not any("new server" in line for line in alice.lines)
+        assert not any("New server" in line for line in alice.lines)
         assert await alice.end() == 0
         for name in ("server-key.pem", "server-cert.pem"):
             assert is_private(tmp_path / "data" / name)
@@ -69,12 +69,12 @@ async def test_a_first_visit_is_reported_once(tmp_path: Path) -> None:
         server = await launch.serve()
         key = (await server.out.containing("this server's key is ")).rpartition(" ")[2]
         alice = await launch.join(server.address, "alice")
-        await alice.sees(f"new server: its key {key} is saved")
+        await alice.sees(f"New server: its key {key} is saved.")
         await alice.sees("in ops")
         assert await alice.end() == 0
         again = await launch.join(server.address, "alice")
         await again.sees("in ops")
-        assert not any("new server" in line for line in again.lines)
+        assert not any("New server" in line for line in again.lines)
 
 
 async def test_a_changed_server_key_is_refused(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ async def test_cert_and_key_options_require_each_other(tmp_path: Path, option: s
     async with launching(tmp_path, tls=True) as launch:
         where = ("127.0.0.1", 0, "--data", tmp_path / "data")
         server = await launch.tchat("serve", *where, option, tmp_path / "file")
-        assert "--cert and --key belong together" in await server.fails()
+        assert "--cert and --key have to be given together" in await server.fails()
         assert not (tmp_path / "data").exists()
 
 
@@ -137,7 +137,7 @@ async def test_a_first_visit_is_reported_despite_refusal(tmp_path: Path) -> None
         assert await refused.exit() == 1
         bob = await launch.tchat("join", *where, "--user", "bob", user="bob")
         await bob.sees("in other")
-        assert "new server" in str(refused.out) + str(refused.err) + str(bob.out)
+        assert "New server" in str(refused.out) + str(refused.err) + str(bob.out)
 
 
 # ------------------------------------------------------------------ without TLS
@@ -276,7 +276,7 @@ async def test_an_invite_admits_one_person_without_approval(tmp_path: Path) -> N
         words = await join_command(alice, "--invite")
         bob = await join_by_invite(launch, words, "bob")
         await bob.sees("* in ops with 2 members")
-        assert not any("new server" in line or "waiting" in line for line in bob.lines)
+        assert not any("New server" in line or "waiting" in line for line in bob.lines)
         await bob.type("nobody had to approve me")
         await alice.sees("<bob> nobody had to approve me")
         carol = await join_by_invite(launch, words, "carol")

@@ -1,4 +1,4 @@
-"""What was settled once in a file, as the command line takes it; and the demo, which needs none."""
+"""The configuration file and the command line together, end to end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # ------------------------------------------------------------------ what was settled in the file
 
 
-async def test_a_server_by_its_nickname_is_joined_in_all_its_groups(tmp_path: Path) -> None:
+async def test_nickname_joins_all_its_groups(tmp_path: Path) -> None:
     async with launching(tmp_path) as launch:
         server = await launch.serve()
         write_config(
@@ -38,7 +38,7 @@ async def test_a_server_by_its_nickname_is_joined_in_all_its_groups(tmp_path: Pa
         assert not any("lab" in line for line in alice.lines)
 
 
-async def test_who_and_where_may_be_settled_for_every_server(tmp_path: Path) -> None:
+async def test_user_and_group_may_be_configured(tmp_path: Path) -> None:
     async with launching(tmp_path) as launch:
         server = await launch.serve()
         write_config(tmp_path / "alice", 'user = "alice"', 'group = "ops"', 'ignore = ["bob"]')
@@ -59,14 +59,14 @@ async def test_who_and_where_may_be_settled_for_every_server(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("lines", "arguments", "sentence"),
     [
-        ([], ["work"], "work is no server of "),
-        ([], ["127.0.0.1"], "otherwise a port has to follow it"),
-        (["plain = 1"], ["127.0.0.1", "1"], "right would be true or false"),
-        (["usr = 'alice'"], ["127.0.0.1", "1"], "perhaps 'user' is meant"),
+        ([], ["work"], "Port missing: tchat join work PORT"),
+        ([], ["127.0.0.1"], "tchat join 127.0.0.1 PORT"),
+        (["plain = 1"], ["127.0.0.1", "1"], "expected true or false"),
+        (["usr = 'alice'"], ["127.0.0.1", "1"], "did you mean 'user'?"),
         (["[servers.work]", "host = 'h'"], ["work"], "servers.work has no port"),
     ],
 )
-async def test_what_is_settled_wrongly_is_said_in_one_line(
+async def test_invalid_setting_is_reported_in_one_line(
     tmp_path: Path, lines: list[str], arguments: list[str], sentence: str
 ) -> None:
     async with launching(tmp_path) as launch:
@@ -86,12 +86,12 @@ def write_config(home: Path, *lines: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ([], "The demo wants a terminal to show itself in."),
-        (["--user", "Ada"], "Ada is one of the bots; choose another --user."),
+        ([], "The demo needs a terminal."),
+        (["--user", "Ada"], "Ada is one of the demo's bots; choose another --user."),
         (["--user", "no name"], "letters, digits and _ - . only"),
     ],
 )
-async def test_a_demo_that_cannot_be_shown_says_so_in_one_line(
+async def test_impossible_demo_is_reported_in_one_line(
     tmp_path: Path, arguments: list[str], sentence: str
 ) -> None:
     async with launching(tmp_path) as launch:

@@ -1,1 +1,1 @@
-"""The client without a screen: sessions, replicas, files and bots."""
+"""The client without a user interface: session, replicas, messages, file transfers."""

@@ -54,7 +54,7 @@ class Account:
 
     user: str
     identity: Identity
-    slot: ClientId
+    client_id: ClientId
     link: str | None = None
 
 
@@ -65,7 +65,7 @@ async def authenticate(link: Link, account: Account) -> Welcome:
     `trio.BrokenResourceError`.
     """
     nonce = secrets.token_bytes(NONCE_SIZE)
-    user, client, key = account.user, account.slot.client, account.identity.public
+    user, client, key = account.user, account.client_id.client, account.identity.public
     hello = Hello(VERSION, user, client, key, nonce, resends=True)
     await link.send(encode(hello))
     challenge = await _next(link)

@@ -1,23 +1,24 @@
-"""A client's random id and its count of requests, kept from run to run.
+"""Persistent client id and command numbers, by which the server deduplicates; locked per process.
 
-A group remembers the highest count of each client id for ever, so ids should be few and a count
-must never be used twice. A slot holds one id and its count in a file, locked for as long as a
-process uses it: a script that runs every minute reuses one slot, two terminals have two. Counts
-are reserved in blocks, on disk before the first of them is used; a crash skips the rest of a
-block, which nobody minds. Beside them is the slot's outbox: what was counted with the id, or will
-be, and is not known to be stored yet.
+A group remembers the highest number of each client id for ever, so ids should be few, and a number
+must never be used twice. Each id is kept in a file of its own with its next number, locked for as
+long as a process uses it: a script that runs every minute reuses one id, two terminals have two.
+Numbers are reserved in blocks, on disk before the first of a block is used; a crash skips the rest
+of the block, which is harmless. Beside each id is its journal of unsent messages.
+
+These are files and not SQLite for the reasons in `journal`.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import secrets
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
+from tchat.client.durable import replace_file
 from tchat.client.journal import Journal
 from tchat.core.protocol.handshake import CLIENT_ID_SIZE
 from tchat.errors import Code, Refused, StartupError
@@ -27,53 +28,52 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-_BLOCK = 1000
-_LARGEST_SKIP = 1 << 40
-_MOST_SLOTS = 1000
-_OUTBOX = ".outbox"
+_BLOCK_SIZE = 1000
+_MAX_SKIP = 1 << 40
+_MAX_SLOTS = 1000
+# On disk these keep their first names: ids are "slots", a journal is an ".outbox".
+_DIRECTORY = "slots"
+_JOURNAL_SUFFIX = ".outbox"
 
 
 class ClientId:
-    """One client id (8 random bytes), the next number to count with, and what is to be sent."""
+    """A client id (`client`, 8 random bytes), its next command number, and its journal."""
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
-        self.client, self._next = _read(path)
+        self.client, self._next = _load(path)
         self._reserved = self._next
-        self.journal = Journal(self.client, path and path.with_suffix(_OUTBOX))
+        self.journal = Journal(self.client, path and path.with_suffix(_JOURNAL_SUFFIX))
 
     @property
     def upcoming(self) -> int:
-        """The number that `count` will return next."""
+        """The number that `next_number` will return."""
         return self._next
 
-    def count(self) -> int:
-        """Return a number that was never returned before, by any process, for this id."""
+    def next_number(self) -> int:
+        """Return a number that no process has used with this id. Raises `Refused`."""
         if self._next >= self._reserved:
-            self._reserve(self._next + _BLOCK)
+            self._reserve(self._next + _BLOCK_SIZE)
         number = self._next
         self._next += 1
         return number
 
-    def skip_to(self, number: int) -> None:
-        """Count on from above `number`, which a server remembers and this slot does not.
+    def advance_past(self, number: int) -> None:
+        """Go on above `number`, which a server remembers although this file does not.
 
-        A number out of all proportion is a lie, and would spoil the slot for other servers.
+        This happens when the file comes from a backup. An absurdly high number is ignored: it would
+        use up the numbers of this id for all other servers.
         """
-        if self._next <= number < self._next + _LARGEST_SKIP:
-            self._next = number + 1  # reserved, as any other, when it is counted with
+        if self._next <= number < self._next + _MAX_SKIP:
+            self._next = number + 1  # `next_number` reserves it
 
     def _reserve(self, number: int) -> None:
         if self._path is None:
             self._reserved = number
             return
-        draft = self._path.with_suffix(".new")
+        data = json.dumps({"client": self.client.hex(), "next": number}).encode()
         try:
-            with draft.open("w") as file:
-                json.dump({"client": self.client.hex(), "next": number}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(self._path)
+            replace_file(self._path, data)
         except OSError as error:
             raise Refused(
                 Code.FILE_UNREADABLE,
@@ -83,32 +83,34 @@ class ClientId:
 
 
 @contextmanager
-def take_slot(state: Path, user: str = "", servers: Collection[str] = ()) -> Iterator[ClientId]:
-    """Hold the first slot under `state` that no other process holds. Raises `StartupError`.
+def acquire_client_id(
+    state: Path, user: str = "", servers: Collection[str] = ()
+) -> Iterator[ClientId]:
+    """Lock the first free client id under `state` for the length of the block.
 
-    One in which `user` left something, for a server that is known by one of these names, is
-    preferred to others.
+    One whose journal has unsent messages of `user`, to a server with one of these names, goes
+    first. Raises `StartupError`.
     """
     try:
-        lock, path = _lock_first(state / "slots", user, servers)
-        slot = ClientId(path)
+        lock, path = _lock_first_free(state / _DIRECTORY, user, servers)
+        client_id = ClientId(path)
     except OSError as error:
         raise StartupError(
             Code.CANNOT_START, f"The state directory {state} cannot be used: {error.strerror}."
         ) from error
     with lock:
-        slot.journal.tidy()
+        client_id.journal.compact()
         try:
-            yield slot
+            yield client_id
         finally:
-            slot.journal.close()
+            client_id.journal.close()
 
 
-def _lock_first(
+def _lock_first_free(
     directory: Path, user: str, servers: Collection[str]
 ) -> tuple[AbstractContextManager[object], Path]:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for path in (*_left(directory, user, servers), *_all(directory)):
+    for path in (*_with_unsent_messages(directory, user, servers), *_id_files(directory)):
         try:
             lock = FileLock(path.with_suffix(".lock"), timeout=0).acquire()
         except Timeout:
@@ -117,22 +119,22 @@ def _lock_first(
     raise StartupError(Code.CANNOT_START, f"Too many clients are running from {directory}.")
 
 
-def _all(directory: Path) -> Iterator[Path]:
-    return (directory / f"{number}.json" for number in range(_MOST_SLOTS))
+def _id_files(directory: Path) -> Iterator[Path]:
+    return (directory / f"{number}.json" for number in range(_MAX_SLOTS))
 
 
-def _left(directory: Path, user: str, servers: Collection[str]) -> list[Path]:
-    """Return the slots in which a person left something for a server."""
-    outboxes = {path.with_suffix(".json"): path for path in directory.glob(f"*{_OUTBOX}")}
+def _with_unsent_messages(directory: Path, user: str, servers: Collection[str]) -> list[Path]:
+    """Return the id files whose journals have unsent messages of a person to a server."""
+    journals = {path.with_suffix(".json"): path for path in directory.glob(f"*{_JOURNAL_SUFFIX}")}
     return [
         path
-        for path in _all(directory)
-        if path in outboxes and Journal(b"", outboxes[path]).notes(user, servers)
+        for path in _id_files(directory)
+        if path in journals and Journal(b"", journals[path]).entries(user, servers)
     ]
 
 
-def _read(path: Path | None) -> tuple[bytes, int]:
-    """Return what a slot's file says; a damaged one is not trusted, and a new id begun."""
+def _load(path: Path | None) -> tuple[bytes, int]:
+    """Return the client id and the next number in a file; a new id if it is missing or damaged."""
     if path is not None and path.exists():
         try:
             kept = json.loads(path.read_text())

@@ -1,6 +1,6 @@
-"""What a server says of the past, looked at before it is believed.
+"""Validate history pages, group lists and search results before they are used.
 
-What does not fit together is a lie or a fault, and ends the connection that it came by.
+An inconsistent answer is a fault of the server or an attack; it ends the connection.
 """
 
 from __future__ import annotations
@@ -19,42 +19,42 @@ if TYPE_CHECKING:
 
 
 def read_page(answer: Answer, group: str, before: int) -> list[Event]:
-    """Return the events that come right before `before`; none at the beginning of the log.
+    """Return the events of a page that ends right before seq `before`; none at the log's start.
 
-    Raises `ProtocolError` unless they are these and no others.
+    Raises `ProtocolError` if the page is not contiguous or does not match its header.
     """
     if not isinstance(answer, HistoryPage):
-        raise _lie("A request was answered with something else.")
+        raise _malformed("The answer is of another type than the request.")
     if not answer.frames:
         return []
     frames = FrameBuffer()
     frames.feed(answer.frames)
     events = [decode_event(body) for body in frames]
     if frames.rest():
-        raise _lie("A page of the past is cut short.")
+        raise _malformed("A page of history ends in the middle of an event.")
     seqs = [event.seq for event in events]
     if seqs != list(range(before - len(seqs), before)) or seqs[0] < 1:
-        raise _lie("A page of the past has other events than were asked for.")
+        raise _malformed("A page of history has other events than were requested.")
     if (seqs[0], seqs[-1]) != (answer.first, answer.last):
-        raise _lie("A page of the past is not what its head says.")
+        raise _malformed("A page of history does not match its header.")
     if any(fold(event.group) != fold(group) for event in events):
-        raise _lie("A page of the past is of another group.")
+        raise _malformed("A page of history is of another group.")
     return events
 
 
 def read_groups(answer: Answer) -> list[GroupSummary]:
     """Return the groups of a list. Raises `ProtocolError` for another answer."""
     if not isinstance(answer, GroupList):
-        raise _lie("A request was answered with something else.")
+        raise _malformed("The answer is of another type than the request.")
     return list(answer.groups)
 
 
 def read_found(answer: Answer) -> SearchResults:
     """Return search results. Raises `ProtocolError` for another answer."""
     if not isinstance(answer, SearchResults):
-        raise _lie("A request was answered with something else.")
+        raise _malformed("The answer is of another type than the request.")
     return answer
 
 
-def _lie(sentence: str) -> ProtocolError:
+def _malformed(sentence: str) -> ProtocolError:
     return ProtocolError(Code.MALFORMED, sentence)

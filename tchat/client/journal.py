@@ -1,24 +1,28 @@
-"""What a person has typed and no server has stored yet, in a file beside the slot.
+"""Write-ahead journal of unsent messages: each survives a crash and is stored exactly once.
 
 A message is not lost when the program ends before it was sent, and not sent twice when it ends
-before it was answered, because the file is always ahead of what anybody could know:
+before it was answered, because the file is always ahead of what anybody could have seen:
 
-- the message is in the file before it is shown as on its way;
-- its number is in the file, and on the disk, before the message is sent;
-- it is taken out only when the server's answer, or the event itself, has come.
+- the message is in the file before it is shown as pending;
+- its number is in the file, and synced to disk, before the message is sent;
+- it is removed only after the server's answer, or the event itself, has arrived.
 
-So at whatever moment a process is killed, the file says one of three things about a message. It is
-not there: then it was stored, or never shown. It is there without a number: then it was never
-sent, and the next process sends it like a new one. It is there with a number: then it may have been
-sent, and the next process sends it again with the same number of the same client, which the
-server does once, however often it comes (see `core.state`). Who holds the slot's lock holds the
-file, so there is never a second process that could do the same.
+So whenever a process is killed, the file is in one of three states for a message. It is not there:
+then it was stored, or never shown. It is there without a number: then it was never sent, and the
+next process sends it like a new one. It is there with a number: then it may have been sent, and the
+next process sends it again with the same number of the same client id, and the server deduplicates
+(see `core.group.state`). The journal belongs to whoever holds the lock of the client id, so no
+second process can do the same.
 
-The file is a journal: lines of JSON that are appended, with a key by which later lines speak of a
-message. A write that fails is taken back, so that no line is ever glued to the half of another; a
-line that was damaged all the same costs no more than itself, and is told. When nothing is left in
-it, the file is emptied; when most of it is about the past, it is written anew. What was refused
-stays until the person lets go of it.
+The format is append-only: lines of JSON, with a key by which later lines refer to a message. A
+write that fails is rolled back, so that no line is ever appended to half of another. A line that is
+damaged all the same costs no more than itself, and is reported. When no message is left, the file
+is truncated; when most of it is obsolete, it is compacted. A refused message stays until the person
+discards it.
+
+Why not SQLite: it would save some fifty lines, and cost them again in a schema, a migration and a
+fallback for a damaged database. It needs three fsyncs for a message in WAL mode where this needs
+one, its damage is not confined to one message, and like this format it has no checksums.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from tchat.client.durable import BINARY, replace_file
 from tchat.core.group.direct import check_group
 from tchat.core.protocol.schema import INT_LIMIT
 from tchat.core.text import check_text, fold
@@ -38,18 +43,18 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
-_MOST_LINES_A_NOTE = 8
-_FEW_LINES = 1000
+_LINES_PER_ENTRY = 8
+COMPACTION_LINES = 1000
+"""A shorter file is not worth the sync of a compaction."""
+
 _TEXT = b'"text"'
-_BINARY = getattr(os, "O_BINARY", 0)  # on Windows, where line ends would be changed
 
 
 @dataclass(slots=True)
 class JournalEntry:
     """A message that `user` (folded) typed for a group on a server, at `at` (ms since the epoch).
 
-    `number` is what its client has counted it with, if it may have been sent. `failure` is why it
-    was refused.
+    It has a `number` if it may have been sent, and a `failure` if it was refused.
     """
 
     key: int
@@ -64,78 +69,81 @@ class JournalEntry:
 
 
 class Journal:
-    """The notes of the client with this id, in the file at `path`; without one, in memory.
+    """The unsent messages of a client id, in the file at `path`; without a path, in memory.
 
-    `damage` says in a sentence what of the file could not be read. Raises OSError.
+    If a part of the file could not be read, `damage` is a sentence that says so. Raises OSError.
     """
 
     def __init__(self, client: bytes, path: Path | None = None) -> None:
         self.damage: str | None = None
         self._client = client.hex()
         self._path = path
-        self._notes: dict[int, JournalEntry] = {}
+        self._entries: dict[int, JournalEntry] = {}
         self._file: int | None = None
         self._size = 0
         self._lines = 0
         self._stale = False
         if path is not None and path.exists():
             self._load(path)
-        self._next = max(self._notes, default=0) + 1
+        self._next = max(self._entries, default=0) + 1
 
-    def notes(self, user: str, servers: Collection[str]) -> list[JournalEntry]:
-        """Return what a person has typed for a server that is known by these names, in order."""
-        notes = self._notes.values()
-        return [note for note in notes if note.user == fold(user) and note.server in servers]
+    def entries(self, user: str, servers: Collection[str]) -> list[JournalEntry]:
+        """Return the unsent messages of a person to a server with one of these names, in order."""
+        entries = self._entries.values()
+        return [entry for entry in entries if entry.user == fold(user) and entry.server in servers]
 
     def add(
         self, user: str, server: str, group: str, text: str, reply: int | None, at: int
     ) -> JournalEntry:
-        """Keep a message. Raises `Refused` if that cannot be; then it was not kept at all."""
-        note = JournalEntry(self._next, fold(user), server, group, at, text, reply)
-        self._append([_typed(note)])
-        return self._added(note)
+        """Add a message. Raises `Refused` if the file cannot be written; then nothing is added."""
+        entry = JournalEntry(self._next, fold(user), server, group, at, text, reply)
+        self._append([_typed_item(entry)])
+        return self._insert(entry)
 
-    def count(self, counted: Sequence[tuple[JournalEntry, int]]) -> None:
-        """Keep the numbers of messages that are about to be sent, safe from a power cut too.
+    def record_numbers(self, numbered: Sequence[tuple[JournalEntry, int]]) -> None:
+        """Save the numbers of messages that are about to be sent, and sync them to disk.
 
-        Raises `Refused`; then none of them may be sent.
+        Raises `Refused`; then none of the messages may be sent.
         """
-        if counted:
-            self._append([self._counted(note, number) for note, number in counted], sync=True)
-        for note, number in counted:
-            note.number = number
+        if numbered:
+            self._append(
+                [self._number_item(entry, number) for entry, number in numbered], sync=True
+            )
+        for entry, number in numbered:
+            entry.number = number
 
-    def refuse(self, note: JournalEntry, failure: Refused) -> None:
-        """Keep a message, as one that was refused: it will not be sent by itself any more."""
-        note.failure = failure
-        self._append_if_possible(_refused(note, failure))
+    def record_refusal(self, entry: JournalEntry, failure: Refused) -> None:
+        """Save that a message was refused: it is not sent again unless the person asks for it."""
+        entry.failure = failure
+        self._try_append(_refused_item(entry, failure))
 
-    def renew(self, note: JournalEntry) -> JournalEntry:
-        """Keep a message that was refused as if it had just been typed. Raises `Refused`."""
-        new = replace(note, key=self._next, number=None, failure=None)
-        self._append([_typed(new), _gone(note)])
-        del self._notes[note.key]
-        return self._added(new)
+    def resubmit(self, entry: JournalEntry) -> JournalEntry:
+        """Add a refused message again, as if it had just been typed. Raises `Refused`."""
+        new = replace(entry, key=self._next, number=None, failure=None)
+        self._append([_typed_item(new), _removed_item(entry)])
+        del self._entries[entry.key]
+        return self._insert(new)
 
-    def forget(self, note: JournalEntry) -> None:
-        """Keep a message no longer: it is stored, or the person has let go of it."""
-        if self._notes.pop(note.key, None) is None:
+    def remove(self, entry: JournalEntry) -> None:
+        """Remove a message: the server has stored it, or the person has discarded it."""
+        if self._entries.pop(entry.key, None) is None:
             return
-        few = self._lines < _FEW_LINES + _MOST_LINES_A_NOTE * len(self._notes)
-        if self._notes and few and not self._stale:
-            self._append_if_possible(_gone(note))
+        few = self._lines < COMPACTION_LINES + _LINES_PER_ENTRY * len(self._entries)
+        if self._entries and few and not self._stale:
+            self._try_append(_removed_item(entry))
         else:
-            self.tidy()
+            self.compact()
 
-    def tidy(self) -> None:
-        """Rid the file of all that is not about the messages that are kept, if that is possible."""
+    def compact(self) -> None:
+        """Rewrite the file with nothing but the present entries, if that is possible."""
         if self._path is None or not (self._lines or self._stale):
             return
-        lines = [line for note in self._notes.values() for line in self._lines_of(note)]
+        lines = [line for entry in self._entries.values() for line in self._items_of(entry)]
         try:
             self._rewrite(self._path, lines)
         except OSError:
-            self._stale = True  # which costs space, and at worst an answer that is known already
+            # Harmless: it costs space and, at worst, a message that is sent again with its number.
+            self._stale = True
         else:
             self._stale, self._lines = False, len(lines)
 
@@ -145,66 +153,66 @@ class Journal:
             os.close(self._file)
             self._file = None
 
-    def _added(self, note: JournalEntry) -> JournalEntry:
-        self._notes[note.key] = note
-        self._next = note.key + 1
-        return note
+    def _insert(self, entry: JournalEntry) -> JournalEntry:
+        self._entries[entry.key] = entry
+        self._next = entry.key + 1
+        return entry
 
     # ------------------------------------------------------------------ reading
 
     def _load(self, path: Path) -> None:
         *lines, torn = path.read_bytes().split(b"\n")
-        whole = [self._read(line) for line in lines]
+        whole = [self._read_line(line) for line in lines]
         self._lines = len(lines)
         self._size = sum(len(line) + 1 for line in lines)
         self._stale = bool(torn)
         if torn or not all(whole):
             self.damage = (
-                f"{path} was damaged: something that was typed, and not sent yet, may be lost."
+                f"{path} was damaged: messages that were typed and not sent yet may be lost."
             )
 
-    def _read(self, line: bytes) -> bool:
-        """Take in a line; return whether it could be understood."""
+    def _read_line(self, line: bytes) -> bool:
+        """Apply a line; return whether it is valid."""
         try:
-            self._understand(json.loads(line))
+            self._apply(json.loads(line))
         except (ValueError, KeyError, TypeError, RecursionError, Refused):
-            if _TEXT not in line:  # it may have been the number of any of those before it
-                for note in self._notes.values():
-                    _doubt(note)
+            if _TEXT not in line:  # it may have held the number of any message before it
+                for entry in self._entries.values():
+                    _hold_back(entry)
             return False
         return True
 
-    def _understand(self, item: dict[str, Any]) -> None:
-        key = _natural(item["key"])
-        note = self._notes.get(key)
+    def _apply(self, item: dict[str, Any]) -> None:
+        key = _as_natural(item["key"])
+        entry = self._entries.get(key)
         if "text" in item:
-            self._notes[key] = _note(key, item)
-        elif note is None:
-            return  # its line was lost
+            self._entries[key] = _entry_from(key, item)
+        elif entry is None:
+            return  # the line with its text was damaged
         elif "number" in item:
-            note.number = _natural(item["number"])
-            if item["client"] != self._client:  # the slot was damaged, and has another id now
-                note.number = None
-                _doubt(note)
+            entry.number = _as_natural(item["number"])
+            if item["client"] != self._client:  # the id's file was damaged, and a new id made
+                entry.number = None
+                _hold_back(entry)
         elif "refused" in item:
-            note.failure = Refused(str(item["refused"]), str(item["sentence"]))
+            entry.failure = Refused(str(item["refused"]), str(item["sentence"]))
         elif item["gone"]:
-            del self._notes[key]
+            del self._entries[key]
 
     # ------------------------------------------------------------------ writing
 
     def _append(self, items: list[dict[str, object]], *, sync: bool = False) -> None:
-        """Write lines behind the others, all or none. Raises `Refused`."""
+        """Append lines to the file, all or none. Raises `Refused`."""
         if self._path is None:
             return
-        data = b"".join(map(_line, items))
+        data = b"".join(map(_encode_line, items))
         try:
             self._file = self._open(self._path) if self._file is None else self._file
-            _write(self._file, data)
+            _write_all(self._file, data)
             if sync:
                 os.fsync(self._file)
         except OSError as error:
-            self._take_back()
+            self._roll_back()
             raise Refused(
                 Code.FILE_UNREADABLE,
                 f"{self._path.parent} cannot be written: {error.strerror}. Nothing was sent.",
@@ -212,15 +220,15 @@ class Journal:
         self._size += len(data)
         self._lines += len(items)
 
-    def _append_if_possible(self, item: dict[str, object]) -> None:
+    def _try_append(self, item: dict[str, object]) -> None:
         try:
             self._append([item])
         except Refused:
             self._stale = True
 
     def _open(self, path: Path) -> int:
-        """Open the file and cut off what is no whole line."""
-        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _BINARY, 0o600)
+        """Open the file and truncate it to its whole lines."""
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | BINARY, 0o600)
         try:
             os.ftruncate(file, self._size)
         except OSError:
@@ -228,88 +236,85 @@ class Journal:
             raise
         return file
 
-    def _take_back(self) -> None:
-        """Rid the file of a write that failed: now, or when it is opened anew."""
+    def _roll_back(self) -> None:
+        """Truncate a failed write away; if that fails too, `_open` does it the next time."""
         if self._file is not None:
             with suppress(OSError):
                 os.ftruncate(self._file, self._size)
             self.close()
 
     def _rewrite(self, path: Path, items: list[dict[str, object]]) -> None:
-        data = b"".join(map(_line, items))
+        data = b"".join(map(_encode_line, items))
         if not data:
             self._size = 0
             self._file = self._open(path) if self._file is None else self._file
             os.ftruncate(self._file, 0)
             return
         self.close()
-        draft = path.with_name(f"{path.name}.new")
-        flags = os.O_WRONLY | os.O_TRUNC | os.O_CREAT | _BINARY
-        with os.fdopen(os.open(draft, flags, 0o600), "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        replace_file(path, data)
         self._size = len(data)
 
-    def _lines_of(self, note: JournalEntry) -> Iterator[dict[str, object]]:
-        """Yield the lines that make a note what it is."""
-        yield _typed(note)
-        if note.number is not None:
-            yield self._counted(note, note.number)
-        if note.failure is not None:
-            yield _refused(note, note.failure)
+    def _items_of(self, entry: JournalEntry) -> Iterator[dict[str, object]]:
+        """Yield the lines that hold an entry."""
+        yield _typed_item(entry)
+        if entry.number is not None:
+            yield self._number_item(entry, entry.number)
+        if entry.failure is not None:
+            yield _refused_item(entry, entry.failure)
 
-    def _counted(self, note: JournalEntry, number: int) -> dict[str, object]:
-        return {"key": note.key, "number": number, "client": self._client}
-
-
-def _typed(note: JournalEntry) -> dict[str, object]:
-    place = {"user": note.user, "server": note.server, "group": note.group}
-    said = {"reply": note.reply, "at": note.at, "text": note.text}
-    return {"key": note.key, **place, **said}
+    def _number_item(self, entry: JournalEntry, number: int) -> dict[str, object]:
+        return {"key": entry.key, "number": number, "client": self._client}
 
 
-def _refused(note: JournalEntry, failure: Refused) -> dict[str, object]:
-    return {"key": note.key, "refused": failure.code, "sentence": failure.sentence}
+def _typed_item(entry: JournalEntry) -> dict[str, object]:
+    place = {"user": entry.user, "server": entry.server, "group": entry.group}
+    said = {"reply": entry.reply, "at": entry.at, "text": entry.text}
+    return {"key": entry.key, **place, **said}
 
 
-def _gone(note: JournalEntry) -> dict[str, object]:
-    return {"key": note.key, "gone": True}
+def _refused_item(entry: JournalEntry, failure: Refused) -> dict[str, object]:
+    return {"key": entry.key, "refused": failure.code, "sentence": failure.sentence}
 
 
-def _note(key: int, item: dict[str, Any]) -> JournalEntry:
-    """Return the note that a line holds. Raises what `Journal` expects of a damaged one."""
+def _removed_item(entry: JournalEntry) -> dict[str, object]:
+    return {"key": entry.key, "gone": True}
+
+
+def _entry_from(key: int, item: dict[str, Any]) -> JournalEntry:
+    """Return the entry in a line. Raises the errors that `_read_line` expects of damage."""
     names = [item["user"], item["server"], item["group"], item["text"]]
     if not all(isinstance(name, str) for name in names):
         raise TypeError
     user, server, group, text = names
     check_text(text)
     text.encode()
-    reply = None if item["reply"] is None else _natural(item["reply"])
-    return JournalEntry(key, user, server, check_group(group), _natural(item["at"]), text, reply)
+    reply = None if item["reply"] is None else _as_natural(item["reply"])
+    return JournalEntry(key, user, server, check_group(group), _as_natural(item["at"]), text, reply)
 
 
-def _natural(value: object) -> int:
+def _as_natural(value: object) -> int:
     if type(value) is int and 0 <= value < INT_LIMIT:
         return value
     raise TypeError
 
 
-def _doubt(note: JournalEntry) -> None:
-    """Hold back what may have been sent with a number that is not known any more."""
-    if note.number is None and note.failure is None:
-        note.failure = Refused(
+def _hold_back(entry: JournalEntry) -> None:
+    """Stop a message from being sent automatically, since its number may be lost.
+
+    With a new number it would be stored twice if it was sent before: the person has to decide.
+    """
+    if entry.number is None and entry.failure is None:
+        entry.failure = Refused(
             Code.FILE_UNREADABLE,
-            "It is not known whether this was sent before, for the file that said so was damaged.",
+            "It may have been sent already: the file that recorded it was damaged.",
         )
 
 
-def _line(item: dict[str, object]) -> bytes:
+def _encode_line(item: dict[str, object]) -> bytes:
     return json.dumps(item).encode() + b"\n"
 
 
-def _write(file: int, data: bytes) -> None:
+def _write_all(file: int, data: bytes) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(file, rest) :]

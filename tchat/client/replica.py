@@ -1,10 +1,11 @@
-"""A group as this client knows it: the same fold over the same events as on the server.
+"""Replica of a group: folds the same events as the server, resumes after `last`, tracks presence.
 
-The state may be ahead of the log. One who needs not replay everything begins with the state as it
-is, from a snapshot, and with the latest events, which are in that state already and are only read;
-those before them come in front of the log as somebody asks for them. From the snapshot on, every
-event is applied and added. So there are two places: `state.seq`, up to which the state has
-everything, and `last`, up to which the log has, behind which a broken connection goes on.
+The state may be ahead of the log. A client that need not replay everything begins with a snapshot
+of the state, and with the latest events, which that state contains already, so they are only added
+to the log; earlier events are prepended page by page when the person scrolls up. After the
+snapshot, every event is both applied and added. So there are two positions: `state.seq`, up to
+which events are applied, and `last`, up to which they are in the log. After a broken connection,
+catch-up begins after `last`.
 """
 
 from __future__ import annotations
@@ -23,29 +24,30 @@ from tchat.errors import Code, ProtocolError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tchat.client.request import PendingMessage
+    from tchat.client.pending_message import PendingMessage
     from tchat.core.protocol.frames import Attached, PresenceUpdate, Snapshot, Standing
 
 
 class GapError(Exception):
-    """An event is missing in front of this one; the log has to be asked for again."""
+    """An event is missing before this one; the client has to attach again."""
 
 
 class Replica:
-    """One group's state, log, and who of it is online.
+    """The state, the log and the presence of one group.
 
-    `log` has every event from `first` (where it would begin, while it is empty) to `last`.
-    `texts` are, by the seq of a message, what those say now that were edited; `deleted` are those
-    that were taken away, whose text is nowhere here any more. `away` are, by their folded names,
-    those of the `online` who are away, and why. `pending` are the person's own messages that are
-    not in the log yet, in order.
+    `log` has every event from `first` (while it is empty: where it will begin) to `last`. `texts`
+    maps the seq of each edited message to its present text; `deleted` are the seqs of deleted
+    messages, whose text is redacted from the log. `online` maps folded names to names, and `away`
+    folded names to the reason. `pending` are the person's own messages that are not in the log yet,
+    in order.
 
-    `head` is where the server's log stood when the group was last attached: events up to it are
-    history. `read` is the last event that the person had seen, on any device, at that time.
-    `came_as` is what the person was when it was attached for the first time.
+    `head` was the last seq on the server when the group was last attached: events up to it are
+    history, later ones are live. `read` is the last event that the person had read by then, on any
+    device; later ones are unread. `seen` is the read position that was last sent to the server.
+    `initial_standing` is the person's standing when the group was first attached.
 
-    With `recent`, a replica that has nothing asks for the state and at least so many of the
-    latest events, and otherwise for the whole log.
+    With `recent`, an empty replica requests a snapshot and at least so many of the latest events;
+    without, the whole log.
     """
 
     def __init__(
@@ -53,7 +55,7 @@ class Replica:
     ) -> None:
         self.name = name
         self.standing: Standing | None = None
-        self.came_as: Standing | None = None
+        self.initial_standing: Standing | None = None
         self.admin: str | None = None
         self.kicked = False
         self.head = 0
@@ -67,10 +69,10 @@ class Replica:
         self.online: dict[str, str] = {}
         self.away: dict[str, str] = {}
         self.pending: list[PendingMessage] = [] if pending is None else pending
-        self.asked_before = 0
-        self._given = name
+        self.history_before = 0
+        self._requested_name = name
         self._recent = recent
-        self._announced = 0
+        self._announced_first = 0
         self._snapshot = bytearray()
         self._snapshot_seq = 0
 
@@ -81,74 +83,78 @@ class Replica:
 
     @property
     def caught_up(self) -> bool:
-        """Whether every event that there was at the time of attaching is here."""
+        """Whether every event up to `head` is here, so that what follows is live."""
         return self.standing == "member" and self.last >= self.head
 
     @property
     def at_beginning(self) -> bool:
-        """Whether there is nothing in front of `log` that the person may read."""
+        """Whether there are no earlier events that the person may read."""
         return self.first <= max(self.state.floor, 1)
 
-    # ------------------------------------------------------------------ what is asked for
+    # ------------------------------------------------------------------ requests
 
-    def attach(self, request_id: int) -> Attach:
-        """Return the request for what this replica does not have yet."""
+    def attach_request(self, request_id: int) -> Attach:
+        """Return the request to attach, with catch-up from `last`."""
         if self.state.seq:
             return Attach(request_id, self.name, self.last)
         return Attach(request_id, self.name, 0, self._recent)
 
-    def ask_past(self, request_id: int) -> HistoryRequest:
-        """Return the request for the events in front of `log`; `asked_before` is where that was."""
-        self.asked_before = self.first
+    def history_request(self, request_id: int) -> HistoryRequest:
+        """Return the request for the events before `first`, which `history_before` remembers."""
+        self.history_before = self.first
         return HistoryRequest(request_id, self.name, self.first)
 
-    # ------------------------------------------------------------------ what comes
+    # ------------------------------------------------------------------ applying frames
 
-    def attached(self, answer: Attached) -> bool:
-        """Take the answer to an attach; return whether the log here is still of use."""
+    def apply_attached(self, answer: Attached) -> bool:
+        """Apply the answer to an attach; return False if the server's log is shorter than ours.
+
+        Then the server was restored from a backup, and the replica is reset.
+        """
         first_time = self.standing != "member"
-        self.came_as = self.came_as or answer.standing
+        self.initial_standing = self.initial_standing or answer.standing
         self.name = answer.group
         self.standing = answer.standing
         self.admin = answer.admin
         self.kicked = answer.kicked
         self.head = answer.seq
-        self._announced = answer.first
+        self._announced_first = answer.first
         self._snapshot.clear()
         if first_time:
             self.read = answer.read
         if answer.seq >= self.state.seq or answer.standing != "member":
             return True
-        self.forget()
+        self.reset()
         return False
 
-    def take_snapshot(self, piece: Snapshot) -> None:
-        """Take a piece of the group's state; with the last one the replica begins there.
+    def apply_snapshot(self, part: Snapshot) -> None:
+        """Add a part of a snapshot; with the last part, continue from the snapshot's state.
 
-        One that is here already, or was not asked for, is passed over. Raises `ProtocolError`.
+        A snapshot that was not requested, or is not needed, is ignored. Raises `ProtocolError`.
         """
         if self.state.seq or self._recent is None:
             return
         if not self._snapshot:
-            self._snapshot_seq = piece.seq
-        self._snapshot += piece.data
-        if piece.seq != self._snapshot_seq or len(self._snapshot) > SNAPSHOT_LIMIT:
-            raise ProtocolError(Code.MALFORMED, "The pieces of a snapshot do not make one.")
-        if not piece.more:
-            self._begin(thaw(bytes(self._snapshot), piece.seq))
+            self._snapshot_seq = part.seq
+        self._snapshot += part.data
+        if part.seq != self._snapshot_seq or len(self._snapshot) > SNAPSHOT_LIMIT:
+            raise ProtocolError(Code.MALFORMED, "The parts of a snapshot do not fit together.")
+        if not part.more:
+            self._restore(thaw(bytes(self._snapshot), part.seq))
             self._snapshot.clear()
 
-    def take(self, event: Event) -> bool:
-        """Add the next event, and apply it; return False for one that is here already.
+    def apply_event(self, event: Event) -> bool:
+        """Add the next event and apply it; return False for a duplicate.
 
-        Raises `GapError` when events are missing in front of it.
+        Raises `GapError` when events are missing before it.
         """
         if event.seq <= self.last:
             return False
         if event.seq != self.last + 1:
             if not isinstance(event.body, Created) or event.seq <= self.state.seq:
                 raise GapError
-            self._empty(event.seq)  # another life of the group, and not for those of this one
+            # The group was founded again, and its earlier log is not for its new members.
+            self._clear_log(event.seq)
         if event.seq > self.state.seq:
             apply(self.state, event)
         self.log.append(event)
@@ -156,28 +162,28 @@ class Replica:
             case Edited(target, text) if target not in self.deleted:
                 self.texts[target] = text
             case Deleted(target):
-                self._erase({target}, len(self.log))
+                self._redact({target}, len(self.log))
         return True
 
-    def take_past(self, events: Sequence[Event]) -> tuple[Event, ...]:
-        """Put the events in front of the log that come right before it; return what they are now.
+    def prepend_history(self, events: Sequence[Event]) -> tuple[Event, ...]:
+        """Put the preceding events in front of the log; return them as they are now.
 
-        That may have changed since they were read from the server's disk.
+        Messages may have been edited or deleted since the server read the page from its disk.
         """
         self.log[:0] = events
         self.first -= len(events)
         targets = {event.body.target for event in events if isinstance(event.body, Deleted)}
-        self._erase(self.deleted | targets, len(events))
-        past = tuple(self.log[: len(events)])
-        for event in reversed(past):
+        self._redact(self.deleted | targets, len(events))
+        page = tuple(self.log[: len(events)])
+        for event in reversed(page):
             if isinstance(event.body, Edited):
                 self.texts.setdefault(event.body.target, event.body.text)
-        return past
+        return page
 
-    def take_presence(self, news: PresenceUpdate) -> None:
-        """Note who came online, is away, or went offline."""
+    def apply_presence(self, news: PresenceUpdate) -> None:
+        """Apply a presence update: who is online, away, or offline."""
         if news.reset:
-            self.gone()
+            self.clear_presence()
         for name in (*(member.name for member in news.online), *news.offline):
             self.online.pop(fold(name), None)
             self.away.pop(fold(name), None)
@@ -186,42 +192,42 @@ class Replica:
             if member.away:
                 self.away[fold(member.name)] = clean_line(member.away)
 
-    def gone(self) -> None:
-        """Know of nobody that they are online."""
+    def clear_presence(self) -> None:
+        """Clear presence: nobody is known to be online."""
         self.online, self.away = {}, {}
 
-    def forget(self) -> None:
-        """Begin again from nothing: the server's log is not the one that was followed."""
-        self.state = Group.unwritten(self._given)
-        self._empty(1)
-        self.gone()
+    def reset(self) -> None:
+        """Start again from nothing: the server's log is not the one that was followed."""
+        self.state = Group.unwritten(self._requested_name)
+        self._clear_log(1)
+        self.clear_presence()
 
-    def _begin(self, state: Group) -> None:
-        """Begin with a state, and a log that is to come from where the server said."""
-        first = self._announced or state.seq + 1
+    def _restore(self, state: Group) -> None:
+        """Continue from a snapshot, with an empty log that begins where the server announced."""
+        first = self._announced_first or state.seq + 1
         if fold(state.name) != fold(self.name) or first > state.seq + 1:
-            raise ProtocolError(Code.MALFORMED, "A snapshot is not of this group, or not of now.")
+            raise ProtocolError(Code.MALFORMED, "A snapshot is of another group or another time.")
         self.state = state
-        self._empty(first)
+        self._clear_log(first)
 
-    def _empty(self, first: int) -> None:
+    def _clear_log(self, first: int) -> None:
         self.log, self.first = [], first
         self.texts, self.deleted = {}, set()
 
-    def _erase(self, targets: set[int], end: int) -> None:
-        """Let messages be nowhere among the first `end` events, as they were or as edited."""
+    def _redact(self, targets: set[int], end: int) -> None:
+        """Redact messages and their edits from the first `end` events of the log."""
         self.deleted |= targets
         for target in targets:
             self.texts.pop(target, None)
-        # Neither a message nor its edits can stand in front of it.
+        # A message and its edits cannot come before the message's own seq.
         start = max(min(targets, default=self.last) - self.first, 0)
         for index in range(start, end):
-            if _says(self.log[index]) in targets:
+            if _message_of(self.log[index]) in targets:
                 self.log[index] = replace(self.log[index], body=Erased())
 
 
-def _says(event: Event) -> int | None:
-    """Return the seq of the message of which an event holds the text."""
+def _message_of(event: Event) -> int | None:
+    """Return the seq of the message whose text is in an event."""
     match event.body:
         case Posted():
             return event.seq

@@ -1,9 +1,8 @@
-"""A request on its way: sent again until it is answered, on however many connections."""
+"""A pending request: keeps its id and number over reconnections until it is answered."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import trio
@@ -41,50 +40,52 @@ Answer = (
     | SearchResults
     | GroupList
 )
-Make = Callable[[int], Frame]
-"""Makes a request's frame from its id; called anew for each connection it is sent on."""
+MakeRequest = Callable[[int], Frame]
+"""Makes a request's frame from its id; called again for each connection that it is sent on."""
 
 MakeCommand = Callable[[int, int], Frame]
 """Makes a command's frame from its id and its number."""
 
 
 class PendingRequest:
-    """A request on its way. `wait` for its answer, or drop it: it will be sent all the same.
+    """A request without an answer yet. To `wait` is optional: it is sent in any case.
 
-    A command gets its `number` when it is first sent, and keeps it until it is answered. `check`
-    is shown the answer before anybody else, and raises `ProtocolError` for one that cannot be;
-    `ended` is called when the receipt is done, whichever way; `note` is what the outbox has of it.
+    A command gets its `number` when it is first sent, and keeps it until it is answered, so that
+    the server can deduplicate what is sent again. `check` validates the answer before anybody else
+    sees it, and raises `ProtocolError`. `on_done` is called after success and after failure.
+    `entry` is the command's entry in the journal, if it is a message.
     """
 
-    def __init__(self, request_id: int, make: Make | MakeCommand, *, command: bool) -> None:
+    def __init__(self, request_id: int, make: MakeRequest | MakeCommand, *, command: bool) -> None:
         self.id = request_id
         self.make = make
         self.command = command
         self.number: int | None = None
-        self.note: JournalEntry | None = None
-        self.check: Callable[[Answer], object] = _anything
-        self.ended: Callable[[], None] = _nothing
+        self.entry: JournalEntry | None = None
+        self.check: Callable[[Answer], object] = _accept
+        self.on_done: Callable[[], None] = _ignore
         self.done = trio.Event()
         self.answer: Answer | None = None
         self.failure: TchatError | None = None
 
     def encode(self) -> bytes:
-        """Return the request as it goes to a socket. Raises `ProtocolError` if it cannot."""
+        """Return the request's frame in bytes. Raises `ProtocolError` if it is too long."""
         if self.command:
+            # Without a number yet, the largest one: the length is checked for the worst case.
             return encode(cast("MakeCommand", self.make)(self.id, self.number or INT_LIMIT - 1))
-        return encode(cast("Make", self.make)(self.id))
+        return encode(cast("MakeRequest", self.make)(self.id))
 
     def succeed(self, answer: Answer) -> None:
-        """Take the answer."""
+        """Set the answer and wake those who wait for it."""
         self.answer = answer
         self.done.set()
-        self.ended()
+        self.on_done()
 
     def fail(self, failure: TchatError) -> None:
-        """Take a refusal."""
+        """Set the failure and wake those who wait for the answer."""
         self.failure = failure
         self.done.set()
-        self.ended()
+        self.on_done()
 
     async def wait(self) -> Answer:
         """Return the answer. Raises `Refused` with the server's sentence."""
@@ -92,53 +93,13 @@ class PendingRequest:
         if self.failure is not None:
             raise self.failure
         if self.answer is None:
-            raise Refused(Code.INTERNAL, "The request was given up.")
+            raise Refused(Code.INTERNAL, "The request was abandoned.")
         return self.answer
 
 
-@dataclass(slots=True, eq=False)
-class PendingMessage:
-    """A message that is not in the log yet, typed at `at` (ms since the Unix epoch).
-
-    `failure` is why it was refused: then it stays until it is sent again or let go of.
-    """
-
-    note: JournalEntry
-    receipt: PendingRequest
-
-    @property
-    def group(self) -> str:
-        """The group that it is for."""
-        return self.note.group
-
-    @property
-    def text(self) -> str:
-        """What it says."""
-        return self.note.text
-
-    @property
-    def reply(self) -> int | None:
-        """The event that it is a reply to."""
-        return self.note.reply
-
-    @property
-    def at(self) -> int:
-        """When it was typed."""
-        return self.note.at
-
-    @property
-    def failure(self) -> Refused | None:
-        """Why it was refused, if it was."""
-        return self.note.failure
-
-    async def wait(self) -> Answer:
-        """Return the answer when it is stored. Raises `Refused` with the server's sentence."""
-        return await self.receipt.wait()
+def _accept(_: Answer) -> None:
+    """Accept any answer; whoever waits for it checks the type."""
 
 
-def _anything(_: Answer) -> None:
-    """Take any answer for what was asked for; whoever waits for it looks at it."""
-
-
-def _nothing() -> None:
-    """Tell nobody."""
+def _ignore() -> None:
+    """Do nothing when the request is done."""

@@ -1,23 +1,22 @@
-"""A session: one person's connection to a server, for as long as it takes.
+"""Client session: connects, reconnects with backoff, resumes, and sends keepalives.
 
-It connects, says hello, and follows groups; when the connection breaks it connects again, with
-growing and random pauses, attaches each group behind the last event it has, and sends again
-every request that was not answered. To the caller of `request`, a broken connection is only a
-delay; and what was posted survives the program as well.
+When a connection breaks, the session connects again with exponential backoff and resumes: it
+attaches each followed group after the last event that it has (catch-up), and sends every
+unanswered request again, with its old id and number, so that the server deduplicates. To the caller
+of `request`, a broken connection is only a delay; posted messages survive the program as well.
 
-Four things are kept apart. *Requests* wait for one answer and survive connections. *Groups*
-are followed, each as a replica. *Deliveries* are messages that are not in a log yet, from when
-they are typed, and survive the program in the *outbox*. *Updates* tell whoever shows the session
-what happened, in order. What may be sent, how fast, and in what order is the business of
-`sending`; which server this is, of `connector`; who the person is, of the identity, which proves
-it on every connection. The session has no screen and never prints; both UIs and every bot stand
-on it.
+Four things are kept apart. *Requests* wait for one answer and survive connections
+(`request_tracker`, `sender`). *Groups* are followed, each as a `replica` (`subscriptions`).
+*Messages* are pending from when they are typed until they are in the log, and survive the program
+in the *journal* (`delivery`, `journal`). *Updates* say what happened, in order. The connector
+verifies the server, and the handshake proves the person's identity, on each connection.
+
+A session never prints: both user interfaces and all bots are built on it.
 """
 
 from __future__ import annotations
 
 import math
-import random
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -25,13 +24,14 @@ from typing import TYPE_CHECKING
 import trio
 
 from tchat.client.authenticate import Account, Busy, authenticate, closing_error
+from tchat.client.backoff import Backoff
 from tchat.client.delivery import Delivery
 from tchat.client.history import read_found, read_groups
 from tchat.client.replica import GapError, Replica
-from tchat.client.request import Answer, Make, MakeCommand, PendingMessage, PendingRequest
-from tchat.client.request_queue import Requests
+from tchat.client.request import Answer, MakeCommand, MakeRequest, PendingRequest
+from tchat.client.request_tracker import RequestTracker
 from tchat.client.subscriptions import FollowedGroups, News
-from tchat.client.updates import Connected, Disconnected, ServerMet, Update
+from tchat.client.updates import Connected, Disconnected, NewServer, Update
 from tchat.core.group.commands import Join
 from tchat.core.group.direct import direct_name
 from tchat.core.group.events import Event
@@ -62,15 +62,17 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from tchat.client.connector import Connector
+    from tchat.client.pending_message import PendingMessage
     from tchat.core.protocol.handshake import Welcome
     from tchat.core.protocol.schema import Frame
     from tchat.net.link import Link
 
-FIRST_RETRY_SECONDS = 0.1
-LONGEST_RETRY_SECONDS = 15.0
 CONNECT_SECONDS = 10.0
 SILENCE_SECONDS = 20.0
+"""After so long without a frame in one direction, a ping is sent (keepalive)."""
+
 PATIENCE_SECONDS = 8.0
+"""How long the server has to answer a ping before the connection counts as broken."""
 
 
 class Session:
@@ -81,80 +83,82 @@ class Session:
         self.user = check_name(account.user, "username")
         self.groups: dict[str, Replica] = {}
         self.updates: trio.MemoryReceiveChannel[Update]
-        # Unbounded, since whoever shows updates may also be waiting for an answer that comes
-        # behind them; the replicas hold the same events anyway.
+        # Unbounded: whoever receives the updates may be waiting for an answer that arrives after
+        # them, so backpressure would deadlock. The replicas hold the same events anyway.
         channel, self.updates = trio.open_memory_channel[Update](math.inf)
-        self._tell = channel.send_nowait
+        self._notify = channel.send_nowait
         self._account = account
-        slot, servers = account.slot, connector.names()
-        self._requests = requests = Requests(slot)
-        self._delivery = Delivery(slot, self.user, servers, requests, self.groups, self._tell)
-        self._following = FollowedGroups(
-            self.user, self.groups, slot, requests, self._delivery, self._tell, recent
+        client_id, servers = account.client_id, connector.names()
+        self._requests = requests = RequestTracker(client_id)
+        self._delivery = Delivery(
+            client_id, self.user, servers, requests, self.groups, self._notify
         )
-        self._away: tuple[Make, PendingRequest] | None = None
+        self._following = FollowedGroups(
+            self.user, self.groups, client_id, requests, self._delivery, self._notify, recent
+        )
+        self._away: tuple[MakeRequest, PendingRequest] | None = None
         self._link: Link | None = None
-        self._failures = 0
+        self._backoff = Backoff()
         self._was_connected = False
 
     @property
     def connected(self) -> bool:
-        """Whether a connection stands at this moment."""
+        """Whether there is a connection at this moment."""
         return self._link is not None
 
     @property
     def key(self) -> bytes:
-        """The public key that proves who this is (Ed25519, 32 bytes)."""
+        """The person's public key (Ed25519, 32 bytes)."""
         return self._account.identity.public
 
     @property
     def unanswered(self) -> int:
-        """How many requests wait for their answers."""
+        """The number of requests without an answer."""
         return len(self._requests)
 
-    # ------------------------------------------------------------------ asking and saying
+    # ------------------------------------------------------------------ requests and messages
 
     def submit(self, make: MakeCommand) -> PendingRequest:
-        """Send a command as soon as may be; `make` gets its id and its number."""
+        """Send a command without waiting; `make` gets its id and its number."""
         return self._requests.submit(make)
 
     async def request(self, make: MakeCommand) -> Answer:
         """Send a command and return its answer. Raises `Refused`."""
         return await self.submit(make).wait()
 
-    async def ask(self, make: Make) -> Answer:
+    async def ask(self, make: MakeRequest) -> Answer:
         """Send a request that changes no log and return its answer. Raises `Refused`."""
         return await self._requests.ask(make).wait()
 
-    async def settle(self) -> None:
+    async def wait_for_answers(self) -> None:
         """Wait until every request so far has been answered."""
-        await self._requests.settle()
+        await self._requests.wait_for_all()
 
     def post(self, replica: Replica, text: str, reply: int | None = None) -> PendingMessage:
-        """Say something to a group, perhaps in reply to an event of it.
+        """Send a message to a group; `reply` is the seq of a message that it replies to.
 
         It is in `replica.pending` until it is in the log, and survives the end of the program.
-        Raises `Refused` for a text that cannot be a message, or if it cannot be kept on disk.
+        Raises `Refused` if the text is not valid, or cannot be saved in the journal.
         """
         return self._delivery.post(replica.name, text, reply)
 
     def resend(self, pending: PendingMessage) -> PendingMessage:
-        """Send a message that was refused once more. Raises `Refused` if it cannot be kept."""
+        """Send a refused message again. Raises `Refused` if it cannot be saved."""
         return self._delivery.resend(pending)
 
     def discard(self, pending: PendingMessage) -> None:
-        """Let go of a message that was refused, or not sent yet. Raises `Refused` for others."""
+        """Delete a message that was refused or not sent yet. Raises `Refused` for others."""
         self._delivery.discard(pending)
 
     async def set_away(self, text: str | None) -> None:
-        """Let others see that one is away, and why, or back; also after each reconnection.
+        """Set the person's presence: away for the reason `text`, or back with None.
 
-        Raises `Refused`.
+        It is set again after each reconnection. Raises `Refused`.
         """
         make = partial(Away, text=text)
-        receipt = self._requests.ask(make)
-        self._away = None if text is None else (make, receipt)
-        await receipt.wait()
+        request = self._requests.ask(make)
+        self._away = None if text is None else (make, request)
+        await request.wait()
 
     # ------------------------------------------------------------------ groups
 
@@ -163,76 +167,76 @@ class Session:
         return self._following.follow(group)
 
     def unfollow(self, replica: Replica) -> None:
-        """Hear no more of a group, and forget what is here of it; one stays what one is to it."""
+        """Stop following a group and drop its replica; the membership does not change."""
         if self._following.unfollow(replica) and self._link is not None:
-            self._requests.sender.put_urgent(encode(Detach(replica.name)))
+            self._requests.sender.send_urgent(encode(Detach(replica.name)))
 
     async def enter(
         self, group: str, *, although_kicked: bool = False, invite: bytes | None = None
     ) -> Replica:
-        """Follow a group; found it, or ask to join it, unless one is a member or has asked.
+        """Follow a group; ask to join it, or found it, unless one is a member or waiting already.
 
-        One who was kicked asks again only on purpose. With an invite (its token), one is let in.
-        Returns when the server has said which it is: see the replica's `standing`.
+        A person who was kicked asks again only with `although_kicked`. An `invite` token lets one
+        in without approval. Returns when the replica's `standing` is known.
         """
         replica = self.follow(group)
-        await self._following.attach(replica).wait()
+        await self._following.request_attach(replica).wait()
         asks = replica.standing == "outsider" and (although_kicked or not replica.kicked)
         if asks or (invite is not None and replica.standing != "member"):
             await self.request(lambda i, n: Join(i, n, replica.name, invite))
-            await self._following.attach(replica).wait()
+            await self._following.request_attach(replica).wait()
         return replica
 
     async def write_to(self, name: str) -> Replica:
-        """Follow one's conversation with somebody. Raises `Refused` if there cannot be one."""
+        """Follow the direct conversation with a person. Raises `Refused`, with its reason."""
         group = direct_name(self.user, check_name(name, "username"))
         known = fold(group) in self.groups
         replica = self.follow(group)
         try:
-            await self._following.attach(replica).wait()
+            await self._following.request_attach(replica).wait()
         except Refused:
-            if not known:
+            if not known:  # there is no such person, or no common group
                 self.unfollow(replica)
             raise
         return replica
 
     async def my_groups(self) -> list[GroupSummary]:
-        """Return the groups in which one is, or asks to be. Raises `Refused`."""
+        """Return the groups that the person is a member of or waits for. Raises `Refused`."""
         return read_groups(await self._requests.ask(GroupsRequest, read_groups).wait())
 
     async def search(self, text: str, group: str | None = None, skip: int = 0) -> SearchResults:
-        """Return messages with all words of `text`, the newest first, but for the first `skip`.
+        """Search for messages with all words of `text`, the newest first, without the first `skip`.
 
-        In all of one's groups, unless one is named. Raises `Refused`.
+        Without a group, search in all groups of the person. Raises `Refused`.
         """
         make = partial(Search, text=text, group=group, skip=skip)
         return read_found(await self._requests.ask(make, read_found).wait())
 
-    async def load_past(self, replica: Replica) -> int:
-        """Put the events that come before a log in front of it, a page of them at a time.
+    async def load_history(self, replica: Replica) -> int:
+        """Load one page of earlier events into a replica, and return how many these are.
 
-        Returns how many have come: 0 at the beginning of what one may read. Raises `Refused`.
+        Returns 0 at the beginning of what the person may read. Raises `Refused`.
         """
         if replica.at_beginning:
             return 0
         first = replica.first
-        await self._following.ask_past(replica).wait()
+        await self._following.request_history(replica).wait()
         return max(first - replica.first, 0)
 
     def mark_seen(self, replica: Replica, seq: int) -> None:
-        """Let the server know that the person has seen a group's events up to `seq`."""
+        """Move the person's read position in a group to `seq`: up to it nothing is unread."""
         if seq > replica.seen and replica.standing == "member":
             replica.seen = seq
-            self._requests.sender.note_seen(Seen(replica.name, seq))
+            self._requests.sender.queue_seen(Seen(replica.name, seq))
 
-    # ------------------------------------------------------------------ connections, one by one
+    # ------------------------------------------------------------------ connections
 
     async def run(self) -> None:
-        """Stay connected until cancelled.
+        """Stay connected until cancelled; reconnect with backoff.
 
-        Raises `StartupError` when the first connection fails, for then the address is probably
-        wrong, and `Refused` when it is no use to try again: the server will not have this person
-        or version, or is not the one that was meant.
+        Raises `StartupError` when the first connection fails, since the address is probably wrong
+        then, and `Refused` when retrying is useless: the server rejects this person or protocol
+        version, or its key does not match.
         """
         while True:
             reason, busy = "the connection was closed", False
@@ -247,19 +251,14 @@ class Session:
             except* Busy as group:
                 reason = explain(root_of(group))
                 busy = True
+            # A busy server exists, so the address is right: worth waiting for even at first.
             if not self._was_connected and not busy:
                 raise StartupError(
                     Code.CANNOT_START, f"Cannot connect to {self.connector.address}: {reason}."
                 )
-            pause = self._pause()
-            self._tell(Disconnected(reason, pause))
-            await trio.sleep(pause)
-
-    def _pause(self) -> float:
-        """Return how long to wait before the next try: longer each time, and never in step."""
-        longest = min(FIRST_RETRY_SECONDS * 2**self._failures, LONGEST_RETRY_SECONDS)
-        self._failures += 1
-        return random.uniform(longest / 2, longest)  # noqa: S311  # jitter, not a secret
+            delay = self._backoff.next_delay()
+            self._notify(Disconnected(reason, delay))
+            await trio.sleep(delay)
 
     async def _connect_once(self) -> None:
         with trio.fail_after(CONNECT_SECONDS):
@@ -267,55 +266,58 @@ class Session:
         try:
             with trio.fail_after(CONNECT_SECONDS):
                 welcome = await authenticate(link, self._account)
-            self._resume(link, welcome)
+            self._resume_session(link, welcome)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._requests.sender.run, link)
-                nursery.start_soon(self._listen_for_silence, link)
+                nursery.start_soon(self._keep_alive, link)
                 await self._receive(link)
                 nursery.cancel_scope.cancel()
         finally:
             self._link = None
-            self._requests.disconnected()
-            await self._part(link)
+            self._requests.on_disconnected()
+            await self._say_goodbye(link)
 
-    def _resume(self, link: Link, welcome: Welcome) -> None:
-        """Queue, in order, all that the server has to hear after a (new) beginning."""
+    def _resume_session(self, link: Link, welcome: Welcome) -> None:
+        """Resume on a new connection: attach groups, resend requests, presence, read positions."""
         link.allow_long_frames()
         self.user = clean_line(welcome.user)
+        # Attach goes before all commands (see `sender`): the log then tells which of the resent
+        # messages were stored, and no event of theirs is missed.
         for replica in self.groups.values():
-            self._following.attach(replica)
+            self._following.request_attach(replica)
         if self._away is not None and self._away[1].answer is not None:
             make, _ = self._away
             self._away = make, self._requests.ask(make)
         self._link = link
-        self._requests.connected(welcome)
+        self._requests.on_connected(welcome)
         for replica in self.groups.values():
+            # Sent again, since the last read positions may have been lost with the connection.
             seen, replica.seen = replica.seen, 0
             self.mark_seen(replica, seen)
-        if (met := self.connector.remember()) is not None:
-            self._tell(ServerMet(met))
-        self._tell(Connected(self.user, self._was_connected))
+        if (pin := self.connector.remember()) is not None:
+            self._notify(NewServer(pin))
+        self._notify(Connected(self.user, self._was_connected))
         self._was_connected = True
 
-    async def _part(self, link: Link) -> None:
-        """Send the last read positions, if that goes at once, and close."""
+    async def _say_goodbye(self, link: Link) -> None:
+        """Send the last read positions, if that is possible within a second, and close."""
         with trio.move_on_after(1, shield=True):
             try:
-                await self._requests.sender.send_rest(link)
+                await self._requests.sender.flush(link)
                 await link.close_gracefully()
             except (trio.BrokenResourceError, trio.BusyResourceError, trio.ClosedResourceError):
                 pass
         await link.abort()
 
-    async def _listen_for_silence(self, link: Link) -> None:
-        """Let the other side hear something, and find out when it is gone without a word."""
+    async def _keep_alive(self, link: Link) -> None:
+        """Send pings when a direction is idle; raise if the server has gone silent."""
         while True:
             now = trio.current_time()
             if now - link.last_received >= SILENCE_SECONDS + PATIENCE_SECONDS:
-                raise trio.BrokenResourceError("nothing was heard from the server")
+                raise trio.BrokenResourceError("the server does not answer any more")
             quiet = now - min(link.last_received, link.last_sent)
             if quiet >= SILENCE_SECONDS:
-                self._requests.sender.put_urgent(encode(Ping()))
+                self._requests.sender.send_urgent(encode(Ping()))
                 await trio.sleep(PATIENCE_SECONDS)
             else:
                 await trio.sleep(SILENCE_SECONDS - quiet)
@@ -327,21 +329,22 @@ class Session:
             try:
                 frame = decode(body, TO_CLIENT)
             except UnknownType:
-                continue  # a newer server's frame
-            self._take(frame)
+                continue  # from a newer server
+            self._handle_frame(frame)
 
-    def _take(self, frame: Frame) -> None:
+    def _handle_frame(self, frame: Frame) -> None:
         if isinstance(frame, Event | Ok | Pong):
-            # The server not only lets us in, it works: only then may the next try be at once.
-            self._failures = 0
+            # Only now is the connection a success: a server that accepts clients and then fails
+            # must not be hammered either.
+            self._backoff.reset()
         if isinstance(frame, Attached):
-            self._following.take_attached(frame)
+            self._following.handle_attached(frame)
         if isinstance(frame, News):
-            self._following.take(frame)
+            self._following.handle(frame)
         elif isinstance(frame, Answer):
-            self._requests.take_answer(frame)
+            self._requests.handle_answer(frame)
         elif isinstance(frame, Failed) and frame.re is not None:
-            self._requests.take_failure(frame)
+            self._requests.handle_failure(frame)
         elif isinstance(frame, Failed | Goodbye):
             raise closing_error(frame.code, frame.text)
 
@@ -352,8 +355,8 @@ async def open_session(
 ) -> AsyncIterator[Session]:
     """Run a session for the length of the block.
 
-    With `recent`, a group of which nothing is here yet comes as it is, with so many of its latest
-    events, or more if the person has not seen these; without, with its whole log.
+    With `recent`, a group is loaded from a snapshot, with so many of its latest events, or more if
+    these are unread; without, its whole log is loaded.
     """
     session = Session(connector, account, recent)
     async with trio.open_nursery() as nursery:

@@ -1,7 +1,7 @@
-"""The groups that a session follows, and what the server says of them.
+"""Followed groups: apply the server's events, snapshots and presence to replicas, and notify.
 
-Each is a replica, which takes in what comes in the order in which it comes. It is told as an update
-when that is done, so that whoever shows the session finds everything as the update says.
+Everything is applied in the order in which it arrives, and an update is sent only after that, so
+that whoever receives the update finds the replica as the update says.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tchat.client.updates import (
     CaughtUp,
     ConversationOpened,
     EventReceived,
-    PastLoaded,
+    HistoryLoaded,
     PresenceChanged,
     StandingChanged,
     Update,
@@ -38,35 +38,34 @@ if TYPE_CHECKING:
     from tchat.client.client_id import ClientId
     from tchat.client.delivery import Delivery
     from tchat.client.request import Answer, PendingRequest
-    from tchat.client.request_queue import Requests
+    from tchat.client.request_tracker import RequestTracker
 
 News = Event | Snapshot | PresenceUpdate | MembershipChange | ConversationStarted
-"""What comes of groups without being asked for."""
+"""What the server sends about a group without a request."""
 
 
 class FollowedGroups:
-    """The replicas in `groups`, by the folded names of their groups.
+    """The followed groups of a person: `groups` has their replicas by folded names.
 
-    With `recent`, a group of which nothing is here begins with so many of its latest events, and
-    not with the whole log. `user` is the person whose session this is.
+    With `recent`, a new replica begins with so many of its latest events, not with the whole log.
     """
 
     def __init__(
         self,
         user: str,
         groups: dict[str, Replica],
-        slot: ClientId,
-        requests: Requests,
+        client_id: ClientId,
+        requests: RequestTracker,
         delivery: Delivery,
-        tell: Callable[[Update], None],
+        notify: Callable[[Update], None],
         recent: int | None,
     ) -> None:
         self.groups = groups
         self._user = fold(user)
-        self._slot = slot
+        self._client_id = client_id
         self._requests = requests
         self._delivery = delivery
-        self._tell = tell
+        self._notify = notify
         self._recent = recent
 
     def follow(self, group: str) -> Replica:
@@ -80,92 +79,94 @@ class FollowedGroups:
         return replica
 
     def unfollow(self, replica: Replica) -> bool:
-        """Forget a replica; return whether it was followed."""
+        """Remove a replica; return whether it was followed."""
         if self.groups.get(fold(replica.name)) is not replica:
             return False
         del self.groups[fold(replica.name)]
-        self._requests.give_up(replica.attach)
-        self._requests.give_up(replica.ask_past)
-        self._delivery.review(replica.name)
+        self._requests.abandon(replica.attach_request)
+        self._requests.abandon(replica.history_request)
+        self._delivery.prune(replica.name)
         return True
 
-    def attach(self, replica: Replica) -> PendingRequest:
-        """Ask for a group's log behind what is here; one such request at a time is enough."""
-        return self._requests.ask_once(replica.attach)
+    def request_attach(self, replica: Replica) -> PendingRequest:
+        """Request catch-up from the last event here, unless such a request is unanswered."""
+        return self._requests.ask_deduplicated(replica.attach_request)
 
-    def ask_past(self, replica: Replica) -> PendingRequest:
-        """Ask for the events in front of the log; one such request at a time is enough."""
-        return self._requests.ask_once(replica.ask_past, partial(self._take_past, replica))
+    def request_history(self, replica: Replica) -> PendingRequest:
+        """Request the page of events before the log, unless such a request is unanswered."""
+        return self._requests.ask_deduplicated(
+            replica.history_request, partial(self._handle_history, replica)
+        )
 
-    # ------------------------------------------------------------------ what the server says
+    # ------------------------------------------------------------------ frames from the server
 
-    def take(self, news: News) -> None:
-        """Take in what the server says of a group. Raises `GapError` or `ProtocolError`."""
+    def handle(self, news: News) -> None:
+        """Apply news of a group. Raises `GapError` or `ProtocolError`."""
         replica = self.groups.get(fold(news.group))
         if isinstance(news, ConversationStarted):
-            self._take_summons(news)
+            self._handle_conversation_started(news)
         elif replica is None or replica.standing is None:
-            return  # not followed, or not any more when it was sent
+            return  # not followed: it was sent before the server handled our detach
         elif isinstance(news, Event):
-            self._take_event(replica, news)
+            self._handle_event(replica, news)
         elif isinstance(news, Snapshot):
-            self._take_snapshot(replica, news)
+            self._handle_snapshot(replica, news)
         elif isinstance(news, PresenceUpdate):
-            replica.take_presence(news)
-            self._tell(PresenceChanged(replica))
+            replica.apply_presence(news)
+            self._notify(PresenceChanged(replica))
         else:
-            self._take_membership(replica, news)
+            self._handle_membership(replica, news)
 
-    def take_attached(self, answer: Attached) -> None:
-        """Take in where a group stands, and what one is to it. Raises `GapError`."""
+    def handle_attached(self, answer: Attached) -> None:
+        """Apply the answer to an attach: standing and head of the log. Raises `GapError`."""
         replica = self.groups.get(fold(answer.group))
         if replica is None:
             return
-        self._slot.skip_to(answer.counted)
+        self._client_id.advance_past(answer.counted)
         before = replica.standing
-        if not replica.attached(answer):
+        if not replica.apply_attached(answer):
             raise GapError
         if replica.standing != before:
             self._standing_changed(replica, None)
         if replica.caught_up:
             self._caught_up(replica)
 
-    def _take_event(self, replica: Replica, event: Event) -> None:
+    def _handle_event(self, replica: Replica, event: Event) -> None:
         was_caught_up = replica.caught_up
-        if not replica.take(event):
+        if not replica.apply_event(event):
             return
-        self._delivery.happened(replica, event)
-        self._tell(EventReceived(replica, event, event.seq > replica.read))
+        self._delivery.on_event(replica, event)
+        self._notify(EventReceived(replica, event, event.seq > replica.read))
         if replica.caught_up and not was_caught_up:
             self._caught_up(replica)
 
-    def _take_snapshot(self, replica: Replica, piece: Snapshot) -> None:
+    def _handle_snapshot(self, replica: Replica, part: Snapshot) -> None:
         was_caught_up = replica.caught_up
-        replica.take_snapshot(piece)
+        replica.apply_snapshot(part)
         if replica.caught_up and not was_caught_up:
             self._caught_up(replica)
 
-    def _take_past(self, replica: Replica, answer: Answer) -> None:
-        page = read_page(answer, replica.name, replica.asked_before)
-        if not page or replica.first != replica.asked_before:
-            return  # the beginning; or another life of the group has begun meanwhile
-        events = replica.take_past(page)
+    def _handle_history(self, replica: Replica, answer: Answer) -> None:
+        page = read_page(answer, replica.name, replica.history_before)
+        if not page or replica.first != replica.history_before:
+            return  # the beginning of the log; or the group was founded again meanwhile
+        events = replica.prepend_history(page)
         for event in events:
-            self._delivery.happened(replica, event)
-        self._tell(PastLoaded(replica, events))
+            self._delivery.on_event(replica, event)
+        self._notify(HistoryLoaded(replica, events))
 
-    def _take_membership(self, replica: Replica, news: MembershipChange) -> None:
+    def _handle_membership(self, replica: Replica, news: MembershipChange) -> None:
         if news.standing == "member":
-            self.attach(replica)
+            self.request_attach(replica)
             return
         replica.standing = news.standing
-        replica.gone()
+        replica.clear_presence()
         self._standing_changed(replica, news)
 
-    def _take_summons(self, summons: ConversationStarted) -> None:
-        """Attach a conversation that has begun, if it is one of this person's."""
+    def _handle_conversation_started(self, started: ConversationStarted) -> None:
+        """Follow a direct conversation that somebody has started with this person."""
         try:
-            group = check_group(summons.group)
+            group = check_group(started.group)
             pair = pair_of(group)
         except Refused:
             return
@@ -173,15 +174,15 @@ class FollowedGroups:
             return
         known = fold(group) in self.groups
         replica = self.follow(group)
-        if not replica.state.seq:  # one that had not begun was attached in vain
-            self.attach(replica)
+        if not replica.state.seq:  # an attach before the first message found no such group
+            self.request_attach(replica)
         if not known:
-            self._tell(ConversationOpened(replica))
+            self._notify(ConversationOpened(replica))
 
     def _standing_changed(self, replica: Replica, news: MembershipChange | None) -> None:
-        self._tell(StandingChanged(replica, news))
-        self._delivery.review(replica.name)
+        self._notify(StandingChanged(replica, news))
+        self._delivery.prune(replica.name)
 
     def _caught_up(self, replica: Replica) -> None:
-        self._tell(CaughtUp(replica))
-        self._delivery.review(replica.name)
+        self._notify(CaughtUp(replica))
+        self._delivery.prune(replica.name)

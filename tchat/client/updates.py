@@ -1,4 +1,4 @@
-"""What a session tells whoever listens to it."""
+"""Updates from a session to a user interface or a bot: connection, events, presence, history."""
 
 from __future__ import annotations
 
@@ -6,22 +6,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tchat.client.connector import NewServer
     from tchat.client.replica import Replica
     from tchat.core.group.events import Event
     from tchat.core.protocol.frames import MembershipChange
 
 
 @dataclass(frozen=True, slots=True)
-class ServerMet:
-    """The server was never met before; its key is remembered from now on."""
+class NewServer:
+    """The server is new, and the pin of its key is saved: trust on first use (TOFU)."""
 
-    met: NewServer
+    pin: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """The session is connected, as `user`; `again` after the first time."""
+    """The session is connected as `user`; `again` if it was connected before."""
 
     user: str
     again: bool
@@ -29,7 +28,7 @@ class Connected:
 
 @dataclass(frozen=True, slots=True)
 class Disconnected:
-    """The connection broke, for `reason`; the next try is in `retry_in` seconds."""
+    """The connection broke for `reason`; the next attempt is in `retry_in` seconds."""
 
     reason: str
     retry_in: float
@@ -37,7 +36,7 @@ class Disconnected:
 
 @dataclass(frozen=True, slots=True)
 class EventReceived:
-    """An event of a group. `unseen` unless the person saw it before, on any device."""
+    """An event of a group. It is `unseen` unless the person has read it on any device."""
 
     replica: Replica
     event: Event
@@ -46,14 +45,14 @@ class EventReceived:
 
 @dataclass(frozen=True, slots=True)
 class CaughtUp:
-    """The replica has every event there was when it was attached; what follows is live."""
+    """Catch-up is complete: the replica has every event up to its `head`; what follows is live."""
 
     replica: Replica
 
 
 @dataclass(frozen=True, slots=True)
 class StandingChanged:
-    """What the person is to the group: see `replica.standing`. `news` if somebody changed it."""
+    """`replica.standing` has changed; `news` says who did it, if it happened while connected."""
 
     replica: Replica
     news: MembershipChange | None
@@ -61,14 +60,14 @@ class StandingChanged:
 
 @dataclass(frozen=True, slots=True)
 class PresenceChanged:
-    """See `replica.online` and `replica.away`."""
+    """`replica.online` or `replica.away` has changed."""
 
     replica: Replica
 
 
 @dataclass(frozen=True, slots=True)
-class PastLoaded:
-    """These events, in order, are in front of the replica's log now."""
+class HistoryLoaded:
+    """These events were put in front of the replica's log, in order."""
 
     replica: Replica
     events: tuple[Event, ...]
@@ -76,34 +75,34 @@ class PastLoaded:
 
 @dataclass(frozen=True, slots=True)
 class ConversationOpened:
-    """Somebody writes to the person: their conversation of two is followed from now on."""
+    """Somebody has started a direct conversation with the person; it is followed from now on."""
 
     replica: Replica
 
 
 @dataclass(frozen=True, slots=True)
 class PendingChanged:
-    """See `replica.pending`."""
+    """`replica.pending` has changed."""
 
     replica: Replica
 
 
 @dataclass(frozen=True, slots=True)
 class JournalDamaged:
-    """Something that was typed before this program started is lost; `sentence` says what."""
+    """The journal was damaged, and unsent messages may be lost; `sentence` says so."""
 
     sentence: str
 
 
 Update = (
-    ServerMet
+    NewServer
     | Connected
     | Disconnected
     | EventReceived
     | CaughtUp
     | StandingChanged
     | PresenceChanged
-    | PastLoaded
+    | HistoryLoaded
     | ConversationOpened
     | PendingChanged
     | JournalDamaged

@@ -148,7 +148,7 @@ async def pour(port: int, messages: int) -> None:
         for start in range(0, messages, _AT_ONCE):
             for number in range(start, min(start + _AT_ONCE, messages)):
                 bob.post(group, said(number))
-            await bob.settle()
+            await bob.wait_for_answers()
         await bob.post(group, _END).wait()
 
 

@@ -73,16 +73,16 @@ class _Moved:
         self._moved = moved
         self._at = 0
 
-    def about(self, name: str, size: int) -> None:
+    def on_start(self, name: str, size: int) -> None:
         pass
 
-    def checking(self, done: int) -> None:
+    def on_checked(self, done: int) -> None:
         pass
 
-    def across(self) -> None:
+    def on_sharing(self) -> None:
         pass
 
-    def moved(self, done: int) -> None:
+    def on_progress(self, done: int) -> None:
         self._moved.value += max(0, done - self._at)
         self._at = done
 
@@ -108,7 +108,7 @@ async def _carry_on(
         async def fetch(into: Path) -> None:
             for number in count():
                 file = stuff.state.files[1]
-                await fetch_file(carol, stuff, file, into / str(number), told=_Moved(moved))
+                await fetch_file(carol, stuff, file, into / str(number), listener=_Moved(moved))
 
         async def send(path: Path) -> None:
             for number in count():

@@ -1,1 +1,1 @@
-"""The client without a screen, against a real server."""
+"""Tests of the client without a user interface, mostly against a real server."""

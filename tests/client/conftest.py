@@ -1,4 +1,4 @@
-"""Sessions and transfers under test try again at once."""
+"""Fixtures for tests of the client: retries without delay, a client id on disk."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tchat.client import session as session_module
-from tchat.client.client_id import ClientId, take_slot
-from tchat.client.files import transfer as files_module
+from tchat.client import backoff
+from tchat.client.client_id import ClientId, acquire_client_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,13 +16,12 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session_module, "FIRST_RETRY_SECONDS", 0.002)
-    monkeypatch.setattr(session_module, "LONGEST_RETRY_SECONDS", 0.01)
-    monkeypatch.setattr(files_module, "_FIRST_RETRY_SECONDS", 0.001)
+    monkeypatch.setattr(backoff, "FIRST_SECONDS", 0.002)
+    monkeypatch.setattr(backoff, "LONGEST_SECONDS", 0.01)
 
 
 @pytest.fixture
-def slot(tmp_path: Path) -> Iterator[ClientId]:
-    """Hold a slot whose state directory is `tmp_path`."""
-    with take_slot(tmp_path) as slot:
-        yield slot
+def client_id(tmp_path: Path) -> Iterator[ClientId]:
+    """Hold a client id under `tmp_path`."""
+    with acquire_client_id(tmp_path) as client_id:
+        yield client_id

@@ -1,4 +1,4 @@
-"""A server that does what a test tells it to, whatever that is, up to the handshake and beyond."""
+"""A scripted server: it does what a test tells it, during the handshake and after."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class Wire:
         self._buffer = FrameBuffer()
 
     async def say(self, *items: dict[str, object]) -> None:
-        """Send frames of anything."""
+        """Send frames, valid or not."""
         await self.send(b"".join(map(unchecked, items)))
 
     async def send(self, data: bytes) -> None:
-        """Send bytes."""
+        """Send raw bytes."""
         await self.stream.send_all(data)
 
     async def hear(self) -> dict[str, Any] | None:
@@ -64,25 +64,25 @@ class Wire:
         raise trio.BrokenResourceError
 
     async def raw(self, size: int) -> None:
-        """Take so many bytes that are not framed."""
+        """Receive so many bytes without framing."""
         size -= len(self._buffer.rest())
         while size > 0 and (data := await self.stream.receive_some(size)):
             size -= len(data)
 
     async def greet(self, **changes: object) -> None:
-        """Do a right handshake, but for these changes in the welcome."""
+        """Do a valid handshake, with these changes in the welcome."""
         await self.hear_only("hello")
         await self.say({"type": "challenge", "version": 4, "nonce": bytes(32)})
         await self.hear_only("proof")
         await self.say({"type": "welcome", "version": 4, "user": "alice", **changes})
 
     async def let_in(self, **changes: object) -> dict[str, object]:
-        """Greet, and say that the client is a member of the group, but for these changes."""
+        """Do a handshake and answer the attach as for a member, with these changes."""
         await self.greet()
         return await self.attach(**changes)
 
     async def attach(self, **changes: object) -> dict[str, object]:
-        """Answer the next attach; return what was answered."""
+        """Answer the next attach, and return the answer."""
         request = await self.hear_only("attach")
         answer = Attached(request["id"], request["group"], "member", seq=0).to_map() | changes
         await self.say(answer)
@@ -90,7 +90,7 @@ class Wire:
 
 
 class Impostor:
-    """Listens, and plays its acts."""
+    """Listens, and runs one act for each connection."""
 
     def __init__(self, *acts: Act) -> None:
         self.acts = list(acts)
@@ -99,7 +99,7 @@ class Impostor:
         self.address: Address
 
     async def play(self, stream: trio.SocketStream) -> None:
-        """Answer one connection, until the act is over or the client has gone."""
+        """Serve one connection until the act ends or the client disconnects."""
         self.connections += 1
         act = self.acts.pop(0) if len(self.acts) > 1 else self.acts[0]
         with suppress(trio.BrokenResourceError):
@@ -112,7 +112,7 @@ class Impostor:
 
 @asynccontextmanager
 async def impostor(*acts: Act) -> AsyncIterator[Impostor]:
-    """Be such a server for the length of the block."""
+    """Run the scripted server for the length of the block."""
     server = Impostor(*acts)
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     server.address = Address("127.0.0.1", port_of(listeners[0]))
@@ -128,14 +128,14 @@ async def impostor(*acts: Act) -> AsyncIterator[Impostor]:
 
 
 async def kindly(wire: Wire) -> None:
-    """Let the client in, and be silent from then on."""
+    """Do a valid handshake, and send nothing from then on."""
     await wire.let_in()
     while await wire.hear():
         pass
 
 
 async def ending_of(*acts: Act) -> TchatError:
-    """Return why a session ends that has met these acts."""
+    """Return the error that ends a session with a server of these acts."""
     with pytest.raises(ExceptionGroup) as caught, trio.fail_after(GUARD):
         async with impostor(*acts) as server, session_at(server.address, "alice"):
             await trio.sleep_forever()
@@ -163,7 +163,7 @@ def events(first: int, last: int, group: str = GROUP) -> list[dict[str, object]]
 
 
 def page(request: dict[str, Any], *frames: dict[str, object]) -> dict[str, object]:
-    """Return an answer to a request for the past that holds these events."""
+    """Return a history page with these events."""
     seqs = [frame["seq"] for frame in frames] or [0]
     packed = b"".join(map(unchecked, frames))
     return {"type": "history_page", "re": request["id"], "first": seqs[0], "last": seqs[-1]} | {
@@ -172,7 +172,7 @@ def page(request: dict[str, Any], *frames: dict[str, object]) -> dict[str, objec
 
 
 def snapshot(seq: int, pieces: int = 1, group: str = GROUP) -> list[dict[str, object]]:
-    """Return the state of a group with one member, alice, in so many pieces."""
+    """Return the snapshot of a group with one member, alice, in so many parts."""
     state = Group(group, seq, 1, floor=1, admin="alice", members={"alice": "alice"})
     data = freeze(state)
     size = -(-len(data) // pieces)

@@ -1,4 +1,4 @@
-"""A file on its way through the proxy, in either direction, and what that costs."""
+"""A file transfer through a proxy, in either direction, with its cost in bytes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WAYS = ["up", "down"]
 
 
 class Journey:
-    """A file on its way up to the server, or down from it, of which nothing is there yet."""
+    """One upload or download of a file, of which the receiver has nothing yet."""
 
     def __init__(self, scene: Scene, way: str, data: bytes, file: File | None) -> None:
         self.scene = scene
@@ -37,7 +37,7 @@ class Journey:
 
     @property
     def transferred(self) -> int:
-        """How many bytes of the file have come to the proxy."""
+        """How many bytes of the file the proxy has seen."""
         return self.payload.transferred - self._before
 
     @property
@@ -46,31 +46,31 @@ class Journey:
 
     @property
     def part(self) -> Path:
-        """What the receiver has so far."""
+        """The partial file of the receiver."""
         return self.scene.begun if self.way == "up" else self.scene.part
 
     async def go(self) -> None:
-        """Bring the file there."""
+        """Transfer the file."""
         scene = self.scene
         with trio.fail_after(GUARD):
             if self.file is None:
                 await send_file(scene.alice, scene.ops, scene.sent / "plan.txt")
             else:
-                await fetch_file(scene.bob, scene.there, self.file, scene.into, told=self)
+                await fetch_file(scene.bob, scene.there, self.file, scene.into, listener=self)
 
-    def about(self, name: str, size: int) -> None:
+    def on_start(self, name: str, size: int) -> None:
         assert (name, size) == ("plan.txt", len(self.data))
 
-    def checking(self, done: int) -> None:
+    def on_checked(self, done: int) -> None:
         raise AssertionError("what is fetched is not there to be checked")
 
-    def moved(self, done: int) -> None:
-        """Note how much the one who fetches the file has."""
+    def on_progress(self, done: int) -> None:
+        """Record the progress of the download."""
         self._done = done
         self._news.set()
         self._news = trio.Event()
 
-    def across(self) -> None:
+    def on_sharing(self) -> None:
         raise AssertionError("what is fetched is not shared")
 
     async def fail(self) -> Refused:
@@ -80,7 +80,7 @@ class Journey:
         return caught.value
 
     async def stop_after(self, size: int) -> None:
-        """Let so many more bytes pass, and cancel the transfer when the receiver has got them."""
+        """Cancel the transfer when the receiver has got so many more bytes."""
         self.payload.stall_after(size)
         self._stopped_at += size
         with trio.fail_after(GUARD):
@@ -95,7 +95,7 @@ class Journey:
                 await trio.lowlevel.checkpoint()
 
     async def check(self) -> None:
-        """Make sure that all is there, nothing else, and not in two copies."""
+        """Assert that the complete file is there once, and nothing else."""
         scene = self.scene
         if self.way == "up":
             file = await scene.heard_of(1)
@@ -110,6 +110,6 @@ class Journey:
 
 
 async def journey(scene: Scene, way: str, data: bytes = DATA) -> Journey:
-    """Prepare the journey of a file; for one down, it is brought up first."""
+    """Prepare the transfer of a file; for a download, upload it first."""
     path = scene.write(data)
     return Journey(scene, way, data, await scene.send(path) if way == "down" else None)

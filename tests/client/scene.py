@@ -1,4 +1,4 @@
-"""Alice sends files, and Bob saves them, through a proxy on all that they say to the server."""
+"""A scene for file transfers: Alice sends, Bob downloads, through a proxy on both connections."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ MIB = 1024 * 1024
 
 
 def noise(size: int, seed: int = 0) -> bytes:
-    """Return bytes without any order, the same for the same seed."""
+    """Return pseudo-random bytes, the same for the same seed."""
     return Random(seed).randbytes(size)
 
 
 class Scene:
-    """Two people in a group. What Alice sends is in `sent`, what Bob saves goes into `into`."""
+    """Two people in a group: Alice sends from `sent`, Bob downloads into `into`."""
 
     def __init__(
         self, server: RunningServer, proxy: FaultProxy, alice: Session, bob: Session, place: Path
@@ -58,13 +58,13 @@ class Scene:
         return path
 
     async def send(self, path: Path) -> File:
-        """Let Alice send a file; return it as Bob hears of it."""
+        """Let Alice send a file, and return it as Bob sees it."""
         number = max(self.there.state.files, default=0) + 1
         await send_file(self.alice, self.ops, path)
         return await self.heard_of(number)
 
     async def heard_of(self, number: int) -> File:
-        """Return a file once Bob has heard of it."""
+        """Return a file once Bob has received its event."""
         await until(self.bob, lambda: number in self.there.state.files)
         return self.there.state.files[number]
 
@@ -93,30 +93,30 @@ class Scene:
 
     @property
     def saved(self) -> list[str]:
-        """The names of all that there is where files are saved."""
+        """The names of all files in the download directory."""
         return sorted(path.name for path in self.into.iterdir()) if self.into.exists() else []
 
     @property
     def kept(self) -> list[Path]:
-        """All that the server has of files, whole ones and others."""
+        """All files of the server, complete and partial."""
         return [path for path in self.files.rglob("*") if path.is_file()]
 
     @property
     def part(self) -> Path:
-        """What Bob has of a file that is not whole."""
+        """Bob's partial file."""
         (part,) = self.into.glob(".*.part")
         return part
 
     @property
     def begun(self) -> Path:
-        """What the server has of a file that is not whole."""
+        """The server's partial file."""
         (part,) = [path for path in self.files.glob("incoming/*/*") if path.suffix != ".sums"]
         return part
 
 
 @asynccontextmanager
 async def scenery(place: Path, limits: Limits = NO_RATE_LIMITS) -> AsyncIterator[Scene]:
-    """Set the scene, with the server's data on the disk."""
+    """Set the scene, with a server that stores its data on disk."""
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(place / "data"))
         server = await stack.enter_async_context(running_server(store, limits))

@@ -1,4 +1,4 @@
-"""Bots: they answer what is said from now on, once, and never themselves."""
+"""Bots answer new messages, once, and never history or themselves."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from tchat.bot import Handler, Message, run_bot, serve_bot
-from tchat.client import session as session_module
+from tchat.client import backoff
 from tchat.core.group.commands import Approve, Edit, Invite, Kick, Leave
 from tchat.core.group.events import Erased, Posted
 from tchat.errors import Refused
@@ -67,7 +67,7 @@ async def hears(person: RawClient, text: str) -> None:
         pass
 
 
-async def test_a_bot_that_was_let_in_answers_what_it_hears() -> None:
+async def test_approved_bot_answers_messages() -> None:
     async with (
         running_server() as server,
         members(server, "alice") as (alice,),
@@ -82,7 +82,7 @@ async def test_a_bot_that_was_let_in_answers_what_it_hears() -> None:
         await hears(alice, "alice said: and")
 
 
-async def test_a_bot_that_founds_the_group_hears_whom_it_lets_in() -> None:
+async def test_bot_as_founder_hears_new_members() -> None:
     async with running_server() as server, running_bot(server, echo) as proxy:
         await is_in(proxy)
         async with members(server, "bot", "alice") as (_, alice):
@@ -90,7 +90,7 @@ async def test_a_bot_that_founds_the_group_hears_whom_it_lets_in() -> None:
             await hears(alice, "alice said: hello")
 
 
-async def test_a_bot_answers_neither_history_nor_itself_nor_its_other_terminal() -> None:
+async def test_bot_ignores_history_and_its_own_messages() -> None:
     async with running_server() as server, members(server, "alice", "bot") as (alice, bot):
         await alice.post("yesterday's question")
         async with running_bot(server, echo) as proxy:
@@ -104,9 +104,7 @@ async def test_a_bot_answers_neither_history_nor_itself_nor_its_other_terminal()
     assert answers == ["alice said: today's question", "alice said: another"]
 
 
-async def test_what_is_said_between_its_approval_and_its_next_attach_is_not_history_to_a_bot() -> (
-    None
-):
+async def test_messages_after_approval_are_not_history() -> None:
     async with (
         running_server() as server,
         members(server, "alice") as (alice,),
@@ -130,7 +128,7 @@ def no_second_attach() -> Callable[[Side, dict[str, Any]], Verdict]:
     return lambda side, frame: "drop" if frame["type"] == "attach" else "pass"
 
 
-async def test_a_bot_that_comes_back_is_not_called_for_what_was_said_while_it_was_away() -> None:
+async def test_restarted_bot_ignores_messages_sent_meanwhile() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         async with running_bot(server, echo) as proxy:
             await alice.events(1)
@@ -147,7 +145,7 @@ async def test_a_bot_that_comes_back_is_not_called_for_what_was_said_while_it_wa
     assert answers == ["alice said: first", "alice said: second"]
 
 
-async def test_a_bot_comes_in_by_an_invite_and_hears_what_follows() -> None:
+async def test_bot_joins_with_an_invite() -> None:
     async def run_invited(proxy: FaultProxy) -> None:
         async with session_at(proxy.address, "bot") as session:
             await serve_bot(session, GROUP, echo, TOKEN)
@@ -169,10 +167,10 @@ async def test_a_bot_comes_in_by_an_invite_and_hears_what_follows() -> None:
     assert answers == ["alice said: news"]
 
 
-async def test_a_bot_that_was_cut_off_answers_what_was_said_meanwhile_once(
+async def test_reconnected_bot_answers_missed_messages_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(session_module, "FIRST_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(backoff, "FIRST_SECONDS", 0.01)
     async with running_server() as server, members(server, "alice", "bot") as (alice, other):
         await other.stream.aclose()
         async with running_bot(server, echo) as proxy:
@@ -212,7 +210,7 @@ async def test_a_refusal_reaches_the_handler() -> None:
         await refused.wait()
 
 
-async def test_a_fault_in_a_handler_ends_the_bot_and_is_not_hidden() -> None:
+async def test_handler_exception_ends_the_bot() -> None:
     async def break_down(message: Message) -> None:
         raise ZeroDivisionError(message.text)
 
@@ -237,7 +235,7 @@ def test_a_bots_command_line_says_what_it_takes(
     assert "usage:" in capsys.readouterr().err
 
 
-async def test_a_reply_that_is_refused_does_not_silence_the_bot(
+async def test_refused_reply_does_not_stop_the_bot(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     async def parrot(message: Message) -> None:
@@ -255,10 +253,10 @@ async def test_a_reply_that_is_refused_does_not_silence_the_bot(
     assert "refused (empty_text)" in capsys.readouterr().err
 
 
-# ------------------------------------------------------------------ more than repeating
+# ------------------------------------------------------------------ replies, edits, deletions
 
 
-async def test_a_bot_answers_those_who_write_to_it_alone_there() -> None:
+async def test_bot_answers_direct_messages() -> None:
     async with (
         running_server() as server,
         members(server, "alice", "bot") as (_, other),
@@ -283,7 +281,7 @@ async def test_a_bot_answers_those_who_write_to_it_alone_there() -> None:
     assert answers == ["alice said: psst", "alice said: and", "alice said: again"]
 
 
-async def test_a_bot_that_was_cut_off_hears_who_wrote_to_it_meanwhile() -> None:
+async def test_reconnected_bot_finds_new_direct_conversations() -> None:
     async with (
         running_server() as server,
         members(server, "alice", "bot") as (_, other),
@@ -305,7 +303,7 @@ async def test_a_bot_that_was_cut_off_hears_who_wrote_to_it_meanwhile() -> None:
     ]
 
 
-async def test_a_bot_answers_a_message_edits_what_it_said_and_deletes() -> None:
+async def test_bot_replies_edits_and_deletes() -> None:
     async def moderate(message: Message) -> None:
         if "!" in message.text:
             await message.delete()
@@ -331,7 +329,7 @@ async def test_a_bot_answers_a_message_edits_what_it_said_and_deletes() -> None:
             assert ops.log[shout - 1].body == Erased()
 
 
-async def test_a_bot_that_begins_with_nothing_but_the_state_keeps_its_promise() -> None:
+async def test_bot_starting_from_a_snapshot_ignores_history() -> None:
     async def run_light(proxy: FaultProxy) -> None:
         async with session_at(proxy.address, "bot", recent=0) as session:
             await serve_bot(session, GROUP, echo)

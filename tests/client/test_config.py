@@ -1,4 +1,4 @@
-"""The configuration file: what may stand in it, and what is said of what may not."""
+"""The configuration file: every key, every error, and where it is."""
 
 from __future__ import annotations
 
@@ -11,8 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tchat.client.config import settings as config
-from tchat.client.config.settings import EXAMPLE, Server, Settings, config_file, load_config
+from tchat.client.config.settings import (
+    EXAMPLE,
+    InvalidSettingError,
+    Server,
+    Settings,
+    config_file,
+    load_config,
+    read_settings,
+)
 from tchat.errors import Code, StartupError
 
 PIN = "sha256:Y2hhdC5leGFtcGxlLm9yZyBzYWlkIHRoYXQgaXQgaXM"
@@ -36,7 +43,7 @@ def complaint(directory: Path, text: str | bytes) -> str:
     return rest.removesuffix(".")
 
 
-# ------------------------------------------------------------------ what may stand in it
+# ------------------------------------------------------------------ valid files
 
 
 def test_nobody_needs_a_file(tmp_path: Path) -> None:
@@ -62,7 +69,7 @@ def test_everything_is_read(tmp_path: Path) -> None:
     )
 
 
-def test_the_example_shows_everything_that_may_be_in_the_file() -> None:
+def test_example_has_every_key() -> None:
     example = tomllib.loads(EXAMPLE)
     assert example.keys() == {field.name for field in fields(Settings)}
     assert example["servers"]["work"].keys() == {field.name for field in fields(Server)}
@@ -80,51 +87,51 @@ def test_notifications_have_three_settings(tmp_path: Path, setting: str) -> None
     assert read(tmp_path, f'notifications = "{setting}"').notifications == setting
 
 
-def test_a_mark_of_its_encoding_is_no_part_of_the_file(tmp_path: Path) -> None:
+def test_byte_order_mark_is_ignored(tmp_path: Path) -> None:
     assert read(tmp_path, b'\xef\xbb\xbfuser = "alice"\r\n').user == "alice"
 
 
-# ------------------------------------------------------------------ what may not
+# ------------------------------------------------------------------ errors
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("usr = 'alice'", "there is no key 'usr'; perhaps 'user' is meant"),
-        ("[colors]\na = 'red'", "there is no key 'colors'; perhaps 'colours' is meant"),
-        ("[servers.a]\nhots = 'x'", "there is no key 'servers.a.hots'; perhaps 'host' is meant"),
-        ("q = 1", "there is no key 'q'; there are user, group, plain, downloads, "),
-        ("user = 7", "user is 7; right would be a text in quotation marks"),
-        ("user = ' '", "user is empty; leave the line out instead"),
+        ("usr = 'alice'", "unknown key 'usr' (did you mean 'user'?)"),
+        ("[colors]\na = 'red'", "unknown key 'colors' (did you mean 'colours'?)"),
+        ("[servers.a]\nhots = 'x'", "unknown key 'servers.a.hots' (did you mean 'host'?)"),
+        ("q = 1", "unknown key 'q' (known: user, group, plain, downloads, "),
+        ("user = 7", "user is 7; expected text in quotation marks"),
+        ("user = ' '", "user is empty; remove the line instead"),
         ("user = 'not a name'", "user is 'not a name'; A username is made of letters"),
         ("group = 'a b'", "group is 'a b'; A group name is made of letters"),
-        ("plain = 1", "plain is 1; right would be true or false"),
-        ("plain = 'yes'", "plain is 'yes'; right would be true or false"),
+        ("plain = 1", "plain is 1; expected true or false"),
+        ("plain = 'yes'", "plain is 'yes'; expected true or false"),
         ("downloads = '~nobody.of.that.name/x'", "downloads is '~nobody.of.that.name/x'; there is"),
         (
             "notifications = 'loud'",
-            "notifications is 'loud'; right would be one of auto, bell, off",
+            "notifications is 'loud'; expected one of auto, bell, off",
         ),
-        ("notifications = []", "notifications is []; right would be one of auto, bell, off"),
-        ("mute = 'noise'", "mute is 'noise'; right would be a list"),
-        ("mute = ['noise', 3]", "mute[1] is 3; right would be a text in quotation marks"),
+        ("notifications = []", "notifications is []; expected one of auto, bell, off"),
+        ("mute = 'noise'", "mute is 'noise'; expected a list"),
+        ("mute = ['noise', 3]", "mute[1] is 3; expected text in quotation marks"),
         ("ignore = ['!']", "ignore[0] is '!'; A username is made of letters"),
-        ("colours = 'red'", "colours is 'red'; right would be a table"),
-        ("[colours]\nurl = 4", "colours.url is 4; right would be a text in quotation marks"),
-        ("[keys]\nC-n = true", "keys.C-n is True; right would be an action in quotation marks"),
-        ("servers = 3", "servers is 3; right would be a table"),
-        ("[servers]\na = 'host:1'", "servers.a is 'host:1'; right would be a table"),
+        ("colours = 'red'", "colours is 'red'; expected a table"),
+        ("[colours]\nurl = 4", "colours.url is 4; expected text in quotation marks"),
+        ("[keys]\nC-n = true", "keys.C-n is True; expected an action in quotation marks"),
+        ("servers = 3", "servers is 3; expected a table"),
+        ("[servers]\na = 'host:1'", "servers.a is 'host:1'; expected a table"),
         (
             "[servers.a]\nport = '1'",
-            "servers.a.port is '1'; right would be a number from 1 to 65535",
+            "servers.a.port is '1'; expected a number from 1 to 65535",
         ),
-        ("[servers.a]\nport = 0", "servers.a.port is 0; right would be a number from 1 to 65535"),
-        ("[servers.a]\nport = true", "servers.a.port is True; right would be a number from 1"),
+        ("[servers.a]\nport = 0", "servers.a.port is 0; expected a number from 1 to 65535"),
+        ("[servers.a]\nport = true", "servers.a.port is True; expected a number from 1"),
         ("[servers.a]\npin = 'sha1:x'", "servers.a.pin: a pin is sha256: and 43 letters"),
         ("[servers.a]\ngroups = ['b c']", "servers.a.groups[0] is 'b c'; A group name is made"),
         ("user = 'a'\nuser = 'b'", "the file is not TOML: Cannot overwrite a value (at "),
         ("user = ", "the file is not TOML: Invalid value (at "),
-        (b"user = '\xff'", "the file is not text in UTF-8"),
+        (b"user = '\xff'", "the file is not valid UTF-8"),
     ],
 )
 def test_what_cannot_be_right_is_told(tmp_path: Path, text: str | bytes, said: str) -> None:
@@ -148,16 +155,14 @@ _VALUES = st.recursive(
 
 @given(st.sampled_from([field.name for field in fields(Settings)]), _VALUES)
 def test_whatever_stands_in_it_is_read_or_told(key: str, value: object) -> None:
-    with suppress(config._Wrong):
-        Settings(**config._read_table(config._CONFIG, "", {key: value}))
+    with suppress(InvalidSettingError):
+        read_settings({key: value})
 
 
-# ------------------------------------------------------------------ where it is
+# ------------------------------------------------------------------ its path
 
 
-def test_the_file_is_in_the_directory_for_such_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_file_is_in_the_config_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TCHAT_HOME", str(tmp_path))
     assert config_file() == tmp_path / "config.toml"
     monkeypatch.delenv("TCHAT_HOME")

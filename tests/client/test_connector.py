@@ -1,4 +1,4 @@
-"""A client holds every server to what it was when they met."""
+"""A client verifies each server: pins, trust on first use, certificate authorities."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import trio
 
 from tchat.client.authenticate import Account
 from tchat.client.client_id import ClientId
-from tchat.client.connector import Connector, NewServer, new_server_text
+from tchat.client.connector import Connector, first_visit_notice
 from tchat.client.files.transfer import fetch_file, send_file
 from tchat.client.session import Session, open_session
-from tchat.client.updates import Connected, Disconnected, ServerMet
+from tchat.client.updates import Connected, Disconnected, NewServer
 from tchat.core.fingerprints import pin_text
 from tchat.errors import Code, Refused, StartupError, root_of
 from tchat.net.address import Address
 from tchat.net.tls import Credentials, make_credentials
-from tests.client.listening import happened, told
-from tests.client.remembered import File
+from tests.client.known_servers_file import File
+from tests.client.receiving import next_update, pending_updates
 from tests.helpers import GROUP, GUARD, approve, identity_of, running_server, until
-from tests.net.test_tls import Authority
+from tests.net.authority import Authority
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -51,12 +51,12 @@ def file(tmp_path: Path) -> File:
 class Reached(NamedTuple):
     """What is known of a server that was reached."""
 
-    met: NewServer | None
-    seen: bytes
-    vouched: bool
+    new_pin: bytes | None
+    server_pin: bytes
+    ca_verified: bool
 
 
-async def open_and_close(connector: Connector) -> NewServer | None:
+async def open_and_close(connector: Connector) -> bytes | None:
     with trio.fail_after(GUARD):
         link = await connector.open()
         try:
@@ -68,8 +68,8 @@ async def open_and_close(connector: Connector) -> NewServer | None:
 async def reach(address: Address, file: File, pin: bytes | None = None) -> Reached:
     """Open one connection as another process would, and close it."""
     connector = Connector(address, file.servers(), pin)
-    met = await open_and_close(connector)
-    return Reached(met, connector.seen, connector.vouched)
+    new_pin = await open_and_close(connector)
+    return Reached(new_pin, connector.server_pin, connector.ca_verified)
 
 
 async def refused(address: Address, file: File, pin: bytes | None = None) -> str:
@@ -88,30 +88,30 @@ async def session_over_tls(address: Address, user: str, file: File) -> AsyncIter
         yield session
 
 
-# ------------------------------------------------------------------ meeting and meeting again
+# ------------------------------------------------------------------ trust on first use
 
 
 async def test_a_server_is_accepted_at_first_and_remembered(mine: Credentials, file: File) -> None:
     async with running_server(credentials=mine) as server:
         connector = await reach(server.address, file)
-    assert connector.met == NewServer(mine.pin)
-    assert connector.seen == mine.pin
-    assert not connector.vouched
+    assert connector.new_pin == mine.pin
+    assert connector.server_pin == mine.pin
+    assert not connector.ca_verified
     assert file.entries == [f"{server.address} {pin_text(mine.pin)}"]
-    assert pin_text(mine.pin) in new_server_text(NewServer(mine.pin))
+    assert pin_text(mine.pin) in first_visit_notice(mine.pin)
 
 
-async def test_a_server_that_is_known_is_not_met_again(mine: Credentials, file: File) -> None:
+async def test_known_server_is_not_reported_again(mine: Credentials, file: File) -> None:
     async with running_server(credentials=mine) as server:
         await reach(server.address, file)
         before = file.text
         again = await reach(server.address, file)
-    assert again.met is None
-    assert again.seen == mine.pin
+    assert again.new_pin is None
+    assert again.server_pin == mine.pin
     assert file.text == before
 
 
-async def test_a_server_with_another_key_is_refused_until_its_line_is_removed(
+async def test_changed_key_is_refused_until_line_is_removed(
     mine: Credentials, others: Credentials, file: File
 ) -> None:
     async with running_server(credentials=mine) as server:
@@ -125,13 +125,11 @@ async def test_a_server_with_another_key_is_refused_until_its_line_is_removed(
         assert file.text == before
         file.write("".join(before.splitlines(keepends=True)[:2]))
         connector = await reach(server.address, file)
-        assert connector.met == NewServer(others.pin)
+        assert connector.new_pin == others.pin
     assert file.entries == [f"{server.address} {pin_text(others.pin)}"]
 
 
-async def test_a_server_that_was_met_over_tls_is_not_asked_in_the_clear(
-    mine: Credentials, file: File
-) -> None:
+async def test_known_server_is_never_used_without_tls(mine: Credentials, file: File) -> None:
     async with running_server(credentials=mine) as server:
         await reach(server.address, file)
     async with running_server(port=server.address.port):
@@ -139,9 +137,7 @@ async def test_a_server_that_was_met_over_tls_is_not_asked_in_the_clear(
             await reach(server.address, file)
 
 
-async def test_a_server_that_cannot_be_remembered_is_not_spoken_to(
-    mine: Credentials, file: File
-) -> None:
+async def test_server_that_cannot_be_saved_is_not_used(mine: Credentials, file: File) -> None:
     file.path.parent.symlink_to(file.path.parent.parent / "gone")
     async with running_server(credentials=mine) as server:
         with pytest.raises(StartupError, match=r"known_servers cannot be used: "):
@@ -149,46 +145,38 @@ async def test_a_server_that_cannot_be_remembered_is_not_spoken_to(
         gc.collect()  # a connection that was left open would be found here
 
 
-async def test_a_server_that_is_given_as_another_host_is_another_server(
-    mine: Credentials, file: File
-) -> None:
+async def test_other_host_name_is_another_server(mine: Credentials, file: File) -> None:
     async with running_server(credentials=mine) as server:
         await reach(server.address, file)
         elsewhere = Address("LocalHost", server.address.port)
-        assert (await reach(elsewhere, file)).met
-        assert (await reach(Address("localhost", server.address.port), file)).met is None
+        assert (await reach(elsewhere, file)).new_pin
+        assert (await reach(Address("localhost", server.address.port), file)).new_pin is None
     assert [line.split()[0] for line in file.entries] == [
         str(server.address),
         f"localhost:{server.address.port}",
     ]
 
 
-async def test_a_line_that_cannot_be_understood_lets_nobody_in(
-    mine: Credentials, file: File
-) -> None:
+async def test_invalid_line_prevents_connecting(mine: Credentials, file: File) -> None:
     async with running_server(credentials=mine) as server:
         file.write(f"{server.address} sha256:I-forgot\n")
         with pytest.raises(StartupError, match=r"Line 1 of .* is not valid"):
             await reach(server.address, file)
 
 
-# ------------------------------------------------------------------ a pin that was given
+# ------------------------------------------------------------------ given pins
 
 
-async def test_a_pin_that_was_given_is_remembered_and_nothing_was_met(
-    mine: Credentials, file: File
-) -> None:
+async def test_given_pin_is_saved_without_a_notice(mine: Credentials, file: File) -> None:
     async with running_server(credentials=mine) as server:
         connector = await reach(server.address, file, mine.pin)
-        assert connector.met is None
+        assert connector.new_pin is None
         assert file.entries == [f"{server.address} {pin_text(mine.pin)}"]
-        assert (await reach(server.address, file)).met is None
-        assert (await reach(server.address, file, mine.pin)).met is None
+        assert (await reach(server.address, file)).new_pin is None
+        assert (await reach(server.address, file, mine.pin)).new_pin is None
 
 
-async def test_a_server_that_does_not_fit_its_pin_is_refused_and_forgotten(
-    mine: Credentials, file: File
-) -> None:
+async def test_wrong_pin_is_refused_and_not_saved(mine: Credentials, file: File) -> None:
     async with running_server(credentials=mine) as server:
         sentence = await refused(server.address, file, WRONG)
     assert pin_text(WRONG) in sentence
@@ -196,7 +184,7 @@ async def test_a_server_that_does_not_fit_its_pin_is_refused_and_forgotten(
     assert not file.exists
 
 
-async def test_a_pin_that_contradicts_what_is_known_is_refused(
+async def test_given_pin_contradicting_the_known_one_is_refused(
     mine: Credentials, others: Credentials, file: File
 ) -> None:
     async with running_server(credentials=mine) as server:
@@ -208,7 +196,7 @@ async def test_a_pin_that_contradicts_what_is_known_is_refused(
     assert file.entries == [f"{server.address} {pin_text(mine.pin)}"]
 
 
-# ------------------------------------------------------------------ authorities
+# ------------------------------------------------------------------ certificate authorities
 
 
 @pytest.fixture
@@ -222,7 +210,7 @@ def named(server: RunningServer) -> Address:
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST", "127.0.0.1"])
-async def test_a_server_that_authorities_vouch_for_is_remembered_as_that(
+async def test_ca_verified_server_is_saved_as_ca(
     authority: Authority, file: File, host: str
 ) -> None:
     credentials = authority.certify("localhost", "127.0.0.1")
@@ -230,25 +218,23 @@ async def test_a_server_that_authorities_vouch_for_is_remembered_as_that(
     async with running_server(credentials=credentials) as server:
         address = Address(host, server.address.port)
         connector = await reach(address, file)
-        assert connector.met is None
-        assert connector.vouched
+        assert connector.new_pin is None
+        assert connector.ca_verified
         assert file.entries == [f"{host.lower()}:{server.address.port} ca"]
-        assert (await reach(address, file)).vouched
+        assert (await reach(address, file)).ca_verified
 
 
-async def test_a_server_that_is_vouched_for_may_change_its_key(
-    authority: Authority, file: File
-) -> None:
+async def test_ca_verified_server_may_change_its_key(authority: Authority, file: File) -> None:
     async with running_server(credentials=authority.certify("localhost")) as server:
-        before = (await reach(named(server), file)).seen
+        before = (await reach(named(server), file)).server_pin
     renewed = authority.certify("localhost")
     async with running_server(credentials=renewed, port=server.address.port):
-        after = (await reach(named(server), file)).seen
+        after = (await reach(named(server), file)).server_pin
     assert before != after
     assert file.entries == [f"{named(server)} ca"]
 
 
-async def test_a_server_that_was_vouched_for_and_is_no_more_is_refused(
+async def test_lost_ca_verification_is_refused(
     authority: Authority, mine: Credentials, file: File
 ) -> None:
     async with running_server(credentials=authority.certify("localhost")) as server:
@@ -263,54 +249,52 @@ async def test_a_server_that_was_vouched_for_and_is_no_more_is_refused(
 
 
 @pytest.mark.parametrize(("name", "days"), [("example.org", 30), ("localhost", -1)])
-async def test_a_certificate_of_another_name_or_time_vouches_for_nothing(
+async def test_expired_or_foreign_certificate_is_not_verified(
     authority: Authority, file: File, name: str, days: int
 ) -> None:
     async with running_server(credentials=authority.certify(name, days=days)) as server:
         connector = await reach(named(server), file)
-        assert connector.met == NewServer(connector.seen)
-    assert file.entries == [f"{named(server)} {pin_text(connector.seen)}"]
+        assert connector.new_pin == connector.server_pin
+    assert file.entries == [f"{named(server)} {pin_text(connector.server_pin)}"]
 
 
-async def test_what_was_pinned_is_held_to_its_pin_whoever_vouches(
+async def test_pin_holds_despite_ca_verification(
     authority: Authority, mine: Credentials, file: File
 ) -> None:
     async with running_server(credentials=mine) as server:
         await reach(named(server), file)
-    vouched = authority.certify("localhost")
-    async with running_server(credentials=vouched, port=server.address.port):
+    ca_verified = authority.certify("localhost")
+    async with running_server(credentials=ca_verified, port=server.address.port):
         assert pin_text(mine.pin) in await refused(named(server), file)
         file.write("")
         assert pin_text(WRONG) in await refused(named(server), file, WRONG)
 
 
-async def test_a_pin_that_was_given_holds_for_a_server_that_is_vouched_for_too(
-    authority: Authority, file: File
-) -> None:
+async def test_given_pin_holds_for_ca_verified_server(authority: Authority, file: File) -> None:
     async with running_server(credentials=authority.certify("localhost")) as server:
-        right = (await reach(named(server), file)).seen
+        right = (await reach(named(server), file)).server_pin
         assert pin_text(WRONG) in await refused(named(server), file, WRONG)
-        assert (await reach(named(server), file, right)).met is None
+        assert (await reach(named(server), file, right)).new_pin is None
 
 
 # ------------------------------------------------------------------ sessions
 
 
-async def test_a_session_tells_of_a_server_that_it_met_once(mine: Credentials, file: File) -> None:
+async def test_session_reports_a_new_server_once(mine: Credentials, file: File) -> None:
     async with running_server(credentials=mine) as server:
         async with session_over_tls(server.address, "alice", file) as alice:
-            update = await told(alice, ServerMet)
-            assert update == ServerMet(NewServer(mine.pin))
-            await told(alice, Connected)
+            update = await next_update(alice, NewServer)
+            assert update == NewServer(mine.pin)
+            await next_update(alice, Connected)
         async with session_over_tls(server.address, "alice", file) as alice:
             assert await alice.updates.receive() == Connected("alice", again=False)
             await alice.enter(GROUP)
-            assert not [update for update in happened(alice) if isinstance(update, ServerMet)]
+            assert not [
+                update for update in pending_updates(alice) if isinstance(update, NewServer)
+            ]
 
 
-async def test_files_travel_over_tls_and_are_held_to_the_same_key(
-    mine: Credentials, file: File, tmp_path: Path
-) -> None:
+async def test_transfers_verify_the_same_key(mine: Credentials, file: File, tmp_path: Path) -> None:
     data = bytes(range(256)) * 2000
     (tmp_path / "plan.bin").write_bytes(data)
     async with (
@@ -343,15 +327,15 @@ async def loses_its_server(
 ) -> None:
     """Be Alice when her server ends and another comes in its place."""
     async with session_over_tls(server.address, "alice", file) as alice:
-        await told(alice, Connected)
+        await next_update(alice, Connected)
         await server.end()
-        await told(alice, Disconnected)
+        await next_update(alice, Disconnected)
         async with running_server(credentials=instead, port=server.address.port):
-            await told(alice, Connected)
+            await next_update(alice, Connected)
             again.set()
 
 
-async def test_a_session_whose_server_comes_back_with_another_key_ends(
+async def test_session_ends_when_the_key_changes(
     mine: Credentials, others: Credentials, file: File
 ) -> None:
     again = trio.Event()
@@ -364,9 +348,7 @@ async def test_a_session_whose_server_comes_back_with_another_key_ends(
     assert not again.is_set()
 
 
-async def test_a_session_goes_on_when_its_server_comes_back_with_its_key(
-    mine: Credentials, file: File
-) -> None:
+async def test_session_resumes_when_the_key_is_the_same(mine: Credentials, file: File) -> None:
     again = trio.Event()
     async with running_server(credentials=mine) as server:
         await loses_its_server(server, mine, file, again)

@@ -1,4 +1,4 @@
-"""Messages that are seen on their way: pending until they are in the log, and then no more."""
+"""Messages are pending until their events are in the log, and shown exactly once."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tchat.core.group.commands import Kick, Post
 from tchat.core.protocol.frames import MembershipChange
 from tchat.errors import Code, Refused
 from tests.client.impostor import Wire, event, impostor
-from tests.client.leaving import delivered, drops, left_in, waiting
-from tests.client.listening import happened
+from tests.client.receiving import pending_updates
+from tests.client.unsent import delivered, drops, left_in, waiting
 from tests.fault_proxy import FaultProxy, cut_off, fault_proxy
 from tests.helpers import (
     GROUP,
@@ -40,10 +40,10 @@ def shown(replica: Replica) -> list[str]:
     return texts(replica.log) + waiting(replica)
 
 
-# ------------------------------------------------------------------ while one person types
+# ------------------------------------------------------------------ a session while it is typed in
 
 
-async def test_a_message_is_pending_until_it_is_in_the_log() -> None:
+async def test_message_is_pending_until_logged() -> None:
     async with running_server() as server, session_of(server.address, "alice") as (alice, ops):
         pending = alice.post(ops, "hello", reply=1)
         assert (pending.group, pending.text, pending.reply) == (GROUP, "hello", 1)
@@ -56,7 +56,7 @@ async def test_a_message_is_pending_until_it_is_in_the_log() -> None:
         await pending.wait()
 
 
-async def test_nothing_is_ever_shown_twice_or_not_at_all() -> None:
+async def test_each_message_is_shown_exactly_once() -> None:
     words = [f"text {n}" for n in range(100)]
     async with (
         running_server() as server,
@@ -77,7 +77,7 @@ async def test_nothing_is_ever_shown_twice_or_not_at_all() -> None:
         assert texts(await log_of(server.store)) == words
 
 
-async def test_an_answer_that_comes_before_the_event_ends_nothing() -> None:
+async def test_answer_before_the_event_keeps_message_pending() -> None:
     async def act(wire: Wire) -> None:
         await wire.let_in(seq=1)
         await wire.say(event(1))
@@ -89,9 +89,12 @@ async def test_an_answer_that_comes_before_the_event_ends_nothing() -> None:
         await wire.say(event(3, **own))
         await wire.hear()
 
-    slot = ClientId()
-    client = slot.client
-    async with impostor(act) as server, session_of(server.address, "alice", slot) as (alice, ops):
+    client_id = ClientId()
+    client = client_id.client
+    async with (
+        impostor(act) as server,
+        session_of(server.address, "alice", client_id) as (alice, ops),
+    ):
         pending = alice.post(ops, "mine")
         await pending.wait()
         await until(alice, lambda: ops.last == 2)
@@ -124,18 +127,21 @@ async def test_what_somebody_else_says_ends_nothing(changes: dict[str, object]) 
     async def act(wire: Wire) -> None:
         await wire.let_in(seq=0)
         post = await wire.hear_only("post")
-        own = {"client": slot.client, "n": post["n"], "actor": "alice", "text": post["text"]}
+        own = {"client": client_id.client, "n": post["n"], "actor": "alice", "text": post["text"]}
         await wire.say(event(1, **{**own, **changes}), event(1), event(2))
         await wire.hear()
 
-    slot = ClientId()
-    async with impostor(act) as server, session_of(server.address, "alice", slot) as (alice, ops):
+    client_id = ClientId()
+    async with (
+        impostor(act) as server,
+        session_of(server.address, "alice", client_id) as (alice, ops),
+    ):
         pending = alice.post(ops, "mine")
         await until(alice, lambda: ops.last == 2)
         assert ops.pending == [pending]
 
 
-async def test_messages_may_be_typed_before_there_is_a_connection() -> None:
+async def test_messages_typed_offline_are_sent_later() -> None:
     async with running_server() as server, session_at(server.address, "alice") as alice:
         ops = alice.follow(GROUP)
         alice.post(ops, "first of all")
@@ -168,19 +174,17 @@ async def test_every_change_of_what_is_pending_is_told() -> None:
     async with running_server() as server, session_of(server.address, "alice") as (alice, ops):
         await until(alice, lambda: ops.caught_up)
         pending = alice.post(ops, "hello")
-        assert PendingChanged(ops) in happened(alice)
+        assert PendingChanged(ops) in pending_updates(alice)
         await pending.wait()
-        updates = happened(alice)
+        updates = pending_updates(alice)
         assert PendingChanged(ops) in updates
         assert [u.event.body.kind for u in updates if isinstance(u, EventReceived)] == ["posted"]
 
 
-async def test_what_cannot_be_a_message_is_neither_pending_nor_kept(
-    slot: ClientId, tmp_path: Path
-) -> None:
+async def test_invalid_message_is_not_saved(client_id: ClientId, tmp_path: Path) -> None:
     async with (
         running_server() as server,
-        session_of(server.address, "alice", slot) as (alice, ops),
+        session_of(server.address, "alice", client_id) as (alice, ops),
     ):
         for text in ("", "\u200b", 20_000 * "x"):
             with pytest.raises(Refused):
@@ -191,10 +195,10 @@ async def test_what_cannot_be_a_message_is_neither_pending_nor_kept(
         assert left_in(tmp_path, server.address) == []
 
 
-# ------------------------------------------------------------------ what is refused
+# ------------------------------------------------------------------ refusals
 
 
-async def test_what_is_refused_stays_until_it_is_sent_again_or_let_go_of() -> None:
+async def test_refused_message_stays_until_resent_or_discarded() -> None:
     async with (
         running_server() as server,
         session_of(server.address, "alice") as (alice, _),
@@ -220,7 +224,7 @@ async def test_what_is_refused_stays_until_it_is_sent_again_or_let_go_of() -> No
                 bob.discard(pending)
 
 
-async def test_what_was_not_sent_yet_may_be_let_go_of_and_what_was_may_not() -> None:
+async def test_only_unsent_messages_can_be_discarded() -> None:
     async with (
         running_server() as server,
         fault_proxy(server.address) as proxy,
@@ -240,7 +244,7 @@ async def test_what_was_not_sent_yet_may_be_let_go_of_and_what_was_may_not() -> 
         assert texts(await log_of(server.store)) == ["on its way", "but so"]
 
 
-async def test_what_is_resent_goes_behind_what_was_typed_since() -> None:
+async def test_resent_message_goes_to_the_end() -> None:
     async with running_server() as server, session_of(server.address, "alice") as (alice, _):
         async with session_of(server.address, "bob") as (bob, ops):
             refused = bob.post(ops, "refused")
@@ -255,7 +259,7 @@ async def test_what_is_resent_goes_behind_what_was_typed_since() -> None:
         assert texts(await log_of(server.store)) == ["typed since", "refused"]
 
 
-async def test_what_is_stored_is_not_pending_for_one_who_will_not_hear_of_it() -> None:
+async def test_acknowledgement_is_enough_for_unfollowed_groups() -> None:
     async def act(wire: Wire) -> None:
         await wire.let_in()
         post = await wire.hear_only("post")
@@ -273,7 +277,7 @@ async def test_what_is_stored_is_not_pending_for_one_who_will_not_hear_of_it() -
         assert ops.pending == [other]
 
 
-async def test_what_is_stored_is_not_pending_for_one_who_was_kicked() -> None:
+async def test_acknowledgement_is_enough_after_a_kick() -> None:
     async with (
         running_server() as server,
         fault_proxy(server.address) as proxy,
@@ -292,18 +296,18 @@ async def test_what_is_stored_is_not_pending_for_one_who_was_kicked() -> None:
         assert texts(await log_of(server.store)) == ["goodbye"]
 
 
-# ------------------------------------------------------------------ a disk that is full
+# ------------------------------------------------------------------ full disks
 
 
-async def test_what_cannot_be_kept_is_refused_and_not_shown(
-    slot: ClientId, monkeypatch: pytest.MonkeyPatch
+async def test_message_that_cannot_be_saved_is_refused(
+    client_id: ClientId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
         raise Refused(Code.FILE_UNREADABLE, "No space left on device. Nothing was sent.")
 
     async with (
         running_server() as server,
-        session_of(server.address, "alice", slot) as (alice, ops),
+        session_of(server.address, "alice", client_id) as (alice, ops),
     ):
         await alice.post(ops, "before").wait()
         with monkeypatch.context() as patch:
@@ -312,7 +316,7 @@ async def test_what_cannot_be_kept_is_refused_and_not_shown(
                 alice.post(ops, "never")
             assert ops.pending == []
         with monkeypatch.context() as patch:
-            patch.setattr(Journal, "count", full)
+            patch.setattr(Journal, "record_numbers", full)
             pending = alice.post(ops, "typed, but not sent")
             with pytest.raises(Refused, match="No space left"):
                 await pending.wait()
@@ -322,13 +326,11 @@ async def test_what_cannot_be_kept_is_refused_and_not_shown(
         assert texts(await log_of(server.store)) == ["before", "typed, but not sent"]
 
 
-async def test_commands_that_are_no_messages_need_no_outbox(
-    slot: ClientId, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_other_commands_are_not_in_the_journal(client_id: ClientId, tmp_path: Path) -> None:
     async with (
         running_server() as server,
-        session_of(server.address, "alice", slot) as (alice, ops),
+        session_of(server.address, "alice", client_id) as (alice, ops),
     ):
-        monkeypatch.setattr(Journal, "_append", None)
         await alice.request(lambda i, n: Post(i, n, ops.name, "as a command"))
         await until(alice, lambda: texts(ops.log) == ["as a command"])
+    assert not (tmp_path / "slots" / "0.outbox").exists()

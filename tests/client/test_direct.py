@@ -1,4 +1,4 @@
-"""Conversations of two, groups that are followed no longer, and being away."""
+"""Direct conversations, unfollowed groups, and being away."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tchat.client.updates import ConversationOpened, EventReceived, PresenceChan
 from tchat.core.protocol.frames import Attached, ConversationStarted, OnlineMember, PresenceUpdate
 from tchat.errors import Code, Refused
 from tests.client.impostor import Wire, event, impostor
-from tests.client.listening import happened, told
+from tests.client.receiving import next_update, pending_updates
 from tests.helpers import GROUP, GUARD, session_at, session_of, texts, until
 
 TWO = "@alice,bob"
@@ -25,7 +25,7 @@ async def attach_all(wire: Wire, heard: list[dict[str, Any]]) -> None:
             await wire.say(Attached(frame["id"], frame["group"], "member").to_map())
 
 
-async def test_to_write_to_somebody_is_to_follow_the_conversation() -> None:
+async def test_writing_to_a_person_follows_the_conversation() -> None:
     heard: list[dict[str, Any]] = []
 
     async def act(wire: Wire) -> None:
@@ -71,7 +71,7 @@ async def test_a_conversation_that_is_refused_is_not_followed() -> None:
         assert alice.groups == {}
 
 
-# ------------------------------------------------------------------ being summoned
+# ------------------------------------------------------------------ conversations started by others
 
 
 async def test_one_to_whom_somebody_writes_follows_at_once() -> None:
@@ -83,7 +83,7 @@ async def test_one_to_whom_somebody_writes_follows_at_once() -> None:
         await wire.hear()
 
     async with impostor(act) as server, session_of(server.address, "alice") as (alice, _):
-        update = await told(alice, ConversationOpened)
+        update = await next_update(alice, ConversationOpened)
         assert isinstance(update, ConversationOpened)
         await until(alice, lambda: update.replica.caught_up)
         assert alice.groups[TWO] is update.replica
@@ -94,7 +94,7 @@ async def test_one_to_whom_somebody_writes_follows_at_once() -> None:
     "group",
     ["@bob,carol", "@alice", "@alice,", "ops", "@alice,alice", "@alice,b b", "@bob,alicia", ""],
 )
-async def test_one_is_not_summoned_to_what_is_no_conversation_of_ones_own(group: str) -> None:
+async def test_foreign_conversations_are_not_followed(group: str) -> None:
     async def act(wire: Wire) -> None:
         await wire.let_in()
         await wire.say(ConversationStarted(group).to_map(), event(1))
@@ -106,7 +106,7 @@ async def test_one_is_not_summoned_to_what_is_no_conversation_of_ones_own(group:
         assert (alice.unanswered, server.connections) == (0, 1)
 
 
-async def test_what_was_attached_before_it_began_is_attached_when_it_does() -> None:
+async def test_conversation_is_attached_when_it_starts() -> None:
     async def act(wire: Wire) -> None:
         await wire.greet()
         await wire.attach()
@@ -120,13 +120,13 @@ async def test_what_was_attached_before_it_began_is_attached_when_it_does() -> N
             bob = await alice.write_to("bob")
         await until(alice, lambda: bob.last == 2)
         assert alice.unanswered == 0
-        assert not any(isinstance(update, ConversationOpened) for update in happened(alice))
+        assert not any(isinstance(update, ConversationOpened) for update in pending_updates(alice))
 
 
-# ------------------------------------------------------------------ following no longer
+# ------------------------------------------------------------------ unfollowing
 
 
-async def test_what_is_followed_no_longer_is_heard_of_no_more() -> None:
+async def test_unfollowed_group_sends_no_updates() -> None:
     async def act(wire: Wire) -> None:
         await wire.let_in()
         detach = await wire.hear_only("detach")
@@ -137,14 +137,14 @@ async def test_what_is_followed_no_longer_is_heard_of_no_more() -> None:
         alice.unfollow(ops)
         alice.unfollow(ops)
         assert alice.groups == {}
-        happened(alice)
+        pending_updates(alice)
         with trio.fail_after(GUARD):
             anew = await alice.enter(GROUP)
         assert anew is not ops
-        assert not any(isinstance(update, EventReceived) for update in happened(alice))
+        assert not any(isinstance(update, EventReceived) for update in pending_updates(alice))
 
 
-async def test_a_group_that_is_let_go_of_while_it_is_attached_stays_so() -> None:
+async def test_unfollowing_during_attach_is_final() -> None:
     heard: list[dict[str, Any]] = []
 
     async def act(wire: Wire) -> None:
@@ -175,7 +175,7 @@ async def enter_in_vain(alice: Any) -> None:  # noqa: ANN401
 # ------------------------------------------------------------------ being away
 
 
-async def test_one_who_is_away_says_so_on_every_connection_until_back() -> None:
+async def test_away_is_set_again_after_reconnecting() -> None:
     said: list[str | None] = []
     back = trio.Event()
 
@@ -206,11 +206,11 @@ async def test_one_who_is_away_says_so_on_every_connection_until_back() -> None:
                 await alice.set_away(None)
                 while server.connections < 4 or not alice.connected:
                     await alice.updates.receive()
-                await alice._requests.settle()
+                await alice._requests.wait_for_all()
         assert said == ["lunch", "lunch", "lunch", None]
 
 
-async def test_a_reason_that_is_refused_is_not_said_again() -> None:
+async def test_refused_away_reason_is_not_resent() -> None:
     said: list[str] = []
 
     async def act(wire: Wire) -> None:
@@ -242,5 +242,5 @@ async def test_who_is_away_is_told() -> None:
         await wire.hear()
 
     async with impostor(act) as server, session_of(server.address, "alice") as (alice, ops):
-        await told(alice, PresenceChanged)
+        await next_update(alice, PresenceChanged)
         assert (ops.online, ops.away) == ({"bob": "Bob"}, {"bob": "lunch"})

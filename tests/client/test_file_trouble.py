@@ -1,4 +1,4 @@
-"""Disks that are full, files that change under the hand, and names in any script."""
+"""Full disks, files that change during an upload, and names in any script."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ async def test_only_what_is_still_to_come_needs_room(
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
-async def test_a_disk_that_becomes_full_is_not_left_full(
+async def test_full_disk_is_freed_again(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     file = await scene.send_bytes(DATA)
@@ -108,7 +108,7 @@ async def test_a_disk_that_breaks_keeps_what_it_took(
 
 
 @pytest.mark.parametrize("when", ["before", "while"])
-async def test_a_server_without_room_says_so_and_keeps_nothing(
+async def test_server_without_space_refuses_the_upload(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     path = scene.write(DATA)
@@ -138,7 +138,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("knows", [True, False])
-async def test_a_real_disk_that_is_too_small_ends_up_empty(
+async def test_too_small_disk_ends_up_empty(
     small_disk: Path, scene: Scene, monkeypatch: pytest.MonkeyPatch, knows: bool
 ) -> None:
     large = noise(6 * MIB)
@@ -174,7 +174,7 @@ LARGE = noise(40 * MIB)
 
 
 @pytest.mark.parametrize("how", ["shrink", "empty", "overwrite", "touch"])
-async def test_a_file_that_changes_while_it_is_sent_is_not_shared(scene: Scene, how: str) -> None:
+async def test_file_changed_during_upload_is_not_shared(scene: Scene, how: str) -> None:
     path = scene.write(LARGE)
 
     def change() -> None:
@@ -201,7 +201,7 @@ async def test_a_file_that_changes_while_it_is_sent_is_not_shared(scene: Scene, 
     assert (await scene.save(await scene.send(path))).read_bytes() == path.read_bytes()
 
 
-async def test_a_file_that_grows_or_goes_while_it_is_sent_is_sent_as_it_was(scene: Scene) -> None:
+async def test_file_growing_during_upload_is_sent_unchanged(scene: Scene) -> None:
     path = scene.write(DATA)
 
     def lengthen_and_remove() -> None:
@@ -213,7 +213,7 @@ async def test_a_file_that_grows_or_goes_while_it_is_sent_is_sent_as_it_was(scen
     assert (await scene.save(await scene.send(path))).read_bytes() == DATA
 
 
-async def test_a_file_that_is_replaced_while_it_is_sent_is_sent_as_it_was(scene: Scene) -> None:
+async def test_file_replaced_during_upload_is_sent_unchanged(scene: Scene) -> None:
     path = scene.write(DATA)
 
     def replace() -> None:
@@ -223,7 +223,7 @@ async def test_a_file_that_is_replaced_while_it_is_sent_is_sent_as_it_was(scene:
     assert (await scene.save(await scene.send(path))).read_bytes() == DATA
 
 
-async def test_a_directory_of_which_a_file_goes_while_it_is_sent_is_not_shared(
+async def test_directory_losing_a_file_is_not_shared(
     scene: Scene,
 ) -> None:
     top = scene.sent / "photos"
@@ -262,7 +262,7 @@ NAMES = {
 
 
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
-async def test_a_name_in_any_script_arrives_as_a_good_one(scene: Scene, name: str) -> None:
+async def test_names_in_any_script_are_kept(scene: Scene, name: str) -> None:
     file = await scene.send_bytes(b"data", name)
     place = await scene.save(file)
     assert place.read_bytes() == b"data"
@@ -280,7 +280,7 @@ async def test_a_plain_name_arrives_as_it_is(scene: Scene, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["not UTF-8", "newlines", "an escape"])
-async def test_what_is_said_of_a_name_can_be_shown(scene: Scene, name: str) -> None:
+async def test_errors_show_sanitized_names(scene: Scene, name: str) -> None:
     refusal = await scene.refused(scene.sent / NAMES[name])
     assert refusal.code == Code.FILE_UNREADABLE
     refusal.sentence.encode()
@@ -303,7 +303,7 @@ async def test_a_directory_may_have_any_names_in_it(scene: Scene, name: str) -> 
 
 
 @pytest.mark.parametrize("name", ["not UTF-8", "Thai", "newlines"])
-async def test_a_file_may_be_saved_in_a_directory_of_any_name(scene: Scene, name: str) -> None:
+async def test_download_directory_may_have_any_name(scene: Scene, name: str) -> None:
     file = await scene.send_bytes(DATA)
     scene.into = scene.into / NAMES[name] / "new"
     assert (await scene.save(file)).read_bytes() == DATA

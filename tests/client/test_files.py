@@ -1,4 +1,4 @@
-"""Sending and saving files: nothing is overwritten, nothing escapes, nothing wrong is kept."""
+"""Uploads and downloads: nothing is overwritten, nothing escapes its directory."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def test_a_file_is_never_overwritten(scene: Scene) -> None:
     assert scene.saved == ["plan (2).txt", "plan (3).txt", "plan.txt"]
 
 
-async def test_a_file_that_is_there_already_is_not_saved_twice(scene: Scene) -> None:
+async def test_existing_file_is_not_saved_twice(scene: Scene) -> None:
     file = await scene.send_bytes(DATA)
     assert await scene.save(file) == await scene.save(file)
     assert scene.saved == ["plan.txt"]
@@ -125,22 +125,20 @@ async def test_a_symlink_in_the_way_is_not_followed(scene: Scene, tmp_path: Path
     assert not dangling.exists()
 
 
-async def test_a_symlink_to_the_same_bytes_is_not_taken_for_the_file(
-    scene: Scene, tmp_path: Path
-) -> None:
+async def test_symlink_does_not_count_as_the_file(scene: Scene, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").write_bytes(b"data")
     scene.into.mkdir()
     (scene.into / "plan.txt").symlink_to(tmp_path / "elsewhere")
     assert (await scene.save(await scene.send_bytes(b"data"))).name == "plan (2).txt"
 
 
-async def test_a_directory_or_a_pipe_in_the_way_is_gone_around(scene: Scene) -> None:
+async def test_directory_or_pipe_gets_a_free_name(scene: Scene) -> None:
     (scene.into / "plan.txt").mkdir(parents=True)
     os.mkfifo(scene.into / "plan (2).txt")
     assert (await scene.save(await scene.send_bytes(b"data"))).name == "plan (3).txt"
 
 
-async def test_a_file_that_is_not_what_the_log_says_leaves_nothing(scene: Scene) -> None:
+async def test_wrong_digest_leaves_no_file(scene: Scene) -> None:
     honest = await scene.send_bytes(b"data")
     refusal = await scene.unsaved(replace(honest, sha256=hashlib.sha256(b"tada").digest()))
     assert refusal.code == Code.FILE_CHANGED
@@ -153,13 +151,13 @@ async def test_a_file_of_another_size_leaves_nothing(scene: Scene) -> None:
     assert scene.saved == []
 
 
-async def test_a_file_that_the_group_does_not_have_is_refused(scene: Scene) -> None:
+async def test_unknown_file_is_refused(scene: Scene) -> None:
     refusal = await scene.unsaved(File(9, "plan.txt", 4, bytes(32), "alice", 0))
     assert refusal.code == Code.NO_SUCH_FILE
     assert scene.saved == []
 
 
-async def test_a_place_where_nothing_can_be_saved_is_said(scene: Scene) -> None:
+async def test_unwritable_directory_is_reported(scene: Scene) -> None:
     file = await scene.send_bytes(b"data")
     scene.into.write_text("not a directory")
     refusal = await scene.unsaved(file)
@@ -188,9 +186,7 @@ async def test_a_directory_is_sent_as_an_archive(scene: Scene, tmp_path: Path) -
         assert member.read() == DATA
 
 
-async def test_a_named_pipe_cannot_be_sent_and_is_not_waited_for(
-    scene: Scene, tmp_path: Path
-) -> None:
+async def test_named_pipe_is_refused_without_blocking(scene: Scene, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     assert (await scene.refused(tmp_path / "pipe")).code == Code.FILE_UNREADABLE
 
@@ -233,7 +229,7 @@ async def test_a_symlink_is_sent_under_its_own_name(scene: Scene, tmp_path: Path
     assert (file.name, file.size) == ("link.txt", 4)
 
 
-async def test_a_file_above_the_servers_limit_is_refused_before_it_is_sent(scene: Scene) -> None:
+async def test_too_large_file_is_refused_before_upload(scene: Scene) -> None:
     refusal = await scene.refused(scene.write(5 * DATA))
     assert refusal.code == Code.FILE_TOO_LARGE
     assert scene.proxy.of_type("transfer") == []

@@ -1,4 +1,4 @@
-"""Bytes that change, on the wire and on disks: always found, and they cost no more than that."""
+"""Corrupted bytes, on the wire and on disk, are always detected and cost little."""
 
 from __future__ import annotations
 
@@ -29,9 +29,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("place", [0, PIECE_SIZE - 1, 2 * PIECE_SIZE + 5, len(DATA) - 1])
-async def test_a_byte_that_changes_on_the_wire_costs_its_piece(
-    scene: Scene, way: str, place: int
-) -> None:
+async def test_byte_flipped_on_the_wire_costs_its_piece(scene: Scene, way: str, place: int) -> None:
     trip = await journey(scene, way)
     trip.payload.flip_after(place)
     await trip.go()
@@ -43,9 +41,7 @@ async def test_a_byte_that_changes_on_the_wire_costs_its_piece(
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_wire_that_changes_a_byte_of_every_piece_is_given_up(
-    scene: Scene, way: str
-) -> None:
+async def test_constantly_corrupting_wire_is_given_up(scene: Scene, way: str) -> None:
     trip = await journey(scene, way)
     trip.payload.flip_after(*range(500, 20 * len(DATA), PIECE_SIZE // 2))
     refusal = await trip.fail()
@@ -64,9 +60,7 @@ def flip(path: Path, place: int) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("place", [7, PIECE_SIZE, 2 * PIECE_SIZE - 1, 3 * PIECE_SIZE + 9])
-async def test_a_byte_that_changes_in_a_part_costs_what_is_behind_it(
-    scene: Scene, way: str, place: int
-) -> None:
+async def test_flipped_byte_in_part_costs_the_rest(scene: Scene, way: str, place: int) -> None:
     trip = await journey(scene, way)
     await trip.stop_after(3 * PIECE_SIZE + 400_000)
     before, kept = trip.transferred, trip.part.stat().st_size
@@ -83,9 +77,7 @@ async def test_a_byte_that_changes_in_a_part_costs_what_is_behind_it(
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_byte_that_changes_in_the_digests_of_a_part_costs_what_is_behind_it(
-    scene: Scene, way: str
-) -> None:
+async def test_flipped_byte_in_digests_costs_the_rest(scene: Scene, way: str) -> None:
     trip = await journey(scene, way)
     await trip.stop_after(3 * PIECE_SIZE + 400_000)
     before = trip.transferred
@@ -97,9 +89,7 @@ async def test_a_byte_that_changes_in_the_digests_of_a_part_costs_what_is_behind
 
 @pytest.mark.parametrize("left", [0, 1, 31, 33, 3 * 32 - 1])
 @pytest.mark.parametrize("way", WAYS)
-async def test_digests_that_were_cut_short_cost_what_they_proved(
-    scene: Scene, way: str, left: int
-) -> None:
+async def test_truncated_digests_cost_what_they_proved(scene: Scene, way: str, left: int) -> None:
     trip = await journey(scene, way)
     await trip.stop_after(3 * PIECE_SIZE + 400_000)
     before = trip.transferred
@@ -111,9 +101,7 @@ async def test_digests_that_were_cut_short_cost_what_they_proved(
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_part_of_which_only_the_last_digest_is_missing_is_no_whole_file(
-    scene: Scene, way: str
-) -> None:
+async def test_missing_last_digest_means_incomplete(scene: Scene, way: str) -> None:
     trip = await journey(scene, way)
     await trip.stop_after(3 * PIECE_SIZE + 400_000)
     before = trip.transferred
@@ -133,9 +121,7 @@ def blob(scene: Scene) -> Path:
 
 
 @pytest.mark.parametrize("place", [0, 3 * PIECE_SIZE + 5, len(DATA) - 1])
-async def test_a_byte_that_changes_in_what_is_stored_is_found_and_said(
-    scene: Scene, place: int
-) -> None:
+async def test_flipped_byte_in_storage_is_reported(scene: Scene, place: int) -> None:
     trip = await journey(scene, "down")
     flip(blob(scene), place)
     refusal = await trip.fail()
@@ -159,9 +145,7 @@ async def test_a_stored_file_that_became_shorter_is_damaged(scene: Scene) -> Non
 
 
 @pytest.mark.parametrize("place", [3, 2 * 32 + 1, 5 * 32 + 31])
-async def test_a_byte_that_changes_in_stored_digests_costs_its_piece(
-    scene: Scene, place: int
-) -> None:
+async def test_flipped_byte_in_stored_digests_costs_its_piece(scene: Scene, place: int) -> None:
     trip = await journey(scene, "down")
     sums = blob(scene).with_name(f"{blob(scene).name}.sums")
     right = sums.read_bytes()

@@ -1,4 +1,4 @@
-"""Whoever gets in between, if only on one connection, is not believed and not waited for."""
+"""Man in the middle and stalled connections: neither trusted nor waited for."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from tchat.errors import Code, Refused, StartupError, root_of
 from tchat.net.address import Address, connect, port_of
 from tchat.net.tls import Credentials, make_credentials
 from tchat.ui.commands.access import invite
-from tests.client.listening import told
-from tests.client.remembered import File
+from tests.client.known_servers_file import File
+from tests.client.receiving import next_update
 from tests.fault_proxy import fault_proxy
 from tests.helpers import (
     GROUP,
@@ -71,7 +71,7 @@ def plan(tmp_path: Path) -> Path:
     return path
 
 
-# ------------------------------------------------------------------ somebody in between
+# ------------------------------------------------------------------ interception
 
 
 class Between:
@@ -140,7 +140,7 @@ async def between(server: Address) -> AsyncIterator[Between]:
 async def alice_at(address: Address, known: File) -> AsyncIterator[Session]:
     account = Account("alice", identity_of("alice"), ClientId())
     async with open_session(Connector(address, known.servers()), account) as session:
-        await told(session, Connected)
+        await next_update(session, Connected)
         yield session
 
 
@@ -160,7 +160,7 @@ class Asker:
         self.line = text
 
 
-async def test_a_man_in_the_middle_of_one_transfer_gets_into_no_invite(
+async def test_intercepted_transfer_does_not_change_the_invite_pin(
     mine: Credentials, others: Credentials, known: File, plan: Path
 ) -> None:
     async with (
@@ -174,7 +174,7 @@ async def test_a_man_in_the_middle_of_one_transfer_gets_into_no_invite(
         with pytest.raises(Refused) as caught:
             await send_file(alice, ops, plan)
         assert caught.value.code == Code.SERVER_CHANGED
-        assert alice.connector.seen == mine.pin
+        assert alice.connector.server_pin == mine.pin
         asker = Asker(alice, ops)
         await invite(asker, "")
         given = parser().parse_args(shlex.split(asker.line)[3:])
@@ -192,12 +192,12 @@ async def loses_its_line(mine: Credentials, instead: Credentials, known: File) -
         known.write("")
         middle.lead = to(other.address)
         middle.cut()
-        await told(alice, Disconnected)
-        await told(alice, Connected)
+        await next_update(alice, Disconnected)
+        await next_update(alice, Connected)
         await alice.enter(GROUP)
 
 
-async def test_a_key_that_changes_is_refused_although_the_line_was_removed_meanwhile(
+async def test_changed_key_is_refused_within_a_process(
     mine: Credentials, others: Credentials, known: File
 ) -> None:
     with pytest.raises(BaseExceptionGroup) as caught:
@@ -208,15 +208,13 @@ async def test_a_key_that_changes_is_refused_although_the_line_was_removed_meanw
     assert known.entries == []
 
 
-async def test_the_same_key_is_not_refused_after_the_line_was_removed(
-    mine: Credentials, known: File
-) -> None:
+async def test_same_key_is_accepted_after_line_removal(mine: Credentials, known: File) -> None:
     await loses_its_line(mine, mine, known)
     assert len(known.entries) == 1
 
 
 @pytest.mark.parametrize("kind", ["a web server", "a server without TLS"])
-async def test_a_known_server_that_answers_in_the_clear_is_waited_for(
+async def test_known_server_without_tls_is_retried(
     kind: str, mine: Credentials, known: File
 ) -> None:
     async with (
@@ -227,18 +225,16 @@ async def test_a_known_server_that_answers_in_the_clear_is_waited_for(
     ):
         middle.lead = to_a_web_server if kind == "a web server" else to(plain.address)
         middle.cut()
-        await told(alice, Disconnected)
-        update = await told(alice, Disconnected)
+        await next_update(alice, Disconnected)
+        update = await next_update(alice, Disconnected)
         assert isinstance(update, Disconnected)
         assert "somebody may be intercepting" in update.reason
         middle.lead = to(server.address)
-        await told(alice, Connected)
+        await next_update(alice, Connected)
         await alice.enter(GROUP)
 
 
-async def test_a_known_server_that_answers_in_the_clear_at_first_is_named_as_that(
-    mine: Credentials, known: File
-) -> None:
+async def test_known_server_without_tls_is_reported(mine: Credentials, known: File) -> None:
     async with running_server(credentials=mine) as server, between(server.address) as middle:
         async with alice_at(middle.address, known):
             pass
@@ -252,10 +248,10 @@ async def test_a_known_server_that_answers_in_the_clear_at_first_is_named_as_tha
         assert "--no-tls" not in error.sentence
 
 
-# ------------------------------------------------------------------ transfers that stand still
+# ------------------------------------------------------------------ stalled transfers
 
 
-async def test_a_transfer_to_one_who_accepts_and_says_nothing_is_given_up(
+async def test_transfer_to_a_silent_server_is_given_up(
     mine: Credentials, known: File, plan: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with (
@@ -279,7 +275,7 @@ async def test_a_transfer_to_one_who_accepts_and_says_nothing_is_given_up(
 
 
 @pytest.mark.parametrize("lost", [{"transfer"}, {"ready", "have"}, {"have"}])
-async def test_a_transfer_that_is_never_ready_is_given_up(
+async def test_transfer_without_ready_is_given_up(
     lost: set[str], plan: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with (
@@ -289,16 +285,16 @@ async def test_a_transfer_that_is_never_ready_is_given_up(
     ):
         monkeypatch.setattr(files_module, "STALL_SECONDS", 0.01)
         proxy.watch = lambda _, frame: "drop" if frame["type"] in lost else "pass"
-        with trio.fail_after(GUARD), pytest.raises(Refused, match="does not get on") as caught:
+        with trio.fail_after(GUARD), pytest.raises(Refused, match="makes no progress") as caught:
             await send_file(alice, ops, plan)
         assert caught.value.code == Code.IDLE
         await alice.post(ops, "still here").wait()
 
 
-# ------------------------------------------------------------------ the first thing on a new wire
+# ------------------------------------------------------------------ the order after a reconnection
 
 
-async def test_after_a_break_in_a_paste_the_group_is_followed_before_the_rest_is_sent() -> None:
+async def test_attach_precedes_resent_commands_after_a_break() -> None:
     words = [f"text {n}" for n in range(150)]
     sent = 0
 
@@ -314,8 +310,8 @@ async def test_after_a_break_in_a_paste_the_group_is_followed_before_the_rest_is
     ):
         proxy.watch = cut_once
         with trio.fail_after(GUARD):
-            for receipt in [alice.post(ops, word) for word in words]:
-                await receipt.wait()
+            for request in [alice.post(ops, word) for word in words]:
+                await request.wait()
         said = [frame["type"] for side, frame in proxy.frames if side == "client"]
         again = len(said) - said[::-1].index("proof")
         assert said.count("proof") == 2
@@ -323,7 +319,7 @@ async def test_after_a_break_in_a_paste_the_group_is_followed_before_the_rest_is
         assert texts(await log_of(server.store)) == words
 
 
-# ------------------------------------------------------------------ options that cannot be meant
+# ------------------------------------------------------------------ contradictory options
 
 
 def complaint(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -339,14 +335,17 @@ JOIN = ("join", "127.0.0.1", "1", "--user", "alice", "--group", "ops")
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--no-tls", "--pin", pin_text(PIN)), "a pin was given"),
-        (("--no-tls", "--invite", invite_text(TOKEN, PIN)), "a pin was given"),
+        (("--no-tls", "--pin", pin_text(PIN)), "A pin cannot be checked with --no-tls"),
+        (
+            ("--no-tls", "--invite", invite_text(TOKEN, PIN)),
+            "A pin cannot be checked with --no-tls",
+        ),
         (("--pin", pin_text(OTHER), "--invite", invite_text(TOKEN, PIN)), "different servers"),
         (("--pin", pin_text(PIN), "--invite", invite_text(TOKEN, PIN)), "Cannot connect"),
         (("--no-tls", "--invite", invite_text(TOKEN, b"")), "Cannot connect"),
     ],
 )
-def test_a_pin_that_cannot_hold_is_refused_before_anything_is_sent(
+def test_contradicting_pins_are_refused_before_connecting(
     options: tuple[str, ...],
     sentence: str,
     capsys: pytest.CaptureFixture[str],
@@ -357,21 +356,19 @@ def test_a_pin_that_cannot_hold_is_refused_before_anything_is_sent(
     assert sentence in complaint(capsys, *JOIN, *options)
 
 
-def test_a_certificate_has_no_use_without_tls(
+def test_certificate_options_without_tls_are_refused(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     data = tmp_path / "data"
     serve = ("serve", "127.0.0.1", "0", "--data", str(data))
     said = complaint(capsys, *serve, "--cert", "cert", "--key", "key", "--no-tls")
-    assert "--cert has no use with --no-tls" in said
-    assert "belong together" in complaint(capsys, *serve, "--cert", "cert")
+    assert "--cert cannot be combined with --no-tls" in said
+    assert "given together" in complaint(capsys, *serve, "--cert", "cert")
     assert not data.exists()
 
 
 @pytest.mark.parametrize("text", ["sha256:x", "sha256:", "x", "sha256:" + "ä" * 43, ""])
-def test_what_is_no_pin_is_told_in_words_for_people(
-    text: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_invalid_pin_is_a_usage_error(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ValueError, match="a pin is sha256: and 43 letters, digits"):
         read_pin(text)
     with pytest.raises(SystemExit):

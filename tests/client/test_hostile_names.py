@@ -1,4 +1,4 @@
-"""File names that are meant to do harm, and directories that are: what is saved is a new file."""
+"""Hostile file names and directories: a download always becomes a new file in its place."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def outside(into: Path) -> list[str]:
     return sorted(path.name for above in into.parents[:2] for path in above.iterdir())
 
 
-async def test_a_hostile_peer_chooses_no_name_and_no_place(tmp_path: Path, into: Path) -> None:
+async def test_hostile_peer_cannot_choose_the_path(tmp_path: Path, into: Path) -> None:
     async with told_by_a_peer(tmp_path, *HOSTILE_NAMES) as (bob, there, files):
         assert len(files) == len(HOSTILE_NAMES)
         assert [file.name for file in files if not is_safe(file.name)] == []
@@ -183,7 +183,7 @@ async def test_a_hostile_peer_chooses_no_name_and_no_place(tmp_path: Path, into:
     assert outside(into) == ["home", "plan", "received"]
 
 
-async def test_a_hostile_server_chooses_no_name_and_no_place(tmp_path: Path, into: Path) -> None:
+async def test_hostile_server_cannot_choose_the_path(tmp_path: Path, into: Path) -> None:
     async with told_by_a_server(*HOSTILE_NAMES) as (alice, there, files):
         assert [file.name for file in files] == list(HOSTILE_NAMES)
         for file in files:
@@ -191,7 +191,7 @@ async def test_a_hostile_server_chooses_no_name_and_no_place(tmp_path: Path, int
     assert outside(into) == ["home", "received"]
 
 
-# ------------------------------------------------------------------ links in the way
+# ------------------------------------------------------------------ symlinks
 
 
 def to_a_file(link: Path, elsewhere: Path) -> None:

@@ -27,7 +27,7 @@ from tests.client.impostor import (
     impostor,
     kindly,
 )
-from tests.client.listening import told
+from tests.client.receiving import next_update
 from tests.helpers import (
     GROUP,
     GUARD,
@@ -46,7 +46,7 @@ A_CONNECTION = 20
 """How many frames one connection of the long run gets."""
 
 
-# ------------------------------------------------------------------ before anybody is welcome
+# ------------------------------------------------------------------ during the handshake
 
 
 OPENINGS: dict[str, bytes] = {
@@ -87,7 +87,7 @@ OPENINGS: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("opening", OPENINGS.values(), ids=OPENINGS)
-async def test_a_first_server_that_is_none_is_named_as_that(opening: bytes) -> None:
+async def test_first_server_of_another_kind_is_reported(opening: bytes) -> None:
     async def act(wire: Wire) -> None:
         await wire.send(opening)
 
@@ -97,7 +97,7 @@ async def test_a_first_server_that_is_none_is_named_as_that(opening: bytes) -> N
 
 
 @pytest.mark.parametrize("opening", OPENINGS.values(), ids=OPENINGS)
-async def test_a_server_that_turns_into_none_is_tried_again(opening: bytes) -> None:
+async def test_later_server_of_another_kind_is_retried(opening: bytes) -> None:
     async def turned(wire: Wire) -> None:
         await wire.send(opening)
 
@@ -109,14 +109,14 @@ async def test_a_server_that_turns_into_none_is_tried_again(opening: bytes) -> N
         session_of(server.address, "alice") as (alice, _),
     ):
         for _ in range(3):
-            await told(alice, Disconnected)
-        assert await told(alice, Connected) == Connected("alice", again=True)
+            await next_update(alice, Disconnected)
+        assert await next_update(alice, Connected) == Connected("alice", again=True)
         assert server.connections == 5
 
 
 @pytest.mark.parametrize("code", sorted(FINAL))
 @pytest.mark.parametrize("kind", ["error", "goodbye"])
-async def test_a_server_that_will_not_have_somebody_is_believed(code: str, kind: str) -> None:
+async def test_final_refusal_ends_the_session(code: str, kind: str) -> None:
     async def act(wire: Wire) -> None:
         await wire.greet()
         await wire.say({"type": kind, "code": code, "text": EVIL})
@@ -128,7 +128,7 @@ async def test_a_server_that_will_not_have_somebody_is_believed(code: str, kind:
     assert "\n" not in error.sentence
 
 
-async def test_a_server_that_is_busy_is_asked_again_and_again() -> None:
+async def test_busy_server_is_retried() -> None:
     async def busy(wire: Wire) -> None:
         await wire.say({"type": "error", "code": "busy", "text": EVIL, "wait": LARGEST})
 
@@ -139,7 +139,7 @@ async def test_a_server_that_is_busy_is_asked_again_and_again() -> None:
         assert server.connections == 6
 
 
-# ------------------------------------------------------------------ very many wrong frames
+# ------------------------------------------------------------------ many invalid frames
 
 
 def bearable(data: bytes) -> bool:
@@ -165,9 +165,9 @@ async def test_a_session_survives_very_many_wrong_frames() -> None:
     async with impostor(throw) as server, session_at(server.address, "alice") as alice:
         alice.follow(GROUP)
         while waiting:
-            await told(alice, Disconnected)
+            await next_update(alice, Disconnected)
         server.acts = [kindly]
-        await told(alice, Connected)
+        await next_update(alice, Connected)
         assert server.connections > len(frames) // A_CONNECTION
 
 
@@ -188,7 +188,7 @@ async def test_every_wrong_frame_alone_ends_no_session() -> None:
             await over.wait()
 
 
-async def test_a_good_server_on_the_same_port_is_found_again() -> None:
+async def test_good_server_on_the_same_port_is_found() -> None:
     frames = [frame.data for frame in Mutator(13, to_client=True).take(60)]
 
     async def throw(wire: Wire) -> None:
@@ -199,7 +199,7 @@ async def test_a_good_server_on_the_same_port_is_found_again() -> None:
     async with impostor(throw) as evil, session_at(evil.address, "alice") as alice:
         alice.follow(GROUP)
         while evil.connections < 5:
-            await told(alice, Disconnected)
+            await next_update(alice, Disconnected)
         evil.leave.cancel()
         async with running_server(port=evil.address.port) as good:
             with trio.fail_after(GUARD):

@@ -1,4 +1,4 @@
-"""A program is killed, at any step, and the server, too: what it showed is stored, and once."""
+"""Killed at any step, client and server: shown messages are stored exactly once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.client.client_id import take_slot
+from tchat.client.client_id import acquire_client_id
 from tchat.net.address import Address
 from tchat.store.open import open_store
 from tests.helpers import GROUP, GUARD, log_of, session_of, texts
@@ -96,7 +96,7 @@ async def said(home: Path) -> list[str]:
         return texts(await log_of(store))
 
 
-async def test_whenever_a_program_is_killed_what_it_showed_is_stored_once(tmp_path: Path) -> None:
+async def test_killed_anywhere_shown_messages_are_stored_once(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     shown: list[str] = []
@@ -118,16 +118,16 @@ async def test_whenever_a_program_is_killed_what_it_showed_is_stored_once(tmp_pa
     assert [text for text in stored if text in shown] == shown
 
 
-async def test_what_was_left_is_sent_by_one_of_two_programs_that_start_at_once(
+async def test_one_of_two_processes_sends_unsent_messages(
     tmp_path: Path,
 ) -> None:
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     async with launching(tmp_path) as launch:
         server = await founded(launch)
-        with take_slot(tmp_path / "alice") as slot:
+        with acquire_client_id(tmp_path / "alice") as client_id:
             place = f"{Address('127.0.0.1', server.address.port)} without TLS"
-            slot.journal.add("alice", place, GROUP, "left here", None, 1)
+            client_id.journal.add("alice", place, GROUP, "left here", None, 1)
         async with trio.open_nursery() as nursery:
             for name in ("here", "there"):
                 nursery.start_soon(run, launch, server, program, name, 0)

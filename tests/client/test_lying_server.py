@@ -1,11 +1,11 @@
-"""A server whose frames are well-formed, and lies: a client believes none that could harm it."""
+"""A server with well-formed lies: a client believes none that could harm it."""
 
 from __future__ import annotations
 
 import pytest
 import trio
 
-from tchat.client import request_queue as requests_module
+from tchat.client import request_tracker as requests_module
 from tchat.client.client_id import ClientId
 from tchat.core.protocol.frames import (
     Attached,
@@ -35,7 +35,7 @@ from tests.helpers import (
 )
 from tests.hostile_cbor import LARGEST
 
-# ------------------------------------------------------------------ what is well-formed, and a lie
+# ------------------------------------------------------------------ well-formed lies
 
 
 @pytest.mark.parametrize(
@@ -69,9 +69,7 @@ async def test_whatever_pace_a_server_gives_something_is_sent(pace: dict[str, in
 
 
 @pytest.mark.parametrize("wait", [0, 1, 2**62, LARGEST])
-async def test_a_wait_of_any_length_is_borne_for_a_minute_at_most(
-    wait: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_rate_limit_waits_are_capped(wait: int, monkeypatch: pytest.MonkeyPatch) -> None:
     assert requests_module.LONGEST_WAIT_SECONDS == 60
     monkeypatch.setattr(requests_module, "LONGEST_WAIT_SECONDS", 0.01)
     numbers: list[int] = []
@@ -93,19 +91,19 @@ async def test_a_wait_of_any_length_is_borne_for_a_minute_at_most(
 
 
 @pytest.mark.parametrize("counted", [2**41, 2**62, LARGEST])
-async def test_a_count_out_of_all_proportion_is_not_taken_over(counted: int) -> None:
-    slot = ClientId()
+async def test_absurd_command_number_is_ignored(counted: int) -> None:
+    client_id = ClientId()
 
     async def act(wire: Wire) -> None:
         await wire.let_in(counted=counted)
         await wire.hear()
 
-    async with impostor(act) as server, session_of(server.address, "alice", slot) as (_, ops):
+    async with impostor(act) as server, session_of(server.address, "alice", client_id) as (_, ops):
         assert ops.standing == "member"
-    assert slot.count() < 2000
+    assert client_id.next_number() < 2000
 
 
-async def test_what_is_not_followed_or_was_said_already_changes_nothing() -> None:
+async def test_unfollowed_groups_and_duplicates_are_ignored() -> None:
     async def act(wire: Wire) -> None:
         await wire.let_in(seq=1)
         await wire.say(
@@ -156,7 +154,7 @@ async def test_a_gap_is_a_reason_to_ask_again() -> None:
     assert texts(ops.log) == ["text 1", "text 2", "text 3"]
 
 
-async def test_a_log_that_jumps_to_the_end_of_numbers_is_survived() -> None:
+async def test_log_jumping_to_the_largest_seq_is_survived() -> None:
     async def jumping(wire: Wire) -> None:
         await wire.let_in(seq=LARGEST)
         await wire.say(event(LARGEST, kind="created"))
@@ -170,7 +168,7 @@ async def test_a_log_that_jumps_to_the_end_of_numbers_is_survived() -> None:
 
 
 @pytest.mark.parametrize("word", ["ok", "ticket", "link_code", "key_list", "attached"])
-async def test_an_answer_of_another_kind_is_given_to_who_asked(word: str) -> None:
+async def test_answer_of_another_type_reaches_the_caller(word: str) -> None:
     (answer,) = [frame.to_map() for frame in ANSWERS if frame.type == word]
 
     async def act(wire: Wire) -> None:
@@ -185,7 +183,7 @@ async def test_an_answer_of_another_kind_is_given_to_who_asked(word: str) -> Non
             assert (await alice.post(ops, "hello").wait()).type == word
 
 
-async def test_a_list_of_keys_need_not_be_as_long_as_that_of_their_times() -> None:
+async def test_inconsistent_key_list_is_survived() -> None:
     async def act(wire: Wire) -> None:
         await wire.let_in()
         request = await wire.hear_only("keys")

@@ -1,4 +1,4 @@
-"""A server that lies about files: a client ends, in words, and gives nothing wrong its name."""
+"""A server that lies about files: the transfer fails cleanly, and nothing wrong is saved."""
 
 from __future__ import annotations
 
@@ -220,9 +220,7 @@ def visible_in(place: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("lie", DOWNLOADS.values(), ids=DOWNLOADS)
-async def test_a_file_that_does_not_come_as_it_should_is_not_saved(
-    lie: Lie, tmp_path: Path
-) -> None:
+async def test_invalid_download_is_not_saved(lie: Lie, tmp_path: Path) -> None:
     peer = ScriptedPeer(lie)
     file = File(1, EVIL, len(DATA), GOOD, "bob", 0)
     async with impostor(peer.act) as server, session_of(server.address, "alice") as (alice, ops):
@@ -237,9 +235,7 @@ async def test_a_file_that_does_not_come_as_it_should_is_not_saved(
 
 
 @pytest.mark.parametrize("lie", UPLOADS.values(), ids=UPLOADS)
-async def test_a_file_that_is_not_taken_as_it_should_be_is_not_shared(
-    lie: Lie, tmp_path: Path
-) -> None:
+async def test_invalid_upload_answer_is_not_shared(lie: Lie, tmp_path: Path) -> None:
     path = tmp_path / "plan"
     path.write_bytes(DATA)
     peer = ScriptedPeer(lie)
@@ -263,7 +259,7 @@ async def test_bytes_behind_a_file_are_not_of_it(tmp_path: Path) -> None:
     assert place.parent == tmp_path
 
 
-async def test_a_file_said_to_be_endless_is_not_begun(tmp_path: Path) -> None:
+async def test_impossible_file_size_is_refused(tmp_path: Path) -> None:
     peer = ScriptedPeer(says({**READY, "size": LARGEST}, FROM, pieces(DATA, DATA)))
     file = File(1, "big", LARGEST, GOOD, "bob", 0)
     async with impostor(peer.act) as server, session_of(server.address, "alice") as (alice, ops):
@@ -273,7 +269,7 @@ async def test_a_file_said_to_be_endless_is_not_begun(tmp_path: Path) -> None:
     assert peer.transfers == 0
 
 
-async def test_what_a_liar_left_is_replaced_by_what_an_honest_server_sends(tmp_path: Path) -> None:
+async def test_honest_server_replaces_a_wrong_part(tmp_path: Path) -> None:
     file = File(1, "plan", len(DATA), GOOD, "bob", 0)
     peer = ScriptedPeer(says(READY, FROM, pieces(OTHER, OTHER)[:-1]))
     async with impostor(peer.act) as server, session_of(server.address, "alice") as (alice, ops):
@@ -294,9 +290,7 @@ async def test_what_a_liar_left_is_replaced_by_what_an_honest_server_sends(tmp_p
         *[("file_unreadable", True), ("file_damaged", False)],
     ],
 )
-async def test_a_part_is_given_up_only_for_what_is_said_of_its_file(
-    code: str, kept: bool, tmp_path: Path
-) -> None:
+async def test_only_file_errors_discard_the_part(code: str, kept: bool, tmp_path: Path) -> None:
     part = tmp_path / f".{GOOD.hex()[:32]}.part"
     part.write_bytes(DATA[:5000])
     peer = ScriptedPeer(says({**FAILURE, "code": code}))
@@ -324,7 +318,7 @@ def answering(answer: dict[str, object]) -> tuple[Act, list[str]]:
     "word", ["ok", "link_code", "attached", "digest_required", "already_stored", "file_list"]
 )
 @pytest.mark.parametrize("way", ["up", "down"])
-async def test_what_is_no_ticket_is_not_taken_for_one(word: str, way: str, tmp_path: Path) -> None:
+async def test_invalid_ticket_is_refused(word: str, way: str, tmp_path: Path) -> None:
     (tmp_path / "plan").write_bytes(DATA)
     (answer,) = [frame.to_map() for frame in ANSWERS if frame.type == word]
     act, asked = answering(answer)

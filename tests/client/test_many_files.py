@@ -1,4 +1,4 @@
-"""Several files at once, the same file twice, and files that need not travel at all."""
+"""Concurrent transfers, deduplicated files, cancellation and resuming."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tchat.client.files import transfer as files_module
+from tchat.client.files import downloads as downloads_module
 from tchat.client.files.queue import Transfers
 from tchat.client.files.transfer import fetch_file, send_file
 from tchat.core.protocol.handshake import PIECE_SIZE
@@ -36,10 +36,10 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
         yield scene
 
 
-# ------------------------------------------------------------------ several at once
+# ------------------------------------------------------------------ concurrency
 
 
-async def test_many_files_travel_both_ways_at_once_over_one_session(scene: Scene) -> None:
+async def test_many_transfers_run_concurrently_both_ways(scene: Scene) -> None:
     there = [await scene.send_bytes(noise(MIB + n, n), f"down {n}") for n in range(6)]
     transfers = Transfers(scene.alice, lambda: None)
     paths = [scene.write(noise(MIB + n, n), f"up {n}") for n in range(10, 16)]
@@ -60,7 +60,7 @@ async def test_many_files_travel_both_ways_at_once_over_one_session(scene: Scene
     assert transfers.active == []
 
 
-async def test_one_that_is_cancelled_disturbs_no_other_and_goes_on_later(scene: Scene) -> None:
+async def test_cancelled_transfer_disturbs_nothing_and_resumes(scene: Scene) -> None:
     one, two = [await scene.send_bytes(noise(4 * MIB, n), f"file {n}") for n in (1, 2)]
     transfers = Transfers(scene.bob, lambda: None)
     ends: list[str] = []
@@ -98,9 +98,7 @@ async def test_a_cancelled_transfer_goes_on_where_it_was(scene: Scene, way: str)
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_another_program_of_the_same_person_goes_on_where_it_was(
-    scene: Scene, way: str
-) -> None:
+async def test_another_process_resumes_the_transfer(scene: Scene, way: str) -> None:
     trip = await journey(scene, way)
     await trip.stop_after(3 * PIECE_SIZE + 99)
     name = {"up": "alice", "down": "bob"}[way]
@@ -115,7 +113,7 @@ async def test_another_program_of_the_same_person_goes_on_where_it_was(
     assert trip.transferred == len(DATA)
 
 
-async def test_a_file_that_begins_like_what_was_begun_is_sent_from_its_start(scene: Scene) -> None:
+async def test_other_file_with_same_beginning_starts_anew(scene: Scene) -> None:
     trip = await journey(scene, "up")
     await trip.stop_after(3 * PIECE_SIZE + 99)
     before = trip.transferred
@@ -124,7 +122,7 @@ async def test_a_file_that_begins_like_what_was_begun_is_sent_from_its_start(sce
     assert trip.transferred - before == len(other)
 
 
-async def test_a_part_that_is_looked_through_can_be_left(
+async def test_checking_a_part_can_be_cancelled(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trip = await journey(scene, "down")
@@ -134,7 +132,7 @@ async def test_a_part_that_is_looked_through_can_be_left(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(files_module, "check_cancelled", cancelled)
+        patch.setattr(downloads_module, "check_cancelled", cancelled)
         with pytest.raises(KeyboardInterrupt):
             await trip.go()
     gc.collect()  # a file that was left open would be found here
@@ -143,7 +141,7 @@ async def test_a_part_that_is_looked_through_can_be_left(
     assert trip.transferred == len(DATA)
 
 
-async def test_a_part_is_of_use_to_nobody_else_at_the_server(scene: Scene) -> None:
+async def test_partial_upload_is_not_shared_between_people(scene: Scene) -> None:
     trip = await journey(scene, "up")
     await trip.stop_after(3 * PIECE_SIZE)
     before = trip.transferred
@@ -151,10 +149,10 @@ async def test_a_part_is_of_use_to_nobody_else_at_the_server(scene: Scene) -> No
     assert trip.transferred - before == len(DATA)
 
 
-# ------------------------------------------------------------------ the same file twice
+# ------------------------------------------------------------------ deduplication
 
 
-async def test_two_programs_fetch_the_same_file_into_the_same_place(scene: Scene) -> None:
+async def test_two_processes_download_to_the_same_place(scene: Scene) -> None:
     file = await scene.send_bytes(DATA)
     places: list[Path] = []
 
@@ -199,7 +197,7 @@ async def test_two_files_of_one_name_arrive_at_once(scene: Scene) -> None:
     assert saved == {file.sha256 for file in files}
 
 
-async def test_the_same_file_is_sent_by_one_person_twice_at_once(scene: Scene) -> None:
+async def test_concurrent_uploads_of_one_file_succeed(scene: Scene) -> None:
     path = scene.write(DATA)
     with trio.fail_after(GUARD):
         async with trio.open_nursery() as nursery:
@@ -212,7 +210,7 @@ async def test_the_same_file_is_sent_by_one_person_twice_at_once(scene: Scene) -
     assert (await scene.save(file)).read_bytes() == DATA
 
 
-# ------------------------------------------------------------------ what need not travel
+# ------------------------------------------------------------------ files that the server has
 
 
 async def test_a_file_that_is_there_costs_nothing(scene: Scene) -> None:
@@ -225,7 +223,7 @@ async def test_a_file_that_is_there_costs_nothing(scene: Scene) -> None:
     assert (scene.proxy.down.transferred, len(scene.proxy.of_type("download"))) == (before, asked)
 
 
-async def test_a_file_that_was_changed_here_is_fetched_again_beside_it(scene: Scene) -> None:
+async def test_changed_local_copy_is_not_overwritten(scene: Scene) -> None:
     file = await scene.send_bytes(DATA)
     place = await scene.save(file)
     place.write_bytes(DATA[:-1] + b"!")
@@ -259,7 +257,7 @@ async def sending_costs(scene: Scene, session: Session, group: str, path: Path) 
     return scene.proxy.up.transferred - before
 
 
-async def test_what_the_server_knows_is_not_sent_again_by_whoever_could_fetch_it(
+async def test_stored_file_is_not_uploaded_again_by_members(
     scene: Scene,
 ) -> None:
     await scene.send_bytes(DATA)
@@ -274,7 +272,7 @@ async def test_what_the_server_knows_is_not_sent_again_by_whoever_could_fetch_it
         assert await sending_costs(scene, bob, "work", path) == 0
 
 
-async def test_one_who_could_not_fetch_it_sends_all_of_it_and_learns_nothing(scene: Scene) -> None:
+async def test_offer_does_not_reveal_files_of_others(scene: Scene) -> None:
     await scene.send_bytes(DATA)
     path = scene.write(DATA)
     async with group_of(scene, "eve", group="spies") as (eve,):
@@ -293,7 +291,7 @@ async def test_one_who_could_not_fetch_it_sends_all_of_it_and_learns_nothing(sce
     assert sorted(place.name for place in scene.kept) == [digest, f"{digest}.sums"]
 
 
-async def test_a_file_that_only_begins_like_another_is_sent(scene: Scene) -> None:
+async def test_same_first_piece_is_not_enough(scene: Scene) -> None:
     await scene.send_bytes(DATA)
     path = scene.write(DATA[:-1] + b"!")
     assert await sending_costs(scene, scene.alice, scene.ops.name, path) == len(DATA)

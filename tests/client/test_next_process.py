@@ -1,4 +1,4 @@
-"""What one process leaves in its outbox is sent by the next: first, in order, and once."""
+"""Unsent messages of one process are sent by the next: first, in order, once."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import trio
 from tchat.client.updates import JournalDamaged
 from tchat.core.text import fold
 from tchat.errors import Code, Refused
-from tests.client.leaving import again, delivered, drops, left_in, waiting
-from tests.client.listening import told
+from tests.client.receiving import next_update
+from tests.client.unsent import again, delivered, drops, left_in, waiting
 from tests.fault_proxy import FaultProxy, cut_off, fault_proxy
 from tests.helpers import (
     GROUP,
@@ -31,17 +31,15 @@ if TYPE_CHECKING:
     from tchat.client.client_id import ClientId
 
 
-async def test_what_was_not_sent_is_sent_by_the_next_process(
-    slot: ClientId, tmp_path: Path
-) -> None:
+async def test_next_process_sends_unsent_messages(client_id: ClientId, tmp_path: Path) -> None:
     async with running_server() as server, fault_proxy(server.address) as proxy:
-        async with session_of(proxy.address, "alice", slot) as (alice, ops):
+        async with session_of(proxy.address, "alice", client_id) as (alice, ops):
             await cut_off(proxy, alice)
             alice.post(ops, "one")
             alice.post(ops, "two", reply=1)
         assert left_in(tmp_path, proxy.address) == ["one", "two"]
         proxy.refusing = False
-        async with session_at(proxy.address, "alice", again(slot)) as alice:
+        async with session_at(proxy.address, "alice", again(client_id)) as alice:
             ops = alice.follow(GROUP)
             assert waiting(ops) == ["one", "two"]
             alice.post(ops, "three")
@@ -51,11 +49,11 @@ async def test_what_was_not_sent_is_sent_by_the_next_process(
 
 
 @pytest.mark.parametrize("lost", ["post", "event"])
-async def test_what_may_have_been_sent_is_sent_with_the_same_number(
-    lost: str, slot: ClientId, tmp_path: Path
+async def test_possibly_sent_messages_keep_their_numbers(
+    lost: str, client_id: ClientId, tmp_path: Path
 ) -> None:
     async with running_server() as server, fault_proxy(server.address) as proxy:
-        async with session_of(proxy.address, "alice", slot) as (alice, ops):
+        async with session_of(proxy.address, "alice", client_id) as (alice, ops):
             await alice.post(ops, "before").wait()
             answers = drops(type="ok")
             proxy.watch = lambda side, frame: (
@@ -64,7 +62,7 @@ async def test_what_may_have_been_sent_is_sent_with_the_same_number(
             alice.post(ops, "perhaps")
             await proxy.passes(type=lost, text="perhaps")
         proxy.watch = FaultProxy(server.address).watch
-        async with session_at(proxy.address, "alice", again(slot)) as alice:
+        async with session_at(proxy.address, "alice", again(client_id)) as alice:
             ops = alice.follow(GROUP)
             assert waiting(ops) == ["perhaps"]
             alice.post(ops, "after")
@@ -75,41 +73,39 @@ async def test_what_may_have_been_sent_is_sent_with_the_same_number(
         assert left_in(tmp_path, proxy.address) == []
 
 
-async def test_a_group_that_is_not_followed_gets_what_was_left_for_it(
-    slot: ClientId, tmp_path: Path
-) -> None:
+async def test_unsent_messages_reach_unfollowed_groups(client_id: ClientId, tmp_path: Path) -> None:
     async with running_server() as server, members(server, "alice", group="dev"):
         name = f"{server.address} without TLS"
-        slot.journal.add("alice", name, "dev", "left here", None, 1)
-        async with session_of(server.address, "alice", again(slot)) as (alice, _):
-            await alice.settle()
+        client_id.journal.add("alice", name, "dev", "left here", None, 1)
+        async with session_of(server.address, "alice", again(client_id)) as (alice, _):
+            await alice.wait_for_answers()
             assert fold("dev") not in alice.groups
         assert texts(await log_of(server.store, "dev")) == ["left here"]
         assert left_in(tmp_path, server.address) == []
 
 
-async def test_what_was_left_for_others_waits_for_them(slot: ClientId, tmp_path: Path) -> None:
+async def test_what_was_left_for_others_waits_for_them(client_id: ClientId, tmp_path: Path) -> None:
     async with running_server() as server, members(server, "alice", "bob"):
         name = f"{server.address} without TLS"
-        slot.journal.add("bob", name, GROUP, "of bob", None, 1)
-        slot.journal.add("alice", "elsewhere:1 without TLS", GROUP, "for elsewhere", None, 1)
-        async with session_of(server.address, "alice", again(slot)) as (alice, ops):
+        client_id.journal.add("bob", name, GROUP, "of bob", None, 1)
+        client_id.journal.add("alice", "elsewhere:1 without TLS", GROUP, "for elsewhere", None, 1)
+        async with session_of(server.address, "alice", again(client_id)) as (alice, ops):
             await alice.post(ops, "of alice").wait()
         assert texts(await log_of(server.store)) == ["of alice"]
         assert left_in(tmp_path, server.address, "bob") == ["of bob"]
 
 
-async def test_what_was_refused_is_shown_by_the_next_process_and_not_sent(slot: ClientId) -> None:
+async def test_next_process_shows_refused_messages_unsent(client_id: ClientId) -> None:
     async with (
         running_server() as server,
         fault_proxy(server.address) as proxy,
         members(server, "alice"),
     ):
-        async with session_of(proxy.address, "bob", slot) as (bob, ops):
+        async with session_of(proxy.address, "bob", client_id) as (bob, ops):
             with pytest.raises(Refused):
                 await bob.post(ops, "too early").wait()
         proxy.frames.clear()
-        later = again(slot)
+        later = again(client_id)
         async with session_of(proxy.address, "bob", later) as (bob, ops):
             (pending,) = ops.pending
             assert pending.failure is not None
@@ -117,19 +113,19 @@ async def test_what_was_refused_is_shown_by_the_next_process_and_not_sent(slot: 
             with pytest.raises(Refused):
                 await pending.wait()
             bob.discard(pending)
-            await bob.settle()
+            await bob.wait_for_answers()
             assert proxy.of_type("post") == []
         async with session_of(proxy.address, "bob", again(later)) as (_, ops):
             assert ops.pending == []
 
 
-async def test_damage_is_told(slot: ClientId, tmp_path: Path) -> None:
+async def test_damage_is_told(client_id: ClientId, tmp_path: Path) -> None:
     (tmp_path / "slots" / "0.outbox").write_bytes(b"no journal\n")
     async with (
         running_server() as server,
-        session_at(server.address, "alice", again(slot)) as alice,
+        session_at(server.address, "alice", again(client_id)) as alice,
     ):
-        update = await told(alice, JournalDamaged)
+        update = await next_update(alice, JournalDamaged)
     assert isinstance(update, JournalDamaged)
     assert "0.outbox was damaged" in update.sentence
 
@@ -137,22 +133,22 @@ async def test_damage_is_told(slot: ClientId, tmp_path: Path) -> None:
 # ------------------------------------------------------------------ numbers
 
 
-async def test_no_new_number_overtakes_an_old_one_that_a_group_would_then_forget(
-    slot: ClientId,
+async def test_new_numbers_stay_within_the_dedup_window(
+    client_id: ClientId,
 ) -> None:
     async with running_server() as server, fault_proxy(server.address) as proxy:
-        async with session_of(proxy.address, "alice", slot) as (alice, ops):
+        async with session_of(proxy.address, "alice", client_id) as (alice, ops):
             proxy.watch = drops(type="post")
             alice.post(ops, "old")
             await proxy.passes(type="post")
         for _ in range(3):  # other processes come, count a little, and are killed
-            between = again(slot)
-            between.count()
+            between = again(client_id)
+            between.next_number()
         held = drops(type="post", text="old")
         proxy.watch = lambda side, frame: (
             "drop" if side == "client" and held(side, frame) == "drop" else "pass"
         )
-        async with session_at(proxy.address, "alice", again(slot)) as alice:
+        async with session_at(proxy.address, "alice", again(client_id)) as alice:
             ops = alice.follow(GROUP)
             alice.post(ops, "new")
             with trio.fail_after(GUARD):

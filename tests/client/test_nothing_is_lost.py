@@ -1,4 +1,4 @@
-"""What a session reports as stored is in the log, once, whatever was refused and whatever broke."""
+"""What a session reports as stored is in the log once, despite refusals and breaks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import trio
 import trio.testing
 
-from tchat.client import request_queue as sending_module
+from tchat.client import sender as sending_module
 from tchat.client.client_id import ClientId
 from tchat.client.updates import Connected
 from tchat.core.group.commands import Join, Post
@@ -21,9 +21,9 @@ from tchat.core.pace import Rate
 from tchat.core.protocol.frames import Failed, Ok
 from tchat.errors import Code, Refused
 from tchat.server import limits as limits_module
-from tchat.store.base import NO_EFFECTS, SideEffects, StorageFull
-from tests.client.listening import told
+from tests.client.receiving import next_update
 from tests.fault_proxy import fault_proxy
+from tests.faulty_store import FaultyStore
 from tests.helpers import (
     GROUP,
     GUARD,
@@ -35,12 +35,11 @@ from tests.helpers import (
     session_of,
     texts,
 )
-from tests.memory_store import MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tchat.client.request import PendingMessage
+    from tchat.client.pending_message import PendingMessage
     from tchat.client.session import Session
     from tests.fault_proxy import FaultProxy, Side, Verdict
 
@@ -63,30 +62,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Stop the server's clock, and let clients send as fast as they can."""
     clock = Clock()
     monkeypatch.setattr(limits_module, "trio", clock)
-    monkeypatch.setattr(sending_module, "_SHARE", 1e9)
+    monkeypatch.setattr(sending_module, "SHARE_OF_RATE", 1e9)
     return clock
-
-
-class FullOnce(MemoryStore):
-    """A store that has no room for the batch with a certain text, the first time."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.text = text.encode()
-        self.was_full = False
-
-    async def append(
-        self,
-        group: str,
-        expected: int,
-        count: int,
-        frames: bytes,
-        effects: SideEffects = NO_EFFECTS,
-    ) -> None:
-        if self.text in frames and not self.was_full:
-            self.was_full = True
-            raise StorageFull
-        await super().append(group, expected, count, frames, effects)
 
 
 def deaf(side: Side, frame: dict[str, Any]) -> Verdict:
@@ -104,20 +81,20 @@ def mended(proxy: FaultProxy) -> None:
     proxy.cut()
 
 
-async def outcome(receipt: PendingMessage) -> str:
+async def outcome(request: PendingMessage) -> str:
     """Return what the caller of `post` is told."""
     with trio.fail_after(GUARD):
         try:
-            await receipt.wait()
+            await request.wait()
         except Refused as refused:
             return refused.code
     return "stored"
 
 
-# ------------------------------------------------------------------ refused, and the word is lost
+# ------------------------------------------------------------------ lost refusals
 
 
-async def test_a_post_that_was_too_fast_is_not_lost_when_its_refusal_is(clock: Clock) -> None:
+async def test_lost_rate_limit_refusal_loses_no_post(clock: Clock) -> None:
     async with (
         running_server(limits=SLOW) as server,
         fault_proxy(server.address) as proxy,
@@ -138,8 +115,9 @@ async def test_a_post_that_was_too_fast_is_not_lost_when_its_refusal_is(clock: C
 
 
 @pytest.mark.parametrize("heard", [True, False])
-async def test_a_post_for_which_there_was_no_room_is_refused_or_stored(heard: bool) -> None:
-    store = FullOnce("two")
+async def test_post_on_full_disk_is_refused_or_stored(heard: bool) -> None:
+    store = FaultyStore()
+    store.fill("append", times=1, when=lambda call: b"two" in call["frames"])
     async with (
         running_server(store) as server,
         fault_proxy(server.address) as proxy,
@@ -158,7 +136,7 @@ async def test_a_post_for_which_there_was_no_room_is_refused_or_stored(heard: bo
         assert sorted(texts(await log_of(store))) == said
 
 
-async def test_a_number_that_was_refused_is_no_repetition_although_a_later_one_was_done(
+async def test_refused_number_is_no_duplicate_after_later_ones(
     clock: Clock,
 ) -> None:
     client = b"12345678"
@@ -182,7 +160,7 @@ async def test_a_number_that_was_refused_is_no_repetition_although_a_later_one_w
         assert texts(await log_of(server.store)) == ["one", "three", "two"]
 
 
-# ------------------------------------------------------------------ wires that go silent and break
+# ------------------------------------------------------------------ silent and broken connections
 
 
 class Flaky:
@@ -229,8 +207,8 @@ class Flaky:
 
 async def post_all(session: Session, words: Iterable[str], stored: list[str]) -> None:
     replica = await session.enter(GROUP)
-    for word, receipt in [(word, session.post(replica, word)) for word in words]:
-        await receipt.wait()
+    for word, request in [(word, session.post(replica, word)) for word in words]:
+        await request.wait()
         stored.append(word)
 
 
@@ -242,7 +220,7 @@ async def pasted(flaky: Flaky, people: int, stored: list[str], each: int = 100) 
             for _ in range(people)
         ]
         for session in sessions:
-            await told(session, Connected)
+            await next_update(session, Connected)
         with trio.fail_after(GUARD):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(flaky.break_again_and_again)
@@ -253,10 +231,10 @@ async def pasted(flaky: Flaky, people: int, stored: list[str], each: int = 100) 
                 nursery.cancel_scope.cancel()
 
 
-async def test_what_two_sessions_were_told_is_stored_although_refusals_are_lost(
+async def test_acknowledged_posts_of_two_sessions_are_stored(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sending_module, "_SHARE", 1e9)  # so that there are refusals
+    monkeypatch.setattr(sending_module, "SHARE_OF_RATE", 1e9)  # so that there are refusals
     stored: list[str] = []
     strict = replace(NO_RATE_LIMITS, messages=Rate(40, 5))
     async with running_server(limits=strict) as server, fault_proxy(server.address) as proxy:
@@ -267,9 +245,7 @@ async def test_what_two_sessions_were_told_is_stored_although_refusals_are_lost(
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("sessions", [1, 2])
-async def test_what_was_told_is_stored_once_whenever_the_wire_breaks(
-    sessions: int, seed: int
-) -> None:
+async def test_acknowledged_posts_are_stored_once_despite_breaks(sessions: int, seed: int) -> None:
     stored: list[str] = []
     async with running_server(limits=QUICK) as server, fault_proxy(server.address) as proxy:
         flaky = Flaky(proxy, 6, Random(seed))
@@ -282,44 +258,40 @@ async def test_what_was_told_is_stored_once_whenever_the_wire_breaks(
             assert said == stored
 
 
-# ------------------------------------------------------------------ numbers that cannot be had
+# ------------------------------------------------------------------ numbers that cannot be saved
 
 
 class FullDisk(ClientId):
-    """A slot on a disk that may be full."""
+    """A client id that cannot reserve a number while its disk is full."""
 
     full = False
 
-    def _reserve(self, number: int) -> None:
+    def next_number(self) -> int:
         if self.full:
             raise Refused(Code.FILE_UNREADABLE, "No space left on device. Nothing was sent.")
-        super()._reserve(number)
-
-    def count(self) -> int:
-        self._reserve(self._next + 1)  # every number, not only one for a block
-        return super().count()
+        return super().next_number()
 
 
-async def test_a_post_that_cannot_get_a_number_is_refused_for_good() -> None:
-    slot = FullDisk()
+async def test_post_without_a_number_is_refused() -> None:
+    client_id = FullDisk()
     async with (
         running_server() as server,
         fault_proxy(server.address) as proxy,
-        session_of(proxy.address, "alice", slot) as (alice, ops),
+        session_of(proxy.address, "alice", client_id) as (alice, ops),
     ):
-        slot.full = True
+        client_id.full = True
         assert await outcome(alice.post(ops, "never")) == Code.FILE_UNREADABLE
         assert alice.unanswered == 0
-        slot.full = False
+        client_id.full = False
         assert await outcome(alice.post(ops, "typed again")) == "stored"
         proxy.cut()
         assert await outcome(alice.post(ops, "after the break")) == "stored"
         assert texts(await log_of(server.store)) == ["typed again", "after the break"]
 
 
-async def test_a_session_lives_on_when_a_number_that_the_server_knows_cannot_be_kept() -> None:
+async def test_session_survives_a_failed_number_reservation() -> None:
     first, second = ClientId(), FullDisk()
-    second.client = first.client  # as after the slot's file was brought back from a backup
+    second.client = first.client  # as after the file of the id was restored from a backup
     async with running_server() as server:
         async with session_of(server.address, "alice", first) as (alice, ops):
             await alice.post(ops, "before").wait()
@@ -333,10 +305,10 @@ async def test_a_session_lives_on_when_a_number_that_the_server_knows_cannot_be_
         assert texts(await log_of(server.store)) == ["before", "once there is room"]
 
 
-# ------------------------------------------------------------------ the window
+# ------------------------------------------------------------------ the in-flight window
 
 
-async def test_numbers_keep_within_the_window_of_the_first_that_is_unanswered() -> None:
+async def test_numbers_stay_within_the_in_flight_window() -> None:
     words = [f"text {n}" for n in range(WINDOW + 100)]
     async with (
         running_server() as server,
@@ -351,17 +323,17 @@ async def test_numbers_keep_within_the_window_of_the_first_that_is_unanswered() 
             return "drop" if side == "client" and frame.get("n") == first.get("n", 0) else "pass"
 
         proxy.watch = lose_the_first
-        receipts = [alice.post(ops, word) for word in words]
-        for receipt in receipts[1:WINDOW]:
-            assert await outcome(receipt) == "stored"
+        requests = [alice.post(ops, word) for word in words]
+        for request in requests[1:WINDOW]:
+            assert await outcome(request) == "stored"
         await trio.testing.wait_all_tasks_blocked()
         numbers = {f["n"] for side, f in proxy.frames if side == "client" and f["type"] == "post"}
         assert max(numbers) == first["n"] + WINDOW - 1
-        waiting = (receipts[0], *receipts[WINDOW:])
-        assert not any(pending.receipt.done.is_set() for pending in waiting)
+        waiting = (requests[0], *requests[WINDOW:])
+        assert not any(pending.request.done.is_set() for pending in waiting)
         mended(proxy)
-        for receipt in receipts:
-            assert await outcome(receipt) == "stored"
+        for request in requests:
+            assert await outcome(request) == "stored"
         said = texts(await log_of(server.store))
         assert Counter(said) == Counter(words)
         assert said[-100:] == words[-100:]

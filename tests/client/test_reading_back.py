@@ -1,4 +1,4 @@
-"""With a real server: what was said before comes as it is asked for, whatever breaks meanwhile."""
+"""Loading history, searching and unfollowing, with a real server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tchat.core.group.commands import Ban, Delete, Edit, SetTopic
 from tchat.core.group.events import Erased, Posted
 from tchat.core.protocol.frames import GroupSummary
 from tchat.errors import Code, Refused
-from tests.client.listening import told
+from tests.client.receiving import next_update
 from tests.fault_proxy import fault_proxy
 from tests.helpers import (
     GROUP,
@@ -47,11 +47,11 @@ async def talk(person: RawClient, amount: int, text: str = "text") -> int:
 
 async def load_all(session: Session, replica: Replica) -> None:
     with trio.fail_after(GUARD):
-        while await session.load_past(replica):
+        while await session.load_history(replica):
             assert seqs(replica.log) == list(range(replica.first, replica.last + 1))
 
 
-async def test_a_newcomer_has_the_state_and_the_latest_and_reads_on_to_the_beginning() -> None:
+async def test_newcomer_loads_history_to_the_beginning() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         await alice.command(SetTopic, "all and nothing")
         head = await talk(alice, 100, LONG)
@@ -99,7 +99,7 @@ async def test_whatever_breaks_the_log_is_whole(every: int) -> None:
             assert ops.log == await log_of(server.store)
 
 
-async def test_what_is_edited_and_deleted_is_so_for_those_who_come_later() -> None:
+async def test_newcomers_see_edits_and_deletions() -> None:
     async with running_server() as server, session_of(server.address, "alice") as (alice, ops):
         for text in ("first", "second", "third"):
             await alice.post(ops, text).wait()
@@ -130,13 +130,13 @@ async def test_a_page_and_a_deletion_may_cross() -> None:
             ops = session.follow(GROUP)
             await until(session, lambda: ops.caught_up)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(session.load_past, ops)
+                nursery.start_soon(session.load_history, ops)
                 nursery.start_soon(alice.command, Delete, secret)
             await until(session, lambda: secret in ops.deleted)
             assert "secret" not in texts(ops.log)
 
 
-# ------------------------------------------------------------------ conversations of two
+# ------------------------------------------------------------------ direct conversations
 
 
 async def test_two_write_to_each_other() -> None:
@@ -151,7 +151,7 @@ async def test_two_write_to_each_other() -> None:
         with_bob = await alice.write_to("Bob")
         assert with_bob.standing == "member"
         pending = alice.post(with_bob, "hello bob")
-        update = await told(bob, ConversationOpened)
+        update = await next_update(bob, ConversationOpened)
         assert isinstance(update, ConversationOpened)
         with_alice = update.replica
         await until(bob, lambda: with_alice.caught_up and with_alice.last == 1)
@@ -188,10 +188,10 @@ async def test_a_conversation_begun_before_is_gone_on_with() -> None:
             assert with_bob.log == await log_of(server.store, "@alice,bob")
 
 
-# ------------------------------------------------------------------ finding, being away, leaving
+# ------------------------------------------------------------------ search, presence, unfollowing
 
 
-async def test_what_was_said_is_found_as_it_is_now() -> None:
+async def test_search_finds_the_present_text() -> None:
     async with running_server() as server, session_of(server.address, "alice") as (alice, ops):
         await alice.post(ops, "where is the red umbrella").wait()
         await alice.post(ops, "the blue umbrella is here").wait()
@@ -223,7 +223,7 @@ async def test_others_see_who_is_away_and_why() -> None:
         await until(alice, lambda: ops.away == {} and "bob" in ops.online)
 
 
-async def test_one_who_follows_no_longer_is_still_a_member() -> None:
+async def test_unfollowing_keeps_the_membership() -> None:
     async with (
         running_server() as server,
         fault_proxy(server.address) as proxy,

@@ -1,4 +1,4 @@
-"""Whatever happens to the wire, each post is done once, and every group goes on where it was."""
+"""Reconnection and catch-up: each post is stored once, and every group resumes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tchat.client.updates import Connected, Disconnected
 from tchat.core.group.commands import Kick
 from tchat.errors import Code, Refused
 from tchat.store.open import open_store
-from tests.client.listening import told
+from tests.client.receiving import next_update
 from tests.fault_proxy import Side, Verdict, cut_off, fault_proxy
 from tests.helpers import (
     GROUP,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from tchat.client.session import Session
 
 
-# ------------------------------------------------------------------ the wire is cut
+# ------------------------------------------------------------------ broken connections
 
 
 def cut_at(side: Side, verdict: Verdict, positions: set[int]) -> Callable[[Side, Any], Verdict]:
@@ -53,16 +53,14 @@ def cut_at(side: Side, verdict: Verdict, positions: set[int]) -> Callable[[Side,
 async def post_steadily(session: Session, replica: Replica, words: list[str]) -> None:
     """Post some at once, wait for the answer to the last of them, and so on."""
     for start in range(0, len(words), 3):
-        receipts = [session.post(replica, text) for text in words[start : start + 3]]
-        await receipts[-1].wait()
+        requests = [session.post(replica, text) for text in words[start : start + 3]]
+        await requests[-1].wait()
 
 
 @pytest.mark.parametrize("side", ["client", "server"])
 @pytest.mark.parametrize("verdict", ["cut", "tear"])
 @pytest.mark.parametrize("step", [2, 3, 7])
-async def test_cut_wherever_it_may_be_every_post_is_done_once_and_in_order(
-    side: Side, verdict: Verdict, step: int
-) -> None:
+async def test_posts_are_stored_once_despite_cuts(side: Side, verdict: Verdict, step: int) -> None:
     words = [f"text {n}" for n in range(60)]
     async with (
         running_server() as server,
@@ -85,13 +83,13 @@ async def test_all_posts_at_once_survive_cuts_in_order() -> None:
         session_of(proxy.address, "alice") as (alice, ops),
     ):
         proxy.watch = cut_at("server", "tear", set(range(0, 900, 30)))
-        receipts = [alice.post(ops, text) for text in words]
-        for receipt in receipts:
-            await receipt.wait()
+        requests = [alice.post(ops, text) for text in words]
+        for request in requests:
+            await request.wait()
         assert texts(await log_of(server.store)) == words
 
 
-async def test_readers_whose_wire_is_cut_get_every_event_once_and_in_order() -> None:
+async def test_readers_get_every_event_once_despite_cuts() -> None:
     words = [f"text {n}" for n in range(150)]
     async with (
         running_server() as server,
@@ -108,7 +106,7 @@ async def test_readers_whose_wire_is_cut_get_every_event_once_and_in_order() -> 
         assert seqs(there.log) == list(range(1, len(there.log) + 1))
 
 
-async def test_a_session_resumes_behind_the_last_event_it_has() -> None:
+async def test_session_resumes_after_its_last_event() -> None:
     async with (
         running_server() as server,
         fault_proxy(server.address) as proxy,
@@ -117,8 +115,8 @@ async def test_a_session_resumes_behind_the_last_event_it_has() -> None:
         for n in range(10):
             await alice.post(ops, f"text {n}").wait()
         proxy.cut()
-        await told(alice, Disconnected)
-        assert await told(alice, Connected) == Connected("alice", again=True)
+        await next_update(alice, Disconnected)
+        assert await next_update(alice, Connected) == Connected("alice", again=True)
         await alice.post(ops, "after the cut").wait()
         attached = [f["after"] for side, f in proxy.frames if f["type"] == "attach"]
         assert attached[-1] == 11
@@ -126,7 +124,7 @@ async def test_a_session_resumes_behind_the_last_event_it_has() -> None:
         assert sent == list(range(1, 13))
 
 
-async def test_an_event_that_is_missing_is_asked_for_again() -> None:
+async def test_missing_event_causes_another_catch_up() -> None:
     async with (
         running_server() as server,
         fault_proxy(server.address) as proxy,
@@ -156,14 +154,14 @@ async def test_requests_made_while_disconnected_are_sent_on_reconnection() -> No
     ):
         await alice.post(ops, "before").wait()
         await cut_off(proxy, alice)
-        receipts = [alice.post(ops, f"meanwhile {n}") for n in range(3)]
+        requests = [alice.post(ops, f"meanwhile {n}") for n in range(3)]
         refused = alice.submit(lambda i, n: Kick(i, n, GROUP, "nobody"))
-        receipts.append(alice.post(ops, "last"))
-        assert not any(pending.receipt.done.is_set() for pending in receipts)
+        requests.append(alice.post(ops, "last"))
+        assert not any(pending.request.done.is_set() for pending in requests)
         assert not refused.done.is_set()
         proxy.refusing = False
-        for receipt in receipts:
-            await receipt.wait()
+        for request in requests:
+            await request.wait()
         with pytest.raises(Refused) as caught:
             await refused.wait()
         assert caught.value.code == Code.NO_SUCH_MEMBER
@@ -171,7 +169,7 @@ async def test_requests_made_while_disconnected_are_sent_on_reconnection() -> No
         assert texts(await log_of(server.store)) == said
 
 
-async def test_what_cannot_be_a_message_is_refused_without_a_connection_too() -> None:
+async def test_invalid_message_is_refused_offline_too() -> None:
     async with (
         running_server() as server,
         fault_proxy(server.address) as proxy,
@@ -184,7 +182,7 @@ async def test_what_cannot_be_a_message_is_refused_without_a_connection_too() ->
         assert alice.unanswered <= 1  # the attach that will resume
 
 
-async def test_an_approval_that_came_meanwhile_is_found_on_reconnection() -> None:
+async def test_missed_approval_is_found_on_reconnection() -> None:
     async with (
         running_server() as server,
         fault_proxy(server.address) as proxy,
@@ -198,7 +196,7 @@ async def test_an_approval_that_came_meanwhile_is_found_on_reconnection() -> Non
         assert ops.log == await log_of(server.store)
 
 
-async def test_a_kick_that_came_meanwhile_is_found_on_reconnection() -> None:
+async def test_missed_kick_is_found_on_reconnection() -> None:
     async with (
         running_server() as server,
         fault_proxy(server.address) as proxy,
@@ -214,7 +212,7 @@ async def test_a_kick_that_came_meanwhile_is_found_on_reconnection() -> None:
         assert ops.kicked
 
 
-async def test_two_clients_carry_on_when_the_server_is_started_again(tmp_path: Path) -> None:
+async def test_clients_resume_after_a_server_restart(tmp_path: Path) -> None:
     async with (
         open_store(tmp_path) as store,
         running_server(store) as server,
@@ -237,7 +235,7 @@ async def test_two_clients_carry_on_when_the_server_is_started_again(tmp_path: P
         assert ops.log == there.log == await log_of(store)
 
 
-async def test_a_server_restored_from_a_backup_is_followed_from_its_beginning() -> None:
+async def test_restored_server_is_followed_from_the_beginning() -> None:
     backup = MemoryStore()
     async with running_server(backup) as server, members(server, "alice") as (someone,):
         await someone.post("in the backup")
@@ -257,14 +255,14 @@ async def test_a_server_restored_from_a_backup_is_followed_from_its_beginning() 
         assert ops.log == await log_of(backup)
 
 
-async def test_a_slot_that_lost_its_count_does_not_lose_posts() -> None:
-    slot = ClientId()
+async def test_lost_command_numbers_lose_no_posts() -> None:
+    client_id = ClientId()
     async with running_server() as server:
-        async with session_of(server.address, "alice", slot) as (alice, ops):
+        async with session_of(server.address, "alice", client_id) as (alice, ops):
             for n in range(20):
                 await alice.post(ops, f"text {n}").wait()
         forgetful = ClientId()
-        forgetful.client = slot.client
+        forgetful.client = client_id.client
         async with session_of(server.address, "alice", forgetful) as (alice, ops):
             await alice.post(ops, "not taken for a repetition").wait()
         assert texts(await log_of(server.store))[-1] == "not taken for a repetition"

@@ -1,4 +1,4 @@
-"""A replica: the server's log, followed without gaps, from its beginning or from a snapshot."""
+"""A replica follows the log without gaps, from the start or from a snapshot."""
 
 from __future__ import annotations
 
@@ -41,24 +41,24 @@ def attached(seq: int, read: int = 0) -> Attached:
 def replica_at(seq: int) -> Replica:
     """Return a replica that has everything up to `seq`."""
     replica = Replica(GROUP)
-    replica.attached(attached(seq))
-    replica.take(event(1, Created()))
+    replica.apply_attached(attached(seq))
+    replica.apply_event(event(1, Created()))
     for number in range(2, seq + 1):
-        replica.take(event(number))
+        replica.apply_event(event(number))
     return replica
 
 
 def test_events_are_taken_in_order() -> None:
     replica = replica_at(3)
-    assert replica.take(event(4))
+    assert replica.apply_event(event(4))
     assert seqs(replica.log) == [1, 2, 3, 4]
     assert replica.state.seq == 4
 
 
-def test_an_event_that_is_here_already_is_not_taken_again() -> None:
+def test_duplicate_event_is_ignored() -> None:
     replica = replica_at(3)
-    assert not replica.take(event(3))
-    assert not replica.take(event(1))
+    assert not replica.apply_event(event(3))
+    assert not replica.apply_event(event(1))
     assert seqs(replica.log) == [1, 2, 3]
 
 
@@ -66,81 +66,81 @@ def test_an_event_that_is_here_already_is_not_taken_again() -> None:
 def test_a_gap_is_an_error_and_changes_nothing(seq: int) -> None:
     replica = replica_at(3)
     with pytest.raises(GapError):
-        replica.take(event(seq))
+        replica.apply_event(event(seq))
     assert seqs(replica.log) == [1, 2, 3]
-    assert replica.take(event(4))
+    assert replica.apply_event(event(4))
 
 
-def test_an_empty_replica_does_not_begin_in_the_middle() -> None:
+def test_empty_replica_rejects_a_later_event() -> None:
     with pytest.raises(GapError):
-        Replica(GROUP).take(event(2))
+        Replica(GROUP).apply_event(event(2))
 
 
-def test_a_new_life_of_the_group_may_begin_anywhere() -> None:
+def test_refounded_group_may_start_at_any_seq() -> None:
     replica = Replica(GROUP)
-    assert replica.take(event(40, Created()))
-    assert replica.take(event(41))
-    assert replica_at(3).take(event(40, Created()))
+    assert replica.apply_event(event(40, Created()))
+    assert replica.apply_event(event(41))
+    assert replica_at(3).apply_event(event(40, Created()))
 
 
-def test_a_replica_asks_for_what_it_does_not_have() -> None:
-    assert Replica(GROUP).attach(7) == Attach(7, GROUP, 0)
-    assert replica_at(3).attach(7) == Attach(7, GROUP, 3)
+def test_attach_asks_for_missing_events() -> None:
+    assert Replica(GROUP).attach_request(7) == Attach(7, GROUP, 0)
+    assert replica_at(3).attach_request(7) == Attach(7, GROUP, 3)
 
 
-def test_it_has_caught_up_when_it_has_all_there_was_when_it_attached() -> None:
+def test_catch_up_ends_at_the_head() -> None:
     replica = replica_at(1)
-    replica.attached(attached(3))
+    replica.apply_attached(attached(3))
     states = [replica.caught_up]
     for seq in (2, 3, 4):
-        replica.take(event(seq))
+        replica.apply_event(event(seq))
         states.append(replica.caught_up)
     assert states == [False, False, True, True]
 
 
-def test_one_who_is_no_member_has_never_caught_up() -> None:
+def test_outsider_is_never_caught_up() -> None:
     replica = Replica(GROUP)
-    replica.attached(Attached(1, GROUP, "waiting", admin="alice"))
+    replica.apply_attached(Attached(1, GROUP, "waiting", admin="alice"))
     assert not replica.caught_up
     assert replica.admin == "alice"
 
 
-def test_a_log_that_is_shorter_than_what_is_here_is_another_log() -> None:
+def test_shorter_log_resets_the_replica() -> None:
     replica = replica_at(10)
-    replica.take_presence(PresenceUpdate(GROUP, (OnlineMember("bob"),), ()))
-    assert not replica.attached(attached(4))
+    replica.apply_presence(PresenceUpdate(GROUP, (OnlineMember("bob"),), ()))
+    assert not replica.apply_attached(attached(4))
     assert (replica.log, replica.state.seq, replica.online) == ([], 0, {})
-    assert replica.attach(1) == Attach(1, GROUP, 0)
+    assert replica.attach_request(1) == Attach(1, GROUP, 0)
 
 
-def test_a_log_that_is_as_long_as_what_is_here_or_longer_is_followed_on() -> None:
-    assert replica_at(10).attached(attached(10))
-    assert replica_at(10).attached(attached(11))
+def test_longer_log_continues_the_replica() -> None:
+    assert replica_at(10).apply_attached(attached(10))
+    assert replica_at(10).apply_attached(attached(11))
 
 
 def test_the_log_stays_when_membership_ends() -> None:
     replica = replica_at(10)
-    assert replica.attached(Attached(1, GROUP, "outsider", kicked=True))
+    assert replica.apply_attached(Attached(1, GROUP, "outsider", kicked=True))
     assert len(replica.log) == 10
     assert replica.kicked
 
 
-def test_what_was_read_is_what_was_read_before_this_session() -> None:
+def test_read_position_is_from_before_the_session() -> None:
     replica = Replica(GROUP)
-    replica.attached(attached(10, read=4))
-    replica.attached(attached(12, read=11))
+    replica.apply_attached(attached(10, read=4))
+    replica.apply_attached(attached(12, read=11))
     assert replica.read == 4
 
 
-def test_the_groups_name_is_written_as_its_founder_wrote_it() -> None:
+def test_group_name_is_spelled_as_founded() -> None:
     replica = Replica("OPS")
-    replica.attached(attached(1))
+    replica.apply_attached(attached(1))
     assert replica.name == "ops"
 
 
 def test_presence_is_folded() -> None:
     replica = Replica(GROUP)
-    replica.take_presence(
+    replica.apply_presence(
         PresenceUpdate(
             GROUP,
             (
@@ -150,21 +150,21 @@ def test_presence_is_folded() -> None:
             (),
         )
     )
-    replica.take_presence(PresenceUpdate(GROUP, (OnlineMember("carol"),), ("ALICE", "nobody")))
+    replica.apply_presence(PresenceUpdate(GROUP, (OnlineMember("carol"),), ("ALICE", "nobody")))
     assert replica.online == {"bob": "bob", "carol": "carol"}
-    replica.take_presence(PresenceUpdate(GROUP, (OnlineMember("dave"),), (), reset=True))
+    replica.apply_presence(PresenceUpdate(GROUP, (OnlineMember("dave"),), (), reset=True))
     assert replica.online == {"dave": "dave"}
 
 
-def test_the_state_is_what_the_servers_rules_make_of_the_log() -> None:
+def test_replica_state_equals_the_server_state() -> None:
     replica = replica_at(1)
-    replica.take(event(2, Approved("Bob")))
-    replica.take(event(3))
+    replica.apply_event(event(2, Approved("Bob")))
+    replica.apply_event(event(3))
     assert replica.state.members == {"alice": "alice", "bob": "Bob"}
     assert texts(replica.log) == ["text 3"]
 
 
-# ------------------------------------------------------------------ a state first
+# ------------------------------------------------------------------ snapshots
 
 
 def state_at(seq: int, **parts: str) -> Group:
@@ -180,88 +180,88 @@ def pieces_of(seq: int, size: int = 10_000, **parts: str) -> list[Snapshot]:
 def recent_replica(seq: int, first: int, **parts: str) -> Replica:
     """Return a replica that has the state at `seq`, and of the log nothing yet, from `first`."""
     replica = Replica(GROUP, recent=10)
-    replica.attached(Attached(1, GROUP, "member", seq=seq, first=first))
+    replica.apply_attached(Attached(1, GROUP, "member", seq=seq, first=first))
     for piece in pieces_of(seq, 50, **parts):
-        replica.take_snapshot(piece)
+        replica.apply_snapshot(piece)
     return replica
 
 
 def test_one_who_wants_the_recent_says_so_once() -> None:
-    assert Replica(GROUP, recent=10).attach(7) == Attach(7, GROUP, 0, 10)
-    assert recent_replica(50, 41).attach(7) == Attach(7, GROUP, 40)
+    assert Replica(GROUP, recent=10).attach_request(7) == Attach(7, GROUP, 0, 10)
+    assert recent_replica(50, 41).attach_request(7) == Attach(7, GROUP, 40)
 
 
 def test_recent_events_are_read_and_not_applied_again() -> None:
     replica = recent_replica(50, 48, topic="as it is now")
     assert (replica.first, replica.last, replica.log) == (48, 47, [])
     for seq in (48, 49):
-        assert replica.take(event(seq, TopicSet("as it was")))
+        assert replica.apply_event(event(seq, TopicSet("as it was")))
     assert (seqs(replica.log), replica.caught_up) == ([48, 49], False)
-    assert replica.take(event(50))
+    assert replica.apply_event(event(50))
     assert replica.caught_up
     assert replica.state == state_at(50, topic="as it is now")
-    assert replica.take(event(51, TopicSet("as it is then")))
+    assert replica.apply_event(event(51, TopicSet("as it is then")))
     assert (replica.state.topic, replica.state.seq) == ("as it is then", 51)
     assert (replica.first, seqs(replica.log)) == (48, [48, 49, 50, 51])
 
 
-def test_a_break_among_the_recent_events_goes_on_behind_the_last() -> None:
+def test_broken_recent_events_resume_after_the_last() -> None:
     replica = recent_replica(50, 41)
-    replica.take(event(41))
-    replica.take(event(42))
-    assert replica.attach(7) == Attach(7, GROUP, 42)
-    assert replica.attached(Attached(7, GROUP, "member", seq=60, first=43))
+    replica.apply_event(event(41))
+    replica.apply_event(event(42))
+    assert replica.attach_request(7) == Attach(7, GROUP, 42)
+    assert replica.apply_attached(Attached(7, GROUP, "member", seq=60, first=43))
     for seq in range(43, 61):
-        replica.take(event(seq))
+        replica.apply_event(event(seq))
     assert replica.caught_up
     assert (replica.state.seq, seqs(replica.log)) == (60, list(range(41, 61)))
 
 
-def test_a_snapshot_that_did_not_come_to_its_end_is_asked_for_again() -> None:
+def test_incomplete_snapshot_is_requested_again() -> None:
     replica = Replica(GROUP, recent=10)
-    replica.attached(Attached(1, GROUP, "member", seq=50, first=41))
+    replica.apply_attached(Attached(1, GROUP, "member", seq=50, first=41))
     for piece in pieces_of(50, 50)[:-1]:
-        replica.take_snapshot(piece)
-    assert replica.attach(7) == Attach(7, GROUP, 0, 10)
-    replica.attached(Attached(7, GROUP, "member", seq=60, first=51))
+        replica.apply_snapshot(piece)
+    assert replica.attach_request(7) == Attach(7, GROUP, 0, 10)
+    replica.apply_attached(Attached(7, GROUP, "member", seq=60, first=51))
     for piece in pieces_of(60, 50):
-        replica.take_snapshot(piece)
+        replica.apply_snapshot(piece)
     assert replica.state == state_at(60)
     assert (replica.first, replica.last) == (51, 50)
 
 
-def test_with_nothing_recent_a_replica_has_caught_up_with_the_snapshot() -> None:
+def test_snapshot_alone_completes_catch_up() -> None:
     replica = recent_replica(50, 51)
     assert replica.caught_up
     assert (replica.first, replica.last, replica.log) == (51, 50, [])
 
 
 @pytest.mark.parametrize("wrong", [event(49), event(51), event(50, Created())], ids=str)
-def test_a_log_does_not_begin_elsewhere_than_it_was_said(wrong: Event) -> None:
+def test_log_must_begin_at_the_announced_seq(wrong: Event) -> None:
     replica = recent_replica(50, 48)
-    assert not replica.take(event(47))
+    assert not replica.apply_event(event(47))
     with pytest.raises(GapError):
-        replica.take(wrong)
+        replica.apply_event(wrong)
     assert replica.log == []
 
 
 def test_a_new_life_begins_a_new_log() -> None:
     replica = replica_at(3)
-    replica.take(event(4, Edited(2, "changed")))
-    replica.take(event(5, Deleted(3)))
-    replica.take(event(40, Created()))
+    replica.apply_event(event(4, Edited(2, "changed")))
+    replica.apply_event(event(5, Deleted(3)))
+    replica.apply_event(event(40, Created()))
     assert (replica.first, seqs(replica.log)) == (40, [40])
     assert (replica.texts, replica.deleted) == ({}, set())
     replica = recent_replica(50, 51)
-    assert replica.take(event(60, Created()))
+    assert replica.apply_event(event(60, Created()))
     assert (replica.first, replica.last, replica.state.floor) == (60, 60, 60)
 
 
-def test_a_snapshot_that_was_not_asked_for_is_passed_over() -> None:
+def test_unrequested_snapshot_is_ignored() -> None:
     for replica in (Replica(GROUP), replica_at(3), recent_replica(3, 4)):
         before = replica.state.copy()
         for piece in pieces_of(50):
-            replica.take_snapshot(piece)
+            replica.apply_snapshot(piece)
         assert replica.state == before
 
 
@@ -279,33 +279,33 @@ WRONG_SNAPSHOTS = {
 @pytest.mark.parametrize("pieces", WRONG_SNAPSHOTS.values(), ids=WRONG_SNAPSHOTS)
 def test_a_wrong_snapshot_is_a_lie(pieces: list[Snapshot]) -> None:
     replica = Replica(GROUP, recent=10)
-    replica.attached(Attached(1, GROUP, "member", seq=50, first=48))
+    replica.apply_attached(Attached(1, GROUP, "member", seq=50, first=48))
     *good, last = pieces
     for piece in good:
-        replica.take_snapshot(piece)
+        replica.apply_snapshot(piece)
     with pytest.raises(ProtocolError):
-        replica.take_snapshot(last)
+        replica.apply_snapshot(last)
     assert (replica.state, replica.log) == (Group(), [])
 
 
-def test_a_log_that_is_shorter_than_a_snapshot_is_another_log() -> None:
+def test_log_shorter_than_snapshot_resets_the_replica() -> None:
     replica = recent_replica(50, 48)
-    assert not replica.attached(attached(49))
-    assert replica.attach(7) == Attach(7, GROUP, 0, 10)
+    assert not replica.apply_attached(attached(49))
+    assert replica.attach_request(7) == Attach(7, GROUP, 0, 10)
 
 
-# ------------------------------------------------------------------ the past
+# ------------------------------------------------------------------ history
 
 
 def test_the_past_comes_in_front() -> None:
     replica = recent_replica(50, 48)
-    assert replica.ask_past(7) == HistoryRequest(7, GROUP, 48)
-    assert replica.asked_before == 48
+    assert replica.history_request(7) == HistoryRequest(7, GROUP, 48)
+    assert replica.history_before == 48
     page = tuple(event(seq) for seq in (45, 46, 47))
-    assert replica.take_past(page) == page
+    assert replica.prepend_history(page) == page
     assert (replica.first, replica.last, seqs(replica.log)) == (45, 47, [45, 46, 47])
-    assert replica.take(event(48))
-    assert replica.ask_past(8) == HistoryRequest(8, GROUP, 45)
+    assert replica.apply_event(event(48))
+    assert replica.history_request(8) == HistoryRequest(8, GROUP, 45)
 
 
 @pytest.mark.parametrize(("first", "floor", "at_beginning"), [(1, 0, True), (2, 0, False)])
@@ -317,22 +317,22 @@ def test_a_log_begins_with_its_first_event(first: int, floor: int, at_beginning:
     assert replica.at_beginning
 
 
-# ------------------------------------------------------------------ what was edited and deleted
+# ------------------------------------------------------------------ edits and deletions
 
 
 def test_what_messages_say_now() -> None:
     replica = replica_at(3)
-    replica.take(event(4, Edited(2, "once")))
-    replica.take(event(5, Edited(2, "twice")))
+    replica.apply_event(event(4, Edited(2, "once")))
+    replica.apply_event(event(5, Edited(2, "twice")))
     assert replica.texts == {2: "twice"}
     assert replica.log[1].body == Posted("text 2")
 
 
 def test_what_was_deleted_is_nowhere_here_any_more() -> None:
     replica = replica_at(3)
-    replica.take(event(4, Edited(2, "once")))
-    replica.take(event(5, Edited(3, "stays")))
-    replica.take(event(6, Deleted(2)))
+    replica.apply_event(event(4, Edited(2, "once")))
+    replica.apply_event(event(5, Edited(3, "stays")))
+    replica.apply_event(event(6, Deleted(2)))
     assert (replica.texts, replica.deleted) == ({3: "stays"}, {2})
     bodies = [e.body for e in replica.log]
     assert bodies[1:] == [Erased(), Posted("text 3"), Erased(), Edited(3, "stays"), Deleted(2)]
@@ -341,21 +341,21 @@ def test_what_was_deleted_is_nowhere_here_any_more() -> None:
 
 def test_to_delete_what_is_no_message_erases_nothing() -> None:
     replica = replica_at(1)
-    replica.take(event(2, Approved("bob")))
-    replica.take(event(3, Deleted(2)))
+    replica.apply_event(event(2, Approved("bob")))
+    replica.apply_event(event(3, Deleted(2)))
     assert [e.body for e in replica.log] == [Created(), Approved("bob"), Deleted(2)]
 
 
-def test_what_was_deleted_before_the_log_began_is_known_to_be() -> None:
+def test_deletions_apply_to_messages_before_the_log() -> None:
     replica = recent_replica(50, 48)
-    replica.take(event(48, Deleted(20)))
+    replica.apply_event(event(48, Deleted(20)))
     assert replica.deleted == {20}
 
 
-def test_the_past_is_what_has_become_of_it_since() -> None:
+def test_prepended_history_shows_later_changes() -> None:
     replica = recent_replica(50, 10)
-    replica.take(event(10, Edited(5, "newest")))
-    replica.take(event(11, Deleted(6)))
+    replica.apply_event(event(10, Edited(5, "newest")))
+    replica.apply_event(event(11, Deleted(6)))
     page = [
         event(4, Erased()),
         event(5),
@@ -364,23 +364,23 @@ def test_the_past_is_what_has_become_of_it_since() -> None:
         event(8, Edited(6, "deleted, too")),
         event(9, Deleted(4)),
     ]
-    past = replica.take_past(page)
+    past = replica.prepend_history(page)
     assert past == tuple(replica.log[:6])
     assert [e.body for e in past] == [
         *(Erased(), Posted("text 5"), Erased()),
         *(Edited(5, "older"), Erased(), Deleted(4)),
     ]
     assert (replica.texts, replica.deleted) == ({5: "newest"}, {4, 6})
-    replica.take_past([event(2), event(3, Edited(2, "in the past"))])
+    replica.prepend_history([event(2), event(3, Edited(2, "in the past"))])
     assert replica.texts == {2: "in the past", 5: "newest"}
 
 
-# ------------------------------------------------------------------ who is away
+# ------------------------------------------------------------------ presence
 
 
 def test_who_is_away_and_why() -> None:
     replica = Replica(GROUP)
-    replica.take_presence(
+    replica.apply_presence(
         PresenceUpdate(
             GROUP,
             (
@@ -391,7 +391,7 @@ def test_who_is_away_and_why() -> None:
         )
     )
     assert replica.away == {"bob": "lunch␛[2J"}
-    replica.take_presence(
+    replica.apply_presence(
         PresenceUpdate(
             GROUP,
             (
@@ -402,21 +402,21 @@ def test_who_is_away_and_why() -> None:
         )
     )
     assert replica.away == {"alice": "a call"}
-    replica.take_presence(PresenceUpdate(GROUP, (OnlineMember("Alice"),), ()))
+    replica.apply_presence(PresenceUpdate(GROUP, (OnlineMember("Alice"),), ()))
     assert (replica.away, set(replica.online)) == ({}, {"alice", "bob"})
-    replica.take_presence(PresenceUpdate(GROUP, (OnlineMember("bob", "asleep"),), ()))
-    replica.take_presence(PresenceUpdate(GROUP, (), ("BOB",)))
+    replica.apply_presence(PresenceUpdate(GROUP, (OnlineMember("bob", "asleep"),), ()))
+    replica.apply_presence(PresenceUpdate(GROUP, (), ("BOB",)))
     assert (replica.away, set(replica.online)) == ({}, {"alice"})
-    replica.take_presence(PresenceUpdate(GROUP, (OnlineMember("carol", "out"),), (), reset=True))
+    replica.apply_presence(PresenceUpdate(GROUP, (OnlineMember("carol", "out"),), (), reset=True))
     assert (replica.away, replica.online) == ({"carol": "out"}, {"carol": "carol"})
 
 
-# ------------------------------------------------------------------ conversations of two
+# ------------------------------------------------------------------ direct conversations
 
 
-def test_a_conversation_of_two_has_its_members_from_the_start() -> None:
+def test_direct_conversation_has_both_members() -> None:
     replica = Replica("@alice,bob")
     assert set(replica.state.members) == {"alice", "bob"}
-    replica.take(Event("@alice,bob", 1, 1, "bob", bytes(8), 1, Posted("hello")))
-    replica.forget()
+    replica.apply_event(Event("@alice,bob", 1, 1, "bob", bytes(8), 1, Posted("hello")))
+    replica.reset()
     assert (replica.state, replica.log) == (Group.unwritten("@alice,bob"), [])

@@ -1,4 +1,4 @@
-"""Sessions: following groups, what was seen, beginnings that fail, and silence."""
+"""Sessions: groups, read positions, failing first connections, keepalive."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from tchat.core.protocol.handshake import NONCE_SIZE, VERSION, Challenge, Welcom
 from tchat.errors import Code, Refused, StartupError
 from tchat.net.address import Address, port_of
 from tests.cddl import unchecked
-from tests.client.listening import happened, told
+from tests.client.receiving import next_update, pending_updates
 from tests.fault_proxy import FaultProxy, Side, Verdict, fault_proxy
 from tests.helpers import (
     GROUP,
@@ -58,17 +58,17 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 
-# ------------------------------------------------------------------ a life without incidents
+# ------------------------------------------------------------------ groups and standing
 
 
-async def test_to_enter_a_group_that_does_not_exist_is_to_found_it() -> None:
+async def test_entering_an_unknown_group_founds_it() -> None:
     async with running_server() as server, session_of(server.address, "alice") as (alice, ops):
         await until(alice, lambda: ops.caught_up)
         assert (ops.standing, ops.state.admin_name) == ("member", "alice")
         assert [event.body for event in ops.log] == [created_by("alice")]
 
 
-async def test_one_who_enters_waits_and_is_in_at_once_when_approved() -> None:
+async def test_approval_is_reported_at_once() -> None:
     async with (
         running_server() as server,
         session_of(server.address, "alice") as (alice, _),
@@ -90,7 +90,7 @@ async def test_updates_tell_in_order_what_happened() -> None:
         session_of(server.address, "bob") as (bob, ops),
     ):
         await bob.post(ops, "hello").wait()
-        updates = happened(bob)
+        updates = pending_updates(bob)
     assert updates[0] == Connected("bob", again=False)
     assert [u.event.body for u in updates if isinstance(u, EventReceived)] == [
         created_by("alice"),
@@ -102,7 +102,7 @@ async def test_updates_tell_in_order_what_happened() -> None:
     assert others[:3] == [Connected, StandingChanged, CaughtUp]
 
 
-async def test_a_person_is_known_by_the_name_the_server_gives_back() -> None:
+async def test_server_decides_the_spelling_of_the_name() -> None:
     async with running_server() as server:
         async with raw_client(server.address, "Alice"):
             pass
@@ -132,21 +132,21 @@ async def test_settle_waits_for_every_answer() -> None:
         for n in range(50):
             alice.post(ops, f"text {n}")
         assert alice.unanswered == 50
-        await alice.settle()
+        await alice.wait_for_answers()
         assert alice.unanswered == 0
         assert len(texts(await log_of(server.store))) == 50
 
 
-async def test_a_kick_a_denial_and_a_second_chance_are_told_at_once() -> None:
+async def test_kick_and_denial_are_reported_at_once() -> None:
     async with (
         running_server() as server,
         session_of(server.address, "alice") as (alice, _),
         session_of(server.address, "bob") as (bob, ops),
     ):
         await alice.request(lambda i, n: Deny(i, n, GROUP, "bob"))
-        update = await told(bob, StandingChanged)
+        update = await next_update(bob, StandingChanged)
         while isinstance(update, StandingChanged) and update.news is None:
-            update = await told(bob, StandingChanged)
+            update = await next_update(bob, StandingChanged)
         assert update == StandingChanged(
             ops, MembershipChange(GROUP, "outsider", "denied", "alice")
         )
@@ -167,7 +167,7 @@ async def test_a_kick_a_denial_and_a_second_chance_are_told_at_once() -> None:
         assert ops.log == await log_of(server.store)
 
 
-# ------------------------------------------------------------------ what was seen
+# ------------------------------------------------------------------ read positions
 
 
 async def test_what_was_seen_elsewhere_is_not_news() -> None:
@@ -179,12 +179,14 @@ async def test_what_was_seen_elsewhere_is_not_news() -> None:
         async with session_of(server.address, "bob") as (session, ops):
             assert ops.read == seen
             await session.post(ops, "a moment later").wait()
-            updates = [update for update in happened(session) if isinstance(update, EventReceived)]
+            updates = [
+                update for update in pending_updates(session) if isinstance(update, EventReceived)
+            ]
             assert [update.event.seq for update in updates if not update.unseen] == [1, 2, 3, seen]
             assert [update.event.seq for update in updates if update.unseen] == [seen + 1, seen + 2]
 
 
-async def test_what_was_marked_seen_is_known_to_the_next_session() -> None:
+async def test_read_positions_reach_the_next_session() -> None:
     async with running_server() as server:
         async with session_of(server.address, "alice") as (alice, ops):
             await alice.post(ops, "one").wait()
@@ -194,7 +196,7 @@ async def test_what_was_marked_seen_is_known_to_the_next_session() -> None:
             assert ops.read == 2
 
 
-# ------------------------------------------------------------------ beginnings that fail
+# ------------------------------------------------------------------ failing first connections
 
 
 def sentence_of(error: StartupError | Refused) -> bool:
@@ -202,7 +204,7 @@ def sentence_of(error: StartupError | Refused) -> bool:
     return error.sentence.endswith(".") and "\n" not in error.sentence
 
 
-async def test_a_first_connection_that_fails_is_said_in_a_sentence() -> None:
+async def test_failed_first_connection_is_reported() -> None:
     nowhere = Address("127.0.0.1", await free_port())
     expected = pytest.RaisesExc(StartupError, match="Cannot connect.*connection refused")
     with pytest.RaisesGroup(expected, flatten_subgroups=True):
@@ -211,7 +213,7 @@ async def test_a_first_connection_that_fails_is_said_in_a_sentence() -> None:
 
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "two..dots", "ex ample", 70 * "a", ""])
-async def test_a_host_that_cannot_be_is_said_in_a_sentence(host: str) -> None:
+async def test_invalid_host_is_reported(host: str) -> None:
     expected = pytest.RaisesExc(StartupError, check=sentence_of)
     with pytest.RaisesGroup(expected, flatten_subgroups=True):
         async with session_at(Address(host, 4000), "alice") as session:
@@ -224,7 +226,7 @@ async def free_port() -> int:
         return port_of(listener)
 
 
-async def test_a_name_that_cannot_be_is_refused_before_anything_is_sent() -> None:
+async def test_invalid_name_is_refused_before_sending() -> None:
     with pytest.raises(Refused) as caught:
         async with session_at(Address("127.0.0.1", 1), "not a name"):
             raise AssertionError("unreachable")
@@ -287,7 +289,7 @@ async def impostor(*sends: bytes) -> AsyncIterator[Impostor]:
         encode(Goodbye(Code.SHUTTING_DOWN, "We are closing.")),
     ],
 )
-async def test_something_that_is_no_tchat_server_is_said_in_a_sentence(answer: bytes) -> None:
+async def test_other_kind_of_server_is_reported(answer: bytes) -> None:
     expected = pytest.RaisesExc(StartupError, check=sentence_of)
     with pytest.RaisesGroup(expected, flatten_subgroups=True):
         async with impostor(answer) as other, session_at(other.address, "a") as session:
@@ -302,7 +304,7 @@ async def test_something_that_says_nothing_is_given_up(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("code", [Code.BAD_NAME, Code.BAD_VERSION])
-async def test_a_server_that_will_not_have_this_client_is_not_asked_again(code: Code) -> None:
+async def test_final_refusal_is_not_retried(code: Code) -> None:
     expected = pytest.RaisesExc(Refused, match="Not you")
     async with impostor(encode(Failed(code, "Not you."))) as other:
         with pytest.RaisesGroup(expected, flatten_subgroups=True):
@@ -321,14 +323,14 @@ async def test_frames_of_a_newer_server_are_passed_over() -> None:
         impostor(WELCOME, newer, encode(Ok(999)), presence) as other,
         session_at(other.address, "alice") as session,
     ):
-        await told(session, Connected)
+        await next_update(session, Connected)
         other.sends[:] = [WELCOME]
         session.submit(lambda i, n: Post(i, n, GROUP, "hi"))
         await other.hears("post")
         assert session.connected
 
 
-async def test_an_event_of_a_newer_kind_counts_and_changes_nothing() -> None:
+async def test_unknown_event_types_are_counted_only() -> None:
     head = {"type": "event", "group": GROUP, "at": 1, "actor": "alice", "client": bytes(8)}
     answers = [
         encode(Attached(1, GROUP, "member", seq=3)),
@@ -345,19 +347,19 @@ async def test_an_event_of_a_newer_kind_counts_and_changes_nothing() -> None:
         assert (replica.state.seq, replica.state.admin_name) == (3, "alice")
 
 
-async def test_a_server_that_breaks_the_protocol_later_is_left_and_tried_again() -> None:
+async def test_protocol_error_leads_to_a_reconnection() -> None:
     async with (
         impostor(WELCOME, unchecked({"type": "event"})) as other,
         session_at(other.address, "alice") as session,
     ):
-        update = await told(session, Disconnected)
+        update = await next_update(session, Disconnected)
         assert isinstance(update, Disconnected)
         assert update.reason
         while other.connections < 3:
             await session.updates.receive()
 
 
-# ------------------------------------------------------------------ silence
+# ------------------------------------------------------------------ keepalive
 
 
 async def test_a_silent_connection_is_kept_alive_by_pings(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -369,10 +371,10 @@ async def test_a_silent_connection_is_kept_alive_by_pings(monkeypatch: pytest.Mo
     ):
         await proxy.passes(type="pong")
         await alice.post(ops, "still the same connection").wait()
-        assert not any(isinstance(update, Disconnected) for update in happened(alice))
+        assert not any(isinstance(update, Disconnected) for update in pending_updates(alice))
 
 
-async def test_a_connection_on_which_nothing_comes_is_given_up_and_made_anew(
+async def test_silent_connection_is_replaced(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(session_module, "SILENCE_SECONDS", 0.05)
@@ -383,9 +385,9 @@ async def test_a_connection_on_which_nothing_comes_is_given_up_and_made_anew(
         session_of(proxy.address, "alice") as (alice, ops),
     ):
         proxy.watch = swallow
-        update = await told(alice, Disconnected)
+        update = await next_update(alice, Disconnected)
         assert isinstance(update, Disconnected)
-        assert update.reason == "nothing was heard from the server"
+        assert update.reason == "the server does not answer any more"
         proxy.watch = FaultProxy(server.address).watch
         await alice.post(ops, "heard again").wait()
         assert texts(await log_of(server.store)) == ["heard again"]

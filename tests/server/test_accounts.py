@@ -11,7 +11,8 @@ import trio
 
 from tchat.client.authenticate import Account
 from tchat.client.client_id import ClientId
-from tchat.client.connector import Connector, KnownServers
+from tchat.client.connector import Connector
+from tchat.client.known_servers import KnownServers
 from tchat.client.session import Session
 from tchat.core.group.state import Author
 from tchat.core.protocol.frames import (

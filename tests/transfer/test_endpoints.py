@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from tchat.client.files.sources import HashedSource
+from tchat.client.files.hashed_source import HashedSource
 from tchat.core.protocol.frames import Failed, Have, Piece, Ping, StartAt, Stored, encode
 from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.errors import Code, ProtocolError, Refused

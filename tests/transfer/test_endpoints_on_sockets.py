@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tchat.client.files.sources import HashedSource
+from tchat.client.files.hashed_source import HashedSource
 from tchat.core.protocol.frames import Failed, Have, Piece, Ping, StartAt, Stored, encode
 from tchat.core.protocol.framing import PREFIX
 from tchat.core.protocol.handshake import PIECE_SIZE

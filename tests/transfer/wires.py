@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tchat.client.files.sources import HashedSource
+    from tchat.client.files.hashed_source import HashedSource
 
 GUARD = 30
 DATA = os.urandom(2 * PIECE_SIZE + 77_777)

@@ -12,7 +12,8 @@ from tchat.cli import parser
 from tchat.client.authenticate import Account
 from tchat.client.client_id import ClientId
 from tchat.client.config.options import invite_token
-from tchat.client.connector import Connector, KnownServers
+from tchat.client.connector import Connector
+from tchat.client.known_servers import KnownServers
 from tchat.client.session import open_session
 from tchat.core.fingerprints import fingerprint, read_invite
 from tchat.core.group.commands import Join
@@ -77,7 +78,7 @@ async def test_an_invite_names_the_server_by_its_pin(tmp_path: Path) -> None:
         line = join_line(await alice.types("/invite"))
         assert "--no-tls" not in line
         assert read_invite(shlex.split(line)[-1])[1] == credentials.pin
-        alice.chat.session.connector.vouched = True
+        alice.chat.session.connector.ca_verified = True
         line = join_line(await alice.types("/invite"))
         assert read_invite(shlex.split(line)[-1])[1] == b""
 

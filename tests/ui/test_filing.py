@@ -65,7 +65,7 @@ class Standstill:
         monkeypatch.setattr(transfers, "fetch_file", self.fetch_file)
 
     async def send_file(self, _: object, __: object, path: Path, told: transfers.Transfer) -> None:
-        told.about(path.name, 1000)
+        told.on_start(path.name, 1000)
         await self._stand(told)
 
     async def fetch_file(self, *arguments: transfers.Transfer) -> None:
@@ -78,7 +78,7 @@ class Standstill:
                 await trio.testing.wait_all_tasks_blocked()
 
     async def _stand(self, told: transfers.Transfer) -> None:
-        told.moved(420)
+        told.on_progress(420)
         self.told.append(told)
         await trio.sleep_forever()
 
@@ -306,7 +306,7 @@ async def test_a_transfer_is_cancelled_by_its_number(
         ]
         assert offers(alice.chat, "") == (0, ["1", "2"])
         alice.chat.enter("1")
-        await alice.shows("Sending a.iso was cancelled; sending it again within a day goes on")
+        await alice.shows("Sending a.iso was cancelled; sending it again within a day resumes it")
         alice.chat.enter("/cancel 1")
         assert alice.lines[-1].text == "No transfer has the number 1."
         assert offers(alice.chat, "/cancel ") == (8, ["2"])

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 def replica_of(*story: tuple[str, Body]) -> Replica:
     """Return a group that one of its members follows."""
     replica = Replica("ops")
-    replica.attached(Attached(1, "ops", "member", len(story)))
+    replica.apply_attached(Attached(1, "ops", "member", len(story)))
     for seq, (actor, body) in enumerate(story, start=1):
-        replica.take(Event("ops", seq, 1000, actor, b"12345678", seq, body))
+        replica.apply_event(Event("ops", seq, 1000, actor, b"12345678", seq, body))
     return replica
 
 
@@ -86,7 +86,7 @@ def test_what_was_found_on_attaching_reads_as_a_sentence(
     answer: Attached, before: Standing | None, sentence: str
 ) -> None:
     replica = Replica("ops")
-    replica.attached(answer)
+    replica.apply_attached(answer)
     assert standing_found(replica, before) == sentence
 
 

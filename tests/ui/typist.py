@@ -12,7 +12,8 @@ import trio.testing
 
 from tchat.client.authenticate import Account
 from tchat.client.client_id import ClientId
-from tchat.client.connector import Connector, KnownServers
+from tchat.client.connector import Connector
+from tchat.client.known_servers import KnownServers
 from tchat.client.session import open_session
 from tchat.core.text import fold
 from tchat.ui.chat.chat import Chat, Start

@@ -1,1 +1,1 @@
-"""The client's settings file, command-line options and directories."""
+"""Client configuration: settings file, command-line options, directories."""

@@ -1,4 +1,4 @@
-"""The options by which every client program, bots included, is told its server and its person."""
+"""Command-line options of clients and bots (server, pin, invite), and the session from them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from tchat.client.authenticate import Account
-from tchat.client.client_id import take_slot
+from tchat.client.client_id import acquire_client_id
 from tchat.client.config.paths import identity_file, known_servers_file, state_directory
 from tchat.client.config.settings import config_file
-from tchat.client.connector import Connector, KnownServers
+from tchat.client.connector import Connector
+from tchat.client.known_servers import KnownServers
 from tchat.client.session import open_session
 from tchat.core.fingerprints import read_invite, read_pin
 from tchat.errors import Code, StartupError
@@ -27,20 +28,20 @@ T = TypeVar("T")
 
 
 def add_address(parser: argparse.ArgumentParser, host: str, port: str) -> None:
-    """Let a program be told a host and a port."""
+    """Add the arguments HOST and PORT."""
     parser.add_argument("host", metavar="HOST", help=host)
     parser.add_argument("port", metavar="PORT", type=_port, help=port)
 
 
 def add_server_options(parser: argparse.ArgumentParser, *, nicknames: bool = False) -> None:
-    """Let a program be told its server, and how to trust it.
+    """Add the options for a server and for how to authenticate it.
 
-    With `nicknames`, a word without a port may be one of a configuration file's servers: `settle`
-    finds out which.
+    With `nicknames`, PORT is optional, and HOST may be a server in the configuration file, see
+    `apply_settings`.
     """
     if nicknames:
         parser.add_argument(
-            "host", metavar="HOST", help="the server's name or address, or nickname"
+            "host", metavar="HOST", help="the server's address, or its name in the settings"
         )
         parser.add_argument("port", metavar="PORT", type=_port, nargs="?", help="its TCP port")
     else:
@@ -49,27 +50,27 @@ def add_server_options(parser: argparse.ArgumentParser, *, nicknames: bool = Fal
         "--pin",
         type=_argument(read_pin),
         metavar="PIN",
-        help="what the server's key has to be: sha256:...",
+        help="the pin that the server's key has to match: sha256:...",
     )
     parser.add_argument(
         "--invite",
         type=_argument(read_invite),
         metavar="INVITE",
-        help="what /invite printed; lets you in at once",
+        help="an invite from /invite: join without approval",
     )
     parser.add_argument(
-        "--link", metavar="CODE", help="what /link printed on another device of yours"
+        "--link", metavar="CODE", help="a code from /link: use your name on this device, too"
     )
     parser.add_argument(
-        "--no-tls", action="store_true", help="for a server on this machine started with --no-tls"
+        "--no-tls", action="store_true", help="no encryption, for a local server with --no-tls"
     )
-    parser.add_argument("--insecure", action="store_true", help="--no-tls for any server")
+    parser.add_argument("--insecure", action="store_true", help="allow --no-tls for any server")
 
 
-def settle(given: argparse.Namespace, config: Settings) -> tuple[str, ...]:
-    """Complete what was given on the command line by what the configuration says of the server.
+def apply_settings(given: argparse.Namespace, config: Settings) -> tuple[str, ...]:
+    """Complete the command line from the configuration file, and return the groups named there.
 
-    Returns the groups that it names. Raises `StartupError` for a nickname that is none.
+    Raises `StartupError` if the port is missing and the host is not a server in the file.
     """
     if given.port is not None:
         given.user = given.user or config.user
@@ -78,7 +79,8 @@ def settle(given: argparse.Namespace, config: Settings) -> tuple[str, ...]:
     if server is None:
         raise StartupError(
             Code.CANNOT_START,
-            f"{given.host} is no server of {config_file()}; otherwise a port has to follow it.",
+            f"Port missing: tchat join {given.host} PORT ({given.host} is not a server in"
+            f" {config_file()}).",
         )
     given.host, given.port = server.host, server.port
     given.user = given.user or server.user or config.user
@@ -91,36 +93,35 @@ def settle(given: argparse.Namespace, config: Settings) -> tuple[str, ...]:
 async def session_for(
     given: argparse.Namespace, user: str, recent: int | None = None
 ) -> AsyncIterator[Session]:
-    """Run a session of `user` for the length of the block, as the options say.
+    """Run a session of `user` for the length of the block, with the server of the options.
 
-    With `recent`, groups come with so many of their latest events, see `open_session`. Raises
-    `Refused` (bad_name) or `StartupError`.
+    For `recent`, see `open_session`. Raises `Refused` (bad_name) or `StartupError`.
     """
     address = Address(given.host, given.port)
     if given.no_tls and not given.insecure and not is_local(given.host):
         raise StartupError(
             Code.CANNOT_START,
-            f"Without TLS everybody on the way to {given.host} could read and change what is said."
-            " If that is what you want, add --insecure.",
+            f"Without TLS, anybody between you and {given.host} could read and change your"
+            " messages. If that is what you want, add --insecure.",
         )
-    pin = _pin_meant(given)
+    pin = _expected_pin(given)
     connector = Connector(address, KnownServers(known_servers_file()), pin, plain=given.no_tls)
-    with take_slot(state_directory(), user, connector.names()) as slot:
+    with acquire_client_id(state_directory(), user, connector.names()) as client_id:
         identity = load_identity(identity_file())
-        account = Account(user, identity, slot, given.link)
+        account = Account(user, identity, client_id, given.link)
         async with open_session(connector, account, recent) as session:
             yield session
 
 
-def _pin_meant(given: argparse.Namespace) -> bytes | None:
-    """Return the pin that the options name. Raises `StartupError` if they contradict each other."""
+def _expected_pin(given: argparse.Namespace) -> bytes | None:
+    """Return the pin in --pin or --invite. Raises `StartupError` if they contradict each other."""
     invited = given.invite[1] if given.invite else b""
     pins = {pin for pin in (given.pin, invited) if pin}
     if len(pins) > 1:
-        raise StartupError(Code.CANNOT_START, "The pin and the invite are of different servers.")
+        raise StartupError(Code.CANNOT_START, "--pin and --invite are for different servers.")
     if pins and given.no_tls:
         raise StartupError(
-            Code.CANNOT_START, "A server has no key to show with --no-tls, and a pin was given."
+            Code.CANNOT_START, "A pin cannot be checked with --no-tls; leave one of them out."
         )
     return next(iter(pins), None)
 
@@ -139,7 +140,7 @@ def _port(text: str) -> int:
 
 
 def _argument(read: Callable[[str], T]) -> Callable[[str], T]:
-    """Return `read` so that what it says of a wrong text is said on the command line."""
+    """Return `read` as the type of an argument: its ValueError becomes a usage error."""
 
     def argument(text: str) -> T:
         try:

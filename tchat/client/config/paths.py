@@ -1,4 +1,4 @@
-"""Where a client keeps what is its own: `TCHAT_HOME`, or the places this platform has for it."""
+"""Client directories and files: under `TCHAT_HOME`, or where the platform keeps such things."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import platformdirs
 
 
 def state_directory() -> Path:
-    """Return the directory of the client's state."""
+    """Return the directory for identity, known servers, client ids and journals."""
     home = os.environ.get("TCHAT_HOME")
     return Path(home) if home else platformdirs.user_state_path("tchat", appauthor=False)
 
 
 def download_directory() -> Path:
-    """Return where received files go unless the person says otherwise."""
+    """Return the default directory for downloaded files."""
     if os.environ.get("TCHAT_HOME"):
         return state_directory() / "downloads"
     return platformdirs.user_downloads_path() / "tchat"
 
 
 def identity_file() -> Path:
-    """Return where the person's private key is."""
+    """Return the path of the person's private key."""
     return state_directory() / "identity"
 
 
 def known_servers_file() -> Path:
-    """Return where the servers are remembered that were met."""
+    """Return the path of the known-servers file."""
     return state_directory() / "known_servers"

@@ -1,9 +1,8 @@
-"""What a person has settled once: one file in TOML, which nobody needs to have.
+"""Settings: load and validate the optional configuration file config.toml.
 
-Everything in it can be said on the command line too, which has the last word. Nothing in it is
-guessed at: a key that is not known, or a value that cannot be right, is told in a sentence with
-the file and the key, before anything else happens. How colours and keys are written is known to
-the face that shows them, and looked at there.
+Options on the command line override it. The file is validated strictly: an unknown key or an
+invalid value is a startup error that names the file and the key. Colours and key bindings are
+validated by the terminal UI, which knows their syntax.
 """
 
 from __future__ import annotations
@@ -25,44 +24,44 @@ from tchat.errors import Code, Refused, StartupError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    _Reader = Callable[[str, object], object]  # of a value, whose place in the file comes first
+    _Reader = Callable[[str, object], object]  # (key with its tables, value) -> checked value
 
 T = TypeVar("T")
 
 Notifications = Literal["auto", "bell", "off"]
 
 EXAMPLE = """\
-user = "alice"            # who you are, unless --user says otherwise
-group = "ops"             # where you go, unless --group does
-plain = false             # true: lines of text instead of a full screen, as with --plain
+user = "alice"            # your username, unless --user is given
+group = "ops"             # the group to join, unless --group is given
+plain = false             # true: lines of text instead of full screen, like --plain
 downloads = "~/Downloads/tchat"
-notifications = "auto"    # when you are mentioned: "auto", "bell" alone, or "off"
-mute = ["noise"]          # groups that never notify
-ignore = ["mallory"]      # people whose messages are not shown
+notifications = "auto"    # of mentions: "auto", "bell" only, or "off"
+mute = ["noise"]          # groups without notifications
+ignore = ["mallory"]      # people whose messages are hidden
 
 [servers.work]            # python -m tchat join work
 host = "chat.example.org"
 port = 7777
-user = "alice.b"          # the rest may be left out
-groups = ["ops", "lab"]   # all of them, the first in front
+user = "alice.b"          # optional, like everything below
+groups = ["ops", "lab"]   # join all, show the first
 pin = "sha256:Y2hhdC5leGFtcGxlLm9yZyBzYWlkIHRoYXQgaXQgaXM"
 no_tls = false
 
-[colours]                 # of styles; NO_COLOR in the environment switches all off
+[colours]                 # the environment variable NO_COLOR switches all off
 mention = "bold #ff8700"
 url = "underline colour 39"
 title = "reverse"
 
 [keys]
 "C-n" = "next-window"
-"F7" = ""                 # no action any more
+"F7" = ""                 # unbound
 """
-"""The file with everything that may be in it."""
+"""An example of the file with every key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server that a person has given a nickname."""
+    """A server in the file, under a nickname."""
 
     host: str
     port: int
@@ -74,7 +73,7 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What stands in the file; None or nothing for what does not."""
+    """The contents of the file; defaults for what is not in it."""
 
     user: str | None = None
     group: str | None = None
@@ -89,68 +88,73 @@ class Settings:
 
 
 def config_file() -> Path:
-    """Return where the file is, if there is one."""
+    """Return the path of the file, which need not exist."""
     home = os.environ.get("TCHAT_HOME")
     directory = Path(home) if home else platformdirs.user_config_path("tchat", appauthor=False)
     return directory / "config.toml"
 
 
 def load_config(path: Path) -> Settings:
-    """Read the file at `path`; without one, everything is as if nothing stood in it.
+    """Return the settings in the file at `path`; the defaults if there is none.
 
     Raises `StartupError` (bad_config).
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-        return Settings(**_read_table(_CONFIG, "", table))
+        return read_settings(table)
     except FileNotFoundError:
         return Settings()
     except OSError as error:
         reason = f"the file cannot be read: {error.strerror}"
     except UnicodeError:
-        reason = "the file is not text in UTF-8"
+        reason = "the file is not valid UTF-8"
     except tomllib.TOMLDecodeError as error:
         reason = f"the file is not TOML: {error}"
-    except _Wrong as wrong:
-        reason = str(wrong)
+    except InvalidSettingError as invalid:
+        reason = str(invalid)
     raise StartupError(Code.BAD_CONFIG, f"{path}: {reason}.")
 
 
-class _Wrong(Exception):
-    """A key or a value that cannot be right; says which, and what would be."""
+def read_settings(table: Mapping[str, object]) -> Settings:
+    """Return the settings in a parsed file. Raises `InvalidSettingError`."""
+    return Settings(**_read_table(_CONFIG, "", table))
+
+
+class InvalidSettingError(Exception):
+    """An unknown key or an invalid value; says which, and what is expected."""
 
 
 def _read_table(readers: Mapping[str, _Reader], where: str, table: object) -> dict[str, Any]:
-    """Return a table's values, each as the reader of its key understands it."""
+    """Return the values of a table, each checked and converted by the reader of its key."""
     values = {}
     for key, value in _table(where, table).items():
         place = f"{where}.{key}" if where else key
         if key not in readers:
-            raise _Wrong(f"there is no key {place!r}; {_hint(key, readers)}")
+            raise InvalidSettingError(f"unknown key {place!r} ({_hint(key, readers)})")
         values[key] = readers[key](place, value)
     return values
 
 
 def _hint(key: str, readers: Mapping[str, object]) -> str:
     near = get_close_matches(key, readers, n=1)
-    return f"perhaps {near[0]!r} is meant" if near else f"there are {', '.join(readers)}"
+    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(readers)}"
 
 
 def _table(where: str, value: object) -> dict[str, object]:
     return _of(dict, "a table", where, value)
 
 
-def _of(kind: type[T], right: str, where: str, value: object) -> T:
-    """Return a value if it is of that type and no other: True is no number here."""
+def _of(kind: type[T], expected: str, where: str, value: object) -> T:
+    """Return the value if its type is exactly that: in Python, True would pass as a number."""
     if type(value) is not kind:
-        raise _Wrong(f"{where} is {value!r}; right would be {right}")
+        raise InvalidSettingError(f"{where} is {value!r}; expected {expected}")
     return value
 
 
 def _text(where: str, value: object) -> str:
-    text = _of(str, "a text in quotation marks", where, value)
+    text = _of(str, "text in quotation marks", where, value)
     if not text.strip():
-        raise _Wrong(f"{where} is empty; leave the line out instead")
+        raise InvalidSettingError(f"{where} is empty; remove the line instead")
     return text
 
 
@@ -158,7 +162,7 @@ def _name(what: str, where: str, value: object) -> str:
     try:
         return check_name(_text(where, value), what)
     except Refused as refusal:
-        raise _Wrong(f"{where} is {value!r}; {str(refusal).rstrip('.')}") from refusal
+        raise InvalidSettingError(f"{where} is {value!r}; {str(refusal).rstrip('.')}") from refusal
 
 
 def _names(what: str, where: str, value: object) -> tuple[str, ...]:
@@ -171,9 +175,10 @@ def _texts(where: str, value: object) -> dict[str, str]:
 
 
 def _actions(where: str, value: object) -> dict[str, str]:
-    right = 'an action in quotation marks, or "" for none'
+    expected = 'an action in quotation marks, or "" for none'
     return {
-        key: _of(str, right, f"{where}.{key}", text) for key, text in _table(where, value).items()
+        key: _of(str, expected, f"{where}.{key}", text)
+        for key, text in _table(where, value).items()
     }
 
 
@@ -181,21 +186,23 @@ def _path(where: str, value: object) -> Path:
     try:
         return Path(_text(where, value)).expanduser()
     except RuntimeError as error:  # ~somebody
-        raise _Wrong(f"{where} is {value!r}; there is no such home directory") from error
+        raise InvalidSettingError(
+            f"{where} is {value!r}; there is no such home directory"
+        ) from error
 
 
 def _choice(where: str, value: object) -> object:
     choice = get_args(Notifications)
     if value not in choice:
-        raise _Wrong(f"{where} is {value!r}; right would be one of {', '.join(choice)}")
+        raise InvalidSettingError(f"{where} is {value!r}; expected one of {', '.join(choice)}")
     return value
 
 
 def _port(where: str, value: object) -> int:
-    right = "a number from 1 to 65535"
-    port = _of(int, right, where, value)
+    expected = "a number from 1 to 65535"
+    port = _of(int, expected, where, value)
     if not 1 <= port <= 65535:
-        raise _Wrong(f"{where} is {port}; right would be {right}")
+        raise InvalidSettingError(f"{where} is {port}; expected {expected}")
     return port
 
 
@@ -203,14 +210,14 @@ def _pin(where: str, value: object) -> bytes:
     try:
         return read_pin(_text(where, value))
     except ValueError as error:
-        raise _Wrong(f"{where}: {error}") from error
+        raise InvalidSettingError(f"{where}: {error}") from error
 
 
 def _server(where: str, value: object) -> Server:
     values = _read_table(_SERVER, where, value)
     for key in ("host", "port"):
         if key not in values:
-            raise _Wrong(f"{where} has no {key}")
+            raise InvalidSettingError(f"{where} has no {key}")
     return Server(**values)
 
 

@@ -1,1 +1,1 @@
-"""Files at the client: what is sent, what is saved, in which order."""
+"""File transfers of the client: upload, download, resume, queue, tar archives."""

@@ -1,7 +1,7 @@
-"""The files that are on their way: how far, how fast, so many at a time, cancelled by number.
+"""Queue of file transfers: at most four at a time, with progress, rate and cancellation by number.
 
-A transfer that was cancelled loses nothing: what came across is kept where it came to, and the
-same file, sent or fetched again, goes on from there.
+Cancelling loses nothing: what has been transferred is kept, and the same file, sent or downloaded
+again, resumes from there.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Way = Literal["up", "down"]
 Phase = Literal["queued", "checking", "moving", "sharing"]
-Aim = tuple[object, ...]
-"""What a transfer is to bring where: two with the same aim are one."""
+Key = tuple[object, ...]
+"""Identifies what a transfer brings where, to deduplicate transfers."""
 
 AT_ONCE = 4
-"""How many transfers move at a time."""
+"""The largest number of transfers that move at the same time."""
 
 RATE_SECONDS = 5.0
-"""The time over which a rate is measured."""
+"""The window over which the rate is measured."""
 
-_LEAST_SECONDS = 0.5
+_MIN_WINDOW_SECONDS = 0.5
 _STALL_SECONDS = 10.0
 _SAMPLE_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a transfer is: `done` of `size` bytes, `rate` bytes a second, `left` in seconds."""
+    """Progress of a transfer: `done` of `size` bytes, `rate` in bytes/s, `left` in seconds."""
 
     number: int
     way: Way
@@ -58,14 +58,15 @@ class Progress:
 
     @property
     def percent(self) -> int:
-        """How much of it is done; 100 only when it is all of it."""
+        """The percentage that is done, rounded down: 100 only when everything is."""
         return min(self.done * 100 // self.size, 100) if self.size else 0
 
 
 class Transfer:
-    """One file on its way up to the server or down from it. The name is clean.
+    """One upload or download, and the `ProgressListener` of it. The name is sanitized.
 
-    It is a `ProgressListener` (see `transfer`); `checking` is called from worker threads.
+    `key` identifies a download, which is then not started twice. Of transfers with the same
+    `target`, which work on the same bytes in the same place, only one moves at a time.
     """
 
     def __init__(
@@ -83,32 +84,32 @@ class Transfer:
         self.done = 0
         self.phase: Phase = "queued"
         self.scope = trio.CancelScope()
-        self.may_begin = trio.Event()
+        self.may_start = trio.Event()
         self.ended = trio.Event()
-        self.aim: Aim = ()
-        self.part: Aim = ()
-        self.place: Path | None = None
+        self.key: Key = ()
+        self.target: Key = ()
+        self.path: Path | None = None
         self.refusal: Refused | None = None
         self._changed = changed
         self._clock = clock
         self._samples: deque[tuple[float, int]] = deque()
 
-    def about(self, name: str, size: int) -> None:
-        """Hear what it is that will be transferred."""
+    def on_start(self, name: str, size: int) -> None:
+        """Handle the start: the name and the size of the file."""
         self.name, self.size = clean_line(name), size
         self._changed()
 
-    def checking(self, done: int) -> None:
-        """Hear that so much of the file was read here, to see what of it is there."""
-        # From a worker thread: no more than this is safe there.
+    def on_checked(self, done: int) -> None:
+        """Handle that so much of the file was hashed."""
+        # In a worker thread: nothing but plain assignments is safe here.
         self.phase, self.done = "checking", done
 
-    def moved(self, done: int) -> None:
-        """Hear that so much of the file is across."""
+    def on_progress(self, done: int) -> None:
+        """Handle that so much of the file is transferred, and sample the rate."""
         now, samples = self._clock(), self._samples
-        # What was across before this connection is no speed.
-        anew = self.phase != "moving" or done < self.done
-        if anew or (samples and now - samples[-1][0] > _STALL_SECONDS):
+        # Bytes that an earlier connection transferred do not count for the rate of this one.
+        restarted = self.phase != "moving" or done < self.done
+        if restarted or (samples and now - samples[-1][0] > _STALL_SECONDS):
             samples.clear()
         self.phase, self.done = "moving", done
         if len(samples) > 1 and samples[-1][0] - samples[-2][0] < _SAMPLE_SECONDS:
@@ -118,13 +119,13 @@ class Transfer:
             samples.popleft()
         self._changed()
 
-    def across(self) -> None:
-        """Hear that all of it is across, and that the group is about to hear of it."""
+    def on_sharing(self) -> None:
+        """Handle that the upload is complete, and about to be shared with the group."""
         self.phase = "sharing"
         self._changed()
 
     def rate(self, now: float) -> float:
-        """Return how many bytes a second came across lately; 0 if that is not known."""
+        """Return the recent rate in bytes per second; 0 if it is not known."""
         if self.phase != "moving" or not self._samples:
             return 0.0
         since, done = self._samples[0]
@@ -133,15 +134,15 @@ class Transfer:
                 break
             since, done = sample
         passed = now - since
-        return (self.done - done) / passed if passed >= _LEAST_SECONDS else 0.0
+        return (self.done - done) / passed if passed >= _MIN_WINDOW_SECONDS else 0.0
 
     def left(self, now: float) -> float | None:
-        """Return how many seconds it will take at this rate; None if that is not known."""
+        """Return the remaining seconds at this rate; None if that is not known."""
         rate = self.rate(now)
         return (self.size - self.done) / rate if rate > 0 else None
 
     def progress(self, now: float) -> Progress:
-        """Return how far it is."""
+        """Return a snapshot of the progress."""
         return Progress(
             self.number,
             self.way,
@@ -153,39 +154,39 @@ class Transfer:
             self.left(now),
         )
 
-    def begin(self) -> None:
-        """Note that it waits no longer."""
+    def start(self) -> None:
+        """Leave the queue: the transfer starts with checking."""
         self.phase = "checking"
         self._changed()
 
     async def outcome(self) -> Path:
-        """Wait until it has ended and return where the file is. Raises `Refused`."""
+        """Wait until the download has ended and return its path. Raises `Refused`."""
         await self.ended.wait()
-        if self.place is not None:
-            return self.place
+        if self.path is not None:
+            return self.path
         refusal = self.refusal or self.cancelled()
         raise Refused(refusal.code, refusal.sentence)
 
-    def named(self, refusal: Refused) -> Refused:
-        """Return a refusal that says which file it is about."""
+    def with_name(self, refusal: Refused) -> Refused:
+        """Return a refusal whose sentence names the file."""
         if self.name in refusal.sentence:
             return refusal
         what = f"{self.name} was not {'sent' if self.way == 'up' else 'saved'}"
         return Refused(refusal.code, f"{what}: {refusal.sentence}", refusal.wait)
 
     def cancelled(self) -> Refused:
-        """Return what to say of it when it was cancelled."""
+        """Return the refusal for a cancelled transfer, with how to resume it."""
         what = f"{'Sending' if self.way == 'up' else 'Saving'} {self.name} was cancelled"
         if self.phase == "queued":
             return Refused(Code.CANCELLED, f"{what} before it began.")
         again = "sending it again within a day" if self.way == "up" else "saving it again"
-        return Refused(Code.CANCELLED, f"{what}; {again} goes on from there.")
+        return Refused(Code.CANCELLED, f"{what}; {again} resumes it.")
 
 
 class Transfers:
-    """All transfers of a session. `active` are those that wait or move, in order of their numbers.
+    """The transfers of a session: `active` are queued or moving, in the order of their numbers.
 
-    `changed` is called when there is something new to show of them, save while files are checked.
+    `changed` is called when there is something new to show, except while files are checked.
     """
 
     def __init__(
@@ -201,23 +202,21 @@ class Transfers:
         self._numbers = count(1)
 
     def progress(self) -> list[Progress]:
-        """Return how far all are."""
+        """Return the progress of all active transfers."""
         now = self._clock()
         return [transfer.progress(now) for transfer in self.active]
 
     def cancel(self, number: int) -> None:
-        """End a transfer; what came across is kept. Raises `Refused` (no_such_transfer).
+        """Cancel a transfer; what is transferred is kept. Raises `Refused` (no_such_transfer).
 
-        There is none any more of a file that is across, and whose group may have heard of it.
+        An upload that is being shared cannot be cancelled: the group may know of it already.
         """
         if not self.active:
             raise Refused(Code.NO_SUCH_TRANSFER, "Nothing is being sent or saved.")
         for transfer in self.active:
             if transfer.number == number:
                 if transfer.phase == "sharing":
-                    sentence = (
-                        f"{transfer.name} is across, and is shared now; /remove takes it back."
-                    )
+                    sentence = f"{transfer.name} is sent and being shared; /remove deletes it."
                     raise Refused(Code.NO_SUCH_TRANSFER, sentence)
                 transfer.scope.cancel()
                 return
@@ -228,60 +227,61 @@ class Transfers:
         await self.sending(replica, path)()
 
     def sending(self, replica: Replica, path: Path) -> Callable[[], Awaitable[None]]:
-        """Return what sends a file, as `send` does, and which has its number and place already."""
-        transfer = self._transfer("up", path.name or str(path), ("up", path))
+        """Queue a file and return the function that sends it, so that files keep their order."""
+        transfer = self._enqueue("up", path.name or str(path), ("up", path))
         work = partial(send_file, self._session, replica, path, transfer)
         return partial(self._run, transfer, work)
 
     async def fetch(
         self, replica: Replica, file: File, into: Path, name: str | None = None
     ) -> Path:
-        """Save a file of a group and return where it is. Raises `Refused`.
+        """Download a file of a group and return its path. Raises `Refused`.
 
-        One that is being saved there already is not saved twice.
+        A download of the same file to the same place is joined, not started twice.
         """
-        aim = (replica.name, file.number, file.sha256, into, name)
+        key = (replica.name, file.number, file.sha256, into, name)
         for other in self.active:
-            if other.aim == aim and not other.scope.cancel_called:
+            if other.key == key and not other.scope.cancel_called:
                 return await other.outcome()
-        transfer = self._transfer("down", file.name, ("down", file.sha256, into))
-        transfer.size, transfer.aim = file.size, aim
+        transfer = self._enqueue("down", file.name, ("down", file.sha256, into))
+        transfer.size, transfer.key = file.size, key
 
         async def work() -> Path:
-            transfer.place = await fetch_file(self._session, replica, file, into, name, transfer)
-            return transfer.place
+            transfer.path = await fetch_file(self._session, replica, file, into, name, transfer)
+            return transfer.path
 
         return await self._run(transfer, work)
 
-    def _transfer(self, way: Way, name: str, part: Aim) -> Transfer:
+    def _enqueue(self, way: Way, name: str, target: Key) -> Transfer:
         transfer = Transfer(next(self._numbers), way, name, self._changed, self._clock)
-        transfer.part = part
+        transfer.target = target
         self.active.append(transfer)
         self._admit()
         self._changed()
         return transfer
 
     def _admit(self) -> None:
-        """Let those begin whose turn it is, in order, and as many as may at a time."""
-        moving = sum(transfer.may_begin.is_set() for transfer in self.active)
-        parts: set[Aim] = set()
+        """Start queued transfers in order, as long as there are free slots."""
+        moving = sum(transfer.may_start.is_set() for transfer in self.active)
+        targets: set[Key] = set()
         for transfer in self.active:
             # Not while an earlier one works on the same bytes in the same place.
-            if moving < AT_ONCE and not transfer.may_begin.is_set() and transfer.part not in parts:
-                transfer.may_begin.set()
+            free = moving < AT_ONCE and transfer.target not in targets
+            if free and not transfer.may_start.is_set():
+                transfer.may_start.set()
                 moving += 1
-            parts.add(transfer.part)
+            targets.add(transfer.target)
 
     async def _run(self, transfer: Transfer, work: Callable[[], Awaitable[T]]) -> T:
-        """Do the work when it is its turn, and as long as nobody cancels it."""
+        """Do the work of a transfer when its turn comes, until it is cancelled."""
         try:
             with transfer.scope:
-                await transfer.may_begin.wait()
-                transfer.begin()
+                await transfer.may_start.wait()
+                transfer.start()
                 return await work()
             raise transfer.cancelled()
         except Refused as refusal:
-            transfer.refusal = transfer.named(refusal)
+            transfer.refusal = transfer.with_name(refusal)
             raise transfer.refusal from refusal
         finally:
             self.active.remove(transfer)

@@ -1,22 +1,12 @@
-"""Sending and fetching files: on connections of their own, until they are across.
+"""Upload and download a file on a connection of its own; retry with backoff and resume.
 
-A connection that breaks is no more than a delay, as it is to the session: a transfer is asked for
-anew and goes on where it was. What is being fetched is kept in a hidden `.part` in the directory
-where it is to be; whoever asks for the file again, be it the next year, goes on with that.
-
-A received file takes its name when it is whole and its digest is right, and never replaces
-anything: when the name is taken by other bytes it becomes "name (2)", and so on; when it is taken
-by the very same bytes, that is the file.
+A broken connection is no more than a delay, as it is to the session: the transfer requests a new
+ticket, connects again, and resumes where it was. It retries as long as it makes progress, and a few
+times more. How a download is kept on disk is in `downloads`; what is uploaded, in `content`.
 """
 
 from __future__ import annotations
 
-import errno
-import hashlib
-import os
-import random
-import secrets
-import shutil
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -24,7 +14,16 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 
 from tchat.client.authenticate import Busy
-from tchat.client.files.sources import open_source
+from tchat.client.backoff import Backoff
+from tchat.client.files.downloads import (
+    close_part,
+    find_existing,
+    finish,
+    open_part,
+    saving_into,
+    should_discard,
+)
+from tchat.client.files.hashed_source import open_source
 from tchat.core.group.commands import Share
 from tchat.core.protocol.frames import (
     AlreadyStored,
@@ -36,19 +35,19 @@ from tchat.core.protocol.frames import (
     encode,
 )
 from tchat.core.protocol.handshake import TICKET_SIZE, VERSION, Ready, TransferHello
-from tchat.core.text import clean_line, safe_filename
+from tchat.core.text import safe_filename
 from tchat.errors import Code, ProtocolError, Refused
 from tchat.net.address import explain
 from tchat.transfer.endpoints import FileWithdrawn, expect, receive_file, unreadable_file
-from tchat.transfer.endpoints import send_file as carry_file
-from tchat.transfer.partial_file import BrokenPiece, PartialFile, is_disk_full
+from tchat.transfer.endpoints import send_file as transfer_file
+from tchat.transfer.partial_file import BrokenPiece, PartialFile
 from tchat.transfer.threads import check_cancelled, in_thread, in_thread_shielded
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-    from tchat.client.files.sources import HashedSource
+    from tchat.client.files.hashed_source import HashedSource
     from tchat.client.replica import Replica
     from tchat.client.request import Answer
     from tchat.client.session import Session
@@ -56,13 +55,14 @@ if TYPE_CHECKING:
     from tchat.net.link import Link
 
 STALL_SECONDS = 60.0
-AUTOMATIC_LIMIT = 8 * 1024 * 1024
-"""Files up to this size, in bytes, are fetched without being asked for."""
+"""A transfer without progress for so long is broken, and tried again."""
 
-_MOST_FAILURES = 6
-_FIRST_RETRY_SECONDS = 0.1
-# What the other side says of a transfer that may go well the next time.
-_PASSING = (
+AUTOMATIC_LIMIT = 8 * 1024 * 1024
+"""Files up to this size, in bytes, are downloaded without being asked for."""
+
+_MAX_FAILURES = 7
+# The server's reasons that a retry may overcome.
+_TEMPORARY = (
     Code.FILE_CHANGED,
     Code.BAD_TICKET,
     Code.BUSY,
@@ -73,51 +73,51 @@ _PASSING = (
 
 
 class ProgressListener(Protocol):
-    """Who is told how a transfer goes. Sizes are in bytes."""
+    """Is told about the progress of a transfer. Sizes are in bytes."""
 
-    def about(self, name: str, size: int) -> None:
-        """Hear what it is that will be transferred."""
+    def on_start(self, name: str, size: int) -> None:
+        """Handle the start: the name and the size of the file."""
 
-    def checking(self, done: int) -> None:
-        """Hear that so much of the file was read, to see whether it has to be sent at all."""
+    def on_checked(self, done: int) -> None:
+        """Handle that so much of the file was hashed; called in a worker thread."""
 
-    def moved(self, done: int) -> None:
-        """Hear that so much of the file is across."""
+    def on_progress(self, done: int) -> None:
+        """Handle that so much of the file is transferred."""
 
-    def across(self) -> None:
-        """Hear that all of it is, and that the group is about to hear of it."""
+    def on_sharing(self) -> None:
+        """Handle that the upload is complete, and about to be shared with the group."""
 
 
-class _Nobody:
-    def about(self, name: str, size: int) -> None:
+class _NoListener:
+    def on_start(self, name: str, size: int) -> None:
         pass
 
-    def checking(self, done: int) -> None:
+    def on_checked(self, done: int) -> None:
         pass
 
-    def moved(self, done: int) -> None:
+    def on_progress(self, done: int) -> None:
         pass
 
-    def across(self) -> None:
+    def on_sharing(self) -> None:
         pass
 
 
-NOBODY: ProgressListener = _Nobody()
+NO_LISTENER: ProgressListener = _NoListener()
 
 
 async def send_file(
-    session: Session, replica: Replica, path: Path, told: ProgressListener = NOBODY
+    session: Session, replica: Replica, path: Path, listener: ProgressListener = NO_LISTENER
 ) -> None:
-    """Bring a file, or a directory as an archive, to the server and share it. Raises `Refused`."""
+    """Upload a file, or a directory as an archive, and share it in a group. Raises `Refused`."""
     source = await in_thread(partial(open_source, path, check_cancelled), long=True)
     try:
-        told.about(source.name, source.size)
-        digest = await _bring(session, replica, source, told)
+        listener.on_start(source.name, source.size)
+        digest = await _upload(session, replica, source, listener)
     except OSError as error:
         raise unreadable_file(error) from error
     finally:
         source.close()
-    told.across()
+    listener.on_sharing()
     name, size = source.name, source.size
     await session.request(lambda i, n: Share(i, n, replica.name, name, size, digest))
 
@@ -128,139 +128,144 @@ async def fetch_file(
     file: File,
     into: Path,
     name: str | None = None,
-    told: ProgressListener = NOBODY,
+    listener: ProgressListener = NO_LISTENER,
 ) -> Path:
-    """Bring a shared file into a directory and return where it is. Raises `Refused`.
+    """Download a shared file into a directory and return its path. Raises `Refused`.
 
-    It gets the name that it was shared by, or `name`.
+    It gets the name that it was shared by, unless `name` is given.
     """
     target = into / (name or safe_filename(file.name))
-    told.about(file.name, file.size)
-    with _unwritable(into):
-        there = await in_thread(partial(_find, target, file), long=True)
-        if there is not None:
-            return there
-        part = await in_thread(partial(_open_part, into, file), long=True)
+    listener.on_start(file.name, file.size)
+    with saving_into(into):
+        existing = await in_thread(partial(find_existing, target, file), long=True)
+        if existing is not None:
+            return existing
+        part = await in_thread(partial(open_part, into, file), long=True)
         try:
-            await _take(session, replica, file, part, told)
-            return await in_thread(partial(_settle, part, target, file), long=True)
+            await _download(session, replica, file, part, listener)
+            return await in_thread(partial(finish, part, target, file), long=True)
         except (OSError, Refused) as error:
-            if _is_of_no_use(error):
+            if should_discard(error):
                 await in_thread_shielded(part.discard)
             raise
         finally:
-            await in_thread_shielded(partial(_leave, part, file))
+            await in_thread_shielded(partial(close_part, part, file))
 
 
-# ------------------------------------------------------------------ again and again
+# ------------------------------------------------------------------ retries
 
 
-class _Attempts:
-    """Says how often to try again: as long as it gets further, and a few times more."""
+class _Retries:
+    """Decides how often to retry: as long as there is progress, and a few times more."""
 
     def __init__(self) -> None:
-        self._failures = 0
+        self._backoff = Backoff()
         self._furthest = -1
 
-    async def failed(self, failure: Refused, at: int) -> None:
-        """Wait a moment before the next try. Raises the failure if there should be none."""
-        if at > self._furthest:
-            self._furthest, self._failures = at, 0
-        self._failures += 1
-        if self._failures >= _MOST_FAILURES:
+    async def after(self, failure: Refused, done: int) -> None:
+        """Wait before the next attempt, or raise the failure if there should be none.
+
+        `done` is how many bytes are transferred.
+        """
+        if done > self._furthest:
+            self._furthest = done
+            self._backoff.reset()
+        delay = self._backoff.next_delay()
+        if self._backoff.failures >= _MAX_FAILURES:
             raise failure
-        longest = _FIRST_RETRY_SECONDS * 2**self._failures
-        await trio.sleep(random.uniform(longest / 2, longest))  # noqa: S311  # jitter, not a secret
+        await trio.sleep(delay)
 
 
-async def _bring(
-    session: Session, replica: Replica, source: HashedSource, told: ProgressListener
+async def _upload(
+    session: Session, replica: Replica, source: HashedSource, listener: ProgressListener
 ) -> bytes:
-    """Return the digest of a file once the server has it and holds it for this person."""
+    """Upload a file, unless the server has it already, and return its digest."""
 
-    def checking(done: int) -> None:
+    def on_checked(done: int) -> None:
         check_cancelled()
-        told.checking(done)
+        listener.on_checked(done)
 
-    attempts = _Attempts()
+    retries = _Retries()
     head = await in_thread(source.head)
     sha256: bytes | None = None
     while True:
+        # The digest of the whole file is computed only if the server may have the file (it knows
+        # the first piece): most files are new, and are then read once instead of twice.
         answer = await session.ask(
             lambda i: Upload(i, replica.name, source.size, head, sha256)  # noqa: B023  # asked at once
         )
         if isinstance(answer, AlreadyStored) and sha256 is not None:
-            told.moved(source.size)
+            listener.on_progress(source.size)
             return sha256
         if isinstance(answer, DigestRequired) and sha256 is None:
-            sha256 = await in_thread(partial(source.whole, checking), long=True)
+            sha256 = await in_thread(partial(source.whole, on_checked), long=True)
             continue
-        progress = _Progress(told)
+        progress = _Progress(listener)
         try:
-            async with _transfer(session, answer, source.size) as link:
-                stored = await carry_file(link, source, progress.moved, STALL_SECONDS)
+            async with _transfer_link(session, answer, source.size) as link:
+                stored = await transfer_file(link, source, progress.update, STALL_SECONDS)
                 if stored != source.digest:
                     raise Refused(
-                        Code.FILE_CHANGED, "What the server has stored is not what was sent."
+                        Code.FILE_CHANGED, "The server has stored something else than was sent."
                     )
                 return stored
-        except _Again as again:
-            await attempts.failed(again.refusal, progress.furthest)
+        except _Retry as retry:
+            await retries.after(retry.reason, progress.furthest)
 
 
-async def _take(
-    session: Session, replica: Replica, file: File, part: PartialFile, told: ProgressListener
+async def _download(
+    session: Session, replica: Replica, file: File, part: PartialFile, listener: ProgressListener
 ) -> None:
-    """Fetch what a part lacks."""
-    attempts = _Attempts()
+    """Download the missing rest of a partial file, and check its digest."""
+    retries = _Retries()
     while not part.is_complete:
         answer = await session.ask(lambda i: Download(i, replica.name, file.number))
         try:
-            async with _transfer(session, answer, file.size) as link:
-                await receive_file(link, part, told.moved, STALL_SECONDS)
+            async with _transfer_link(session, answer, file.size) as link:
+                await receive_file(link, part, listener.on_progress, STALL_SECONDS)
                 if part.digest == file.sha256:
                     await link.send(encode(Stored(part.digest)))
                     await link.close_gracefully()
-        except _Again as again:
-            await attempts.failed(again.refusal, part.offset)
+        except _Retry as retry:
+            await retries.after(retry.reason, part.offset)
     if part.digest != file.sha256:
         await in_thread_shielded(part.discard)
-        raise Refused(Code.FILE_CHANGED, "What came is not the file that was shared.")
+        raise Refused(Code.FILE_CHANGED, "The downloaded bytes are not the file that was shared.")
 
 
 class _Progress:
-    """Passes on how far a transfer is, and remembers it."""
+    """Passes progress on, and remembers the furthest point."""
 
-    def __init__(self, told: ProgressListener) -> None:
+    def __init__(self, listener: ProgressListener) -> None:
         self.furthest = -1
-        self._told = told
+        self._listener = listener
 
-    def moved(self, done: int) -> None:
+    def update(self, done: int) -> None:
         self.furthest = max(self.furthest, done)
-        self._told.moved(done)
+        self._listener.on_progress(done)
 
 
-class _Again(Exception):
-    """A transfer ended for a reason that may have passed."""
+class _Retry(Exception):
+    """An attempt failed for a reason that may be temporary."""
 
-    def __init__(self, refusal: Refused) -> None:
+    def __init__(self, reason: Refused) -> None:
         super().__init__()
-        self.refusal = refusal
+        self.reason = reason
 
 
 @asynccontextmanager
-async def _transfer(session: Session, answer: Answer, size: int) -> AsyncIterator[Link]:
-    """Open a connection for the ticket in `answer` and wait until the server is ready."""
+async def _transfer_link(session: Session, answer: Answer, size: int) -> AsyncIterator[Link]:
+    """Open a connection with the ticket in `answer`, and wait until the server is ready."""
     if not isinstance(answer, Ticket) or len(answer.ticket) != TICKET_SIZE:
         raise Refused(Code.INTERNAL, "The server gave no ticket for the transfer.")
-    with _sorted_out():
+    with _classified_failures():
         link = await _connect(session)
         try:
             with trio.fail_after(STALL_SECONDS):
                 await link.send(encode(TransferHello(VERSION, answer.ticket)))
             ready = await expect(link, Ready, STALL_SECONDS)
             if ready.size != size:
-                raise Refused(Code.BAD_FILE, "The server means another file.")
+                raise Refused(Code.BAD_FILE, "The server has another size for this file.")
             yield link
         finally:
             await link.abort()
@@ -270,129 +275,23 @@ async def _connect(session: Session) -> Link:
     try:
         with trio.fail_after(STALL_SECONDS):
             return await session.connector.open()
-    except OSError as error:  # of the network, not of a disk
+    except OSError as error:  # of the network: callers take an OSError for one of the disk
         raise trio.BrokenResourceError(explain(error)) from error
 
 
 @contextmanager
-def _sorted_out() -> Iterator[None]:
-    """Tell what may go well the next time from what will not."""
+def _classified_failures() -> Iterator[None]:
+    """Raise `_Retry` for failures that may be temporary, and `Refused` for others."""
     try:
         yield
     except (trio.BrokenResourceError, trio.TooSlowError, Busy) as error:
-        reason = f"The transfer does not get on: {explain(error)}."
-        raise _Again(Refused(Code.IDLE, reason)) from error
+        reason = f"The transfer makes no progress: {explain(error)}."
+        raise _Retry(Refused(Code.IDLE, reason)) from error
     except BrokenPiece as broken:
-        raise _Again(broken) from broken
-    except FileWithdrawn as said:
-        if said.code in _PASSING:
-            raise _Again(said) from said
+        raise _Retry(broken) from broken
+    except FileWithdrawn as withdrawn:
+        if withdrawn.code in _TEMPORARY:
+            raise _Retry(withdrawn) from withdrawn
         raise
     except ProtocolError as error:
         raise Refused(error.code, error.sentence) from error
-
-
-# ------------------------------------------------------------------ on the disk here
-
-
-def _part_of(file: File, more: str = "") -> str:
-    return f".{file.sha256.hex()[:32]}{more}.part"
-
-
-def _open_part(into: Path, file: File) -> PartialFile:
-    into.mkdir(parents=True, exist_ok=True)
-    part = PartialFile(into / _part_of(file), file.size, 0o644)
-    try:
-        try:
-            part.open(check_cancelled)
-        except BlockingIOError:  # another program fetches it to here, too
-            spare = _part_of(file, f"-{secrets.token_hex(4)}")
-            part = PartialFile(into / spare, file.size, 0o644)
-            part.open(check_cancelled)
-        _check_room(into, file.size - part.offset)
-    except BaseException:
-        part.close()
-        raise
-    return part
-
-
-def _leave(part: PartialFile, file: File) -> None:
-    """End the use of a part, which stays if it is one that would be found again."""
-    if part.path.name != _part_of(file):
-        part.discard()
-    part.close()
-
-
-def _is_of_no_use(error: OSError | Refused) -> bool:
-    """Return whether what came of a file is not to be gone on with, as it ended like this.
-
-    What will not fit should not fill the disk either, and of a damaged file there is no more. That
-    a server cannot read its own may pass.
-    """
-    return is_disk_full(error) if isinstance(error, OSError) else error.code == Code.FILE_DAMAGED
-
-
-def _check_room(into: Path, size: int) -> None:
-    if shutil.disk_usage(into).free < size:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def _find(target: Path, file: File) -> Path | None:
-    """Return where the very same bytes are under the file's name already, if they are."""
-    return next((place for place in _names(target) if _is_the_same(place, file)), None)
-
-
-def _names(target: Path) -> Iterator[Path]:
-    """Yield a name's variations that are taken, and the first that is not."""
-    number, place = 1, target
-    while True:
-        yield place
-        if not os.path.lexists(place):
-            return
-        number += 1
-        place = target.with_name(f"{target.stem} ({number}){target.suffix}")
-
-
-def _settle(part: PartialFile, target: Path, file: File) -> Path:
-    """Give a whole file its name, or the first free variation of it, and return where it is."""
-    while True:
-        for place in _names(target):
-            if _is_the_same(place, file):
-                part.discard()
-                return place
-        try:
-            _take_name(part, place)
-        except FileExistsError:
-            continue  # somebody was faster
-        return place
-
-
-def _take_name(part: PartialFile, place: Path) -> None:
-    """Give a whole file a name that nobody has. Raises FileExistsError."""
-    try:
-        place.hardlink_to(part.path)
-    except FileExistsError:
-        raise
-    except OSError:  # of a file system without links: whoever creates a name there owns it
-        os.close(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
-        part.move_to(place)
-    else:
-        part.discard()
-
-
-def _is_the_same(place: Path, file: File) -> bool:
-    if place.is_symlink() or not place.is_file() or place.stat().st_size != file.size:
-        return False
-    with place.open("rb") as existing:
-        return hashlib.file_digest(existing, "sha256").digest() == file.sha256
-
-
-@contextmanager
-def _unwritable(into: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise Refused(
-            Code.FILE_UNREADABLE,
-            f"The file cannot be saved in {clean_line(str(into))}: {error.strerror or error}.",
-        ) from error

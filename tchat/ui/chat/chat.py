@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.client.connector import new_server_text
+from tchat.client.connector import first_visit_notice
 from tchat.client.files.queue import Transfers
 from tchat.client.updates import (
     CaughtUp,
@@ -21,9 +21,9 @@ from tchat.client.updates import (
     ConversationOpened,
     Disconnected,
     EventReceived,
+    HistoryLoaded,
     JournalDamaged,
-    PastLoaded,
-    ServerMet,
+    NewServer,
     StandingChanged,
     Update,
 )
@@ -354,9 +354,9 @@ class Chat:
                 self._take_summons(replica)
             case JournalDamaged(sentence):
                 self.current.fail(Refused(Code.FILE_UNREADABLE, sentence))
-            case ServerMet() | Connected() | Disconnected():
+            case NewServer() | Connected() | Disconnected():
                 self._tell_connection(update)
-            case EventReceived() | CaughtUp() | StandingChanged() | PastLoaded():
+            case EventReceived() | CaughtUp() | StandingChanged() | HistoryLoaded():
                 if (room := self._room_of(update.replica)) is not None:
                     self._take_for(room, update)
         self._progress.set()
@@ -369,7 +369,7 @@ class Chat:
             self.open(replica.name).summoned = True
 
     def _take_for(
-        self, room: Window, update: EventReceived | CaughtUp | StandingChanged | PastLoaded
+        self, room: Window, update: EventReceived | CaughtUp | StandingChanged | HistoryLoaded
     ) -> None:
         match update:
             case EventReceived(_, event, unseen):
@@ -378,7 +378,7 @@ class Chat:
                 room.take_standing(news)
             case CaughtUp():
                 room.take_caught_up(on_purpose=room is self.current)
-            case PastLoaded(_, events):
+            case HistoryLoaded(_, events):
                 room.take_past(events)
 
     def mark_seen(self) -> None:
@@ -386,11 +386,11 @@ class Chat:
         for room in self.rooms:
             room.mark_seen()
 
-    def _tell_connection(self, update: ServerMet | Connected | Disconnected) -> None:
+    def _tell_connection(self, update: NewServer | Connected | Disconnected) -> None:
         room = self.current
         match update:
-            case ServerMet(met):
-                room.notice(new_server_text(met))
+            case NewServer(pin):
+                room.notice(first_visit_notice(pin))
             case Connected(again=again):
                 self._offline = False
                 if again:

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from tchat.ui.tui.model import Position
 
     Make = Callable[[int, int], core.Command]
-    from tchat.client.request import PendingMessage
+    from tchat.client.pending_message import PendingMessage
 
 
 class Frontend(Protocol):
@@ -131,7 +131,7 @@ class Outgoing:
 
     def _is_coming(self, pending: PendingMessage) -> bool:
         """Return whether a message is stored, and the event that shows it is still to come."""
-        stored, room = pending.receipt.answer, self._room
+        stored, room = pending.request.answer, self._room
         coming = isinstance(stored, Ok) and (stored.seq or 0) > room.shown
         return coming and room.replica.standing == "member"
 
@@ -407,7 +407,7 @@ class Window:
 
     async def _load_past(self) -> None:
         try:
-            await self.session.load_past(self.replica)
+            await self.session.load_history(self.replica)
         except Refused:
             if self in self.chat.rooms:
                 raise

@@ -107,7 +107,7 @@ def _join_line(session: Session, group: str, token: bytes, name: str | None) -> 
     if name is not None:
         words.append(f"--user={name}")
     # One that authorities vouch for may change its key whenever they vouch anew.
-    pin = b"" if connector.vouched else connector.seen
+    pin = b"" if connector.ca_verified else connector.server_pin
     return shlex.join([*words, f"--group={group}", "--invite", invite_text(token, pin)])
 
 

@@ -18,7 +18,7 @@ from tchat.ui.chat.lines import count_text, latest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tchat.client.request import PendingMessage
+    from tchat.client.pending_message import PendingMessage
     from tchat.ui.chat.lines import Line
     from tchat.ui.chat.window import Window
 
@@ -187,7 +187,7 @@ async def _jump(room: Window, group: str, seq: int) -> None:
     await room.chat.ready(there)
     there.uncover()
     for _ in range(_MOST_PAGES):
-        if there.replica.first <= seq or not await room.session.load_past(there.replica):
+        if there.replica.first <= seq or not await room.session.load_history(there.replica):
             break
         await room.chat.settle()
     room.chat.go(there)

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.client.connector import new_server_text
+from tchat.client.connector import first_visit_notice
 from tchat.client.files.queue import Transfers
-from tchat.client.updates import Disconnected, ServerMet
+from tchat.client.updates import Disconnected, NewServer
 from tchat.core.text import clean_line, quote_name
 from tchat.errors import Code, Refused, complain
 from tchat.ui.chat.files import TELL_SECONDS
@@ -150,8 +150,8 @@ class _Once:
         """Take what the session tells."""
         async for update in self._session.updates:
             match update:
-                case ServerMet(met):
-                    self._say(f"{new_server_text(met)}.")
+                case NewServer(pin):
+                    self._say(first_visit_notice(pin))
                 case Disconnected(reason):
                     self._say(f"connection lost ({reason}); trying again")
             self._news.set()

@@ -51,7 +51,7 @@ def test_colours_are_configurable(server: ServerProcess, tmp_path: Path) -> None
         ('[keys]\n"x" = "next-window"\n', "'x' is no key that can be bound"),
         ('[colours]\nprompt = "mauvish"\n', "prompt is 'mauvish'; write any of"),
         ('[colours]\nprmopt = "bold"\n', "no style 'prmopt' for colours"),
-        ('usr = "alice"\n', "there is no key 'usr'; perhaps 'user' is meant"),
+        ('usr = "alice"\n', "unknown key 'usr' (did you mean 'user'?)"),
         ("user = \n", "the file is not TOML"),
     ],
 )
@@ -83,5 +83,5 @@ async def test_server_has_a_nickname(server: ServerProcess, tmp_path: Path) -> N
             alice.sees("2 #ops 1!")
             assert row_with(alice, " #lab ") == 0
     with Terminal(["join", "play"], str(tmp_path / "alice"), width=200) as nowhere:
-        nowhere.sees("play is no server of ", "config.toml; otherwise a port has to follow it.")
+        nowhere.sees("Port missing: tchat join play PORT")
         assert nowhere.end() == 1

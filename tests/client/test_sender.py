@@ -1,4 +1,4 @@
-"""A session keeps to the server's pace: whatever is pasted, all of it is stored once."""
+"""Pacing and order of commands: a paste of any length is stored once, unrefused."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from tchat.client import request_queue as sending_module
+from tchat.client import sender as sending_module
 from tchat.client.client_id import ClientId
 from tchat.client.request import PendingRequest
-from tchat.client.request_queue import Sender
+from tchat.client.sender import Sender
 from tchat.core.group.commands import Post
 from tchat.core.pace import Rate, TokenBucket
 from tchat.core.protocol.handshake import VERSION, Welcome
@@ -36,7 +36,7 @@ from tests.helpers import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tchat.client.request import PendingMessage
+    from tchat.client.pending_message import PendingMessage
     from tchat.errors import Refused
     from tchat.net.link import Link
 
@@ -47,13 +47,13 @@ WORDS = [f"text {n}" for n in range(150)]
 @pytest.fixture
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let clients send as fast as they can, whatever the server says."""
-    monkeypatch.setattr(sending_module, "_SHARE", 1e9)
+    monkeypatch.setattr(sending_module, "SHARE_OF_RATE", 1e9)
 
 
-async def all_stored(receipts: Iterable[PendingMessage]) -> None:
+async def all_stored(requests: Iterable[PendingMessage]) -> None:
     with trio.fail_after(GUARD):
-        for receipt in receipts:
-            await receipt.wait()
+        for request in requests:
+            await request.wait()
 
 
 def posts(proxy: FaultProxy) -> list[dict[str, Any]]:
@@ -71,7 +71,7 @@ def assert_counted_upwards(proxy: FaultProxy) -> None:
     assert all(earlier < later for earlier, later in pairwise(numbers))
 
 
-def _never(receipt: PendingRequest, refusal: Refused) -> None:
+def _never(request: PendingRequest, refusal: Refused) -> None:
     raise AssertionError(refusal)
 
 
@@ -86,7 +86,7 @@ class CutOnce:
         return "cut" if side == self.side and self.seen in self.positions else "pass"
 
 
-async def test_a_long_paste_is_stored_once_and_in_order() -> None:
+async def test_long_paste_is_stored_once_in_order() -> None:
     async with (
         running_server(limits=QUICK) as server,
         fault_proxy(server.address) as proxy,
@@ -118,32 +118,30 @@ class Idle:
     stalls=st.lists(st.tuples(st.integers(0, 100), st.integers(1, 100)), max_size=8),
     burst=st.sampled_from([2, 3, 10, 50]),
 )
-def test_however_long_a_server_stands_still_nothing_comes_too_fast(
-    stalls: list[tuple[int, int]], burst: int
-) -> None:
+def test_stalls_never_exceed_the_rate_limit(stalls: list[tuple[int, int]], burst: int) -> None:
     clock, rate = MockClock(), Rate(20, burst)
 
     async def main() -> None:
         server, sender = TokenBucket(rate, trio.current_time()), Sender(ClientId(), _never)
         sender.restart(Welcome(VERSION, "alice", int(1e6 / rate.per_second), burst), [])
         make = partial(Post, group=GROUP, text="a line")
-        receipts = [PendingRequest(number, make, command=True) for number in range(1, 1000)]
-        for receipt in receipts:
-            sender.put(receipt)
+        requests = [PendingRequest(number, make, command=True) for number in range(1, 1000)]
+        for request in requests:
+            sender.enqueue(request)
         for moments, most in stalls:
-            await sender.send_rest(cast("Link", Idle()))
+            await sender.flush(cast("Link", Idle()))
             for _ in range(moments):
                 clock.jump(1 / rate.per_second)
-                await sender.send_rest(cast("Link", Idle()))
-            for receipt in [each for each in receipts if each.number is not None][:most]:
+                await sender.flush(cast("Link", Idle()))
+            for request in [each for each in requests if each.number is not None][:most]:
                 assert server.take(trio.current_time()) == 0.0
-                receipts.remove(receipt)
-                sender.settle(receipt)
+                requests.remove(request)
+                sender.release(request)
 
     trio.run(main, clock=clock)
 
 
-async def test_what_is_no_command_does_not_wait_for_the_pace() -> None:
+async def test_non_commands_are_not_paced() -> None:
     limits = replace(NO_RATE_LIMITS, messages=Rate(0.01, 2))
     async with (
         running_server(limits=limits) as server,
@@ -155,7 +153,7 @@ async def test_what_is_no_command_does_not_wait_for_the_pace() -> None:
 
 
 @pytest.mark.parametrize("side", ["client", "server"])
-async def test_a_paste_survives_a_cut_in_its_middle_in_order(side: Side) -> None:
+async def test_paste_survives_a_cut_in_order(side: Side) -> None:
     async with (
         running_server(limits=QUICK) as server,
         fault_proxy(server.address) as proxy,
@@ -166,7 +164,7 @@ async def test_a_paste_survives_a_cut_in_its_middle_in_order(side: Side) -> None
         assert texts(await log_of(server.store)) == WORDS
 
 
-async def test_two_sessions_of_one_person_share_the_rate_and_keep_their_order() -> None:
+async def test_two_sessions_share_the_rate_in_order() -> None:
     mine, yours = ([f"{who} {n}" for n in range(60)] for who in ("mine", "yours"))
     async with (
         running_server(limits=QUICK) as server,
@@ -175,9 +173,9 @@ async def test_two_sessions_of_one_person_share_the_rate_and_keep_their_order() 
         session_of(proxy.address, "alice", ClientId()) as (phone, ops),
         session_of(other.address, "alice", ClientId()) as (desk, there),
     ):
-        receipts = [phone.post(ops, word) for word in mine]
-        receipts += [desk.post(there, word) for word in yours]
-        await all_stored(receipts)
+        requests = [phone.post(ops, word) for word in mine]
+        requests += [desk.post(there, word) for word in yours]
+        await all_stored(requests)
         said = texts(await log_of(server.store))
         assert sorted(said) == sorted([*mine, *yours])
         for words, its_tap in ((mine, proxy), (yours, other)):
@@ -186,7 +184,7 @@ async def test_two_sessions_of_one_person_share_the_rate_and_keep_their_order() 
 
 
 @pytest.mark.usefixtures("_hasty")
-async def test_what_came_too_fast_is_sent_again_and_done_once_and_in_order() -> None:
+async def test_rate_limited_commands_are_requeued_in_order() -> None:
     async with (
         running_server(limits=QUICK) as server,
         fault_proxy(server.address) as proxy,
@@ -203,7 +201,7 @@ async def test_what_came_too_fast_is_sent_again_and_done_once_and_in_order() -> 
 
 
 @pytest.mark.usefixtures("_hasty")
-async def test_a_request_that_came_too_fast_is_made_again_too() -> None:
+async def test_rate_limited_requests_are_sent_again() -> None:
     limits = replace(NO_RATE_LIMITS, requests=Rate(100, 3))
     async with (
         running_server(limits=limits) as server,
@@ -230,7 +228,7 @@ async def test_joins_that_come_too_fast_are_only_late() -> None:
                 assert (await alice.enter(f"group-{number}")).standing == "member"
 
 
-async def test_a_server_without_a_rate_is_not_waited_for() -> None:
+async def test_server_without_rate_limit_is_not_paced() -> None:
     async with (
         running_server() as server,
         session_of(server.address, "alice") as (alice, ops),
@@ -239,7 +237,7 @@ async def test_a_server_without_a_rate_is_not_waited_for() -> None:
         await all_stored([alice.post(ops, word) for word in WORDS])
 
 
-async def test_a_session_goes_on_at_the_pace_of_the_server_that_it_finds_again() -> None:
+async def test_pace_follows_the_reconnected_server() -> None:
     async with (
         running_server() as server,
         fault_proxy(server.address) as proxy,

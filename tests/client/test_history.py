@@ -1,4 +1,4 @@
-"""A group as it is, with its latest events, and the past a page at a time, from any server."""
+"""Snapshots, recent events and pages of history, from servers good and bad."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 
-from tchat.client.updates import CaughtUp, Disconnected, EventReceived, PastLoaded
+from tchat.client.updates import CaughtUp, Disconnected, EventReceived, HistoryLoaded
 from tchat.core.protocol.frames import Attached, GroupList, GroupSummary, SearchHit, SearchResults
 from tchat.errors import Refused
 from tests.cddl import unchecked
 from tests.client.impostor import Wire, event, events, impostor, kindly, page, snapshot
-from tests.client.listening import happened, told
+from tests.client.receiving import next_update, pending_updates
 from tests.helpers import GROUP, GUARD, seqs, session_at, texts, until
 from tests.hostile_cbor import LARGEST
 
@@ -40,10 +40,10 @@ async def followed(alice: Session) -> Replica:
     return ops
 
 
-# ------------------------------------------------------------------ how a group begins
+# ------------------------------------------------------------------ snapshots and recent events
 
 
-async def test_a_group_begins_as_it_is_with_its_latest_events() -> None:
+async def test_group_starts_from_snapshot_and_recent_events() -> None:
     asked: list[dict[str, Any]] = []
 
     async def act(wire: Wire) -> None:
@@ -70,7 +70,7 @@ async def test_what_comes_is_told_in_order() -> None:
         ops = alice.follow(GROUP)
         while not ops.caught_up:
             await trio.lowlevel.checkpoint()
-        updates = [u for u in happened(alice) if isinstance(u, EventReceived | CaughtUp)]
+        updates = [u for u in pending_updates(alice) if isinstance(u, EventReceived | CaughtUp)]
         unseen = [EventReceived(ops, e, unseen=True) for e in ops.log]
         assert updates == [*unseen, CaughtUp(ops)]
 
@@ -87,9 +87,7 @@ async def test_with_nothing_recent_the_state_alone_is_everything() -> None:
 
 @pytest.mark.parametrize("told_pieces", [0, 1, 2, 3])
 @pytest.mark.parametrize("told_events", [0, 1, 2])
-async def test_a_connection_that_breaks_half_way_is_gone_on_with(
-    told_pieces: int, told_events: int
-) -> None:
+async def test_broken_catch_up_is_resumed(told_pieces: int, told_events: int) -> None:
     asked: list[dict[str, Any]] = []
 
     async def breaking(wire: Wire) -> None:
@@ -130,7 +128,7 @@ async def test_a_connection_that_breaks_half_way_is_gone_on_with(
 # ------------------------------------------------------------------ page by page
 
 
-async def test_the_past_comes_page_by_page_to_its_beginning() -> None:
+async def test_history_loads_page_by_page_to_its_beginning() -> None:
     asked: list[int] = []
 
     async def act(wire: Wire) -> None:
@@ -144,15 +142,17 @@ async def test_the_past_comes_page_by_page_to_its_beginning() -> None:
     async with impostor(act) as server, session_at(server.address, "alice", recent=3) as alice:
         ops = await followed(alice)
         with trio.fail_after(GUARD):
-            assert await alice.load_past(ops) == 28
-            assert await told(alice, PastLoaded) == PastLoaded(ops, tuple(ops.log[:28]))
-            assert await alice.load_past(ops) == 19
-            assert await alice.load_past(ops) == 0  # which needs no asking
+            assert await alice.load_history(ops) == 28
+            assert await next_update(alice, HistoryLoaded) == HistoryLoaded(
+                ops, tuple(ops.log[:28])
+            )
+            assert await alice.load_history(ops) == 19
+            assert await alice.load_history(ops) == 0  # which needs no asking
         assert asked == [48, 20]
         assert (ops.first, ops.state.seq, seqs(ops.log)) == (1, 50, list(range(1, 51)))
 
 
-async def test_a_server_may_say_that_this_is_the_beginning() -> None:
+async def test_empty_page_means_the_beginning() -> None:
     async def act(wire: Wire) -> None:
         await begin(wire, 50, 48)
         await wire.say(page(await wire.hear_only("history_request")))
@@ -161,11 +161,11 @@ async def test_a_server_may_say_that_this_is_the_beginning() -> None:
     async with impostor(act) as server, session_at(server.address, "alice", recent=3) as alice:
         ops = await followed(alice)
         with trio.fail_after(GUARD):
-            assert await alice.load_past(ops) == 0
+            assert await alice.load_history(ops) == 0
         assert ops.first == 48
 
 
-async def test_two_who_ask_for_the_same_page_get_it_once() -> None:
+async def test_concurrent_page_requests_are_deduplicated() -> None:
     asked: list[int] = []
     counts: list[int] = []
 
@@ -177,7 +177,7 @@ async def test_two_who_ask_for_the_same_page_get_it_once() -> None:
             asked.append(frame["type"])
 
     async def load(alice: Session, ops: Replica) -> None:
-        counts.append(await alice.load_past(ops))
+        counts.append(await alice.load_history(ops))
 
     async with impostor(act) as server, session_at(server.address, "alice", recent=3) as alice:
         ops = await followed(alice)
@@ -188,7 +188,7 @@ async def test_two_who_ask_for_the_same_page_get_it_once() -> None:
         assert (counts, asked, ops.first) == ([8, 8, 8], [], 40)
 
 
-async def test_a_page_is_asked_for_again_after_a_break() -> None:
+async def test_page_request_is_resent_after_a_break() -> None:
     async def breaking(wire: Wire) -> None:
         await begin(wire, 50, 48)
         await wire.hear_only("history_request")
@@ -206,11 +206,11 @@ async def test_a_page_is_asked_for_again_after_a_break() -> None:
     ):
         ops = await followed(alice)
         with trio.fail_after(GUARD):
-            assert await alice.load_past(ops) == 8
+            assert await alice.load_history(ops) == 8
         assert seqs(ops.log) == list(range(40, 51))
 
 
-async def test_a_page_of_a_former_life_is_passed_over() -> None:
+async def test_page_of_a_refounded_group_is_ignored() -> None:
     async def act(wire: Wire) -> None:
         await begin(wire, 50, 48)
         request = await wire.hear_only("history_request")
@@ -220,7 +220,7 @@ async def test_a_page_of_a_former_life_is_passed_over() -> None:
     async with impostor(act) as server, session_at(server.address, "alice", recent=3) as alice:
         ops = await followed(alice)
         with trio.fail_after(GUARD):
-            assert await alice.load_past(ops) == 0
+            assert await alice.load_history(ops) == 0
         assert (ops.first, seqs(ops.log), server.connections) == (70, [70], 1)
 
 
@@ -236,10 +236,10 @@ async def test_a_refusal_is_for_whoever_asked() -> None:
     async with impostor(act) as server, session_at(server.address, "alice", recent=3) as alice:
         ops = await followed(alice)
         with trio.fail_after(GUARD), pytest.raises(Refused, match="Not you"):
-            await alice.load_past(ops)
+            await alice.load_history(ops)
 
 
-# ------------------------------------------------------------------ lies
+# ------------------------------------------------------------------ invalid answers
 
 
 def pack(*frames: dict[str, object]) -> bytes:
@@ -266,7 +266,7 @@ LIES: dict[str, Answer] = {
 
 
 @pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
-async def test_a_page_that_is_none_ends_the_connection_and_is_asked_for_again(lie: Answer) -> None:
+async def test_invalid_page_ends_the_connection(lie: Answer) -> None:
     async def lying(wire: Wire) -> None:
         await begin(wire, 50, 48)
         await wire.say(lie(await wire.hear_only("history_request")))
@@ -286,8 +286,8 @@ async def test_a_page_that_is_none_ends_the_connection_and_is_asked_for_again(li
     ):
         ops = await followed(alice)
         with trio.fail_after(GUARD):
-            assert await alice.load_past(ops) == 4
-        assert [type(u) for u in happened(alice)].count(Disconnected) == 1
+            assert await alice.load_history(ops) == 4
+        assert [type(u) for u in pending_updates(alice)].count(Disconnected) == 1
         assert seqs(ops.log) == list(range(44, 51))
 
 
@@ -305,12 +305,12 @@ async def test_a_snapshot_that_is_none_ends_the_connection() -> None:
         session_at(server.address, "alice", recent=3) as alice,
     ):
         ops = alice.follow(GROUP)
-        await told(alice, Disconnected)
-        await told(alice, CaughtUp)
+        await next_update(alice, Disconnected)
+        await next_update(alice, CaughtUp)
         assert ops.log == []
 
 
-# ------------------------------------------------------------------ my groups, and searching
+# ------------------------------------------------------------------ group lists and search
 
 
 async def answered(*answers: dict[str, object], ask: str) -> tuple[object, int]:
@@ -365,7 +365,7 @@ async def test_what_was_said_is_found() -> None:
     ],
     ids=str,
 )
-async def test_a_list_of_groups_that_does_not_match_is_a_lie(lie: dict[str, object]) -> None:
+async def test_inconsistent_group_list_is_rejected(lie: dict[str, object]) -> None:
     groups, connections = await answered(lie, GROUPS, ask="groups")
     assert isinstance(groups, list)
     assert connections == 2
@@ -380,7 +380,7 @@ async def test_findings_that_do_not_match_are_a_lie(lie: dict[str, object]) -> N
     assert connections == 2
 
 
-async def test_what_was_edited_and_deleted_in_the_past_is_known() -> None:
+async def test_edits_and_deletions_apply_to_loaded_history() -> None:
     async def act(wire: Wire) -> None:
         await begin(wire, 50, 48)
         edit = {key: value for key, value in event(46).items() if key != "text"}
@@ -392,6 +392,6 @@ async def test_what_was_edited_and_deleted_in_the_past_is_known() -> None:
     async with impostor(act) as server, session_at(server.address, "alice", recent=3) as alice:
         ops = await followed(alice)
         with trio.fail_after(GUARD):
-            await alice.load_past(ops)
+            await alice.load_history(ops)
         assert (ops.texts, ops.deleted) == ({45: "better"}, {44})
         assert texts(ops.log) == ["text 45", "text 48", "text 49", "text 50"]

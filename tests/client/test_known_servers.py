@@ -1,4 +1,4 @@
-"""The file of servers that were met: people can read it, change it, and get it wrong."""
+"""The known-servers file: readable, editable, and strict about errors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tchat.client.connector import KnownServer, KnownServers
+from tchat.client.known_servers import KnownServer, KnownServers
 from tchat.core.fingerprints import pin_text
 from tchat.errors import Code, StartupError
 from tchat.net.address import Address
@@ -31,7 +31,7 @@ def test_nobody_is_known_without_a_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_server_is_remembered_in_a_line_that_people_can_read(tmp_path: Path) -> None:
+def test_server_is_saved_in_a_readable_line(tmp_path: Path) -> None:
     path = tmp_path / "state" / "known_servers"
     KnownServers(path).add(HERE, PIN)
     KnownServers(path).add(Address("2001:db8::7", 80), None)
@@ -52,7 +52,7 @@ def test_what_was_remembered_is_found_in_another_process(tmp_path: Path) -> None
     assert KnownServers(path).find(Address("localhost", 1)) == KnownServer(None, 4)
 
 
-def test_without_a_file_it_is_remembered_for_as_long_as_the_process_runs() -> None:
+def test_without_a_file_servers_are_in_memory() -> None:
     servers = KnownServers()
     servers.add(HERE, PIN)
     assert servers.find(HERE) == KnownServer(PIN, 1)
@@ -80,7 +80,7 @@ def test_the_case_of_a_pin_does_matter(tmp_path: Path) -> None:
         servers.find(HERE)
 
 
-def test_lines_may_be_blank_or_comments_and_space_does_not_matter(tmp_path: Path) -> None:
+def test_blank_lines_and_comments_are_ignored(tmp_path: Path) -> None:
     text = (
         "\n# chat.example.org:7777 ca\n   \n"
         f"\t chat.example.org:7777 \t {pin_text(PIN)}   # at work, asked Zoë\r\n#\n"
@@ -95,7 +95,7 @@ def test_what_stands_first_holds(tmp_path: Path) -> None:
     assert known(tmp_path, other + one).find(HERE) == KnownServer(OTHER, 1)
 
 
-def test_an_entry_that_is_in_the_file_already_is_left_as_it_is(tmp_path: Path) -> None:
+def test_existing_entry_is_not_changed(tmp_path: Path) -> None:
     servers = known(tmp_path, "# mine\nlocalhost:1 ca # mine, too\n")
     servers.add(HERE, PIN)
     text = (tmp_path / "known_servers").read_text()
@@ -103,7 +103,7 @@ def test_an_entry_that_is_in_the_file_already_is_left_as_it_is(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("last", ["localhost:1 ca", "# the end"])
-def test_a_last_line_without_its_end_is_not_grown(tmp_path: Path, last: str) -> None:
+def test_missing_final_newline_is_added(tmp_path: Path, last: str) -> None:
     servers = known(tmp_path, last)
     servers.add(HERE, PIN)
     assert servers.find(HERE) == KnownServer(PIN, 2)
@@ -125,9 +125,7 @@ def test_a_last_line_without_its_end_is_not_grown(tmp_path: Path, last: str) -> 
         f"chat.example.org:7777 ca {pin_text(PIN)}",
     ],
 )
-def test_a_line_that_cannot_be_understood_is_no_reason_to_trust_anybody(
-    tmp_path: Path, line: str
-) -> None:
+def test_invalid_entry_is_an_error(tmp_path: Path, line: str) -> None:
     servers = known(tmp_path, f"# mine\n\n{line}\n{HERE} {pin_text(PIN)}\n")
     with pytest.raises(StartupError) as caught:
         servers.find(HERE)
@@ -136,18 +134,18 @@ def test_a_line_that_cannot_be_understood_is_no_reason_to_trust_anybody(
     assert caught.value.sentence.startswith(place)
 
 
-def test_what_is_wrong_about_other_servers_does_not_matter(tmp_path: Path) -> None:
+def test_invalid_entries_of_other_servers_are_ignored(tmp_path: Path) -> None:
     servers = known(tmp_path, f"what is this\nelsewhere:1 nonsense\n{HERE} {pin_text(PIN)}\n")
     assert servers.find(HERE) == KnownServer(PIN, 3)
 
 
-def test_a_file_that_is_no_text_is_said_in_a_sentence(tmp_path: Path) -> None:
+def test_binary_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "known_servers").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(StartupError, match=r"known_servers cannot be used: it is not text"):
         KnownServers(tmp_path / "known_servers").find(HERE)
 
 
-def test_a_place_that_cannot_be_used_is_said_in_a_sentence(tmp_path: Path) -> None:
+def test_unusable_path_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     servers = KnownServers(tmp_path / "file" / "known_servers")
     with pytest.raises(StartupError, match=r"known_servers cannot be used: Not a directory"):

@@ -1,4 +1,4 @@
-"""What is sent: files as they are, directories as archives, and nothing that changed meanwhile."""
+"""Content to upload: files, tar archives of directories, and changes while they are read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tchat.client.files.sources import HashedSource, TarContent, open_source
+from tchat.client.files.content import TarContent
+from tchat.client.files.hashed_source import HashedSource, open_source
 from tchat.core.protocol.frames import Have
 from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.errors import Code, Refused
@@ -87,13 +88,13 @@ def test_a_receiver_gets_what_it_lacks(file: Path, offset: int, read_before: boo
 
 
 @pytest.mark.parametrize("have", [Have(len(DATA) + 1, EMPTY_DIGEST), Have(PIECE_SIZE, bytes(32))])
-def test_a_receiver_of_another_file_gets_all_of_this_one(file: Path, have: Have) -> None:
+def test_receiver_of_other_bytes_starts_at_zero(file: Path, have: Have) -> None:
     source = open_source(file)
     assert everything(source, have) == DATA
     source.close()
 
 
-def test_the_last_digest_after_going_on_is_that_of_the_file(file: Path) -> None:
+def test_resumed_upload_ends_with_the_file_digest(file: Path) -> None:
     source = open_source(file)
     source.start(Have(PIECE_SIZE + 5, digest_of(DATA[:PIECE_SIZE])), nothing)
     source.read()
@@ -102,7 +103,7 @@ def test_the_last_digest_after_going_on_is_that_of_the_file(file: Path) -> None:
     source.close()
 
 
-def test_what_is_checked_beforehand_is_told_as_it_is_read(file: Path) -> None:
+def test_hashing_reports_progress(file: Path) -> None:
     told: list[int] = []
     source = open_source(file)
     source.whole(told.append)
@@ -110,7 +111,7 @@ def test_what_is_checked_beforehand_is_told_as_it_is_read(file: Path) -> None:
     source.close()
 
 
-def test_a_file_that_grows_is_sent_as_it_was(file: Path) -> None:
+def test_growing_file_is_sent_as_it_was(file: Path) -> None:
     source = open_source(file)
     with file.open("ab") as log:
         log.write(b"one more line\n")
@@ -118,7 +119,7 @@ def test_a_file_that_grows_is_sent_as_it_was(file: Path) -> None:
     source.close()
 
 
-def test_a_file_that_was_written_to_and_grew_is_no_mixture_of_the_two(file: Path) -> None:
+def test_rewritten_longer_file_is_refused(file: Path) -> None:
     source = open_source(file)
     source.start(START, nothing)
     source.read()
@@ -131,8 +132,8 @@ def test_a_file_that_was_written_to_and_grew_is_no_mixture_of_the_two(file: Path
     source.close()
 
 
-def test_a_file_without_a_length_is_not_sent_as_an_empty_one() -> None:
-    with pytest.raises(Refused, match="no length") as caught:
+def test_virtual_file_is_refused() -> None:
+    with pytest.raises(Refused, match="virtual file") as caught:
         open_source(Path("/proc/self/status"))
     assert caught.value.code == Code.FILE_UNREADABLE
 
@@ -146,7 +147,7 @@ def test_a_file_that_became_shorter_is_not_sent(file: Path) -> None:
     source.close()
 
 
-def test_a_file_that_was_written_to_is_not_sent(file: Path) -> None:
+def test_modified_file_is_refused(file: Path) -> None:
     source = open_source(file)
     with file.open("r+b") as written:
         written.write(b"other")
@@ -156,7 +157,7 @@ def test_a_file_that_was_written_to_is_not_sent(file: Path) -> None:
     source.close()
 
 
-def test_a_file_that_was_removed_is_sent_all_the_same(file: Path) -> None:
+def test_removed_file_is_still_sent(file: Path) -> None:
     source = open_source(file)
     file.unlink()
     assert everything(source) == DATA
@@ -265,10 +266,10 @@ def test_to_look_through_a_directory_can_be_ended(tree: Path) -> None:
         open_source(tree, lambda: next(looked))
 
 
-def test_a_directory_with_too_many_files_is_not_sent(
+def test_directory_with_too_many_files_is_refused(
     tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tchat.client.files.sources.MOST_MEMBERS", 5)
+    monkeypatch.setattr("tchat.client.files.content.MOST_MEMBERS", 5)
     with pytest.raises(Refused, match="more than 5 files") as caught:
         open_source(tree)
     assert caught.value.code == Code.FILE_UNREADABLE
@@ -281,7 +282,7 @@ def test_sockets_and_pipes_stay_away(tree: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root can read everything")
-def test_a_directory_with_a_file_that_cannot_be_read_is_not_sent(tree: Path) -> None:
+def test_directory_with_unreadable_file_is_refused(tree: Path) -> None:
     (tree / "run.sh").chmod(0)
     with pytest.raises(Refused, match=r"run\.sh cannot be read"):
         open_source(tree)

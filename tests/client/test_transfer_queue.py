@@ -1,4 +1,4 @@
-"""How far transfers are, how many there are at a time, and how they are cancelled; no network."""
+"""The transfer queue: progress, rate, concurrency, cancellation; without a network."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def clock() -> Clock:
 
 def transfer_at(clock: Clock, *, size: int = 100 * MB) -> Transfer:
     transfer = Transfer(1, "up", "report.pdf", lambda: None, clock)
-    transfer.about("report.pdf", size)
-    transfer.begin()
+    transfer.on_start("report.pdf", size)
+    transfer.start()
     return transfer
 
 
@@ -52,17 +52,17 @@ def move(transfer: Transfer, clock: Clock, *, seconds: float, step: int, every: 
     """Let a transfer move by `step` bytes `every` so many seconds."""
     for _ in range(round(seconds / every)):
         clock.now += every
-        transfer.moved(transfer.done + step)
+        transfer.on_progress(transfer.done + step)
 
 
-# ------------------------------------------------------------------ rate and time left
+# ------------------------------------------------------------------ rate and remaining time
 
 
 def test_nothing_is_known_before_anything_moved(clock: Clock) -> None:
     transfer = Transfer(1, "up", "report.pdf", lambda: None, clock)
     assert (transfer.phase, transfer.rate(clock()), transfer.left(clock())) == ("queued", 0.0, None)
-    transfer.begin()
-    transfer.checking(50 * MB)
+    transfer.start()
+    transfer.on_checked(50 * MB)
     clock.now += 10
     assert (transfer.phase, transfer.rate(clock()), transfer.left(clock())) == (
         "checking",
@@ -75,7 +75,7 @@ def test_nothing_is_known_before_anything_moved(clock: Clock) -> None:
 @pytest.mark.parametrize("seconds", [1, 4, 30])
 def test_a_steady_rate_is_what_it_is(clock: Clock, seconds: int, every: float) -> None:
     transfer = transfer_at(clock)
-    transfer.moved(0)
+    transfer.on_progress(0)
     move(transfer, clock, seconds=seconds, step=round(MB * every), every=every)
     assert transfer.rate(clock()) == pytest.approx(MB, rel=0.05)
     left = transfer.left(clock())
@@ -84,7 +84,7 @@ def test_a_steady_rate_is_what_it_is(clock: Clock, seconds: int, every: float) -
 
 def test_the_rate_is_that_of_the_last_seconds(clock: Clock) -> None:
     transfer = transfer_at(clock)
-    transfer.moved(0)
+    transfer.on_progress(0)
     move(transfer, clock, seconds=20, step=MB, every=1)
     move(transfer, clock, seconds=6, step=3 * MB, every=1)
     assert transfer.rate(clock()) == pytest.approx(3 * MB)
@@ -93,7 +93,7 @@ def test_the_rate_is_that_of_the_last_seconds(clock: Clock) -> None:
 def test_what_was_across_before_is_no_speed(clock: Clock) -> None:
     transfer = transfer_at(clock)
     clock.now += 1
-    transfer.moved(90 * MB)
+    transfer.on_progress(90 * MB)
     clock.now += 1
     assert (transfer.rate(clock()), transfer.left(clock())) == (0.0, None)
     move(transfer, clock, seconds=2, step=MB, every=1)
@@ -102,45 +102,45 @@ def test_what_was_across_before_is_no_speed(clock: Clock) -> None:
 
 def test_what_was_checked_is_no_speed(clock: Clock) -> None:
     transfer = transfer_at(clock)
-    transfer.moved(0)
+    transfer.on_progress(0)
     move(transfer, clock, seconds=2, step=MB, every=1)
-    transfer.checking(90 * MB)
+    transfer.on_checked(90 * MB)
     clock.now += 1
-    transfer.moved(80 * MB)
+    transfer.on_progress(80 * MB)
     clock.now += 1
     assert transfer.rate(clock()) == 0.0
 
 
-def test_a_connection_that_begins_further_back_begins_a_new_rate(clock: Clock) -> None:
+def test_resuming_further_back_restarts_the_rate(clock: Clock) -> None:
     transfer = transfer_at(clock)
-    transfer.moved(0)
+    transfer.on_progress(0)
     move(transfer, clock, seconds=5, step=10 * MB, every=1)
-    transfer.moved(20 * MB)
+    transfer.on_progress(20 * MB)
     move(transfer, clock, seconds=2, step=MB, every=1)
     assert transfer.rate(clock()) == pytest.approx(MB)
 
 
-def test_a_transfer_that_stands_still_has_no_rate_and_no_end(clock: Clock) -> None:
+def test_stalled_transfer_has_no_rate(clock: Clock) -> None:
     transfer = transfer_at(clock)
-    transfer.moved(0)
+    transfer.on_progress(0)
     move(transfer, clock, seconds=5, step=MB, every=0.02)
     clock.now += 6
     assert (transfer.rate(clock()), transfer.left(clock())) == (0.0, None)
 
 
-def test_the_time_it_stood_still_does_not_count_once_it_moves(clock: Clock) -> None:
+def test_stall_does_not_count_after_it_moves(clock: Clock) -> None:
     transfer = transfer_at(clock)
-    transfer.moved(0)
+    transfer.on_progress(0)
     move(transfer, clock, seconds=5, step=MB, every=1)
     clock.now += 600
-    transfer.moved(transfer.done)
+    transfer.on_progress(transfer.done)
     move(transfer, clock, seconds=1, step=MB // 4, every=0.25)
     assert transfer.rate(clock()) == pytest.approx(MB)
 
 
 def test_a_fast_transfer_keeps_few_samples(clock: Clock) -> None:
     transfer = transfer_at(clock, size=10**12)
-    transfer.moved(0)
+    transfer.on_progress(0)
     move(transfer, clock, seconds=8, step=256 * 1024, every=0.0005)
     assert len(transfer._samples) < 60
 
@@ -156,11 +156,11 @@ def test_a_hundred_percent_is_all_of_it(done: int, size: int, percent: int) -> N
 def test_a_name_is_cleaned_wherever_it_comes_from(clock: Clock) -> None:
     transfer = Transfer(1, "down", "a\x1b[2J\n\u202eb", lambda: None, clock)
     assert transfer.name == "a␛[2J↵b"
-    transfer.about("c\x9b31m", 1)
+    transfer.on_start("c\x9b31m", 1)
     assert transfer.progress(clock()).name == "c\ufffd31m"
 
 
-# ------------------------------------------------------------------ several at a time
+# ------------------------------------------------------------------ concurrency
 
 
 class Carrier:
@@ -189,8 +189,8 @@ class Carrier:
 
     async def _carry(self, name: str, told: ProgressListener) -> None:
         self.begun.append(name)
-        told.about(name, 10)
-        told.moved(5)
+        told.on_start(name, 10)
+        told.on_progress(5)
         try:
             await self._gates.setdefault(name, trio.Event()).wait()
             if name in self._refusals:
@@ -287,7 +287,7 @@ async def test_transfers_have_numbers_and_go_when_they_end(monkeypatch: pytest.M
         assert scene.changes > before
 
 
-async def test_only_so_many_move_at_a_time_and_the_rest_wait_in_order(
+async def test_further_transfers_wait_in_order(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with scenery(monkeypatch) as scene:
@@ -305,11 +305,11 @@ async def test_a_cancelled_transfer_says_that_it_goes_on(monkeypatch: pytest.Mon
         await scene.send("report.pdf")
         await scene.fetch(file(name="plan.txt"))
         assert str(await scene.cancel(1)) == (
-            "Sending report.pdf was cancelled; sending it again within a day goes on from there."
+            "Sending report.pdf was cancelled; sending it again within a day resumes it."
         )
         assert scene.carrier.left == ["report.pdf"]
         assert str(await scene.cancel(2)) == (
-            "Saving plan.txt was cancelled; saving it again goes on from there."
+            "Saving plan.txt was cancelled; saving it again resumes it."
         )
         assert scene.phases == []
 
@@ -335,7 +335,7 @@ async def test_only_what_is_under_way_can_be_cancelled(monkeypatch: pytest.Monke
         assert scene.phases == [(1, "moving")]
 
 
-async def test_they_begin_in_the_order_in_which_they_were_asked_for(
+async def test_transfers_start_in_order_of_request(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with scenery(monkeypatch) as scene:
@@ -351,8 +351,8 @@ async def test_they_begin_in_the_order_in_which_they_were_asked_for(
 async def test_what_is_across_cannot_be_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
     async with scenery(monkeypatch) as scene:
         await scene.send("a")
-        scene.transfers.active[0].across()
-        with pytest.raises(Refused, match="a is across") as caught:
+        scene.transfers.active[0].on_sharing()
+        with pytest.raises(Refused, match="a is sent") as caught:
             scene.transfers.cancel(1)
         assert caught.value.code == Code.NO_SUCH_TRANSFER
         await scene.carrier.let_go("a")
@@ -369,7 +369,7 @@ async def test_one_that_was_just_cancelled_is_saved_anew(monkeypatch: pytest.Mon
         assert scene.ends[1:] == [INTO / "a"]
 
 
-async def test_a_file_that_is_being_saved_is_not_saved_twice(
+async def test_concurrent_downloads_of_one_file_are_joined(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with scenery(monkeypatch) as scene:
@@ -381,7 +381,7 @@ async def test_a_file_that_is_being_saved_is_not_saved_twice(
         assert scene.carrier.begun == ["a"]
 
 
-async def test_who_waits_for_the_same_file_is_refused_what_it_is_refused(
+async def test_joined_download_gets_the_same_refusal(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with scenery(monkeypatch) as scene:
@@ -399,14 +399,14 @@ async def test_who_waits_for_a_cancelled_file_is_told(monkeypatch: pytest.Monkey
         await scene.fetch(file())
         await scene.cancel(1)
         assert [str(end) for end in scene.ends] == [
-            "Saving a was cancelled; saving it again goes on from there."
+            "Saving a was cancelled; saving it again resumes it."
         ] * 2
 
 
 @pytest.mark.parametrize(
     ("other", "name"), [(file(), "another name"), (file(2, "b"), None), (file(2), None)]
 )
-async def test_the_same_bytes_in_the_same_place_are_fetched_one_after_the_other(
+async def test_same_target_is_downloaded_sequentially(
     monkeypatch: pytest.MonkeyPatch, other: File, name: str | None
 ) -> None:
     async with scenery(monkeypatch) as scene:
@@ -420,7 +420,7 @@ async def test_the_same_bytes_in_the_same_place_are_fetched_one_after_the_other(
         assert scene.ends == [INTO / "a", INTO / (name or other.name)]
 
 
-async def test_the_same_file_in_two_places_is_fetched_at_once(
+async def test_different_targets_are_downloaded_concurrently(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with scenery(monkeypatch) as scene:
@@ -429,7 +429,7 @@ async def test_the_same_file_in_two_places_is_fetched_at_once(
         assert scene.phases == [(1, "moving"), (2, "moving")]
 
 
-async def test_a_wait_for_the_same_bytes_takes_no_place_of_those_that_move(
+async def test_waiting_for_a_target_uses_no_slot(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with scenery(monkeypatch) as scene:

@@ -1,4 +1,4 @@
-"""Listening to what a session tells."""
+"""Receiving the updates of a session."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from tchat.client.updates import Update
 
 
-def happened(session: Session) -> list[Update]:
-    """Return the updates that wait."""
+def pending_updates(session: Session) -> list[Update]:
+    """Return the updates that were not received yet."""
     updates: list[Update] = []
     while True:
         try:
@@ -25,7 +25,7 @@ def happened(session: Session) -> list[Update]:
             return updates
 
 
-async def told(session: Session, kind: type[Update]) -> Update:
+async def next_update(session: Session, kind: type[Update]) -> Update:
     """Return the next update of that kind."""
     with trio.fail_after(GUARD):
         while not isinstance(update := await session.updates.receive(), kind):

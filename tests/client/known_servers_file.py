@@ -1,17 +1,17 @@
-"""What a client remembers of the servers that it met, as it is on the disk."""
+"""The known-servers file of a client under test."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tchat.client.connector import KnownServers
+from tchat.client.known_servers import KnownServers
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
 class File:
-    """The file in which the servers are remembered that were met."""
+    """A known-servers file on disk."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -29,7 +29,7 @@ class File:
 
     @property
     def entries(self) -> list[str]:
-        """The lines that are no comments."""
+        """The lines that are not comments."""
         return [line for line in self.text.splitlines() if not line.startswith("#")]
 
     def write(self, text: str) -> None:
@@ -37,5 +37,5 @@ class File:
         self.path.write_text(text)
 
     def servers(self) -> KnownServers:
-        """Return what another process would make of it."""
+        """Return the known servers as another process reads them."""
         return KnownServers(self.path)

@@ -1,4 +1,4 @@
-"""The outbox: what was typed is on the disk for the next process, whatever befalls the file."""
+"""The journal of unsent messages survives crashes, damage and full disks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tchat.client import journal as outbox_module
-from tchat.client.client_id import take_slot
+from tchat.client.client_id import acquire_client_id
 from tchat.client.journal import Journal
 from tchat.errors import Code, Refused
 
@@ -32,7 +32,7 @@ def path(tmp_path: Path) -> Path:
 def outbox_at(path: Path, client: bytes = CLIENT) -> Journal:
     """Return the outbox as a process finds it that has just started."""
     journal = Journal(client, path)
-    journal.tidy()
+    journal.compact()
     return journal
 
 
@@ -44,47 +44,47 @@ def typed(
 
 def kept(path: Path, *servers: str, user: str = "alice") -> list[tuple[str, int | None]]:
     """Return what the next process finds: texts and their numbers."""
-    notes = Journal(CLIENT, path).notes(user, servers or (SERVER,))
-    return [(note.text, note.number) for note in notes if note.failure is None]
+    entries = Journal(CLIENT, path).entries(user, servers or (SERVER,))
+    return [(entry.text, entry.number) for entry in entries if entry.failure is None]
 
 
-def texts(notes: Iterable[JournalEntry]) -> list[str]:
-    return [note.text for note in notes]
+def texts(entries: Iterable[JournalEntry]) -> list[str]:
+    return [entry.text for entry in entries]
 
 
-def test_what_was_typed_is_there_for_the_next_process_in_order(path: Path) -> None:
+def test_next_process_reads_entries_in_order(path: Path) -> None:
     typed(outbox_at(path), "one", "two\nlines", "¿three? \u2603")
     assert kept(path) == [("one", None), ("two\nlines", None), ("¿three? \u2603", None)]
 
 
 def test_all_of_a_note_is_kept(path: Path) -> None:
-    note = outbox_at(path).add("Alice", SERVER, "@alice,bob", "yes", 7, 123)
-    assert Journal(CLIENT, path).notes("ALICE", [SERVER]) == [note]
-    assert (note.user, note.group, note.reply, note.at) == ("alice", "@alice,bob", 7, 123)
+    entry = outbox_at(path).add("Alice", SERVER, "@alice,bob", "yes", 7, 123)
+    assert Journal(CLIENT, path).entries("ALICE", [SERVER]) == [entry]
+    assert (entry.user, entry.group, entry.reply, entry.at) == ("alice", "@alice,bob", 7, 123)
 
 
-def test_a_number_is_kept_and_what_is_forgotten_is_gone(path: Path) -> None:
+def test_numbers_and_removals_are_saved(path: Path) -> None:
     journal = outbox_at(path)
     one, two, three = typed(journal, "one", "two", "three")
-    journal.count([(one, 5), (two, 6)])
-    journal.forget(one)
+    journal.record_numbers([(one, 5), (two, 6)])
+    journal.remove(one)
     assert kept(path) == [("two", 6), ("three", None)]
-    journal.forget(two)
-    journal.forget(three)
+    journal.remove(two)
+    journal.remove(three)
     assert path.read_bytes() == b""
 
 
-def test_what_was_refused_stays_until_it_is_let_go_of_or_renewed(path: Path) -> None:
+def test_refused_entry_stays_until_removed_or_resubmitted(path: Path) -> None:
     journal = outbox_at(path)
     one, two = typed(journal, "one", "two")
-    journal.count([(one, 5)])
-    journal.refuse(one, Refused(Code.NOT_MEMBER, "You are not a member."))
-    (found, _) = Journal(CLIENT, path).notes("alice", [SERVER])
+    journal.record_numbers([(one, 5)])
+    journal.record_refusal(one, Refused(Code.NOT_MEMBER, "You are not a member."))
+    (found, _) = Journal(CLIENT, path).entries("alice", [SERVER])
     assert found.failure is not None
     assert (found.failure.code, found.failure.sentence) == ("not_member", "You are not a member.")
-    journal.renew(one)
+    journal.resubmit(one)
     assert kept(path) == [("two", None), ("one", None)]
-    journal.forget(two)
+    journal.remove(two)
     assert kept(path) == [("one", None)]
 
 
@@ -98,38 +98,38 @@ def test_notes_are_for_one_person_on_one_server(path: Path) -> None:
     assert kept(path, "localhost:1 without TLS", SERVER) == [("mine", None), ("elsewhere", None)]
 
 
-def test_an_outbox_without_a_file_remembers_as_long_as_it_lives() -> None:
+def test_journal_without_a_file_is_in_memory() -> None:
     journal = Journal(CLIENT)
     one, two = typed(journal, "one", "two")
-    journal.count([(one, 1)])
-    journal.forget(one)
-    assert journal.notes("alice", [SERVER]) == [two]
+    journal.record_numbers([(one, 1)])
+    journal.remove(one)
+    assert journal.entries("alice", [SERVER]) == [two]
 
 
 def test_a_text_is_for_its_author_alone(path: Path) -> None:
     journal = outbox_at(path)
     one, _ = typed(journal, "one", "two")
     assert path.stat().st_mode & 0o077 == 0
-    journal.forget(one)
-    journal.tidy()
+    journal.remove(one)
+    journal.compact()
     assert path.stat().st_mode & 0o077 == 0
 
 
-# ------------------------------------------------------------------ the file stays small
+# ------------------------------------------------------------------ compaction
 
 
-def test_a_file_in_which_something_stays_does_not_grow_for_ever(
+def test_file_is_compacted_while_entries_remain(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox_module, "_FEW_LINES", 10)
+    monkeypatch.setattr(outbox_module, "COMPACTION_LINES", 10)
     journal = outbox_at(path)
     (stays,) = typed(journal, "stays")
-    journal.count([(stays, 1)])
+    journal.record_numbers([(stays, 1)])
     sizes = []
     for number in range(2, 100):
-        (note,) = typed(journal, f"text {number}")
-        journal.count([(note, number)])
-        journal.forget(note)
+        (entry,) = typed(journal, f"text {number}")
+        journal.record_numbers([(entry, number)])
+        journal.remove(entry)
         sizes.append(path.stat().st_size)
     assert max(sizes) < 5000
     assert kept(path) == [("stays", 1)]
@@ -137,11 +137,11 @@ def test_a_file_in_which_something_stays_does_not_grow_for_ever(
     assert kept(path) == [("stays", 1), ("behind", None)]
 
 
-def test_a_start_rids_the_file_of_what_is_gone(path: Path) -> None:
+def test_start_compacts_the_file(path: Path) -> None:
     journal = outbox_at(path)
-    notes = typed(journal, *map(str, range(10)))
-    for note in notes[:9]:
-        journal.forget(note)
+    entries = typed(journal, *map(str, range(10)))
+    for entry in entries[:9]:
+        journal.remove(entry)
     outbox_at(path)
     assert len(path.read_bytes().splitlines()) == 1
     assert kept(path) == [("9", None)]
@@ -155,18 +155,18 @@ def lines_of(path: Path) -> list[bytes]:
 
 
 @pytest.mark.parametrize("half", [1, 20, -1])
-def test_half_a_line_at_the_end_costs_that_line_and_is_told(path: Path, half: int) -> None:
+def test_torn_last_line_is_dropped_and_reported(path: Path, half: int) -> None:
     typed(outbox_at(path), "one", "two")
     *lines, last = lines_of(path)
     path.write_bytes(b"".join(lines) + last[:half])
     journal = outbox_at(path)
     assert journal.damage is not None
     assert str(path) in journal.damage
-    assert texts(journal.notes("alice", [SERVER])) == ["one"]
+    assert texts(journal.entries("alice", [SERVER])) == ["one"]
     typed(journal, "three")
     again = outbox_at(path)
     assert again.damage is None  # it was told, and is no more
-    assert texts(again.notes("alice", [SERVER])) == ["one", "three"]
+    assert texts(again.entries("alice", [SERVER])) == ["one", "three"]
 
 
 def test_half_a_line_alone_is_told_once(path: Path) -> None:
@@ -175,7 +175,7 @@ def test_half_a_line_alone_is_told_once(path: Path) -> None:
     assert outbox_at(path).damage is None
 
 
-def test_half_a_line_is_cut_off_although_the_disk_was_full(
+def test_torn_line_is_truncated_despite_full_disk(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     typed(outbox_at(path), "one")
@@ -208,12 +208,12 @@ def no_room(*_: object) -> int:
         b'{"key": 1, "number": 1.5, "client": ""}',
     ],
 )
-def test_a_line_that_says_nothing_is_told_and_nothing_is_lost(path: Path, damage: bytes) -> None:
+def test_meaningless_line_is_reported_without_loss(path: Path, damage: bytes) -> None:
     typed(outbox_at(path), "one")
     path.write_bytes(path.read_bytes() + damage + b"\n")
     journal = outbox_at(path)
     assert journal.damage is not None
-    assert texts(journal.notes("alice", [SERVER])) == ["one"]
+    assert texts(journal.entries("alice", [SERVER])) == ["one"]
 
 
 @pytest.mark.parametrize(
@@ -240,26 +240,26 @@ def test_a_message_that_cannot_be_costs_no_other(path: Path, change: dict[str, o
     assert kept(path) == [("one", None), ("three", None)]
 
 
-def test_a_number_that_is_lost_holds_its_message_back(path: Path) -> None:
+def test_lost_number_holds_the_message_back(path: Path) -> None:
     journal = outbox_at(path)
-    journal.count([(note, 4) for note in typed(journal, "perhaps sent")])
+    journal.record_numbers([(entry, 4) for entry in typed(journal, "perhaps sent")])
     text, number = lines_of(path)
     path.write_bytes(text + number[10:])
     typed(outbox_at(path), "surely not sent")
-    (held, free) = Journal(CLIENT, path).notes("alice", [SERVER])
+    (held, free) = Journal(CLIENT, path).entries("alice", [SERVER])
     assert held.failure is not None
-    assert "not known whether" in held.failure.sentence
+    assert "may have been sent already" in held.failure.sentence
     assert (free.text, free.failure) == ("surely not sent", None)
 
 
-def test_a_number_of_another_client_is_of_no_use(path: Path) -> None:
+def test_number_of_another_client_is_not_used(path: Path) -> None:
     journal = outbox_at(path)
-    journal.count([(note, 4) for note in typed(journal, "perhaps sent")])
-    (held,) = outbox_at(path, b"87654321").notes("alice", [SERVER])
+    journal.record_numbers([(entry, 4) for entry in typed(journal, "perhaps sent")])
+    (held,) = outbox_at(path, b"87654321").entries("alice", [SERVER])
     assert (held.number, held.failure is None) == (None, False)
 
 
-# ------------------------------------------------------------------ a disk that is full
+# ------------------------------------------------------------------ full disks
 
 
 class FullDisk:
@@ -279,7 +279,7 @@ class FullDisk:
 
 
 @pytest.mark.parametrize("room", [0, 1, 40])
-def test_a_message_that_cannot_be_kept_is_refused_and_leaves_nothing(
+def test_failed_write_is_rolled_back(
     path: Path, room: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal = outbox_at(path)
@@ -303,61 +303,64 @@ def test_numbers_are_kept_all_or_none(
     with monkeypatch.context() as patch:
         FullDisk(patch, room)
         with pytest.raises(Refused):
-            journal.count([(one, 1), (two, 2)])
+            journal.record_numbers([(one, 1), (two, 2)])
     assert kept(path) == [("one", None), ("two", None)]
 
 
-def test_what_is_stored_may_be_forgotten_although_the_disk_is_full(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_removal_works_with_a_full_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = outbox_at(path)
     one, two, _ = typed(journal, "one", "two", "three")
-    journal.count([(one, 1)])
+    journal.record_numbers([(one, 1)])
     with monkeypatch.context() as patch:
         FullDisk(patch, 0)
-        journal.forget(one)
+        journal.remove(one)
     assert kept(path)[0] == ("one", 1)  # it is sent once more, and known to the server
-    journal.forget(two)
+    journal.remove(two)
     assert kept(path) == [("three", None)]
 
 
-# ------------------------------------------------------------------ slots and their outboxes
+# ------------------------------------------------------------------ client ids and their journals
 
 
-def test_the_slot_in_which_something_was_left_is_taken_first(tmp_path: Path) -> None:
-    with take_slot(tmp_path), take_slot(tmp_path) as second:
+def test_id_with_unsent_messages_is_acquired_first(tmp_path: Path) -> None:
+    with acquire_client_id(tmp_path), acquire_client_id(tmp_path) as second:
         typed(second.journal, "left")
-        second.count()  # whereby its id is on the disk
-    with take_slot(tmp_path, "alice", [SERVER]) as slot:
-        assert slot.client == second.client
-        assert texts(slot.journal.notes("alice", [SERVER])) == ["left"]
-        with take_slot(tmp_path, "alice", [SERVER]) as other:
-            assert other.journal.notes("alice", [SERVER]) == []
+        second.next_number()  # whereby its id is on the disk
+    with acquire_client_id(tmp_path, "alice", [SERVER]) as client_id:
+        assert client_id.client == second.client
+        assert texts(client_id.journal.entries("alice", [SERVER])) == ["left"]
+        with acquire_client_id(tmp_path, "alice", [SERVER]) as other:
+            assert other.journal.entries("alice", [SERVER]) == []
     for user, server in (("bob", SERVER), ("alice", "elsewhere")):
-        with take_slot(tmp_path, user, [server]) as slot:
-            assert slot.client != second.client
+        with acquire_client_id(tmp_path, user, [server]) as client_id:
+            assert client_id.client != second.client
 
 
 def test_to_look_for_what_was_left_changes_nothing(tmp_path: Path) -> None:
-    with take_slot(tmp_path) as slot:
-        typed(slot.journal, "one")
+    with acquire_client_id(tmp_path) as client_id:
+        typed(client_id.journal, "one")
         before = (tmp_path / "slots" / "0.outbox").read_bytes()
-        with take_slot(tmp_path, "alice", [SERVER]):
+        with acquire_client_id(tmp_path, "alice", [SERVER]):
             assert (tmp_path / "slots" / "0.outbox").read_bytes() == before
 
 
-def test_a_slot_with_a_new_id_holds_back_what_the_old_one_may_have_sent(tmp_path: Path) -> None:
-    with take_slot(tmp_path) as slot:
-        slot.journal.count([(note, slot.count()) for note in typed(slot.journal, "perhaps")])
-        typed(slot.journal, "surely not")
+def test_new_id_holds_back_possibly_sent_messages(tmp_path: Path) -> None:
+    with acquire_client_id(tmp_path) as client_id:
+        client_id.journal.record_numbers(
+            [(entry, client_id.next_number()) for entry in typed(client_id.journal, "perhaps")]
+        )
+        typed(client_id.journal, "surely not")
     (tmp_path / "slots" / "0.json").write_bytes(b"{")
-    with take_slot(tmp_path, "alice", [SERVER]) as slot:
-        perhaps, surely_not = slot.journal.notes("alice", [SERVER])
+    with acquire_client_id(tmp_path, "alice", [SERVER]) as client_id:
+        perhaps, surely_not = client_id.journal.entries("alice", [SERVER])
         assert perhaps.failure is not None
         assert surely_not.failure is None
 
 
-def test_an_outbox_that_cannot_be_read_is_said_in_a_sentence(tmp_path: Path) -> None:
+def test_unreadable_journal_is_reported(tmp_path: Path) -> None:
     (tmp_path / "slots" / "0.outbox").mkdir(parents=True)
-    with pytest.raises(Exception, match="cannot be used: Is a directory"), take_slot(tmp_path):
+    with (
+        pytest.raises(Exception, match="cannot be used: Is a directory"),
+        acquire_client_id(tmp_path),
+    ):
         raise AssertionError("unreachable")

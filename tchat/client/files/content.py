@@ -1,8 +1,9 @@
-"""What can be sent: a file as it is, or a directory as a tar archive that is made on the way.
+"""Content to upload: a file as it is, or a directory as a tar archive that is built on the fly.
 
-Of an archive only the order and the sizes are found out beforehand, which is enough to know every
-byte's place in it: so it needs no room anywhere, and can be gone on with like a file. It has no
-owners, only names, modes and times, and is the same whenever it is made from the same files.
+Only the order and the sizes of an archive's members are determined beforehand, which is enough to
+know the offset of every byte: so the archive needs no disk space, and its upload can be resumed
+like that of a file. It has no owners, only names, modes and times, and it is reproducible: the
+same files always make the same archive.
 
 All of this blocks, and is meant for worker threads.
 """
@@ -22,145 +23,67 @@ from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.core.text import clean_line, safe_filename
 from tchat.errors import Code, Refused
 from tchat.transfer.partial_file import fill_buffer
-from tchat.transfer.pieces import EMPTY_DIGEST, piece_end, piece_start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tchat.core.protocol.frames import Have
 
 MOST_MEMBERS = 200_000
-"""Of how many files a directory is sent: where each of them begins is kept in memory."""
+"""The most files in a directory that is sent: the offset of each is kept in memory."""
 
 _BLOCK = tarfile.BLOCKSIZE
 
 
 class Content(Protocol):
-    """Bytes that can be read from any place. `name` is what the others see."""
+    """Bytes that can be read from any offset. `name` is what the group sees."""
 
     name: str
     size: int
 
     def seek(self, offset: int) -> None:
-        """Go to a place."""
+        """Seek to an offset."""
 
     def read_into(self, room: memoryview) -> int:
-        """Read into a buffer; return how much, none at the end. Raises OSError or `Refused`."""
+        """Read into a buffer; return the size, 0 at the end. Raises OSError or `Refused`."""
 
     def check(self, sha256: bytes) -> None:
-        """Raise `Refused` (file_changed) if they are not what they were, and have that digest."""
+        """Raise `Refused` (file_changed) if the bytes no longer have this digest."""
 
     def close(self) -> None:
-        """End the use of it."""
-
-
-class HashedSource:
-    """Content as the source of a transfer; see `tchat.transfer.endpoints.Source`.
-
-    The state of the hash is kept for each piece, so that no byte is hashed again because a
-    connection broke.
-    """
-
-    def __init__(self, content: Content) -> None:
-        self.content = content
-        self.name = content.name
-        self.size = content.size
-        self.digest = EMPTY_DIGEST  # of everything, once it was read
-        self._states = [hashlib.sha256()]
-        self._hash = self._states[0].copy()
-        self._at = 0
-        self._room = memoryview(bytearray(min(PIECE_SIZE, self.size)))
-
-    def head(self) -> bytes:
-        """Return the digest of the first piece."""
-        return self._digest_at(min(PIECE_SIZE, self.size), lambda _: None)
-
-    def whole(self, told: Callable[[int], None]) -> bytes:
-        """Return the digest of everything; `told` gets how much of it is read."""
-        return self._digest_at(self.size, told)
-
-    def start(self, have: Have, check: Callable[[], None]) -> int:
-        """Go to where the receiver is; see `Source.start`."""
-        offset = have.offset
-        whole = piece_start(offset) if offset < self.size else offset
-        if offset > self.size or self._digest_at(whole, lambda _: check()) != have.sha256:
-            offset = whole = 0
-        self._go_to(whole)
-        if offset > whole:
-            self._hash.update(self._read(offset - whole))
-        self._at = offset
-        return offset
-
-    def read(self) -> tuple[memoryview, bytes]:
-        """Return the rest of the next piece, and its running digest; see `Source.read`."""
-        data = self._read(piece_end(self._at, self.size) - self._at)
-        self._hash.update(data)
-        self._at += len(data)
-        digest = self._hash.digest()
-        if self._at == self.size:
-            self.content.check(digest)
-            self.digest = digest
-        if self._at == len(self._states) * PIECE_SIZE:
-            self._states.append(self._hash.copy())
-        return data, digest
-
-    def close(self) -> None:
-        """End the use of the content."""
-        self.content.close()
-
-    def _digest_at(self, offset: int, told: Callable[[int], None]) -> bytes:
-        """Return the running digest at the end of a piece."""
-        known = min(offset // PIECE_SIZE, len(self._states) - 1) * PIECE_SIZE
-        self._go_to(known)
-        digest = self._hash.digest() if known else EMPTY_DIGEST
-        while self._at < offset:
-            _, digest = self.read()
-            told(self._at)
-        return digest
-
-    def _go_to(self, begin: int) -> None:
-        self.content.seek(begin)
-        self._hash = self._states[begin // PIECE_SIZE].copy()
-        self._at = begin
-
-    def _read(self, size: int) -> memoryview:
-        data = self._room[:size]
-        if fill_buffer(self.content.read_into, data) < size:
-            raise changed(self.name)
-        return data
+        """Close what is open."""
 
 
 class FileContent:
-    """A file. It may become longer while it is sent, as logs do: what it had at first is sent."""
+    """A file. If it grows while it is sent, as logs do, only the bytes it had at first are sent."""
 
     def __init__(self, path: Path) -> None:
-        # Not to hang on a named pipe: opened without blocking, then turned away.
+        # Opened without blocking, so as not to hang on a named pipe, which is refused below.
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         self._file = FileIO(os.open(path, flags), "rb")
-        self._found = self._now()
-        trouble = self._trouble()
+        self._initial = self._stat()
+        trouble = self._obstacle()
         if trouble:
             self._file.close()
             raise OSError(0, trouble)
         self.name = safe_filename(path.name)
-        self.size = self._found.st_size
-        self.mtime = self._found.st_mtime_ns
+        self.size = self._initial.st_size
+        self.mtime = self._initial.st_mtime_ns
 
     def seek(self, offset: int) -> None:
-        """Go to a place."""
+        """Seek to an offset."""
         self._file.seek(offset)
 
     def read_into(self, room: memoryview) -> int:
-        """Read what there was at first, and nothing that was added."""
+        """Read within the size at first; bytes that were appended later are ignored."""
         return self._file.readinto(room[: max(0, self.size - self._file.tell())]) or 0
 
     def check(self, sha256: bytes | None = None) -> None:
-        """Raise `Refused` if the file is not what it was.
+        """Raise `Refused` if the file has changed.
 
-        One that was written to and became longer is read once more, if there is a digest to compare
-        with: what it had at first is to be there still, and not what two versions had.
+        A file that has grown is read again and compared with the digest, if there is one: otherwise
+        what was sent might be a mixture of two versions.
         """
-        now = self._now()
+        now = self._stat()
         if (now.st_size, now.st_mtime_ns) == (self.size, self.mtime):
             return
         if now.st_size <= self.size or sha256 is None or self._digest() != sha256:
@@ -170,16 +93,16 @@ class FileContent:
         """Close the file."""
         self._file.close()
 
-    def _trouble(self) -> str:
-        """Return what makes it impossible to send, if anything does."""
-        if not S_ISREG(self._found.st_mode):
+    def _obstacle(self) -> str:
+        """Return why the file cannot be sent, or nothing."""
+        if not S_ISREG(self._initial.st_mode):
             return "it is neither a file nor a directory"
-        # As those do which a system makes up when they are read.
-        if not self._found.st_size and self._file.read(1) and not self._now().st_size:
-            return "it has no length, and yet something in it"
+        # Virtual files, such as those under /proc, have size 0 and generate their content.
+        if not self._initial.st_size and self._file.read(1) and not self._stat().st_size:
+            return "it is a virtual file without a size"
         return ""
 
-    def _now(self) -> os.stat_result:
+    def _stat(self) -> os.stat_result:
         return os.fstat(self._file.fileno())
 
     def _digest(self) -> bytes:
@@ -191,7 +114,7 @@ class FileContent:
 
 
 class TarContent:
-    """A directory as a tar archive (POSIX.1-2001, pax). Links stay links; devices stay away."""
+    """A directory as a tar archive (POSIX.1-2001, pax). Links stay links; devices are left out."""
 
     def __init__(self, path: Path, check: Callable[[], None] = lambda: None) -> None:
         self.name = safe_filename(f"{path.resolve().name or 'root'}.tar")
@@ -209,11 +132,11 @@ class TarContent:
         self._open: tuple[int, FileContent] | None = None
 
     def seek(self, offset: int) -> None:
-        """Go to a place."""
+        """Seek to an offset."""
         self._at = offset
 
     def read_into(self, room: memoryview) -> int:
-        """Read what is next in one go: a header, say, or some of a file."""
+        """Read from one segment: a header, padding, or a part of a file."""
         if self._at >= self.size:
             return 0
         index = bisect_right(self._starts, self._at) - 1
@@ -231,7 +154,7 @@ class TarContent:
         return size
 
     def check(self, sha256: bytes) -> None:
-        """Each member was checked when its end was read."""
+        """Do nothing: each member was checked when its end was read."""
 
     def close(self) -> None:
         """Close the file that is open."""
@@ -275,30 +198,15 @@ class TarContent:
             self.size += size
 
 
-def open_source(path: Path, check: Callable[[], None] = lambda: None) -> HashedSource:
-    """Return a file or directory as something to send. Raises `Refused` (file_unreadable).
-
-    `check` is called now and then, and may end it by raising.
-    """
-    try:
-        path = path.expanduser()
-        return HashedSource(TarContent(path, check) if path.is_dir() else FileContent(path))
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise Refused(
-            Code.FILE_UNREADABLE, f"{clean_line(str(path))} cannot be sent: {reason}."
-        ) from error
-
-
 def changed(name: str) -> Refused:
-    """Return what to say of content that is not what it was."""
+    """Return the refusal for content that changed while it was read."""
     return Refused(
         Code.FILE_CHANGED, f"{clean_line(name)} changed while it was read; send it again."
     )
 
 
 def _walk(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """Yield a directory and all that is in it and can be archived, in order."""
+    """Yield a directory and everything in it that can be archived, in a stable order."""
     yield path, path.stat()
     for member in sorted(path.iterdir()):
         found = member.lstat()

@@ -1,4 +1,4 @@
-"""What is on its way when a process ends, and what the next one finds."""
+"""Unsent messages: in a replica, in the journals on disk, and for the next process."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ if TYPE_CHECKING:
 
 
 def waiting(replica: Replica) -> list[str]:
-    """Return what is on its way to a group."""
+    """Return the texts of the pending messages of a group."""
     return [pending.text for pending in replica.pending]
 
 
 async def delivered(session: Session, replica: Replica) -> None:
-    """Wait until nothing is on its way to a group any more."""
+    """Wait until a group has no pending messages."""
     await until(session, lambda: not replica.pending)
 
 
 def left_in(state: Path, server: object, user: str = "alice") -> list[str]:
-    """Return what the outboxes under `state` hold for a person."""
+    """Return the texts in the journals under `state`, for a person and a server."""
     outboxes = (state / "slots").glob("*.outbox")
     names = [f"{server} without TLS"]
-    return [note.text for path in outboxes for note in Journal(b"", path).notes(user, names)]
+    return [entry.text for path in outboxes for entry in Journal(b"", path).entries(user, names)]
 
 
-def again(slot: ClientId) -> ClientId:
-    """Return the slot as the next process finds it."""
-    return ClientId(slot._path)
+def again(client_id: ClientId) -> ClientId:
+    """Return the client id as the next process finds it."""
+    return ClientId(client_id._path)
 
 
 def drops(**keys: object) -> Callable[[Side, dict[str, Any]], Verdict]:
-    """Return a watch that loses the frames with these keys and values."""
+    """Return a proxy's watch that drops the frames with these keys and values."""
     return lambda side, frame: "drop" if keys.items() <= frame.items() else "pass"

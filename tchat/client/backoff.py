@@ -1,0 +1,43 @@
+"""Exponential backoff with jitter, for every retry of the client.
+
+Each delay may be twice as long as the one before it, up to a cap, so that a server in trouble is
+not hammered. Each is drawn at random from the upper half of its range, so that clients which lost
+the same server at the same moment do not come back at the same moment.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+FIRST_SECONDS = 0.1
+LONGEST_SECONDS = 15.0
+
+
+class Backoff:
+    """The delays of one series of retries, in seconds.
+
+    `failures` counts the delays since the last success. `uniform` draws from a range.
+    """
+
+    def __init__(self, uniform: Callable[[float, float], float] = random.uniform) -> None:
+        self.failures = 0
+        self._upper = FIRST_SECONDS
+        self._uniform = uniform
+
+    def reset(self) -> None:
+        """Start again with the shortest delay, after a success."""
+        self.failures = 0
+        self._upper = FIRST_SECONDS
+
+    def next_delay(self) -> float:
+        """Return how long to wait after one more failure."""
+        upper = self._upper
+        self.failures += 1
+        # Doubled step by step: 2**failures overflows a float after some hours without a server.
+        self._upper = min(upper * 2, LONGEST_SECONDS)
+        return self._uniform(upper / 2, upper)

@@ -1,0 +1,39 @@
+"""Replace a small file atomically and durably: a crash leaves the old content or the new one."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BINARY = getattr(os, "O_BINARY", 0)
+"""For `os.open`: without it, Windows translates line ends."""
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a draft beside the file, sync it, and rename it. Raises OSError; then nothing changed.
+
+    Only its owner may read the file.
+    """
+    draft = path.with_name(f"{path.name}.new")
+    flags = os.O_WRONLY | os.O_TRUNC | os.O_CREAT | BINARY
+    with os.fdopen(os.open(draft, flags, 0o600), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+    # A rename survives a power cut only once the directory is synced, which not every platform
+    # can do. It is too late to report a failure: the new content is in place.
+    with suppress(OSError):
+        _sync_directory(path.parent)
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,137 @@
+"""Downloads on disk: resume a partial file, check free space, choose a name, never overwrite.
+
+What is being downloaded is kept in a hidden `.part` file in the directory where the file will be,
+named after its digest; whoever downloads the file again, even a year later, resumes that one.
+
+A file gets its name when it is complete and its digest is right, and never replaces anything: if
+the name is taken by other bytes it becomes "name (2)", and so on; if it is taken by the very same
+bytes, that is the file.
+
+All of this blocks, and is meant for worker threads.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import secrets
+import shutil
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from tchat.core.text import clean_line
+from tchat.errors import Code, Refused
+from tchat.transfer.partial_file import PartialFile, is_disk_full
+from tchat.transfer.threads import check_cancelled
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tchat.core.group.state import File
+
+
+def _part_name(file: File, suffix: str = "") -> str:
+    return f".{file.sha256.hex()[:32]}{suffix}.part"
+
+
+def open_part(into: Path, file: File) -> PartialFile:
+    """Open the partial file of a download, to be resumed if it exists. Raises OSError."""
+    into.mkdir(parents=True, exist_ok=True)
+    part = PartialFile(into / _part_name(file), file.size, 0o644)
+    try:
+        try:
+            part.open(check_cancelled)
+        except BlockingIOError:  # another program downloads the same file to the same path
+            spare = _part_name(file, f"-{secrets.token_hex(4)}")
+            part = PartialFile(into / spare, file.size, 0o644)
+            part.open(check_cancelled)
+        _check_room(into, file.size - part.offset)
+    except BaseException:
+        part.close()
+        raise
+    return part
+
+
+def close_part(part: PartialFile, file: File) -> None:
+    """Close a partial file; delete it if nobody would find it again, because of its suffix."""
+    if part.path.name != _part_name(file):
+        part.discard()
+    part.close()
+
+
+def should_discard(error: OSError | Refused) -> bool:
+    """Return whether a download that failed like this should not be resumed later.
+
+    A file that does not fit should not keep the disk full, and a damaged file has no rest to wait
+    for. That the server cannot read the file at the moment may pass.
+    """
+    return is_disk_full(error) if isinstance(error, OSError) else error.code == Code.FILE_DAMAGED
+
+
+def _check_room(into: Path, size: int) -> None:
+    if shutil.disk_usage(into).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def find_existing(target: Path, file: File) -> Path | None:
+    """Return where the same bytes are saved under this name already, if they are."""
+    return next((path for path in _candidates(target) if _is_same(path, file)), None)
+
+
+def _candidates(target: Path) -> Iterator[Path]:
+    """Yield "name", "name (2)", ... as long as they are taken, and the first that is free."""
+    number, path = 1, target
+    while True:
+        yield path
+        if not os.path.lexists(path):
+            return
+        number += 1
+        path = target.with_name(f"{target.stem} ({number}){target.suffix}")
+
+
+def finish(part: PartialFile, target: Path, file: File) -> Path:
+    """Give a complete file its name, or the first free variation of it, and return the path."""
+    while True:
+        for path in _candidates(target):
+            if _is_same(path, file):
+                part.discard()
+                return path
+        try:
+            _claim_name(part, path)
+        except FileExistsError:
+            continue  # another program was faster
+        return path
+
+
+def _claim_name(part: PartialFile, path: Path) -> None:
+    """Give a complete file a name atomically, if it is free. Raises FileExistsError."""
+    try:
+        path.hardlink_to(part.path)
+    except FileExistsError:
+        raise
+    except OSError:  # no hard links on this file system: creating the name exclusively claims it
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
+        part.move_to(path)
+    else:
+        part.discard()
+
+
+def _is_same(path: Path, file: File) -> bool:
+    if path.is_symlink() or not path.is_file() or path.stat().st_size != file.size:
+        return False
+    with path.open("rb") as existing:
+        return hashlib.file_digest(existing, "sha256").digest() == file.sha256
+
+
+@contextmanager
+def saving_into(into: Path) -> Iterator[None]:
+    """Turn an OSError into a `Refused` that names the directory."""
+    try:
+        yield
+    except OSError as error:
+        raise Refused(
+            Code.FILE_UNREADABLE,
+            f"The file cannot be saved in {clean_line(str(into))}: {error.strerror or error}.",
+        ) from error

@@ -1,0 +1,52 @@
+"""A pending message: typed by the person, shown as unsent or refused, not in the log yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tchat.client.journal import JournalEntry
+    from tchat.client.request import Answer, PendingRequest
+    from tchat.errors import Refused
+
+
+@dataclass(slots=True, eq=False)
+class PendingMessage:
+    """A message that is not in the log yet: its journal entry, and the request that sends it.
+
+    If it was refused, `failure` is why; it then stays until the person sends it again or discards
+    it.
+    """
+
+    entry: JournalEntry
+    request: PendingRequest
+
+    @property
+    def group(self) -> str:
+        """The group that it is sent to."""
+        return self.entry.group
+
+    @property
+    def text(self) -> str:
+        """The text of the message."""
+        return self.entry.text
+
+    @property
+    def reply(self) -> int | None:
+        """The seq of the message that it replies to."""
+        return self.entry.reply
+
+    @property
+    def at(self) -> int:
+        """When it was typed, in ms since the Unix epoch."""
+        return self.entry.at
+
+    @property
+    def failure(self) -> Refused | None:
+        """Why the server refused it, if it did."""
+        return self.entry.failure
+
+    async def wait(self) -> Answer:
+        """Return the answer when the server has stored it. Raises `Refused`."""
+        return await self.request.wait()

@@ -1,0 +1,133 @@
+"""Track unanswered requests: match answers by id, resend after a reconnection, deduplicate.
+
+A request keeps its id and a command its number on every connection, so the server executes a
+command once however often it arrives (idempotent resending). To the caller, a broken connection is
+only a delay.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tchat.client.request import PendingRequest
+from tchat.client.sender import Sender
+from tchat.core.text import clean_line
+from tchat.errors import Code, Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tchat.client.client_id import ClientId
+    from tchat.client.journal import JournalEntry
+    from tchat.client.request import Answer, MakeCommand, MakeRequest
+    from tchat.core.protocol.frames import Failed
+    from tchat.core.protocol.handshake import Welcome
+
+LONGEST_WAIT_SECONDS = 60.0
+"""The longest pause after a rate limit, whatever the server asks for."""
+
+
+class RequestTracker:
+    """The unanswered requests of one session; `sender` is the queue that sends them."""
+
+    def __init__(self, client_id: ClientId) -> None:
+        self.sender = Sender(client_id, self._fail)
+        self._unanswered: dict[int, PendingRequest] = {}
+        self._last_id = 0
+        self._connected = False
+
+    def __len__(self) -> int:
+        return len(self._unanswered)
+
+    # ------------------------------------------------------------------ requests
+
+    def submit(self, make: MakeCommand, entry: JournalEntry | None = None) -> PendingRequest:
+        """Send a command, with the number that its journal entry may have already."""
+        request = PendingRequest(self._new_id(), make, command=True)
+        if entry is not None:
+            request.entry, request.number = entry, entry.number
+            self.sender.track(request)
+        return self._start(request)
+
+    def ask(
+        self, make: MakeRequest, check: Callable[[Answer], object] | None = None
+    ) -> PendingRequest:
+        """Send a request that changes no log; `check` validates its answer."""
+        request = PendingRequest(self._new_id(), make, command=False)
+        request.check = check or request.check
+        return self._start(request)
+
+    def ask_deduplicated(
+        self, make: MakeRequest, check: Callable[[Answer], object] | None = None
+    ) -> PendingRequest:
+        """Return the unanswered request with the same `make`, or send a new one."""
+        return self._find(make) or self.ask(make, check)
+
+    def abandon(self, make: MakeRequest) -> None:
+        """Cancel the unanswered request with this `make`, if there is one."""
+        if request := self._find(make):
+            self.cancel(request)
+
+    def cancel(self, request: PendingRequest) -> None:
+        """Fail a request with `cancelled`; it is not sent any more, and its answer is ignored."""
+        self._fail(request, Refused(Code.CANCELLED, "The request was cancelled."))
+
+    async def wait_for_all(self) -> None:
+        """Wait until every request so far has been answered."""
+        for request in list(self._unanswered.values()):
+            await request.done.wait()
+
+    # ------------------------------------------------------------------ connections
+
+    def on_connected(self, welcome: Welcome) -> None:
+        """Resend everything that is unanswered on a new connection."""
+        self._connected = True
+        self.sender.restart(welcome, self._unanswered.values())
+
+    def on_disconnected(self) -> None:
+        """Hold new requests back until there is a connection."""
+        self._connected = False
+
+    # ------------------------------------------------------------------ answers
+
+    def handle_answer(self, answer: Answer) -> None:
+        """Complete the request that was answered. Raises `ProtocolError` for a wrong answer."""
+        request = self._unanswered.get(answer.re)
+        if request is not None:
+            request.check(answer)
+            self.succeed(request, answer)
+
+    def handle_failure(self, failed: Failed) -> None:
+        """Fail the request that was refused; send one again that was only rate-limited."""
+        request = self._unanswered.get(failed.re or 0)
+        if request is None:
+            return
+        if failed.code == Code.RATE_LIMITED and failed.wait is not None:
+            self.sender.requeue(request, min(failed.wait / 1000, LONGEST_WAIT_SECONDS))
+            return
+        self._fail(request, Refused(clean_line(failed.code), clean_line(failed.text)))
+
+    def succeed(self, request: PendingRequest, answer: Answer) -> None:
+        """Complete a request, unless it is done already."""
+        if self._unanswered.pop(request.id, None) is not None:
+            self.sender.release(request)
+            request.succeed(answer)
+
+    def _fail(self, request: PendingRequest, refusal: Refused) -> None:
+        if self._unanswered.pop(request.id, None) is not None:
+            self.sender.release(request)
+            request.fail(refusal)
+
+    def _new_id(self) -> int:
+        self._last_id += 1
+        return self._last_id
+
+    def _start(self, request: PendingRequest) -> PendingRequest:
+        request.encode()  # a request that is too long fails here, at its caller
+        self._unanswered[request.id] = request
+        if self._connected:
+            self.sender.enqueue(request)
+        return request
+
+    def _find(self, make: MakeRequest) -> PendingRequest | None:
+        return next((r for r in self._unanswered.values() if r.make == make), None)

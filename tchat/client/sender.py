@@ -1,0 +1,220 @@
+"""Send queue of a session: command order, in-flight window, pacing below the server's rate limit.
+
+Commands get their numbers when they are sent, not when they are submitted, and a number is never
+further from the first unanswered one than a group's deduplication window. Commands that were sent
+before the connection broke, or by an earlier process, go first on the next connection.
+
+Pacing makes a long paste flow in without being refused. The server rate-limits with a token bucket,
+so the client keeps a bucket of its own, with 80 % of that rate and half of that burst. After a
+stall the server finds everything that was sent meanwhile in one burst, and a full bucket gains
+nothing by waiting: so at most half of the server's burst is sent at once, and at most the whole
+of the client's burst (that half) is in flight. The server then has a token for each command,
+whenever it arrives.
+
+Read positions are not urgent: the latest one of each group replaces those before it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import TYPE_CHECKING
+
+import trio
+
+from tchat.core.group.state import WINDOW
+from tchat.core.pace import Rate, TokenBucket
+from tchat.core.protocol.frames import Seen, encode_all
+from tchat.core.text import fold
+from tchat.errors import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from tchat.client.client_id import ClientId
+    from tchat.client.request import PendingRequest
+    from tchat.core.protocol.handshake import Welcome
+    from tchat.net.link import Link
+
+SEEN_SECONDS = 0.5
+"""For how long a read position waits for other frames that it can be sent with."""
+
+SHARE_OF_RATE = 0.8
+"""The part of the server's rate that is used: what was sent evenly may arrive in a bunch."""
+
+_BATCH_SIZE = 256
+_LONGEST_INTERVAL_SECONDS = 10.0  # a hostile server cannot make the client wait any longer
+
+
+class Sender:
+    """Sends the requests of one session, with command numbers from `client_id`.
+
+    `on_refused` is called with a command that cannot get a number, because the number cannot be
+    saved.
+    """
+
+    def __init__(
+        self, client_id: ClientId, on_refused: Callable[[PendingRequest, Refused], None]
+    ) -> None:
+        self._client_id = client_id
+        self._on_refused = on_refused
+        self._queue: deque[PendingRequest] = deque()
+        # Commands with a number and no answer, in the order of their numbers.
+        self._unanswered: dict[int, PendingRequest] = {}
+        # The numbers of those that were sent on the present connection.
+        self._in_flight: set[int] = set()
+        self._urgent: list[bytes] = []
+        self._seen: dict[str, Seen] = {}
+        self._wakeup = trio.Event()
+        self._rate: Rate | None = None
+        self._bucket: TokenBucket | None = None
+        self._not_before = -math.inf
+
+    def enqueue(self, request: PendingRequest) -> None:
+        """Queue a request behind all others."""
+        self._queue.append(request)
+        self._wakeup.set()
+
+    def track(self, request: PendingRequest) -> None:
+        """Track a command that has a number: this or an earlier process may have sent it."""
+        if request.number is not None:
+            self._unanswered[request.number] = request
+
+    def send_urgent(self, frame: bytes) -> None:
+        """Queue a frame in front of all requests; it is not paced."""
+        self._urgent.append(frame)
+        self._wakeup.set()
+
+    def requeue(self, request: PendingRequest, seconds: float) -> None:
+        """Put a rate-limited request back in its place, and send nothing for some seconds."""
+        self._in_flight.discard(request.number or 0)
+        if request not in self._queue:
+            self._queue.append(request)
+        self._queue = deque(sorted(self._queue, key=_send_order))
+        self._not_before = max(self._not_before, trio.current_time() + seconds)
+        self._wakeup.set()
+
+    def release(self, request: PendingRequest) -> None:
+        """Stop tracking a request that is done, which makes room in the window."""
+        self._in_flight.discard(request.number or 0)
+        if request.number is not None and self._unanswered.pop(request.number, None) is not None:
+            self._wakeup.set()
+
+    def queue_seen(self, seen: Seen) -> None:
+        """Queue a read position; it replaces an earlier one of the same group."""
+        if not self._seen:
+            self._wakeup.set()
+        self._seen[fold(seen.group)] = seen
+
+    def restart(self, welcome: Welcome, requests: Iterable[PendingRequest]) -> None:
+        """Start on a new connection: queue everything unanswered, at the pace that it allows."""
+        self._urgent.clear()
+        self._in_flight.clear()
+        self._queue = deque(sorted(requests, key=_send_order))
+        self._not_before = -math.inf
+        rate = _rate_of(welcome)
+        if rate != self._rate:  # otherwise the bucket stays: the server does not refill its own
+            self._rate = rate
+            self._bucket = TokenBucket(rate, trio.current_time()) if rate else None
+        self._wakeup.set()
+
+    async def run(self, link: Link) -> None:
+        """Send everything that is queued, and will be, until cancelled."""
+        while True:
+            frames, wait = self._dequeue()
+            if not frames:
+                self._wakeup = trio.Event()
+                with trio.move_on_after(min(wait, SEEN_SECONDS if self._seen else math.inf)):
+                    await self._wakeup.wait()
+                    continue  # what woke us may be sendable; read positions can wait for company
+            await self._send(link, frames)
+
+    async def flush(self, link: Link) -> None:
+        """Send the requests that may be sent at once, and the read positions."""
+        frames, _ = self._dequeue()
+        await self._send(link, frames)
+
+    async def _send(self, link: Link, frames: bytes) -> None:
+        """Send frames together with the read positions, which are kept if this fails."""
+        seen = dict(self._seen)
+        data = frames + encode_all(seen.values())
+        if data:
+            await link.send(data)
+        for group, position in seen.items():
+            if self._seen[group] is position:  # and not a later one, queued during the send
+                del self._seen[group]
+
+    def _dequeue(self) -> tuple[bytes, float]:
+        """Return the frames that may be sent now, and after how many seconds to ask again."""
+        urgent, self._urgent = self._urgent, []
+        due: list[PendingRequest] = []
+        numbered: list[PendingRequest] = []
+        wait = 0.0
+        while self._queue and len(due) < _BATCH_SIZE:
+            request = self._queue[0]
+            if wait := self._wait_for(request):
+                break
+            self._queue.popleft()
+            if request.done.is_set():
+                continue  # requeued after a rate limit, then answered for an earlier sending
+            due.append(request)
+            if request.command and request.number is None and self._assign_number(request):
+                numbered.append(request)
+            if request.number is not None:
+                self._in_flight.add(request.number)
+        # The numbers are on disk before the first byte is sent; one fsync for the whole batch.
+        self._save_numbers(numbered)
+        frames = [request.encode() for request in due if not request.done.is_set()]
+        return b"".join([*urgent, *frames]), wait or math.inf
+
+    def _assign_number(self, request: PendingRequest) -> bool:
+        """Give a command its number; refuse it, and return False, if that cannot be saved."""
+        try:
+            request.number = self._client_id.next_number()
+        except Refused as refusal:
+            self._on_refused(request, refusal)
+            return False
+        self.track(request)
+        return True
+
+    def _save_numbers(self, numbered: list[PendingRequest]) -> None:
+        """Save the numbers of messages in the journal; refuse the commands if that fails."""
+        entries = [
+            (r.entry, r.number) for r in numbered if r.entry is not None and r.number is not None
+        ]
+        try:
+            self._client_id.journal.record_numbers(entries)
+        except Refused as refusal:
+            for request in numbered:
+                self._on_refused(request, refusal)
+
+    def _wait_for(self, request: PendingRequest) -> float:
+        """Return 0.0 if the request may be sent, or after how many seconds to ask again."""
+        now = trio.current_time()
+        if now < self._not_before:
+            return self._not_before - now
+        if not request.command:
+            return 0.0
+        if request.number is None and self._is_window_full():
+            return math.inf
+        if self._rate and len(self._in_flight) >= self._rate.burst:
+            return math.inf
+        return self._bucket.take(now) if self._bucket else 0.0
+
+    def _is_window_full(self) -> bool:
+        """Return whether the next number is too far from the first unanswered one."""
+        first = next(iter(self._unanswered), self._client_id.upcoming)
+        return self._client_id.upcoming - first >= WINDOW
+
+
+def _rate_of(welcome: Welcome) -> Rate | None:
+    """Return the pace for a server that announces its rate limit, if it has one."""
+    if not (welcome.interval and welcome.burst):
+        return None
+    interval = min(welcome.interval / 1_000_000, _LONGEST_INTERVAL_SECONDS)
+    return Rate(SHARE_OF_RATE / interval, max(1, welcome.burst // 2))
+
+
+def _send_order(request: PendingRequest) -> tuple[bool, float, int]:
+    """Sort requests that are not paced first, then commands by number, then unnumbered ones."""
+    return (request.command, math.inf if request.number is None else request.number, request.id)
