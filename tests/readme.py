@@ -15,8 +15,8 @@ from tchat.client.config.settings import EXAMPLE
 from tchat.errors import Code
 from tchat.server.limits import add_limits
 from tchat.server.log import LINES
-from tchat.ui.chat.commands import COMMANDS
 from tchat.ui.chat.lines import Line
+from tchat.ui.commands.table import COMMANDS
 from tchat.ui.tui.keymap import key_rows
 from tchat.ui.tui.model import Model, Person, Tab
 from tests.bench.speed import WRITTEN
@@ -80,7 +80,7 @@ def conversation() -> Model:
 def commands_table() -> str:
     """Return the table of commands."""
     rows = ["| number | word | what it does |", "|---|---|---|"]
-    for command in COMMANDS:
+    for command in COMMANDS.commands:
         number = f"`/{command.number}`" if command.number else ""
         usage = command.usage.replace("|", "\\|")  # it would end the cell, in code too
         rows.append(f"| {number} | `{usage}` | {command.help}{', admin' * command.admin} |")

@@ -137,9 +137,9 @@ async def test_a_plain_client_believes_no_server(tmp_path: Path) -> None:
     stories = (tell_lies, tell_of_the_admin, tell_of_standings, go_wrong)
     async with launching(tmp_path) as launch, lying_server(*stories) as address:
         alice = await launch.join(address, "alice")
-        await alice.sees("connection lost (goodbye:", "connected again", "waiting for ␛[2J")
-        await alice.sees("connection lost (farewell:", " denied your request", " kicked you out")
-        await alice.sees("you left the group", ", the last member, left")
+        await alice.sees("connection lost (goodbye:", "connected again", "Waiting for ␛[2J")
+        await alice.sees("connection lost (farewell:", " denied your request", " kicked you from")
+        await alice.sees("You left this group", ", the last member, left")
         assert await alice.end() == 1
     shown = [on_a_line(case.shown) for case in HOSTILE]
     said = [line[8:] for line in alice.lines]

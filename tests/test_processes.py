@@ -19,10 +19,13 @@ async def test_the_nine_commands_by_number(tmp_path: Path) -> None:
     async with tapped_server(tmp_path) as (launch, server, tap):
         # Whoever comes first founds the group and is its admin; the others ask.
         alice = await launch.join(tap.address, "alice")
-        await alice.sees("* alice created ops and you are its admin", "* in ops with you alone")
+        await alice.sees(
+            "* alice created ops and you are its admin",
+            "* You are in #ops; nobody else is here yet.",
+        )
         bob = await launch.join(tap.address, "bob")
         carol = await launch.join(tap.address, "carol")
-        await all_see([bob, carol], "* waiting for alice to approve you; /3 leaves")
+        await all_see([bob, carol], "* Waiting for alice to approve you.")
         request = await alice.out.containing("* bob asks to join (key ")
         assert request.endswith(", new here): /approve bob or /deny bob")
         await alice.sees("* carol asks to join")
@@ -35,7 +38,7 @@ async def test_the_nine_commands_by_number(tmp_path: Path) -> None:
         await alice.sees("* approve whom? (")
         await alice.type("bob")
         await all_see([alice, bob], "* bob joined, approved by alice")
-        await bob.sees("* in ops with 2 members")
+        await bob.sees("* You are in #ops with 1 other member")
         await alice.type("/2 carol")
         await all_see([alice, bob, carol], "* carol joined, approved by alice")
         await alice.type("/1")
@@ -51,13 +54,13 @@ async def test_the_nine_commands_by_number(tmp_path: Path) -> None:
         await carol.sees(
             "* members (3): alice (admin), bob, carol",
             "* online (3): alice (admin), bob, carol",
-            "* the admin is alice",
+            "* The admin is alice.",
         )
 
         # Only the admin may /1, /2, /6 and /8.
         for command in ("/1", "/2 carol", "/2", "/6 bob", "/8 carol", "/8", "/deny carol"):
             await bob.type(command)
-            await bob.sees("! Only the admin may do this, and that is alice.")
+            await bob.sees("! Only the admin, alice, may do this.")
 
         # /9 sends a file, which the others find among what they received.
         await bob.type(f"/9 {plan}")
@@ -80,23 +83,25 @@ async def test_the_nine_commands_by_number(tmp_path: Path) -> None:
         await bob.sees("* alice made bob the admin: that is you")
         await all_see([alice, carol], "* alice made bob the admin")
         await alice.type("/8 carol", "/7")
-        await alice.sees("! Only the admin may do this, and that is bob.", "* the admin is bob")
+        await alice.sees("! Only the admin, bob, may do this.", "* The admin is bob.")
 
         # /8 ends a membership; the person is told at once, and may ask again.
         await bob.type("/8")
         await bob.sees("* kick whom? (alice, carol)")
         await bob.type("carol")
         await all_see([alice, bob, carol], "* bob kicked carol")
-        await carol.sees("* bob kicked you out of the group; /join asks again, /3 leaves")
+        await carol.sees(
+            "* bob kicked you from this group. /join asks to join again, /part closes this window."
+        )
         await bob.type("carol cannot hear this")
         await alice.sees("<bob> carol cannot hear this")
         await carol.type("may I speak?", "/4")
-        await carol.sees("! You are not a member of this group; /join", "! You are not a member;")
+        await carol.sees("! You are not a member of this group; /join", "! You are not a member.")
         await carol.type("/join")
-        await carol.sees("* waiting for bob to approve you")
+        await carol.sees("* Waiting for bob to approve you")
         await bob.sees("* carol asks to join")
         await bob.type("/deny carol")
-        await carol.sees("* bob denied your request; /join asks again, /3 leaves")
+        await carol.sees("* bob denied your request. /join asks to join again")
         await carol.type("/join")
         await bob.sees("* carol asks to join")
         await bob.type("/2 carol")
@@ -118,7 +123,7 @@ async def test_the_nine_commands_by_number(tmp_path: Path) -> None:
         await bob.type("first", "second")
         await carol.sees("<bob> second")
         returned = await launch.join(tap.address, "alice")
-        await returned.sees("* in ops with 3 members")
+        await returned.sees("* You are in #ops with 2 other members")
         assert returned.heard == ["<carol> is alice away?", "<bob> first", "<bob> second"]
         await returned.type("I am back")
         await bob.sees("<alice> I am back")
@@ -135,13 +140,13 @@ async def test_the_nine_commands_by_word(tmp_path: Path) -> None:
         alice = await launch.join(tap.address, "alice", group="Straße")
         await alice.sees("* alice created Straße")
         bob = await launch.join(tap.address, "Bob", group="strasse")
-        await bob.sees("* waiting for alice")
+        await bob.sees("* Waiting for alice")
         await alice.sees("* Bob asks to join")
         await alice.type("/requests", "/approve BOB")
         await alice.sees("* asking to join (1): Bob", "* Bob joined")
-        await bob.sees("* in Straße with 2 members")
+        await bob.sees("* You are in #Straße with 1 other member")
         await bob.type("/MEMBERS", "/online", "/admin")
-        await bob.sees("* members (2): alice (admin), Bob", "* online (2)", "* the admin is alice")
+        await bob.sees("* members (2): alice (admin), Bob", "* online (2)", "* The admin is alice.")
         await alice.type(f"/send {notes}")
         await bob.sees("* alice shared notes.txt (10 B), file 1", "* file 1 saved as")
         assert (bob.downloads / "notes.txt").read_text() == "some notes"
@@ -152,15 +157,15 @@ async def test_the_nine_commands_by_word(tmp_path: Path) -> None:
         await alice.type("/transfer bob")
         await bob.sees("* alice made Bob the admin: that is you")
         await bob.type("/kick alice")
-        await alice.sees("* Bob kicked alice", "* Bob kicked you out of the group")
+        await alice.sees("* Bob kicked alice", "* Bob kicked you from this group")
         await alice.type("/quit")
         assert await alice.exit() == 0
         await bob.type("/leave")
-        await bob.sees("* you left the group")
+        await bob.sees("* You left")
         assert await bob.exit() == 0
         # The last one left: whoever comes now founds the group anew, and sees nothing of before.
         carol = await launch.join(tap.address, "carol", group="strasse")
-        await carol.sees("* carol created", "with you alone")
+        await carol.sees("* carol created", "with nobody else")
         assert len(carol.lines) == 2
 
 
@@ -180,13 +185,13 @@ async def test_one_who_waits_may_go_and_is_in_on_return(tmp_path: Path) -> None:
         alice = await launch.join(tap.address, "alice")
         await alice.sees("alice created ops")
         bob = await launch.join(tap.address, "bob")
-        await bob.sees("* waiting for alice")
+        await bob.sees("* Waiting for alice")
         await bob.type("/3")
         assert await bob.exit() == 0
         await alice.type("/2 bob")
         await alice.sees("* bob joined")
         bob = await launch.join(tap.address, "bob")
-        await bob.sees("* bob joined, approved by alice", "* in ops with 2 members")
+        await bob.sees("* bob joined, approved by alice", "* You are in #ops with 1 other member")
 
 
 async def test_one_who_waits_may_take_the_request_back(tmp_path: Path) -> None:
@@ -209,7 +214,7 @@ async def test_a_question_may_be_left_unanswered(tmp_path: Path) -> None:
         await alice.type("")
         await alice.sees("! Nothing was done")
         await alice.type("/8", "/7", "just talking")
-        await alice.sees("* kick whom?", "* the admin is alice")
+        await alice.sees("* kick whom?", "* The admin is alice.")
         await bob.sees("<alice> just talking")
 
 
@@ -227,9 +232,9 @@ async def test_lines_have_the_form_that_programs_rely_on_whatever_is_said(tmp_pa
 async def test_two_terminals_of_one_person_hear_the_same(tmp_path: Path) -> None:
     async with tapped_server(tmp_path) as (launch, _, tap):
         one = await launch.join(tap.address, "alice")
-        await one.sees("in ops with you alone")
+        await one.sees("in #ops; nobody else is here yet.")
         two = await launch.join(tap.address, "alice")
-        await two.sees("in ops with you alone")
+        await two.sees("in #ops; nobody else is here yet.")
         for n in range(20):
             await (one if n % 2 else two).type(f"text {n}")
         for n in range(20):

@@ -29,7 +29,7 @@ async def told(process: Process, text: str) -> list[str]:
 
 async def founder(launch: Launcher, server: Server, *options: object) -> Person:
     alice = await launch.join(server.address, "alice", *options)
-    await alice.sees("* in ops with you alone")
+    await alice.sees("* You are in #ops; nobody else is here yet.")
     return alice
 
 
@@ -55,7 +55,7 @@ async def test_the_line_that_a_server_prints_joins_it(tmp_path: Path) -> None:
         assert words == ["join", host, port, "--pin", key]
         who = ("--user", "alice", "--group", GROUP, "--plain")
         alice = await launch.tchat(*words, *who, user="alice")
-        await alice.sees("* in ops with you alone")
+        await alice.sees("* You are in #ops; nobody else is here yet.")
         assert not any("first visit" in line for line in alice.lines)
         assert await alice.end() == 0
         for name in ("server-key.pem", "server-cert.pem"):
@@ -68,10 +68,10 @@ async def test_a_first_visit_is_mentioned_once(tmp_path: Path) -> None:
         key = (await server.out.containing("this server's key is ")).rpartition(" ")[2]
         alice = await launch.join(server.address, "alice")
         await alice.sees(f"first visit to this server; its key, {key}, is remembered")
-        await alice.sees("in ops")
+        await alice.sees("in #ops")
         assert await alice.end() == 0
         again = await launch.join(server.address, "alice")
-        await again.sees("in ops")
+        await again.sees("in #ops")
         assert not any("first visit" in line for line in again.lines)
 
 
@@ -153,7 +153,7 @@ async def test_no_tls_is_for_this_machine_unless_it_is_wanted(tmp_path: Path) ->
         assert {"--no-tls", "--insecure"} <= {*words}
         here = Address("127.0.0.1", open_to_all.address.port)
         alice = await launch.join(here, "alice")
-        await alice.sees("in ops")
+        await alice.sees("in #ops")
 
 
 async def test_a_client_does_not_speak_in_the_clear_to_another_machine(tmp_path: Path) -> None:
@@ -211,14 +211,14 @@ async def test_a_code_links_another_device_until_it_is_taken_away(tmp_path: Path
         await alice.type("/link")
         code = (await alice.out.containing("--user alice --link ")).rpartition(" ")[2]
         phone = await device(launch, server, "phone", "--link", code)
-        await phone.sees("* in ops with you alone")
+        await phone.sees("* You are in #ops; nobody else is here yet.")
         await alice.type("hello from the laptop")
         await phone.sees("<alice> hello from the laptop")
         await phone.type("/keys")
         key = (await phone.out.containing(", this device")).split()[2]
         assert await phone.end() == 0
         phone = await device(launch, server, "phone")
-        await phone.sees("in ops")
+        await phone.sees("in #ops")
         await alice.type(f"/unlink {key}")
         await alice.sees(f"* {key} does not belong to your name any more")
         assert await phone.exit() == 1
@@ -250,7 +250,7 @@ async def test_an_operator_releases_a_name_whose_keys_are_lost(
         again = await device(launch, server, "alice")
         assert await again.exit() == 1
         found = await device(launch, server, "found")
-        await found.sees("* in ops with you alone")
+        await found.sees("* You are in #ops; nobody else is here yet.")
 
 
 async def test_an_operator_who_names_the_wrong_directory_is_told_so(tmp_path: Path) -> None:
@@ -275,7 +275,7 @@ async def test_the_line_of_an_invite_lets_one_in_at_once_and_no_other(tmp_path: 
         await alice.type("/invite")
         words = await told(alice, "--invite")
         bob = await invited(launch, words, "bob")
-        await bob.sees("* in ops with 2 members")
+        await bob.sees("* You are in #ops with 1 other member")
         assert not any("first visit" in line or "waiting" in line for line in bob.lines)
         await bob.type("nobody had to approve me")
         await alice.sees("<bob> nobody had to approve me")
@@ -297,7 +297,7 @@ async def test_an_invite_for_somebody_is_for_nobody_else(tmp_path: Path) -> None
         assert await mallory.exit() == 1
         assert "invite" in str(mallory.err)
         bob = await launch.tchat(*words, "--plain", user="bob")
-        await bob.sees("* in ops with 2 members")
+        await bob.sees("* You are in #ops with 1 other member")
 
 
 async def test_an_invite_of_one_server_is_not_used_at_another(tmp_path: Path) -> None:

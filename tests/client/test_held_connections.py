@@ -23,7 +23,7 @@ from tchat.core.pace import Rate
 from tchat.errors import Code, Refused, StartupError, root_of
 from tchat.net.address import Address, connect, port_of
 from tchat.net.tls import Credentials, make_credentials
-from tchat.ui.commands.access import invite
+from tchat.ui.commands.access import make_invite
 from tests.client.listening import told
 from tests.client.remembered import File
 from tests.helpers import (
@@ -176,7 +176,7 @@ async def test_a_man_in_the_middle_of_one_transfer_gets_into_no_invite(
         assert caught.value.code == Code.SERVER_CHANGED
         assert alice.connector.seen == mine.pin
         asker = Asker(alice, ops)
-        await invite(asker, "")
+        await make_invite(asker, "")
         given = parser().parse_args(shlex.split(asker.line)[3:])
         assert given.invite[1] == mine.pin
 

@@ -16,8 +16,8 @@ from tchat.errors import ProtocolError
 from tchat.net.link import Link
 from tchat.transfer.endpoints import FileWithdrawn, receive_file, send_file
 from tchat.transfer.pieces import NOTHING
-from tests.transfer.test_carry import DATA, DIGEST, Bytes, nobody, part_at
 from tests.sockets import connected
+from tests.transfer.test_carry import DATA, DIGEST, Bytes, nobody, part_at
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

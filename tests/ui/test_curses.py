@@ -36,7 +36,7 @@ SHELL = ("/bin/sh", "-i")
 
 
 def join_later(other: Terminal, server: ServerProcess, home: Path) -> Terminal:
-    other.sees("in ops with you alone")
+    other.sees("in #ops; nobody else is here yet.")
     return join(server, home, "bob")
 
 
@@ -53,7 +53,7 @@ def test_two_people_chat_in_two_windows(server: ServerProcess, tmp_path: Path) -
         alice.type("你好 bob 👋\r")
         bob.sees("alice » 你好 bob 👋")
         bob.type(ctrl("d"))
-        bob.sees("leave? Ctrl-D again, or y ▸")
+        bob.sees("Quit? Ctrl-D again, or y ▸")
         bob.type(ctrl("d"))
         assert bob.end() == 0
         alice.sees("○ bob", "1 of 2 online")
@@ -63,9 +63,9 @@ def test_input_and_messages_do_not_disturb_each_other(
     server: ServerProcess, tmp_path: Path
 ) -> None:
     with join(server, tmp_path, "alice") as here:
-        here.sees("you alone")
+        here.sees("nobody else")
         with join(server, tmp_path, "alice") as there:
-            there.sees("in ops")
+            there.sees("in #ops")
             here.type("half a sent")
             typed(here, "half a sent")
             there.type("from the other terminal\r")
@@ -106,20 +106,20 @@ def test_who_asks_is_let_in_by_one_key_and_what_is_typed_stays(
         bob.sees("alice │ half a sentence")
         gone(alice, "asks to join: F9")
         alice.type(F9)
-        alice.sees("nobody asks to join")
+        alice.sees("Nobody asks to join.")
 
 
 def test_who_asks_while_nobody_is_there_is_listed_later(
     server: ServerProcess, tmp_path: Path
 ) -> None:
     with join(server, tmp_path, "alice") as alice:
-        alice.sees("you alone")
+        alice.sees("nobody else")
         alice.type("/quit\r")
         assert alice.end() == 0
     with join(server, tmp_path, "bob") as bob:
-        bob.sees("waiting for alice to approve you")
+        bob.sees("Waiting for alice to approve you")
     with join(server, tmp_path, "alice") as alice:
-        alice.sees("; 1 waiting for", "/1 lists them", "1 asks to join: F9 or /1")
+        alice.sees("person asks", "1 asks to join: F9 or /1")
         alice.type("/1\r")
         alice.sees("asking to join (1): bob (key ")
 
@@ -129,7 +129,7 @@ async def test_who_asks_elsewhere_is_seen_before_they_are_let_in(
 ) -> None:
     async with company(server, tmp_path, "alice"):
         with join(server, tmp_path, "alice") as alice:
-            alice.sees("you alone")
+            alice.sees("nobody else")
             alice.type("/join lab\r")
             alice.sees("alice created lab", "1 #ops  [2 #lab]")
             alice.type(alt("1"))
@@ -138,7 +138,7 @@ async def test_who_asks_elsewhere_is_seen_before_they_are_let_in(
                 alice.sees("[1 #ops]  2 #lab 1!", "1 asks to join: F9")
                 alice.type(F9)
                 alice.sees("[2 #lab]", "bob asks to join (key ")
-                bob.sees("waiting for alice")
+                bob.sees("Waiting for alice")
                 alice.type(F9)
                 bob.sees("bob joined, approved by alice")
 
@@ -150,13 +150,13 @@ def test_ctrl_c_clears_the_line_and_never_ends_the_session(
     server: ServerProcess, tmp_path: Path
 ) -> None:
     with join(server, tmp_path, "alice") as terminal:
-        terminal.sees("you alone")
+        terminal.sees("nobody else")
         terminal.type("never mind")
         typed(terminal, "never mind")
         terminal.type(ctrl("c"))
         typed(terminal, "")
         terminal.type(ctrl("c"))
-        terminal.sees("Ctrl-D or /3 leaves")
+        terminal.sees("Press Ctrl-D twice to quit")
         terminal.type("/3\r")
         assert terminal.end() == 0
 
@@ -165,23 +165,23 @@ def test_ctrl_d_deletes_asks_and_is_taken_back_by_any_other_key(
     server: ServerProcess, tmp_path: Path
 ) -> None:
     with join(server, tmp_path, "alice") as terminal:
-        terminal.sees("you alone")
+        terminal.sees("nobody else")
         terminal.type("ab\x01" + ctrl("d"))
         typed(terminal, "b")
         terminal.type(ctrl("d") + ctrl("d"))
-        terminal.sees("leave? Ctrl-D again, or y ▸")
+        terminal.sees("Quit? Ctrl-D again, or y ▸")
         terminal.type("no")
         typed(terminal, "no")
-        gone(terminal, "leave?")
+        gone(terminal, "Quit?")
         terminal.type(ctrl("c") + ctrl("d"))
-        terminal.sees("leave?")
+        terminal.sees("Quit?")
         terminal.type("y")
         assert terminal.end() == 0
 
 
 def test_the_members_are_shown_and_hidden(server: ServerProcess, tmp_path: Path) -> None:
     with join(server, tmp_path, "alice") as terminal:
-        terminal.sees("you alone", "│ ★ alice")
+        terminal.sees("nobody else", "│ ★ alice")
         terminal.type(F7)
         gone(terminal, "★ alice")
         terminal.type(F7)
@@ -191,7 +191,7 @@ def test_the_members_are_shown_and_hidden(server: ServerProcess, tmp_path: Path)
 def test_the_bare_view_is_text_to_copy(server: ServerProcess, tmp_path: Path) -> None:
     link = "https://example.org/" + "a" * 60
     with join(server, tmp_path, "alice") as terminal:
-        terminal.sees("you alone")
+        terminal.sees("nobody else")
         terminal.type(f"{link}\rand a word\r")
         terminal.sees("│ and a word")
         terminal.type(alt("l"))
@@ -204,32 +204,32 @@ def test_the_bare_view_is_text_to_copy(server: ServerProcess, tmp_path: Path) ->
 
 def test_help_can_be_read_at_80_columns(server: ServerProcess, tmp_path: Path) -> None:
     with join(server, tmp_path, "alice", height=100) as terminal:
-        terminal.sees("you alone")
+        terminal.sees("nobody else")
         terminal.type("/help\r")
-        terminal.sees("basics: /1 requests, /2 approve", "/help keys the keys")
+        terminal.sees("basics: /1 requests, /2 approve", "/help keys lists")
         terminal.type("/clear\r/help basics\r")
         terminal.sees("/help [TOPIC]")
         helped = [row for row in terminal.screen.display if "/2" in row]
-        assert any("/approve NAME" in row and "let somebody in" in row for row in helped)
+        assert any("/approve NAME" in row and "approves a request" in row for row in helped)
         terminal.type("/clear\r/help keys\r")
-        terminal.sees("PageUp", "earlier messages", "back to the shell, until fg")
+        terminal.sees("PageUp", "earlier messages", "suspend (fg resumes)")
         rows = terminal.screen.display
-        assert any("Ctrl-R" in row and "search what you sent" in row for row in rows)
+        assert any("Ctrl-R" in row and "search your earlier input" in row for row in rows)
         terminal.type("/clear\r/help search\r")
-        terminal.sees("/search WORDS: find messages, in all groups")
+        terminal.sees("/search WORDS: searches the messages of all")
 
 
 def test_what_is_more_than_a_page_is_read_from_its_beginning(
     server: ServerProcess, tmp_path: Path
 ) -> None:
     with join(server, tmp_path, "alice") as terminal:
-        terminal.sees("you alone")
+        terminal.sees("nobody else")
         terminal.type("/help keys\r")
         terminal.sees("send the message", "more: End")
         terminal.type(PAGE_DOWN)
         gone(terminal, "send the message")
         terminal.type("/admin\r")
-        terminal.sees("until fg", "the admin is alice")
+        terminal.sees("fg resumes", "The admin is alice.")
         gone(terminal, "more: End")
 
 
@@ -238,7 +238,7 @@ def test_what_is_more_than_a_page_is_read_from_its_beginning(
 
 def test_resizing_repaints_at_once(server: ServerProcess, tmp_path: Path) -> None:
     with join(server, tmp_path, "alice") as terminal:
-        terminal.sees("you alone", "★ alice")
+        terminal.sees("nobody else", "★ alice")
         terminal.type("a message that is long enough to be wrapped in a narrow terminal\r")
         terminal.sees("narrow terminal")
         terminal.resize(40, 10)
@@ -263,7 +263,7 @@ def test_a_server_that_goes_is_shown_and_one_that_returns_too(
     server: ServerProcess, tmp_path: Path
 ) -> None:
     with join(server, tmp_path, "alice") as terminal:
-        terminal.sees("you alone", "TLS")
+        terminal.sees("nobody else", "TLS")
         server.stop(signal.SIGKILL)
         terminal.sees("offline:")
         terminal.type("said into the void\r")
@@ -278,7 +278,7 @@ def test_the_terminal_is_put_back_however_it_ends(
     server: ServerProcess, tmp_path: Path, ending: int
 ) -> None:
     with join(server, tmp_path, "alice") as terminal:
-        terminal.sees("you alone")
+        terminal.sees("nobody else")
         terminal.signal(ending)
         assert terminal.end() == 0
         assert ASIDE in terminal.raw  # out of the alternate screen
@@ -292,14 +292,14 @@ def test_ctrl_z_goes_back_to_the_shell_and_fg_to_the_chat(
     with Terminal([], str(tmp_path / "alice"), program=SHELL, PS1="shell> ") as terminal:
         terminal.sees("shell>")
         terminal.type(f"{command}\r")
-        terminal.sees("you alone")
+        terminal.sees("nobody else")
         terminal.type("half a line" + ctrl("z"))
         terminal.until(lambda: ASIDE in terminal.raw, "the terminal given back")
         terminal.sees("shell>")
         terminal.type("echo still $((6 * 7))\r")
         terminal.sees("still 42")
         terminal.type("fg\r")
-        terminal.sees("you alone", "★ alice", "alice ▸ half a line")
+        terminal.sees("nobody else", "★ alice", "alice ▸ half a line")
         terminal.type(" and its end\r")
         terminal.sees("alice │ half a line and its end")
         terminal.type("/quit\r")
@@ -324,7 +324,7 @@ def test_one_who_was_stopped_and_goes_on_has_missed_nothing(
 
 def test_no_colour_is_sent_to_one_who_wants_none(server: ServerProcess, tmp_path: Path) -> None:
     with join(server, tmp_path, "alice", extra={"NO_COLOR": "1"}) as plain:
-        plain.sees("you alone", "★ alice")
+        plain.sees("nobody else", "★ alice")
         plain.type("hello\r")
         plain.sees("alice │ hello")
         rows = plain.screen.buffer.values()
@@ -366,7 +366,7 @@ async def test_a_transfer_is_shown_and_cancelled(
     async with held_wire(Address("127.0.0.1", int(server.port))) as (address, held):
         there = ServerProcess(tmp_path, str(address.port))
         with join(there, tmp_path, "alice", width=width) as alice:
-            await sees(alice, "you alone")
+            await sees(alice, "nobody")
             alice.type("/9 big.bin\r")
             with trio.fail_after(GUARD_SECONDS):
                 await held.wait()

@@ -39,7 +39,7 @@ async def alice_and_bob(
     """Have Alice at a terminal, and Bob with her in the group."""
     async with company(server, home, "alice", "bob") as (bob,):
         with join(server, home, "alice") as alice:
-            alice.sees("in ops with 2 members")
+            alice.sees("in #ops with 1 other member")
             yield alice, bob
 
 
@@ -53,7 +53,7 @@ async def test_page_up_goes_on_into_the_past_as_far_as_it_goes(
         await bob.say(*(f"number {n}." for n in range(MANY)))
         await bob.post("the last")
         with join(server, tmp_path, "alice") as alice:
-            alice.sees("│ the last", "in ops with 2 members")
+            alice.sees("│ the last", "in #ops with 1 other member")
             seen = go_up(alice)
             assert set(range(MANY)) <= seen
             alice.sees("alice created ops", "more: End")
@@ -113,7 +113,7 @@ async def test_one_who_returns_is_told_what_was_missed_and_where_it_begins(
     async with company(server, tmp_path, "alice", "bob") as (bob,):
         await bob.post("seen before")
         with join(server, tmp_path, "alice") as alice:
-            alice.sees("│ seen before", "in ops with 2 members")
+            alice.sees("│ seen before", "in #ops with 1 other member")
             alice.type("/quit\r")
             assert alice.end() == 0
         for number in range(40):
@@ -127,10 +127,10 @@ async def test_one_who_returns_is_told_what_was_missed_and_where_it_begins(
             alice.type("/quit\r")
             assert alice.end() == 0
         with join(server, tmp_path, "alice") as alice:
-            alice.sees("│ missed 39.", "in ops with 2 members")
+            alice.sees("│ missed 39.", "in #ops with 1 other member")
             assert "── new" not in alice.text
             alice.type(alt("u"))
-            alice.sees("nothing is unread here")
+            alice.sees("Nothing is unread here.")
 
 
 async def test_what_was_read_on_one_device_is_read_on_the_other(
@@ -138,14 +138,14 @@ async def test_what_was_read_on_one_device_is_read_on_the_other(
 ) -> None:
     async with company(server, tmp_path, "alice", "bob") as (bob,):
         with join(server, tmp_path, "alice") as here:
-            here.sees("in ops with 2 members")
+            here.sees("in #ops with 1 other member")
             await bob.post("read here")
             here.sees("bob │ read here")
             for text in ("noted", "and done"):  # what was read is said with the first of them
                 here.type(f"{text}\r")
                 here.sees(f"│ {text}")
             with join(server, tmp_path, "alice") as there:
-                there.sees("bob │ read here", "│ and done", "in ops with 2 members")
+                there.sees("bob │ read here", "│ and done", "in #ops with 1 other member")
                 assert "── new" not in there.text
 
 
@@ -202,10 +202,10 @@ async def test_what_was_found_is_gone_to(server: ServerProcess, tmp_path: Path) 
         await bob.say(*(f"hay {n}" for n in range(300)))
         await bob.post("that was hay")
         with join(server, tmp_path, "alice") as alice:
-            alice.sees("│ that was hay", "in ops with 2 members")
+            alice.sees("│ that was hay", "in #ops with 1 other member")
             assert "needle" not in alice.text
             alice.type("\x13needle\r")
-            alice.sees("#ops <bob> the needle", "/jump 1 goes to the newest")
+            alice.sees("#ops <bob> the needle", "/jump 1 goes to the newest result.")
             alice.type("/jump 1\r")
             alice.sees("bob │ the needle is here", "│ hay 0", "more: End")
 
@@ -218,7 +218,7 @@ async def test_what_is_refused_stays_until_it_is_sent_again(
 ) -> None:
     async with company(server, tmp_path, "bob"):
         with join(server, tmp_path, "alice") as alice:
-            alice.sees("in ops with 2 members")
+            alice.sees("in #ops with 1 other member")
             server.stop(signal.SIGKILL)
             alice.sees("offline:")
             alice.type("said too late\rand this\r")
@@ -229,9 +229,9 @@ async def test_what_is_refused_stays_until_it_is_sent_again(
     async with beside(server, "bob") as bob:
         await bob.command(Kick, "alice")
         with join(server, tmp_path, "alice") as alice:
-            alice.sees("you were kicked", "✗ said too late", "✗ and this")
+            alice.sees("You were kicked", "✗ said too late", "✗ and this")
             alice.type("/join\r")
-            alice.sees("alice joined", "not sent: 2 messages; /resend, or")
+            alice.sees("alice joined", "not sent: 2 messages; /resend")
             alice.type("/resend\r")
             alice.sees("alice │ said too late", "· │ and this")
             gone(alice, "✗")
@@ -241,7 +241,7 @@ def test_what_was_typed_without_a_server_survives_the_client(
     server: ServerProcess, tmp_path: Path
 ) -> None:
     with join(server, tmp_path, "alice") as alice:
-        alice.sees("you alone")
+        alice.sees("nobody else")
         server.stop(signal.SIGKILL)
         alice.sees("offline:")
         alice.type("first\rsecond\r")

@@ -44,7 +44,7 @@ async def two_groups(
         company(server, home, "alice", "bob", group="lab"),
     ):
         with join(server, home, "alice", extra=extra) as alice:
-            alice.sees("in ops with 2 members", "[1 #ops]  2 #lab")
+            alice.sees("in #ops with 1 other member", "[1 #ops]  2 #lab")
             yield alice, bob
 
 
@@ -125,9 +125,9 @@ async def test_a_window_is_closed_and_opened_again(server: ServerProcess, tmp_pa
         gone(alice, "#ops")
         await bob.post("nobody sees this", group="ops")
         alice.type("/list\r")
-        alice.sees("#lab (open)", "#ops (something new)")
+        alice.sees("#lab (open)", "#ops (unread)")
         alice.type("/join ops\r")
-        alice.sees("in ops with 2 members", "bob │ nobody sees this", "1 #lab  [2 #ops]")
+        alice.sees("in #ops with 1 other member", "bob │ nobody sees this", "1 #lab  [2 #ops]")
         alice.type("/part\r")
         alice.sees(" #lab ")
         alice.type("/part\r")
@@ -141,7 +141,7 @@ async def test_one_who_leaves_a_group_is_a_member_no_more(
         alice.type("/transfer bob\r")
         alice.sees("alice made bob the admin")
         alice.type("/leave\r")
-        alice.sees(" #lab ", "you left #ops")
+        alice.sees(" #lab ", "You left #ops")
         gone(alice, "[", "@")
         alice.type("/clear\r/list\r")
         alice.sees("#lab (open)")
@@ -158,7 +158,7 @@ async def test_two_people_write_to_each_other(server: ServerProcess, tmp_path: P
             alice.type("/msg b" + TAB)
             typed(alice, "/msg bob")
             alice.type("psst\r")
-            alice.sees("written to bob; /query bob shows")
+            alice.sees("message sent to bob; /query bob")
             bob.sees("[1 #ops]  2 @alice 1!")
             bob.type(alt("2"))
             bob.sees(" @alice ", "alice │ psst", "[2 @alice]", "online")
@@ -244,7 +244,7 @@ async def test_a_muted_window_calls_nobody(
     async with two_groups(server, tmp_path) as (alice, bob):
         if where == "typed":
             alice.type(alt("2") + "/mute\r")
-            alice.sees("no bell here from now on")
+            alice.sees("The bell is off in this window.")
             alice.type(alt("1"))
         await bob.post("alice, quietly", group="lab")
         alice.sees("2 #lab 1!")
@@ -268,7 +268,7 @@ async def test_one_who_wants_the_bell_alone_gets_no_more(
 async def test_who_is_ignored_is_not_seen(server: ServerProcess, tmp_path: Path) -> None:
     async with two_groups(server, tmp_path) as (alice, bob):
         alice.type("/ignore bob\r")
-        alice.sees("bob is hidden from now on")
+        alice.sees("New messages of bob are hidden")
         await bob.post("alice! alice!", group="ops")
         await bob.post("alice! alice!", group="lab")
         async with beside(server, "carol") as carol:

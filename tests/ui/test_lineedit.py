@@ -6,16 +6,9 @@ import pytest
 
 from tchat.errors import Code, Refused
 from tchat.ui.tui.lineedit import LINE_LIMIT, LineEdit
+from tests.ui.editing import KEYS, press
 
 FAMILY, FLAG, THUMB = "👨‍👩‍👧", "🇩🇪", "👍🏽"
-
-
-def press(edit: LineEdit, *keys: str) -> str:
-    """Press keys, and return the line with | for the cursor; text is inserted as it is."""
-    for key in keys:
-        if not edit.press(key):
-            edit.insert(key)
-    return "".join(edit.before) + "|" + "".join(edit.after)
 
 
 # ------------------------------------------------------------------ what keys do
@@ -73,7 +66,7 @@ def test_one_key_takes_what_a_person_takes_for_a_character(character: str) -> No
 def test_what_is_typed_by_code_points_stays_together(typed: str, there: str) -> None:
     edit = LineEdit()
     edit.insert(there)
-    edit.press("Home")
+    press(edit, "Home")
     for code_point in typed:
         edit.insert(code_point)
     assert press(edit) == f"{typed}|{there}"
@@ -84,7 +77,7 @@ def test_a_row_of_flags_is_paired_anew_when_the_cursor_moves_away() -> None:
     edit = LineEdit()
     press(edit, "🇪🇺🇩🇪🇫🇷🇪🇸🇮🇹 x", "Home", "🇬")
     assert edit.after[:5] == ["🇪🇺", "🇩🇪", "🇫🇷", "🇪🇸", "🇮🇹"]
-    edit.press("Left")
+    press(edit, "Left")
     assert edit.after == ["🇬🇪", "🇺🇩", "🇪🇫", "🇷🇪", "🇸🇮", "🇹", " ", "x"]
 
 
@@ -99,10 +92,10 @@ def test_what_joins_across_the_cursor_is_one_character_when_it_has_moved_away() 
 @pytest.mark.parametrize(("key", "action"), [("C-d", "delete-or-leave"), ("End", "end-or-bottom")])
 def test_on_an_empty_line_some_keys_are_the_windows(key: str, action: str) -> None:
     edit = LineEdit()
-    assert not edit.press(key)
+    assert not edit.do(KEYS[key])
     assert not edit.do("interrupt")
     edit.insert("a")
-    edit.press("Home")
+    press(edit, "Home")
     assert edit.do(action)
     assert edit.text == ("" if key == "C-d" else "a")
 
@@ -296,8 +289,8 @@ def test_any_other_key_ends_the_completion() -> None:
         edit = LineEdit()
         edit.insert("b")
         edit.complete(names)
-        press(edit, key) if key != "M-x" else edit.press(key)
-        edit.press("End")
+        press(edit, key)
+        press(edit, "End")
         edit.complete(lambda before: (len(before), ["!"]))
         assert edit.text.endswith("!")
         assert edit.text.startswith("bea ")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tchat.ui.tui.lineedit import LineEdit
-from tests.ui.test_lineedit import press
+from tests.ui.editing import press
 
 
 def entered(*lines: str) -> LineEdit:

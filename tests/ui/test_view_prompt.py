@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tchat.ui.tui.view import draw
+from tests.ui.editing import press
 from tests.ui.pictures import changed, is_exact, model, shown, styles
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def typing(before: str, after: str = "", **more: object) -> Model:
     made = changed(model(), **more)
     made.edit.set(before + after)
     for _ in range(len(after)):
-        made.edit.press("Left")
+        press(made.edit, "Left")
     return made
 
 
@@ -49,7 +50,7 @@ def test_the_cursor_stands_on_the_character_that_it_is_before() -> None:
 def test_a_character_wider_than_a_row_is_broken() -> None:
     family = "\u200d".join("👩" * 10)
     made = typing("", family)
-    made.edit.press("Home")
+    press(made.edit, "Home")
     drawn = draw(made, 24, 12)
     assert is_exact(drawn, 24, 12)
     assert drawn.cursor == (10, 8)
@@ -99,7 +100,7 @@ def test_a_search_shows_what_is_looked_for() -> None:
     made = model()
     made.edit.set("deploy the site")
     made.edit.take()
-    made.edit.press("C-r")
+    press(made.edit, "C-r")
     made.edit.insert("dep")
     assert shown(made)[-1] == "(search 'dep') deploy the site"
     made.edit.insert("x")
@@ -124,7 +125,7 @@ def test_the_cursor_is_always_in_the_rows_of_the_input(
 ) -> None:
     made = typing(text, question=question.replace("\n", " ") if question.isprintable() else "")
     for _ in range(back):
-        made.edit.press("Left")
+        press(made.edit, "Left")
     drawn = draw(made, width, height)
     row, column = drawn.cursor
     rows = [y for y, spans in enumerate(drawn.rows) if any(s == "input" for _, s in spans)]

@@ -1,7 +1,7 @@
 """The input line, as fingers know it from readline: cutting, undo, history, completion. Pure.
 
 It is text of one or more lines. What it can do has names, which `bindings` gives keys: `do` does
-what a name means, `press` what a key means by default. What is typed comes through `insert`.
+what a name means. What is typed comes through `insert`.
 
 Typing is undone a word at a time: a step is a word with the spaces behind it, or twenty
 characters of one. Every other change is a step of its own, a paste or a completion too. Redo,
@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 from tchat.errors import Code, Refused
 from tchat.ui.text.cells import cells, graphemes
 from tchat.ui.tui.buffer import Buffer, is_ink, is_letter, span, to_newline
-from tchat.ui.tui.keymap import DEFAULTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -111,14 +110,6 @@ class LineEdit(Buffer):
         self._forget()
         self._change("")
         return line
-
-    def press(self, key: str) -> bool:
-        """Do what `key` means by default; return whether it means anything here."""
-        action = DEFAULTS.get(key)
-        if action is None:
-            self._completion = None
-            return False
-        return self.do(action)
 
     def do(self, action: str) -> bool:
         """Do what an action of the table of bindings means here.
