@@ -77,7 +77,7 @@ async def test_one_who_was_kicked_is_asked_before_asking_again(tmp_path: Path) -
         async with launching(tmp_path) as launch:
             launch.know("bob")
             again = await launch.join(server.address, "bob")
-            await again.sees("* you were kicked from this group; /join asks to come back")
+            await again.sees("* You were kicked from this group. /join asks to join again.")
             await again.type("/join")
             await again.sees("* Waiting for alice to approve you")
             await alice.command(Approve, "bob")

@@ -177,7 +177,7 @@ async def test_help_lists_every_command(tmp_path: Path) -> None:
         for number in range(1, 10):
             await alice.sees(f"* /{number} /")
         await alice.type("/frobnicate")
-        await alice.sees("! There is no command /frobnicate; /help lists them, // sends a slash.")
+        await alice.sees("! There is no command /frobnicate. /help lists the commands;")
 
 
 async def test_one_who_waits_may_go_and_is_in_on_return(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ async def test_a_first_visit_is_mentioned_even_if_the_first_try_comes_to_nothing
         refused = await launch.tchat("join", *where, "--user", "alice", user="bob")
         assert await refused.exit() == 1
         bob = await launch.tchat("join", *where, "--user", "bob", user="bob")
-        await bob.sees("in other")
+        await bob.sees("in #other")
         assert "first visit" in str(refused.out) + str(refused.err) + str(bob.out)
 
 
@@ -220,7 +220,7 @@ async def test_a_code_links_another_device_until_it_is_taken_away(tmp_path: Path
         phone = await device(launch, server, "phone")
         await phone.sees("in #ops")
         await alice.type(f"/unlink {key}")
-        await alice.sees(f"* {key} does not belong to your name any more")
+        await alice.sees(f"* {key} is no longer linked to your name.")
         assert await phone.exit() == 1
         assert "This device's key was taken from the name" in str(phone.err)
         reused = await device(launch, server, "phone", "--link", code)
