@@ -228,7 +228,7 @@ async def two_people(home: Path) -> AsyncIterator[tuple[Person, Person]]:
         await alice.sees("bob asks to join")
         await alice.type("/2 bob")
         await alice.sees("bob joined")
-        await bob.sees("in ops with 2 members")
+        await bob.sees("in #ops with 1 other member")
         yield alice, bob
 
 

@@ -13,14 +13,14 @@ import re
 import runpy
 from pathlib import Path
 from textwrap import wrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tchat.client.config.settings import EXAMPLE
 from tchat.errors import Code
 from tchat.server.limits import add_limits
 from tchat.server.log import LINES
-from tchat.ui.chat.commands import COMMANDS
 from tchat.ui.chat.lines import Line
+from tchat.ui.commands.table import COMMANDS
 from tchat.ui.tui.keymap import key_rows
 from tchat.ui.tui.model import Model, Person, Tab
 from tests.bench.speed import WRITTEN
@@ -97,16 +97,16 @@ def conversation() -> Model:
 
 def commands_table() -> str:
     """Return the table of all commands."""
-    return _commands(COMMANDS)
+    return _commands(COMMANDS.commands)
 
 
 def first_commands_table() -> str:
     """Return the table of `FIRST_COMMANDS`."""
-    by_word = {command.word: command for command in COMMANDS}
+    by_word = {command.word: command for command in COMMANDS.commands}
     return _commands(by_word[word] for word in FIRST_COMMANDS)
 
 
-def _commands(commands: Iterable[CommandSpec]) -> str:
+def _commands(commands: Iterable[CommandSpec[Any]]) -> str:
     rows = []
     for command in commands:
         number = f"`/{command.number}`" if command.number else ""

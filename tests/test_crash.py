@@ -52,12 +52,12 @@ async def start_members(launch: Launcher, server: Server) -> dict[str, Person]:
     """Start clients of three members, and of a fourth who then goes offline."""
     people = {name: await launch.join(server.address, name) for name in NAMES[:1]}
     alice = people["alice"]
-    await alice.sees("in ops with you alone")
+    await alice.sees("in #ops; nobody else is here yet.")
     for name in [*NAMES[1:], "dave"]:
         people[name] = await launch.join(server.address, name)
         await alice.sees(f"{name} asks to join")
         await alice.type(f"/2 {name}")
-        await people[name].sees("in ops with")
+        await people[name].sees("in #ops")
     assert await people.pop("dave").end() == 0
     return people
 

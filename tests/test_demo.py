@@ -56,7 +56,7 @@ def test_everything_is_shown_and_nothing_is_left(place: Path) -> None:
         you.type(alt("2"))
         you.sees("guest │ psst", "ada │ ")
         you.type(ctrl("d"))
-        you.sees("leave? Ctrl-D again, or y")
+        you.sees("Quit? Ctrl-D again, or y")
         you.type(ctrl("d"))
         assert you.end() == 0
         assert ASIDE in you.raw

@@ -145,9 +145,9 @@ async def test_plain_mode_sanitizes_all_server_text(tmp_path: Path) -> None:
     scripts = (member_script, waiting_script, removal_script, refusing_script)
     async with launching(tmp_path) as launch, fake_server(*scripts) as address:
         alice = await launch.join(address, "alice")
-        await alice.sees("connection lost (goodbye:", "connected again", "waiting for ␛[2J")
-        await alice.sees("connection lost (farewell:", " denied your request", " kicked you out")
-        await alice.sees("you left the group", ", the last member, left")
+        await alice.sees("connection lost (goodbye:", "connected again", "Waiting for ␛[2J")
+        await alice.sees("connection lost (farewell:", " denied your request", " kicked you from")
+        await alice.sees("You left this group", ", the last member, left")
         assert await alice.end() == 1
     shown = [as_one_line(case.shown) for case in HOSTILE]
     said = [line[8:] for line in alice.lines]

@@ -22,7 +22,7 @@ async def test_quitting_waits_for_an_automatic_download(tmp_path: Path) -> None:
         bob = await launch.join(server.address, "bob")
         await alice.sees("bob asks to join")
         await alice.type("/2 bob")
-        await bob.sees("in ops with 2 members")
+        await bob.sees("in #ops with 1 other member")
         assert await bob.end() == 0
         await alice.type(f"/9 {plan}")
         await alice.sees("file 1")
@@ -36,13 +36,13 @@ async def test_quitting_reports_undelivered_messages(tmp_path: Path) -> None:
     async with launching(tmp_path) as launch:
         server = await launch.serve()
         alice = await launch.join(server.address, "alice")
-        await alice.sees("you alone")
+        await alice.sees("nobody else")
         await server.kill()
         await alice.sees("connection lost")
         await alice.type("nobody will hear this", "/3")
         assert await alice.exit() == 1
         assert sum("connection lost" in line for line in alice.lines) == 1
-        assert "! 1 of what you typed or were sent had to be left undone." in alice.lines[-1]
+        assert "! Not finished in time: 1 of your messages, commands or files." in alice.lines[-1]
 
 
 async def test_a_kick_during_catch_up_ends_the_wait(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ async def test_a_kick_during_catch_up_ends_the_wait(tmp_path: Path) -> None:
             await reader.sees("xxx")
             await alice.command(Kick, "bob")
             assert await reader.end() == 0
-            assert "kicked" in reader.lines[-1] or "in ops with" in "".join(reader.lines)
+            assert "kicked" in reader.lines[-1] or "in #ops" in "".join(reader.lines)
 
 
 async def test_end_of_input_leaves_a_prompt_unanswered(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ async def test_end_of_input_leaves_a_prompt_unanswered(tmp_path: Path) -> None:
         alice = await launch.join(server.address, "alice")
         await alice.type("/8")
         assert await alice.end() == 1
-        assert "! Nothing was done: it is /kick NAME." in alice.lines[-1]
+        assert "! Nothing was done. Usage: /kick NAME" in alice.lines[-1]
 
 
 async def test_a_kicked_person_rejoins_only_by_command(tmp_path: Path) -> None:
@@ -75,17 +75,17 @@ async def test_a_kicked_person_rejoins_only_by_command(tmp_path: Path) -> None:
         async with launching(tmp_path) as launch:
             launch.install_identity("bob")
             again = await launch.join(server.address, "bob")
-            await again.sees("* you were kicked from this group; /join asks to come back")
+            await again.sees("* You were kicked from this group. /join asks to join again.")
             await again.type("/join")
-            await again.sees("* waiting for alice to approve you")
+            await again.sees("* Waiting for alice to approve you")
             await alice.command(Approve, "bob")
-            await again.sees("* in ops with 2 members")
+            await again.sees("* You are in #ops with 1 other member")
 
 
 async def test_no_typed_line_crashes_the_client(tmp_path: Path) -> None:
     async with running_server() as server, launching(tmp_path) as launch:
         alice = await launch.join(server.address, "alice")
-        await alice.sees("you alone")
+        await alice.sees("nobody else")
         await alice.type("/get " + "9" * 5000, "/get ²", "/2 " + "y" * 70_000, "z" * 70_000)
         await alice.type("/9 " + "p" * 3000, "/9 \0", "/8 @@", "//ok")
         await alice.sees("! The argument of /get is too long", "! The group has no file ²")

@@ -26,7 +26,7 @@ import trio
 from tchat.client.authenticate import Account, Busy, authenticate, closing_error
 from tchat.client.backoff import Backoff
 from tchat.client.delivery import Delivery
-from tchat.client.history import read_found, read_groups
+from tchat.client.history import read_found, read_groups, read_page
 from tchat.client.replica import GapError, Replica
 from tchat.client.request import Answer, MakeCommand, MakeRequest, PendingRequest
 from tchat.client.request_tracker import RequestTracker
@@ -43,6 +43,7 @@ from tchat.core.protocol.frames import (
     Goodbye,
     GroupsRequest,
     GroupSummary,
+    HistoryRequest,
     Ok,
     Ping,
     Pong,
@@ -222,6 +223,15 @@ class Session:
         first = replica.first
         await self._following.request_history(replica).wait()
         return max(first - replica.first, 0)
+
+    async def events_until(self, replica: Replica, seq: int) -> list[Event]:
+        """Return a page of events that ends with event `seq`, without touching the log.
+
+        Empty if the person may not read that event. Raises `Refused`.
+        """
+        make = partial(HistoryRequest, group=replica.name, before=seq + 1)
+        read = partial(read_page, group=replica.name, before=seq + 1)
+        return read(await self._requests.ask(make, read).wait())
 
     def mark_seen(self, replica: Replica, seq: int) -> None:
         """Move the person's read position in a group to `seq`: up to it nothing is unread."""

@@ -23,7 +23,7 @@ from tchat.core.pace import Rate
 from tchat.errors import Code, Refused, StartupError, root_of
 from tchat.net.address import Address, connect, port_of
 from tchat.net.tls import Credentials, make_credentials
-from tchat.ui.commands.access import invite
+from tchat.ui.commands.access import make_invite
 from tests.client.known_servers_file import File
 from tests.client.receiving import next_update
 from tests.fault_proxy import fault_proxy
@@ -176,7 +176,7 @@ async def test_intercepted_transfer_does_not_change_the_invite_pin(
         assert caught.value.code == Code.SERVER_CHANGED
         assert alice.connector.server_pin == mine.pin
         asker = Asker(alice, ops)
-        await invite(asker, "")
+        await make_invite(asker, "")
         given = parser().parse_args(shlex.split(asker.line)[3:])
         assert given.invite[1] == mine.pin
 

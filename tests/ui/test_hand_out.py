@@ -83,7 +83,7 @@ def test_an_invite_is_shown_unwrapped_and_enter_goes_back(
 
 def test_the_line_lets_in_whoever_pastes_it(server: ServerProcess, tmp_path: Path) -> None:
     with join(server, tmp_path, "alice") as alice:
-        alice.sees("you alone")
+        alice.sees("nobody else")
         alice.type("/invite\r")
         (line,) = handed_out(alice)
         with Terminal([*shlex.split(line)[3:], "--user", "bob"], str(tmp_path / "bob")) as bob:
@@ -100,7 +100,7 @@ def test_two_invites_in_a_row_are_both_shown_and_one_enter_goes_back(
     server: ServerProcess, tmp_path: Path
 ) -> None:
     with join(server, tmp_path, "alice") as alice:
-        alice.sees("you alone")
+        alice.sees("nobody else")
         alice.type("/invite\r/invite\r")
         one, other = handed_out(alice, times=2)
         assert one != other
@@ -115,7 +115,7 @@ def test_a_terminal_that_was_resized_meanwhile_is_painted_in_its_new_size(
     server: ServerProcess, tmp_path: Path, width: int, height: int
 ) -> None:
     with join(server, tmp_path, "alice") as alice:
-        alice.sees("you alone")
+        alice.sees("nobody else")
         alice.type("/invite\r")
         handed_out(alice)
         alice.resize(width, height)
@@ -127,7 +127,7 @@ def test_one_who_leaves_behind_an_invite_leaves_the_terminal_as_it_was(
     server: ServerProcess, tmp_path: Path
 ) -> None:
     with join(server, tmp_path, "alice") as alice:
-        alice.sees("you alone")
+        alice.sees("nobody else")
         before = alice.raw.count(BACK)
         alice.type("/invite\r")
         handed_out(alice)

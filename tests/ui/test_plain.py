@@ -42,7 +42,7 @@ def without_time(person: Person) -> list[str]:
 # ------------------------------------------------------------------ what was missed
 
 
-async def test_one_who_was_away_reads_what_was_missed_once_in_order_and_no_more(
+async def test_missed_messages_are_printed_once_in_order(
     tmp_path: Path,
 ) -> None:
     async with at_home(tmp_path, "bob") as (launch, address, (alice, bob)):
@@ -61,13 +61,15 @@ async def test_one_who_was_away_reads_what_was_missed_once_in_order_and_no_more(
         shown = without_time(reader)
         assert "* alice changed a message: mistake" in shown
         assert "* alice said something that was deleted" in shown
-        assert "* in ops with 2 members; /help lists the commands" in shown
+        assert "* You are in #ops with 1 other member. /help lists the commands." in shown
         again = await launch.join(address, "bob")
         assert await again.end() == 0
-        assert without_time(again) == ["* in ops with 2 members; /help lists the commands"]
+        assert without_time(again) == [
+            "* You are in #ops with 1 other member. /help lists the commands."
+        ]
 
 
-async def test_what_somebody_wrote_to_one_alone_is_shown_on_return_with_its_name(
+async def test_missed_private_messages_show_their_title(
     tmp_path: Path,
 ) -> None:
     async with at_home(tmp_path, "bob") as (launch, address, _):
@@ -87,7 +89,7 @@ async def test_what_somebody_wrote_to_one_alone_is_shown_on_return_with_its_name
 # ------------------------------------------------------------------ several groups
 
 
-async def test_what_is_not_of_the_first_group_has_its_name_in_front(tmp_path: Path) -> None:
+async def test_other_windows_have_their_title_in_front(tmp_path: Path) -> None:
     async with two_people(tmp_path) as (alice, bob):
         await alice.type("here", "/join lab", "in the lab", "/me works", "/msg bob psst")
         await alice.sees("#lab [", "<alice> in the lab", "* alice works")
@@ -138,22 +140,22 @@ async def test_a_whole_day_of_commands_as_a_script(tmp_path: Path) -> None:
             "* alice deleted a message",
             "* alice waves",
             "* alice lets everybody join from now on",
-            "* away: lunch; /away takes it back",
-            "* back",
+            "* You are away: lunch. /away alone brings you back.",
+            "* You are back.",
             "* alice (admin) is online",
             "* #ops (open)",
             "#lab <alice> first",
-            "* you left #lab",
+            "* You left #lab.",
             "* alice banned eve",
-            "* /me TEXT: say what you do",
-            "* keys are your terminal's own here",
+            "* /me TEXT: sends an action: * you TEXT",
+            "* Here the keys are those of your terminal.",
         ):
             assert line in told, told
         assert [line for line in told if line.startswith("#ops <alice> two")]
         assert not [line for line in alice.lines if "] ! " in line]
 
 
-async def test_commands_in_a_script_find_what_the_lines_before_them_did(tmp_path: Path) -> None:
+async def test_script_commands_see_earlier_lines(tmp_path: Path) -> None:
     async with at_home(tmp_path, "bob") as (launch, address, (alice, _)):
         await alice.post("long ago")
         script = await launch.join(address, "alice")
@@ -172,14 +174,14 @@ async def test_commands_in_a_script_find_what_the_lines_before_them_did(tmp_path
                 for line in (f"<alice> text {n}", f"* alice changed a message: fair copy {n}")
             ),
             "<alice> done",
-            "* in ops with 2 members; /help lists the commands",
+            "* You are in #ops with 1 other member. /help lists the commands.",
         ]
 
 
 # ------------------------------------------------------------------ how it ends
 
 
-async def test_a_script_knows_by_the_status_what_was_refused(tmp_path: Path) -> None:
+async def test_the_exit_status_tells_of_refusals(tmp_path: Path) -> None:
     async with at_home(tmp_path, "bob") as (launch, address, (alice, _)):
         for lines, status in (
             (["hello"], 0),
@@ -205,10 +207,10 @@ async def test_a_script_knows_by_the_status_what_was_refused(tmp_path: Path) -> 
         assert await bob.end() == 0
 
 
-async def test_leave_with_a_second_group_goes_on_in_the_first(tmp_path: Path) -> None:
+async def test_leaving_one_group_continues_in_the_first(tmp_path: Path) -> None:
     async with running_server() as server, launching(tmp_path) as launch:
         alice = await launch.join(server.address, "alice")
         await alice.type("/join lab", "/leave", "back", "/leave")
         assert await alice.exit() == 0
         assert alice.heard == ["<alice> back"]
-        assert without_time(alice)[-1] == "* you left the group"
+        assert without_time(alice)[-1] == "* You left the group."

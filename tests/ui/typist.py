@@ -1,4 +1,4 @@
-"""Somebody who types into a chat with a real server, and all that a face is shown of it."""
+"""A chat with a real server, driven by typed lines, and everything that it shows."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from tchat.client.known_servers import KnownServers
 from tchat.client.session import open_session
 from tchat.core.text import fold
 from tchat.ui.chat.chat import Chat, Start
+from tchat.ui.commands.table import COMMANDS
 from tests.helpers import GROUP, GUARD, identity_of, members, running_server
 
 if TYPE_CHECKING:
@@ -27,39 +28,46 @@ if TYPE_CHECKING:
     from tests.helpers import RunningServer
 
 DOWNLOADS = Path("nowhere")
-WELCOME = "; /help lists the commands"
+WELCOME = "/help lists the commands."
 
 
 @dataclass
 class Listener:
-    """A face that keeps what it is shown; `looks` says whether the person looks at it."""
+    """A front end that records; `looks` says whether the person looks at the newest lines."""
 
     rewrites: bool = True
     looks: bool = True
     shown: list[tuple[Window, Line]] = field(default_factory=list)
     calls: list[tuple[str, str]] = field(default_factory=list)
-    offers: list[str] = field(default_factory=list)
+    filled: list[str] = field(default_factory=list)
     revealed: list[tuple[str, int]] = field(default_factory=list)
     handed_out: list[str] = field(default_factory=list)
+    inserts: list[tuple[str, int]] = field(default_factory=list)
 
-    def show(self, room: Window, line: Line) -> None:
-        self.shown.append((room, line))
+    def show(self, window: Window, line: Line) -> None:
+        self.shown.append((window, line))
+
+    def inserted(self, window: Window, count: int) -> None:
+        self.inserts.append((window.title, count))
+
+    def cleared(self, window: Window) -> None:
+        self.inserts.append((window.title, 0))
 
     def changed(self) -> None:
         pass
 
-    def attends(self, room: Window) -> bool:
-        return self.looks and room is room.chat.current and room.position is None
+    def attends(self, window: Window) -> bool:
+        return self.looks and window is window.context.current
 
     def hand_out(self, text: str) -> None:
         self.handed_out.append(text)
 
-    def offer(self, text: str) -> bool:
-        self.offers.append(text)
+    def fill_input(self, text: str) -> bool:
+        self.filled.append(text)
         return self.rewrites
 
-    def reveal(self, room: Window, seq: int) -> None:
-        self.revealed.append((room.title, seq))
+    def reveal(self, window: Window, seq: int) -> None:
+        self.revealed.append((window.title, seq))
 
     def key_lines(self) -> list[str]:
         return ["Tab  completes"] if self.rewrites else []
@@ -70,40 +78,40 @@ class Listener:
 
 @dataclass
 class Typist:
-    """Somebody who types into a chat, and all that it has shown."""
+    """A person who types into a chat."""
 
     chat: Chat
-    face: Listener
+    frontend: Listener
 
     @property
-    def room(self) -> Window:
-        """The room in front."""
+    def window(self) -> Window:
+        """The current window."""
         return self.chat.current
 
     @property
     def lines(self) -> list[Line]:
-        """All that was shown, as it was when it was shown."""
-        return [line for _, line in self.face.shown]
+        """All lines that were shown, as they were then."""
+        return [line for _, line in self.frontend.shown]
 
     @property
     def titles(self) -> list[str]:
-        """The rooms, in order."""
-        return [room.title for room in self.chat.rooms]
+        """The titles of the windows, in order."""
+        return [window.title for window in self.chat.windows]
 
-    def room_of(self, title: str) -> Window:
-        return next(room for room in self.chat.rooms if room.title == title)
+    def window_of(self, title: str) -> Window:
+        return next(window for window in self.chat.windows if window.title == title)
 
     def screen(self, title: str = "") -> list[str]:
-        """Return the messages of a room as they read now; the one in front unless another is named.
+        """Return the messages of a window as they read now; the current one unless one is named.
 
-        "alice: hello", with a star for an action, and in brackets what else there is to see.
+        "alice: hello", with a star for an action, and with marks such as [edited] behind.
         """
-        room = self.room_of(title) if title else self.room
-        return [_as_read(line) for line in [*room.lines, *room.pending()] if line.who]
+        window = self.window_of(title) if title else self.window
+        return [_as_read(line) for line in [*window.lines, *window.pending()] if line.who]
 
     async def types(self, *lines: str) -> list[str]:
-        """Type lines, each when all is done, and return what was shown, less what happened."""
-        before = len(self.face.shown)
+        """Type lines, each when the one before is done, and return the lines shown."""
+        before = len(self.frontend.shown)
         for line in lines:
             self.chat.enter(line)
             assert await self.chat.finish(GUARD), self.lines[before:]
@@ -112,22 +120,22 @@ class Typist:
         return [line for line in shown if "gave an invite" not in line]
 
     async def shows(self, text: str) -> str:
-        """Return the first line with `text` in it, once it is there."""
+        """Wait for a line with `text` in it, and return the first."""
         await self.until(lambda: any(text in line.text for line in self.lines), text)
         return next(line.text for line in self.lines if text in line.text)
 
     async def reads(self, text: str, title: str = "") -> None:
-        """Wait until a room's messages have one that reads so."""
+        """Wait until a message of a window reads so."""
         await self.until(lambda: text in self.screen(title), text)
 
     async def reads_back(self) -> None:
-        """Read up to the beginning of the room in front, page by page."""
-        while self.room.past == "more":
-            self.room.load_past()
+        """Load the past of the current window, page by page."""
+        while self.window.past == "more":
+            self.window.load_history()
             await self.types("")
 
     async def until(self, condition: Callable[[], object], what: str = "") -> None:
-        """Wait until something is so; `what` is said if that never comes."""
+        """Wait until a condition holds; `what` names it in the failure."""
         with trio.move_on_after(GUARD):
             while not condition():
                 await trio.testing.wait_all_tasks_blocked()
@@ -150,7 +158,7 @@ def _as_read(line: Line) -> str:
 
 async def take_updates(chat: Chat) -> None:
     async for update in chat.session.updates:
-        chat.take(update)
+        chat.handle(update)
         chat.mark_seen()
 
 
@@ -169,19 +177,19 @@ async def typing(
     ignore: tuple[str, ...] = (),
     mute: tuple[str, ...] = (),
 ) -> AsyncIterator[Typist]:
-    """Chat as `user`, who founds the group or is in it, for the length of the block.
+    """Chat as `user`, who founds the group or is a member, for the length of the block.
 
-    It begins when `until` is shown; without, when the server has answered.
+    The block begins when `until` is shown; without it, when the server has answered.
     """
     account = Account(user, identity_of(user, device), slot or ClientId())
     connector = Connector(server.address, KnownServers(), plain=plain)
     async with open_session(connector, account, recent) as session, trio.open_nursery() as nursery:
-        face = Listener(rewrites)
+        frontend = Listener(rewrites)
         hidden, quiet = frozenset(map(fold, ignore)), frozenset(mute)
         start = Start(session, groups or (GROUP,), downloads, mute=quiet, ignore=hidden)
-        chat = Chat(start, nursery, face)
+        chat = Chat(start, COMMANDS, nursery, frontend)
         nursery.start_soon(take_updates, chat)
-        typist = Typist(chat, face)
+        typist = Typist(chat, frontend)
         await chat.begin()
         if until:
             await typist.shows(until)
@@ -192,7 +200,7 @@ async def typing(
 
 @asynccontextmanager
 async def two_typing(rewrites: bool = True) -> AsyncIterator[tuple[Typist, Typist]]:
-    """Alice, the admin, and Bob, who are in one group; of Bob's face it is said what it can."""
+    """Alice, the admin, and Bob in one group; `rewrites` is about Bob's front end."""
     async with (
         running_server() as server,
         members(server, "alice", "bob"),

@@ -1,15 +1,17 @@
-"""One person's chat, without a face: lines go in, lines come out.
+"""One person's chat: windows, typed lines, command dispatch, and updates from the session.
 
-A chat has rooms, one for each group that the person has in front of them, and one of them is
-current: what is typed goes there. Faces give what was typed to `enter` and show what rooms tell
-them. Nothing here waits for the network where a person could notice: commands are sent off, and
-what comes of them is shown when it comes.
+A chat has windows, one for each open group; one is current, and gets what is typed. Front ends
+pass typed lines to `enter` and show the lines that windows give them. Nothing here waits for the
+network where a person could notice: requests are sent, and their outcomes are shown when they come.
+
+The commands are given to the chat as a table (`tchat.ui.commands`), since their handlers use it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from inspect import iscoroutinefunction
+from typing import TYPE_CHECKING, Any, cast
 
 import trio
 
@@ -30,10 +32,8 @@ from tchat.client.updates import (
 from tchat.core.group.direct import is_direct, other_of
 from tchat.core.text import clean_line, clean_text, fold
 from tchat.errors import Code, Refused
-from tchat.ui.chat.commands import CommandSpec, Do, Say, answers, parse, speaks_of_messages
-from tchat.ui.chat.completion import choices
+from tchat.ui.chat.commands import CommandSpec, CommandTable, Do, Say
 from tchat.ui.chat.window import Window
-from tchat.ui.commands import access, messages, people, windows
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -44,24 +44,18 @@ if TYPE_CHECKING:
     from tchat.core.protocol.frames import GroupSummary
     from tchat.ui.chat.window import Frontend
 
-LEAVE_SECONDS = 3.0
-"""How long one who leaves waits for what is on its way."""
+QUIT_SECONDS = 3.0
+"""How long quitting waits for what is on its way."""
 
-_MOST_OFFERS = 20
-_MOST_OPENED = 64
-_ABOUT_FILES = ("send", "files", "get", "cancel", "remove")
-_ACTS: dict[str, Callable[[Window, str], None]] = {
-    **people.COMMANDS,
-    **messages.COMMANDS,
-    **windows.COMMANDS,
-}
+_LISTED_CHOICES = 20
+_OPENED_WINDOWS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What a face begins with: a session, groups to enter, perhaps an invite's token to the first.
+    """What a front end begins with: a session, groups, perhaps an invite's token for the first.
 
-    `mute` are groups that do not call for attention, `ignore` people who are not shown.
+    `mute` are groups without a bell, `ignore` people whose messages are hidden.
     """
 
     session: Session
@@ -73,40 +67,48 @@ class Start:
 
 
 class Chat:
-    """What a person does on one server. `done` is set when there is no reason to stay.
+    """What a person does on one server. `done` is set when the program is to end.
 
-    `question` is the command whose argument the next line is; `refusals` counts what went wrong;
-    `found` is what was searched for, by group and seq, `searching` how many answers are to come.
+    `question` is the command whose argument the next line is. `refusals` counts the errors shown.
+    `found` has the results of the last search, as group and seq; `searching` counts the searches
+    under way. `connection` says what is wrong with the connection; empty while it stands.
     """
 
-    def __init__(self, start: Start, nursery: trio.Nursery, face: Frontend) -> None:
+    def __init__(
+        self,
+        start: Start,
+        commands: CommandTable[Chat],
+        nursery: trio.Nursery,
+        frontend: Frontend,
+    ) -> None:
         self.session = start.session
-        self.face = face
-        self.transfers = Transfers(start.session, face.changed)
-        self.rooms: list[Window] = []
-        self.question: CommandSpec | None = None
+        self.commands = commands
+        self.frontend = frontend
+        self.transfers = Transfers(start.session, frontend.changed)
+        self.windows: list[Window] = []
+        self.question: CommandSpec[Chat] | None = None
         self.refusals = 0
         self.done = trio.Event()
         self.ignored = {fold(name) for name in start.ignore}
         self.found: list[tuple[str, int]] = []
         self.searching = 0
+        self.connection = "connecting"
         self._start = start
         self._working = 0
-        self._complete = False
+        self._all_opened = False
         self._progress = trio.Event()
         self._nursery = nursery
-        self._offline = False
-        self._last: Window | None = None
-        self.current = self._room(start.session.follow(start.groups[0]))
+        self._previous: Window | None = None
+        self.current = self._new_window(start.session.follow(start.groups[0]))
 
-    # ------------------------------------------------------------------ rooms
+    # ------------------------------------------------------------------ windows
 
     async def begin(self) -> None:
-        """Enter the group that was asked for, and begin to open what else there is.
+        """Enter the first group, and begin to open the others.
 
-        Raises `Refused` if there is no other group in which one could be instead.
+        Raises `Refused` if the first group refuses the person and there is no other.
         """
-        first, others = self.rooms[0], self._start.groups[1:]
+        first, others = self.windows[0], self._start.groups[1:]
         try:
             await first.enter(invite=self._start.invite)
         except Refused as refusal:
@@ -119,284 +121,296 @@ class Chat:
         self._nursery.start_soon(self._open_others)
 
     async def _open_others(self) -> None:
-        """Open every group one is in, if there are windows for them, and whoever has written."""
+        """Open the person's groups, if the front end has windows, and unread conversations."""
         try:
             for group in await self.session.my_groups():
-                if self._is_wanted(group) and len(self.rooms) < _MOST_OPENED:
+                if self._is_wanted(group) and len(self.windows) < _OPENED_WINDOWS:
                     self.open(group.name)
         except Refused as refusal:
-            self.rooms[0].fail(refusal)
-        self._complete = True
+            self.windows[0].fail(refusal)
+        self._all_opened = True
         self._progress.set()
 
     def _is_wanted(self, group: GroupSummary) -> bool:
         if is_direct(group.name):
-            return group.last > group.read and not self._ignores(group.name)
-        return self.face.rewrites
+            return group.last > group.read and not self._is_ignored(group.name)
+        return self.frontend.rewrites
 
-    def _ignores(self, group: str) -> bool:
-        """Return whether that is a conversation with somebody who is not to be heard."""
+    def _is_ignored(self, group: str) -> bool:
+        """Return whether this is a conversation with an ignored person."""
         return fold(other_of(group, self.session.user)) in self.ignored
 
     def open(self, group: str, *, asks: bool = False) -> Window:
-        """Return the room of a group, a new one if need be; `asks` says to ask to be let in."""
+        """Return the window of a group, a new one if need be; `asks` requests to join again."""
         replica = self.session.follow(group)
-        room = self._room_of(replica)
-        if room is None:
-            room = self._room(replica)
-            room.come(asks=asks)
+        window = self._window_of(replica)
+        if window is None:
+            window = self._new_window(replica)
+            window.begin_entering(asks=asks)
         elif asks and replica.standing == "outsider":
-            room.come(asks=True)
-        self.face.changed()
-        return room
+            window.begin_entering(asks=True)
+        self.frontend.changed()
+        return window
 
-    def go(self, room: Window) -> None:
-        """Have another room in front."""
-        if room is self.current or room not in self.rooms:
+    def switch_to(self, window: Window) -> None:
+        """Make another window the current one."""
+        if window is self.current or window not in self.windows:
             return
-        self._last, self.current.new_from = self.current, 0
+        self._previous, self.current.new_from = self.current, 0
         self.question = None
-        self.current = room
-        if room.attended:
-            room.attend()
-        self.face.changed()
+        self.current = window
+        if window.attended:
+            window.attend()
+        self.frontend.changed()
 
-    def go_back(self) -> None:
-        """Go to the room that was in front before this one."""
-        if self._last is not None:
-            self.go(self._last)
+    def switch_back(self) -> None:
+        """Make the window current that was current before this one."""
+        if self._previous is not None:
+            self.switch_to(self._previous)
 
-    def close(self, room: Window) -> None:
-        """Have a room no more; without any, the chat is done."""
-        if room not in self.rooms:
+    def close(self, window: Window) -> None:
+        """Close a window; the chat is done when it was the last one."""
+        if window not in self.windows:
             return
-        room.release()
-        if len(self.rooms) == 1:
+        window.release()
+        if len(self.windows) == 1:
             self.done.set()
             return
-        place = self.rooms.index(room)
-        if room is self.current:
-            self.go(self.rooms[place - 1] if place else self.rooms[1])
-        self.rooms.remove(room)
-        self._last = None if self._last is room else self._last
-        self.session.unfollow(room.replica)
-        self.face.changed()
+        place = self.windows.index(window)
+        if window is self.current:
+            self.switch_to(self.windows[place - 1] if place else self.windows[1])
+        self.windows.remove(window)
+        self._previous = None if self._previous is window else self._previous
+        self.session.unfollow(window.replica)
+        self.frontend.changed()
 
     def title_of(self, group: str) -> str:
-        """Return a group's name as people write it: #ops, or @bob."""
+        """Return the title that a group's window has: #ops, or @bob."""
         if is_direct(group):
             return f"@{clean_line(other_of(group, self.session.user))}"
         return f"#{clean_line(group)}"
 
     def people(self) -> dict[str, str]:
-        """Return everybody of all rooms, by their folded names, those of the current one first."""
+        """Return the members of all windows by folded name, those of the current one first."""
         everybody: dict[str, str] = {}
-        for room in (self.current, *self.rooms):
-            for person, name in room.replica.state.members.items():
+        for window in (self.current, *self.windows):
+            for person, name in window.replica.state.members.items():
                 everybody.setdefault(person, name)
         return everybody
 
-    def _room(self, replica: Replica) -> Window:
-        room = Window(self, replica, self._start.downloads)
-        room.muted = fold(replica.name) in {fold(name) for name in self._start.mute}
-        self.rooms.append(room)
+    def _new_window(self, replica: Replica) -> Window:
+        window = Window(self, replica, self._start.downloads)
+        window.muted = fold(replica.name) in {fold(name) for name in self._start.mute}
+        self.windows.append(window)
         for pending in replica.pending:  # typed before this program started
             if pending.failure is None:
-                room.start(pending.wait)
-        return room
+                window.start(pending.wait)
+        return window
 
-    def _room_of(self, replica: Replica) -> Window | None:
-        return next((room for room in self.rooms if room.replica is replica), None)
+    def _window_of(self, replica: Replica) -> Window | None:
+        return next((window for window in self.windows if window.replica is replica), None)
 
     # ------------------------------------------------------------------ what the person types
 
     def enter(self, line: str) -> None:
-        """Take a typed line: a message, a command, or the answer to a question."""
-        question = self.question if line.strip().isdecimal() else self.asked  # a late answer
-        self.question, room = None, self.current
-        offered = room.offered
+        """Handle a typed line: a message, a command, or the answer to a question."""
+        # A number is taken for an answer even if the question has lapsed: it was meant as one.
+        question = self.question if line.strip().isdecimal() else self.asked
+        self.question, window = None, self.current
+        offered = window.offered
         try:
-            if question is not None and answers(question, line):
-                self._answer(room, question, line.strip())
+            if question is not None and self.commands.is_answer(question, line):
+                self._answer(question, line.strip())
                 return
-            match parse(line):
+            match self.commands.parse(line):
                 case Say(text):
-                    room.say(clean_text(text))
+                    window.say(clean_text(text))
                 case Do(command, argument):
-                    self.run(room, command, argument)
+                    self.run(command, argument)
         except Refused as refusal:
-            room.fail(refusal)
-        if room.offered is offered:
-            room.offered = None
+            window.fail(refusal)
+        if window.offered is offered:
+            window.offered = None
 
     @property
-    def asked(self) -> CommandSpec | None:
-        """The question, unless all has ended meanwhile that could have been its answer."""
-        is_idle = self.question and self.question.choice == "transfer" and not self.transfers.active
-        return None if is_idle else self.question
+    def asked(self) -> CommandSpec[Chat] | None:
+        """The open question; None also if nothing is left that could be its answer."""
+        question = self.question
+        if question and question.lapses and question.choices and not question.choices(self):
+            return None
+        return question
 
     def end_of_input(self) -> None:
-        """Know that nothing more will be typed."""
+        """Answer an open question with nothing, as no more lines will come."""
         if self.question is not None:
             self.enter("")
 
-    def run(self, room: Window, command: CommandSpec, argument: str) -> None:
-        """Run a command, or ask for what it needs. Raises `Refused`."""
+    def run(self, command: CommandSpec[Chat], argument: str) -> None:
+        """Run a command in the current window, or ask for its argument. Raises `Refused`."""
         if command.admin:
-            room.require_admin()
+            self.current.require_admin()
         if command.needs_argument and not argument:
-            self._ask(room, command)
-        elif command.word in _ABOUT_FILES:
-            room.filing.run(command.word, argument)
-        elif command.word in access.COMMANDS:
-            room.start(access.COMMANDS[command.word], room, argument)
+            self._ask(command)
+        elif iscoroutinefunction(command.run):
+            self.start(self.current, command.run, self, self.current, argument)
         else:
-            _ACTS[command.word](room, argument)
+            command.run(self, self.current, argument)
 
-    def _answer(self, room: Window, question: CommandSpec, argument: str) -> None:
+    def _answer(self, question: CommandSpec[Chat], argument: str) -> None:
         if not argument:
-            raise Refused(Code.MISSING_ARGUMENT, f"Nothing was done: it is {question.usage}.")
-        self.run(room, question, argument)
+            raise Refused(Code.MISSING_ARGUMENT, f"Nothing was done. Usage: {question.usage}")
+        self.run(question, argument)
 
-    def _ask(self, room: Window, command: CommandSpec) -> None:
-        if command.choice == "transfer":
-            room.filing.show_transfers()
+    def _ask(self, command: CommandSpec[Chat]) -> None:
+        if command.before_asking is not None:
+            command.before_asking(self)
         self.question = command
-        offers = choices(self, command)
-        listed = ", ".join(offers[:_MOST_OFFERS]) + " …" * (len(offers) > _MOST_OFFERS)
-        room.notice(f"{command.question} ({listed})" if offers else command.question)
+        choices = command.choices(self) if command.choices else []
+        listed = ", ".join(choices[:_LISTED_CHOICES]) + " …" * (len(choices) > _LISTED_CHOICES)
+        self.current.notice(f"{command.question} ({listed})" if choices else command.question)
 
-    # ------------------------------------------------------------------ what comes of it
+    # ------------------------------------------------------------------ background work
 
     def start(
-        self, room: Window, work: Callable[..., Awaitable[object]], *arguments: object
+        self, window: Window, work: Callable[..., Awaitable[object]], *arguments: object
     ) -> None:
-        """Begin some work, of which a refusal is shown and for which one who leaves waits."""
+        """Run something in the background; its refusal is shown, and quitting waits for it."""
         self._working += 1
-        self._nursery.start_soon(self._watch, room, work, arguments)
+        self._nursery.start_soon(self._watch, window, work, arguments)
+
+    def start_unwatched(self, work: Callable[..., Awaitable[object]], *arguments: object) -> None:
+        """Run something in the background that handles refusals and that nobody waits for."""
+        self._nursery.start_soon(cast("Callable[..., Awaitable[Any]]", work), *arguments)
 
     async def _watch(
-        self, room: Window, work: Callable[..., Awaitable[object]], arguments: tuple[object, ...]
+        self, window: Window, work: Callable[..., Awaitable[object]], arguments: tuple[object, ...]
     ) -> None:
-        """Wait for what was started, and show the refusal if it was one."""
+        """Wait for what was started, and show its refusal if there is one."""
         try:
             await work(*arguments)
         except Refused as refusal:
-            room.fail(refusal)
+            window.fail(refusal)
         self._working -= 1
         self._progress.set()
 
     async def finish(self, patience: float, *, everything: bool = False) -> bool:
-        """Wait, at most `patience` seconds, for what was typed to be stored and files to be saved.
+        """Wait, at most `patience` seconds, for messages to be stored and files to be saved.
 
-        With `everything`, also until what was there at the start has been shown. Says what was
-        left undone, and returns whether all was done.
+        With `everything`, also until the backlog has been shown. Says what was left undone, and
+        returns whether all was done.
         """
         with trio.move_on_after(patience):
             while self._is_busy() or (everything and self._is_behind()):
                 await self._next()
         if self._working:
-            undone = f"{self._working} of what you typed or were sent had to be left undone."
-            if any(room.pending() for room in self.rooms):
-                undone += " What you said is kept, and sent when you are here again."
+            undone = f"Not finished in time: {self._working} of your messages, commands or files."
+            if any(window.pending() for window in self.windows):
+                undone += " Messages are kept, and sent when you run tchat again."
             if self.transfers.active:
-                undone += " A file that is sent or saved again goes on from where it is now."
+                undone += " Files resume from here when they are sent or saved again."
             self.current.fail(Refused(Code.SHUTTING_DOWN, undone))
         return not self._working
 
     @property
-    def has_news(self) -> bool:
-        """Whether the session has told what was not taken yet."""
+    def has_updates(self) -> bool:
+        """Whether the session has updates that were not handled yet."""
         channel = self.session.updates.statistics()
-        # One that was handed to who takes them, and not taken yet, is in no buffer.
+        # An update that was handed to a waiting receiver, and not handled yet, is in no buffer.
         return channel.current_buffer_used > 0 or not channel.tasks_waiting_receive
 
-    async def ready(self, room: Window) -> None:
-        """Wait until a room has what there is of its group for one who comes. Raises `Refused`."""
-        if room.replica.standing is None:
-            await self.session.enter(room.replica.name)
-        while room.coming and room in self.rooms:
+    async def ready(self, window: Window) -> None:
+        """Wait until a window has caught up with its group. Raises `Refused`."""
+        if window.replica.standing is None:
+            await self.session.enter(window.replica.name)
+        while window.catching_up and window in self.windows:
             await self._next()
 
     async def prepare(self, line: str) -> None:
-        """Wait until a line will find the group as it is meant; not without a connection."""
-        speaks = speaks_of_messages(line)
+        """Wait until a line finds the group in the state it was written for; not while offline.
+
+        So a script may join, write and edit line by line, without waiting in between.
+        """
+        counts = self.commands.counts_messages(line)
         while self.session.connected and not self.done.is_set():
-            room = self.current
-            if not (room.coming or room.leaving or (speaks and (room.sending or self.searching))):
+            window = self.current
+            moving = counts and (window.sending or self.searching)
+            if not (window.catching_up or window.leaving or moving):
                 return
             await self._next()
 
     async def settle(self) -> None:
-        """Wait until all that the session has told so far was taken."""
-        while self.has_news:
+        """Wait until all updates so far were handled."""
+        while self.has_updates:
             await self._next()
 
     async def _next(self) -> None:
-        """Wait until something was taken or done. Several may wait at a time."""
+        """Wait until an update was handled or some work has ended. Several tasks may wait."""
         if self._progress.is_set():
             self._progress = trio.Event()
         await self._progress.wait()
 
     def _is_behind(self) -> bool:
-        return not self._complete or any(room.coming for room in self.rooms)
+        return not self._all_opened or any(window.catching_up for window in self.windows)
 
     def _is_busy(self) -> bool:
-        """Return whether something is under way, or was done and not shown yet."""
-        return bool(self._working) or self.has_news or any(room.sending for room in self.rooms)
+        """Return whether something is under way, or was done and is not shown yet."""
+        sending = any(window.sending for window in self.windows)
+        return bool(self._working) or self.has_updates or sending
 
-    # ------------------------------------------------------------------ what the session tells
+    # ------------------------------------------------------------------ updates of the session
 
-    def take(self, update: Update) -> None:
-        """Show what an update says, and do what follows from it."""
+    def handle(self, update: Update) -> None:
+        """Show an update, and do what follows from it."""
         match update:
             case ConversationOpened(replica):
-                self._take_summons(replica)
+                self._handle_conversation(replica)
             case JournalDamaged(sentence):
                 self.current.fail(Refused(Code.FILE_UNREADABLE, sentence))
             case NewServer() | Connected() | Disconnected():
-                self._tell_connection(update)
+                self._handle_connection(update)
             case EventReceived() | CaughtUp() | StandingChanged() | HistoryLoaded():
-                if (room := self._room_of(update.replica)) is not None:
-                    self._take_for(room, update)
+                if (window := self._window_of(update.replica)) is not None:
+                    self._handle_in(window, update)
         self._progress.set()
-        self.face.changed()
+        self.frontend.changed()
 
-    def _take_summons(self, replica: Replica) -> None:
-        if self._room_of(replica) is None and self._ignores(replica.name):
+    def _handle_conversation(self, replica: Replica) -> None:
+        if self._window_of(replica) is None and self._is_ignored(replica.name):
             self.session.unfollow(replica)
         else:
-            self.open(replica.name).summoned = True
+            self.open(replica.name).opened_by_other = True
 
-    def _take_for(
-        self, room: Window, update: EventReceived | CaughtUp | StandingChanged | HistoryLoaded
+    def _handle_in(
+        self, window: Window, update: EventReceived | CaughtUp | StandingChanged | HistoryLoaded
     ) -> None:
         match update:
             case EventReceived(_, event, unseen):
-                room.take(event, unseen=unseen)
+                window.handle_event(event, unseen=unseen)
             case StandingChanged(_, news):
-                room.take_standing(news)
+                window.handle_standing(news)
             case CaughtUp():
-                room.take_caught_up(on_purpose=room is self.current)
+                window.handle_caught_up(greet=window is self.current)
             case HistoryLoaded(_, events):
-                room.take_past(events)
+                window.handle_past(events)
 
     def mark_seen(self) -> None:
-        """Let the server know what was seen of each room."""
-        for room in self.rooms:
-            room.mark_seen()
+        """Tell the server what was seen in each window."""
+        for window in self.windows:
+            window.mark_seen()
 
-    def _tell_connection(self, update: NewServer | Connected | Disconnected) -> None:
-        room = self.current
+    def _handle_connection(self, update: NewServer | Connected | Disconnected) -> None:
+        window = self.current
         match update:
             case NewServer(pin):
-                room.notice(first_visit_notice(pin))
+                window.notice(first_visit_notice(pin))
             case Connected(again=again):
-                self._offline = False
+                self.connection = ""
                 if again:
-                    room.notice("connected again")
-            case Disconnected(reason) if not self._offline:  # once, however many tries fail
-                self._offline = True
-                known = any(room.replica.standing for room in self.rooms)
-                what = "connection lost" if known else "no connection yet"
-                room.notice(f"{what} ({reason}); trying again")
+                    window.notice("connected again")
+            case Disconnected(reason):
+                is_first = not self.connection.startswith("offline")
+                self.connection = f"offline: {reason}"
+                if is_first:  # one notice, however many attempts fail
+                    known = any(window.replica.standing for window in self.windows)
+                    what = "connection lost" if known else "no connection yet"
+                    window.notice(f"{what} ({reason}); trying again")

@@ -1,92 +1,114 @@
-"""What Tab offers: commands at the start of a line, then what the command takes, or names."""
+"""Tab completion: commands at the start of a line, then their arguments, names within messages.
+
+What a command's argument may be is on its row in the table of commands: `choices` or a completer.
+The choices and completers that several commands share are here.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from tchat.core.text import clean_line, fold
-from tchat.ui.chat.commands import COMMANDS, CommandSpec, answers, named, words
-from tchat.ui.commands.windows import is_begun
-from tchat.ui.text.paths import complete_path, complete_paths
+from tchat.ui.chat.commands import Offers
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tchat.ui.chat.chat import Chat
+    from tchat.ui.chat.commands import CommandSpec
 
-_NAMES_GROUPS = ("#", "@")
+_GROUP_OR_PERSON = ("#", "@")
 
 
-def offers(chat: Chat, before: str) -> tuple[int, list[str]]:
-    """Return where the word to complete begins in `before`, and what it could become."""
-    if chat.question is not None and answers(chat.question, before):
-        return 0, _choices(chat, chat.question, before)
+def offers(chat: Chat, before: str) -> Offers:
+    """Return what Tab offers, given the line up to the cursor."""
+    table, question = chat.commands, chat.question
+    if question is not None and table.is_answer(question, before):
+        return _argument(chat, question, before, 0)
     if before.startswith("/") and " " not in before:
-        return 0, [f"{word} " for word in words() if word.startswith(before.lower())]
+        return Offers(0, [f"{word} " for word in table.words() if word.startswith(before.lower())])
+    if not before.startswith("/") or before.startswith("//"):
+        return words_of_message(chat, before)
     start = before.find(" ") + 1
-    if before.startswith("/") and not before.startswith("//"):
-        command = named(before.partition(" ")[0])
-        if command is None:
-            return start, []
-        in_text = command.takes_text and " " in before[start:]
-        if command.choice != "text" and not in_text:
-            return start, _choices(chat, command, before[start:])
-    return _in_text(chat, before)
+    command = table.find(before[: start - 1])
+    return Offers(start, []) if command is None else _argument(chat, command, before, start)
 
 
-def choices(chat: Chat, command: CommandSpec) -> list[str]:
-    """Return what a command's argument could be; for paths, the disk knows better."""
-    room, me = chat.current, fold(chat.session.user)
-    state = room.replica.state
-    match command.choice:
-        case "request":
-            names = [request.name for request in state.requests.values()]
-        case "member":
-            names = [name for key, name in state.members.items() if key != me]
-        case "person" | "message":
-            names = [name for key, name in chat.people().items() if key != me]
-        case "banned":
-            names = list(state.banned.values())
-        case "ignored":
-            names = sorted(chat.ignored)
-        case "policy":
-            names = ["open", "approval"]
-        case "group" | "window":
-            names = [other.title for other in chat.rooms]
-        case "found":
-            names = [str(number) for number in range(1, len(chat.found) + 1)]
-        case _:
-            return room.filing.choices(command)
-    return [clean_line(name) for name in names]
-
-
-def _in_text(chat: Chat, before: str) -> tuple[int, list[str]]:
-    """Return what a word of a message could become: somebody's name, or a room's."""
-    start = max(before.rfind(" "), before.rfind("\n")) + 1
+def _argument(chat: Chat, command: CommandSpec[Chat], before: str, start: int) -> Offers:
+    """Return what Tab offers for a command's argument, which begins at `start` of the line."""
     begun = before[start:]
-    if begun.startswith(_NAMES_GROUPS):
-        titles = [room.title for room in chat.rooms] + [f"@{n}" for n in chat.current.members()]
-        found = _matching(list(dict.fromkeys(titles)), begun)
-        return start, [f"{title} " for title in found]
+    if command.completer is not None:
+        found = command.completer(chat, begun)
+        return Offers(start + found.start, found.texts)
+    return Offers(start, matching(command.choices(chat), begun) if command.choices else [])
+
+
+def matching(names: list[str], begun: str) -> list[str]:
+    """Return the names that begin as typed, in whatever case."""
+    return [name for name in names if fold(name).startswith(fold(begun))]
+
+
+# ---------------------------------------------------------------------- completers
+
+
+def words_of_message(chat: Chat, begun: str) -> Offers:
+    """Complete a word of a message: a member's name, #group or @name."""
+    start = max(begun.rfind(" "), begun.rfind("\n")) + 1
+    word, members = begun[start:], chat.current.members()
+    if word.startswith(_GROUP_OR_PERSON):
+        titles = window_titles(chat) + [f"@{name}" for name in members]
+        return Offers(start, [f"{title} " for title in matching(list(dict.fromkeys(titles)), word)])
     end = ": " if start == 0 else " "
-    return start, [name + end for name in _matching(chat.current.members(), begun)]
+    return Offers(start, [name + end for name in matching(members, word)])
 
 
-def _choices(chat: Chat, command: CommandSpec, begun: str) -> list[str]:
-    if command.choice == "path":
-        return complete_paths(begun)
-    if command.choice == "saving" and " " in begun:
-        number, space, place = begun.partition(" ")
-        return [number + space + path for path in complete_path(place)]
-    if command.choice == "help":
-        topics = dict.fromkeys(["keys", *(command.word for command in COMMANDS)])
-        return _matching(list(topics), begun)
-    offered = choices(chat, command)
-    if command.choice in ("group", "window"):
-        return [title for title in offered if is_begun(title, begun)]
-    found = _matching(offered, begun)
-    return [f"{name} " for name in found] if command.takes_text else found
+def text(chat: Chat, begun: str) -> Offers:
+    """Complete a word of an argument that is a text: as in a message, but not as its first word."""
+    found = words_of_message(chat, f" {begun}")
+    return Offers(found.start - 1, found.texts)
 
 
-def _matching(names: list[str], begun: str) -> list[str]:
-    return [name for name in names if begun and fold(name).startswith(fold(begun))] or (
-        [] if begun else names
-    )
+def first_then_text(choices: Callable[[Chat], list[str]]) -> Callable[[Chat, str], Offers]:
+    """Return the completer of an argument that is one of the choices, and then a text."""
+
+    def complete(chat: Chat, begun: str) -> Offers:
+        if " " in begun:
+            return text(chat, begun)
+        return Offers(0, [f"{name} " for name in matching(choices(chat), begun)])
+
+    return complete
+
+
+def window_by_title(chat: Chat, begun: str) -> Offers:
+    """Complete the title of a window, typed with its # or @ or without."""
+    return Offers(0, [title for title in window_titles(chat) if begins_title(title, begun)])
+
+
+def begins_title(title: str, typed: str) -> bool:
+    """Return whether a window's title begins as typed, with its # or @ or without."""
+    return fold(title).startswith(fold(typed)) or fold(title[1:]).startswith(fold(typed))
+
+
+# ---------------------------------------------------------------------- choices
+
+
+def requests(chat: Chat) -> list[str]:
+    """Return the names of those who ask to join the current group."""
+    return [clean_line(asked.name) for asked in chat.current.replica.state.requests.values()]
+
+
+def other_members(chat: Chat) -> list[str]:
+    """Return the other members of the current group."""
+    me, state = fold(chat.session.user), chat.current.replica.state
+    return [clean_line(name) for key, name in state.members.items() if key != me]
+
+
+def other_people(chat: Chat) -> list[str]:
+    """Return the other members of all open windows, those of the current one first."""
+    me = fold(chat.session.user)
+    return [clean_line(name) for key, name in chat.people().items() if key != me]
+
+
+def window_titles(chat: Chat) -> list[str]:
+    """Return the titles of all windows, in their order."""
+    return [window.title for window in chat.windows]

@@ -1,15 +1,11 @@
-"""How what happens reads: one line of text for each event, the same in both faces.
+"""Lines of the conversation: one line of text for each event of a group, in both front ends.
 
-What a person is told about where they stand with a group, as sentences.
+Also the small texts that both front ends use: quotations, sizes of transfers, times.
 """
 
 from __future__ import annotations
 
-import re
-import time
-import unicodedata
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
@@ -17,112 +13,47 @@ from tchat.core.group.events import (
     Deleted,
     Edited,
     Erased,
-    FileShared,
     Posted,
     Requested,
 )
 from tchat.core.group.feature import Reader
-from tchat.core.text import SPACELESS, clean_line, clean_text, fold, size_text
+from tchat.core.text import clean_line, clean_text, fold, size_text
+from tchat.ui.chat.mentions import is_mention
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from tchat.client.files.queue import Progress
-    from tchat.client.replica import Replica
     from tchat.core.group.events import Event
-    from tchat.core.protocol.frames import MembershipChange, Standing
-
-
-def welcome(replica: Replica, me: str) -> str:
-    """Return the sentence for one who has everything of the group there is so far."""
-    count = len(replica.state.members)
-    others = "you alone" if count == 1 else f"{count} members"
-    requests = len(replica.state.requests)
-    if requests and replica.state.is_admin(me):
-        others += f"; {requests} waiting for approval, /1 lists them"
-    return f"in {replica.name} with {others}; /help lists the commands"
-
-
-def standing_found(replica: Replica, before: Standing | None) -> str:
-    """Return what the server's answer means to one who was `before`; empty if nothing new."""
-    if replica.standing == "waiting":
-        return f"waiting for {replica.admin or 'the admin'} to approve you; /3 leaves"
-    if replica.standing == "member":
-        return ""
-    if replica.kicked:
-        return "you were kicked from this group; /join asks to come back"
-    if before == "waiting":
-        return "your request was not approved; /join asks again, /3 leaves"
-    if before == "member":
-        return "you are not a member any more; /join asks to be one, /3 leaves"
-    return ""
-
-
-def standing_changed(news: MembershipChange, *, on_purpose: bool) -> str:
-    """Return what somebody has done to this person's standing; empty for what they know."""
-    if news.reason == "left" and on_purpose:
-        return ""
-    sentence = {
-        "denied": f"{news.by} denied your request",
-        "kicked": f"{news.by} kicked you out of the group",
-        "banned": f"{news.by} banned you from the group; only the admin can undo that",
-        "left": "you left the group from another terminal",
-        "closed": f"{news.by}, the last member, left, and the group is closed",
-    }
-    if news.reason == "banned":
-        return sentence["banned"]
-    return f"{sentence.get(news.reason, news.reason)}; /join asks again, /3 leaves"
-
-
-def digest(missed: Sequence[Event], me: str, *, direct: bool) -> str | None:
-    """Return what came while the person was away, in one line; None if nothing did."""
-    texts = [event.body.text for event in missed if isinstance(event.body, Posted)]
-    files = sum(isinstance(event.body, FileShared) for event in missed)
-    mentions = 0 if direct else sum(is_mention(text, me) for text in texts)
-    counts = [
-        count_text(len(texts), "message"),
-        f"{mentions} mention{'s' * (mentions == 1)} you" if mentions else "",
-        count_text(files, "file"),
-    ]
-    told = ", ".join(filter(None, counts))
-    if not told:
-        return None
-    began = time.localtime(latest(missed[0].at) / 1000)
-    return f"since {time.strftime('%a %H:%M', began)}: {told}"
-
-
-def count_text(number: int, what: str) -> str:
-    """Return a number of things: "1 file", "2 files"; nothing for none."""
-    return f"{number} {what}{'s' * (number != 1)}" if number else ""
-
 
 NO_KEYS: MappingProxyType[bytes, str] = MappingProxyType({})
+
 Sort = Literal["message", "action", "notice", "error"]
-"""What a line is: said, done ("/me"), told by the program, or refused."""
+"""The kind of a line: a message, an action ("/me"), a notice of the program, or a refusal."""
 
 Fate = Literal["", "pending", "failed"]
-"""Whether a message is stored, on its way, or was refused and may be sent again."""
+"""The delivery of a message: stored, on its way, or refused (it can be sent again)."""
+
+SPOKEN = ("message", "action")
+"""The kinds of lines that people have written."""
 
 _ACTION = "/me "
-_QUOTE = 60
-
-_SPACELESS = re.compile(f"[{SPACELESS}]")
-_LETTER = rf"[^\W{SPACELESS}]"
+_QUOTE_LENGTH = 60
 
 _LATEST = 253_370_764_800_000
-"""The beginning of the year 9999: no calendar reaches as far as a server's number could."""
+"""The beginning of the year 9999: a server may send later times, which no calendar can show."""
 
 _LONGEST = 99 * 3600 + 59 * 60 + 59
-"""The longest time, in seconds, that is told exactly."""
+"""The longest time, in seconds, that is shown exactly."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Something to show: `at` in ms since the Unix epoch, and who said it, if somebody did.
+    """One line of a window: `at` in ms since the Unix epoch, and its author, if it has one.
 
-    The text is clean, and may have several lines if it is a message. `seq` is its event's, 0 if
-    none is behind it. `reply` is what a message answers, in a few words. A `mention` is meant for
-    the person who reads. A deleted message has no text. What is `history` had been seen before.
+    The text is sanitized, and may have several lines if it is a message. `seq` is its event's, 0
+    if it has none. `reply` quotes the message that this one replies to. A `mention` names the
+    person who reads. A deleted message has no text. `history` was seen before.
     """
 
     at: int
@@ -146,9 +77,9 @@ def line_of(
     keys: Mapping[bytes, str] | None = NO_KEYS,
     file: str = "",
 ) -> Line | None:
-    """Return an event as a line for `me`; None for what does not concern this person.
+    """Return an event as a line for `me`; None for an event that does not concern this person.
 
-    `keys` are those that members came with, and whose they were; None for a request that was
+    `keys` maps the keys that members came with to their names; None for a request that was
     answered long ago. `file` is the name of a file that is removed, if it is known.
     """
     at = latest(event.at)
@@ -161,8 +92,8 @@ def line_of(
 
 
 def message_line(event: Event, text: str, me: str, *, edited: bool = False) -> Line:
-    """Return the line of a message that says `text` now."""
-    sort, shown = said(text)
+    """Return the line of a message with its present text."""
+    sort, shown = sort_and_text(text)
     return Line(
         latest(event.at),
         sort,
@@ -175,46 +106,27 @@ def message_line(event: Event, text: str, me: str, *, edited: bool = False) -> L
 
 
 def changed_line(line: Line, body: Edited | Deleted, me: str) -> Line:
-    """Return a message's line after the message was changed or deleted."""
+    """Return a message's line after the message was edited or deleted."""
     if isinstance(body, Deleted) or line.deleted:
         return replace(line, sort="message", text="", reply="", mention=False, deleted=True)
-    sort, text = said(body.text)
+    sort, text = sort_and_text(body.text)
     mention = fold(line.who) != fold(me) and is_mention(body.text, me)
     return replace(line, sort=sort, text=text, mention=mention, edited=True)
 
 
 def quotation(who: str, text: str) -> str:
-    """Return who said what, in a few words."""
-    sort, shown = said(text)
+    """Return a message shortened to one line: "alice: hello"."""
+    sort, shown = sort_and_text(text)
     words = clean_line(shown)
     between = " " if sort == "action" else ": "
-    return f"{clean_line(who)}{between}{words[:_QUOTE]}{'…' * (len(words) > _QUOTE)}"
+    return f"{clean_line(who)}{between}{words[:_QUOTE_LENGTH]}{'…' * (len(words) > _QUOTE_LENGTH)}"
 
 
-def said(text: str) -> tuple[Sort, str]:
-    """Return how a message's text is shown: as something said, or done, and the clean text."""
+def sort_and_text(text: str) -> tuple[Sort, str]:
+    """Return whether a message is shown as a message or an action, and its sanitized text."""
     if text.startswith(_ACTION):
         return "action", clean_text(text.removeprefix(_ACTION))
     return "message", clean_text(text)
-
-
-def is_mention(text: str, me: str) -> bool:
-    """Return whether a text has somebody's name in it, as a word of its own.
-
-    Where words are written without spaces, nothing says where one ends: there the name will do.
-    """
-    name = fold(me)
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return name in folded and _mention_of(name).search(folded) is not None
-
-
-@lru_cache(maxsize=16)
-def _mention_of(name: str) -> re.Pattern[str]:
-    """Return what finds a name, but neither within a word nor within other-names or.hosts."""
-    whole = len(name) > 1
-    before = "" if whole and _SPACELESS.match(name) else rf"(?<!{_LETTER})(?<!{_LETTER}[.-])"
-    after = "" if whole and _SPACELESS.match(name[-1]) else rf"(?!{_LETTER}|[.-]{_LETTER})"
-    return re.compile(before + re.escape(name) + after)
 
 
 def _sentence(event: Event, reader: Reader) -> str:
@@ -226,8 +138,13 @@ def _sentence(event: Event, reader: Reader) -> str:
 
 
 def latest(at: int) -> int:
-    """Return a time (ms since the Unix epoch), or the latest that can be shown."""
+    """Return a time (ms since the Unix epoch), or the latest one that can be shown."""
     return min(at, _LATEST)
+
+
+def count_text(number: int, noun: str) -> str:
+    """Return a number of things: "1 file", "2 files"; empty for none."""
+    return f"{number} {noun}{'s' * (number != 1)}" if number else ""
 
 
 def time_text(seconds: float) -> str:
@@ -238,12 +155,12 @@ def time_text(seconds: float) -> str:
 
 
 def progress_text(progress: Progress) -> str:
-    """Return how far a transfer is, as a sentence without its end."""
+    """Return the progress of a transfer as a sentence without its full stop."""
     size, name = size_text(progress.size), progress.name
     if progress.phase == "queued":
-        return f"{name} waits for its turn"
+        return f"{name} is queued"
     if progress.phase == "sharing":
-        return f"{name} is across, and is shared now"
+        return f"{name} is uploaded; sharing it with the group"
     if progress.phase == "checking":
         return f"checking {name}" + (f": {progress.percent} % of {size}" if progress.done else "")
     verb = "sending" if progress.way == "up" else "saving"

@@ -1,7 +1,13 @@
-"""What the events of a group are to one who reads them.
+"""Transcript of a window: its lines, kept up to date by edits and deletions, and quotations.
 
-A message may have been changed or deleted since it was said, and the group may be further than
-what is shown; so a line is made of an event and of what is known of the group at this moment.
+Lines are in the order of the log, with the program's own notices between them. A line is made of
+an event and of what is known of the group at that moment, since a message may have been edited or
+deleted since, and the group's state may be ahead of what is shown.
+
+A reply quotes its message also if that is not loaded: `quote_of` then asks for it once, by
+`on_missing`, and `add_messages` fills in the quotations when it has come. An edit that is not
+loaded either is not known, so such a quotation can be of the text before the edit; it is made
+again when the past is loaded.
 """
 
 from __future__ import annotations
@@ -9,23 +15,26 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tchat.core.group.events import Edited, Erased, Event, FileShared, Posted
+from tchat.core.group.events import Deleted, Edited, Erased, Event, FileShared, Posted
 from tchat.core.text import fold
-from tchat.ui.chat.lines import changed_line, line_of, message_line, quotation
+from tchat.ui.chat.lines import SPOKEN, changed_line, line_of, message_line, quotation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from tchat.client.replica import Replica
     from tchat.client.session import Session
-    from tchat.core.group.events import Deleted
     from tchat.ui.chat.lines import Line
 
+UNKNOWN_QUOTE = "an earlier message"
+"""Stands for a quotation whose message is not known (yet)."""
 
-class Reader:
-    """One who reads a group, but not what the `ignored` (folded names) say.
 
-    `removed` gives the name of the file that an event takes away.
+class Transcript:
+    """The lines of one window, without those of `ignored` people (folded names).
+
+    `name_of_removed` gives the name of the file that an event removes. `on_missing` is called once
+    for each message that is to be quoted and is not here.
     """
 
     def __init__(
@@ -33,23 +42,44 @@ class Reader:
         session: Session,
         replica: Replica,
         ignored: Collection[str],
-        removed: Callable[[Event], str],
+        name_of_removed: Callable[[Event], str],
+        on_missing: Callable[[int], None],
     ) -> None:
+        self.lines: list[Line] = []
+        self.cleared = False
         self._session = session
         self._replica = replica
         self._ignored = ignored
-        self._removed = removed
+        self._name_of_removed = name_of_removed
+        self._on_missing = on_missing
+        self._elsewhere: dict[int, Event | None] = {}
+        """Messages outside the loaded log, by seq; None if asked for and not (yet) here."""
+
+    def messages(self) -> Iterator[Line]:
+        """Yield the messages that are shown, the newest first."""
+        return (
+            line for line in reversed(self.lines) if line.sort in SPOKEN and line.seq and line.text
+        )
+
+    def index_of(self, seq: int) -> int | None:
+        """Return where the line of an event is, or would be; None if it lies before all lines."""
+        for index in range(len(self.lines) - 1, -1, -1):
+            if 0 < self.lines[index].seq <= seq:
+                return index
+        return None
+
+    # ------------------------------------------------------------------ events as lines
 
     def hides(self, event: Event) -> bool:
-        """Return whether it is something of one who is ignored: said, changed, or shared."""
+        """Return whether an ignored person wrote, edited or shared this."""
         own = isinstance(event.body, Posted | Edited | Erased | FileShared)
         return own and fold(event.actor) in self._ignored
 
     def line(self, event: Event, *, now: bool = False) -> Line | None:
-        """Return an event as a line; None for what is hidden, or does not concern this person.
+        """Return an event as a line; None if it is hidden or does not concern this person.
 
-        It reads as it was said, for what changes it is still to be shown; or, with `now`, as it
-        does now. What was deleted is shown in neither case.
+        A message has the text it was posted with, because its edits are still to be shown; with
+        `now`, the text after all edits. A deleted message has no text in either case.
         """
         if self.hides(event):
             return None
@@ -57,17 +87,8 @@ class Reader:
         if isinstance(event.body, Posted):
             return self._message(event, event.body, now=now)
         keys = state.keys if fold(event.actor) in state.requests else None
-        admin, file = state.is_admin(me), self._removed(event)
+        admin, file = state.is_admin(me), self._name_of_removed(event)
         return line_of(event, me, admin=admin, keys=keys, file=file)
-
-    def rewrite(self, lines: list[Line], index: int | None, body: Edited | Deleted) -> None:
-        """Change the message at `index`, if it is there, and what is quoted of it further down."""
-        if index is not None and lines[index].seq == body.target:
-            lines[index] = changed_line(lines[index], body, self._session.user)
-        for later in range(index or 0, len(lines)):
-            line = lines[later]
-            if line.reply and self._target(line.seq) == body.target:
-                lines[later] = replace(line, reply=self._quote(body.target))
 
     def _message(self, event: Event, body: Posted, *, now: bool) -> Line | None:
         me = self._session.user
@@ -75,24 +96,87 @@ class Reader:
             return line_of(replace(event, body=Erased()), me, admin=False)
         text = self._replica.texts.get(event.seq) if now else None
         line = message_line(event, text or body.text, me, edited=text is not None)
-        return replace(line, reply=self._quote(body.reply)) if body.reply else line
+        return replace(line, reply=self.quote_of(body.reply)) if body.reply else line
 
-    def _quote(self, seq: int) -> str:
-        """Return who said what in the message of that number, in a few words."""
+    def apply_change(self, body: Edited | Deleted) -> None:
+        """Update the message that was edited or deleted, and every quotation of it."""
+        if isinstance(body, Deleted):
+            self._elsewhere.pop(body.target, None)  # its text is to be nowhere any more
+        index = self.index_of(body.target)
+        if index is not None and self.lines[index].seq == body.target:
+            self.lines[index] = changed_line(self.lines[index], body, self._session.user)
+        self._quote_again({body.target}, index or 0)
+
+    # ------------------------------------------------------------------ the past
+
+    def prepend(self, events: Iterable[Event]) -> int:
+        """Put events above all lines, as they read now; return how many lines these are.
+
+        Edits and deletions among them have no lines: they are in the messages already.
+        """
+        kept = [event for event in events if not isinstance(event.body, Edited | Deleted)]
+        lines = [
+            replace(line, history=True) for event in kept if (line := self.line(event, now=True))
+        ]
+        self.lines[:0] = lines
+        self._quote_again(None, len(lines))
+        return len(lines)
+
+    def clear(self) -> None:
+        """Remove all lines; `uncover` brings back those of the log."""
+        self.lines = []
+        self.cleared = True
+
+    def uncover(self) -> int:
+        """Bring back what was cleared; return how many lines that is."""
+        if not self.cleared:
+            return 0
+        self.cleared = False
+        first = next((line.seq for line in self.lines if line.seq), self._replica.last + 1)
+        return self.prepend([event for event in self._replica.log if event.seq < first])
+
+    # ------------------------------------------------------------------ quotations
+
+    def quote_of(self, seq: int) -> str:
+        """Return a short quotation of a message: "alice: hello".
+
+        A message that is not here is asked for, once; until it comes, `UNKNOWN_QUOTE` is returned.
+        """
         if seq in self._replica.deleted:
-            return "a message that was deleted"
+            return "a deleted message"
         event = self._event(seq)
+        if event is None and 0 < seq < self._replica.first and seq not in self._elsewhere:
+            self._elsewhere[seq] = None
+            self._on_missing(seq)
+        if event is not None and isinstance(event.body, Erased):
+            return "a deleted message"
         if event is None or not isinstance(event.body, Posted):
-            return "an earlier message"
+            return UNKNOWN_QUOTE
         if self.hides(event):
-            return "a message that is hidden"
+            return "a hidden message"
         return quotation(event.actor, self._replica.texts.get(seq, event.body.text))
 
+    def add_messages(self, events: Iterable[Event]) -> None:
+        """Take in messages that were asked for, and fill in their quotations."""
+        wanted = {event.seq: event for event in events if event.seq in self._elsewhere}
+        self._elsewhere.update(wanted)
+        self._quote_again(set(wanted), 0)
+
+    def _quote_again(self, targets: set[int] | None, start: int) -> None:
+        """Renew the quotations of these messages (None: of all) in the lines from `start`."""
+        for index in range(start, len(self.lines)):
+            line = self.lines[index]
+            target = self._target(line.seq) if line.reply else None
+            if target and (targets is None or target in targets):
+                self.lines[index] = replace(line, reply=self.quote_of(target))
+
     def _target(self, seq: int) -> int | None:
-        """Return to which event the message of that number replies."""
+        """Return the seq of the message that a message replies to."""
         event = self._event(seq)
         return event.body.reply if event and isinstance(event.body, Posted) else None
 
     def _event(self, seq: int) -> Event | None:
         place = seq - self._replica.first
-        return self._replica.log[place] if 0 <= place < len(self._replica.log) else None
+        if 0 <= place < len(self._replica.log):
+            return self._replica.log[place]
+        return self._elsewhere.get(seq)

@@ -1,20 +1,13 @@
-"""One group in front of one person: what it has shown, and what of it was not seen yet.
+"""Window: one group in front of one person, with unread counts, bell, read position and outbox.
 
-A room turns what happens in its group into lines. Lines are kept in the order of the log, with the
-program's own notices between them where they were said. What is changed or deleted later is
-changed where it stands, if the face can do that, and told if it cannot.
+A window turns the events of its group into the lines of its transcript, and counts what is
+*unread*: what others have written since the window was last *attended*. A window is attended while
+it is in front and shows its newest lines; the server is told how far somebody has read only then.
 
-*Unread* is what others have said that the person cannot have seen: it counts from when the room is
-not attended (another one is in front, or the person reads further up), and the server hears how
-far somebody has seen only from a room that is.
-
-What a person says in a room, from when it is typed until it is in the log, or refused.
-
-What is typed right behind `/join` or `/query` waits here until the server has said what the person
-is to the group: before that it would be refused. All else is given to the session at once, which
-keeps it over broken connections and the end of the program.
-
-What a chat wants of whatever shows it: a full screen, lines of text, or a test.
+`Outgoing` holds what the person has written here and is not in the log yet. `WindowContext` is
+what a window needs of the chat around it, and `Frontend` what both need of whatever shows them: a
+full screen, lines of text, or a test. What only a screen needs (the scroll position, the text that
+is being typed) is kept by the front end.
 """
 
 from __future__ import annotations
@@ -30,173 +23,209 @@ from tchat.core.protocol.frames import Ok
 from tchat.core.text import check_text, clean_line, fold
 from tchat.errors import Code, Refused
 from tchat.ui.chat.files import GroupFiles
-from tchat.ui.chat.lines import (
-    Line,
-    Sort,
-    count_text,
-    digest,
-    said,
-    standing_changed,
-    standing_found,
-    welcome,
-)
-from tchat.ui.chat.transcript import Reader
-from tchat.ui.tui.lineedit import LineEdit
+from tchat.ui.chat.hints import with_hint
+from tchat.ui.chat.lines import SPOKEN, Line, Sort, count_text, sort_and_text
+from tchat.ui.chat.notices import digest, standing_changed, standing_found, welcome
+from tchat.ui.chat.transcript import Transcript
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
     from pathlib import Path
 
+    from tchat.client.files.queue import Transfers
+    from tchat.client.pending_message import PendingMessage
     from tchat.client.replica import Replica
+    from tchat.client.session import Session
     from tchat.core.group import commands as core
     from tchat.core.group.events import Event
     from tchat.core.protocol.frames import MembershipChange, Standing
-    from tchat.ui.chat.chat import Chat
-    from tchat.ui.tui.model import Position
 
-    Make = Callable[[int, int], core.Command]
-    from tchat.client.pending_message import PendingMessage
+    MakeCommand = Callable[[int, int], core.Command]
 
 
 class Frontend(Protocol):
-    """Shows rooms. One that `rewrites` shows again what it has shown, and so can change it."""
+    """The interface between a chat and what shows it.
+
+    A front end that `rewrites` keeps lines in sight and can change them; one that does not prints
+    each line once.
+    """
 
     rewrites: bool
 
-    def show(self, room: Window, line: Line) -> None:
-        """Show a line that a room has just got."""
+    def show(self, window: Window, line: Line) -> None:
+        """Show a line that was added at the end of a window."""
+
+    def inserted(self, window: Window, count: int) -> None:
+        """React to so many lines that were put above all others of a window."""
+
+    def cleared(self, window: Window) -> None:
+        """React to the removal of all lines of a window."""
 
     def changed(self) -> None:
-        """Know that something is not as it was: a room, a transfer, the list of rooms."""
+        """React to any other change: of a line, a transfer, the list of windows."""
 
-    def attends(self, room: Window) -> bool:
-        """Return whether the person sees what comes to a room."""
+    def attends(self, window: Window) -> bool:
+        """Return whether the person sees what is added to a window."""
 
     def hand_out(self, text: str) -> None:
-        """Show a line where it can be copied whole, if that needs more than showing it."""
+        """Show a line unwrapped, so that it can be copied, if that takes more than `show`."""
 
-    def offer(self, text: str) -> bool:
-        """Put a text where the person types, to be changed; return whether that can be done."""
+    def fill_input(self, text: str) -> bool:
+        """Put a text into the input line to be changed; return False if that cannot be done."""
 
-    def reveal(self, room: Window, seq: int) -> None:
-        """Bring a message of the room in front into sight."""
+    def reveal(self, window: Window, seq: int) -> None:
+        """Scroll the current window to a message."""
 
     def key_lines(self) -> list[str]:
-        """Return what keys do here, a line each."""
+        """Return the keys and what they do, a line each."""
 
     def notify(self, title: str, text: str) -> None:
-        """Call for the person's attention."""
+        """Ring the bell or otherwise call for attention."""
+
+
+class WindowContext(Protocol):
+    """What a window needs of the chat that it is part of."""
+
+    session: Session
+    frontend: Frontend
+    transfers: Transfers
+    ignored: set[str]
+    windows: list[Window]
+    current: Window
+    refusals: int
+
+    def close(self, window: Window) -> None:
+        """Close a window."""
+
+    def start(
+        self, window: Window, work: Callable[..., Awaitable[object]], *arguments: object
+    ) -> None:
+        """Run something in the background; a refusal is shown in the window."""
+
+    def start_unwatched(self, work: Callable[..., Awaitable[object]], *arguments: object) -> None:
+        """Run something in the background that handles refusals and that nobody waits for."""
 
 
 class Outgoing:
-    """What is on its way to the log of one room."""
+    """What the person has written in one window, from the Enter key until it is in the log.
 
-    def __init__(self, room: Window) -> None:
-        self._room = room
+    What is typed right behind `/join` or `/query` is held here until the server has answered: it
+    would be refused before that. Everything else is given to the session at once, which keeps it
+    across broken connections and the end of the program.
+    """
+
+    def __init__(self, window: Window) -> None:
+        self._window = window
         self._held: list[tuple[str, int | None, Window]] = []
-        self._waiting = list(room.replica.pending)
+        self._sent = list(window.replica.pending)
 
     def say(self, text: str, reply: int | None, asker: Window) -> None:
-        """Say something, and tell `asker`, which may be another room, what comes of it.
+        """Send a message; its refusal is shown in `asker`, the window that it was typed in.
 
-        Raises `Refused` for what cannot be said.
+        Raises `Refused` for a text that cannot be a message.
         """
         check_text(text)
-        if self._room.entering:
+        if self._window.entering:
             self._held.append((text, reply, asker))
         else:
-            pending = self._room.session.post(self._room.replica, text, reply)
-            self._waiting.append(pending)
+            pending = self._window.session.post(self._window.replica, text, reply)
+            self._sent.append(pending)
             asker.start(self._deliver, pending, asker)
 
     def release(self) -> None:
-        """Say what had to wait."""
+        """Send what was held."""
         held, self._held = self._held, []
         for text, reply, asker in held:
             self.say(text, reply, asker)
 
     def drop(self) -> None:
-        """Say nothing of what had to wait."""
+        """Forget what was held."""
         self._held.clear()
 
     def lines(self) -> list[Line]:
-        """Return what is not in the log yet, in order, as it is shown."""
-        now, pending = time.time_ns() // 1_000_000, self._room.replica.pending
+        """Return the messages that are not in the log yet, in order, as lines."""
+        now, pending = time.time_ns() // 1_000_000, self._window.replica.pending
         here = set(pending)
-        # What was stored just now stays until its event is shown, and is never missing in between.
-        late = [one for one in self._waiting if one not in here and self._is_coming(one)]
-        self._waiting = late + pending
-        lines = [self._line(one.at, one.text, one.failure is not None) for one in self._waiting]
+        # A message that was stored a moment ago stays until its event is shown: otherwise it
+        # would vanish from the screen in between.
+        late = [one for one in self._sent if one not in here and self._is_event_due(one)]
+        self._sent = late + pending
+        lines = [self._line(one.at, one.text, one.failure is not None) for one in self._sent]
         return lines + [self._line(now, text) for text, *_ in self._held]
 
-    def _is_coming(self, pending: PendingMessage) -> bool:
-        """Return whether a message is stored, and the event that shows it is still to come."""
-        stored, room = pending.request.answer, self._room
-        coming = isinstance(stored, Ok) and (stored.seq or 0) > room.shown
-        return coming and room.replica.standing == "member"
+    def _is_event_due(self, pending: PendingMessage) -> bool:
+        """Return whether a message is stored and its event has not arrived yet."""
+        stored, window = pending.request.answer, self._window
+        due = isinstance(stored, Ok) and (stored.seq or 0) > window.shown
+        return due and window.replica.standing == "member"
 
     def _line(self, at: int, text: str, failed: bool = False) -> Line:
-        sort, shown = said(text)
-        who = clean_line(self._room.session.user)
+        sort, shown = sort_and_text(text)
+        who = clean_line(self._window.session.user)
         return Line(at, sort, shown, who, fate="failed" if failed else "pending")
 
     async def _deliver(self, pending: PendingMessage, asker: Window) -> None:
-        """Wait until a message is stored; tell it where it cannot be seen."""
-        room = self._room
+        """Wait until a message is stored, and confirm it where its window is not in sight."""
+        window = self._window
         try:
             await pending.wait()
         except Refused as refusal:
-            if asker is not room and refusal.code == Code.NO_COMMON_GROUP:
+            if asker is not window and refusal.code == Code.NO_COMMON_GROUP:
                 self._give_up(pending)
             raise
-        if asker is not room and room.chat.face.rewrites:
-            name = clean_line(room.partner)
-            asker.notice(f"written to {name}; /query {name} shows the conversation")
+        if asker is not window and window.context.frontend.rewrites:
+            name = clean_line(window.partner)
+            asker.notice(f"message sent to {name}; /query {name} opens the conversation")
 
     def _give_up(self, pending: PendingMessage) -> None:
-        """Forget what was written to somebody who will never read it."""
-        room = self._room
-        room.session.discard(pending)
-        if room is not room.chat.current and not (room.replica.log or room.replica.pending):
-            room.chat.close(room)
-
-
-_SAID = ("message", "action")
+        """Discard a message to somebody who can never receive it, and its empty window."""
+        window = self._window
+        window.session.discard(pending)
+        is_empty = not (window.replica.log or window.replica.pending)
+        if window is not window.context.current and is_empty:
+            window.context.close(window)
 
 
 class Window:
-    """One group of a chat. `edit` is what is being typed there, `position` where one reads.
+    """One group of a chat; `transfers` are those of the whole chat.
 
-    `shown` is the last event that was shown, or passed over. `offered` is the message that was put
-    where one types, to be changed: how it was referred to, and its seq.
+    `shown` is the seq of the last event that was shown or skipped. `new_from` is the first event
+    that the person has not seen, 0 if they have seen all. `offered` is the message that /edit put
+    into the input line: how the person referred to it, and its seq.
     """
 
-    def __init__(self, chat: Chat, replica: Replica, downloads: Path) -> None:
-        self.chat = chat
-        self.session = chat.session
+    def __init__(self, context: WindowContext, replica: Replica, downloads: Path) -> None:
+        self.context = context
+        self.session = context.session
+        self.transfers = context.transfers
         self.replica = replica
-        self.lines: list[Line] = []
-        self.edit = LineEdit()
-        self.position: Position | None = None
-        self.below = self.unread = self.mentions = self.new_from = 0
+        self.unread = self.mentions = self.new_from = 0
         self.muted = False
         self.entering = True
         self.leaving = False
         self.caught_up = False
-        self.summoned = False
+        self.opened_by_other = False
         self.loading = False
         self.offered: tuple[str, int] | None = None
-        self.filing = GroupFiles(self, downloads, chat.transfers)
-        self._saying = Outgoing(self)
-        self._reader = Reader(self.session, replica, chat.ignored, self.filing.name_of_removed)
         self.shown = 0
-        self._cleared = False
+        self.files = GroupFiles(self, downloads)
+        self._outgoing = Outgoing(self)
+        self._transcript = Transcript(
+            self.session, replica, context.ignored, self.files.name_of_removed, self._request_quote
+        )
         self._missed: list[Event] = []
         self._standing: Standing | None = None
+        self._unquoted: set[int] = set()
+        self._loading_quotes = False
+
+    @property
+    def lines(self) -> list[Line]:
+        """What is shown, the oldest first; without what is not in the log yet."""
+        return self._transcript.lines
 
     @property
     def title(self) -> str:
-        """The room's name as people write it: #ops, or @bob."""
+        """The name of the window: #ops, or @bob."""
         if self.replica.state.direct:
             return f"@{clean_line(self.partner)}"
         return f"#{clean_line(self.replica.state.name or self.replica.name)}"
@@ -208,31 +237,36 @@ class Window:
 
     @property
     def partner(self) -> str:
-        """The other one of a conversation of two."""
+        """The other person of a conversation of two."""
         other = other_of(self.replica.name, self.session.user)
         return self.replica.state.members.get(fold(other), other)
 
     @property
     def attended(self) -> bool:
-        """Whether the person sees what comes."""
-        return self.chat.face.attends(self)
+        """Whether the person sees what is added."""
+        return self.context.frontend.attends(self)
 
     @property
-    def coming(self) -> bool:
-        """Whether the server has not said yet all that it says to one who comes."""
+    def is_open(self) -> bool:
+        """Whether the window has not been closed."""
+        return self in self.context.windows
+
+    @property
+    def catching_up(self) -> bool:
+        """Whether the server has not yet sent everything that a newcomer gets."""
         return self.entering or (self.replica.standing == "member" and not self.caught_up)
 
-    # ------------------------------------------------------------------ coming in
+    # ------------------------------------------------------------------ entering the group
 
-    def come(self, *, asks: bool = False) -> None:
-        """Begin to enter the group; `asks` says to ask to be let in again after a kick."""
+    def begin_entering(self, *, asks: bool = False) -> None:
+        """Enter the group in the background; `asks` requests to join again after a kick."""
         self.entering = True
         self.start(partial(self.enter, although_kicked=asks))
 
     async def enter(self, *, although_kicked: bool = False, invite: bytes | None = None) -> None:
-        """Have the server say what the person is to the group, and say what was typed meanwhile.
+        """Enter the group, then send what was typed meanwhile.
 
-        Raises `Refused`; there is no room for a conversation that there cannot be.
+        Raises `Refused`. The window of a conversation that is refused is closed.
         """
         try:
             if self.direct:
@@ -241,19 +275,19 @@ class Window:
                 name = self.replica.name
                 await self.session.enter(name, although_kicked=although_kicked, invite=invite)
         except Refused:
-            if self not in self.chat.rooms:
+            if not self.is_open:
                 return  # closed meanwhile
             if self.direct:
-                self._saying.drop()
-                self.chat.close(self)
+                self._outgoing.drop()
+                self.context.close(self)
             raise
         finally:
             self.release()
 
     def release(self) -> None:
-        """Say what was typed while it was not known what the person is to the group."""
+        """Send what was typed before the person's standing was known."""
         self.entering = False
-        self._saying.release()
+        self._outgoing.release()
 
     # ------------------------------------------------------------------ people
 
@@ -267,14 +301,23 @@ class Window:
         """Return the names of the members who are online, in the order of `members`."""
         return [name for name in self.members() if fold(name) in self.replica.online]
 
+    @property
+    def waiting_for_approval(self) -> int:
+        """How many people wait for this person, the admin, to let them in."""
+        state = self.replica.state
+        return len(state.requests) if state.is_admin(self.session.user) else 0
+
     def require_member(self) -> None:
         """Raise `Refused` unless the person is a member."""
         if self.entering and self.replica.standing is None:
-            raise Refused(Code.NOT_MEMBER, "The server has not let you in yet; try again.")
+            raise Refused(Code.NOT_MEMBER, "The server has not answered yet; try again.")
         if self.replica.standing == "waiting":
-            raise Refused(Code.NOT_MEMBER, "You are not a member yet; /3 leaves.")
+            raise Refused(
+                Code.NOT_MEMBER,
+                "You are not a member yet. /leave withdraws your request to join.",
+            )
         if self.replica.standing != "member":
-            raise Refused(Code.NOT_MEMBER, "You are not a member; /join asks to be one.")
+            raise Refused(Code.NOT_MEMBER, "You are not a member. /join asks to join.")
 
     def require_admin(self) -> None:
         """Raise `Refused` unless the person is the admin."""
@@ -283,157 +326,187 @@ class Window:
             raise Refused(Code.DIRECT, "A conversation of two has no admin.")
         if not self.replica.state.is_admin(self.session.user):
             name = self.replica.state.admin_name
-            raise Refused(Code.NOT_ADMIN, f"Only the admin may do this, and that is {name}.")
+            raise Refused(Code.NOT_ADMIN, f"Only the admin, {name}, may do this.")
 
-    # ------------------------------------------------------------------ what is said and done here
+    # ------------------------------------------------------------------ what the person does
 
     def say(self, text: str, reply: int | None = None, asker: Window | None = None) -> None:
-        """Say something; it shows at once, as on its way. Raises `Refused` for what cannot be said.
+        """Send a message; it is shown at once, as pending. Raises `Refused` for a bad text.
 
-        What is typed right behind /join is said when that is done. What comes of it is told where
-        it was typed, in `asker` if that is another room.
+        A later refusal is shown in `asker`, if it was typed in another window.
         """
-        self._saying.say(text, reply, asker or self)
+        self._outgoing.say(text, reply, asker or self)
 
-    def submit(self, make: Make) -> None:
+    def submit(self, make: MakeCommand) -> None:
         """Send a command; a refusal is shown."""
         self.start(self.session.submit(make).wait)
 
     def start(self, work: Callable[..., Awaitable[object]], *arguments: object) -> None:
-        """Begin some work, of which a refusal is shown here."""
-        self.chat.start(self, work, *arguments)
+        """Run something in the background; a refusal is shown here."""
+        self.context.start(self, work, *arguments)
+
+    def pending(self) -> list[Line]:
+        """Return the person's messages that are not shown as stored yet."""
+        return self._outgoing.lines()
+
+    @property
+    def sending(self) -> bool:
+        """Whether a message of this window is on its way."""
+        return any(line.fate == "pending" for line in self.pending())
 
     def mark_seen(self) -> None:
-        """Let the server know what was seen, short of the first file that is not saved yet."""
+        """Tell the server what was seen, short of the first file that is not saved yet."""
         if self.attended:
-            self.session.mark_seen(self.replica, self.filing.seen(self.shown))
+            self.session.mark_seen(self.replica, self.files.seen(self.shown))
 
     def attend(self) -> None:
-        """Know that the person sees all there is."""
-        self.unread = self.mentions = self.below = 0
+        """Count everything as read."""
+        self.unread = self.mentions = 0
         self.mark_seen()
 
+    # ------------------------------------------------------------------ lines of the program
+
     def notice(self, text: str) -> None:
-        """Show something that is not a message."""
-        self._tell("notice", text)
+        """Show a notice."""
+        self._show_own("notice", text)
 
     def fail(self, refusal: Refused) -> None:
-        """Show that something was refused."""
-        self.chat.refusals += 1
-        self._tell("error", refusal.sentence)
+        """Show a refusal, with a hint about the command that helps."""
+        self.context.refusals += 1
+        self._show_own("error", with_hint(refusal, self.replica.standing))
 
     def hand_out(self, text: str) -> None:
-        """Show a line that is to be copied, whatever the face has to do for that."""
+        """Show a line that is to be copied."""
         self.notice(text)
-        self.chat.face.hand_out(clean_line(text))
+        self.context.frontend.hand_out(clean_line(text))
 
-    def _tell(self, sort: Sort, text: str) -> None:
-        there = self if self in self.chat.rooms else self.chat.current
-        there.show(Line(time.time_ns() // 1_000_000, sort, clean_line(text)))
+    def _show_own(self, sort: Sort, text: str) -> None:
+        # The outcome of something that was started in a window that is closed by now still has
+        # to be seen.
+        window = self if self.is_open else self.context.current
+        window.show(Line(time.time_ns() // 1_000_000, sort, clean_line(text)))
 
     def show(self, line: Line) -> None:
-        """Put a line below all others."""
-        if self.position is not None:
-            self.below += 1
-            if self.position.index >= len(self.lines):  # among what is pending, which moves down
-                self.position = replace(self.position, index=self.position.index + 1)
+        """Add a line below all others."""
         self.lines.append(line)
-        self.chat.face.show(self, line)
+        self.context.frontend.show(self, line)
 
     # ------------------------------------------------------------------ messages
 
     def messages(self) -> Iterator[Line]:
-        """Give the messages that are here, the newest first."""
-        return (
-            line for line in reversed(self.lines) if line.sort in _SAID and line.seq and line.text
-        )
-
-    def pending(self) -> list[Line]:
-        """Return what the person has said here that is not shown as stored yet."""
-        return self._saying.lines()
-
-    @property
-    def sending(self) -> bool:
-        """Whether something that was said here is still on its way."""
-        return any(line.fate == "pending" for line in self.pending())
+        """Yield the messages that are shown, the newest first."""
+        return self._transcript.messages()
 
     def index_of(self, seq: int) -> int | None:
         """Return where the line of an event is, or would be; None if it lies before all here."""
-        for index in range(len(self.lines) - 1, -1, -1):
-            if 0 < self.lines[index].seq <= seq:
-                return index
-        return None
+        return self._transcript.index_of(seq)
 
-    def clear(self) -> None:
-        """Show nothing of what there was so far, until somebody asks for the past."""
-        self.lines = []
-        self.position, self.below = None, 0
-        self._cleared = True
+    def quote_of(self, seq: int) -> str:
+        """Return a short quotation of a message: "alice: hello".
 
-    # ------------------------------------------------------------------ what happens
+        A message that is not loaded is requested in the background, once; the front end is told
+        when it has come. Until then the quotation is a placeholder.
+        """
+        return self._transcript.quote_of(seq)
 
-    def take(self, event: Event, *, unseen: bool) -> None:
-        """Show what an event says, and do what follows from it."""
-        self.shown = max(self.shown, event.seq)
-        if not self._rewrite(event):
-            line = self._reader.line(event)
-            if line is not None:
-                self.show(replace(line, history=not unseen))
-                self._count(event, line, unseen=unseen)
-        self.filing.take(event, unseen=unseen and not self._reader.hides(event))
+    async def load_quote(self, seq: int) -> str:
+        """Return a short quotation of a message, loading it first if need be. Raises `Refused`."""
+        if self.replica.first > seq:
+            self._transcript.quote_of(seq)  # registers it as missing
+            self._transcript.add_messages(await self.session.events_until(self.replica, seq))
+        return self._transcript.quote_of(seq)
+
+    def _request_quote(self, seq: int) -> None:
+        if not self.context.frontend.rewrites:
+            return  # its lines are printed already, and cannot be changed
+        self._unquoted.add(seq)
+        if not self._loading_quotes:
+            self._loading_quotes = True
+            self.context.start_unwatched(self._load_quotes)
+
+    async def _load_quotes(self) -> None:
+        """Load the messages that are quoted and not here, the newest first.
+
+        One page of the past at a time, since it often has several of them.
+        """
+        try:
+            while self._unquoted and self.is_open:
+                newest = max(self._unquoted)  # others may be added while the page is loaded
+                page = await self.session.events_until(self.replica, newest)
+                self._unquoted -= {newest, *(event.seq for event in page)}
+                self._transcript.add_messages(page)
+                self.context.frontend.changed()
+        except Refused:
+            self._unquoted.clear()  # a placeholder stays; nobody has asked for anything else
+        finally:
+            self._loading_quotes = False
+
+    # ------------------------------------------------------------------ the past
 
     @property
     def past(self) -> Literal["more", "loading", "all"]:
-        """Whether there is something above the first line that can be had."""
+        """Whether there are events above the first line that can be loaded."""
         if self.loading:
             return "loading"
         begins = max(self.replica.state.floor, 1)
-        return "more" if self._cleared or self.replica.first > begins else "all"
+        return "more" if self._transcript.cleared or self.replica.first > begins else "all"
 
-    def load_past(self) -> None:
-        """Have what is above the first line: what was cleared away, or a page from the server."""
-        if self._cleared:
+    def load_history(self) -> None:
+        """Load what is above the first line: cleared lines, or a page from the server."""
+        if self._transcript.cleared:
             self.uncover()
         elif self.past == "more":
             self.loading = True
             self.start(self._load_past)
 
-    def uncover(self) -> None:
-        """Show again what was cleared away."""
-        if self._cleared:
-            self._cleared = False
-            first = next((line.seq for line in self.lines if line.seq), self.replica.last + 1)
-            self._put_in_front([event for event in self.replica.log if event.seq < first])
-
     async def _load_past(self) -> None:
         try:
             await self.session.load_history(self.replica)
         except Refused:
-            if self in self.chat.rooms:
+            if self.is_open:
                 raise
         finally:
             self.loading = False
-            self.chat.face.changed()
+            self.context.frontend.changed()
 
-    def take_past(self, events: Sequence[Event]) -> None:
-        """Put what was before all here in front of it, unless that was cleared away."""
-        if not self._cleared:
-            self._put_in_front(events)
+    def handle_past(self, events: Sequence[Event]) -> None:
+        """Show events that were loaded in front of the log, unless the window was cleared."""
+        if not self._transcript.cleared:
+            self._inserted(self._transcript.prepend(events))
 
-    def _put_in_front(self, events: Iterable[Event]) -> None:
-        """Show events above all others; what later ones changed is in the messages already."""
-        kept = (event for event in events if not isinstance(event.body, Edited | Deleted))
-        lines = [
-            replace(line, history=True)
-            for event in kept
-            if (line := self._reader.line(event, now=True))
-        ]
-        self.lines[:0] = lines
-        if self.position is not None:
-            self.position = replace(self.position, index=self.position.index + len(lines))
+    def clear(self) -> None:
+        """Remove all lines until the past is asked for."""
+        self._transcript.clear()
+        self.context.frontend.cleared(self)
 
-    def take_caught_up(self, *, on_purpose: bool) -> None:
-        """Know that all of the log is here; say what was missed."""
+    def uncover(self) -> None:
+        """Show again what was cleared."""
+        self._inserted(self._transcript.uncover())
+
+    def _inserted(self, count: int) -> None:
+        if count:
+            self.context.frontend.inserted(self, count)
+
+    # ------------------------------------------------------------------ what happens
+
+    def handle_event(self, event: Event, *, unseen: bool) -> None:
+        """Show an event, and do what follows from it: count it, save its file."""
+        self.shown = max(self.shown, event.seq)
+        is_change = isinstance(event.body, Edited | Deleted)
+        if isinstance(event.body, Edited | Deleted):
+            self._transcript.apply_change(event.body)
+            self.context.frontend.changed()
+        # A front end that cannot rewrite a line needs one that tells of the change.
+        line = None
+        if not (is_change and self.context.frontend.rewrites):
+            line = self._transcript.line(event)
+        if line is not None:
+            self.show(replace(line, history=not unseen))
+            self._count(event, line, unseen=unseen)
+        self.files.handle_event(event, unseen=unseen and not self._transcript.hides(event))
+
+    def handle_caught_up(self, *, greet: bool) -> None:
+        """Sum up what was missed, now that the whole log is here; `greet` adds the welcome."""
         if self.caught_up:
             return
         self.caught_up = True
@@ -441,14 +514,16 @@ class Window:
         if missed is not None and self.replica.read:
             self.notice(missed)
         self._missed = []
-        if on_purpose and not self.direct:
+        if greet and not self.direct:
             self.notice(welcome(self.replica, self.session.user))
         unsent = sum(pending.failure is not None for pending in self.replica.pending)
         if unsent:
-            self.notice(f"not sent: {count_text(unsent, 'message')}; /resend, or /discard")
+            self.notice(
+                f"not sent: {count_text(unsent, 'message')}; /resend sends, /discard deletes them"
+            )
 
-    def take_standing(self, news: MembershipChange | None) -> None:
-        """Show what the person is to the group now, or what somebody made of that."""
+    def handle_standing(self, news: MembershipChange | None) -> None:
+        """Show the person's new standing, or how somebody changed it."""
         sentence = (
             standing_found(self.replica, self._standing)
             if news is None
@@ -460,32 +535,24 @@ class Window:
         if self._standing != "member":
             self.caught_up = False
 
-    def _rewrite(self, event: Event) -> bool:
-        """Change the line that an event speaks of, where it stands; return whether that is all."""
-        if not isinstance(event.body, Edited | Deleted):
-            return False
-        self._reader.rewrite(self.lines, self.index_of(event.body.target), event.body)
-        self.chat.face.changed()
-        return self.chat.face.rewrites
-
     def _count(self, event: Event, line: Line, *, unseen: bool) -> None:
-        """Count what the person has not seen, and call for attention where that is due."""
+        """Count an event as unread or missed, and ring the bell if it is meant for the person."""
         if not unseen or fold(event.actor) == fold(self.session.user):
             return
-        live = self.caught_up or self.summoned
-        if not (live or self.direct or self.replica.read):  # one who is new has missed nothing
+        live = self.caught_up or self.opened_by_other
+        if not (live or self.direct or self.replica.read):  # a newcomer has missed nothing
             return
         if not live:
             self._missed.append(event)
-        said_here = line.sort in _SAID
-        if not said_here and not isinstance(event.body, FileShared):
+        is_message = line.sort in SPOKEN
+        if not is_message and not isinstance(event.body, FileShared):
             return
         attended = self.attended
         if not self.new_from and not (self.caught_up and attended):
             self.new_from = event.seq
-        personal = said_here and (line.mention or self.direct)
+        personal = is_message and (line.mention or self.direct)
         if not attended:
             self.unread += 1
             self.mentions += personal
         if personal and live and not self.muted:
-            self.chat.face.notify(self.title, f"{line.who}: {line.text}")
+            self.context.frontend.notify(self.title, f"{line.who}: {line.text}")

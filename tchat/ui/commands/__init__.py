@@ -1,1 +1,1 @@
-"""The commands that people type, a module for each topic."""
+"""The slash commands: a module for each topic, with one row and a handler for each command."""

@@ -1,4 +1,4 @@
-"""The commands by which people and devices come in: invites, link codes, and the keys of a name."""
+"""Commands that give access: invites for people, link codes and keys for a person's devices."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from tchat.core.group.commands import Invite
 from tchat.core.protocol.frames import KeyList, KeysRequest, LinkCode, LinkRequest, Unlink
 from tchat.core.text import check_name, clean_line, quote_name
 from tchat.errors import Code, Refused
+from tchat.ui.chat.commands import CommandSpec, usage_error
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from tchat.client.replica import Replica
     from tchat.client.session import Session
+    from tchat.ui.chat.chat import Chat
+    from tchat.ui.chat.window import Window
 
 _DAY_MS = 24 * 3600 * 1000
 _UNITS = {"m": 60_000, "h": 3_600_000, "d": _DAY_MS}
@@ -26,77 +27,39 @@ _DURATION = re.compile(r"(\d{1,5})([mhd])")
 _LEAST_DIGITS = 4
 
 
-class Asker(Protocol):
-    """Who typed the command: in which session and group, and how to show them something."""
+# ---------------------------------------------------------------------- invites
+
+
+class InviteContext(Protocol):
+    """The window in which an invite is made."""
 
     session: Session
     replica: Replica
 
     def notice(self, text: str) -> None:
-        """Show a line."""
+        """Show a notice."""
 
     def hand_out(self, text: str) -> None:
-        """Show a line where it can be copied."""
+        """Show a line that is to be copied."""
 
 
-async def invite(asker: Asker, argument: str) -> None:
-    """Make an invite and show the line to paste."""
+async def make_invite(window: InviteContext, argument: str) -> None:
+    """Make an invite, and show the command line that uses it. Raises `Refused`."""
     name, lasts = _read_options(argument)
     token = secrets.token_bytes(TOKEN_SIZE)
-    group = asker.replica.name
-    await asker.session.request(lambda i, n: Invite(i, n, group, token_digest(token), lasts, name))
-    whom = f"{name} in" if name else "whoever pastes it first in, once"
-    if asker.session.connector.is_local:
-        host = asker.session.connector.address.host
-        asker.notice(f"on other machines, this machine's name has to stand in place of {host}")
-    asker.notice(f"this line lets {whom}, within {_duration(lasts)}:")
-    asker.hand_out(_join_line(asker.session, group, token, name))
+    group, connector = window.replica.name, window.session.connector
+    await window.session.request(lambda i, n: Invite(i, n, group, token_digest(token), lasts, name))
+    whom = name or "one person, whoever runs it first,"
+    if connector.is_local:
+        host = connector.address.host
+        window.notice(f"On another machine, replace {host} by this machine's name or address.")
+    window.notice(f"This command lets {whom} join, within {_duration(lasts)}:")
+    window.hand_out(_join_line(window.session, group, token, name))
 
 
-async def link(asker: Asker, _: str = "") -> None:
-    """Show a code that makes another device the person's, too."""
-    answer = await asker.session.ask(LinkRequest)
-    if isinstance(answer, LinkCode):
-        minutes = answer.lasts // 60_000
-        options = shlex.join(["--user", asker.session.user, "--link", clean_line(answer.code)])
-        asker.notice(f"on the other device, within {minutes} minutes: join with {options}")
-
-
-async def show_keys(asker: Asker, _: str = "") -> None:
-    """Show the keys that the person's name belongs to."""
-    for key, since in await _keys(asker.session):
-        day = time.strftime("%Y-%m-%d", time.localtime(since / 1000))
-        here = ", this device" if key == asker.session.key else ""
-        asker.notice(f"{fingerprint(key)} since {day}{here}")
-
-
-async def unlink(asker: Asker, begun: str) -> None:
-    """Take a key, of which the fingerprint or its beginning was typed, from the person's name."""
-    digits = begun.replace("-", "").lower()
-    keys = [key for key, _ in await _keys(asker.session)]
-    found = [key for key in keys if fingerprint(key).replace("-", "").startswith(digits)]
-    if len(found) != 1 or len(digits) < _LEAST_DIGITS:
-        raise Refused(
-            Code.NO_SUCH_KEY, f"{quote_name(begun)} is not one of your keys; /keys lists them."
-        )
-    await asker.session.ask(lambda i: Unlink(i, found[0]))
-    asker.notice(f"{fingerprint(found[0])} does not belong to your name any more")
-
-
-COMMANDS: dict[str, Callable[[Asker, str], Awaitable[None]]] = {
-    "invite": invite,
-    "link": link,
-    "keys": show_keys,
-    "unlink": unlink,
-}
-"""What these commands do, by their words; each is given what was typed behind it."""
-
-
-async def _keys(session: Session) -> list[tuple[bytes, int]]:
-    answer = await session.ask(KeysRequest)
-    if not isinstance(answer, KeyList):
-        return []
-    return [(key.key, key.since) for key in answer.keys]
+async def invite(chat: Chat, window: Window, argument: str) -> None:
+    """Make an invite to the current group."""
+    await make_invite(window, argument)
 
 
 def _join_line(session: Session, group: str, token: bytes, name: str | None) -> str:
@@ -106,13 +69,14 @@ def _join_line(session: Session, group: str, token: bytes, name: str | None) -> 
         words += ["--no-tls"] if connector.is_local else ["--no-tls", "--insecure"]
     if name is not None:
         words.append(f"--user={name}")
-    # One that authorities vouch for may change its key whenever they vouch anew.
+    # A certificate authority vouches for names, not for keys: such a server may change its key,
+    # and a pin in the invite would then keep people out.
     pin = b"" if connector.ca_verified else connector.server_pin
     return shlex.join([*words, f"--group={group}", "--invite", invite_text(token, pin)])
 
 
 def _read_options(argument: str) -> tuple[str | None, int]:
-    """Return for whom an invite is and how many ms it lasts. Raises `Refused`."""
+    """Return whom an invite is for and how many ms it lasts. Raises `Refused`."""
     name, lasts = None, _DAY_MS
     words = argument.split()
     while words:
@@ -122,10 +86,7 @@ def _read_options(argument: str) -> tuple[str | None, int]:
             case ["--expires", text, *words] if found := _DURATION.fullmatch(text):
                 lasts = int(found[1]) * _UNITS[found[2]]
             case _:
-                raise Refused(
-                    Code.MISSING_ARGUMENT,
-                    "It is /invite [--for NAME] [--expires 24h], with m, h or d for the time.",
-                )
+                raise usage_error("/invite [--for NAME] [--expires 24h]; the time in m, h or d")
     return name, lasts
 
 
@@ -135,3 +96,59 @@ def _duration(ms: int) -> str:
             number = ms // size
             return f"{number} {unit}{'s' if number > 1 else ''}"
     return "0 minutes"
+
+
+# ---------------------------------------------------------------------- devices
+
+
+async def link(chat: Chat, window: Window, _: str) -> None:
+    """Show a code that links another device to the person's name."""
+    session = chat.session
+    answer = await session.ask(LinkRequest)
+    if isinstance(answer, LinkCode):
+        minutes = answer.lasts // 60_000
+        options = shlex.join(["--user", session.user, "--link", clean_line(answer.code)])
+        window.notice(f"On the other device, within {minutes} minutes, join with: {options}")
+
+
+async def show_keys(chat: Chat, window: Window, _: str) -> None:
+    """Show the keys that are linked to the person's name."""
+    for key, since in await _keys(chat.session):
+        day = time.strftime("%Y-%m-%d", time.localtime(since / 1000))
+        here = ", this device" if key == chat.session.key else ""
+        window.notice(f"{fingerprint(key)} since {day}{here}")
+
+
+async def unlink(chat: Chat, window: Window, begun: str) -> None:
+    """Remove a key, given by the beginning of its fingerprint, from the person's name."""
+    digits = begun.replace("-", "").lower()
+    keys = [key for key, _ in await _keys(chat.session)]
+    found = [key for key in keys if fingerprint(key).replace("-", "").startswith(digits)]
+    if len(found) != 1 or len(digits) < _LEAST_DIGITS:
+        raise Refused(Code.NO_SUCH_KEY, f"{quote_name(begun)} does not name one of your keys.")
+    await chat.session.ask(lambda i: Unlink(i, found[0]))
+    window.notice(f"{fingerprint(found[0])} is no longer linked to your name.")
+
+
+async def _keys(session: Session) -> list[tuple[bytes, int]]:
+    answer = await session.ask(KeysRequest)
+    if not isinstance(answer, KeyList):
+        return []
+    return [(key.key, key.since) for key in answer.keys]
+
+
+COMMANDS: tuple[CommandSpec[Chat], ...] = (
+    CommandSpec(
+        "invite",
+        "people",
+        "makes a single-use command that lets somebody join",
+        invite,
+        "[--for NAME] [--expires 24h]",
+        admin=True,
+    ),
+    CommandSpec("link", "devices", "makes a code that links another device to your name", link),
+    CommandSpec("keys", "devices", "lists the keys linked to your name", show_keys),
+    CommandSpec(
+        "unlink", "devices", "removes a key from your name", unlink, "KEY", "unlink which key?"
+    ),
+)

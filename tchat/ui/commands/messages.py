@@ -1,7 +1,7 @@
-"""The commands about messages: said in another way, changed, taken away, found again.
+"""Commands about messages: reply, edit, delete, resend, search, jump.
 
-A message is meant by who said it ("bob": his newest) or by how many messages ago it was said
-("^3"); without either, the newest that the command can be about.
+A message is referred to by its author ("bob": the newest of his) or by counting back ("^3": the
+third newest); without either, the newest message that the command can apply to is meant.
 """
 
 from __future__ import annotations
@@ -13,182 +13,250 @@ from typing import TYPE_CHECKING
 from tchat.core.group import commands as core
 from tchat.core.text import check_text, clean_line, clean_text, fold
 from tchat.errors import Code, Refused
+from tchat.ui.chat.commands import CommandSpec, usage_error
+from tchat.ui.chat.completion import first_then_text, other_people, text
 from tchat.ui.chat.lines import count_text, latest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tchat.client.pending_message import PendingMessage
+    from tchat.ui.chat.chat import Chat
     from tchat.ui.chat.lines import Line
     from tchat.ui.chat.window import Window
 
 _BACK = re.compile(r"\^([0-9]{1,4})")
 _MOST_PAGES = 2000
+"""How many pages of the past /jump loads, so that a lying server cannot keep it busy forever."""
 
 
-def me(room: Window, text: str) -> None:
-    """Say what one does."""
-    check_text(text)
-    room.say(f"/me {clean_text(text)}")
+# ---------------------------------------------------------------------- writing
 
 
-def reply(room: Window, typed: str) -> None:
-    """Answer a message: the newest of somebody else, unless another is meant."""
-    mine = fold(room.session.user)
-    target, text = _meant(room, typed, lambda line: fold(line.who) != mine)
-    if not text:
-        raise Refused(Code.MISSING_ARGUMENT, "It is /reply TEXT, or /reply NAME TEXT.")
-    room.say(clean_text(text), target.seq)
+def me(chat: Chat, window: Window, typed: str) -> None:
+    """Send an action: "* alice waves"."""
+    check_text(typed)
+    window.say(f"/me {clean_text(typed)}")
 
 
-def edit(room: Window, typed: str) -> None:
-    """Change one's newest message, or put it where one types, to be changed there."""
-    _require_sent(room)
-    mine = fold(room.session.user)
-    target, text = _meant(room, typed, lambda line: fold(line.who) == mine, by_name=False)
+def reply(chat: Chat, window: Window, typed: str) -> None:
+    """Reply to a message: the newest of somebody else, unless another is named."""
+    mine = fold(chat.session.user)
+    target, answer = find_message(window, typed, lambda line: fold(line.who) != mine)
+    if not answer:
+        raise usage_error("/reply TEXT, or /reply NAME TEXT")
+    window.say(clean_text(answer), target.seq)
+
+
+def edit(chat: Chat, window: Window, typed: str) -> None:
+    """Change the person's newest message, or put it into the input line to be changed there."""
+    mine = fold(chat.session.user)
+    require_sent(window)
+    target, changed = find_message(
+        window, typed, lambda line: fold(line.who) == mine, by_name=False
+    )
     first = typed.partition(" ")[0]
     back = first if _BACK.fullmatch(first) else ""
-    if text and room.offered is not None and room.offered[0] == back:
-        seq = room.offered[1]  # what was counted then; there may be newer messages now
+    if changed and window.offered is not None and window.offered[0] == back:
+        # Newer messages may have come since: "^2" still means the message that was offered.
+        seq = window.offered[1]
     elif fold(target.who) != mine:
-        raise Refused(Code.NOT_AUTHOR, f"Only {target.who} may change this message.")
+        raise Refused(Code.NOT_AUTHOR, f"Only {target.who} may edit this message.")
     else:
         seq = target.seq
-    if not text:
-        _offer(room, back, target)
+    if not changed:
+        _offer(chat, window, back, target)
         return
-    check_text(text)
-    group = room.replica.name
-    room.submit(lambda i, n: core.Edit(i, n, group, seq, clean_text(text)))
+    check_text(changed)
+    group = window.replica.name
+    window.submit(lambda i, n: core.Edit(i, n, group, seq, clean_text(changed)))
 
 
-def _offer(room: Window, back: str, target: Line) -> None:
-    """Put a message where one types, and remember which it is."""
+def _offer(chat: Chat, window: Window, back: str, target: Line) -> None:
+    """Put a message into the input line, and remember which one it is."""
     words = ("/edit", *([back] if back else []), *(["/me"] if target.sort == "action" else []))
-    if not room.chat.face.offer(f"{' '.join(words)} {target.text}"):
-        raise Refused(Code.MISSING_ARGUMENT, "It is /edit TEXT, with all of the new text.")
-    room.offered = (back, target.seq)
+    if not chat.frontend.fill_input(f"{' '.join(words)} {target.text}"):
+        raise usage_error("/edit TEXT, with all of the new text")
+    window.offered = (back, target.seq)
 
 
-def delete(room: Window, typed: str) -> None:
-    """Take a message away: one's newest, unless another is meant."""
-    _require_sent(room)
-    mine = fold(room.session.user)
-    target, rest = _meant(room, typed, lambda line: fold(line.who) == mine)
+def delete(chat: Chat, window: Window, typed: str) -> None:
+    """Delete a message: the person's newest, unless another is named."""
+    mine = fold(chat.session.user)
+    require_sent(window)
+    target, rest = find_message(window, typed, lambda line: fold(line.who) == mine)
     if rest:
-        raise Refused(Code.NO_SUCH_MESSAGE, "It is /delete, or /delete NAME, or /delete ^3.")
-    group = room.replica.name
-    room.submit(lambda i, n: core.Delete(i, n, group, target.seq))
+        raise Refused(Code.NO_SUCH_MESSAGE, "Usage: /delete, /delete NAME, or /delete ^3")
+    group = window.replica.name
+    window.submit(lambda i, n: core.Delete(i, n, group, target.seq))
 
 
-def resend(room: Window, _: str) -> None:
-    """Send again what was refused."""
-    for pending in _failed(room):
-        room.start(room.session.resend(pending).wait)
+def resend(chat: Chat, window: Window, _: str) -> None:
+    """Send the messages again that were refused."""
+    for pending in _failed(window):
+        window.start(chat.session.resend(pending).wait)
 
 
-def discard(room: Window, _: str) -> None:
-    """Forget what was refused."""
-    failed = _failed(room)
+def discard(chat: Chat, window: Window, _: str) -> None:
+    """Discard the messages that were refused."""
+    failed = _failed(window)
     for pending in failed:
-        room.session.discard(pending)
-    room.notice(f"{count_text(len(failed), 'message')} forgotten")
+        chat.session.discard(pending)
+    window.notice(f"{count_text(len(failed), 'message')} discarded")
 
 
-def search(room: Window, words: str) -> None:
-    """Find messages in all groups of which one is a member."""
-    room.start(_search, room, words)
-
-
-def jump(room: Window, typed: str) -> None:
-    """Go to a message that was found."""
-    found = room.chat.found
-    number = int(typed) if typed.isascii() and typed.isdigit() else 0
-    if not 1 <= number <= len(found):
-        raise Refused(Code.NO_SUCH_MESSAGE, "There is no such number; /search finds messages.")
-    group, seq = found[number - 1]
-    room.start(_jump, room, group, seq)
-
-
-COMMANDS: dict[str, Callable[[Window, str], None]] = {
-    "me": me,
-    "reply": reply,
-    "edit": edit,
-    "delete": delete,
-    "resend": resend,
-    "discard": discard,
-    "search": search,
-    "jump": jump,
-}
-"""What these commands do, by their words; each is given the room and what was typed behind it."""
-
-
-def _meant(
-    room: Window, typed: str, fits: Callable[[Line], bool], *, by_name: bool = True
-) -> tuple[Line, str]:
-    """Return the message that is meant, and the text behind what says so."""
-    room.require_member()
-    first, _, rest = typed.partition(" ")
-    if back := _BACK.fullmatch(first):
-        _require_sent(room)
-        messages = list(room.messages())
-        place = int(back[1]) - 1
-        if not 0 <= place < len(messages):
-            raise Refused(Code.NO_SUCH_MESSAGE, f"There is no message {first} here.")
-        return messages[place], rest.strip()
-    if by_name and fold(first) in room.replica.state.members:
-        by_them = [line for line in room.messages() if fold(line.who) == fold(first)]
-        if by_them:
-            return by_them[0], rest.strip()
-    newest = next(filter(fits, room.messages()), None)
-    if newest is None:
-        raise Refused(Code.NO_SUCH_MESSAGE, "There is no message here that could be meant.")
-    return newest, typed.strip()
-
-
-def _require_sent(room: Window) -> None:
-    """Raise `Refused` while it cannot be said which message is the newest."""
-    if room.sending:
-        raise Refused(
-            Code.NO_SUCH_MESSAGE, "What you said last is still on its way; try again in a moment."
-        )
-
-
-def _failed(room: Window) -> list[PendingMessage]:
-    failed = [pending for pending in room.replica.pending if pending.failure is not None]
+def _failed(window: Window) -> list[PendingMessage]:
+    failed = [pending for pending in window.replica.pending if pending.failure is not None]
     if not failed:
-        raise Refused(Code.NO_SUCH_MESSAGE, "All that you said here was sent, or is on its way.")
+        raise Refused(Code.NO_SUCH_MESSAGE, "All your messages here are sent, or on their way.")
     return failed
 
 
-async def _search(room: Window, words: str) -> None:
-    room.chat.searching += 1
+# ---------------------------------------------------------------------- which message
+
+
+def find_message(
+    window: Window, typed: str, fits: Callable[[Line], bool], *, by_name: bool = True
+) -> tuple[Line, str]:
+    """Return the message that is meant, and the text behind what refers to it.
+
+    Without a reference it is the newest that `fits`. Raises `Refused`.
+    """
+    window.require_member()
+    first, _, rest = typed.partition(" ")
+    if back := _BACK.fullmatch(first):
+        require_sent(window)
+        messages = list(window.messages())
+        place = int(back[1]) - 1
+        if not 0 <= place < len(messages):
+            raise Refused(
+                Code.NO_SUCH_MESSAGE,
+                f"There is no message {first} here; PageUp loads earlier ones.",
+            )
+        return messages[place], rest.strip()
+    if by_name and fold(first) in window.replica.state.members:
+        by_them = [line for line in window.messages() if fold(line.who) == fold(first)]
+        if by_them:
+            return by_them[0], rest.strip()
+    newest = next(filter(fits, window.messages()), None)
+    if newest is None:
+        raise Refused(
+            Code.NO_SUCH_MESSAGE, "There is no such message here; PageUp loads earlier ones."
+        )
+    return newest, typed.strip()
+
+
+def require_sent(window: Window) -> None:
+    """Raise `Refused` while messages are on their way: which one is the newest is open then."""
+    if window.sending:
+        raise Refused(
+            Code.NO_SUCH_MESSAGE, "Your last message is still on its way; try again in a moment."
+        )
+
+
+# ---------------------------------------------------------------------- searching
+
+
+def search(chat: Chat, window: Window, words: str) -> None:
+    """Search the messages of all groups that the person is a member of."""
+    chat.searching += 1  # at once: a /jump in the next line of a script has to wait for it
+    window.start(_search, chat, window, words)
+
+
+async def _search(chat: Chat, window: Window, words: str) -> None:
     try:
-        found = await room.session.search(words)
+        found = await chat.session.search(words)
     finally:
-        room.chat.searching -= 1
-    room.chat.found = [(hit.group, hit.seq) for hit in found.hits]
+        chat.searching -= 1
+    chat.found = [(hit.group, hit.seq) for hit in found.hits]
     for number, hit in reversed(list(enumerate(found.hits, start=1))):
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(latest(hit.at) / 1000))
-        where = room.chat.title_of(hit.group)
-        room.notice(
-            f"{number:>2}  {when}  {where} <{clean_line(hit.actor)}> {clean_line(hit.text)}"
-        )
+        author, text = clean_line(hit.actor), clean_line(hit.text)
+        window.notice(f"{number:>2}  {when}  {chat.title_of(hit.group)} <{author}> {text}")
     if not found.hits:
-        room.notice(f"nothing was found for: {words}")
-    elif room.chat.face.rewrites:
-        more = "; there are more, older ones" if found.older else ""
-        room.notice(f"/jump 1 goes to the newest{more}")
+        window.notice(f"No messages found with: {words}")
+    elif chat.frontend.rewrites:
+        more = "; older results are not shown" if found.older else ""
+        window.notice(f"/jump 1 goes to the newest result{more}.")
 
 
-async def _jump(room: Window, group: str, seq: int) -> None:
-    """Bring a message in front of the person, with what was said around it."""
-    there = room.chat.open(group)
-    await room.chat.ready(there)
+def found_numbers(chat: Chat) -> list[str]:
+    """Return the numbers of the search results."""
+    return [str(number) for number in range(1, len(chat.found) + 1)]
+
+
+def jump(chat: Chat, window: Window, typed: str) -> None:
+    """Go to a search result, with the messages around it. Raises `Refused`."""
+    number = int(typed) if typed.isascii() and typed.isdigit() else 0
+    if not 1 <= number <= len(chat.found):
+        raise Refused(Code.NO_SUCH_MESSAGE, "There is no such result; /search WORDS searches.")
+    group, seq = chat.found[number - 1]
+    window.start(_jump, chat, group, seq)
+
+
+async def _jump(chat: Chat, group: str, seq: int) -> None:
+    """Open a group's window, load its past down to a message, and show that message."""
+    there = chat.open(group)
+    await chat.ready(there)
     there.uncover()
     for _ in range(_MOST_PAGES):
-        if there.replica.first <= seq or not await room.session.load_history(there.replica):
+        if there.replica.first <= seq or not await chat.session.load_history(there.replica):
             break
-        await room.chat.settle()
-    room.chat.go(there)
-    room.chat.face.reveal(there, seq)
+        await chat.settle()
+    chat.switch_to(there)
+    chat.frontend.reveal(there, seq)
+
+
+COMMANDS: tuple[CommandSpec[Chat], ...] = (
+    CommandSpec(
+        "me", "messages", "sends an action: * you TEXT", me, "TEXT", "do what?", completer=text
+    ),
+    CommandSpec(
+        "reply",
+        "messages",
+        "replies to the last message, or to NAME's",
+        reply,
+        "[NAME|^N] TEXT",
+        completer=first_then_text(other_people),
+        counts_messages=True,
+    ),
+    CommandSpec(
+        "edit",
+        "messages",
+        "edits your last message",
+        edit,
+        "[^N] [TEXT]",
+        completer=first_then_text(other_people),
+        counts_messages=True,
+    ),
+    CommandSpec(
+        "delete",
+        "messages",
+        "deletes your last message, or NAME's",
+        delete,
+        "[NAME|^N]",
+        choices=other_people,
+        counts_messages=True,
+    ),
+    CommandSpec("resend", "messages", "sends the messages again that were refused", resend),
+    CommandSpec("discard", "messages", "discards the messages that were refused", discard),
+    CommandSpec(
+        "search",
+        "messages",
+        "searches the messages of all your groups",
+        search,
+        "WORDS",
+        "search for what?",
+        completer=text,
+    ),
+    CommandSpec(
+        "jump",
+        "messages",
+        "goes to a search result",
+        jump,
+        "N",
+        "go to which result?",
+        found_numbers,
+        counts_messages=True,
+    ),
+)

@@ -1,4 +1,4 @@
-"""The commands about people: who is here, who may be, and what one says of oneself."""
+"""Commands about people: approve, kick, ban, transfer the admin role; presence, away, ignore."""
 
 from __future__ import annotations
 
@@ -9,200 +9,324 @@ from tchat.core.group import commands as core
 from tchat.core.group.membership import key_note
 from tchat.core.text import check_name, clean_line, fold, quote_name
 from tchat.errors import Code, Refused
+from tchat.ui.chat.commands import CommandSpec, usage_error
+from tchat.ui.chat.completion import other_members, other_people, requests, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tchat.ui.chat.chat import Chat
     from tchat.ui.chat.window import Window
 
-_ABOUT = {
-    "approve": core.Approve,
-    "deny": core.Deny,
-    "kick": core.Kick,
-    "ban": core.Ban,
-    "unban": core.Unban,
-    "transfer": core.TransferAdmin,
-}
 _POLICIES: dict[str, core.Policy] = {"open": "open", "approval": "approval"}
 
 
-def _act_on(word: str) -> Callable[[Window, str], None]:
-    """Return what the command does that is about one person."""
-    make = _ABOUT[word]
-
-    def act(room: Window, typed: str) -> None:
-        group, name = room.replica.name, _name(typed)
-        room.submit(lambda i, n: make(i, n, group, name))
-
-    return act
+# ---------------------------------------------------------------------- membership
 
 
-def requests(room: Window, _: str) -> None:
+def _handler_of(
+    make: Callable[[int, int, str, str], core.Command],
+) -> Callable[[Chat, Window, str], None]:
+    """Return the handler of a command that does something to one person, named by its argument."""
+
+    def handle(chat: Chat, window: Window, typed: str) -> None:
+        group, name = window.replica.name, _name(typed)
+        window.submit(lambda i, n: make(i, n, group, name))
+
+    return handle
+
+
+approve = _handler_of(core.Approve)
+
+
+def show_requests(chat: Chat, window: Window, _: str) -> None:
     """Show who asks to join."""
-    room.notice(_listed("asking to join", list(_requests(room))))
+    window.notice(_listed("asking to join", list(_requests(window))))
 
 
-def members(room: Window, _: str) -> None:
-    """Show all members."""
-    room.require_member()
-    room.notice(_listed("members", [_mark(room, name) for name in room.members()]))
+def banned(chat: Chat) -> list[str]:
+    """Return the names of those who are banned from the current group."""
+    return [clean_line(name) for name in chat.current.replica.state.banned.values()]
 
 
-def online(room: Window, _: str) -> None:
-    """Show the members who are online."""
-    room.require_member()
-    room.notice(_listed("online", [_mark(room, name) for name in room.online()]))
-
-
-def admin(room: Window, _: str) -> None:
-    """Show who the admin is."""
-    room.require_member()
-    name = room.replica.state.admin_name
-    room.notice(f"the admin is {name}" if name else "a conversation of two has no admin")
-
-
-def who(room: Window, _: str) -> None:
-    """Show each member, and whether they are here."""
-    room.require_member()
-    there = room.online()
-    for name in there:
-        room.notice(f"{_mark(room, name)} is {_presence(room, name)}")
-    gone = [name for name in room.members() if name not in there]
-    if gone:
-        room.notice(_listed("offline", [_mark(room, name) for name in gone]))
-
-
-def whois(room: Window, typed: str) -> None:
-    """Show what is known about somebody, here or in another window."""
-    person = fold(_name(typed))
-    rooms = [r for r in (room, *room.chat.rooms) if r.replica.standing == "member"]
-    there = next((r for r in rooms if person in r.replica.state.members), None)
-    if there is None:
-        _tell_no_member(room, typed)
-        return
-    state = there.replica.state
-    name = clean_line(state.members[person])
-    place = "" if there is room else f" of {there.title}"
-    facts = [f"the admin{place}"] if state.is_admin(name) else []
-    room.notice(f"{name} is {', '.join([*facts, _presence(there, name)])}")
-    for key, owner in state.keys.items():
-        if fold(owner) == person:
-            room.notice(f"{name} came with key {fingerprint(key)}")
-    if person != fold(room.session.user):
-        shared = {r.title: None for r in rooms if person in r.replica.state.members}
-        room.notice(f"{name} is with you in {', '.join(shared)}")
-
-
-def _tell_no_member(room: Window, typed: str) -> None:
-    """Show what is known about one who is in no group of this person's."""
-    room.require_member()
-    state, person = room.replica.state, fold(_name(typed))
-    asked = state.requests.get(person)
-    if asked is None:
-        banned = ", and banned" * (person in state.banned)
-        raise Refused(Code.NO_SUCH_MEMBER, f"{quote_name(typed)} is not a member{banned}.")
-    whose = f" ({key_note(asked.key, state.keys)})" if asked.key else ""
-    room.notice(f"{clean_line(asked.name)} asks to join{whose}")
-
-
-def policy(room: Window, typed: str) -> None:
-    """Say who may join, or change that."""
-    room.require_member()
-    if room.direct:
+def policy(chat: Chat, window: Window, typed: str) -> None:
+    """Show who may join, or change that."""
+    window.require_member()
+    if window.direct:
         raise Refused(Code.DIRECT, "Nobody can join a conversation of two.")
     if not typed:
-        whom = "everybody" if room.replica.state.policy == "open" else "who is approved"
-        room.notice(f"{whom} may join {room.title}")
+        is_open = window.replica.state.policy == "open"
+        rule = "is open: anyone may join" if is_open else "needs approval: the admin lets people in"
+        window.notice(f"{window.title} {rule}.")
         return
-    room.require_admin()
+    window.require_admin()
     chosen = _POLICIES.get(typed.lower())
     if chosen is None:
-        raise Refused(Code.MISSING_ARGUMENT, "It is /policy open, or /policy approval.")
-    group = room.replica.name
-    room.submit(lambda i, n: core.SetPolicy(i, n, group, chosen))
+        raise usage_error("/policy open, or /policy approval")
+    group = window.replica.name
+    window.submit(lambda i, n: core.SetPolicy(i, n, group, chosen))
 
 
-def topic(room: Window, text: str) -> None:
-    """Say what the group is about, or change that; a lone "-" takes it away."""
-    room.require_member()
-    if not text:
-        now = room.replica.state.topic
-        room.notice(f"the topic is: {clean_line(now)}" if now else "there is no topic")
-        return
-    room.require_admin()
-    group = room.replica.name
-    room.submit(lambda i, n: core.SetTopic(i, n, group, "" if text == "-" else text))
-
-
-def away(room: Window, why: str) -> None:
-    """Let the others see that one is away, or back."""
-    room.start(_set_away, room, why)
-
-
-async def _set_away(room: Window, why: str) -> None:
-    await room.session.set_away(why or None)
-    room.notice(f"away: {why}; /away takes it back" if why else "back")
-
-
-def ignore(room: Window, typed: str) -> None:
-    """Hide what somebody says, on this terminal; or show who is hidden."""
+def topic(chat: Chat, window: Window, typed: str) -> None:
+    """Show the topic, or change it; a lone "-" removes it."""
+    window.require_member()
     if not typed:
-        room.notice(_listed("ignored", sorted(room.chat.ignored)))
+        now = window.replica.state.topic
+        window.notice(f"topic: {clean_line(now)}" if now else "There is no topic.")
+        return
+    window.require_admin()
+    group = window.replica.name
+    window.submit(lambda i, n: core.SetTopic(i, n, group, "" if typed == "-" else typed))
+
+
+# ---------------------------------------------------------------------- who is here
+
+
+def members(chat: Chat, window: Window, _: str) -> None:
+    """Show all members."""
+    window.require_member()
+    window.notice(_listed("members", [_marked(window, name) for name in window.members()]))
+
+
+def online(chat: Chat, window: Window, _: str) -> None:
+    """Show the members who are online."""
+    window.require_member()
+    window.notice(_listed("online", [_marked(window, name) for name in window.online()]))
+
+
+def admin(chat: Chat, window: Window, _: str) -> None:
+    """Show who the admin is."""
+    window.require_member()
+    name = window.replica.state.admin_name
+    window.notice(f"The admin is {name}." if name else "A conversation of two has no admin.")
+
+
+def who(chat: Chat, window: Window, _: str) -> None:
+    """Show each member's presence."""
+    window.require_member()
+    present = window.online()
+    for name in present:
+        window.notice(f"{_marked(window, name)} is {_presence(window, name)}")
+    absent = [name for name in window.members() if name not in present]
+    if absent:
+        window.notice(_listed("offline", [_marked(window, name) for name in absent]))
+
+
+def whois(chat: Chat, window: Window, typed: str) -> None:
+    """Show what is known about somebody who is a member here or in another window."""
+    person = fold(_name(typed))
+    windows = [w for w in (window, *chat.windows) if w.replica.standing == "member"]
+    shared = [w for w in windows if person in w.replica.state.members]
+    if not shared:
+        _show_other(window, typed)
+        return
+    state = shared[0].replica.state
+    name = clean_line(state.members[person])
+    place = "" if shared[0] is window else f" of {shared[0].title}"
+    facts = [f"the admin{place}"] if state.is_admin(name) else []
+    window.notice(f"{name} is {', '.join([*facts, _presence(shared[0], name)])}")
+    for key, owner in state.keys.items():
+        if fold(owner) == person:
+            window.notice(f"{name} joined with key {fingerprint(key)}")
+    if person != fold(chat.session.user):
+        titles = dict.fromkeys(other.title for other in shared)
+        window.notice(f"{name} is with you in {', '.join(titles)}")
+
+
+def _show_other(window: Window, typed: str) -> None:
+    """Show what is known about somebody who is in none of this person's groups."""
+    window.require_member()
+    state, person = window.replica.state, fold(_name(typed))
+    asked = state.requests.get(person)
+    if asked is None:
+        banned = ", and is banned" * (person in state.banned)
+        raise Refused(Code.NO_SUCH_MEMBER, f"{quote_name(typed)} is not a member{banned}.")
+    whose = f" ({key_note(asked.key, state.keys)})" if asked.key else ""
+    window.notice(f"{clean_line(asked.name)} asks to join{whose}")
+
+
+# ---------------------------------------------------------------------- oneself and others
+
+
+async def away(chat: Chat, window: Window, reason: str) -> None:
+    """Mark the person as away, or as back."""
+    await chat.session.set_away(reason or None)
+    window.notice(
+        f"You are away: {reason}. /away alone brings you back." if reason else "You are back."
+    )
+
+
+def ignore(chat: Chat, window: Window, typed: str) -> None:
+    """Hide what somebody writes, on this device; or show who is ignored."""
+    if not typed:
+        window.notice(_listed("ignored", sorted(chat.ignored)))
         return
     name = check_name(_name(typed), "username")
-    if fold(name) == fold(room.session.user):
+    if fold(name) == fold(chat.session.user):
         raise Refused(Code.YOURSELF, "You cannot ignore yourself.")
-    room.chat.ignored.add(fold(name))
-    room.notice(f"{name} is hidden from now on; /unignore undoes it")
+    chat.ignored.add(fold(name))
+    window.notice(f"New messages of {name} are hidden. /unignore {name} shows them again.")
 
 
-def unignore(room: Window, typed: str) -> None:
-    """Show again what somebody says."""
+def unignore(chat: Chat, window: Window, typed: str) -> None:
+    """Show what somebody writes again."""
     person = fold(_name(typed))
-    if person not in room.chat.ignored:
-        raise Refused(Code.NO_SUCH_MEMBER, f"{quote_name(typed)} is not ignored.")
-    room.chat.ignored.discard(person)
-    room.notice(f"{quote_name(typed)} is shown again")
+    if person not in chat.ignored:
+        raise Refused(
+            Code.NO_SUCH_MEMBER, f"{quote_name(typed)} is not ignored; /ignore lists who is."
+        )
+    chat.ignored.discard(person)
+    window.notice(f"New messages of {quote_name(typed)} are shown again.")
 
 
-COMMANDS: dict[str, Callable[[Window, str], None]] = {
-    **{word: _act_on(word) for word in _ABOUT},
-    "requests": requests,
-    "members": members,
-    "online": online,
-    "admin": admin,
-    "who": who,
-    "whois": whois,
-    "policy": policy,
-    "topic": topic,
-    "away": away,
-    "ignore": ignore,
-    "unignore": unignore,
-}
-"""What these commands do, by their words; each is given the room and what was typed behind it."""
+def ignored(chat: Chat) -> list[str]:
+    """Return the folded names of the people who are ignored."""
+    return sorted(map(clean_line, chat.ignored))
+
+
+# ---------------------------------------------------------------------- the texts
 
 
 def _name(typed: str) -> str:
-    """Return the name that was meant: @bob is bob."""
+    """Return the name that was typed as NAME or @NAME."""
     return typed.removeprefix("@")
 
 
-def _requests(room: Window) -> Iterator[str]:
-    state = room.replica.state
+def _requests(window: Window) -> Iterator[str]:
+    state = window.replica.state
     for name, key in ((asked.name, asked.key) for asked in state.requests.values()):
         yield f"{name} ({key_note(key, state.keys)})" if key else name
 
 
-def _presence(room: Window, name: str) -> str:
-    if fold(name) not in room.replica.online:
+def _presence(window: Window, name: str) -> str:
+    if fold(name) not in window.replica.online:
         return "offline"
-    why = room.replica.away.get(fold(name))
-    return f"away: {clean_line(why)}" if why else "online"
+    reason = window.replica.away.get(fold(name))
+    return f"away: {clean_line(reason)}" if reason else "online"
 
 
-def _mark(room: Window, name: str) -> str:
-    return f"{name} (admin)" if room.replica.state.is_admin(name) else name
+def _marked(window: Window, name: str) -> str:
+    return f"{name} (admin)" if window.replica.state.is_admin(name) else name
 
 
-def _listed(what: str, names: list[str]) -> str:
-    return f"{what} ({len(names)}): {', '.join(names)}" if names else f"{what}: nobody"
+def _listed(title: str, names: list[str]) -> str:
+    return f"{title} ({len(names)}): {', '.join(names)}" if names else f"{title}: nobody"
+
+
+COMMANDS: tuple[CommandSpec[Chat], ...] = (
+    CommandSpec(
+        "requests", "basics", "lists who asks to join", show_requests, number=1, admin=True
+    ),
+    CommandSpec(
+        "approve",
+        "basics",
+        "approves a request to join",
+        approve,
+        "NAME",
+        "approve whom?",
+        requests,
+        number=2,
+        admin=True,
+    ),
+    CommandSpec("members", "basics", "lists all members", members, number=4),
+    CommandSpec("online", "basics", "lists the members who are online", online, number=5),
+    CommandSpec(
+        "transfer",
+        "basics",
+        "makes another member the admin",
+        _handler_of(core.TransferAdmin),
+        "NAME",
+        "make whom the admin?",
+        other_members,
+        number=6,
+        admin=True,
+    ),
+    CommandSpec("admin", "basics", "shows who the admin is", admin, number=7),
+    CommandSpec(
+        "kick",
+        "basics",
+        "removes a member, who may ask to join again",
+        _handler_of(core.Kick),
+        "NAME",
+        "kick whom?",
+        other_members,
+        number=8,
+        admin=True,
+    ),
+    CommandSpec(
+        "deny",
+        "people",
+        "denies a request to join",
+        _handler_of(core.Deny),
+        "NAME",
+        "deny whom?",
+        requests,
+        admin=True,
+    ),
+    CommandSpec(
+        "ban",
+        "people",
+        "removes somebody and bars them from joining again",
+        _handler_of(core.Ban),
+        "NAME",
+        "ban whom?",
+        other_people,
+        admin=True,
+    ),
+    CommandSpec(
+        "unban",
+        "people",
+        "lifts a ban",
+        _handler_of(core.Unban),
+        "NAME",
+        "unban whom?",
+        banned,
+        admin=True,
+    ),
+    CommandSpec(
+        "policy",
+        "people",
+        "shows or sets who may join: anyone, or after approval",
+        policy,
+        "[open|approval]",
+        choices=lambda _: list(_POLICIES),
+    ),
+    CommandSpec(
+        "topic", "people", "shows or sets the topic; - removes it", topic, "[TOPIC]", completer=text
+    ),
+    CommandSpec("who", "people", "shows who is online or away", who, aliases=("names",)),
+    CommandSpec(
+        "whois",
+        "people",
+        "shows details about somebody",
+        whois,
+        "NAME",
+        "show details about whom?",
+        other_people,
+    ),
+    CommandSpec(
+        "away",
+        "people",
+        "marks you as away; without a reason, as back",
+        away,
+        "[REASON]",
+        completer=text,
+    ),
+    CommandSpec(
+        "ignore",
+        "people",
+        "hides somebody's messages on this device, or lists who is ignored",
+        ignore,
+        "[NAME]",
+        choices=other_people,
+    ),
+    CommandSpec(
+        "unignore",
+        "people",
+        "shows somebody's messages again",
+        unignore,
+        "NAME",
+        "stop ignoring whom?",
+        ignored,
+    ),
+)

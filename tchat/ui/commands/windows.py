@@ -1,4 +1,4 @@
-"""The commands about windows: which groups and people one has in front of oneself."""
+"""Commands about windows and groups: join, leave, part, query, list, switch, mute, clear."""
 
 from __future__ import annotations
 
@@ -6,162 +6,180 @@ from typing import TYPE_CHECKING
 
 from tchat.core.group import commands as core
 from tchat.core.group.direct import direct_name
-from tchat.core.text import check_name, check_text, clean_line, clean_text, fold, quote_name
+from tchat.core.text import check_name, check_text, clean_text, fold, quote_name
 from tchat.errors import Code, Refused
-from tchat.ui.chat.commands import TOPICS, help_lines, help_of, named
-from tchat.ui.chat.lines import standing_found
+from tchat.ui.chat.commands import CommandSpec, usage_error
+from tchat.ui.chat.completion import (
+    begins_title,
+    first_then_text,
+    other_people,
+    window_by_title,
+    window_titles,
+)
+from tchat.ui.chat.notices import standing_found
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from tchat.ui.chat.chat import Chat
     from tchat.ui.chat.window import Window
 
 
-def join(room: Window, typed: str) -> None:
-    """Go to another group, which is founded or asked to let one in; or ask again in this one."""
+# ---------------------------------------------------------------------- groups
+
+
+def join(chat: Chat, window: Window, typed: str) -> None:
+    """Open another group, found it or ask to join it; or ask again in this one."""
     name = typed.removeprefix("#")
     if name.startswith("@"):
-        query(room, name)
-    elif name and fold(name) != fold(room.replica.name):
-        room.chat.go(room.chat.open(check_name(name, "group name"), asks=True))
-    elif room.replica.standing == "member":
+        query(chat, window, name)
+    elif name and fold(name) != fold(window.replica.name):
+        chat.switch_to(chat.open(check_name(name, "group name"), asks=True))
+    elif window.replica.standing == "member":
         raise Refused(Code.ALREADY_MEMBER, "You are a member already.")
-    elif room.replica.standing == "waiting":
-        room.notice(standing_found(room.replica, None))
+    elif window.replica.standing == "waiting":
+        window.notice(standing_found(window.replica, None))
     else:
-        room.come(asks=True)
+        window.begin_entering(asks=True)
 
 
-def part(room: Window, _: str) -> None:
-    """Close the window; the last one ends the chat."""
-    room.chat.close(room)
+def part(chat: Chat, window: Window, _: str) -> None:
+    """Close the window; closing the last one ends the program."""
+    chat.close(window)
 
 
-def leave(room: Window, _: str) -> None:
-    """End one's membership, and close the window."""
-    if room.direct:
-        room.chat.close(room)
+def leave(chat: Chat, window: Window, _: str) -> None:
+    """End the membership, or withdraw the request to join, and close the window."""
+    if window.direct:
+        chat.close(window)
         return
-    room.leaving = True
-    room.start(_leave, room)
+    window.leaving = True  # at once: the next line of a script has to wait for it
+    window.start(_leave, chat, window)
 
 
-async def _leave(room: Window) -> None:
+async def _leave(chat: Chat, window: Window) -> None:
     try:
-        await room.session.request(lambda i, n: core.Leave(i, n, room.replica.name))
-        await room.chat.settle()  # what others see of it is shown there
+        await chat.session.request(lambda i, n: core.Leave(i, n, window.replica.name))
+        await chat.settle()  # so that the window still shows what the others see of it
     except Refused:
-        room.leaving = False
+        window.leaving = False
         raise
-    room.chat.close(room)
-    only = room in room.chat.rooms
-    room.notice("you left the group" if only else f"you left {room.title}")
+    chat.close(window)
+    window.notice("You left the group." if window.is_open else f"You left {window.title}.")
 
 
-def msg(room: Window, typed: str) -> None:
-    """Write to one person."""
-    name, _, text = typed.partition(" ")
-    if not text.strip():
-        raise Refused(Code.MISSING_ARGUMENT, "It is /msg NAME TEXT.")
-    person = _person(room, name)
-    check_text(text)
-    there = room.chat.open(direct_name(room.session.user, person))
-    there.say(clean_text(text.strip()), asker=room)
-
-
-def query(room: Window, typed: str) -> None:
-    """Go to the conversation with one person."""
-    room.chat.go(room.chat.open(direct_name(room.session.user, _person(room, typed))))
-
-
-def list_groups(room: Window, _: str) -> None:
-    """Show in which groups one is."""
-    room.start(_list, room)
-
-
-async def _list(room: Window) -> None:
-    groups = await room.session.my_groups()
-    open_rooms = {fold(other.replica.name) for other in room.chat.rooms}
+async def list_groups(chat: Chat, window: Window, _: str) -> None:
+    """Show the groups that the person is a member of, or asks to join."""
+    groups = await chat.session.my_groups()
+    open_groups = {fold(other.replica.name) for other in chat.windows}
     for group in groups:
         facts: list[str] = [group.standing] if group.standing != "member" else []
-        if fold(group.name) in open_rooms:
+        if fold(group.name) in open_groups:
             facts.append("open")
         elif group.standing == "member" and group.last > group.read:
-            facts.append("something new")
-        title = room.chat.title_of(group.name)
-        room.notice(f"{title} ({', '.join(facts)})" if facts else title)
+            facts.append("unread")
+        title = chat.title_of(group.name)
+        window.notice(f"{title} ({', '.join(facts)})" if facts else title)
     if not groups:
-        room.notice("you are in no group; /join GROUP founds one, or asks to be let in")
+        window.notice("You are in no group. /join GROUP asks to join a group, or founds it.")
 
 
-def window(room: Window, typed: str) -> None:
-    """Go to a window by its number, or by the beginning of its name."""
-    rooms = room.chat.rooms
-    meant = [other for number, other in enumerate(rooms, start=1) if typed == str(number)]
-    meant += sorted(
-        (other for other in rooms if is_begun(other.title, typed)), key=lambda r: len(r.title)
-    )
-    if not meant:
-        number = f"; there {'is one' if len(rooms) == 1 else f'are {len(rooms)}'}"
-        raise Refused(Code.MISSING_ARGUMENT, f"There is no window {quote_name(typed)}{number}.")
-    room.chat.go(meant[0])
+# ---------------------------------------------------------------------- conversations of two
 
 
-def mute(room: Window, _: str) -> None:
-    """Let the room call for attention no more; or again."""
-    room.muted = not room.muted
-    room.notice("no bell here from now on" if room.muted else "the bell rings here again")
+def msg(chat: Chat, window: Window, typed: str) -> None:
+    """Send a message to one person, without leaving the window."""
+    name, _, text = typed.partition(" ")
+    if not text.strip():
+        raise usage_error("/msg NAME TEXT")
+    person = _person(chat, name)
+    check_text(text)
+    there = chat.open(direct_name(chat.session.user, person))
+    there.say(clean_text(text.strip()), asker=window)
 
 
-def clear(room: Window, _: str) -> None:
-    """Empty the window."""
-    room.clear()
-    room.chat.face.changed()
+def query(chat: Chat, window: Window, typed: str) -> None:
+    """Switch to the conversation with one person."""
+    chat.switch_to(chat.open(direct_name(chat.session.user, _person(chat, typed))))
 
 
-def tell_commands(room: Window, typed: str) -> None:
-    """Show the commands, those about something, the keys, or all about one command."""
-    topic = typed.lower()
-    if topic == "keys":
-        lines = room.chat.face.key_lines()
-    elif not topic or topic in TOPICS:
-        lines = help_lines(topic)
-    else:
-        command = named(typed)
-        if command is None:
-            raise Refused(Code.UNKNOWN_COMMAND, f"There is no command {clean_line(typed)}.")
-        lines = [help_of(command)]
-    for line in lines or ["keys are your terminal's own here"]:
-        room.notice(line)
-
-
-def leave_all(room: Window, _: str) -> None:
-    """End the chat; one stays a member of everything."""
-    room.chat.done.set()
-
-
-COMMANDS: dict[str, Callable[[Window, str], None]] = {
-    "join": join,
-    "part": part,
-    "leave": leave,
-    "msg": msg,
-    "query": query,
-    "list": list_groups,
-    "window": window,
-    "mute": mute,
-    "clear": clear,
-    "help": tell_commands,
-    "quit": leave_all,
-}
-"""What these commands do, by their words; each is given the room and what was typed behind it."""
-
-
-def _person(room: Window, typed: str) -> str:
-    """Return whom somebody means, as their owner writes the name if that is known here."""
+def _person(chat: Chat, typed: str) -> str:
+    """Return the name that was typed, as its owner writes it if that is known."""
     name = check_name(typed.removeprefix("@"), "username")
-    return room.chat.people().get(fold(name), name)
+    return chat.people().get(fold(name), name)
 
 
-def is_begun(title: str, typed: str) -> bool:
-    """Return whether a room's title begins like that, with its sign or without."""
-    return fold(title).startswith(fold(typed)) or fold(title[1:]).startswith(fold(typed))
+# ---------------------------------------------------------------------- windows
+
+
+def switch(chat: Chat, window: Window, typed: str) -> None:
+    """Switch to a window by its number, or by the beginning of its title."""
+    windows = chat.windows
+    meant = [one for number, one in enumerate(windows, start=1) if typed == str(number)]
+    begun = (one for one in windows if begins_title(one.title, typed))
+    meant += sorted(begun, key=lambda one: len(one.title))
+    if not meant:
+        there = "there is one" if len(windows) == 1 else f"there are {len(windows)}"
+        raise Refused(Code.MISSING_ARGUMENT, f"There is no window {quote_name(typed)}; {there}.")
+    chat.switch_to(meant[0])
+
+
+def mute(chat: Chat, window: Window, _: str) -> None:
+    """Turn the bell of the window off, or on again."""
+    window.muted = not window.muted
+    window.notice(f"The bell is {'off' if window.muted else 'on'} in this window.")
+
+
+def clear(chat: Chat, window: Window, _: str) -> None:
+    """Empty the window."""
+    window.clear()
+    chat.frontend.changed()
+
+
+COMMANDS: tuple[CommandSpec[Chat], ...] = (
+    CommandSpec(
+        "msg",
+        "messages",
+        "sends a private message",
+        msg,
+        "NAME TEXT",
+        "send what to whom (NAME TEXT)?",
+        completer=first_then_text(other_people),
+        aliases=("m",),
+    ),
+    CommandSpec(
+        "query",
+        "messages",
+        "opens the conversation with one person",
+        query,
+        "NAME",
+        "open the conversation with whom?",
+        other_people,
+        aliases=("q",),
+    ),
+    CommandSpec(
+        "join",
+        "windows",
+        "joins or founds a group; here, asks to join again",
+        join,
+        "[GROUP]",
+        completer=window_by_title,
+        aliases=("j",),
+    ),
+    CommandSpec(
+        "part", "windows", "closes this window; you stay a member", part, aliases=("close",)
+    ),
+    CommandSpec("leave", "windows", "ends your membership, or withdraws your request", leave),
+    CommandSpec("list", "windows", "lists your groups", list_groups),
+    CommandSpec(
+        "window",
+        "windows",
+        "switches to a window, by number or name",
+        switch,
+        "N",
+        "switch to which window?",
+        window_titles,
+        window_by_title,
+        aliases=("w",),
+    ),
+    CommandSpec("mute", "windows", "turns the bell of this window off or on", mute),
+    CommandSpec("clear", "windows", "empties this window; PageUp brings the lines back", clear),
+)

@@ -1,1 +1,1 @@
-"""The chat as lines of text, and one-shot commands."""
+"""Plain front end (lines of text) and the one-shot commands send and get."""

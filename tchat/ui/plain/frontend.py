@@ -1,19 +1,16 @@
-"""The client as lines of text: for pipes, scripts, screen readers, tests, and by choice.
+"""Plain front end: the chat as lines of text, for pipes, scripts, screen readers, or by choice.
 
-One line comes out for each thing that happens:
+One line is printed for each thing that happens:
 
-    [HH:MM] <alice> text        a message; a line break inside it is shown as ↵
-    [HH:MM] * alice waves       what somebody does ("/me waves")
+    [HH:MM] <alice> text        a message; a line break inside it is printed as ↵
+    [HH:MM] * alice waves       an action ("/me waves")
     [HH:MM] * notice            anything else that happened
     [HH:MM] ! error             something that was refused
 
-and one line goes in for each message or command. With several groups, or somebody who writes to
-this person alone, what is not of the first group has its name in front: `#ops ` or `@bob `.
-Programs rely on this form: it is changed on purpose or not at all. What was seen before is not
-shown again. When the input ends, what was typed is still delivered, and what waits is still shown,
-before the program does.
-
-Lines from standard input, whatever it is: a terminal, a pipe, a file, nothing.
+and one line is read for each message or command. With several windows, the lines of all but the
+first group have their window's title in front: `#ops ` or `@bob `. Programs rely on this form: do
+not change it by accident. Events that were seen before are not printed again. At the end of the
+input, everything typed is still delivered and the backlog is still printed before the program ends.
 """
 
 from __future__ import annotations
@@ -26,20 +23,24 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.ui.chat.chat import LEAVE_SECONDS, Chat, Start
-from tchat.ui.chat.files import ProgressReporter
+from tchat.ui.chat.chat import QUIT_SECONDS, Chat, Start
+from tchat.ui.commands.table import COMMANDS
+from tchat.ui.plain.progress import ProgressReporter
 
 if TYPE_CHECKING:
     from tchat.client.session import Session
     from tchat.ui.chat.lines import Line
     from tchat.ui.chat.window import Window
 
+_CONTEXT_LINES = 3
+"""How many lines around a search result are printed."""
+
 
 class TypedLines:
-    """Reads lines from a file descriptor.
+    """Reads lines from a file descriptor: a terminal, a pipe, a file, or nothing.
 
-    Not through `sys.stdin`: a thread that waits in its buffer when the program ends holds a lock
-    that the interpreter then wants, whereas one that waits in `os.read` may be left behind.
+    Not through `sys.stdin`: a thread that blocks there holds the buffer's lock, which the
+    interpreter needs to exit. A thread that blocks in `os.read` may be abandoned.
     """
 
     def __init__(self, descriptor: int = 0) -> None:
@@ -62,9 +63,6 @@ class TypedLines:
         return await trio.to_thread.run_sync(self.read, abandon_on_cancel=True)
 
 
-_AROUND = 3
-
-
 def format_line(line: Line) -> str:
     """Return one line of the plain form."""
     stamp = time.strftime("%H:%M", time.localtime(line.at / 1000))
@@ -80,90 +78,96 @@ def format_line(line: Line) -> str:
 
 
 class PlainFrontend:
-    """Writes lines. What was written cannot be changed; so changes are told."""
+    """Prints lines. A printed line cannot be changed, so edits and deletions have their own."""
 
     rewrites = False
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
-        self._teller: ProgressReporter | None = None
+        self._reporter: ProgressReporter | None = None
         self._first: Window | None = None
 
     def attach(self, chat: Chat) -> None:
-        """Tell of the transfers of a chat."""
-        self._teller = ProgressReporter(chat.transfers, lambda text: chat.current.notice(text))
+        """Report the transfers of a chat."""
+        self._reporter = ProgressReporter(chat.transfers, lambda text: chat.current.notice(text))
 
-    def show(self, room: Window, line: Line) -> None:
-        """Write a line, unless it was seen before."""
+    def show(self, window: Window, line: Line) -> None:
+        """Print a line, unless it was seen before."""
         if line.history:
             return
-        self._first = self._first or room  # and no other, when it is closed
-        prefix = "" if room is self._first else f"{room.title} "
+        self._first = self._first or window  # for good: its title is not printed, even if closed
+        prefix = "" if window is self._first else f"{window.title} "
         print(prefix + format_line(line), flush=True)
 
+    def inserted(self, window: Window, count: int) -> None:
+        """Do nothing: the past is not printed."""
+
+    def cleared(self, window: Window) -> None:
+        """Do nothing: what is printed stays."""
+
     def changed(self) -> None:
-        """Tell of transfers that are new."""
-        if self._teller is not None:
-            self._teller.take_new(self._nursery)
+        """Report transfers that are new."""
+        if self._reporter is not None:
+            self._reporter.watch_new(self._nursery)
 
     def attends(self, _: Window) -> bool:
-        """Return True: what was written can be read."""
+        """Return True: every line that is printed counts as seen."""
         return True
 
     def hand_out(self, _: str) -> None:
-        """Do nothing: a line that was written can be copied."""
+        """Do nothing: a printed line can be copied."""
 
-    def offer(self, _: str) -> bool:
-        """Return False: the terminal's own line cannot be filled in."""
+    def fill_input(self, _: str) -> bool:
+        """Return False: the terminal's own input line cannot be filled in."""
         return False
 
-    def reveal(self, room: Window, seq: int) -> None:
-        """Write a message that was found, and what was said around it."""
-        said = [line for line in room.lines if line.who]
-        at = next((index for index, line in enumerate(said) if line.seq == seq), None)
+    def reveal(self, window: Window, seq: int) -> None:
+        """Print a search result and the messages around it."""
+        spoken = [line for line in window.lines if line.who]
+        at = next((index for index, line in enumerate(spoken) if line.seq == seq), None)
         if at is not None:
-            for line in said[max(0, at - _AROUND) : at + _AROUND + 1]:
-                print(f"{room.title} {format_line(line)}", flush=True)
+            for line in spoken[max(0, at - _CONTEXT_LINES) : at + _CONTEXT_LINES + 1]:
+                print(f"{window.title} {format_line(line)}", flush=True)
 
     def key_lines(self) -> list[str]:
         """Return nothing: the keys are the terminal's."""
         return []
 
     def notify(self, title: str, text: str) -> None:
-        """Do nothing: a bell is no line."""
+        """Do nothing: there is no bell."""
 
 
 async def run_plain(start: Start, typed: TypedLines) -> int:
-    """Chat until the input ends or the person leaves; return the exit status.
+    """Chat until the input ends or the person quits; return the exit status.
 
-    That is 1 when something of what was typed could not be delivered, or, if the input ended, was
-    refused, so that a script knows.
+    It is 1 if something could not be delivered or, once the input has ended, if anything was
+    refused, so that a script notices.
     """
     session = start.session
     async with trio.open_nursery() as nursery:
-        face = PlainFrontend(nursery)
-        chat = Chat(start, nursery, face)
-        face.attach(chat)
-        nursery.start_soon(_show_updates, session, chat)
+        frontend = PlainFrontend(nursery)
+        chat = Chat(start, COMMANDS, nursery, frontend)
+        frontend.attach(chat)
+        nursery.start_soon(_follow_session, session, chat)
         await chat.begin()
         ended = await _read(chat, typed)
-        done = await chat.finish(math.inf if ended else LEAVE_SECONDS, everything=ended)
+        done = await chat.finish(math.inf if ended else QUIT_SECONDS, everything=ended)
         nursery.cancel_scope.cancel()
     return 1 if not done or (ended and chat.refusals) else 0
 
 
 async def _read(chat: Chat, typed: TypedLines) -> bool:
-    """Take lines until the person leaves, or until there are no more: then return True."""
+    """Enter lines until the person quits, or until there are no more: then return True."""
     ended = False
 
-    async def read(reading: trio.CancelScope) -> None:
+    async def read(scope: trio.CancelScope) -> None:
         nonlocal ended
         while (line := await typed.receive()) is not None:
             await chat.prepare(line)
             chat.enter(line)
         chat.end_of_input()
         ended = not chat.done.is_set()
-        reading.cancel()
+        scope.cancel()
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(read, nursery.cancel_scope)
@@ -172,7 +176,7 @@ async def _read(chat: Chat, typed: TypedLines) -> bool:
     return ended
 
 
-async def _show_updates(session: Session, chat: Chat) -> None:
+async def _follow_session(session: Session, chat: Chat) -> None:
     async for update in session.updates:
-        chat.take(update)
+        chat.handle(update)
         chat.mark_seen()

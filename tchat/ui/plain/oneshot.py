@@ -1,8 +1,9 @@
-"""Sending and getting files from the command line, for scripts and for people in a hurry.
+"""One-shot commands `tchat send` and `tchat get`: upload or download files without chatting.
 
-`send` says nothing when all is well, and `get` prints where each file is, a line each, in the
-order asked for. How far it is goes to standard error: one line that changes on a terminal, a line
-now and then elsewhere. Whatever is refused is said there too, and the rest is done all the same.
+`send` prints nothing on success, and `get` prints the path of each saved file on a line, in the
+order asked for. Progress goes to standard error: one line that is redrawn on a terminal, a line
+now and then elsewhere. A file that is refused is reported there too; the others are still
+transferred.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from tchat.client.files.queue import Transfers
 from tchat.client.updates import Disconnected, NewServer
 from tchat.core.text import clean_line, quote_name
 from tchat.errors import Code, Refused, complain
-from tchat.ui.chat.files import TELL_SECONDS
 from tchat.ui.chat.lines import progress_text
+from tchat.ui.plain.progress import REPORT_SECONDS
 from tchat.ui.text.cells import cells, clip
 from tchat.ui.text.paths import parse_destination
 
@@ -34,12 +35,12 @@ if TYPE_CHECKING:
     from tchat.core.group.state import File
 
 _REDRAW_SECONDS = 0.2
-_INTERRUPTED = "tchat: interrupted; the same command goes on where this one stopped."
+_INTERRUPTED = "tchat: interrupted; run the same command again to resume."
 _NUMBER = re.compile("[0-9]{1,9}")
 
 
 async def run_interruptible(run: Callable[[], Awaitable[int]]) -> int:
-    """Return the exit status of `run`, or 130 after Ctrl-C, which is said in a line."""
+    """Return the exit status of `run`; after Ctrl-C, print a line and return 130."""
     status = 0
 
     async def end_on_signal() -> None:
@@ -61,52 +62,52 @@ async def run_interruptible(run: Callable[[], Awaitable[int]]) -> int:
 async def send_files(
     session: Session, group: str, paths: Sequence[Path], invite: bytes | None
 ) -> int:
-    """Send files to a group, one behind the other; return the exit status."""
+    """Send files to a group, one after the other; return the exit status."""
     async with trio.open_nursery() as nursery:
-        once = _Once(session, group)
-        nursery.start_soon(once.follow)
-        nursery.start_soon(once.tell)
-        await once.enter(invite)
+        visit = _Visit(session, group)
+        nursery.start_soon(visit.follow)
+        nursery.start_soon(visit.report)
+        await visit.enter(invite)
         for path in paths:
-            await once.attempt(lambda: once.send(path))  # noqa: B023  # awaited at once
+            await visit.attempt(lambda: visit.send(path))  # noqa: B023  # awaited at once
         nursery.cancel_scope.cancel()
-    return once.status
+    return visit.status
 
 
 async def get_files(
     session: Session, group: str, numbers: Sequence[str], to: str, invite: bytes | None
 ) -> int:
-    """Save files of a group, one behind the other; return the exit status."""
+    """Save files of a group, one after the other; return the exit status."""
     async with trio.open_nursery() as nursery:
-        once = _Once(session, group)
-        nursery.start_soon(once.follow)
-        nursery.start_soon(once.tell)
+        visit = _Visit(session, group)
+        nursery.start_soon(visit.follow)
+        nursery.start_soon(visit.report)
         place = f"{to}/" if len(numbers) > 1 else to
         into, name = await trio.to_thread.run_sync(parse_destination, place)
-        await once.enter(invite, everything=True)
+        await visit.enter(invite, everything=True)
         for number in numbers:
-            await once.attempt(lambda: once.get(number, into, name))  # noqa: B023
+            await visit.attempt(lambda: visit.get(number, into, name))  # noqa: B023
         nursery.cancel_scope.cancel()
-    return once.status
+    return visit.status
 
 
-class _Once:
-    """A person who is in a group for a few files only. `status` is that of the program."""
+class _Visit:
+    """Transfers files of one group, and reports on stderr; `status` is the exit status."""
 
     def __init__(self, session: Session, group: str) -> None:
         self.status = 0
         self._session = session
-        # Before there is a connection: it then attaches the group, and asks for nothing else.
+        # Before the connection stands, which then attaches this group and requests nothing else.
         self._replica = session.follow(group)
         self._transfers = Transfers(session, lambda: None)
-        self._news = trio.Event()
+        self._updated = trio.Event()
         self._on_terminal = sys.stderr is not None and sys.stderr.isatty()
-        self._told = ""
+        self._progress_line = ""
 
     async def enter(self, invite: bytes | None, *, everything: bool = False) -> None:
-        """Be in the group, by an invite if need be; with all that has happened in it, if told to.
+        """Attach the group, joining by an invite if there is one; wait for `everything` in it.
 
-        Raises `Refused` (not_member) rather than founding a group or asking to join one.
+        Raises `Refused` (not_member) rather than found a group or ask to join one.
         """
         replica = self._replica
         if invite is not None:
@@ -114,27 +115,27 @@ class _Once:
         while replica.standing is None or (
             everything and replica.standing == "member" and not replica.caught_up
         ):
-            self._news = trio.Event()
-            await self._news.wait()
+            self._updated = trio.Event()
+            await self._updated.wait()
         if replica.standing != "member":
             raise _not_member(replica)
 
     async def attempt(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Do one of the things that were asked for; a refusal is said, and ends nothing else."""
+        """Transfer one of the files; a refusal is reported, and does not stop the others."""
         try:
             await work()
         except Refused as refusal:
             self.status = 1
-            self._say(f"tchat: {refusal}")
+            self._print(f"tchat: {refusal}")
 
     async def send(self, path: Path) -> None:
-        """Send a file; one who watches is told when it is there."""
+        """Send a file; on a terminal, report its arrival."""
         await self._transfers.send(self._replica, path)
         if self._on_terminal:
-            self._say(f"sent {path.name or path}")
+            self._print(f"sent {path.name or path}")
 
     async def get(self, number: str, into: Path, name: str | None) -> None:
-        """Save a file and print where it is."""
+        """Save a file and print its path."""
         place = await self._transfers.fetch(self._replica, self._file(number), into, name)
         self._wipe()
         print(place, flush=True)
@@ -147,37 +148,37 @@ class _Once:
         return file
 
     async def follow(self) -> None:
-        """Take what the session tells."""
+        """Follow the session: report a new server and lost connections."""
         async for update in self._session.updates:
             match update:
                 case NewServer(pin):
-                    self._say(first_visit_notice(pin))
+                    self._print(f"{first_visit_notice(pin)}.")
                 case Disconnected(reason):
-                    self._say(f"connection lost ({reason}); trying again")
-            self._news.set()
+                    self._print(f"connection lost ({reason}); trying again")
+            self._updated.set()
 
-    async def tell(self) -> None:
-        """Tell now and then how far it is."""
+    async def report(self) -> None:
+        """Report the progress of transfers."""
         while True:
-            await trio.sleep(_REDRAW_SECONDS if self._on_terminal else TELL_SECONDS)
+            await trio.sleep(_REDRAW_SECONDS if self._on_terminal else REPORT_SECONDS)
             for progress in self._transfers.progress():
                 if self._on_terminal:
                     self._redraw(progress_text(progress))
                 else:
-                    self._say(progress_text(progress))
+                    self._print(progress_text(progress))
 
     def _redraw(self, text: str) -> None:
-        """Show a line in the place of the one before."""
+        """Replace the progress line."""
         self._wipe()
-        self._told = clip(text, os.get_terminal_size(sys.stderr.fileno()).columns - 1)
-        complain(self._told, end="")
+        self._progress_line = clip(text, os.get_terminal_size(sys.stderr.fileno()).columns - 1)
+        complain(self._progress_line, end="")
 
     def _wipe(self) -> None:
-        if self._told:
-            complain(f"\r{' ' * cells(self._told)}\r", end="")
-            self._told = ""
+        if self._progress_line:
+            complain(f"\r{' ' * cells(self._progress_line)}\r", end="")
+            self._progress_line = ""
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         self._wipe()
         complain(clean_line(text))
 
@@ -185,7 +186,9 @@ class _Once:
 def _not_member(replica: Replica) -> Refused:
     if replica.standing == "waiting":
         admin = replica.admin or "its admin"
-        sentence = f"You are not a member of {replica.name} yet: {admin} has not approved you."
+        sentence = f"You are not a member of {replica.name} yet: {admin} has to approve you."
     else:
-        sentence = f"You are not a member of {replica.name}; join it first, or use an --invite."
+        sentence = (
+            f"You are not a member of {replica.name}. Join it first (tchat join), or pass --invite."
+        )
     return Refused(Code.NOT_MEMBER, sentence)

@@ -1,104 +1,304 @@
-"""What keys do, as one table: the dispatch, `/help keys` and the README are made from it.
+"""Key bindings: one row per action with its default keys, its help, and the function it runs.
 
-A key's action is offered to the input line first (`LineEdit.do`); what the line declines is the
-window's. So one key can mean two things without a rule for each: an action in `OTHERWISE` is the
-line's while there is something in it, and becomes another one on an empty line.
+The dispatch, `/help keys`, the configuration and the README's table are made from these rows.
+
+A key's action is offered to the input line first (`LineEdit.do`), which declines what is not about
+editing: then the row's function runs on the app. So one key can mean two things without a rule for
+each: an action in `OTHERWISE` edits a line that has text, and on an empty line becomes another.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
 from tchat.errors import Code, Refused
+from tchat.ui.chat.completion import offers
+from tchat.ui.commands.people import approve
 from tchat.ui.tui.keys import format_key, parse_key
+from tchat.ui.tui.scroll import down, first_new, page, up
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+    from tchat.ui.chat.chat import Chat
+    from tchat.ui.chat.window import Window
+    from tchat.ui.tui.model import Model, WindowView
+    from tchat.ui.tui.screen import Screen
+
+
+class KeyContext(Protocol):
+    """What the actions of keys work on: the app."""
+
+    chat: Chat
+    screen: Screen
+    model: Model
+    asked_to_quit: bool
+    at_top: bool
+
+    @property
+    def view(self) -> WindowView:
+        """The view of the current window."""
+
+    def refreshed(self) -> Model:
+        """Return the model as of now."""
+
+    def scroll_to_line(self, index: int) -> None:
+        """Scroll the current window to a line."""
+
+    def quit(self) -> None:
+        """End the chat; a second time, at once."""
+
+
+# ---------------------------------------------------------------- input
+
+
+def enter(app: KeyContext) -> None:
+    """Send the message, run the command, or answer the question."""
+    window = app.chat.current
+    line = app.view.edit.submit()
+    if line.strip() or app.chat.asked is not None:
+        _to_newest(app)
+    before = len(window.lines)
+    app.chat.enter(line)
+    if window is app.chat.current and before < len(window.lines):
+        app.scroll_to_line(before)  # the answer may be longer than a page: show its beginning
+
+
+def complete(app: KeyContext, *, back: bool = False) -> None:
+    """Complete the word before the cursor; again, to the next match."""
+    app.view.edit.complete(partial(offers, app.chat), back=back)
+
+
+def interrupt(app: KeyContext) -> None:
+    """Clear the line; on an empty line, cancel the question and say how to quit."""
+    if app.view.edit.text:
+        app.view.edit.clear()
+    else:
+        app.chat.question = None
+        app.chat.current.notice("Press Ctrl-D twice to quit, or type /quit; you stay a member.")
+
+
+def ask_to_quit(app: KeyContext) -> None:
+    """Ask whether to quit; while quitting, do not wait any longer."""
+    if app.chat.done.is_set():
+        app.quit()
+    app.asked_to_quit = True
+
+
+# ---------------------------------------------------------------- scrolling
+
+
+def page_up(app: KeyContext) -> None:
+    """Scroll towards the past; at its beginning, load more of it."""
+    model, size = app.refreshed(), app.screen.size
+    if app.at_top:
+        app.chat.current.load_history()
+    app.view.position = up(model, page(model, *size), *size)
+
+
+def page_down(app: KeyContext) -> None:
+    """Scroll towards the present."""
+    model, size = app.refreshed(), app.screen.size
+    app.view.position = down(model, page(model, *size), *size)
+    if app.view.position is None:
+        _to_newest(app)
+
+
+def bottom(app: KeyContext) -> None:
+    """Show the newest messages, and cancel the question."""
+    app.chat.question = None
+    _to_newest(app)
+
+
+def _to_newest(app: KeyContext) -> None:
+    app.view.to_bottom()
+    app.chat.current.attend()
+
+
+def first_unread(app: KeyContext) -> None:
+    """Scroll to the first unread message."""
+    if not app.chat.current.new_from:
+        app.chat.current.notice("Nothing is unread here.")
+        return
+    if (index := first_new(app.refreshed())) is not None:
+        app.scroll_to_line(index)
+
+
+def search_text(app: KeyContext) -> None:
+    """Begin a search of the messages."""
+    app.view.edit.set("/search ")
+
+
+# ---------------------------------------------------------------- windows
+
+
+def _step(app: KeyContext, by: int) -> None:
+    windows = app.chat.windows
+    app.chat.switch_to(windows[(windows.index(app.chat.current) + by) % len(windows)])
+
+
+def _switch_to(number: int, app: KeyContext) -> None:
+    if number <= len(app.chat.windows):
+        app.chat.switch_to(app.chat.windows[number - 1])
+
+
+def next_activity(app: KeyContext) -> None:
+    """Switch to a window with unread messages or requests; first where this person is meant."""
+
+    def urgency(window: Window) -> tuple[bool, int]:
+        personal = window.mentions + window.waiting_for_approval > 0
+        return personal, -app.chat.windows.index(window)
+
+    others = (window for window in app.chat.windows if window is not app.chat.current)
+    active = [window for window in others if window.unread or window.waiting_for_approval]
+    if active:
+        app.chat.switch_to(max(active, key=urgency))
+
+
+def members(app: KeyContext) -> None:
+    """Show or hide the member list."""
+    app.model.show_people = not app.model.show_people
+
+
+def bare_view(app: KeyContext) -> None:
+    """Show the messages alone, as text to copy; or everything again."""
+    app.model.bare = not app.model.bare
+
+
+def approve_next(app: KeyContext) -> None:
+    """Approve the first request here; a request in another window is brought in sight first."""
+    window = app.chat.current
+    elsewhere = next((one for one in app.chat.windows if one.waiting_for_approval), None)
+    if window.waiting_for_approval:
+        asked = next(iter(window.replica.state.requests.values()))
+        approve(app.chat, window, asked.name)
+    elif elsewhere is not None:
+        app.chat.switch_to(elsewhere)
+    else:
+        window.require_admin()
+        window.notice("Nobody asks to join.")
+
+
+# ---------------------------------------------------------------- the table
 
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """Keys, the action they have by default, and who knows how to do it."""
+    """An action, its default keys, and what it does; without `run` only the input line does it."""
 
     keys: tuple[str, ...]
     action: str
     help: str
-    where: Literal["line", "window"] = "line"
+    run: Callable[[KeyContext], None] | None = None
 
 
 BINDINGS: tuple[Binding, ...] = (
-    Binding(("Enter",), "enter", "send the message, run the command", "window"),
+    Binding(("Enter",), "enter", "send the message, run the command", enter),
     Binding(("M-Enter", "C-j", "S-Enter"), "newline", "begin a new line in the message"),
     Binding(
-        ("Tab",), "complete", "complete a command, a name or a path; again: the next", "window"
+        ("Tab",), "complete", "complete a command, name or path; again: the next match", complete
     ),
-    Binding(("S-Tab",), "complete-back", "complete; again: the one before", "window"),
-    # Moving.
-    Binding(("Left", "C-b"), "left", "one character to the left"),
-    Binding(("Right", "C-f"), "right", "one character to the right"),
-    Binding(("M-b", "C-Left", "M-Left"), "word-left", "one word to the left"),
-    Binding(("M-f", "C-Right", "M-Right"), "word-right", "one word to the right"),
-    Binding(("C-a", "Home"), "line-start", "to the start of the line"),
-    Binding(("C-e",), "line-end", "to the end of the line"),
-    Binding(("End",), "end-or-bottom", "to the end of the line; on an empty one: newest messages"),
-    Binding(("Up",), "up", "the line above; from the first: what you sent before"),
-    Binding(("Down",), "down", "the line below; from the last: what you sent after"),
-    Binding(("C-r",), "search-history", "search what you sent; again: further back"),
-    Binding(("C-g",), "abort", "end that search, the line as it was"),
-    # Changing.
+    Binding(
+        ("S-Tab",),
+        "complete-back",
+        "complete; again: the previous match",
+        partial(complete, back=True),
+    ),
+    # Moving the cursor.
+    Binding(("Left", "C-b"), "left", "one character left"),
+    Binding(("Right", "C-f"), "right", "one character right"),
+    Binding(("M-b", "C-Left", "M-Left"), "word-left", "one word left"),
+    Binding(("M-f", "C-Right", "M-Right"), "word-right", "one word right"),
+    Binding(("C-a", "Home"), "line-start", "start of the line"),
+    Binding(("C-e",), "line-end", "end of the line"),
+    Binding(("End",), "end-or-bottom", "end of the line; on an empty line: the newest messages"),
+    Binding(("Up",), "up", "line above; from the first line: your previous input"),
+    Binding(("Down",), "down", "line below; from the last line: your next input"),
+    Binding(("C-r",), "search-history", "search your earlier input; again: further back"),
+    Binding(("C-g",), "abort", "cancel that search and restore the line"),
+    # Changing the text.
     Binding(("Backspace", "C-h"), "backspace", "delete the character before the cursor"),
-    Binding(("Delete",), "delete", "delete the character behind the cursor"),
-    Binding(("C-d",), "delete-or-leave", "the same; on an empty line: leave"),
-    Binding(("C-w",), "kill-to-space", "cut back to a space"),
+    Binding(("Delete",), "delete", "delete the character after the cursor"),
+    Binding(("C-d",), "delete-or-leave", "the same; on an empty line: quit, after a question"),
+    Binding(("C-w",), "kill-to-space", "cut back to the previous space"),
     Binding(("M-Backspace",), "kill-word-back", "cut the word before the cursor"),
-    Binding(("M-d",), "kill-word", "cut the word behind the cursor"),
+    Binding(("M-d",), "kill-word", "cut the word after the cursor"),
     Binding(("C-u",), "kill-to-start", "cut to the start of the line"),
     Binding(("C-k",), "kill-to-end", "cut to the end of the line"),
-    Binding(("C-y",), "yank", "insert what was cut last"),
-    Binding(("M-y",), "yank-older", "after that: what was cut before it instead"),
-    Binding(("C-t",), "transpose", "exchange the two characters at the cursor"),
+    Binding(("C-y",), "yank", "paste what was cut last"),
+    Binding(("M-y",), "yank-older", "after that: paste an earlier cut instead"),
+    Binding(("C-t",), "transpose", "swap the two characters at the cursor"),
     Binding(("C-_",), "undo", "undo"),
-    Binding(("M-_",), "redo", "undo what was undone"),
-    Binding(("C-c",), "interrupt", "clear the line; on an empty one: how to leave", "window"),
-    # The window.
-    Binding(("PageUp",), "page-up", "earlier messages", "window"),
-    Binding(("PageDown",), "page-down", "later messages", "window"),
-    Binding(("Escape",), "bottom", "the newest messages; or end a search or question", "window"),
-    Binding(("M-u",), "first-unread", "the first unread message", "window"),
-    Binding(("C-s",), "search-text", "search the messages", "window"),
-    Binding(("C-n",), "next-window", "the next window", "window"),
-    Binding(("C-p",), "previous-window", "the previous window", "window"),
+    Binding(("M-_",), "redo", "redo"),
+    Binding(("C-c",), "interrupt", "clear the line; on an empty line: show how to quit", interrupt),
+    # Scrolling and windows.
+    Binding(("PageUp",), "page-up", "scroll to earlier messages", page_up),
+    Binding(("PageDown",), "page-down", "scroll to later messages", page_down),
+    Binding(
+        ("Escape",), "bottom", "go to the newest messages; cancel a search or question", bottom
+    ),
+    Binding(("M-u",), "first-unread", "go to the first unread message", first_unread),
+    Binding(("C-s",), "search-text", "search the messages", search_text),
+    Binding(("C-n",), "next-window", "next window", lambda app: _step(app, 1)),
+    Binding(("C-p",), "previous-window", "previous window", lambda app: _step(app, -1)),
     *(
-        Binding((f"M-{number}",), f"window-{number}", "the window of that number", "window")
+        Binding(
+            (f"M-{number}",),
+            f"window-{number}",
+            "go to the window of that number",
+            partial(_switch_to, number),
+        )
         for number in range(1, 10)
     ),
-    Binding(("M-a",), "next-activity", "the next window with news, highlights first", "window"),
-    Binding(("M-/",), "last-window", "the window before this one", "window"),
-    Binding(("F7", "F8"), "members", "show or hide the members", "window"),
-    Binding(("M-l",), "bare-view", "messages alone, to copy from", "window"),
-    Binding(("F9",), "approve-next", "approve the first who asks to join", "window"),
-    Binding(("C-l", "Resize"), "redraw", "paint the screen anew", "window"),
-    Binding(("C-z",), "suspend", "back to the shell, until fg", "window"),
-    Binding((), "leave", "leave", "window"),
+    Binding(
+        ("M-a",),
+        "next-activity",
+        "next window with unread messages or requests, mentions first",
+        next_activity,
+    ),
+    Binding(
+        ("M-/",),
+        "last-window",
+        "back to the window before this",
+        lambda app: app.chat.switch_back(),
+    ),
+    Binding(("F7", "F8"), "members", "show or hide the member list", members),
+    Binding(("M-l",), "bare-view", "show only the messages, as text to copy", bare_view),
+    Binding(("F9",), "approve-next", "approve the first request to join", approve_next),
+    Binding(("C-l", "Resize"), "redraw", "redraw the screen", lambda app: app.screen.redraw()),
+    Binding(("C-z",), "suspend", "suspend (fg resumes)", lambda app: app.screen.suspend()),
+    Binding((), "leave", "quit, after a question", ask_to_quit),
 )
-"""Every action, in the order of the help; one without keys can still be given some."""
+"""Every action, in the order of the help; an action without keys can still be given some.
+
+The names of actions stand in people's configuration files, and keep their meaning.
+"""
 
 OTHERWISE = {"end-or-bottom": "bottom", "delete-or-leave": "leave"}
-"""What actions of the line become where it declines them: on an empty line."""
+"""What actions of the input line become where it declines them: on an empty line."""
 
-ACTIONS = frozenset(binding.action for binding in BINDINGS)
+ACTIONS = {binding.action: binding for binding in BINDINGS}
+"""The rows by the names of their actions."""
 
 _NOT_ON_KEYBOARDS = "Resize"
 _MOST_KEYS_SHOWN = 3
 
 
-def bind(overrides: Mapping[str, str]) -> dict[str, str]:
-    """Return the action of each key: the table's, with a configuration file's on top.
+def run_action(app: KeyContext, action: str) -> None:
+    """Run the function of an action that the input line has declined, if it has one."""
+    run = ACTIONS[OTHERWISE.get(action, action)].run
+    if run is not None:
+        run(app)
 
-    Keys are written "C-x" or "Ctrl-X"; the action "" takes a key's away. Raises `Refused`
-    (bad_config) for an action that there is not, and for a key that cannot be or is typing.
+
+def bind(overrides: Mapping[str, str]) -> dict[str, str]:
+    """Return the action of each key: the defaults, overridden by a configuration file's.
+
+    Keys are written "C-x" or "Ctrl-X"; the action "" unbinds a key. Raises `Refused` (bad_config)
+    for an unknown action, and for a key that does not exist or that types a character.
     """
     bound = {parse_key(key) or key: binding.action for binding in BINDINGS for key in binding.keys}
     for written, action in overrides.items():
@@ -106,7 +306,7 @@ def bind(overrides: Mapping[str, str]) -> dict[str, str]:
         if not key:
             raise Refused(
                 Code.BAD_CONFIG,
-                f"keys: {written!r} is no key that can be bound; "
+                f"keys: {written!r} is not a key that can be bound; "
                 "write C-x, M-x, C-M-x, F5, S-Tab, PageUp.",
             )
         if action and action not in ACTIONS:
@@ -132,7 +332,3 @@ def _unknown(action: str) -> str:
     close = get_close_matches(action, ACTIONS, n=1)
     hint = f"; did you mean {close[0]}?" if close else "."
     return f"there is no action {action!r}{hint}"
-
-
-DEFAULTS = bind({})
-"""The action of each key where nothing else was configured."""

@@ -1,20 +1,29 @@
-"""What the screen shows, before anybody has thought about rows and columns. Pure data."""
+"""Model of the screen: everything that is drawn, and where it comes from in the chat.
+
+Drawing is a pure function of a `Model`; `Model.refresh` is the one place that fills it from the
+chat. Something new on the screen needs a field here and a drawing function.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
+from tchat.core.text import clean_line, fold
 from tchat.ui.tui.lineedit import LineEdit
 
 if TYPE_CHECKING:
     from tchat.client.files.queue import Progress
+    from tchat.ui.chat.chat import Chat
     from tchat.ui.chat.lines import Line
+    from tchat.ui.chat.window import Window
+
+_QUIT_QUESTION = "Quit? Ctrl-D again, or y"
 
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """A member as the member pane shows them; `away` says why, if they said so."""
+    """A member in the member list; `away` is the reason, if the person is away."""
 
     name: str
     admin: bool
@@ -24,9 +33,9 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class Tab:
-    """A window as the list of windows shows it: `number` is the Alt key that goes there.
+    """A window in the list of windows: Alt and its `number` switch there.
 
-    `unread` counts messages, `mentions` those among them that are meant for this person.
+    `unread` counts messages, `mentions` what is meant for this person: messages and requests.
     """
 
     number: int
@@ -38,7 +47,7 @@ class Tab:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where one reads, above the newest: line `index` is the lowest that is seen, in part or whole.
+    """A scroll position above the bottom: line `index` is the lowest one in sight.
 
     `hidden` is how many of its rows are below the pane.
     """
@@ -48,14 +57,43 @@ class Position:
 
 
 @dataclass(slots=True)
-class Model:
-    """Everything that a face with windows needs to know; what is of a group is of the one shown.
+class WindowView:
+    """What only the screen knows of a window: the input line and the scroll position.
 
-    `lines` are the oldest first, and `pending` what this person has said that is not stored yet.
-    `position` is None at the bottom, and `below` counts the lines that came while it was not.
-    `new_from` is the seq of the first event that was not seen; 0 if all were. `past` says what is
-    above the first line: more that can be had, what is being fetched, or nothing. `connection` is
-    empty while all is well, and `security` says how well.
+    `position` is None at the bottom; `below` counts the lines added while it was not.
+    """
+
+    edit: LineEdit = field(default_factory=LineEdit)
+    position: Position | None = None
+    below: int = 0
+
+    def on_added(self, count: int) -> None:
+        """Keep the place after a line was added, when there are `count` of them."""
+        if self.position is None:
+            return
+        self.below += 1
+        if self.position.index >= count - 1:  # a pending message, which has moved down
+            self.on_inserted(1)
+
+    def on_inserted(self, count: int) -> None:
+        """Keep the place after so many lines were put in front of it."""
+        if self.position is not None:
+            self.position = replace(self.position, index=self.position.index + count)
+
+    def to_bottom(self) -> None:
+        """Go to the newest lines."""
+        self.position, self.below = None, 0
+
+
+@dataclass(slots=True)
+class Model:
+    """Everything that is drawn; what belongs to a window is that of the current one.
+
+    `lines` are the oldest first, `pending` the person's messages that are not stored yet.
+    `new_from` is the seq of the first unread event, 0 if there is none. `past` says what is above
+    the first line: more to load, a page being loaded, or nothing. `connection` is empty while the
+    connection stands, and `security` says how it is protected. `unanswered` counts requests on
+    their way, `requests` the people who ask to join.
     """
 
     user: str
@@ -90,3 +128,51 @@ class Model:
     def online(self) -> int:
         """How many members are online."""
         return sum(person.online for person in self.people)
+
+    def refresh(self, chat: Chat, view: WindowView, *, asked_to_quit: bool) -> None:
+        """Fill the model from a chat and the view of its current window."""
+        window, session = chat.current, chat.session
+        self.user = session.user
+        self.security = "not encrypted" if session.connector.plain else "TLS"
+        self.connection = chat.connection
+        self.title, self.direct = window.title, window.direct
+        self.topic = clean_line(window.replica.state.topic)
+        self.lines, self.pending = window.lines, window.pending()
+        self.new_from, self.past = window.new_from, window.past
+        self.edit, self.position, self.below = view.edit, view.position, view.below
+        self.standing = window.replica.standing or ""
+        self.question = _question(chat, asked_to_quit=asked_to_quit)
+        self.unanswered = session.unanswered
+        self.transfers = chat.transfers.progress()
+        self.requests = sum(one.waiting_for_approval for one in chat.windows)
+        self.people = _people(window)
+        self.tabs = [_tab(number, one, window) for number, one in enumerate(chat.windows, start=1)]
+
+
+def _question(chat: Chat, *, asked_to_quit: bool) -> str:
+    if chat.done.is_set():
+        return "quitting"
+    if asked_to_quit:
+        return _QUIT_QUESTION
+    return chat.asked.question if chat.asked else ""
+
+
+def _tab(number: int, window: Window, current: Window) -> Tab:
+    """Return a window of the list; requests count as mentions, for they wait for this person."""
+    personal = window.mentions + window.waiting_for_approval
+    return Tab(number, window.title, window.unread, personal, window is current)
+
+
+def _people(window: Window) -> list[Person]:
+    replica = window.replica
+    if replica.standing != "member":
+        return []
+    return [
+        Person(
+            name,
+            replica.state.is_admin(name),
+            fold(name) in replica.online,
+            replica.away.get(fold(name), ""),
+        )
+        for name in window.members()
+    ]

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tchat.ui.chat.commands import Do, parse
+from tchat.ui.chat.commands import Do
+from tchat.ui.commands.table import COMMANDS
 from tchat.ui.text.paths import (
     complete_path,
     complete_paths,
@@ -165,7 +166,7 @@ def test_completed_path_parses_to_that_file(name: str, several: bool) -> None:
         begun = f"{place}/{'.' if name.startswith('.') else ''}"
         (offer,) = complete_paths(begun)
         line = f"/send {place} {offer}" if several else f"/send {offer}"
-        done = parse(line)
+        done = COMMANDS.parse(line)
         assert isinstance(done, Do)
         assert parse_paths(done.argument) == ([Path(place)] if several else []) + [path]
         assert complete_paths(offer) == [offer]
@@ -180,7 +181,7 @@ def test_name_in_current_directory_completes_to_itself(name: str) -> None:
         patch.chdir(place)
         Path(name).touch()
         (offer,) = complete_paths("")
-        done = parse(f"/9 {offer}")
+        done = COMMANDS.parse(f"/9 {offer}")
         assert isinstance(done, Do)
         (path,) = parse_paths(done.argument)
         assert path.samefile(name)

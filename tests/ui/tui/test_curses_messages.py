@@ -39,7 +39,7 @@ async def alice_and_bob(
     """Start Alice's terminal, with Bob in the same group."""
     async with open_group(server, home, "alice", "bob") as (bob,):
         with join(server, home, "alice") as alice:
-            alice.sees("in ops with 2 members")
+            alice.sees("in #ops with 1 other member")
             yield alice, bob
 
 
@@ -51,7 +51,7 @@ async def test_page_up_reaches_the_first_message(server: ServerProcess, tmp_path
         await bob.say(*(f"number {n}." for n in range(MANY)))
         await bob.post("the last")
         with join(server, tmp_path, "alice") as alice:
-            alice.sees("│ the last", "in ops with 2 members")
+            alice.sees("│ the last", "in #ops with 1 other member")
             seen = go_up(alice)
             assert set(range(MANY)) <= seen
             alice.sees("alice created ops", "more: End")
@@ -109,7 +109,7 @@ async def test_missed_messages_are_summed_up_and_marked(
     async with open_group(server, tmp_path, "alice", "bob") as (bob,):
         await bob.post("seen before")
         with join(server, tmp_path, "alice") as alice:
-            alice.sees("│ seen before", "in ops with 2 members")
+            alice.sees("│ seen before", "in #ops with 1 other member")
             alice.type("/quit\r")
             assert alice.end() == 0
         for number in range(40):
@@ -123,23 +123,23 @@ async def test_missed_messages_are_summed_up_and_marked(
             alice.type("/quit\r")
             assert alice.end() == 0
         with join(server, tmp_path, "alice") as alice:
-            alice.sees("│ missed 39.", "in ops with 2 members")
+            alice.sees("│ missed 39.", "in #ops with 1 other member")
             assert "── new" not in alice.text
             alice.type(alt("u"))
-            alice.sees("nothing is unread here")
+            alice.sees("Nothing is unread here.")
 
 
 async def test_read_receipt_reaches_other_devices(server: ServerProcess, tmp_path: Path) -> None:
     async with open_group(server, tmp_path, "alice", "bob") as (bob,):
         with join(server, tmp_path, "alice") as here:
-            here.sees("in ops with 2 members")
+            here.sees("in #ops with 1 other member")
             await bob.post("read here")
             here.sees("bob │ read here")
             for text in ("noted", "and done"):  # the first of them carries the read receipt
                 here.type(f"{text}\r")
                 here.sees(f"│ {text}")
             with join(server, tmp_path, "alice") as there:
-                there.sees("bob │ read here", "│ and done", "in ops with 2 members")
+                there.sees("bob │ read here", "│ and done", "in #ops with 1 other member")
                 assert "── new" not in there.text
 
 
@@ -194,10 +194,10 @@ async def test_jump_shows_a_found_message(server: ServerProcess, tmp_path: Path)
         await bob.say(*(f"hay {n}" for n in range(300)))
         await bob.post("that was hay")
         with join(server, tmp_path, "alice") as alice:
-            alice.sees("│ that was hay", "in ops with 2 members")
+            alice.sees("│ that was hay", "in #ops with 1 other member")
             assert "needle" not in alice.text
             alice.type("\x13needle\r")
-            alice.sees("#ops <bob> the needle", "/jump 1 goes to the newest")
+            alice.sees("#ops <bob> the needle", "/jump 1 goes to the newest result.")
             alice.type("/jump 1\r")
             alice.sees("bob │ the needle is here", "│ hay 0", "more: End")
 
@@ -208,7 +208,7 @@ async def test_jump_shows_a_found_message(server: ServerProcess, tmp_path: Path)
 async def test_refused_messages_stay_until_resent(server: ServerProcess, tmp_path: Path) -> None:
     async with open_group(server, tmp_path, "bob"):
         with join(server, tmp_path, "alice") as alice:
-            alice.sees("in ops with 2 members")
+            alice.sees("in #ops with 1 other member")
             server.stop(signal.SIGKILL)
             alice.sees("offline:")
             alice.type("said too late\rand this\r")
@@ -219,9 +219,9 @@ async def test_refused_messages_stay_until_resent(server: ServerProcess, tmp_pat
     async with headless(server, "bob") as bob:
         await bob.command(Kick, "alice")
         with join(server, tmp_path, "alice") as alice:
-            alice.sees("you were kicked", "✗ said too late", "✗ and this")
+            alice.sees("You were kicked", "✗ said too late", "✗ and this")
             alice.type("/join\r")
-            alice.sees("alice joined", "not sent: 2 messages; /resend, or")
+            alice.sees("alice joined", "not sent: 2 messages; /resend")
             alice.type("/resend\r")
             alice.sees("alice │ said too late", "· │ and this")
             wait_gone(alice, "✗")
@@ -229,7 +229,7 @@ async def test_refused_messages_stay_until_resent(server: ServerProcess, tmp_pat
 
 def test_unsent_messages_survive_a_crash(server: ServerProcess, tmp_path: Path) -> None:
     with join(server, tmp_path, "alice") as alice:
-        alice.sees("you alone")
+        alice.sees("nobody else")
         server.stop(signal.SIGKILL)
         alice.sees("offline:")
         alice.type("first\rsecond\r")

@@ -35,7 +35,7 @@ ALT_ENTER, CTRL_J = "\x1b\r", "\n"
 def alice(server: ServerProcess, tmp_path: Path) -> Iterator[Terminal]:
     """Start Alice's terminal, in a group of her own."""
     with join(server, tmp_path, "alice") as terminal:
-        terminal.sees("you alone")
+        terminal.sees("nobody else")
         yield terminal
 
 
@@ -112,7 +112,7 @@ async def test_tab_completes_names_and_paths(server: ServerProcess, tmp_path: Pa
     (tmp_path / "a file.txt").touch()
     async with open_group(server, tmp_path, "alice", "bob", "bobby"):
         with join(server, tmp_path, "alice") as alice:
-            alice.sees("in ops with 3 members")
+            alice.sees("in #ops with 2 other members")
             for keys, completed in [
                 ("bo" + TAB, "bob:"),
                 (TAB, "bobby:"),
@@ -135,17 +135,17 @@ async def test_tab_completes_names_and_paths(server: ServerProcess, tmp_path: Pa
 
 def test_wrong_commands_are_answered_with_sentences(alice: Terminal) -> None:
     for words, sentence in [
-        ("/frobnicate now", "There is no command /frobnicate; /help"),
+        ("/frobnicate now", "There is no command /frobnicate. /help"),
         ("/", "There is no command /"),
         ("/kick nobody", "nobody is not a member"),
-        ("/jump 7", "There is no such number; /search"),
+        ("/jump 7", "There is no such result; /search"),
         ("/window 9", "There is no window 9; there is one."),
         ("/get x", "The group has no file x."),
-        ("/edit", "There is no message here"),
+        ("/edit", "There is no such message here"),
         ("/send nothing-like-this", "nothing-like-this"),
         ("/join a/b", "A group name"),
         ("/msg alice me", "yourself"),
-        ("/resend", "All that you said here was sent"),
+        ("/resend", "All your messages here are sent"),
     ]:
         alice.type(f"{words}\r")
         alice.until(partial(_tells, alice, sentence), sentence)

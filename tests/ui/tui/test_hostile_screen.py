@@ -126,7 +126,7 @@ async def alice_watches_bob(
 ) -> AsyncIterator[tuple[Terminal, RawClient]]:
     """Let Bob fill Alice's screen with harmless messages."""
     with join(server, home, "alice", width=width, height=HEIGHT) as alice:
-        alice.sees("you alone")
+        alice.sees("nobody else")
         async with raw_client(Address("127.0.0.1", int(server.port)), "bob", tls=True) as bob:
             await bob.command(Join)
             alice.sees("bob asks to join")
@@ -225,7 +225,7 @@ async def test_hostile_server_cannot_control_the_terminal(tmp_path: Path) -> Non
             looked.set()
             await sees(alice, "offline: too bad ␛[2J")
             again.set()
-            await sees(alice, "waiting for ␛[2J", "connected ", "alice ▸")
+            await sees(alice, "Waiting for ␛[2J", "connected ", "alice ▸")
             assert (alice.screen.title, alice.screen.icon_name) == ("#ops - tchat", "")
             assert alice.screen.display[0].startswith(" #ops ")
             assert alice.screen.display[-1].startswith("alice ▸ ")

@@ -5,20 +5,21 @@ from __future__ import annotations
 import pytest
 
 from tchat.errors import Code, Refused
-from tchat.ui.tui.keymap import ACTIONS, BINDINGS, DEFAULTS, OTHERWISE, bind, key_rows
+from tchat.ui.tui.keymap import ACTIONS, BINDINGS, OTHERWISE, bind, key_rows
 from tchat.ui.tui.keys import parse_key
 from tchat.ui.tui.lineedit import _ACTIONS
 
+DEFAULTS = bind({})
 
-def test_the_line_knows_how_to_do_what_is_said_to_be_its() -> None:
-    assert {binding.action for binding in BINDINGS if binding.where == "line"} <= set(_ACTIONS)
-    assert set(_ACTIONS) <= ACTIONS
+
+def test_every_action_has_somebody_who_does_it() -> None:
+    edits = {binding.action for binding in BINDINGS if binding.run is None}
+    assert edits <= set(_ACTIONS) <= ACTIONS.keys()
     assert OTHERWISE.keys() <= set(_ACTIONS)
-    windows = {binding.action for binding in BINDINGS if binding.where == "window"}
-    assert set(OTHERWISE.values()) <= windows
+    assert all(ACTIONS[action].run for action in OTHERWISE.values())
 
 
-def test_every_action_and_key_is_in_the_table_once() -> None:
+def test_actions_and_keys_are_unique() -> None:
     assert len(ACTIONS) == len(BINDINGS)
     keys = [parse_key(key) or key for binding in BINDINGS for key in binding.keys]
     doubles = {key for key in keys if keys.count(key) > 1}
@@ -61,9 +62,9 @@ def test_a_configuration_goes_on_top() -> None:
     [
         ("C-x", "kill-wrd", "did you mean kill-word?"),
         ("C-x", "qqq", "no action 'qqq'"),
-        ("a", "leave", "'a' is no key"),
-        ("Hyper-x", "leave", "'Hyper-x' is no key"),
-        ("Resize", "", "'Resize' is no key"),
+        ("a", "leave", "'a' is not a key"),
+        ("Hyper-x", "leave", "'Hyper-x' is not a key"),
+        ("Resize", "", "'Resize' is not a key"),
     ],
 )
 def test_what_cannot_be_bound_is_said(written: str, action: str, said: str) -> None:
@@ -72,10 +73,10 @@ def test_what_cannot_be_bound_is_said(written: str, action: str, said: str) -> N
     assert refused.value.code == Code.BAD_CONFIG
 
 
-def test_the_help_says_every_key_as_people_write_it() -> None:
+def test_help_writes_keys_as_people_do() -> None:
     rows = dict(key_rows())
-    assert rows["Ctrl-W"] == "cut back to a space"
-    assert rows["Alt-1 … Alt-9"] == "the window of that number"
+    assert rows["Ctrl-W"] == "cut back to the previous space"
+    assert rows["Alt-1 … Alt-9"] == "go to the window of that number"
     assert rows["Alt-Enter, Ctrl-J, Shift-Enter"] == "begin a new line in the message"
-    assert rows["Ctrl-L"] == "paint the screen anew"
+    assert rows["Ctrl-L"] == "redraw the screen"
     assert len(key_rows()) == len([b for b in BINDINGS if b.keys]) - 8

@@ -1,4 +1,4 @@
-"""What people are told about where they stand."""
+"""Welcome, changes of membership, and the digest of what was missed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tchat.core.group.events import (
     Requested,
 )
 from tchat.core.protocol.frames import Attached, MembershipChange
-from tchat.ui.chat.lines import digest, standing_changed, standing_found, welcome
+from tchat.ui.chat.notices import digest, standing_changed, standing_found, welcome
 
 if TYPE_CHECKING:
     from tchat.core.group.events import Body
@@ -43,14 +43,15 @@ ASKED: list[tuple[str, Body]] = [*TWO, ("carol", Requested())]
 @pytest.mark.parametrize(
     ("story", "me", "others"),
     [
-        (ALONE, "alice", "you alone"),
-        (TWO, "alice", "2 members"),
-        (ASKED, "ALICE", "2 members; 1 waiting for approval, /1 lists them"),
-        (ASKED, "bob", "2 members"),
+        (ALONE, "alice", "; nobody else is here yet."),
+        (TWO, "alice", " with 1 other member."),
+        (ASKED, "ALICE", " with 1 other member. 1 person asks to join: /requests lists them."),
+        (ASKED, "bob", " with 1 other member."),
     ],
 )
 def test_a_welcome_says_who_is_there(story: list[tuple[str, Body]], me: str, others: str) -> None:
-    assert welcome(replica_of(*story), me) == f"in ops with {others}; /help lists the commands"
+    greeting = f"You are in #ops{others} /help lists the commands."
+    assert welcome(replica_of(*story), me) == greeting
 
 
 @pytest.mark.parametrize(
@@ -61,28 +62,32 @@ def test_a_welcome_says_who_is_there(story: list[tuple[str, Body]], me: str, oth
         (
             Attached(1, "ops", "waiting", admin="alice"),
             None,
-            "waiting for alice to approve you; /3 leaves",
+            "Waiting for alice to approve you. /leave withdraws your request.",
         ),
-        (Attached(1, "ops", "waiting"), None, "waiting for the admin to approve you; /3 leaves"),
+        (
+            Attached(1, "ops", "waiting"),
+            None,
+            "Waiting for the admin to approve you. /leave withdraws your request.",
+        ),
         (
             Attached(1, "ops", "outsider", kicked=True),
             "member",
-            "you were kicked from this group; /join asks to come back",
+            "You were kicked from this group. /join asks to join again.",
         ),
         (
             Attached(1, "ops", "outsider"),
             "waiting",
-            "your request was not approved; /join asks again, /3 leaves",
+            "Your request was not approved. /join asks again, /part closes this window.",
         ),
         (
             Attached(1, "ops", "outsider"),
             "member",
-            "you are not a member any more; /join asks to be one, /3 leaves",
+            "You are no longer a member. /join asks to join again, /part closes this window.",
         ),
         (Attached(1, "ops", "outsider"), None, ""),
     ],
 )
-def test_what_was_found_on_attaching_reads_as_a_sentence(
+def test_standing_after_attach_reads_as_a_sentence(
     answer: Attached, before: Standing | None, sentence: str
 ) -> None:
     replica = Replica("ops")
@@ -93,25 +98,24 @@ def test_what_was_found_on_attaching_reads_as_a_sentence(
 @pytest.mark.parametrize(
     ("news", "sentence"),
     [
-        (MembershipChange("ops", "outsider", "denied", "alice"), "alice denied your request"),
+        (MembershipChange("ops", "outsider", "denied", "alice"), "alice denied your request."),
         (
             MembershipChange("ops", "outsider", "kicked", "alice"),
-            "alice kicked you out of the group",
+            "alice kicked you from this group.",
         ),
         (
             MembershipChange("ops", "outsider", "left", "bob"),
-            "you left the group from another terminal",
+            "You left this group from another terminal.",
         ),
         (
             MembershipChange("ops", "outsider", "closed", "alice"),
-            "alice, the last member, left, and the group is closed",
+            "alice, the last member, left, and the group was closed.",
         ),
     ],
 )
-def test_what_somebody_did_to_ones_standing_reads_as_a_sentence(
-    news: MembershipChange, sentence: str
-) -> None:
-    assert standing_changed(news, on_purpose=False) == f"{sentence}; /join asks again, /3 leaves"
+def test_a_changed_standing_reads_as_a_sentence(news: MembershipChange, sentence: str) -> None:
+    step = "/join asks to join again, /part closes this window."
+    assert standing_changed(news, on_purpose=False) == f"{sentence} {step}"
 
 
 NINE = int(time.mktime((2026, 11, 24, 18, 4, 0, 0, 0, -1))) * 1000
@@ -146,7 +150,7 @@ def test_one_who_left_on_purpose_knows() -> None:
     assert standing_changed(left, on_purpose=True) == ""
 
 
-def test_one_who_was_banned_is_not_told_to_ask_again() -> None:
+def test_a_ban_does_not_suggest_join() -> None:
     banned = MembershipChange("ops", "outsider", "banned", "alice")
-    sentence = "alice banned you from the group; only the admin can undo that"
+    sentence = "alice banned you from this group. Only its admin can lift the ban."
     assert standing_changed(banned, on_purpose=False) == sentence

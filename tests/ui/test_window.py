@@ -6,22 +6,21 @@ import trio.testing
 
 from tchat.client.client_id import ClientId
 from tchat.client.updates import JournalDamaged
-from tchat.core.group.commands import Approve, Kick, Leave
+from tchat.core.group.commands import Approve, Delete, Kick, Leave, Post
 from tchat.core.protocol.frames import Seen
-from tchat.ui.tui.model import Position
 from tests.helpers import GROUP, log_of, members, running_server, texts
 from tests.ui.typist import Typist, two_typing, typing
 
 # ------------------------------------------------------------------ what was not seen yet
 
 
-async def test_what_comes_to_a_window_that_is_not_in_front_is_unread() -> None:
+async def test_messages_in_other_windows_are_unread() -> None:
     async with (
         running_server() as server,
         members(server, "bob", "alice") as (bob, _),
         typing(server, "alice", "ops", "lab") as alice,
     ):
-        ops = alice.room
+        ops = alice.window
         await alice.types("/window lab")
         first = await bob.post("one")
         await bob.post("two, alice")
@@ -33,37 +32,35 @@ async def test_what_comes_to_a_window_that_is_not_in_front_is_unread() -> None:
         assert ops.new_from == 0
 
 
-async def test_what_comes_while_one_reads_further_up_is_unread_too() -> None:
+async def test_what_comes_out_of_sight_is_unread() -> None:
     async with two_typing() as (alice, bob):
-        await alice.types("one", "two")
-        await bob.reads("alice: two")
-        bob.room.position = Position(len(bob.room.lines) - 2)
+        bob.frontend.looks = False
         await alice.types("three")
         await bob.reads("alice: three")
-        assert (bob.room.unread, bob.room.below) == (1, 1)
-        bob.room.position = None
-        bob.room.attend()
-        assert (bob.room.unread, bob.room.below) == (0, 0)
-        await alice.until(lambda: bob.room.replica.seen == bob.room.replica.last)
+        assert bob.window.unread == 1
+        bob.frontend.looks = True
+        bob.window.attend()
+        assert bob.window.unread == 0
+        await alice.until(lambda: bob.window.replica.seen == bob.window.replica.last)
 
 
-async def test_ones_own_words_are_never_unread_not_even_from_another_terminal() -> None:
+async def test_own_messages_are_never_unread() -> None:
     async with (
         running_server() as server,
         typing(server) as here,
         typing(server) as there,
     ):
-        there.face.looks = False
+        there.frontend.looks = False
         await here.types("alice, alice")
         await there.reads("alice: alice, alice")
-        assert (there.room.unread, there.room.new_from, there.face.calls) == (0, 0, [])
+        assert (there.window.unread, there.window.new_from, there.frontend.calls) == (0, 0, [])
 
 
 def missed(bob: Typist) -> list[str]:
     return [line.text for line in bob.lines if line.text.startswith("since ")]
 
 
-async def test_one_who_returns_is_told_what_was_missed_once_on_whatever_device() -> None:
+async def test_the_digest_appears_once_across_devices() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await bob.send(Seen(GROUP, await alice.post("before")))
         await bob.before_pong()
@@ -72,36 +69,36 @@ async def test_one_who_returns_is_told_what_was_missed_once_on_whatever_device()
         async with typing(server, "bob", recent=200) as there:
             (told,) = missed(there)
             assert told.endswith(": 2 messages, 1 mentions you")
-            assert there.room.new_from == first
+            assert there.window.new_from == first
             history = [line.text for line in there.lines if line.history]
             assert "before" in history
             assert not {"one", "two, bob"} & set(history)
-            assert there.face.calls == []
-            await there.until(lambda: there.room.replica.seen == there.room.replica.last)
+            assert there.frontend.calls == []
+            await there.until(lambda: there.window.replica.seen == there.window.replica.last)
             await there.types("seen")
         async with typing(server, "bob", recent=200) as elsewhere:
             assert missed(elsewhere) == []
-            assert elsewhere.room.new_from == 0
+            assert elsewhere.window.new_from == 0
 
 
-async def test_what_nobody_looked_at_is_still_unread_on_the_next_device() -> None:
+async def test_unattended_messages_stay_unread_elsewhere() -> None:
     async with two_typing() as (alice, bob):
-        bob.face.looks = False
+        bob.frontend.looks = False
         await alice.types("one")
         await bob.reads("alice: one")
-        assert bob.room.unread == 1
-        assert bob.room.replica.seen < bob.room.replica.last
+        assert bob.window.unread == 1
+        assert bob.window.replica.seen < bob.window.replica.last
 
 
-async def test_what_comes_to_a_conversation_of_two_while_away_opens_it() -> None:
+async def test_a_missed_private_message_opens_its_window() -> None:
     async with running_server() as server, members(server, "alice", "bob"):
         async with typing(server) as alice:
             await alice.types("/msg bob are you there?")
         async with typing(server, "bob") as bob:
-            direct = bob.room_of("@alice")
+            direct = bob.window_of("@alice")
             await bob.until(lambda: direct.caught_up)
-            assert (bob.room.title, direct.unread) == ("#ops", 1)
-            assert bob.face.calls == []
+            assert (bob.window.title, direct.unread) == ("#ops", 1)
+            assert bob.frontend.calls == []
             assert missed(bob) == []  # there was nothing before it
             await bob.types("/window alice")
             await bob.until(lambda: direct.replica.seen == direct.replica.last)
@@ -109,7 +106,7 @@ async def test_what_comes_to_a_conversation_of_two_while_away_opens_it() -> None
             assert again.titles == ["#ops"]
 
 
-async def test_with_windows_every_group_one_is_in_is_opened_and_otherwise_the_one() -> None:
+async def test_all_groups_open_only_with_windows() -> None:
     async with (
         running_server() as server,
         members(server, "bob", "alice", group="lab"),
@@ -125,32 +122,32 @@ async def test_with_windows_every_group_one_is_in_is_opened_and_otherwise_the_on
 # ------------------------------------------------------------------ what calls
 
 
-async def test_mentions_and_messages_to_one_person_call_and_nothing_else_does() -> None:
+async def test_the_bell_rings_for_mentions_and_private_messages() -> None:
     async with two_typing() as (alice, bob):
         await alice.types("hello", "look, Bob\nthere", "bobby", "/me greets bob", "/msg bob psst")
         await bob.shows("psst")
-        assert bob.face.calls == [
+        assert bob.frontend.calls == [
             ("#ops", "alice: look, Bob\nthere"),
             ("#ops", "alice: greets bob"),
             ("@alice", "alice: psst"),
         ]
         await alice.types("/msg bob again")
         await bob.shows("again")
-        assert bob.face.calls[3:] == [("@alice", "alice: again")]
+        assert bob.frontend.calls[3:] == [("@alice", "alice: again")]
         await bob.types("I am bob", "/msg alice bob here")
-        assert len(bob.face.calls) == 4
+        assert len(bob.frontend.calls) == 4
 
 
-async def test_what_was_said_before_one_came_does_not_call() -> None:
+async def test_the_backlog_does_not_ring_the_bell() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, _):
         await alice.post("bob, where are you?")
         async with typing(server, "bob") as bob:
             await alice.post("bob, there you are")
             await bob.shows("there you are")
-            assert bob.face.calls == [("#ops", "alice: bob, there you are")]
+            assert bob.frontend.calls == [("#ops", "alice: bob, there you are")]
 
 
-async def test_a_group_may_be_muted_and_a_person_ignored_from_the_beginning() -> None:
+async def test_mute_and_ignore_apply_from_the_start() -> None:
     async with (
         running_server() as server,
         members(server, "alice", "bob", "carol") as (alice, _, carol),
@@ -159,29 +156,31 @@ async def test_a_group_may_be_muted_and_a_person_ignored_from_the_beginning() ->
         await carol.post("bob, bob, bob")
         await alice.post("bob?")
         await bob.reads("alice: bob? [mention]")
-        assert (bob.face.calls, len(bob.screen())) == ([], 1)
+        assert (bob.frontend.calls, len(bob.screen())) == ([], 1)
 
 
 # ------------------------------------------------------------------ what one is to the group
 
 
-async def test_one_who_comes_back_is_welcomed_and_has_missed_something() -> None:
+async def test_a_returning_member_is_welcomed_again() -> None:
     async with (
         running_server() as server,
         members(server, "alice", "bob") as (alice, _),
         typing(server, "bob") as bob,
     ):
         await alice.command(Kick, "bob")
-        await bob.shows("alice kicked you out of the group; /join asks again, /3 leaves")
+        await bob.shows(
+            "alice kicked you from this group. /join asks to join again, /part closes this window."
+        )
         await alice.post("behind bob's back")
         await bob.types("/join")
         await alice.command(Approve, "bob")
         await bob.until(lambda: sum("/help lists" in line.text for line in bob.lines) == 2)
         await bob.types("back")
-        assert bob.face.calls == []
+        assert bob.frontend.calls == []
 
 
-async def test_a_group_that_closed_is_founded_anew_by_whoever_asks() -> None:
+async def test_a_closed_group_can_be_founded_again() -> None:
     async with (
         running_server() as server,
         members(server, "alice", "bob") as (alice, by_hand),
@@ -190,7 +189,7 @@ async def test_a_group_that_closed_is_founded_anew_by_whoever_asks() -> None:
         await alice.command(Leave)
         await bob.shows("alice made bob the admin: that is you")
         await by_hand.command(Leave)
-        await bob.shows("you left the group from another terminal; /join asks again, /3 leaves")
+        await bob.shows("You left this group from another terminal. /join asks to join again,")
         await bob.types("/join")
         await bob.shows("bob created ops and you are its admin")
 
@@ -198,45 +197,85 @@ async def test_a_group_that_closed_is_founded_anew_by_whoever_asks() -> None:
 # ------------------------------------------------------------------ the past
 
 
-async def test_the_past_comes_in_front_page_by_page_and_what_one_looks_at_stays() -> None:
+async def test_the_past_is_loaded_page_by_page() -> None:
+    """The front end is told how many lines there are in front, so that it can keep its place."""
     async with running_server() as server, members(server, "alice") as (by_hand,):
         for n in range(400):
             await by_hand.send(Seen(GROUP, await by_hand.post(f"text {n}")))
         async with typing(server, recent=20) as alice:
-            before = len(alice.room.lines)
-            assert before < 30
-            alice.room.position = Position(5)
-            looked_at = alice.room.lines[5]
-            alice.room.load_past()
-            assert alice.room.loading
-            alice.room.load_past()
+            before = list(alice.window.lines)
+            assert len(before) < 30
+            alice.window.load_history()
+            assert alice.window.loading
+            alice.window.load_history()
             await alice.types("")
-            assert len(alice.room.lines) > before
-            assert alice.room.lines[alice.room.position.index] == looked_at
+            ((title, inserted),) = alice.frontend.inserts
+            assert title == "#ops"
+            assert alice.window.lines[inserted:] == before
             await alice.reads_back()
             assert alice.screen() == [f"alice: text {n}" for n in range(400)]
-            assert alice.room.past == "all"
-            assert all(line.history for line in alice.room.lines if line.who)
-            assert alice.room.unread == 0
+            assert alice.window.past == "all"
+            assert all(line.history for line in alice.window.lines if line.who)
+            assert alice.window.unread == 0
+
+
+async def test_replies_quote_messages_that_are_not_loaded() -> None:
+    async with running_server() as server, members(server, "alice", "bob") as (by_hand, other):
+        first, second = await by_hand.post("the first"), await other.post("the second")
+        gone = await by_hand.post("gone soon")
+        await by_hand.command(Delete, gone)
+        for n in range(300):
+            await by_hand.post(f"text {n}")
+        for target in (first, second, gone):
+            answer = await by_hand.command(Post, f"re {target}", target)
+            await by_hand.send(Seen(GROUP, answer.seq or 0))
+        async with typing(server, recent=20) as alice:
+            await alice.reads(f"alice: re {first} [re alice: the first]")
+            await alice.reads(f"alice: re {second} [re bob: the second]")
+            await alice.reads(f"alice: re {gone} [re a deleted message]")
+            assert alice.window.replica.first > gone  # the log is as short as before
+            await by_hand.command(Delete, first)
+            await alice.reads(f"alice: re {first} [re a deleted message]")
+            assert alice.window.quote_of(second) == "bob: the second"
+
+
+async def test_a_nonexistent_message_has_a_placeholder() -> None:
+    async with two_typing() as (alice, _):
+        assert alice.window.quote_of(10_000) == "an earlier message"
+        assert await alice.window.load_quote(10_000) == "an earlier message"
+        await alice.until(lambda: not alice.chat.session.unanswered)
+
+
+async def test_printed_lines_load_no_quotations() -> None:
+    async with running_server() as server, members(server, "alice") as (by_hand,):
+        first = await by_hand.post("the first")
+        for n in range(100):
+            await by_hand.post(f"text {n}")
+        await by_hand.send(Seen(GROUP, (await by_hand.attach()).seq))
+        async with typing(server, rewrites=False, recent=20) as alice:
+            assert alice.window.replica.first > first
+            assert alice.window.quote_of(first) == "an earlier message"
+            assert not alice.chat.session.unanswered
+            assert await alice.window.load_quote(first) == "alice: the first"
 
 
 # ------------------------------------------------------------------ what is on its way
 
 
-async def test_what_is_said_shows_at_once_as_on_its_way() -> None:
+async def test_a_sent_message_shows_as_pending() -> None:
     async with two_typing() as (alice, _):
         alice.chat.enter("one")
         alice.chat.enter("/me two")
         assert alice.screen() == ["alice: one [pending]", "alice * two [pending]"]
         assert await alice.types("/edit what?") == [
-            "error: What you said last is still on its way; try again in a moment.",
+            "error: Your last message is still on its way; try again in a moment.",
             "message: one",
             "action: two",
         ]
         assert alice.screen() == ["alice: one", "alice * two"]
 
 
-async def test_what_was_typed_before_the_program_ended_is_sent_by_the_next() -> None:
+async def test_unsent_messages_are_sent_after_a_restart() -> None:
     slot = ClientId()
     async with running_server() as server, members(server, "alice") as _:
         port = server.address.port
@@ -247,8 +286,8 @@ async def test_what_was_typed_before_the_program_ended_is_sent_by_the_next() -> 
             assert alice.screen() == ["alice: kept [pending]"]
             assert not await alice.chat.finish(0)
             assert alice.lines[-1].text == (
-                "1 of what you typed or were sent had to be left undone."
-                " What you said is kept, and sent when you are here again."
+                "Not finished in time: 1 of your messages, commands or files."
+                " Messages are kept, and sent when you run tchat again."
             )
     async with running_server(server.store, port=port) as server:
         async with typing(server, slot=slot) as alice:
@@ -257,7 +296,7 @@ async def test_what_was_typed_before_the_program_ended_is_sent_by_the_next() -> 
         assert texts(await log_of(server.store)) == ["kept"]
 
 
-async def test_offline_one_asks_and_types_on_and_it_is_done_afterwards() -> None:
+async def test_offline_input_is_done_after_reconnecting() -> None:
     async with (
         running_server() as server,
         members(server, "alice", "bob"),
@@ -270,7 +309,7 @@ async def test_offline_one_asks_and_types_on_and_it_is_done_afterwards() -> None
             alice.chat.enter(line)
         told = [line.text for line in alice.lines]
         assert "members (2): alice (admin), bob" in told
-        assert told[-1] == "/me TEXT: say what you do"
+        assert told[-1] == "/me TEXT: sends an action: * you TEXT"
         for line in ("/topic later", "/query bob", "psst", "/window ops", "/join lab", "hi"):
             alice.chat.enter(line)
         assert alice.chat.refusals == 0
@@ -283,23 +322,23 @@ async def test_offline_one_asks_and_types_on_and_it_is_done_afterwards() -> None
 
 async def test_what_of_the_outbox_was_damaged_is_said() -> None:
     async with two_typing() as (alice, _):
-        alice.chat.take(JournalDamaged("Something was lost."))
+        alice.chat.handle(JournalDamaged("Something was lost."))
         await trio.testing.wait_all_tasks_blocked()
         assert (alice.lines[-1].sort, alice.lines[-1].text) == ("error", "Something was lost.")
         assert alice.chat.refusals == 1
 
 
-async def test_a_message_that_was_not_sent_is_remembered_by_the_next_program() -> None:
+async def test_refused_messages_survive_a_restart() -> None:
     slot = ClientId()
     async with running_server() as server, members(server, "alice", "bob") as (alice, _):
         async with typing(server, "bob", slot=slot) as bob:
             await alice.command(Kick, "bob")
-            await bob.shows("kicked you out")
+            await bob.shows("kicked you from")
             await bob.types("unheard")
             await bob.types("/join")
         await alice.command(Approve, "bob")
         async with typing(server, "bob", slot=slot) as bob:
-            await bob.shows("not sent: 1 message; /resend, or /discard")
+            await bob.shows("not sent: 1 message; /resend sends, /discard deletes them")
             assert bob.chat.refusals == 0
             await bob.types("/resend")
             assert bob.screen() == ["bob: unheard"]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tchat.core.group.commands import Join
-from tchat.ui.chat.commands import COMMANDS
 from tchat.ui.chat.completion import offers
+from tchat.ui.commands.table import COMMANDS
 from tests.helpers import members, raw_client, running_server
 from tests.ui.typist import typing
 
@@ -31,7 +31,7 @@ async def desk() -> AsyncIterator[Typist]:
     ):
         await yan.command(Join)
         await alice.shows("yan asks to join")
-        await alice.until(lambda: alice.room_of("#zoo").caught_up)
+        await alice.until(lambda: alice.window_of("#zoo").caught_up)
         yield alice
 
 
@@ -95,13 +95,13 @@ async def test_the_word_that_was_begun_is_completed(
 async def test_every_command_is_offered_once() -> None:
     async with desk() as alice:
         _, offered = offers(alice.chat, "/")
-        assert offered == [f"/{command.word} " for command in COMMANDS]
+        assert offered == [f"/{command.word} " for command in COMMANDS.commands]
         _, topics = offers(alice.chat, "/help ")
         assert len(topics) == len(set(topics))
         assert topics[0] == "keys"
 
 
-async def test_what_was_found_ignored_or_banned_can_be_named() -> None:
+async def test_results_ignored_and_banned_people_are_completed() -> None:
     async with desk() as alice:
         await alice.types("one", "one more", "/search one", "/ignore Bob", "/ban Bob")
         assert offers(alice.chat, "/jump ") == (6, ["1", "2"])
@@ -109,7 +109,7 @@ async def test_what_was_found_ignored_or_banned_can_be_named() -> None:
         assert offers(alice.chat, "/unban ") == (7, ["Bob"])
 
 
-async def test_the_answer_to_a_question_is_completed_and_so_is_a_command_instead() -> None:
+async def test_answers_and_commands_are_completed_at_a_question() -> None:
     async with desk() as alice:
         alice.chat.enter("/approve")
         assert offers(alice.chat, "") == (0, ["yan"])

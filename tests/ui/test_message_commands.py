@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tchat.core.group.commands import Approve, Delete, Kick, Post
+from tchat.core.group.commands import Approve, Delete, Kick
 from tchat.core.protocol.frames import Seen
 from tests.helpers import GROUP, log_of, members, running_server, texts
 from tests.ui.typist import two_typing, typing
@@ -21,7 +21,7 @@ async def test_what_one_does_is_no_message_in_quotes() -> None:
 
 async def test_doing_nothing_is_asked_about() -> None:
     async with two_typing() as (alice, bob):
-        assert await alice.types("/me") == ["notice: /me TEXT: what?"]
+        assert await alice.types("/me") == ["notice: do what?"]
         assert await alice.types("waves") == ["action: waves"]
         await bob.reads("alice * waves")
 
@@ -39,23 +39,23 @@ async def test_a_reply_says_what_it_answers() -> None:
         await bob.reads("alice: gladly [re bob: tomorrow?]")
         await bob.types("/reply ^1 and why?", "/reply ^99 too far")
         await alice.reads("bob: and why? [re alice: gladly]")
-        assert bob.lines[-1].text == "There is no message ^99 here."
+        assert bob.lines[-1].text == "There is no message ^99 here; PageUp loads earlier ones."
 
 
-async def test_a_name_that_begins_the_answer_is_taken_for_whose_message_it_is() -> None:
+async def test_a_leading_name_selects_whose_message() -> None:
     async with two_typing() as (alice, bob):
         await alice.types("one")
         await bob.reads("alice: one")
         await bob.types("two", "/reply Alice three")
         assert bob.screen()[-1] == "bob: three [re alice: one]"
-        assert await bob.types("/reply alice") == ["error: It is /reply TEXT, or /reply NAME TEXT."]
+        assert await bob.types("/reply alice") == ["error: Usage: /reply TEXT, or /reply NAME TEXT"]
 
 
 @pytest.mark.parametrize("line", ["/reply hello", "/reply ^1 hello", "/reply bob hello"])
 async def test_there_has_to_be_something_to_answer(line: str) -> None:
     async with two_typing() as (alice, _):
         (shown,) = await alice.types(line)
-        assert shown.startswith("error: There is no message ")
+        assert shown.startswith("error: There is no ")
 
 
 async def test_an_answer_to_what_was_deleted_quotes_nothing() -> None:
@@ -65,12 +65,12 @@ async def test_an_answer_to_what_was_deleted_quotes_nothing() -> None:
         await bob.types("/reply what is that?")
         assert bob.screen()[-1] == "bob: what is that? [re alice: a secret]"
         await alice.types("/delete")
-        gone = "bob: what is that? [re a message that was deleted]"
+        gone = "bob: what is that? [re a deleted message]"
         for person in (alice, bob):
             await person.reads("alice:  [deleted]")
             await person.reads(gone)
         assert await bob.types("/reply alice still there?") == [
-            "error: There is no message here that could be meant."
+            "error: There is no such message here; PageUp loads earlier ones."
         ]
 
 
@@ -109,38 +109,40 @@ async def test_where_lines_cannot_change_a_change_is_told() -> None:
         assert await bob.shows("deleted") == "alice deleted a message"
         assert await bob.types("mine", "/edit") == [
             "message: mine",
-            "error: It is /edit TEXT, with all of the new text.",
+            "error: Usage: /edit TEXT, with all of the new text",
         ]
 
 
-async def test_without_a_text_the_message_is_put_where_one_types() -> None:
+async def test_edit_without_text_fills_the_input() -> None:
     async with two_typing() as (alice, bob):
         await alice.types("/me wavse", "two\nlines", "/edit")
-        assert alice.face.offers == ["/edit two\nlines"]
+        assert alice.frontend.filled == ["/edit two\nlines"]
         await alice.types("/edit two\nfine lines")
         await bob.reads("alice: two\nfine lines [edited]")
         await alice.types("/edit ^2")
-        assert alice.face.offers[1] == "/edit ^2 /me wavse"
+        assert alice.frontend.filled[1] == "/edit ^2 /me wavse"
         await bob.types("one", "two")
         await alice.reads("bob: two")
         # What was meant is still meant, although it is the fourth by now.
         await alice.types("/edit ^2 /me waves")
         await bob.reads("alice * waves [edited]")
         # ... but not any more after something else was typed.
-        assert await alice.types("/edit ^2 of whom?") == [
-            "error: Only bob may change this message."
-        ]
+        assert await alice.types("/edit ^2 of whom?") == ["error: Only bob may edit this message."]
 
 
 async def test_only_what_is_ones_own_can_be_edited() -> None:
     async with two_typing() as (alice, bob):
         await bob.types("mine")
         await alice.reads("bob: mine")
-        no_message = "error: There is no message here that could be meant."
+        no_message = "error: There is no such message here; PageUp loads earlier ones."
         assert await alice.types("/edit yours") == [no_message]
-        assert await alice.types("/edit ^1 yours") == ["error: Only bob may change this message."]
-        assert await alice.types("/edit ^2 yours") == ["error: There is no message ^2 here."]
-        assert await alice.types("/edit ^0 yours") == ["error: There is no message ^0 here."]
+        assert await alice.types("/edit ^1 yours") == ["error: Only bob may edit this message."]
+        assert await alice.types("/edit ^2 yours") == [
+            "error: There is no message ^2 here; PageUp loads earlier ones."
+        ]
+        assert await alice.types("/edit ^0 yours") == [
+            "error: There is no message ^0 here; PageUp loads earlier ones."
+        ]
         await alice.types("also mine")
         assert await alice.types("/edit \u200b") == [
             "error: There is nothing in this message to send."
@@ -153,7 +155,7 @@ async def test_only_what_is_ones_own_can_be_edited() -> None:
 # ------------------------------------------------------------------ /delete
 
 
-async def test_a_deleted_message_leaves_an_empty_place_here_and_on_the_server() -> None:
+async def test_deletion_erases_the_text_everywhere() -> None:
     async with (
         running_server() as server,
         members(server, "alice", "bob"),
@@ -182,13 +184,13 @@ async def test_only_the_author_or_the_admin_deletes() -> None:
             "error: Only alice or the admin may delete this message."
         ]
         assert await bob.types("/delete") == [
-            "error: There is no message here that could be meant."
+            "error: There is no such message here; PageUp loads earlier ones."
         ]
         assert await bob.types("/delete nobody") == [
-            "error: There is no message here that could be meant."
+            "error: There is no such message here; PageUp loads earlier ones."
         ]
         assert await alice.types("/delete all of it") == [
-            "error: It is /delete, or /delete NAME, or /delete ^3."
+            "error: Usage: /delete, /delete NAME, or /delete ^3"
         ]
         assert alice.screen() == bob.screen() == ["alice: mine"]
 
@@ -205,14 +207,14 @@ async def test_numbers_pass_over_what_was_deleted() -> None:
 # ------------------------------------------------------------------ /resend, /discard
 
 
-async def test_what_was_refused_stays_until_it_is_sent_again_or_forgotten() -> None:
+async def test_refused_messages_stay_until_resent_or_discarded() -> None:
     async with (
         running_server() as server,
         members(server, "alice", "bob") as (by_hand, _),
         typing(server, "bob") as bob,
     ):
         await by_hand.command(Kick, "bob")
-        await bob.shows("kicked you out")
+        await bob.shows("kicked you from")
         for text in ("one", "two"):
             (line,) = await bob.types(text)
             assert line.startswith("error: You are not a member of this group; /join")
@@ -220,12 +222,12 @@ async def test_what_was_refused_stays_until_it_is_sent_again_or_forgotten() -> N
         assert len(await bob.types("/resend")) == 2
         await bob.types("/join")
         await by_hand.attach()
-        await bob.shows("waiting for alice")
+        await bob.shows("Waiting for alice")
         await by_hand.command(Approve, "bob")
-        await bob.until(lambda: bob.room.replica.caught_up)
+        await bob.until(lambda: bob.window.replica.caught_up)
         await bob.types("/resend")
         assert bob.screen()[-2:] == ["bob: one", "bob: two"]
-        nothing = "error: All that you said here was sent, or is on its way."
+        nothing = "error: All your messages here are sent, or on their way."
         assert await bob.types("/resend") == await bob.types("/discard") == [nothing]
         assert texts(await log_of(server.store)) == ["one", "two"]
 
@@ -237,13 +239,13 @@ async def test_what_is_forgotten_is_never_sent() -> None:
         typing(server, "bob") as bob,
     ):
         await by_hand.command(Kick, "bob")
-        await bob.shows("kicked you out")
+        await bob.shows("kicked you from")
         await bob.types("one", "two")
-        assert await bob.types("/discard") == ["notice: 2 messages forgotten"]
+        assert await bob.types("/discard") == ["notice: 2 messages discarded"]
         assert bob.screen() == []
 
 
-async def test_a_message_that_cannot_be_is_refused_and_not_kept() -> None:
+async def test_invalid_messages_are_refused_and_not_kept() -> None:
     async with two_typing() as (alice, _):
         for line, sentence in (
             ("\u200b", "There is nothing in this message to send."),
@@ -257,7 +259,7 @@ async def test_a_message_that_cannot_be_is_refused_and_not_kept() -> None:
 # ------------------------------------------------------------------ /search, /jump
 
 
-async def test_what_was_said_is_found_in_all_groups_and_gone_to() -> None:
+async def test_search_covers_all_groups_and_jump_follows() -> None:
     async with running_server() as server, typing(server, "alice", "ops", "lab") as alice:
         await alice.types("the deploy failed", "and again")
         await alice.types("/window lab", "deploy on friday?")
@@ -269,13 +271,13 @@ async def test_what_was_said_is_found_in_all_groups_and_gone_to() -> None:
             "lab <alice> /me plans a deploy",
         ]
         assert [line.split()[1] for line in hits] == ["3", "2", "1"]
-        assert hint == "notice: /jump 1 goes to the newest"
+        assert hint == "notice: /jump 1 goes to the newest result."
         await alice.types("/jump 3")
-        assert alice.room.title == "#ops"
-        assert alice.face.revealed == [("#ops", 2)]
+        assert alice.window.title == "#ops"
+        assert alice.frontend.revealed == [("#ops", 2)]
         for line in ("/jump 4", "/jump 0", "/jump x", "/jump ²", "/jump " + "9" * 4000):
             assert await alice.types(line) == [
-                "error: There is no such number; /search finds messages."
+                "error: There is no such result; /search WORDS searches."
             ]
 
 
@@ -283,15 +285,15 @@ async def test_what_is_not_there_is_not_found() -> None:
     async with two_typing() as (alice, bob):
         await alice.types("a secret plan")
         assert await bob.types("/search nothing such") == [
-            "notice: nothing was found for: nothing such"
+            "notice: No messages found with: nothing such"
         ]
         assert len(await bob.types("/search secret")) == 2
         await alice.types("/delete")
-        assert await bob.types("/search secret") == ["notice: nothing was found for: secret"]
+        assert await bob.types("/search secret") == ["notice: No messages found with: secret"]
         assert await bob.types("/search") == ["notice: search for what?"]
 
 
-async def test_a_message_far_back_is_gone_to_although_it_is_not_here() -> None:
+async def test_jump_loads_the_past() -> None:
     async with running_server() as server, members(server, "alice") as (by_hand,):
         first = await by_hand.post("the needle")
         for n in range(300):
@@ -300,11 +302,11 @@ async def test_a_message_far_back_is_gone_to_although_it_is_not_here() -> None:
             assert "alice: the needle" not in alice.screen()
             await alice.types("/search needle")
             await alice.types("/jump 1")
-            assert alice.face.revealed == [("#ops", first)]
+            assert alice.frontend.revealed == [("#ops", first)]
             assert alice.screen()[0] == "alice: the needle"
 
 
-async def test_what_was_cleared_away_comes_back_to_be_gone_to() -> None:
+async def test_jump_restores_cleared_lines() -> None:
     async with running_server() as server, typing(server) as alice:
         await alice.types("the needle", "/clear", "/search needle")
         assert alice.screen() == []
@@ -312,7 +314,7 @@ async def test_what_was_cleared_away_comes_back_to_be_gone_to() -> None:
         assert alice.screen() == ["alice: the needle"]
 
 
-async def test_edits_and_deletions_are_laid_over_the_past_as_it_comes() -> None:
+async def test_loaded_past_shows_edits_and_deletions() -> None:
     async with running_server() as server, members(server, "alice") as (by_hand,):
         old = [await by_hand.post(f"old {n}") for n in range(4)]
         async with typing(server) as alice:
@@ -330,15 +332,4 @@ async def test_edits_and_deletions_are_laid_over_the_past_as_it_comes() -> None:
                 "alice: changed [edited]",
             ]
             assert len(alice.screen()) == 34
-            assert not any("changed a message" in line.text for line in alice.room.lines)
-
-
-async def test_a_reply_to_what_is_not_here_says_so() -> None:
-    async with running_server() as server, members(server, "alice") as (by_hand,):
-        first = await by_hand.post("the first")
-        for n in range(30):
-            await by_hand.post(f"new {n}")
-        answer = await by_hand.command(Post, "about that", first)
-        await by_hand.send(Seen(GROUP, answer.seq or 0))
-        async with typing(server, recent=5) as alice:
-            assert alice.screen()[-1] == "alice: about that [re an earlier message]"
+            assert not any("changed a message" in line.text for line in alice.window.lines)

@@ -43,10 +43,13 @@ def join_line(shown: list[str]) -> str:
 # ------------------------------------------------------------------ /invite
 
 
-async def test_an_invite_is_a_line_to_paste_that_lets_its_reader_in() -> None:
+async def test_an_invite_is_a_command_to_join() -> None:
     async with running_server() as server, typing(server) as alice:
         shown = await alice.types("/invite")
-        assert "notice: this line lets whoever pastes it first in, once, within 1 day:" in shown
+        assert (
+            "notice: This command lets one person, whoever runs it first, join, within 1 day:"
+            in shown
+        )
         words = shlex.split(join_line(shown))
         assert words[:3] == ["python", "-m", "tchat"]
         given = parser().parse_args(words[3:])
@@ -59,9 +62,9 @@ async def test_an_invite_is_a_line_to_paste_that_lets_its_reader_in() -> None:
         assert await alice.shows("bob joined, invited by alice")
 
 
-async def test_a_line_for_this_machine_says_that_it_is() -> None:
+async def test_a_local_invite_warns_about_its_address() -> None:
     async with running_server() as server, typing(server) as alice:
-        local = "notice: on other machines, this machine's name has to stand in place of 127.0.0.1"
+        local = "notice: On another machine, replace 127.0.0.1 by this machine's name or address."
         assert local in await alice.types("/invite")
         alice.chat.session.connector.address = Address("chat.example.org", 7777)
         shown = await alice.types("/invite")
@@ -83,15 +86,15 @@ async def test_an_invite_names_the_server_by_its_pin(tmp_path: Path) -> None:
         assert read_invite(shlex.split(line)[-1])[1] == b""
 
 
-async def test_an_invite_may_be_for_somebody_and_for_a_time() -> None:
+async def test_an_invite_has_a_name_and_a_duration() -> None:
     async with running_server() as server, typing(server) as alice:
         shown = await alice.types("/invite --for Bob --expires 90m")
-        assert "notice: this line lets Bob in, within 90 minutes:" in shown
+        assert "notice: This command lets Bob join, within 90 minutes:" in shown
         assert " --user=Bob --group=ops " in join_line(shown)
         assert await alice.shows("alice gave an invite for Bob")
-        (invitation,) = alice.room.replica.state.invites.values()
+        (invitation,) = alice.window.replica.state.invites.values()
         assert invitation.name == "bob"
-        assert invitation.expires - alice.room.replica.state.at == 90 * 60_000
+        assert invitation.expires - alice.window.replica.state.at == 90 * 60_000
 
 
 @pytest.mark.parametrize(
@@ -113,14 +116,14 @@ async def test_the_time_of_an_invite_reads_well(options: str, lasts: str) -> Non
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ("--for", "error: It is /invite "),
-        ("bob", "error: It is /invite "),
-        ("--for bob carol", "error: It is /invite "),
-        ("--expires", "error: It is /invite "),
-        ("--expires 24", "error: It is /invite "),
-        ("--expires 1.5h", "error: It is /invite "),
-        ("--expires -1h", "error: It is /invite "),
-        ("--expires 1w", "error: It is /invite "),
+        ("--for", "error: Usage: /invite "),
+        ("bob", "error: Usage: /invite "),
+        ("--for bob carol", "error: Usage: /invite "),
+        ("--expires", "error: Usage: /invite "),
+        ("--expires 24", "error: Usage: /invite "),
+        ("--expires 1.5h", "error: Usage: /invite "),
+        ("--expires -1h", "error: Usage: /invite "),
+        ("--expires 1w", "error: Usage: /invite "),
         ("--expires 0h", "error: An invite lasts "),
         ("--expires 31d", "error: An invite lasts "),
         ("--expires 99999d", "error: An invite lasts "),
@@ -132,7 +135,7 @@ async def test_nonsense_behind_invite_gives_none(options: str, sentence: str) ->
     async with running_server() as server, typing(server) as alice:
         (line,) = await alice.types(f"/invite {options}")
         assert line.startswith(sentence)
-        assert alice.room.replica.state.invites == {}
+        assert alice.window.replica.state.invites == {}
         assert alice.chat.refusals == 1
 
 
@@ -142,9 +145,7 @@ async def test_only_the_admin_invites() -> None:
         members(server, "alice", "bob"),
         typing(server, "bob") as bob,
     ):
-        assert await bob.types("/invite") == [
-            "error: Only the admin may do this, and that is alice."
-        ]
+        assert await bob.types("/invite") == ["error: Only the admin, alice, may do this."]
 
 
 # ------------------------------------------------------------------ /link, /keys, /unlink
@@ -155,7 +156,7 @@ async def test_a_link_code_makes_another_device_the_persons() -> None:
         (line,) = await alice.types("/link")
         head, _, code = line.rpartition(" ")
         assert head == (
-            "notice: on the other device, within 10 minutes: join with --user alice --link"
+            "notice: On the other device, within 10 minutes, join with: --user alice --link"
         )
         account = Account("alice", identity_of("alice", "desk"), ClientId(), code)
         connector = Connector(server.address, KnownServers(), plain=True)
@@ -168,7 +169,7 @@ async def test_a_link_code_makes_another_device_the_persons() -> None:
         }
 
 
-async def test_keys_are_listed_with_their_days_and_this_device() -> None:
+async def test_keys_are_listed_with_dates_and_this_device() -> None:
     noon = int(time.mktime((2026, 3, 4, 12, 0, 0, 0, 0, -1))) * 1000
     desk = identity_of("alice", "desk").public
     async with running_server() as server, typing(server) as alice:
@@ -181,15 +182,13 @@ async def test_keys_are_listed_with_their_days_and_this_device() -> None:
 
 @pytest.mark.parametrize("spelled", [str, str.upper, lambda text: text.replace("-", "")])
 @pytest.mark.parametrize("length", [4, 7, 19])
-async def test_a_key_is_taken_away_by_the_beginning_of_its_fingerprint(
-    spelled: type[str], length: int
-) -> None:
+async def test_unlink_takes_the_beginning_of_a_fingerprint(spelled: type[str], length: int) -> None:
     desk = identity_of("alice", "desk").public
     async with running_server() as server, typing(server) as alice:
         await server.store.accounts.link("alice", desk, 1000)
         begun = spelled(fingerprint(desk)[:length])
         assert await alice.types(f"/unlink {begun}") == [
-            f"notice: {fingerprint(desk)} does not belong to your name any more"
+            f"notice: {fingerprint(desk)} is no longer linked to your name."
         ]
         keys = await server.store.accounts.keys("alice")
         assert [key.public for key in keys] == [identity_of("alice").public]
@@ -204,21 +203,21 @@ async def test_what_begins_no_fingerprint_takes_nothing_away(begun: str) -> None
         assert len(await server.store.accounts.keys("alice")) == 1
 
 
-async def test_a_beginning_that_fits_a_key_but_is_too_short_takes_nothing_away() -> None:
+async def test_unlink_refuses_fewer_than_four_digits() -> None:
     desk = identity_of("alice", "desk").public
     async with running_server() as server, typing(server) as alice:
         await server.store.accounts.link("alice", desk, 1000)
         (line,) = await alice.types(f"/unlink {fingerprint(desk)[:3]}")
-        assert "is not one of your keys; /keys lists them" in line
+        assert "does not name one of your keys. /keys lists your keys." in line
 
 
-async def test_a_beginning_that_fits_two_keys_takes_neither_away() -> None:
+async def test_unlink_refuses_an_ambiguous_fingerprint() -> None:
     one, two = twins()
     async with running_server() as server, typing(server) as alice:
         for key in (one, two):
             await server.store.accounts.link("alice", key, 1000)
         (line,) = await alice.types(f"/unlink {fingerprint(one)[:4]}")
-        assert "is not one of your keys" in line
+        assert "does not name one of your keys" in line
         assert len(await server.store.accounts.keys("alice")) == 3
 
 
@@ -256,7 +255,7 @@ async def test_the_admin_sees_by_what_key_somebody_asks() -> None:
         ]
 
 
-async def test_the_admin_sees_that_somebody_was_a_member_under_another_name() -> None:
+async def test_a_request_shows_a_former_name() -> None:
     account = Account("robert", identity_of("bob"), ClientId())
     async with (
         running_server() as server,

@@ -78,7 +78,7 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
         yield Desk(launch, server.address, by_hand)
 
 
-async def test_send_says_nothing_and_get_says_where_the_files_are(tmp_path: Path) -> None:
+async def test_send_is_silent_and_get_prints_paths(tmp_path: Path) -> None:
     (tmp_path / "my report.pdf").write_text("report")
     (tmp_path / "folder").mkdir()
     async with desk(tmp_path) as alice:
@@ -89,7 +89,7 @@ async def test_send_says_nothing_and_get_says_where_the_files_are(tmp_path: Path
         assert (tmp_path / out[1]).read_text() == "report"
 
 
-async def test_a_place_that_cannot_be_printed_is_a_sentence(tmp_path: Path) -> None:
+async def test_an_unprintable_path_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("data")
     async with desk(tmp_path) as alice:
         assert await alice.runs("send", "a.txt") == (0, [], [])
@@ -101,7 +101,7 @@ async def test_a_place_that_cannot_be_printed_is_a_sentence(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("end", ["2>&-", "2>/dev/full"])
-async def test_who_hears_no_complaints_gets_files_all_the_same(tmp_path: Path, end: str) -> None:
+async def test_closed_stderr_does_not_stop_transfers(tmp_path: Path, end: str) -> None:
     (tmp_path / "a.txt").write_text("data")
     async with desk(tmp_path) as alice:
         assert await alice.shell("send", "a.txt", end=end) == (0, "")
@@ -110,7 +110,7 @@ async def test_who_hears_no_complaints_gets_files_all_the_same(tmp_path: Path, e
         assert await alice.shell("get", 2, end=end) == (1, "")
 
 
-async def test_get_saves_here_or_by_the_name_that_is_wanted(tmp_path: Path) -> None:
+async def test_get_saves_here_or_under_a_name(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("data")
     async with desk(tmp_path) as alice:
         assert await alice.runs("send", "a.txt") == (0, [], [])
@@ -122,7 +122,7 @@ async def test_get_saves_here_or_by_the_name_that_is_wanted(tmp_path: Path) -> N
         assert (tmp_path / "a.txt").read_text() == "mine"
 
 
-async def test_what_is_refused_is_said_and_the_rest_is_done(tmp_path: Path) -> None:
+async def test_a_refusal_does_not_stop_the_rest(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("data")
     async with desk(tmp_path) as alice:
         status, out, err = await alice.runs("send", "nope", "a.txt")
@@ -138,10 +138,14 @@ async def test_nobody_founds_or_joins_a_group_by_it(tmp_path: Path, verb: str) -
     async with desk(tmp_path) as alice:
         status, out, err = await alice.runs(verb, 1, group="other")
         assert (status, out) == (1, [])
-        assert err == ["tchat: You are not a member of other; join it first, or use an --invite."]
+        assert err == [
+            "tchat: You are not a member of other. Join it first (tchat join), or pass --invite."
+        ]
         status, out, err = await alice.runs(verb, 1, user="bob")
         assert (status, out) == (1, [])
-        assert err == ["tchat: You are not a member of ops; join it first, or use an --invite."]
+        assert err == [
+            "tchat: You are not a member of ops. Join it first (tchat join), or pass --invite."
+        ]
         assert await alice.by_hand.before_pong() == []
 
 
@@ -153,7 +157,7 @@ async def test_one_who_waits_for_approval_is_told_so(tmp_path: Path) -> None:
             waiting = Desk(launch, server.address, bob)
             status, out, err = await waiting.runs("get", 1, user="bob")
         assert (status, out) == (1, [])
-        assert err == ["tchat: You are not a member of ops yet: alice has not approved you."]
+        assert err == ["tchat: You are not a member of ops yet: alice has to approve you."]
 
 
 async def test_an_empty_path_is_not_this_directory(tmp_path: Path) -> None:
@@ -175,7 +179,7 @@ async def test_an_invite_lets_in(tmp_path: Path) -> None:
         await alice.sees("bob joined, invited by alice", "bob shared a.txt")
 
 
-async def test_a_name_is_asked_for_and_its_absence_ends_the_program(tmp_path: Path) -> None:
+async def test_a_missing_username_is_asked_for(tmp_path: Path) -> None:
     async with desk(tmp_path) as alice, launching(tmp_path / "homes") as launch:
         where = (alice.address.host, alice.address.port, "--no-tls", "--group", "ops")
         process = await launch.tchat("get", *where, 1, user="alice")
@@ -196,9 +200,7 @@ async def test_an_interrupted_get_goes_on(tmp_path: Path, number: int) -> None:
         process.running.send_signal(number)
         assert await process.exit() == 128 + number
         assert process.out.all == []
-        assert process.err.all[-1] == (
-            "tchat: interrupted; the same command goes on where this one stopped."
-        )
+        assert process.err.all[-1] == ("tchat: interrupted; run the same command again to resume.")
         kept = list((tmp_path / "saved").iterdir())
         assert ".part" in [path.suffix for path in kept]
         assert all(path.name.startswith(".") for path in kept)
@@ -231,7 +233,7 @@ def test_on_a_terminal_one_line_changes(server: ServerProcess, tmp_path: Path) -
     (tmp_path / "a.txt").write_text("data")
     where = ["127.0.0.1", server.port, "--user", "alice", "--group", "ops"]
     with Terminal(["join", *where], str(tmp_path / "alice")) as chat:
-        chat.sees("you alone")
+        chat.sees("nobody else")
         with Terminal(["send", *where, "a.txt"], str(tmp_path / "alice")) as terminal:
             assert terminal.end() == 0
             assert terminal.text.strip() == "sent a.txt"

@@ -16,58 +16,65 @@ DIRECT = "@alice,bob"
 # ------------------------------------------------------------------ /join
 
 
-async def test_join_founds_a_group_and_what_is_typed_behind_it_is_said_there() -> None:
+async def test_join_founds_a_group_and_holds_messages() -> None:
     async with running_server() as server, typing(server) as alice:
         for line in ("/join #Lab", "hello", "/me waves"):
             alice.chat.enter(line)
         assert alice.titles == ["#ops", "#Lab"]
         assert alice.screen() == ["alice: hello [pending]", "alice * waves [pending]"]
         assert await alice.chat.finish(GUARD)
-        assert await alice.shows("in Lab with you alone")
+        assert await alice.shows("You are in #Lab; nobody else is here yet.")
         assert texts(await log_of(server.store, "lab")) == ["hello", "/me waves"]
         assert texts(await log_of(server.store, "ops")) == []
 
 
-async def test_join_asks_in_a_group_that_there_is_and_goes_to_one_that_is_open() -> None:
+async def test_join_asks_or_switches_to_an_open_window() -> None:
     async with (
         running_server() as server,
         members(server, "bob", group="lab") as (bob,),
         typing(server) as alice,
     ):
         await alice.types("/join lab")
-        assert alice.room.title == "#lab"
-        assert await alice.shows("waiting for bob") == "waiting for bob to approve you; /3 leaves"
-        assert await alice.types("/join") == ["notice: waiting for bob to approve you; /3 leaves"]
+        assert alice.window.title == "#lab"
+        assert (
+            await alice.shows("Waiting for bob")
+            == "Waiting for bob to approve you. /leave withdraws your request."
+        )
+        assert await alice.types("/join") == [
+            "notice: Waiting for bob to approve you. /leave withdraws your request."
+        ]
         await alice.types("/join OPS")
-        assert (alice.room.title, alice.titles) == ("#ops", ["#ops", "#lab"])
+        assert (alice.window.title, alice.titles) == ("#ops", ["#ops", "#lab"])
         assert await alice.types("/join") == ["error: You are a member already."]
         await bob.command(Approve, "alice", group="lab")
-        await alice.until(lambda: alice.room_of("#lab").caught_up)
+        await alice.until(lambda: alice.window_of("#lab").caught_up)
 
 
-async def test_join_asks_again_after_a_kick_from_wherever_it_is_typed() -> None:
+async def test_join_asks_again_after_a_kick() -> None:
     async with (
         running_server() as server,
         members(server, "bob", "alice", group="lab") as (bob, _),
         typing(server, "alice", "ops", "lab") as alice,
     ):
-        await alice.until(lambda: alice.room_of("#lab").caught_up)
+        await alice.until(lambda: alice.window_of("#lab").caught_up)
         await bob.command(Kick, "alice", group="lab")
-        await alice.shows("bob kicked you out of the group; /join asks again, /3 leaves")
+        await alice.shows(
+            "bob kicked you from this group. /join asks to join again, /part closes this window."
+        )
         await alice.types("/join lab")
-        assert alice.room.title == "#lab"
-        await alice.shows("waiting for bob")
+        assert alice.window.title == "#lab"
+        await alice.shows("Waiting for bob")
 
 
 @pytest.mark.parametrize("name", ["a/b", "x" * 33, "two words", "#"])
-async def test_what_is_no_name_of_a_group_is_refused(name: str) -> None:
+async def test_join_refuses_bad_group_names(name: str) -> None:
     async with running_server() as server, typing(server) as alice:
         (line,) = await alice.types(f"/join {name}")
         assert line.startswith("error: ")
         assert alice.titles == ["#ops"]
 
 
-async def test_one_who_is_banned_is_told_where_they_stand() -> None:
+async def test_join_tells_the_banned_why() -> None:
     async with (
         running_server() as server,
         members(server, "bob", group="lab") as (bob,),
@@ -83,11 +90,11 @@ async def test_one_who_is_banned_is_told_where_they_stand() -> None:
 # ------------------------------------------------------------------ /part, /leave
 
 
-async def test_part_closes_the_window_and_one_stays_a_member() -> None:
+async def test_part_closes_the_window_but_keeps_membership() -> None:
     async with running_server() as server, typing(server, "alice", "ops", "lab") as alice:
-        await alice.until(lambda: alice.room_of("#lab").caught_up)
+        await alice.until(lambda: alice.window_of("#lab").caught_up)
         await alice.types("/window lab", "/close")
-        assert (alice.room.title, alice.titles) == ("#ops", ["#ops"])
+        assert (alice.window.title, alice.titles) == ("#ops", ["#ops"])
         assert await alice.types("/list") == ["notice: #lab", "notice: #ops (open)"]
         await alice.types("/part")
         assert alice.chat.done.is_set()
@@ -95,17 +102,17 @@ async def test_part_closes_the_window_and_one_stays_a_member() -> None:
 
 async def test_leave_ends_the_membership_and_closes_the_window() -> None:
     async with running_server() as server, typing(server, "alice", "ops", "lab") as alice:
-        await alice.until(lambda: alice.room_of("#lab").caught_up)
+        await alice.until(lambda: alice.window_of("#lab").caught_up)
         await alice.types("/window lab")
-        assert "notice: you left #lab" in await alice.types("/leave")
-        assert (alice.room.title, alice.titles) == ("#ops", ["#ops"])
+        assert "notice: You left #lab." in await alice.types("/leave")
+        assert (alice.window.title, alice.titles) == ("#ops", ["#ops"])
         assert await alice.types("/list") == ["notice: #ops (open)"]
         assert not alice.chat.done.is_set()
-        assert "notice: you left the group" in await alice.types("/leave")
+        assert "notice: You left the group." in await alice.types("/leave")
         assert alice.chat.done.is_set()
 
 
-async def test_what_was_said_in_a_window_that_is_closed_at_once_is_said() -> None:
+async def test_messages_are_sent_although_their_window_closed() -> None:
     async with running_server() as server, typing(server) as alice:
         for line in ("/join lab", "hello", "/part", "and here"):
             alice.chat.enter(line)
@@ -122,16 +129,16 @@ async def test_what_was_said_in_a_window_that_is_closed_at_once_is_said() -> Non
         assert texts(await log_of(server.store, "lab")) == ["one", "two"]
 
 
-async def test_one_who_was_kicked_can_close_the_window_but_has_nothing_to_leave() -> None:
+async def test_leave_is_refused_after_a_kick() -> None:
     async with (
         running_server() as server,
         members(server, "bob", "alice", group="lab") as (bob, _),
         typing(server, "alice", "ops", "lab") as alice,
     ):
-        await alice.until(lambda: alice.room_of("#lab").caught_up)
+        await alice.until(lambda: alice.window_of("#lab").caught_up)
         await alice.types("/window lab")
         await bob.command(Kick, "alice", group="lab")
-        await alice.shows("kicked you out")
+        await alice.shows("kicked you from")
         assert await alice.types("/leave") == [
             "error: You are not a member of this group; /join asks to be one."
         ]
@@ -142,25 +149,25 @@ async def test_one_who_was_kicked_can_close_the_window_but_has_nothing_to_leave(
 # ------------------------------------------------------------------ /msg, /query
 
 
-async def test_a_message_to_one_person_is_between_the_two() -> None:
+async def test_a_private_message_reaches_only_two() -> None:
     async with two_typing() as (alice, bob):
         assert sorted(await alice.types("/msg BOB  for your eyes ")) == [
             "message: for your eyes",
-            "notice: written to bob; /query bob shows the conversation",
+            "notice: message sent to bob; /query bob opens the conversation",
         ]
-        assert (alice.room.title, alice.titles) == ("#ops", ["#ops", "@bob"])
+        assert (alice.window.title, alice.titles) == ("#ops", ["#ops", "@bob"])
         await bob.shows("for your eyes")
         assert bob.titles == ["#ops", "@alice"]
-        assert bob.face.calls == [("@alice", "alice: for your eyes")]
-        assert (bob.room_of("@alice").unread, bob.room_of("@alice").mentions) == (1, 1)
+        assert bob.frontend.calls == [("@alice", "alice: for your eyes")]
+        assert (bob.window_of("@alice").unread, bob.window_of("@alice").mentions) == (1, 1)
         await bob.types("/query alice", "/me nods")
         assert bob.screen() == ["alice: for your eyes", "bob * nods"]
-        assert bob.room_of("@alice").unread == 0
+        assert bob.window_of("@alice").unread == 0
         await alice.shows("nods")
         assert alice.screen("#ops") == []
 
 
-async def test_what_is_typed_right_behind_query_or_msg_arrives_in_order() -> None:
+async def test_messages_after_query_arrive_in_order() -> None:
     async with two_typing() as (alice, bob):
         words = [f"text {n}" for n in range(5)]
         for text in words[:3]:
@@ -173,7 +180,7 @@ async def test_what_is_typed_right_behind_query_or_msg_arrives_in_order() -> Non
 
 
 @pytest.mark.parametrize("line", ["/msg nobody hello", "/msg dave hello"])
-async def test_one_cannot_write_to_strangers_and_no_window_is_left_of_it(line: str) -> None:
+async def test_private_messages_to_strangers_leave_no_window(line: str) -> None:
     async with (
         running_server() as server,
         typing(server) as alice,
@@ -182,7 +189,7 @@ async def test_one_cannot_write_to_strangers_and_no_window_is_left_of_it(line: s
         await dave.command(Join, group="elsewhere")
         refusal = "error: You can write to people with whom you share a group."
         assert await alice.types(line) == [refusal]
-        assert (alice.room.title, alice.titles) == ("#ops", ["#ops"])
+        assert (alice.window.title, alice.titles) == ("#ops", ["#ops"])
         await alice.types("/query dave")
         assert await alice.types("hello") == [refusal]
         assert alice.screen() == ["alice: hello [failed]"]
@@ -194,7 +201,7 @@ async def test_one_cannot_write_to_strangers_and_no_window_is_left_of_it(line: s
         ("/msg alice hello", "A message to yourself would reach nobody else."),
         ("/query ALICE", "A message to yourself would reach nobody else."),
         ("/join @alice", "A message to yourself would reach nobody else."),
-        ("/msg bob", "It is /msg NAME TEXT."),
+        ("/msg bob", "Usage: /msg NAME TEXT"),
         ("/msg bob \u200b", "There is nothing in this message to send."),
         ("/msg b/b hello", "A username is made of letters, digits and _ - . only; 'b/b' has"),
     ],
@@ -206,10 +213,10 @@ async def test_a_message_to_one_person_that_cannot_be(line: str, sentence: str) 
         assert alice.titles == ["#ops"]
 
 
-async def test_a_conversation_of_two_has_no_admin_and_is_closed_rather_than_left() -> None:
+async def test_leave_closes_a_conversation_of_two() -> None:
     async with two_typing() as (alice, _):
         await alice.types("/query bob", "hello")
-        assert await alice.types("/admin") == ["notice: a conversation of two has no admin"]
+        assert await alice.types("/admin") == ["notice: A conversation of two has no admin."]
         for line in ("/kick bob", "/topic x", "/policy", "/policy open", "/invite", "/send x"):
             (shown,) = await alice.types(line)
             assert shown.startswith("error: "), line
@@ -227,9 +234,9 @@ async def test_who_is_ignored_opens_no_window() -> None:
         typing(server, "bob", ignore=("alice",)) as bob,
     ):
         await alice.types("/msg bob psst", "in the group")
-        await bob.until(lambda: bob.room.replica.last == alice.room.replica.last)
+        await bob.until(lambda: bob.window.replica.last == alice.window.replica.last)
         await trio.testing.wait_all_tasks_blocked()
-        assert (bob.titles, bob.face.calls) == (["#ops"], [])
+        assert (bob.titles, bob.frontend.calls) == (["#ops"], [])
         async with typing(server, "bob", ignore=("ALICE",)) as again:
             assert again.titles == ["#ops"]
 
@@ -237,9 +244,9 @@ async def test_who_is_ignored_opens_no_window() -> None:
 # ------------------------------------------------------------------ /window, /list, /mute, /clear
 
 
-async def test_windows_are_gone_to_by_number_or_by_name() -> None:
+async def test_windows_are_selected_by_number_or_name() -> None:
     async with running_server() as server, typing(server, "alice", "ops", "ops2", "lab") as alice:
-        await alice.until(lambda: all(room.caught_up for room in alice.chat.rooms))
+        await alice.until(lambda: all(window.caught_up for window in alice.chat.windows))
         for typed, title in [
             ("3", "#lab"),
             ("OPS", "#ops"),
@@ -248,40 +255,33 @@ async def test_windows_are_gone_to_by_number_or_by_name() -> None:
             ("1", "#ops"),
         ]:
             assert await alice.types(f"/window {typed}") == []
-            assert alice.room.title == title
-        alice.chat.go_back()
-        assert alice.room.title == "#lab"
+            assert alice.window.title == title
+        alice.chat.switch_back()
+        assert alice.window.title == "#lab"
         for typed in ("4", "0", "-1", "99999999999", "0000003", "²", "x" * 4000):
             (line,) = await alice.types(f"/w {typed}")
             assert line.startswith("error: There is no window "), typed
             assert line.endswith("; there are 3.")
-        assert await alice.types("/window") == ["notice: which window? (#ops, #ops2, #lab)"]
+        assert await alice.types("/window") == [
+            "notice: switch to which window? (#ops, #ops2, #lab)"
+        ]
         await alice.types("lab")
-        assert alice.room.title == "#lab"
-
-
-async def test_each_window_has_a_draft_of_its_own() -> None:
-    async with running_server() as server, typing(server, "alice", "ops", "lab") as alice:
-        alice.room.edit.set("half a sen")
-        await alice.types("/window lab")
-        assert alice.room.edit.text == ""
-        await alice.types("/window ops")
-        assert alice.room.edit.text == "half a sen"
+        assert alice.window.title == "#lab"
 
 
 async def test_a_muted_window_does_not_call() -> None:
     async with two_typing() as (alice, bob):
-        assert await bob.types("/mute") == ["notice: no bell here from now on"]
+        assert await bob.types("/mute") == ["notice: The bell is off in this window."]
         await alice.types("bob, look")
         await bob.shows("bob, look")
-        assert bob.face.calls == []
-        assert await bob.types("/mute") == ["notice: the bell rings here again"]
+        assert bob.frontend.calls == []
+        assert await bob.types("/mute") == ["notice: The bell is on in this window."]
         await alice.types("bob, look again")
         await bob.shows("look again")
-        assert bob.face.calls == [("#ops", "alice: bob, look again")]
+        assert bob.frontend.calls == [("#ops", "alice: bob, look again")]
 
 
-async def test_groups_are_listed_with_what_one_is_to_them() -> None:
+async def test_list_shows_groups_with_standing() -> None:
     async with (
         running_server() as server,
         members(server, "bob", "alice", group="lab") as (bob, _),
@@ -294,48 +294,50 @@ async def test_groups_are_listed_with_what_one_is_to_them() -> None:
         shown = await alice.types("/list")
         assert sorted(shown) == [
             "notice: #den (waiting)",
-            "notice: #lab (something new)",
+            "notice: #lab (unread)",
             "notice: #ops (open)",
         ]
 
 
-async def test_a_cleared_window_shows_the_past_again_when_somebody_reads_back() -> None:
+async def test_page_up_restores_a_cleared_window() -> None:
     async with two_typing() as (alice, bob):
         await alice.types("one", "two")
         await bob.reads("alice: two")
         await bob.types("/clear")
-        assert (bob.room.lines, bob.room.past) == ([], "more")
+        assert (bob.window.lines, bob.window.past) == ([], "more")
         await alice.types("three")
         await bob.reads("alice: three")
         await alice.types("/edit ^3 ONE")
         await alice.reads("alice: ONE [edited]")
-        await bob.until(lambda: bob.room.replica.last == alice.room.replica.last)
+        await bob.until(lambda: bob.window.replica.last == alice.window.replica.last)
         await bob.reads_back()
         assert bob.screen() == ["alice: ONE [edited]", "alice: two", "alice: three"]
-        assert bob.room.past == "all"
+        assert bob.window.past == "all"
 
 
 # ------------------------------------------------------------------ /help, /quit
 
 
-async def test_help_is_a_list_or_a_table_or_about_one_command_or_the_keys() -> None:
+async def test_help_explains_topics_commands_and_keys() -> None:
     async with two_typing(rewrites=False) as (alice, bob):
         assert (await alice.types("/help"))[0].startswith("notice: basics: /1 requests, /2 app")
         assert await alice.types("/help devices") == [
-            "notice: /link        a code that makes another device yours",
-            "notice: /keys        the keys that your name belongs to",
-            "notice: /unlink KEY  take a key away",
+            "notice: /link        makes a code that links another device to your name",
+            "notice: /keys        lists the keys linked to your name",
+            "notice: /unlink KEY  removes a key from your name",
         ]
         assert await alice.types("/help FILES") == await alice.types("/help files")
         assert await alice.types("/help approve") == [
-            "notice: /approve NAME, or /2: let somebody in (admin)"
+            "notice: /approve NAME, or /2: approves a request to join (admin)"
         ]
         assert await alice.types("/help /msg") == [
-            "notice: /msg NAME TEXT, /m: write to one person"
+            "notice: /msg NAME TEXT, /m: sends a private message"
         ]
         assert await alice.types("/help 9") == await alice.types("/help SEND")
         assert await alice.types("/help keys") == ["notice: Tab  completes"]
-        assert await bob.types("/help keys") == ["notice: keys are your terminal's own here"]
+        assert await bob.types("/help keys") == [
+            "notice: Here the keys are those of your terminal."
+        ]
         assert await alice.types("/help frob\x1b") == ["error: There is no command frob␛."]
 
 
@@ -343,10 +345,10 @@ async def test_quit_ends_the_chat_and_no_membership() -> None:
     async with two_typing() as (alice, bob):
         await bob.types("/exit")
         assert bob.chat.done.is_set()
-        assert "bob" in alice.room.replica.state.members
+        assert "bob" in alice.window.replica.state.members
 
 
-async def test_nothing_waits_for_ever_when_windows_close_while_they_open() -> None:
+async def test_closing_windows_while_opening_never_hangs() -> None:
     async with two_typing() as (alice, _):
         for line in ("/join lab", "/part", "/query bob", "/part", "/join lab", "/leave"):
             alice.chat.enter(line)

@@ -13,11 +13,11 @@ from tchat.core.group.state import File
 from tchat.core.protocol.frames import FileList, FileListRequest, Ok, StoredFileInfo
 from tchat.ui.chat.files import (
     ListedFile,
-    ask_shelf,
     fetched_text,
-    file_lines,
+    file_details,
+    file_table,
+    list_files,
     moment_text,
-    shelf_lines,
 )
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def test_who_has_fetched_a_file(fetched: int, by: list[str], text: str) -> None:
 
 
 def test_files_stand_below_each_other() -> None:
-    lines = shelf_lines(
+    lines = file_table(
         [
             ListedFile(file(9), 0, 0, ()),
             ListedFile(file(10, "数字.txt", 10, "alice"), at(THIS_YEAR, 12), 2, ("bob", "carol")),
@@ -73,31 +73,32 @@ def test_files_stand_below_each_other() -> None:
     ]
 
 
-def test_a_name_that_is_too_long_is_shown_whole_and_pushes_nobody_else() -> None:
-    long, short = shelf_lines(
+def test_long_names_keep_other_columns_aligned() -> None:
+    long, short = file_table(
         [ListedFile(file(1, "x" * 100), 0, 0, ()), ListedFile(file(2), 0, 0, ())]
     )
     assert "x" * 100 in long
     assert len(short) < 120
 
 
-def test_one_file_is_told_about_with_the_line_that_sha256sum_prints() -> None:
-    lines = file_lines(ListedFile(file(3), at(THIS_YEAR, 12), 1, ("alice",)))
+def test_file_details_end_with_a_sha256sum_line() -> None:
+    lines = file_details(ListedFile(file(3), at(THIS_YEAR, 12), 1, ("alice",)))
     assert lines == [
         "file 3: report.pdf, 1.2 MB (1200000 bytes), shared by bob on 22 Nov 10:03",
-        "fetched by alice, kept until 22 Dec 10:03; its SHA-256, as sha256sum prints it:",
+        "fetched by alice, kept until 22 Dec 10:03; SHA-256, as printed by sha256sum:",
         "03" * 32 + "  report.pdf",
     ]
 
 
-def test_all_who_fetched_it_are_named_of_one_file() -> None:
+def test_file_details_name_all_fetchers() -> None:
     people = ("alice", "bob", "carol", "dave")
     assert (
-        "fetched by alice, bob, carol and dave;" in file_lines(ListedFile(file(3), 0, 4, people))[1]
+        "fetched by alice, bob, carol and dave;"
+        in file_details(ListedFile(file(3), 0, 4, people))[1]
     )
 
 
-def test_a_time_of_another_year_says_so_in_as_many_cells() -> None:
+def test_times_of_other_years_have_equal_width() -> None:
     assert moment_text(at(THIS_YEAR)) == "22 Nov 10:03"
     assert moment_text(at(2020)) == "22 Nov  2020"
     assert moment_text(2**63 - 1)[-4:] in ("9998", "9999")
@@ -105,7 +106,7 @@ def test_a_time_of_another_year_says_so_in_as_many_cells() -> None:
 
 def test_no_name_on_the_shelf_can_do_harm() -> None:
     hostile = ListedFile(file(3, "a\x1b[2J\u202eb\n", by="m\x9b31m"), 0, 1, ("x",))
-    for line in [*shelf_lines([hostile]), *file_lines(hostile)]:
+    for line in [*file_table([hostile]), *file_details(hostile)]:
         assert line.isprintable()
 
 
@@ -137,7 +138,7 @@ def ops(numbers: int = 100) -> Replica:
 
 
 async def listed(server: Server, most: float, before: int | None = None) -> tuple[list[int], bool]:
-    found, older = await ask_shelf(cast("Session", server), ops(), most, before)
+    found, older = await list_files(cast("Session", server), ops(), most, before)
     return [one.file.number for one in found], older
 
 
@@ -158,16 +159,16 @@ async def test_all_are_asked_for_page_by_page() -> None:
     assert await listed(server, math.inf) == ([2, 7, 8, 9], False)
 
 
-async def test_what_the_group_does_not_know_is_left_out() -> None:
+async def test_unknown_file_numbers_are_left_out() -> None:
     assert await listed(Server(page(200, 2)), 20) == ([2], False)
 
 
 @pytest.mark.parametrize("again", [page(5, 4, older=True), page(older=True), page(0, older=True)])
-async def test_a_server_that_never_comes_to_an_end_is_asked_no_more(again: FileList) -> None:
+async def test_an_endless_file_list_is_not_followed(again: FileList) -> None:
     server = Server(page(5, 4, older=True), again, *[page(5, 4, older=True)] * 3)
     await listed(server, math.inf)
     assert len(server.answers) == 3
 
 
-async def test_a_server_that_answers_something_else_has_no_files() -> None:
+async def test_an_unexpected_answer_lists_no_files() -> None:
     assert await listed(Server(Ok(1)), 20) == ([], True)

@@ -9,7 +9,7 @@ from tchat.core.group.commands import Join
 from tests.helpers import identity_of, members, raw_client, running_server
 from tests.ui.typist import two_typing, typing
 
-NOT_ADMIN = "error: Only the admin may do this, and that is alice."
+NOT_ADMIN = "error: Only the admin, alice, may do this."
 
 
 @pytest.mark.parametrize(
@@ -37,13 +37,15 @@ async def test_what_is_the_admins_is_refused_to_others(line: str) -> None:
 @pytest.mark.parametrize(
     "line", ["/members", "/online", "/admin", "/who", "/whois alice", "/topic", "/policy", "/kick"]
 )
-async def test_one_who_waits_is_told_so_by_every_command(line: str) -> None:
+async def test_commands_tell_the_unapproved_to_wait(line: str) -> None:
     async with (
         running_server() as server,
         members(server, "alice"),
-        typing(server, "bob", until="waiting for alice") as bob,
+        typing(server, "bob", until="Waiting for alice") as bob,
     ):
-        assert await bob.types(line) == ["error: You are not a member yet; /3 leaves."]
+        assert await bob.types(line) == [
+            "error: You are not a member yet. /leave withdraws your request to join."
+        ]
         (refusal,) = await bob.types("hello")
         assert refusal == "error: You are not a member yet: alice has to approve you."
 
@@ -53,10 +55,10 @@ async def test_one_who_waits_is_told_so_by_every_command(line: str) -> None:
 
 async def test_a_topic_is_set_told_and_taken_away() -> None:
     async with two_typing() as (alice, bob):
-        assert await bob.types("/topic") == ["notice: there is no topic"]
+        assert await bob.types("/topic") == ["notice: There is no topic."]
         await alice.types("/topic what we do,  and why")
         assert await bob.shows("the topic:") == "alice set the topic: what we do,  and why"
-        assert await bob.types("/topic") == ["notice: the topic is: what we do,  and why"]
+        assert await bob.types("/topic") == ["notice: topic: what we do,  and why"]
         await alice.types("/topic -")
         assert await bob.shows("took the topic away")
         assert await alice.types("/topic " + "x" * 201) == [
@@ -66,43 +68,50 @@ async def test_a_topic_is_set_told_and_taken_away() -> None:
 
 async def test_an_open_group_lets_in_whoever_comes() -> None:
     async with two_typing() as (alice, bob):
-        assert await bob.types("/policy") == ["notice: who is approved may join #ops"]
+        assert await bob.types("/policy") == [
+            "notice: #ops needs approval: the admin lets people in."
+        ]
         assert await alice.types("/policy closed") == [
-            "error: It is /policy open, or /policy approval."
+            "error: Usage: /policy open, or /policy approval"
         ]
         await alice.types("/policy OPEN")
         assert await bob.shows("from now on") == "alice lets everybody join from now on"
-        assert await bob.types("/policy") == ["notice: everybody may join #ops"]
+        assert await bob.types("/policy") == ["notice: #ops is open: anyone may join."]
 
 
 async def test_opening_a_group_lets_in_whoever_waits() -> None:
     async with (
         running_server() as server,
         typing(server) as alice,
-        typing(server, "bob", until="waiting for alice") as bob,
+        typing(server, "bob", until="Waiting for alice") as bob,
     ):
         await alice.types("/policy open")
-        assert await bob.shows("; /help lists") == "in ops with 2 members; /help lists the commands"
+        assert (
+            await bob.shows("/help lists")
+            == "You are in #ops with 1 other member. /help lists the commands."
+        )
 
 
 # ------------------------------------------------------------------ /ban, /unban
 
 
-async def test_one_who_is_banned_cannot_come_back_until_that_is_lifted() -> None:
+async def test_a_ban_lasts_until_lifted() -> None:
     async with two_typing() as (alice, bob):
         await alice.types("/ban @Bob")
         assert await bob.shows("banned you") == (
-            "alice banned you from the group; only the admin can undo that"
+            "alice banned you from this group. Only its admin can lift the ban."
         )
         banned = "error: You were banned from this group; only its admin can undo that."
         assert await bob.types("/join") == [banned]
         assert await alice.types("/ban bob") == []
-        assert await alice.types("/whois bob") == ["error: bob is not a member, and banned."]
-        assert await alice.types("/unban") == ["notice: lift whose ban? (bob)"]
+        assert await alice.types("/whois bob") == [
+            "error: bob is not a member, and is banned. /members lists the members."
+        ]
+        assert await alice.types("/unban") == ["notice: unban whom? (bob)"]
         assert await alice.types("bob") == ["notice: alice lifted the ban of bob"]
         assert await alice.types("/unban bob") == ["error: bob is not banned."]
         await bob.types("/join")
-        assert await bob.shows("waiting for alice")
+        assert await bob.shows("Waiting for alice")
         await alice.types("/approve bob")
         assert await alice.shows("bob joined, approved by alice")
 
@@ -117,7 +126,7 @@ async def test_nobody_does_it_to_themselves(word: str) -> None:
 # ------------------------------------------------------------------ /who, /whois, /away
 
 
-async def test_who_is_here_and_who_is_away_and_why() -> None:
+async def test_who_shows_presence_and_away_reasons() -> None:
     async with (
         running_server() as server,
         members(server, "alice", "bob", "carol") as (_, _, by_hand),
@@ -126,15 +135,15 @@ async def test_who_is_here_and_who_is_away_and_why() -> None:
     ):
         await by_hand.stream.aclose()
         await bob.types("/away lunch\x1b")
-        await alice.until(lambda: alice.room.replica.away)
-        await alice.until(lambda: "carol" not in alice.room.replica.online)
+        await alice.until(lambda: alice.window.replica.away)
+        await alice.until(lambda: "carol" not in alice.window.replica.online)
         assert await alice.types("/who") == [
             "notice: alice (admin) is online",
             "notice: bob is away: lunch␛",
             "notice: offline (1): carol",
         ]
-        assert await bob.types("/away") == ["notice: back"]
-        await alice.until(lambda: not alice.room.replica.away)
+        assert await bob.types("/away") == ["notice: You are back."]
+        await alice.until(lambda: not alice.window.replica.away)
         assert "notice: bob is online" in await alice.types("/names")
 
 
@@ -147,18 +156,20 @@ async def test_whois_tells_of_everybody_in_any_window() -> None:
         raw_client(server.address, "dave") as dave,
     ):
         bobs, daves = (fingerprint(identity_of(name).public) for name in ("bob", "dave"))
-        await alice.until(lambda: alice.room_of("#lab").caught_up)
-        await alice.until(lambda: "bob" in alice.room_of("#lab").replica.online)
+        await alice.until(lambda: alice.window_of("#lab").caught_up)
+        await alice.until(lambda: "bob" in alice.window_of("#lab").replica.online)
         assert await alice.types("/whois @BOB") == [
             "notice: bob is online",
-            f"notice: bob came with key {bobs}",
+            f"notice: bob joined with key {bobs}",
             "notice: bob is with you in #lab",
         ]
         await alice.types("/window lab")
         shown = await alice.types("/whois alice")
         assert shown[0] == "notice: alice is the admin, online"
         assert len(shown) == 2
-        assert await alice.types("/whois nobody") == ["error: nobody is not a member."]
+        assert await alice.types("/whois nobody") == [
+            "error: nobody is not a member. /members lists the members."
+        ]
         await alice.types("/window ops")
         await dave.command(Join)
         await alice.shows("dave asks to join")
@@ -170,32 +181,34 @@ async def test_whois_tells_of_everybody_in_any_window() -> None:
 # ------------------------------------------------------------------ /ignore, /unignore
 
 
-async def test_what_an_ignored_person_says_does_or_changes_is_not_shown() -> None:
+async def test_ignored_people_are_hidden() -> None:
     async with two_typing(rewrites=False) as (alice, bob):
         assert await bob.types("/ignore") == ["notice: ignored: nobody"]
         assert await bob.types("/ignore @Alice") == [
-            "notice: Alice is hidden from now on; /unignore undoes it"
+            "notice: New messages of Alice are hidden. /unignore Alice shows them again."
         ]
         assert await bob.types("/ignore") == ["notice: ignored (1): alice"]
         await alice.types("bob, listen", "/me shouts", "/edit BOB", "/delete", "/topic noise")
         await bob.shows("alice set the topic")
         assert not any("listen" in line.text or "BOB" in line.text for line in bob.lines)
-        assert (bob.screen(), bob.face.calls) == ([], [])
-        assert await bob.types("/unignore carol") == ["error: carol is not ignored."]
-        assert await bob.types("/unignore") == ["notice: ignore whom no more? (alice)"]
+        assert (bob.screen(), bob.frontend.calls) == ([], [])
+        assert await bob.types("/unignore carol") == [
+            "error: carol is not ignored; /ignore lists who is."
+        ]
+        assert await bob.types("/unignore") == ["notice: stop ignoring whom? (alice)"]
         await bob.types("alice")
         await alice.types("at last")
         await bob.reads("alice: at last")
 
 
-async def test_one_cannot_ignore_oneself_or_what_is_no_name() -> None:
+async def test_ignore_refuses_oneself_and_bad_names() -> None:
     async with two_typing() as (alice, _):
         assert await alice.types("/ignore ALICE") == ["error: You cannot ignore yourself."]
         (line,) = await alice.types("/ignore two words")
         assert line.startswith("error: A username is made of letters")
 
 
-async def test_what_is_quoted_of_an_ignored_person_is_hidden_too() -> None:
+async def test_quotations_of_ignored_people_are_hidden() -> None:
     async with (
         running_server() as server,
         members(server, "alice", "bob", "carol") as (_, bob, _),
@@ -205,5 +218,5 @@ async def test_what_is_quoted_of_an_ignored_person_is_hidden_too() -> None:
         await bob.post("rude")
         await alice.reads("bob: rude")
         await alice.types("/reply calm down")
-        await carol.reads("alice: calm down [re a message that is hidden]")
+        await carol.reads("alice: calm down [re a hidden message]")
         assert len(carol.screen()) == 1

@@ -16,8 +16,8 @@ from tchat.client.files.transfer import AUTOMATIC_LIMIT
 from tchat.core.group.commands import Kick
 from tchat.core.group.events import Event, FileShared
 from tchat.core.group.rules import apply
-from tchat.ui.chat import files as filing
 from tchat.ui.chat.completion import offers
+from tchat.ui.plain.progress import ProgressReporter
 from tests.helpers import GROUP, GUARD, members, running_server
 from tests.ui.typist import typing
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tests.ui.typist import Typist
 
 SHARED = "notice: alice shared "
+NO_FILES = "notice: There are no files yet. /send PATH shares one."
 
 
 @pytest.fixture
@@ -136,18 +137,16 @@ async def test_home_is_where_it_is(
 async def test_an_empty_shelf_says_how_to_fill_it(downloads: Path) -> None:
     async with alone(downloads) as alice:
         for line in ("/files", "/files all"):
-            assert await alice.types(line) == ["notice: no files yet; /send PATH shares one"]
+            assert await alice.types(line) == [NO_FILES]
 
 
-async def test_the_shelf_lists_the_newest_files_and_the_older_ones_if_asked(
-    tmp_path: Path, downloads: Path
-) -> None:
+async def test_files_lists_the_newest_or_all(tmp_path: Path, downloads: Path) -> None:
     async with alone(downloads) as alice:
         for number in range(1, 26):
             (tmp_path / f"f{number}").write_text(str(number))
             await alice.types(f"/send f{number}")
         header, *lines = await alice.types("/files")
-        assert header == "notice: files (the newest 20; older ones: /files all):"
+        assert header == "notice: files (the newest 20; /files all lists all):"
         assert [line.split()[1:3] for line in lines] == [[str(n), f"f{n}"] for n in range(6, 26)]
         digest = hashlib.sha256(b"25").hexdigest()[:16]
         assert lines[-1].endswith(f"  {digest}  fetched by nobody yet")
@@ -155,9 +154,7 @@ async def test_the_shelf_lists_the_newest_files_and_the_older_ones_if_asked(
         assert (header, len(lines)) == ("notice: files (25):", 25)
 
 
-async def test_one_file_is_shown_with_its_digest_and_who_fetched_it(
-    tmp_path: Path, downloads: Path
-) -> None:
+async def test_file_details_show_digest_and_fetchers(tmp_path: Path, downloads: Path) -> None:
     (tmp_path / "report.pdf").write_text("data")
     async with alice_and_bob(downloads) as (alice, bob, _):
         await alice.types("/send report.pdf")
@@ -176,7 +173,7 @@ async def test_one_file_is_shown_with_its_digest_and_who_fetched_it(
 async def test_a_number_that_no_file_has(downloads: Path, word: str, argument: str) -> None:
     async with alone(downloads) as alice:
         assert await alice.types(f"/{word} {argument}") == [
-            f"error: The group has no file {argument}."
+            f"error: The group has no file {argument}. /files lists the files."
         ]
 
 
@@ -240,27 +237,27 @@ async def test_a_small_file_is_saved_and_then_seen(tmp_path: Path, downloads: Pa
         await alice.types("/send report.pdf")
         assert await bob.shows("file 1 saved as") == f"file 1 saved as {downloads / 'report.pdf'}"
         assert await bob.chat.finish(GUARD)
-        assert bob.room.replica.seen == bob.room.replica.state.seq
+        assert bob.window.replica.seen == bob.window.replica.state.seq
     assert (downloads / "report.pdf").read_text() == "data"
 
 
 async def test_what_is_not_saved_yet_is_not_seen(downloads: Path, standstill: Standstill) -> None:
     async with alice_and_bob(downloads) as (alice, bob, _):
-        replica = bob.room.replica
+        replica = bob.window.replica
         before = replica.state.seq
-        for room, size in ((bob.room, 10), (alice.room, AUTOMATIC_LIMIT + 1)):
+        for window, size in ((bob.window, 10), (alice.window, AUTOMATIC_LIMIT + 1)):
             shared = FileShared(7, "x.bin", size, bytes(32))
             event = Event(GROUP, before + 1, 0, "carol", bytes(8), 1, shared)
-            apply(room.replica.state, event)
-            room.filing._inside = True
-            room.filing.take(event, unseen=True)
+            apply(window.replica.state, event)
+            window.files._is_member = True
+            window.files.handle_event(event, unseen=True)
         await trio.testing.wait_all_tasks_blocked()
         assert [told.name for told in standstill.told] == ["x.bin"]
-        assert bob.room.filing.seen(before + 5) == before
-        assert alice.room.filing.seen(before + 5) == before + 5
+        assert bob.window.files.seen(before + 5) == before
+        assert alice.window.files.seen(before + 5) == before + 5
         assert await alice.shows("file 7 is large (8.4 MB): /get 7 saves it")
         await bob.types("/cancel 1")
-        assert bob.room.filing.seen(before + 5) == before + 5
+        assert bob.window.files.seen(before + 5) == before + 5
 
 
 async def test_what_was_removed_meanwhile_is_not_asked_for(
@@ -268,17 +265,19 @@ async def test_what_was_removed_meanwhile_is_not_asked_for(
 ) -> None:
     async with alone(downloads) as alice:
         shared = FileShared(7, "x.bin", 10, bytes(32))
-        alice.room.filing.take(Event(GROUP, 9, 0, "carol", bytes(8), 1, shared), unseen=True)
+        alice.window.files.handle_event(
+            Event(GROUP, 9, 0, "carol", bytes(8), 1, shared), unseen=True
+        )
         await trio.testing.wait_all_tasks_blocked()
-        assert (standstill.told, alice.room.filing.seen(9)) == ([], 9)
+        assert (standstill.told, alice.window.files.seen(9)) == ([], 9)
 
 
-async def test_one_who_is_no_member_any_more_sends_and_lists_nothing(downloads: Path) -> None:
+async def test_a_former_member_cannot_use_files(downloads: Path) -> None:
     async with alice_and_bob(downloads) as (_, bob, by_hand):
         await by_hand.command(Kick, "bob")
-        await bob.shows("alice kicked you out of the group")
+        await bob.shows("alice kicked you from this group")
         for line in ("/send x", "/files", "/get 1", "/remove 1"):
-            assert await bob.types(line) == ["error: You are not a member; /join asks to be one."]
+            assert await bob.types(line) == ["error: You are not a member. /join asks to join."]
 
 
 # ------------------------------------------------------------------ /cancel
@@ -302,23 +301,23 @@ async def test_a_transfer_is_cancelled_by_its_number(
         assert [line.text for line in alice.lines[-3:]] == [
             "1: sending a.iso: 42 % of 1.0 KB",
             "2: sending b.iso: 42 % of 1.0 KB",
-            "stop which one? (1, 2)",
+            "cancel which transfer? (1, 2)",
         ]
         assert offers(alice.chat, "") == (0, ["1", "2"])
         alice.chat.enter("1")
-        await alice.shows("Sending a.iso was cancelled; sending it again within a day resumes it")
+        await alice.shows("Sending a.iso was cancelled; sending it again within a day goes on")
         alice.chat.enter("/cancel 1")
         assert alice.lines[-1].text == "No transfer has the number 1."
         assert offers(alice.chat, "/cancel ") == (8, ["2"])
         await alice.types("/cancel 2")
-        assert [transfer.name for transfer in alice.room.filing.transfers.active] == []
+        assert [transfer.name for transfer in alice.chat.transfers.active] == []
 
 
 @pytest.mark.parametrize(
     ("line", "shown"),
     [("hello", "message: hello"), ("1", "error: Nothing is being sent or saved.")],
 )
-async def test_a_question_ends_with_the_last_transfer_that_it_was_about(
+async def test_the_cancel_question_lapses_with_the_last_transfer(
     downloads: Path, standstill: Standstill, line: str, shown: str
 ) -> None:
     async with alone(downloads) as alice:
@@ -336,33 +335,28 @@ def is_asked(chat: Chat) -> bool:
     return chat.asked is not None
 
 
-async def test_how_far_it_is_is_told_now_and_then(
-    downloads: Path, standstill: Standstill, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(filing, "TELL_SECONDS", 0.001)
+async def test_progress_is_reported_periodically(downloads: Path, standstill: Standstill) -> None:
     async with alone(downloads) as alice, trio.open_nursery() as nursery:
-        teller = filing.ProgressReporter(alice.chat.transfers, alice.room.notice)
+        reporter = ProgressReporter(alice.chat.transfers, alice.window.notice, seconds=0.001)
         alice.chat.enter("/send a.iso")
         await standstill.reached("a.iso")
-        teller.take_new(nursery)
-        assert await alice.shows("sending a") == "sending a.iso: 42 % of 1.0 KB (/cancel 1)"
+        reporter.watch_new(nursery)
+        assert await alice.shows("sending a") == "sending a.iso: 42 % of 1.0 KB; /cancel 1"
         await alice.types("/cancel 1")
 
 
-async def test_one_who_leaves_is_told_that_a_transfer_goes_on(
-    downloads: Path, standstill: Standstill
-) -> None:
+async def test_quitting_says_that_transfers_resume(downloads: Path, standstill: Standstill) -> None:
     async with alone(downloads) as alice:
         alice.chat.enter("/send a.iso")
         await standstill.reached("a.iso")
         assert not await alice.chat.finish(0)
         assert alice.lines[-1].text == (
-            "1 of what you typed or were sent had to be left undone."
-            " A file that is sent or saved again goes on from where it is now."
+            "Not finished in time: 1 of your messages, commands or files."
+            " Files resume from here when they are sent or saved again."
         )
 
 
-async def test_what_comes_of_a_transfer_is_told_although_its_window_was_closed(
+async def test_transfer_outcome_shows_after_its_window_closed(
     downloads: Path, standstill: Standstill
 ) -> None:
     async with alone(downloads) as alice:
@@ -372,7 +366,7 @@ async def test_what_comes_of_a_transfer_is_told_although_its_window_was_closed(
         alice.chat.enter("/part")
         assert alice.titles == ["#ops"]
         await alice.types("/cancel 1")
-        assert alice.room.lines[-1].text.startswith("Sending a.iso was cancelled; ")
+        assert alice.window.lines[-1].text.startswith("Sending a.iso was cancelled; ")
 
 
 # ------------------------------------------------------------------ /remove
@@ -385,8 +379,10 @@ async def test_a_removed_file_is_named_and_gone(tmp_path: Path, downloads: Path)
         await alice.shows("file 1 saved as")
         await bob.types("/remove 1")
         assert await alice.shows("removed file") == "bob removed file 1 (report.pdf)"
-        assert await alice.types("/files") == ["notice: no files yet; /send PATH shares one"]
-        assert await alice.types("/get 1") == ["error: The group has no file 1."]
+        assert await alice.types("/files") == [NO_FILES]
+        assert await alice.types("/get 1") == [
+            "error: The group has no file 1. /files lists the files."
+        ]
 
 
 async def test_only_what_one_may_remove_is_offered(tmp_path: Path, downloads: Path) -> None:

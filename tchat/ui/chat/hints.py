@@ -1,0 +1,39 @@
+"""Hints: the next step after a refusal, in terms of this interface's commands.
+
+The rules of a group say what was refused and why; they know nothing of slash commands. The front
+ends say here which command helps.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from tchat.errors import Code
+
+if TYPE_CHECKING:
+    from tchat.core.protocol.frames import Standing
+    from tchat.errors import Refused
+
+_HINTS: dict[str, str] = {
+    Code.NO_SUCH_MEMBER: "/members lists the members.",
+    Code.NO_SUCH_REQUEST: "/requests lists who asks to join.",
+    Code.NO_SUCH_FILE: "/files lists the files.",
+    Code.NO_SUCH_KEY: "/keys lists your keys.",
+    Code.QUOTA_EXCEEDED: "/remove makes room.",
+}
+"""What helps after a refusal with this code, whatever the person's standing."""
+
+_OUTSIDER_HINTS: dict[str, str] = {Code.NOT_MEMBER: "/join asks to join."}
+"""What helps somebody who is not a member, and has not asked to be one."""
+
+_COMMAND = re.compile(r"(?<!\S)/[a-z0-9]+")
+
+
+def with_hint(refusal: Refused, standing: Standing | None) -> str:
+    """Return a refusal's sentence with the hint for it, unless the sentence names a command."""
+    hints = _HINTS if standing != "outsider" else {**_HINTS, **_OUTSIDER_HINTS}
+    hint = hints.get(refusal.code, "")
+    if not hint or _COMMAND.search(refusal.sentence):
+        return refusal.sentence
+    return f"{refusal.sentence} {hint}"

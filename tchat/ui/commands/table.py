@@ -1,0 +1,28 @@
+"""The table of all slash commands, put together from the modules of this package."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from tchat.ui.chat.commands import CommandTable
+from tchat.ui.commands import access, files, general, messages, people, windows
+
+if TYPE_CHECKING:
+    from tchat.ui.chat.chat import Chat
+
+TOPICS = ("basics", "people", "messages", "windows", "files", "devices")
+"""The topics of /help, in its order. "basics" has the commands that the original had."""
+
+COMMANDS: CommandTable[Chat] = CommandTable(
+    TOPICS,
+    chain(
+        general.COMMANDS,
+        people.COMMANDS,
+        access.COMMANDS,
+        messages.COMMANDS,
+        windows.COMMANDS,
+        files.COMMANDS,
+    ),
+)
+"""All commands."""

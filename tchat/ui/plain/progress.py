@@ -1,0 +1,48 @@
+"""Progress of transfers as lines, every few seconds, where there is no place that shows it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from tchat.ui.chat.lines import progress_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tchat.client.files.queue import Transfer, Transfers
+
+REPORT_SECONDS = 2.0
+"""How often a line tells how far a transfer is."""
+
+
+class ProgressReporter:
+    """Reports long transfers now and then, and short ones never."""
+
+    def __init__(
+        self,
+        transfers: Transfers,
+        notice: Callable[[str], None],
+        seconds: float = REPORT_SECONDS,
+    ) -> None:
+        self._transfers = transfers
+        self._notice = notice
+        self._seconds = seconds
+        self._last = 0
+
+    def watch_new(self, nursery: trio.Nursery) -> None:
+        """Begin to report transfers that are new."""
+        for transfer in self._transfers.active:
+            if transfer.number > self._last:
+                self._last = transfer.number
+                nursery.start_soon(self._report, transfer)
+
+    async def _report(self, transfer: Transfer) -> None:
+        while True:
+            with trio.move_on_after(self._seconds):
+                await transfer.ended.wait()
+                return
+            if transfer.phase != "queued":
+                progress = transfer.progress(trio.current_time())
+                self._notice(f"{progress_text(progress)}; /cancel {transfer.number}")

@@ -1,0 +1,70 @@
+"""What the screen shows of a chat: the model, and the view of each window."""
+
+from __future__ import annotations
+
+from tchat.ui.tui.model import Model, Position, Tab, WindowView
+from tests.helpers import members, running_server
+from tests.ui.typist import typing
+
+
+def test_added_lines_do_not_move_the_view() -> None:
+    view = WindowView(position=Position(3, 1))
+    view.on_added(9)
+    assert (view.position, view.below) == (Position(3, 1), 1)
+
+
+def test_a_place_among_pending_messages_moves_down() -> None:
+    view = WindowView(position=Position(8))
+    view.on_added(9)
+    assert view.position == Position(9)
+
+
+def test_loading_the_past_does_not_move_the_view() -> None:
+    view = WindowView(position=Position(3, 1))
+    view.on_inserted(100)
+    assert (view.position, view.below) == (Position(103, 1), 0)
+
+
+def test_a_view_at_the_bottom_stays_there() -> None:
+    view = WindowView()
+    view.on_added(9)
+    view.on_inserted(100)
+    assert (view.position, view.below) == (None, 0)
+
+
+def test_going_to_the_bottom_forgets_what_came_meanwhile() -> None:
+    view = WindowView(position=Position(3), below=7)
+    view.to_bottom()
+    assert (view.position, view.below) == (None, 0)
+
+
+async def test_the_model_shows_the_current_window() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob"),
+        typing(server, "alice", "ops", "lab") as alice,
+    ):
+        await alice.until(lambda: alice.window_of("#lab").caught_up)
+        await alice.types("/topic release\x1b", "hello")
+        model, view = Model("", ""), WindowView(position=Position(1), below=4)
+        view.edit.set("half a line")
+        model.refresh(alice.chat, view, asked_to_quit=False)
+        assert (model.user, model.title, model.topic) == ("alice", "#ops", "release␛")
+        assert (model.admin, model.connection, model.security) == ("alice", "", "not encrypted")
+        assert (model.position, model.below, model.edit.text) == (Position(1), 4, "half a line")
+        assert model.lines is alice.window.lines
+        assert model.tabs == [Tab(1, "#ops", current=True), Tab(2, "#lab")]
+        assert model.question == ""
+
+
+async def test_the_model_shows_the_question() -> None:
+    async with running_server() as server, typing(server) as alice:
+        model = Model("", "")
+        model.refresh(alice.chat, WindowView(), asked_to_quit=True)
+        assert model.question == "Quit? Ctrl-D again, or y"
+        await alice.types("/kick")
+        model.refresh(alice.chat, WindowView(), asked_to_quit=False)
+        assert model.question == "kick whom?"
+        alice.chat.done.set()
+        model.refresh(alice.chat, WindowView(), asked_to_quit=False)
+        assert model.question == "quitting"
