@@ -168,7 +168,7 @@ async def test_help_lists_every_command(tmp_path: Path) -> None:
     async with proxied_server(tmp_path) as (launch, _, proxy):
         alice = await launch.join(proxy.address, "alice")
         await alice.type("/help", "/help basics")
-        await alice.sees("* basics: /1 requests, /2 approve", "* messages: /msg")
+        await alice.sees("* basics: /1 requests, /2 approve", "* messages: /me")
         for number in range(1, 10):
             await alice.sees(f"* /{number} /")
         await alice.type("/frobnicate")
