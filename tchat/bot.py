@@ -28,9 +28,9 @@ import trio
 from tchat.client.config.options import add_server_options, invite_token, session_for
 from tchat.client.connector import first_visit_notice
 from tchat.client.updates import CaughtUp, Connected, EventReceived, JournalDamaged, NewServer
-from tchat.core.group.commands import Delete
 from tchat.core.group.direct import is_direct, other_of
-from tchat.core.group.events import Approved, Created, Joined, Posted
+from tchat.core.group.membership import Approved, Created, Joined
+from tchat.core.group.messages import Delete, Posted
 from tchat.core.protocol.frames import Ok
 from tchat.core.text import fold
 from tchat.errors import Refused, complain, run_reporting
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from tchat.client.replica import Replica
     from tchat.client.session import Session
     from tchat.client.updates import Update
-    from tchat.core.group.events import Event
+    from tchat.core.group.feature import Event
 
 
 @dataclass(frozen=True, slots=True)

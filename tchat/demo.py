@@ -24,8 +24,10 @@ from tchat.client.files.transfer import send_file
 from tchat.client.known_servers import KnownServers
 from tchat.client.session import open_session
 from tchat.client.updates import CaughtUp, EventReceived
-from tchat.core.group import commands as core
-from tchat.core.group.events import Event, Joined, Posted
+from tchat.core.group.feature import Event
+from tchat.core.group.membership import Joined, TransferAdmin
+from tchat.core.group.messages import Posted
+from tchat.core.group.settings import SetPolicy, SetTopic
 from tchat.core.text import fold
 from tchat.net.address import Address
 from tchat.net.identity import load_identity
@@ -116,8 +118,8 @@ async def _ada(
     """Run Ada: found an open group, make the user its admin when they join, and start Bob."""
     async with demo.enter("ada") as session:
         group = await session.enter(GROUP)
-        await session.request(lambda i, n: core.SetTopic(i, n, GROUP, _TOPIC))
-        await session.request(lambda i, n: core.SetPolicy(i, n, GROUP, "open"))
+        await session.request(lambda i, n: SetTopic(i, n, GROUP, _TOPIC))
+        await session.request(lambda i, n: SetPolicy(i, n, GROUP, "open"))
         await session.post(group, "Welcome! 欢迎 · أهلا · ようこそ 👋").wait()
         task_status.started()
         answers = _Answers(session, _WORDS)
@@ -131,8 +133,8 @@ async def _ada(
 
 
 async def _hand_over(session: Session, group: Replica, user: str) -> None:
-    await session.request(lambda i, n: core.SetPolicy(i, n, GROUP, "approval"))
-    await session.request(lambda i, n: core.TransferAdmin(i, n, GROUP, user))
+    await session.request(lambda i, n: SetPolicy(i, n, GROUP, "approval"))
+    await session.request(lambda i, n: TransferAdmin(i, n, GROUP, user))
     text = f"Hello {user}, you are the admin. Bob asks to join: F9 approves him."
     await session.post(group, text).wait()
 

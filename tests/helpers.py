@@ -24,8 +24,10 @@ from tchat.client.client_id import ClientId
 from tchat.client.connector import Connector
 from tchat.client.known_servers import KnownServers
 from tchat.client.session import open_session
-from tchat.core.group.commands import Approve, Command, Join, Post
-from tchat.core.group.events import Created, Event, Posted, Requested, decode_event
+from tchat.core.group.feature import Command, Event
+from tchat.core.group.features import decode_event
+from tchat.core.group.membership import Approve, Created, Join, Requested
+from tchat.core.group.messages import Post, Posted
 from tchat.core.protocol.frames import (
     Attach,
     Attached,

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.core.group.events import Created, Edited, Event, Posted, decode_event
+from tchat.core.group.features import decode_event
+from tchat.core.group.membership import Created
+from tchat.core.group.messages import Edited, Posted
 from tchat.store.base import (
     BACK_LIMIT,
     NO_EFFECTS,
@@ -36,6 +38,7 @@ from tchat.store.words import matches, words_of
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
+    from tchat.core.group.feature import Event
     from tchat.core.protocol.frames import Standing
     from tchat.store.words import Term
 

@@ -38,7 +38,7 @@ MAY_USE = {
 """What each part of tchat may import, besides itself and the package's own name and version."""
 
 LAYERS: dict[str, list[set[str]]] = {
-    "core": [{"text", "fingerprints", "pace"}, {"protocol"}, {"group"}, {"frames"}],
+    "core": [{"text", "fingerprints", "pace"}, {"protocol"}, {"group"}, {"vocabulary"}],
     "store": [{"words"}, {"base"}, {"blobs"}, {"sqlite"}, {"open"}],
     "server": [
         {"clock", "faults", "log", "limits", "rate_limiter", "send_queue", "presence", "sanitize"},

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tchat.client.replica import Replica
     from tchat.client.session import Session
-    from tchat.core.group.events import Event
+    from tchat.core.group.feature import Event
 
 NAMES = ["alice", "bob", "carol"]
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tchat.core.group.commands import Join, Post
+from tchat.core.group.membership import Join
+from tchat.core.group.messages import Post
 from tchat.core.protocol.frames import Failed, Goodbye
 from tchat.core.text import clean_line, clean_text
 from tchat.errors import Code

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tchat.core.group.commands import Approve, Kick
+from tchat.core.group.membership import Approve, Kick
 from tests.helpers import GROUP, log_of, members, running_server, texts
 from tests.processes import launching
 

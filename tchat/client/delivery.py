@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from tchat.client.pending_message import PendingMessage
 from tchat.client.request import PendingRequest
 from tchat.client.updates import JournalDamaged, PendingChanged
-from tchat.core.group.commands import Post
+from tchat.core.group.messages import Post
 from tchat.core.protocol.frames import Ok, encode
 from tchat.core.text import check_text, fold
 from tchat.errors import Code, Refused
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tchat.client.replica import Replica
     from tchat.client.request_tracker import RequestTracker
     from tchat.client.updates import Update
-    from tchat.core.group.events import Event
+    from tchat.core.group.feature import Event
 
 
 class Delivery:

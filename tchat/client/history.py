@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tchat.core.group.events import decode_event
+from tchat.core.group.features import decode_event
 from tchat.core.protocol.frames import GroupList, GroupSummary, HistoryPage, SearchResults
 from tchat.core.protocol.framing import FrameBuffer
 from tchat.core.text import fold
@@ -15,7 +15,7 @@ from tchat.errors import Code, ProtocolError
 
 if TYPE_CHECKING:
     from tchat.client.request import Answer
-    from tchat.core.group.events import Event
+    from tchat.core.group.feature import Event
 
 
 def read_page(answer: Answer, group: str, before: int) -> list[Event]:

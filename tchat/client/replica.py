@@ -13,7 +13,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tchat.core.group.events import Created, Deleted, Edited, Erased, Event, Posted
+from tchat.core.group.membership import Created
+from tchat.core.group.messages import Deleted, Edited, Erased, Posted
 from tchat.core.group.rules import apply
 from tchat.core.group.snapshots import SNAPSHOT_LIMIT, thaw
 from tchat.core.group.state import Group
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tchat.client.pending_message import PendingMessage
+    from tchat.core.group.feature import Event
     from tchat.core.protocol.frames import Attached, PresenceUpdate, Snapshot, Standing
 
 

@@ -32,9 +32,9 @@ from tchat.client.request import Answer, MakeCommand, MakeRequest, PendingReques
 from tchat.client.request_tracker import RequestTracker
 from tchat.client.subscriptions import FollowedGroups, News
 from tchat.client.updates import Connected, Disconnected, NewServer, Update
-from tchat.core.group.commands import Join
 from tchat.core.group.direct import direct_name
-from tchat.core.group.events import Event
+from tchat.core.group.feature import Event
+from tchat.core.group.membership import Join
 from tchat.core.protocol.frames import (
     Attached,
     Away,

@@ -21,7 +21,7 @@ from tchat.client.updates import (
     Update,
 )
 from tchat.core.group.direct import check_group, pair_of
-from tchat.core.group.events import Event
+from tchat.core.group.feature import Event
 from tchat.core.protocol.frames import (
     Attached,
     ConversationStarted,

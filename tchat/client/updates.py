@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tchat.client.replica import Replica
-    from tchat.core.group.events import Event
+    from tchat.core.group.feature import Event
     from tchat.core.protocol.frames import MembershipChange
 
 

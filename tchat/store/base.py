@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from tchat.core.group.events import erase_event
+from tchat.core.group.features import erase_event
 from tchat.core.protocol.framing import PREFIX, skip_frames, split_frames
 from tchat.errors import Code, Refused, StorageError
 from tchat.transfer.partial_file import is_disk_full

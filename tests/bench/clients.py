@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from cryptography import x509
 
-from tchat.core.group.commands import Join, Post, SetPolicy
-from tchat.core.group.events import Event, Posted, encode_event
+from tchat.core.group.feature import Event
+from tchat.core.group.features import encode_event
+from tchat.core.group.membership import Join
+from tchat.core.group.messages import Post, Posted
+from tchat.core.group.settings import SetPolicy
 from tchat.core.protocol.frames import Attach, Attached, Ok, Ping, decode, encode
 from tchat.core.protocol.framing import FrameBuffer
 from tchat.core.protocol.handshake import Challenge, Proof, Welcome, proof_text
@@ -27,7 +30,7 @@ from tests.helpers import hello_of, identity_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tchat.core.group.commands import Command
+    from tchat.core.group.feature import Command
     from tchat.core.protocol.schema import Frame
 
 TEXT = (

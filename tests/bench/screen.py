@@ -24,7 +24,7 @@ from typing import Self
 import ptyprocess
 import trio
 
-from tchat.core.group import commands as core
+from tchat.core.group.settings import SetPolicy
 from tchat.net.address import Address
 from tests.bench.connection_flood import Server, serving
 from tests.bench.report import percentile, say
@@ -143,7 +143,7 @@ async def pour(port: int, messages: int) -> None:
     """Post `messages` messages at full speed, in an open group."""
     async with person(Address("127.0.0.1", port), "bob", None) as bob:
         group = await bob.enter(GROUP)
-        await bob.request(lambda i, n: core.SetPolicy(i, n, GROUP, "open"))
+        await bob.request(lambda i, n: SetPolicy(i, n, GROUP, "open"))
         await bob.post(group, _BEGIN).wait()
         for start in range(0, messages, _AT_ONCE):
             for number in range(start, min(start + _AT_ONCE, messages)):

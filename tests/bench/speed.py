@@ -23,7 +23,10 @@ from pathlib import Path
 
 import trio
 
-from tchat.core.group.events import Created, Event, Posted, encode_event
+from tchat.core.group.feature import Event
+from tchat.core.group.features import encode_event
+from tchat.core.group.membership import Created
+from tchat.core.group.messages import Posted
 from tchat.store.base import SideEffects
 from tchat.store.sqlite.store import SqliteStore, open_sqlite
 from tests.bench import startup

@@ -25,15 +25,10 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.core.group.events import (
-    Approved,
-    Created,
-    Edited,
-    Event,
-    Posted,
-    Requested,
-    encode_event,
-)
+from tchat.core.group.feature import Event
+from tchat.core.group.features import encode_event
+from tchat.core.group.membership import Approved, Created, Requested
+from tchat.core.group.messages import Edited, Posted
 from tchat.core.group.rules import apply
 from tchat.core.group.snapshots import MADE_WITH, freeze_whole
 from tchat.core.group.state import Group
@@ -50,7 +45,7 @@ from tests.helpers import raw_client
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tchat.core.group.events import Body
+    from tchat.core.group.feature import Body
 
 GROUPS = 10_000
 SHORT = 100

@@ -12,8 +12,8 @@ import trio.testing
 
 from tchat.bot import Handler, Message, run_bot, serve_bot
 from tchat.client import backoff
-from tchat.core.group.commands import Approve, Edit, Invite, Kick, Leave
-from tchat.core.group.events import Erased, Posted
+from tchat.core.group.membership import Approve, Invite, Kick, Leave
+from tchat.core.group.messages import Edit, Erased, Posted
 from tchat.errors import Refused
 from tests.fault_proxy import fault_proxy
 from tests.helpers import (

@@ -10,7 +10,8 @@ import trio
 from tchat.client.client_id import ClientId
 from tchat.client.journal import Journal
 from tchat.client.updates import EventReceived, PendingChanged
-from tchat.core.group.commands import Kick, Post
+from tchat.core.group.membership import Kick
+from tchat.core.group.messages import Post
 from tchat.core.protocol.frames import MembershipChange
 from tchat.errors import Code, Refused
 from tests.client.impostor import Wire, event, impostor

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tchat.client.files.transfer import send_file
-from tchat.core.group.commands import Share
+from tchat.core.group.files import Share
 from tchat.core.group.state import File
 from tchat.errors import Code, Refused
 from tests.client.scene import Scene, scenery

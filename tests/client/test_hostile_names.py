@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tchat.client.files.transfer import fetch_file, send_file
-from tchat.core.group.commands import Share
+from tchat.core.group.files import Share
 from tchat.core.text import FILE_NAME_LIMIT
 from tests.fake_server import ScriptedPeer, fake_server
 from tests.helpers import GROUP, approve, running_server, session_of, until

@@ -15,7 +15,8 @@ import trio.testing
 from tchat.client import sender as sending_module
 from tchat.client.client_id import ClientId
 from tchat.client.updates import Connected
-from tchat.core.group.commands import Join, Post
+from tchat.core.group.membership import Join
+from tchat.core.group.messages import Post
 from tchat.core.group.state import WINDOW
 from tchat.core.pace import Rate
 from tchat.core.protocol.frames import Failed, Ok

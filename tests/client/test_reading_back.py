@@ -8,8 +8,9 @@ import pytest
 import trio
 
 from tchat.client.updates import ConversationOpened
-from tchat.core.group.commands import Ban, Delete, Edit, SetTopic
-from tchat.core.group.events import Erased, Posted
+from tchat.core.group.membership import Ban
+from tchat.core.group.messages import Delete, Edit, Erased, Posted
+from tchat.core.group.settings import SetTopic
 from tchat.core.protocol.frames import GroupSummary
 from tchat.errors import Code, Refused
 from tests.client.receiving import next_update

@@ -10,7 +10,7 @@ import trio
 
 from tchat.client.client_id import ClientId
 from tchat.client.updates import Connected, Disconnected
-from tchat.core.group.commands import Kick
+from tchat.core.group.membership import Kick
 from tchat.errors import Code, Refused
 from tchat.store.open import open_store
 from tests.client.receiving import next_update

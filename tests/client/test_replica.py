@@ -5,17 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tchat.client.replica import GapError, Replica
-from tchat.core.group.events import (
-    Approved,
-    Body,
-    Created,
-    Deleted,
-    Edited,
-    Erased,
-    Event,
-    Posted,
-    TopicSet,
-)
+from tchat.core.group.feature import Body, Event
+from tchat.core.group.membership import Approved, Created
+from tchat.core.group.messages import Deleted, Edited, Erased, Posted
+from tchat.core.group.settings import TopicSet
 from tchat.core.group.snapshots import SNAPSHOT_LIMIT, freeze
 from tchat.core.group.state import Group
 from tchat.core.protocol.frames import (

@@ -17,7 +17,7 @@ from tchat.client import sender as sending_module
 from tchat.client.client_id import ClientId
 from tchat.client.request import PendingRequest
 from tchat.client.sender import Sender
-from tchat.core.group.commands import Post
+from tchat.core.group.messages import Post
 from tchat.core.pace import Rate, TokenBucket
 from tchat.core.protocol.handshake import VERSION, Welcome
 from tchat.errors import Code

@@ -17,8 +17,9 @@ from tchat.client.updates import (
     PendingChanged,
     StandingChanged,
 )
-from tchat.core.group.commands import Deny, Kick, Post
-from tchat.core.group.events import Approved, Posted, Unknown
+from tchat.core.group.feature import Unknown
+from tchat.core.group.membership import Approved, Deny, Kick
+from tchat.core.group.messages import Post, Posted
 from tchat.core.protocol.frames import (
     Attached,
     Failed,

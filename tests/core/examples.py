@@ -4,49 +4,34 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tchat.core.group.commands import (
+from tchat.core.group.feature import Body, Event
+from tchat.core.group.features import encode_event
+from tchat.core.group.files import FileRemoved, FileShared, RemoveFile, Share
+from tchat.core.group.membership import (
+    AdminTransferred,
     Approve,
+    Approved,
     Ban,
-    Delete,
+    Banned,
+    Created,
+    Denied,
     Deny,
-    Edit,
     Invite,
+    Invited,
     Join,
+    Joined,
     Kick,
+    Kicked,
     Leave,
-    Post,
-    RemoveFile,
-    SetPolicy,
-    SetTopic,
-    Share,
+    Left,
+    Requested,
     TransferAdmin,
     Unban,
-)
-from tchat.core.group.events import (
-    AdminTransferred,
-    Approved,
-    Banned,
-    Body,
-    Created,
-    Deleted,
-    Denied,
-    Edited,
-    Erased,
-    Event,
-    FileRemoved,
-    FileShared,
-    Invited,
-    Joined,
-    Kicked,
-    Left,
-    PolicySet,
-    Posted,
-    Requested,
-    TopicSet,
     Unbanned,
     Withdrawn,
-    encode_event,
 )
+from tchat.core.group.messages import Delete, Deleted, Edit, Edited, Erased, Post, Posted
+from tchat.core.group.settings import PolicySet, SetPolicy, SetTopic, TopicSet
 from tchat.core.protocol.frames import (
     IN_TRANSFER,
     AlreadyStored,

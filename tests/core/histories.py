@@ -10,33 +10,29 @@ from typing import TYPE_CHECKING
 
 from hypothesis import strategies as st
 
-from tchat.core.group.commands import (
+from tchat.core.group.feature import Command
+from tchat.core.group.features import decode_event
+from tchat.core.group.files import RemoveFile, Share
+from tchat.core.group.membership import (
     Approve,
     Ban,
-    Command,
-    Delete,
     Deny,
-    Edit,
     Invite,
     Join,
     Kick,
     Leave,
-    Post,
-    RemoveFile,
-    SetPolicy,
-    SetTopic,
-    Share,
     TransferAdmin,
     Unban,
 )
-from tchat.core.group.events import Posted, decode_event
+from tchat.core.group.messages import Delete, Edit, Post, Posted
+from tchat.core.group.settings import SetPolicy, SetTopic
 from tchat.core.protocol.framing import PREFIX
 from tchat.errors import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tchat.core.group.events import Event
+    from tchat.core.group.feature import Event
     from tchat.core.group.state import Author
     from tests.core.script import Script
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tchat.core.group.commands import Approve, Delete, Edit, Join
-from tchat.core.group.events import Body, Deleted, Event, decode_event, encode_event, erase_event
-from tchat.core.group.feature import DEFAULT_LIMITS
+from tchat.core.group.feature import DEFAULT_LIMITS, Body, Event
+from tchat.core.group.features import decode_event, encode_event, erase_event
+from tchat.core.group.membership import Approve, Join
+from tchat.core.group.messages import Delete, Deleted, Edit
 from tchat.core.group.rules import apply, decide
 from tchat.core.group.state import Author, Group
 from tchat.core.protocol.framing import PREFIX
@@ -20,7 +21,7 @@ from tchat.errors import Refused
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tchat.core.group.commands import Command
+    from tchat.core.group.feature import Command
     from tchat.errors import Code
 
 NOON = 1_795_341_720_000

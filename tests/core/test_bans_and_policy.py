@@ -6,37 +6,28 @@ import hashlib
 
 import pytest
 
-from tchat.core.group.commands import (
+from tchat.core.group.feature import Command, Event, GroupLimits
+from tchat.core.group.files import RemoveFile, Share
+from tchat.core.group.membership import (
     Approve,
+    Approved,
     Ban,
-    Command,
+    Banned,
+    Created,
     Deny,
     Invite,
     Join,
+    Joined,
     Kick,
     Leave,
-    Post,
-    RemoveFile,
-    SetPolicy,
-    SetTopic,
-    Share,
+    Requested,
     TransferAdmin,
     Unban,
-)
-from tchat.core.group.events import (
-    Approved,
-    Banned,
-    Created,
-    Event,
-    Joined,
-    PolicySet,
-    Requested,
-    TopicSet,
     Unbanned,
 )
-from tchat.core.group.feature import GroupLimits
+from tchat.core.group.messages import Post
 from tchat.core.group.rules import apply
-from tchat.core.group.settings import TOPIC_LIMIT
+from tchat.core.group.settings import TOPIC_LIMIT, PolicySet, SetPolicy, SetTopic, TopicSet
 from tchat.core.group.state import Author, Group
 from tchat.errors import Code
 from tests.core.script import NOON, Script, key_of

@@ -3,38 +3,36 @@
 from __future__ import annotations
 
 from itertools import permutations
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tchat.core.group.commands import (
-    COMMANDS,
+from tchat.core.group.direct import check_group, direct_name, is_direct, other_of, pair_of
+from tchat.core.group.features import COMMANDS
+from tchat.core.group.files import RemoveFile, Share
+from tchat.core.group.membership import (
     Approve,
     Ban,
-    Command,
-    Delete,
     Deny,
-    Edit,
     Invite,
     Join,
     Kick,
     Leave,
-    Post,
-    RemoveFile,
-    SetPolicy,
-    SetTopic,
-    Share,
     TransferAdmin,
     Unban,
 )
-from tchat.core.group.direct import check_group, direct_name, is_direct, other_of, pair_of
-from tchat.core.group.events import Deleted, Edited, Posted
+from tchat.core.group.messages import Delete, Deleted, Edit, Edited, Post, Posted
+from tchat.core.group.settings import SetPolicy, SetTopic
 from tchat.core.group.state import Group
 from tchat.core.text import NAME_LIMIT, check_name, fold
 from tchat.errors import Code, Refused
 from tests.core.histories import Step, histories, tell
 from tests.core.script import Script
+
+if TYPE_CHECKING:
+    from tchat.core.group.feature import Command
 
 HOSTILE = [
     "@",

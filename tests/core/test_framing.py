@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tchat.core.group.commands import Post
-from tchat.core.group.events import Event, Unknown
+from tchat.core.group.feature import Event, Unknown
+from tchat.core.group.messages import Post
 from tchat.core.protocol.frames import Ping, Seen, UnknownType, decode, encode
 from tchat.core.protocol.framing import (
     FRAME_LIMIT,

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from tchat.core.group.commands import (
-    Approve,
-    Command,
-    Deny,
-    Join,
-    Kick,
-    Leave,
-    Post,
-    Share,
-    TransferAdmin,
-)
-from tchat.core.group.events import (
+from tchat.core.group.files import FileShared, Share
+from tchat.core.group.membership import (
     AdminTransferred,
+    Approve,
     Approved,
     Created,
     Denied,
-    FileShared,
+    Deny,
+    Join,
+    Kick,
     Kicked,
+    Leave,
     Left,
     Requested,
+    TransferAdmin,
     Withdrawn,
 )
+from tchat.core.group.messages import Post
 from tchat.errors import Code
 from tests.core.script import Script, key_of
+
+if TYPE_CHECKING:
+    from tchat.core.group.feature import Command
 
 DIGEST = bytes(range(32))
 

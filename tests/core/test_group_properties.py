@@ -10,19 +10,11 @@ from typing import TYPE_CHECKING
 
 from hypothesis import given
 
-from tchat.core.group.events import (
-    Created,
-    Deleted,
-    Edited,
-    Erased,
-    FileRemoved,
-    FileShared,
-    Invited,
-    Joined,
-    Posted,
-    decode_event,
-)
 from tchat.core.group.feature import GroupLimits
+from tchat.core.group.features import decode_event
+from tchat.core.group.files import FileRemoved, FileShared
+from tchat.core.group.membership import Created, Invited, Joined
+from tchat.core.group.messages import Deleted, Edited, Erased, Posted
 from tchat.core.group.rules import apply
 from tchat.core.group.state import Group
 from tchat.core.protocol.framing import PREFIX
@@ -32,7 +24,7 @@ from tests.core.histories import Step, histories, tell
 from tests.core.script import Script, key_of, replay
 
 if TYPE_CHECKING:
-    from tchat.core.group.events import Event
+    from tchat.core.group.feature import Event
 
 any_history = given(history=histories)
 

@@ -6,10 +6,23 @@ import hashlib
 
 import pytest
 
-from tchat.core.group.commands import Approve, Deny, Invite, Join, Kick, Leave, Post, TransferAdmin
-from tchat.core.group.events import Approved, Created, Event, Invited, Joined, Requested
-from tchat.core.group.feature import GroupLimits
-from tchat.core.group.membership import LONGEST_INVITE_MS
+from tchat.core.group.feature import Event, GroupLimits
+from tchat.core.group.membership import (
+    LONGEST_INVITE_MS,
+    Approve,
+    Approved,
+    Created,
+    Deny,
+    Invite,
+    Invited,
+    Join,
+    Joined,
+    Kick,
+    Leave,
+    Requested,
+    TransferAdmin,
+)
+from tchat.core.group.messages import Post
 from tchat.core.group.rules import apply
 from tchat.core.group.state import Author, Group
 from tchat.errors import Code

@@ -8,31 +8,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tchat.core.group.commands import (
-    Approve,
-    Command,
+from tchat.core.group.feature import Body, Command, Event
+from tchat.core.group.features import decode_event, encode_event, erase_event
+from tchat.core.group.files import Share
+from tchat.core.group.membership import Approve, Join, Leave, TransferAdmin
+from tchat.core.group.messages import (
+    MOST_EDITS,
     Delete,
-    Edit,
-    Join,
-    Leave,
-    Post,
-    SetTopic,
-    Share,
-    TransferAdmin,
-)
-from tchat.core.group.events import (
-    Body,
     Deleted,
+    Edit,
     Edited,
     Erased,
-    Event,
+    Post,
     Posted,
-    decode_event,
-    encode_event,
-    erase_event,
 )
-from tchat.core.group.messages import MOST_EDITS
 from tchat.core.group.rules import apply
+from tchat.core.group.settings import SetTopic
 from tchat.core.group.state import Group
 from tchat.core.protocol.framing import PREFIX
 from tchat.core.text import TEXT_LIMIT

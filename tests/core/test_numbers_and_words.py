@@ -4,31 +4,23 @@ from __future__ import annotations
 
 import pytest
 
-from tchat.core.group.commands import (
+from tchat.core.group.feature import Command, Event, Unknown
+from tchat.core.group.files import FileRemoved, FileShared, RemoveFile, Share
+from tchat.core.group.membership import (
+    AdminTransferred,
     Approve,
-    Command,
+    Approved,
+    Denied,
     Deny,
     Join,
     Kick,
+    Kicked,
     Leave,
-    Post,
-    RemoveFile,
-    Share,
+    Left,
+    Requested,
     TransferAdmin,
 )
-from tchat.core.group.events import (
-    AdminTransferred,
-    Approved,
-    Denied,
-    Event,
-    FileRemoved,
-    FileShared,
-    Kicked,
-    Left,
-    Posted,
-    Requested,
-    Unknown,
-)
+from tchat.core.group.messages import Post, Posted
 from tchat.core.group.rules import apply, decide
 from tchat.core.group.state import WINDOW, Author, File, Group
 from tchat.core.text import TEXT_LIMIT, clean_line

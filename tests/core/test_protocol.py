@@ -8,7 +8,7 @@ import cbor2
 import pytest
 
 from tchat.core.group import features
-from tchat.core.group.events import Event, decode_event, encode_event
+from tchat.core.group.features import decode_event, encode_event
 from tchat.core.protocol.frames import IN_TRANSFER, Failed, Goodbye, Ping, decode, encode
 from tchat.core.protocol.framing import PREFIX, pack
 from tchat.core.vocabulary import TO_CLIENT, TO_OPERATOR, TO_SERVER
@@ -19,6 +19,7 @@ from tests.core import examples
 from tests.core.examples import EVENTS, EVERY_TYPE, FRAMES, name_of
 
 if TYPE_CHECKING:
+    from tchat.core.group.feature import Event
     from tchat.core.protocol.schema import Frame
 
 every_frame = pytest.mark.parametrize("frame", FRAMES, ids=name_of)

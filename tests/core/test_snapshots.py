@@ -15,18 +15,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tchat.core.group.commands import (
-    Ban,
-    Edit,
-    Invite,
-    Join,
-    Kick,
-    Leave,
-    Post,
-    SetPolicy,
-    SetTopic,
-    Share,
-)
+from tchat.core.group.files import Share
+from tchat.core.group.membership import Ban, Invite, Join, Kick, Leave
+from tchat.core.group.messages import Edit, Post
+from tchat.core.group.settings import SetPolicy, SetTopic
 from tchat.core.group.snapshots import (
     MADE_WITH,
     PIECE_LIMIT,

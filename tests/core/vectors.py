@@ -19,8 +19,8 @@ import cbor2
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tchat.core.fingerprints import fingerprint, invite_text, pin_text, token_digest
-from tchat.core.group.commands import Post
 from tchat.core.group.direct import direct_name
+from tchat.core.group.messages import Post
 from tchat.core.protocol.frames import Ping, encode
 from tchat.core.protocol.framing import PREFIX
 from tchat.core.protocol.handshake import PIECE_SIZE, Challenge, Hello, proof_text

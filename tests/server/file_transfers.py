@@ -11,7 +11,7 @@ import pytest
 import trio
 import trio.testing
 
-from tchat.core.group.commands import Share
+from tchat.core.group.files import Share
 from tchat.core.protocol.frames import (
     IN_TRANSFER,
     Download,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from tchat.core.group.events import Event, decode_event
+from tchat.core.group.features import decode_event
 from tchat.core.group.snapshots import thaw
 from tchat.core.protocol.frames import (
     Attach,
@@ -26,6 +26,7 @@ from tests.helpers import GROUP
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tchat.core.group.feature import Event
     from tchat.core.group.state import Group
     from tchat.core.protocol.schema import Frame
     from tests.helpers import RawClient

@@ -9,8 +9,9 @@ import pytest
 import trio
 import trio.testing
 
-from tchat.core.group.commands import Command, Delete, Edit, Join, Post
-from tchat.core.group.events import Deleted, Erased, Event, Posted
+from tchat.core.group.feature import Command, Event
+from tchat.core.group.membership import Join
+from tchat.core.group.messages import Delete, Deleted, Edit, Erased, Post, Posted
 from tchat.core.group.state import Author
 from tchat.core.protocol.frames import Attach, Attached, Failed, Ok, decode
 from tchat.core.protocol.framing import split_frames

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tchat.core.group.commands import Kick
+from tchat.core.group.membership import Kick
 from tchat.core.pace import Rate
 from tchat.core.protocol.frames import Away, Detach, OnlineMember, PresenceUpdate
 from tchat.errors import Code

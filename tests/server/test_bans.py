@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from tchat.core.group.commands import Ban, Join, Post, SetPolicy, SetTopic, Unban
-from tchat.core.group.events import Banned, Event, Joined, PolicySet, TopicSet, Unbanned
+from tchat.core.group.feature import Event
+from tchat.core.group.membership import Ban, Banned, Join, Joined, Unban, Unbanned
+from tchat.core.group.messages import Post
+from tchat.core.group.settings import PolicySet, SetPolicy, SetTopic, TopicSet
 from tchat.core.protocol.frames import Attached, MembershipChange
 from tchat.errors import Code
 from tests.helpers import GROUP, identity_of, log_of, members, raw_client, running_server, texts

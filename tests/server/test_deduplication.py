@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tchat.core.group.commands import (
-    Approve,
-    Join,
-    Post,
-)
+from tchat.core.group.membership import Approve, Join
+from tchat.core.group.messages import Post
 from tchat.core.group.state import WINDOW
 from tchat.core.protocol.frames import Attach, Failed, Goodbye, Ok
 from tchat.errors import Code, Refused

@@ -6,8 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from tchat.core.group.commands import Ban, Delete, Edit, Join, Kick, Leave, Post, SetTopic, Share
-from tchat.core.group.events import Edited, Erased, Event, Posted
+from tchat.core.group.feature import Event
+from tchat.core.group.files import Share
+from tchat.core.group.membership import Ban, Join, Kick, Leave
+from tchat.core.group.messages import Delete, Edit, Edited, Erased, Post, Posted
+from tchat.core.group.settings import SetTopic
 from tchat.core.protocol.frames import (
     Attached,
     ConversationStarted,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import trio
 
-from tchat.core.group.commands import Join, Post
-from tchat.core.group.events import Event, Posted
+from tchat.core.group.feature import Event
+from tchat.core.group.membership import Join
+from tchat.core.group.messages import Post, Posted
 from tchat.core.protocol.frames import (
     Attach,
     Attached,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tchat.core.group.commands import Kick
+from tchat.core.group.membership import Kick
 from tchat.core.protocol.frames import Download, Have, StartAt, Stored, Ticket
 from tchat.core.protocol.handshake import PIECE_SIZE, VERSION, TransferHello
 from tchat.errors import Code

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tchat.core.group.commands import Share
-from tchat.core.group.events import FileShared
+from tchat.core.group.files import FileShared, Share
 from tchat.core.protocol.frames import Failed, Piece, Ping, StartAt, Stored, encode
 from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.errors import Code

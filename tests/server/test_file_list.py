@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tchat.core.group.commands import Approve, Join, Leave, RemoveFile, Share
-from tchat.core.group.events import FileRemoved, FileShared
+from tchat.core.group.files import FileRemoved, FileShared, RemoveFile, Share
+from tchat.core.group.membership import Approve, Join, Leave
 from tchat.core.protocol.frames import (
     AlreadyStored,
     Download,

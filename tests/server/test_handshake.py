@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import trio
 
-from tchat.core.group.commands import Join
+from tchat.core.group.membership import Join
 from tchat.core.protocol.frames import Failed, Goodbye, Ping, Pong, encode
 from tchat.core.protocol.framing import FRAME_LIMIT, HANDSHAKE_LIMIT
 from tchat.core.protocol.handshake import VERSION, Challenge, TransferHello, Welcome

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tchat.core.group.commands import Join
+from tchat.core.group.membership import Join
 from tchat.core.group.state import Author
 from tchat.core.protocol.frames import (
     Failed,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tchat.core.group.commands import Approve, Delete, Join, Kick, Leave
-from tchat.core.group.events import Erased, Event
+from tchat.core.group.feature import Event
+from tchat.core.group.membership import Approve, Join, Kick, Leave
+from tchat.core.group.messages import Delete, Erased
 from tchat.core.protocol.frames import HistoryPage, HistoryRequest, Seen
 from tchat.errors import Code
 from tests.faulty_store import FaultyStore

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tchat.core.group.commands import Approve, Deny, Invite, Join, Kick, Leave, Post, SetTopic
+from tchat.core.group.membership import Approve, Deny, Invite, Join, Kick, Leave
+from tchat.core.group.messages import Post
+from tchat.core.group.settings import SetTopic
 from tchat.core.pace import Rate
 from tchat.core.protocol.frames import (
     Attach,

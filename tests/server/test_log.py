@@ -10,15 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tchat.core.group.commands import (
-    Approve,
-    Deny,
-    Join,
-    Kick,
-    Leave,
-    RemoveFile,
-    TransferAdmin,
-)
+from tchat.core.group.files import RemoveFile
+from tchat.core.group.membership import Approve, Deny, Join, Kick, Leave, TransferAdmin
 from tchat.server.log import Log
 from tests.helpers import GROUP, RunningServer, members, raw_client, running_server
 from tests.server.file_transfers import share

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from tchat.core.group.commands import (
+from tchat.core.group.feature import Body, Event
+from tchat.core.group.membership import (
+    AdminTransferred,
     Approve,
+    Approved,
+    Denied,
     Deny,
     Join,
     Kick,
-    Leave,
-    Post,
-)
-from tchat.core.group.events import (
-    AdminTransferred,
-    Approved,
-    Body,
-    Denied,
-    Event,
     Kicked,
+    Leave,
     Left,
-    Posted,
 )
+from tchat.core.group.messages import Post, Posted
 from tchat.core.protocol.frames import Attached, MembershipChange
 from tchat.errors import Code
 from tests.helpers import (

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tchat.core.group.commands import Delete, Edit, Join, Kick, Leave, Post
-from tchat.core.group.events import Deleted, Edited, Erased, Event, Posted
+from tchat.core.group.feature import Event
+from tchat.core.group.membership import Join, Kick, Leave
+from tchat.core.group.messages import Delete, Deleted, Edit, Edited, Erased, Post, Posted
 from tchat.core.pace import Rate
 from tchat.errors import Code
 from tchat.store.open import open_store

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tchat.core.group.commands import Approve, Join, Kick, Leave, RemoveFile, Share
-from tchat.core.group.events import FileShared
+from tchat.core.group.files import FileShared, RemoveFile, Share
+from tchat.core.group.membership import Approve, Join, Kick, Leave
 from tchat.core.protocol.frames import (
     AlreadyStored,
     DigestRequired,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import trio
 
-from tchat.core.group.commands import Approve, Join, Kick, Leave
+from tchat.core.group.membership import Approve, Join, Kick, Leave
 from tchat.core.group.state import Author, Group
 from tchat.core.protocol.frames import Attach, Detach, OnlineMember, PresenceUpdate, decode
 from tchat.core.protocol.framing import split_frames

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from tchat.core.group.commands import (
+from tchat.core.group.files import Share
+from tchat.core.group.membership import (
+    AdminTransferred,
     Approve,
-    Command,
     Deny,
     Join,
     Kick,
+    Kicked,
     Leave,
-    Post,
-    Share,
     TransferAdmin,
 )
-from tchat.core.group.events import (
-    AdminTransferred,
-    Kicked,
-)
+from tchat.core.group.messages import Post
 from tchat.errors import Code
 from tests.helpers import (
     log_of,
@@ -27,6 +26,9 @@ from tests.helpers import (
     running_server,
     texts,
 )
+
+if TYPE_CHECKING:
+    from tchat.core.group.feature import Command
 
 # ------------------------------------------------------------------ refusals
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tchat.core.group.commands import RemoveFile
+from tchat.core.group.files import RemoveFile
 from tchat.errors import Code, StorageError
 from tchat.store.open import open_store
 from tests.faulty_store import FaultyStore

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tchat.core.group.commands import Delete, Edit, Join, Kick, Leave
+from tchat.core.group.membership import Join, Kick, Leave
+from tchat.core.group.messages import Delete, Edit
 from tchat.core.pace import Rate
 from tchat.core.protocol.frames import Search
 from tchat.errors import Code

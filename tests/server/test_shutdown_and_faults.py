@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 
-from tchat.core.group.commands import Join, Post
-from tchat.core.group.events import Event
+from tchat.core.group.feature import Event
+from tchat.core.group.membership import Join
+from tchat.core.group.messages import Post
 from tchat.core.protocol.frames import (
     Attach,
     Failed,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tchat.core.group.commands import Approve, Ban, Join, Leave, SetTopic
-from tchat.core.group.events import Event
+from tchat.core.group.feature import Event
+from tchat.core.group.membership import Approve, Ban, Join, Leave
 from tchat.core.group.rules import apply
+from tchat.core.group.settings import SetTopic
 from tchat.core.group.state import Group
 from tchat.core.protocol.frames import Attach, Attached, PresenceUpdate, Seen, Snapshot
 from tests.helpers import (

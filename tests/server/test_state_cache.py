@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tchat.core.group.commands import Delete, Edit, Join, Leave, Post, SetTopic
-from tchat.core.group.events import Event, Posted, encode_event
+from tchat.core.group.feature import Event
+from tchat.core.group.features import encode_event
+from tchat.core.group.membership import Join, Leave
+from tchat.core.group.messages import Delete, Edit, Post, Posted
 from tchat.core.group.rules import apply
+from tchat.core.group.settings import SetTopic
 from tchat.core.group.snapshots import MADE_WITH, freeze_whole, thaw_whole
 from tchat.core.group.state import Group
 from tchat.core.protocol.frames import Seen

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tchat.core.group.commands import Kick
-from tchat.core.group.events import Event
+from tchat.core.group.feature import Event
+from tchat.core.group.membership import Kick
 from tchat.core.protocol.frames import Attach, Attached, MembershipChange, PresenceUpdate
 from tchat.store.open import open_store
 from tests.faulty_store import FaultyStore

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tchat.core.group.commands import Share
-from tchat.core.group.events import FileShared
+from tchat.core.group.files import FileShared, Share
 from tchat.core.protocol.frames import AlreadyStored, DigestRequired, Have, StartAt, Stored, Ticket
 from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.store.blobs import BlobDirectory

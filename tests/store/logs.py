@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tchat.core.group.events import Body, Deleted, Edited, Event, Posted, encode_event
+from tchat.core.group.feature import Body, Event
+from tchat.core.group.features import encode_event
+from tchat.core.group.messages import Deleted, Edited, Posted
 from tchat.store.base import SideEffects
 from tchat.store.words import terms_of
 from tests.core.script import NOON

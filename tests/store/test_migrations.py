@@ -10,20 +10,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tchat.core.group.events import (
+from tchat.core.group.feature import Body, Event
+from tchat.core.group.features import encode_event
+from tchat.core.group.files import FileShared
+from tchat.core.group.membership import (
     Approved,
-    Body,
     Created,
     Denied,
-    Event,
-    FileShared,
     Kicked,
     Left,
-    Posted,
     Requested,
     Withdrawn,
-    encode_event,
 )
+from tchat.core.group.messages import Posted
 from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.core.text import fold
 from tchat.errors import TchatError

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tchat.core.group.events import Erased, Posted, decode_event
+from tchat.core.group.features import decode_event
+from tchat.core.group.messages import Erased, Posted
 from tchat.core.protocol.framing import split_frames
 from tchat.store.base import Page
 from tchat.store.open import open_store

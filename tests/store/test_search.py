@@ -11,7 +11,8 @@ import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tchat.core.group.events import Created, Posted
+from tchat.core.group.membership import Created
+from tchat.core.group.messages import Posted
 from tchat.store.open import open_store
 from tchat.store.sqlite import search as search_module
 from tchat.store.words import excerpt, terms_of

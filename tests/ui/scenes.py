@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import trio
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from tchat.core.group.commands import Join, SetPolicy
+from tchat.core.group.membership import Join
+from tchat.core.group.settings import SetPolicy
 from tchat.net.address import Address
 from tests.helpers import GROUP, identity_of, raw_client
 from tests.ui.terminal import Terminal

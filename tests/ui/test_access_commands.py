@@ -16,7 +16,7 @@ from tchat.client.connector import Connector
 from tchat.client.known_servers import KnownServers
 from tchat.client.session import open_session
 from tchat.core.fingerprints import fingerprint, read_invite
-from tchat.core.group.commands import Join
+from tchat.core.group.membership import Join
 from tchat.net.address import Address
 from tchat.net.tls import make_credentials
 from tests.helpers import (

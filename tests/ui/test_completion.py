@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tchat.core.group.commands import Join
+from tchat.core.group.membership import Join
 from tchat.ui.chat.completion import offers
 from tchat.ui.commands.table import COMMANDS
 from tests.helpers import members, raw_client, running_server

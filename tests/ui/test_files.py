@@ -13,8 +13,9 @@ import trio.testing
 
 from tchat.client.files import queue as transfers
 from tchat.client.files.transfer import AUTOMATIC_LIMIT
-from tchat.core.group.commands import Kick
-from tchat.core.group.events import Event, FileShared
+from tchat.core.group.feature import Event
+from tchat.core.group.files import FileShared
+from tchat.core.group.membership import Kick
 from tchat.core.group.rules import apply
 from tchat.ui.chat.completion import offers
 from tchat.ui.plain.progress import ProgressReporter

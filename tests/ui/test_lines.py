@@ -9,31 +9,24 @@ import pytest
 
 from tchat.client.files.queue import Progress
 from tchat.core.fingerprints import fingerprint
-from tchat.core.group.events import (
+from tchat.core.group.feature import Body, Event, Unknown
+from tchat.core.group.files import FileRemoved, FileShared
+from tchat.core.group.membership import (
     AdminTransferred,
     Approved,
     Banned,
-    Body,
     Created,
-    Deleted,
     Denied,
-    Edited,
-    Erased,
-    Event,
-    FileRemoved,
-    FileShared,
     Invited,
     Joined,
     Kicked,
     Left,
-    PolicySet,
-    Posted,
     Requested,
-    TopicSet,
     Unbanned,
-    Unknown,
     Withdrawn,
 )
+from tchat.core.group.messages import Deleted, Edited, Erased, Posted
+from tchat.core.group.settings import PolicySet, TopicSet
 from tchat.core.text import size_text
 from tchat.ui.chat.lines import (
     Line,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tchat.core.group.commands import Approve, Delete, Kick
+from tchat.core.group.membership import Approve, Kick
+from tchat.core.group.messages import Delete
 from tchat.core.protocol.frames import Seen
 from tests.helpers import GROUP, log_of, members, running_server, texts
 from tests.ui.typist import two_typing, typing

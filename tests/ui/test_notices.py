@@ -8,21 +8,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tchat.client.replica import Replica
-from tchat.core.group.events import (
-    Approved,
-    Created,
-    Event,
-    FileShared,
-    Joined,
-    Left,
-    Posted,
-    Requested,
-)
+from tchat.core.group.feature import Event
+from tchat.core.group.files import FileShared
+from tchat.core.group.membership import Approved, Created, Joined, Left, Requested
+from tchat.core.group.messages import Posted
 from tchat.core.protocol.frames import Attached, MembershipChange
 from tchat.ui.chat.notices import digest, standing_changed, standing_found, welcome
 
 if TYPE_CHECKING:
-    from tchat.core.group.events import Body
+    from tchat.core.group.feature import Body
     from tchat.core.protocol.frames import Standing
 
 

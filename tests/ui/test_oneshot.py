@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tchat.core.group.commands import Join
+from tchat.core.group.membership import Join
 from tests.helpers import GROUP, GUARD, members, raw_client, running_server
 from tests.processes import launching
 from tests.ui.terminal import Terminal

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tchat.core.fingerprints import fingerprint
-from tchat.core.group.commands import Join
+from tchat.core.group.membership import Join
 from tests.helpers import identity_of, members, raw_client, running_server
 from tests.ui.typist import two_typing, typing
 

@@ -6,7 +6,8 @@ import re
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from tchat.core.group.commands import Delete, Edit, Kick
+from tchat.core.group.membership import Kick
+from tchat.core.group.messages import Delete, Edit
 from tchat.core.protocol.frames import Seen
 from tests.helpers import GROUP, log_of, members, running_server, texts
 from tests.processes import launching, two_people

@@ -6,7 +6,8 @@ import trio.testing
 
 from tchat.client.client_id import ClientId
 from tchat.client.updates import JournalDamaged
-from tchat.core.group.commands import Approve, Delete, Kick, Leave, Post
+from tchat.core.group.membership import Approve, Kick, Leave
+from tchat.core.group.messages import Delete, Post
 from tchat.core.protocol.frames import Seen
 from tests.helpers import GROUP, log_of, members, running_server, texts
 from tests.ui.typist import Typist, two_typing, typing

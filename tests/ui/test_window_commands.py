@@ -6,7 +6,7 @@ import pytest
 import trio
 import trio.testing
 
-from tchat.core.group.commands import Approve, Ban, Join, Kick
+from tchat.core.group.membership import Approve, Ban, Join, Kick
 from tests.helpers import GUARD, log_of, members, raw_client, running_server, texts
 from tests.ui.typist import two_typing, typing
 

@@ -24,7 +24,7 @@ from tchat.client.files.downloads import (
     should_discard,
 )
 from tchat.client.files.hashed_source import open_source
-from tchat.core.group.commands import Share
+from tchat.core.group.files import Share
 from tchat.core.protocol.frames import (
     AlreadyStored,
     DigestRequired,

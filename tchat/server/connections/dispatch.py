@@ -11,8 +11,10 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from tchat.core.group.commands import Command, Join, Share
 from tchat.core.group.direct import check_group, is_direct
+from tchat.core.group.feature import Command
+from tchat.core.group.files import Share
+from tchat.core.group.membership import Join
 from tchat.core.protocol.frames import (
     Attach,
     Attached,

@@ -11,8 +11,7 @@ from tchat.core.protocol.frames import Failed, Ok, encode, failed
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tchat.core.group.commands import Command
-    from tchat.core.group.events import Event
+    from tchat.core.group.feature import Command, Event
     from tchat.core.group.state import Author, Group
     from tchat.core.protocol.frames import Attach
     from tchat.errors import Refused

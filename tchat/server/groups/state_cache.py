@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tchat.core.group.events import decode_event
+from tchat.core.group.features import decode_event
 from tchat.core.group.rules import apply
 from tchat.core.group.snapshots import MADE_WITH, PIECE_LIMIT, freeze, freeze_whole, thaw_whole
 from tchat.core.group.state import Group

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tchat.core.group.events import decode_event
+from tchat.core.group.features import decode_event
 from tchat.core.group.rules import apply
 from tchat.core.group.state import Group
 from tchat.core.protocol.framing import split_frames

@@ -28,7 +28,9 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.core.group.events import Created, Edited, Event, Posted, decode_event
+from tchat.core.group.features import decode_event
+from tchat.core.group.membership import Created
+from tchat.core.group.messages import Edited, Posted
 from tchat.core.protocol.framing import split_frames
 from tchat.store.base import Hit
 from tchat.store.sqlite.log import body_of, segments_from
@@ -37,6 +39,7 @@ from tchat.store.words import TABLES, words_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
+    from tchat.core.group.feature import Event
     from tchat.store.sqlite.database import Database
     from tchat.store.words import Term
 

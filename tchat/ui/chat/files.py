@@ -14,17 +14,8 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 
 from tchat.client.files.transfer import AUTOMATIC_LIMIT
-from tchat.core.group.events import (
-    Approved,
-    Banned,
-    Created,
-    Event,
-    FileRemoved,
-    FileShared,
-    Joined,
-    Kicked,
-    Left,
-)
+from tchat.core.group.files import FileRemoved, FileShared
+from tchat.core.group.membership import Approved, Banned, Created, Joined, Kicked, Left
 from tchat.core.group.state import File
 from tchat.core.protocol.frames import FileList, FileListRequest
 from tchat.core.text import clean_line, fold, size_text
@@ -40,6 +31,7 @@ if TYPE_CHECKING:
     from tchat.client.files.queue import Transfers
     from tchat.client.replica import Replica
     from tchat.client.session import Session
+    from tchat.core.group.feature import Event
 
 _NAME_WIDTH = 24
 _NAMED_FETCHERS = 3

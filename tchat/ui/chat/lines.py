@@ -9,14 +9,9 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
-from tchat.core.group.events import (
-    Deleted,
-    Edited,
-    Erased,
-    Posted,
-    Requested,
-)
 from tchat.core.group.feature import Reader
+from tchat.core.group.membership import Requested
+from tchat.core.group.messages import Deleted, Edited, Erased, Posted
 from tchat.core.text import clean_line, clean_text, fold, size_text
 from tchat.ui.chat.mentions import is_mention
 
@@ -24,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tchat.client.files.queue import Progress
-    from tchat.core.group.events import Event
+    from tchat.core.group.feature import Event
 
 NO_KEYS: MappingProxyType[bytes, str] = MappingProxyType({})
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from tchat.core.group.events import FileShared, Posted
+from tchat.core.group.files import FileShared
+from tchat.core.group.messages import Posted
 from tchat.ui.chat.lines import count_text, latest
 from tchat.ui.chat.mentions import is_mention
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tchat.client.replica import Replica
-    from tchat.core.group.events import Event
+    from tchat.core.group.feature import Event
     from tchat.core.protocol.frames import MembershipChange, Standing
 
 

@@ -15,7 +15,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tchat.core.group.events import Deleted, Edited, Erased, Event, FileShared, Posted
+from tchat.core.group.files import FileShared
+from tchat.core.group.messages import Deleted, Edited, Erased, Posted
 from tchat.core.text import fold
 from tchat.ui.chat.lines import SPOKEN, changed_line, line_of, message_line, quotation
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from tchat.client.replica import Replica
     from tchat.client.session import Session
+    from tchat.core.group.feature import Event
     from tchat.ui.chat.lines import Line
 
 UNKNOWN_QUOTE = "an earlier message"

@@ -18,7 +18,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from tchat.core.group.direct import other_of
-from tchat.core.group.events import Deleted, Edited, FileShared
+from tchat.core.group.files import FileShared
+from tchat.core.group.messages import Deleted, Edited
 from tchat.core.protocol.frames import Ok
 from tchat.core.text import check_text, clean_line, fold
 from tchat.errors import Code, Refused
@@ -36,11 +37,10 @@ if TYPE_CHECKING:
     from tchat.client.pending_message import PendingMessage
     from tchat.client.replica import Replica
     from tchat.client.session import Session
-    from tchat.core.group import commands as core
-    from tchat.core.group.events import Event
+    from tchat.core.group.feature import Command, Event
     from tchat.core.protocol.frames import MembershipChange, Standing
 
-    MakeCommand = Callable[[int, int], core.Command]
+    MakeCommand = Callable[[int, int], Command]
 
 
 class Frontend(Protocol):

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from tchat.core.fingerprints import TOKEN_SIZE, fingerprint, invite_text, token_digest
-from tchat.core.group.commands import Invite
+from tchat.core.group.membership import Invite
 from tchat.core.protocol.frames import KeyList, KeysRequest, LinkCode, LinkRequest, Unlink
 from tchat.core.text import check_name, clean_line, quote_name
 from tchat.errors import Code, Refused

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.core.group.commands import RemoveFile
+from tchat.core.group.files import RemoveFile
 from tchat.core.text import clean_line, fold, quote_name
 from tchat.errors import Code, Refused
 from tchat.ui.chat.commands import CommandSpec, Offers

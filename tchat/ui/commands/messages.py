@@ -10,7 +10,7 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from tchat.core.group import commands as core
+from tchat.core.group.messages import Delete, Edit
 from tchat.core.text import check_text, clean_line, clean_text, fold
 from tchat.errors import Code, Refused
 from tchat.ui.chat.commands import CommandSpec, usage_error
@@ -69,7 +69,7 @@ def edit(chat: Chat, window: Window, typed: str) -> None:
         return
     check_text(changed)
     group = window.replica.name
-    window.submit(lambda i, n: core.Edit(i, n, group, seq, clean_text(changed)))
+    window.submit(lambda i, n: Edit(i, n, group, seq, clean_text(changed)))
 
 
 def _offer(chat: Chat, window: Window, back: str, target: Line) -> None:
@@ -88,7 +88,7 @@ def delete(chat: Chat, window: Window, typed: str) -> None:
     if rest:
         raise Refused(Code.NO_SUCH_MESSAGE, "Usage: /delete, /delete NAME, or /delete ^3")
     group = window.replica.name
-    window.submit(lambda i, n: core.Delete(i, n, group, target.seq))
+    window.submit(lambda i, n: Delete(i, n, group, target.seq))
 
 
 def resend(chat: Chat, window: Window, _: str) -> None:

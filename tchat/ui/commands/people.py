@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tchat.core.fingerprints import fingerprint
-from tchat.core.group import commands as core
-from tchat.core.group.membership import key_note
+from tchat.core.group.membership import Approve, Ban, Deny, Kick, TransferAdmin, Unban, key_note
+from tchat.core.group.settings import SetPolicy, SetTopic
 from tchat.core.text import check_name, clean_line, fold, quote_name
 from tchat.errors import Code, Refused
 from tchat.ui.chat.commands import CommandSpec, usage_error
@@ -15,17 +15,19 @@ from tchat.ui.chat.completion import other_members, other_people, requests, text
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tchat.core.group.feature import Command
+    from tchat.core.group.state import Policy
     from tchat.ui.chat.chat import Chat
     from tchat.ui.chat.window import Window
 
-_POLICIES: dict[str, core.Policy] = {"open": "open", "approval": "approval"}
+_POLICIES: dict[str, Policy] = {"open": "open", "approval": "approval"}
 
 
 # ---------------------------------------------------------------------- membership
 
 
 def _handler_of(
-    make: Callable[[int, int, str, str], core.Command],
+    make: Callable[[int, int, str, str], Command],
 ) -> Callable[[Chat, Window, str], None]:
     """Return the handler of a command that does something to one person, named by its argument."""
 
@@ -36,7 +38,7 @@ def _handler_of(
     return handle
 
 
-approve = _handler_of(core.Approve)
+approve = _handler_of(Approve)
 
 
 def show_requests(chat: Chat, window: Window, _: str) -> None:
@@ -64,7 +66,7 @@ def policy(chat: Chat, window: Window, typed: str) -> None:
     if chosen is None:
         raise usage_error("/policy open, or /policy approval")
     group = window.replica.name
-    window.submit(lambda i, n: core.SetPolicy(i, n, group, chosen))
+    window.submit(lambda i, n: SetPolicy(i, n, group, chosen))
 
 
 def topic(chat: Chat, window: Window, typed: str) -> None:
@@ -76,7 +78,7 @@ def topic(chat: Chat, window: Window, typed: str) -> None:
         return
     window.require_admin()
     group = window.replica.name
-    window.submit(lambda i, n: core.SetTopic(i, n, group, "" if typed == "-" else typed))
+    window.submit(lambda i, n: SetTopic(i, n, group, "" if typed == "-" else typed))
 
 
 # ---------------------------------------------------------------------- who is here
@@ -234,7 +236,7 @@ COMMANDS: tuple[CommandSpec[Chat], ...] = (
         "transfer",
         "basics",
         "makes another member the admin",
-        _handler_of(core.TransferAdmin),
+        _handler_of(TransferAdmin),
         "NAME",
         "make whom the admin?",
         other_members,
@@ -246,7 +248,7 @@ COMMANDS: tuple[CommandSpec[Chat], ...] = (
         "kick",
         "basics",
         "removes a member, who may ask to join again",
-        _handler_of(core.Kick),
+        _handler_of(Kick),
         "NAME",
         "kick whom?",
         other_members,
@@ -257,7 +259,7 @@ COMMANDS: tuple[CommandSpec[Chat], ...] = (
         "deny",
         "people",
         "denies a request to join",
-        _handler_of(core.Deny),
+        _handler_of(Deny),
         "NAME",
         "deny whom?",
         requests,
@@ -267,7 +269,7 @@ COMMANDS: tuple[CommandSpec[Chat], ...] = (
         "ban",
         "people",
         "removes somebody and bars them from joining again",
-        _handler_of(core.Ban),
+        _handler_of(Ban),
         "NAME",
         "ban whom?",
         other_people,
@@ -277,7 +279,7 @@ COMMANDS: tuple[CommandSpec[Chat], ...] = (
         "unban",
         "people",
         "lifts a ban",
-        _handler_of(core.Unban),
+        _handler_of(Unban),
         "NAME",
         "unban whom?",
         banned,

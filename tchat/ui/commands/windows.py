@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tchat.core.group import commands as core
 from tchat.core.group.direct import direct_name
+from tchat.core.group.membership import Leave
 from tchat.core.text import check_name, check_text, clean_text, fold, quote_name
 from tchat.errors import Code, Refused
 from tchat.ui.chat.commands import CommandSpec, usage_error
@@ -57,7 +57,7 @@ def leave(chat: Chat, window: Window, _: str) -> None:
 
 async def _leave(chat: Chat, window: Window) -> None:
     try:
-        await chat.session.request(lambda i, n: core.Leave(i, n, window.replica.name))
+        await chat.session.request(lambda i, n: Leave(i, n, window.replica.name))
         await chat.settle()  # so that the window still shows what the others see of it
     except Refused:
         window.leaving = False

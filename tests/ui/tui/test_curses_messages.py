@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tchat.core.group.commands import Delete, Edit, Kick
+from tchat.core.group.membership import Kick
+from tchat.core.group.messages import Delete, Edit
 from tests.ui.scenes import (
     END,
     PAGE_DOWN,

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tchat.core.group.commands import Join
 from tchat.core.group.direct import direct_name
+from tchat.core.group.membership import Join
 from tests.ui.scenes import (
     ENTER,
     PAGE_UP,

@@ -12,7 +12,7 @@ import pytest
 import trio
 from wcwidth import wcwidth
 
-from tchat.core.group.commands import Join
+from tchat.core.group.membership import Join
 from tchat.net.address import Address
 from tests.fake_server import ScriptedPeer, fake_server
 from tests.helpers import GROUP, raw_client
