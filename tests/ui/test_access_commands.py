@@ -91,7 +91,7 @@ async def test_an_invite_has_a_name_and_a_duration() -> None:
         shown = await alice.types("/invite --for Bob --expires 90m")
         assert "notice: This command lets Bob join, within 90 minutes:" in shown
         assert " --user=Bob --group=ops " in join_line(shown)
-        assert await alice.shows("alice gave an invite for Bob")
+        assert await alice.shows("alice made an invite for Bob")
         (invitation,) = alice.window.replica.state.invites.values()
         assert invitation.name == "bob"
         assert invitation.expires - alice.window.replica.state.at == 90 * 60_000
@@ -124,9 +124,9 @@ async def test_the_time_of_an_invite_reads_well(options: str, lasts: str) -> Non
         ("--expires 1.5h", "error: Usage: /invite "),
         ("--expires -1h", "error: Usage: /invite "),
         ("--expires 1w", "error: Usage: /invite "),
-        ("--expires 0h", "error: An invite lasts "),
-        ("--expires 31d", "error: An invite lasts "),
-        ("--expires 99999d", "error: An invite lasts "),
+        ("--expires 0h", "error: An invite is valid "),
+        ("--expires 31d", "error: An invite is valid "),
+        ("--expires 99999d", "error: An invite is valid "),
         ("--for a/b", "error: "),
         ("--for " + 33 * "x", "error: "),
     ],
@@ -234,7 +234,7 @@ def twins() -> tuple[bytes, bytes]:
 async def test_the_key_in_use_cannot_be_taken_away() -> None:
     async with running_server() as server, typing(server) as alice:
         (line,) = await alice.types(f"/unlink {fingerprint(identity_of('alice').public)}")
-        assert line.startswith("error: This is the key you are using")
+        assert line.startswith("error: You are using this key; ")
 
 
 # ------------------------------------------------------------------ what the admin is told

@@ -306,7 +306,7 @@ async def test_a_transfer_is_cancelled_by_its_number(
         ]
         assert offers(alice.chat, "") == (0, ["1", "2"])
         alice.chat.enter("1")
-        await alice.shows("Sending a.iso was cancelled; sending it again within a day goes on")
+        await alice.shows("Sending a.iso was cancelled; sending it again within a day resumes it")
         alice.chat.enter("/cancel 1")
         assert alice.lines[-1].text == "No transfer has the number 1."
         assert offers(alice.chat, "/cancel ") == (8, ["2"])

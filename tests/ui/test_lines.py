@@ -53,8 +53,8 @@ def event(body: Body, actor: str = "alice") -> Event:
         (Created(), "alice created ops"),
         (Approved("dave"), "dave joined, approved by alice"),
         (Joined("carol", bytes(32), KEY), "alice joined, invited by carol"),
-        (Invited(bytes(32), AT), "alice gave an invite"),
-        (Invited(bytes(32), AT, "dave"), "alice gave an invite for dave"),
+        (Invited(bytes(32), AT), "alice made an invite"),
+        (Invited(bytes(32), AT, "dave"), "alice made an invite for dave"),
         (Left(), "alice left the group"),
         (Kicked("dave"), "alice kicked dave"),
         (AdminTransferred("dave"), "alice made dave the admin"),
@@ -64,11 +64,11 @@ def event(body: Body, actor: str = "alice") -> Event:
         (Joined(None, None, KEY), "alice joined"),
         (Banned("dave"), "alice banned dave"),
         (Unbanned("dave"), "alice lifted the ban of dave"),
-        (PolicySet("open"), "alice lets everybody join from now on"),
-        (PolicySet("approval"), "alice lets only who is approved join from now on"),
+        (PolicySet("open"), "alice: anyone may join now"),
+        (PolicySet("approval"), "alice: joining now needs approval"),
         (TopicSet("all of it"), "alice set the topic: all of it"),
-        (TopicSet(""), "alice took the topic away"),
-        (Edited(3, "better\nso"), "alice changed a message: better↵so"),
+        (TopicSet(""), "alice removed the topic"),
+        (Edited(3, "better\nso"), "alice edited a message: better↵so"),
         (Deleted(3), "alice deleted a message"),
     ],
 )
@@ -111,7 +111,7 @@ def test_the_admin_sees_denied_and_withdrawn_requests() -> None:
     assert denied is not None
     assert withdrawn is not None
     assert denied.text == "alice denied dave"
-    assert withdrawn.text == "dave does not ask to join any more"
+    assert withdrawn.text == "dave no longer asks to join"
 
 
 @pytest.mark.parametrize("body", [Joined("c\x1b[2J", KEY), Invited(KEY, AT, "d\u202ee")])

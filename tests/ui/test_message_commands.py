@@ -97,7 +97,7 @@ async def test_an_edited_message_changes_where_it_stands() -> None:
         for person, name in ((alice, "alice"), (bob, "bob")):
             await person.reads("alice: all well [edited]")
             assert len(person.screen()) == 2, name
-            assert not any("changed" in line.text for line in person.lines)
+            assert not any("edited a message" in line.text for line in person.lines)
 
 
 async def test_where_lines_cannot_change_a_change_is_told() -> None:
@@ -105,7 +105,7 @@ async def test_where_lines_cannot_change_a_change_is_told() -> None:
         await alice.types("helo")
         await bob.shows("helo")
         await alice.types("/edit hello")
-        assert await bob.shows("changed") == "alice changed a message: hello"
+        assert await bob.shows("edited") == "alice edited a message: hello"
         await alice.types("/delete")
         assert await bob.shows("deleted") == "alice deleted a message"
         assert await bob.types("mine", "/edit") == [
@@ -218,7 +218,7 @@ async def test_refused_messages_stay_until_resent_or_discarded() -> None:
         await bob.shows("kicked you from")
         for text in ("one", "two"):
             (line,) = await bob.types(text)
-            assert line.startswith("error: You are not a member of this group; /join")
+            assert line.startswith("error: You are not a member of this group. /join")
         assert bob.screen() == ["bob: one [failed]", "bob: two [failed]"]
         assert len(await bob.types("/resend")) == 2
         await bob.types("/join")
@@ -333,4 +333,4 @@ async def test_loaded_past_shows_edits_and_deletions() -> None:
                 "alice: changed [edited]",
             ]
             assert len(alice.screen()) == 34
-            assert not any("changed a message" in line.text for line in alice.window.lines)
+            assert not any("edited a message" in line.text for line in alice.window.lines)

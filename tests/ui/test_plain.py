@@ -60,7 +60,7 @@ async def test_missed_messages_are_printed_once_in_order(
         assert await reader.end() == 0
         assert reader.heard == [f"<alice> new {n}" for n in range(299)] + ["<alice> mstake"]
         shown = without_time(reader)
-        assert "* alice changed a message: mistake" in shown
+        assert "* alice edited a message: mistake" in shown
         assert "* alice said something that was deleted" in shown
         assert "* You are in #ops with 1 other member. /help lists the commands." in shown
         again = await launch.join(address, "bob")
@@ -137,10 +137,10 @@ async def test_a_whole_day_of_commands_as_a_script(tmp_path: Path) -> None:
         told = without_time(alice)
         for line in (
             "* alice set the topic: all of it",
-            "* alice changed a message: two",
+            "* alice edited a message: two",
             "* alice deleted a message",
             "* alice waves",
-            "* alice lets everybody join from now on",
+            "* alice: anyone may join now",
             "* You are away: lunch. /away alone brings you back.",
             "* You are back.",
             "* alice (admin) is online",
@@ -172,7 +172,7 @@ async def test_script_commands_see_earlier_lines(tmp_path: Path) -> None:
             *(
                 line
                 for n in range(20)
-                for line in (f"<alice> text {n}", f"* alice changed a message: fair copy {n}")
+                for line in (f"<alice> text {n}", f"* alice edited a message: fair copy {n}")
             ),
             "<alice> done",
             "* You are in #ops with 1 other member. /help lists the commands.",
@@ -202,7 +202,7 @@ async def test_the_exit_status_tells_of_refusals(tmp_path: Path) -> None:
         bob = await launch.join(address, "bob")
         await bob.type("hello?")
         assert await bob.end() == 1
-        await bob.sees("! You are not a member of this group; /join asks to be one.")
+        await bob.sees("! You are not a member of this group. /join asks to join.")
         # It is not forgotten, and not held against the next.
         bob = await launch.join(address, "bob")
         assert await bob.end() == 0

@@ -192,7 +192,7 @@ async def test_a_closed_group_can_be_founded_again() -> None:
         await by_hand.command(Leave)
         await bob.shows("You left this group from another terminal. /join asks to join again,")
         await bob.types("/join")
-        await bob.shows("bob created ops and you are its admin")
+        await bob.shows("bob created ops, and you are its admin")
 
 
 # ------------------------------------------------------------------ the past

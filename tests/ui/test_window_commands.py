@@ -82,7 +82,7 @@ async def test_join_tells_the_banned_why() -> None:
     ):
         await bob.command(Ban, "alice", group="lab")
         shown = await alice.types("/join lab")
-        assert shown[-1] == "error: You were banned from this group; only its admin can undo that."
+        assert shown[-1] == "error: You were banned from this group; only its admin can lift that."
         await alice.types("/part")
         assert alice.titles == ["#ops"]
 
@@ -118,9 +118,10 @@ async def test_messages_are_sent_although_their_window_closed() -> None:
             alice.chat.enter(line)
         assert await alice.chat.finish(GUARD)
         assert texts(await log_of(server.store)) == ["and here"]
-        # Nobody had founded the group yet, so the message was refused; which is told here.
+        # Nobody had founded the group yet, so the message was refused. The window that is left
+        # shows the refusal, without a hint: /join would be about this window's group.
         assert [line.text for line in alice.lines if line.sort == "error"] == [
-            "You are not a member of this group; /join asks to be one."
+            "You are not a member of this group."
         ]
         await alice.types("/join lab", "one")
         for line in ("two", "/part"):
@@ -140,7 +141,7 @@ async def test_leave_is_refused_after_a_kick() -> None:
         await bob.command(Kick, "alice", group="lab")
         await alice.shows("kicked you from")
         assert await alice.types("/leave") == [
-            "error: You are not a member of this group; /join asks to be one."
+            "error: You are not a member of this group. /join asks to join."
         ]
         await alice.types("/part")
         assert alice.titles == ["#ops"]

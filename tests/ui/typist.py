@@ -117,7 +117,7 @@ class Typist:
             assert await self.chat.finish(GUARD), self.lines[before:]
             await trio.testing.wait_all_tasks_blocked()
         shown = [f"{line.sort}: {line.text}" for line in self.lines[before:]]
-        return [line for line in shown if "gave an invite" not in line]
+        return [line for line in shown if "made an invite" not in line]
 
     async def shows(self, text: str) -> str:
         """Wait for a line with `text` in it, and return the first."""
