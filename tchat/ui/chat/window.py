@@ -119,24 +119,24 @@ class Outgoing:
         self._held: list[tuple[str, int | None, Window]] = []
         self._sent = list(window.replica.pending)
 
-    def say(self, text: str, reply: int | None, asker: Window) -> None:
-        """Send a message; its refusal is shown in `asker`, the window that it was typed in.
+    def say(self, text: str, reply: int | None, origin: Window) -> None:
+        """Send a message; its refusal is shown in `origin`, the window that it was typed in.
 
         Raises `Refused` for a text that cannot be a message.
         """
         check_text(text)
         if self._window.entering:
-            self._held.append((text, reply, asker))
+            self._held.append((text, reply, origin))
         else:
             pending = self._window.session.post(self._window.replica, text, reply)
             self._sent.append(pending)
-            asker.start(self._deliver, pending, asker)
+            origin.start(self._deliver, pending, origin)
 
     def release(self) -> None:
         """Send what was held."""
         held, self._held = self._held, []
-        for text, reply, asker in held:
-            self.say(text, reply, asker)
+        for text, reply, origin in held:
+            self.say(text, reply, origin)
 
     def drop(self) -> None:
         """Forget what was held."""
@@ -164,18 +164,18 @@ class Outgoing:
         who = clean_line(self._window.session.user)
         return Line(at, sort, shown, who, fate="failed" if failed else "pending")
 
-    async def _deliver(self, pending: PendingMessage, asker: Window) -> None:
+    async def _deliver(self, pending: PendingMessage, origin: Window) -> None:
         """Wait until a message is stored, and confirm it where its window is not in sight."""
         window = self._window
         try:
             await pending.wait()
         except Refused as refusal:
-            if asker is not window and refusal.code == Code.NO_COMMON_GROUP:
+            if origin is not window and refusal.code == Code.NO_COMMON_GROUP:
                 self._give_up(pending)
             raise
-        if asker is not window and window.context.frontend.rewrites:
+        if origin is not window and window.context.frontend.rewrites:
             name = clean_line(window.partner)
-            asker.notice(f"message sent to {name}; /query {name} opens the conversation")
+            origin.notice(f"message sent to {name}; /query {name} opens the conversation")
 
     def _give_up(self, pending: PendingMessage) -> None:
         """Discard a message to somebody who can never receive it, and its empty window."""
@@ -330,12 +330,12 @@ class Window:
 
     # ------------------------------------------------------------------ what the person does
 
-    def say(self, text: str, reply: int | None = None, asker: Window | None = None) -> None:
+    def say(self, text: str, reply: int | None = None, origin: Window | None = None) -> None:
         """Send a message; it is shown at once, as pending. Raises `Refused` for a bad text.
 
-        A later refusal is shown in `asker`, if it was typed in another window.
+        A later refusal is shown in `origin`, if it was typed in another window.
         """
-        self._outgoing.say(text, reply, asker or self)
+        self._outgoing.say(text, reply, origin or self)
 
     def submit(self, make: MakeCommand) -> None:
         """Send a command; a refusal is shown."""
