@@ -398,10 +398,16 @@ def _describe_admin(admin: argparse.ArgumentParser) -> None:
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
+    default: Path | None
+    try:
+        default = platformdirs.user_data_path("tchat", appauthor=False) / "server"
+    except RuntimeError:  # the user of a service may have no home directory
+        default = None
     parser.add_argument(
         "--data",
         type=Path,
-        default=platformdirs.user_data_path("tchat", appauthor=False) / "server",
+        default=default,
+        required=default is None,
         metavar="DIR",
         help="the data directory (default: %(default)s)",
     )

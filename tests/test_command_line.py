@@ -270,6 +270,22 @@ def test_examples_are_valid_command_lines(command: str, capsys: pytest.CaptureFi
         parser().parse_args(shlex.split(example.replace("INVITE", INVITE)))
 
 
+def test_data_directory_is_required_without_a_home(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The user of a service may have no home directory, and then no default for --data either."""
+
+    def fail(*_: object, **__: object) -> Path:
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.setattr("platformdirs.user_data_path", fail)
+    given = parser().parse_args(["serve", "localhost", "7777", "--data", "/srv/tchat"])
+    assert given.data == Path("/srv/tchat")
+    with pytest.raises(SystemExit):
+        parser().parse_args(["serve", "localhost", "7777"])
+    assert "required: --data" in capsys.readouterr().err
+
+
 def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_status("--version") == 0
     assert capsys.readouterr().out == f"tchat {__version__}\n"

@@ -16,6 +16,7 @@ from tchat.core.protocol.handshake import (
     Hello,
     Proof,
     Welcome,
+    check_server_version,
     proof_text,
 )
 from tchat.core.text import clean_line
@@ -61,8 +62,8 @@ class Account:
 async def authenticate(link: Link, account: Account) -> Welcome:
     """Run the handshake and return the server's welcome.
 
-    Raises `Refused` if the server rejects this person for good, `ProtocolError`, `Busy`, or
-    `trio.BrokenResourceError`.
+    Raises `Refused` if the server rejects this person for good or speaks an older protocol,
+    `ProtocolError`, `Busy`, or `trio.BrokenResourceError`.
     """
     nonce = secrets.token_bytes(NONCE_SIZE)
     user, client, key = account.user, account.client_id.client, account.identity.public
@@ -71,11 +72,13 @@ async def authenticate(link: Link, account: Account) -> Welcome:
     challenge = await _next(link)
     if not isinstance(challenge, Challenge) or len(challenge.nonce) != NONCE_SIZE:
         raise ProtocolError(Code.HANDSHAKE, "This is not a tchat server.")
+    check_server_version(challenge.version)
     signature = account.identity.sign(proof_text(hello, challenge, link.server_pin()))
     await link.send(encode(Proof(signature, account.link)))
     welcome = await _next(link)
     if not isinstance(welcome, Welcome):
         raise ProtocolError(Code.HANDSHAKE, "This is not a tchat server.")
+    check_server_version(welcome.version)
     account.link = None
     return welcome
 

@@ -12,6 +12,7 @@ from tchat.core.group.snapshots import freeze
 from tchat.core.group.state import Group
 from tchat.core.protocol.frames import Attached, Snapshot
 from tchat.core.protocol.framing import FrameBuffer, unpack
+from tchat.core.protocol.handshake import VERSION
 from tchat.errors import TchatError, root_of
 from tchat.net.address import Address, port_of
 from tests.cddl import unchecked
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     Act = Callable[["Wire"], Awaitable[None]]
 
-CHALLENGE: dict[str, object] = {"type": "challenge", "version": 4, "nonce": bytes(32)}
+CHALLENGE: dict[str, object] = {"type": "challenge", "version": VERSION, "nonce": bytes(32)}
 EVIL = "\x1b]0;owned\x07\u202e\x00\nfake line"
 FINAL = {"bad_name", "bad_version", "replaced", "name_taken", "bad_proof", "bad_link"}
 FINAL |= {"key_removed", "not_encrypted"}
@@ -72,9 +73,9 @@ class Wire:
     async def greet(self, **changes: object) -> None:
         """Do a valid handshake, with these changes in the welcome."""
         await self.hear_only("hello")
-        await self.say({"type": "challenge", "version": 4, "nonce": bytes(32)})
+        await self.say({"type": "challenge", "version": VERSION, "nonce": bytes(32)})
         await self.hear_only("proof")
-        await self.say({"type": "welcome", "version": 4, "user": "alice", **changes})
+        await self.say({"type": "welcome", "version": VERSION, "user": "alice", **changes})
 
     async def let_in(self, **changes: object) -> dict[str, object]:
         """Do a handshake and answer the attach as for a member, with these changes."""

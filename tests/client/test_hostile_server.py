@@ -7,6 +7,7 @@ The server here is made by hand: each connection that it gets is answered by the
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import cbor2
 import pytest
@@ -14,7 +15,8 @@ import trio
 
 from tchat.client.updates import Connected, Disconnected
 from tchat.core.protocol.framing import HANDSHAKE_LIMIT, unpack
-from tchat.errors import Refused, StartupError, TchatError
+from tchat.core.protocol.handshake import VERSION
+from tchat.errors import Code, Refused, StartupError, TchatError
 from tchat.net.tls import BUSY_ALERT
 from tests.cddl import unchecked
 from tests.client.impostor import (
@@ -41,6 +43,9 @@ from tests.helpers import (
 from tests.hostile_cbor import LARGEST, WRONG_VALUES, costly_answers, framed
 from tests.hostile_frames import Mutator
 
+if TYPE_CHECKING:
+    from tests.client.impostor import Act
+
 FRAMES = int(os.environ.get("TCHAT_FUZZ_FRAMES", "2000")) // 2
 A_CONNECTION = 20
 """How many frames one connection of the long run gets."""
@@ -61,11 +66,11 @@ OPENINGS: dict[str, bytes] = {
     "a length above all limits": b"\xff\xff\xff\xff",
     "a nonce too short": unchecked({**CHALLENGE, "nonce": bytes(31)}),
     "a nonce too long": unchecked({**CHALLENGE, "nonce": bytes(33)}),
-    "no nonce": unchecked({"type": "challenge", "version": 4}),
+    "no nonce": unchecked({"type": "challenge", "version": VERSION}),
     "a nonce of text": unchecked({**CHALLENGE, "nonce": "x" * 32}),
     "a version below zero": unchecked({**CHALLENGE, "version": -1}),
     "a version above all": unchecked({**CHALLENGE, "version": 2**63}),
-    "welcome at once": unchecked({"type": "welcome", "version": 4, "user": "alice"}),
+    "welcome at once": unchecked({"type": "welcome", "version": VERSION, "user": "alice"}),
     "an event at once": unchecked(event(1)),
     "an unknown frame at once": unchecked({"type": "dance"}),
     "two challenges": unchecked(CHALLENGE) * 2,
@@ -73,9 +78,9 @@ OPENINGS: dict[str, bytes] = {
     "a challenge, and garbage": unchecked(CHALLENGE) + b"\xff" * 9000,
     "a challenge, and a wrong welcome": unchecked(CHALLENGE) + unchecked({"type": "welcome"}),
     "a challenge, and a nameless welcome": unchecked(CHALLENGE)
-    + unchecked({"type": "welcome", "version": 4, "user": 7}),
+    + unchecked({"type": "welcome", "version": VERSION, "user": 7}),
     "a short nonce, and a welcome": unchecked({**CHALLENGE, "nonce": b""})
-    + unchecked({"type": "welcome", "version": 4, "user": "alice"}),
+    + unchecked({"type": "welcome", "version": VERSION, "user": "alice"}),
     "an error of no code": unchecked({"type": "error", "code": "", "text": ""}),
     "an error of evil text": unchecked({"type": "error", "code": EVIL, "text": EVIL}),
     "goodbye": unchecked({"type": "goodbye", "code": EVIL, "text": EVIL}),
@@ -126,6 +131,37 @@ async def test_final_refusal_ends_the_session(code: str, kind: str) -> None:
     assert error.code == code
     assert "\x1b" not in error.sentence
     assert "\n" not in error.sentence
+
+
+async def old_challenge(wire: Wire) -> None:
+    """Answer as a server of version 4: it chooses its own version for a newer client."""
+    await wire.hear_only("hello")
+    await wire.say({**CHALLENGE, "version": VERSION - 1})
+
+
+async def old_welcome(wire: Wire) -> None:
+    """Change to an older version after the challenge."""
+    await wire.greet(version=VERSION - 1)
+
+
+@pytest.mark.parametrize("act", [old_challenge, old_welcome])
+async def test_server_of_an_older_version_is_refused(act: Act) -> None:
+    error = await ending_of(act)
+    assert isinstance(error, Refused)
+    assert error.code == Code.BAD_VERSION
+    assert error.sentence == (
+        "This server is too old for the client: it speaks version 4 of the protocol, and the"
+        " client needs version 5. Ask the server's operator to update it."
+    )
+
+
+async def test_server_downgraded_meanwhile_ends_the_session() -> None:
+    async def broken(wire: Wire) -> None:
+        await wire.greet()
+
+    error = await ending_of(broken, old_challenge)
+    assert isinstance(error, Refused)
+    assert error.code == Code.BAD_VERSION
 
 
 async def test_busy_server_is_retried() -> None:

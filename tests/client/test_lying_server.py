@@ -183,12 +183,12 @@ async def test_answer_of_another_type_reaches_the_caller(word: str) -> None:
             assert (await alice.post(ops, "hello").wait()).type == word
 
 
-async def test_inconsistent_key_list_is_survived() -> None:
+async def test_key_list_with_odd_keys_is_survived() -> None:
     async def act(wire: Wire) -> None:
         await wire.let_in()
         request = await wire.hear_only("keys")
-        lists = {"keys": [b"", bytes(32), bytes(99)], "since": [LARGEST]}
-        await wire.say({"type": "key_list", "re": request["id"], **lists})
+        keys = [{"key": bytes(size), "since": LARGEST} for size in (0, 32, 99)]
+        await wire.say({"type": "key_list", "re": request["id"], "keys": keys})
         await wire.hear()
 
     async with impostor(act) as server, session_of(server.address, "alice") as (alice, _):
@@ -196,6 +196,26 @@ async def test_inconsistent_key_list_is_survived() -> None:
             answer = await alice.ask(KeysRequest)
     assert isinstance(answer, KeyList)
     assert len(answer.keys) == 3
+
+
+async def test_malformed_key_list_is_asked_for_again() -> None:
+    """A client from before version 5 took lists side by side; a record without a key is no key."""
+    old = {"keys": [bytes(32)], "since": [LARGEST]}
+    without_since = {"keys": [{"key": bytes(32)}]}
+    answers: list[dict[str, object]] = [old, without_since, {"keys": []}]
+
+    async def act(wire: Wire) -> None:
+        await wire.greet()
+        request = await wire.hear_only("keys")
+        await wire.say({"type": "key_list", "re": request["id"], **answers.pop(0)})
+        await wire.hear()
+
+    async with impostor(act) as server, session_at(server.address, "alice") as alice:
+        with trio.fail_after(GUARD):
+            answer = await alice.ask(KeysRequest)
+    assert isinstance(answer, KeyList)
+    assert answer.keys == ()
+    assert answers == []
 
 
 async def test_evil_text_in_a_refusal_is_made_harmless() -> None:

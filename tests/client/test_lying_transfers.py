@@ -12,7 +12,7 @@ import trio
 from tchat.client.files import transfer as files_module
 from tchat.client.files.transfer import fetch_file, send_file
 from tchat.core.group.state import File
-from tchat.core.protocol.handshake import PIECE_SIZE
+from tchat.core.protocol.handshake import PIECE_SIZE, VERSION
 from tchat.errors import Code, Refused
 from tchat.net.tls import BUSY_ALERT
 from tchat.transfer.pieces import EMPTY_DIGEST
@@ -36,7 +36,7 @@ OTHER = noise(2 * PIECE_SIZE + 999, seed=1)
 ENDS = (PIECE_SIZE, 2 * PIECE_SIZE, len(DATA))
 GOOD = hashlib.sha256(DATA).digest()
 FAILURE: dict[str, object] = {"type": "error", "code": EVIL, "text": EVIL, "wait": LARGEST}
-READY: dict[str, object] = {"type": "ready", "version": 4, "size": len(DATA)}
+READY: dict[str, object] = {"type": "ready", "version": VERSION, "size": len(DATA)}
 FROM: dict[str, object] = {"type": "from", "offset": 0}
 A_FEW = 20
 
@@ -111,7 +111,7 @@ FIRST = hashlib.sha256(DATA[:PIECE_SIZE]).digest()
 
 ANYWHERE: dict[str, Lie] = {
     "ready for another size": says({**READY, "size": 5}),
-    "ready without a size": says({"type": "ready", "version": 4}),
+    "ready without a size": says({"type": "ready", "version": VERSION}),
     "an error at once": says(FAILURE),
     "garbage at once": says(b"\xff" * 9000),
     "nothing": says(),
@@ -206,7 +206,7 @@ class ScriptedPeer:
             return
         await wire.say(CHALLENGE)
         await wire.hear_only("proof")
-        await wire.say({"type": "welcome", "version": 4, "user": "alice"})
+        await wire.say({"type": "welcome", "version": VERSION, "user": "alice"})
         await wire.attach()
         while (request := await wire.hear()) is not None:
             self.shared += request["type"] == "share"

@@ -21,7 +21,6 @@ from tchat.core.group.state import WINDOW
 from tchat.core.pace import Rate
 from tchat.core.protocol.frames import Failed, Ok
 from tchat.errors import Code, Refused
-from tchat.server import limits as limits_module
 from tests.client.receiving import next_update
 from tests.fault_proxy import fault_proxy
 from tests.faulty_store import FaultyStore
@@ -49,22 +48,20 @@ SLOW = replace(NO_RATE_LIMITS, messages=Rate(1, 1))
 
 
 class Clock:
-    """The time by which a server counts how often something is done."""
+    """The clock of a server's rate limits, in seconds."""
 
     def __init__(self) -> None:
         self.now = 1000.0
 
-    def current_time(self) -> float:
+    def __call__(self) -> float:
         return self.now
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Stop the server's clock, and let clients send as fast as they can."""
-    clock = Clock()
-    monkeypatch.setattr(limits_module, "trio", clock)
+    """Return a stopped clock for a server; let clients send as fast as they can."""
     monkeypatch.setattr(sending_module, "SHARE_OF_RATE", 1e9)
-    return clock
+    return Clock()
 
 
 def deaf(side: Side, frame: dict[str, Any]) -> Verdict:
@@ -97,7 +94,7 @@ async def outcome(request: PendingMessage) -> str:
 
 async def test_lost_rate_limit_refusal_loses_no_post(clock: Clock) -> None:
     async with (
-        running_server(limits=SLOW) as server,
+        running_server(limits=SLOW, rate_clock=clock) as server,
         fault_proxy(server.address) as proxy,
         session_of(proxy.address, "alice") as (alice, ops),
     ):
@@ -141,7 +138,7 @@ async def test_refused_number_is_no_duplicate_after_later_ones(
     clock: Clock,
 ) -> None:
     client = b"12345678"
-    async with running_server(limits=SLOW) as server:
+    async with running_server(limits=SLOW, rate_clock=clock) as server:
         async with raw_client(server.address, "alice", client) as alice:
             await alice.send(Join(1, 1, GROUP))
             await alice.expect(Ok)

@@ -19,6 +19,7 @@ from tchat.core.protocol.handshake import (
     TransferHello,
     agree,
     check_hello,
+    check_server_version,
     proof_text,
 )
 from tchat.core.protocol.schema import INT_LIMIT
@@ -48,6 +49,17 @@ def test_older_versions_are_not_spoken(opening: Hello | TransferHello, version: 
     with pytest.raises(ProtocolError) as caught:
         check_hello(opening)
     assert caught.value.code == Code.BAD_VERSION
+
+
+@pytest.mark.parametrize("version", range(VERSION))
+def test_older_server_is_refused(version: int) -> None:
+    with pytest.raises(Refused, match=f"speaks version {version} of the protocol") as caught:
+        check_server_version(version)
+    assert caught.value.code == Code.BAD_VERSION
+
+
+def test_server_of_the_same_version_is_accepted() -> None:
+    check_server_version(VERSION)
 
 
 def test_a_newer_client_is_welcome_and_both_speak_what_both_know() -> None:

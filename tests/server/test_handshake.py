@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 import trio
@@ -14,6 +15,9 @@ from tchat.core.protocol.handshake import VERSION, Challenge, TransferHello, Wel
 from tchat.errors import Code
 from tests.cddl import unchecked
 from tests.helpers import NO_RATE_LIMITS, hello_of, raw_client, running_server
+
+if TYPE_CHECKING:
+    from tchat.core.protocol.schema import Frame
 
 CLIENT = bytes(8)
 HELLO = hello_of("alice")
@@ -86,6 +90,17 @@ async def test_name_is_written_as_its_first_owner_did() -> None:
 )
 async def test_bad_first_frame_is_refused_with_its_reason(opening: bytes, code: Code) -> None:
     assert (await answer_to(opening)).code == code
+
+
+@pytest.mark.parametrize(
+    "opening", [hello_of("alice", version=4), TransferHello(4, bytes(16))], ids=["chat", "file"]
+)
+async def test_client_of_version_4_is_told_why(opening: Frame) -> None:
+    refusal = await answer_to(encode(opening))
+    assert refusal.text == (
+        "This client is too old for the server: it speaks version 4 of the protocol, and the"
+        " server needs version 5. Install a newer tchat."
+    )
 
 
 async def test_long_hello_is_read_up_to_the_limit() -> None:

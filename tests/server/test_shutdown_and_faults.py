@@ -207,7 +207,7 @@ async def test_clients_reconnect_after_a_fault_and_continue(
 ) -> None:
     store = FaultyStore()
     store.fail(BUG, "append", when=says_boom)
-    monkeypatch.setattr("tchat.client.session.FIRST_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("tchat.client.backoff.FIRST_SECONDS", 0.01)
     async with (
         running_server(store) as server,
         session_at(server.address, "alice") as session,

@@ -146,10 +146,10 @@ async def test_only_own_messages_can_be_edited() -> None:
         ]
         await alice.types("also mine")
         assert await alice.types("/edit \u200b") == [
-            "error: There is nothing in this message to send."
+            "error: A message needs at least one visible character."
         ]
         assert await alice.types("/edit " + "x" * 20_000) == [
-            "error: A message holds at most 16 KiB; send this one as a file with /9."
+            "error: A message has at most 16 KiB; send a longer text as a file."
         ]
 
 
@@ -249,9 +249,9 @@ async def test_discarded_messages_are_never_sent() -> None:
 async def test_invalid_messages_are_refused_and_not_kept() -> None:
     async with two_typing() as (alice, _):
         for line, sentence in (
-            ("\u200b", "There is nothing in this message to send."),
-            ("x" * 20_000, "A message holds at most 16 KiB; send this one as a file with /9."),
-            ("/me \u200b", "There is nothing in this message to send."),
+            ("\u200b", "A message needs at least one visible character."),
+            ("x" * 20_000, "A message has at most 16 KiB; send a longer text as a file."),
+            ("/me \u200b", "A message needs at least one visible character."),
         ):
             assert await alice.types(line) == [f"error: {sentence}"]
         assert alice.screen() == []

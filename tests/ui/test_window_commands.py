@@ -199,11 +199,11 @@ async def test_private_messages_to_strangers_leave_no_window(line: str) -> None:
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        ("/msg alice hello", "A message to yourself would reach nobody else."),
-        ("/query ALICE", "A message to yourself would reach nobody else."),
-        ("/join @alice", "A message to yourself would reach nobody else."),
+        ("/msg alice hello", "You cannot start a conversation with yourself."),
+        ("/query ALICE", "You cannot start a conversation with yourself."),
+        ("/join @alice", "You cannot start a conversation with yourself."),
         ("/msg bob", "Usage: /msg NAME TEXT"),
-        ("/msg bob \u200b", "There is nothing in this message to send."),
+        ("/msg bob \u200b", "A message needs at least one visible character."),
         ("/msg b/b hello", "A username is made of letters, digits and _ - . only; 'b/b' has"),
     ],
 )

@@ -1,4 +1,4 @@
-"""How a connection begins: the client says who it is and proves it, the server says welcome.
+"""Messages of the handshake: hello, challenge, proof, welcome; and the bytes that are signed.
 
     client                                   server
     hello: name, public key, nonce    ─▶
@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from tchat.core.protocol.schema import Frame, record
 from tchat.core.text import check_name
-from tchat.errors import Code, ProtocolError
+from tchat.errors import Code, ProtocolError, Refused
 
 VERSION = 5
 """The protocol version that this code speaks. Earlier ones are refused: since version 5, records
@@ -126,7 +126,9 @@ def check_hello(frame: Frame) -> Hello | TransferHello:
         raise ProtocolError(Code.HANDSHAKE, "A connection begins with hello or transfer.")
     if frame.version < VERSION:
         raise ProtocolError(
-            Code.BAD_VERSION, f"This server speaks version {VERSION}; the client is too old."
+            Code.BAD_VERSION,
+            f"This client is too old for the server: it speaks version {frame.version} of the"
+            f" protocol, and the server needs version {VERSION}. Install a newer tchat.",
         )
     if isinstance(frame, Hello):
         check_name(frame.user, "username")
@@ -134,6 +136,20 @@ def check_hello(frame: Frame) -> Hello | TransferHello:
         _check_size("A key", frame.key, KEY_SIZE)
         _check_size("A nonce", frame.nonce, NONCE_SIZE)
     return frame
+
+
+def check_server_version(version: int) -> None:
+    """Raise `Refused` (bad_version) if a server has chosen a version older than ours.
+
+    A server from before version 5 welcomes a newer client and speaks its own version, which this
+    code cannot.
+    """
+    if version < VERSION:
+        raise Refused(
+            Code.BAD_VERSION,
+            f"This server is too old for the client: it speaks version {version} of the protocol,"
+            f" and the client needs version {VERSION}. Ask the server's operator to update it.",
+        )
 
 
 def proof_text(hello: Hello, challenge: Challenge, server: bytes) -> bytes:

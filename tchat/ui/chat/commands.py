@@ -1,4 +1,4 @@
-"""Slash commands: one row for each, the parser of typed lines, and the texts of /help.
+"""The record of a slash command (the rows are in `ui.commands`), the parser of typed lines, /help.
 
 A command is one `CommandSpec`: what it is called, what it takes, how it is explained, the handler
 that runs it and what Tab offers for its argument. The rows stand in `tchat.ui.commands`; a chat is

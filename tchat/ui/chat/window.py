@@ -1,4 +1,4 @@
-"""Window: one group in front of one person, with unread counts, bell, read position and outbox.
+"""Window: one group in front of one person: what counts as unread, read position, sent messages.
 
 A window turns the events of its group into the lines of its transcript, and counts what is
 *unread*: what others have written since the window was last *attended*. A window is attended while
