@@ -375,7 +375,7 @@ async def test_transfer_outcome_shows_after_its_window_closed(
         alice.chat.enter("/part")
         assert alice.titles == ["#ops"]
         await alice.types("/cancel 1")
-        assert alice.window.lines[-1].text.startswith("Sending a.iso was cancelled; ")
+        assert alice.window.lines[-1].text.startswith("#lab: Sending a.iso was cancelled; ")
 
 
 # ------------------------------------------------------------------ /remove

@@ -325,7 +325,7 @@ async def test_loaded_past_shows_edits_and_deletions() -> None:
         async with typing(server, recent=5) as alice:
             await raw.command(Delete, old[0])
             assert alice.screen()[0].startswith("alice: new ")
-            await alice.reads_back()
+            await alice.load_all_history()
             assert alice.screen()[:4] == [
                 "alice:  [deleted]",
                 "alice: old 1",

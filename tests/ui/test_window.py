@@ -213,7 +213,7 @@ async def test_the_past_is_loaded_page_by_page() -> None:
             ((title, inserted),) = alice.frontend.inserts
             assert title == "#ops"
             assert alice.window.lines[inserted:] == before
-            await alice.reads_back()
+            await alice.load_all_history()
             assert alice.screen() == [f"alice: text {n}" for n in range(400)]
             assert alice.window.past == "all"
             assert all(line.history for line in alice.window.lines if line.who)

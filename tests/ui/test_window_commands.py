@@ -118,10 +118,10 @@ async def test_messages_are_sent_although_their_window_closed() -> None:
             alice.chat.enter(line)
         assert await alice.chat.finish(GUARD)
         assert texts(await log_of(server.store)) == ["and here"]
-        # Nobody had founded the group yet, so the message was refused. The window that is left
-        # shows the refusal, without a hint: /join would be about this window's group.
+        # Nobody had founded the group yet, so the message was refused: shown in the window that is
+        # left, with the other group's name, and without the hint of /join, which joins this one.
         assert [line.text for line in alice.lines if line.sort == "error"] == [
-            "You are not a member of this group."
+            "#lab: You are not a member of this group."
         ]
         await alice.types("/join lab", "one")
         for line in ("two", "/part"):
@@ -311,7 +311,7 @@ async def test_page_up_restores_a_cleared_window() -> None:
         await alice.types("/edit ^3 ONE")
         await alice.reads("alice: ONE [edited]")
         await bob.until(lambda: bob.window.replica.last == alice.window.replica.last)
-        await bob.reads_back()
+        await bob.load_all_history()
         assert bob.screen() == ["alice: ONE [edited]", "alice: two", "alice: three"]
         assert bob.window.past == "all"
 

@@ -128,8 +128,8 @@ class Typist:
         """Wait until a window has a message that reads so, as in `screen`."""
         await self.until(lambda: text in self.screen(title), text)
 
-    async def reads_back(self) -> None:
-        """Load the past of the current window, page by page."""
+    async def load_all_history(self) -> None:
+        """Load the history of the current window, page by page."""
         while self.window.past == "more":
             self.window.load_history()
             await self.types("")

@@ -201,7 +201,7 @@ def usage_error(usage: str) -> Refused:
 
 
 def _by_number(command: CommandSpec[C]) -> int:
-    return command.number or 100  # those without a number keep their order, behind the others
+    return command.number or 100  # those without a number keep their order, after the others
 
 
 def _short(command: CommandSpec[C]) -> str:
