@@ -47,7 +47,7 @@ async def test_the_console_of_a_server(tmp_path: Path) -> None:
         await server.sees("bob connected from", "bob asks to join ops")
         await alice.type("/2 bob")
         await server.sees("alice approved bob for ops")
-        await bob.sees("in ops")
+        await bob.sees("in #ops")
         await bob.type(f"/9 {__file__}")
         await server.sees("bob sent test_command_line.py (")
         await alice.type("/6 bob")
@@ -129,7 +129,7 @@ async def test_signal_stops_server_and_clients_reconnect(tmp_path: Path) -> None
     async with launching(tmp_path) as launch:
         server = await launch.serve()
         alice = await launch.join(server.address, "alice")
-        await alice.sees("in ops with you alone")
+        await alice.sees("in #ops; nobody else is here yet")
         server.running.send_signal(signal.SIGTERM)
         await alice.sees("* connection lost (The server is stopping")
         assert await server.exit() == 0
@@ -241,7 +241,7 @@ async def test_keyboard_interrupt_ends_client_without_traceback(tmp_path: Path) 
     async with launching(tmp_path) as launch:
         server = await launch.serve()
         alice = await launch.join(server.address, "alice")
-        await alice.sees("in ops")
+        await alice.sees("in #ops")
         alice.running.send_signal(signal.SIGINT)
         assert await alice.exit() == 130
         assert alice.err.all == []
@@ -284,7 +284,7 @@ async def test_localhost_is_one_server_whatever_it_means(tmp_path: Path) -> None
         server = await launch.serve(host="localhost")
         assert server.lines[0].endswith(f" listening on localhost:{server.address.port}")
         alice = await launch.join(server.address, "alice")
-        await alice.sees("in ops")
+        await alice.sees("in #ops")
         bob = await launch.join(Address("127.0.0.1", server.address.port), "bob")
         await alice.sees("bob asks to join")
         assert await bob.end() == 0
@@ -306,7 +306,7 @@ async def test_ipv6_address_is_written_in_brackets(tmp_path: Path) -> None:
         assert server.lines[0].endswith(f" listening on [::1]:{server.address.port}")
         alice = await launch.join(server.address, "alice")
         await server.sees("alice connected from [::1]:")
-        await alice.sees("in ops")
+        await alice.sees("in #ops")
 
 
 # ------------------------------------------------------------------ pipes
@@ -335,7 +335,7 @@ async def test_piped_lines_before_approval_are_refused(tmp_path: Path) -> None:
     async with launching(tmp_path) as launch:
         server = await launch.serve()
         alice = await launch.join(server.address, "alice")
-        await alice.sees("in ops")
+        await alice.sees("in #ops")
         script = await launch.join(server.address, "script")
         await script.type("a")
         assert await script.end() == 1
@@ -346,7 +346,7 @@ async def test_empty_pipe_shows_missed_messages(tmp_path: Path) -> None:
     async with launching(tmp_path) as launch:
         server = await launch.serve()
         alice = await launch.join(server.address, "alice")
-        await alice.sees("in ops")
+        await alice.sees("in #ops")
         reader = await launch.join(server.address, "reader")
         await alice.sees("reader asks")
         assert await reader.end() == 0
@@ -384,7 +384,7 @@ async def test_whoever_reads_our_output_may_go(tmp_path: Path) -> None:
     async with launching(tmp_path) as launch:
         server = await launch.serve()
         alice = await launch.join(server.address, "alice")
-        await alice.sees("in ops")
+        await alice.sees("in #ops")
         assert alice.running.stdout is not None
         await alice.running.stdout.aclose()
         await alice.type("hello", "hello?")
@@ -399,7 +399,7 @@ async def test_the_echo_bot_echoes(tmp_path: Path) -> None:
     async with launching(tmp_path) as launch:
         server = await launch.serve()
         alice = await launch.join(server.address, "alice")
-        await alice.sees("in ops")
+        await alice.sees("in #ops")
         async with fault_proxy(server.address) as proxy:
             where = (proxy.address.host, proxy.address.port, "--group", GROUP, "--no-tls")
             bot = await launch.script(ROOT / "examples" / "echo_bot.py", *where, user="echo")
