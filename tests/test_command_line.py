@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import platformdirs
 import pytest
 
 from tchat import __version__
@@ -268,6 +269,23 @@ def test_examples_are_valid_command_lines(command: str, capsys: pytest.CaptureFi
     assert examples
     for example in examples:
         parser().parse_args(shlex.split(example.replace("INVITE", INVITE)))
+
+
+@pytest.mark.parametrize(
+    "command", [["serve", "localhost", "7777"], ["admin", "release-name", "al"]]
+)
+def test_data_directory_is_required_without_a_home(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unknown(*_: object, **__: object) -> Path:
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.setattr(platformdirs, "user_data_path", unknown)
+    assert parser().parse_args([*command, "--data", "here"]).data == Path("here")
+    assert exit_status(*command) == 2
+    assert "required: --data" in capsys.readouterr().err
+    assert exit_status(*command, "--help") == 0
+    assert "default: None" not in capsys.readouterr().out
 
 
 def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:

@@ -60,7 +60,7 @@ async def test_the_nine_numbered_commands(tmp_path: Path) -> None:
         # /1, /2, /6 and /8 are for the admin only.
         for command in ("/1", "/2 carol", "/2", "/6 bob", "/8 carol", "/8", "/deny carol"):
             await bob.type(command)
-            await bob.sees("! Only the admin may do this, and that is alice.")
+            await bob.sees("! Only the admin, alice, may do this.")
 
         # /9 sends a file, which the others receive automatically.
         await bob.type(f"/9 {plan}")
@@ -83,7 +83,7 @@ async def test_the_nine_numbered_commands(tmp_path: Path) -> None:
         await bob.sees("* alice made bob the admin: that is you")
         await all_see([alice, carol], "* alice made bob the admin")
         await alice.type("/8 carol", "/7")
-        await alice.sees("! Only the admin may do this, and that is bob.", "* The admin is bob.")
+        await alice.sees("! Only the admin, bob, may do this.", "* The admin is bob.")
 
         # /8 kicks a member, who is told at once and may request to join again.
         await bob.type("/8")
@@ -175,7 +175,7 @@ async def test_help_lists_every_command(tmp_path: Path) -> None:
         for number in range(1, 10):
             await alice.sees(f"* /{number} /")
         await alice.type("/frobnicate")
-        await alice.sees("! There is no command /frobnicate; /help lists them, // sends a slash.")
+        await alice.sees("! There is no command /frobnicate. /help lists the commands;")
 
 
 async def test_a_request_is_kept_while_offline(tmp_path: Path) -> None:

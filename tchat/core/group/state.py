@@ -200,9 +200,7 @@ class Group(Shape):
         """Raise `Refused` (not_member, not_admin) unless the person is the admin."""
         self.require_member(name)
         if not self.is_admin(name):
-            raise Refused(
-                Code.NOT_ADMIN, f"Only the admin may do this, and that is {self.admin_name}."
-            )
+            raise Refused(Code.NOT_ADMIN, f"Only the admin, {self.admin_name}, may do this.")
 
     # ------------------------------------------------------------------ messages
 
