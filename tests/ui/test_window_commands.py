@@ -204,7 +204,7 @@ async def test_private_messages_to_strangers_leave_no_window(line: str) -> None:
         ("/join @alice", "You cannot start a conversation with yourself."),
         ("/msg bob", "Usage: /msg NAME TEXT"),
         ("/msg bob \u200b", "A message needs at least one visible character."),
-        ("/msg b/b hello", "A username is made of letters, digits and _ - . only; 'b/b' has"),
+        ("/msg b/b hello", "A username may contain letters, digits and _ - . only; 'b/b' contains"),
     ],
 )
 async def test_invalid_private_messages_are_refused(line: str, sentence: str) -> None:
