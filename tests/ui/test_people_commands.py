@@ -205,7 +205,7 @@ async def test_ignore_refuses_oneself_and_bad_names() -> None:
     async with two_typing() as (alice, _):
         assert await alice.types("/ignore ALICE") == ["error: You cannot ignore yourself."]
         (line,) = await alice.types("/ignore two words")
-        assert line.startswith("error: A username is made of letters")
+        assert line.startswith("error: A username may contain letters")
 
 
 async def test_quotations_of_ignored_people_are_hidden() -> None:
