@@ -398,10 +398,9 @@ def _describe_admin(admin: argparse.ArgumentParser) -> None:
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
-    default: Path | None
     try:
         default = platformdirs.user_data_path("tchat", appauthor=False) / "server"
-    except RuntimeError:  # the user of a service may have no home directory
+    except RuntimeError:  # the home directory is unknown, as in some containers and services
         default = None
     parser.add_argument(
         "--data",
@@ -409,5 +408,5 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         default=default,
         required=default is None,
         metavar="DIR",
-        help="the data directory (default: %(default)s)",
+        help="the data directory" + (" (default: %(default)s)" if default else ""),
     )

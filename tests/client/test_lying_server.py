@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import trio
 
@@ -202,7 +204,11 @@ async def test_malformed_key_list_is_asked_for_again() -> None:
     """A client from before version 5 took lists side by side; a record without a key is no key."""
     old = {"keys": [bytes(32)], "since": [LARGEST]}
     without_since = {"keys": [{"key": bytes(32)}]}
-    answers: list[dict[str, object]] = [old, without_since, {"keys": []}]
+<<<<<<< HEAD
+    answers: list[dict[str, object]] = [{**old}, {**without_since}, {"keys": []}]
+=======
+    answers: list[dict[str, Any]] = [old, without_since, {"keys": []}]
+>>>>>>> f4
 
     async def act(wire: Wire) -> None:
         await wire.greet()

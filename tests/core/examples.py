@@ -1,4 +1,4 @@
-"""One right frame of each sort, with every optional key in it."""
+"""A valid example of every frame and event, with every optional key."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ TRANSFER: list[Frame] = [
     Failed("file_changed", "The file was damaged in transit."),
     Ping(),
 ]
-"""What is said on a connection that carries a file."""
+"""The frames of a connection that carries a file."""
 
 FRAMES = REQUESTS + ANSWERS + TRANSFER
 

@@ -1,4 +1,4 @@
-"""Any history that a group may have, for hypothesis to make up."""
+"""Hypothesis strategies for histories: random commands of several people in one group."""
 
 from __future__ import annotations
 
@@ -37,27 +37,27 @@ if TYPE_CHECKING:
     from tests.core.script import Script
 
 ADMIN = "the admin"
-"""Stands for whoever is the admin when it comes to it."""
+"""Placeholder for the admin at the time of the step."""
 
 AUTHOR = "the author"
-"""Stands for whoever wrote the message that the step is about."""
+"""Placeholder for the author of the message that the step is about."""
 
 PEOPLE = ("alice", "bob", "carol", "dave", "Alice", "BOB")
 DEVICES = ("phone", "desk")
 TOKENS = tuple(bytes([letter]) * 16 for letter in b"ABCD")
 
 Deed = tuple[Callable[..., Command], tuple[object, ...]]
-"""A command, and what it is about."""
+"""A command, and its arguments."""
 
 
 @dataclass(frozen=True)
 class Message:
-    """Stands for one of the latest messages when it comes to it: the last has `back` 0."""
+    """Placeholder for one of the latest messages at the time of the step: `back` is 0 for the last."""
 
     back: int
 
     def found(self, script: Script) -> int:
-        """Return the number of its event, or 0 if so many messages were not said."""
+        """Return the seq of its event, or 0 if there are fewer messages."""
         bodies = (decode_event(frame[PREFIX:]).body for frame in script.written)
         said = [seq for seq, body in enumerate(bodies, start=1) if isinstance(body, Posted)]
         return said[-1 - self.back] if self.back < len(said) else 0
@@ -65,7 +65,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Step:
-    """Somebody asks for something, `later` milliseconds after the last one did."""
+    """A command by somebody, `later` milliseconds after the last one."""
 
     who: str
     device: str
@@ -73,7 +73,7 @@ class Step:
     later: int
 
     def taken(self, script: Script) -> tuple[Author, Command]:
-        """Return the command that the step comes to in the script's group."""
+        """Return the author and command of the step in the script's group."""
         what, parts = self.deed
         about = [part.found(script) if isinstance(part, Message) else part for part in parts]
         return script.asked(self._actor(script, *about), what, *about, device=self.device)
@@ -144,7 +144,7 @@ _CREW = [
     Step("alice", "phone", (Post, ("hello, bob", Message(0))), 0),
     Step(AUTHOR, "phone", (Edit, (Message(1), "hello!")), 0),
 ]
-"""How most groups that last begin: without this, many a history would come to nothing."""
+"""A beginning that makes a lasting group: without it, many histories would change little."""
 
 histories = st.builds(
     operator.add,
@@ -154,16 +154,16 @@ histories = st.builds(
 
 
 @dataclass
-class ProgressListener:
-    """What became of one step: no events if it was refused or changed nothing."""
+class Outcome:
+    """The outcome of one step: no events if it was refused or changed nothing."""
 
     author: Author
     command: Command
     events: list[Event]
 
 
-def tell(history: list[Step], script: Script) -> Iterator[ProgressListener]:
-    """Let a history happen in the script's group, and stop behind each of its steps."""
+def tell(history: list[Step], script: Script) -> Iterator[Outcome]:
+    """Run a history in the script's group, and yield after each step."""
     for step in history:
         script.now += step.later
         author, command = step.taken(script)
@@ -171,4 +171,4 @@ def tell(history: list[Step], script: Script) -> Iterator[ProgressListener]:
             events = script.give(author, command)
         except Refused:
             events = []
-        yield ProgressListener(author, command, events)
+        yield Outcome(author, command, events)

@@ -1,4 +1,4 @@
-"""A group that can be told what people do: rules are then tested by telling stories."""
+"""A scripted group: people give commands, the rules decide, the events are applied and logged."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ NOON = 1_795_341_720_000
 
 
 def key_of(person: str) -> bytes:
-    """Return the public key, or what stands for one, of a person."""
+    """Return a stand-in for a person's public key."""
     return hashlib.sha256(fold(person).encode()).digest()
 
 
 def replay(name: str, log: list[bytes], group: Group | None = None) -> Group:
-    """Return what a log leads to, from nothing or from a state of the group before it."""
+    """Return the state that a log leads to, from nothing or from an earlier state."""
     group = group or Group.unwritten(name)
     for frame in log:
         apply(group, decode_event(frame[PREFIX:]))
@@ -41,11 +41,11 @@ def replay(name: str, log: list[bytes], group: Group | None = None) -> Group:
 
 
 class Script:
-    """One group, a clock that can be set, and people who count their commands like clients do.
+    """One group, a clock that can be set, and people who number their commands as clients do.
 
     Everybody has one device, called "phone", and any others that a test names. A name in another
-    spelling is the same person at the same device. `log` is what is on the disk, without what was
-    deleted, and `written` is all that ever was.
+    spelling is the same person at the same device. `log` has the frames as on disk, with deleted
+    texts erased; `written` has them as they were first written.
     """
 
     limits = DEFAULT_LIMITS
@@ -63,20 +63,20 @@ class Script:
     def run(
         self, who: str, what: Callable[..., Command], *about: object, device: str = "phone"
     ) -> list[Body]:
-        """Do what `who` asks for and return what has happened: the bodies of the new events."""
+        """Give a command of `who` and return the bodies of the new events."""
         return [event.body for event in self.events(who, what, *about, device=device)]
 
     def events(
         self, who: str, what: Callable[..., Command], *about: object, device: str = "phone"
     ) -> list[Event]:
-        """Do what `who` asks for and return the new events."""
+        """Give a command of `who` and return the new events."""
         self.last = self.asked(who, what, *about, device=device)
         return self.give(*self.last)
 
     def refused(self, who: str, what: Callable[..., Command], *about: object) -> Code | str:
-        """Return the code with which the rules say no, having changed nothing.
+        """Return the code with which the rules refuse a command; check that nothing changed.
 
-        `sentence` is what they say to people.
+        `sentence` keeps the text of the refusal.
         """
         self.last = self.asked(who, what, *about)
         before = copy.deepcopy(self.group)
@@ -87,7 +87,7 @@ class Script:
         return caught.value.code
 
     def again(self) -> list[Body]:
-        """Give the last command a second time, as a client does whose answer was lost."""
+        """Repeat the last command, as a client does whose answer was lost."""
         return [event.body for event in self.give(*self.last)]
 
     def asked(
@@ -101,7 +101,7 @@ class Script:
         return Author(who, client, key_of(person)), what(n, n, self.name, *about)
 
     def give(self, author: Author, command: Command) -> list[Event]:
-        """Do as a server does: decide, write, erase what was deleted, apply."""
+        """Do as a server does: decide, write, erase deleted texts, apply."""
         events = self.decided(author, command)
         for event in events:
             frame = encode_event(event)
@@ -113,12 +113,12 @@ class Script:
         return events
 
     def decided(self, author: Author, command: Command, group: Group | None = None) -> list[Event]:
-        """Return what the rules say of a command, in this group or another state of it."""
+        """Return the events that the rules decide on, in this state of the group or another."""
         target = self.event(command.target) if isinstance(command, Edit | Delete) else None
         return decide(group or self.group, author, command, self.now, self.limits, target)
 
     def event(self, seq: int) -> Event | None:
-        """Return what the log has of that number."""
+        """Return the event with that number, None if the log has none."""
         there = 0 < seq <= len(self.log)
         return decode_event(self.log[seq - 1][PREFIX:]) if there else None
 
@@ -127,11 +127,11 @@ class Script:
             self.log[seq - 1] = erase_event(self.log[seq - 1][PREFIX:])
 
     def replayed(self) -> Group:
-        """Return the group as somebody makes it out who has only the log."""
+        """Return the state that a replay of the log leads to."""
         return replay(self.name, self.log)
 
     def joined(self, *names: str) -> None:
-        """Let people become members: the first founds the group and approves the others."""
+        """Make people members: the first founds the group and approves the others."""
         founder, *others = names
         self.run(founder, Join)
         for name in others:
@@ -145,5 +145,5 @@ class Script:
 
     @property
     def waiting(self) -> list[str]:
-        """The names of those who ask to join."""
+        """The names of the people who asked to join."""
         return [request.name for request in self.group.requests.values()]

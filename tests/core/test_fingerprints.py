@@ -1,4 +1,4 @@
-"""Pins, fingerprints and invites as text."""
+"""Pins, fingerprints, invites and token digests as text."""
 
 from __future__ import annotations
 
@@ -32,32 +32,30 @@ texts = st.text() | st.text(LETTERS, max_size=70) | st.text(st.characters(codec=
 
 
 @given(pin=pins)
-def test_a_pin_is_read_as_it_was_written(pin: bytes) -> None:
+def test_pin_survives_a_round_trip(pin: bytes) -> None:
     assert read_pin(pin_text(pin)) == pin
     assert re.fullmatch("sha256:[A-Za-z0-9_-]{43}", pin_text(pin))
 
 
 @given(token=tokens, pin=pins | st.just(b""))
-def test_an_invite_is_read_as_it_was_written(token: bytes, pin: bytes) -> None:
+def test_invite_survives_a_round_trip(token: bytes, pin: bytes) -> None:
     assert read_invite(invite_text(token, pin)) == (token, pin)
 
 
 @given(token=tokens, pin=pins | st.just(b""))
-def test_an_invite_is_one_word_that_no_shell_and_no_option_parser_mistakes(
-    token: bytes, pin: bytes
-) -> None:
+def test_invite_is_safe_for_shells_and_option_parsers(token: bytes, pin: bytes) -> None:
     assert re.fullmatch("[A-Za-z0-9][A-Za-z0-9_-]*", invite_text(token, pin))
 
 
 @given(text=texts)
-def test_text_that_is_no_pin_is_a_value_error(text: str) -> None:
+def test_any_text_is_a_pin_or_value_error(text: str) -> None:
     for candidate in (text, "sha256:" + text):
         with suppress(ValueError):
             assert len(read_pin(candidate)) == PIN_SIZE
 
 
 @given(text=texts)
-def test_text_that_is_no_invite_is_a_value_error(text: str) -> None:
+def test_any_text_is_an_invite_or_value_error(text: str) -> None:
     for candidate in (text, "i" + text):
         with suppress(ValueError):
             token, pin = read_invite(candidate)
@@ -82,7 +80,7 @@ def test_text_that_is_no_invite_is_a_value_error(text: str) -> None:
         "sha256:" + pin_text(PIN),
     ],
 )
-def test_a_pin_is_whole_and_nothing_else(text: str) -> None:
+def test_damaged_pin_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         read_pin(text)
 
@@ -104,25 +102,25 @@ def test_a_pin_is_whole_and_nothing_else(text: str) -> None:
         pin_text(PIN),
     ],
 )
-def test_an_invite_is_whole_and_nothing_else(text: str) -> None:
+def test_damaged_invite_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         read_invite(text)
 
 
 @given(key=st.binary())
-def test_a_fingerprint_is_16_digits_of_the_keys_sha_256_in_fours(key: bytes) -> None:
+def test_fingerprint_is_16_hex_digits_of_sha_256(key: bytes) -> None:
     shown = fingerprint(key)
     assert re.fullmatch("([0-9a-f]{4}-){3}[0-9a-f]{4}", shown)
     assert shown.replace("-", "") == hashlib.sha256(key).hexdigest()[:16]
 
 
 @given(token=tokens)
-def test_a_group_knows_a_token_by_its_sha_256(token: bytes) -> None:
+def test_token_digest_is_its_sha_256(token: bytes) -> None:
     assert token_digest(token) == hashlib.sha256(token).digest()
 
 
 @given(token=st.binary().filter(lambda token: len(token) != TOKEN_SIZE))
-def test_what_has_another_length_is_no_token(token: bytes) -> None:
+def test_token_of_another_length_is_refused(token: bytes) -> None:
     with pytest.raises(Refused) as caught:
         token_digest(token)
     assert caught.value.code == Code.BAD_INVITE

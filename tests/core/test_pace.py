@@ -1,4 +1,4 @@
-"""Buckets of tokens: never more than the rate, and never a longer wait than is needed."""
+"""Token buckets: never above the rate, never a longer wait than necessary."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ starts = st.floats(0, 1e7)
 
 
 @given(rate=rates, start=starts, pauses=pauses)
-def test_never_more_is_taken_than_the_burst_and_what_came_since(
-    rate: Rate, start: float, pauses: list[float]
-) -> None:
+def test_bucket_never_exceeds_burst_and_rate(rate: Rate, start: float, pauses: list[float]) -> None:
     now, bucket, taken = start, TokenBucket(rate, start), 0
     for pause in pauses:
         now += pause
@@ -28,9 +26,7 @@ def test_never_more_is_taken_than_the_burst_and_what_came_since(
 
 
 @given(rate=rates, start=starts, pauses=pauses)
-def test_whoever_waits_as_long_as_was_said_gets_a_token(
-    rate: Rate, start: float, pauses: list[float]
-) -> None:
+def test_waiting_as_told_yields_a_token(rate: Rate, start: float, pauses: list[float]) -> None:
     now, bucket = start, TokenBucket(Rate(rate.per_second, 1), start)
     for pause in pauses:
         now += pause
@@ -42,7 +38,7 @@ def test_whoever_waits_as_long_as_was_said_gets_a_token(
 
 
 @given(rate=rates, early=st.floats(0, 0.99))
-def test_whoever_waits_less_than_was_said_gets_none(rate: Rate, early: float) -> None:
+def test_waiting_less_yields_no_token(rate: Rate, early: float) -> None:
     bucket = TokenBucket(Rate(rate.per_second, 1), 0.0)
     assert bucket.take(0.0) == 0.0
     wait = bucket.take(0.0)
@@ -50,13 +46,13 @@ def test_whoever_waits_less_than_was_said_gets_none(rate: Rate, early: float) ->
 
 
 @pytest.mark.parametrize("burst", [1, 2, 50])
-def test_a_burst_is_free_and_one_more_is_not(burst: int) -> None:
+def test_burst_is_free_and_one_more_refused(burst: int) -> None:
     bucket = TokenBucket(Rate(10, burst), 5.0)
     assert [bucket.take(5.0) for _ in range(burst)] == [0.0] * burst
     assert bucket.take(5.0) == pytest.approx(0.1)
 
 
-def test_to_ask_in_vain_costs_nothing() -> None:
+def test_refused_attempt_costs_nothing() -> None:
     bucket = TokenBucket(Rate(1, 1), 0.0)
     bucket.take(0.0)
     for tenth in range(1, 10):
@@ -64,12 +60,12 @@ def test_to_ask_in_vain_costs_nothing() -> None:
     assert bucket.take(1.0 + DUST) == 0.0
 
 
-def test_a_bucket_holds_no_more_than_its_burst_however_long_nothing_happens() -> None:
+def test_bucket_never_holds_more_than_its_burst() -> None:
     bucket = TokenBucket(Rate(10, 3), 0.0)
     assert [bucket.take(1e6) > 0 for _ in range(4)] == [False, False, False, True]
 
 
-def test_a_bucket_is_full_at_first_and_again_when_its_tokens_have_come_back() -> None:
+def test_bucket_is_full_at_first_and_after_refill() -> None:
     bucket = TokenBucket(Rate(2, 4), 0.0)
     assert bucket.is_full(0.0)
     bucket.take(0.0)

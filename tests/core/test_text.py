@@ -1,4 +1,4 @@
-"""Names, messages and file names: what may be written, and what a terminal gets to see."""
+"""Names, messages and file names: what is allowed, and what a terminal gets to see."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ZALGO = "".join(map(chr, range(0x300, 0x340)))
 
 
 @given(st.text(max_size=40))
-def test_folding_twice_is_folding_once(name: str) -> None:
+def test_folding_is_idempotent(name: str) -> None:
     assert fold(fold(name)) == fold(name)
 
 
@@ -55,7 +55,7 @@ def test_folding_twice_is_folding_once(name: str) -> None:
         ("①", "1"),
     ],
 )
-def test_spellings_of_one_name_fold_to_the_same(one: str, other: str) -> None:
+def test_spellings_of_one_name_fold_alike(one: str, other: str) -> None:
     assert fold(one) == fold(other)
 
 
@@ -69,7 +69,7 @@ OTHERS = ["Дмитрий", "Ἀχιλλεύς", "אבגד", "محمد", "मन
 
 
 @pytest.mark.parametrize("name", [*LATIN, *OTHERS, "x" * NAME_LIMIT])
-def test_a_name_may_be_of_any_script(name: str) -> None:
+def test_name_may_be_of_any_script(name: str) -> None:
     assert check_name(name) == unicodedata.normalize("NFKC", name)
 
 
@@ -80,37 +80,37 @@ def test_a_name_may_be_of_any_script(name: str) -> None:
     "\u00ad\u034f\u115f\u200b\u200d\u200e\u202e\u2066\u2800\u3164\ufeff\U000e0041"
     "\ud800\ue000\uffff",
 )
-def test_a_name_has_no_other_signs_in_it(sign: str) -> None:
+def test_other_signs_in_a_name_are_refused(sign: str) -> None:
     with pytest.raises(Refused) as caught:
         check_name(f"a{sign}b")
     assert caught.value.code == Code.BAD_NAME
 
 
 @pytest.mark.parametrize("name", ["", "\u0301a", "x" + ZALGO[:3]])
-def test_a_name_begins_with_a_character_and_has_few_accents_on_each(name: str) -> None:
+def test_name_may_not_begin_or_flood_with_accents(name: str) -> None:
     with pytest.raises(Refused) as caught:
         check_name(name)
     assert caught.value.code == Code.BAD_NAME
 
 
-def test_a_name_is_at_most_32_characters_long() -> None:
+def test_name_has_at_most_32_characters() -> None:
     with pytest.raises(Refused) as caught:
         check_name("x" * (NAME_LIMIT + 1))
     assert caught.value.code == Code.BAD_NAME
 
 
-def test_a_name_that_unfolds_beyond_the_limit_is_too_long() -> None:
+def test_name_too_long_after_folding_is_refused() -> None:
     with pytest.raises(Refused):
         check_name("ﷺ" * 3)
 
 
-def test_a_bad_name_is_refused_in_the_words_for_what_it_names() -> None:
+def test_refusal_says_what_kind_of_name() -> None:
     with pytest.raises(Refused, match="A group name needs"):
         check_name("", "group name")
 
 
 @given(any_text)
-def test_a_refusal_never_repeats_what_a_terminal_would_obey(name: str) -> None:
+def test_name_refusal_contains_no_terminal_controls(name: str) -> None:
     try:
         check_name(name)
     except Refused as refusal:
@@ -121,7 +121,7 @@ def test_a_refusal_never_repeats_what_a_terminal_would_obey(name: str) -> None:
 
 
 @given(st.text(max_size=NAME_LIMIT))
-def test_an_allowed_name_is_allowed_again_and_needs_no_cleaning(name: str) -> None:
+def test_valid_name_stays_as_it_is(name: str) -> None:
     try:
         shown = check_name(name)
     except Refused:
@@ -131,17 +131,17 @@ def test_an_allowed_name_is_allowed_again_and_needs_no_cleaning(name: str) -> No
     assert 1 <= len(fold(shown).encode()) <= 1024
 
 
-def test_a_name_is_repeated_as_it_was_typed() -> None:
+def test_quoted_name_is_as_typed() -> None:
     assert quote_name("Bob") == "Bob"
     assert quote_name("x" * NAME_LIMIT) == "x" * NAME_LIMIT
 
 
-def test_a_name_is_not_repeated_whole_if_it_is_too_long() -> None:
+def test_long_quoted_name_is_shortened() -> None:
     assert quote_name("x" * 10_000) == "x" * NAME_LIMIT + "…"
 
 
 @given(any_text)
-def test_a_name_that_is_repeated_is_a_short_clean_line(typed: str) -> None:
+def test_quoted_name_is_a_short_clean_line(typed: str) -> None:
     quoted = quote_name(typed)
     assert clean_line(quoted) == quoted
     assert len(quoted) <= NAME_LIMIT + 1
@@ -151,14 +151,14 @@ def test_a_name_that_is_repeated_is_a_short_clean_line(typed: str) -> None:
 
 
 @pytest.mark.parametrize("blank", ["", " ", "\n\n", "\t", "\u2003\u00a0"])
-def test_a_blank_message_is_refused(blank: str) -> None:
+def test_blank_message_is_refused(blank: str) -> None:
     with pytest.raises(Refused) as caught:
         check_text(blank)
     assert caught.value.code == Code.EMPTY_TEXT
 
 
 @pytest.mark.parametrize("letter", ["x", "é", "漢", "👋"])
-def test_a_message_is_measured_in_bytes_of_utf_8(letter: str) -> None:
+def test_message_is_measured_in_utf_8_bytes(letter: str) -> None:
     longest = letter * (TEXT_LIMIT // len(letter.encode()))
     check_text(longest)
     with pytest.raises(Refused) as caught:
@@ -183,7 +183,7 @@ def test_a_message_is_measured_in_bytes_of_utf_8(letter: str) -> None:
         "wide\u3000space",
     ],
 )
-def test_text_that_harms_nobody_stays_as_it_is(text: str) -> None:
+def test_harmless_text_stays_as_it_is(text: str) -> None:
     assert clean_text(text) == text
 
 
@@ -210,32 +210,32 @@ def test_text_that_harms_nobody_stays_as_it_is(text: str) -> None:
         ("a\uffffb\ufdd0\U0001ffffc", "abc"),
     ],
 )
-def test_what_a_terminal_would_obey_is_shown_or_dropped(text: str, shown: str) -> None:
+def test_terminal_controls_are_shown_or_dropped(text: str, shown: str) -> None:
     assert clean_text(text) == shown
 
 
 @pytest.mark.parametrize("text", ["\u200dab", "a \u200db", "a\n\u200cb", "a\u200b\u200d\u200cb"])
-def test_a_joiner_with_nothing_to_join_is_dropped(text: str) -> None:
+def test_joiner_without_neighbours_is_dropped(text: str) -> None:
     assert len(clean_text(text)) < len(text)
 
 
-def test_a_row_of_joiners_is_one_joiner() -> None:
+def test_row_of_joiners_becomes_one() -> None:
     assert clean_text("a" + "\u200d" * 9 + "b") == "a\u200db"
 
 
-def test_a_flood_of_accents_is_dammed() -> None:
+def test_number_of_accents_per_character_is_limited() -> None:
     assert clean_text("a" + ZALGO + "b" + ZALGO) == "a" + ZALGO[:5] + "b" + ZALGO[:5]
 
 
-def test_dropped_characters_do_not_open_the_dam() -> None:
+def test_dropped_characters_do_not_reset_accent_limit() -> None:
     assert clean_text("a" + "\u200b".join(ZALGO)) == "a" + ZALGO[:5]
 
 
-def test_joiners_do_not_open_the_dam() -> None:
+def test_joiners_do_not_reset_the_accent_limit() -> None:
     assert clean_text("a" + "\u200d".join(ZALGO)).count(ZALGO[20]) == 0
 
 
-def test_a_line_shows_where_it_was_broken() -> None:
+def test_clean_line_shows_line_breaks() -> None:
     assert clean_line("one\ntwo\r\nthree\u2028four") == "one↵two↵three↵four"
 
 
@@ -246,14 +246,14 @@ def test_clean_text_stays_as_it_is(text: str) -> None:
 
 
 @given(any_text)
-def test_clean_text_has_nothing_in_it_that_a_terminal_would_obey(text: str) -> None:
+def test_clean_text_has_no_terminal_controls(text: str) -> None:
     for character in clean_text(text).replace("\n", ""):
         assert unicodedata.category(character) not in ("Cc", "Cs", "Zl", "Zp")
         assert character not in BIDI | INVISIBLE
 
 
 @given(any_text)
-def test_a_clean_line_is_one_line(text: str) -> None:
+def test_clean_line_is_one_line(text: str) -> None:
     assert len(clean_line(text).splitlines()) <= 1
 
 
@@ -277,7 +277,7 @@ HARMLESS = [
 
 
 @pytest.mark.parametrize("name", [*HARMLESS, "with spaces.txt", "x" * FILE_NAME_LIMIT])
-def test_a_harmless_file_name_stays_as_it_is(name: str) -> None:
+def test_harmless_file_name_stays_as_it_is(name: str) -> None:
     assert safe_filename(name) == name
 
 
@@ -319,29 +319,29 @@ def test_a_harmless_file_name_stays_as_it_is(name: str) -> None:
         ("e\u0301.txt", "é.txt"),
     ],
 )
-def test_a_file_name_is_made_harmless(raw: str, safe: str) -> None:
+def test_file_name_is_made_harmless(raw: str, safe: str) -> None:
     assert safe_filename(raw) == safe
 
 
-def test_a_name_that_is_a_device_once_it_is_cut_is_made_harmless() -> None:
+def test_shortened_device_name_is_made_harmless() -> None:
     assert safe_filename("CON" + " " * 200 + "x") == "_CON"
 
 
 @pytest.mark.parametrize(("raw", "safe"), [("-\u200d-x", "x"), ("..\u200c..", "file")])
-def test_joiners_at_the_edges_of_a_file_name_are_stripped(raw: str, safe: str) -> None:
+def test_joiners_at_file_name_edges_are_stripped(raw: str, safe: str) -> None:
     assert safe_filename(raw) == safe
 
 
-def test_a_long_file_name_keeps_its_extension() -> None:
+def test_long_file_name_keeps_its_extension() -> None:
     assert safe_filename("x" * 300 + ".pdf") == "x" * (FILE_NAME_LIMIT - 4) + ".pdf"
 
 
-def test_a_long_file_name_is_cut_between_characters() -> None:
+def test_long_file_name_is_cut_between_characters() -> None:
     assert safe_filename("é" * 300 + ".txt") == "é" * 58 + ".txt"
     assert safe_filename("👋" * 300) == "👋" * 30
 
 
-def test_an_extension_that_is_none_is_cut() -> None:
+def test_long_extension_is_cut_too() -> None:
     assert safe_filename("a." + "x" * 300) == "a." + "x" * (FILE_NAME_LIMIT - 2)
 
 
@@ -350,7 +350,7 @@ def test_an_extension_that_is_none_is_cut() -> None:
 @example(".\u00a0..\u00a0.")
 @example("x.\u00a0.")
 @example("a" * 119 + "." + "b" * 30)
-def test_any_file_name_becomes_one_that_is_safe_to_create(raw: str) -> None:
+def test_any_file_name_becomes_safe(raw: str) -> None:
     name = safe_filename(raw)
     assert name not in ("", ".", "..")
     assert not set(name) & set("/\\\0\n")
@@ -364,7 +364,7 @@ def test_any_file_name_becomes_one_that_is_safe_to_create(raw: str) -> None:
 @example(".\u00a0..\u00a0.")
 @example("x.\u00a0.")
 @example("a" * 119 + "." + "b" * 30)
-def test_a_safe_file_name_stays_as_it_is(raw: str) -> None:
+def test_safe_file_name_stays_as_it_is(raw: str) -> None:
     name = safe_filename(raw)
     assert safe_filename(name) == name
 
@@ -372,17 +372,17 @@ def test_a_safe_file_name_stays_as_it_is(raw: str) -> None:
 @pytest.mark.parametrize(
     "raw", ["alice\ufe0f", "al\u180bice", "a\U000e0100b", "a\u3164", "a\u1160"]
 )
-def test_marks_that_nobody_sees_do_not_make_another_name(raw: str) -> None:
+def test_name_with_invisible_marks_is_refused(raw: str) -> None:
     with pytest.raises(Refused):
         check_name(raw)
 
 
 @pytest.mark.parametrize("text", ["\ufe0f", "\u2065", "\U0001d159", "\u0301", "\u3000", "\n \t"])
-def test_a_message_nobody_could_see_is_refused(text: str) -> None:
+def test_invisible_message_is_refused(text: str) -> None:
     with pytest.raises(Refused):
         check_text(clean_text(text))
 
 
 @pytest.mark.parametrize("text", ["👍", "❤\ufe0f", "…", "\u0627", "\ue0b0", "-"])
-def test_a_message_needs_no_more_than_one_visible_character(text: str) -> None:
+def test_one_visible_character_makes_a_message(text: str) -> None:
     check_text(clean_text(text))

@@ -1,4 +1,4 @@
-"""How a connection may begin."""
+"""Handshake frames: versions, sizes, and what the proof signs."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ HELLO = Hello(VERSION, "alice", CLIENT, KEY, NONCE)
 @pytest.mark.parametrize(
     "opening", [Hello(VERSION, "alice", CLIENT, KEY, NONCE), TransferHello(VERSION, TICKET)]
 )
-def test_a_connection_begins_with_hello_or_transfer(opening: Hello | TransferHello) -> None:
+def test_connection_begins_with_hello_or_transfer(opening: Hello | TransferHello) -> None:
     assert check_hello(opening) is opening
 
 
-def test_nothing_else_is_a_beginning() -> None:
+def test_no_other_frame_may_come_first() -> None:
     with pytest.raises(ProtocolError) as caught:
         check_hello(Ping())
     assert caught.value.code == Code.HANDSHAKE
@@ -44,7 +44,7 @@ def test_nothing_else_is_a_beginning() -> None:
 
 @pytest.mark.parametrize("version", range(VERSION))
 @pytest.mark.parametrize("opening", [HELLO, TransferHello(VERSION, TICKET)])
-def test_older_versions_are_not_spoken(opening: Hello | TransferHello, version: int) -> None:
+def test_older_client_versions_are_refused(opening: Hello | TransferHello, version: int) -> None:
     opening = replace(opening, version=version)
     with pytest.raises(ProtocolError) as caught:
         check_hello(opening)
@@ -62,24 +62,24 @@ def test_server_of_the_same_version_is_accepted() -> None:
     check_server_version(VERSION)
 
 
-def test_a_newer_client_is_welcome_and_both_speak_what_both_know() -> None:
+def test_newer_client_is_accepted_with_our_version() -> None:
     newer = Hello(VERSION + 8, "alice", CLIENT, KEY, NONCE)
     assert check_hello(newer) is newer
     assert agree(newer.version) == VERSION
 
 
-def test_an_older_version_is_spoken_with_those_who_know_no_other() -> None:
+def test_agreed_version_is_the_lower_one() -> None:
     assert agree(VERSION - 1) == VERSION - 1
 
 
-def test_a_bad_username_is_refused_so_that_another_can_be_chosen() -> None:
+def test_bad_username_is_refused() -> None:
     with pytest.raises(Refused, match="username") as caught:
         check_hello(Hello(VERSION, "two words", CLIENT, KEY, NONCE))
     assert caught.value.code == Code.BAD_NAME
 
 
 @pytest.mark.parametrize("client", [b"", CLIENT[:-1], CLIENT + b"\x00"])
-def test_a_client_id_has_8_bytes(client: bytes) -> None:
+def test_client_id_has_8_bytes(client: bytes) -> None:
     with pytest.raises(ProtocolError, match="A client id has 8 bytes") as caught:
         check_hello(replace(HELLO, client=client))
     assert caught.value.code == Code.HANDSHAKE
@@ -87,7 +87,7 @@ def test_a_client_id_has_8_bytes(client: bytes) -> None:
 
 @pytest.mark.parametrize("part", ["key", "nonce"])
 @pytest.mark.parametrize("data", [b"", bytes(31), bytes(33)])
-def test_a_key_and_a_nonce_have_32_bytes_each(part: str, data: bytes) -> None:
+def test_key_and_nonce_have_32_bytes(part: str, data: bytes) -> None:
     hello = Hello(
         VERSION, "alice", CLIENT, data if part == "key" else KEY, data if part == "nonce" else NONCE
     )
@@ -152,14 +152,14 @@ def test_the_challenge_and_the_server_are_signed(
 
 
 @given(one=handshakes)
-def test_the_two_nonces_cannot_change_places(one: tuple[Hello, Challenge, bytes]) -> None:
+def test_nonces_cannot_be_swapped(one: tuple[Hello, Challenge, bytes]) -> None:
     hello, challenge, server = one
     assume(hello.nonce != challenge.nonce)
     swapped = replace(hello, nonce=challenge.nonce), replace(challenge, nonce=hello.nonce)
     assert proof_text(*swapped, server) != proof_text(*one)
 
 
-def test_without_tls_no_part_can_be_shifted_into_the_place_of_the_servers_key() -> None:
+def test_no_part_can_pass_as_the_servers_key() -> None:
     pin, key, client, nonce = b"p" * 32, b"k" * KEY_SIZE, b"12345678", b"c" * NONCE_SIZE
     hello = Hello(VERSION, "alice", client, key, NONCE)
     user = (key[CLIENT_ID_SIZE:] + client + b"alice").decode()
@@ -168,6 +168,6 @@ def test_without_tls_no_part_can_be_shifted_into_the_place_of_the_servers_key() 
     assert proof_text(shifted, Challenge(VERSION, pin), b"") != with_tls
 
 
-def test_a_proof_says_what_it_is_for() -> None:
+def test_proof_text_begins_with_its_purpose() -> None:
     text = proof_text(HELLO, Challenge(VERSION, NONCE), b"")
     assert text.startswith(b"tchat: I am the person of this name, to this server, now\0")

@@ -1,4 +1,4 @@
-"""Invites, the keys that a group remembers, and how large it may become, told as stories."""
+"""Invites, the keys that a group remembers, and the limits of its size."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def invite(
     crew.run(by, Invite, digest_of(token), HOUR, name)
 
 
-# ------------------------------------------------------------------ giving and using
+# ------------------------------------------------------------------ invite, and join by invite
 
 
-def test_the_admin_gives_an_invite_that_the_log_knows_by_its_digest(crew: Script) -> None:
+def test_invite_is_logged_by_its_digest(crew: Script) -> None:
     given = crew.run("alice", Invite, digest_of(TOKEN), HOUR)
     assert given == [Invited(digest_of(TOKEN), NOON + HOUR)]
     assert all(TOKEN not in frame for frame in crew.log)
@@ -61,28 +61,28 @@ def test_only_the_admin_gives_invites(crew: Script) -> None:
     assert crew.refused("erin", Invite, digest_of(TOKEN), HOUR) == Code.NOT_MEMBER
 
 
-def test_whoever_has_an_invite_is_in_at_once(crew: Script) -> None:
+def test_invite_admits_at_once(crew: Script) -> None:
     invite(crew)
     assert crew.run("dave", Join, TOKEN) == [Joined("alice", digest_of(TOKEN), key_of("dave"))]
     assert crew.members == ["alice", "bob", "carol", "dave"]
     crew.run("dave", Post, "hello")
 
 
-def test_the_log_tells_who_invited_by_the_name_as_it_is_written() -> None:
+def test_invite_names_its_giver_as_written() -> None:
     crew = Script("crew")
     crew.joined("Alice")
     invite(crew, by="ALICE")
     assert crew.run("dave", Join, TOKEN) == [Joined("Alice", digest_of(TOKEN), key_of("dave"))]
 
 
-def test_an_invite_is_used_once(crew: Script) -> None:
+def test_invite_is_used_once(crew: Script) -> None:
     invite(crew)
     crew.run("dave", Join, TOKEN)
     assert crew.refused("erin", Join, TOKEN) == Code.BAD_INVITE
     assert crew.group.invites == {}
 
 
-def test_one_who_waits_is_let_in_by_an_invite_and_waits_no_more(crew: Script) -> None:
+def test_invite_ends_a_pending_request(crew: Script) -> None:
     crew.run("dave", Join)
     invite(crew)
     crew.run("dave", Join, TOKEN)
@@ -90,14 +90,14 @@ def test_one_who_waits_is_let_in_by_an_invite_and_waits_no_more(crew: Script) ->
     assert crew.refused("alice", Approve, "dave") == Code.ALREADY_MEMBER
 
 
-def test_a_member_who_uses_an_invite_changes_nothing_and_does_not_use_it_up(crew: Script) -> None:
+def test_member_does_not_use_up_an_invite(crew: Script) -> None:
     invite(crew)
     assert crew.run("bob", Join, TOKEN) == []
     assert crew.run("alice", Join, TOKEN) == []
     assert crew.run("dave", Join, TOKEN) != []
 
 
-def test_a_join_by_invite_that_comes_again_is_recognised(crew: Script) -> None:
+def test_repeated_join_by_invite_is_idempotent(crew: Script) -> None:
     invite(crew)
     crew.run("dave", Join, TOKEN)
     assert crew.again() == []
@@ -106,7 +106,7 @@ def test_a_join_by_invite_that_comes_again_is_recognised(crew: Script) -> None:
     assert crew.give(*used) == []
 
 
-def test_an_invite_that_comes_again_is_given_once(crew: Script) -> None:
+def test_repeated_invite_command_is_idempotent(crew: Script) -> None:
     invite(crew)
     given = crew.last
     crew.run("dave", Join, TOKEN)
@@ -114,23 +114,23 @@ def test_an_invite_that_comes_again_is_given_once(crew: Script) -> None:
     assert crew.group.invites == {}
 
 
-# ------------------------------------------------------------------ what does not hold
+# ------------------------------------------------------------------ invites that are refused
 
 
-def test_an_unknown_token_is_refused(crew: Script) -> None:
+def test_unknown_token_is_refused(crew: Script) -> None:
     invite(crew)
     assert crew.refused("dave", Join, OTHER) == Code.BAD_INVITE
 
 
 @pytest.mark.parametrize("token", [b"", TOKEN[:-1], TOKEN + b"\x00", digest_of(TOKEN)])
 @pytest.mark.parametrize("who", ["bob", "dave"])
-def test_a_token_has_16_bytes_whoever_shows_it(crew: Script, token: bytes, who: str) -> None:
+def test_token_must_have_16_bytes(crew: Script, token: bytes, who: str) -> None:
     crew.run("alice", Invite, digest_of(token), HOUR)
     assert crew.refused(who, Join, token) == Code.BAD_INVITE
 
 
 @pytest.mark.parametrize("token", [TOKEN, b"short"])
-def test_an_invite_founds_no_group(token: bytes) -> None:
+def test_invite_founds_no_group(token: bytes) -> None:
     ops = Script("ops")
     assert ops.refused("alice", Join, token) == Code.BAD_INVITE
     ops.joined("alice")
@@ -139,7 +139,7 @@ def test_an_invite_founds_no_group(token: bytes) -> None:
     assert ops.group.members == {}
 
 
-def test_an_invite_holds_up_to_the_moment_when_it_expires(crew: Script) -> None:
+def test_invite_is_valid_until_it_expires(crew: Script) -> None:
     invite(crew)
     crew.now = NOON + HOUR
     assert crew.refused("dave", Join, TOKEN) == Code.BAD_INVITE
@@ -148,7 +148,7 @@ def test_an_invite_holds_up_to_the_moment_when_it_expires(crew: Script) -> None:
     assert crew.run("dave", Join, TOKEN) != []
 
 
-def test_an_invite_that_has_expired_stays_so_when_the_clock_goes_back(crew: Script) -> None:
+def test_expired_invite_stays_expired_despite_clock(crew: Script) -> None:
     invite(crew)
     crew.now = NOON + HOUR
     crew.run("bob", Post, "late")
@@ -156,7 +156,7 @@ def test_an_invite_that_has_expired_stays_so_when_the_clock_goes_back(crew: Scri
     assert crew.refused("dave", Join, TOKEN) == Code.BAD_INVITE
 
 
-def test_an_invite_is_counted_from_the_time_of_the_group(crew: Script) -> None:
+def test_invite_expiry_counts_from_group_time(crew: Script) -> None:
     crew.now = NOON + HOUR
     crew.run("bob", Post, "late")
     crew.now = NOON
@@ -165,7 +165,7 @@ def test_an_invite_is_counted_from_the_time_of_the_group(crew: Script) -> None:
     ]
 
 
-def test_an_invite_for_somebody_is_for_nobody_else(crew: Script) -> None:
+def test_named_invite_is_for_nobody_else(crew: Script) -> None:
     invite(crew, name="dave")
     assert crew.refused("erin", Join, TOKEN) == Code.BAD_INVITE
     assert "another name" in crew.sentence
@@ -173,42 +173,40 @@ def test_an_invite_for_somebody_is_for_nobody_else(crew: Script) -> None:
 
 
 @pytest.mark.parametrize(("name", "who"), [("Dave", "DAVE"), ("STRASSE", "Straße")])
-def test_the_name_of_an_invite_is_the_same_in_any_spelling(
-    crew: Script, name: str, who: str
-) -> None:
+def test_named_invite_matches_any_spelling(crew: Script, name: str, who: str) -> None:
     invite(crew, name=name)
     crew.run(who, Join, TOKEN)
     assert crew.members[-1] == who
 
 
 @pytest.mark.parametrize("lasts", [0, LONGEST_INVITE_MS + 1])
-def test_an_invite_lasts_30_days_at_most_and_not_no_time(crew: Script, lasts: int) -> None:
+def test_invite_duration_out_of_range_is_refused(crew: Script, lasts: int) -> None:
     assert crew.refused("alice", Invite, digest_of(TOKEN), lasts) == Code.BAD_INVITE
 
 
 @pytest.mark.parametrize("lasts", [1, LONGEST_INVITE_MS])
-def test_an_invite_may_be_as_short_as_can_be_or_30_days_long(crew: Script, lasts: int) -> None:
+def test_shortest_and_longest_invite_are_accepted(crew: Script, lasts: int) -> None:
     crew.run("alice", Invite, digest_of(TOKEN), lasts)
     crew.now = NOON + lasts - 1
     assert crew.run("dave", Join, TOKEN) != []
 
 
 @pytest.mark.parametrize("digest", [b"", TOKEN, bytes(33)])
-def test_an_invite_is_given_by_a_sha_256(crew: Script, digest: bytes) -> None:
+def test_invite_digest_has_32_bytes(crew: Script, digest: bytes) -> None:
     assert crew.refused("alice", Invite, digest, HOUR) == Code.BAD_INVITE
 
 
-# ------------------------------------------------------------------ invites and those who gave them
+# ------------------------------------------------------------------ invites and the standing of their givers
 
 
-def test_the_invites_of_one_who_was_kicked_are_void(crew: Script) -> None:
+def test_kick_voids_invites_of_the_kicked(crew: Script) -> None:
     invite(crew)
     crew.run("alice", TransferAdmin, "bob")
     crew.run("bob", Kick, "alice")
     assert crew.refused("dave", Join, TOKEN) == Code.BAD_INVITE
 
 
-def test_the_invites_of_one_who_left_are_void_and_stay_so(crew: Script) -> None:
+def test_leaving_voids_ones_invites_for_good(crew: Script) -> None:
     invite(crew)
     crew.run("alice", Leave)
     assert crew.refused("dave", Join, TOKEN) == Code.BAD_INVITE
@@ -217,7 +215,7 @@ def test_the_invites_of_one_who_left_are_void_and_stay_so(crew: Script) -> None:
     assert crew.refused("dave", Join, TOKEN) == Code.BAD_INVITE
 
 
-def test_the_invites_of_others_stay_when_one_leaves(crew: Script) -> None:
+def test_leaving_keeps_the_invites_of_others(crew: Script) -> None:
     invite(crew)
     crew.run("alice", TransferAdmin, "bob")
     invite(crew, OTHER, by="bob")
@@ -225,13 +223,13 @@ def test_the_invites_of_others_stay_when_one_leaves(crew: Script) -> None:
     assert crew.run("dave", Join, OTHER) == [Joined("bob", digest_of(OTHER), key_of("dave"))]
 
 
-def test_an_invite_is_good_while_who_gave_it_is_a_member_admin_or_not(crew: Script) -> None:
+def test_invite_outlives_its_givers_admin_role(crew: Script) -> None:
     invite(crew)
     crew.run("alice", TransferAdmin, "bob")
     assert crew.run("dave", Join, TOKEN) == [Joined("alice", digest_of(TOKEN), key_of("dave"))]
 
 
-def test_one_who_was_kicked_uses_no_older_invite_but_a_newer_one(crew: Script) -> None:
+def test_kicked_person_can_only_use_newer_invites(crew: Script) -> None:
     invite(crew)
     crew.run("alice", Kick, "bob")
     assert crew.refused("bob", Join, TOKEN) == Code.BAD_INVITE
@@ -242,7 +240,7 @@ def test_one_who_was_kicked_uses_no_older_invite_but_a_newer_one(crew: Script) -
     assert (crew.members[-1], crew.group.kicked) == ("bob", {})
 
 
-def test_no_invite_outlives_the_group(crew: Script) -> None:
+def test_invites_end_with_the_group(crew: Script) -> None:
     invite(crew)
     for name in ("bob", "carol", "alice"):
         crew.run(name, Leave)
@@ -251,7 +249,7 @@ def test_no_invite_outlives_the_group(crew: Script) -> None:
     assert crew.refused("dave", Join, TOKEN) == Code.BAD_INVITE
 
 
-def test_a_founding_clears_the_invites_whatever_the_log_says() -> None:
+def test_founding_clears_all_invites() -> None:
     group = Group()
     for seq, body in enumerate((Created(), Invited(digest_of(TOKEN), NOON + HOUR), Created()), 1):
         apply(group, Event("ops", seq, NOON, "alice", CLIENT, seq, body))
@@ -261,14 +259,14 @@ def test_a_founding_clears_the_invites_whatever_the_log_says() -> None:
 # ------------------------------------------------------------------ keys
 
 
-def test_a_group_knows_the_keys_of_its_founder_and_of_those_let_in(crew: Script) -> None:
+def test_keys_of_founder_and_admitted_are_known(crew: Script) -> None:
     invite(crew)
     crew.run("Dave", Join, TOKEN)
     people = ("alice", "bob", "carol", "Dave")
     assert crew.group.keys == {key_of(person): person for person in people}
 
 
-def test_the_keys_of_those_who_only_asked_are_not_known(crew: Script) -> None:
+def test_keys_of_requesters_are_not_known(crew: Script) -> None:
     crew.run("dave", Join)
     crew.run("erin", Join)
     crew.run("alice", Deny, "dave")
@@ -276,14 +274,14 @@ def test_the_keys_of_those_who_only_asked_are_not_known(crew: Script) -> None:
     assert not {key_of("dave"), key_of("erin")} & crew.group.keys.keys()
 
 
-def test_the_keys_of_those_who_went_are_remembered(crew: Script) -> None:
+def test_keys_of_former_members_are_remembered(crew: Script) -> None:
     crew.run("alice", Kick, "bob")
     crew.run("carol", Leave)
     assert crew.group.keys[key_of("bob")] == "bob"
     assert crew.group.keys[key_of("carol")] == "carol"
 
 
-def test_a_key_is_known_by_the_name_it_was_a_member_as_last(crew: Script) -> None:
+def test_key_has_its_latest_members_name(crew: Script) -> None:
     crew.run("bob", Leave)
     renamed = Author("robert", CLIENT, key_of("bob"))
     crew.give(renamed, Join(1, 1, "crew"))
@@ -292,14 +290,14 @@ def test_a_key_is_known_by_the_name_it_was_a_member_as_last(crew: Script) -> Non
     assert crew.group.keys[key_of("bob")] == "robert"
 
 
-def test_keys_are_forgotten_when_the_group_is_founded_anew(crew: Script) -> None:
+def test_founding_anew_forgets_the_keys(crew: Script) -> None:
     for name in ("alice", "bob", "carol"):
         crew.run(name, Leave)
     crew.run("dave", Join)
     assert crew.group.keys == {key_of("dave"): "dave"}
 
 
-def test_events_from_before_keys_apply_as_ever() -> None:
+def test_events_without_keys_still_apply() -> None:
     group = Group()
     bodies = [("alice", Created()), ("bob", Requested()), ("alice", Approved("bob"))]
     for seq, (actor, body) in enumerate(bodies, start=1):
@@ -308,7 +306,7 @@ def test_events_from_before_keys_apply_as_ever() -> None:
     assert group.keys == {}
 
 
-# ------------------------------------------------------------------ how large a group may become
+# ------------------------------------------------------------------ limits
 
 
 class SmallGroup(Script):
@@ -326,7 +324,7 @@ def small() -> SmallGroup:
     return SmallGroup()
 
 
-def test_no_more_people_are_approved_than_the_group_may_have(small: SmallGroup) -> None:
+def test_approvals_stop_at_the_member_limit(small: SmallGroup) -> None:
     for name in ("carol", "dave"):
         small.run(name, Join)
     small.run("alice", Approve, "carol")
@@ -336,7 +334,7 @@ def test_no_more_people_are_approved_than_the_group_may_have(small: SmallGroup) 
     assert small.members == ["alice", "carol", "dave"]
 
 
-def test_no_more_people_come_by_invite_and_the_invite_is_kept_for_later(small: SmallGroup) -> None:
+def test_full_group_keeps_an_invite_for_later(small: SmallGroup) -> None:
     for token in (TOKEN, OTHER):
         invite(small, token)
     small.run("carol", Join, TOKEN)
@@ -345,7 +343,7 @@ def test_no_more_people_come_by_invite_and_the_invite_is_kept_for_later(small: S
     assert small.run("dave", Join, OTHER) != []
 
 
-def test_a_member_of_a_full_group_who_joins_is_not_refused(small: SmallGroup) -> None:
+def test_join_by_member_of_full_group_succeeds(small: SmallGroup) -> None:
     for token in (TOKEN, OTHER):
         invite(small, token)
     small.run("carol", Join, TOKEN)
@@ -353,7 +351,7 @@ def test_a_member_of_a_full_group_who_joins_is_not_refused(small: SmallGroup) ->
     assert small.run("bob", Join) == []
 
 
-def test_no_more_people_wait_than_may(small: SmallGroup) -> None:
+def test_number_of_requests_is_limited(small: SmallGroup) -> None:
     for name in ("carol", "dave"):
         small.run(name, Join)
     assert small.refused("erin", Join) == Code.GROUP_FULL
@@ -362,14 +360,14 @@ def test_no_more_people_wait_than_may(small: SmallGroup) -> None:
     assert small.run("erin", Join) == [Requested(key_of("erin"))]
 
 
-def test_one_who_is_invited_need_not_wait_in_a_full_line(small: SmallGroup) -> None:
+def test_invite_works_despite_too_many_requests(small: SmallGroup) -> None:
     for name in ("carol", "dave"):
         small.run(name, Join)
     invite(small)
     assert small.run("erin", Join, TOKEN) != []
 
 
-def test_no_more_invites_are_open_than_may_be(small: SmallGroup) -> None:
+def test_number_of_open_invites_is_limited(small: SmallGroup) -> None:
     for token in (TOKEN, OTHER):
         invite(small, token)
     third = digest_of(b"third")
@@ -378,7 +376,7 @@ def test_no_more_invites_are_open_than_may_be(small: SmallGroup) -> None:
     assert small.run("alice", Invite, third, HOUR) != []
 
 
-def test_invites_that_have_expired_do_not_count_and_are_forgotten(small: SmallGroup) -> None:
+def test_expired_invites_do_not_count(small: SmallGroup) -> None:
     for token in (TOKEN, OTHER):
         invite(small, token)
     small.now = NOON + HOUR
@@ -388,7 +386,7 @@ def test_invites_that_have_expired_do_not_count_and_are_forgotten(small: SmallGr
     assert list(small.group.invites) == [digest_of(b"third"), digest_of(b"fourth")]
 
 
-def test_a_command_that_was_done_is_recognised_in_a_full_group(small: SmallGroup) -> None:
+def test_repeated_command_is_recognised_in_full_group(small: SmallGroup) -> None:
     for name in ("carol", "dave"):
         small.run(name, Join)
     assert small.again() == []

@@ -1,4 +1,4 @@
-"""How many items a frame may hold: counted from the heads alone, before anything is decoded."""
+"""Limit of items in a frame, counted before anything is decoded."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def items_in(value: Any) -> int:  # noqa: ANN401  # whatever CBOR can hold
 
 
 @given(nested)
-def test_a_frame_may_hold_so_many_items_and_not_one_more(value: object) -> None:
+def test_number_of_items_is_limited(value: object) -> None:
     filler = [0] * (ITEM_LIMIT - 1 - items_in(value))
     check_items(cbor2.dumps([value, *filler]))
     with pytest.raises(ProtocolError) as caught:
@@ -36,7 +36,7 @@ def test_a_frame_may_hold_so_many_items_and_not_one_more(value: object) -> None:
 
 
 @pytest.mark.parametrize("part", [b"\x80", b"\xa0", b"\x81", b"\xf6", b"\x60"])
-def test_a_long_frame_of_nothing_is_refused_before_it_is_decoded(part: bytes) -> None:
+def test_frame_of_many_tiny_items_is_refused(part: bytes) -> None:
     number = FRAME_LIMIT - 20
     body = b"\xa1\x61a\x9a" + number.to_bytes(4, "big") + number * part
     with pytest.raises(ProtocolError, match="more than 1000 items"):
@@ -44,9 +44,9 @@ def test_a_long_frame_of_nothing_is_refused_before_it_is_decoded(part: bytes) ->
 
 
 @given(st.binary(max_size=300))
-def test_bytes_that_mean_nothing_can_be_counted(body: bytes) -> None:
+def test_invalid_bytes_can_be_counted(body: bytes) -> None:
     check_items(body)
 
 
-def test_a_long_text_is_one_item() -> None:
+def test_long_text_is_one_item() -> None:
     check_items(cbor2.dumps({"type": "ping", "filler": 60_000 * "x"}))

@@ -1,4 +1,4 @@
-"""`protocol.cddl` and the code say the same, and the test-suite notices when they do not."""
+"""`protocol.cddl` and the code agree, and the tests notice when they do not."""
 
 from __future__ import annotations
 
@@ -51,31 +51,31 @@ def decoder_allows(item: dict[str, object]) -> bool:
 # ------------------------------------------------------------------ the mechanism
 
 
-def test_a_frame_that_the_document_does_not_know_cannot_be_packed() -> None:
+def test_frame_unknown_to_the_cddl_fails() -> None:
     with pytest.raises(ProtocolViolation, match="no rule for type 'shout'"):
         pack({"type": "shout"})
     cddl.violations.clear()
 
 
-def test_an_event_that_the_document_does_not_know_cannot_be_packed() -> None:
+def test_event_unknown_to_the_cddl_fails() -> None:
     with pytest.raises(ProtocolViolation, match="no rule for kind 'shouted'"):
         pack(EVENTS[0].to_map() | {"kind": "shouted"})
     cddl.violations.clear()
 
 
-def test_a_frame_with_a_wrong_value_cannot_be_sent() -> None:
+def test_frame_with_a_wrong_value_fails() -> None:
     with pytest.raises(ProtocolViolation, match="not a goodbye"):
         encode(Goodbye("Not a code!", "Farewell."))
     cddl.violations.clear()
 
 
-def test_a_key_that_the_document_does_not_list_cannot_be_sent() -> None:
+def test_key_unknown_to_the_cddl_fails() -> None:
     with pytest.raises(ProtocolViolation, match="undocumented"):
         pack({"type": "ping", "undocumented": 1})
     cddl.violations.clear()
 
 
-def test_a_violation_fails_the_test_even_where_it_is_caught() -> None:
+def test_caught_violation_still_fails_the_test() -> None:
     with pytest.raises(ProtocolViolation):
         pack({"type": "shout"})
     assert cddl.violations == ["protocol.cddl has no rule for type 'shout'"]
@@ -103,7 +103,7 @@ def test_there_is_an_example_of_every_answer() -> None:
     assert {frame.type for frame in examples.ANSWERS} == TO_CLIENT.keys()
 
 
-def test_there_is_an_example_of_everything_that_is_said_in_a_transfer() -> None:
+def test_there_is_an_example_of_every_transfer_frame() -> None:
     assert {frame.type for frame in examples.TRANSFER} == IN_TRANSFER.keys()
 
 
@@ -111,7 +111,7 @@ def test_there_is_an_example_of_every_event() -> None:
     assert {type(event.body) for event in EVENTS} == set(features.EVENTS)
 
 
-def test_the_document_lists_no_frame_that_the_code_does_not_know() -> None:
+def test_cddl_lists_no_frame_unknown_to_code() -> None:
     choices = " / ".join(
         cddl.RULES[name]
         for name in ("to-server", "to-client", "in-transfer", "to-operator", "command", "event")
@@ -126,17 +126,17 @@ def test_the_document_lists_no_frame_that_the_code_does_not_know() -> None:
 
 
 @every_frame
-def test_a_frame_survives_the_wire(frame: Frame) -> None:
+def test_frame_survives_a_round_trip(frame: Frame) -> None:
     assert decode(encode(frame)[PREFIX:], EVERY_TYPE) == frame
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=name_of)
-def test_an_event_survives_the_disk(event: Event) -> None:
+def test_event_survives_a_round_trip(event: Event) -> None:
     assert decode_event(encode_event(event)[PREFIX:]) == event
 
 
 @every_frame
-def test_every_key_is_needed_unless_it_is_optional(frame: Frame) -> None:
+def test_keys_are_required_unless_optional(frame: Frame) -> None:
     item = frame.to_map()
     rule = rule_of(item)
     for key in item:
@@ -160,7 +160,7 @@ def test_every_key_has_values_of_one_type(frame: Frame) -> None:
 
 
 @every_frame
-def test_an_unknown_key_is_ignored(frame: Frame) -> None:
+def test_unknown_key_is_ignored(frame: Frame) -> None:
     item = frame.to_map()
     newer = item | {"mood": {"colour": "blue", "since": [1, 2]}}
     assert cddl_allows(rule_of(item), newer)
@@ -168,7 +168,7 @@ def test_an_unknown_key_is_ignored(frame: Frame) -> None:
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=name_of)
-def test_an_event_in_the_log_needs_every_key(event: Event) -> None:
+def test_logged_event_needs_every_key(event: Event) -> None:
     item = event.to_map()
     for key in item:
         shorter = {k: v for k, v in item.items() if k != key}
@@ -179,7 +179,7 @@ def test_an_event_in_the_log_needs_every_key(event: Event) -> None:
         assert caught.value.code == Code.MALFORMED
 
 
-def test_a_frame_that_is_no_event_has_no_place_in_a_log() -> None:
+def test_log_may_hold_only_events() -> None:
     with pytest.raises(ProtocolError, match="not an event"):
         decode_event(encode(Ping())[PREFIX:])
 

@@ -1,7 +1,6 @@
-"""A state that is frozen and thawed is the state that a replay leads to.
+"""Snapshots: a state survives freezing and thawing; damaged or foreign bytes are refused.
 
-What others get is in `freeze` and `thaw`; what a server keeps, and goes on from, in the same with
-`_whole`.
+`freeze` and `thaw` make the shared form, those with `_whole` the form that a server keeps.
 """
 
 from __future__ import annotations
@@ -81,14 +80,14 @@ def thawed(item: object) -> Group:
     return thaw(cbor2.dumps(item), FULL.group.seq)
 
 
-# ------------------------------------------------------------------ there and back
+# ------------------------------------------------------------------ round trip
 
 
-def test_everything_that_a_group_has_comes_back() -> None:
+def test_full_group_survives_a_snapshot() -> None:
     assert thaw(freeze(FULL.group), FULL.group.seq) == as_others_get_it(FULL.group)
 
 
-def test_one_who_asked_without_a_key_has_none_afterwards() -> None:
+def test_request_without_a_key_survives() -> None:
     script = full()
     script.give(Author("old", b"12345678"), Join(1, 1, "Ops"))
     back = thaw(freeze(script.group), script.group.seq)
@@ -96,7 +95,7 @@ def test_one_who_asked_without_a_key_has_none_afterwards() -> None:
 
 
 @any_history
-def test_a_state_that_was_frozen_is_what_it_was_but_for_the_clients(history: list[Step]) -> None:
+def test_any_state_survives_without_client_numbers(history: list[Step]) -> None:
     script = Script()
     for _ in tell(history, script):
         group = script.group
@@ -104,13 +103,13 @@ def test_a_state_that_was_frozen_is_what_it_was_but_for_the_clients(history: lis
 
 
 @any_history
-def test_a_conversation_of_two_can_be_frozen_too(history: list[Step]) -> None:
+def test_direct_conversation_survives_a_snapshot(history: list[Step]) -> None:
     group = told(history, "@alice,bob").group
     assert thaw(freeze(group), group.seq) == as_others_get_it(group)
 
 
 @any_history
-def test_people_files_and_edits_stay_in_their_order(history: list[Step]) -> None:
+def test_snapshot_keeps_the_order_of_collections(history: list[Step]) -> None:
     group = told(history).group
     back = thaw(freeze(group), group.seq)
     for was, now in (
@@ -125,7 +124,7 @@ def test_people_files_and_edits_stay_in_their_order(history: list[Step]) -> None
 
 
 @given(history=histories, data=st.data())
-def test_a_thawed_state_goes_on_as_if_it_had_seen_it_all(
+def test_snapshot_and_later_events_equal_full_replay(
     history: list[Step], data: st.DataObject
 ) -> None:
     script = told(history)
@@ -135,43 +134,43 @@ def test_a_thawed_state_goes_on_as_if_it_had_seen_it_all(
     assert as_others_get_it(later) == as_others_get_it(script.group)
 
 
-def test_a_group_that_nobody_founded_can_be_frozen() -> None:
+def test_empty_group_survives_a_snapshot() -> None:
     assert thaw(freeze(Group()), 0) == Group()
 
 
-def test_to_freeze_is_not_to_change() -> None:
+def test_freeze_changes_nothing() -> None:
     before = FULL.group.copy()
     back = thaw(freeze(FULL.group), FULL.group.seq)
     back.members.clear()
     assert before == FULL.group
 
 
-# ------------------------------------------------------------------ as the document says
+# ------------------------------------------------------------------ protocol.cddl
 
 
 @any_history
-def test_a_frozen_state_is_what_the_document_says(history: list[Step]) -> None:
+def test_snapshot_matches_the_cddl(history: list[Step]) -> None:
     validate("state", freeze(told(history).group))
     validate("state", freeze(told(history, "@alice,bob").group))
 
 
-def test_the_document_lists_the_keys_of_the_code() -> None:
+def test_cddl_lists_the_keys_of_the_state() -> None:
     assert keys_of("state") == FROZEN.keys()
 
 
-def test_there_is_something_of_everything_in_the_example() -> None:
+def test_example_fills_every_field() -> None:
     assert all(FROZEN[key] for key in FROZEN)
     validate("state", cbor2.dumps(FROZEN))
 
 
-def test_nothing_about_clients_is_given_away() -> None:
+def test_shared_snapshot_reveals_no_clients() -> None:
     frozen = freeze(FULL.group)
     assert FULL.group.counts
     assert not any(client in frozen for _, client in FULL.group.counts)
 
 
 @pytest.mark.parametrize("key", FROZEN)
-def test_every_key_is_needed_but_the_admin(key: str) -> None:
+def test_every_key_is_required_but_admin(key: str) -> None:
     shorter = {k: v for k, v in FROZEN.items() if k != key}
     if key == "admin":
         validate("state", cbor2.dumps(shorter))
@@ -184,18 +183,18 @@ def test_every_key_is_needed_but_the_admin(key: str) -> None:
     assert caught.value.code == Code.MALFORMED
 
 
-def test_what_newer_servers_add_is_ignored() -> None:
+def test_unknown_snapshot_keys_are_ignored() -> None:
     newer = FROZEN | {"mood": {"colour": "blue"}}
     validate("state", cbor2.dumps(newer), may_grow=True)
     assert thawed(newer) == as_others_get_it(FULL.group)
 
 
-def test_a_piece_of_a_snapshot_fits_into_a_frame() -> None:
+def test_largest_snapshot_piece_fits_a_frame() -> None:
     frame = Snapshot("@" + "漢" * 65, LARGEST, bytes(PIECE_LIMIT), more=True)
     assert decode(encode(frame)[PREFIX:], TO_CLIENT) == frame
 
 
-# ------------------------------------------------------------------ from a stranger
+# ------------------------------------------------------------------ snapshots from an untrusted server
 
 anything = st.recursive(
     st.none()
@@ -220,7 +219,7 @@ RECORDS = ("requests", "invites", "files", "edits")
 
 
 @pytest.mark.parametrize("key", RECORDS)
-def test_a_record_without_a_key_is_refused(key: str) -> None:
+def test_nested_record_without_a_key_is_refused(key: str) -> None:
     first, *rest = FROZEN[key]
     for name in first:
         shorter = {k: v for k, v in first.items() if k != name}
@@ -236,14 +235,14 @@ def test_a_record_without_a_key_is_refused(key: str) -> None:
 @pytest.mark.parametrize(
     "wrong", [None, 1, "x", b"x", [1], [None], [[1]], {"x": None}, {b"x": 1.5}]
 )
-def test_a_mistyped_collection_is_refused(key: str, wrong: object) -> None:
+def test_mistyped_collection_is_refused(key: str, wrong: object) -> None:
     with pytest.raises(ProtocolError) as caught:
         thawed(FROZEN | {key: wrong})
     assert caught.value.code == Code.MALFORMED
 
 
 @given(st.dictionaries(st.sampled_from(list(FROZEN)), anything | plausible, min_size=1))
-def test_whatever_a_snapshot_says_it_is_a_group_or_refused(changes: dict[str, object]) -> None:
+def test_any_map_is_a_group_or_refused(changes: dict[str, object]) -> None:
     try:
         group = thawed(FROZEN | changes)
     except ProtocolError:
@@ -261,7 +260,7 @@ def validate_thawed(group: Group) -> None:
 
 
 @given(st.integers(0), st.integers(0, 255))
-def test_a_broken_byte_makes_another_group_or_none(at: int, byte: int) -> None:
+def test_flipped_byte_is_a_group_or_refused(at: int, byte: int) -> None:
     broken = bytearray(cbor2.dumps(FROZEN))
     broken[at % len(broken)] = byte
     assume(bytes(broken) != cbor2.dumps(FROZEN))
@@ -273,24 +272,24 @@ def test_a_broken_byte_makes_another_group_or_none(at: int, byte: int) -> None:
 
 
 @given(st.binary() | st.integers(1, 999).map(lambda missing: cbor2.dumps(FROZEN)[:-missing]))
-def test_what_is_no_snapshot_is_refused(data: bytes) -> None:
+def test_bytes_that_are_no_snapshot_are_refused(data: bytes) -> None:
     with pytest.raises(ProtocolError):
         thaw(data, 1)
 
 
 @pytest.mark.parametrize("name", ["", "\x1b[2J", "@", "@a,b", "a" * 9_999, "\u202e"])
-def test_names_in_a_snapshot_that_are_no_names_are_only_that(name: str) -> None:
+def test_invalid_names_in_a_snapshot_are_kept(name: str) -> None:
     group = thawed(FROZEN | {"members": [name], "admin": name, "banned": [name], "name": name})
     validate_thawed(group)
 
 
 @pytest.mark.parametrize("policy", ["", "closed", "OPEN", 1, None])
-def test_a_policy_is_one_of_two(policy: object) -> None:
+def test_unknown_policy_is_refused(policy: object) -> None:
     with pytest.raises(ProtocolError):
         thawed(FROZEN | {"policy": policy})
 
 
-def test_leaving_and_an_open_door_are_in_the_snapshot() -> None:
+def test_snapshot_has_policy_and_leaving() -> None:
     script = full()
     script.run("alice", SetPolicy, "open")
     for name in list(script.members):
@@ -299,7 +298,7 @@ def test_leaving_and_an_open_door_are_in_the_snapshot() -> None:
     assert (back.members, back.requests, back.admin) == ({}, {}, None)
 
 
-# ------------------------------------------------------------------ what a server keeps
+# ------------------------------------------------------------------ whole snapshots, which a server keeps
 
 DIGEST = hashlib.sha256().digest_size
 KEPT = freeze_whole(FULL.group)
@@ -322,7 +321,7 @@ def assert_comes_back(group: Group) -> None:
 
 
 @any_history
-def test_a_whole_state_is_what_it_was_in_all_and_in_its_order(history: list[Step]) -> None:
+def test_whole_snapshot_keeps_everything_in_order(history: list[Step]) -> None:
     script = Script()
     for _ in tell(history, script):
         assert_comes_back(script.group)
@@ -330,7 +329,7 @@ def test_a_whole_state_is_what_it_was_in_all_and_in_its_order(history: list[Step
 
 
 @given(history=histories, data=st.data())
-def test_a_state_kept_at_any_time_and_the_log_behind_it_are_the_log(
+def test_whole_snapshot_and_later_events_equal_replay(
     history: list[Step], data: st.DataObject
 ) -> None:
     script = Script()
@@ -341,14 +340,14 @@ def test_a_state_kept_at_any_time_and_the_log_behind_it_are_the_log(
     assert replay(script.name, script.log[seq:], thaw_whole(state, seq)) == script.group
 
 
-def test_a_client_whose_numbers_fill_the_window_is_known_again() -> None:
+def test_full_deduplication_window_survives() -> None:
     group = Group(
         counts={("alice", b"phone..."): (LARGEST, (1 << WINDOW) - 1), ("bob", b""): (0, 0)}
     )
     assert_comes_back(group)
 
 
-def test_what_messages_say_is_in_no_state() -> None:
+def test_snapshots_contain_no_message_text() -> None:
     script = full()
     [posted] = script.events("bob", Post, "marzipan4711")
     script.run("bob", Edit, posted.seq, "marzipan4712")
@@ -356,7 +355,7 @@ def test_what_messages_say_is_in_no_state() -> None:
 
 
 @given(st.integers(0), st.integers(1, 255))
-def test_a_state_with_a_broken_byte_is_none(at: int, flipped: int) -> None:
+def test_whole_snapshot_with_flipped_bit_is_refused(at: int, flipped: int) -> None:
     broken = bytearray(KEPT)
     broken[at % len(broken)] ^= flipped
     with pytest.raises(ProtocolError):
@@ -364,18 +363,18 @@ def test_a_state_with_a_broken_byte_is_none(at: int, flipped: int) -> None:
 
 
 @given(st.binary() | st.integers(0, len(KEPT) - 1).map(lambda length: KEPT[:length]))
-def test_what_is_no_whole_state_is_refused(data: bytes) -> None:
+def test_bytes_that_are_no_whole_snapshot_are_refused(data: bytes) -> None:
     with pytest.raises(ProtocolError):
         thaw_whole(data, FULL.group.seq)
 
 
-def test_a_state_of_another_moment_is_not_taken_for_this_one() -> None:
+def test_whole_snapshot_of_another_seq_is_refused() -> None:
     with pytest.raises(ProtocolError):
         thaw_whole(KEPT, FULL.group.seq + 1)
 
 
 @pytest.mark.parametrize("key", ["person", "client", "highest", "done"])
-def test_sealed_numbers_without_a_key_are_refused(key: str) -> None:
+def test_client_numbers_without_a_key_are_refused(key: str) -> None:
     whole: dict[str, Any] = cbor2.loads(KEPT[DIGEST:])
     assert thaw_whole(sealed(whole), FULL.group.seq) == FULL.group
     first, *rest = whole["clients"]
@@ -384,7 +383,7 @@ def test_sealed_numbers_without_a_key_are_refused(key: str) -> None:
         thaw_whole(sealed(whole | {"clients": [shorter, *rest]}), FULL.group.seq)
 
 
-def test_to_change_the_rules_is_to_raise_their_number() -> None:
+def test_changed_snapshot_requires_new_rules_version() -> None:
     """Another digest: a server would go on from states that its own rules do not lead to.
 
     Raise `RULES`, and write down what `full` comes to now.

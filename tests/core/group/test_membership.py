@@ -1,4 +1,4 @@
-"""The rules of a group, told as stories."""
+"""Membership: join, approve, deny, leave, kick, the admin role, founding anew."""
 
 from __future__ import annotations
 
@@ -33,36 +33,36 @@ if TYPE_CHECKING:
 DIGEST = bytes(range(32))
 
 
-# ------------------------------------------------------------------ founding and joining
+# ------------------------------------------------------------------ join
 
 
-def test_joining_a_group_that_is_not_there_founds_it(ops: Script) -> None:
+def test_first_join_founds_the_group(ops: Script) -> None:
     assert ops.run("alice", Join) == [Created(key_of("alice"))]
     assert ops.members == ["alice"]
     assert ops.group.admin_name == "alice"
     assert ops.group.name == "ops"
 
 
-def test_joining_a_group_that_is_there_is_a_request(ops: Script) -> None:
+def test_joining_an_existing_group_is_a_request(ops: Script) -> None:
     ops.run("alice", Join)
     assert ops.run("bob", Join) == [Requested(key_of("bob"))]
     assert ops.group.standing("bob") == "waiting"
     assert ops.members == ["alice"]
 
 
-def test_whoever_asks_twice_waits_once(ops: Script) -> None:
+def test_second_request_changes_nothing(ops: Script) -> None:
     ops.run("alice", Join)
     ops.run("bob", Join)
     assert ops.run("bob", Join) == []
     assert ops.waiting == ["bob"]
 
 
-def test_a_member_who_joins_changes_nothing(crew: Script) -> None:
+def test_join_by_a_member_changes_nothing(crew: Script) -> None:
     assert crew.run("bob", Join) == []
     assert crew.group.standing("bob") == "member"
 
 
-def test_the_admin_lets_people_in(ops: Script) -> None:
+def test_admin_approves_requests(ops: Script) -> None:
     ops.run("alice", Join)
     ops.run("bob", Join)
     assert ops.run("alice", Approve, "bob") == [Approved("bob")]
@@ -70,14 +70,14 @@ def test_the_admin_lets_people_in(ops: Script) -> None:
     assert ops.waiting == []
 
 
-def test_the_admin_turns_people_down(ops: Script) -> None:
+def test_admin_denies_requests(ops: Script) -> None:
     ops.run("alice", Join)
     ops.run("bob", Join)
     assert ops.run("alice", Deny, "bob") == [Denied("bob")]
     assert ops.group.standing("bob") == "outsider"
 
 
-def test_whoever_was_turned_down_may_ask_again(ops: Script) -> None:
+def test_denied_person_may_ask_again(ops: Script) -> None:
     ops.run("alice", Join)
     ops.run("bob", Join)
     ops.run("alice", Deny, "bob")
@@ -93,35 +93,35 @@ def test_only_the_admin_answers_requests(crew: Script, answer: type[Command]) ->
 
 
 @pytest.mark.parametrize("answer", [Approve, Deny])
-def test_a_request_that_nobody_made_cannot_be_answered(crew: Script, answer: type[Command]) -> None:
+def test_missing_request_cannot_be_answered(crew: Script, answer: type[Command]) -> None:
     assert crew.refused("alice", answer, "dave") == Code.NO_SUCH_REQUEST
     assert crew.refused("alice", answer, "not a name") == Code.NO_SUCH_REQUEST
     assert crew.refused("alice", answer, "bob") == Code.ALREADY_MEMBER
 
 
-def test_a_request_is_answered_once(crew: Script) -> None:
+def test_request_is_answered_once(crew: Script) -> None:
     crew.run("dave", Join)
     crew.run("alice", Deny, "dave")
     assert crew.refused("alice", Approve, "dave") == Code.NO_SUCH_REQUEST
 
 
-def test_a_request_can_be_taken_back(crew: Script) -> None:
+def test_request_can_be_withdrawn(crew: Script) -> None:
     crew.run("dave", Join)
     assert crew.run("dave", Leave) == [Withdrawn()]
     assert crew.group.standing("dave") == "outsider"
     assert crew.refused("alice", Approve, "dave") == Code.NO_SUCH_REQUEST
 
 
-def test_requests_are_listed_in_the_order_in_which_they_came(crew: Script) -> None:
+def test_requests_are_listed_in_order(crew: Script) -> None:
     for name in ("zoe", "dave", "mia"):
         crew.run(name, Join)
     assert crew.waiting == ["zoe", "dave", "mia"]
 
 
-# ------------------------------------------------------------------ kicking
+# ------------------------------------------------------------------ kick
 
 
-def test_the_admin_kicks_members(crew: Script) -> None:
+def test_admin_kicks_members(crew: Script) -> None:
     assert crew.run("alice", Kick, "bob") == [Kicked("bob")]
     assert crew.members == ["alice", "carol"]
     assert list(crew.group.kicked) == ["bob"]
@@ -133,7 +133,7 @@ def test_only_the_admin_kicks(crew: Script) -> None:
     assert crew.refused("dave", Kick, "carol") == Code.NOT_MEMBER
 
 
-def test_nobody_kicks_oneself(crew: Script) -> None:
+def test_nobody_can_kick_oneself(crew: Script) -> None:
     assert crew.refused("alice", Kick, "alice") == Code.YOURSELF
     assert crew.refused("alice", Kick, "ALICE") == Code.YOURSELF
 
@@ -144,7 +144,7 @@ def test_only_members_can_be_kicked(crew: Script) -> None:
     assert crew.refused("alice", Kick, "erin") == Code.NO_SUCH_MEMBER
 
 
-def test_whoever_cannot_be_kicked_yet_can_be_refused(crew: Script) -> None:
+def test_kicking_a_requester_says_they_asked(crew: Script) -> None:
     crew.run("dave", Join)
     crew.refused("alice", Kick, "dave")
     assert "has asked to join" in crew.sentence
@@ -152,14 +152,14 @@ def test_whoever_cannot_be_kicked_yet_can_be_refused(crew: Script) -> None:
     assert "/deny" not in crew.sentence
 
 
-def test_whoever_was_kicked_is_out(crew: Script) -> None:
+def test_kicked_person_is_an_outsider(crew: Script) -> None:
     crew.run("alice", Kick, "bob")
     assert crew.refused("bob", Post, "but why?") == Code.NOT_MEMBER
     assert crew.refused("bob", Leave) == Code.NOT_MEMBER
     assert crew.refused("alice", Kick, "bob") == Code.NO_SUCH_MEMBER
 
 
-def test_whoever_was_kicked_may_ask_and_be_let_in_again(crew: Script) -> None:
+def test_kicked_person_may_ask_and_be_approved(crew: Script) -> None:
     crew.run("alice", Kick, "bob")
     assert crew.run("bob", Join) == [Requested(key_of("bob"))]
     crew.run("alice", Approve, "bob")
@@ -167,43 +167,43 @@ def test_whoever_was_kicked_may_ask_and_be_let_in_again(crew: Script) -> None:
     assert crew.group.kicked == {}
 
 
-# ------------------------------------------------------------------ the admin
+# ------------------------------------------------------------------ the admin role
 
 
-def test_the_admin_makes_another_member_the_admin(crew: Script) -> None:
+def test_admin_transfers_the_role(crew: Script) -> None:
     assert crew.run("alice", TransferAdmin, "bob") == [AdminTransferred("bob")]
     assert crew.group.admin_name == "bob"
     assert crew.members == ["alice", "bob", "carol"]
 
 
-def test_a_former_admin_is_a_member_like_others(crew: Script) -> None:
+def test_former_admin_is_an_ordinary_member(crew: Script) -> None:
     crew.run("alice", TransferAdmin, "bob")
     assert crew.refused("alice", Kick, "carol") == Code.NOT_ADMIN
     assert crew.run("bob", Kick, "alice") == [Kicked("alice")]
 
 
-def test_only_the_admin_passes_adminship_on(crew: Script) -> None:
+def test_only_the_admin_transfers_the_role(crew: Script) -> None:
     assert crew.refused("bob", TransferAdmin, "bob") == Code.NOT_ADMIN
     assert crew.refused("dave", TransferAdmin, "dave") == Code.NOT_MEMBER
 
 
-def test_adminship_goes_to_members_only(crew: Script) -> None:
+def test_only_members_can_become_admin(crew: Script) -> None:
     crew.run("dave", Join)
     assert crew.refused("alice", TransferAdmin, "dave") == Code.NO_SUCH_MEMBER
     assert crew.refused("alice", TransferAdmin, "erin") == Code.NO_SUCH_MEMBER
 
 
-def test_the_admin_cannot_be_made_the_admin(crew: Script) -> None:
+def test_admin_cannot_transfer_to_oneself(crew: Script) -> None:
     assert crew.refused("alice", TransferAdmin, "alice") == Code.YOURSELF
 
 
-def test_an_admin_who_leaves_is_followed_by_the_longest_standing_member(crew: Script) -> None:
+def test_leaving_admin_is_succeeded_by_longest_standing_member(crew: Script) -> None:
     assert crew.run("alice", Leave) == [AdminTransferred("bob"), Left()]
     assert crew.group.admin_name == "bob"
     assert crew.members == ["bob", "carol"]
 
 
-def test_a_member_who_came_back_stands_behind_those_who_stayed(crew: Script) -> None:
+def test_returning_member_is_last_in_succession(crew: Script) -> None:
     crew.run("bob", Leave)
     crew.run("bob", Join)
     crew.run("alice", Approve, "bob")
@@ -211,26 +211,26 @@ def test_a_member_who_came_back_stands_behind_those_who_stayed(crew: Script) -> 
     assert crew.group.admin_name == "carol"
 
 
-def test_whoever_founded_the_group_is_still_the_longest_standing(crew: Script) -> None:
+def test_founder_remains_the_longest_standing_member(crew: Script) -> None:
     crew.run("alice", TransferAdmin, "carol")
     crew.run("carol", Leave)
     assert crew.group.admin_name == "alice"
 
 
-def test_a_member_leaves(crew: Script) -> None:
+def test_member_leaves(crew: Script) -> None:
     assert crew.run("bob", Leave) == [Left()]
     assert crew.members == ["alice", "carol"]
     assert crew.group.admin_name == "alice"
 
 
-def test_only_those_who_are_in_can_leave(crew: Script) -> None:
+def test_outsider_cannot_leave(crew: Script) -> None:
     assert crew.refused("dave", Leave) == Code.NOT_MEMBER
 
 
-# ------------------------------------------------------------------ closing and refounding
+# ------------------------------------------------------------------ closing and founding anew
 
 
-def test_the_last_one_out_closes_the_group(ops: Script) -> None:
+def test_last_member_leaving_closes_the_group(ops: Script) -> None:
     ops.run("alice", Join)
     ops.run("bob", Join)
     assert ops.run("alice", Leave) == [Left()]
@@ -238,7 +238,7 @@ def test_the_last_one_out_closes_the_group(ops: Script) -> None:
     assert ops.group.admin_name == ""
 
 
-def test_in_a_closed_group_nothing_can_be_done_but_to_found_it_anew(ops: Script) -> None:
+def test_closed_group_can_only_be_founded_anew(ops: Script) -> None:
     ops.joined("alice")
     ops.run("alice", Leave)
     assert ops.refused("alice", Leave) == Code.NOT_MEMBER
@@ -247,7 +247,7 @@ def test_in_a_closed_group_nothing_can_be_done_but_to_found_it_anew(ops: Script)
     assert ops.run("bob", Join) == [Created(key_of("bob"))]
 
 
-def test_a_group_founded_anew_begins_a_new_life(crew: Script) -> None:
+def test_founding_anew_begins_a_new_life(crew: Script) -> None:
     crew.run("alice", Share, "plan.txt", 10, DIGEST)
     crew.run("alice", Kick, "carol")
     crew.run("bob", Leave)
@@ -261,7 +261,7 @@ def test_a_group_founded_anew_begins_a_new_life(crew: Script) -> None:
     assert (crew.group.files, crew.group.kicked) == ({}, {})
 
 
-def test_the_first_life_begins_with_the_first_event(ops: Script) -> None:
+def test_first_life_begins_with_event_1(ops: Script) -> None:
     ops.run("alice", Join)
     assert ops.group.floor == 1
 
@@ -274,14 +274,14 @@ def test_file_numbers_go_on_in_a_new_life(ops: Script) -> None:
     assert ops.run("bob", Share, "song.ogg", 5, DIGEST) == [FileShared(2, "song.ogg", 5, DIGEST)]
 
 
-def test_the_shelf_of_a_group_that_is_closed_is_empty(ops: Script) -> None:
+def test_closing_a_group_removes_its_files(ops: Script) -> None:
     ops.joined("alice")
     ops.run("alice", Share, "plan.txt", 10, DIGEST)
     ops.run("alice", Leave)
     assert ops.group.files == {}
 
 
-def test_whoever_was_kicked_in_an_earlier_life_is_just_an_outsider_now(crew: Script) -> None:
+def test_new_life_forgets_who_was_kicked(crew: Script) -> None:
     crew.run("alice", Kick, "bob")
     crew.run("carol", Leave)
     crew.run("alice", Leave)
@@ -290,7 +290,7 @@ def test_whoever_was_kicked_in_an_earlier_life_is_just_an_outsider_now(crew: Scr
     assert crew.group.kicked == {}
 
 
-def test_a_group_is_spelled_as_its_last_founder_wrote_it() -> None:
+def test_group_has_its_last_founders_spelling() -> None:
     ops = Script("Ops")
     ops.joined("alice")
     ops.name = "OPS"
@@ -304,7 +304,7 @@ def test_a_group_is_spelled_as_its_last_founder_wrote_it() -> None:
 
 
 @pytest.mark.parametrize("spelling", ["ALICE", "Alice", "ａｌｉｃｅ", "AlIcE"])  # noqa: RUF001
-def test_a_name_is_the_same_in_any_spelling(spelling: str) -> None:
+def test_names_match_in_any_spelling(spelling: str) -> None:
     ops = Script()
     ops.joined("alice", "bob")
     assert ops.group.is_admin(spelling)
@@ -313,13 +313,13 @@ def test_a_name_is_the_same_in_any_spelling(spelling: str) -> None:
     assert ops.run(spelling, Kick, "bob") == [Kicked("bob")]
 
 
-def test_folding_knows_more_than_lower_case() -> None:
+def test_names_are_matched_by_full_case_folding() -> None:
     ops = Script()
     ops.joined("alice", "Straße")
     assert ops.run("alice", Kick, "STRASSE") == [Kicked("Straße")]
 
 
-def test_people_are_shown_as_they_wrote_their_names_first(ops: Script) -> None:
+def test_members_are_shown_in_their_first_spelling(ops: Script) -> None:
     ops.run("alice", Join)
     ops.run("BoB", Join)
     assert ops.run("alice", Approve, "bob") == [Approved("BoB")]
@@ -328,7 +328,7 @@ def test_people_are_shown_as_they_wrote_their_names_first(ops: Script) -> None:
     assert ops.group.admin_name == "BoB"
 
 
-def test_one_person_in_two_spellings_is_one_member(ops: Script) -> None:
+def test_two_spellings_are_one_member(ops: Script) -> None:
     ops.run("alice", Join)
     assert ops.run("ALICE", Join) == []
     ops.run("bob", Join)

@@ -1,4 +1,4 @@
-"""What is true of a group whatever people do: any commands, by anybody, in any order."""
+"""Properties of a group under any commands, by anybody, in any order."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def events_of(script: Script) -> list[Event]:
 
 
 @any_history
-def test_an_open_group_has_one_admin_who_is_a_member(history: list[Step]) -> None:
+def test_group_with_members_has_one_admin_among_them(history: list[Step]) -> None:
     script = Script()
     for _ in tell(history, script):
         assert (script.group.admin in script.group.members) == bool(script.group.members)
 
 
 @any_history
-def test_a_closed_group_has_no_admin_no_members_and_no_requests(history: list[Step]) -> None:
+def test_closed_group_has_no_admin_and_no_requests(history: list[Step]) -> None:
     script = Script()
     for _ in tell(history, script):
         if script.group.admin is None:
@@ -65,7 +65,7 @@ def test_a_closed_group_has_no_admin_no_members_and_no_requests(history: list[St
 
 
 @any_history
-def test_nobody_is_two_things_at_once(history: list[Step]) -> None:
+def test_standings_exclude_each_other(history: list[Step]) -> None:
     script = Script()
     for _ in tell(history, script):
         group = script.group
@@ -74,7 +74,7 @@ def test_nobody_is_two_things_at_once(history: list[Step]) -> None:
 
 
 @any_history
-def test_nobody_who_is_banned_is_in_or_asks_to_be(history: list[Step]) -> None:
+def test_banned_people_are_neither_members_nor_waiting(history: list[Step]) -> None:
     script = Script()
     for _ in tell(history, script):
         group = script.group
@@ -83,7 +83,7 @@ def test_nobody_who_is_banned_is_in_or_asks_to_be(history: list[Step]) -> None:
 
 
 @any_history
-def test_nobody_waits_in_a_group_that_is_open(history: list[Step]) -> None:
+def test_nobody_waits_in_an_open_group(history: list[Step]) -> None:
     script = Script()
     for _ in tell(history, script):
         if script.group.policy == "open":
@@ -91,7 +91,7 @@ def test_nobody_waits_in_a_group_that_is_open(history: list[Step]) -> None:
 
 
 @any_history
-def test_whoever_was_invited_in_neither_waits_nor_is_out(history: list[Step]) -> None:
+def test_invited_member_neither_waits_nor_is_kicked(history: list[Step]) -> None:
     script = Script()
     for told in tell(history, script):
         for event in told.events:
@@ -100,7 +100,7 @@ def test_whoever_was_invited_in_neither_waits_nor_is_out(history: list[Step]) ->
 
 
 @any_history
-def test_invites_are_of_members_only(history: list[Step]) -> None:
+def test_invites_belong_to_members_only(history: list[Step]) -> None:
     script = Script()
     for _ in tell(history, script):
         for invitation in script.group.invites.values():
@@ -109,7 +109,7 @@ def test_invites_are_of_members_only(history: list[Step]) -> None:
 
 
 @any_history
-def test_an_invite_lets_in_once_while_it_holds_whom_it_was_for(history: list[Step]) -> None:
+def test_invite_admits_its_addressee_once_while_valid(history: list[Step]) -> None:
     script = Script()
     open_invites: dict[bytes, Event] = {}
     for told in tell(history, script):
@@ -134,7 +134,7 @@ def assert_good(invitation: Event, joined: Event, by: str) -> None:
 
 
 @any_history
-def test_the_keys_are_those_of_everybody_who_was_a_member(history: list[Step]) -> None:
+def test_keys_are_those_of_all_former_members(history: list[Step]) -> None:
     script = Script()
     ever: set[bytes] = set()
     for told in tell(history, script):
@@ -166,7 +166,7 @@ def test_people_are_kept_by_their_folded_names(history: list[Step]) -> None:
 
 
 @any_history
-def test_seq_counts_every_event_and_time_never_goes_back(history: list[Step]) -> None:
+def test_seq_has_no_gaps_and_time_never_decreases(history: list[Step]) -> None:
     script = told(history)
     events = events_of(script)
     assert [event.seq for event in events] == list(range(1, script.group.seq + 1))
@@ -174,7 +174,7 @@ def test_seq_counts_every_event_and_time_never_goes_back(history: list[Step]) ->
 
 
 @any_history
-def test_files_are_numbered_without_gaps_and_no_number_is_used_twice(history: list[Step]) -> None:
+def test_file_numbers_are_unique_and_without_gaps(history: list[Step]) -> None:
     script = told(history)
     bodies = [event.body for event in events_of(script)]
     numbers = [body.number for body in bodies if isinstance(body, FileShared)]
@@ -183,7 +183,7 @@ def test_files_are_numbered_without_gaps_and_no_number_is_used_twice(history: li
 
 
 @any_history
-def test_the_shelf_has_what_was_shared_and_not_removed_since(history: list[Step]) -> None:
+def test_files_are_those_shared_and_not_removed(history: list[Step]) -> None:
     script = Script()
     shelf: dict[int, str] = {}
     for told in tell(history, script):
@@ -201,7 +201,7 @@ def test_the_shelf_has_what_was_shared_and_not_removed_since(history: list[Step]
 
 
 @any_history
-def test_an_edit_is_of_an_earlier_message_of_this_life_by_its_author(history: list[Step]) -> None:
+def test_edits_are_of_own_messages_of_this_life(history: list[Step]) -> None:
     script = Script()
     for _ in tell(history, script):
         for target, edits in ((e.message, e.seqs) for e in script.group.edits.values()):
@@ -217,7 +217,7 @@ def test_an_edit_is_of_an_earlier_message_of_this_life_by_its_author(history: li
 
 
 @any_history
-def test_a_message_that_was_deleted_is_not_changed_any_more(history: list[Step]) -> None:
+def test_deleted_message_is_never_changed_again(history: list[Step]) -> None:
     script = Script()
     gone: set[int] = set()
     for told in tell(history, script):
@@ -230,7 +230,7 @@ def test_a_message_that_was_deleted_is_not_changed_any_more(history: list[Step])
 
 
 @any_history
-def test_what_is_erased_are_the_deleted_messages_and_their_edits(history: list[Step]) -> None:
+def test_erased_are_deleted_messages_and_their_edits(history: list[Step]) -> None:
     script = told(history)
     written = [decode_event(frame[PREFIX:]) for frame in script.written]
     gone = {event.body.target for event in written if isinstance(event.body, Deleted)}
@@ -240,20 +240,20 @@ def test_what_is_erased_are_the_deleted_messages_and_their_edits(history: list[S
 
 
 @any_history
-def test_what_is_erased_changes_no_state(history: list[Step]) -> None:
+def test_erasing_changes_no_state(history: list[Step]) -> None:
     script = told(history)
     assert replay(script.name, script.written) == replay(script.name, script.log) == script.group
 
 
 @any_history
-def test_whoever_reads_the_log_arrives_at_the_same_state(history: list[Step]) -> None:
+def test_replay_of_the_log_leads_to_same_state(history: list[Step]) -> None:
     script = told(history)
     assert script.replayed() == script.group
     assert list(script.replayed().members) == list(script.group.members)
 
 
 @any_history
-def test_to_decide_is_not_to_change(history: list[Step]) -> None:
+def test_decide_changes_nothing(history: list[Step]) -> None:
     script = Script()
     for step in history:
         author, command = step.taken(script)
@@ -266,7 +266,7 @@ def test_to_decide_is_not_to_change(history: list[Step]) -> None:
 
 
 @any_history
-def test_a_decision_depends_on_nothing_but_the_state_and_the_command(history: list[Step]) -> None:
+def test_decide_is_a_pure_function(history: list[Step]) -> None:
     script = told(history[:-1])
     for step in history[-1:]:
         author, command = step.taken(script)
@@ -276,7 +276,7 @@ def test_a_decision_depends_on_nothing_but_the_state_and_the_command(history: li
 
 
 @any_history
-def test_a_copy_goes_its_own_way(history: list[Step]) -> None:
+def test_copy_is_independent(history: list[Step]) -> None:
     half = len(history) // 2
     script = told(history[:half])
     kept = copy.deepcopy(script.group)
@@ -286,7 +286,7 @@ def test_a_copy_goes_its_own_way(history: list[Step]) -> None:
     assert original == kept
 
 
-def test_a_copy_shares_nothing_that_can_change() -> None:
+def test_copy_shares_no_mutable_values() -> None:
     group = Group()
     copied = group.copy()
     for name in (one.name for one in fields(Group)):
@@ -295,7 +295,7 @@ def test_a_copy_shares_nothing_that_can_change() -> None:
 
 
 @any_history
-def test_no_command_that_was_done_is_ever_done_again(history: list[Step]) -> None:
+def test_no_command_is_done_twice(history: list[Step]) -> None:
     script = Script()
     done = [told for told in tell(history, script) if told.events]
     for earlier in done:
@@ -303,7 +303,7 @@ def test_no_command_that_was_done_is_ever_done_again(history: list[Step]) -> Non
 
 
 @any_history
-def test_the_state_is_a_fold_that_may_be_interrupted_anywhere(history: list[Step]) -> None:
+def test_fold_may_be_interrupted_anywhere(history: list[Step]) -> None:
     script = told(history)
     group = Group()
     for one in events_of(script):

@@ -1,4 +1,4 @@
-"""Conversations of two: what they are called, who is in them, and how little else there is."""
+"""Conversations of two: their names, their members, and which commands they allow."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def two() -> Script:
 # ------------------------------------------------------------------ names
 
 
-def test_a_conversation_has_both_names_in_the_order_of_their_folded_forms() -> None:
+def test_direct_name_sorts_both_names_by_folding() -> None:
     assert direct_name("alice", "bob") == direct_name("bob", "alice") == "@alice,bob"
     assert direct_name("bob", "Alice") == "@Alice,bob"
     assert direct_name("Zoe", "alice") == "@alice,Zoe"
@@ -114,9 +114,7 @@ def test_nobody_has_a_conversation_with_oneself(other: str) -> None:
 
 
 @given(any_name, any_name)
-def test_there_is_one_conversation_for_each_two_people_in_whatever_spelling(
-    one: str, other: str
-) -> None:
+def test_each_pair_has_one_conversation_in_any_spelling(one: str, other: str) -> None:
     assume(fold(one) != fold(other))
     name = direct_name(one, other)
     assert is_direct(name)
@@ -129,18 +127,18 @@ def test_there_is_one_conversation_for_each_two_people_in_whatever_spelling(
 
 
 @given(st.lists(any_name, min_size=3, max_size=3, unique_by=fold))
-def test_no_two_conversations_have_one_name(people: list[str]) -> None:
+def test_two_pairs_never_share_a_name(people: list[str]) -> None:
     assert len({fold(direct_name(*pair)) for pair in permutations(people, 2)}) == 3
 
 
 @given(any_name)
-def test_no_group_that_can_be_founded_is_taken_for_a_conversation(name: str) -> None:
+def test_group_names_are_never_direct_names(name: str) -> None:
     assert check_group(name) == name
     assert not is_direct(fold(name))
 
 
 @given(any_name, any_name)
-def test_each_of_the_two_has_the_other(one: str, other: str) -> None:
+def test_other_of_returns_the_other_person(one: str, other: str) -> None:
     assume(fold(one) != fold(other))
     name = direct_name(one, other)
     assert (other_of(name, one), other_of(name, other)) == (other, one)
@@ -148,7 +146,7 @@ def test_each_of_the_two_has_the_other(one: str, other: str) -> None:
     assert pair_of(name) in [(one, other), (other, one)]
 
 
-def test_names_are_shown_as_they_were_written_and_normalised() -> None:
+def test_direct_names_are_normalised() -> None:
     assert check_group("@Bob,ａｌｉｃｅ") == "@alice,Bob"  # noqa: RUF001
     assert check_group("ｏｐｓ") == "ops"  # noqa: RUF001
 
@@ -161,7 +159,7 @@ def test_the_longest_names_make_a_conversation() -> None:
 
 
 @pytest.mark.parametrize("raw", HOSTILE, ids=lambda raw: ascii(raw[:12]))
-def test_what_names_no_two_people_is_refused_in_few_words(raw: str) -> None:
+def test_bad_direct_name_is_refused_briefly(raw: str) -> None:
     with pytest.raises(Refused) as caught:
         check_group(raw)
     assert caught.value.code == Code.BAD_NAME
@@ -170,7 +168,7 @@ def test_what_names_no_two_people_is_refused_in_few_words(raw: str) -> None:
 
 
 @given(st.text(alphabet="@,abAB＠，﹫ａ. ") | st.text().map("@".__add__))  # noqa: RUF001
-def test_a_name_is_a_conversation_of_two_or_a_group_or_refused(raw: str) -> None:
+def test_any_text_is_a_valid_name_or_refused(raw: str) -> None:
     try:
         name = check_group(raw)
     except Refused as refusal:
@@ -181,37 +179,37 @@ def test_a_name_is_a_conversation_of_two_or_a_group_or_refused(raw: str) -> None
     assert name.count("@") == name.count(",") == is_direct(name)
 
 
-# ------------------------------------------------------------------ who is in it
+# ------------------------------------------------------------------ members
 
 
-def test_the_two_are_members_before_anything_was_said() -> None:
+def test_both_people_are_members_from_the_start() -> None:
     group = Group.unwritten("@Alice,bob")
     assert group.members == {"alice": "Alice", "bob": "bob"}
     assert group.direct
     assert (group.name, group.admin, group.seq, group.floor) == ("@Alice,bob", None, 0, 0)
 
 
-def test_a_conversation_is_the_same_in_whatever_order_and_spelling_it_is_named() -> None:
+def test_order_and_spelling_name_the_same_conversation() -> None:
     assert Group.unwritten("@bob,Alice") == Group.unwritten("@Alice,bob")
     assert Group.unwritten("@BOB,alice").members.keys() == {"alice", "bob"}
 
 
 @pytest.mark.parametrize("name", ["ops", "", "alice,bob"])
-def test_any_other_group_is_empty_before_it_is_founded(name: str) -> None:
+def test_unwritten_group_is_empty(name: str) -> None:
     assert Group.unwritten(name) == Group()
     assert not Group.unwritten(name).direct
 
 
 @pytest.mark.parametrize("raw", [raw for raw in HOSTILE if is_direct(raw)] + ["@a,A"])
-def test_a_name_that_says_no_two_people_has_no_state(raw: str) -> None:
+def test_bad_direct_name_has_no_state(raw: str) -> None:
     with pytest.raises(Refused):
         Group.unwritten(raw)
 
 
-# ------------------------------------------------------------------ what is done in it
+# ------------------------------------------------------------------ commands
 
 
-def test_both_write_and_answer(two: Script) -> None:
+def test_both_people_post_and_reply(two: Script) -> None:
     [first] = two.events("alice", Post, "psst")
     assert (first.group, first.seq) == ("@Alice,bob", 1)
     assert two.run("bob", Post, "what?", first.seq) == [Posted("what?", 1)]
@@ -219,13 +217,13 @@ def test_both_write_and_answer(two: Script) -> None:
     assert two.replayed() == two.group
 
 
-def test_both_are_shown_as_they_write_themselves(two: Script) -> None:
+def test_latest_spelling_of_a_name_is_shown(two: Script) -> None:
     assert two.group.members == {"alice": "Alice", "bob": "bob"}
     two.run("ALICE", Post, "psst")
     assert two.group.members == {"alice": "ALICE", "bob": "bob"}
 
 
-def test_each_changes_and_deletes_what_is_his_own(two: Script) -> None:
+def test_direct_messages_are_edited_by_their_authors(two: Script) -> None:
     two.run("alice", Post, "psst")
     assert two.run("ALICE", Edit, 1, "hello") == [Edited(1, "hello")]
     assert two.refused("bob", Edit, 1, "nothing") == Code.NOT_AUTHOR
@@ -234,12 +232,12 @@ def test_each_changes_and_deletes_what_is_his_own(two: Script) -> None:
     assert two.run("alice", Delete, 1) == [Deleted(1)]
 
 
-def test_an_event_has_the_name_of_the_conversation_however_it_was_asked_for(two: Script) -> None:
+def test_events_carry_the_canonical_direct_name(two: Script) -> None:
     two.name = "@BOB,ALICE"
     assert [event.group for event in two.events("bob", Post, "hello")] == ["@Alice,bob"]
 
 
-def test_nobody_else_has_a_part_in_it(two: Script) -> None:
+def test_third_person_is_refused(two: Script) -> None:
     two.run("alice", Post, "psst")
     assert two.refused("carol", Post, "what are you talking about?") == Code.NOT_MEMBER
     assert two.sentence == "This is a conversation of two others."
@@ -260,25 +258,25 @@ REFUSED: list[tuple[type[Command], tuple[object, ...]]] = [
 ]
 
 
-def test_all_commands_are_either_allowed_or_refused_here() -> None:
+def test_every_command_is_either_allowed_or_refused() -> None:
     assert {what for what, _ in REFUSED} | {Post, Edit, Delete} == {*COMMANDS}
 
 
 @pytest.mark.parametrize("who", ["alice", "bob", "carol"])
 @pytest.mark.parametrize(("what", "about"), REFUSED, ids=[what.type for what, _ in REFUSED])
-def test_there_is_nothing_to_join_leave_share_or_rule(
+def test_membership_commands_are_refused_in_direct_conversations(
     two: Script, who: str, what: type[Command], about: tuple[object, ...]
 ) -> None:
     assert two.refused(who, what, *about) == Code.DIRECT
 
 
-def test_a_message_that_comes_again_is_said_once(two: Script) -> None:
+def test_repeated_direct_message_is_posted_once(two: Script) -> None:
     two.run("alice", Post, "psst")
     assert two.again() == []
 
 
 @given(histories)
-def test_the_two_remain_the_two_whatever_anybody_does(history: list[Step]) -> None:
+def test_members_of_a_direct_conversation_never_change(history: list[Step]) -> None:
     two = Script("@alice,bob")
     for told in tell(history, two):
         assert all(fold(event.actor) in ("alice", "bob") for event in told.events)

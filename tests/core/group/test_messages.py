@@ -1,4 +1,4 @@
-"""What becomes of a message: replies to it, edits of it, and that it is taken away for good."""
+"""Messages: post, reply, edit, delete, and erasing deleted text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from hypothesis import strategies as st
 from tchat.core.group.feature import Body, Command, Event
 from tchat.core.group.features import decode_event, encode_event, erase_event
 from tchat.core.group.files import Share
-from tchat.core.group.membership import Approve, Join, Leave, TransferAdmin
+from tchat.core.group.membership import (
+    Approve,
+    Join,
+    Leave,
+    TransferAdmin,
+)
 from tchat.core.group.messages import (
     MOST_EDITS,
     Delete,
@@ -56,65 +61,65 @@ def anew(crew: Script) -> None:
     crew.run("bob", Join)
 
 
-# ------------------------------------------------------------------ replies
+# ------------------------------------------------------------------ reply
 
 
-def test_a_reply_names_the_message_it_answers(crew: Script) -> None:
+def test_reply_names_its_message(crew: Script) -> None:
     first = said(crew)
     assert crew.run("carol", Post, "hello, bob", first) == [Posted("hello, bob", first)]
 
 
-def test_a_reply_to_a_message_that_was_deleted_meanwhile_is_not_lost(crew: Script) -> None:
+def test_reply_to_a_deleted_message_is_kept(crew: Script) -> None:
     first = said(crew)
     crew.run("bob", Delete, first)
     assert crew.run("carol", Post, "hello, bob", first) == [Posted("hello, bob", first)]
 
 
 @pytest.mark.parametrize("ahead", [1, 2, 2**62])
-def test_a_reply_is_to_what_was_said_before(crew: Script, ahead: int) -> None:
+def test_reply_must_be_to_an_earlier_event(crew: Script, ahead: int) -> None:
     said(crew)
     beyond = crew.group.seq + ahead
     assert crew.refused("carol", Post, "hello, bob", beyond) == Code.NO_SUCH_MESSAGE
     assert crew.refused("carol", Post, "hello, bob", 0) == Code.NO_SUCH_MESSAGE
 
 
-def test_there_is_no_reply_to_a_former_life(crew: Script) -> None:
+def test_reply_to_a_former_life_is_refused(crew: Script) -> None:
     first = said(crew)
     anew(crew)
     assert crew.refused("bob", Post, "where were we?", first) == Code.NO_SUCH_MESSAGE
     assert crew.run("bob", Post, "hello", crew.group.floor) != []
 
 
-# ------------------------------------------------------------------ edits
+# ------------------------------------------------------------------ edit
 
 
-def test_an_author_changes_what_he_said(crew: Script) -> None:
+def test_author_edits_a_message(crew: Script) -> None:
     first = said(crew)
     assert crew.run("bob", Edit, first, "Hello!") == [Edited(first, "Hello!")]
 
 
 @pytest.mark.parametrize("who", ["BOB", "Bob", "ｂｏｂ"])  # noqa: RUF001
-def test_an_author_is_known_in_any_spelling(crew: Script, who: str) -> None:
+def test_author_is_recognised_in_any_spelling(crew: Script, who: str) -> None:
     first = said(crew)
     assert crew.run(who, Edit, first, "Hello!") == [Edited(first, "Hello!")]
     assert crew.run(who, Delete, first) == [Deleted(first)]
 
 
 @pytest.mark.parametrize("who", ["alice", "carol"])
-def test_nobody_else_changes_a_message_not_even_the_admin(crew: Script, who: str) -> None:
+def test_only_the_author_edits_a_message(crew: Script, who: str) -> None:
     first = said(crew)
     assert crew.refused(who, Edit, first, "I am a fool") == Code.NOT_AUTHOR
     assert crew.sentence == "Only bob may edit this message."
 
 
-def test_a_message_is_not_changed_without_end(crew: Script) -> None:
+def test_number_of_edits_is_limited(crew: Script) -> None:
     seq = said(crew)
     for number in range(MOST_EDITS):
         crew.run("bob", Edit, seq, f"hello {number}")
     assert crew.refused("bob", Edit, seq, "hello again") == Code.EDITED_OFTEN
 
 
-def test_a_message_may_be_changed_again_and_again_and_the_group_knows_where(crew: Script) -> None:
+def test_group_knows_all_edits_of_a_message(crew: Script) -> None:
     first, other = said(crew), said(crew)
     [once] = crew.events("bob", Edit, first, "Hello!")
     [meanwhile] = crew.events("bob", Edit, other, "What?")
@@ -127,22 +132,20 @@ def test_a_message_may_be_changed_again_and_again_and_the_group_knows_where(crew
     ("text", "code"),
     [(" \n", Code.EMPTY_TEXT), ("", Code.EMPTY_TEXT), ("a" * (TEXT_LIMIT + 1), Code.TEXT_TOO_LONG)],
 )
-def test_a_message_is_changed_into_what_could_have_been_said(
-    crew: Script, text: str, code: Code
-) -> None:
+def test_edited_text_must_be_postable(crew: Script, text: str, code: Code) -> None:
     assert crew.refused("bob", Edit, said(crew), text) == code
 
 
-# ------------------------------------------------------------------ deleting
+# ------------------------------------------------------------------ delete
 
 
 @pytest.mark.parametrize("who", ["bob", "alice"])
-def test_a_message_is_deleted_by_its_author_or_the_admin(crew: Script, who: str) -> None:
+def test_author_or_admin_deletes_a_message(crew: Script, who: str) -> None:
     first = said(crew)
     assert crew.run(who, Delete, first) == [Deleted(first)]
 
 
-def test_nobody_else_deletes_a_message(crew: Script) -> None:
+def test_other_members_cannot_delete_a_message(crew: Script) -> None:
     first = said(crew)
     assert crew.refused("carol", Delete, first) == Code.NOT_AUTHOR
     assert crew.sentence == "Only bob or the admin may delete this message."
@@ -150,7 +153,7 @@ def test_nobody_else_deletes_a_message(crew: Script) -> None:
     assert crew.refused("alice", Delete, first) == Code.NOT_AUTHOR
 
 
-def test_what_was_deleted_is_nowhere_in_the_log_in_any_of_its_wordings(crew: Script) -> None:
+def test_deleted_text_and_its_edits_leave_the_log(crew: Script) -> None:
     [posted] = crew.events("bob", Post, "the password is swordfish")
     crew.run("bob", Edit, posted.seq, "the password is SWORDFISH!")
     crew.run("bob", Delete, posted.seq)
@@ -158,7 +161,7 @@ def test_what_was_deleted_is_nowhere_in_the_log_in_any_of_its_wordings(crew: Scr
     assert crew.event(posted.seq) == replace(posted, body=Erased())
 
 
-def test_a_message_that_was_deleted_has_no_edits_any_more(crew: Script) -> None:
+def test_deleted_message_has_no_edits(crew: Script) -> None:
     first, other = said(crew), said(crew)
     crew.run("bob", Edit, first, "Hello!")
     [kept] = crew.events("bob", Edit, other, "What?")
@@ -167,7 +170,7 @@ def test_a_message_that_was_deleted_has_no_edits_any_more(crew: Script) -> None:
 
 
 @changes
-def test_a_message_that_was_deleted_is_not_there_any_more(
+def test_deleted_message_cannot_be_changed(
     crew: Script, what: type[Command], about: tuple[str, ...]
 ) -> None:
     first = said(crew)
@@ -175,11 +178,11 @@ def test_a_message_that_was_deleted_is_not_there_any_more(
     assert crew.refused("bob", what, first, *about) == Code.NO_SUCH_MESSAGE
 
 
-# ------------------------------------------------------------------ either
+# ------------------------------------------------------------------ edit and delete
 
 
 @changes
-def test_only_members_change_and_delete_messages(
+def test_only_members_edit_and_delete(
     crew: Script, what: type[Command], about: tuple[str, ...]
 ) -> None:
     first = said(crew)
@@ -190,7 +193,7 @@ def test_only_members_change_and_delete_messages(
 
 
 @changes
-def test_an_author_who_came_back_is_an_author_still(
+def test_returning_author_may_edit_and_delete(
     crew: Script, what: type[Command], about: tuple[str, ...]
 ) -> None:
     first = said(crew, "alice")
@@ -201,7 +204,7 @@ def test_an_author_who_came_back_is_an_author_still(
 
 
 @changes
-def test_what_is_no_message_cannot_be_changed_or_deleted(
+def test_only_messages_can_be_edited_or_deleted(
     crew: Script, what: type[Command], about: tuple[str, ...]
 ) -> None:
     first = said(crew, "alice")
@@ -213,7 +216,7 @@ def test_what_is_no_message_cannot_be_changed_or_deleted(
 
 
 @changes
-def test_a_message_of_a_former_life_is_not_there(
+def test_messages_of_a_former_life_are_gone(
     crew: Script, what: type[Command], about: tuple[str, ...]
 ) -> None:
     first = said(crew)
@@ -222,21 +225,21 @@ def test_a_message_of_a_former_life_is_not_there(
     assert crew.refused("bob", what, first, *about) == Code.NO_SUCH_MESSAGE
 
 
-def test_a_group_founded_anew_knows_of_no_edits(crew: Script) -> None:
+def test_founding_anew_forgets_edits(crew: Script) -> None:
     crew.run("bob", Edit, said(crew), "Hello!")
     anew(crew)
     assert crew.group.edits == {}
 
 
 @changes
-def test_a_change_that_comes_again_is_done_once(
+def test_repeated_change_is_idempotent(
     crew: Script, what: type[Command], about: tuple[str, ...]
 ) -> None:
     crew.run("bob", what, said(crew), *about)
     assert crew.again() == []
 
 
-def test_a_post_that_comes_again_after_it_was_deleted_stays_deleted(crew: Script) -> None:
+def test_repeated_post_of_deleted_message_stays_deleted(crew: Script) -> None:
     first = said(crew)
     again = crew.last
     crew.run("bob", Delete, first)
@@ -249,7 +252,7 @@ targets = st.sampled_from([0, 1, 2]) | naturals
 
 
 @given(st.lists(st.builds(Edited, targets, st.just("?")) | st.builds(Deleted, targets), max_size=8))
-def test_edits_and_deletions_of_just_anything_can_be_applied(bodies: list[Body]) -> None:
+def test_edits_and_deletions_apply_to_any_state(bodies: list[Body]) -> None:
     group = Group()
     for seq, body in enumerate(bodies, start=1):
         apply(group, Event("ops", seq, NOON, "alice", CLIENT, seq, body))
@@ -267,7 +270,7 @@ messages = st.builds(Posted, st.text(), st.none() | naturals) | st.builds(
 
 
 @given(headers, messages)
-def test_an_erased_event_keeps_its_header_and_nothing_else(
+def test_erased_event_keeps_only_its_header(
     header: tuple[str, int, int, str, bytes, int], body: Body
 ) -> None:
     frame = encode_event(Event(*header, body))
@@ -277,7 +280,7 @@ def test_an_erased_event_keeps_its_header_and_nothing_else(
 
 
 @given(headers, messages)
-def test_an_erased_event_takes_no_more_room_than_it_had(
+def test_erased_event_is_never_longer(
     header: tuple[str, int, int, str, bytes, int], body: Body
 ) -> None:
     frame = encode_event(Event(*header, body))
@@ -285,19 +288,19 @@ def test_an_erased_event_takes_no_more_room_than_it_had(
 
 
 @given(headers, messages)
-def test_what_is_erased_can_be_erased_again(
+def test_erasing_twice_changes_nothing(
     header: tuple[str, int, int, str, bytes, int], body: Body
 ) -> None:
     erased = erase_event(encode_event(Event(*header, body))[PREFIX:])
     assert erase_event(erased[PREFIX:]) == erased
 
 
-def test_what_is_no_event_cannot_be_erased() -> None:
+def test_only_events_can_be_erased() -> None:
     with pytest.raises(ProtocolError):
         erase_event(b"\xa1\x64type\x64ping")
 
 
-def test_the_numbers_of_what_was_erased_are_still_counted() -> None:
+def test_erased_events_still_count_their_numbers() -> None:
     for event in EVENTS:
         group, other = Group(), Group()
         apply(group, event)
@@ -305,10 +308,40 @@ def test_the_numbers_of_what_was_erased_are_still_counted() -> None:
         assert (group.seq, group.at, group.counts) == (other.seq, other.at, other.counts)
 
 
-def test_a_log_in_which_all_messages_were_deleted_leads_to_the_same_state(crew: Script) -> None:
+def test_replay_after_deletions_leads_to_same_state(crew: Script) -> None:
     for text in ("one", "two", "three"):
         crew.run("bob", Edit, said(crew, text=text), text.upper())
     for seq in list(crew.group.edits):
         crew.run("alice", Delete, seq)
     assert crew.log != crew.written
     assert replay("crew", crew.log) == replay("crew", crew.written) == crew.group
+
+
+# ------------------------------------------------------------------ post
+
+
+def test_members_post(crew: Script) -> None:
+    assert crew.run("bob", Post, "hello everyone") == [Posted("hello everyone")]
+
+
+def test_outsiders_and_requesters_cannot_post(crew: Script) -> None:
+    crew.run("dave", Join)
+    assert crew.refused("dave", Post, "hello") == Code.NOT_MEMBER
+    assert crew.refused("erin", Post, "hello") == Code.NOT_MEMBER
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\n", " \n\t ", "\u00a0\u2003"])
+def test_blank_message_is_refused_by_rules(crew: Script, blank: str) -> None:
+    assert crew.refused("bob", Post, blank) == Code.EMPTY_TEXT
+
+
+@pytest.mark.parametrize("letter", ["a", "é", "漢", "👋"])
+def test_message_length_is_limited_to_16_kib(crew: Script, letter: str) -> None:
+    longest = letter * (TEXT_LIMIT // len(letter.encode()))
+    assert crew.run("bob", Post, longest) == [Posted(longest)]
+    assert crew.refused("bob", Post, longest + letter) == Code.TEXT_TOO_LONG
+
+
+def test_rules_keep_a_message_unchanged(crew: Script) -> None:
+    text = "  \x1b[31m‮ \n\n"
+    assert crew.run("bob", Post, text) == [Posted(text)]

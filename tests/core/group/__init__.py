@@ -1,0 +1,1 @@
+"""Tests of tchat.core.group; a file for each feature module, and one for the rules."""
