@@ -52,7 +52,7 @@ Deed = tuple[Callable[..., Command], tuple[object, ...]]
 
 @dataclass(frozen=True)
 class Message:
-    """Placeholder for one of the latest messages at the time of the step: `back` is 0 for the last."""
+    """Placeholder for a recent message at the time of the step: `back` is 0 for the last."""
 
     back: int
 

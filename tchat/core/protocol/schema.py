@@ -111,7 +111,8 @@ class Shape:
             elif compound is not None:
                 try:
                     value = compound.load(value)
-                except (TypeError, ValueError) as error:
+                except (TypeError, ValueError, ProtocolError) as error:
+                    # A nested record does not know its frame: name the key that holds it.
                     raise _malformed(item, name) from error
             elif type(value) is not check and (isinstance(check, type) or not check(value)):
                 raise _malformed(item, name)

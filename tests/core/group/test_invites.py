@@ -196,7 +196,7 @@ def test_invite_digest_has_32_bytes(crew: Script, digest: bytes) -> None:
     assert crew.refused("alice", Invite, digest, HOUR) == Code.BAD_INVITE
 
 
-# ------------------------------------------------------------------ invites and the standing of their givers
+# ------------------------------------------------------------------ standing of the giver
 
 
 def test_kick_voids_invites_of_the_kicked(crew: Script) -> None:

@@ -194,7 +194,7 @@ def test_largest_snapshot_piece_fits_a_frame() -> None:
     assert decode(encode(frame)[PREFIX:], TO_CLIENT) == frame
 
 
-# ------------------------------------------------------------------ snapshots from an untrusted server
+# ------------------------------------------------------------------ untrusted snapshots
 
 anything = st.recursive(
     st.none()
@@ -298,7 +298,7 @@ def test_snapshot_has_policy_and_leaving() -> None:
     assert (back.members, back.requests, back.admin) == ({}, {}, None)
 
 
-# ------------------------------------------------------------------ whole snapshots, which a server keeps
+# ------------------------------------------------------------------ whole snapshots
 
 DIGEST = hashlib.sha256().digest_size
 KEPT = freeze_whole(FULL.group)

@@ -1,0 +1,201 @@
+"""Table of features: every command and event is declared once, and has all that follows from it."""
+
+from __future__ import annotations
+
+from string import Formatter
+from typing import TYPE_CHECKING, Annotated, get_args, get_origin, get_type_hints
+
+import pytest
+from hypothesis import given
+
+from tchat.core.group import files, membership, messages, settings
+from tchat.core.group.feature import Body, Command, Name, Reader, TargetedCommand, Unknown
+from tchat.core.group.features import COMMANDS, EVENTS, LOG_LINES
+from tchat.core.group.rules import apply
+from tchat.core.protocol.schema import clean
+from tchat.core.text import fold
+from tchat.errors import Code, Refused
+from tests.core import examples
+from tests.core.examples import BODIES, REQUESTS
+from tests.core.histories import PEOPLE, Step, histories, tell
+from tests.core.script import Script, key_of
+
+if TYPE_CHECKING:
+    from tchat.core.group.feature import Event
+
+MODULES = (membership, messages, files, settings)
+COMMAND_EXAMPLES = [frame for frame in REQUESTS if isinstance(frame, Command)]
+NOT_SHOWN = {"posted", "erased"}
+"""Events that no sentence describes: the message itself is shown, or nothing is left of it."""
+
+ADMIN = Reader(me="alice", is_admin=True, keys={key_of("zoe"): "zoe"}, file="a.txt")
+MEMBER = Reader(me="carol", is_admin=False, keys=None)
+
+
+def subclasses(cls: type[object]) -> set[type[object]]:
+    """Return the classes of the product that derive from `cls`, at any depth."""
+    found = {one for one in cls.__subclasses__() if one.__module__.startswith("tchat.")}
+    return found | {deeper for one in found for deeper in subclasses(one)}
+
+
+def kind_of(body: Body) -> str:
+    return body.kind
+
+
+def type_of(command: Command) -> str:
+    return command.type
+
+
+every_event = pytest.mark.parametrize("body", BODIES, ids=kind_of)
+
+
+def event_of(body: Body) -> Event:
+    (event,) = [event for event in examples.EVENTS if event.body == body]
+    return event
+
+
+# ------------------------------------------------------------------ the table
+
+
+def test_every_command_is_in_one_module() -> None:
+    assert len(set(COMMANDS)) == len(COMMANDS)
+    assert set(COMMANDS) == subclasses(Command) - {TargetedCommand}
+    for module in MODULES:
+        assert {command.__module__ for command in module.COMMANDS} <= {module.__name__}
+
+
+def test_every_event_is_in_one_module() -> None:
+    assert len(set(EVENTS)) == len(EVENTS)
+    assert set(EVENTS) == subclasses(Body) - {Unknown}
+    for module in MODULES:
+        assert {event.__module__ for event in module.EVENTS} <= {module.__name__}
+
+
+def test_kinds_and_types_are_unique() -> None:
+    kinds = [event.kind for event in EVENTS]
+    assert len(set(kinds)) == len(kinds)
+    assert Unknown.kind not in kinds
+    types = [command.type for command in COMMANDS]
+    assert len(set(types)) == len(types)
+
+
+def test_log_words_are_unique() -> None:
+    words = [line.word for event in EVENTS for line in event.log_lines]
+    assert len(set(words)) == len(words) == len(LOG_LINES)
+
+
+def test_every_command_and_event_has_an_example() -> None:
+    assert {type(command) for command in COMMAND_EXAMPLES} == set(COMMANDS)
+    assert {type(body) for body in BODIES} == set(EVENTS)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.type)
+def test_every_command_has_its_own_rule(command: type[Command]) -> None:
+    assert command.decide is not Command.decide
+    assert command.allowed in ("anybody", "member", "admin")
+
+
+# ------------------------------------------------------------------ sentences and log lines
+
+
+@every_event
+def test_every_event_has_a_sentence(body: Body) -> None:
+    event = event_of(body)
+    sentence = body.sentence(event, ADMIN)
+    assert bool(sentence) == (body.kind not in NOT_SHOWN)
+    assert event.actor in sentence or not sentence
+    assert "None" not in sentence + body.sentence(event, MEMBER)
+
+
+@every_event
+def test_every_log_line_has_its_facts(body: Body) -> None:
+    line = body.log_line()
+    assert (line in body.log_lines) == bool(body.log_lines)
+    if line is None:
+        return
+    facts = {"group": "ops", "user": "alice", **body.log_facts()}
+    needed = {name for _, name, _, _ in Formatter().parse(line.text) if name}
+    assert needed <= facts.keys()
+    assert "None" not in line.text.format(**facts)
+
+
+def test_requests_are_shown_to_the_admin_alone() -> None:
+    for body in (membership.Requested(), membership.Denied("bob"), membership.Withdrawn()):
+        event = event_of(body) if body in BODIES else examples.EVENTS[0]
+        assert body.sentence(event, ADMIN)
+        assert body.sentence(event, MEMBER) == ""
+
+
+# ------------------------------------------------------------------ cleaning
+
+
+def name_fields(command: type[Command]) -> list[str]:
+    """Return the fields of a command that hold a person's name."""
+    hints = get_type_hints(command, include_extras=True)
+    return [key for key, hint in hints.items() if Name in (hint, *get_args(hint))]
+
+
+def test_a_name_is_annotated_text() -> None:
+    assert get_origin(Name) is Annotated
+    found = {command.type for command in COMMANDS if name_fields(command)}
+    assert found == {"approve", "deny", "kick", "ban", "unban", "transfer_admin", "invite"}
+
+
+@pytest.mark.parametrize("command", COMMAND_EXAMPLES, ids=type_of)
+def test_names_in_commands_are_cleaned(command: Command) -> None:
+    for key in name_fields(type(command)):
+        item = command.to_map()
+        decomposed = type(command).from_map({**item, key: "Zoe\u0308"})
+        assert clean(decomposed).to_map()[key] == "Zo\u00eb"
+        with pytest.raises(Refused) as caught:
+            clean(type(command).from_map({**item, key: "evil\x1b[2J"}))
+        assert caught.value.code == Code.BAD_NAME
+
+
+@pytest.mark.parametrize("command", COMMAND_EXAMPLES, ids=type_of)
+def test_clean_commands_stay_as_they_are(command: Command) -> None:
+    assert clean(command) is command
+
+
+def test_typed_text_is_cleaned() -> None:
+    post, topic = messages.Post(1, 1, "ops", "a\x1bb"), settings.SetTopic(1, 1, "ops", "a\nb")
+    share = files.Share(1, 1, "ops", "../a.txt", 1, bytes(32))
+    assert "\x1b" not in clean(post).text
+    assert "\n" not in clean(topic).text
+    assert "/" not in clean(share).name
+
+
+# ------------------------------------------------------------------ standing
+
+
+@given(history=histories)
+def test_standing_changes_agree_with_the_state(history: list[Step]) -> None:
+    """Every change of somebody's standing but one's own founding or request is announced."""
+    script = Script()
+    before = script.group.copy()
+    for outcome in tell(history, script):
+        for event in outcome.events:
+            after = before.copy()
+            apply(after, event)
+            changed = {
+                fold(person)
+                for person in PEOPLE
+                if before.standing(person) != after.standing(person)
+            }
+            change = event.body.standing_change(event)
+            if change is not None:
+                assert after.standing(change.person) == change.standing
+                assert event.body.changes_standing
+            announced = {change.person} if change else {fold(event.actor)}
+            if isinstance(event.body, membership.Left) and not after.members:
+                announced |= {fold(request.name) for request in before.requests.values()}
+            assert changed <= announced
+            assert not changed or event.body.changes_standing
+            before = after
+
+
+def test_only_events_with_changes_announce_any() -> None:
+    for event in EVENTS:
+        overridden = event.standing_change is not Body.standing_change
+        assert event.changes_standing or not overridden
+    assert Unknown("sang").standing_change(examples.EVENTS[0]) is None
