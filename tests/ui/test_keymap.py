@@ -76,7 +76,7 @@ def test_invalid_bindings_are_explained(written: str, action: str, sentence: str
 def test_help_writes_keys_as_people_do() -> None:
     rows = dict(key_rows())
     assert rows["Ctrl-W"] == "cut back to the previous space"
-    assert rows["Alt-1 … Alt-9"] == "go to the window of that number"
+    assert rows["Alt-1 … Alt-9"] == "switch to the window with that number"
     assert rows["Alt-Enter, Ctrl-J, Shift-Enter"] == "begin a new line in the message"
     assert rows["Ctrl-L"] == "redraw the screen"
     assert len(key_rows()) == len([b for b in BINDINGS if b.keys]) - 8
