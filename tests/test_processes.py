@@ -94,7 +94,9 @@ async def test_the_nine_numbered_commands(tmp_path: Path) -> None:
         await bob.type("carol cannot hear this")
         await alice.sees("<bob> carol cannot hear this")
         await carol.type("may I speak?", "/4")
-        await carol.sees("! You are not a member of this group; /join", "! You are not a member;")
+        await carol.sees(
+            "! You are not a member. /join", "! You are not a member of this group. /join"
+        )
         await carol.type("/join")
         await carol.sees("* Waiting for bob to approve you")
         await bob.sees("* carol asks to join")

@@ -220,7 +220,7 @@ async def test_a_device_is_linked_and_unlinked(tmp_path: Path) -> None:
         phone = await join_from_device(launch, server, "phone")
         await phone.sees("in #ops")
         await alice.type(f"/unlink {key}")
-        await alice.sees(f"* {key} does not belong to your name any more")
+        await alice.sees(f"* {key} is no longer linked to your name.")
         assert await phone.exit() == 1
         assert "The key of this device was removed" in str(phone.err)
         reused = await join_from_device(launch, server, "phone", "--link", code)
