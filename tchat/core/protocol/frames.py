@@ -1,13 +1,13 @@
 """Frames of chat and transfer connections: requests, answers, notices, pieces of files.
 
-A frame is one message on a connection. *Requests* carry an `id` of the client's choice, and their
-answer names it as `re`; *notices* come without being asked for. The frames of a *transfer* travel
-on a connection of its own, once it is `ready`. Commands, which change a group's log, and events,
-which are its log, stand with their rules in `core.group`.
+A frame is one message on a connection. A *request* carries an `id` chosen by the client, and its
+answer repeats the id as `re`; *notices* arrive without a request. A file is transferred on a
+connection of its own, with the *transfer* frames, after `ready`. Commands, which append to a
+group's log, and events, its entries, are defined with their rules in `core.group`.
 
-A log may be far longer than anybody reads. A client that has nothing of a group gets its snapshot
-and its latest events (`attach` with `recent`); older ones come a page at a time (`history_request`)
-as somebody scrolls back, and what was said long ago is found by its words (`search`).
+A log may be far longer than anybody reads. A client without any events of a group gets a snapshot
+and the latest events (`attach` with `recent`). It requests older ones a page at a time
+(`history_request`) when somebody scrolls back, and finds old messages by their words (`search`).
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     Read = Callable[[Mapping[str, Any]], Frame]
 
 Standing = Literal["member", "waiting", "outsider"]
-"""What a person is to a group."""
+"""Whether a person is a member of a group, waits for approval, or is neither."""
 
 AWAY_LIMIT = 100
 """Longest reason for being away, in code points."""
 
 
 def clean_away(text: str) -> str:
-    """Return a reason for being away as it is shown. Raises `Refused`."""
+    """Return a reason for being away, sanitized. Raises `Refused`."""
     cleaned = clean_limited(text, AWAY_LIMIT, "A reason for being away")
     check_text(cleaned)
     return cleaned
@@ -47,9 +47,9 @@ def clean_away(text: str) -> str:
 class Attach(Frame):
     """Subscribe to a group's log after event `after`. Answered by `Attached`.
 
-    With `recent`, a member who has nothing of the group gets its snapshot and that many of the
-    latest events, or more if there are more unread ones; a member who has read nothing of it yet
-    has missed nothing, unless `recent` is 0.
+    With `recent`, a member whose client has no events of the group gets a snapshot and that many of
+    the latest events, or all unread ones if these are more. For a member who has never read the
+    group, no event counts as unread, unless `recent` is 0.
     """
 
     type = "attach"
@@ -88,9 +88,9 @@ class HistoryRequest(Frame):
 
 @record
 class Search(Frame):
-    """Ask for messages that have all the words of `text`, in all of one's groups or in one.
+    """Search for messages with all the words of `text`, in `group` or in all of one's groups.
 
-    Answered by `SearchResults`. `skip` is how many of the newest were found before.
+    Answered by `SearchResults`, without the newest `skip` matches.
     """
 
     type = "search"
@@ -102,7 +102,7 @@ class Search(Frame):
 
 @record
 class GroupsRequest(Frame):
-    """Ask for the groups of which one is a member, or asks to be. Answered by `GroupList`."""
+    """Ask for the groups one is a member of or has asked to join. Answered by `GroupList`."""
 
     type = "groups_request"
     id: int
@@ -110,9 +110,9 @@ class GroupsRequest(Frame):
 
 @record
 class Away(Frame):
-    """Set one's presence to away, with a reason; without a text, to back. Answered by `Ok`.
+    """Mark oneself as away, with a reason; without a text, as back. Answered by `Ok`.
 
-    Holds until then, or until the last connection of the person ends.
+    The person stays away until then, or until their last connection ends.
     """
 
     type = "away"
@@ -134,8 +134,8 @@ class Ping(Frame):
 class Upload(Frame):
     """Ask to upload a file of `size` bytes, in order to share it in a group.
 
-    `head` is the SHA-256 of its first piece, `sha256` that of all of it, once it was required.
-    Answered by `Ticket`, `DigestRequired` or `AlreadyStored`.
+    `head` is the SHA-256 of its first piece. `sha256`, that of the whole file, is sent only after
+    `DigestRequired`. Answered by `Ticket`, `DigestRequired` or `AlreadyStored`.
     """
 
     type = "upload"
@@ -148,7 +148,7 @@ class Upload(Frame):
 
 @record
 class Download(Frame):
-    """Ask to download the group's file of that number. Answered by `Ticket`."""
+    """Ask to download the group's file with that number. Answered by `Ticket`."""
 
     type = "download"
     id: int
@@ -158,7 +158,7 @@ class Download(Frame):
 
 @record
 class FileListRequest(Frame):
-    """Ask which of the group's files are stored, `before` a number. Answered by `FileList`."""
+    """Ask for the group's stored files with numbers below `before`. Answered by `FileList`."""
 
     type = "file_list_request"
     id: int
@@ -196,7 +196,7 @@ class Unlink(Frame):
 
 @record
 class Release(Frame):
-    """Remove all keys from a name. Accepted from the operator only, on the server's own machine."""
+    """Remove all keys from a name. Accepted only from the operator, on the control socket."""
 
     type = "release"
     id: int
@@ -208,7 +208,7 @@ class Release(Frame):
 
 @record
 class Ok(Frame):
-    """Request `re` is done. `seq` is its last event, absent when it changed nothing."""
+    """Request `re` succeeded. `seq` is its last event, absent if it appended none."""
 
     type = "ok"
     re: int
@@ -217,9 +217,9 @@ class Ok(Frame):
 
 @record
 class Failed(Frame):
-    """Request `re` (or, without it, this connection) met an error. Nothing was changed.
+    """Request `re` failed and changed nothing; without `re`, the connection failed.
 
-    After `wait` milliseconds, if that is given, the same request may be allowed.
+    If `wait` is given, the request may be repeated after that many milliseconds.
     """
 
     type = "error"
@@ -231,11 +231,12 @@ class Failed(Frame):
 
 @record
 class Attached(Frame):
-    """Where the person stands in the group and, for members, where its log stands.
+    """The person's standing in the group and, for members, the positions in its log.
 
     `seq` is the last event, `counted` the highest `n` that the group has from this client, `read`
     the last event that this person has seen on any device, `first` the first event that is sent
-    now. Others get the `admin`'s name, and whether they were `kicked` or banned.
+    now. People who are not members get the `admin`'s name, and `kicked` if they were kicked or
+    banned.
     """
 
     type = "attached"
@@ -252,7 +253,7 @@ class Attached(Frame):
 
 @record
 class HistoryPage(Frame):
-    """The events `first` to `last`, packed as frames one after the other; none at the start."""
+    """The events `first` to `last`, as consecutive frames; none if there are no earlier ones."""
 
     type = "history_page"
     re: int
@@ -263,7 +264,7 @@ class HistoryPage(Frame):
 
 @record
 class SearchHit(Shape):
-    """A message that was found: event `seq` of `group`, with the beginning of what it says now."""
+    """A message that was found: event `seq` of `group`, with the start of its current text."""
 
     group: str
     seq: int
@@ -284,7 +285,7 @@ class SearchResults(Frame):
 
 @record
 class GroupSummary(Shape):
-    """One of a person's groups: its `last` event, and the last one that the person has `read`."""
+    """One of a person's groups: its last event, and the last event that the person has read."""
 
     name: str
     standing: Standing
@@ -294,7 +295,7 @@ class GroupSummary(Shape):
 
 @record
 class GroupList(Frame):
-    """A person's groups, those used last first."""
+    """A person's groups, the most recently used first."""
 
     type = "group_list"
     re: int
@@ -303,7 +304,7 @@ class GroupList(Frame):
 
 @record
 class Ticket(Frame):
-    """Permission for one transfer: to be shown on a connection of its own, once, soon."""
+    """Permission for one transfer: single-use, valid for a short time, for a new connection."""
 
     type = "ticket"
     re: int
@@ -312,7 +313,7 @@ class Ticket(Frame):
 
 @record
 class DigestRequired(Frame):
-    """The server may have the file already: ask once more, with the SHA-256 of all of it."""
+    """The server may have the file already: repeat the request with the whole file's SHA-256."""
 
     type = "digest_required"
     re: int
@@ -320,7 +321,7 @@ class DigestRequired(Frame):
 
 @record
 class AlreadyStored(Frame):
-    """The server has the file, and holds it for a day for this person to share."""
+    """The server has the file already, and keeps it for a day so that this person can share it."""
 
     type = "already_stored"
     re: int
@@ -328,9 +329,9 @@ class AlreadyStored(Frame):
 
 @record
 class StoredFileInfo(Shape):
-    """A file that is stored `until` a time (ms since the Unix epoch), or without an end.
+    """A stored file, kept `until` that time (ms since the Unix epoch), or for ever if absent.
 
-    It was `fetched` by so many people, of whom `by` names some.
+    `fetched` people have downloaded it; `by` names some of them.
     """
 
     number: int
@@ -341,7 +342,7 @@ class StoredFileInfo(Shape):
 
 @record
 class FileList(Frame):
-    """Files that are stored, the newest first; `older` says whether there are more."""
+    """Stored files, the newest first; `older` says whether there are more."""
 
     type = "file_list"
     re: int
@@ -351,7 +352,7 @@ class FileList(Frame):
 
 @record
 class LinkCode(Frame):
-    """A code that adds one key to the person's name, once, within `lasts` milliseconds."""
+    """A single-use code that adds one key to the person's name, valid for `lasts` milliseconds."""
 
     type = "link_code"
     re: int
@@ -361,7 +362,7 @@ class LinkCode(Frame):
 
 @record
 class NameKey(Shape):
-    """A key of a name, and `since` when it belongs to it (ms since the Unix epoch)."""
+    """A key of a name, and the time when it was added (ms since the Unix epoch)."""
 
     key: bytes
     since: int
@@ -421,7 +422,7 @@ class PresenceUpdate(Frame):
 
 @record
 class MembershipChange(Frame):
-    """The person's standing in the group has changed, by the hand of `by`."""
+    """The person's standing in the group has changed; `by` changed it."""
 
     type = "membership"
     group: str
@@ -432,7 +433,7 @@ class MembershipChange(Frame):
 
 @record
 class ConversationStarted(Frame):
-    """Somebody has written to the person: their conversation of two may be attached."""
+    """Somebody has written to the person: the client may attach to their direct conversation."""
 
     type = "conversation_started"
     group: str
@@ -454,8 +455,8 @@ class Goodbye(Frame):
 class Have(Frame):
     """The receiver has the file's bytes up to `offset` already, and resumes there.
 
-    `sha256` is the running digest of its whole pieces. With `doubt`, the bytes after them did not
-    match their digest the last time: the sender is to check its own copy first.
+    `sha256` is the running digest of its whole pieces. `doubt` says that the bytes after them did
+    not match their digest in the last attempt: the sender has to check its own copy first.
     """
 
     type = "have"
@@ -466,7 +467,7 @@ class Have(Frame):
 
 @record
 class StartAt(Frame):
-    """The sender begins at `offset`: the receiver's, or 0 if that had another file."""
+    """The sender begins at `offset`: the receiver's, or 0 if the receiver has another file."""
 
     type = "from"
     offset: int
@@ -476,7 +477,7 @@ class StartAt(Frame):
 class Piece(Frame):
     """The next `size` bytes of the file follow, unframed.
 
-    `sha256` is that of the whole file from its beginning to the end of this piece.
+    `sha256` is the running digest: of the file from its beginning to the end of this piece.
     """
 
     type = "piece"
@@ -496,7 +497,7 @@ class Stored(Frame):
 
 
 def by_type(*frames: type[Frame]) -> dict[str, Read]:
-    """Return a vocabulary: the reader of each frame that one side accepts, by its word."""
+    """Return a vocabulary: the decoder of each frame that one side accepts, by its type."""
     return {frame.type: frame.from_map for frame in frames}
 
 
@@ -505,7 +506,7 @@ IN_TRANSFER = by_type(Ready, Have, StartAt, Piece, Stored, Failed, Ping)
 
 
 class UnknownType(ProtocolError):
-    """A frame of a type that this side does not know: answered with an error, never fatal.
+    """The type of a frame is unknown. This is answered with an error and is never fatal.
 
     `re` is the `id` of the request, if it has one.
     """
@@ -516,17 +517,17 @@ class UnknownType(ProtocolError):
 
 
 def encode(frame: Frame) -> bytes:
-    """Return a frame as it goes to a socket. Raises `ProtocolError` (frame_too_large)."""
+    """Return a frame as bytes. Raises `ProtocolError` (frame_too_large)."""
     return pack(frame.to_map())
 
 
 def encode_all(frames: Iterable[Frame]) -> bytes:
-    """Return several frames as they go to a socket, one after the other."""
+    """Return several frames as bytes, one after the other."""
     return b"".join(map(encode, frames))
 
 
 def failed(error: TchatError, re: int | None = None) -> Failed:
-    """Return the frame that tells the other side of an error."""
+    """Return the frame that reports an error to the other side."""
     return Failed(error.code, error.sentence, re, getattr(error, "wait", None))
 
 

@@ -1,4 +1,4 @@
-"""Messages of the handshake: hello, challenge, proof, welcome; and the bytes that are signed.
+"""Handshake frames (hello, challenge, proof, welcome) and the text that a proof signs.
 
     client                                   server
     hello: name, public key, nonce    ─▶
@@ -6,14 +6,17 @@
     proof: signature                  ─▶
                                       ◀─     welcome
 
-A name belongs to a key, and the signature shows that the client has it. What is signed names
-everything that the proof is for: its purpose, the server (by its TLS key, which each side takes
-from its own TLS state and never from a message), both nonces, the key, the client and the name.
-So a proof is good once, for one connection, at one server: one who stands in between and passes
-it on has another TLS key, and the server that gets it finds a signature over something else.
+A name belongs to a public key, and the signature proves that the client has the private key. The
+signed text contains everything that the proof depends on: its purpose, both versions, the server's
+TLS key, both nonces, the client's key and id, and the name. Each side takes the TLS key from its
+own TLS connection, never from a message.
 
-A transfer connection opens with `transfer` and a ticket instead, which was given to a person who
-had proved all this. Nothing but these is accepted first, and frames stay within 4 KiB until
+A proof is therefore valid once, on one connection, for one server. A man in the middle who relays
+it has another TLS key, so the server that receives it computes another text and rejects the
+signature.
+
+A transfer connection opens with `transfer` and a ticket instead; tickets are given only to people
+who completed this handshake. No other frame may come first, and frames are limited to 4 KiB until
 `welcome` or `ready`.
 """
 
@@ -24,12 +27,13 @@ from tchat.core.text import check_name
 from tchat.errors import Code, ProtocolError, Refused
 
 VERSION = 5
-"""The protocol version that this code speaks. Earlier ones are refused: since version 5, records
-are nested where there were lists side by side, and some frames have other words.
+"""The protocol version that this code speaks. Earlier versions are refused: version 5 replaced
+parallel lists with nested records and renamed some frames.
 """
 
 PIECE_SIZE = 1 << 20
-"""How often a file says on its way, by a digest, what it should have been so far; in bytes."""
+"""The size of a piece, in bytes. Each piece of a transfer carries the running digest of the file.
+"""
 
 CLIENT_ID_SIZE = 8
 TICKET_SIZE = 16
@@ -42,11 +46,12 @@ _PURPOSE = b"tchat: I am the person of this name, to this server, now\0"
 
 @record
 class Hello(Frame):
-    """A person's client introduces itself.
+    """Open a chat connection.
 
-    `client` is its id (8 bytes), `key` an Ed25519 public key (32 bytes, RFC 8032), `nonce` 32
-    random bytes for this connection alone. One that `resends` promises to send again, by their
-    numbers, the commands that are refused with a time to wait: then their order is kept.
+    `client` is the client's id (8 bytes), `key` an Ed25519 public key (32 bytes, RFC 8032), `nonce`
+    32 random bytes that are new for each connection. With `resends`, the client promises to repeat
+    commands that were refused with a time to wait, under the same numbers, and the server keeps
+    their order.
     """
 
     type = "hello"
@@ -60,7 +65,7 @@ class Hello(Frame):
 
 @record
 class Challenge(Frame):
-    """The server wants the hello proved, with a `nonce` of its own (32 bytes, used once)."""
+    """The server asks for a proof; `nonce` is 32 random bytes that are new for each connection."""
 
     type = "challenge"
     version: int
@@ -71,7 +76,7 @@ class Challenge(Frame):
 class Proof(Frame):
     """An Ed25519 signature (64 bytes) over `proof_text`.
 
-    `link` is the code that adds this key to a name which belongs to others.
+    `link` is a link code, which adds this key to a name that already has others.
     """
 
     type = "proof"
@@ -81,10 +86,10 @@ class Proof(Frame):
 
 @record
 class Welcome(Frame):
-    """The server knows the person as `user` and speaks `version` from here on.
+    """The server accepts the person as `user`; both sides speak `version` from here on.
 
-    It takes `burst` commands at once and one every `interval` microseconds in the long run; any
-    number, if these are absent.
+    The rate limit is `burst` commands at once and one per `interval` microseconds in the long run.
+    If the two are absent, there is no limit.
     """
 
     type = "welcome"
@@ -96,7 +101,7 @@ class Welcome(Frame):
 
 @record
 class TransferHello(Frame):
-    """A connection that carries one file shows its one-use ticket (16 bytes)."""
+    """Open a transfer connection, which carries one file, with a single-use ticket (16 bytes)."""
 
     type = "transfer"
     version: int
@@ -105,7 +110,7 @@ class TransferHello(Frame):
 
 @record
 class Ready(Frame):
-    """The transfer of a file of `size` bytes may begin; see `tchat.files`."""
+    """The transfer of a file of `size` bytes may begin; see `tchat.transfer`."""
 
     type = "ready"
     version: int
@@ -117,10 +122,10 @@ WELCOMES = (Challenge, Welcome)
 
 
 def check_hello(frame: Frame) -> Hello | TransferHello:
-    """Return the opening frame if it can be answered, or raise `TchatError`.
+    """Return a connection's first frame if it is valid, or raise `TchatError`.
 
-    A version above ours is fine, since the newer side adapts; a bad username is `Refused`, so
-    that a person can choose another.
+    A higher version than `VERSION` is accepted, because the newer side adapts. An invalid username
+    raises `Refused` rather than `ProtocolError`, so that the person can choose another.
     """
     if not isinstance(frame, Hello | TransferHello):
         raise ProtocolError(Code.HANDSHAKE, "A connection begins with hello or transfer.")
@@ -139,10 +144,10 @@ def check_hello(frame: Frame) -> Hello | TransferHello:
 
 
 def check_server_version(version: int) -> None:
-    """Raise `Refused` (bad_version) if a server has chosen a version older than ours.
+    """Raise `Refused` (bad_version) if the server has chosen a version below `VERSION`.
 
-    A server from before version 5 welcomes a newer client and speaks its own version, which this
-    code cannot.
+    A server older than version 5 accepts a newer client and then speaks its own version, which this
+    code does not support.
     """
     if version < VERSION:
         raise Refused(
@@ -153,10 +158,10 @@ def check_server_version(version: int) -> None:
 
 
 def proof_text(hello: Hello, challenge: Challenge, server: bytes) -> bytes:
-    """Return what a proof signs. `server` is the pin of its TLS key, empty without TLS.
+    """Return the text that a proof signs. `server` is the server's pin, empty without TLS.
 
-    Every part but the last has a fixed length (the pin's is written out), so that no two
-    handshakes give the same bytes.
+    Every part but the last has a fixed length or a length prefix, so two different handshakes never
+    have the same text.
     """
     versions = hello.version.to_bytes(8, "big") + challenge.version.to_bytes(8, "big")
     nonces = challenge.nonce + hello.nonce
