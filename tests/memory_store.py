@@ -263,8 +263,8 @@ class MemoryStore(Store):
             raise Conflict(group, expected, log.last)
         log.last = expected + count
         log.pages.append(Page(expected + 1, log.last, frames))
-        if effects.redacted:
-            log.pages = [page.erase(effects.redacted) for page in log.pages]
+        if effects.erased:
+            log.pages = [page.erase(effects.erased) for page in log.pages]
         log.name = effects.display_name or log.name
         self._logs[group] = self._logs.pop(group)  # so that they are in order of their last event
         for person, standing in effects.standings.items():

@@ -2,8 +2,8 @@
 
 A server's pin is the SHA-256 of its public key (of the SubjectPublicKeyInfo, so that a certificate
 can be renewed): `sha256:` and 43 characters of base64url, for programs to compare. A person's key
-is shown as a fingerprint of 16 hexadecimal digits, for people to compare: 64 bits, for which
-nobody computes a second key while a request to join is waiting.
+is shown as a fingerprint of 16 hexadecimal digits, for people to compare. With 64 bits, nobody can
+find another key with the same fingerprint while a request to join is waiting.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def fingerprint(key: bytes) -> str:
 def invite_text(token: bytes, pin: bytes) -> str:
     """Return the text of an invite: its token (16 bytes) and the server's pin, if it has one.
 
-    With the pin in it, an invited person need not trust the server's key on first use.
+    With the pin, the invited person's client can verify the server's key on the first connection.
     """
     return _INVITE + _encode(token + pin)
 
@@ -56,7 +56,7 @@ def read_invite(text: str) -> tuple[bytes, bytes]:
 
 
 def token_digest(token: bytes) -> bytes:
-    """Return the SHA-256 of a token, which a group's log has. Raises `Refused` (bad_invite)."""
+    """Return the SHA-256 of a token, as stored in the log. Raises `Refused` (bad_invite)."""
     if len(token) != TOKEN_SIZE:
         raise Refused(Code.BAD_INVITE, "This is not an invite.")
     return hashlib.sha256(token).digest()

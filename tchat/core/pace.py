@@ -1,16 +1,16 @@
-"""Token bucket: the rate limit of the server, and the pacing of the client that keeps within it.
+"""Token bucket: the server's rate limit, and the client's pacing to stay within it.
 
-A bucket holds up to `burst` tokens and gains `per_second` of them; each action takes one. So a
-burst passes at once, and a longer sequence is held to the rate. The server rejects what exceeds the
-rate; a client paces itself by the same rule, so that a well-behaved one is never rejected.
+A bucket holds up to `burst` tokens and gains `per_second` tokens a second; each action takes one.
+So a burst passes at once, and a longer sequence is limited to the rate. The server rejects actions
+above the rate; a well-behaved client paces itself by the same rule and is never rejected.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-# Tokens that rounding may lose when fractions are added up. Without this tolerance, a caller that
-# waited exactly as long as it was told could be rejected again.
+# Adding fractions may lose this many tokens to rounding. Without the tolerance, a caller that
+# waited exactly the required time could be rejected again.
 _TOLERANCE = 1e-9
 
 

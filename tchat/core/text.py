@@ -1,9 +1,10 @@
 """Remove escape sequences and look-alikes from names, messages and file names; fold names.
 
-A terminal obeys some characters instead of showing them: control characters start escape sequences,
-bidirectional overrides reorder the text around them, and invisible characters make two different
-names look alike. The server sanitizes text when it arrives, and each client sanitizes it again
-before showing it, so that neither has to trust the other. Names are compared in a folded form.
+Some characters control a terminal instead of being shown: control characters start escape
+sequences, and bidirectional overrides reorder the text around them. Invisible characters can make
+two different names look alike. The server sanitizes text when it arrives, and each client sanitizes
+it again before showing it, so that neither has to trust the other. Names are compared in a folded
+form.
 """
 
 from __future__ import annotations
@@ -29,22 +30,23 @@ SPACELESS = (
     "\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\ua960-\ua97f\uac00-\ud7a3\uf900-\ufaff"
     "\U0001b000-\U0001b16f\U00020000-\U0003ffff"
 )
-"""Scripts in which spaces do not separate words, as the inside of a regular expression's `[]`.
+"""Scripts without spaces between words, as the inside of a regular expression's `[]`.
 
-Hangul is among them: Korean appends particles to words, so a name is rarely followed by a space.
+Hangul is included: Korean appends particles to words, so a name is rarely followed by a space.
 """
 
-# Only this many characters of a name are examined: the last of a file name, the first of others.
+# Only this many characters of a name are examined: the last ones of a file name, otherwise the
+# first ones.
 _MOST_OF_A_NAME = 1024
 _MARKS_IN_TEXT = 5
 _MARKS_IN_NAME = 2
 _ZERO_WIDTH_JOINERS = "\u200c\u200d"
 _INVISIBLE_LETTERS = frozenset("\u115f\u1160\u3164\uffa0\u2800\u034f\u17b4\u17b5\u2065\U0001d159")
 # Invisible variation selectors (Default_Ignorable_Code_Point): they select glyphs of emoji and
-# ideographs. They are kept in messages, but not in names, which they would make look alike.
+# ideographs. They are kept in messages, but not in names, where they would allow look-alikes.
 _SELECTORS = ((0x180B, 0x180F), (0xFE00, 0xFE0F), (0x16FE4, 0x16FE4), (0xE0100, 0xE01EF))
-# A file name must not be hidden or look like an option, nor end in a way that some systems drop.
-# Matched as whole runs: to try from each position in a run would take quadratic time.
+# A file name must not be hidden, look like an option, or end in characters that some systems drop.
+# The pattern matches whole runs: trying each position in a run would take quadratic time.
 _END = rf"\s.{_ZERO_WIDTH_JOINERS}"
 _EDGES = re.compile(rf"^[{_END}~-]+|(?<![{_END}])[{_END}]+$")
 # Windows treats the superscript digits of Latin-1 as digits in device names.
@@ -65,7 +67,8 @@ def check_name(raw: str, what: str = "name") -> str:
 
     `what` names the thing in the sentence: "username", "group name".
     """
-    # NFKC can make a text eighteen times as long, so the length is limited before it as well.
+    # NFKC can make a text eighteen times as long, so the length is limited before it as well as
+    # after it.
     name = unicodedata.normalize("NFKC", raw[: 4 * NAME_LIMIT])
     if not name:
         raise Refused(Code.BAD_NAME, f"A {what} needs at least one character.")
@@ -96,7 +99,7 @@ def check_text(text: str) -> None:
 
 def check_size(text: str) -> None:
     """Raise `Refused` (text_too_long) unless `text` has at most `TEXT_LIMIT` bytes."""
-    # The cheap check first: UTF-8 takes at most four bytes for a code point.
+    # The cheap check comes first: UTF-8 takes at most four bytes per code point.
     if len(text) * 4 > TEXT_LIMIT and len(text.encode()) > TEXT_LIMIT:
         raise Refused(
             Code.TEXT_TOO_LONG,
@@ -105,25 +108,25 @@ def check_size(text: str) -> None:
 
 
 def check_length(text: str, most: int, what: str) -> None:
-    """Raise `Refused` (text_too_long) unless a text has at most so many code points."""
+    """Raise `Refused` (text_too_long) if a text has more than `most` code points."""
     if len(text) > most:
         raise Refused(Code.TEXT_TOO_LONG, f"{what} has at most {most} characters.")
 
 
 def clean_limited(text: str, most: int, what: str) -> str:
-    """Return a short text cleaned and on one line. Raises `Refused` (text_too_long)."""
+    """Return a short text, sanitized and on one line. Raises `Refused` (text_too_long)."""
     check_length(text, most, what)
     return clean_line(text)
 
 
 def clean_message(text: str) -> str:
-    """Return the text of a message cleaned. Raises `Refused` (text_too_long)."""
-    check_size(text)  # first: cleaning a text costs more than measuring it
+    """Return the text of a message, sanitized. Raises `Refused` (text_too_long)."""
+    check_size(text)  # first: sanitizing a text costs more than measuring it
     return clean_text(text)
 
 
 def clean_text(text: str) -> str:
-    r"""Return `text` with everything neutralized that a terminal would obey rather than show.
+    r"""Return `text` without the characters that would control a terminal.
 
     Newlines stay; a tab becomes a space; C0 controls become their pictures (ESC is shown as ␛);
     C1 controls and unpaired surrogates become U+FFFD; bidi controls and other invisible
@@ -149,7 +152,7 @@ def clean_text(text: str) -> str:
 
 
 def clean_line(text: str) -> str:
-    """Return `text` cleaned and on one line: newlines are shown as ↵."""
+    """Return `text` sanitized and on one line: newlines are shown as ↵."""
     return clean_text(text).replace("\n", "↵")
 
 
@@ -160,7 +163,7 @@ def quote_name(typed: str) -> str:
 
 
 def size_text(size: int) -> str:
-    """Return a size for people: 12 B, 3.4 KB, 1.2 GB (powers of 1000)."""
+    """Return a size in readable form: 12 B, 3.4 KB, 1.2 GB (powers of 1000)."""
     if size < 1000:
         return f"{size} B"
     amount = float(size)
@@ -172,11 +175,11 @@ def size_text(size: int) -> str:
 
 
 def safe_filename(raw: str) -> str:
-    """Return a file name that is safe to create in a directory of one's own.
+    """Return a file name that is safe to create in a local directory.
 
-    It is the last component of a path, without characters that have a meaning for a shell, a
-    terminal or another system, never hidden, never a device, at most `FILE_NAME_LIMIT` bytes
-    with its extension kept; "file" if nothing is left.
+    It is the last component of the path, without characters that are special to a shell, a terminal
+    or another system. It is never hidden and never a Windows device, and is shortened to
+    `FILE_NAME_LIMIT` bytes with its extension kept. If nothing is left, it is "file".
     """
     last = raw[-_MOST_OF_A_NAME:].replace("\\", "/").rstrip("/").rpartition("/")[2]
     name = unicodedata.normalize("NFC", clean_line(last))
@@ -227,7 +230,7 @@ def _is_name_character(character: str) -> bool:
 
 
 def _visible(character: str, *, after: str) -> str:
-    """Return the replacement of one character in clean text; `after` is the character before it."""
+    """Return the sanitized form of one character; `after` is the character before it."""
     if character == "\n" or (character.isprintable() and character not in _INVISIBLE_LETTERS):
         return character
     code = ord(character)

@@ -1,4 +1,4 @@
-"""Which frames a server accepts and which a client, and their decoding."""
+"""Frames that a server accepts and frames that a client accepts, and their decoding."""
 
 from __future__ import annotations
 
@@ -56,27 +56,27 @@ TO_SERVER = by_type(
     *(Upload, Download, FileListRequest),
     *(LinkRequest, KeysRequest, Unlink),
 )
-"""What a server accepts from a client."""
+"""Frames that a server accepts from a client."""
 
 TO_OPERATOR = by_type(Release)
-"""What a server accepts from its operator, through the control socket."""
+"""Frames that a server accepts from its operator, through the control socket."""
 
 ANSWERS = (
     *(Ok, Failed, Attached, HistoryPage, SearchResults, GroupList),
     *(Ticket, DigestRequired, AlreadyStored, FileList),
     *(LinkCode, KeyList),
 )
-"""What answers a request."""
+"""Frames that answer a request."""
 
 NOTICES = (Snapshot, PresenceUpdate, MembershipChange, ConversationStarted, Goodbye, Pong)
-"""What comes to a client without being asked for, besides events."""
+"""Frames that a client receives without a request, besides events."""
 
 TO_CLIENT = {**by_type(*WELCOMES, *ANSWERS, *NOTICES), Event.type: read_event}
-"""What a client accepts from a server."""
+"""Frames that a client accepts from a server."""
 
 
 def decode_request(body: bytes) -> Frame:
-    """Return the frame that a client has sent. Raises `ProtocolError` or `UnknownType`."""
+    """Decode a frame from a client. Raises `ProtocolError` or `UnknownType`."""
     if len(body) > ITEM_LIMIT:  # a shorter one cannot have as many items
         check_items(body)
     return decode(body, TO_SERVER)

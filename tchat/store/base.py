@@ -1,17 +1,17 @@
 """Storage interface: protocols for the event log, accounts, the file index and blobs.
 
-A store keeps four things, each behind a protocol: append-only logs of events with what is derived
-from them (`Store`), the keys of names (`Accounts`), which files there are and who may have them
-(`FileIndex`), and the bytes of files (`Blobs`). One contract test suite runs over every
-implementation.
+A store keeps four things, each behind a protocol: append-only event logs with the indexes derived
+from them (`Store`), the keys of names (`Accounts`), the index of files and of the people with
+access to them (`FileIndex`), and the bytes of files (`Blobs`). One contract test suite runs over
+every implementation.
 
-Appending is a compare-and-append: the caller states the seq that it believes to be the last, and
-the append happens only if that is true. A single server could do without; several servers over one
-store could not. An append that has returned is durable.
+Appending is a compare-and-append: the caller states the seq that it expects to be the last, and the
+append fails with `Conflict` if it is not. This matters only if several servers use one store. An
+append that has returned is durable.
 
 Events are stored as packed frames, as they are sent to sockets, and are returned unchanged. Only
-two operations look into them: search, for the words of messages, and redaction. A redacted message
-is gone from the whole store, from the log as well as from the search index.
+two operations decode them: search, for the words of messages, and erasing. An erased message is
+gone from the whole store: from the log and from the search index.
 
 Groups and people are identified by their folded names; times are in ms since the Unix epoch.
 """
@@ -46,7 +46,7 @@ BACK_LIMIT = 48 * 1024
 
 
 class Conflict(StorageError):
-    """The log does not end where the writer believed: somebody else writes to it."""
+    """The log does not end at the expected seq: another writer has appended to it."""
 
     def __init__(self, group: str, expected: int, last: int) -> None:
         super().__init__(
@@ -107,7 +107,7 @@ class Page:
         return dict(enumerate(split_frames(self.frames), start=self.first))
 
     def erase(self, seqs: Collection[int]) -> Page:
-        """Return the page with these of its events redacted."""
+        """Return the page with the texts of these events erased, if it contains them."""
         if not any(self.first <= seq <= self.last for seq in seqs):
             return self
         frames = [
@@ -130,7 +130,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
-    """A file that a group has as `number`, shared by `person` (folded) at `at`.
+    """File `number` of a group, shared by `person` (folded) at `at`.
 
     `fetch_count` people have downloaded it; `fetched_by` lists some of them, the earliest first.
     """
@@ -146,16 +146,16 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True)
 class SideEffects:
-    """Index updates derived from events, committed in the same transaction as they.
+    """Index updates derived from events, committed in the same transaction as the events.
 
-    The new standing of people, the files added to the group and removed from it, the seqs of the
-    events to redact, and how the group's name is written, if that is new.
+    `standings` maps people (folded) to their new standing, `removed_files` are numbers, `erased`
+    are the seqs of events to erase, and `display_name` is the group's name if its spelling changed.
     """
 
     standings: Mapping[str, Standing] = field(default_factory=dict)
     added_files: tuple[FileEntry, ...] = ()
     removed_files: tuple[int, ...] = ()
-    redacted: tuple[int, ...] = ()
+    erased: tuple[int, ...] = ()
     display_name: str | None = None
 
     def __bool__(self) -> bool:
@@ -164,7 +164,7 @@ class SideEffects:
             self.standings
             or self.added_files
             or self.removed_files
-            or self.redacted
+            or self.erased
             or self.display_name
         )
 
@@ -177,8 +177,8 @@ class StateSnapshot:
     """A group's state as of event `seq`, serialized by the server.
 
     `made_with` names the version of the format and rules. The log is the truth: a server that
-    cannot use a snapshot replays the log instead. A snapshot contains no message text, or redaction
-    would have to look into it, too.
+    cannot use a snapshot replays the log instead. A snapshot contains no message text, so that
+    erasing a message need not change it.
     """
 
     seq: int
@@ -188,9 +188,9 @@ class StateSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class StoredGroup:
-    """What is needed to load a group: its latest snapshot, if any, and the first page after it.
+    """The data to load a group from: its latest snapshot, if any, and the first page after it.
 
-    Without a snapshot, `page` is the first of the log. `cursors` are as in `Store.cursors`.
+    Without a snapshot, `page` is the first page of the log. `cursors` are as in `Store.cursors`.
     """
 
     snapshot: StateSnapshot | None
@@ -241,10 +241,10 @@ class Accounts(Protocol):
     """Which keys own which names."""
 
     async def claim(self, person: str, name: str, key: bytes, at: int) -> str | None:
-        """Return how the name is written; None if it belongs to other keys.
+        """Return the name as its owner writes it; None if it belongs to other keys.
 
-        A name without keys becomes the key's, unless it was taken from that very key before. How it
-        is written is decided by the first claim.
+        A name without keys is given to the key, unless it was removed from that same key before.
+        The first claim decides how the name is written.
         """
 
     async def link(self, person: str, key: bytes, at: int) -> None:
@@ -256,9 +256,9 @@ class Accounts(Protocol):
     async def unlink(self, person: str, key: bytes, by: bytes, at: int) -> bool:
         """Remove a key from a name; it cannot claim the name again by itself.
 
-        Returns False, with nothing changed, unless both it and another key, `by` which this is
-        requested, are the name's. So two keys that remove each other at the same time cannot leave
-        the name without any.
+        `by` is the key of the person who asks. Returns False and changes nothing unless both keys
+        belong to the name and differ. So two keys that remove each other at the same time cannot
+        leave the name without a key.
         """
 
     async def release(self, person: str, at: int) -> bool:
@@ -266,11 +266,11 @@ class Accounts(Protocol):
 
 
 class FileIndex(Protocol):
-    """Which files are stored, by SHA-256, and what refers to them.
+    """The stored files, by SHA-256, and the references to them.
 
-    A file is kept while a group has it or somebody has a *lease* on it. Who has just uploaded a
-    file, or was told that it need not be uploaded, has a lease, and can share it for a day. A file
-    counts towards the quota of each person who shared it or has a lease on it, once.
+    A file is kept while a group has it or somebody has a *lease* on it. A person gets a lease by
+    uploading a file, or by offering one that is stored already, and can then share it for a day. A
+    file counts once towards the quota of each person who shared it or has a lease on it.
     """
 
     async def add(self, person: str, sha256: bytes, size: int, head: bytes, at: int) -> None:
@@ -282,11 +282,11 @@ class FileIndex(Protocol):
     async def has_similar(self, person: str, size: int, head: bytes) -> bool:
         """Return whether the person has access to a file of that size and first piece.
 
-        Access comes with a lease, and with membership of a group that has the file.
+        People have access through a lease, or through membership of a group that has the file.
         """
 
     async def lease(self, person: str, sha256: bytes, at: int) -> int | None:
-        """Start or renew a lease at `at`; return the size, None if the person has no access."""
+        """Start or renew a lease at `at`; return the file's size, or None without access."""
 
     async def size_of(self, sha256: bytes) -> int | None:
         """Return the size of a file; None if it is not stored."""
@@ -300,7 +300,7 @@ class FileIndex(Protocol):
     async def page(self, group: str, before: int, most: int, names: int) -> list[FileEntry]:
         """Return up to `most` files of a group with numbers below `before`, the newest first.
 
-        Each has up to `names` names in `fetched_by`.
+        Each entry has up to `names` names in `fetched_by`.
         """
 
     async def find(self, group: str, number: int) -> FileEntry | None:
@@ -312,7 +312,7 @@ class FileIndex(Protocol):
     async def sweep(self, leased_before: int, shared_before: int) -> list[bytes]:
         """End leases and shares that started before these times; remove unreferenced files.
 
-        Returns the SHA-256 of those, for their blobs to be removed.
+        Returns the SHA-256 of the removed files, so that the caller can remove their blobs.
         """
 
     async def digests(self) -> set[bytes]:
@@ -331,7 +331,7 @@ class StoredFile(Protocol):
         """Return the rest of the next piece and its running digest; see `Source.read`."""
 
     def is_current(self) -> bool:
-        """Return whether this is still the stored copy, and not one that was replaced since."""
+        """Return whether the stored copy has not been replaced since this one was opened."""
 
 
 class Blobs(Protocol):
@@ -340,8 +340,8 @@ class Blobs(Protocol):
     def lock(self) -> AbstractAsyncContextManager[None]:
         """Exclude all other changes to the set of files for the length of the block.
 
-        Whoever holds it must not wait for a thread of `in_thread`: these are few, and one that
-        finds a damaged file waits for the lock.
+        The holder must not wait for a thread of `in_thread`: there are few, and a task that holds
+        one and finds a damaged file waits for the lock.
         """
 
     def upload(
@@ -349,15 +349,15 @@ class Blobs(Protocol):
     ) -> AbstractAsyncContextManager[PartialFile]:
         """Reserve the partial file of an upload for the length of the block.
 
-        It has to be opened with `open_partial`. If the disk is full or fails, it is discarded. When
-        the same file is uploaded again meanwhile, an older upload that is not alive is cancelled,
-        and its block ends with `Refused` (replaced); beside one that is, the second starts afresh.
+        Open it with `open_partial`. It is discarded if the disk is full or fails. If another upload
+        of the same file is in progress and not alive, that one is cancelled, and its block ends
+        with `Refused` (replaced); if it is alive, the new upload gets an empty partial file.
         """
 
     def open_partial(self, part: PartialFile) -> None:
-        """Open a partial file, in a worker thread: it reads what is there.
+        """Open a partial file and read its contents; call this in a worker thread.
 
-        Raises `StorageFull` if there is no room for the rest.
+        Raises `StorageFull` if the disk has no room for the rest.
         """
 
     async def commit(self, part: PartialFile) -> None:
@@ -366,9 +366,10 @@ class Blobs(Protocol):
     async def trim_uploads(
         self, person: str, limit: int, active: Iterable[tuple[int, bytes]]
     ) -> None:
-        """Remove a person's oldest unfinished uploads until they take up to `limit` bytes.
+        """Remove a person's oldest unfinished uploads until the rest fits into `limit` bytes.
 
-        Those in progress are exempt, and those in `active`, by size and head, that are about to be.
+        Uploads in progress are exempt, and so are those in `active`, by size and head, which are
+        about to start.
         """
 
     def download(self, sha256: bytes, size: int) -> AbstractAsyncContextManager[StoredFile]:
@@ -401,7 +402,7 @@ class Store(Protocol):
     ) -> None:
         """Append `count` packed events after `expected`; return once they are durable.
 
-        `effects` is committed with them; redacted events are gone from the disk then. Raises
+        `effects` is committed with them; the texts it erases are then gone from the disk. Raises
         `Conflict`, `StorageFull` (nothing was written) or `StorageError` (the store is broken).
         """
 
@@ -409,7 +410,7 @@ class Store(Protocol):
         """Return the events after `after`, about `PAGE_LIMIT` bytes, or None if there are none."""
 
     async def load(self, group: str) -> StoredGroup:
-        """Return what is needed to load a group, at the cost of one read."""
+        """Return the data to load a group from, with a single read."""
 
     async def save_snapshot(self, group: str, snapshot: StateSnapshot) -> None:
         """Save a snapshot, unless a newer one is stored, or the log does not reach that far.
@@ -427,18 +428,18 @@ class Store(Protocol):
         """Return the groups that a person is a member of, or has asked to join."""
 
     async def memberships_of(self, person: str) -> list[Membership]:
-        """Return the same with details, the group with the most recent event first."""
+        """Return a person's groups with details, the group with the most recent event first."""
 
     async def share_a_group(self, one: str, other: str) -> bool:
-        """Return whether there is a group of which both are members."""
+        """Return whether both people are members of the same group."""
 
     async def search(
         self, groups: Collection[str], terms: Sequence[Term], skip: int, most: int
     ) -> list[Hit]:
         """Return messages of these groups that match all terms, the newest first.
 
-        That is at most `most` of them after the first `skip`. Of a group that was founded anew,
-        only messages since then are found.
+        The first `skip` matches are left out, and at most `most` are returned. If a group was
+        founded anew, only messages since then are found.
         """
 
     async def cursors(self, group: str) -> dict[str, int]:

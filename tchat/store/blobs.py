@@ -1,12 +1,12 @@
 """Blobs in a directory: content-addressed, deduplicated files and resumable uploads.
 
     files/ab/ab12…            a file by its SHA-256, and its running digests (`.sums`) beside it
-    files/incoming/p/f        an unfinished upload; `p` and `f` are hashes of the person and of what
-                              is known of the file, so that it is found again when resumed
+    files/incoming/p/f        an unfinished upload; `p` is a hash of the person, `f` of the file's
+                              size and head, so that a resumed upload finds it again
 
-A file gets its name once it is complete and on the disk. So a crash leaves at most a file that the
-index does not know, which the next start removes. An upload that was not continued for a day is
-removed, too.
+A file is renamed to its digest once it is complete and on the disk. So a crash leaves at most files
+that are not in the index, and the next start removes them. An upload that was not continued for a
+day is removed, too.
 
 Hashing, reading and writing happen in worker threads: neither a slow disk nor a large file blocks
 the chat.
@@ -58,7 +58,8 @@ class BlobDirectory(Blobs):
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = trio.Lock()
-        # A thread of its own for changes: those of `in_thread` may all wait for the lock.
+        # Changes have a thread of their own: all threads of `in_thread` may be waiting for the
+        # lock.
         self._changes = trio.CapacityLimiter(1)
         self._uploads: dict[Path, _Reservation] = {}
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -76,7 +77,7 @@ class BlobDirectory(Blobs):
         """Reserve the partial file of an upload; see `Blobs.upload`."""
         place = self._uploads_of(person) / _key(size, head)
         while (older := self._uploads.get(place)) is not None:
-            # A connection that has just been lost may not know it yet: give it a moment to end.
+            # The older upload's connection may be lost and not know it yet: give it time to end.
             with trio.move_on_after(_CONNECTION_LOST_SECONDS):
                 await older.ended.wait()
                 continue
@@ -177,7 +178,7 @@ class BlobDirectory(Blobs):
         for place in self.path.glob("??/*"):
             if place.name.removesuffix(DIGESTS_SUFFIX) not in names:
                 place.unlink()
-        for left_over in self.path.glob("incoming-*"):  # of versions that could not resume uploads
+        for left_over in self.path.glob("incoming-*"):  # from versions without resumable uploads
             left_over.unlink()
         self._remove_stale_uploads()
 
@@ -221,12 +222,12 @@ class BlobFile(StoredFile):
     def start(self, have: Have, check: Callable[[], None]) -> int:
         """Seek to where the receiver wants to resume; see `Source.start`.
 
-        If the receiver is in doubt about our copy, it is verified first. Raises `FileDamaged` if it
-        is not what was stored.
+        If the receiver doubts this copy, it is verified first. Raises `FileDamaged` if its digest
+        is wrong.
         """
         with storage_errors():
             self._load_digests(check, doubt=have.doubt)
-            end = count_pieces(self.size) * PIECE_SIZE  # of the last piece, if it were full
+            end = count_pieces(self.size) * PIECE_SIZE  # the end of the last piece if it were full
             complete = have.offset if have.offset < self.size else end
             is_same = have.offset <= self.size and have.sha256 == digest_before(
                 complete, self._digests
@@ -236,14 +237,14 @@ class BlobFile(StoredFile):
         return self._at
 
     def is_current(self) -> bool:
-        """Return whether this is still the stored copy, and not one that was replaced since."""
+        """Return whether the stored copy has not been replaced since this one was opened."""
         try:
             return os.path.samestat(self._place.stat(), os.fstat(self._file.fileno()))
         except OSError:
             return True
 
     def read(self) -> tuple[memoryview, bytes]:
-        """Return the rest of the next piece and the digest that was stored with it."""
+        """Return the rest of the next piece and its stored running digest."""
         end = piece_end(self._at, self.size)
         data = self._buffer[: end - self._at]
         with storage_errors():

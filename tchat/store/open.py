@@ -22,7 +22,7 @@ def _open_sqlite_url(rest: str) -> AbstractAsyncContextManager[Store]:
 ENGINES: dict[str, Callable[[str], AbstractAsyncContextManager[Store]]] = {
     "sqlite": _open_sqlite_url,
 }
-"""What opens a store, by the scheme of its URL; it gets what follows `://`."""
+"""The function that opens a store, by URL scheme; its argument is the part after `://`."""
 
 
 def open_store(place: Path | str) -> AbstractAsyncContextManager[Store]:

@@ -1,12 +1,12 @@
-"""Tokenize text for search: the same words for what is stored and for what is searched.
+"""Tokenize text for search: the same tokenizer serves stored messages and queries.
 
-A word is a run of letters, digits and marks, compared without case, width and accents: "Café" is
-found by "cafe". Chinese, Japanese, Korean, Thai and related scripts have no spaces between words,
-or append endings where others use separate words, so there are no such runs. Their runs are indexed
-as bigrams, all pairs of adjacent letters, and a run in a query is matched as the sequence of its
-bigrams: so a part of any length is found wherever it stands. Bigrams rather than trigrams, because
-most Chinese words have two letters; rather than a dictionary, because names and new words are in
-none. Results are the same for every kind of store.
+A word is a run of letters, digits and marks, compared without case, width and accents: "cafe" finds
+"Café". Chinese, Japanese, Thai and related scripts have no spaces between words, and Korean appends
+particles to them, so a run in these scripts may be more than a word. Such a run is indexed as
+bigrams, all pairs of adjacent letters, and a run in a query matches the same sequence of bigrams:
+so any part of a run is found. Bigrams are better than trigrams here because most Chinese words have
+two letters, and better than a dictionary because dictionaries lack names and new words. Results are
+the same for every kind of store.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 TABLES = unicodedata.unidata_version
-"""The version of Unicode that defines letters. Another one may tokenize a text differently."""
+"""The Unicode version of the tokenizer. Another version may tokenize a text differently."""
 
 EXCERPT = 200
 """About how many characters of a long text are shown around a match."""
@@ -54,7 +54,7 @@ _FOLDED = _Folding()
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A search term: consecutive words; if `open`, the last one may be the prefix of a word.
+    """A search term: consecutive words; if `open`, the last one matches as a prefix.
 
     `text` is the folded text of the term.
     """
@@ -116,7 +116,7 @@ def _matches_at(term: Term, words: Sequence[str], at: int) -> bool:
 
 
 def _first_hit(text: str, terms: Sequence[Term]) -> int:
-    """Return about where in `text` the first term matches; 0 if none does."""
+    """Return the approximate position in `text` of the first match; 0 if no term matches."""
     pieces = [_FOLDED[ord(character)] for character in text]
     folded = "".join(pieces)
     hits = [hit for term in terms if (hit := folded.find(term.text)) >= 0]

@@ -1,4 +1,4 @@
-"""Conversations of two: who may begin one, who is notified, what outsiders learn (nothing)."""
+"""Direct conversations: who may begin one, who is notified, what outsiders learn (nothing)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Logs of real events, for search and redaction, which decode them."""
+"""Logs of real events, for search and erasure, which decode them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def write(
         encode_event(Event(group, seq, NOON + seq, actor, bytes(8), seq, body))
         for seq, body in enumerate(bodies, start=last + 1)
     )
-    effects = SideEffects({actor: "member"}, redacted=erased)
+    effects = SideEffects({actor: "member"}, erased=erased)
     await store.append(group, last, len(bodies), frames, effects)
     return last + len(bodies)
 

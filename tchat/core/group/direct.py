@@ -2,8 +2,8 @@
 
 Alice and Bob write to each other in the group `@alice,bob`: an at sign and both names, sorted by
 their folded forms. No other group can have such a name. There is one direct conversation for each
-pair; nobody founds, joins or leaves it, and it has no admin. Everything else, its log, its order
-and its delivery, works as in any group.
+pair of people; nobody founds, joins or leaves it, and it has no admin. Its log and the order and
+delivery of its events work as in any group.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def other_of(group: str, me: str) -> str:
 
 
 def check_group(raw: str) -> str:
-    """Return a group's name as it is shown. Raises `Refused` (bad_name, yourself)."""
+    """Return a group's display name. Raises `Refused` (bad_name, yourself)."""
     if is_direct(raw):
         return direct_name(*pair_of(raw))
     return check_name(raw, "group name")

@@ -2,14 +2,15 @@
 
 A feature module (`membership`, `messages`, `files`, `settings`) declares, side by side,
 
-- its *commands*: what a client asks for, who may, and the rule that turns it into events;
-- its *events*: what is appended to the log, the fold that applies it to the state, and what else
-  follows from it: the server's log line, the sentence that people read, whose standing changes,
-  what is erased.
+- its *commands*: requests of a client, with the people allowed to give them and the rule that turns
+  them into events;
+- its *events*: entries of the log, with the fold that applies them to the state and their side
+  effects: the server's log line, the sentence that people read, changed standings, erased texts.
 
-`features` chains them to one table, from which all else follows: `rules.decide` and `rules.apply`,
-the frames of the protocol and their checks, the cleaning of what people typed (`Clean` markers),
-the server's log, its index updates and notices. No other module lists commands or events.
+`features` joins the features into one table. Everything else is generated from it: `rules.decide`
+and `rules.apply`, the frames of the protocol and their checks, the sanitizing of typed text
+(`Clean` markers), the server's log, its index updates and notices. No other module lists commands
+or events.
 """
 
 from __future__ import annotations
@@ -43,9 +44,9 @@ Reason = Literal["approved", "joined", "denied", "kicked", "banned", "left", "cl
 
 @dataclass(frozen=True, slots=True)
 class GroupLimits:
-    """How large a group may become: members, pending requests, open invites, bans, files.
+    """The most members, pending requests, open invites, bans and files of a group.
 
-    Its snapshot has to fit into `snapshots.SNAPSHOT_LIMIT`.
+    The snapshot of a group of that size has to fit into `snapshots.SNAPSHOT_LIMIT`.
     """
 
     members: int = 2000
@@ -63,10 +64,10 @@ DEFAULT_LIMITS = GroupLimits()
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a rule may consult beside the group's state.
+    """The input of a rule besides the group's state.
 
     `at` is the time of the decision (ms since the Unix epoch); `target` is the event that a
-    `TargetedCommand` names, if the log has it: the state does not hold what was said.
+    `TargetedCommand` names, if the log has it, because the state does not contain messages.
     """
 
     author: Author
@@ -84,11 +85,11 @@ class Context:
 class Command(Frame):
     """A request that may append to a group's log. Answered by `Ok` or `Failed`.
 
-    `id` names the request on its connection; `n` counts the commands of one client over all its
-    connections, so that one which is sent again after a broken connection is done once.
+    `id` identifies the request on its connection; `n` counts the commands of one client over all
+    its connections, so that a command that is resent after a lost connection takes effect once.
 
-    `allowed` says who may give it; `in_direct` that it can be given in a conversation of two;
-    `erases` that its events erase texts, so that nothing else is committed together with them.
+    `allowed` says who may give the command, `in_direct` whether a direct conversation allows it,
+    and `erases` whether its events erase texts; such events are committed in a batch of their own.
     """
 
     allowed: ClassVar[Literal["anybody", "member", "admin"]] = "anybody"
@@ -106,7 +107,7 @@ class Command(Frame):
 
 @record
 class TargetedCommand(Command):
-    """A command about the message that is event `target`, which its rule gets to see."""
+    """A command about the message that is event `target`; its rule gets that event."""
 
     target: int
 
@@ -116,10 +117,10 @@ class TargetedCommand(Command):
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Who reads a sentence: `me` (folded), and what this person's client knows.
+    """The person who reads a sentence: `me` (folded), and what their client knows.
 
-    `keys` are those that members came with, and whose they were; None for requests that were
-    answered long ago. `file` is the name of a removed file, if the client has heard of it.
+    `keys` maps the public keys of members to their names; it is None for requests that are already
+    answered. `file` is the name of a removed file, if the client knows it.
     """
 
     me: str
@@ -130,7 +131,7 @@ class Reader:
 
 @dataclass(frozen=True, slots=True)
 class StandingChange:
-    """A person (folded) became something else to the group, by the hand of `by`."""
+    """A person (folded) got another standing in the group, through an action of `by`."""
 
     person: str
     standing: Standing
@@ -140,18 +141,18 @@ class StandingChange:
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """A line of the server's log: its stable word, and how it reads, with facts in braces."""
+    """A line of the server's log: its stable word, and its text with fields in braces."""
 
     word: str
     text: str
 
 
 class Body(Shape):
-    """What happened; `kind` is its word on the wire.
+    """The body of an event; `kind` is its word on the wire.
 
-    `log_lines` are the lines that the server may log for it. `changes_audience` says that from this
-    event on others may hear what comes next; `changes_files` that the file index follows it;
-    `erases` that texts are erased by it.
+    `log_lines` are the lines that the server may log for it. `changes_standing` says that it
+    changes somebody's standing, `changes_audience` that the events after it may have other
+    readers, `changes_files` that the file index has to be updated, `erases` that it erases texts.
     """
 
     __slots__ = ()
@@ -163,21 +164,21 @@ class Body(Shape):
     erases: ClassVar[bool] = False
 
     def apply(self, group: Group, event: Event) -> None:
-        """Take the event into the state. Never fails: whether it is allowed was decided before."""
+        """Apply the event to the state. Never fails: `decide` has already allowed the event."""
 
     def standing_change(self, event: Event) -> StandingChange | None:
-        """Return whose standing the event changes, for the person to be notified."""
+        """Return the standing that the event changes, so that the person can be notified."""
 
     def erased(self, before: Group) -> tuple[int, ...]:
         """Return the events whose texts the event erases, given the state before it."""
         return ()
 
     def sentence(self, event: Event, reader: Reader) -> str:
-        """Return how the event reads, before cleaning; empty if it does not concern the reader."""
+        """Return the event as a sentence, not sanitized; empty if it does not concern the reader."""
         return ""
 
     def log_line(self) -> LogLine | None:
-        """Return which of `log_lines` applies."""
+        """Return the one of `log_lines` that applies."""
         return self.log_lines[0] if self.log_lines else None
 
     def log_facts(self) -> Facts:
@@ -189,7 +190,7 @@ class Body(Shape):
 
 @record
 class Unknown(Body):
-    """A body of a kind that a newer version wrote: it counts, and changes nothing."""
+    """A body of an unknown kind, written by a newer version: it has a seq, and changes nothing."""
 
     kind = "unknown"
     word: str = ""
@@ -199,9 +200,9 @@ class Unknown(Body):
 class Event(Frame):
     """One entry of a group's log: a header, the same for all kinds, and a body for its kind.
 
-    `group` is the group's name as it is shown, `seq` counts its events without gaps, `at` is in
-    milliseconds since the Unix epoch and never decreases, `actor` is who did it. `client` and
-    `n` name the request behind it, so that a repeated request is recognized.
+    `group` is the group's display name, `seq` counts its events without gaps, `at` is in
+    milliseconds since the Unix epoch and never decreases, `actor` is the person who caused it.
+    `client` and `n` identify the command that caused it, so that a repeated command is recognized.
     """
 
     type = "event"

@@ -1,8 +1,8 @@
 """The table of all features: every command and event of a group, and the encoding of events.
 
-An event is a header, the same for all, and a body that says what happened. On the wire and on
-disk it is one flat map: header keys and body keys side by side, `kind` naming the body. These bytes
-are made once and are what the disk and every member get.
+An event has a header, the same for all kinds, and a body. On the wire and on disk it is one flat
+map with the keys of both; `kind` says which body it is. An event is encoded once, and the same
+bytes go to the disk and to every member.
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ def read_event(item: Mapping[str, Any]) -> Event:
 
 
 def encode_event(event: Event) -> bytes:
-    """Return the event as the one frame that the disk and every member get."""
+    """Return the event as a frame; the disk and all members get the same bytes."""
     return pack(event.to_map())
 
 
 def decode_event(body: bytes) -> Event:
-    """Return the event in a frame's body, as a store keeps it. Raises `ProtocolError`."""
+    """Decode an event from the body of a stored frame. Raises `ProtocolError`."""
     item = unpack(body)
     if item.get("type") != Event.type:
         raise ProtocolError(Code.MALFORMED, "The log holds a frame that is not an event.")
@@ -73,5 +73,5 @@ def decode_event(body: bytes) -> Event:
 
 
 def erase_event(body: bytes) -> bytes:
-    """Return the frame that replaces the event in a frame's body when its text is erased."""
+    """Return the frame that replaces an event, given as a frame's body, when it is erased."""
     return encode_event(replace(decode_event(body), body=Erased()))

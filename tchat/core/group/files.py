@@ -1,7 +1,7 @@
 """Shared files of a group: share an uploaded file, remove one.
 
-The log announces a file by its number, name, size and SHA-256; its bytes travel on a connection of
-their own (`tchat.transfer`) and are stored once, whoever shares them how often.
+The log announces a file with its number, name, size and SHA-256. The bytes are transferred on a
+connection of their own (`tchat.transfer`) and are stored once, however often a file is shared.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SHA256_SIZE = 32
 
 @record
 class Share(Command):
-    """Announce a file that was uploaded before: its name, size in bytes and SHA-256."""
+    """Share a file that is already uploaded: its name, size in bytes and SHA-256."""
 
     type = "share"
     allowed = "member"
@@ -72,7 +72,7 @@ class FileShared(Body):
 
 @record
 class RemoveFile(Command):
-    """Remove a file from the group (who shared it, or the admin)."""
+    """Remove a file from the group (the person who shared it, or the admin)."""
 
     type = "remove_file"
     allowed = "member"
@@ -92,7 +92,7 @@ class RemoveFile(Command):
 
 @record
 class FileRemoved(Body):
-    """The actor, who had shared it or is the admin, removed file `number` from the group."""
+    """The actor, who had shared the file or is the admin, removed file `number`."""
 
     kind = "file_removed"
     changes_files = True

@@ -1,13 +1,13 @@
 """Membership: join, approve, deny, leave, kick, ban, unban, invite, transfer the admin role.
 
-People come in by the admin's approval, by an invite, or freely into an open group (`settings`). An
-invite is a random token, of which the log holds the SHA-256 alone. It is used once, since using it
-and becoming a member are one event, and it is valid only while the person who gave it is a member.
-Whoever was kicked or banned can use no invite from before that.
+People join with the admin's approval or with an invite; an open group (`settings`) needs neither.
+An invite is a random token, and the log contains only its SHA-256. It is single-use, because the
+event that uses it is the one that adds the member, and it is valid only while its creator is a
+member. People who were kicked or banned cannot use older invites.
 
-A ban holds against approval, invites and open groups, until the admin lifts it or the group is
-founded anew. A group has one admin while it has members; an admin who leaves hands the role to the
-longest-standing member, which is written out as an event of its own.
+A banned person cannot join in any way until the admin lifts the ban or the group is founded anew. A
+group has one admin while it has members. When the admin leaves, the role passes to the
+longest-standing member, with an event of its own.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ LONGEST_INVITE_MS = 30 * 24 * 3600 * 1000
 
 @record
 class Join(Command):
-    """Found the group, or ask its admin to be let in; with an `invite` (16 bytes), be let in."""
+    """Found the group, or ask to join it; with an `invite` (16 bytes), join without approval."""
 
     type = "join"
     invite: bytes | None = None
@@ -92,10 +92,10 @@ def _join_by_invite(group: Group, context: Context, token: bytes) -> list[Body]:
 
 @record
 class Created(Body):
-    """The actor founded the group and is its admin. Begins a new life of a closed group.
+    """The actor founded the group, or a closed group anew, and is its admin.
 
-    Here and below, `key` is the public key (Ed25519, 32 bytes) that the actor came with; logs
-    from before there were keys have none.
+    Here and below, `key` is the public key (Ed25519, 32 bytes) that the actor authenticated with;
+    it is absent in logs from versions without keys.
     """
 
     kind = "created"
@@ -105,7 +105,7 @@ class Created(Body):
     key: bytes | None = None
 
     def apply(self, group: Group, event: Event) -> None:
-        """Begin a life of the group with one member, its admin."""
+        """Reset the group to one member, its admin."""
         group.reset()
         group.name, group.floor = event.group, event.seq
         group.admin = fold(event.actor)
@@ -131,7 +131,7 @@ class Requested(Body):
         group.requests[fold(event.actor)] = JoinRequest(event.actor, self.key)
 
     def sentence(self, event: Event, reader: Reader) -> str:
-        """Return who asks, and what is known about their key, for the admin."""
+        """Return who asks, with a note about their key; only for the admin."""
         if not reader.is_admin:
             return ""
         if reader.keys is None:
@@ -142,7 +142,7 @@ class Requested(Body):
 
 @record
 class Joined(Body):
-    """The actor is a member from now on: the group is open, or `by` gave the `invite` now used."""
+    """The actor joined: with an `invite` that `by` created, or because the group is open."""
 
     kind = "joined"
     changes_standing = changes_audience = True
@@ -155,7 +155,7 @@ class Joined(Body):
     key: bytes | None = None
 
     def apply(self, group: Group, event: Event) -> None:
-        """Add the member, and use up the invite."""
+        """Add the member, and remove the invite."""
         group.invites.pop(self.invite or b"", None)
         _admit(group, event.actor, self.key)
 
@@ -169,7 +169,7 @@ class Joined(Body):
         return by_invite if self.by else by_policy
 
     def log_facts(self) -> dict[str, str | int]:
-        """Return who gave the invite."""
+        """Return who created the invite."""
         return {"name": self.by} if self.by else {}
 
     def sentence(self, event: Event, reader: Reader) -> str:
@@ -197,7 +197,7 @@ class Approve(Command):
 
 @record
 class Approved(Body):
-    """The actor, the admin, admitted `name`: a member from now on."""
+    """The actor, the admin, approved the request of `name`, who is a member from now on."""
 
     kind = "approved"
     changes_standing = changes_audience = True
@@ -205,7 +205,7 @@ class Approved(Body):
     name: str
 
     def apply(self, group: Group, event: Event) -> None:
-        """Make a member of who asked."""
+        """Turn the request into a membership."""
         request = group.requests.get(fold(self.name))
         _admit(group, self.name, request.key if request else None)
 
@@ -244,7 +244,7 @@ class Denied(Body):
         group.requests.pop(fold(self.name), None)
 
     def standing_change(self, event: Event) -> StandingChange:
-        """Return that the person waits no more."""
+        """Return that the person is no longer waiting."""
         return StandingChange(fold(self.name), "outsider", "denied", event.actor)
 
     def sentence(self, event: Event, reader: Reader) -> str:
@@ -257,12 +257,12 @@ class Denied(Body):
 
 @record
 class Leave(Command):
-    """End one's own membership, or take back one's own request to join."""
+    """End one's own membership, or withdraw one's own request to join."""
 
     type = "leave"
 
     def decide(self, group: Group, context: Context) -> list[Body]:
-        """Leave; an admin hands the role to the longest-standing other member first."""
+        """Leave; first pass the admin role to the longest-standing other member."""
         if group.standing(context.name) == "waiting":
             return [Withdrawn()]
         group.require_member(context.name)
@@ -274,7 +274,7 @@ class Leave(Command):
 
 @record
 class Left(Body):
-    """The actor is no longer a member. The group closes with its last one."""
+    """The actor left the group. A group without members is closed."""
 
     kind = "left"
     changes_standing = changes_audience = changes_files = True
@@ -284,7 +284,7 @@ class Left(Body):
         _remove(group, fold(event.actor))
 
     def standing_change(self, event: Event) -> StandingChange:
-        """Return that the actor is out."""
+        """Return that the actor is no longer a member."""
         return StandingChange(fold(event.actor), "outsider", "left", event.actor)
 
     def sentence(self, event: Event, reader: Reader) -> str:
@@ -294,7 +294,7 @@ class Left(Body):
 
 @record
 class Withdrawn(Body):
-    """The actor took back the request to join."""
+    """The actor withdrew the request to join."""
 
     kind = "withdrawn"
     changes_standing = changes_audience = True
@@ -304,11 +304,11 @@ class Withdrawn(Body):
         group.requests.pop(fold(event.actor), None)
 
     def standing_change(self, event: Event) -> StandingChange:
-        """Return that the actor waits no more."""
+        """Return that the actor is no longer waiting."""
         return StandingChange(fold(event.actor), "outsider", "left", event.actor)
 
     def sentence(self, event: Event, reader: Reader) -> str:
-        """Return who took a request back, for the admin."""
+        """Return who withdrew a request, for the admin."""
         return f"{event.actor} no longer asks to join" if reader.is_admin else ""
 
 
@@ -339,7 +339,7 @@ class Kicked(Body):
     name: str
 
     def apply(self, group: Group, event: Event) -> None:
-        """Remove the member, and remember when: invites from before are void for them."""
+        """Remove the member, and record the seq: older invites are void for them."""
         _expel(group, fold(self.name), event.seq)
 
     def standing_change(self, event: Event) -> StandingChange:
@@ -360,7 +360,7 @@ class Ban(Command):
     name: Name
 
     def decide(self, group: Group, context: Context) -> list[Body]:
-        """Ban the person, member or not, unless that was done."""
+        """Ban the person, member or not, unless they are banned already."""
         person = fold(self.name)
         if person == fold(context.name):
             raise Refused(Code.YOURSELF, "You cannot ban yourself; leave the group instead.")
@@ -377,7 +377,7 @@ class Ban(Command):
 
 @record
 class Banned(Body):
-    """The actor, the admin, ended the membership or request of `name`, who cannot come back."""
+    """The actor, the admin, banned `name` and ended their membership or request."""
 
     kind = "banned"
     changes_standing = changes_audience = True
@@ -385,7 +385,7 @@ class Banned(Body):
     name: str
 
     def apply(self, group: Group, event: Event) -> None:
-        """Remove the person, and keep them out."""
+        """Remove the member or the request, and record the ban."""
         person = fold(self.name)
         _expel(group, person, event.seq)
         group.requests.pop(person, None)
@@ -444,7 +444,7 @@ class TransferAdmin(Command):
     name: Name
 
     def decide(self, group: Group, context: Context) -> list[Body]:
-        """Hand the role over."""
+        """Transfer the role to another member."""
         return [
             AdminTransferred(_other_member(group, context, self.name, "You are the admin already."))
         ]
@@ -473,10 +473,10 @@ class AdminTransferred(Body):
 
 @record
 class Invite(Command):
-    """Let whoever shows a token join once, without being approved (admin).
+    """Create a single-use invite, which needs no approval (admin).
 
-    `digest` is the SHA-256 of the token, which stays with the client; `lasts` is in ms; with a
-    `name` it is for that person alone.
+    `digest` is the SHA-256 of the token, which the client does not send; `lasts` is the validity in
+    ms. An invite with a `name` is for that person only.
     """
 
     type = "invite"
@@ -486,7 +486,7 @@ class Invite(Command):
     name: Name | None = None
 
     def decide(self, group: Group, context: Context) -> list[Body]:
-        """Note the invite, which expired ones make room for."""
+        """Add the invite if there are not too many; expired ones do not count."""
         if len(self.digest) != DIGEST_SIZE or not 0 < self.lasts <= LONGEST_INVITE_MS:
             raise Refused(Code.BAD_INVITE, "An invite is valid for some time, at most 30 days.")
         if self.name is not None and fold(self.name) in group.banned:
@@ -504,9 +504,9 @@ class Invite(Command):
 
 @record
 class Invited(Body):
-    """The actor, the admin, lets whoever shows the token with this SHA-256 join, once.
+    """The actor, the admin, created a single-use invite; `invite` is the SHA-256 of its token.
 
-    It is valid until `expires` (ms since the Unix epoch), and for `name` alone if that is given.
+    It is valid until `expires` (ms since the Unix epoch), and only for `name` if that is given.
     """
 
     kind = "invited"
@@ -524,7 +524,7 @@ class Invited(Body):
         )
 
     def sentence(self, event: Event, reader: Reader) -> str:
-        """Return who made an invite, and for whom."""
+        """Return who created an invite, and for whom."""
         return f"{event.actor} made an invite" + (f" for {self.name}" if self.name else "")
 
 
@@ -532,9 +532,9 @@ class Invited(Body):
 
 
 def key_note(key: bytes, keys: Mapping[bytes, str]) -> str:
-    """Return what a group knows of a key: "key 3f2a-91c4-77de-0b12, new here".
+    """Return a note about a key: "key 3f2a-91c4-77de-0b12, new here".
 
-    `keys` are those that members came with, and whose they were.
+    `keys` maps the public keys of present and former members to their names.
     """
     known = keys.get(key)
     was = f"was a member as {known}" if known else "new here"
@@ -593,7 +593,7 @@ def _expel(group: Group, person: str, seq: int) -> None:
 
 
 def _remove(group: Group, person: str) -> None:
-    """Remove a member and the invites that they gave; close a group that has no member left."""
+    """Remove a member and the invites they created; close the group if it has no members left."""
     group.members.pop(person, None)
     for digest in [d for d, invitation in group.invites.items() if invitation.by == person]:
         del group.invites[digest]

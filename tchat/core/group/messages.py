@@ -1,11 +1,11 @@
 """Messages: post, reply, edit, delete.
 
-The log is never changed but for one thing: the text of a deleted message, and of every edit of it,
-is erased. The event stays, with its number and all of its header, and says `erased` from then on;
-so the log has no gap, and no number that was counted is forgotten.
+The log is append-only with one exception: when a message is deleted, its text and the texts of its
+edits are erased. The event stays with its complete header, and its body becomes `erased`. So the
+log has no gaps, and deduplication still finds the command's number.
 
-The state holds nothing of what messages say, only which events edited them: so the rules never look
-inside a text, but for its size.
+The state contains no texts, only the seqs of a message's edits. The rules depend on a text's size
+and on whether it is blank, and on nothing else in it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tchat.core.group.state import Group
 
 MOST_EDITS = 100
-"""How often a message may be edited: the state remembers each time."""
+"""Most edits of one message; limited because the state stores the seq of each."""
 
 
 # ------------------------------------------------------------------ post, reply
@@ -31,7 +31,7 @@ MOST_EDITS = 100
 
 @record
 class Post(Command):
-    """Post a message, perhaps in reply to the message that is event `reply`."""
+    """Post a message, optionally in reply to the message that is event `reply`."""
 
     type = "post"
     allowed = "member"
@@ -59,7 +59,7 @@ class Posted(Body):
     reply: int | None = None
 
     def apply(self, group: Group, event: Event) -> None:
-        """Note the spelling of the actor's name, which that of a conversation does not give."""
+        """In a direct conversation, update the spelling of the actor's name."""
         _note_spelling(group, event)
 
 
@@ -76,7 +76,7 @@ class Edit(TargetedCommand):
     text: MessageText
 
     def decide(self, group: Group, context: Context) -> list[Body]:
-        """Append the new text, if the message is the author's own and was not edited too often."""
+        """Append the new text, if the message is the author's own and has not too many edits."""
         message = require_message(group, context)
         if fold(message.actor) != fold(context.name):
             raise Refused(Code.NOT_AUTHOR, f"Only {message.actor} may edit this message.")
@@ -97,13 +97,13 @@ class Edited(Body):
     text: str
 
     def apply(self, group: Group, event: Event) -> None:
-        """Remember which event holds the new text: it is erased together with the message."""
+        """Record the seq of the edit, so that it can be erased together with the message."""
         seqs = (*group.edits_of(self.target), event.seq)
         group.edits[self.target] = MessageEdits(self.target, seqs)
         _note_spelling(group, event)
 
     def sentence(self, event: Event, reader: Reader) -> str:
-        """Return the sentence for front ends that cannot change what they have shown."""
+        """Return the sentence for front ends that cannot update lines already printed."""
         return f"{event.actor} edited a message: {self.text}"
 
 
@@ -112,7 +112,7 @@ class Edited(Body):
 
 @record
 class Delete(TargetedCommand):
-    """Delete the message that is event `target`, from the disk as well (its author, the admin)."""
+    """Delete the message that is event `target`, also from the disk (its author, or the admin)."""
 
     type = "delete"
     allowed = "member"
@@ -146,13 +146,13 @@ class Deleted(Body):
         return (self.target, *before.edits_of(self.target))
 
     def sentence(self, event: Event, reader: Reader) -> str:
-        """Return the sentence for front ends that cannot change what they have shown."""
+        """Return the sentence for front ends that cannot update lines already printed."""
         return f"{event.actor} deleted a message"
 
 
 @record
 class Erased(Body):
-    """The text of a message, or of an edit, stood here until the message was deleted."""
+    """Replaces the body of a deleted message, and of its edits."""
 
     kind = "erased"
 
@@ -163,7 +163,7 @@ class Erased(Body):
 def require_message(group: Group, context: Context) -> Event:
     """Return the message that a command is about. Raises `Refused` (no_such_message).
 
-    One of a former life of the group is not there any more, and neither is a deleted one.
+    Deleted messages are refused, and so are messages from before the group was founded anew.
     """
     target = context.target
     if target is None or target.seq < group.floor or not isinstance(target.body, Posted):

@@ -1,20 +1,20 @@
 """Decide commands and apply events: deduplicate repeated commands, then ask their features.
 
-A group is an ordered log of events, and its state is a fold over that log. Two functions say all
-there is to say about it, and neither knows a clock, a disk or a network:
+A group is an ordered log of events, and its state is a fold over that log. Two pure functions
+define its behaviour, without a clock, a disk or a network:
 
 - `decide(group, author, command, now)` returns the events that a command adds to the log, or raises
   `Refused`. It changes nothing.
-- `apply(group, event)` takes one event into the state, and never fails: whether the event was
-  allowed was decided when it was written, perhaps by an older version of the rules. Whatever
-  follows from a command is therefore written out as events (an admin who leaves causes
-  `admin_transferred`, then `left`) and never left to `apply` to guess.
+- `apply(group, event)` applies one event to the state, and never fails: `decide` has allowed the
+  event when it was written, perhaps by an older version of the rules. So `decide` returns every
+  consequence of a command as an event of its own (when the admin leaves, `admin_transferred` and
+  then `left`), and `apply` derives none.
 
-Idempotency: every command carries the client's random id and its number. The group remembers which
-numbers were done, so a command that is sent again is recognized for ever, and `decide` answers it
-with no events.
+Idempotency: every command carries the client's random id and a number. The group remembers the
+numbers of committed commands, so a repeated command is always recognized, and `decide` returns no
+events for it.
 
-The rules themselves stand beside their commands and events, in one module for each feature.
+The rules themselves are defined beside their commands and events, in one module for each feature.
 """
 
 from __future__ import annotations
@@ -38,15 +38,16 @@ def decide(
     limits: GroupLimits = DEFAULT_LIMITS,
     target: Event | None = None,
 ) -> list[Event]:
-    """Return the events that `command` adds to the log, in order; none if it was done before.
+    """Return the events that `command` adds to the log, in order; none if it is a repeat.
 
-    `now` is in milliseconds since the Unix epoch; a clock that went back does not take the log with
-    it. `target` is the event that a `TargetedCommand` names, if the log has it. Raises `Refused`.
+    `now` is in milliseconds since the Unix epoch; if the clock went back, the events get the time
+    of the last one. `target` is the event that a `TargetedCommand` names, if the log has it. Raises
+    `Refused`.
     """
     if group.has_done(author, command.n):
         return []
     if group.direct and not command.in_direct:
-        raise Refused(Code.DIRECT, "This cannot be done in a conversation of two.")
+        raise Refused(Code.DIRECT, "This cannot be done in a direct conversation.")
     if command.allowed == "admin":
         group.require_admin(author.name)
     elif command.allowed == "member":
@@ -61,7 +62,7 @@ def decide(
 
 
 def apply(group: Group, event: Event) -> None:
-    """Take the next event into the state."""
+    """Apply the next event to the state."""
     group.seq = event.seq
     group.at = event.at
     group.count(fold(event.actor), event.client, event.n)

@@ -1,7 +1,7 @@
 """Settings of a group: its topic, and its join policy.
 
-An open group admits whoever asks; a group with approval has them wait for the admin. Opening a
-group admits those who wait.
+In an open group, everybody who asks becomes a member; otherwise they wait for the admin's approval.
+Opening a group approves the people who are waiting.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ TOPIC_LIMIT = 200
 
 
 def clean_topic(text: str) -> str:
-    """Return a topic as it is shown. Raises `Refused` (text_too_long)."""
+    """Return a topic, sanitized. Raises `Refused` (text_too_long)."""
     return clean_limited(text, TOPIC_LIMIT, "A topic")
 
 
 @record
 class SetTopic(Command):
-    """Say what the group is about; an empty text removes the topic (admin)."""
+    """Set the topic; an empty text removes it (admin)."""
 
     type = "set_topic"
     allowed = "admin"
     text: Annotated[str, Clean(clean_topic)]
 
     def decide(self, group: Group, context: Context) -> list[Body]:
-        """Append the topic, unless it is the present one."""
-        clean_topic(self.text)  # for its limit: a rule does not rely on the server's cleaning
+        """Append the topic, unless it is unchanged."""
+        clean_topic(self.text)  # checks the limit: rules do not rely on the server's sanitizing
         return [TopicSet(self.text)] if self.text != group.topic else []
 
 
@@ -62,14 +62,14 @@ class TopicSet(Body):
 
 @record
 class SetPolicy(Command):
-    """Set who may join: everybody, or those whom the admin approves (admin)."""
+    """Set who may join: everybody, or only people whom the admin approves (admin)."""
 
     type = "set_policy"
     allowed = "admin"
     policy: Policy
 
     def decide(self, group: Group, context: Context) -> list[Body]:
-        """Append the policy and, for an open group, the approval of those who wait."""
+        """Append the policy and, for an open group, the approval of waiting people."""
         if self.policy == group.policy:
             return []
         room = max(context.limits.members - len(group.members), 0) if self.policy == "open" else 0

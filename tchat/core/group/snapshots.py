@@ -1,11 +1,10 @@
 """Encode and decode a group's folded state as one CBOR item, a snapshot.
 
-Two forms of it exist. A *shared* snapshot is what a client begins with: the map of `Group`, without
-the numbers of clients (`counts`), which are the server's own business. A *whole* snapshot has these
-too: it is what a server keeps beside the log and resumes from. It stands for a part of the log that
-nobody reads again, so it is held to more than its shape: `MADE_WITH` says by which rules it was
-made, and a SHA-256 digest that it is what was kept. Neither form contains anything of what messages
-say.
+There are two forms. A *shared* snapshot is sent to clients: the map of `Group`, without the command
+numbers of clients (`counts`), which only the server needs. A *whole* snapshot contains these too; a
+server stores it beside the log and starts from it. The part of the log that it replaces is never
+read again, so it is verified: `MADE_WITH` names the version of the rules that made it, and a
+SHA-256 digest detects damage. Neither form contains the texts of messages.
 """
 
 from __future__ import annotations
@@ -24,17 +23,17 @@ PIECE_LIMIT = 48 * 1024
 """Bytes of a snapshot in one frame."""
 
 SNAPSHOT_LIMIT = 16 * 1024 * 1024
-"""Longest snapshot that is taken from a server, in bytes."""
+"""Longest snapshot that a client accepts, in bytes."""
 
 MADE_WITH = f"rules {RULES}, unicode {unicodedata.unidata_version}"
-"""What a whole snapshot depends on besides the log; made with another, the state may differ."""
+"""The versions that a whole snapshot depends on; under others, the state may differ."""
 
 _DIGEST_SIZE = hashlib.sha256().digest_size
 
 
 @record
 class _ClientNumbers(Shape):
-    """The numbers of one client that were done: the highest, and a big-endian mask below it."""
+    """The committed numbers of one client: the highest, and a big-endian mask as in `counts`."""
 
     person: str
     client: bytes
@@ -44,7 +43,7 @@ class _ClientNumbers(Shape):
 
 @record
 class _Whole(Shape):
-    """A shared snapshot, and the numbers of all clients."""
+    """A shared snapshot, and the command numbers of all clients."""
 
     state: bytes
     clients: tuple[_ClientNumbers, ...]
@@ -76,11 +75,11 @@ def freeze_whole(group: Group) -> bytes:
 def thaw_whole(data: bytes, seq: int) -> Group:
     """Return the state in a whole snapshot that was made at event `seq`.
 
-    Raises `ProtocolError` for anything else.
+    Raises `ProtocolError` if it is damaged or belongs to another seq.
     """
     digest, frozen = data[:_DIGEST_SIZE], data[_DIGEST_SIZE:]
     if digest != _digest(seq, frozen):
-        raise ProtocolError(Code.MALFORMED, "A snapshot is not what was kept.")
+        raise ProtocolError(Code.MALFORMED, "A stored snapshot is damaged.")
     whole = _Whole.from_map(unpack(frozen))
     group = thaw(whole.state, seq)
     group.counts = {

@@ -1,23 +1,23 @@
 """Folded state of a group: members, bans, invites, files; deduplication of client commands.
 
-`rules.apply` takes one event after another into a `Group`. The server and every client fold the
-same events and so arrive at the same state. The state is changed in place, so that an event costs
-no copy of it: a caller that may have to roll back, as the server must when a commit fails, applies
-a batch to a `copy()`.
+`rules.apply` applies one event after another to a `Group`. The server and every client fold the
+same events and so arrive at the same state. Events change the state in place, because copying it
+for each event would be too expensive. A caller that may have to roll back, as the server does when
+a commit fails, applies a batch to a `copy()`.
 
-The fields of `Group` are also its snapshot: their annotations say how each travels (`schema`), and
-`snapshots` encodes them. A field that is added here is in the snapshot, is copied, and is reset
-when a closed group is founded anew; whoever adds one raises `RULES`.
+The fields of `Group` are also its snapshot: their annotations say how each one is encoded
+(`schema`), and `snapshots` encodes them. A field that is added here is automatically part of the
+snapshot and of copies, and is reset when a closed group is founded anew. Adding one requires a new
+`RULES` version.
 
-Deduplication: the numbers of a client's commands are remembered as IPsec remembers those of packets
-(RFC 4303, section 3.4.3): the highest that was done, and a bit mask of the `WINDOW` below it. A
-number in the window that was not done was refused or lost on its way and may still come; all
-below the window count as done. So a client keeps its unanswered numbers within the window, and a
-command that is sent again is recognized for ever, at the price of two integers.
+Deduplication works like the anti-replay window of IPsec (RFC 4303, section 3.4.3). For each client,
+the state stores the highest committed command number and a bit mask of the last `WINDOW` numbers. A
+number in the window that is not committed was refused or lost and may still arrive; all numbers
+below the window count as committed. So a client keeps its unanswered numbers within the window, and
+a repeated command is always recognized, at the cost of two integers per client.
 
-A group closes when its last member leaves. Its numbers go on, so that no seq is ever used twice,
-but whoever founds it anew begins a new life: `floor` is the seq of that `created`, and nobody is
-shown events from before it.
+A group closes when its last member leaves. When it is founded anew, its seqs continue, so that none
+is used twice. `floor` is then the seq of the new `created`, and nobody is shown earlier events.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ if TYPE_CHECKING:
     from tchat.core.protocol.frames import Standing
 
 Policy = Literal["approval", "open"]
-"""Who may join a group: those whom the admin approves, or everybody."""
+"""Who may join a group: people whom the admin approves, or everybody."""
 
 RULES = 2
-"""The version of the fold. Raise it with every change of what `apply` makes of an event, or of the
-fields of `Group`: states that were kept with another version are made anew from the log.
+"""The version of the fold. Increase it when `apply` or the fields of `Group` change: stored states
+of another version are computed again from the log.
 """
 
 WINDOW = 1024
-"""How far apart the unanswered numbers of one client may be."""
+"""The largest distance between the unanswered command numbers of one client."""
 
 _RECENT = (1 << WINDOW) - 1
 
@@ -53,7 +53,7 @@ Clients = dict[tuple[str, bytes], tuple[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class Author:
-    """Who gives a command: a name, the client (random id) it came through, and its public key."""
+    """The author of a command: the name, the client's random id, and the client's public key."""
 
     name: str
     client: bytes
@@ -62,7 +62,7 @@ class Author:
 
 @record
 class JoinRequest(Shape):
-    """A pending request to join: the name as its owner writes it, and the key they came with."""
+    """A pending request to join: the name as its owner writes it, and the person's public key."""
 
     name: str
     key: bytes | None = None
@@ -74,9 +74,9 @@ def _requester(request: JoinRequest) -> str:
 
 @record
 class Invitation(Shape):
-    """An open invite: given by `by` (folded) at `seq`, valid until `expires` (ms since the epoch).
+    """An open invite: created by `by` (folded) in event `seq`, valid until `expires` (Unix ms).
 
-    `digest` is the SHA-256 of its token; with a `name` (folded) it is for that person alone.
+    `digest` is the SHA-256 of its token. With a `name` (folded), it is for that person only.
     """
 
     digest: bytes
@@ -100,7 +100,7 @@ class File(Shape):
 
 @record
 class MessageEdits(Shape):
-    """The events that edited a message, by the seq of the message."""
+    """The seqs of a message and of the events that edited it."""
 
     message: int
     seqs: tuple[int, ...]
@@ -108,14 +108,17 @@ class MessageEdits(Shape):
 
 @dataclass(slots=True)
 class Group(Shape):
-    """The state of one group. People are keyed by their folded name and shown by their name.
+    """The state of one group. Folded names are the keys of people; values have the display name.
 
-    `members` are in order of joining; `kicked` maps those whom the admin removed, by kick or ban,
-    to the seq of that; `banned` are those who cannot come back, as shown; `keys` are the public
-    keys that members came with, and whose they were then; `invites` are known by digest; `files` by
-    numbers of which none is used twice, and `numbered` is the highest so far; `edits` maps the seq
-    of a message to the events that edited it; `counts` maps (folded name, client id) to the highest
-    number that was done and a mask of those up to it, the lowest bit for itself.
+    - `members` are in order of joining;
+    - `kicked` maps kicked and banned people to the seq of the event that removed them;
+    - `banned` maps banned people to their display names;
+    - `keys` maps the public keys of present and former members to their names;
+    - `invites` is keyed by digest, and `files` by number; no file number is used twice, and
+      `numbered` is the highest so far;
+    - `edits` maps the seq of a message to the seqs of its edits;
+    - `counts` maps (folded name, client id) to the highest committed command number and a bit mask
+      of the numbers up to it, whose lowest bit is that number.
     """
 
     name: str = ""
@@ -142,9 +145,10 @@ class Group(Shape):
 
     @classmethod
     def unwritten(cls, name: str) -> Group:
-        """Return the state of a group with an empty log; a conversation of two has its members.
+        """Return the state of a group with an empty log.
 
-        Raises `Refused` for the name of a conversation that does not name two people.
+        A direct conversation has its two members from the start. Raises `Refused` if the name of a
+        direct conversation does not contain two valid names.
         """
         if not is_direct(name):
             return cls()
@@ -153,15 +157,15 @@ class Group(Shape):
 
     @property
     def direct(self) -> bool:
-        """Whether this is a conversation of two."""
+        """Whether this is a direct conversation."""
         return is_direct(self.name)
 
     def copy(self) -> Group:
-        """Return an independent copy, for events that may yet be rolled back."""
+        """Return an independent copy, for events that may have to be rolled back."""
         return replace(self, **{name: getattr(self, name).copy() for name in _DICTS})
 
     def reset(self) -> None:
-        """Forget everything but the numbers that no new life of the group may use again."""
+        """Reset everything except the numbers that must not be reused when it is founded anew."""
         for name, default in _DEFAULTS:
             setattr(self, name, default() if callable(default) else default)
 
@@ -205,37 +209,37 @@ class Group(Shape):
     # ------------------------------------------------------------------ messages
 
     def edits_of(self, message: int) -> tuple[int, ...]:
-        """Return the events that edited a message."""
+        """Return the seqs of the events that edited a message."""
         edits = self.edits.get(message)
         return edits.seqs if edits else ()
 
     # ------------------------------------------------------------------ deduplication
 
     def counted(self, author: Author) -> int:
-        """Return the highest number that the group has from this person's client."""
+        """Return the highest committed command number of this person's client."""
         return self.counts.get((fold(author.name), author.client), (0, 0))[0]
 
     def has_done(self, author: Author, n: int) -> bool:
-        """Return whether a number of this person's client was done, or is too old to tell."""
+        """Return whether command `n` of this client is committed, or is below the window."""
         highest, done = self.counts.get((fold(author.name), author.client), (0, 0))
         below = highest - n
         return below >= 0 and (below >= WINDOW or bool(done >> below & 1))
 
     def count(self, person: str, client: bytes, n: int) -> None:
-        """Remember that number `n` of a client of a person (folded) was done."""
+        """Record that command `n` of a person's (folded) client is committed."""
         key = (person, client)
         highest, done = self.counts.get(key, (0, 0))
         step = n - highest
         if step > 0:
-            # A step beyond the window leaves nothing of the mask; shifting by it could fill the
-            # memory, since a client chooses its numbers.
+            # After a step beyond the window, no bit of the mask is left. Shifting by a large step,
+            # which a client may choose, could fill the memory.
             self.counts[key] = (n, (done << step & _RECENT if step < WINDOW else 0) | 1)
         elif -step < WINDOW:
             self.counts[key] = (highest, done | 1 << -step)
 
 
 _LASTING = {"seq", "at", "numbered", "counts"}
-"""What a group keeps when it is founded anew."""
+"""The fields that a group keeps when it is founded anew."""
 
 _DICTS = tuple(f.name for f in dataclasses.fields(Group) if f.default_factory is dict)
 _DEFAULTS = tuple(

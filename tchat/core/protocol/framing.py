@@ -55,8 +55,8 @@ def check_items(body: bytes) -> None:
     """Raise `ProtocolError` (malformed) for a frame of more than `ITEM_LIMIT` items.
 
     A short frame can encode tens of thousands of containers, which take a hundred times as long to
-    allocate and collect as those of any honest frame: so they are counted before they are decoded.
-    Only the heads of items are read (RFC 8949, section 3); the decoder checks their validity.
+    allocate and collect as those of any legitimate frame. So items are counted before decoding,
+    which reads only their heads (RFC 8949, section 3); the decoder checks their validity.
     """
     at, left = 0, 1
     for _ in range(ITEM_LIMIT + 1):
@@ -94,9 +94,9 @@ def unpack(body: bytes) -> dict[str, Any]:
 
 
 class _PerThread(threading.local):
-    """The decoder of a thread, reused because creating one takes as long as decoding a frame.
+    """A decoder for each thread, reused because creating one takes as long as decoding a frame.
 
-    A decoder that raised an error is dropped: it may be in the middle of an item.
+    A decoder that raised an error is not reused: it may be in the middle of an item.
     """
 
     decoder: cbor2.CBORDecoder | None = None
@@ -118,11 +118,11 @@ def _make_decoder() -> cbor2.CBORDecoder:
 
 
 class FrameBuffer:
-    """Split a byte stream into frame bodies, wherever the chunks were cut.
+    """Split a byte stream into frame bodies, independent of chunk boundaries.
 
     Feed it the received chunks and iterate: it yields every complete body and keeps the rest. It
-    raises `ProtocolError` (frame_too_large) at the first length above `limit`, so that it never
-    holds more than one frame and one chunk.
+    raises `ProtocolError` (frame_too_large) at the first length above `limit`, so it never buffers
+    more than one frame and one chunk.
     """
 
     __slots__ = ("_at", "_bytes", "limit")
@@ -159,7 +159,7 @@ class FrameBuffer:
         return body
 
     def rest(self) -> bytes:
-        """Return and drop the bytes after the last frame: unframed data that follows it."""
+        """Remove and return the bytes after the last frame: unframed data that follows it."""
         data, self._bytes, self._at = self._bytes[self._at :], b"", 0
         return data
 
@@ -173,7 +173,7 @@ def skip_frames(frames: bytes, count: int) -> bytes:
 
 
 def split_frames(frames: bytes) -> Iterator[bytes]:
-    """Yield the bodies of packed frames that are known to be complete, as a store returns them."""
+    """Yield the bodies of packed frames, which must be complete, as those of a store are."""
     start = 0
     while start < len(frames):
         end = start + PREFIX + int.from_bytes(frames[start : start + PREFIX], "big")

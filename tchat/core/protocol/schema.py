@@ -5,15 +5,15 @@ The fields of a record are the keys of its map, and a field's annotation is its 
 - `int` (0 to 2**63-1, never a bool), `str`, `bytes`, `bool`, and a `Literal` of strings;
 - another record: a map inside the map;
 - `tuple[X, ...]`: an array of any number of these;
-- `dict[K, V]`: a map; `Annotated[dict[K, V], Keyed(key_of)]` an array of its values, from which the
-  keys are computed again;
+- `dict[K, V]`: a map; `Annotated[dict[K, V], Keyed(key_of)]`: an array of its values, and `key_of`
+  computes the keys from the values;
 - any of these `| None`: a key that may be absent.
 
-`Annotated[str, Clean(...)]` names what a server does to the text before it believes it, and
+`Annotated[str, Clean(...)]` marks a text that the server sanitizes with the given function, and
 `Annotated[X, LOCAL]` keeps a field out of the map.
 
-Keys that no field claims are ignored, so that frames may grow; a missing or mistyped key makes the
-frame malformed. `protocol.cddl` says the same to programs in other languages.
+Unknown keys are ignored, so that newer versions can add some; a missing or mistyped key makes the
+frame malformed. `protocol.cddl` is the same schema for other languages.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ INT_LIMIT = 2**63
 
 @dataclass(frozen=True, slots=True)
 class Clean:
-    """Mark a text field that a person has typed: `clean` returns it fit to be kept and shown.
+    """Mark a text field that a person has typed: `clean` returns the text sanitized.
 
-    `clean` raises `Refused` for a text that cannot be made fit.
+    `clean` raises `Refused` for a text that is not valid.
     """
 
     clean: Callable[[str], str]
@@ -61,7 +61,7 @@ class Clean:
 
 @dataclass(frozen=True, slots=True)
 class Keyed:
-    """Mark a dict that travels as an array of its values: `key_of` returns a value's key."""
+    """Mark a dict that is encoded as an array of its values: `key_of` returns a value's key."""
 
     key_of: Callable[[Any], object]
 
@@ -72,9 +72,9 @@ LOCAL = object()
 
 @dataclass_transform(frozen_default=True)
 def record(cls: type[T]) -> type[T]:
-    """Make a dataclass whose instances are not changed: the type checker enforces that.
+    """Make a dataclass that is immutable for the type checker, but not at run time.
 
-    Not `frozen=True`: that makes the constructor four times as slow, and every message constructs
+    `frozen=True` would make the constructor four times as slow, and every message constructs
     several records.
     """
     return dataclasses.dataclass(slots=True, unsafe_hash=True)(cls)
@@ -123,7 +123,7 @@ class Shape:
 
 
 class Frame(Shape):
-    """One message between client and server; `type` is its word on the wire."""
+    """One message between client and server; `type` is its type on the wire."""
 
     __slots__ = ()
     type: ClassVar[str]
@@ -134,7 +134,7 @@ class Frame(Shape):
 
 
 def clean(shape: S) -> S:
-    """Return a record whose `Clean` fields are cleaned. Raises `Refused`."""
+    """Return a record with its `Clean` fields sanitized. Raises `Refused`."""
     changed = {
         name: cleaned
         for name, marker in _SCHEMAS[type(shape)].cleaners
@@ -152,18 +152,18 @@ def _malformed(item: Mapping[str, Any], key: str) -> ProtocolError:
     return ProtocolError(Code.MALFORMED, f"In {name}, the key {key!r} is missing or mistyped.")
 
 
-# ------------------------------------------------------------------ what annotations mean
+# ------------------------------------------------------------------ annotations
 
 
 class Compound(NamedTuple):
-    """A value that is converted: `load` raises TypeError or ValueError for a wrong one."""
+    """The conversion of a value; `load` raises TypeError or ValueError if the value is invalid."""
 
     load: Callable[[Any], Any]
     dump: Callable[[Any], Any]
 
 
 class Field(NamedTuple):
-    """One key of a map: a scalar has a `check` (a type if that is all), the rest a `compound`."""
+    """One key of a map: scalars have a `check`, a type or a function; others a `compound`."""
 
     name: str
     check: Check | type
@@ -181,7 +181,7 @@ class _Schema:
 
 
 class _Schemas(dict[Any, "_Schema"]):
-    """The schema of each class, read from its annotations when the class is first met."""
+    """The schema of each class, read from its annotations when it is first needed."""
 
     def __missing__(self, cls: Any) -> _Schema:  # noqa: ANN401  # any dataclass
         hints = get_type_hints(cls, include_extras=True)
@@ -222,7 +222,7 @@ def _required(hint: object) -> object:
 
 
 def _markers_of(hint: object) -> tuple[object, ...]:
-    """Return what an annotation is annotated with."""
+    """Return the markers inside `Annotated[...]`."""
     hint = _required(hint)
     return get_args(hint)[1:] if get_origin(hint) is Annotated else ()
 
@@ -232,7 +232,7 @@ def _plain(hint: object) -> object:
 
 
 def _compound(hint: object) -> Compound | None:
-    """Return how a nested record, an array or a dict is converted; None for a scalar."""
+    """Return the conversion of a nested record, an array or a dict; None for a scalar."""
     plain = _plain(hint)
     origin = get_origin(plain)
     if origin is tuple:
@@ -283,7 +283,7 @@ def _loader(shape: type[Shape]) -> Callable[[Any], Shape]:
 
 
 def _converter(hint: object) -> Compound:
-    """Return how an element of an array is converted; a scalar is checked and kept."""
+    """Return the conversion of an element; a scalar is checked and kept."""
     compound = _compound(hint)
     if compound is not None:
         return compound

@@ -271,8 +271,8 @@ class GroupActor:
     def _publish(self, batch: Batch, page: Page, effects: SideEffects) -> None:
         """Make the committed events the group's state, and send them to all. Never waits."""
         before, self.group = self.group, batch.draft
-        if effects.redacted:
-            self._subscriptions.erase(effects.redacted)
+        if effects.erased:
+            self._subscriptions.erase(effects.erased)
         if starts_conversation(before, self.group):
             self._presence.notify(self.group.members, ConversationStarted(self.group.name))
         self._subscriptions.broadcast(page, self.group)

@@ -1,8 +1,8 @@
 """One SQLite file with one writer thread: group commit, durable transactions, secure deletion.
 
-Group commit: all writes that wait when the writer thread becomes free, of all groups together, go
-into one transaction and so share one fsync. Under load the batches grow by themselves, and a
-message costs microseconds; for a single writer it costs the latency of the disk and nothing more.
+Group commit: when the writer thread becomes free, all waiting writes, from all groups, go into one
+transaction and share one fsync. Batches grow with the load, so that under load a message costs
+microseconds; a single write on an idle server costs the latency of the disk.
 
 `synchronous=FULL` in WAL mode: a commit that has returned survives a power failure. One connection
 writes and checkpoints, which also avoids the WAL-reset corruption that older SQLite versions risk
@@ -12,7 +12,7 @@ Deleted data is overwritten (`secure_delete`), but the write-ahead log still con
 checkpoint. `scrub` forces one.
 
 A full disk rejects the batch and changes nothing. After any other write error the contents of the
-file are unknown, so the database declares itself broken and the server stops.
+file are unknown, so every later write fails and the server stops.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class _Writer:
         self._thread.start()
 
     async def do(self, work: Work, *, scrub: bool = False) -> object:
-        """Run `work` in a transaction; return its result once that is durable.
+        """Run `work` in a transaction; return its result once the transaction is durable.
 
         With `scrub`, return once everything that was deleted before is gone from the disk.
         """
@@ -73,7 +73,7 @@ class _Writer:
         self._queue.put(job)
         await job.done.wait()
         if job.failure is not None:
-            # Many tasks may raise the same exception: it must not collect all their tracebacks.
+            # Many tasks raise the same exception object, which would collect all their tracebacks.
             raise job.failure.with_traceback(None)
         return job.result
 
@@ -92,7 +92,7 @@ class _Writer:
             self._token.run_sync_soon(_finish, jobs)
 
     def _next_batch(self) -> tuple[list[_Job], bool]:
-        """Return all waiting jobs, at least one, and whether the thread should continue."""
+        """Wait for a job; return all waiting jobs, and whether the thread should continue."""
         jobs: list[_Job] = []
         job = self._queue.get()
         while job is not None:
@@ -120,20 +120,20 @@ class _Writer:
             _fail(jobs, failure)
 
     def _scrub(self) -> None:
-        # If another program keeps reading the file, or the disk is full, the next scrub does it, or
-        # the next start.
+        # This fails if another program keeps reading the file or the disk is full; the next scrub
+        # or the next start then does it.
         with suppress(sqlite3.Error):
             _truncate_wal(self._connection)
 
     def _do(self, job: _Job) -> None:
         try:
             job.result = job.work(self._connection)
-        except Conflict as conflict:  # detected before anything was written: affects this job only
+        except Conflict as conflict:  # raised before anything was written: fails this job only
             job.failure = conflict
 
 
 class Database:
-    """An open database: `write` goes through the writer thread, `read` runs beside it."""
+    """An open database: `write` uses the writer thread, `read` runs concurrently with it."""
 
     def __init__(
         self, writer: _Writer, reader: sqlite3.Connection, searcher: sqlite3.Connection

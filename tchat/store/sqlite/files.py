@@ -145,8 +145,8 @@ class SqliteFileIndex(FileIndex):
             ]
 
         await self._database.write(expire)
-        # The scan takes a while, so it runs as a read: no message waits for it. What it finds may
-        # be referenced again by then, which the DELETE checks once more.
+        # The scan takes a while, so it runs as a read: no message waits for it. A file that it
+        # finds may be referenced again by the time of the DELETE, which therefore checks again.
         sql = f"SELECT sha256 FROM blobs WHERE {_UNREFERENCED}"  # noqa: S608  # ours
         found = await self._database.read(lambda c: [sha256 for (sha256,) in c.execute(sql)])
         return await self._database.write(forget) if found else []
@@ -160,7 +160,7 @@ class SqliteFileIndex(FileIndex):
 def update_files(
     connection: sqlite3.Connection, group_id: int | None, effects: SideEffects
 ) -> None:
-    """Remove and then add files of the group with that id, as of its new events."""
+    """Apply the removed and then the added files in `effects` to the group with that id."""
     _remove_from_groups(connection, [(group_id, number) for number in effects.removed_files])
     connection.executemany(
         "INSERT OR REPLACE INTO shelf (group_id, number, sha256, size, person, at)"
@@ -187,8 +187,8 @@ def _size(connection: sqlite3.Connection, sha256: bytes) -> int | None:
 
 def _has_access(connection: sqlite3.Connection, person: str, sha256: bytes) -> bool:
     """Return whether a person has a lease on a file, or is a member of a group that has it."""
-    # CROSS JOIN forces SQLite to start with the person's groups: they are few, while very many
-    # groups may have the file.
+    # CROSS JOIN forces SQLite to start with the person's groups, which are few; the groups that
+    # have the file may be many.
     row = connection.execute(
         "SELECT EXISTS (SELECT 1 FROM held WHERE person = :person AND sha256 = :sha256)"
         " OR EXISTS (SELECT 1 FROM standings CROSS JOIN shelf USING (group_id)"

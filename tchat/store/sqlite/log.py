@@ -1,11 +1,11 @@
-"""The event log in SQLite, stored as segments of packed frames; redaction in place.
+"""The event log in SQLite, stored as segments of packed frames; texts are erased in place.
 
-A segment is what one commit added to one group: its events as packed frames, as they are sent to
-sockets, so that reading a log is copying bytes.
+A segment holds the events that one commit added to one group, as packed frames. Sockets get the
+same bytes, so reading a log only copies them.
 
-Rows are only added at the end of the table, and a redacted event is shorter than it was, so an
-updated row stays in its place. That matters because a B-tree that moves rows may leave copies of
-them in the unused parts of its pages, which `secure_delete` does not overwrite.
+Rows are only added at the end of the table, and erasing makes an event shorter, so an updated row
+stays in its place. That matters because a B-tree that moves rows may leave copies of them in the
+unused parts of its pages, which `secure_delete` does not overwrite.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def page_before(connection: sqlite3.Connection, group: str, before: int) -> Page
 
 
 def erase(connection: sqlite3.Connection, group: int | None, seqs: Collection[int]) -> None:
-    """Redact events: only their envelopes stay."""
+    """Erase the bodies of events; their headers stay."""
     for seq in seqs:
         row = connection.execute(f"{_SELECT_FROM} 1", (group, seq)).fetchone()
         if row is not None:

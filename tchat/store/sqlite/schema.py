@@ -1,10 +1,10 @@
-"""The tables of the SQLite store, and the migrations that lead to them.
+"""The tables of the SQLite store, and the migrations that create them.
 
 `user_version` in the file is the number of migrations applied. A released migration is never
 edited: a later one corrects it.
 
-A segment is what one commit added to the log of one group: its events as packed frames, as they are
-sent to sockets. A quiet group has a segment for each event; a busy one, fewer and longer ones.
+A segment holds the events that one commit added to the log of one group, as packed frames. A quiet
+group has one segment per event; a busy group has fewer and longer ones.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tchat.core.protocol.frames import Standing
 
 APPLICATION_ID = 0x74636874
-"""Marks the file as one of tchat ("tcht"), for `file` and the like."""
+"""Identifies the file as tchat's ("tcht") to tools such as `file`."""
 
 
 def set_standings(
@@ -42,17 +42,17 @@ def set_standings(
 
 
 def _fill_standings(connection: sqlite3.Connection) -> None:
-    """Derive everybody's standing from the logs."""
+    """Compute everybody's standing from the logs."""
     for number, group in _replayed(connection):
         people = [*group.members, *group.requests]
         set_standings(connection, number, {person: group.standing(person) for person in people})
 
 
 def _fill_shelves(connection: sqlite3.Connection) -> None:
-    """Derive from the logs which group has which files."""
+    """Compute the files of all groups from the logs."""
     for group_id, group in _replayed(connection):
         for file in group.files.values():
-            # The first piece of a longer file is not known until it is uploaded again.
+            # The digest of a longer file's first piece is unknown until it is uploaded again.
             head = file.sha256 if file.size <= PIECE_SIZE else None
             connection.execute(
                 "INSERT INTO blobs VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
@@ -65,7 +65,7 @@ def _fill_shelves(connection: sqlite3.Connection) -> None:
 
 
 def _fill_names(connection: sqlite3.Connection) -> None:
-    """Derive the groups' display names from the logs."""
+    """Compute the groups' display names from the logs."""
     last = (
         "SELECT id, frames FROM groups JOIN segments"
         " ON group_id = id AND segments.last = groups.last"
@@ -77,7 +77,7 @@ def _fill_names(connection: sqlite3.Connection) -> None:
 
 
 def _replayed(connection: sqlite3.Connection) -> Iterator[tuple[int, Group]]:
-    """Yield the id of each group and the state that its log leads to."""
+    """Yield the id of each group and its state after all events of its log."""
     for (number,) in connection.execute("SELECT id FROM groups").fetchall():
         group = Group()
         segments = connection.execute(
@@ -102,8 +102,9 @@ _TABLES = """
         key TEXT PRIMARY KEY, name TEXT NOT NULL, since INTEGER NOT NULL) WITHOUT ROWID;
     """
 
-# A key that was removed from a name stays, with the time of removal in `until`, and cannot claim
-# the name again. `standings` is derived from the logs. `uploads` is who uploaded which file.
+# A key that was removed from a name stays in `keys`, with the time of removal in `until`, and
+# cannot claim the name again. `standings` is derived from the logs. `uploads` maps people to the
+# files they uploaded.
 _ACCOUNTS = """
     CREATE TABLE keys (
         person TEXT NOT NULL, key BLOB NOT NULL, since INTEGER NOT NULL, until INTEGER,
@@ -117,8 +118,9 @@ _ACCOUNTS = """
     """
 
 # `blobs` are the stored files; `head` is the SHA-256 of the first piece, null for long files that
-# are older than this table. `held` are leases: whoever uploads a file has one until it is shared.
-# `shelf` are the files of groups. Files in `uploads` that no group has are out of reach anyway.
+# are older than this table. `held` are leases: a person who uploads a file has one until it is
+# shared. `shelf` are the files of groups. `uploads` is dropped: nobody can reach a file in it that
+# no group has.
 _SHELVES = """
     CREATE TABLE blobs (
         sha256 BLOB PRIMARY KEY, size INTEGER NOT NULL, head BLOB) WITHOUT ROWID;
@@ -141,8 +143,8 @@ _SHELVES = """
     """
 
 # `shown` is the group's display name. `searchable` is the progress of the search index: `upto` is
-# the last event of a group in it, `floor` the first one that is searched. `reworded` is the last
-# edit of each message.
+# the last indexed event of a group, `floor` the first event that a search may find. `reworded` is
+# the last edit of each message.
 _SEARCH = """
     ALTER TABLE groups ADD COLUMN shown TEXT;
     CREATE TABLE searchable (
@@ -154,8 +156,8 @@ _SEARCH = """
     CREATE TABLE search_state (made_with TEXT NOT NULL, merging INTEGER NOT NULL);
     """
 
-# Snapshots of the groups' states as of event `seq`, so that not the whole log has to be replayed.
-# `data` contains nothing that can be redacted: names, times, topics, but no messages.
+# Snapshots of the groups' states as of event `seq`, so that loading a group does not replay its
+# whole log. `data` contains names, times and topics, but no messages: nothing that can be erased.
 _STATES = """
     CREATE TABLE states (
         group_id INTEGER PRIMARY KEY REFERENCES groups, seq INTEGER NOT NULL,

@@ -1,19 +1,19 @@
 """Full-text search over messages, with an FTS5 index that is updated lazily.
 
-Posting costs nothing here. When somebody searches, the index first catches up with the log, in
-short transactions between which others can write; how far it got is stored for each group. It holds
-the words of the current texts: an edit replaces them, a deletion removes them.
+Posting a message does not touch the index. Before a search, the index catches up with the log, in
+short transactions so that other writers need not wait; its progress is stored for each group. It
+contains the words of the current texts: an edit replaces them, a deletion removes them.
 
-A word is indexed as `group·word`, so that the words of a group are adjacent: searching one group
-costs the same however much is written in others, and reveals nothing about them. The rowid encodes
-group and seq, so that results come in the order of the log. The texts themselves are not in the
-index but in the log, and removing words takes the very words that were added: hence the index is
-rebuilt when the Unicode tables, by which texts are tokenized, have changed.
+A word is indexed as `group·word`, so that the words of a group are adjacent: the cost of searching
+one group does not depend on the others, and reveals nothing about them. The rowid encodes group and
+seq, so results come in the order of the log. The texts are in the log only, so to remove a
+message's words, its text is tokenized again, and has to give the same words. Hence the index is
+rebuilt when the Unicode tables, which the tokenizer uses, have changed.
 
 Removed words must not stay on the disk. SQLite ensures that from version 3.42 on. Older versions
-only mark them as removed, and they disappear when the whole index is merged; that is done at once,
-in short transactions again: 0.1 s for a hundred thousand messages. An index in ordinary tables
-would leave copies of the rows that its B-trees move (see `log`).
+only mark words as removed, until the whole index is merged. That is done immediately, again in
+short transactions: 0.1 s for a hundred thousand messages. An index in ordinary tables would not do:
+its B-trees would leave copies of the rows that they move (see `log`).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     Slice = Callable[[sqlite3.Connection], bool]
 
 SLICE_SECONDS = 0.005
-"""How long the index may occupy the writer thread, while messages wait to be written."""
+"""How long one indexing step may occupy the writer thread; messages wait in the meantime."""
 
 _INDEX = "CREATE VIRTUAL TABLE said USING fts5 (words, content='', columnsize=0, tokenize='ascii')"
 _ERASES = sqlite3.sqlite_version_info >= (3, 42)
@@ -82,12 +82,12 @@ class SearchIndex:
         """Repeat a short transaction until it returns True."""
         done = False
         while not done:
-            async with self._lock:  # searches take turns, and other writers get in between
+            async with self._lock:  # searches alternate, and other writers run between two steps
                 done = await self._database.write(step)
 
 
 def prepare_search(connection: sqlite3.Connection) -> None:
-    """Create or rebuild the index if needed, and finish what a crash has interrupted."""
+    """Create or rebuild the index if needed, and finish a merge that a crash interrupted."""
     connection.execute("BEGIN IMMEDIATE")
     row = connection.execute("SELECT made_with, merging FROM search_state").fetchone()
     if row is None or row[0] != _MADE_WITH:
@@ -106,7 +106,10 @@ def prepare_search(connection: sqlite3.Connection) -> None:
 
 
 def remove_messages(connection: sqlite3.Connection, number: int, seqs: Collection[int]) -> bool:
-    """Remove messages from the index, before the log; return whether `purge` has to follow."""
+    """Remove messages from the index; return whether `purge` has to follow.
+
+    Call this before the messages are erased from the log, because it needs their texts.
+    """
     upto, _ = _progress(connection, number)
     found = False
     for seq in seqs:
@@ -141,7 +144,7 @@ def _progress(connection: sqlite3.Connection, number: int) -> tuple[int, int]:
 
 
 def _index_some(connection: sqlite3.Connection, number: int) -> bool:
-    """Index some of a group's next events; return whether these were all."""
+    """Index some of a group's next events; return whether no events are left."""
     deadline = monotonic() + SLICE_SECONDS
     upto, floor = _progress(connection, number)
     done = True
@@ -201,7 +204,7 @@ def _start_merging(connection: sqlite3.Connection) -> bool:
 def _merge_some(connection: sqlite3.Connection) -> bool:
     """Merge some pages of the index; return whether everything is merged."""
     deadline = monotonic() + SLICE_SECONDS
-    while True:  # makes progress even if the time is up already
+    while True:  # at least one step, so that the merge makes progress
         before = connection.total_changes
         connection.execute("INSERT INTO said (said, rank) VALUES ('merge', ?)", (_PAGES_PER_MERGE,))
         if connection.total_changes - before < 2:  # the statement itself counts as one
@@ -235,7 +238,7 @@ def _search(
 
 @contextmanager
 def _read_transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """Read one consistent state for the length of the block, whatever is written meanwhile."""
+    """Read one consistent state for the length of the block, despite concurrent writes."""
     connection.execute("BEGIN")
     try:
         yield

@@ -1,8 +1,8 @@
 """The SQLite store: a directory with a database file and the blobs.
 
-A commit appends a segment to the log of a group. Everything derived from its events is updated in
-the same transaction, so it can never disagree with the log: who is a member, which files the group
-has, and which messages are redacted.
+A commit appends a segment to the log of a group. The indexes derived from its events are updated in
+the same transaction, so they can never disagree with the log: people's standings, the group's
+files, erased messages.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class SqliteStore(Store):
         must_purge = await self.database.write(work)
         if must_purge:
             await self._index.purge()
-        if effects.redacted:
+        if effects.erased:
             await self.database.scrub()
 
     async def read(self, group: str, after: int) -> Page | None:
@@ -222,10 +222,10 @@ def _update_indexes(connection: sqlite3.Connection, number: int, effects: SideEf
         connection.execute(
             "UPDATE groups SET shown = ? WHERE id = ?", (effects.display_name, number)
         )
-    if not effects.redacted:
+    if not effects.erased:
         return False
-    must_purge = remove_messages(connection, number, effects.redacted)
-    erase(connection, number, effects.redacted)
+    must_purge = remove_messages(connection, number, effects.erased)
+    erase(connection, number, effects.erased)
     return must_purge
 
 

@@ -1,4 +1,4 @@
-"""Conversations of two: their names, their members, and which commands they allow."""
+"""Direct conversations: their names, their members, and which commands they allow."""
 
 from __future__ import annotations
 

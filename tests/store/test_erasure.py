@@ -1,4 +1,4 @@
-"""Redaction: deleted messages are gone from the log, the search index and the disk."""
+"""Erasure: deleted messages are gone from the log, the search index and the disk."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 MARK = "marzipan4711"
 
 
-async def test_a_redacted_event_keeps_only_its_envelope(store: Store) -> None:
+async def test_a_erased_event_keeps_only_its_envelope(store: Store) -> None:
     await post(store, "before", MARK, "behind")
     original = (await log_of(store))[1]
     await delete(store, 2)
@@ -37,7 +37,7 @@ async def test_a_redacted_event_keeps_only_its_envelope(store: Store) -> None:
     assert (log[1].at, log[1].actor, log[1].n) == (original.at, original.actor, original.n)
 
 
-async def test_redaction_leaves_the_rest_of_a_batch(store: Store) -> None:
+async def test_erasure_leaves_the_rest_of_a_batch(store: Store) -> None:
     await write(store, "ops", *(Posted(f"text {n}") for n in range(1, 6)))
     await delete(store, 3)
     assert texts(await log_of(store)) == ["text 1", "text 2", "text 4", "text 5"]
@@ -46,7 +46,7 @@ async def test_redaction_leaves_the_rest_of_a_batch(store: Store) -> None:
     assert (page.first, page.last) == (3, 6)
 
 
-async def test_a_message_is_redacted_with_its_edits(store: Store) -> None:
+async def test_a_message_is_erased_with_its_edits(store: Store) -> None:
     await post(store, "first", "other")
     await edit(store, 1, "second")
     await edit(store, 1, "third")
@@ -54,19 +54,19 @@ async def test_a_message_is_redacted_with_its_edits(store: Store) -> None:
     assert [e.seq for e in await log_of(store) if e.body == Erased()] == [1, 3, 4]
 
 
-async def test_a_batch_can_redact_its_own_events(store: Store) -> None:
+async def test_a_batch_can_erase_its_own_events(store: Store) -> None:
     await write(store, "ops", Posted("said"), Posted("and unsaid"), erased=(2,))
     assert texts(await log_of(store)) == ["said"]
 
 
-async def test_redaction_leaves_other_groups_alone(store: Store) -> None:
+async def test_erasure_leaves_other_groups_alone(store: Store) -> None:
     await post(store, "stays", group="dev")
     await post(store, "goes")
     await delete(store, 1)
     assert texts(await log_of(store, "dev")) == ["stays"]
 
 
-async def test_every_kind_of_read_shows_the_redaction(store: Store) -> None:
+async def test_every_kind_of_read_shows_the_erasure(store: Store) -> None:
     await post(store, MARK)
     last = await delete(store, 1)
     back = await store.read_before("ops", last)
@@ -76,7 +76,7 @@ async def test_every_kind_of_read_shows_the_redaction(store: Store) -> None:
     assert decode_event((await store.find("ops", [1]))[1]).body == Erased()
 
 
-def test_a_page_without_redactions_is_unchanged() -> None:
+def test_a_page_without_erasures_is_unchanged() -> None:
     page = Page(5, 5, b"\0\0\0\1x")
     assert page.erase([1, 4, 6]) is page
 
@@ -84,7 +84,7 @@ def test_a_page_without_redactions_is_unchanged() -> None:
 # ------------------------------------------------------------------ traces on the disk
 
 
-async def test_redacted_text_is_gone_from_the_disk(tmp_path: Path) -> None:
+async def test_erased_text_is_gone_from_the_disk(tmp_path: Path) -> None:
     async with open_store(tmp_path) as store:
         await post(store, "before", f"so {MARK} it is", "behind")
         assert files_with(MARK, tmp_path)
@@ -93,7 +93,7 @@ async def test_redacted_text_is_gone_from_the_disk(tmp_path: Path) -> None:
     assert files_with(MARK, tmp_path) == []
 
 
-async def test_redacted_edits_are_gone_from_the_disk(tmp_path: Path) -> None:
+async def test_erased_edits_are_gone_from_the_disk(tmp_path: Path) -> None:
     async with open_store(tmp_path) as store:
         await post(store, f"{MARK}1")
         await edit(store, 1, f"{MARK}2")
@@ -154,7 +154,7 @@ async def test_an_interrupted_purge_finishes_at_the_start(
         assert await found(store, "words") == ["some words"]
 
 
-async def test_many_redactions_of_all_sizes_leave_nothing(tmp_path: Path) -> None:
+async def test_many_erasures_of_all_sizes_leave_nothing(tmp_path: Path) -> None:
     r = random.Random(5)
     secrets = [f"{MARK}x{n}x" for n in range(120)]
     gone: list[str] = []
