@@ -1,8 +1,8 @@
-"""Account rules: refuse a name that belongs to another key; link codes for devices, revoked keys.
+"""Account rules: names belong to keys; link codes add keys of other devices; keys can be revoked.
 
-A name belongs to the first key that claims it. Another device joins the name with a link code:
-somebody who is authenticated as that name asks for the code and types it in on the new device.
-A key that was removed, by its owner or by the operator, can come back only with a new link code.
+A name belongs to the first key that claims it. Another device is added with a link code: its owner
+asks for the code on a device that has the name, and enters it on the new one. A key that was
+removed, by its owner or by the operator, can be added again only with a new link code.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LINK_CODE_SECONDS = 600.0
 MAX_KEYS = 32
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32: no two look alike
-_TYPED_LIKE = str.maketrans("OIL", "011", " -")  # what people type instead
+_TYPED_LIKE = str.maketrans("OIL", "011", " -")  # letters that people type instead of digits
 _PARTS, _PART_LENGTH = 3, 4  # 60 random bits
 
 
@@ -37,14 +37,14 @@ class _LinkCode(NamedTuple):
 
 
 class AccountManager:
-    """Names and their keys. `clock` gives ms since the Unix epoch."""
+    """Names and their keys. `clock` returns ms since the Unix epoch."""
 
     def __init__(self, accounts: Accounts, clock: Callable[[], int]) -> None:
         self._accounts = accounts
         self._clock = clock
         self._link_codes: dict[str, _LinkCode] = {}
-        # Serializes changes to the keys of names: a code redeemed while its name was being
-        # released would otherwise own the name again.
+        # Serializes changes to the keys of names. Otherwise, a link code that is redeemed during
+        # the release of its name could add a key to the released name.
         self._key_change = trio.Lock()
         self._revoked: set[tuple[str, bytes]] = set()
 
@@ -128,7 +128,7 @@ class AccountManager:
         expires, code, issuer = self._link_codes.get(person, _LinkCode(0.0, "", None))
         given = _normalized(typed).encode(errors="replace")
         is_void = expires < trio.current_time() or (
-            # A stolen device must not come back through a code it asked for before.
+            # A stolen device must not regain the name with a code that it requested earlier.
             issuer is not None and (person, issuer) in self._revoked
         )
         if is_void or not hmac.compare_digest(code.encode(), given):

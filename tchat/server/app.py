@@ -1,8 +1,9 @@
 """Server lifecycle: open the store and the port, accept connections, shut down gracefully.
 
-Shutdown has three steps. The server stops accepting connections; it sends a goodbye to the open
-ones and flushes their send queues; then the groups process what is in their inboxes. All of it has
-one deadline, after which the rest is cancelled: whatever was acknowledged is on disk by then.
+Shutdown has three steps: the server stops accepting connections; it sends a goodbye to the open
+ones and flushes their send queues; then the groups process their inboxes. All steps share one
+deadline, after which the rest is cancelled. That loses no acknowledged command, because commands
+are acknowledged only after they are on the disk.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-if sys.platform != "win32":  # where the number of open files has no such limit
+if sys.platform != "win32":  # Windows has no such limit of open files
     import resource
 
 from tchat.core.fingerprints import pin_text
@@ -57,11 +58,11 @@ _ALL_INTERFACES = ("0.0.0.0", "::", "")  # noqa: S104  # compared with, not boun
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
-    """Where a server listens, where its data is, what its limits are, and how it is secured.
+    """The configuration of a server: address, data directory, limits and TLS.
 
-    `certificate` and `key` are PEM files from a certificate authority; without them a server makes
-    its own. `plain` turns TLS off, which needs `insecure` too on addresses that others can reach.
-    The two clocks are as in `ServerContext`.
+    `certificate` and `key` are PEM files from a certificate authority; without them the server
+    generates its own. `plain` turns TLS off, which also requires `insecure` unless the address is a
+    loopback address. The two clocks are as in `ServerContext`.
     """
 
     address: Address
@@ -91,16 +92,16 @@ async def run_server(config: ServerConfig, log: Log) -> None:
 def _tune_garbage_collector() -> None:
     """Make garbage collections rare and short: each one pauses all connections.
 
-    What exists by now stays, so it need not be scanned again. Of what a message allocates, nearly
-    everything is freed a moment later by reference counting alone; by default Python would scan
-    for cycles after every hundred messages.
+    All objects that exist at startup are permanent, so they are excluded from scanning. Nearly all
+    objects that a message allocates are soon freed by reference counting; by default, Python would
+    nevertheless scan for cycles after every hundred messages.
     """
     gc.freeze()
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, 20, 20)
 
 
 def _fit_to_open_files(limits: Limits) -> Limits:
-    """Raise the system's limit of open files if needed, and lower `connections` to what it is."""
+    """Raise the system's limit of open files if needed, and lower `connections` to fit it."""
     if sys.platform == "win32":
         return limits
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -113,7 +114,7 @@ def _fit_to_open_files(limits: Limits) -> Limits:
 
 
 def _check_exposure(config: ServerConfig) -> None:
-    """Raise `StartupError` if others could reach a server without TLS by accident."""
+    """Raise `StartupError` if a server without TLS would be reachable by others by accident."""
     if config.plain and not config.insecure and not is_local(config.address.host):
         raise StartupError(
             Code.CANNOT_START,
@@ -151,7 +152,7 @@ async def serve(
     listeners = await listen(config.address)
     port = port_of(listeners[0])
     # The nursery of the groups is the outer one: on shutdown the connections end first, and the
-    # groups then process what these have sent.
+    # groups then process the commands that they have sent.
     async with trio.open_nursery() as groups:
         context = _make_context(config, credentials, store, log, groups)
         async with (
@@ -189,7 +190,7 @@ def _make_context(
     log: Log,
     groups: trio.Nursery,
 ) -> ServerContext:
-    """Build the server's services and connect them; actors of groups run in `groups`."""
+    """Create the server's services; the group actors run in the nursery `groups`."""
     quota = GroupQuota(store, config.limits.groups_per_user)
     presence = Presence()
     tickets = Tickets()
@@ -217,7 +218,7 @@ def _make_context(
 
 
 def _announce(log: Log, address: Address, credentials: Credentials | None) -> None:
-    """Log the address, the key and the command to join with."""
+    """Log the address, the key and the command that joins the server."""
     log.line("listening", address=str(address))
     host = socket.gethostname() if address.host in _ALL_INTERFACES else address.host
     command = f"python -m tchat join {host} {address.port}"

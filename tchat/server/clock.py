@@ -1,4 +1,4 @@
-"""Wall clock: the time that events are dated with."""
+"""Wall clock: the source of the timestamps of events."""
 
 from __future__ import annotations
 

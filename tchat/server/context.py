@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 STOPPING = (Code.SHUTTING_DOWN, "The server is stopping; this client will reconnect.")
 _BUSY_RETRY_MS = 1000
-# An attack must not fill the log: refusals for being busy are logged at this rate at most.
+# Busy refusals are logged at most at this rate, so that an attack does not fill the log.
 _BUSY_LOG_RATE = Rate(1, 5)
 
 
@@ -35,10 +35,10 @@ _BUSY_LOG_RATE = Rate(1, 5)
 class ServerContext:
     """One server's services, limits and counters.
 
-    `clock` gives ms since the Unix epoch, `rate_clock` seconds for the rate limits of people.
-    `handshakes` holds the cancel scopes of connections that are authenticating,
-    `open_connections` counts all connections, `busy_replies` those that are being told that the
-    server is busy.
+    `clock` returns ms since the Unix epoch, `rate_clock` the seconds of a monotonic clock, for the
+    rate limits of people. `handshakes` contains the cancel scopes of connections that are
+    authenticating. `open_connections` counts all connections, `busy_replies` the busy refusals that
+    are being sent.
     """
 
     store: Store
@@ -67,11 +67,11 @@ class ServerContext:
 
     @property
     def pin(self) -> bytes:
-        """The fingerprint that clients pin this server by; empty without TLS."""
+        """The server's pin, the SHA-256 of its TLS key; empty without TLS."""
         return self.credentials.pin if self.credentials else b""
 
     def may_log_busy(self) -> bool:
-        """Return whether one more refusal for being busy may be logged now."""
+        """Return whether one more busy refusal may be logged now."""
         return not self._busy_log.take(trio.current_time())
 
     def check_capacity(self) -> None:

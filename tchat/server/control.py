@@ -1,8 +1,8 @@
 """Control socket: the operator's commands to a running server, such as releasing a name.
 
-It is a Unix socket in the data directory. Whoever can write to that directory could change
-everything in it anyway, so the permissions of the file system are all the protection needed. When
-no server runs, the same command works on the store directly.
+It is a Unix socket in the data directory. A user who can write to that directory could change
+everything in it anyway, so file permissions are sufficient protection. When no server runs, the
+same command works on the store directly.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ async def control_socket(context: ServerContext, data: Path) -> AsyncIterator[No
 
 
 async def release_name(data: Path, name: str) -> None:
-    """Remove all keys from a name, through the server that runs on `data` or in its store.
+    """Remove all keys from a name: through the server that uses `data`, or directly in the store.
 
     Raises `Refused` (no_such_name), `StartupError`, or `ProtocolError`.
     """
@@ -103,8 +103,8 @@ async def _request(link: Link, request: Release) -> None:
 
 
 def _listen(path: Path) -> trio.SocketListener:
-    # A file that is there was left by a server that was killed: the lock on the data directory
-    # guarantees that no other one runs.
+    # An existing socket was left by a server that was killed: the lock on the data directory
+    # guarantees that no other server runs.
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX)
     try:
@@ -124,7 +124,7 @@ async def _serve(context: ServerContext, stream: trio.SocketStream) -> None:
             try:
                 answer = await _handle(context, await link.receive())
             except StorageError:
-                raise  # the log is in doubt: the whole server has to stop
+                raise  # the store is unreliable: the whole server has to stop
             except TchatError as error:
                 answer = failed(error)
             await link.send(encode(answer))

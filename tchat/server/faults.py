@@ -1,4 +1,4 @@
-"""Unexpected exceptions: whether one has to end the server, and how to log it in one line."""
+"""Unexpected exceptions: tell fatal storage errors apart, and describe an exception in one line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from tchat.errors import StorageError, root_of
 
 
 def is_storage(error: Exception) -> bool:
-    """Return whether the log cannot be trusted any more, so that the server has to stop."""
+    """Return whether the store is unreliable after this error, so that the server has to stop."""
     if isinstance(error, ExceptionGroup):
         return error.subgroup(StorageError) is not None
     return isinstance(error, StorageError)

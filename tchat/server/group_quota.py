@@ -1,7 +1,7 @@
 """Group quota: how many groups one person may be in, or ask to join.
 
-Conversations of two do not count. The memberships of people who lately asked to join something are
-cached, so that the check itself needs no disk and can run inside a group's batch.
+Direct conversations do not count. The groups of people who recently asked to join one are cached,
+so that the check itself needs no disk access and can run inside a group's batch.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class GroupQuota:
         """Load a person's groups into the cache; `reserve` needs them there."""
         if person not in self._groups:
             groups = {g for g in await self._store.groups_of(person) if not is_direct(g)}
-            # While this waited, another task may have loaded them, and reserved one more.
+            # During the wait, another task may have loaded them and reserved one more.
             self._groups.setdefault(person, groups)
         self._groups.move_to_end(person)
         while len(self._groups) > MAX_CACHED:
@@ -52,7 +52,7 @@ class GroupQuota:
         groups.add(group)
 
     def on_standing_changed(self, group: str, standings: Mapping[str, Standing]) -> None:
-        """Give back the quota of people who are outside the group now."""
+        """Release the quota of people who are no longer in the group."""
         for person, standing in standings.items():
             if standing == "outsider" and person in self._groups:
                 self._groups[person].discard(group)

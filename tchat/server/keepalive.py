@@ -1,7 +1,7 @@
 """Keepalive timeout: disconnect clients that have been silent for too long.
 
-Clients send a `Ping` when they have nothing else to send. One that is silent hangs, or its network
-is gone without TCP noticing.
+Clients send a `Ping` when they have nothing else to send. A silent client hangs, or has lost its
+network without TCP noticing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _CHECKS = 12  # per timeout, so that a client is disconnected at most 1/12 too l
 
 
 async def disconnect_silent_clients(presence: Presence, silence_seconds: float) -> None:
-    """Disconnect each client that was not heard for `silence_seconds`. Never returns."""
+    """Disconnect each client that sent nothing for `silence_seconds`. Never returns."""
     while True:
         await trio.sleep(silence_seconds / _CHECKS)
         oldest = trio.current_time() - silence_seconds

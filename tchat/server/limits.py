@@ -1,7 +1,7 @@
 """Limits of a server: each declared once, with its default, command-line option and help text.
 
-`Limits` is the only place to add or change one. The options of `tchat serve`, their `--help` and
-the table in the documents are made from the metadata of its fields; a limit without metadata
+`Limits` is the only place to add or change a limit. The options of `tchat serve`, their `--help`
+and the table in the README are generated from the metadata of its fields; a limit without metadata
 cannot be set from the command line.
 """
 
@@ -22,12 +22,12 @@ _HOURS_IN = {"d": 24, "h": 1}
 _HOUR_MS = 3600 * 1000
 
 
-# ------------------------------------------------------------------ kinds of values
+# ------------------------------------------------------------------ value types
 
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """A kind of value on the command line; `show` writes what `parse` reads."""
+    """A type of value on the command line; `show` is the inverse of `parse`."""
 
     metavar: str
     parse: Callable[[str], object]
@@ -111,7 +111,7 @@ _AGE = _Kind("TIME", _parse_age, _show_age)
 
 @dataclass(frozen=True, slots=True)
 class _Option:
-    """How a limit is set on the command line."""
+    """The command-line option of a limit."""
 
     flag: str
     kind: _Kind
@@ -124,12 +124,12 @@ def _option(flag: str, kind: _Kind, text: str) -> dict[str, _Option]:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one person, one connection, one group may use. Sizes in bytes, `keep_files` in ms.
+    """The limits per person, connection and group. Sizes are in bytes, `keep_files` is in ms.
 
-    Rates hold for each person, on all devices together: `messages` for commands that a group's
-    log grows by, `joins` for asking to join and founding, `requests` for requests that change no
-    log. `frames` holds for each connection, whatever the frames contain; a connection that exceeds
-    it is read more slowly instead of being refused.
+    Rates apply to each person, on all devices together: `messages` to commands that append to a
+    log, `joins` to founding groups and asking to join, `requests` to requests that append nothing.
+    `frames` applies to each connection, and to all frames; the server reads more slowly from a
+    connection that exceeds it, instead of refusing frames.
     """
 
     messages: Rate | None = field(
@@ -209,11 +209,11 @@ class Limits:
 
     @property
     def group(self) -> GroupLimits:
-        """The limits that the rules of a group enforce."""
+        """The limits that a group's rules enforce."""
         return GroupLimits(self.group_members, self.group_requests, self.group_invites)
 
     def without_rates(self) -> Limits:
-        """Return the same limits, with no limit on rates."""
+        """Return the same limits without rate limits."""
         return replace(self, messages=None, joins=None, requests=None, frames=None)
 
 
@@ -241,7 +241,7 @@ def add_limits(parser: argparse._ArgumentGroup) -> None:
 
 
 def limits_from(given: argparse.Namespace) -> Limits:
-    """Return the limits that parsed options set."""
+    """Return the limits in parsed options."""
     values: dict[str, Any] = {name: getattr(given, f"limit_{name}") for name, _, _ in _options()}
     limits = Limits(**values)
     return limits if limits.messages else limits.without_rates()

@@ -1,8 +1,8 @@
-"""The server's log: one line for each thing that happens, as text or as JSON lines.
+"""The server's log: one line per occurrence, as text or as JSON lines.
 
-Lines are written by a thread of their own. A console can stop accepting bytes (somebody pressed
-Ctrl-S, a pipe's reader sleeps), and the chat must not stop with it; when the queue is full, the
-newest lines are dropped rather than the memory filled.
+A thread of its own writes the lines. A console may stop accepting bytes (somebody pressed Ctrl-S,
+or the reader of a pipe is suspended), and that must not block the chat. When the queue is full, new
+lines are dropped, to bound the memory.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ LINES: dict[str, str] = {
     "refused": "refused {address}: {reason}",
     "fault": "fault in {where}: {reason}",
 }
-"""Every kind of line, by its stable word, and how it reads as text.
+"""The text of each kind of line, by its stable word.
 
-Those about the events of a group are declared with the events.
+Lines about the events of a group are declared with the events.
 """
 
 
@@ -77,7 +77,7 @@ class Log:
             self.line(line.word, group=event.group, user=event.actor, **facts)
 
     def close(self, patience: float = 2.0) -> None:
-        """Write what waits, for at most `patience` seconds."""
+        """Write the queued lines, for at most `patience` seconds."""
         try:
             self._queue.put(None, timeout=patience)
         except queue.Full:

@@ -1,4 +1,4 @@
-"""Presence: which clients are connected, on which devices, and who is marked as away.
+"""Presence: the connected clients of each person, and the people who are away.
 
 One `Presence` serves the whole server. It also enforces the limit of connections per person,
 replaces the older connection of a client that reconnects, and disconnects revoked keys.
@@ -27,7 +27,7 @@ class ClientConnection(Protocol):
 
     @property
     def author(self) -> Author:
-        """The person, and which of their clients this is."""
+        """The person, and the id and key of this client."""
 
     @property
     def last_heard(self) -> float:
@@ -50,8 +50,8 @@ class Presence:
     def __init__(self) -> None:
         self.away: dict[str, str] = {}
         self._connections: dict[str, dict[bytes, ClientConnection]] = {}
-        # Counted apart from `_connections`: a connection that was replaced still takes its place
-        # until it has ended.
+        # Counted apart from `_connections`: a connection that was replaced still counts until it
+        # has ended.
         self._open: Counter[str] = Counter()
 
     def connections(self) -> list[ClientConnection]:
@@ -65,7 +65,7 @@ class Presence:
     def connected(self, connection: ClientConnection) -> None:
         """Add a connection, and disconnect an earlier one with the same client id.
 
-        Sequence numbers identify repeated commands only while one process counts with them, so two
+        Deduplication by sequence number works only if a single process assigns the numbers, so two
         connections must never share a client id.
         """
         person, client = fold(connection.author.name), connection.author.client
@@ -78,7 +78,7 @@ class Presence:
         self._open[person] += 1
 
     def disconnected(self, connection: ClientConnection) -> None:
-        """Remove a connection that has ended; the person's last one also ends being away."""
+        """Remove a connection that has ended; after the last one, the person is no longer away."""
         person, client = fold(connection.author.name), connection.author.client
         devices = self._connections[person]
         if devices.get(client) is connection:  # and was not replaced

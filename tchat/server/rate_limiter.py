@@ -1,6 +1,6 @@
 """Rate limits per person (token buckets), and a cap on connections that are not authenticated.
 
-A refusal says when to try again, so that a client can retry by itself.
+A refusal contains the time to wait, so that clients can retry automatically.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tchat.server.limits import Limits
 
 RateKind = Literal["messages", "joins", "requests"]
-"""The rates of `Limits` that hold for a person."""
+"""The rates of `Limits` that apply to a person."""
 
 _MIN_WAIT_SHOWN = 0.1
 _BUSY_RETRY_MS = 1000
@@ -35,7 +35,7 @@ _PREFIX = {4: 32, 6: 64}
 class RateLimiter:
     """A token bucket for each person and kind of action.
 
-    `clock` is monotonic, in seconds. Buckets that are full again are dropped from `max_buckets` on.
+    `clock` is monotonic, in seconds. When there are `max_buckets`, full ones are dropped.
     """
 
     def __init__(
@@ -86,14 +86,14 @@ class UnauthenticatedLimiter:
 
     @property
     def count(self) -> int:
-        """How many connections are counted now."""
+        """The number of connections that are counted now."""
         return self._by_network.total()
 
     @contextmanager
     def admit(self, address: Address | None) -> Iterator[None]:
         """Count one connection while the block runs. Raises `Refused` (busy) if there are too many.
 
-        `address` is None for a peer without one, such as a Unix socket.
+        `address` is None for a peer without an address, such as a Unix socket.
         """
         network = _network(address.host) if address else ""
         limits = self._limits

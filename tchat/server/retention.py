@@ -1,4 +1,4 @@
-"""Retention: decide when a file is expired or unreferenced, and delete it. Runs periodically.
+"""Retention: periodically delete expired and unreferenced files.
 
 A file expires `Limits.keep_files` after it was last shared. An upload that was never shared, or an
 unfinished one, is kept for a day.
@@ -27,9 +27,9 @@ _DAY_MS = 24 * 3600 * 1000
 async def remove_expired_files(
     store: Store, log: Log, keep_files: int | None, clock: Callable[[], int]
 ) -> None:
-    """Remove what a crash left behind, then sweep every `SWEEP_SECONDS`. Never returns.
+    """Remove files that a crash left behind, then sweep every `SWEEP_SECONDS`. Never returns.
 
-    `clock` gives ms since the Unix epoch.
+    `clock` returns ms since the Unix epoch.
     """
     async with store.blobs.lock():
         known = await store.files.digests()
@@ -41,11 +41,11 @@ async def remove_expired_files(
 
 
 async def sweep(store: Store, log: Log, keep_files: int | None, now: int) -> None:
-    """Remove the files that have expired, or that no group refers to any more."""
+    """Remove expired files and files that no group refers to any more."""
     removed: list[bytes] = []
     async with store.blobs.lock():
-        # Only a full disk is tolerated here: any other error puts the log in doubt, and has to end
-        # the server.
+        # Only a full disk is tolerated here: after any other error the database is unreliable, and
+        # the server has to stop.
         with _logged(log, StorageFull):
             removed = await store.files.sweep(
                 now - _DAY_MS, 0 if keep_files is None else max(0, now - keep_files)
@@ -63,7 +63,7 @@ def _logged(
     log: Log,
     kinds: type[TchatError] | tuple[type[TchatError], ...] = (StorageError, StorageFull),
 ) -> Iterator[None]:
-    """Log an error with files instead of raising it: the chat goes on without their removal."""
+    """Log an error with files instead of raising it: chat does not depend on their removal."""
     try:
         yield
     except kinds as error:

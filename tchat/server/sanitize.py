@@ -1,8 +1,8 @@
 """Sanitize incoming frames with `core.text`: group names, and text fields that the schema marks.
 
-A terminal obeys some characters instead of showing them (`core.text`), so text is cleaned once when
-it comes in, and again by each client before it is shown: neither has to trust the other. Which
-fields are cleaned, and how, is marked where they are declared (`Clean` in `core.protocol.schema`).
+Some characters control a terminal instead of being shown (`core.text`). The server sanitizes text
+when it arrives, and each client again before showing it, so that neither has to trust the other.
+The fields to sanitize are marked in their declarations (`Clean` in `core.protocol.schema`).
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 def check_own_group(raw: str, author: Author) -> str:
-    """Return a group's name as it is shown, unless it is a conversation of two others.
+    """Return a group's display name. Raises `Refused` for a direct conversation of other people.
 
-    Nothing is revealed about such a one, not even whether it exists. Raises `Refused`.
+    The refusal reveals nothing about that conversation, not even whether it exists.
     """
     name = check_group(raw)
     if is_others(name, author):
@@ -30,5 +30,5 @@ def check_own_group(raw: str, author: Author) -> str:
 
 
 def is_others(name: str, author: Author) -> bool:
-    """Return whether a name is that of a conversation of two others."""
+    """Return whether a name is that of a direct conversation between other people."""
     return is_direct(name) and fold(author.name) not in map(fold, pair_of(name))

@@ -1,13 +1,13 @@
 """Bounded send queue of one connection, with backpressure; empty most of the time.
 
-Data goes to the socket at once, as long as the socket takes it. Only what is left over is queued
-here, and starts a writer task that runs until the queue is empty. So a client that keeps up costs
-its group's actor one system call per batch and no task switch; a slow client has a writer task of
-its own for as long as it is slow.
+Data goes to the socket directly, as long as the socket accepts it. Only the rest is queued here,
+and starts a writer task, which runs until the queue is empty. So a client that keeps up costs its
+group's actor one system call per batch and no task switch; a slow client has a writer task of its
+own while it is slow.
 
-There are two kinds of senders. A group's actor must never wait for a slow reader: it calls `offer`,
-which refuses data when the queue is full, and the reader is then fed from the store at its own
-pace. Tasks of the connection itself can wait: they call `wait_for_space` first.
+There are two kinds of senders. A group's actor must never wait for a slow reader, so it calls
+`offer`, which refuses data when the queue is full; the reader then gets the events from the store
+at its own pace. Tasks of the connection itself can wait, so they call `wait_for_space` first.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SEND_QUEUE_LIMIT = 256 * 1024
-"""Bytes from which on a queue is full: `offer` refuses more."""
+"""The size in bytes at which a queue is full, and `offer` refuses data."""
 
 WRITE_SIZE = FRAME_LIMIT
 """Most bytes in one write; each write has its own deadline."""
 
 
 class SendQueueClosed(Exception):
-    """The connection has ended; whatever is sent now cannot arrive."""
+    """The connection has ended, so data that is sent now cannot arrive."""
 
 
 class SendQueue:
     """The queue between all senders of a connection and its socket.
 
-    `send_now` sends as much as the socket takes and returns the rest, or None if there is none; it
-    is not called while a writer runs. `start_writer` is called when data begins to queue up, and on
-    close: the writer calls `dequeue`, sends that, reports it with `mark_sent`, and repeats until
-    `dequeue` returns None.
+    `send_now` sends as much as the socket accepts and returns the rest, or None if there is none;
+    it is not called while a writer runs. `start_writer` is called when data is queued, and on
+    close. The writer calls `dequeue`, sends the data, reports it with `mark_sent`, and repeats
+    until `dequeue` returns None.
     """
 
     __slots__ = (
@@ -80,14 +80,14 @@ class SendQueue:
         return True
 
     def push(self, data: bytes) -> None:
-        """Send or queue `data` regardless of the limit: for the few frames that must not be lost.
+        """Send or queue `data` regardless of the limit, for frames that must not be lost.
 
         Does nothing once the queue is closed.
         """
         if self.closed:
             return
         if self._writing:
-            self._enqueue(data)  # behind what the writer has not sent yet
+            self._enqueue(data)  # after the data that the writer has not sent yet
         elif (rest := self._send_now(data)) is not None:
             self._enqueue(rest)
             self._ensure_writer()
@@ -98,7 +98,7 @@ class SendQueue:
 
     @property
     def congested(self) -> bool:
-        """Whether senders that can wait should: the queue is over half full, or closed."""
+        """Whether the queue is over half full or closed; senders that can wait should wait."""
         return self.size > self._limit // 2 or self.closed
 
     async def wait_for_space(self) -> None:
@@ -111,9 +111,9 @@ class SendQueue:
             await self._space.wait()
 
     def dequeue(self) -> bytes | None:
-        """Return all queued data; None if there is none, which ends the writer's work.
+        """Return all queued data; None if there is none, after which the writer has to end.
 
-        `size` includes the data until `mark_sent`: it still takes memory.
+        `size` includes the data until `mark_sent`, because it still takes memory.
         """
         if not self._pending:
             self._writing = False
@@ -123,7 +123,7 @@ class SendQueue:
         return data
 
     def mark_sent(self, count: int) -> None:
-        """Record that the socket has taken `count` bytes of the dequeued data."""
+        """Record that the socket has accepted `count` bytes of the dequeued data."""
         self.size -= count
         if not self.congested:
             self._wake_waiting()
@@ -133,8 +133,8 @@ class SendQueue:
         if not self.closed:
             self.closed = True
             self._ensure_writer()
-            # Both refer to the connection, which refers to this queue: break the cycle, so that
-            # reference counting alone frees the three.
+            # Both refer to the connection, which refers to this queue. Break this cycle, so that
+            # reference counting alone frees all of them.
             del self._send_now, self._start_writer
             self._wake_waiting()
 

@@ -1,8 +1,8 @@
-"""One-use tickets that authorize file transfers on connections of their own.
+"""Single-use tickets that authorize file transfers on connections of their own.
 
-The chat connection asks for a transfer, and the group's actor decides whether it is allowed; the
-ticket carries that permission over to the transfer connection. Tickets expire, are limited per
-person, and are revoked, like transfers under way, when the person leaves the group.
+A client asks for a transfer on its chat connection, and the group's actor decides whether it is
+allowed; the ticket authorizes the transfer connection. Tickets expire and are limited per person.
+When a person leaves a group, their tickets and running downloads for its files are revoked.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
 TICKET_SECONDS = 60.0
 MAX_TRANSFERS = 32
-"""How many tickets and transfers one person may have at a time."""
+"""Most tickets and running transfers of one person together."""
 
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """What a ticket allows: to transfer one file in one direction.
+    """The permission to transfer one file in one direction, granted by a ticket.
 
-    An upload is identified by `size` and the digest of the file's first piece, `head`; a download
-    by the file's `sha256`, which is file `number` of `group`.
+    An upload is identified by `size` and `head`, the digest of the file's first piece; a download
+    by `sha256`. A download also has the `number` of the file in its `group`.
     """
 
     direction: Literal["upload", "download"]
@@ -88,8 +88,8 @@ class Tickets:
     def running(self, permission: Permission) -> Iterator[None]:
         """Count a transfer as running while the block runs.
 
-        Raises `trio.BrokenResourceError` if the permission is revoked meanwhile, which cancels the
-        block.
+        If the permission is revoked meanwhile, the block is cancelled and this raises
+        `trio.BrokenResourceError`.
         """
         scope = trio.CancelScope()
         transfer = (permission, scope)

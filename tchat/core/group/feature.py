@@ -174,7 +174,7 @@ class Body(Shape):
         return ()
 
     def sentence(self, event: Event, reader: Reader) -> str:
-        """Return the event as a sentence, not sanitized; empty if it does not concern the reader."""
+        """Return the event as a sentence, not sanitized; empty if it is not for the reader."""
         return ""
 
     def log_line(self) -> LogLine | None:

@@ -1,13 +1,13 @@
 """One chat connection: a reader, and a writer when needed, from the handshake to the goodbye.
 
 The reader passes each frame to the dispatcher. Replies and events go to the socket through the
-send queue, which starts a writer when the socket does not take them at once. Both tasks run in
-one nursery, so that whatever ends one ends the other and nothing outlives the connection.
+send queue, which starts a writer when the socket does not accept them at once. Both tasks run in
+one nursery, so that they end together and nothing outlives the connection.
 
 Backpressure: the reader waits for space in the send queue before it takes the next frame, so a
 client that sends requests without reading the replies is slowed down to the pace of its reading.
 
-Whatever a client sends, the worst that happens is the end of its own connection.
+No input from a client can do more than end its own connection.
 """
 
 from __future__ import annotations
@@ -64,16 +64,16 @@ async def _serve(context: ServerContext, stream: trio.SocketStream) -> None:
         elif peer.permission is not None:
             await serve_transfer(context, peer.link, peer.version, peer.permission)
     except StorageError:
-        raise  # the log is in doubt: the whole server has to stop
+        raise  # the store is unreliable: the whole server has to stop
     except TchatError as error:
         await refuse(context, peer.link, error)
     except trio.BrokenResourceError:
-        return  # the client is gone, there is nobody to reply to
+        return  # the client is gone
 
 
 async def _serve_chat(context: ServerContext, peer: Peer, author: Author) -> None:
-    # From these checks to `connected` there is no checkpoint. Otherwise the server could stop, or
-    # the key be revoked, in between, and nobody would disconnect this connection.
+    # There is no checkpoint between these checks and `connected`. Otherwise the server could stop,
+    # or the key could be revoked, in between, and nobody would disconnect this connection.
     if context.stopping:
         raise Refused(*STOPPING)
     if context.accounts.is_revoked(author):
@@ -84,7 +84,7 @@ async def _serve_chat(context: ServerContext, peer: Peer, author: Author) -> Non
     context.log.line("user_connected", user=author.name, address=peer.link.address)
     context.presence.connected(connection)
     try:
-        # Nor here: a goodbye needs the send queue's writer, which `run` makes possible.
+        # No checkpoint here either: a goodbye needs the send queue's writer, which `run` enables.
         await connection.run(agree(peer.version))
     finally:
         context.presence.disconnected(connection)
@@ -151,7 +151,7 @@ class Connection:
                 with self._reading:
                     await self._read()
                 if self.send_queue.closed:
-                    self.reason = "fault"  # of a group's actor, which has logged it
+                    self.reason = "fault"  # a group's actor has failed, and has logged the error
             finally:
                 self._dispatcher.close()
                 self.send_queue.close()
@@ -170,7 +170,7 @@ class Connection:
         self._writers.start_soon(self._write)
 
     async def _write(self) -> None:
-        """Send what is queued. A client that takes no data for too long is disconnected."""
+        """Send the queued data. A client that accepts no data for too long is disconnected."""
         try:
             while (data := self.send_queue.dequeue()) is not None:
                 for start in range(0, len(data) or 1, WRITE_SIZE):
@@ -184,7 +184,7 @@ class Connection:
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self.reason = "connection lost"
             self._writers.cancel_scope.cancel()
-        # A group's actor closes the queue if it fails; the reader has to end as well then.
+        # A group's actor that fails closes the queue; the reader has to end as well then.
         if self.send_queue.closed:
             self._reading.cancel()
 
@@ -198,7 +198,7 @@ class Connection:
                 if self.send_queue.congested:
                     await self.send_queue.wait_for_space()
                 if self._ending:
-                    return  # what was received before the goodbye is ignored: keys may be revoked
+                    return  # ignore frames from before the goodbye: the key may be revoked
                 await self._receive(body)
         except ProtocolError as error:
             self.reason = str(error.code)
@@ -207,7 +207,7 @@ class Connection:
             return
 
     async def _throttle(self, frames: TokenBucket, size: int) -> None:
-        """Wait until the rate of frames allows one more of `size` bytes, valid or not."""
+        """Wait until the rate limit allows one more frame of `size` bytes, valid or not."""
         cost = 1 + size // _FRAME_SIZE
         if wait := frames.take(trio.current_time(), cost):
             await trio.sleep(wait)
@@ -216,7 +216,7 @@ class Connection:
     async def _receive(self, body: bytes) -> None:
         try:
             frame = decode_request(body)
-        except UnknownType as unknown:  # from a newer client, which can do without
+        except UnknownType as unknown:  # from a newer client, which has to handle this error
             self.notify(Failed(unknown.code, unknown.sentence, unknown.re))
             return
         try:

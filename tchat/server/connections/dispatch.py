@@ -1,8 +1,8 @@
-"""Request dispatch: which handler answers each frame of a chat connection.
+"""Request dispatch: pass each frame of a chat connection to its handler.
 
-`RequestDispatcher.handle` is the table. Requests about a group's present state, and commands, go to
+`RequestDispatcher.handle` is the table. Commands, and requests about a group's current state, go to
 the group's actor, which replies itself; the others are answered here from the store. Each handler
-acquires from the rate limiter before it does anything that costs.
+acquires tokens from the rate limiter before it does any expensive work.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ FileRequest = TypeVar("FileRequest", Upload, Download, FileListRequest)
 
 _MAX_SUBSCRIPTIONS = 256
 
-# What a request costs in tokens of the "requests" rate, by the work that it makes.
+# The cost of an expensive request, in tokens of the "requests" rate.
 SNAPSHOT_COST = 5
 GROUPS_COST = 5
 SEARCH_COST = 10
@@ -98,7 +98,7 @@ class RequestDispatcher:
         self._person = fold(author.name)
         self._send_queue = send_queue
         self._order = CommandOrder() if resends else None
-        # Made once, not for each message.
+        # Created once, not for each message.
         self._message_checks = (partial(context.rate_limiter.acquire, "messages", self._person),)
 
     async def handle(self, frame: Frame) -> None:  # noqa: C901  # a table: one case per frame
@@ -144,7 +144,7 @@ class RequestDispatcher:
                 )
 
     def close(self) -> None:
-        """End all subscriptions, with the connection."""
+        """End all subscriptions of the connection."""
         for key, subscription in self.subscriptions.items():
             self._context.registry.unsubscribe(subscription, key)
 
@@ -158,7 +158,7 @@ class RequestDispatcher:
         self._context.rate_limiter.acquire("requests", self._person, cost)
 
     def _checked(self, group: str) -> str:
-        """Return a group's valid name. Raises `Refused`, also for a conversation of two others."""
+        """Return a group's display name. Raises `Refused`; see `check_own_group`."""
         return check_own_group(group, self._author)
 
     async def _send_to_group(
@@ -182,10 +182,9 @@ class RequestDispatcher:
             group, Execute(self._author, command, self._send_queue, checks, self._order)
         )
 
-    # The actor runs these checks, once it knows that the command is not a repeated one. A repeated
-    # command is never refused: its first copy may have been committed, and the author would take a
-    # refusal for a reason to do it again. What needs the disk is loaded before, because a batch
-    # must not wait for it.
+    # The actor runs these checks, and only if the command is not a repeat. Checks must not refuse
+    # a repeated command: its first copy may be committed, and the author would try again. Data from
+    # the disk is loaded beforehand, because a batch must not wait for it.
 
     async def _join_checks(self, command: Join) -> Sequence[Callable[[], None]]:
         context, person = self._context, self._person
@@ -248,7 +247,7 @@ class RequestDispatcher:
             [ServerContext, Author, FileRequest], Awaitable[Callable[[Group], Frame]]
         ],
     ) -> None:
-        """Do the slow part of an answer here, and let the group's actor decide and reply."""
+        """Do the slow part of a request here; the group's actor then decides and replies."""
         self._acquire()
         group = self._checked(request.group)
         if is_direct(group):
@@ -268,8 +267,7 @@ class RequestDispatcher:
     def _set_away(self, request: Away) -> None:
         reason = clean(request).text
         presence = self._context.presence
-        # Announced in every group that the person follows, so it costs as much as a request in
-        # each of them.
+        # It is announced in every group that the person follows, so it costs one request for each.
         groups = presence.followed_groups(self._person)
         self._acquire(max(1, len(groups)))
         if presence.set_away(self._person, reason):

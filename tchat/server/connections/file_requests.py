@@ -1,15 +1,16 @@
-"""File requests in the chat: quota, deduplication by digest, and tickets for transfers.
+"""File requests on the chat connection: quota, deduplication by digest, tickets for transfers.
 
-A file travels on a connection of its own, so that TCP paces it and the chat never waits behind it.
-The request for it comes in the chat, and is answered with a ticket that is good for one transfer.
+A file is transferred on a connection of its own, so that TCP paces it and the chat never waits for
+it. The client asks for the transfer on the chat connection, and gets a single-use ticket.
 
-An upload begins with an offer: the file's size and the digest of its first piece. Only if a similar
-file is stored that this person could download anyway does the server ask for the digest of the
-whole file; if that matches, nothing has to be transferred. Anybody else uploads the file as if it
-were new, so offering a file does not reveal whether it is already stored. It is kept once anyway.
+An upload begins with an offer: the file's size and the digest of its first piece. If the person has
+access to a stored file with the same size and first piece, the server asks for the digest of the
+whole file; if that matches, nothing has to be transferred. All other people upload the file as if
+it were new, so offering a file does not reveal whether it is already stored. Either way, the server
+stores only one copy.
 
-The slow part of each request runs here; the function that is returned then decides on the group's
-state, in the group's actor.
+Each function here does the slow part of a request, and returns a function that the group's actor
+calls with the group's state, to decide and to make the reply.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ async def prepare_upload(
         _check_space(context, author.name, size, used)
     if sha256 is not None:
         stored = await files.lease(person, sha256, context.clock()) == size
-        if not stored:  # so no file of theirs is to be counted only once
+        if not stored:  # the file is new to this person, so nothing is excluded from the usage
             used = await _used(context, author.name)
     if not (similar or stored):
         space = (
@@ -79,7 +80,7 @@ async def prepare_upload(
             return DigestRequired(request.id)
         if stored:
             return AlreadyStored(request.id)
-        # Again: other uploads may have got their tickets while this one waited for the disk.
+        # Check again: other uploads may have got tickets while this one waited for the disk.
         _check_space(context, author.name, size, used)
         permission = Permission("upload", author.name, size, head=head)
         return Ticket(request.id, context.tickets.issue(permission))
@@ -147,15 +148,15 @@ def _require_member(group: Group, author: Author) -> None:
 
 
 async def _used(context: ServerContext, user: str, excluded: bytes | None = None) -> int:
-    """Return the bytes of a person's files, without one that is `excluded` and without promises."""
+    """Return the size of a person's files, without `excluded` and without promised uploads."""
     promised = context.tickets.promised_bytes(user)
     used = await context.store.files.usage(fold(user), excluded)
-    # An upload that finishes during the read may be missing in `used` and is no promise any more.
+    # An upload that finishes during the read may be missing in `used` and is no longer promised.
     return used + max(0, promised - context.tickets.promised_bytes(user))
 
 
 def _check_space(context: ServerContext, user: str, size: int, used: int) -> None:
-    """Raise `Refused` (file_too_large, quota_exceeded) if a file is too large."""
+    """Raise `Refused` if a file is too large (file_too_large) or exceeds the quota."""
     limit = context.limits.file
     if size > limit:
         raise Refused(
@@ -168,7 +169,7 @@ def _check_space(context: ServerContext, user: str, size: int, used: int) -> Non
 def check_uploaded(size: int | None, claimed: int) -> None:
     """Raise `Refused` (not_uploaded) unless the person has uploaded a file of `claimed` bytes.
 
-    Knowing a file's digest proves nothing: it must not give access to what others have uploaded.
+    Knowing a file's digest must not give access to the files of other people.
     """
     if size != claimed:
         raise Refused(Code.NOT_UPLOADED, "Upload the file before you share it.")
@@ -187,7 +188,7 @@ def check_quota(context: ServerContext, used: int, more: int = 0) -> None:
 
 @contextmanager
 def refusing_file_errors() -> Iterator[None]:
-    """Turn an error with a file into a refusal: it does not put the log in doubt."""
+    """Turn an error with a file into a refusal, because it does not affect the log."""
     try:
         yield
     except StorageError as error:

@@ -1,8 +1,8 @@
 """Server side of the handshake: authenticates the client and enforces deadlines and limits.
 
 Everything before authentication happens here, under one deadline and one limit on unauthenticated
-connections: TLS, hello, challenge, proof, and the claim to a name. None of it costs more than a TLS
-handshake and a few kilobytes, and whoever is refused is told why.
+connections: TLS, hello, challenge, proof, and the claim to a name. All of it together costs no more
+than a TLS handshake and a few kilobytes, and a refused client is told the reason.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ if TYPE_CHECKING:
 
 REFUSAL_SECONDS = 3.0
 _MAX_BUSY_REFUSALS = 64
-"""At once: under a flood of connections even a refusal costs too much, and the rest are dropped."""
+"""Most simultaneous refusals. In a flood of connections, even refusals would cost too much, so
+further connections are closed without a reply.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ async def authenticate_peer(context: ServerContext, stream: trio.SocketStream) -
 
 
 async def refuse(context: ServerContext, link: Link, error: TchatError) -> None:
-    """Log why a connection ends, and tell the client if it still listens."""
+    """Log the reason for refusing a connection, and send it to the client if possible."""
     context.log.line("refused", address=link.address, reason=error.sentence)
     with trio.move_on_after(REFUSAL_SECONDS, shield=True):
         await link.close_with(encode(failed(error)))
@@ -78,7 +80,7 @@ async def refuse(context: ServerContext, link: Link, error: TchatError) -> None:
 async def _run_handshake(context: ServerContext, link: Link) -> Peer | None:
     try:
         with trio.move_on_after(context.limits.handshake_seconds) as scope:
-            # A server that stops cancels these scopes.
+            # The server cancels these scopes when it stops.
             context.handshakes.add(scope)
             try:
                 if context.credentials is not None:
@@ -90,16 +92,16 @@ async def _run_handshake(context: ServerContext, link: Link) -> Peer | None:
             raise Refused(*STOPPING)
         raise ProtocolError(Code.HANDSHAKE, "The connection did not authenticate in time.")
     except StorageError:
-        raise  # concerns the whole server
+        raise  # the store is unreliable: the whole server has to stop
     except TchatError as error:
         await refuse(context, link, error)
     except trio.BrokenResourceError:
-        pass  # gone: nobody to tell
+        pass  # the client is gone
     return None
 
 
 async def _authenticate(context: ServerContext, link: Link) -> Peer | None:
-    """Read the first frame: a hello, to be proved, or a ticket for a transfer."""
+    """Read the first frame, then challenge a hello or redeem a transfer ticket."""
     body = await link.receive()
     if body is None:
         return None
@@ -113,7 +115,7 @@ async def _authenticate(context: ServerContext, link: Link) -> Peer | None:
 
 
 async def _challenge(context: ServerContext, link: Link, hello: Hello) -> Author | None:
-    """Return the author that the client proves to be; None if it closes instead."""
+    """Return the authenticated author; None if the client closes the connection instead."""
     challenge = Challenge(agree(hello.version), secrets.token_bytes(NONCE_SIZE))
     await link.send(encode(challenge))
     body = await link.receive()
@@ -122,14 +124,14 @@ async def _challenge(context: ServerContext, link: Link, hello: Hello) -> Author
     proof = decode_request(body)
     if not isinstance(proof, Proof):
         raise ProtocolError(Code.HANDSHAKE, "The answer to a challenge has to be a proof.")
-    # The signature covers the server's pin, so that nobody can relay it to another server.
+    # The signature covers the server's pin, so a proof that was made for another server fails.
     verify(hello.key, proof.signature, proof_text(hello, challenge, context.pin))
     name = await context.accounts.claim(hello, check_name(hello.user, "username"), proof.link)
     return Author(name, hello.client, hello.key)
 
 
 async def _refuse_busy(context: ServerContext, link: Link, busy: Refused) -> None:
-    """Tell a client that there is no capacity, at a lower cost than admitting it."""
+    """Tell a client that the server is busy, at a lower cost than a handshake."""
     if context.busy_replies >= _MAX_BUSY_REFUSALS:
         return
     context.busy_replies += 1
@@ -137,7 +139,7 @@ async def _refuse_busy(context: ServerContext, link: Link, busy: Refused) -> Non
         if context.may_log_busy():
             context.log.line("refused", address=link.address, reason=busy.sentence)
         with trio.move_on_after(REFUSAL_SECONDS):
-            # With TLS, an alert in place of the handshake that would be needed for a sentence.
+            # With TLS, send an alert: sending a sentence would require the TLS handshake.
             answer = encode(failed(busy)) if context.credentials is None else BUSY_ALERT
             await link.close_with(answer)
     finally:

@@ -1,7 +1,7 @@
 """History, search and the list of groups: requests that are answered from the store.
 
-A message that is deleted while a request runs must not appear in the answer. So a page or result
-that was read while something in its groups was erased is read again.
+A message that is deleted while a request runs must not appear in the answer. So if a text in these
+groups is erased during a read, the read is repeated.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ async def read_history(
     page = await _read_unerased(
         context, [key], lambda: context.store.read_before(key, request.before)
     )
-    # Events below the floor are of a group that had the same name and was closed.
+    # Events below the floor belong to a closed group of the same name.
     if page is None or page.last < floor:
         return HistoryPage(request.id, 0, 0, b"")
     page = page.after(floor - 1)
@@ -86,7 +86,7 @@ async def _ask_group(
             refusals.append(refusal)
         answered.set()
 
-    # An actor that fails closes the send queue, which ends the connection and this task with it.
+    # An actor that fails closes the send queue, which ends the connection and so cancels this task.
     await context.registry.send(key, Query(ask, send_queue))
     await answered.wait()
     for refusal in refusals:
@@ -97,7 +97,7 @@ async def _ask_group(
 async def _read_unerased(
     context: ServerContext, groups: Collection[str], read: Callable[[], Awaitable[T]]
 ) -> T:
-    """Return what `read` returns, repeated while something in these groups is erased meanwhile."""
+    """Return the result of `read`; repeat it if a text in these groups was erased meanwhile."""
     while True:
         before = context.registry.erasures(groups)
         result = await read()
@@ -122,7 +122,7 @@ async def search(context: ServerContext, author: Author, request: Search) -> Sea
             raise Refused(Code.NOT_MEMBER, "Only members can search a group.")
     hits: list[Hit] = []
     if request.skip <= _MAX_SKIP:
-        # One more than a page, to know whether there is another page.
+        # One more than a page, to find out whether there is another page.
         hits = await _read_unerased(
             context,
             groups,
@@ -146,7 +146,7 @@ def _results(request: Search, terms: list[Term], hits: list[Hit]) -> SearchResul
 
 
 async def list_groups(context: ServerContext, author: Author, request: GroupsRequest) -> GroupList:
-    """Return a person's groups and conversations, with the last event and the last one read."""
+    """Return a person's groups and direct conversations, with the last and last read event."""
     person = fold(author.name)
     listed = _that_fit(await context.store.memberships_of(person))
     last_read = context.registry.last_read
@@ -157,7 +157,7 @@ async def list_groups(context: ServerContext, author: Author, request: GroupsReq
                 one.name,
                 one.standing,
                 one.last,
-                # An active group may have read receipts that it has not saved yet.
+                # An active group may have read receipts that are not saved yet.
                 max(one.read, last_read(one.group, person)),
             )
             for one in listed
@@ -166,7 +166,7 @@ async def list_groups(context: ServerContext, author: Author, request: GroupsReq
 
 
 def _that_fit(memberships: list[Membership]) -> list[Membership]:
-    """Return as many as one frame holds: groups used last, then conversations of two."""
+    """Return the memberships that fit into one frame: groups, then direct conversations."""
     groups = [one for one in memberships if not is_direct(one.group)]
     conversations = [one for one in memberships if is_direct(one.group)]
     space = _GROUP_LIST_BYTES

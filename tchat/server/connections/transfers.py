@@ -1,6 +1,6 @@
 """Transfer connections: receive an upload or send a download for a ticket.
 
-A transfer connection carries one file, which a ticket allows; see `file_requests`.
+A transfer connection carries one file, authorized by a ticket; see `file_requests`.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     from tchat.transfer.partial_file import PartialFile
 
 QUIET_SECONDS = 1.0
-"""After how long without data an upload gives way to another one of the same file."""
+"""After this time without data, an upload is cancelled if the same file is uploaded again."""
 
 
 async def serve_transfer(
     context: ServerContext, link: Link, version: int, permission: Permission
 ) -> None:
-    """Transfer the file that a ticket was for. Raises `TchatError`, to be sent to the client."""
+    """Transfer a ticket's file. The caller has to send a raised `TchatError` to the client."""
     try:
         with context.tickets.running(permission), refusing_file_errors():
             await link.send(encode(Ready(agree(version), permission.size)))
@@ -50,7 +50,7 @@ async def serve_transfer(
 
 
 def ignore_progress(_: int) -> None:
-    """Report no progress: the server shows none."""
+    """Ignore the progress: the server does not show it."""
 
 
 # ------------------------------------------------------------------ uploads
@@ -62,7 +62,7 @@ async def _receive(context: ServerContext, link: Link, permission: Permission) -
     listening = False
 
     def is_alive() -> bool:
-        # While the server itself keeps the client waiting, its silence means nothing.
+        # While the client waits for the server, its silence does not count.
         return not listening or trio.current_time() - link.last_received < QUIET_SECONDS
 
     async with blobs.upload(person, permission.size, permission.head, is_alive) as part:
@@ -84,7 +84,7 @@ async def _receive(context: ServerContext, link: Link, permission: Permission) -
 
 
 async def _store(context: ServerContext, person: str, part: PartialFile) -> None:
-    """Store a complete file and record whose it is: both or neither, whatever is cancelled."""
+    """Store a complete file and record its owner: both or neither, even if this is cancelled."""
     blobs, files = context.store.blobs, context.store.files
     head = part.digests[0] if part.digests else part.digest
     async with blobs.lock():
@@ -119,10 +119,10 @@ async def _send(context: ServerContext, link: Link, permission: Permission) -> N
 
 
 class _CheckedFile:
-    """A stored file that is forgotten, if it turns out damaged, before the client hears of it.
+    """A stored file that is removed, if it is damaged, before the client gets the error.
 
-    A client that hears of it may upload the file again at once, which would be answered with
-    "already stored" otherwise. The methods are those of `Source`, and run in a thread.
+    A client that gets the error may upload the file again at once; otherwise the answer would be
+    "already stored". The methods are those of `Source`, and run in a thread.
     """
 
     def __init__(self, file: StoredFile, forget: Callable[[], Awaitable[None]]) -> None:
@@ -131,7 +131,7 @@ class _CheckedFile:
         self._forget = forget
 
     def start(self, have: Have, check: Callable[[], None]) -> int:
-        """Seek to what the receiver lacks; see `Source.start`."""
+        """Seek to where the receiver wants to resume; see `Source.start`."""
         with self._forgotten_if_damaged():
             return self._file.start(have, check)
 

@@ -1,15 +1,15 @@
 """Actor of one active group, its only writer: turns commands into events, commits, publishes.
 
-A batch: take what is in the inbox, *validate* the commands against the group's rules, *commit* the
-resulting events in one append, *publish* them to the subscribers, and send the replies. The order
-in which the actor takes commands is the group's order. It needs no locks, because nothing else
-changes the group. Only committed events are published and acknowledged: nobody ever sees a message
-that a crash then takes back.
+For each batch, the actor takes the items in its inbox, *validates* the commands against the group's
+rules, *commits* the resulting events in one append, *publishes* them to the subscribers, and sends
+the replies. The order in which the actor takes commands is the order of the log. The actor needs no
+locks, because nothing else changes the group. Only committed events are published and
+acknowledged, so nobody ever sees a message that a crash then loses.
 
 The actor never waits for a reader: see `subscriptions` for fan-out with backpressure.
 
-Commands are validated against a copy of the state, which becomes the state once the append has
-returned, and is dropped if it failed. Every command gets exactly one reply, refused or not.
+Commands are validated against a copy of the state. The copy becomes the state once the append has
+returned, and is dropped if the append failed. Every command gets exactly one reply, refused or not.
 """
 
 from __future__ import annotations
@@ -48,15 +48,15 @@ if TYPE_CHECKING:
     from tchat.store.base import SideEffects
 
 IDLE_SECONDS = 30.0
-# A batch is one transaction and one broadcast: bounded, so that none of them takes long.
+# A batch is one transaction and one broadcast; its size is bounded so that neither takes long.
 _BATCH_ITEMS = 1000
 _BATCH_BYTES = 256 * 1024
 
 
 class GroupActor:
-    """The task of the group that is folded to `key`.
+    """The task of the group with the folded name `key`.
 
-    `retire` is called before an idle actor ends, at a moment when its inbox is empty.
+    `retire` is called before an idle actor ends, while its inbox is empty.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class GroupActor:
 
     @property
     def erasures(self) -> int:
-        """How often something was erased in this group since it became active."""
+        """The number of erasures in this group since it became active."""
         return self._subscriptions.erasures
 
     def last_read(self, person: str) -> int:
@@ -122,14 +122,14 @@ class GroupActor:
         self._wake()
 
     def _wake(self) -> None:
-        # An actor that is not waiting looks at its subscriptions anyway before it waits again.
+        # An actor that is not waiting checks its subscriptions anyway before it waits again.
         if self._incoming.statistics().tasks_waiting_receive:
             self.inbox.send_nowait(Wake())
 
     def _abort(self) -> None:
         """Close the connections of all subscribers, and of all items without a reply.
 
-        Their clients reconnect and send again what was not acknowledged.
+        Their clients reconnect and resend the commands without a reply.
         """
         self._subscriptions.close_connections()
         items = [*self._batch.items, *self._waiting]
@@ -145,9 +145,10 @@ class GroupActor:
                 item.subscription.send_queue.close()
 
     async def _gather(self) -> bool:
-        """Wait for items and take all there are; return False when the actor has to end."""
+        """Wait for an item, then take all waiting items; return False if the actor has to end."""
         if not (self._waiting or self._subscriptions.presence_changed):
-            # A group that does not exist is left at once: anybody may ask for any name.
+            # Anybody may ask for any name, so the actor of a group that does not exist ends at
+            # once.
             idle = IDLE_SECONDS if self.group.seq else 0
             with trio.move_on_after(float("inf") if self._subscriptions else idle):
                 try:
@@ -159,7 +160,7 @@ class GroupActor:
                 self._waiting.append(self._incoming.receive_nowait())
             except (trio.WouldBlock, trio.EndOfChannel):
                 break
-        # Only now is it known whether to retire: an item may have come in as the time ran out.
+        # Decide about retiring only now: an item may have arrived when the timeout expired.
         if self._waiting or self._subscriptions.presence_changed:
             return True
         self._retire(self)
@@ -177,10 +178,10 @@ class GroupActor:
             await self._save_read_positions()
 
     async def _begin_batch(self) -> Batch:
-        """Return a batch with what its commands are validated against."""
+        """Return a batch with the data that its commands are validated against."""
         commands = [item.command for item in self._waiting if isinstance(item, Execute)]
-        # Assigned before anything can fail: `_abort` has to find this batch's items, not the last
-        # one's, which have their replies.
+        # Assigned before anything can fail: `_abort` has to find the items of this batch, not those
+        # of the previous one, which have their replies.
         self._batch = batch = Batch(self.group.copy() if commands else self.group)
         if targets := _targets_of(commands):
             found = await self._store.find(self.key, targets)
@@ -190,10 +191,10 @@ class GroupActor:
         return batch
 
     def _validate(self, batch: Batch) -> None:
-        """Process what waits, in order, and collect the events to commit and the replies.
+        """Process the waiting items in order, and collect the events to commit and the replies.
 
-        The batch ends early at an event that changes who may hear the rest, and at an item that
-        needs the commands before it committed.
+        The batch ends early after an event that changes the audience, and before an item that
+        requires the preceding commands to be committed.
         """
         now = self._clock()
         while self._waiting and batch.size < _BATCH_BYTES:
@@ -225,7 +226,7 @@ class GroupActor:
             batch.fail(full)
         else:
             self._publish(batch, page, effects)
-        # Also after a failure: whatever was reserved for the events is given back by what is true.
+        # Also after a failure: the actual standings release the quota reserved for the events.
         people = effects.standings
         self._on_standing_changed(
             self.key, {person: self.group.standing(person) for person in people}
@@ -234,8 +235,9 @@ class GroupActor:
     def _comes_after(self, batch: Batch, item: Item) -> bool:
         """Return whether an item has to wait until the commands before it are committed.
 
-        A command that erases is alone in its batch: nothing is published in the same broadcast in
-        which it is erased. One about a message that this batch adds needs it in the log.
+        A command that erases gets a batch of its own, so that no broadcast contains a message that
+        the same batch erases. A command about a message of this batch has to wait until the message
+        is in the log.
         """
         if not isinstance(item, Execute):
             return isinstance(item, Subscribe | Query)
@@ -269,7 +271,7 @@ class GroupActor:
         return ends
 
     def _publish(self, batch: Batch, page: Page, effects: SideEffects) -> None:
-        """Make the committed events the group's state, and send them to all. Never waits."""
+        """Replace the state by the batch's draft, and send its events to all. Never waits."""
         before, self.group = self.group, batch.draft
         if effects.erased:
             self._subscriptions.erase(effects.erased)
@@ -296,19 +298,19 @@ class GroupActor:
             )
 
     def _tell_admitted(self, person: str, change: MembershipChange) -> None:
-        """Notify a new member, whose subscriptions were waiting, and announce them as online."""
+        """Notify a new member on all their subscriptions, and announce them as online."""
         for subscription in self._subscriptions.of(person):
             subscription.send_queue.push(encode(change))
         self._subscriptions.presence_changed = True
 
     def _subscribe(self, subscription: Subscription, request: Attach) -> None:
-        """Reply with the person's standing, and start the subscription if they may have one."""
+        """Reply with the person's standing, and start the subscription if they are allowed one."""
         group, name = self.group, subscription.author.name
         standing = group.standing(name)
         if standing == "member":
             self._subscribe_member(subscription, request)
             return
-        # A closed group has no name any more: whoever founds it again may spell it differently.
+        # A closed group has no display name: its next founder may spell the name differently.
         shown = group.name if group.members else request.group
         admin, kicked = group.admin_name or None, fold(name) in group.kicked
         subscription.send_queue.push(
@@ -320,8 +322,8 @@ class GroupActor:
     def _subscribe_member(self, subscription: Subscription, request: Attach) -> None:
         """Reply with the position of the log, and send the part of it that was asked for.
 
-        A conversation of two that has not begun gets no subscription, because anybody may ask for
-        as many of those as there are names; both people are notified when it begins.
+        A direct conversation without messages gets no subscription, because anybody could ask for
+        one per possible name. Both people are notified when it begins.
         """
         group, author, send_queue = self.group, subscription.author, subscription.send_queue
         read = self.last_read(fold(author.name))
@@ -338,10 +340,11 @@ class GroupActor:
         self._subscriptions.feed_from(subscription, first - 1)
 
     def _first_to_send(self, request: Attach, read: int) -> int:
-        """Return the first event to send: all unread ones, none from before the group's founding.
+        """Return the seq of the first event to send, never one from before the group's founding.
 
-        To somebody who has never read the group everything is unread; they get the latest
-        `request.recent` events only.
+        Without `request.recent`, that is the one after `request.after`. With it, members get all
+        unread events, and at least that many. New members, who have not read anything, get only
+        that many, or all events if it is 0.
         """
         begin, end = max(self.group.floor, 1), self.group.seq + 1
         if request.after == 0 and request.recent is not None:
@@ -361,7 +364,7 @@ class GroupActor:
             self._read_positions[person] = self._unsaved_positions[person] = seq
 
     async def _save_read_positions(self) -> None:
-        """Save what people have read. If a crash loses it, they see a few lines as unread again."""
+        """Save the read positions. If a crash loses them, a few lines show as unread again."""
         positions, self._unsaved_positions = self._unsaved_positions, {}
         if positions:
             try:
@@ -371,7 +374,7 @@ class GroupActor:
 
 
 def _targets_of(commands: list[Command]) -> set[int]:
-    """Return the events that the commands name, up to the first that erases: it ends the batch."""
+    """Return the targets of the commands, up to the first that erases, which ends the batch."""
     targets: set[int] = set()
     for command in commands:
         if isinstance(command, TargetedCommand):
@@ -382,9 +385,9 @@ def _targets_of(commands: list[Command]) -> set[int]:
 
 
 def _require_acquainted(batch: Batch) -> None:
-    """Raise `Refused` unless the two people of a new conversation share a group.
+    """Raise `Refused` unless the two people of a new direct conversation share a group.
 
-    The refusal is the same for names that nobody has, so it does not reveal who exists.
+    The refusal is the same for names that nobody has, so it does not reveal which names exist.
     """
     if not batch.acquainted:
         raise Refused(Code.NO_COMMON_GROUP, "You can write to people with whom you share a group.")

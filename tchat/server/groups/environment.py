@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 
 def _ignore(_group: str, _standings: Mapping[str, Standing]) -> None:
-    """Do nothing about changed standings."""
+    """Ignore changed standings."""
 
 
 @dataclass(frozen=True, slots=True)
 class GroupEnvironment:
-    """What a group actor needs besides its group.
+    """The services, callbacks and limits of a group actor.
 
-    `presence` reaches the clients that follow no group yet, and knows who is away.
+    `presence` notifies people who have not subscribed to the group, and knows who is away.
     `on_standing_changed` is called after each commit with the group (folded) and the new standing
-    of everybody for whom it changed. `clock` gives ms since the Unix epoch. An inbox holds
+    of everybody whose standing changed. `clock` returns ms since the Unix epoch. An inbox holds
     `inbox_limit` items before its senders have to wait.
     """
 

@@ -26,9 +26,9 @@ _UNORDERED = nullcontext()
 class Execute:
     """Validate and commit a command.
 
-    `checks` may refuse it; they run only once it is known to be new and allowed by the group's
-    rules, because a repeated command must get the answer of the first one. `order` is the
-    connection's, if its client retries commands that were refused for their rate.
+    `checks` may refuse the command. They run only if the command is not a repeat and the group's
+    rules allow it, because a repeated command must get the answer of the first one. `order` is that
+    of the connection, if its client retries rate-limited commands.
     """
 
     author: Author
@@ -65,7 +65,10 @@ class ReadReceipt:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Call `run` with the committed state, which it must not change; it answers `send_queue`."""
+    """Call `run` with the committed state, which it must not change; it replies by itself.
+
+    `send_queue` is that of the connection, so that a failing actor can close it.
+    """
 
     run: Callable[[Group], None]
     send_queue: SendQueue
@@ -73,7 +76,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Wake:
-    """Process a batch although the inbox is empty: a subscription or presence has changed."""
+    """Make the actor process a batch: subscriptions or presence have changed."""
 
 
 Item = Execute | Subscribe | ReadReceipt | Query | Wake
@@ -84,7 +87,8 @@ class Batch:
     """Events to commit together, and the replies to send afterwards.
 
     `draft` is a copy of the state with the events applied. `targets` are the events that edits and
-    deletions refer to. `acquainted` says whether two people may begin a conversation.
+    deletions refer to. `acquainted` says whether the two people of a direct conversation share a
+    group. The first `independent` replies do not depend on events of the batch.
     """
 
     draft: Group
@@ -105,7 +109,7 @@ class Batch:
             self.independent = len(self.replies)
 
     def send_replies(self) -> None:
-        """Send the replies, all those for one connection in one piece."""
+        """Send the replies, with a single push per connection."""
         pieces: dict[SendQueue, list[bytes]] = {}
         for item, answer in self.replies:
             pieces.setdefault(item.send_queue, []).append(encode(answer))
@@ -113,10 +117,10 @@ class Batch:
             send_queue.push(b"".join(answers))
 
     def fail(self, refusal: Refused) -> None:
-        """Refuse every command from the first one with events on, since the commit failed.
+        """Refuse the first command with events and all after it, because the commit failed.
 
-        The later ones were validated against a state that never came to be, even those without
-        events of their own. The first `independent` replies were not, and remain.
+        Later commands, even those without events, were validated against a state that was never
+        committed. The first `independent` replies stay valid.
         """
         for index in range(self.independent, len(self.replies)):
             item, _ = self.replies[index]

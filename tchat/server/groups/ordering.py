@@ -1,12 +1,12 @@
-"""Preserve command order: after a rate-limit rejection, reject what follows until it is sent again.
+"""Preserve command order: after a rate-limit refusal, refuse all later commands until the retry.
 
-A client pipelines commands without waiting for replies. If one exceeds the rate limit and is
-refused, the bucket may hold a token again for the next, which would be committed first: what a
-person wrote in one order would be read in another. So everything behind a refused command is
-refused as well, and the client retries all of it, in the order of its sequence numbers.
+A client pipelines commands without waiting for replies. If a command is refused for its rate, the
+bucket may have a token again for the next one, which would be committed first: messages would
+appear in another order than they were written. So all commands after a refused one are refused as
+well, and the client retries them in the order of their sequence numbers.
 
-Order matters within a group only, so each group has a queue of its own. Queues belong to a
-connection: on a new one, the client resends everything that is unanswered anyway.
+Order matters only within a group, so each group has a queue of its own. Queues belong to a
+connection, because on a new connection the client resends all unanswered commands anyway.
 
 This applies to clients that announce in their `hello` that they retry. A command that is never
 retried, because its author cancelled it, stops blocking the others after `RETRY_SECONDS`.
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 RETRY_SECONDS = 5.0
-"""How long after its `wait` a refused command may be retried and keep its place."""
+"""How long after its `wait` a refused command keeps its place in the order."""
 
 
 @dataclass(slots=True)
 class _Refused:
-    """Sequence numbers waiting for their retry, and the latest refusal for the rate itself."""
+    """Sequence numbers waiting for their retry, and the latest refusal by the rate limiter."""
 
     refusal: Refused
     expires: float
@@ -40,7 +40,7 @@ class _Refused:
 
 
 class CommandOrder:
-    """The order of one connection's commands, group by group."""
+    """The order of one connection's commands in each group."""
 
     __slots__ = ("_refused",)
 
@@ -73,12 +73,12 @@ class CommandOrder:
         return {group: len(one.numbers) for group, one in self._refused.items()}
 
     def _waiting(self, group: str) -> _Refused | None:
-        """Return what waits in a group, unless it is too late for a retry."""
+        """Return the waiting commands of a group, unless it is too late for a retry."""
         waiting = self._refused.get(group)
         if waiting is None:
             return None
-        # A client that numbers its commands correctly has at most `WINDOW` of them in flight, so a
-        # longer queue is none to keep memory for.
+        # A correct client has at most `WINDOW` commands in flight, so a longer queue is dropped to
+        # bound the memory.
         if len(waiting.numbers) <= WINDOW and trio.current_time() < waiting.expires:
             return waiting
         del self._refused[group]
@@ -92,7 +92,7 @@ class CommandOrder:
                 del self._refused[group]
 
     def _hold(self, group: str, number: int, refusal: Refused) -> None:
-        """Wait for the retry of a command; what comes after it gets the same refusal."""
+        """Wait for the retry of a command; commands after it get the same refusal."""
         now = trio.current_time()
         self._refused = {key: one for key, one in self._refused.items() if now < one.expires}
         expires = now + (refusal.wait or 0) / 1000 + RETRY_SECONDS

@@ -26,7 +26,7 @@ class Registry:
         self._actors: dict[str, GroupActor] = {}
 
     def try_send(self, key: str, item: Item) -> bool:
-        """Put `item` into a group's inbox; return False if that is full or the group not active."""
+        """Put `item` into a group's inbox; return False if it is full or does not exist."""
         actor = self._actors.get(key)
         if actor is None:
             return False
@@ -37,7 +37,7 @@ class Registry:
         return True
 
     async def send(self, key: str, item: Item) -> None:
-        """Put `item` into a group's inbox, waiting while it is full; activate the group first."""
+        """Put `item` into a group's inbox; activate the group if needed, and wait for space."""
         actor = self._actors.get(key)
         if actor is None:
             actor = self._actors[key] = GroupActor(key, self._environment, self._retire)
@@ -64,15 +64,15 @@ class Registry:
         return 0 if actor is None else actor.last_read(person)
 
     def erasures(self, keys: Iterable[str]) -> int:
-        """Return a number that changes whenever something is erased in one of these groups.
+        """Return a number that changes whenever a text is erased in one of these groups.
 
-        Readers of the store compare it before and after: if it changed, what they read may still
+        Compare it before and after a read from the store: if it changed, the result may still
         contain a deleted message.
         """
         return sum(self._actors[key].erasures for key in keys if key in self._actors)
 
     def close(self) -> None:
-        """Let every actor process what is in its inbox, and end."""
+        """Make every actor process its inbox, and end."""
         for actor in self._actors.values():
             actor.inbox.close()
 

@@ -1,8 +1,8 @@
-"""Index updates that follow from a batch of events, committed in the same transaction.
+"""Index updates derived from a batch of events, and committed in the same transaction.
 
-Beside a group's log, the store keeps indexes: what each person is to each group, which files there
-are, which texts are erased. Which events change them is said by the events (`core.group.feature`);
-here the states before and after a batch are compared.
+Besides a group's log, the store has indexes of people's standings and of files, and it erases
+texts. Attributes of the events (`core.group.feature`) say which indexes they change; the changes
+are computed here from the states before and after a batch.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def side_effects_of(before: Group, after: Group, events: Sequence[Event]) -> SideEffects:
-    """Return the index updates that follow from the events between two states of a group."""
+    """Return the index updates for the events between two states of a group."""
     standings: dict[str, Standing] = {}
     added: tuple[FileEntry, ...] = ()
     removed: tuple[int, ...] = ()
@@ -44,7 +44,7 @@ def side_effects_of(before: Group, after: Group, events: Sequence[Event]) -> Sid
 
 
 def starts_conversation(before: Group, after: Group) -> bool:
-    """Return whether a conversation of two began between the two states."""
+    """Return whether a direct conversation began between the two states."""
     return after.direct and before.seq == 0 < after.seq
 
 

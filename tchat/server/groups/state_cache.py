@@ -1,16 +1,16 @@
-"""When to save and load a group's snapshot, so that activating a group replays only new events.
+"""Save and load a group's snapshot, so that activating a group replays only new events.
 
-A snapshot is a cache and never more: the log is the truth. One that was made by another version of
-the rules, or is damaged, is ignored; to one that is older than the log, as after a crash, the
-later events are applied. The result is the same in all cases.
+A snapshot is only a cache; the log is the truth. A snapshot that is damaged, or was made by another
+version of the rules, is ignored. If it is older than the log, as after a crash, the later events
+are applied to it. The resulting state is always the same.
 
-When to save: making and loading a snapshot costs time in proportion to the size of the state;
-having none costs time in proportion to the number of events since the last one. Replaying an event
-takes about as long as saving `_THINGS_PER_EVENT` things of the state, so a snapshot does not pay
-for a tail that is shorter than that. An idle group saves its state when the tail is a little
-longer; a busy one rarely, so that activating it after a crash takes some hundredths of a second
-more. A busy group does not wait for the disk: the state is frozen between two batches, and written
-while the next ones are processed.
+When to save: saving a snapshot takes time in proportion to the size of the state; replaying takes
+time in proportion to the tail, the events since the last snapshot. Replaying one event takes about
+as long as saving `_THINGS_PER_EVENT` entries of the state, so a snapshot pays off only after a long
+enough tail. An idle group saves its state after a tail of at least `IDLE_TAIL` events. A busy group
+saves it rarely, which makes activating the group after a crash some hundredths of a second slower.
+It does not wait for the disk: the state is encoded between two batches, and written while the next
+batches are processed.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ IDLE_TAIL = 64
 """Shortest tail of the log, in events, after which an idle group saves a snapshot."""
 
 BUSY_TAIL = 4096
-"""The same for a busy group."""
+"""Shortest tail of the log after which a busy group saves a snapshot."""
 
 _THINGS_PER_EVENT = 8
 
 
 class StateCache:
-    """Loads and saves the state of the group that is folded to `key`."""
+    """Loads and saves the state of the group with the folded name `key`."""
 
     def __init__(self, store: Store, key: str) -> None:
         self._store = store
@@ -56,7 +56,7 @@ class StateCache:
         group, page = _restored(stored.snapshot), stored.page
         if group is None:
             group = Group.unwritten(self._key)
-            if stored.snapshot is not None:  # `page` begins behind the snapshot
+            if stored.snapshot is not None:  # `page` begins after the unusable snapshot
                 page = await self._store.read(self._key, 0)
         self._saved_seq = group.seq
         while page is not None:
@@ -66,18 +66,18 @@ class StateCache:
         return group, stored.cursors
 
     def save_in_background(self, group: Group, nursery: trio.Nursery) -> None:
-        """Save the state of a busy group if it is time to, in a task of its own."""
+        """Save the state of a busy group in a task of its own, if the tail is long enough."""
         if self._is_worth_saving(group, BUSY_TAIL):
             nursery.start_soon(self._write, self._freeze(group))
 
     async def save(self, group: Group) -> None:
-        """Save the state of an idle group, if that is worth it."""
+        """Save the state of an idle group, if the tail is long enough."""
         if self._is_worth_saving(group, IDLE_TAIL):
             await self._write(self._freeze(group))
 
     def _is_worth_saving(self, group: Group, shortest_tail: int) -> bool:
         tail = group.seq - self._saved_seq
-        # The size of the state takes time to count, so the common case is decided without.
+        # Counting the entries takes time, so the common case is decided without it.
         return tail >= shortest_tail and (
             tail >= shortest_tail + _things_in(group) // _THINGS_PER_EVENT
         )
@@ -90,7 +90,7 @@ class StateCache:
         try:
             await self._store.save_snapshot(self._key, snapshot)
         except StorageFull:
-            return  # costs nothing but a longer replay at the next activation
+            return  # the next activation only has to replay more events
 
 
 def snapshot_of(group: Group) -> bytes:
@@ -105,7 +105,7 @@ def _pieces(group: Group, data: bytes) -> Iterator[Snapshot]:
 
 
 def _restored(snapshot: StateSnapshot | None) -> Group | None:
-    """Return the state in a snapshot; None if today's rules might come to another one."""
+    """Return the state in a snapshot; None if it is damaged or made by another version."""
     if snapshot is None or snapshot.made_with != MADE_WITH:
         return None
     try:

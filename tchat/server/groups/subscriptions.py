@@ -1,11 +1,11 @@
 """Fan-out to subscribers, live or catching up, with backpressure; presence within a group.
 
-A *live* subscription has everything up to the group's head and is sent each page of events as it
-is committed. If its send queue is full, it falls back to *catching up*: a task of its own feeds it
-pages from the store at the pace of its socket, until it has reached the head and is live again. A
-slow reader so costs a cursor, not memory, and delays nobody.
+A *live* subscription has been sent everything up to the group's head, and gets each page of events
+when it is committed. If its send queue is full, it falls back to *catching up*: a task of its own
+sends it pages from the store at the pace of its socket, until it has reached the head and is live
+again. So a slow reader costs a cursor and no memory, and delays nobody.
 
-All methods that are not coroutines run without a checkpoint, so they are atomic to every other
+All methods that are not coroutines run without a checkpoint, so they are atomic for every other
 task. That makes it safe to compare a cursor with the group's head and act on the result: no event
 is missed and none is sent twice.
 """
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from tchat.store.base import Page, Store
 
 _RECENT_LIMIT = 256 * 1024
-# A name may have a reason for being away beside it that is three times as long.
+# Small, because each name may come with a reason for being away that is three times as long.
 _NAMES_PER_FRAME = 100
 
 
@@ -42,7 +42,7 @@ class Subscription:
     """One connection's view of one group: it has been sent the events up to `cursor`.
 
     `gone` is set when the connection ends or unsubscribes, which may happen before the group's
-    actor has even seen the subscription.
+    actor has processed the subscription.
     """
 
     __slots__ = ("author", "cursor", "gone", "key", "send_queue")
@@ -56,9 +56,9 @@ class Subscription:
 
 
 class Subscriptions:
-    """The subscriptions of the group that is folded to `key`.
+    """The subscriptions of the group with the folded name `key`.
 
-    `presence_changed` asks the actor for a batch, in which it calls `announce_presence`; `away`
+    If `presence_changed` is set, the actor processes a batch and calls `announce_presence`. `away`
     maps people (folded) to their reasons; `erasures` counts the calls of `erase`.
     """
 
@@ -82,7 +82,7 @@ class Subscriptions:
         return bool(self._by_person)
 
     def start(self, group: Group, feeders: trio.Nursery) -> None:
-        """Begin with the loaded state; the tasks that catch up run in `feeders`."""
+        """Start with the loaded state; `feeders` is the nursery of the tasks that catch up."""
         self._group = group
         self._feeders = feeders
 
@@ -91,7 +91,7 @@ class Subscriptions:
         return list(self._by_person.get(person, ()))
 
     def add(self, subscription: Subscription) -> None:
-        """Add a subscription of a member, or of somebody who waits to become one."""
+        """Add a subscription of a member, or of somebody who waits for approval."""
         self._by_person.setdefault(subscription.key, {})[subscription] = None
         self.presence_changed = True
 
@@ -107,13 +107,13 @@ class Subscriptions:
         self.presence_changed = self._someone_left = True
 
     def dismiss(self, person: str, change: MembershipChange) -> None:
-        """Notify a person who is outside the group now, and remove their subscriptions."""
+        """Notify a person who is no longer in the group, and remove their subscriptions."""
         for subscription in self.of(person):
             subscription.send_queue.push(encode(change))
             self.remove(subscription)
 
     def dismiss_all(self, change: MembershipChange) -> None:
-        """Notify everybody who is left, and remove all subscriptions."""
+        """Notify all remaining subscribers, and remove their subscriptions."""
         for person in list(self._by_person):
             self.dismiss(person, change)
 
@@ -124,7 +124,7 @@ class Subscriptions:
                 subscription.send_queue.close()
 
     def feed_from(self, subscription: Subscription, after: int) -> None:
-        """Send a member the log behind `after`, and then each event as it is committed."""
+        """Send a member the log after `after`, and then each event when it is committed."""
         subscription.cursor = after
         self.presence_changed = True
         self._catch_up(subscription)
@@ -136,7 +136,7 @@ class Subscriptions:
         lagging: list[Subscription] = []
         for subscription in self._live:
             if subscription.cursor >= page.first:
-                # It caught up from the store, which had this very page before the actor came here.
+                # It caught up from the store, which already contained this page.
                 continue
             if subscription.send_queue.offer(page.frames):
                 subscription.cursor = page.last
@@ -151,7 +151,7 @@ class Subscriptions:
         self._recent_size = sum(len(page.frames) for page in self._recent)
 
     def announce_presence(self) -> bool:
-        """Send live subscriptions what changed in presence; return whether a subscription ended."""
+        """Send presence changes to live subscriptions; return whether a subscription ended."""
         if not self.presence_changed:
             return False
         members = self._group.members
@@ -165,7 +165,7 @@ class Subscriptions:
         self._announced = online
         if came or went:
             update = encode_all(self._updates(came, went, reset=False))
-            # Falling back is enough to make up for a lost update: going live sends all presence.
+            # A lost update is harmless: a subscription that goes live again gets all presence.
             self._fall_back([s for s in self._live if not s.send_queue.offer(update)])
         someone_left = self._someone_left
         self.presence_changed = self._someone_left = False
@@ -195,7 +195,7 @@ class Subscriptions:
             self._feeders.start_soon(self._feed, subscription)
 
     async def _feed(self, subscription: Subscription) -> None:
-        """Send the log at the pace of the subscription's socket, up to the head; then go live."""
+        """Send the log up to the head, at the pace of the subscription's socket; then go live."""
         send_queue = subscription.send_queue
         try:
             await send_queue.wait_for_space()
@@ -213,7 +213,8 @@ class Subscriptions:
                 await send_queue.wait_for_space()
         except SendQueueClosed:
             return
-        # No checkpoint between the last comparison with the head and this: nothing is missed.
+        # There is no checkpoint between the last comparison with the head and this line, so no
+        # event is missed.
         if self._is_subscribed(subscription):
             self._go_live(subscription)
 
@@ -226,14 +227,14 @@ class Subscriptions:
         subscription.send_queue.push(encode_all(self._updates(online, [], reset=True)))
 
     def _remember(self, page: Page) -> None:
-        """Cache the latest pages, so that a reader that is nearly live needs no disk access."""
+        """Cache the latest pages, so that nearly live subscriptions need no disk access."""
         self._recent.append(page)
         self._recent_size += len(page.frames)
         while self._recent_size > _RECENT_LIMIT:
             self._recent_size -= len(self._recent.popleft().frames)
 
     def _recent_page(self, cursor: int) -> Page | None:
-        """Return the cached events behind `cursor`, if the next one is cached."""
+        """Return the cached events after `cursor`, if the next one is cached."""
         for page in self._recent:
             if page.first <= cursor + 1 <= page.last:
                 return page.after(cursor)
