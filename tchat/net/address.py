@@ -1,4 +1,4 @@
-"""Network addresses: connect, listen, and explain network errors in plain words."""
+"""Network addresses: connect, listen, and describe network errors in plain words."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Address:
 
 
 async def connect(address: Address) -> trio.SocketStream:
-    """Open a TCP connection. Raises OSError; `explain` puts it in words."""
+    """Open a TCP connection. Raises OSError, which `explain` describes in words."""
     return await trio.open_tcp_stream(address.host, address.port)
 
 
@@ -43,7 +43,8 @@ async def listen(address: Address) -> list[trio.SocketListener]:
             first = await trio.open_tcp_listeners(address.port, host=address.host)
             if len({port_of(listener) for listener in first}) == 1:
                 return first
-            # Given port 0, the system picked a port for each address: retry with the first's.
+            # With port 0, the system picked a different port for each address: retry with the port
+            # of the first.
             port = port_of(first[0])
             for listener in first:
                 await listener.aclose()
@@ -60,7 +61,7 @@ async def listen(address: Address) -> list[trio.SocketListener]:
 
 
 def is_local(host: str) -> bool:
-    """Return whether a host is this machine itself, by the loopback interface."""
+    """Return whether a host is a loopback address or "localhost"."""
     if host.lower().rstrip(".") == "localhost":
         return True
     try:
@@ -75,7 +76,7 @@ def port_of(listener: trio.SocketListener) -> int:
 
 
 def peer_of(stream: trio.abc.Stream) -> Address | None:
-    """Return the address of the other end; None if it has gone already, or has none."""
+    """Return the address of the other end; None if it is gone already, or has no address."""
     if isinstance(stream, trio.SocketStream):
         try:
             host, port, *_ = stream.socket.getpeername()
@@ -86,9 +87,9 @@ def peer_of(stream: trio.abc.Stream) -> Address | None:
 
 
 def explain(error: BaseException) -> str:
-    """Return the cause of a network error in plain words, as the end of a sentence."""
+    """Return the cause of a network error in plain words, to end a sentence with."""
     if isinstance(error.__cause__, OSError | ExceptionGroup):
-        # Trio's message only lists the addresses that it tried; the first failure has the reason.
+        # Trio's message only lists the addresses it tried; the first failure has the reason.
         return explain(root_of(error.__cause__))
     if isinstance(error, socket.gaierror):
         return "unknown host"

@@ -1,9 +1,9 @@
 """A person's identity: an Ed25519 key (RFC 8032) in a file, to sign and verify the handshake.
 
-A name belongs to keys, so whoever has the file is the person. The cryptography is the library's;
-the one check added here it leaves to its callers. A few points of small order are valid public keys
-for which anybody can forge signatures that fit every message: a server that let such a key claim a
-name would have given that name to everybody.
+Names belong to keys, so anybody who has the file can act as the person. All cryptography is done by
+the library; only one check, which it leaves to its callers, is added here. A few points of small
+order are valid public keys for which anybody can forge a signature of any message. If such a key
+claimed a name, everybody could use that name.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Identity:
 
 
 def load_identity(path: Path) -> Identity:
-    """Load the identity from a file; create it first if it is missing. Raises `StartupError`."""
+    """Load the identity from a file, or create it if it is missing. Raises `StartupError`."""
     pem = read_or_make(path, _new_pem, "The identity")
     try:
         private = load_pem_private_key(pem, None)
@@ -63,7 +63,7 @@ def load_identity(path: Path) -> Identity:
 def verify(key: bytes, signature: bytes, message: bytes) -> None:
     """Raise `ProtocolError` (bad_proof) unless the holder of `key` (32 bytes) signed `message`."""
     y = int.from_bytes(key, "little") & (2**255 - 1)
-    # A y of p or more is a second encoding of the same point: two keys for one person.
+    # A y of p or more is a second encoding of a point, and would give one key two identities.
     if y in _SMALL_ORDER or y >= _P:
         raise ProtocolError(Code.BAD_PROOF, "This key proves nothing: anybody could sign for it.")
     try:

@@ -16,7 +16,7 @@ _OTHERS = 0o077
 
 
 def read_or_make(path: Path, make: Callable[[], bytes], what: str, *, secret: bool = True) -> bytes:
-    """Return the contents of a private file; create it with `make()` first if it is missing.
+    """Return the contents of a private file; if it is missing, create it with `make()`.
 
     Safe with several processes: one of them creates the file, and all return its contents. `what`
     names the file in messages. Raises `StartupError` if a `secret` file is readable by others, or
@@ -35,7 +35,7 @@ def read_or_make(path: Path, make: Callable[[], bytes], what: str, *, secret: bo
 
 def _read_private(path: Path, what: str) -> bytes:
     with path.open("rb") as file:
-        # Checked on the open file: between a check by path and the open, it could be swapped.
+        # Check the open file: between a check by path and the open, the file could be replaced.
         if os.name == "posix" and os.fstat(file.fileno()).st_mode & _OTHERS:
             raise StartupError(
                 Code.CANNOT_START,

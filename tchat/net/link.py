@@ -1,11 +1,11 @@
 """A connection that carries frames: TLS, framing, keepalive times and a graceful close.
 
-A link begins on a socket in the clear; `connect` and `accept_tls` encrypt it in place. So whoever
-owns the connection has one object from the first byte to the last, and never has to ask which kind
-of stream is below. One task receives while another sends, or one worker thread does both.
+A link begins unencrypted; `connect` and `accept_tls` encrypt it in place. So the owner of the
+connection uses one object from the first byte to the last, independent of the kind of stream below.
+One task may receive while another sends, or one worker thread may do both.
 
-Methods that end in `_nowait` never block. They, and `is_ready`, may be called in any thread, as
-long as no task uses the link meanwhile.
+Methods that end in `_nowait` never block. They and `is_ready` may be called in any thread, as long
+as no task uses the link at the same time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 RECEIVE_SIZE = 64 * 1024
 CLOSE_SECONDS = 1.0
-"""How long a graceful close waits for the other side to close, too."""
+"""How long a graceful close waits for the other side to close."""
 
 _SHORT_FRAME = 1024  # enough for the frames that travel between pieces of files
 
@@ -38,11 +38,12 @@ _SHORT_FRAME = 1024  # enough for the frames that travel between pieces of files
 class Link:
     """Frames over one connection.
 
-    `peer` is the other end's address, None if it was gone before it could be asked for.
-    `last_received` is the `trio.current_time()` at which bytes last arrived, `last_sent` that of
-    the last `send`. `send_nowait` sends what the socket takes without blocking and returns the
-    rest, which has to be given to `send` even if it is empty, or None if there is none; it must not
-    be called while a task is in `send`.
+    `peer` is the other end's address, None if the other end was gone already. `last_received` is
+    the `trio.current_time()` at which bytes last arrived, `last_sent` that of the last `send`.
+
+    `send_nowait` sends as much as the socket accepts without blocking. It returns the rest, which
+    has to be passed to `send` even if it is empty, or None if there is no rest. It must not be
+    called while a task is in `send`.
     """
 
     __slots__ = (
@@ -63,7 +64,7 @@ class Link:
         self._use(stream)
 
     def _use(self, stream: trio.abc.Stream) -> None:
-        # Bound once: they are called for every frame.
+        # Looked up once, because they are called for every frame.
         self.stream = stream
         self.send_nowait = (
             stream.send_nowait if isinstance(stream, TlsStream) else writer_of(stream)
@@ -73,16 +74,16 @@ class Link:
 
     @property
     def address(self) -> str:
-        """The other end's address, as the log shows it."""
+        """The other end's address, as text for the log."""
         return str(self.peer or "an unknown address")
 
     # ------------------------------------------------------------------ opening
 
     @classmethod
     async def connect(cls, address: Address, context: ssl.SSLContext | None) -> Link:
-        """Connect to a server, with TLS if there is a context for it.
+        """Connect to a server, with TLS if `context` is given.
 
-        Raises OSError if it cannot be reached, or what `open_tls` raises.
+        Raises OSError if the server cannot be reached, and the exceptions of `open_tls`.
         """
         stream = await connect(address)
         try:
@@ -99,10 +100,10 @@ class Link:
         """Encrypt the link, as the server.
 
         Raises `ProtocolError` (not_encrypted) if the client does not speak TLS 1.3: the link stays
-        in the clear, and can still carry the reason. Raises `trio.BrokenResourceError` if the
-        handshake fails in any other way.
+        unencrypted, and can still be used to send the reason. Raises `trio.BrokenResourceError` if
+        the handshake fails in any other way.
         """
-        # Nothing may be sent in the clear into the middle of a TLS handshake.
+        # No plaintext may be sent in the middle of a TLS handshake.
         self._can_send = False
         try:
             self._use(await accept_tls(self.stream, credentials))
@@ -117,21 +118,21 @@ class Link:
         return pin_seen(self.stream)
 
     def allow_long_frames(self) -> None:
-        """Accept frames of full length, now that both sides are authenticated."""
+        """Accept frames of full length, after both sides are authenticated."""
         self._buffer.limit = FRAME_LIMIT
 
     def optimize_for_throughput(self) -> None:
-        """Prepare for a file: encrypt larger blocks at a time, which takes more memory."""
+        """Prepare for a file transfer: encrypt larger blocks at a time, which takes more memory."""
         if isinstance(self.stream, TlsStream):
             self.stream.optimize_for_throughput()
 
     # ------------------------------------------------------------------ sending and receiving
 
     async def send(self, data: bytes | memoryview) -> None:
-        """Send packed frames, after anything that `send_nowait` has left over.
+        """Send packed frames, after data that `send_nowait` has encrypted but not sent.
 
         Raises `trio.BrokenResourceError` when the other side is gone. After a cancelled send it is
-        unknown how much went out: the link has to be closed.
+        unknown how much was sent, so the link has to be closed.
         """
         await self.stream.send_all(data)
         self.last_sent = trio.current_time()
@@ -150,7 +151,7 @@ class Link:
         return body
 
     async def receive_raw(self, max_bytes: int) -> bytes:
-        """Return up to `max_bytes` unframed bytes as they arrive; none at the end.
+        """Wait for unframed bytes and return up to `max_bytes` of them; empty at the end.
 
         Bytes that were read together with the last frame come first.
         """
@@ -169,7 +170,7 @@ class Link:
     def receive_raw_nowait(self, into: memoryview) -> int:
         """Fill a buffer with unframed bytes that have arrived; return their number.
 
-        0 says nothing about the end of the connection: `receive_raw` finds that out.
+        0 does not mean that the connection has ended; only `receive_raw` detects that.
         """
         if data := self._buffer.rest():
             size = min(len(data), len(into))
@@ -179,7 +180,7 @@ class Link:
         return self._read_nowait(into)
 
     def receive_nowait(self) -> bytes | None:
-        """Return the body of the next frame if it has arrived and is short; else None."""
+        """Return the body of the next frame if it has arrived and is short, otherwise None."""
         if (body := self._buffer.pop()) is None:
             room = bytearray(_SHORT_FRAME)
             if size := self._read_nowait(memoryview(room)):
@@ -188,9 +189,9 @@ class Link:
         return body
 
     def is_ready(self, *, to_send: bool, within: float) -> bool:
-        """Return whether the socket becomes readable, or writable, within so many seconds.
+        """Return whether the socket becomes readable, or writable, within that many seconds.
 
-        Blocks the calling thread meanwhile.
+        This blocks the calling thread.
         """
         return is_ready(self._socket, to_send=to_send, within=within)
 
@@ -207,7 +208,7 @@ class Link:
     # ------------------------------------------------------------------ closing
 
     async def close_with(self, data: bytes) -> None:
-        """Send last bytes and close gracefully, as far as the other side still lets us."""
+        """Send the last bytes and close gracefully; ignore errors if the other side is gone."""
         if not self._can_send:
             return
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
@@ -215,11 +216,11 @@ class Link:
             await self.close_gracefully()
 
     async def close_gracefully(self) -> None:
-        """Close so that everything sent arrives.
+        """Close the connection after everything that was sent has arrived.
 
-        The kernel answers a close with a reset if received bytes lie unread, and that reset may
-        overtake the last frames on their way. So end our half first, read until the other side
-        ends its own, and only then close.
+        If a socket is closed with unread bytes, the kernel sends a reset, and the other side may
+        lose the last frames. So shut down the sending half first, read until the other side does
+        the same, and only then close.
         """
         stream = self.stream
         with trio.move_on_after(CLOSE_SECONDS):
@@ -233,13 +234,14 @@ class Link:
         await trio.aclose_forcefully(stream)
 
     async def abort(self) -> None:
-        """Close at once, without a word to the other side."""
+        """Close at once, without notifying the other side."""
         await trio.aclose_forcefully(self.stream)
 
 
 async def _end_encryption(stream: TlsStream[trio.SocketStream]) -> trio.SocketStream:
     """Send close_notify, the end of the encrypted stream, and return the transport."""
     transport = stream.transport_stream
-    with suppress(trio.BrokenResourceError):  # still sending, or gone: close_notify is out, if ever
+    # An error means that a task is still sending, or that the other side is gone.
+    with suppress(trio.BrokenResourceError):
         await stream.unwrap()
     return transport

@@ -1,14 +1,14 @@
 """Non-blocking socket I/O at one system call per read or write.
 
-Trio first tries to read and only then waits. For a server with many clients that say little, that
-first try is nearly always in vain: a failing call, an exception, then the wait, then the call
-again. Here we wait first. And a write that the socket's buffer can take need not pass through the
-scheduler at all, so any task may do it directly. Worker threads of file transfers read and write
-without blocking in the same way, and leave long waits to their tasks.
+Trio first tries to read and waits only if that fails. On a server with many quiet clients, the
+first try nearly always fails, which costs a system call and an exception; so here, a read waits
+first. A write that fits into the socket's buffer does not need the scheduler, so any task may do it
+directly. Worker threads of file transfers also read and write without blocking, and leave long
+waits to their tasks.
 
-All of this uses public guarantees of Trio: its sockets are in non-blocking mode, and
-`trio.lowlevel` reports when one is ready. Where a socket is no file descriptor (Windows), the
-stream's own methods are used, and nothing is sent or received without waiting.
+All of this relies only on public guarantees of Trio: its sockets are in non-blocking mode, and
+`trio.lowlevel` reports when one is ready. On Windows, where a socket is not a file descriptor, the
+stream's own methods are used, and the `_nowait` functions send and receive nothing.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ _WITH_DESCRIPTORS = sys.platform != "win32"
 
 
 class Write(Protocol):
-    """A function that sends without blocking; it returns the unsent rest, or None if none is."""
+    """A function that sends without blocking; it returns the unsent rest, or None."""
 
     def __call__(self, data: D, /) -> D | None:
         """Send."""
 
 
 def reader_of(stream: trio.abc.Stream) -> Receive:
-    """Return a function that receives up to so many bytes as they arrive; none at the end.
+    """Return a function that waits for bytes and returns up to a maximum; empty at the end.
 
-    It raises what `receive_some` raises, and is a checkpoint every time.
+    It raises the exceptions of `receive_some`, and is always a checkpoint.
     """
     socket = _socket_of(stream)
     return stream.receive_some if socket is None else partial(_wait_and_read, socket)
 
 
 def writer_of(stream: trio.abc.Stream) -> Write:
-    """Return a function that sends without blocking. Not to be called while a task is sending."""
+    """Return a function that sends without blocking. Do not call it while a task is sending."""
     socket = _socket_of(stream)
     return _keep if socket is None else partial(_write_nowait, socket)
 
@@ -56,8 +56,8 @@ def writer_of(stream: trio.abc.Stream) -> Write:
 def read_nowait(stream: trio.abc.Stream, into: memoryview) -> int:
     """Fill a buffer with bytes that have arrived; return their number.
 
-    0 says nothing about the end of the stream: a receive that waits finds that out. Not to be
-    called while a task is receiving.
+    0 does not mean that the stream has ended; only a receive that waits detects that. Do not call
+    this while a task is receiving.
     """
     socket = _socket_of(stream)
     if socket is None:
@@ -69,9 +69,9 @@ def read_nowait(stream: trio.abc.Stream, into: memoryview) -> int:
 
 
 def is_ready(stream: trio.abc.Stream, *, to_send: bool, within: float) -> bool:
-    """Return whether a stream becomes readable, or writable, within so many seconds.
+    """Return whether a stream becomes readable, or writable, within that many seconds.
 
-    For worker threads: it blocks the thread, and Trio knows nothing of it.
+    Only for worker threads: it blocks the thread, and cannot be cancelled by Trio.
     """
     socket = _socket_of(stream)
     if socket is None or socket.fileno() < 0:
@@ -92,8 +92,8 @@ async def _wait_and_read(socket: trio.socket.SocketType, max_bytes: int) -> byte
     while True:
         await trio.lowlevel.wait_readable(_descriptor(socket))
         try:
-            # The descriptor is asked for again: while we waited, the socket may have been closed,
-            # and the number reused for another one.
+            # Get the descriptor again: during the wait, the socket may have been closed and its
+            # number reused for another one.
             return os.read(_descriptor(socket), max_bytes)
         except BlockingIOError:  # a spurious wake-up
             continue
@@ -112,7 +112,7 @@ def _write_nowait(socket: trio.socket.SocketType, data: D) -> D | None:
     try:
         sent = os.write(socket.fileno(), data)
     except OSError:
-        return data  # full, or broken: a send that waits finds out which
+        return data  # full or broken; a send that waits finds out which
     return None if sent == len(data) else data[sent:]
 
 

@@ -1,12 +1,15 @@
-"""TLS 1.3 contexts and certificates for both sides. Extracts the server's key; decides no trust.
+"""TLS 1.3 contexts and certificates for both sides, and the server's pin.
 
-A server generates a key, and a certificate for it, on first start. Nobody checks what the
-certificate says; clients check the key. They know a server by its *pin*, the SHA-256 of its public
-key (SubjectPublicKeyInfo, RFC 5280): a certificate may be renewed, a key may not change. A server
-whose certificate the system's authorities have signed can be known by its host name instead.
+This module extracts the pin; the caller decides whether to trust it.
 
-TLS session resumption and early data are off, so no session tickets are sent: nothing can be
-replayed.
+On its first start, a server generates a key and a certificate for it. Clients do not check the
+contents of the certificate, only its key. They identify a server by its *pin*, the SHA-256 of its
+public key (SubjectPublicKeyInfo, RFC 5280), so a certificate may be renewed, but the key may not
+change. If a certificate authority of the system has signed the certificate, a client can identify
+the server by its host name instead.
+
+TLS session resumption and early data are disabled, and no session tickets are sent, so nothing can
+be replayed.
 """
 
 from __future__ import annotations
@@ -45,13 +48,13 @@ _MADE = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 _NEVER = dt.datetime(9999, 12, 31, 23, 59, 59, tzinfo=dt.UTC)  # RFC 5280, 4.1.2.5
 
 BUSY_ALERT = b"\x15\x03\x03\x00\x02\x02\x31"
-"""A fatal alert, access_denied (RFC 8446, section 6), in the clear.
+"""A fatal alert, access_denied (RFC 8446, section 6), unencrypted.
 
-It is the answer of a server that has no capacity for another handshake, in place of one.
+A server that has no capacity for another handshake sends it instead of the handshake.
 """
 
 _BUSY = "TLSV1_ALERT_ACCESS_DENIED"
-# OpenSSL's reasons when the peer does not speak TLS, or not 1.3: as a server, and as a client.
+# OpenSSL's reasons when the other side, a client or a server, does not speak TLS 1.3.
 _NOT_TLS_CLIENT = {
     "WRONG_VERSION_NUMBER",
     "HTTP_REQUEST",
@@ -70,7 +73,7 @@ class ServerBusy(trio.BrokenResourceError):
 
 
 class Untrusted(trio.BrokenResourceError):
-    """The system's authorities do not vouch for the server's certificate."""
+    """The server's certificate is not signed by a certificate authority of the system."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,7 @@ def pin_of(certificate: x509.Certificate) -> bytes:
 
 
 def make_credentials(directory: Path) -> Credentials:
-    """Load the credentials in `directory`; generate them first if there are none.
+    """Load the credentials in `directory`, or generate them if there are none.
 
     Raises `StartupError`.
     """
@@ -133,8 +136,8 @@ def load_credentials(certificate: Path, key: Path) -> Credentials:
 def client_context(*, verified: bool) -> ssl.SSLContext:
     """Return a client's TLS context.
 
-    If `verified`, the handshake checks the certificate against the system's authorities; otherwise
-    it accepts any, and the caller has to compare the pin.
+    If `verified`, the handshake verifies the certificate with the system's certificate authorities;
+    otherwise it accepts any certificate, and the caller has to compare the pin.
     """
     context = ssl.create_default_context() if verified else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
@@ -181,14 +184,14 @@ async def open_tls(stream: S, context: ssl.SSLContext, host: str) -> TlsStream[S
 
 
 def _reason(error: trio.BrokenResourceError) -> str | None:
-    """Return OpenSSL's name of a failure, as the `ssl` module has it."""
+    """Return OpenSSL's name of a failure, as reported by the `ssl` module."""
     return error.__cause__.reason if isinstance(error.__cause__, ssl.SSLError) else None
 
 
 def pin_seen(stream: trio.abc.Stream) -> bytes:
     """Return the pin of the server at the other end, from this side's own TLS state.
 
-    Empty if it is not encrypted. Raises `ProtocolError` if the certificate cannot be parsed.
+    It is empty without TLS. Raises `ProtocolError` if the certificate cannot be parsed.
     """
     if not isinstance(stream, TlsStream):
         return b""
@@ -213,5 +216,5 @@ def _self_signed(pem: bytes) -> bytes:
 
 
 def _no_password() -> str:
-    # Without this callback OpenSSL would prompt on the terminal, and a service would hang.
+    # Without this callback, OpenSSL would prompt on the terminal, and a service would hang.
     raise ValueError("the key is encrypted; remove its passphrase")

@@ -1,19 +1,19 @@
 """TLS 1.3 over any byte stream, decrypting all records that have arrived at once.
 
-TLS cuts what is sent into records of at most 16 KiB of plaintext, each authenticated on its own,
-with its sequence number. The receiver can decrypt any whole record at once, and notices if one was
-changed, dropped, repeated or reordered; so what it returns is always a prefix of what was sent.
-Whether it is all of it, only the last record tells, an alert called close_notify: a stream that
-ends without one may have been truncated. Between the data travel the protocol's own messages
-(RFC 8446, 4.6), such as a key update for one direction, which the library handles when it meets
-them. TLS 1.3 has no renegotiation, so receiving never has to wait for sending, nor sending for
-receiving.
+TLS splits the data into records of at most 16 KiB of plaintext. Each record is authenticated
+separately, together with its sequence number. The receiver can decrypt a record as soon as it is
+complete, and detects changed, dropped, repeated or reordered records, so the received data is
+always a prefix of the sent data. The stream ends with an alert called close_notify; a stream that
+ends without it may have been truncated. Between the data there may be messages of the protocol
+itself (RFC 8446, 4.6), such as key updates, which the library handles. TLS 1.3 has no
+renegotiation, so receiving never has to wait for sending, nor sending for receiving.
 
-The library (`ssl.SSLObject`) does no I/O: encrypted bytes go into one memory buffer, and come out
-of another. This module moves them between those and a stream. `trio.SSLStream` does the same, but
-returns each record by itself, so every 16 KiB cost a pass through the scheduler, and whatever the
-receiver does per chunk, such as switching to a worker thread. Here all records that have arrived
-are returned together, and files that are hashed on their way transfer 1.6 to 1.85 times as fast.
+The library (`ssl.SSLObject`) does no I/O: it reads encrypted bytes from one memory buffer and
+writes them to another. This module moves the bytes between these buffers and a stream.
+`trio.SSLStream` does the same, but returns one record at a time, so every 16 KiB cost a pass
+through the scheduler and the receiver's work per chunk, such as a switch to a worker thread. Here
+all records that have arrived are returned together, which makes file transfers with hashing 1.6 to
+1.85 times as fast.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
 
 class FairLock:
-    """A FIFO lock that is free of cost while uncontended: no scheduling, no memory.
+    """A FIFO lock without cost while it is uncontended: no scheduling, no memory.
 
-    It is handed over directly to the task that has waited longest, so that nobody overtakes:
-    encrypted records have to be sent in their order.
+    It is handed over directly to the task that has waited longest, because encrypted records have
+    to be sent in order.
     """
 
     __slots__ = ("_waiting", "locked")
@@ -46,7 +46,7 @@ class FairLock:
         self._waiting: trio.lowlevel.ParkingLot | None = None
 
     async def acquire(self) -> None:
-        """Acquire the lock, after those who came before."""
+        """Acquire the lock, after the tasks that are already waiting."""
         if not self.locked:
             self.locked = True
             return
@@ -63,7 +63,7 @@ class FairLock:
 
 
 class SingleTaskGuard:
-    """Admits one task at a time; a second one gets an error instead of waiting."""
+    """Admits one task at a time; a second task gets an error instead of waiting."""
 
     __slots__ = ("_busy", "_doing")
 
@@ -81,7 +81,7 @@ class SingleTaskGuard:
 
 _RECORD = 16 * 1024  # the most plaintext in a record (RFC 8446, 5.1)
 _SEND_SIZE = 256 * 1024
-_NOW_SIZE = 64 * 1024  # limits what is encrypted in vain when the transport is full
+_NOW_SIZE = 64 * 1024  # limits the data that is encrypted and kept when the transport is full
 _FETCH_SIZE = 128 * 1024  # large, for worker threads that read without waiting
 _EMPTY = memoryview(b"")
 
@@ -91,12 +91,12 @@ S = TypeVar("S", bound=trio.abc.Stream)
 class TlsStream(trio.abc.Stream, Generic[S]):
     """An encrypted stream over `transport_stream`.
 
-    The handshake comes first: anything else before it raises `trio.NeedHandshakeError`. One task
-    may receive while another sends. A protocol violation by the other side, or an end without
-    close_notify, raises `trio.BrokenResourceError` from the `ssl.SSLError`, then and at every later
-    call; the other side is sent an alert, if TLS has one for it.
+    Call `do_handshake` first; before it, other methods raise `trio.NeedHandshakeError`. One task
+    may receive while another sends. After a protocol violation by the other side, or an end without
+    close_notify, this call and all later ones raise `trio.BrokenResourceError` from the
+    `ssl.SSLError`, and the other side gets an alert, if TLS defines one.
 
-    A cancelled receive loses nothing. After any other cancelled operation the stream is broken.
+    A cancelled receive loses no data. After any other cancelled operation the stream is broken.
     """
 
     __slots__ = (
@@ -131,13 +131,13 @@ class TlsStream(trio.abc.Stream, Generic[S]):
         self._receive_encrypted = reader_of(transport_stream)
         self._write_encrypted = writer_of(transport_stream)
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        # Encoded as trio does it for DNS: `ssl` would check for another name (IDNA 2003).
+        # Encoded as Trio does for DNS: `ssl` would encode it differently (IDNA 2003).
         name = trio.lowlevel.encode_hostname(server_hostname) if server_hostname else None
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side, name)
-        self._undecrypted = _EMPTY  # received, and not given to the library yet
-        self._block_size = _RECORD  # how much is encrypted in one call
+        self._undecrypted = _EMPTY  # received, but not passed to the library yet
+        self._block_size = _RECORD  # the plaintext that is encrypted in one call
         self._read_buffer = _EMPTY  # for `_fetch_nowait`, allocated on first use
-        self._unsent = b""  # encrypted, and has to be sent before anything else
+        self._unsent = b""  # encrypted; has to be sent before all other data
         self._receiving, self._sending = (
             SingleTaskGuard("receiving from"),
             SingleTaskGuard("sending to"),
@@ -147,11 +147,11 @@ class TlsStream(trio.abc.Stream, Generic[S]):
         self._handshaken = self._broken = self._closed = False
 
     def peer_certificate(self) -> bytes:
-        """Return the other side's certificate, in DER; empty if it has shown none."""
+        """Return the other side's certificate in DER; empty if it has sent none."""
         return self._tls.getpeercert(binary_form=True) or b""
 
     def optimize_for_throughput(self) -> None:
-        """Encrypt larger blocks at a time; the library's buffer keeps that size for good."""
+        """Encrypt larger blocks at a time; the library's buffer permanently keeps that size."""
         self._block_size = _NOW_SIZE
 
     async def do_handshake(self) -> None:
@@ -164,7 +164,7 @@ class TlsStream(trio.abc.Stream, Generic[S]):
     async def unwrap(self) -> S:
         """Send close_notify, wait for the other side's, and return the transport.
 
-        Data that arrives instead is an error: receive it first, if it is still wanted.
+        Data that arrives instead is an error, so receive all wanted data first.
         """
         with self._receiving, self._sending:
             self._check_state()
@@ -180,7 +180,7 @@ class TlsStream(trio.abc.Stream, Generic[S]):
         self._closed = True
         try:
             if self._handshaken and not self._broken:
-                # The other side's close_notify is not awaited: it may never read ours.
+                # Do not wait for the other side's close_notify: it may never read ours.
                 with suppress(ssl.SSLError):
                     self._tls.unwrap()
                 with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
@@ -212,7 +212,7 @@ class TlsStream(trio.abc.Stream, Generic[S]):
 
     async def _fail(self, error: ssl.SSLError) -> NoReturn:
         """Send the alert, if there is one and no task is sending, and raise."""
-        # The traceback refers to this stream: a cycle that only garbage collection would end.
+        # The traceback refers to this stream, which would be a reference cycle.
         self._tls_error, self._broken = error.with_traceback(None), True
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             await self._flush_if_free()
@@ -221,7 +221,7 @@ class TlsStream(trio.abc.Stream, Generic[S]):
     # ------------------------------------------------------------------ receiving
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """Return all that has arrived, up to `max_bytes`; empty once the other side has closed."""
+        """Return all data that has arrived, up to `max_bytes`; empty after close_notify."""
         most = _RECORD if max_bytes is None else max_bytes
         if most < 1:
             raise ValueError("max_bytes must be at least 1")
@@ -238,7 +238,7 @@ class TlsStream(trio.abc.Stream, Generic[S]):
             return plaintext
 
     async def _decrypt(self, most: int) -> bytes | None:
-        """Return the data that has arrived; empty at the end, None if more is needed first."""
+        """Return the data that has arrived; empty at the end, None if no record is complete."""
         pieces: list[bytes] = []
         try:
             if self._tls_error is not None:
@@ -254,7 +254,7 @@ class TlsStream(trio.abc.Stream, Generic[S]):
         except ssl.SSLError as error:
             if not pieces:
                 await self._fail(error)
-            # Raised the next time: the records before it are intact, and are returned first.
+            # Raise it in the next call: the records before the error are intact, so return them.
             self._tls_error = error.with_traceback(None)
         return b"".join(pieces)
 
@@ -270,7 +270,7 @@ class TlsStream(trio.abc.Stream, Generic[S]):
     def receive_nowait(self, into: memoryview) -> int:
         """Fill a buffer with data that has arrived; return its size, which may be 0.
 
-        An error, or the end of the stream, is left for `receive_some` to report.
+        Errors and the end of the stream are reported by `receive_some`.
         """
         if not self._handshaken or self._closed:
             return 0
@@ -290,7 +290,7 @@ class TlsStream(trio.abc.Stream, Generic[S]):
         return size
 
     def _fetch_nowait(self) -> bool:
-        """Give the library the encrypted bytes that have arrived; return whether there were any."""
+        """Pass encrypted bytes that have arrived to the library; return whether there were any."""
         if not self._undecrypted:
             self._read_buffer = self._read_buffer or memoryview(bytearray(_FETCH_SIZE))
             self._undecrypted = self._read_buffer[
@@ -301,7 +301,7 @@ class TlsStream(trio.abc.Stream, Generic[S]):
         return size > 0
 
     async def _fetch(self, most: int) -> None:
-        """Give the library more encrypted bytes, from the transport if none are left."""
+        """Pass more encrypted bytes to the library; if none are left, receive some."""
         if not self._undecrypted:
             data = await self._receive_encrypted(most)
             if not data:
@@ -318,7 +318,7 @@ class TlsStream(trio.abc.Stream, Generic[S]):
     # ------------------------------------------------------------------ sending
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send `data`. If this is cancelled, it is unknown how much of it went out."""
+        """Send `data`. If this is cancelled, it is unknown how much of it was sent."""
         with self._sending, memoryview(data).cast("B") as plaintext:
             self._check_state()
             await trio.lowlevel.checkpoint_if_cancelled()
@@ -335,9 +335,9 @@ class TlsStream(trio.abc.Stream, Generic[S]):
     def send_nowait(self, data: D) -> D | None:
         """Send without blocking; return the unsent rest, or None if there is none.
 
-        Records that were encrypted and not sent are kept, to be sent before anything else. So the
-        rest may be empty, and has to be given to `send_all` all the same. Nothing is sent while a
-        task is sending, nor by a stream that is broken or closed.
+        Encrypted records that could not be sent are kept, and are sent before all other data. So
+        the rest may be empty, and has to be passed to `send_all` even then. Nothing is sent while a
+        task is sending, or if the stream is broken or closed.
         """
         if self._transport_lock.locked or self._broken or self._closed or not self._handshaken:
             return data
@@ -354,7 +354,7 @@ class TlsStream(trio.abc.Stream, Generic[S]):
         return data[len(data) - len(plaintext) :] if plaintext or self._unsent else None
 
     def _encrypt(self, plaintext: memoryview) -> bytes:
-        """Return the records of `plaintext`, after any pending messages of the protocol."""
+        """Return the records of `plaintext`, after pending messages of the protocol."""
         if len(plaintext) <= self._block_size:
             self._tls.write(plaintext)
             return self._outgoing.read()
@@ -375,7 +375,7 @@ class TlsStream(trio.abc.Stream, Generic[S]):
                 self._transport_lock.release()
 
     async def _transmit(self, records: bytes) -> None:
-        """Send records, and the protocol's messages that receiving produces meanwhile."""
+        """Send records, and messages of the protocol that a receive produces meanwhile."""
         try:
             await self._transport_lock.acquire()
             try:
@@ -392,10 +392,10 @@ class TlsStream(trio.abc.Stream, Generic[S]):
     async def _flush_if_free(self) -> None:
         """Send pending messages of the protocol, or leave them to the task that is sending.
 
-        Waiting for that task could be a deadlock: the other side may read no more until we do.
+        Waiting for that task could deadlock: the other side may read nothing until we read.
         """
         if self._outgoing.pending and not self._transport_lock.locked:
-            # A cancellation here loses nothing; while sending, it would break the stream.
+            # A cancellation here is harmless; while sending, it would break the stream.
             await trio.lowlevel.checkpoint_if_cancelled()
             await self._transmit(self._outgoing.read())
 

@@ -25,7 +25,7 @@ def check_own_group(raw: str, author: Author) -> str:
     """
     name = check_group(raw)
     if is_others(name, author):
-        raise Refused(Code.NOT_MEMBER, "This is a conversation of two others.")
+        raise Refused(Code.NOT_MEMBER, "This is a direct conversation between two other people.")
     return name
 
 

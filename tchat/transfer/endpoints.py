@@ -7,16 +7,16 @@
                                    ◀─     piece …
     stored: the file's digest      ─▶
 
-A transfer has a connection of its own. Uploads and downloads are the same here: it makes no
-difference which end is the server. At each end a worker thread moves pieces between disk and
-socket, in time slices (`time_slice.py`), as long as it hardly has to wait. When it would, the
-thread is given back, a task waits for the connection, and the next time slice continues with the
-rest of that piece. So a fast connection costs next to no scheduling, a slow one occupies no thread,
-and one piece is in memory: backpressure is the connection's own. A side with long work in between,
-such as hashing what it already has, sends `ping`, so that the other does not time out.
+A transfer has a connection of its own. Uploads and downloads use the same code: either end may be
+the server. At each end, a worker thread moves pieces between disk and socket in time slices
+(`time_slice.py`), as long as it hardly has to wait. When it would have to wait longer, it returns,
+a task waits for the connection, and the next time slice continues with the rest of that piece. So a
+fast connection needs almost no scheduling, a slow one occupies no thread, and only one piece is in
+memory; TCP provides the backpressure. During long work, such as hashing an existing file, a side
+sends `ping`, so that the other side does not time out.
 
-A receiver keeps what it got, however a transfer ends, so that it can be resumed. Only a sender that
-reports a problem with the file itself withdraws it.
+However a transfer ends, the receiver keeps the data that arrived, so that it can be resumed. It
+discards the data only if the sender reports a problem with the file itself.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ T = TypeVar("T")
 F = TypeVar("F", bound="Frame")
 
 STALL_SECONDS = 60.0
-"""How long a transfer may make no progress."""
+"""How long a transfer may be without progress."""
 
 _SLICE = 256 * 1024
 PING_SECONDS = 10.0
@@ -89,7 +89,7 @@ class Source(Protocol):
 
 
 async def with_pings(link: Link, work: Callable[[], T]) -> T:
-    """Run long work in a thread, and send pings meanwhile, so that the other side keeps waiting."""
+    """Run long work in a thread, and send pings so that the other side does not time out."""
     result: list[T] = []
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:
@@ -105,7 +105,7 @@ async def with_pings(link: Link, work: Callable[[], T]) -> T:
 
 
 async def expect(link: Link, kind: type[F], stall_seconds: float) -> F:
-    """Return the other side's next frame, which has to be of that type; pings are skipped.
+    """Return the next frame, which has to be of that type; skip pings.
 
     Raises `FileWithdrawn`, ProtocolError, `trio.BrokenResourceError` or `trio.TooSlowError`.
     """
@@ -139,9 +139,9 @@ async def receive_file(
     on_progress: Callable[[int], None],
     stall_seconds: float = STALL_SECONDS,
 ) -> None:
-    """Receive what is missing of an open partial file; `on_progress` gets each new offset.
+    """Receive the missing part of an open partial file; `on_progress` gets each new offset.
 
-    Raises `BrokenPiece`, OSError, or what `expect` raises.
+    Raises `BrokenPiece`, OSError, and the exceptions of `expect`.
     """
     await link.send(encode(Have(part.offset, part.digest, part.doubt)))
     begin = await expect(link, StartAt, stall_seconds)
@@ -176,7 +176,7 @@ class _Receiver:
         self._speed = LinkSpeed(self._offset)
 
     async def run(self) -> None:
-        """Receive all that is missing; store what arrived, however this ends."""
+        """Receive the missing part; store all data that arrived, even if this fails."""
         try:
             while self._part.offset < self._part.size:
                 must_wait = await in_thread(self._run_slice)
@@ -184,7 +184,7 @@ class _Receiver:
                 if must_wait:
                     await self._wait_for_piece()
         except (OSError, BrokenPiece):
-            self._received = 0  # it is wrong, or the disk is full
+            self._received = 0  # the data is damaged, or the disk is full
             raise
         finally:
             if self._received:
@@ -200,7 +200,7 @@ class _Receiver:
         return False
 
     def _receive_piece(self, time_slice: TimeSlice) -> bool:
-        """Receive what has arrived of a piece; return whether it is complete."""
+        """Receive the data of a piece that has arrived; return whether the piece is complete."""
         while self._piece is None:
             if time_slice.is_over or (body := time_slice.frame()) is None:
                 return False
@@ -238,7 +238,7 @@ class _Receiver:
     def _report(self) -> None:
         offset = self._part.offset + self._received
         if offset > self._offset:
-            # A thread received it, which does not update the link's clock.
+            # Data that a thread receives does not update `last_received`.
             self._offset, self._link.last_received = offset, trio.current_time()
             self._on_progress(offset)
 
@@ -248,7 +248,7 @@ class _Receiver:
             self._piece, self._received = None, 0
 
     def _store_rest(self) -> None:
-        """Store what arrived of a piece, which may be all of it."""
+        """Store the received part of the current piece, or the whole piece if it is complete."""
         with suppress(OSError, BrokenPiece):
             if self._missing:
                 self._part.add_incomplete(self._buffer[: self._received])
@@ -262,9 +262,9 @@ async def send_file(
     on_progress: Callable[[int], None],
     stall_seconds: float = STALL_SECONDS,
 ) -> bytes:
-    """Send what the receiver is missing; return the file's digest once it is stored there.
+    """Send the part that the receiver lacks; return the digest of the file that it has stored.
 
-    `on_progress` gets each new offset. Raises what the source and `expect` raise.
+    `on_progress` gets each new offset. Raises the exceptions of the source and of `expect`.
     """
     link.optimize_for_throughput()
     have = await expect(link, Have, stall_seconds)
@@ -279,7 +279,7 @@ async def send_file(
 
 
 class _Sender:
-    """Reads and sends pieces; checks in between whether the receiver still wants them."""
+    """Reads and sends pieces; checks before each whether the receiver has reported an error."""
 
     def __init__(
         self,
@@ -299,14 +299,14 @@ class _Sender:
         self._unreadable: OSError | Refused | None = None
 
     async def run(self) -> bytes:
-        """Send all that is missing; return the digest of what the receiver has stored."""
+        """Send all missing pieces; return the digest of the file that the receiver has stored."""
         try:
             while self._offset < self._source.size and self._unreadable is None:
                 await in_thread(self._run_slice)
                 await self._send_rest()
         except (trio.BrokenResourceError, trio.TooSlowError):
             with suppress(trio.BrokenResourceError), trio.move_on_after(_GOODBYE_SECONDS):
-                # Not `stored`, but the receiver's reason, which `expect` raises.
+                # The receiver may have sent a reason, which `expect` raises.
                 await expect(self._link, Stored, self._stall_seconds)
             raise
         if self._unreadable is not None:
@@ -334,7 +334,7 @@ class _Sender:
         blocks, self._unsent = self._unsent, []
         waiting = sum(map(len, blocks))
         for block in blocks:
-            # An empty block is sent, too: the link may still hold encrypted records of it.
+            # Send empty blocks, too: the link may still have unsent encrypted records.
             for start in range(0, len(block) or 1, _SLICE):
                 chunk = block[start : start + _SLICE]
                 with trio.fail_after(self._stall_seconds):
@@ -344,13 +344,13 @@ class _Sender:
         self._on_progress(self._offset)
 
     def _check_receiver(self) -> None:
-        """Raise the error that the receiver has reported, if any; one frame at a time is enough."""
+        """Raise the error that the receiver has reported, if any. Reads one frame at most."""
         if (body := self._link.receive_nowait()) is not None:
             _decode(body, Ping)
 
 
 async def _withdraw(link: Link, error: OSError | Refused) -> None:
-    """Report a problem with the file: the receiver discards what it got."""
+    """Report a problem with the file; the receiver then discards its data."""
     with suppress(trio.BrokenResourceError), trio.move_on_after(_GOODBYE_SECONDS):
         await link.send(
             encode(failed(error if isinstance(error, Refused) else unreadable_file(error)))

@@ -1,10 +1,11 @@
-"""Resume a partial file: find out how much of it is on the disk and intact, and continue there.
+"""Partial files: verify the part that is on the disk, and continue after it.
 
-Nothing from an earlier run is trusted. When a partial file is opened again, it is read and hashed,
-which is necessary anyway, and truncated to where it agrees with its digests: a bit that flipped on
-the disk meanwhile costs one piece, and is found before anything is added.
+Data from an earlier run is not trusted. When a partial file is opened again, it is read and hashed,
+which the running digest requires anyway, and truncated after the last piece that matches its
+digest. So a bit that flipped on the disk costs the file from that piece on, and is found before
+anything is added.
 
-Everything here blocks, and is meant for worker threads.
+All methods block, so call them in worker threads.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ class PartialFile:
 
     @property
     def digest(self) -> bytes:
-        """The SHA-256 of all complete pieces; that of the file, once it is complete."""
+        """The running digest of all complete pieces; in a complete file, the file's SHA-256."""
         return self.digests[-1] if self.digests else EMPTY_DIGEST
 
     @property
@@ -80,10 +81,10 @@ class PartialFile:
         return self.offset == self.size and len(self.digests) == count_pieces(self.size)
 
     def open(self, check: Callable[[], None] = lambda: None) -> None:
-        """Open or create the file, and find out how much of it is valid.
+        """Open or create the file, and truncate it to its valid part.
 
-        `check` is called regularly, and may cancel this by raising. Raises OSError; that is
-        BlockingIOError if another process has it open.
+        `check` is called regularly, and may cancel this by raising an exception. Raises OSError:
+        BlockingIOError if another process has the file open.
         """
         self._file = _lock(self.path, self._mode)
         _remove_foreign(self._sums)
@@ -98,11 +99,11 @@ class PartialFile:
             self._advance(len(piece), digest)
         self._hash = self._whole.copy()
         self._file.seek(self.offset)
-        # A complete piece without a digest cannot be verified, and has to be received again. So one
-        # byte less than a piece is read here, and whether more follows is checked below.
+        # A complete piece without a digest cannot be verified, and has to be received again. So at
+        # most a piece less one byte is read here, and the check below finds out if more follows.
         missing = max(0, piece_end(self.offset, self.size) - self.offset - 1)
         rest = room[: fill_buffer(self._file.readinto, room[:missing])]
-        # Bytes after a broken piece, or more of them than this, are not the start of the next one.
+        # Bytes after a broken piece, or more bytes than that, are not the start of the next piece.
         if len(self.digests) == len(known) and not self._file.read(1):
             self._hash.update(rest)
             self.offset += len(rest)
@@ -110,7 +111,7 @@ class PartialFile:
         self._ready = True
 
     def add(self, rest: bytes | memoryview, digest: bytes) -> None:
-        """Add the rest of a piece. Raises `BrokenPiece`; the piece has to be sent again then."""
+        """Add the rest of a piece. Raises `BrokenPiece`; then the piece has to be sent again."""
         self._hash.update(rest)
         if self._hash.digest() != digest:
             self.rewind()
@@ -123,7 +124,7 @@ class PartialFile:
         write_digests(self._sums, [digest], self._mode, os.O_APPEND)
 
     def add_incomplete(self, data: bytes | memoryview) -> None:
-        """Add the start of a piece, or more of it, but not its end."""
+        """Add data of a piece, but not its end."""
         self._hash.update(data)
         self._write(data)
         self.offset += len(data)
@@ -142,7 +143,7 @@ class PartialFile:
         os.fsync(self._opened.fileno())
 
     def move_to(self, target: Path, sums: Path | None = None) -> None:
-        """Move the complete file to its name, and its digests to `sums`, or delete them."""
+        """Move the complete file to `target`, and its digests to `sums`, or delete them if None."""
         self._opened.close()  # Windows cannot rename an open file
         if sums is not None:
             write_digests(self._sums, self.digests, self._mode)
@@ -174,7 +175,7 @@ class PartialFile:
         self._whole = self._hash.copy()
 
     def _truncate(self) -> None:
-        """Truncate the file, and the digests, to what is valid."""
+        """Truncate the file and the digests file to the valid part."""
         self._opened.truncate(self.offset)
         self._opened.seek(self.offset)
         if self.digests or self._sums.exists():
@@ -183,8 +184,8 @@ class PartialFile:
     def _start_writeback(self, size: int) -> None:
         """Make the kernel start to write the added bytes to the disk, without waiting for it.
 
-        Otherwise it collects a lot and writes it at once, and an fsync at that moment, be it for a
-        single message, has to wait for all of it.
+        Otherwise the kernel collects much data and writes it all at once, and an fsync at that
+        moment, even for a single message, has to wait for all of it.
         """
         if sys.platform == "linux":
             begin = self.offset - size
@@ -213,7 +214,7 @@ def _lock(path: Path, mode: int) -> FileIO:
             if sys.platform == "win32":
                 return file
             fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Its last user may have moved or removed it after we opened it: then open it again.
+            # Its last user may have moved or removed it after we opened it. Then open it again.
             if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
                 return file
         except BaseException:
@@ -223,10 +224,10 @@ def _lock(path: Path, mode: int) -> FileIO:
 
 
 def _remove_foreign(path: Path) -> None:
-    """Remove a link, a special file, or somebody else's file from where ours should be.
+    """Remove a link, a special file or another user's file at `path`.
 
-    It could make us write to another place or into a file that belongs to somebody else. A second
-    hard link of our own is left when a program is killed just as it moves a file.
+    Writing through it could change another file, or one of another user. A second hard link of our
+    own can exist if a program was killed while it moved a file.
     """
     try:
         found = path.lstat()
@@ -246,5 +247,5 @@ def fill_buffer(read_into: Callable[[memoryview], int | None], room: memoryview)
 
 
 def is_disk_full(error: OSError) -> bool:
-    """Return whether an error says that the disk, or a quota, is full."""
+    """Return whether an error means that the disk or a quota is full."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

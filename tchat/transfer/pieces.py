@@ -1,17 +1,17 @@
 """Pieces and running digests: verify a file while it arrives.
 
-A file travels in pieces that end at multiples of `PIECE_SIZE`. With each goes a *running digest*:
+A file is sent in pieces that end at multiples of `PIECE_SIZE`. Each piece has a *running digest*:
 the SHA-256 of the file from its beginning to the end of that piece, not of the piece alone. Running
-digests cost nothing, since whoever hashes the whole file computes them on the way, and they are
-useful in three ways:
+digests cost nothing extra, because hashing the whole file computes them anyway. They have three
+uses:
 
-- the last one is the digest of the file, by which it is identified;
-- the first wrong one tells which piece is damaged, so only that piece has to be sent again;
-- a single one tells whether two files are equal up to that point, so a transfer can resume where
-  another one stopped, months later and between different programs.
+- the last one is the digest of the file, which identifies it;
+- the first wrong one shows which piece is damaged, so only that piece has to be sent again;
+- a single one shows whether two files are equal up to that point, so a transfer can be resumed
+  months later and by different programs.
 
-To resume, the receiver sends how much it has and the digest of its complete pieces; the sender
-starts there, or from 0 if that is a different file. An incomplete piece is kept, too: it is
+To resume, the receiver sends the size of its part and the digest of its complete pieces. The sender
+starts there, or from 0 if it has a different file. An incomplete piece is kept, too, and is
 verified once its rest has arrived.
 """
 
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 
 DIGEST_SIZE = 32
 EMPTY_DIGEST = hashlib.sha256().digest()
-"""The digest of no bytes: that of an empty file, and of every file before its first piece."""
+"""The digest of no bytes: of an empty file, and of every file before its first piece."""
 
 
 def piece_start(offset: int) -> int:
-    """Return where the piece that contains `offset` starts."""
+    """Return the start of the piece that contains `offset`."""
     return offset - offset % PIECE_SIZE
 
 
 def piece_end(offset: int, size: int) -> int:
-    """Return where the piece that contains `offset` ends, in a file of `size` bytes."""
+    """Return the end of the piece that contains `offset`, in a file of `size` bytes."""
     return min(piece_start(offset) + PIECE_SIZE, size)
 
 

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _PIECE_THREADS = trio.CapacityLimiter(max(1, (os.cpu_count() or 1) - 1))
-"""For reading, writing and hashing pieces. One processor is left to the event loop."""
+"""Threads that read, write and hash pieces. One processor is left to the event loop."""
 
 _FILE_THREADS = trio.CapacityLimiter(2)
-"""For work in proportion to the size of a whole file, so that no piece has to wait for it."""
+"""Threads for work that may read a whole file, so that pieces do not have to wait for it."""
 
 
 def check_cancelled() -> None:
@@ -32,7 +32,7 @@ async def in_thread(work: Callable[[], T], *, long: bool = False) -> T:
 async def in_thread_shielded(work: Callable[[], object]) -> None:
     """Run clean-up in a thread, even if the task has been cancelled.
 
-    To remove a large file, or to close a removed one, can take the disk a while.
+    It needs a thread because removing a large file, or closing a removed one, can take a while.
     """
     with trio.CancelScope(shield=True):
         await in_thread(work)

@@ -1,11 +1,11 @@
 """Time slices of worker threads: move as much of a file as possible without blocking for long.
 
-What a thread can do at once costs no scheduling, so a fast connection is best left to a thread. But
-a thread that waits for a slow connection is wasted, and there are few of them. So a time slice is
-short, and the waiting within it shorter: long enough for another program on this machine, or on
-the local network, to respond, and no longer. After that a task waits, which costs nothing. On a
-link where no piece can be expected within such a wait, the thread does not wait at all: otherwise
-a hundred slow connections would keep the threads waiting, and fast ones waiting for the threads.
+A thread that never has to wait needs no scheduling, so it is the best way to use a fast connection.
+But a thread that waits for a slow connection is wasted, and there are few threads. So a time slice
+is short, and may contain only a short wait: long enough for a response from this machine or the
+local network. After that, a task waits instead, which costs nothing. If a link is too slow to
+deliver a piece within such a wait, the thread does not wait at all: otherwise a hundred slow
+connections could occupy all threads, and fast connections would have to wait for a thread.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class LinkSpeed:
         self._since = -math.inf
 
     def is_fast(self, offset: int) -> bool:
-        """Return whether a thread should wait for the link, now that the transfer is at `offset`.
+        """Return whether a thread should wait for the link; `offset` is the transfer's progress.
 
-        It should if pieces since the last call took no longer than a time slice would wait for one.
-        The first time nothing has been measured yet, and the link counts as fast.
+        It should if a piece took no longer, since the last call, than a time slice would wait. In
+        the first call, the speed is unknown, and the link counts as fast.
         """
         now = time.monotonic()
         moved, took = offset - self._offset, now - self._since
@@ -45,7 +45,7 @@ class LinkSpeed:
 
 
 class TimeSlice:
-    """A thread's permission to use a link for a short time. No task may use it meanwhile."""
+    """A thread's exclusive use of a link for a short time. No task may use the link meanwhile."""
 
     def __init__(self, link: Link, *, may_wait: bool = True) -> None:
         self._link = link
@@ -54,11 +54,11 @@ class TimeSlice:
 
     @property
     def is_over(self) -> bool:
-        """Whether the thread should be given back."""
+        """Whether the thread should return."""
         return time.monotonic() >= self._end
 
     def receive(self, into: memoryview) -> int:
-        """Receive unframed bytes into a buffer; return 0 if a task has to wait for more."""
+        """Receive unframed bytes into a buffer; return 0 if a task has to wait for them."""
         size = self._link.receive_raw_nowait(into)
         return size or (self._link.receive_raw_nowait(into) if self._wait(to_send=False) else 0)
 
@@ -70,7 +70,7 @@ class TimeSlice:
         return body
 
     def send(self, data: D) -> D | None:
-        """Send; return the rest that a task has to send, which may be empty, or None."""
+        """Send; return the rest that a task has to send, which may be empty, or None if done."""
         rest = self._link.send_nowait(data)
         while rest is not None and self._wait(to_send=True):
             rest = self._link.send_nowait(rest)

@@ -134,7 +134,7 @@ async def test_outsiders_cannot_tell_whether_a_conversation_exists() -> None:
         for group in (TALK, "@alice,zoe"):
             answer = await mallory.attach(group=group)
             assert answer == Attached(answer.re, group, "outsider")
-            sentence = "This is a conversation of two others."
+            sentence = "This is a direct conversation between two other people."
             assert await refused(mallory, "hi", group) == (Code.NOT_MEMBER, sentence)
             assert (await mallory.refusal(Join, group=group)).code == Code.NOT_MEMBER
             for code in (

@@ -193,7 +193,9 @@ class Group(Shape):
         if standing == "member":
             return
         if self.direct:
-            raise Refused(Code.NOT_MEMBER, "This is a conversation of two others.")
+            raise Refused(
+                Code.NOT_MEMBER, "This is a direct conversation between two other people."
+            )
         if standing == "waiting":
             raise Refused(
                 Code.NOT_MEMBER, f"You are not a member yet: {self.admin_name} has to approve you."

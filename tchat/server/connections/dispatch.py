@@ -251,7 +251,7 @@ class RequestDispatcher:
         self._acquire()
         group = self._checked(request.group)
         if is_direct(group):
-            raise Refused(Code.DIRECT, "Conversations of two have no files; use a group.")
+            raise Refused(Code.DIRECT, "Direct conversations have no files; use a group.")
         answer = await prepare(self._context, self._author, request)
 
         def decide(group: Group) -> None:

@@ -240,7 +240,7 @@ def test_events_carry_the_canonical_direct_name(two: Script) -> None:
 def test_third_person_is_refused(two: Script) -> None:
     two.run("alice", Post, "psst")
     assert two.refused("carol", Post, "what are you talking about?") == Code.NOT_MEMBER
-    assert two.sentence == "This is a conversation of two others."
+    assert two.sentence == "This is a direct conversation between two other people."
     assert two.refused("carol", Edit, 1, "boo") == Code.NOT_MEMBER
     assert two.refused("carol", Delete, 1) == Code.NOT_MEMBER
 
