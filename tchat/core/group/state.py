@@ -184,7 +184,7 @@ class Group(Shape):
 
     @property
     def admin_name(self) -> str:
-        """The admin's name as it is shown; empty while the group is closed."""
+        """The admin's display name; empty while the group is closed."""
         return self.members.get(self.admin or "", "")
 
     def require_member(self, name: str) -> None:
