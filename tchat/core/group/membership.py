@@ -83,7 +83,7 @@ def _join_by_invite(group: Group, context: Context, token: bytes) -> list[Body]:
     if invitation.expires <= context.at:
         raise Refused(Code.BAD_INVITE, "This invite has expired.")
     if invitation.name not in (None, person):
-        raise Refused(Code.BAD_INVITE, "This invite is for somebody of another name.")
+        raise Refused(Code.BAD_INVITE, "This invite is for somebody else.")
     if group.kicked.get(person, 0) > invitation.seq:
         raise Refused(Code.BAD_INVITE, "You were kicked after this invite was given.")
     _require_room(group, context)
@@ -369,7 +369,7 @@ class Ban(Command):
         if len(group.banned) >= context.limits.bans:
             raise Refused(
                 Code.GROUP_FULL,
-                f"{context.limits.bans} people are banned, the most that may be; lift a ban first.",
+                f"{context.limits.bans} people are banned, which is the limit; lift a ban first.",
             )
         request = group.requests.get(person)
         return [Banned(request.name if request else group.members.get(person, self.name))]

@@ -82,7 +82,8 @@ class Edit(TargetedCommand):
             raise Refused(Code.NOT_AUTHOR, f"Only {message.actor} may edit this message.")
         if len(group.edits_of(message.seq)) >= MOST_EDITS:
             raise Refused(
-                Code.EDITED_OFTEN, f"A message may be edited {MOST_EDITS} times, and this one was."
+                Code.EDITED_OFTEN,
+                f"This message has been edited {MOST_EDITS} times, the limit.",
             )
         check_text(self.text)
         return [Edited(self.target, self.text)]
@@ -172,7 +173,7 @@ def require_message(group: Group, context: Context) -> Event:
 
 
 def _no_such_message() -> Refused:
-    return Refused(Code.NO_SUCH_MESSAGE, "There is no such message, or not any more.")
+    return Refused(Code.NO_SUCH_MESSAGE, "There is no such message, or it was deleted.")
 
 
 def _note_spelling(group: Group, event: Event) -> None:
