@@ -217,7 +217,7 @@ class Ok(Frame):
 
 @record
 class Failed(Frame):
-    """Request `re` failed and changed nothing; without `re`, the connection failed.
+    """Request `re` failed and changed nothing; without `re`, the error concerns the connection.
 
     If `wait` is given, the request may be repeated after that many milliseconds.
     """
@@ -433,7 +433,7 @@ class MembershipChange(Frame):
 
 @record
 class ConversationStarted(Frame):
-    """Somebody has written to the person: the client may attach to their direct conversation."""
+    """The first message of a direct conversation was posted: the client may attach to it."""
 
     type = "conversation_started"
     group: str
