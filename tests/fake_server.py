@@ -73,9 +73,8 @@ class ScriptedPeer:
     async def group_list(self, *names: str) -> None:
         """Answer the client's `groups_request` with these groups, all with unread events."""
         re = (await self.expect("groups_request"))["id"]
-        count = len(names)
-        lists = {"standings": ["member"] * count, "seqs": [9] * count, "reads": [0] * count}
-        await self.send("group_list", re=re, groups=names, **lists)
+        summary: dict[str, object] = {"standing": "member", "last": 9, "read": 0}
+        await self.send("group_list", re=re, groups=[{"name": name, **summary} for name in names])
 
 
 @asynccontextmanager
