@@ -1,4 +1,4 @@
-"""Replica of a group: folds the same events as the server, resumes after `last`, tracks presence.
+"""Replica of a group: folds the server's events, resumes after the last one, tracks presence.
 
 The state may be ahead of the log. A client that need not replay everything begins with a snapshot
 of the state, and with the latest events, which that state contains already, so they are only added

@@ -1,4 +1,4 @@
-"""Bounded send queue of one connection, with backpressure; empty most of the time.
+"""Bounded send queue of one connection, with backpressure.
 
 Data goes to the socket directly, as long as the socket accepts it. Only the rest is queued here,
 and starts a writer task, which runs until the queue is empty. So a client that keeps up costs its

@@ -1,4 +1,4 @@
-"""Base classes of a feature: commands with rules, events with folds, log lines and sentences.
+"""Base classes of a feature: commands with their rules, events with their folds.
 
 A feature module (`membership`, `messages`, `files`, `settings`) declares, side by side,
 

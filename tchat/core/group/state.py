@@ -1,4 +1,4 @@
-"""Folded state of a group: members, bans, invites, files; deduplication of client commands.
+"""Folded state of a group: members, bans, invites, files, and the numbers of committed commands.
 
 `rules.apply` applies one event after another to a `Group`. The server and every client fold the
 same events and so arrive at the same state. Events change the state in place, because copying it

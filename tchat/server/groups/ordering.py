@@ -1,4 +1,4 @@
-"""Preserve command order: after a rate-limit refusal, refuse all later commands until the retry.
+"""Preserve command order: once a command is rate-limited, refuse later ones until its retry.
 
 A client pipelines commands without waiting for replies. If a command is refused for its rate, the
 bucket may have a token again for the next one, which would be committed first: messages would
