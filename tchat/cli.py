@@ -398,10 +398,15 @@ def _describe_admin(admin: argparse.ArgumentParser) -> None:
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
+    try:
+        default = platformdirs.user_data_path("tchat", appauthor=False) / "server"
+    except RuntimeError:  # the home directory is unknown, as in some containers and services
+        default = None
     parser.add_argument(
         "--data",
         type=Path,
-        default=platformdirs.user_data_path("tchat", appauthor=False) / "server",
+        default=default,
+        required=default is None,
         metavar="DIR",
-        help="the data directory (default: %(default)s)",
+        help="the data directory" + (" (default: %(default)s)" if default else ""),
     )

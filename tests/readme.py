@@ -10,7 +10,6 @@ import argparse
 import ast
 import json
 import re
-import runpy
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
@@ -23,11 +22,12 @@ from tchat.ui.chat.lines import Line
 from tchat.ui.commands.table import COMMANDS
 from tchat.ui.tui.keymap import key_rows
 from tchat.ui.tui.model import Model, Person, Tab
+from tests.architecture import LAYERS, MAY_USE
 from tests.bench.speed import WRITTEN
 from tests.bench.speed_table import table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
     from typing import Unpack
 
     from tchat.ui.chat.commands import CommandSpec
@@ -157,22 +157,15 @@ def packages_table() -> str:
 
 
 def arrows_diagram() -> str:
-    """Return which packages each package may import, and the layers inside them.
-
-    Both are what the architecture test enforces. It is run as a script here, because a test file
-    that another file has imported loses pytest's assertion rewriting.
-    """
-    enforced = runpy.run_path(str(ROOT / "tests" / "test_architecture.py"))
-    may_use: Mapping[str, set[str]] = enforced["MAY_USE"]
-    layers: Mapping[str, list[set[str]]] = enforced["LAYERS"]
-    order = list(may_use)
+    """Return which packages each package may import, and the layers inside them."""
+    order = list(MAY_USE)
     parts = [name for name in order if not name.startswith("__")]
     lines = ["Which package may import which:", ""]
     for name in parts:
-        used = ", ".join(sorted(may_use[name], key=order.index)) or "(nothing)"
+        used = ", ".join(sorted(MAY_USE[name], key=order.index)) or "(nothing)"
         lines.append(f"  {name:<9} → {used}")
     lines += ["", "Layers inside the packages; each may import those before it:", ""]
-    for name, inside in layers.items():
+    for name, inside in LAYERS.items():
         text = " ← ".join(", ".join(sorted(layer)) for layer in inside)
         label = f"  {name:<9} "
         lines += wrap(text, 96, initial_indent=label, subsequent_indent=" " * len(label))

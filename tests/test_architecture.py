@@ -1,8 +1,7 @@
 """The import graph of tchat: one way between packages, one way inside them, and no circle of files.
 
-`LAYERS` is the layout as a list for each package, lowest layer first: a file may import from the
-layers before its own, and from other packages only what `MAY_USE` names. Imports for type checking
-count like all others, because a reader follows them too.
+tests/architecture.py has the rules. Imports for type checking count like all others, because a
+reader follows them too.
 """
 
 from __future__ import annotations
@@ -14,76 +13,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.architecture import LAYERS, MAY_USE, OUTSIDERS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ROOT = Path(__file__).parents[1] / "tchat"
 MODULES = sorted(ROOT.rglob("*.py"))
-
-MAY_USE = {
-    "errors": set[str](),
-    "core": {"errors"},
-    "net": {"errors", "core"},
-    "transfer": {"errors", "core", "net"},
-    "store": {"errors", "core", "transfer"},
-    "server": {"errors", "core", "net", "transfer", "store"},
-    "client": {"errors", "core", "net", "transfer"},
-    "bot": {"errors", "core", "client"},
-    "ui": {"errors", "core", "client"},
-    "demo": {"errors", "core", "store", "net", "server", "client", "ui"},
-    "cli": {"errors", "core", "store", "net", "server", "client", "ui", "demo"},
-    "__main__": {"cli"},
-    "__init__": set[str](),
-}
-"""What each part of tchat may import, besides itself and the package's own name and version."""
-
-LAYERS: dict[str, list[set[str]]] = {
-    "core": [{"text", "fingerprints", "pace"}, {"protocol"}, {"group"}, {"vocabulary"}],
-    "store": [{"words"}, {"base"}, {"blobs"}, {"sqlite"}, {"open"}],
-    "server": [
-        {"clock", "faults", "log", "limits", "rate_limiter", "send_queue", "presence", "sanitize"},
-        {"tickets", "accounts", "group_quota", "keepalive", "retention"},
-        {"groups"},
-        {"context"},
-        {"connections"},
-        {"control"},
-        {"app"},
-    ],
-    "client": [
-        {"backoff", "durable", "known_servers"},
-        {"journal"},
-        {"client_id", "request"},
-        {"authenticate", "connector", "sender", "history", "pending_message"},
-        {"request_tracker", "replica"},
-        {"updates"},
-        {"delivery"},
-        {"subscriptions"},
-        {"session"},
-        {"files", "config"},
-    ],
-    "ui": [{"text"}, {"chat"}, {"commands"}, {"plain", "tui"}],
-}
-"""The layers inside a package, lowest first; a package that is not here has no layers of its own.
-
-Modules of one layer may use each other, as long as there is no circle.
-"""
-
-OUTSIDERS = {
-    "errors": set[str](),
-    "core": {"cbor2"},
-    "store": {"trio", "filelock"},
-    "net": {"trio", "cryptography"},
-    "transfer": {"trio"},
-    "server": {"trio"},
-    "client": {"trio", "filelock", "platformdirs"},
-    "bot": {"trio"},
-    "ui": {"trio", "wcwidth", "curses"},
-    "demo": {"trio"},
-    "cli": {"trio", "platformdirs"},
-    "__main__": set[str](),
-    "__init__": set[str](),
-}
-"""What each part may use that is not of the standard library. Curses counts as such."""
 
 every_module = pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
 
@@ -172,7 +108,7 @@ def test_every_part_has_its_arrows() -> None:
     assert {parts_of(path)[0] for path in MODULES} == MAY_USE.keys() == OUTSIDERS.keys()
 
 
-def test_every_module_of_a_layered_package_has_a_layer() -> None:
+def test_every_module_in_a_layered_package_is_placed() -> None:
     for package, layers in LAYERS.items():
         here = {parts_of(p)[1] for p in MODULES if parts_of(p)[0] == package and parts_of(p)[1:]}
         assert here == set().union(*layers), package

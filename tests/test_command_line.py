@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import platformdirs
 import pytest
 
 from tchat import __version__
@@ -47,7 +48,7 @@ async def test_the_console_of_a_server(tmp_path: Path) -> None:
         await server.sees("bob connected from", "bob asks to join ops")
         await alice.type("/2 bob")
         await server.sees("alice approved bob for ops")
-        await bob.sees("in ops")
+        await bob.sees("in #ops")
         await bob.type(f"/9 {__file__}")
         await server.sees("bob sent test_command_line.py (")
         await alice.type("/6 bob")
@@ -92,7 +93,7 @@ async def test_username_and_group_are_asked_for_when_missing(tmp_path: Path) -> 
         alice = await launch.tchat("join", "127.0.0.1", server.address.port, "--plain", "--no-tls")
         await alice.err.prompt("username: ")
         await alice.type("not a name!")
-        await alice.err.containing("username is made of letters")
+        await alice.err.containing("username may contain letters")
         await alice.err.prompt("username: ")
         await alice.type("")
         await alice.err.containing("at least one character")
@@ -100,7 +101,7 @@ async def test_username_and_group_are_asked_for_when_missing(tmp_path: Path) -> 
         await alice.type(" alice ")
         await alice.err.prompt("group name: ")
         await alice.type("#ops")
-        await alice.err.containing("group name is made of letters")
+        await alice.err.containing("group name may contain letters")
         await alice.err.prompt("group name: ")
         await alice.type("ops", "hello")
         await alice.sees("* alice created ops", "<alice> hello")
@@ -129,7 +130,7 @@ async def test_signal_stops_server_and_clients_reconnect(tmp_path: Path) -> None
     async with launching(tmp_path) as launch:
         server = await launch.serve()
         alice = await launch.join(server.address, "alice")
-        await alice.sees("in ops with you alone")
+        await alice.sees("in #ops; nobody else is here yet")
         server.running.send_signal(signal.SIGTERM)
         await alice.sees("* connection lost (The server is stopping")
         assert await server.exit() == 0
@@ -241,7 +242,7 @@ async def test_keyboard_interrupt_ends_client_without_traceback(tmp_path: Path) 
     async with launching(tmp_path) as launch:
         server = await launch.serve()
         alice = await launch.join(server.address, "alice")
-        await alice.sees("in ops")
+        await alice.sees("in #ops")
         alice.running.send_signal(signal.SIGINT)
         assert await alice.exit() == 130
         assert alice.err.all == []
@@ -270,6 +271,23 @@ def test_examples_are_valid_command_lines(command: str, capsys: pytest.CaptureFi
         parser().parse_args(shlex.split(example.replace("INVITE", INVITE)))
 
 
+@pytest.mark.parametrize(
+    "command", [["serve", "localhost", "7777"], ["admin", "release-name", "al"]]
+)
+def test_data_directory_is_required_without_a_home(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unknown(*_: object, **__: object) -> Path:
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.setattr(platformdirs, "user_data_path", unknown)
+    assert parser().parse_args([*command, "--data", "here"]).data == Path("here")
+    assert exit_status(*command) == 2
+    assert "required: --data" in capsys.readouterr().err
+    assert exit_status(*command, "--help") == 0
+    assert "default: None" not in capsys.readouterr().out
+
+
 def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_status("--version") == 0
     assert capsys.readouterr().out == f"tchat {__version__}\n"
@@ -284,7 +302,7 @@ async def test_localhost_is_one_server_whatever_it_means(tmp_path: Path) -> None
         server = await launch.serve(host="localhost")
         assert server.lines[0].endswith(f" listening on localhost:{server.address.port}")
         alice = await launch.join(server.address, "alice")
-        await alice.sees("in ops")
+        await alice.sees("in #ops")
         bob = await launch.join(Address("127.0.0.1", server.address.port), "bob")
         await alice.sees("bob asks to join")
         assert await bob.end() == 0
@@ -306,7 +324,7 @@ async def test_ipv6_address_is_written_in_brackets(tmp_path: Path) -> None:
         assert server.lines[0].endswith(f" listening on [::1]:{server.address.port}")
         alice = await launch.join(server.address, "alice")
         await server.sees("alice connected from [::1]:")
-        await alice.sees("in ops")
+        await alice.sees("in #ops")
 
 
 # ------------------------------------------------------------------ pipes
@@ -335,7 +353,7 @@ async def test_piped_lines_before_approval_are_refused(tmp_path: Path) -> None:
     async with launching(tmp_path) as launch:
         server = await launch.serve()
         alice = await launch.join(server.address, "alice")
-        await alice.sees("in ops")
+        await alice.sees("in #ops")
         script = await launch.join(server.address, "script")
         await script.type("a")
         assert await script.end() == 1
@@ -346,7 +364,7 @@ async def test_empty_pipe_shows_missed_messages(tmp_path: Path) -> None:
     async with launching(tmp_path) as launch:
         server = await launch.serve()
         alice = await launch.join(server.address, "alice")
-        await alice.sees("in ops")
+        await alice.sees("in #ops")
         reader = await launch.join(server.address, "reader")
         await alice.sees("reader asks")
         assert await reader.end() == 0
@@ -384,7 +402,7 @@ async def test_whoever_reads_our_output_may_go(tmp_path: Path) -> None:
     async with launching(tmp_path) as launch:
         server = await launch.serve()
         alice = await launch.join(server.address, "alice")
-        await alice.sees("in ops")
+        await alice.sees("in #ops")
         assert alice.running.stdout is not None
         await alice.running.stdout.aclose()
         await alice.type("hello", "hello?")
@@ -399,7 +417,7 @@ async def test_the_echo_bot_echoes(tmp_path: Path) -> None:
     async with launching(tmp_path) as launch:
         server = await launch.serve()
         alice = await launch.join(server.address, "alice")
-        await alice.sees("in ops")
+        await alice.sees("in #ops")
         async with fault_proxy(server.address) as proxy:
             where = (proxy.address.host, proxy.address.port, "--group", GROUP, "--no-tls")
             bot = await launch.script(ROOT / "examples" / "echo_bot.py", *where, user="echo")

@@ -21,7 +21,7 @@ ASIDE = b"\x1b[?1049l"
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return where programs put what is for a moment only, and where nothing may be left."""
+    """Return the folder of temporary files, which the demo has to leave empty."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tmp").mkdir()
@@ -34,7 +34,7 @@ def demo(place: Path, *options: str, width: int = 80, height: int = 24) -> Termi
 
 
 def left_behind(place: Path) -> list[str]:
-    """Return what is left, where it should not be."""
+    """Return the files that the demo left in the temporary folder or in the home."""
     home = place.parent / "home"
     return [str(path) for path in (*place.iterdir(), *(home.iterdir() if home.exists() else ()))]
 
@@ -71,7 +71,7 @@ def test_demo_works_in_a_small_terminal(place: Path) -> None:
         carol.sees("bob waves")
         assert all(len(row) <= 40 for row in carol.text.split("\n"))
         carol.type("bob?\r")
-        carol.sees("have about forty lines.")  # the end of it: a file may be saved just then
+        carol.sees("have about forty lines.")  # the last line: a save may be under way
         wait_typed(carol, "")
         carol.type("/quit\r")
         assert carol.end() == 0

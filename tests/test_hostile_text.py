@@ -165,7 +165,7 @@ async def test_plain_mode_sanitizes_all_server_text(tmp_path: Path) -> None:
 
 
 SENTENCES = (
-    " does not ask to join any more",
+    " no longer asks to join",
     ", approved by ",
     " shared ",
     " made ",

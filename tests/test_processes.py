@@ -19,10 +19,13 @@ async def test_the_nine_numbered_commands(tmp_path: Path) -> None:
     async with proxied_server(tmp_path) as (launch, server, proxy):
         # The first to join creates the group and is its admin; the others request to join.
         alice = await launch.join(proxy.address, "alice")
-        await alice.sees("* alice created ops and you are its admin", "* in ops with you alone")
+        await alice.sees(
+            "* alice created ops, and you are its admin",
+            "* You are in #ops; nobody else is here yet",
+        )
         bob = await launch.join(proxy.address, "bob")
         carol = await launch.join(proxy.address, "carol")
-        await all_see([bob, carol], "* waiting for alice to approve you; /3 leaves")
+        await all_see([bob, carol], "* Waiting for alice to approve you. /leave withdraws")
         request = await alice.out.containing("* bob asks to join (key ")
         assert request.endswith(", new here): /approve bob or /deny bob")
         await alice.sees("* carol asks to join")
@@ -35,7 +38,7 @@ async def test_the_nine_numbered_commands(tmp_path: Path) -> None:
         await alice.sees("* approve whom? (")
         await alice.type("bob")
         await all_see([alice, bob], "* bob joined, approved by alice")
-        await bob.sees("* in ops with 2 members")
+        await bob.sees("* You are in #ops with 1 other member")
         await alice.type("/2 carol")
         await all_see([alice, bob, carol], "* carol joined, approved by alice")
         await alice.type("/1")
@@ -51,13 +54,13 @@ async def test_the_nine_numbered_commands(tmp_path: Path) -> None:
         await carol.sees(
             "* members (3): alice (admin), bob, carol",
             "* online (3): alice (admin), bob, carol",
-            "* the admin is alice",
+            "* The admin is alice.",
         )
 
         # /1, /2, /6 and /8 are for the admin only.
         for command in ("/1", "/2 carol", "/2", "/6 bob", "/8 carol", "/8", "/deny carol"):
             await bob.type(command)
-            await bob.sees("! Only the admin may do this, and that is alice.")
+            await bob.sees("! Only the admin, alice, may do this.")
 
         # /9 sends a file, which the others receive automatically.
         await bob.type(f"/9 {plan}")
@@ -80,23 +83,25 @@ async def test_the_nine_numbered_commands(tmp_path: Path) -> None:
         await bob.sees("* alice made bob the admin: that is you")
         await all_see([alice, carol], "* alice made bob the admin")
         await alice.type("/8 carol", "/7")
-        await alice.sees("! Only the admin may do this, and that is bob.", "* the admin is bob")
+        await alice.sees("! Only the admin, bob, may do this.", "* The admin is bob.")
 
         # /8 kicks a member, who is told at once and may request to join again.
         await bob.type("/8")
         await bob.sees("* kick whom? (alice, carol)")
         await bob.type("carol")
         await all_see([alice, bob, carol], "* bob kicked carol")
-        await carol.sees("* bob kicked you out of the group; /join asks again, /3 leaves")
+        await carol.sees("* bob kicked you from this group. /join asks to join again")
         await bob.type("carol cannot hear this")
         await alice.sees("<bob> carol cannot hear this")
         await carol.type("may I speak?", "/4")
-        await carol.sees("! You are not a member of this group; /join", "! You are not a member;")
+        await carol.sees(
+            "! You are not a member. /join", "! You are not a member of this group. /join"
+        )
         await carol.type("/join")
-        await carol.sees("* waiting for bob to approve you")
+        await carol.sees("* Waiting for bob to approve you")
         await bob.sees("* carol asks to join")
         await bob.type("/deny carol")
-        await carol.sees("* bob denied your request; /join asks again, /3 leaves")
+        await carol.sees("* bob denied your request. /join asks to join again")
         await carol.type("/join")
         await bob.sees("* carol asks to join")
         await bob.type("/2 carol")
@@ -118,7 +123,7 @@ async def test_the_nine_numbered_commands(tmp_path: Path) -> None:
         await bob.type("first", "second")
         await carol.sees("<bob> second")
         returned = await launch.join(proxy.address, "alice")
-        await returned.sees("* in ops with 3 members")
+        await returned.sees("* You are in #ops with 2 other members")
         assert returned.heard == ["<carol> is alice away?", "<bob> first", "<bob> second"]
         await returned.type("I am back")
         await bob.sees("<alice> I am back")
@@ -135,13 +140,13 @@ async def test_the_nine_commands_by_name(tmp_path: Path) -> None:
         alice = await launch.join(proxy.address, "alice", group="Straße")
         await alice.sees("* alice created Straße")
         bob = await launch.join(proxy.address, "Bob", group="strasse")
-        await bob.sees("* waiting for alice")
+        await bob.sees("* Waiting for alice")
         await alice.sees("* Bob asks to join")
         await alice.type("/requests", "/approve BOB")
         await alice.sees("* asking to join (1): Bob", "* Bob joined")
-        await bob.sees("* in Straße with 2 members")
+        await bob.sees("* You are in #Straße with 1 other member")
         await bob.type("/MEMBERS", "/online", "/admin")
-        await bob.sees("* members (2): alice (admin), Bob", "* online (2)", "* the admin is alice")
+        await bob.sees("* members (2): alice (admin), Bob", "* online (2)", "* The admin is alice.")
         await alice.type(f"/send {notes}")
         await bob.sees("* alice shared notes.txt (10 B), file 1", "* file 1 saved as")
         assert (bob.downloads / "notes.txt").read_text() == "some notes"
@@ -152,15 +157,15 @@ async def test_the_nine_commands_by_name(tmp_path: Path) -> None:
         await alice.type("/transfer bob")
         await bob.sees("* alice made Bob the admin: that is you")
         await bob.type("/kick alice")
-        await alice.sees("* Bob kicked alice", "* Bob kicked you out of the group")
+        await alice.sees("* Bob kicked alice", "* Bob kicked you from this group")
         await alice.type("/quit")
         assert await alice.exit() == 0
         await bob.type("/leave")
-        await bob.sees("* you left the group")
+        await bob.sees("* You left the group.")
         assert await bob.exit() == 0
         # The last member left: the next to join creates the group anew, without its old log.
         carol = await launch.join(proxy.address, "carol", group="strasse")
-        await carol.sees("* carol created", "with you alone")
+        await carol.sees("* carol created", "nobody else is here yet")
         assert len(carol.lines) == 2
 
 
@@ -172,7 +177,7 @@ async def test_help_lists_every_command(tmp_path: Path) -> None:
         for number in range(1, 10):
             await alice.sees(f"* /{number} /")
         await alice.type("/frobnicate")
-        await alice.sees("! There is no command /frobnicate; /help lists them, // sends a slash.")
+        await alice.sees("! There is no command /frobnicate. /help lists the commands;")
 
 
 async def test_a_request_is_kept_while_offline(tmp_path: Path) -> None:
@@ -180,13 +185,13 @@ async def test_a_request_is_kept_while_offline(tmp_path: Path) -> None:
         alice = await launch.join(proxy.address, "alice")
         await alice.sees("alice created ops")
         bob = await launch.join(proxy.address, "bob")
-        await bob.sees("* waiting for alice")
+        await bob.sees("* Waiting for alice")
         await bob.type("/3")
         assert await bob.exit() == 0
         await alice.type("/2 bob")
         await alice.sees("* bob joined")
         bob = await launch.join(proxy.address, "bob")
-        await bob.sees("* bob joined, approved by alice", "* in ops with 2 members")
+        await bob.sees("* bob joined, approved by alice", "* You are in #ops with 1 other member")
 
 
 async def test_a_waiting_person_withdraws_the_request(tmp_path: Path) -> None:
@@ -197,7 +202,7 @@ async def test_a_waiting_person_withdraws_the_request(tmp_path: Path) -> None:
         await alice.sees("bob asks to join")
         await bob.type("/leave")
         assert await bob.exit() == 0
-        await alice.sees("* bob does not ask to join any more")
+        await alice.sees("* bob no longer asks to join")
         await alice.type("/1", "/2 bob")
         await alice.sees("* asking to join: nobody", "! bob has not asked to join")
 
@@ -209,7 +214,7 @@ async def test_a_prompt_may_be_left_unanswered(tmp_path: Path) -> None:
         await alice.type("")
         await alice.sees("! Nothing was done")
         await alice.type("/8", "/7", "just talking")
-        await alice.sees("* kick whom?", "* the admin is alice")
+        await alice.sees("* kick whom?", "* The admin is alice.")
         await bob.sees("<alice> just talking")
 
 
@@ -227,9 +232,9 @@ async def test_output_lines_keep_their_machine_readable_form(tmp_path: Path) -> 
 async def test_two_terminals_of_one_person_show_the_same(tmp_path: Path) -> None:
     async with proxied_server(tmp_path) as (launch, _, proxy):
         one = await launch.join(proxy.address, "alice")
-        await one.sees("in ops with you alone")
+        await one.sees("in #ops; nobody else is here yet")
         two = await launch.join(proxy.address, "alice")
-        await two.sees("in ops with you alone")
+        await two.sees("in #ops; nobody else is here yet")
         for n in range(20):
             await (one if n % 2 else two).type(f"text {n}")
         for n in range(20):

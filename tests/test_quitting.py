@@ -89,6 +89,6 @@ async def test_no_typed_line_crashes_the_client(tmp_path: Path) -> None:
         await alice.type("/get " + "9" * 5000, "/get ²", "/2 " + "y" * 70_000, "z" * 70_000)
         await alice.type("/9 " + "p" * 3000, "/9 \0", "/8 @@", "//ok")
         await alice.sees("! The argument of /get is too long", "! The group has no file ²")
-        await alice.sees("! The argument of /approve is too long", "! A message holds at most")
+        await alice.sees("! The argument of /approve is too long", "! A message has at most")
         await alice.sees("<alice> /ok")
         assert texts(await log_of(server.store, GROUP)) == ["/ok"]

@@ -14,13 +14,14 @@ from tchat.client.authenticate import closing_error
 from tchat.client.files.queue import AT_ONCE
 from tchat.client.files.transfer import AUTOMATIC_LIMIT
 from tchat.core import text as core_text
-from tchat.core.group import feature, membership, settings, state
+from tchat.core.group import feature, membership, settings, snapshots, state
 from tchat.core.protocol import framing, handshake
 from tchat.core.protocol.frames import AWAY_LIMIT
 from tchat.errors import Code, Refused
 from tchat.server import accounts, limits, tickets
 from tchat.server.connections import dispatch
 from tchat.server.groups import ordering
+from tchat.store.base import BACK_LIMIT
 from tests import picture, readme
 
 if TYPE_CHECKING:
@@ -154,6 +155,10 @@ def test_numbers_in_protocol_match_the_code() -> None:
     assert requests
     assert frames
     for sentence in (
+        f"# The tchat protocol, version {handshake.VERSION} ",
+        f"The current version is {handshake.VERSION} ",
+        f"in `snapshot` frames, {snapshots.PIECE_LIMIT >> 10} KiB each",
+        f"about {BACK_LIMIT >> 10} KiB of them",
         f"at most {framing.FRAME_LIMIT:,} bytes, and {framing.HANDSHAKE_LIMIT:,} until",
         f"at most {framing.ITEM_LIMIT:,} items",
         f"of the last {state.WINDOW:,} numbers",
@@ -163,8 +168,8 @@ def test_numbers_in_protocol_match_the_code() -> None:
         f"valid once and for {tickets.TICKET_SECONDS:.0f} seconds",
         f"1 to {core_text.NAME_LIMIT} code points",
         f"at most {core_text.TEXT_LIMIT >> 10} KiB of UTF-8",
-        f"a topic {settings.TOPIC_LIMIT} code points",
-        f"for being away {AWAY_LIMIT}.",
+        f"one line of at most {settings.TOPIC_LIMIT} code points; empty removes",
+        f"one line of at most {AWAY_LIMIT} code points, with",
         f"at most {core_text.FILE_NAME_LIMIT} bytes",
         f"for {accounts.LINK_CODE_SECONDS / 60:.0f} minutes",
         f"at most {membership.LONGEST_INVITE_MS // 86_400_000} days",
@@ -187,6 +192,14 @@ def test_protocol_lists_the_final_codes() -> None:
     assert found is not None
     final = {code.value for code in Code if isinstance(closing_error(code, ""), Refused)}
     assert set(re.findall(r"`(\w+)`", found[1])) == final
+
+
+def test_protocol_lists_every_key_of_a_snapshot() -> None:
+    text = PROTOCOL.read_text(encoding="utf-8")
+    table = text.partition("### Snapshots")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`.+?`) \|", table, re.MULTILINE)
+    keys = set(state.Group(admin="alice").to_map())  # an optional key is left out without a value
+    assert set(re.findall(r"`(\w+)`", " ".join(rows))) == keys
 
 
 def test_picture_shows_the_real_screen() -> None:

@@ -29,7 +29,7 @@ async def join_command(process: Process, text: str) -> list[str]:
 
 async def join_as_admin(launch: Launcher, server: Server, *options: object) -> Person:
     alice = await launch.join(server.address, "alice", *options)
-    await alice.sees("* in ops with you alone")
+    await alice.sees("* You are in #ops; nobody else is here yet")
     return alice
 
 
@@ -57,7 +57,7 @@ async def test_the_join_command_a_server_prints_works(tmp_path: Path) -> None:
         assert words == ["join", host, port, "--pin", key]
         who = ("--user", "alice", "--group", GROUP, "--plain")
         alice = await launch.tchat(*words, *who, user="alice")
-        await alice.sees("* in ops with you alone")
+        await alice.sees("* You are in #ops; nobody else is here yet")
         assert not any("New server" in line for line in alice.lines)
         assert await alice.end() == 0
         for name in ("server-key.pem", "server-cert.pem"):
@@ -70,10 +70,10 @@ async def test_a_first_visit_is_reported_once(tmp_path: Path) -> None:
         key = (await server.out.containing("this server's key is ")).rpartition(" ")[2]
         alice = await launch.join(server.address, "alice")
         await alice.sees(f"New server: its key {key} is saved.")
-        await alice.sees("in ops")
+        await alice.sees("in #ops")
         assert await alice.end() == 0
         again = await launch.join(server.address, "alice")
-        await again.sees("in ops")
+        await again.sees("in #ops")
         assert not any("New server" in line for line in again.lines)
 
 
@@ -136,7 +136,7 @@ async def test_a_first_visit_is_reported_despite_refusal(tmp_path: Path) -> None
         refused = await launch.tchat("join", *where, "--user", "alice", user="bob")
         assert await refused.exit() == 1
         bob = await launch.tchat("join", *where, "--user", "bob", user="bob")
-        await bob.sees("in other")
+        await bob.sees("in #other")
         assert "New server" in str(refused.out) + str(refused.err) + str(bob.out)
 
 
@@ -153,7 +153,7 @@ async def test_serving_others_without_tls_requires_insecure(tmp_path: Path) -> N
         assert {"--no-tls", "--insecure"} <= {*words}
         here = Address("127.0.0.1", open_to_all.address.port)
         alice = await launch.join(here, "alice")
-        await alice.sees("in ops")
+        await alice.sees("in #ops")
 
 
 async def test_joining_others_without_tls_requires_insecure(tmp_path: Path) -> None:
@@ -211,16 +211,16 @@ async def test_a_device_is_linked_and_unlinked(tmp_path: Path) -> None:
         await alice.type("/link")
         code = (await alice.out.containing("--user alice --link ")).rpartition(" ")[2]
         phone = await join_from_device(launch, server, "phone", "--link", code)
-        await phone.sees("* in ops with you alone")
+        await phone.sees("* You are in #ops; nobody else is here yet")
         await alice.type("hello from the laptop")
         await phone.sees("<alice> hello from the laptop")
         await phone.type("/keys")
         key = (await phone.out.containing(", this device")).split()[2]
         assert await phone.end() == 0
         phone = await join_from_device(launch, server, "phone")
-        await phone.sees("in ops")
+        await phone.sees("in #ops")
         await alice.type(f"/unlink {key}")
-        await alice.sees(f"* {key} does not belong to your name any more")
+        await alice.sees(f"* {key} is no longer linked to your name.")
         assert await phone.exit() == 1
         assert "The key of this device was removed" in str(phone.err)
         reused = await join_from_device(launch, server, "phone", "--link", code)
@@ -248,7 +248,7 @@ async def test_an_operator_releases_a_name(tmp_path: Path, running: bool) -> Non
         again = await join_from_device(launch, server, "alice")
         assert await again.exit() == 1
         found = await join_from_device(launch, server, "found")
-        await found.sees("* in ops with you alone")
+        await found.sees("* You are in #ops; nobody else is here yet")
 
 
 async def test_releasing_in_a_wrong_directory_fails(tmp_path: Path) -> None:
@@ -275,7 +275,7 @@ async def test_an_invite_admits_one_person_without_approval(tmp_path: Path) -> N
         await alice.type("/invite")
         words = await join_command(alice, "--invite")
         bob = await join_by_invite(launch, words, "bob")
-        await bob.sees("* in ops with 2 members")
+        await bob.sees("* You are in #ops with 1 other member")
         assert not any("New server" in line or "waiting" in line for line in bob.lines)
         await bob.type("nobody had to approve me")
         await alice.sees("<bob> nobody had to approve me")
@@ -297,7 +297,7 @@ async def test_a_personal_invite_admits_nobody_else(tmp_path: Path) -> None:
         assert await mallory.exit() == 1
         assert "invite" in str(mallory.err)
         bob = await launch.tchat(*words, "--plain", user="bob")
-        await bob.sees("* in ops with 2 members")
+        await bob.sees("* You are in #ops with 1 other member")
 
 
 async def test_an_invite_is_not_sent_to_another_server(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Exponential backoff with jitter, for every retry of the client.
+"""How long to wait before the next try: exponential backoff with jitter, for every retry.
 
 Each delay may be twice as long as the one before it, up to a cap, so that a server in trouble is
 not hammered. Each is drawn at random from the upper half of its range, so that clients which lost

@@ -1,4 +1,4 @@
-"""Connect to a server and verify its identity: pinned key (TOFU) or CA-verified certificate.
+"""Connect to a server and compare its key with the remembered pin (TOFU), or verify its CA.
 
 A server is known by the pin of its key. On first use it is trusted, with a notice, and remembered;
 from then on it has to show the same key. This is trust on first use, as in SSH, with the same

@@ -1,4 +1,4 @@
-"""Known servers: the file of pins for trust on first use (TOFU), one line for each server.
+"""The file of remembered server keys (pins): read, look up, add a line.
 
     chat.example.org:7777 sha256:Y2hhdC5leGFtcGxlLm9yZyBzYWlkIHRoYXQgaXQgaXM
     [2001:db8::7]:7777 ca

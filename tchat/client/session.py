@@ -1,4 +1,4 @@
-"""Client session: connects, reconnects with backoff, resumes, and sends keepalives.
+"""Client session: one connection after another; resumes groups and requests, sends keepalives.
 
 When a connection breaks, the session connects again with exponential backoff and resumes: it
 attaches each followed group after the last event that it has (catch-up), and sends every

@@ -1,1 +1,1 @@
-"""The rules and the words of tchat: no Trio, no clock, no randomness, no disk."""
+"""The pure core: protocol, groups with their rules and state, text. No I/O, clock or randomness."""

@@ -1,9 +1,9 @@
-"""How keys are written for people: pins of servers, fingerprints of persons, invites.
+"""Text forms of keys: server pins, key fingerprints and invites, and their parsing.
 
-A server is known by the SHA-256 of its public key (its SubjectPublicKeyInfo, so that a
-certificate may be renewed): `sha256:` and 43 characters, all of it, for programs to compare. A
-person's key is shown as 16 hexadecimal digits, for eyes to compare: 64 bits, which nobody
-computes a second key for while a request waits.
+A server's pin is the SHA-256 of its public key (of the SubjectPublicKeyInfo, so that a certificate
+can be renewed): `sha256:` and 43 characters of base64url, for programs to compare. A person's key
+is shown as a fingerprint of 16 hexadecimal digits, for people to compare: 64 bits, for which
+nobody computes a second key while a request to join is waiting.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tchat.errors import Code, Refused
 PIN_SIZE = 32
 TOKEN_SIZE = 16
 _PIN = "sha256:"
-_INVITE = "i"  # an option's value must not begin with a dash, which base64url may
+_INVITE = "i"  # base64url may begin with a dash, which would look like an option
 
 
 def pin_text(pin: bytes) -> str:
@@ -25,7 +25,7 @@ def pin_text(pin: bytes) -> str:
 
 
 def read_pin(text: str) -> bytes:
-    """Return the pin that a text writes. Raises ValueError."""
+    """Parse a pin. Raises ValueError."""
     pin = _decode(text.removeprefix(_PIN))
     if pin is None or len(pin) != PIN_SIZE or not text.startswith(_PIN):
         raise ValueError(f"a pin is {_PIN} and 43 letters, digits, - or _")
@@ -39,15 +39,15 @@ def fingerprint(key: bytes) -> str:
 
 
 def invite_text(token: bytes, pin: bytes) -> str:
-    """Return an invite as it is pasted: its token (16 bytes) and the server's pin, if it has one.
+    """Return the text of an invite: its token (16 bytes) and the server's pin, if it has one.
 
-    The same text carries both, so that one who is invited knows the server beforehand.
+    With the pin in it, an invited person need not trust the server's key on first use.
     """
     return _INVITE + _encode(token + pin)
 
 
 def read_invite(text: str) -> tuple[bytes, bytes]:
-    """Return an invite's token and pin; an empty pin if it has none. Raises ValueError."""
+    """Parse an invite: return its token and its pin, which may be empty. Raises ValueError."""
     data = _decode(text.removeprefix(_INVITE))
     sizes = (TOKEN_SIZE, TOKEN_SIZE + PIN_SIZE)
     if data is None or not text.startswith(_INVITE) or len(data) not in sizes:
@@ -56,9 +56,9 @@ def read_invite(text: str) -> tuple[bytes, bytes]:
 
 
 def token_digest(token: bytes) -> bytes:
-    """Return the digest by which a group knows an invite. Raises `Refused` (bad_invite)."""
+    """Return the SHA-256 of a token, which a group's log has. Raises `Refused` (bad_invite)."""
     if len(token) != TOKEN_SIZE:
-        raise Refused(Code.BAD_INVITE, "That is no invite.")
+        raise Refused(Code.BAD_INVITE, "This is not an invite.")
     return hashlib.sha256(token).digest()
 
 
@@ -67,7 +67,7 @@ def _encode(data: bytes) -> str:
 
 
 def _decode(text: str) -> bytes | None:
-    # validate=True: characters that belong to no encoding are no invitation to guess.
+    # Strict: by default, b64decode skips characters that are not part of the alphabet.
     padded = text.replace("-", "+").replace("_", "/") + "=" * (-len(text) % 4)
     try:
         return base64.b64decode(padded, validate=True)

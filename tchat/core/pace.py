@@ -1,27 +1,29 @@
-"""How often something may be done: a bucket of tokens that fills with time.
+"""Token bucket: the rate limit of the server, and the pacing of the client that keeps within it.
 
-A bucket holds up to `burst` tokens and gets `per_second` new ones; each thing done takes one. So
-a burst is free, and what goes on for long keeps to the rate. The server refuses by it, and a
-client keeps to it by itself, so that only one that does not is ever refused.
+A bucket holds up to `burst` tokens and gains `per_second` of them; each action takes one. So a
+burst passes at once, and a longer sequence is held to the rate. The server rejects what exceeds the
+rate; a client paces itself by the same rule, so that a well-behaved one is never rejected.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-_NEARLY = 1e-9  # of a token: what adding up fractions may lose, so that a wait is long enough
+# Tokens that rounding may lose when fractions are added up. Without this tolerance, a caller that
+# waited exactly as long as it was told could be rejected again.
+_TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """At most `burst` at once, and `per_second` in the long run."""
+    """A rate limit: at most `burst` at once, and `per_second` in the long run."""
 
     per_second: float
     burst: int
 
 
 class TokenBucket:
-    """Tokens for one rate. `now` is in seconds, of any clock that never goes back."""
+    """The tokens of one rate. `now` is in seconds of a monotonic clock."""
 
     __slots__ = ("_at", "_rate", "_tokens")
 
@@ -31,16 +33,16 @@ class TokenBucket:
         self._at = now
 
     def take(self, now: float, cost: int = 1) -> float:
-        """Take tokens and return 0.0, or leave all and return after how many seconds to ask."""
+        """Take `cost` tokens and return 0.0, or take none and return the seconds to wait."""
         self._fill(now)
         cost = min(cost, self._rate.burst)
-        if self._tokens >= cost - _NEARLY:
+        if self._tokens >= cost - _TOLERANCE:
             self._tokens -= cost
             return 0.0
         return (cost - self._tokens) / self._rate.per_second
 
     def is_full(self, now: float) -> bool:
-        """Return whether this bucket says no more than a new one would."""
+        """Return whether the bucket is full: it then behaves like a new one and may be dropped."""
         self._fill(now)
         return self._tokens >= self._rate.burst
 

@@ -1,9 +1,9 @@
-"""Text from strangers: names that compare well, messages that a terminal can show safely.
+"""Remove escape sequences and look-alikes from names, messages and file names; fold names.
 
-A terminal obeys some characters instead of showing them: controls start escape sequences,
-bidirectional overrides reorder what stands beside them, invisible ones make two different names
-look alike. The server cleans text once when it comes in, and each client cleans it again before
-it is shown, because neither should have to trust the other.
+A terminal obeys some characters instead of showing them: control characters start escape sequences,
+bidirectional overrides reorder the text around them, and invisible characters make two different
+names look alike. The server sanitizes text when it arrives, and each client sanitizes it again
+before showing it, so that neither has to trust the other. Names are compared in a folded form.
 """
 
 from __future__ import annotations
@@ -34,26 +34,27 @@ SPACELESS = (
 Hangul is among them: Korean appends particles to words, so a name is rarely followed by a space.
 """
 
-# How many characters are looked at: of a file's name the last, of another the first.
+# Only this many characters of a name are examined: the last of a file name, the first of others.
 _MOST_OF_A_NAME = 1024
 _MARKS_IN_TEXT = 5
 _MARKS_IN_NAME = 2
 _ZERO_WIDTH_JOINERS = "\u200c\u200d"
 _INVISIBLE_LETTERS = frozenset("\u115f\u1160\u3164\uffa0\u2800\u034f\u17b4\u17b5\u2065\U0001d159")
-# Marks that are not seen (Default_Ignorable_Code_Point): they choose between shapes of emoji and
-# ideographs, which is welcome in messages, and would make two names look the same.
+# Invisible variation selectors (Default_Ignorable_Code_Point): they select glyphs of emoji and
+# ideographs. They are kept in messages, but not in names, which they would make look alike.
 _SELECTORS = ((0x180B, 0x180F), (0xFE00, 0xFE0F), (0x16FE4, 0x16FE4), (0xE0100, 0xE01EF))
-# No file name begins hidden or like an option, nor ends as some systems would not keep it.
-_END = rf"\s.{_ZERO_WIDTH_JOINERS}"  # a run of these is looked at once, not from each place in it
+# A file name must not be hidden or look like an option, nor end in a way that some systems drop.
+# Matched as whole runs: to try from each position in a run would take quadratic time.
+_END = rf"\s.{_ZERO_WIDTH_JOINERS}"
 _EDGES = re.compile(rf"^[{_END}~-]+|(?<![{_END}])[{_END}]+$")
-# Windows takes the superscripts of Latin-1 for digits.
+# Windows treats the superscript digits of Latin-1 as digits in device names.
 _PORTS = (f"{port}{digit}" for port in ("COM", "LPT") for digit in "123456789¹²³")
 _WINDOWS_DEVICES = frozenset(["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$", *_PORTS])
 
 
 @lru_cache(maxsize=4096)
 def fold(name: str) -> str:
-    """Return the form by which names are compared: NFKC, case folded (Unicode 3.13, D145)."""
+    """Return the form in which names are compared: NFKC, case folded (Unicode 3.13, D145)."""
     once = unicodedata.normalize("NFKC", name[:_MOST_OF_A_NAME]).casefold()
     return unicodedata.normalize("NFKC", once)
 
@@ -64,13 +65,13 @@ def check_name(raw: str, what: str = "name") -> str:
 
     `what` names the thing in the sentence: "username", "group name".
     """
-    # Normalising can make a text eighteen times as long, so its length is looked at before too.
+    # NFKC can make a text eighteen times as long, so the length is limited before it as well.
     name = unicodedata.normalize("NFKC", raw[: 4 * NAME_LIMIT])
     if not name:
         raise Refused(Code.BAD_NAME, f"A {what} needs at least one character.")
     if len(name) > NAME_LIMIT or len(raw) > 4 * NAME_LIMIT:
         raise Refused(Code.BAD_NAME, f"A {what} has at most {NAME_LIMIT} characters.")
-    marks = _MARKS_IN_NAME  # so that a name cannot begin with a combining mark
+    marks = _MARKS_IN_NAME  # a name cannot begin with a combining mark
     for character in name:
         marks = marks + 1 if _is_mark(character) or _is_stray_jamo(character) else 0
         if (
@@ -80,8 +81,8 @@ def check_name(raw: str, what: str = "name") -> str:
         ):
             raise Refused(
                 Code.BAD_NAME,
-                f"A {what} is made of letters, digits and _ - . only; "
-                f"{clean_line(raw)!r} has something else in it.",
+                f"A {what} may contain letters, digits and _ - . only; "
+                f"{clean_line(raw)!r} contains something else.",
             )
     return name
 
@@ -89,17 +90,17 @@ def check_name(raw: str, what: str = "name") -> str:
 def check_text(text: str) -> None:
     """Raise `Refused` unless `text` can be a message: not blank, at most `TEXT_LIMIT` bytes."""
     if not (text.strip() if text.isascii() else any(map(_leaves_ink, text))):
-        raise Refused(Code.EMPTY_TEXT, "There is nothing in this message to send.")
+        raise Refused(Code.EMPTY_TEXT, "A message needs at least one visible character.")
     check_size(text)
 
 
 def check_size(text: str) -> None:
     """Raise `Refused` (text_too_long) unless `text` has at most `TEXT_LIMIT` bytes."""
-    # The cheap bound first: UTF-8 takes one to four bytes for a code point.
+    # The cheap check first: UTF-8 takes at most four bytes for a code point.
     if len(text) * 4 > TEXT_LIMIT and len(text.encode()) > TEXT_LIMIT:
         raise Refused(
             Code.TEXT_TOO_LONG,
-            f"A message holds at most {TEXT_LIMIT // 1024} KiB; send this one as a file with /9.",
+            f"A message has at most {TEXT_LIMIT // 1024} KiB; send a longer text as a file.",
         )
 
 
@@ -122,11 +123,11 @@ def clean_message(text: str) -> str:
 
 
 def clean_text(text: str) -> str:
-    r"""Return `text` with everything neutralised that a terminal would obey rather than show.
+    r"""Return `text` with everything neutralized that a terminal would obey rather than show.
 
     Newlines stay; a tab becomes a space; C0 controls become their pictures (ESC is shown as ␛);
     C1 controls and unpaired surrogates become U+FFFD; bidi controls and other invisible
-    characters vanish, save the joiners that emoji and several scripts need between letters.
+    characters are removed, except the joiners that emoji and several scripts need.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -141,7 +142,7 @@ def clean_text(text: str) -> str:
             continue
         shown = _visible(character, after=kept[-1] if kept else "")
         if shown:
-            if shown not in _ZERO_WIDTH_JOINERS:  # a joiner is no letter to put more marks on
+            if shown not in _ZERO_WIDTH_JOINERS:  # a joiner does not start a new run of marks
                 marks = 0
             kept.append(shown)
     return "".join(kept)
@@ -153,19 +154,19 @@ def clean_line(text: str) -> str:
 
 
 def quote_name(typed: str) -> str:
-    """Return what somebody typed for a name, fit to be repeated in a sentence."""
+    """Return a name as somebody typed it, sanitized and shortened for use in a sentence."""
     line = clean_line(typed[: NAME_LIMIT + 1])
     return line if len(line) <= NAME_LIMIT else f"{line[:NAME_LIMIT]}…"
 
 
 def size_text(size: int) -> str:
-    """Return a number of bytes as people write it: 12 B, 3.4 KB, 1.2 GB (powers of 1000)."""
+    """Return a size for people: 12 B, 3.4 KB, 1.2 GB (powers of 1000)."""
     if size < 1000:
         return f"{size} B"
     amount = float(size)
     for unit in ("KB", "MB", "GB", "TB"):
         amount /= 1000
-        if amount < 999.95:  # what would be shown as 1000.0 belongs to the next unit
+        if amount < 999.95:  # a value that would be rounded to 1000.0 gets the next unit
             return f"{amount:.1f} {unit}"
     return f"{amount:.1f} PB"
 
@@ -173,9 +174,9 @@ def size_text(size: int) -> str:
 def safe_filename(raw: str) -> str:
     """Return a file name that is safe to create in a directory of one's own.
 
-    The last component of any path, without characters that a shell, a terminal or another
-    system would take for something else, never hidden, never a device, at most
-    `FILE_NAME_LIMIT` bytes with its extension kept; "file" when nothing is left.
+    It is the last component of a path, without characters that have a meaning for a shell, a
+    terminal or another system, never hidden, never a device, at most `FILE_NAME_LIMIT` bytes
+    with its extension kept; "file" if nothing is left.
     """
     last = raw[-_MOST_OF_A_NAME:].replace("\\", "/").rstrip("/").rpartition("/")[2]
     name = unicodedata.normalize("NFC", clean_line(last))
@@ -208,7 +209,7 @@ def _is_ignorable(character: str) -> bool:
 
 
 def _is_stray_jamo(character: str) -> bool:
-    """Return whether this is the middle or end of a Hangul syllable that did not compose."""
+    """Return whether this is a Hangul vowel or final consonant that NFKC did not compose."""
     return "\u1160" <= character <= "\u11ff" or "\ud7b0" <= character <= "\ud7ff"
 
 
@@ -226,7 +227,7 @@ def _is_name_character(character: str) -> bool:
 
 
 def _visible(character: str, *, after: str) -> str:
-    """Return what stands for one character in clean text; `after` is what precedes it."""
+    """Return the replacement of one character in clean text; `after` is the character before it."""
     if character == "\n" or (character.isprintable() and character not in _INVISIBLE_LETTERS):
         return character
     code = ord(character)
@@ -239,8 +240,8 @@ def _visible(character: str, *, after: str) -> str:
         return "\ufffd"
     if character in _ZERO_WIDTH_JOINERS:
         return character if after and not after.isspace() and after not in "\u200c\u200d" else ""
-    # Private use (icons of patched fonts), spaces of every width, characters newer than this
-    # Python's tables: shown. Format characters and invisible letters: dropped.
+    # Private use (icons of patched fonts), spaces of any width and characters newer than Python's
+    # Unicode tables are shown; format characters and invisible letters are dropped.
     return character if category in ("Co", "Zs", "Cn") and not _is_noncharacter(code) else ""
 
 

@@ -1,4 +1,4 @@
-"""The vocabulary of a connection: which frames each side accepts, and their decoding."""
+"""Which frames a server accepts and which a client, and their decoding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TLS 1.3 for both sides, with pinned keys (TOFU) instead of certificate authorities.
+"""TLS 1.3 contexts and certificates for both sides. Extracts the server's key; decides no trust.
 
 A server generates a key, and a certificate for it, on first start. Nobody checks what the
 certificate says; clients check the key. They know a server by its *pin*, the SHA-256 of its public

@@ -1,4 +1,4 @@
-"""Accounts: which keys own which name, link codes for further devices, revoked keys.
+"""Account rules: refuse a name that belongs to another key; link codes for devices, revoked keys.
 
 A name belongs to the first key that claims it. Another device joins the name with a link code:
 somebody who is authenticated as that name asks for the code and types it in on the new device.

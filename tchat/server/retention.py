@@ -1,4 +1,4 @@
-"""Retention: remove expired and unreferenced files, at the start and then periodically.
+"""Retention: decide when a file is expired or unreferenced, and delete it. Runs periodically.
 
 A file expires `Limits.keep_files` after it was last shared. An upload that was never shared, or an
 unfinished one, is kept for a day.

@@ -1,4 +1,4 @@
-"""Clean what people typed before anything else sees it: group names, and marked fields of frames.
+"""Sanitize incoming frames with `core.text`: group names, and text fields that the schema marks.
 
 A terminal obeys some characters instead of showing them (`core.text`), so text is cleaned once when
 it comes in, and again by each client before it is shown: neither has to trust the other. Which

@@ -1,4 +1,4 @@
-"""Both ends of a file transfer: send, receive, resume, and apply backpressure.
+"""Both ends of a file transfer: send and receive pieces, with backpressure.
 
     receiver                              sender
     have: offset, digest           ─▶

@@ -1,4 +1,4 @@
-"""Resume a partial download or upload: an incomplete file and its running digests beside it.
+"""Resume a partial file: find out how much of it is on the disk and intact, and continue there.
 
 Nothing from an earlier run is trusted. When a partial file is opened again, it is read and hashed,
 which is necessary anyway, and truncated to where it agrees with its digests: a bit that flipped on

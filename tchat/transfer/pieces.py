@@ -1,4 +1,4 @@
-"""Pieces and running digests: verify a file while it arrives, and resume it where it stopped.
+"""Pieces and running digests: verify a file while it arrives.
 
 A file travels in pieces that end at multiples of `PIECE_SIZE`. With each goes a *running digest*:
 the SHA-256 of the file from its beginning to the end of that piece, not of the piece alone. Running

@@ -1,1 +1,1 @@
-"""What people see: one controller, and two faces for it, curses and plain lines."""
+"""User interface: the chat and its commands, with two front ends, full screen and plain lines."""

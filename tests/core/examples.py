@@ -169,7 +169,7 @@ ANSWERS: list[Frame] = [
     Welcome(VERSION, "alice", 50_000, 50),
     *EVENTS,
     Ok(1, 12),
-    Failed("not_admin", "Only the admin may do this, and that is alice.", 5, 1200),
+    Failed("not_admin", "Only the admin, alice, may do this.", 5, 1200),
     Attached(9, "ops", "member", 12, 8, 10, 3, "alice", kicked=True),
     Ticket(10, TICKET),
     DigestRequired(10),

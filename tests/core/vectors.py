@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 PATH = Path(__file__).with_name("vectors.json")
 
-VERSION = 4
+VERSION = 5
 SEED = bytes(range(32))
 PIN = hashlib.sha256(b"a server's SubjectPublicKeyInfo").digest()
 HELLO_NONCE = bytes([1]) * 32

@@ -1,4 +1,4 @@
-"""The commands by which people and devices come in, typed into a chat with a real server."""
+"""/invite, /link, /keys and /unlink, and the admin's view of requests, with a real server."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ async def test_an_invite_has_a_name_and_a_duration() -> None:
         shown = await alice.types("/invite --for Bob --expires 90m")
         assert "notice: This command lets Bob join, within 90 minutes:" in shown
         assert " --user=Bob --group=ops " in join_line(shown)
-        assert await alice.shows("alice gave an invite for Bob")
+        assert await alice.shows("alice made an invite for Bob")
         (invitation,) = alice.window.replica.state.invites.values()
         assert invitation.name == "bob"
         assert invitation.expires - alice.window.replica.state.at == 90 * 60_000
@@ -108,7 +108,7 @@ async def test_an_invite_has_a_name_and_a_duration() -> None:
         ("--expires 1h --expires 2h", "2 hours"),
     ],
 )
-async def test_the_time_of_an_invite_reads_well(options: str, lasts: str) -> None:
+async def test_an_invite_states_its_duration(options: str, lasts: str) -> None:
     async with running_server() as server, typing(server) as alice:
         assert f"within {lasts}:" in " ".join(await alice.types(f"/invite {options}"))
 
@@ -124,14 +124,14 @@ async def test_the_time_of_an_invite_reads_well(options: str, lasts: str) -> Non
         ("--expires 1.5h", "error: Usage: /invite "),
         ("--expires -1h", "error: Usage: /invite "),
         ("--expires 1w", "error: Usage: /invite "),
-        ("--expires 0h", "error: An invite lasts "),
-        ("--expires 31d", "error: An invite lasts "),
-        ("--expires 99999d", "error: An invite lasts "),
+        ("--expires 0h", "error: An invite is valid "),
+        ("--expires 31d", "error: An invite is valid "),
+        ("--expires 99999d", "error: An invite is valid "),
         ("--for a/b", "error: "),
         ("--for " + 33 * "x", "error: "),
     ],
 )
-async def test_nonsense_behind_invite_gives_none(options: str, sentence: str) -> None:
+async def test_invalid_invite_options_are_refused(options: str, sentence: str) -> None:
     async with running_server() as server, typing(server) as alice:
         (line,) = await alice.types(f"/invite {options}")
         assert line.startswith(sentence)
@@ -151,7 +151,7 @@ async def test_only_the_admin_invites() -> None:
 # ------------------------------------------------------------------ /link, /keys, /unlink
 
 
-async def test_a_link_code_makes_another_device_the_persons() -> None:
+async def test_a_link_code_links_another_device() -> None:
     async with running_server() as server, typing(server) as alice:
         (line,) = await alice.types("/link")
         head, _, code = line.rpartition(" ")
@@ -195,7 +195,7 @@ async def test_unlink_takes_the_beginning_of_a_fingerprint(spelled: type[str], l
 
 
 @pytest.mark.parametrize("begun", ["", "0", "3-", "---", "zzzz", "0000-0000-0000-0000"])
-async def test_what_begins_no_fingerprint_takes_nothing_away(begun: str) -> None:
+async def test_unlink_refuses_an_unknown_fingerprint(begun: str) -> None:
     async with running_server() as server, typing(server) as alice:
         await alice.types("/unlink")
         (line,) = await alice.types(begun)
@@ -231,16 +231,16 @@ def twins() -> tuple[bytes, bytes]:
     return seen[same], key
 
 
-async def test_the_key_in_use_cannot_be_taken_away() -> None:
+async def test_unlink_refuses_the_key_in_use() -> None:
     async with running_server() as server, typing(server) as alice:
         (line,) = await alice.types(f"/unlink {fingerprint(identity_of('alice').public)}")
-        assert line.startswith("error: This is the key you are using")
+        assert line.startswith("error: You are using this key; ")
 
 
-# ------------------------------------------------------------------ what the admin is told
+# ------------------------------------------------------------------ join requests
 
 
-async def test_the_admin_sees_by_what_key_somebody_asks() -> None:
+async def test_the_admin_sees_the_key_of_a_request() -> None:
     async with (
         running_server() as server,
         typing(server) as alice,

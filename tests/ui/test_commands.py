@@ -1,4 +1,4 @@
-"""What typed lines mean, and the table that /help and the README are made from."""
+"""Parsing of typed lines, and the table of commands, from which /help is made."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_the_arguments_of_invite_are_optional_and_explained() -> None:
 
 
 @pytest.mark.parametrize("line", ["/files", "/files 3", "/files all"])
-def test_files_may_go_without_its_argument(line: str) -> None:
+def test_the_argument_of_files_is_optional(line: str) -> None:
     done = COMMANDS.parse(line)
     assert isinstance(done, Do)
     assert not done.command.needs_argument
@@ -97,7 +97,7 @@ def test_files_may_go_without_its_argument(line: str) -> None:
         ("/remove", "/remove N"),
     ],
 )
-def test_commands_about_files_say_what_they_take(line: str, usage: str) -> None:
+def test_usage_of_file_commands(line: str, usage: str) -> None:
     done = COMMANDS.parse(line)
     assert isinstance(done, Do)
     assert done.command.usage == usage
@@ -112,8 +112,8 @@ def test_help_marks_admin_commands(word: str) -> None:
 
 @pytest.mark.parametrize("topic", TOPICS)
 def test_topic_help_has_one_line_per_command(topic: str) -> None:
-    said = [line.partition("  ")[0] for line in COMMANDS.help_lines(topic)]
-    assert [line.split("/")[-1].split()[0] for line in said] == [
+    usages = [line.partition("  ")[0] for line in COMMANDS.help_lines(topic)]
+    assert [line.split("/")[-1].split()[0] for line in usages] == [
         c.word for c in COMMANDS.topics[topic]
     ]
 

@@ -1,4 +1,4 @@
-"""What Tab offers, wherever it is pressed."""
+"""Tab completion of commands, arguments, and names in messages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def desk() -> AsyncIterator[Typist]:
-    """Alice, the admin of a group with Bob and Bärbel, and with Zoe in another; Yan asks."""
+    """Run a chat of Alice, admin of a group with Bob and Bärbel, which Yan asks to join.
+
+    Another group has Zoe as its admin and Alice as a member.
+    """
     async with (
         running_server() as server,
         members(server, "alice", "Bob", "Bärbel"),
@@ -53,12 +56,12 @@ async def desk() -> AsyncIterator[Typist]:
         ("z", 0, []),
         ("hello @b", 6, ["@Bob ", "@Bärbel "]),
         ("see #z", 4, ["#zoo "]),
-        # ... and in what is a message behind a command.
+        # ... and in a message that is the argument of a command.
         ("/me greets bo", 11, ["Bob "]),
         ("/me bo", 4, ["Bob "]),
         ("/topic of bä", 10, ["Bärbel "]),
         ("//b", 0, []),
-        # What commands take.
+        # Arguments of commands.
         ("/approve ", 9, ["yan"]),
         ("/2 y", 3, ["yan"]),
         ("/deny x", 6, []),
@@ -84,7 +87,7 @@ async def desk() -> AsyncIterator[Typist]:
         ("/invite b", 8, []),
     ],
 )
-async def test_the_word_that_was_begun_is_completed(
+async def test_tab_completes_the_word_at_the_cursor(
     before: str, start: int, found: list[str]
 ) -> None:
     async with desk() as alice:
@@ -117,7 +120,7 @@ async def test_answers_and_commands_are_completed_at_a_question() -> None:
         assert offers(alice.chat, "/he") == (0, ["/help "])
 
 
-async def test_those_who_are_in_front_are_offered_first() -> None:
+async def test_members_of_the_current_window_come_first() -> None:
     async with desk() as alice:
         await alice.types("/window zoo")
         assert offers(alice.chat, "/msg ")[1][0] == "zoe "

@@ -1,4 +1,4 @@
-"""How the files of a group read."""
+"""The list of a group's files: as text, and page by page from the session."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def file(number: int, name: str = "report.pdf", size: int = 1_200_000, by: str =
     return File(number, name, size, bytes([number % 256]) * 32, by, at(THIS_YEAR))
 
 
-# ------------------------------------------------------------------ as text
+# ------------------------------------------------------------------ text
 
 
 @pytest.mark.parametrize(
@@ -55,11 +55,11 @@ def file(number: int, name: str = "report.pdf", size: int = 1_200_000, by: str =
         (1, ["alice", "mallory"], "alice"),
     ],
 )
-def test_who_has_fetched_a_file(fetched: int, by: list[str], text: str) -> None:
+def test_the_fetchers_of_a_file_are_summed_up(fetched: int, by: list[str], text: str) -> None:
     assert fetched_text(fetched, tuple(by)) == f"fetched by {text}"
 
 
-def test_files_stand_below_each_other() -> None:
+def test_files_are_listed_in_aligned_columns() -> None:
     lines = file_table(
         [
             ListedFile(file(9), 0, 0, ()),
@@ -104,26 +104,26 @@ def test_times_of_other_years_have_equal_width() -> None:
     assert moment_text(2**63 - 1)[-4:] in ("9998", "9999")
 
 
-def test_no_name_on_the_shelf_can_do_harm() -> None:
+def test_names_in_the_file_list_are_sanitized() -> None:
     hostile = ListedFile(file(3, "a\x1b[2J\u202eb\n", by="m\x9b31m"), 0, 1, ("x",))
     for line in [*file_table([hostile]), *file_details(hostile)]:
         assert line.isprintable()
 
 
-# ------------------------------------------------------------------ as the server says
+# ------------------------------------------------------------------ pages from the server
 
 
-class Server:
-    """Answers for what is on the shelf, so many at a time."""
+class FakeSession:
+    """A session that answers requests for the file list with the given pages."""
 
     def __init__(self, *answers: Frame) -> None:
         self.answers = list(answers)
-        self.asked: list[int | None] = []
+        self.requested: list[int | None] = []
 
     async def ask(self, make: Callable[[int], Frame]) -> Answer:
         request = make(1)
         assert isinstance(request, FileListRequest)
-        self.asked.append(request.before)
+        self.requested.append(request.before)
         return cast("Answer", self.answers.pop(0))
 
 
@@ -137,38 +137,40 @@ def ops(numbers: int = 100) -> Replica:
     return replica
 
 
-async def listed(server: Server, most: float, before: int | None = None) -> tuple[list[int], bool]:
-    found, older = await list_files(cast("Session", server), ops(), most, before)
+async def listed(
+    session: FakeSession, most: float, before: int | None = None
+) -> tuple[list[int], bool]:
+    found, older = await list_files(cast("Session", session), ops(), most, before)
     return [one.file.number for one in found], older
 
 
-async def test_the_newest_come_first_and_are_shown_last() -> None:
-    assert await listed(Server(page(3, 2, 1)), 20) == ([1, 2, 3], False)
-    assert await listed(Server(page(9, 8, 7, older=True)), 3) == ([7, 8, 9], True)
-    assert await listed(Server(page(9, 8, 7)), 2) == ([8, 9], True)
+async def test_the_newest_files_are_listed_last() -> None:
+    assert await listed(FakeSession(page(3, 2, 1)), 20) == ([1, 2, 3], False)
+    assert await listed(FakeSession(page(9, 8, 7, older=True)), 3) == ([7, 8, 9], True)
+    assert await listed(FakeSession(page(9, 8, 7)), 2) == ([8, 9], True)
 
 
-async def test_it_is_asked_until_there_are_enough() -> None:
-    server = Server(page(9, 8, older=True), page(6, 5, older=True), page(2, 1, older=True))
-    assert await listed(server, 5) == ([2, 5, 6, 8, 9], True)
-    assert server.asked == [None, 8, 5]
+async def test_pages_are_requested_until_enough_files() -> None:
+    session = FakeSession(page(9, 8, older=True), page(6, 5, older=True), page(2, 1, older=True))
+    assert await listed(session, 5) == ([2, 5, 6, 8, 9], True)
+    assert session.requested == [None, 8, 5]
 
 
-async def test_all_are_asked_for_page_by_page() -> None:
-    server = Server(page(9, 8, older=True), page(7, older=True), page(2))
-    assert await listed(server, math.inf) == ([2, 7, 8, 9], False)
+async def test_all_files_are_requested_page_by_page() -> None:
+    session = FakeSession(page(9, 8, older=True), page(7, older=True), page(2))
+    assert await listed(session, math.inf) == ([2, 7, 8, 9], False)
 
 
 async def test_unknown_file_numbers_are_left_out() -> None:
-    assert await listed(Server(page(200, 2)), 20) == ([2], False)
+    assert await listed(FakeSession(page(200, 2)), 20) == ([2], False)
 
 
 @pytest.mark.parametrize("again", [page(5, 4, older=True), page(older=True), page(0, older=True)])
 async def test_an_endless_file_list_is_not_followed(again: FileList) -> None:
-    server = Server(page(5, 4, older=True), again, *[page(5, 4, older=True)] * 3)
-    await listed(server, math.inf)
-    assert len(server.answers) == 3
+    session = FakeSession(page(5, 4, older=True), again, *[page(5, 4, older=True)] * 3)
+    await listed(session, math.inf)
+    assert len(session.answers) == 3
 
 
 async def test_an_unexpected_answer_lists_no_files() -> None:
-    assert await listed(Server(Ok(1)), 20) == ([], True)
+    assert await listed(FakeSession(Ok(1)), 20) == ([], True)

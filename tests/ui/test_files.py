@@ -1,4 +1,4 @@
-"""The commands about files, typed into a chat with a real server."""
+"""/send, /files, /get, /cancel and /remove, typed into a chat with a real server."""
 
 from __future__ import annotations
 
@@ -41,53 +41,55 @@ def downloads(tmp_path: Path) -> Path:
 
 @asynccontextmanager
 async def alone(downloads: Path) -> AsyncIterator[Typist]:
-    """Alice, alone in a group, in the directory of the test."""
+    """Run a chat of Alice, alone in a group, in the directory of the test."""
     async with running_server() as server, typing(server, downloads=downloads) as alice:
         yield alice
 
 
 @asynccontextmanager
 async def alice_and_bob(downloads: Path) -> AsyncIterator[tuple[Typist, Typist, RawClient]]:
-    """Alice, who is the admin, and Bob; and Alice once more, by hand."""
+    """Run chats of Alice, the admin, and Bob, and a raw client that is Alice too."""
     async with (
         running_server() as server,
-        members(server, "alice", "bob") as (by_hand, _),
+        members(server, "alice", "bob") as (raw, _),
         typing(server, downloads=downloads.parent / "hers") as alice,
         typing(server, "bob", downloads=downloads) as bob,
     ):
-        yield alice, bob, by_hand
+        yield alice, bob, raw
 
 
-class Standstill:
-    """Transfers that go nowhere until they are cancelled."""
+class StalledTransfers:
+    """Transfers that stall at 42 % until they are cancelled."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.told: list[transfers.Transfer] = []
+        self.transfers: list[transfers.Transfer] = []
         monkeypatch.setattr(transfers, "send_file", self.send_file)
         monkeypatch.setattr(transfers, "fetch_file", self.fetch_file)
 
-    async def send_file(self, _: object, __: object, path: Path, told: transfers.Transfer) -> None:
-        told.on_start(path.name, 1000)
-        await self._stand(told)
+    async def send_file(
+        self, _: object, __: object, path: Path, transfer: transfers.Transfer
+    ) -> None:
+        transfer.on_start(path.name, 1000)
+        await self._stall(transfer)
 
     async def fetch_file(self, *arguments: transfers.Transfer) -> None:
-        await self._stand(arguments[-1])
+        await self._stall(arguments[-1])
 
     async def reached(self, name: str) -> None:
-        """Wait until the transfer of a file stands still."""
+        """Wait until the transfer of a file has stalled."""
         with trio.fail_after(GUARD):
-            while name not in [told.name for told in self.told]:
+            while name not in [transfer.name for transfer in self.transfers]:
                 await trio.testing.wait_all_tasks_blocked()
 
-    async def _stand(self, told: transfers.Transfer) -> None:
-        told.on_progress(420)
-        self.told.append(told)
+    async def _stall(self, transfer: transfers.Transfer) -> None:
+        transfer.on_progress(420)
+        self.transfers.append(transfer)
         await trio.sleep_forever()
 
 
 @pytest.fixture
-def standstill(monkeypatch: pytest.MonkeyPatch) -> Standstill:
-    return Standstill(monkeypatch)
+def stalled(monkeypatch: pytest.MonkeyPatch) -> StalledTransfers:
+    return StalledTransfers(monkeypatch)
 
 
 # ------------------------------------------------------------------ /send
@@ -123,7 +125,7 @@ async def test_a_directory_is_sent_as_an_archive(tmp_path: Path, downloads: Path
         assert line.startswith(f"{SHARED}folder.tar (")
 
 
-async def test_home_is_where_it_is(
+async def test_a_tilde_means_the_home_directory(
     tmp_path: Path, downloads: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -135,7 +137,7 @@ async def test_home_is_where_it_is(
 # ------------------------------------------------------------------ /files
 
 
-async def test_an_empty_shelf_says_how_to_fill_it(downloads: Path) -> None:
+async def test_without_files_the_list_names_send(downloads: Path) -> None:
     async with alone(downloads) as alice:
         for line in ("/files", "/files all"):
             assert await alice.types(line) == [NO_FILES]
@@ -160,7 +162,7 @@ async def test_file_details_show_digest_and_fetchers(tmp_path: Path, downloads: 
     async with alice_and_bob(downloads) as (alice, bob, _):
         await alice.types("/send report.pdf")
         await bob.shows("file 1 saved as")
-        with trio.fail_after(GUARD):  # who fetched it is noted afterwards
+        with trio.fail_after(GUARD):  # fetchers are recorded after the transfer
             while "fetched by bob" not in (shown := await alice.types("/files 1"))[1]:
                 await trio.testing.wait_all_tasks_blocked()
         assert shown[0].startswith("notice: file 1: report.pdf, 4 B (4 bytes), shared by alice on ")
@@ -171,7 +173,7 @@ async def test_file_details_show_digest_and_fetchers(tmp_path: Path, downloads: 
 
 @pytest.mark.parametrize("argument", ["9", "0", "-1", "x", "²", "1 2"])
 @pytest.mark.parametrize("word", ["files", "remove"])
-async def test_a_number_that_no_file_has(downloads: Path, word: str, argument: str) -> None:
+async def test_an_unknown_file_number_is_refused(downloads: Path, word: str, argument: str) -> None:
     async with alone(downloads) as alice:
         assert await alice.types(f"/{word} {argument}") == [
             f"error: The group has no file {argument}. /files lists the files."
@@ -194,7 +196,7 @@ async def test_a_number_that_no_file_has(downloads: Path, word: str, argument: s
         ("/get 1 ~/", "there/report.pdf"),
     ],
 )
-async def test_a_file_is_saved_where_it_is_wanted(
+async def test_get_saves_in_the_given_place(
     tmp_path: Path, downloads: Path, typed: str, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "there"))
@@ -210,7 +212,7 @@ async def test_a_file_is_saved_where_it_is_wanted(
     assert (tmp_path / "taken.pdf").read_text() == "mine"
 
 
-async def test_a_place_that_cannot_be_is_refused(tmp_path: Path, downloads: Path) -> None:
+async def test_an_impossible_destination_is_refused(tmp_path: Path, downloads: Path) -> None:
     (tmp_path / "a.txt").write_text("data")
     async with alone(downloads) as alice:
         await alice.types("/send a.txt")
@@ -219,7 +221,7 @@ async def test_a_place_that_cannot_be_is_refused(tmp_path: Path, downloads: Path
             assert line.startswith("error: ")
 
 
-async def test_a_number_and_then_a_path_are_offered(tmp_path: Path, downloads: Path) -> None:
+async def test_get_completes_a_number_then_a_path(tmp_path: Path, downloads: Path) -> None:
     (tmp_path / "my file").write_text("data")
     async with alone(downloads) as alice:
         await alice.types("/send my file")
@@ -229,10 +231,12 @@ async def test_a_number_and_then_a_path_are_offered(tmp_path: Path, downloads: P
         assert offers(alice.chat, "/send nope my") == (6, ["nope my\\ file"])
 
 
-# ------------------------------------------------------------------ what comes unasked
+# ------------------------------------------------------------------ files saved automatically
 
 
-async def test_a_small_file_is_saved_and_then_seen(tmp_path: Path, downloads: Path) -> None:
+async def test_small_files_are_saved_before_counting_as_seen(
+    tmp_path: Path, downloads: Path
+) -> None:
     (tmp_path / "report.pdf").write_text("data")
     async with alice_and_bob(downloads) as (alice, bob, _):
         await alice.types("/send report.pdf")
@@ -242,7 +246,7 @@ async def test_a_small_file_is_saved_and_then_seen(tmp_path: Path, downloads: Pa
     assert (downloads / "report.pdf").read_text() == "data"
 
 
-async def test_what_is_not_saved_yet_is_not_seen(downloads: Path, standstill: Standstill) -> None:
+async def test_an_unsaved_file_is_not_seen(downloads: Path, stalled: StalledTransfers) -> None:
     async with alice_and_bob(downloads) as (alice, bob, _):
         replica = bob.window.replica
         before = replica.state.seq
@@ -253,7 +257,7 @@ async def test_what_is_not_saved_yet_is_not_seen(downloads: Path, standstill: St
             window.files._is_member = True
             window.files.handle_event(event, unseen=True)
         await trio.testing.wait_all_tasks_blocked()
-        assert [told.name for told in standstill.told] == ["x.bin"]
+        assert [transfer.name for transfer in stalled.transfers] == ["x.bin"]
         assert bob.window.files.seen(before + 5) == before
         assert alice.window.files.seen(before + 5) == before + 5
         assert await alice.shows("file 7 is large (8.4 MB): /get 7 saves it")
@@ -261,8 +265,8 @@ async def test_what_is_not_saved_yet_is_not_seen(downloads: Path, standstill: St
         assert bob.window.files.seen(before + 5) == before + 5
 
 
-async def test_what_was_removed_meanwhile_is_not_asked_for(
-    downloads: Path, standstill: Standstill
+async def test_a_file_removed_meanwhile_is_not_saved(
+    downloads: Path, stalled: StalledTransfers
 ) -> None:
     async with alone(downloads) as alice:
         shared = FileShared(7, "x.bin", 10, bytes(32))
@@ -270,12 +274,12 @@ async def test_what_was_removed_meanwhile_is_not_asked_for(
             Event(GROUP, 9, 0, "carol", bytes(8), 1, shared), unseen=True
         )
         await trio.testing.wait_all_tasks_blocked()
-        assert (standstill.told, alice.window.files.seen(9)) == ([], 9)
+        assert (stalled.transfers, alice.window.files.seen(9)) == ([], 9)
 
 
 async def test_a_former_member_cannot_use_files(downloads: Path) -> None:
-    async with alice_and_bob(downloads) as (_, bob, by_hand):
-        await by_hand.command(Kick, "bob")
+    async with alice_and_bob(downloads) as (_, bob, raw):
+        await raw.command(Kick, "bob")
         await bob.shows("alice kicked you from this group")
         for line in ("/send x", "/files", "/get 1", "/remove 1"):
             assert await bob.types(line) == ["error: You are not a member. /join asks to join."]
@@ -284,7 +288,7 @@ async def test_a_former_member_cannot_use_files(downloads: Path) -> None:
 # ------------------------------------------------------------------ /cancel
 
 
-async def test_without_transfers_there_is_nothing_to_cancel(downloads: Path) -> None:
+async def test_cancel_without_transfers_is_refused(downloads: Path) -> None:
     async with alone(downloads) as alice:
         for line in ("/cancel", "/cancel 1", "/cancel x"):
             assert await alice.types(line) == ["error: Nothing is being sent or saved."]
@@ -292,12 +296,12 @@ async def test_without_transfers_there_is_nothing_to_cancel(downloads: Path) -> 
 
 
 async def test_a_transfer_is_cancelled_by_its_number(
-    downloads: Path, standstill: Standstill
+    downloads: Path, stalled: StalledTransfers
 ) -> None:
     async with alone(downloads) as alice:
         for name in ("a.iso", "b.iso"):
             alice.chat.enter(f"/send {name}")
-            await standstill.reached(name)
+            await stalled.reached(name)
         alice.chat.enter("/cancel")
         assert [line.text for line in alice.lines[-3:]] == [
             "1: sending a.iso: 42 % of 1.0 KB",
@@ -306,7 +310,7 @@ async def test_a_transfer_is_cancelled_by_its_number(
         ]
         assert offers(alice.chat, "") == (0, ["1", "2"])
         alice.chat.enter("1")
-        await alice.shows("Sending a.iso was cancelled; sending it again within a day goes on")
+        await alice.shows("Sending a.iso was cancelled; sending it again within a day resumes it")
         alice.chat.enter("/cancel 1")
         assert alice.lines[-1].text == "No transfer has the number 1."
         assert offers(alice.chat, "/cancel ") == (8, ["2"])
@@ -319,11 +323,11 @@ async def test_a_transfer_is_cancelled_by_its_number(
     [("hello", "message: hello"), ("1", "error: Nothing is being sent or saved.")],
 )
 async def test_the_cancel_question_lapses_with_the_last_transfer(
-    downloads: Path, standstill: Standstill, line: str, shown: str
+    downloads: Path, stalled: StalledTransfers, line: str, shown: str
 ) -> None:
     async with alone(downloads) as alice:
         alice.chat.enter("/send a.iso")
-        await standstill.reached("a.iso")
+        await stalled.reached("a.iso")
         alice.chat.enter("/cancel")
         assert is_asked(alice.chat)
         alice.chat.transfers.cancel(1)
@@ -336,20 +340,24 @@ def is_asked(chat: Chat) -> bool:
     return chat.asked is not None
 
 
-async def test_progress_is_reported_periodically(downloads: Path, standstill: Standstill) -> None:
+async def test_progress_is_reported_periodically(
+    downloads: Path, stalled: StalledTransfers
+) -> None:
     async with alone(downloads) as alice, trio.open_nursery() as nursery:
         reporter = ProgressReporter(alice.chat.transfers, alice.window.notice, seconds=0.001)
         alice.chat.enter("/send a.iso")
-        await standstill.reached("a.iso")
+        await stalled.reached("a.iso")
         reporter.watch_new(nursery)
         assert await alice.shows("sending a") == "sending a.iso: 42 % of 1.0 KB; /cancel 1"
         await alice.types("/cancel 1")
 
 
-async def test_quitting_says_that_transfers_resume(downloads: Path, standstill: Standstill) -> None:
+async def test_quitting_says_that_transfers_resume(
+    downloads: Path, stalled: StalledTransfers
+) -> None:
     async with alone(downloads) as alice:
         alice.chat.enter("/send a.iso")
-        await standstill.reached("a.iso")
+        await stalled.reached("a.iso")
         assert not await alice.chat.finish(0)
         assert alice.lines[-1].text == (
             "Not finished in time: 1 of your messages, commands or files."
@@ -358,22 +366,22 @@ async def test_quitting_says_that_transfers_resume(downloads: Path, standstill: 
 
 
 async def test_transfer_outcome_shows_after_its_window_closed(
-    downloads: Path, standstill: Standstill
+    downloads: Path, stalled: StalledTransfers
 ) -> None:
     async with alone(downloads) as alice:
         await alice.types("/join lab")
         alice.chat.enter("/send a.iso")
-        await standstill.reached("a.iso")
+        await stalled.reached("a.iso")
         alice.chat.enter("/part")
         assert alice.titles == ["#ops"]
         await alice.types("/cancel 1")
-        assert alice.window.lines[-1].text.startswith("Sending a.iso was cancelled; ")
+        assert alice.window.lines[-1].text.startswith("#lab: Sending a.iso was cancelled; ")
 
 
 # ------------------------------------------------------------------ /remove
 
 
-async def test_a_removed_file_is_named_and_gone(tmp_path: Path, downloads: Path) -> None:
+async def test_remove_names_the_file_and_unlists_it(tmp_path: Path, downloads: Path) -> None:
     (tmp_path / "report.pdf").write_text("data")
     async with alice_and_bob(downloads) as (alice, bob, _):
         await bob.types("/send report.pdf")
@@ -386,7 +394,7 @@ async def test_a_removed_file_is_named_and_gone(tmp_path: Path, downloads: Path)
         ]
 
 
-async def test_only_what_one_may_remove_is_offered(tmp_path: Path, downloads: Path) -> None:
+async def test_completion_offers_removable_files_only(tmp_path: Path, downloads: Path) -> None:
     for name in ("a.txt", "b.txt"):
         (tmp_path / name).write_text(name)
     async with alice_and_bob(downloads) as (alice, bob, _):

@@ -1,4 +1,4 @@
-"""The next step after a refusal, in terms of this interface's commands."""
+"""Hints: a refusal names the command that helps."""
 
 from __future__ import annotations
 

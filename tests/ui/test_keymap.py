@@ -1,4 +1,4 @@
-"""What keys do, as one table."""
+"""The key map: default bindings, configured bindings, and the list of keys in /help."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tchat.ui.tui.lineedit import _ACTIONS
 DEFAULTS = bind({})
 
 
-def test_every_action_has_somebody_who_does_it() -> None:
+def test_every_action_has_a_handler() -> None:
     edits = {binding.action for binding in BINDINGS if binding.run is None}
     assert edits <= set(_ACTIONS) <= ACTIONS.keys()
     assert OTHERWISE.keys() <= set(_ACTIONS)
@@ -46,7 +46,7 @@ def test_keys_have_their_actions(key: str, action: str) -> None:
     assert DEFAULTS[key] == action
 
 
-def test_a_configuration_goes_on_top() -> None:
+def test_configured_keys_override_the_defaults() -> None:
     bound = bind({"C-x": "kill-word", "Alt-B": "", "Ctrl-H": "leave", "M-!": "approve-next"})
     assert bound["C-x"] == "kill-word"
     assert "M-b" not in bound
@@ -58,7 +58,7 @@ def test_a_configuration_goes_on_top() -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "action", "said"),
+    ("written", "action", "sentence"),
     [
         ("C-x", "kill-wrd", "did you mean kill-word?"),
         ("C-x", "qqq", "no action 'qqq'"),
@@ -67,8 +67,8 @@ def test_a_configuration_goes_on_top() -> None:
         ("Resize", "", "'Resize' is not a key"),
     ],
 )
-def test_what_cannot_be_bound_is_said(written: str, action: str, said: str) -> None:
-    with pytest.raises(Refused, match=said.replace("?", r"\?")) as refused:
+def test_invalid_bindings_are_explained(written: str, action: str, sentence: str) -> None:
+    with pytest.raises(Refused, match=sentence.replace("?", r"\?")) as refused:
         bind({written: action})
     assert refused.value.code == Code.BAD_CONFIG
 
@@ -76,7 +76,7 @@ def test_what_cannot_be_bound_is_said(written: str, action: str, said: str) -> N
 def test_help_writes_keys_as_people_do() -> None:
     rows = dict(key_rows())
     assert rows["Ctrl-W"] == "cut back to the previous space"
-    assert rows["Alt-1 … Alt-9"] == "go to the window of that number"
+    assert rows["Alt-1 … Alt-9"] == "switch to the window with that number"
     assert rows["Alt-Enter, Ctrl-J, Shift-Enter"] == "begin a new line in the message"
     assert rows["Ctrl-L"] == "redraw the screen"
     assert len(key_rows()) == len([b for b in BINDINGS if b.keys]) - 8

@@ -1,4 +1,4 @@
-"""How events read, and the plain form of a line, which programs rely on."""
+"""Sentences for events, lines of messages, and the plain form of a line, which programs rely on."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def event(body: Body, actor: str = "alice") -> Event:
         (Created(), "alice created ops"),
         (Approved("dave"), "dave joined, approved by alice"),
         (Joined("carol", bytes(32), KEY), "alice joined, invited by carol"),
-        (Invited(bytes(32), AT), "alice gave an invite"),
-        (Invited(bytes(32), AT, "dave"), "alice gave an invite for dave"),
+        (Invited(bytes(32), AT), "alice made an invite"),
+        (Invited(bytes(32), AT, "dave"), "alice made an invite for dave"),
         (Left(), "alice left the group"),
         (Kicked("dave"), "alice kicked dave"),
         (AdminTransferred("dave"), "alice made dave the admin"),
@@ -64,11 +64,11 @@ def event(body: Body, actor: str = "alice") -> Event:
         (Joined(None, None, KEY), "alice joined"),
         (Banned("dave"), "alice banned dave"),
         (Unbanned("dave"), "alice lifted the ban of dave"),
-        (PolicySet("open"), "alice lets everybody join from now on"),
-        (PolicySet("approval"), "alice lets only who is approved join from now on"),
+        (PolicySet("open"), "alice: anyone may join now"),
+        (PolicySet("approval"), "alice: joining now needs approval"),
         (TopicSet("all of it"), "alice set the topic: all of it"),
-        (TopicSet(""), "alice took the topic away"),
-        (Edited(3, "better\nso"), "alice changed a message: better↵so"),
+        (TopicSet(""), "alice removed the topic"),
+        (Edited(3, "better\nso"), "alice edited a message: better↵so"),
         (Deleted(3), "alice deleted a message"),
     ],
 )
@@ -97,7 +97,7 @@ def test_requests_concern_the_admin_only(body: Body) -> None:
         (Requested(KEY), {KEY: "eve"}, f" (key {fingerprint(KEY)}, was a member as eve)"),
     ],
 )
-def test_a_request_shows_whose_key_it_came_with(
+def test_a_join_request_shows_whose_key_it_is(
     body: Body, keys: dict[bytes, str], whose: str
 ) -> None:
     line = line_of(event(body, "dave"), "bob", admin=True, keys=keys)
@@ -111,26 +111,26 @@ def test_the_admin_sees_denied_and_withdrawn_requests() -> None:
     assert denied is not None
     assert withdrawn is not None
     assert denied.text == "alice denied dave"
-    assert withdrawn.text == "dave does not ask to join any more"
+    assert withdrawn.text == "dave no longer asks to join"
 
 
 @pytest.mark.parametrize("body", [Joined("c\x1b[2J", KEY), Invited(KEY, AT, "d\u202ee")])
-def test_no_name_in_an_event_can_do_harm(body: Body) -> None:
+def test_names_in_events_are_sanitized(body: Body) -> None:
     line = line_of(event(body), "bob", admin=False)
     assert line is not None
     assert line.text.isprintable()
 
 
-def test_what_a_newer_version_wrote_is_passed_over() -> None:
+def test_unknown_events_are_not_shown() -> None:
     assert line_of(event(Unknown("reacted")), "bob", admin=True) is None
 
 
-def test_a_message_is_cleaned_before_it_is_shown() -> None:
+def test_a_message_is_sanitized() -> None:
     line = line_of(event(Posted("a\x1b[31mb\u202ec")), "bob", admin=False)
     assert line == Line(AT, "message", "a␛[31mbc", "alice", 1)
 
 
-def test_an_action_is_a_line_of_its_own() -> None:
+def test_me_is_shown_as_an_action() -> None:
     line = line_of(event(Posted("/me waves\x1b")), "bob", admin=False)
     assert line == Line(AT, "action", "waves␛", "alice", 1)
 
@@ -146,10 +146,10 @@ def test_an_erased_message_keeps_an_empty_line() -> None:
     assert line == Line(AT, "message", "", "alice", 1, deleted=True)
 
 
-# ------------------------------------------------------------------ messages that are changed
+# ------------------------------------------------------------------ edits, deletions, quotations
 
 
-SAID = Line(AT, "message", "hello", "alice", 3)
+HELLO = Line(AT, "message", "hello", "alice", 3)
 
 
 @pytest.mark.parametrize(
@@ -159,14 +159,14 @@ SAID = Line(AT, "message", "hello", "alice", 3)
         (Edited(3, "/me waves"), Line(AT, "action", "waves", "alice", 3)),
     ],
 )
-def test_a_changed_message_reads_as_it_does_now(body: Edited, after: Line) -> None:
-    assert changed_line(SAID, body, "bob") == replace(after, edited=True)
+def test_an_edit_changes_the_line(body: Edited, after: Line) -> None:
+    assert changed_line(HELLO, body, "bob") == replace(after, edited=True)
 
 
 def test_an_edit_can_remove_a_mention() -> None:
-    mention = replace(SAID, text="hello, bob", mention=True)
+    mention = replace(HELLO, text="hello, bob", mention=True)
     assert not changed_line(mention, Edited(3, "hello"), "bob").mention
-    assert not changed_line(SAID, Edited(3, "I, alice"), "alice").mention
+    assert not changed_line(HELLO, Edited(3, "I, alice"), "alice").mention
 
 
 def test_a_deleted_message_stays_empty() -> None:
@@ -201,7 +201,7 @@ def test_a_quotation_is_short_and_one_line(text: str, quoted: str) -> None:
         (Line(AT, "action", "waves\ntwice", "alice"), "[09:05] * alice waves↵twice"),
         (
             Line(AT, "message", "", "alice", 3, deleted=True),
-            "[09:05] * alice said something that was deleted",
+            "[09:05] * alice wrote a message that was deleted",
         ),
         (Line(AT, "message", "hi", "bob", 3, "alice: so?", edited=True), "[09:05] <bob> hi"),
     ],

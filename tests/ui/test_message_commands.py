@@ -1,4 +1,4 @@
-"""Messages that are more than said: done, answered, changed, taken away, sent again, found."""
+"""/me, /reply, /edit, /delete, /resend, /discard, /search and /jump, with a real server."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tests.ui.typist import two_typing, typing
 # ------------------------------------------------------------------ /me
 
 
-async def test_what_one_does_is_no_message_in_quotes() -> None:
+async def test_me_sends_an_action() -> None:
     async with two_typing() as (alice, bob):
         await alice.types("/me waves at bob")
         await bob.reads("alice * waves at bob [mention]")
         assert alice.screen() == ["alice * waves at bob"]
 
 
-async def test_doing_nothing_is_asked_about() -> None:
+async def test_me_without_text_asks_for_it() -> None:
     async with two_typing() as (alice, bob):
         assert await alice.types("/me") == ["notice: do what?"]
         assert await alice.types("waves") == ["action: waves"]
@@ -30,7 +30,7 @@ async def test_doing_nothing_is_asked_about() -> None:
 # ------------------------------------------------------------------ /reply
 
 
-async def test_a_reply_says_what_it_answers() -> None:
+async def test_a_reply_quotes_its_message() -> None:
     async with two_typing() as (alice, bob):
         await bob.types("shall we?", "tomorrow?")
         await alice.reads("bob: tomorrow?")
@@ -53,13 +53,13 @@ async def test_a_leading_name_selects_whose_message() -> None:
 
 
 @pytest.mark.parametrize("line", ["/reply hello", "/reply ^1 hello", "/reply bob hello"])
-async def test_there_has_to_be_something_to_answer(line: str) -> None:
+async def test_reply_without_messages_is_refused(line: str) -> None:
     async with two_typing() as (alice, _):
         (shown,) = await alice.types(line)
         assert shown.startswith("error: There is no ")
 
 
-async def test_an_answer_to_what_was_deleted_quotes_nothing() -> None:
+async def test_a_reply_to_a_deleted_message_quotes_nothing() -> None:
     async with two_typing() as (alice, bob):
         await alice.types("a secret")
         await bob.reads("alice: a secret")
@@ -75,7 +75,7 @@ async def test_an_answer_to_what_was_deleted_quotes_nothing() -> None:
         ]
 
 
-async def test_a_quotation_follows_the_message_that_is_changed() -> None:
+async def test_an_edit_updates_quotations() -> None:
     async with two_typing() as (alice, bob):
         await alice.types("at tne")
         await bob.reads("alice: at tne")
@@ -87,7 +87,7 @@ async def test_a_quotation_follows_the_message_that_is_changed() -> None:
 # ------------------------------------------------------------------ /edit
 
 
-async def test_an_edited_message_changes_where_it_stands() -> None:
+async def test_an_edit_changes_the_message_in_place() -> None:
     async with two_typing() as (alice, bob):
         await alice.types("helo", "is bob there?")
         await bob.reads("alice: is bob there? [mention]")
@@ -97,15 +97,15 @@ async def test_an_edited_message_changes_where_it_stands() -> None:
         for person, name in ((alice, "alice"), (bob, "bob")):
             await person.reads("alice: all well [edited]")
             assert len(person.screen()) == 2, name
-            assert not any("changed" in line.text for line in person.lines)
+            assert not any("edited a message" in line.text for line in person.lines)
 
 
-async def test_where_lines_cannot_change_a_change_is_told() -> None:
+async def test_printed_lines_get_a_notice_of_edits() -> None:
     async with two_typing(rewrites=False) as (alice, bob):
         await alice.types("helo")
         await bob.shows("helo")
         await alice.types("/edit hello")
-        assert await bob.shows("changed") == "alice changed a message: hello"
+        assert await bob.shows("edited") == "alice edited a message: hello"
         await alice.types("/delete")
         assert await bob.shows("deleted") == "alice deleted a message"
         assert await bob.types("mine", "/edit") == [
@@ -124,14 +124,14 @@ async def test_edit_without_text_fills_the_input() -> None:
         assert alice.frontend.filled[1] == "/edit ^2 /me wavse"
         await bob.types("one", "two")
         await alice.reads("bob: two")
-        # What was meant is still meant, although it is the fourth by now.
+        # ^2 still means the message that was offered, although that is the fourth by now ...
         await alice.types("/edit ^2 /me waves")
         await bob.reads("alice * waves [edited]")
-        # ... but not any more after something else was typed.
+        # ... but no longer once something else was typed.
         assert await alice.types("/edit ^2 of whom?") == ["error: Only bob may edit this message."]
 
 
-async def test_only_what_is_ones_own_can_be_edited() -> None:
+async def test_only_own_messages_can_be_edited() -> None:
     async with two_typing() as (alice, bob):
         await bob.types("mine")
         await alice.reads("bob: mine")
@@ -146,10 +146,10 @@ async def test_only_what_is_ones_own_can_be_edited() -> None:
         ]
         await alice.types("also mine")
         assert await alice.types("/edit \u200b") == [
-            "error: There is nothing in this message to send."
+            "error: A message needs at least one visible character."
         ]
         assert await alice.types("/edit " + "x" * 20_000) == [
-            "error: A message holds at most 16 KiB; send this one as a file with /9."
+            "error: A message has at most 16 KiB; send a longer text as a file."
         ]
 
 
@@ -196,7 +196,7 @@ async def test_only_the_author_or_the_admin_deletes() -> None:
         assert alice.screen() == bob.screen() == ["alice: mine"]
 
 
-async def test_numbers_pass_over_what_was_deleted() -> None:
+async def test_message_numbers_skip_deleted_messages() -> None:
     async with two_typing() as (alice, bob):
         await alice.types("one", "two", "three", "/delete ^2")
         await alice.reads("alice:  [deleted]")
@@ -211,20 +211,20 @@ async def test_numbers_pass_over_what_was_deleted() -> None:
 async def test_refused_messages_stay_until_resent_or_discarded() -> None:
     async with (
         running_server() as server,
-        members(server, "alice", "bob") as (by_hand, _),
+        members(server, "alice", "bob") as (raw, _),
         typing(server, "bob") as bob,
     ):
-        await by_hand.command(Kick, "bob")
+        await raw.command(Kick, "bob")
         await bob.shows("kicked you from")
         for text in ("one", "two"):
             (line,) = await bob.types(text)
-            assert line.startswith("error: You are not a member of this group; /join")
+            assert line.startswith("error: You are not a member of this group. /join")
         assert bob.screen() == ["bob: one [failed]", "bob: two [failed]"]
         assert len(await bob.types("/resend")) == 2
         await bob.types("/join")
-        await by_hand.attach()
+        await raw.attach()
         await bob.shows("Waiting for alice")
-        await by_hand.command(Approve, "bob")
+        await raw.command(Approve, "bob")
         await bob.until(lambda: bob.window.replica.caught_up)
         await bob.types("/resend")
         assert bob.screen()[-2:] == ["bob: one", "bob: two"]
@@ -233,13 +233,13 @@ async def test_refused_messages_stay_until_resent_or_discarded() -> None:
         assert texts(await log_of(server.store)) == ["one", "two"]
 
 
-async def test_what_is_forgotten_is_never_sent() -> None:
+async def test_discarded_messages_are_never_sent() -> None:
     async with (
         running_server() as server,
-        members(server, "alice", "bob") as (by_hand, _),
+        members(server, "alice", "bob") as (raw, _),
         typing(server, "bob") as bob,
     ):
-        await by_hand.command(Kick, "bob")
+        await raw.command(Kick, "bob")
         await bob.shows("kicked you from")
         await bob.types("one", "two")
         assert await bob.types("/discard") == ["notice: 2 messages discarded"]
@@ -249,9 +249,9 @@ async def test_what_is_forgotten_is_never_sent() -> None:
 async def test_invalid_messages_are_refused_and_not_kept() -> None:
     async with two_typing() as (alice, _):
         for line, sentence in (
-            ("\u200b", "There is nothing in this message to send."),
-            ("x" * 20_000, "A message holds at most 16 KiB; send this one as a file with /9."),
-            ("/me \u200b", "There is nothing in this message to send."),
+            ("\u200b", "A message needs at least one visible character."),
+            ("x" * 20_000, "A message has at most 16 KiB; send a longer text as a file."),
+            ("/me \u200b", "A message needs at least one visible character."),
         ):
             assert await alice.types(line) == [f"error: {sentence}"]
         assert alice.screen() == []
@@ -282,7 +282,7 @@ async def test_search_covers_all_groups_and_jump_follows() -> None:
             ]
 
 
-async def test_what_is_not_there_is_not_found() -> None:
+async def test_search_finds_no_deleted_messages() -> None:
     async with two_typing() as (alice, bob):
         await alice.types("a secret plan")
         assert await bob.types("/search nothing such") == [
@@ -295,10 +295,10 @@ async def test_what_is_not_there_is_not_found() -> None:
 
 
 async def test_jump_loads_the_past() -> None:
-    async with running_server() as server, members(server, "alice") as (by_hand,):
-        first = await by_hand.post("the needle")
+    async with running_server() as server, members(server, "alice") as (raw,):
+        first = await raw.post("the needle")
         for n in range(300):
-            await by_hand.send(Seen(GROUP, await by_hand.post(f"hay {n}")))
+            await raw.send(Seen(GROUP, await raw.post(f"hay {n}")))
         async with typing(server, recent=10) as alice:
             assert "alice: the needle" not in alice.screen()
             await alice.types("/search needle")
@@ -316,16 +316,16 @@ async def test_jump_restores_cleared_lines() -> None:
 
 
 async def test_loaded_past_shows_edits_and_deletions() -> None:
-    async with running_server() as server, members(server, "alice") as (by_hand,):
-        old = [await by_hand.post(f"old {n}") for n in range(4)]
+    async with running_server() as server, members(server, "alice") as (raw,):
+        old = [await raw.post(f"old {n}") for n in range(4)]
         async with typing(server) as alice:
             await alice.types("/edit ^1 changed", "/delete ^2")
         for n in range(30):
-            await by_hand.send(Seen(GROUP, await by_hand.post(f"new {n}")))
+            await raw.send(Seen(GROUP, await raw.post(f"new {n}")))
         async with typing(server, recent=5) as alice:
-            await by_hand.command(Delete, old[0])
+            await raw.command(Delete, old[0])
             assert alice.screen()[0].startswith("alice: new ")
-            await alice.reads_back()
+            await alice.load_all_history()
             assert alice.screen()[:4] == [
                 "alice:  [deleted]",
                 "alice: old 1",
@@ -333,4 +333,4 @@ async def test_loaded_past_shows_edits_and_deletions() -> None:
                 "alice: changed [edited]",
             ]
             assert len(alice.screen()) == 34
-            assert not any("changed a message" in line.text for line in alice.window.lines)
+            assert not any("edited a message" in line.text for line in alice.window.lines)

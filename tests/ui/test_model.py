@@ -1,4 +1,4 @@
-"""What the screen shows of a chat: the model, and the view of each window."""
+"""The model of the screen, filled from a chat, and the scroll position of each window."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_view_at_the_bottom_stays_there() -> None:
     assert (view.position, view.below) == (None, 0)
 
 
-def test_going_to_the_bottom_forgets_what_came_meanwhile() -> None:
+def test_going_to_the_bottom_resets_the_counter() -> None:
     view = WindowView(position=Position(3), below=7)
     view.to_bottom()
     assert (view.position, view.below) == (None, 0)

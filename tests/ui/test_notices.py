@@ -1,4 +1,4 @@
-"""Welcome, changes of membership, and the digest of what was missed."""
+"""Notices: welcome, changes of membership, digest of missed messages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def replica_of(*story: tuple[str, Body]) -> Replica:
-    """Return a group that one of its members follows."""
+    """Return the replica of a member, after these events of (actor, body)."""
     replica = Replica("ops")
     replica.apply_attached(Attached(1, "ops", "member", len(story)))
     for seq, (actor, body) in enumerate(story, start=1):
@@ -107,7 +107,7 @@ def test_standing_after_attach_reads_as_a_sentence(
         ),
     ],
 )
-def test_a_changed_standing_reads_as_a_sentence(news: MembershipChange, sentence: str) -> None:
+def test_a_membership_change_reads_as_a_sentence(news: MembershipChange, sentence: str) -> None:
     step = "/join asks to join again, /part closes this window."
     assert standing_changed(news, on_purpose=False) == f"{sentence} {step}"
 
@@ -116,7 +116,7 @@ NINE = int(time.mktime((2026, 11, 24, 18, 4, 0, 0, 0, -1))) * 1000
 
 
 @pytest.mark.parametrize(
-    ("missed", "direct", "told"),
+    ("missed", "direct", "summary"),
     [
         ([Posted("hi")], False, "1 message"),
         ([Posted("hi")] * 143, False, "143 messages"),
@@ -128,18 +128,18 @@ NINE = int(time.mktime((2026, 11, 24, 18, 4, 0, 0, 0, -1))) * 1000
         ([Joined(), Posted("a")], False, "1 message"),
     ],
 )
-def test_what_was_missed_is_told_in_a_line(missed: list[Body], direct: bool, told: str) -> None:
+def test_the_digest_counts_missed_messages(missed: list[Body], direct: bool, summary: str) -> None:
     events = [Event("ops", n, NINE, "alice", bytes(8), 1, body) for n, body in enumerate(missed)]
-    assert digest(events, "bob", direct=direct) == f"since Tue 18:04: {told}"
+    assert digest(events, "bob", direct=direct) == f"since Tue 18:04: {summary}"
 
 
 @pytest.mark.parametrize("missed", [[], [Joined(), Left()]])
-def test_where_nothing_was_said_nothing_was_missed(missed: list[Body]) -> None:
+def test_without_messages_there_is_no_digest(missed: list[Body]) -> None:
     events = [Event("ops", n, NINE, "alice", bytes(8), 1, body) for n, body in enumerate(missed)]
     assert digest(events, "bob", direct=False) is None
 
 
-def test_one_who_left_on_purpose_knows() -> None:
+def test_leaving_on_purpose_shows_no_notice() -> None:
     left = MembershipChange("ops", "outsider", "left", "bob")
     assert standing_changed(left, on_purpose=True) == ""
 

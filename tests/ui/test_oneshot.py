@@ -1,4 +1,4 @@
-"""`tchat send` and `tchat get` as scripts and people run them, in processes of their own."""
+"""`tchat send` and `tchat get` in processes of their own: output, exit status, resumption."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 
 class Desk:
-    """Alice, at the command line of a server on which she has a group, with nobody else."""
+    """Runs commands as Alice, the only member of a group."""
 
-    def __init__(self, launch: Launcher, address: Address, by_hand: RawClient) -> None:
+    def __init__(self, launch: Launcher, address: Address, raw: RawClient) -> None:
         self.address = address
-        self.by_hand = by_hand
+        self.raw = raw
         self._launch = launch
 
     async def start(
@@ -47,7 +47,7 @@ class Desk:
         return address.host, address.port, "--no-tls", "--user", user, "--group", group
 
     async def shell(self, verb: str, *arguments: object, end: str) -> tuple[int, str]:
-        """Run a command in a shell, and return its status and what it complained of."""
+        """Run a command in a shell; return its exit status and its standard error."""
         where = self._where("alice", GROUP)
         words = [sys.executable, "-m", "tchat", verb, *where, *arguments]
         done = await trio.run_process(
@@ -62,7 +62,7 @@ class Desk:
     async def runs(
         self, verb: str, *arguments: object, **options: str
     ) -> tuple[int, list[str], list[str]]:
-        """Run a command to its end; return its status, and the lines it wrote."""
+        """Run a command; return its exit status, and the lines of stdout and stderr."""
         process = await self.start(verb, *arguments, **options)
         return await process.exit(), process.out.all, process.err.all
 
@@ -71,11 +71,11 @@ class Desk:
 async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     async with (
         running_server() as server,
-        members(server, "alice") as (by_hand,),
+        members(server, "alice") as (raw,),
         launching(tmp_path / "homes") as launch,
     ):
         launch.install_identity("alice")
-        yield Desk(launch, server.address, by_hand)
+        yield Desk(launch, server.address, raw)
 
 
 async def test_send_is_silent_and_get_prints_paths(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ async def test_a_refusal_does_not_stop_the_rest(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("verb", ["send", "get"])
-async def test_nobody_founds_or_joins_a_group_by_it(tmp_path: Path, verb: str) -> None:
+async def test_send_and_get_never_join_a_group(tmp_path: Path, verb: str) -> None:
     async with desk(tmp_path) as alice:
         status, out, err = await alice.runs(verb, 1, group="other")
         assert (status, out) == (1, [])
@@ -146,10 +146,10 @@ async def test_nobody_founds_or_joins_a_group_by_it(tmp_path: Path, verb: str) -
         assert err == [
             "tchat: You are not a member of ops. Join it first (tchat join), or pass --invite."
         ]
-        assert await alice.by_hand.before_pong() == []
+        assert await alice.raw.before_pong() == []
 
 
-async def test_one_who_waits_for_approval_is_told_so(tmp_path: Path) -> None:
+async def test_get_before_approval_is_refused(tmp_path: Path) -> None:
     async with running_server() as server, launching(tmp_path / "homes") as launch:
         launch.install_identity("bob")
         async with members(server, "alice"), raw_client(server.address, "bob") as bob:
@@ -160,14 +160,14 @@ async def test_one_who_waits_for_approval_is_told_so(tmp_path: Path) -> None:
         assert err == ["tchat: You are not a member of ops yet: alice has to approve you."]
 
 
-async def test_an_empty_path_is_not_this_directory(tmp_path: Path) -> None:
+async def test_an_empty_path_is_refused(tmp_path: Path) -> None:
     async with launching(tmp_path) as launch:
         process = await launch.tchat("send", "127.0.0.1", 1, "--group", "ops", "--user", "al", "")
         assert await process.exit() == 2
         assert "a path cannot be empty" in process.err.all[-1]
 
 
-async def test_an_invite_lets_in(tmp_path: Path) -> None:
+async def test_send_accepts_an_invite(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("data")
     async with running_server() as server, launching(tmp_path / "homes") as launch:
         alice = await launch.join(server.address, "alice")
@@ -179,7 +179,7 @@ async def test_an_invite_lets_in(tmp_path: Path) -> None:
         await alice.sees("bob joined, invited by alice", "bob shared a.txt")
 
 
-async def test_a_missing_username_is_asked_for(tmp_path: Path) -> None:
+async def test_tchat_prompts_for_a_missing_username(tmp_path: Path) -> None:
     async with desk(tmp_path) as alice, launching(tmp_path / "homes") as launch:
         where = (alice.address.host, alice.address.port, "--no-tls", "--group", "ops")
         process = await launch.tchat("get", *where, 1, user="alice")
@@ -188,7 +188,7 @@ async def test_a_missing_username_is_asked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_an_interrupted_get_goes_on(tmp_path: Path, number: int) -> None:
+async def test_an_interrupted_get_resumes(tmp_path: Path, number: int) -> None:
     data = os.urandom(HELD + HELD // 4)
     (tmp_path / "big.bin").write_bytes(data)
     async with desk(tmp_path) as alice, held_wire(alice.address) as (held_address, held):
@@ -210,7 +210,7 @@ async def test_an_interrupted_get_goes_on(tmp_path: Path, number: int) -> None:
         assert [path.name for path in (tmp_path / "saved").iterdir()] == ["big.bin"]
 
 
-async def test_an_interrupted_send_goes_on(tmp_path: Path) -> None:
+async def test_an_interrupted_send_resumes(tmp_path: Path) -> None:
     data = os.urandom(HELD + HELD // 4)
     (tmp_path / "big.bin").write_bytes(data)
     async with desk(tmp_path) as alice, held_wire(alice.address) as (held_address, held):
@@ -229,7 +229,7 @@ async def test_an_interrupted_send_goes_on(tmp_path: Path) -> None:
         assert (tmp_path / "saved" / "big.bin").read_bytes() == data
 
 
-def test_on_a_terminal_one_line_changes(server: ServerProcess, tmp_path: Path) -> None:
+def test_progress_redraws_one_line_on_a_terminal(server: ServerProcess, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("data")
     where = ["127.0.0.1", server.port, "--user", "alice", "--group", "ops"]
     with Terminal(["join", *where], str(tmp_path / "alice")) as chat:

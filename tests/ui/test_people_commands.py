@@ -1,4 +1,4 @@
-"""The commands about people, as who types them and as the others see them."""
+"""Commands about people (/topic, /ban, /who, /ignore ...) as all sides see them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NOT_ADMIN = "error: Only the admin, alice, may do this."
         "/invite",
     ],
 )
-async def test_what_is_the_admins_is_refused_to_others(line: str) -> None:
+async def test_admin_commands_are_refused_to_others(line: str) -> None:
     async with two_typing() as (_, bob):
         assert await bob.types(line) == [NOT_ADMIN]
         assert bob.chat.question is None
@@ -37,7 +37,7 @@ async def test_what_is_the_admins_is_refused_to_others(line: str) -> None:
 @pytest.mark.parametrize(
     "line", ["/members", "/online", "/admin", "/who", "/whois alice", "/topic", "/policy", "/kick"]
 )
-async def test_commands_tell_the_unapproved_to_wait(line: str) -> None:
+async def test_commands_before_approval_are_refused(line: str) -> None:
     async with (
         running_server() as server,
         members(server, "alice"),
@@ -53,20 +53,20 @@ async def test_commands_tell_the_unapproved_to_wait(line: str) -> None:
 # ------------------------------------------------------------------ /topic, /policy
 
 
-async def test_a_topic_is_set_told_and_taken_away() -> None:
+async def test_topic_sets_shows_and_removes_the_topic() -> None:
     async with two_typing() as (alice, bob):
         assert await bob.types("/topic") == ["notice: There is no topic."]
         await alice.types("/topic what we do,  and why")
         assert await bob.shows("the topic:") == "alice set the topic: what we do,  and why"
         assert await bob.types("/topic") == ["notice: topic: what we do,  and why"]
         await alice.types("/topic -")
-        assert await bob.shows("took the topic away")
+        assert await bob.shows("alice removed the topic")
         assert await alice.types("/topic " + "x" * 201) == [
             "error: A topic has at most 200 characters."
         ]
 
 
-async def test_an_open_group_lets_in_whoever_comes() -> None:
+async def test_policy_shows_and_sets_who_may_join() -> None:
     async with two_typing() as (alice, bob):
         assert await bob.types("/policy") == [
             "notice: #ops needs approval: the admin lets people in."
@@ -75,11 +75,11 @@ async def test_an_open_group_lets_in_whoever_comes() -> None:
             "error: Usage: /policy open, or /policy approval"
         ]
         await alice.types("/policy OPEN")
-        assert await bob.shows("from now on") == "alice lets everybody join from now on"
+        assert await bob.shows("may join now") == "alice: anyone may join now"
         assert await bob.types("/policy") == ["notice: #ops is open: anyone may join."]
 
 
-async def test_opening_a_group_lets_in_whoever_waits() -> None:
+async def test_opening_a_group_admits_those_waiting() -> None:
     async with (
         running_server() as server,
         typing(server) as alice,
@@ -101,7 +101,7 @@ async def test_a_ban_lasts_until_lifted() -> None:
         assert await bob.shows("banned you") == (
             "alice banned you from this group. Only its admin can lift the ban."
         )
-        banned = "error: You were banned from this group; only its admin can undo that."
+        banned = "error: You were banned from this group; only its admin can lift that."
         assert await bob.types("/join") == [banned]
         assert await alice.types("/ban bob") == []
         assert await alice.types("/whois bob") == [
@@ -117,7 +117,7 @@ async def test_a_ban_lasts_until_lifted() -> None:
 
 
 @pytest.mark.parametrize("word", ["ban", "kick", "transfer"])
-async def test_nobody_does_it_to_themselves(word: str) -> None:
+async def test_ban_kick_and_transfer_refuse_oneself(word: str) -> None:
     async with two_typing() as (alice, _):
         (line,) = await alice.types(f"/{word} ALICE")
         assert line.startswith(("error: You cannot", "error: You are the admin"))
@@ -129,11 +129,11 @@ async def test_nobody_does_it_to_themselves(word: str) -> None:
 async def test_who_shows_presence_and_away_reasons() -> None:
     async with (
         running_server() as server,
-        members(server, "alice", "bob", "carol") as (_, _, by_hand),
+        members(server, "alice", "bob", "carol") as (_, _, raw),
         typing(server) as alice,
         typing(server, "bob") as bob,
     ):
-        await by_hand.stream.aclose()
+        await raw.stream.aclose()
         await bob.types("/away lunch\x1b")
         await alice.until(lambda: alice.window.replica.away)
         await alice.until(lambda: "carol" not in alice.window.replica.online)
@@ -147,7 +147,7 @@ async def test_who_shows_presence_and_away_reasons() -> None:
         assert "notice: bob is online" in await alice.types("/names")
 
 
-async def test_whois_tells_of_everybody_in_any_window() -> None:
+async def test_whois_shows_members_of_all_windows() -> None:
     async with (
         running_server() as server,
         members(server, "alice", "bob", group="lab"),
@@ -205,7 +205,7 @@ async def test_ignore_refuses_oneself_and_bad_names() -> None:
     async with two_typing() as (alice, _):
         assert await alice.types("/ignore ALICE") == ["error: You cannot ignore yourself."]
         (line,) = await alice.types("/ignore two words")
-        assert line.startswith("error: A username is made of letters")
+        assert line.startswith("error: A username may contain letters")
 
 
 async def test_quotations_of_ignored_people_are_hidden() -> None:

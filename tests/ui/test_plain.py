@@ -1,4 +1,4 @@
-"""The client as lines of text, in processes of its own: what scripts and screen readers rely on."""
+"""The plain front end in processes of its own: lines that scripts and screen readers rely on."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 async def at_home(
     home: Path, *names: str
 ) -> AsyncIterator[tuple[Launcher, Address, list[RawClient]]]:
-    """Found a group of people who act by hand, and each of whom can be a program too."""
+    """Create a group of raw clients, each of whom can also run the program."""
     async with (
         running_server() as server,
         members(server, "alice", *names) as people,
@@ -40,7 +40,7 @@ def without_time(person: Person) -> list[str]:
     return [re.sub(r"\[\d\d:\d\d\] ", "", line) for line in person.lines]
 
 
-# ------------------------------------------------------------------ what was missed
+# ------------------------------------------------------------------ missed messages
 
 
 async def test_missed_messages_are_printed_once_in_order(
@@ -60,8 +60,8 @@ async def test_missed_messages_are_printed_once_in_order(
         assert await reader.end() == 0
         assert reader.heard == [f"<alice> new {n}" for n in range(299)] + ["<alice> mstake"]
         shown = without_time(reader)
-        assert "* alice changed a message: mistake" in shown
-        assert "* alice said something that was deleted" in shown
+        assert "* alice edited a message: mistake" in shown
+        assert "* alice wrote a message that was deleted" in shown
         assert "* You are in #ops with 1 other member. /help lists the commands." in shown
         again = await launch.join(address, "bob")
         assert await again.end() == 0
@@ -101,7 +101,7 @@ async def test_other_windows_have_their_title_in_front(tmp_path: Path) -> None:
         await alice.sees("<bob> yes?", "<bob> to all")
         assert re.search(r"^@bob \[\d\d:\d\d\] <bob> yes\?$", "\n".join(alice.lines), re.MULTILINE)
         assert re.search(r"^\[\d\d:\d\d\] <bob> to all$", "\n".join(alice.lines), re.MULTILINE)
-        # The first stays the first, also when it is closed.
+        # The first window stays the one without a title, also after it is closed.
         await alice.type("/window ops", "/part", "still in the lab?")
         line = await alice.out.containing("still in the lab?")
         assert re.match(r"(#lab|@bob) \[", line)
@@ -134,13 +134,13 @@ async def test_a_whole_day_of_commands_as_a_script(tmp_path: Path) -> None:
         )
         assert await alice.end() == 0, alice.lines
         assert texts(await log_of(server.store)) == ["one", "tow", "/me waves", "indeed"]
-        told = without_time(alice)
+        shown = without_time(alice)
         for line in (
             "* alice set the topic: all of it",
-            "* alice changed a message: two",
+            "* alice edited a message: two",
             "* alice deleted a message",
             "* alice waves",
-            "* alice lets everybody join from now on",
+            "* alice: anyone may join now",
             "* You are away: lunch. /away alone brings you back.",
             "* You are back.",
             "* alice (admin) is online",
@@ -151,8 +151,8 @@ async def test_a_whole_day_of_commands_as_a_script(tmp_path: Path) -> None:
             "* /me TEXT: sends an action: * you TEXT",
             "* Here the keys are those of your terminal.",
         ):
-            assert line in told, told
-        assert [line for line in told if line.startswith("#ops <alice> two")]
+            assert line in shown, shown
+        assert [line for line in shown if line.startswith("#ops <alice> two")]
         assert not [line for line in alice.lines if "] ! " in line]
 
 
@@ -166,23 +166,23 @@ async def test_script_commands_see_earlier_lines(tmp_path: Path) -> None:
         assert await script.end() == 0, script.lines
         reader = await launch.join(address, "bob")
         assert await reader.end() == 0
-        told = [line for line in without_time(reader) if "deleted" not in line]
-        assert told[-43:] == [
+        shown = [line for line in without_time(reader) if "deleted" not in line]
+        assert shown[-43:] == [
             "<alice> long ago",
             *(
                 line
                 for n in range(20)
-                for line in (f"<alice> text {n}", f"* alice changed a message: fair copy {n}")
+                for line in (f"<alice> text {n}", f"* alice edited a message: fair copy {n}")
             ),
             "<alice> done",
             "* You are in #ops with 1 other member. /help lists the commands.",
         ]
 
 
-# ------------------------------------------------------------------ how it ends
+# ------------------------------------------------------------------ exit status, leaving
 
 
-async def test_the_exit_status_tells_of_refusals(tmp_path: Path) -> None:
+async def test_refusals_set_the_exit_status(tmp_path: Path) -> None:
     async with at_home(tmp_path, "bob") as (launch, address, (alice, _)):
         for lines, status in (
             (["hello"], 0),
@@ -202,8 +202,8 @@ async def test_the_exit_status_tells_of_refusals(tmp_path: Path) -> None:
         bob = await launch.join(address, "bob")
         await bob.type("hello?")
         assert await bob.end() == 1
-        await bob.sees("! You are not a member of this group; /join asks to be one.")
-        # It is not forgotten, and not held against the next.
+        await bob.sees("! You are not a member of this group. /join asks to join.")
+        # The refused message is kept, and does not count against the next run.
         bob = await launch.join(address, "bob")
         assert await bob.end() == 0
 

@@ -1,4 +1,4 @@
-"""What a person has not seen yet, what calls for attention, and what was missed meanwhile."""
+"""Windows: unread counts, the bell, the digest of missed messages, history, pending messages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tchat.core.protocol.frames import Seen
 from tests.helpers import GROUP, log_of, members, running_server, texts
 from tests.ui.typist import Typist, two_typing, typing
 
-# ------------------------------------------------------------------ what was not seen yet
+# ------------------------------------------------------------------ unread, the digest
 
 
 async def test_messages_in_other_windows_are_unread() -> None:
@@ -33,7 +33,7 @@ async def test_messages_in_other_windows_are_unread() -> None:
         assert ops.new_from == 0
 
 
-async def test_what_comes_out_of_sight_is_unread() -> None:
+async def test_messages_out_of_sight_are_unread() -> None:
     async with two_typing() as (alice, bob):
         bob.frontend.looks = False
         await alice.types("three")
@@ -68,8 +68,8 @@ async def test_the_digest_appears_once_across_devices() -> None:
         first = await alice.post("one")
         await alice.post("two, bob")
         async with typing(server, "bob", recent=200) as there:
-            (told,) = missed(there)
-            assert told.endswith(": 2 messages, 1 mentions you")
+            (summary,) = missed(there)
+            assert summary.endswith(": 2 messages, 1 mentions you")
             assert there.window.new_from == first
             history = [line.text for line in there.lines if line.history]
             assert "before" in history
@@ -120,7 +120,7 @@ async def test_all_groups_open_only_with_windows() -> None:
             assert alice.titles == ["#ops"]
 
 
-# ------------------------------------------------------------------ what calls
+# ------------------------------------------------------------------ the bell
 
 
 async def test_the_bell_rings_for_mentions_and_private_messages() -> None:
@@ -160,7 +160,7 @@ async def test_mute_and_ignore_apply_from_the_start() -> None:
         assert (bob.frontend.calls, len(bob.screen())) == ([], 1)
 
 
-# ------------------------------------------------------------------ what one is to the group
+# ------------------------------------------------------------------ membership
 
 
 async def test_a_returning_member_is_welcomed_again() -> None:
@@ -184,25 +184,25 @@ async def test_a_returning_member_is_welcomed_again() -> None:
 async def test_a_closed_group_can_be_founded_again() -> None:
     async with (
         running_server() as server,
-        members(server, "alice", "bob") as (alice, by_hand),
+        members(server, "alice", "bob") as (alice, raw),
         typing(server, "bob") as bob,
     ):
         await alice.command(Leave)
         await bob.shows("alice made bob the admin: that is you")
-        await by_hand.command(Leave)
+        await raw.command(Leave)
         await bob.shows("You left this group from another terminal. /join asks to join again,")
         await bob.types("/join")
-        await bob.shows("bob created ops and you are its admin")
+        await bob.shows("bob created ops, and you are its admin")
 
 
-# ------------------------------------------------------------------ the past
+# ------------------------------------------------------------------ history, quotations
 
 
 async def test_the_past_is_loaded_page_by_page() -> None:
-    """The front end is told how many lines there are in front, so that it can keep its place."""
-    async with running_server() as server, members(server, "alice") as (by_hand,):
+    """The front end learns how many lines were inserted, so that it can keep its position."""
+    async with running_server() as server, members(server, "alice") as (raw,):
         for n in range(400):
-            await by_hand.send(Seen(GROUP, await by_hand.post(f"text {n}")))
+            await raw.send(Seen(GROUP, await raw.post(f"text {n}")))
         async with typing(server, recent=20) as alice:
             before = list(alice.window.lines)
             assert len(before) < 30
@@ -213,7 +213,7 @@ async def test_the_past_is_loaded_page_by_page() -> None:
             ((title, inserted),) = alice.frontend.inserts
             assert title == "#ops"
             assert alice.window.lines[inserted:] == before
-            await alice.reads_back()
+            await alice.load_all_history()
             assert alice.screen() == [f"alice: text {n}" for n in range(400)]
             assert alice.window.past == "all"
             assert all(line.history for line in alice.window.lines if line.who)
@@ -221,21 +221,21 @@ async def test_the_past_is_loaded_page_by_page() -> None:
 
 
 async def test_replies_quote_messages_that_are_not_loaded() -> None:
-    async with running_server() as server, members(server, "alice", "bob") as (by_hand, other):
-        first, second = await by_hand.post("the first"), await other.post("the second")
-        gone = await by_hand.post("gone soon")
-        await by_hand.command(Delete, gone)
+    async with running_server() as server, members(server, "alice", "bob") as (raw, other):
+        first, second = await raw.post("the first"), await other.post("the second")
+        gone = await raw.post("gone soon")
+        await raw.command(Delete, gone)
         for n in range(300):
-            await by_hand.post(f"text {n}")
+            await raw.post(f"text {n}")
         for target in (first, second, gone):
-            answer = await by_hand.command(Post, f"re {target}", target)
-            await by_hand.send(Seen(GROUP, answer.seq or 0))
+            answer = await raw.command(Post, f"re {target}", target)
+            await raw.send(Seen(GROUP, answer.seq or 0))
         async with typing(server, recent=20) as alice:
             await alice.reads(f"alice: re {first} [re alice: the first]")
             await alice.reads(f"alice: re {second} [re bob: the second]")
             await alice.reads(f"alice: re {gone} [re a deleted message]")
             assert alice.window.replica.first > gone  # the log is as short as before
-            await by_hand.command(Delete, first)
+            await raw.command(Delete, first)
             await alice.reads(f"alice: re {first} [re a deleted message]")
             assert alice.window.quote_of(second) == "bob: the second"
 
@@ -248,11 +248,11 @@ async def test_a_nonexistent_message_has_a_placeholder() -> None:
 
 
 async def test_printed_lines_load_no_quotations() -> None:
-    async with running_server() as server, members(server, "alice") as (by_hand,):
-        first = await by_hand.post("the first")
+    async with running_server() as server, members(server, "alice") as (raw,):
+        first = await raw.post("the first")
         for n in range(100):
-            await by_hand.post(f"text {n}")
-        await by_hand.send(Seen(GROUP, (await by_hand.attach()).seq))
+            await raw.post(f"text {n}")
+        await raw.send(Seen(GROUP, (await raw.attach()).seq))
         async with typing(server, rewrites=False, recent=20) as alice:
             assert alice.window.replica.first > first
             assert alice.window.quote_of(first) == "an earlier message"
@@ -260,7 +260,7 @@ async def test_printed_lines_load_no_quotations() -> None:
             assert await alice.window.load_quote(first) == "alice: the first"
 
 
-# ------------------------------------------------------------------ what is on its way
+# ------------------------------------------------------------------ pending messages
 
 
 async def test_a_sent_message_shows_as_pending() -> None:
@@ -308,9 +308,9 @@ async def test_offline_input_is_done_after_reconnecting() -> None:
         await alice.shows("connection lost")
         for line in ("/members", "/whois bob", "/help /me", "/window 1"):
             alice.chat.enter(line)
-        told = [line.text for line in alice.lines]
-        assert "members (2): alice (admin), bob" in told
-        assert told[-1] == "/me TEXT: sends an action: * you TEXT"
+        shown = [line.text for line in alice.lines]
+        assert "members (2): alice (admin), bob" in shown
+        assert shown[-1] == "/me TEXT: sends an action: * you TEXT"
         for line in ("/topic later", "/query bob", "psst", "/window ops", "/join lab", "hi"):
             alice.chat.enter(line)
         assert alice.chat.refusals == 0
@@ -321,7 +321,7 @@ async def test_offline_input_is_done_after_reconnecting() -> None:
             await alice.reads("alice: hi", "#lab")
 
 
-async def test_what_of_the_outbox_was_damaged_is_said() -> None:
+async def test_a_damaged_journal_is_reported() -> None:
     async with two_typing() as (alice, _):
         alice.chat.handle(JournalDamaged("Something was lost."))
         await trio.testing.wait_all_tasks_blocked()

@@ -1,4 +1,4 @@
-"""Several groups and people in front of one person: going to them, leaving them, what is typed."""
+"""Commands about windows and groups (/join, /leave, /msg, /window ...), and /help and /quit."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ async def test_join_refuses_bad_group_names(name: str) -> None:
         assert alice.titles == ["#ops"]
 
 
-async def test_join_tells_the_banned_why() -> None:
+async def test_join_explains_a_ban() -> None:
     async with (
         running_server() as server,
         members(server, "bob", group="lab") as (bob,),
@@ -82,7 +82,7 @@ async def test_join_tells_the_banned_why() -> None:
     ):
         await bob.command(Ban, "alice", group="lab")
         shown = await alice.types("/join lab")
-        assert shown[-1] == "error: You were banned from this group; only its admin can undo that."
+        assert shown[-1] == "error: You were banned from this group; only its admin can lift that."
         await alice.types("/part")
         assert alice.titles == ["#ops"]
 
@@ -118,9 +118,10 @@ async def test_messages_are_sent_although_their_window_closed() -> None:
             alice.chat.enter(line)
         assert await alice.chat.finish(GUARD)
         assert texts(await log_of(server.store)) == ["and here"]
-        # Nobody had founded the group yet, so the message was refused; which is told here.
+        # Nobody had founded the group yet, so the message was refused: shown in the window that is
+        # left, with the other group's name, and without the hint of /join, which joins this one.
         assert [line.text for line in alice.lines if line.sort == "error"] == [
-            "You are not a member of this group; /join asks to be one."
+            "#lab: You are not a member of this group."
         ]
         await alice.types("/join lab", "one")
         for line in ("two", "/part"):
@@ -140,7 +141,7 @@ async def test_leave_is_refused_after_a_kick() -> None:
         await bob.command(Kick, "alice", group="lab")
         await alice.shows("kicked you from")
         assert await alice.types("/leave") == [
-            "error: You are not a member of this group; /join asks to be one."
+            "error: You are not a member of this group. /join asks to join."
         ]
         await alice.types("/part")
         assert alice.titles == ["#ops"]
@@ -198,15 +199,15 @@ async def test_private_messages_to_strangers_leave_no_window(line: str) -> None:
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        ("/msg alice hello", "A message to yourself would reach nobody else."),
-        ("/query ALICE", "A message to yourself would reach nobody else."),
-        ("/join @alice", "A message to yourself would reach nobody else."),
+        ("/msg alice hello", "You cannot start a conversation with yourself."),
+        ("/query ALICE", "You cannot start a conversation with yourself."),
+        ("/join @alice", "You cannot start a conversation with yourself."),
         ("/msg bob", "Usage: /msg NAME TEXT"),
-        ("/msg bob \u200b", "There is nothing in this message to send."),
-        ("/msg b/b hello", "A username is made of letters, digits and _ - . only; 'b/b' has"),
+        ("/msg bob \u200b", "A message needs at least one visible character."),
+        ("/msg b/b hello", "A username may contain letters, digits and _ - . only; 'b/b' contains"),
     ],
 )
-async def test_a_message_to_one_person_that_cannot_be(line: str, sentence: str) -> None:
+async def test_invalid_private_messages_are_refused(line: str, sentence: str) -> None:
     async with two_typing() as (alice, _):
         (shown,) = await alice.types(line)
         assert shown.startswith(f"error: {sentence}")
@@ -226,7 +227,7 @@ async def test_leave_closes_a_conversation_of_two() -> None:
         await alice.reads("alice: hello, bob [edited]")
 
 
-async def test_who_is_ignored_opens_no_window() -> None:
+async def test_ignored_people_open_no_window() -> None:
     async with (
         running_server() as server,
         members(server, "alice", "bob"),
@@ -269,7 +270,7 @@ async def test_windows_are_selected_by_number_or_name() -> None:
         assert alice.window.title == "#lab"
 
 
-async def test_a_muted_window_does_not_call() -> None:
+async def test_a_muted_window_does_not_notify() -> None:
     async with two_typing() as (alice, bob):
         assert await bob.types("/mute") == ["notice: The bell is off in this window."]
         await alice.types("bob, look")
@@ -310,7 +311,7 @@ async def test_page_up_restores_a_cleared_window() -> None:
         await alice.types("/edit ^3 ONE")
         await alice.reads("alice: ONE [edited]")
         await bob.until(lambda: bob.window.replica.last == alice.window.replica.last)
-        await bob.reads_back()
+        await bob.load_all_history()
         assert bob.screen() == ["alice: ONE [edited]", "alice: two", "alice: three"]
         assert bob.window.past == "all"
 

@@ -1,4 +1,4 @@
-"""A chat with a real server, driven by typed lines, and everything that it shows."""
+"""Chats with a real server, driven by typed lines, with a front end that records."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ WELCOME = "/help lists the commands."
 
 @dataclass
 class Listener:
-    """A front end that records; `looks` says whether the person looks at the newest lines."""
+    """A front end that records; `looks` is whether the person sees the newest lines."""
 
     rewrites: bool = True
     looks: bool = True
@@ -104,20 +104,20 @@ class Typist:
     def screen(self, title: str = "") -> list[str]:
         """Return the messages of a window as they read now; the current one unless one is named.
 
-        "alice: hello", with a star for an action, and with marks such as [edited] behind.
+        "alice: hello", with a star for an action, and followed by marks such as [edited].
         """
         window = self.window_of(title) if title else self.window
         return [_as_read(line) for line in [*window.lines, *window.pending()] if line.who]
 
     async def types(self, *lines: str) -> list[str]:
-        """Type lines, each when the one before is done, and return the lines shown."""
+        """Type lines, each when the one before is done; return the lines shown, without invites."""
         before = len(self.frontend.shown)
         for line in lines:
             self.chat.enter(line)
             assert await self.chat.finish(GUARD), self.lines[before:]
             await trio.testing.wait_all_tasks_blocked()
         shown = [f"{line.sort}: {line.text}" for line in self.lines[before:]]
-        return [line for line in shown if "gave an invite" not in line]
+        return [line for line in shown if "made an invite" not in line]
 
     async def shows(self, text: str) -> str:
         """Wait for a line with `text` in it, and return the first."""
@@ -125,11 +125,11 @@ class Typist:
         return next(line.text for line in self.lines if text in line.text)
 
     async def reads(self, text: str, title: str = "") -> None:
-        """Wait until a message of a window reads so."""
+        """Wait until a window has a message that reads so, as in `screen`."""
         await self.until(lambda: text in self.screen(title), text)
 
-    async def reads_back(self) -> None:
-        """Load the past of the current window, page by page."""
+    async def load_all_history(self) -> None:
+        """Load the history of the current window, page by page."""
         while self.window.past == "more":
             self.window.load_history()
             await self.types("")
@@ -144,19 +144,19 @@ class Typist:
 
 
 def _as_read(line: Line) -> str:
-    notes = [
+    marks = [
         f"re {line.reply}" * bool(line.reply),
         "edited" * line.edited,
         "deleted" * line.deleted,
         "mention" * line.mention,
         line.fate,
     ]
-    told = ", ".join(filter(None, notes))
+    joined = ", ".join(filter(None, marks))
     between = " * " if line.sort == "action" else ": "
-    return f"{line.who}{between}{line.text}" + (f" [{told}]" if told else "")
+    return f"{line.who}{between}{line.text}" + (f" [{joined}]" if joined else "")
 
 
-async def take_updates(chat: Chat) -> None:
+async def handle_updates(chat: Chat) -> None:
     async for update in chat.session.updates:
         chat.handle(update)
         chat.mark_seen()
@@ -177,7 +177,7 @@ async def typing(
     ignore: tuple[str, ...] = (),
     mute: tuple[str, ...] = (),
 ) -> AsyncIterator[Typist]:
-    """Chat as `user`, who founds the group or is a member, for the length of the block.
+    """Run a chat of `user`, who founds the group or is a member, for the length of the block.
 
     The block begins when `until` is shown; without it, when the server has answered.
     """
@@ -188,7 +188,7 @@ async def typing(
         hidden, quiet = frozenset(map(fold, ignore)), frozenset(mute)
         start = Start(session, groups or (GROUP,), downloads, mute=quiet, ignore=hidden)
         chat = Chat(start, COMMANDS, nursery, frontend)
-        nursery.start_soon(take_updates, chat)
+        nursery.start_soon(handle_updates, chat)
         typist = Typist(chat, frontend)
         await chat.begin()
         if until:

@@ -1,1 +1,1 @@
-"""File transfers of the client: upload, download, resume, queue, tar archives."""
+"""File transfers of the client: uploads, downloads, their queue, tar archives."""

@@ -1,4 +1,4 @@
-"""Downloads on disk: resume a partial file, check free space, choose a name, never overwrite.
+"""Download directory: free space, names of new files, never overwrite; finds files to resume.
 
 What is being downloaded is kept in a hidden `.part` file in the directory where the file will be,
 named after its digest; whoever downloads the file again, even a year later, resumes that one.

@@ -1,4 +1,4 @@
-"""Upload and download a file on a connection of its own; retry with backoff and resume.
+"""Upload or download one file on a connection of its own, and retry until it is done.
 
 A broken connection is no more than a delay, as it is to the session: the transfer requests a new
 ticket, connects again, and resumes where it was. It retries as long as it makes progress, and a few

@@ -1,1 +1,1 @@
-"""A group: its commands, its events, its rules, and the fold over its log."""
+"""Groups as an event log: one module per feature, the rules, the folded state, snapshots."""

@@ -1,9 +1,9 @@
-"""Conversations of two: groups whose members their names say.
+"""Direct conversations between two people: groups whose name lists their members.
 
-Alice and Bob write to each other in the group `@alice,bob`: an at sign and both names, the one
-that folds to less first. No other group can have such a name. There is one such conversation for
-each pair, nobody founds it, joins or leaves, and it has no admin; all else, its log, its order and
-its delivery, is that of a group.
+Alice and Bob write to each other in the group `@alice,bob`: an at sign and both names, sorted by
+their folded forms. No other group can have such a name. There is one direct conversation for each
+pair; nobody founds, joins or leaves it, and it has no admin. Everything else, its log, its order
+and its delivery, works as in any group.
 """
 
 from __future__ import annotations
@@ -11,38 +11,40 @@ from __future__ import annotations
 from tchat.core.text import check_name, fold, quote_name
 from tchat.errors import Code, Refused
 
-_SIGN = "@"
-_BETWEEN = ","
+_PREFIX = "@"
+_SEPARATOR = ","
 
 
 def direct_name(one: str, other: str) -> str:
-    """Return the name of the conversation of two people. Raises `Refused` for one with oneself."""
+    """Return the name of a direct conversation. Raises `Refused` (yourself) for one's own name."""
     if fold(one) == fold(other):
-        raise Refused(Code.YOURSELF, "A message to yourself would reach nobody else.")
-    return _SIGN + _BETWEEN.join(sorted((one, other), key=fold))
+        raise Refused(Code.YOURSELF, "You cannot start a conversation with yourself.")
+    return _PREFIX + _SEPARATOR.join(sorted((one, other), key=fold))
 
 
 def is_direct(group: str) -> bool:
-    """Return whether a group's name is that of a conversation of two."""
-    return group.startswith(_SIGN)
+    """Return whether a group's name is that of a direct conversation."""
+    return group.startswith(_PREFIX)
 
 
 def pair_of(group: str) -> tuple[str, str]:
-    """Return the two whose conversation that is. Raises `Refused` (bad_name)."""
-    one, between, other = group.removeprefix(_SIGN).partition(_BETWEEN)
-    if not between:
-        raise Refused(Code.BAD_NAME, f"{quote_name(group)!r} does not say which two are meant.")
+    """Return the names of the two people. Raises `Refused` (bad_name)."""
+    one, separator, other = group.removeprefix(_PREFIX).partition(_SEPARATOR)
+    if not separator:
+        raise Refused(
+            Code.BAD_NAME, f"{quote_name(group)!r} is not the name of a direct conversation."
+        )
     return check_name(one), check_name(other)
 
 
 def other_of(group: str, me: str) -> str:
-    """Return with whom `me` has this conversation."""
+    """Return the name of the other person."""
     one, other = pair_of(group)
     return other if fold(one) == fold(me) else one
 
 
 def check_group(raw: str) -> str:
-    """Return a group's name as it will be shown, or raise `Refused` (bad_name, yourself)."""
+    """Return a group's name as it is shown. Raises `Refused` (bad_name, yourself)."""
     if is_direct(raw):
         return direct_name(*pair_of(raw))
     return check_name(raw, "group name")

@@ -1,4 +1,4 @@
-"""What a feature of a group is made of: commands with their rules, events with their folds.
+"""Base classes of a feature: commands with rules, events with folds, log lines and sentences.
 
 A feature module (`membership`, `messages`, `files`, `settings`) declares, side by side,
 

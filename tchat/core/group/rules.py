@@ -1,19 +1,20 @@
-"""The rules of a group: decide what a command adds to the log, apply what the log says.
+"""Decide commands and apply events: deduplicate repeated commands, then ask their features.
 
 A group is an ordered log of events, and its state is a fold over that log. Two functions say all
 there is to say about it, and neither knows a clock, a disk or a network:
 
-- `decide(group, author, command, now)` answers what a command would add to the log, or raises
-  `Refused`. It changes nothing. - `apply(group, event)` takes one event into the state, and never
-  fails: whether the event was a good idea was decided when it was written, perhaps by an older
-  version of the rules. Whatever must follow from a command is therefore written out as events (an
-  admin who leaves causes `admin_transferred`, then `left`) and never left to `apply` to guess.
+- `decide(group, author, command, now)` returns the events that a command adds to the log, or raises
+  `Refused`. It changes nothing.
+- `apply(group, event)` takes one event into the state, and never fails: whether the event was
+  allowed was decided when it was written, perhaps by an older version of the rules. Whatever
+  follows from a command is therefore written out as events (an admin who leaves causes
+  `admin_transferred`, then `left`) and never left to `apply` to guess.
 
 Idempotency: every command carries the client's random id and its number. The group remembers which
 numbers were done, so a command that is sent again is recognized for ever, and `decide` answers it
 with no events.
 
-The rules themselves stand beside their commands and events, in a module for each feature.
+The rules themselves stand beside their commands and events, in one module for each feature.
 """
 
 from __future__ import annotations

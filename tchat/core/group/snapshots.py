@@ -1,4 +1,4 @@
-"""Snapshots: a group's folded state as one CBOR item, so that a log need not be replayed.
+"""Encode and decode a group's folded state as one CBOR item, a snapshot.
 
 Two forms of it exist. A *shared* snapshot is what a client begins with: the map of `Group`, without
 the numbers of clients (`counts`), which are the server's own business. A *whole* snapshot has these

@@ -1,4 +1,4 @@
-"""The folded state of a group: members, requests, bans, invites, files, topic, edits.
+"""Folded state of a group: members, bans, invites, files; deduplication of client commands.
 
 `rules.apply` takes one event after another into a `Group`. The server and every client fold the
 same events and so arrive at the same state. The state is changed in place, so that an event costs
@@ -200,9 +200,7 @@ class Group(Shape):
         """Raise `Refused` (not_member, not_admin) unless the person is the admin."""
         self.require_member(name)
         if not self.is_admin(name):
-            raise Refused(
-                Code.NOT_ADMIN, f"Only the admin may do this, and that is {self.admin_name}."
-            )
+            raise Refused(Code.NOT_ADMIN, f"Only the admin, {self.admin_name}, may do this.")
 
     # ------------------------------------------------------------------ messages
 

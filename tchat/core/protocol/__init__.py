@@ -1,1 +1,1 @@
-"""The wire: frames, their bytes, their schema, and how a connection begins."""
+"""The wire protocol: framing, frame schema and types, and the messages of the handshake."""

@@ -1,4 +1,4 @@
-"""Every frame but the handshake's, commands and events: requests, answers, notices, transfers.
+"""Frames of chat and transfer connections: requests, answers, notices, pieces of files.
 
 A frame is one message on a connection. *Requests* carry an `id` of the client's choice, and their
 answer names it as `re`; *notices* come without being asked for. The frames of a *transfer* travel

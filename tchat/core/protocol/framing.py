@@ -1,10 +1,9 @@
-"""Bytes on the wire: a 4-byte big-endian length, then one CBOR item (RFC 8949).
+"""Framing: each frame is a 4-byte big-endian length and one CBOR map (RFC 8949), strictly checked.
 
-Nothing is believed before it is checked, and the cheapest checks come first. The length is
-compared with the limit before a byte of the frame is kept; the decoder refuses tags (which in
-CBOR can compile regular expressions and build cycles), nesting, indefinite lengths and duplicate
-keys; what it yields must be one map and must use up the frame. The shape of that map is the
-business of `schema`.
+Nothing is trusted before it is validated, and the cheapest checks come first. The length is
+compared with the limit before a byte of the frame is stored; the decoder rejects tags (which in
+CBOR can compile regular expressions and build cycles), deep nesting, indefinite lengths and
+duplicate keys; the result must be one map without trailing bytes. `schema` checks the map's shape.
 """
 
 from __future__ import annotations
@@ -24,16 +23,16 @@ FRAME_LIMIT = 64 * 1024
 """Longest frame, in bytes, without its length prefix."""
 
 HANDSHAKE_LIMIT = 4 * 1024
-"""The same before the other side has said who it is."""
+"""Longest frame before the other side is authenticated, in bytes."""
 
 ITEM_LIMIT = 1000
-"""Most items in a frame that a client sends: keys, values, and what is in them."""
+"""Most CBOR items in a frame that a client sends: keys and values at all levels."""
 
 PREFIX = 4
 _NESTING = 16
 _ONLY_TEXT = {str}
 _NOTHING = BytesIO()
-# Every tag that cbor2 would otherwise act upon; the hook refuses all others.
+# The tags that cbor2 decodes itself; the hook rejects all others.
 _TAGS = (*range(6), 25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261, 1004, 43000, 55799)
 
 
@@ -45,7 +44,7 @@ _NO_TAGS = dict.fromkeys(_TAGS, _refuse_tag)
 
 
 def pack(item: Mapping[str, object]) -> bytes:
-    """Return one frame as it goes to a socket or to disk: length prefix and CBOR map."""
+    """Return one frame for a socket or the disk: length prefix and CBOR map."""
     body: bytes = cbor2.dumps(item)
     if len(body) > FRAME_LIMIT:
         raise ProtocolError(Code.FRAME_TOO_LARGE, f"A frame of {len(body)} bytes is too long.")
@@ -55,9 +54,9 @@ def pack(item: Mapping[str, object]) -> bytes:
 def check_items(body: bytes) -> None:
     """Raise `ProtocolError` (malformed) for a frame of more than `ITEM_LIMIT` items.
 
-    A short frame can ask for tens of thousands of containers, whose making and collecting takes
-    a hundred times as long as that of any honest frame: so they are counted before they are made.
-    Only heads are looked at (RFC 8949, section 3); whether they make sense is the decoder's to say.
+    A short frame can encode tens of thousands of containers, which take a hundred times as long to
+    allocate and collect as those of any honest frame: so they are counted before they are decoded.
+    Only the heads of items are read (RFC 8949, section 3); the decoder checks their validity.
     """
     at, left = 0, 1
     for _ in range(ITEM_LIMIT + 1):
@@ -79,31 +78,31 @@ def check_items(body: bytes) -> None:
 def unpack(body: bytes) -> dict[str, Any]:
     """Return the map in one frame's body, or raise `ProtocolError` (malformed)."""
     source = BytesIO(body)
-    decoder, _mine.decoder = _mine.decoder or _make_decoder(), None
+    decoder, _per_thread.decoder = _per_thread.decoder or _make_decoder(), None
     try:
         decoder.fp = source
         item = decoder.decode()
     except (cbor2.CBORError, ValueError, RecursionError) as error:
         raise ProtocolError(Code.MALFORMED, "A frame does not hold valid CBOR.") from error
     if source.tell() != len(body):
-        raise ProtocolError(Code.MALFORMED, "A frame has bytes behind its end.")
-    decoder.fp = _NOTHING  # or the frame would stay, be it erased meanwhile
-    _mine.decoder = decoder
+        raise ProtocolError(Code.MALFORMED, "A frame has trailing bytes.")
+    decoder.fp = _NOTHING  # the decoder must not keep the frame, whose text may be erased
+    _per_thread.decoder = decoder
     if not isinstance(item, dict) or set(map(type, item)) - _ONLY_TEXT:
         raise ProtocolError(Code.MALFORMED, "A frame must hold a map with keys of text.")
     return item
 
 
-class _Mine(threading.local):
-    """A thread's decoder: to make one takes as long as to decode a frame with it.
+class _PerThread(threading.local):
+    """The decoder of a thread, reused because creating one takes as long as decoding a frame.
 
-    One that has met a fault is not used again: it might have stopped in the midst of something.
+    A decoder that raised an error is dropped: it may be in the middle of an item.
     """
 
     decoder: cbor2.CBORDecoder | None = None
 
 
-_mine = _Mine()
+_per_thread = _PerThread()
 
 
 def _make_decoder() -> cbor2.CBORDecoder:
@@ -119,11 +118,11 @@ def _make_decoder() -> cbor2.CBORDecoder:
 
 
 class FrameBuffer:
-    """Turns received bytes, split anywhere, into frame bodies.
+    """Split a byte stream into frame bodies, wherever the chunks were cut.
 
-    Feed it what `receive_some` gave and iterate: it yields every whole body and keeps the rest.
-    It raises `ProtocolError` (frame_too_large) at the first length above `limit`, and what it
-    keeps never exceeds one frame and one receive.
+    Feed it the received chunks and iterate: it yields every complete body and keeps the rest. It
+    raises `ProtocolError` (frame_too_large) at the first length above `limit`, so that it never
+    holds more than one frame and one chunk.
     """
 
     __slots__ = ("_at", "_bytes", "limit")
@@ -131,7 +130,7 @@ class FrameBuffer:
     def __init__(self, limit: int = FRAME_LIMIT) -> None:
         self.limit = limit
         self._bytes = b""
-        self._at = 0  # where what has not been popped begins
+        self._at = 0  # start of the bytes that are not consumed yet
 
     def feed(self, data: bytes | bytearray) -> None:
         """Add received bytes."""
@@ -143,7 +142,7 @@ class FrameBuffer:
             yield body
 
     def pop(self) -> bytes | None:
-        """Return the next whole body, or None when more bytes are needed."""
+        """Return the next complete body; None if more bytes are needed."""
         start = self._at + PREFIX
         if len(self._bytes) < start:
             return None
@@ -160,7 +159,7 @@ class FrameBuffer:
         return body
 
     def rest(self) -> bytes:
-        """Return and forget the bytes that no frame has claimed: what follows a handshake."""
+        """Return and drop the bytes after the last frame: unframed data that follows it."""
         data, self._bytes, self._at = self._bytes[self._at :], b"", 0
         return data
 
@@ -174,7 +173,7 @@ def skip_frames(frames: bytes, count: int) -> bytes:
 
 
 def split_frames(frames: bytes) -> Iterator[bytes]:
-    """Yield the bodies of packed frames that are known to be whole, as a store returns them."""
+    """Yield the bodies of packed frames that are known to be complete, as a store returns them."""
     start = 0
     while start < len(frames):
         end = start + PREFIX + int.from_bytes(frames[start : start + PREFIX], "big")

@@ -1,4 +1,4 @@
-"""How a connection begins: the client says who it is and proves it, the server says welcome.
+"""Messages of the handshake: hello, challenge, proof, welcome; and the bytes that are signed.
 
     client                                   server
     hello: name, public key, nonce    ─▶

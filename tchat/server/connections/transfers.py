@@ -1,4 +1,4 @@
-"""Transfer connections: receive an upload or send a download, resumed where the last try ended.
+"""Transfer connections: receive an upload or send a download for a ticket.
 
 A transfer connection carries one file, which a ticket allows; see `file_requests`.
 """

@@ -1,4 +1,4 @@
-"""Actor of one active group, its only writer: validates, commits and publishes commands in batches.
+"""Actor of one active group, its only writer: turns commands into events, commits, publishes.
 
 A batch: take what is in the inbox, *validate* the commands against the group's rules, *commit* the
 resulting events in one append, *publish* them to the subscribers, and send the replies. The order

@@ -1,4 +1,4 @@
-"""Preserve the per-group order of commands across rate-limit rejections.
+"""Preserve command order: after a rate-limit rejection, reject what follows until it is sent again.
 
 A client pipelines commands without waiting for replies. If one exceeds the rate limit and is
 refused, the bucket may hold a token again for the next, which would be committed first: what a

@@ -1,4 +1,4 @@
-"""Snapshots of a group's folded state, so that activating the group need not replay its log.
+"""When to save and load a group's snapshot, so that activating a group replays only new events.
 
 A snapshot is a cache and never more: the log is the truth. One that was made by another version of
 the rules, or is damaged, is ignored; to one that is older than the log, as after a crash, the

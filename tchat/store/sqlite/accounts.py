@@ -1,4 +1,4 @@
-"""Accounts in SQLite: which keys own which names."""
+"""Tables of accounts in SQLite: names and their keys. No rules."""
 
 from __future__ import annotations
 

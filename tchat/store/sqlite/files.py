@@ -1,4 +1,4 @@
-"""The file index in SQLite: which files are stored, and what refers to them.
+"""The file index in SQLite: tables of stored and shared files. No rules.
 
 Every query uses an index, except those of `sweep`, which has to scan the tables.
 """

@@ -210,11 +210,11 @@ class Chat:
     def _window_of(self, replica: Replica) -> Window | None:
         return next((window for window in self.windows if window.replica is replica), None)
 
-    # ------------------------------------------------------------------ what the person types
+    # ------------------------------------------------------------------ typed lines
 
     def enter(self, line: str) -> None:
         """Handle a typed line: a message, a command, or the answer to a question."""
-        # A number is taken for an answer even if the question has lapsed: it was meant as one.
+        # A number counts as an answer even if the question has lapsed: it was meant as one.
         question = self.question if line.strip().isdecimal() else self.asked
         self.question, window = None, self.current
         offered = window.offered

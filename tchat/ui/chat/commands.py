@@ -1,4 +1,4 @@
-"""Slash commands: one row for each, the parser of typed lines, and the texts of /help.
+"""The record of a slash command (the rows are in `ui.commands`), the parser of typed lines, /help.
 
 A command is one `CommandSpec`: what it is called, what it takes, how it is explained, the handler
 that runs it and what Tab offers for its argument. The rows stand in `tchat.ui.commands`; a chat is
@@ -201,7 +201,7 @@ def usage_error(usage: str) -> Refused:
 
 
 def _by_number(command: CommandSpec[C]) -> int:
-    return command.number or 100  # those without a number keep their order, behind the others
+    return command.number or 100  # those without a number keep their order, after the others
 
 
 def _short(command: CommandSpec[C]) -> str:

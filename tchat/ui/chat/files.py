@@ -1,4 +1,4 @@
-"""Files of a group: list them as text, save small ones automatically, tell of large ones.
+"""Files of a group: list them as text, save small ones automatically, offer large ones.
 
 A file that somebody shares while this person is a member is saved at once if it is small enough.
 Until it is on the disk, its event does not count as seen: should the program end before, the file

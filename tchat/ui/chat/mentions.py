@@ -1,4 +1,4 @@
-"""Mentions: does a message name this person? Decides about the bell and the highlight."""
+"""Mentions: find this person's name in a message."""
 
 from __future__ import annotations
 

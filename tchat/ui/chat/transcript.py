@@ -4,10 +4,10 @@ Lines are in the order of the log, with the program's own notices between them. 
 an event and of what is known of the group at that moment, since a message may have been edited or
 deleted since, and the group's state may be ahead of what is shown.
 
-A reply quotes its message also if that is not loaded: `quote_of` then asks for it once, by
-`on_missing`, and `add_messages` fills in the quotations when it has come. An edit that is not
-loaded either is not known, so such a quotation can be of the text before the edit; it is made
-again when the past is loaded.
+A reply quotes its message also if that is not loaded: `quote_of` then requests it once,
+through `on_missing`, and `add_messages` fills in the quotations when it arrives. An edit that is
+not loaded either is not known, so such a quotation can be of the text before the edit; it is made
+again when the history is loaded.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Transcript:
         self._name_of_removed = name_of_removed
         self._on_missing = on_missing
         self._elsewhere: dict[int, Event | None] = {}
-        """Messages outside the loaded log, by seq; None if asked for and not (yet) here."""
+        """Messages outside the loaded log, by seq; None if requested and not (yet) here."""
 
     def messages(self) -> Iterator[Line]:
         """Yield the messages that are shown, the newest first."""
@@ -103,13 +103,13 @@ class Transcript:
     def apply_change(self, body: Edited | Deleted) -> None:
         """Update the message that was edited or deleted, and every quotation of it."""
         if isinstance(body, Deleted):
-            self._elsewhere.pop(body.target, None)  # its text is to be nowhere any more
+            self._elsewhere.pop(body.target, None)  # deleted text must not stay in memory either
         index = self.index_of(body.target)
         if index is not None and self.lines[index].seq == body.target:
             self.lines[index] = changed_line(self.lines[index], body, self._session.user)
         self._quote_again({body.target}, index or 0)
 
-    # ------------------------------------------------------------------ the past
+    # ------------------------------------------------------------------ history
 
     def prepend(self, events: Iterable[Event]) -> int:
         """Put events above all lines, as they read now; return how many lines these are.
@@ -142,7 +142,7 @@ class Transcript:
     def quote_of(self, seq: int) -> str:
         """Return a short quotation of a message: "alice: hello".
 
-        A message that is not here is asked for, once; until it comes, `UNKNOWN_QUOTE` is returned.
+        A message that is not loaded is requested once; `UNKNOWN_QUOTE` until it arrives.
         """
         if seq in self._replica.deleted:
             return "a deleted message"
@@ -159,7 +159,7 @@ class Transcript:
         return quotation(event.actor, self._replica.texts.get(seq, event.body.text))
 
     def add_messages(self, events: Iterable[Event]) -> None:
-        """Take in messages that were asked for, and fill in their quotations."""
+        """Store messages that were requested, and fill in their quotations."""
         wanted = {event.seq: event for event in events if event.seq in self._elsewhere}
         self._elsewhere.update(wanted)
         self._quote_again(set(wanted), 0)

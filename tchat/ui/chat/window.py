@@ -1,8 +1,9 @@
-"""Window: one group in front of one person, with unread counts, bell, read position and outbox.
+"""Window: one group in front of one person: what counts as unread, read position, sent messages.
 
 A window turns the events of its group into the lines of its transcript, and counts what is
 *unread*: what others have written since the window was last *attended*. A window is attended while
-it is in front and shows its newest lines; the server is told how far somebody has read only then.
+it is in front and shows its newest lines; only then does the server learn how far the person has
+read.
 
 `Outgoing` holds what the person has written here and is not in the log yet. `WindowContext` is
 what a window needs of the chat around it, and `Frontend` what both need of whatever shows them: a
@@ -109,7 +110,7 @@ class WindowContext(Protocol):
 class Outgoing:
     """What the person has written in one window, from the Enter key until it is in the log.
 
-    What is typed right behind `/join` or `/query` is held here until the server has answered: it
+    What is typed right after `/join` or `/query` is held here until the server has answered: it
     would be refused before that. Everything else is given to the session at once, which keeps it
     across broken connections and the end of the program.
     """
@@ -119,24 +120,24 @@ class Outgoing:
         self._held: list[tuple[str, int | None, Window]] = []
         self._sent = list(window.replica.pending)
 
-    def say(self, text: str, reply: int | None, asker: Window) -> None:
-        """Send a message; its refusal is shown in `asker`, the window that it was typed in.
+    def say(self, text: str, reply: int | None, origin: Window) -> None:
+        """Send a message; its refusal is shown in `origin`, the window that it was typed in.
 
         Raises `Refused` for a text that cannot be a message.
         """
         check_text(text)
         if self._window.entering:
-            self._held.append((text, reply, asker))
+            self._held.append((text, reply, origin))
         else:
             pending = self._window.session.post(self._window.replica, text, reply)
             self._sent.append(pending)
-            asker.start(self._deliver, pending, asker)
+            origin.start(self._deliver, pending, origin)
 
     def release(self) -> None:
         """Send what was held."""
         held, self._held = self._held, []
-        for text, reply, asker in held:
-            self.say(text, reply, asker)
+        for text, reply, origin in held:
+            self.say(text, reply, origin)
 
     def drop(self) -> None:
         """Forget what was held."""
@@ -164,18 +165,18 @@ class Outgoing:
         who = clean_line(self._window.session.user)
         return Line(at, sort, shown, who, fate="failed" if failed else "pending")
 
-    async def _deliver(self, pending: PendingMessage, asker: Window) -> None:
+    async def _deliver(self, pending: PendingMessage, origin: Window) -> None:
         """Wait until a message is stored, and confirm it where its window is not in sight."""
         window = self._window
         try:
             await pending.wait()
         except Refused as refusal:
-            if asker is not window and refusal.code == Code.NO_COMMON_GROUP:
+            if origin is not window and refusal.code == Code.NO_COMMON_GROUP:
                 self._give_up(pending)
             raise
-        if asker is not window and window.context.frontend.rewrites:
+        if origin is not window and window.context.frontend.rewrites:
             name = clean_line(window.partner)
-            asker.notice(f"message sent to {name}; /query {name} opens the conversation")
+            origin.notice(f"message sent to {name}; /query {name} opens the conversation")
 
     def _give_up(self, pending: PendingMessage) -> None:
         """Discard a message to somebody who can never receive it, and its empty window."""
@@ -330,12 +331,12 @@ class Window:
 
     # ------------------------------------------------------------------ what the person does
 
-    def say(self, text: str, reply: int | None = None, asker: Window | None = None) -> None:
+    def say(self, text: str, reply: int | None = None, origin: Window | None = None) -> None:
         """Send a message; it is shown at once, as pending. Raises `Refused` for a bad text.
 
-        A later refusal is shown in `asker`, if it was typed in another window.
+        A later refusal is shown in `origin`, if it was typed in another window.
         """
-        self._outgoing.say(text, reply, asker or self)
+        self._outgoing.say(text, reply, origin or self)
 
     def submit(self, make: MakeCommand) -> None:
         """Send a command; a refusal is shown."""
@@ -373,7 +374,12 @@ class Window:
     def fail(self, refusal: Refused) -> None:
         """Show a refusal, with a hint about the command that helps."""
         self.context.refusals += 1
-        self._show_own("error", with_hint(refusal, self.replica.standing))
+        if self.is_open:
+            self._show_own("error", with_hint(refusal, self.replica.standing))
+        else:
+            # It is shown in another window, where "this group" and the hint would be about that
+            # window's group.
+            self._show_own("error", f"{self.title}: {refusal.sentence}")
 
     def hand_out(self, text: str) -> None:
         """Show a line that is to be copied."""
@@ -404,7 +410,7 @@ class Window:
     def quote_of(self, seq: int) -> str:
         """Return a short quotation of a message: "alice: hello".
 
-        A message that is not loaded is requested in the background, once; the front end is told
+        A message that is not loaded is requested in the background, once; the front end learns
         when it has come. Until then the quotation is a placeholder.
         """
         return self._transcript.quote_of(seq)
@@ -427,7 +433,7 @@ class Window:
     async def _load_quotes(self) -> None:
         """Load the messages that are quoted and not here, the newest first.
 
-        One page of the past at a time, since it often has several of them.
+        One page of history at a time, since it often has several of them.
         """
         try:
             while self._unquoted and self.is_open:
@@ -441,7 +447,7 @@ class Window:
         finally:
             self._loading_quotes = False
 
-    # ------------------------------------------------------------------ the past
+    # ------------------------------------------------------------------ history
 
     @property
     def past(self) -> Literal["more", "loading", "all"]:
@@ -475,7 +481,7 @@ class Window:
             self._inserted(self._transcript.prepend(events))
 
     def clear(self) -> None:
-        """Remove all lines until the past is asked for."""
+        """Remove all lines, until the person asks for the history."""
         self._transcript.clear()
         self.context.frontend.cleared(self)
 
@@ -487,7 +493,7 @@ class Window:
         if count:
             self.context.frontend.inserted(self, count)
 
-    # ------------------------------------------------------------------ what happens
+    # ------------------------------------------------------------------ events and unread counts
 
     def handle_event(self, event: Event, *, unseen: bool) -> None:
         """Show an event, and do what follows from it: count it, save its file."""

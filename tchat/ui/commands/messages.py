@@ -1,6 +1,6 @@
 """Commands about messages: reply, edit, delete, resend, search, jump.
 
-A message is referred to by its author ("bob": the newest of his) or by counting back ("^3": the
+A message is referred to by its author ("bob": the newest by bob) or by counting back ("^3": the
 third newest); without either, the newest message that the command can apply to is meant.
 """
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _BACK = re.compile(r"\^([0-9]{1,4})")
 _MOST_PAGES = 2000
-"""How many pages of the past /jump loads, so that a lying server cannot keep it busy forever."""
+"""How many pages of history /jump loads, so that a lying server cannot keep it busy forever."""
 
 
 # ---------------------------------------------------------------------- writing
@@ -118,7 +118,7 @@ def _failed(window: Window) -> list[PendingMessage]:
 def find_message(
     window: Window, typed: str, fits: Callable[[Line], bool], *, by_name: bool = True
 ) -> tuple[Line, str]:
-    """Return the message that is meant, and the text behind what refers to it.
+    """Return the message that is meant, and the text after the reference to it.
 
     Without a reference it is the newest that `fits`. Raises `Refused`.
     """

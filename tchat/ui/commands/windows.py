@@ -93,7 +93,7 @@ def msg(chat: Chat, window: Window, typed: str) -> None:
     person = _person(chat, name)
     check_text(text)
     there = chat.open(direct_name(chat.session.user, person))
-    there.say(clean_text(text.strip()), asker=window)
+    there.say(clean_text(text.strip()), origin=window)
 
 
 def query(chat: Chat, window: Window, typed: str) -> None:

@@ -69,7 +69,7 @@ def format_line(line: Line) -> str:
     text = line.text.replace("\n", "↵")
     match line.sort:
         case "message" if line.deleted:
-            return f"[{stamp}] * {line.who} said something that was deleted"
+            return f"[{stamp}] * {line.who} wrote a message that was deleted"
         case "message":
             return f"[{stamp}] <{line.who}> {text}"
         case "action":

@@ -2,7 +2,7 @@
 
 `send` prints nothing on success, and `get` prints the path of each saved file on a line, in the
 order asked for. Progress goes to standard error: one line that is redrawn on a terminal, a line
-now and then elsewhere. A file that is refused is reported there too; the others are still
+every few seconds elsewhere. A file that is refused is reported there too; the others are still
 transferred.
 """
 

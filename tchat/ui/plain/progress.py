@@ -1,4 +1,4 @@
-"""Progress of transfers as lines, every few seconds, where there is no place that shows it."""
+"""Progress of transfers as lines, every few seconds, for front ends without a progress bar."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from tchat.client.files.queue import Transfer, Transfers
 
 REPORT_SECONDS = 2.0
-"""How often a line tells how far a transfer is."""
+"""Seconds between two lines about the same transfer."""
 
 
 class ProgressReporter:
-    """Reports long transfers now and then, and short ones never."""
+    """Reports long transfers periodically, and short ones never."""
 
     def __init__(
         self,

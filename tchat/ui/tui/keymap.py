@@ -196,43 +196,52 @@ class Binding:
 
 
 BINDINGS: tuple[Binding, ...] = (
-    Binding(("Enter",), "enter", "send the message, run the command", enter),
+    Binding(("Enter",), "enter", "send the message, or run the command", enter),
     Binding(("M-Enter", "C-j", "S-Enter"), "newline", "begin a new line in the message"),
     Binding(
-        ("Tab",), "complete", "complete a command, name or path; again: the next match", complete
+        ("Tab",),
+        "complete",
+        "complete a command, name or path; again: show the next match",
+        complete,
     ),
     Binding(
         ("S-Tab",),
         "complete-back",
-        "complete; again: the previous match",
+        "complete a command, name or path; again: show the previous match",
         partial(complete, back=True),
     ),
     # Moving the cursor.
-    Binding(("Left", "C-b"), "left", "one character left"),
-    Binding(("Right", "C-f"), "right", "one character right"),
-    Binding(("M-b", "C-Left", "M-Left"), "word-left", "one word left"),
-    Binding(("M-f", "C-Right", "M-Right"), "word-right", "one word right"),
-    Binding(("C-a", "Home"), "line-start", "start of the line"),
-    Binding(("C-e",), "line-end", "end of the line"),
-    Binding(("End",), "end-or-bottom", "end of the line; on an empty line: the newest messages"),
-    Binding(("Up",), "up", "line above; from the first line: your previous input"),
-    Binding(("Down",), "down", "line below; from the last line: your next input"),
-    Binding(("C-r",), "search-history", "search your earlier input; again: further back"),
-    Binding(("C-g",), "abort", "cancel that search and restore the line"),
+    Binding(("Left", "C-b"), "left", "move one character to the left"),
+    Binding(("Right", "C-f"), "right", "move one character to the right"),
+    Binding(("M-b", "C-Left", "M-Left"), "word-left", "move one word to the left"),
+    Binding(("M-f", "C-Right", "M-Right"), "word-right", "move one word to the right"),
+    Binding(("C-a", "Home"), "line-start", "move to the start of the line"),
+    Binding(("C-e",), "line-end", "move to the end of the line"),
+    Binding(
+        ("End",),
+        "end-or-bottom",
+        "move to the end of the line; on an empty line: show the newest messages",
+    ),
+    Binding(("Up",), "up", "move to the line above; on the first line: recall your previous input"),
+    Binding(("Down",), "down", "move to the line below; on the last line: recall your next input"),
+    Binding(("C-r",), "search-history", "search your earlier input; again: show an older match"),
+    Binding(("C-g",), "abort", "cancel the search of your input, and restore the line"),
     # Changing the text.
     Binding(("Backspace", "C-h"), "backspace", "delete the character before the cursor"),
     Binding(("Delete",), "delete", "delete the character after the cursor"),
-    Binding(("C-d",), "delete-or-leave", "the same; on an empty line: quit, after a question"),
+    Binding(
+        ("C-d",), "delete-or-leave", "delete the character after the cursor; on an empty line: quit"
+    ),
     Binding(("C-w",), "kill-to-space", "cut back to the previous space"),
     Binding(("M-Backspace",), "kill-word-back", "cut the word before the cursor"),
     Binding(("M-d",), "kill-word", "cut the word after the cursor"),
     Binding(("C-u",), "kill-to-start", "cut to the start of the line"),
     Binding(("C-k",), "kill-to-end", "cut to the end of the line"),
-    Binding(("C-y",), "yank", "paste what was cut last"),
-    Binding(("M-y",), "yank-older", "after that: paste an earlier cut instead"),
+    Binding(("C-y",), "yank", "paste the text that was cut last"),
+    Binding(("M-y",), "yank-older", "after Ctrl-Y: replace the pasted text by an earlier cut"),
     Binding(("C-t",), "transpose", "swap the two characters at the cursor"),
-    Binding(("C-_",), "undo", "undo"),
-    Binding(("M-_",), "redo", "redo"),
+    Binding(("C-_",), "undo", "undo the last change of the line"),
+    Binding(("M-_",), "redo", "redo the change that was undone last"),
     Binding(("C-c",), "interrupt", "clear the line; on an empty line: show how to quit", interrupt),
     # Scrolling and windows.
     Binding(("PageUp",), "page-up", "scroll to earlier messages", page_up),
@@ -242,13 +251,15 @@ BINDINGS: tuple[Binding, ...] = (
     ),
     Binding(("M-u",), "first-unread", "go to the first unread message", first_unread),
     Binding(("C-s",), "search-text", "search the messages", search_text),
-    Binding(("C-n",), "next-window", "next window", lambda app: _step(app, 1)),
-    Binding(("C-p",), "previous-window", "previous window", lambda app: _step(app, -1)),
+    Binding(("C-n",), "next-window", "switch to the next window", lambda app: _step(app, 1)),
+    Binding(
+        ("C-p",), "previous-window", "switch to the previous window", lambda app: _step(app, -1)
+    ),
     *(
         Binding(
             (f"M-{number}",),
             f"window-{number}",
-            "go to the window of that number",
+            "switch to the window with that number",
             partial(_switch_to, number),
         )
         for number in range(1, 10)
@@ -256,20 +267,30 @@ BINDINGS: tuple[Binding, ...] = (
     Binding(
         ("M-a",),
         "next-activity",
-        "next window with unread messages or requests, mentions first",
+        "switch to a window with unread messages or requests, mentions first",
         next_activity,
     ),
     Binding(
         ("M-/",),
         "last-window",
-        "back to the window before this",
+        "switch back to the window that you were in before",
         lambda app: app.chat.switch_back(),
     ),
     Binding(("F7", "F8"), "members", "show or hide the member list", members),
-    Binding(("M-l",), "bare-view", "show only the messages, as text to copy", bare_view),
+    Binding(
+        ("M-l",),
+        "bare-view",
+        "show only the messages, for copying; again: show everything",
+        bare_view,
+    ),
     Binding(("F9",), "approve-next", "approve the first request to join", approve_next),
     Binding(("C-l", "Resize"), "redraw", "redraw the screen", lambda app: app.screen.redraw()),
-    Binding(("C-z",), "suspend", "suspend (fg resumes)", lambda app: app.screen.suspend()),
+    Binding(
+        ("C-z",),
+        "suspend",
+        "suspend the program; `fg` in the shell resumes it",
+        lambda app: app.screen.suspend(),
+    ),
     Binding((), "leave", "quit, after a question", ask_to_quit),
 )
 """Every action, in the order of the help; an action without keys can still be given some.

@@ -1,4 +1,4 @@
-"""Terminal detection, escape sequences, window title; rate-limited bell and notifications.
+"""Terminal detection, escape sequences; rate limit of the bell and of desktop notifications.
 
 Beyond what terminfo describes there are control sequences that most terminals of today know: a
 window title, bracketed paste, desktop notifications. Old terminals would print some of them as

@@ -39,7 +39,7 @@ def test_refusal_says_who_can_do_it(crew: Script) -> None:
     crew.refused("erin", Post, "hello")
     assert crew.sentence == "You are not a member of this group."
     crew.refused("bob", Kick, "carol")
-    assert crew.sentence == "Only the admin may do this, and that is alice."
+    assert crew.sentence == "Only the admin, alice, may do this."
 
 
 @pytest.mark.parametrize("what", [Approve, Deny, Kick, TransferAdmin])

@@ -36,7 +36,7 @@ SHELL = ("/bin/sh", "-i")
 
 
 def join_second(other: Terminal, server: ServerProcess, home: Path) -> Terminal:
-    other.sees("in ops with you alone")
+    other.sees("nobody else is here yet")
     return join(server, home, "bob")
 
 
@@ -53,7 +53,7 @@ def test_two_people_chat(server: ServerProcess, tmp_path: Path) -> None:
         alice.type("你好 bob 👋\r")
         bob.sees("alice » 你好 bob 👋")
         bob.type(ctrl("d"))
-        bob.sees("leave? Ctrl-D again, or y ▸")
+        bob.sees("Quit? Ctrl-D again, or y ▸")
         bob.type(ctrl("d"))
         assert bob.end() == 0
         alice.sees("○ bob", "1 of 2 online")
@@ -61,9 +61,9 @@ def test_two_people_chat(server: ServerProcess, tmp_path: Path) -> None:
 
 def test_incoming_messages_keep_the_input_line(server: ServerProcess, tmp_path: Path) -> None:
     with join(server, tmp_path, "alice") as here:
-        here.sees("you alone")
+        here.sees("nobody else")
         with join(server, tmp_path, "alice") as there:
-            there.sees("in ops")
+            there.sees("in #ops")
             here.type("half a sent")
             wait_typed(here, "half a sent")
             there.type("from the other terminal\r")
@@ -80,7 +80,7 @@ def test_join_prompts_for_username_and_group(server: ServerProcess, tmp_path: Pa
         terminal.type("carol\n")
         terminal.sees("group name:")
         terminal.type("lab\n")
-        terminal.sees("carol created lab and you are its admin", "carol ▸", " #lab ")
+        terminal.sees("carol created lab, and you are its admin", "carol ▸", " #lab ")
 
 
 def test_command_prompts_for_its_argument(server: ServerProcess, tmp_path: Path) -> None:
@@ -102,18 +102,18 @@ def test_f9_approves_and_keeps_the_input(server: ServerProcess, tmp_path: Path) 
         bob.sees("alice │ half a sentence")
         wait_gone(alice, "asks to join: F9")
         alice.type(F9)
-        alice.sees("nobody asks to join")
+        alice.sees("Nobody asks to join.")
 
 
 def test_requests_during_absence_are_listed_later(server: ServerProcess, tmp_path: Path) -> None:
     with join(server, tmp_path, "alice") as alice:
-        alice.sees("you alone")
+        alice.sees("nobody else")
         alice.type("/quit\r")
         assert alice.end() == 0
     with join(server, tmp_path, "bob") as bob:
-        bob.sees("waiting for alice to approve you")
+        bob.sees("Waiting for alice to approve you")
     with join(server, tmp_path, "alice") as alice:
-        alice.sees("; 1 waiting for", "/1 lists them", "1 asks to join: F9 or /1")
+        alice.sees("person asks to join: /requests", "1 asks to join: F9 or /1")
         alice.type("/1\r")
         alice.sees("asking to join (1): bob (key ")
 
@@ -123,7 +123,7 @@ async def test_f9_shows_another_windows_request_first(
 ) -> None:
     async with open_group(server, tmp_path, "alice"):
         with join(server, tmp_path, "alice") as alice:
-            alice.sees("you alone")
+            alice.sees("nobody else")
             alice.type("/join lab\r")
             alice.sees("alice created lab", "1 #ops  [2 #lab]")
             alice.type(alt("1"))
@@ -132,7 +132,7 @@ async def test_f9_shows_another_windows_request_first(
                 alice.sees("[1 #ops]  2 #lab 1!", "1 asks to join: F9")
                 alice.type(F9)
                 alice.sees("[2 #lab]", "bob asks to join (key ")
-                bob.sees("waiting for alice")
+                bob.sees("Waiting for alice")
                 alice.type(F9)
                 bob.sees("bob joined, approved by alice")
 
@@ -142,36 +142,36 @@ async def test_f9_shows_another_windows_request_first(
 
 def test_ctrl_c_clears_and_never_quits(server: ServerProcess, tmp_path: Path) -> None:
     with join(server, tmp_path, "alice") as terminal:
-        terminal.sees("you alone")
+        terminal.sees("nobody else")
         terminal.type("never mind")
         wait_typed(terminal, "never mind")
         terminal.type(ctrl("c"))
         wait_typed(terminal, "")
         terminal.type(ctrl("c"))
-        terminal.sees("Ctrl-D or /3 leaves")
+        terminal.sees("Press Ctrl-D twice to quit, or type /quit")
         terminal.type("/3\r")
         assert terminal.end() == 0
 
 
 def test_ctrl_d_deletes_or_asks_to_quit(server: ServerProcess, tmp_path: Path) -> None:
     with join(server, tmp_path, "alice") as terminal:
-        terminal.sees("you alone")
+        terminal.sees("nobody else")
         terminal.type("ab\x01" + ctrl("d"))
         wait_typed(terminal, "b")
         terminal.type(ctrl("d") + ctrl("d"))
-        terminal.sees("leave? Ctrl-D again, or y ▸")
+        terminal.sees("Quit? Ctrl-D again, or y ▸")
         terminal.type("no")
         wait_typed(terminal, "no")
-        wait_gone(terminal, "leave?")
+        wait_gone(terminal, "Quit?")
         terminal.type(ctrl("c") + ctrl("d"))
-        terminal.sees("leave?")
+        terminal.sees("Quit?")
         terminal.type("y")
         assert terminal.end() == 0
 
 
 def test_f7_shows_and_hides_members(server: ServerProcess, tmp_path: Path) -> None:
     with join(server, tmp_path, "alice") as terminal:
-        terminal.sees("you alone", "│ ★ alice")
+        terminal.sees("nobody else", "│ ★ alice")
         terminal.type(F7)
         wait_gone(terminal, "★ alice")
         terminal.type(F7)
@@ -181,7 +181,7 @@ def test_f7_shows_and_hides_members(server: ServerProcess, tmp_path: Path) -> No
 def test_bare_view_shows_whole_lines(server: ServerProcess, tmp_path: Path) -> None:
     link = "https://example.org/" + "a" * 60
     with join(server, tmp_path, "alice") as terminal:
-        terminal.sees("you alone")
+        terminal.sees("nobody else")
         terminal.type(f"{link}\rand a word\r")
         terminal.sees("│ and a word")
         terminal.type(alt("l"))
@@ -194,30 +194,30 @@ def test_bare_view_shows_whole_lines(server: ServerProcess, tmp_path: Path) -> N
 
 def test_help_fits_80_columns(server: ServerProcess, tmp_path: Path) -> None:
     with join(server, tmp_path, "alice", height=100) as terminal:
-        terminal.sees("you alone")
+        terminal.sees("nobody else")
         terminal.type("/help\r")
-        terminal.sees("basics: /1 requests, /2 approve", "/help keys the keys")
+        terminal.sees("basics: /1 requests, /2 approve", "/help keys lists the keys")
         terminal.type("/clear\r/help basics\r")
         terminal.sees("/help [TOPIC]")
         helped = [row for row in terminal.screen.display if "/2" in row]
-        assert any("/approve NAME" in row and "let somebody in" in row for row in helped)
+        assert any("/approve NAME" in row and "approves a request to join" in row for row in helped)
         terminal.type("/clear\r/help keys\r")
-        terminal.sees("PageUp", "earlier messages", "back to the shell, until fg")
+        terminal.sees("PageUp", "earlier messages", "suspend the program")
         rows = terminal.screen.display
-        assert any("Ctrl-R" in row and "search what you sent" in row for row in rows)
+        assert any("Ctrl-R" in row and "search your earlier input" in row for row in rows)
         terminal.type("/clear\r/help search\r")
-        terminal.sees("/search WORDS: find messages, in all groups")
+        terminal.sees("/search WORDS: searches the messages of all")
 
 
 def test_long_output_is_shown_from_its_beginning(server: ServerProcess, tmp_path: Path) -> None:
     with join(server, tmp_path, "alice") as terminal:
-        terminal.sees("you alone")
+        terminal.sees("nobody else")
         terminal.type("/help keys\r")
         terminal.sees("send the message", "more: End")
         terminal.type(PAGE_DOWN)
         wait_gone(terminal, "send the message")
         terminal.type("/admin\r")
-        terminal.sees("until fg", "the admin is alice")
+        terminal.sees("suspend the program", "The admin is alice.")
         wait_gone(terminal, "more: End")
 
 
@@ -226,7 +226,7 @@ def test_long_output_is_shown_from_its_beginning(server: ServerProcess, tmp_path
 
 def test_resize_repaints_at_once(server: ServerProcess, tmp_path: Path) -> None:
     with join(server, tmp_path, "alice") as terminal:
-        terminal.sees("you alone", "★ alice")
+        terminal.sees("nobody else", "★ alice")
         terminal.type("a message that is long enough to be wrapped in a narrow terminal\r")
         terminal.sees("narrow terminal")
         terminal.resize(40, 10)
@@ -249,7 +249,7 @@ def test_resize_repaints_at_once(server: ServerProcess, tmp_path: Path) -> None:
 
 def test_lost_connection_and_reconnection_are_shown(server: ServerProcess, tmp_path: Path) -> None:
     with join(server, tmp_path, "alice") as terminal:
-        terminal.sees("you alone", "TLS")
+        terminal.sees("nobody else", "TLS")
         server.stop(signal.SIGKILL)
         terminal.sees("offline:")
         terminal.type("said into the void\r")
@@ -262,7 +262,7 @@ def test_lost_connection_and_reconnection_are_shown(server: ServerProcess, tmp_p
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])
 def test_signals_release_the_terminal(server: ServerProcess, tmp_path: Path, ending: int) -> None:
     with join(server, tmp_path, "alice") as terminal:
-        terminal.sees("you alone")
+        terminal.sees("nobody else")
         terminal.signal(ending)
         assert terminal.end() == 0
         assert ASIDE in terminal.raw  # out of the alternate screen
@@ -274,14 +274,14 @@ def test_ctrl_z_suspends_and_fg_continues(server: ServerProcess, tmp_path: Path)
     with Terminal([], str(tmp_path / "alice"), program=SHELL, PS1="shell> ") as terminal:
         terminal.sees("shell>")
         terminal.type(f"{command}\r")
-        terminal.sees("you alone")
+        terminal.sees("nobody else")
         terminal.type("half a line" + ctrl("z"))
         terminal.until(lambda: ASIDE in terminal.raw, "the terminal released")
         terminal.sees("shell>")
         terminal.type("echo still $((6 * 7))\r")
         terminal.sees("still 42")
         terminal.type("fg\r")
-        terminal.sees("you alone", "★ alice", "alice ▸ half a line")
+        terminal.sees("nobody else", "★ alice", "alice ▸ half a line")
         terminal.type(" and its end\r")
         terminal.sees("alice │ half a line and its end")
         terminal.type("/quit\r")
@@ -304,7 +304,7 @@ def test_messages_while_suspended_are_shown(server: ServerProcess, tmp_path: Pat
 
 def test_no_color_is_respected(server: ServerProcess, tmp_path: Path) -> None:
     with join(server, tmp_path, "alice", extra={"NO_COLOR": "1"}) as plain:
-        plain.sees("you alone", "★ alice")
+        plain.sees("nobody else", "★ alice")
         plain.type("hello\r")
         plain.sees("alice │ hello")
         rows = plain.screen.buffer.values()
@@ -344,7 +344,7 @@ async def test_transfer_is_shown_and_cancelled(
     async with held_wire(Address("127.0.0.1", int(server.port))) as (address, held):
         there = ServerProcess(tmp_path, str(address.port))
         with join(there, tmp_path, "alice", width=width) as alice:
-            await sees(alice, "you alone")
+            await sees(alice, "else is here yet")
             alice.type("/9 big.bin\r")
             with trio.fail_after(GUARD_SECONDS):
                 await held.wait()

@@ -27,7 +27,7 @@ def configure(home: Path, user: str, text: str) -> None:
 def test_keys_are_configurable(server: ServerProcess, tmp_path: Path) -> None:
     configure(tmp_path, "alice", '[keys]\n"F5" = "members"\n"F7" = "bare-view"\n')
     with join(server, tmp_path, "alice") as alice:
-        alice.sees("you alone", "★ alice")
+        alice.sees("nobody else", "★ alice")
         alice.type(F5)
         alice.until(lambda: "★" not in alice.text, "no members")
         alice.type("hello\r")
@@ -39,7 +39,7 @@ def test_keys_are_configurable(server: ServerProcess, tmp_path: Path) -> None:
 def test_colours_are_configurable(server: ServerProcess, tmp_path: Path) -> None:
     configure(tmp_path, "alice", '[colours]\nprompt = "underline colour 198"\n')
     with join(server, tmp_path, "alice") as alice:
-        alice.sees("you alone")
+        alice.sees("nobody else")
         cell = alice.screen.buffer[23][0]
         assert (cell.data, cell.fg, cell.underscore) == ("a", "ff0087", True)
 
@@ -48,9 +48,9 @@ def test_colours_are_configurable(server: ServerProcess, tmp_path: Path) -> None
     ("text", "sentence"),
     [
         ('[keys]\n"C-n" = "next-widow"\n', "there is no action 'next-widow'; did you mean next-w"),
-        ('[keys]\n"x" = "next-window"\n', "'x' is no key that can be bound"),
+        ('[keys]\n"x" = "next-window"\n', "'x' is not a key that can be bound"),
         ('[colours]\nprompt = "mauvish"\n', "prompt is 'mauvish'; write any of"),
-        ('[colours]\nprmopt = "bold"\n', "no style 'prmopt' for colours"),
+        ('[colours]\nprmopt = "bold"\n', "there is no style 'prmopt' for colours"),
         ('usr = "alice"\n', "unknown key 'usr' (did you mean 'user'?)"),
         ("user = \n", "the file is not TOML"),
     ],

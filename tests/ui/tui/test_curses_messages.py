@@ -63,7 +63,7 @@ async def test_page_up_reaches_the_first_message(server: ServerProcess, tmp_path
 
 
 def go_up(terminal: Terminal) -> set[int]:
-    """Press PageUp until the beginning is in sight; return the numbers seen."""
+    """Press PageUp until the first message is visible; return the numbers seen."""
     seen = numbers(terminal)
     while "alice created ops" not in terminal.text:
         before = terminal.text

@@ -44,7 +44,7 @@ async def two_groups(
         open_group(server, home, "alice", "bob", group="lab"),
     ):
         with join(server, home, "alice", extra=extra) as alice:
-            alice.sees("in ops with 2 members", "[1 #ops]  2 #lab")
+            alice.sees("in #ops with 1 other member", "[1 #ops]  2 #lab")
             yield alice, bob
 
 
@@ -125,9 +125,9 @@ async def test_closed_window_is_opened_again(server: ServerProcess, tmp_path: Pa
         wait_gone(alice, "#ops")
         await bob.post("nobody sees this", group="ops")
         alice.type("/list\r")
-        alice.sees("#lab (open)", "#ops (something new)")
+        alice.sees("#lab (open)", "#ops (unread)")
         alice.type("/join ops\r")
-        alice.sees("in ops with 2 members", "bob │ nobody sees this", "1 #lab  [2 #ops]")
+        alice.sees("in #ops with 1 other member", "bob │ nobody sees this", "1 #lab  [2 #ops]")
         alice.type("/part\r")
         alice.sees(" #lab ")
         alice.type("/part\r")
@@ -139,7 +139,7 @@ async def test_leave_ends_the_membership(server: ServerProcess, tmp_path: Path) 
         alice.type("/transfer bob\r")
         alice.sees("alice made bob the admin")
         alice.type("/leave\r")
-        alice.sees(" #lab ", "you left #ops")
+        alice.sees(" #lab ", "You left #ops.")
         wait_gone(alice, "[", "@")
         alice.type("/clear\r/list\r")
         alice.sees("#lab (open)")
@@ -156,7 +156,7 @@ async def test_two_people_exchange_direct_messages(server: ServerProcess, tmp_pa
             alice.type("/msg b" + TAB)
             wait_typed(alice, "/msg bob")
             alice.type("psst\r")
-            alice.sees("written to bob; /query bob shows")
+            alice.sees("message sent to bob; /query bob opens")
             bob.sees("[1 #ops]  2 @alice 1!")
             bob.type(alt("2"))
             bob.sees(" @alice ", "alice │ psst", "[2 @alice]", "online")
@@ -240,7 +240,7 @@ async def test_muted_window_does_not_notify(
     async with two_groups(server, tmp_path) as (alice, bob):
         if where == "typed":
             alice.type(alt("2") + "/mute\r")
-            alice.sees("no bell here from now on")
+            alice.sees("The bell is off in this window.")
             alice.type(alt("1"))
         await bob.post("alice, quietly", group="lab")
         alice.sees("2 #lab 1!")
@@ -262,7 +262,7 @@ async def test_bell_setting_suppresses_notifications(server: ServerProcess, tmp_
 async def test_ignored_people_are_hidden(server: ServerProcess, tmp_path: Path) -> None:
     async with two_groups(server, tmp_path) as (alice, bob):
         alice.type("/ignore bob\r")
-        alice.sees("bob is hidden from now on")
+        alice.sees("New messages of bob are hidden.")
         await bob.post("alice! alice!", group="ops")
         await bob.post("alice! alice!", group="lab")
         async with headless(server, "carol") as carol:

@@ -208,7 +208,7 @@ async def lie(peer: ScriptedPeer, looked: trio.Event) -> None:
 
 
 async def be_brief(peer: ScriptedPeer, looked: trio.Event) -> None:
-    """Take one's time, and then say only who the admin is."""
+    """Answer late, and only with the state: who the admin is."""
     await looked.wait()
     await peer.welcome()
     await peer.attach("waiting", admin=EVERYTHING)

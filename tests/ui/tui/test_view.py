@@ -27,7 +27,7 @@ SIZES = [(200, 60), (80, 24), (64, 10), (40, 10), (20, 5)]
 
 @pytest.mark.parametrize("sheet", SHEETS, ids=lambda sheet: sheet.__name__)
 def test_screen_looks_like_its_golden_picture(sheet: Sheet) -> None:
-    """If it should look different: `python -m tests.ui.screens`, and read the diff."""
+    """After an intended change run `python -m tests.ui.screens`, and read the diff."""
     assert text_of_sheet(sheet) == file_of(sheet).read_text(encoding="utf-8")
 
 

@@ -1,0 +1,73 @@
+"""Layering rules: which package may import which, layers inside each, and third-party libraries.
+
+`LAYERS` is the layout as a list for each package, lowest layer first: a file may import from the
+layers before its own, and from other packages only what `MAY_USE` names. tests/test_architecture.py
+enforces the rules, and tests/readme.py draws them for tchat/README.md.
+"""
+
+from __future__ import annotations
+
+MAY_USE = {
+    "errors": set[str](),
+    "core": {"errors"},
+    "net": {"errors", "core"},
+    "transfer": {"errors", "core", "net"},
+    "store": {"errors", "core", "transfer"},
+    "server": {"errors", "core", "net", "transfer", "store"},
+    "client": {"errors", "core", "net", "transfer"},
+    "bot": {"errors", "core", "client"},
+    "ui": {"errors", "core", "client"},
+    "demo": {"errors", "core", "store", "net", "server", "client", "ui"},
+    "cli": {"errors", "core", "store", "net", "server", "client", "ui", "demo"},
+    "__main__": {"cli"},
+    "__init__": set[str](),
+}
+"""What each part of tchat may import, besides itself and the package's own name and version."""
+
+LAYERS: dict[str, list[set[str]]] = {
+    "core": [{"text", "fingerprints", "pace"}, {"protocol"}, {"group"}, {"vocabulary"}],
+    "store": [{"words"}, {"base"}, {"blobs"}, {"sqlite"}, {"open"}],
+    "server": [
+        {"clock", "faults", "log", "limits", "rate_limiter", "send_queue", "presence", "sanitize"},
+        {"tickets", "accounts", "group_quota", "keepalive", "retention"},
+        {"groups"},
+        {"context"},
+        {"connections"},
+        {"control"},
+        {"app"},
+    ],
+    "client": [
+        {"backoff", "durable", "known_servers"},
+        {"journal"},
+        {"client_id", "request"},
+        {"authenticate", "connector", "sender", "history", "pending_message"},
+        {"request_tracker", "replica"},
+        {"updates"},
+        {"delivery"},
+        {"subscriptions"},
+        {"session"},
+        {"files", "config"},
+    ],
+    "ui": [{"text"}, {"chat"}, {"commands"}, {"plain", "tui"}],
+}
+"""The layers inside a package, lowest first; a package that is not here has no layers of its own.
+
+Modules of one layer may use each other, as long as there is no circle.
+"""
+
+OUTSIDERS = {
+    "errors": set[str](),
+    "core": {"cbor2"},
+    "store": {"trio", "filelock"},
+    "net": {"trio", "cryptography"},
+    "transfer": {"trio"},
+    "server": {"trio"},
+    "client": {"trio", "filelock", "platformdirs"},
+    "bot": {"trio"},
+    "ui": {"trio", "wcwidth", "curses"},
+    "demo": {"trio"},
+    "cli": {"trio", "platformdirs"},
+    "__main__": set[str](),
+    "__init__": set[str](),
+}
+"""What each part may use that is not of the standard library. Curses counts as such."""
