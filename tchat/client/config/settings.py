@@ -145,7 +145,7 @@ def _table(where: str, value: object) -> dict[str, object]:
 
 
 def _of(kind: type[T], expected: str, where: str, value: object) -> T:
-    """Return the value if its type is exactly that: in Python, True would pass as a number."""
+    """Return the value if its type is exactly `kind`: isinstance would accept True as an int."""
     if type(value) is not kind:
         raise InvalidSettingError(f"{where} is {value!r}; expected {expected}")
     return value

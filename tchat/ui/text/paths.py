@@ -70,7 +70,7 @@ def _quoted_matches(word: str) -> list[str]:
 
 
 def _matches(begun: str) -> list[str]:
-    """Return the files and directories whose path begins so; hidden ones only after a dot."""
+    """Return the paths that begin with the typed text; hidden ones only after a dot."""
     if begun == "~":
         return ["~/"]
     head, slash, last = begun.rpartition("/")

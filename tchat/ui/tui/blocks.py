@@ -6,9 +6,9 @@
      10:06  alice » @carol, so do I     the mark: » mentions me, … is being sent, ✗ has failed
      10:06      * │ bob nods            *  is an action, -- a notice of the program, ! an error
 
-Blocks are laid out lazily, when their height or rows are asked for. A block's height depends on
-the line, the line before it and the width of the pane, never on what else is visible: so a block
-and a row of it name a place in the log that is stable whatever is around it.
+Blocks are laid out lazily, when their height or rows are asked for. A block's height depends on the
+line, the line before it and the width of the pane, never on what else is visible. So a block and
+one of its rows together are a stable position in the log.
 """
 
 from __future__ import annotations
@@ -216,7 +216,7 @@ def _columns_of(model: Model, width: int) -> _Columns:
     """Return the columns of a pane.
 
     The name column is as wide as the members' and recent authors' names, within limits: so it
-    changes when somebody with a longer name appears, and never while one only scrolls.
+    changes when somebody with a longer name appears, and never during scrolling.
     """
     if model.bare:
         return _Columns(0, 0, 0, width)

@@ -24,7 +24,7 @@ from tchat.ui.tui.styles import name_style
 if TYPE_CHECKING:
     from tchat.ui.tui.model import Model, Person, Position
 
-_NOTHING = "nothing has been said yet"
+_NOTHING = "No messages yet."
 
 
 @dataclass(frozen=True, slots=True)
