@@ -85,7 +85,7 @@ class Replica:
 
     @property
     def caught_up(self) -> bool:
-        """Whether every event up to `head` is here, so that what follows is live."""
+        """Whether every event up to `head` is here, so that later events are live."""
         return self.standing == "member" and self.last >= self.head
 
     @property
@@ -229,7 +229,7 @@ class Replica:
 
 
 def _message_of(event: Event) -> int | None:
-    """Return the seq of the message whose text is in an event."""
+    """Return the seq of the message to which an event's text belongs."""
     match event.body:
         case Posted():
             return event.seq

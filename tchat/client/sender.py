@@ -71,7 +71,7 @@ class Sender:
         self._not_before = -math.inf
 
     def enqueue(self, request: PendingRequest) -> None:
-        """Queue a request behind all others."""
+        """Queue a request after all others."""
         self._queue.append(request)
         self._wakeup.set()
 

@@ -84,7 +84,7 @@ class Session:
         self.user = check_name(account.user, "username")
         self.groups: dict[str, Replica] = {}
         self.updates: trio.MemoryReceiveChannel[Update]
-        # Unbounded: whoever receives the updates may be waiting for an answer that arrives after
+        # Unbounded: the receiver of the updates may be waiting for an answer that arrives after
         # them, so backpressure would deadlock. The replicas hold the same events anyway.
         channel, self.updates = trio.open_memory_channel[Update](math.inf)
         self._notify = channel.send_nowait

@@ -121,7 +121,7 @@ def read_settings(table: Mapping[str, object]) -> Settings:
 
 
 class InvalidSettingError(Exception):
-    """An unknown key or an invalid value; says which, and what is expected."""
+    """An unknown key or an invalid value; the sentence names it and says what is expected."""
 
 
 def _read_table(readers: Mapping[str, _Reader], where: str, table: object) -> dict[str, Any]:

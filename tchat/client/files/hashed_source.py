@@ -45,7 +45,7 @@ class HashedSource:
         return self._digest_at(min(PIECE_SIZE, self.size), lambda _: None)
 
     def whole(self, on_progress: Callable[[int], None]) -> bytes:
-        """Return the digest of the whole content; `on_progress` gets how many bytes are read."""
+        """Return the digest of the whole content; `on_progress` gets the number of bytes read."""
         return self._digest_at(self.size, on_progress)
 
     def start(self, have: Have, check: Callable[[], None]) -> int:

@@ -207,7 +207,7 @@ class Transfers:
         return [transfer.progress(now) for transfer in self.active]
 
     def cancel(self, number: int) -> None:
-        """Cancel a transfer; what is transferred is kept. Raises `Refused` (no_such_transfer).
+        """Cancel a transfer; the transferred part is kept. Raises `Refused` (no_such_transfer).
 
         An upload that is being shared cannot be cancelled: the group may know of it already.
         """

@@ -1,8 +1,9 @@
 """One person's chat: windows, typed lines, command dispatch, and updates from the session.
 
-A chat has windows, one for each open group; one is current, and gets what is typed. Front ends
-pass typed lines to `enter` and show the lines that windows give them. Nothing here waits for the
-network where a person could notice: requests are sent, and their outcomes are shown when they come.
+A chat has windows, one for each open group; one is current, and receives the typed lines. Front
+ends pass typed lines to `enter` and show the lines that windows give them. Nothing here waits for
+the network where a person could notice: requests are sent, and their outcomes are shown when they
+come.
 
 The commands are given to the chat as a table (`tchat.ui.commands`), since their handlers use it.
 """
@@ -285,7 +286,7 @@ class Chat:
     async def _watch(
         self, window: Window, work: Callable[..., Awaitable[object]], arguments: tuple[object, ...]
     ) -> None:
-        """Wait for what was started, and show its refusal if there is one."""
+        """Wait for background work, and show its refusal if there is one."""
         try:
             await work(*arguments)
         except Refused as refusal:
@@ -353,14 +354,14 @@ class Chat:
         return not self._all_opened or any(window.catching_up for window in self.windows)
 
     def _is_busy(self) -> bool:
-        """Return whether something is under way, or was done and is not shown yet."""
+        """Return whether work is under way, or is finished but not shown yet."""
         sending = any(window.sending for window in self.windows)
         return bool(self._working) or self.has_updates or sending
 
     # ------------------------------------------------------------------ updates of the session
 
     def handle(self, update: Update) -> None:
-        """Show an update, and do what follows from it."""
+        """Show an update and react to it."""
         match update:
             case ConversationOpened(replica):
                 self._handle_conversation(replica)
@@ -394,7 +395,7 @@ class Chat:
                 window.handle_past(events)
 
     def mark_seen(self) -> None:
-        """Tell the server what was seen in each window."""
+        """Send the read position of each window."""
         for window in self.windows:
             window.mark_seen()
 

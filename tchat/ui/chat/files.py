@@ -151,7 +151,7 @@ class FilesContext(Protocol):
         """Show a refusal."""
 
     def mark_seen(self) -> None:
-        """Tell the server what was seen."""
+        """Send the read position."""
 
     def start(self, work: Callable[..., Awaitable[object]], *arguments: object) -> None:
         """Run something in the background; a refusal is shown."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tchat.ui.chat.lines import Line
 
 UNKNOWN_QUOTE = "an earlier message"
-"""Stands for a quotation whose message is not known (yet)."""
+"""The placeholder for a quotation whose message is not known (yet)."""
 
 
 class Transcript:

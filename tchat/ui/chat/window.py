@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 
 class Frontend(Protocol):
-    """The interface between a chat and what shows it.
+    """The interface that a front end implements for the chat.
 
     A front end that `rewrites` keeps lines in sight and can change them; one that does not prints
     each line once.
@@ -155,7 +155,7 @@ class Outgoing:
         return lines + [self._line(now, text) for text, *_ in self._held]
 
     def _is_event_due(self, pending: PendingMessage) -> bool:
-        """Return whether a message is stored and its event has not arrived yet."""
+        """Return whether a message is stored but its event has not arrived yet."""
         stored, window = pending.request.answer, self._window
         due = isinstance(stored, Ok) and (stored.seq or 0) > window.shown
         return due and window.replica.standing == "member"
@@ -179,7 +179,7 @@ class Outgoing:
             origin.notice(f"message sent to {name}; /query {name} opens the conversation")
 
     def _give_up(self, pending: PendingMessage) -> None:
-        """Discard a message to somebody who can never receive it, and its empty window."""
+        """Discard a message whose recipient can never receive it, and close its empty window."""
         window = self._window
         window.session.discard(pending)
         is_empty = not (window.replica.log or window.replica.pending)
@@ -221,7 +221,7 @@ class Window:
 
     @property
     def lines(self) -> list[Line]:
-        """What is shown, the oldest first; without what is not in the log yet."""
+        """The shown lines, the oldest first; without messages that are not in the log yet."""
         return self._transcript.lines
 
     @property
@@ -450,14 +450,14 @@ class Window:
 
     @property
     def past(self) -> Literal["more", "loading", "all"]:
-        """Whether there are events above the first line that can be loaded."""
+        """Whether earlier events can be loaded, or are being loaded."""
         if self.loading:
             return "loading"
         begins = max(self.replica.state.floor, 1)
         return "more" if self._transcript.cleared or self.replica.first > begins else "all"
 
     def load_history(self) -> None:
-        """Load what is above the first line: cleared lines, or a page from the server."""
+        """Load lines above the first one: cleared lines, or a page from the server."""
         if self._transcript.cleared:
             self.uncover()
         elif self.past == "more":
@@ -485,7 +485,7 @@ class Window:
         self.context.frontend.cleared(self)
 
     def uncover(self) -> None:
-        """Show again what was cleared."""
+        """Show the cleared lines again."""
         self._inserted(self._transcript.uncover())
 
     def _inserted(self, count: int) -> None:
@@ -495,7 +495,7 @@ class Window:
     # ------------------------------------------------------------------ events and unread counts
 
     def handle_event(self, event: Event, *, unseen: bool) -> None:
-        """Show an event, and do what follows from it: count it, save its file."""
+        """Show an event, count it, and save its file."""
         self.shown = max(self.shown, event.seq)
         is_change = isinstance(event.body, Edited | Deleted)
         if isinstance(event.body, Edited | Deleted):

@@ -76,7 +76,7 @@ def _join_line(session: Session, group: str, token: bytes, name: str | None) -> 
 
 
 def _read_options(argument: str) -> tuple[str | None, int]:
-    """Return whom an invite is for and how many ms it lasts. Raises `Refused`."""
+    """Return the name that an invite is for, if any, and its duration in ms. Raises `Refused`."""
     name, lasts = None, _DAY_MS
     words = argument.split()
     while words:

@@ -233,7 +233,7 @@ class App:
             self.chat.mark_seen()
 
     async def follow_transfers(self) -> None:
-        """Repaint the progress of transfers now and then, also of one that stalls."""
+        """Repaint the progress of transfers periodically, even if one stalls."""
         while True:
             await trio.sleep(_TRANSFER_SECONDS)
             if self.chat.transfers.active:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class KeyContext(Protocol):
-    """What the actions of keys work on: the app."""
+    """The interface of the app to the actions of keys."""
 
     chat: Chat
     screen: Screen
@@ -187,7 +187,7 @@ def approve_next(app: KeyContext) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """An action, its default keys, and what it does; without `run` only the input line does it."""
+    """An action, its default keys and its help; without `run`, only the input line handles it."""
 
     keys: tuple[str, ...]
     action: str

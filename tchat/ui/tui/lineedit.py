@@ -259,14 +259,14 @@ class LineEdit(Buffer):
         return ""
 
     def yank(self) -> bool:
-        """Insert what was cut last."""
+        """Insert the text that was cut last."""
         if self._kill_ring:
             self._last = ""  # a single character would join the undo step of typing before it
             self.insert(self._kill_ring[-1])
         return bool(self._kill_ring)
 
     def yank_older(self) -> bool:
-        """Directly after a yank: rotate the ring, and insert what was cut before instead."""
+        """Directly after a yank: rotate the kill ring, and insert the previous cut instead."""
         if self._last not in ("yank", "yank-older"):
             return False
         self.retract()
@@ -344,7 +344,7 @@ _IF_NOT_EMPTY = frozenset({"delete-or-leave", "end-or-bottom", "interrupt"})
 
 
 def _do_nothing(_: LineEdit) -> None:
-    """Do nothing but what every action does: end a completion or a run of moves."""
+    """Have no effect but that of every action: end a completion or a run of moves."""
 
 
 _ACTIONS: dict[str, Callable[[LineEdit], bool | None]] = {
@@ -375,4 +375,4 @@ _ACTIONS: dict[str, Callable[[LineEdit], bool | None]] = {
     "yank": LineEdit.yank,
     "yank-older": LineEdit.yank_older,
 }
-"""What the line does for each action that it knows: False means that nothing could be done."""
+"""The methods for the actions that the line knows; False means that nothing could be done."""

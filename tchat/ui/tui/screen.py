@@ -185,7 +185,7 @@ class Screen:
         self._stop(partial(signal.raise_signal, number))
 
     def on_continue(self, _number: int, _frame: FrameType | None) -> None:
-        """Acquire the terminal anew after a stop without warning (SIGSTOP); handles SIGCONT."""
+        """Acquire the terminal again after a stop without warning (SIGSTOP); handles SIGCONT."""
         if self._acquired:
             self.release()
             self._acquire()
@@ -240,7 +240,7 @@ class Screen:
             x += width
 
     def _encodable(self, text: str) -> str:
-        """Return `text` composed (NFC), with ? for what a terminal without UTF-8 cannot show."""
+        """Return `text` composed (NFC), with ? where the terminal's encoding lacks a character."""
         # Curses drops what joins a wide character: the parts of Hangul syllables, marks on kana.
         text = text if text.isascii() else unicodedata.normalize("NFC", text)
         encoding = self._window.encoding
