@@ -109,7 +109,7 @@ class Notifier:
     def notify(self, title: str, body: str, now: float) -> bytes:
         """Return the sequence to write; empty if it is too soon or notifications are off.
 
-        `now` is in seconds, of any clock that does not go back.
+        `now` is in seconds, of a clock that never goes back.
         """
         if self._setting == "off" or now - self._last < _MIN_NOTIFICATION_INTERVAL:
             return b""
@@ -131,7 +131,7 @@ def _multiplexer(environment: Mapping[str, str]) -> str:
 
 
 def _notification_command(environment: Mapping[str, str]) -> int:
-    """Return the OSC command for notifications that a terminal of xterm's family obeys, or 0.
+    """Return the number of the OSC command with which this xterm-like terminal notifies, or 0.
 
     9 is only sent to terminals that are known to support it: in others (ConEmu), some OSC 9
     commands run a program. Most of the rest support 777, or ignore it.
