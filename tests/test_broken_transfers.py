@@ -120,7 +120,7 @@ async def test_a_transfer_without_progress_is_given_up(scene: Scene, way: str) -
     before = len(scene.proxy.of_type("transfer"))
     scene.proxy.watch = lambda _, frame: "cut" if frame["type"] == "have" else "pass"
     refusal = await trip.fail()
-    assert (refusal.code, "does not get on" in refusal.sentence) == (Code.IDLE, True)
+    assert (refusal.code, "makes no progress" in refusal.sentence) == (Code.IDLE, True)
     assert len(scene.proxy.of_type("transfer")) - before < 10
     assert scene.saved == []
     assert trip.transferred == 0

@@ -1,4 +1,4 @@
-"""Replica of a group: folds the same events as the server, resumes after `last`, tracks presence.
+"""Replica of a group: folds the server's events, resumes after the last one, tracks presence.
 
 The state may be ahead of the log. Instead of replaying the whole log, a client can begin with a
 snapshot of the state and the latest events. The snapshot already includes those events, so they are

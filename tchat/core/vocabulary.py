@@ -1,4 +1,4 @@
-"""Which frames a server accepts and which a client, and their decoding."""
+"""Which frames a server accepts, which frames a client accepts, and how they are decoded."""
 
 from __future__ import annotations
 

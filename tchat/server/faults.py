@@ -1,4 +1,4 @@
-"""Unexpected exceptions: whether one has to end the server, and how to log it in one line."""
+"""Unexpected exceptions: which of them must end the server, and the line that is logged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bounded send queue of one connection, with backpressure; empty most of the time.
+"""Send queue of one connection: bounds what waits for a slow reader, with backpressure.
 
 Data goes to the socket at once, as long as the socket takes it. Only what is left over is queued
 here, and starts a writer task that runs until the queue is empty. So a client that keeps up costs

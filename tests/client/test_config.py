@@ -6,11 +6,14 @@ import tomllib
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import platformdirs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tchat.client.config.paths import config_directory, download_directory, state_directory
 from tchat.client.config.settings import (
     EXAMPLE,
     InvalidSettingError,
@@ -21,6 +24,9 @@ from tchat.client.config.settings import (
     read_settings,
 )
 from tchat.errors import Code, StartupError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PIN = "sha256:Y2hhdC5leGFtcGxlLm9yZyBzYWlkIHRoYXQgaXQgaXM"
 
@@ -167,3 +173,21 @@ def test_file_is_in_the_config_directory(tmp_path: Path, monkeypatch: pytest.Mon
     assert config_file() == tmp_path / "config.toml"
     monkeypatch.delenv("TCHAT_HOME")
     assert config_file().parts[-2:] == ("tchat", "config.toml")
+
+
+@pytest.mark.parametrize("path_of", [state_directory, config_directory, download_directory])
+def test_unknown_home_directory_is_reported(
+    path_of: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service or a container may have no home directory: that is no traceback."""
+
+    def unknown(*_: object, **__: object) -> Path:
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.delenv("TCHAT_HOME", raising=False)
+    for name in ("user_state_path", "user_config_path", "user_downloads_path"):
+        monkeypatch.setattr(platformdirs, name, unknown)
+    with pytest.raises(StartupError, match="TCHAT_HOME"):
+        path_of()
+    monkeypatch.setenv("TCHAT_HOME", "here")
+    assert path_of().parts[0] == "here"

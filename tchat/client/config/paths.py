@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import platformdirs
+
+from tchat.errors import Code, StartupError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def state_directory() -> Path:
     """Return the directory for identity, known servers, client ids and journals."""
-    home = os.environ.get("TCHAT_HOME")
-    return Path(home) if home else platformdirs.user_state_path("tchat", appauthor=False)
+    return _under_home() or _platform_path(platformdirs.user_state_path)
+
+
+def config_directory() -> Path:
+    """Return the directory of the settings file."""
+    return _under_home() or _platform_path(platformdirs.user_config_path)
 
 
 def download_directory() -> Path:
     """Return the default directory for downloaded files."""
-    if os.environ.get("TCHAT_HOME"):
-        return state_directory() / "downloads"
-    return platformdirs.user_downloads_path() / "tchat"
+    home = _under_home()
+    return home / "downloads" if home else _platform_path(platformdirs.user_downloads_path)
 
 
 def identity_file() -> Path:
@@ -29,3 +38,22 @@ def identity_file() -> Path:
 def known_servers_file() -> Path:
     """Return the path of the known-servers file."""
     return state_directory() / "known_servers"
+
+
+def _under_home() -> Path | None:
+    home = os.environ.get("TCHAT_HOME")
+    return Path(home) if home else None
+
+
+def _platform_path(path_of: Callable[[], Path]) -> Path:
+    """Return tchat's directory in one of the platform's. Raises `StartupError`.
+
+    The platform needs a home directory, which a service or a container may not have.
+    """
+    try:
+        return path_of() / "tchat"
+    except RuntimeError as error:
+        raise StartupError(
+            Code.CANNOT_START,
+            "Your home directory is unknown. Set TCHAT_HOME to a directory for tchat's files.",
+        ) from error

@@ -7,7 +7,6 @@ validated by the terminal UI, which knows their syntax.
 
 from __future__ import annotations
 
-import os
 import tomllib
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -15,8 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
-import platformdirs
-
+from tchat.client.config.paths import config_directory
 from tchat.core.fingerprints import read_pin
 from tchat.core.text import check_name
 from tchat.errors import Code, Refused, StartupError
@@ -89,9 +87,7 @@ class Settings:
 
 def config_file() -> Path:
     """Return the path of the file, which need not exist."""
-    home = os.environ.get("TCHAT_HOME")
-    directory = Path(home) if home else platformdirs.user_config_path("tchat", appauthor=False)
-    return directory / "config.toml"
+    return config_directory() / "config.toml"
 
 
 def load_config(path: Path) -> Settings:

@@ -1,4 +1,4 @@
-"""Base classes of a feature: commands with rules, events with folds, log lines and sentences.
+"""Base classes of a feature: commands and their rules, events and how they are folded.
 
 A feature module (`membership`, `messages`, `files`, `settings`) declares, side by side,
 

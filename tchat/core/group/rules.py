@@ -1,4 +1,4 @@
-"""Decide commands and apply events: deduplicate repeated commands, then ask their features.
+"""Decide commands, each only once (deduplication), and apply events, by the rules of features.
 
 A group is an ordered log of events, and its state is a fold over that log. Two functions say all
 there is to say about it, and neither knows a clock, a disk or a network:

@@ -1,4 +1,4 @@
-"""Folded state of a group: members, bans, invites, files; deduplication of client commands.
+"""Folded state of a group: members, bans, invites, files, and which commands were done already.
 
 `rules.apply` takes one event after another into a `Group`. The server and every client fold the
 same events and so arrive at the same state. The state is changed in place, so that an event costs

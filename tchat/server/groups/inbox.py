@@ -1,4 +1,4 @@
-"""Actor mailbox and batch: the items sent to a group's actor, and the batch it makes of them."""
+"""Inbox of a group's actor: the items sent to it, and how they are grouped into batches."""
 
 from __future__ import annotations
 

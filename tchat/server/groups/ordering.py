@@ -1,4 +1,4 @@
-"""Preserve command order: after a rate-limit rejection, reject what follows until it is sent again.
+"""Preserve command order: once a command is rate-limited, reject later ones until it is resent.
 
 A client pipelines commands without waiting for replies. If one exceeds the rate limit and is
 refused, the bucket may hold a token again for the next, which would be committed first: what a

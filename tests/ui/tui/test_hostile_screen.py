@@ -220,7 +220,7 @@ async def test_hostile_server_cannot_control_the_terminal(tmp_path: Path) -> Non
     stories = (lambda peer: lie(peer, looked), lambda peer: be_brief(peer, again))
     async with fake_server(*stories) as address:
         server = ServerProcess(tmp_path, str(address.port))
-        with join(server, tmp_path, "alice", "--no-tls", width=WIDE, height=HEIGHT) as alice:
+        with join(server, tmp_path, "alice", "--no-tls", width=WIDE, height=HEIGHT + 4) as alice:
             await sees(alice, "mallory │ the last word", "│ ○ ␛[2J", "\nal␛[2J")
             looked.set()
             await sees(alice, "offline: too bad ␛[2J")
