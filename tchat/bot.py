@@ -79,7 +79,7 @@ class Message:
         try:
             answer = await pending.wait()
         except Refused:
-            self.session.discard(pending)  # nobody will look at it and send it again
+            self.session.discard(pending)  # a bot has nobody who could send it again
             raise
         return answer.seq if isinstance(answer, Ok) else None
 

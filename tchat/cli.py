@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from tchat.client.session import Session
 
 RECENT = 200
-"""How many messages of each group are loaded at first; earlier ones load as one scrolls up."""
+"""The number of messages of a group that are loaded first; scrolling up loads earlier ones."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

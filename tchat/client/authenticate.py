@@ -50,7 +50,8 @@ class Busy(Exception):
 class Account:
     """A user's name, the identity that proves it, and the id of this client.
 
-    `link` is a code that adds the identity to the name's keys; it is sent until it was used.
+    `link` is a link code that adds the identity's key to the name; it is sent until it has been
+    used.
     """
 
     user: str

@@ -1,8 +1,8 @@
-"""How long to wait before the next try: exponential backoff with jitter, for every retry.
+"""Exponential backoff with jitter: the delays between retries.
 
-Each delay may be twice as long as the one before it, up to a cap, so that a server in trouble is
-not hammered. Each is drawn at random from the upper half of its range, so that clients which lost
-the same server at the same moment do not come back at the same moment.
+The upper limit of the delay doubles with each retry, up to a cap, so that a struggling server is
+not overloaded. Each delay is drawn at random from the upper half of its range, so that clients that
+lost their connections at the same moment do not all reconnect at the same moment.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ LONGEST_SECONDS = 15.0
 class Backoff:
     """The delays of one series of retries, in seconds.
 
-    `failures` counts the delays since the last success. `uniform` draws from a range.
+    `failures` counts the delays since the last success. `uniform` returns a random number from a
+    range.
     """
 
     def __init__(self, uniform: Callable[[float, float], float] = random.uniform) -> None:

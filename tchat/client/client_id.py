@@ -1,12 +1,13 @@
-"""Persistent client id and command numbers, by which the server deduplicates; locked per process.
+"""Persistent client ids and command numbers for deduplication; each id is locked by its process.
 
-A group remembers the highest number of each client id for ever, so ids should be few, and a number
-must never be used twice. Each id is kept in a file of its own with its next number, locked for as
-long as a process uses it: a script that runs every minute reuses one id, two terminals have two.
-Numbers are reserved in blocks, on disk before the first of a block is used; a crash skips the rest
-of the block, which is harmless. Beside each id is its journal of unsent messages.
+A group remembers the highest number of each client id for ever, so ids should be few, and no number
+may be used twice. Each id has its own file, which also holds its next number and is locked while a
+process uses the id: a script that runs every minute reuses one id; two terminals use two. Numbers
+are reserved in blocks: a block is saved to disk before its first number is used. A crash skips the
+rest of the block, which is harmless. Each id's file has the journal of its unsent messages beside
+it.
 
-These are files and not SQLite for the reasons in `journal`.
+`journal` explains why these are files and not an SQLite database.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 _BLOCK_SIZE = 1000
 _MAX_SKIP = 1 << 40
 _MAX_SLOTS = 1000
-# On disk these keep their first names: ids are "slots", a journal is an ".outbox".
+# The names on disk are the original ones: an id is a "slot", a journal is an ".outbox".
 _DIRECTORY = "slots"
 _JOURNAL_SUFFIX = ".outbox"
 
@@ -59,10 +60,10 @@ class ClientId:
         return number
 
     def advance_past(self, number: int) -> None:
-        """Go on above `number`, which a server remembers although this file does not.
+        """Continue above `number`, which a server remembers but this file does not.
 
-        This happens when the file comes from a backup. An absurdly high number is ignored: it would
-        use up the numbers of this id for all other servers.
+        This happens when the file was restored from a backup. An absurdly high number is ignored:
+        it would use up the numbers of this id for all other servers.
         """
         if self._next <= number < self._next + _MAX_SKIP:
             self._next = number + 1  # `next_number` reserves it
@@ -88,8 +89,8 @@ def acquire_client_id(
 ) -> Iterator[ClientId]:
     """Lock the first free client id under `state` for the length of the block.
 
-    One whose journal has unsent messages of `user`, to a server with one of these names, goes
-    first. Raises `StartupError`.
+    An id whose journal has unsent messages from `user` to a server with one of these names is
+    preferred. Raises `StartupError`.
     """
     try:
         lock, path = _lock_first_free(state / _DIRECTORY, user, servers)
@@ -124,7 +125,7 @@ def _id_files(directory: Path) -> Iterator[Path]:
 
 
 def _with_unsent_messages(directory: Path, user: str, servers: Collection[str]) -> list[Path]:
-    """Return the id files whose journals have unsent messages of a person to a server."""
+    """Return the id files whose journals have unsent messages from a person to a server."""
     journals = {path.with_suffix(".json"): path for path in directory.glob(f"*{_JOURNAL_SUFFIX}")}
     return [
         path
@@ -134,7 +135,7 @@ def _with_unsent_messages(directory: Path, user: str, servers: Collection[str]) 
 
 
 def _load(path: Path | None) -> tuple[bytes, int]:
-    """Return the client id and the next number in a file; a new id if it is missing or damaged."""
+    """Return a file's client id and next number; a new id if the file is missing or damaged."""
     if path is not None and path.exists():
         try:
             kept = json.loads(path.read_text())

@@ -1,12 +1,13 @@
 """Connect to a server and compare its key with the remembered pin (TOFU), or verify its CA.
 
-A server is known by the pin of its key. On first use it is trusted, with a notice, and remembered;
-from then on it has to show the same key. This is trust on first use, as in SSH, with the same
-limit: an attacker who intercepts the very first connection, and every later one, is not noticed,
-unless the pin was given beforehand, by `--pin` or by an invite.
+A server is identified by the pin of its key. On first use the server is trusted, with a notice, and
+its pin is saved; from then on it has to present the same key. This is trust on first use, as in
+SSH, with the same limit: an attacker who intercepts the very first connection and every later one
+is not noticed, unless the pin was given beforehand, by `--pin` or an invite.
 
 A first connection tries the system's certificate authorities. A server that they verify needs no
-pin: it is remembered as such, and held to it from then on.
+pin: it is saved as CA-verified, and from then on every connection has to pass the same
+verification.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ def first_visit_notice(pin: bytes) -> str:
 class Connector:
     """Opens verified connections to one server.
 
-    `known` are the known servers, `pin` is the one that the server is expected to have; `plain` is
-    without TLS, and so without verification. `server_pin` is the pin of the last connection, and
-    `ca_verified` whether authorities verified its certificate.
+    `known` are the known servers; `pin` is the pin that the server is expected to have. `plain`
+    means without TLS, and so without verification. `server_pin` is the server's pin on the last
+    connection; `ca_verified` says whether a certificate authority verified it then.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class Connector:
     def names(self) -> list[str]:
         """Return the keys under which data about this server is stored, the most reliable first.
 
-        That is its pin, if one is known, and its address. Raises `StartupError`.
+        These are its pin, if known, and its address. Raises `StartupError`.
         """
         if self.plain:
             return [f"{self.address} without TLS"]
@@ -88,9 +89,9 @@ class Connector:
             raise Busy("the server has too many connections that are still logging in") from error
         except NotTls as error:
             if known is not None:
-                # Not final: this may be an outage, or an attacker who will be gone again.
+                # Not final: this may be an outage, or an attacker who will go away.
                 raise trio.BrokenResourceError(
-                    "the server answers without TLS, which it used to speak: somebody may be"
+                    "the server used TLS before and now answers without it: somebody may be"
                     " intercepting the connection"
                 ) from error
             raise Refused(
@@ -98,14 +99,14 @@ class Connector:
                 f"{self.address} does not speak TLS. If it was started with --no-tls, join with"
                 " --no-tls.",
             ) from error
-        # Set only now: an unverified pin must not get into anything that is shown.
+        # Set only now: an unverified pin must not be shown to anybody.
         self.server_pin, self.ca_verified = link.server_pin(), ca_verified
         return link
 
     def remember(self) -> bytes | None:
         """Remember the server of the last connection, now that it has accepted us.
 
-        Returns its pin if it was trusted on first use, which a person should be told. Raises
+        Returns its pin if it was trusted on first use: the person should be told. Raises
         `StartupError`.
         """
         if self.plain:
@@ -171,9 +172,9 @@ class Connector:
         await link.abort()
         raise Refused(
             Code.SERVER_CHANGED,
-            f"{self.address} is not the expected server: its key is {pin_text(shown)}, expected was"
-            f" {pin_text(pin)}. Either somebody is intercepting the connection, or the pin belongs"
-            " to another server.",
+            f"{self.address} is not the expected server: its key is {pin_text(shown)}, but"
+            f" {pin_text(pin)} was expected. Either somebody is intercepting the"
+            " connection, or the pin belongs to another server.",
         )
 
     async def _connect(self, *, verified: bool) -> Link:

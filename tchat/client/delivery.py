@@ -1,12 +1,12 @@
-"""Message delivery: a typed message is pending until its own event is in the log, exactly once.
+"""Exactly-once message delivery: a posted message stays pending until its event is in the log.
 
-A message stays pending until its event arrives, which is recognised by the client id and the
-number that it carries. Whoever shows the log and the pending messages therefore shows each message
-once: never twice, and at no moment not at all. If the server's acknowledgement arrives before the
-event, the message stays until the log here has reached its seq. If the event will never arrive,
-because the group is not followed, the acknowledgement is enough. Every step is in the journal
-before it is taken (see `journal`); the entries of an earlier process become pending messages of
-this one, and are sent again.
+An event is matched to its pending message by the client id and the command number that it carries.
+A front end that shows the log and the pending messages therefore shows each message exactly
+once at any moment. If the server's acknowledgement arrives before the event, the message stays
+pending until the local log has reached its seq. If the event will never arrive, because the group
+is not followed, the acknowledgement is enough. Every step is recorded in the journal before it is
+taken (see `journal`). The journal entries of an earlier process become pending messages of this
+one, and are sent again.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Delivery:
         return pending
 
     def resend(self, pending: PendingMessage) -> PendingMessage:
-        """Send a refused message again, behind all others. Raises `Refused`."""
+        """Send a refused message again, after all others. Raises `Refused`."""
         if pending.failure is None:
             return pending
         self._require(pending)
@@ -107,7 +107,7 @@ class Delivery:
     # ------------------------------------------------------------------ events and answers
 
     def on_event(self, replica: Replica, event: Event) -> None:
-        """Complete the pending message that this event is, if it is one."""
+        """Complete the pending message that has become this event, if there is one."""
         if event.client != self._client or fold(event.actor) != self._user:
             return
         for pending in replica.pending:
@@ -117,7 +117,7 @@ class Delivery:
                 return
 
     def prune(self, group: str) -> None:
-        """Remove acknowledged messages whose events are in the log here, or will never be."""
+        """Remove acknowledged messages whose events are in the local log, or will never arrive."""
         for pending in list(self.of(group)):
             if self._is_complete(pending):
                 self._remove(pending)
@@ -129,7 +129,7 @@ class Delivery:
         replica = self._groups.get(fold(pending.group))
         if replica is None or replica.standing in ("waiting", "outsider"):
             return True
-        # Without a seq, an earlier sending was stored but its answer was lost.
+        # No seq: the message was stored when it was sent earlier, but that answer was lost.
         seq = answer.seq if isinstance(answer, Ok) else None
         return replica.caught_up if seq is None else replica.last >= seq
 

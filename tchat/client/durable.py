@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BINARY = getattr(os, "O_BINARY", 0)
-"""For `os.open`: without it, Windows translates line ends."""
+"""For `os.open`: without it, Windows translates line endings."""
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Write a draft beside the file, sync it, and rename it. Raises OSError; then nothing changed.
+    """Write a temporary file, sync it, and rename it. If this raises OSError, nothing has changed.
 
     Only its owner may read the file.
     """

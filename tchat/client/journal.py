@@ -1,28 +1,28 @@
 """Write-ahead journal of unsent messages: each survives a crash and is stored exactly once.
 
-A message is not lost when the program ends before it was sent, and not sent twice when it ends
-before it was answered, because the file is always ahead of what anybody could have seen:
+A message is not lost if the program ends before sending it, and not stored twice if the program
+ends before the answer, because each step is in the file before it has a visible effect:
 
 - the message is in the file before it is shown as pending;
 - its number is in the file, and synced to disk, before the message is sent;
 - it is removed only after the server's answer, or the event itself, has arrived.
 
-So whenever a process is killed, the file is in one of three states for a message. It is not there:
-then it was stored, or never shown. It is there without a number: then it was never sent, and the
-next process sends it like a new one. It is there with a number: then it may have been sent, and the
-next process sends it again with the same number of the same client id, and the server deduplicates
-(see `core.group.state`). The journal belongs to whoever holds the lock of the client id, so no
-second process can do the same.
+So whenever a process is killed, a message is in one of three states. It is not in the file: then it
+was stored, or never shown. It is in the file without a number: then it was never sent, and the next
+process sends it like a new one. It is in the file with a number: then it may have been sent, and
+the next process sends it again with the same number of the same client id, and the server
+deduplicates (see `core.group.state`). The journal belongs to the process that holds the lock of the
+client id, so no second process can send the same message.
 
 The format is append-only: lines of JSON, with a key by which later lines refer to a message. A
-write that fails is rolled back, so that no line is ever appended to half of another. A line that is
-damaged all the same costs no more than itself, and is reported. When no message is left, the file
-is truncated; when most of it is obsolete, it is compacted. A refused message stays until the person
-discards it.
+write that fails is rolled back, so that no line is ever appended to half of another. If a line is
+damaged nevertheless, only that line is lost, and the damage is reported. When no message is left,
+the file is truncated; when most of it is obsolete, it is compacted. A refused message stays until
+the person discards it.
 
-Why not SQLite: it would save some fifty lines, and cost them again in a schema, a migration and a
-fallback for a damaged database. It needs three fsyncs for a message in WAL mode where this needs
-one, its damage is not confined to one message, and like this format it has no checksums.
+Why not SQLite: it would save some fifty lines here, and need as many for a schema, a migration and
+a fallback for a damaged database. In WAL mode it needs three fsyncs per message, and this format
+one; damage to a database is not confined to one message; and it has no checksums either.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 _LINES_PER_ENTRY = 8
 COMPACTION_LINES = 1000
-"""A shorter file is not worth the sync of a compaction."""
+"""A file with fewer lines is not compacted, since that is not worth a sync."""
 
 _TEXT = b'"text"'
 
@@ -135,7 +135,7 @@ class Journal:
             self.compact()
 
     def compact(self) -> None:
-        """Rewrite the file with nothing but the present entries, if that is possible."""
+        """Rewrite the file with only the present entries, if possible."""
         if self._path is None or not (self._lines or self._stale):
             return
         lines = [line for entry in self._entries.values() for line in self._items_of(entry)]
@@ -176,7 +176,7 @@ class Journal:
         try:
             self._apply(json.loads(line))
         except (ValueError, KeyError, TypeError, RecursionError, Refused):
-            if _TEXT not in line:  # it may have held the number of any message before it
+            if _TEXT not in line:  # the line may have had the number of any message above
                 for entry in self._entries.values():
                     _hold_back(entry)
             return False
@@ -227,7 +227,7 @@ class Journal:
             self._stale = True
 
     def _open(self, path: Path) -> int:
-        """Open the file and truncate it to its whole lines."""
+        """Open the file and truncate it after its last complete line."""
         file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | BINARY, 0o600)
         try:
             os.ftruncate(file, self._size)
@@ -237,7 +237,7 @@ class Journal:
         return file
 
     def _roll_back(self) -> None:
-        """Truncate a failed write away; if that fails too, `_open` does it the next time."""
+        """Undo a failed write by truncating the file; if that fails too, `_open` does it later."""
         if self._file is not None:
             with suppress(OSError):
                 os.ftruncate(self._file, self._size)
@@ -281,7 +281,7 @@ def _removed_item(entry: JournalEntry) -> dict[str, object]:
 
 
 def _entry_from(key: int, item: dict[str, Any]) -> JournalEntry:
-    """Return the entry in a line. Raises the errors that `_read_line` expects of damage."""
+    """Return the entry in a line. Raises the errors that `_read_line` takes for damage."""
     names = [item["user"], item["server"], item["group"], item["text"]]
     if not all(isinstance(name, str) for name in names):
         raise TypeError

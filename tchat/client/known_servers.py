@@ -5,7 +5,7 @@
 
 A line holds the address as it was typed, and the pin of the server's key, or `ca` for a server
 whose certificate the system's certificate authorities verified. If there are several lines for one
-address, the first holds. This program only adds lines and people remove them: a changed key is
+address, the first holds. This program only adds lines; only people remove them: a changed key is
 never accepted automatically.
 """
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from tchat.net.address import Address
 
 _HEADER = (
-    "# The servers that this client knows. If the key of one has changed for a reason that you"
-    " know,\n# remove its line.\n"
+    "# The servers that this client knows. If you know why a server's key has changed,\n"
+    "# remove its line.\n"
 )
 _CA_VERIFIED = "ca"
 

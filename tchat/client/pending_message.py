@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class PendingMessage:
     """A message that is not in the log yet: its journal entry, and the request that sends it.
 
-    If it was refused, `failure` is why; it then stays until the person sends it again or discards
-    it.
+    If it was refused, `failure` is the reason; the message then stays until the person sends it
+    again or discards it.
     """
 
     entry: JournalEntry

@@ -1,9 +1,9 @@
 """Replica of a group: folds the server's events, resumes after the last one, tracks presence.
 
-The state may be ahead of the log. A client that need not replay everything begins with a snapshot
-of the state, and with the latest events, which that state contains already, so they are only added
-to the log; earlier events are prepended page by page when the person scrolls up. After the
-snapshot, every event is both applied and added. So there are two positions: `state.seq`, up to
+The state may be ahead of the log. Instead of replaying the whole log, a client can begin with a
+snapshot of the state and the latest events. The snapshot already includes those events, so they are
+only added to the log; earlier events are prepended page by page when the person scrolls up. After
+the snapshot, every event is both applied and added. So there are two positions: `state.seq`, up to
 which events are applied, and `last`, up to which they are in the log. After a broken connection,
 catch-up begins after `last`.
 """
@@ -37,19 +37,19 @@ class GapError(Exception):
 class Replica:
     """The state, the log and the presence of one group.
 
-    `log` has every event from `first` (while it is empty: where it will begin) to `last`. `texts`
-    maps the seq of each edited message to its present text; `deleted` are the seqs of deleted
-    messages, whose text is redacted from the log. `online` maps folded names to names, and `away`
-    folded names to the reason. `pending` are the person's own messages that are not in the log yet,
-    in order.
+    `log` has every event from `first` to `last`; while it is empty, `first` is where it will begin.
+    `texts` maps the seq of each edited message to its present text; `deleted` are the seqs of
+    deleted messages, whose text is redacted from the log. `online` maps folded names to names, and
+    `away` folded names to the reason. `pending` are the person's own messages that are not in the
+    log yet, in order.
 
     `head` was the last seq on the server when the group was last attached: events up to it are
     history, later ones are live. `read` is the last event that the person had read by then, on any
     device; later ones are unread. `seen` is the read position that was last sent to the server.
     `initial_standing` is the person's standing when the group was first attached.
 
-    With `recent`, an empty replica requests a snapshot and at least so many of the latest events;
-    without, the whole log.
+    With `recent`, an empty replica requests a snapshot and at least the `recent` latest events;
+    without it, the whole log.
     """
 
     def __init__(
@@ -80,12 +80,12 @@ class Replica:
 
     @property
     def last(self) -> int:
-        """The seq of the last event in `log`; while that is empty, of the one in front of it."""
+        """The seq of the last event in `log`; `first` - 1 while the log is empty."""
         return self.first + len(self.log) - 1
 
     @property
     def caught_up(self) -> bool:
-        """Whether every event up to `head` is here, so that what follows is live."""
+        """Whether every event up to `head` is here, so that later events are live."""
         return self.standing == "member" and self.last >= self.head
 
     @property
@@ -111,7 +111,7 @@ class Replica:
     def apply_attached(self, answer: Attached) -> bool:
         """Apply the answer to an attach; return False if the server's log is shorter than ours.
 
-        Then the server was restored from a backup, and the replica is reset.
+        A shorter log means that the server was restored from a backup; the replica is then reset.
         """
         first_time = self.standing != "member"
         self.initial_standing = self.initial_standing or answer.standing
@@ -199,7 +199,7 @@ class Replica:
         self.online, self.away = {}, {}
 
     def reset(self) -> None:
-        """Start again from nothing: the server's log is not the one that was followed."""
+        """Reset to an empty replica: the server's log is not the one that was followed."""
         self.state = Group.unwritten(self._requested_name)
         self._clear_log(1)
         self.clear_presence()
@@ -229,7 +229,7 @@ class Replica:
 
 
 def _message_of(event: Event) -> int | None:
-    """Return the seq of the message whose text is in an event."""
+    """Return the seq of the message to which an event's text belongs."""
     match event.body:
         case Posted():
             return event.seq

@@ -1,4 +1,4 @@
-"""A pending request: keeps its id and number over reconnections until it is answered."""
+"""A pending request: keeps its id and number across reconnections until it is answered."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ MakeCommand = Callable[[int, int], Frame]
 
 
 class PendingRequest:
-    """A request without an answer yet. To `wait` is optional: it is sent in any case.
+    """A request without an answer yet. Calling `wait` is optional: the request is sent in any case.
 
     A command gets its `number` when it is first sent, and keeps it until it is answered, so that
     the server can deduplicate what is sent again. `check` validates the answer before anybody else
@@ -98,7 +98,7 @@ class PendingRequest:
 
 
 def _accept(_: Answer) -> None:
-    """Accept any answer; whoever waits for it checks the type."""
+    """Accept any answer; the caller that waits for it checks the type."""
 
 
 def _ignore() -> None:

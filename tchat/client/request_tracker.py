@@ -42,7 +42,7 @@ class RequestTracker:
     # ------------------------------------------------------------------ requests
 
     def submit(self, make: MakeCommand, entry: JournalEntry | None = None) -> PendingRequest:
-        """Send a command, with the number that its journal entry may have already."""
+        """Send a command, with its journal entry's number if it has one already."""
         request = PendingRequest(self._new_id(), make, command=True)
         if entry is not None:
             request.entry, request.number = entry, entry.number
@@ -98,7 +98,7 @@ class RequestTracker:
             self.succeed(request, answer)
 
     def handle_failure(self, failed: Failed) -> None:
-        """Fail the request that was refused; send one again that was only rate-limited."""
+        """Fail the refused request, or resend it if it was only rate-limited."""
         request = self._unanswered.get(failed.re or 0)
         if request is None:
             return
@@ -123,7 +123,7 @@ class RequestTracker:
         return self._last_id
 
     def _start(self, request: PendingRequest) -> PendingRequest:
-        request.encode()  # a request that is too long fails here, at its caller
+        request.encode()  # a request that is too long fails here, in its caller
         self._unanswered[request.id] = request
         if self._connected:
             self.sender.enqueue(request)

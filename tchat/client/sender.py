@@ -4,11 +4,11 @@ Commands get their numbers when they are sent, not when they are submitted, and 
 further from the first unanswered one than a group's deduplication window. Commands that were sent
 before the connection broke, or by an earlier process, go first on the next connection.
 
-Pacing makes a long paste flow in without being refused. The server rate-limits with a token bucket,
-so the client keeps a bucket of its own, with 80 % of that rate and half of that burst. After a
-stall the server finds everything that was sent meanwhile in one burst, and a full bucket gains
-nothing by waiting: so at most half of the server's burst is sent at once, and at most the whole
-of the client's burst (that half) is in flight. The server then has a token for each command,
+Pacing lets a long paste through without rate-limit rejections. The server rate-limits with a token
+bucket, so the client keeps a bucket of its own, with 80 % of that rate and half of that burst.
+After a stall the server finds everything that was sent meanwhile in one burst, and a full bucket
+gains nothing by waiting: so at most half of the server's burst is sent at once, and at most the
+whole of the client's burst (that half) is in flight. The server then has a token for each command,
 whenever it arrives.
 
 Read positions are not urgent: the latest one of each group replaces those before it.
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
     from tchat.net.link import Link
 
 SEEN_SECONDS = 0.5
-"""For how long a read position waits for other frames that it can be sent with."""
+"""Seconds that a read position waits for other frames to be sent with."""
 
 SHARE_OF_RATE = 0.8
-"""The part of the server's rate that is used: what was sent evenly may arrive in a bunch."""
+"""The fraction of the server's rate that is used: frames sent evenly may arrive bunched."""
 
 _BATCH_SIZE = 256
-_LONGEST_INTERVAL_SECONDS = 10.0  # a hostile server cannot make the client wait any longer
+_LONGEST_INTERVAL_SECONDS = 10.0  # the longest wait that a hostile server can impose
 
 
 class Sender:
@@ -71,7 +71,7 @@ class Sender:
         self._not_before = -math.inf
 
     def enqueue(self, request: PendingRequest) -> None:
-        """Queue a request behind all others."""
+        """Queue a request after all others."""
         self._queue.append(request)
         self._wakeup.set()
 
@@ -86,7 +86,7 @@ class Sender:
         self._wakeup.set()
 
     def requeue(self, request: PendingRequest, seconds: float) -> None:
-        """Put a rate-limited request back in its place, and send nothing for some seconds."""
+        """Put a rate-limited request back in its place, and send nothing for `seconds`."""
         self._in_flight.discard(request.number or 0)
         if request not in self._queue:
             self._queue.append(request)
@@ -119,14 +119,14 @@ class Sender:
         self._wakeup.set()
 
     async def run(self, link: Link) -> None:
-        """Send everything that is queued, and will be, until cancelled."""
+        """Send requests and other frames as they are queued, until cancelled."""
         while True:
             frames, wait = self._dequeue()
             if not frames:
                 self._wakeup = trio.Event()
                 with trio.move_on_after(min(wait, SEEN_SECONDS if self._seen else math.inf)):
                     await self._wakeup.wait()
-                    continue  # what woke us may be sendable; read positions can wait for company
+                    continue  # a new request may be sendable; read positions can wait
             await self._send(link, frames)
 
     async def flush(self, link: Link) -> None:
@@ -141,11 +141,11 @@ class Sender:
         if data:
             await link.send(data)
         for group, position in seen.items():
-            if self._seen[group] is position:  # and not a later one, queued during the send
+            if self._seen[group] is position:  # unless a later one was queued during the send
                 del self._seen[group]
 
     def _dequeue(self) -> tuple[bytes, float]:
-        """Return the frames that may be sent now, and after how many seconds to ask again."""
+        """Return the frames that may be sent now, and the seconds until the next check."""
         urgent, self._urgent = self._urgent, []
         due: list[PendingRequest] = []
         numbered: list[PendingRequest] = []
@@ -189,7 +189,7 @@ class Sender:
                 self._on_refused(request, refusal)
 
     def _wait_for(self, request: PendingRequest) -> float:
-        """Return 0.0 if the request may be sent, or after how many seconds to ask again."""
+        """Return 0.0 if the request may be sent now, or the seconds until the next check."""
         now = trio.current_time()
         if now < self._not_before:
             return self._not_before - now

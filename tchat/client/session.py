@@ -8,7 +8,7 @@ of `request`, a broken connection is only a delay; posted messages survive the p
 Four things are kept apart. *Requests* wait for one answer and survive connections
 (`request_tracker`, `sender`). *Groups* are followed, each as a `replica` (`subscriptions`).
 *Messages* are pending from when they are typed until they are in the log, and survive the program
-in the *journal* (`delivery`, `journal`). *Updates* say what happened, in order. The connector
+in the *journal* (`delivery`, `journal`). *Updates* report what happened, in order. The connector
 verifies the server, and the handshake proves the person's identity, on each connection.
 
 A session never prints: both user interfaces and all bots are built on it.
@@ -70,10 +70,10 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 10.0
 SILENCE_SECONDS = 20.0
-"""After so long without a frame in one direction, a ping is sent (keepalive)."""
+"""Seconds without a frame in one direction after which a ping is sent (keepalive)."""
 
 PATIENCE_SECONDS = 8.0
-"""How long the server has to answer a ping before the connection counts as broken."""
+"""Seconds without an answer to a ping after which the connection counts as broken."""
 
 
 class Session:
@@ -84,7 +84,7 @@ class Session:
         self.user = check_name(account.user, "username")
         self.groups: dict[str, Replica] = {}
         self.updates: trio.MemoryReceiveChannel[Update]
-        # Unbounded: whoever receives the updates may be waiting for an answer that arrives after
+        # Unbounded: the receiver of the updates may be waiting for an answer that arrives after
         # them, so backpressure would deadlock. The replicas hold the same events anyway.
         channel, self.updates = trio.open_memory_channel[Update](math.inf)
         self._notify = channel.send_nowait
@@ -175,7 +175,7 @@ class Session:
     async def enter(
         self, group: str, *, although_kicked: bool = False, invite: bytes | None = None
     ) -> Replica:
-        """Follow a group; ask to join it, or found it, unless one is a member or waiting already.
+        """Follow a group; ask to join it, or found it, unless already a member or waiting.
 
         A person who was kicked asks again only with `although_kicked`. An `invite` token lets one
         in without approval. Returns when the replica's `standing` is known.
@@ -214,7 +214,7 @@ class Session:
         return read_found(await self._requests.ask(make, read_found).wait())
 
     async def load_history(self, replica: Replica) -> int:
-        """Load one page of earlier events into a replica, and return how many these are.
+        """Load one page of earlier events into a replica, and return the number of events.
 
         Returns 0 at the beginning of what the person may read. Raises `Refused`.
         """
@@ -227,14 +227,14 @@ class Session:
     async def events_until(self, replica: Replica, seq: int) -> list[Event]:
         """Return a page of events that ends with event `seq`, without touching the log.
 
-        Empty if the person may not read that event. Raises `Refused`.
+        The page is empty if the person may not read that event. Raises `Refused`.
         """
         make = partial(HistoryRequest, group=replica.name, before=seq + 1)
         read = partial(read_page, group=replica.name, before=seq + 1)
         return read(await self._requests.ask(make, read).wait())
 
     def mark_seen(self, replica: Replica, seq: int) -> None:
-        """Move the person's read position in a group to `seq`: up to it nothing is unread."""
+        """Move the person's read position in a group to `seq`: events up to `seq` are read."""
         if seq > replica.seen and replica.standing == "member":
             replica.seen = seq
             self._requests.sender.queue_seen(Seen(replica.name, seq))
@@ -344,8 +344,8 @@ class Session:
 
     def _handle_frame(self, frame: Frame) -> None:
         if isinstance(frame, Event | Ok | Pong):
-            # Only now is the connection a success: a server that accepts clients and then fails
-            # must not be hammered either.
+            # The connection counts as a success only now, so that a server that accepts clients and
+            # then fails is not overloaded either.
             self._backoff.reset()
         if isinstance(frame, Attached):
             self._following.handle_attached(frame)
@@ -365,8 +365,8 @@ async def open_session(
 ) -> AsyncIterator[Session]:
     """Run a session for the length of the block.
 
-    With `recent`, a group is loaded from a snapshot, with so many of its latest events, or more if
-    these are unread; without, its whole log is loaded.
+    With `recent`, a group is loaded from a snapshot with its `recent` latest events, or more if
+    more are unread; without it, the whole log is loaded.
     """
     session = Session(connector, account, recent)
     async with trio.open_nursery() as nursery:

@@ -1,7 +1,7 @@
 """Followed groups: apply the server's events, snapshots and presence to replicas, and notify.
 
-Everything is applied in the order in which it arrives, and an update is sent only after that, so
-that whoever receives the update finds the replica as the update says.
+Frames are applied in the order of their arrival, and an update is sent only afterwards, so that its
+receiver finds the replica in the state that the update describes.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ if TYPE_CHECKING:
     from tchat.client.request_tracker import RequestTracker
 
 News = Event | Snapshot | PresenceUpdate | MembershipChange | ConversationStarted
-"""What the server sends about a group without a request."""
+"""Frames that the server sends about a group without a request."""
 
 
 class FollowedGroups:
     """The followed groups of a person: `groups` has their replicas by folded names.
 
-    With `recent`, a new replica begins with so many of its latest events, not with the whole log.
+    With `recent`, a new replica begins with its `recent` latest events, not with the whole log.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class FollowedGroups:
     # ------------------------------------------------------------------ frames from the server
 
     def handle(self, news: News) -> None:
-        """Apply news of a group. Raises `GapError` or `ProtocolError`."""
+        """Apply a frame about a group. Raises `GapError` or `ProtocolError`."""
         replica = self.groups.get(fold(news.group))
         if isinstance(news, ConversationStarted):
             self._handle_conversation_started(news)

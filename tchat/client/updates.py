@@ -45,7 +45,7 @@ class EventReceived:
 
 @dataclass(frozen=True, slots=True)
 class CaughtUp:
-    """Catch-up is complete: the replica has every event up to its `head`; what follows is live."""
+    """Catch-up is complete: the replica has every event up to its `head`; later ones are live."""
 
     replica: Replica
 

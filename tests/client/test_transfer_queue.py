@@ -348,11 +348,11 @@ async def test_transfers_start_in_order_of_request(
             assert scene.carrier.begun[-1] == later
 
 
-async def test_what_is_across_cannot_be_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_sharing_upload_cannot_be_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
     async with scenery(monkeypatch) as scene:
         await scene.send("a")
         scene.transfers.active[0].on_sharing()
-        with pytest.raises(Refused, match="a is sent") as caught:
+        with pytest.raises(Refused, match="a is uploaded") as caught:
             scene.transfers.cancel(1)
         assert caught.value.code == Code.NO_SUCH_TRANSFER
         await scene.carrier.let_go("a")

@@ -162,7 +162,7 @@ class Outcome:
     events: list[Event]
 
 
-def tell(history: list[Step], script: Script) -> Iterator[Outcome]:
+def run_history(history: list[Step], script: Script) -> Iterator[Outcome]:
     """Run a history in the script's group, and yield after each step."""
     for step in history:
         script.now += step.later

@@ -64,7 +64,7 @@ async def test_an_invite_is_a_command_to_join() -> None:
 
 async def test_a_local_invite_warns_about_its_address() -> None:
     async with running_server() as server, typing(server) as alice:
-        local = "notice: On another machine, replace 127.0.0.1 by this machine's name or address."
+        local = "notice: On another machine, replace 127.0.0.1 with this machine's name or address."
         assert local in await alice.types("/invite")
         alice.chat.session.connector.address = Address("chat.example.org", 7777)
         shown = await alice.types("/invite")

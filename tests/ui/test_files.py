@@ -361,7 +361,7 @@ async def test_quitting_says_that_transfers_resume(
         assert not await alice.chat.finish(0)
         assert alice.lines[-1].text == (
             "Not finished in time: 1 of your messages, commands or files."
-            " Files resume from here when they are sent or saved again."
+            " Transfers resume when the files are sent or saved again."
         )
 
 

@@ -217,7 +217,7 @@ async def test_invalid_private_messages_are_refused(line: str, sentence: str) ->
 async def test_leave_closes_a_conversation_of_two() -> None:
     async with two_typing() as (alice, _):
         await alice.types("/query bob", "hello")
-        assert await alice.types("/admin") == ["notice: A conversation of two has no admin."]
+        assert await alice.types("/admin") == ["notice: A direct conversation has no admin."]
         for line in ("/kick bob", "/topic x", "/policy", "/policy open", "/invite", "/send x"):
             (shown,) = await alice.types(line)
             assert shown.startswith("error: "), line

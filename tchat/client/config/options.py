@@ -1,4 +1,4 @@
-"""Command-line options of clients and bots (server, pin, invite), and the session from them."""
+"""Command-line options of clients and bots (server, pin, invite); open a session with them."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def add_address(parser: argparse.ArgumentParser, host: str, port: str) -> None:
 def add_server_options(parser: argparse.ArgumentParser, *, nicknames: bool = False) -> None:
     """Add the options for a server and for how to authenticate it.
 
-    With `nicknames`, PORT is optional, and HOST may be a server in the configuration file, see
-    `apply_settings`.
+    With `nicknames`, PORT is optional, and HOST may be the nickname of a server in the
+    configuration file; see `apply_settings`.
     """
     if nicknames:
         parser.add_argument(
@@ -93,7 +93,7 @@ def apply_settings(given: argparse.Namespace, config: Settings) -> tuple[str, ..
 async def session_for(
     given: argparse.Namespace, user: str, recent: int | None = None
 ) -> AsyncIterator[Session]:
-    """Run a session of `user` for the length of the block, with the server of the options.
+    """Run a session of `user` with the server in the options for the length of the block.
 
     For `recent`, see `open_session`. Raises `Refused` (bad_name) or `StartupError`.
     """
@@ -135,12 +135,12 @@ def invite_token(given: argparse.Namespace) -> bytes | None:
 def _port(text: str) -> int:
     port = int(text) if text.isascii() and text.isdigit() else -1
     if not 0 <= port <= 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port: a number from 0 to 65535")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port number from 0 to 65535")
     return port
 
 
 def _argument(read: Callable[[str], T]) -> Callable[[str], T]:
-    """Return `read` as the type of an argument: its ValueError becomes a usage error."""
+    """Return an argparse type that calls `read` and turns its ValueError into a usage error."""
 
     def argument(text: str) -> T:
         try:

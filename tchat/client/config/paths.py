@@ -1,4 +1,4 @@
-"""Client directories and files: under `TCHAT_HOME`, or where the platform keeps such things."""
+"""Client directories and files: under `TCHAT_HOME`, or in the platform's standard places."""
 
 from __future__ import annotations
 

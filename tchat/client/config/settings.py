@@ -117,7 +117,7 @@ def read_settings(table: Mapping[str, object]) -> Settings:
 
 
 class InvalidSettingError(Exception):
-    """An unknown key or an invalid value; says which, and what is expected."""
+    """An unknown key or an invalid value; the sentence names it and says what is expected."""
 
 
 def _read_table(readers: Mapping[str, _Reader], where: str, table: object) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def _table(where: str, value: object) -> dict[str, object]:
 
 
 def _of(kind: type[T], expected: str, where: str, value: object) -> T:
-    """Return the value if its type is exactly that: in Python, True would pass as a number."""
+    """Return the value if its type is exactly `kind`: isinstance would accept True as an int."""
     if type(value) is not kind:
         raise InvalidSettingError(f"{where} is {value!r}; expected {expected}")
     return value

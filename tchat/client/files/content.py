@@ -1,11 +1,11 @@
 """Content to upload: a file as it is, or a directory as a tar archive that is built on the fly.
 
-Only the order and the sizes of an archive's members are determined beforehand, which is enough to
-know the offset of every byte: so the archive needs no disk space, and its upload can be resumed
-like that of a file. It has no owners, only names, modes and times, and it is reproducible: the
-same files always make the same archive.
+The order and the sizes of an archive's members are determined beforehand, which fixes the offset of
+every byte. So the archive needs no disk space, and its upload can be resumed like that of a file.
+The archive records names, modes and times but no owners, and it is reproducible: the same files
+always make the same archive.
 
-All of this blocks, and is meant for worker threads.
+Everything here blocks, and has to run in worker threads.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 MOST_MEMBERS = 200_000
-"""The most files in a directory that is sent: the offset of each is kept in memory."""
+"""The largest number of files in a directory to upload: the offset of each is kept in memory."""
 
 _BLOCK = tarfile.BLOCKSIZE
 
@@ -50,11 +50,11 @@ class Content(Protocol):
         """Raise `Refused` (file_changed) if the bytes no longer have this digest."""
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close the open file, if any."""
 
 
 class FileContent:
-    """A file. If it grows while it is sent, as logs do, only the bytes it had at first are sent."""
+    """A file. If it grows while it is sent, as logs do, only its original bytes are sent."""
 
     def __init__(self, path: Path) -> None:
         # Opened without blocking, so as not to hang on a named pipe, which is refused below.
@@ -74,7 +74,7 @@ class FileContent:
         self._file.seek(offset)
 
     def read_into(self, room: memoryview) -> int:
-        """Read within the size at first; bytes that were appended later are ignored."""
+        """Read up to the original size; bytes that were appended later are ignored."""
         return self._file.readinto(room[: max(0, self.size - self._file.tell())]) or 0
 
     def check(self, sha256: bytes | None = None) -> None:
@@ -94,7 +94,7 @@ class FileContent:
         self._file.close()
 
     def _obstacle(self) -> str:
-        """Return why the file cannot be sent, or nothing."""
+        """Return why the file cannot be sent; empty if it can."""
         if not S_ISREG(self._initial.st_mode):
             return "it is neither a file nor a directory"
         # Virtual files, such as those under /proc, have size 0 and generate their content.

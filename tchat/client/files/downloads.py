@@ -1,13 +1,13 @@
-"""Download directory: free space, names of new files, never overwrite; finds files to resume.
+"""Download directory: free space, file names without overwriting, partial files to resume.
 
-What is being downloaded is kept in a hidden `.part` file in the directory where the file will be,
-named after its digest; whoever downloads the file again, even a year later, resumes that one.
+A download in progress is a hidden `.part` file in the target directory, named after the file's
+digest. Downloading the same file again, even a year later, resumes it.
 
-A file gets its name when it is complete and its digest is right, and never replaces anything: if
-the name is taken by other bytes it becomes "name (2)", and so on; if it is taken by the very same
-bytes, that is the file.
+A file gets its final name once it is complete and its digest matches. It never replaces another
+file: if a file of that name has other content, the new one becomes "name (2)", and so on; if it has
+the same content, that file is used instead.
 
-All of this blocks, and is meant for worker threads.
+Everything here blocks, and has to run in worker threads.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def open_part(into: Path, file: File) -> PartialFile:
 
 
 def close_part(part: PartialFile, file: File) -> None:
-    """Close a partial file; delete it if nobody would find it again, because of its suffix."""
+    """Close a partial file; delete it if its random suffix would keep it from being found again."""
     if part.path.name != _part_name(file):
         part.discard()
     part.close()
@@ -64,8 +64,8 @@ def close_part(part: PartialFile, file: File) -> None:
 def should_discard(error: OSError | Refused) -> bool:
     """Return whether a download that failed like this should not be resumed later.
 
-    A file that does not fit should not keep the disk full, and a damaged file has no rest to wait
-    for. That the server cannot read the file at the moment may pass.
+    A file that does not fit must not keep the disk full, and the rest of a damaged file will never
+    come. A server that cannot read the file at the moment may recover.
     """
     return is_disk_full(error) if isinstance(error, OSError) else error.code == Code.FILE_DAMAGED
 
@@ -76,12 +76,12 @@ def _check_room(into: Path, size: int) -> None:
 
 
 def find_existing(target: Path, file: File) -> Path | None:
-    """Return where the same bytes are saved under this name already, if they are."""
+    """Return the path of a file with the same content under this name, if there is one."""
     return next((path for path in _candidates(target) if _is_same(path, file)), None)
 
 
 def _candidates(target: Path) -> Iterator[Path]:
-    """Yield "name", "name (2)", ... as long as they are taken, and the first that is free."""
+    """Yield "name", "name (2)", ... up to and including the first that is free."""
     number, path = 1, target
     while True:
         yield path

@@ -1,6 +1,6 @@
-"""Upload source: hashes content piece by piece, and resumes where the receiver is.
+"""Upload source: hashes content piece by piece, and resumes from the receiver's offset.
 
-All of this blocks, and is meant for worker threads.
+Everything here blocks, and has to run in worker threads.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ class HashedSource:
         return self._digest_at(min(PIECE_SIZE, self.size), lambda _: None)
 
     def whole(self, on_progress: Callable[[int], None]) -> bytes:
-        """Return the digest of the whole content; `on_progress` gets how many bytes are read."""
+        """Return the digest of the whole content; `on_progress` gets the number of bytes read."""
         return self._digest_at(self.size, on_progress)
 
     def start(self, have: Have, check: Callable[[], None]) -> int:
-        """Seek to where the receiver is, or to 0 if it has other bytes; see `Source.start`."""
+        """Seek to the receiver's offset, or to 0 if its bytes differ; see `Source.start`."""
         offset = have.offset
         # Digests are compared at piece boundaries; the rest up to the offset is only hashed.
         whole = piece_start(offset) if offset < self.size else offset
@@ -103,7 +103,7 @@ class HashedSource:
 def open_source(path: Path, check: Callable[[], None] = lambda: None) -> HashedSource:
     """Open a file or a directory for uploading. Raises `Refused` (file_unreadable).
 
-    `check` is called now and then, and may raise to stop it.
+    `check` is called periodically, and may raise to stop the work.
     """
     try:
         path = path.expanduser()

@@ -30,13 +30,13 @@ T = TypeVar("T")
 Way = Literal["up", "down"]
 Phase = Literal["queued", "checking", "moving", "sharing"]
 Key = tuple[object, ...]
-"""Identifies what a transfer brings where, to deduplicate transfers."""
+"""Identifies a file and its destination, to deduplicate transfers."""
 
 AT_ONCE = 4
-"""The largest number of transfers that move at the same time."""
+"""The largest number of transfers that run at the same time."""
 
 RATE_SECONDS = 5.0
-"""The window over which the rate is measured."""
+"""The period over which the rate is measured."""
 
 _MIN_WINDOW_SECONDS = 0.5
 _STALL_SECONDS = 10.0
@@ -58,15 +58,15 @@ class Progress:
 
     @property
     def percent(self) -> int:
-        """The percentage that is done, rounded down: 100 only when everything is."""
+        """The percentage done, rounded down: 100 only when the transfer is complete."""
         return min(self.done * 100 // self.size, 100) if self.size else 0
 
 
 class Transfer:
-    """One upload or download, and the `ProgressListener` of it. The name is sanitized.
+    """One upload or download, and its `ProgressListener`. The name is sanitized.
 
-    `key` identifies a download, which is then not started twice. Of transfers with the same
-    `target`, which work on the same bytes in the same place, only one moves at a time.
+    `key` identifies a download, so that it is not started twice. Transfers with the same `target`
+    work on the same bytes in the same place, so only one of them runs at a time.
     """
 
     def __init__(
@@ -100,12 +100,12 @@ class Transfer:
         self._changed()
 
     def on_checked(self, done: int) -> None:
-        """Handle that so much of the file was hashed."""
+        """Record that `done` bytes of the file were hashed."""
         # In a worker thread: nothing but plain assignments is safe here.
         self.phase, self.done = "checking", done
 
     def on_progress(self, done: int) -> None:
-        """Handle that so much of the file is transferred, and sample the rate."""
+        """Record that `done` bytes are transferred, and sample the rate."""
         now, samples = self._clock(), self._samples
         # Bytes that an earlier connection transferred do not count for the rate of this one.
         restarted = self.phase != "moving" or done < self.done
@@ -120,7 +120,7 @@ class Transfer:
         self._changed()
 
     def on_sharing(self) -> None:
-        """Handle that the upload is complete, and about to be shared with the group."""
+        """Record that the upload is complete and the file is being shared."""
         self.phase = "sharing"
         self._changed()
 
@@ -155,7 +155,7 @@ class Transfer:
         )
 
     def start(self) -> None:
-        """Leave the queue: the transfer starts with checking."""
+        """Leave the queue and start, by hashing the file."""
         self.phase = "checking"
         self._changed()
 
@@ -184,7 +184,7 @@ class Transfer:
 
 
 class Transfers:
-    """The transfers of a session: `active` are queued or moving, in the order of their numbers.
+    """The transfers of a session: `active` are queued or running, in the order of their numbers.
 
     `changed` is called when there is something new to show, except while files are checked.
     """
@@ -207,7 +207,7 @@ class Transfers:
         return [transfer.progress(now) for transfer in self.active]
 
     def cancel(self, number: int) -> None:
-        """Cancel a transfer; what is transferred is kept. Raises `Refused` (no_such_transfer).
+        """Cancel a transfer; the transferred part is kept. Raises `Refused` (no_such_transfer).
 
         An upload that is being shared cannot be cancelled: the group may know of it already.
         """
@@ -216,7 +216,7 @@ class Transfers:
         for transfer in self.active:
             if transfer.number == number:
                 if transfer.phase == "sharing":
-                    sentence = f"{transfer.name} is sent and being shared; /remove deletes it."
+                    sentence = f"{transfer.name} is uploaded and being shared; /remove deletes it."
                     raise Refused(Code.NO_SUCH_TRANSFER, sentence)
                 transfer.scope.cancel()
                 return
@@ -265,7 +265,7 @@ class Transfers:
         moving = sum(transfer.may_start.is_set() for transfer in self.active)
         targets: set[Key] = set()
         for transfer in self.active:
-            # Not while an earlier one works on the same bytes in the same place.
+            # Wait while an earlier transfer works on the same bytes in the same place.
             free = moving < AT_ONCE and transfer.target not in targets
             if free and not transfer.may_start.is_set():
                 transfer.may_start.set()

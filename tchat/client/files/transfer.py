@@ -1,8 +1,8 @@
 """Upload or download one file on a connection of its own, and retry until it is done.
 
-A broken connection is no more than a delay, as it is to the session: the transfer requests a new
-ticket, connects again, and resumes where it was. It retries as long as it makes progress, and a few
-times more. How a download is kept on disk is in `downloads`; what is uploaded, in `content`.
+A broken connection only delays a transfer, which requests a new ticket, connects again, and
+resumes where it was. A transfer retries as long as it makes progress, and a few
+times more. `downloads` stores partial downloads on disk; `content` reads what is uploaded.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ if TYPE_CHECKING:
     from tchat.net.link import Link
 
 STALL_SECONDS = 60.0
-"""A transfer without progress for so long is broken, and tried again."""
+"""Seconds without progress after which a transfer counts as broken, and is retried."""
 
 AUTOMATIC_LIMIT = 8 * 1024 * 1024
-"""Files up to this size, in bytes, are downloaded without being asked for."""
+"""Files up to this size, in bytes, are downloaded automatically."""
 
 _MAX_FAILURES = 7
-# The server's reasons that a retry may overcome.
+# Codes of failures that may be temporary, so that a retry may succeed.
 _TEMPORARY = (
     Code.FILE_CHANGED,
     Code.BAD_TICKET,
@@ -73,16 +73,16 @@ _TEMPORARY = (
 
 
 class ProgressListener(Protocol):
-    """Is told about the progress of a transfer. Sizes are in bytes."""
+    """Receives the progress of a transfer. Sizes are in bytes."""
 
     def on_start(self, name: str, size: int) -> None:
         """Handle the start: the name and the size of the file."""
 
     def on_checked(self, done: int) -> None:
-        """Handle that so much of the file was hashed; called in a worker thread."""
+        """Handle that `done` bytes of the file were hashed; called in a worker thread."""
 
     def on_progress(self, done: int) -> None:
-        """Handle that so much of the file is transferred."""
+        """Handle that `done` bytes of the file are transferred."""
 
     def on_sharing(self) -> None:
         """Handle that the upload is complete, and about to be shared with the group."""
@@ -132,7 +132,7 @@ async def fetch_file(
 ) -> Path:
     """Download a shared file into a directory and return its path. Raises `Refused`.
 
-    It gets the name that it was shared by, unless `name` is given.
+    The file keeps the name under which it was shared, unless `name` is given.
     """
     target = into / (name or safe_filename(file.name))
     listener.on_start(file.name, file.size)
@@ -206,7 +206,7 @@ async def _upload(
                 stored = await transfer_file(link, source, progress.update, STALL_SECONDS)
                 if stored != source.digest:
                     raise Refused(
-                        Code.FILE_CHANGED, "The server has stored something else than was sent."
+                        Code.FILE_CHANGED, "The server did not store the bytes that were sent."
                     )
                 return stored
         except _Retry as retry:
@@ -275,7 +275,7 @@ async def _connect(session: Session) -> Link:
     try:
         with trio.fail_after(STALL_SECONDS):
             return await session.connector.open()
-    except OSError as error:  # of the network: callers take an OSError for one of the disk
+    except OSError as error:  # converted, since callers take an OSError for a disk error
         raise trio.BrokenResourceError(explain(error)) from error
 
 

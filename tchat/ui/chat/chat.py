@@ -1,8 +1,9 @@
 """One person's chat: windows, typed lines, command dispatch, and updates from the session.
 
-A chat has windows, one for each open group; one is current, and gets what is typed. Front ends
-pass typed lines to `enter` and show the lines that windows give them. Nothing here waits for the
-network where a person could notice: requests are sent, and their outcomes are shown when they come.
+A chat has windows, one for each open group; one is current, and receives the typed lines. Front
+ends pass typed lines to `enter` and show the lines that windows give them. Nothing here waits for
+the network where a person could notice: requests are sent, and their outcomes are shown when they
+come.
 
 The commands are given to the chat as a table (`tchat.ui.commands`), since their handlers use it.
 """
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from tchat.ui.chat.window import Frontend
 
 QUIT_SECONDS = 3.0
-"""How long quitting waits for what is on its way."""
+"""Seconds that quitting waits for unfinished deliveries."""
 
 _LISTED_CHOICES = 20
 _OPENED_WINDOWS = 64
@@ -53,7 +54,7 @@ _OPENED_WINDOWS = 64
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What a front end begins with: a session, groups, perhaps an invite's token for the first.
+    """The initial state of a chat: a session, groups, and perhaps an invite token for the first.
 
     `mute` are groups without a bell, `ignore` people whose messages are hidden.
     """
@@ -67,11 +68,11 @@ class Start:
 
 
 class Chat:
-    """What a person does on one server. `done` is set when the program is to end.
+    """One person's chat on one server. `done` is set when the program should end.
 
-    `question` is the command whose argument the next line is. `refusals` counts the errors shown.
-    `found` has the results of the last search, as group and seq; `searching` counts the searches
-    under way. `connection` says what is wrong with the connection; empty while it stands.
+    If `question` is set, the next line is the argument of that command. `refusals` counts the
+    errors shown. `found` has the results of the last search, as group and seq; `searching` counts
+    the searches under way. `connection` describes a broken connection; it is empty while connected.
     """
 
     def __init__(
@@ -164,7 +165,7 @@ class Chat:
         self.frontend.changed()
 
     def switch_back(self) -> None:
-        """Make the window current that was current before this one."""
+        """Switch to the window that was current before this one."""
         if self._previous is not None:
             self.switch_to(self._previous)
 
@@ -185,7 +186,7 @@ class Chat:
         self.frontend.changed()
 
     def title_of(self, group: str) -> str:
-        """Return the title that a group's window has: #ops, or @bob."""
+        """Return the title of a group's window: #ops, or @bob."""
         if is_direct(group):
             return f"@{clean_line(other_of(group, self.session.user))}"
         return f"#{clean_line(group)}"
@@ -234,14 +235,14 @@ class Chat:
 
     @property
     def asked(self) -> CommandSpec[Chat] | None:
-        """The open question; None also if nothing is left that could be its answer."""
+        """The open question, if there is one that can still be answered."""
         question = self.question
         if question and question.lapses and question.choices and not question.choices(self):
             return None
         return question
 
     def end_of_input(self) -> None:
-        """Answer an open question with nothing, as no more lines will come."""
+        """Answer an open question with a blank line, since no more lines will come."""
         if self.question is not None:
             self.enter("")
 
@@ -279,13 +280,13 @@ class Chat:
         self._nursery.start_soon(self._watch, window, work, arguments)
 
     def start_unwatched(self, work: Callable[..., Awaitable[object]], *arguments: object) -> None:
-        """Run something in the background that handles refusals and that nobody waits for."""
+        """Run something in the background that handles its refusals; quitting does not wait."""
         self._nursery.start_soon(cast("Callable[..., Awaitable[Any]]", work), *arguments)
 
     async def _watch(
         self, window: Window, work: Callable[..., Awaitable[object]], arguments: tuple[object, ...]
     ) -> None:
-        """Wait for what was started, and show its refusal if there is one."""
+        """Wait for background work, and show its refusal if there is one."""
         try:
             await work(*arguments)
         except Refused as refusal:
@@ -296,8 +297,8 @@ class Chat:
     async def finish(self, patience: float, *, everything: bool = False) -> bool:
         """Wait, at most `patience` seconds, for messages to be stored and files to be saved.
 
-        With `everything`, also until the backlog has been shown. Says what was left undone, and
-        returns whether all was done.
+        With `everything`, also wait until the backlog has been shown. Show a notice about
+        unfinished work, and return whether there was none.
         """
         with trio.move_on_after(patience):
             while self._is_busy() or (everything and self._is_behind()):
@@ -307,7 +308,7 @@ class Chat:
             if any(window.pending() for window in self.windows):
                 undone += " Messages are kept, and sent when you run tchat again."
             if self.transfers.active:
-                undone += " Files resume from here when they are sent or saved again."
+                undone += " Transfers resume when the files are sent or saved again."
             self.current.fail(Refused(Code.SHUTTING_DOWN, undone))
         return not self._working
 
@@ -326,9 +327,9 @@ class Chat:
             await self._next()
 
     async def prepare(self, line: str) -> None:
-        """Wait until a line finds the group in the state it was written for; not while offline.
+        """Wait until the lines before `line` have taken effect; do not wait while offline.
 
-        So a script may join, write and edit line by line, without waiting in between.
+        So a script can join, post and edit line by line, without pauses in between.
         """
         counts = self.commands.counts_messages(line)
         while self.session.connected and not self.done.is_set():
@@ -353,14 +354,14 @@ class Chat:
         return not self._all_opened or any(window.catching_up for window in self.windows)
 
     def _is_busy(self) -> bool:
-        """Return whether something is under way, or was done and is not shown yet."""
+        """Return whether work is under way, or is finished but not shown yet."""
         sending = any(window.sending for window in self.windows)
         return bool(self._working) or self.has_updates or sending
 
     # ------------------------------------------------------------------ updates of the session
 
     def handle(self, update: Update) -> None:
-        """Show an update, and do what follows from it."""
+        """Show an update and react to it."""
         match update:
             case ConversationOpened(replica):
                 self._handle_conversation(replica)
@@ -394,7 +395,7 @@ class Chat:
                 window.handle_past(events)
 
     def mark_seen(self) -> None:
-        """Tell the server what was seen in each window."""
+        """Send the read position of each window."""
         for window in self.windows:
             window.mark_seen()
 

@@ -1,13 +1,13 @@
 """The record of a slash command (the rows are in `ui.commands`), the parser of typed lines, /help.
 
-A command is one `CommandSpec`: what it is called, what it takes, how it is explained, the handler
-that runs it and what Tab offers for its argument. The rows stand in `tchat.ui.commands`; a chat is
-given the table of them, and everything that has to do with commands (dispatch, /help, completion,
-the README's table) is made from that table.
+A command is one `CommandSpec`: its names, its argument, its help, its handler and its completer.
+The rows are in `tchat.ui.commands`; a chat is given their table, and dispatch, /help, completion
+and the README's table of commands are all made from it.
 
-A line that does not begin with a slash is a message. So is a line that begins with two slashes,
-less the first one. A command is written as a number, as in the original program, or as a word;
-the rest of the line is its argument. A command whose required argument is missing asks for it.
+A line that does not begin with a slash is a message. So is a line that begins with two slashes; the
+first of them is removed. A command is written as a number, as in the original program, or as a
+word; the rest of the line is its argument. A command whose required argument is missing asks for
+it.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _USAGE_WIDTH = 15
 """Cells for a command's usage where commands are listed in a column."""
 
 C = TypeVar("C")
-"""What handlers and completers work on: the chat. (A parameter, since the chat imports this.)"""
+"""The chat, for handlers and completers: a type parameter, since `chat` imports this module."""
 
 
 class Offers(NamedTuple):
-    """What Tab offers: the `texts` that may stand from `start` (in code points) to the cursor."""
+    """Tab's offers: `texts` to replace the line from `start` (in code points) to the cursor."""
 
     start: int
     texts: list[str]
@@ -50,8 +50,8 @@ class CommandSpec(Generic[C]):
     means that a message is part of it. `question` asks for a required argument that is missing.
 
     `choices` lists what the argument may be: shown with the question, and offered by Tab.
-    `completer` says what Tab offers where that is not simply the choices that begin as typed; it
-    gets the argument up to the cursor.
+    `completer` makes Tab's offers if these are not simply the choices that begin with the typed
+    text; it gets the argument up to the cursor.
     """
 
     word: str

@@ -1,7 +1,7 @@
 """Tab completion: commands at the start of a line, then their arguments, names within messages.
 
-What a command's argument may be is on its row in the table of commands: `choices` or a completer.
-The choices and completers that several commands share are here.
+A command's row in the table says how its argument is completed: with `choices` or a completer. The
+choices and completers that several commands share are here.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _argument(chat: Chat, command: CommandSpec[Chat], before: str, start: int) -
 
 
 def matching(names: list[str], begun: str) -> list[str]:
-    """Return the names that begin as typed, in whatever case."""
+    """Return the names that begin with the typed text, in upper or lower case."""
     return [name for name in names if fold(name).startswith(fold(begun))]
 
 
@@ -63,13 +63,13 @@ def words_of_message(chat: Chat, begun: str) -> Offers:
 
 
 def text(chat: Chat, begun: str) -> Offers:
-    """Complete a word of an argument that is a text: as in a message, but not as its first word."""
+    """Complete a word of a text argument, like a word within a message."""
     found = words_of_message(chat, f" {begun}")
     return Offers(found.start - 1, found.texts)
 
 
 def first_then_text(choices: Callable[[Chat], list[str]]) -> Callable[[Chat, str], Offers]:
-    """Return the completer of an argument that is one of the choices, and then a text."""
+    """Return the completer of an argument that consists of one of the choices and then a text."""
 
     def complete(chat: Chat, begun: str) -> Offers:
         if " " in begun:
@@ -80,12 +80,12 @@ def first_then_text(choices: Callable[[Chat], list[str]]) -> Callable[[Chat, str
 
 
 def window_by_title(chat: Chat, begun: str) -> Offers:
-    """Complete the title of a window, typed with its # or @ or without."""
+    """Complete the title of a window, typed with or without its # or @."""
     return Offers(0, [title for title in window_titles(chat) if begins_title(title, begun)])
 
 
 def begins_title(title: str, typed: str) -> bool:
-    """Return whether a window's title begins as typed, with its # or @ or without."""
+    """Return whether a window's title, with or without its # or @, begins with the typed text."""
     return fold(title).startswith(fold(typed)) or fold(title[1:]).startswith(fold(typed))
 
 

@@ -1,8 +1,8 @@
 """Files of a group: list them as text, save small ones automatically, offer large ones.
 
 A file that somebody shares while this person is a member is saved at once if it is small enough.
-Until it is on the disk, its event does not count as seen: should the program end before, the file
-is saved the next time, on whatever device.
+Its event counts as unseen until the file is on disk: if the program ends before that, the file is
+saved the next time, on any device.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _NAMED_FETCHERS = 3
 
 @dataclass(frozen=True, slots=True)
 class ListedFile:
-    """A file that the server has: kept `until` a time in ms (0: no limit), `fetched` by whom."""
+    """A file on the server: kept `until` (ms; 0: no limit), `fetched` by so many people."""
 
     file: File
     until: int
@@ -138,7 +138,7 @@ def _padded(text: str, width: int) -> str:
 
 
 class FilesContext(Protocol):
-    """What the files of a group need of its window."""
+    """What `GroupFiles` needs from the group's window."""
 
     session: Session
     replica: Replica
@@ -151,14 +151,14 @@ class FilesContext(Protocol):
         """Show a refusal."""
 
     def mark_seen(self) -> None:
-        """Tell the server what was seen."""
+        """Send the read position."""
 
     def start(self, work: Callable[..., Awaitable[object]], *arguments: object) -> None:
         """Run something in the background; a refusal is shown."""
 
 
 class GroupFiles:
-    """The files of one group: saves what is shared, and knows the names of what is removed."""
+    """The files of one group: saves shared files, and remembers the names of removed ones."""
 
     def __init__(self, context: FilesContext, downloads: Path) -> None:
         self._context = context
@@ -168,7 +168,7 @@ class GroupFiles:
         self._is_member: bool | None = None
 
     async def save(self, file: File, place: str = "") -> None:
-        """Save a file, in a typed place or among the downloads, and say where. Raises `Refused`."""
+        """Save a file to a typed path or among the downloads, and show where. Raises `Refused`."""
         directory, name = self._downloads, None
         if "\0" in place:
             raise Refused(Code.FILE_UNREADABLE, "A path cannot contain a null character.")
@@ -183,11 +183,11 @@ class GroupFiles:
         return self._names.get(event.body.number, "") if isinstance(event.body, FileRemoved) else ""
 
     def seen(self, shown: int) -> int:
-        """Return the last event that counts as seen: short of the first file not saved yet."""
+        """Return the last event that counts as seen: it is before the first file not saved yet."""
         return min(self._unsaved) - 1 if self._unsaved else shown
 
     def handle_event(self, event: Event, *, unseen: bool) -> None:
-        """Save a file that is shared and unseen, or say how to get it; note names of files."""
+        """Save an unseen shared file, or show how to get it; remember the names of files."""
         me, files = fold(self._context.session.user), self._context.replica.state.files
         if self._is_member is None:  # the log here may begin after the event that let the person in
             self._is_member = self._context.replica.read > 0

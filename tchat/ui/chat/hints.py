@@ -1,7 +1,7 @@
 """Hints: the next step after a refusal, in terms of this interface's commands.
 
-The rules of a group say what was refused and why; they know nothing of slash commands. The front
-ends say here which command helps.
+A group's rules say what was refused and why, but know nothing of slash commands. This module adds
+the command that helps.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _HINTS: dict[str, str] = {
     Code.NO_SUCH_KEY: "/keys lists your keys.",
     Code.QUOTA_EXCEEDED: "/remove makes room.",
 }
-"""What helps after a refusal with this code, whatever the person's standing."""
+"""Hints by error code, for members and others."""
 
 _OUTSIDER_HINTS: dict[str, str] = {Code.NOT_MEMBER: "/join asks to join."}
-"""What helps somebody who is not a member, and has not asked to be one."""
+"""Hints for somebody who is not a member and has not asked to join."""
 
 _COMMAND = re.compile(r"(?<!\S)/[a-z0-9]+")
 

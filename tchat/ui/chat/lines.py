@@ -46,9 +46,9 @@ _LONGEST = 99 * 3600 + 59 * 60 + 59
 class Line:
     """One line of a window: `at` in ms since the Unix epoch, and its author, if it has one.
 
-    The text is sanitized, and may have several lines if it is a message. `seq` is its event's, 0
-    if it has none. `reply` quotes the message that this one replies to. A `mention` names the
-    person who reads. A deleted message has no text. `history` was seen before.
+    The text is sanitized, and may have several lines if it is a message. `seq` is its event's, 0 if
+    it has none. `reply` quotes the message that this one replies to. `mention` says that the text
+    names the reader, and `history` that the line was seen before. A deleted message has no text.
     """
 
     at: int

@@ -33,7 +33,7 @@ def welcome(replica: Replica, me: str) -> str:
 
 
 def standing_found(replica: Replica, before: Standing | None) -> str:
-    """Return what the server's answer to an attach means to somebody who was `before`.
+    """Return a notice if the answer to an attach changes the person's standing from `before`.
 
     Empty if nothing has changed.
     """

@@ -1,13 +1,13 @@
 """Transcript of a window: its lines, kept up to date by edits and deletions, and quotations.
 
-Lines are in the order of the log, with the program's own notices between them. A line is made of
-an event and of what is known of the group at that moment, since a message may have been edited or
-deleted since, and the group's state may be ahead of what is shown.
+Lines are in the order of the log, with the program's own notices between them. A line is made from
+an event and from the group's present state, because a message may have been edited or deleted
+since, and the state may be ahead of what is shown.
 
-A reply quotes its message also if that is not loaded: `quote_of` then requests it once,
-through `on_missing`, and `add_messages` fills in the quotations when it arrives. An edit that is
-not loaded either is not known, so such a quotation can be of the text before the edit; it is made
-again when the history is loaded.
+A reply quotes its message even if that message is not loaded: `quote_of` then requests it once,
+through `on_missing`, and `add_messages` fills in the quotations when it arrives. If an edit of that
+message is not loaded either, the quotation shows the text before the edit until the history is
+loaded.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     from tchat.ui.chat.lines import Line
 
 UNKNOWN_QUOTE = "an earlier message"
-"""Stands for a quotation whose message is not known (yet)."""
+"""The placeholder for a quotation whose message is not known (yet)."""
 
 
 class Transcript:
     """The lines of one window, without those of `ignored` people (folded names).
 
     `name_of_removed` gives the name of the file that an event removes. `on_missing` is called once
-    for each message that is to be quoted and is not here.
+    for each quoted message that is not loaded.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Transcript:
         )
 
     def index_of(self, seq: int) -> int | None:
-        """Return where the line of an event is, or would be; None if it lies before all lines."""
+        """Return the index of an event's line, or where it would be; None if before all."""
         for index in range(len(self.lines) - 1, -1, -1):
             if 0 < self.lines[index].seq <= seq:
                 return index
@@ -112,7 +112,7 @@ class Transcript:
     # ------------------------------------------------------------------ history
 
     def prepend(self, events: Iterable[Event]) -> int:
-        """Put events above all lines, as they read now; return how many lines these are.
+        """Insert events above all lines, with their present text; return the number of lines.
 
         Edits and deletions among them have no lines: they are in the messages already.
         """
@@ -130,7 +130,7 @@ class Transcript:
         self.cleared = True
 
     def uncover(self) -> int:
-        """Bring back what was cleared; return how many lines that is."""
+        """Bring back the cleared lines; return their number."""
         if not self.cleared:
             return 0
         self.cleared = False

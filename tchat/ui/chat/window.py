@@ -1,14 +1,14 @@
-"""Window: one group in front of one person: what counts as unread, read position, sent messages.
+"""A window onto one group: its lines, unread count, read position and outgoing messages.
 
 A window turns the events of its group into the lines of its transcript, and counts what is
 *unread*: what others have written since the window was last *attended*. A window is attended while
 it is in front and shows its newest lines; only then does the server learn how far the person has
 read.
 
-`Outgoing` holds what the person has written here and is not in the log yet. `WindowContext` is
-what a window needs of the chat around it, and `Frontend` what both need of whatever shows them: a
-full screen, lines of text, or a test. What only a screen needs (the scroll position, the text that
-is being typed) is kept by the front end.
+`Outgoing` holds the messages that the person has posted here and that are not in the log yet.
+`WindowContext` is what a window needs from its chat, and `Frontend` is what both need from the user
+interface: a full screen, lines of text, or a test. What only a screen needs (the scroll position,
+the text that is being typed) is kept by the front end.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 
 class Frontend(Protocol):
-    """The interface between a chat and what shows it.
+    """The interface that a front end implements for the chat.
 
     A front end that `rewrites` keeps lines in sight and can change them; one that does not prints
     each line once.
@@ -57,7 +57,7 @@ class Frontend(Protocol):
         """Show a line that was added at the end of a window."""
 
     def inserted(self, window: Window, count: int) -> None:
-        """React to so many lines that were put above all others of a window."""
+        """React to `count` lines that were inserted above all others of a window."""
 
     def cleared(self, window: Window) -> None:
         """React to the removal of all lines of a window."""
@@ -72,7 +72,7 @@ class Frontend(Protocol):
         """Show a line unwrapped, so that it can be copied, if that takes more than `show`."""
 
     def fill_input(self, text: str) -> bool:
-        """Put a text into the input line to be changed; return False if that cannot be done."""
+        """Put a text into the input line for editing; return False if that is impossible."""
 
     def reveal(self, window: Window, seq: int) -> None:
         """Scroll the current window to a message."""
@@ -85,7 +85,7 @@ class Frontend(Protocol):
 
 
 class WindowContext(Protocol):
-    """What a window needs of the chat that it is part of."""
+    """What a window needs from the chat that it is part of."""
 
     session: Session
     frontend: Frontend
@@ -104,14 +104,14 @@ class WindowContext(Protocol):
         """Run something in the background; a refusal is shown in the window."""
 
     def start_unwatched(self, work: Callable[..., Awaitable[object]], *arguments: object) -> None:
-        """Run something in the background that handles refusals and that nobody waits for."""
+        """Run something in the background that handles its refusals; quitting does not wait."""
 
 
 class Outgoing:
-    """What the person has written in one window, from the Enter key until it is in the log.
+    """The messages posted in one window, from the Enter key until they are in the log.
 
-    What is typed right after `/join` or `/query` is held here until the server has answered: it
-    would be refused before that. Everything else is given to the session at once, which keeps it
+    A message typed right after `/join` or `/query` is held here until the server has answered,
+    because it would be refused before that. All others go to the session at once, which keeps them
     across broken connections and the end of the program.
     """
 
@@ -134,13 +134,13 @@ class Outgoing:
             origin.start(self._deliver, pending, origin)
 
     def release(self) -> None:
-        """Send what was held."""
+        """Send the held messages."""
         held, self._held = self._held, []
         for text, reply, origin in held:
             self.say(text, reply, origin)
 
     def drop(self) -> None:
-        """Forget what was held."""
+        """Drop the held messages."""
         self._held.clear()
 
     def lines(self) -> list[Line]:
@@ -155,7 +155,7 @@ class Outgoing:
         return lines + [self._line(now, text) for text, *_ in self._held]
 
     def _is_event_due(self, pending: PendingMessage) -> bool:
-        """Return whether a message is stored and its event has not arrived yet."""
+        """Return whether a message is stored but its event has not arrived yet."""
         stored, window = pending.request.answer, self._window
         due = isinstance(stored, Ok) and (stored.seq or 0) > window.shown
         return due and window.replica.standing == "member"
@@ -166,7 +166,7 @@ class Outgoing:
         return Line(at, sort, shown, who, fate="failed" if failed else "pending")
 
     async def _deliver(self, pending: PendingMessage, origin: Window) -> None:
-        """Wait until a message is stored, and confirm it where its window is not in sight."""
+        """Wait until a message is stored, and confirm it if its window is not in sight."""
         window = self._window
         try:
             await pending.wait()
@@ -179,7 +179,7 @@ class Outgoing:
             origin.notice(f"message sent to {name}; /query {name} opens the conversation")
 
     def _give_up(self, pending: PendingMessage) -> None:
-        """Discard a message to somebody who can never receive it, and its empty window."""
+        """Discard a message whose recipient can never receive it, and close its empty window."""
         window = self._window
         window.session.discard(pending)
         is_empty = not (window.replica.log or window.replica.pending)
@@ -221,7 +221,7 @@ class Window:
 
     @property
     def lines(self) -> list[Line]:
-        """What is shown, the oldest first; without what is not in the log yet."""
+        """The shown lines, the oldest first; without messages that are not in the log yet."""
         return self._transcript.lines
 
     @property
@@ -233,12 +233,12 @@ class Window:
 
     @property
     def direct(self) -> bool:
-        """Whether this is a conversation of two."""
+        """Whether this is a direct conversation."""
         return self.replica.state.direct
 
     @property
     def partner(self) -> str:
-        """The other person of a conversation of two."""
+        """The other person of a direct conversation."""
         other = other_of(self.replica.name, self.session.user)
         return self.replica.state.members.get(fold(other), other)
 
@@ -324,7 +324,7 @@ class Window:
         """Raise `Refused` unless the person is the admin."""
         self.require_member()
         if self.direct:
-            raise Refused(Code.DIRECT, "A conversation of two has no admin.")
+            raise Refused(Code.DIRECT, "A direct conversation has no admin.")
         if not self.replica.state.is_admin(self.session.user):
             name = self.replica.state.admin_name
             raise Refused(Code.NOT_ADMIN, f"Only the admin, {name}, may do this.")
@@ -356,7 +356,7 @@ class Window:
         return any(line.fate == "pending" for line in self.pending())
 
     def mark_seen(self) -> None:
-        """Tell the server what was seen, short of the first file that is not saved yet."""
+        """Send the read position; it stays before the first file that is not saved yet."""
         if self.attended:
             self.session.mark_seen(self.replica, self.files.seen(self.shown))
 
@@ -387,8 +387,7 @@ class Window:
         self.context.frontend.hand_out(clean_line(text))
 
     def _show_own(self, sort: Sort, text: str) -> None:
-        # The outcome of something that was started in a window that is closed by now still has
-        # to be seen.
+        # The window may have been closed since the work was started; its outcome is shown even so.
         window = self if self.is_open else self.context.current
         window.show(Line(time.time_ns() // 1_000_000, sort, clean_line(text)))
 
@@ -404,7 +403,7 @@ class Window:
         return self._transcript.messages()
 
     def index_of(self, seq: int) -> int | None:
-        """Return where the line of an event is, or would be; None if it lies before all here."""
+        """Return the index of an event's line, or where it would be; None if before all."""
         return self._transcript.index_of(seq)
 
     def quote_of(self, seq: int) -> str:
@@ -431,7 +430,7 @@ class Window:
             self.context.start_unwatched(self._load_quotes)
 
     async def _load_quotes(self) -> None:
-        """Load the messages that are quoted and not here, the newest first.
+        """Load the quoted messages that are missing, the newest first.
 
         One page of history at a time, since it often has several of them.
         """
@@ -443,7 +442,7 @@ class Window:
                 self._transcript.add_messages(page)
                 self.context.frontend.changed()
         except Refused:
-            self._unquoted.clear()  # a placeholder stays; nobody has asked for anything else
+            self._unquoted.clear()  # a placeholder stays; the person has requested nothing
         finally:
             self._loading_quotes = False
 
@@ -451,14 +450,14 @@ class Window:
 
     @property
     def past(self) -> Literal["more", "loading", "all"]:
-        """Whether there are events above the first line that can be loaded."""
+        """Whether earlier events can be loaded, or are being loaded."""
         if self.loading:
             return "loading"
         begins = max(self.replica.state.floor, 1)
         return "more" if self._transcript.cleared or self.replica.first > begins else "all"
 
     def load_history(self) -> None:
-        """Load what is above the first line: cleared lines, or a page from the server."""
+        """Load lines above the first one: cleared lines, or a page from the server."""
         if self._transcript.cleared:
             self.uncover()
         elif self.past == "more":
@@ -486,7 +485,7 @@ class Window:
         self.context.frontend.cleared(self)
 
     def uncover(self) -> None:
-        """Show again what was cleared."""
+        """Show the cleared lines again."""
         self._inserted(self._transcript.uncover())
 
     def _inserted(self, count: int) -> None:
@@ -496,13 +495,13 @@ class Window:
     # ------------------------------------------------------------------ events and unread counts
 
     def handle_event(self, event: Event, *, unseen: bool) -> None:
-        """Show an event, and do what follows from it: count it, save its file."""
+        """Show an event, count it, and save its file."""
         self.shown = max(self.shown, event.seq)
         is_change = isinstance(event.body, Edited | Deleted)
         if isinstance(event.body, Edited | Deleted):
             self._transcript.apply_change(event.body)
             self.context.frontend.changed()
-        # A front end that cannot rewrite a line needs one that tells of the change.
+        # A front end that cannot rewrite lines needs a new line that reports the change.
         line = None
         if not (is_change and self.context.frontend.rewrites):
             line = self._transcript.line(event)

@@ -52,7 +52,7 @@ async def make_invite(window: InviteContext, argument: str) -> None:
     whom = name or "one person, whoever runs it first,"
     if connector.is_local:
         host = connector.address.host
-        window.notice(f"On another machine, replace {host} by this machine's name or address.")
+        window.notice(f"On another machine, replace {host} with this machine's name or address.")
     window.notice(f"This command lets {whom} join, within {_duration(lasts)}:")
     window.hand_out(_join_line(window.session, group, token, name))
 
@@ -76,7 +76,7 @@ def _join_line(session: Session, group: str, token: bytes, name: str | None) -> 
 
 
 def _read_options(argument: str) -> tuple[str | None, int]:
-    """Return whom an invite is for and how many ms it lasts. Raises `Refused`."""
+    """Return the name that an invite is for, if any, and its duration in ms. Raises `Refused`."""
     name, lasts = None, _DAY_MS
     words = argument.split()
     while words:

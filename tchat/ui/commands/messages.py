@@ -1,7 +1,7 @@
 """Commands about messages: reply, edit, delete, resend, search, jump.
 
 A message is referred to by its author ("bob": the newest by bob) or by counting back ("^3": the
-third newest); without either, the newest message that the command can apply to is meant.
+third newest); without either, the command applies to the newest suitable message.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _BACK = re.compile(r"\^([0-9]{1,4})")
 _MOST_PAGES = 2000
-"""How many pages of history /jump loads, so that a lying server cannot keep it busy forever."""
+"""How many pages of history /jump loads, so that a malicious server cannot keep it busy forever."""
 
 
 # ---------------------------------------------------------------------- writing
@@ -92,13 +92,13 @@ def delete(chat: Chat, window: Window, typed: str) -> None:
 
 
 def resend(chat: Chat, window: Window, _: str) -> None:
-    """Send the messages again that were refused."""
+    """Send the refused messages again."""
     for pending in _failed(window):
         window.start(chat.session.resend(pending).wait)
 
 
 def discard(chat: Chat, window: Window, _: str) -> None:
-    """Discard the messages that were refused."""
+    """Discard the refused messages."""
     failed = _failed(window)
     for pending in failed:
         chat.session.discard(pending)
@@ -147,7 +147,7 @@ def find_message(
 
 
 def require_sent(window: Window) -> None:
-    """Raise `Refused` while messages are on their way: which one is the newest is open then."""
+    """Raise `Refused` while messages are being sent, since the newest is not known then."""
     if window.sending:
         raise Refused(
             Code.NO_SUCH_MESSAGE, "Your last message is still on its way; try again in a moment."
@@ -238,8 +238,8 @@ COMMANDS: tuple[CommandSpec[Chat], ...] = (
         choices=other_people,
         counts_messages=True,
     ),
-    CommandSpec("resend", "messages", "sends the messages again that were refused", resend),
-    CommandSpec("discard", "messages", "discards the messages that were refused", discard),
+    CommandSpec("resend", "messages", "sends the refused messages again", resend),
+    CommandSpec("discard", "messages", "discards the refused messages", discard),
     CommandSpec(
         "search",
         "messages",

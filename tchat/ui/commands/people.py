@@ -55,7 +55,7 @@ def policy(chat: Chat, window: Window, typed: str) -> None:
     """Show who may join, or change that."""
     window.require_member()
     if window.direct:
-        raise Refused(Code.DIRECT, "Nobody can join a conversation of two.")
+        raise Refused(Code.DIRECT, "Nobody can join a direct conversation.")
     if not typed:
         is_open = window.replica.state.policy == "open"
         rule = "is open: anyone may join" if is_open else "needs approval: the admin lets people in"
@@ -100,7 +100,7 @@ def admin(chat: Chat, window: Window, _: str) -> None:
     """Show who the admin is."""
     window.require_member()
     name = window.replica.state.admin_name
-    window.notice(f"The admin is {name}." if name else "A conversation of two has no admin.")
+    window.notice(f"The admin is {name}." if name else "A direct conversation has no admin.")
 
 
 def who(chat: Chat, window: Window, _: str) -> None:

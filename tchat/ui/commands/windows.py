@@ -51,14 +51,14 @@ def leave(chat: Chat, window: Window, _: str) -> None:
     if window.direct:
         chat.close(window)
         return
-    window.leaving = True  # at once: the next line of a script has to wait for it
+    window.leaving = True  # set at once, since a script's next line has to wait for it
     window.start(_leave, chat, window)
 
 
 async def _leave(chat: Chat, window: Window) -> None:
     try:
         await chat.session.request(lambda i, n: Leave(i, n, window.replica.name))
-        await chat.settle()  # so that the window still shows what the others see of it
+        await chat.settle()  # so that the window shows the event before it is closed
     except Refused:
         window.leaving = False
         raise
@@ -82,7 +82,7 @@ async def list_groups(chat: Chat, window: Window, _: str) -> None:
         window.notice("You are in no group. /join GROUP asks to join a group, or founds it.")
 
 
-# ---------------------------------------------------------------------- conversations of two
+# ---------------------------------------------------------------------- direct conversations
 
 
 def msg(chat: Chat, window: Window, typed: str) -> None:
@@ -102,7 +102,7 @@ def query(chat: Chat, window: Window, typed: str) -> None:
 
 
 def _person(chat: Chat, typed: str) -> str:
-    """Return the name that was typed, as its owner writes it if that is known."""
+    """Return the typed name, in its owner's spelling if that is known."""
     name = check_name(typed.removeprefix("@"), "username")
     return chat.people().get(fold(name), name)
 

@@ -64,7 +64,7 @@ class TypedLines:
 
 
 def format_line(line: Line) -> str:
-    """Return one line of the plain form."""
+    """Return a line as it is printed."""
     stamp = time.strftime("%H:%M", time.localtime(line.at / 1000))
     text = line.text.replace("\n", "↵")
     match line.sort:

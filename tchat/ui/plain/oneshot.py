@@ -97,7 +97,7 @@ class _Visit:
     def __init__(self, session: Session, group: str) -> None:
         self.status = 0
         self._session = session
-        # Before the connection stands, which then attaches this group and requests nothing else.
+        # Followed before the session connects, so that it attaches this group and nothing else.
         self._replica = session.follow(group)
         self._transfers = Transfers(session, lambda: None)
         self._updated = trio.Event()

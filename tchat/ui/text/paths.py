@@ -16,9 +16,9 @@ _SPECIAL = re.compile(r"[\s\\'\"]")
 
 
 def parse_paths(argument: str) -> list[Path]:
-    """Return the paths that an argument names: the whole of it if that exists, or each word.
+    """Return the paths in an argument: the whole argument if that exists, otherwise its words.
 
-    If nothing of it exists and nothing is quoted, it is ambiguous, and taken as one path.
+    If none of these exist and nothing is quoted, the argument is ambiguous and taken as one path.
     """
     whole = expand_home(argument)
     if _exists(whole):
@@ -70,7 +70,7 @@ def _quoted_matches(word: str) -> list[str]:
 
 
 def _matches(begun: str) -> list[str]:
-    """Return the files and directories whose path begins so; hidden ones only after a dot."""
+    """Return the paths that begin with the typed text; hidden ones only after a dot."""
     if begun == "~":
         return ["~/"]
     head, slash, last = begun.rpartition("/")

@@ -2,8 +2,8 @@
 
 One task reads the keyboard, one follows the session, one the terminal's size, and one paints. The
 first three change the chat and wake the painter, which draws at most about thirty times a second,
-however much arrives; only a pressed key is shown at once. What keys do stands in `keymap`, what
-the screen shows of the chat in `model`.
+however much arrives; only a pressed key is shown at once. `keymap` defines what keys do; `model`
+defines what the screen shows of the chat.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class App:
     # ------------------------------------------------------------------ front end of the chat
 
     def show(self, window: Window, _: Line) -> None:
-        """Paint a line that was added; whoever has scrolled up keeps their place."""
+        """Paint a line that was added; a person who has scrolled up keeps their place."""
         self.view_of(window).on_added(len(window.lines))
         self._changed.set()
 
@@ -174,7 +174,7 @@ class App:
     # ------------------------------------------------------------------ tasks
 
     async def finish(self) -> bool:
-        """Wait a moment for what is on its way, unless the person quits again; return if done."""
+        """Wait briefly for unfinished deliveries, unless the person quits again; return if done."""
         self._changed.set()
         done = False
         async with trio.open_nursery() as nursery:
@@ -233,7 +233,7 @@ class App:
             self.chat.mark_seen()
 
     async def follow_transfers(self) -> None:
-        """Repaint the progress of transfers now and then, also of one that stalls."""
+        """Repaint the progress of transfers periodically, even if one stalls."""
         while True:
             await trio.sleep(_TRANSFER_SECONDS)
             if self.chat.transfers.active:
@@ -274,7 +274,7 @@ class App:
             run_action(self, action)
 
     def quit(self) -> None:
-        """End the chat; a second time, without waiting for what is on its way."""
+        """End the chat; the second time, do not wait for unfinished deliveries."""
         if self.chat.done.is_set():
             self._hurry.set()
         self.chat.done.set()

@@ -120,7 +120,7 @@ def status_row(model: Model, width: int, *, scrolled: bool) -> Row:
 
 
 def _facts_that_fit(model: Model, room: int, limit: int, *, scrolled: bool) -> list[Span]:
-    """Return what needs attention, in fewer words where it would take more than `room` cells.
+    """Return the facts that need attention, abbreviated if they take more than `room` cells.
 
     If the fewest words do not fit, the least important are dropped until they take no more than
     `limit`.
@@ -244,7 +244,7 @@ def transfers_text(transfers: list[Progress], room: int) -> str:
 
 
 def _progress_facts(progress: Progress) -> list[str]:
-    """Return what to say of a transfer after its name, from the longest to the shortest."""
+    """Return descriptions of a transfer's progress, from the longest to the shortest."""
     if progress.phase in ("queued", "sharing"):
         return [progress.phase]
     percent = f"{progress.percent}%"

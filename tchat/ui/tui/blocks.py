@@ -6,9 +6,9 @@
      10:06  alice » @carol, so do I     the mark: » mentions me, … is being sent, ✗ has failed
      10:06      * │ bob nods            *  is an action, -- a notice of the program, ! an error
 
-Blocks are laid out lazily, when their height or rows are asked for. A block's height depends on
-the line, the line before it and the width of the pane, never on what else is visible: so a block
-and a row of it name a place in the log that is stable whatever is around it.
+Blocks are laid out lazily, when their height or rows are asked for. A block's height depends on the
+line, the line before it and the width of the pane, never on what else is visible. So a block and
+one of its rows together are a stable position in the log.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 PAST_HINTS = MappingProxyType(
     {"more": "PgUp: earlier messages", "loading": "fetching earlier messages…"}
 )
-"""What stands above the first line, by `Model.past`."""
+"""Hints above the first line, by `Model.past`."""
 
 _TIME_FORMAT = "%H:%M"
 _WIDTH_WITH_TIME = 30
@@ -169,7 +169,7 @@ class Blocks:
         return wrap(text, self._columns.text)
 
     def _prefix(self, line: Line) -> str:
-        """Return what the text begins with: an action's author; without columns, mark and name."""
+        """Return the prefix of the text: an action's author; without columns, mark and name."""
         mark = "" if self._columns.mark or _mark(line) == "│" else f"{_mark(line)} "
         if line.sort == "action":
             return f"{mark}{line.who} " if self._columns.mark else f"{mark}* {line.who} "
@@ -216,7 +216,7 @@ def _columns_of(model: Model, width: int) -> _Columns:
     """Return the columns of a pane.
 
     The name column is as wide as the members' and recent authors' names, within limits: so it
-    changes when somebody with a longer name appears, and never while one only scrolls.
+    changes when somebody with a longer name appears, and never during scrolling.
     """
     if model.bare:
         return _Columns(0, 0, 0, width)
@@ -282,7 +282,7 @@ def _style_links(text: str, style: str, links: Ranges, before: int) -> Row:
 
 @lru_cache(maxsize=64)
 def _link_ranges(text: str, width: int) -> dict[int, Ranges]:
-    """Return by row of a wrapped text which parts of it belong to a URL, whole or broken.
+    """Return, for each row of a wrapped text, the parts that belong to a URL, whole or broken.
 
     URLs are found in the whole text, because a broken one cannot be recognised row by row.
     """

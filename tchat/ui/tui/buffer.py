@@ -1,17 +1,17 @@
 """Text buffer of the input line: graphemes around a cursor, with undo and redo. Pure.
 
-Whether a grapheme ends before a code point depends on the text before it, back to the last
-boundary, and on that code point alone: no rule of Unicode TR 29 looks further ahead. So text that
-is appended can only lengthen the last grapheme before it, and text that is prepended moves the
-boundaries after it only until one falls where there was one before. Both are found by segmenting
-a few graphemes anew (in a row of flags: the rest of the row), however long the text is.
+Whether there is a grapheme boundary before a code point depends only on that code point and on the
+text back to the previous boundary: no rule of Unicode TR 29 looks further ahead. So appended text
+can only lengthen the last grapheme, and prepended text moves the following boundaries only up to
+the first one that stays where it was. In both cases only a few graphemes have to be segmented again
+(in a row of flags: the rest of the row), however long the text is.
 
 The two sides of the cursor are segmented separately. A flag or a family of emoji is typed code
-point by code point, and the cursor has to stay after the last of them, though for a moment it may
-stand in the middle of one grapheme with the text that follows. The grapheme is joined when the
+point by code point, and the cursor has to stay after the last of them, even while that code point
+forms a grapheme with the text that follows. The two parts of the grapheme are joined when the
 cursor moves away.
 
-Undo works in code points, because graphemes differ with what is around them.
+Undo works in code points, because the graphemes of a text depend on its neighbours.
 """
 
 from __future__ import annotations
@@ -139,10 +139,11 @@ class Buffer:
     def replace(
         self, back: int, ahead: int, text: str, *, text_id: int | None = None, joins: bool = False
     ) -> bool:
-        """Replace `back` graphemes before the cursor and `ahead` after it by `text`.
+        """Replace `back` graphemes before the cursor and `ahead` after it with `text`.
 
-        The cursor ends up after `text`. That is one undo step; or with `joins`, for an insertion
-        where the step before left the cursor, part of that step. Return whether the text changed.
+        The cursor ends up after `text`. The change is one undo step; with `joins`, an insertion
+        where the previous step left the cursor becomes part of that step. Return whether the text
+        changed.
         """
         was = self._spot()
         change = _Change(

@@ -2,9 +2,9 @@
 
 The dispatch, `/help keys`, the configuration and the README's table are made from these rows.
 
-A key's action is offered to the input line first (`LineEdit.do`), which declines what is not about
-editing: then the row's function runs on the app. So one key can mean two things without a rule for
-each: an action in `OTHERWISE` edits a line that has text, and on an empty line becomes another.
+A key's action is offered to the input line first (`LineEdit.do`), which declines actions that are
+not about editing; then the row's function runs on the app. So one key can have two meanings: an
+action in `OTHERWISE` edits a line that has text, and becomes another action on an empty line.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class KeyContext(Protocol):
-    """What the actions of keys work on: the app."""
+    """The interface of the app to the actions of keys."""
 
     chat: Chat
     screen: Screen
@@ -146,7 +146,7 @@ def _switch_to(number: int, app: KeyContext) -> None:
 
 
 def next_activity(app: KeyContext) -> None:
-    """Switch to a window with unread messages or requests; first where this person is meant."""
+    """Switch to a window with unread messages or requests; first where this person is mentioned."""
 
     def urgency(window: Window) -> tuple[bool, int]:
         personal = window.mentions + window.waiting_for_approval > 0
@@ -169,7 +169,7 @@ def bare_view(app: KeyContext) -> None:
 
 
 def approve_next(app: KeyContext) -> None:
-    """Approve the first request here; a request in another window is brought in sight first."""
+    """Approve the first request here; if only another window has any, switch to it."""
     window = app.chat.current
     elsewhere = next((one for one in app.chat.windows if one.waiting_for_approval), None)
     if window.waiting_for_approval:
@@ -187,7 +187,7 @@ def approve_next(app: KeyContext) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """An action, its default keys, and what it does; without `run` only the input line does it."""
+    """An action, its default keys and its help; without `run`, only the input line handles it."""
 
     keys: tuple[str, ...]
     action: str
@@ -238,7 +238,7 @@ BINDINGS: tuple[Binding, ...] = (
     Binding(("C-u",), "kill-to-start", "cut to the start of the line"),
     Binding(("C-k",), "kill-to-end", "cut to the end of the line"),
     Binding(("C-y",), "yank", "paste the text that was cut last"),
-    Binding(("M-y",), "yank-older", "after Ctrl-Y: replace the pasted text by an earlier cut"),
+    Binding(("M-y",), "yank-older", "after Ctrl-Y: replace the pasted text with an earlier cut"),
     Binding(("C-t",), "transpose", "swap the two characters at the cursor"),
     Binding(("C-_",), "undo", "undo the last change of the line"),
     Binding(("M-_",), "redo", "redo the change that was undone last"),
@@ -295,11 +295,11 @@ BINDINGS: tuple[Binding, ...] = (
 )
 """Every action, in the order of the help; an action without keys can still be given some.
 
-The names of actions stand in people's configuration files, and keep their meaning.
+Action names are used in people's configuration files, so a name keeps its meaning.
 """
 
 OTHERWISE = {"end-or-bottom": "bottom", "delete-or-leave": "leave"}
-"""What actions of the input line become where it declines them: on an empty line."""
+"""The actions that replace actions of the input line while the line is empty."""
 
 ACTIONS = {binding.action: binding for binding in BINDINGS}
 """The rows by the names of their actions."""

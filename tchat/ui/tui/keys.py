@@ -1,10 +1,10 @@
 """Decode terminal input into named keys: escape sequences, modifiers, bracketed paste.
 
 A character names itself; other keys are "Enter", "Tab", "Up", "PageUp" …, after "C-" for Control,
-"M-" for Alt and "S-" for Shift, in this order. What a terminal sends is one stream of characters:
-an Escape in it is that key, or Alt with the next key, or the start of a sequence that stands for a
-key, and only what follows tells which, or that nothing follows. So a `KeyReader` holds an Escape
-back until more has arrived, or its owner, who has the clock, reports a timeout.
+"M-" for Alt and "S-" for Shift, in this order. A terminal sends one stream of characters. An Escape
+in it can be the Escape key, Alt with the next key, or the start of a sequence that stands for a
+key; only the characters that follow, or a pause, tell which. So a `KeyReader` holds an Escape back
+until more has arrived, or until its caller, which has the clock, reports a timeout.
 
 Pasted text arrives between two such sequences, if the terminal was asked for them (bracketed
 paste). It becomes one item, so that a line break in it is not taken for Enter.
@@ -144,7 +144,7 @@ class KeyReader:
         return [key for item in raw for key in self._feed_item(item)]
 
     def flush(self) -> list[Key]:
-        """Return the keys that the items held back are if nothing follows them.
+        """Return the keys for the items held back, given that nothing follows them.
 
         An unfinished paste ends here; an unfinished sequence is dropped.
         """

@@ -1,7 +1,7 @@
 """Line editing as in readline: kill ring, undo, input history and its search, completion. Pure.
 
-The input line is text of one or more lines. Its commands have names, the actions of `keymap`,
-which bind keys to them: `do` carries one out. Typed and pasted text comes through `insert`.
+The input line is text of one or more lines. Its commands are the actions of `keymap`, which binds
+keys to them; `do` runs one. Typed and pasted text comes through `insert`.
 
 Typing is undone a word at a time: a step is a word with the spaces after it, or twenty characters
 of one. Every other change is a step of its own, a paste or a completion too. Redo, which readline
@@ -117,10 +117,9 @@ class LineEdit(Buffer):
         return line
 
     def do(self, action: str) -> bool:
-        """Carry out an action of `keymap`; return False, with nothing done, if it is the window's.
+        """Run an action of `keymap`; return False, without effect, if it is the window's.
 
-        That is so for actions that the line does not know, and for those that it leaves to the
-        window while it is empty.
+        Actions unknown to the line are the window's; so are some others while the line is empty.
         """
         if self._search is not None and self._do_searching(self._search, action):
             return True
@@ -137,8 +136,8 @@ class LineEdit(Buffer):
     ) -> None:
         """Complete the word before the cursor; repeated: to the next offer, or `back` to the last.
 
-        `offers_for` is called with the text before the cursor, and returns at which code point of
-        it the word begins, and what the word could become.
+        `offers_for` is called with the text before the cursor, and returns the code point at which
+        the word begins, and the possible completions.
         """
         self._end_search(accept=True)
         state = self._completion
@@ -157,7 +156,7 @@ class LineEdit(Buffer):
         self._completion = state if len(state.offers) > 1 else None
 
     def _replace_from(self, start: int, text: str) -> bool:
-        """Replace what is between code point `start` and the cursor; return whether it changed."""
+        """Replace the text from code point `start` to the cursor; return whether it changed."""
         length, back = len("".join(self.before)), 0
         while length > start:
             back += 1
@@ -166,7 +165,7 @@ class LineEdit(Buffer):
         return self.replace(back, 0, kept + text)
 
     def _begin_change(self, kind: str) -> None:
-        """End what any change but an action ends; `kind` is remembered as the last change."""
+        """End a search and a completion before a change; remember `kind` as the last change."""
         self._end_search(accept=False)
         self._completion = None
         self._last = kind
@@ -260,14 +259,14 @@ class LineEdit(Buffer):
         return ""
 
     def yank(self) -> bool:
-        """Insert what was cut last."""
+        """Insert the text that was cut last."""
         if self._kill_ring:
             self._last = ""  # a single character would join the undo step of typing before it
             self.insert(self._kill_ring[-1])
         return bool(self._kill_ring)
 
     def yank_older(self) -> bool:
-        """Directly after a yank: rotate the ring, and insert what was cut before instead."""
+        """Directly after a yank: rotate the kill ring, and insert the previous cut instead."""
         if self._last not in ("yank", "yank-older"):
             return False
         self.retract()
@@ -345,7 +344,7 @@ _IF_NOT_EMPTY = frozenset({"delete-or-leave", "end-or-bottom", "interrupt"})
 
 
 def _do_nothing(_: LineEdit) -> None:
-    """Do nothing but what every action does: end a completion or a run of moves."""
+    """Have no effect but that of every action: end a completion or a run of moves."""
 
 
 _ACTIONS: dict[str, Callable[[LineEdit], bool | None]] = {
@@ -376,4 +375,4 @@ _ACTIONS: dict[str, Callable[[LineEdit], bool | None]] = {
     "yank": LineEdit.yank,
     "yank-older": LineEdit.yank_older,
 }
-"""What the line does for each action that it knows: False means that nothing could be done."""
+"""The methods for the actions that the line knows; False means that nothing could be done."""

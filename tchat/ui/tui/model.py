@@ -47,7 +47,7 @@ class Tab:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A scroll position above the bottom: line `index` is the lowest one in sight.
+    """A scroll position above the bottom: line `index` is the lowest visible one.
 
     `hidden` is how many of its rows are below the pane.
     """
@@ -58,7 +58,7 @@ class Position:
 
 @dataclass(slots=True)
 class WindowView:
-    """What only the screen knows of a window: the input line and the scroll position.
+    """A window's state that belongs to the screen: the input line and the scroll position.
 
     `position` is None at the bottom; `below` counts the lines added while it was not.
     """
@@ -76,7 +76,7 @@ class WindowView:
             self.on_inserted(1)
 
     def on_inserted(self, count: int) -> None:
-        """Keep the place after so many lines were put in front of it."""
+        """Keep the place after `count` lines were inserted above it."""
         if self.position is not None:
             self.position = replace(self.position, index=self.position.index + count)
 
@@ -87,7 +87,7 @@ class WindowView:
 
 @dataclass(slots=True)
 class Model:
-    """Everything that is drawn; what belongs to a window is that of the current one.
+    """Everything that is drawn; window-specific fields are about the current window.
 
     `lines` are the oldest first, `pending` the person's messages that are not stored yet.
     `new_from` is the seq of the first unread event, 0 if there is none. `past` says what is above

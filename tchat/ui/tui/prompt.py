@@ -1,6 +1,6 @@
 """Prompt and input area: the typed text in as many rows as needed, question, history search.
 
-Typed text is broken where a row is full, not between words, so that nothing moves to and fro
+Typed text is broken where a row is full, not between words, so that no word jumps between rows
 while typing and the cursor is where the next character will appear. A text that needs more rows
 than the screen can spare is shown around the cursor.
 """
@@ -80,7 +80,7 @@ def _break_rows(
 
 @lru_cache(maxsize=4096)
 def _visible(grapheme: str, width: int) -> tuple[tuple[str, int], ...]:
-    """Return what is shown of a grapheme, with its cells: in parts if it is wider than a row."""
+    """Return a grapheme as it is shown, with its width; in parts if it is wider than a row."""
     text = "" if grapheme == "\n" else clean_line(grapheme)
     parts = [text] if cells(text) <= width else list(text)
     return tuple((part, cells(part)) for part in parts)

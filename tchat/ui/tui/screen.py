@@ -3,13 +3,13 @@
 Painting compares each row with what was painted there before, and writes from the first span that
 differs; curses in turn compares cells, and sends the terminal only those that changed.
 
-The terminal is released (given back as it was) however the program ends: `open_screen` is a
-context manager, and a signal that would end the process at once releases the terminal first,
-unless the program handles that signal itself. The terminal is also released while the process is
-stopped (SIGTSTP), and acquired again when it continues (SIGCONT), whatever others have written on
-it meanwhile. Python runs signal handlers between any two steps of the program, in the middle of
-painting too: therefore releasing, acquiring and painting the whole picture are written so that
-they do no harm between any two of each other's steps.
+The terminal is released (given back as it was) however the program ends: `open_screen` is a context
+manager, and a signal that would end the process at once releases the terminal first, unless the
+program handles that signal itself. The terminal is also released while the process is stopped
+(SIGTSTP), and acquired again when it continues (SIGCONT), whatever others have written on it
+meanwhile. Python runs signal handlers between any two steps of the program, in the middle of
+painting too: therefore releasing, acquiring and painting the whole picture are written so that each
+may interrupt another at any point.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Screen:
         window.nodelay(True)
         window.keypad(True)
         self.write_raw(self.terminal.paste_mode(on=True))
-        self.resize()  # curses believes LINES and COLUMNS, which may be of another terminal
+        self.resize()  # curses trusts LINES and COLUMNS, which may describe another terminal
 
     # ---------------------------------------------------------------- output
 
@@ -90,7 +90,7 @@ class Screen:
         self._painted = None
 
     def paint(self, picture: Picture) -> None:
-        """Show a picture of the screen's size; while released, as soon as acquired again."""
+        """Paint a picture of the screen's size; while released, once acquired again."""
         self._picture = picture
         if self._acquired:
             self._paint(picture)
@@ -103,7 +103,7 @@ class Screen:
                 self.write_raw(self.terminal.title(text))
 
     def write_raw(self, data: bytes) -> None:
-        """Write a sequence beside curses: it must not print text or move the cursor."""
+        """Write a sequence past curses: it must not print text or move the cursor."""
         with suppress(OSError):  # the terminal has gone; a signal tells the program so
             while data:
                 data = data[os.write(sys.stdout.fileno(), data) :]
@@ -147,7 +147,7 @@ class Screen:
     def suspend(self) -> None:
         """Stop the whole process group until told to continue, as the terminal does at Ctrl-Z.
 
-        The terminal itself does not: in raw mode Ctrl-Z is a key like others.
+        The terminal does not do this itself: in raw mode Ctrl-Z is an ordinary key.
         """
         self._stop(partial(os.kill, 0, signal.SIGTSTP))
 
@@ -166,7 +166,7 @@ class Screen:
         self._acquired = False  # last: a signal before this has to release the terminal again
 
     def _acquire(self) -> None:
-        """Take the terminal again, whatever is on it."""
+        """Acquire the terminal again, whatever is on it."""
         self._acquired = True  # first: a signal after this has to release the terminal
         before = self.size
         with suppress(curses.error):
@@ -185,7 +185,7 @@ class Screen:
         self._stop(partial(signal.raise_signal, number))
 
     def on_continue(self, _number: int, _frame: FrameType | None) -> None:
-        """Acquire the terminal anew after a stop without warning (SIGSTOP); handles SIGCONT."""
+        """Acquire the terminal again after a stop without warning (SIGSTOP); handles SIGCONT."""
         if self._acquired:
             self.release()
             self._acquire()
@@ -240,7 +240,7 @@ class Screen:
             x += width
 
     def _encodable(self, text: str) -> str:
-        """Return `text` composed (NFC), with ? for what a terminal without UTF-8 cannot show."""
+        """Return `text` composed (NFC), with ? where the terminal's encoding lacks a character."""
         # Curses drops what joins a wide character: the parts of Hangul syllables, marks on kana.
         text = text if text.isascii() else unicodedata.normalize("NFC", text)
         encoding = self._window.encoding
@@ -267,7 +267,7 @@ def open_screen(looks: Mapping[str, Look] | None = None) -> Iterator[Screen]:
 @contextmanager
 def _curses() -> Iterator[curses.window]:
     """Run curses for the length of the block, in raw mode and without echo."""
-    curses.set_escdelay(_ESCAPE_MS)  # short: waiting for the rest of a sequence is `KeyReader`'s
+    curses.set_escdelay(_ESCAPE_MS)  # short, since `KeyReader` waits for the rest of a sequence
     window = curses.initscr()
     try:
         curses.noecho()

@@ -50,7 +50,7 @@ class Viewport(NamedTuple):
 
 
 def viewport_at(blocks: Blocks, position: Position | None, height: int) -> Viewport:
-    """Return what a pane of `height` rows shows at a position; fewer rows if there are no more."""
+    """Return the viewport of `height` rows at a position; fewer rows if there are no more."""
     if not len(blocks):
         return Viewport([], top=True, position=None)
     lowest = _fill_from_below(blocks, _block_row(blocks, position), height)

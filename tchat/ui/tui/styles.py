@@ -1,11 +1,10 @@
 """Colours and styles: the theme for 256, 16, 8 and 0 colours, NO_COLOR, and a person's own looks.
 
-A terminal cannot be asked for its background in general, so each colour has to be readable on
-black and on white alike: the theme uses colours of the palette of 256 whose contrast with both is
-3:1 or better. The first sixteen colours are whatever the person has set them to; the theme uses
-few of those, and never black, white, yellow or blue. Whatever a colour tells is told by an
-attribute as well where there are no colours, so that nothing is lost on a monochrome terminal or
-with `NO_COLOR` set.
+A terminal cannot be asked for its background in general, so each colour has to be readable on black
+and on white alike: the theme uses colours of the palette of 256 whose contrast with both is 3:1 or
+better. The first sixteen colours are whatever the person has set them to; the theme uses few of
+those, and never black, white, yellow or blue. Without colours, attributes convey what the colours
+would, so that nothing is lost on a monochrome terminal or with `NO_COLOR` set.
 
 A look is written as in the configuration file: words for attributes, at most one colour.
 """
@@ -96,7 +95,7 @@ class Look(NamedTuple):
 
 
 def parse_look(text: str) -> Look:
-    """Return the look that `text` describes. Raises ValueError with what would be right."""
+    """Return the look that `text` describes. Raises ValueError, which says what is expected."""
     words = text.lower().split()
     attributes = frozenset(words) & frozenset(ATTRIBUTES)
     colour = " ".join(word for word in words if word not in attributes)
@@ -146,7 +145,7 @@ def theme(depth: int, own: Mapping[str, Look] | None = None) -> dict[str, Look]:
         if depth:
             looks[style] = wish._replace(colour=_reduce_colour(wish.colour, depth))
         else:
-            # A wish for a colour alone would be lost, and with it what the style tells.
+            # A look that is only a colour would be invisible here, so the theme's attributes stay.
             looks[style] = Look(None, wish.attributes or looks[style].attributes)
     return looks
 
@@ -180,7 +179,7 @@ def _parse_colour(text: str) -> int:
 def _reduce_colour(colour: int | None, depth: int) -> int | None:
     """Return the nearest of the first `depth` colours of the palette.
 
-    Instead of black or white, one of which is the background's, the terminal's own colour.
+    Black and white become the terminal's own colour, since one of them may be the background.
     """
     if colour is None or colour < depth:
         return colour
@@ -189,7 +188,7 @@ def _reduce_colour(colour: int | None, depth: int) -> int | None:
 
 
 def _nearest(rgb: tuple[int, ...], choice: Iterable[int]) -> int:
-    """Return which of `choice` is nearest to an RGB colour, 0-255 a channel."""
+    """Return the colour of `choice` nearest to an RGB colour with channels of 0-255."""
     return min(
         choice, key=lambda n: sum((a - b) ** 2 for a, b in zip(rgb, _PALETTE[n], strict=True))
     )

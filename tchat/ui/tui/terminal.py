@@ -2,12 +2,13 @@
 
 Beyond what terminfo describes there are control sequences that most terminals of today know: a
 window title, bracketed paste, desktop notifications. Old terminals would print some of them as
-text, so terminals that are not known to be of xterm's family get none. What a terminal is can
-only be guessed from the environment; over SSH little more than TERM is left to judge by.
+text, so terminals that are not known to be of xterm's family get none. The kind of terminal can
+only be guessed from the environment; over SSH little more than TERM is available.
 
-A terminal multiplexer (tmux, GNU screen) swallows what it does not know, unless it is wrapped in
-a passthrough sequence. The bell is always rung with a notification: it marks the window or pane
-too, and gets through where a notification does not (tmux has to be told, `allow-passthrough`).
+A terminal multiplexer (tmux, GNU screen) swallows sequences that it does not know, unless they are
+wrapped in a passthrough sequence. The bell is always rung with a notification: it marks the window
+or pane too, and gets through where a notification does not (tmux has to be told,
+`allow-passthrough`).
 """
 
 from __future__ import annotations
@@ -52,17 +53,17 @@ class Terminal:
     utf8: bool = True
 
     def paste_mode(self, *, on: bool) -> bytes:
-        """Return what switches bracketed paste, which tells pasted text from typing."""
+        """Return the sequence for bracketed paste, which tells pasted text from typing."""
         return (b"\x1b[?2004h" if on else b"\x1b[?2004l") if self.xterm_like else b""
 
     def title(self, text: str) -> bytes:
-        """Return what sets the window title; empty text restores the terminal's own."""
+        """Return the sequence to set the window title; empty text restores the terminal's own."""
         if not self.xterm_like:
             return b""
         return self.osc(b"2;" + self.encode_text(text, _WINDOW_TITLE_CELLS))
 
     def notify(self, title: str, body: str) -> bytes:
-        """Return what shows a desktop notification; nothing where none can be expected."""
+        """Return the sequence to show a desktop notification; empty if it is unlikely to work."""
         # A title ends at the first semicolon.
         head = self.encode_text(title.replace(";", ","), _NOTIFICATION_TITLE_CELLS)
         rest = self.encode_text(body, _NOTIFICATION_BODY_CELLS)
@@ -106,9 +107,9 @@ class Notifier:
         self._last = float("-inf")
 
     def notify(self, title: str, body: str, now: float) -> bytes:
-        """Return what to write to the terminal; nothing if it is too soon or switched off.
+        """Return the sequence to write; empty if it is too soon or notifications are off.
 
-        `now` is in seconds, of any clock that does not go back.
+        `now` is in seconds, of a clock that never goes back.
         """
         if self._setting == "off" or now - self._last < _MIN_NOTIFICATION_INTERVAL:
             return b""
@@ -130,10 +131,10 @@ def _multiplexer(environment: Mapping[str, str]) -> str:
 
 
 def _notification_command(environment: Mapping[str, str]) -> int:
-    """Return the OSC command for notifications that a terminal of xterm's family obeys, or 0.
+    """Return the number of the OSC command with which this xterm-like terminal notifies, or 0.
 
-    9 is only sent to terminals that are known to want it: to others (ConEmu) some of it means to
-    run a program. Most of the rest obey 777, or ignore it.
+    9 is only sent to terminals that are known to support it: in others (ConEmu), some OSC 9
+    commands run a program. Most of the rest support 777, or ignore it.
     """
     program = environment.get("TERM_PROGRAM", "")
     if "iTerm" in program + environment.get("LC_TERMINAL", ""):

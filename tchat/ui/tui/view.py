@@ -1,8 +1,8 @@
 """Draw the whole screen: turn a model and a size into rows of styled text. Pure.
 
-The same model always gives the same rows. Everything is drawn anew each time, and `screen` finds
-out what has changed. Only the visible messages are laid out, so a picture costs the same with a
-hundred thousand lines as with ten.
+The same model always gives the same rows. Everything is drawn each time, and `screen` writes only
+the differences to the terminal. Only the visible messages are laid out, so a picture costs the same
+with a hundred thousand lines as with ten.
 
 This file composes the parts (`bars`, `blocks`, `prompt`) as `layout` divides the screen, and
 draws the member list.
@@ -24,7 +24,7 @@ from tchat.ui.tui.styles import name_style
 if TYPE_CHECKING:
     from tchat.ui.tui.model import Model, Person, Position
 
-_NOTHING = "nothing has been said yet"
+_NOTHING = "No messages yet."
 
 
 @dataclass(frozen=True, slots=True)

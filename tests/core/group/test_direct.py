@@ -28,7 +28,7 @@ from tchat.core.group.settings import SetPolicy, SetTopic
 from tchat.core.group.state import Group
 from tchat.core.text import NAME_LIMIT, check_name, fold
 from tchat.errors import Code, Refused
-from tests.core.histories import Step, histories, tell
+from tests.core.histories import Step, histories, run_history
 from tests.core.script import Script
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ any_name = (
 
 @pytest.fixture
 def two() -> Script:
-    """Return the conversation of Alice and bob, who have not said anything."""
+    """Return the conversation of Alice and bob, who have not posted anything."""
     return Script("@Alice,bob")
 
 
@@ -278,8 +278,8 @@ def test_repeated_direct_message_is_posted_once(two: Script) -> None:
 @given(histories)
 def test_members_of_a_direct_conversation_never_change(history: list[Step]) -> None:
     two = Script("@alice,bob")
-    for told in tell(history, two):
-        assert all(fold(event.actor) in ("alice", "bob") for event in told.events)
+    for outcome in run_history(history, two):
+        assert all(fold(event.actor) in ("alice", "bob") for event in outcome.events)
         group = two.group
         assert {*group.members} == {*map(fold, group.members.values())} == {"alice", "bob"}
         assert group.admin is None

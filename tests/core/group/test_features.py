@@ -17,7 +17,7 @@ from tchat.core.text import fold
 from tchat.errors import Code, Refused
 from tests.core import examples
 from tests.core.examples import BODIES, REQUESTS
-from tests.core.histories import PEOPLE, Step, histories, tell
+from tests.core.histories import PEOPLE, Step, histories, run_history
 from tests.core.script import Script, key_of
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def test_standing_changes_agree_with_the_state(history: list[Step]) -> None:
     """Every change of somebody's standing but one's own founding or request is announced."""
     script = Script()
     before = script.group.copy()
-    for outcome in tell(history, script):
+    for outcome in run_history(history, script):
         for event in outcome.events:
             after = before.copy()
             apply(after, event)

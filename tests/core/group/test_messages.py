@@ -48,7 +48,7 @@ def edits_in(script: Script) -> dict[int, tuple[int, ...]]:
     return {message: edits.seqs for message, edits in script.group.edits.items()}
 
 
-def said(crew: Script, who: str = "bob", text: str = "hello") -> int:
+def post(crew: Script, who: str = "bob", text: str = "hello") -> int:
     """Let somebody say something, and return the number of the message."""
     [posted] = crew.events(who, Post, text)
     return posted.seq
@@ -65,26 +65,26 @@ def anew(crew: Script) -> None:
 
 
 def test_reply_names_its_message(crew: Script) -> None:
-    first = said(crew)
+    first = post(crew)
     assert crew.run("carol", Post, "hello, bob", first) == [Posted("hello, bob", first)]
 
 
 def test_reply_to_a_deleted_message_is_kept(crew: Script) -> None:
-    first = said(crew)
+    first = post(crew)
     crew.run("bob", Delete, first)
     assert crew.run("carol", Post, "hello, bob", first) == [Posted("hello, bob", first)]
 
 
 @pytest.mark.parametrize("ahead", [1, 2, 2**62])
 def test_reply_must_be_to_an_earlier_event(crew: Script, ahead: int) -> None:
-    said(crew)
+    post(crew)
     beyond = crew.group.seq + ahead
     assert crew.refused("carol", Post, "hello, bob", beyond) == Code.NO_SUCH_MESSAGE
     assert crew.refused("carol", Post, "hello, bob", 0) == Code.NO_SUCH_MESSAGE
 
 
 def test_reply_to_a_former_life_is_refused(crew: Script) -> None:
-    first = said(crew)
+    first = post(crew)
     anew(crew)
     assert crew.refused("bob", Post, "where were we?", first) == Code.NO_SUCH_MESSAGE
     assert crew.run("bob", Post, "hello", crew.group.floor) != []
@@ -94,33 +94,33 @@ def test_reply_to_a_former_life_is_refused(crew: Script) -> None:
 
 
 def test_author_edits_a_message(crew: Script) -> None:
-    first = said(crew)
+    first = post(crew)
     assert crew.run("bob", Edit, first, "Hello!") == [Edited(first, "Hello!")]
 
 
 @pytest.mark.parametrize("who", ["BOB", "Bob", "ｂｏｂ"])  # noqa: RUF001
 def test_author_is_recognised_in_any_spelling(crew: Script, who: str) -> None:
-    first = said(crew)
+    first = post(crew)
     assert crew.run(who, Edit, first, "Hello!") == [Edited(first, "Hello!")]
     assert crew.run(who, Delete, first) == [Deleted(first)]
 
 
 @pytest.mark.parametrize("who", ["alice", "carol"])
 def test_only_the_author_edits_a_message(crew: Script, who: str) -> None:
-    first = said(crew)
+    first = post(crew)
     assert crew.refused(who, Edit, first, "I am a fool") == Code.NOT_AUTHOR
     assert crew.sentence == "Only bob may edit this message."
 
 
 def test_number_of_edits_is_limited(crew: Script) -> None:
-    seq = said(crew)
+    seq = post(crew)
     for number in range(MOST_EDITS):
         crew.run("bob", Edit, seq, f"hello {number}")
     assert crew.refused("bob", Edit, seq, "hello again") == Code.EDITED_OFTEN
 
 
 def test_group_knows_all_edits_of_a_message(crew: Script) -> None:
-    first, other = said(crew), said(crew)
+    first, other = post(crew), post(crew)
     [once] = crew.events("bob", Edit, first, "Hello!")
     [meanwhile] = crew.events("bob", Edit, other, "What?")
     [twice] = crew.events("bob", Edit, first, "Hello everybody!")
@@ -133,7 +133,7 @@ def test_group_knows_all_edits_of_a_message(crew: Script) -> None:
     [(" \n", Code.EMPTY_TEXT), ("", Code.EMPTY_TEXT), ("a" * (TEXT_LIMIT + 1), Code.TEXT_TOO_LONG)],
 )
 def test_edited_text_must_be_postable(crew: Script, text: str, code: Code) -> None:
-    assert crew.refused("bob", Edit, said(crew), text) == code
+    assert crew.refused("bob", Edit, post(crew), text) == code
 
 
 # ------------------------------------------------------------------ delete
@@ -141,12 +141,12 @@ def test_edited_text_must_be_postable(crew: Script, text: str, code: Code) -> No
 
 @pytest.mark.parametrize("who", ["bob", "alice"])
 def test_author_or_admin_deletes_a_message(crew: Script, who: str) -> None:
-    first = said(crew)
+    first = post(crew)
     assert crew.run(who, Delete, first) == [Deleted(first)]
 
 
 def test_other_members_cannot_delete_a_message(crew: Script) -> None:
-    first = said(crew)
+    first = post(crew)
     assert crew.refused("carol", Delete, first) == Code.NOT_AUTHOR
     assert crew.sentence == "Only bob or the admin may delete this message."
     crew.run("alice", TransferAdmin, "bob")
@@ -162,7 +162,7 @@ def test_deleted_text_and_its_edits_leave_the_log(crew: Script) -> None:
 
 
 def test_deleted_message_has_no_edits(crew: Script) -> None:
-    first, other = said(crew), said(crew)
+    first, other = post(crew), post(crew)
     crew.run("bob", Edit, first, "Hello!")
     [kept] = crew.events("bob", Edit, other, "What?")
     crew.run("bob", Delete, first)
@@ -173,7 +173,7 @@ def test_deleted_message_has_no_edits(crew: Script) -> None:
 def test_deleted_message_cannot_be_changed(
     crew: Script, what: type[Command], about: tuple[str, ...]
 ) -> None:
-    first = said(crew)
+    first = post(crew)
     crew.run("bob", Delete, first)
     assert crew.refused("bob", what, first, *about) == Code.NO_SUCH_MESSAGE
 
@@ -185,7 +185,7 @@ def test_deleted_message_cannot_be_changed(
 def test_only_members_edit_and_delete(
     crew: Script, what: type[Command], about: tuple[str, ...]
 ) -> None:
-    first = said(crew)
+    first = post(crew)
     crew.run("bob", Leave)
     assert crew.refused("bob", what, first, *about) == Code.NOT_MEMBER
     crew.run("bob", Join)
@@ -196,7 +196,7 @@ def test_only_members_edit_and_delete(
 def test_returning_author_may_edit_and_delete(
     crew: Script, what: type[Command], about: tuple[str, ...]
 ) -> None:
-    first = said(crew, "alice")
+    first = post(crew, "alice")
     crew.run("alice", Leave)
     crew.run("alice", Join)
     crew.run("bob", Approve, "alice")
@@ -207,7 +207,7 @@ def test_returning_author_may_edit_and_delete(
 def test_only_messages_can_be_edited_or_deleted(
     crew: Script, what: type[Command], about: tuple[str, ...]
 ) -> None:
-    first = said(crew, "alice")
+    first = post(crew, "alice")
     [edit] = crew.events("alice", Edit, first, "Hello!")
     [file] = crew.events("alice", Share, "a.txt", 1, bytes(32))
     [topic] = crew.events("alice", SetTopic, "this and that")
@@ -219,14 +219,14 @@ def test_only_messages_can_be_edited_or_deleted(
 def test_messages_of_a_former_life_are_gone(
     crew: Script, what: type[Command], about: tuple[str, ...]
 ) -> None:
-    first = said(crew)
+    first = post(crew)
     anew(crew)
     assert crew.group.is_admin("bob")
     assert crew.refused("bob", what, first, *about) == Code.NO_SUCH_MESSAGE
 
 
 def test_founding_anew_forgets_edits(crew: Script) -> None:
-    crew.run("bob", Edit, said(crew), "Hello!")
+    crew.run("bob", Edit, post(crew), "Hello!")
     anew(crew)
     assert crew.group.edits == {}
 
@@ -235,12 +235,12 @@ def test_founding_anew_forgets_edits(crew: Script) -> None:
 def test_repeated_change_is_idempotent(
     crew: Script, what: type[Command], about: tuple[str, ...]
 ) -> None:
-    crew.run("bob", what, said(crew), *about)
+    crew.run("bob", what, post(crew), *about)
     assert crew.again() == []
 
 
 def test_repeated_post_of_deleted_message_stays_deleted(crew: Script) -> None:
-    first = said(crew)
+    first = post(crew)
     again = crew.last
     crew.run("bob", Delete, first)
     assert crew.give(*again) == []
@@ -310,7 +310,7 @@ def test_erased_events_still_count_their_numbers() -> None:
 
 def test_replay_after_deletions_leads_to_same_state(crew: Script) -> None:
     for text in ("one", "two", "three"):
-        crew.run("bob", Edit, said(crew, text=text), text.upper())
+        crew.run("bob", Edit, post(crew, text=text), text.upper())
     for seq in list(crew.group.edits):
         crew.run("alice", Delete, seq)
     assert crew.log != crew.written

@@ -20,7 +20,7 @@ from tchat.core.group.state import Group
 from tchat.core.protocol.framing import PREFIX
 from tchat.core.text import fold
 from tchat.errors import Refused
-from tests.core.histories import Step, histories, tell
+from tests.core.histories import Step, histories, run_history
 from tests.core.script import Script, key_of, replay
 
 if TYPE_CHECKING:
@@ -37,10 +37,10 @@ class SmallScript(Script):
     limits = SMALL
 
 
-def told(history: list[Step]) -> Script:
+def script_of(history: list[Step]) -> Script:
     """Return the group in which a history has happened."""
     script = Script()
-    for _ in tell(history, script):
+    for _ in run_history(history, script):
         pass
     return script
 
@@ -52,14 +52,14 @@ def events_of(script: Script) -> list[Event]:
 @any_history
 def test_group_with_members_has_one_admin_among_them(history: list[Step]) -> None:
     script = Script()
-    for _ in tell(history, script):
+    for _ in run_history(history, script):
         assert (script.group.admin in script.group.members) == bool(script.group.members)
 
 
 @any_history
 def test_closed_group_has_no_admin_and_no_requests(history: list[Step]) -> None:
     script = Script()
-    for _ in tell(history, script):
+    for _ in run_history(history, script):
         if script.group.admin is None:
             assert (script.members, script.waiting) == ([], [])
 
@@ -67,7 +67,7 @@ def test_closed_group_has_no_admin_and_no_requests(history: list[Step]) -> None:
 @any_history
 def test_standings_exclude_each_other(history: list[Step]) -> None:
     script = Script()
-    for _ in tell(history, script):
+    for _ in run_history(history, script):
         group = script.group
         assert not group.members.keys() & group.requests.keys()
         assert not group.members.keys() & group.kicked
@@ -76,7 +76,7 @@ def test_standings_exclude_each_other(history: list[Step]) -> None:
 @any_history
 def test_banned_people_are_neither_members_nor_waiting(history: list[Step]) -> None:
     script = Script()
-    for _ in tell(history, script):
+    for _ in run_history(history, script):
         group = script.group
         assert not group.banned.keys() & (group.members.keys() | group.requests.keys())
         assert group.banned.keys() <= group.kicked.keys()
@@ -85,7 +85,7 @@ def test_banned_people_are_neither_members_nor_waiting(history: list[Step]) -> N
 @any_history
 def test_nobody_waits_in_an_open_group(history: list[Step]) -> None:
     script = Script()
-    for _ in tell(history, script):
+    for _ in run_history(history, script):
         if script.group.policy == "open":
             assert script.waiting == []
 
@@ -93,8 +93,8 @@ def test_nobody_waits_in_an_open_group(history: list[Step]) -> None:
 @any_history
 def test_invited_member_neither_waits_nor_is_kicked(history: list[Step]) -> None:
     script = Script()
-    for told in tell(history, script):
-        for event in told.events:
+    for outcome in run_history(history, script):
+        for event in outcome.events:
             if isinstance(event.body, Joined):
                 assert fold(event.actor) not in script.group.kicked | script.group.requests.keys()
 
@@ -102,7 +102,7 @@ def test_invited_member_neither_waits_nor_is_kicked(history: list[Step]) -> None
 @any_history
 def test_invites_belong_to_members_only(history: list[Step]) -> None:
     script = Script()
-    for _ in tell(history, script):
+    for _ in run_history(history, script):
         for invitation in script.group.invites.values():
             assert invitation.by in script.group.members
             assert script.group.floor < invitation.seq <= script.group.seq
@@ -112,8 +112,8 @@ def test_invites_belong_to_members_only(history: list[Step]) -> None:
 def test_invite_admits_its_addressee_once_while_valid(history: list[Step]) -> None:
     script = Script()
     open_invites: dict[bytes, Event] = {}
-    for told in tell(history, script):
-        for event in told.events:
+    for outcome in run_history(history, script):
+        for event in outcome.events:
             match event.body:
                 case Created():
                     open_invites.clear()
@@ -137,8 +137,8 @@ def assert_good(invitation: Event, joined: Event, by: str) -> None:
 def test_keys_are_those_of_all_former_members(history: list[Step]) -> None:
     script = Script()
     ever: set[bytes] = set()
-    for told in tell(history, script):
-        for event in told.events:
+    for outcome in run_history(history, script):
+        for event in outcome.events:
             ever = set() if isinstance(event.body, Created) else ever
         ever |= {key_of(name) for name in script.members}
         assert script.group.keys.keys() == ever
@@ -148,7 +148,7 @@ def test_keys_are_those_of_all_former_members(history: list[Step]) -> None:
 @any_history
 def test_no_group_grows_beyond_its_limits(history: list[Step]) -> None:
     script = SmallScript()
-    for _ in tell(history, script):
+    for _ in run_history(history, script):
         group = script.group
         assert len(group.members) <= SMALL.members
         assert len(group.requests) <= SMALL.requests
@@ -159,7 +159,7 @@ def test_no_group_grows_beyond_its_limits(history: list[Step]) -> None:
 
 @any_history
 def test_people_are_kept_by_their_folded_names(history: list[Step]) -> None:
-    group = told(history).group
+    group = script_of(history).group
     asked = {key: request.name for key, request in group.requests.items()}
     for key, name in (group.members | asked | group.banned).items():
         assert key == fold(name)
@@ -167,7 +167,7 @@ def test_people_are_kept_by_their_folded_names(history: list[Step]) -> None:
 
 @any_history
 def test_seq_has_no_gaps_and_time_never_decreases(history: list[Step]) -> None:
-    script = told(history)
+    script = script_of(history)
     events = events_of(script)
     assert [event.seq for event in events] == list(range(1, script.group.seq + 1))
     assert all(earlier.at <= later.at for earlier, later in pairwise(events))
@@ -175,7 +175,7 @@ def test_seq_has_no_gaps_and_time_never_decreases(history: list[Step]) -> None:
 
 @any_history
 def test_file_numbers_are_unique_and_without_gaps(history: list[Step]) -> None:
-    script = told(history)
+    script = script_of(history)
     bodies = [event.body for event in events_of(script)]
     numbers = [body.number for body in bodies if isinstance(body, FileShared)]
     assert numbers == list(range(1, len(numbers) + 1))
@@ -185,25 +185,25 @@ def test_file_numbers_are_unique_and_without_gaps(history: list[Step]) -> None:
 @any_history
 def test_files_are_those_shared_and_not_removed(history: list[Step]) -> None:
     script = Script()
-    shelf: dict[int, str] = {}
-    for told in tell(history, script):
-        for event in told.events:
+    files: dict[int, str] = {}
+    for outcome in run_history(history, script):
+        for event in outcome.events:
             match event.body:
                 case FileShared(number):
-                    shelf[number] = fold(event.actor)
+                    files[number] = fold(event.actor)
                 case FileRemoved(number):
-                    assert fold(event.actor) in {shelf.pop(number), script.group.admin}
+                    assert fold(event.actor) in {files.pop(number), script.group.admin}
         if not script.members:
-            shelf.clear()
+            files.clear()
         by = {number: fold(file.by) for number, file in script.group.files.items()}
-        assert by == shelf
+        assert by == files
         assert all(file.number == number for number, file in script.group.files.items())
 
 
 @any_history
 def test_edits_are_of_own_messages_of_this_life(history: list[Step]) -> None:
     script = Script()
-    for _ in tell(history, script):
+    for _ in run_history(history, script):
         for target, edits in ((e.message, e.seqs) for e in script.group.edits.values()):
             message = script.event(target)
             assert message is not None
@@ -220,8 +220,8 @@ def test_edits_are_of_own_messages_of_this_life(history: list[Step]) -> None:
 def test_deleted_message_is_never_changed_again(history: list[Step]) -> None:
     script = Script()
     gone: set[int] = set()
-    for told in tell(history, script):
-        for event in told.events:
+    for outcome in run_history(history, script):
+        for event in outcome.events:
             if isinstance(event.body, Edited | Deleted):
                 assert event.body.target not in gone
             if isinstance(event.body, Deleted):
@@ -231,7 +231,7 @@ def test_deleted_message_is_never_changed_again(history: list[Step]) -> None:
 
 @any_history
 def test_erased_are_deleted_messages_and_their_edits(history: list[Step]) -> None:
-    script = told(history)
+    script = script_of(history)
     written = [decode_event(frame[PREFIX:]) for frame in script.written]
     gone = {event.body.target for event in written if isinstance(event.body, Deleted)}
     for was, event in zip(written, events_of(script), strict=True):
@@ -241,13 +241,13 @@ def test_erased_are_deleted_messages_and_their_edits(history: list[Step]) -> Non
 
 @any_history
 def test_erasing_changes_no_state(history: list[Step]) -> None:
-    script = told(history)
+    script = script_of(history)
     assert replay(script.name, script.written) == replay(script.name, script.log) == script.group
 
 
 @any_history
 def test_replay_of_the_log_leads_to_same_state(history: list[Step]) -> None:
-    script = told(history)
+    script = script_of(history)
     assert script.replayed() == script.group
     assert list(script.replayed().members) == list(script.group.members)
 
@@ -267,7 +267,7 @@ def test_decide_changes_nothing(history: list[Step]) -> None:
 
 @any_history
 def test_decide_is_a_pure_function(history: list[Step]) -> None:
-    script = told(history[:-1])
+    script = script_of(history[:-1])
     for step in history[-1:]:
         author, command = step.taken(script)
         with suppress(Refused):
@@ -278,10 +278,10 @@ def test_decide_is_a_pure_function(history: list[Step]) -> None:
 @any_history
 def test_copy_is_independent(history: list[Step]) -> None:
     half = len(history) // 2
-    script = told(history[:half])
+    script = script_of(history[:half])
     kept = copy.deepcopy(script.group)
     original, script.group = script.group, script.group.copy()
-    for _ in tell(history[half:], script):
+    for _ in run_history(history[half:], script):
         pass
     assert original == kept
 
@@ -297,14 +297,14 @@ def test_copy_shares_no_mutable_values() -> None:
 @any_history
 def test_no_command_is_done_twice(history: list[Step]) -> None:
     script = Script()
-    done = [told for told in tell(history, script) if told.events]
+    done = [outcome for outcome in run_history(history, script) if outcome.events]
     for earlier in done:
         assert script.decided(earlier.author, earlier.command) == []
 
 
 @any_history
 def test_fold_may_be_interrupted_anywhere(history: list[Step]) -> None:
-    script = told(history)
+    script = script_of(history)
     group = Group()
     for one in events_of(script):
         group = group.copy()

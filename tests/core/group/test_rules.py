@@ -106,9 +106,9 @@ def test_repeated_older_command_is_idempotent(crew: Script) -> None:
 
 def test_repeated_command_is_recognised_after_a_kick(crew: Script) -> None:
     crew.run("bob", Post, "farewell")
-    said = crew.last
+    posted = crew.last
     crew.run("alice", Kick, "bob")
-    assert crew.give(*said) == []
+    assert crew.give(*posted) == []
 
 
 def test_devices_count_separately(crew: Script) -> None:
@@ -184,10 +184,10 @@ def test_repeated_founding_does_not_found_again(ops: Script) -> None:
 def test_counts_survive_founding_anew(ops: Script) -> None:
     ops.run("alice", Join)
     ops.run("alice", Post, "hello")
-    said = ops.last
+    posted = ops.last
     ops.run("alice", Leave)
     ops.run("alice", Join)
-    assert ops.give(*said) == []
+    assert ops.give(*posted) == []
 
 
 def test_repeated_leave_of_the_admin_is_idempotent(crew: Script) -> None:

@@ -32,7 +32,7 @@ from tchat.core.protocol.framing import PREFIX
 from tchat.core.vocabulary import TO_CLIENT
 from tchat.errors import Code, ProtocolError
 from tests.cddl import ProtocolViolation, keys_of, validate
-from tests.core.histories import Step, histories, tell
+from tests.core.histories import Step, histories, run_history
 from tests.core.script import Script, replay
 
 any_history = given(history=histories)
@@ -40,10 +40,10 @@ any_history = given(history=histories)
 LARGEST = 2**63 - 1
 
 
-def told(history: list[Step], name: str = "ops") -> Script:
+def script_of(history: list[Step], name: str = "ops") -> Script:
     """Return the group in which a history has happened."""
     script = Script(name)
-    for _ in tell(history, script):
+    for _ in run_history(history, script):
         pass
     return script
 
@@ -97,20 +97,20 @@ def test_request_without_a_key_survives() -> None:
 @any_history
 def test_any_state_survives_without_client_numbers(history: list[Step]) -> None:
     script = Script()
-    for _ in tell(history, script):
+    for _ in run_history(history, script):
         group = script.group
         assert thaw(freeze(group), group.seq) == as_others_get_it(group)
 
 
 @any_history
 def test_direct_conversation_survives_a_snapshot(history: list[Step]) -> None:
-    group = told(history, "@alice,bob").group
+    group = script_of(history, "@alice,bob").group
     assert thaw(freeze(group), group.seq) == as_others_get_it(group)
 
 
 @any_history
 def test_snapshot_keeps_the_order_of_collections(history: list[Step]) -> None:
-    group = told(history).group
+    group = script_of(history).group
     back = thaw(freeze(group), group.seq)
     for was, now in (
         (group.members, back.members),
@@ -127,7 +127,7 @@ def test_snapshot_keeps_the_order_of_collections(history: list[Step]) -> None:
 def test_snapshot_and_later_events_equal_full_replay(
     history: list[Step], data: st.DataObject
 ) -> None:
-    script = told(history)
+    script = script_of(history)
     at = data.draw(st.integers(0, len(script.log)))
     before = replay(script.name, script.log[:at])
     later = replay(script.name, script.log[at:], thaw(freeze(before), before.seq))
@@ -150,8 +150,8 @@ def test_freeze_changes_nothing() -> None:
 
 @any_history
 def test_snapshot_matches_the_cddl(history: list[Step]) -> None:
-    validate("state", freeze(told(history).group))
-    validate("state", freeze(told(history, "@alice,bob").group))
+    validate("state", freeze(script_of(history).group))
+    validate("state", freeze(script_of(history, "@alice,bob").group))
 
 
 def test_cddl_lists_the_keys_of_the_state() -> None:
@@ -323,9 +323,9 @@ def assert_comes_back(group: Group) -> None:
 @any_history
 def test_whole_snapshot_keeps_everything_in_order(history: list[Step]) -> None:
     script = Script()
-    for _ in tell(history, script):
+    for _ in run_history(history, script):
         assert_comes_back(script.group)
-    assert_comes_back(told(history, "@alice,bob").group)
+    assert_comes_back(script_of(history, "@alice,bob").group)
 
 
 @given(history=histories, data=st.data())
@@ -334,7 +334,7 @@ def test_whole_snapshot_and_later_events_equal_replay(
 ) -> None:
     script = Script()
     kept = [(0, freeze_whole(script.group))]
-    kept += [(script.group.seq, freeze_whole(script.group)) for _ in tell(history, script)]
+    kept += [(script.group.seq, freeze_whole(script.group)) for _ in run_history(history, script)]
     # What was deleted since is erased in the log by now, but was not when the state was kept.
     seq, state = data.draw(st.sampled_from(kept))
     assert replay(script.name, script.log[seq:], thaw_whole(state, seq)) == script.group
