@@ -164,8 +164,8 @@ def test_numbers_in_protocol_match_the_code() -> None:
         f"of the last {state.WINDOW:,} numbers",
         f"next multiple of {handshake.PIECE_SIZE:,} bytes",
         f"{handshake.CLIENT_ID_SIZE} random bytes",
-        f"A ticket is {handshake.TICKET_SIZE} bytes",
-        f"valid once and for {tickets.TICKET_SECONDS:.0f} seconds",
+        f"A ticket has {handshake.TICKET_SIZE} bytes",
+        f"is valid for {tickets.TICKET_SECONDS:.0f} seconds",
         f"1 to {core_text.NAME_LIMIT} code points",
         f"at most {core_text.TEXT_LIMIT >> 10} KiB of UTF-8",
         f"one line of at most {settings.TOPIC_LIMIT} code points; empty removes",
@@ -173,7 +173,7 @@ def test_numbers_in_protocol_match_the_code() -> None:
         f"at most {core_text.FILE_NAME_LIMIT} bytes",
         f"for {accounts.LINK_CODE_SECONDS / 60:.0f} minutes",
         f"at most {membership.LONGEST_INVITE_MS // 86_400_000} days",
-        f"for {ordering.RETRY_SECONDS:.0f} seconds after its `wait`",
+        f"for at most {ordering.RETRY_SECONDS:.0f} seconds after its `wait`",
         f"{requests.burst} at once and {requests.per_second} a second",
         f"{joins.burst} at once and {joins.per_second * 60:g} a minute",
         f"less than {state.WINDOW:,} apart",
@@ -188,7 +188,7 @@ def test_numbers_in_protocol_match_the_code() -> None:
 def test_protocol_lists_the_final_codes() -> None:
     """Those after which a client does not reconnect by itself."""
     text = PROTOCOL.read_text(encoding="utf-8")
-    found = re.search(r"jitter, except after (.+?): these", text, re.DOTALL)
+    found = re.search(r"jitter, except after (.+?), which", text, re.DOTALL)
     assert found is not None
     final = {code.value for code in Code if isinstance(closing_error(code, ""), Refused)}
     assert set(re.findall(r"`(\w+)`", found[1])) == final
