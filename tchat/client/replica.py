@@ -164,7 +164,7 @@ class Replica:
             case Edited(target, text) if target not in self.deleted:
                 self.texts[target] = text
             case Deleted(target):
-                self._redact({target}, len(self.log))
+                self._erase({target}, len(self.log))
         return True
 
     def prepend_history(self, events: Sequence[Event]) -> tuple[Event, ...]:
@@ -175,7 +175,7 @@ class Replica:
         self.log[:0] = events
         self.first -= len(events)
         targets = {event.body.target for event in events if isinstance(event.body, Deleted)}
-        self._redact(self.deleted | targets, len(events))
+        self._erase(self.deleted | targets, len(events))
         page = tuple(self.log[: len(events)])
         for event in reversed(page):
             if isinstance(event.body, Edited):
@@ -216,7 +216,7 @@ class Replica:
         self.log, self.first = [], first
         self.texts, self.deleted = {}, set()
 
-    def _redact(self, targets: set[int], end: int) -> None:
+    def _erase(self, targets: set[int], end: int) -> None:
         """Redact messages and their edits from the first `end` events of the log."""
         self.deleted |= targets
         for target in targets:

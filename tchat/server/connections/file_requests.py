@@ -139,11 +139,6 @@ async def prepare_file_list(
     return decide
 
 
-def _require_member(group: Group, author: Author) -> None:
-    if group.standing(author.name) != "member":
-        raise Refused(Code.NOT_MEMBER, "Only members can send, list and download files.")
-
-
 # ------------------------------------------------------------------ quota
 
 
