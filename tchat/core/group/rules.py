@@ -1,4 +1,4 @@
-"""Decide commands and apply events: recognize repeated commands, then call the feature's rule.
+"""Decide commands, each only once (deduplication), and apply events, by the rules of features.
 
 A group is an ordered log of events, and its state is a fold over that log. Two pure functions
 define its behaviour, without a clock, a disk or a network:
