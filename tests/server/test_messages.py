@@ -12,6 +12,7 @@ from tchat.core.group.feature import Event
 from tchat.core.group.membership import Join, Kick, Leave
 from tchat.core.group.messages import Delete, Deleted, Edit, Edited, Erased, Post, Posted
 from tchat.core.pace import Rate
+from tchat.core.protocol.frames import Failed, Ok
 from tchat.errors import Code
 from tchat.store.open import open_store
 from tests.faulty_store import FaultyStore
@@ -31,6 +32,7 @@ from tests.store.logs import files_with
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tchat.core.protocol.schema import Frame
     from tests.helpers import RawClient
 
 LONG = 16_000 * "x"
@@ -271,6 +273,25 @@ async def test_deleted_text_is_in_no_file_after_crash(tmp_path: Path) -> None:
             assert await search(alice, MARK) == []
         assert await server.stop() == 0
     assert files_with(MARK, data) == []
+
+
+@pytest.mark.parametrize("target", ["refused", "repeated"])
+async def test_commands_after_a_vain_deletion_find_their_message(target: str) -> None:
+    """They arrive in one batch with a deletion that changes nothing, and are decided after it."""
+    async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
+        gone, kept = await bob.post("gone"), await bob.post("kept")
+        await alice.post("not bob's")
+        await bob.command(Delete, gone)
+        deleted = gone if target == "repeated" else kept + 1
+        await bob.send(
+            Delete(90, 90, GROUP, deleted), Edit(91, 91, GROUP, kept, "kept, and edited")
+        )
+        answers: dict[int | None, Frame | None] = {}
+        while len(answers) < 2:
+            if isinstance(frame := await bob.receive(), Ok | Failed):
+                answers[frame.re] = frame
+        assert isinstance(answers[90], Failed)
+        assert isinstance(answers[91], Ok), answers[91]
 
 
 async def test_deletion_is_broadcast_after_the_message_it_targets() -> None:

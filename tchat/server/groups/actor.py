@@ -242,8 +242,10 @@ class GroupActor:
         if not isinstance(item, Execute):
             return isinstance(item, Subscribe | Query)
         command = item.command
+        if command.erases:
+            return True
         if isinstance(command, TargetedCommand):
-            return command.erases or self.group.seq < command.target <= batch.draft.seq
+            return self.group.seq < command.target <= batch.draft.seq
         return False
 
     def _decide_one(self, batch: Batch, item: Execute, now: int) -> bool:
@@ -258,14 +260,16 @@ class GroupActor:
                     _require_acquainted(batch)
         except Refused as refusal:
             batch.add_answer(item, failed(refusal, command.id))
-            return False
-        ends = False
+            return command.erases
+        # A command that erases ends the batch even if it changes nothing: `_targets_of` has not
+        # loaded the messages that later commands are about.
+        ends = command.erases
         for event in events:
             apply(batch.draft, event)
             frame = encode_event(event)
             batch.frames.append(frame)
             batch.size += len(frame)
-            ends = ends or event.body.changes_audience or event.body.erases
+            ends = ends or event.body.changes_audience
         batch.events += events
         batch.add_answer(item, Ok(command.id, events[-1].seq if events else None))
         return ends
