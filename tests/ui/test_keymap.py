@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from tchat.errors import Code, Refused
+from tchat.ui.commands.table import COMMANDS
 from tchat.ui.tui.keymap import ACTIONS, BINDINGS, OTHERWISE, bind, key_rows
 from tchat.ui.tui.keys import parse_key
 from tchat.ui.tui.lineedit import _ACTIONS
+from tchat.ui.tui.model import WindowView
 
 DEFAULTS = bind({})
 
@@ -80,3 +84,15 @@ def test_help_writes_keys_as_people_do() -> None:
     assert rows["Alt-Enter, Ctrl-J, Shift-Enter"] == "begin a new line in the message"
     assert rows["Ctrl-L"] == "redraw the screen"
     assert len(key_rows()) == len([b for b in BINDINGS if b.keys]) - 8
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_escape_clears_the_answer_to_a_question(asked: bool) -> None:
+    """Otherwise the answer stands in front of the next message, and is posted with it."""
+    view = WindowView()
+    view.edit.insert("bob")
+    window = SimpleNamespace(attend=lambda: None)
+    chat = SimpleNamespace(question=COMMANDS.find("kick") if asked else None, current=window)
+    ACTIONS["bottom"].run(SimpleNamespace(chat=chat, view=view))  # type: ignore[misc]
+    assert chat.question is None
+    assert view.edit.text == ("" if asked else "bob")

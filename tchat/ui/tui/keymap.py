@@ -108,8 +108,10 @@ def page_down(app: KeyContext) -> None:
 
 
 def bottom(app: KeyContext) -> None:
-    """Show the newest messages, and cancel the question."""
-    app.chat.question = None
+    """Show the newest messages, and cancel the question together with its half-typed answer."""
+    if app.chat.question is not None:
+        app.chat.question = None
+        app.view.edit.clear()  # or the answer would be in front of what is typed next
     _to_newest(app)
 
 
