@@ -168,7 +168,7 @@ def test_invite_expiry_counts_from_group_time(crew: Script) -> None:
 def test_named_invite_is_for_nobody_else(crew: Script) -> None:
     invite(crew, name="dave")
     assert crew.refused("erin", Join, TOKEN) == Code.BAD_INVITE
-    assert "another name" in crew.sentence
+    assert "somebody else" in crew.sentence
     assert crew.run("dave", Join, TOKEN) != []
 
 
