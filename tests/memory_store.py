@@ -33,7 +33,7 @@ from tchat.store.base import (
     StoredGroup,
 )
 from tchat.store.blobs import BlobDirectory
-from tchat.store.words import matches, words_of
+from tchat.store.words import words_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -348,7 +348,7 @@ class MemoryStore(Store):
         """Scan all messages; see `Store.search`."""
         await trio.lowlevel.checkpoint()
         messages = [hit for group in groups for hit in self._log(group).messages()]
-        hits = [hit for hit in messages if terms and matches(terms, words_of(hit.text))]
+        hits = [hit for hit in messages if terms and _matches(terms, words_of(hit.text))]
         return sorted(hits, key=lambda hit: (hit.at, hit.seq), reverse=True)[skip : skip + most]
 
     async def cursors(self, group: str) -> dict[str, int]:
@@ -369,3 +369,15 @@ class MemoryStore(Store):
 
     def _read_cursors(self, group: str) -> dict[str, int]:
         return self._cursors.get(group, {})
+
+
+def _matches(terms: Sequence[Term], words: Sequence[str]) -> bool:
+    """Return whether the words of a text match all terms."""
+    return all(any(_matches_at(term, words, at) for at in range(len(words))) for term in terms)
+
+
+def _matches_at(term: Term, words: Sequence[str], at: int) -> bool:
+    found = tuple(words[at : at + len(term.words)])
+    if term.open and found:
+        return found[:-1] == term.words[:-1] and found[-1].startswith(term.words[-1])
+    return found == term.words

@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from tchat.core.group.state import Author
     from tchat.core.protocol.schema import Frame
 
-AWAY_LIMIT = 100
-"""Longest reason for being away, in code points."""
-
 
 class ClientConnection(Protocol):
     """The part of a chat connection that the server as a whole uses."""

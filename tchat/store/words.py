@@ -75,11 +75,6 @@ def terms_of(text: str) -> list[Term]:
     return [_term(run, is_last=number == len(runs)) for number, run in enumerate(runs, start=1)]
 
 
-def matches(terms: Sequence[Term], words: Sequence[str]) -> bool:
-    """Return whether the words of a text match all terms."""
-    return all(any(_matches_at(term, words, at) for at in range(len(words))) for term in terms)
-
-
 def excerpt(text: str, terms: Sequence[Term]) -> str:
     """Return a text, or if it is long, the part around the first match."""
     if len(text) <= EXCERPT:
@@ -106,13 +101,6 @@ def _term(run: str, *, is_last: bool) -> Term:
     if len(run) == 1:
         return Term(run, (run,), open=True)  # the start of a bigram, or the last letter of a run
     return Term(run, tuple(map("".join, pairwise(run))), open=False)
-
-
-def _matches_at(term: Term, words: Sequence[str], at: int) -> bool:
-    found = tuple(words[at : at + len(term.words)])
-    if term.open and found:
-        return found[:-1] == term.words[:-1] and found[-1].startswith(term.words[-1])
-    return found == term.words
 
 
 def _first_hit(text: str, terms: Sequence[Term]) -> int:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
+from tchat.client.connector import first_visit_notice
 from tchat.core.group.membership import Join
+from tchat.net.tls import make_credentials
 from tests.helpers import GROUP, GUARD, members, raw_client, running_server
 from tests.processes import launching
 from tests.ui.terminal import Terminal
@@ -131,6 +133,22 @@ async def test_a_refusal_does_not_stop_the_rest(tmp_path: Path) -> None:
         status, out, err = await alice.runs("get", 7, 1, "x", "--to", "saved")
         assert (status, out) == (1, ["saved/a.txt"])
         assert err == ["tchat: The group has no file 7.", "tchat: The group has no file x."]
+
+
+async def test_a_new_server_is_announced_once(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("data")
+    credentials = make_credentials(tmp_path / "server")
+    async with (
+        running_server(credentials=credentials) as server,
+        launching(tmp_path / "homes") as launch,
+    ):
+        where = (server.address.host, server.address.port, "--user", "alice", "--group", GROUP)
+        notices = []
+        for _ in range(2):
+            process = await launch.tchat("send", *where, "a.txt", user="alice")
+            assert await process.exit() == 1
+            notices.append(process.err.all[:-1])  # the last line says that she is not a member
+        assert notices == [[first_visit_notice(credentials.pin)], []]
 
 
 @pytest.mark.parametrize("verb", ["send", "get"])

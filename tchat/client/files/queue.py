@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Way = Literal["up", "down"]
 Phase = Literal["queued", "checking", "moving", "sharing"]
-Key = tuple[object, ...]
+TransferKey = tuple[object, ...]
 """Identifies a file and its destination, to deduplicate transfers."""
 
 AT_ONCE = 4
@@ -86,8 +86,8 @@ class Transfer:
         self.scope = trio.CancelScope()
         self.may_start = trio.Event()
         self.ended = trio.Event()
-        self.key: Key = ()
-        self.target: Key = ()
+        self.key: TransferKey = ()
+        self.target: TransferKey = ()
         self.path: Path | None = None
         self.refusal: Refused | None = None
         self._changed = changed
@@ -252,7 +252,7 @@ class Transfers:
 
         return await self._run(transfer, work)
 
-    def _enqueue(self, way: Way, name: str, target: Key) -> Transfer:
+    def _enqueue(self, way: Way, name: str, target: TransferKey) -> Transfer:
         transfer = Transfer(next(self._numbers), way, name, self._changed, self._clock)
         transfer.target = target
         self.active.append(transfer)
@@ -263,7 +263,7 @@ class Transfers:
     def _admit(self) -> None:
         """Start queued transfers in order, as long as there are free slots."""
         moving = sum(transfer.may_start.is_set() for transfer in self.active)
-        targets: set[Key] = set()
+        targets: set[TransferKey] = set()
         for transfer in self.active:
             # Wait while an earlier transfer works on the same bytes in the same place.
             free = moving < AT_ONCE and transfer.target not in targets

@@ -37,11 +37,10 @@ if TYPE_CHECKING:
     from tchat.client.files.queue import Transfers
     from tchat.client.pending_message import PendingMessage
     from tchat.client.replica import Replica
+    from tchat.client.request import MakeCommand
     from tchat.client.session import Session
-    from tchat.core.group.feature import Command, Event
+    from tchat.core.group.feature import Event
     from tchat.core.protocol.frames import MembershipChange, Standing
-
-    MakeCommand = Callable[[int, int], Command]
 
 
 class Frontend(Protocol):

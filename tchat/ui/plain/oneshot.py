@@ -152,7 +152,7 @@ class _Visit:
         async for update in self._session.updates:
             match update:
                 case NewServer(pin):
-                    self._print(f"{first_visit_notice(pin)}.")
+                    self._print(first_visit_notice(pin))
                 case Disconnected(reason):
                     self._print(f"connection lost ({reason}); trying again")
             self._updated.set()
