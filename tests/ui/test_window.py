@@ -7,7 +7,7 @@ import trio.testing
 from tchat.client.client_id import ClientId
 from tchat.client.updates import JournalDamaged
 from tchat.core.group.membership import Approve, Kick, Leave
-from tchat.core.group.messages import Delete, Post
+from tchat.core.group.messages import Delete, Edit, Post
 from tchat.core.protocol.frames import Seen
 from tests.helpers import GROUP, log_of, members, running_server, texts
 from tests.ui.typist import Typist, two_typing, typing
@@ -238,6 +238,28 @@ async def test_replies_quote_messages_that_are_not_loaded() -> None:
             await raw.command(Delete, first)
             await alice.reads(f"alice: re {first} [re a deleted message]")
             assert alice.window.quote_of(second) == "bob: the second"
+
+
+async def test_quotations_show_edits_that_are_not_loaded() -> None:
+    async with running_server() as server, members(server, "alice", "bob") as (by_hand, other):
+        first, second = await other.post("the frist"), await other.post("a secnod")
+        for n in range(100):
+            await by_hand.post(f"text {n}")
+        await other.command(Edit, first, "the first")
+        await other.command(Edit, second, "a secind")
+        await other.command(Edit, second, "a second")
+        for n in range(100):
+            await by_hand.post(f"more text {n}")
+        answer = await by_hand.command(Post, "well said", first)
+        await by_hand.send(Seen(GROUP, answer.seq or 0))
+        async with typing(server, recent=20) as alice:
+            await alice.reads("alice: well said [re bob: the first]")
+            assert await alice.window.load_quote(second) == "bob: a second"
+            assert await alice.window.load_quote(second, 3) == "bob: a s…"
+            await other.command(Delete, second)
+            await alice.until(lambda: alice.window.quote_of(second) == "a deleted message")
+            kept = alice.window._transcript._elsewhere.values()
+            assert not any("sec" in str(event) for event in kept)
 
 
 async def test_a_nonexistent_message_has_a_placeholder() -> None:

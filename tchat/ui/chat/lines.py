@@ -33,7 +33,8 @@ SPOKEN = ("message", "action")
 """The kinds of lines that people have written."""
 
 _ACTION = "/me "
-_QUOTE_LENGTH = 60
+QUOTE_LIMIT = 60
+"""Code points of a message in a quotation of it."""
 
 _LATEST = 253_370_764_800_000
 """The beginning of the year 9999: a server may send later times, which no calendar can show."""
@@ -109,12 +110,13 @@ def changed_line(line: Line, body: Edited | Deleted, me: str) -> Line:
     return replace(line, sort=sort, text=text, mention=mention, edited=True)
 
 
-def quotation(who: str, text: str) -> str:
-    """Return a message shortened to one line: "alice: hello"."""
+def quotation(who: str, text: str, limit: int | None = QUOTE_LIMIT) -> str:
+    """Return a message with its author, on one line; a longer text is cut at `limit`."""
     sort, shown = sort_and_text(text)
     words = clean_line(shown)
     between = " " if sort == "action" else ": "
-    return f"{clean_line(who)}{between}{words[:_QUOTE_LENGTH]}{'…' * (len(words) > _QUOTE_LENGTH)}"
+    is_cut = limit is not None and len(words) > limit
+    return f"{clean_line(who)}{between}{words[:limit]}{'…' * is_cut}"
 
 
 def sort_and_text(text: str) -> tuple[Sort, str]:

@@ -5,9 +5,8 @@ an event and from the group's present state, because a message may have been edi
 since, and the state may be ahead of what is shown.
 
 A reply quotes its message even if that message is not loaded: `quote_of` then requests it once,
-through `on_missing`, and `add_messages` fills in the quotations when it arrives. If an edit of that
-message is not loaded either, the quotation shows the text before the edit until the history is
-loaded.
+through `on_missing`, and `add_messages` fills in the quotations when it arrives. The state knows
+which event last edited a message: it is requested too, so that a quotation has the present text.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING
 from tchat.core.group.files import FileShared
 from tchat.core.group.messages import Deleted, Edited, Erased, Posted
 from tchat.core.text import fold
-from tchat.ui.chat.lines import SPOKEN, changed_line, line_of, message_line, quotation
+from tchat.ui.chat.lines import QUOTE_LIMIT, SPOKEN, changed_line, line_of, message_line, quotation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -55,7 +54,7 @@ class Transcript:
         self._name_of_removed = name_of_removed
         self._on_missing = on_missing
         self._elsewhere: dict[int, Event | None] = {}
-        """Messages outside the loaded log, by seq; None if requested and not (yet) here."""
+        """Events outside the loaded log, by seq; None if asked for and not (yet) here."""
 
     def messages(self) -> Iterator[Line]:
         """Yield the messages that are shown, the newest first."""
@@ -103,7 +102,7 @@ class Transcript:
     def apply_change(self, body: Edited | Deleted) -> None:
         """Update the message that was edited or deleted, and every quotation of it."""
         if isinstance(body, Deleted):
-            self._elsewhere.pop(body.target, None)  # deleted text must not stay in memory either
+            self._forget(body.target)
         index = self.index_of(body.target)
         if index is not None and self.lines[index].seq == body.target:
             self.lines[index] = changed_line(self.lines[index], body, self._session.user)
@@ -139,30 +138,58 @@ class Transcript:
 
     # ------------------------------------------------------------------ quotations
 
-    def quote_of(self, seq: int) -> str:
-        """Return a short quotation of a message: "alice: hello".
+    def quote_of(self, seq: int, limit: int | None = QUOTE_LIMIT) -> str:
+        """Return a quotation of a message: "alice: hello". Longer texts are cut at `limit`.
 
         A message that is not loaded is requested once; `UNKNOWN_QUOTE` until it arrives.
         """
         if seq in self._replica.deleted:
             return "a deleted message"
-        event = self._event(seq)
-        if event is None and 0 < seq < self._replica.first and seq not in self._elsewhere:
-            self._elsewhere[seq] = None
-            self._on_missing(seq)
+        event = self._look_up(seq)
         if event is not None and isinstance(event.body, Erased):
             return "a deleted message"
         if event is None or not isinstance(event.body, Posted):
             return UNKNOWN_QUOTE
         if self.hides(event):
             return "a hidden message"
-        return quotation(event.actor, self._replica.texts.get(seq, event.body.text))
+        return quotation(event.actor, self._present_text(seq, event.body), limit)
+
+    def _present_text(self, seq: int, posted: Posted) -> str:
+        """Return the text of a message after its last edit, as far as that edit is here."""
+        if seq in self._replica.texts:
+            return self._replica.texts[seq]
+        edits = self._replica.state.edits_of(seq)
+        last = self._look_up(edits[-1]) if edits else None
+        return last.body.text if last and isinstance(last.body, Edited) else posted.text
+
+    def missing_for(self, seq: int) -> list[int]:
+        """Return the events that a quotation of a message needs and that are not loaded.
+
+        `add_messages` takes them in.
+        """
+        needed = (seq, *self._replica.state.edits_of(seq)[-1:])
+        missing = [n for n in needed if 0 < n < self._replica.first and self._event(n) is None]
+        self._elsewhere.update(dict.fromkeys(missing))
+        return missing
 
     def add_messages(self, events: Iterable[Event]) -> None:
-        """Store messages that were requested, and fill in their quotations."""
-        wanted = {event.seq: event for event in events if event.seq in self._elsewhere}
-        self._elsewhere.update(wanted)
-        self._quote_again(set(wanted), 0)
+        """Take in events that were asked for, and fill in the quotations that need them."""
+        wanted = [
+            event
+            for event in events
+            # The text of a message that was deleted meanwhile must not be kept here.
+            if event.seq in self._elsewhere and _message_of(event) not in self._replica.deleted
+        ]
+        self._elsewhere.update({event.seq: event for event in wanted})
+        self._quote_again(set(map(_message_of, wanted)), 0)
+
+    def _forget(self, message: int) -> None:
+        """Drop the text of a deleted message, and those of its edits."""
+        self._elsewhere = {
+            seq: event
+            for seq, event in self._elsewhere.items()
+            if seq != message and not (event and _message_of(event) == message)
+        }
 
     def _quote_again(self, targets: set[int] | None, start: int) -> None:
         """Renew the quotations of these messages (None: of all) in the lines from `start`."""
@@ -177,8 +204,21 @@ class Transcript:
         event = self._event(seq)
         return event.body.reply if event and isinstance(event.body, Posted) else None
 
+    def _look_up(self, seq: int) -> Event | None:
+        """Return an event; None for one that is not here, which is then asked for, once."""
+        event = self._event(seq)
+        if event is None and 0 < seq < self._replica.first and seq not in self._elsewhere:
+            self._elsewhere[seq] = None
+            self._on_missing(seq)
+        return event
+
     def _event(self, seq: int) -> Event | None:
         place = seq - self._replica.first
         if 0 <= place < len(self._replica.log):
             return self._replica.log[place]
         return self._elsewhere.get(seq)
+
+
+def _message_of(event: Event) -> int:
+    """Return the seq of the message that an event posts or edits."""
+    return event.body.target if isinstance(event.body, Edited) else event.seq

@@ -26,7 +26,7 @@ from tchat.core.text import check_text, clean_line, fold
 from tchat.errors import Code, Refused
 from tchat.ui.chat.files import GroupFiles
 from tchat.ui.chat.hints import with_hint
-from tchat.ui.chat.lines import SPOKEN, Line, Sort, count_text, sort_and_text
+from tchat.ui.chat.lines import QUOTE_LIMIT, SPOKEN, Line, Sort, count_text, sort_and_text
 from tchat.ui.chat.notices import digest, standing_changed, standing_found, welcome
 from tchat.ui.chat.transcript import Transcript
 
@@ -405,20 +405,20 @@ class Window:
         """Return the index of an event's line, or where it would be; None if before all."""
         return self._transcript.index_of(seq)
 
-    def quote_of(self, seq: int) -> str:
-        """Return a short quotation of a message: "alice: hello".
+    def quote_of(self, seq: int, limit: int | None = QUOTE_LIMIT) -> str:
+        """Return a quotation of a message: "alice: hello". Longer texts are cut at `limit`.
 
         A message that is not loaded is requested in the background, once; the front end learns
         when it has come. Until then the quotation is a placeholder.
         """
-        return self._transcript.quote_of(seq)
+        return self._transcript.quote_of(seq, limit)
 
-    async def load_quote(self, seq: int) -> str:
-        """Return a short quotation of a message, loading it first if need be. Raises `Refused`."""
-        if self.replica.first > seq:
-            self._transcript.quote_of(seq)  # registers it as missing
-            self._transcript.add_messages(await self.session.events_until(self.replica, seq))
-        return self._transcript.quote_of(seq)
+    async def load_quote(self, seq: int, limit: int | None = QUOTE_LIMIT) -> str:
+        """Return a quotation of a message, loading it first if need be. Raises `Refused`."""
+        for needed in self._transcript.missing_for(seq):
+            page = await self.session.events_until(self.replica, needed)
+            self._transcript.add_messages(page)
+        return self._transcript.quote_of(seq, limit)
 
     def _request_quote(self, seq: int) -> None:
         if not self.context.frontend.rewrites:

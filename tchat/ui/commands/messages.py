@@ -86,7 +86,7 @@ def delete(chat: Chat, window: Window, typed: str) -> None:
     require_sent(window)
     target, rest = find_message(window, typed, lambda line: fold(line.who) == mine)
     if rest:
-        raise Refused(Code.NO_SUCH_MESSAGE, "Usage: /delete, /delete NAME, or /delete ^3")
+        raise usage_error("/delete, /delete NAME, or /delete ^3")
     group = window.replica.name
     window.submit(lambda i, n: Delete(i, n, group, target.seq))
 
@@ -226,7 +226,7 @@ COMMANDS: tuple[CommandSpec[Chat], ...] = (
         "edits your last message",
         edit,
         "[^N] [TEXT]",
-        completer=first_then_text(other_people),
+        completer=text,
         counts_messages=True,
     ),
     CommandSpec(
