@@ -7,6 +7,7 @@ import pytest
 from tchat.errors import Code, Refused
 from tchat.ui.chat.commands import Do, Say
 from tchat.ui.commands.table import COMMANDS, TOPICS
+from tests.ui.typist import two_typing
 
 
 @pytest.mark.parametrize(
@@ -124,3 +125,16 @@ def test_help_names_all_commands_in_a_few_lines() -> None:
     named = [word.split()[-1].strip("/") for line in lines[:-1] for word in line.split(",")]
     assert named == [command.word for command in COMMANDS.commands]
     assert all(topic in lines[-1] for topic in TOPICS)
+
+
+async def test_screen_is_told_when_a_command_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if the command has changed nothing, so that no event comes that is shown."""
+    async with two_typing() as (alice, _):
+        await alice.types("/topic release 2.4")
+        unanswered: list[int] = []
+        session = alice.chat.session
+        monkeypatch.setattr(
+            alice.frontend, "changed", lambda: unanswered.append(session.unanswered)
+        )
+        await alice.types("/topic release 2.4")
+        assert unanswered[-1:] == [0]

@@ -293,6 +293,9 @@ class Chat:
             window.fail(refusal)
         self._working -= 1
         self._progress.set()
+        # An answer may come after the event that it is about: without this, the screen would go on
+        # showing the command as on its way until something else changes.
+        self.frontend.changed()
 
     async def finish(self, patience: float, *, everything: bool = False) -> bool:
         """Wait, at most `patience` seconds, for messages to be stored and files to be saved.
