@@ -26,7 +26,24 @@ MAY_USE = {
 
 LAYERS: dict[str, list[set[str]]] = {
     "core": [{"text", "fingerprints", "pace"}, {"protocol"}, {"group"}, {"vocabulary"}],
+    "core.protocol": [{"framing", "schema"}, {"handshake"}, {"frames"}],
+    "core.group": [
+        {"direct"},
+        {"state"},
+        {"feature", "snapshots"},
+        {"membership", "messages", "files", "rules"},
+        {"settings"},
+        {"features"},
+    ],
+    "net": [
+        {"address", "keyfiles", "sockets"},
+        {"identity", "tls_stream"},
+        {"tls"},
+        {"link"},
+    ],
+    "transfer": [{"pieces", "threads", "time_slice"}, {"partial_file"}, {"endpoints"}],
     "store": [{"words"}, {"base"}, {"blobs"}, {"sqlite"}, {"open"}],
+    "store.sqlite": [{"database", "log", "schema"}, {"accounts", "files", "search"}, {"store"}],
     "server": [
         {"clock", "faults", "log", "limits", "rate_limiter", "send_queue", "presence", "sanitize"},
         {"tickets", "accounts", "group_quota", "keepalive", "retention"},
@@ -35,6 +52,17 @@ LAYERS: dict[str, list[set[str]]] = {
         {"connections"},
         {"control"},
         {"app"},
+    ],
+    "server.groups": [
+        {"environment", "ordering", "side_effects", "state_cache", "subscriptions"},
+        {"inbox"},
+        {"actor"},
+        {"registry"},
+    ],
+    "server.connections": [
+        {"file_requests", "handshake", "history"},
+        {"dispatch", "transfers"},
+        {"connection"},
     ],
     "client": [
         {"backoff", "durable", "known_servers"},
@@ -48,9 +76,38 @@ LAYERS: dict[str, list[set[str]]] = {
         {"session"},
         {"files", "config"},
     ],
+    "client.files": [{"content", "downloads"}, {"hashed_source"}, {"transfer"}, {"queue"}],
+    "client.config": [{"paths"}, {"settings"}, {"options"}],
     "ui": [{"text"}, {"chat"}, {"commands"}, {"plain", "tui"}],
+    "ui.text": [{"cells", "paths"}],
+    "ui.chat": [
+        {"hints", "mentions"},
+        {"lines"},
+        {"files", "notices", "transcript"},
+        {"window"},
+        {"commands"},
+        {"chat"},
+        {"completion"},
+    ],
+    "ui.commands": [
+        {"access", "files", "general", "messages", "people", "windows"},
+        {"table"},
+    ],
+    "ui.plain": [{"progress"}, {"frontend", "oneshot"}],
+    "ui.tui": [
+        {"buffer", "keys", "rows", "styles", "terminal"},
+        {"lineedit"},
+        {"model"},
+        {"bars", "blocks", "prompt"},
+        {"layout"},
+        {"scroll"},
+        {"view"},
+        {"screen"},
+        {"keymap"},
+        {"app"},
+    ],
 }
-"""The layers inside a package, lowest first; a package that is not here has no layers of its own.
+"""The layers inside each package, lowest first; a package inside another has a dotted name.
 
 Modules of one layer may use each other, as long as there is no circle.
 """

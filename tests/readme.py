@@ -165,9 +165,10 @@ def arrows_diagram() -> str:
         used = ", ".join(sorted(MAY_USE[name], key=order.index)) or "(nothing)"
         lines.append(f"  {name:<9} → {used}")
     lines += ["", "Layers inside the packages; each may import those before it:", ""]
+    width = max(map(len, LAYERS))
     for name, inside in LAYERS.items():
         text = " ← ".join(", ".join(sorted(layer)) for layer in inside)
-        label = f"  {name:<9} "
+        label = f"  {name:<{width}} "
         lines += wrap(text, 96, initial_indent=label, subsequent_indent=" " * len(label))
     return "```\n" + "\n".join(lines) + "\n```"
 

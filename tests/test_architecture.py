@@ -87,16 +87,21 @@ def circles_in(graph: Mapping[str, set[str]]) -> list[set[str]]:
 def against_layers(graph: Mapping[str, set[str]], layers: Mapping[str, list[set[str]]]) -> set[str]:
     """Return the imports inside packages that go to a higher layer, as "importer → imported"."""
     found: set[str] = set()
-    for name, used in graph.items():
-        here = name.split(".")[1:]
-        if len(here) < 2 or here[0] not in layers:
-            continue
-        height = {part: h for h, layer in enumerate(layers[here[0]]) for part in layer}
-        for other in used:
-            there = other.split(".")[1:]
-            if len(there) > 1 and there[0] == here[0] and height[there[1]] > height[here[1]]:
-                found.add(f"{name} → {other}")
+    for package, inside in layers.items():
+        height = {part: h for h, layer in enumerate(inside) for part in layer}
+        for name, used in graph.items():
+            here = part_in(package, name)
+            for other in used:
+                there = part_in(package, other)
+                if here and there and height[there] > height[here]:
+                    found.add(f"{name} → {other}")
     return found
+
+
+def part_in(package: str, module: str) -> str:
+    """Return which module or package directly below a package a module belongs to, if any."""
+    prefix = f"tchat.{package}."
+    return module.removeprefix(prefix).split(".")[0] if module.startswith(prefix) else ""
 
 
 def sources() -> dict[str, str]:
@@ -108,10 +113,15 @@ def test_every_part_has_its_arrows() -> None:
     assert {parts_of(path)[0] for path in MODULES} == MAY_USE.keys() == OUTSIDERS.keys()
 
 
-def test_every_module_in_a_layered_package_is_placed() -> None:
-    for package, layers in LAYERS.items():
-        here = {parts_of(p)[1] for p in MODULES if parts_of(p)[0] == package and parts_of(p)[1:]}
-        assert here == set().union(*layers), package
+def test_every_package_has_layers() -> None:
+    packages = {".".join(parts_of(p)) for p in MODULES if p.name == "__init__.py"}
+    assert packages - {"__init__"} == LAYERS.keys()
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_every_module_is_in_one_layer(package: str) -> None:
+    here = {part_in(package, module_of(path)) for path in MODULES} - {""}
+    assert sorted(part for layer in LAYERS[package] for part in layer) == sorted(here)
 
 
 @every_module
@@ -125,13 +135,11 @@ def test_arrows_go_one_way_inside_packages() -> None:
     assert against_layers(graph_of(sources()), LAYERS) == set()
 
 
-def test_an_arrow_against_the_layers_is_found() -> None:
-    planted = {
-        **sources(),
-        "tchat.core.text": "from tchat.core.group.state import Group",
-    }
-    wrong = against_layers(graph_of(planted), LAYERS)
-    assert wrong == {"tchat.core.text → tchat.core.group.state"}
+@pytest.mark.parametrize("package", [name for name in LAYERS if len(LAYERS[name]) > 1])
+def test_an_arrow_against_the_layers_is_found(package: str) -> None:
+    low, high = (f"tchat.{package}.{min(LAYERS[package][at])}" for at in (0, -1))
+    planted = {**sources(), low: f"import {high}"}
+    assert against_layers(graph_of(planted), LAYERS) == {f"{low} → {high}"}
 
 
 def test_no_files_import_each_other_in_a_circle() -> None:
