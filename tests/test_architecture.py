@@ -164,9 +164,25 @@ def test_only_known_libraries_are_used(path: Path) -> None:
     assert outside - (sys.stdlib_module_names - {"curses"}) <= OUTSIDERS[parts_of(path)[0]]
 
 
+def users_of(library: str, sources: Mapping[str, str]) -> set[str]:
+    """Return which of these modules import a library, or a module of it."""
+    return {
+        name
+        for name, source in sources.items()
+        if library in {used.split(".")[0] for used in imports_of(source, set())}
+    }
+
+
 def test_curses_is_used_by_the_screen_only() -> None:
-    users = {p.relative_to(ROOT).as_posix() for p in MODULES if "import curses" in p.read_text()}
-    assert users <= {"ui/tui/screen.py"}
+    assert users_of("curses", sources()) == {"tchat.ui.tui.screen"}
+
+
+@pytest.mark.parametrize(
+    "line", ["import curses", "from curses import A_BOLD", "import sys, curses.ascii as c"]
+)
+def test_a_planted_use_of_curses_is_found(line: str) -> None:
+    planted = {"tchat.core.text": line, "tchat.core.pace": "# import curses"}
+    assert users_of("curses", planted) == {"tchat.core.text"}
 
 
 @every_module
