@@ -151,23 +151,20 @@ class Body(Shape):
     """The body of an event; `kind` is its word on the wire.
 
     `log_lines` are the lines that the server may log for it. `changes_standing` says that it
-    changes somebody's standing, `changes_audience` that the events after it may have other
-    readers, `changes_files` that the file index has to be updated, `erases` that it erases texts.
+    changes somebody's standing, `changes_files` that the file index has to be updated.
     """
 
     __slots__ = ()
     kind: ClassVar[str]
     log_lines: ClassVar[tuple[LogLine, ...]] = ()
     changes_standing: ClassVar[bool] = False
-    changes_audience: ClassVar[bool] = False
     changes_files: ClassVar[bool] = False
-    erases: ClassVar[bool] = False
 
     def apply(self, group: Group, event: Event) -> None:
         """Apply the event to the state. Never fails: `decide` has already allowed the event."""
 
     def standing_change(self, event: Event) -> StandingChange | None:
-        """Return the standing that the event changes, so that the person can be notified."""
+        """Return the change to notify a person of; the events after it have other readers."""
 
     def erased(self, before: Group) -> tuple[int, ...]:
         """Return the events whose texts the event erases, given the state before it."""

@@ -145,7 +145,7 @@ class Joined(Body):
     """The actor joined: with an `invite` that `by` created, or because the group is open."""
 
     kind = "joined"
-    changes_standing = changes_audience = True
+    changes_standing = True
     log_lines = (
         LogLine("member_joined", "{user} joined {group}, invited by {name}"),
         LogLine("open_group_joined", "{user} joined {group}, which is open"),
@@ -200,7 +200,7 @@ class Approved(Body):
     """The actor, the admin, approved the request of `name`, who is a member from now on."""
 
     kind = "approved"
-    changes_standing = changes_audience = True
+    changes_standing = True
     log_lines = (LogLine("join_approved", "{user} approved {name} for {group}"),)
     name: str
 
@@ -236,7 +236,7 @@ class Denied(Body):
     """The actor, the admin, turned down the request of `name`."""
 
     kind = "denied"
-    changes_standing = changes_audience = True
+    changes_standing = True
     name: str
 
     def apply(self, group: Group, event: Event) -> None:
@@ -277,7 +277,7 @@ class Left(Body):
     """The actor left the group. A group without members is closed."""
 
     kind = "left"
-    changes_standing = changes_audience = changes_files = True
+    changes_standing = changes_files = True
 
     def apply(self, group: Group, event: Event) -> None:
         """Remove the member."""
@@ -297,7 +297,7 @@ class Withdrawn(Body):
     """The actor withdrew the request to join."""
 
     kind = "withdrawn"
-    changes_standing = changes_audience = True
+    changes_standing = True
 
     def apply(self, group: Group, event: Event) -> None:
         """Remove the request."""
@@ -334,7 +334,7 @@ class Kicked(Body):
     """The actor, the admin, ended the membership of `name`."""
 
     kind = "kicked"
-    changes_standing = changes_audience = True
+    changes_standing = True
     log_lines = (LogLine("member_kicked", "{user} kicked {name} from {group}"),)
     name: str
 
@@ -380,7 +380,7 @@ class Banned(Body):
     """The actor, the admin, banned `name` and ended their membership or request."""
 
     kind = "banned"
-    changes_standing = changes_audience = True
+    changes_standing = True
     log_lines = (LogLine("person_banned", "{user} banned {name} from {group}"),)
     name: str
 

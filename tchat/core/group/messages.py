@@ -134,7 +134,6 @@ class Deleted(Body):
     """The actor deleted the message that is event `target`."""
 
     kind = "deleted"
-    erases = True
     target: int
 
     def apply(self, group: Group, event: Event) -> None:

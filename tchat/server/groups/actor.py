@@ -269,7 +269,7 @@ class GroupActor:
             frame = encode_event(event)
             batch.frames.append(frame)
             batch.size += len(frame)
-            ends = ends or event.body.changes_audience
+            ends = ends or event.body.standing_change(event) is not None
         batch.events += events
         batch.add_answer(item, Ok(command.id, events[-1].seq if events else None))
         return ends

@@ -38,7 +38,7 @@ def side_effects_of(before: Group, after: Group, events: Sequence[Event]) -> Sid
             if before.files.get(number) is not file
         )
         removed = tuple(n for n, file in before.files.items() if after.files.get(n) is not file)
-    erased = tuple(seq for body in bodies if body.erases for seq in body.erased(before))
+    erased = tuple(seq for body in bodies for seq in body.erased(before))
     name = after.name if any(isinstance(body, Created) for body in bodies) else None
     return SideEffects(standings, added, removed, erased, name)
 
