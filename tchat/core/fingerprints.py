@@ -13,7 +13,8 @@ import hashlib
 
 from tchat.errors import Code, Refused
 
-PIN_SIZE = 32
+SHA256_SIZE = 32
+PIN_SIZE = SHA256_SIZE
 TOKEN_SIZE = 16
 _PIN = "sha256:"
 _INVITE = "i"  # base64url may begin with a dash, which would look like an option

@@ -12,7 +12,7 @@ from tchat.errors import Code, Refused
 from tchat.server.clock import now_ms
 from tchat.server.limits import Limits
 from tchat.server.presence import Presence
-from tchat.server.rate_limiter import RateLimiter, UnauthenticatedLimiter
+from tchat.server.rate_limiter import BUSY_RETRY_MS, RateLimiter, UnauthenticatedLimiter
 from tchat.server.tickets import Tickets
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from tchat.store.base import Store
 
 STOPPING = (Code.SHUTTING_DOWN, "The server is stopping; this client will reconnect.")
-_BUSY_RETRY_MS = 1000
 # Busy refusals are logged at most at this rate, so that an attack does not fill the log.
 _BUSY_LOG_RATE = Rate(1, 5)
 
@@ -78,7 +77,7 @@ class ServerContext:
         """Raise `Refused` (busy) if the server has more connections than it allows."""
         if self.open_connections > self.limits.connections:
             raise Refused(
-                Code.BUSY, "This server has no free connection; try again later.", _BUSY_RETRY_MS
+                Code.BUSY, "This server has no free connection; try again later.", BUSY_RETRY_MS
             )
 
     def stop(self) -> None:

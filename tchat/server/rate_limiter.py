@@ -27,7 +27,7 @@ RateKind = Literal["messages", "joins", "requests"]
 """The rates of `Limits` that apply to a person."""
 
 _MIN_WAIT_SHOWN = 0.1
-_BUSY_RETRY_MS = 1000
+BUSY_RETRY_MS = 1000
 # A customer of an internet provider has one IPv4 address, but a whole /64 network of IPv6.
 _PREFIX = {4: 32, 6: 64}
 
@@ -104,7 +104,7 @@ class UnauthenticatedLimiter:
             raise Refused(
                 Code.BUSY,
                 "Too many connections are authenticating just now; try again.",
-                _BUSY_RETRY_MS,
+                BUSY_RETRY_MS,
             )
         self._by_network[network] += 1
         try:

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tchat.core.group.direct import check_group, is_direct, pair_of
-from tchat.core.protocol.schema import clean as clean
+from tchat.core.group.direct import check_group, is_direct, not_yours, pair_of
 from tchat.core.text import fold
-from tchat.errors import Code, Refused
 
 if TYPE_CHECKING:
     from tchat.core.group.state import Author
@@ -25,7 +23,7 @@ def check_own_group(raw: str, author: Author) -> str:
     """
     name = check_group(raw)
     if is_others(name, author):
-        raise Refused(Code.NOT_MEMBER, "This is a direct conversation between two other people.")
+        raise not_yours()
     return name
 
 

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import trio
 
+from tchat.core.fingerprints import SHA256_SIZE
 from tchat.core.protocol.frames import (
     IN_TRANSFER,
     Failed,
@@ -42,7 +43,7 @@ from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.core.text import clean_line
 from tchat.errors import Code, ProtocolError, Refused, TchatError
 from tchat.transfer.partial_file import BrokenPiece
-from tchat.transfer.pieces import DIGEST_SIZE, piece_end
+from tchat.transfer.pieces import piece_end
 from tchat.transfer.threads import check_cancelled, in_thread, in_thread_shielded
 from tchat.transfer.time_slice import LinkSpeed, TimeSlice
 
@@ -231,7 +232,7 @@ class _Receiver:
         return piece_end(start, self._part.size) - start - self._received
 
     def _begin(self, piece: Piece | None) -> None:
-        if piece and (piece.size != self._missing or len(piece.sha256) != DIGEST_SIZE):
+        if piece and (piece.size != self._missing or len(piece.sha256) != SHA256_SIZE):
             raise ProtocolError(Code.MALFORMED, "A piece has the wrong size.")
         self._piece = piece
 

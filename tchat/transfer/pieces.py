@@ -20,12 +20,12 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
+from tchat.core.fingerprints import SHA256_SIZE
 from tchat.core.protocol.handshake import PIECE_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-DIGEST_SIZE = 32
 EMPTY_DIGEST = hashlib.sha256().digest()
 """The digest of no bytes: of an empty file, and of every file before its first piece."""
 
@@ -58,5 +58,5 @@ def join_digests(digests: Sequence[bytes]) -> bytes:
 
 def split_digests(data: bytes) -> list[bytes]:
     """Return the digests in the contents of a digests file; a truncated last one is left out."""
-    complete = len(data) - len(data) % DIGEST_SIZE
-    return [data[start : start + DIGEST_SIZE] for start in range(0, complete, DIGEST_SIZE)]
+    complete = len(data) - len(data) % SHA256_SIZE
+    return [data[start : start + SHA256_SIZE] for start in range(0, complete, SHA256_SIZE)]

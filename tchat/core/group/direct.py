@@ -43,6 +43,11 @@ def other_of(group: str, me: str) -> str:
     return other if fold(one) == fold(me) else one
 
 
+def not_yours() -> Refused:
+    """Return the refusal for somebody who is not one of the two people."""
+    return Refused(Code.NOT_MEMBER, "This is a direct conversation between two other people.")
+
+
 def check_group(raw: str) -> str:
     """Return a group's display name. Raises `Refused` (bad_name, yourself)."""
     if is_direct(raw):

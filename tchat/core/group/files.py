@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tchat.core.fingerprints import SHA256_SIZE
 from tchat.core.group.feature import Body, Command, Event, FileName, LogLine
 from tchat.core.group.state import File
 from tchat.core.protocol.schema import record
@@ -17,8 +18,6 @@ from tchat.errors import Code, Refused
 if TYPE_CHECKING:
     from tchat.core.group.feature import Context, Facts, Reader
     from tchat.core.group.state import Group
-
-SHA256_SIZE = 32
 
 
 @record

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tchat.core.fingerprints import fingerprint, token_digest
+from tchat.core.fingerprints import SHA256_SIZE, fingerprint, token_digest
 from tchat.core.group.feature import (
     Body,
     Command,
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
     from tchat.core.group.feature import Reader
 
-DIGEST_SIZE = 32
 LONGEST_INVITE_MS = 30 * 24 * 3600 * 1000
 
 
@@ -487,7 +486,7 @@ class Invite(Command):
 
     def decide(self, group: Group, context: Context) -> list[Body]:
         """Add the invite if there are not too many; expired ones do not count."""
-        if len(self.digest) != DIGEST_SIZE or not 0 < self.lasts <= LONGEST_INVITE_MS:
+        if len(self.digest) != SHA256_SIZE or not 0 < self.lasts <= LONGEST_INVITE_MS:
             raise Refused(Code.BAD_INVITE, "An invite is valid for some time, at most 30 days.")
         if self.name is not None and fold(self.name) in group.banned:
             raise Refused(

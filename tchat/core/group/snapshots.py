@@ -14,6 +14,7 @@ import unicodedata
 
 import cbor2
 
+from tchat.core.fingerprints import SHA256_SIZE
 from tchat.core.group.state import RULES, Group
 from tchat.core.protocol.framing import unpack
 from tchat.core.protocol.schema import Shape, record
@@ -27,8 +28,6 @@ SNAPSHOT_LIMIT = 16 * 1024 * 1024
 
 MADE_WITH = f"rules {RULES}, unicode {unicodedata.unidata_version}"
 """The versions that a whole snapshot depends on; under others, the state may differ."""
-
-_DIGEST_SIZE = hashlib.sha256().digest_size
 
 
 @record
@@ -77,7 +76,7 @@ def thaw_whole(data: bytes, seq: int) -> Group:
 
     Raises `ProtocolError` if it is damaged or belongs to another seq.
     """
-    digest, frozen = data[:_DIGEST_SIZE], data[_DIGEST_SIZE:]
+    digest, frozen = data[:SHA256_SIZE], data[SHA256_SIZE:]
     if digest != _digest(seq, frozen):
         raise ProtocolError(Code.MALFORMED, "A stored snapshot is damaged.")
     whole = _Whole.from_map(unpack(frozen))

@@ -27,7 +27,7 @@ from dataclasses import MISSING, dataclass, field, replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from tchat.core.group.direct import check_group, is_direct, pair_of
+from tchat.core.group.direct import check_group, is_direct, not_yours, pair_of
 from tchat.core.protocol.schema import LOCAL, Keyed, Shape, record
 from tchat.core.text import fold
 from tchat.errors import Code, Refused
@@ -164,6 +164,10 @@ class Group(Shape):
         """Return an independent copy, for events that may have to be rolled back."""
         return replace(self, **{name: getattr(self, name).copy() for name in _DICTS})
 
+    def count_entries(self) -> int:
+        """Return how many entries all collections of the state have together."""
+        return sum(len(getattr(self, name)) for name in _DICTS)
+
     def reset(self) -> None:
         """Reset everything except the numbers that must not be reused when it is founded anew."""
         for name, default in _DEFAULTS:
@@ -193,9 +197,7 @@ class Group(Shape):
         if standing == "member":
             return
         if self.direct:
-            raise Refused(
-                Code.NOT_MEMBER, "This is a direct conversation between two other people."
-            )
+            raise not_yours()
         if standing == "waiting":
             raise Refused(
                 Code.NOT_MEMBER, f"You are not a member yet: {self.admin_name} has to approve you."

@@ -39,6 +39,7 @@ from tchat.core.protocol.frames import (
     encode,
     failed,
 )
+from tchat.core.protocol.schema import clean
 from tchat.core.text import fold
 from tchat.errors import Code, ProtocolError, Refused
 from tchat.server.accounts import LINK_CODE_SECONDS
@@ -53,7 +54,7 @@ from tchat.server.connections.history import list_groups, read_history, search
 from tchat.server.groups.inbox import Execute, Query, ReadReceipt, Subscribe
 from tchat.server.groups.ordering import CommandOrder
 from tchat.server.groups.subscriptions import Subscription
-from tchat.server.sanitize import check_own_group, clean, is_others
+from tchat.server.sanitize import check_own_group, is_others
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

@@ -18,7 +18,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from tchat.core.group.files import SHA256_SIZE
+from tchat.core.fingerprints import SHA256_SIZE
 from tchat.core.protocol.frames import (
     AlreadyStored,
     DigestRequired,

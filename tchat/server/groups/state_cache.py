@@ -6,9 +6,9 @@ are applied to it. The resulting state is always the same.
 
 When to save: saving a snapshot takes time in proportion to the size of the state; replaying takes
 time in proportion to the tail, the events since the last snapshot. Replaying one event takes about
-as long as saving `_THINGS_PER_EVENT` entries of the state, so a snapshot pays off only after a long
-enough tail. An idle group saves its state after a tail of at least `IDLE_TAIL` events. A busy group
-saves it rarely, which makes activating the group after a crash some hundredths of a second slower.
+as long as saving `_ENTRIES_PER_EVENT` entries of the state, so a snapshot pays off only after a
+long enough tail. An idle group saves its state after a tail of at least `IDLE_TAIL` events. A busy
+group saves it rarely, which makes activating it after a crash some hundredths of a second slower.
 It does not wait for the disk: the state is encoded between two batches, and written while the next
 batches are processed.
 """
@@ -39,7 +39,7 @@ IDLE_TAIL = 64
 BUSY_TAIL = 4096
 """Shortest tail of the log after which a busy group saves a snapshot."""
 
-_THINGS_PER_EVENT = 8
+_ENTRIES_PER_EVENT = 8
 
 
 class StateCache:
@@ -79,7 +79,7 @@ class StateCache:
         tail = group.seq - self._saved_seq
         # Counting the entries takes time, so the common case is decided without it.
         return tail >= shortest_tail and (
-            tail >= shortest_tail + _things_in(group) // _THINGS_PER_EVENT
+            tail >= shortest_tail + group.count_entries() // _ENTRIES_PER_EVENT
         )
 
     def _freeze(self, group: Group) -> StateSnapshot:
@@ -112,9 +112,3 @@ def _restored(snapshot: StateSnapshot | None) -> Group | None:
         return thaw_whole(snapshot.data, snapshot.seq)
     except ProtocolError:
         return None
-
-
-def _things_in(group: Group) -> int:
-    people = len(group.members) + len(group.requests) + len(group.kicked) + len(group.banned)
-    things = len(group.files) + len(group.edits) + len(group.invites) + len(group.keys)
-    return people + things + len(group.counts)
