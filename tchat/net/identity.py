@@ -13,14 +13,11 @@ from typing import TYPE_CHECKING
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
     load_pem_private_key,
 )
 
 from tchat.errors import Code, ProtocolError, StartupError
-from tchat.net.keyfiles import read_or_make
+from tchat.net.keyfiles import new_private_key, read_or_make
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,7 +45,7 @@ class Identity:
 
 def load_identity(path: Path) -> Identity:
     """Load the identity from a file, or create it if it is missing. Raises `StartupError`."""
-    pem = read_or_make(path, _new_pem, "The identity")
+    pem = read_or_make(path, new_private_key, "The identity")
     try:
         private = load_pem_private_key(pem, None)
     except (ValueError, TypeError):
@@ -72,9 +69,3 @@ def verify(key: bytes, signature: bytes, message: bytes) -> None:
         raise ProtocolError(
             Code.BAD_PROOF, "The signature is not valid for this key and this server."
         ) from error
-
-
-def _new_pem() -> bytes:
-    return Ed25519PrivateKey.generate().private_bytes(
-        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
-    )

@@ -6,6 +6,9 @@ import os
 import secrets
 from typing import TYPE_CHECKING
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
 from tchat.errors import Code, StartupError
 
 if TYPE_CHECKING:
@@ -31,6 +34,13 @@ def read_or_make(path: Path, make: Callable[[], bytes], what: str, *, secret: bo
         raise StartupError(
             Code.CANNOT_START, f"{what} {path} cannot be used: {error.strerror}."
         ) from error
+
+
+def new_private_key() -> bytes:
+    """Generate an Ed25519 private key. Returns it as PEM (PKCS #8, not encrypted)."""
+    return Ed25519PrivateKey.generate().private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    )
 
 
 def _read_private(path: Path, what: str) -> bytes:

@@ -23,18 +23,15 @@ from typing import TYPE_CHECKING, TypeVar
 import trio
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
-    NoEncryption,
-    PrivateFormat,
     PublicFormat,
     load_pem_private_key,
 )
 from cryptography.x509.oid import NameOID
 
 from tchat.errors import Code, ProtocolError, StartupError
-from tchat.net.keyfiles import read_or_make
+from tchat.net.keyfiles import new_private_key, read_or_make
 from tchat.net.tls_stream import TlsStream
 
 if TYPE_CHECKING:
@@ -104,7 +101,7 @@ def make_credentials(directory: Path) -> Credentials:
             f"{key} is missing. Restore it; or remove {certificate} to get a new key, which every"
             " client will refuse until its user accepts it.",
         )
-    private = read_or_make(key, _new_key, "The server's key")
+    private = read_or_make(key, new_private_key, "The server's key")
     if not certificate.exists():
         try:
             made = _self_signed(private)
@@ -199,12 +196,6 @@ def pin_seen(stream: trio.abc.Stream) -> bytes:
         return pin_of(x509.load_der_x509_certificate(stream.peer_certificate()))
     except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise ProtocolError(Code.HANDSHAKE, "The server's certificate cannot be parsed.") from error
-
-
-def _new_key() -> bytes:
-    return Ed25519PrivateKey.generate().private_bytes(
-        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
-    )
 
 
 def _self_signed(pem: bytes) -> bytes:
