@@ -41,7 +41,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"tls"},
         {"link"},
     ],
-    "transfer": [{"pieces", "threads", "time_slice"}, {"partial_file"}, {"endpoints"}],
+    "transfer": [{"durable", "pieces", "threads", "time_slice"}, {"partial_file"}, {"endpoints"}],
     "store": [{"words"}, {"base"}, {"blobs"}, {"sqlite"}, {"open"}],
     "store.sqlite": [{"database", "log", "schema"}, {"accounts", "files", "search"}, {"store"}],
     "server": [
@@ -65,7 +65,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"connection"},
     ],
     "client": [
-        {"backoff", "durable", "known_servers"},
+        {"backoff", "known_servers"},
         {"journal"},
         {"client_id", "request"},
         {"authenticate", "connector", "sender", "history", "pending_message"},

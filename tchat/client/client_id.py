@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from tchat.client.durable import replace_file
 from tchat.client.journal import Journal
 from tchat.core.protocol.handshake import CLIENT_ID_SIZE
 from tchat.errors import Code, Refused, StartupError
+from tchat.transfer.durable import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator

@@ -33,11 +33,11 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from tchat.client.durable import BINARY, replace_file
 from tchat.core.group.direct import check_group
 from tchat.core.protocol.schema import INT_LIMIT
 from tchat.core.text import check_text, fold
 from tchat.errors import Code, Refused
+from tchat.transfer.durable import BINARY, replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence

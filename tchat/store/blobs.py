@@ -28,6 +28,7 @@ import trio
 from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.errors import Code, Refused, StorageError
 from tchat.store.base import Blobs, FileDamaged, StorageFull, StoredFile, storage_errors
+from tchat.transfer.durable import sync_directory
 from tchat.transfer.partial_file import DIGESTS_SUFFIX, PartialFile, fill_buffer, write_digests
 from tchat.transfer.pieces import (
     count_pieces,
@@ -164,8 +165,8 @@ class BlobDirectory(Blobs):
         sums = place.with_name(place.name + DIGESTS_SUFFIX) if count_pieces(part.size) > 1 else None
         part.move_to(place, sums)
         # A rename, or a new directory, is durable only once its parent directory is.
-        _sync_directory(place.parent)
-        _sync_directory(place.parent.parent)
+        sync_directory(place.parent)
+        sync_directory(place.parent.parent)
 
     def _remove(self, digests: list[bytes]) -> None:
         for sha256 in digests:
@@ -303,11 +304,3 @@ def _remove_oldest(directory: Path, exempt: set[Path], limit: int) -> None:
             limit -= size
             if limit < 0:
                 place.unlink(missing_ok=True)
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

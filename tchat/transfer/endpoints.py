@@ -58,7 +58,7 @@ T = TypeVar("T")
 F = TypeVar("F", bound="Frame")
 
 STALL_SECONDS = 60.0
-"""How long a transfer may be without progress."""
+"""Seconds without progress after which a transfer counts as broken, and is retried."""
 
 _SLICE = 256 * 1024
 PING_SECONDS = 10.0

@@ -38,7 +38,13 @@ from tchat.core.protocol.handshake import TICKET_SIZE, VERSION, Ready, TransferH
 from tchat.core.text import safe_filename
 from tchat.errors import Code, ProtocolError, Refused
 from tchat.net.address import explain
-from tchat.transfer.endpoints import FileWithdrawn, expect, receive_file, unreadable_file
+from tchat.transfer.endpoints import (
+    STALL_SECONDS,
+    FileWithdrawn,
+    expect,
+    receive_file,
+    unreadable_file,
+)
 from tchat.transfer.endpoints import send_file as transfer_file
 from tchat.transfer.partial_file import BrokenPiece, PartialFile
 from tchat.transfer.threads import check_cancelled, in_thread, in_thread_shielded
@@ -53,9 +59,6 @@ if TYPE_CHECKING:
     from tchat.client.session import Session
     from tchat.core.group.state import File
     from tchat.net.link import Link
-
-STALL_SECONDS = 60.0
-"""Seconds without progress after which a transfer counts as broken, and is retried."""
 
 AUTOMATIC_LIMIT = 8 * 1024 * 1024
 """Files up to this size, in bytes, are downloaded automatically."""
@@ -192,7 +195,7 @@ async def _upload(
         # The digest of the whole file is computed only if the server may have the file (it knows
         # the first piece): most files are new, and are then read once instead of twice.
         answer = await session.ask(
-            lambda i: Upload(i, replica.name, source.size, head, sha256)  # noqa: B023  # asked at once
+            partial(Upload, group=replica.name, size=source.size, head=head, sha256=sha256)
         )
         if isinstance(answer, AlreadyStored) and sha256 is not None:
             listener.on_progress(source.size)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import trio
@@ -60,7 +61,7 @@ async def list_files(
     found: list[ListedFile] = []
     older = True
     while older and len(found) < most:
-        answer = await session.ask(lambda i: FileListRequest(i, replica.name, before))  # noqa: B023
+        answer = await session.ask(partial(FileListRequest, group=replica.name, before=before))
         if not isinstance(answer, FileList):
             break
         found += _known(answer, replica)

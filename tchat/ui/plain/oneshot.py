@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -69,7 +70,7 @@ async def send_files(
         nursery.start_soon(visit.report)
         await visit.enter(invite)
         for path in paths:
-            await visit.attempt(lambda: visit.send(path))  # noqa: B023  # awaited at once
+            await visit.attempt(partial(visit.send, path))
         nursery.cancel_scope.cancel()
     return visit.status
 
@@ -86,7 +87,7 @@ async def get_files(
         into, name = await trio.to_thread.run_sync(parse_destination, place)
         await visit.enter(invite, everything=True)
         for number in numbers:
-            await visit.attempt(lambda: visit.get(number, into, name))  # noqa: B023
+            await visit.attempt(partial(visit.get, number, into, name))
         nursery.cancel_scope.cancel()
     return visit.status
 

@@ -1,4 +1,4 @@
-"""Replace a small file atomically and durably: a crash leaves the old content or the new one."""
+"""Durable files: replace one atomically, so that a crash leaves the old content or the new one."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ def replace_file(path: Path, data: bytes) -> None:
     # A rename survives a power cut only once the directory is synced, which not every platform
     # can do. It is too late to report a failure: the new content is in place.
     with suppress(OSError):
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Make renames and new entries in a directory durable; before, a power cut may undo them."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from tchat.client.durable import replace_file
+from tchat.transfer.durable import replace_file
 
 if TYPE_CHECKING:
     from pathlib import Path
