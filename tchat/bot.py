@@ -8,10 +8,10 @@
 
 `run_bot` parses the command line: `HOST PORT --group GROUP --user NAME`, and the options of `join`
 for the server. A bot joins like a person: it founds the group, or waits until the admin approves
-it. The coroutine is called for messages of others from then on, in the group or directly to the
-bot, and never for history, so that the bot does not answer yesterday's questions. A message that
-was sent while the connection was broken counts as new; one that was sent while the program did not
-run, as history.
+it. From then on, the coroutine is called for each message of others, in the group or directly to
+the bot. It is never called for history, so that the bot does not answer yesterday's questions. A
+message that was sent while the connection was broken counts as new; one that was sent while the
+program did not run, as history.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Message:
     seq: int
 
     async def reply(self, text: str) -> int | None:
-        """Post a message in the same place, and return its seq once the server has it on disk.
+        """Post a message in the same group, and return its seq once the server has it on disk.
 
         The seq is needed to edit or delete the message. It is None if the connection broke and the
         answer was lost. Raises `Refused`.
@@ -79,7 +79,7 @@ class Message:
         try:
             answer = await pending.wait()
         except Refused:
-            self.session.discard(pending)  # a bot has nobody who could send it again
+            self.session.discard(pending)  # nobody is there to send it again
             raise
         return answer.seq if isinstance(answer, Ok) else None
 
@@ -102,8 +102,8 @@ async def serve_bot(
 class _Bot:
     """Calls `handler` for the events of each group that come after its seq in `_starts`.
 
-    Events of `group` wait until catch-up is complete and that seq is known. For a direct
-    conversation that existed before the bot was started, it is the last seq then; for others, 0.
+    Events of `group` are held back until catch-up is complete and that seq is known. For a direct
+    conversation that existed when the bot started, it is the last seq at that time; for others, 0.
     """
 
     def __init__(self, session: Session, group: Replica, handler: Handler) -> None:
@@ -115,7 +115,7 @@ class _Bot:
         self._knows_conversations = False
 
     async def find_conversations(self) -> None:
-        """Follow all direct conversations with the bot, also those begun while disconnected."""
+        """Subscribe to the bot's direct conversations, also those begun while disconnected."""
         session = self._session
         groups = [group for group in await session.my_groups() if is_direct(group.name)]
         known, self._knows_conversations = self._knows_conversations, True
@@ -145,7 +145,7 @@ class _Bot:
         return self._group in self._starts
 
     def _start_of(self, replica: Replica) -> int:
-        """Return the last seq that is history: that of the bot's own admission, if it is new."""
+        """Return the last seq that is history: if the bot just joined, the seq of its admission."""
         if replica.initial_standing == "member":
             return replica.head
         me = fold(self._session.user)

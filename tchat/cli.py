@@ -229,7 +229,7 @@ def _add_command(
 
 
 def _examples(*rows: tuple[str, str]) -> str:
-    """Return the examples of a --help: each command line under what it does."""
+    """Return the examples of a --help: each command line below its description."""
     lines = [f"  # {meaning}\n  {command}" for command, meaning in rows]
     return "\n".join(["examples:", *lines])
 
@@ -243,7 +243,10 @@ def _describe_serve(serve: argparse.ArgumentParser) -> None:
     add_address(serve, "the name or address to listen on", "the TCP port; 0 chooses a free one")
     _add_data(serve)
     serve.add_argument(
-        "--log-format", choices=["text", "json"], default="text", help="of the log (default: text)"
+        "--log-format",
+        choices=["text", "json"],
+        default="text",
+        help="the format of the log (default: text)",
     )
     security = serve.add_argument_group("security")
     security.add_argument(
@@ -319,7 +322,7 @@ key that claims the name owns it and its memberships.
 _EXAMPLES = {
     "demo": (
         ("tchat demo", "chat with two bots"),
-        ("tchat demo --user alice", "under a name of your own"),
+        ("tchat demo --user alice", "choose your name"),
     ),
     "serve": (
         ("tchat serve localhost 7777", "for this machine only"),
@@ -343,12 +346,15 @@ _EXAMPLES = {
     ),
     "get": (
         ("tchat get localhost 7777 --group ops 1 2", "files 1 and 2 into this directory"),
-        ("tchat get localhost 7777 --group ops 1 --to report.pdf", "under a name of your own"),
+        (
+            "tchat get localhost 7777 --group ops 1 --to report.pdf",
+            "save file 1 under another name",
+        ),
     ),
     "admin": (("tchat admin release-name alice --data /srv/tchat", "alice has lost her keys"),),
     "release-name": (
         ("tchat admin release-name alice", "in the default data directory"),
-        ("tchat admin release-name alice --data /srv/tchat", "in another one"),
+        ("tchat admin release-name alice --data /srv/tchat", "in another directory"),
     ),
 }
 
@@ -360,7 +366,7 @@ def _describe_send(send: argparse.ArgumentParser) -> None:
 
 
 def _path(text: str) -> Path:
-    if not text:  # Path("") is the current directory, which nobody means to send
+    if not text:  # Path("") is the current directory, which is never meant
         raise argparse.ArgumentTypeError("a path cannot be empty")
     return Path(text)
 

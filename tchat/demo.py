@@ -57,7 +57,7 @@ Things to try
 PageUp, Alt-1…9  scroll back; go to another window
 Ctrl-D           quit
 """
-_WORDS = (
+_SENTENCES = (
     "The server has every message on disk before anybody sees it.",
     "If the server crashed now, your client would reconnect and resume.",
     "You can /edit your last message, or /delete it: then it is deleted on disk, too.",
@@ -68,7 +68,7 @@ _WORDS = (
 
 @dataclass(frozen=True, slots=True)
 class _Demo:
-    """The demo's server, with its pin, its directory and the name of the visitor."""
+    """The demo's server, with its pin, its directory and the name of the user."""
 
     address: Address
     pin: bytes
@@ -122,7 +122,7 @@ async def _ada(
         await session.request(lambda i, n: SetPolicy(i, n, GROUP, "open"))
         await session.post(group, "Welcome! 欢迎 · أهلا · ようこそ 👋").wait()
         task_status.started()
-        answers = _Answers(session, _WORDS)
+        answers = _Answers(session, _SENTENCES)
         async for update in session.updates:
             match update:
                 case EventReceived(_, Event(actor=actor, body=Joined())) if actor == demo.user:
@@ -143,7 +143,7 @@ async def _bob(demo: _Demo) -> None:
     """Run Bob: ask to join and, when approved, share a file."""
     async with demo.enter("bob") as session:
         group = await session.enter(GROUP)
-        answers = _Answers(session, _WORDS[::-1])
+        answers = _Answers(session, _SENTENCES[::-1])
         async for update in session.updates:
             match update:
                 case CaughtUp(replica) if replica is group:
@@ -165,17 +165,18 @@ async def _share(session: Session, group: Replica, demo: _Demo) -> None:
 class _Answers:
     """Answers mentions and direct messages with the next of its sentences."""
 
-    def __init__(self, session: Session, words: Iterable[str]) -> None:
+    def __init__(self, session: Session, sentences: Iterable[str]) -> None:
         self._session = session
-        self._words = iter(words)
+        self._sentences = iter(sentences)
 
     async def handle(self, update: EventReceived) -> None:
-        """Answer a message that mentions this bot, or is direct, unless a bot wrote it."""
+        """Answer a message that mentions this bot, or is direct, unless it comes from a bot."""
         event, group, me = update.event, update.replica, fold(self._session.user)
         direct = group.state.direct
         if not isinstance(event.body, Posted) or (event.seq <= group.head and not direct):
             return
         addressed = direct or me in event.body.text.casefold()
         if addressed and fold(event.actor) not in ("ada", "bob"):
-            words = next(self._words, "That is all I have to say. /help lists all commands.")
-            await self._session.post(group, words).wait()
+            last = "That is all I have to say. /help lists all commands."
+            sentence = next(self._sentences, last)
+            await self._session.post(group, sentence).wait()

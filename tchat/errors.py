@@ -36,7 +36,7 @@ class Code(StrEnum):
     BAD_INVITE = "bad_invite", "the invite is unknown, used, expired, or for somebody else"
     GROUP_FULL = (
         "group_full",
-        "the group has reached its limit of members, requests, invites or bans",
+        "the group has reached its limit of members, requests, invites, bans or files",
     )
     GROUPS_FULL = "groups_full", "the person has reached the limit of groups"
     BANNED = "banned", "the person is banned from the group and cannot join or use an invite"

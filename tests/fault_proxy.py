@@ -50,15 +50,15 @@ class Payload:
     _faults: list[tuple[int, Fault]] = field(default_factory=list)
 
     def cut_after(self, *sizes: int) -> None:
-        """Cut the connection after each of so many more bytes."""
+        """Cut the connection after each of these numbers of further bytes."""
         self._plan("cut", sizes)
 
     def flip_after(self, *sizes: int) -> None:
-        """Flip a bit of the byte that comes after each of so many more bytes."""
+        """Flip a bit of the byte that follows each of these numbers of further bytes."""
         self._plan("flip", sizes)
 
     def stall_after(self, *sizes: int) -> None:
-        """Stall after each of so many more bytes: sets `stalled`, waits for `go_on`."""
+        """Stall after each of these numbers of further bytes: set `stalled`, wait for `go_on`."""
         self.stalled, self._go_on = trio.Event(), trio.Event()
         self._plan("stall", sizes)
 

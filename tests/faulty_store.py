@@ -53,11 +53,11 @@ class Hold:
     released: trio.Event = field(default_factory=trio.Event)
 
     def release(self) -> None:
-        """Let those that wait go on, and all later ones pass."""
+        """Let waiting and later calls pass."""
         self.released.set()
 
     async def stop(self, call: Call, *, after: bool) -> None:
-        """Wait here, if this call is meant."""
+        """Wait for `release`, if this call matches."""
         if self.after == after and self.operation == call.operation and self.when(call.arguments):
             self.reached.set()
             await self.released.wait()
@@ -97,12 +97,12 @@ class FaultyStore(MemoryStore):
     def fail(
         self, error: Exception, *operations: str, times: float = float("inf"), when: When = _always
     ) -> None:
-        """Have operations raise, and do nothing, so many times or until `mend`."""
+        """Make operations raise without effect, `times` times or until `mend`."""
         self._check(*operations)
         self._failures.append(_Failure(operations, error, times, when))
 
     def fill(self, *operations: str, times: float = float("inf"), when: When = _always) -> None:
-        """Have operations find the disk full; without any named, those that write to the log."""
+        """Make operations fail with a full disk; by default, those that write to the log."""
         self.fail(StorageFull(), *(operations or ("append", "set_cursors")), times=times, when=when)
 
     def mend(self) -> None:
@@ -117,7 +117,7 @@ class FaultyStore(MemoryStore):
         return hold
 
     def delay(self, operation: str, seconds: float) -> None:
-        """Have an operation take so much longer."""
+        """Make an operation take `seconds` longer."""
         self._check(operation)
         self._delays[operation] = seconds
 
@@ -130,7 +130,7 @@ class FaultyStore(MemoryStore):
         )
 
     async def wait_done(self, operation: str, times: int = 1) -> None:
-        """Wait until an operation has succeeded so many times."""
+        """Wait until an operation has succeeded `times` times."""
         self._check(operation)
         while sum(call.done for call in self.calls if call.operation == operation) < times:
             await self._changed.park()

@@ -65,7 +65,7 @@ class Wire:
         return data
 
     def next(self, kind: str) -> Map:
-        """Return the next frame of a type; pings and news of other types are passed over."""
+        """Return the next frame of a type; skip pings and frames of other types."""
         while (frame := self.receive())["type"] != kind:
             assert frame["type"] not in ("error", "goodbye"), frame
         return frame
@@ -108,7 +108,7 @@ class Client:
 
 
 def upload(client: Client, data: bytes) -> bytes:
-    """Send a file; return its digest as the server gives it."""
+    """Upload a file; return its digest from the server's answer."""
     head = hashlib.sha256(data[:PIECE]).digest()
     asks = {"type": "upload", "id": 20, "group": GROUP, "size": len(data), "head": head}
     wire, size = client.transfer(client.wire.answer(asks)["ticket"])
@@ -126,7 +126,7 @@ def upload(client: Client, data: bytes) -> bytes:
 
 
 def resume_download(client: Client, have: bytes) -> bytes:
-    """Fetch the rest of the group's first file, of which `have` is here; return all of it."""
+    """Download the rest of the group's first file after the bytes `have`; return the whole file."""
     asks = {"type": "download", "id": 30, "group": GROUP, "number": 1}
     wire, size = client.transfer(client.wire.answer(asks)["ticket"])
     whole = hashlib.sha256(have[: len(have) - len(have) % PIECE]).digest()
@@ -142,7 +142,7 @@ def resume_download(client: Client, have: bytes) -> bytes:
 
 
 def main(host: str, port: int, version: int) -> None:
-    """Do everything once and print what is found."""
+    """Do every step once and print the results."""
     client = Client(host, port, version)
     welcome = client.authenticate("zoë")
     print("welcome", welcome["user"], welcome["version"])

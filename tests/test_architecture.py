@@ -147,7 +147,7 @@ def test_no_files_import_each_other_in_a_circle() -> None:
 
 
 def test_a_planted_circle_is_found() -> None:
-    """One import for type checking alone closes it, and is enough."""
+    """Even an import for type checking only closes a circle."""
     planted = sources()
     planted["tchat.server.log"] += (
         "\nif TYPE_CHECKING:\n    from tchat.server.context import ServerContext\n"
@@ -186,5 +186,5 @@ def test_a_planted_use_of_curses_is_found(line: str) -> None:
 
 
 @every_module
-def test_every_file_says_what_it_is(path: Path) -> None:
+def test_every_module_has_a_docstring(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))

@@ -57,7 +57,7 @@ async def test_the_console_of_a_server(tmp_path: Path) -> None:
         await bob.type("/8 alice")
         await server.sees("bob kicked alice from ops")
         await bob.type("/3")
-        await server.sees("bob disconnected (left)")
+        await server.sees("bob disconnected (closed by the client)")
         assert await server.stop() == 0
         assert "stopping on SIGTERM" in "".join(server.lines)
         assert server.err.all == []
@@ -109,7 +109,7 @@ async def test_username_and_group_are_asked_for_when_missing(tmp_path: Path) -> 
         assert await alice.end() == 0
 
 
-async def test_a_question_that_nobody_answers_ends_the_program(tmp_path: Path) -> None:
+async def test_end_of_input_at_a_prompt_exits_1(tmp_path: Path) -> None:
     async with launching(tmp_path) as launch:
         nobody = await launch.tchat("join", "127.0.0.1", 1, "--plain", "--user", "nobody")
         await nobody.err.prompt("group name: ")
@@ -297,7 +297,7 @@ def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> N
 # ------------------------------------------------------------------ addresses
 
 
-async def test_localhost_is_one_server_whatever_it_means(tmp_path: Path) -> None:
+async def test_localhost_is_reachable_by_name_and_address(tmp_path: Path) -> None:
     async with launching(tmp_path) as launch:
         server = await launch.serve(host="localhost")
         assert server.lines[0].endswith(f" listening on localhost:{server.address.port}")
@@ -339,7 +339,7 @@ async def test_piped_lines_are_posted(tmp_path: Path) -> None:
         assert script.heard == ["<script> a", "<script> b"]
 
 
-async def test_a_script_that_was_refused_something_knows(tmp_path: Path) -> None:
+async def test_refusal_in_a_script_sets_exit_status(tmp_path: Path) -> None:
     async with launching(tmp_path) as launch:
         server = await launch.serve()
         script = await launch.join(server.address, "script")
@@ -376,7 +376,7 @@ async def test_empty_pipe_shows_missed_messages(tmp_path: Path) -> None:
             assert reader.heard == [f"<alice> text {n}" for n in range(expected)]
 
 
-async def test_what_was_said_before_leaving_is_delivered(tmp_path: Path) -> None:
+async def test_messages_before_leave_are_delivered(tmp_path: Path) -> None:
     async with launching(tmp_path) as launch:
         server = await launch.serve()
         for n in range(3):
@@ -388,7 +388,7 @@ async def test_what_was_said_before_leaving_is_delivered(tmp_path: Path) -> None
         assert texts(await log_of(store)) == [f"last words {n}" for n in range(3)]
 
 
-async def test_a_long_script_is_said_in_order(tmp_path: Path) -> None:
+async def test_long_script_is_posted_in_order(tmp_path: Path) -> None:
     words = [f"text {n}" for n in range(1000)]
     async with launching(tmp_path) as launch:
         server = await launch.serve()
@@ -398,7 +398,7 @@ async def test_a_long_script_is_said_in_order(tmp_path: Path) -> None:
         assert script.heard == [f"<script> {text}" for text in words]
 
 
-async def test_whoever_reads_our_output_may_go(tmp_path: Path) -> None:
+async def test_closed_output_pipe_ends_the_program_quietly(tmp_path: Path) -> None:
     async with launching(tmp_path) as launch:
         server = await launch.serve()
         alice = await launch.join(server.address, "alice")
@@ -413,7 +413,7 @@ async def test_whoever_reads_our_output_may_go(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ examples
 
 
-async def test_the_echo_bot_echoes(tmp_path: Path) -> None:
+async def test_echo_bot_answers(tmp_path: Path) -> None:
     async with launching(tmp_path) as launch:
         server = await launch.serve()
         alice = await launch.join(server.address, "alice")

@@ -39,7 +39,7 @@ def left_behind(place: Path) -> list[str]:
     return [str(path) for path in (*place.iterdir(), *(home.iterdir() if home.exists() else ()))]
 
 
-def test_everything_is_shown_and_nothing_is_left(place: Path) -> None:
+def test_demo_shows_a_chat_and_leaves_no_files(place: Path) -> None:
     with demo(place) as you:
         you.sees("#lounge", "Welcome! 欢迎", "you are the admin. Bob", "1 asks to join: F9 or /1")
         you.type("ada, who are you?\r")
@@ -95,13 +95,13 @@ def test_signal_leaves_nothing_behind(place: Path, ending: int) -> None:
         (["--user", "not a name"], "letters, digits"),
     ],
 )
-def test_a_name_that_cannot_be_is_refused(place: Path, options: list[str], sentence: str) -> None:
+def test_demo_refuses_an_invalid_name(place: Path, options: list[str], sentence: str) -> None:
     with demo(place, *options) as nobody:
         nobody.sees(sentence)
         assert nobody.end() == 1
 
 
-def test_without_a_terminal_it_says_so(place: Path) -> None:
+def test_demo_without_a_terminal_is_an_error(place: Path) -> None:
     ran = subprocess.run(
         [sys.executable, "-m", "tchat", "demo"],
         env={**os.environ, "TMPDIR": str(place)},

@@ -1,4 +1,4 @@
-"""The fault-injecting store of the tests does what they rely on."""
+"""Tests of `FaultyStore`: every kind of fault that other tests rely on."""
 
 from __future__ import annotations
 

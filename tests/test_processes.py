@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 # ------------------------------------------------------------------ the nine commands
 
 
-async def test_the_nine_numbered_commands(tmp_path: Path) -> None:
+async def test_nine_numbered_commands_work(tmp_path: Path) -> None:
     plan = tmp_path / "plan.bin"
     plan.write_bytes(bytes(range(256)) * 4000)
     async with proxied_server(tmp_path) as (launch, server, proxy):
@@ -133,7 +133,7 @@ async def test_the_nine_numbered_commands(tmp_path: Path) -> None:
         assert await server.stop() == 0
 
 
-async def test_the_nine_commands_by_name(tmp_path: Path) -> None:
+async def test_nine_numbered_commands_work_by_name(tmp_path: Path) -> None:
     notes = tmp_path / "notes.txt"
     notes.write_text("some notes")
     async with proxied_server(tmp_path) as (launch, _, proxy):

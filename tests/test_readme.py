@@ -33,7 +33,7 @@ DOCUMENTS = [
     *sorted(ROOT.glob(".github/*.md")),
     *sorted(path for top in ("examples", "tchat", "tests") for path in (ROOT / top).rglob("*.md")),
 ]
-"""Every document that speaks of the present; the change log also speaks of the past."""
+"""Every document that describes the present code; the change log also describes older code."""
 
 PARTS = [(path, name) for path, parts in readme.documents().items() for name in parts]
 LINES_OF_README = 300
@@ -186,7 +186,7 @@ def test_numbers_in_protocol_match_the_code() -> None:
 
 
 def test_protocol_lists_the_final_codes() -> None:
-    """Those after which a client does not reconnect by itself."""
+    """Final codes are those after which a client does not reconnect."""
     text = PROTOCOL.read_text(encoding="utf-8")
     found = re.search(r"jitter, except after (.+?), which", text, re.DOTALL)
     assert found is not None

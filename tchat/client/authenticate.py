@@ -50,8 +50,8 @@ class Busy(Exception):
 class Account:
     """A user's name, the identity that proves it, and the id of this client.
 
-    `link` is a link code that adds the identity's key to the name; it is sent until it has been
-    used.
+    `link` is a link code that adds the identity's key to the name; it is sent until the server has
+    accepted it.
     """
 
     user: str

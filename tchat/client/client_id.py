@@ -4,8 +4,8 @@ A group remembers the highest number of each client id for ever, so ids should b
 may be used twice. Each id has its own file, which also holds its next number and is locked while a
 process uses the id: a script that runs every minute reuses one id; two terminals use two. Numbers
 are reserved in blocks: a block is saved to disk before its first number is used. A crash skips the
-rest of the block, which is harmless. Each id's file has the journal of its unsent messages beside
-it.
+rest of the block, which is harmless. The journal of an id's unsent messages is another file of
+the same name, with its own suffix.
 
 `journal` explains why these are files and not an SQLite database.
 """
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _BLOCK_SIZE = 1000
 _MAX_SKIP = 1 << 40
 _MAX_SLOTS = 1000
-# The names on disk are the original ones: an id is a "slot", a journal is an ".outbox".
+# The names on disk are historical: client ids are "slots", and a journal is an ".outbox".
 _DIRECTORY = "slots"
 _JOURNAL_SUFFIX = ".outbox"
 
@@ -60,10 +60,10 @@ class ClientId:
         return number
 
     def advance_past(self, number: int) -> None:
-        """Continue above `number`, which a server remembers but this file does not.
+        """Continue above `number`, the highest that a server has recorded for this id.
 
-        This happens when the file was restored from a backup. An absurdly high number is ignored:
-        it would use up the numbers of this id for all other servers.
+        After a restore from a backup, it may exceed the file's own. An absurdly high number is
+        ignored: it would use up the numbers of this id for all other servers.
         """
         if self._next <= number < self._next + _MAX_SKIP:
             self._next = number + 1  # `next_number` reserves it
@@ -87,7 +87,7 @@ class ClientId:
 def acquire_client_id(
     state: Path, user: str = "", servers: Collection[str] = ()
 ) -> Iterator[ClientId]:
-    """Lock the first free client id under `state` for the length of the block.
+    """Lock the first free client id under `state` while the block runs.
 
     An id whose journal has unsent messages from `user` to a server with one of these names is
     preferred. Raises `StartupError`.

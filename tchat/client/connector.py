@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def first_visit_notice(pin: bytes) -> str:
-    """Return the notice to a person about a server that was trusted on first use."""
+    """Return the notice about a server that was trusted on first use."""
     return (
         f"New server: its key {pin_text(pin)} is saved. Compare it with the key that the server"
         " printed when it started."
@@ -64,7 +64,7 @@ class Connector:
         return is_local(self.address.host)
 
     def names(self) -> list[str]:
-        """Return the keys under which data about this server is stored, the most reliable first.
+        """Return the names under which the journal stores this server, the most reliable first.
 
         These are its pin, if known, and its address. Raises `StartupError`.
         """
@@ -104,25 +104,24 @@ class Connector:
         return link
 
     def remember(self) -> bytes | None:
-        """Remember the server of the last connection, now that it has accepted us.
+        """Save the server of the last connection, after a successful handshake.
 
-        Returns its pin if it was trusted on first use: the person should be told. Raises
+        Returns its pin if it was trusted on first use, so that the person can be told. Raises
         `StartupError`.
         """
         if self.plain:
             return None
         on_first_use = self._pin is None and not self.ca_verified
         if not self.ca_verified:
-            self._pin = (
-                self.server_pin
-            )  # binding for this process, even if the file is edited meanwhile
+            # Binding for this process, even if the file is edited meanwhile.
+            self._pin = self.server_pin
         if self._known.find(self.address) is not None:
             return None
         self._known.add(self.address, None if self.ca_verified else self.server_pin)
         return self.server_pin if on_first_use else None
 
     async def _connect_verified(self, known: KnownServer | None) -> tuple[Link, bool]:
-        """Open a connection; return it, and whether the server is CA-verified."""
+        """Open a connection; return the link, and whether the server is CA-verified."""
         if known is None:
             return await self._connect_new()
         if known.pin is None:

@@ -72,7 +72,7 @@ class Delivery:
     def post(self, group: str, text: str, reply: int | None) -> PendingMessage:
         """Send a message. Raises `Refused` if it is not valid or cannot be saved."""
         check_text(text)
-        encode(Post(0, 0, group, text, reply))  # a frame that is too long fails before it is saved
+        encode(Post(0, 0, group, text, reply))  # too long a message fails before it is saved
         at = time.time_ns() // 1_000_000
         entry = self._journal.add(self._user, self._server, group, text, reply, at)
         pending = self._send(entry)
@@ -95,7 +95,7 @@ class Delivery:
         return pending
 
     def discard(self, pending: PendingMessage) -> None:
-        """Delete a message that was refused or not sent yet. Raises `Refused` for others."""
+        """Delete a refused or unsent message. Raises `Refused` if it may have been sent."""
         self._require(pending)
         if pending.failure is None and pending.entry.number is not None:
             raise Refused(

@@ -34,7 +34,7 @@ def read_page(answer: Answer, group: str, before: int) -> list[Event]:
         raise _malformed("A page of history ends in the middle of an event.")
     seqs = [event.seq for event in events]
     if seqs != list(range(before - len(seqs), before)) or seqs[0] < 1:
-        raise _malformed("A page of history has other events than were requested.")
+        raise _malformed("A page of history does not have the requested events.")
     if (seqs[0], seqs[-1]) != (answer.first, answer.last):
         raise _malformed("A page of history does not match its header.")
     if any(fold(event.group) != fold(group) for event in events):

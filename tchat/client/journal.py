@@ -21,8 +21,8 @@ the file is truncated; when most of it is obsolete, it is compacted. A refused m
 the person discards it.
 
 Why not SQLite: it would save some fifty lines here, and need as many for a schema, a migration and
-a fallback for a damaged database. In WAL mode it needs three fsyncs per message, and this format
-one; damage to a database is not confined to one message; and it has no checksums either.
+a fallback for a damaged database. In WAL mode, SQLite needs three fsyncs per message, this format
+one; damage to a database is not confined to one message; and SQLite has no checksums either.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ class Journal:
         try:
             self._rewrite(self._path, lines)
         except OSError:
-            # Harmless: it costs space and, at worst, a message that is sent again with its number.
+            # Harmless: the old file takes space; at worst, a message is sent again with its number.
             self._stale = True
         else:
             self._stale, self._lines = False, len(lines)
@@ -167,9 +167,7 @@ class Journal:
         self._size = sum(len(line) + 1 for line in lines)
         self._stale = bool(torn)
         if torn or not all(whole):
-            self.damage = (
-                f"{path} was damaged: messages that were typed and not sent yet may be lost."
-            )
+            self.damage = f"{path} was damaged: unsent messages may be lost."
 
     def _read_line(self, line: bytes) -> bool:
         """Apply a line; return whether it is valid."""

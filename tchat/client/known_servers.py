@@ -5,8 +5,8 @@
 
 A line holds the address as it was typed, and the pin of the server's key, or `ca` for a server
 whose certificate the system's certificate authorities verified. If there are several lines for one
-address, the first holds. This program only adds lines; only people remove them: a changed key is
-never accepted automatically.
+address, the first applies. tchat only adds lines; a changed key is accepted only after the person
+has removed the line.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _CA_VERIFIED = "ca"
 
 @dataclass(frozen=True, slots=True)
 class KnownServer:
-    """A known server: its pin, or None if its certificate is CA-verified; and its line."""
+    """A known server: its pin, None if it is CA-verified; and its line number in the file."""
 
     pin: bytes | None
     line: int
@@ -92,7 +92,7 @@ class KnownServers:
             ) from error
 
     def _unusable(self, error: Exception) -> StartupError:
-        reason = getattr(error, "strerror", None) or "it is not text"
+        reason = getattr(error, "strerror", None) or "it is not valid UTF-8"
         return StartupError(Code.CANNOT_START, f"{self.path} cannot be used: {reason}.")
 
 

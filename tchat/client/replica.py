@@ -168,7 +168,7 @@ class Replica:
         return True
 
     def prepend_history(self, events: Sequence[Event]) -> tuple[Event, ...]:
-        """Put the preceding events in front of the log; return them as they are now.
+        """Put the preceding events in front of the log; return them, redacted where necessary.
 
         Messages may have been edited or deleted since the server read the page from its disk.
         """
@@ -199,7 +199,7 @@ class Replica:
         self.online, self.away = {}, {}
 
     def reset(self) -> None:
-        """Reset to an empty replica: the server's log is not the one that was followed."""
+        """Reset to an empty replica, because the server's log has been replaced."""
         self.state = Group.unwritten(self._requested_name)
         self._clear_log(1)
         self.clear_presence()
@@ -208,7 +208,9 @@ class Replica:
         """Continue from a snapshot, with an empty log that begins where the server announced."""
         first = self._announced_first or state.seq + 1
         if fold(state.name) != fold(self.name) or first > state.seq + 1:
-            raise ProtocolError(Code.MALFORMED, "A snapshot is of another group or another time.")
+            raise ProtocolError(
+                Code.MALFORMED, "A snapshot is of another group, or ends too early."
+            )
         self.state = state
         self._clear_log(first)
 
@@ -221,7 +223,7 @@ class Replica:
         self.deleted |= targets
         for target in targets:
             self.texts.pop(target, None)
-        # A message and its edits cannot come before the message's own seq.
+        # Neither a message nor its edits come before the message's seq.
         start = max(min(targets, default=self.last) - self.first, 0)
         for index in range(start, end):
             if _message_of(self.log[index]) in targets:

@@ -71,7 +71,7 @@ class PendingRequest:
     def encode(self) -> bytes:
         """Return the request's frame in bytes. Raises `ProtocolError` if it is too long."""
         if self.command:
-            # Without a number yet, the largest one: the length is checked for the worst case.
+            # A command without a number is encoded with the largest one, to check its length.
             return encode(cast("MakeCommand", self.make)(self.id, self.number or INT_LIMIT - 1))
         return encode(cast("MakeRequest", self.make)(self.id))
 

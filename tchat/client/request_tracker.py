@@ -1,8 +1,8 @@
 """Track unanswered requests: match answers by id, resend after a reconnection, deduplicate.
 
 A request keeps its id and a command its number on every connection, so the server executes a
-command once however often it arrives (idempotent resending). To the caller, a broken connection is
-only a delay.
+command only once, however often it arrives (idempotent resending). To the caller, a broken
+connection is only a delay.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class RequestTracker:
     # ------------------------------------------------------------------ requests
 
     def submit(self, make: MakeCommand, entry: JournalEntry | None = None) -> PendingRequest:
-        """Send a command, with its journal entry's number if it has one already."""
+        """Send a command, with the number of its journal entry, if that has one already."""
         request = PendingRequest(self._new_id(), make, command=True)
         if entry is not None:
             request.entry, request.number = entry, entry.number
@@ -80,7 +80,7 @@ class RequestTracker:
     # ------------------------------------------------------------------ connections
 
     def on_connected(self, welcome: Welcome) -> None:
-        """Resend everything that is unanswered on a new connection."""
+        """Resend all unanswered requests on the new connection."""
         self._connected = True
         self.sender.restart(welcome, self._unanswered.values())
 

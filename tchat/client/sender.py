@@ -1,15 +1,14 @@
 """Send queue of a session: command order, in-flight window, pacing below the server's rate limit.
 
-Commands get their numbers when they are sent, not when they are submitted, and a number is never
+Commands get their numbers when they are sent, not when they are submitted. A number is never
 further from the first unanswered one than a group's deduplication window. Commands that were sent
 before the connection broke, or by an earlier process, go first on the next connection.
 
 Pacing lets a long paste through without rate-limit rejections. The server rate-limits with a token
 bucket, so the client keeps a bucket of its own, with 80 % of that rate and half of that burst.
-After a stall the server finds everything that was sent meanwhile in one burst, and a full bucket
-gains nothing by waiting: so at most half of the server's burst is sent at once, and at most the
-whole of the client's burst (that half) is in flight. The server then has a token for each command,
-whenever it arrives.
+After a stall, all commands in flight reach the server in one burst, and its bucket, once full, has
+gained no tokens meanwhile. So at most half of the server's burst is sent at once, and at most as
+many commands are in flight: the server then has a token for each command, whenever it arrives.
 
 Read positions are not urgent: the latest one of each group replaces those before it.
 """
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
     from tchat.net.link import Link
 
 SEEN_SECONDS = 0.5
-"""Seconds that a read position waits for other frames to be sent with."""
+"""Seconds that a read position waits, to be sent together with other frames."""
 
 SHARE_OF_RATE = 0.8
 """The fraction of the server's rate that is used: frames sent evenly may arrive bunched."""
@@ -107,13 +106,13 @@ class Sender:
         self._seen[fold(seen.group)] = seen
 
     def restart(self, welcome: Welcome, requests: Iterable[PendingRequest]) -> None:
-        """Start on a new connection: queue everything unanswered, at the pace that it allows."""
+        """Start on a new connection: queue the unanswered requests, at the pace in the welcome."""
         self._urgent.clear()
         self._in_flight.clear()
         self._queue = deque(sorted(requests, key=_send_order))
         self._not_before = -math.inf
         rate = _rate_of(welcome)
-        if rate != self._rate:  # otherwise the bucket stays: the server does not refill its own
+        if rate != self._rate:  # otherwise keep the bucket: the server does not refill its own
             self._rate = rate
             self._bucket = TokenBucket(rate, trio.current_time()) if rate else None
         self._wakeup.set()
@@ -208,7 +207,7 @@ class Sender:
 
 
 def _rate_of(welcome: Welcome) -> Rate | None:
-    """Return the pace for a server that announces its rate limit, if it has one."""
+    """Return the rate to send at; None if the server announces no rate limit."""
     if not (welcome.interval and welcome.burst):
         return None
     interval = min(welcome.interval / 1_000_000, _LONGEST_INTERVAL_SECONDS)

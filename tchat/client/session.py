@@ -3,13 +3,13 @@
 When a connection breaks, the session connects again with exponential backoff and resumes: it
 attaches each followed group after the last event that it has (catch-up), and sends every
 unanswered request again, with its old id and number, so that the server deduplicates. To the caller
-of `request`, a broken connection is only a delay; posted messages survive the program as well.
+of `request`, a broken connection is only a delay; posted messages survive a restart of the program.
 
-Four things are kept apart. *Requests* wait for one answer and survive connections
-(`request_tracker`, `sender`). *Groups* are followed, each as a `replica` (`subscriptions`).
-*Messages* are pending from when they are typed until they are in the log, and survive the program
-in the *journal* (`delivery`, `journal`). *Updates* report what happened, in order. The connector
-verifies the server, and the handshake proves the person's identity, on each connection.
+A session has four parts. *Requests* wait for one answer, across connections (`request_tracker`,
+`sender`). *Groups* are followed, each as a `replica` (`subscriptions`). *Messages* are pending from
+when they are typed until they are in the log; the *journal* keeps them across restarts (`delivery`,
+`journal`). *Updates* report what has changed, in order. On each connection, the connector verifies
+the server, and the handshake proves the person's identity.
 
 A session never prints: both user interfaces and all bots are built on it.
 """
@@ -70,7 +70,7 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 10.0
 SILENCE_SECONDS = 20.0
-"""Seconds without a frame in one direction after which a ping is sent (keepalive)."""
+"""Seconds without a frame in either direction after which a ping is sent (keepalive)."""
 
 PATIENCE_SECONDS = 8.0
 """Seconds without an answer to a ping after which the connection counts as broken."""
@@ -148,7 +148,7 @@ class Session:
         return self._delivery.resend(pending)
 
     def discard(self, pending: PendingMessage) -> None:
-        """Delete a message that was refused or not sent yet. Raises `Refused` for others."""
+        """Delete a refused or unsent message. Raises `Refused` if it may have been sent."""
         self._delivery.discard(pending)
 
     async def set_away(self, text: str | None) -> None:
@@ -177,8 +177,8 @@ class Session:
     ) -> Replica:
         """Follow a group; ask to join it, or found it, unless already a member or waiting.
 
-        A person who was kicked asks again only with `although_kicked`. An `invite` token lets one
-        in without approval. Returns when the replica's `standing` is known.
+        A person who was kicked asks again only with `although_kicked`. With an `invite`
+        token, no approval is needed. Returns when the replica's `standing` is known.
         """
         replica = self.follow(group)
         await self._following.request_attach(replica).wait()
@@ -189,7 +189,7 @@ class Session:
         return replica
 
     async def write_to(self, name: str) -> Replica:
-        """Follow the direct conversation with a person. Raises `Refused`, with its reason."""
+        """Follow the direct conversation with a person. Raises `Refused`."""
         group = direct_name(self.user, check_name(name, "username"))
         known = fold(group) in self.groups
         replica = self.follow(group)
@@ -225,7 +225,7 @@ class Session:
         return max(first - replica.first, 0)
 
     async def events_until(self, replica: Replica, seq: int) -> list[Event]:
-        """Return a page of events that ends with event `seq`, without touching the log.
+        """Return a page of events that ends with event `seq`, without adding it to the log.
 
         The page is empty if the person may not read that event. Raises `Refused`.
         """
@@ -261,7 +261,7 @@ class Session:
             except* Busy as group:
                 reason = explain(root_of(group))
                 busy = True
-            # A busy server exists, so the address is right: worth waiting for even at first.
+            # A busy server proves that the address is right, so retry even the first connection.
             if not self._was_connected and not busy:
                 raise StartupError(
                     Code.CANNOT_START, f"Cannot connect to {self.connector.address}: {reason}."
@@ -285,14 +285,14 @@ class Session:
         finally:
             self._link = None
             self._requests.on_disconnected()
-            await self._say_goodbye(link)
+            await self._flush_and_close(link)
 
     def _resume_session(self, link: Link, welcome: Welcome) -> None:
         """Resume on a new connection: attach groups, resend requests, presence, read positions."""
         link.allow_long_frames()
         self.user = clean_line(welcome.user)
-        # Attach goes before all commands (see `sender`): the log then tells which of the resent
-        # messages were stored, and no event of theirs is missed.
+        # Attach requests are sent before all commands (see `sender`): catch-up then delivers the
+        # events of resent messages that were stored before, and later events arrive live.
         for replica in self.groups.values():
             self._following.request_attach(replica)
         if self._away is not None and self._away[1].answer is not None:
@@ -301,7 +301,7 @@ class Session:
         self._link = link
         self._requests.on_connected(welcome)
         for replica in self.groups.values():
-            # Sent again, since the last read positions may have been lost with the connection.
+            # Send the read position again: the last one may have been lost with the connection.
             seen, replica.seen = replica.seen, 0
             self.mark_seen(replica, seen)
         if (pin := self.connector.remember()) is not None:
@@ -309,8 +309,8 @@ class Session:
         self._notify(Connected(self.user, self._was_connected))
         self._was_connected = True
 
-    async def _say_goodbye(self, link: Link) -> None:
-        """Send the last read positions, if that is possible within a second, and close."""
+    async def _flush_and_close(self, link: Link) -> None:
+        """Send the read positions and the due requests, for at most a second; then close."""
         with trio.move_on_after(1, shield=True):
             try:
                 await self._requests.sender.flush(link)
@@ -344,8 +344,8 @@ class Session:
 
     def _handle_frame(self, frame: Frame) -> None:
         if isinstance(frame, Event | Ok | Pong):
-            # The connection counts as a success only now, so that a server that accepts clients and
-            # then fails is not overloaded either.
+            # Not reset by the handshake alone, so that a server that accepts clients and then fails
+            # is not overloaded.
             self._backoff.reset()
         if isinstance(frame, Attached):
             self._following.handle_attached(frame)
@@ -363,7 +363,7 @@ class Session:
 async def open_session(
     connector: Connector, account: Account, recent: int | None = None
 ) -> AsyncIterator[Session]:
-    """Run a session for the length of the block.
+    """Run a session while the block runs.
 
     With `recent`, a group is loaded from a snapshot with its `recent` latest events, or more if
     more are unread; without it, the whole log is loaded.

@@ -89,7 +89,7 @@ class FollowedGroups:
         return True
 
     def request_attach(self, replica: Replica) -> PendingRequest:
-        """Request catch-up from the last event here, unless such a request is unanswered."""
+        """Request catch-up from the replica's last event, unless such a request is unanswered."""
         return self._requests.ask_deduplicated(replica.attach_request)
 
     def request_history(self, replica: Replica) -> PendingRequest:
@@ -174,7 +174,7 @@ class FollowedGroups:
             return
         known = fold(group) in self.groups
         replica = self.follow(group)
-        if not replica.state.seq:  # an attach before the first message found no such group
+        if not replica.state.seq:  # an attach before the first message subscribed to nothing
             self.request_attach(replica)
         if not known:
             self._notify(ConversationOpened(replica))

@@ -52,7 +52,7 @@ def read_invite(text: str) -> tuple[bytes, bytes]:
     data = _decode(text.removeprefix(_INVITE))
     sizes = (TOKEN_SIZE, TOKEN_SIZE + PIN_SIZE)
     if data is None or not text.startswith(_INVITE) or len(data) not in sizes:
-        raise ValueError("an invite is what /invite prints, whole")
+        raise ValueError("an invite is the whole text that /invite prints")
     return data[:TOKEN_SIZE], data[TOKEN_SIZE:]
 
 

@@ -1,4 +1,4 @@
-"""Remove escape sequences and look-alikes from names, messages and file names; fold names.
+"""Clean names, messages and file names: escape sequences, invisible characters, look-alikes.
 
 Some characters control a terminal instead of being shown: control characters start escape
 sequences, and bidirectional overrides reorder the text around them. Invisible characters can make
@@ -65,7 +65,7 @@ def fold(name: str) -> str:
 def check_name(raw: str, what: str = "name") -> str:
     """Return a person's or group's name as it will be shown, or raise `Refused` (bad_name).
 
-    `what` names the thing in the sentence: "username", "group name".
+    `what` is the noun in the error text: "username", "group name".
     """
     # NFKC can make a text eighteen times as long, so the length is limited before it as well as
     # after it.
@@ -92,7 +92,7 @@ def check_name(raw: str, what: str = "name") -> str:
 
 def check_text(text: str) -> None:
     """Raise `Refused` unless `text` can be a message: not blank, at most `TEXT_LIMIT` bytes."""
-    if not (text.strip() if text.isascii() else any(map(_leaves_ink, text))):
+    if not (text.strip() if text.isascii() else any(map(_has_glyph, text))):
         raise Refused(Code.EMPTY_TEXT, "A message needs at least one visible character.")
     check_size(text)
 
@@ -216,7 +216,7 @@ def _is_stray_jamo(character: str) -> bool:
     return "\u1160" <= character <= "\u11ff" or "\ud7b0" <= character <= "\ud7ff"
 
 
-def _leaves_ink(character: str) -> bool:
+def _has_glyph(character: str) -> bool:
     category = unicodedata.category(character)
     shown = category[0] in "LNPS" or category in ("Co", "Cn")
     return shown and character not in _INVISIBLE_LETTERS

@@ -62,7 +62,7 @@ def verify(key: bytes, signature: bytes, message: bytes) -> None:
     y = int.from_bytes(key, "little") & (2**255 - 1)
     # A y of p or more is a second encoding of a point, and would give one key two identities.
     if y in _SMALL_ORDER or y >= _P:
-        raise ProtocolError(Code.BAD_PROOF, "This key proves nothing: anybody could sign for it.")
+        raise ProtocolError(Code.BAD_PROOF, "This key is not secure: its signatures can be forged.")
     try:
         Ed25519PublicKey.from_public_bytes(key).verify(signature, message)
     except (InvalidSignature, ValueError) as error:

@@ -1,10 +1,10 @@
-"""Non-blocking socket I/O at one system call per read or write.
+"""Non-blocking socket I/O with one system call per read or write.
 
 Trio first tries to read and waits only if that fails. On a server with many quiet clients, the
-first try nearly always fails, which costs a system call and an exception; so here, a read waits
+first try nearly always fails, which costs a system call and an exception. So here, a read waits
 first. A write that fits into the socket's buffer does not need the scheduler, so any task may do it
-directly. Worker threads of file transfers also read and write without blocking, and leave long
-waits to their tasks.
+directly. Worker threads of file transfers also read and write without blocking; when they would
+wait long, a task waits instead.
 
 All of this relies only on public guarantees of Trio: its sockets are in non-blocking mode, and
 `trio.lowlevel` reports when one is ready. On Windows, where a socket is not a file descriptor, the
@@ -50,7 +50,7 @@ def reader_of(stream: trio.abc.Stream) -> Receive:
 def writer_of(stream: trio.abc.Stream) -> Write:
     """Return a function that sends without blocking. Do not call it while a task is sending."""
     socket = _socket_of(stream)
-    return _keep if socket is None else partial(_write_nowait, socket)
+    return _send_nothing if socket is None else partial(_write_nowait, socket)
 
 
 def read_nowait(stream: trio.abc.Stream, into: memoryview) -> int:
@@ -116,5 +116,5 @@ def _write_nowait(socket: trio.socket.SocketType, data: D) -> D | None:
     return None if sent == len(data) else data[sent:]
 
 
-def _keep(data: D) -> D:
+def _send_nothing(data: D) -> D:
     return data

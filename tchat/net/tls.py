@@ -145,7 +145,7 @@ def client_context(*, verified: bool) -> ssl.SSLContext:
 
 
 async def accept_tls(stream: S, credentials: Credentials) -> TlsStream[S]:
-    """Return the stream encrypted, as a server.
+    """Perform the handshake as a server, and return the encrypted stream.
 
     Raises `NotTls` or another `trio.BrokenResourceError`.
     """
@@ -160,7 +160,7 @@ async def accept_tls(stream: S, credentials: Credentials) -> TlsStream[S]:
 
 
 async def open_tls(stream: S, context: ssl.SSLContext, host: str) -> TlsStream[S]:
-    """Return the stream encrypted, as a client.
+    """Perform the handshake as a client, and return the encrypted stream.
 
     Raises `NotTls`, `ServerBusy`, `Untrusted`, or another `trio.BrokenResourceError`.
     """

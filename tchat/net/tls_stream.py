@@ -4,16 +4,16 @@ TLS splits the data into records of at most 16 KiB of plaintext. Each record is 
 separately, together with its sequence number. The receiver can decrypt a record as soon as it is
 complete, and detects changed, dropped, repeated or reordered records, so the received data is
 always a prefix of the sent data. The stream ends with an alert called close_notify; a stream that
-ends without it may have been truncated. Between the data there may be messages of the protocol
-itself (RFC 8446, 4.6), such as key updates, which the library handles. TLS 1.3 has no
+ends without it may have been truncated. The library also handles post-handshake
+messages between the data (RFC 8446, 4.6), such as key updates. TLS 1.3 has no
 renegotiation, so receiving never has to wait for sending, nor sending for receiving.
 
 The library (`ssl.SSLObject`) does no I/O: it reads encrypted bytes from one memory buffer and
 writes them to another. This module moves the bytes between these buffers and a stream.
 `trio.SSLStream` does the same, but returns one record at a time, so every 16 KiB cost a pass
-through the scheduler and the receiver's work per chunk, such as a switch to a worker thread. Here
-all records that have arrived are returned together, which makes file transfers with hashing 1.6 to
-1.85 times as fast.
+through the scheduler and the receiver's overhead per chunk, such as a switch to a worker thread.
+Here all records that have arrived are returned together, which makes file transfers with hashing
+1.6 to 1.85 times as fast.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class TlsStream(trio.abc.Stream, Generic[S]):
 
     Call `do_handshake` first; before it, other methods raise `trio.NeedHandshakeError`. One task
     may receive while another sends. After a protocol violation by the other side, or an end without
-    close_notify, this call and all later ones raise `trio.BrokenResourceError` from the
+    close_notify, the current call and all later ones raise `trio.BrokenResourceError` from the
     `ssl.SSLError`, and the other side gets an alert, if TLS defines one.
 
     A cancelled receive loses no data. After any other cancelled operation the stream is broken.
@@ -180,7 +180,7 @@ class TlsStream(trio.abc.Stream, Generic[S]):
         self._closed = True
         try:
             if self._handshaken and not self._broken:
-                # Do not wait for the other side's close_notify: it may never read ours.
+                # Do not wait for the other side's close_notify: it may never come.
                 with suppress(ssl.SSLError):
                     self._tls.unwrap()
                 with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
@@ -354,7 +354,7 @@ class TlsStream(trio.abc.Stream, Generic[S]):
         return data[len(data) - len(plaintext) :] if plaintext or self._unsent else None
 
     def _encrypt(self, plaintext: memoryview) -> bytes:
-        """Return the records of `plaintext`, after pending messages of the protocol."""
+        """Return the records of `plaintext`, after pending protocol messages."""
         if len(plaintext) <= self._block_size:
             self._tls.write(plaintext)
             return self._outgoing.read()
@@ -375,7 +375,7 @@ class TlsStream(trio.abc.Stream, Generic[S]):
                 self._transport_lock.release()
 
     async def _transmit(self, records: bytes) -> None:
-        """Send records, and messages of the protocol that a receive produces meanwhile."""
+        """Send records, and protocol messages that a receive produces meanwhile."""
         try:
             await self._transport_lock.acquire()
             try:
@@ -390,7 +390,7 @@ class TlsStream(trio.abc.Stream, Generic[S]):
             raise
 
     async def _flush_if_free(self) -> None:
-        """Send pending messages of the protocol, or leave them to the task that is sending.
+        """Send pending protocol messages, or leave them to the task that is sending.
 
         Waiting for that task could deadlock: the other side may read nothing until we read.
         """

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 LINK_CODE_SECONDS = 600.0
 MAX_KEYS = 32
-_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32: no two look alike
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32: no two digits look alike
 _TYPED_LIKE = str.maketrans("OIL", "011", " -")  # letters that people type instead of digits
 _PARTS, _PART_LENGTH = 3, 4  # 60 random bits
 
@@ -61,13 +61,14 @@ class AccountManager:
         if written is None:
             raise Refused(
                 Code.NAME_TAKEN,
-                f"The name {name} belongs to another key. If it is yours, type /link on a device"
-                f" that is {name}, and here: join --link CODE. Otherwise choose another name.",
+                f"The name {name} belongs to another key. If it is your name, type /link on a"
+                " device that uses it, then join here with --link CODE. Otherwise choose another"
+                " name.",
             )
         return written
 
     async def _link(self, person: str, key: bytes, code: str) -> None:
-        """Add a key to a name by a link code; do nothing if it has the key. Raises `Refused`."""
+        """Add a key to a name by a link code, unless the name has the key. Raises `Refused`."""
         async with self._key_change:
             keys = [known.public for known in await self._accounts.keys(person)]
             if key in keys:
@@ -120,7 +121,7 @@ class AccountManager:
             self._revoked.update((person, key.public) for key in keys)
 
     def is_revoked(self, author: Author) -> bool:
-        """Return whether the key was removed from the name while its owner was connecting."""
+        """Return whether the key was removed from the name since the server started."""
         return author.key is not None and (fold(author.name), author.key) in self._revoked
 
     def _redeem(self, person: str, typed: str) -> None:

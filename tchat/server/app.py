@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-if sys.platform != "win32":  # Windows has no such limit of open files
+if sys.platform != "win32":  # Windows has no `resource` module
     import resource
 
 from tchat.core.fingerprints import pin_text
@@ -114,7 +114,7 @@ def _fit_to_open_files(limits: Limits) -> Limits:
 
 
 def _check_exposure(config: ServerConfig) -> None:
-    """Raise `StartupError` if a server without TLS would be reachable by others by accident."""
+    """Raise `StartupError` for a non-local address without TLS, unless `insecure` is set."""
     if config.plain and not config.insecure and not is_local(config.address.host):
         raise StartupError(
             Code.CANNOT_START,
@@ -151,8 +151,8 @@ async def serve(
     """Serve until `stop` is set; `task_status` gets the port once connections are accepted."""
     listeners = await listen(config.address)
     port = port_of(listeners[0])
-    # The nursery of the groups is the outer one: on shutdown the connections end first, and the
-    # groups then process the commands that they have sent.
+    # The nursery of the groups is the outer one: on shutdown, the connections end first, and the
+    # groups then process the commands received from them.
     async with trio.open_nursery() as groups:
         context = _make_context(config, credentials, store, log, groups)
         async with (

@@ -77,7 +77,7 @@ class ServerContext:
         """Raise `Refused` (busy) if the server has more connections than it allows."""
         if self.open_connections > self.limits.connections:
             raise Refused(
-                Code.BUSY, "This server has no free connection; try again later.", BUSY_RETRY_MS
+                Code.BUSY, "This server has too many connections; try again later.", BUSY_RETRY_MS
             )
 
     def stop(self) -> None:

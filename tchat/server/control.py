@@ -45,7 +45,7 @@ TIMEOUT_SECONDS = 5.0
 async def control_socket(context: ServerContext, data: Path) -> AsyncIterator[None]:
     """Answer the operator's commands while the block runs, if the system has Unix sockets.
 
-    Without them, or if the path is too long for one, the operator has to stop the server first.
+    Without Unix sockets, or if the path is too long, the operator has to stop the server first.
     """
     path = data / _SOCKET
     try:

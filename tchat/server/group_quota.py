@@ -1,7 +1,7 @@
 """Group quota: how many groups one person may be in, or ask to join.
 
-Direct conversations do not count. The groups of people who recently asked to join one are cached,
-so that the check itself needs no disk access and can run inside a group's batch.
+Direct conversations do not count. `load` caches a person's groups beforehand, so that `reserve`
+needs no disk access and can run inside a group's batch.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tchat.store.base import Store
 
 MAX_CACHED = 10_000
-"""How many people's groups are cached."""
+"""The largest number of people whose groups are cached."""
 
 
 class GroupQuota:

@@ -1,7 +1,7 @@
 """Keepalive timeout: disconnect clients that have been silent for too long.
 
-Clients send a `Ping` when they have nothing else to send. A silent client hangs, or has lost its
-network without TCP noticing.
+Clients send a `Ping` when they have nothing else to send. So a silent client has hung, or has lost
+its network without TCP noticing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tchat.errors import Code
 if TYPE_CHECKING:
     from tchat.server.presence import Presence
 
-_CHECKS = 12  # per timeout, so that a client is disconnected at most 1/12 too late
+_CHECKS = 12  # per timeout, so that a client is disconnected at most 1/12 of it too late
 
 
 async def disconnect_silent_clients(presence: Presence, silence_seconds: float) -> None:

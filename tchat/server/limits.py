@@ -124,12 +124,12 @@ def _option(flag: str, kind: _Kind, text: str) -> dict[str, _Option]:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The limits per person, connection and group. Sizes are in bytes, `keep_files` is in ms.
+    """The limits per person, connection and group. Sizes are in bytes; `keep_files` is in ms.
 
     Rates apply to each person, on all devices together: `messages` to commands that append to a
     log, `joins` to founding groups and asking to join, `requests` to requests that append nothing.
-    `frames` applies to each connection, and to all frames; the server reads more slowly from a
-    connection that exceeds it, instead of refusing frames.
+    `frames` applies to all frames of one connection; if a connection exceeds it, the server reads
+    more slowly, instead of refusing frames.
     """
 
     messages: Rate | None = field(
@@ -179,24 +179,24 @@ class Limits:
         metadata=_option(
             "--keep-files",
             _AGE,
-            "how long files are kept after they were shared, for example 90d or 12h",
+            "how long a file is kept after it was last shared, for example 90d or 12h",
         ),
     )
     handshake_seconds: float = field(
         default=10.0,
         metadata=_option(
-            "--handshake-time", _SECONDS, "how long a connection may take to authenticate"
+            "--handshake-time", _SECONDS, "seconds that a connection may take to authenticate"
         ),
     )
     silence_seconds: float = 60.0
     stall_seconds: float = 60.0
     connections: int = field(
         default=10_000,
-        metadata=_option("--max-connections", _COUNT, "connections of all people together"),
+        metadata=_option("--max-connections", _COUNT, "connections of the whole server"),
     )
     devices: int = field(
         default=32,
-        metadata=_option("--max-devices", _COUNT, "connections of one person at a time"),
+        metadata=_option("--max-devices", _COUNT, "simultaneous chat connections of one person"),
     )
     unauthenticated: int = field(
         default=512,
@@ -204,7 +204,9 @@ class Limits:
     )
     unauthenticated_per_address: int = field(
         default=64,
-        metadata=_option("--max-strangers-each", _COUNT, "the same, from one address"),
+        metadata=_option(
+            "--max-strangers-each", _COUNT, "unauthenticated connections from one address"
+        ),
     )
 
     @property

@@ -1,6 +1,6 @@
 """The server's log: one line per occurrence, as text or as JSON lines.
 
-A thread of its own writes the lines. A console may stop accepting bytes (somebody pressed Ctrl-S,
+A dedicated thread writes the lines. A console may stop accepting bytes (somebody pressed Ctrl-S,
 or the reader of a pipe is suspended), and that must not block the chat. When the queue is full, new
 lines are dropped, to bound the memory.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 LogFormat = Literal["text", "json"]
 
-_MOST_WAITING = 10_000
+_QUEUE_LIMIT = 10_000
 
 LINES: dict[str, str] = {
     **LOG_LINES,
@@ -40,7 +40,7 @@ LINES: dict[str, str] = {
     "refused": "refused {address}: {reason}",
     "fault": "fault in {where}: {reason}",
 }
-"""The text of each kind of line, by its stable word.
+"""The text of each kind of line, by the stable name of the kind (`event` in JSON).
 
 Lines about the events of a group are declared with the events.
 """
@@ -58,7 +58,7 @@ class Log:
         self._render = _as_json if log_format == "json" else _as_text
         self._stream = stream or sys.stdout
         self._clock = clock
-        self._queue: queue.Queue[str | None] = queue.Queue(_MOST_WAITING)
+        self._queue: queue.Queue[str | None] = queue.Queue(_QUEUE_LIMIT)
         self._thread = threading.Thread(target=self._write, name="tchat-log", daemon=True)
         self._thread.start()
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class ClientConnection(Protocol):
-    """The part of a chat connection that the server as a whole uses."""
+    """Interface of a chat connection, for the rest of the server."""
 
     @property
     def author(self) -> Author:
@@ -47,8 +47,7 @@ class Presence:
     def __init__(self) -> None:
         self.away: dict[str, str] = {}
         self._connections: dict[str, dict[bytes, ClientConnection]] = {}
-        # Counted apart from `_connections`: a connection that was replaced still counts until it
-        # has ended.
+        # Counted separately from `_connections`: a replaced connection counts until it has ended.
         self._open: Counter[str] = Counter()
 
     def connections(self) -> list[ClientConnection]:

@@ -35,7 +35,7 @@ _PREFIX = {4: 32, 6: 64}
 class RateLimiter:
     """A token bucket for each person and kind of action.
 
-    `clock` is monotonic, in seconds. When there are `max_buckets`, full ones are dropped.
+    `clock` is monotonic, in seconds. At `max_buckets`, full buckets are dropped.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class UnauthenticatedLimiter:
 
     @property
     def count(self) -> int:
-        """The number of connections that are counted now."""
+        """The number of connections that are authenticating now."""
         return self._by_network.total()
 
     @contextmanager
@@ -116,7 +116,7 @@ class UnauthenticatedLimiter:
 
 
 def _network(host: str) -> str:
-    """Return the network whose connections are counted together."""
+    """Return the network that shares one limit: an IPv4 address, or a /64 network of IPv6."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])  # without an IPv6 zone
     except ValueError:

@@ -63,7 +63,7 @@ def _logged(
     log: Log,
     kinds: type[TchatError] | tuple[type[TchatError], ...] = (StorageError, StorageFull),
 ) -> Iterator[None]:
-    """Log an error with files instead of raising it: chat does not depend on their removal."""
+    """Log a storage error instead of raising it: chat does not depend on removing files."""
     try:
         yield
     except kinds as error:

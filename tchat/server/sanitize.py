@@ -1,8 +1,6 @@
-"""Sanitize incoming frames with `core.text`: group names, and text fields that the schema marks.
+"""Group names in requests: sanitize them, and refuse other people's direct conversations.
 
-Some characters control a terminal instead of being shown (`core.text`). The server sanitizes text
-when it arrives, and each client again before showing it, so that neither has to trust the other.
-The fields to sanitize are marked in their declarations (`Clean` in `core.protocol.schema`).
+Other text fields are sanitized by `core.protocol.schema.clean`; `core.text` explains why.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Bounded send queue of one connection, with backpressure.
+"""Bounded send queue of one connection: the memory limit for a client that reads slowly.
 
 Data goes to the socket directly, as long as the socket accepts it. Only the rest is queued here,
 and starts a writer task, which runs until the queue is empty. So a client that keeps up costs its
 group's actor one system call per batch and no task switch; a slow client has a writer task of its
 own while it is slow.
 
-There are two kinds of senders. A group's actor must never wait for a slow reader, so it calls
-`offer`, which refuses data when the queue is full; the reader then gets the events from the store
+There are two kinds of senders. A group's actor must never wait for a slow client, so it calls
+`offer`, which refuses data when the queue is full; the client then gets the events from the store
 at its own pace. Tasks of the connection itself can wait, so they call `wait_for_space` first.
 """
 
@@ -25,7 +25,7 @@ SEND_QUEUE_LIMIT = 256 * 1024
 """The size in bytes at which a queue is full, and `offer` refuses data."""
 
 WRITE_SIZE = FRAME_LIMIT
-"""Most bytes in one write; each write has its own deadline."""
+"""The largest size of one write, in bytes; each write has its own deadline."""
 
 
 class SendQueueClosed(Exception):
@@ -111,7 +111,7 @@ class SendQueue:
             await self._space.wait()
 
     def dequeue(self) -> bytes | None:
-        """Return all queued data; None if there is none, after which the writer has to end.
+        """Return all queued data; None if there is none: then the writer has to end.
 
         `size` includes the data until `mark_sent`, because it still takes memory.
         """

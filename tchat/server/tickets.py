@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 TICKET_SECONDS = 60.0
 MAX_TRANSFERS = 32
-"""Most tickets and running transfers of one person together."""
+"""The largest number of a person's tickets and running transfers together."""
 
 
 @dataclass(frozen=True, slots=True)

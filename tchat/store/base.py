@@ -176,7 +176,7 @@ NO_EFFECTS = SideEffects()
 class StateSnapshot:
     """A group's state as of event `seq`, serialized by the server.
 
-    `made_with` names the version of the format and rules. The log is the truth: a server that
+    `made_with` names the version of the format and rules. The log is authoritative: a server that
     cannot use a snapshot replays the log instead. A snapshot contains no message text, so that
     erasing a message need not change it.
     """
@@ -241,10 +241,10 @@ class Accounts(Protocol):
     """Which keys own which names."""
 
     async def claim(self, person: str, name: str, key: bytes, at: int) -> str | None:
-        """Return the name as its owner writes it; None if it belongs to other keys.
+        """Return the display name; None if the name belongs to other keys.
 
-        A name without keys is given to the key, unless it was removed from that same key before.
-        The first claim decides how the name is written.
+        A name without keys is given to `key`, unless `key` was removed from it before. The first
+        claim sets the display name.
         """
 
     async def link(self, person: str, key: bytes, at: int) -> None:
@@ -254,11 +254,11 @@ class Accounts(Protocol):
         """Return the keys of a name, the oldest first."""
 
     async def unlink(self, person: str, key: bytes, by: bytes, at: int) -> bool:
-        """Remove a key from a name; it cannot claim the name again by itself.
+        """Remove a key from a name; the key cannot claim the name again.
 
-        `by` is the key of the person who asks. Returns False and changes nothing unless both keys
-        belong to the name and differ. So two keys that remove each other at the same time cannot
-        leave the name without a key.
+        `by` is the key that authenticated the request. Returns False and changes nothing unless
+        both keys belong to the name and differ. So two keys that remove each other at the same time
+        cannot leave the name without a key.
         """
 
     async def release(self, person: str, at: int) -> bool:
@@ -325,7 +325,7 @@ class StoredFile(Protocol):
     size: int
 
     def start(self, have: Have, check: Callable[[], None]) -> int:
-        """Seek to where the receiver wants to resume; see `Source.start`."""
+        """Seek to the offset at which the receiver resumes; see `Source.start`."""
 
     def read(self) -> tuple[memoryview, bytes]:
         """Return the rest of the next piece and its running digest; see `Source.read`."""
@@ -340,8 +340,8 @@ class Blobs(Protocol):
     def lock(self) -> AbstractAsyncContextManager[None]:
         """Exclude all other changes to the set of files for the length of the block.
 
-        The holder must not wait for a thread of `in_thread`: there are few, and a task that holds
-        one and finds a damaged file waits for the lock.
+        To avoid a deadlock, the holder must not use `in_thread`: all of its threads may be waiting
+        for this lock, to remove damaged files.
         """
 
     def upload(

@@ -76,19 +76,19 @@ class BlobDirectory(Blobs):
         self, person: str, size: int, head: bytes, is_alive: Callable[[], bool] = lambda: True
     ) -> AsyncIterator[PartialFile]:
         """Reserve the partial file of an upload; see `Blobs.upload`."""
-        place = self._uploads_of(person) / _key(size, head)
-        while (older := self._uploads.get(place)) is not None:
-            # The older upload's connection may be lost and not know it yet: give it time to end.
+        path = self._uploads_of(person) / _key(size, head)
+        while (older := self._uploads.get(path)) is not None:
+            # The older upload may not have noticed yet that its connection is lost: give it time.
             with trio.move_on_after(_CONNECTION_LOST_SECONDS):
                 await older.ended.wait()
                 continue
             if older.is_alive():
-                place = place.with_name(secrets.token_hex(16))
+                path = path.with_name(secrets.token_hex(16))
             else:
                 older.scope.cancel()
                 await older.ended.wait()
-        part, reservation = PartialFile(place, size), _Reservation(is_alive)
-        self._uploads[place] = reservation
+        part, reservation = PartialFile(path, size), _Reservation(is_alive)
+        self._uploads[path] = reservation
         try:
             with reservation.scope:
                 yield part
@@ -97,7 +97,7 @@ class BlobDirectory(Blobs):
             raise
         finally:
             await in_thread_shielded(part.close)
-            del self._uploads[place]
+            del self._uploads[path]
             reservation.ended.set()
         if reservation.scope.cancelled_caught:
             raise Refused(Code.REPLACED, "The same file is being sent on a newer connection.")
@@ -127,14 +127,14 @@ class BlobDirectory(Blobs):
     @asynccontextmanager
     async def download(self, sha256: bytes, size: int) -> AsyncIterator[StoredFile]:
         """Open a stored file for reading; see `Blobs.download`."""
-        place = self._place(sha256)
+        path = self._path_of(sha256)
         with storage_errors():
             try:
-                file = await in_thread(lambda: place.open("rb", buffering=0))
+                file = await in_thread(lambda: path.open("rb", buffering=0))
             except FileNotFoundError:
                 raise FileDamaged from None
         try:
-            yield BlobFile(file, place, sha256, size)
+            yield BlobFile(file, path, sha256, size)
         finally:
             await in_thread_shielded(file.close)
 
@@ -159,41 +159,41 @@ class BlobDirectory(Blobs):
 
     def _commit(self, part: PartialFile) -> None:
         part.sync()
-        place = self._place(part.digest)
-        place.parent.mkdir(mode=0o700, exist_ok=True)
+        path = self._path_of(part.digest)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
         # The digest of a single piece is the file's name already.
-        sums = place.with_name(place.name + DIGESTS_SUFFIX) if count_pieces(part.size) > 1 else None
-        part.move_to(place, sums)
+        sums = path.with_name(path.name + DIGESTS_SUFFIX) if count_pieces(part.size) > 1 else None
+        part.move_to(path, sums)
         # A rename, or a new directory, is durable only once its parent directory is.
-        sync_directory(place.parent)
-        sync_directory(place.parent.parent)
+        sync_directory(path.parent)
+        sync_directory(path.parent.parent)
 
     def _remove(self, digests: list[bytes]) -> None:
         for sha256 in digests:
-            place = self._place(sha256)
-            place.unlink(missing_ok=True)
-            place.with_name(place.name + DIGESTS_SUFFIX).unlink(missing_ok=True)
+            path = self._path_of(sha256)
+            path.unlink(missing_ok=True)
+            path.with_name(path.name + DIGESTS_SUFFIX).unlink(missing_ok=True)
 
     def _remove_unknown(self, known: set[bytes]) -> None:
         names = {sha256.hex() for sha256 in known}
-        for place in self.path.glob("??/*"):
-            if place.name.removesuffix(DIGESTS_SUFFIX) not in names:
-                place.unlink()
+        for path in self.path.glob("??/*"):
+            if path.name.removesuffix(DIGESTS_SUFFIX) not in names:
+                path.unlink()
         for left_over in self.path.glob("incoming-*"):  # from versions without resumable uploads
             left_over.unlink()
         self._remove_stale_uploads()
 
     def _remove_stale_uploads(self) -> None:
         limit = time.time() - UPLOAD_RETENTION_SECONDS
-        for place in self.path.glob(f"{_INCOMING}/*/*"):
+        for path in self.path.glob(f"{_INCOMING}/*/*"):
             with suppress(FileNotFoundError):
-                if place.stat().st_mtime < limit and _main_file(place) not in self._uploads:
-                    place.unlink()
+                if path.stat().st_mtime < limit and _main_file(path) not in self._uploads:
+                    path.unlink()
 
     def _uploads_of(self, person: str) -> Path:
         return self.path / _INCOMING / hashlib.sha256(person.encode()).hexdigest()[:32]
 
-    def _place(self, sha256: bytes) -> Path:
+    def _path_of(self, sha256: bytes) -> Path:
         digest = sha256.hex()
         return self.path / digest[:2] / digest
 
@@ -210,18 +210,18 @@ class _Reservation:
 class BlobFile(StoredFile):
     """A stored file as the source of a transfer, with the digests stored beside it."""
 
-    def __init__(self, file: FileIO, place: Path, sha256: bytes, size: int) -> None:
+    def __init__(self, file: FileIO, path: Path, sha256: bytes, size: int) -> None:
         self.size = size
         self._file = file
-        self._place = place
+        self._path = path
         self._sha256 = sha256
-        self._sums = place.with_name(place.name + DIGESTS_SUFFIX)
+        self._sums = path.with_name(path.name + DIGESTS_SUFFIX)
         self._digests: list[bytes] = []
         self._at = 0
         self._buffer = memoryview(bytearray(min(PIECE_SIZE, size)))
 
     def start(self, have: Have, check: Callable[[], None]) -> int:
-        """Seek to where the receiver wants to resume; see `Source.start`.
+        """Seek to the offset at which the receiver resumes; see `Source.start`.
 
         If the receiver doubts this copy, it is verified first. Raises `FileDamaged` if its digest
         is wrong.
@@ -240,7 +240,7 @@ class BlobFile(StoredFile):
     def is_current(self) -> bool:
         """Return whether the stored copy has not been replaced since this one was opened."""
         try:
-            return os.path.samestat(self._place.stat(), os.fstat(self._file.fileno()))
+            return os.path.samestat(self._path.stat(), os.fstat(self._file.fileno()))
         except OSError:
             return True
 
@@ -289,18 +289,18 @@ def _key(size: int, head: bytes) -> str:
     return hashlib.sha256(size.to_bytes(8, "big") + head).hexdigest()[:32]
 
 
-def _main_file(place: Path) -> Path:
+def _main_file(path: Path) -> Path:
     """Return the file that a digests file belongs to, or the file itself."""
-    return place.with_name(place.name.removesuffix(DIGESTS_SUFFIX))
+    return path.with_name(path.name.removesuffix(DIGESTS_SUFFIX))
 
 
 def _remove_oldest(directory: Path, exempt: set[Path], limit: int) -> None:
     parts = []
-    for place in directory.glob("*"):
+    for path in directory.glob("*"):
         with suppress(FileNotFoundError):  # another task may be cleaning up at the same time
-            parts.append((place.stat().st_mtime, place.stat().st_size, place))
-    for _, size, place in sorted(parts, reverse=True):
-        if _main_file(place) not in exempt:
+            parts.append((path.stat().st_mtime, path.stat().st_size, path))
+    for _, size, path in sorted(parts, reverse=True):
+        if _main_file(path) not in exempt:
             limit -= size
             if limit < 0:
-                place.unlink(missing_ok=True)
+                path.unlink(missing_ok=True)

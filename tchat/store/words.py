@@ -1,4 +1,4 @@
-"""Tokenize text for search: the same tokenizer serves stored messages and queries.
+"""Search tokenizer for messages and queries, also in Chinese and other unspaced scripts.
 
 A word is a run of letters, digits and marks, compared without case, width and accents: "cafe" finds
 "Café". Chinese, Japanese, Thai and related scripts have no spaces between words, and Korean appends
@@ -111,10 +111,10 @@ def _first_hit(text: str, terms: Sequence[Term]) -> int:
     if not hits:
         return 0
     left = min(hits)
-    for place, piece in enumerate(pieces):
+    for position, piece in enumerate(pieces):
         left -= len(piece)
         if left < 0:
-            return place
+            return position
     return 0
 
 
@@ -123,5 +123,5 @@ def _is_spaceless(run: str) -> bool:
 
 
 def _is_part_of_word(character: str) -> bool:
-    """Return whether this is a letter, a digit or a mark (Unicode's XID_Continue, but for _)."""
+    """Return whether this is a letter, a digit or a mark (XID_Continue without _)."""
     return f"a{character}".isidentifier() and unicodedata.category(character) != "Pc"

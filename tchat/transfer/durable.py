@@ -32,7 +32,7 @@ def replace_file(path: Path, data: bytes) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Make renames and new entries in a directory durable; before, a power cut may undo them."""
+    """Make renames and new entries in a directory durable; a power cut may undo unsynced ones."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

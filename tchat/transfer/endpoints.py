@@ -7,7 +7,7 @@
                                    ◀─     piece …
     stored: the file's digest      ─▶
 
-A transfer has a connection of its own. Uploads and downloads use the same code: either end may be
+A transfer has a separate connection. Uploads and downloads use the same code: either end may be
 the server. At each end, a worker thread moves pieces between disk and socket in time slices
 (`time_slice.py`), as long as it hardly has to wait. When it would have to wait longer, it returns,
 a task waits for the connection, and the next time slice continues with the rest of that piece. So a
@@ -15,8 +15,8 @@ fast connection needs almost no scheduling, a slow one occupies no thread, and o
 memory; TCP provides the backpressure. During long work, such as hashing an existing file, a side
 sends `ping`, so that the other side does not time out.
 
-However a transfer ends, the receiver keeps the data that arrived, so that it can be resumed. It
-discards the data only if the sender reports a problem with the file itself.
+However a transfer ends, the receiver keeps the data that arrived, so that the transfer can be
+resumed. It discards the data only if the sender reports a problem with the file itself.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ STALL_SECONDS = 60.0
 
 _SLICE = 256 * 1024
 PING_SECONDS = 10.0
-_MOST_PINGS = 10_000  # in a row: more than a day of disk work
+_MOST_PINGS = 10_000  # consecutive: more than a day of disk work
 _GOODBYE_SECONDS = 1.0
 
 
@@ -292,7 +292,7 @@ class _Sender:
     ) -> None:
         self._link = link
         self._source = source
-        self._offset = offset  # up to which the source is read
+        self._offset = offset  # the source is read up to here
         self._speed = LinkSpeed(offset)
         self._on_progress = on_progress
         self._stall_seconds = stall_seconds

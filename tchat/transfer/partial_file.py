@@ -1,9 +1,9 @@
-"""Partial files: verify the part that is on the disk, and continue after it.
+"""Partial files on disk, of uploads and downloads: verified pieces, appended one by one.
 
 Data from an earlier run is not trusted. When a partial file is opened again, it is read and hashed,
 which the running digest requires anyway, and truncated after the last piece that matches its
-digest. So a bit that flipped on the disk costs the file from that piece on, and is found before
-anything is added.
+digest. So a flipped bit on the disk is found before data is added, and only the file from that
+piece on has to be received again.
 
 All methods block, so call them in worker threads.
 """
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-# Never follow a symbolic link, and never block on the other end of a pipe.
+# Never follow a symbolic link, and never block while opening a pipe.
 _SAFE_FLAGS = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
 
 DIGESTS_SUFFIX = ".sums"
@@ -99,11 +99,12 @@ class PartialFile:
             self._advance(len(piece), digest)
         self._hash = self._whole.copy()
         self._file.seek(self.offset)
-        # A complete piece without a digest cannot be verified, and has to be received again. So at
-        # most a piece less one byte is read here, and the check below finds out if more follows.
+        # A complete piece without a digest cannot be verified, and has to be received again. So
+        # read at most one byte less than a piece; the check below detects further bytes.
         missing = max(0, piece_end(self.offset, self.size) - self.offset - 1)
         rest = room[: fill_buffer(self._file.readinto, room[:missing])]
-        # Bytes after a broken piece, or more bytes than that, are not the start of the next piece.
+        # Keep these bytes only if they are the start of the next piece: no piece before them is
+        # broken, and nothing follows them.
         if len(self.digests) == len(known) and not self._file.read(1):
             self._hash.update(rest)
             self.offset += len(rest)

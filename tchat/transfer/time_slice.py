@@ -34,8 +34,8 @@ class LinkSpeed:
     def is_fast(self, offset: int) -> bool:
         """Return whether a thread should wait for the link; `offset` is the transfer's progress.
 
-        It should if a piece took no longer, since the last call, than a time slice would wait. In
-        the first call, the speed is unknown, and the link counts as fast.
+        It should if a piece took at most `_WAIT_SECONDS` on average since the last call. In the
+        first call, the speed is unknown, and the link counts as fast.
         """
         now = time.monotonic()
         moved, took = offset - self._offset, now - self._since

@@ -1,4 +1,4 @@
-"""A scripted server: it does what a test tells it, during the handshake and after."""
+"""Scripted server: each connection runs an act, a function of the test."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FINAL |= {"key_removed", "not_encrypted"}
 
 
 class Wire:
-    """The hostile server's end of one connection."""
+    """The scripted server's end of one connection."""
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self.stream = stream
@@ -49,7 +49,7 @@ class Wire:
         await self.stream.send_all(data)
 
     async def hear(self) -> dict[str, Any] | None:
-        """Return the client's next frame, None at its end."""
+        """Return the client's next frame; None at the end of the connection."""
         while (body := self._buffer.pop()) is None:
             data = await self.stream.receive_some()
             if not data:
@@ -65,20 +65,20 @@ class Wire:
         raise trio.BrokenResourceError
 
     async def raw(self, size: int) -> None:
-        """Receive so many bytes without framing."""
+        """Receive `size` bytes without framing."""
         size -= len(self._buffer.rest())
         while size > 0 and (data := await self.stream.receive_some(size)):
             size -= len(data)
 
     async def greet(self, **changes: object) -> None:
-        """Do a valid handshake, with these changes in the welcome."""
+        """Do a valid handshake; `changes` go into the welcome."""
         await self.hear_only("hello")
         await self.say({"type": "challenge", "version": VERSION, "nonce": bytes(32)})
         await self.hear_only("proof")
         await self.say({"type": "welcome", "version": VERSION, "user": "alice", **changes})
 
     async def let_in(self, **changes: object) -> dict[str, object]:
-        """Do a handshake and answer the attach as for a member, with these changes."""
+        """Do a handshake and answer the attach as for a member; `changes` go into the answer."""
         await self.greet()
         return await self.attach(**changes)
 
@@ -129,14 +129,14 @@ async def impostor(*acts: Act) -> AsyncIterator[Impostor]:
 
 
 async def kindly(wire: Wire) -> None:
-    """Do a valid handshake, and send nothing from then on."""
+    """Do a valid handshake, answer one attach, and then send nothing more."""
     await wire.let_in()
     while await wire.hear():
         pass
 
 
 async def ending_of(*acts: Act) -> TchatError:
-    """Return the error that ends a session with a server of these acts."""
+    """Return the error that ends a session with a server that follows these acts."""
     with pytest.raises(ExceptionGroup) as caught, trio.fail_after(GUARD):
         async with impostor(*acts) as server, session_at(server.address, "alice"):
             await trio.sleep_forever()
@@ -173,7 +173,7 @@ def page(request: dict[str, Any], *frames: dict[str, object]) -> dict[str, objec
 
 
 def snapshot(seq: int, pieces: int = 1, group: str = GROUP) -> list[dict[str, object]]:
-    """Return the snapshot of a group with one member, alice, in so many parts."""
+    """Return the snapshot of a group whose only member is alice, in `pieces` frames."""
     state = Group(group, seq, 1, floor=1, admin="alice", members={"alice": "alice"})
     data = freeze(state)
     size = -(-len(data) // pieces)

@@ -23,7 +23,7 @@ WAYS = ["up", "down"]
 
 
 class Journey:
-    """One upload or download of a file, of which the receiver has nothing yet."""
+    """One upload or download of a file; the receiver begins with none of it."""
 
     def __init__(self, scene: Scene, way: str, data: bytes, file: File | None) -> None:
         self.scene = scene
@@ -37,7 +37,7 @@ class Journey:
 
     @property
     def transferred(self) -> int:
-        """How many bytes of the file the proxy has seen."""
+        """The number of the file's bytes that the proxy has seen."""
         return self.payload.transferred - self._before
 
     @property
@@ -62,7 +62,7 @@ class Journey:
         assert (name, size) == ("plan.txt", len(self.data))
 
     def on_checked(self, done: int) -> None:
-        raise AssertionError("what is fetched is not there to be checked")
+        raise AssertionError("a download checks no existing file")
 
     def on_progress(self, done: int) -> None:
         """Record the progress of the download."""
@@ -71,7 +71,7 @@ class Journey:
         self._news = trio.Event()
 
     def on_sharing(self) -> None:
-        raise AssertionError("what is fetched is not shared")
+        raise AssertionError("a download shares nothing")
 
     async def fail(self) -> Refused:
         with pytest.raises(Refused) as caught:
@@ -80,7 +80,7 @@ class Journey:
         return caught.value
 
     async def stop_after(self, size: int) -> None:
-        """Cancel the transfer when the receiver has got so many more bytes."""
+        """Cancel the transfer when the receiver has `size` more bytes."""
         self.payload.stall_after(size)
         self._stopped_at += size
         with trio.fail_after(GUARD):
@@ -91,11 +91,11 @@ class Journey:
                     await self._news.wait()
                 nursery.cancel_scope.cancel()
             self.payload.go_on(cut=True)
-            while self.part.stat().st_size < self._stopped_at:  # until the server has found out
+            while self.part.stat().st_size < self._stopped_at:  # until the receiver has stored them
                 await trio.lowlevel.checkpoint()
 
     async def check(self) -> None:
-        """Assert that the complete file is there once, and nothing else."""
+        """Assert that the receiver has the complete file, once, and no other file."""
         scene = self.scene
         if self.way == "up":
             file = await scene.heard_of(1)

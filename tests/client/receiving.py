@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def pending_updates(session: Session) -> list[Update]:
-    """Return the updates that were not received yet."""
+    """Receive and return all updates that are waiting."""
     updates: list[Update] = []
     while True:
         try:
@@ -26,7 +26,7 @@ def pending_updates(session: Session) -> list[Update]:
 
 
 async def next_update(session: Session, kind: type[Update]) -> Update:
-    """Return the next update of that kind."""
+    """Return the next update of this type; skip others."""
     with trio.fail_after(GUARD):
         while not isinstance(update := await session.updates.receive(), kind):
             pass

@@ -1,4 +1,4 @@
-"""A scene for file transfers: Alice sends, Bob downloads, through a proxy on both connections."""
+"""Fixture for file transfers: Alice sends, Bob downloads, both through a proxy."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Scene:
         return await fetch_file(self.bob, self.there, file, self.into)
 
     async def refused(self, path: Path) -> Refused:
-        """Let Alice try to send a file that cannot be sent."""
+        """Let Alice send a file that must be refused; return the refusal."""
         with pytest.raises(Refused) as caught:
             await send_file(self.alice, self.ops, path)
         assert await log_of(self.server.store) == self.ops.log
@@ -85,7 +85,7 @@ class Scene:
         return caught.value
 
     async def unsaved(self, file: File) -> Refused:
-        """Let Bob try to save a file that cannot be saved."""
+        """Let Bob save a file that must be refused; return the refusal."""
         with pytest.raises(Refused) as caught:
             await self.save(file)
         assert caught.value.sentence.isprintable()
@@ -116,7 +116,7 @@ class Scene:
 
 @asynccontextmanager
 async def scenery(place: Path, limits: Limits = NO_RATE_LIMITS) -> AsyncIterator[Scene]:
-    """Set the scene, with a server that stores its data on disk."""
+    """Run a server that stores its data on disk, with Alice and Bob in one group."""
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(place / "data"))
         server = await stack.enter_async_context(running_server(store, limits))

@@ -38,7 +38,7 @@ def test_delays_are_drawn_from_the_upper_half() -> None:
     assert all(low == high / 2 for low, high in drawn)
 
 
-def test_clients_do_not_retry_in_step() -> None:
+def test_clients_do_not_retry_simultaneously() -> None:
     one, other = Backoff(), Backoff()
     delays = {backoff.next_delay() for _ in range(10) for backoff in (one, other)}
     assert len(delays) > 10

@@ -57,12 +57,12 @@ async def running_bot(server: RunningServer, handler: Handler) -> AsyncIterator[
 
 
 async def is_in(proxy: FaultProxy) -> None:
-    """Wait until the bot has become a member; what is said from here on is not history to it."""
+    """Wait until the bot is a member: later messages are new to it, not history."""
     await proxy.passes(type="attached", standing="member")
 
 
 async def hears(person: RawClient, text: str) -> None:
-    """Read on until somebody says `text`."""
+    """Receive events until one is the message `text`."""
     while texts(await person.events(1)) != [text]:
         pass
 
@@ -124,7 +124,7 @@ async def test_messages_after_approval_are_not_history() -> None:
 
 
 def no_second_attach() -> Callable[[Side, dict[str, Any]], Verdict]:
-    """Return a watch that loses the request for the log of a group one has come into."""
+    """Return a watch that drops every `attach`, such as the one after an approval."""
     return lambda side, frame: "drop" if frame["type"] == "attach" else "pass"
 
 
@@ -226,7 +226,7 @@ async def test_handler_exception_ends_the_bot() -> None:
 
 
 @pytest.mark.parametrize("arguments", [[], ["host"], ["host", "port"], ["host", "4000"]])
-def test_a_bots_command_line_says_what_it_takes(
+def test_invalid_bot_command_line_is_a_usage_error(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:

@@ -32,13 +32,13 @@ def kept(state: Path) -> Path:
     return state / "slots" / "0.json"
 
 
-def test_a_slot_counts_from_one(tmp_path: Path) -> None:
+def test_client_id_numbers_start_at_one(tmp_path: Path) -> None:
     with acquire_client_id(tmp_path) as client_id:
         assert len(client_id.client) == 8
         assert numbers(client_id, 3) == [1, 2, 3]
 
 
-def test_a_slot_without_a_file_counts_as_well() -> None:
+def test_client_id_without_a_file_counts_too() -> None:
     one, two = ClientId(), ClientId()
     assert one.client != two.client
     assert numbers(one, 2500) == list(range(1, 2501))
@@ -55,7 +55,7 @@ def test_free_id_is_reused(tmp_path: Path) -> None:
     assert used == sorted(set(used))
 
 
-def test_a_slot_that_was_not_used_skips_nothing(tmp_path: Path) -> None:
+def test_unused_client_id_skips_no_numbers(tmp_path: Path) -> None:
     with acquire_client_id(tmp_path):
         pass
     with acquire_client_id(tmp_path) as client_id:
@@ -81,7 +81,7 @@ async def test_processes_share_ids_as_they_come_and_go(tmp_path: Path) -> None:
         one, number = (await first.out.containing(" ")).split()
         second = await launch.script(program, user="alice")
         other, _ = (await second.out.containing(" ")).split()
-        first.running.kill()  # a lock does not outlive its process, however that ended
+        first.running.kill()  # the lock ends with its process
         await first.running.wait()
         third = await launch.script(program, user="alice")
         again, further = (await third.out.containing(" ")).split()
@@ -91,10 +91,10 @@ async def test_processes_share_ids_as_they_come_and_go(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("amount", [1, 999, 1000, 1001, 2000, 3500])
-def test_after_a_crash_no_count_comes_again(tmp_path: Path, amount: int) -> None:
+def test_no_number_is_reused_after_a_crash(tmp_path: Path, amount: int) -> None:
     with acquire_client_id(tmp_path) as client_id:
         used = numbers(client_id, amount)
-        # What a crash would leave is what is on disk while the slot is in use.
+        # After a crash, the file is as it is now, while the id is in use.
         after_a_crash = ClientId(kept(tmp_path))
     assert after_a_crash.client == client_id.client
     assert after_a_crash.next_number() > max(used)
@@ -106,7 +106,7 @@ def test_numbers_are_reserved_before_they_are_used(tmp_path: Path) -> None:
             assert json.loads(kept(tmp_path).read_text())["next"] > number
 
 
-def test_a_count_that_the_server_knows_is_skipped(tmp_path: Path) -> None:
+def test_numbers_known_to_the_server_are_skipped(tmp_path: Path) -> None:
     with acquire_client_id(tmp_path) as client_id:
         numbers(client_id, 5)
         client_id.advance_past(3)
@@ -154,7 +154,7 @@ def test_leftover_draft_is_ignored(tmp_path: Path) -> None:
         assert client_id.next_number() > max(used)
 
 
-def test_only_the_owner_may_look_into_the_slots(tmp_path: Path) -> None:
+def test_slots_directory_is_private(tmp_path: Path) -> None:
     with acquire_client_id(tmp_path / "state"):
         assert (tmp_path / "state" / "slots").stat().st_mode & 0o077 == 0
 

@@ -38,7 +38,7 @@ def read(directory: Path, text: str | bytes) -> Settings:
 
 
 def complaint(directory: Path, text: str | bytes) -> str:
-    """Return what is said of a file, behind its name."""
+    """Return the error for a file with this content, without the file's name."""
     with pytest.raises(StartupError) as caught:
         read(directory, text)
     assert caught.value.code == Code.BAD_CONFIG
@@ -52,12 +52,12 @@ def complaint(directory: Path, text: str | bytes) -> str:
 # ------------------------------------------------------------------ valid files
 
 
-def test_nobody_needs_a_file(tmp_path: Path) -> None:
+def test_configuration_file_is_optional(tmp_path: Path) -> None:
     assert load_config(tmp_path / "config.toml") == Settings()
     assert read(tmp_path, "") == Settings()
 
 
-def test_everything_is_read(tmp_path: Path) -> None:
+def test_every_setting_is_read(tmp_path: Path) -> None:
     work = Server(
         "chat.example.org", 7777, "alice.b", ("ops", "lab"), b"chat.example.org said that it is"
     )
@@ -140,11 +140,11 @@ def test_byte_order_mark_is_ignored(tmp_path: Path) -> None:
         (b"user = '\xff'", "the file is not valid UTF-8"),
     ],
 )
-def test_what_cannot_be_right_is_told(tmp_path: Path, text: str | bytes, said: str) -> None:
+def test_invalid_settings_are_reported(tmp_path: Path, text: str | bytes, said: str) -> None:
     assert complaint(tmp_path, text).startswith(said)
 
 
-def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+def test_unreadable_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "config.toml").mkdir()
     with pytest.raises(
         StartupError, match=r"config\.toml: the file cannot be read: Is a directory"
@@ -160,7 +160,7 @@ _VALUES = st.recursive(
 
 
 @given(st.sampled_from([field.name for field in fields(Settings)]), _VALUES)
-def test_whatever_stands_in_it_is_read_or_told(key: str, value: object) -> None:
+def test_any_content_is_read_or_reported(key: str, value: object) -> None:
     with suppress(InvalidSettingError):
         read_settings({key: value})
 
@@ -179,7 +179,7 @@ def test_file_is_in_the_config_directory(tmp_path: Path, monkeypatch: pytest.Mon
 def test_unknown_home_directory_is_reported(
     path_of: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A service or a container may have no home directory: that is no traceback."""
+    """Services and containers may have no home directory: an error in one line, no traceback."""
 
     def unknown(*_: object, **__: object) -> Path:
         raise RuntimeError("could not determine the home directory")

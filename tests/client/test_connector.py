@@ -49,7 +49,7 @@ def file(tmp_path: Path) -> File:
 
 
 class Reached(NamedTuple):
-    """What is known of a server that was reached."""
+    """Result of a connection: what the client knows about the server."""
 
     new_pin: bytes | None
     server_pin: bytes
@@ -73,7 +73,7 @@ async def reach(address: Address, file: File, pin: bytes | None = None) -> Reach
 
 
 async def refused(address: Address, file: File, pin: bytes | None = None) -> str:
-    """Try to open a connection to a server that is not the right one; return what is said."""
+    """Connect to a server that must be refused; return the error's sentence."""
     connector = Connector(address, file.servers(), pin)
     with pytest.raises(Refused) as caught:
         await open_and_close(connector)
@@ -91,7 +91,7 @@ async def session_over_tls(address: Address, user: str, file: File) -> AsyncIter
 # ------------------------------------------------------------------ trust on first use
 
 
-async def test_a_server_is_accepted_at_first_and_remembered(mine: Credentials, file: File) -> None:
+async def test_first_visit_accepts_and_saves_the_server(mine: Credentials, file: File) -> None:
     async with running_server(credentials=mine) as server:
         connector = await reach(server.address, file)
     assert connector.new_pin == mine.pin
@@ -205,7 +205,7 @@ def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Authority:
 
 
 def named(server: RunningServer) -> Address:
-    """Return a server's address by the name that its certificate has."""
+    """Return a server's address with the host name of its certificate."""
     return Address("localhost", server.address.port)
 
 
@@ -310,7 +310,7 @@ async def test_transfers_verify_the_same_key(mine: Credentials, file: File, tmp_
         shared = there.state.files[1]
         place = await fetch_file(bob, there, shared, tmp_path / "in")
         assert place.read_bytes() == data
-        # As if another server answered from now on: the conversation stands, transfers do not.
+        # As if another server answered from now on: the session stays open, transfers fail.
         (tmp_path / "plan.bin").write_bytes(data[::-1])
         file.write(f"{server.address} {pin_text(WRONG)}\n")
         with pytest.raises(Refused) as sending:
@@ -325,7 +325,7 @@ async def test_transfers_verify_the_same_key(mine: Credentials, file: File, tmp_
 async def loses_its_server(
     server: RunningServer, instead: Credentials, file: File, again: trio.Event
 ) -> None:
-    """Be Alice when her server ends and another comes in its place."""
+    """Run Alice's session while another server replaces hers."""
     async with session_over_tls(server.address, "alice", file) as alice:
         await next_update(alice, Connected)
         await server.end()

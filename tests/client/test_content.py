@@ -28,7 +28,7 @@ def nothing() -> None:
 
 
 def everything(source: HashedSource, have: Have = START) -> bytes:
-    """Return what a source sends to a receiver that has so much; it sends running digests, too."""
+    """Return the bytes that a source sends to a receiver with `have`; check the last digest."""
     at = source.start(have, nothing)
     sent = b""
     while at + len(sent) < source.size:
@@ -52,7 +52,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """Return a directory with all that may be in one."""
+    """Return a directory with files, links, an empty directory, and long and non-ASCII names."""
     top = tmp_path / "photos"
     (top / "2026" / "empty").mkdir(parents=True)
     (top / "2026" / "a.jpg").write_bytes(DATA)
@@ -66,7 +66,7 @@ def tree(tmp_path: Path) -> Path:
     return top
 
 
-def test_a_file_is_sent_as_it_is(file: Path) -> None:
+def test_file_is_sent_unchanged(file: Path) -> None:
     source = open_source(file)
     assert (source.name, source.size) == ("plan.bin", len(DATA))
     assert source.head() == digest_of(DATA[:PIECE_SIZE])
@@ -77,7 +77,7 @@ def test_a_file_is_sent_as_it_is(file: Path) -> None:
 
 @pytest.mark.parametrize("offset", [0, 1, PIECE_SIZE, PIECE_SIZE + 5, len(DATA) - 1, len(DATA)])
 @pytest.mark.parametrize("read_before", [True, False])
-def test_a_receiver_gets_what_it_lacks(file: Path, offset: int, read_before: bool) -> None:
+def test_receiver_gets_only_missing_bytes(file: Path, offset: int, read_before: bool) -> None:
     source = open_source(file)
     if read_before:
         everything(source)
@@ -111,7 +111,7 @@ def test_hashing_reports_progress(file: Path) -> None:
     source.close()
 
 
-def test_growing_file_is_sent_as_it_was(file: Path) -> None:
+def test_growing_file_is_sent_with_its_original_size(file: Path) -> None:
     source = open_source(file)
     with file.open("ab") as log:
         log.write(b"one more line\n")
@@ -138,7 +138,7 @@ def test_virtual_file_is_refused() -> None:
     assert caught.value.code == Code.FILE_UNREADABLE
 
 
-def test_a_file_that_became_shorter_is_not_sent(file: Path) -> None:
+def test_truncated_file_is_refused(file: Path) -> None:
     source = open_source(file)
     os.truncate(file, PIECE_SIZE + 7)
     with pytest.raises(Refused, match=r"plan\.bin changed") as caught:
@@ -164,7 +164,7 @@ def test_removed_file_is_still_sent(file: Path) -> None:
     source.close()
 
 
-def test_what_is_not_a_file_is_not_sent(tmp_path: Path) -> None:
+def test_pipe_socket_or_missing_file_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "socket"))
@@ -204,7 +204,7 @@ def test_a_directory_is_sent_as_an_archive(tree: Path, tmp_path: Path) -> None:
     assert os.access(out / "photos" / "run.sh", os.X_OK)
 
 
-def test_an_archive_says_nothing_about_who_made_it(tree: Path) -> None:
+def test_archive_contains_no_owner(tree: Path) -> None:
     with tarfile.open(fileobj=io.BytesIO(archive_of(tree))) as archive:
         owners = {(m.uid, m.gid, m.uname, m.gname) for m in archive}
     assert owners == {(0, 0, "", "")}
@@ -220,12 +220,12 @@ def test_an_archive_has_the_name_of_its_directory(
         source.close()
 
 
-def test_an_archive_is_the_same_each_time(tree: Path) -> None:
+def test_archives_are_reproducible(tree: Path) -> None:
     assert archive_of(tree) == archive_of(tree)
 
 
 @pytest.mark.parametrize("step", [511, 4096, 1_000_003])
-def test_an_archive_can_be_read_from_anywhere(tree: Path, step: int) -> None:
+def test_archive_can_be_read_from_any_offset(tree: Path, step: int) -> None:
     data = archive_of(tree)
     content = TarContent(tree)
     for offset in range(len(data) - len(data) % step, -1, -step):
@@ -243,7 +243,7 @@ def test_an_empty_directory_is_an_archive(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["grow", "shrink", "vanish", "touch"])
-def test_a_directory_that_changes_is_not_sent(tree: Path, how: str) -> None:
+def test_directory_changed_while_read_is_refused(tree: Path, how: str) -> None:
     source = open_source(tree)
     victim = tree / "2026" / "a.jpg"
     match how:
@@ -260,7 +260,7 @@ def test_a_directory_that_changes_is_not_sent(tree: Path, how: str) -> None:
     source.close()
 
 
-def test_to_look_through_a_directory_can_be_ended(tree: Path) -> None:
+def test_scan_of_a_directory_can_be_cancelled(tree: Path) -> None:
     looked = iter([None, None])
     with pytest.raises(StopIteration):
         open_source(tree, lambda: next(looked))
@@ -275,7 +275,7 @@ def test_directory_with_too_many_files_is_refused(
     assert caught.value.code == Code.FILE_UNREADABLE
 
 
-def test_sockets_and_pipes_stay_away(tree: Path) -> None:
+def test_archive_omits_pipes(tree: Path) -> None:
     os.mkfifo(tree / "pipe")
     with tarfile.open(fileobj=io.BytesIO(archive_of(tree))) as archive:
         assert "photos/pipe" not in archive.getnames()

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 def shown(replica: Replica) -> list[str]:
-    """Return what a person sees: what is in the log, and behind it what is on its way."""
+    """Return the texts that a person sees: those of the log, then the pending ones."""
     return texts(replica.log) + waiting(replica)
 
 
@@ -105,7 +105,7 @@ async def test_answer_before_the_event_keeps_message_pending() -> None:
         assert texts(ops.log) == ["text 1", "text 2", "mine"]
 
 
-async def test_an_event_is_as_good_as_an_answer() -> None:
+async def test_event_alone_confirms_a_pending_message() -> None:
     async with (
         running_server() as server,
         fault_proxy(server.address) as proxy,
@@ -124,7 +124,7 @@ async def test_an_event_is_as_good_as_an_answer() -> None:
     [{"actor": "eve"}, {"client": b"another!"}, {"n": 99}, {"group": "elsewhere"}],
     ids=str,
 )
-async def test_what_somebody_else_says_ends_nothing(changes: dict[str, object]) -> None:
+async def test_foreign_events_confirm_no_pending_message(changes: dict[str, object]) -> None:
     async def act(wire: Wire) -> None:
         await wire.let_in(seq=0)
         post = await wire.hear_only("post")
@@ -156,7 +156,7 @@ async def test_messages_typed_offline_are_sent_later() -> None:
         assert texts(ops.log) == ["first of all"]
 
 
-async def test_those_typed_while_disconnected_are_pending_in_order() -> None:
+async def test_messages_typed_while_disconnected_keep_their_order() -> None:
     async with (
         running_server() as server,
         fault_proxy(server.address) as proxy,
@@ -171,7 +171,7 @@ async def test_those_typed_while_disconnected_are_pending_in_order() -> None:
         assert texts(ops.log) == ["one", "two", "three"]
 
 
-async def test_every_change_of_what_is_pending_is_told() -> None:
+async def test_every_change_of_pending_messages_is_reported() -> None:
     async with running_server() as server, session_of(server.address, "alice") as (alice, ops):
         await until(alice, lambda: ops.caught_up)
         pending = alice.post(ops, "hello")

@@ -18,14 +18,14 @@ TWO = "@alice,bob"
 
 
 async def attach_all(wire: Wire, heard: list[dict[str, Any]]) -> None:
-    """Let somebody into every group they ask for, and keep what else they say."""
+    """Answer every `attach` as for a member; record all frames."""
     while (frame := await wire.hear()) is not None:
         heard.append(frame)
         if frame["type"] == "attach":
             await wire.say(Attached(frame["id"], frame["group"], "member").to_map())
 
 
-async def test_writing_to_a_person_follows_the_conversation() -> None:
+async def test_writing_to_somebody_follows_the_conversation() -> None:
     heard: list[dict[str, Any]] = []
 
     async def act(wire: Wire) -> None:
@@ -45,7 +45,7 @@ async def test_writing_to_a_person_follows_the_conversation() -> None:
 @pytest.mark.parametrize(
     ("name", "code"), [("Alice", Code.YOURSELF), ("b b", Code.BAD_NAME), ("", Code.BAD_NAME)]
 )
-async def test_one_cannot_write_to_whom_there_cannot_be(name: str, code: Code) -> None:
+async def test_direct_message_to_an_invalid_name_is_refused(name: str, code: Code) -> None:
     async def act(wire: Wire) -> None:
         await wire.greet()
         await wire.hear()
@@ -57,7 +57,7 @@ async def test_one_cannot_write_to_whom_there_cannot_be(name: str, code: Code) -
         assert alice.groups == {}
 
 
-async def test_a_conversation_that_is_refused_is_not_followed() -> None:
+async def test_refused_conversation_is_not_followed() -> None:
     async def act(wire: Wire) -> None:
         await wire.greet()
         request = await wire.hear_only("attach")
@@ -74,7 +74,7 @@ async def test_a_conversation_that_is_refused_is_not_followed() -> None:
 # ------------------------------------------------------------------ conversations started by others
 
 
-async def test_one_to_whom_somebody_writes_follows_at_once() -> None:
+async def test_announced_conversation_is_followed_at_once() -> None:
     async def act(wire: Wire) -> None:
         await wire.let_in()
         await wire.say(ConversationStarted(TWO).to_map())
@@ -235,7 +235,7 @@ async def test_refused_away_reason_is_not_resent() -> None:
         assert server.connections == 2
 
 
-async def test_who_is_away_is_told() -> None:
+async def test_presence_update_sets_away_reasons() -> None:
     async def act(wire: Wire) -> None:
         await wire.let_in()
         await wire.say(PresenceUpdate(GROUP, (OnlineMember("Bob", "lunch"),), ()).to_map())

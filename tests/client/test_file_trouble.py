@@ -44,19 +44,19 @@ def no_room(monkeypatch: pytest.MonkeyPatch, free: int = 1000) -> None:
 
 
 def full_after(monkeypatch: pytest.MonkeyPatch, pieces: int, number: int = errno.ENOSPC) -> None:
-    """Let every part be on a disk that takes so many pieces."""
+    """Make writes of partial files fail after `pieces` pieces."""
     write = PartialFile._write
 
     def limited(part: PartialFile, data: bytes | memoryview) -> None:
         if part.offset >= pieces * PIECE_SIZE:
-            write(part, data[:1000])  # a part of it still fits
+            write(part, data[:1000])  # the beginning still fits
             raise OSError(number, os.strerror(number))
         write(part, data)
 
     monkeypatch.setattr(PartialFile, "_write", limited)
 
 
-async def test_what_has_no_room_is_not_fetched(
+async def test_file_larger_than_free_space_is_not_downloaded(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = await scene.send_bytes(DATA)
@@ -68,7 +68,7 @@ async def test_what_has_no_room_is_not_fetched(
     assert (scene.saved, scene.proxy.down.transferred) == ([], 0)
 
 
-async def test_only_what_is_still_to_come_needs_room(
+async def test_only_missing_bytes_need_disk_space(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = await scene.send_bytes(DATA)
@@ -79,7 +79,7 @@ async def test_only_what_is_still_to_come_needs_room(
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
-async def test_full_disk_is_freed_again(
+async def test_download_to_full_disk_is_removed(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     file = await scene.send_bytes(DATA)
@@ -92,7 +92,7 @@ async def test_full_disk_is_freed_again(
     assert (await scene.save(file)).read_bytes() == DATA
 
 
-async def test_a_disk_that_breaks_keeps_what_it_took(
+async def test_download_resumes_after_an_io_error(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = await scene.send_bytes(DATA)
@@ -127,7 +127,7 @@ async def test_server_without_space_refuses_the_upload(
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Return a directory on a disk of its own, of 4 MiB."""
+    """Return a directory on a file system of its own, of 4 MiB."""
     place = tmp_path / "received"
     place.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)]
@@ -138,7 +138,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("knows", [True, False])
-async def test_too_small_disk_ends_up_empty(
+async def test_download_to_small_disk_leaves_nothing(
     small_disk: Path, scene: Scene, monkeypatch: pytest.MonkeyPatch, knows: bool
 ) -> None:
     large = noise(6 * MIB)
@@ -156,7 +156,7 @@ async def test_too_small_disk_ends_up_empty(
 
 
 def at_piece(number: int, what: Callable[[], object]) -> Callable[[Side, dict[str, Any]], Verdict]:
-    """Return a watch that does something when so many pieces have come."""
+    """Return a watch that calls `what` at the piece with this number."""
     left = number
 
     def watch(_: Side, frame: dict[str, Any]) -> Verdict:
@@ -275,7 +275,7 @@ async def test_names_in_any_script_are_kept(scene: Scene, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["Arabic", "Thai", "Chinese", "Hindi"])
-async def test_a_plain_name_arrives_as_it_is(scene: Scene, name: str) -> None:
+async def test_harmless_file_name_is_unchanged(scene: Scene, name: str) -> None:
     assert (await scene.save(await scene.send_bytes(b"data", NAMES[name]))).name == NAMES[name]
 
 
@@ -292,7 +292,7 @@ async def test_errors_show_sanitized_names(scene: Scene, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["not UTF-8", "Thai", "newlines"])
-async def test_a_directory_may_have_any_names_in_it(scene: Scene, name: str) -> None:
+async def test_archive_may_contain_any_file_names(scene: Scene, name: str) -> None:
     top = scene.sent / NAMES[name]
     top.mkdir()
     (top / NAMES[name]).write_bytes(b"data")

@@ -36,7 +36,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
 
 
 @pytest.mark.parametrize("size", [0, 1, 65_536, len(DATA)])
-async def test_a_file_arrives_as_it_was_sent(scene: Scene, size: int) -> None:
+async def test_file_arrives_with_identical_bytes(scene: Scene, size: int) -> None:
     place = await scene.save(await scene.send_bytes(DATA[:size]))
     assert place == scene.into / "plan.txt"
     assert place.read_bytes() == DATA[:size]
@@ -103,7 +103,7 @@ async def test_a_hostile_name_stays_in_the_directory(scene: Scene, name: str) ->
     assert len(place.name.encode()) <= 120
 
 
-async def test_a_hostile_share_is_made_harmless_for_everybody(scene: Scene) -> None:
+async def test_hostile_file_name_is_sanitized_for_everybody(scene: Scene) -> None:
     file = await scene.send_bytes(b"data")
     await scene.alice.request(
         lambda i, n: Share(i, n, GROUP, "../../.bashrc", file.size, file.sha256)
@@ -112,7 +112,7 @@ async def test_a_hostile_share_is_made_harmless_for_everybody(scene: Scene) -> N
     assert scene.there.state.files[2].name == "bashrc"
 
 
-async def test_a_symlink_in_the_way_is_not_followed(scene: Scene, tmp_path: Path) -> None:
+async def test_symlink_at_the_destination_is_not_followed(scene: Scene, tmp_path: Path) -> None:
     target = tmp_path / "precious"
     target.write_text("precious")
     dangling = tmp_path / "not there"
@@ -168,7 +168,7 @@ async def test_unwritable_directory_is_reported(scene: Scene) -> None:
 # ------------------------------------------------------------------ sending
 
 
-async def test_what_is_not_there_cannot_be_sent(scene: Scene, tmp_path: Path) -> None:
+async def test_missing_file_is_refused(scene: Scene, tmp_path: Path) -> None:
     refusal = await scene.refused(tmp_path / "not there")
     assert refusal.code == Code.FILE_UNREADABLE
     assert "No such file" in refusal.sentence
@@ -203,13 +203,13 @@ async def test_a_device_cannot_be_sent(scene: Scene, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-async def test_what_may_not_be_read_cannot_be_sent(scene: Scene, tmp_path: Path) -> None:
+async def test_unreadable_file_is_refused(scene: Scene, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.touch(mode=0o000)
     assert (await scene.refused(secret)).code == Code.FILE_UNREADABLE
 
 
-async def test_a_path_that_cannot_be_one_is_refused(scene: Scene, tmp_path: Path) -> None:
+async def test_impossible_path_is_refused(scene: Scene, tmp_path: Path) -> None:
     assert (await scene.refused(tmp_path / "a\x00b")).code == Code.FILE_UNREADABLE
     assert (await scene.refused(tmp_path / (300 * "x"))).code == Code.FILE_UNREADABLE
 
@@ -235,7 +235,7 @@ async def test_too_large_file_is_refused_before_upload(scene: Scene) -> None:
     assert scene.proxy.of_type("transfer") == []
 
 
-async def test_one_who_is_no_member_cannot_send(scene: Scene, tmp_path: Path) -> None:
+async def test_nonmember_cannot_send_files(scene: Scene, tmp_path: Path) -> None:
     (tmp_path / "f").write_text("data")
     async with session_of(scene.proxy.address, "eve") as (eve, ops):
         with pytest.raises(Refused) as caught:

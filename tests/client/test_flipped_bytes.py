@@ -36,7 +36,7 @@ async def test_byte_flipped_on_the_wire_costs_its_piece(scene: Scene, way: str, 
     await trip.check()
     begun = scene.proxy.of_type("from")[-1]["offset"]
     assert begun == place - place % PIECE_SIZE
-    # That piece again, and what was on its way behind it when it was found.
+    # That piece is sent again, and the data in flight after it when the error was found.
     assert trip.transferred <= len(DATA) + 4 * PIECE_SIZE
 
 
@@ -60,7 +60,9 @@ def flip(path: Path, place: int) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("place", [7, PIECE_SIZE, 2 * PIECE_SIZE - 1, 3 * PIECE_SIZE + 9])
-async def test_flipped_byte_in_part_costs_the_rest(scene: Scene, way: str, place: int) -> None:
+async def test_flipped_byte_in_partial_file_costs_the_rest(
+    scene: Scene, way: str, place: int
+) -> None:
     trip = await journey(scene, way)
     await trip.stop_after(3 * PIECE_SIZE + 400_000)
     before, kept = trip.transferred, trip.part.stat().st_size
@@ -70,9 +72,9 @@ async def test_flipped_byte_in_part_costs_the_rest(scene: Scene, way: str, place
     await trip.check()
     piece = place - place % PIECE_SIZE
     assert [frame["offset"] for frame in scene.proxy.of_type("from")][-1] == piece
-    if piece < 3 * PIECE_SIZE:  # found before anything is sent
+    if piece < 3 * PIECE_SIZE:  # the receiver finds it before it requests anything
         assert trip.transferred - before == len(DATA) - piece
-    else:  # it is not proved before its piece is whole
+    else:  # an incomplete piece cannot be checked before it is complete
         assert trip.transferred - before <= len(DATA) - kept + len(DATA) - piece
 
 
@@ -89,7 +91,7 @@ async def test_flipped_byte_in_digests_costs_the_rest(scene: Scene, way: str) ->
 
 @pytest.mark.parametrize("left", [0, 1, 31, 33, 3 * 32 - 1])
 @pytest.mark.parametrize("way", WAYS)
-async def test_truncated_digests_cost_what_they_proved(scene: Scene, way: str, left: int) -> None:
+async def test_truncated_digests_cost_their_pieces(scene: Scene, way: str, left: int) -> None:
     trip = await journey(scene, way)
     await trip.stop_after(3 * PIECE_SIZE + 400_000)
     before = trip.transferred
@@ -105,7 +107,7 @@ async def test_missing_last_digest_means_incomplete(scene: Scene, way: str) -> N
     trip = await journey(scene, way)
     await trip.stop_after(3 * PIECE_SIZE + 400_000)
     before = trip.transferred
-    trip.part.write_bytes(DATA)  # as one that was killed just before it wrote the digest
+    trip.part.write_bytes(DATA)  # as after a kill just before the last digest was written
     sums = trip.part.with_name(f"{trip.part.name}.sums")
     ends = range(PIECE_SIZE, len(DATA), PIECE_SIZE)
     sums.write_bytes(b"".join(hashlib.sha256(DATA[:end]).digest() for end in ends))
@@ -115,7 +117,7 @@ async def test_missing_last_digest_means_incomplete(scene: Scene, way: str) -> N
 
 
 def blob(scene: Scene) -> Path:
-    """Return the one file that is stored."""
+    """Return the path of the only stored file."""
     (place,) = [path for path in scene.files.glob("??/*") if path.suffix == ""]
     return place
 
@@ -131,13 +133,13 @@ async def test_flipped_byte_in_storage_is_reported(scene: Scene, place: int) -> 
     assert trip.transferred <= len(DATA)
     await scene.server.logged("is damaged and was removed")
     assert scene.kept == []
-    # What it says is true: sent once more, by whomever, the same number can be fetched.
+    # As the refusal says: after another upload, the same file number can be fetched.
     await send_file(scene.alice, scene.ops, scene.sent / "plan.txt")
     await trip.go()
     await trip.check()
 
 
-async def test_a_stored_file_that_became_shorter_is_damaged(scene: Scene) -> None:
+async def test_truncated_stored_file_counts_as_damaged(scene: Scene) -> None:
     trip = await journey(scene, "down")
     blob(scene).write_bytes(DATA[:-1])
     assert (await trip.fail()).code == Code.FILE_DAMAGED
@@ -156,7 +158,7 @@ async def test_flipped_byte_in_stored_digests_costs_its_piece(scene: Scene, plac
     assert trip.transferred <= len(DATA) + 4 * PIECE_SIZE
 
 
-async def test_stored_digests_that_are_gone_are_made_anew(scene: Scene) -> None:
+async def test_missing_stored_digests_are_computed_again(scene: Scene) -> None:
     trip = await journey(scene, "down")
     sums = blob(scene).with_name(f"{blob(scene).name}.sums")
     right = sums.read_bytes()

@@ -1,4 +1,4 @@
-"""Man in the middle and stalled connections: neither trusted nor waited for."""
+"""Man in the middle and stalled connections: the client refuses or gives up."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def plan(tmp_path: Path) -> Path:
 
 
 class Between:
-    """Stands between a client and a server, and may lead each connection somewhere else."""
+    """Forwarder between a client and a server; `lead` decides where each connection goes."""
 
     def __init__(self, server: Address) -> None:
         self.address: Address
@@ -94,7 +94,7 @@ class Between:
 
 
 def to(server: Address) -> Callable[[trio.SocketStream], Awaitable[None]]:
-    """Lead connections to a server."""
+    """Return a `lead` that forwards connections to a server."""
 
     async def lead(client: trio.SocketStream) -> None:
         async with await connect(server) as up, trio.open_nursery() as pumps:
@@ -126,7 +126,7 @@ async def to_a_web_server(client: trio.SocketStream) -> None:
 
 @asynccontextmanager
 async def between(server: Address) -> AsyncIterator[Between]:
-    """Stand before a server for the length of the block."""
+    """Run a forwarder in front of a server for the length of the block."""
     middle = Between(server)
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     middle.address = Address("127.0.0.1", port_of(listeners[0]))
@@ -146,7 +146,7 @@ async def alice_at(address: Address, known: File) -> AsyncIterator[Session]:
 
 @dataclass
 class Asker:
-    """Who types /invite, and what is handed out."""
+    """Person who types /invite; `line` is the invite that is printed for copying."""
 
     session: Session
     replica: Replica
@@ -182,7 +182,7 @@ async def test_intercepted_transfer_does_not_change_the_invite_pin(
 
 
 async def loses_its_line(mine: Credentials, instead: Credentials, known: File) -> None:
-    """Be Alice when the server's line is removed, and then another comes in the server's place."""
+    """Run Alice's session: her known-servers line is removed, and another server takes over."""
     async with (
         running_server(credentials=mine) as server,
         running_server(credentials=instead) as other,
@@ -323,7 +323,7 @@ async def test_attach_precedes_resent_commands_after_a_break() -> None:
 
 
 def complaint(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """Run the program, which ends at once; return the one line that it says."""
+    """Run the program, which ends at once; return its only output line."""
     assert main(arguments) == 1
     (line,) = capsys.readouterr().err.splitlines()
     return line

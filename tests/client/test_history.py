@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 async def begin(wire: Wire, seq: int, first: int) -> dict[str, Any]:
-    """Let somebody in who has nothing yet: the state at `seq`, and the events from `first` on."""
+    """Let a newcomer in: send the snapshot at `seq`, and the events from `first` on."""
     await wire.greet()
     request = await wire.hear_only("attach")
     answer = Attached(request["id"], GROUP, "member", seq=seq, read=first - 1, first=first)
@@ -59,7 +59,7 @@ async def test_group_starts_from_snapshot_and_recent_events() -> None:
         assert (ops.state.seq, ops.state.admin_name) == (51, "alice")
 
 
-async def test_what_comes_is_told_in_order() -> None:
+async def test_unseen_events_are_reported_before_caught_up() -> None:
     async def act(wire: Wire) -> None:
         await begin(wire, 50, 48)
         await wire.hear_only("post")
@@ -75,7 +75,7 @@ async def test_what_comes_is_told_in_order() -> None:
         assert updates == [*unseen, CaughtUp(ops)]
 
 
-async def test_with_nothing_recent_the_state_alone_is_everything() -> None:
+async def test_snapshot_alone_suffices_without_recent_events() -> None:
     async def act(wire: Wire) -> None:
         await begin(wire, 50, 51)
         await wire.hear()
@@ -147,7 +147,7 @@ async def test_history_loads_page_by_page_to_its_beginning() -> None:
                 ops, tuple(ops.log[:28])
             )
             assert await alice.load_history(ops) == 19
-            assert await alice.load_history(ops) == 0  # which needs no asking
+            assert await alice.load_history(ops) == 0  # without a request
         assert asked == [48, 20]
         assert (ops.first, ops.state.seq, seqs(ops.log)) == (1, 50, list(range(1, 51)))
 
@@ -195,7 +195,7 @@ async def test_page_request_is_resent_after_a_break() -> None:
 
     async def whole(wire: Wire) -> None:
         await wire.greet()
-        request = await wire.hear_only("history_request")  # which was asked for first
+        request = await wire.hear_only("history_request")  # the older of two requests
         await wire.attach(seq=50, first=51)
         await wire.say(page(request, *events(40, 47)))
         await wire.hear()
@@ -224,7 +224,7 @@ async def test_page_of_a_refounded_group_is_ignored() -> None:
         assert (ops.first, seqs(ops.log), server.connections) == (70, [70], 1)
 
 
-async def test_a_refusal_is_for_whoever_asked() -> None:
+async def test_history_refusal_reaches_the_caller() -> None:
     async def act(wire: Wire) -> None:
         await begin(wire, 50, 48)
         request = await wire.hear_only("history_request")
@@ -291,7 +291,7 @@ async def test_invalid_page_ends_the_connection(lie: Answer) -> None:
         assert seqs(ops.log) == list(range(44, 51))
 
 
-async def test_a_snapshot_that_is_none_ends_the_connection() -> None:
+async def test_invalid_snapshot_ends_the_connection() -> None:
     async def lying(wire: Wire) -> None:
         await wire.greet()
         request = await wire.hear_only("attach")
@@ -314,7 +314,7 @@ async def test_a_snapshot_that_is_none_ends_the_connection() -> None:
 
 
 async def answered(*answers: dict[str, object], ask: str) -> tuple[object, int]:
-    """Return what a session makes of the last of these answers, and how often it reconnected."""
+    """Return a session's result for the last of these answers, and the number of connections."""
     left = list(answers)
 
     async def act(wire: Wire) -> None:
@@ -339,7 +339,7 @@ GROUPS = GroupList(
 FOUND = SearchResults(0, (SearchHit("ops", 7, 1000, "bob", "hello all"),), older=True).to_map()
 
 
-async def test_a_person_learns_in_which_groups_they_are() -> None:
+async def test_group_list_shows_own_groups() -> None:
     groups, _ = await answered(GROUPS, ask="groups")
     assert groups == [
         GroupSummary("ops", "member", 7, 5),
@@ -347,7 +347,7 @@ async def test_a_person_learns_in_which_groups_they_are() -> None:
     ]
 
 
-async def test_what_was_said_is_found() -> None:
+async def test_search_returns_matching_messages() -> None:
     found, _ = await answered(FOUND, ask="search")
     assert isinstance(found, SearchResults)
     assert [(hit.group, hit.seq, hit.text) for hit in found.hits] == [("ops", 7, "hello all")]
@@ -374,7 +374,7 @@ async def test_inconsistent_group_list_is_rejected(lie: dict[str, object]) -> No
 @pytest.mark.parametrize(
     "lie", [FOUND | {"hits": ["ops"]}, FOUND | {"hits": [{}]}, {"type": "ok"}, GROUPS], ids=str
 )
-async def test_findings_that_do_not_match_are_a_lie(lie: dict[str, object]) -> None:
+async def test_inconsistent_search_results_are_rejected(lie: dict[str, object]) -> None:
     found, connections = await answered(lie, FOUND, ask="search")
     assert isinstance(found, SearchResults)
     assert connections == 2

@@ -84,7 +84,7 @@ _PORTS = {f"{port}{digit}" for port in ("COM", "LPT") for digit in "123456789Â¹Â
 
 
 def is_safe(name: str) -> bool:
-    """Return whether a file of that name troubles no system, no shell and no terminal."""
+    """Return whether a file name is harmless to file systems, shells and terminals."""
     return (
         name[0] not in ".-~ "
         and name[-1] not in ". "
@@ -117,7 +117,7 @@ def into(tmp_path: Path) -> Path:
 async def told_by_a_peer(
     tmp_path: Path, *names: str
 ) -> AsyncIterator[tuple[Session, Replica, list[File]]]:
-    """Be Bob, with whom Alice, a program of her own, shared files of these names."""
+    """Run Bob's session; Alice, a raw client, has shared files with these names."""
     (tmp_path / "plan").write_bytes(DATA)
     async with (
         running_server() as server,
@@ -140,7 +140,7 @@ async def share(session: Session, name: str) -> None:
 async def told_by_a_server(
     *names: str,
 ) -> AsyncIterator[tuple[Session, Replica, list[File]]]:
-    """Be Alice, at a server that passes on file names as they are."""
+    """Run Alice's session at a server that does not sanitize file names."""
 
     async def tell(peer: ScriptedPeer) -> None:
         if peer.opening["type"] == "transfer":
@@ -170,7 +170,7 @@ async def told_by_a_server(
 
 
 def outside(into: Path) -> list[str]:
-    """Return the names of all that there is above the directory."""
+    """Return the names in the two directories above `into`."""
     return sorted(path.name for above in into.parents[:2] for path in above.iterdir())
 
 
@@ -245,7 +245,7 @@ async def test_nothing_is_written_through_a_link(tmp_path: Path, into: Path, pla
 
 
 def everything_in(directory: Path) -> dict[str, bytes | str]:
-    """Return what there is: the bytes of files, where links lead, what else is a directory."""
+    """Return all entries: the bytes of files, the targets of links, and directories."""
     found: dict[str, bytes | str] = {}
     for path in directory.rglob("*"):
         if path.is_symlink():
@@ -255,10 +255,10 @@ def everything_in(directory: Path) -> dict[str, bytes | str]:
     return found
 
 
-async def test_names_that_become_one_are_kept_apart(tmp_path: Path, into: Path) -> None:
+async def test_hostile_name_never_overwrites_an_existing_file(tmp_path: Path, into: Path) -> None:
     (into / "file").write_bytes(b"mine")
     async with told_by_a_server("", "..", "\u202e", "///") as (alice, there, files):
         places = [await fetch_file(alice, there, file, into) for file in files]
-    # The same bytes under the same name are the same file; what was there before is not.
+    # All names become "file", and all bytes are the same: one file beside the existing one.
     assert {place.name for place in places} == {"file (2)"}
     assert (into / "file").read_bytes() == b"mine"

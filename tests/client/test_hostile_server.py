@@ -1,7 +1,7 @@
-"""A server may say what it likes: a session tries again or says why not, and nothing else.
+"""Hostile server: whatever it sends, a session reconnects or ends with an error.
 
-The server here is made by hand: each connection that it gets is answered by the next of its
-`acts`, and by the last of them for ever.
+The server is scripted (`impostor`): each connection runs the next of its `acts`, and the last act
+serves all further connections.
 """
 
 from __future__ import annotations
@@ -134,13 +134,13 @@ async def test_final_refusal_ends_the_session(code: str, kind: str) -> None:
 
 
 async def old_challenge(wire: Wire) -> None:
-    """Answer as a server of version 4: it chooses its own version for a newer client."""
+    """Answer as a server of version 4, which answers a newer client with its own version."""
     await wire.hear_only("hello")
     await wire.say({**CHALLENGE, "version": VERSION - 1})
 
 
 async def old_welcome(wire: Wire) -> None:
-    """Change to an older version after the challenge."""
+    """Send an older version in the welcome than in the challenge."""
     await wire.greet(version=VERSION - 1)
 
 
@@ -179,7 +179,7 @@ async def test_busy_server_is_retried() -> None:
 
 
 def bearable(data: bytes) -> bool:
-    """Return whether this is not a reason to leave for good, which is its server's to give."""
+    """Return whether the frame is anything but a final refusal, which may end a session."""
     try:
         code = unpack(data[4:]).get("code")
     except TchatError:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tchat.client import journal as outbox_module
+from tchat.client import journal as journal_module
 from tchat.client.client_id import acquire_client_id
 from tchat.client.journal import Journal
 from tchat.errors import Code, Refused
@@ -29,8 +29,8 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "0.outbox"
 
 
-def outbox_at(path: Path, client: bytes = CLIENT) -> Journal:
-    """Return the outbox as a process finds it that has just started."""
+def journal_at(path: Path, client: bytes = CLIENT) -> Journal:
+    """Return the journal as a process opens it when it starts."""
     journal = Journal(client, path)
     journal.compact()
     return journal
@@ -43,7 +43,7 @@ def typed(
 
 
 def kept(path: Path, *servers: str, user: str = "alice") -> list[tuple[str, int | None]]:
-    """Return what the next process finds: texts and their numbers."""
+    """Return text and number of the unrefused entries, as the next process reads them."""
     entries = Journal(CLIENT, path).entries(user, servers or (SERVER,))
     return [(entry.text, entry.number) for entry in entries if entry.failure is None]
 
@@ -53,18 +53,18 @@ def texts(entries: Iterable[JournalEntry]) -> list[str]:
 
 
 def test_next_process_reads_entries_in_order(path: Path) -> None:
-    typed(outbox_at(path), "one", "two\nlines", "¿three? \u2603")
+    typed(journal_at(path), "one", "two\nlines", "¿three? \u2603")
     assert kept(path) == [("one", None), ("two\nlines", None), ("¿three? \u2603", None)]
 
 
-def test_all_of_a_note_is_kept(path: Path) -> None:
-    entry = outbox_at(path).add("Alice", SERVER, "@alice,bob", "yes", 7, 123)
+def test_every_field_of_an_entry_is_saved(path: Path) -> None:
+    entry = journal_at(path).add("Alice", SERVER, "@alice,bob", "yes", 7, 123)
     assert Journal(CLIENT, path).entries("ALICE", [SERVER]) == [entry]
     assert (entry.user, entry.group, entry.reply, entry.at) == ("alice", "@alice,bob", 7, 123)
 
 
 def test_numbers_and_removals_are_saved(path: Path) -> None:
-    journal = outbox_at(path)
+    journal = journal_at(path)
     one, two, three = typed(journal, "one", "two", "three")
     journal.record_numbers([(one, 5), (two, 6)])
     journal.remove(one)
@@ -75,7 +75,7 @@ def test_numbers_and_removals_are_saved(path: Path) -> None:
 
 
 def test_refused_entry_stays_until_removed_or_resubmitted(path: Path) -> None:
-    journal = outbox_at(path)
+    journal = journal_at(path)
     one, two = typed(journal, "one", "two")
     journal.record_numbers([(one, 5)])
     journal.record_refusal(one, Refused(Code.NOT_MEMBER, "You are not a member."))
@@ -88,8 +88,8 @@ def test_refused_entry_stays_until_removed_or_resubmitted(path: Path) -> None:
     assert kept(path) == [("one", None)]
 
 
-def test_notes_are_for_one_person_on_one_server(path: Path) -> None:
-    journal = outbox_at(path)
+def test_entries_are_per_person_and_server(path: Path) -> None:
+    journal = journal_at(path)
     typed(journal, "mine")
     typed(journal, "elsewhere", server="localhost:1 without TLS")
     typed(journal, "his", user="bob")
@@ -106,8 +106,8 @@ def test_journal_without_a_file_is_in_memory() -> None:
     assert journal.entries("alice", [SERVER]) == [two]
 
 
-def test_a_text_is_for_its_author_alone(path: Path) -> None:
-    journal = outbox_at(path)
+def test_journal_file_is_private(path: Path) -> None:
+    journal = journal_at(path)
     one, _ = typed(journal, "one", "two")
     assert path.stat().st_mode & 0o077 == 0
     journal.remove(one)
@@ -121,8 +121,8 @@ def test_a_text_is_for_its_author_alone(path: Path) -> None:
 def test_file_is_compacted_while_entries_remain(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox_module, "COMPACTION_LINES", 10)
-    journal = outbox_at(path)
+    monkeypatch.setattr(journal_module, "COMPACTION_LINES", 10)
+    journal = journal_at(path)
     (stays,) = typed(journal, "stays")
     journal.record_numbers([(stays, 1)])
     sizes = []
@@ -138,11 +138,11 @@ def test_file_is_compacted_while_entries_remain(
 
 
 def test_start_compacts_the_file(path: Path) -> None:
-    journal = outbox_at(path)
+    journal = journal_at(path)
     entries = typed(journal, *map(str, range(10)))
     for entry in entries[:9]:
         journal.remove(entry)
-    outbox_at(path)
+    journal_at(path)
     assert len(path.read_bytes().splitlines()) == 1
     assert kept(path) == [("9", None)]
 
@@ -156,33 +156,33 @@ def lines_of(path: Path) -> list[bytes]:
 
 @pytest.mark.parametrize("half", [1, 20, -1])
 def test_torn_last_line_is_dropped_and_reported(path: Path, half: int) -> None:
-    typed(outbox_at(path), "one", "two")
+    typed(journal_at(path), "one", "two")
     *lines, last = lines_of(path)
     path.write_bytes(b"".join(lines) + last[:half])
-    journal = outbox_at(path)
+    journal = journal_at(path)
     assert journal.damage is not None
     assert str(path) in journal.damage
     assert texts(journal.entries("alice", [SERVER])) == ["one"]
     typed(journal, "three")
-    again = outbox_at(path)
-    assert again.damage is None  # it was told, and is no more
+    again = journal_at(path)
+    assert again.damage is None  # it was reported once and truncated
     assert texts(again.entries("alice", [SERVER])) == ["one", "three"]
 
 
-def test_half_a_line_alone_is_told_once(path: Path) -> None:
+def test_torn_only_line_is_reported_once(path: Path) -> None:
     path.write_bytes(b'{"key": 1, "us')
-    assert outbox_at(path).damage is not None
-    assert outbox_at(path).damage is None
+    assert journal_at(path).damage is not None
+    assert journal_at(path).damage is None
 
 
 def test_torn_line_is_truncated_despite_full_disk(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    typed(outbox_at(path), "one")
+    typed(journal_at(path), "one")
     path.write_bytes(path.read_bytes() + b'{"key": 2, "us')
     with monkeypatch.context() as patch:
         patch.setattr(os, "open", no_room)
-        journal = outbox_at(path)
+        journal = journal_at(path)
     typed(journal, "three")
     assert kept(path) == [("one", None), ("three", None)]
     assert Journal(CLIENT, path).damage is None
@@ -209,9 +209,9 @@ def no_room(*_: object) -> int:
     ],
 )
 def test_meaningless_line_is_reported_without_loss(path: Path, damage: bytes) -> None:
-    typed(outbox_at(path), "one")
+    typed(journal_at(path), "one")
     path.write_bytes(path.read_bytes() + damage + b"\n")
-    journal = outbox_at(path)
+    journal = journal_at(path)
     assert journal.damage is not None
     assert texts(journal.entries("alice", [SERVER])) == ["one"]
 
@@ -231,21 +231,21 @@ def test_meaningless_line_is_reported_without_loss(path: Path, damage: bytes) ->
     ],
     ids=str,
 )
-def test_a_message_that_cannot_be_costs_no_other(path: Path, change: dict[str, object]) -> None:
-    typed(outbox_at(path), "one", "two", "three")
+def test_invalid_entry_is_dropped_without_the_others(path: Path, change: dict[str, object]) -> None:
+    typed(journal_at(path), "one", "two", "three")
     one, two, three = lines_of(path)
     path.write_bytes(one + json.dumps({**json.loads(two), **change}).encode() + b"\n" + three)
-    journal = outbox_at(path)
+    journal = journal_at(path)
     assert journal.damage is not None
     assert kept(path) == [("one", None), ("three", None)]
 
 
 def test_lost_number_holds_the_message_back(path: Path) -> None:
-    journal = outbox_at(path)
+    journal = journal_at(path)
     journal.record_numbers([(entry, 4) for entry in typed(journal, "perhaps sent")])
     text, number = lines_of(path)
     path.write_bytes(text + number[10:])
-    typed(outbox_at(path), "surely not sent")
+    typed(journal_at(path), "surely not sent")
     (held, free) = Journal(CLIENT, path).entries("alice", [SERVER])
     assert held.failure is not None
     assert "may have been sent already" in held.failure.sentence
@@ -253,9 +253,9 @@ def test_lost_number_holds_the_message_back(path: Path) -> None:
 
 
 def test_number_of_another_client_is_not_used(path: Path) -> None:
-    journal = outbox_at(path)
+    journal = journal_at(path)
     journal.record_numbers([(entry, 4) for entry in typed(journal, "perhaps sent")])
-    (held,) = outbox_at(path, b"87654321").entries("alice", [SERVER])
+    (held,) = journal_at(path, b"87654321").entries("alice", [SERVER])
     assert (held.number, held.failure is None) == (None, False)
 
 
@@ -263,7 +263,7 @@ def test_number_of_another_client_is_not_used(path: Path) -> None:
 
 
 class FullDisk:
-    """Writes that get only so far."""
+    """Disk with space for `room` bytes."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
         self.room = room
@@ -282,7 +282,7 @@ class FullDisk:
 def test_failed_write_is_rolled_back(
     path: Path, room: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    journal = outbox_at(path)
+    journal = journal_at(path)
     typed(journal, "one")
     with monkeypatch.context() as patch:
         FullDisk(patch, room)
@@ -295,10 +295,10 @@ def test_failed_write_is_rolled_back(
 
 
 @pytest.mark.parametrize("room", [0, 60])
-def test_numbers_are_kept_all_or_none(
+def test_numbers_are_saved_all_or_none(
     path: Path, room: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    journal = outbox_at(path)
+    journal = journal_at(path)
     one, two = typed(journal, "one", "two")
     with monkeypatch.context() as patch:
         FullDisk(patch, room)
@@ -308,13 +308,13 @@ def test_numbers_are_kept_all_or_none(
 
 
 def test_removal_works_with_a_full_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    journal = outbox_at(path)
+    journal = journal_at(path)
     one, two, _ = typed(journal, "one", "two", "three")
     journal.record_numbers([(one, 1)])
     with monkeypatch.context() as patch:
         FullDisk(patch, 0)
         journal.remove(one)
-    assert kept(path)[0] == ("one", 1)  # it is sent once more, and known to the server
+    assert kept(path)[0] == ("one", 1)  # it will be resent, and deduplicated by the server
     journal.remove(two)
     assert kept(path) == [("three", None)]
 
@@ -325,7 +325,7 @@ def test_removal_works_with_a_full_disk(path: Path, monkeypatch: pytest.MonkeyPa
 def test_id_with_unsent_messages_is_acquired_first(tmp_path: Path) -> None:
     with acquire_client_id(tmp_path), acquire_client_id(tmp_path) as second:
         typed(second.journal, "left")
-        second.next_number()  # whereby its id is on the disk
+        second.next_number()  # saves the client id
     with acquire_client_id(tmp_path, "alice", [SERVER]) as client_id:
         assert client_id.client == second.client
         assert texts(client_id.journal.entries("alice", [SERVER])) == ["left"]
@@ -336,7 +336,7 @@ def test_id_with_unsent_messages_is_acquired_first(tmp_path: Path) -> None:
             assert client_id.client != second.client
 
 
-def test_to_look_for_what_was_left_changes_nothing(tmp_path: Path) -> None:
+def test_looking_for_unsent_messages_changes_nothing(tmp_path: Path) -> None:
     with acquire_client_id(tmp_path) as client_id:
         typed(client_id.journal, "one")
         before = (tmp_path / "slots" / "0.outbox").read_bytes()

@@ -71,7 +71,7 @@ trio.run(main)
 
 
 async def run(launch: Launcher, server: Server, program: Path, name: str, last: int) -> Process:
-    """Run the program to its end, which may be a violent one."""
+    """Run the program until it exits or is killed."""
     where = (server.address.host, server.address.port, "--no-tls")
     process = await launch.script(program, *where, name, last, user="alice")
     with trio.fail_after(GUARD):
@@ -83,7 +83,7 @@ async def run(launch: Launcher, server: Server, program: Path, name: str, last: 
 
 
 async def founded(launch: Launcher) -> Server:
-    """Start a server on which the group is alice's."""
+    """Start a server with a group whose admin is alice."""
     launch.install_identity("alice")
     server = await launch.serve()
     async with session_of(server.address, "alice"):
@@ -91,7 +91,7 @@ async def founded(launch: Launcher) -> Server:
 
 
 async def said(home: Path) -> list[str]:
-    """Return what is in the log on the disk; no server may run."""
+    """Return the texts of the log on disk; no server may be running."""
     async with open_store(home / "data") as store:
         return texts(await log_of(store))
 

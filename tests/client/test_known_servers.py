@@ -20,13 +20,13 @@ PIN, OTHER = bytes(range(32)), bytes(32)
 
 
 def known(path: Path, text: str) -> KnownServers:
-    """Return what a file says that a person has written."""
+    """Return the known servers of a file with this text."""
     path.mkdir(exist_ok=True)
     (path / "known_servers").write_text(text, encoding="utf-8")
     return KnownServers(path / "known_servers")
 
 
-def test_nobody_is_known_without_a_file(tmp_path: Path) -> None:
+def test_no_server_is_known_without_a_file(tmp_path: Path) -> None:
     assert KnownServers(tmp_path / "not" / "there").find(HERE) is None
     assert list(tmp_path.iterdir()) == []
 
@@ -44,7 +44,7 @@ def test_server_is_saved_in_a_readable_line(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 
-def test_what_was_remembered_is_found_in_another_process(tmp_path: Path) -> None:
+def test_saved_server_is_known_to_another_process(tmp_path: Path) -> None:
     path = tmp_path / "known_servers"
     KnownServers(path).add(HERE, PIN)
     KnownServers(path).add(Address("localhost", 1), None)
@@ -89,7 +89,7 @@ def test_blank_lines_and_comments_are_ignored(tmp_path: Path) -> None:
     assert known(tmp_path, f"{HERE} ca#comment\n").find(HERE) == KnownServer(None, 1)
 
 
-def test_what_stands_first_holds(tmp_path: Path) -> None:
+def test_first_of_two_entries_wins(tmp_path: Path) -> None:
     one, other = (f"{HERE} {pin_text(pin)}\n" for pin in (PIN, OTHER))
     assert known(tmp_path, one + other).find(HERE) == KnownServer(PIN, 1)
     assert known(tmp_path, other + one).find(HERE) == KnownServer(OTHER, 1)
@@ -141,7 +141,7 @@ def test_invalid_entries_of_other_servers_are_ignored(tmp_path: Path) -> None:
 
 def test_binary_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "known_servers").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(StartupError, match=r"known_servers cannot be used: it is not text"):
+    with pytest.raises(StartupError, match=r"known_servers cannot be used: it is not valid UTF-8"):
         KnownServers(tmp_path / "known_servers").find(HERE)
 
 

@@ -1,4 +1,4 @@
-"""A server with well-formed lies: a client believes none that could harm it."""
+"""Lying server: valid frames with false content do no harm to a client."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ from tests.hostile_cbor import LARGEST
     ],
     ids=str,
 )
-async def test_whatever_pace_a_server_gives_something_is_sent(pace: dict[str, int]) -> None:
+async def test_extreme_paces_do_not_stop_the_client(pace: dict[str, int]) -> None:
     heard: list[str] = []
 
     async def act(wire: Wire) -> None:
@@ -133,7 +133,7 @@ async def test_unfollowed_groups_and_duplicates_are_ignored() -> None:
         assert server.connections == 1
 
 
-async def test_a_gap_is_a_reason_to_ask_again() -> None:
+async def test_gap_in_the_log_causes_a_new_attach() -> None:
     asked: list[int] = []
 
     async def with_a_gap(wire: Wire) -> None:
@@ -200,8 +200,8 @@ async def test_key_list_with_odd_keys_is_survived() -> None:
     assert len(answer.keys) == 3
 
 
-async def test_malformed_key_list_is_asked_for_again() -> None:
-    """A client from before version 5 took lists side by side; a record without a key is no key."""
+async def test_malformed_key_list_is_requested_again() -> None:
+    """Versions below 5 had parallel lists; a record without one of its keys is malformed."""
     old = {"keys": [bytes(32)], "since": [LARGEST]}
     without_since = {"keys": [{"key": bytes(32)}]}
     answers: list[dict[str, Any]] = [old, without_since, {"keys": []}]
@@ -220,7 +220,7 @@ async def test_malformed_key_list_is_asked_for_again() -> None:
     assert answers == []
 
 
-async def test_evil_text_in_a_refusal_is_made_harmless() -> None:
+async def test_hostile_text_in_a_refusal_is_sanitized() -> None:
     async def act(wire: Wire) -> None:
         await wire.let_in()
         post = await wire.hear_only("post")

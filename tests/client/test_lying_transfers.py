@@ -47,7 +47,7 @@ def _little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def says(*items: dict[str, object] | bytes) -> Lie:
-    """Return a server's side of a transfer that says this, whatever it hears."""
+    """Return a server's side of a transfer that sends these frames, whatever it receives."""
 
     async def lie(wire: Wire) -> None:
         await wire.send(b"".join(i if isinstance(i, bytes) else unchecked(i) for i in items))
@@ -56,7 +56,7 @@ def says(*items: dict[str, object] | bytes) -> Lie:
 
 
 def is_silent_after(*items: dict[str, object] | bytes) -> Lie:
-    """Return one that says no more, and listens."""
+    """Return a transfer act that sends these frames and then only receives."""
 
     async def lie(wire: Wire) -> None:
         await says(*items)(wire)
@@ -67,7 +67,7 @@ def is_silent_after(*items: dict[str, object] | bytes) -> Lie:
 
 
 def never_ends(word: str, *items: dict[str, object] | bytes) -> Lie:
-    """Return one that says the same word again and again."""
+    """Return a transfer act that sends the same frame forever."""
 
     async def lie(wire: Wire) -> None:
         await says(*items)(wire)
@@ -78,7 +78,7 @@ def never_ends(word: str, *items: dict[str, object] | bytes) -> Lie:
 
 
 def takes_all(*items: dict[str, object] | bytes) -> Lie:
-    """Return one that lets the client send all of a file, and says this to it."""
+    """Return a transfer act that receives a whole file and answers with this."""
 
     async def lie(wire: Wire) -> None:
         await says(READY, {"type": "have", "offset": 0, "sha256": EMPTY_DIGEST, "doubt": False})(
@@ -93,13 +93,13 @@ def takes_all(*items: dict[str, object] | bytes) -> Lie:
 
 
 def piece(data: bytes, sha256: bytes, size: int | None = None) -> bytes:
-    """Return a piece; its frame need not be right."""
+    """Return a piece; its size and digest need not be right."""
     size = len(data) if size is None else size
     return unchecked({"type": "piece", "size": size, "sha256": sha256}) + data
 
 
 def pieces(data: bytes, digests_of: bytes) -> bytes:
-    """Return all pieces of a file, with the running digests of another."""
+    """Return all pieces of one file with the running digests of another."""
     return b"".join(
         piece(data[end - PIECE_SIZE if end % PIECE_SIZE == 0 else ENDS[1] : end], digest)
         for end in ENDS
@@ -191,7 +191,7 @@ UPLOADS = ANYWHERE | {
 
 
 class ScriptedPeer:
-    """A server that chats like any other, and lies on the connections of files."""
+    """Server that behaves in the chat, and lies on transfer connections."""
 
     def __init__(self, lie: Lie) -> None:
         self.transfers = 0
@@ -215,7 +215,7 @@ class ScriptedPeer:
 
 
 def visible_in(place: Path) -> list[str]:
-    """Return what there is that a person would see."""
+    """Return the names of the files in a directory that are not hidden."""
     return [path.name for path in place.iterdir() if not path.name.startswith(".")]
 
 
@@ -249,7 +249,7 @@ async def test_invalid_upload_answer_is_not_shared(lie: Lie, tmp_path: Path) -> 
         assert alice.connected
 
 
-async def test_bytes_behind_a_file_are_not_of_it(tmp_path: Path) -> None:
+async def test_bytes_after_the_last_piece_are_ignored(tmp_path: Path) -> None:
     peer = ScriptedPeer(says(READY, FROM, pieces(DATA, DATA), b"more" * 1000))
     file = File(1, EVIL, len(DATA), GOOD, "bob", 0)
     async with impostor(peer.act) as server, session_of(server.address, "alice") as (alice, ops):
@@ -269,7 +269,7 @@ async def test_impossible_file_size_is_refused(tmp_path: Path) -> None:
     assert peer.transfers == 0
 
 
-async def test_honest_server_replaces_a_wrong_part(tmp_path: Path) -> None:
+async def test_honest_server_replaces_a_wrong_partial_file(tmp_path: Path) -> None:
     file = File(1, "plan", len(DATA), GOOD, "bob", 0)
     peer = ScriptedPeer(says(READY, FROM, pieces(OTHER, OTHER)[:-1]))
     async with impostor(peer.act) as server, session_of(server.address, "alice") as (alice, ops):
@@ -290,7 +290,9 @@ async def test_honest_server_replaces_a_wrong_part(tmp_path: Path) -> None:
         *[("file_unreadable", True), ("file_damaged", False)],
     ],
 )
-async def test_only_file_errors_discard_the_part(code: str, kept: bool, tmp_path: Path) -> None:
+async def test_only_file_errors_discard_the_partial_file(
+    code: str, kept: bool, tmp_path: Path
+) -> None:
     part = tmp_path / f".{GOOD.hex()[:32]}.part"
     part.write_bytes(DATA[:5000])
     peer = ScriptedPeer(says({**FAILURE, "code": code}))
@@ -302,7 +304,7 @@ async def test_only_file_errors_discard_the_part(code: str, kept: bool, tmp_path
 
 
 def answering(answer: dict[str, object]) -> tuple[Act, list[str]]:
-    """Return a server that answers every request with the same, and what it was asked."""
+    """Return a server that gives every request the same answer, and the list of requests."""
     asked: list[str] = []
 
     async def act(wire: Wire) -> None:

@@ -71,7 +71,7 @@ async def test_cancelled_transfer_disturbs_nothing_and_resumes(scene: Scene) -> 
         except Refused as refusal:
             ends.append(refusal.code)
 
-    scene.proxy.down.stall_after(4 * MIB)  # by then both are under way
+    scene.proxy.down.stall_after(4 * MIB)  # both transfers have begun by then
     with trio.fail_after(GUARD):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(fetch, one)
@@ -88,7 +88,7 @@ async def test_cancelled_transfer_disturbs_nothing_and_resumes(scene: Scene) -> 
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_cancelled_transfer_goes_on_where_it_was(scene: Scene, way: str) -> None:
+async def test_cancelled_transfer_resumes_where_it_stopped(scene: Scene, way: str) -> None:
     trip = await journey(scene, way)
     for size in (700_001, 2 * PIECE_SIZE, 123):
         await trip.stop_after(size)
@@ -113,7 +113,7 @@ async def test_another_process_resumes_the_transfer(scene: Scene, way: str) -> N
     assert trip.transferred == len(DATA)
 
 
-async def test_other_file_with_same_beginning_starts_anew(scene: Scene) -> None:
+async def test_other_file_with_same_beginning_starts_at_zero(scene: Scene) -> None:
     trip = await journey(scene, "up")
     await trip.stop_after(3 * PIECE_SIZE + 99)
     before = trip.transferred
@@ -122,7 +122,7 @@ async def test_other_file_with_same_beginning_starts_anew(scene: Scene) -> None:
     assert trip.transferred - before == len(other)
 
 
-async def test_checking_a_part_can_be_cancelled(
+async def test_verification_of_a_partial_file_can_be_cancelled(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trip = await journey(scene, "down")
@@ -172,7 +172,7 @@ async def test_two_processes_download_to_the_same_place(scene: Scene) -> None:
     assert scene.saved == ["plan.txt"]
 
 
-async def test_a_second_program_that_is_ended_leaves_nothing(scene: Scene) -> None:
+async def test_cancelled_second_download_leaves_no_file(scene: Scene) -> None:
     file = await scene.send_bytes(DATA)
     scene.into.mkdir()
     first = PartialFile(scene.into / f".{file.sha256.hex()[:32]}.part", len(DATA))
@@ -213,7 +213,7 @@ async def test_concurrent_uploads_of_one_file_succeed(scene: Scene) -> None:
 # ------------------------------------------------------------------ files that the server has
 
 
-async def test_a_file_that_is_there_costs_nothing(scene: Scene) -> None:
+async def test_saved_file_is_not_downloaded_again(scene: Scene) -> None:
     file = await scene.send_bytes(DATA)
     place = await scene.save(file)
     place.rename(scene.into / "plan (2).txt")
@@ -240,7 +240,7 @@ async def test_an_empty_file_needs_no_connection(scene: Scene) -> None:
 
 @asynccontextmanager
 async def group_of(scene: Scene, *names: str, group: str) -> AsyncIterator[list[Session]]:
-    """Let these people have a group of their own."""
+    """Run sessions of a group's members, one or two, the first of them its admin."""
     async with session_of(scene.proxy.address, names[0], group=group) as (admin, _):
         if len(names) == 1:
             yield [admin]
@@ -285,7 +285,7 @@ async def test_offer_does_not_reveal_files_of_others(scene: Scene) -> None:
             len(scene.proxy.of_type("digest_required")),
             len(scene.proxy.of_type("already_stored")),
         ) == words
-        # Now she has it herself.
+        # She has uploaded it herself now.
         assert await sending_costs(scene, eve, "spies", path) == 0
     digest = hashlib.sha256(DATA).hexdigest()
     assert sorted(place.name for place in scene.kept) == [digest, f"{digest}.sums"]

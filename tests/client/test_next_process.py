@@ -84,7 +84,7 @@ async def test_unsent_messages_reach_unfollowed_groups(client_id: ClientId, tmp_
         assert left_in(tmp_path, server.address) == []
 
 
-async def test_what_was_left_for_others_waits_for_them(client_id: ClientId, tmp_path: Path) -> None:
+async def test_unsent_messages_of_others_are_not_sent(client_id: ClientId, tmp_path: Path) -> None:
     async with running_server() as server, members(server, "alice", "bob"):
         name = f"{server.address} without TLS"
         client_id.journal.add("bob", name, GROUP, "of bob", None, 1)
@@ -119,7 +119,7 @@ async def test_next_process_shows_refused_messages_unsent(client_id: ClientId) -
             assert ops.pending == []
 
 
-async def test_damage_is_told(client_id: ClientId, tmp_path: Path) -> None:
+async def test_journal_damage_is_reported(client_id: ClientId, tmp_path: Path) -> None:
     (tmp_path / "slots" / "0.outbox").write_bytes(b"no journal\n")
     async with (
         running_server() as server,
@@ -141,7 +141,7 @@ async def test_new_numbers_stay_within_the_dedup_window(
             proxy.watch = drops(type="post")
             alice.post(ops, "old")
             await proxy.passes(type="post")
-        for _ in range(3):  # other processes come, count a little, and are killed
+        for _ in range(3):  # other processes use a few numbers and are killed
             between = again(client_id)
             between.next_number()
         held = drops(type="post", text="old")

@@ -1,4 +1,4 @@
-"""What a session reports as stored is in the log once, despite refusals and breaks."""
+"""Messages reported as stored are in the log once, despite refusals and broken connections."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def deaf(side: Side, frame: dict[str, Any]) -> Verdict:
-    """Lose all that a server says of what is posted."""
+    """Drop the server's answers and events."""
     return "drop" if side == "server" and frame["type"] in ("ok", "error", "event") else "pass"
 
 
@@ -74,13 +74,13 @@ def well(side: Side, frame: dict[str, Any]) -> Verdict:
 
 
 def mended(proxy: FaultProxy) -> None:
-    """Break the wire and let the next one carry everything."""
+    """Cut the connection, and pass all frames from now on."""
     proxy.watch = well
     proxy.cut()
 
 
 async def outcome(request: PendingMessage) -> str:
-    """Return what the caller of `post` is told."""
+    """Return "stored", or the code of the refusal."""
     with trio.fail_after(GUARD):
         try:
             await request.wait()
@@ -162,10 +162,10 @@ async def test_refused_number_is_no_duplicate_after_later_ones(
 
 
 class Flaky:
-    """A wire on which the server falls silent, again and again, some time before it breaks.
+    """Connection on which the server repeatedly falls silent some time before it breaks.
 
-    That is what TCP does when a laptop leaves its network. Silence begins with a refusal for
-    being too fast, or after as many frames as `random` says.
+    So does TCP when a laptop leaves its network. The silence begins at a `rate_limited` error, or
+    with `random` after a random number of frames.
     """
 
     def __init__(self, proxy: FaultProxy, cuts: int, random: Random | None = None) -> None:
@@ -194,7 +194,7 @@ class Flaky:
         while self.cuts:
             await self._fell_silent.wait()
             self._fell_silent = trio.Event()
-            # Once nobody says anything any more, or for as long as they go on about it.
+            # Until all tasks are blocked, but not for long.
             with trio.move_on_after(self._random.uniform(0, 0.1) if self._random else 0.05):
                 await trio.testing.wait_all_tasks_blocked(0.02)
             self.cuts -= 1
@@ -211,7 +211,7 @@ async def post_all(session: Session, words: Iterable[str], stored: list[str]) ->
 
 
 async def pasted(flaky: Flaky, people: int, stored: list[str], each: int = 100) -> None:
-    """Let one person paste into several sessions at once, to the end."""
+    """Post many messages in several sessions of one person at once; wait until all are stored."""
     async with AsyncExitStack() as stack:
         sessions = [
             await stack.enter_async_context(session_at(flaky.proxy.address, "alice", ClientId()))
@@ -260,7 +260,7 @@ async def test_acknowledged_posts_are_stored_once_despite_breaks(sessions: int, 
 
 
 class FullDisk(ClientId):
-    """A client id that cannot reserve a number while its disk is full."""
+    """Client id that cannot reserve numbers while `full` is set."""
 
     full = False
 

@@ -39,7 +39,7 @@ LONG = 3000 * "x"
 
 
 async def talk(person: RawClient, amount: int, text: str = "text") -> int:
-    """Say so many things, and return the seq of the last."""
+    """Post `amount` messages; return the seq of the last."""
     seq = 0
     for number in range(amount):
         seq = await person.post(f"{text} {number}")
@@ -69,13 +69,13 @@ async def test_newcomer_loads_history_to_the_beginning() -> None:
 
 
 async def see(person: RawClient, seq: int) -> None:
-    """Let the server know that a person has seen everything up to an event."""
+    """Send a read receipt for everything up to an event, and wait until it is processed."""
     await person.send_map({"type": "seen", "group": GROUP, "seq": seq})
     await person.before_pong()
 
 
 @pytest.mark.parametrize("every", [3, 7, 11])
-async def test_whatever_breaks_the_log_is_whole(every: int) -> None:
+async def test_log_is_complete_despite_broken_connections(every: int) -> None:
     async with (
         running_server() as server,
         fault_proxy(server.address) as proxy,
@@ -119,7 +119,7 @@ async def test_newcomers_see_edits_and_deletions() -> None:
             assert there.log == ops.log == await log_of(server.store)
 
 
-async def test_a_page_and_a_deletion_may_cross() -> None:
+async def test_deletion_while_a_page_loads_is_respected() -> None:
     async with (
         running_server() as server,
         fault_proxy(server.address) as proxy,
@@ -140,7 +140,7 @@ async def test_a_page_and_a_deletion_may_cross() -> None:
 # ------------------------------------------------------------------ direct conversations
 
 
-async def test_two_write_to_each_other() -> None:
+async def test_two_people_exchange_direct_messages_live() -> None:
     async with (
         running_server() as server,
         session_of(server.address, "alice") as (alice, _),
@@ -171,7 +171,7 @@ async def test_two_write_to_each_other() -> None:
         assert caught.value.code == Code.DIRECT
 
 
-async def test_a_conversation_begun_before_is_gone_on_with() -> None:
+async def test_earlier_conversation_can_be_continued() -> None:
     async with running_server() as server, members(server, "alice", "bob"):
         async with session_of(server.address, "alice") as (alice, _):
             with_bob = await alice.write_to("bob")
@@ -192,7 +192,7 @@ async def test_a_conversation_begun_before_is_gone_on_with() -> None:
 # ------------------------------------------------------------------ search, presence, unfollowing
 
 
-async def test_search_finds_the_present_text() -> None:
+async def test_search_finds_the_current_text() -> None:
     async with running_server() as server, session_of(server.address, "alice") as (alice, ops):
         await alice.post(ops, "where is the red umbrella").wait()
         await alice.post(ops, "the blue umbrella is here").wait()

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 def cut_at(side: Side, verdict: Verdict, positions: set[int]) -> Callable[[Side, Any], Verdict]:
-    """Return a watch that cuts at these frames of one side, counted over all connections."""
+    """Return a watch that cuts the connection at these frames of one side, over all connections."""
     counter = count()
 
     def watch(who: Side, frame: dict[str, Any]) -> Verdict:
@@ -51,7 +51,7 @@ def cut_at(side: Side, verdict: Verdict, positions: set[int]) -> Callable[[Side,
 
 
 async def post_steadily(session: Session, replica: Replica, words: list[str]) -> None:
-    """Post some at once, wait for the answer to the last of them, and so on."""
+    """Post in groups of three; wait for the last answer of each."""
     for start in range(0, len(words), 3):
         requests = [session.post(replica, text) for text in words[start : start + 3]]
         await requests[-1].wait()

@@ -32,7 +32,7 @@ def attached(seq: int, read: int = 0) -> Attached:
 
 
 def replica_at(seq: int) -> Replica:
-    """Return a replica that has everything up to `seq`."""
+    """Return a replica that has all events up to `seq`."""
     replica = Replica(GROUP)
     replica.apply_attached(attached(seq))
     replica.apply_event(event(1, Created()))
@@ -41,7 +41,7 @@ def replica_at(seq: int) -> Replica:
     return replica
 
 
-def test_events_are_taken_in_order() -> None:
+def test_events_are_applied_in_order() -> None:
     replica = replica_at(3)
     assert replica.apply_event(event(4))
     assert seqs(replica.log) == [1, 2, 3, 4]
@@ -171,7 +171,7 @@ def pieces_of(seq: int, size: int = 10_000, **parts: str) -> list[Snapshot]:
 
 
 def recent_replica(seq: int, first: int, **parts: str) -> Replica:
-    """Return a replica that has the state at `seq`, and of the log nothing yet, from `first`."""
+    """Return a replica with the snapshot at `seq` and no events yet; its log begins at `first`."""
     replica = Replica(GROUP, recent=10)
     replica.apply_attached(Attached(1, GROUP, "member", seq=seq, first=first))
     for piece in pieces_of(seq, 50, **parts):
@@ -179,7 +179,7 @@ def recent_replica(seq: int, first: int, **parts: str) -> Replica:
     return replica
 
 
-def test_one_who_wants_the_recent_says_so_once() -> None:
+def test_recent_is_requested_only_in_the_first_attach() -> None:
     assert Replica(GROUP, recent=10).attach_request(7) == Attach(7, GROUP, 0, 10)
     assert recent_replica(50, 41).attach_request(7) == Attach(7, GROUP, 40)
 
@@ -238,7 +238,7 @@ def test_log_must_begin_at_the_announced_seq(wrong: Event) -> None:
     assert replica.log == []
 
 
-def test_a_new_life_begins_a_new_log() -> None:
+def test_refounding_starts_a_new_log() -> None:
     replica = replica_at(3)
     replica.apply_event(event(4, Edited(2, "changed")))
     replica.apply_event(event(5, Deleted(3)))
@@ -270,7 +270,7 @@ WRONG_SNAPSHOTS = {
 
 
 @pytest.mark.parametrize("pieces", WRONG_SNAPSHOTS.values(), ids=WRONG_SNAPSHOTS)
-def test_a_wrong_snapshot_is_a_lie(pieces: list[Snapshot]) -> None:
+def test_wrong_snapshot_is_a_protocol_error(pieces: list[Snapshot]) -> None:
     replica = Replica(GROUP, recent=10)
     replica.apply_attached(Attached(1, GROUP, "member", seq=50, first=48))
     *good, last = pieces
@@ -290,7 +290,7 @@ def test_log_shorter_than_snapshot_resets_the_replica() -> None:
 # ------------------------------------------------------------------ history
 
 
-def test_the_past_comes_in_front() -> None:
+def test_history_pages_are_prepended() -> None:
     replica = recent_replica(50, 48)
     assert replica.history_request(7) == HistoryRequest(7, GROUP, 48)
     assert replica.history_before == 48
@@ -302,7 +302,7 @@ def test_the_past_comes_in_front() -> None:
 
 
 @pytest.mark.parametrize(("first", "floor", "at_beginning"), [(1, 0, True), (2, 0, False)])
-def test_a_log_begins_with_its_first_event(first: int, floor: int, at_beginning: bool) -> None:
+def test_history_begins_at_the_floor(first: int, floor: int, at_beginning: bool) -> None:
     replica = recent_replica(50, first)
     replica.state.floor = floor
     assert replica.at_beginning is at_beginning
@@ -313,7 +313,7 @@ def test_a_log_begins_with_its_first_event(first: int, floor: int, at_beginning:
 # ------------------------------------------------------------------ edits and deletions
 
 
-def test_what_messages_say_now() -> None:
+def test_replica_has_the_latest_text_of_edits() -> None:
     replica = replica_at(3)
     replica.apply_event(event(4, Edited(2, "once")))
     replica.apply_event(event(5, Edited(2, "twice")))
@@ -321,7 +321,7 @@ def test_what_messages_say_now() -> None:
     assert replica.log[1].body == Posted("text 2")
 
 
-def test_what_was_deleted_is_nowhere_here_any_more() -> None:
+def test_deletion_erases_message_and_edits_from_memory() -> None:
     replica = replica_at(3)
     replica.apply_event(event(4, Edited(2, "once")))
     replica.apply_event(event(5, Edited(3, "stays")))
@@ -332,7 +332,7 @@ def test_what_was_deleted_is_nowhere_here_any_more() -> None:
     assert "once" not in repr(vars(replica))
 
 
-def test_to_delete_what_is_no_message_erases_nothing() -> None:
+def test_deletion_of_other_events_erases_nothing() -> None:
     replica = replica_at(1)
     replica.apply_event(event(2, Approved("bob")))
     replica.apply_event(event(3, Deleted(2)))
@@ -352,7 +352,7 @@ def test_prepended_history_shows_later_changes() -> None:
     page = [
         event(4, Erased()),
         event(5),
-        event(6),  # read from the disk before it was deleted there
+        event(6),  # the server had read it before the deletion
         event(7, Edited(5, "older")),
         event(8, Edited(6, "deleted, too")),
         event(9, Deleted(4)),
@@ -371,7 +371,7 @@ def test_prepended_history_shows_later_changes() -> None:
 # ------------------------------------------------------------------ presence
 
 
-def test_who_is_away_and_why() -> None:
+def test_replica_tracks_away_reasons() -> None:
     replica = Replica(GROUP)
     replica.apply_presence(
         PresenceUpdate(

@@ -46,7 +46,7 @@ WORDS = [f"text {n}" for n in range(150)]
 
 @pytest.fixture
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let clients send as fast as they can, whatever the server says."""
+    """Switch off the clients' pacing."""
     monkeypatch.setattr(sending_module, "SHARE_OF_RATE", 1e9)
 
 
@@ -57,17 +57,19 @@ async def all_stored(requests: Iterable[PendingMessage]) -> None:
 
 
 def posts(proxy: FaultProxy) -> list[dict[str, Any]]:
-    """Return the posts that passed, in the order of sending."""
+    """Return the `post` frames that passed the proxy, in order."""
     return [frame for side, frame in proxy.frames if side == "client" and frame["type"] == "post"]
 
 
 def refused(proxy: FaultProxy) -> set[int]:
-    """Return the ids of the requests that came too fast."""
+    """Return the ids of the requests that were rate limited."""
     return {frame["re"] for _, frame in proxy.frames if frame.get("code") == Code.RATE_LIMITED}
 
 
 def assert_counted_upwards(proxy: FaultProxy) -> None:
-    numbers = dict.fromkeys(frame["n"] for frame in posts(proxy))  # each as it came first
+    numbers = dict.fromkeys(
+        frame["n"] for frame in posts(proxy)
+    )  # the order of their first transmission
     assert all(earlier < later for earlier, later in pairwise(numbers))
 
 
@@ -76,7 +78,7 @@ def _never(request: PendingRequest, refusal: Refused) -> None:
 
 
 class CutOnce:
-    """Cuts the wire before the `position`-th frame of one side."""
+    """Watch that cuts the connection once, before the `position`-th frame of one side."""
 
     def __init__(self, side: Side, *positions: int) -> None:
         self.side, self.positions, self.seen = side, positions, 0
@@ -108,10 +110,10 @@ async def test_a_burst_is_sent_at_once() -> None:
 
 
 class Idle:
-    """A link on which everything arrives, and waits for a server that has other things to do."""
+    """Link to a server that receives everything and is too busy to answer."""
 
     async def send(self, data: bytes) -> None:
-        """Be content."""
+        """Accept the data."""
 
 
 @given(
@@ -217,7 +219,7 @@ async def test_rate_limited_requests_are_sent_again() -> None:
         await alice.post(ops, "still here").wait()
 
 
-async def test_joins_that_come_too_fast_are_only_late() -> None:
+async def test_rate_limited_joins_are_delayed_and_not_refused() -> None:
     limits = replace(NO_RATE_LIMITS, joins=Rate(50, 1))
     async with (
         running_server(limits=limits) as server,

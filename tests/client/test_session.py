@@ -84,7 +84,7 @@ async def test_approval_is_reported_at_once() -> None:
         assert ops.log == await log_of(server.store)
 
 
-async def test_updates_tell_in_order_what_happened() -> None:
+async def test_updates_arrive_in_order() -> None:
     async with (
         running_server() as server,
         members(server, "alice", "bob"),
@@ -161,7 +161,7 @@ async def test_kick_and_denial_are_reported_at_once() -> None:
             await bob.post(ops, "but").wait()
         await bob.enter(GROUP)
         assert ops.kicked
-        assert ops.standing == "outsider"  # one who was kicked asks again only on purpose
+        assert ops.standing == "outsider"  # a kicked person does not rejoin automatically
         await bob.enter(GROUP, although_kicked=True)
         await approve(alice, "bob")
         await until(bob, lambda: ops.standing == "member" and ops.caught_up)
@@ -171,7 +171,7 @@ async def test_kick_and_denial_are_reported_at_once() -> None:
 # ------------------------------------------------------------------ read positions
 
 
-async def test_what_was_seen_elsewhere_is_not_news() -> None:
+async def test_events_seen_on_another_device_are_not_unseen() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         seen = await alice.post("seen by bob elsewhere")
         await bob.send(Seen(GROUP, seen))
@@ -200,8 +200,8 @@ async def test_read_positions_reach_the_next_session() -> None:
 # ------------------------------------------------------------------ failing first connections
 
 
-def sentence_of(error: StartupError | Refused) -> bool:
-    """Return whether the error is something to show to a person."""
+def is_one_sentence(error: StartupError | Refused) -> bool:
+    """Return whether the error is one sentence on one line."""
     return error.sentence.endswith(".") and "\n" not in error.sentence
 
 
@@ -215,7 +215,7 @@ async def test_failed_first_connection_is_reported() -> None:
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "two..dots", "ex ample", 70 * "a", ""])
 async def test_invalid_host_is_reported(host: str) -> None:
-    expected = pytest.RaisesExc(StartupError, check=sentence_of)
+    expected = pytest.RaisesExc(StartupError, check=is_one_sentence)
     with pytest.RaisesGroup(expected, flatten_subgroups=True):
         async with session_at(Address(host, 4000), "alice") as session:
             await session.enter(GROUP)
@@ -235,7 +235,7 @@ async def test_invalid_name_is_refused_before_sending() -> None:
 
 
 class Impostor:
-    """A server that says what the test tells it to."""
+    """Server that sends the bytes that the test sets."""
 
     def __init__(self, address: Address) -> None:
         self.address = address
@@ -245,13 +245,13 @@ class Impostor:
         self._news = trio.Event()
 
     async def hears(self, kind: str) -> None:
-        """Wait until a frame of that kind has come."""
+        """Wait until a frame of this type has arrived."""
         while not any(frame["type"] == kind for frame in self.heard):
             self._news = trio.Event()
             await self._news.wait()
 
     async def serve(self, stream: trio.SocketStream) -> None:
-        """Wait for the first frame, say everything, and listen."""
+        """Receive the first frame, send all bytes, then only receive."""
         self.connections += 1
         buffer = FrameBuffer()
         said = False
@@ -291,13 +291,13 @@ async def impostor(*sends: bytes) -> AsyncIterator[Impostor]:
     ],
 )
 async def test_other_kind_of_server_is_reported(answer: bytes) -> None:
-    expected = pytest.RaisesExc(StartupError, check=sentence_of)
+    expected = pytest.RaisesExc(StartupError, check=is_one_sentence)
     with pytest.RaisesGroup(expected, flatten_subgroups=True):
         async with impostor(answer) as other, session_at(other.address, "a") as session:
             await session.enter(GROUP)
 
 
-async def test_something_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_silent_server_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session_module, "CONNECT_SECONDS", 0.05)
     with pytest.RaisesGroup(StartupError, flatten_subgroups=True):
         async with impostor() as other, session_at(other.address, "alice") as session:
@@ -317,7 +317,7 @@ async def test_final_refusal_is_not_retried(code: Code) -> None:
 WELCOME = encode_all([Challenge(VERSION, bytes(NONCE_SIZE)), Welcome(VERSION, "alice")])
 
 
-async def test_frames_of_a_newer_server_are_passed_over() -> None:
+async def test_unknown_frames_of_a_server_are_ignored() -> None:
     newer = unchecked({"type": "weather", "forecast": ["rain", None]})
     presence = encode(PresenceUpdate("elsewhere", (OnlineMember("x"),), ()))
     async with (

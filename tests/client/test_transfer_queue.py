@@ -49,7 +49,7 @@ def transfer_at(clock: Clock, *, size: int = 100 * MB) -> Transfer:
 
 
 def move(transfer: Transfer, clock: Clock, *, seconds: float, step: int, every: float) -> None:
-    """Let a transfer move by `step` bytes `every` so many seconds."""
+    """Report progress of `step` bytes `every` seconds, for `seconds`."""
     for _ in range(round(seconds / every)):
         clock.now += every
         transfer.on_progress(transfer.done + step)
@@ -58,7 +58,7 @@ def move(transfer: Transfer, clock: Clock, *, seconds: float, step: int, every: 
 # ------------------------------------------------------------------ rate and remaining time
 
 
-def test_nothing_is_known_before_anything_moved(clock: Clock) -> None:
+def test_rate_is_unknown_before_any_progress(clock: Clock) -> None:
     transfer = Transfer(1, "up", "report.pdf", lambda: None, clock)
     assert (transfer.phase, transfer.rate(clock()), transfer.left(clock())) == ("queued", 0.0, None)
     transfer.start()
@@ -73,7 +73,9 @@ def test_nothing_is_known_before_anything_moved(clock: Clock) -> None:
 
 @pytest.mark.parametrize("every", [0.001, 0.05, 0.5, 1.0])
 @pytest.mark.parametrize("seconds", [1, 4, 30])
-def test_a_steady_rate_is_what_it_is(clock: Clock, seconds: int, every: float) -> None:
+def test_steady_rate_is_measured_within_five_percent(
+    clock: Clock, seconds: int, every: float
+) -> None:
     transfer = transfer_at(clock)
     transfer.on_progress(0)
     move(transfer, clock, seconds=seconds, step=round(MB * every), every=every)
@@ -82,7 +84,7 @@ def test_a_steady_rate_is_what_it_is(clock: Clock, seconds: int, every: float) -
     assert left == pytest.approx((100 * MB - transfer.done) / MB, rel=0.05)
 
 
-def test_the_rate_is_that_of_the_last_seconds(clock: Clock) -> None:
+def test_rate_covers_only_the_last_seconds(clock: Clock) -> None:
     transfer = transfer_at(clock)
     transfer.on_progress(0)
     move(transfer, clock, seconds=20, step=MB, every=1)
@@ -90,7 +92,7 @@ def test_the_rate_is_that_of_the_last_seconds(clock: Clock) -> None:
     assert transfer.rate(clock()) == pytest.approx(3 * MB)
 
 
-def test_what_was_across_before_is_no_speed(clock: Clock) -> None:
+def test_resumed_bytes_do_not_count_towards_the_rate(clock: Clock) -> None:
     transfer = transfer_at(clock)
     clock.now += 1
     transfer.on_progress(90 * MB)
@@ -100,7 +102,7 @@ def test_what_was_across_before_is_no_speed(clock: Clock) -> None:
     assert transfer.rate(clock()) == pytest.approx(2 * MB / 3)
 
 
-def test_what_was_checked_is_no_speed(clock: Clock) -> None:
+def test_verified_bytes_do_not_count_towards_the_rate(clock: Clock) -> None:
     transfer = transfer_at(clock)
     transfer.on_progress(0)
     move(transfer, clock, seconds=2, step=MB, every=1)
@@ -149,11 +151,11 @@ def test_a_fast_transfer_keeps_few_samples(clock: Clock) -> None:
     ("done", "size", "percent"),
     [(0, 0, 0), (0, 10, 0), (999, 1000, 99), (1000, 1000, 100), (2000, 1000, 100)],
 )
-def test_a_hundred_percent_is_all_of_it(done: int, size: int, percent: int) -> None:
+def test_percentage_is_100_only_when_complete(done: int, size: int, percent: int) -> None:
     assert Progress(1, "up", "a", "moving", done, size).percent == percent
 
 
-def test_a_name_is_cleaned_wherever_it_comes_from(clock: Clock) -> None:
+def test_transfer_names_are_sanitized(clock: Clock) -> None:
     transfer = Transfer(1, "down", "a\x1b[2J\n\u202eb", lambda: None, clock)
     assert transfer.name == "a␛[2J↵b"
     transfer.on_start("c\x9b31m", 1)
@@ -164,7 +166,7 @@ def test_a_name_is_cleaned_wherever_it_comes_from(clock: Clock) -> None:
 
 
 class Carrier:
-    """Stands for the network: transfers go on until they are let go."""
+    """Stub of the network: each transfer runs until `let_go` ends it."""
 
     def __init__(self) -> None:
         self.begun: list[str] = []
@@ -199,7 +201,7 @@ class Carrier:
             self.left.append(name)
 
     async def let_go(self, name: str, refusal: Refused | None = None) -> None:
-        """Let a transfer end, and all that follows from it happen."""
+        """End a transfer, and wait until all tasks are blocked."""
         if refusal is not None:
             self._refusals[name] = refusal
         self._gates.setdefault(name, trio.Event()).set()
@@ -207,7 +209,7 @@ class Carrier:
 
 
 class Scene:
-    """Transfers over a carrier, and what became of them."""
+    """Transfer queue on a `Carrier`; `ends` has the outcomes."""
 
     def __init__(self, nursery: trio.Nursery, carrier: Carrier) -> None:
         self.carrier = carrier
@@ -225,9 +227,9 @@ class Scene:
             await self._begin(lambda name=name: self.transfers.send(self._replica, Path(name)))  # type: ignore[misc]
 
     async def send_together(self, *names: str) -> None:
-        """Send several by one command."""
+        """Send several files by one command."""
         works = [self.transfers.sending(self._replica, Path(name)) for name in names]
-        for work in reversed(works):  # whatever comes first in such a case
+        for work in reversed(works):  # their tasks may start in any order
             self._nursery.start_soon(work)
         await trio.testing.wait_all_tasks_blocked()
 
@@ -245,7 +247,7 @@ class Scene:
         await trio.testing.wait_all_tasks_blocked()
 
     async def cancel(self, number: int) -> Refused:
-        """Cancel a transfer and return what it was refused with."""
+        """Cancel a transfer; return the refusal that ends it."""
         self.transfers.cancel(number)
         await trio.testing.wait_all_tasks_blocked()
         last = self.ends[-1]
@@ -272,7 +274,9 @@ def file(number: int = 1, name: str = "a", sha256: bytes = b"1") -> File:
     return File(number, name, 10, sha256, "bob", 0)
 
 
-async def test_transfers_have_numbers_and_go_when_they_end(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_transfers_are_numbered_and_removed_when_they_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async with scenery(monkeypatch) as scene:
         await scene.send("a")
         await scene.fetch(file(name="b"))
@@ -300,7 +304,7 @@ async def test_further_transfers_wait_in_order(
             assert scene.carrier.begun == names[: AT_ONCE + position + 1]
 
 
-async def test_a_cancelled_transfer_says_that_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_cancelled_transfer_says_how_to_resume_it(monkeypatch: pytest.MonkeyPatch) -> None:
     async with scenery(monkeypatch) as scene:
         await scene.send("report.pdf")
         await scene.fetch(file(name="plan.txt"))
@@ -314,7 +318,7 @@ async def test_a_cancelled_transfer_says_that_it_goes_on(monkeypatch: pytest.Mon
         assert scene.phases == []
 
 
-async def test_one_that_waits_can_be_cancelled_too(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_queued_transfer_can_be_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
     async with scenery(monkeypatch) as scene:
         names = [f"file{number}" for number in range(AT_ONCE + 2)]
         await scene.send(*names)
@@ -324,7 +328,7 @@ async def test_one_that_waits_can_be_cancelled_too(monkeypatch: pytest.MonkeyPat
         assert scene.carrier.begun == [*names[:AT_ONCE], names[-1]]
 
 
-async def test_only_what_is_under_way_can_be_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_only_existing_transfers_can_be_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
     async with scenery(monkeypatch) as scene:
         with pytest.raises(Refused, match="Nothing is being sent or saved") as nothing:
             scene.transfers.cancel(1)
@@ -359,7 +363,9 @@ async def test_sharing_upload_cannot_be_cancelled(monkeypatch: pytest.MonkeyPatc
         assert scene.ends == [None]
 
 
-async def test_one_that_was_just_cancelled_is_saved_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_download_restarts_right_after_its_cancellation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async with scenery(monkeypatch) as scene:
         await scene.fetch(file())
         scene.transfers.cancel(1)
@@ -393,7 +399,7 @@ async def test_joined_download_gets_the_same_refusal(
         ] * 2
 
 
-async def test_who_waits_for_a_cancelled_file_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_joined_download_is_cancelled_with_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     async with scenery(monkeypatch) as scene:
         await scene.fetch(file())
         await scene.fetch(file())

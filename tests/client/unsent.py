@@ -1,4 +1,4 @@
-"""Unsent messages: in a replica, in the journals on disk, and for the next process."""
+"""Helpers for unsent messages: in a replica, in journals on disk, and in the next process."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def left_in(state: Path, server: object, user: str = "alice") -> list[str]:
 
 
 def again(client_id: ClientId) -> ClientId:
-    """Return the client id as the next process finds it."""
+    """Return the client id as the next process loads it."""
     return ClientId(client_id._path)
 
 

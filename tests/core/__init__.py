@@ -1,1 +1,1 @@
-"""The rules and the words: what is true of groups, frames and text without any Trio."""
+"""Tests of tchat.core: groups, frames and text; no Trio, no I/O."""

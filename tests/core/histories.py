@@ -73,7 +73,7 @@ class Step:
     later: int
 
     def taken(self, script: Script) -> tuple[Author, Command]:
-        """Return the author and command of the step in the script's group."""
+        """Return the author and command of a step, for the script's current state."""
         what, parts = self.deed
         about = [part.found(script) if isinstance(part, Message) else part for part in parts]
         return script.asked(self._actor(script, *about), what, *about, device=self.device)

@@ -26,7 +26,9 @@ def test_bucket_never_exceeds_burst_and_rate(rate: Rate, start: float, pauses: l
 
 
 @given(rate=rates, start=starts, pauses=pauses)
-def test_waiting_as_told_yields_a_token(rate: Rate, start: float, pauses: list[float]) -> None:
+def test_waiting_the_announced_time_yields_a_token(
+    rate: Rate, start: float, pauses: list[float]
+) -> None:
     now, bucket = start, TokenBucket(Rate(rate.per_second, 1), start)
     for pause in pauses:
         now += pause

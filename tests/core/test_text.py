@@ -121,7 +121,7 @@ def test_name_refusal_contains_no_terminal_controls(name: str) -> None:
 
 
 @given(st.text(max_size=NAME_LIMIT))
-def test_valid_name_stays_as_it_is(name: str) -> None:
+def test_valid_name_is_unchanged(name: str) -> None:
     try:
         shown = check_name(name)
     except Refused:
@@ -183,7 +183,7 @@ def test_message_is_measured_in_utf_8_bytes(letter: str) -> None:
         "wide\u3000space",
     ],
 )
-def test_harmless_text_stays_as_it_is(text: str) -> None:
+def test_harmless_text_is_unchanged(text: str) -> None:
     assert clean_text(text) == text
 
 
@@ -240,7 +240,7 @@ def test_clean_line_shows_line_breaks() -> None:
 
 
 @given(any_text)
-def test_clean_text_stays_as_it_is(text: str) -> None:
+def test_clean_text_is_unchanged(text: str) -> None:
     clean = clean_text(text)
     assert clean_text(clean) == clean
 
@@ -277,7 +277,7 @@ HARMLESS = [
 
 
 @pytest.mark.parametrize("name", [*HARMLESS, "with spaces.txt", "x" * FILE_NAME_LIMIT])
-def test_harmless_file_name_stays_as_it_is(name: str) -> None:
+def test_harmless_file_name_is_unchanged(name: str) -> None:
     assert safe_filename(name) == name
 
 
@@ -364,7 +364,7 @@ def test_any_file_name_becomes_safe(raw: str) -> None:
 @example(".\u00a0..\u00a0.")
 @example("x.\u00a0.")
 @example("a" * 119 + "." + "b" * 30)
-def test_safe_file_name_stays_as_it_is(raw: str) -> None:
+def test_safe_file_name_is_unchanged(raw: str) -> None:
     name = safe_filename(raw)
     assert safe_filename(name) == name
 

@@ -23,7 +23,7 @@ VECTORS: dict[str, Any] = json.loads(vectors.PATH.read_text(encoding="utf-8"))
 
 
 def each(key: str) -> pytest.MarkDecorator:
-    """Run a test once for each of these vectors."""
+    """Parametrize a test with each of these vectors."""
     return pytest.mark.parametrize("vector", VECTORS[key], ids=[v["why"] for v in VECTORS[key]])
 
 

@@ -88,7 +88,7 @@ def content(size: int) -> bytes:
 
 
 def hello_of(vector: dict[str, str]) -> tuple[Hello, Challenge]:
-    """Return the frames that a vector of `signatures` is about."""
+    """Return the hello of a vector of `signatures`."""
     part = {key: bytes.fromhex(vector[key]) for key in ("client", "key", "nonce", "server_nonce")}
     version = int(vector["version"])
     hello = Hello(version, vector["user"], part["client"], part["key"], part["nonce"])
@@ -118,7 +118,7 @@ def _frame(frame: Frame) -> dict[str, object]:
 
 
 def _accepted() -> list[dict[str, str]]:
-    """Return bodies that are not as tchat writes them, and mean the same as {"type": "ping"}."""
+    """Return bodies that differ from tchat's encoding and mean {"type": "ping"}."""
     ping = cbor2.dumps({"type": "ping"})
     return [
         {"why": "as tchat writes it", "body": ping.hex()},

@@ -37,7 +37,7 @@ def test_all_fourteen_small_order_encodings_are_refused() -> None:
 @pytest.mark.parametrize("key", small_order(), ids=bytes.hex)
 def test_a_small_order_key_proves_nothing(key: bytes) -> None:
     for message in (b"any", b"thing", b"at", b"all"):
-        with pytest.raises(ProtocolError, match="anybody could sign") as caught:
+        with pytest.raises(ProtocolError, match="can be forged") as caught:
             verify(key, FORGED, message)
         assert caught.value.code == Code.BAD_PROOF
 
@@ -46,7 +46,7 @@ def test_a_small_order_key_proves_nothing(key: bytes) -> None:
 def test_plain_ed25519_accepts_a_forged_signature(key: bytes) -> None:
     message = next((b"%d" % n for n in range(500) if accepted(key, FORGED, b"%d" % n)), None)
     assert message is not None
-    with pytest.raises(ProtocolError, match="anybody could sign"):
+    with pytest.raises(ProtocolError, match="can be forged"):
         verify(key, FORGED, message)
 
 
@@ -62,7 +62,7 @@ def test_a_signature_proves_the_key() -> None:
     verify(alice.public, alice.sign(b"it is me"), b"it is me")
 
 
-def test_a_signature_fits_one_text_and_key() -> None:
+def test_signature_is_valid_for_one_text_and_key() -> None:
     alice, mallory = identity_of("alice"), identity_of("mallory")
     signature = alice.sign(b"it is me")
     flipped = bytes([signature[0] ^ 1]) + signature[1:]

@@ -77,7 +77,7 @@ def test_concurrent_creators_get_the_same_file(tmp_path: Path) -> None:
 
     def race(own: bytes) -> None:
         def make() -> bytes:
-            start.wait()  # all of them have seen that there is none
+            start.wait()  # all have found no file
             return own
 
         found.append(read_or_make(path, make, "The key"))

@@ -80,7 +80,7 @@ async def test_a_link_encrypts_itself_in_place(credentials: Credentials) -> None
         await server.abort()
 
 
-async def test_a_plain_client_can_be_told_so(credentials: Credentials) -> None:
+async def test_plain_client_gets_a_final_plain_frame(credentials: Credentials) -> None:
     async with connected() as (near, far):
         link = Link(near)
         await far.send_all(FRAME)

@@ -107,7 +107,7 @@ async def test_a_key_update_is_followed_and_answered(tmp_path: Path) -> None:
             await client.stdin.send_all(b"before\n")
             assert await server.receive_some() == b"before\n"
             await client.stdin.send_all(b"K\n")  # new keys, and a request for ours
-            # It takes a letter for a command only if that comes by itself.
+            # openssl takes a letter for a command only if it arrives alone.
             shown = b""
             while b"KeyUpdate" not in shown:
                 shown += await client.stdout.receive_some()

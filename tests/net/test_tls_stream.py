@@ -244,14 +244,14 @@ async def test_the_server_name_is_encoded_as_by_trio(tmp_path: Path) -> None:
 
 
 async def test_a_close_notify_read_with_data_is_kept(tmp_path: Path) -> None:
-    # All but the goodbye fills three of the pieces in which the library is fed.
+    # All but the goodbye fills three of the chunks that the TLS library is fed.
     size = 3 * 16384 - 3 * 22 - 23
     async with joined(tmp_path) as made:
         await made.client.send_all(b"x")
         await made.client.send_all(MUCH[:size])
 
         async def answer() -> None:
-            await wait_all_tasks_blocked()  # the client has said it
+            await wait_all_tasks_blocked()  # the client has sent it
             assert await made.server.receive_some(1) == b"x"
             assert await made.server.receive_some(size) == MUCH[:size]
             assert len(made.server._undecrypted) == 24

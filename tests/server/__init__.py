@@ -1,1 +1,1 @@
-"""The server, spoken to over real sockets."""
+"""Tests of tchat.server, mostly over real sockets."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Gate:
-    """Stops the first task that comes by, until `release`; `reached` is set when it waits."""
+    """Stops the first task that calls `stop`, until `release`; `reached` is set when it waits."""
 
     def __init__(self) -> None:
         self.reached = trio.Event()

@@ -98,7 +98,7 @@ async def test_session_with_a_taken_name_ends() -> None:
         refused = await session_refusal(session_to(server, "alice", "phone"))
         await server.logged("The name alice belongs to another key")
     assert refused.code == Code.NAME_TAKEN
-    assert "join --link CODE" in refused.sentence
+    assert "join here with --link CODE" in refused.sentence
 
 
 # ------------------------------------------------------------------ link codes

@@ -145,7 +145,7 @@ async def test_bans_policy_and_topic_are_logged() -> None:
         "alice set who may join ops: everybody",
         "bob joined ops, which is open",
         "alice banned bob from ops",
-        "alice lifted the ban of bob from ops",
+        "alice unbanned bob from ops",
         "alice changed the topic of ops",
         "alice set who may join ops: those who are approved",
     ]

@@ -161,7 +161,7 @@ async def test_kicked_member_cannot_continue_a_download() -> None:
         await share(server, alice, data)
         async with fetching(server, bob, 1, len(data)) as connection:
             assert isinstance(connection.stream, trio.SocketStream)
-            # So that not all of it is in this socket's buffer already.
+            # So that the socket's buffer does not hold all of it yet.
             connection.stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
             await connection.send(Have(0, EMPTY_DIGEST))
             await connection.expect(StartAt)
@@ -371,6 +371,6 @@ async def test_slow_download_does_not_delay_the_chat() -> None:
         async with transfer(server, await ticket_to_fetch(bob, 1), len(data)) as connection:
             await connection.send(Have(0, EMPTY_DIGEST))
             await connection.receive()
-            # Bob reads no more of the file, which is stuck; messages arrive all the same.
+            # Bob stops reading the file, so it stalls; messages arrive all the same.
             await alice.post("hello")
             assert len(await bob.events(2)) == 2

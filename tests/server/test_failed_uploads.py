@@ -142,7 +142,7 @@ async def test_stalled_upload_is_ended_and_can_resume() -> None:
 
 
 class FullDisk(FileIO):
-    """A disk that capacity so many bytes of a file, and no more."""
+    """A disk that stores `capacity` bytes of a file and fails afterwards."""
 
     capacity = 0
     reason = errno.ENOSPC

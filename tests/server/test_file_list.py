@@ -183,7 +183,7 @@ async def test_file_shared_in_two_groups_survives_one_removal(clock: ShiftedCloc
         assert await refused_download(bob, 1) == Code.NO_SUCH_FILE
         await download(server, alice, 1, DATA, "hers")
         await alice.command(RemoveFile, 1, group="hers")
-        clock.later = DAY + HOUR  # the share that was repeated holds the file for another day
+        clock.later = DAY + HOUR  # the second share keeps the file for another day
         await sweep(server)
         assert stored_names(server) == set()
 

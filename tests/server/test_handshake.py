@@ -95,7 +95,7 @@ async def test_bad_first_frame_is_refused_with_its_reason(opening: bytes, code: 
 @pytest.mark.parametrize(
     "opening", [hello_of("alice", version=4), TransferHello(4, bytes(16))], ids=["chat", "file"]
 )
-async def test_client_of_version_4_is_told_why(opening: Frame) -> None:
+async def test_client_of_version_4_is_refused_with_advice(opening: Frame) -> None:
     refusal = await answer_to(encode(opening))
     assert refusal.text == (
         "This client is too old for the server: it speaks version 4 of the protocol, and the"
@@ -149,7 +149,7 @@ async def test_silent_handshake_ends_at_the_deadline(beginning: bytes) -> None:
         await server.logged("did not authenticate in time")
 
 
-async def test_connection_closed_without_a_word_is_not_logged() -> None:
+async def test_connection_closed_before_hello_is_not_logged() -> None:
     async with running_server() as server:
         async with raw_client(server.address):
             pass

@@ -117,7 +117,7 @@ async def test_groups_are_listed_with_their_unread_events() -> None:
         assert await groups(alice) == {"Straße": ("member", 1, 0)}
         await bob.command(Join, group="strasse")
         await bob.send(Seen("two", 1))
-        await bob.attach(1, "two")  # its answer comes after that
+        await bob.attach(1, "two")  # its answer follows the other group's events
         assert await groups(bob) == {"Straße": ("waiting", 2, 0), "two": ("member", 1, 1)}
         await alice.command(Approve, "bob", group="Straße")
         assert (await groups(bob))["Straße"] == ("member", 3, 0)

@@ -33,8 +33,8 @@ TEXT = [
     r"alice sent plan\.txt \(4 bytes\) to ops",
     r"bob removed file 1 from ops",
     r"bob kicked alice from ops",
-    r"alice disconnected \(left\)",
-    r"bob disconnected \(left\)",
+    r"alice disconnected \(closed by the client\)",
+    r"bob disconnected \(closed by the client\)",
 ]
 
 KINDS = [

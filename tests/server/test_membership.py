@@ -257,7 +257,7 @@ async def test_kicked_person_may_ask_to_join_again() -> None:
             assert (answer.standing, answer.kicked) == ("member", False)
 
 
-async def test_readmitted_member_receives_what_was_missed() -> None:
+async def test_readmitted_member_receives_missed_events() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         head = (await alice.command(Kick, "bob")).seq or 0
         await alice.post("behind bob's back")

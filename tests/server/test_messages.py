@@ -276,8 +276,8 @@ async def test_deleted_text_is_in_no_file_after_crash(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("target", ["refused", "repeated"])
-async def test_commands_after_a_vain_deletion_find_their_message(target: str) -> None:
-    """They arrive in one batch with a deletion that changes nothing, and are decided after it."""
+async def test_commands_after_a_refused_deletion_find_their_message(target: str) -> None:
+    """The command is in one batch with a deletion that is refused, and is decided after it."""
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         gone, kept = await bob.post("gone"), await bob.post("kept")
         await alice.post("not bob's")

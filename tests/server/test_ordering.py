@@ -1,4 +1,4 @@
-"""Commands keep their order when some of them are refused for their rate."""
+"""Commands keep their order when some of them are rate limited."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ async def test_command_that_is_never_retried_stops_blocking(
 ) -> None:
     assert sender.send(1, 2, 3) == [1, 2]
     mock_clock.jump(A_TOKEN_SECONDS + RETRY_SECONDS / 2)
-    assert sender.send(4) == []  # which does not extend the wait for 3
+    assert sender.send(4) == []  # and the wait for 3 is not extended
     mock_clock.jump(RETRY_SECONDS / 2)
     assert sender.send(4) == [4]
 

@@ -1,4 +1,4 @@
-"""Refusals over real sockets: of what, to whom, with which code."""
+"""Refusals over real sockets: which commands are refused to whom, with which code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How connections and servers end: silence, shutdown, bugs in a group, a full or broken disk."""
+"""Ends of connections and servers: silence, shutdown, bugs in a group, full or broken disk."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ async def replayed(store: Store) -> Group:
 
 
 async def post_many(person: RawClient, number: int) -> None:
-    """Post so many messages."""
+    """Post `number` messages."""
     for n in range(number):
         await person.post(f"text {n}")
 

@@ -182,7 +182,7 @@ async def test_reader_that_takes_no_data_is_disconnected() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(alice.say, *words)
             await alice.events(len(words))
-        await server.logged("bob disconnected (took no data for too long)")
+        await server.logged("bob disconnected (accepted no data for too long)")
         await alice.post("the rest of us go on")
 
 

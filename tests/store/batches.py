@@ -1,4 +1,4 @@
-"""Packed events for stores to keep. To a store they are opaque, so they need not be real ones."""
+"""Packed events with arbitrary bodies, since stores do not decode them."""
 
 from __future__ import annotations
 

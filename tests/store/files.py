@@ -1,4 +1,4 @@
-"""Entries for the file index, which never reads the files, so that no bytes are needed."""
+"""Entries for the file index; no files exist, since the index never reads them."""
 
 from __future__ import annotations
 

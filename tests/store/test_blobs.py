@@ -72,7 +72,7 @@ def _begin_without_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def names(blobs: BlobDirectory) -> list[str]:
-    """Return where files are."""
+    """Return the relative paths of all files."""
     found = (path.relative_to(blobs.path) for path in blobs.path.rglob("*"))
     return sorted(str(path) for path in found if (blobs.path / path).is_file())
 
@@ -394,7 +394,7 @@ async def test_verifying_a_file_can_be_cancelled(blobs: BlobDirectory) -> None:
         raise RuntimeError("enough")
 
     async with blobs.download(DIGEST, len(DATA)) as file:
-        file.start(Have(0, EMPTY_DIGEST), enough)  # which looks through nothing
+        file.start(Have(0, EMPTY_DIGEST), enough)  # reads nothing back
         with pytest.raises(RuntimeError, match="enough"):
             file.start(Have(0, EMPTY_DIGEST, doubt=True), enough)
 

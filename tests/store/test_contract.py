@@ -79,7 +79,7 @@ async def test_a_conflict_creates_no_group(store: Store) -> None:
     assert await read_all(store, "ops") == [b"one"]
 
 
-async def test_after_a_conflict_the_store_goes_on(store: Store) -> None:
+async def test_store_accepts_appends_after_a_conflict(store: Store) -> None:
     await append(store, "ops", b"one")
     with pytest.raises(StorageError):
         await store.append("ops", 0, 1, packed(b"lost"))

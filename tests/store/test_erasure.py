@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 MARK = "marzipan4711"
 
 
-async def test_a_erased_event_keeps_only_its_envelope(store: Store) -> None:
+async def test_an_erased_event_keeps_only_its_header(store: Store) -> None:
     await post(store, "before", MARK, "behind")
     original = (await log_of(store))[1]
     await delete(store, 2)
@@ -183,7 +183,7 @@ async def test_a_foreign_reader_delays_a_scrub_only_briefly(
             await delete(store, 1)
             assert texts(await log_of(store)) == ["else"]
             rows.close()
-        await delete(store, 2)  # which makes up for it
+        await delete(store, 2)  # the next deletion scrubs both
         assert files_with(MARK, tmp_path) == []
 
 

@@ -280,7 +280,7 @@ async def test_sharing_ends_the_lease(store: Store, shelves: FileIndex) -> None:
     assert await shelves.sweep(NOON + 1, NOON) == [SONG]
 
 
-async def test_a_file_goes_with_its_last_reference(store: Store, shelves: FileIndex) -> None:
+async def test_file_is_removed_with_its_last_reference(store: Store, shelves: FileIndex) -> None:
     await send(store, "alice", SONG)
     await send(store, "bob", SONG)
     await share(store, "ops", file(1, SONG, "alice"))

@@ -20,5 +20,5 @@ def test_a_page_can_be_cut_anywhere(seq: int) -> None:
     assert PAGE.after(seq) == Page(seq + 1, 7, numbered(seq + 1, 7))
 
 
-def test_after_its_last_event_a_page_is_empty() -> None:
+def test_page_after_its_last_event_is_empty() -> None:
     assert PAGE.after(7).frames == b""

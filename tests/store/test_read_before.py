@@ -26,7 +26,7 @@ async def test_a_page_ends_right_before_an_event(store: Store, before: int) -> N
     assert page == Page(1, before - 1, numbered(1, before - 1))
 
 
-async def test_before_a_future_event_comes_the_end(store: Store) -> None:
+async def test_page_before_a_future_event_ends_the_log(store: Store) -> None:
     await append(store, "ops", b"one", b"two")
     assert await store.read_before("ops", 2**62) == Page(1, 2, packed(b"one", b"two"))
 

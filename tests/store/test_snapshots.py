@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def kept(seq: int, made_with: str = "rules 1") -> StateSnapshot:
-    """Return a snapshot. It is opaque to a store, so it need not be a real one."""
+    """Return a snapshot with arbitrary bytes, since stores do not decode it."""
     return StateSnapshot(seq, made_with, f"state {seq}".encode() + bytes(range(256)))
 
 

@@ -205,7 +205,7 @@ async def test_progress_is_reported(tmp_path: Path) -> None:
     part.close()
 
 
-async def test_a_cancelled_receiver_keeps_what_arrived(tmp_path: Path) -> None:
+async def test_cancelled_receiver_keeps_received_data(tmp_path: Path) -> None:
     part = part_at(tmp_path / "part")
     enough = PIECE_SIZE + 200_000
 

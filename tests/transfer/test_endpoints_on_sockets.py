@@ -103,7 +103,7 @@ async def test_a_slow_sender_occupies_no_thread(
     tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     part, source = part_at(tmp_path / "part"), HashedSource(Bytes())
-    waits: list[int] = []  # how far it was each time
+    waits: list[int] = []  # the offset each time
     is_ready = Link.is_ready
 
     def noted(link: Link, *, to_send: bool, within: float) -> bool:

@@ -39,7 +39,7 @@ def add_pieces(part: PartialFile, count: int) -> None:
 
 
 def begun(place: Path, pieces: int, more: bytes = b"") -> None:
-    """Leave a partial file with so many pieces, and the start of another."""
+    """Leave a partial file with `pieces` complete pieces and the start of another."""
     part = opened(place)
     add_pieces(part, pieces)
     if more:

@@ -57,7 +57,7 @@ class Stub:
 
 
 def turn_at(link: Stub) -> TimeSlice:
-    return TimeSlice(link)  # type: ignore[arg-type]  # as much of a link as a turn uses
+    return TimeSlice(link)  # type: ignore[arg-type]  # the part of a link that a time slice uses
 
 
 def room(size: int = 10) -> memoryview:
@@ -128,7 +128,7 @@ def test_a_link_is_fast_while_pieces_are(clock: Clock) -> None:
 
 
 async def receive_all(link: Link, size: int) -> bytes:
-    """Receive so many bytes in time slices of a thread."""
+    """Receive `size` bytes in time slices of a thread."""
     came = room(size)
     at = 0
 

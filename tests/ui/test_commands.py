@@ -128,7 +128,7 @@ def test_help_names_all_commands_in_a_few_lines() -> None:
 
 
 async def test_screen_is_told_when_a_command_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also if the command has changed nothing, so that no event comes that is shown."""
+    """Even if the command changed nothing, so that no event follows."""
     async with two_typing() as (alice, _):
         await alice.types("/topic release 2.4")
         unanswered: list[int] = []

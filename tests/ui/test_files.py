@@ -196,7 +196,7 @@ async def test_an_unknown_file_number_is_refused(downloads: Path, word: str, arg
         ("/get 1 ~/", "there/report.pdf"),
     ],
 )
-async def test_get_saves_in_the_given_place(
+async def test_get_saves_to_the_given_path(
     tmp_path: Path, downloads: Path, typed: str, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "there"))

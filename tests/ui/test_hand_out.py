@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.ui.conftest import ServerProcess
 
 MAIN_SCREEN, FULL_SCREEN = b"\x1b[?1049l", b"\x1b[?1049h"
-PROMPT = b"Enter goes back to the chat."
+PROMPT = b"Press Enter to return to the chat."
 
 
 def join(server: ServerProcess, home: Path, user: str, **size: int) -> Terminal:

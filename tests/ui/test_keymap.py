@@ -88,7 +88,7 @@ def test_help_writes_keys_as_people_do() -> None:
 
 @pytest.mark.parametrize("asked", [True, False])
 def test_escape_clears_the_answer_to_a_question(asked: bool) -> None:
-    """Otherwise the answer stands in front of the next message, and is posted with it."""
+    """Otherwise the answer would be posted at the beginning of the next message."""
     view = WindowView()
     view.edit.insert("bob")
     window = SimpleNamespace(attend=lambda: None)

@@ -63,7 +63,7 @@ def event(body: Body, actor: str = "alice") -> Event:
         (FileRemoved(3), "alice removed file 3"),
         (Joined(None, None, KEY), "alice joined"),
         (Banned("dave"), "alice banned dave"),
-        (Unbanned("dave"), "alice lifted the ban of dave"),
+        (Unbanned("dave"), "alice unbanned dave"),
         (PolicySet("open"), "alice: anyone may join now"),
         (PolicySet("approval"), "alice: joining now needs approval"),
         (TopicSet("all of it"), "alice set the topic: all of it"),
@@ -83,7 +83,7 @@ def test_a_removed_file_is_named_if_known() -> None:
 
 
 @pytest.mark.parametrize("body", [Requested(), Requested(KEY), Denied("dave"), Withdrawn()])
-def test_requests_concern_the_admin_only(body: Body) -> None:
+def test_join_requests_are_shown_to_the_admin_only(body: Body) -> None:
     assert line_of(event(body, "dave"), "bob", admin=False) is None
     assert line_of(event(body, "dave"), "bob", admin=True) is not None
 

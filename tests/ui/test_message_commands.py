@@ -110,7 +110,7 @@ async def test_printed_lines_get_a_notice_of_edits() -> None:
         assert await bob.shows("deleted") == "alice deleted a message"
         assert await bob.types("mine", "/edit") == [
             "message: mine",
-            "error: Usage: /edit TEXT, with all of the new text",
+            "error: Usage: /edit TEXT, with the complete new text",
         ]
 
 
@@ -228,7 +228,7 @@ async def test_refused_messages_stay_until_resent_or_discarded() -> None:
         await bob.until(lambda: bob.window.replica.caught_up)
         await bob.types("/resend")
         assert bob.screen()[-2:] == ["bob: one", "bob: two"]
-        nothing = "error: All your messages here are sent, or on their way."
+        nothing = "error: None of your messages here was refused."
         assert await bob.types("/resend") == await bob.types("/discard") == [nothing]
         assert texts(await log_of(server.store)) == ["one", "two"]
 
@@ -286,11 +286,11 @@ async def test_search_finds_no_deleted_messages() -> None:
     async with two_typing() as (alice, bob):
         await alice.types("a secret plan")
         assert await bob.types("/search nothing such") == [
-            "notice: No messages found with: nothing such"
+            "notice: No messages found for: nothing such"
         ]
         assert len(await bob.types("/search secret")) == 2
         await alice.types("/delete")
-        assert await bob.types("/search secret") == ["notice: No messages found with: secret"]
+        assert await bob.types("/search secret") == ["notice: No messages found for: secret"]
         assert await bob.types("/search") == ["notice: search for what?"]
 
 

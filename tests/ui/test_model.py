@@ -13,13 +13,13 @@ def test_added_lines_do_not_move_the_view() -> None:
     assert (view.position, view.below) == (Position(3, 1), 1)
 
 
-def test_a_place_among_pending_messages_moves_down() -> None:
+def test_scroll_position_among_pending_messages_moves_down() -> None:
     view = WindowView(position=Position(8))
     view.on_added(9)
     assert view.position == Position(9)
 
 
-def test_loading_the_past_does_not_move_the_view() -> None:
+def test_loading_history_does_not_move_the_view() -> None:
     view = WindowView(position=Position(3, 1))
     view.on_inserted(100)
     assert (view.position, view.below) == (Position(103, 1), 0)

@@ -103,7 +103,7 @@ def test_standing_after_attach_reads_as_a_sentence(
         ),
         (
             MembershipChange("ops", "outsider", "closed", "alice"),
-            "alice, the last member, left, and the group was closed.",
+            "The last member, alice, left; the group was closed.",
         ),
     ],
 )

@@ -69,7 +69,7 @@ async def test_topic_sets_shows_and_removes_the_topic() -> None:
 async def test_policy_shows_and_sets_who_may_join() -> None:
     async with two_typing() as (alice, bob):
         assert await bob.types("/policy") == [
-            "notice: #ops needs approval: the admin lets people in."
+            "notice: #ops needs approval: the admin decides who may join."
         ]
         assert await alice.types("/policy closed") == [
             "error: Usage: /policy open, or /policy approval"
@@ -101,14 +101,14 @@ async def test_a_ban_lasts_until_lifted() -> None:
         assert await bob.shows("banned you") == (
             "alice banned you from this group. Only its admin can lift the ban."
         )
-        banned = "error: You were banned from this group; only its admin can lift that."
+        banned = "error: You were banned from this group; only its admin can lift the ban."
         assert await bob.types("/join") == [banned]
         assert await alice.types("/ban bob") == []
         assert await alice.types("/whois bob") == [
             "error: bob is not a member, and is banned. /members lists the members."
         ]
         assert await alice.types("/unban") == ["notice: unban whom? (bob)"]
-        assert await alice.types("bob") == ["notice: alice lifted the ban of bob"]
+        assert await alice.types("bob") == ["notice: alice unbanned bob"]
         assert await alice.types("/unban bob") == ["error: bob is not banned."]
         await bob.types("/join")
         assert await bob.shows("Waiting for alice")
@@ -185,7 +185,7 @@ async def test_ignored_people_are_hidden() -> None:
     async with two_typing(rewrites=False) as (alice, bob):
         assert await bob.types("/ignore") == ["notice: ignored: nobody"]
         assert await bob.types("/ignore @Alice") == [
-            "notice: New messages of Alice are hidden. /unignore Alice shows them again."
+            "notice: New messages from Alice are hidden. /unignore Alice shows them again."
         ]
         assert await bob.types("/ignore") == ["notice: ignored (1): alice"]
         await alice.types("bob, listen", "/me shouts", "/edit BOB", "/delete", "/topic noise")

@@ -107,7 +107,7 @@ async def test_other_windows_have_their_title_in_front(tmp_path: Path) -> None:
         assert re.match(r"(#lab|@bob) \[", line)
 
 
-async def test_a_whole_day_of_commands_as_a_script(tmp_path: Path) -> None:
+async def test_script_of_many_commands_runs_in_order(tmp_path: Path) -> None:
     async with running_server() as server, launching(tmp_path) as launch:
         alice = await launch.join(server.address, "alice")
         await alice.type(
@@ -149,7 +149,7 @@ async def test_a_whole_day_of_commands_as_a_script(tmp_path: Path) -> None:
             "* You left #lab.",
             "* alice banned eve",
             "* /me TEXT: sends an action: * you TEXT",
-            "* Here the keys are those of your terminal.",
+            "* Plain mode has no keys of its own.",
         ):
             assert line in shown, shown
         assert [line for line in shown if line.startswith("#ops <alice> two")]

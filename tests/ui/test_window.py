@@ -291,7 +291,7 @@ async def test_a_sent_message_shows_as_pending() -> None:
         alice.chat.enter("/me two")
         assert alice.screen() == ["alice: one [pending]", "alice * two [pending]"]
         assert await alice.types("/edit what?") == [
-            "error: Your last message is still on its way; try again in a moment.",
+            "error: Your last message is still being sent; try again in a moment.",
             "message: one",
             "action: two",
         ]

@@ -82,7 +82,9 @@ async def test_join_explains_a_ban() -> None:
     ):
         await bob.command(Ban, "alice", group="lab")
         shown = await alice.types("/join lab")
-        assert shown[-1] == "error: You were banned from this group; only its admin can lift that."
+        assert (
+            shown[-1] == "error: You were banned from this group; only its admin can lift the ban."
+        )
         await alice.types("/part")
         assert alice.titles == ["#ops"]
 
@@ -262,7 +264,7 @@ async def test_windows_are_selected_by_number_or_name() -> None:
         for typed in ("4", "0", "-1", "99999999999", "0000003", "²", "x" * 4000):
             (line,) = await alice.types(f"/w {typed}")
             assert line.startswith("error: There is no window "), typed
-            assert line.endswith("; there are 3.")
+            assert line.endswith("; 3 are open.")
         assert await alice.types("/window") == [
             "notice: switch to which window? (#ops, #ops2, #lab)"
         ]
@@ -336,10 +338,8 @@ async def test_help_explains_topics_commands_and_keys() -> None:
         ]
         assert await alice.types("/help 9") == await alice.types("/help SEND")
         assert await alice.types("/help keys") == ["notice: Tab  completes"]
-        assert await bob.types("/help keys") == [
-            "notice: Here the keys are those of your terminal."
-        ]
-        assert await alice.types("/help frob\x1b") == ["error: There is no command frob␛."]
+        assert await bob.types("/help keys") == ["notice: Plain mode has no keys of its own."]
+        assert await alice.types("/help frob\x1b") == ["error: There is no topic or command frob␛."]
 
 
 async def test_quit_ends_the_chat_and_no_membership() -> None:

@@ -102,7 +102,7 @@ class Typist:
         return next(window for window in self.chat.windows if window.title == title)
 
     def screen(self, title: str = "") -> list[str]:
-        """Return the messages of a window as they read now; the current one unless one is named.
+        """Return the messages of a window as they are shown now; by default the current window.
 
         "alice: hello", with a star for an action, and followed by marks such as [edited].
         """

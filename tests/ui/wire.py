@@ -1,4 +1,4 @@
-"""A TCP proxy that stalls after some bytes, so that tests can look at transfers midway."""
+"""TCP proxy that stalls after `HELD` bytes, so that tests can observe a transfer in progress."""
 
 from __future__ import annotations
 

@@ -34,14 +34,14 @@ def add_address(parser: argparse.ArgumentParser, host: str, port: str) -> None:
 
 
 def add_server_options(parser: argparse.ArgumentParser, *, nicknames: bool = False) -> None:
-    """Add the options for a server and for how to authenticate it.
+    """Add the options that select a server and authenticate it.
 
     With `nicknames`, PORT is optional, and HOST may be the nickname of a server in the
     configuration file; see `apply_settings`.
     """
     if nicknames:
         parser.add_argument(
-            "host", metavar="HOST", help="the server's address, or its name in the settings"
+            "host", metavar="HOST", help="the server's address, or its nickname in config.toml"
         )
         parser.add_argument("port", metavar="PORT", type=_port, nargs="?", help="its TCP port")
     else:
@@ -62,13 +62,13 @@ def add_server_options(parser: argparse.ArgumentParser, *, nicknames: bool = Fal
         "--link", metavar="CODE", help="a code from /link: use your name on this device, too"
     )
     parser.add_argument(
-        "--no-tls", action="store_true", help="no encryption, for a local server with --no-tls"
+        "--no-tls", action="store_true", help="no encryption; for a local server without TLS"
     )
     parser.add_argument("--insecure", action="store_true", help="allow --no-tls for any server")
 
 
 def apply_settings(given: argparse.Namespace, config: Settings) -> tuple[str, ...]:
-    """Complete the command line from the configuration file, and return the groups named there.
+    """Complete the command line from the configuration file; return the groups to join.
 
     Raises `StartupError` if the port is missing and the host is not a server in the file.
     """
@@ -93,7 +93,7 @@ def apply_settings(given: argparse.Namespace, config: Settings) -> tuple[str, ..
 async def session_for(
     given: argparse.Namespace, user: str, recent: int | None = None
 ) -> AsyncIterator[Session]:
-    """Run a session of `user` with the server in the options for the length of the block.
+    """Run a session of `user` with the server in the options while the block runs.
 
     For `recent`, see `open_session`. Raises `Refused` (bad_name) or `StartupError`.
     """
@@ -121,7 +121,7 @@ def _expected_pin(given: argparse.Namespace) -> bytes | None:
         raise StartupError(Code.CANNOT_START, "--pin and --invite are for different servers.")
     if pins and given.no_tls:
         raise StartupError(
-            Code.CANNOT_START, "A pin cannot be checked with --no-tls; leave one of them out."
+            Code.CANNOT_START, "A pin cannot be checked with --no-tls; leave one of the two out."
         )
     return next(iter(pins), None)
 

@@ -1,4 +1,4 @@
-"""Client directories and files: under `TCHAT_HOME`, or in the platform's standard places."""
+"""Client directories and files: under `TCHAT_HOME`, or in the platform's standard directories."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _under_home() -> Path | None:
 
 
 def _platform_path(path_of: Callable[[], Path]) -> Path:
-    """Return tchat's directory in one of the platform's. Raises `StartupError`.
+    """Return tchat's directory in a standard one of the platform. Raises `StartupError`.
 
     The platform needs a home directory, which a service or a container may not have.
     """

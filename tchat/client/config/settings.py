@@ -33,7 +33,7 @@ user = "alice"            # your username, unless --user is given
 group = "ops"             # the group to join, unless --group is given
 plain = false             # true: lines of text instead of full screen, like --plain
 downloads = "~/Downloads/tchat"
-notifications = "auto"    # of mentions: "auto", "bell" only, or "off"
+notifications = "auto"    # of mentions and direct messages: "auto", "bell" or "off"
 mute = ["noise"]          # groups without notifications
 ignore = ["mallory"]      # people whose messages are hidden
 
@@ -71,7 +71,7 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The contents of the file; defaults for what is not in it."""
+    """The settings in the file, with defaults for missing keys."""
 
     user: str | None = None
     group: str | None = None

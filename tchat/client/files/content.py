@@ -35,7 +35,7 @@ _BLOCK = tarfile.BLOCKSIZE
 
 
 class Content(Protocol):
-    """Bytes that can be read from any offset. `name` is what the group sees."""
+    """Bytes that can be read from any offset. `name` is the file name that the group sees."""
 
     name: str
     size: int
@@ -43,7 +43,7 @@ class Content(Protocol):
     def seek(self, offset: int) -> None:
         """Seek to an offset."""
 
-    def read_into(self, room: memoryview) -> int:
+    def read_into(self, buffer: memoryview) -> int:
         """Read into a buffer; return the size, 0 at the end. Raises OSError or `Refused`."""
 
     def check(self, sha256: bytes) -> None:
@@ -54,7 +54,7 @@ class Content(Protocol):
 
 
 class FileContent:
-    """A file. If it grows while it is sent, as logs do, only its original bytes are sent."""
+    """A file to upload. If it grows meanwhile, as logs do, only its original bytes are sent."""
 
     def __init__(self, path: Path) -> None:
         # Opened without blocking, so as not to hang on a named pipe, which is refused below.
@@ -73,15 +73,15 @@ class FileContent:
         """Seek to an offset."""
         self._file.seek(offset)
 
-    def read_into(self, room: memoryview) -> int:
+    def read_into(self, buffer: memoryview) -> int:
         """Read up to the original size; bytes that were appended later are ignored."""
-        return self._file.readinto(room[: max(0, self.size - self._file.tell())]) or 0
+        return self._file.readinto(buffer[: max(0, self.size - self._file.tell())]) or 0
 
     def check(self, sha256: bytes | None = None) -> None:
         """Raise `Refused` if the file has changed.
 
-        A file that has grown is read again and compared with the digest, if there is one: otherwise
-        what was sent might be a mixture of two versions.
+        A file that has grown is read again and compared with the digest, if there is one: the bytes
+        that were sent might be a mixture of two versions.
         """
         now = self._stat()
         if (now.st_size, now.st_mtime_ns) == (self.size, self.mtime):
@@ -106,15 +106,15 @@ class FileContent:
         return os.fstat(self._file.fileno())
 
     def _digest(self) -> bytes:
-        room, running = memoryview(bytearray(PIECE_SIZE)), hashlib.sha256()
+        buffer, running = memoryview(bytearray(PIECE_SIZE)), hashlib.sha256()
         self.seek(0)
-        while size := fill_buffer(self.read_into, room):
-            running.update(room[:size])
+        while size := fill_buffer(self.read_into, buffer):
+            running.update(buffer[:size])
         return running.digest()
 
 
 class TarContent:
-    """A directory as a tar archive (POSIX.1-2001, pax). Links stay links; devices are left out."""
+    """A directory as a tar archive (POSIX.1-2001, pax): directories, files and symbolic links."""
 
     def __init__(self, path: Path, check: Callable[[], None] = lambda: None) -> None:
         self.name = safe_filename(f"{path.resolve().name or 'root'}.tar")
@@ -135,19 +135,19 @@ class TarContent:
         """Seek to an offset."""
         self._at = offset
 
-    def read_into(self, room: memoryview) -> int:
+    def read_into(self, buffer: memoryview) -> int:
         """Read from one segment: a header, padding, or a part of a file."""
         if self._at >= self.size:
             return 0
         index = bisect_right(self._starts, self._at) - 1
         segment, inside = self._segments[index], self._at - self._starts[index]
         if isinstance(segment, bytes):
-            size = min(len(room), len(segment) - inside)
-            room[:size] = segment[inside : inside + size]
+            size = min(len(buffer), len(segment) - inside)
+            buffer[:size] = segment[inside : inside + size]
         else:
             file = self._file(index, *segment)
             file.seek(inside)
-            size = file.read_into(room[: segment[1].st_size - inside])
+            size = file.read_into(buffer[: segment[1].st_size - inside])
             if not size or inside + size == segment[1].st_size:
                 file.check()
         self._at += size

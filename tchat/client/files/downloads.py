@@ -1,4 +1,4 @@
-"""Download directory: free space, file names without overwriting, partial files to resume.
+"""Download directory: find the partial file that a download resumes, free space, unused names.
 
 A download in progress is a hidden `.part` file in the target directory, named after the file's
 digest. Downloading the same file again, even a year later, resumes it.
@@ -47,7 +47,7 @@ def open_part(into: Path, file: File) -> PartialFile:
             spare = _part_name(file, f"-{secrets.token_hex(4)}")
             part = PartialFile(into / spare, file.size, 0o644)
             part.open(check_cancelled)
-        _check_room(into, file.size - part.offset)
+        _check_free_space(into, file.size - part.offset)
     except BaseException:
         part.close()
         raise
@@ -62,15 +62,15 @@ def close_part(part: PartialFile, file: File) -> None:
 
 
 def should_discard(error: OSError | Refused) -> bool:
-    """Return whether a download that failed like this should not be resumed later.
+    """Return whether to discard the partial file of a download that failed with `error`.
 
-    A file that does not fit must not keep the disk full, and the rest of a damaged file will never
-    come. A server that cannot read the file at the moment may recover.
+    A partial file must not keep a full disk full, and a file that is damaged on the server will
+    never be complete. Other failures may be temporary.
     """
     return is_disk_full(error) if isinstance(error, OSError) else error.code == Code.FILE_DAMAGED
 
 
-def _check_room(into: Path, size: int) -> None:
+def _check_free_space(into: Path, size: int) -> None:
     if shutil.disk_usage(into).free < size:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

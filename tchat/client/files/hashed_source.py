@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 class HashedSource:
     """Content as the source of a transfer; see `tchat.transfer.endpoints.Source`.
 
-    The state of the hash is saved at each piece boundary, so that after a broken connection no
-    byte has to be hashed again.
+    The state of the hash is saved at each piece boundary, so that resuming after a broken
+    connection hashes at most a part of one piece again.
     """
 
     def __init__(self, content: Content) -> None:
@@ -38,7 +38,7 @@ class HashedSource:
         self._states = [hashlib.sha256()]
         self._hash = self._states[0].copy()
         self._at = 0
-        self._room = memoryview(bytearray(min(PIECE_SIZE, self.size)))
+        self._buffer = memoryview(bytearray(min(PIECE_SIZE, self.size)))
 
     def head(self) -> bytes:
         """Return the digest of the first piece."""
@@ -94,7 +94,7 @@ class HashedSource:
         self._at = begin
 
     def _read(self, size: int) -> memoryview:
-        data = self._room[:size]
+        data = self._buffer[:size]
         if fill_buffer(self.content.read_into, data) < size:
             raise changed(self.name)
         return data

@@ -1,7 +1,6 @@
 """Queue of file transfers: at most four at a time, with progress, rate and cancellation by number.
 
-Cancelling loses nothing: what has been transferred is kept, and the same file, sent or downloaded
-again, resumes from there.
+Cancelling keeps the transferred part: sending or downloading the same file again resumes it.
 """
 
 from __future__ import annotations
@@ -66,7 +65,7 @@ class Transfer:
     """One upload or download, and its `ProgressListener`. The name is sanitized.
 
     `key` identifies a download, so that it is not started twice. Transfers with the same `target`
-    work on the same bytes in the same place, so only one of them runs at a time.
+    (a path to upload, or a file and its download directory) run one at a time.
     """
 
     def __init__(
@@ -95,7 +94,7 @@ class Transfer:
         self._samples: deque[tuple[float, int]] = deque()
 
     def on_start(self, name: str, size: int) -> None:
-        """Handle the start: the name and the size of the file."""
+        """Record the name and the size of the file."""
         self.name, self.size = clean_line(name), size
         self._changed()
 
@@ -155,7 +154,7 @@ class Transfer:
         )
 
     def start(self) -> None:
-        """Leave the queue and start, by hashing the file."""
+        """Leave the queue; the first phase hashes the file."""
         self.phase = "checking"
         self._changed()
 
@@ -175,7 +174,7 @@ class Transfer:
         return Refused(refusal.code, f"{what}: {refusal.sentence}", refusal.wait)
 
     def cancelled(self) -> Refused:
-        """Return the refusal for a cancelled transfer, with how to resume it."""
+        """Return the refusal for a cancelled transfer; its sentence says how to resume."""
         what = f"{'Sending' if self.way == 'up' else 'Saving'} {self.name} was cancelled"
         if self.phase == "queued":
             return Refused(Code.CANCELLED, f"{what} before it began.")
@@ -186,7 +185,7 @@ class Transfer:
 class Transfers:
     """The transfers of a session: `active` are queued or running, in the order of their numbers.
 
-    `changed` is called when there is something new to show, except while files are checked.
+    `changed` is called when progress has changed, except while files are hashed.
     """
 
     def __init__(
@@ -237,7 +236,7 @@ class Transfers:
     ) -> Path:
         """Download a file of a group and return its path. Raises `Refused`.
 
-        A download of the same file to the same place is joined, not started twice.
+        If the same file is being downloaded to the same path, wait for that download instead.
         """
         key = (replica.name, file.number, file.sha256, into, name)
         for other in self.active:
@@ -265,7 +264,7 @@ class Transfers:
         moving = sum(transfer.may_start.is_set() for transfer in self.active)
         targets: set[TransferKey] = set()
         for transfer in self.active:
-            # Wait while an earlier transfer works on the same bytes in the same place.
+            # Wait while an earlier transfer has the same target.
             free = moving < AT_ONCE and transfer.target not in targets
             if free and not transfer.may_start.is_set():
                 transfer.may_start.set()

@@ -1,8 +1,8 @@
 """Upload or download one file on a connection of its own, and retry until it is done.
 
-A broken connection only delays a transfer, which requests a new ticket, connects again, and
-resumes where it was. A transfer retries as long as it makes progress, and a few
-times more. `downloads` stores partial downloads on disk; `content` reads what is uploaded.
+After a broken connection, a transfer requests a new ticket, connects again, and resumes where it
+stopped. It retries as long as it makes progress, and a few times more. `downloads` stores partial
+downloads on disk; `content` reads the files to upload.
 """
 
 from __future__ import annotations
@@ -79,16 +79,16 @@ class ProgressListener(Protocol):
     """Receives the progress of a transfer. Sizes are in bytes."""
 
     def on_start(self, name: str, size: int) -> None:
-        """Handle the start: the name and the size of the file."""
+        """Handle the name and the size of the file, before the transfer starts."""
 
     def on_checked(self, done: int) -> None:
-        """Handle that `done` bytes of the file were hashed; called in a worker thread."""
+        """Handle the number of bytes hashed so far; called in a worker thread."""
 
     def on_progress(self, done: int) -> None:
-        """Handle that `done` bytes of the file are transferred."""
+        """Handle the number of bytes transferred so far."""
 
     def on_sharing(self) -> None:
-        """Handle that the upload is complete, and about to be shared with the group."""
+        """Handle the end of an upload; the file is shared with the group next."""
 
 
 class _NoListener:
@@ -166,9 +166,9 @@ class _Retries:
         self._furthest = -1
 
     async def after(self, failure: Refused, done: int) -> None:
-        """Wait before the next attempt, or raise the failure if there should be none.
+        """Wait before the next attempt; raise the failure if there were too many attempts.
 
-        `done` is how many bytes are transferred.
+        `done` is the number of bytes transferred so far.
         """
         if done > self._furthest:
             self._furthest = done
@@ -192,8 +192,8 @@ async def _upload(
     head = await in_thread(source.head)
     sha256: bytes | None = None
     while True:
-        # The digest of the whole file is computed only if the server may have the file (it knows
-        # the first piece): most files are new, and are then read once instead of twice.
+        # The digest of the whole file is computed only if the server asks for it, because it has
+        # a file with the same first piece: most files are new, and are then read only once.
         answer = await session.ask(
             partial(Upload, group=replica.name, size=source.size, head=head, sha256=sha256)
         )

@@ -16,7 +16,7 @@ _SEPARATOR = ","
 
 
 def direct_name(one: str, other: str) -> str:
-    """Return the name of a direct conversation. Raises `Refused` (yourself) for one's own name."""
+    """Return the name of two people's direct conversation. Raises `Refused` (yourself)."""
     if fold(one) == fold(other):
         raise Refused(Code.YOURSELF, "You cannot start a conversation with yourself.")
     return _PREFIX + _SEPARATOR.join(sorted((one, other), key=fold))
@@ -28,7 +28,7 @@ def is_direct(group: str) -> bool:
 
 
 def pair_of(group: str) -> tuple[str, str]:
-    """Return the names of the two people. Raises `Refused` (bad_name)."""
+    """Return the two names in the name of a direct conversation. Raises `Refused` (bad_name)."""
     one, separator, other = group.removeprefix(_PREFIX).partition(_SEPARATOR)
     if not separator:
         raise Refused(
@@ -38,13 +38,13 @@ def pair_of(group: str) -> tuple[str, str]:
 
 
 def other_of(group: str, me: str) -> str:
-    """Return the name of the other person."""
+    """Return the name of the person other than `me`."""
     one, other = pair_of(group)
     return other if fold(one) == fold(me) else one
 
 
 def not_yours() -> Refused:
-    """Return the refusal for somebody who is not one of the two people."""
+    """Return the refusal for a person outside a direct conversation."""
     return Refused(Code.NOT_MEMBER, "This is a direct conversation between two other people.")
 
 

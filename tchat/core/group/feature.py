@@ -2,10 +2,11 @@
 
 A feature module (`membership`, `messages`, `files`, `settings`) declares, side by side,
 
-- its *commands*: requests of a client, with the people allowed to give them and the rule that turns
+- its *commands*: requests of a client, with the permission they require and the rule that turns
   them into events;
 - its *events*: entries of the log, with the fold that applies them to the state and their side
-  effects: the server's log line, the sentence that people read, changed standings, erased texts.
+  effects: the server's log line, the sentence shown to people, changed standings (member, waiting,
+  outsider), erased texts.
 
 `features` joins the features into one table. Everything else is generated from it: `rules.decide`
 and `rules.apply`, the frames of the protocol and their checks, the sanitizing of typed text
@@ -29,13 +30,13 @@ if TYPE_CHECKING:
     from tchat.core.protocol.frames import Standing
 
 Name = Annotated[str, Clean(check_name)]
-"""A person's name, as somebody typed it."""
+"""A person's name; the server normalizes it and refuses an invalid one."""
 
 MessageText = Annotated[str, Clean(clean_message)]
-"""The text of a message."""
+"""The text of a message; the server sanitizes it."""
 
 FileName = Annotated[str, Clean(safe_filename)]
-"""A file's name, as somebody's file system has it."""
+"""A file's name; the server makes it safe for every file system."""
 
 Facts = dict[str, str | int]
 Reason = Literal["approved", "joined", "denied", "kicked", "banned", "left", "closed"]
@@ -66,8 +67,8 @@ DEFAULT_LIMITS = GroupLimits()
 class Context:
     """The input of a rule besides the group's state.
 
-    `at` is the time of the decision (ms since the Unix epoch); `target` is the event that a
-    `TargetedCommand` names, if the log has it, because the state does not contain messages.
+    `at` is the time of the decision (ms since the Unix epoch). `target` is the event that a
+    `TargetedCommand` names, or None if the log lacks it; the state does not contain messages.
     """
 
     author: Author
@@ -77,7 +78,7 @@ class Context:
 
     @property
     def name(self) -> str:
-        """The name of the person who gives the command."""
+        """The name of the person who sent the command."""
         return self.author.name
 
 
@@ -88,8 +89,8 @@ class Command(Frame):
     `id` identifies the request on its connection; `n` counts the commands of one client over all
     its connections, so that a command that is resent after a lost connection takes effect once.
 
-    `allowed` says who may give the command, `in_direct` whether a direct conversation allows it,
-    and `erases` whether its events erase texts; such events are committed in a batch of their own.
+    `allowed` says who may send the command, `in_direct` whether a direct conversation allows it,
+    and `erases` whether its events erase texts; such events are committed in a separate batch.
     """
 
     allowed: ClassVar[Literal["anybody", "member", "admin"]] = "anybody"
@@ -107,7 +108,7 @@ class Command(Frame):
 
 @record
 class TargetedCommand(Command):
-    """A command about the message that is event `target`; its rule gets that event."""
+    """A command about the message with seq `target`; its rule gets it in `Context.target`."""
 
     target: int
 
@@ -117,10 +118,10 @@ class TargetedCommand(Command):
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """The person who reads a sentence: `me` (folded), and what their client knows.
+    """The person to whom an event is shown: `me` (folded), and the facts their client has.
 
-    `keys` maps the public keys of members to their names; it is None for requests that are already
-    answered. `file` is the name of a removed file, if the client knows it.
+    `keys` maps the public keys of members to their names; it is None when the event is a join
+    request that is already answered. `file` is the name of a removed file, if the client has it.
     """
 
     me: str
@@ -131,7 +132,7 @@ class Reader:
 
 @dataclass(frozen=True, slots=True)
 class StandingChange:
-    """A person (folded) got another standing in the group, through an action of `by`."""
+    """The new standing of `person` (folded) in the group; `by` caused the change."""
 
     person: str
     standing: Standing
@@ -141,14 +142,14 @@ class StandingChange:
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """A line of the server's log: its stable word, and its text with fields in braces."""
+    """A line of the server's log: `word` is its stable id, `text` its template for `str.format`."""
 
     word: str
     text: str
 
 
 class Body(Shape):
-    """The body of an event; `kind` is its word on the wire.
+    """The body of an event; `kind` identifies its type on the wire.
 
     `log_lines` are the lines that the server may log for it. `changes_standing` says that it
     changes somebody's standing, `changes_files` that the file index has to be updated.
@@ -164,7 +165,7 @@ class Body(Shape):
         """Apply the event to the state. Never fails: `decide` has already allowed the event."""
 
     def standing_change(self, event: Event) -> StandingChange | None:
-        """Return the change to notify a person of; the events after it have other readers."""
+        """Return the change that the person is notified of. Such an event ends a server's batch."""
 
     def erased(self, before: Group) -> tuple[int, ...]:
         """Return the events whose texts the event erases, given the state before it."""
@@ -179,7 +180,7 @@ class Body(Shape):
         return self.log_lines[0] if self.log_lines else None
 
     def log_facts(self) -> Facts:
-        """Return the facts of the log line, besides the group and the actor (`user`)."""
+        """Return the values of the log line's fields, except the group and the actor (`user`)."""
         line = self.log_line()
         fields = [name for _, name, _, _ in Formatter().parse(line.text)] if line else []
         return {name: getattr(self, name) for name in fields if name and hasattr(self, name)}
@@ -187,7 +188,7 @@ class Body(Shape):
 
 @record
 class Unknown(Body):
-    """A body of an unknown kind, written by a newer version: it has a seq, and changes nothing."""
+    """A body of an unknown kind, written by a newer version; it does not change the state."""
 
     kind = "unknown"
     word: str = ""

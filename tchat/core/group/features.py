@@ -1,8 +1,8 @@
 """The table of all features: every command and event of a group, and the encoding of events.
 
 An event has a header, the same for all kinds, and a body. On the wire and on disk it is one flat
-map with the keys of both; `kind` says which body it is. An event is encoded once, and the same
-bytes go to the disk and to every member.
+map with the keys of both; `kind` selects the type of the body. An event is encoded once, and the
+same bytes go to the disk and to every member.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 _FEATURES = (membership, messages, files, settings)
 
 COMMANDS: tuple[type[Command], ...] = tuple(c for module in _FEATURES for c in module.COMMANDS)
-"""Every command that a client may give to a group."""
+"""Every command that a client may send to a group."""
 
 EVENTS: tuple[type[Body], ...] = tuple(event for module in _FEATURES for event in module.EVENTS)
 """Every body that an event may have."""
 
 LOG_LINES: dict[str, str] = {line.word: line.text for event in EVENTS for line in event.log_lines}
-"""Every line that a server may log for an event, by its stable word."""
+"""The template of every line that a server may log for an event, by its stable id."""
 
 _BODIES: dict[str, type[Body]] = {event.kind: event for event in EVENTS}
 
@@ -73,5 +73,5 @@ def decode_event(body: bytes) -> Event:
 
 
 def erase_event(body: bytes) -> bytes:
-    """Return the frame that replaces an event, given as a frame's body, when it is erased."""
+    """Return the event in `body`, erased, as a frame."""
     return encode_event(replace(decode_event(body), body=Erased()))

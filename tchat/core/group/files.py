@@ -1,7 +1,7 @@
 """Shared files of a group: share an uploaded file, remove one.
 
 The log announces a file with its number, name, size and SHA-256. The bytes are transferred on a
-connection of their own (`tchat.transfer`) and are stored once, however often a file is shared.
+separate connection (`tchat.transfer`) and are stored once, however often a file is shared.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ class Share(Command):
     sha256: bytes
 
     def decide(self, group: Group, context: Context) -> list[Body]:
-        """Give the file the next number."""
+        """Append the file under the next number."""
         if not self.name or len(self.sha256) != SHA256_SIZE:
             raise Refused(Code.BAD_FILE, "A file needs a name and a SHA-256 digest.")
         if len(group.files) >= context.limits.files:
             raise Refused(
                 Code.GROUP_FULL,
-                f"The group has {context.limits.files} files, the most that it may have.",
+                f"The group has reached its limit of {context.limits.files} files.",
             )
         return [FileShared(group.numbered + 1, self.name, self.size, self.sha256)]
 

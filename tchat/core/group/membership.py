@@ -1,13 +1,13 @@
 """Membership: join, approve, deny, leave, kick, ban, unban, invite, transfer the admin role.
 
 People join with the admin's approval or with an invite; an open group (`settings`) needs neither.
-An invite is a random token, and the log contains only its SHA-256. It is single-use, because the
-event that uses it is the one that adds the member, and it is valid only while its creator is a
-member. People who were kicked or banned cannot use older invites.
+An invite is a random token, and the log contains only its SHA-256. It is single-use: the event that
+adds the member also removes the invite. It is valid only while its creator is a member, and people
+who were kicked or banned cannot use invites created before that.
 
 A banned person cannot join in any way until the admin lifts the ban or the group is founded anew. A
 group has one admin while it has members. When the admin leaves, the role passes to the
-longest-standing member, with an event of its own.
+longest-standing member, in a separate event.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Join(Command):
         if len(group.requests) >= context.limits.requests:
             raise Refused(
                 Code.GROUP_FULL,
-                f"{len(group.requests)} people wait for approval here already; try again later.",
+                f"{len(group.requests)} people already wait for approval here; try again later.",
             )
         return [Requested(context.author.key)]
 
@@ -84,7 +84,7 @@ def _join_by_invite(group: Group, context: Context, token: bytes) -> list[Body]:
     if invitation.name not in (None, person):
         raise Refused(Code.BAD_INVITE, "This invite is for somebody else.")
     if group.kicked.get(person, 0) > invitation.seq:
-        raise Refused(Code.BAD_INVITE, "You were kicked after this invite was given.")
+        raise Refused(Code.BAD_INVITE, "This invite was created before you were kicked or banned.")
     _require_room(group, context)
     return [Joined(group.members[invitation.by], digest, context.author.key)]
 
@@ -342,7 +342,7 @@ class Kicked(Body):
         _expel(group, fold(self.name), event.seq)
 
     def standing_change(self, event: Event) -> StandingChange:
-        """Return that the person is out."""
+        """Return that the person is an outsider now."""
         return StandingChange(fold(self.name), "outsider", "kicked", event.actor)
 
     def sentence(self, event: Event, reader: Reader) -> str:
@@ -368,7 +368,7 @@ class Ban(Command):
         if len(group.banned) >= context.limits.bans:
             raise Refused(
                 Code.GROUP_FULL,
-                f"{context.limits.bans} people are banned, which is the limit; lift a ban first.",
+                f"The group has reached its limit of {context.limits.bans} bans; lift one first.",
             )
         request = group.requests.get(person)
         return [Banned(request.name if request else group.members.get(person, self.name))]
@@ -391,7 +391,7 @@ class Banned(Body):
         group.banned[person] = self.name
 
     def standing_change(self, event: Event) -> StandingChange:
-        """Return that the person is out."""
+        """Return that the person is an outsider now."""
         return StandingChange(fold(self.name), "outsider", "banned", event.actor)
 
     def sentence(self, event: Event, reader: Reader) -> str:
@@ -401,7 +401,7 @@ class Banned(Body):
 
 @record
 class Unban(Command):
-    """Lift a ban: the person may ask to join again (admin)."""
+    """Lift a ban, so that the person may ask to join again (admin)."""
 
     type = "unban"
     allowed = "admin"
@@ -416,10 +416,10 @@ class Unban(Command):
 
 @record
 class Unbanned(Body):
-    """The actor, the admin, lifted the ban of `name`."""
+    """The actor, the admin, lifted the ban on `name`."""
 
     kind = "unbanned"
-    log_lines = (LogLine("person_unbanned", "{user} lifted the ban of {name} from {group}"),)
+    log_lines = (LogLine("person_unbanned", "{user} unbanned {name} from {group}"),)
     name: str
 
     def apply(self, group: Group, event: Event) -> None:
@@ -427,8 +427,8 @@ class Unbanned(Body):
         group.banned.pop(fold(self.name), None)
 
     def sentence(self, event: Event, reader: Reader) -> str:
-        """Return who lifted whose ban."""
-        return f"{event.actor} lifted the ban of {self.name}"
+        """Return who unbanned whom."""
+        return f"{event.actor} unbanned {self.name}"
 
 
 # ------------------------------------------------------------------ the admin role
@@ -472,9 +472,9 @@ class AdminTransferred(Body):
 
 @record
 class Invite(Command):
-    """Create a single-use invite, which needs no approval (admin).
+    """Create a single-use invite to join without approval (admin).
 
-    `digest` is the SHA-256 of the token, which the client does not send; `lasts` is the validity in
+    `digest` is the SHA-256 of the token; the token itself is not sent. `lasts` is the validity in
     ms. An invite with a `name` is for that person only.
     """
 
@@ -487,16 +487,21 @@ class Invite(Command):
     def decide(self, group: Group, context: Context) -> list[Body]:
         """Add the invite if there are not too many; expired ones do not count."""
         if len(self.digest) != SHA256_SIZE or not 0 < self.lasts <= LONGEST_INVITE_MS:
-            raise Refused(Code.BAD_INVITE, "An invite is valid for some time, at most 30 days.")
+            raise Refused(
+                Code.BAD_INVITE,
+                "An invite needs a SHA-256 digest and a validity of at most 30 days.",
+            )
         if self.name is not None and fold(self.name) in group.banned:
             raise Refused(
-                Code.BANNED, f"{quote_name(self.name)} is banned, and an invite does not lift that."
+                Code.BANNED,
+                f"{quote_name(self.name)} is banned; lift the ban before inviting them.",
             )
         valid = sum(invitation.expires > context.at for invitation in group.invites.values())
         if valid >= context.limits.invites:
             raise Refused(
                 Code.GROUP_FULL,
-                f"{context.limits.invites} invites are open already; wait until some expire.",
+                f"The group has reached its limit of {context.limits.invites} open invites;"
+                " wait until one expires.",
             )
         return [Invited(self.digest, context.at + self.lasts, self.name)]
 
@@ -542,19 +547,21 @@ def key_note(key: bytes, keys: Mapping[bytes, str]) -> str:
 
 def _require_not_banned(group: Group, person: str) -> None:
     if fold(person) in group.banned:
-        raise Refused(Code.BANNED, "You were banned from this group; only its admin can lift that.")
+        raise Refused(
+            Code.BANNED, "You were banned from this group; only its admin can lift the ban."
+        )
 
 
 def _require_room(group: Group, context: Context) -> None:
     if len(group.members) >= context.limits.members:
         raise Refused(
             Code.GROUP_FULL,
-            f"The group has {context.limits.members} members, the most that it may have.",
+            f"The group has reached its limit of {context.limits.members} members.",
         )
 
 
 def _requester(group: Group, name: str) -> str:
-    """Return the name, as its owner wrote it, of somebody who asked to join."""
+    """Return the display name of a person who asked to join."""
     request = group.requests.get(fold(name))
     if request is not None:
         return request.name
@@ -564,7 +571,7 @@ def _requester(group: Group, name: str) -> str:
 
 
 def _other_member(group: Group, context: Context, name: str, yourself: str) -> str:
-    """Return the name, as its owner wrote it, of a member other than the author."""
+    """Return the display name of a member other than the author."""
     if fold(name) == fold(context.name):
         raise Refused(Code.YOURSELF, yourself)
     known = group.members.get(fold(name))

@@ -4,8 +4,8 @@ The log is append-only with one exception: when a message is deleted, its text a
 edits are erased. The event stays with its complete header, and its body becomes `erased`. So the
 log has no gaps, and deduplication still finds the command's number.
 
-The state contains no texts, only the seqs of a message's edits. The rules depend on a text's size
-and on whether it is blank, and on nothing else in it.
+The state contains no texts, only the seqs of a message's edits. The rules depend only on a text's
+size and on whether it is blank.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MOST_EDITS = 100
 
 @record
 class Post(Command):
-    """Post a message, optionally in reply to the message that is event `reply`."""
+    """Post a message, optionally in reply to the message with seq `reply`."""
 
     type = "post"
     allowed = "member"
@@ -51,7 +51,7 @@ class Post(Command):
 class Posted(Body):
     """The actor posted `text` (UTF-8, at most 16 KiB), in reply to event `reply` if that is given.
 
-    A text that begins with "/me " says what the actor does.
+    A text that begins with "/me " is shown as an action of the actor.
     """
 
     kind = "posted"
@@ -68,7 +68,7 @@ class Posted(Body):
 
 @record
 class Edit(TargetedCommand):
-    """Replace the text of the message that is event `target` (its author)."""
+    """Replace the text of the message with seq `target` (author)."""
 
     type = "edit"
     allowed = "member"
@@ -91,7 +91,7 @@ class Edit(TargetedCommand):
 
 @record
 class Edited(Body):
-    """The actor replaced the text of the message that is event `target` by `text`."""
+    """The actor replaced the text of the message with seq `target` by `text`."""
 
     kind = "edited"
     target: int
@@ -113,7 +113,7 @@ class Edited(Body):
 
 @record
 class Delete(TargetedCommand):
-    """Delete the message that is event `target`, also from the disk (its author, or the admin)."""
+    """Delete the message with seq `target`, also from the disk (author, admin)."""
 
     type = "delete"
     allowed = "member"
@@ -131,13 +131,13 @@ class Delete(TargetedCommand):
 
 @record
 class Deleted(Body):
-    """The actor deleted the message that is event `target`."""
+    """The actor deleted the message with seq `target`."""
 
     kind = "deleted"
     target: int
 
     def apply(self, group: Group, event: Event) -> None:
-        """Forget the edits of the message."""
+        """Remove the edits of the message from the state."""
         group.edits.pop(self.target, None)
         _note_spelling(group, event)
 

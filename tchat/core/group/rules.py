@@ -1,14 +1,14 @@
-"""Decide commands, each only once (deduplication), and apply events, by the rules of features.
+"""Decide a command, unless it is a duplicate of one already executed; apply events.
 
 A group is an ordered log of events, and its state is a fold over that log. Two pure functions
 define its behaviour, without a clock, a disk or a network:
 
 - `decide(group, author, command, now)` returns the events that a command adds to the log, or raises
   `Refused`. It changes nothing.
-- `apply(group, event)` applies one event to the state, and never fails: `decide` has allowed the
-  event when it was written, perhaps by an older version of the rules. So `decide` returns every
-  consequence of a command as an event of its own (when the admin leaves, `admin_transferred` and
-  then `left`), and `apply` derives none.
+- `apply(group, event)` applies one event to the state. It never fails, because `decide` allowed the
+  event when it was written, perhaps under older rules. So `decide` returns every consequence of a
+  command as a separate event (when the admin leaves, `admin_transferred` and then `left`), and
+  `apply` derives none.
 
 Idempotency: every command carries the client's random id and a number. The group remembers the
 numbers of committed commands, so a repeated command is always recognized, and `decide` returns no
@@ -41,8 +41,8 @@ def decide(
     """Return the events that `command` adds to the log, in order; none if it is a repeat.
 
     `now` is in milliseconds since the Unix epoch; if the clock went back, the events get the time
-    of the last one. `target` is the event that a `TargetedCommand` names, if the log has it. Raises
-    `Refused`.
+    of the last event. `target` is the event that a `TargetedCommand` names, if the log has it.
+    Raises `Refused`.
     """
     if group.has_done(author, command.n):
         return []

@@ -2,9 +2,9 @@
 
 There are two forms. A *shared* snapshot is sent to clients: the map of `Group`, without the command
 numbers of clients (`counts`), which only the server needs. A *whole* snapshot contains these too; a
-server stores it beside the log and starts from it. The part of the log that it replaces is never
-read again, so it is verified: `MADE_WITH` names the version of the rules that made it, and a
-SHA-256 digest detects damage. Neither form contains the texts of messages.
+server stores it beside the log and starts from it, without reading the earlier events again. So the
+server verifies it: `MADE_WITH` names the version of the rules that made it, and a SHA-256 digest
+detects damage. Neither form contains the texts of messages.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from tchat.core.protocol.schema import Shape, record
 from tchat.errors import Code, ProtocolError
 
 PIECE_LIMIT = 48 * 1024
-"""Bytes of a snapshot in one frame."""
+"""Most bytes of a snapshot in one frame."""
 
 SNAPSHOT_LIMIT = 16 * 1024 * 1024
 """Longest snapshot that a client accepts, in bytes."""
 
 MADE_WITH = f"rules {RULES}, unicode {unicodedata.unidata_version}"
-"""The versions that a whole snapshot depends on; under others, the state may differ."""
+"""The versions that a whole snapshot depends on; others may fold the log to another state."""
 
 
 @record

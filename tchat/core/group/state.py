@@ -44,7 +44,7 @@ of another version are computed again from the log.
 """
 
 WINDOW = 1024
-"""The largest distance between the unanswered command numbers of one client."""
+"""The size of the deduplication window. One client's unanswered numbers must be closer together."""
 
 _RECENT = (1 << WINDOW) - 1
 
@@ -62,7 +62,7 @@ class Author:
 
 @record
 class JoinRequest(Shape):
-    """A pending request to join: the name as its owner writes it, and the person's public key."""
+    """A pending request to join: the person's display name and public key."""
 
     name: str
     key: bytes | None = None
@@ -88,7 +88,7 @@ class Invitation(Shape):
 
 @record
 class File(Shape):
-    """A file of the group: `size` in bytes, shared by `by` (as shown) at `at` (ms)."""
+    """A file of the group: `size` in bytes, shared by `by` (display name) at `at` (ms)."""
 
     number: int
     name: str
@@ -169,7 +169,7 @@ class Group(Shape):
         return sum(len(getattr(self, name)) for name in _DICTS)
 
     def reset(self) -> None:
-        """Reset everything except the numbers that must not be reused when it is founded anew."""
+        """Found the group anew: reset all fields except `_LASTING`."""
         for name, default in _DEFAULTS:
             setattr(self, name, default() if callable(default) else default)
 
@@ -235,8 +235,8 @@ class Group(Shape):
         highest, done = self.counts.get(key, (0, 0))
         step = n - highest
         if step > 0:
-            # After a step beyond the window, no bit of the mask is left. Shifting by a large step,
-            # which a client may choose, could fill the memory.
+            # A step beyond the window clears the mask without a shift: the client chooses the step,
+            # and a huge shift would exhaust the memory.
             self.counts[key] = (n, (done << step & _RECENT if step < WINDOW else 0) | 1)
         elif -step < WINDOW:
             self.counts[key] = (highest, done | 1 << -step)

@@ -2,7 +2,7 @@
 
 A frame is one message on a connection. A *request* carries an `id` chosen by the client, and its
 answer repeats the id as `re`; *notices* arrive without a request. A file is transferred on a
-connection of its own, with the *transfer* frames, after `ready`. Commands, which append to a
+separate connection, with the *transfer* frames, after `ready`. Commands, which append to a
 group's log, and events, its entries, are defined with their rules in `core.group`.
 
 A log may be far longer than anybody reads. A client without any events of a group gets a snapshot
@@ -88,7 +88,7 @@ class HistoryRequest(Frame):
 
 @record
 class Search(Frame):
-    """Search for messages with all the words of `text`, in `group` or in all of one's groups.
+    """Search for messages with all words of `text`, in `group` or in all groups of the person.
 
     Answered by `SearchResults`, without the newest `skip` matches.
     """
@@ -102,7 +102,7 @@ class Search(Frame):
 
 @record
 class GroupsRequest(Frame):
-    """Ask for the groups one is a member of or has asked to join. Answered by `GroupList`."""
+    """Ask for the person's groups, including those they asked to join. Answered by `GroupList`."""
 
     type = "groups_request"
     id: int
@@ -110,9 +110,9 @@ class GroupsRequest(Frame):
 
 @record
 class Away(Frame):
-    """Mark oneself as away, with a reason; without a text, as back. Answered by `Ok`.
+    """Mark the person as away, with `text` as the reason; without `text`, as back.
 
-    The person stays away until then, or until their last connection ends.
+    Answered by `Ok`. The mark is also removed when the person's last connection ends.
     """
 
     type = "away"
@@ -171,7 +171,7 @@ class FileListRequest(Frame):
 
 @record
 class LinkRequest(Frame):
-    """Ask for a code that adds another key to one's name. Answered by `LinkCode`."""
+    """Ask for a code that adds another key to the person's name. Answered by `LinkCode`."""
 
     type = "link"
     id: int
@@ -179,7 +179,7 @@ class LinkRequest(Frame):
 
 @record
 class KeysRequest(Frame):
-    """Ask for the keys of one's name. Answered by `KeyList`."""
+    """Ask for the keys of the person's name. Answered by `KeyList`."""
 
     type = "keys"
     id: int
@@ -187,7 +187,7 @@ class KeysRequest(Frame):
 
 @record
 class Unlink(Frame):
-    """Remove a key (32 bytes), not the one in use, from one's name. Answered by `Ok`."""
+    """Remove a key (32 bytes), not the one in use, from the person's name. Answered by `Ok`."""
 
     type = "unlink"
     id: int
@@ -329,7 +329,7 @@ class AlreadyStored(Frame):
 
 @record
 class StoredFileInfo(Shape):
-    """A stored file, kept `until` that time (ms since the Unix epoch), or for ever if absent.
+    """A stored file. `until` is when it expires (ms since the Unix epoch), absent if never.
 
     `fetched` people have downloaded it; `by` names some of them.
     """
@@ -389,7 +389,7 @@ class Pong(Frame):
 
 @record
 class Snapshot(Frame):
-    """A piece of the group's snapshot as of event `seq`; `more` of it follows. See `snapshots`."""
+    """A piece of the group's snapshot as of event `seq`; `more` says whether another follows."""
 
     type = "snapshot"
     group: str
@@ -456,7 +456,7 @@ class Have(Frame):
     """The receiver has the file's bytes up to `offset` already, and resumes there.
 
     `sha256` is the running digest of its whole pieces. `doubt` says that the bytes after them did
-    not match their digest in the last attempt: the sender has to check its own copy first.
+    not match their digest in the last attempt, so the sender has to verify its own copy first.
     """
 
     type = "have"
@@ -502,7 +502,7 @@ def by_type(*frames: type[Frame]) -> dict[str, Read]:
 
 
 IN_TRANSFER = by_type(Ready, Have, StartAt, Piece, Stored, Failed, Ping)
-"""What either side of a transfer accepts."""
+"""Frames that either side of a transfer accepts."""
 
 
 class UnknownType(ProtocolError):
@@ -512,7 +512,7 @@ class UnknownType(ProtocolError):
     """
 
     def __init__(self, word: str, re: int | None) -> None:
-        super().__init__(Code.UNKNOWN_TYPE, f"Frames of type {word!r} are not known here.")
+        super().__init__(Code.UNKNOWN_TYPE, f"The frame type {word!r} is unknown.")
         self.re = re
 
 

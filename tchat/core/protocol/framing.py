@@ -89,7 +89,7 @@ def unpack(body: bytes) -> dict[str, Any]:
     decoder.fp = _NOTHING  # the decoder must not keep the frame, whose text may be erased
     _per_thread.decoder = decoder
     if not isinstance(item, dict) or set(map(type, item)) - _ONLY_TEXT:
-        raise ProtocolError(Code.MALFORMED, "A frame must hold a map with keys of text.")
+        raise ProtocolError(Code.MALFORMED, "A frame must be a map with text keys.")
     return item
 
 
@@ -173,7 +173,7 @@ def skip_frames(frames: bytes, count: int) -> bytes:
 
 
 def split_frames(frames: bytes) -> Iterator[bytes]:
-    """Yield the bodies of packed frames, which must be complete, as those of a store are."""
+    """Yield the bodies of packed frames, which must all be complete."""
     start = 0
     while start < len(frames):
         end = start + PREFIX + int.from_bytes(frames[start : start + PREFIX], "big")

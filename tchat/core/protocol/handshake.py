@@ -49,9 +49,8 @@ class Hello(Frame):
     """Open a chat connection.
 
     `client` is the client's id (8 bytes), `key` an Ed25519 public key (32 bytes, RFC 8032), `nonce`
-    32 random bytes that are new for each connection. With `resends`, the client promises to repeat
-    commands that were refused with a time to wait, under the same numbers, and the server keeps
-    their order.
+    32 random bytes that are new for each connection. With `resends`, the client promises to resend
+    rate-limited commands under the same numbers, and the server preserves their order.
     """
 
     type = "hello"
@@ -165,8 +164,8 @@ def proof_text(hello: Hello, challenge: Challenge, server: bytes) -> bytes:
     """
     versions = hello.version.to_bytes(8, "big") + challenge.version.to_bytes(8, "big")
     nonces = challenge.nonce + hello.nonce
-    place = bytes([len(server)]) + server
-    return _PURPOSE + versions + place + nonces + hello.key + hello.client + hello.user.encode()
+    pin = bytes([len(server)]) + server
+    return _PURPOSE + versions + pin + nonces + hello.key + hello.client + hello.user.encode()
 
 
 def agree(version: int) -> int:
@@ -176,4 +175,4 @@ def agree(version: int) -> int:
 
 def _check_size(what: str, data: bytes, size: int) -> None:
     if len(data) != size:
-        raise ProtocolError(Code.HANDSHAKE, f"{what} has {size} bytes.")
+        raise ProtocolError(Code.HANDSHAKE, f"{what} must have {size} bytes.")

@@ -12,8 +12,8 @@ The fields of a record are the keys of its map, and a field's annotation is its 
 `Annotated[str, Clean(...)]` marks a text that the server sanitizes with the given function, and
 `Annotated[X, LOCAL]` keeps a field out of the map.
 
-Unknown keys are ignored, so that newer versions can add some; a missing or mistyped key makes the
-frame malformed. `protocol.cddl` is the same schema for other languages.
+Unknown keys are ignored, so that newer versions can add some. A missing key or a value of the wrong
+type makes the frame malformed. `protocol.cddl` is the same schema for other languages.
 """
 
 from __future__ import annotations
@@ -149,7 +149,9 @@ S = TypeVar("S", bound=Shape)
 def _malformed(item: Mapping[str, Any], key: str) -> ProtocolError:
     kind = item.get("type")
     name = kind if isinstance(kind, str) and kind.isidentifier() and len(kind) < 32 else "frame"
-    return ProtocolError(Code.MALFORMED, f"In {name}, the key {key!r} is missing or mistyped.")
+    return ProtocolError(
+        Code.MALFORMED, f"In {name}, the key {key!r} is missing or has the wrong type."
+    )
 
 
 # ------------------------------------------------------------------ annotations
@@ -173,6 +175,8 @@ class Field(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Schema:
+    """The fields of a record: `is_flat` if all are scalars, `is_whole` if none is `LOCAL`."""
+
     fields: tuple[Field, ...]
     names: tuple[str, ...]
     is_flat: bool
@@ -291,7 +295,7 @@ def _converter(hint: object) -> Compound:
 
     def load(value: object) -> object:
         if type(value) is not check and (isinstance(check, type) or not check(value)):
-            raise TypeError("an element is mistyped")
+            raise TypeError("an element has the wrong type")
         return value
 
     return Compound(load, lambda value: value)

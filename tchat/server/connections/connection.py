@@ -4,10 +4,10 @@ The reader passes each frame to the dispatcher. Replies and events go to the soc
 send queue, which starts a writer when the socket does not accept them at once. Both tasks run in
 one nursery, so that they end together and nothing outlives the connection.
 
-Backpressure: the reader waits for space in the send queue before it takes the next frame, so a
-client that sends requests without reading the replies is slowed down to the pace of its reading.
+Backpressure: the reader waits for space in the send queue before it handles the next frame, so
+a client that sends requests without reading the replies is slowed down to the pace of its reading.
 
-No input from a client can do more than end its own connection.
+Invalid input can end only the connection that it came from.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
     from tchat.server.context import ServerContext
 
 _FLUSH_SECONDS = 3.0
-_FRAME_SIZE = 1024  # a longer frame costs as much as several
+_FRAME_SIZE = 1024  # a longer frame counts as several
 
 
 async def serve_connection(context: ServerContext, stream: trio.SocketStream) -> None:
-    """Serve one accepted connection to its end; a fault in it is logged and affects no other."""
+    """Serve an accepted connection until it ends; log a fault, which affects no other one."""
     context.open_connections += 1
     try:
         await _serve(context, stream)
@@ -92,7 +92,7 @@ async def _serve_chat(context: ServerContext, peer: Peer, author: Author) -> Non
 
 
 class Connection:
-    """An authenticated client's connection, from welcome to goodbye. `reason` says how it ended."""
+    """An authenticated client's connection, from welcome to goodbye. `reason` says why it ended."""
 
     __slots__ = (
         "_context",
@@ -111,7 +111,7 @@ class Connection:
         self, context: ServerContext, link: Link, author: Author, *, resends: bool
     ) -> None:
         self.author = author
-        self.reason = "left"
+        self.reason = "closed by the client"
         self.send_queue = SendQueue(link.send_nowait, self._start_writer)
         self._context = context
         self._link = link
@@ -179,12 +179,12 @@ class Connection:
                         await self._link.send(chunk)
                     self.send_queue.mark_sent(len(chunk))
         except trio.TooSlowError:
-            self.reason = "took no data for too long"
+            self.reason = "accepted no data for too long"
             self._writers.cancel_scope.cancel()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self.reason = "connection lost"
             self._writers.cancel_scope.cancel()
-        # A group's actor that fails closes the queue; the reader has to end as well then.
+        # A group's actor that fails closes this queue; the reader then has to end too.
         if self.send_queue.closed:
             self._reading.cancel()
 

@@ -183,9 +183,9 @@ class RequestDispatcher:
             group, Execute(self._author, command, self._send_queue, checks, self._order)
         )
 
-    # The actor runs these checks, and only if the command is not a repeat. Checks must not refuse
-    # a repeated command: its first copy may be committed, and the author would try again. Data from
-    # the disk is loaded beforehand, because a batch must not wait for it.
+    # The actor runs these checks, but not for a repeated command: its first copy may be committed,
+    # and after a refusal the author would write it again. The data that the checks need is loaded
+    # here, because a batch must not wait for the disk.
 
     async def _join_checks(self, command: Join) -> Sequence[Callable[[], None]]:
         context, person = self._context, self._person
@@ -268,7 +268,7 @@ class RequestDispatcher:
     def _set_away(self, request: Away) -> None:
         reason = clean(request).text
         presence = self._context.presence
-        # It is announced in every group that the person follows, so it costs one request for each.
+        # The change is announced in each followed group, so it costs one token per group.
         groups = presence.followed_groups(self._person)
         self._acquire(max(1, len(groups)))
         if presence.set_away(self._person, reason):

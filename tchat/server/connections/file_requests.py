@@ -1,16 +1,16 @@
 """File requests on the chat connection: quota, deduplication by digest, tickets for transfers.
 
-A file is transferred on a connection of its own, so that TCP paces it and the chat never waits for
-it. The client asks for the transfer on the chat connection, and gets a single-use ticket.
+A file is transferred on a connection of its own, so that TCP paces the transfer and the chat never
+waits for it. The client asks for the transfer on the chat connection, and gets a single-use ticket.
 
 An upload begins with an offer: the file's size and the digest of its first piece. If the person has
 access to a stored file with the same size and first piece, the server asks for the digest of the
-whole file; if that matches, nothing has to be transferred. All other people upload the file as if
-it were new, so offering a file does not reveal whether it is already stored. Either way, the server
+whole file; if that matches, nothing has to be transferred. Anybody else uploads the file as if it
+were new, so offering a file does not reveal whether it is already stored. Either way, the server
 stores only one copy.
 
-Each function here does the slow part of a request, and returns a function that the group's actor
-calls with the group's state, to decide and to make the reply.
+Each `prepare_...` function does the slow part of a request, and returns a function that the group's
+actor calls with the group's state, to decide and to make the reply.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _NAMES_PER_FILE = 8
 async def prepare_upload(
     context: ServerContext, author: Author, request: Upload
 ) -> Callable[[Group], Frame]:
-    """Return the decision on an offer. Raises `Refused`."""
+    """Return the function that decides on an offer. Raises `Refused`."""
     person, size, head, sha256 = fold(author.name), request.size, request.head, request.sha256
     if {len(digest) for digest in (head, sha256) if digest is not None} != {SHA256_SIZE}:
         raise Refused(Code.BAD_FILE, "An offered file needs SHA-256 digests of 32 bytes.")
@@ -91,7 +91,7 @@ async def prepare_upload(
 async def prepare_download(
     context: ServerContext, author: Author, request: Download
 ) -> Callable[[Group], Frame]:
-    """Return the decision on a request to download."""
+    """Return the function that decides on a request to download."""
     stored = await context.store.files.find(fold(request.group), request.number)
 
     def decide(group: Group) -> Frame:
@@ -112,7 +112,7 @@ async def prepare_download(
 async def prepare_file_list(
     context: ServerContext, author: Author, request: FileListRequest
 ) -> Callable[[Group], Frame]:
-    """Return the decision on a request for a page of the list of files, the newest first."""
+    """Return the function that decides on a request for a page of files, the newest first."""
     before = INT_LIMIT - 1 if request.before is None else request.before
     page = await context.store.files.page(
         fold(request.group), before, _FILES_PER_PAGE + 1, _NAMES_PER_FILE
@@ -146,7 +146,7 @@ async def _used(context: ServerContext, user: str, excluded: bytes | None = None
     """Return the size of a person's files, without `excluded` and without promised uploads."""
     promised = context.tickets.promised_bytes(user)
     used = await context.store.files.usage(fold(user), excluded)
-    # An upload that finishes during the read may be missing in `used` and is no longer promised.
+    # Add uploads that finished during the read: `used` may lack them, and they have no tickets.
     return used + max(0, promised - context.tickets.promised_bytes(user))
 
 
@@ -156,7 +156,7 @@ def _check_space(context: ServerContext, user: str, size: int, used: int) -> Non
     if size > limit:
         raise Refused(
             Code.FILE_TOO_LARGE,
-            f"The file has {size_text(size)}; this server accepts at most {size_text(limit)}.",
+            f"The file is {size_text(size)}; this server accepts at most {size_text(limit)}.",
         )
     check_quota(context, used, context.tickets.promised_bytes(user) + size)
 
@@ -176,14 +176,14 @@ def check_quota(context: ServerContext, used: int, more: int = 0) -> None:
     if used + more > quota:
         raise Refused(
             Code.QUOTA_EXCEEDED,
-            f"You have {size_text(used)} of files here, and this server accepts"
-            f" {size_text(quota)} from one person; /remove a file to make room.",
+            f"Your files take {size_text(used)} of the {size_text(quota)} that this server allows"
+            " each person; /remove a file to make room.",
         )
 
 
 @contextmanager
 def refusing_file_errors() -> Iterator[None]:
-    """Turn an error with a file into a refusal, because it does not affect the log."""
+    """Turn an error with a file into a refusal, because the log is not affected."""
     try:
         yield
     except StorageError as error:

@@ -1,8 +1,8 @@
 """Server side of the handshake: authenticates the client and enforces deadlines and limits.
 
 Everything before authentication happens here, under one deadline and one limit on unauthenticated
-connections: TLS, hello, challenge, proof, and the claim to a name. All of it together costs no more
-than a TLS handshake and a few kilobytes, and a refused client is told the reason.
+connections: TLS, hello, challenge, proof, and the claim of a name. Together, they cost no more
+than a TLS handshake and a few kilobytes. A refused client is told the reason.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 REFUSAL_SECONDS = 3.0
 _MAX_BUSY_REFUSALS = 64
-"""Most simultaneous refusals. In a flood of connections, even refusals would cost too much, so
-further connections are closed without a reply.
+"""The largest number of simultaneous refusals. In a flood of connections, even refusals would cost
+too much, so further connections are closed without a reply.
 """
 
 

@@ -1,7 +1,7 @@
 """History, search and the list of groups: requests that are answered from the store.
 
-A message that is deleted while a request runs must not appear in the answer. So if a text in these
-groups is erased during a read, the read is repeated.
+A message that is deleted while a request runs must not appear in the answer. So a read is
+repeated if a text in one of its groups was erased meanwhile.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SEARCH_LIMIT = 200
-"""Longest text to search for, in code points."""
+"""The largest length of the text to search for, in code points."""
 
 _HITS_PER_PAGE = 20
 _MAX_SKIP = 1000
 _MAX_GROUPS = 256
 _GROUP_LIST_BYTES = 60 * 1024
-_BYTES_PER_GROUP = 64  # at most, in the list, besides the name
+_BYTES_PER_GROUP = 64  # upper bound of an item's size, without the name
 
 
 # ------------------------------------------------------------------ pages of a log
@@ -64,7 +64,7 @@ async def read_history(
     page = await _read_unerased(
         context, [key], lambda: context.store.read_before(key, request.before)
     )
-    # Events below the floor belong to a closed group of the same name.
+    # Events before the floor belong to an earlier group of the same name, which was closed.
     if page is None or page.last < floor:
         return HistoryPage(request.id, 0, 0, b"")
     page = page.after(floor - 1)
@@ -97,7 +97,7 @@ async def _ask_group(
 async def _read_unerased(
     context: ServerContext, groups: Collection[str], read: Callable[[], Awaitable[T]]
 ) -> T:
-    """Return the result of `read`; repeat it if a text in these groups was erased meanwhile."""
+    """Return the result of `read`; repeat it if a text in one of the groups was erased."""
     while True:
         before = context.registry.erasures(groups)
         result = await read()
@@ -146,9 +146,9 @@ def _results(request: Search, terms: list[Term], hits: list[Hit]) -> SearchResul
 
 
 async def list_groups(context: ServerContext, author: Author, request: GroupsRequest) -> GroupList:
-    """Return a person's groups and direct conversations, with the last and last read event."""
+    """Return a person's groups and direct conversations, with last event and read position."""
     person = fold(author.name)
-    listed = _that_fit(await context.store.memberships_of(person))
+    listed = _fit_into_frame(await context.store.memberships_of(person))
     last_read = context.registry.last_read
     return GroupList(
         request.id,
@@ -165,7 +165,7 @@ async def list_groups(context: ServerContext, author: Author, request: GroupsReq
     )
 
 
-def _that_fit(memberships: list[Membership]) -> list[Membership]:
+def _fit_into_frame(memberships: list[Membership]) -> list[Membership]:
     """Return the memberships that fit into one frame: groups, then direct conversations."""
     groups = [one for one in memberships if not is_direct(one.group)]
     conversations = [one for one in memberships if is_direct(one.group)]

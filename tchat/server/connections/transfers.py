@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tchat.transfer.partial_file import PartialFile
 
 QUIET_SECONDS = 1.0
-"""After this time without data, an upload is cancelled if the same file is uploaded again."""
+"""An upload that gets no data for this time is cancelled if the person uploads the file again."""
 
 
 async def serve_transfer(
@@ -121,8 +121,8 @@ async def _send(context: ServerContext, link: Link, permission: Permission) -> N
 class _CheckedFile:
     """A stored file that is removed, if it is damaged, before the client gets the error.
 
-    A client that gets the error may upload the file again at once; otherwise the answer would be
-    "already stored". The methods are those of `Source`, and run in a thread.
+    Otherwise, a client that uploads the file again at once would be told that it is already stored.
+    The methods are those of `Source`, and run in a thread.
     """
 
     def __init__(self, file: StoredFile, forget: Callable[[], Awaitable[None]]) -> None:

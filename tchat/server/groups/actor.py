@@ -87,7 +87,7 @@ class GroupActor:
         return self._subscriptions.erasures
 
     def last_read(self, person: str) -> int:
-        """Return the last event that a person (folded) has read."""
+        """Return the seq of the last event that a person (folded) has read."""
         return self._read_positions.get(person, 0)
 
     async def run(self) -> None:
@@ -111,13 +111,13 @@ class GroupActor:
             tasks.cancel_scope.cancel()
 
     def unsubscribe(self, subscription: Subscription) -> None:
-        """End a subscription. Safe from any task."""
+        """End a subscription. May be called from any task."""
         subscription.gone = True
         self._subscriptions.remove(subscription)
         self._wake()
 
     def refresh_presence(self) -> None:
-        """Announce who went away or came back. Safe from any task."""
+        """Announce who went away or came back. May be called from any task."""
         self._subscriptions.presence_changed = True
         self._wake()
 
@@ -129,7 +129,7 @@ class GroupActor:
     def _abort(self) -> None:
         """Close the connections of all subscribers, and of all items without a reply.
 
-        Their clients reconnect and resend the commands without a reply.
+        The clients reconnect and resend their unanswered commands.
         """
         self._subscriptions.close_connections()
         items = [*self._batch.items, *self._waiting]
@@ -147,7 +147,7 @@ class GroupActor:
     async def _gather(self) -> bool:
         """Wait for an item, then take all waiting items; return False if the actor has to end."""
         if not (self._waiting or self._subscriptions.presence_changed):
-            # Anybody may ask for any name, so the actor of a group that does not exist ends at
+            # A client may ask about any name, so the actor of a group that does not exist ends at
             # once.
             idle = IDLE_SECONDS if self.group.seq else 0
             with trio.move_on_after(float("inf") if self._subscriptions else idle):
@@ -214,7 +214,7 @@ class GroupActor:
                     run(self.group)
 
     async def _commit(self, batch: Batch) -> None:
-        """Append the batch's events to the log and publish them; on a full disk, refuse them."""
+        """Commit the batch's events and publish them; on a full disk, refuse their commands."""
         page = Page(self.group.seq + 1, batch.draft.seq, b"".join(batch.frames))
         effects = side_effects_of(self.group, batch.draft, batch.events)
         try:
@@ -226,14 +226,14 @@ class GroupActor:
             batch.fail(full)
         else:
             self._publish(batch, page, effects)
-        # Also after a failure: the actual standings release the quota reserved for the events.
+        # Also after a failed commit: the unchanged standings release the quota that was reserved.
         people = effects.standings
         self._on_standing_changed(
             self.key, {person: self.group.standing(person) for person in people}
         )
 
     def _comes_after(self, batch: Batch, item: Item) -> bool:
-        """Return whether an item has to wait until the commands before it are committed.
+        """Return whether an item has to wait until the batch's commands are committed.
 
         A command that erases gets a batch of its own, so that no broadcast contains a message that
         the same batch erases. A command about a message of this batch has to wait until the message
@@ -249,7 +249,7 @@ class GroupActor:
         return False
 
     def _decide_one(self, batch: Batch, item: Execute, now: int) -> bool:
-        """Add a command's events and reply to the batch; return whether they end it."""
+        """Add a command's events and reply to the batch; return whether the batch has to end."""
         command = item.command
         target = batch.targets.get(command.target) if isinstance(command, TargetedCommand) else None
         try:
@@ -259,7 +259,7 @@ class GroupActor:
                     item.check()
                     _require_acquainted(batch)
         except Refused as refusal:
-            batch.add_answer(item, failed(refusal, command.id))
+            batch.add_reply(item, failed(refusal, command.id))
             return command.erases
         # A command that erases ends the batch even if it changes nothing: `_targets_of` has not
         # loaded the messages that later commands are about.
@@ -271,11 +271,11 @@ class GroupActor:
             batch.size += len(frame)
             ends = ends or event.body.standing_change(event) is not None
         batch.events += events
-        batch.add_answer(item, Ok(command.id, events[-1].seq if events else None))
+        batch.add_reply(item, Ok(command.id, events[-1].seq if events else None))
         return ends
 
     def _publish(self, batch: Batch, page: Page, effects: SideEffects) -> None:
-        """Replace the state by the batch's draft, and send its events to all. Never waits."""
+        """Make the batch's draft the state; send its events to all subscribers. Never waits."""
         before, self.group = self.group, batch.draft
         if effects.erased:
             self._subscriptions.erase(effects.erased)
@@ -326,8 +326,8 @@ class GroupActor:
     def _subscribe_member(self, subscription: Subscription, request: Attach) -> None:
         """Reply with the position of the log, and send the part of it that was asked for.
 
-        A direct conversation without messages gets no subscription, because anybody could ask for
-        one per possible name. Both people are notified when it begins.
+        A direct conversation without messages gets no subscription, because a client could ask for
+        any number of them. Both people are notified when the conversation begins.
         """
         group, author, send_queue = self.group, subscription.author, subscription.send_queue
         read = self.last_read(fold(author.name))
@@ -346,9 +346,9 @@ class GroupActor:
     def _first_to_send(self, request: Attach, read: int) -> int:
         """Return the seq of the first event to send, never one from before the group's founding.
 
-        Without `request.recent`, that is the one after `request.after`. With it, members get all
-        unread events, and at least that many. New members, who have not read anything, get only
-        that many, or all events if it is 0.
+        A client that resumes gets the events after `request.after`. A client that begins with
+        `request.recent` gets all unread events, and at least the latest `recent` ones; a new
+        member, who has read nothing, gets only these, or all events if `recent` is 0.
         """
         begin, end = max(self.group.floor, 1), self.group.seq + 1
         if request.after == 0 and request.recent is not None:

@@ -27,7 +27,7 @@ class Execute:
     """Validate and commit a command.
 
     `checks` may refuse the command. They run only if the command is not a repeat and the group's
-    rules allow it, because a repeated command must get the answer of the first one. `order` is that
+    rules allow it, because a repeated command must get the reply of its first copy. `order` is that
     of the connection, if its client retries rate-limited commands.
     """
 
@@ -65,9 +65,9 @@ class ReadReceipt:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Call `run` with the committed state, which it must not change; it replies by itself.
+    """Call `run` with the committed state; `run` must not change it, and sends the reply.
 
-    `send_queue` is that of the connection, so that a failing actor can close it.
+    An actor that fails closes `send_queue`, that of the connection.
     """
 
     run: Callable[[Group], None]
@@ -102,7 +102,7 @@ class Batch:
     size: int = 0
     independent: int = 0
 
-    def add_answer(self, item: Execute, answer: Ok | Failed) -> None:
+    def add_reply(self, item: Execute, answer: Ok | Failed) -> None:
         """Add the reply to a command; it is sent once the events so far are committed."""
         self.replies.append((item, answer))
         if not self.events:

@@ -1,9 +1,9 @@
 """Preserve command order: once a command is rate-limited, refuse later ones until its retry.
 
-A client pipelines commands without waiting for replies. If a command is refused for its rate, the
-bucket may have a token again for the next one, which would be committed first: messages would
-appear in another order than they were written. So all commands after a refused one are refused as
-well, and the client retries them in the order of their sequence numbers.
+A client pipelines commands without waiting for replies. If a command is rate-limited, the bucket
+may have a token again for the next one, which would then be committed first: messages would appear
+in the wrong order. So all commands after a refused one are refused as well, and the client retries
+them in the order of their sequence numbers.
 
 Order matters only within a group, so each group has a queue of its own. Queues belong to a
 connection, because on a new connection the client resends all unanswered commands anyway.
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 RETRY_SECONDS = 5.0
-"""How long after its `wait` a refused command keeps its place in the order."""
+"""How long a refused command keeps its place in the order after its `wait` has passed."""
 
 
 @dataclass(slots=True)

@@ -26,7 +26,7 @@ class Registry:
         self._actors: dict[str, GroupActor] = {}
 
     def try_send(self, key: str, item: Item) -> bool:
-        """Put `item` into a group's inbox; return False if it is full or does not exist."""
+        """Put `item` into a group's inbox; return False if it is full or the group inactive."""
         actor = self._actors.get(key)
         if actor is None:
             return False
@@ -53,13 +53,13 @@ class Registry:
             actor.unsubscribe(subscription)
 
     def refresh_presence(self, key: str) -> None:
-        """Make a group announce who went away or came back, if it is active."""
+        """Make an active group announce who went away or came back."""
         actor = self._actors.get(key)
         if actor is not None:
             actor.refresh_presence()
 
     def last_read(self, key: str, person: str) -> int:
-        """Return the last event that a person has read; 0 if the group is not active."""
+        """Return the seq of the last event that a person has read; 0 in an inactive group."""
         actor = self._actors.get(key)
         return 0 if actor is None else actor.last_read(person)
 
@@ -72,7 +72,7 @@ class Registry:
         return sum(self._actors[key].erasures for key in keys if key in self._actors)
 
     def close(self) -> None:
-        """Make every actor process its inbox, and end."""
+        """Make every actor process its inbox, then end."""
         for actor in self._actors.values():
             actor.inbox.close()
 

@@ -1,16 +1,16 @@
 """Save and load a group's snapshot, so that activating a group replays only new events.
 
-A snapshot is only a cache; the log is the truth. A snapshot that is damaged, or was made by another
-version of the rules, is ignored. If it is older than the log, as after a crash, the later events
-are applied to it. The resulting state is always the same.
+A snapshot is only a cache; the log is authoritative. A snapshot that is damaged, or was made by
+another version of the rules, is ignored. If it is older than the log, as after a crash, the later
+events are applied to it. The resulting state is always the same.
 
 When to save: saving a snapshot takes time in proportion to the size of the state; replaying takes
 time in proportion to the tail, the events since the last snapshot. Replaying one event takes about
 as long as saving `_ENTRIES_PER_EVENT` entries of the state, so a snapshot pays off only after a
 long enough tail. An idle group saves its state after a tail of at least `IDLE_TAIL` events. A busy
-group saves it rarely, which makes activating it after a crash some hundredths of a second slower.
-It does not wait for the disk: the state is encoded between two batches, and written while the next
-batches are processed.
+group saves its state rarely, so activating it after a crash takes some hundredths of a second
+longer. Saving does not stop a busy group: the state is encoded between two batches, and written
+while the next batches are processed.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class StateCache:
         self._saved_seq = 0
 
     async def load(self) -> tuple[Group, dict[str, int]]:
-        """Return the current state, and the last event that each person has read."""
+        """Return the current state, and the read position (seq) of each person."""
         stored = await self._store.load(self._key)
         group, page = _restored(stored.snapshot), stored.page
         if group is None:

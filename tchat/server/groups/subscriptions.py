@@ -39,7 +39,7 @@ _NAMES_PER_FRAME = 100
 
 
 class Subscription:
-    """One connection's view of one group: it has been sent the events up to `cursor`.
+    """One connection's subscription to a group; it has been sent the events up to `cursor`.
 
     `gone` is set when the connection ends or unsubscribes, which may happen before the group's
     actor has processed the subscription.
@@ -70,7 +70,7 @@ class Subscriptions:
         self._key = key
         self._group = Group()
         self._feeders: trio.Nursery
-        # Dicts as sets that keep their order: fan-out is the same in every run.
+        # Dicts serve as ordered sets, so that the order of the fan-out is reproducible.
         self._by_person: dict[str, dict[Subscription, None]] = {}
         self._live: dict[Subscription, None] = {}
         self._recent: deque[Page] = deque()
@@ -174,7 +174,7 @@ class Subscriptions:
     def _updates(
         self, came: list[tuple[str, str]], went: list[str], *, reset: bool
     ) -> Iterator[PresenceUpdate]:
-        """Yield frames about people with their reasons for being away; `reset` clears first."""
+        """Yield presence frames; with `reset`, clients clear their presence before the first."""
         group = self._group.name
         for start in range(0, max(len(came), int(reset)), _NAMES_PER_FRAME):
             part = came[start : start + _NAMES_PER_FRAME]
@@ -227,7 +227,7 @@ class Subscriptions:
         subscription.send_queue.push(encode_all(self._updates(online, [], reset=True)))
 
     def _remember(self, page: Page) -> None:
-        """Cache the latest pages, so that nearly live subscriptions need no disk access."""
+        """Cache the latest pages, so that a subscription slightly behind needs no disk access."""
         self._recent.append(page)
         self._recent_size += len(page.frames)
         while self._recent_size > _RECENT_LIMIT:

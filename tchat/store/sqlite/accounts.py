@@ -1,4 +1,4 @@
-"""Tables of accounts in SQLite: names and their keys. No rules."""
+"""Tables of accounts in SQLite: names and their keys."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class SqliteAccounts(Accounts):
         self._database = database
 
     async def claim(self, person: str, name: str, key: bytes, at: int) -> str | None:
-        """Return the name as its owner writes it; see `Accounts.claim`."""
+        """Return the display name; see `Accounts.claim`."""
         # The common case, a login with a known key, costs no commit.
         known = await self._database.read(lambda c: _display_name(c, person, key))
         if known is not None:
@@ -73,7 +73,7 @@ class SqliteAccounts(Accounts):
 
 
 def _display_name(connection: sqlite3.Connection, person: str, key: bytes) -> str | None:
-    """Return the name as its owner writes it; None unless it belongs to the key."""
+    """Return the display name; None unless the name belongs to the key."""
     row = connection.execute(
         "SELECT name FROM people JOIN keys ON person = people.key"
         " WHERE person = ? AND keys.key = ? AND until IS NULL",

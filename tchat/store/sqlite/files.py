@@ -1,4 +1,4 @@
-"""The file index in SQLite: tables of stored and shared files. No rules.
+"""The file index in SQLite: tables of stored and shared files.
 
 Every query uses an index, except those of `sweep`, which has to scan the tables.
 """
@@ -174,10 +174,10 @@ def update_files(
 
 
 def _remove_from_groups(
-    connection: sqlite3.Connection, places: Sequence[tuple[int | None, int]]
+    connection: sqlite3.Connection, files: Sequence[tuple[int | None, int]]
 ) -> None:
-    connection.executemany("DELETE FROM shelf WHERE group_id = ? AND number = ?", places)
-    connection.executemany("DELETE FROM fetches WHERE group_id = ? AND number = ?", places)
+    connection.executemany("DELETE FROM shelf WHERE group_id = ? AND number = ?", files)
+    connection.executemany("DELETE FROM fetches WHERE group_id = ? AND number = ?", files)
 
 
 def _size(connection: sqlite3.Connection, sha256: bytes) -> int | None:

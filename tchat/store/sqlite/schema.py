@@ -119,8 +119,8 @@ _ACCOUNTS = """
 
 # `blobs` are the stored files; `head` is the SHA-256 of the first piece, null for long files that
 # are older than this table. `held` are leases: a person who uploads a file has one until it is
-# shared. `shelf` are the files of groups. `uploads` is dropped: nobody can reach a file in it that
-# no group has.
+# shared. `shelf` are the files of groups. `uploads` is dropped: files in it that are in no group
+# are unreachable.
 _SHELVES = """
     CREATE TABLE blobs (
         sha256 BLOB PRIMARY KEY, size INTEGER NOT NULL, head BLOB) WITHOUT ROWID;

@@ -1,11 +1,12 @@
 """One person's chat: windows, typed lines, command dispatch, and updates from the session.
 
-A chat has windows, one for each open group; one is current, and receives the typed lines. Front
-ends pass typed lines to `enter` and show the lines that windows give them. Nothing here waits for
-the network where a person could notice: requests are sent, and their outcomes are shown when they
-come.
+A chat has one window for each open group; typed lines go to the current window. Front ends pass
+typed lines to `Chat.enter`, and get the lines to show through `Frontend.show`. Nothing here blocks
+the user interface on the network: requests run in the background, and their outcomes are shown when
+they arrive.
 
-The commands are given to the chat as a table (`tchat.ui.commands`), since their handlers use it.
+The table of commands (`tchat.ui.commands`) is passed in: its handlers depend on this module, so
+importing it here would be a cycle.
 """
 
 from __future__ import annotations
@@ -54,9 +55,10 @@ _OPENED_WINDOWS = 64
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The initial state of a chat: a session, groups, and perhaps an invite token for the first.
+    """The parameters of a new chat.
 
-    `mute` are groups without a bell, `ignore` people whose messages are hidden.
+    `invite` is a token to join the first of `groups`. `mute` names groups whose bell is off,
+    `ignore` people whose messages are hidden.
     """
 
     session: Session
@@ -105,7 +107,7 @@ class Chat:
     # ------------------------------------------------------------------ windows
 
     async def begin(self) -> None:
-        """Enter the first group, and begin to open the others.
+        """Enter the first group, and start to open the others.
 
         Raises `Refused` if the first group refuses the person and there is no other.
         """
@@ -122,7 +124,7 @@ class Chat:
         self._nursery.start_soon(self._open_others)
 
     async def _open_others(self) -> None:
-        """Open the person's groups, if the front end has windows, and unread conversations."""
+        """Open the unread direct conversations; in a full screen, also the person's groups."""
         try:
             for group in await self.session.my_groups():
                 if self._is_wanted(group) and len(self.windows) < _OPENED_WINDOWS:
@@ -142,7 +144,7 @@ class Chat:
         return fold(other_of(group, self.session.user)) in self.ignored
 
     def open(self, group: str, *, asks: bool = False) -> Window:
-        """Return the window of a group, a new one if need be; `asks` requests to join again."""
+        """Return a group's window, opened if necessary; `asks` asks to join again after a kick."""
         replica = self.session.follow(group)
         window = self._window_of(replica)
         if window is None:
@@ -177,9 +179,9 @@ class Chat:
         if len(self.windows) == 1:
             self.done.set()
             return
-        place = self.windows.index(window)
+        index = self.windows.index(window)
         if window is self.current:
-            self.switch_to(self.windows[place - 1] if place else self.windows[1])
+            self.switch_to(self.windows[index - 1] if index else self.windows[1])
         self.windows.remove(window)
         self._previous = None if self._previous is window else self._previous
         self.session.unfollow(window.replica)
@@ -215,7 +217,7 @@ class Chat:
 
     def enter(self, line: str) -> None:
         """Handle a typed line: a message, a command, or the answer to a question."""
-        # A number counts as an answer even if the question has lapsed: it was meant as one.
+        # A number answers even a lapsed question: otherwise it would be posted as a message.
         question = self.question if line.strip().isdecimal() else self.asked
         self.question, window = None, self.current
         offered = window.offered
@@ -235,14 +237,14 @@ class Chat:
 
     @property
     def asked(self) -> CommandSpec[Chat] | None:
-        """The open question, if there is one that can still be answered."""
+        """The command whose question is open and can still be answered."""
         question = self.question
         if question and question.lapses and question.choices and not question.choices(self):
             return None
         return question
 
     def end_of_input(self) -> None:
-        """Answer an open question with a blank line, since no more lines will come."""
+        """Answer an open question with a blank line, since the input has ended."""
         if self.question is not None:
             self.enter("")
 
@@ -275,12 +277,12 @@ class Chat:
     def start(
         self, window: Window, work: Callable[..., Awaitable[object]], *arguments: object
     ) -> None:
-        """Run something in the background; its refusal is shown, and quitting waits for it."""
+        """Run `work` in the background: show its refusal, and let quitting wait for it."""
         self._working += 1
         self._nursery.start_soon(self._watch, window, work, arguments)
 
     def start_unwatched(self, work: Callable[..., Awaitable[object]], *arguments: object) -> None:
-        """Run something in the background that handles its refusals; quitting does not wait."""
+        """Run `work`, which handles its refusals, in the background; quitting does not wait."""
         self._nursery.start_soon(cast("Callable[..., Awaitable[Any]]", work), *arguments)
 
     async def _watch(
@@ -293,19 +295,19 @@ class Chat:
             window.fail(refusal)
         self._working -= 1
         self._progress.set()
-        # An answer may come after the event that it is about: without this, the screen would go on
-        # showing the command as on its way until something else changes.
+        # The answer may arrive after the command's event: without this, the screen would show the
+        # command as pending until the next change.
         self.frontend.changed()
 
-    async def finish(self, patience: float, *, everything: bool = False) -> bool:
-        """Wait, at most `patience` seconds, for messages to be stored and files to be saved.
+    async def finish(self, seconds: float, *, everything: bool = False) -> bool:
+        """Wait, at most `seconds`, for messages to be stored and files to be saved.
 
-        With `everything`, also wait until the backlog has been shown. Show a notice about
-        unfinished work, and return whether there was none.
+        With `everything`, also wait until the backlog has been shown. Show an error
+        about unfinished work; return whether all work was finished.
         """
-        with trio.move_on_after(patience):
+        with trio.move_on_after(seconds):
             while self._is_busy() or (everything and self._is_behind()):
-                await self._next()
+                await self._wait_for_progress()
         if self._working:
             undone = f"Not finished in time: {self._working} of your messages, commands or files."
             if any(window.pending() for window in self.windows):
@@ -317,9 +319,9 @@ class Chat:
 
     @property
     def has_updates(self) -> bool:
-        """Whether the session has updates that were not handled yet."""
+        """Whether the session has updates that are not handled yet."""
         channel = self.session.updates.statistics()
-        # An update that was handed to a waiting receiver, and not handled yet, is in no buffer.
+        # The update that is being handled has left the buffer; meanwhile no receiver waits.
         return channel.current_buffer_used > 0 or not channel.tasks_waiting_receive
 
     async def ready(self, window: Window) -> None:
@@ -327,28 +329,28 @@ class Chat:
         if window.replica.standing is None:
             await self.session.enter(window.replica.name)
         while window.catching_up and window in self.windows:
-            await self._next()
+            await self._wait_for_progress()
 
     async def prepare(self, line: str) -> None:
         """Wait until the lines before `line` have taken effect; do not wait while offline.
 
-        So a script can join, post and edit line by line, without pauses in between.
+        This lets a script join, post and edit line by line without pauses.
         """
         counts = self.commands.counts_messages(line)
         while self.session.connected and not self.done.is_set():
             window = self.current
-            moving = counts and (window.sending or self.searching)
-            if not (window.catching_up or window.leaving or moving):
+            unsettled = counts and (window.sending or self.searching)
+            if not (window.catching_up or window.leaving or unsettled):
                 return
-            await self._next()
+            await self._wait_for_progress()
 
     async def settle(self) -> None:
-        """Wait until all updates so far were handled."""
+        """Wait until all updates so far are handled."""
         while self.has_updates:
-            await self._next()
+            await self._wait_for_progress()
 
-    async def _next(self) -> None:
-        """Wait until an update was handled or some work has ended. Several tasks may wait."""
+    async def _wait_for_progress(self) -> None:
+        """Wait until an update is handled or background work ends. Several tasks may wait."""
         if self._progress.is_set():
             self._progress = trio.Event()
         await self._progress.wait()
@@ -416,5 +418,5 @@ class Chat:
                 self.connection = f"offline: {reason}"
                 if is_first:  # one notice, however many attempts fail
                     known = any(window.replica.standing for window in self.windows)
-                    what = "connection lost" if known else "no connection yet"
-                    window.notice(f"{what} ({reason}); trying again")
+                    state = "connection lost" if known else "no connection yet"
+                    window.notice(f"{state} ({reason}); trying again")

@@ -1,13 +1,12 @@
-"""The record of a slash command (the rows are in `ui.commands`), the parser of typed lines, /help.
+"""Slash commands: the record that describes one, the parser of typed lines, and /help.
 
 A command is one `CommandSpec`: its names, its argument, its help, its handler and its completer.
-The rows are in `tchat.ui.commands`; a chat is given their table, and dispatch, /help, completion
-and the README's table of commands are all made from it.
+All are in the table of `tchat.ui.commands`, from which dispatch, /help, completion and the README's
+table of commands are made.
 
 A line that does not begin with a slash is a message. So is a line that begins with two slashes; the
-first of them is removed. A command is written as a number, as in the original program, or as a
-word; the rest of the line is its argument. A command whose required argument is missing asks for
-it.
+first of them is removed. A command is written as a word or, if it has one, as a number; the rest of
+the line is its argument. A command whose required argument is missing asks for it.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ ARGUMENT_LIMIT = 4096
 """Longest argument of a command that is not a message, in code points: enough for any path."""
 
 _USAGE_WIDTH = 15
-"""Cells for a command's usage where commands are listed in a column."""
+"""Width of the usage column in the table of a topic, in cells."""
 
 C = TypeVar("C")
-"""The chat, for handlers and completers: a type parameter, since `chat` imports this module."""
+"""The type of chat that handlers get: a type variable, since `chat` imports this module."""
 
 
 class Offers(NamedTuple):
-    """Tab's offers: `texts` to replace the line from `start` (in code points) to the cursor."""
+    """Completions: each of `texts` can replace the line from code point `start` to the cursor."""
 
     start: int
     texts: list[str]
@@ -43,15 +42,15 @@ class Offers(NamedTuple):
 class CommandSpec(Generic[C]):
     """One command.
 
-    `run` handles it: it gets the chat, the window that the command was typed in, and the argument.
-    It may raise `Refused`. It may be an async function, which then runs in the background.
+    `run` is its handler, called with the chat, the window in which the command was typed, and the
+    argument. It may raise `Refused`. An async handler runs in the background.
 
-    `argument` is the argument's form in usage lines, in brackets if it is optional; "TEXT" in it
-    means that a message is part of it. `question` asks for a required argument that is missing.
+    `argument` is the argument's syntax in usage lines, in brackets if it is optional; "TEXT" in it
+    stands for the text of a message. `question` asks for a required argument that is missing.
 
-    `choices` lists what the argument may be: shown with the question, and offered by Tab.
-    `completer` makes Tab's offers if these are not simply the choices that begin with the typed
-    text; it gets the argument up to the cursor.
+    `choices` returns possible arguments, which are shown with the question and completed by Tab.
+    `completer` returns the completions where matching the choices is not enough; it gets the
+    argument up to the cursor.
     """
 
     word: str
@@ -66,17 +65,17 @@ class CommandSpec(Generic[C]):
     aliases: tuple[str, ...] = ()
     admin: bool = False
     counts_messages: bool = False
-    """Refers to messages by their order: a script's line waits until all are stored."""
+    """The argument counts messages or results (^N): in a script, wait until all have arrived."""
     takes_path: bool = False
-    """The argument is a path, which may begin with a slash and is not a command then."""
+    """The argument is a path: an answer that begins with a slash may be a path, not a command."""
     before_asking: Callable[[C], None] | None = None
-    """Runs before the question is asked; raises `Refused` where there is nothing to ask for."""
+    """Runs before the question is asked; raises `Refused` if no argument is possible."""
     lapses: bool = False
-    """Whether the question is void once there are no `choices` any more."""
+    """Whether the question lapses when no `choices` are left."""
 
     @property
     def usage(self) -> str:
-        """How the command is typed: "/approve NAME"."""
+        """The command with its argument: "/approve NAME"."""
         return f"/{self.word} {self.argument}".rstrip()
 
     @property
@@ -111,7 +110,7 @@ class Do(Generic[C]):
 
 
 class CommandTable(Generic[C]):
-    """All commands: `topics` has them by their topics, `commands` in the same order."""
+    """All commands: `topics` maps each topic to its commands; `commands` has the same order."""
 
     def __init__(self, topics: Sequence[str], commands: Iterable[CommandSpec[C]]) -> None:
         rows = list(commands)
@@ -152,7 +151,7 @@ class CommandTable(Generic[C]):
             raise Refused(
                 Code.UNKNOWN_COMMAND,
                 f"There is no command /{word}. /help lists the commands;"
-                " a message that begins with a slash needs two.",
+                " to begin a message with a slash, type two.",
             )
         argument = argument.strip() if command.argument else ""
         if len(argument) > ARGUMENT_LIMIT and not command.takes_text:
@@ -160,14 +159,14 @@ class CommandTable(Generic[C]):
         return Do(command, argument)
 
     def counts_messages(self, line: str) -> bool:
-        """Return whether a line is a command that refers to messages by their order."""
+        """Return whether a line is a command with `counts_messages`."""
         command = self._by_name.get(_split(line)[0]) if line.startswith("/") else None
         return command is not None and command.counts_messages
 
     def is_answer(self, question: CommandSpec[C], line: str) -> bool:
         """Return whether a line answers a command's question, rather than being a command itself.
 
-        An absolute path begins with a slash too; it is a command only if there is one of that name.
+        An absolute path begins with a slash too: it is a command only if its first word is one.
         """
         if not line.startswith("/"):
             return True

@@ -21,7 +21,7 @@ _GROUP_OR_PERSON = ("#", "@")
 
 
 def offers(chat: Chat, before: str) -> Offers:
-    """Return what Tab offers, given the line up to the cursor."""
+    """Return the completions of the line up to the cursor."""
     table, question = chat.commands, chat.question
     if question is not None and table.is_answer(question, before):
         return _argument(chat, question, before, 0)
@@ -35,7 +35,7 @@ def offers(chat: Chat, before: str) -> Offers:
 
 
 def _argument(chat: Chat, command: CommandSpec[Chat], before: str, start: int) -> Offers:
-    """Return what Tab offers for a command's argument, which begins at `start` of the line."""
+    """Return the completions of a command's argument, which begins at `start` in the line."""
     begun = before[start:]
     if command.completer is not None:
         found = command.completer(chat, begun)
@@ -44,7 +44,7 @@ def _argument(chat: Chat, command: CommandSpec[Chat], before: str, start: int) -
 
 
 def matching(names: list[str], begun: str) -> list[str]:
-    """Return the names that begin with the typed text, in upper or lower case."""
+    """Return the names that begin with the typed text, ignoring case."""
     return [name for name in names if fold(name).startswith(fold(begun))]
 
 

@@ -43,7 +43,10 @@ _NAMED_FETCHERS = 3
 
 @dataclass(frozen=True, slots=True)
 class ListedFile:
-    """A file on the server: kept `until` (ms; 0: no limit), `fetched` by so many people."""
+    """A file on the server, kept until `until` (ms since the Unix epoch; 0: no limit).
+
+    `fetched` counts the people who have fetched it, `by` names some of them.
+    """
 
     file: File
     until: int
@@ -54,7 +57,7 @@ class ListedFile:
 async def list_files(
     session: Session, replica: Replica, most: float, before: int | None = None
 ) -> tuple[list[ListedFile], bool]:
-    """Return up to `most` files that the server has, and whether there are older ones.
+    """Return the newest files on the server, at most `most`, and whether there are older ones.
 
     The oldest is first; with `before`, only files with lower numbers. Raises `Refused`.
     """
@@ -73,7 +76,7 @@ async def list_files(
 
 
 def _known(listed: FileList, replica: Replica) -> list[ListedFile]:
-    """Return the listed files that the group knows of."""
+    """Return the listed files that are in the group's state."""
     return [
         ListedFile(file, info.until or 0, info.fetched, tuple(map(clean_line, info.by)))
         for info in listed.files
@@ -139,7 +142,7 @@ def _padded(text: str, width: int) -> str:
 
 
 class FilesContext(Protocol):
-    """What `GroupFiles` needs from the group's window."""
+    """The window's interface to its `GroupFiles`."""
 
     session: Session
     replica: Replica
@@ -168,13 +171,13 @@ class GroupFiles:
         self._unsaved: set[int] = set()
         self._is_member: bool | None = None
 
-    async def save(self, file: File, place: str = "") -> None:
-        """Save a file to a typed path or among the downloads, and show where. Raises `Refused`."""
+    async def save(self, file: File, typed: str = "") -> None:
+        """Save a file to a typed path or to the downloads, and show its path. Raises `Refused`."""
         directory, name = self._downloads, None
-        if "\0" in place:
+        if "\0" in typed:
             raise Refused(Code.FILE_UNREADABLE, "A path cannot contain a null character.")
-        if place:
-            directory, name = await trio.to_thread.run_sync(parse_destination, place)
+        if typed:
+            directory, name = await trio.to_thread.run_sync(parse_destination, typed)
         context = self._context
         saved = await context.transfers.fetch(context.replica, file, directory, name)
         context.notice(f"file {file.number} saved as {saved}")
@@ -184,24 +187,24 @@ class GroupFiles:
         return self._names.get(event.body.number, "") if isinstance(event.body, FileRemoved) else ""
 
     def seen(self, shown: int) -> int:
-        """Return the last event that counts as seen: it is before the first file not saved yet."""
+        """Return the read position: `shown`, or the event before the first unsaved file."""
         return min(self._unsaved) - 1 if self._unsaved else shown
 
     def handle_event(self, event: Event, *, unseen: bool) -> None:
         """Save an unseen shared file, or show how to get it; remember the names of files."""
         me, files = fold(self._context.session.user), self._context.replica.state.files
-        if self._is_member is None:  # the log here may begin after the event that let the person in
+        if self._is_member is None:  # the loaded log may begin after this person joined
             self._is_member = self._context.replica.read > 0
             self._names = {file.number: file.name for file in files.values()}
         match event.body:
-            # Files that were shared while the person was not a member are not saved unasked.
+            # Files that were shared while the person was not a member are not saved automatically.
             case Created() | Joined() | Left() if fold(event.actor) == me:
                 self._is_member = not isinstance(event.body, Left)
             case Approved(name) | Kicked(name) | Banned(name) if fold(name) == me:
                 self._is_member = isinstance(event.body, Approved)
             case FileShared() as shared:
                 self._names[shared.number] = shared.name
-                # The state may be ahead of the log, and the file removed again.
+                # The state may be ahead of this event, and the file removed already.
                 exists = shared.number in files
                 if exists and unseen and self._is_member and fold(event.actor) != me:
                     self._save_or_offer(event, shared)
@@ -217,9 +220,9 @@ class GroupFiles:
             return
         file = File(number, shared.name, size, shared.sha256, event.actor, event.at)
         self._unsaved.add(event.seq)
-        self._context.start(self._save_unasked, file, event.seq)
+        self._context.start(self._save_automatically, file, event.seq)
 
-    async def _save_unasked(self, file: File, seq: int) -> None:
+    async def _save_automatically(self, file: File, seq: int) -> None:
         """Save a shared file; until then its event does not count as seen."""
         try:
             await self.save(file)

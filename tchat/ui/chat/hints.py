@@ -20,9 +20,9 @@ _HINTS: dict[str, str] = {
     Code.NO_SUCH_REQUEST: "/requests lists who asks to join.",
     Code.NO_SUCH_FILE: "/files lists the files.",
     Code.NO_SUCH_KEY: "/keys lists your keys.",
-    Code.QUOTA_EXCEEDED: "/remove makes room.",
+    Code.QUOTA_EXCEEDED: "/remove N frees space.",
 }
-"""Hints by error code, for members and others."""
+"""Hints by error code, whatever the person's standing."""
 
 _OUTSIDER_HINTS: dict[str, str] = {Code.NOT_MEMBER: "/join asks to join."}
 """Hints for somebody who is not a member and has not asked to join."""

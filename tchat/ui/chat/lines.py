@@ -27,17 +27,17 @@ Sort = Literal["message", "action", "notice", "error"]
 """The kind of a line: a message, an action ("/me"), a notice of the program, or a refusal."""
 
 Fate = Literal["", "pending", "failed"]
-"""The delivery of a message: stored, on its way, or refused (it can be sent again)."""
+"""The delivery state of a message: stored, being sent, or refused (/resend sends it again)."""
 
 SPOKEN = ("message", "action")
-"""The kinds of lines that people have written."""
+"""The kinds of lines that people write."""
 
 _ACTION = "/me "
 QUOTE_LIMIT = 60
-"""Code points of a message in a quotation of it."""
+"""Longest text in a quotation, in code points."""
 
 _LATEST = 253_370_764_800_000
-"""The beginning of the year 9999: a server may send later times, which no calendar can show."""
+"""The beginning of the year 9999: `time.localtime` may reject later times from a server."""
 
 _LONGEST = 99 * 3600 + 59 * 60 + 59
 """The longest time, in seconds, that is shown exactly."""
@@ -45,11 +45,11 @@ _LONGEST = 99 * 3600 + 59 * 60 + 59
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of a window: `at` in ms since the Unix epoch, and its author, if it has one.
+    """One line of a window: `at` is in ms since the Unix epoch, `who` its author or empty.
 
     The text is sanitized, and may have several lines if it is a message. `seq` is its event's, 0 if
-    it has none. `reply` quotes the message that this one replies to. `mention` says that the text
-    names the reader, and `history` that the line was seen before. A deleted message has no text.
+    it has none. `reply` quotes the message that this one replies to. `mention`: the text names the
+    reader. `history`: the line was seen before. A deleted message has no text.
     """
 
     at: int
@@ -75,8 +75,8 @@ def line_of(
 ) -> Line | None:
     """Return an event as a line for `me`; None for an event that does not concern this person.
 
-    `keys` maps the keys that members came with to their names; None for a request that was
-    answered long ago. `file` is the name of a file that is removed, if it is known.
+    `keys` maps the keys with which members joined to their names; None for a request that is no
+    longer open. `file` is the name of the file that the event removes, if known.
     """
     at = latest(event.at)
     if isinstance(event.body, Posted):
@@ -88,7 +88,7 @@ def line_of(
 
 
 def message_line(event: Event, text: str, me: str, *, edited: bool = False) -> Line:
-    """Return the line of a message with its present text."""
+    """Return the line of a message with its current text."""
     sort, shown = sort_and_text(text)
     return Line(
         latest(event.at),
@@ -127,7 +127,7 @@ def sort_and_text(text: str) -> tuple[Sort, str]:
 
 
 def _sentence(event: Event, reader: Reader) -> str:
-    """Return the event's own sentence, with the next step in terms of this interface."""
+    """Return the event's sentence; for a request to join, with the commands that answer it."""
     sentence = event.body.sentence(event, reader)
     if sentence and isinstance(event.body, Requested) and reader.keys is not None:
         sentence += f": /approve {event.actor} or /deny {event.actor}"
@@ -135,24 +135,24 @@ def _sentence(event: Event, reader: Reader) -> str:
 
 
 def latest(at: int) -> int:
-    """Return a time (ms since the Unix epoch), or the latest one that can be shown."""
+    """Return a time (ms since the Unix epoch), capped at the latest that can be shown."""
     return min(at, _LATEST)
 
 
 def count_text(number: int, noun: str) -> str:
-    """Return a number of things: "1 file", "2 files"; empty for none."""
+    """Return a number with its noun: "1 file", "2 files"; empty for 0."""
     return f"{number} {noun}{'s' * (number != 1)}" if number else ""
 
 
 def time_text(seconds: float) -> str:
-    """Return a length of time as clocks show it: 2:10, or 1:02:03."""
+    """Return a duration in the form 2:10 or 1:02:03."""
     minutes, rest = divmod(round(min(seconds, _LONGEST)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def progress_text(progress: Progress) -> str:
-    """Return the progress of a transfer as a sentence without its full stop."""
+    """Return the progress of a transfer as a sentence without a full stop."""
     size, name = size_text(progress.size), progress.name
     if progress.phase == "queued":
         return f"{name} is queued"

@@ -17,9 +17,9 @@ _LETTER = rf"[^\W{_NO_SPACES}]"
 
 
 def is_mention(text: str, me: str) -> bool:
-    """Return whether a text has a person's name in it, as a word of its own.
+    """Return whether a text contains a person's name as a whole word.
 
-    In scripts without spaces nothing marks the end of a word: there the name alone is enough.
+    Scripts without spaces do not mark word boundaries: there any occurrence of the name counts.
     """
     name = fold(me)
     folded = unicodedata.normalize("NFKC", text).casefold()
@@ -28,7 +28,7 @@ def is_mention(text: str, me: str) -> bool:
 
 @lru_cache(maxsize=16)
 def _pattern_of(name: str) -> re.Pattern[str]:
-    """Return a pattern for a name, but not inside a word, other-names or host.names."""
+    """Return a pattern for a name that is not part of a word, hyphenated name or host name."""
     whole = len(name) > 1
     before = "" if whole and _SPACELESS.match(name) else rf"(?<!{_LETTER})(?<!{_LETTER}[.-])"
     after = "" if whole and _SPACELESS.match(name[-1]) else rf"(?!{_LETTER}|[.-]{_LETTER})"

@@ -33,9 +33,9 @@ def welcome(replica: Replica, me: str) -> str:
 
 
 def standing_found(replica: Replica, before: Standing | None) -> str:
-    """Return a notice if the answer to an attach changes the person's standing from `before`.
+    """Return a notice about the person's standing as the server reports it on attach, or "".
 
-    Empty if nothing has changed.
+    `before` is the standing that was known until then.
     """
     if replica.standing == "waiting":
         admin = replica.admin or "the admin"
@@ -52,7 +52,7 @@ def standing_found(replica: Replica, before: Standing | None) -> str:
 
 
 def standing_changed(news: MembershipChange, *, on_purpose: bool) -> str:
-    """Return how somebody has changed this person's standing; empty if they did it themselves."""
+    """Return a notice about a changed standing; empty if the person left in this window."""
     if news.reason == "left" and on_purpose:
         return ""
     if news.reason == "banned":
@@ -61,14 +61,14 @@ def standing_changed(news: MembershipChange, *, on_purpose: bool) -> str:
         "denied": f"{news.by} denied your request.",
         "kicked": f"{news.by} kicked you from this group.",
         "left": "You left this group from another terminal.",
-        "closed": f"{news.by}, the last member, left, and the group was closed.",
+        "closed": f"The last member, {news.by}, left; the group was closed.",
     }
     text = sentence.get(news.reason, f"You are no longer a member ({news.reason}).")
     return f"{text} /join asks to join again, /part closes this window."
 
 
 def digest(missed: Sequence[Event], me: str, *, direct: bool) -> str | None:
-    """Return a line that sums up the events since the person was last here; None without any."""
+    """Return a summary of the missed messages and files; None if there are none."""
     texts = [event.body.text for event in missed if isinstance(event.body, Posted)]
     files = sum(isinstance(event.body, FileShared) for event in missed)
     mentions = 0 if direct else sum(is_mention(text, me) for text in texts)

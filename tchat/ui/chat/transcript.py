@@ -54,7 +54,7 @@ class Transcript:
         self._name_of_removed = name_of_removed
         self._on_missing = on_missing
         self._elsewhere: dict[int, Event | None] = {}
-        """Events outside the loaded log, by seq; None if asked for and not (yet) here."""
+        """Events outside the loaded log, by seq; None if requested and not received (yet)."""
 
     def messages(self) -> Iterator[Line]:
         """Yield the messages that are shown, the newest first."""
@@ -63,7 +63,7 @@ class Transcript:
         )
 
     def index_of(self, seq: int) -> int | None:
-        """Return the index of an event's line, or where it would be; None if before all."""
+        """Return the index of the last line with this seq or a lower one; None if there is none."""
         for index in range(len(self.lines) - 1, -1, -1):
             if 0 < self.lines[index].seq <= seq:
                 return index
@@ -79,7 +79,7 @@ class Transcript:
     def line(self, event: Event, *, now: bool = False) -> Line | None:
         """Return an event as a line; None if it is hidden or does not concern this person.
 
-        A message has the text it was posted with, because its edits are still to be shown; with
+        A message has the text with which it was posted, because its edits follow as events; with
         `now`, the text after all edits. A deleted message has no text in either case.
         """
         if self.hides(event):
@@ -111,9 +111,9 @@ class Transcript:
     # ------------------------------------------------------------------ history
 
     def prepend(self, events: Iterable[Event]) -> int:
-        """Insert events above all lines, with their present text; return the number of lines.
+        """Insert events above all lines, with their current text; return the number of lines.
 
-        Edits and deletions among them have no lines: they are in the messages already.
+        Edits and deletions among them have no lines: the messages include them already.
         """
         kept = [event for event in events if not isinstance(event.body, Edited | Deleted)]
         lines = [
@@ -155,7 +155,7 @@ class Transcript:
         return quotation(event.actor, self._present_text(seq, event.body), limit)
 
     def _present_text(self, seq: int, posted: Posted) -> str:
-        """Return the text of a message after its last edit, as far as that edit is here."""
+        """Return the text of a message after its last edit, if that edit is loaded."""
         if seq in self._replica.texts:
             return self._replica.texts[seq]
         edits = self._replica.state.edits_of(seq)
@@ -165,7 +165,7 @@ class Transcript:
     def missing_for(self, seq: int) -> list[int]:
         """Return the events that a quotation of a message needs and that are not loaded.
 
-        `add_messages` takes them in.
+        They count as requested from now on: pass them to `add_messages` when they arrive.
         """
         needed = (seq, *self._replica.state.edits_of(seq)[-1:])
         missing = [n for n in needed if 0 < n < self._replica.first and self._event(n) is None]
@@ -173,7 +173,7 @@ class Transcript:
         return missing
 
     def add_messages(self, events: Iterable[Event]) -> None:
-        """Take in events that were asked for, and fill in the quotations that need them."""
+        """Store the requested events among these, and fill in the quotations that need them."""
         wanted = [
             event
             for event in events
@@ -192,7 +192,7 @@ class Transcript:
         }
 
     def _quote_again(self, targets: set[int] | None, start: int) -> None:
-        """Renew the quotations of these messages (None: of all) in the lines from `start`."""
+        """Update the quotations of these messages (None: of all) in the lines from `start`."""
         for index in range(start, len(self.lines)):
             line = self.lines[index]
             target = self._target(line.seq) if line.reply else None
@@ -205,7 +205,7 @@ class Transcript:
         return event.body.reply if event and isinstance(event.body, Posted) else None
 
     def _look_up(self, seq: int) -> Event | None:
-        """Return an event; None for one that is not here, which is then asked for, once."""
+        """Return an event; if it is not loaded, request it once and return None."""
         event = self._event(seq)
         if event is None and 0 < seq < self._replica.first and seq not in self._elsewhere:
             self._elsewhere[seq] = None
@@ -213,9 +213,9 @@ class Transcript:
         return event
 
     def _event(self, seq: int) -> Event | None:
-        place = seq - self._replica.first
-        if 0 <= place < len(self._replica.log):
-            return self._replica.log[place]
+        index = seq - self._replica.first
+        if 0 <= index < len(self._replica.log):
+            return self._replica.log[index]
         return self._elsewhere.get(seq)
 
 

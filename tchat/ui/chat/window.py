@@ -1,14 +1,13 @@
 """A window onto one group: its lines, unread count, read position and outgoing messages.
 
 A window turns the events of its group into the lines of its transcript, and counts what is
-*unread*: what others have written since the window was last *attended*. A window is attended while
-it is in front and shows its newest lines; only then does the server learn how far the person has
-read.
+*unread*: messages and files of others since the window was last *attended*. A window is attended
+while it is current and shows its newest lines; only then is the read position sent to the server.
 
 `Outgoing` holds the messages that the person has posted here and that are not in the log yet.
-`WindowContext` is what a window needs from its chat, and `Frontend` is what both need from the user
-interface: a full screen, lines of text, or a test. What only a screen needs (the scroll position,
-the text that is being typed) is kept by the front end.
+`WindowContext` is the chat's interface to its windows, and `Frontend` the user interface's to both:
+a full screen, lines of text, or a test. State that only a screen has (the scroll position, the text
+being typed) belongs to the front end.
 """
 
 from __future__ import annotations
@@ -46,8 +45,7 @@ if TYPE_CHECKING:
 class Frontend(Protocol):
     """The interface that a front end implements for the chat.
 
-    A front end that `rewrites` keeps lines in sight and can change them; one that does not prints
-    each line once.
+    With `rewrites`, it can change lines that are already shown; otherwise it prints each line once.
     """
 
     rewrites: bool
@@ -65,10 +63,10 @@ class Frontend(Protocol):
         """React to any other change: of a line, a transfer, the list of windows."""
 
     def attends(self, window: Window) -> bool:
-        """Return whether the person sees what is added to a window."""
+        """Return whether lines that are added to a window are visible at once."""
 
     def hand_out(self, text: str) -> None:
-        """Show a line unwrapped, so that it can be copied, if that takes more than `show`."""
+        """Show a line unwrapped for copying, unless `show` does so already."""
 
     def fill_input(self, text: str) -> bool:
         """Put a text into the input line for editing; return False if that is impossible."""
@@ -77,14 +75,14 @@ class Frontend(Protocol):
         """Scroll the current window to a message."""
 
     def key_lines(self) -> list[str]:
-        """Return the keys and what they do, a line each."""
+        """Return the help of the keys, a line for each."""
 
     def notify(self, title: str, text: str) -> None:
         """Ring the bell or otherwise call for attention."""
 
 
 class WindowContext(Protocol):
-    """What a window needs from the chat that it is part of."""
+    """The chat's interface to its windows."""
 
     session: Session
     frontend: Frontend
@@ -100,10 +98,10 @@ class WindowContext(Protocol):
     def start(
         self, window: Window, work: Callable[..., Awaitable[object]], *arguments: object
     ) -> None:
-        """Run something in the background; a refusal is shown in the window."""
+        """Run `work` in the background; its refusal is shown in the window."""
 
     def start_unwatched(self, work: Callable[..., Awaitable[object]], *arguments: object) -> None:
-        """Run something in the background that handles its refusals; quitting does not wait."""
+        """Run `work`, which handles its refusals, in the background; quitting does not wait."""
 
 
 class Outgoing:
@@ -111,7 +109,7 @@ class Outgoing:
 
     A message typed right after `/join` or `/query` is held here until the server has answered,
     because it would be refused before that. All others go to the session at once, which keeps them
-    across broken connections and the end of the program.
+    across broken connections and restarts of the program.
     """
 
     def __init__(self, window: Window) -> None:
@@ -165,7 +163,7 @@ class Outgoing:
         return Line(at, sort, shown, who, fate="failed" if failed else "pending")
 
     async def _deliver(self, pending: PendingMessage, origin: Window) -> None:
-        """Wait until a message is stored, and confirm it if its window is not in sight."""
+        """Wait until a message is stored, and confirm it if it was typed in another window."""
         window = self._window
         try:
             await pending.wait()
@@ -243,7 +241,7 @@ class Window:
 
     @property
     def attended(self) -> bool:
-        """Whether the person sees what is added."""
+        """Whether lines that are added are visible at once."""
         return self.context.frontend.attends(self)
 
     @property
@@ -253,7 +251,7 @@ class Window:
 
     @property
     def catching_up(self) -> bool:
-        """Whether the server has not yet sent everything that a newcomer gets."""
+        """Whether the group is being entered, or its log is not complete yet."""
         return self.entering or (self.replica.standing == "member" and not self.caught_up)
 
     # ------------------------------------------------------------------ entering the group
@@ -264,9 +262,9 @@ class Window:
         self.start(partial(self.enter, although_kicked=asks))
 
     async def enter(self, *, although_kicked: bool = False, invite: bytes | None = None) -> None:
-        """Enter the group, then send what was typed meanwhile.
+        """Enter the group, then send the messages that were typed meanwhile.
 
-        Raises `Refused`. The window of a conversation that is refused is closed.
+        Raises `Refused`, and then closes the window of a direct conversation.
         """
         try:
             if self.direct:
@@ -285,7 +283,7 @@ class Window:
             self.release()
 
     def release(self) -> None:
-        """Send what was typed before the person's standing was known."""
+        """Send the messages that were typed while entering."""
         self.entering = False
         self._outgoing.release()
 
@@ -303,7 +301,7 @@ class Window:
 
     @property
     def waiting_for_approval(self) -> int:
-        """How many people wait for this person, the admin, to let them in."""
+        """How many requests to join wait for this person; 0 unless they are the admin."""
         state = self.replica.state
         return len(state.requests) if state.is_admin(self.session.user) else 0
 
@@ -333,29 +331,29 @@ class Window:
     def say(self, text: str, reply: int | None = None, origin: Window | None = None) -> None:
         """Send a message; it is shown at once, as pending. Raises `Refused` for a bad text.
 
-        A later refusal is shown in `origin`, if it was typed in another window.
+        A later refusal is shown in `origin`, the window that it was typed in (default: this one).
         """
         self._outgoing.say(text, reply, origin or self)
 
     def submit(self, make: MakeCommand) -> None:
-        """Send a command; a refusal is shown."""
+        """Send a command; its refusal is shown."""
         self.start(self.session.submit(make).wait)
 
     def start(self, work: Callable[..., Awaitable[object]], *arguments: object) -> None:
-        """Run something in the background; a refusal is shown here."""
+        """Run `work` in the background; its refusal is shown here."""
         self.context.start(self, work, *arguments)
 
     def pending(self) -> list[Line]:
-        """Return the person's messages that are not shown as stored yet."""
+        """Return the person's messages that are not in the log yet, as lines."""
         return self._outgoing.lines()
 
     @property
     def sending(self) -> bool:
-        """Whether a message of this window is on its way."""
+        """Whether a message of this window is being sent."""
         return any(line.fate == "pending" for line in self.pending())
 
     def mark_seen(self) -> None:
-        """Send the read position; it stays before the first file that is not saved yet."""
+        """Send the read position, if attended; it stays before the first unsaved file."""
         if self.attended:
             self.session.mark_seen(self.replica, self.files.seen(self.shown))
 
@@ -376,17 +374,17 @@ class Window:
         if self.is_open:
             self._show_own("error", with_hint(refusal, self.replica.standing))
         else:
-            # It is shown in another window, where "this group" and the hint would be about that
-            # window's group.
+            # In the other window that shows it, "this group" and the hint would refer to the
+            # wrong group.
             self._show_own("error", f"{self.title}: {refusal.sentence}")
 
     def hand_out(self, text: str) -> None:
-        """Show a line that is to be copied."""
+        """Show a line for copying."""
         self.notice(text)
         self.context.frontend.hand_out(clean_line(text))
 
     def _show_own(self, sort: Sort, text: str) -> None:
-        # The window may have been closed since the work was started; its outcome is shown even so.
+        # If the window was closed while its work ran, the current window shows the outcome.
         window = self if self.is_open else self.context.current
         window.show(Line(time.time_ns() // 1_000_000, sort, clean_line(text)))
 
@@ -402,19 +400,19 @@ class Window:
         return self._transcript.messages()
 
     def index_of(self, seq: int) -> int | None:
-        """Return the index of an event's line, or where it would be; None if before all."""
+        """Return the index of the last line with this seq or a lower one; None if there is none."""
         return self._transcript.index_of(seq)
 
     def quote_of(self, seq: int, limit: int | None = QUOTE_LIMIT) -> str:
         """Return a quotation of a message: "alice: hello". Longer texts are cut at `limit`.
 
-        A message that is not loaded is requested in the background, once; the front end learns
-        when it has come. Until then the quotation is a placeholder.
+        A message that is not loaded is requested once, in the background. Until it arrives and
+        `Frontend.changed` is called, the quotation is a placeholder.
         """
         return self._transcript.quote_of(seq, limit)
 
     async def load_quote(self, seq: int, limit: int | None = QUOTE_LIMIT) -> str:
-        """Return a quotation of a message, loading it first if need be. Raises `Refused`."""
+        """Return a quotation of a message, loading it first if necessary. Raises `Refused`."""
         for needed in self._transcript.missing_for(seq):
             page = await self.session.events_until(self.replica, needed)
             self._transcript.add_messages(page)
@@ -422,7 +420,7 @@ class Window:
 
     def _request_quote(self, seq: int) -> None:
         if not self.context.frontend.rewrites:
-            return  # its lines are printed already, and cannot be changed
+            return  # printed lines cannot be changed
         self._unquoted.add(seq)
         if not self._loading_quotes:
             self._loading_quotes = True
@@ -431,7 +429,7 @@ class Window:
     async def _load_quotes(self) -> None:
         """Load the quoted messages that are missing, the newest first.
 
-        One page of history at a time, since it often has several of them.
+        A page of history at a time, since it often contains several of them.
         """
         try:
             while self._unquoted and self.is_open:
@@ -441,7 +439,7 @@ class Window:
                 self._transcript.add_messages(page)
                 self.context.frontend.changed()
         except Refused:
-            self._unquoted.clear()  # a placeholder stays; the person has requested nothing
+            self._unquoted.clear()  # no error is shown: the person did not ask for this
         finally:
             self._loading_quotes = False
 
@@ -474,7 +472,7 @@ class Window:
             self.context.frontend.changed()
 
     def handle_past(self, events: Sequence[Event]) -> None:
-        """Show events that were loaded in front of the log, unless the window was cleared."""
+        """Show a page of history that was loaded, unless the window was cleared."""
         if not self._transcript.cleared:
             self._inserted(self._transcript.prepend(events))
 
@@ -510,7 +508,7 @@ class Window:
         self.files.handle_event(event, unseen=unseen and not self._transcript.hides(event))
 
     def handle_caught_up(self, *, greet: bool) -> None:
-        """Sum up what was missed, now that the whole log is here; `greet` adds the welcome."""
+        """Show a summary of the missed events once the log is complete; `greet` adds a welcome."""
         if self.caught_up:
             return
         self.caught_up = True
@@ -527,7 +525,7 @@ class Window:
             )
 
     def handle_standing(self, news: MembershipChange | None) -> None:
-        """Show the person's new standing, or how somebody changed it."""
+        """Show a notice about the person's standing: as found on attach (None), or as changed."""
         sentence = (
             standing_found(self.replica, self._standing)
             if news is None

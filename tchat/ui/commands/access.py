@@ -40,7 +40,7 @@ class InviteContext(Protocol):
         """Show a notice."""
 
     def hand_out(self, text: str) -> None:
-        """Show a line that is to be copied."""
+        """Show a line for copying."""
 
 
 async def make_invite(window: InviteContext, argument: str) -> None:
@@ -49,11 +49,11 @@ async def make_invite(window: InviteContext, argument: str) -> None:
     token = secrets.token_bytes(TOKEN_SIZE)
     group, connector = window.replica.name, window.session.connector
     await window.session.request(lambda i, n: Invite(i, n, group, token_digest(token), lasts, name))
-    whom = name or "one person, whoever runs it first,"
+    whom = name or "the first person who runs it"
     if connector.is_local:
         host = connector.address.host
         window.notice(f"On another machine, replace {host} with this machine's name or address.")
-    window.notice(f"This command lets {whom} join, within {_duration(lasts)}:")
+    window.notice(f"This command lets {whom} join within {_duration(lasts)}:")
     window.hand_out(_join_line(window.session, group, token, name))
 
 
@@ -70,7 +70,7 @@ def _join_line(session: Session, group: str, token: bytes, name: str | None) -> 
     if name is not None:
         words.append(f"--user={name}")
     # A certificate authority vouches for names, not for keys: such a server may change its key,
-    # and a pin in the invite would then keep people out.
+    # and a client with the old key's pin could not connect.
     pin = b"" if connector.ca_verified else connector.server_pin
     return shlex.join([*words, f"--group={group}", "--invite", invite_text(token, pin)])
 
@@ -108,7 +108,9 @@ async def link(chat: Chat, window: Window, _: str) -> None:
     if isinstance(answer, LinkCode):
         minutes = answer.lasts // 60_000
         options = shlex.join(["--user", session.user, "--link", clean_line(answer.code)])
-        window.notice(f"On the other device, within {minutes} minutes, join with: {options}")
+        window.notice(
+            f"On the other device, run tchat join within {minutes} minutes with: {options}"
+        )
 
 
 async def show_keys(chat: Chat, window: Window, _: str) -> None:
@@ -125,7 +127,11 @@ async def unlink(chat: Chat, window: Window, begun: str) -> None:
     keys = [key for key, _ in await _keys(chat.session)]
     found = [key for key in keys if fingerprint(key).replace("-", "").startswith(digits)]
     if len(found) != 1 or len(digits) < _LEAST_DIGITS:
-        raise Refused(Code.NO_SUCH_KEY, f"{quote_name(begun)} does not name one of your keys.")
+        raise Refused(
+            Code.NO_SUCH_KEY,
+            f"{quote_name(begun)} does not identify one of your keys;"
+            f" type at least its first {_LEAST_DIGITS} digits.",
+        )
     await chat.session.ask(lambda i: Unlink(i, found[0]))
     window.notice(f"{fingerprint(found[0])} is no longer linked to your name.")
 

@@ -27,7 +27,7 @@ _NUMBER = re.compile("[0-9]{1,9}")
 
 
 async def send(chat: Chat, window: Window, typed: str) -> None:
-    """Send files or folders, each as a transfer of its own."""
+    """Send files or folders, each in its own transfer."""
     window.require_member()
     for path in await trio.to_thread.run_sync(parse_paths, typed):
         window.start(chat.transfers.sending(window.replica, path))
@@ -59,10 +59,10 @@ async def _show_details(window: Window, file: File) -> None:
 
 
 async def get(chat: Chat, window: Window, typed: str) -> None:
-    """Save a file among the downloads, or in a given place."""
+    """Save a file to the downloads directory, or to a given path."""
     window.require_member()
-    number, _, place = typed.partition(" ")
-    await window.files.save(_file(window, number), place.strip())
+    number, _, path = typed.partition(" ")
+    await window.files.save(_file(window, number), path.strip())
 
 
 def remove(chat: Chat, window: Window, typed: str) -> None:
@@ -125,10 +125,10 @@ def _paths(_: Chat, begun: str) -> Offers:
 
 
 def _number_then_path(chat: Chat, begun: str) -> Offers:
-    number, space, place = begun.partition(" ")
+    number, space, begun_path = begun.partition(" ")
     if not space:
         return Offers(0, matching(file_numbers(chat), number))
-    return Offers(0, [f"{number} {path}" for path in complete_path(place)])
+    return Offers(0, [f"{number} {path}" for path in complete_path(begun_path)])
 
 
 COMMANDS: tuple[CommandSpec[Chat], ...] = (

@@ -17,20 +17,22 @@ def show_help(chat: Chat, window: Window, typed: str) -> None:
     """Show all commands, those of a topic, the keys, or everything about one command."""
     table, topic = chat.commands, typed.lower()
     if topic == "keys":
-        lines = chat.frontend.key_lines() or ["Here the keys are those of your terminal."]
+        lines = chat.frontend.key_lines() or ["Plain mode has no keys of its own."]
     elif not topic or topic in table.topics:
         lines = table.help_lines(topic)
     else:
         command = table.find(typed)
         if command is None:
-            raise Refused(Code.UNKNOWN_COMMAND, f"There is no command {clean_line(typed)}.")
+            raise Refused(
+                Code.UNKNOWN_COMMAND, f"There is no topic or command {clean_line(typed)}."
+            )
         lines = [help_of(command)]
     for line in lines:
         window.notice(line)
 
 
 def help_topics(chat: Chat) -> list[str]:
-    """Return what /help explains."""
+    """Return the possible arguments of /help."""
     words = [command.word for command in chat.commands.commands]
     return list(dict.fromkeys(["keys", *chat.commands.topics, *words]))
 

@@ -1,4 +1,4 @@
-"""Commands about messages: reply, edit, delete, resend, search, jump.
+"""Commands about messages: reply, edit, delete, pin, resend, search, jump.
 
 A message is referred to by its author ("bob": the newest by bob) or by counting back ("^3": the
 third newest); without either, the command applies to the newest suitable message.
@@ -40,7 +40,7 @@ def me(chat: Chat, window: Window, typed: str) -> None:
 
 
 def reply(chat: Chat, window: Window, typed: str) -> None:
-    """Reply to a message: the newest of somebody else, unless another is named."""
+    """Reply to a message: the newest by somebody else, unless another is given."""
     mine = fold(chat.session.user)
     target, answer = find_message(window, typed, lambda line: fold(line.who) != mine)
     if not answer:
@@ -49,7 +49,7 @@ def reply(chat: Chat, window: Window, typed: str) -> None:
 
 
 def edit(chat: Chat, window: Window, typed: str) -> None:
-    """Change the person's newest message, or put it into the input line to be changed there."""
+    """Edit the person's newest message, or put it into the input line for editing."""
     mine = fold(chat.session.user)
     require_sent(window)
     target, changed = find_message(
@@ -73,15 +73,15 @@ def edit(chat: Chat, window: Window, typed: str) -> None:
 
 
 def _offer(chat: Chat, window: Window, back: str, target: Line) -> None:
-    """Put a message into the input line, and remember which one it is."""
+    """Put a message into the input line, and remember its seq for the next /edit."""
     words = ("/edit", *([back] if back else []), *(["/me"] if target.sort == "action" else []))
     if not chat.frontend.fill_input(f"{' '.join(words)} {target.text}"):
-        raise usage_error("/edit TEXT, with all of the new text")
+        raise usage_error("/edit TEXT, with the complete new text")
     window.offered = (back, target.seq)
 
 
 def delete(chat: Chat, window: Window, typed: str) -> None:
-    """Delete a message: the person's newest, unless another is named."""
+    """Delete a message: the person's newest, unless another is given."""
     mine = fold(chat.session.user)
     require_sent(window)
     target, rest = find_message(window, typed, lambda line: fold(line.who) == mine)
@@ -108,19 +108,19 @@ def discard(chat: Chat, window: Window, _: str) -> None:
 def _failed(window: Window) -> list[PendingMessage]:
     failed = [pending for pending in window.replica.pending if pending.failure is not None]
     if not failed:
-        raise Refused(Code.NO_SUCH_MESSAGE, "All your messages here are sent, or on their way.")
+        raise Refused(Code.NO_SUCH_MESSAGE, "None of your messages here was refused.")
     return failed
 
 
-# ---------------------------------------------------------------------- which message
+# ---------------------------------------------------------------------- references to messages
 
 
 def find_message(
     window: Window, typed: str, fits: Callable[[Line], bool], *, by_name: bool = True
 ) -> tuple[Line, str]:
-    """Return the message that is meant, and the text after the reference to it.
+    """Return the message to which the argument refers, and the text after the reference.
 
-    Without a reference it is the newest that `fits`. Raises `Refused`.
+    Without a reference, it is the newest message that `fits`. Raises `Refused`.
     """
     window.require_member()
     first, _, rest = typed.partition(" ")
@@ -150,7 +150,7 @@ def require_sent(window: Window) -> None:
     """Raise `Refused` while messages are being sent, since the newest is not known then."""
     if window.sending:
         raise Refused(
-            Code.NO_SUCH_MESSAGE, "Your last message is still on its way; try again in a moment."
+            Code.NO_SUCH_MESSAGE, "Your last message is still being sent; try again in a moment."
         )
 
 
@@ -174,7 +174,7 @@ async def _search(chat: Chat, window: Window, words: str) -> None:
         author, text = clean_line(hit.actor), clean_line(hit.text)
         window.notice(f"{number:>2}  {when}  {chat.title_of(hit.group)} <{author}> {text}")
     if not found.hits:
-        window.notice(f"No messages found with: {words}")
+        window.notice(f"No messages found for: {words}")
     elif chat.frontend.rewrites:
         more = "; older results are not shown" if found.older else ""
         window.notice(f"/jump 1 goes to the newest result{more}.")
@@ -195,7 +195,7 @@ def jump(chat: Chat, window: Window, typed: str) -> None:
 
 
 async def _jump(chat: Chat, group: str, seq: int) -> None:
-    """Open a group's window, load its past down to a message, and show that message."""
+    """Open a group's window, load its history back to a message, and show that message."""
     there = chat.open(group)
     await chat.ready(there)
     there.uncover()

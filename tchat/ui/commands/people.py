@@ -29,7 +29,7 @@ _POLICIES: dict[str, Policy] = {"open": "open", "approval": "approval"}
 def _handler_of(
     make: Callable[[int, int, str, str], Command],
 ) -> Callable[[Chat, Window, str], None]:
-    """Return the handler of a command that does something to one person, named by its argument."""
+    """Return a handler that sends a command about the person named by its argument."""
 
     def handle(chat: Chat, window: Window, typed: str) -> None:
         group, name = window.replica.name, _name(typed)
@@ -52,13 +52,17 @@ def banned(chat: Chat) -> list[str]:
 
 
 def policy(chat: Chat, window: Window, typed: str) -> None:
-    """Show who may join, or change that."""
+    """Show or set who may join."""
     window.require_member()
     if window.direct:
         raise Refused(Code.DIRECT, "Nobody can join a direct conversation.")
     if not typed:
         is_open = window.replica.state.policy == "open"
-        rule = "is open: anyone may join" if is_open else "needs approval: the admin lets people in"
+        rule = (
+            "is open: anyone may join"
+            if is_open
+            else "needs approval: the admin decides who may join"
+        )
         window.notice(f"{window.title} {rule}.")
         return
     window.require_admin()
@@ -70,7 +74,7 @@ def policy(chat: Chat, window: Window, typed: str) -> None:
 
 
 def topic(chat: Chat, window: Window, typed: str) -> None:
-    """Show the topic, or change it; a lone "-" removes it."""
+    """Show or set the topic; a lone "-" removes it."""
     window.require_member()
     if not typed:
         now = window.replica.state.topic
@@ -81,7 +85,7 @@ def topic(chat: Chat, window: Window, typed: str) -> None:
     window.submit(lambda i, n: SetTopic(i, n, group, "" if typed == "-" else typed))
 
 
-# ---------------------------------------------------------------------- who is here
+# ---------------------------------------------------------------------- members and presence
 
 
 def members(chat: Chat, window: Window, _: str) -> None:
@@ -115,7 +119,7 @@ def who(chat: Chat, window: Window, _: str) -> None:
 
 
 def whois(chat: Chat, window: Window, typed: str) -> None:
-    """Show what is known about somebody who is a member here or in another window."""
+    """Show details about a person, from all windows whose group they are in."""
     person = fold(_name(typed))
     windows = [w for w in (window, *chat.windows) if w.replica.standing == "member"]
     shared = [w for w in windows if person in w.replica.state.members]
@@ -124,8 +128,8 @@ def whois(chat: Chat, window: Window, typed: str) -> None:
         return
     state = shared[0].replica.state
     name = clean_line(state.members[person])
-    place = "" if shared[0] is window else f" of {shared[0].title}"
-    facts = [f"the admin{place}"] if state.is_admin(name) else []
+    of_group = "" if shared[0] is window else f" of {shared[0].title}"
+    facts = [f"the admin{of_group}"] if state.is_admin(name) else []
     window.notice(f"{name} is {', '.join([*facts, _presence(shared[0], name)])}")
     for key, owner in state.keys.items():
         if fold(owner) == person:
@@ -136,22 +140,22 @@ def whois(chat: Chat, window: Window, typed: str) -> None:
 
 
 def _show_other(window: Window, typed: str) -> None:
-    """Show what is known about somebody who is in none of this person's groups."""
+    """Show the request to join of somebody who shares no group with this person."""
     window.require_member()
     state, person = window.replica.state, fold(_name(typed))
     asked = state.requests.get(person)
     if asked is None:
         banned = ", and is banned" * (person in state.banned)
         raise Refused(Code.NO_SUCH_MEMBER, f"{quote_name(typed)} is not a member{banned}.")
-    whose = f" ({key_note(asked.key, state.keys)})" if asked.key else ""
-    window.notice(f"{clean_line(asked.name)} asks to join{whose}")
+    key = f" ({key_note(asked.key, state.keys)})" if asked.key else ""
+    window.notice(f"{clean_line(asked.name)} asks to join{key}")
 
 
-# ---------------------------------------------------------------------- oneself and others
+# ---------------------------------------------------------------------- away, ignored people
 
 
 async def away(chat: Chat, window: Window, reason: str) -> None:
-    """Mark the person as away, or as back."""
+    """Mark this person as away, or as back."""
     await chat.session.set_away(reason or None)
     window.notice(
         f"You are away: {reason}. /away alone brings you back." if reason else "You are back."
@@ -159,7 +163,7 @@ async def away(chat: Chat, window: Window, reason: str) -> None:
 
 
 def ignore(chat: Chat, window: Window, typed: str) -> None:
-    """Hide what somebody writes, on this device; or show who is ignored."""
+    """Hide somebody's new messages on this device, or show who is ignored."""
     if not typed:
         window.notice(_listed("ignored", sorted(chat.ignored)))
         return
@@ -167,18 +171,18 @@ def ignore(chat: Chat, window: Window, typed: str) -> None:
     if fold(name) == fold(chat.session.user):
         raise Refused(Code.YOURSELF, "You cannot ignore yourself.")
     chat.ignored.add(fold(name))
-    window.notice(f"New messages of {name} are hidden. /unignore {name} shows them again.")
+    window.notice(f"New messages from {name} are hidden. /unignore {name} shows them again.")
 
 
 def unignore(chat: Chat, window: Window, typed: str) -> None:
-    """Show what somebody writes again."""
+    """Stop ignoring somebody."""
     person = fold(_name(typed))
     if person not in chat.ignored:
         raise Refused(
             Code.NO_SUCH_MEMBER, f"{quote_name(typed)} is not ignored; /ignore lists who is."
         )
     chat.ignored.discard(person)
-    window.notice(f"New messages of {quote_name(typed)} are shown again.")
+    window.notice(f"New messages from {quote_name(typed)} are shown again.")
 
 
 def ignored(chat: Chat) -> list[str]:
@@ -186,7 +190,7 @@ def ignored(chat: Chat) -> list[str]:
     return sorted(map(clean_line, chat.ignored))
 
 
-# ---------------------------------------------------------------------- the texts
+# ---------------------------------------------------------------------- names and texts
 
 
 def _name(typed: str) -> str:

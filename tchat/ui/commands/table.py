@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tchat.ui.chat.chat import Chat
 
 TOPICS = ("basics", "people", "messages", "windows", "files", "devices")
-"""The topics of /help, in its order. "basics" has the commands that the original had."""
+"""The topics of /help, in the order of the overview."""
 
 COMMANDS: CommandTable[Chat] = CommandTable(
     TOPICS,

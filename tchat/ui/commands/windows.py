@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def join(chat: Chat, window: Window, typed: str) -> None:
-    """Open another group, found it or ask to join it; or ask again in this one."""
+    """Open, found or ask to join another group; without a name, ask to join this one again."""
     name = typed.removeprefix("#")
     if name.startswith("@"):
         query(chat, window, name)
@@ -51,7 +51,7 @@ def leave(chat: Chat, window: Window, _: str) -> None:
     if window.direct:
         chat.close(window)
         return
-    window.leaving = True  # set at once, since a script's next line has to wait for it
+    window.leaving = True  # set at once: it makes the next line of a script wait
     window.start(_leave, chat, window)
 
 
@@ -86,7 +86,7 @@ async def list_groups(chat: Chat, window: Window, _: str) -> None:
 
 
 def msg(chat: Chat, window: Window, typed: str) -> None:
-    """Send a message to one person, without leaving the window."""
+    """Send a message to one person without switching windows."""
     name, _, text = typed.partition(" ")
     if not text.strip():
         raise usage_error("/msg NAME TEXT")
@@ -97,12 +97,12 @@ def msg(chat: Chat, window: Window, typed: str) -> None:
 
 
 def query(chat: Chat, window: Window, typed: str) -> None:
-    """Switch to the conversation with one person."""
+    """Switch to the direct conversation with a person."""
     chat.switch_to(chat.open(direct_name(chat.session.user, _person(chat, typed))))
 
 
 def _person(chat: Chat, typed: str) -> str:
-    """Return the typed name, in its owner's spelling if that is known."""
+    """Return the typed name, in its owner's spelling if known."""
     name = check_name(typed.removeprefix("@"), "username")
     return chat.people().get(fold(name), name)
 
@@ -117,8 +117,10 @@ def switch(chat: Chat, window: Window, typed: str) -> None:
     begun = (one for one in windows if begins_title(one.title, typed))
     meant += sorted(begun, key=lambda one: len(one.title))
     if not meant:
-        there = "there is one" if len(windows) == 1 else f"there are {len(windows)}"
-        raise Refused(Code.MISSING_ARGUMENT, f"There is no window {quote_name(typed)}; {there}.")
+        count = "one is" if len(windows) == 1 else f"{len(windows)} are"
+        raise Refused(
+            Code.MISSING_ARGUMENT, f"There is no window {quote_name(typed)}; {count} open."
+        )
     chat.switch_to(meant[0])
 
 
@@ -158,7 +160,7 @@ COMMANDS: tuple[CommandSpec[Chat], ...] = (
     CommandSpec(
         "join",
         "windows",
-        "joins or founds a group; here, asks to join again",
+        "joins or founds a group; without GROUP, asks to join this one again",
         join,
         "[GROUP]",
         completer=window_by_title,

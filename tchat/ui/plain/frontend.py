@@ -1,16 +1,16 @@
 """Plain front end: the chat as lines of text, for pipes, scripts, screen readers, or by choice.
 
-One line is printed for each thing that happens:
+One line is printed for each event:
 
-    [HH:MM] <alice> text        a message; a line break inside it is printed as ↵
+    [HH:MM] <alice> text        a message; line breaks in it are printed as ↵
     [HH:MM] * alice waves       an action ("/me waves")
-    [HH:MM] * notice            anything else that happened
-    [HH:MM] ! error             something that was refused
+    [HH:MM] * notice            any other event
+    [HH:MM] ! error             a refusal
 
 and one line is read for each message or command. With several windows, the lines of all but the
-first group have their window's title in front: `#ops ` or `@bob `. Programs rely on this form: do
-not change it by accident. Events that were seen before are not printed again. At the end of the
-input, everything typed is still delivered and the backlog is still printed before the program ends.
+first are prefixed with the window's title: `#ops ` or `@bob `. Programs parse this format: keep it
+stable. Events that were seen before are not printed again. At the end of the input, everything
+typed is still delivered and the backlog is still printed before the program ends.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def format_line(line: Line) -> str:
 
 
 class PlainFrontend:
-    """Prints lines. A printed line cannot be changed, so edits and deletions have their own."""
+    """Prints lines. Printed lines cannot be changed, so edits and deletions are new lines."""
 
     rewrites = False
 
@@ -95,23 +95,23 @@ class PlainFrontend:
         """Print a line, unless it was seen before."""
         if line.history:
             return
-        self._first = self._first or window  # for good: its title is not printed, even if closed
+        self._first = self._first or window  # permanent: no prefix, even once it is closed
         prefix = "" if window is self._first else f"{window.title} "
         print(prefix + format_line(line), flush=True)
 
     def inserted(self, window: Window, count: int) -> None:
-        """Do nothing: the past is not printed."""
+        """Do nothing: history is not printed."""
 
     def cleared(self, window: Window) -> None:
-        """Do nothing: what is printed stays."""
+        """Do nothing: printed lines stay."""
 
     def changed(self) -> None:
-        """Report transfers that are new."""
+        """Start to report new transfers."""
         if self._reporter is not None:
             self._reporter.watch_new(self._nursery)
 
     def attends(self, _: Window) -> bool:
-        """Return True: every line that is printed counts as seen."""
+        """Return True: a printed line counts as seen."""
         return True
 
     def hand_out(self, _: str) -> None:
@@ -130,7 +130,7 @@ class PlainFrontend:
                 print(f"{window.title} {format_line(line)}", flush=True)
 
     def key_lines(self) -> list[str]:
-        """Return nothing: the keys are the terminal's."""
+        """Return nothing: only the terminal handles keys."""
         return []
 
     def notify(self, title: str, text: str) -> None:
@@ -140,8 +140,8 @@ class PlainFrontend:
 async def run_plain(start: Start, typed: TypedLines) -> int:
     """Chat until the input ends or the person quits; return the exit status.
 
-    It is 1 if something could not be delivered or, once the input has ended, if anything was
-    refused, so that a script notices.
+    It is 1 if something was not delivered in time, or if the input ended and anything was refused,
+    so that a script notices.
     """
     session = start.session
     async with trio.open_nursery() as nursery:
@@ -157,7 +157,7 @@ async def run_plain(start: Start, typed: TypedLines) -> int:
 
 
 async def _read(chat: Chat, typed: TypedLines) -> bool:
-    """Enter lines until the person quits, or until there are no more: then return True."""
+    """Enter lines until the person quits or the input ends; return whether it ended."""
     ended = False
 
     async def read(scope: trio.CancelScope) -> None:

@@ -41,7 +41,7 @@ _NUMBER = re.compile("[0-9]{1,9}")
 
 
 async def run_interruptible(run: Callable[[], Awaitable[int]]) -> int:
-    """Return the exit status of `run`; after Ctrl-C, print a line and return 130."""
+    """Return the status of `run`; on SIGINT or SIGTERM, end it and return 128 plus the number."""
     status = 0
 
     async def end_on_signal() -> None:
@@ -65,14 +65,14 @@ async def send_files(
 ) -> int:
     """Send files to a group, one after the other; return the exit status."""
     async with trio.open_nursery() as nursery:
-        visit = _Visit(session, group)
-        nursery.start_soon(visit.follow)
-        nursery.start_soon(visit.report)
-        await visit.enter(invite)
+        job = _OneShot(session, group)
+        nursery.start_soon(job.follow)
+        nursery.start_soon(job.report)
+        await job.enter(invite)
         for path in paths:
-            await visit.attempt(partial(visit.send, path))
+            await job.attempt(partial(job.send, path))
         nursery.cancel_scope.cancel()
-    return visit.status
+    return job.status
 
 
 async def get_files(
@@ -80,20 +80,20 @@ async def get_files(
 ) -> int:
     """Save files of a group, one after the other; return the exit status."""
     async with trio.open_nursery() as nursery:
-        visit = _Visit(session, group)
-        nursery.start_soon(visit.follow)
-        nursery.start_soon(visit.report)
-        place = f"{to}/" if len(numbers) > 1 else to
-        into, name = await trio.to_thread.run_sync(parse_destination, place)
-        await visit.enter(invite, everything=True)
+        job = _OneShot(session, group)
+        nursery.start_soon(job.follow)
+        nursery.start_soon(job.report)
+        target = f"{to}/" if len(numbers) > 1 else to
+        into, name = await trio.to_thread.run_sync(parse_destination, target)
+        await job.enter(invite, everything=True)
         for number in numbers:
-            await visit.attempt(partial(visit.get, number, into, name))
+            await job.attempt(partial(job.get, number, into, name))
         nursery.cancel_scope.cancel()
-    return visit.status
+    return job.status
 
 
-class _Visit:
-    """Transfers files of one group, and reports on stderr; `status` is the exit status."""
+class _OneShot:
+    """Transfers files of one group, and reports to stderr; `status` is the exit status."""
 
     def __init__(self, session: Session, group: str) -> None:
         self.status = 0
@@ -106,7 +106,7 @@ class _Visit:
         self._progress_line = ""
 
     async def enter(self, invite: bytes | None, *, everything: bool = False) -> None:
-        """Attach the group, joining by an invite if there is one; wait for `everything` in it.
+        """Attach the group, using an invite if there is one; with `everything`, wait for its log.
 
         Raises `Refused` (not_member) rather than found a group or ask to join one.
         """
@@ -122,7 +122,7 @@ class _Visit:
             raise _not_member(replica)
 
     async def attempt(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Transfer one of the files; a refusal is reported, and does not stop the others."""
+        """Transfer one file; report a refusal, and do not stop the other transfers."""
         try:
             await work()
         except Refused as refusal:
@@ -130,16 +130,16 @@ class _Visit:
             self._print(f"tchat: {refusal}")
 
     async def send(self, path: Path) -> None:
-        """Send a file; on a terminal, report its arrival."""
+        """Send a file; on a terminal, report success."""
         await self._transfers.send(self._replica, path)
         if self._on_terminal:
             self._print(f"sent {path.name or path}")
 
     async def get(self, number: str, into: Path, name: str | None) -> None:
         """Save a file and print its path."""
-        place = await self._transfers.fetch(self._replica, self._file(number), into, name)
+        path = await self._transfers.fetch(self._replica, self._file(number), into, name)
         self._wipe()
-        print(place, flush=True)
+        print(path, flush=True)
 
     def _file(self, number: str) -> File:
         known = int(number) if _NUMBER.fullmatch(number) else 0

@@ -18,7 +18,7 @@ REPORT_SECONDS = 2.0
 
 
 class ProgressReporter:
-    """Reports long transfers periodically, and short ones never."""
+    """Reports each transfer periodically; one that ends before the first report, never."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class ProgressReporter:
         self._last = 0
 
     def watch_new(self, nursery: trio.Nursery) -> None:
-        """Begin to report transfers that are new."""
+        """Start to report new transfers."""
         for transfer in self._transfers.active:
             if transfer.number > self._last:
                 self._last = transfer.number

@@ -3,8 +3,8 @@
 Curses and most terminals lay text out code point by code point, so that is how it is measured:
 an emoji joined from three takes the cells of three, even where a font could draw it as one. Where
 width tables differ, the larger number is the safe one: a row that turns out narrower damages no
-other. Flags are the exception: each of their two letters is one cell wide to the C libraries that
-curses asks and two to newer tables, but the pair is two in every terminal; only a single letter
+other. Flags are the exception: each of their two letters takes one cell in the C libraries that
+curses uses and two in newer tables, but the pair takes two in every terminal; only a single letter
 is uncertain.
 
 Rows are broken at spaces, and next to ideographs, which are written without spaces; but no row
@@ -148,7 +148,7 @@ def _may_break(before: str, after: str) -> bool:
 
 
 def _is_closing(character: str) -> bool:
-    """Return whether no row may begin with `character`."""
+    """Return whether `character` must not begin a row."""
     if character in "@#&":
         return False
     return (

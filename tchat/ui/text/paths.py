@@ -54,7 +54,7 @@ def expand_home(typed: str) -> Path:
 
 
 def complete_paths(begun: str) -> list[str]:
-    """Return the completions of several paths: of the last word, or of all as one with spaces."""
+    """Return the completions of the last word, and of the whole text as one path with spaces."""
     start, word = _last_word(begun)
     found = _quoted_matches(begun.lstrip()) if start else []
     return found + [begun[:start] + offer for offer in _quoted_matches(word)]
@@ -81,13 +81,13 @@ def _matches(begun: str) -> list[str]:
         ends = [f"{path.name}{'/' if path.is_dir() else ''}" for path in shown]
     except (OSError, RuntimeError, ValueError):
         return []
-    # A file whose own name begins with ~ must not be taken for somebody's home directory.
+    # A file name that begins with ~ must not be expanded as a home directory.
     return [f"{head}{slash}{end}" if slash or end[0] != "~" else f"./{end}" for end in ends]
 
 
 def _quote(path: str) -> str:
-    """Return a path escaped so that `parse_paths` takes it for one word."""
-    if path[-1].isspace():  # a command's argument is stripped, which a backslash would not survive
+    """Return a path escaped so that `parse_paths` reads it as one word."""
+    if path[-1].isspace():  # stripping the argument would remove a space after a backslash
         return shlex.quote(path)
     return _SPECIAL.sub(lambda found: f"\\{found[0]}", path)
 
@@ -109,7 +109,7 @@ def _is_quoted(typed: str) -> bool:
 def _last_word(begun: str) -> tuple[int, str]:
     """Return where the last word begins, and its unquoted text.
 
-    As `shlex` splits, except that quotes may still be open.
+    Splits like `shlex`, but accepts open quotes.
     """
     start, word, quote, escaped = 0, "", "", False
     for index, character in enumerate(begun):

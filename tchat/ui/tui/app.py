@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 
 _FRAME_SECONDS = 1 / 30
 _UNFINISHED = (
-    "tchat: not everything was delivered in time. Messages are kept, and sent the next time; files"
-    " resume when they are sent or saved again."
+    "tchat: not everything was delivered in time. Messages are kept, and sent when you run tchat"
+    " again; transfers resume when the files are sent or saved again."
 )
 _TRANSFER_SECONDS = 0.25
 _KEYS_WIDTH = 16
@@ -103,8 +103,8 @@ class App:
         self._notifier = notifier
         self._changed = trio.Event()
         self._pressed = trio.Event()
-        self._hurry = trio.Event()
-        self._aside = False
+        self._stop_waiting = trio.Event()
+        self._copying = False
 
     def view_of(self, window: Window) -> WindowView:
         """Return the view of a window."""
@@ -121,12 +121,12 @@ class App:
     # ------------------------------------------------------------------ front end of the chat
 
     def show(self, window: Window, _: Line) -> None:
-        """Paint a line that was added; a person who has scrolled up keeps their place."""
+        """Paint an added line; the scroll position stays, unless at the bottom."""
         self.view_of(window).on_added(len(window.lines))
         self._changed.set()
 
     def inserted(self, window: Window, count: int) -> None:
-        """Keep the place after lines were put above all others."""
+        """Keep the scroll position after lines were inserted above all others."""
         self.view_of(window).on_inserted(count)
         self._changed.set()
 
@@ -140,14 +140,14 @@ class App:
         self._changed.set()
 
     def attends(self, window: Window) -> bool:
-        """Return whether a window is current, and its newest lines are in sight."""
+        """Return whether a window is current and shows its newest lines."""
         is_at_bottom = self.view_of(window).position is None
-        return window is self.chat.current and is_at_bottom and not self._aside
+        return window is self.chat.current and is_at_bottom and not self._copying
 
     def hand_out(self, text: str) -> None:
         """Print a text on the terminal's normal screen, where it can be copied, until Enter."""
-        self.screen.print_for_copying(text, already=self._aside)
-        self._aside = True
+        self.screen.print_for_copying(text, already=self._copying)
+        self._copying = True
 
     def fill_input(self, text: str) -> bool:
         """Put a text into the input line."""
@@ -161,20 +161,20 @@ class App:
         self._changed.set()
 
     def key_lines(self) -> list[str]:
-        """Return the keys and what they do, a line each."""
+        """Return the help of the keys, a line for each."""
         rows = key_rows()
         width = min(max(len(keys) for keys, _ in rows), _KEYS_WIDTH)
         return [f"{keys:<{width}}  {text}" for keys, text in rows]
 
     def notify(self, title: str, text: str) -> None:
         """Ring the bell, and show a desktop notification if the terminal can."""
-        if not self._aside:
+        if not self._copying:
             self.screen.write_raw(self._notifier.notify(title, text, trio.current_time()))
 
     # ------------------------------------------------------------------ tasks
 
     async def finish(self) -> bool:
-        """Wait briefly for unfinished deliveries, unless the person quits again; return if done."""
+        """Wait briefly for deliveries, unless the person quits again; return whether all ended."""
         self._changed.set()
         done = False
         async with trio.open_nursery() as nursery:
@@ -182,10 +182,10 @@ class App:
             async def finish() -> None:
                 nonlocal done
                 done = await self.chat.finish(QUIT_SECONDS)
-                self._hurry.set()
+                self._stop_waiting.set()
 
             nursery.start_soon(finish)
-            await self._hurry.wait()
+            await self._stop_waiting.wait()
             nursery.cancel_scope.cancel()
         return done
 
@@ -193,7 +193,7 @@ class App:
         """Paint what has changed, at a limited rate; after a key, without delay."""
         while True:
             self._changed, self._pressed = trio.Event(), trio.Event()
-            if not self._aside:
+            if not self._copying:
                 picture = draw(self.refreshed(), *self.screen.size)
                 self.view.position, self.at_top = picture.position, picture.top
                 self.screen.paint(picture)
@@ -211,8 +211,8 @@ class App:
             if silence.cancelled_caught:
                 keys = reader.flush()
             else:
-                if self._aside:
-                    self._aside = False
+                if self._copying:
+                    self._copying = False
                     self.screen.resume()
                 raw = self.screen.raw()
                 if not raw and not os.isatty(descriptor):
@@ -242,21 +242,21 @@ class App:
     async def follow_size(self, sizes: AsyncIterator[int]) -> None:
         """Resize the screen when the terminal's size changes."""
         async for _ in sizes:
-            if not self._aside:
+            if not self._copying:
                 self.screen.resize()
             self._changed.set()
 
     # ------------------------------------------------------------------ keys
 
     def press(self, key: Key) -> None:
-        """Handle a key; a refusal is shown."""
+        """Handle a key; show its refusal."""
         try:
             self._press(key)
         except Refused as refusal:
             self.chat.current.fail(refusal)
 
     def _press(self, key: Key) -> None:
-        """Handle a key: as an action of the input line or the app, or as a character."""
+        """Run a key's action on the input line or else on the app, or insert a character."""
         edit, asked = self.view.edit, self.asked_to_quit
         self.asked_to_quit = False
         if isinstance(key, Paste):
@@ -276,7 +276,7 @@ class App:
     def quit(self) -> None:
         """End the chat; the second time, do not wait for unfinished deliveries."""
         if self.chat.done.is_set():
-            self._hurry.set()
+            self._stop_waiting.set()
         self.chat.done.set()
 
     def refreshed(self) -> Model:

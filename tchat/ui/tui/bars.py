@@ -1,8 +1,8 @@
 """Header (title bar) and status bar: topic, presence, unread windows, requests, file progress.
 
-On a narrow screen they say less, and the most important things disappear last. The title gives up
-the topic first, then the admin, then the number of members online, and never its name and the
-state of the connection. The status bar shortens its sentences, then leaves out windows without
+On a narrow screen, both drop their least important parts first. The title drops the topic, then
+the admin, then the number of members online; it always keeps the name and the state of the
+connection. The status bar shortens its sentences, then leaves out windows without
 activity. A transfer's progress shrinks from bar, rate and time left to a percentage.
 """
 
@@ -41,7 +41,7 @@ _MAX_FILE_NAME_WIDTH = 30
 def header_rows(model: Model, width: int) -> list[Row]:
     """Return the rows above the messages, from top to bottom: so far the title alone.
 
-    `layout` gives the messages as many rows less, and cuts off what a low screen cannot spare.
+    `layout` cuts off the rows for which a low screen has no room.
     """
     return [_title_row(model, width)]
 
@@ -122,8 +122,8 @@ def status_row(model: Model, width: int, *, scrolled: bool) -> Row:
 def _facts_that_fit(model: Model, room: int, limit: int, *, scrolled: bool) -> list[Span]:
     """Return the facts that need attention, abbreviated if they take more than `room` cells.
 
-    If the fewest words do not fit, the least important are dropped until they take no more than
-    `limit`.
+    If even the shortest form does not fit, drop the least important ones until it takes no more
+    than `limit`.
     """
     facts: list[Span] = []
     for brevity in range(3):
@@ -140,9 +140,9 @@ def _facts_width(facts: list[Span]) -> int:
 
 
 def _attention_facts(model: Model, brevity: int, *, scrolled: bool) -> list[Span]:
-    """Return new messages, requests and unsent commands, in this order of importance.
+    """Return new messages, requests to join and pending requests to the server, by importance.
 
-    `brevity` is 0 for whole sentences to 2 for the fewest words.
+    `brevity` is from 0, for whole sentences, to 2, for the fewest words.
     """
     facts: list[Span] = []
     if scrolled:
@@ -154,7 +154,7 @@ def _attention_facts(model: Model, brevity: int, *, scrolled: bool) -> list[Span
         where = (" to join: F9 or /1", " to join: F9", ": F9")[brevity]
         facts.append((f"{model.requests} {ask}{where}", "highlight"))
     if model.unanswered:
-        facts.append((f"{model.unanswered} on the way", "status"))
+        facts.append((f"sending {model.unanswered}", "status"))
     return facts
 
 
@@ -186,7 +186,7 @@ def _least_tabs_width(tabs: list[tuple[Tab, Row]]) -> int:
 
 
 def _tab_row(tabs: list[tuple[Tab, Row]], room: int) -> Row:
-    """Return the list of windows in at most `room` cells; empty if not one fits.
+    """Return the list of windows in at most `room` cells; empty if none fits.
 
     The current window stays longest, then those with mentions, then those with unread messages;
     the others are only counted.

@@ -39,7 +39,7 @@ _WIDTH_WITH_TIME = 30
 _SPACIOUS_WIDTH = 44
 _MIN_NAME_WIDTH = 4
 _RECENT_LINES = 200
-_SAME_TURN_MS = 5 * 60 * 1000
+_CONTINUATION_MS = 5 * 60 * 1000
 _EDITED = " (edited)"
 _DELETED = "message deleted"
 _SORT_SIGNS = MappingProxyType({"action": "*", "notice": "--", "error": "!"})
@@ -125,7 +125,7 @@ class Blocks:
         return (
             earlier.sort == "message"
             and earlier.who == line.who
-            and 0 <= line.at - earlier.at < _SAME_TURN_MS
+            and 0 <= line.at - earlier.at < _CONTINUATION_MS
         )
 
     # ------------------------------------------------------------------ a row of a line
@@ -215,8 +215,8 @@ class _Columns:
 def _columns_of(model: Model, width: int) -> _Columns:
     """Return the columns of a pane.
 
-    The name column is as wide as the members' and recent authors' names, within limits: so it
-    changes when somebody with a longer name appears, and never during scrolling.
+    The name column is as wide as the members' and recent authors' names, within limits: its width
+    changes when somebody with a longer name appears, but never during scrolling.
     """
     if model.bare:
         return _Columns(0, 0, 0, width)
@@ -231,7 +231,7 @@ def _name_width(model: Model, limit: int) -> int:
     widest = _MIN_NAME_WIDTH
     recent = (line.who for line in model.lines[-_RECENT_LINES:])
     for name in chain([model.user], recent, (person.name for person in model.people)):
-        # No code point is wider than two cells: this spares measuring most names of a crowd.
+        # A code point takes two cells at most: in large groups, most names need no measuring.
         if 2 * len(name) > widest:
             widest = max(widest, cells(name))
         if widest >= limit:

@@ -37,7 +37,7 @@ class _Change(NamedTuple):
 
 
 class _Spot(NamedTuple):
-    """The cursor's position in code points, and which text it is in (`Buffer.text_id`)."""
+    """The cursor's position in code points, and the `Buffer.text_id` of its text."""
 
     cursor: int
     text_id: int
@@ -55,8 +55,8 @@ class _Step:
 class Buffer:
     """The graphemes `before` and `after` the cursor, and the undo history of their changes.
 
-    `text_id` identifies which of several texts (entries of the input history) this is an edited
-    version of; undo restores it with the text.
+    `text_id` identifies the entry of the input history of which this is an edited version; undo
+    restores it with the text.
     """
 
     def __init__(self) -> None:
@@ -242,9 +242,9 @@ class Buffer:
 
 
 def _resegment(head: str, rest: list[str]) -> tuple[list[str], int]:
-    """Return the graphemes of `head` and as much of `rest` as it changes, and how much that is.
+    """Segment `head` together with the items of `rest` whose boundaries it changes.
 
-    The first unchanged grapheme may be among them.
+    Return the graphemes and the number of items used, perhaps with the first unchanged one.
     """
     count = 1
     while head:
@@ -258,7 +258,7 @@ def _resegment(head: str, rest: list[str]) -> tuple[list[str], int]:
 
 
 def _count_items(items: list[str], length: int) -> tuple[int, int]:
-    """Return how many items it takes to have `length` code points, and how many are too many."""
+    """Return how many items cover `length` code points, and by how many they exceed it."""
     count = 0
     while length > 0:
         length -= len(items[count])
@@ -267,7 +267,7 @@ def _count_items(items: list[str], length: int) -> tuple[int, int]:
 
 
 def count_run(items: list[str], inside: Callable[[str], bool]) -> int:
-    """Return how many of `items` there are up to the end of the first run that is inside."""
+    """Return the number of items up to the end of the first run for which `inside` is true."""
     outside = sum(1 for _ in takewhile(lambda item: not inside(item), items))
     return outside + sum(1 for _ in takewhile(inside, items[outside:]))
 
@@ -283,5 +283,5 @@ def is_not_space(grapheme: str) -> bool:
 
 
 def count_to_newline(items: list[str]) -> int:
-    """Return how many of `items` there are before the first line break."""
+    """Return the number of items before the first line break."""
     return items.index("\n") if "\n" in items else len(items)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class KeyContext(Protocol):
-    """The interface of the app to the actions of keys."""
+    """The app's interface to the actions of keys."""
 
     chat: Chat
     screen: Screen
@@ -64,7 +64,7 @@ def enter(app: KeyContext) -> None:
     before = len(window.lines)
     app.chat.enter(line)
     if window is app.chat.current and before < len(window.lines):
-        app.scroll_to_line(before)  # the answer may be longer than a page: show its beginning
+        app.scroll_to_line(before)  # the output may be longer than a page: show its beginning
 
 
 def complete(app: KeyContext, *, back: bool = False) -> None:
@@ -92,7 +92,7 @@ def ask_to_quit(app: KeyContext) -> None:
 
 
 def page_up(app: KeyContext) -> None:
-    """Scroll towards the past; at its beginning, load more of it."""
+    """Scroll up; at the top, load older messages."""
     model, size = app.refreshed(), app.screen.size
     if app.at_top:
         app.chat.current.load_history()
@@ -100,7 +100,7 @@ def page_up(app: KeyContext) -> None:
 
 
 def page_down(app: KeyContext) -> None:
-    """Scroll towards the present."""
+    """Scroll down."""
     model, size = app.refreshed(), app.screen.size
     app.view.position = down(model, page(model, *size), *size)
     if app.view.position is None:
@@ -111,7 +111,7 @@ def bottom(app: KeyContext) -> None:
     """Show the newest messages, and cancel the question together with its half-typed answer."""
     if app.chat.question is not None:
         app.chat.question = None
-        app.view.edit.clear()  # or the answer would be in front of what is typed next
+        app.view.edit.clear()  # otherwise the next input would begin with the answer
     _to_newest(app)
 
 
@@ -130,7 +130,7 @@ def first_unread(app: KeyContext) -> None:
 
 
 def search_text(app: KeyContext) -> None:
-    """Begin a search of the messages."""
+    """Put /search into the input line."""
     app.view.edit.set("/search ")
 
 
@@ -293,11 +293,11 @@ BINDINGS: tuple[Binding, ...] = (
         "suspend the program; `fg` in the shell resumes it",
         lambda app: app.screen.suspend(),
     ),
-    Binding((), "leave", "quit, after a question", ask_to_quit),
+    Binding((), "leave", "ask whether to quit", ask_to_quit),
 )
-"""Every action, in the order of the help; an action without keys can still be given some.
+"""Every action, in the order of the help; the configuration can bind keys to all of them.
 
-Action names are used in people's configuration files, so a name keeps its meaning.
+Action names are part of the configuration file format: do not rename them.
 """
 
 OTHERWISE = {"end-or-bottom": "bottom", "delete-or-leave": "leave"}
@@ -339,7 +339,7 @@ def bind(overrides: Mapping[str, str]) -> dict[str, str]:
 
 
 def key_rows() -> list[tuple[str, str]]:
-    """Return the default keys as people write them, with what they do, a row for each action."""
+    """Return the default keys as people write them, and their help, a row for each action."""
     rows: dict[str, list[str]] = {}
     for binding in BINDINGS:
         written = [format_key(key) for key in binding.keys if key != _NOT_ON_KEYBOARDS]

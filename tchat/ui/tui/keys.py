@@ -18,7 +18,7 @@ from dataclasses import dataclass
 ESCAPE = "\x1b"
 
 PASTE_LIMIT = (2 << 20) + 2
-"""Longest paste that is kept, in code points: even if all is CRLF, longer than any input line."""
+"""Longest paste that is kept, in code points: more than an input line, even if all is CRLF."""
 
 _ESCAPE_SECONDS = 0.05
 _PASTE_SECONDS = 2.0
@@ -119,8 +119,7 @@ Key = str | Paste
 class KeyReader:
     """Decodes a terminal's input into keys, independent of how it is cut into reads.
 
-    A sequence that stands for no known key is dropped whole, so that its end is not taken for
-    typing.
+    A sequence for no known key is dropped whole, so that its end is not read as typed text.
     """
 
     def __init__(self) -> None:
@@ -217,7 +216,7 @@ def parse_key(written: str) -> str:
     """Return the name of a key that a person wrote as "C-w" or "Ctrl-W"; "" if not bindable.
 
     With Ctrl, Alt or Shift written in full, letters are as printed on the keyboard: Alt-B is M-b.
-    A character alone cannot be bound: it is typing.
+    A character without Ctrl or Alt cannot be bound: it types itself.
     """
     bits, rest, in_full = 0, written.strip(), False
     while found := _MODIFIER.match(rest):

@@ -5,8 +5,8 @@ messages                     │ members  the newest at the bottom; members only
 status                                  the windows, what needs attention, file transfers
 prompt and input                        one row, or as many as are typed and can be spared
 
-Drawing and scrolling both ask here, so that a page is as long as the pane that is drawn. The
-messages get what the other parts leave, and always at least one row.
+Drawing and scrolling use the same layout, so that a page is as long as the pane that is drawn. The
+messages get the rows that the other parts leave, and always at least one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tchat.ui.tui.rows import Row
 
 SMALLEST = (20, 5)
-"""Width and height of the smallest screen that is of any use."""
+"""Width and height of the smallest usable screen."""
 
 _STATUS_ROWS = 1
 _WIDE = 64

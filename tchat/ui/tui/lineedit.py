@@ -4,10 +4,10 @@ The input line is text of one or more lines. Its commands are the actions of `ke
 keys to them; `do` runs one. Typed and pasted text comes through `insert`.
 
 Typing is undone a word at a time: a step is a word with the spaces after it, or twenty characters
-of one. Every other change is a step of its own, a paste or a completion too. Redo, which readline
-does not have, is lost by any change in between. Cut text goes to the kill ring; cuts that follow
-each other directly are one entry. During a search in the history, the line shows what was found,
-and typed text goes to the search pattern.
+of one. Every other change is a step of its own, also a paste or a completion. A new change discards
+the steps that could be redone (readline has no redo). Cut text goes to the kill ring; cuts that
+follow each other directly are one entry. During a search in the history, the line shows the entry
+found, and typed text goes to the search pattern.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _TYPED_STEP_LIMIT = 20
 
 @dataclass(slots=True)
 class _Completion:
-    """A word being completed; `changed` says that the offer shown is an undo step to retract."""
+    """A word being completed; `changed`: the completion shown is an undo step to retract."""
 
     start: int
     offers: list[str]
@@ -75,7 +75,7 @@ class LineEdit(Buffer):
 
     @property
     def search_failed(self) -> bool:
-        """Whether nothing (more) was found: the line shows the last match, or the draft."""
+        """Whether there was no (further) match: the line shows the last one, or the draft."""
         return self._search is not None and self._search.failed
 
     def set(self, text: str) -> None:
@@ -117,9 +117,9 @@ class LineEdit(Buffer):
         return line
 
     def do(self, action: str) -> bool:
-        """Run an action of `keymap`; return False, without effect, if it is the window's.
+        """Run an action of `keymap`; return False, without effect, if the app has to run it.
 
-        Actions unknown to the line are the window's; so are some others while the line is empty.
+        The app runs actions unknown to the line and, while the line is empty, some others.
         """
         if self._search is not None and self._do_searching(self._search, action):
             return True
@@ -134,7 +134,7 @@ class LineEdit(Buffer):
     def complete(
         self, offers_for: Callable[[str], tuple[int, list[str]]], *, back: bool = False
     ) -> None:
-        """Complete the word before the cursor; repeated: to the next offer, or `back` to the last.
+        """Complete the word before the cursor; repeated, show the next or (`back`) previous one.
 
         `offers_for` is called with the text before the cursor, and returns the code point at which
         the word begins, and the possible completions.
@@ -252,7 +252,7 @@ class LineEdit(Buffer):
         return bool(killed)
 
     def _pop_open_entry(self) -> str:
-        """Return the entry that the next cut belongs to, removed; make room in the kill ring."""
+        """Remove and return the entry that this cut extends, or ""; bound the kill ring."""
         if self._last in _KILLS:
             return self._kill_ring.pop()
         del self._kill_ring[: 1 - _KILL_RING_LIMIT]
@@ -295,7 +295,7 @@ class LineEdit(Buffer):
             self._find(search, search.pattern or self._last_pattern, search.back + 1)
 
     def _do_searching(self, search: _Search, action: str) -> bool:
-        """Carry out an action during a search; return False if it has its usual meaning."""
+        """Run an action during a search; return False if it has its usual meaning."""
         if action in ("abort", "bottom", "interrupt"):
             self._end_search(accept=False)
         elif action == "enter":
@@ -304,7 +304,7 @@ class LineEdit(Buffer):
             self._find(search, "".join(graphemes(search.pattern)[:-1]), 1)
         else:
             if action in _ACTIONS and action != "search-history":
-                self._end_search(accept=True)  # and then do it to what was found
+                self._end_search(accept=True)  # the action then applies to the entry found
             return False
         return True
 

@@ -1,7 +1,7 @@
 """Model of the screen: everything that is drawn, and where it comes from in the chat.
 
 Drawing is a pure function of a `Model`; `Model.refresh` is the one place that fills it from the
-chat. Something new on the screen needs a field here and a drawing function.
+chat. Everything new on the screen needs a field here and a drawing function.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ class Person:
 class Tab:
     """A window in the list of windows: Alt and its `number` switch there.
 
-    `unread` counts messages, `mentions` what is meant for this person: messages and requests.
+    `unread` counts messages and files. `mentions` counts mentions, direct messages, and requests
+    to join that wait for this person.
     """
 
     number: int
@@ -68,7 +69,7 @@ class WindowView:
     below: int = 0
 
     def on_added(self, count: int) -> None:
-        """Keep the place after a line was added, when there are `count` of them."""
+        """Keep the scroll position after a line was added, the last of `count`."""
         if self.position is None:
             return
         self.below += 1
@@ -76,7 +77,7 @@ class WindowView:
             self.on_inserted(1)
 
     def on_inserted(self, count: int) -> None:
-        """Keep the place after `count` lines were inserted above it."""
+        """Keep the scroll position after `count` lines were inserted above it."""
         if self.position is not None:
             self.position = replace(self.position, index=self.position.index + count)
 
@@ -91,9 +92,9 @@ class Model:
 
     `lines` are the oldest first, `pending` the person's messages that are not stored yet.
     `new_from` is the seq of the first unread event, 0 if there is none. `past` says what is above
-    the first line: more to load, a page being loaded, or nothing. `connection` is empty while the
-    connection stands, and `security` says how it is protected. `unanswered` counts requests on
-    their way, `requests` the people who ask to join.
+    the first line: more to load, a page being loaded, or nothing. `connection` is empty while
+    connected, and `security` says how the connection is protected. `unanswered` counts requests
+    without an answer yet, `requests` the people who ask to join.
     """
 
     user: str
@@ -158,7 +159,7 @@ def _question(chat: Chat, *, asked_to_quit: bool) -> str:
 
 
 def _tab(number: int, window: Window, current: Window) -> Tab:
-    """Return a window of the list; requests count as mentions, for they wait for this person."""
+    """Return a window of the list; requests count as mentions: they wait for this person."""
     personal = window.mentions + window.waiting_for_approval
     return Tab(number, window.title, window.unread, personal, window is current)
 

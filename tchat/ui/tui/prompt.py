@@ -22,7 +22,7 @@ _MAX_QUESTION_ROWS = 3
 
 
 class Prompt(NamedTuple):
-    """Rows from top to bottom, and where in them the cursor is: row and column in cells."""
+    """Rows from top to bottom, and the cursor's row and column in them, in cells."""
 
     rows: list[Row]
     cursor: tuple[int, int]
@@ -46,7 +46,7 @@ def prompt_rows(model: Model, width: int, limit: int) -> Prompt:
 def _prompt(model: Model, width: int, limit: int) -> tuple[list[Row], str, str]:
     """Return a long question's rows above the input, the prompt beside it, and its style."""
     if model.edit.searching is not None:
-        word = "nowhere" if model.edit.search_failed else "search"
+        word = "not found:" if model.edit.search_failed else "search:"
         return [], clip(f"({word} '{clean_line(model.edit.searching)}') ", width // 2), "search"
     if not model.question:
         return [], f"{clip(model.user, width // 3)} ▸ ", "prompt"

@@ -90,7 +90,7 @@ class Screen:
         self._painted = None
 
     def paint(self, picture: Picture) -> None:
-        """Paint a picture of the screen's size; while released, once acquired again."""
+        """Paint a picture of the screen's size; a released terminal gets it when acquired."""
         self._picture = picture
         if self._acquired:
             self._paint(picture)
@@ -111,7 +111,7 @@ class Screen:
     # ---------------------------------------------------------------- input
 
     def raw(self) -> list[str]:
-        """Return the input that is waiting, as `KeyReader.feed` takes it; never blocks.
+        """Return the pending input, in the form for `KeyReader.feed`; never blocks.
 
         An item is a character, or the name of a key that terminfo describes: "KEY_LEFT", or
         "kLFT5" (here Ctrl-Left) for those that only its extensions describe.
@@ -132,11 +132,11 @@ class Screen:
     def print_for_copying(self, text: str, *, already: bool) -> None:
         """Release the terminal and print text on it, so that a long line can be copied whole.
 
-        `already` says that an earlier text still stands there.
+        `already` says that an earlier text is still shown there.
         """
         if not already:
             self.release()
-        sys.stdout.write(f"\n{text}\n\nEnter goes back to the chat.\n")
+        sys.stdout.write(f"\n{text}\n\nPress Enter to return to the chat.\n")
         sys.stdout.flush()
 
     def resume(self) -> None:
@@ -201,8 +201,8 @@ class Screen:
         was_acquired = self._acquired
         self.release()
         with _handling({signal.SIGTSTP: signal.SIG_DFL}):
-            # Returns when the process continues; at once if its group is orphaned, so that
-            # nobody could continue it.
+            # Returns when the process continues; at once in an orphaned process group, which
+            # nobody could continue.
             stop()
         if was_acquired:
             self._acquire()
@@ -222,10 +222,10 @@ class Screen:
         self._window.refresh()
 
     def _paint_row(self, y: int, row: Row, painted: Row) -> None:
-        # Each span in a window of its own: where this terminal takes a character for wider than
-        # it was measured, neither the next span nor the next row is overwritten. Curses reports
-        # an error after writing the last cell of a window; so it does on a terminal that has
-        # just become smaller than the picture.
+        # Each span gets its own curses window: a character that curses takes for wider than it
+        # was measured then overwrites neither the next span nor the next row. Curses raises an
+        # error after writing the last cell of a window, and on a terminal that has just become
+        # smaller than the picture.
         pairs = zip(row, painted, strict=False)
         alike = len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
         x = sum(cells(text) for text, _ in row[:alike])
@@ -235,13 +235,13 @@ class Screen:
         for text, style in row[alike:]:
             width = cells(text)
             with suppress(curses.error):
-                place = self._window.derwin(1, max(width, 1), y, x)
-                place.addstr(self._encodable(text), self._styles.get(style, 0))
+                target = self._window.derwin(1, max(width, 1), y, x)
+                target.addstr(self._encodable(text), self._styles.get(style, 0))
             x += width
 
     def _encodable(self, text: str) -> str:
         """Return `text` composed (NFC), with ? where the terminal's encoding lacks a character."""
-        # Curses drops what joins a wide character: the parts of Hangul syllables, marks on kana.
+        # Curses drops code points that combine with a wide character (Hangul parts, kana marks).
         text = text if text.isascii() else unicodedata.normalize("NFC", text)
         encoding = self._window.encoding
         return text if self.terminal.utf8 else text.encode(encoding, "replace").decode(encoding)
@@ -249,7 +249,7 @@ class Screen:
 
 @contextmanager
 def open_screen(looks: Mapping[str, Look] | None = None) -> Iterator[Screen]:
-    """Acquire the terminal for the length of the block, and release it afterwards.
+    """Acquire the terminal while the block runs, and release it afterwards.
 
     `looks` are the person's own looks for styles (`styles`). Raises `StartupError`.
     """
@@ -266,7 +266,7 @@ def open_screen(looks: Mapping[str, Look] | None = None) -> Iterator[Screen]:
 
 @contextmanager
 def _curses() -> Iterator[curses.window]:
-    """Run curses for the length of the block, in raw mode and without echo."""
+    """Run curses while the block runs, in raw mode and without echo."""
     curses.set_escdelay(_ESCAPE_MS)  # short, since `KeyReader` waits for the rest of a sequence
     window = curses.initscr()
     try:
@@ -297,9 +297,9 @@ def _check_terminal() -> None:
 
 
 def _signal_handlers(screen: Screen) -> dict[int, Handler]:
-    """Return the handlers for the time that the terminal is acquired.
+    """Return the signal handlers for the time in which the terminal is acquired.
 
-    SIGTERM and SIGHUP are left alone where the program handles them: an orderly end is better.
+    If the program itself handles SIGTERM or SIGHUP, to end in an orderly way, they are left alone.
     """
     ends = (signal.SIGTERM, signal.SIGHUP)
     handlers: dict[int, Handler] = {
@@ -310,7 +310,7 @@ def _signal_handlers(screen: Screen) -> dict[int, Handler]:
 
 @contextmanager
 def _handling(handlers: Mapping[int, Handler]) -> Iterator[None]:
-    """Install signal handlers for the length of the block."""
+    """Install signal handlers while the block runs."""
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
@@ -340,6 +340,6 @@ def _start_colours() -> int:
         try:
             curses.start_color()
             curses.use_default_colors()
-        except curses.error:  # it could not go back to the colours it has by itself
+        except curses.error:  # the terminal cannot restore its default colours
             return 0
     return depth

@@ -1,11 +1,10 @@
-"""Scrolling: viewport and scroll position over lines that are laid out only where visible.
+"""Scrolling: viewport and scroll position over lines that are laid out lazily.
 
 A position is a row of a block. All movements start from the lowest visible row and go from block
-to block, so they cost as much as the rows they pass, however many lines there are above and below.
+to block: their cost depends on the distance, not on the number of lines.
 
-Reading above the newest line is stable: lines that arrive are added below, another width or
-height of the screen keeps the same line lowest, and when older lines are loaded in front, the
-caller adds their number to the index.
+A position above the bottom is stable: new lines are added below, a resized screen keeps the same
+line lowest, and when older lines are loaded above, the caller adds their number to the index.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from tchat.ui.tui.model import Model
 
 _PAGE_OVERLAP = 2
-"""How many rows of a page stay visible on the next."""
+"""How many rows of a page stay visible on the next one."""
 
 
 class BlockRow(NamedTuple):
@@ -39,7 +38,7 @@ class BlockSlice(NamedTuple):
 
 
 class Viewport(NamedTuple):
-    """The visible rows, from the top down, and whether that begins with the first row of all.
+    """The visible rows from the top down; `top` says that the very first row is among them.
 
     `position` is the model's, corrected to the nearest that exists; None at the bottom.
     """
@@ -61,7 +60,7 @@ def viewport_at(blocks: Blocks, position: Position | None, height: int) -> Viewp
 def up(model: Model, rows: int, width: int, height: int) -> Position | None:
     """Return the position `rows` rows higher, on a screen of `width` by `height` cells.
 
-    It stops where the first line is at the top (`Viewport.top` tells). None at the bottom.
+    It stops when the first line is at the top (`Viewport.top`). None at the bottom.
     """
     return _scroll(model, -rows, width, height)
 
@@ -115,7 +114,7 @@ def _scroll(model: Model, rows: int, width: int, height: int) -> Position | None
     if not len(blocks):
         return None
     pane = layout.pane_height
-    # Filled before the move too: a position too high to fill the pane would swallow rows of it.
+    # Filled before the move too: else the first rows of the move would only fill the pane.
     lowest = _fill_from_below(blocks, _block_row(blocks, model.position), pane)
     return _position(blocks, _fill_from_below(blocks, _move(blocks, lowest, rows), pane))
 

@@ -54,7 +54,7 @@ _THEME = {
     "search": ("bold underline", "bold underline", "bold underline"),
     "url": ("underline colour 32", "underline", "underline"),
 }
-# The colours of people's names by depth: of 256 a dozen as far apart as can be (CIE Lab).
+# Colours of people's names by colour depth; the twelve of 256 are far apart in CIE Lab.
 _NAMES = {
     256: [f"colour {n}" for n in (31, 93, 197, 28, 130, 133, 200, 33, 131, 100, 29, 99)],
     16: ["red", "green", "magenta", "cyan", "bright red", "bright blue", "bright magenta"],
@@ -69,7 +69,7 @@ STYLES = (*_THEME, *(f"name{index}" for index in range(NAME_COLOURS)))
 _BASIC = {name: index for index, name in enumerate(COLOURS)}
 _BRIGHT = {f"bright {name}": index + 8 for index, name in enumerate(COLOURS)}
 _NAMED = _BASIC | _BRIGHT | {"grey": 8, "gray": 8}
-# The first sixteen as xterm has them, a colour cube of six steps a channel, a ramp of greys.
+# xterm's palette: sixteen basic colours, a cube with six steps per channel, 24 greys.
 _STEPS = (0, 95, 135, 175, 215, 255)
 _PALETTE = (
     *((0, 0, 0), (205, 0, 0), (0, 205, 0), (205, 205, 0)),
@@ -88,14 +88,14 @@ _LOOK_HELP = (
 
 
 class Look(NamedTuple):
-    """A colour of the palette of 256, None for the terminal's own, and names of attributes."""
+    """A colour of the 256-colour palette (None: the terminal's default), and attributes."""
 
     colour: int | None = None
     attributes: frozenset[str] = frozenset()
 
 
 def parse_look(text: str) -> Look:
-    """Return the look that `text` describes. Raises ValueError, which says what is expected."""
+    """Return the look that `text` describes. Raises ValueError with the expected form."""
     words = text.lower().split()
     attributes = frozenset(words) & frozenset(ATTRIBUTES)
     colour = " ".join(word for word in words if word not in attributes)
@@ -114,7 +114,7 @@ def parse_looks(texts: Mapping[str, str], where: object) -> dict[str, Look]:
         if style not in STYLES:
             raise Refused(
                 Code.BAD_CONFIG,
-                f"{where}: there is no style {style!r} for colours; there are {', '.join(STYLES)}.",
+                f"{where}: colours: there is no style {style!r}; known: {', '.join(STYLES)}.",
             )
         try:
             looks[style] = parse_look(text)
@@ -138,7 +138,7 @@ def choose_depth(count: int, environment: Mapping[str, str]) -> int:
 def theme(depth: int, own: Mapping[str, Look] | None = None) -> dict[str, Look]:
     """Return the look of each style with a depth of 256, 16, 8 or 0 colours.
 
-    The person's `own` looks replace the theme's, in the nearest colours that there are.
+    The person's `own` looks replace the theme's, in the nearest available colours.
     """
     looks = _defaults(depth)
     for style, wish in (own or {}).items():
@@ -168,7 +168,7 @@ def _parse_colour(text: str) -> int:
     match = _COLOUR.fullmatch(text)
     number, rgb, name = match.groups() if match else (None, None, None)
     if rgb:
-        # Not the first sixteen: those may look like anything.
+        # Not one of the first sixteen: the terminal's user may have redefined those.
         return _nearest(tuple(bytes.fromhex(rgb)), range(16, 256))
     index = int(number) if number else _NAMED.get(name or "", 256)
     if index > 255:

@@ -1,14 +1,14 @@
-"""Terminal detection, escape sequences; rate limit of the bell and of desktop notifications.
+"""Terminal detection, escape sequences, and rate-limited bell and desktop notifications.
 
-Beyond what terminfo describes there are control sequences that most terminals of today know: a
-window title, bracketed paste, desktop notifications. Old terminals would print some of them as
+Most terminals of today know control sequences that terminfo does not describe: for the window
+title, bracketed paste, desktop notifications. Old terminals would print some of them as
 text, so terminals that are not known to be of xterm's family get none. The kind of terminal can
 only be guessed from the environment; over SSH little more than TERM is available.
 
 A terminal multiplexer (tmux, GNU screen) swallows sequences that it does not know, unless they are
 wrapped in a passthrough sequence. The bell is always rung with a notification: it marks the window
-or pane too, and gets through where a notification does not (tmux has to be told,
-`allow-passthrough`).
+or pane too, and arrives where a notification does not (tmux drops those unless `allow-passthrough`
+is set).
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ _SCREEN_CHUNK = 240
 class Terminal:
     """A terminal's capabilities, and the sequences that use them.
 
-    `xterm_like` says that it knows titles and bracketed paste. `multiplexer` is "tmux", "screen"
-    or empty. `notification` is the number of the OSC command that it shows a desktop notification
-    for, 9 or 777, or 0. `utf8` says whether text is sent to it in UTF-8.
+    `xterm_like`: it supports titles and bracketed paste. `multiplexer` is "tmux", "screen"
+    or empty. `notification` is the number of the OSC command that shows a desktop notification, 9
+    or 777, or 0 for none. `utf8` says whether text is sent to it in UTF-8.
     """
 
     xterm_like: bool
@@ -93,8 +93,8 @@ class Terminal:
         line = clean_line(text[: 8 * width])
         if self.utf8:
             return clip(line, width).encode()
-        # In other encodings UTF-8's bytes can be controls: 0x9C ends the string that it is in.
-        # Replaced before it is clipped, because a mark without width becomes a "?".
+        # In other encodings UTF-8's bytes can be controls: 0x9C would end the sequence early.
+        # Replace before clipping, because a combining mark without width becomes a "?".
         return clip(line.encode("ascii", "replace").decode(), width).encode("ascii", "replace")
 
 
@@ -109,7 +109,7 @@ class Notifier:
     def notify(self, title: str, body: str, now: float) -> bytes:
         """Return the sequence to write; empty if it is too soon or notifications are off.
 
-        `now` is in seconds, of a clock that never goes back.
+        `now` is in seconds of a monotonic clock.
         """
         if self._setting == "off" or now - self._last < _MIN_NOTIFICATION_INTERVAL:
             return b""
@@ -118,7 +118,7 @@ class Notifier:
 
 
 def detect_terminal(environment: Mapping[str, str], *, utf8: bool = True) -> Terminal:
-    """Return the terminal of a process with that environment."""
+    """Return the terminal that a process's environment describes."""
     xterm_like = environment.get("TERM", "").startswith(_XTERM_FAMILY)
     notification = _notification_command(environment) if xterm_like else 0
     return Terminal(xterm_like, _multiplexer(environment), notification, utf8)

@@ -31,8 +31,8 @@ _NOTHING = "No messages yet."
 class Picture:
     """Rows to paint, from top to bottom, and the cursor as row and column in cells.
 
-    `position` is the model's scroll position, corrected to the nearest that exists. `top` says
-    that the first row of the first line is visible, so that scrolling up has to load older lines.
+    `position` is the model's scroll position, corrected to the nearest that exists. `top`: the
+    first row of the first line is visible, so that scrolling up has to load older lines.
     """
 
     rows: list[Row]
@@ -75,13 +75,13 @@ def _message_rows(model: Model, width: int, height: int) -> tuple[list[Row], Vie
 
 
 def _side_by_side(message: Row, member: Row) -> Row:
-    """Join a row of each pane with a vertical line, which a horizontal one runs into."""
+    """Join a row of each pane with a vertical line, in which a horizontal rule ends."""
     joint = "┤" if message[-1][0].endswith("──") else "│"
     return [*message, (joint, "rule"), *member]
 
 
 def _member_rows(people: list[Person], width: int, height: int) -> list[Row]:
-    """Return the pane of members; those who do not fit are counted in its last row."""
+    """Return the pane of members; its last row counts those who do not fit."""
     rows = [_member_row(person, width) for person in people[:height]]
     hidden = len(people) - height
     if hidden > 0:

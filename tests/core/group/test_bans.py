@@ -130,7 +130,7 @@ def test_banned_person_can_use_no_invite(crew: Script) -> None:
 def test_banned_person_cannot_be_invited_by_name(crew: Script) -> None:
     crew.run("alice", Ban, "bob")
     assert crew.refused("alice", Invite, digest_of(TOKEN), HOUR, "BOB") == Code.BANNED
-    assert crew.sentence == "BOB is banned, and an invite does not lift that."
+    assert crew.sentence == "BOB is banned; lift the ban before inviting them."
     crew.run("alice", Unban, "bob")
     crew.run("alice", Invite, digest_of(TOKEN), HOUR, "BOB")
     assert crew.run("bob", Join, TOKEN) != []
@@ -216,7 +216,7 @@ def test_invite_is_used_up_in_an_open_group(crew: Script) -> None:
 # ------------------------------------------------------------------ founding anew
 
 
-def test_new_life_forgets_bans_and_settings(crew: Script) -> None:
+def test_refounding_forgets_bans_and_settings(crew: Script) -> None:
     crew.run("alice", SetTopic, "What runs?")
     crew.run("alice", SetPolicy, "open")
     crew.run("alice", Ban, "bob")

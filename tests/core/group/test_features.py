@@ -1,4 +1,4 @@
-"""Table of features: every command and event is declared once, and has all that follows from it."""
+"""Table of features: every command and event is declared once and completely."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_names_in_commands_are_cleaned(command: Command) -> None:
 
 
 @pytest.mark.parametrize("command", COMMAND_EXAMPLES, ids=type_of)
-def test_clean_commands_stay_as_they_are(command: Command) -> None:
+def test_clean_commands_are_unchanged(command: Command) -> None:
     assert clean(command) is command
 
 
@@ -170,7 +170,7 @@ def test_typed_text_is_cleaned() -> None:
 
 @given(history=histories)
 def test_standing_changes_agree_with_the_state(history: list[Step]) -> None:
-    """Every change of somebody's standing but one's own founding or request is announced."""
+    """Every change of standing is announced, except by one's own founding or request."""
     script = Script()
     before = script.group.copy()
     for outcome in run_history(history, script):

@@ -38,7 +38,7 @@ def test_shared_file_needs_a_name(crew: Script) -> None:
     assert crew.refused("bob", Share, "", 1, DIGEST) == Code.BAD_FILE
 
 
-def test_state_says_who_shared_a_file_when(crew: Script) -> None:
+def test_state_has_sharer_and_time_of_files(crew: Script) -> None:
     crew.run("Bob", Share, "a.txt", 7, DIGEST)
     assert crew.group.files == {1: File(1, "a.txt", 7, DIGEST, "Bob", NOON)}
 

@@ -206,7 +206,7 @@ def test_kick_voids_invites_of_the_kicked(crew: Script) -> None:
     assert crew.refused("dave", Join, TOKEN) == Code.BAD_INVITE
 
 
-def test_leaving_voids_ones_invites_for_good(crew: Script) -> None:
+def test_leaving_voids_own_invites_permanently(crew: Script) -> None:
     invite(crew)
     crew.run("alice", Leave)
     assert crew.refused("dave", Join, TOKEN) == Code.BAD_INVITE
@@ -290,7 +290,7 @@ def test_key_has_its_latest_members_name(crew: Script) -> None:
     assert crew.group.keys[key_of("bob")] == "robert"
 
 
-def test_founding_anew_forgets_the_keys(crew: Script) -> None:
+def test_refounding_forgets_the_keys(crew: Script) -> None:
     for name in ("alice", "bob", "carol"):
         crew.run(name, Leave)
     crew.run("dave", Join)

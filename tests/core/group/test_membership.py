@@ -144,7 +144,7 @@ def test_only_members_can_be_kicked(crew: Script) -> None:
     assert crew.refused("alice", Kick, "erin") == Code.NO_SUCH_MEMBER
 
 
-def test_kicking_a_requester_says_they_asked(crew: Script) -> None:
+def test_kick_refusal_mentions_a_pending_request(crew: Script) -> None:
     crew.run("dave", Join)
     crew.refused("alice", Kick, "dave")
     assert "has asked to join" in crew.sentence
@@ -238,7 +238,7 @@ def test_last_member_leaving_closes_the_group(ops: Script) -> None:
     assert ops.group.admin_name == ""
 
 
-def test_closed_group_can_only_be_founded_anew(ops: Script) -> None:
+def test_closed_group_can_only_be_refounded(ops: Script) -> None:
     ops.joined("alice")
     ops.run("alice", Leave)
     assert ops.refused("alice", Leave) == Code.NOT_MEMBER
@@ -247,7 +247,7 @@ def test_closed_group_can_only_be_founded_anew(ops: Script) -> None:
     assert ops.run("bob", Join) == [Created(key_of("bob"))]
 
 
-def test_founding_anew_begins_a_new_life(crew: Script) -> None:
+def test_refounding_resets_the_group(crew: Script) -> None:
     crew.run("alice", Share, "plan.txt", 10, DIGEST)
     crew.run("alice", Kick, "carol")
     crew.run("bob", Leave)
@@ -261,12 +261,12 @@ def test_founding_anew_begins_a_new_life(crew: Script) -> None:
     assert (crew.group.files, crew.group.kicked) == ({}, {})
 
 
-def test_first_life_begins_with_event_1(ops: Script) -> None:
+def test_first_founding_is_event_1(ops: Script) -> None:
     ops.run("alice", Join)
     assert ops.group.floor == 1
 
 
-def test_file_numbers_go_on_in_a_new_life(ops: Script) -> None:
+def test_file_numbers_continue_after_a_refounding(ops: Script) -> None:
     ops.joined("alice")
     ops.run("alice", Share, "plan.txt", 10, DIGEST)
     ops.run("alice", Leave)
@@ -281,7 +281,7 @@ def test_closing_a_group_removes_its_files(ops: Script) -> None:
     assert ops.group.files == {}
 
 
-def test_new_life_forgets_who_was_kicked(crew: Script) -> None:
+def test_refounding_forgets_who_was_kicked(crew: Script) -> None:
     crew.run("alice", Kick, "bob")
     crew.run("carol", Leave)
     crew.run("alice", Leave)

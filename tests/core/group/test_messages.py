@@ -44,18 +44,18 @@ changes = pytest.mark.parametrize(("what", "about"), [(Edit, ("no",)), (Delete, 
 
 
 def edits_in(script: Script) -> dict[int, tuple[int, ...]]:
-    """Return the events that edited each message."""
+    """Return the seqs of the edits of each message."""
     return {message: edits.seqs for message, edits in script.group.edits.items()}
 
 
 def post(crew: Script, who: str = "bob", text: str = "hello") -> int:
-    """Let somebody say something, and return the number of the message."""
+    """Post a message; return its seq."""
     [posted] = crew.events(who, Post, text)
     return posted.seq
 
 
 def anew(crew: Script) -> None:
-    """Let everybody leave, and bob found the group anew."""
+    """Let everybody leave, and bob found the group again."""
     for name in list(crew.members):
         crew.run(name, Leave)
     crew.run("bob", Join)
@@ -83,7 +83,7 @@ def test_reply_must_be_to_an_earlier_event(crew: Script, ahead: int) -> None:
     assert crew.refused("carol", Post, "hello, bob", 0) == Code.NO_SUCH_MESSAGE
 
 
-def test_reply_to_a_former_life_is_refused(crew: Script) -> None:
+def test_reply_to_message_before_refounding_is_refused(crew: Script) -> None:
     first = post(crew)
     anew(crew)
     assert crew.refused("bob", Post, "where were we?", first) == Code.NO_SUCH_MESSAGE
@@ -216,7 +216,7 @@ def test_only_messages_can_be_edited_or_deleted(
 
 
 @changes
-def test_messages_of_a_former_life_are_gone(
+def test_messages_before_a_refounding_cannot_be_changed(
     crew: Script, what: type[Command], about: tuple[str, ...]
 ) -> None:
     first = post(crew)
@@ -225,7 +225,7 @@ def test_messages_of_a_former_life_are_gone(
     assert crew.refused("bob", what, first, *about) == Code.NO_SUCH_MESSAGE
 
 
-def test_founding_anew_forgets_edits(crew: Script) -> None:
+def test_refounding_forgets_edits(crew: Script) -> None:
     crew.run("bob", Edit, post(crew), "Hello!")
     anew(crew)
     assert crew.group.edits == {}

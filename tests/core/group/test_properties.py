@@ -32,13 +32,13 @@ SMALL = GroupLimits(members=2, requests=1, invites=2, bans=1)
 
 
 class SmallScript(Script):
-    """A group that may have two members."""
+    """Script of a group that may have two members."""
 
     limits = SMALL
 
 
 def script_of(history: list[Step]) -> Script:
-    """Return the group in which a history has happened."""
+    """Return the script of a group after a history."""
     script = Script()
     for _ in run_history(history, script):
         pass
@@ -201,7 +201,7 @@ def test_files_are_those_shared_and_not_removed(history: list[Step]) -> None:
 
 
 @any_history
-def test_edits_are_of_own_messages_of_this_life(history: list[Step]) -> None:
+def test_edits_are_of_own_messages_since_founding(history: list[Step]) -> None:
     script = Script()
     for _ in run_history(history, script):
         for target, edits in ((e.message, e.seqs) for e in script.group.edits.values()):

@@ -128,14 +128,14 @@ def test_repeated_command_is_recognised_in_any_spelling(crew: Script) -> None:
     assert crew.give(Author("BOB", author.client), command) == []
 
 
-def test_numbers_may_be_left_out(crew: Script) -> None:
+def test_numbers_may_be_skipped(crew: Script) -> None:
     crew.run("bob", Post, "one")
     author, _ = crew.last
     assert crew.give(author, Post(1, 100, "crew", "two")) != []
     assert crew.group.counted(author) == 100
 
 
-def test_skipped_number_may_still_come_once(crew: Script) -> None:
+def test_skipped_number_is_accepted_once(crew: Script) -> None:
     crew.run("bob", Post, "one")
     author, _ = crew.last
     crew.give(author, Post(1, 100, "crew", "two"))
@@ -181,7 +181,7 @@ def test_repeated_founding_does_not_found_again(ops: Script) -> None:
     assert ops.give(*founding) == []
 
 
-def test_counts_survive_founding_anew(ops: Script) -> None:
+def test_command_numbers_survive_a_refounding(ops: Script) -> None:
     ops.run("alice", Join)
     ops.run("alice", Post, "hello")
     posted = ops.last

@@ -41,7 +41,7 @@ LARGEST = 2**63 - 1
 
 
 def script_of(history: list[Step], name: str = "ops") -> Script:
-    """Return the group in which a history has happened."""
+    """Return the script of a group after a history."""
     script = Script(name)
     for _ in run_history(history, script):
         pass
@@ -54,7 +54,7 @@ def as_others_get_it(group: Group) -> Group:
 
 
 def full() -> Script:
-    """Return a group that has something of everything there is."""
+    """Return a group whose snapshot has a value in every field."""
     script = Script("Ops")
     script.joined("Alice", "bob", "Straße", "dave")
     script.run("alice", Kick, "strasse")
@@ -251,7 +251,7 @@ def test_any_map_is_a_group_or_refused(changes: dict[str, object]) -> None:
 
 
 def validate_thawed(group: Group) -> None:
-    """Look at all that is shown of a group, and let it go on."""
+    """Read everything that is shown of a thawed group, and give it a command."""
     assert isinstance(group.admin_name, str)
     assert group.standing("alice") in ("member", "waiting", "outsider")
     assert group.copy() == group
@@ -305,13 +305,13 @@ KEPT = freeze_whole(FULL.group)
 
 
 def sealed(item: object, seq: int = FULL.group.seq) -> bytes:
-    """Return what a server would keep that makes wholes of something else."""
+    """Return an item encoded and sealed like the snapshot that a server stores."""
     frozen = cbor2.dumps(item)
     return hashlib.sha256(seq.to_bytes(8, "big") + frozen).digest() + frozen
 
 
 def in_order(group: Group) -> list[object]:
-    """Return all that a group has, with maps as lists of what is in them."""
+    """Return all fields of a group; maps as lists, so that their order counts."""
     values = (getattr(group, field.name) for field in fields(Group))
     return [list(value.items()) if isinstance(value, dict) else value for value in values]
 
@@ -335,7 +335,7 @@ def test_whole_snapshot_and_later_events_equal_replay(
     script = Script()
     kept = [(0, freeze_whole(script.group))]
     kept += [(script.group.seq, freeze_whole(script.group)) for _ in run_history(history, script)]
-    # What was deleted since is erased in the log by now, but was not when the state was kept.
+    # The log has erased what was deleted later; at the time of the snapshot it had not.
     seq, state = data.draw(st.sampled_from(kept))
     assert replay(script.name, script.log[seq:], thaw_whole(state, seq)) == script.group
 
@@ -384,9 +384,9 @@ def test_client_numbers_without_a_key_are_refused(key: str) -> None:
 
 
 def test_changed_snapshot_requires_new_rules_version() -> None:
-    """Another digest: a server would go on from states that its own rules do not lead to.
+    """A different digest means that stored states no longer match the rules.
 
-    Raise `RULES`, and write down what `full` comes to now.
+    Raise `RULES`, and record the new digest of `full`.
     """
     assert (RULES, hashlib.sha256(KEPT).hexdigest()[:16]) == (2, "f4c26f020ac8a23d")
     assert MADE_WITH.startswith(f"rules {RULES}, unicode ")

@@ -153,7 +153,7 @@ def test_every_key_has_values_of_one_type(frame: Frame) -> None:
     for key in item.keys() - {"type", "kind"}:
         for other in OTHER_VALUES:
             if shape_of(other) == shape_of(item[key]) and shape_of(other) is not int:
-                continue  # the right type; whether the value is right, only the document says
+                continue  # valid type; the value is checked by the CDDL only
             wrong = item | {key: other}
             assert (key, other, decoder_allows(wrong)) == (key, other, False)
             assert (key, other, cddl_allows(rule, wrong)) == (key, other, False)

@@ -301,19 +301,19 @@ def test_server_does_not_know_its_own_answers(word: str) -> None:
 
 
 def is_understood_or_refused(body: bytes) -> bool:
-    """Return whether `body` holds a frame that can be said again, or is refused as it should be."""
+    """Return whether `body` is decoded to a frame that can be encoded, or is refused."""
     try:
         frame = decode(body, EVERY_TYPE)
     except ProtocolError as error:
         return error.code in (Code.MALFORMED, Code.UNKNOWN_TYPE)
     if isinstance(frame, Event) and isinstance(frame.body, Unknown):
-        return True  # what it said is not known here, and so cannot be said again
+        return True  # an event of unknown kind cannot be encoded again
     return decode(unchecked(frame.to_map())[PREFIX:], EVERY_TYPE) == frame
 
 
 @st.composite
 def damaged_frames(draw: st.DrawFn) -> bytes:
-    """Make a right frame of which some bytes were changed, lost, doubled or put in."""
+    """Generate valid frames with some bytes changed, removed, doubled or inserted."""
     body = bytearray(encode(draw(st.sampled_from(FRAMES)))[PREFIX:])
     for _ in range(draw(st.integers(1, 4))):
         start = draw(st.integers(0, len(body)))
@@ -337,7 +337,7 @@ values = st.recursive(
 
 @st.composite
 def misshapen_frames(draw: st.DrawFn) -> bytes:
-    """Make a right frame of which some keys have another value or are not there."""
+    """Generate valid frames with some keys changed or missing."""
     item = draw(st.sampled_from(FRAMES)).to_map()
     keys = draw(st.lists(st.sampled_from(sorted(item)), min_size=1, max_size=2, unique=True))
     for key in keys:

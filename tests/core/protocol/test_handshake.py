@@ -80,7 +80,7 @@ def test_bad_username_is_refused() -> None:
 
 @pytest.mark.parametrize("client", [b"", CLIENT[:-1], CLIENT + b"\x00"])
 def test_client_id_has_8_bytes(client: bytes) -> None:
-    with pytest.raises(ProtocolError, match="A client id has 8 bytes") as caught:
+    with pytest.raises(ProtocolError, match="A client id must have 8 bytes") as caught:
         check_hello(replace(HELLO, client=client))
     assert caught.value.code == Code.HANDSHAKE
 
@@ -91,7 +91,7 @@ def test_key_and_nonce_have_32_bytes(part: str, data: bytes) -> None:
     hello = Hello(
         VERSION, "alice", CLIENT, data if part == "key" else KEY, data if part == "nonce" else NONCE
     )
-    with pytest.raises(ProtocolError, match=f"A {part} has 32 bytes") as caught:
+    with pytest.raises(ProtocolError, match=f"A {part} must have 32 bytes") as caught:
         check_hello(hello)
     assert caught.value.code == Code.HANDSHAKE
 
@@ -159,7 +159,7 @@ def test_nonces_cannot_be_swapped(one: tuple[Hello, Challenge, bytes]) -> None:
     assert proof_text(*swapped, server) != proof_text(*one)
 
 
-def test_no_part_can_pass_as_the_servers_key() -> None:
+def test_no_signed_part_can_pass_as_the_pin() -> None:
     pin, key, client, nonce = b"p" * 32, b"k" * KEY_SIZE, b"12345678", b"c" * NONCE_SIZE
     hello = Hello(VERSION, "alice", client, key, NONCE)
     user = (key[CLIENT_ID_SIZE:] + client + b"alice").decode()

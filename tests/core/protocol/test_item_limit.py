@@ -20,7 +20,7 @@ nested = st.recursive(
 
 
 def items_in(value: Any) -> int:  # noqa: ANN401  # whatever CBOR can hold
-    """Count a value and what is in it."""
+    """Return the number of items in a value, itself included."""
     if isinstance(value, dict):
         return 1 + sum(items_in(part) for pair in value.items() for part in pair)
     return 1 + (sum(map(items_in, value)) if isinstance(value, list) else 0)

@@ -14,7 +14,7 @@ from tests.ui.screens.catalogue import MOVING, busy
 @pytest.mark.parametrize("width", range(20, 121))
 @pytest.mark.parametrize("others", [0, 2])
 def test_transfer_displaces_nothing_important(width: int, others: int) -> None:
-    """The current window and requests to join stay, and then the percentage."""
+    """The current window and requests to join have priority, then the percentage."""
     moving = [replace(MOVING, name="数字" * 30)] * (others + 1)
     made = busy(requests=1, unanswered=2, transfers=moving)
     row = shown(made, width)[-2]

@@ -253,10 +253,10 @@ def test_lost_connection_and_reconnection_are_shown(server: ServerProcess, tmp_p
         server.stop(signal.SIGKILL)
         terminal.sees("offline:")
         terminal.type("said into the void\r")
-        terminal.sees("1 on the way", "… said into the void")
+        terminal.sees("sending 1", "… said into the void")
         server.start()
         terminal.sees("connected again", "alice │ said into the void")
-        wait_gone(terminal, "on the way", "offline:")
+        wait_gone(terminal, "sending 1", "offline:")
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])

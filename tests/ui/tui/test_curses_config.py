@@ -50,7 +50,7 @@ def test_colours_are_configurable(server: ServerProcess, tmp_path: Path) -> None
         ('[keys]\n"C-n" = "next-widow"\n', "there is no action 'next-widow'; did you mean next-w"),
         ('[keys]\n"x" = "next-window"\n', "'x' is not a key that can be bound"),
         ('[colours]\nprompt = "mauvish"\n', "prompt is 'mauvish'; write any of"),
-        ('[colours]\nprmopt = "bold"\n', "there is no style 'prmopt' for colours"),
+        ('[colours]\nprmopt = "bold"\n', "there is no style 'prmopt'; known:"),
         ('usr = "alice"\n', "unknown key 'usr' (did you mean 'user'?)"),
         ("user = \n", "the file is not TOML"),
     ],

@@ -76,9 +76,9 @@ def test_history_is_recalled_and_searched(alice: Terminal) -> None:
     alice.type(UP + UP)
     wait_typed(alice, "another")
     alice.type(ctrl("c") + ctrl("r") + "WORD")
-    alice.sees("(search 'WORD') the last word")
+    alice.sees("(search: 'WORD') the last word")
     alice.type(ctrl("r"))
-    alice.sees("(search 'WORD') the first word")
+    alice.sees("(search: 'WORD') the first word")
     alice.type(ctrl("g"))
     wait_typed(alice, "")
     alice.type(ctrl("r") + "ano\r")
@@ -139,13 +139,13 @@ def test_wrong_commands_are_answered_with_sentences(alice: Terminal) -> None:
         ("/", "There is no command /"),
         ("/kick nobody", "nobody is not a member"),
         ("/jump 7", "There is no such result; /search"),
-        ("/window 9", "There is no window 9; there is one."),
+        ("/window 9", "There is no window 9; one is open."),
         ("/get x", "The group has no file x."),
         ("/edit", "There is no such message here"),
         ("/send nothing-like-this", "nothing-like-this"),
         ("/join a/b", "A group name"),
         ("/msg alice me", "yourself"),
-        ("/resend", "All your messages here are sent"),
+        ("/resend", "None of your messages here was refused"),
     ]:
         alice.type(f"{words}\r")
         alice.until(partial(_tells, alice, sentence), sentence)

@@ -172,7 +172,7 @@ async def test_two_people_exchange_direct_messages(server: ServerProcess, tmp_pa
 
 
 def ops_of(terminal: Terminal) -> str:
-    """Return what the first window shows."""
+    """Switch to the first window; return the text of the screen."""
     terminal.type(alt("1"))
     terminal.sees("[1 #ops]")
     return terminal.text
@@ -262,7 +262,7 @@ async def test_bell_setting_suppresses_notifications(server: ServerProcess, tmp_
 async def test_ignored_people_are_hidden(server: ServerProcess, tmp_path: Path) -> None:
     async with two_groups(server, tmp_path) as (alice, bob):
         alice.type("/ignore bob\r")
-        alice.sees("New messages of bob are hidden.")
+        alice.sees("New messages from bob are hidden.")
         await bob.post("alice! alice!", group="ops")
         await bob.post("alice! alice!", group="lab")
         async with headless(server, "carol") as carol:

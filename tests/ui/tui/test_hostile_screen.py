@@ -193,7 +193,7 @@ async def test_hostile_file_name_is_typed_safely(server: ServerProcess, tmp_path
 
 
 async def lie(peer: ScriptedPeer, looked: trio.Event) -> None:
-    """Put hostile text wherever the screen shows some, in a log that ends in the far future."""
+    """Send hostile text in every field that is shown, in a log that ends in the far future."""
     await peer.welcome(user=f"al{EVERYTHING}")
     await peer.attach(seq=4)
     await peer.group_list(EVERYTHING, f"@alice,{EVERYTHING}")
@@ -208,7 +208,7 @@ async def lie(peer: ScriptedPeer, looked: trio.Event) -> None:
 
 
 async def be_brief(peer: ScriptedPeer, looked: trio.Event) -> None:
-    """Answer late, and only with the state: who the admin is."""
+    """Let the client in late, as waiting for approval, with a hostile admin's name."""
     await looked.wait()
     await peer.welcome()
     await peer.attach("waiting", admin=EVERYTHING)

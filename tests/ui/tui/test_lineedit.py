@@ -73,7 +73,7 @@ def test_typed_code_points_join_into_one_grapheme(typed: str, there: str) -> Non
     assert press(edit, "Backspace") == f"|{there}"
 
 
-def test_flags_are_paired_anew_after_moving_away() -> None:
+def test_flags_are_paired_again_after_moving_away() -> None:
     edit = LineEdit()
     press(edit, "🇪🇺🇩🇪🇫🇷🇪🇸🇮🇹 x", "Home", "🇬")
     assert edit.after[:5] == ["🇪🇺", "🇩🇪", "🇫🇷", "🇪🇸", "🇮🇹"]

@@ -78,7 +78,7 @@ def test_search_finds_the_newest_first() -> None:
     assert not edit.search_failed
 
 
-def test_search_continues_from_what_it_found() -> None:
+def test_search_continues_from_its_match() -> None:
     edit = entered("deploy now", "hello", "deploy later")
     assert found(edit, "C-r", "dep", "C-r", "loy") == ("deploy", "deploy now")
 

@@ -244,7 +244,7 @@ def test_printing_for_copying_releases_until_enter(tmp_path: Path) -> None:
     with painter(tmp_path) as terminal:
         painted(terminal)
         terminal.type("a")
-        terminal.sees("COPY THIS", "Enter goes back")
+        terminal.sees("COPY THIS", "Press Enter to return")
         assert is_released(terminal)
         terminal.type("\r")
         terminal.until(lambda: "COPY" not in terminal.text, "the screen again")

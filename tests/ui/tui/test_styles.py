@@ -159,7 +159,9 @@ def test_wrong_colour_error_names_file_and_key() -> None:
 
 
 def test_unknown_style_error_lists_the_styles() -> None:
-    with pytest.raises(Refused, match=r"config\.toml: there is no style 'menton' .*mention, "):
+    with pytest.raises(
+        Refused, match=r"config\.toml: colours: there is no style 'menton'; .*mention, "
+    ):
         parse_looks({"menton": "red"}, "config.toml")
 
 
