@@ -158,7 +158,7 @@ def test_numbers_in_protocol_match_the_code() -> None:
         f"# The tchat protocol, version {handshake.VERSION} ",
         f"The current version is {handshake.VERSION} ",
         f"in `snapshot` frames, {snapshots.PIECE_LIMIT >> 10} KiB each",
-        f"about {BACK_LIMIT >> 10} KiB of them",
+        f"It has at most {BACK_LIMIT >> 10} KiB, or a single larger event",
         f"at most {framing.FRAME_LIMIT:,} bytes, and {framing.HANDSHAKE_LIMIT:,} until",
         f"at most {framing.ITEM_LIMIT:,} items",
         f"of the last {state.WINDOW:,} numbers",

@@ -62,8 +62,9 @@ class ClientId:
     def advance_past(self, number: int) -> None:
         """Continue above `number`, the highest that a server has recorded for this id.
 
-        After a restore from a backup, it may exceed the file's own. An absurdly high number is
-        ignored: it would use up the numbers of this id for all other servers.
+        After this client's files were restored from a backup, `number` may be higher than the one
+        stored there. An absurdly high one is ignored: it would use up the numbers of this id for
+        all other servers.
         """
         if self._next <= number < self._next + _MAX_SKIP:
             self._next = number + 1  # `next_number` reserves it

@@ -6,9 +6,9 @@ before the connection broke, or by an earlier process, go first on the next conn
 
 Pacing lets a long paste through without rate-limit rejections. The server rate-limits with a token
 bucket, so the client keeps a bucket of its own, with 80 % of that rate and half of that burst.
-After a stall, all commands in flight reach the server in one burst, and its bucket, once full, has
-gained no tokens meanwhile. So at most half of the server's burst is sent at once, and at most as
-many commands are in flight: the server then has a token for each command, whenever it arrives.
+During a stall the client's bucket refills, but the server's, if it is full already, gains nothing.
+Afterwards, the commands in flight may arrive together with as many new ones as the client's bucket
+allows. So both are limited to half of the server's burst: the server has a token for each command.
 
 Read positions are not urgent: the latest one of each group replaces those before it.
 """

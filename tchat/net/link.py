@@ -41,9 +41,9 @@ class Link:
     `peer` is the other end's address, None if the other end was gone already. `last_received` is
     the `trio.current_time()` at which bytes last arrived, `last_sent` that of the last `send`.
 
-    `send_nowait` sends as much as the socket accepts without blocking. It returns the rest, which
-    has to be passed to `send` even if it is empty, or None if there is no rest. It must not be
-    called while a task is in `send`.
+    `send_nowait` sends as much as the socket accepts without blocking. It returns None if all was
+    sent, otherwise the data that is left. Pass that to `send` even if it is empty: then only bytes
+    that TLS has encrypted are unsent. It must not be called while a task is in `send`.
     """
 
     __slots__ = (

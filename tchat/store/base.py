@@ -349,9 +349,10 @@ class Blobs(Protocol):
     ) -> AbstractAsyncContextManager[PartialFile]:
         """Reserve the partial file of an upload for the length of the block.
 
-        Open it with `open_partial`. It is discarded if the disk is full or fails. If another upload
-        of the same file is in progress and not alive, that one is cancelled, and its block ends
-        with `Refused` (replaced); if it is alive, the new upload gets an empty partial file.
+        Open it with `open_partial`. It is discarded if the disk is full or fails. If the person is
+        already uploading the same file, wait briefly for that upload to end. If it goes on, but
+        receives no data (`is_alive` is false), it is cancelled, and its block ends with `Refused`
+        (replaced). If it does receive data, the new upload gets an empty partial file of its own.
         """
 
     def open_partial(self, part: PartialFile) -> None:
@@ -368,8 +369,8 @@ class Blobs(Protocol):
     ) -> None:
         """Remove a person's oldest unfinished uploads until the rest fits into `limit` bytes.
 
-        Uploads in progress are exempt, and so are those in `active`, by size and head, which are
-        about to start.
+        Uploads in progress are exempt, and so are those that a ticket was issued for: `active`
+        has their sizes and heads.
         """
 
     def download(self, sha256: bytes, size: int) -> AbstractAsyncContextManager[StoredFile]:

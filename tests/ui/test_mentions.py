@@ -29,6 +29,8 @@ from tchat.ui.chat.mentions import is_mention
         ("@小明", "小明"),
         ("问bob一下", "bob"),
         ("さくらさん", "さくら"),
+        ("bob은 왔다", "bob"),
+        ("민수는 왔다", "민수"),
         ("مرحبا علي.", "علي"),
     ],
 )

@@ -1,7 +1,7 @@
 """Upload or download one file on a connection of its own, and retry until it is done.
 
 After a broken connection, a transfer requests a new ticket, connects again, and resumes where it
-stopped. It retries as long as it makes progress, and a few times more. `downloads` stores partial
+stopped. It gives up after several attempts in a row without progress. `downloads` stores partial
 downloads on disk; `content` reads the files to upload.
 """
 
@@ -159,7 +159,7 @@ async def fetch_file(
 
 
 class _Retries:
-    """Decides how often to retry: as long as there is progress, and a few times more."""
+    """Decides whether to retry: not after several attempts in a row without progress."""
 
     def __init__(self) -> None:
         self._backoff = Backoff()

@@ -165,7 +165,7 @@ class Body(Shape):
         """Apply the event to the state. Never fails: `decide` has already allowed the event."""
 
     def standing_change(self, event: Event) -> StandingChange | None:
-        """Return the change that the person is notified of. Such an event ends a server's batch."""
+        """Return the change of standing, if there is one: a person is told, and the batch ends."""
 
     def erased(self, before: Group) -> tuple[int, ...]:
         """Return the events whose texts the event erases, given the state before it."""

@@ -55,8 +55,8 @@ def check_items(body: bytes) -> None:
     """Raise `ProtocolError` (malformed) for a frame of more than `ITEM_LIMIT` items.
 
     A short frame can encode tens of thousands of containers, which take a hundred times as long to
-    allocate and collect as those of any legitimate frame. So items are counted before decoding,
-    which reads only their heads (RFC 8949, section 3); the decoder checks their validity.
+    allocate and collect as those of any legitimate frame. So items are counted before the frame is
+    decoded. Counting reads only their heads (RFC 8949, section 3); decoding checks their validity.
     """
     at, left = 0, 1
     for _ in range(ITEM_LIMIT + 1):

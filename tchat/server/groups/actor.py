@@ -226,7 +226,8 @@ class GroupActor:
             batch.fail(full)
         else:
             self._publish(batch, page, effects)
-        # Also after a failed commit: the unchanged standings release the quota that was reserved.
+        # Report the standings after a failed commit, too: a person whose join was not stored is
+        # still an outsider, and the quota that was reserved for them is released.
         people = effects.standings
         self._on_standing_changed(
             self.key, {person: self.group.standing(person) for person in people}
@@ -347,8 +348,8 @@ class GroupActor:
         """Return the seq of the first event to send, never one from before the group's founding.
 
         A client that resumes gets the events after `request.after`. A client that begins with
-        `request.recent` gets all unread events, and at least the latest `recent` ones; a new
-        member, who has read nothing, gets only these, or all events if `recent` is 0.
+        `request.recent` gets all unread events, but at least the latest `recent` ones. For a member
+        who has never read the group, no event counts as unread; with `recent` 0, they get all.
         """
         begin, end = max(self.group.floor, 1), self.group.seq + 1
         if request.after == 0 and request.recent is not None:

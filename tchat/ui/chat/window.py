@@ -5,9 +5,9 @@ A window turns the events of its group into the lines of its transcript, and cou
 while it is current and shows its newest lines; only then is the read position sent to the server.
 
 `Outgoing` holds the messages that the person has posted here and that are not in the log yet.
-`WindowContext` is the chat's interface to its windows, and `Frontend` the user interface's to both:
-a full screen, lines of text, or a test. State that only a screen has (the scroll position, the text
-being typed) belongs to the front end.
+`WindowContext` is the part of the chat that its windows use. `Frontend` is what the chat and its
+windows call on the user interface: a full screen, lines of text, or a test. State that only a
+screen has (the scroll position, the text being typed) belongs to the front end.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Frontend(Protocol):
 
 
 class WindowContext(Protocol):
-    """The chat's interface to its windows."""
+    """The part of the chat that its windows use."""
 
     session: Session
     frontend: Frontend

@@ -2,8 +2,8 @@
 
 Whether there is a grapheme boundary before a code point depends only on that code point and on the
 text back to the previous boundary: no rule of Unicode TR 29 looks further ahead. So appended text
-can only lengthen the last grapheme, and prepended text moves the following boundaries only up to
-the first one that stays where it was. In both cases only a few graphemes have to be segmented again
+can only lengthen the last grapheme, and prepended text can change boundaries only up to the first
+one that it leaves in place. In both cases only a few graphemes have to be segmented again
 (in a row of flags: the rest of the row), however long the text is.
 
 The two sides of the cursor are segmented separately. A flag or a family of emoji is typed code
@@ -29,7 +29,7 @@ _UNDO_LIMIT = 1000
 
 
 class _Change(NamedTuple):
-    """Text to the left and right of the cursor was replaced by `text`, all on its left."""
+    """`left` before the cursor and `right` after it were replaced; the cursor is after `text`."""
 
     left: str
     right: str

@@ -114,7 +114,8 @@ def _scroll(model: Model, rows: int, width: int, height: int) -> Position | None
     if not len(blocks):
         return None
     pane = layout.pane_height
-    # Filled before the move too: else the first rows of the move would only fill the pane.
+    # First move a position that leaves the pane partly empty to where the pane is full. Otherwise
+    # the first rows of the scroll would only make up for that, and nothing would seem to move.
     lowest = _fill_from_below(blocks, _block_row(blocks, model.position), pane)
     return _position(blocks, _fill_from_below(blocks, _move(blocks, lowest, rows), pane))
 
