@@ -30,7 +30,19 @@ from tchat.core.group.membership import (
     Unbanned,
     Withdrawn,
 )
-from tchat.core.group.messages import Delete, Deleted, Edit, Edited, Erased, Post, Posted
+from tchat.core.group.messages import (
+    Delete,
+    Deleted,
+    Edit,
+    Edited,
+    Erased,
+    Pin,
+    Pinned,
+    Post,
+    Posted,
+    Unpin,
+    Unpinned,
+)
 from tchat.core.group.settings import PolicySet, SetPolicy, SetTopic, TopicSet
 from tchat.core.protocol.frames import (
     IN_TRANSFER,
@@ -115,6 +127,8 @@ REQUESTS: list[Frame] = [
     RemoveFile(8, 9, "ops", 3),
     Edit(8, 10, "ops", 11, "hello, everyone 👋"),
     Delete(8, 11, "ops", 11),
+    Pin(8, 16, "ops", 11),
+    Unpin(8, 17, "ops"),
     Ban(8, 12, "ops", "bob"),
     Unban(8, 13, "ops", "bob"),
     SetTopic(8, 14, "ops", "What runs, and what does not."),
@@ -153,6 +167,8 @@ BODIES: list[Body] = [
     Edited(11, "hello, everyone 👋"),
     Deleted(11),
     Erased(),
+    Pinned(11),
+    Unpinned(),
     Banned("bob"),
     Unbanned("bob"),
     TopicSet("What runs, and what does not."),

@@ -1,4 +1,4 @@
-"""Messages: post, reply, edit, delete.
+"""Messages: post, reply, edit, delete, pin.
 
 The log is append-only with one exception: when a message is deleted, its text and the texts of its
 edits are erased. The event stays with its complete header, and its body becomes `erased`. So the
@@ -12,7 +12,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tchat.core.group.feature import Body, Command, Event, MessageText, TargetedCommand
+from tchat.core.group.feature import (
+    Body,
+    Command,
+    Event,
+    LogLine,
+    MessageText,
+    TargetedCommand,
+)
 from tchat.core.group.state import MessageEdits
 from tchat.core.protocol.schema import record
 from tchat.core.text import check_text, fold
@@ -137,8 +144,10 @@ class Deleted(Body):
     target: int
 
     def apply(self, group: Group, event: Event) -> None:
-        """Remove the edits of the message from the state."""
+        """Remove the edits of the message from the state, and unpin it."""
         group.edits.pop(self.target, None)
+        if group.pinned == self.target:
+            group.pinned = None
         _note_spelling(group, event)
 
     def erased(self, before: Group) -> tuple[int, ...]:
@@ -155,6 +164,69 @@ class Erased(Body):
     """Replaces the body of a deleted message, and of its edits."""
 
     kind = "erased"
+
+
+# ------------------------------------------------------------------ pin, unpin
+
+
+@record
+class Pin(TargetedCommand):
+    """Pin the message with seq `target`, replacing the pinned one (admin)."""
+
+    type = "pin"
+    allowed = "admin"
+
+    def decide(self, group: Group, context: Context) -> list[Body]:
+        """Append the pin, unless the message is pinned already."""
+        message = require_message(group, context)
+        return [Pinned(message.seq)] if message.seq != group.pinned else []
+
+
+@record
+class Pinned(Body):
+    """The actor, the admin, pinned the message with seq `target`."""
+
+    kind = "pinned"
+    log_lines = (LogLine("message_pinned", "{user} pinned message {target} of {group}"),)
+    target: int
+
+    def apply(self, group: Group, event: Event) -> None:
+        """Store the seq of the message, not its text."""
+        group.pinned = self.target
+
+    def sentence(self, event: Event, reader: Reader) -> str:
+        """Return who pinned a message."""
+        return f"{event.actor} pinned a message"
+
+
+@record
+class Unpin(Command):
+    """Unpin the pinned message (admin)."""
+
+    type = "unpin"
+    allowed = "admin"
+
+    def decide(self, group: Group, context: Context) -> list[Body]:
+        """Append the change, if a message is pinned."""
+        if group.pinned is None:
+            raise Refused(Code.NO_SUCH_MESSAGE, "No message is pinned.")
+        return [Unpinned()]
+
+
+@record
+class Unpinned(Body):
+    """The actor, the admin, unpinned the pinned message."""
+
+    kind = "unpinned"
+    log_lines = (LogLine("message_unpinned", "{user} unpinned the pinned message of {group}"),)
+
+    def apply(self, group: Group, event: Event) -> None:
+        """Clear the pin."""
+        group.pinned = None
+
+    def sentence(self, event: Event, reader: Reader) -> str:
+        """Return who unpinned the message."""
+        return f"{event.actor} unpinned the pinned message"
 
 
 # ------------------------------------------------------------------ shared rules
@@ -180,5 +252,12 @@ def _note_spelling(group: Group, event: Event) -> None:
         group.members[fold(event.actor)] = event.actor
 
 
-COMMANDS: tuple[type[Command], ...] = (Post, Edit, Delete)
-EVENTS: tuple[type[Body], ...] = (Posted, Edited, Deleted, Erased)
+COMMANDS: tuple[type[Command], ...] = (Post, Edit, Delete, Pin, Unpin)
+EVENTS: tuple[type[Body], ...] = (
+    Posted,
+    Edited,
+    Deleted,
+    Erased,
+    Pinned,
+    Unpinned,
+)

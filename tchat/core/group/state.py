@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 Policy = Literal["approval", "open"]
 """Who may join a group: people whom the admin approves, or everybody."""
 
-RULES = 2
+RULES = 3
 """The version of the fold. Increase it when `apply` or the fields of `Group` change: stored states
 of another version are computed again from the log.
 """
@@ -116,6 +116,7 @@ class Group(Shape):
     - `keys` maps the public keys of present and former members to their names;
     - `invites` is keyed by digest, and `files` by number; no file number is used twice, and
       `numbered` is the highest so far;
+    - `pinned` is the seq of the pinned message, if there is one;
     - `edits` maps the seq of a message to the seqs of its edits;
     - `counts` maps (folded name, client id) to the highest committed command number and a bit mask
       of the numbers up to it, whose lowest bit is that number.
@@ -128,6 +129,7 @@ class Group(Shape):
     admin: str | None = None
     topic: str = ""
     policy: Policy = "approval"
+    pinned: int | None = None
     members: Annotated[dict[str, str], Keyed(fold)] = field(default_factory=dict)
     requests: Annotated[dict[str, JoinRequest], Keyed(_requester)] = field(default_factory=dict)
     kicked: dict[str, int] = field(default_factory=dict)

@@ -10,7 +10,7 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from tchat.core.group.messages import Delete, Edit
+from tchat.core.group.messages import Delete, Edit, Pin, Unpin
 from tchat.core.text import check_text, clean_line, clean_text, fold
 from tchat.errors import Code, Refused
 from tchat.ui.chat.commands import CommandSpec, usage_error
@@ -89,6 +89,35 @@ def delete(chat: Chat, window: Window, typed: str) -> None:
         raise usage_error("/delete, /delete NAME, or /delete ^3")
     group = window.replica.name
     window.submit(lambda i, n: Delete(i, n, group, target.seq))
+
+
+def pin(chat: Chat, window: Window, typed: str) -> None:
+    """Show the pinned message, or pin the given one. Raises `Refused`."""
+    window.require_member()
+    if not typed:
+        window.start(_show_pin, window)
+        return
+    window.require_admin()
+    # Resolved at once: as soon as a new message arrives, "^2" means another one.
+    target, rest = find_message(window, typed, lambda line: True)
+    if rest:
+        raise usage_error("/pin, /pin NAME, or /pin ^3")
+    group = window.replica.name
+    window.submit(lambda i, n: Pin(i, n, group, target.seq))
+
+
+async def _show_pin(window: Window) -> None:
+    pinned = window.replica.state.pinned
+    if pinned is None:
+        window.notice("No message is pinned.")
+    else:
+        window.notice(f"pinned: {await window.load_quote(pinned, limit=None)}")
+
+
+def unpin(chat: Chat, window: Window, _: str) -> None:
+    """Unpin the pinned message."""
+    group = window.replica.name
+    window.submit(lambda i, n: Unpin(i, n, group))
 
 
 def resend(chat: Chat, window: Window, _: str) -> None:
@@ -238,6 +267,17 @@ COMMANDS: tuple[CommandSpec[Chat], ...] = (
         choices=other_people,
         counts_messages=True,
     ),
+    CommandSpec(
+        "pin",
+        "messages",
+        "shows the pinned message, or pins NAME's last or the N-th last (admin)",
+        pin,
+        "[NAME|^N]",
+        choices=other_people,
+        aliases=("pins",),
+        counts_messages=True,
+    ),
+    CommandSpec("unpin", "messages", "unpins the pinned message", unpin, admin=True),
     CommandSpec("resend", "messages", "sends the refused messages again", resend),
     CommandSpec("discard", "messages", "discards the refused messages", discard),
     CommandSpec(

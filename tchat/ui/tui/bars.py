@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from tchat.core.text import fold, size_text
 from tchat.ui.chat.lines import time_text
 from tchat.ui.text.cells import cells, clip
-from tchat.ui.tui.rows import Row, Span, row_width
+from tchat.ui.tui.rows import Row, Span, fill_row, row_width
 
 if TYPE_CHECKING:
     from tchat.client.files.queue import Progress
@@ -39,11 +39,14 @@ _MAX_FILE_NAME_WIDTH = 30
 
 
 def header_rows(model: Model, width: int) -> list[Row]:
-    """Return the rows above the messages, from top to bottom: so far the title alone.
+    """Return the rows above the messages: the title and, if there is one, the pinned message.
 
     `layout` cuts off the rows for which a low screen has no room.
     """
-    return [_title_row(model, width)]
+    rows = [_title_row(model, width)]
+    if model.pinned and not model.bare:
+        rows.append(fill_row([(" pinned ", "highlight"), (f" {model.pinned}", "text")], width))
+    return rows
 
 
 def _title_row(model: Model, width: int) -> Row:

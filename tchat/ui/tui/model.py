@@ -94,12 +94,14 @@ class Model:
     `new_from` is the seq of the first unread event, 0 if there is none. `past` says what is above
     the first line: more to load, a page being loaded, or nothing. `connection` is empty while
     connected, and `security` says how the connection is protected. `unanswered` counts requests
-    without an answer yet, `requests` the people who ask to join.
+    without an answer yet, `requests` the people who ask to join. `pinned` is the first line of the
+    pinned message.
     """
 
     user: str
     title: str
     topic: str = ""
+    pinned: str = ""
     direct: bool = False
     lines: list[Line] = field(default_factory=list)
     pending: list[Line] = field(default_factory=list)
@@ -138,6 +140,9 @@ class Model:
         self.connection = chat.connection
         self.title, self.direct = window.title, window.direct
         self.topic = clean_line(window.replica.state.topic)
+        pinned = window.replica.state.pinned
+        quote = window.quote_of(pinned, limit=None) if pinned else ""
+        self.pinned = quote.partition("↵")[0]  # its first line; ↵ stands for the end of a line
         self.lines, self.pending = window.lines, window.pending()
         self.new_from, self.past = window.new_from, window.past
         self.edit, self.position, self.below = view.edit, view.position, view.below

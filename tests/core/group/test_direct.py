@@ -23,7 +23,7 @@ from tchat.core.group.membership import (
     TransferAdmin,
     Unban,
 )
-from tchat.core.group.messages import Delete, Deleted, Edit, Edited, Post, Posted
+from tchat.core.group.messages import Delete, Deleted, Edit, Edited, Pin, Post, Posted, Unpin
 from tchat.core.group.settings import SetPolicy, SetTopic
 from tchat.core.group.state import Group
 from tchat.core.text import NAME_LIMIT, check_name, fold
@@ -254,6 +254,8 @@ REFUSED: list[tuple[type[Command], tuple[object, ...]]] = [
     (SetTopic, ("us",)),
     (SetPolicy, ("open",)),
     (RemoveFile, (1,)),
+    (Pin, (1,)),
+    (Unpin, ()),
     *((what, ("bob",)) for what in (Approve, Deny, Kick, TransferAdmin, Ban, Unban)),
 ]
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tchat.core.group.files import Share
 from tchat.core.group.membership import Ban, Invite, Join, Kick, Leave
-from tchat.core.group.messages import Edit, Post
+from tchat.core.group.messages import Edit, Pin, Post
 from tchat.core.group.settings import SetPolicy, SetTopic
 from tchat.core.group.snapshots import (
     MADE_WITH,
@@ -67,6 +67,7 @@ def full() -> Script:
         [posted] = script.events("bob", Post, text)
         script.run("bob", Edit, posted.seq, f"{text}?")
         script.run("bob", Edit, posted.seq, f"{text}!")
+    script.run("alice", Pin, posted.seq)
     script.run("zoe", Join)
     script.run("Mia", Join)
     return script
@@ -172,9 +173,9 @@ def test_shared_snapshot_reveals_no_clients() -> None:
 @pytest.mark.parametrize("key", FROZEN)
 def test_every_key_is_required_but_admin(key: str) -> None:
     shorter = {k: v for k, v in FROZEN.items() if k != key}
-    if key == "admin":
+    if key in ("admin", "pinned"):
         validate("state", cbor2.dumps(shorter))
-        assert thawed(shorter).admin is None
+        assert getattr(thawed(shorter), key) is None
         return
     with pytest.raises(ProtocolViolation):
         validate("state", cbor2.dumps(shorter))
@@ -388,5 +389,5 @@ def test_changed_snapshot_requires_new_rules_version() -> None:
 
     Raise `RULES`, and record the new digest of `full`.
     """
-    assert (RULES, hashlib.sha256(KEPT).hexdigest()[:16]) == (2, "f4c26f020ac8a23d")
+    assert (RULES, hashlib.sha256(KEPT).hexdigest()[:16]) == (3, "6128efdfa4587d5c")
     assert MADE_WITH.startswith(f"rules {RULES}, unicode ")

@@ -98,6 +98,21 @@ def title_waiting() -> list[Frame]:
     return [Frame(model(standing="waiting"), 40, 5)]
 
 
+def pinned() -> list[Frame]:
+    """Show the pinned message's first line under the title; not in the bare view."""
+
+    def shown(*, bare: bool = False) -> Model:
+        first = "bob: the deploy window is Friday, 10:00 to 12:00"
+        return model(message("hello"), pinned=first, topic="release 2.4", bare=bare)
+
+    return [
+        Frame(shown(), 60, 8),
+        Frame(shown(), 30, 6, "cut off"),
+        Frame(shown(), 20, 5, "on a low screen, messages come first"),
+        Frame(shown(bare=True), 60, 6, "bare"),
+    ]
+
+
 def title_direct() -> list[Frame]:
     """Show the other person's presence in a direct conversation, if it is known."""
 
@@ -377,7 +392,7 @@ def prompt_search() -> list[Frame]:
 
 SHEETS = [
     *(whole_screen, too_small),
-    *(title_narrowing, title_connection, title_waiting, title_direct),
+    *(title_narrowing, title_connection, title_waiting, title_direct, pinned),
     *(status_windows, status_attention, status_scrolled),
     *(status_transfer, status_transfer_phases, status_transfers),
     *(messages_sorts, messages_grouped, messages_wrapped, messages_links, messages_days_and_new),
