@@ -79,7 +79,7 @@ LAYERS: dict[str, list[set[str]]] = {
     "client.files": [{"content", "downloads"}, {"hashed_source"}, {"transfer"}, {"queue"}],
     "client.config": [{"paths"}, {"settings"}, {"options"}],
     "ui": [{"text"}, {"chat"}, {"commands"}, {"plain", "tui"}],
-    "ui.text": [{"cells", "paths"}],
+    "ui.text": [{"cells", "paths"}, {"fallback"}],
     "ui.chat": [
         {"hints", "mentions"},
         {"lines"},
@@ -95,7 +95,7 @@ LAYERS: dict[str, list[set[str]]] = {
     ],
     "ui.plain": [{"progress"}, {"frontend", "oneshot"}],
     "ui.tui": [
-        {"buffer", "keys", "rows", "styles", "terminal"},
+        {"buffer", "decoder", "keys", "rows", "styles", "terminal"},
         {"lineedit"},
         {"model"},
         {"bars", "blocks", "prompt"},

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.ui.scenes import F9, alt, ctrl, wait_typed
+from tests.ui.scenes import F9, F20, alt, ctrl, wait_typed
 from tests.ui.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def demo(place: Path, *options: str, width: int = 80, height: int = 24) -> Terminal:
     home = str(place.parent / "home")
-    return Terminal(["demo", *options], home, width, height, TMPDIR=str(place))
+    return Terminal(["demo", *options], home, width, height, pause=F20, TMPDIR=str(place))
 
 
 def left_behind(place: Path) -> list[str]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 ENTER, ESCAPE, TAB, S_TAB, BACKSPACE = "\r", "\x1b", "\t", "\x1b[Z", "\x7f"
 UP, END, PAGE_UP, PAGE_DOWN = "\x1b[A", "\x1b[F", "\x1b[5~", "\x1b[6~"
-F7, F9 = "\x1b[18~", "\x1b[20~"
+F7, F9, F20 = "\x1b[18~", "\x1b[20~", "\x1b[34~"
 
 
 def ctrl(letter: str) -> str:
@@ -51,7 +51,7 @@ def join(
     `extra` is added to its environment.
     """
     arguments = ["join", "127.0.0.1", server.port, "--user", user, "--group", group, *options]
-    return Terminal(arguments, str(home / user), width, height, **(extra or {}))
+    return Terminal(arguments, str(home / user), width, height, pause=F20, **(extra or {}))
 
 
 def store_identity(home: Path, user: str) -> None:

@@ -85,7 +85,9 @@ class Terminal:
     """`python -m tchat` with `arguments`, in a terminal of `width` by `height` cells.
 
     Or another `program`. `extra` is added to its environment, from which everything that
-    describes the terminal of the tests themselves is removed.
+    describes the terminal of the tests themselves is removed. `pause` is typed after each Enter,
+    for the pause of a person: the full-screen client takes text that follows without one for
+    pasted. A key without a meaning there ends the line as a pause does.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class Terminal:
         height: int = 24,
         *,
         program: Sequence[str] = (sys.executable, "-m", "tchat"),
+        pause: str = "",
         **extra: str,
     ) -> None:
         environment = {
@@ -105,6 +108,7 @@ class Terminal:
         environment |= {"LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", **extra}
         self.screen = Emulator(width, height)
         self.raw = b""
+        self._pause = pause
         self._stream = _Stream(self.screen)
         self._process = ptyprocess.PtyProcess.spawn(
             [*program, *arguments],
@@ -131,7 +135,11 @@ class Terminal:
 
     def type(self, text: str) -> None:
         r"""Press keys; "\r" is Enter."""
-        self._process.write(text.encode())
+        self.send(text.replace("\r", f"\r{self._pause}").encode())
+
+    def send(self, data: bytes) -> None:
+        """Send bytes as they are: pasted text, reports, parts of characters."""
+        self._process.write(data)
 
     def resize(self, width: int, height: int) -> None:
         """Change the terminal's size; the program gets SIGWINCH."""

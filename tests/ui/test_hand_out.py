@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tchat.cli import parser
+from tests.ui.scenes import F20
 from tests.ui.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ PROMPT = b"Press Enter to return to the chat."
 
 def join(server: ServerProcess, home: Path, user: str, **size: int) -> Terminal:
     arguments = ["join", "127.0.0.1", server.port, "--user", user, "--group", "ops"]
-    return Terminal(arguments, str(home / user), **size)  # type: ignore[arg-type]
+    return Terminal(arguments, str(home / user), pause=F20, **size)  # type: ignore[arg-type]
 
 
 def is_raw(terminal: Terminal) -> bool:

@@ -9,9 +9,9 @@ defines what the screen shows of the chat.
 from __future__ import annotations
 
 import gc
-import os
 import signal
 import sys
+from itertools import groupby
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -22,8 +22,8 @@ from tchat.client.updates import CaughtUp
 from tchat.errors import Refused, StartupError, complain
 from tchat.ui.chat.chat import QUIT_SECONDS, Chat, Start
 from tchat.ui.commands.table import COMMANDS
+from tchat.ui.tui.decoder import CursorPosition, Paste
 from tchat.ui.tui.keymap import OTHERWISE, bind, key_rows, run_action
-from tchat.ui.tui.keys import KeyReader, Paste
 from tchat.ui.tui.model import Model, WindowView
 from tchat.ui.tui.screen import Screen, open_screen
 from tchat.ui.tui.scroll import to_line
@@ -32,12 +32,12 @@ from tchat.ui.tui.terminal import Notifier
 from tchat.ui.tui.view import draw
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from tchat.client.session import Session
     from tchat.ui.chat.lines import Line
     from tchat.ui.chat.window import Window
-    from tchat.ui.tui.keys import Key
+    from tchat.ui.tui.decoder import Item
     from tchat.ui.tui.styles import Look
 
 _FRAME_SECONDS = 1 / 30
@@ -47,6 +47,8 @@ _UNFINISHED = (
 )
 _TRANSFER_SECONDS = 0.25
 _KEYS_WIDTH = 16
+_LONGEST_TYPED = 40
+"""Longest run of characters that is inserted one by one, as typing is, to be undone by words."""
 
 
 async def run_curses(start: Start, config: Settings | None = None) -> int:
@@ -203,23 +205,24 @@ class App:
 
     async def follow_keyboard(self) -> None:
         """Handle keys as they are pressed."""
-        reader = KeyReader()
-        descriptor = sys.stdin.fileno()
+        decoder = self.screen.input_decoder()
         while True:
-            with trio.move_on_after(reader.timeout or float("inf")) as silence:
-                await trio.lowlevel.wait_readable(descriptor)
+            deadline = float("inf") if decoder.deadline is None else decoder.deadline
+            with trio.move_on_at(deadline) as silence:
+                await trio.lowlevel.wait_readable(sys.stdin)
             if silence.cancelled_caught:
-                keys = reader.flush()
+                items = decoder.flush()
+            elif self._copying:
+                self._copying = False
+                self.screen.resume()
+                items = []
+            elif (data := self.screen.read()) is not None:
+                items = decoder.feed(data, trio.current_time())
             else:
-                if self._copying:
-                    self._copying = False
-                    self.screen.resume()
-                raw = self.screen.raw()
-                if not raw and not os.isatty(descriptor):
-                    self.chat.done.set()
-                keys = reader.feed(raw)
-            for key in keys:
-                self.press(key)
+                self.chat.done.set()
+                return
+            for item in _joined(items):
+                self.press(item)
             self._pressed.set()
             self._changed.set()
 
@@ -248,14 +251,16 @@ class App:
 
     # ------------------------------------------------------------------ keys
 
-    def press(self, key: Key) -> None:
-        """Handle a key; show its refusal."""
+    def press(self, item: Item) -> None:
+        """Handle a key or a paste; show its refusal."""
+        if isinstance(item, CursorPosition):
+            return
         try:
-            self._press(key)
+            self._press(item)
         except Refused as refusal:
             self.chat.current.fail(refusal)
 
-    def _press(self, key: Key) -> None:
+    def _press(self, key: str | Paste) -> None:
         """Run a key's action on the input line or else on the app, or insert a character."""
         edit, asked = self.view.edit, self.asked_to_quit
         self.asked_to_quit = False
@@ -290,6 +295,16 @@ class App:
         """Scroll the current window to a line."""
         model = self.refreshed()
         self.view.position = to_line(model, index, *self.screen.size)
+
+
+def _joined(items: list[Item]) -> Iterator[Item]:
+    """Join long runs of characters, which come from pasting, so that each is inserted at once."""
+    for is_text, run in groupby(items, lambda item: isinstance(item, str) and len(item) == 1):
+        found = list(run)
+        if is_text and len(found) > _LONGEST_TYPED:
+            yield Paste("".join(map(str, found)))
+        else:
+            yield from found
 
 
 async def _end_on(signals: AsyncIterator[int], done: trio.Event) -> None:

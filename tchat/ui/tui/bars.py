@@ -143,11 +143,13 @@ def _facts_width(facts: list[Span]) -> int:
 
 
 def _attention_facts(model: Model, brevity: int, *, scrolled: bool) -> list[Span]:
-    """Return new messages, requests to join and pending requests to the server, by importance.
+    """Return lines of the input, new messages, requests to join, pending requests, by importance.
 
     `brevity` is from 0, for whole sentences, to 2, for the fewest words.
     """
     facts: list[Span] = []
+    if (lines := model.edit.line_count) > 1:
+        facts.append((f"{lines} lines" + (": Enter sends", "", "")[brevity], "highlight"))
     if scrolled:
         new = f"{model.below} new" if model.below else "more"
         below = (f"↓ {new}: End", f"↓ {new}: End", f"↓{model.below or ''} End")[brevity]

@@ -71,6 +71,11 @@ class Buffer:
         """The whole text."""
         return "".join(self.before) + "".join(self.after)
 
+    @property
+    def line_count(self) -> int:
+        """The number of lines that the text has, at least one."""
+        return self.before.count("\n") + self.after.count("\n") + 1
+
     # ------------------------------------------------------------------ moving
 
     def move(self, count: int) -> None:

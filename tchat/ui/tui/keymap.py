@@ -286,7 +286,7 @@ BINDINGS: tuple[Binding, ...] = (
         bare_view,
     ),
     Binding(("F9",), "approve-next", "approve the first request to join", approve_next),
-    Binding(("C-l", "Resize"), "redraw", "redraw the screen", lambda app: app.screen.redraw()),
+    Binding(("C-l",), "redraw", "redraw the screen", lambda app: app.screen.redraw()),
     Binding(
         ("C-z",),
         "suspend",
@@ -306,7 +306,6 @@ OTHERWISE = {"end-or-bottom": "bottom", "delete-or-leave": "leave"}
 ACTIONS = {binding.action: binding for binding in BINDINGS}
 """The rows by the names of their actions."""
 
-_NOT_ON_KEYBOARDS = "Resize"
 _MOST_KEYS_SHOWN = 3
 
 
@@ -323,7 +322,7 @@ def bind(overrides: Mapping[str, str]) -> dict[str, str]:
     Keys are written "C-x" or "Ctrl-X"; the action "" unbinds a key. Raises `Refused` (bad_config)
     for an unknown action, and for a key that does not exist or that types a character.
     """
-    bound = {parse_key(key) or key: binding.action for binding in BINDINGS for key in binding.keys}
+    bound = {parse_key(key): binding.action for binding in BINDINGS for key in binding.keys}
     for written, action in overrides.items():
         key = parse_key(written)
         if not key:
@@ -342,7 +341,7 @@ def key_rows() -> list[tuple[str, str]]:
     """Return the default keys as people write them, and their help, a row for each action."""
     rows: dict[str, list[str]] = {}
     for binding in BINDINGS:
-        written = [format_key(key) for key in binding.keys if key != _NOT_ON_KEYBOARDS]
+        written = [format_key(key) for key in binding.keys]
         rows.setdefault(binding.help, []).extend(written)
     return [(_listed(keys), text) for text, keys in rows.items() if keys]
 

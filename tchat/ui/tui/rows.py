@@ -1,10 +1,11 @@
-"""Styled rows: spans of text with style names, measured, clipped and padded to a width in cells."""
+"""Styled rows: spans of text with style names, measured, clipped, padded; in other encodings."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from tchat.ui.text.cells import cells, clip
+from tchat.ui.text.fallback import ELLIPSIS, encodable, widen_ellipses
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,3 +49,19 @@ def rule_row(text: str, width: int, style: str) -> Row:
     """Return a horizontal line across `width` cells with text near its left end."""
     shown = clip(f"── {text} ", width)
     return [(shown + "─" * (width - cells(shown)), style)]
+
+
+def encodable_row(row: Row, encoding: str) -> Row:
+    """Return a row of the same width, in characters that `encoding` has."""
+    shown = list(row)
+    for index, (text, style) in enumerate(row):
+        if text.isascii():
+            continue
+        # Not in the input line, where the cursor has its place.
+        if ELLIPSIS in text and style != "input" and encodable(ELLIPSIS, encoding) != ELLIPSIS:
+            after, after_style = shown[index + 1] if index + 1 < len(row) else ("", "")
+            if after.startswith("   ") and after_style != "input":
+                text, shown[index + 1] = f"{text}  ", (after[2:], after_style)
+            text = widen_ellipses(text)
+        shown[index] = (encodable(text, encoding), style)
+    return shown

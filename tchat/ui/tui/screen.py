@@ -1,4 +1,8 @@
-"""The terminal under curses: painting, raw input, release and suspend; the only curses module.
+"""The terminal under curses: painting, bytes of input, release, suspend; the only curses module.
+
+Curses paints, and switches the terminal's modes. It does not read: its own decoding of keys knows
+neither pastes nor reports, and loses characters that it gets in pieces. `read` gives the bytes that
+have arrived, and `input_decoder` what turns them into keys.
 
 Painting compares each row with what was painted there before, and writes from the first span that
 differs; curses in turn compares cells, and sends the terminal only those that changed.
@@ -27,6 +31,9 @@ from typing import TYPE_CHECKING
 
 from tchat.errors import Code, StartupError
 from tchat.ui.text.cells import cells
+from tchat.ui.tui.decoder import InputDecoder
+from tchat.ui.tui.keys import CAPABILITIES
+from tchat.ui.tui.rows import encodable_row
 from tchat.ui.tui.styles import choose_depth, theme
 from tchat.ui.tui.terminal import detect_terminal
 
@@ -40,7 +47,7 @@ if TYPE_CHECKING:
 
     Handler = Callable[[int, FrameType | None], object] | int | signal.Handlers | None
 
-_ESCAPE_MS = 25
+_READ_SIZE = 65536
 _ATTRIBUTES = {
     "bold": curses.A_BOLD,
     "dim": curses.A_DIM,
@@ -64,8 +71,8 @@ class Screen:
         self._picture: Picture | None = None
         self._title = ""
         self._acquired = True
-        window.nodelay(True)
-        window.keypad(True)
+        window.keypad(True)  # which has the terminal send what terminfo says of its keys
+        curses.typeahead(-1)  # no looking for input while painting
         self.write_raw(self.terminal.paste_mode(on=True))
         self.resize()  # curses trusts LINES and COLUMNS, which may describe another terminal
 
@@ -110,22 +117,24 @@ class Screen:
 
     # ---------------------------------------------------------------- input
 
-    def raw(self) -> list[str]:
-        """Return the pending input, in the form for `KeyReader.feed`; never blocks.
+    def read(self) -> bytes | None:
+        """Return the bytes of input that are waiting, or None once the terminal has gone.
 
-        An item is a character, or the name of a key that terminfo describes: "KEY_LEFT", or
-        "kLFT5" (here Ctrl-Left) for those that only its extensions describe.
+        Blocks while there are none, unless another program has switched that off. In raw mode
+        Ctrl-D is a byte like any other.
         """
-        raw: list[str] = []
-        while True:
-            try:
-                got = self._window.get_wch()
-            except curses.error:
-                return raw
-            if isinstance(got, int):
-                raw.append(curses.keyname(got).decode("ascii", "replace"))
-            else:
-                raw.append(got)
+        try:
+            return os.read(sys.stdin.fileno(), _READ_SIZE) or None
+        except BlockingIOError:
+            return b""
+        except OSError:
+            return None
+
+    def input_decoder(self) -> InputDecoder:
+        """Return a decoder for this terminal's keys and the locale's encoding."""
+        sent = {name: curses.tigetstr(name) for name in CAPABILITIES}
+        keys = {keys: CAPABILITIES[name] for name, keys in sent.items() if keys}
+        return InputDecoder(self._window.encoding, keys)
 
     # ---------------------------------------------------------------- release and suspend
 
@@ -141,7 +150,7 @@ class Screen:
 
     def resume(self) -> None:
         """Acquire the terminal again after `print_for_copying`, once Enter was pressed."""
-        os.read(sys.stdin.fileno(), 4096)  # the Enter, which must not reach curses as a key
+        self.read()  # the Enter, which must not become a key
         self._acquire()
 
     def suspend(self) -> None:
@@ -214,7 +223,7 @@ class Screen:
             self._window.clear()
         for y, (row, painted) in enumerate(zip_longest(picture.rows, self._painted or [])):
             if row != painted:
-                self._paint_row(y, row or [], painted or [])
+                self._paint_row(y, self._encodable(row or []), self._encodable(painted or []))
         self._painted = picture.rows
         width, height = self.size
         y, x = picture.cursor
@@ -236,15 +245,12 @@ class Screen:
             width = cells(text)
             with suppress(curses.error):
                 target = self._window.derwin(1, max(width, 1), y, x)
-                target.addstr(self._encodable(text), self._styles.get(style, 0))
+                target.addstr(_composed(text), self._styles.get(style, 0))
             x += width
 
-    def _encodable(self, text: str) -> str:
-        """Return `text` composed (NFC), with ? where the terminal's encoding lacks a character."""
-        # Curses drops code points that combine with a wide character (Hangul parts, kana marks).
-        text = text if text.isascii() else unicodedata.normalize("NFC", text)
-        encoding = self._window.encoding
-        return text if self.terminal.utf8 else text.encode(encoding, "replace").decode(encoding)
+    def _encodable(self, row: Row) -> Row:
+        """Return a row with similar characters where the terminal's encoding lacks some."""
+        return row if self.terminal.utf8 else encodable_row(row, self._window.encoding)
 
 
 @contextmanager
@@ -267,7 +273,6 @@ def open_screen(looks: Mapping[str, Look] | None = None) -> Iterator[Screen]:
 @contextmanager
 def _curses() -> Iterator[curses.window]:
     """Run curses while the block runs, in raw mode and without echo."""
-    curses.set_escdelay(_ESCAPE_MS)  # short, since `KeyReader` waits for the rest of a sequence
     window = curses.initscr()
     try:
         curses.noecho()
@@ -317,6 +322,14 @@ def _handling(handlers: Mapping[int, Handler]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _composed(text: str) -> str:
+    """Return `text` composed (NFC).
+
+    Curses drops what joins a wide character: the parts of Hangul syllables, marks on kana.
+    """
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def _style_attributes(own: Mapping[str, Look] | None) -> dict[str, int]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from tchat.core.text import clean_line
 from tchat.ui.text.cells import clip
+from tchat.ui.text.fallback import encodable, widen_ellipses
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -94,8 +95,7 @@ class Terminal:
         if self.utf8:
             return clip(line, width).encode()
         # In other encodings UTF-8's bytes can be controls: 0x9C would end the sequence early.
-        # Replace before clipping, because a combining mark without width becomes a "?".
-        return clip(line.encode("ascii", "replace").decode(), width).encode("ascii", "replace")
+        return encodable(widen_ellipses(clip(line, width)), "ascii").encode("ascii")
 
 
 class Notifier:

@@ -17,7 +17,6 @@ import sys
 from typing import TYPE_CHECKING
 
 from tchat.errors import run_reporting
-from tchat.ui.tui.keys import KeyReader
 from tchat.ui.tui.rows import Row
 from tchat.ui.tui.screen import Screen, open_screen
 from tchat.ui.tui.styles import STYLES, parse_looks
@@ -52,6 +51,7 @@ class Painter:
         self.over = False
         self.aside = False
         self.interrupt = False
+        self.decoder = screen.input_decoder()
 
     def paint(self) -> None:
         width, height = self.screen.size
@@ -117,8 +117,8 @@ class Painter:
         if self.aside:
             self.aside = False
             self.screen.resume()
-        reader = KeyReader()
-        for key in reader.feed(self.screen.raw()) + reader.flush():
+            return
+        for key in self.decoder.feed(self.screen.read() or b"") + self.decoder.flush():
             if isinstance(key, str):
                 self.press(key)
 

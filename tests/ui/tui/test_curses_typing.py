@@ -40,10 +40,10 @@ def alice(server: ServerProcess, tmp_path: Path) -> Iterator[Terminal]:
 
 
 def test_pasted_lines_are_not_sent(alice: Terminal) -> None:
-    alice.type(f"look: {PASTE}one\r\ntwo\rthree\n{PASTED}")
-    alice.until(lambda: last_rows(alice, 4) == ["look: one", "two", "three", ""], "three lines")
+    alice.send(f"look: {PASTE}one\r\ntwo\rthree\n{PASTED}".encode())
+    alice.until(lambda: last_rows(alice, 3) == ["look: one", "two", "three"], "three lines")
     assert "│ look" not in alice.text
-    alice.type(f"four{BACKSPACE * 5}\r")
+    alice.type(f"four{BACKSPACE * 4}\r")
     alice.sees("alice │ look: one", "       │ two", "       │ three")
     wait_typed(alice, "")
 
@@ -55,7 +55,7 @@ def last_rows(terminal: Terminal, count: int) -> list[str]:
 
 def test_pasted_commands_are_not_run(alice: Terminal) -> None:
     alice.type(f"{PASTE}/quit\n/quit\n{PASTED}")
-    alice.until(lambda: last_rows(alice, 3) == ["/quit", "/quit", ""], "what was pasted")
+    alice.until(lambda: last_rows(alice, 2) == ["/quit", "/quit"], "what was pasted")
     alice.type(ctrl("c") + "still here\r")
     alice.sees("alice │ still here")
 
@@ -151,7 +151,7 @@ def test_wrong_commands_are_answered_with_sentences(alice: Terminal) -> None:
         alice.until(partial(_tells, alice, sentence), sentence)
         alice.type("/clear\r")
         wait_gone(alice, " ! │")
-    alice.type("\x1b[99~\x1b[1;9Z\x1bOj\x00\x1c\x1dstill well\r")
+    alice.type("\x1b[99~\x1b[1;9Z\x1bOz\x00\x1c\x1dstill well\r")
     alice.sees("alice │ still well")
 
 

@@ -1,0 +1,188 @@
+"""Bytes typed, pasted and reported at the full-screen client, in every terminal and locale."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tchat.core.group.messages import Posted
+from tests.ui.scenes import ENTER, UP, ctrl, join, open_group
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from tests.helpers import RawClient
+    from tests.ui.conftest import ServerProcess
+    from tests.ui.terminal import Terminal
+
+TERMS = ["xterm-256color", "tmux-256color", "screen", "linux", "vt100"]
+LOCALES = ["C.UTF-8", "C"]
+BEGIN, END = b"\x1b[200~", b"\x1b[201~"
+CHINESE = "".join(chr(0x4E00 + number) for number in range(3000))
+REPORTS = (
+    *(b"\x1b]11;rgb:0000/0000/0000\x07", b"\x1b]4;1;rgb:cdcd/0000/0000\x1b\\"),
+    *(b"\x1bP>|XTerm(370)\x1b\\", b"\x1b_Gi=31;OK\x1b\\", b"\x1b^private\x1b\\", b"\x1bXa\x1b\\"),
+    *(b"\x1b[M a!", b"\x1b[M\x20\xe9\xfa", b"\x1b[<0;33;5M", b"\x1b[32;40;50M"),
+    *(b"\x1b[I", b"\x1b[O", b"\x1b[24;80R", b"\x1b[?1;2c", b"\x1b[0n", b"\x1b[8;24;80t"),
+)
+
+
+@asynccontextmanager
+async def alice_typing_to_bob(
+    server: ServerProcess, home: Path, term: str = "xterm-256color", locale: str = "C.UTF-8"
+) -> AsyncIterator[tuple[Terminal, RawClient]]:
+    async with open_group(server, home, "alice", "bob") as (bob,):
+        with join(server, home, "alice", extra={"TERM": term, "LC_ALL": locale}) as alice:
+            alice.sees("in #ops with 1 other member")
+            await bob.attach()
+            yield alice, bob
+
+
+async def heard(bob: RawClient) -> str:
+    """Return the text of the next message."""
+    while True:
+        (event,) = await bob.events(1)
+        if isinstance(event.body, Posted):
+            return event.body.text
+
+
+def wait_input(terminal: Terminal, text: str) -> None:
+    """Wait until the input line is exactly that text, whatever the prompt looks like."""
+    rows = {f"alice {mark} {text}" for mark in "▸>"}
+    terminal.until(lambda: terminal.screen.display[-1].rstrip() in rows, f"{text!r} typed")
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+@pytest.mark.parametrize("term", TERMS)
+async def test_every_byte_arrives(
+    server: ServerProcess, tmp_path: Path, term: str, locale: str
+) -> None:
+    async with alice_typing_to_bob(server, tmp_path, term, locale) as (alice, bob):
+        # A character in two reads, an invalid byte, and what terminals send by themselves.
+        alice.send(b"gr\xc3")
+        wait_input(alice, "gr")
+        alice.send("ü".encode()[1:] + "n 你好".encode())
+        alice.type(ENTER)
+        assert await heard(bob) == "grün 你好"
+        alice.send(b"a\xffb\xfcc")
+        alice.type(ENTER)
+        assert await heard(bob) == "a\ufffdb\ufffdc"
+        alice.send(b"re" + b"".join(REPORTS) + b"ports")
+        alice.type(ENTER)
+        assert await heard(bob) == "reports"
+        # Keys; also quick ones, or over a slow link, which come in one read.
+        alice.send(b"hi\r")
+        assert await heard(bob) == "hi"
+        alice.type(f"b{ctrl('a')}a{ctrl('e')}c{ENTER}")
+        assert await heard(bob) == "abc"
+        alice.type(UP)
+        wait_input(alice, "abc")
+        alice.type(ctrl("c"))
+        # Long pastes, in pieces.
+        begin, end = (BEGIN, END) if term not in ("linux", "vt100") else (b"", b"")
+        data = begin + CHINESE.encode() + end
+        for start in range(0, len(data), 1000):
+            alice.send(data[start : start + 1000])
+        alice.type(ENTER)
+        assert await heard(bob) == CHINESE
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+@pytest.mark.parametrize("term", TERMS)
+async def test_lines_at_once_are_pasted(
+    server: ServerProcess, tmp_path: Path, term: str, locale: str
+) -> None:
+    """More than the terminal's line discipline gives in one read, which is 4095 bytes."""
+    lines = [f"\tnumber {number} grün {'again ' * 30}." for number in range(30)]
+    async with alice_typing_to_bob(server, tmp_path, term, locale) as (alice, bob):
+        alice.send("".join(f"{line}\r" for line in lines).encode())
+        alice.sees("30 lines")
+        alice.until(lambda: alice.screen.display[-1].rstrip().endswith("again ."), "the last line")
+        alice.type(ENTER)
+        assert await heard(bob) == "\n".join(lines).replace("\t", " ")
+
+
+@pytest.mark.parametrize("bracketed", [True, False])
+async def test_pasted_lines_wait_for_enter(
+    server: ServerProcess, tmp_path: Path, bracketed: bool
+) -> None:
+    begin, end = (BEGIN, END) if bracketed else (b"", b"")
+    async with alice_typing_to_bob(server, tmp_path) as (alice, bob):
+        alice.send(begin + b"/leave\r/quit\r" + end)
+        alice.sees("2 lines: Enter sends")
+        alice.type(ctrl("c") + "y")
+        wait_input(alice, "y")
+        alice.type(ENTER)
+        assert await heard(bob) == "y"
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_pictures_are_ascii_in_locale_c(server: ServerProcess, tmp_path: Path, term: str) -> None:
+    with join(server, tmp_path, "alice", extra={"TERM": term, "LC_ALL": "C"}) as alice:
+        alice.sees("nobody else", "| @ alice", "alice >", "\n-----")
+        alice.type("/topic a very long topic that needs much more room than there is: naïve\r")
+        alice.sees("alice set the topic", "... ")
+        alice.type("für 你 “x”\r")
+        alice.sees('alice | fur ?  "x"')
+        alice.type("some more words, wait\u2026")
+        alice.sees("alice > some more words, wait.")
+        assert alice.text.isascii()
+        assert "?" not in alice.text.replace("fur ? ", "")
+
+
+# ------------------------------------------------------------------ tmux
+
+
+class Tmux:
+    """A tmux server of its own, with one pane that runs a command."""
+
+    def __init__(self, place: Path, command: list[str], **environment: str) -> None:
+        self._base = ["tmux", "-u", "-S", str(place / "tmux"), "-f", "/dev/null"]
+        variables = [item for pair in environment.items() for item in ("-e", "=".join(pair))]
+        self.run("new-session", "-d", "-x", "80", "-y", "24", *variables, *command)
+
+    def run(self, *arguments: str, text: str | None = None) -> str:
+        return subprocess.run(
+            [*self._base, *arguments], check=True, capture_output=True, input=text, encoding="utf-8"
+        ).stdout
+
+    def sees(self, *texts: str) -> None:
+        """Wait until the pane shows all of `texts`."""
+        while not all(text in self.run("capture-pane", "-p") for text in texts):
+            assert self.run("list-panes"), "the program ended"
+
+    def end(self) -> None:
+        self.run("kill-server")
+
+
+@pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
+@pytest.mark.parametrize("option", [["-p"], []], ids=["bracketed", "unbracketed"])
+async def test_hundred_pastes_of_tmux_arrive(
+    server: ServerProcess, tmp_path: Path, option: list[str]
+) -> None:
+    pastes = [f"paste {number} grün\nand 你好; " for number in range(100)]
+    async with open_group(server, tmp_path, "alice", "bob") as (bob,):
+        await bob.attach()
+        where = ["join", "127.0.0.1", server.port, "--user", "alice", "--group", "ops"]
+        tmux = Tmux(
+            tmp_path,
+            [sys.executable, "-m", "tchat", *where],
+            TCHAT_HOME=str(tmp_path / "alice"),
+            LC_ALL="C.UTF-8",
+        )
+        try:
+            tmux.sees("in #ops with 1 other member")
+            for paste in pastes:
+                tmux.run("load-buffer", "-", text=paste)
+                tmux.run("paste-buffer", *option)
+            tmux.sees("101 lines", "and 你好;")
+            tmux.run("send-keys", "Enter")
+            assert await heard(bob) == "".join(pastes)
+        finally:
+            tmux.end()
