@@ -7,11 +7,12 @@
     run_bot(echo)
 
 `run_bot` parses the command line: `HOST PORT --group GROUP --user NAME`, and the options of `join`
-for the server. A bot joins like a person: it founds the group, or waits until the admin approves
-it. From then on, the coroutine is called for each message of others, in the group or directly to
-the bot. It is never called for history, so that the bot does not answer yesterday's questions. A
-message that was sent while the connection was broken counts as new; one that was sent while the
-program did not run, as history.
+for the server. A bot joins like a person: it waits until the admin approves it. A group that does
+not exist is an error, since its name was probably mistyped; with `--create` the bot founds it. The
+coroutine is called for messages of others from then on, in the group or directly to the
+bot, and never for history, so that the bot does not answer yesterday's questions. A message that
+was sent while the connection was broken counts as new; one that was sent while the program did not
+run, as history.
 """
 
 from __future__ import annotations
@@ -25,7 +26,13 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.client.config.options import add_server_options, invite_token, session_for
+from tchat.client.config.options import (
+    CREATE_HINT,
+    add_create,
+    add_server_options,
+    invite_token,
+    session_for,
+)
 from tchat.client.connector import first_visit_notice
 from tchat.client.updates import CaughtUp, Connected, EventReceived, JournalDamaged, NewServer
 from tchat.core.group.direct import is_direct, other_of
@@ -33,7 +40,8 @@ from tchat.core.group.membership import Approved, Created, Joined
 from tchat.core.group.messages import Delete, Posted
 from tchat.core.protocol.frames import Ok
 from tchat.core.text import fold
-from tchat.errors import Refused, complain, run_reporting
+from tchat.errors import Code, Refused, root_of
+from tchat.streams import complain, open_standard_streams, run_reporting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,10 +96,18 @@ Handler = Callable[[Message], Awaitable[None]]
 
 
 async def serve_bot(
-    session: Session, group: str, handler: Handler, invite: bytes | None = None
+    session: Session,
+    group: str,
+    handler: Handler,
+    invite: bytes | None = None,
+    *,
+    create: bool = False,
 ) -> None:
-    """Join a group and call `handler` for each new message of others, in order, until cancelled."""
-    bot = _Bot(session, await session.enter(group, invite=invite), handler)
+    """Join a group and call `handler` for each new message of others, in order, until cancelled.
+
+    With `create`, a group that does not exist is founded. Raises `Refused`.
+    """
+    bot = _Bot(session, await session.enter(group, invite=invite, create=create), handler)
     async with trio.open_nursery() as nursery:
         async for update in session.updates:
             if isinstance(update, Connected):
@@ -178,13 +194,21 @@ async def _call_handler(session: Session, replica: Replica, event: Event, handle
 
 async def _run(given: argparse.Namespace, handler: Handler) -> None:
     async with session_for(given, given.user, recent=0) as session:
-        await serve_bot(session, given.group, handler, invite_token(given))
+        try:
+            await serve_bot(session, given.group, handler, invite_token(given), create=given.create)
+        except* Refused as refusals:
+            refusal = root_of(refusals)
+            if isinstance(refusal, Refused) and refusal.code == Code.NO_SUCH_GROUP:
+                raise Refused(refusal.code, f"{refusal} {CREATE_HINT}") from refusal
+            raise
 
 
 def run_bot(handler: Handler, arguments: Sequence[str] | None = None) -> None:
     """Run a bot with the options on the command line until it is interrupted; exit 1 on errors."""
+    open_standard_streams()
     parser = argparse.ArgumentParser(description=handler.__doc__)
     add_server_options(parser)
+    add_create(parser)
     parser.add_argument("--group", metavar="NAME", required=True, help="the group to join")
     parser.add_argument(
         "--user",
@@ -192,5 +216,4 @@ def run_bot(handler: Handler, arguments: Sequence[str] | None = None) -> None:
         default=handler.__name__,
         help="the bot's username (default: %(default)s)",
     )
-    run = partial(_run, parser.parse_args(arguments), handler)
-    sys.exit(run_reporting(partial(trio.run, run)))
+    sys.exit(run_reporting(lambda: trio.run(partial(_run, parser.parse_args(arguments), handler))))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from functools import partial
-from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ import trio
 from tchat import __version__
 from tchat.client.config.options import (
     add_address,
+    add_create,
     add_server_options,
     apply_settings,
     invite_token,
@@ -23,15 +23,26 @@ from tchat.client.config.options import (
 from tchat.client.config.paths import download_directory
 from tchat.client.config.settings import config_file, load_config
 from tchat.core.text import check_name, fold
-from tchat.errors import Code, Refused, StartupError, complain, run_reporting
+from tchat.errors import (
+    Code,
+    OutputError,
+    Refused,
+    StartupError,
+    TchatError,
+    UsageError,
+    root_of,
+)
 from tchat.net.address import Address
 from tchat.server.app import ServerConfig, run_server
 from tchat.server.control import release_name
 from tchat.server.limits import add_limits, limits_from
 from tchat.server.log import Log
+from tchat.streams import complain, open_standard_streams, print_line, run_reporting
 from tchat.ui.chat.chat import Start
-from tchat.ui.plain.frontend import TypedLines, run_plain
+from tchat.ui.plain.formats import error_object
+from tchat.ui.plain.frontend import HISTORY, PlainOptions, run_plain
 from tchat.ui.plain.oneshot import get_files, run_interruptible, send_files
+from tchat.ui.plain.typed import TypedLines
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -42,17 +53,17 @@ if TYPE_CHECKING:
 RECENT = 200
 """The number of messages of a group that are loaded first; scrolling up loads earlier ones."""
 
+_COUNT_DIGITS = 6
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run tchat with the given command line and return its exit status."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # replace what the terminal's encoding lacks
-            stream.reconfigure(errors="replace")
-    given = parser().parse_args(arguments)
+    open_standard_streams()  # before anything else is opened
     status = 0
 
     def run() -> None:
         nonlocal status
+        given = parser().parse_args(arguments)
         status = given.run(given)
 
     return run_reporting(run) or status
@@ -90,10 +101,20 @@ def _release_name(given: argparse.Namespace) -> int:
 
 
 def _join(given: argparse.Namespace) -> int:
+    try:
+        return _enter_chat(given)
+    except BaseException as error:
+        root = root_of(error)
+        if given.json and isinstance(root, TchatError) and not isinstance(root, OutputError):
+            print_line(error_object(root))
+        raise
+
+
+def _enter_chat(given: argparse.Namespace) -> int:
     typed, settings = TypedLines(), load_config(config_file())
     groups = apply_settings(given, settings)
-    user = _name(given.user, "username", typed)
-    group = _name(given.group or next(iter(groups), None), "group name", typed)
+    user = _name(given.user, "username", "--user", typed)
+    group = _name(given.group or next(iter(groups), None), "group name", "--group", typed)
     if user is None or group is None:
         return 1
     others = () if given.group else groups[1:]
@@ -107,8 +128,9 @@ async def _chat(
     groups: tuple[str, ...],
     typed: TypedLines,
 ) -> int:
-    plain = given.plain or settings.plain or not (sys.stdout.isatty() and sys.stdin.isatty())
-    async with session_for(given, user, 0 if plain else RECENT) as session:
+    typing = sys.stdin.isatty()  # otherwise the input is a pipe or a file: text of any origin
+    plain = given.plain or given.json or settings.plain or not (sys.stdout.isatty() and typing)
+    async with session_for(given, user, max(RECENT, given.history or 0)) as session:
         start = Start(
             session,
             groups,
@@ -116,9 +138,11 @@ async def _chat(
             invite_token(given),
             frozenset(settings.mute),
             frozenset(settings.ignore),
+            founds=typing or given.create,
         )
         if plain:
-            return await run_plain(start, typed)
+            options = PlainOptions(typing or given.commands, given.json, given.history)
+            return await run_plain(start, typed, options)
         from tchat.ui.tui.app import run_curses  # here, since curses is not available everywhere
 
         return await run_curses(start, settings)
@@ -157,7 +181,8 @@ def _for_files(given: argparse.Namespace, work: Callable[[Session, str], Awaitab
     """Run `work` in a session, without a chat window."""
     typed = TypedLines()
     apply_settings(given, load_config(config_file()))
-    user, group = _name(given.user, "username", typed), check_name(given.group, "group name")
+    user = _name(given.user, "username", "--user", typed)
+    group = check_name(given.group, "group name")
     if user is None:
         return 1
 
@@ -169,10 +194,18 @@ def _for_files(given: argparse.Namespace, work: Callable[[Session, str], Awaitab
     return trio.run(run_interruptible, run)
 
 
-def _name(given: str | None, what: str, typed: TypedLines) -> str | None:
-    """Return a name from the command line, or prompt for it; None at the end of input."""
+def _name(given: str | None, what: str, option: str, typed: TypedLines) -> str | None:
+    """Return a name from the command line, or prompt for it; None at the end of input.
+
+    Raises `UsageError` if there is no terminal to ask on: a line of a pipe is not an answer.
+    """
     if given is not None:
         return check_name(given, what)
+    if not (sys.stdin.isatty() and (sys.stdout.isatty() or sys.stderr.isatty())):
+        raise UsageError(
+            Code.MISSING_ARGUMENT,
+            f"The {what} is missing, and there is no terminal to ask for it: add {option} NAME.",
+        )
     while True:
         # With stdout redirected, the prompt goes to stderr: the pipe gets only the conversation.
         print(
@@ -182,7 +215,7 @@ def _name(given: str | None, what: str, typed: TypedLines) -> str | None:
         if answer is None:
             return None
         try:
-            return check_name(answer.strip(), what)
+            return check_name(answer.text.strip(), what)
         except Refused as refusal:
             complain(str(refusal))
 
@@ -274,6 +307,21 @@ def _describe_join(join: argparse.ArgumentParser) -> None:
     join.add_argument(
         "--downloads", type=Path, metavar="DIR", help="where downloaded files are saved"
     )
+    lines = join.add_argument_group("plain mode")
+    lines.add_argument("--json", action="store_true", help="print JSON, an object for each line")
+    lines.add_argument(
+        "--history",
+        type=_count,
+        metavar="N",
+        help="print the N latest events of a group at the start, also those that you have seen"
+        f" (default: all that you missed; {HISTORY} of a group that is new to you)",
+    )
+    lines.add_argument(
+        "--commands",
+        action="store_true",
+        help="take lines of a pipe that begin with / as commands, not as messages",
+    )
+    add_create(lines)
     join.set_defaults(run=_join)
 
 
@@ -293,6 +341,10 @@ _JOIN = """\
 Join a group and chat. A group that does not exist is founded, with you as its
 admin; otherwise its admin has to approve you, unless you have an invite. On the
 first connection the server's key is saved, and checked from then on.
+
+If the input is not a terminal, each of its lines is a message, also one that
+begins with /; a group is founded only with --create. With --commands, such lines
+are commands, for programs that drive tchat through a pipe.
 """
 _SEND = """\
 Send files to a group, in the order given; directories are sent as .tar archives.
@@ -363,6 +415,13 @@ def _describe_send(send: argparse.ArgumentParser) -> None:
     _add_member(send)
     send.add_argument("paths", nargs="+", type=_path, metavar="PATH", help="a file or a directory")
     send.set_defaults(run=_send)
+
+
+def _count(text: str) -> int:
+    count = int(text) if text.isascii() and text.isdigit() and len(text) <= _COUNT_DIGITS else -1
+    if count < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 999999")
+    return count
 
 
 def _path(text: str) -> Path:

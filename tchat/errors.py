@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import errno
-import os
-import sys
-from contextlib import suppress
 from enum import StrEnum
-from typing import TYPE_CHECKING, Self
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from typing import Self
 
 
 class Code(StrEnum):
@@ -38,6 +32,7 @@ class Code(StrEnum):
         "group_full",
         "the group has reached its limit of members, requests, invites, bans or files",
     )
+    NO_SUCH_GROUP = "no_such_group", "the group does not exist, and the client does not found it"
     GROUPS_FULL = "groups_full", "the person has reached the limit of groups"
     BANNED = "banned", "the person is banned from the group and cannot join or use an invite"
     NO_SUCH_BAN = "no_such_ban", "nobody with that name is banned from the group"
@@ -137,40 +132,21 @@ class StartupError(TchatError):
     """The program cannot start; the sentence says what to change."""
 
 
+class UsageError(TchatError):
+    """The command line lacks something; the sentence says what. The exit status is 2."""
+
+
+class OutputError(TchatError):
+    """Standard output cannot be written; `abandoned` if its reader has gone, which is no fault."""
+
+    def __init__(self, error: OSError) -> None:
+        sentence = f"The output cannot be written: {error.strerror}."
+        super().__init__(Code.FILE_UNREADABLE, sentence)
+        self.abandoned = error.errno == errno.EPIPE
+
+
 def root_of(error: BaseException) -> BaseException:
     """Return the first plain exception in nested groups, or the exception itself."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
-
-
-_UNWRITABLE = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO)
-
-
-def run_reporting(main: Callable[[], object]) -> int:
-    """Run a program and return its exit status: 1, and a line on stderr, for a `TchatError`."""
-    try:
-        main()
-    except BaseException as error:
-        root = root_of(error)
-        if isinstance(root, KeyboardInterrupt):
-            return 130
-        if isinstance(root, OSError) and root.errno in _UNWRITABLE:
-            # The reader of our output is gone, or its disk is full. Python would try to flush
-            # stdout once more when it exits, and fail again: so stdout goes to /dev/null.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            if root.errno != errno.EPIPE:
-                complain(f"tchat: The output cannot be written: {root.strerror}.")
-            return 1
-        if not isinstance(root, TchatError):
-            raise
-        complain(f"tchat: {root}")
-        return 1
-    return 0
-
-
-def complain(text: str, end: str = "\n") -> None:
-    """Print to standard error, if there is one and it can be written."""
-    if sys.stderr is not None:
-        with suppress(OSError):
-            print(text, end=end, file=sys.stderr, flush=True)

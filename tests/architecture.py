@@ -9,16 +9,17 @@ from __future__ import annotations
 
 MAY_USE = {
     "errors": set[str](),
+    "streams": {"errors"},
     "core": {"errors"},
     "net": {"errors", "core"},
     "transfer": {"errors", "core", "net"},
     "store": {"errors", "core", "transfer"},
     "server": {"errors", "core", "net", "transfer", "store"},
     "client": {"errors", "core", "net", "transfer"},
-    "bot": {"errors", "core", "client"},
-    "ui": {"errors", "core", "client"},
+    "bot": {"errors", "streams", "core", "client"},
+    "ui": {"errors", "streams", "core", "client"},
     "demo": {"errors", "core", "store", "net", "server", "client", "ui"},
-    "cli": {"errors", "core", "store", "net", "server", "client", "ui", "demo"},
+    "cli": {"errors", "streams", "core", "store", "net", "server", "client", "ui", "demo"},
     "__main__": {"cli"},
     "__init__": set[str](),
 }
@@ -93,7 +94,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"access", "files", "general", "messages", "people", "windows"},
         {"table"},
     ],
-    "ui.plain": [{"progress"}, {"frontend", "oneshot"}],
+    "ui.plain": [{"formats", "progress", "typed"}, {"frontend", "oneshot"}],
     "ui.tui": [
         {"buffer", "decoder", "keys", "rows", "styles", "terminal"},
         {"lineedit"},
@@ -114,6 +115,7 @@ Modules of one layer may use each other, as long as there is no circle.
 
 OUTSIDERS = {
     "errors": set[str](),
+    "streams": set[str](),
     "core": {"cbor2"},
     "store": {"trio", "filelock"},
     "net": {"trio", "cryptography"},

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+DRIVEN = ("--commands", "--create")
+"""Options for a client that is driven through a pipe as by a person at a terminal."""
+
 P = TypeVar("P", bound="Process")
 
 
@@ -135,7 +138,13 @@ class Launcher:
     async def join(
         self, address: Address, user: str, *options: object, group: str = GROUP
     ) -> Person:
-        """Start a client in plain mode."""
+        """Start a client in plain mode that takes commands and founds groups."""
+        return await self.pipe(address, user, *DRIVEN, *options, group=group)
+
+    async def pipe(
+        self, address: Address, user: str, *options: object, group: str = GROUP
+    ) -> Person:
+        """Start a client in plain mode as a pipe has it, without commands."""
         downloads = self.home / user / "received"
         where = [address.host, address.port, "--user", user, "--group", group]
         where += [] if self.tls else ["--no-tls", "--insecure"]

@@ -87,33 +87,32 @@ async def test_a_console_for_programs(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ names that are asked for
 
 
-async def test_username_and_group_are_asked_for_when_missing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "missing"),
+    [
+        (["join", "127.0.0.1", "1", "--group", "ops"], "username"),
+        (["join", "127.0.0.1", "1", "--user", "ci"], "group name"),
+        (["join", "127.0.0.1", "1", "--commands"], "username"),
+        (["send", "127.0.0.1", "1", "--group", "ops", __file__], "username"),
+        (["get", "127.0.0.1", "1", "--group", "ops", "1"], "username"),
+    ],
+)
+async def test_a_pipe_never_answers_prompts(
+    tmp_path: Path, arguments: list[str], missing: str
+) -> None:
+    """The first line of a pipe became the username, and was claimed."""
     async with launching(tmp_path) as launch:
-        server = await launch.serve()
-        alice = await launch.tchat("join", "127.0.0.1", server.address.port, "--plain", "--no-tls")
-        await alice.err.prompt("username: ")
-        await alice.type("not a name!")
-        await alice.err.containing("username may contain letters")
-        await alice.err.prompt("username: ")
-        await alice.type("")
-        await alice.err.containing("at least one character")
-        await alice.err.prompt("username: ")
-        await alice.type(" alice ")
-        await alice.err.prompt("group name: ")
-        await alice.type("#ops")
-        await alice.err.containing("group name may contain letters")
-        await alice.err.prompt("group name: ")
-        await alice.type("ops", "hello")
-        await alice.sees("* alice created ops", "<alice> hello")
-        assert all(line.startswith("[") for line in alice.lines)
-        assert await alice.end() == 0
-
-
-async def test_end_of_input_at_a_prompt_exits_1(tmp_path: Path) -> None:
-    async with launching(tmp_path) as launch:
-        nobody = await launch.tchat("join", "127.0.0.1", 1, "--plain", "--user", "nobody")
-        await nobody.err.prompt("group name: ")
-        assert await nobody.end() == 1
+        program = await launch.tchat(*arguments)
+        await program.type("mallory", "ops")
+        assert await program.end() == 2
+        assert program.lines == []
+        (line,) = program.err.all
+        option = "--user" if missing == "username" else "--group"
+        assert line == (
+            f"tchat: The {missing} is missing, and there is no terminal to ask for it:"
+            f" add {option} NAME."
+        )
+        assert not (tmp_path / "nobody").exists()
 
 
 @pytest.mark.parametrize(("user", "group"), [("not a name", "ops"), ("alice", "#ops")])
@@ -132,12 +131,12 @@ async def test_signal_stops_server_and_clients_reconnect(tmp_path: Path) -> None
         alice = await launch.join(server.address, "alice")
         await alice.sees("in #ops; nobody else is here yet")
         server.running.send_signal(signal.SIGTERM)
-        await alice.sees("* connection lost (The server is stopping")
+        await alice.sees("-- connection lost (The server is stopping")
         assert await server.exit() == 0
         assert server.err.all == []
         assert "stopping on SIGTERM" in "".join(server.lines)
         await launch.serve(port=server.address.port)
-        await alice.sees("* connected again")
+        await alice.sees("-- connected again")
         await alice.type("still here")
         await alice.sees("<alice> still here")
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import tchat
-from tchat.errors import Code, Refused, root_of, run_reporting
+from tchat.errors import Code, Refused, root_of
+from tchat.streams import run_reporting
 
 SOURCES = [path for path in Path(tchat.__file__).parent.rglob("*.py") if path.name != "errors.py"]
 

@@ -75,11 +75,11 @@ async def test_a_kicked_person_rejoins_only_by_command(tmp_path: Path) -> None:
         async with launching(tmp_path) as launch:
             launch.install_identity("bob")
             again = await launch.join(server.address, "bob")
-            await again.sees("* You were kicked from this group. /join asks to join again.")
+            await again.sees("-- You were kicked from this group. /join asks to join again.")
             await again.type("/join")
-            await again.sees("* Waiting for alice to approve you")
+            await again.sees("-- Waiting for alice to approve you")
             await alice.command(Approve, "bob")
-            await again.sees("* You are in #ops with 1 other member")
+            await again.sees("-- You are in #ops with 1 other member")
 
 
 async def test_no_typed_line_crashes_the_client(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tchat.net.address import Address
 from tests.helpers import GROUP
-from tests.processes import launching
+from tests.processes import DRIVEN, launching
 
 if TYPE_CHECKING:
     from tests.processes import Launcher, Person, Process, Server
@@ -29,7 +29,7 @@ async def join_command(process: Process, text: str) -> list[str]:
 
 async def join_as_admin(launch: Launcher, server: Server, *options: object) -> Person:
     alice = await launch.join(server.address, "alice", *options)
-    await alice.sees("* You are in #ops; nobody else is here yet")
+    await alice.sees("-- You are in #ops; nobody else is here yet")
     return alice
 
 
@@ -37,7 +37,7 @@ async def join_from_device(
     launch: Launcher, server: Server, home: str, *options: object
 ) -> Process:
     """Start a client of alice from the home directory `home`."""
-    where = (server.address.host, server.address.port, "--group", GROUP, "--plain")
+    where = (server.address.host, server.address.port, "--group", GROUP, "--plain", *DRIVEN)
     return await launch.tchat("join", *where, "--user", "alice", *options, user=home)
 
 
@@ -55,9 +55,9 @@ async def test_the_join_command_a_server_prints_works(tmp_path: Path) -> None:
         words = await join_command(server, "to join: ")
         host, port = server.address.host, str(server.address.port)
         assert words == ["join", host, port, "--pin", key]
-        who = ("--user", "alice", "--group", GROUP, "--plain")
+        who = ("--user", "alice", "--group", GROUP, "--create")
         alice = await launch.tchat(*words, *who, user="alice")
-        await alice.sees("* You are in #ops; nobody else is here yet")
+        await alice.sees("-- You are in #ops; nobody else is here yet")
         assert not any("New server" in line for line in alice.lines)
         assert await alice.end() == 0
         for name in ("server-key.pem", "server-cert.pem"):
@@ -95,7 +95,7 @@ async def test_a_reconnecting_client_refuses_a_changed_key(tmp_path: Path) -> No
         server = await launch.serve()
         alice = await join_as_admin(launch, server)
         assert await server.stop() == 0
-        await alice.sees("* connection lost")
+        await alice.sees("-- connection lost")
         (tmp_path / "data").rename(tmp_path / "moved away")
         await launch.serve(port=server.address.port)
         assert await alice.exit() == 1
@@ -132,7 +132,7 @@ async def test_a_first_visit_is_reported_despite_refusal(tmp_path: Path) -> None
     async with launching(tmp_path, tls=True) as launch:
         server = await launch.serve()
         await join_as_admin(launch, server)
-        where = (server.address.host, server.address.port, "--group", "other", "--plain")
+        where = (server.address.host, server.address.port, "--group", "other", "--create")
         refused = await launch.tchat("join", *where, "--user", "alice", user="bob")
         assert await refused.exit() == 1
         bob = await launch.tchat("join", *where, "--user", "bob", user="bob")
@@ -211,7 +211,7 @@ async def test_a_device_is_linked_and_unlinked(tmp_path: Path) -> None:
         await alice.type("/link")
         code = (await alice.out.containing("--user alice --link ")).rpartition(" ")[2]
         phone = await join_from_device(launch, server, "phone", "--link", code)
-        await phone.sees("* You are in #ops; nobody else is here yet")
+        await phone.sees("-- You are in #ops; nobody else is here yet")
         await alice.type("hello from the laptop")
         await phone.sees("<alice> hello from the laptop")
         await phone.type("/keys")
@@ -220,7 +220,7 @@ async def test_a_device_is_linked_and_unlinked(tmp_path: Path) -> None:
         phone = await join_from_device(launch, server, "phone")
         await phone.sees("in #ops")
         await alice.type(f"/unlink {key}")
-        await alice.sees(f"* {key} is no longer linked to your name.")
+        await alice.sees(f"-- {key} is no longer linked to your name.")
         assert await phone.exit() == 1
         assert "The key of this device was removed" in str(phone.err)
         reused = await join_from_device(launch, server, "phone", "--link", code)
@@ -248,7 +248,7 @@ async def test_an_operator_releases_a_name(tmp_path: Path, running: bool) -> Non
         again = await join_from_device(launch, server, "alice")
         assert await again.exit() == 1
         found = await join_from_device(launch, server, "found")
-        await found.sees("* You are in #ops; nobody else is here yet")
+        await found.sees("-- You are in #ops; nobody else is here yet")
 
 
 async def test_releasing_in_a_wrong_directory_fails(tmp_path: Path) -> None:
@@ -275,7 +275,7 @@ async def test_an_invite_admits_one_person_without_approval(tmp_path: Path) -> N
         await alice.type("/invite")
         words = await join_command(alice, "--invite")
         bob = await join_by_invite(launch, words, "bob")
-        await bob.sees("* You are in #ops with 1 other member")
+        await bob.sees("-- You are in #ops with 1 other member")
         assert not any("New server" in line or "waiting" in line for line in bob.lines)
         await bob.type("nobody had to approve me")
         await alice.sees("<bob> nobody had to approve me")
@@ -283,7 +283,7 @@ async def test_an_invite_admits_one_person_without_approval(tmp_path: Path) -> N
         assert await carol.exit() == 1
         assert "invite" in str(carol.err)
         await alice.type("/4")
-        await alice.sees("* members (2): ")
+        await alice.sees("-- members (2): ")
 
 
 async def test_a_personal_invite_admits_nobody_else(tmp_path: Path) -> None:
@@ -297,7 +297,7 @@ async def test_a_personal_invite_admits_nobody_else(tmp_path: Path) -> None:
         assert await mallory.exit() == 1
         assert "invite" in str(mallory.err)
         bob = await launch.tchat(*words, "--plain", user="bob")
-        await bob.sees("* You are in #ops with 1 other member")
+        await bob.sees("-- You are in #ops with 1 other member")
 
 
 async def test_an_invite_is_not_sent_to_another_server(tmp_path: Path) -> None:
@@ -328,7 +328,7 @@ async def test_bots_verify_pins_and_use_invites(tmp_path: Path) -> None:
         invite = (await join_command(alice, "--invite"))[-1]
         options = ("--pin", pin, "--invite", invite)
         await launch.script(ECHO, *where, *options, user="echo")
-        await alice.sees("* echo joined")
+        await alice.sees("-- echo joined")
         await alice.type("!echo hello")
         await alice.sees("<echo> hello")
         thief = await launch.script(ECHO, *where, "--pin", pin, user="thief")

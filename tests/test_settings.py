@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.processes import launching
+from tests.processes import DRIVEN, launching
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,12 +28,13 @@ async def test_nickname_joins_all_its_groups(tmp_path: Path) -> None:
             'groups = ["ops", "lab"]',
             "no_tls = true",
         )
-        alice = await launch.tchat("join", "work", user="alice")
-        await alice.sees("* alice.b created ops", "#lab [")
+        alice = await launch.tchat("join", "work", "--create", user="alice")
+        await alice.sees("-- alice.b created ops", "#lab [")
         assert await alice.end() == 0
         # The command line has the last word.
-        alice = await launch.tchat("join", "work", "--group", "den", "--user", "al", user="alice")
-        await alice.sees("* al created den")
+        den = ("--group", "den", "--user", "al", "--create")
+        alice = await launch.tchat("join", "work", *den, user="alice")
+        await alice.sees("-- al created den")
         assert await alice.end() == 0
         assert not any("lab" in line for line in alice.lines)
 
@@ -43,16 +44,16 @@ async def test_user_and_group_may_be_configured(tmp_path: Path) -> None:
         server = await launch.serve()
         write_config(tmp_path / "alice", 'user = "alice"', 'group = "ops"', 'ignore = ["bob"]')
         where = ("127.0.0.1", server.address.port, "--no-tls")
-        alice = await launch.tchat("join", *where, user="alice")
-        await alice.sees("* alice created ops")
+        alice = await launch.tchat("join", *where, *DRIVEN, user="alice")
+        await alice.sees("-- alice created ops")
         await alice.type("/ignore")
-        await alice.sees("* ignored (1): bob")
+        await alice.sees("-- ignored (1): bob")
         (tmp_path / "a.txt").write_text("data")
         sent = await launch.tchat(
             "send", *where, "--group", "ops", tmp_path / "a.txt", user="alice"
         )
         assert await sent.exit() == 0
-        await alice.sees("* alice shared a.txt")
+        await alice.sees("-- alice shared a.txt")
         assert await alice.end() == 0
 
 
@@ -62,6 +63,7 @@ async def test_user_and_group_may_be_configured(tmp_path: Path) -> None:
         ([], ["work"], "Port missing: tchat join work PORT"),
         ([], ["127.0.0.1"], "tchat join 127.0.0.1 PORT"),
         (["plain = 1"], ["127.0.0.1", "1"], "expected true or false"),
+        ([f"mute = {'[' * 5000}"], ["127.0.0.1", "1"], "nested too deeply"),
         (["usr = 'alice'"], ["127.0.0.1", "1"], "did you mean 'user'?"),
         (["[servers.work]", "host = 'h'"], ["work"], "servers.work has no port"),
     ],

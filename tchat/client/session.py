@@ -173,18 +173,25 @@ class Session:
             self._requests.sender.send_urgent(encode(Detach(replica.name)))
 
     async def enter(
-        self, group: str, *, although_kicked: bool = False, invite: bytes | None = None
+        self,
+        group: str,
+        *,
+        although_kicked: bool = False,
+        invite: bytes | None = None,
+        create: bool = True,
     ) -> Replica:
         """Follow a group; ask to join it, or found it, unless already a member or waiting.
 
-        A person who was kicked asks again only with `although_kicked`. With an `invite`
-        token, no approval is needed. Returns when the replica's `standing` is known.
+        A person who was kicked asks again only with `although_kicked`. With an `invite` token,
+        no approval is needed. Without `create`, a group that does not exist is refused
+        (no_such_group). Returns when the replica's `standing` is known.
         """
         replica = self.follow(group)
         await self._following.request_attach(replica).wait()
         asks = replica.standing == "outsider" and (although_kicked or not replica.kicked)
         if asks or (invite is not None and replica.standing != "member"):
-            await self.request(lambda i, n: Join(i, n, replica.name, invite))
+            may_create = None if create else False
+            await self.request(lambda i, n: Join(i, n, replica.name, invite, may_create))
             await self._following.request_attach(replica).wait()
         return replica
 

@@ -14,7 +14,7 @@ from tchat.bot import Handler, Message, run_bot, serve_bot
 from tchat.client import backoff
 from tchat.core.group.membership import Approve, Invite, Kick, Leave
 from tchat.core.group.messages import Edit, Erased, Posted
-from tchat.errors import Refused
+from tchat.errors import Code, Refused
 from tests.fault_proxy import fault_proxy
 from tests.helpers import (
     GROUP,
@@ -41,17 +41,19 @@ async def echo(message: Message) -> None:
     await message.reply(f"{message.author} said: {message.text}")
 
 
-async def run(proxy: FaultProxy, handler: Handler) -> None:
+async def run(proxy: FaultProxy, handler: Handler, create: bool = False) -> None:
     """Run a bot until it is cancelled."""
     async with session_at(proxy.address, "bot") as session:
-        await serve_bot(session, GROUP, handler)
+        await serve_bot(session, GROUP, handler, create=create)
 
 
 @asynccontextmanager
-async def running_bot(server: RunningServer, handler: Handler) -> AsyncIterator[FaultProxy]:
+async def running_bot(
+    server: RunningServer, handler: Handler, *, create: bool = False
+) -> AsyncIterator[FaultProxy]:
     """Run a bot for the length of the block, behind a proxy."""
     async with fault_proxy(server.address) as proxy, trio.open_nursery() as nursery:
-        nursery.start_soon(run, proxy, handler)
+        nursery.start_soon(run, proxy, handler, create)
         yield proxy
         nursery.cancel_scope.cancel()
 
@@ -83,11 +85,20 @@ async def test_approved_bot_answers_messages() -> None:
 
 
 async def test_bot_as_founder_hears_new_members() -> None:
-    async with running_server() as server, running_bot(server, echo) as proxy:
+    async with running_server() as server, running_bot(server, echo, create=True) as proxy:
         await is_in(proxy)
         async with members(server, "bot", "alice") as (_, alice):
             await alice.post("hello")
             await hears(alice, "alice said: hello")
+
+
+async def test_bot_founds_no_group_unasked() -> None:
+    """Its group's name was probably mistyped; nobody would ever come to the one it founded."""
+    async with running_server() as server, session_at(server.address, "bot") as session:
+        with pytest.raises(Refused, match="There is no group ops") as refused:
+            await serve_bot(session, GROUP, echo)
+        assert refused.value.code == Code.NO_SUCH_GROUP
+        assert await log_of(server.store) == []
 
 
 async def test_bot_ignores_history_and_its_own_messages() -> None:

@@ -36,7 +36,7 @@ from tchat.ui.chat.lines import (
     quotation,
     time_text,
 )
-from tchat.ui.plain.frontend import format_line
+from tchat.ui.plain.formats import format_line
 
 AT = int(time.mktime((2026, 11, 22, 9, 5, 0, 0, 0, -1))) * 1000
 
@@ -196,13 +196,9 @@ def test_a_quotation_is_short_and_one_line(text: str, quoted: str) -> None:
     [
         (Line(AT, "message", "hi there", "alice"), "[09:05] <alice> hi there"),
         (Line(AT, "message", "two\nlines", "alice"), "[09:05] <alice> two↵lines"),
-        (Line(AT, "notice", "bob joined"), "[09:05] * bob joined"),
+        (Line(AT, "notice", "bob joined"), "[09:05] -- bob joined"),
         (Line(AT, "error", "No."), "[09:05] ! No."),
         (Line(AT, "action", "waves\ntwice", "alice"), "[09:05] * alice waves↵twice"),
-        (
-            Line(AT, "message", "", "alice", 3, deleted=True),
-            "[09:05] * alice wrote a message that was deleted",
-        ),
         (Line(AT, "message", "hi", "bob", 3, "alice: so?", edited=True), "[09:05] <bob> hi"),
     ],
 )

@@ -40,7 +40,7 @@ async def test_a_reply_quotes_its_message() -> None:
         await bob.reads("alice: gladly [re bob: tomorrow?]")
         await bob.types("/reply ^1 and why?", "/reply ^99 too far")
         await alice.reads("bob: and why? [re alice: gladly]")
-        assert bob.lines[-1].text == "There is no message ^99 here; PageUp loads earlier ones."
+        assert bob.lines[-1].text == "There is no message ^99 here."
 
 
 async def test_a_leading_name_selects_whose_message() -> None:
@@ -71,7 +71,7 @@ async def test_a_reply_to_a_deleted_message_quotes_nothing() -> None:
             await person.reads("alice:  [deleted]")
             await person.reads(gone)
         assert await bob.types("/reply alice still there?") == [
-            "error: There is no such message here; PageUp loads earlier ones."
+            "error: There is no such message here."
         ]
 
 
@@ -135,15 +135,11 @@ async def test_only_own_messages_can_be_edited() -> None:
     async with two_typing() as (alice, bob):
         await bob.types("mine")
         await alice.reads("bob: mine")
-        no_message = "error: There is no such message here; PageUp loads earlier ones."
+        no_message = "error: There is no such message here."
         assert await alice.types("/edit yours") == [no_message]
         assert await alice.types("/edit ^1 yours") == ["error: Only bob may edit this message."]
-        assert await alice.types("/edit ^2 yours") == [
-            "error: There is no message ^2 here; PageUp loads earlier ones."
-        ]
-        assert await alice.types("/edit ^0 yours") == [
-            "error: There is no message ^0 here; PageUp loads earlier ones."
-        ]
+        assert await alice.types("/edit ^2 yours") == ["error: There is no message ^2 here."]
+        assert await alice.types("/edit ^0 yours") == ["error: There is no message ^0 here."]
         await alice.types("also mine")
         assert await alice.types("/edit \u200b") == [
             "error: A message needs at least one visible character."
@@ -184,12 +180,8 @@ async def test_only_the_author_or_the_admin_deletes() -> None:
         assert await bob.types("/delete alice") == [
             "error: Only alice or the admin may delete this message."
         ]
-        assert await bob.types("/delete") == [
-            "error: There is no such message here; PageUp loads earlier ones."
-        ]
-        assert await bob.types("/delete nobody") == [
-            "error: There is no such message here; PageUp loads earlier ones."
-        ]
+        assert await bob.types("/delete") == ["error: There is no such message here."]
+        assert await bob.types("/delete nobody") == ["error: There is no such message here."]
         assert await alice.types("/delete all of it") == [
             "error: Usage: /delete, /delete NAME, or /delete ^3"
         ]

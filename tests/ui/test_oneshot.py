@@ -197,12 +197,13 @@ async def test_send_accepts_an_invite(tmp_path: Path) -> None:
         await alice.sees("bob joined, invited by alice", "bob shared a.txt")
 
 
-async def test_tchat_prompts_for_a_missing_username(tmp_path: Path) -> None:
-    async with desk(tmp_path) as alice, launching(tmp_path / "homes") as launch:
-        where = (alice.address.host, alice.address.port, "--no-tls", "--group", "ops")
-        process = await launch.tchat("get", *where, 1, user="alice")
-        await process.err.prompt("username: ")
-        assert await process.end() == 1
+def test_tchat_prompts_for_a_missing_username(server: ServerProcess, tmp_path: Path) -> None:
+    arguments = ["get", "127.0.0.1", server.port, "--group", "ops", "1"]
+    with Terminal(arguments, str(tmp_path / "alice")) as terminal:
+        terminal.sees("username:")
+        terminal.type("alice\n")
+        terminal.sees("You are not a member of ops. Join it first")
+        assert terminal.end() == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

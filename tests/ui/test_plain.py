@@ -7,9 +7,10 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from tchat.core.group.membership import Kick
-from tchat.core.group.messages import Delete, Edit
+from tchat.core.group.messages import Delete, Deleted, Edit, Edited, Post, Posted
 from tchat.core.protocol.frames import Seen
-from tests.helpers import GROUP, log_of, members, running_server, texts
+from tchat.server.clock import now_ms
+from tests.helpers import GROUP, log_of, members, raw_client, running_server, texts
 from tests.processes import launching, two_people
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from tchat.net.address import Address
     from tests.helpers import RawClient
     from tests.processes import Launcher, Person
+
+DAY = 24 * 3600 * 1000
 
 
 @asynccontextmanager
@@ -60,13 +63,14 @@ async def test_missed_messages_are_printed_once_in_order(
         assert await reader.end() == 0
         assert reader.heard == [f"<alice> new {n}" for n in range(299)] + ["<alice> mstake"]
         shown = without_time(reader)
-        assert "* alice edited a message: mistake" in shown
-        assert "* alice wrote a message that was deleted" in shown
-        assert "* You are in #ops with 1 other member. /help lists the commands." in shown
+        assert "-- alice edited a message: mistake" in shown
+        assert sum("deleted" in line for line in shown) == 1
+        assert "-- alice deleted a message" in shown
+        assert "-- You are in #ops with 1 other member. /help lists the commands." in shown
         again = await launch.join(address, "bob")
         assert await again.end() == 0
         assert without_time(again) == [
-            "* You are in #ops with 1 other member. /help lists the commands."
+            "-- You are in #ops with 1 other member. /help lists the commands."
         ]
 
 
@@ -85,6 +89,162 @@ async def test_missed_private_messages_show_their_title(
         bob = await launch.join(address, "bob")
         assert await bob.end() == 0
         assert not [line for line in bob.lines if "are you there" in line]
+
+
+# ------------------------------------------------------------------ history
+
+
+async def test_a_first_visit_prints_the_latest_events(tmp_path: Path) -> None:
+    async with at_home(tmp_path, "bob", "carol") as (launch, address, (alice, *_)):
+        for n in range(300):
+            await alice.post(f"text {n}")
+        for options, count in (((), 50), (("--history", "7"), 7), (("--history", "0"), 0)):
+            reader = await launch.join(address, "bob", *options)
+            assert await reader.end() == 0
+            assert reader.heard == [f"<alice> text {n}" for n in range(300 - count, 300)]
+        reader = await launch.join(address, "carol", "--history", "250")
+        assert await reader.end() == 0
+        assert reader.heard == [f"<alice> text {n}" for n in range(50, 300)]
+
+
+async def test_history_is_printed_again_on_request(tmp_path: Path) -> None:
+    async with at_home(tmp_path, "bob") as (launch, address, (alice, _)):
+        for n in range(5):
+            await alice.post(f"text {n}")
+        for options, first in (((), 0), ((), 5), (("--history", "2"), 3)):
+            reader = await launch.join(address, "bob", *options)
+            assert await reader.end() == 0
+            assert reader.heard == [f"<alice> text {n}" for n in range(first, 5)]
+
+
+async def test_unread_messages_are_printed_beyond_the_history(tmp_path: Path) -> None:
+    async with at_home(tmp_path, "bob") as (launch, address, (alice, bob)):
+        await bob.send(Seen(GROUP, (await bob.attach()).seq))
+        await bob.before_pong()
+        for n in range(300):
+            await alice.post(f"text {n}")
+        reader = await launch.join(address, "bob", "--history", "2")
+        assert await reader.end() == 0
+        assert reader.heard == [f"<alice> text {n}" for n in range(300)]
+
+
+async def test_lines_of_another_day_follow_its_date(tmp_path: Path) -> None:
+    today = now_ms()
+    clock = iter([*[today - DAY] * 6, *[today] * 100])
+    async with (
+        running_server(clock=lambda: next(clock, today)) as server,
+        members(server, "alice", "bob") as (alice, _),
+        launching(tmp_path) as launch,
+    ):
+        launch.install_identity("bob")
+        while (await alice.attach()).seq < 12:
+            await alice.post("text")
+        reader = await launch.join(server.address, "bob")
+        assert await reader.end() == 0
+        shown = without_time(reader)
+        dates = [line for line in shown if re.fullmatch(r"-- \w+day \d\d \w+ \d{4}", line)]
+        assert len(dates) == 2
+        assert shown[0] == dates[0]
+
+
+# ------------------------------------------------------------------ messages from before this run
+
+
+async def test_commands_reach_messages_of_earlier_runs(tmp_path: Path) -> None:
+    async with at_home(tmp_path, "bob") as (launch, address, (alice, bob)):
+        await bob.post("a question")
+        await alice.post("my tpyo")
+        await alice.post("my secret")
+        for n in range(500):
+            await bob.post(f"text {n}")
+        script = await launch.join(address, "alice", "--history", "0")
+        await script.type("/delete", "/edit my typo", "/reply ^502 an answer", "the end")
+        assert await script.end() == 0, script.lines
+        async with raw_client(address, "bob") as fresh:
+            log = await fresh.events((await fresh.attach()).seq)
+        bodies = [event.body for event in log][-4:]
+        question = next(e.seq for e in log if e.body == Posted("a question"))
+        assert isinstance(bodies[0], Deleted)
+        assert bodies[1] == Edited(question + 1, "my typo")
+        assert bodies[2:] == [Posted("an answer", question), Posted("the end")]
+        assert "> bob: a question" in without_time(script)
+
+
+async def test_what_was_never_said_is_not_found(tmp_path: Path) -> None:
+    async with at_home(tmp_path, "bob") as (launch, address, (alice, _)):
+        for n in range(300):
+            await alice.post(f"text {n}")
+        script = await launch.join(address, "bob")
+        await script.type("/edit new", "/reply ^301 no", "/delete")
+        assert await script.end() == 1
+        refused = [line for line in without_time(script) if line.startswith("!")]
+        assert refused == [
+            "! There is no such message here.",
+            "! There is no message ^301 here.",
+            "! There is no such message here.",
+        ]
+
+
+# ------------------------------------------------------------------ replies, deletions, forgeries
+
+
+async def test_a_reply_is_printed_after_its_quotation(tmp_path: Path) -> None:
+    async with at_home(tmp_path, "bob") as (launch, address, (alice, _)):
+        question = await alice.post("two\nlines?")
+        for n in range(300):
+            await alice.post(f"text {n}")
+        reader = await launch.join(address, "bob", "--history", "0")
+        await reader.sees("You are in #ops")
+        await alice.command(Post, "yes", question)
+        await reader.sees("<alice> yes")
+        assert without_time(reader)[-2:] == ["> alice: two↵lines?", "<alice> yes"]
+        assert await reader.end() == 0
+
+
+async def test_a_deletion_is_printed_once_with_its_edits(tmp_path: Path) -> None:
+    async with at_home(tmp_path, "bob") as (launch, address, (alice, _)):
+        seq = await alice.post("draft")
+        for n in range(3):
+            await alice.command(Edit, seq, f"secret {n}")
+        await alice.command(Delete, seq)
+        await alice.post("after")
+        reader = await launch.join(address, "bob")
+        assert await reader.end() == 0
+        shown = without_time(reader)
+        assert sum("delete" in line for line in shown) == 1
+        assert not [line for line in shown if "secret" in line or "draft" in line]
+
+
+async def test_nothing_that_is_said_reads_like_a_notice(tmp_path: Path) -> None:
+    async with at_home(tmp_path, "bob") as (launch, address, (alice, _)):
+        reader = await launch.join(address, "bob")
+        await reader.sees("You are in #ops")
+        forged = ("joined, approved by alice", "[10:02] -- alice left", "! no", "> alice: no")
+        for text in forged:
+            for before in ("", "/me ", "hello\n", "/me hello\u2028", "\r"):
+                await alice.post(f"{before}{text}")
+        await alice.post("the end")
+        await reader.sees("the end")
+        for line in reader.lines[reader.lines.index(await first_of(reader, "joined,")) :]:
+            assert re.match(r"\[\d\d:\d\d\] (<alice> |\* alice )", line), line
+
+
+async def first_of(reader: Person, text: str) -> str:
+    return next(line for line in reader.lines if f"> {text}" in line)
+
+
+async def test_a_change_of_window_is_announced(tmp_path: Path) -> None:
+    async with running_server() as server, launching(tmp_path) as launch:
+        alice = await launch.join(server.address, "alice")
+        await alice.type("/join lab", "in the lab", "/window ops", "/join lab", "/leave", "back")
+        assert await alice.end() == 0
+        said = [line for line in without_time(alice) if "What you type" in line]
+        assert said == [
+            "#lab -- What you type now goes to #lab.",
+            "-- What you type now goes to #ops.",
+            "#lab -- What you type now goes to #lab.",
+            "-- What you type now goes to #ops.",
+        ]
 
 
 # ------------------------------------------------------------------ several groups
@@ -136,20 +296,20 @@ async def test_script_of_many_commands_runs_in_order(tmp_path: Path) -> None:
         assert texts(await log_of(server.store)) == ["one", "tow", "/me waves", "indeed"]
         shown = without_time(alice)
         for line in (
-            "* alice set the topic: all of it",
-            "* alice edited a message: two",
-            "* alice deleted a message",
+            "-- alice set the topic: all of it",
+            "-- alice edited a message: two",
+            "-- alice deleted a message",
             "* alice waves",
-            "* alice: anyone may join now",
-            "* You are away: lunch. /away alone brings you back.",
-            "* You are back.",
-            "* alice (admin) is online",
-            "* #ops (open)",
+            "-- alice: anyone may join now",
+            "-- You are away: lunch. /away alone brings you back.",
+            "-- You are back.",
+            "-- alice (admin) is online",
+            "-- #ops (open)",
             "#lab <alice> first",
-            "* You left #lab.",
-            "* alice banned eve",
-            "* /me TEXT: sends an action: * you TEXT",
-            "* Plain mode has no keys of its own.",
+            "-- You left #lab.",
+            "-- alice banned eve",
+            "-- /me TEXT: sends an action: * you TEXT",
+            "-- Plain mode has no keys of its own.",
         ):
             assert line in shown, shown
         assert [line for line in shown if line.startswith("#ops <alice> two")]
@@ -164,7 +324,7 @@ async def test_script_commands_see_earlier_lines(tmp_path: Path) -> None:
             await script.type(f"draft {n}", "/delete", f"text {n}", f"/edit fair copy {n}")
         await script.type("/join lab", "/topic new", "hello", "/delete", "/window ops", "done")
         assert await script.end() == 0, script.lines
-        reader = await launch.join(address, "bob")
+        reader = await launch.join(address, "bob", "--history", "1000")
         assert await reader.end() == 0
         shown = [line for line in without_time(reader) if "deleted" not in line]
         assert shown[-43:] == [
@@ -172,10 +332,10 @@ async def test_script_commands_see_earlier_lines(tmp_path: Path) -> None:
             *(
                 line
                 for n in range(20)
-                for line in (f"<alice> text {n}", f"* alice edited a message: fair copy {n}")
+                for line in (f"<alice> text {n}", f"-- alice edited a message: fair copy {n}")
             ),
             "<alice> done",
-            "* You are in #ops with 1 other member. /help lists the commands.",
+            "-- You are in #ops with 1 other member. /help lists the commands.",
         ]
 
 
@@ -214,4 +374,4 @@ async def test_leaving_one_group_continues_in_the_first(tmp_path: Path) -> None:
         await alice.type("/join lab", "/leave", "back", "/leave")
         assert await alice.exit() == 0
         assert alice.heard == ["<alice> back"]
-        assert without_time(alice)[-1] == "* You left the group."
+        assert without_time(alice)[-1] == "-- You left the group."

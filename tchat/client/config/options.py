@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+CREATE_HINT = "Check its name; --create founds it."
+"""The next step where a group does not exist and is not founded without `add_create`'s option."""
+
 
 def add_address(parser: argparse.ArgumentParser, host: str, port: str) -> None:
     """Add the arguments HOST and PORT."""
@@ -65,6 +68,15 @@ def add_server_options(parser: argparse.ArgumentParser, *, nicknames: bool = Fal
         "--no-tls", action="store_true", help="no encryption; for a local server without TLS"
     )
     parser.add_argument("--insecure", action="store_true", help="allow --no-tls for any server")
+
+
+def add_create(parser: argparse._ActionsContainer) -> None:
+    """Add the option that lets a program found a group; a person at a terminal needs none."""
+    parser.add_argument(
+        "--create",
+        action="store_true",
+        help="found a group that does not exist, also without a terminal",
+    )
 
 
 def apply_settings(given: argparse.Namespace, config: Settings) -> tuple[str, ...]:

@@ -106,6 +106,8 @@ def load_config(path: Path) -> Settings:
         reason = "the file is not valid UTF-8"
     except tomllib.TOMLDecodeError as error:
         reason = f"the file is not TOML: {error}"
+    except RecursionError:  # the parser calls itself for each level
+        reason = "the file has tables or lists that are nested too deeply"
     except InvalidSettingError as invalid:
         reason = str(invalid)
     raise StartupError(Code.BAD_CONFIG, f"{path}: {reason}.")

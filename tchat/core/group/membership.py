@@ -43,16 +43,23 @@ LONGEST_INVITE_MS = 30 * 24 * 3600 * 1000
 
 @record
 class Join(Command):
-    """Found the group, or ask to join it; with an `invite` (16 bytes), join without approval."""
+    """Found the group, or ask to join it; with an `invite` (16 bytes), join without approval.
+
+    With `create` False, a group that does not exist is refused. It is a part of the command, so
+    that nothing can happen between asking whether the group exists and joining it.
+    """
 
     type = "join"
     invite: bytes | None = None
+    create: bool | None = None
 
     def decide(self, group: Group, context: Context) -> list[Body]:
         """Found the group, use the invite, join an open group, or ask to join."""
         if self.invite is not None:
             return _join_by_invite(group, context, self.invite)
         if not group.members:
+            if self.create is False:
+                raise Refused(Code.NO_SUCH_GROUP, f"There is no group {quote_name(self.group)}.")
             return [Created(context.author.key)]
         if group.standing(context.name) == "member":
             return []

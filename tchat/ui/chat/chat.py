@@ -34,7 +34,8 @@ from tchat.client.updates import (
 from tchat.core.group.direct import is_direct, other_of
 from tchat.core.text import clean_line, clean_text, fold
 from tchat.errors import Code, Refused
-from tchat.ui.chat.commands import CommandSpec, CommandTable, Do, Say
+from tchat.ui.chat.commands import CommandSpec, CommandTable, Do, NotLoaded, Say
+from tchat.ui.chat.hints import with_hint
 from tchat.ui.chat.window import Window
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ class Start:
     """The parameters of a new chat.
 
     `invite` is a token to join the first of `groups`. `mute` names groups whose bell is off,
-    `ignore` people whose messages are hidden.
+    `ignore` people whose messages are hidden. Only a chat that `founds` creates a group that does
+    not exist: a mistyped name in a script should not.
     """
 
     session: Session
@@ -67,6 +69,7 @@ class Start:
     invite: bytes | None = None
     mute: frozenset[str] = field(default_factory=frozenset)
     ignore: frozenset[str] = field(default_factory=frozenset)
+    founds: bool = True
 
 
 class Chat:
@@ -92,12 +95,14 @@ class Chat:
         self.question: CommandSpec[Chat] | None = None
         self.refusals = 0
         self.done = trio.Event()
+        self.founds = start.founds
         self.ignored = {fold(name) for name in start.ignore}
         self.found: list[tuple[str, int]] = []
         self.searching = 0
         self.connection = "connecting"
         self._start = start
         self._working = 0
+        self._looking_back = 0
         self._all_opened = False
         self._progress = trio.Event()
         self._nursery = nursery
@@ -116,7 +121,7 @@ class Chat:
             await first.enter(invite=self._start.invite)
         except Refused as refusal:
             if not others:
-                raise
+                raise Refused(refusal.code, with_hint(refusal, first.replica.standing)) from refusal
             first.fail(refusal)
         self._progress.set()
         for name in others:
@@ -257,7 +262,32 @@ class Chat:
         elif iscoroutinefunction(command.run):
             self.start(self.current, command.run, self, self.current, argument)
         else:
-            command.run(self, self.current, argument)
+            self._run_at_once(command, self.current, argument)
+
+    def _run_at_once(self, command: CommandSpec[Chat], window: Window, argument: str) -> None:
+        try:
+            command.run(self, window, argument)
+        except NotLoaded:
+            if self.frontend.rewrites:  # the person can scroll back to the message
+                raise
+            self._looking_back += 1  # at once: the next line of a script has to wait for it
+            self.start(window, self._run_looking_back, command, window, argument)
+
+    async def _run_looking_back(
+        self, command: CommandSpec[Chat], window: Window, argument: str
+    ) -> None:
+        """Load the history page by page until a command finds its message, and run it."""
+        try:
+            while True:
+                await window.load_page()
+                await self.settle()
+                try:
+                    command.run(self, window, argument)
+                except NotLoaded:
+                    continue
+                return
+        finally:
+            self._looking_back -= 1
 
     def _answer(self, question: CommandSpec[Chat], argument: str) -> None:
         if not argument:
@@ -339,8 +369,10 @@ class Chat:
         counts = self.commands.counts_messages(line)
         while self.session.connected and not self.done.is_set():
             window = self.current
-            unsettled = counts and (window.sending or self.searching)
-            if not (window.catching_up or window.leaving or unsettled):
+            # A message that is on its way, or about to be deleted, changes which one is the newest.
+            unsettled = window.sending or window.commanding or self.searching or self.has_updates
+            moving = counts and unsettled
+            if not (window.catching_up or window.leaving or moving or self._looking_back):
                 return
             await self._wait_for_progress()
 

@@ -187,6 +187,14 @@ class CommandTable(Generic[C]):
         ]
 
 
+class NotLoaded(Refused):
+    """The message that a command refers to is not loaded; there is more history to load."""
+
+    def __init__(self, what: str) -> None:
+        sentence = f"There is no {what} here; PageUp loads earlier ones."
+        super().__init__(Code.NO_SUCH_MESSAGE, sentence)
+
+
 def help_of(command: CommandSpec[C]) -> str:
     """Return everything about one command, on one line."""
     number = f", or /{command.number}" if command.number else ""

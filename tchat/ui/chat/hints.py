@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from tchat.client.config.options import CREATE_HINT
 from tchat.errors import Code
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from tchat.errors import Refused
 
 _HINTS: dict[str, str] = {
+    Code.NO_SUCH_GROUP: CREATE_HINT,
     Code.NO_SUCH_MEMBER: "/members lists the members.",
     Code.NO_SUCH_REQUEST: "/requests lists who asks to join.",
     Code.NO_SUCH_FILE: "/files lists the files.",

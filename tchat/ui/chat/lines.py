@@ -5,6 +5,7 @@ Also the small texts that both front ends use: quotations, sizes of transfers, t
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
@@ -48,8 +49,9 @@ class Line:
     """One line of a window: `at` is in ms since the Unix epoch, `who` its author or empty.
 
     The text is sanitized, and may have several lines if it is a message. `seq` is its event's, 0 if
-    it has none. `reply` quotes the message that this one replies to. `mention`: the text names the
-    reader. `history`: the line was seen before. A deleted message has no text.
+    it has none. `reply` quotes the message that this one replies to. `mention` says that the text
+    names the reader, and `history` that the line was seen before. A deleted message has no text.
+    `code` is that of a refusal.
     """
 
     at: int
@@ -63,6 +65,7 @@ class Line:
     deleted: bool = False
     fate: Fate = ""
     history: bool = False
+    code: str = ""
 
 
 def line_of(
@@ -126,6 +129,12 @@ def sort_and_text(text: str) -> tuple[Sort, str]:
     return "message", clean_text(text)
 
 
+def literal_text(line: str) -> str:
+    """Return the sanitized text of a message that reads like `line`, and is never an action."""
+    text = clean_text(line)
+    return f" {text}" if text.startswith(_ACTION) else text
+
+
 def _sentence(event: Event, reader: Reader) -> str:
     """Return the event's sentence; for a request to join, with the commands that answer it."""
     sentence = event.body.sentence(event, reader)
@@ -137,6 +146,18 @@ def _sentence(event: Event, reader: Reader) -> str:
 def latest(at: int) -> int:
     """Return a time (ms since the Unix epoch), capped at the latest that can be shown."""
     return min(at, _LATEST)
+
+
+def day_of(at: int) -> tuple[int, int]:
+    """Return the day of a time in the local time zone."""
+    moment = time.localtime(at / 1000)
+    return moment.tm_year, moment.tm_yday
+
+
+def date_text(at: int, *, short: bool = False) -> str:
+    """Return the day of a time for people: Sunday 22 November 2026."""
+    form = "%a %d %b %Y" if short else "%A %d %B %Y"
+    return time.strftime(form, time.localtime(at / 1000))
 
 
 def count_text(number: int, noun: str) -> str:

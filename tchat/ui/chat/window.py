@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from tchat.client.files.queue import Transfers
     from tchat.client.pending_message import PendingMessage
     from tchat.client.replica import Replica
-    from tchat.client.request import MakeCommand
+    from tchat.client.request import MakeCommand, PendingRequest
     from tchat.client.session import Session
     from tchat.core.group.feature import Event
     from tchat.core.protocol.frames import MembershipChange, Standing
@@ -91,6 +91,7 @@ class WindowContext(Protocol):
     windows: list[Window]
     current: Window
     refusals: int
+    founds: bool
 
     def close(self, window: Window) -> None:
         """Close a window."""
@@ -188,8 +189,9 @@ class Window:
     """One group of a chat; `transfers` are those of the whole chat.
 
     `shown` is the seq of the last event that was shown or skipped. `new_from` is the first event
-    that the person has not seen, 0 if they have seen all. `offered` is the message that /edit put
-    into the input line: how the person referred to it, and its seq.
+    that the person has not seen, 0 if they have seen all. `commanding` counts the commands without
+    an answer. `offered` is the message that /edit put into the input line: how the person referred
+    to it, and its seq.
     """
 
     def __init__(self, context: WindowContext, replica: Replica, downloads: Path) -> None:
@@ -201,6 +203,7 @@ class Window:
         self.muted = False
         self.entering = True
         self.leaving = False
+        self.commanding = 0
         self.caught_up = False
         self.opened_by_other = False
         self.loading = False
@@ -271,7 +274,12 @@ class Window:
                 await self.session.write_to(self.partner)
             else:
                 name = self.replica.name
-                await self.session.enter(name, although_kicked=although_kicked, invite=invite)
+                await self.session.enter(
+                    name,
+                    although_kicked=although_kicked,
+                    invite=invite,
+                    create=self.context.founds,
+                )
         except Refused:
             if not self.is_open:
                 return  # closed meanwhile
@@ -336,8 +344,15 @@ class Window:
         self._outgoing.say(text, reply, origin or self)
 
     def submit(self, make: MakeCommand) -> None:
-        """Send a command; its refusal is shown."""
-        self.start(self.session.submit(make).wait)
+        """Send a command; a refusal is shown."""
+        self.commanding += 1
+        self.start(self._wait_for_command, self.session.submit(make))
+
+    async def _wait_for_command(self, request: PendingRequest) -> None:
+        try:
+            await request.wait()
+        finally:
+            self.commanding -= 1
 
     def start(self, work: Callable[..., Awaitable[object]], *arguments: object) -> None:
         """Run `work` in the background; its refusal is shown here."""
@@ -372,21 +387,22 @@ class Window:
         """Show a refusal, with a hint about the command that helps."""
         self.context.refusals += 1
         if self.is_open:
-            self._show_own("error", with_hint(refusal, self.replica.standing))
+            sentence = with_hint(refusal, self.replica.standing)
         else:
-            # In the other window that shows it, "this group" and the hint would refer to the
-            # wrong group.
-            self._show_own("error", f"{self.title}: {refusal.sentence}")
+            # It is shown in another window, where "this group" and the hint would be about that
+            # window's group.
+            sentence = f"{self.title}: {refusal.sentence}"
+        self._show_own("error", sentence, refusal.code)
 
     def hand_out(self, text: str) -> None:
         """Show a line for copying."""
         self.notice(text)
         self.context.frontend.hand_out(clean_line(text))
 
-    def _show_own(self, sort: Sort, text: str) -> None:
-        # If the window was closed while its work ran, the current window shows the outcome.
+    def _show_own(self, sort: Sort, text: str, code: str = "") -> None:
+        # The window may have been closed since the work was started; its outcome is shown even so.
         window = self if self.is_open else self.context.current
-        window.show(Line(time.time_ns() // 1_000_000, sort, clean_line(text)))
+        window.show(Line(time.time_ns() // 1_000_000, sort, clean_line(text), code=code))
 
     def show(self, line: Line) -> None:
         """Add a line below all others."""
@@ -460,6 +476,13 @@ class Window:
         elif self.past == "more":
             self.loading = True
             self.start(self._load_past)
+
+    async def load_page(self) -> None:
+        """Load one page of lines above the first one. Raises `Refused`."""
+        if self._transcript.cleared:
+            self.uncover()
+        else:
+            await self.session.load_history(self.replica)
 
     async def _load_past(self) -> None:
         try:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from tchat.core.group.messages import Delete, Edit, Pin, Unpin
 from tchat.core.text import check_text, clean_line, clean_text, fold
 from tchat.errors import Code, Refused
-from tchat.ui.chat.commands import CommandSpec, usage_error
+from tchat.ui.chat.commands import CommandSpec, NotLoaded, usage_error
 from tchat.ui.chat.completion import first_then_text, other_people, text
 from tchat.ui.chat.lines import count_text, latest
 
@@ -158,21 +158,24 @@ def find_message(
         messages = list(window.messages())
         place = int(back[1]) - 1
         if not 0 <= place < len(messages):
-            raise Refused(
-                Code.NO_SUCH_MESSAGE,
-                f"There is no message {first} here; PageUp loads earlier ones.",
-            )
+            raise _not_found(window, f"message {first}", exists=place >= 0)
         return messages[place], rest.strip()
     if by_name and fold(first) in window.replica.state.members:
         by_them = [line for line in window.messages() if fold(line.who) == fold(first)]
         if by_them:
             return by_them[0], rest.strip()
+        if window.past == "more" and not window.context.frontend.rewrites:
+            raise NotLoaded("such message")
     newest = next(filter(fits, window.messages()), None)
     if newest is None:
-        raise Refused(
-            Code.NO_SUCH_MESSAGE, "There is no such message here; PageUp loads earlier ones."
-        )
+        raise _not_found(window)
     return newest, typed.strip()
+
+
+def _not_found(window: Window, what: str = "such message", *, exists: bool = True) -> Refused:
+    if exists and window.past != "all":
+        return NotLoaded(what)
+    return Refused(Code.NO_SUCH_MESSAGE, f"There is no {what} here.")
 
 
 def require_sent(window: Window) -> None:

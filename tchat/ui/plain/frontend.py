@@ -4,77 +4,78 @@ One line is printed for each event:
 
     [HH:MM] <alice> text        a message; line breaks in it are printed as ↵
     [HH:MM] * alice waves       an action ("/me waves")
-    [HH:MM] * notice            any other event
-    [HH:MM] ! error             a refusal
+    [HH:MM] -- notice           anything else that happened
+    [HH:MM] ! error             something that was refused
+    [HH:MM] > bob: text         quotes the message that the next line replies to
 
-and one line is read for each message or command. With several windows, the lines of all but the
-first are prefixed with the window's title: `#ops ` or `@bob `. Programs parse this format: keep it
-stable. Events that were seen before are not printed again. At the end of the input, everything
-typed is still delivered and the backlog is still printed before the program ends.
+Nothing that somebody writes can look like a notice or an error. With several windows, the lines of
+all but the first group have their window's title in front: `#ops ` or `@bob `. A notice says which
+day it is when that changes, and which window the next line goes to. Instead of text, `JsonFormat`
+prints an object for each. Programs rely on both forms: do not change them by accident.
+
+Events that were seen before are not printed again, and of a group that is new to the person, only
+the latest ones. Each deletion is printed once, and what was deleted is not.
+
+One line is read for each message or command. What comes through a pipe is somebody else's text, so
+it is never a command, unless the option `--commands` says that a program has written it. At the end
+of the input, everything typed is still delivered and the backlog is still printed before the
+program ends.
 """
 
 from __future__ import annotations
 
-import codecs
 import math
-import os
-import time
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
 
+from tchat.client.updates import EventReceived
+from tchat.core.group.feature import Event
+from tchat.core.group.messages import Erased, Posted
+from tchat.core.text import TEXT_LIMIT
+from tchat.errors import Refused
+from tchat.streams import print_line
 from tchat.ui.chat.chat import QUIT_SECONDS, Chat, Start
+from tchat.ui.chat.lines import literal_text
 from tchat.ui.commands.table import COMMANDS
+from tchat.ui.plain.formats import JsonFormat, TextFormat
 from tchat.ui.plain.progress import ProgressReporter
+from tchat.ui.plain.typed import split_text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tchat.client.replica import Replica
     from tchat.client.session import Session
+    from tchat.client.updates import Update
     from tchat.ui.chat.lines import Line
     from tchat.ui.chat.window import Window
+    from tchat.ui.plain.typed import TypedLine, TypedLines
+
+HISTORY = 50
+"""How many of the latest events of a group are printed on the first visit."""
 
 _CONTEXT_LINES = 3
 """How many lines around a search result are printed."""
 
+_QUOTE_SECONDS = 5.0
+"""How long a reply waits for the message that it quotes, if that is not loaded."""
 
-class TypedLines:
-    """Reads lines from a file descriptor: a terminal, a pipe, a file, or nothing.
 
-    Not through `sys.stdin`: a thread that blocks there holds the buffer's lock, which the
-    interpreter needs to exit. A thread that blocks in `os.read` may be abandoned.
+@dataclass(frozen=True, slots=True)
+class PlainOptions:
+    """How the plain front end reads and prints.
+
+    `commands` says that input lines may be commands. `history` is how many of the latest events are
+    printed at the start, even if the person has seen them; None for `HISTORY` on the first visit of
+    a group, and for what is unread on later ones.
     """
 
-    def __init__(self, descriptor: int = 0) -> None:
-        self._descriptor = descriptor
-        self._decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
-        self._text = ""
-        self._ended = False
-
-    def read(self) -> str | None:
-        """Return the next line without its end; None when there are no more. Blocks."""
-        while "\n" not in self._text and not self._ended:
-            data = os.read(self._descriptor, 65536)
-            self._ended = not data
-            self._text += self._decode(data, final=self._ended)
-        line, newline, self._text = self._text.partition("\n")
-        return line.removesuffix("\r") if line or newline else None
-
-    async def receive(self) -> str | None:
-        """Return the next line without its end; None when there are no more."""
-        return await trio.to_thread.run_sync(self.read, abandon_on_cancel=True)
-
-
-def format_line(line: Line) -> str:
-    """Return a line as it is printed."""
-    stamp = time.strftime("%H:%M", time.localtime(line.at / 1000))
-    text = line.text.replace("\n", "↵")
-    match line.sort:
-        case "message" if line.deleted:
-            return f"[{stamp}] * {line.who} wrote a message that was deleted"
-        case "message":
-            return f"[{stamp}] <{line.who}> {text}"
-        case "action":
-            return f"[{stamp}] * {line.who} {text}"
-    return f"[{stamp}] {'*' if line.sort == 'notice' else '!'} {text}"
+    commands: bool = True
+    json: bool = False
+    history: int | None = None
 
 
 class PlainFrontend:
@@ -82,22 +83,39 @@ class PlainFrontend:
 
     rewrites = False
 
-    def __init__(self, nursery: trio.Nursery) -> None:
+    def __init__(self, nursery: trio.Nursery, options: PlainOptions) -> None:
         self._nursery = nursery
+        self._history = options.history
+        self._format = JsonFormat() if options.json else TextFormat()
         self._reporter: ProgressReporter | None = None
-        self._first: Window | None = None
+        self._chat: Chat | None = None
+        self._current: Window | None = None
+        self._firsts: dict[Window, int] = {}
 
     def attach(self, chat: Chat) -> None:
-        """Report the transfers of a chat."""
+        """Report the transfers of a chat, and the changes of its current window."""
+        self._chat, self._current = chat, chat.current
         self._reporter = ProgressReporter(chat.transfers, lambda text: chat.current.notice(text))
 
     def show(self, window: Window, line: Line) -> None:
-        """Print a line, unless it was seen before."""
+        """Print a line, unless it was seen before or is about something that was deleted."""
+        event = _event_at(window.replica, line.seq)
+        is_gone = line.deleted or (event is not None and isinstance(event.body, Erased))
+        if not is_gone and self._is_wanted(window, line):
+            _print(self._format.lines(window, line, event))
+
+    def _is_wanted(self, window: Window, line: Line) -> bool:
+        if not line.seq:
+            return True
+        replica = window.replica
+        if window not in self._firsts:
+            count = HISTORY if self._history is None else self._history
+            self._firsts[window] = max(replica.head - count + 1, 1)
+        is_recent = line.seq >= self._firsts[window]
         if line.history:
-            return
-        self._first = self._first or window  # permanent: no prefix, even once it is closed
-        prefix = "" if window is self._first else f"{window.title} "
-        print(prefix + format_line(line), flush=True)
+            return is_recent and self._history is not None
+        is_first_visit = not replica.read and not window.direct
+        return is_recent or not is_first_visit
 
     def inserted(self, window: Window, count: int) -> None:
         """Do nothing: history is not printed."""
@@ -106,9 +124,12 @@ class PlainFrontend:
         """Do nothing: printed lines stay."""
 
     def changed(self) -> None:
-        """Start to report new transfers."""
+        """Report transfers that are new, and another current window."""
         if self._reporter is not None:
             self._reporter.watch_new(self._nursery)
+        if self._chat is not None and self._chat.current is not self._current:
+            self._current = self._chat.current
+            _print(self._format.switched(self._current))
 
     def attends(self, _: Window) -> bool:
         """Return True: a printed line counts as seen."""
@@ -127,7 +148,7 @@ class PlainFrontend:
         at = next((index for index, line in enumerate(spoken) if line.seq == seq), None)
         if at is not None:
             for line in spoken[max(0, at - _CONTEXT_LINES) : at + _CONTEXT_LINES + 1]:
-                print(f"{window.title} {format_line(line)}", flush=True)
+                _print(self._format.found(window, line, _event_at(window.replica, line.seq)))
 
     def key_lines(self) -> list[str]:
         """Return nothing: only the terminal handles keys."""
@@ -137,7 +158,18 @@ class PlainFrontend:
         """Do nothing: there is no bell."""
 
 
-async def run_plain(start: Start, typed: TypedLines) -> int:
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
+        print_line(line)
+
+
+def _event_at(replica: Replica, seq: int) -> Event | None:
+    """Return an event of the loaded log."""
+    place = seq - replica.first
+    return replica.log[place] if seq and 0 <= place < len(replica.log) else None
+
+
+async def run_plain(start: Start, typed: TypedLines, options: PlainOptions) -> int:
     """Chat until the input ends or the person quits; return the exit status.
 
     It is 1 if something was not delivered in time, or if the input ended and anything was refused,
@@ -145,26 +177,30 @@ async def run_plain(start: Start, typed: TypedLines) -> int:
     """
     session = start.session
     async with trio.open_nursery() as nursery:
-        frontend = PlainFrontend(nursery)
+        frontend = PlainFrontend(nursery, options)
         chat = Chat(start, COMMANDS, nursery, frontend)
         frontend.attach(chat)
         nursery.start_soon(_follow_session, session, chat)
         await chat.begin()
-        ended = await _read(chat, typed)
+        ended = await _read(chat, typed, options)
         done = await chat.finish(math.inf if ended else QUIT_SECONDS, everything=ended)
         nursery.cancel_scope.cancel()
     return 1 if not done or (ended and chat.refusals) else 0
 
 
-async def _read(chat: Chat, typed: TypedLines) -> bool:
-    """Enter lines until the person quits or the input ends; return whether it ended."""
+# ---------------------------------------------------------------------- input
+
+
+async def _read(chat: Chat, typed: TypedLines, options: PlainOptions) -> bool:
+    """Enter lines until the person quits, or until there are no more: then return True."""
     ended = False
 
     async def read(scope: trio.CancelScope) -> None:
         nonlocal ended
-        while (line := await typed.receive()) is not None:
-            await chat.prepare(line)
-            chat.enter(line)
+        try:
+            await (_read_commands if options.commands else _read_messages)(chat, typed)
+        except Refused as refusal:  # the input cannot be read
+            chat.current.fail(refusal)
         chat.end_of_input()
         ended = not chat.done.is_set()
         scope.cancel()
@@ -176,7 +212,68 @@ async def _read(chat: Chat, typed: TypedLines) -> bool:
     return ended
 
 
+async def _read_commands(chat: Chat, typed: TypedLines) -> None:
+    """Enter each line: a message, a command, or the answer to a question."""
+    text = ""
+    while (line := await typed.receive()) is not None:
+        if len(text) <= TEXT_LIMIT:  # a longer one is refused anyway, and must not fill the memory
+            text += line.text
+        if not line.more:
+            await chat.prepare(text)
+            chat.enter(text)
+            text = ""
+
+
+async def _read_messages(chat: Chat, typed: TypedLines) -> None:
+    """Post each line as a message, whatever it looks like; blank lines are skipped."""
+    number, parts, was_damaged = 1, 0, False
+    while (line := await typed.receive()) is not None:
+        if line.damaged and not was_damaged:
+            was_damaged = True
+            chat.current.notice(
+                f"Line {number} of the input is not valid UTF-8; what is not was replaced by"
+                " \ufffd, here and below."
+            )
+        await chat.prepare("")
+        parts += _post(chat, line)
+        if not line.more:
+            if parts > 1:
+                chat.current.notice(
+                    f"Line {number} of the input is longer than a message may be; it was split"
+                    f" into {parts} messages."
+                )
+            number, parts = number + 1, 0
+
+
+def _post(chat: Chat, line: TypedLine) -> int:
+    """Post a line of the input, in as many messages as it takes; return how many."""
+    count = 0
+    for text in split_text(literal_text(line.text)):
+        if not text.strip():
+            continue
+        try:
+            chat.current.say(text)
+        except Refused as refusal:
+            chat.current.fail(refusal)
+        count += 1
+    return count
+
+
+# ---------------------------------------------------------------------- updates
+
+
 async def _follow_session(session: Session, chat: Chat) -> None:
     async for update in session.updates:
+        await _load_quoted(chat, update)
         chat.handle(update)
         chat.mark_seen()
+
+
+async def _load_quoted(chat: Chat, update: Update) -> None:
+    """Load the message that a new message replies to: its printed line cannot be changed later."""
+    match update:
+        case EventReceived(replica, Event(body=Posted(reply=int(target))), True):
+            window = next((one for one in chat.windows if one.replica is replica), None)
+            if window is not None and chat.session.connected:
+                with trio.move_on_after(_QUOTE_SECONDS), suppress(Refused):
+                    await window.load_quote(target)

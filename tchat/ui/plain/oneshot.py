@@ -21,7 +21,8 @@ from tchat.client.connector import first_visit_notice
 from tchat.client.files.queue import Transfers
 from tchat.client.updates import Disconnected, NewServer
 from tchat.core.text import clean_line, quote_name
-from tchat.errors import Code, Refused, complain
+from tchat.errors import Code, Refused
+from tchat.streams import complain, print_line
 from tchat.ui.chat.lines import progress_text
 from tchat.ui.plain.progress import REPORT_SECONDS
 from tchat.ui.text.cells import cells, clip
@@ -102,7 +103,7 @@ class _OneShot:
         self._replica = session.follow(group)
         self._transfers = Transfers(session, lambda: None)
         self._updated = trio.Event()
-        self._on_terminal = sys.stderr is not None and sys.stderr.isatty()
+        self._on_terminal = sys.stderr.isatty()
         self._progress_line = ""
 
     async def enter(self, invite: bytes | None, *, everything: bool = False) -> None:
@@ -139,7 +140,7 @@ class _OneShot:
         """Save a file and print its path."""
         path = await self._transfers.fetch(self._replica, self._file(number), into, name)
         self._wipe()
-        print(path, flush=True)
+        print_line(str(path))
 
     def _file(self, number: str) -> File:
         known = int(number) if _NUMBER.fullmatch(number) else 0

@@ -19,7 +19,8 @@ import trio
 
 from tchat.client.config.settings import Settings, config_file
 from tchat.client.updates import CaughtUp
-from tchat.errors import Refused, StartupError, complain
+from tchat.errors import Refused, StartupError
+from tchat.streams import complain
 from tchat.ui.chat.chat import QUIT_SECONDS, Chat, Start
 from tchat.ui.commands.table import COMMANDS
 from tchat.ui.tui.decoder import CursorPosition, Paste

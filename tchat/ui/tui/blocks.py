@@ -21,6 +21,7 @@ from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from tchat.ui.chat.lines import date_text, day_of
 from tchat.ui.text.cells import cells, clip, pad_left, wrap
 from tchat.ui.tui.rows import Row, Span, fill_row, rule_row
 from tchat.ui.tui.styles import name_style
@@ -102,8 +103,8 @@ class Blocks:
         rows: list[Row] = []
         if index == 0 and self._model.past in PAST_HINTS:
             rows.append(fill_row([(f" {PAST_HINTS[self._model.past]}", "dim")], self._width))
-        if index == 0 or _day(line.at) != _day(self._line(index - 1).at):
-            rows.append(rule_row(_date_text(line.at, self._width), self._width, "day"))
+        if index == 0 or day_of(line.at) != day_of(self._line(index - 1).at):
+            rows.append(rule_row(date_text(line.at, short=self._width < 36), self._width, "day"))
         if self._is_first_new(index):
             rows.append(rule_row("new", self._width, "new"))
         return rows
@@ -296,16 +297,3 @@ def _link_ranges(text: str, width: int) -> dict[int, Ranges]:
         urls = [(a, b) for a, b in urls if b > at + len(row)]
         at += len(row)
     return found
-
-
-# ---------------------------------------------------------------------- dates
-
-
-def _day(at: int) -> tuple[int, int]:
-    moment = time.localtime(at / 1000)
-    return moment.tm_year, moment.tm_yday
-
-
-def _date_text(at: int, width: int) -> str:
-    full = "%A %d %B %Y" if width >= 36 else "%a %d %b %Y"
-    return time.strftime(full, time.localtime(at / 1000))

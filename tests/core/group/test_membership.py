@@ -43,6 +43,19 @@ def test_first_join_founds_the_group(ops: Script) -> None:
     assert ops.group.name == "ops"
 
 
+def test_a_cautious_join_founds_nothing(ops: Script) -> None:
+    """Scripts send it: a mistyped name must not become a group."""
+    assert ops.refused("alice", Join, None, False) == Code.NO_SUCH_GROUP
+    assert ops.run("alice", Join, None, True) == [Created(key_of("alice"))]
+    assert ops.run("bob", Join, None, False) == [Requested(key_of("bob"))]
+
+
+def test_a_cautious_join_does_not_revive_groups(ops: Script) -> None:
+    ops.run("alice", Join)
+    ops.run("alice", Leave)
+    assert ops.refused("bob", Join, None, False) == Code.NO_SUCH_GROUP
+
+
 def test_joining_an_existing_group_is_a_request(ops: Script) -> None:
     ops.run("alice", Join)
     assert ops.run("bob", Join) == [Requested(key_of("bob"))]

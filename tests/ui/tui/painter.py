@@ -16,7 +16,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from tchat.errors import run_reporting
+from tchat.streams import run_reporting
 from tchat.ui.tui.rows import Row
 from tchat.ui.tui.screen import Screen, open_screen
 from tchat.ui.tui.styles import STYLES, parse_looks

@@ -1,0 +1,1 @@
+"""Tests of the plain front end's input and output."""
