@@ -20,8 +20,9 @@ from tchat.client.config.options import (
     invite_token,
     session_for,
 )
-from tchat.client.config.paths import download_directory
+from tchat.client.config.paths import download_directory, preferences_file
 from tchat.client.config.settings import config_file, load_config
+from tchat.client.preferences import Preferences
 from tchat.core.text import check_name, fold
 from tchat.errors import (
     Code,
@@ -136,8 +137,13 @@ async def _chat(
             groups,
             given.downloads or settings.downloads or download_directory(),
             invite_token(given),
-            frozenset(settings.mute),
-            frozenset(settings.ignore),
+            Preferences(
+                preferences_file(),
+                session.connector.names(),
+                user,
+                ignore=settings.ignore,
+                mute=settings.mute,
+            ),
             founds=typing or given.create,
         )
         if plain:

@@ -66,7 +66,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"connection"},
     ],
     "client": [
-        {"backoff", "known_servers"},
+        {"backoff", "known_servers", "preferences"},
         {"journal"},
         {"client_id", "request"},
         {"authenticate", "connector", "sender", "history", "pending_message"},
@@ -83,7 +83,7 @@ LAYERS: dict[str, list[set[str]]] = {
     "ui.text": [{"cells", "paths"}, {"fallback"}],
     "ui.chat": [
         {"hints", "mentions"},
-        {"lines"},
+        {"lines", "unread"},
         {"files", "notices", "transcript"},
         {"window"},
         {"commands"},

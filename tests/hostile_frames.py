@@ -124,6 +124,7 @@ def _evil_answer(r: random.Random) -> dict[str, object]:
             "type": "conversation_started",
             "group": r.choice([group, "@alice,bob", "@", f"@{name},bob"]),
         },
+        {"type": "read_position", "group": group, "seq": number},
         {"type": "snapshot", "group": group, "seq": number, "more": r.choice([True, False])}
         | {"data": r.choice([b"", r.randbytes(40), b"\xa0", bytes(50_000)])},
         {

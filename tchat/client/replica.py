@@ -44,8 +44,10 @@ class Replica:
     log yet, in order.
 
     `head` was the last seq on the server when the group was last attached: events up to it are
-    history, later ones are live. `read` is the last event that the person had read by then, on any
-    device; later ones are unread. `seen` is the read position that was last sent to the server.
+    history, later ones are live. `read` is the last event that the person had read when this
+    program began to follow the group. `position` is the read position as the server last told it:
+    events up to it are read on some device, or from before the person's admission. `seen` is the
+    read position that was last sent to the server.
     `initial_standing` is the person's standing when the group was first attached.
 
     With `recent`, an empty replica requests a snapshot and at least the `recent` latest events;
@@ -62,6 +64,7 @@ class Replica:
         self.kicked = False
         self.head = 0
         self.read = 0
+        self.position = 0
         self.seen = 0
         self.state = Group.unwritten(name)
         self.log: list[Event] = []
@@ -124,6 +127,11 @@ class Replica:
         self._snapshot.clear()
         if first_time:
             self.read = answer.read
+        if answer.standing == "member":
+            known = max(answer.read, answer.joined or 0)
+            if not self.state.seq:  # an empty replica, perhaps of a log that was restored
+                self.position = known
+            self.position = max(self.position, known)
         if answer.seq >= self.state.seq or answer.standing != "member":
             return True
         self.reset()
@@ -181,6 +189,12 @@ class Replica:
             if isinstance(event.body, Edited):
                 self.texts.setdefault(event.body.target, event.body.text)
         return page
+
+    def apply_read_position(self, seq: int) -> bool:
+        """Advance the read position; return whether it has moved."""
+        moved = seq > self.position
+        self.position = max(self.position, seq)
+        return moved
 
     def apply_presence(self, news: PresenceUpdate) -> None:
         """Apply a presence update: who is online, away, or offline."""

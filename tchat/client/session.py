@@ -231,13 +231,13 @@ class Session:
         await self._following.request_history(replica).wait()
         return max(first - replica.first, 0)
 
-    async def events_until(self, replica: Replica, seq: int) -> list[Event]:
-        """Return a page of events that ends with event `seq`, without adding it to the log.
+    async def events_until(self, group: str, seq: int) -> list[Event]:
+        """Return a page of a group's events that ends with event `seq`, without following it.
 
         The page is empty if the person may not read that event. Raises `Refused`.
         """
-        make = partial(HistoryRequest, group=replica.name, before=seq + 1)
-        read = partial(read_page, group=replica.name, before=seq + 1)
+        make = partial(HistoryRequest, group=group, before=seq + 1)
+        read = partial(read_page, group=group, before=seq + 1)
         return read(await self._requests.ask(make, read).wait())
 
     def mark_seen(self, replica: Replica, seq: int) -> None:

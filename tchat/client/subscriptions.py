@@ -16,6 +16,7 @@ from tchat.client.updates import (
     ConversationOpened,
     EventReceived,
     HistoryLoaded,
+    PositionMoved,
     PresenceChanged,
     StandingChanged,
     Update,
@@ -27,6 +28,7 @@ from tchat.core.protocol.frames import (
     ConversationStarted,
     MembershipChange,
     PresenceUpdate,
+    ReadPosition,
     Snapshot,
 )
 from tchat.core.text import fold
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     from tchat.client.request import Answer, PendingRequest
     from tchat.client.request_tracker import RequestTracker
 
-News = Event | Snapshot | PresenceUpdate | MembershipChange | ConversationStarted
+News = Event | Snapshot | PresenceUpdate | MembershipChange | ConversationStarted | ReadPosition
 """Frames that the server sends about a group without a request."""
 
 
@@ -114,6 +116,9 @@ class FollowedGroups:
         elif isinstance(news, PresenceUpdate):
             replica.apply_presence(news)
             self._notify(PresenceChanged(replica))
+        elif isinstance(news, ReadPosition):
+            if replica.apply_read_position(news.seq):
+                self._notify(PositionMoved(replica, replica.position))
         else:
             self._handle_membership(replica, news)
 
@@ -123,11 +128,13 @@ class FollowedGroups:
         if replica is None:
             return
         self._client_id.advance_past(answer.counted)
-        before = replica.standing
+        before, anew = replica.standing, not replica.state.seq
         if not replica.apply_attached(answer):
             raise GapError
         if replica.standing != before:
             self._standing_changed(replica, None)
+        if replica.standing == "member":
+            self._notify(PositionMoved(replica, replica.position, anew))
         if replica.caught_up:
             self._caught_up(replica)
 

@@ -36,11 +36,23 @@ class Disconnected:
 
 @dataclass(frozen=True, slots=True)
 class EventReceived:
-    """An event of a group. It is `unseen` unless the person has read it on any device."""
+    """An event of a group. It is `unseen` unless it was read before this program began."""
 
     replica: Replica
     event: Event
     unseen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PositionMoved:
+    """The read position is `position`: told when the group was attached, or moved elsewhere.
+
+    `anew` says that the replica was empty then, so that its events begin anew.
+    """
+
+    replica: Replica
+    position: int
+    anew: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +111,7 @@ Update = (
     | Connected
     | Disconnected
     | EventReceived
+    | PositionMoved
     | CaughtUp
     | StandingChanged
     | PresenceChanged

@@ -32,6 +32,7 @@ from tchat.core.protocol.frames import (
     Ping,
     Pong,
     PresenceUpdate,
+    ReadPosition,
     Release,
     Search,
     SearchResults,
@@ -68,7 +69,10 @@ ANSWERS = (
 )
 """Frames that answer a request."""
 
-NOTICES = (Snapshot, PresenceUpdate, MembershipChange, ConversationStarted, Goodbye, Pong)
+NOTICES = (
+    *(Snapshot, PresenceUpdate, MembershipChange, ConversationStarted, ReadPosition),
+    *(Goodbye, Pong),
+)
 """Frames that a client receives without a request, besides events."""
 
 TO_CLIENT = {**by_type(*WELCOMES, *ANSWERS, *NOTICES), Event.type: read_event}

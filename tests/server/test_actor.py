@@ -118,7 +118,7 @@ async def test_read_positions_are_saved_when_a_group_retires(
         registry = Registry(GroupEnvironment(store, log), nursery)
         alice = Person(registry)
         await alice.send(Join(1, 1, GROUP))
-        await registry.send(GROUP, ReadReceipt("alice", 1))
+        await registry.send(GROUP, ReadReceipt("alice", 1, alice.send_queue))
         await trio.sleep(IDLE_SECONDS + 1)
         assert not nursery.child_tasks
     assert await store.cursors(GROUP) == {"alice": 1}

@@ -43,7 +43,8 @@ async def test_joining_an_unknown_group_founds_it() -> None:
     async with running_server() as server, raw_client(server.address, "alice") as alice:
         assert (await alice.attach()).standing == "outsider"
         assert (await alice.command(Join)).seq == 1
-        assert await alice.attach() == Attached(3, GROUP, "member", seq=1, counted=1, first=1)
+        answer = Attached(3, GROUP, "member", seq=1, counted=1, first=1, joined=1)
+        assert await alice.attach() == answer
         (founding,) = await alice.events(1)
         assert (founding.actor, founding.body) == ("alice", created_by("alice"))
 

@@ -25,6 +25,16 @@ def test_loading_history_does_not_move_the_view() -> None:
     assert (view.position, view.below) == (Position(103, 1), 0)
 
 
+def test_position_stays_when_lines_come_and_go_below() -> None:
+    view = WindowView(position=Position(3, 1))
+    view.on_inserted(1, at=4)
+    assert view.position == Position(3, 1)
+    view.on_inserted(1, at=3)
+    assert view.position == Position(4, 1)
+    view.on_inserted(-1, at=0)
+    assert view.position == Position(3, 1)
+
+
 def test_a_view_at_the_bottom_stays_there() -> None:
     view = WindowView()
     view.on_added(9)

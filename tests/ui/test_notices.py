@@ -9,11 +9,10 @@ import pytest
 
 from tchat.client.replica import Replica
 from tchat.core.group.feature import Event
-from tchat.core.group.files import FileShared
-from tchat.core.group.membership import Approved, Created, Joined, Left, Requested
-from tchat.core.group.messages import Posted
+from tchat.core.group.membership import Approved, Created, Requested
 from tchat.core.protocol.frames import Attached, MembershipChange
 from tchat.ui.chat.notices import digest, standing_changed, standing_found, welcome
+from tchat.ui.chat.unread import Counts
 
 if TYPE_CHECKING:
     from tchat.core.group.feature import Body
@@ -116,27 +115,19 @@ NINE = int(time.mktime((2026, 11, 24, 18, 4, 0, 0, 0, -1))) * 1000
 
 
 @pytest.mark.parametrize(
-    ("missed", "direct", "summary"),
+    ("counts", "direct", "summary"),
     [
-        ([Posted("hi")], False, "1 message"),
-        ([Posted("hi")] * 143, False, "143 messages"),
-        ([Posted("hi"), Posted("bob?"), Posted("Bob!")], False, "3 messages, 2 mention you"),
-        ([Posted("bob?")], False, "1 message, 1 mentions you"),
-        ([Posted("bob?")], True, "1 message"),
-        ([Posted("a"), FileShared(1, "f", 1, b"")], False, "1 message, 1 file"),
-        ([FileShared(1, "f", 1, b"")] * 2, False, "2 files"),
-        ([Joined(), Posted("a")], False, "1 message"),
+        (Counts(1, 0, 0, NINE), False, "1 message"),
+        (Counts(143, 0, 0, NINE), False, "143 messages"),
+        (Counts(3, 2, 0, NINE), False, "3 messages, 2 mention you"),
+        (Counts(1, 1, 0, NINE), False, "1 message, 1 mentions you"),
+        (Counts(1, 1, 0, NINE), True, "1 message"),
+        (Counts(1, 0, 1, NINE), False, "1 message, 1 file"),
+        (Counts(0, 0, 2, NINE), False, "2 files"),
     ],
 )
-def test_the_digest_counts_missed_messages(missed: list[Body], direct: bool, summary: str) -> None:
-    events = [Event("ops", n, NINE, "alice", bytes(8), 1, body) for n, body in enumerate(missed)]
-    assert digest(events, "bob", direct=direct) == f"since Tue 18:04: {summary}"
-
-
-@pytest.mark.parametrize("missed", [[], [Joined(), Left()]])
-def test_without_messages_there_is_no_digest(missed: list[Body]) -> None:
-    events = [Event("ops", n, NINE, "alice", bytes(8), 1, body) for n, body in enumerate(missed)]
-    assert digest(events, "bob", direct=False) is None
+def test_the_digest_says_what_was_missed(counts: Counts, direct: bool, summary: str) -> None:
+    assert digest(counts, direct=direct) == f"since Tue 18:04: {summary}"
 
 
 def test_leaving_on_purpose_shows_no_notice() -> None:

@@ -185,7 +185,7 @@ async def test_ignored_people_are_hidden() -> None:
     async with two_typing(rewrites=False) as (alice, bob):
         assert await bob.types("/ignore") == ["notice: ignored: nobody"]
         assert await bob.types("/ignore @Alice") == [
-            "notice: New messages from Alice are hidden. /unignore Alice shows them again."
+            "notice: Messages from Alice are hidden. /unignore Alice shows them again."
         ]
         assert await bob.types("/ignore") == ["notice: ignored (1): alice"]
         await alice.types("bob, listen", "/me shouts", "/edit BOB", "/delete", "/topic noise")

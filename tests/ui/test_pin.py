@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from tchat.core.group.messages import Edit, Pin
+from tchat.core.protocol.frames import Seen
 from tchat.ui.tui.model import Model, WindowView
-from tests.helpers import members, running_server
+from tests.helpers import GROUP, members, running_server
 from tests.ui.typist import Typist, two_typing, typing
 
 
@@ -71,6 +72,7 @@ async def test_pin_far_in_the_past_is_shown() -> None:
         await by_hand.command(Pin, message)
         for n in range(300):
             await by_hand.post(f"more text {n}")
+        await by_hand.send(Seen(GROUP, (await by_hand.attach(1)).seq))
         async with typing(server, recent=20) as alice:
             assert header(alice) in ("bob: read this", "an earlier message")
             await alice.until(lambda: header(alice) == "bob: read this")

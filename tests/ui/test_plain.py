@@ -327,6 +327,7 @@ async def test_script_commands_see_earlier_lines(tmp_path: Path) -> None:
         reader = await launch.join(address, "bob", "--history", "1000")
         assert await reader.end() == 0
         shown = [line for line in without_time(reader) if "deleted" not in line]
+        assert shown.pop(-2).endswith(": 22 messages")  # since bob became a member
         assert shown[-43:] == [
             "<alice> long ago",
             *(

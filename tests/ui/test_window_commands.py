@@ -297,7 +297,7 @@ async def test_list_shows_groups_with_standing() -> None:
         shown = await alice.types("/list")
         assert sorted(shown) == [
             "notice: #den (waiting)",
-            "notice: #lab (unread)",
+            "notice: #lab (1 unread)",
             "notice: #ops (open)",
         ]
 

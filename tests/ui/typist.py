@@ -14,8 +14,8 @@ from tchat.client.authenticate import Account
 from tchat.client.client_id import ClientId
 from tchat.client.connector import Connector
 from tchat.client.known_servers import KnownServers
+from tchat.client.preferences import Preferences
 from tchat.client.session import open_session
-from tchat.core.text import fold
 from tchat.ui.chat.chat import Chat, Start
 from tchat.ui.commands.table import COMMANDS
 from tests.helpers import GROUP, GUARD, identity_of, members, running_server
@@ -47,7 +47,7 @@ class Listener:
     def show(self, window: Window, line: Line) -> None:
         self.shown.append((window, line))
 
-    def inserted(self, window: Window, count: int) -> None:
+    def inserted(self, window: Window, count: int, at: int = 0) -> None:
         self.inserts.append((window.title, count))
 
     def cleared(self, window: Window) -> None:
@@ -176,6 +176,7 @@ async def typing(
     slot: ClientId | None = None,
     ignore: tuple[str, ...] = (),
     mute: tuple[str, ...] = (),
+    preferences: Path | None = None,
 ) -> AsyncIterator[Typist]:
     """Run a chat of `user`, who founds the group or is a member, for the length of the block.
 
@@ -185,8 +186,8 @@ async def typing(
     connector = Connector(server.address, KnownServers(), plain=plain)
     async with open_session(connector, account, recent) as session, trio.open_nursery() as nursery:
         frontend = Listener(rewrites)
-        hidden, quiet = frozenset(map(fold, ignore)), frozenset(mute)
-        start = Start(session, groups or (GROUP,), downloads, mute=quiet, ignore=hidden)
+        kept = Preferences(preferences, connector.names(), user, ignore=ignore, mute=mute)
+        start = Start(session, groups or (GROUP,), downloads, preferences=kept)
         chat = Chat(start, COMMANDS, nursery, frontend)
         nursery.start_soon(handle_updates, chat)
         typist = Typist(chat, frontend)

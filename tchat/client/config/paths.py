@@ -40,6 +40,11 @@ def known_servers_file() -> Path:
     return state_directory() / "known_servers"
 
 
+def preferences_file() -> Path:
+    """Return the path of the remembered preferences: ignored people, muted groups."""
+    return state_directory() / "preferences.json"
+
+
 def _under_home() -> Path | None:
     home = os.environ.get("TCHAT_HOME")
     return Path(home) if home else None

@@ -115,7 +115,7 @@ class Created(Body):
         group.reset()
         group.name, group.floor = event.group, event.seq
         group.admin = fold(event.actor)
-        _admit(group, event.actor, self.key)
+        _admit(group, event.actor, self.key, event.seq)
 
     def sentence(self, event: Event, reader: Reader) -> str:
         """Return who founded the group."""
@@ -163,7 +163,7 @@ class Joined(Body):
     def apply(self, group: Group, event: Event) -> None:
         """Add the member, and remove the invite."""
         group.invites.pop(self.invite or b"", None)
-        _admit(group, event.actor, self.key)
+        _admit(group, event.actor, self.key, event.seq)
 
     def standing_change(self, event: Event) -> StandingChange:
         """Return that the actor is a member."""
@@ -213,7 +213,7 @@ class Approved(Body):
     def apply(self, group: Group, event: Event) -> None:
         """Turn the request into a membership."""
         request = group.requests.get(fold(self.name))
-        _admit(group, self.name, request.key if request else None)
+        _admit(group, self.name, request.key if request else None, event.seq)
 
     def standing_change(self, event: Event) -> StandingChange:
         """Return that the person is a member."""
@@ -591,8 +591,9 @@ def _other_member(group: Group, context: Context, name: str, yourself: str) -> s
     raise Refused(Code.NO_SUCH_MEMBER, f"{quote_name(name)} is not a member.")
 
 
-def _admit(group: Group, name: str, key: bytes | None) -> None:
+def _admit(group: Group, name: str, key: bytes | None, seq: int) -> None:
     person = fold(name)
+    group.joined.setdefault(person, seq)
     group.requests.pop(person, None)
     group.kicked.pop(person, None)
     group.members.setdefault(person, name)
@@ -608,6 +609,7 @@ def _expel(group: Group, person: str, seq: int) -> None:
 def _remove(group: Group, person: str) -> None:
     """Remove a member and the invites they created; close the group if it has no members left."""
     group.members.pop(person, None)
+    group.joined.pop(person, None)
     for digest in [d for d, invitation in group.invites.items() if invitation.by == person]:
         del group.invites[digest]
     if not group.members:

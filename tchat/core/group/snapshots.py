@@ -1,10 +1,10 @@
 """Encode and decode a group's folded state as one CBOR item, a snapshot.
 
 There are two forms. A *shared* snapshot is sent to clients: the map of `Group`, without the command
-numbers of clients (`counts`), which only the server needs. A *whole* snapshot contains these too; a
-server stores it beside the log and starts from it, without reading the earlier events again. So the
-server verifies it: `MADE_WITH` names the version of the rules that made it, and a SHA-256 digest
-detects damage. Neither form contains the texts of messages.
+numbers of clients (`counts`) and the admissions (`joined`), which only the server needs. A *whole*
+snapshot contains these too; a server stores it beside the log and starts from it, without reading
+the earlier events again. So the server verifies it: `MADE_WITH` names the version of the rules that
+made it, and a SHA-256 digest detects damage. Neither form contains the texts of messages.
 """
 
 from __future__ import annotations
@@ -42,10 +42,11 @@ class _ClientNumbers(Shape):
 
 @record
 class _Whole(Shape):
-    """A shared snapshot, and the command numbers of all clients."""
+    """A shared snapshot, the command numbers of all clients, and the admissions."""
 
     state: bytes
     clients: tuple[_ClientNumbers, ...]
+    joined: dict[str, int]
 
 
 def freeze(group: Group) -> bytes:
@@ -67,7 +68,7 @@ def freeze_whole(group: Group) -> bytes:
         _ClientNumbers(person, client, highest, _to_bytes(done))
         for (person, client), (highest, done) in group.counts.items()
     )
-    frozen: bytes = cbor2.dumps(_Whole(freeze(group), clients).to_map())
+    frozen: bytes = cbor2.dumps(_Whole(freeze(group), clients, group.joined).to_map())
     return _digest(group.seq, frozen) + frozen
 
 
@@ -85,6 +86,7 @@ def thaw_whole(data: bytes, seq: int) -> Group:
         (one.person, one.client): (one.highest, int.from_bytes(one.done, "big"))
         for one in whole.clients
     }
+    group.joined = whole.joined
     return group
 
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 Policy = Literal["approval", "open"]
 """Who may join a group: people whom the admin approves, or everybody."""
 
-RULES = 3
+RULES = 4
 """The version of the fold. Increase it when `apply` or the fields of `Group` change: stored states
 of another version are computed again from the log.
 """
@@ -118,6 +118,7 @@ class Group(Shape):
       `numbered` is the highest so far;
     - `pinned` is the seq of the pinned message, if there is one;
     - `edits` maps the seq of a message to the seqs of its edits;
+    - `joined` maps members to the seq of the event that admitted them;
     - `counts` maps (folded name, client id) to the highest committed command number and a bit mask
       of the numbers up to it, whose lowest bit is that number.
     """
@@ -143,6 +144,7 @@ class Group(Shape):
     )
     files: Annotated[dict[int, File], Keyed(attrgetter("number"))] = field(default_factory=dict)
     numbered: int = 0
+    joined: Annotated[dict[str, int], LOCAL] = field(default_factory=dict)
     counts: Annotated[Clients, LOCAL] = field(default_factory=dict)
 
     @classmethod

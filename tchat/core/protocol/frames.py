@@ -49,7 +49,7 @@ class Attach(Frame):
 
     With `recent`, a member whose client has no events of the group gets a snapshot and that many of
     the latest events, or all unread ones if these are more. For a member who has never read the
-    group, no event counts as unread, unless `recent` is 0.
+    group, those since their admission are unread; if `recent` is 0, they get the whole log.
     """
 
     type = "attach"
@@ -69,7 +69,10 @@ class Detach(Frame):
 
 @record
 class Seen(Frame):
-    """Read receipt: the person has seen the group's events up to `seq`. Not answered."""
+    """Read receipt: the person has seen the group's events up to `seq`. Not answered.
+
+    The person's other clients that follow the group get `ReadPosition`.
+    """
 
     type = "seen"
     group: str
@@ -235,8 +238,9 @@ class Attached(Frame):
 
     `seq` is the last event, `counted` the highest `n` that the group has from this client, `read`
     the last event that this person has seen on any device, `first` the first event that is sent
-    now. People who are not members get the `admin`'s name, and `kicked` if they were kicked or
-    banned.
+    now. `joined` is the event that admitted the person: what came before it is not unread, even if
+    they have read nothing yet; it is absent in direct conversations. People who are not members get
+    the `admin`'s name, and `kicked` if they were kicked or banned.
     """
 
     type = "attached"
@@ -249,6 +253,7 @@ class Attached(Frame):
     first: int = 0
     admin: str | None = None
     kicked: bool = False
+    joined: int | None = None
 
 
 @record
@@ -437,6 +442,15 @@ class ConversationStarted(Frame):
 
     type = "conversation_started"
     group: str
+
+
+@record
+class ReadPosition(Frame):
+    """The person has read the group's events up to `seq` on another device."""
+
+    type = "read_position"
+    group: str
+    seq: int
 
 
 @record

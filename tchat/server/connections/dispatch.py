@@ -112,7 +112,7 @@ class RequestDispatcher:
             case Detach():
                 self._unsubscribe(fold(check_group(frame.group)))
             case Seen():
-                receipt = ReadReceipt(self._author.name, frame.seq)
+                receipt = ReadReceipt(self._author.name, frame.seq, self._send_queue)
                 await self._send_to_group(self._checked(frame.group), receipt)
             case HistoryRequest():
                 await self._read_history(frame)

@@ -76,9 +76,11 @@ class GroupActor:
         self._limits = environment.limits
         self._retire = retire
         self._states = StateCache(self._store, key)
-        self._subscriptions = Subscriptions(self._store, key, self._presence.away)
-        self._snapshot = (0, b"")
         self._read_positions: dict[str, int] = {}
+        self._subscriptions = Subscriptions(
+            self._store, key, self._presence.away, self._read_positions
+        )
+        self._snapshot = (0, b"")
         self._unsaved_positions: dict[str, int] = {}
 
     @property
@@ -100,7 +102,8 @@ class GroupActor:
                 raise
 
     async def _work(self) -> None:
-        self.group, self._read_positions = await self._states.load()
+        self.group, positions = await self._states.load()
+        self._read_positions.update(positions)
         async with trio.open_nursery() as tasks:
             self._subscriptions.start(self.group, tasks)
             while await self._gather():
@@ -173,7 +176,7 @@ class GroupActor:
             await self._commit(batch)
         batch.send_replies()
         for receipt in batch.read_receipts:
-            self._record_read(fold(receipt.name), min(receipt.seq, self.group.seq))
+            self._record_read(receipt)
         if self._subscriptions.announce_presence():
             await self._save_read_positions()
 
@@ -333,10 +336,14 @@ class GroupActor:
         group, author, send_queue = self.group, subscription.author, subscription.send_queue
         read = self.last_read(fold(author.name))
         with_state = request.after == 0 and request.recent is not None
-        first = self._first_to_send(request, read)
+        first = self._first_to_send(request, read, group.joined.get(fold(author.name), 0))
         counted = group.counted(author)
-        answer = Attached(request.id, group.name, "member", group.seq, counted, read, first)
+        joined = group.joined.get(fold(author.name))
+        answer = Attached(
+            request.id, group.name, "member", group.seq, counted, read, first, joined=joined
+        )
         send_queue.push(encode(answer))
+        subscription.read = read
         if subscription.gone or not group.seq:
             return
         if with_state:
@@ -344,18 +351,18 @@ class GroupActor:
         self._subscriptions.add(subscription)
         self._subscriptions.feed_from(subscription, first - 1)
 
-    def _first_to_send(self, request: Attach, read: int) -> int:
+    def _first_to_send(self, request: Attach, read: int, joined: int) -> int:
         """Return the seq of the first event to send, never one from before the group's founding.
 
         A client that resumes gets the events after `request.after`. A client that begins with
         `request.recent` gets all unread events, but at least the latest `recent` ones. For a member
-        who has never read the group, no event counts as unread; with `recent` 0, they get all.
+        who has never read the group, those since their admission (`joined`) are unread; with
+        `recent` 0, they get all events.
         """
         begin, end = max(self.group.floor, 1), self.group.seq + 1
         if request.after == 0 and request.recent is not None:
-            is_new = not (read or self.group.direct)
-            unread = end if is_new and request.recent else read + 1
-            return max(begin, min(end - request.recent, unread))
+            known = max(read, joined) if read or request.recent else 0
+            return max(begin, min(end - request.recent, known + 1))
         return min(max(request.after + 1, begin), end)
 
     def _snapshot_frames(self) -> bytes:
@@ -364,9 +371,12 @@ class GroupActor:
             self._snapshot = (self.group.seq, snapshot_of(self.group))
         return self._snapshot[1]
 
-    def _record_read(self, person: str, seq: int) -> None:
+    def _record_read(self, receipt: ReadReceipt) -> None:
+        """Advance a member's read position, and report it to their other clients."""
+        person, seq = fold(receipt.name), min(receipt.seq, self.group.seq)
         if person in self.group.members and seq > self.last_read(person):
             self._read_positions[person] = self._unsaved_positions[person] = seq
+            self._subscriptions.announce_read(person, receipt.send_queue)
 
     async def _save_read_positions(self) -> None:
         """Save the read positions. If a crash loses them, a few lines show as unread again."""

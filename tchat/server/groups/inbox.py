@@ -57,10 +57,14 @@ class Subscribe:
 
 @dataclass(frozen=True, slots=True)
 class ReadReceipt:
-    """Record that a person has read the events up to `seq`."""
+    """Record that a person has read the events up to `seq`.
+
+    Their connections learn it, except the one with `send_queue`, which reported it.
+    """
 
     name: str
     seq: int
+    send_queue: SendQueue
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from tchat.core.protocol.frames import (
     MembershipChange,
     OnlineMember,
     PresenceUpdate,
+    ReadPosition,
     encode,
     encode_all,
 )
@@ -41,17 +42,19 @@ _NAMES_PER_FRAME = 100
 class Subscription:
     """One connection's subscription to a group; it has been sent the events up to `cursor`.
 
-    `gone` is set when the connection ends or unsubscribes, which may happen before the group's
-    actor has processed the subscription.
+    `read` is the person's read position as far as the client knows it. `gone` is set when the
+    connection ends or unsubscribes, which may happen before the group's actor has processed the
+    subscription.
     """
 
-    __slots__ = ("author", "cursor", "gone", "key", "send_queue")
+    __slots__ = ("author", "cursor", "gone", "key", "read", "send_queue")
 
     def __init__(self, author: Author, send_queue: SendQueue) -> None:
         self.author = author
         self.key = fold(author.name)
         self.send_queue = send_queue
         self.cursor = 0
+        self.read = 0
         self.gone = False
 
 
@@ -59,13 +62,21 @@ class Subscriptions:
     """The subscriptions of the group with the folded name `key`.
 
     If `presence_changed` is set, the actor processes a batch and calls `announce_presence`. `away`
-    maps people (folded) to their reasons; `erasures` counts the calls of `erase`.
+    maps people (folded) to their reasons, `read` to their read positions; `erasures` counts the
+    calls of `erase`.
     """
 
-    def __init__(self, store: Store, key: str, away: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        key: str,
+        away: Mapping[str, str] | None = None,
+        read: Mapping[str, int] | None = None,
+    ) -> None:
         self.presence_changed = False
         self.erasures = 0
         self._away: Mapping[str, str] = {} if away is None else away
+        self._read: Mapping[str, int] = {} if read is None else read
         self._store = store
         self._key = key
         self._group = Group()
@@ -171,6 +182,25 @@ class Subscriptions:
         self.presence_changed = self._someone_left = False
         return someone_left
 
+    def announce_read(self, person: str, reporter: SendQueue) -> None:
+        """Send a person's read position to their clients, except the one that reported it.
+
+        Those that are catching up, or whose queue is full, get it when they are live.
+        """
+        for subscription in self.of(person):
+            if subscription.send_queue is reporter:
+                subscription.read = self._read[person]
+            elif subscription.send_queue.full and subscription in self._live:
+                self._fall_back([subscription])
+            elif subscription in self._live:
+                self._push_read(subscription)
+
+    def _push_read(self, subscription: Subscription) -> None:
+        position = self._read.get(subscription.key, 0)
+        if position > subscription.read:
+            subscription.send_queue.push(encode(ReadPosition(self._group.name, position)))
+            subscription.read = position
+
     def _updates(
         self, came: list[tuple[str, str]], went: list[str], *, reset: bool
     ) -> Iterator[PresenceUpdate]:
@@ -225,6 +255,7 @@ class Subscriptions:
         self._live[subscription] = None
         online = list(self._announced.values())
         subscription.send_queue.push(encode_all(self._updates(online, [], reset=True)))
+        self._push_read(subscription)
 
     def _remember(self, page: Page) -> None:
         """Cache the latest pages, so that a subscription slightly behind needs no disk access."""

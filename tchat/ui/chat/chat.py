@@ -19,6 +19,7 @@ import trio
 
 from tchat.client.connector import first_visit_notice
 from tchat.client.files.queue import Transfers
+from tchat.client.preferences import Preferences
 from tchat.client.updates import (
     CaughtUp,
     Connected,
@@ -28,6 +29,7 @@ from tchat.client.updates import (
     HistoryLoaded,
     JournalDamaged,
     NewServer,
+    PositionMoved,
     StandingChanged,
     Update,
 )
@@ -58,17 +60,16 @@ _OPENED_WINDOWS = 64
 class Start:
     """The parameters of a new chat.
 
-    `invite` is a token to join the first of `groups`. `mute` names groups whose bell is off,
-    `ignore` people whose messages are hidden. Only a chat that `founds` creates a group that does
-    not exist: a mistyped name in a script should not.
+    `invite` is a token to join the first of `groups`. `preferences` has the ignored people and the
+    muted groups. Only a chat that `founds` creates a group that does not exist: a mistyped name in
+    a script should not.
     """
 
     session: Session
     groups: tuple[str, ...]
     downloads: Path
     invite: bytes | None = None
-    mute: frozenset[str] = field(default_factory=frozenset)
-    ignore: frozenset[str] = field(default_factory=frozenset)
+    preferences: Preferences = field(default_factory=Preferences)
     founds: bool = True
 
 
@@ -96,7 +97,10 @@ class Chat:
         self.refusals = 0
         self.done = trio.Event()
         self.founds = start.founds
-        self.ignored = {fold(name) for name in start.ignore}
+        self.preferences = start.preferences
+        self.ignored, self.muted = start.preferences.ignored, start.preferences.muted
+        self.preferences = start.preferences
+        self.ignored, self.muted = start.preferences.ignored, start.preferences.muted
         self.found: list[tuple[str, int]] = []
         self.searching = 0
         self.connection = "connecting"
@@ -117,6 +121,8 @@ class Chat:
         Raises `Refused` if the first group refuses the person and there is no other.
         """
         first, others = self.windows[0], self._start.groups[1:]
+        if self.preferences.damage is not None:
+            first.fail(Refused(Code.FILE_UNREADABLE, self.preferences.damage))
         try:
             await first.enter(invite=self._start.invite)
         except Refused as refusal:
@@ -164,7 +170,8 @@ class Chat:
         """Make another window the current one."""
         if window is self.current or window not in self.windows:
             return
-        self._previous, self.current.new_from = self.current, 0
+        self.current.turn_away()
+        self._previous = self.current
         self.question = None
         self.current = window
         if window.attended:
@@ -208,7 +215,6 @@ class Chat:
 
     def _new_window(self, replica: Replica) -> Window:
         window = Window(self, replica, self._start.downloads)
-        window.muted = fold(replica.name) in {fold(name) for name in self._start.mute}
         self.windows.append(window)
         for pending in replica.pending:  # typed before this program started
             if pending.failure is None:
@@ -218,6 +224,40 @@ class Chat:
     def _window_of(self, replica: Replica) -> Window | None:
         return next((window for window in self.windows if window.replica is replica), None)
 
+    # ------------------------------------------------------------------ preferences
+
+    def set_ignored(self, name: str, *, on: bool) -> None:
+        """Hide somebody, or show again what was hidden. Raises `Refused` if it cannot be saved."""
+        before = set(self.ignored)
+        try:
+            self.preferences.change("ignore", name, on=on)
+        finally:
+            self._show_and_hide(before)
+
+    def _refresh_preferences(self) -> None:
+        """Take over what another client of the same person has changed."""
+        before = set(self.ignored)
+        if self.preferences.refresh():
+            self._show_and_hide(before)
+
+    def _show_and_hide(self, before: set[str]) -> None:
+        """Bring all windows in line with `ignored`, which was `before`."""
+        for window in self.windows:
+            window.hide_ignored()
+            for person in before - self.ignored:
+                window.show_unignored(person)
+        if before - self.ignored:
+            self.start(self.windows[0], self._open_conversations, before - self.ignored)
+        self.frontend.changed()
+
+    async def _open_conversations(self, people: set[str]) -> None:
+        """Open the unread conversations with these people (folded)."""
+        for group in await self.session.my_groups():
+            if not (is_direct(group.name) and self._is_wanted(group)):
+                continue
+            if fold(other_of(group.name, self.session.user)) in people:
+                self.open(group.name)
+
     # ------------------------------------------------------------------ typed lines
 
     def enter(self, line: str) -> None:
@@ -226,6 +266,7 @@ class Chat:
         question = self.question if line.strip().isdecimal() else self.asked
         self.question, window = None, self.current
         offered = window.offered
+        self._refresh_preferences()
         try:
             if question is not None and self.commands.is_answer(question, line):
                 self._answer(question, line.strip())
@@ -406,7 +447,9 @@ class Chat:
                 self.current.fail(Refused(Code.FILE_UNREADABLE, sentence))
             case NewServer() | Connected() | Disconnected():
                 self._handle_connection(update)
-            case EventReceived() | CaughtUp() | StandingChanged() | HistoryLoaded():
+            case (
+                EventReceived() | PositionMoved() | CaughtUp() | StandingChanged() | HistoryLoaded()
+            ):
                 if (window := self._window_of(update.replica)) is not None:
                     self._handle_in(window, update)
         self._progress.set()
@@ -419,9 +462,13 @@ class Chat:
             self.open(replica.name).opened_by_other = True
 
     def _handle_in(
-        self, window: Window, update: EventReceived | CaughtUp | StandingChanged | HistoryLoaded
+        self,
+        window: Window,
+        update: EventReceived | PositionMoved | CaughtUp | StandingChanged | HistoryLoaded,
     ) -> None:
         match update:
+            case PositionMoved(_, position, anew):
+                window.handle_position(position, anew=anew)
             case EventReceived(_, event, unseen):
                 window.handle_event(event, unseen=unseen)
             case StandingChanged(_, news):
@@ -443,6 +490,7 @@ class Chat:
                 window.notice(first_visit_notice(pin))
             case Connected(again=again):
                 self.connection = ""
+                self._refresh_preferences()
                 if again:
                     window.notice("connected again")
             case Disconnected(reason):

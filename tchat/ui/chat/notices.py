@@ -5,17 +5,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from tchat.core.group.files import FileShared
-from tchat.core.group.messages import Posted
 from tchat.ui.chat.lines import count_text, latest
-from tchat.ui.chat.mentions import is_mention
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from tchat.client.replica import Replica
-    from tchat.core.group.feature import Event
     from tchat.core.protocol.frames import MembershipChange, Standing
+    from tchat.ui.chat.unread import Counts
 
 
 def welcome(replica: Replica, me: str) -> str:
@@ -67,18 +62,19 @@ def standing_changed(news: MembershipChange, *, on_purpose: bool) -> str:
     return f"{text} /join asks to join again, /part closes this window."
 
 
-def digest(missed: Sequence[Event], me: str, *, direct: bool) -> str | None:
-    """Return a summary of the missed messages and files; None if there are none."""
-    texts = [event.body.text for event in missed if isinstance(event.body, Posted)]
-    files = sum(isinstance(event.body, FileShared) for event in missed)
-    mentions = 0 if direct else sum(is_mention(text, me) for text in texts)
-    counts = [
-        count_text(len(texts), "message"),
+def unread_facts(unread: int, mentions: int, more: str = "") -> list[str]:
+    """Return how much is unread: "3 unread", "1 mention"; `more` is "+" for a lower bound."""
+    facts = [f"{unread}{more} unread"] if unread else []
+    return [*facts, count_text(mentions, "mention")] if mentions else facts
+
+
+def digest(counts: Counts, *, direct: bool) -> str:
+    """Return a line that sums up what the person has missed."""
+    mentions = 0 if direct else counts.mentions
+    parts = [
+        count_text(counts.messages, "message"),
         f"{mentions} mention{'s' * (mentions == 1)} you" if mentions else "",
-        count_text(files, "file"),
+        count_text(counts.files, "file"),
     ]
-    summary = ", ".join(filter(None, counts))
-    if not summary:
-        return None
-    began = time.localtime(latest(missed[0].at) / 1000)
-    return f"since {time.strftime('%a %H:%M', began)}: {summary}"
+    began = time.localtime(latest(counts.since) / 1000)
+    return f"since {time.strftime('%a %H:%M', began)}: {', '.join(filter(None, parts))}"

@@ -2,7 +2,9 @@
 
 Lines are in the order of the log, with the program's own notices between them. A line is made from
 an event and from the group's present state, because a message may have been edited or deleted
-since, and the state may be ahead of what is shown.
+since, and the state may be ahead of what is shown. A deleted message has one line, a tombstone:
+its erased edits have none, and a client that comes later cannot tell the two apart until it has the
+event of the deletion, which names the message.
 
 A reply quotes its message even if that message is not loaded: `quote_of` then requests it once,
 through `on_missing`, and `add_messages` fills in the quotations when it arrives. The state knows
@@ -14,7 +16,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tchat.core.group.files import FileShared
+from tchat.core.group.files import FileRemoved, FileShared
 from tchat.core.group.messages import Deleted, Edited, Erased, Posted
 from tchat.core.text import fold
 from tchat.ui.chat.lines import QUOTE_LIMIT, SPOKEN, changed_line, line_of, message_line, quotation
@@ -53,6 +55,7 @@ class Transcript:
         self._ignored = ignored
         self._name_of_removed = name_of_removed
         self._on_missing = on_missing
+        self._cleared_to = 0
         self._elsewhere: dict[int, Event | None] = {}
         """Events outside the loaded log, by seq; None if requested and not received (yet)."""
 
@@ -72,9 +75,17 @@ class Transcript:
     # ------------------------------------------------------------------ events as lines
 
     def hides(self, event: Event) -> bool:
-        """Return whether an ignored person wrote, edited or shared this."""
-        own = isinstance(event.body, Posted | Edited | Erased | FileShared)
-        return own and fold(event.actor) in self._ignored
+        """Return whether an ignored person wrote, edited, shared or removed this.
+
+        What they do to the group itself, as its admin or when they join, is shown.
+        """
+        match event.body:
+            case Posted() | Edited() | Erased() | FileShared() | FileRemoved():
+                return fold(event.actor) in self._ignored
+            case Deleted(target):
+                message = self._event(target)
+                return fold((message or event).actor) in self._ignored
+        return False
 
     def line(self, event: Event, *, now: bool = False) -> Line | None:
         """Return an event as a line; None if it is hidden or does not concern this person.
@@ -87,6 +98,10 @@ class Transcript:
         me, state = self._session.user, self._replica.state
         if isinstance(event.body, Posted):
             return self._message(event, event.body, now=now)
+        if isinstance(event.body, Erased) and event.seq not in self._replica.deleted:
+            return None  # an edit; or a message whose deletion is still to come
+        if isinstance(event.body, Edited) and event.body.target in self._replica.deleted:
+            return None
         keys = state.keys if fold(event.actor) in state.requests else None
         admin, file = state.is_admin(me), self._name_of_removed(event)
         return line_of(event, me, admin=admin, keys=keys, file=file)
@@ -99,14 +114,75 @@ class Transcript:
         line = message_line(event, text or body.text, me, edited=text is not None)
         return replace(line, reply=self.quote_of(body.reply)) if body.reply else line
 
-    def apply_change(self, body: Edited | Deleted) -> None:
-        """Update the message that was edited or deleted, and every quotation of it."""
+    def has_tombstone(self, seq: int) -> bool:
+        """Return whether a message was deleted already when its line was added here."""
+        index = self.index_of(seq)
+        line = self.lines[index] if index is not None else None
+        return line is not None and line.seq == seq and line.deleted and not line.history
+
+    def apply_change(self, body: Edited | Deleted) -> int | None:
+        """Update the message that was edited or deleted, and every quotation of it.
+
+        Return the index of a tombstone that was inserted for a message that came here erased.
+        """
         if isinstance(body, Deleted):
             self._forget(body.target)
-        index = self.index_of(body.target)
+        index, inserted = self.index_of(body.target), None
         if index is not None and self.lines[index].seq == body.target:
             self.lines[index] = changed_line(self.lines[index], body, self._session.user)
+        elif isinstance(body, Deleted) and body.target > self._cleared_to:
+            event = self._event(body.target)
+            line = event and isinstance(event.body, Erased) and self.line(event)
+            inserted = self._insert(line) if line else None
         self._quote_again({body.target}, index or 0)
+        return inserted
+
+    # ------------------------------------------------------------------ ignored people
+
+    def hide(self) -> list[int]:
+        """Remove the lines of ignored people; return their indices, the highest first."""
+        hidden = [
+            index
+            for index in range(len(self.lines) - 1, -1, -1)
+            if (seq := self.lines[index].seq)
+            and (event := self._event(seq)) is not None
+            and self.hides(event)
+        ]
+        for index in hidden:
+            del self.lines[index]
+        self._quote_again(None, 0)
+        return hidden
+
+    def unhide(self, person: str, upto: int) -> list[int]:
+        """Insert the lines that were hidden of a person, up to event `upto`; return their indices.
+
+        They are in the order of the insertions: each index counts the lines inserted before it.
+        Cleared lines stay away until `uncover`.
+        """
+        here = {line.seq for line in self.lines}
+        missing = [
+            line
+            for event in self._replica.log
+            if self._cleared_to < event.seq <= upto
+            and event.seq not in here
+            and fold(event.actor) == person
+            and isinstance(event.body, Posted | Erased | FileShared | FileRemoved)
+            and (line := self.line(event, now=True)) is not None
+        ]
+        indices = [self._insert(line) for line in missing]
+        self._quote_again(None, 0)
+        return indices
+
+    def _insert(self, line: Line) -> int:
+        """Insert an event's line in its place, as history; return its index."""
+        before = self.index_of(line.seq)
+        index = 0 if before is None else before + 1
+        while index < len(self.lines) and not self.lines[index].seq:
+            if self.lines[index].at > line.at:
+                break
+            index += 1
+        self.lines.insert(index, replace(line, history=True))
+        return index
 
     # ------------------------------------------------------------------ history
 
@@ -123,16 +199,16 @@ class Transcript:
         self._quote_again(None, len(lines))
         return len(lines)
 
-    def clear(self) -> None:
-        """Remove all lines; `uncover` brings back those of the log."""
+    def clear(self, upto: int) -> None:
+        """Remove all lines, of events up to `upto`; `uncover` brings back those of the log."""
         self.lines = []
-        self.cleared = True
+        self.cleared, self._cleared_to = True, upto
 
     def uncover(self) -> int:
         """Bring back the cleared lines; return their number."""
         if not self.cleared:
             return 0
-        self.cleared = False
+        self.cleared, self._cleared_to = False, 0
         first = next((line.seq for line in self.lines if line.seq), self._replica.last + 1)
         return self.prepend([event for event in self._replica.log if event.seq < first])
 

@@ -1,8 +1,8 @@
-"""A window onto one group: its lines, unread count, read position and outgoing messages.
+"""A window onto one group: its lines, read state and outgoing messages.
 
-A window turns the events of its group into the lines of its transcript, and counts what is
-*unread*: messages and files of others since the window was last *attended*. A window is attended
-while it is current and shows its newest lines; only then is the read position sent to the server.
+A window turns the events of its group into the lines of its transcript, and into its *read state*
+(`unread`). A window is *attended* while it is current and shows its newest lines: only then is
+what arrives read, on all devices of the person. Whoever answers has read what they see, too.
 
 `Outgoing` holds the messages that the person has posted here and that are not in the log yet.
 `WindowContext` is the part of the chat that its windows use. `Frontend` is what the chat and its
@@ -18,16 +18,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from tchat.core.group.direct import other_of
-from tchat.core.group.files import FileShared
 from tchat.core.group.messages import Deleted, Edited
 from tchat.core.protocol.frames import Ok
 from tchat.core.text import check_text, clean_line, fold
 from tchat.errors import Code, Refused
 from tchat.ui.chat.files import GroupFiles
 from tchat.ui.chat.hints import with_hint
-from tchat.ui.chat.lines import QUOTE_LIMIT, SPOKEN, Line, Sort, count_text, sort_and_text
+from tchat.ui.chat.lines import QUOTE_LIMIT, Line, Sort, count_text, sort_and_text
 from tchat.ui.chat.notices import digest, standing_changed, standing_found, welcome
 from tchat.ui.chat.transcript import Transcript
+from tchat.ui.chat.unread import ReadState
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -53,8 +53,11 @@ class Frontend(Protocol):
     def show(self, window: Window, line: Line) -> None:
         """Show a line that was added at the end of a window."""
 
-    def inserted(self, window: Window, count: int) -> None:
-        """React to `count` lines that were inserted above all others of a window."""
+    def inserted(self, window: Window, count: int, at: int = 0) -> None:
+        """React to `count` lines that were inserted at index `at`, above all others by default.
+
+        A negative count says that so many were removed there.
+        """
 
     def cleared(self, window: Window) -> None:
         """React to the removal of all lines of a window."""
@@ -88,6 +91,7 @@ class WindowContext(Protocol):
     frontend: Frontend
     transfers: Transfers
     ignored: set[str]
+    muted: set[str]
     windows: list[Window]
     current: Window
     refusals: int
@@ -188,10 +192,9 @@ class Outgoing:
 class Window:
     """One group of a chat; `transfers` are those of the whole chat.
 
-    `shown` is the seq of the last event that was shown or skipped. `new_from` is the first event
-    that the person has not seen, 0 if they have seen all. `commanding` counts the commands without
-    an answer. `offered` is the message that /edit put into the input line: how the person referred
-    to it, and its seq.
+    `shown` is the seq of the last event that was shown or skipped. `reading` is the read state of
+    the group. `commanding` counts the commands without an answer. `offered` is the message that
+    /edit put into the input line: how the person referred to it, and its seq.
     """
 
     def __init__(self, context: WindowContext, replica: Replica, downloads: Path) -> None:
@@ -199,8 +202,8 @@ class Window:
         self.session = context.session
         self.transfers = context.transfers
         self.replica = replica
-        self.unread = self.mentions = self.new_from = 0
-        self.muted = False
+        self.reading = ReadState(context.session.user, context.ignored, direct=replica.state.direct)
+        self.reading.restart(replica.position)
         self.entering = True
         self.leaving = False
         self.commanding = 0
@@ -214,10 +217,29 @@ class Window:
         self._transcript = Transcript(
             self.session, replica, context.ignored, self.files.name_of_removed, self._request_quote
         )
-        self._missed: list[Event] = []
         self._standing: Standing | None = None
         self._unquoted: set[int] = set()
         self._loading_quotes = False
+
+    @property
+    def unread(self) -> int:
+        """How many messages and files of others the person has not seen on any device."""
+        return 0 if self._is_reading else self.reading.counts.total
+
+    @property
+    def mentions(self) -> int:
+        """How many of these are meant for the person."""
+        return 0 if self._is_reading else self.reading.counts.mentions
+
+    @property
+    def new_from(self) -> int:
+        """The first event below the "new" rule, 0 if there is none."""
+        return self.reading.first_new
+
+    @property
+    def _is_reading(self) -> bool:
+        """Whether the person sees the messages that are still being caught up with."""
+        return not self.caught_up and self.attended
 
     @property
     def lines(self) -> list[Line]:
@@ -246,6 +268,11 @@ class Window:
     def attended(self) -> bool:
         """Whether lines that are added are visible at once."""
         return self.context.frontend.attends(self)
+
+    @property
+    def muted(self) -> bool:
+        """Whether the bell is off here."""
+        return fold(self.replica.name) in self.context.muted
 
     @property
     def is_open(self) -> bool:
@@ -340,8 +367,13 @@ class Window:
         """Send a message; it is shown at once, as pending. Raises `Refused` for a bad text.
 
         A later refusal is shown in `origin`, the window that it was typed in (default: this one).
+        Whoever answers here has read what is shown here, even if it is scrolled out of sight.
         """
         self._outgoing.say(text, reply, origin or self)
+        if self.caught_up and origin in (None, self):
+            self.reading.see(self.shown)
+            self.reading.settle()
+            self.mark_seen()
 
     def submit(self, make: MakeCommand) -> None:
         """Send a command; a refusal is shown."""
@@ -368,14 +400,24 @@ class Window:
         return any(line.fate == "pending" for line in self.pending())
 
     def mark_seen(self) -> None:
-        """Send the read position, if attended; it stays before the first unsaved file."""
-        if self.attended:
-            self.session.mark_seen(self.replica, self.files.seen(self.shown))
+        """Send the read position; it stays before the first file that is not saved yet.
+
+        While nobody looks, not one that the server told itself: a group that was never looked into
+        stays one.
+        """
+        seen = self.files.seen(self.reading.read)
+        if seen > self.replica.position or (self.caught_up and self.attended):
+            self.session.mark_seen(self.replica, seen)
 
     def attend(self) -> None:
-        """Count everything as read."""
-        self.unread = self.mentions = 0
-        self.mark_seen()
+        """Count everything shown as read, once the window has caught up."""
+        if self.caught_up:
+            self.reading.see(self.shown)
+            self.mark_seen()
+
+    def turn_away(self) -> None:
+        """Remove the "new" rule: another window is in front now."""
+        self.reading.settle()
 
     # ------------------------------------------------------------------ lines of the program
 
@@ -430,7 +472,7 @@ class Window:
     async def load_quote(self, seq: int, limit: int | None = QUOTE_LIMIT) -> str:
         """Return a quotation of a message, loading it first if necessary. Raises `Refused`."""
         for needed in self._transcript.missing_for(seq):
-            page = await self.session.events_until(self.replica, needed)
+            page = await self.session.events_until(self.replica.name, needed)
             self._transcript.add_messages(page)
         return self._transcript.quote_of(seq, limit)
 
@@ -450,7 +492,7 @@ class Window:
         try:
             while self._unquoted and self.is_open:
                 newest = max(self._unquoted)  # others may be added while the page is loaded
-                page = await self.session.events_until(self.replica, newest)
+                page = await self.session.events_until(self.replica.name, newest)
                 self._unquoted -= {newest, *(event.seq for event in page)}
                 self._transcript.add_messages(page)
                 self.context.frontend.changed()
@@ -501,7 +543,8 @@ class Window:
 
     def clear(self) -> None:
         """Remove all lines, until the person asks for the history."""
-        self._transcript.clear()
+        self._transcript.clear(self.shown)
+        self.reading.settle()
         self.context.frontend.cleared(self)
 
     def uncover(self) -> None:
@@ -512,22 +555,51 @@ class Window:
         if count:
             self.context.frontend.inserted(self, count)
 
-    # ------------------------------------------------------------------ events and unread counts
+    # ------------------------------------------------------------------ ignored people
+
+    def hide_ignored(self) -> None:
+        """Remove the lines of people who are ignored from now on."""
+        for index in self._transcript.hide():
+            self.context.frontend.inserted(self, -1, index)
+        self.reading.reconsider()
+
+    def show_unignored(self, person: str) -> None:
+        """Put the lines of somebody (folded) back in their places.
+
+        A front end that cannot rewrite lines prints those it has not printed.
+        """
+        indices = self._transcript.unhide(person, self.shown)
+        for index in indices:
+            if self.context.frontend.rewrites:
+                self.context.frontend.inserted(self, 1, index)
+            elif self.lines[index].seq > self.replica.read:
+                self.context.frontend.show(self, replace(self.lines[index], history=False))
+        self.reading.reconsider()
+
+    # ------------------------------------------------------------------ events and the read state
 
     def handle_event(self, event: Event, *, unseen: bool) -> None:
         """Show an event, count it, and save its file."""
         self.shown = max(self.shown, event.seq)
         is_change = isinstance(event.body, Edited | Deleted)
+        is_told = isinstance(event.body, Deleted) and self._transcript.has_tombstone(
+            event.body.target
+        )
         if isinstance(event.body, Edited | Deleted):
-            self._transcript.apply_change(event.body)
+            tombstone = self._transcript.apply_change(event.body)
+            if tombstone is not None:
+                self.context.frontend.inserted(self, 1, tombstone)
             self.context.frontend.changed()
-        # A front end that cannot rewrite lines needs a new line that reports the change.
+        # A front end that cannot rewrite lines needs a new line that reports the change, unless the
+        # message has been reported as a deleted one.
         line = None
-        if not (is_change and self.context.frontend.rewrites):
+        if not (is_change and (self.context.frontend.rewrites or is_told)):
             line = self._transcript.line(event)
         if line is not None:
             self.show(replace(line, history=not unseen))
-            self._count(event, line, unseen=unseen)
+        unread = self.reading.apply(event, seen=self.caught_up and self.attended)
+        if unread is not None and unread.personal and line is not None:
+            self._call(line)
         self.files.handle_event(event, unseen=unseen and not self._transcript.hides(event))
 
     def handle_caught_up(self, *, greet: bool) -> None:
@@ -535,10 +607,11 @@ class Window:
         if self.caught_up:
             return
         self.caught_up = True
-        missed = digest(self._missed, self.session.user, direct=self.direct)
-        if missed is not None and self.replica.read:
-            self.notice(missed)
-        self._missed = []
+        counts = self.reading.counts
+        if counts.total and self.reading.read:
+            self.notice(digest(counts, direct=self.direct))
+        if self.attended:
+            self.attend()
         if greet and not self.direct:
             self.notice(welcome(self.replica, self.session.user))
         unsent = sum(pending.failure is not None for pending in self.replica.pending)
@@ -560,24 +633,14 @@ class Window:
         if self._standing != "member":
             self.caught_up = False
 
-    def _count(self, event: Event, line: Line, *, unseen: bool) -> None:
-        """Count an event as unread or missed, and ring the bell if it is meant for the person."""
-        if not unseen or fold(event.actor) == fold(self.session.user):
-            return
-        live = self.caught_up or self.opened_by_other
-        if not (live or self.direct or self.replica.read):  # a newcomer has missed nothing
-            return
-        if not live:
-            self._missed.append(event)
-        is_message = line.sort in SPOKEN
-        if not is_message and not isinstance(event.body, FileShared):
-            return
-        attended = self.attended
-        if not self.new_from and not (self.caught_up and attended):
-            self.new_from = event.seq
-        personal = is_message and (line.mention or self.direct)
-        if not attended:
-            self.unread += 1
-            self.mentions += personal
-        if personal and live and not self.muted:
+    def handle_position(self, position: int, *, anew: bool) -> None:
+        """Take over the read position that the server has told."""
+        if anew:
+            self.reading.restart(position)
+        else:
+            self.reading.move(position)
+
+    def _call(self, line: Line) -> None:
+        """Ring the bell about a message that is meant for the person, unless it is a late one."""
+        if (self.caught_up or self.opened_by_other) and not self.muted:
             self.context.frontend.notify(self.title, f"{line.who}: {line.text}")

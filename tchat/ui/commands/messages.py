@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tchat.client.pending_message import PendingMessage
+    from tchat.core.protocol.frames import SearchHit
     from tchat.ui.chat.chat import Chat
     from tchat.ui.chat.lines import Line
     from tchat.ui.chat.window import Window
@@ -197,19 +198,33 @@ def search(chat: Chat, window: Window, words: str) -> None:
 
 async def _search(chat: Chat, window: Window, words: str) -> None:
     try:
-        found = await chat.session.search(words)
+        hits, older = await _find(chat, words)
     finally:
         chat.searching -= 1
-    chat.found = [(hit.group, hit.seq) for hit in found.hits]
-    for number, hit in reversed(list(enumerate(found.hits, start=1))):
+    chat.found = [(hit.group, hit.seq) for hit in hits]
+    for number, hit in reversed(list(enumerate(hits, start=1))):
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(latest(hit.at) / 1000))
         author, text = clean_line(hit.actor), clean_line(hit.text)
         window.notice(f"{number:>2}  {when}  {chat.title_of(hit.group)} <{author}> {text}")
-    if not found.hits:
+    if not hits:
         window.notice(f"No messages found for: {words}")
     elif chat.frontend.rewrites:
-        more = "; older results are not shown" if found.older else ""
+        more = "; older results are not shown" if older else ""
         window.notice(f"/jump 1 goes to the newest result{more}.")
+
+
+async def _find(chat: Chat, words: str) -> tuple[list[SearchHit], bool]:
+    """Return the newest messages that were found, and whether there are older ones.
+
+    Messages of ignored people are left out, and a page that has only those is followed by the next.
+    """
+    skip = 0
+    while True:
+        found = await chat.session.search(words, skip=skip)
+        hits = [hit for hit in found.hits if fold(hit.actor) not in chat.ignored]
+        skip += len(found.hits)
+        if hits or not (found.older and found.hits):
+            return hits, found.older
 
 
 def found_numbers(chat: Chat) -> list[str]:

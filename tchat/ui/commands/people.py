@@ -108,12 +108,13 @@ def admin(chat: Chat, window: Window, _: str) -> None:
 
 
 def who(chat: Chat, window: Window, _: str) -> None:
-    """Show each member's presence."""
+    """Show each member's presence, except that of ignored people."""
     window.require_member()
-    present = window.online()
+    shown = [name for name in window.members() if fold(name) not in chat.ignored]
+    present = [name for name in shown if fold(name) in window.replica.online]
     for name in present:
         window.notice(f"{_marked(window, name)} is {_presence(window, name)}")
-    absent = [name for name in window.members() if name not in present]
+    absent = [name for name in shown if name not in present]
     if absent:
         window.notice(_listed("offline", [_marked(window, name) for name in absent]))
 
@@ -163,15 +164,15 @@ async def away(chat: Chat, window: Window, reason: str) -> None:
 
 
 def ignore(chat: Chat, window: Window, typed: str) -> None:
-    """Hide somebody's new messages on this device, or show who is ignored."""
+    """Hide what somebody writes, on this device, for good; or show who is ignored."""
     if not typed:
         window.notice(_listed("ignored", sorted(chat.ignored)))
         return
     name = check_name(_name(typed), "username")
     if fold(name) == fold(chat.session.user):
         raise Refused(Code.YOURSELF, "You cannot ignore yourself.")
-    chat.ignored.add(fold(name))
-    window.notice(f"New messages from {name} are hidden. /unignore {name} shows them again.")
+    chat.set_ignored(name, on=True)
+    window.notice(f"Messages from {name} are hidden. /unignore {name} shows them again.")
 
 
 def unignore(chat: Chat, window: Window, typed: str) -> None:
@@ -181,8 +182,11 @@ def unignore(chat: Chat, window: Window, typed: str) -> None:
         raise Refused(
             Code.NO_SUCH_MEMBER, f"{quote_name(typed)} is not ignored; /ignore lists who is."
         )
-    chat.ignored.discard(person)
-    window.notice(f"New messages from {quote_name(typed)} are shown again.")
+    chat.set_ignored(person, on=False)
+    sentence = f"Messages from {quote_name(typed)} are shown again."
+    if chat.preferences.is_default("ignore", person):
+        sentence += " This is remembered, although the settings file ignores them."
+    window.notice(sentence)
 
 
 def ignored(chat: Chat) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tchat.core.group.direct import direct_name
+from tchat.core.group.direct import direct_name, is_direct
 from tchat.core.group.membership import Leave
 from tchat.core.text import check_name, check_text, clean_text, fold, quote_name
 from tchat.errors import Code, Refused
@@ -16,9 +16,11 @@ from tchat.ui.chat.completion import (
     window_by_title,
     window_titles,
 )
-from tchat.ui.chat.notices import standing_found
+from tchat.ui.chat.notices import standing_found, unread_facts
+from tchat.ui.chat.unread import ReadState
 
 if TYPE_CHECKING:
+    from tchat.core.protocol.frames import GroupSummary
     from tchat.ui.chat.chat import Chat
     from tchat.ui.chat.window import Window
 
@@ -69,17 +71,35 @@ async def _leave(chat: Chat, window: Window) -> None:
 async def list_groups(chat: Chat, window: Window, _: str) -> None:
     """Show the groups that the person is a member of, or asks to join."""
     groups = await chat.session.my_groups()
-    open_groups = {fold(other.replica.name) for other in chat.windows}
     for group in groups:
-        facts: list[str] = [group.standing] if group.standing != "member" else []
-        if fold(group.name) in open_groups:
-            facts.append("open")
-        elif group.standing == "member" and group.last > group.read:
-            facts.append("unread")
+        facts = await _facts_about(chat, group)
         title = chat.title_of(group.name)
         window.notice(f"{title} ({', '.join(facts)})" if facts else title)
     if not groups:
         window.notice("You are in no group. /join GROUP asks to join a group, or founds it.")
+
+
+async def _facts_about(chat: Chat, group: GroupSummary) -> list[str]:
+    facts: list[str] = [group.standing] if group.standing != "member" else []
+    there = chat.session.groups.get(fold(group.name))
+    window = next((one for one in chat.windows if one.replica is there), None)
+    if window is not None:
+        mentions = 0 if window.direct else window.mentions
+        return [*facts, "open", *unread_facts(window.unread, mentions)]
+    if group.standing != "member" or group.last <= group.read:
+        return facts
+    # The newest page of a group that is not open tells how much of it is unread, or at least how
+    # much: a longer backlog is not loaded for a list.
+    page = await chat.session.events_until(group.name, group.last)
+    reading = ReadState(chat.session.user, chat.ignored, direct=is_direct(group.name))
+    reading.restart(group.read)
+    for event in page:
+        reading.apply(event)
+    begins = page[0].seq if page else 0
+    more = "+" * (begins > max(reading.read + 1, 1))
+    counts = reading.counts
+    mentions = 0 if is_direct(group.name) else counts.mentions
+    return [*facts, *unread_facts(counts.total, mentions, more)]
 
 
 # ---------------------------------------------------------------------- direct conversations
@@ -126,7 +146,7 @@ def switch(chat: Chat, window: Window, typed: str) -> None:
 
 def mute(chat: Chat, window: Window, _: str) -> None:
     """Turn the bell of the window off, or on again."""
-    window.muted = not window.muted
+    chat.preferences.change("mute", window.replica.name, on=not window.muted)
     window.notice(f"The bell is {'off' if window.muted else 'on'} in this window.")
 
 

@@ -117,7 +117,7 @@ class PlainFrontend:
         is_first_visit = not replica.read and not window.direct
         return is_recent or not is_first_visit
 
-    def inserted(self, window: Window, count: int) -> None:
+    def inserted(self, window: Window, count: int, at: int = 0) -> None:
         """Do nothing: history is not printed."""
 
     def cleared(self, window: Window) -> None:

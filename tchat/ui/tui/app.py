@@ -128,9 +128,9 @@ class App:
         self.view_of(window).on_added(len(window.lines))
         self._changed.set()
 
-    def inserted(self, window: Window, count: int) -> None:
-        """Keep the scroll position after lines were inserted above all others."""
-        self.view_of(window).on_inserted(count)
+    def inserted(self, window: Window, count: int, at: int = 0) -> None:
+        """Keep the scroll position after lines were inserted, or removed."""
+        self.view_of(window).on_inserted(count, at)
         self._changed.set()
 
     def cleared(self, window: Window) -> None:

@@ -13,6 +13,8 @@ from tchat.core.text import clean_line, fold
 from tchat.ui.tui.lineedit import LineEdit
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from tchat.client.files.queue import Progress
     from tchat.ui.chat.chat import Chat
     from tchat.ui.chat.lines import Line
@@ -76,10 +78,10 @@ class WindowView:
         if self.position.index >= count - 1:  # a pending message, which has moved down
             self.on_inserted(1)
 
-    def on_inserted(self, count: int) -> None:
-        """Keep the scroll position after `count` lines were inserted above it."""
-        if self.position is not None:
-            self.position = replace(self.position, index=self.position.index + count)
+    def on_inserted(self, count: int, at: int = 0) -> None:
+        """Keep the scroll position after `count` lines were inserted at `at`; removed if negative."""
+        if self.position is not None and self.position.index >= at:
+            self.position = replace(self.position, index=max(self.position.index + count, 0))
 
     def to_bottom(self) -> None:
         """Go to the newest lines."""
@@ -151,7 +153,7 @@ class Model:
         self.unanswered = session.unanswered
         self.transfers = chat.transfers.progress()
         self.requests = sum(one.waiting_for_approval for one in chat.windows)
-        self.people = _people(window)
+        self.people = _people(window, chat.ignored)
         self.tabs = [_tab(number, one, window) for number, one in enumerate(chat.windows, start=1)]
 
 
@@ -169,7 +171,8 @@ def _tab(number: int, window: Window, current: Window) -> Tab:
     return Tab(number, window.title, window.unread, personal, window is current)
 
 
-def _people(window: Window) -> list[Person]:
+def _people(window: Window, hidden: Collection[str]) -> list[Person]:
+    """Return the members; nothing that `hidden` people (folded) have written."""
     replica = window.replica
     if replica.standing != "member":
         return []
@@ -178,7 +181,7 @@ def _people(window: Window) -> list[Person]:
             name,
             replica.state.is_admin(name),
             fold(name) in replica.online,
-            replica.away.get(fold(name), ""),
+            "" if fold(name) in hidden else replica.away.get(fold(name), ""),
         )
         for name in window.members()
     ]

@@ -125,7 +125,7 @@ async def test_closed_window_is_opened_again(server: ServerProcess, tmp_path: Pa
         wait_gone(alice, "#ops")
         await bob.post("nobody sees this", group="ops")
         alice.type("/list\r")
-        alice.sees("#lab (open)", "#ops (unread)")
+        alice.sees("#lab (open)", "#ops (1 unread)")
         alice.type("/join ops\r")
         alice.sees("in #ops with 1 other member", "bob │ nobody sees this", "1 #lab  [2 #ops]")
         alice.type("/part\r")
@@ -262,7 +262,7 @@ async def test_bell_setting_suppresses_notifications(server: ServerProcess, tmp_
 async def test_ignored_people_are_hidden(server: ServerProcess, tmp_path: Path) -> None:
     async with two_groups(server, tmp_path) as (alice, bob):
         alice.type("/ignore bob\r")
-        alice.sees("New messages from bob are hidden.")
+        alice.sees("Messages from bob are hidden.")
         await bob.post("alice! alice!", group="ops")
         await bob.post("alice! alice!", group="lab")
         async with headless(server, "carol") as carol:

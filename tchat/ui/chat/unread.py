@@ -1,0 +1,209 @@
+"""Read state of a group: what this person has seen, what is unread, and what is meant for them.
+
+One `ReadState` per group answers for everything that shows or counts unread messages: the list of
+windows, the "new" rule in a window, the digest of what was missed, and /list. It is a fold over the
+group's events and the moves of the read position, and knows neither a session nor a screen.
+
+The *read position* is the last event that the person has seen, on any device. What others have
+posted or shared after it is unread; an event that admits the person moves it, since nobody has
+missed what came before. The *rule* stands where the unread messages began when the person came to
+the window, and stays there while they read on, until they leave the window or answer.
+
+Edits decide whether a message mentions the person, deletions remove it, and ignored people count
+only while they are not ignored: so their messages are kept here and left out of the counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import TYPE_CHECKING
+
+from tchat.core.group.files import FileRemoved, FileShared
+from tchat.core.group.membership import Approved, Created, Joined
+from tchat.core.group.messages import Deleted, Edited, Posted
+from tchat.core.text import fold
+from tchat.ui.chat.mentions import is_mention
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from tchat.core.group.feature import Event
+
+
+@dataclass(slots=True)
+class Unread:
+    """A message or a file of somebody else: `author` is folded, `file` the number of a file.
+
+    `personal` says that it is meant for this person.
+    """
+
+    seq: int
+    at: int
+    author: str
+    file: int | None
+    personal: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How much is unread; `mentions` are the messages that are meant for this person.
+
+    `since` is the time of the first (ms since the Unix epoch), 0 if there is none.
+    """
+
+    messages: int = 0
+    mentions: int = 0
+    files: int = 0
+    since: int = 0
+
+    @property
+    def total(self) -> int:
+        """Messages and files together."""
+        return self.messages + self.files
+
+
+class ReadState:
+    """The read state of one group for the person `me`, without those who are `ignored` (folded).
+
+    `read` is the read position. In a `direct` conversation, every message is meant for the person.
+    """
+
+    def __init__(self, me: str, ignored: Collection[str], *, direct: bool) -> None:
+        self.read = 0
+        self._me = me
+        self._ignored = ignored
+        self._direct = direct
+        self._rule = 0
+        self._kept: dict[int, Unread] = {}
+        """What others have posted or shared after the rule, by seq, the oldest first."""
+        self._counts: Counts | None = None
+
+    # ------------------------------------------------------------------ questions
+
+    @property
+    def counts(self) -> Counts:
+        """What is unread now."""
+        if self._counts is None:
+            self._counts = self._count()
+        return self._counts
+
+    @property
+    def first_new(self) -> int:
+        """The event above which the rule stands: the first one after it; 0 if there is none."""
+        return next((one.seq for one in self._kept.values() if self._is_shown(one)), 0)
+
+    # ------------------------------------------------------------------ events
+
+    def apply(self, event: Event, *, seen: bool = False) -> Unread | None:
+        """Take in the next event; return it if it is unread, or if it is being `seen` now.
+
+        None for what is not counted: the person's own, what ignored people do, and what was read
+        before.
+        """
+        me = fold(self._me)
+        match event.body:
+            case Created() | Joined() if fold(event.actor) == me:
+                self.move(event.seq)
+            case Approved(name) if fold(name) == me:
+                self.move(event.seq)
+            case Edited(target, text) if target in self._kept:
+                edited = self._kept[target]
+                self._tally(edited, -1)
+                edited.personal = self._direct or is_mention(text, self._me)
+                self._tally(edited, 1)
+            case Deleted(target) if target in self._kept:
+                self._tally(self._kept.pop(target), -1)
+            case FileRemoved(number):
+                for removed in [one for one in self._kept.values() if one.file == number]:
+                    self._tally(self._kept.pop(removed.seq), -1)
+        one = self._unread_of(event)
+        if one is not None and event.seq <= self.read:
+            one = None
+        quiet = seen and not self.first_new
+        if one is not None:
+            self._kept[one.seq] = one
+            self._tally(one, 1)
+        if seen:
+            self._advance(event.seq, with_rule=quiet)
+        return one if one is not None and self._is_shown(one) else None
+
+    def _unread_of(self, event: Event) -> Unread | None:
+        author = fold(event.actor)
+        if author == fold(self._me):
+            return None
+        match event.body:
+            case Posted(text):
+                personal = self._direct or is_mention(text, self._me)
+                return Unread(event.seq, event.at, author, None, personal)
+            case FileShared(number):
+                return Unread(event.seq, event.at, author, number, personal=False)
+        return None
+
+    # ------------------------------------------------------------------ moves of the position
+
+    def restart(self, position: int) -> None:
+        """Begin with an empty log, whose events up to `position` are read."""
+        self._kept.clear()
+        self.read = self._rule = position
+        self._counts = None
+
+    def see(self, seq: int) -> None:
+        """Count events up to `seq` as seen in the window; the rule stays while it has a message."""
+        self._advance(seq, with_rule=not self.first_new)
+
+    def move(self, position: int) -> None:
+        """Move the position, and the rule with it: what was read elsewhere is not new here."""
+        if position > self.read:
+            self._advance(position, with_rule=True)
+
+    def settle(self) -> None:
+        """Remove the rule: the person has left the window, or has answered."""
+        self._advance(self.read, with_rule=True)
+
+    def _advance(self, seq: int, *, with_rule: bool) -> None:
+        self.read = max(self.read, seq)
+        if with_rule and self._rule < self.read:
+            self._rule = self.read
+            for old in list(takewhile(lambda kept: kept <= self._rule, self._kept)):
+                del self._kept[old]
+        self._counts = None
+
+    def reconsider(self) -> None:
+        """Count again, after somebody was ignored or is not ignored any more."""
+        self._counts = None
+
+    # ------------------------------------------------------------------ counting
+
+    def _is_shown(self, one: Unread) -> bool:
+        return one.author not in self._ignored
+
+    def _after_read(self) -> Iterator[Unread]:
+        """Yield what is unread, the newest first."""
+        newest_first = (self._kept[seq] for seq in reversed(self._kept))
+        return filter(self._is_shown, takewhile(lambda one: one.seq > self.read, newest_first))
+
+    def _tally(self, one: Unread, by: int) -> None:
+        """Count one more or less, without counting all again: thousands may come at once."""
+        counts = self._counts
+        if counts is None or one.seq <= self.read or not self._is_shown(one):
+            return
+        if not counts.since or (by < 0 and one.at <= counts.since):
+            self._counts = None  # the time of the first changes
+            return
+        is_message = one.file is None
+        self._counts = Counts(
+            counts.messages + by * is_message,
+            counts.mentions + by * one.personal,
+            counts.files + by * (not is_message),
+            counts.since,
+        )
+
+    def _count(self) -> Counts:
+        messages = mentions = files = since = 0
+        for one in self._after_read():
+            messages += one.file is None
+            files += one.file is not None
+            mentions += one.personal
+            since = one.at
+        return Counts(messages, mentions, files, since)
