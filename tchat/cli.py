@@ -20,7 +20,7 @@ from tchat.client.config.options import (
     invite_token,
     session_for,
 )
-from tchat.client.config.paths import download_directory, preferences_file
+from tchat.client.config.paths import download_directory, preferences_file, state_directory
 from tchat.client.config.settings import config_file, load_config
 from tchat.client.preferences import Preferences
 from tchat.core.text import check_name, fold
@@ -145,6 +145,8 @@ async def _chat(
                 mute=settings.mute,
             ),
             founds=typing or given.create,
+            assume_yes=given.yes,
+            drafts=state_directory() / "drafts",
         )
         if plain:
             options = PlainOptions(typing or given.commands, given.json, given.history)
@@ -328,6 +330,9 @@ def _describe_join(join: argparse.ArgumentParser) -> None:
         help="take lines of a pipe that begin with / as commands, not as messages",
     )
     add_create(lines)
+    join.add_argument(
+        "--yes", action="store_true", help="ask nothing before /leave, /kick and the like"
+    )
     join.set_defaults(run=_join)
 
 

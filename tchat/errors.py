@@ -50,6 +50,7 @@ class Code(StrEnum):
     TEXT_TOO_LONG = "text_too_long", "a message holds at most 16 KiB of UTF-8"
     UNKNOWN_COMMAND = "unknown_command", "there is no command with that name"
     MISSING_ARGUMENT = "missing_argument", "the command needs an argument"
+    NOT_CONFIRMED = "not_confirmed", "the question was not answered with y, and nothing was done"
     # Files.
     BAD_FILE = "bad_file", "the file's name, size or digest is not valid"
     FILE_TOO_LARGE = "file_too_large", "the file is larger than the server allows"

@@ -44,7 +44,12 @@ LAYERS: dict[str, list[set[str]]] = {
     ],
     "transfer": [{"durable", "pieces", "threads", "time_slice"}, {"partial_file"}, {"endpoints"}],
     "store": [{"words"}, {"base"}, {"blobs"}, {"sqlite"}, {"open"}],
-    "store.sqlite": [{"database", "log", "schema"}, {"accounts", "files", "search"}, {"store"}],
+    "store.sqlite": [
+        {"database", "log", "schema"},
+        {"accounts", "files", "search"},
+        {"closing"},
+        {"store"},
+    ],
     "server": [
         {"clock", "faults", "log", "limits", "rate_limiter", "send_queue", "presence", "sanitize"},
         {"tickets", "accounts", "group_quota", "keepalive", "retention"},
@@ -66,7 +71,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"connection"},
     ],
     "client": [
-        {"backoff", "known_servers", "preferences"},
+        {"backoff", "drafts", "known_servers", "preferences"},
         {"journal"},
         {"client_id", "request"},
         {"authenticate", "connector", "sender", "history", "pending_message"},
@@ -96,7 +101,7 @@ LAYERS: dict[str, list[set[str]]] = {
     ],
     "ui.plain": [{"formats", "progress", "typed"}, {"frontend", "oneshot"}],
     "ui.tui": [
-        {"buffer", "decoder", "keys", "rows", "styles", "terminal"},
+        {"buffer", "decoder", "draft_saver", "keys", "rows", "styles", "terminal"},
         {"lineedit"},
         {"model"},
         {"bars", "blocks", "prompt"},

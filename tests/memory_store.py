@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 class _Log:
     name: str
     last: int = 0
+    closed_after: int = 0
     pages: list[Page] = field(default_factory=list)
 
     def bodies(self) -> dict[int, bytes]:
@@ -265,6 +266,11 @@ class MemoryStore(Store):
         log.pages.append(Page(expected + 1, log.last, frames))
         if effects.erased:
             log.pages = [page.erase(effects.erased) for page in log.pages]
+        if effects.closed_after:
+            log.closed_after = effects.closed_after
+            log.pages = [page.erase(range(1, log.closed_after + 1)) for page in log.pages]
+            self._snapshots.pop(group, None)
+            self._cursors.pop(group, None)
         log.name = effects.display_name or log.name
         self._logs[group] = self._logs.pop(group)  # so that they are in order of their last event
         for person, standing in effects.standings.items():
@@ -298,7 +304,10 @@ class MemoryStore(Store):
         """Save a snapshot; see `Store.save_snapshot`."""
         await trio.lowlevel.checkpoint()
         known = self._snapshots.get(group)
-        if snapshot.seq <= self._log(group).last and (known is None or snapshot.seq >= known.seq):
+        log = self._log(group)
+        if log.closed_after < snapshot.seq <= log.last and (
+            known is None or snapshot.seq >= known.seq
+        ):
             self._snapshots[group] = snapshot
 
     async def read_before(self, group: str, before: int) -> Page | None:

@@ -136,10 +136,14 @@ class Launcher:
         return server
 
     async def join(
-        self, address: Address, user: str, *options: object, group: str = GROUP
+        self, address: Address, user: str, *options: object, group: str = GROUP, yes: bool = True
     ) -> Person:
-        """Start a client in plain mode that takes commands and founds groups."""
-        return await self.pipe(address, user, *DRIVEN, *options, group=group)
+        """Start a client in plain mode that takes commands and founds groups.
+
+        With `yes`, it asks nothing before it destroys.
+        """
+        confirmed = ["--yes"] if yes else []
+        return await self.pipe(address, user, *DRIVEN, *confirmed, *options, group=group)
 
     async def pipe(
         self, address: Address, user: str, *options: object, group: str = GROUP

@@ -11,7 +11,8 @@ append that has returned is durable.
 
 Events are stored as packed frames, as they are sent to sockets, and are returned unchanged. Only
 two operations decode them: search, for the words of messages, and erasing. An erased message is
-gone from the whole store: from the log and from the search index.
+gone from the whole store: from the log and from the search index. A closed group is erased as a
+whole.
 
 Groups and people are identified by their folded names; times are in ms since the Unix epoch.
 """
@@ -150,6 +151,8 @@ class SideEffects:
 
     `standings` maps people (folded) to their new standing, `removed_files` are numbers, `erased`
     are the seqs of events to erase, and `display_name` is the group's name if its spelling changed.
+    If the group was closed, `closed_after` is the seq of the last event before that: all events up
+    to it are erased, and the group's snapshot and read cursors are deleted.
     """
 
     standings: Mapping[str, Standing] = field(default_factory=dict)
@@ -157,6 +160,7 @@ class SideEffects:
     removed_files: tuple[int, ...] = ()
     erased: tuple[int, ...] = ()
     display_name: str | None = None
+    closed_after: int = 0
 
     def __bool__(self) -> bool:
         """Return whether there is anything to update."""
@@ -166,6 +170,7 @@ class SideEffects:
             or self.removed_files
             or self.erased
             or self.display_name
+            or self.closed_after
         )
 
 
@@ -415,6 +420,8 @@ class Store(Protocol):
 
     async def save_snapshot(self, group: str, snapshot: StateSnapshot) -> None:
         """Save a snapshot, unless a newer one is stored, or the log does not reach that far.
+
+        A snapshot from before the group was closed is not saved either.
 
         Raises `StorageFull` (nothing was written).
         """

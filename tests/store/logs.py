@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 
 async def write(
-    store: Store, group: str, *bodies: Body, actor: str = "alice", erased: tuple[int, ...] = ()
+    store: Store,
+    group: str,
+    *bodies: Body,
+    actor: str = "alice",
+    erased: tuple[int, ...] = (),
+    closed_after: int = 0,
 ) -> int:
     """Append events as one batch, each 1 ms after the one before; return the last seq."""
     last = await last_seq(store, group)
@@ -27,7 +32,7 @@ async def write(
         encode_event(Event(group, seq, NOON + seq, actor, bytes(8), seq, body))
         for seq, body in enumerate(bodies, start=last + 1)
     )
-    effects = SideEffects({actor: "member"}, erased=erased)
+    effects = SideEffects({actor: "member"}, erased=erased, closed_after=closed_after)
     await store.append(group, last, len(bodies), frames, effects)
     return last + len(bodies)
 

@@ -22,7 +22,7 @@ from tchat.core.group.membership import (
     Requested,
     Withdrawn,
 )
-from tchat.core.group.messages import Posted
+from tchat.core.group.messages import Erased, Posted
 from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.core.text import fold
 from tchat.errors import TchatError
@@ -33,6 +33,7 @@ from tchat.store.words import terms_of
 from tests.core.script import NOON
 from tests.helpers import log_of, running_server, session_at
 from tests.store.batches import last_seq
+from tests.store.logs import files_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -278,3 +279,21 @@ async def test_old_groups_have_no_snapshot_at_first(
         await store.save_snapshot("ops", StateSnapshot(9, "rules", b"state"))
     async with open_store(tmp_path) as store:
         assert (await store.load("ops")).snapshot == StateSnapshot(9, "rules", b"state")
+
+
+@pytest.mark.parametrize("founded_anew", [True, False])
+async def test_closed_groups_are_erased_by_the_migration(
+    tmp_path: Path, founded_anew: bool
+) -> None:
+    mark = "marzipan4711"
+    story: Story = [("Alice", Created()), ("Alice", Posted(mark)), ("Alice", Left())]
+    write_version_1(tmp_path, ops=story + [("bob", Created())] * founded_anew, dev=DEV)
+    async with open_store(tmp_path) as store:
+        assert files_with(mark, tmp_path) == []
+        assert [type(event.body) for event in await log_of(store, "ops")] == [
+            Created,
+            Erased,
+            Left,
+            *[Created] * founded_anew,
+        ]
+        assert (await store.groups_of("bob")).keys() == {"dev", *["ops"] * founded_anew}

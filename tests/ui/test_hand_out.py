@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
+import signal
 import termios
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tchat.cli import parser
-from tests.ui.scenes import F20
+from tests.ui.scenes import F20, ctrl, wait_typed
 from tests.ui.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -39,10 +40,15 @@ def is_restored(terminal: Terminal) -> bool:
     return bool(flags & termios.ICANON and flags & termios.ECHO)
 
 
+def passes_keys(terminal: Terminal) -> bool:
+    """Return whether no key is a signal, or is held back until Enter, as in the full screen."""
+    return is_raw(terminal) and not terminal.flags & termios.ISIG
+
+
 def printed_lines(terminal: Terminal, times: int = 1) -> list[str]:
     """Wait until lines to copy were printed, and return them."""
     terminal.until(lambda: terminal.raw.count(PROMPT) == times, f"{times} lines to copy")
-    assert is_restored(terminal)
+    terminal.until(lambda: passes_keys(terminal), "a page that reads keys")
     shown = terminal.raw.rpartition(MAIN_SCREEN)[2]
     assert FULL_SCREEN not in shown
     return re.findall(r"^python -m tchat join [^\r\n]+", shown.decode(), re.MULTILINE)
@@ -134,3 +140,42 @@ def test_quitting_after_an_invite_restores_the_terminal(
         alice.type("/3\r")
         assert alice.end() == 0
         assert b"Traceback" not in alice.raw
+        assert is_restored(alice)
+
+
+@pytest.mark.parametrize("key", [ctrl("c"), ctrl("d"), "\x1c", ctrl("c") * 3])
+def test_keys_go_back_and_never_end_the_program(
+    server: ServerProcess, tmp_path: Path, key: str
+) -> None:
+    with join(server, tmp_path, "alice") as alice:
+        alice.sees("nobody else")
+        before = alice.raw.count(FULL_SCREEN)
+        alice.type("/invite\r")
+        printed_lines(alice)
+        alice.type(key)
+        alice.until(lambda: alice.raw.count(FULL_SCREEN) == before + 1, "the chat again")
+        wait_typed(alice, "")
+        alice.type("still here\r")
+        alice.sees("alice │ still here")
+
+
+def test_typing_on_the_page_goes_into_the_chat(server: ServerProcess, tmp_path: Path) -> None:
+    with join(server, tmp_path, "alice") as alice:
+        alice.sees("nobody else")
+        alice.type("/invite\r")
+        printed_lines(alice)
+        alice.type("hi Zoë")
+        wait_typed(alice, "hi Zoë")
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_signals_on_the_page_restore_the_terminal(
+    server: ServerProcess, tmp_path: Path, number: int
+) -> None:
+    with join(server, tmp_path, "alice") as alice:
+        alice.sees("nobody else")
+        alice.type("/invite\r")
+        printed_lines(alice)
+        alice.signal(number)
+        assert alice.end() == 0
+        assert is_restored(alice)

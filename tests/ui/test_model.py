@@ -71,7 +71,7 @@ async def test_the_model_shows_the_question() -> None:
     async with running_server() as server, typing(server) as alice:
         model = Model("", "")
         model.refresh(alice.chat, WindowView(), asked_to_quit=True)
-        assert model.question == "Quit? Ctrl-D again, or y"
+        assert model.question == "Quit? Ctrl-D again, or y Enter"
         await alice.types("/kick")
         model.refresh(alice.chat, WindowView(), asked_to_quit=False)
         assert model.question == "kick whom?"

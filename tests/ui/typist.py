@@ -177,17 +177,19 @@ async def typing(
     ignore: tuple[str, ...] = (),
     mute: tuple[str, ...] = (),
     preferences: Path | None = None,
+    yes: bool = True,
 ) -> AsyncIterator[Typist]:
     """Run a chat of `user`, who founds the group or is a member, for the length of the block.
 
-    The block begins when `until` is shown; without it, when the server has answered.
+    The block begins when `until` is shown; without it, when the server has answered. With `yes`,
+    nothing has to be confirmed.
     """
     account = Account(user, identity_of(user, device), slot or ClientId())
     connector = Connector(server.address, KnownServers(), plain=plain)
     async with open_session(connector, account, recent) as session, trio.open_nursery() as nursery:
         frontend = Listener(rewrites)
         kept = Preferences(preferences, connector.names(), user, ignore=ignore, mute=mute)
-        start = Start(session, groups or (GROUP,), downloads, preferences=kept)
+        start = Start(session, groups or (GROUP,), downloads, preferences=kept, assume_yes=yes)
         chat = Chat(start, COMMANDS, nursery, frontend)
         nursery.start_soon(handle_updates, chat)
         typist = Typist(chat, frontend)

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from tchat.core.group import files, membership, messages, settings
 from tchat.core.group.feature import Event, Unknown
+from tchat.core.group.files import FileShared
 from tchat.core.group.messages import Erased
-from tchat.core.protocol.framing import pack, unpack
+from tchat.core.protocol.framing import PREFIX, pack, unpack
 from tchat.core.protocol.schema import Shape, record
 from tchat.errors import Code, ProtocolError
 
@@ -73,5 +74,12 @@ def decode_event(body: bytes) -> Event:
 
 
 def erase_event(body: bytes) -> bytes:
-    """Return the event in `body`, erased, as a frame."""
-    return encode_event(replace(decode_event(body), body=Erased()))
+    """Return the frame that replaces an event, given as a frame's body, when it is erased.
+
+    It is never longer: an event whose body has nothing to erase stays as it is.
+    """
+    event = decode_event(body)
+    if not event.body.to_map():
+        return len(body).to_bytes(PREFIX, "big") + body
+    number = event.body.number if isinstance(event.body, FileShared | Erased) else None
+    return encode_event(replace(event, body=Erased(number)))

@@ -263,9 +263,13 @@ class Denied(Body):
 
 @record
 class Leave(Command):
-    """End one's own membership, or withdraw one's own request to join."""
+    """End one's own membership, or withdraw one's own request to join.
+
+    The last member's leave closes the group, and all its events are erased.
+    """
 
     type = "leave"
+    erases = True
 
     def decide(self, group: Group, context: Context) -> list[Body]:
         """Leave; first pass the admin role to the longest-standing other member."""
@@ -613,9 +617,7 @@ def _remove(group: Group, person: str) -> None:
     for digest in [d for d, invitation in group.invites.items() if invitation.by == person]:
         del group.invites[digest]
     if not group.members:
-        group.admin = None
-        group.requests.clear()
-        group.files.clear()
+        group.reset()
 
 
 COMMANDS: tuple[type[Command], ...] = (

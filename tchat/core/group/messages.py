@@ -1,8 +1,9 @@
 """Messages: post, reply, edit, delete, pin.
 
 The log is append-only with one exception: when a message is deleted, its text and the texts of its
-edits are erased. The event stays with its complete header, and its body becomes `erased`. So the
-log has no gaps, and deduplication still finds the command's number.
+edits are erased, and when a group is closed, all its events. The event stays with its complete
+header, and its body becomes `erased`. So the log has no gaps, and deduplication still finds the
+command's number.
 
 The state contains no texts, only the seqs of a message's edits. The rules depend only on a text's
 size and on whether it is blank.
@@ -161,9 +162,17 @@ class Deleted(Body):
 
 @record
 class Erased(Body):
-    """Replaces the body of a deleted message, and of its edits."""
+    """Replaces the body of a deleted message, of its edits, and of all events of a closed group.
+
+    `number` is that of a shared file: it is not given to another one if the group is founded anew.
+    """
 
     kind = "erased"
+    number: int | None = None
+
+    def apply(self, group: Group, event: Event) -> None:
+        """Remember the number of the file."""
+        group.numbered = max(group.numbered, self.number or 0)
 
 
 # ------------------------------------------------------------------ pin, unpin

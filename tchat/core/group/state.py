@@ -16,8 +16,10 @@ number in the window that is not committed was refused or lost and may still arr
 below the window count as committed. So a client keeps its unanswered numbers within the window, and
 a repeated command is always recognized, at the cost of two integers per client.
 
-A group closes when its last member leaves. When it is founded anew, its seqs continue, so that none
-is used twice. `floor` is then the seq of the new `created`, and nobody is shown earlier events.
+A group closes when its last member leaves: the state is reset, and the store erases all events but
+their headers, so replaying them gives the same state. When the group is founded anew, its seqs
+continue, so that none is used twice. `floor` is then the seq of the new `created`, and nobody is
+shown earlier events.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
 Policy = Literal["approval", "open"]
 """Who may join a group: people whom the admin approves, or everybody."""
 
-RULES = 4
+RULES = 5
 """The version of the fold. Increase it when `apply` or the fields of `Group` change: stored states
 of another version are computed again from the log.
 """
@@ -173,7 +175,7 @@ class Group(Shape):
         return sum(len(getattr(self, name)) for name in _DICTS)
 
     def reset(self) -> None:
-        """Found the group anew: reset all fields except `_LASTING`."""
+        """Reset everything except the numbers that must not be reused if it is founded anew."""
         for name, default in _DEFAULTS:
             setattr(self, name, default() if callable(default) else default)
 
@@ -247,7 +249,7 @@ class Group(Shape):
 
 
 _LASTING = {"seq", "at", "numbered", "counts"}
-"""The fields that a group keeps when it is founded anew."""
+"""The fields that a group keeps when it is closed, and when it is founded anew."""
 
 _DICTS = tuple(f.name for f in dataclasses.fields(Group) if f.default_factory is dict)
 _DEFAULTS = tuple(

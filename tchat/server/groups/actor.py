@@ -283,6 +283,10 @@ class GroupActor:
         before, self.group = self.group, batch.draft
         if effects.erased:
             self._subscriptions.erase(effects.erased)
+        if effects.closed_after:
+            self._subscriptions.forget()
+            self._read_positions.clear()
+            self._unsaved_positions.clear()
         if starts_conversation(before, self.group):
             self._presence.notify(self.group.members, ConversationStarted(self.group.name))
         self._subscriptions.broadcast(page, self.group)

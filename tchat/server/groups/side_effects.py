@@ -40,7 +40,9 @@ def side_effects_of(before: Group, after: Group, events: Sequence[Event]) -> Sid
         removed = tuple(n for n, file in before.files.items() if after.files.get(n) is not file)
     erased = tuple(seq for body in bodies for seq in body.erased(before))
     name = after.name if any(isinstance(body, Created) for body in bodies) else None
-    return SideEffects(standings, added, removed, erased, name)
+    # A leave has a batch of its own, so all events before this batch are from before the closing.
+    closed_after = before.seq if before.members and not after.members else 0
+    return SideEffects(standings, added, removed, erased, name, closed_after)
 
 
 def starts_conversation(before: Group, after: Group) -> bool:

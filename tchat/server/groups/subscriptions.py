@@ -63,7 +63,7 @@ class Subscriptions:
 
     If `presence_changed` is set, the actor processes a batch and calls `announce_presence`. `away`
     maps people (folded) to their reasons, `read` to their read positions; `erasures` counts the
-    calls of `erase`.
+    calls of `erase` and of `forget`.
     """
 
     def __init__(
@@ -161,6 +161,12 @@ class Subscriptions:
         self._recent = deque(page.erase(seqs) for page in self._recent)
         self._recent_size = sum(len(page.frames) for page in self._recent)
 
+    def forget(self) -> None:
+        """Forget the cached pages: the group was closed, and all its events are erased."""
+        self.erasures += 1
+        self._recent.clear()
+        self._recent_size = 0
+
     def announce_presence(self) -> bool:
         """Send presence changes to live subscriptions; return whether a subscription ended."""
         if not self.presence_changed:
@@ -174,7 +180,7 @@ class Subscriptions:
         came = [shown for person, shown in online.items() if self._announced.get(person) != shown]
         went = [name for person, (name, _) in self._announced.items() if person not in online]
         self._announced = online
-        if came or went:
+        if (came or went) and self._live:
             update = encode_all(self._updates(came, went, reset=False))
             # A lost update is harmless: a subscription that goes live again gets all presence.
             self._fall_back([s for s in self._live if not s.send_queue.offer(update)])

@@ -79,11 +79,14 @@ def page_before(connection: sqlite3.Connection, group: str, before: int) -> Page
 
 def erase(connection: sqlite3.Connection, group: int | None, seqs: Collection[int]) -> None:
     """Erase the bodies of events; their headers stay."""
-    for seq in seqs:
+    left = set(seqs)
+    while left:
+        seq = left.pop()
         row = connection.execute(f"{_SELECT_FROM} 1", (group, seq)).fetchone()
         if row is not None:
             page = Page(*row)
+            left.difference_update(range(page.first, page.last + 1))
             connection.execute(
                 "UPDATE segments SET frames = ? WHERE group_id = ? AND last = ?",
-                (page.erase([seq]).frames, group, page.last),
+                (page.erase(seqs).frames, group, page.last),
             )

@@ -164,12 +164,36 @@ _STATES = """
         made_with TEXT NOT NULL, data BLOB NOT NULL);
     """
 
+# All events of a group up to `erase_to` are to be erased, since the group was closed after them;
+# up to `erased` they are. Groups that were closed by earlier versions are erased at the next start.
+_CLOSED = """
+    ALTER TABLE groups ADD COLUMN erase_to INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE groups ADD COLUMN erased INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX groups_to_erase ON groups (id) WHERE erased < erase_to;
+    """
+
+
+def _find_closed(connection: sqlite3.Connection) -> None:
+    """Mark the events of groups that were closed, whether or not they were founded anew."""
+    for number, group in _replayed(connection):
+        forget_before(connection, number, (group.floor if group.members else group.seq) - 1)
+
+
+def forget_before(connection: sqlite3.Connection, number: int, seq: int) -> None:
+    """Mark all events up to `seq` of the group with that id for erasure, and delete its caches."""
+    if seq > 0:
+        connection.execute("UPDATE groups SET erase_to = ? WHERE id = ?", (seq, number))
+        connection.execute("DELETE FROM states WHERE group_id = ? AND seq <= ?", (number, seq))
+        connection.execute("DELETE FROM cursors WHERE group_id = ? AND seq <= ?", (number, seq))
+
+
 MIGRATIONS = (
     (_TABLES, None),
     (_ACCOUNTS, _fill_standings),
     (_SHELVES, _fill_shelves),
     (_SEARCH, _fill_names),
     (_STATES, None),
+    (_CLOSED, _find_closed),
 )
 """For each migration, its SQL statements and a function that fills the new tables, if any."""
 

@@ -8,7 +8,7 @@ files, erased messages.
 from __future__ import annotations
 
 import sqlite3
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
@@ -24,15 +24,17 @@ from tchat.store.base import (
     Page,
     SideEffects,
     StateSnapshot,
+    StorageFull,
     Store,
     StoredGroup,
 )
 from tchat.store.blobs import BlobDirectory
 from tchat.store.sqlite.accounts import SqliteAccounts
+from tchat.store.sqlite.closing import erase_closed, finish_erasing
 from tchat.store.sqlite.database import Database, open_database
 from tchat.store.sqlite.files import SqliteFileIndex, update_files
 from tchat.store.sqlite.log import body_of, erase, find_group, page_after, page_before
-from tchat.store.sqlite.schema import migrate, set_standings
+from tchat.store.sqlite.schema import forget_before, migrate, set_standings
 from tchat.store.sqlite.search import SearchIndex, prepare_search, remove_messages
 
 if TYPE_CHECKING:
@@ -79,10 +81,14 @@ class SqliteStore(Store):
             return bool(effects) and _update_indexes(connection, number, effects)
 
         must_purge = await self.database.write(work)
-        if must_purge:
-            await self._index.purge()
+        # The events are committed, so it is too late to report a full disk: the next start purges.
+        with suppress(StorageFull):
+            if must_purge:
+                await self._index.purge()
         if effects.erased:
             await self.database.scrub()
+        if effects.closed_after:
+            await erase_closed(self.database, self._index)
 
     async def read(self, group: str, after: int) -> Page | None:
         """Return a page; see `Store.read`."""
@@ -102,7 +108,7 @@ class SqliteStore(Store):
         """Save a snapshot; see `Store.save_snapshot`."""
         sql = (
             "INSERT INTO states (group_id, seq, made_with, data)"
-            " SELECT id, ?1, ?2, ?3 FROM groups WHERE name = ?4 AND last >= ?1"
+            " SELECT id, ?1, ?2, ?3 FROM groups WHERE name = ?4 AND last >= ?1 AND erase_to < ?1"
             " ON CONFLICT DO UPDATE SET seq = excluded.seq, made_with = excluded.made_with,"
             " data = excluded.data WHERE excluded.seq >= seq"
         )
@@ -196,6 +202,7 @@ async def open_sqlite(directory: Path) -> AsyncIterator[SqliteStore]:
 def _prepare(connection: sqlite3.Connection) -> None:
     migrate(connection)
     prepare_search(connection)
+    finish_erasing(connection)
 
 
 def _add_group(connection: sqlite3.Connection, name: str) -> int:
@@ -222,6 +229,7 @@ def _update_indexes(connection: sqlite3.Connection, number: int, effects: SideEf
         connection.execute(
             "UPDATE groups SET shown = ? WHERE id = ?", (effects.display_name, number)
         )
+    forget_before(connection, number, effects.closed_after)
     if not effects.erased:
         return False
     must_purge = remove_messages(connection, number, effects.erased)

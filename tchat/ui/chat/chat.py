@@ -36,7 +36,14 @@ from tchat.client.updates import (
 from tchat.core.group.direct import is_direct, other_of
 from tchat.core.text import clean_line, clean_text, fold
 from tchat.errors import Code, Refused
-from tchat.ui.chat.commands import CommandSpec, CommandTable, Do, NotLoaded, Say
+from tchat.ui.chat.commands import (
+    CommandSpec,
+    CommandTable,
+    Confirmation,
+    Do,
+    NotLoaded,
+    Say,
+)
 from tchat.ui.chat.hints import with_hint
 from tchat.ui.chat.window import Window
 
@@ -52,6 +59,7 @@ if TYPE_CHECKING:
 QUIT_SECONDS = 3.0
 """Seconds that quitting waits for unfinished deliveries."""
 
+_YES, _NO = ("y", "yes"), ("n", "no")
 _LISTED_CHOICES = 20
 _OPENED_WINDOWS = 64
 
@@ -62,7 +70,8 @@ class Start:
 
     `invite` is a token to join the first of `groups`. `preferences` has the ignored people and the
     muted groups. Only a chat that `founds` creates a group that does not exist: a mistyped name in
-    a script should not.
+    a script should not. With `assume_yes`, nothing has to be confirmed. Drafts are kept in the
+    directory `drafts`, if there is one.
     """
 
     session: Session
@@ -71,14 +80,17 @@ class Start:
     invite: bytes | None = None
     preferences: Preferences = field(default_factory=Preferences)
     founds: bool = True
+    assume_yes: bool = False
+    drafts: Path | None = None
 
 
 class Chat:
     """One person's chat on one server. `done` is set when the program should end.
 
-    If `question` is set, the next line is the argument of that command. `refusals` counts the
-    errors shown. `found` has the results of the last search, as group and seq; `searching` counts
-    the searches under way. `connection` describes a broken connection; it is empty while connected.
+    If `question` is set, the next line answers it: as the argument of that command, or with y or n.
+    `refusals` counts the errors shown. `found` has the results of the last search, as group and
+    seq; `searching` counts the searches under way. `connection` describes a broken connection; it
+    is empty while connected.
     """
 
     def __init__(
@@ -93,7 +105,7 @@ class Chat:
         self.frontend = frontend
         self.transfers = Transfers(start.session, frontend.changed)
         self.windows: list[Window] = []
-        self.question: CommandSpec[Chat] | None = None
+        self.question: CommandSpec[Chat] | Confirmation | None = None
         self.refusals = 0
         self.done = trio.Event()
         self.founds = start.founds
@@ -170,9 +182,9 @@ class Chat:
         """Make another window the current one."""
         if window is self.current or window not in self.windows:
             return
+        self.cancel_question()
         self.current.turn_away()
         self._previous = self.current
-        self.question = None
         self.current = window
         if window.attended:
             window.attend()
@@ -268,7 +280,12 @@ class Chat:
         offered = window.offered
         self._refresh_preferences()
         try:
-            if question is not None and self.commands.is_answer(question, line):
+            if isinstance(question, Confirmation):
+                if not self._is_new_command(line):
+                    self._decide(question, line)
+                    return
+                window.fail(_not_confirmed())
+            elif question is not None and self.commands.is_answer(question, line):
                 self._answer(question, line.strip())
                 return
             match self.commands.parse(line):
@@ -278,16 +295,34 @@ class Chat:
                     self.run(command, argument)
         except Refused as refusal:
             window.fail(refusal)
+            if window is self.current and self._is_text(line):
+                self.frontend.fill_input(line)
         if window.offered is offered:
             window.offered = None
 
+    def _is_text(self, line: str) -> bool:
+        """Return whether a line is a message, or a command with text that is worth keeping."""
+        if not line.startswith("/") or line.startswith("//"):
+            return bool(line.strip())
+        word, _, rest = line.partition(" ")
+        command = self.commands.find(word)
+        return bool(rest.strip()) and command is not None and command.takes_text
+
     @property
-    def asked(self) -> CommandSpec[Chat] | None:
-        """The command whose question is open and can still be answered."""
+    def asked(self) -> CommandSpec[Chat] | Confirmation | None:
+        """The open question, if there is one that can still be answered."""
         question = self.question
-        if question and question.lapses and question.choices and not question.choices(self):
+        if not isinstance(question, CommandSpec):
+            return question
+        if question.lapses and question.choices and not question.choices(self):
             return None
         return question
+
+    def cancel_question(self) -> None:
+        """Withdraw the open question, if there is one; say so if it asked for a confirmation."""
+        question, self.question = self.question, None
+        if isinstance(question, Confirmation):
+            self.current.notice("Nothing was done.")
 
     def end_of_input(self) -> None:
         """Answer an open question with a blank line, since the input has ended."""
@@ -329,6 +364,34 @@ class Chat:
                 return
         finally:
             self._looking_back -= 1
+
+    def confirm(self, ask: Callable[[], str | None], run: Callable[[], None]) -> None:
+        """Ask the yes-or-no question that `ask` returns, and do `run` once it is answered with yes.
+
+        It is done at once if `ask` returns None, or if everything is confirmed beforehand.
+        """
+        text = None if self._start.assume_yes else ask()
+        if text is None:
+            run()
+            return
+        self.question = Confirmation(text, ask, run)
+        self.current.notice(self.question.question)
+
+    def _decide(self, question: Confirmation, line: str) -> None:
+        """Take a line as the answer to a yes-or-no question. Raises `Refused` unless it is one."""
+        answer = line.strip().lower()
+        if answer in _NO:
+            self.current.notice("Nothing was done.")
+        elif answer not in _YES:
+            # `enter` puts the line back, if there is an input line.
+            raise _not_confirmed(line, returned=self.frontend.rewrites)
+        elif question.ask() in (None, question.text):
+            question.run()
+        else:
+            self.confirm(question.ask, question.run)  # more would be lost than the person was told
+
+    def _is_new_command(self, line: str) -> bool:
+        return line.startswith("/") and not line.startswith("//")
 
     def _answer(self, question: CommandSpec[Chat], argument: str) -> None:
         if not argument:
@@ -500,3 +563,15 @@ class Chat:
                     known = any(window.replica.standing for window in self.windows)
                     state = "connection lost" if known else "no connection yet"
                     window.notice(f"{state} ({reason}); trying again")
+
+
+def _not_confirmed(line: str = "", *, returned: bool = False) -> Refused:
+    """Return the refusal for a line that is no answer to a yes-or-no question.
+
+    The line was not sent: it is back in the input line (`returned`), or repeated in the sentence.
+    """
+    sentence = "Nothing was done: the question was not answered with y."
+    if line.strip():
+        where = "is back in the input line." if returned else f"was: {clean_line(line)}"
+        sentence += f" What you typed was not sent; it {where}"
+    return Refused(Code.NOT_CONFIRMED, sentence)

@@ -109,6 +109,24 @@ class Do(Generic[C]):
     argument: str
 
 
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """An open yes-or-no question, with its `text`; `run` does what a yes confirms.
+
+    `ask` returns the text as it would be now, or None if nothing has to be confirmed any more: a
+    group may have lost its other members while the question stood.
+    """
+
+    text: str
+    ask: Callable[[], str | None]
+    run: Callable[[], None]
+
+    @property
+    def question(self) -> str:
+        """The text with the possible answers."""
+        return f"{self.text} (y or n)"
+
+
 class CommandTable(Generic[C]):
     """All commands: `topics` maps each topic to its commands; `commands` has the same order."""
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tchat.core.text import clean_line, fold
-from tchat.ui.chat.commands import Offers
+from tchat.ui.chat.commands import CommandSpec, Offers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tchat.ui.chat.chat import Chat
-    from tchat.ui.chat.commands import CommandSpec
 
 _GROUP_OR_PERSON = ("#", "@")
 
@@ -23,7 +22,7 @@ _GROUP_OR_PERSON = ("#", "@")
 def offers(chat: Chat, before: str) -> Offers:
     """Return the completions of the line up to the cursor."""
     table, question = chat.commands, chat.question
-    if question is not None and table.is_answer(question, before):
+    if isinstance(question, CommandSpec) and table.is_answer(question, before):
         return _argument(chat, question, before, 0)
     if before.startswith("/") and " " not in before:
         return Offers(0, [f"{word} " for word in table.words() if word.startswith(before.lower())])

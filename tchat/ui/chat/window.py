@@ -141,9 +141,14 @@ class Outgoing:
         for text, reply, origin in held:
             self.say(text, reply, origin)
 
-    def drop(self) -> None:
-        """Drop the held messages."""
-        self._held.clear()
+    def drop(self) -> list[str]:
+        """Drop the held messages, and return their texts."""
+        held, self._held = self._held, []
+        return [text for text, *_ in held]
+
+    def held(self) -> list[str]:
+        """Return the texts of the held messages."""
+        return [text for text, *_ in self._held]
 
     def lines(self) -> list[Line]:
         """Return the messages that are not in the log yet, in order, as lines."""
@@ -311,8 +316,10 @@ class Window:
             if not self.is_open:
                 return  # closed meanwhile
             if self.direct:
-                self._outgoing.drop()
+                dropped = self._outgoing.drop()
                 self.context.close(self)
+                for text in dropped:
+                    self.notice(f"not sent to {clean_line(self.partner)}: {text}")
             raise
         finally:
             self.release()
@@ -393,6 +400,10 @@ class Window:
     def pending(self) -> list[Line]:
         """Return the person's messages that are not in the log yet, as lines."""
         return self._outgoing.lines()
+
+    def held(self) -> list[str]:
+        """Return the person's messages that wait until their standing is known."""
+        return self._outgoing.held()
 
     @property
     def sending(self) -> bool:

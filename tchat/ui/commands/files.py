@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from tchat.core.group.files import RemoveFile
-from tchat.core.text import clean_line, fold, quote_name
+from tchat.core.text import clean_line, fold, quote_name, size_text
 from tchat.errors import Code, Refused
 from tchat.ui.chat.commands import CommandSpec, Offers
 from tchat.ui.chat.completion import matching
@@ -66,10 +66,18 @@ async def get(chat: Chat, window: Window, typed: str) -> None:
 
 
 def remove(chat: Chat, window: Window, typed: str) -> None:
-    """Remove a file from the group."""
+    """Remove a file from the group, once that is confirmed."""
     window.require_member()
     group, number = window.replica.name, _file(window, typed).number
-    window.submit(lambda i, n: RemoveFile(i, n, group, number))
+
+    def question() -> str:
+        file = _file(window, typed)
+        return (
+            f"Remove file {number} ({clean_line(file.name)}, {size_text(file.size)})"
+            f" from {window.title} for everybody?"
+        )
+
+    chat.confirm(question, lambda: window.submit(lambda i, n: RemoveFile(i, n, group, number)))
 
 
 def cancel(chat: Chat, window: Window, typed: str) -> None:

@@ -82,14 +82,25 @@ def _offer(chat: Chat, window: Window, back: str, target: Line) -> None:
 
 
 def delete(chat: Chat, window: Window, typed: str) -> None:
-    """Delete a message: the person's newest, unless another is given."""
+    """Delete a message: the person's newest, unless another is given.
+
+    What somebody else wrote is deleted only once that is confirmed.
+    """
     mine = fold(chat.session.user)
     require_sent(window)
     target, rest = find_message(window, typed, lambda line: fold(line.who) == mine)
     if rest:
         raise usage_error("/delete, /delete NAME, or /delete ^3")
     group = window.replica.name
-    window.submit(lambda i, n: Delete(i, n, group, target.seq))
+
+    def question() -> str | None:
+        # The server refuses the deletion of another's message to everybody but the admin.
+        allowed = window.replica.state.is_admin(chat.session.user)
+        if fold(target.who) == mine or not allowed:
+            return None
+        return f"Delete this message for everybody? {window.quote_of(target.seq)}"
+
+    chat.confirm(question, lambda: window.submit(lambda i, n: Delete(i, n, group, target.seq)))
 
 
 def pin(chat: Chat, window: Window, typed: str) -> None:

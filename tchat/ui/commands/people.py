@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tchat.core.fingerprints import fingerprint
@@ -28,14 +29,47 @@ _POLICIES: dict[str, Policy] = {"open": "open", "approval": "approval"}
 
 def _handler_of(
     make: Callable[[int, int, str, str], Command],
+    question: Callable[[Window, str], str | None] = lambda _window, _name: None,
 ) -> Callable[[Chat, Window, str], None]:
-    """Return a handler that sends a command about the person named by its argument."""
+    """Return a handler that sends a command about the person named by its argument.
+
+    `question` returns what to ask before that, or None if the command does not need it.
+    """
 
     def handle(chat: Chat, window: Window, typed: str) -> None:
         group, name = window.replica.name, _name(typed)
-        window.submit(lambda i, n: make(i, n, group, name))
+        chat.confirm(
+            partial(question, window, name),
+            lambda: window.submit(lambda i, n: make(i, n, group, name)),
+        )
 
     return handle
+
+
+def _about_to_kick(window: Window, name: str) -> str | None:
+    member = _other_member(window, name)
+    return member and f"Kick {member} from {window.title}?"
+
+
+def _about_to_ban(window: Window, name: str) -> str | None:
+    person, state = fold(name), window.replica.state
+    if person in state.banned or person == fold(window.session.user):
+        return None
+    shown = clean_line(state.members.get(person, name))
+    loses = " and end their membership" * (person in state.members)
+    return f"Ban {shown} from {window.title}{loses}?"
+
+
+def _about_to_transfer(window: Window, name: str) -> str | None:
+    member = _other_member(window, name)
+    return member and f"Make {member} the admin of {window.title}? You are not its admin then."
+
+
+def _other_member(window: Window, name: str) -> str | None:
+    """Return a member's name as shown; None for oneself and others, whom the server refuses."""
+    person = fold(name)
+    known = window.replica.state.members.get(person)
+    return None if known is None or person == fold(window.session.user) else clean_line(known)
 
 
 approve = _handler_of(Approve)
@@ -244,7 +278,7 @@ COMMANDS: tuple[CommandSpec[Chat], ...] = (
         "transfer",
         "basics",
         "makes another member the admin",
-        _handler_of(TransferAdmin),
+        _handler_of(TransferAdmin, _about_to_transfer),
         "NAME",
         "make whom the admin?",
         other_members,
@@ -256,7 +290,7 @@ COMMANDS: tuple[CommandSpec[Chat], ...] = (
         "kick",
         "basics",
         "removes a member, who may ask to join again",
-        _handler_of(Kick),
+        _handler_of(Kick, _about_to_kick),
         "NAME",
         "kick whom?",
         other_members,
@@ -277,7 +311,7 @@ COMMANDS: tuple[CommandSpec[Chat], ...] = (
         "ban",
         "people",
         "removes somebody and bars them from joining again",
-        _handler_of(Ban),
+        _handler_of(Ban, _about_to_ban),
         "NAME",
         "ban whom?",
         other_people,

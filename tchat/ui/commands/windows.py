@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tchat.core.group.direct import direct_name, is_direct
@@ -53,8 +54,23 @@ def leave(chat: Chat, window: Window, _: str) -> None:
     if window.direct:
         chat.close(window)
         return
-    window.leaving = True  # set at once: it makes the next line of a script wait
-    window.start(_leave, chat, window)
+
+    def run() -> None:
+        window.leaving = True  # set at once, since a script's next line has to wait for it
+        window.start(_leave, chat, window)
+
+    chat.confirm(partial(_about_to_leave, window), run)
+
+
+def _about_to_leave(window: Window) -> str | None:
+    standing, others = window.replica.standing, len(window.replica.state.members) - 1
+    if standing == "waiting":
+        return f"Withdraw your request to join {window.title}?"
+    if standing != "member":
+        return None
+    if not others:
+        return f"Leave {window.title}? You are its last member: all messages will be deleted."
+    return f"Leave {window.title} and end your membership?"
 
 
 async def _leave(chat: Chat, window: Window) -> None:

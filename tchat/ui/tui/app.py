@@ -18,12 +18,15 @@ from weakref import WeakKeyDictionary
 import trio
 
 from tchat.client.config.settings import Settings, config_file
+from tchat.client.drafts import open_drafts
 from tchat.client.updates import CaughtUp
 from tchat.errors import Refused, StartupError
 from tchat.streams import complain
 from tchat.ui.chat.chat import QUIT_SECONDS, Chat, Start
+from tchat.ui.chat.lines import count_text
 from tchat.ui.commands.table import COMMANDS
 from tchat.ui.tui.decoder import CursorPosition, Paste
+from tchat.ui.tui.draft_saver import DraftSaver
 from tchat.ui.tui.keymap import OTHERWISE, bind, key_rows, run_action
 from tchat.ui.tui.model import Model, WindowView
 from tchat.ui.tui.screen import Screen, open_screen
@@ -35,6 +38,7 @@ from tchat.ui.tui.view import draw
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+    from tchat.client.drafts import Drafts
     from tchat.client.session import Session
     from tchat.ui.chat.lines import Line
     from tchat.ui.chat.window import Window
@@ -50,28 +54,42 @@ _TRANSFER_SECONDS = 0.25
 _KEYS_WIDTH = 16
 _LONGEST_TYPED = 40
 """Longest run of characters that is inserted one by one, as typing is, to be undone by words."""
+_LEAVES_PAGE = {"Enter", "Escape", "C-c", "C-d", "C-j", "C-\\"}
 
 
 async def run_curses(start: Start, config: Settings | None = None) -> int:
     """Chat in a full screen until the person quits; return the exit status."""
     config = config or Settings()
     keys, colours = _read_settings(config)
+    session = start.session
     with (
+        open_drafts(start.drafts, session.user, session.connector.names()[-1]) as drafts,
         trio.open_signal_receiver(signal.SIGTERM, signal.SIGHUP) as endings,
         trio.open_signal_receiver(signal.SIGWINCH) as sizes,
         open_screen(colours) as screen,
     ):
         async with trio.open_nursery() as nursery:
-            app = App(start.session, screen, keys, Notifier(screen.terminal, config.notifications))
+            notifier = Notifier(screen.terminal, config.notifications)
+            app = App(session, screen, keys, notifier, drafts)
             app.chat = Chat(start, COMMANDS, nursery, app)
-            for task in (app.paint, app.follow_transfers, app.follow_keyboard, app.follow_session):
+            for task in (
+                app.paint,
+                app.follow_transfers,
+                app.follow_keyboard,
+                app.follow_session,
+                app.saver.run,
+            ):
                 nursery.start_soon(task)
             nursery.start_soon(app.follow_size, sizes)
             nursery.start_soon(_end_on, endings, app.chat.done)
             nursery.start_soon(app.chat.begin)
             await app.chat.done.wait()
+            app.saver.on_typed(sent=True)
             done = await app.finish()
             nursery.cancel_scope.cancel()
+        unsaved = app.saver.save()
+    if unsaved:
+        complain(f"tchat: {unsaved}")
     if not done:
         complain(_UNFINISHED)
     return 0 if done else 1
@@ -95,7 +113,12 @@ class App:
     rewrites = True
 
     def __init__(
-        self, session: Session, screen: Screen, keys: dict[str, str], notifier: Notifier
+        self,
+        session: Session,
+        screen: Screen,
+        keys: dict[str, str],
+        notifier: Notifier,
+        drafts: Drafts,
     ) -> None:
         self.screen = screen
         self.model = Model(session.user, "")
@@ -104,22 +127,38 @@ class App:
         self._keys = keys
         self._views: WeakKeyDictionary[Window, WindowView] = WeakKeyDictionary()
         self._notifier = notifier
+        self._drafts = drafts
+        self.saver = DraftSaver(
+            drafts, self._collect_drafts, lambda refusal: self.chat.current.fail(refusal)
+        )
         self._changed = trio.Event()
         self._pressed = trio.Event()
         self._stop_waiting = trio.Event()
-        self._copying = False
+        self._copying = self._returning = False
 
     def view_of(self, window: Window) -> WindowView:
         """Return the view of a window."""
         view = self._views.get(window)
         if view is None:
             view = self._views[window] = WindowView()
+            unsent = self._drafts.texts(window.replica.name)
+            view.edit.restore(unsent)
+            if unsent[1:]:
+                them = "them" if unsent[2:] else "it"
+                count = count_text(len(unsent) - 1, "more unsent text")
+                window.notice(f"{count}: Up shows {them}.")
         return view
 
     @property
     def view(self) -> WindowView:
         """The view of the current window."""
         return self.view_of(self.chat.current)
+
+    def _collect_drafts(self) -> None:
+        """Take over what is not sent in each window."""
+        for window in self.chat.windows:
+            texts = [*window.held(), *self.view_of(window).edit.unsent()]
+            self._drafts.update(window.replica.name, texts)
 
     # ------------------------------------------------------------------ front end of the chat
 
@@ -148,13 +187,13 @@ class App:
         return window is self.chat.current and is_at_bottom and not self._copying
 
     def hand_out(self, text: str) -> None:
-        """Print a text on the terminal's normal screen, where it can be copied, until Enter."""
+        """Print a text on the terminal's normal screen, where it can be copied, until a key."""
         self.screen.print_for_copying(text, already=self._copying)
         self._copying = True
 
     def fill_input(self, text: str) -> bool:
-        """Put a text into the input line."""
-        self.view.edit.set(text)
+        """Put a text into the input line; one that is being typed comes back after it."""
+        self.view.edit.put_aside(text)
         return True
 
     def reveal(self, window: Window, seq: int) -> None:
@@ -213,17 +252,17 @@ class App:
                 await trio.lowlevel.wait_readable(sys.stdin)
             if silence.cancelled_caught:
                 items = decoder.flush()
-            elif self._copying:
-                self._copying = False
-                self.screen.resume()
-                items = []
-            elif (data := self.screen.read()) is not None:
-                items = decoder.feed(data, trio.current_time())
             else:
-                self.chat.done.set()
-                return
+                if self._copying:
+                    self._copying, self._returning = False, True
+                    self.screen.resume()
+                if (data := self.screen.read()) is None:
+                    self.chat.done.set()
+                    return
+                items = decoder.feed(data, trio.current_time())
             for item in _joined(items):
                 self.press(item)
+            self.saver.on_typed(sent="Enter" in items)
             self._pressed.set()
             self._changed.set()
 
@@ -262,22 +301,48 @@ class App:
             self.chat.current.fail(refusal)
 
     def _press(self, key: str | Paste) -> None:
-        """Run a key's action on the input line or else on the app, or insert a character."""
+        """Run a key's action on the input line or else on the app, or insert a character.
+
+        A key that left the page of `hand_out` does nothing else if that was its purpose; any other
+        one, such as the first of a message, is handled as usual.
+        """
+        returning, self._returning = self._returning, False
+        if returning and key in _LEAVES_PAGE:
+            return
         edit, asked = self.view.edit, self.asked_to_quit
         self.asked_to_quit = False
         if isinstance(key, Paste):
             edit.insert(key.text)
             return
         action = self._keys.get(key)
-        if asked and key in ("y", "Y", "Enter"):
-            self.quit()
-        elif action is None:
+        if asked and self._answers_quit(key, action):
+            return
+        if action is None:
             if len(key) == 1:
                 edit.insert(key)
-        elif asked and OTHERWISE.get(action, action) == "leave":
-            self.quit()
         elif not edit.do(action):
             run_action(self, action)
+
+    def _answers_quit(self, key: str, action: str | None) -> bool:
+        """Take a key as the answer to whether to quit; return whether it is one.
+
+        Only the key that asked, again, or a line with nothing but "y" quits. So a message that
+        begins with "yes" is typed like any other, and the question is withdrawn with its next key.
+        """
+        edit = self.view.edit
+        leaves = OTHERWISE.get(action or "", action) == "leave"
+        confirms = action == "enter" and edit.text in ("y", "Y")
+        if leaves or confirms:
+            edit.set("")
+            self.quit()
+        elif action is None and not edit.text and key in ("y", "Y"):
+            edit.insert(key)
+            self.asked_to_quit = True  # until Enter, or another key
+        elif action in ("interrupt", "bottom"):
+            edit.set("")
+        else:
+            return False
+        return True
 
     def quit(self) -> None:
         """End the chat; the second time, do not wait for unfinished deliveries."""

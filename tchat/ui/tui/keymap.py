@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from tchat.ui.tui.screen import Screen
 
 
+_SEARCH = "/search "
+
+
 class KeyContext(Protocol):
     """The app's interface to the actions of keys."""
 
@@ -62,7 +65,10 @@ def enter(app: KeyContext) -> None:
     if line.strip() or app.chat.asked is not None:
         _to_newest(app)
     before = len(window.lines)
+    edit = app.view.edit
     app.chat.enter(line)
+    if app.chat.asked is None:  # otherwise the next line is the answer
+        edit.bring_back()
     if window is app.chat.current and before < len(window.lines):
         app.scroll_to_line(before)  # the output may be longer than a page: show its beginning
 
@@ -75,9 +81,10 @@ def complete(app: KeyContext, *, back: bool = False) -> None:
 def interrupt(app: KeyContext) -> None:
     """Clear the line; on an empty line, cancel the question and say how to quit."""
     if app.view.edit.text:
-        app.view.edit.clear()
+        app.view.edit.discard()
     else:
-        app.chat.question = None
+        app.view.edit.bring_back()
+        app.chat.cancel_question()
         app.chat.current.notice("Press Ctrl-D twice to quit, or type /quit; you stay a member.")
 
 
@@ -110,8 +117,11 @@ def page_down(app: KeyContext) -> None:
 def bottom(app: KeyContext) -> None:
     """Show the newest messages, and cancel the question together with its half-typed answer."""
     if app.chat.question is not None:
-        app.chat.question = None
-        app.view.edit.clear()  # otherwise the next input would begin with the answer
+        app.chat.cancel_question()
+        app.view.edit.discard()  # or the answer would be in front of what is typed next
+    elif app.view.edit.text == _SEARCH:
+        app.view.edit.clear()
+    app.view.edit.bring_back()
     _to_newest(app)
 
 
@@ -130,8 +140,9 @@ def first_unread(app: KeyContext) -> None:
 
 
 def search_text(app: KeyContext) -> None:
-    """Put /search into the input line."""
-    app.view.edit.set("/search ")
+    """Begin a search of the messages; a line that was being typed comes back after it."""
+    if not app.view.edit.text.startswith(_SEARCH):
+        app.view.edit.put_aside(_SEARCH)
 
 
 # ---------------------------------------------------------------- windows
@@ -244,7 +255,12 @@ BINDINGS: tuple[Binding, ...] = (
     Binding(("C-t",), "transpose", "swap the two characters at the cursor"),
     Binding(("C-_",), "undo", "undo the last change of the line"),
     Binding(("M-_",), "redo", "redo the change that was undone last"),
-    Binding(("C-c",), "interrupt", "clear the line; on an empty line: show how to quit", interrupt),
+    Binding(
+        ("C-c",),
+        "interrupt",
+        "clear the line (Up brings it back); on an empty line: show how to quit",
+        interrupt,
+    ),
     # Scrolling and windows.
     Binding(("PageUp",), "page-up", "scroll to earlier messages", page_up),
     Binding(("PageDown",), "page-down", "scroll to later messages", page_down),

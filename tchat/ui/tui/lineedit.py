@@ -8,6 +8,9 @@ of one. Every other change is a step of its own, also a paste or a completion. A
 the steps that could be redone (readline has no redo). Cut text goes to the kill ring; cuts that
 follow each other directly are one entry. During a search in the history, the line shows the entry
 found, and typed text goes to the search pattern.
+
+No draft is lost: a line that is cleared goes into the history, and one that makes room for another
+(a command that a key begins, an entry of the history that is sent) is put aside and comes back.
 """
 
 from __future__ import annotations
@@ -67,6 +70,7 @@ class LineEdit(Buffer):
         self._completion: _Completion | None = None
         self._search: _Search | None = None
         self._last_pattern = ""
+        self._aside: list[str] = []
 
     @property
     def searching(self) -> str | None:
@@ -77,6 +81,45 @@ class LineEdit(Buffer):
     def search_failed(self) -> bool:
         """Whether there was no (further) match: the line shows the last one, or the draft."""
         return self._search is not None and self._search.failed
+
+    def unsent(self) -> list[str]:
+        """Return the texts that were typed and not sent, the one in the input line last."""
+        search = self._search
+        line = self.text if search is None else "".join(search.draft[0] + search.draft[1])
+        texts = [*self._aside, *self._edited().values()]
+        if self._is_edited(self.text_id, line):
+            texts.append(line)
+        return [text for text in dict.fromkeys(texts) if text.strip()]
+
+    def _edited(self) -> dict[int, str]:
+        """Return the drafts elsewhere: the line being typed, and entries of the history."""
+        return {
+            back: text
+            for back, text in self._drafts.items()
+            if back != self.text_id and self._is_edited(back, text)
+        }
+
+    def _is_edited(self, back: int, text: str) -> bool:
+        """Return whether a text is a draft, and not an entry that is only looked at."""
+        return not back or text != self.history[-back]
+
+    def restore(self, texts: list[str]) -> None:
+        """Begin with unsent texts: the last one in the line, the others in the history."""
+        self.history += texts[:-1]
+        if texts:
+            self.set(texts[-1])
+
+    def put_aside(self, text: str) -> None:
+        """Put the line aside, until `bring_back`, and begin another one with `text`."""
+        self._end_search(accept=False)
+        if self.text.strip():
+            self._aside.append(self.text)
+        self.set(text)
+
+    def bring_back(self) -> None:
+        """Continue the line that was put aside last, if the present one is empty."""
+        if self._aside and not self.text:
+            self.set(self._aside.pop())
 
     def set(self, text: str) -> None:
         """Replace the line; the cursor goes to its end."""
@@ -105,16 +148,36 @@ class LineEdit(Buffer):
         self.replace(0, 0, text, joins=joins)
 
     def submit(self) -> str:
-        """Return the line, add it to the history, and start an empty one."""
+        """Return the line, add it to the history, and start an empty one.
+
+        If it is an entry of the history, the line that was being typed is put aside.
+        """
         self._end_search(accept=True)
         line = self.text
-        if line.strip() and (not self.history or self.history[-1] != line):
-            self.history.append(line)
-            del self.history[:-_HISTORY_LIMIT]
-        self._drafts.clear()
+        self._settle(line)
         self._forget()
         self._begin_change("")
         return line
+
+    def discard(self) -> None:
+        """Clear the line; its text goes into the history."""
+        self._settle(self.text if self._is_edited(self.text_id, self.text) else "")
+        self.replace(len(self.before), len(self.after), "", text_id=0)
+        self.bring_back()
+
+    def _settle(self, line: str) -> None:
+        """Put `line` and edited entries into the history, and the line being typed aside."""
+        edited = self._edited()
+        if (draft := edited.pop(0, "")).strip():
+            self._aside.append(draft)
+        for text in (*edited.values(), line):
+            self._remember(text)
+        self._drafts.clear()
+
+    def _remember(self, line: str) -> None:
+        if line.strip() and (not self.history or self.history[-1] != line):
+            self.history.append(line)
+            del self.history[:-_HISTORY_LIMIT]
 
     def do(self, action: str) -> bool:
         """Run an action of `keymap`; return False, without effect, if the app has to run it.
@@ -354,7 +417,7 @@ _ACTIONS: dict[str, Callable[[LineEdit], bool | None]] = {
     "delete-or-leave": LineEdit.delete,
     "down": LineEdit.down,
     "end-or-bottom": LineEdit.end,
-    "interrupt": LineEdit.clear,
+    "interrupt": LineEdit.discard,
     "kill-to-end": LineEdit.kill_to_end,
     "kill-to-space": LineEdit.kill_to_space,
     "kill-to-start": LineEdit.kill_to_start,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tchat.ui.chat.lines import Line
     from tchat.ui.chat.window import Window
 
-_QUIT_QUESTION = "Quit? Ctrl-D again, or y"
+_QUIT_QUESTION = "Quit? Ctrl-D again, or y Enter"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class WindowView:
             self.on_inserted(1)
 
     def on_inserted(self, count: int, at: int = 0) -> None:
-        """Keep the scroll position after `count` lines were inserted at `at`; removed if negative."""
+        """Keep the scroll position after `count` lines were inserted at `at`, or removed."""
         if self.position is not None and self.position.index >= at:
             self.position = replace(self.position, index=max(self.position.index + count, 0))
 

@@ -22,12 +22,13 @@ import curses
 import os
 import signal
 import sys
+import termios
 import unicodedata
 from contextlib import contextmanager, suppress
 from functools import partial, reduce
 from itertools import takewhile, zip_longest
 from operator import or_
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tchat.errors import Code, StartupError
 from tchat.ui.text.cells import cells
@@ -71,6 +72,7 @@ class Screen:
         self._picture: Picture | None = None
         self._title = ""
         self._acquired = True
+        self._page_modes: list[Any] | None = None
         window.keypad(True)  # which has the terminal send what terminfo says of its keys
         curses.typeahead(-1)  # no looking for input while painting
         self.write_raw(self.terminal.paste_mode(on=True))
@@ -141,17 +143,43 @@ class Screen:
     def print_for_copying(self, text: str, *, already: bool) -> None:
         """Release the terminal and print text on it, so that a long line can be copied whole.
 
-        `already` says that an earlier text is still shown there.
+        `already` says that an earlier text is still shown there. Until `resume`, keys are neither
+        echoed nor turned into signals: Ctrl-C would end the program, and what is typed next would
+        run in the shell.
         """
         if not already:
-            self.release()
+            # Until the modes of the page are set, Ctrl-C and Ctrl-\ are signals.
+            with _handling({signal.SIGINT: signal.SIG_IGN, signal.SIGQUIT: signal.SIG_IGN}):
+                self.release()
+                self._begin_page()
         sys.stdout.write(f"\n{text}\n\nPress Enter to return to the chat.\n")
         sys.stdout.flush()
 
     def resume(self) -> None:
-        """Acquire the terminal again after `print_for_copying`, once Enter was pressed."""
-        self.read()  # the Enter, which must not become a key
+        """Acquire the terminal again after `print_for_copying`, once a key was pressed.
+
+        The key is still to be read.
+        """
+        self._page_modes = None
         self._acquire()
+
+    def _begin_page(self) -> None:
+        """Have the released terminal pass on every key at once, as it is."""
+        with suppress(termios.error):  # the terminal has gone
+            modes = termios.tcgetattr(sys.stdin.fileno())
+            self._page_modes = [*modes[:6], list(modes[6])]
+            modes[0] &= ~(termios.ICRNL | termios.IXON)
+            modes[3] &= ~(termios.ICANON | termios.ECHO | termios.ISIG | termios.IEXTEN)
+            modes[6][termios.VMIN], modes[6][termios.VTIME] = 1, 0
+            termios.tcsetattr(sys.stdin.fileno(), termios.TCSADRAIN, modes)
+
+    def _end_page(self) -> bool:
+        """Give back the modes from before `_begin_page`; return whether it had changed them."""
+        modes, self._page_modes = self._page_modes, None
+        if modes is not None:
+            with suppress(termios.error):
+                termios.tcsetattr(sys.stdin.fileno(), termios.TCSADRAIN, modes)
+        return modes is not None
 
     def suspend(self) -> None:
         """Stop the whole process group until told to continue, as the terminal does at Ctrl-Z.
@@ -162,6 +190,7 @@ class Screen:
 
     def release(self) -> None:
         """Give the terminal back as it was."""
+        self._end_page()
         if not self._acquired:
             return
         self.write_raw(self.terminal.paste_mode(on=False))
@@ -198,6 +227,8 @@ class Screen:
         if self._acquired:
             self.release()
             self._acquire()
+        elif self._end_page():
+            self._begin_page()
 
     def on_end(self, number: int, _frame: FrameType | None) -> None:
         """Release the terminal and end by the same signal; handles SIGTERM and SIGHUP."""
@@ -207,7 +238,7 @@ class Screen:
 
     def _stop(self, stop: Callable[[], None]) -> None:
         """Release the terminal, `stop` by SIGTSTP, and acquire the terminal again."""
-        was_acquired = self._acquired
+        was_acquired, has_page = self._acquired, self._page_modes is not None
         self.release()
         with _handling({signal.SIGTSTP: signal.SIG_DFL}):
             # Returns when the process continues; at once in an orphaned process group, which
@@ -215,6 +246,8 @@ class Screen:
             stop()
         if was_acquired:
             self._acquire()
+        elif has_page:
+            self._begin_page()
 
     # ---------------------------------------------------------------- painting
 

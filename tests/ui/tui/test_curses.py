@@ -13,6 +13,8 @@ import trio
 from tchat.net.address import Address
 from tests.ui.conftest import ServerProcess
 from tests.ui.scenes import (
+    BACKSPACE,
+    ESCAPE,
     F7,
     F9,
     PAGE_DOWN,
@@ -53,7 +55,7 @@ def test_two_people_chat(server: ServerProcess, tmp_path: Path) -> None:
         alice.type("你好 bob 👋\r")
         bob.sees("alice » 你好 bob 👋")
         bob.type(ctrl("d"))
-        bob.sees("Quit? Ctrl-D again, or y ▸")
+        bob.sees("Quit? Ctrl-D again, or y Enter ▸")
         bob.type(ctrl("d"))
         assert bob.end() == 0
         alice.sees("○ bob", "1 of 2 online")
@@ -159,13 +161,32 @@ def test_ctrl_d_deletes_or_asks_to_quit(server: ServerProcess, tmp_path: Path) -
         terminal.type("ab\x01" + ctrl("d"))
         wait_typed(terminal, "b")
         terminal.type(ctrl("d") + ctrl("d"))
-        terminal.sees("Quit? Ctrl-D again, or y ▸")
+        terminal.sees("Quit? Ctrl-D again, or y Enter ▸")
         terminal.type("no")
         wait_typed(terminal, "no")
         wait_gone(terminal, "Quit?")
         terminal.type(ctrl("c") + ctrl("d"))
         terminal.sees("Quit?")
-        terminal.type("y")
+        terminal.type("y\r")
+        assert terminal.end() == 0
+
+
+def test_a_message_never_answers_the_quit_question(server: ServerProcess, tmp_path: Path) -> None:
+    with join(server, tmp_path, "alice") as terminal:
+        terminal.sees("nobody else")
+        for key in (ctrl("c"), ESCAPE, BACKSPACE, "\r"):
+            terminal.type(ctrl("d"))
+            terminal.sees("Quit?")
+            terminal.type(key)
+            wait_gone(terminal, "Quit?")
+        terminal.type(ctrl("d") + "y")
+        terminal.sees("y Enter ▸ y")
+        terminal.type(ctrl("c"))
+        wait_gone(terminal, "Quit?")
+        wait_typed(terminal, "")
+        terminal.type(ctrl("d") + "yes I agree\r")
+        terminal.sees("alice │ yes I agree")
+        terminal.type(ctrl("d") + "y" + ctrl("d"))
         assert terminal.end() == 0
 
 

@@ -149,7 +149,7 @@ def test_wrong_commands_are_answered_with_sentences(alice: Terminal) -> None:
     ]:
         alice.type(f"{words}\r")
         alice.until(partial(_tells, alice, sentence), sentence)
-        alice.type("/clear\r")
+        alice.type(ctrl("u") + "/clear\r")  # a refused text has come back into the line
         wait_gone(alice, " ! │")
     alice.type("\x1b[99~\x1b[1;9Z\x1bOz\x00\x1c\x1dstill well\r")
     alice.sees("alice │ still well")

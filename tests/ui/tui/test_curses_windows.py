@@ -136,9 +136,9 @@ async def test_closed_window_is_opened_again(server: ServerProcess, tmp_path: Pa
 
 async def test_leave_ends_the_membership(server: ServerProcess, tmp_path: Path) -> None:
     async with two_groups(server, tmp_path) as (alice, _):
-        alice.type("/transfer bob\r")
+        alice.type("/transfer bob\ry\r")
         alice.sees("alice made bob the admin")
-        alice.type("/leave\r")
+        alice.type("/leave\ry\r")
         alice.sees(" #lab ", "You left #ops.")
         wait_gone(alice, "[", "@")
         alice.type("/clear\r/list\r")

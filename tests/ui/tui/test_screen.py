@@ -245,7 +245,8 @@ def test_printing_for_copying_releases_until_enter(tmp_path: Path) -> None:
         painted(terminal)
         terminal.type("a")
         terminal.sees("COPY THIS", "Press Enter to return")
-        assert is_released(terminal)
+        terminal.until(lambda: is_raw(terminal), "a page on which no key is a signal")
+        assert terminal.raw.count(BACK) == terminal.raw.count(ASIDE)
         terminal.type("\r")
         terminal.until(lambda: "COPY" not in terminal.text, "the screen again")
         painted(terminal)
@@ -298,6 +299,21 @@ def test_ctrl_z_suspends_and_fg_continues(tmp_path: Path) -> None:
             shell.type(CTRL_Z)
             shell.sees("Stopped")
             continue_painter(shell)
+        leave(shell)
+
+
+def test_page_for_copying_survives_a_stop(tmp_path: Path) -> None:
+    with painter(tmp_path, program=SHELL) as shell:
+        process = start_from_shell(shell)
+        shell.type("a")
+        shell.sees("COPY THIS")
+        os.kill(process, signal.SIGTSTP)
+        shell.sees("Stopped")
+        shell.until(lambda: bool(shell.flags & termios.ISIG), "the shell's modes")
+        shell.type("fg\r")
+        shell.until(lambda: not shell.flags & (termios.ISIG | termios.ECHO), "the page's modes")
+        shell.type("\x03")
+        shell.until(lambda: "COPY" not in shell.text, "the screen again")
         leave(shell)
 
 

@@ -1,0 +1,78 @@
+"""Erase closed groups: their events, in place, and their words in the search index.
+
+When a group is closed, the same transaction marks its events and deletes its snapshot and read
+cursors. The events are erased afterwards, a segment at a time in short transactions, so that the
+messages of other groups need not wait for a long log; what a crash interrupts is finished at the
+next start. Nobody can read the events meanwhile: the group has no members, and events from before
+it is founded anew are not sent to anybody.
+
+The rows stay (see `log`): to delete them would make the B-tree move those of other groups.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from tchat.store.base import StorageFull
+from tchat.store.sqlite.log import erase, segments_from
+from tchat.store.sqlite.search import SLICE_SECONDS, prepare_search, remove_messages
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from tchat.store.sqlite.database import Database
+    from tchat.store.sqlite.search import SearchIndex
+
+
+async def erase_closed(database: Database, index: SearchIndex) -> None:
+    """Erase the events of closed groups from the disk.
+
+    If the disk is full, what is left is erased with the next closed group, or at the next start.
+    """
+    done = must_purge = False
+    with suppress(StorageFull):
+        while not done:
+            done, removed = await database.write(_erase_some)
+            must_purge |= removed
+    with suppress(StorageFull):
+        if must_purge:
+            await index.purge()
+    await database.scrub()
+
+
+def finish_erasing(connection: sqlite3.Connection) -> None:
+    """Erase what is left of closed groups, before the database is used."""
+    done = must_purge = False
+    while not done:
+        connection.execute("BEGIN IMMEDIATE")
+        done, removed = _erase_some(connection)
+        connection.execute("COMMIT")
+        must_purge |= removed
+    if must_purge:
+        prepare_search(connection)
+
+
+def _erase_some(connection: sqlite3.Connection) -> tuple[bool, bool]:
+    """Erase some segments; return whether nothing is left, and whether the index needs a purge."""
+    deadline, must_purge = monotonic() + SLICE_SECONDS, False
+    while True:
+        row = connection.execute(
+            "SELECT id, erased, erase_to FROM groups WHERE erased < erase_to LIMIT 1"
+        ).fetchone()
+        if row is None:
+            return True, must_purge
+        must_purge |= _erase_segment(connection, *row)
+        if monotonic() > deadline:
+            return False, must_purge
+
+
+def _erase_segment(connection: sqlite3.Connection, number: int, erased: int, upto: int) -> bool:
+    """Erase the segment after event `erased`, at most up to `upto`."""
+    last = next(segments_from(connection, number, erased + 1)).last
+    seqs = range(erased + 1, min(last, upto) + 1)
+    must_purge = remove_messages(connection, number, seqs)  # first: it needs the texts
+    erase(connection, number, seqs)
+    connection.execute("UPDATE groups SET erased = ? WHERE id = ?", (seqs[-1], number))
+    return must_purge

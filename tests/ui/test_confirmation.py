@@ -1,0 +1,174 @@
+"""Commands that destroy something ask first; only y or yes does it."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tchat.core.group.membership import Approve, Leave
+from tchat.ui.chat.completion import offers
+from tests.helpers import members, running_server
+from tests.processes import launching
+from tests.ui.typist import Typist, typing
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from tests.helpers import RawClient
+
+NOT_DONE = "Nothing was done: the question was not answered with y."
+
+
+@asynccontextmanager
+async def careful(rewrites: bool = True) -> AsyncIterator[tuple[Typist, RawClient]]:
+    """Alice, the admin, who is asked; and Bob, a member, as a raw client."""
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob") as (_, bob),
+        typing(server, yes=False, rewrites=rewrites) as alice,
+    ):
+        await bob.post("said by bob")
+        await alice.reads("bob: said by bob")
+        yield alice, bob
+
+
+QUESTIONS = [
+    ("/leave", "Leave #ops and end your membership? (y or n)"),
+    ("/kick bob", "Kick bob from #ops? (y or n)"),
+    ("/8 @BOB", "Kick bob from #ops? (y or n)"),
+    ("/ban bob", "Ban bob from #ops and end their membership? (y or n)"),
+    ("/ban eve", "Ban eve from #ops? (y or n)"),
+    ("/transfer bob", "Make bob the admin of #ops? You are not its admin then. (y or n)"),
+    ("/delete bob", "Delete this message for everybody? bob: said by bob (y or n)"),
+]
+
+
+@pytest.mark.parametrize(("line", "question"), QUESTIONS)
+@pytest.mark.parametrize("answer", ["n", "No", "", "yes please", "yy", "//y"])
+async def test_only_a_yes_confirms(line: str, question: str, answer: str) -> None:
+    async with careful() as (alice, _):
+        seq = alice.window.replica.last
+        assert await alice.types(line) == [f"notice: {question}"]
+        shown = await alice.types(answer)
+        assert shown[0].partition(": ")[2].startswith("Nothing was done")
+        assert alice.chat.question is None
+        assert alice.window.replica.last == seq
+        assert "bob" in alice.window.replica.state.members
+        assert alice.screen() == ["bob: said by bob"]
+
+
+@pytest.mark.parametrize("answer", ["y", "YES", " y "])
+async def test_a_yes_confirms(answer: str) -> None:
+    async with careful() as (alice, _):
+        await alice.types("/kick bob", answer)
+        assert "bob" not in alice.window.replica.state.members
+        assert alice.chat.refusals == 0
+
+
+async def test_a_message_instead_of_an_answer_comes_back() -> None:
+    async with careful() as (alice, _):
+        _, line = await alice.types("/kick bob", "hello everybody")
+        assert line == (
+            f"error: {NOT_DONE} What you typed was not sent; it is back in the input line."
+        )
+        assert alice.frontend.filled == ["hello everybody"]
+        assert alice.screen() == ["bob: said by bob"]
+
+
+async def test_without_an_input_line_the_message_is_repeated() -> None:
+    async with careful(rewrites=False) as (alice, _):
+        shown = await alice.types("/kick bob", "hello everybody")
+        assert shown[1] == f"error: {NOT_DONE} What you typed was not sent; it was: hello everybody"
+        assert alice.screen() == ["bob: said by bob"]
+
+
+async def test_a_command_instead_of_an_answer_runs() -> None:
+    async with careful() as (alice, _):
+        shown = await alice.types("/kick bob", "/admin")
+        assert shown[1:] == [f"error: {NOT_DONE}", "notice: The admin is alice."]
+
+
+async def test_another_window_withdraws_the_question() -> None:
+    async with careful() as (alice, _):
+        await alice.types("/join lab", "/window ops", "/kick bob")
+        alice.chat.switch_to(alice.window_of("#lab"))
+        assert alice.chat.question is None
+        await alice.types("y")
+        assert alice.screen("#lab") == ["alice: y"]
+        assert "bob" in alice.window_of("#ops").replica.state.members
+
+
+async def test_the_deleted_message_is_the_one_named() -> None:
+    """Another message is ^1 by the time of the answer."""
+    async with careful() as (alice, bob):
+        await alice.types("/delete ^1")
+        await bob.post("a later one")
+        await alice.reads("bob: a later one")
+        await alice.types("y")
+        await alice.until(lambda: "bob:  [deleted]" in alice.screen())
+        assert alice.screen() == ["bob:  [deleted]", "bob: a later one"]
+
+
+async def test_own_messages_and_refusals_need_no_answer() -> None:
+    async with careful() as (alice, _):
+        await alice.types("mine", "/delete")
+        await alice.until(lambda: "alice:  [deleted]" in alice.screen())
+        for line in ("/kick nobody", "/kick alice", "/ban alice", "/transfer nobody", "/remove 7"):
+            (shown,) = await alice.types(line)
+            assert shown.startswith("error: "), line
+            assert alice.chat.question is None
+
+
+async def test_the_last_member_is_asked_again_about_messages() -> None:
+    """Bob leaves while the question stands, and then more is lost than was said."""
+    async with careful() as (alice, bob):
+        assert await alice.types("/leave") == [f"notice: {QUESTIONS[0][1]}"]
+        await bob.command(Leave)
+        await alice.until(lambda: len(alice.window.replica.state.members) == 1)
+        question = "Leave #ops? You are its last member: all messages will be deleted. (y or n)"
+        assert (await alice.types("y"))[-1] == f"notice: {question}"
+        assert alice.window.replica.standing == "member"
+        await alice.types("y")
+        assert alice.chat.done.is_set()
+
+
+async def test_a_waiting_person_is_asked_before_withdrawing() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice") as (alice,),
+        typing(server, "bob", until="Waiting for alice", yes=False) as bob,
+    ):
+        assert await bob.types("/leave") == ["notice: Withdraw your request to join #ops? (y or n)"]
+        await bob.types("n")
+        await alice.command(Approve, "bob")
+        await bob.until(lambda: bob.window.replica.standing == "member")
+
+
+async def test_tab_offers_nothing_of_the_command() -> None:
+    async with careful() as (alice, _):
+        await alice.types("/kick bob")
+        assert offers(alice.chat, "/mem") == (0, ["/members "])
+
+
+# ------------------------------------------------------------------ scripts
+
+
+async def test_a_script_answers_or_says_yes(tmp_path: Path) -> None:
+    async with launching(tmp_path) as launch:
+        server = await launch.serve()
+        alice = await launch.join(server.address, "alice")
+        await alice.type("/policy open")
+        await alice.sees("anyone may join now")
+        for yes, lines, ends in (
+            (False, ["/leave"], 1),
+            (False, ["/leave", "y"], 0),
+            (True, ["/leave"], 0),
+        ):
+            bob = await launch.join(server.address, "bob", yes=yes)
+            await bob.type(*lines)
+            assert await bob.end() == ends, bob.lines
+            assert any("You left" in line for line in bob.lines) == (ends == 0), bob.lines
+            assert any(NOT_DONE in line for line in bob.lines) == (ends == 1)

@@ -1,0 +1,178 @@
+"""Unsent text in a real terminal: it stays over restarts, kills, full disks and other keys."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.ui.scenes import ESCAPE, UP, alt, ctrl, join, wait_gone, wait_typed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.ui.conftest import ServerProcess
+    from tests.ui.terminal import Terminal
+
+
+def saved(home: Path, user: str = "alice") -> str:
+    """Return the drafts on the disk."""
+    directory = home / user / "drafts"
+    found = [path.read_text() for path in sorted(directory.glob("*.json"))]
+    return "\n".join(map(str, map(json.loads, found)))
+
+
+def wait_saved(terminal: Terminal, home: Path, text: str) -> None:
+    terminal.until(lambda: text in saved(home), f"{text!r} saved")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+def test_draft_survives_the_end(server: ServerProcess, tmp_path: Path, number: int) -> None:
+    with join(server, tmp_path, "alice") as alice:
+        alice.sees("nobody else")
+        alice.type("half a Gedänke 你好")
+        wait_typed(alice, "half a Gedänke 你好")
+        if number == signal.SIGKILL:  # the others save what has just been typed
+            wait_saved(alice, tmp_path, "half a Gedänke 你好")
+        alice.signal(number)
+        assert alice.end() == (-number if number == signal.SIGKILL else 0)
+    with join(server, tmp_path, "alice") as alice:
+        alice.sees("You are in #ops")
+        wait_typed(alice, "half a Gedänke 你好")
+        alice.type("!\r")
+        alice.sees("alice │ half a Gedänke 你好!")
+        alice.until(lambda: saved(tmp_path) == "", "no draft any more")
+        alice.signal(signal.SIGKILL)
+        alice.end()
+    with join(server, tmp_path, "alice") as alice:
+        alice.sees("You are in #ops")
+        wait_typed(alice, "")
+
+
+def test_each_window_keeps_its_draft(server: ServerProcess, tmp_path: Path) -> None:
+    with join(server, tmp_path, "alice") as alice:
+        alice.sees("nobody else")
+        alice.type("for ops")
+        alice.type(ctrl("s") + "\x15/join lab\r")
+        alice.sees("[2 #lab]", "You are in #lab")
+        alice.type("for lab")
+        wait_saved(alice, tmp_path, "for lab")
+        alice.signal(signal.SIGKILL)
+        alice.end()
+    with join(server, tmp_path, "alice") as alice:
+        alice.sees("1 #ops", "2 #lab")
+        wait_typed(alice, "for ops")
+        alice.type(alt("2"))
+        wait_typed(alice, "for lab")
+
+
+def test_keys_lose_no_draft(server: ServerProcess, tmp_path: Path) -> None:
+    with join(server, tmp_path, "alice") as alice:
+        alice.sees("nobody else")
+        alice.type("said before\r")
+        alice.sees("alice │ said before")
+        alice.type("a draft" + ctrl("s"))
+        wait_typed(alice, "/search")
+        alice.type("before\r")
+        alice.sees("/jump 1 goes to the newest result")
+        wait_typed(alice, "a draft")
+        alice.type(ctrl("s"))
+        wait_typed(alice, "/search")
+        alice.type(ESCAPE)
+        wait_typed(alice, "a draft")
+        alice.type(ctrl("r") + "said")
+        alice.sees("(search 'said') said before")
+        alice.type(ctrl("g"))
+        wait_typed(alice, "a draft")
+        alice.type(ctrl("c"))
+        wait_typed(alice, "")
+        alice.type(UP)
+        wait_typed(alice, "a draft")
+
+
+def test_refused_message_comes_back(server: ServerProcess, tmp_path: Path) -> None:
+    with join(server, tmp_path, "alice") as alice:
+        alice.sees("nobody else")
+        alice.type(f"\x1b[200~{'word ' * 4000}end\x1b[201~\r")
+        alice.sees("A message has at most 16 KiB")
+        wait_typed_end(alice, "word end")
+        wait_saved(alice, tmp_path, "word end")
+
+
+def wait_typed_end(terminal: Terminal, end: str) -> None:
+    terminal.until(lambda: terminal.text.rstrip().endswith(end), f"{end!r} in the input line")
+
+
+def test_message_instead_of_an_answer_comes_back(server: ServerProcess, tmp_path: Path) -> None:
+    with join(server, tmp_path, "alice") as alice:
+        alice.sees("nobody else")
+        alice.type("/leave\r")
+        alice.sees("deleted. (y or n)")
+        alice.type("hello there\r")
+        alice.sees("What you typed was not sent")
+        wait_typed(alice, "hello there")
+        alice.type("\r")
+        alice.sees("alice │ hello there")
+        alice.type("/leave\r")
+        alice.sees("(y or n)")
+        alice.type(ESCAPE)
+        alice.sees("Nothing was done.")
+        alice.type("y\r")
+        alice.sees("alice │ y")
+
+
+def test_messages_for_a_group_not_entered_survive(server: ServerProcess, tmp_path: Path) -> None:
+    """They wait until the server has said whether the person is a member."""
+    with join(server, tmp_path, "alice") as alice:
+        alice.sees("nobody else")
+        server.stop()
+        alice.sees("connection lost")
+        alice.type("/join lab\r")
+        alice.sees("[2 #lab]")
+        for text in ("first", "second"):
+            alice.type(f"{text}\r")
+            alice.sees(f"… {text}")
+        wait_saved(alice, tmp_path, "second")
+        alice.signal(signal.SIGKILL)
+        alice.end()
+    server.start()
+    with join(server, tmp_path, "alice") as alice:
+        alice.sees("You are in #ops")
+        alice.type("/join lab\r")
+        alice.sees("1 more unsent text: Up shows it.")
+        wait_typed(alice, "second")
+        alice.type(UP)
+        wait_typed(alice, "first")
+
+
+def test_unwritable_drafts_are_told_once(server: ServerProcess, tmp_path: Path) -> None:
+    with join(server, tmp_path, "alice") as alice:
+        alice.sees("nobody else")
+        shutil.rmtree(tmp_path / "alice" / "drafts")
+        alice.type("a draft")
+        alice.sees("What you type is not saved until it is sent")
+        alice.type("\r")
+        alice.sees("alice │ a draft")
+        assert alice.text.count("What you type is not saved") == 1
+
+
+def test_two_clients_of_one_home_keep_both_drafts(server: ServerProcess, tmp_path: Path) -> None:
+    with join(server, tmp_path, "alice") as one, join(server, tmp_path, "alice") as two:
+        for terminal, text in ((one, "from one"), (two, "from two")):
+            terminal.sees("nobody else")
+            terminal.type(text)
+            wait_saved(terminal, tmp_path, text)
+        for terminal in (one, two):
+            terminal.signal(signal.SIGKILL)
+            terminal.end()
+    with join(server, tmp_path, "alice") as alice:
+        alice.sees("1 more unsent text: Up shows it.")
+        alice.type(UP)
+        alice.until(lambda: "from " in alice.screen.display[-1], "the other draft")
+        assert "from one" in saved(tmp_path)
+        assert "from two" in saved(tmp_path)
+        alice.type(ctrl("c"))
+        wait_gone(alice, "▸ from")
