@@ -17,7 +17,6 @@ run, as history.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -28,28 +27,39 @@ import trio
 
 from tchat.client.config.options import (
     CREATE_HINT,
+    AddressParser,
     add_create,
     add_server_options,
     invite_token,
     session_for,
 )
 from tchat.client.connector import first_visit_notice
-from tchat.client.updates import CaughtUp, Connected, EventReceived, JournalDamaged, NewServer
+from tchat.client.updates import (
+    CaughtUp,
+    Connected,
+    EventReceived,
+    JournalDamaged,
+    NewServer,
+    RefusalFound,
+    StandingChanged,
+)
 from tchat.core.group.direct import is_direct, other_of
 from tchat.core.group.membership import Approved, Created, Joined
 from tchat.core.group.messages import Delete, Posted
 from tchat.core.protocol.frames import Ok
-from tchat.core.text import fold
+from tchat.core.text import clean_line, fold
 from tchat.errors import Code, Refused, root_of
 from tchat.streams import complain, open_standard_streams, run_reporting
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
     from tchat.client.replica import Replica
     from tchat.client.session import Session
     from tchat.client.updates import Update
     from tchat.core.group.feature import Event
+    from tchat.core.protocol.frames import MembershipChange, Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +139,7 @@ class _Bot:
         self._starts: dict[Replica, int] = {}
         self._held_back: list[Event] = []
         self._knows_conversations = False
+        self._standings: dict[Replica, Standing | None] = {}
 
     async def find_conversations(self) -> None:
         """Subscribe to the bot's direct conversations, also those begun while disconnected."""
@@ -147,6 +158,11 @@ class _Bot:
                 complain(first_visit_notice(pin))
             case JournalDamaged(sentence):
                 complain(sentence)
+            case RefusalFound(pending, failure):  # nobody could send it again
+                complain(f"refused ({failure.code}), left by another process: {failure}")
+                self._session.discard(pending)
+            case StandingChanged(replica, news):
+                self._report_standing(replica, news)
             case EventReceived(replica, event) if replica is self._group and not self._has_started:
                 self._held_back.append(event)
             case EventReceived(replica, event):
@@ -155,6 +171,26 @@ class _Bot:
                 self._starts[replica] = self._start_of(replica)
                 for event in self._held_back:
                     await self._handle_event(replica, event)
+
+    def _report_standing(self, replica: Replica, news: MembershipChange | None) -> None:
+        """Log that the bot waits, is a member, or is out; nothing about a newcomer."""
+        before = self._standings.get(replica)
+        now = self._standings[replica] = replica.standing
+        sentence = ""
+        if now == "waiting":
+            sentence = f"waiting for {replica.admin or 'the admin'} to approve"
+        elif now == "member":
+            sentence = "a member" if before is not None else ""
+        elif news is not None:
+            sentence = f"no longer a member ({news.reason} by {news.by})"
+        elif replica.banned:
+            sentence = "banned; only the admin can lift that"
+        elif replica.kicked:
+            sentence = "kicked; an invite lets the bot in again"
+        elif before is not None:
+            sentence = "no longer a member" if before == "member" else "not approved"
+        if sentence:
+            complain(clean_line(f"{self._session.user} in {replica.name}: {sentence}"))
 
     @property
     def _has_started(self) -> bool:
@@ -206,7 +242,7 @@ async def _run(given: argparse.Namespace, handler: Handler) -> None:
 def run_bot(handler: Handler, arguments: Sequence[str] | None = None) -> None:
     """Run a bot with the options on the command line until it is interrupted; exit 1 on errors."""
     open_standard_streams()
-    parser = argparse.ArgumentParser(description=handler.__doc__)
+    parser = AddressParser(description=handler.__doc__)
     add_server_options(parser)
     add_create(parser)
     parser.add_argument("--group", metavar="NAME", required=True, help="the group to join")

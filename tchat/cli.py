@@ -13,6 +13,7 @@ import trio
 
 from tchat import __version__
 from tchat.client.config.options import (
+    AddressParser,
     add_address,
     add_create,
     add_server_options,
@@ -60,11 +61,15 @@ _COUNT_DIGITS = 6
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run tchat with the given command line and return its exit status."""
     open_standard_streams()  # before anything else is opened
+    words = sys.argv[1:] if arguments is None else arguments
+    if not words:
+        complain(_WELCOME)
+        return 2
     status = 0
 
     def run() -> None:
         nonlocal status
-        given = parser().parse_args(arguments)
+        given = parser().parse_args(words)
         status = given.run(given)
 
     return run_reporting(run) or status
@@ -242,7 +247,11 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"tchat {__version__}")
-    actions = top.add_subparsers(required=True, metavar="demo | serve | join | send | get | admin")
+    actions = top.add_subparsers(
+        required=True,
+        parser_class=AddressParser,
+        metavar="demo | serve | join | send | get | admin",
+    )
     add = partial(_add_command, actions)
     _describe_demo(add("demo", "try tchat: a temporary server, two bots and you", _DEMO))
     _describe_serve(add("serve", "start a server", _SERVE))
@@ -254,7 +263,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_command(
-    actions: argparse._SubParsersAction[argparse.ArgumentParser],
+    actions: argparse._SubParsersAction[AddressParser],
     name: str,
     summary: str,
     description: str,
@@ -336,6 +345,19 @@ def _describe_join(join: argparse.ArgumentParser) -> None:
     join.set_defaults(run=_join)
 
 
+_WELCOME = """\
+tchat: group chat for the terminal
+
+Start a server on this machine:
+  tchat serve localhost 7777
+
+Join a group on it, or found the group:
+  tchat join localhost 7777 --user alice --group ops
+
+Look around first, with two bots:
+  tchat demo
+
+tchat --help lists the commands; tchat COMMAND --help explains one."""
 _DEMO = """\
 Try tchat on this machine: starts a temporary server and two bots, and lets you
 chat with them. Everything is deleted when you quit.
@@ -346,7 +368,11 @@ Start a server. It prints its address and its key when it listens.
 On localhost, only this machine can connect. To serve other machines, listen on
 0.0.0.0 (or an address of this machine), open the port in the firewall, and send
 people the command that /invite prints in a group. All messages are on disk
-before anybody sees them. Stop the server with Ctrl-C or SIGTERM.
+before anybody sees them.
+
+Ctrl-C, SIGTERM and SIGHUP stop the server in order: clients are told, and come
+back when it runs again. Closing its terminal sends SIGHUP; to let it run on,
+start it with nohup or as a service.
 """
 _JOIN = """\
 Join a group and chat. A group that does not exist is founded, with you as its
@@ -461,7 +487,9 @@ def _add_member(parser: argparse.ArgumentParser) -> None:
 
 
 def _describe_admin(admin: argparse.ArgumentParser) -> None:
-    actions = admin.add_subparsers(required=True, metavar="release-name")
+    actions = admin.add_subparsers(
+        required=True, parser_class=AddressParser, metavar="release-name"
+    )
     release = _add_command(
         actions,
         "release-name",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import platformdirs
 import pytest
+import trio
 
 from tchat import __version__
 from tchat.cli import parser
@@ -22,6 +23,7 @@ from tchat.store.open import open_store
 from tests.fault_proxy import fault_proxy
 from tests.helpers import GROUP, log_of, texts
 from tests.processes import launching, proxied_server
+from tests.ui.terminal import Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -150,6 +152,56 @@ async def test_keyboard_interrupt_stops_the_server(tmp_path: Path) -> None:
         assert "stopping on SIGINT" in "".join(server.lines)
 
 
+async def test_closing_its_terminal_stops_the_server(tmp_path: Path) -> None:
+    """In order: the clients are told, and come back when it runs again."""
+    async with launching(tmp_path) as launch:
+        where = ["127.0.0.1", "0", "--data", str(tmp_path / "data"), "--no-tls"]
+        with Terminal(["serve", *where], str(tmp_path)) as terminal:
+            await trio.to_thread.run_sync(terminal.sees, "to join:")
+            port = int(terminal.text.partition("127.0.0.1:")[2].split()[0])
+            alice = await launch.join(Address("127.0.0.1", port), "alice")
+            await alice.sees("in #ops")
+            assert await trio.to_thread.run_sync(terminal.close) == 0
+            await alice.sees("* connection lost (The server is stopping")
+        await launch.serve(port=port)
+        await alice.sees("* connected again")
+
+
+@pytest.mark.parametrize(("ignored", "word"), [(False, "SIGHUP"), (True, "SIGTERM")])
+async def test_hangup_stops_the_server_unless_ignored(
+    tmp_path: Path, ignored: bool, word: str
+) -> None:
+    """The log names the signal; a server that was started by nohup goes on."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    try:
+        async with launching(tmp_path) as launch:
+            server = await launch.serve()
+            alice = await launch.join(server.address, "alice")
+            server.running.send_signal(signal.SIGHUP)
+            if ignored:
+                await alice.sees("in #ops")
+                server.running.terminate()
+            assert await server.exit() == 0
+            assert next(line for line in server.lines if "stopping on" in line).endswith(word)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+async def test_no_arguments_show_two_examples(tmp_path: Path) -> None:
+    """On a screen of 24 lines; as for other usage errors, the exit status is 2."""
+    async with launching(tmp_path) as launch:
+        tchat = await launch.tchat()
+        assert await tchat.exit() == 2
+        shown = tchat.err.all
+        assert tchat.lines == []
+        assert len(shown) < 24
+        assert max(map(len, shown)) < 80
+        commands = [line.split() for line in shown if line.startswith("  tchat ")]
+        assert [words[1] for words in commands] == ["serve", "join", "demo"]
+        for words in commands:
+            parser().parse_args(words[1:])
+
+
 async def test_used_port_is_reported_in_one_line(tmp_path: Path) -> None:
     async with launching(tmp_path) as launch:
         server = await launch.serve()
@@ -229,7 +281,7 @@ async def test_unusable_state_directory_is_reported(tmp_path: Path) -> None:
         assert "state directory" in await alice.fails()
 
 
-@pytest.mark.parametrize("arguments", [[], ["serve", "h", "99999"]])
+@pytest.mark.parametrize("arguments", [["server"], ["serve", "h", "99999"]])
 async def test_wrong_command_line_shows_the_usage(tmp_path: Path, arguments: list[str]) -> None:
     async with launching(tmp_path) as launch:
         program = await launch.tchat(*arguments)
@@ -324,6 +376,44 @@ async def test_ipv6_address_is_written_in_brackets(tmp_path: Path) -> None:
         alice = await launch.join(server.address, "alice")
         await server.sees("alice connected from [::1]:")
         await alice.sees("in #ops")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_printed_address_is_accepted_by_every_program(tmp_path: Path, host: str) -> None:
+    """As one argument, and before or after the options, also with brackets around the host only."""
+    if host == "::1" and not has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    (tmp_path / "notes.txt").write_text("notes")
+    async with launching(tmp_path) as launch:
+        first = await launch.serve(host=host)
+        printed = first.lines[0].rpartition(" ")[2]
+        assert await first.stop() == 0
+        options = ("--no-tls", "--user", "alice", "--group", "ops")
+        server = await launch.tchat("serve", printed, "--data", tmp_path / "data", "--no-tls")
+        await server.sees(f"listening on {printed}")
+        chat = await launch.tchat("join", "--plain", printed, *options, user="alice")
+        await chat.sees("in #ops")
+        apart = (f"[{host}]", first.address.port)
+        other = await launch.tchat("join", *options, *apart, "--plain", user="alice")
+        await other.sees("in #ops")
+        sending = await launch.tchat(
+            "send", *options, printed, tmp_path / "notes.txt", user="alice"
+        )
+        assert await sending.exit() == 0
+        to = tmp_path / "a:1"  # an address in another place is none
+        getting = await launch.tchat("get", printed, "1", *options, "--to", to, user="alice")
+        assert await getting.exit() == 0
+        assert to.read_text() == "notes"
+        bot = await launch.script(
+            ROOT / "examples" / "echo_bot.py",
+            printed,
+            "--group",
+            "ops",
+            "--no-tls",
+            user="bot",
+        )
+        await chat.sees("echo asks to join")
+        bot.running.terminate()
 
 
 # ------------------------------------------------------------------ pipes

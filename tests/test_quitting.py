@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tchat.core.group.membership import Approve, Kick
+from tchat.core.fingerprints import invite_text, token_digest
+from tchat.core.group.membership import Approve, Ban, Invite, Kick, Unban
 from tests.helpers import GROUP, log_of, members, running_server, texts
 from tests.processes import launching
 
@@ -80,6 +81,32 @@ async def test_a_kicked_person_rejoins_only_by_command(tmp_path: Path) -> None:
             await again.sees("-- Waiting for alice to approve you")
             await alice.command(Approve, "bob")
             await again.sees("-- You are in #ops with 1 other member")
+
+
+async def test_banned_person_is_told_so(tmp_path: Path) -> None:
+    """When they come back, when they ask again, when they write, with an invite, in one-shots."""
+    async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
+        token = bytes(16)
+        await alice.command(Invite, token_digest(token), 60_000)
+        await bob.stream.aclose()
+        await alice.command(Ban, "bob")
+        banned = "You were banned from this group; only its admin can lift that."
+        async with launching(tmp_path) as launch:
+            launch.install_identity("bob")
+            again = await launch.join(server.address, "bob")
+            await again.sees(f"* {banned}")
+            await again.type("hello", "/join", "/topic")
+            await again.sees(*[f"! {banned}"] * 3)
+            assert not any("/join" in line for line in again.lines)
+            invite = ("--invite", invite_text(token, b""))
+            invited = await launch.join(server.address, "bob", *invite)
+            assert (await invited.exit(), invited.err.all) == (1, [f"tchat: {banned}"])
+            where = [server.address.host, server.address.port, "--no-tls", "--group", GROUP]
+            getting = await launch.tchat("get", *where, "--user", "bob", "1", user="bob")
+            assert await getting.fails() == f"tchat: {banned}"
+            await alice.command(Unban, "bob")
+            await again.type("/join")
+            await again.sees("* Waiting for alice to approve you")
 
 
 async def test_no_typed_line_crashes_the_client(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from tchat.errors import Code, Refused, StartupError
 from tchat.transfer.durable import replace_file
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterable, Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -100,10 +100,34 @@ def acquire_client_id(
         raise StartupError(
             Code.CANNOT_START, f"The state directory {state} cannot be used: {error.strerror}."
         ) from error
+    with _in_use(lock, client_id):
+        yield client_id
+
+
+@contextmanager
+def adopt_client_id(state: Path, user: str, servers: Collection[str]) -> Iterator[ClientId | None]:
+    """Lock an id under `state` that no process uses and that has unsent messages, if there is one.
+
+    The messages are from `user` to a server with one of these names, as in `acquire_client_id`.
+    Raises OSError.
+    """
+    found = _lock_first(_with_unsent_messages(state / _DIRECTORY, user, servers))
+    if found is None:
+        yield None
+        return
+    lock, path = found
+    client_id = ClientId(path)
+    with _in_use(lock, client_id):
+        yield client_id
+
+
+@contextmanager
+def _in_use(lock: AbstractContextManager[object], client_id: ClientId) -> Iterator[None]:
+    """Use a locked id for the length of the block."""
     with lock:
         client_id.journal.compact()
         try:
-            yield client_id
+            yield
         finally:
             client_id.journal.close()
 
@@ -112,13 +136,21 @@ def _lock_first_free(
     directory: Path, user: str, servers: Collection[str]
 ) -> tuple[AbstractContextManager[object], Path]:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for path in (*_with_unsent_messages(directory, user, servers), *_id_files(directory)):
+    found = _lock_first((*_with_unsent_messages(directory, user, servers), *_id_files(directory)))
+    if found is None:
+        raise StartupError(Code.CANNOT_START, f"Too many clients are running from {directory}.")
+    return found
+
+
+def _lock_first(paths: Iterable[Path]) -> tuple[AbstractContextManager[object], Path] | None:
+    """Lock the first of these ids that no process uses; None if all are in use."""
+    for path in paths:
         try:
             lock = FileLock(path.with_suffix(".lock"), timeout=0).acquire()
         except Timeout:
             continue
         return lock, path
-    raise StartupError(Code.CANNOT_START, f"Too many clients are running from {directory}.")
+    return None
 
 
 def _id_files(directory: Path) -> Iterator[Path]:

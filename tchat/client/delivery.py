@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING
 
 from tchat.client.pending_message import PendingMessage
 from tchat.client.request import PendingRequest
-from tchat.client.updates import JournalDamaged, PendingChanged
+from tchat.client.updates import JournalDamaged, PendingChanged, RefusalFound
 from tchat.core.group.messages import Post
 from tchat.core.protocol.frames import Ok, encode
 from tchat.core.text import check_text, fold
 from tchat.errors import Code, Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from tchat.client.client_id import ClientId
-    from tchat.client.journal import JournalEntry
+    from tchat.client.journal import Journal, JournalEntry
     from tchat.client.replica import Replica
     from tchat.client.request_tracker import RequestTracker
     from tchat.client.updates import Update
@@ -103,6 +103,21 @@ class Delivery:
             )
         self._remove(pending)
         self._requests.cancel(pending.request)
+
+    def take_over(self, journal: Journal, servers: Collection[str]) -> None:
+        """Move the refused messages of another journal here, as if they were refused here.
+
+        Raises `Refused` if they cannot be saved here; then they stay there.
+        """
+        if journal.damage is not None:
+            self._notify(JournalDamaged(journal.damage))
+        for entry in journal.entries(self._user, servers):
+            if entry.failure is not None:
+                pending = self._send(self._journal.adopt(entry, entry.failure))
+                journal.remove(entry)
+                self.of(pending.group).append(pending)
+                self._changed(pending.group)
+                self._notify(RefusalFound(pending, entry.failure))
 
     # ------------------------------------------------------------------ events and answers
 

@@ -11,7 +11,8 @@ So whenever a process is killed, a message is in one of three states. It is not 
 was stored, or never shown. It is in the file without a number: then it was never sent, and the next
 process sends it like a new one. It is in the file with a number: then it may have been sent, and
 the next process sends it again with the same number of the same client id, and the server
-deduplicates (see `core.group.state`). The journal belongs to the process that holds the lock of the
+deduplicates (see `core.group.state`). The next process is one that starts later, or one that is
+running already (see `adoption`). The journal belongs to the process that holds the lock of the
 client id, so no second process can send the same message.
 
 The format is append-only: lines of JSON, with a key by which later lines refer to a message. A
@@ -122,6 +123,12 @@ class Journal:
         new = replace(entry, key=self._next, number=None, failure=None)
         self._append([_typed_item(new), _removed_item(entry)])
         del self._entries[entry.key]
+        return self._insert(new)
+
+    def adopt(self, entry: JournalEntry, failure: Refused) -> JournalEntry:
+        """Add a message of another journal that was refused there. Raises `Refused`."""
+        new = replace(entry, key=self._next, number=None, failure=failure)
+        self._append([_typed_item(new), _refused_item(new, failure)])
         return self._insert(new)
 
     def remove(self, entry: JournalEntry) -> None:

@@ -27,7 +27,13 @@ if TYPE_CHECKING:
 
     from tchat.client.pending_message import PendingMessage
     from tchat.core.group.feature import Event
-    from tchat.core.protocol.frames import Attached, PresenceUpdate, Snapshot, Standing
+    from tchat.core.protocol.frames import (
+        Attached,
+        MembershipChange,
+        PresenceUpdate,
+        Snapshot,
+        Standing,
+    )
 
 
 class GapError(Exception):
@@ -40,7 +46,8 @@ class Replica:
     `log` has every event from `first` to `last`; while it is empty, `first` is where it will begin.
     `texts` maps the seq of each edited message to its present text; `deleted` are the seqs of
     deleted messages, whose text is redacted from the log. `online` maps folded names to names, and
-    `away` folded names to the reason. `pending` are the person's own messages that are not in the
+    `away` folded names to the reason; unless `presence_known`, the server has not said who is
+    online, or the connection is lost. `pending` are the person's own messages that are not in the
     log yet, in order.
 
     `head` was the last seq on the server when the group was last attached: events up to it are
@@ -48,7 +55,9 @@ class Replica:
     program began to follow the group. `position` is the read position as the server last told it:
     events up to it are read on some device, or from before the person's admission. `seen` is the
     read position that was last sent to the server.
-    `initial_standing` is the person's standing when the group was first attached.
+    `initial_standing` is the person's standing when the group was first attached. `kicked` says
+    that the person was kicked or banned, `banned` that they were banned; a ban that was lifted
+    meanwhile is noticed by the next attach.
 
     With `recent`, an empty replica requests a snapshot and at least the `recent` latest events;
     without it, the whole log.
@@ -62,6 +71,7 @@ class Replica:
         self.initial_standing: Standing | None = None
         self.admin: str | None = None
         self.kicked = False
+        self.banned = False
         self.head = 0
         self.read = 0
         self.position = 0
@@ -73,6 +83,7 @@ class Replica:
         self.deleted: set[int] = set()
         self.online: dict[str, str] = {}
         self.away: dict[str, str] = {}
+        self.presence_known = False
         self.pending: list[PendingMessage] = [] if pending is None else pending
         self.history_before = 0
         self._requested_name = name
@@ -122,6 +133,7 @@ class Replica:
         self.standing = answer.standing
         self.admin = answer.admin
         self.kicked = answer.kicked
+        self.banned = answer.banned is True
         self.head = answer.seq
         self._announced_first = answer.first
         self._snapshot.clear()
@@ -196,10 +208,18 @@ class Replica:
         self.position = max(self.position, seq)
         return moved
 
+    def apply_membership(self, news: MembershipChange) -> None:
+        """Apply that the person is no longer a member, and why."""
+        self.standing = news.standing
+        self.kicked = news.reason in ("kicked", "banned")
+        self.banned = news.reason == "banned"
+        self.clear_presence()
+
     def apply_presence(self, news: PresenceUpdate) -> None:
         """Apply a presence update: who is online, away, or offline."""
         if news.reset:
             self.clear_presence()
+            self.presence_known = True
         for name in (*(member.name for member in news.online), *news.offline):
             self.online.pop(fold(name), None)
             self.away.pop(fold(name), None)
@@ -209,8 +229,9 @@ class Replica:
                 self.away[fold(member.name)] = clean_line(member.away)
 
     def clear_presence(self) -> None:
-        """Clear presence: nobody is known to be online."""
+        """Clear presence: it is not known who is online."""
         self.online, self.away = {}, {}
+        self.presence_known = False
 
     def reset(self) -> None:
         """Reset to an empty replica, because the server's log has been replaced."""

@@ -60,9 +60,10 @@ from tchat.errors import Code, ProtocolError, Refused, StartupError, root_of
 from tchat.net.address import explain
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Collection
 
     from tchat.client.connector import Connector
+    from tchat.client.journal import Journal
     from tchat.client.pending_message import PendingMessage
     from tchat.core.protocol.handshake import Welcome
     from tchat.core.protocol.schema import Frame
@@ -150,6 +151,10 @@ class Session:
     def discard(self, pending: PendingMessage) -> None:
         """Delete a refused or unsent message. Raises `Refused` if it may have been sent."""
         self._delivery.discard(pending)
+
+    def take_over(self, journal: Journal, servers: Collection[str]) -> None:
+        """Move the refused messages of another journal into this session's. Raises `Refused`."""
+        self._delivery.take_over(journal, servers)
 
     async def set_away(self, text: str | None) -> None:
         """Set the person's presence: away for the reason `text`, or back with None.
@@ -292,6 +297,8 @@ class Session:
         finally:
             self._link = None
             self._requests.on_disconnected()
+            for replica in self.groups.values():
+                replica.clear_presence()
             await self._flush_and_close(link)
 
     def _resume_session(self, link: Link, welcome: Welcome) -> None:

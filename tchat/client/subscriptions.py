@@ -166,8 +166,7 @@ class FollowedGroups:
         if news.standing == "member":
             self.request_attach(replica)
             return
-        replica.standing = news.standing
-        replica.clear_presence()
+        replica.apply_membership(news)
         self._standing_changed(replica, news)
 
     def _handle_conversation_started(self, started: ConversationStarted) -> None:

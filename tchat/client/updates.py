@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tchat.client.pending_message import PendingMessage
     from tchat.client.replica import Replica
     from tchat.core.group.feature import Event
     from tchat.core.protocol.frames import MembershipChange
+    from tchat.errors import Refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,14 @@ class JournalDamaged:
     sentence: str
 
 
+@dataclass(frozen=True, slots=True)
+class RefusalFound:
+    """A message that another client of this person left unsent was refused; it is pending here."""
+
+    pending: PendingMessage
+    failure: Refused
+
+
 Update = (
     NewServer
     | Connected
@@ -119,4 +129,5 @@ Update = (
     | ConversationOpened
     | PendingChanged
     | JournalDamaged
+    | RefusalFound
 )

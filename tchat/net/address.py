@@ -5,15 +5,18 @@ from __future__ import annotations
 import errno
 import ipaddress
 import os
+import re
 import socket
 import ssl
 from dataclasses import dataclass
 
 import trio
 
-from tchat.errors import Code, StartupError, root_of
+from tchat.core.text import check_text, clean_line
+from tchat.errors import Code, Refused, StartupError, root_of
 
 _PORT_TRIES = 20
+_TYPED = re.compile(r"(?:\[(?P<bracketed>[^\[\]]+)\]|(?P<host>[^\[\]:]+))(?::(?P<port>[0-9]+))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,18 @@ class Address:
     def __str__(self) -> str:
         """Return `host:port`, an IPv6 address in brackets as in URLs (RFC 3986)."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def split_address(text: str) -> tuple[str, int | None]:
+    """Return the host and, if there is one, the port of an address as people type it.
+
+    That is a name or an IP address; an IPv6 address may have brackets, as programs print them, and
+    needs them in front of a port: `localhost:7777`, `[::1]:7777`, `[::1]`, `::1`.
+    """
+    found = _TYPED.fullmatch(text)
+    if found is None:
+        return text, None
+    return found["bracketed"] or found["host"], int(found["port"]) if found["port"] else None
 
 
 async def connect(address: Address) -> trio.SocketStream:
@@ -86,6 +101,23 @@ def peer_of(stream: trio.abc.Stream) -> Address | None:
     return None
 
 
+def _message_of(error: BaseException) -> str:
+    """Return the message of an error, sanitized; empty if a person would see nothing of it."""
+    text = clean_line(str(error)).strip().rstrip(".")
+    try:
+        check_text(text)
+    except Refused:
+        return ""
+    return text
+
+
+def _describe(error: BaseException) -> str:
+    """Return what an error without a message means."""
+    if isinstance(error, TimeoutError | trio.TooSlowError):
+        return "no answer in time"
+    return "the connection broke"
+
+
 def explain(error: BaseException) -> str:
     """Return the cause of a network error in plain words, to end a sentence with."""
     if isinstance(error.__cause__, OSError | ExceptionGroup):
@@ -105,5 +137,5 @@ def explain(error: BaseException) -> str:
         errno.ECONNREFUSED: "connection refused",
     }
     if number is None:
-        return str(error).rstrip(".") or type(error).__name__
+        return _message_of(error) or _describe(error)
     return known.get(number, os.strerror(number).lower())

@@ -50,6 +50,7 @@ class Link:
         "_buffer",
         "_can_send",
         "_receive_some",
+        "broken",
         "last_received",
         "last_sent",
         "peer",
@@ -59,6 +60,7 @@ class Link:
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self.peer = peer_of(stream)
+        self.broken = False
         self.last_received = self.last_sent = trio.current_time()
         self._buffer = FrameBuffer(HANDSHAKE_LIMIT)
         self._use(stream)
@@ -138,11 +140,15 @@ class Link:
         self.last_sent = trio.current_time()
 
     async def receive(self) -> bytes | None:
-        """Return the body of the next frame; None if the other side has closed, or is gone."""
+        """Return the body of the next frame; None if the other side has closed, or is gone.
+
+        In the second case, `broken` is set.
+        """
         while (body := self._buffer.pop()) is None:
             try:
                 data = await self._receive_some(RECEIVE_SIZE)
             except trio.BrokenResourceError:
+                self.broken = True
                 return None
             self.last_received = trio.current_time()
             if not data:

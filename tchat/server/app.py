@@ -77,16 +77,27 @@ class ServerConfig:
 
 
 async def run_server(config: ServerConfig, log: Log) -> None:
-    """Serve until SIGINT or SIGTERM. Raises `StartupError` or `StorageError`."""
+    """Serve until SIGINT, SIGTERM or SIGHUP. Raises `StartupError` or `StorageError`."""
     _check_exposure(config)
     config = replace(config, limits=_fit_to_open_files(config.limits))
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with trio.open_signal_receiver(*_stop_signals()) as signals:
         async with open_store(config.data) as store, trio.open_nursery() as nursery:
             stop = trio.Event()
             nursery.start_soon(_stop_on_signal, signals, stop, log)
             _tune_garbage_collector()
             await serve(config, _credentials(config), store, log, stop)
             nursery.cancel_scope.cancel()
+
+
+def _stop_signals() -> list[signal.Signals]:
+    """Return the signals that stop the server.
+
+    A terminal that is closed sends SIGHUP. Under `nohup` it is ignored, and has to stay so.
+    """
+    signals = [signal.SIGINT, signal.SIGTERM]
+    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signals.append(signal.SIGHUP)
+    return signals
 
 
 def _tune_garbage_collector() -> None:

@@ -46,8 +46,8 @@ class GroupQuota:
         if groups is None or (group not in groups and len(groups) >= self._limit):
             raise Refused(
                 Code.GROUPS_FULL,
-                f"You are in {self._limit} groups, the most that this server allows;"
-                " leave one first.",
+                f"You are in {self._limit} groups, or ask to join them; this server allows no more."
+                " Leave one first, or withdraw a request.",
             )
         groups.add(group)
 

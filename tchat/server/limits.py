@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tchat.core.group.feature import DEFAULT_LIMITS, GroupLimits
 from tchat.core.pace import Rate
+from tchat.core.text import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -80,6 +81,15 @@ def _parse_size(text: str) -> int:
 def _show_size(size: int) -> str:
     unit = next(unit for unit, factor in _SIZE_UNITS.items() if size % factor == 0)
     return f"{size // _SIZE_UNITS[unit]}{unit}"
+
+
+def size_limit_text(size: int) -> str:
+    """Return a limit as the operator typed it, with its size in the units of files.
+
+    For example "50M (52.4 MB)": the units of the options are powers of 1024.
+    """
+    typed = _show_size(size)
+    return size_text(size) if typed.isdigit() else f"{typed} ({size_text(size)})"
 
 
 def _parse_age(text: str) -> int | None:

@@ -77,12 +77,15 @@ class Tickets:
         issued = self._issued.pop(ticket, None)
         if issued is not None:
             self._release(issued.permission)
-        if issued is None or issued.expires < trio.current_time():
-            raise Refused(
-                Code.BAD_TICKET,
-                "The ticket of this transfer has expired; start the transfer again.",
-            )
-        return issued.permission
+        if issued is None:  # an expired one may be dropped already
+            reason = "is not valid: it was used, was revoked or has expired"
+        elif issued.expires < trio.current_time():
+            reason = "has expired"
+        else:
+            return issued.permission
+        raise Refused(
+            Code.BAD_TICKET, f"The ticket of this transfer {reason}; start the transfer again."
+        )
 
     @contextmanager
     def running(self, permission: Permission) -> Iterator[None]:

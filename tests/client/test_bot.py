@@ -12,12 +12,13 @@ import trio.testing
 
 from tchat.bot import Handler, Message, run_bot, serve_bot
 from tchat.client import backoff
-from tchat.core.group.membership import Approve, Invite, Kick, Leave
+from tchat.core.group.membership import Approve, Ban, Invite, Kick, Leave
 from tchat.core.group.messages import Edit, Erased, Posted
 from tchat.errors import Code, Refused
 from tests.fault_proxy import fault_proxy
 from tests.helpers import (
     GROUP,
+    GUARD,
     RawClient,
     log_of,
     members,
@@ -262,6 +263,30 @@ async def test_refused_reply_does_not_stop_the_bot(
         await alice.post("!still here")
         await hears(alice, "still here")
     assert "refused (empty_text)" in capsys.readouterr().err
+
+
+async def test_bot_reports_its_standing(capsys: pytest.CaptureFixture[str]) -> None:
+    """Waiting, approval, a kick and a ban are logged, as they happen and at the next start."""
+    reports: list[str] = []
+
+    async def reported(text: str) -> None:
+        with trio.fail_after(GUARD):
+            while not any(text in line for line in reports):
+                reports.extend(capsys.readouterr().err.splitlines())
+                await trio.testing.wait_all_tasks_blocked()
+
+    async with running_server() as server, members(server, "alice") as (alice,):
+        async with running_bot(server, echo):
+            await reported("bot in ops: waiting for alice to approve")
+            await alice.command(Approve, "bot")
+            await reported("bot in ops: a member")
+            await alice.command(Kick, "bot")
+            await reported("bot in ops: no longer a member (kicked by alice)")
+        async with running_bot(server, echo):
+            await reported("bot in ops: kicked; an invite lets the bot in again")
+        await alice.command(Ban, "bot")
+        async with running_bot(server, echo):
+            await reported("bot in ops: banned; only the admin can lift that")
 
 
 # ------------------------------------------------------------------ replies, edits, deletions

@@ -88,6 +88,18 @@ def test_a_server_needs_a_host_and_a_port(tmp_path: Path) -> None:
     assert complaint(tmp_path, "[servers.home]\nport = 1") == "servers.home has no host"
 
 
+def test_host_may_be_written_as_printed(tmp_path: Path) -> None:
+    for host in ("[::1]", "[::1]:1"):
+        text = f'[servers.home]\nhost = "{host}"\nport = 1\n'
+        assert read(tmp_path, text).servers["home"] == Server("::1", 1)
+    short = read(tmp_path, '[servers.home]\nhost = "[::1]:7777"\n')
+    assert short.servers["home"] == Server("::1", 7777)
+    both = '[servers.home]\nhost = "[::1]:7777"\nport = 1\n'
+    assert complaint(tmp_path, both) == "servers.home has another port in its host"
+    far = '[servers.home]\nhost = "[::1]:77777"\n'
+    assert complaint(tmp_path, far).startswith("servers.home.host is 77777; expected a number")
+
+
 @pytest.mark.parametrize("setting", ["auto", "bell", "off"])
 def test_notifications_have_three_settings(tmp_path: Path, setting: str) -> None:
     assert read(tmp_path, f'notifications = "{setting}"').notifications == setting

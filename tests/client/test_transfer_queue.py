@@ -130,6 +130,32 @@ def test_stalled_transfer_has_no_rate(clock: Clock) -> None:
     assert (transfer.rate(clock()), transfer.left(clock())) == (0.0, None)
 
 
+def test_transfer_without_progress_is_called_stalled(clock: Clock) -> None:
+    """In every phase but the queue; whatever moves ends it, also bytes that are hashed."""
+    transfer = transfer_at(clock)
+
+    def stalled_after(seconds: float) -> float | None:
+        clock.now += seconds
+        return transfer.progress(clock()).stalled
+
+    assert stalled_after(60) is None
+    transfer.start()
+    assert stalled_after(4.9) is None
+    transfer.on_checked(MB)
+    assert stalled_after(0) is None
+    assert stalled_after(5) == 5
+    transfer.on_progress(0)
+    assert stalled_after(1) is None
+    assert stalled_after(11) == 12
+    transfer.on_progress(0)  # another attempt, which has not sent anything yet
+    assert stalled_after(8) == 20
+    transfer.on_progress(MB)
+    assert stalled_after(4) is None
+    transfer.on_sharing()
+    assert stalled_after(0) is None
+    assert stalled_after(6) == 6
+
+
 def test_stall_does_not_count_after_it_moves(clock: Clock) -> None:
     transfer = transfer_at(clock)
     transfer.on_progress(0)

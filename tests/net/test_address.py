@@ -8,12 +8,35 @@ import pytest
 import trio
 
 from tchat.errors import StartupError
-from tchat.net.address import Address, connect, explain, listen, port_of
+from tchat.net.address import Address, connect, explain, listen, port_of, split_address
 
 
 def test_an_ipv6_address_is_written_in_brackets() -> None:
     assert str(Address("::1", 7777)) == "[::1]:7777"
     assert str(Address("localhost", 7777)) == "localhost:7777"
+
+
+@pytest.mark.parametrize(
+    ("typed", "host", "port"),
+    [
+        ("localhost", "localhost", None),
+        ("localhost:7777", "localhost", 7777),
+        ("10.0.0.1:80", "10.0.0.1", 80),
+        ("::1", "::1", None),
+        ("[::1]", "::1", None),
+        ("[::1]:7777", "::1", 7777),
+        ("[fe80::1%eth0]:1", "fe80::1%eth0", 1),
+        ("2001:db8::7:80", "2001:db8::7:80", None),
+        ("", "", None),
+        ("[]:1", "[]:1", None),
+        ("[::1]:", "[::1]:", None),
+        ("host:port", "host:port", None),
+    ],
+)
+def test_typed_address_is_split_into_its_parts(typed: str, host: str, port: int | None) -> None:
+    assert split_address(typed) == (host, port)
+    if port is not None:
+        assert str(Address(host, port)) == typed
 
 
 async def test_port_0_is_the_same_on_every_address() -> None:
@@ -49,6 +72,24 @@ async def test_a_refused_connection_is_explained() -> None:
         with pytest.raises(OSError, match=r"all attempts to connect|refused") as failure:
             await connect(Address("127.0.0.1", unused.getsockname()[1]))
     assert explain(failure.value) == "connection refused"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (trio.BrokenResourceError(), "the connection broke"),
+        (trio.ClosedResourceError(""), "the connection broke"),
+        (trio.BrokenResourceError(" . "), "the connection broke"),
+        (trio.TooSlowError(), "no answer in time"),
+        (TimeoutError(), "no answer in time"),
+        (OSError(), "the connection broke"),
+        (trio.BrokenResourceError("\u200b\u2800"), "the connection broke"),
+        (trio.BrokenResourceError("a\x1b[31mb\nc"), "a␛[31mb↵c"),
+    ],
+)
+def test_error_without_a_message_is_described(error: BaseException, words: str) -> None:
+    """No exception's class name and no control character reaches a person."""
+    assert explain(error) == words
 
 
 def test_an_error_keeps_its_own_message() -> None:

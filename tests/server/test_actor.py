@@ -225,13 +225,15 @@ async def test_failed_commit_keeps_refusals_of_earlier_commands(log: Log) -> Non
         registry.close()
 
 
-@pytest.mark.parametrize("group", [GROUP, "@alice,bob"])
-async def test_group_that_does_not_exist_retires_at_once(group: str, log: Log) -> None:
+@pytest.mark.parametrize(("group", "answer"), [(GROUP, Attached), ("@alice,bob", Failed)])
+async def test_group_that_does_not_exist_retires_at_once(
+    group: str, answer: type[Frame], log: Log
+) -> None:
     async with trio.open_nursery() as nursery:
         registry = Registry(GroupEnvironment(MemoryStore(), log), nursery)
         alice = Person(registry)
         await registry.send(group, Subscribe(alice.subscription, Attach(1, group, 0)))
-        assert [frame.standing for frame in await alice.receive() if isinstance(frame, Attached)]
+        assert [type(frame) for frame in await alice.receive()] == [answer]
         await trio.testing.wait_all_tasks_blocked()
         assert not nursery.child_tasks
 

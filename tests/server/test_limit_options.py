@@ -8,7 +8,7 @@ import pytest
 
 from tchat.cli import parser
 from tchat.core.pace import Rate
-from tchat.server.limits import Limits, limits_from
+from tchat.server.limits import Limits, limits_from, size_limit_text
 
 
 def limits_of(*options: str) -> Limits:
@@ -45,6 +45,20 @@ def test_default_options_give_default_limits() -> None:
 )
 def test_option_changes_its_own_limit_only(options: list[str], changed: dict[str, object]) -> None:
     assert limits_of(*options) == replace(Limits(), **changed)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("50M", "50M (52.4 MB)"),
+        ("1G", "1G (1.1 GB)"),
+        ("3K", "3K (3.1 KB)"),
+        ("500", "500 B"),
+        ("1500", "1.5 KB"),
+    ],
+)
+def test_size_limit_is_told_as_typed(typed: str, told: str) -> None:
+    assert size_limit_text(limits_of("--max-file", typed).file) == told
 
 
 def test_rate_limit_off_lifts_all_rates() -> None:

@@ -233,6 +233,10 @@ async def test_ticket_expires(autojump_clock: MockClock) -> None:
     with pytest.raises(Refused) as caught:
         tickets.redeem(late)
     assert caught.value.code == Code.BAD_TICKET
+    assert "has expired; start the transfer again" in str(caught.value)
+    for used_or_unknown in (soon, bytes(16)):
+        with pytest.raises(Refused, match="is not valid: it was used, was revoked or has expired;"):
+            tickets.redeem(used_or_unknown)
     assert tickets.promised_bytes("alice") == 0
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import socket
+import struct
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +62,19 @@ async def test_silent_client_is_disconnected_with_a_reason() -> None:
         async with raw_client(server.address, "alice") as alice:
             assert goodbyes(await alice.until_end()) == [Code.IDLE]
         await server.logged("alice disconnected (idle)")
+
+
+async def test_log_tells_lost_connections_from_closed_ones() -> None:
+    async with running_server() as server:
+        async with raw_client(server.address, "alice"):
+            pass
+        await server.logged("alice disconnected (left)")
+        async with raw_client(server.address, "alice") as alice:
+            # Closing a socket with this option resets the connection.
+            at_once = struct.pack("ii", 1, 0)
+            assert isinstance(alice.stream, trio.SocketStream)
+            alice.stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+        await server.logged("alice disconnected (connection lost)")
 
 
 # ------------------------------------------------------------------ shutdown

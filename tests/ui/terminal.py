@@ -161,11 +161,19 @@ class Terminal:
             assert time.monotonic() < guard, f"never came: {what}\n{self.text}"
             assert self._receive(), f"the program ended before: {what}\n{self.text}"
 
+    def close(self) -> int:
+        """Close the terminal, so that the program gets SIGHUP; return as `end` does."""
+        self._process.fileobj.close()
+        return self._exit_status()
+
     def end(self) -> int:
         """Wait until the program has ended and return its exit status, or a signal as -number."""
         guard = time.monotonic() + GUARD_SECONDS
         while self._receive():
             assert time.monotonic() < guard, f"never ended:\n{self.text}"
+        return self._exit_status()
+
+    def _exit_status(self) -> int:
         self._process.wait()
         status, number = self._process.exitstatus, self._process.signalstatus
         assert status is not None or number is not None

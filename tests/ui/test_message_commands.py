@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tchat.core.group.membership import Approve, Kick
+from tchat.core.group.membership import Approve, Kick, Leave
 from tchat.core.group.messages import Delete
 from tchat.core.protocol.frames import Seen
 from tests.helpers import GROUP, log_of, members, running_server, texts
@@ -56,7 +56,31 @@ async def test_a_leading_name_selects_whose_message() -> None:
 async def test_reply_without_messages_is_refused(line: str) -> None:
     async with two_typing() as (alice, _):
         (shown,) = await alice.types(line)
-        assert shown.startswith("error: There is no ")
+        assert shown.startswith(("error: There is no ", "error: No message of bob is loaded"))
+
+
+@pytest.mark.parametrize("command", ["/delete", "/pin"])
+async def test_people_without_loaded_messages_are_named(command: str) -> None:
+    """A member or not: the answer is not how the command is typed. A former member is found."""
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob", "carol") as (_, bob, _),
+        typing(server) as alice,
+    ):
+        await bob.post("from bob")
+        await bob.command(Leave)
+        await alice.types("mine")
+        for name in ("carol", "nobody"):
+            assert await alice.types(f"{command} {name}") == [
+                f"error: There is no message of {name} here; PageUp loads earlier ones."
+            ]
+        assert await alice.types(f"{command} two words") == [
+            f"error: Usage: {command}, {command} NAME, or {command} ^3"
+        ]
+        await alice.types(f"{command} BOB")
+        await alice.until(
+            lambda: alice.window.replica.state.pinned or alice.screen()[0] == "bob:  [deleted]"
+        )
 
 
 async def test_a_reply_to_a_deleted_message_quotes_nothing() -> None:
@@ -71,7 +95,7 @@ async def test_a_reply_to_a_deleted_message_quotes_nothing() -> None:
             await person.reads("alice:  [deleted]")
             await person.reads(gone)
         assert await bob.types("/reply alice still there?") == [
-            "error: There is no such message here."
+            "error: There is no message of alice here; PageUp loads earlier ones."
         ]
 
 

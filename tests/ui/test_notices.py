@@ -68,6 +68,11 @@ def test_a_welcome_says_who_is_there(story: list[tuple[str, Body]], me: str, oth
             "You were kicked from this group. /join asks to join again.",
         ),
         (
+            Attached(1, "ops", "outsider", kicked=True, banned=True),
+            "member",
+            "You were banned from this group; only its admin can lift that.",
+        ),
+        (
             Attached(1, "ops", "outsider"),
             "waiting",
             "Your request was not approved. /join asks again, /part closes this window.",
@@ -137,5 +142,5 @@ def test_leaving_on_purpose_shows_no_notice() -> None:
 
 def test_a_ban_does_not_suggest_join() -> None:
     banned = MembershipChange("ops", "outsider", "banned", "alice")
-    sentence = "alice banned you from this group. Only its admin can lift the ban."
+    sentence = "alice banned you from this group; only its admin can lift that."
     assert standing_changed(banned, on_purpose=False) == sentence

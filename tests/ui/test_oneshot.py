@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 import sys
@@ -246,6 +247,24 @@ async def test_an_interrupted_send_resumes(tmp_path: Path) -> None:
         assert await alice.runs("send", "big.bin") == (0, [], [])
         assert await alice.runs("get", 1, "--to", "saved/") == (0, ["saved/big.bin"], [])
         assert (tmp_path / "saved" / "big.bin").read_bytes() == data
+
+
+async def test_stalled_transfers_say_so(tmp_path: Path) -> None:
+    """While sending and saving, by command and in the chat, with the time since it moved."""
+    (tmp_path / "big.bin").write_bytes(os.urandom(HELD + HELD // 4))
+    async with desk(tmp_path) as alice, held_wire(alice.address) as (held_address, _):
+        assert await alice.runs("send", "big.bin") == (0, [], [])
+        (tmp_path / "other.bin").write_bytes(os.urandom(HELD + HELD // 4))
+        alice.address = held_address
+        sending = await alice.start("send", "other.bin")
+        getting = await alice.start("get", 1, "--to", "saved/")
+        chatting = await alice.start("join", "--plain")
+        await chatting.sees("in #ops")
+        await chatting.type("/get 1 chat/")
+        stalled = await sending.err.containing(", stalled for 0:")
+        assert re.fullmatch(r"sending other.bin: \d+ % of 21.0 MB, stalled for 0:\d\d", stalled)
+        await getting.err.containing(" % of 21.0 MB, stalled for 0:")
+        await chatting.sees(" % of 21.0 MB, stalled for 0:")
 
 
 def test_progress_redraws_one_line_on_a_terminal(server: ServerProcess, tmp_path: Path) -> None:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 import pytest
 
 from tchat.core.fingerprints import fingerprint
 from tchat.core.group.membership import Join
+from tchat.ui.tui.model import Model, WindowView
+from tests.fault_proxy import fault_proxy
 from tests.helpers import identity_of, members, raw_client, running_server
 from tests.ui.typist import two_typing, typing
+
+if TYPE_CHECKING:
+    from tests.ui.typist import Typist
 
 NOT_ADMIN = "error: Only the admin, alice, may do this."
 
@@ -99,7 +107,7 @@ async def test_a_ban_lasts_until_lifted() -> None:
     async with two_typing() as (alice, bob):
         await alice.types("/ban @Bob")
         assert await bob.shows("banned you") == (
-            "alice banned you from this group. Only its admin can lift the ban."
+            "alice banned you from this group; only its admin can lift that."
         )
         banned = "error: You were banned from this group; only its admin can lift the ban."
         assert await bob.types("/join") == [banned]
@@ -176,6 +184,43 @@ async def test_whois_shows_members_of_all_windows() -> None:
         assert await alice.types("/whois dave") == [
             f"notice: dave asks to join (key {daves}, new here)"
         ]
+
+
+async def test_presence_is_unknown_while_disconnected() -> None:
+    """Neither the header nor a command says who is online before the server has said it again."""
+
+    def header(alice: Typist) -> tuple[str, int | None, set[bool | None]]:
+        model = Model("", "")
+        model.refresh(alice.chat, WindowView(), asked_to_quit=False)
+        return model.connection[:7], model.online, {person.online for person in model.people}
+
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob"),
+        fault_proxy(server.address) as proxy,
+        typing(replace(server, address=proxy.address)) as alice,
+    ):
+        await alice.until(lambda: "bob" in alice.window.replica.online)
+        assert header(alice) == ("", 2, {True})
+        proxy.refusing = True
+        proxy.cut()
+        await alice.shows("connection lost")
+        assert header(alice) == ("offline", None, {None})
+        alice.chat.enter("/who")
+        alice.chat.enter("/online")
+        alice.chat.enter("/whois bob")
+        unknown = ["Who is online is not known at the moment.", "members (2): alice (admin), bob"]
+        said = [line.text for line in alice.lines if "joined with key" not in line.text]
+        assert said[-6:-1] == [*unknown, *unknown, "bob is of unknown presence"]
+        proxy.refusing = False
+        await alice.until(lambda: "bob" in alice.window.replica.online)
+        assert header(alice) == ("", 2, {True})
+
+
+async def test_presence_in_new_conversation_is_the_groups() -> None:
+    async with two_typing() as (alice, _):
+        await alice.types("/query bob", "/whois bob")
+        assert "bob is online" in [line.text for line in alice.lines]
 
 
 # ------------------------------------------------------------------ /ignore, /unignore

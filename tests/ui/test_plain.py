@@ -102,6 +102,8 @@ async def test_a_first_visit_prints_the_latest_events(tmp_path: Path) -> None:
             reader = await launch.join(address, "bob", *options)
             assert await reader.end() == 0
             assert reader.heard == [f"<alice> text {n}" for n in range(300 - count, 300)]
+            told = "-- Earlier messages are not shown; --history N shows the N latest."
+            assert (without_time(reader)[0] == told) == (not options)
         reader = await launch.join(address, "carol", "--history", "250")
         assert await reader.end() == 0
         assert reader.heard == [f"<alice> text {n}" for n in range(50, 300)]
@@ -304,7 +306,7 @@ async def test_script_of_many_commands_runs_in_order(tmp_path: Path) -> None:
             "-- You are away: lunch. /away alone brings you back.",
             "-- You are back.",
             "-- alice (admin) is online",
-            "-- #ops (open)",
+            "-- #ops (window 1)",
             "#lab <alice> first",
             "-- You left #lab.",
             "-- alice banned eve",

@@ -97,7 +97,7 @@ async def test_part_closes_the_window_but_keeps_membership() -> None:
         await alice.until(lambda: alice.window_of("#lab").caught_up)
         await alice.types("/window lab", "/close")
         assert (alice.window.title, alice.titles) == ("#ops", ["#ops"])
-        assert await alice.types("/list") == ["notice: #lab", "notice: #ops (open)"]
+        assert await alice.types("/list") == ["notice: #lab", "notice: #ops (window 1)"]
         await alice.types("/part")
         assert alice.chat.done.is_set()
 
@@ -108,7 +108,7 @@ async def test_leave_ends_the_membership_and_closes_the_window() -> None:
         await alice.types("/window lab")
         assert "notice: You left #lab." in await alice.types("/leave")
         assert (alice.window.title, alice.titles) == ("#ops", ["#ops"])
-        assert await alice.types("/list") == ["notice: #ops (open)"]
+        assert await alice.types("/list") == ["notice: #ops (window 1)"]
         assert not alice.chat.done.is_set()
         assert "notice: You left the group." in await alice.types("/leave")
         assert alice.chat.done.is_set()
@@ -182,20 +182,32 @@ async def test_messages_after_query_arrive_in_order() -> None:
         assert bob.screen("@alice") == [f"alice: {text}" for text in words]
 
 
-@pytest.mark.parametrize("line", ["/msg nobody hello", "/msg dave hello"])
-async def test_private_messages_to_strangers_leave_no_window(line: str) -> None:
+@pytest.mark.parametrize("name", ["nobody", "dave"])
+async def test_conversations_with_strangers_leave_no_window(name: str) -> None:
+    """Whether nobody has the name or the person shares no group, and at once."""
     async with (
         running_server() as server,
-        typing(server) as alice,
+        typing(server, "alice", "ops", "lab", "den") as alice,
         raw_client(server.address, "dave") as dave,
     ):
         await dave.command(Join, group="elsewhere")
-        refusal = "error: You can write to people with whom you share a group."
-        assert await alice.types(line) == [refusal]
-        assert (alice.window.title, alice.titles) == ("#ops", ["#ops"])
-        await alice.types("/query dave")
-        assert await alice.types("hello") == [refusal]
-        assert alice.screen() == ["alice: hello [failed]"]
+        await alice.until(lambda: not any(w.catching_up for w in alice.chat.windows))
+        refusal = (
+            f"error: @{name}: Nobody of this name is in a group with you, so you cannot write to"
+            " them."
+        )
+        unsent = f"notice: not sent to {name}: hello"
+        assert await alice.types(f"/query {name}") == [refusal]
+        assert (alice.window.title, alice.titles) == ("#ops", ["#ops", "#lab", "#den"])
+        assert await alice.types(f"/msg {name} hello") == [unsent, refusal]
+        for line in (f"/query {name}", "hello"):
+            alice.chat.enter(line)
+        assert await alice.types() == []
+        await alice.until(lambda: len(alice.titles) == 3)
+        assert [line.text for line in alice.lines[-2:]] == [
+            text.partition(": ")[2] for text in (unsent, refusal)
+        ]
+        assert (alice.window.title, alice.screen()) == ("#ops", [])
 
 
 @pytest.mark.parametrize(
@@ -298,7 +310,7 @@ async def test_list_shows_groups_with_standing() -> None:
         assert sorted(shown) == [
             "notice: #den (waiting)",
             "notice: #lab (1 unread)",
-            "notice: #ops (open)",
+            "notice: #ops (window 1)",
         ]
 
 
@@ -316,6 +328,38 @@ async def test_page_up_restores_a_cleared_window() -> None:
         await bob.load_all_history()
         assert bob.screen() == ["alice: ONE [edited]", "alice: two", "alice: three"]
         assert bob.window.past == "all"
+
+
+async def test_cleared_messages_can_be_changed() -> None:
+    """One's last message is still the last one, and counting back goes on as before."""
+    async with two_typing() as (alice, bob):
+        await bob.types("hello")
+        await alice.types("one", "twoo", "/clear", "/edit two")
+        await bob.reads("alice: two [edited]")
+        await alice.types("three", "/clear")
+        assert await alice.types("/edit") == []
+        assert alice.frontend.filled == ["/edit three"]
+        await alice.types("/delete", "/delete")
+        await bob.until(
+            lambda: (
+                bob.screen()[1:] == ["alice: one", "alice:  [edited, deleted]", "alice:  [deleted]"]
+            )
+        )
+        await alice.types("/reply ^2 hi")
+        await bob.reads("alice: hi [re bob: hello]")
+        assert alice.screen() == ["alice: hi [re bob: hello]"]
+
+
+async def test_clearing_counts_as_having_seen() -> None:
+    """The line "new" must not come to stand above one's own next message."""
+    async with two_typing() as (alice, bob):
+        alice.frontend.looks = False
+        await bob.types("hello")
+        await alice.reads("bob: hello")
+        alice.frontend.looks = True
+        assert alice.window.new_from
+        await alice.types("/clear", "mine")
+        assert (alice.screen(), alice.window.new_from) == (["alice: mine"], 0)
 
 
 # ------------------------------------------------------------------ /help, /quit

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
 
+import trio
+
+from tchat.client.adoption import send_left_messages
 from tchat.client.authenticate import Account
 from tchat.client.client_id import acquire_client_id
 from tchat.client.config.paths import identity_file, known_servers_file, state_directory
@@ -15,11 +19,11 @@ from tchat.client.known_servers import KnownServers
 from tchat.client.session import open_session
 from tchat.core.fingerprints import read_invite, read_pin
 from tchat.errors import Code, StartupError
-from tchat.net.address import Address, is_local
+from tchat.net.address import Address, is_local, split_address
 from tchat.net.identity import load_identity
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from tchat.client.config.settings import Settings
     from tchat.client.session import Session
@@ -30,8 +34,35 @@ CREATE_HINT = "Check its name; --create founds it."
 """The next step where a group does not exist and is not founded without `add_create`'s option."""
 
 
+class AddressParser(argparse.ArgumentParser):
+    """Parser that takes HOST:PORT, as programs print it, for the two arguments HOST and PORT."""
+
+    def parse_known_args(  # type: ignore[override]  # the overloads are for other namespaces
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse arguments; see `argparse.ArgumentParser.parse_known_args`."""
+        given = list(sys.argv[1:] if args is None else args)
+        place = self._place_of_host(given)
+        if place is not None:
+            host, port = split_address(given[place])
+            given[place : place + 1] = [host] if port is None else [host, str(port)]
+        return super().parse_known_args(given, namespace)
+
+    def _place_of_host(self, given: list[str]) -> int | None:
+        """Return the index of the first positional argument, if that is HOST."""
+        positional = [action.dest for action in self._actions if not action.option_strings]
+        if positional[:1] != ["host"]:
+            return None
+        place = 0
+        while place < len(given) and given[place].startswith("-"):
+            word, equals, _ = given[place].partition("=")
+            option = self._option_string_actions.get(word)
+            place += 1 if equals or option is None or option.nargs == 0 else 2
+        return place if place < len(given) else None
+
+
 def add_address(parser: argparse.ArgumentParser, host: str, port: str) -> None:
-    """Add the arguments HOST and PORT."""
+    """Add the arguments HOST and PORT; an `AddressParser` takes them as one, too."""
     parser.add_argument("host", metavar="HOST", help=host)
     parser.add_argument("port", metavar="PORT", type=_port, help=port)
 
@@ -118,11 +149,17 @@ async def session_for(
         )
     pin = _expected_pin(given)
     connector = Connector(address, KnownServers(known_servers_file()), pin, plain=given.no_tls)
-    with acquire_client_id(state_directory(), user, connector.names()) as client_id:
+    state = state_directory()
+    with acquire_client_id(state, user, connector.names()) as client_id:
         identity = load_identity(identity_file())
         account = Account(user, identity, client_id, given.link)
-        async with open_session(connector, account, recent) as session:
+        async with (
+            open_session(connector, account, recent) as session,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(send_left_messages, session, account, state)
             yield session
+            nursery.cancel_scope.cancel()
 
 
 def _expected_pin(given: argparse.Namespace) -> bytes | None:

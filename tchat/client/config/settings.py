@@ -18,6 +18,7 @@ from tchat.client.config.paths import config_directory
 from tchat.core.fingerprints import read_pin
 from tchat.core.text import check_name
 from tchat.errors import Code, Refused, StartupError
+from tchat.net.address import split_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -213,6 +214,10 @@ def _pin(where: str, value: object) -> bytes:
 
 def _server(where: str, value: object) -> Server:
     values = _read_table(_SERVER, where, value)
+    if "host" in values:
+        values["host"], port = split_address(values["host"])
+        if port is not None and values.setdefault("port", _port(f"{where}.host", port)) != port:
+            raise InvalidSettingError(f"{where} has another port in its host")
     for key in ("host", "port"):
         if key not in values:
             raise InvalidSettingError(f"{where} has no {key}")

@@ -37,6 +37,9 @@ AT_ONCE = 4
 RATE_SECONDS = 5.0
 """The period over which the rate is measured."""
 
+STALLED_SECONDS = 5.0
+"""Seconds without any progress after which a transfer is called stalled."""
+
 _MIN_WINDOW_SECONDS = 0.5
 _STALL_SECONDS = 10.0
 _SAMPLE_SECONDS = 0.1
@@ -44,7 +47,10 @@ _SAMPLE_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Progress of a transfer: `done` of `size` bytes, `rate` in bytes/s, `left` in seconds."""
+    """Progress of a transfer: `done` of `size` bytes, `rate` in bytes/s, `left` in seconds.
+
+    `stalled` is for how many seconds nothing has moved; None while something does.
+    """
 
     number: int
     way: Way
@@ -54,6 +60,7 @@ class Progress:
     size: int = 0
     rate: float = 0.0
     left: float | None = None
+    stalled: float | None = None
 
     @property
     def percent(self) -> int:
@@ -92,6 +99,8 @@ class Transfer:
         self._changed = changed
         self._clock = clock
         self._samples: deque[tuple[float, int]] = deque()
+        self._place: tuple[Phase, int] = ("queued", 0)
+        self._moved = clock()
 
     def on_start(self, name: str, size: int) -> None:
         """Record the name and the size of the file."""
@@ -116,6 +125,7 @@ class Transfer:
         samples.append((now, done))
         while len(samples) > 1 and samples[1][0] <= now - RATE_SECONDS:
             samples.popleft()
+        self._note_movement(now)
         self._changed()
 
     def on_sharing(self) -> None:
@@ -140,6 +150,21 @@ class Transfer:
         rate = self.rate(now)
         return (self.size - self.done) / rate if rate > 0 else None
 
+    def stalled(self, now: float) -> float | None:
+        """Return for how many seconds nothing has moved; None if that is not long, or queued."""
+        self._note_movement(now)
+        is_stalled = self.phase != "queued" and now - self._moved >= STALLED_SECONDS
+        return now - self._moved if is_stalled else None
+
+    def _note_movement(self, now: float) -> None:
+        """Remember when the transfer moved last.
+
+        Also called by whoever looks at the progress, since a file is hashed in a worker thread,
+        which has no clock.
+        """
+        if self._place != (self.phase, self.done):
+            self._place, self._moved = (self.phase, self.done), now
+
     def progress(self, now: float) -> Progress:
         """Return a snapshot of the progress."""
         return Progress(
@@ -151,6 +176,7 @@ class Transfer:
             self.size,
             self.rate(now),
             self.left(now),
+            self.stalled(now),
         )
 
     def start(self) -> None:

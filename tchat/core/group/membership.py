@@ -63,7 +63,7 @@ class Join(Command):
             return [Created(context.author.key)]
         if group.standing(context.name) == "member":
             return []
-        _require_not_banned(group, context.name)
+        group.require_not_banned(context.name)
         if group.policy == "open":
             _require_room(group, context)
             return [Joined(key=context.author.key)]
@@ -82,7 +82,7 @@ def _join_by_invite(group: Group, context: Context, token: bytes) -> list[Body]:
     person = fold(context.name)
     if person in group.members:
         return []
-    _require_not_banned(group, context.name)
+    group.require_not_banned(context.name)
     invitation = group.invites.get(digest)
     if invitation is None:
         raise Refused(Code.BAD_INVITE, "This invite was used already, or is not for this group.")
@@ -554,13 +554,6 @@ def key_note(key: bytes, keys: Mapping[bytes, str]) -> str:
     known = keys.get(key)
     was = f"was a member as {known}" if known else "new here"
     return f"key {fingerprint(key)}, {was}"
-
-
-def _require_not_banned(group: Group, person: str) -> None:
-    if fold(person) in group.banned:
-        raise Refused(
-            Code.BANNED, "You were banned from this group; only its admin can lift the ban."
-        )
 
 
 def _require_room(group: Group, context: Context) -> None:

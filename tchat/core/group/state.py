@@ -197,8 +197,13 @@ class Group(Shape):
         """The admin's display name; empty while the group is closed."""
         return self.members.get(self.admin or "", "")
 
+    def require_not_banned(self, name: str) -> None:
+        """Raise `Refused` (banned) if the person is banned."""
+        if fold(name) in self.banned:
+            raise banned_refusal()
+
     def require_member(self, name: str) -> None:
-        """Raise `Refused` (not_member) unless the person is a member."""
+        """Raise `Refused` (not_member, banned) unless the person is a member."""
         standing = self.standing(name)
         if standing == "member":
             return
@@ -208,10 +213,11 @@ class Group(Shape):
             raise Refused(
                 Code.NOT_MEMBER, f"You are not a member yet: {self.admin_name} has to approve you."
             )
+        self.require_not_banned(name)
         raise Refused(Code.NOT_MEMBER, "You are not a member of this group.")
 
     def require_admin(self, name: str) -> None:
-        """Raise `Refused` (not_member, not_admin) unless the person is the admin."""
+        """Raise `Refused` (not_member, banned, not_admin) unless the person is the admin."""
         self.require_member(name)
         if not self.is_admin(name):
             raise Refused(Code.NOT_ADMIN, f"Only the admin, {self.admin_name}, may do this.")
@@ -246,6 +252,11 @@ class Group(Shape):
             self.counts[key] = (n, (done << step & _RECENT if step < WINDOW else 0) | 1)
         elif -step < WINDOW:
             self.counts[key] = (highest, done | 1 << -step)
+
+
+def banned_refusal() -> Refused:
+    """Return the refusal of whatever a banned person tries to do in the group."""
+    return Refused(Code.BANNED, "You were banned from this group; only its admin can lift that.")
 
 
 _LASTING = {"seq", "at", "numbered", "counts"}

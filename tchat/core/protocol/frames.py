@@ -240,7 +240,8 @@ class Attached(Frame):
     the last event that this person has seen on any device, `first` the first event that is sent
     now. `joined` is the event that admitted the person: what came before it is not unread, even if
     they have read nothing yet; it is absent in direct conversations. People who are not members get
-    the `admin`'s name, and `kicked` if they were kicked or banned.
+    the `admin`'s name, `kicked` if they were kicked or banned, and `banned` if the ban still
+    stands.
     """
 
     type = "attached"
@@ -254,6 +255,7 @@ class Attached(Frame):
     admin: str | None = None
     kicked: bool = False
     joined: int | None = None
+    banned: bool | None = None
 
 
 @record

@@ -200,10 +200,14 @@ class Connection:
                 if self._ending:
                     return  # ignore frames from before the goodbye: the key may be revoked
                 await self._receive(body)
+            if self._link.broken:
+                self.reason = "connection lost"
         except ProtocolError as error:
             self.reason = str(error.code)
             self.notify(failed(error))
-        except (SendQueueClosed, trio.BrokenResourceError):
+        except trio.BrokenResourceError:
+            self.reason = "connection lost"
+        except SendQueueClosed:
             return
 
     async def _throttle(self, frames: TokenBucket, size: int) -> None:

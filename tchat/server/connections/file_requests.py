@@ -32,6 +32,7 @@ from tchat.core.protocol.frames import (
 from tchat.core.protocol.schema import INT_LIMIT
 from tchat.core.text import fold, size_text
 from tchat.errors import Code, Refused, StorageError
+from tchat.server.limits import size_limit_text
 from tchat.server.tickets import Permission
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ def _check_space(context: ServerContext, user: str, size: int, used: int) -> Non
     if size > limit:
         raise Refused(
             Code.FILE_TOO_LARGE,
-            f"The file is {size_text(size)}; this server accepts at most {size_text(limit)}.",
+            f"The file is {size_text(size)}; this server accepts at most {size_limit_text(limit)}.",
         )
     check_quota(context, used, context.tickets.promised_bytes(user) + size)
 
@@ -176,8 +177,8 @@ def check_quota(context: ServerContext, used: int, more: int = 0) -> None:
     if used + more > quota:
         raise Refused(
             Code.QUOTA_EXCEEDED,
-            f"Your files take {size_text(used)} of the {size_text(quota)} that this server allows"
-            " each person; /remove a file to make room.",
+            f"Your files take {size_text(used)} of the {size_limit_text(quota)} that this server"
+            " allows each person; /remove a file to make room.",
         )
 
 

@@ -189,7 +189,7 @@ class GroupActor:
         if targets := _targets_of(commands):
             found = await self._store.find(self.key, targets)
             batch.targets = {seq: decode_event(body) for seq, body in found.items()}
-        if commands and self.group.direct and not self.group.seq:
+        if self._waiting and self.group.direct and not self.group.seq:
             batch.acquainted = await self._store.share_a_group(*self.group.members)
         return batch
 
@@ -212,7 +212,7 @@ class GroupActor:
                 case ReadReceipt():
                     batch.read_receipts.append(item)
                 case Subscribe(subscription, request):
-                    self._subscribe(subscription, request)
+                    self._subscribe(batch, subscription, request)
                 case Query(run, _):
                     run(self.group)
 
@@ -315,19 +315,32 @@ class GroupActor:
             subscription.send_queue.push(encode(change))
         self._subscriptions.presence_changed = True
 
-    def _subscribe(self, subscription: Subscription, request: Attach) -> None:
-        """Reply with the person's standing, and start the subscription if they are allowed one."""
+    def _subscribe(self, batch: Batch, subscription: Subscription, request: Attach) -> None:
+        """Reply with the person's standing, and start the subscription if they are allowed one.
+
+        A direct conversation that could not begin is refused at once, not with its first message.
+        """
         group, name = self.group, subscription.author.name
+        try:
+            _require_acquainted(batch)
+        except Refused as refusal:
+            subscription.send_queue.push(encode(failed(refusal, request.id)))
+            return
         standing = group.standing(name)
         if standing == "member":
             self._subscribe_member(subscription, request)
             return
         # A closed group has no display name: its next founder may spell the name differently.
         shown = group.name if group.members else request.group
-        admin, kicked = group.admin_name or None, fold(name) in group.kicked
-        subscription.send_queue.push(
-            encode(Attached(request.id, shown, standing, admin=admin, kicked=kicked))
+        answer = Attached(
+            request.id,
+            shown,
+            standing,
+            admin=group.admin_name or None,
+            kicked=fold(name) in group.kicked,
+            banned=fold(name) in group.banned or None,
         )
+        subscription.send_queue.push(encode(answer))
         if standing == "waiting" and not subscription.gone:
             self._subscriptions.add(subscription)
 
@@ -409,4 +422,7 @@ def _require_acquainted(batch: Batch) -> None:
     The refusal is the same for names that nobody has, so it does not reveal which names exist.
     """
     if not batch.acquainted:
-        raise Refused(Code.NO_COMMON_GROUP, "You can write to people with whom you share a group.")
+        raise Refused(
+            Code.NO_COMMON_GROUP,
+            "Nobody of this name is in a group with you, so you cannot write to them.",
+        )

@@ -30,6 +30,7 @@ from tchat.client.updates import (
     JournalDamaged,
     NewServer,
     PositionMoved,
+    RefusalFound,
     StandingChanged,
     Update,
 )
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
+    from tchat.client.pending_message import PendingMessage
     from tchat.client.replica import Replica
     from tchat.client.session import Session
     from tchat.core.protocol.frames import GroupSummary
@@ -62,6 +64,8 @@ QUIT_SECONDS = 3.0
 _YES, _NO = ("y", "yes"), ("n", "no")
 _LISTED_CHOICES = 20
 _OPENED_WINDOWS = 64
+_MOST_UNANSWERED = 256
+"""So many requests are under way at most, so that a fast pipe fills neither memory nor disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +209,8 @@ class Chat:
             return
         index = self.windows.index(window)
         if window is self.current:
-            self.switch_to(self.windows[index - 1] if index else self.windows[1])
+            neighbour = self.windows[index - 1] if index else self.windows[1]
+            self.switch_to(self._previous or neighbour)
         self.windows.remove(window)
         self._previous = None if self._previous is window else self._previous
         self.session.unfollow(window.replica)
@@ -476,7 +481,9 @@ class Chat:
             # A message that is on its way, or about to be deleted, changes which one is the newest.
             unsettled = window.sending or window.commanding or self.searching or self.has_updates
             moving = counts and unsettled
-            if not (window.catching_up or window.leaving or moving or self._looking_back):
+            crowded = self.session.unanswered > _MOST_UNANSWERED
+            waits = window.catching_up or window.leaving or self._looking_back or crowded
+            if not (waits or moving):
                 return
             await self._wait_for_progress()
 
@@ -508,6 +515,8 @@ class Chat:
                 self._handle_conversation(replica)
             case JournalDamaged(sentence):
                 self.current.fail(Refused(Code.FILE_UNREADABLE, sentence))
+            case RefusalFound(pending, failure):
+                self._show_found(pending, failure)
             case NewServer() | Connected() | Disconnected():
                 self._handle_connection(update)
             case (
@@ -517,6 +526,16 @@ class Chat:
                     self._handle_in(window, update)
         self._progress.set()
         self.frontend.changed()
+
+    def _show_found(self, pending: PendingMessage, failure: Refused) -> None:
+        """Show that a message which another client left could not be sent either."""
+        replica = self.session.groups.get(fold(pending.group))
+        window = self._window_of(replica) if replica is not None else None
+        (window or self.current).notice(
+            f"A message to {self.title_of(pending.group)} that another client of yours left unsent"
+            f" was refused ({failure.sentence}) /resend sends it, /discard deletes it:"
+            f" {pending.text}"
+        )
 
     def _handle_conversation(self, replica: Replica) -> None:
         if self._window_of(replica) is None and self._is_ignored(replica.name):

@@ -67,6 +67,10 @@ class Line:
     history: bool = False
     code: str = ""
 
+    def is_by(self, user: str) -> bool:
+        """Return whether this is a message of `user`."""
+        return bool(self.who) and fold(self.who) == fold(user)
+
 
 def line_of(
     event: Event,
@@ -173,7 +177,14 @@ def time_text(seconds: float) -> str:
 
 
 def progress_text(progress: Progress) -> str:
-    """Return the progress of a transfer as a sentence without a full stop."""
+    """Return the progress of a transfer as a sentence without its full stop."""
+    text = _moving_text(progress)
+    if progress.stalled is not None:
+        text += f", stalled for {time_text(progress.stalled)}"
+    return text
+
+
+def _moving_text(progress: Progress) -> str:
     size, name = size_text(progress.size), progress.name
     if progress.phase == "queued":
         return f"{name} is queued"
@@ -183,6 +194,8 @@ def progress_text(progress: Progress) -> str:
         return f"checking {name}" + (f": {progress.percent} % of {size}" if progress.done else "")
     verb = "sending" if progress.way == "up" else "saving"
     text = f"{verb} {name}: {progress.percent} % of {size}"
+    if progress.stalled is not None:
+        return text
     if progress.rate:
         text += f", {size_text(round(progress.rate))}/s"
     if progress.left is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from tchat.core.group.state import banned_refusal
 from tchat.ui.chat.lines import count_text, latest
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ def standing_found(replica: Replica, before: Standing | None) -> str:
         return f"Waiting for {admin} to approve you. /leave withdraws your request."
     if replica.standing == "member":
         return ""
+    if replica.banned:
+        return str(banned_refusal())
     if replica.kicked:
         return "You were kicked from this group. /join asks to join again."
     if before == "waiting":
@@ -51,7 +54,7 @@ def standing_changed(news: MembershipChange, *, on_purpose: bool) -> str:
     if news.reason == "left" and on_purpose:
         return ""
     if news.reason == "banned":
-        return f"{news.by} banned you from this group. Only its admin can lift the ban."
+        return f"{news.by} banned you from this group; only its admin can lift that."
     sentence = {
         "denied": f"{news.by} denied your request.",
         "kicked": f"{news.by} kicked you from this group.",

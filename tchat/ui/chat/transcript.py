@@ -14,6 +14,7 @@ which event last edited a message: it is requested too, so that a quotation has 
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from tchat.core.group.files import FileRemoved, FileShared
@@ -60,10 +61,17 @@ class Transcript:
         """Events outside the loaded log, by seq; None if requested and not received (yet)."""
 
     def messages(self) -> Iterator[Line]:
-        """Yield the messages that are shown, the newest first."""
-        return (
-            line for line in reversed(self.lines) if line.sort in SPOKEN and line.seq and line.text
-        )
+        """Yield the messages that are shown, then those that were cleared, the newest first."""
+        shown = reversed(self.lines)
+        return (line for line in chain(shown, self._cleared_lines()) if _is_message(line))
+
+    def _cleared_lines(self) -> Iterator[Line]:
+        """Yield the lines that `uncover` would bring back, the newest first."""
+        if self.cleared:
+            count = self._first_shown() - self._replica.first
+            events = reversed(self._replica.log[: max(count, 0)])
+            kept = (event for event in events if not isinstance(event.body, Edited | Deleted))
+            yield from filter(None, (self.line(event, now=True) for event in kept))
 
     def index_of(self, seq: int) -> int | None:
         """Return the index of the last line with this seq or a lower one; None if there is none."""
@@ -212,6 +220,10 @@ class Transcript:
         first = next((line.seq for line in self.lines if line.seq), self._replica.last + 1)
         return self.prepend([event for event in self._replica.log if event.seq < first])
 
+    def _first_shown(self) -> int:
+        """Return the seq of the first event with a line; of the next event if there is none."""
+        return next((line.seq for line in self.lines if line.seq), self._replica.last + 1)
+
     # ------------------------------------------------------------------ quotations
 
     def quote_of(self, seq: int, limit: int | None = QUOTE_LIMIT) -> str:
@@ -293,6 +305,11 @@ class Transcript:
         if 0 <= index < len(self._replica.log):
             return self._replica.log[index]
         return self._elsewhere.get(seq)
+
+
+def _is_message(line: Line) -> bool:
+    """Return whether a line is a message that is in the log and was not deleted."""
+    return bool(line.sort in SPOKEN and line.seq and line.text)
 
 
 def _message_of(event: Event) -> int:

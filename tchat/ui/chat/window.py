@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from tchat.core.group.direct import other_of
 from tchat.core.group.messages import Deleted, Edited
+from tchat.core.group.state import banned_refusal
 from tchat.core.protocol.frames import Ok
 from tchat.core.text import check_text, clean_line, fold
 from tchat.errors import Code, Refused
@@ -357,6 +358,8 @@ class Window:
                 "You are not a member yet. /leave withdraws your request to join.",
             )
         if self.replica.standing != "member":
+            if self.replica.banned:
+                raise banned_refusal()
             raise Refused(Code.NOT_MEMBER, "You are not a member. /join asks to join.")
 
     def require_admin(self) -> None:
@@ -465,7 +468,7 @@ class Window:
     # ------------------------------------------------------------------ messages
 
     def messages(self) -> Iterator[Line]:
-        """Yield the messages that are shown, the newest first."""
+        """Yield the messages that are shown, then those that were cleared, the newest first."""
         return self._transcript.messages()
 
     def index_of(self, seq: int) -> int | None:

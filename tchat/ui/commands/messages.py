@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from tchat.core.group.messages import Delete, Edit, Pin, Unpin
-from tchat.core.text import check_text, clean_line, clean_text, fold
+from tchat.core.text import check_text, clean_line, clean_text, fold, quote_name
 from tchat.errors import Code, Refused
 from tchat.ui.chat.commands import CommandSpec, NotLoaded, usage_error
 from tchat.ui.chat.completion import first_then_text, other_people, text
@@ -88,9 +88,7 @@ def delete(chat: Chat, window: Window, typed: str) -> None:
     """
     mine = fold(chat.session.user)
     require_sent(window)
-    target, rest = find_message(window, typed, lambda line: fold(line.who) == mine)
-    if rest:
-        raise usage_error("/delete, /delete NAME, or /delete ^3")
+    target = find_named(window, typed, lambda line: fold(line.who) == mine, "/delete")
     group = window.replica.name
 
     def question() -> str | None:
@@ -111,9 +109,7 @@ def pin(chat: Chat, window: Window, typed: str) -> None:
         return
     window.require_admin()
     # Resolved at once: as soon as a new message arrives, "^2" means another one.
-    target, rest = find_message(window, typed, lambda line: True)
-    if rest:
-        raise usage_error("/pin, /pin NAME, or /pin ^3")
+    target = find_named(window, typed, lambda line: True, "/pin")
     group = window.replica.name
     window.submit(lambda i, n: Pin(i, n, group, target.seq))
 
@@ -176,8 +172,7 @@ def find_message(
         by_them = [line for line in window.messages() if fold(line.who) == fold(first)]
         if by_them:
             return by_them[0], rest.strip()
-        if window.past == "more" and not window.context.frontend.rewrites:
-            raise NotLoaded("such message")
+        raise _not_found(window, f"message of {window.replica.state.members[fold(first)]}")
     newest = next(filter(fits, window.messages()), None)
     if newest is None:
         raise _not_found(window)
@@ -188,6 +183,21 @@ def _not_found(window: Window, what: str = "such message", *, exists: bool = Tru
     if exists and window.past != "all":
         return NotLoaded(what)
     return Refused(Code.NO_SUCH_MESSAGE, f"There is no {what} here.")
+
+
+def find_named(window: Window, typed: str, fits: Callable[[Line], bool], command: str) -> Line:
+    """Return the message that is meant by a whole argument; see `find_message`."""
+    target, rest = find_message(window, typed, fits)
+    if not rest:
+        return target
+    if len(typed.split()) > 1:
+        raise usage_error(f"{command}, {command} NAME, or {command} ^3")
+    # Perhaps a former member, whose name is not looked up in the text of a reply.
+    by_them = (line for line in window.messages() if fold(line.who) == fold(typed))
+    found = next(by_them, None)
+    if found is None:
+        raise _not_found(window, f"message of {quote_name(typed)}")
+    return found
 
 
 def require_sent(window: Window) -> None:

@@ -131,6 +131,9 @@ def members(chat: Chat, window: Window, _: str) -> None:
 def online(chat: Chat, window: Window, _: str) -> None:
     """Show the members who are online."""
     window.require_member()
+    if not window.replica.presence_known:
+        _show_unknown(window)
+        return
     window.notice(_listed("online", [_marked(window, name) for name in window.online()]))
 
 
@@ -144,6 +147,9 @@ def admin(chat: Chat, window: Window, _: str) -> None:
 def who(chat: Chat, window: Window, _: str) -> None:
     """Show each member's presence, except that of ignored people."""
     window.require_member()
+    if not window.replica.presence_known:
+        _show_unknown(window)
+        return
     shown = [name for name in window.members() if fold(name) not in chat.ignored]
     present = [name for name in shown if fold(name) in window.replica.online]
     for name in present:
@@ -165,7 +171,9 @@ def whois(chat: Chat, window: Window, typed: str) -> None:
     name = clean_line(state.members[person])
     of_group = "" if shared[0] is window else f" of {shared[0].title}"
     facts = [f"the admin{of_group}"] if state.is_admin(name) else []
-    window.notice(f"{name} is {', '.join([*facts, _presence(shared[0], name)])}")
+    # Any window may have it: a conversation without messages has no presence of its own.
+    best = max(shared, key=lambda w: (person in w.replica.online, w.replica.presence_known))
+    window.notice(f"{name} is {', '.join([*facts, _presence(best, name)])}")
     for key, owner in state.keys.items():
         if fold(owner) == person:
             window.notice(f"{name} joined with key {fingerprint(key)}")
@@ -242,7 +250,16 @@ def _requests(window: Window) -> Iterator[str]:
         yield f"{name} ({key_note(key, state.keys)})" if key else name
 
 
+def _show_unknown(window: Window) -> None:
+    """Show the members without their presence: the connection is lost, or was just made."""
+    names = [_marked(window, name) for name in window.members()]
+    window.notice("Who is online is not known at the moment.")
+    window.notice(_listed("members", names))
+
+
 def _presence(window: Window, name: str) -> str:
+    if not window.replica.presence_known:
+        return "of unknown presence"
     if fold(name) not in window.replica.online:
         return "offline"
     reason = window.replica.away.get(fold(name))

@@ -98,10 +98,11 @@ async def list_groups(chat: Chat, window: Window, _: str) -> None:
 async def _facts_about(chat: Chat, group: GroupSummary) -> list[str]:
     facts: list[str] = [group.standing] if group.standing != "member" else []
     there = chat.session.groups.get(fold(group.name))
-    window = next((one for one in chat.windows if one.replica is there), None)
+    numbered = enumerate(chat.windows, start=1)
+    number, window = next(((n, one) for n, one in numbered if one.replica is there), (0, None))
     if window is not None:
         mentions = 0 if window.direct else window.mentions
-        return [*facts, "open", *unread_facts(window.unread, mentions)]
+        return [*facts, f"window {number}", *unread_facts(window.unread, mentions)]
     if group.standing != "member" or group.last <= group.read:
         return facts
     # The newest page of a group that is not open tells how much of it is unread, or at least how

@@ -107,15 +107,22 @@ class PlainFrontend:
     def _is_wanted(self, window: Window, line: Line) -> bool:
         if not line.seq:
             return True
-        replica = window.replica
-        if window not in self._firsts:
-            count = HISTORY if self._history is None else self._history
-            self._firsts[window] = max(replica.head - count + 1, 1)
-        is_recent = line.seq >= self._firsts[window]
+        is_first_visit = not window.replica.read and not window.direct
+        is_recent = line.seq >= self._first_recent(window, is_first_visit=is_first_visit)
         if line.history:
             return is_recent and self._history is not None
-        is_first_visit = not replica.read and not window.direct
         return is_recent or not is_first_visit
+
+    def _first_recent(self, window: Window, *, is_first_visit: bool) -> int:
+        """Return the first of the latest events of a group, as it was at the start."""
+        first = self._firsts.get(window)
+        if first is None:
+            count = HISTORY if self._history is None else self._history
+            begin = max(window.replica.state.floor, 1)
+            first = self._firsts[window] = max(window.replica.head - count + 1, begin)
+            if is_first_visit and self._history is None and first > begin:
+                window.notice("Earlier messages are not shown; --history N shows the N latest.")
+        return first
 
     def inserted(self, window: Window, count: int, at: int = 0) -> None:
         """Do nothing: history is not printed."""

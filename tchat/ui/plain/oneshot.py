@@ -19,7 +19,8 @@ import trio
 
 from tchat.client.connector import first_visit_notice
 from tchat.client.files.queue import Transfers
-from tchat.client.updates import Disconnected, NewServer
+from tchat.client.updates import Disconnected, JournalDamaged, NewServer
+from tchat.core.group.state import banned_refusal
 from tchat.core.text import clean_line, quote_name
 from tchat.errors import Code, Refused
 from tchat.streams import complain, print_line
@@ -155,6 +156,8 @@ class _OneShot:
             match update:
                 case NewServer(pin):
                     self._print(first_visit_notice(pin))
+                case JournalDamaged(sentence):
+                    self._print(sentence)
                 case Disconnected(reason):
                     self._print(f"connection lost ({reason}); trying again")
             self._updated.set()
@@ -186,6 +189,8 @@ class _OneShot:
 
 
 def _not_member(replica: Replica) -> Refused:
+    if replica.banned:
+        return banned_refusal()
     if replica.standing == "waiting":
         admin = replica.admin or "its admin"
         sentence = f"You are not a member of {replica.name} yet: {admin} has to approve you."

@@ -1,1 +1,1 @@
-"""Text for a terminal: cell widths and line wrapping, typed file paths and their completion."""
+"""Text for a terminal: cell widths, line wrapping, fallbacks to ASCII, file paths as typed."""

@@ -66,7 +66,7 @@ def _has(encoding: str, text: str) -> bool:
         size = len(text.encode(encoding))
     except UnicodeEncodeError:
         return False
-    # Terminals with an East Asian encoding show what is double there, such as lines, in two cells.
+    # With an East Asian encoding, terminals show ambiguous characters, such as lines, in two cells.
     return size == len(text) or unicodedata.east_asian_width(text[0]) != "A"
 
 

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from tchat.core.text import fold, size_text
-from tchat.ui.chat.lines import time_text
+from tchat.ui.chat.lines import count_text, time_text
 from tchat.ui.text.cells import cells, clip
 from tchat.ui.tui.rows import Row, Span, fill_row, row_width
 
@@ -31,7 +31,12 @@ _TITLED_WIDTH = 50
 
 _ARROWS = MappingProxyType({"up": "⇡", "down": "⇣"})
 _PROGRESS_BAR_WIDTH = 10
-_MIN_FILE_NAME_WIDTH = 8
+_MIN_FILE_NAME_WIDTH = 4
+"""Cells to which a file name is cut before the rate and the time left are given up."""
+_BESIDE_BAR_WIDTH = 8
+"""Cells to which a file name is cut before the bar is given up."""
+_TRANSFER_WIDTH = 28
+"""Cells for a transfer with its rate and time left, and a short name."""
 _MAX_FILE_NAME_WIDTH = 30
 
 
@@ -78,16 +83,21 @@ def _title_facts(model: Model) -> list[str]:
     if model.admin:
         facts.append(f"admin {clip(model.admin, _MAX_FACT_WIDTH)}")
     if model.people:
-        facts.append(f"{model.online} of {len(model.people)} online")
+        facts.append(_members_fact(len(model.people), model.online))
     if model.standing == "waiting":
         facts.append("waiting for approval")
     return facts
 
 
+def _members_fact(members: int, online: int | None) -> str:
+    """Return how many members there are and, if it is known, how many of them are online."""
+    return count_text(members, "member") if online is None else f"{online} of {members} online"
+
+
 def _peer_presence(model: Model) -> list[str]:
     """Return the presence of the other person of a direct conversation, if it is known."""
     others = [person for person in model.people if fold(person.name) != fold(model.user)]
-    if len(others) != 1:
+    if len(others) != 1 or others[0].online is None:
         return []
     if not others[0].online:
         return ["offline"]
@@ -104,8 +114,8 @@ def status_row(model: Model, width: int, *, scrolled: bool) -> Row:
     `scrolled` says that newer lines than the lowest visible one exist.
     """
     tabs = _labelled_tabs(model, width)
-    share = width // 4 if model.transfers else 0
     least = _least_tabs_width(tabs)
+    share = _transfer_share(model, tabs, width)
     wanted = min(row_width(_tab_row(tabs, width)) + _PART_EDGE, max(width * 2 // 5, least))
     facts = _facts_that_fit(model, width - wanted - share, width - least, scrolled=scrolled)
     room = width - _facts_width(facts)
@@ -120,6 +130,15 @@ def status_row(model: Model, width: int, *, scrolled: bool) -> Row:
     if not moving:
         return [*row, ("─" * rest, "rule")]
     return [*row, ("─" * (rest - 1), "rule"), (moving, "highlight"), ("─", "rule")]
+
+
+def _transfer_share(model: Model, tabs: list[tuple[Tab, Row]], width: int) -> int:
+    """Return the cells that are kept for transfers: enough for one, but none of active windows."""
+    if not model.transfers:
+        return 0
+    active = [(tab, row) for tab, row in tabs if tab.current or tab.mentions or tab.unread]
+    taken = sum(row_width(row) + len(_TAB_GAP) for _, row in active)
+    return max(width // 4, min(_TRANSFER_WIDTH, width - taken - 2 * _PART_EDGE))
 
 
 def _facts_that_fit(model: Model, room: int, limit: int, *, scrolled: bool) -> list[Span]:
@@ -234,22 +253,36 @@ def transfers_text(transfers: list[Progress], room: int) -> str:
     """Return, in at most `room` cells, the progress of the transfer that will finish first."""
     if not transfers:
         return ""
-    first = max(transfers, key=lambda progress: (progress.phase == "moving", progress.percent))
+    first = max(transfers, key=_soon_finished)
     others = len(transfers) - 1
     more = f" +{others}" if others else ""
     head = f" {_ARROWS[first.way]} "
     number = f"{first.number} " if others else ""
     for facts in _progress_facts(first):
         space = room - cells(head) - cells(number) - cells(facts) - cells(more) - 2
-        if space >= min(cells(first.name), _MIN_FILE_NAME_WIDTH):
+        least = _BESIDE_BAR_WIDTH if facts[0] in "▰▱" else _MIN_FILE_NAME_WIDTH
+        if space >= min(cells(first.name), least):
             name = clip(first.name, min(space, _MAX_FILE_NAME_WIDTH))
             return f"{head}{number}{name} {facts}{more} "
     short = f"{head}{_progress_facts(first)[-1]} "
     return short if cells(short) <= room else ""
 
 
+def _soon_finished(progress: Progress) -> tuple[bool, bool, int]:
+    """Return a sort key: the highest for the transfer that will finish first."""
+    return progress.phase == "moving", progress.stalled is None, progress.percent
+
+
+def _stalled_facts(progress: Progress) -> list[str]:
+    stalled = f"stalled {time_text(progress.stalled or 0)}"
+    place = f"{progress.percent}%" if progress.phase == "moving" else progress.phase
+    return [f"{place} {stalled}", stalled, "stalled"]
+
+
 def _progress_facts(progress: Progress) -> list[str]:
     """Return descriptions of a transfer's progress, from the longest to the shortest."""
+    if progress.stalled is not None:
+        return _stalled_facts(progress)
     if progress.phase in ("queued", "sharing"):
         return [progress.phase]
     percent = f"{progress.percent}%"

@@ -110,12 +110,18 @@ class Blocks:
         return rows
 
     def _is_first_new(self, index: int) -> bool:
-        """Return whether a line is the first unread one; lines without an event do not count."""
-        new_from = self._model.new_from
-        if not 0 < new_from <= self._line(index).seq:
+        """Return whether a line is the first unread one.
+
+        Lines without an event do not count, nor what this person has written: that is not new.
+        """
+        new_from, user = self._model.new_from, self._model.user
+        line = self._line(index)
+        if not 0 < new_from <= line.seq or line.is_by(user):
             return False
-        earlier = (self._line(n).seq for n in range(index - 1, -1, -1))
-        return next((seq for seq in earlier if seq), 0) < new_from
+        earlier = (self._line(n) for n in range(index - 1, -1, -1))
+        return (
+            next((line.seq for line in earlier if line.seq and not line.is_by(user)), 0) < new_from
+        )
 
     def _continues(self, index: int) -> bool:
         """Return whether a message follows one of the same author shortly after, unseparated."""

@@ -283,12 +283,11 @@ class InputDecoder:
                 return end
             if is_unfinished and not final:
                 return None
-        introducer = data[start + 1]
         if data[start + 1 : start + 3] == _MOUSE:
             return self._mouse_report(data, start, modifiers, final)
         if found := _SEQUENCE.match(data, start):
             return self._control_sequence(found, modifiers, final)
-        if introducer in _STRINGS:
+        if data[start + 1] in _STRINGS:
             return self._control_string(data, start, final)
         return self._alt_character(data, start, final)
 

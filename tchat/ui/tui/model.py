@@ -25,11 +25,14 @@ _QUIT_QUESTION = "Quit? Ctrl-D again, or y Enter"
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """A member in the member list; `away` is the reason, if the person is away."""
+    """A member in the member list; `away` is the reason, if the person is away.
+
+    `online` is None if it is not known: while disconnected, and until the server has said it.
+    """
 
     name: str
     admin: bool
-    online: bool
+    online: bool | None
     away: str = ""
 
 
@@ -130,9 +133,11 @@ class Model:
         return next((person.name for person in self.people if person.admin), "")
 
     @property
-    def online(self) -> int:
-        """How many members are online."""
-        return sum(person.online for person in self.people)
+    def online(self) -> int | None:
+        """How many members are online; None if it is not known."""
+        if any(person.online is None for person in self.people):
+            return None
+        return sum(bool(person.online) for person in self.people)
 
     def refresh(self, chat: Chat, view: WindowView, *, asked_to_quit: bool) -> None:
         """Fill the model from a chat and the view of its current window."""
@@ -180,7 +185,7 @@ def _people(window: Window, hidden: Collection[str]) -> list[Person]:
         Person(
             name,
             replica.state.is_admin(name),
-            fold(name) in replica.online,
+            fold(name) in replica.online if replica.presence_known else None,
             "" if fold(name) in hidden else replica.away.get(fold(name), ""),
         )
         for name in window.members()

@@ -96,10 +96,10 @@ def first_new(model: Model) -> int | None:
     first = None
     # Backwards, because the unread lines are the newest and there may be many read ones.
     for index in range(len(model.lines) - 1, -1, -1):
-        seq = model.lines[index].seq
-        if 0 < seq < model.new_from or not model.new_from:
+        line = model.lines[index]
+        if 0 < line.seq < model.new_from or not model.new_from:
             break
-        first = index if seq else first
+        first = index if line.seq and not line.is_by(model.user) else first
     return first
 
 

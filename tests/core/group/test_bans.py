@@ -63,8 +63,8 @@ def test_ban_ends_membership(crew: Script) -> None:
     assert crew.run("alice", Ban, "bob") == [Banned("bob")]
     assert crew.members == ["alice", "carol"]
     assert crew.group.banned == {"bob": "bob"}
-    assert crew.refused("bob", Post, "but why?") == Code.NOT_MEMBER
-    assert crew.refused("bob", Leave) == Code.NOT_MEMBER
+    assert crew.refused("bob", Post, "but why?") == Code.BANNED
+    assert crew.refused("bob", Leave) == Code.BANNED
 
 
 def test_ban_removes_a_pending_request(crew: Script) -> None:

@@ -40,6 +40,7 @@ async def test_each_event_is_an_object(tmp_path: Path) -> None:
         first = await alice.post("two\nlines \u202e, @bob: 漢字 \x1b[31m")
         await bob.sees("two")
         second = (await alice.command(Post, "/me waves", first)).seq
+        await bob.sees("waves")
         await alice.command(Edit, first, "one line")
         await alice.command(Delete, second)
         await bob.sees('"deleted"')

@@ -51,7 +51,7 @@ async def pipe_into(home: Path, data: bytes, *options: str) -> tuple[int, list[s
 # ------------------------------------------------------------------ never a command
 
 
-async def test_a_pipe_sends_no_file_and_leaves_no_group(tmp_path: Path) -> None:
+async def test_a_pipe_neither_sends_files_nor_leaves(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("password")
     lines = ["$ make", f"/send {secret}", "/leave", "//x", "/9", "/quit", "/3", "all done"]
@@ -128,7 +128,7 @@ async def test_a_mistyped_group_is_not_founded(tmp_path: Path) -> None:
         await ci.sees("-- Waiting for alice to approve you")
 
 
-async def test_a_refused_line_is_not_sent_to_a_later_group(tmp_path: Path) -> None:
+async def test_lines_after_a_refused_join_are_refused(tmp_path: Path) -> None:
     """The lines that follow a `/join` that is refused are refused, too."""
     async with running_server() as server, launching(tmp_path) as launch:
         async with raw_client(server.address, "alice") as alice:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -94,6 +95,20 @@ def test_an_endless_line_fills_no_memory() -> None:
             assert typed.read() == TypedLine("\0" * PART_LIMIT, more=True)
     finally:
         os.close(descriptor)
+
+
+def test_a_non_blocking_input_is_waited_for() -> None:
+    """Another program that shares the terminal or pipe may have made it so."""
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    found: list[TypedLine | None] = []
+    thread = threading.Thread(target=lambda: found.append(TypedLines(reader).read()))
+    thread.start()
+    os.write(writer, b"late\n")
+    thread.join()
+    os.close(reader)
+    os.close(writer)
+    assert found == [TypedLine("late")]
 
 
 @given(st.text(st.sampled_from("a \u00fc漢👍"), max_size=30), st.integers(1, 4000))

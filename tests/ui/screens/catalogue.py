@@ -82,11 +82,15 @@ def title_narrowing() -> list[Frame]:
 
 
 def title_connection() -> list[Frame]:
-    """Alert to a lost connection and to one that is not encrypted; TLS is no alert."""
+    """Alert to a lost connection and to one that is not encrypted; TLS is no alert.
+
+    Nobody is said to be online while the connection is lost.
+    """
     offline = model(people=3, connection="offline: nothing listens there")
+    offline.people = [replace(person, online=None) for person in offline.people]
     plain = model(people=3, security="not encrypted")
     return [
-        Frame(offline, 80, 5),
+        Frame(offline, 80, 9),
         Frame(offline, 40, 5),
         Frame(plain, 30, 5),
         Frame(model(), 30, 5),
@@ -189,6 +193,23 @@ def status_transfer_phases() -> list[Frame]:
     return [Frame(model(message("x"), transfers=[progress]), 80, 5) for progress in phases]
 
 
+def status_transfer_stalled() -> list[Frame]:
+    """Say that a transfer stands still, and for how long; prefer one that moves."""
+    stalled = replace(MOVING, done=90, rate=0.0, left=None, stalled=75.0)
+    sharing = replace(stalled, phase="sharing")
+    return [
+        *(Frame(model(message("x"), transfers=[stalled]), width, 5) for width in (80, 40, 20)),
+        Frame(model(message("x"), transfers=[sharing]), 80, 5),
+        Frame(model(message("x"), transfers=[stalled, replace(MOVING, number=2)]), 80, 5),
+    ]
+
+
+def status_transfer_and_windows() -> list[Frame]:
+    """Keep a transfer's rate and time left on a narrow screen, beside windows with activity."""
+    quiet = model(message("x"), transfers=[MOVING], tabs=[TABS[0], Tab(2, "#dev"), Tab(3, "@bob")])
+    return [Frame(quiet, 40, 5), Frame(busy(transfers=[MOVING]), 60, 5)]
+
+
 def status_transfers() -> list[Frame]:
     """Show of several transfers the one that finishes first, with its number."""
     queued = replace(MOVING, number=3, phase="queued", done=0)
@@ -244,7 +265,13 @@ def messages_days_and_new() -> list[Frame]:
     unread.lines += [notice("nothing else"), message("nor", seq=9)]
     unread.new_from = 8
     read = model(message("one", seq=7), message("two", seq=8), new_from=9)
-    return [Frame(days, 60, 8), Frame(unread, 60, 10), Frame(read, 60, 6, "all is read")]
+    own = model(message("mine", "alice", seq=9), message("other", seq=10), new_from=8)
+    return [
+        Frame(days, 60, 8),
+        Frame(unread, 60, 10),
+        Frame(read, 60, 6, "all is read"),
+        Frame(own, 60, 7, "not above what one has written"),
+    ]
 
 
 def messages_replies_and_changes() -> list[Frame]:
@@ -394,7 +421,8 @@ SHEETS = [
     *(whole_screen, too_small),
     *(title_narrowing, title_connection, title_waiting, title_direct, pinned),
     *(status_windows, status_attention, status_scrolled),
-    *(status_transfer, status_transfer_phases, status_transfers),
+    *(status_transfer, status_transfer_phases, status_transfer_stalled, status_transfers),
+    status_transfer_and_windows,
     *(messages_sorts, messages_grouped, messages_wrapped, messages_links, messages_days_and_new),
     *(messages_replies_and_changes, messages_marks, messages_columns, messages_bare),
     *(messages_past, members, members_hidden),

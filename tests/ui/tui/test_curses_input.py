@@ -136,6 +136,35 @@ def test_pictures_are_ascii_in_locale_c(server: ServerProcess, tmp_path: Path, t
         assert "?" not in alice.text.replace("fur ? ", "")
 
 
+def make_locale(place: Path, language: str, encoding: str) -> str:
+    """Compile a locale into a directory for `LOCPATH`, and return its name."""
+    name = f"{language}.{encoding}"
+    command = ["localedef", "-i", language, "-f", encoding, str(place / name)]
+    if shutil.which("localedef") is None or subprocess.run(command, check=False).returncode:
+        pytest.skip("the locale cannot be made")
+    return name
+
+
+@pytest.mark.parametrize(
+    ("language", "encoding", "text"),
+    [("de_DE", "ISO-8859-1", "für äh »"), ("ja_JP", "EUC-JP", "日本 ok")],
+)
+async def test_other_encodings_are_typed_and_shown(
+    server: ServerProcess, tmp_path: Path, language: str, encoding: str, text: str
+) -> None:
+    locale = make_locale(tmp_path, language, encoding)
+    async with open_group(server, tmp_path, "alice", "bob") as (bob,):
+        await bob.attach()
+        extra = {"LC_ALL": locale, "LOCPATH": str(tmp_path)}
+        with join(server, tmp_path, "alice", extra=extra) as alice:
+            alice.until(lambda: b"1 other member" in alice.raw, "the group")
+            alice.send(text.encode(encoding) + b"\r")
+            assert await heard(bob) == text
+            await bob.post(text + " again")
+            alice.until(lambda: f"{text} again".encode(encoding) in alice.raw, "the answer")
+            assert "│".encode("EUC-JP") not in alice.raw  # which takes two cells there
+
+
 # ------------------------------------------------------------------ tmux
 
 
@@ -161,28 +190,41 @@ class Tmux:
         self.run("kill-server")
 
 
-@pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
+@asynccontextmanager
+async def alice_in_tmux(server: ServerProcess, home: Path) -> AsyncIterator[tuple[Tmux, RawClient]]:
+    if shutil.which("tmux") is None:
+        pytest.skip("tmux is not installed")
+    async with open_group(server, home, "alice", "bob") as (bob,):
+        await bob.attach()
+        where = ["join", "127.0.0.1", server.port, "--user", "alice", "--group", "ops"]
+        command = [sys.executable, "-m", "tchat", *where]
+        tmux = Tmux(home, command, TCHAT_HOME=str(home / "alice"), LC_ALL="C.UTF-8")
+        try:
+            tmux.sees("in #ops with 1 other member")
+            yield tmux, bob
+        finally:
+            tmux.end()
+
+
 @pytest.mark.parametrize("option", [["-p"], []], ids=["bracketed", "unbracketed"])
 async def test_hundred_pastes_of_tmux_arrive(
     server: ServerProcess, tmp_path: Path, option: list[str]
 ) -> None:
     pastes = [f"paste {number} grün\nand 你好; " for number in range(100)]
-    async with open_group(server, tmp_path, "alice", "bob") as (bob,):
-        await bob.attach()
-        where = ["join", "127.0.0.1", server.port, "--user", "alice", "--group", "ops"]
-        tmux = Tmux(
-            tmp_path,
-            [sys.executable, "-m", "tchat", *where],
-            TCHAT_HOME=str(tmp_path / "alice"),
-            LC_ALL="C.UTF-8",
-        )
-        try:
-            tmux.sees("in #ops with 1 other member")
-            for paste in pastes:
-                tmux.run("load-buffer", "-", text=paste)
-                tmux.run("paste-buffer", *option)
-            tmux.sees("101 lines", "and 你好;")
-            tmux.run("send-keys", "Enter")
-            assert await heard(bob) == "".join(pastes)
-        finally:
-            tmux.end()
+    async with alice_in_tmux(server, tmp_path) as (tmux, bob):
+        for paste in pastes:
+            tmux.run("load-buffer", "-", text=paste)
+            tmux.run("paste-buffer", *option)
+        tmux.sees("101 lines", "and 你好;")
+        tmux.run("send-keys", "Enter")
+        assert await heard(bob) == "".join(pastes)
+
+
+async def test_hundred_messages_pasted_by_tmux_arrive(
+    server: ServerProcess, tmp_path: Path
+) -> None:
+    async with alice_in_tmux(server, tmp_path) as (tmux, bob):
+        for number in range(100):
+            tmux.run("load-buffer", "-", text=f"paste {number} 你好\n")
+            tmux.run("paste-buffer", "-p", ";", "send-keys", "Enter")
+        assert [await heard(bob) for _ in range(100)] == [f"paste {n} 你好" for n in range(100)]

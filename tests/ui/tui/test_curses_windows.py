@@ -125,7 +125,7 @@ async def test_closed_window_is_opened_again(server: ServerProcess, tmp_path: Pa
         wait_gone(alice, "#ops")
         await bob.post("nobody sees this", group="ops")
         alice.type("/list\r")
-        alice.sees("#lab (open)", "#ops (1 unread)")
+        alice.sees("#lab (window 2)", "#ops (1 unread)")
         alice.type("/join ops\r")
         alice.sees("in #ops with 1 other member", "bob │ nobody sees this", "1 #lab  [2 #ops]")
         alice.type("/part\r")
@@ -142,7 +142,7 @@ async def test_leave_ends_the_membership(server: ServerProcess, tmp_path: Path) 
         alice.sees(" #lab ", "You left #ops.")
         wait_gone(alice, "[", "@")
         alice.type("/clear\r/list\r")
-        alice.sees("#lab (open)")
+        alice.sees("#lab (window ")
         assert "#ops" not in alice.text
 
 

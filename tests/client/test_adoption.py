@@ -1,0 +1,109 @@
+"""A running client sends what another one of the same home left unsent, exactly once."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from tchat.client.client_id import acquire_client_id, adopt_client_id
+from tchat.core.group.membership import Kick
+from tests.client.unsent import left_in
+from tests.helpers import GROUP, GUARD, log_of, members, running_server, texts
+from tests.processes import launching
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.processes import Person, Server
+
+SERVERS = ["here:1"]
+
+
+async def says_offline(person: Person, server: Server, state: Path, *messages: str) -> None:
+    """Type messages, and wait until they are in a journal."""
+    await person.type(*messages)
+    with trio.fail_after(GUARD):
+        while left_in(state, server.address) != list(messages):
+            await trio.lowlevel.checkpoint()
+
+
+@pytest.mark.parametrize("how", ["the server is away", "the server is suspended"])
+async def test_running_client_sends_what_killed_one_left(how: str, tmp_path: Path) -> None:
+    """Whether the messages had been sent, without an answer, or not."""
+    state = tmp_path / "alice"
+    async with launching(tmp_path) as launch:
+        server = await launch.serve()
+        stays = await launch.join(server.address, "alice")
+        await stays.sees("alice created ops")
+        other = await launch.join(server.address, "alice")
+        await other.sees("in #ops")
+        if how == "the server is away":
+            await server.kill()
+            await other.sees("connection lost")
+        else:
+            server.running.send_signal(signal.SIGSTOP)
+        await says_offline(other, server, state, "one", "two")
+        other.running.kill()
+        await other.running.wait()
+        if how == "the server is away":
+            server = await launch.serve(port=server.address.port)
+        else:
+            server.running.send_signal(signal.SIGCONT)
+        await stays.sees("<alice> one", "<alice> two")
+        await says_offline(stays, server, state)
+        await stays.type("three")
+        await stays.sees("<alice> three")
+        assert stays.heard == ["<alice> one", "<alice> two", "<alice> three"]
+
+
+async def test_refused_message_moves_to_the_running_client(tmp_path: Path) -> None:
+    state = tmp_path / "bob"
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob") as (alice, _),
+        launching(tmp_path) as launch,
+    ):
+        launch.install_identity("bob")
+        stays = await launch.join(server.address, "bob")
+        await stays.sees("in #ops")
+        await alice.command(Kick, "bob")
+        await stays.sees("alice kicked you")
+        with acquire_client_id(state) as client_id:
+            name = f"{server.address} without TLS"
+            client_id.journal.add("bob", name, GROUP, "too late", None, 1)
+        line = "was refused (You are not a member of this group.) /resend sends it, /discard"
+        await stays.sees(line)
+        assert left_in(state, server.address, "bob") == ["too late"]
+        await stays.type("/discard")
+        await stays.sees("1 message discarded")
+        assert left_in(state, server.address, "bob") == []
+    assert texts(await log_of(server.store)) == []
+
+
+def test_ids_in_use_are_not_adopted(tmp_path: Path) -> None:
+    def adopted() -> list[str]:
+        with adopt_client_id(tmp_path, "alice", SERVERS) as client_id:
+            return (
+                [entry.text for entry in client_id.journal.entries("alice", SERVERS)]
+                if (client_id)
+                else []
+            )
+
+    assert adopted() == []
+    with acquire_client_id(tmp_path) as own, acquire_client_id(tmp_path) as other:
+        own.journal.add("alice", SERVERS[0], GROUP, "mine", None, 1)
+        other.journal.add("alice", SERVERS[0], GROUP, "left", None, 1)
+        assert adopted() == []
+    with acquire_client_id(tmp_path):
+        assert adopted() == ["left"]
+
+
+def test_messages_of_others_are_not_adopted(tmp_path: Path) -> None:
+    with acquire_client_id(tmp_path) as client_id:
+        client_id.journal.add("bob", SERVERS[0], GROUP, "of bob", None, 1)
+        client_id.journal.add("alice", "there:1", GROUP, "for elsewhere", None, 1)
+    with adopt_client_id(tmp_path, "alice", SERVERS) as client_id:
+        assert client_id is None
