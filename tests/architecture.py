@@ -86,7 +86,7 @@ LAYERS: dict[str, list[set[str]]] = {
     "client.files": [{"content", "downloads"}, {"hashed_source"}, {"transfer"}, {"queue"}],
     "client.config": [{"paths"}, {"settings"}, {"options"}],
     "ui": [{"text"}, {"chat"}, {"commands"}, {"plain", "tui"}],
-    "ui.text": [{"cells", "paths"}, {"fallback"}],
+    "ui.text": [{"widths", "paths"}, {"cells"}, {"fallback"}],
     "ui.chat": [
         {"hints", "mentions"},
         {"lines", "unread"},
@@ -103,7 +103,7 @@ LAYERS: dict[str, list[set[str]]] = {
     "ui.plain": [{"formats", "progress", "typed"}, {"frontend", "oneshot"}],
     "ui.tui": [
         {"buffer", "decoder", "draft_saver", "keys", "rows", "styles", "terminal"},
-        {"lineedit"},
+        {"lineedit", "painting", "width_probe"},
         {"model"},
         {"bars", "blocks", "prompt"},
         {"layout"},

@@ -32,13 +32,18 @@ class Emulator(pyte.Screen):
     """A screen that measures characters as the C library does, and so as curses expects.
 
     A character without width joins the cell before it; pyte alone would end the text there.
+    `measure` may give a character another width than the C library, to be another terminal.
     """
+
+    measure: Callable[[str], int | None] = staticmethod(lambda _: None)
 
     def draw(self, data: str) -> None:
         """Put characters where the cursor is."""
         for character in data:
-            width = _LIBC.wcwidth(ord(character))
-            assert width >= 0, f"U+{ord(character):04X} was written, which has no width"
+            other = self.measure(character)
+            width = _LIBC.wcwidth(ord(character)) if other is None else other
+            assert ord(character) >= 0xA0 or width >= 0, f"a control was written: {character!a}"
+            width = 1 if width < 0 else width  # a box for what its table does not have
             if width:
                 super().draw("x" if width == 1 else "漢")
             line, x = self.buffer[self.cursor.y], self.cursor.x - max(width, 1)

@@ -1,11 +1,4 @@
-"""Cell width of text (wcwidth, graphemes), clipping, padding and line wrapping for terminals.
-
-Curses and most terminals lay text out code point by code point, so that is how it is measured:
-an emoji joined from three takes the cells of three, even where a font could draw it as one. Where
-width tables differ, the larger number is the safe one: a row that turns out narrower damages no
-other. Flags are the exception: each of their two letters takes one cell in the C libraries that
-curses uses and two in newer tables, but the pair takes two in every terminal; only a single letter
-is uncertain.
+"""Text in terminal cells: clipping, padding and line wrapping; `widths` measures.
 
 Rows are broken at spaces, and next to ideographs, which are written without spaces; but no row
 begins with closing punctuation or ends with opening punctuation if that can be avoided. A URL
@@ -16,37 +9,17 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from functools import lru_cache
 
-from wcwidth import iter_graphemes, wcwidth
+from tchat.ui.text.widths import cache_widths, cells, graphemes
 
-_FLAG = re.compile("[\U0001f1e6-\U0001f1ff]{2}")
+__all__ = ["cells", "clip", "graphemes", "pad_left", "pad_right", "wrap"]
+
 # The scheme's length is bounded: otherwise each letter of a long word would start a scan of it.
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,15}://[!-~]*[A-Za-z0-9/#=&_~+%@$*-])")
 _OPENING = frozenset({"Ps", "Pi"})
 # Closing brackets and stops, and letters that lengthen or repeat the one before them (ー 々).
 _CLOSING = frozenset({"Pe", "Pf", "Po", "Pd", "Lm"})
 _SMALL_KANA = frozenset("ぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮヵヶ")
-
-
-def graphemes(text: str) -> list[str]:
-    """Return the user-perceived characters of `text` (grapheme clusters, Unicode TR 29)."""
-    return list(text) if text.isascii() else list(iter_graphemes(text))
-
-
-def cells(text: str) -> int:
-    """Return how many terminal cells `text` takes."""
-    if text.isascii() and text.isprintable():
-        return len(text)
-    return sum(map(_width, text)) - 2 * len(_FLAG.findall(text))
-
-
-@lru_cache(maxsize=4096)
-def _width(character: str) -> int:
-    # Curses gives spacing vowel signs (Mc) a cell of their own, although they belong to the
-    # grapheme before them, and shows code points that it does not know yet (Cn) as a space.
-    least = 1 if unicodedata.category(character) in ("Mc", "Cn") else 0
-    return max(wcwidth(character), least, 2 if "\U0001f1e6" <= character <= "\U0001f1ff" else 0)
 
 
 def clip(text: str, width: int) -> str:
@@ -74,7 +47,7 @@ def pad_left(text: str, width: int) -> str:
     return " " * (width - cells(clipped)) + clipped
 
 
-@lru_cache(maxsize=1024)
+@cache_widths(1024)
 def wrap(text: str, width: int) -> tuple[str, ...]:
     """Return `text` as rows of at most `width` cells, broken at spaces where possible."""
     rows: list[str] = []

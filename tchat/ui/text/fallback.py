@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from functools import lru_cache
 
 from tchat.ui.text.cells import cells, graphemes
+from tchat.ui.text.widths import cache_widths
 
 ELLIPSIS = "…"
 
@@ -47,7 +47,7 @@ def widen_ellipses(text: str) -> str:
     return _CUT_OFF.sub("...", text)
 
 
-@lru_cache(maxsize=4096)
+@cache_widths(4096)
 def _encodable_grapheme(grapheme: str, encoding: str) -> str:
     shown = "".join(_encodable_character(character, encoding) for character in grapheme)
     width = cells(grapheme)  # of a flag less than of its letters

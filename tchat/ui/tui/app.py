@@ -294,6 +294,7 @@ class App:
     def press(self, item: Item) -> None:
         """Handle a key or a paste; show its refusal."""
         if isinstance(item, CursorPosition):
+            self.screen.learn(item)
             return
         try:
             self._press(item)

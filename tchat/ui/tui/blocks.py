@@ -16,13 +16,13 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from tchat.ui.chat.lines import date_text, day_of
 from tchat.ui.text.cells import cells, clip, pad_left, wrap
+from tchat.ui.text.widths import cache_widths
 from tchat.ui.tui.rows import Row, Span, fill_row, rule_row
 from tchat.ui.tui.styles import name_style
 
@@ -287,7 +287,7 @@ def _style_links(text: str, style: str, links: Ranges, before: int) -> Row:
     return [span for span in [*row, (text[done:], style)] if span[0]]
 
 
-@lru_cache(maxsize=64)
+@cache_widths(64)
 def _link_ranges(text: str, width: int) -> dict[int, Ranges]:
     """Return, for each row of a wrapped text, the parts that belong to a URL, whole or broken.
 

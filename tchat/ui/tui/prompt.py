@@ -7,12 +7,12 @@ than the screen can spare is shown around the cursor.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from tchat.core.text import clean_line
 from tchat.ui.text.cells import cells, clip, wrap
+from tchat.ui.text.widths import cache_widths
 from tchat.ui.tui.rows import Row, fill_row
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def _break_rows(
     return ["".join(row) for row in rows], cursor or (len(rows) - 1, used)
 
 
-@lru_cache(maxsize=4096)
+@cache_widths(4096)
 def _visible(grapheme: str, width: int) -> tuple[tuple[str, int], ...]:
     """Return a grapheme as it is shown, with its width; in parts if it is wider than a row."""
     text = "" if grapheme == "\n" else clean_line(grapheme)

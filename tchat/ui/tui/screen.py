@@ -1,11 +1,13 @@
-"""The terminal under curses: painting, bytes of input, release, suspend; the only curses module.
+"""The terminal: painting, bytes of input, release, suspend; the only curses module.
 
-Curses paints, and switches the terminal's modes. It does not read: its own decoding of keys knows
-neither pastes nor reports, and loses characters that it gets in pieces. `read` gives the bytes that
-have arrived, and `input_decoder` what turns them into keys.
+Curses switches the terminal's modes and clears its screen. It does not read: its own decoding of
+keys knows neither pastes nor reports, and loses characters that it gets in pieces. `read` gives the
+bytes that have arrived, and `input_decoder` what turns them into keys. Nor does it paint, because
+it has its own table of widths: `painting` does. Each row is compared with what was painted there
+before, and only what differs is sent.
 
-Painting compares each row with what was painted there before, and writes from the first span that
-differs; curses in turn compares cells, and sends the terminal only those that changed.
+When the whole screen is painted at the start or after a stop, the terminal is first asked how wide
+it draws some sequences (`width_probe`). What is painted then covers the questions.
 
 The terminal is released (given back as it was) however the program ends: `open_screen` is a context
 manager, and a signal that would end the process at once releases the terminal first, unless the
@@ -20,42 +22,49 @@ from __future__ import annotations
 
 import curses
 import os
+import re
+import select
 import signal
 import sys
 import termios
-import unicodedata
+import time
 from contextlib import contextmanager, suppress
-from functools import partial, reduce
-from itertools import takewhile, zip_longest
-from operator import or_
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tchat.errors import Code, StartupError
-from tchat.ui.text.cells import cells
+from tchat.ui.text.widths import SAFE, profile, use_profile
 from tchat.ui.tui.decoder import InputDecoder
 from tchat.ui.tui.keys import CAPABILITIES
+from tchat.ui.tui.painting import Capabilities, RowPainter
 from tchat.ui.tui.rows import encodable_row
 from tchat.ui.tui.styles import choose_depth, theme
 from tchat.ui.tui.terminal import detect_terminal
+from tchat.ui.tui.width_probe import LOWEST_ROW, QUESTIONS, WidthProbe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from types import FrameType
 
+    from tchat.ui.tui.decoder import CursorPosition
     from tchat.ui.tui.rows import Row
     from tchat.ui.tui.styles import Look
+    from tchat.ui.tui.terminal import Terminal
     from tchat.ui.tui.view import Picture
 
     Handler = Callable[[int, FrameType | None], object] | int | signal.Handlers | None
 
 _READ_SIZE = 65536
+# The terminfo capability of each attribute, and the number that it has in no_color_video.
 _ATTRIBUTES = {
-    "bold": curses.A_BOLD,
-    "dim": curses.A_DIM,
-    "italic": curses.A_ITALIC,
-    "underline": curses.A_UNDERLINE,
-    "reverse": curses.A_REVERSE,
+    "bold": ("bold", 32),
+    "dim": ("dim", 16),
+    "italic": ("sitm", 0),
+    "underline": ("smul", 2),
+    "reverse": ("rev", 4),
 }
+_PADDING = re.compile(rb"\$<[0-9.]+[*/]*>")
+_WRAP, _NO_WRAP = b"\x1b[?7h", b"\x1b[?7l"
 
 
 class Screen:
@@ -67,12 +76,18 @@ class Screen:
     def __init__(self, window: curses.window, looks: Mapping[str, Look] | None = None) -> None:
         self._window = window
         self.terminal = detect_terminal(os.environ, utf8=window.encoding.lower() == "utf-8")
-        self._styles = _style_attributes(looks)
+        self._capabilities = _capabilities(self.terminal, window.encoding, looks)
+        self._decoder = _input_decoder(window.encoding)
+        self._probe = WidthProbe()
+        self._unasked = self.terminal.xterm_like and self.terminal.utf8
+        use_profile(SAFE)
         self._painted: list[Row] | None = None
+        self._cursor: tuple[int, int] | None = None
         self._picture: Picture | None = None
         self._title = ""
         self._acquired = True
         self._page_modes: list[Any] | None = None
+        self._acquisitions = 0
         window.keypad(True)  # which has the terminal send what terminfo says of its keys
         curses.typeahead(-1)  # no looking for input while painting
         self.write_raw(self.terminal.paste_mode(on=True))
@@ -96,7 +111,7 @@ class Screen:
 
     def redraw(self) -> None:
         """Forget what was painted, so that the next `paint` writes everything."""
-        self._painted = None
+        self._painted = self._cursor = None
 
     def paint(self, picture: Picture) -> None:
         """Paint a picture of the screen's size; a released terminal gets it when acquired."""
@@ -112,10 +127,13 @@ class Screen:
                 self.write_raw(self.terminal.title(text))
 
     def write_raw(self, data: bytes) -> None:
-        """Write a sequence past curses: it must not print text or move the cursor."""
+        """Write a sequence at once: it must not print text or move the cursor."""
         with suppress(OSError):  # the terminal has gone; a signal tells the program so
             while data:
-                data = data[os.write(sys.stdout.fileno(), data) :]
+                try:
+                    data = data[os.write(sys.stdout.fileno(), data) :]
+                except BlockingIOError:  # another program has switched waiting off
+                    select.select([], [sys.stdout], [])
 
     # ---------------------------------------------------------------- input
 
@@ -133,10 +151,17 @@ class Screen:
             return None
 
     def input_decoder(self) -> InputDecoder:
-        """Return a decoder for this terminal's keys and the locale's encoding."""
-        sent = {name: curses.tigetstr(name) for name in CAPABILITIES}
-        keys = {keys: CAPABILITIES[name] for name, keys in sent.items() if keys}
-        return InputDecoder(self._window.encoding, keys)
+        """Return the decoder for this terminal's keys and the locale's encoding."""
+        return self._decoder
+
+    def learn(self, position: CursorPosition) -> bool:
+        """Take an answer to where the cursor is; return whether all has to be drawn again."""
+        learnt = self._probe.answer(position, time.monotonic())
+        if learnt is None or learnt == profile():
+            return False
+        use_profile(learnt)
+        self.redraw()
+        return True
 
     # ---------------------------------------------------------------- release and suspend
 
@@ -206,6 +231,8 @@ class Screen:
     def _acquire(self) -> None:
         """Acquire the terminal again, whatever is on it."""
         self._acquired = True  # first: a signal after this has to release the terminal
+        self._acquisitions += 1
+        self._unasked = self.terminal.xterm_like and self.terminal.utf8
         before = self.size
         with suppress(curses.error):
             curses.reset_prog_mode()
@@ -252,38 +279,43 @@ class Screen:
     # ---------------------------------------------------------------- painting
 
     def _paint(self, picture: Picture) -> None:
+        acquisitions = self._acquisitions
         if self._painted is None:
             self._window.clear()
-        for y, (row, painted) in enumerate(zip_longest(picture.rows, self._painted or [])):
-            if row != painted:
-                self._paint_row(y, self._encodable(row or []), self._encodable(painted or []))
-        self._painted = picture.rows
+            self._window.refresh()
+            self._ask_widths()
         width, height = self.size
+        painter = RowPainter(self._capabilities, width, height)
+        rows = self._encodable(picture.rows)
+        painter.paint(rows, self._painted or [])
+        self._painted = rows
         y, x = picture.cursor
-        self._window.move(min(y, height - 1), min(x, width - 1))
-        self._window.refresh()
+        cursor = min(y, height - 1), min(x, width - 1)
+        changes = painter.finish(cursor, moved=cursor != self._cursor)
+        if changes and acquisitions == self._acquisitions:
+            self._cursor = cursor
+            self.write_raw(changes)
+        if acquisitions != self._acquisitions:  # stopped meanwhile: changes of what is not there
+            self.redraw()
+            self._paint(picture)
 
-    def _paint_row(self, y: int, row: Row, painted: Row) -> None:
-        # Each span gets its own curses window: a character that curses takes for wider than it
-        # was measured then overwrites neither the next span nor the next row. Curses raises an
-        # error after writing the last cell of a window, and on a terminal that has just become
-        # smaller than the picture.
-        pairs = zip(row, painted, strict=False)
-        alike = len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
-        x = sum(cells(text) for text, _ in row[:alike])
-        with suppress(curses.error):
-            self._window.move(y, x)
-            self._window.clrtoeol()
-        for text, style in row[alike:]:
-            width = cells(text)
-            with suppress(curses.error):
-                target = self._window.derwin(1, max(width, 1), y, x)
-                target.addstr(_composed(text), self._styles.get(style, 0))
-            x += width
+    def _ask_widths(self) -> None:
+        """Ask how the terminal draws sequences, once each time that it is acquired."""
+        if not self._unasked or self.size[1] < LOWEST_ROW:
+            return
+        self._unasked = False
+        for _ in range(QUESTIONS):
+            self._decoder.expect_report()
+        move, erase = self._capabilities.move, self._capabilities.erase
+        questions = self._probe.ask(move, time.monotonic())
+        erased = b"".join(move(y, 0) + erase for y in range(LOWEST_ROW))
+        self.write_raw(questions + erased)
 
-    def _encodable(self, row: Row) -> Row:
-        """Return a row with similar characters where the terminal's encoding lacks some."""
-        return row if self.terminal.utf8 else encodable_row(row, self._window.encoding)
+    def _encodable(self, rows: list[Row]) -> list[Row]:
+        """Return rows with similar characters where the terminal's encoding lacks some."""
+        if self.terminal.utf8:
+            return rows
+        return [encodable_row(row, self._window.encoding) for row in rows]
 
 
 @contextmanager
@@ -357,35 +389,60 @@ def _handling(handlers: Mapping[int, Handler]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _composed(text: str) -> str:
-    """Return `text` composed (NFC).
-
-    Curses drops what joins a wide character: the parts of Hangul syllables, marks on kana.
-    """
-    return text if text.isascii() else unicodedata.normalize("NFC", text)
+def _input_decoder(encoding: str) -> InputDecoder:
+    """Return a decoder that knows what terminfo says of the terminal's keys."""
+    sent = {name: curses.tigetstr(name) for name in CAPABILITIES}
+    return InputDecoder(encoding, {keys: CAPABILITIES[name] for name, keys in sent.items() if keys})
 
 
-def _style_attributes(own: Mapping[str, Look] | None) -> dict[str, int]:
-    """Return the curses attributes of each style on this terminal."""
-    looks = theme(_start_colours(), own)
-    colours = {look.colour for look in looks.values() if look.colour is not None}
-    pairs: dict[int | None, int] = {None: 0}
-    for number, colour in enumerate(colours, start=1):
-        curses.init_pair(number, colour, -1)
-        pairs[colour] = curses.color_pair(number)
-    return {
-        style: reduce(or_, (_ATTRIBUTES[name] for name in look.attributes), pairs[look.colour])
-        for style, look in looks.items()
-    }
+def _capabilities(
+    terminal: Terminal, encoding: str, own: Mapping[str, Look] | None
+) -> Capabilities:
+    """Return the sequences that paint on this terminal."""
+    cup = curses.tigetstr("cup") or b""
+    wrap, no_wrap = _sequence("smam"), _sequence("rmam")
+    if not (wrap and no_wrap):  # terminfo does not say it of tmux and screen, which know it
+        wrap, no_wrap = (_WRAP, _NO_WRAP) if terminal.xterm_like else (b"", b"")
+    return Capabilities(
+        move=lambda y, x: _PADDING.sub(b"", curses.tparm(cup, y, x)),
+        erase=_sequence("el"),
+        wrap=wrap,
+        no_wrap=no_wrap,
+        plain=_sequence("sgr0"),
+        styles=_style_sequences(own),
+        scroll=_scroll if all(map(curses.tigetstr, ("csr", "ind", "ri"))) else None,
+        encoding=encoding,
+    )
 
 
-def _start_colours() -> int:
-    """Switch colours on if there are any, and return how many to use: 256, 16, 8 or 0."""
-    depth = choose_depth(curses.tigetnum("colors"), os.environ)
-    if depth:
-        try:
-            curses.start_color()
-            curses.use_default_colors()
-        except curses.error:  # the terminal cannot restore its default colours
-            return 0
-    return depth
+def _scroll(top: int, bottom: int, up: int) -> bytes:
+    """Return what moves the text of some rows up, or down if `up` is negative."""
+    region = _sequence("csr", top, bottom)
+    edge = _sequence("cup", bottom if up > 0 else top, 0)
+    moved = _sequence("ind" if up > 0 else "ri") * abs(up)
+    return region + edge + moved + _sequence("csr", 0, curses.LINES - 1)
+
+
+def _sequence(name: str, *parameters: int) -> bytes:
+    """Return the sequence of a terminfo capability, without padding; empty if it lacks it."""
+    capability = curses.tigetstr(name)
+    return _PADDING.sub(b"", curses.tparm(capability, *parameters)) if capability else b""
+
+
+def _style_sequences(own: Mapping[str, Look] | None) -> dict[str, bytes]:
+    """Return the sequence that sets the attributes and the colour of each style."""
+    # Attributes that the terminal cannot show together with colours.
+    without = max(curses.tigetnum("ncv"), 0)
+    sequences = {}
+    for style, look in theme(_colour_depth(), own).items():
+        parts = [_ATTRIBUTES[name] for name in look.attributes]
+        colour = b"" if look.colour is None else _sequence("setaf", look.colour)
+        shown = [name for name, number in parts if not (colour and number & without)]
+        sequences[style] = b"".join(map(_sequence, shown)) + colour
+    return sequences
+
+
+def _colour_depth() -> int:
+    """Return how many colours to use: 256, 16, 8 or 0."""
+    has_default = bool(_sequence("op"))  # or it could not go back to the colours it has by itself
+    return choose_depth(curses.tigetnum("colors"), os.environ) if has_default else 0

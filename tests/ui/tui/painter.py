@@ -2,10 +2,10 @@
 
     python painter.py [STYLE=LOOK ...]
 
-It shows its size, a row for each style, and lines that keys add: n adds a line; i too, and stops
-while painting it; o changes the end of the last line; t sets the window title; w rings the bell
-beside curses; a prints text for copying; x raises an exception; q quits; Ctrl-Z suspends. It
-follows SIGWINCH.
+It shows its size, a row for each style, and lines that keys add: n adds a line; e one of emoji and
+other scripts; i one, and stops while painting it; u repaints everything; o changes the end of the
+last line; t sets the window title; w rings the bell beside curses; a prints text for copying; x
+raises an exception; q quits; Ctrl-Z suspends. It follows SIGWINCH.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from tchat.streams import run_reporting
+from tchat.ui.text.cells import pad_right
+from tchat.ui.tui.decoder import CursorPosition
 from tchat.ui.tui.rows import Row
 from tchat.ui.tui.screen import Screen, open_screen
 from tchat.ui.tui.styles import STYLES, parse_looks
@@ -26,6 +28,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 WORDS = ["disk", "full", "again", "who", "has", "the", "key", "of", "rack", "seven", "lunch"]
+EMOJI = [
+    *("r\u200ds", "\U0001f3f3\ufe0f\u200d\U0001f308", "❤\ufe0f", "1\ufe0f\u20e3", "👍🏽", "☝🏽"),
+    *(
+        "👨\u200d👩\u200d👧\u200d👦",
+        "👩🏽\u200d🚀",
+        "🇨🇭🇨",
+        "क्ष हिन्दी",
+        "مرحبا",
+        "\u1112\u1161\u11ab",
+    ),
+    *("\u0301x", "x🏽", "가\u302e", "می\u200cخواهم", "㉈", "你好"),  # noqa: RUF001
+]
 PEOPLE = ["★ alice", "● bob", "○ carol"]
 
 
@@ -51,6 +65,7 @@ class Painter:
         self.over = False
         self.aside = False
         self.interrupt = False
+        self.repainted = 0
         self.decoder = screen.input_decoder()
 
     def paint(self) -> None:
@@ -61,24 +76,33 @@ class Painter:
             rows += [[(f"style {style}", style)] for style in STYLES]
         rows += [self.row(y, *line) for y, line in enumerate(self.lines[-(height - 2) :])]
         rows = rows[: height - 1]
-        rows += [[("", "text")]] * (height - 1 - len(rows)) + [[("> ", "prompt")]]
+        rows += [[("", "text")]] * (height - 1 - len(rows)) + [self.last_row()]
         if self.interrupt:
             self.interrupt, rows = False, Interrupted(rows)
         self.screen.paint(Picture(rows, (height - 1, 2)))
 
+    def last_row(self) -> Row:
+        """Return the row that is painted last: once it is there, all others are."""
+        done = f"{len(self.lines)} lines, repainted {self.repainted} times"
+        return [("> ", "prompt"), (done, "dim")]
+
     def row(self, y: int, start: str, end: str) -> Row:
         person = PEOPLE[y] if y < len(PEOPLE) else ""
         return [
-            *[(start, "name1"), (" │ ", "rule"), (end[:40].ljust(40), "text")],
+            *[(start, "name1"), (" │ ", "rule"), (pad_right(end, 40), "text")],
             *[("│", "rule"), (person, "dim")],
         ]
 
+    def add_line(self, kind: str) -> None:
+        number = len(self.lines)
+        words = " ".join(WORDS[(number * step) % len(WORDS)] for step in range(1, 5))
+        emoji = f"{EMOJI[number % len(EMOJI)]} " * (number % 9)
+        self.lines.append([f"line {number}", emoji if kind == "e" else words])
+
     def press(self, key: str) -> None:
         match key:
-            case "n":
-                number = len(self.lines)
-                words = " ".join(WORDS[(number * step) % len(WORDS)] for step in range(1, 5))
-                self.lines.append([f"line {number}", words])
+            case "n" | "e":
+                self.add_line(key)
             case "i":
                 self.press("n")
                 self.interrupt = True
@@ -119,8 +143,13 @@ class Painter:
             self.screen.resume()
             return
         for key in self.decoder.feed(self.screen.read() or b"") + self.decoder.flush():
-            if isinstance(key, str):
+            if key == "u":
+                self.repainted += 1
+                self.screen.redraw()
+            elif isinstance(key, str):
                 self.press(key)
+            elif isinstance(key, CursorPosition):
+                self.screen.learn(key)
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from tchat.core.group.messages import Posted
 from tests.ui.scenes import ENTER, UP, ctrl, join, open_group
+from tests.ui.tmux import Tmux, require_tmux
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -168,32 +169,9 @@ async def test_other_encodings_are_typed_and_shown(
 # ------------------------------------------------------------------ tmux
 
 
-class Tmux:
-    """A tmux server of its own, with one pane that runs a command."""
-
-    def __init__(self, place: Path, command: list[str], **environment: str) -> None:
-        self._base = ["tmux", "-u", "-S", str(place / "tmux"), "-f", "/dev/null"]
-        variables = [item for pair in environment.items() for item in ("-e", "=".join(pair))]
-        self.run("new-session", "-d", "-x", "80", "-y", "24", *variables, *command)
-
-    def run(self, *arguments: str, text: str | None = None) -> str:
-        return subprocess.run(
-            [*self._base, *arguments], check=True, capture_output=True, input=text, encoding="utf-8"
-        ).stdout
-
-    def sees(self, *texts: str) -> None:
-        """Wait until the pane shows all of `texts`."""
-        while not all(text in self.run("capture-pane", "-p") for text in texts):
-            assert self.run("list-panes"), "the program ended"
-
-    def end(self) -> None:
-        self.run("kill-server")
-
-
 @asynccontextmanager
 async def alice_in_tmux(server: ServerProcess, home: Path) -> AsyncIterator[tuple[Tmux, RawClient]]:
-    if shutil.which("tmux") is None:
-        pytest.skip("tmux is not installed")
+    require_tmux()
     async with open_group(server, home, "alice", "bob") as (bob,):
         await bob.attach()
         where = ["join", "127.0.0.1", server.port, "--user", "alice", "--group", "ops"]
