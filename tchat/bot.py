@@ -184,7 +184,7 @@ class _Bot:
         elif news is not None:
             sentence = f"no longer a member ({news.reason} by {news.by})"
         elif replica.banned:
-            sentence = "banned; only the admin can lift that"
+            sentence = "banned; only the admin can lift the ban"
         elif replica.kicked:
             sentence = "kicked; an invite lets the bot in again"
         elif before is not None:

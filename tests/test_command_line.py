@@ -162,9 +162,9 @@ async def test_closing_its_terminal_stops_the_server(tmp_path: Path) -> None:
             alice = await launch.join(Address("127.0.0.1", port), "alice")
             await alice.sees("in #ops")
             assert await trio.to_thread.run_sync(terminal.close) == 0
-            await alice.sees("* connection lost (The server is stopping")
+            await alice.sees("-- connection lost (The server is stopping")
         await launch.serve(port=port)
-        await alice.sees("* connected again")
+        await alice.sees("-- connected again")
 
 
 @pytest.mark.parametrize(("ignored", "word"), [(False, "SIGHUP"), (True, "SIGTERM")])
@@ -391,7 +391,7 @@ async def test_printed_address_is_accepted_by_every_program(tmp_path: Path, host
         options = ("--no-tls", "--user", "alice", "--group", "ops")
         server = await launch.tchat("serve", printed, "--data", tmp_path / "data", "--no-tls")
         await server.sees(f"listening on {printed}")
-        chat = await launch.tchat("join", "--plain", printed, *options, user="alice")
+        chat = await launch.tchat("join", "--plain", "--create", printed, *options, user="alice")
         await chat.sees("in #ops")
         apart = (f"[{host}]", first.address.port)
         other = await launch.tchat("join", *options, *apart, "--plain", user="alice")

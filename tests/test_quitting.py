@@ -90,11 +90,11 @@ async def test_banned_person_is_told_so(tmp_path: Path) -> None:
         await alice.command(Invite, token_digest(token), 60_000)
         await bob.stream.aclose()
         await alice.command(Ban, "bob")
-        banned = "You were banned from this group; only its admin can lift that."
+        banned = "You were banned from this group; only its admin can lift the ban."
         async with launching(tmp_path) as launch:
             launch.install_identity("bob")
             again = await launch.join(server.address, "bob")
-            await again.sees(f"* {banned}")
+            await again.sees(f"-- {banned}")
             await again.type("hello", "/join", "/topic")
             await again.sees(*[f"! {banned}"] * 3)
             assert not any("/join" in line for line in again.lines)
@@ -106,7 +106,7 @@ async def test_banned_person_is_told_so(tmp_path: Path) -> None:
             assert await getting.fails() == f"tchat: {banned}"
             await alice.command(Unban, "bob")
             await again.type("/join")
-            await again.sees("* Waiting for alice to approve you")
+            await again.sees("-- Waiting for alice to approve you")
 
 
 async def test_no_typed_line_crashes_the_client(tmp_path: Path) -> None:

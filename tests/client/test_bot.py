@@ -286,7 +286,7 @@ async def test_bot_reports_its_standing(capsys: pytest.CaptureFixture[str]) -> N
             await reported("bot in ops: kicked; an invite lets the bot in again")
         await alice.command(Ban, "bot")
         async with running_bot(server, echo):
-            await reported("bot in ops: banned; only the admin can lift that")
+            await reported("bot in ops: banned; only the admin can lift the ban")
 
 
 # ------------------------------------------------------------------ replies, edits, deletions

@@ -68,7 +68,7 @@ async def test_log_tells_lost_connections_from_closed_ones() -> None:
     async with running_server() as server:
         async with raw_client(server.address, "alice"):
             pass
-        await server.logged("alice disconnected (left)")
+        await server.logged("alice disconnected (closed by the client)")
         async with raw_client(server.address, "alice") as alice:
             # Closing a socket with this option resets the connection.
             at_once = struct.pack("ii", 1, 0)

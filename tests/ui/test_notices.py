@@ -70,7 +70,7 @@ def test_a_welcome_says_who_is_there(story: list[tuple[str, Body]], me: str, oth
         (
             Attached(1, "ops", "outsider", kicked=True, banned=True),
             "member",
-            "You were banned from this group; only its admin can lift that.",
+            "You were banned from this group; only its admin can lift the ban.",
         ),
         (
             Attached(1, "ops", "outsider"),
@@ -142,5 +142,5 @@ def test_leaving_on_purpose_shows_no_notice() -> None:
 
 def test_a_ban_does_not_suggest_join() -> None:
     banned = MembershipChange("ops", "outsider", "banned", "alice")
-    sentence = "alice banned you from this group; only its admin can lift that."
+    sentence = "alice banned you from this group; only its admin can lift the ban."
     assert standing_changed(banned, on_purpose=False) == sentence

@@ -258,7 +258,7 @@ async def test_stalled_transfers_say_so(tmp_path: Path) -> None:
         alice.address = held_address
         sending = await alice.start("send", "other.bin")
         getting = await alice.start("get", 1, "--to", "saved/")
-        chatting = await alice.start("join", "--plain")
+        chatting = await alice.start("join", "--plain", "--commands")
         await chatting.sees("in #ops")
         await chatting.type("/get 1 chat/")
         stalled = await sending.err.containing(", stalled for 0:")

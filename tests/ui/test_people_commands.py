@@ -107,7 +107,7 @@ async def test_a_ban_lasts_until_lifted() -> None:
     async with two_typing() as (alice, bob):
         await alice.types("/ban @Bob")
         assert await bob.shows("banned you") == (
-            "alice banned you from this group; only its admin can lift that."
+            "alice banned you from this group; only its admin can lift the ban."
         )
         banned = "error: You were banned from this group; only its admin can lift the ban."
         assert await bob.types("/join") == [banned]

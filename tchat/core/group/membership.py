@@ -497,10 +497,11 @@ class Invite(Command):
 
     def decide(self, group: Group, context: Context) -> list[Body]:
         """Add the invite if there are not too many; expired ones do not count."""
-        if len(self.digest) != SHA256_SIZE or not 0 < self.lasts <= LONGEST_INVITE_MS:
+        if len(self.digest) != SHA256_SIZE:
+            raise Refused(Code.BAD_INVITE, "An invite needs the SHA-256 digest of its token.")
+        if not 0 < self.lasts <= LONGEST_INVITE_MS:
             raise Refused(
-                Code.BAD_INVITE,
-                "An invite needs a SHA-256 digest and a validity of at most 30 days.",
+                Code.BAD_INVITE, "An invite is valid for at most 30 days, and at least 1 ms."
             )
         if self.name is not None and fold(self.name) in group.banned:
             raise Refused(

@@ -256,7 +256,7 @@ class Group(Shape):
 
 def banned_refusal() -> Refused:
     """Return the refusal of whatever a banned person tries to do in the group."""
-    return Refused(Code.BANNED, "You were banned from this group; only its admin can lift that.")
+    return Refused(Code.BANNED, "You were banned from this group; only its admin can lift the ban.")
 
 
 _LASTING = {"seq", "at", "numbered", "counts"}

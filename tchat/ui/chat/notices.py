@@ -54,7 +54,7 @@ def standing_changed(news: MembershipChange, *, on_purpose: bool) -> str:
     if news.reason == "left" and on_purpose:
         return ""
     if news.reason == "banned":
-        return f"{news.by} banned you from this group; only its admin can lift that."
+        return f"{news.by} banned you from this group; only its admin can lift the ban."
     sentence = {
         "denied": f"{news.by} denied your request.",
         "kicked": f"{news.by} kicked you from this group.",

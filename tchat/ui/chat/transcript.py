@@ -122,12 +122,6 @@ class Transcript:
         line = message_line(event, text or body.text, me, edited=text is not None)
         return replace(line, reply=self.quote_of(body.reply)) if body.reply else line
 
-    def has_tombstone(self, seq: int) -> bool:
-        """Return whether a message was deleted already when its line was added here."""
-        index = self.index_of(seq)
-        line = self.lines[index] if index is not None else None
-        return line is not None and line.seq == seq and line.deleted and not line.history
-
     def apply_change(self, body: Edited | Deleted) -> int | None:
         """Update the message that was edited or deleted, and every quotation of it.
 

@@ -596,18 +596,14 @@ class Window:
         """Show an event, count it, and save its file."""
         self.shown = max(self.shown, event.seq)
         is_change = isinstance(event.body, Edited | Deleted)
-        is_told = isinstance(event.body, Deleted) and self._transcript.has_tombstone(
-            event.body.target
-        )
         if isinstance(event.body, Edited | Deleted):
             tombstone = self._transcript.apply_change(event.body)
             if tombstone is not None:
                 self.context.frontend.inserted(self, 1, tombstone)
             self.context.frontend.changed()
-        # A front end that cannot rewrite lines needs a new line that reports the change, unless the
-        # message has been reported as a deleted one.
+        # A front end that cannot rewrite lines needs a new line that reports the change.
         line = None
-        if not (is_change and (self.context.frontend.rewrites or is_told)):
+        if not (is_change and self.context.frontend.rewrites):
             line = self._transcript.line(event)
         if line is not None:
             self.show(replace(line, history=not unseen))

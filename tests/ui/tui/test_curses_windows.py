@@ -125,7 +125,7 @@ async def test_closed_window_is_opened_again(server: ServerProcess, tmp_path: Pa
         wait_gone(alice, "#ops")
         await bob.post("nobody sees this", group="ops")
         alice.type("/list\r")
-        alice.sees("#lab (window 2)", "#ops (1 unread)")
+        alice.sees("#lab (window 1)", "#ops (1 unread)")
         alice.type("/join ops\r")
         alice.sees("in #ops with 1 other member", "bob │ nobody sees this", "1 #lab  [2 #ops]")
         alice.type("/part\r")
