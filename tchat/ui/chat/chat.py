@@ -115,8 +115,6 @@ class Chat:
         self.founds = start.founds
         self.preferences = start.preferences
         self.ignored, self.muted = start.preferences.ignored, start.preferences.muted
-        self.preferences = start.preferences
-        self.ignored, self.muted = start.preferences.ignored, start.preferences.muted
         self.found: list[tuple[str, int]] = []
         self.searching = 0
         self.connection = "connecting"

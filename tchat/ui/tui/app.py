@@ -9,6 +9,7 @@ defines what the screen shows of the chat.
 from __future__ import annotations
 
 import gc
+import re
 import signal
 import sys
 from itertools import groupby
@@ -23,6 +24,7 @@ from tchat.client.updates import CaughtUp
 from tchat.errors import Refused, StartupError
 from tchat.streams import complain
 from tchat.ui.chat.chat import QUIT_SECONDS, Chat, Start
+from tchat.ui.chat.commands import Confirmation
 from tchat.ui.chat.lines import count_text
 from tchat.ui.commands.table import COMMANDS
 from tchat.ui.tui.decoder import CursorPosition, Paste
@@ -54,6 +56,7 @@ _TRANSFER_SECONDS = 0.25
 _KEYS_WIDTH = 16
 _LONGEST_TYPED = 40
 """Longest run of characters that is inserted one by one, as typing is, to be undone by words."""
+_EDIT_COMMAND = re.compile(r"/edit(\s+\^\d+)?\s+")
 _LEAVES_PAGE = {"Enter", "Escape", "C-c", "C-d", "C-j", "C-\\"}
 
 
@@ -155,10 +158,20 @@ class App:
         return self.view_of(self.chat.current)
 
     def _collect_drafts(self) -> None:
-        """Take over what is not sent in each window."""
-        for window in self.chat.windows:
+        """Take over what is not sent in each window.
+
+        A closed window is first, since another one may have been opened onto its group. A draft of
+        an edit is kept without its command: after a restart, "^2" may mean another message.
+        """
+        windows = self.chat.windows
+        for window in [*(w for w in self._views if w not in windows), *windows]:
             texts = [*window.held(), *self.view_of(window).edit.unsent()]
-            self._drafts.update(window.replica.name, texts)
+            kept = [_EDIT_COMMAND.sub("", text) for text in texts]
+            self._drafts.update(window.replica.name, kept)
+
+    def _held(self) -> int:
+        """Return how many messages wait for a window's group to let the person in."""
+        return sum(len(window.held()) for window in self.chat.windows)
 
     # ------------------------------------------------------------------ front end of the chat
 
@@ -272,7 +285,10 @@ class App:
             if isinstance(update, CaughtUp):
                 # A full garbage collection over a long log would freeze the keyboard for a moment.
                 gc.freeze()
+            held = self._held()
             self.chat.handle(update)
+            if self._held() < held:  # they were sent, and must not come back as drafts
+                self.saver.on_typed(sent=True)
             self.chat.mark_seen()
 
     async def follow_transfers(self) -> None:
@@ -321,25 +337,31 @@ class App:
         if action is None:
             if len(key) == 1:
                 edit.insert(key)
+        elif action == "interrupt" and isinstance(self.chat.question, Confirmation):
+            # The half-typed answer and the question go together: otherwise the next "y" would
+            # confirm what the person has just turned away from.
+            self.chat.cancel_question()
+            edit.discard()
         elif not edit.do(action):
             run_action(self, action)
 
     def _answers_quit(self, key: str, action: str | None) -> bool:
         """Take a key as the answer to whether to quit; return whether it is one.
 
-        Only the key that asked, again, or a line with nothing but "y" quits. So a message that
-        begins with "yes" is typed like any other, and the question is withdrawn with its next key.
+        Only the key that asked, again, or a line with nothing but "y" quits; a line with nothing
+        but "n" withdraws the question, and is not sent. A message that begins with "yes" is typed
+        like any other, and its next key withdraws the question.
         """
         edit = self.view.edit
         leaves = OTHERWISE.get(action or "", action) == "leave"
-        confirms = action == "enter" and edit.text in ("y", "Y")
-        if leaves or confirms:
+        answer = edit.text.lower() if action == "enter" else ""
+        if leaves or answer == "y":
             edit.set("")
             self.quit()
-        elif action is None and not edit.text and key in ("y", "Y"):
+        elif action is None and not edit.text and key in ("y", "Y", "n", "N"):
             edit.insert(key)
             self.asked_to_quit = True  # until Enter, or another key
-        elif action in ("interrupt", "bottom"):
+        elif answer == "n" or action in ("interrupt", "bottom"):
             edit.set("")
         else:
             return False

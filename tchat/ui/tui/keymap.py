@@ -64,11 +64,13 @@ def enter(app: KeyContext) -> None:
     line = app.view.edit.submit()
     if line.strip() or app.chat.asked is not None:
         _to_newest(app)
-    before = len(window.lines)
+    before, offered = len(window.lines), window.offered
     edit = app.view.edit
     app.chat.enter(line)
     if app.chat.asked is None:  # otherwise the next line is the answer
         edit.bring_back()
+        if edit.text.startswith("/edit") and window.offered is None:
+            window.offered = offered  # it was put aside, and still means the same message
     if window is app.chat.current and before < len(window.lines):
         app.scroll_to_line(before)  # the output may be longer than a page: show its beginning
 

@@ -184,10 +184,29 @@ def test_a_message_never_answers_the_quit_question(server: ServerProcess, tmp_pa
         terminal.type(ctrl("c"))
         wait_gone(terminal, "Quit?")
         wait_typed(terminal, "")
+        terminal.type(ctrl("d") + "n\r")
+        wait_gone(terminal, "Quit?")
+        wait_typed(terminal, "")
         terminal.type(ctrl("d") + "yes I agree\r")
         terminal.sees("alice │ yes I agree")
+        assert "alice │ n" not in terminal.text
         terminal.type(ctrl("d") + "y" + ctrl("d"))
         assert terminal.end() == 0
+
+
+def test_ctrl_c_withdraws_a_half_answered_question(server: ServerProcess, tmp_path: Path) -> None:
+    """The next "y" must not confirm what was just turned away."""
+    with join(server, tmp_path, "alice") as terminal:
+        terminal.sees("nobody else")
+        terminal.type("/leave\r")
+        terminal.sees("(y or n)")
+        terminal.type("y")
+        wait_typed(terminal, "y")
+        terminal.type(ctrl("c"))
+        terminal.sees("Nothing was done.")
+        wait_typed(terminal, "")
+        terminal.type("y\r")
+        terminal.sees("alice │ y")
 
 
 def test_f7_shows_and_hides_members(server: ServerProcess, tmp_path: Path) -> None:
