@@ -57,7 +57,7 @@ def print_line(text: str) -> None:
 
 
 def complain(text: str, end: str = "\n") -> None:
-    """Print to standard error, if it can be written."""
+    """Print to standard error; do nothing if it is closed or broken."""
     with suppress(OSError):
         print(text, end=end, file=sys.stderr, flush=True)
 

@@ -52,6 +52,50 @@ def test_draft_survives_the_end(server: ServerProcess, tmp_path: Path, number: i
         wait_typed(alice, "")
 
 
+def test_draft_of_an_edit_posts_nothing_by_edit(server: ServerProcess, tmp_path: Path) -> None:
+    """After a restart, "/edit" would mean a newer message than the one that was offered."""
+    with join(server, tmp_path, "alice") as alice:
+        alice.sees("nobody else")
+        alice.type("first\r")
+        alice.sees("alice │ first")
+        alice.type("/edit\r")
+        wait_typed(alice, "/edit first")
+        alice.type(" words")
+        wait_saved(alice, tmp_path, "first words")
+        assert "/edit" not in saved(tmp_path)
+        alice.signal(signal.SIGKILL)
+        alice.end()
+    with join(server, tmp_path, "alice") as alice:
+        alice.sees("You are in #ops")
+        wait_typed(alice, "first words")
+
+
+def test_edit_put_aside_keeps_its_message(server: ServerProcess, tmp_path: Path) -> None:
+    with join(server, tmp_path, "alice") as alice:
+        alice.sees("nobody else")
+        for text in ("one", "two"):
+            alice.type(f"{text}\r")
+            alice.sees(f"│ {text}")
+        alice.type("/edit ^2\r")
+        wait_typed(alice, "/edit ^2 one")
+        alice.type(ctrl("s") + "\x15between\r")
+        alice.sees("│ between")
+        wait_typed(alice, "/edit ^2 one")
+        alice.type("!\r")
+        alice.sees("│ one! (edited)", "│ two")
+
+
+def test_command_that_closed_its_window_is_no_draft(server: ServerProcess, tmp_path: Path) -> None:
+    with join(server, tmp_path, "alice") as alice:
+        alice.sees("nobody else")
+        alice.type("/join lab\r")
+        alice.sees("You are in #lab")
+        alice.type("/part")
+        wait_saved(alice, tmp_path, "/part")
+        alice.type("\r")
+        alice.until(lambda: saved(tmp_path) == "", "no draft any more")
+
+
 def test_each_window_keeps_its_draft(server: ServerProcess, tmp_path: Path) -> None:
     with join(server, tmp_path, "alice") as alice:
         alice.sees("nobody else")

@@ -43,7 +43,7 @@ async def erase_closed(database: Database, index: SearchIndex) -> None:
 
 
 def finish_erasing(connection: sqlite3.Connection) -> None:
-    """Erase what is left of closed groups, before the database is used."""
+    """Finish erasures of closed groups that were interrupted, before the database is used."""
     done = must_purge = False
     while not done:
         connection.execute("BEGIN IMMEDIATE")

@@ -56,7 +56,7 @@ class TextFormat:
         return self._lines(self._prefix(window), line)
 
     def found(self, window: Window, line: Line, event: Event | None) -> Iterator[str]:
-        """Yield the line, with the title of any window in front."""
+        """Yield the line after the title of its window, also for the first window."""
         return self._lines(f"{window.title} ", line)
 
     def switched(self, window: Window) -> Iterator[str]:
@@ -97,7 +97,7 @@ def _clock(at: int) -> str:
 
 
 class JsonFormat:
-    """JSON lines, in ASCII: one object for each thing that happens.
+    """JSON Lines in ASCII: one object for each event, notice and error.
 
     Every object has `type`, and `time` in ms since the Unix epoch; all but the errors of the
     program itself have `group`: a group's name, or "@bob" for the conversation with bob. What is in

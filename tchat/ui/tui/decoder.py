@@ -257,7 +257,7 @@ class InputDecoder:
         self._items.append(name)
 
     def _escape_token(self, data: bytes, start: int, final: bool) -> int | None:
-        """Decode what begins with an Escape: that key, Alt with a key, or a sequence."""
+        """Decode the start of an escape sequence, of Alt with a key, or the Escape key itself."""
         head = data[start + 1 : start + 3]
         if not head or head[0] != _ESC:
             return self._sequence(data, start, 0, final)
@@ -270,7 +270,7 @@ class InputDecoder:
         return start + 1
 
     def _sequence(self, data: bytes, start: int, modifiers: int, final: bool) -> int | None:
-        """Decode what begins with an Escape that the next byte belongs to."""
+        """Decode an Escape that is followed by a sequence, or by the key that Alt modifies."""
         if start + 1 == len(data):
             if not final:
                 return None

@@ -68,7 +68,7 @@ class RowPainter:
         self._look = b""
 
     def paint(self, rows: list[Row], painted: list[Row]) -> None:
-        """Paint rows from the top of the screen where `painted` are now; missing ones are blank."""
+        """Paint `rows` over `painted`, both from the top of the screen; missing rows are blank."""
         count = min(max(len(rows), len(painted)), self._height)
         new, old = _exactly(rows, count), _exactly(painted, count)
         changed = sum(map(ne, new, old))
@@ -84,7 +84,7 @@ class RowPainter:
                 self.paint_row(y, row, before)
 
     def paint_row(self, y: int, row: Row, painted: Row) -> None:
-        """Paint a row where `painted` is now; one without spans is blank."""
+        """Paint `row` over `painted`; a row without spans is blank."""
         new, old = self._lay_out(y, row), self._lay_out(y, painted)
         changed = [x for x in range(self._width) if new[x] != old[x]]
         if not changed:
