@@ -153,6 +153,8 @@ class Body(Shape):
 
     `log_lines` are the lines that the server may log for it. `changes_standing` says that it
     changes somebody's standing, `changes_files` that the file index has to be updated.
+    `has_side_effects` follows from these and from `erased`: most events are messages, which have
+    none, and cost the server no further calls.
     """
 
     __slots__ = ()
@@ -160,6 +162,15 @@ class Body(Shape):
     log_lines: ClassVar[tuple[LogLine, ...]] = ()
     changes_standing: ClassVar[bool] = False
     changes_files: ClassVar[bool] = False
+    has_side_effects: ClassVar[bool] = False
+
+    def __init_subclass__(cls) -> None:
+        cls.has_side_effects = (
+            bool(cls.log_lines)
+            or cls.changes_standing
+            or cls.changes_files
+            or cls.erased is not Body.erased
+        )
 
     def apply(self, group: Group, event: Event) -> None:
         """Apply the event to the state. Never fails: `decide` has already allowed the event."""

@@ -46,7 +46,7 @@ def decide(
     """
     if group.has_done(author, command.n):
         return []
-    if group.direct and not command.in_direct:
+    if not command.in_direct and group.direct:
         raise Refused(Code.DIRECT, "This cannot be done in a direct conversation.")
     if command.allowed == "admin":
         group.require_admin(author.name)

@@ -135,12 +135,11 @@ class Frame(Shape):
 
 def clean(shape: S) -> S:
     """Return a record with its `Clean` fields sanitized. Raises `Refused`."""
-    changed = {
-        name: cleaned
-        for name, marker in _SCHEMAS[type(shape)].cleaners
-        if (text := getattr(shape, name)) is not None and (cleaned := marker.clean(text)) != text
-    }
-    return dataclasses.replace(shape, **changed) if changed else shape  # type: ignore[type-var]
+    for name, marker in _SCHEMAS[type(shape)].cleaners:
+        text = getattr(shape, name)
+        if text is not None and (cleaned := marker.clean(text)) != text:
+            shape = dataclasses.replace(shape, **{name: cleaned})  # type: ignore[type-var]
+    return shape
 
 
 S = TypeVar("S", bound=Shape)

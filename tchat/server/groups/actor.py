@@ -273,7 +273,8 @@ class GroupActor:
             frame = encode_event(event)
             batch.frames.append(frame)
             batch.size += len(frame)
-            ends = ends or event.body.standing_change(event) is not None
+            if event.body.changes_standing:
+                ends = ends or event.body.standing_change(event) is not None
         batch.events += events
         batch.add_reply(item, Ok(command.id, events[-1].seq if events else None))
         return ends
@@ -291,8 +292,9 @@ class GroupActor:
             self._presence.notify(self.group.members, ConversationStarted(self.group.name))
         self._subscriptions.broadcast(page, self.group)
         for event in batch.events:
-            self._log.event(event)
-            self._notify_concerned(event)
+            if event.body.has_side_effects:
+                self._log.event(event)
+                self._notify_concerned(event)
 
     def _notify_concerned(self, event: Event) -> None:
         """Notify a person whose standing an event changed, on all their connections."""

@@ -26,7 +26,7 @@ def side_effects_of(before: Group, after: Group, events: Sequence[Event]) -> Sid
     standings: dict[str, Standing] = {}
     added: tuple[FileEntry, ...] = ()
     removed: tuple[int, ...] = ()
-    bodies = [event.body for event in events]
+    bodies = [event.body for event in events if event.body.has_side_effects]
     if any(body.changes_standing for body in bodies):
         standings = _changed_standings(before, after)
     if starts_conversation(before, after):

@@ -12,6 +12,7 @@ from tchat.core.group import files, membership, messages, settings
 from tchat.core.group.feature import Body, Command, Name, Reader, TargetedCommand, Unknown
 from tchat.core.group.features import COMMANDS, EVENTS, LOG_LINES
 from tchat.core.group.rules import apply
+from tchat.core.group.state import Group
 from tchat.core.protocol.schema import clean
 from tchat.core.text import fold
 from tchat.errors import Code, Refused
@@ -199,3 +200,22 @@ def test_only_events_with_changes_announce_any() -> None:
         overridden = event.standing_change is not Body.standing_change
         assert event.changes_standing or not overridden
     assert Unknown("sang").standing_change(examples.EVENTS[0]) is None
+
+
+@every_event
+def test_log_lines_and_changes_are_side_effects(body: Body) -> None:
+    """The server skips events without side effects, so none of these may be missing there."""
+    event, group = event_of(body), Group("ops")
+    effects = [
+        body.log_line(),
+        body.standing_change(event),
+        body.erased(group),
+        body.changes_standing,
+        body.changes_files,
+    ]
+    assert body.has_side_effects == any(effects)
+
+
+def test_messages_have_no_side_effects() -> None:
+    assert not messages.Posted.has_side_effects
+    assert not messages.Edited.has_side_effects
