@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import select
 import signal
 import sys
 import termios
 import time
+from array import array
 from typing import TYPE_CHECKING
 
 import ptyprocess
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 GUARD_SECONDS = 30.0
 
 _LIBC = ctypes.CDLL(None)
+_LIBC.ptsname.restype = ctypes.c_char_p
 _TERMINAL_VARIABLES = {
     *("NO_COLOR", "COLUMNS", "LINES", "ESCDELAY", "TMUX", "STY", "TERM_PROGRAM", "LC_TERMINAL"),
     *("KITTY_WINDOW_ID", "WT_SESSION", "ConEmuANSI"),
@@ -79,6 +82,13 @@ class Emulator(pyte.Screen):
 def _reset_signals() -> None:
     """Reset SIGHUP, which is ignored if the tests were started by `nohup`."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def _count_unread(terminal: int) -> int:
+    """Return how many bytes of input the program has not read."""
+    count = array("i", [0])
+    fcntl.ioctl(terminal, termios.FIONREAD, count)
+    return count[0]
 
 
 class _Stream(pyte.ByteStream):
@@ -188,6 +198,26 @@ class Terminal:
     def flags(self) -> int:
         """The terminal's local flags (termios)."""
         return int(termios.tcgetattr(self._process.fd)[3])
+
+    @property
+    def output_flags(self) -> int:
+        """The terminal's output flags (termios)."""
+        return int(termios.tcgetattr(self._process.fd)[1])
+
+    def wait_handled(self, data: bytes) -> None:
+        """Send bytes, and wait until the program has handled them.
+
+        They are sent several times: the program reads again once it has handled what it read
+        before, and they reach it a moment after they were sent.
+        """
+        name = _LIBC.ptsname(self._process.fd)
+        for _ in range(10):
+            self.send(data)
+            program = os.open(name, os.O_RDONLY | os.O_NOCTTY)
+            try:
+                self.until(lambda: not _count_unread(program), "a program that reads")  # noqa: B023
+            finally:
+                os.close(program)
 
     def _receive(self) -> bool:
         """Receive output if there is some; return False once the program has ended."""

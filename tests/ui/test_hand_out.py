@@ -45,6 +45,11 @@ def passes_keys(terminal: Terminal) -> bool:
     return is_raw(terminal) and not terminal.flags & termios.ISIG
 
 
+def is_page(terminal: Terminal) -> bool:
+    """Return whether lines end as on the normal screen: the full screen moves the cursor itself."""
+    return bool(terminal.output_flags & termios.ONLCR)
+
+
 def printed_lines(terminal: Terminal, times: int = 1) -> list[str]:
     """Wait until lines to copy were printed, and return them."""
     terminal.until(lambda: terminal.raw.count(PROMPT) == times, f"{times} lines to copy")
@@ -157,6 +162,24 @@ def test_keys_go_back_and_never_end_the_program(
         wait_typed(alice, "")
         alice.type("still here\r")
         alice.sees("alice │ still here")
+
+
+@pytest.mark.parametrize("report", [b"\x1b[I", b"\x1b[3;2R", b"\x1b]11;rgb:0/0/0\x07"])
+def test_only_a_key_leaves_the_page(server: ServerProcess, tmp_path: Path, report: bytes) -> None:
+    with join(server, tmp_path, "alice") as alice:
+        alice.sees("nobody else")
+        before = alice.raw.count(FULL_SCREEN)
+        alice.type("/invite\r")
+        printed_lines(alice)
+        alice.wait_handled(report)
+        assert is_page(alice)
+        assert alice.raw.count(FULL_SCREEN) == before
+        alice.type(ctrl("d"))
+        alice.until(lambda: alice.raw.count(FULL_SCREEN) == before + 1, "the chat again")
+        assert not is_page(alice)
+        alice.wait_handled(report)
+        alice.type(ctrl("d"))
+        alice.sees("Quit?")
 
 
 def test_typing_on_the_page_goes_into_the_chat(server: ServerProcess, tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ class App:
         self._changed = trio.Event()
         self._pressed = trio.Event()
         self._stop_waiting = trio.Event()
-        self._copying = self._returning = False
+        self._copying = False
 
     def view_of(self, window: Window) -> WindowView:
         """Return the view of a window."""
@@ -266,9 +266,6 @@ class App:
             if silence.cancelled_caught:
                 items = decoder.flush()
             else:
-                if self._copying:
-                    self._copying, self._returning = False, True
-                    self.screen.resume()
                 if (data := self.screen.read()) is None:
                     self.chat.done.set()
                     return
@@ -312,20 +309,15 @@ class App:
         if isinstance(item, CursorPosition):
             self.screen.learn(item)
             return
+        if self._copying and self._leave_page(item):
+            return
         try:
             self._press(item)
         except Refused as refusal:
             self.chat.current.fail(refusal)
 
     def _press(self, key: str | Paste) -> None:
-        """Run a key's action on the input line or else on the app, or insert a character.
-
-        A key that left the page of `hand_out` does nothing else if that was its purpose; any other
-        one, such as the first of a message, is handled as usual.
-        """
-        returning, self._returning = self._returning, False
-        if returning and key in _LEAVES_PAGE:
-            return
+        """Run a key's action on the input line or else on the app, or insert a character."""
         edit, asked = self.view.edit, self.asked_to_quit
         self.asked_to_quit = False
         if isinstance(key, Paste):
@@ -344,6 +336,15 @@ class App:
             edit.discard()
         elif not edit.do(action):
             run_action(self, action)
+
+    def _leave_page(self, key: str | Paste) -> bool:
+        """Return from the page of `hand_out` to the chat; return whether the key was only for that.
+
+        Any other key, such as the first of a message, is handled as usual.
+        """
+        self._copying = False
+        self.screen.resume()
+        return key in _LEAVES_PAGE
 
     def _answers_quit(self, key: str, action: str | None) -> bool:
         """Take a key as the answer to whether to quit; return whether it is one.

@@ -22,11 +22,11 @@ whose end is lost is given up at the first byte that cannot be part of it, after
 after `SEQUENCE_LIMIT` bytes; what follows is input again. An unfinished string that does not begin
 like those that terminals send was Alt with a key, followed by typing.
 
-To ask a terminal where its cursor is, call `expect_report` *before* the question (`ESC [ 6 n`) is
-written. The answer is delivered by `feed` as a `CursorPosition`, in the order of the questions,
-each time one is expected. An answer has no deadline here: the caller decides for how long it waits,
-and ignores one that comes later. Without `expect_report` an answer is dropped, or, from row 1,
-taken for F3 with a modifier, which xterm sends as the same bytes; so better ask in another row.
+The answer to where the cursor is (the question is `ESC [ 6 n`) is delivered as a `CursorPosition`,
+whether or not somebody waits for it: the caller, who knows what was asked and when, ignores the
+others. It has to ask in another row than the first, because xterm sends F3 with a modifier as the
+same bytes as an answer from row 1. So the bytes alone tell the key from the answer, and a question
+that is answered late or never changes nothing about later keys.
 """
 
 from __future__ import annotations
@@ -119,17 +119,12 @@ class InputDecoder:
         self._run_length = 0
         self._run_is_paste = self._run_has_break = False
         self._pasted: bytearray | None = None
-        self._expected = 0
         self._deadline: float | None = None
 
     @property
     def deadline(self) -> float | None:
         """The time to `flush` unless more is fed before; None while nothing is held back."""
         return self._deadline
-
-    def expect_report(self) -> None:
-        """Expect one more answer to where the cursor is."""
-        self._expected += 1
 
     def feed(self, data: bytes, now: float = 0.0) -> list[Item]:
         """Return what these bytes, which arrived at time `now`, complete."""
@@ -276,13 +271,12 @@ class InputDecoder:
                 return None
             self._add_key("Escape")
             return start + 1
-        if not (self._expected and _CURSOR_POSITION.match(data, start)):  # may be a key's bytes
-            end, is_unfinished = self._find_key(data, start)
-            if end:
-                self._add_key(add_modifiers(modifiers, self._keys[data[start:end]]))
-                return end
-            if is_unfinished and not final:
-                return None
+        end, is_unfinished = self._find_key(data, start)
+        if end:
+            self._add_key(add_modifiers(modifiers, self._keys[data[start:end]]))
+            return end
+        if is_unfinished and not final:
+            return None
         if data[start + 1 : start + 3] == _MOUSE:
             return self._mouse_report(data, start, modifiers, final)
         if found := _SEQUENCE.match(data, start):
@@ -312,11 +306,10 @@ class InputDecoder:
                 self._add_key(add_modifiers(ALT, chr(found[0][1])))
             return end
         name = name_sequence(found[0][1:].decode("ascii"))
-        position = _CURSOR_POSITION.fullmatch(found[0]) if self._expected else None
-        if modifiers and (position or (not name and _NO_KEY.fullmatch(found[0]))):
+        position = None if name else _CURSOR_POSITION.fullmatch(found[0])
+        if modifiers and not name and _NO_KEY.fullmatch(found[0]):
             self._add_key("Escape")  # pressed just before that came
         if position:
-            self._expected -= 1
             self._items.append(CursorPosition(int(position[1]), int(position[2])))
         elif found[0] == _PASTE_START:
             self._end_run()

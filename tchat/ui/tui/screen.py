@@ -40,7 +40,7 @@ from tchat.ui.tui.painting import Capabilities, RowPainter
 from tchat.ui.tui.rows import encodable_row
 from tchat.ui.tui.styles import choose_depth, theme
 from tchat.ui.tui.terminal import detect_terminal
-from tchat.ui.tui.width_probe import LOWEST_ROW, QUESTIONS, WidthProbe
+from tchat.ui.tui.width_probe import LOWEST_ROW, WidthProbe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -181,10 +181,7 @@ class Screen:
         sys.stdout.flush()
 
     def resume(self) -> None:
-        """Acquire the terminal again after `print_for_copying`, once a key was pressed.
-
-        The key is still to be read.
-        """
+        """Acquire the terminal again after `print_for_copying`."""
         self._page_modes = None
         self._acquire()
 
@@ -304,8 +301,6 @@ class Screen:
         if not self._unasked or self.size[1] < LOWEST_ROW:
             return
         self._unasked = False
-        for _ in range(QUESTIONS):
-            self._decoder.expect_report()
         move, erase = self._capabilities.move, self._capabilities.erase
         questions = self._probe.ask(move, time.monotonic())
         erased = b"".join(move(y, 0) + erase for y in range(LOWEST_ROW))

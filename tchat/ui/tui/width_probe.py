@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tchat.ui.tui.decoder import CursorPosition
 
-_DEADLINE_SECONDS = 1.0
+DEADLINE_SECONDS = 1.0
 """Longer than a link to the other side of the earth takes, and the client's own start."""
 
 # A report from row 1 has the bytes of F3 with a modifier.
@@ -34,10 +34,7 @@ _SEQUENCES = {
     "rainbow": "\U0001f3f3\ufe0f\u200d\U0001f308",
     "spacing": "\u0915\u0940",
 }
-QUESTIONS = len(_SEQUENCES)
-"""The number of answers to expect."""
-
-LOWEST_ROW = _FIRST_ROW + QUESTIONS - 1
+LOWEST_ROW = _FIRST_ROW + len(_SEQUENCES) - 1
 """The number of rows that a screen needs for the questions."""
 
 
@@ -54,20 +51,20 @@ class WidthProbe:
     def ask(self, move: Callable[[int, int], bytes], now: float) -> bytes:
         """Return the questions; `move` gives the sequence that moves the cursor, from 0."""
         self._widths = {}
-        self._deadline = now + _DEADLINE_SECONDS
+        self._deadline = now + DEADLINE_SECONDS
         texts = enumerate(_SEQUENCES.values(), start=_FIRST_ROW - 1)
         return b"".join(move(y, 0) + text.encode() + _ASK for y, text in texts)
 
     def answer(self, position: CursorPosition, now: float) -> WidthProfile | None:
         """Return the terminal's profile once this answer completes it in time."""
         index = position.row - _FIRST_ROW
-        if now > self._deadline or not 0 <= index < QUESTIONS:
+        if now > self._deadline or not 0 <= index < len(_SEQUENCES):
             return None
         name = list(_SEQUENCES)[index]
         if name in self._widths:
             return None
         self._widths[name] = position.column - 1
-        return _profile_of(self._widths) if len(self._widths) == QUESTIONS else None
+        return _profile_of(self._widths) if len(self._widths) == len(_SEQUENCES) else None
 
 
 def _profile_of(widths: dict[str, int]) -> WidthProfile:

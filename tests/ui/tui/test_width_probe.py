@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,12 +12,15 @@ import pytest
 
 from tchat.ui.text.widths import SAFE, WidthProfile
 from tchat.ui.tui.decoder import CursorPosition
-from tchat.ui.tui.width_probe import WidthProbe
+from tchat.ui.tui.width_probe import DEADLINE_SECONDS, WidthProbe
+from tests.ui.scenes import join, wait_typed
 from tests.ui.terminal import Terminal
 from tests.ui.tmux import Tmux, require_tmux
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from tests.ui.conftest import ServerProcess
 
 PAINTER = (sys.executable, str(Path(__file__).with_name("painter.py")))
 ASKED = re.compile(rb"\x1b\[(\d+)(?:;1)?H([^\x1b]+)\x1b\[6n")
@@ -126,6 +130,25 @@ def test_other_terminals_get_the_parts(tmp_path: Path, widths: Mapping[str, int]
         sent = add_all_emoji(terminal)
         assert "\u200d".encode() not in sent
         assert "👨👩👧👦".encode() in sent
+
+
+@pytest.mark.parametrize("typed", ["", "half a sent"])
+def test_late_answers_are_swallowed(server: ServerProcess, tmp_path: Path, typed: str) -> None:
+    """After the deadline, in pieces, with typing before and behind; also by the next question."""
+    with join(server, tmp_path, "alice") as alice:
+        alice.until(lambda: len(ASKED.findall(alice.raw)) == len(SEPARATE), "the questions")
+        asked = time.monotonic()
+        alice.sees("nobody else")
+        alice.type(typed)
+        late = asked + DEADLINE_SECONDS + 0.1
+        alice.until(lambda: time.monotonic() > late, "the deadline")
+        sent = reports(alice.raw, JOINING)
+        alice.send(sent[:10])
+        alice.send(sent[10:] + b"ence " + FAMILY.encode())
+        alice.until(lambda: alice.screen.display[-1].rstrip().endswith("👨👩👧👦"), "the parts")
+        wait_typed(alice, f"{typed}ence 👨👩👧👦")
+        alice.type("\r")
+        alice.sees("│ " + typed + "ence 👨👩👧👦")
 
 
 @pytest.mark.parametrize("term", ["linux", "vt100"])
