@@ -91,13 +91,42 @@ async def test_a_command_instead_of_an_answer_runs() -> None:
         assert shown[1:] == [f"error: {NOT_DONE}", "notice: The admin is alice."]
 
 
+STRAY = (
+    '"Kick bob from #ops?" is no longer asked: nothing was done, and {} was not sent.'
+    " {} to send it as a message."
+)
+
+
+@pytest.mark.parametrize("rewrites", [True, False])
+@pytest.mark.parametrize("answer", ["y", "No"])
+@pytest.mark.parametrize("between", [["/admin"], ["/admin", "/4"], [""], ["/kick nobody"]])
+async def test_a_late_answer_is_no_message(rewrites: bool, answer: str, between: list[str]) -> None:
+    """Another command has withdrawn the question, which is easily overlooked."""
+    async with careful(rewrites) as (alice, _):
+        await alice.types("/kick bob", *between)
+        again = "Press Enter" if rewrites else "Type it again"
+        assert await alice.types(answer) == [f"error: {STRAY.format(answer, again)}"]
+        assert alice.frontend.filled == [answer]
+        assert alice.screen() == ["bob: said by bob"]
+        assert "bob" in alice.window.replica.state.members
+        await alice.types(answer)
+        assert alice.screen() == ["bob: said by bob", f"alice: {answer}"]
+
+
+async def test_a_message_or_an_answer_ends_the_wait() -> None:
+    async with careful() as (alice, _):
+        await alice.types("/kick bob", "/admin", "hello", "y", "/kick bob", "n", "n")
+        assert alice.screen() == ["bob: said by bob", "alice: hello", "alice: y", "alice: n"]
+        assert alice.chat.refusals == 1  # /admin, typed instead of an answer
+
+
 async def test_another_window_withdraws_the_question() -> None:
     async with careful() as (alice, _):
         await alice.types("/join lab", "/window ops", "/kick bob")
         alice.chat.switch_to(alice.window_of("#lab"))
         assert alice.chat.question is None
         await alice.types("y")
-        assert alice.screen("#lab") == ["alice: y"]
+        assert alice.screen("#lab") == []
         assert "bob" in alice.window_of("#ops").replica.state.members
 
 

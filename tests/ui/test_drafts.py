@@ -165,7 +165,22 @@ def test_message_instead_of_an_answer_comes_back(server: ServerProcess, tmp_path
         alice.type(ESCAPE)
         alice.sees("Nothing was done.")
         alice.type("y\r")
-        alice.sees("alice │ y")
+        alice.sees("and y was not sent.")
+        wait_typed(alice, "y")
+        assert "alice │ y" not in alice.text
+
+
+def test_typing_replaces_a_refused_line(server: ServerProcess, tmp_path: Path) -> None:
+    with join(server, tmp_path, "alice") as alice:
+        alice.sees("nobody else")
+        alice.type("/edit psst\r")
+        alice.sees("There is no such message here")
+        wait_typed(alice, "/edit psst")
+        alice.type("hello\r")
+        alice.sees("alice │ hello")
+        wait_typed(alice, "")
+        alice.type(UP + UP)
+        wait_typed(alice, "/edit psst")
 
 
 def test_messages_for_a_group_not_entered_survive(server: ServerProcess, tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ class Listener:
     def hand_out(self, text: str) -> None:
         self.handed_out.append(text)
 
-    def fill_input(self, text: str) -> bool:
+    def fill_input(self, text: str, *, refused: bool = False) -> bool:
         self.filled.append(text)
         return self.rewrites
 

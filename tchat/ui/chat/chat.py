@@ -92,9 +92,11 @@ class Chat:
     """One person's chat on one server. `done` is set when the program should end.
 
     If `question` is set, the next line answers it: as the argument of that command, or with y or n.
-    `refusals` counts the errors shown. `found` has the results of the last search, as group and
-    seq; `searching` counts the searches under way. `connection` describes a broken connection; it
-    is empty while connected.
+    `unanswered` is the last yes-or-no question, until it is answered or a message is sent: the
+    answer may still be typed after the question has gone, and must not be posted. `refusals` counts
+    the errors shown. `found` has the results of the last search, as group and seq; `searching`
+    counts the searches under way. `connection` describes a broken connection; it is empty while
+    connected.
     """
 
     def __init__(
@@ -110,6 +112,7 @@ class Chat:
         self.transfers = Transfers(start.session, frontend.changed)
         self.windows: list[Window] = []
         self.question: CommandSpec[Chat] | Confirmation | None = None
+        self.unanswered = ""
         self.refusals = 0
         self.done = trio.Event()
         self.founds = start.founds
@@ -293,13 +296,14 @@ class Chat:
                 return
             match self.commands.parse(line):
                 case Say(text):
+                    self._stop_stray_answer(text)
                     window.say(clean_text(text))
                 case Do(command, argument):
                     self.run(command, argument)
         except Refused as refusal:
             window.fail(refusal)
             if window is self.current and self._is_text(line):
-                self.frontend.fill_input(line)
+                self.frontend.fill_input(line, refused=True)
         if window.offered is offered:
             window.offered = None
 
@@ -377,12 +381,14 @@ class Chat:
         if text is None:
             run()
             return
-        self.question = Confirmation(text, ask, run)
+        self.question, self.unanswered = Confirmation(text, ask, run), text
         self.current.notice(self.question.question)
 
     def _decide(self, question: Confirmation, line: str) -> None:
         """Take a line as the answer to a yes-or-no question. Raises `Refused` unless it is one."""
         answer = line.strip().lower()
+        if answer in (*_YES, *_NO):
+            self.unanswered = ""
         if answer in _NO:
             self.current.notice("Nothing was done.")
         elif answer not in _YES:
@@ -392,6 +398,20 @@ class Chat:
             question.run()
         else:
             self.confirm(question.ask, question.run)  # more would be lost than the person was told
+
+    def _stop_stray_answer(self, text: str) -> None:
+        """Raise `Refused` for an answer to a question that is not open any more; only once.
+
+        A command, a key or another window may have withdrawn the question unnoticed.
+        """
+        question, self.unanswered = self.unanswered, ""
+        if question and text.strip().lower() in (*_YES, *_NO):
+            again = "Press Enter" if self.frontend.rewrites else "Type it again"
+            raise Refused(
+                Code.NOT_CONFIRMED,
+                f'"{question}" is no longer asked: nothing was done, and {clean_line(text)} was not'
+                f" sent. {again} to send it as a message.",
+            )
 
     def _is_new_command(self, line: str) -> bool:
         return line.startswith("/") and not line.startswith("//")

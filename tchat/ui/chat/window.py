@@ -72,8 +72,11 @@ class Frontend(Protocol):
     def hand_out(self, text: str) -> None:
         """Show a line unwrapped for copying, unless `show` does so already."""
 
-    def fill_input(self, text: str) -> bool:
-        """Put a text into the input line for editing; return False if that is impossible."""
+    def fill_input(self, text: str, *, refused: bool = False) -> bool:
+        """Put a text into the input line for editing; return False if that is impossible.
+
+        A `refused` one makes room for what is typed next, unless it is edited.
+        """
 
     def reveal(self, window: Window, seq: int) -> None:
         """Scroll the current window to a message."""

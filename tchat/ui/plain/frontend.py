@@ -145,7 +145,7 @@ class PlainFrontend:
     def hand_out(self, _: str) -> None:
         """Do nothing: a printed line can be copied."""
 
-    def fill_input(self, _: str) -> bool:
+    def fill_input(self, _: str, *, refused: bool = False) -> bool:
         """Return False: the terminal's own input line cannot be filled in."""
         return False
 

@@ -204,9 +204,10 @@ class App:
         self.screen.print_for_copying(text, already=self._copying)
         self._copying = True
 
-    def fill_input(self, text: str) -> bool:
+    def fill_input(self, text: str, *, refused: bool = False) -> bool:
         """Put a text into the input line; one that is being typed comes back after it."""
         self.view.edit.put_aside(text)
+        self.view.edit.selected = refused
         return True
 
     def reveal(self, window: Window, seq: int) -> None:
@@ -362,7 +363,10 @@ class App:
         elif action is None and not edit.text and key in ("y", "Y", "n", "N"):
             edit.insert(key)
             self.asked_to_quit = True  # until Enter, or another key
-        elif answer == "n" or action in ("interrupt", "bottom"):
+        elif answer == "n":
+            edit.set("")
+            self.chat.unanswered = ""
+        elif action in ("interrupt", "bottom"):
             edit.set("")
         else:
             return False

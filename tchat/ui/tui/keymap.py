@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 
 _SEARCH = "/search "
+_HOW_TO_QUIT = "Press Ctrl-D twice to quit, or type /quit; you stay a member."
 
 
 class KeyContext(Protocol):
@@ -87,7 +88,9 @@ def interrupt(app: KeyContext) -> None:
     else:
         app.view.edit.bring_back()
         app.chat.cancel_question()
-        app.chat.current.notice("Press Ctrl-D twice to quit, or type /quit; you stay a member.")
+        window = app.chat.current
+        if not (window.lines and window.lines[-1].text == _HOW_TO_QUIT):  # once is enough
+            window.notice(_HOW_TO_QUIT)
 
 
 def ask_to_quit(app: KeyContext) -> None:
@@ -95,6 +98,7 @@ def ask_to_quit(app: KeyContext) -> None:
     if app.chat.done.is_set():
         app.quit()
     app.asked_to_quit = True
+    app.chat.unanswered = "Quit?"
 
 
 # ---------------------------------------------------------------- scrolling

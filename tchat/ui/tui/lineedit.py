@@ -10,7 +10,9 @@ follow each other directly are one entry. During a search in the history, the li
 found, and typed text goes to the search pattern.
 
 No draft is lost: a line that is cleared goes into the history, and one that makes room for another
-(a command that a key begins, an entry of the history that is sent) is put aside and comes back.
+(a command that a key begins, an entry of the history that is sent) is put aside and comes back. A
+line that comes back because it was refused is `selected`: it can be sent again or edited, but typed
+or pasted text replaces it, since people go on typing as if the line were empty.
 """
 
 from __future__ import annotations
@@ -57,11 +59,13 @@ class LineEdit(Buffer):
     """The line being typed, with its history, newest entry last.
 
     In `text_id` terms, 0 is the line that is being typed, and n the n-th newest history entry.
+    `selected` says that inserted text replaces the line, which then goes into the history.
     """
 
     def __init__(self, history: Iterable[str] = ()) -> None:
         super().__init__()
         self.history = list(history)
+        self.selected = False
         self._kill_ring: list[str] = []
         self._last = ""
         self._typed = 0
@@ -127,15 +131,16 @@ class LineEdit(Buffer):
         self.replace(len(self.before), len(self.after), text)
 
     def insert(self, text: str) -> None:
-        """Insert text at the cursor; a combining character joins the one before it.
+        """Insert text at the cursor, or in place of the line if it is selected.
 
-        Raises `Refused` (text_too_long), with nothing changed, if the line would have more than
-        `LINE_LIMIT` code points.
+        A combining character joins the one before it. Raises `Refused` (text_too_long), with
+        nothing changed, if the line would have more than `LINE_LIMIT` code points.
         """
         if self._search is not None:
             self._find(self._search, self._search.pattern + text, max(self._search.back, 1))
             return
-        if len(self.text) + len(text) > LINE_LIMIT:
+        kept = "" if self.selected else self.text
+        if len(kept) + len(text) > LINE_LIMIT:
             raise Refused(
                 Code.TEXT_TOO_LONG,
                 "This text is too long for the input line, and nothing was inserted; "
@@ -144,8 +149,12 @@ class LineEdit(Buffer):
         typing = len(text) == 1
         joins = typing and self._last == "type" and self._continues_word(text)
         self._typed = self._typed + 1 if joins else 1
+        back = ahead = 0
+        if self.selected:
+            self._remember(self.text)
+            back, ahead = len(self.before), len(self.after)
         self._begin_change("type" if typing else "insert")
-        self.replace(0, 0, text, joins=joins)
+        self.replace(back, ahead, text, joins=joins)
 
     def submit(self) -> str:
         """Return the line, add it to the history, and start an empty one.
@@ -190,6 +199,7 @@ class LineEdit(Buffer):
         if method is None or (action in _IF_NOT_EMPTY and not (self.before or self.after)):
             return False
         self._completion = None
+        self.selected = False
         if method(self) is not False:
             self._last = action
         return True
@@ -231,6 +241,7 @@ class LineEdit(Buffer):
         """End a search and a completion before a change; remember `kind` as the last change."""
         self._end_search(accept=False)
         self._completion = None
+        self.selected = False
         self._last = kind
 
     def _continues_word(self, character: str) -> bool:

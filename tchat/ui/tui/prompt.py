@@ -36,8 +36,9 @@ def prompt_rows(model: Model, width: int, limit: int) -> Prompt:
     texts, (row, column) = _break_rows(model.edit.before, model.edit.after, width - indent - 1)
     room = limit - len(question)
     first = max(row - room + 1, 0)
+    shown = "selection" if model.edit.selected else "input"
     rows = [
-        fill_row([(" " * indent, "input") if n else (prompt, style), (text, "input")], width)
+        fill_row([(" " * indent, "input") if n else (prompt, style), (text, shown)], width)
         for n, text in enumerate(texts[first : first + room])
     ]
     return Prompt([*question, *rows], (len(question) + row - first, indent + column))

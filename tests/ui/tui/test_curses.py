@@ -151,7 +151,10 @@ def test_ctrl_c_clears_and_never_quits(server: ServerProcess, tmp_path: Path) ->
         wait_typed(terminal, "")
         terminal.type(ctrl("c"))
         terminal.sees("Press Ctrl-D twice to quit, or type /quit")
-        terminal.type("/3\r")
+        terminal.type(ctrl("c") * 3 + "typed")
+        wait_typed(terminal, "typed")
+        assert terminal.text.count("Press Ctrl-D twice") == 1
+        terminal.type(ctrl("c") + "/3\r")
         assert terminal.end() == 0
 
 
@@ -184,8 +187,13 @@ def test_a_message_never_answers_the_quit_question(server: ServerProcess, tmp_pa
         terminal.type(ctrl("c"))
         wait_gone(terminal, "Quit?")
         wait_typed(terminal, "")
-        terminal.type(ctrl("d") + "n\r")
-        wait_gone(terminal, "Quit?")
+        terminal.type(ctrl("d"))
+        terminal.sees("Quit?")
+        terminal.type(PAGE_DOWN + "y\r")
+        terminal.sees('"Quit?" is no longer asked:')
+        wait_typed(terminal, "y")
+        terminal.type(ctrl("c") + ctrl("d") + "n\r")
+        wait_gone(terminal, "Quit? ")
         wait_typed(terminal, "")
         terminal.type(ctrl("d") + "yes I agree\r")
         terminal.sees("alice │ yes I agree")
@@ -206,6 +214,9 @@ def test_ctrl_c_withdraws_a_half_answered_question(server: ServerProcess, tmp_pa
         terminal.sees("Nothing was done.")
         wait_typed(terminal, "")
         terminal.type("y\r")
+        terminal.sees("and y was not sent.")
+        wait_typed(terminal, "y")
+        terminal.type("\r")
         terminal.sees("alice │ y")
 
 

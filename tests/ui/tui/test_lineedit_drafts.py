@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tchat.ui.tui.lineedit import LineEdit
+from tchat.ui.tui.lineedit import LINE_LIMIT, LineEdit
 
 
 def typed(text: str, *history: str) -> LineEdit:
@@ -73,6 +73,47 @@ def test_two_lines_put_aside_come_back_in_turn() -> None:
         edit.submit()
         edit.bring_back()
         assert edit.text == text
+
+
+def refused(text: str) -> LineEdit:
+    edit = typed(text)
+    edit.submit()
+    edit.put_aside(text)
+    edit.selected = True
+    return edit
+
+
+@pytest.mark.parametrize("text", ["n", "new text"])
+def test_typing_replaces_a_selected_line(text: str) -> None:
+    edit = refused("/msg nobody psst")
+    assert edit.unsent() == ["/msg nobody psst"]
+    edit.insert(text)
+    assert edit.text == text
+    assert edit.history == ["/msg nobody psst"]
+    edit.undo()
+    assert edit.text == "/msg nobody psst"
+
+
+@pytest.mark.parametrize("action", ["right", "backspace", "newline", "yank", "line-start", "undo"])
+def test_editing_keeps_a_selected_line(action: str) -> None:
+    edit = refused("hello")
+    edit.do(action)
+    assert not edit.selected
+    edit.insert("x")
+    assert len(edit.text) >= len("hello") or action == "undo"
+
+
+def test_selected_line_is_sent_as_it_is() -> None:
+    edit = refused("hello")
+    assert edit.submit() == "hello"
+    edit.insert("x")
+    assert edit.text == "x"
+
+
+def test_long_paste_replaces_a_selected_line() -> None:
+    edit = refused("a" * LINE_LIMIT)
+    edit.insert("b" * LINE_LIMIT)
+    assert edit.text == "b" * LINE_LIMIT
 
 
 def test_draft_returns_only_to_an_empty_line() -> None:

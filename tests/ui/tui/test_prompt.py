@@ -9,6 +9,14 @@ from tchat.ui.tui.view import draw
 from tests.ui.pictures import is_exact, typing
 
 
+def test_selected_line_is_marked() -> None:
+    model = typing("refused")
+    model.edit.selected = True
+    assert ("refused", "selection") in draw(model, 80, 24).rows[-1]
+    model.edit.do("left")
+    assert ("refused", "input") in draw(model, 80, 24).rows[-1]
+
+
 @given(
     st.text("ab\n漢e\u0301👩\u200d\x1b ", max_size=120),
     st.integers(0, 40),
