@@ -15,6 +15,11 @@ caller, who has the clock, reports with `flush`:
   back in the same way, because the Tabs of pasted text complete nothing. Only the first line of
   such a paste, up to its first Tab, is delivered as if typed, without delay. Line breaks that no
   text follows are so many times Enter, as when the key repeats.
+* One line and its line break, at once, are ambiguous: a paste, or typing that a network has held up
+  and delivers in one go. Programs that type for people (`tmux send-keys`) write so, too. A terminal
+  that marks pastes has not marked it, so it is typing. In others, more than `TYPED_AT_ONCE`
+  characters are a paste, whose line break is dropped: somebody who has typed so much during one
+  hiccup has to press Enter again, but what was sent by mistake could not be taken back.
 
 Reports never become text. Those that nobody waits for are dropped: control sequences (CSI), control
 strings (OSC, DCS, APC, PM, SOS) up to their terminator, mouse reports in all encodings. A sequence
@@ -43,6 +48,9 @@ if TYPE_CHECKING:
 
 PASTE_LIMIT = (4 << 20) + 2
 """Longest paste that is kept, in bytes: longer than any input line, whatever it consists of."""
+
+TYPED_AT_ONCE = 8
+"""Most characters that count as typing though they come with a line break, without a pause."""
 
 SEQUENCE_LIMIT = 8192
 """Longest sequence, in bytes; far longer than the answers of terminals."""
@@ -104,11 +112,18 @@ class InputDecoder:
     most terminals send it everywhere; other bytes are decoded by the locale, or become U+FFFD. Only
     in a locale with another multibyte encoding, which cannot be told from UTF-8, it alone counts.
     `keys` are names of keys by what this terminal sends for them, beyond the usual sequences.
+    `marks_pastes` says that it was asked for bracketed paste, and knows it.
 
     Times are in seconds, of any one clock.
     """
 
-    def __init__(self, encoding: str = "utf-8", keys: Mapping[bytes, str] | None = None) -> None:
+    def __init__(
+        self,
+        encoding: str = "utf-8",
+        keys: Mapping[bytes, str] | None = None,
+        *,
+        marks_pastes: bool = True,
+    ) -> None:
         self._text, self._is_single_byte = _text_decoder(encoding)
         self._keys = {bytes(sent): name for sent, name in (keys or {}).items() if sent[0] == _ESC}
         self._prefixes = {sent[:end] for sent in self._keys for end in range(1, len(sent))}
@@ -118,6 +133,9 @@ class InputDecoder:
         self._run: list[str] = []
         self._run_length = 0
         self._run_is_paste = self._run_has_break = False
+        self._marks_pastes = marks_pastes
+        self._burst = 0
+        self._fed_at = 0.0
         self._pasted: bytearray | None = None
         self._deadline: float | None = None
 
@@ -131,6 +149,9 @@ class InputDecoder:
         expires = self._held_since + _SEQUENCE_SECONDS
         if len(self._held) > 2 and self._pasted is None and now > expires:
             self._decode(b"", final=True)  # or a lost end could swallow what is typed for long
+        if now > self._fed_at + _LINE_SECONDS:
+            self._burst = 0
+        self._fed_at = now
         before = len(self._held)
         self._decode(data, final=False)
         if not before or len(self._held) < before + len(data):
@@ -147,6 +168,7 @@ class InputDecoder:
         if self._pasted is not None:
             self._end_paste(self._pasted)
         self._end_run(after_pause=True)
+        self._burst = 0
         self._deadline = None
         return self._delivered()
 
@@ -196,6 +218,7 @@ class InputDecoder:
             held_back = _HELD_BACK.search(text)
             end = held_back.start() if held_back else len(text)
             self._items += text[:end]
+            self._burst += end
             text = text[end:]
         if text and self._run_length < PASTE_LIMIT:
             self._run.append(text)
@@ -218,12 +241,17 @@ class InputDecoder:
         Without a pause, what follows a paste belongs to it, as far as it is text.
         """
         text = "".join(self._run)
-        if self._run_is_paste:
+        if self._run_is_paste or (after_pause and self._is_pasted_line(text)):
             self._add_paste(text, whole=after_pause)
             self._run_is_paste = not after_pause
         else:
             self._items += map(name_character, text)
         self._run, self._run_length, self._run_has_break = [], 0, False
+
+    def _is_pasted_line(self, rest: str) -> bool:
+        """Return whether a line, which ends in `rest` from its first Tab or break, was pasted."""
+        length = self._burst + len(_HELD_BACK.sub("", rest))
+        return not self._marks_pastes and length > TYPED_AT_ONCE and bool(rest.strip("\t"))
 
     def _add_paste(self, text: str, *, whole: bool = True) -> None:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
@@ -249,6 +277,7 @@ class InputDecoder:
 
     def _add_key(self, name: str) -> None:
         self._end_run()
+        self._burst = 0
         self._items.append(name)
 
     def _escape_token(self, data: bytes, start: int, final: bool) -> int | None:

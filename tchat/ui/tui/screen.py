@@ -77,7 +77,7 @@ class Screen:
         self._window = window
         self.terminal = detect_terminal(os.environ, utf8=window.encoding.lower() == "utf-8")
         self._capabilities = _capabilities(self.terminal, window.encoding, looks)
-        self._decoder = _input_decoder(window.encoding)
+        self._decoder = _input_decoder(window.encoding, marks_pastes=self.terminal.xterm_like)
         self._probe = WidthProbe()
         self._unasked = self.terminal.xterm_like and self.terminal.utf8
         use_profile(SAFE)
@@ -384,10 +384,11 @@ def _handling(handlers: Mapping[int, Handler]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _input_decoder(encoding: str) -> InputDecoder:
+def _input_decoder(encoding: str, *, marks_pastes: bool) -> InputDecoder:
     """Return a decoder that knows what terminfo says of the terminal's keys."""
     sent = {name: curses.tigetstr(name) for name in CAPABILITIES}
-    return InputDecoder(encoding, {keys: CAPABILITIES[name] for name, keys in sent.items() if keys})
+    names = {keys: CAPABILITIES[name] for name, keys in sent.items() if keys}
+    return InputDecoder(encoding, names, marks_pastes=marks_pastes)
 
 
 def _capabilities(

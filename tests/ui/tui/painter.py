@@ -138,12 +138,11 @@ class Painter:
                 self.paint()
 
     def handle_keys(self) -> None:
-        if self.aside:
-            self.aside = False
-            self.screen.resume()
-            return
         for key in self.decoder.feed(self.screen.read() or b"") + self.decoder.flush():
-            if key == "u":
+            if self.aside and isinstance(key, str):
+                self.aside = False
+                self.screen.resume()
+            elif key == "u":
                 self.repainted += 1
                 self.screen.redraw()
             elif isinstance(key, str):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tchat.ui.tui.decoder import (
     PASTE_LIMIT,
     SEQUENCE_LIMIT,
+    TYPED_AT_ONCE,
     CursorPosition,
     InputDecoder,
     Item,
@@ -395,6 +396,45 @@ def test_text_right_after_a_line_break_is_pasted(raw: str, items: list[Item]) ->
     assert read_by_pause(raw, "x\r") == [*items, "x", "Enter"]
 
 
+LINE = "x" * (TYPED_AT_ONCE + 1)
+
+
+@pytest.mark.parametrize(
+    ("raw", "items"),
+    [
+        (f"{LINE}\r", [*LINE]),
+        (f"{LINE}\n", [*LINE]),
+        (f"{LINE}\r\n", [*LINE]),
+        (f"{LINE}\r\r", [*LINE, Paste("\n")]),
+        (f"{LINE}\ttwo\r", [*LINE, Paste("\ttwo")]),
+        ("a\tb c d e f\r", ["a", Paste("\tb c d e f")]),
+        (f"{LINE}\t", [*LINE, "Tab"]),
+        (f"{LINE[1:]}\r", [*LINE[1:], "Enter"]),
+        ("ab\r\r\r\r\r\r\r\r\r", ["a", "b", *["Enter"] * 9]),
+        (f"{LINE}\r\x1b[A", [*LINE, "Enter", "Up"]),
+        (f"{LINE}\x1b[A\r", [*LINE, "Up", "Enter"]),
+    ],
+)
+def test_unmarked_line_with_its_break_is_pasted(raw: str, items: list[Item]) -> None:
+    """Where the terminal does not mark pastes; a few characters may be typing that was held up."""
+    for parts in ([raw], list(raw)):
+        decoder = InputDecoder(marks_pastes=False)
+        got = [item for part in parts for item in decoder.feed(part.encode())] + decoder.flush()
+        assert got == items
+        assert decoder.feed(b"\r") + decoder.flush() == ["Enter"]
+
+
+def test_line_is_typed_where_pastes_are_marked() -> None:
+    assert read(f"{LINE}\r") == [*LINE, "Enter"]
+
+
+def test_typed_line_has_pauses() -> None:
+    decoder = InputDecoder(marks_pastes=False)
+    for number, character in enumerate(LINE):
+        assert decoder.feed(character.encode(), 5.0 + number / 50) == [character]
+    assert decoder.feed(b"\r", 6.0) + decoder.flush() == ["Enter"]
+
+
 def test_lines_with_pauses_are_typed() -> None:
     assert read_by_pause("hi\r", "there\r") == [*"hi", "Enter", *"there", "Enter"]
 
@@ -454,13 +494,14 @@ encodings = st.sampled_from(["utf-8", "ascii", "ISO-8859-1", "GBK"])
 KEYS = {b"\x1b[1;2R": "F15", b"\x1b[1;5C": "C-Right", b"\x1bOt": "F5", b"\x1b[[A": "F1"}
 
 
-@given(streams, st.lists(st.integers(0, 60), max_size=8), encodings)
-@example(f"{BEGIN}a\r\nb{END}\x1b[A".encode(), [1, 3, 8, 9, 14], "utf-8")
-@example("one\rtwoü\r".encode(), [3, 4, 8], "utf-8")
+@given(streams, st.lists(st.integers(0, 60), max_size=8), encodings, st.booleans())
+@example(f"{BEGIN}a\r\nb{END}\x1b[A".encode(), [1, 3, 8, 9, 14], "utf-8", True)
+@example("one\rtwoü\r".encode(), [3, 4, 8], "utf-8", True)
+@example("one long line ü\r".encode(), [3, 4, 8, 14], "utf-8", False)
 def test_result_is_independent_of_read_boundaries(
-    data: bytes, cuts: list[int], encoding: str
+    data: bytes, cuts: list[int], encoding: str, marks_pastes: bool
 ) -> None:
-    whole, parts = InputDecoder(encoding, KEYS), InputDecoder(encoding, KEYS)
+    whole, parts = (InputDecoder(encoding, KEYS, marks_pastes=marks_pastes) for _ in range(2))
     edges = [0, *sorted(cuts), max(len(data), 60)]
     items = [item for start, end in pairwise(edges) for item in parts.feed(data[start:end])]
     assert items + parts.flush() == whole.feed(data) + whole.flush()
