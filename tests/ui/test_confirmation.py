@@ -120,6 +120,20 @@ async def test_a_message_or_an_answer_ends_the_wait() -> None:
         assert alice.chat.refusals == 1  # /admin, typed instead of an answer
 
 
+@pytest.mark.parametrize(
+    ("command", "answer", "back"),
+    [("/kick", "nobody", []), ("/me", "too long " * 2000, ["/me " + ("too long " * 2000).strip()])],
+)
+async def test_refused_answer_does_not_become_a_message(
+    command: str, answer: str, back: list[str]
+) -> None:
+    """The text of a message comes back with the command that was to send it."""
+    async with careful() as (alice, _):
+        shown = await alice.types(command, answer)
+        assert shown[1].startswith("error: ")
+        assert alice.frontend.filled == back
+
+
 async def test_another_window_withdraws_the_question() -> None:
     async with careful() as (alice, _):
         await alice.types("/join lab", "/window ops", "/kick bob")

@@ -292,7 +292,9 @@ class Chat:
                     return
                 window.fail(_not_confirmed())
             elif question is not None and self.commands.is_answer(question, line):
-                self._answer(question, line.strip())
+                argument = line.strip()
+                line = f"/{question.word} {argument}"  # what it means, if it is refused
+                self._answer(question, argument)
                 return
             match self.commands.parse(line):
                 case Say(text):
