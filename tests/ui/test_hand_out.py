@@ -182,6 +182,20 @@ def test_only_a_key_leaves_the_page(server: ServerProcess, tmp_path: Path, repor
         alice.sees("Quit?")
 
 
+def test_ctrl_z_on_the_page_keeps_it(server: ServerProcess, tmp_path: Path) -> None:
+    """The full screen would ask the terminal for widths, and the shell get the answers."""
+    with join(server, tmp_path, "alice") as alice:
+        alice.sees("nobody else")
+        before = alice.raw.count(FULL_SCREEN)
+        alice.type("/invite\r")
+        printed_lines(alice)
+        alice.type(ctrl("z"))  # a process group that nobody could continue does not stay stopped
+        alice.until(lambda: alice.raw.count(PROMPT) == 2, "the page again")
+        alice.until(lambda: passes_keys(alice), "a page that reads keys")
+        assert alice.raw.count(FULL_SCREEN) == before
+        assert_chat_continues(alice, "still here")
+
+
 def test_typing_on_the_page_goes_into_the_chat(server: ServerProcess, tmp_path: Path) -> None:
     with join(server, tmp_path, "alice") as alice:
         alice.sees("nobody else")

@@ -310,7 +310,7 @@ class App:
         if isinstance(item, CursorPosition):
             self.screen.learn(item)
             return
-        if self._copying and self._leave_page(item):
+        if self._copying and self._handle_on_page(item):
             return
         try:
             self._press(item)
@@ -338,11 +338,14 @@ class App:
         elif not edit.do(action):
             run_action(self, action)
 
-    def _leave_page(self, key: str | Paste) -> bool:
-        """Return from the page of `hand_out` to the chat; return whether the key was only for that.
+    def _handle_on_page(self, key: str | Paste) -> bool:
+        """Return from the page of `hand_out` to the chat, or suspend; return whether that was all.
 
         Any other key, such as the first of a message, is handled as usual.
         """
+        if isinstance(key, str) and self._keys.get(key) == "suspend":
+            self.screen.suspend()
+            return True
         self._copying = False
         self.screen.resume()
         return key in _LEAVES_PAGE

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any
 
 from tchat.errors import Code, StartupError
 from tchat.ui.text.widths import SAFE, profile, use_profile
-from tchat.ui.tui.decoder import InputDecoder
+from tchat.ui.tui.decoder import CursorPosition, InputDecoder
 from tchat.ui.tui.keys import CAPABILITIES
 from tchat.ui.tui.painting import Capabilities, RowPainter
 from tchat.ui.tui.rows import encodable_row
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from types import FrameType
 
-    from tchat.ui.tui.decoder import CursorPosition
     from tchat.ui.tui.rows import Row
     from tchat.ui.tui.styles import Look
     from tchat.ui.tui.terminal import Terminal
@@ -55,6 +54,9 @@ if TYPE_CHECKING:
     Handler = Callable[[int, FrameType | None], object] | int | signal.Handlers | None
 
 _READ_SIZE = 65536
+_ANSWER_SECONDS = 0.3
+"""How long the end of the program waits for answers: not noticeable, but longer than most links."""
+_PAGE_HINT = "Press Enter to return to the chat."
 # The terminfo capability of each attribute, and the number that it has in no_color_video.
 _ATTRIBUTES = {
     "bold": ("bold", 32),
@@ -177,7 +179,7 @@ class Screen:
             with _handling({signal.SIGINT: signal.SIG_IGN, signal.SIGQUIT: signal.SIG_IGN}):
                 self.release()
                 self._begin_page()
-        sys.stdout.write(f"\n{text}\n\nPress Enter to return to the chat.\n")
+        sys.stdout.write(f"\n{text}\n\n{_PAGE_HINT}\n")
         sys.stdout.flush()
 
     def resume(self) -> None:
@@ -216,6 +218,7 @@ class Screen:
         if not self._acquired:
             return
         self.write_raw(self.terminal.paste_mode(on=False))
+        self._discard_answers()
         if self._title:
             self.write_raw(self.terminal.title(""))
         with suppress(curses.error):
@@ -224,6 +227,23 @@ class Screen:
                 self._window.refresh()
             curses.endwin()
         self._acquired = False  # last: a signal before this has to release the terminal again
+
+    def _discard_answers(self) -> None:
+        """Read the answers that are under way: the shell would take them for typing.
+
+        They are, if the program ends or stops within a second after the questions.
+        """
+        decoder = InputDecoder()  # a signal may have interrupted the other one
+        end = min(self._probe.deadline, time.monotonic() + _ANSWER_SECONDS)
+        with suppress(OSError, ValueError):  # the terminal has gone
+            while self._probe.awaits(now := time.monotonic()) and now < end:
+                if not select.select([sys.stdin], [], [], end - now)[0]:
+                    return
+                if (data := self.read()) is None:
+                    return
+                for item in decoder.feed(data, now):
+                    if isinstance(item, CursorPosition):
+                        self._probe.answer(item, now)
 
     def _acquire(self) -> None:
         """Acquire the terminal again, whatever is on it."""
@@ -272,6 +292,7 @@ class Screen:
             self._acquire()
         elif has_page:
             self._begin_page()
+            self.write_raw(f"\n{_PAGE_HINT}\n".encode())
 
     # ---------------------------------------------------------------- painting
 

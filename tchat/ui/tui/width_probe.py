@@ -39,26 +39,30 @@ LOWEST_ROW = _FIRST_ROW + len(_SEQUENCES) - 1
 
 
 class WidthProbe:
-    """The questions to one terminal, and what its answers say.
+    """The questions to one terminal, and what its answers say; `deadline` ends the wait for them.
 
     Times are in seconds, of any one clock.
     """
 
     def __init__(self) -> None:
         self._widths: dict[str, int] = {}
-        self._deadline = float("-inf")
+        self.deadline = float("-inf")
 
     def ask(self, move: Callable[[int, int], bytes], now: float) -> bytes:
         """Return the questions; `move` gives the sequence that moves the cursor, from 0."""
         self._widths = {}
-        self._deadline = now + DEADLINE_SECONDS
+        self.deadline = now + DEADLINE_SECONDS
         texts = enumerate(_SEQUENCES.values(), start=_FIRST_ROW - 1)
         return b"".join(move(y, 0) + text.encode() + _ASK for y, text in texts)
+
+    def awaits(self, now: float) -> bool:
+        """Return whether answers may still be under way."""
+        return now <= self.deadline and len(self._widths) < len(_SEQUENCES)
 
     def answer(self, position: CursorPosition, now: float) -> WidthProfile | None:
         """Return the terminal's profile once this answer completes it in time."""
         index = position.row - _FIRST_ROW
-        if now > self._deadline or not 0 <= index < len(_SEQUENCES):
+        if now > self.deadline or not 0 <= index < len(_SEQUENCES):
             return None
         name = list(_SEQUENCES)[index]
         if name in self._widths:
