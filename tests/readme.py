@@ -111,7 +111,8 @@ def _commands(commands: Iterable[CommandSpec[Any]]) -> str:
     for command in commands:
         number = f"`/{command.number}`" if command.number else ""
         usage = command.usage.replace("|", "\\|")  # a bare | ends the table cell, even in code
-        rows.append((number, f"`{usage}`", f"{command.help}{', admin' * command.admin}"))
+        meaning = f"{command.help}{command.screen_help}{', admin' * command.admin}"
+        rows.append((number, f"`{usage}`", meaning))
     return _table(("number", "word", "what it does"), rows)
 
 

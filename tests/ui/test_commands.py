@@ -70,6 +70,17 @@ def test_required_arguments_have_a_question() -> None:
     assert not any(command.question for command in COMMANDS.commands if not command.needs_argument)
 
 
+def test_commands_with_arguments_have_an_example() -> None:
+    for command in COMMANDS.commands:
+        assert bool(command.example) == bool(command.argument), command.word
+        assert COMMANDS.parse(f"/{command.word} {command.example}") == Do(command, command.example)
+
+
+def test_wrong_usage_shows_an_example() -> None:
+    (policy,) = [command for command in COMMANDS.commands if command.word == "policy"]
+    assert policy.usage_sentence == "Usage: /policy [open|approval]; for example: /policy approval"
+
+
 def test_the_arguments_of_invite_are_optional_and_explained() -> None:
     (invite,) = [command for command in COMMANDS.commands if command.word == "invite"]
     assert not invite.needs_argument

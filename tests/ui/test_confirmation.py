@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tchat.core.group.membership import Approve, Leave
+from tchat.core.group.membership import Approve, Kick, Leave
 from tchat.ui.chat.completion import offers
 from tests.helpers import members, running_server
 from tests.processes import launching
@@ -176,6 +176,28 @@ async def test_the_last_member_is_asked_again_about_messages() -> None:
         assert alice.window.replica.standing == "member"
         await alice.types("y")
         assert alice.chat.done.is_set()
+
+
+@pytest.mark.parametrize("answer", ["n", "y"])
+async def test_discard_names_what_will_be_gone(answer: str) -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob") as (alice, _),
+        typing(server, "bob", yes=False) as bob,
+    ):
+        assert await bob.types("/discard") == ["error: None of your messages here was refused."]
+        await alice.command(Kick, "bob")
+        await bob.shows("kicked you from")
+        await bob.types("one long message", "two")
+        assert await bob.types("/discard") == [
+            "notice: Discard 2 unsent messages? The last is bob: two (y or n)"
+        ]
+        (shown,) = await bob.types(answer)
+        if answer == "y":
+            assert shown == "notice: 2 messages discarded"
+            assert bob.screen() == []
+        else:
+            assert bob.screen() == ["bob: one long message [failed]", "bob: two [failed]"]
 
 
 async def test_a_waiting_person_is_asked_before_withdrawing() -> None:

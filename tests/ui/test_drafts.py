@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tchat.core.group.messages import MOST_EDITS
 from tests.ui.scenes import ESCAPE, UP, alt, ctrl, join, wait_typed
 
 if TYPE_CHECKING:
@@ -68,6 +69,48 @@ def test_draft_of_an_edit_posts_nothing_by_edit(server: ServerProcess, tmp_path:
     with join(server, tmp_path, "alice") as alice:
         alice.sees("You are in #ops")
         wait_typed(alice, "first words")
+
+
+def test_refused_edit_comes_back(server: ServerProcess, tmp_path: Path) -> None:
+    """Its text is a draft until the server has answered, and after a refusal."""
+    with join(server, tmp_path, "alice") as alice:
+        alice.sees("nobody else")
+        alice.type("first\r")
+        alice.sees("alice │ first")
+        for number in range(MOST_EDITS):
+            alice.type(f"/edit {number}\r")
+            alice.sees(f"│ {number} (edited)")
+        alice.type("/edit a new text\r")
+        alice.sees("What you typed is back")
+        wait_typed(alice, "/edit a new text")
+        wait_saved(alice, tmp_path, "a new text")
+        alice.type("\x15")
+        server.stop()
+        alice.sees("connection lost")
+        alice.type("/edit another\r")
+        wait_typed(alice, "")
+        alice.type("in between")
+        wait_typed(alice, "in between")
+        server.start()
+        alice.sees("What you typed comes")
+        wait_typed(alice, "in between")
+        alice.type("\r")
+        alice.sees("│ in between")
+        wait_typed(alice, "/edit another")
+
+
+def test_accepted_edit_is_no_draft(server: ServerProcess, tmp_path: Path) -> None:
+    with join(server, tmp_path, "alice") as alice:
+        alice.sees("nobody else")
+        alice.type("first\r")
+        alice.sees("alice │ first")
+        server.stop()
+        alice.sees("connection lost")
+        alice.type("/edit a new text\r")
+        wait_saved(alice, tmp_path, "a new text")
+        server.start()
+        alice.sees("│ a new text (edited)")
+        alice.until(lambda: saved(tmp_path) == "", "no draft any more")
 
 
 def test_edit_put_aside_keeps_its_message(server: ServerProcess, tmp_path: Path) -> None:

@@ -110,7 +110,9 @@ async def test_a_conversation_comes_back_with_unignore() -> None:
         await bob.until(lambda: bob.window.shown == bob.window.replica.last)
         assert bob.titles == ["#ops"]
         shown = await bob.types("/unignore alice")
-        assert shown[0].endswith("This is remembered, although the settings file ignores them.")
+        assert shown[0].endswith(
+            "This is remembered, although the settings file has alice under ignore."
+        )
         await bob.until(lambda: "@alice" in bob.titles)
         await bob.until(lambda: bob.window_of("@alice").unread == 1)
 
@@ -128,7 +130,7 @@ async def test_ignore_and_mute_are_remembered(tmp_path: Path) -> None:
             assert bob.window.muted
             assert bob.screen() == []
             await other.types("/unignore alice")
-            await bob.types("/mute")
+            await bob.types("/unmute")
             assert bob.screen() == ["alice: bob? [mention]"]
             assert not bob.window.muted
 

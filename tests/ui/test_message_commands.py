@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
 import pytest
 
 from tchat.core.group.membership import Approve, Kick, Leave
-from tchat.core.group.messages import Delete
+from tchat.core.group.messages import MOST_EDITS, Delete, Edit
 from tchat.core.protocol.frames import Seen
 from tests.helpers import GROUP, log_of, members, running_server, texts
 from tests.ui.typist import two_typing, typing
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.ui.typist import Typist
 
 # ------------------------------------------------------------------ /me
 
@@ -49,7 +57,9 @@ async def test_a_leading_name_selects_whose_message() -> None:
         await bob.reads("alice: one")
         await bob.types("two", "/reply Alice three")
         assert bob.screen()[-1] == "bob: three [re alice: one]"
-        assert await bob.types("/reply alice") == ["error: Usage: /reply TEXT, or /reply NAME TEXT"]
+        assert await bob.types("/reply alice") == [
+            "error: Usage: /reply [NAME|^N] TEXT; for example: /reply ^2 yes, at ten"
+        ]
 
 
 @pytest.mark.parametrize("line", ["/reply hello", "/reply ^1 hello", "/reply bob hello"])
@@ -59,8 +69,8 @@ async def test_reply_without_messages_is_refused(line: str) -> None:
         assert shown.startswith(("error: There is no ", "error: There is no message of bob"))
 
 
-@pytest.mark.parametrize("command", ["/delete", "/pin"])
-async def test_people_without_loaded_messages_are_named(command: str) -> None:
+@pytest.mark.parametrize(("command", "example"), [("/delete", "^2"), ("/pin", "^1")])
+async def test_people_without_loaded_messages_are_named(command: str, example: str) -> None:
     """A member or not: the answer is not how the command is typed. A former member is found."""
     async with (
         running_server() as server,
@@ -75,7 +85,7 @@ async def test_people_without_loaded_messages_are_named(command: str) -> None:
                 f"error: There is no message of {name} here."
             ]
         assert await alice.types(f"{command} two words") == [
-            f"error: Usage: {command}, {command} NAME, or {command} ^3"
+            f"error: Usage: {command} [NAME|^N]; for example: {command} {example}"
         ]
         await alice.types(f"{command} BOB")
         await alice.until(
@@ -134,7 +144,7 @@ async def test_printed_lines_get_a_notice_of_edits() -> None:
         assert await bob.shows("deleted") == "alice deleted a message"
         assert await bob.types("mine", "/edit") == [
             "message: mine",
-            "error: Usage: /edit TEXT, with the complete new text",
+            "error: Usage: /edit [^N] [TEXT]; for example: /edit ^2 the complete new text",
         ]
 
 
@@ -207,7 +217,7 @@ async def test_only_the_author_or_the_admin_deletes() -> None:
         assert await bob.types("/delete") == ["error: There is no such message here."]
         assert await bob.types("/delete nobody") == ["error: There is no such message here."]
         assert await alice.types("/delete all of it") == [
-            "error: Usage: /delete, /delete NAME, or /delete ^3"
+            "error: Usage: /delete [NAME|^N]; for example: /delete ^2"
         ]
         assert alice.screen() == bob.screen() == ["alice: mine"]
 
@@ -219,6 +229,40 @@ async def test_message_numbers_skip_deleted_messages() -> None:
         await alice.types("/delete ^2")
         assert alice.screen() == ["alice:  [deleted]", "alice:  [deleted]", "alice: three"]
         await bob.until(lambda: bob.screen() == alice.screen())
+
+
+# ------------------------------------------------------------------ edits that are refused later
+
+
+@asynccontextmanager
+async def refusing_edits(*, rewrites: bool = True) -> AsyncIterator[tuple[Typist, int]]:
+    """Bob, whose message the server edits no more; and the seq of that message."""
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob") as (_, raw),
+    ):
+        seq = await raw.post("0")
+        for number in range(MOST_EDITS):
+            await raw.command(Edit, seq, str(number))
+        async with typing(server, "bob", rewrites=rewrites) as bob:
+            yield bob, seq
+
+
+async def test_refused_edits_are_given_back() -> None:
+    async with refusing_edits() as (bob, seq):
+        bob.chat.enter("/edit ^1 a new text")
+        assert bob.window.held() == ["/edit ^1 a new text"]
+        assert await bob.shows("It is given back.")
+        assert bob.frontend.given_back == ["/edit ^1 a new text"]
+        assert bob.window.held() == []
+        # If it is typed again, it still means the message that it meant.
+        assert bob.window.offered == ("^1", seq)
+
+
+async def test_accepted_edits_are_not_given_back() -> None:
+    async with two_typing() as (alice, _):
+        await alice.types("helo", "/edit hello")
+        assert (alice.frontend.given_back, alice.window.held()) == ([], [])
 
 
 # ------------------------------------------------------------------ /resend, /discard

@@ -64,6 +64,7 @@ async def test_commands_before_approval_are_refused(line: str) -> None:
 async def test_topic_sets_shows_and_removes_the_topic() -> None:
     async with two_typing() as (alice, bob):
         assert await bob.types("/topic") == ["notice: There is no topic."]
+        assert await alice.types("/topic") == ["notice: There is no topic. /topic TOPIC sets one."]
         await alice.types("/topic what we do,  and why")
         assert await bob.shows("the topic:") == "alice set the topic: what we do,  and why"
         assert await bob.types("/topic") == ["notice: topic: what we do,  and why"]
@@ -80,7 +81,13 @@ async def test_policy_shows_and_sets_who_may_join() -> None:
             "notice: #ops needs approval: the admin decides who may join."
         ]
         assert await alice.types("/policy closed") == [
-            "error: Usage: /policy open, or /policy approval"
+            "error: Usage: /policy [open|approval]; for example: /policy approval"
+        ]
+        assert await alice.types("/policy") == [
+            (
+                "notice: #ops needs approval: the admin decides who may join."
+                " /policy open|approval sets it."
+            )
         ]
         await alice.types("/policy OPEN")
         assert await bob.shows("may join now") == "alice: anyone may join now"
@@ -228,9 +235,14 @@ async def test_presence_in_new_conversation_is_the_groups() -> None:
 
 async def test_ignored_people_are_hidden() -> None:
     async with two_typing(rewrites=False) as (alice, bob):
-        assert await bob.types("/ignore") == ["notice: ignored: nobody"]
+        assert await bob.types("/ignore") == [
+            "notice: Nobody is ignored. /ignore NAME hides somebody's messages."
+        ]
         assert await bob.types("/ignore @Alice") == [
             "notice: Messages from Alice are hidden. /unignore Alice shows them again."
+        ]
+        assert await bob.types("/ignore alice") == [
+            "notice: alice is ignored already. /unignore alice shows their messages again."
         ]
         assert await bob.types("/ignore") == ["notice: ignored (1): alice"]
         await alice.types("bob, listen", "/me shouts", "/edit BOB", "/delete", "/topic noise")

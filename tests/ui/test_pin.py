@@ -28,7 +28,15 @@ async def test_admin_pins_by_name_and_by_count() -> None:
         assert header(alice) == "bob: and that"
         await alice.types("/unpin")
         await bob.shows("alice unpinned the pinned message")
-        assert await bob.types("/pins") == ["notice: No message is pinned."]
+        assert await bob.types("/pins") == [
+            "notice: No message is pinned. Only the admin, alice, may pin one."
+        ]
+        assert await alice.types("/pin") == [
+            (
+                "notice: No message is pinned."
+                " /pin ^1 pins the last one, /pin NAME somebody's last one."
+            )
+        ]
         assert header(bob) == ""
 
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from tchat.core.group.membership import Kick
-from tchat.core.group.messages import Delete, Deleted, Edit, Edited, Post, Posted
+from tchat.core.group.messages import MOST_EDITS, Delete, Deleted, Edit, Edited, Post, Posted
 from tchat.core.protocol.frames import Seen
 from tchat.server.clock import now_ms
 from tests.helpers import GROUP, log_of, members, raw_client, running_server, texts
@@ -172,6 +172,18 @@ async def test_commands_reach_messages_of_earlier_runs(tmp_path: Path) -> None:
         assert "> bob: a question" in without_time(script)
 
 
+async def test_a_refused_edit_is_printed(tmp_path: Path) -> None:
+    async with at_home(tmp_path, "bob") as (launch, address, (_, bob)):
+        seq = await bob.post("0")
+        for number in range(MOST_EDITS):
+            await bob.command(Edit, seq, str(number))
+        script = await launch.join(address, "bob")
+        await script.type("/edit a new text")
+        assert await script.end() == 1
+        (refused,) = [line for line in without_time(script) if line.startswith("!")]
+        assert refused.endswith(" What you typed was not sent; it was: /edit a new text")
+
+
 async def test_what_was_never_said_is_not_found(tmp_path: Path) -> None:
     async with at_home(tmp_path, "bob") as (launch, address, (alice, _)):
         for n in range(300):
@@ -310,7 +322,7 @@ async def test_script_of_many_commands_runs_in_order(tmp_path: Path) -> None:
             "#lab <alice> first",
             "-- You left #lab.",
             "-- alice banned eve",
-            "-- /me TEXT: sends an action: * you TEXT",
+            "-- /me TEXT: sends an action: * you TEXT; for example: /me waves",
             "-- Plain mode has no keys of its own.",
         ):
             assert line in shown, shown

@@ -332,7 +332,7 @@ async def test_offline_input_is_done_after_reconnecting() -> None:
             alice.chat.enter(line)
         shown = [line.text for line in alice.lines]
         assert "members (2): alice (admin), bob" in shown
-        assert shown[-1] == "/me TEXT: sends an action: * you TEXT"
+        assert shown[-1] == "/me TEXT: sends an action: * you TEXT; for example: /me waves"
         for line in ("/topic later", "/query bob", "psst", "/window ops", "/join lab", "hi"):
             alice.chat.enter(line)
         assert alice.chat.refusals == 0

@@ -216,7 +216,7 @@ async def test_conversations_with_strangers_leave_no_window(name: str) -> None:
         ("/msg alice hello", "You cannot start a conversation with yourself."),
         ("/query ALICE", "You cannot start a conversation with yourself."),
         ("/join @alice", "You cannot start a conversation with yourself."),
-        ("/msg bob", "Usage: /msg NAME TEXT"),
+        ("/msg bob", "Usage: /msg NAME TEXT; for example: /msg bob are you there?"),
         ("/msg bob \u200b", "A message needs at least one visible character."),
         ("/msg b/b hello", "A username may contain letters, digits and _ - . only; 'b/b' contains"),
     ],
@@ -276,7 +276,7 @@ async def test_windows_are_selected_by_number_or_name() -> None:
         for typed in ("4", "0", "-1", "99999999999", "0000003", "²", "x" * 4000):
             (line,) = await alice.types(f"/w {typed}")
             assert line.startswith("error: There is no window "), typed
-            assert line.endswith("; 3 are open.")
+            assert line.endswith("; 3 are open. /list lists your groups.")
         assert await alice.types("/window") == [
             "notice: switch to which window? (#ops, #ops2, #lab)"
         ]
@@ -286,11 +286,19 @@ async def test_windows_are_selected_by_number_or_name() -> None:
 
 async def test_a_muted_window_does_not_notify() -> None:
     async with two_typing() as (alice, bob):
-        assert await bob.types("/mute") == ["notice: The bell is off in this window."]
+        assert await bob.types("/mute") == [
+            "notice: #ops is muted: its bell is off. /unmute turns it on again."
+        ]
+        assert await bob.types("/mute") == [
+            "notice: #ops is muted already. /unmute turns its bell on again."
+        ]
         await alice.types("bob, look")
         await bob.shows("bob, look")
         assert bob.frontend.calls == []
-        assert await bob.types("/mute") == ["notice: The bell is on in this window."]
+        assert await bob.types("/unmute") == ["notice: #ops is not muted any more: its bell is on."]
+        assert await bob.types("/unmute") == [
+            "notice: #ops is not muted. /mute turns its bell off."
+        ]
         await alice.types("bob, look again")
         await bob.shows("look again")
         assert bob.frontend.calls == [("#ops", "alice: bob, look again")]
@@ -375,15 +383,23 @@ async def test_help_explains_topics_commands_and_keys() -> None:
         ]
         assert await alice.types("/help FILES") == await alice.types("/help files")
         assert await alice.types("/help approve") == [
-            "notice: /approve NAME, or /2: approves a request to join (admin)"
+            (
+                "notice: /approve NAME, or /2: approves a request to join (admin);"
+                " for example: /approve bob"
+            )
         ]
         assert await alice.types("/help /msg") == [
-            "notice: /msg NAME TEXT, /m: sends a private message"
+            (
+                "notice: /msg NAME TEXT, /m: sends a private message;"
+                " for example: /msg bob are you there?"
+            )
         ]
         assert await alice.types("/help 9") == await alice.types("/help SEND")
         assert await alice.types("/help keys") == ["notice: Tab  completes"]
         assert await bob.types("/help keys") == ["notice: Plain mode has no keys of its own."]
-        assert await alice.types("/help frob\x1b") == ["error: There is no topic or command frob␛."]
+        assert await alice.types("/help frob\x1b") == [
+            "error: There is no topic or command frob␛; /help lists them."
+        ]
 
 
 async def test_quit_ends_the_chat_and_no_membership() -> None:

@@ -42,7 +42,11 @@ class Listener:
     filled: list[str] = field(default_factory=list)
     revealed: list[tuple[str, int]] = field(default_factory=list)
     handed_out: list[str] = field(default_factory=list)
+    given_back: list[str] = field(default_factory=list)
     inserts: list[tuple[str, int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.earlier_hint = "Scroll up." if self.rewrites else ""
 
     def show(self, window: Window, line: Line) -> None:
         self.shown.append((window, line))
@@ -65,6 +69,10 @@ class Listener:
     def fill_input(self, text: str, *, refused: bool = False) -> bool:
         self.filled.append(text)
         return self.rewrites
+
+    def give_back(self, window: Window, line: str) -> str:
+        self.given_back.append(line)
+        return "It is given back."
 
     def reveal(self, window: Window, seq: int) -> None:
         self.revealed.append((window.title, seq))

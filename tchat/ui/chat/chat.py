@@ -44,6 +44,7 @@ from tchat.ui.chat.commands import (
     Do,
     NotLoaded,
     Say,
+    WrongUsage,
 )
 from tchat.ui.chat.hints import with_hint
 from tchat.ui.chat.window import Window
@@ -345,16 +346,27 @@ class Chat:
         if command.needs_argument and not argument:
             self._ask(command)
         elif iscoroutinefunction(command.run):
-            self.start(self.current, command.run, self, self.current, argument)
+            self.start(self.current, self._run_in_background, command, self.current, argument)
         else:
             self._run_at_once(command, self.current, argument)
+
+    async def _run_in_background(
+        self, command: CommandSpec[Chat], window: Window, argument: str
+    ) -> None:
+        try:
+            await cast("Awaitable[None]", command.run(self, window, argument))
+        except WrongUsage as refusal:
+            raise Refused(refusal.code, command.usage_sentence) from None
 
     def _run_at_once(self, command: CommandSpec[Chat], window: Window, argument: str) -> None:
         try:
             command.run(self, window, argument)
-        except NotLoaded:
-            if self.frontend.rewrites:  # the person can scroll back to the message
-                raise
+        except WrongUsage as refusal:
+            raise Refused(refusal.code, command.usage_sentence) from None
+        except NotLoaded as refusal:
+            hint = self.frontend.earlier_hint
+            if hint:  # the person can scroll back to the message
+                raise Refused(refusal.code, f"{refusal.sentence} {hint}") from None
             self._looking_back += 1  # at once: the next line of a script has to wait for it
             self.start(window, self._run_looking_back, command, window, argument)
 
@@ -420,7 +432,7 @@ class Chat:
 
     def _answer(self, question: CommandSpec[Chat], argument: str) -> None:
         if not argument:
-            raise Refused(Code.MISSING_ARGUMENT, f"Nothing was done. Usage: {question.usage}")
+            raise Refused(Code.MISSING_ARGUMENT, f"Nothing was done. {question.usage_sentence}")
         self.run(question, argument)
 
     def _ask(self, command: CommandSpec[Chat]) -> None:

@@ -46,7 +46,10 @@ class CommandSpec(Generic[C]):
     argument. It may raise `Refused`. An async handler runs in the background.
 
     `argument` is the argument's syntax in usage lines, in brackets if it is optional; "TEXT" in it
-    stands for the text of a message. `question` asks for a required argument that is missing.
+    stands for the text of a message. `example` is an argument as somebody might type it. `question`
+    asks for a required argument that is missing.
+
+    `help` fits every front end; `screen_help` continues it where there is a screen, with keys.
 
     `choices` returns possible arguments, which are shown with the question and completed by Tab.
     `completer` returns the completions where matching the choices is not enough; it gets the
@@ -59,6 +62,8 @@ class CommandSpec(Generic[C]):
     run: Callable[[C, Window, str], Awaitable[None] | None]
     argument: str = ""
     question: str = ""
+    example: str = ""
+    screen_help: str = ""
     choices: Callable[[C], list[str]] | None = None
     completer: Callable[[C, str], Offers] | None = None
     number: int | None = None
@@ -77,6 +82,12 @@ class CommandSpec(Generic[C]):
     def usage(self) -> str:
         """The command with its argument: "/approve NAME"."""
         return f"/{self.word} {self.argument}".rstrip()
+
+    @property
+    def usage_sentence(self) -> str:
+        """The usage with the example: "Usage: /approve NAME; for example: /approve bob"."""
+        example = f"; for example: /{self.word} {self.example}" if self.example else ""
+        return f"Usage: {self.usage}{example}"
 
     @property
     def needs_argument(self) -> bool:
@@ -192,16 +203,19 @@ class CommandTable(Generic[C]):
 
     # ------------------------------------------------------------------ /help
 
-    def help_lines(self, topic: str = "") -> list[str]:
-        """Return an overview of all commands by topic, or the table of one topic."""
+    def help_lines(self, topic: str = "", *, screen: bool = True) -> list[str]:
+        """Return an overview of all commands by topic, or the table of one topic.
+
+        Without a `screen`, no keys are mentioned.
+        """
         if topic:
-            return _table(self.topics[topic])
+            return _table(self.topics[topic], screen=screen)
         lists = [
             f"{name}: {', '.join(map(_short, commands))}" for name, commands in self.topics.items()
         ]
         return [
             *lists,
-            f"/help {'|'.join(self.topics)} explains them, /help keys lists the keys",
+            f"/help {'|'.join(self.topics)} explains them" + ", /help keys lists the keys" * screen,
         ]
 
 
@@ -209,20 +223,22 @@ class NotLoaded(Refused):
     """The message that a command refers to is not loaded; there is more history to load."""
 
     def __init__(self, what: str) -> None:
-        sentence = f"There is no {what} here; PageUp loads earlier ones."
-        super().__init__(Code.NO_SUCH_MESSAGE, sentence)
+        super().__init__(Code.NO_SUCH_MESSAGE, f"There is no {what} here.")
 
 
-def help_of(command: CommandSpec[C]) -> str:
+class WrongUsage(Refused):
+    """The argument does not have the command's form; the chat shows the command's usage instead."""
+
+    def __init__(self) -> None:
+        super().__init__(Code.MISSING_ARGUMENT, "The argument does not have the command's form.")
+
+
+def help_of(command: CommandSpec[C], *, screen: bool = True) -> str:
     """Return everything about one command, on one line."""
     number = f", or /{command.number}" if command.number else ""
     others = "".join(f", /{alias}" for alias in command.aliases)
-    return f"{command.usage}{number}{others}: {command.help}{' (admin)' if command.admin else ''}"
-
-
-def usage_error(usage: str) -> Refused:
-    """Return the refusal for an argument that does not have the command's form."""
-    return Refused(Code.MISSING_ARGUMENT, f"Usage: {usage}")
+    example = f"; for example: /{command.word} {command.example}" if command.example else ""
+    return f"{command.usage}{number}{others}: {_explained(command, screen=screen)}{example}"
 
 
 def _by_number(command: CommandSpec[C]) -> int:
@@ -233,11 +249,16 @@ def _short(command: CommandSpec[C]) -> str:
     return f"/{command.number} {command.word}" if command.number else f"/{command.word}"
 
 
-def _table(commands: tuple[CommandSpec[C], ...]) -> list[str]:
+def _explained(command: CommandSpec[C], *, screen: bool) -> str:
+    text = command.help + command.screen_help * screen
+    return f"{text} (admin)" if command.admin else text
+
+
+def _table(commands: tuple[CommandSpec[C], ...], *, screen: bool) -> list[str]:
     width = min(max(len(command.usage) for command in commands), _USAGE_WIDTH)
     return [
         f"{f'/{command.number} ' if command.number else ''}{command.usage:<{width}}"
-        f"  {command.help}{' (admin)' if command.admin else ''}"
+        f"  {_explained(command, screen=screen)}"
         for command in commands
     ]
 

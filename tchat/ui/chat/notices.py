@@ -6,9 +6,11 @@ import time
 from typing import TYPE_CHECKING
 
 from tchat.core.group.state import banned_refusal
+from tchat.core.text import clean_line
 from tchat.ui.chat.lines import count_text, latest
 
 if TYPE_CHECKING:
+    from tchat.client.preferences import List, Preferences
     from tchat.client.replica import Replica
     from tchat.core.protocol.frames import MembershipChange, Standing
     from tchat.ui.chat.unread import Counts
@@ -63,6 +65,13 @@ def standing_changed(news: MembershipChange, *, on_purpose: bool) -> str:
     }
     text = sentence.get(news.reason, f"You are no longer a member ({news.reason}).")
     return f"{text} /join asks to join again, /part closes this window."
+
+
+def exception_note(preferences: Preferences, which: List, name: str) -> str:
+    """Return a sentence, after a blank, for a name taken out of a list that the settings fill."""
+    if not preferences.is_default(which, name):
+        return ""
+    return f" This is remembered, although the settings file has {clean_line(name)} under {which}."
 
 
 def unread_facts(unread: int, mentions: int, more: str = "") -> list[str]:

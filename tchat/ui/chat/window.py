@@ -13,12 +13,12 @@ screen has (the scroll position, the text being typed) belongs to the front end.
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from tchat.core.group.direct import other_of
-from tchat.core.group.messages import Deleted, Edited
+from tchat.core.group.messages import Deleted, Edit, Edited
 from tchat.core.group.state import banned_refusal
 from tchat.core.protocol.frames import Ok
 from tchat.core.text import check_text, clean_line, fold
@@ -47,9 +47,12 @@ class Frontend(Protocol):
     """The interface that a front end implements for the chat.
 
     With `rewrites`, it can change lines that are already shown; otherwise it prints each line once.
+    `earlier_hint` says how the person loads earlier messages; it is empty if commands do so by
+    themselves. Keys belong to the front end: no sentence of another module mentions one.
     """
 
     rewrites: bool
+    earlier_hint: str
 
     def show(self, window: Window, line: Line) -> None:
         """Show a line that was added at the end of a window."""
@@ -77,6 +80,9 @@ class Frontend(Protocol):
 
         A `refused` one makes room for what is typed next, unless it is edited.
         """
+
+    def give_back(self, window: Window, line: str) -> str:
+        """Keep a line that was refused after it was typed; return a sentence that says where."""
 
     def reveal(self, window: Window, seq: int) -> None:
         """Scroll the current window to a message."""
@@ -111,6 +117,20 @@ class WindowContext(Protocol):
 
     def start_unwatched(self, work: Callable[..., Awaitable[object]], *arguments: object) -> None:
         """Run `work`, which handles its refusals, in the background; quitting does not wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class TypedEdit:
+    """A new `text` for message `seq`; `back` is how the person referred to it ("^2", or empty)."""
+
+    back: str
+    seq: int
+    text: str
+
+    @property
+    def line(self) -> str:
+        """The command as it is typed."""
+        return " ".join(filter(None, ("/edit", self.back, self.text)))
 
 
 class Outgoing:
@@ -220,6 +240,7 @@ class Window:
         self.opened_by_other = False
         self.loading = False
         self.offered: tuple[str, int] | None = None
+        self._unanswered_edits: list[TypedEdit] = []
         self.shown = 0
         self.files = GroupFiles(self, downloads)
         self._outgoing = Outgoing(self)
@@ -399,6 +420,25 @@ class Window:
         finally:
             self.commanding -= 1
 
+    def submit_edit(self, edit: TypedEdit) -> None:
+        """Send an edit; if it is refused, the person gets its text back."""
+        group = self.replica.name
+        request = self.session.submit(lambda i, n: Edit(i, n, group, edit.seq, edit.text))
+        self.commanding += 1
+        self._unanswered_edits.append(edit)
+        self.start(self._wait_for_edit, request, edit)
+
+    async def _wait_for_edit(self, request: PendingRequest, edit: TypedEdit) -> None:
+        try:
+            await self._wait_for_command(request)
+        except Refused as refusal:
+            where = self.context.frontend.give_back(self, edit.line)
+            # If it is typed again, it still means this message.
+            self.offered = self.offered or (edit.back, edit.seq)
+            raise Refused(refusal.code, f"{refusal.sentence} {where}") from refusal
+        finally:
+            self._unanswered_edits.remove(edit)
+
     def start(self, work: Callable[..., Awaitable[object]], *arguments: object) -> None:
         """Run `work` in the background; its refusal is shown here."""
         self.context.start(self, work, *arguments)
@@ -408,8 +448,11 @@ class Window:
         return self._outgoing.lines()
 
     def held(self) -> list[str]:
-        """Return the person's messages that wait until their standing is known."""
-        return self._outgoing.held()
+        """Return what was typed and is on no disk: it waits for the person's standing or an answer.
+
+        Messages that are sent are not among it, since the session's journal keeps them.
+        """
+        return [*self._outgoing.held(), *(edit.line for edit in self._unanswered_edits)]
 
     @property
     def sending(self) -> bool:

@@ -13,7 +13,7 @@ from tchat.core.group.membership import Invite
 from tchat.core.protocol.frames import KeyList, KeysRequest, LinkCode, LinkRequest, Unlink
 from tchat.core.text import check_name, clean_line, quote_name
 from tchat.errors import Code, Refused
-from tchat.ui.chat.commands import CommandSpec, usage_error
+from tchat.ui.chat.commands import CommandSpec, WrongUsage
 
 if TYPE_CHECKING:
     from tchat.client.replica import Replica
@@ -86,7 +86,7 @@ def _read_options(argument: str) -> tuple[str | None, int]:
             case ["--expires", text, *words] if found := _DURATION.fullmatch(text):
                 lasts = int(found[1]) * _UNITS[found[2]]
             case _:
-                raise usage_error("/invite [--for NAME] [--expires 24h]; the time in m, h or d")
+                raise WrongUsage
     return name, lasts
 
 
@@ -150,11 +150,18 @@ COMMANDS: tuple[CommandSpec[Chat], ...] = (
         "makes a single-use command that lets somebody join",
         invite,
         "[--for NAME] [--expires 24h]",
+        example="--for bob --expires 30m",
         admin=True,
     ),
     CommandSpec("link", "devices", "makes a code that links another device to your name", link),
     CommandSpec("keys", "devices", "lists the keys linked to your name", show_keys),
     CommandSpec(
-        "unlink", "devices", "removes a key from your name", unlink, "KEY", "unlink which key?"
+        "unlink",
+        "devices",
+        "removes a key from your name",
+        unlink,
+        "KEY",
+        "unlink which key of those that /keys lists?",
+        example="3f2a-91c0",
     ),
 )

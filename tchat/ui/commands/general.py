@@ -15,18 +15,19 @@ if TYPE_CHECKING:
 
 def show_help(chat: Chat, window: Window, typed: str) -> None:
     """Show all commands, those of a topic, the keys, or everything about one command."""
-    table, topic = chat.commands, typed.lower()
+    table, topic, screen = chat.commands, typed.lower(), chat.frontend.rewrites
     if topic == "keys":
         lines = chat.frontend.key_lines() or ["Plain mode has no keys of its own."]
     elif not topic or topic in table.topics:
-        lines = table.help_lines(topic)
+        lines = table.help_lines(topic, screen=screen)
     else:
         command = table.find(typed)
         if command is None:
             raise Refused(
-                Code.UNKNOWN_COMMAND, f"There is no topic or command {clean_line(typed)}."
+                Code.UNKNOWN_COMMAND,
+                f"There is no topic or command {clean_line(typed)}; /help lists them.",
             )
-        lines = [help_of(command)]
+        lines = [help_of(command, screen=screen)]
     for line in lines:
         window.notice(line)
 
@@ -49,6 +50,7 @@ COMMANDS: tuple[CommandSpec[Chat], ...] = (
         "lists the commands, or explains a topic or a command",
         show_help,
         "[TOPIC]",
+        example="pin",
         choices=help_topics,
     ),
     CommandSpec(

@@ -10,12 +10,13 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from tchat.core.group.messages import Delete, Edit, Pin, Unpin
+from tchat.core.group.messages import Delete, Pin, Unpin
 from tchat.core.text import check_text, clean_line, clean_text, fold, quote_name
 from tchat.errors import Code, Refused
-from tchat.ui.chat.commands import CommandSpec, NotLoaded, usage_error
+from tchat.ui.chat.commands import CommandSpec, NotLoaded, WrongUsage
 from tchat.ui.chat.completion import first_then_text, other_people, text
-from tchat.ui.chat.lines import count_text, latest
+from tchat.ui.chat.lines import count_text, latest, quotation
+from tchat.ui.chat.window import TypedEdit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +46,7 @@ def reply(chat: Chat, window: Window, typed: str) -> None:
     mine = fold(chat.session.user)
     target, answer = find_message(window, typed, lambda line: fold(line.who) != mine)
     if not answer:
-        raise usage_error("/reply TEXT, or /reply NAME TEXT")
+        raise WrongUsage
     window.say(clean_text(answer), target.seq)
 
 
@@ -69,15 +70,15 @@ def edit(chat: Chat, window: Window, typed: str) -> None:
         _offer(chat, window, back, target)
         return
     check_text(changed)
-    group = window.replica.name
-    window.submit(lambda i, n: Edit(i, n, group, seq, clean_text(changed)))
+    window.submit_edit(TypedEdit(back, seq, clean_text(changed)))
 
 
 def _offer(chat: Chat, window: Window, back: str, target: Line) -> None:
     """Put a message into the input line, and remember its seq for the next /edit."""
-    words = ("/edit", *([back] if back else []), *(["/me"] if target.sort == "action" else []))
-    if not chat.frontend.fill_input(f"{' '.join(words)} {target.text}"):
-        raise usage_error("/edit TEXT, with the complete new text")
+    text = f"/me {target.text}" if target.sort == "action" else target.text
+    edit = TypedEdit(back, target.seq, text)
+    if not chat.frontend.fill_input(edit.line):
+        raise WrongUsage
     window.offered = (back, target.seq)
 
 
@@ -88,7 +89,7 @@ def delete(chat: Chat, window: Window, typed: str) -> None:
     """
     mine = fold(chat.session.user)
     require_sent(window)
-    target = find_named(window, typed, lambda line: fold(line.who) == mine, "/delete")
+    target = find_named(window, typed, lambda line: fold(line.who) == mine)
     group = window.replica.name
 
     def question() -> str | None:
@@ -109,7 +110,7 @@ def pin(chat: Chat, window: Window, typed: str) -> None:
         return
     window.require_admin()
     # Resolved at once: as soon as a new message arrives, "^2" means another one.
-    target = find_named(window, typed, lambda line: True, "/pin")
+    target = find_named(window, typed, lambda line: True)
     group = window.replica.name
     window.submit(lambda i, n: Pin(i, n, group, target.seq))
 
@@ -117,9 +118,16 @@ def pin(chat: Chat, window: Window, typed: str) -> None:
 async def _show_pin(window: Window) -> None:
     pinned = window.replica.state.pinned
     if pinned is None:
-        window.notice("No message is pinned.")
+        window.notice(f"No message is pinned. {_who_pins(window)}".rstrip())
     else:
         window.notice(f"pinned: {await window.load_quote(pinned, limit=None)}")
+
+
+def _who_pins(window: Window) -> str:
+    state = window.replica.state
+    if state.is_admin(window.session.user):
+        return "/pin ^1 pins the last one, /pin NAME somebody's last one."
+    return f"Only the admin, {state.admin_name}, may pin one." if state.admin_name else ""
 
 
 def unpin(chat: Chat, window: Window, _: str) -> None:
@@ -135,11 +143,21 @@ def resend(chat: Chat, window: Window, _: str) -> None:
 
 
 def discard(chat: Chat, window: Window, _: str) -> None:
-    """Discard the refused messages."""
-    failed = _failed(window)
-    for pending in failed:
-        chat.session.discard(pending)
-    window.notice(f"{count_text(len(failed), 'message')} discarded")
+    """Discard the refused messages, once that is confirmed: nobody else has them."""
+
+    def question() -> str:
+        failed = _failed(window)
+        count = count_text(len(failed), "unsent message")
+        which = " The last is" * bool(failed[1:])
+        return f"Discard {count}?{which} {quotation(chat.session.user, failed[-1].text)}"
+
+    def run() -> None:
+        failed = _failed(window)
+        for pending in failed:
+            chat.session.discard(pending)
+        window.notice(f"{count_text(len(failed), 'message')} discarded")
+
+    chat.confirm(question, run)
 
 
 def _failed(window: Window) -> list[PendingMessage]:
@@ -185,13 +203,13 @@ def _not_found(window: Window, what: str = "such message", *, exists: bool = Tru
     return Refused(Code.NO_SUCH_MESSAGE, f"There is no {what} here.")
 
 
-def find_named(window: Window, typed: str, fits: Callable[[Line], bool], command: str) -> Line:
+def find_named(window: Window, typed: str, fits: Callable[[Line], bool]) -> Line:
     """Return the message that is meant by a whole argument; see `find_message`."""
     target, rest = find_message(window, typed, fits)
     if not rest:
         return target
     if len(typed.split()) > 1:
-        raise usage_error(f"{command}, {command} NAME, or {command} ^3")
+        raise WrongUsage
     # Perhaps a former member, whose name is not looked up in the text of a reply.
     by_them = (line for line in window.messages() if fold(line.who) == fold(typed))
     found = next(by_them, None)
@@ -277,7 +295,14 @@ async def _jump(chat: Chat, group: str, seq: int) -> None:
 
 COMMANDS: tuple[CommandSpec[Chat], ...] = (
     CommandSpec(
-        "me", "messages", "sends an action: * you TEXT", me, "TEXT", "do what?", completer=text
+        "me",
+        "messages",
+        "sends an action: * you TEXT",
+        me,
+        "TEXT",
+        "do what?",
+        example="waves",
+        completer=text,
     ),
     CommandSpec(
         "reply",
@@ -285,6 +310,7 @@ COMMANDS: tuple[CommandSpec[Chat], ...] = (
         "replies to the last message, or to NAME's",
         reply,
         "[NAME|^N] TEXT",
+        example="^2 yes, at ten",
         completer=first_then_text(other_people),
         counts_messages=True,
     ),
@@ -294,6 +320,7 @@ COMMANDS: tuple[CommandSpec[Chat], ...] = (
         "edits your last message",
         edit,
         "[^N] [TEXT]",
+        example="^2 the complete new text",
         completer=text,
         counts_messages=True,
     ),
@@ -303,6 +330,7 @@ COMMANDS: tuple[CommandSpec[Chat], ...] = (
         "deletes your last message, or NAME's",
         delete,
         "[NAME|^N]",
+        example="^2",
         choices=other_people,
         counts_messages=True,
     ),
@@ -312,6 +340,7 @@ COMMANDS: tuple[CommandSpec[Chat], ...] = (
         "shows the pinned message, or pins NAME's last or the N-th last (admin)",
         pin,
         "[NAME|^N]",
+        example="^1",
         choices=other_people,
         aliases=("pins",),
         counts_messages=True,
@@ -326,6 +355,7 @@ COMMANDS: tuple[CommandSpec[Chat], ...] = (
         search,
         "WORDS",
         "search for what?",
+        example="printer office",
         completer=text,
     ),
     CommandSpec(
@@ -335,7 +365,8 @@ COMMANDS: tuple[CommandSpec[Chat], ...] = (
         jump,
         "N",
         "go to which result?",
-        found_numbers,
+        example="1",
+        choices=found_numbers,
         counts_messages=True,
     ),
 )

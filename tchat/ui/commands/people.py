@@ -10,8 +10,9 @@ from tchat.core.group.membership import Approve, Ban, Deny, Kick, TransferAdmin,
 from tchat.core.group.settings import SetPolicy, SetTopic
 from tchat.core.text import check_name, clean_line, fold, quote_name
 from tchat.errors import Code, Refused
-from tchat.ui.chat.commands import CommandSpec, usage_error
+from tchat.ui.chat.commands import CommandSpec, WrongUsage
 from tchat.ui.chat.completion import other_members, other_people, requests, text
+from tchat.ui.chat.notices import exception_note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -97,12 +98,12 @@ def policy(chat: Chat, window: Window, typed: str) -> None:
             if is_open
             else "needs approval: the admin decides who may join"
         )
-        window.notice(f"{window.title} {rule}.")
+        window.notice(f"{window.title} {rule}.{_if_admin(window, 'policy open|approval sets it')}")
         return
     window.require_admin()
     chosen = _POLICIES.get(typed.lower())
     if chosen is None:
-        raise usage_error("/policy open, or /policy approval")
+        raise WrongUsage
     group = window.replica.name
     window.submit(lambda i, n: SetPolicy(i, n, group, chosen))
 
@@ -112,7 +113,11 @@ def topic(chat: Chat, window: Window, typed: str) -> None:
     window.require_member()
     if not typed:
         now = window.replica.state.topic
-        window.notice(f"topic: {clean_line(now)}" if now else "There is no topic.")
+        window.notice(
+            f"topic: {clean_line(now)}"
+            if now
+            else f"There is no topic.{_if_admin(window, 'topic TOPIC sets one')}"
+        )
         return
     window.require_admin()
     group = window.replica.name
@@ -208,11 +213,18 @@ async def away(chat: Chat, window: Window, reason: str) -> None:
 def ignore(chat: Chat, window: Window, typed: str) -> None:
     """Hide what somebody writes, on this device, for good; or show who is ignored."""
     if not typed:
-        window.notice(_listed("ignored", sorted(chat.ignored)))
+        window.notice(
+            _listed("ignored", sorted(chat.ignored))
+            if chat.ignored
+            else "Nobody is ignored. /ignore NAME hides somebody's messages."
+        )
         return
     name = check_name(_name(typed), "username")
     if fold(name) == fold(chat.session.user):
         raise Refused(Code.YOURSELF, "You cannot ignore yourself.")
+    if fold(name) in chat.ignored:
+        window.notice(f"{name} is ignored already. /unignore {name} shows their messages again.")
+        return
     chat.set_ignored(name, on=True)
     window.notice(f"Messages from {name} are hidden. /unignore {name} shows them again.")
 
@@ -225,10 +237,8 @@ def unignore(chat: Chat, window: Window, typed: str) -> None:
             Code.NO_SUCH_MEMBER, f"{quote_name(typed)} is not ignored; /ignore lists who is."
         )
     chat.set_ignored(person, on=False)
-    sentence = f"Messages from {quote_name(typed)} are shown again."
-    if chat.preferences.is_default("ignore", person):
-        sentence += " This is remembered, although the settings file ignores them."
-    window.notice(sentence)
+    kept = exception_note(chat.preferences, "ignore", person)
+    window.notice(f"Messages from {quote_name(typed)} are shown again.{kept}")
 
 
 def ignored(chat: Chat) -> list[str]:
@@ -270,6 +280,11 @@ def _marked(window: Window, name: str) -> str:
     return f"{name} (admin)" if window.replica.state.is_admin(name) else name
 
 
+def _if_admin(window: Window, usage: str) -> str:
+    """Return a sentence about a command, for the admin, who alone may use it; otherwise ""."""
+    return f" /{usage}." if window.replica.state.is_admin(window.session.user) else ""
+
+
 def _listed(title: str, names: list[str]) -> str:
     return f"{title} ({len(names)}): {', '.join(names)}" if names else f"{title}: nobody"
 
@@ -285,7 +300,8 @@ COMMANDS: tuple[CommandSpec[Chat], ...] = (
         approve,
         "NAME",
         "approve whom?",
-        requests,
+        example="bob",
+        choices=requests,
         number=2,
         admin=True,
     ),
@@ -298,7 +314,8 @@ COMMANDS: tuple[CommandSpec[Chat], ...] = (
         _handler_of(TransferAdmin, _about_to_transfer),
         "NAME",
         "make whom the admin?",
-        other_members,
+        example="bob",
+        choices=other_members,
         number=6,
         admin=True,
     ),
@@ -310,7 +327,8 @@ COMMANDS: tuple[CommandSpec[Chat], ...] = (
         _handler_of(Kick, _about_to_kick),
         "NAME",
         "kick whom?",
-        other_members,
+        example="bob",
+        choices=other_members,
         number=8,
         admin=True,
     ),
@@ -321,7 +339,8 @@ COMMANDS: tuple[CommandSpec[Chat], ...] = (
         _handler_of(Deny),
         "NAME",
         "deny whom?",
-        requests,
+        example="bob",
+        choices=requests,
         admin=True,
     ),
     CommandSpec(
@@ -331,7 +350,8 @@ COMMANDS: tuple[CommandSpec[Chat], ...] = (
         _handler_of(Ban, _about_to_ban),
         "NAME",
         "ban whom?",
-        other_people,
+        example="bob",
+        choices=other_people,
         admin=True,
     ),
     CommandSpec(
@@ -341,7 +361,8 @@ COMMANDS: tuple[CommandSpec[Chat], ...] = (
         _handler_of(Unban),
         "NAME",
         "unban whom?",
-        banned,
+        example="bob",
+        choices=banned,
         admin=True,
     ),
     CommandSpec(
@@ -350,10 +371,17 @@ COMMANDS: tuple[CommandSpec[Chat], ...] = (
         "shows or sets who may join: anyone, or after approval",
         policy,
         "[open|approval]",
+        example="approval",
         choices=lambda _: list(_POLICIES),
     ),
     CommandSpec(
-        "topic", "people", "shows or sets the topic; - removes it", topic, "[TOPIC]", completer=text
+        "topic",
+        "people",
+        "shows or sets the topic; - removes it",
+        topic,
+        "[TOPIC]",
+        example="Plans for Friday",
+        completer=text,
     ),
     CommandSpec("who", "people", "shows who is online or away", who, aliases=("names",)),
     CommandSpec(
@@ -363,7 +391,8 @@ COMMANDS: tuple[CommandSpec[Chat], ...] = (
         whois,
         "NAME",
         "show details about whom?",
-        other_people,
+        example="bob",
+        choices=other_people,
     ),
     CommandSpec(
         "away",
@@ -371,6 +400,7 @@ COMMANDS: tuple[CommandSpec[Chat], ...] = (
         "marks you as away; without a reason, as back",
         away,
         "[REASON]",
+        example="lunch",
         completer=text,
     ),
     CommandSpec(
@@ -379,6 +409,7 @@ COMMANDS: tuple[CommandSpec[Chat], ...] = (
         "hides somebody's messages on this device, or lists who is ignored",
         ignore,
         "[NAME]",
+        example="bob",
         choices=other_people,
     ),
     CommandSpec(
@@ -388,6 +419,7 @@ COMMANDS: tuple[CommandSpec[Chat], ...] = (
         unignore,
         "NAME",
         "stop ignoring whom?",
-        ignored,
+        example="bob",
+        choices=ignored,
     ),
 )

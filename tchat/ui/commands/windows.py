@@ -9,7 +9,7 @@ from tchat.core.group.direct import direct_name, is_direct
 from tchat.core.group.membership import Leave
 from tchat.core.text import check_name, check_text, clean_text, fold, quote_name
 from tchat.errors import Code, Refused
-from tchat.ui.chat.commands import CommandSpec, usage_error
+from tchat.ui.chat.commands import CommandSpec, WrongUsage
 from tchat.ui.chat.completion import (
     begins_title,
     first_then_text,
@@ -17,7 +17,7 @@ from tchat.ui.chat.completion import (
     window_by_title,
     window_titles,
 )
-from tchat.ui.chat.notices import standing_found, unread_facts
+from tchat.ui.chat.notices import exception_note, standing_found, unread_facts
 from tchat.ui.chat.unread import ReadState
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def msg(chat: Chat, window: Window, typed: str) -> None:
     """Send a message to one person without switching windows."""
     name, _, text = typed.partition(" ")
     if not text.strip():
-        raise usage_error("/msg NAME TEXT")
+        raise WrongUsage
     person = _person(chat, name)
     check_text(text)
     there = chat.open(direct_name(chat.session.user, person))
@@ -156,15 +156,29 @@ def switch(chat: Chat, window: Window, typed: str) -> None:
     if not meant:
         count = "one is" if len(windows) == 1 else f"{len(windows)} are"
         raise Refused(
-            Code.MISSING_ARGUMENT, f"There is no window {quote_name(typed)}; {count} open."
+            Code.MISSING_ARGUMENT,
+            f"There is no window {quote_name(typed)}; {count} open. /list lists your groups.",
         )
     chat.switch_to(meant[0])
 
 
 def mute(chat: Chat, window: Window, _: str) -> None:
-    """Turn the bell of the window off, or on again."""
-    chat.preferences.change("mute", window.replica.name, on=not window.muted)
-    window.notice(f"The bell is {'off' if window.muted else 'on'} in this window.")
+    """Turn the bell of the window off, for good."""
+    if window.muted:
+        window.notice(f"{window.title} is muted already. /unmute turns its bell on again.")
+        return
+    chat.preferences.change("mute", window.replica.name, on=True)
+    window.notice(f"{window.title} is muted: its bell is off. /unmute turns it on again.")
+
+
+def unmute(chat: Chat, window: Window, _: str) -> None:
+    """Turn the bell of the window on again."""
+    if not window.muted:
+        window.notice(f"{window.title} is not muted. /mute turns its bell off.")
+        return
+    chat.preferences.change("mute", window.replica.name, on=False)
+    kept = exception_note(chat.preferences, "mute", window.replica.name)
+    window.notice(f"{window.title} is not muted any more: its bell is on.{kept}")
 
 
 def clear(chat: Chat, window: Window, _: str) -> None:
@@ -181,6 +195,7 @@ COMMANDS: tuple[CommandSpec[Chat], ...] = (
         msg,
         "NAME TEXT",
         "send what to whom (NAME TEXT)?",
+        example="bob are you there?",
         completer=first_then_text(other_people),
         aliases=("m",),
     ),
@@ -191,7 +206,8 @@ COMMANDS: tuple[CommandSpec[Chat], ...] = (
         query,
         "NAME",
         "open the conversation with whom?",
-        other_people,
+        example="bob",
+        choices=other_people,
         aliases=("q",),
     ),
     CommandSpec(
@@ -200,6 +216,7 @@ COMMANDS: tuple[CommandSpec[Chat], ...] = (
         "joins or founds a group; without GROUP, asks to join this one again",
         join,
         "[GROUP]",
+        example="lab",
         completer=window_by_title,
         aliases=("j",),
     ),
@@ -215,10 +232,18 @@ COMMANDS: tuple[CommandSpec[Chat], ...] = (
         switch,
         "N",
         "switch to which window?",
-        window_titles,
-        window_by_title,
+        example="2",
+        choices=window_titles,
+        completer=window_by_title,
         aliases=("w",),
     ),
-    CommandSpec("mute", "windows", "turns the bell of this window off or on", mute),
-    CommandSpec("clear", "windows", "empties this window; PageUp brings the lines back", clear),
+    CommandSpec("mute", "windows", "turns the bell of this window off, on this device", mute),
+    CommandSpec("unmute", "windows", "turns the bell of this window on again", unmute),
+    CommandSpec(
+        "clear",
+        "windows",
+        "empties this window",
+        clear,
+        screen_help="; PageUp brings the lines back",
+    ),
 )

@@ -34,7 +34,7 @@ import trio
 from tchat.client.updates import EventReceived
 from tchat.core.group.feature import Event
 from tchat.core.group.messages import Erased, Posted
-from tchat.core.text import TEXT_LIMIT
+from tchat.core.text import TEXT_LIMIT, clean_line
 from tchat.errors import Refused
 from tchat.streams import print_line
 from tchat.ui.chat.chat import QUIT_SECONDS, Chat, Start
@@ -82,6 +82,7 @@ class PlainFrontend:
     """Prints lines. Printed lines cannot be changed, so edits and deletions are new lines."""
 
     rewrites = False
+    earlier_hint = ""
 
     def __init__(self, nursery: trio.Nursery, options: PlainOptions) -> None:
         self._nursery = nursery
@@ -148,6 +149,10 @@ class PlainFrontend:
     def fill_input(self, _: str, *, refused: bool = False) -> bool:
         """Return False: the terminal's own input line cannot be filled in."""
         return False
+
+    def give_back(self, window: Window, line: str) -> str:
+        """Return a sentence with the line."""
+        return f"What you typed was not sent; it was: {clean_line(line)}"
 
     def reveal(self, window: Window, seq: int) -> None:
         """Print a search result and the messages around it."""

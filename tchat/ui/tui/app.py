@@ -114,6 +114,7 @@ class App:
     chat: Chat
     screen: Screen
     rewrites = True
+    earlier_hint = "PageUp loads earlier messages."
 
     def __init__(
         self,
@@ -138,6 +139,7 @@ class App:
         self._pressed = trio.Event()
         self._stop_waiting = trio.Event()
         self._copying = False
+        self._last_held = 0
 
     def view_of(self, window: Window) -> WindowView:
         """Return the view of a window."""
@@ -170,7 +172,7 @@ class App:
             self._drafts.update(window.replica.name, kept)
 
     def _held(self) -> int:
-        """Return how many messages wait for a window's group to let the person in."""
+        """Return how many lines are held in the windows."""
         return sum(len(window.held()) for window in self.chat.windows)
 
     # ------------------------------------------------------------------ front end of the chat
@@ -191,7 +193,11 @@ class App:
         self._changed.set()
 
     def changed(self) -> None:
-        """Paint what has changed."""
+        """Paint what has changed, and drop the drafts of what was held and is sent now."""
+        held = self._held()
+        if held < self._last_held:
+            self.saver.on_typed(sent=True)
+        self._last_held = held
         self._changed.set()
 
     def attends(self, window: Window) -> bool:
@@ -209,6 +215,15 @@ class App:
         self.view.edit.put_aside(text)
         self.view.edit.selected = refused
         return True
+
+    def give_back(self, window: Window, line: str) -> str:
+        """Put a line into the window's input line; what is being typed there comes first."""
+        edit = self.view_of(window).edit
+        if edit.is_empty:
+            edit.set(line)
+            return "What you typed is back in the input line."
+        edit.keep_for_later(line)
+        return "What you typed comes back when you have sent the line that you are typing."
 
     def reveal(self, window: Window, seq: int) -> None:
         """Scroll to a message of the current window."""
@@ -283,10 +298,7 @@ class App:
             if isinstance(update, CaughtUp):
                 # A full garbage collection over a long log would freeze the keyboard for a moment.
                 gc.freeze()
-            held = self._held()
             self.chat.handle(update)
-            if self._held() < held:  # they were sent, and must not come back as drafts
-                self.saver.on_typed(sent=True)
             self.chat.mark_seen()
 
     async def follow_transfers(self) -> None:

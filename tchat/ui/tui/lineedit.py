@@ -120,6 +120,15 @@ class LineEdit(Buffer):
             self._aside.append(self.text)
         self.set(text)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is being typed or searched."""
+        return self._search is None and not self.text
+
+    def keep_for_later(self, text: str) -> None:
+        """Have `bring_back` give this text, before what was put aside already."""
+        self._aside.append(text)
+
     def bring_back(self) -> None:
         """Continue the line that was put aside last, if the present one is empty."""
         if self._aside and not self.text:

@@ -240,7 +240,7 @@ async def test_muted_window_does_not_notify(
     async with two_groups(server, tmp_path) as (alice, bob):
         if where == "typed":
             alice.type(alt("2") + "/mute\r")
-            alice.sees("The bell is off in this window.")
+            alice.sees("is muted: its bell is off.")
             alice.type(alt("1"))
         await bob.post("alice, quietly", group="lab")
         alice.sees("2 #lab 1!")
