@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import platformdirs
@@ -19,6 +18,7 @@ from tchat.client.config.options import (
     add_server_options,
     apply_settings,
     invite_token,
+    path_argument,
     session_for,
 )
 from tchat.client.config.paths import download_directory, preferences_file, state_directory
@@ -301,12 +301,12 @@ def _describe_serve(serve: argparse.ArgumentParser) -> None:
     security = serve.add_argument_group("security")
     security.add_argument(
         "--cert",
-        type=Path,
+        type=path_argument,
         metavar="FILE",
         help="a certificate (PEM) to use instead of a self-signed one",
     )
     security.add_argument(
-        "--key", type=Path, metavar="FILE", help="the private key of --cert (PEM)"
+        "--key", type=path_argument, metavar="FILE", help="the private key of --cert (PEM)"
     )
     security.add_argument(
         "--no-tls", action="store_true", help="no encryption; only for addresses of this machine"
@@ -322,7 +322,7 @@ def _describe_join(join: argparse.ArgumentParser) -> None:
     join.add_argument("--group", metavar="NAME", help="the group (default: prompt for it)")
     join.add_argument("--plain", action="store_true", help="lines of text instead of full screen")
     join.add_argument(
-        "--downloads", type=Path, metavar="DIR", help="where downloaded files are saved"
+        "--downloads", type=path_argument, metavar="DIR", help="where downloaded files are saved"
     )
     lines = join.add_argument_group("plain mode")
     lines.add_argument("--json", action="store_true", help="print JSON, an object for each line")
@@ -450,7 +450,9 @@ _EXAMPLES = {
 
 def _describe_send(send: argparse.ArgumentParser) -> None:
     _add_member(send)
-    send.add_argument("paths", nargs="+", type=_path, metavar="PATH", help="a file or a directory")
+    send.add_argument(
+        "paths", nargs="+", type=path_argument, metavar="PATH", help="a file or a directory"
+    )
     send.set_defaults(run=_send)
 
 
@@ -459,12 +461,6 @@ def _count(text: str) -> int:
     if count < 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 999999")
     return count
-
-
-def _path(text: str) -> Path:
-    if not text:  # Path("") is the current directory, which is never meant
-        raise argparse.ArgumentTypeError("a path cannot be empty")
-    return Path(text)
 
 
 def _describe_get(get: argparse.ArgumentParser) -> None:
@@ -508,7 +504,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         default = None
     parser.add_argument(
         "--data",
-        type=Path,
+        type=path_argument,
         default=default,
         required=default is None,
         metavar="DIR",

@@ -56,6 +56,16 @@ def print_line(text: str) -> None:
         raise OutputError(error) from error
 
 
+def print_path(path: Path) -> None:
+    """Print a path on a line of standard output, with the bytes that its file has."""
+    try:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(os.fsencode(path) + b"\n")
+        sys.stdout.buffer.flush()
+    except OSError as error:
+        raise OutputError(error) from error
+
+
 def complain(text: str, end: str = "\n") -> None:
     """Print to standard error; do nothing if it is closed or broken."""
     with suppress(OSError):

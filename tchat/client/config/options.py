@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
@@ -16,6 +17,7 @@ from tchat.client.config.paths import identity_file, known_servers_file, state_d
 from tchat.client.config.settings import config_file
 from tchat.client.connector import Connector
 from tchat.client.known_servers import KnownServers
+from tchat.client.native_paths import native, readable
 from tchat.client.session import open_session
 from tchat.core.fingerprints import read_invite, read_pin
 from tchat.errors import Code, StartupError
@@ -35,13 +37,18 @@ CREATE_HINT = "Check its name; --create founds it."
 
 
 class AddressParser(argparse.ArgumentParser):
-    """Parser that takes HOST:PORT, as programs print it, for the two arguments HOST and PORT."""
+    """Parser of the command lines of the server, clients and bots.
+
+    It takes HOST:PORT, as programs print it, for the two arguments HOST and PORT. Words are decoded
+    as UTF-8 if the locale's encoding cannot decode them, as typed text is; so an argument that is a
+    path needs the type `path_argument`.
+    """
 
     def parse_known_args(  # type: ignore[override]  # the overloads are for other namespaces
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
         """Parse arguments; see `argparse.ArgumentParser.parse_known_args`."""
-        given = list(sys.argv[1:] if args is None else args)
+        given = list(map(readable, sys.argv[1:] if args is None else args))
         place = self._place_of_host(given)
         if place is not None:
             host, port = split_address(given[place])
@@ -59,6 +66,13 @@ class AddressParser(argparse.ArgumentParser):
             option = self._option_string_actions.get(word)
             place += 1 if equals or option is None or option.nargs == 0 else 2
         return place if place < len(given) else None
+
+
+def path_argument(text: str) -> Path:
+    """Return a path of the command line; for argparse."""
+    if not text:  # Path("") is the current directory, which is never meant
+        raise argparse.ArgumentTypeError("a path cannot be empty")
+    return Path(native(text))
 
 
 def add_address(parser: argparse.ArgumentParser, host: str, port: str) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from tchat.client.config.paths import config_directory
+from tchat.client.native_paths import native
 from tchat.core.fingerprints import read_pin
 from tchat.core.text import check_name
 from tchat.errors import Code, Refused, StartupError
@@ -183,7 +184,7 @@ def _actions(where: str, value: object) -> dict[str, str]:
 
 def _path(where: str, value: object) -> Path:
     try:
-        return Path(_text(where, value)).expanduser()
+        return Path(native(_text(where, value))).expanduser()
     except RuntimeError as error:  # ~somebody
         raise InvalidSettingError(
             f"{where} is {value!r}; there is no such home directory"

@@ -19,6 +19,7 @@ from pathlib import Path
 from stat import S_ISDIR, S_ISLNK, S_ISREG
 from typing import TYPE_CHECKING, Protocol
 
+from tchat.client.native_paths import readable
 from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.core.text import clean_line, safe_filename
 from tchat.errors import Code, Refused
@@ -65,7 +66,7 @@ class FileContent:
         if trouble:
             self._file.close()
             raise OSError(0, trouble)
-        self.name = safe_filename(path.name)
+        self.name = safe_filename(readable(path.name))
         self.size = self._initial.st_size
         self.mtime = self._initial.st_mtime_ns
 
@@ -117,7 +118,7 @@ class TarContent:
     """A directory as a tar archive (POSIX.1-2001, pax): directories, files and symbolic links."""
 
     def __init__(self, path: Path, check: Callable[[], None] = lambda: None) -> None:
-        self.name = safe_filename(f"{path.resolve().name or 'root'}.tar")
+        self.name = safe_filename(f"{readable(path.resolve().name) or 'root'}.tar")
         self._starts: list[int] = []
         self._segments: list[bytes | tuple[Path, os.stat_result]] = []
         self.size = 0

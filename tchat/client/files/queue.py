@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 import trio
 
 from tchat.client.files.transfer import fetch_file, send_file
+from tchat.client.native_paths import readable
 from tchat.core.text import clean_line
 from tchat.errors import Code, Refused
 
@@ -253,7 +254,7 @@ class Transfers:
 
     def sending(self, replica: Replica, path: Path) -> Callable[[], Awaitable[None]]:
         """Queue a file and return the function that sends it, so that files keep their order."""
-        transfer = self._enqueue("up", path.name or str(path), ("up", path))
+        transfer = self._enqueue("up", readable(path.name) or str(path), ("up", path))
         work = partial(send_file, self._session, replica, path, transfer)
         return partial(self._run, transfer, work)
 

@@ -24,6 +24,7 @@ from tchat.client.files.downloads import (
     should_discard,
 )
 from tchat.client.files.hashed_source import open_source
+from tchat.client.native_paths import native
 from tchat.core.group.files import Share
 from tchat.core.protocol.frames import (
     AlreadyStored,
@@ -137,7 +138,7 @@ async def fetch_file(
 
     The file keeps the name under which it was shared, unless `name` is given.
     """
-    target = into / (name or safe_filename(file.name))
+    target = into / (name or native(safe_filename(file.name)))
     listener.on_start(file.name, file.size)
     with saving_into(into):
         existing = await in_thread(partial(find_existing, target, file), long=True)

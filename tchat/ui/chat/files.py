@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 
 from tchat.client.files.transfer import AUTOMATIC_LIMIT
+from tchat.client.native_paths import readable
 from tchat.core.group.files import FileRemoved, FileShared
 from tchat.core.group.membership import Approved, Banned, Created, Joined, Kicked, Left
 from tchat.core.group.state import File
@@ -180,7 +181,7 @@ class GroupFiles:
             directory, name = await trio.to_thread.run_sync(parse_destination, typed)
         context = self._context
         saved = await context.transfers.fetch(context.replica, file, directory, name)
-        context.notice(f"file {file.number} saved as {saved}")
+        context.notice(f"file {file.number} saved as {readable(saved)}")
 
     def name_of_removed(self, event: Event) -> str:
         """Return the name of the file that an event removes; empty if it is not known."""

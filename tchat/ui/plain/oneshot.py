@@ -23,7 +23,7 @@ from tchat.client.updates import Disconnected, JournalDamaged, NewServer
 from tchat.core.group.state import banned_refusal
 from tchat.core.text import clean_line, quote_name
 from tchat.errors import Code, Refused
-from tchat.streams import complain, print_line
+from tchat.streams import complain, print_path
 from tchat.ui.chat.lines import progress_text
 from tchat.ui.plain.progress import REPORT_SECONDS
 from tchat.ui.text.cells import cells, clip
@@ -141,7 +141,7 @@ class _OneShot:
         """Save a file and print its path."""
         path = await self._transfers.fetch(self._replica, self._file(number), into, name)
         self._wipe()
-        print_line(str(path))
+        print_path(path)
 
     def _file(self, number: str) -> File:
         known = int(number) if _NUMBER.fullmatch(number) else 0

@@ -11,6 +11,8 @@ import re
 import shlex
 from pathlib import Path
 
+from tchat.client.native_paths import native, readable
+
 _SPACES = " \t\r\n"
 _SPECIAL = re.compile(r"[\s\\'\"]")
 
@@ -48,9 +50,9 @@ def parse_destination(typed: str) -> tuple[Path, str | None]:
 def expand_home(typed: str) -> Path:
     """Return a path with ~ or ~user expanded, or unchanged if there is no such user."""
     try:
-        return Path(typed).expanduser()
+        return Path(native(typed)).expanduser()
     except RuntimeError:
-        return Path(typed)
+        return Path(native(typed))
 
 
 def complete_paths(begun: str) -> list[str]:
@@ -75,10 +77,10 @@ def _matches(begun: str) -> list[str]:
         return ["~/"]
     head, slash, last = begun.rpartition("/")
     try:
-        directory = Path(f"{head}/" if slash else ".").expanduser()
-        found = sorted(path for path in directory.iterdir() if path.name.startswith(last))
+        directory = Path(native(f"{head}/" if slash else ".")).expanduser()
+        found = sorted(path for path in directory.iterdir() if path.name.startswith(native(last)))
         shown = [path for path in found if last.startswith(".") or not path.name.startswith(".")]
-        ends = [f"{path.name}{'/' if path.is_dir() else ''}" for path in shown]
+        ends = [f"{readable(path.name)}{'/' if path.is_dir() else ''}" for path in shown]
     except (OSError, RuntimeError, ValueError):
         return []
     # A file name that begins with ~ must not be expanded as a home directory.
