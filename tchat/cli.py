@@ -330,7 +330,7 @@ def _describe_join(join: argparse.ArgumentParser) -> None:
         "--history",
         type=_count,
         metavar="N",
-        help="print the N latest events of a group at the start, also those that you have seen"
+        help="print the N latest messages of a group at the start, also those that you have seen"
         f" (default: all that you missed; {HISTORY} of a group that is new to you)",
     )
     lines.add_argument(

@@ -100,7 +100,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"access", "files", "general", "messages", "people", "windows"},
         {"table"},
     ],
-    "ui.plain": [{"formats", "progress", "typed"}, {"frontend", "oneshot"}],
+    "ui.plain": [{"backlog", "formats", "progress", "typed"}, {"frontend", "oneshot"}],
     "ui.tui": [
         {"buffer", "decoder", "draft_saver", "keys", "rows", "styles", "terminal"},
         {"lineedit", "painting", "width_probe"},

@@ -6,6 +6,8 @@ import re
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tchat.core.group.membership import Kick
 from tchat.core.group.messages import MOST_EDITS, Delete, Deleted, Edit, Edited, Post, Posted
 from tchat.core.protocol.frames import Seen
@@ -117,6 +119,25 @@ async def test_history_is_printed_again_on_request(tmp_path: Path) -> None:
             reader = await launch.join(address, "bob", *options)
             assert await reader.end() == 0
             assert reader.heard == [f"<alice> text {n}" for n in range(first, 5)]
+
+
+@pytest.mark.parametrize("history", [0, 1, 3, 5, 9])
+async def test_history_counts_the_messages_shown(tmp_path: Path, history: int) -> None:
+    """Neither edits, nor deletions, nor deleted messages; and beyond what is loaded first."""
+    async with at_home(tmp_path, "bob") as (launch, address, (alice, bob)):
+        seqs = [await alice.post(f"text {n}") for n in range(8)]
+        for seq in seqs[5:]:
+            for n in range(80):
+                await alice.command(Edit, seq, f"draft {n}")
+            await alice.command(Delete, seq)
+        first = await launch.join(address, "bob", "--history", str(history))
+        assert await first.end() == 0
+        await bob.send(Seen(GROUP, (await bob.attach()).seq))
+        await bob.before_pong()
+        again = await launch.join(address, "bob", "--history", str(history))
+        assert await again.end() == 0
+        shown = [f"<alice> text {n}" for n in range(max(5 - history, 0), 5)]
+        assert first.heard == again.heard == shown
 
 
 async def test_unread_messages_are_printed_beyond_the_history(tmp_path: Path) -> None:

@@ -517,6 +517,11 @@ class Window:
         """Yield the messages that are shown, then those that were cleared, the newest first."""
         return self._transcript.messages()
 
+    def line_of(self, event: Event) -> Line | None:
+        """Return the line of a loaded event that the person has seen; None if it has none."""
+        line = self._transcript.line(event)
+        return line and replace(line, history=True)
+
     def index_of(self, seq: int) -> int | None:
         """Return the index of the last line with this seq or a lower one; None if there is none."""
         return self._transcript.index_of(seq)

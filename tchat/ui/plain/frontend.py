@@ -28,10 +28,11 @@ import math
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import trio
 
-from tchat.client.updates import EventReceived
+from tchat.client.updates import CaughtUp, EventReceived
 from tchat.core.group.feature import Event
 from tchat.core.group.messages import Erased, Posted
 from tchat.core.text import TEXT_LIMIT, clean_line
@@ -40,6 +41,7 @@ from tchat.streams import print_line
 from tchat.ui.chat.chat import QUIT_SECONDS, Chat, Start
 from tchat.ui.chat.lines import literal_text
 from tchat.ui.commands.table import COMMANDS
+from tchat.ui.plain.backlog import Backlog
 from tchat.ui.plain.formats import JsonFormat, TextFormat
 from tchat.ui.plain.progress import ProgressReporter
 from tchat.ui.plain.typed import split_text
@@ -55,7 +57,7 @@ if TYPE_CHECKING:
     from tchat.ui.plain.typed import TypedLine, TypedLines
 
 HISTORY = 50
-"""How many of the latest events of a group are printed on the first visit."""
+"""How many of the latest messages of a group are printed on the first visit."""
 
 _CONTEXT_LINES = 3
 """How many lines around a search result are printed."""
@@ -68,9 +70,9 @@ _QUOTE_SECONDS = 5.0
 class PlainOptions:
     """How the plain front end reads and prints.
 
-    `commands` says that input lines may be commands. `history` is how many of the latest events are
-    printed at the start, even if the person has seen them; None for `HISTORY` on the first visit of
-    a group, and for what is unread on later ones.
+    `commands` says that input lines may be commands. `history` is how many of the latest messages
+    are printed at the start, even if the person has seen them, with what happened between them;
+    None for `HISTORY` on the first visit of a group, and for what is unread on later ones.
     """
 
     commands: bool = True
@@ -91,7 +93,7 @@ class PlainFrontend:
         self._reporter: ProgressReporter | None = None
         self._chat: Chat | None = None
         self._current: Window | None = None
-        self._firsts: dict[Window, int] = {}
+        self._backlogs: WeakKeyDictionary[Window, Backlog] = WeakKeyDictionary()
 
     def attach(self, chat: Chat) -> None:
         """Report the transfers of a chat, and the changes of its current window."""
@@ -99,31 +101,41 @@ class PlainFrontend:
         self._reporter = ProgressReporter(chat.transfers, lambda text: chat.current.notice(text))
 
     def show(self, window: Window, line: Line) -> None:
-        """Print a line, unless it was seen before or is about something that was deleted."""
+        """Print a line, unless it was seen before or is about something that was deleted.
+
+        Lines of the log wait in the backlog until the window has caught up.
+        """
         event = _event_at(window.replica, line.seq)
         is_gone = line.deleted or (event is not None and isinstance(event.body, Erased))
-        if not is_gone and self._is_wanted(window, line):
+        backlog = None if event is None or window.caught_up else self._backlog_of(window)
+        if is_gone:
+            return
+        if backlog is not None and event is not None:
+            backlog.hold(line, event)
+        elif not line.history:
             _print(self._format.lines(window, line, event))
 
-    def _is_wanted(self, window: Window, line: Line) -> bool:
-        if not line.seq:
-            return True
+    def _backlog_of(self, window: Window) -> Backlog | None:
+        """Return the backlog of a window; None if what is unread is printed as it comes."""
         is_first_visit = not window.replica.read and not window.direct
-        is_recent = line.seq >= self._first_recent(window, is_first_visit=is_first_visit)
-        if line.history:
-            return is_recent and self._history is not None
-        return is_recent or not is_first_visit
-
-    def _first_recent(self, window: Window, *, is_first_visit: bool) -> int:
-        """Return the first of the latest events of a group, as it was at the start."""
-        first = self._firsts.get(window)
-        if first is None:
+        if self._history is None and not is_first_visit:
+            return None
+        if window not in self._backlogs:
             count = HISTORY if self._history is None else self._history
-            begin = max(window.replica.state.floor, 1)
-            first = self._firsts[window] = max(window.replica.head - count + 1, begin)
-            if is_first_visit and self._history is None and first > begin:
-                window.notice("Earlier messages are not shown; --history N shows the N latest.")
-        return first
+            self._backlogs[window] = Backlog(window, count, only=is_first_visit)
+        return self._backlogs[window]
+
+    async def print_backlog(self, window: Window) -> None:
+        """Print what was held of a window's log."""
+        backlog = None if window.caught_up else self._backlog_of(window)
+        if backlog is None:
+            return
+        await backlog.load()
+        lines = list(backlog.release())
+        if backlog.is_cut and self._history is None:
+            window.notice("Earlier messages are not shown; --history N shows the N latest.")
+        for line, event in lines:
+            _print(self._format.lines(window, line, event))
 
     def inserted(self, window: Window, count: int, at: int = 0) -> None:
         """Do nothing: history is not printed."""
@@ -192,7 +204,7 @@ async def run_plain(start: Start, typed: TypedLines, options: PlainOptions) -> i
         frontend = PlainFrontend(nursery, options)
         chat = Chat(start, COMMANDS, nursery, frontend)
         frontend.attach(chat)
-        nursery.start_soon(_follow_session, session, chat)
+        nursery.start_soon(_follow_session, session, chat, frontend)
         await chat.begin()
         ended = await _read(chat, typed, options)
         done = await chat.finish(math.inf if ended else QUIT_SECONDS, everything=ended)
@@ -274,9 +286,13 @@ def _post(chat: Chat, line: TypedLine) -> int:
 # ---------------------------------------------------------------------- updates
 
 
-async def _follow_session(session: Session, chat: Chat) -> None:
+async def _follow_session(session: Session, chat: Chat, frontend: PlainFrontend) -> None:
     async for update in session.updates:
         await _load_quoted(chat, update)
+        if isinstance(update, CaughtUp):
+            for window in chat.windows:
+                if window.replica is update.replica:
+                    await frontend.print_backlog(window)
         chat.handle(update)
         chat.mark_seen()
 

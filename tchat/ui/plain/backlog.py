@@ -1,0 +1,81 @@
+"""Backlog: what is printed of a group's log when the program has caught up with it.
+
+Lines are held until then, because only then is it known which of them are the latest messages. A
+line of the log may be a message or not, and a message may have been deleted since. If the loaded
+part of the log has too few messages, earlier pages are loaded.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import trio
+
+from tchat.core.group.messages import Erased
+from tchat.errors import Refused
+from tchat.ui.chat.lines import SPOKEN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tchat.core.group.feature import Event
+    from tchat.ui.chat.lines import Line
+    from tchat.ui.chat.window import Window
+
+_LOAD_SECONDS = 10.0
+"""How long loading earlier pages may take."""
+
+
+class Backlog:
+    """The lines of a window's log, with their events, until `release`.
+
+    `count` is how many messages are printed, also those that the person has seen. With `only`, no
+    other messages are printed; otherwise all that are unread.
+    """
+
+    def __init__(self, window: Window, count: int, *, only: bool) -> None:
+        self.is_cut = False
+        self._window = window
+        self._count = count
+        self._only = only
+        self._held: list[tuple[Line, Event]] = []
+
+    def hold(self, line: Line, event: Event) -> None:
+        """Hold a line."""
+        self._held.append((line, event))
+
+    async def load(self) -> None:
+        """Load earlier events until there are enough messages, or no more."""
+        window, replica = self._window, self._window.replica
+        with trio.move_on_after(_LOAD_SECONDS), suppress(Refused):
+            while self._missing() and await window.session.load_history(replica):
+                first = self._held[0][1].seq if self._held else replica.last + 1
+                earlier = replica.log[: max(first - replica.first, 0)]
+                lines = ((window.line_of(event), event) for event in earlier)
+                self._held[:0] = [(line, event) for line, event in lines if line is not None]
+
+    def release(self) -> Iterator[tuple[Line, Event]]:
+        """Yield the lines to print, with their events, and hold none any more."""
+        held, self._held = self._present(), []
+        places = [place for place, (line, _) in enumerate(held) if line.sort in SPOKEN]
+        begin = len(held)
+        if self._count:
+            begin = places[-self._count] if len(places) > self._count else 0
+        self.is_cut = begin > 0 or not self._window.replica.at_beginning
+        for place, (line, event) in enumerate(held):
+            if place >= begin or not (self._only or line.history):
+                yield line, event
+
+    def _missing(self) -> bool:
+        spoken = sum(line.sort in SPOKEN for line, _ in self._present())
+        return spoken < self._count
+
+    def _present(self) -> list[tuple[Line, Event]]:
+        """Return the lines without the messages that were deleted meanwhile."""
+        replica = self._window.replica
+        return [
+            (line, event)
+            for line, event in self._held
+            if event.seq not in replica.deleted and not isinstance(event.body, Erased)
+        ]
