@@ -205,6 +205,20 @@ async def test_a_refused_edit_is_printed(tmp_path: Path) -> None:
         assert refused.endswith(" What you typed was not sent; it was: /edit a new text")
 
 
+async def test_a_refused_message_is_named(tmp_path: Path) -> None:
+    async with at_home(tmp_path, "bob") as (launch, address, (alice, _)):
+        script = await launch.join(address, "bob")
+        await script.sees("You are in #ops")
+        await alice.command(Kick, "bob")
+        await script.sees("kicked you")
+        await script.type("still here?")
+        assert await script.end() == 1
+        assert without_time(script)[-2:] == [
+            "! You are not a member of this group. /join asks to join.",
+            "-- Not sent, but kept: still here? (/resend sends it again, /discard deletes it)",
+        ]
+
+
 async def test_what_was_never_said_is_not_found(tmp_path: Path) -> None:
     async with at_home(tmp_path, "bob") as (launch, address, (alice, _)):
         for n in range(300):

@@ -204,6 +204,13 @@ class Outgoing:
         except Refused as refusal:
             if origin is not window and refusal.code == Code.NO_COMMON_GROUP:
                 self._give_up(pending)
+            elif not window.context.frontend.rewrites:  # elsewhere, the message is marked
+                origin.fail(refusal)
+                origin.notice(
+                    f"Not sent, but kept: {clean_line(pending.text)} (/resend sends it again,"
+                    " /discard deletes it)"
+                )
+                return
             raise
         if origin is not window and window.context.frontend.rewrites:
             name = clean_line(window.partner)

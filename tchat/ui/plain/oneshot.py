@@ -1,8 +1,8 @@
 """One-shot commands `tchat send` and `tchat get`: upload or download files without chatting.
 
 `send` prints nothing on success, and `get` prints the path of each saved file on a line, in the
-order asked for. Progress goes to standard error: one line that is redrawn on a terminal, a line
-every few seconds elsewhere. A file that is refused is reported there too; the others are still
+order asked for. Progress goes to standard error: one line that is redrawn on a terminal, lines
+about what is new elsewhere. A file that is refused is reported there too; the others are still
 transferred.
 """
 
@@ -25,7 +25,7 @@ from tchat.core.text import clean_line, quote_name
 from tchat.errors import Code, Refused
 from tchat.streams import complain, print_path
 from tchat.ui.chat.lines import progress_text
-from tchat.ui.plain.progress import REPORT_SECONDS
+from tchat.ui.plain.progress import REPORT_SECONDS, News
 from tchat.ui.text.cells import cells, clip
 from tchat.ui.text.paths import parse_destination
 
@@ -106,6 +106,7 @@ class _OneShot:
         self._updated = trio.Event()
         self._on_terminal = sys.stderr.isatty()
         self._progress_line = ""
+        self._news = News()
 
     async def enter(self, invite: bytes | None, *, everything: bool = False) -> None:
         """Attach the group, using an invite if there is one; with `everything`, wait for its log.
@@ -169,7 +170,7 @@ class _OneShot:
             for progress in self._transfers.progress():
                 if self._on_terminal:
                     self._redraw(progress_text(progress))
-                else:
+                elif self._news.has(progress):
                     self._print(progress_text(progress))
 
     def _redraw(self, text: str) -> None:

@@ -1,4 +1,8 @@
-"""Progress of transfers as lines, every few seconds, for front ends without a progress bar."""
+"""Progress of transfers as lines, for front ends without a progress bar.
+
+A line is printed only if it says something new, since a screen reader reads all of them: another
+tenth of the transfer, another phase, or that it stands still.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +15,31 @@ from tchat.ui.chat.lines import progress_text
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tchat.client.files.queue import Transfer, Transfers
+    from tchat.client.files.queue import Progress, Transfer, Transfers
 
 REPORT_SECONDS = 2.0
-"""Seconds between two lines about the same transfer."""
+"""Least seconds between two lines about the same transfer."""
+
+_STEP = 10
+"""Percent between two lines."""
+
+
+class News:
+    """Tells which progress of the transfers is new enough for a line."""
+
+    def __init__(self) -> None:
+        self._told: dict[int, object] = {}
+
+    def has(self, progress: Progress) -> bool:
+        """Return whether to print a progress, and remember it."""
+        facts = (progress.phase, progress.percent // _STEP, progress.stalled is not None)
+        is_new = self._told.get(progress.number) != facts
+        self._told[progress.number] = facts
+        return is_new and progress.phase != "queued"
 
 
 class ProgressReporter:
-    """Reports each transfer periodically; one that ends before the first report, never."""
+    """Reports what is new of each transfer; nothing of one that ends before the first report."""
 
     def __init__(
         self,
@@ -30,6 +51,7 @@ class ProgressReporter:
         self._notice = notice
         self._seconds = seconds
         self._last = 0
+        self._news = News()
 
     def watch_new(self, nursery: trio.Nursery) -> None:
         """Start to report new transfers."""
@@ -43,6 +65,6 @@ class ProgressReporter:
             with trio.move_on_after(self._seconds):
                 await transfer.ended.wait()
                 return
-            if transfer.phase != "queued":
-                progress = transfer.progress(trio.current_time())
+            progress = transfer.progress(trio.current_time())
+            if self._news.has(progress):
                 self._notice(f"{progress_text(progress)}; /cancel {transfer.number}")
