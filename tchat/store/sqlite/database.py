@@ -11,22 +11,26 @@ with two. Reads happen on separate read-only connections, which WAL mode never b
 Deleted data is overwritten (`secure_delete`), but the write-ahead log still contains it until a
 checkpoint. `scrub` forces one.
 
-A full disk rejects the batch and changes nothing. After any other write error the contents of the
-file are unknown, so every later write fails and the server stops.
+A full disk, an exhausted quota or a limit of the file size rejects the batch and changes nothing.
+After any other write error the contents of the file are unknown, so every later write fails and the
+server stops.
 """
 
 from __future__ import annotations
 
+import os
 import queue
 import sqlite3
 import threading
 from contextlib import asynccontextmanager, closing, suppress
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
 from tchat.errors import Code, StorageError, TchatError
 from tchat.store.base import Conflict, StorageFull
+from tchat.transfer.partial_file import is_disk_full
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _MAX_BATCH = 1000
+_PROBE_SIZE = 1 << 20
 SCRUB_MS = 1000  # how long a checkpoint waits for readers
 
 
@@ -56,8 +61,11 @@ class _Job:
 class _Writer:
     """The writer thread; it gets its jobs from a queue."""
 
-    def __init__(self, connection: sqlite3.Connection, token: trio.lowlevel.TrioToken) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, path: Path, token: trio.lowlevel.TrioToken
+    ) -> None:
         self._connection = connection
+        self._path = path
         self._token = token
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._broken: TchatError | None = None
@@ -112,12 +120,28 @@ class _Writer:
                 self._do(job)
             self._connection.execute("COMMIT")
         except Exception as error:  # noqa: BLE001  # if the thread died, tasks would wait forever
-            failure = _explain(error)
             with suppress(sqlite3.Error):
                 self._connection.rollback()
+            failure = StorageFull() if self._hit_limit(error) else _explain(error)
             if not isinstance(failure, StorageFull):
                 self._broken = failure
             _fail(jobs, failure)
+
+    def _hit_limit(self, error: Exception) -> bool:
+        """Return whether a failed write was beyond a quota, or the largest size of a file.
+
+        SQLite calls these an I/O error, and does not tell the reason: so try to write as much.
+        """
+        if getattr(error, "sqlite_errorcode", 0) != sqlite3.SQLITE_IOERR_WRITE:
+            return False
+        files = self._path.parent.glob(f"{self._path.name}*")
+        try:
+            largest = max(file.stat().st_size for file in files)
+            with TemporaryFile(dir=self._path.parent) as probe:
+                os.pwrite(probe.fileno(), bytes(_PROBE_SIZE), largest)
+        except OSError as reason:
+            return is_disk_full(reason)
+        return False
 
     def _scrub(self) -> None:
         # This fails if another program keeps reading the file or the disk is full; the next scrub
@@ -191,7 +215,7 @@ async def open_database(
         closing(_connect_read_only(path)) as reader,
         closing(_connect_read_only(path)) as searcher,
     ):
-        writer = _Writer(connection, trio.lowlevel.current_trio_token())
+        writer = _Writer(connection, path, trio.lowlevel.current_trio_token())
         try:
             yield Database(writer, reader, searcher)
         finally:
