@@ -48,7 +48,7 @@ _REWRITES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     # Byte strings match a numeric range,
     (r"\b0\.\.(\d+)", r"uint .and (0..\1)"),
     # arrays match a choice of words (and a partial match is enough, hence ^ and $),
-    (r'"\w+"(?: / "\w+")+', _either),
+    (r'"\w+"(?:\s+/\s+"\w+")+', _either),
     (r'\.regexp "(.*?)"', r'.regexp "^(\1)$"'),
     # and maps match text.
     (r"\btstr\b(?! [.=])", 'tstr .regexp "^"'),

@@ -32,6 +32,7 @@ from tchat.core.protocol.frames import (
     Attach,
     Attached,
     Failed,
+    MembershipChange,
     Ok,
     Ping,
     Pong,
@@ -443,6 +444,7 @@ async def members(
         for other in others:
             await other.command(Join, group=group)
             await admin.command(Approve, other.user, group=group)
+            await other.expect(MembershipChange)
         for person in people:
             await person.events((await person.attach(group=group)).seq)
         for person in people:

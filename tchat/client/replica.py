@@ -56,8 +56,7 @@ class Replica:
     events up to it are read on some device, or from before the person's admission. `seen` is the
     read position that was last sent to the server.
     `initial_standing` is the person's standing when the group was first attached. `kicked` says
-    that the person was kicked or banned, `banned` that they were banned; a ban that was lifted
-    meanwhile is noticed by the next attach.
+    that the person was kicked or banned, `banned` that the ban still stands.
 
     With `recent`, an empty replica requests a snapshot and at least the `recent` latest events;
     without it, the whole log.
@@ -91,6 +90,7 @@ class Replica:
         self._announced_first = 0
         self._snapshot = bytearray()
         self._snapshot_seq = 0
+        self._was_reset = False
 
     @property
     def last(self) -> int:
@@ -137,9 +137,9 @@ class Replica:
         self.head = answer.seq
         self._announced_first = answer.first
         self._snapshot.clear()
-        if first_time:
-            self.read = answer.read
         if answer.standing == "member":
+            if first_time or self._was_reset:
+                self.read, self._was_reset = answer.read, False
             known = max(answer.read, answer.joined or 0)
             if not self.state.seq:  # an empty replica, perhaps of a log that was restored
                 self.position = known
@@ -209,9 +209,10 @@ class Replica:
         return moved
 
     def apply_membership(self, news: MembershipChange) -> None:
-        """Apply that the person is no longer a member, and why."""
+        """Apply that the person is not a member, and why."""
         self.standing = news.standing
-        self.kicked = news.reason in ("kicked", "banned")
+        if news.reason != "unbanned":  # a lifted ban does not undo the kick
+            self.kicked = news.reason in ("kicked", "banned")
         self.banned = news.reason == "banned"
         self.clear_presence()
 
@@ -236,6 +237,7 @@ class Replica:
     def reset(self) -> None:
         """Reset to an empty replica, because the server's log has been replaced."""
         self.state = Group.unwritten(self._requested_name)
+        self._was_reset = True
         self._clear_log(1)
         self.clear_presence()
 

@@ -184,15 +184,19 @@ class Session:
         although_kicked: bool = False,
         invite: bytes | None = None,
         create: bool = True,
+        join: bool = True,
     ) -> Replica:
         """Follow a group; ask to join it, or found it, unless already a member or waiting.
 
         A person who was kicked asks again only with `although_kicked`. With an `invite` token,
         no approval is needed. Without `create`, a group that does not exist is refused
-        (no_such_group). Returns when the replica's `standing` is known.
+        (no_such_group). Without `join`, nothing is asked: the person's standing stays as it is.
+        Returns when the replica's `standing` is known.
         """
         replica = self.follow(group)
         await self._following.request_attach(replica).wait()
+        if not join:
+            return replica
         asks = replica.standing == "outsider" and (although_kicked or not replica.kicked)
         if asks or (invite is not None and replica.standing != "member"):
             may_create = None if create else False

@@ -6,6 +6,7 @@ receiver finds the replica in the state that the update describes.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from tchat.client.updates import (
     CaughtUp,
     ConversationOpened,
     EventReceived,
+    GroupJoined,
     HistoryLoaded,
     PositionMoved,
     PresenceChanged,
@@ -31,7 +33,7 @@ from tchat.core.protocol.frames import (
     ReadPosition,
     Snapshot,
 )
-from tchat.core.text import fold
+from tchat.core.text import check_name, fold
 from tchat.errors import Refused
 
 if TYPE_CHECKING:
@@ -107,6 +109,8 @@ class FollowedGroups:
         replica = self.groups.get(fold(news.group))
         if isinstance(news, ConversationStarted):
             self._handle_conversation_started(news)
+        elif replica is None and isinstance(news, MembershipChange):
+            self._handle_elsewhere(news)
         elif replica is None or replica.standing is None:
             return  # not followed: it was sent before the server handled our detach
         elif isinstance(news, Event):
@@ -163,11 +167,17 @@ class FollowedGroups:
         self._notify(HistoryLoaded(replica, events))
 
     def _handle_membership(self, replica: Replica, news: MembershipChange) -> None:
-        if news.standing == "member":
+        if news.standing != "outsider":
             self.request_attach(replica)
             return
         replica.apply_membership(news)
         self._standing_changed(replica, news)
+
+    def _handle_elsewhere(self, news: MembershipChange) -> None:
+        """Notify that the person has joined a group that is not followed here."""
+        with suppress(Refused):
+            if news.standing == "member":
+                self._notify(GroupJoined(check_name(news.group)))
 
     def _handle_conversation_started(self, started: ConversationStarted) -> None:
         """Follow a direct conversation that somebody has started with this person."""

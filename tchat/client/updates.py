@@ -95,6 +95,13 @@ class ConversationOpened:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupJoined:
+    """The person has become a member of a group that is not followed here, on another device."""
+
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
 class PendingChanged:
     """`replica.pending` has changed."""
 
@@ -127,6 +134,7 @@ Update = (
     | PresenceChanged
     | HistoryLoaded
     | ConversationOpened
+    | GroupJoined
     | PendingChanged
     | JournalDamaged
     | RefusalFound

@@ -103,11 +103,12 @@ class Presence:
             if key in (None, connection.author.key):
                 connection.disconnect(Code.KEY_REMOVED, sentence)
 
-    def notify(self, people: Iterable[str], frame: Frame) -> None:
-        """Send a frame to all clients of some people."""
+    def notify(self, people: Iterable[str], frame: Frame, except_client: bytes = b"") -> None:
+        """Send a frame to all clients of some people, except the one with this id."""
         for person in people:
             for connection in self.connections_of(person):
-                connection.notify(frame)
+                if connection.author.client != except_client:
+                    connection.notify(frame)
 
     def set_away(self, person: str, reason: str | None) -> bool:
         """Mark a person as away, or as back with None; return whether that changed anything."""

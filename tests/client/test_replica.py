@@ -15,6 +15,7 @@ from tchat.core.protocol.frames import (
     Attach,
     Attached,
     HistoryRequest,
+    MembershipChange,
     OnlineMember,
     PresenceUpdate,
     Snapshot,
@@ -413,3 +414,29 @@ def test_direct_conversation_has_both_members() -> None:
     replica.apply_event(Event("@alice,bob", 1, 1, "bob", bytes(8), 1, Posted("hello")))
     replica.reset()
     assert (replica.state, replica.log) == (Group.unwritten("@alice,bob"), [])
+
+
+def test_read_position_is_only_taken_from_members() -> None:
+    replica = replica_at(3)
+    replica.read = 2
+    replica.apply_membership(MembershipChange(GROUP, "outsider", "banned", "alice"))
+    replica.apply_attached(Attached(2, GROUP, "outsider", kicked=True, banned=True))
+    assert replica.read == 2
+    replica.apply_attached(attached(5, read=3))
+    assert replica.read == 3
+
+
+def test_restored_log_begins_at_the_servers_position() -> None:
+    """What comes after a restored backup is new, although its numbers were read before."""
+    replica = replica_at(3)
+    replica.read = 3
+    assert not replica.apply_attached(attached(1, read=1))
+    replica.apply_attached(attached(1, read=1))
+    assert replica.read == 1
+
+
+def test_lifted_ban_leaves_the_kick() -> None:
+    replica = replica_at(3)
+    replica.apply_membership(MembershipChange(GROUP, "outsider", "banned", "alice"))
+    replica.apply_membership(MembershipChange(GROUP, "outsider", "unbanned", "alice"))
+    assert (replica.banned, replica.kicked) == (False, True)

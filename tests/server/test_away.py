@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from tchat.core.group.membership import Kick
 from tchat.core.pace import Rate
-from tchat.core.protocol.frames import Away, Detach, OnlineMember, PresenceUpdate
+from tchat.core.protocol.frames import Away, Detach, MembershipChange, OnlineMember, PresenceUpdate
 from tchat.errors import Code
 from tests.helpers import (
     GROUP,
@@ -21,8 +21,9 @@ from tests.server.requests import away, refusal
 
 
 async def next_update(client: RawClient) -> PresenceUpdate:
-    """Return the next presence update."""
-    frame = await client.receive()
+    """Return the next presence update; skip what other groups say about memberships."""
+    while isinstance(frame := await client.receive(), MembershipChange):
+        pass
     assert isinstance(frame, PresenceUpdate), frame
     return frame
 

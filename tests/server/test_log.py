@@ -12,6 +12,7 @@ import pytest
 
 from tchat.core.group.files import RemoveFile
 from tchat.core.group.membership import Approve, Deny, Join, Kick, Leave, TransferAdmin
+from tchat.core.protocol.frames import MembershipChange
 from tchat.server.log import Log
 from tests.helpers import GROUP, RunningServer, members, raw_client, running_server
 from tests.server.file_transfers import share
@@ -61,11 +62,13 @@ async def everything_happens(server: RunningServer) -> None:
             await alice.command(Join)
             await bob.command(Join)
             await alice.command(Approve, "bob")
+            await bob.expect(MembershipChange)
             await alice.post("what people say to each other is nobody's business")
             await alice.command(TransferAdmin, "bob")
             await share(server, alice, b"data", "plan.txt")
             await bob.command(RemoveFile, 1)
             await bob.command(Kick, "alice")
+            await alice.expect(MembershipChange)
             await alice.stream.aclose()
             await server.logged("alice disconnected")
         await server.logged("bob disconnected")

@@ -7,6 +7,7 @@ from tchat.core.group.membership import (
     AdminTransferred,
     Approve,
     Approved,
+    Ban,
     Denied,
     Deny,
     Join,
@@ -14,6 +15,7 @@ from tchat.core.group.membership import (
     Kicked,
     Leave,
     Left,
+    Unban,
 )
 from tchat.core.group.messages import Post, Posted
 from tchat.core.protocol.frames import Attached, MembershipChange
@@ -103,8 +105,55 @@ async def test_approval_notifies_every_device_of_the_person() -> None:
         await bob.attach()
         await elsewhere.attach()
         await alice.command(Approve, "bob")
+        assert await elsewhere.receive() == MembershipChange(GROUP, "waiting", "requested", "bob")
         for terminal in (bob, elsewhere):
             assert (await terminal.expect(MembershipChange)).reason == "approved"
+
+
+async def test_standing_is_told_without_a_subscription() -> None:
+    """Every device learns each change, also while it follows nothing; the acting one does not."""
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob") as (alice, bob),
+        raw_client(server.address, "bob") as elsewhere,
+    ):
+        await bob.command(Leave)
+        await bob.before_pong()
+        await bob.command(Join)
+        assert await bob.before_pong() == []
+        await alice.command(Approve, "bob")
+        await alice.command(Ban, "bob")
+        await alice.command(Unban, "bob")
+        told = [await elsewhere.receive() for _ in range(5)]
+        assert told == [
+            MembershipChange(GROUP, "outsider", "left", "bob"),
+            MembershipChange(GROUP, "waiting", "requested", "bob"),
+            MembershipChange(GROUP, "member", "approved", "alice"),
+            MembershipChange(GROUP, "outsider", "banned", "alice"),
+            MembershipChange(GROUP, "outsider", "unbanned", "alice"),
+        ]
+
+
+async def test_founding_is_told_to_other_devices() -> None:
+    async with (
+        running_server() as server,
+        raw_client(server.address, "alice") as alice,
+        raw_client(server.address, "alice") as elsewhere,
+    ):
+        await alice.command(Join)
+        assert await alice.before_pong() == []
+        assert await elsewhere.receive() == MembershipChange(GROUP, "member", "created", "alice")
+
+
+async def test_closing_is_told_to_those_who_asked() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice") as (alice,),
+        raw_client(server.address, "bob") as bob,
+    ):
+        await bob.command(Join)
+        await alice.command(Leave)
+        assert await bob.receive() == MembershipChange(GROUP, "outsider", "closed", "alice")
 
 
 async def test_join_request_survives_a_disconnect() -> None:
@@ -170,6 +219,7 @@ async def test_names_of_groups_and_people_ignore_case() -> None:
     ):
         await bob.command(Join, group="STRASSE")
         await alice.command(Approve, "bob", group="strasse")
+        await bob.expect(MembershipChange)
         assert (await bob.attach(group="\uff33TRASSE")).group == "Straße"
         assert (await bob.events(3))[-1].body == Approved("BOB")
         assert {event.group for event in await log_of(server.store, "strasse")} == {"Straße"}

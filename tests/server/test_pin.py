@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from tchat.core.group.membership import Approve, Join
 from tchat.core.group.messages import Delete, Pin, Unpin
+from tchat.core.protocol.frames import MembershipChange
 from tests.helpers import members, raw_client, running_server
 from tests.processes import launching
 from tests.server.requests import attach_recent, state
@@ -57,4 +58,5 @@ async def test_new_member_gets_the_pin() -> None:
         async with raw_client(server.address, "carol") as carol:
             await carol.command(Join)
             await alice.command(Approve, "carol")
+            await carol.expect(MembershipChange)
             assert await pinned_for(carol) == message

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tchat.core.group.membership import Ban
 from tchat.core.group.messages import Delete, Edit
+from tchat.core.protocol.frames import Seen
 from tests.helpers import members, running_server
 from tests.ui.typist import two_typing, typing
 
@@ -142,3 +144,22 @@ async def test_a_damaged_file_is_reported(tmp_path: Path) -> None:
         errors = [line.text for line in alice.lines if line.sort == "error"]
         assert len(errors) == 1
         assert "is damaged" in errors[0]
+
+
+async def test_unignore_after_a_ban_prints_nothing_again() -> None:
+    """Asking to join again attaches as an outsider, whose read position the server does not tell.
+
+    What was read before this run was printed by an earlier one.
+    """
+    async with running_server() as server, members(server, "alice", "bob") as (alice, member):
+        seq = await alice.post("read before")
+        await member.send(Seen("ops", seq))
+        await member.before_pong()
+        async with typing(server, "bob", rewrites=False) as bob:
+            await bob.types("/ignore alice")
+            await alice.command(Ban, "bob")
+            await bob.shows("alice banned you")
+            await bob.types("/join")
+            before = len(bob.lines)
+            await bob.types("/unignore alice")
+            assert [line.text for line in bob.lines[before:] if line.who and not line.history] == []

@@ -144,3 +144,9 @@ def test_a_ban_does_not_suggest_join() -> None:
     banned = MembershipChange("ops", "outsider", "banned", "alice")
     sentence = "alice banned you from this group; only its admin can lift the ban."
     assert standing_changed(banned, on_purpose=False) == sentence
+
+
+def test_a_lifted_ban_suggests_join() -> None:
+    unbanned = MembershipChange("ops", "outsider", "unbanned", "alice")
+    sentence = "alice lifted your ban. /join asks to join again."
+    assert standing_changed(unbanned, on_purpose=False) == sentence

@@ -39,7 +39,18 @@ FileName = Annotated[str, Clean(safe_filename)]
 """A file's name; the server makes it safe for every file system."""
 
 Facts = dict[str, str | int]
-Reason = Literal["approved", "joined", "denied", "kicked", "banned", "left", "closed"]
+Reason = Literal[
+    "created",
+    "requested",
+    "approved",
+    "joined",
+    "denied",
+    "kicked",
+    "banned",
+    "unbanned",
+    "left",
+    "closed",
+]
 """Why somebody's standing in a group has changed."""
 
 
@@ -139,6 +150,11 @@ class StandingChange:
     reason: Reason
     by: str
 
+    @property
+    def changes_audience(self) -> bool:
+        """Whether the person may be sent more events from now on, or fewer: the batch ends."""
+        return self.reason not in ("created", "requested", "unbanned")
+
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
@@ -176,7 +192,7 @@ class Body(Shape):
         """Apply the event to the state. Never fails: `decide` has already allowed the event."""
 
     def standing_change(self, event: Event) -> StandingChange | None:
-        """Return the change of standing, if there is one: a person is told, and the batch ends."""
+        """Return the change of standing that the person is told of, if there is one."""
 
     def erased(self, before: Group) -> tuple[int, ...]:
         """Return the events whose texts the event erases, given the state before it."""

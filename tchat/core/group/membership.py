@@ -117,6 +117,10 @@ class Created(Body):
         group.admin = fold(event.actor)
         _admit(group, event.actor, self.key, event.seq)
 
+    def standing_change(self, event: Event) -> StandingChange:
+        """Return that the actor is a member."""
+        return StandingChange(fold(event.actor), "member", "created", event.actor)
+
     def sentence(self, event: Event, reader: Reader) -> str:
         """Return who founded the group."""
         mine = ", and you are its admin" * is_me(event.actor, reader)
@@ -135,6 +139,10 @@ class Requested(Body):
     def apply(self, group: Group, event: Event) -> None:
         """Add the request."""
         group.requests[fold(event.actor)] = JoinRequest(event.actor, self.key)
+
+    def standing_change(self, event: Event) -> StandingChange:
+        """Return that the actor waits for approval."""
+        return StandingChange(fold(event.actor), "waiting", "requested", event.actor)
 
     def sentence(self, event: Event, reader: Reader) -> str:
         """Return who asks, with a note about their key; only for the admin."""
@@ -430,12 +438,17 @@ class Unbanned(Body):
     """The actor, the admin, lifted the ban on `name`."""
 
     kind = "unbanned"
+    changes_standing = True
     log_lines = (LogLine("person_unbanned", "{user} unbanned {name} from {group}"),)
     name: str
 
     def apply(self, group: Group, event: Event) -> None:
         """Lift the ban."""
         group.banned.pop(fold(self.name), None)
+
+    def standing_change(self, event: Event) -> StandingChange:
+        """Return that the person, still an outsider, may ask to join again."""
+        return StandingChange(fold(self.name), "outsider", "unbanned", event.actor)
 
     def sentence(self, event: Event, reader: Reader) -> str:
         """Return who unbanned whom."""

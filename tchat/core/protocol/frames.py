@@ -429,12 +429,27 @@ class PresenceUpdate(Frame):
 
 @record
 class MembershipChange(Frame):
-    """The person's standing in the group has changed; `by` changed it."""
+    """The person's standing in the group has changed, or their ban was lifted; `by` did it.
+
+    Sent to all clients of the person, whether they follow the group or not, except the one whose
+    own command founded the group, joined it or asked to join: that one gets its answer.
+    """
 
     type = "membership"
     group: str
     standing: Standing
-    reason: Literal["approved", "joined", "denied", "kicked", "banned", "left", "closed"]
+    reason: Literal[
+        "created",
+        "requested",
+        "approved",
+        "joined",
+        "denied",
+        "kicked",
+        "banned",
+        "unbanned",
+        "left",
+        "closed",
+    ]
     by: str
 
 

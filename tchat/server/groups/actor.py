@@ -274,7 +274,8 @@ class GroupActor:
             batch.frames.append(frame)
             batch.size += len(frame)
             if event.body.changes_standing:
-                ends = ends or event.body.standing_change(event) is not None
+                change = event.body.standing_change(event)
+                ends = ends or (change is not None and change.changes_audience)
         batch.events += events
         batch.add_reply(item, Ok(command.id, events[-1].seq if events else None))
         return ends
@@ -295,27 +296,35 @@ class GroupActor:
             if event.body.has_side_effects:
                 self._log.event(event)
                 self._notify_concerned(event)
+        if effects.closed_after:
+            # Requests to join end with the group, without an event of their own.
+            end = MembershipChange(before.name, "outsider", "closed", batch.events[-1].actor)
+            for person in before.requests:
+                self._tell(person, end)
 
     def _notify_concerned(self, event: Event) -> None:
-        """Notify a person whose standing an event changed, on all their connections."""
+        """Notify a person whose standing an event changed.
+
+        The client whose own command let them in, or asked for it, learns it from the answer.
+        """
         change = event.body.standing_change(event)
         if change is None:
             return
+        is_own = change.person == fold(event.actor) and change.standing != "outsider"
         notice = MembershipChange(event.group, change.standing, change.reason, change.by)
-        if change.standing == "member":
-            self._tell_admitted(change.person, notice)
-            return
-        self._subscriptions.dismiss(change.person, notice)
-        if not self.group.members:
-            self._subscriptions.dismiss_all(
-                MembershipChange(event.group, "outsider", "closed", event.actor)
-            )
+        self._tell(change.person, notice, except_client=event.client if is_own else b"")
 
-    def _tell_admitted(self, person: str, change: MembershipChange) -> None:
-        """Notify a new member on all their subscriptions, and announce them as online."""
-        for subscription in self._subscriptions.of(person):
-            subscription.send_queue.push(encode(change))
-        self._subscriptions.presence_changed = True
+    def _tell(self, person: str, notice: MembershipChange, except_client: bytes = b"") -> None:
+        """Tell a person's standing on all their connections, subscribed to the group or not.
+
+        Devices that were told of a kick, for example, have no subscription any more, and have to
+        learn that the person is a member again. Outsiders lose their subscriptions.
+        """
+        self._presence.notify((person,), notice, except_client)
+        if notice.standing == "outsider":
+            self._subscriptions.dismiss(person)
+        elif notice.standing == "member":
+            self._subscriptions.presence_changed = True
 
     def _subscribe(self, batch: Batch, subscription: Subscription, request: Attach) -> None:
         """Reply with the person's standing, and start the subscription if they are allowed one.

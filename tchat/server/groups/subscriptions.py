@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 from tchat.core.group.state import Author, Group
 from tchat.core.protocol.frames import (
-    MembershipChange,
     OnlineMember,
     PresenceUpdate,
     ReadPosition,
@@ -117,16 +116,10 @@ class Subscriptions:
         self._live.pop(subscription, None)
         self.presence_changed = self._someone_left = True
 
-    def dismiss(self, person: str, change: MembershipChange) -> None:
-        """Notify a person who is no longer in the group, and remove their subscriptions."""
+    def dismiss(self, person: str) -> None:
+        """Remove the subscriptions of a person who is no longer in the group."""
         for subscription in self.of(person):
-            subscription.send_queue.push(encode(change))
             self.remove(subscription)
-
-    def dismiss_all(self, change: MembershipChange) -> None:
-        """Notify all remaining subscribers, and remove their subscriptions."""
-        for person in list(self._by_person):
-            self.dismiss(person, change)
 
     def close_connections(self) -> None:
         """Close the connections of all subscriptions."""

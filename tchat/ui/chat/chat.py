@@ -26,6 +26,7 @@ from tchat.client.updates import (
     ConversationOpened,
     Disconnected,
     EventReceived,
+    GroupJoined,
     HistoryLoaded,
     JournalDamaged,
     NewServer,
@@ -157,7 +158,8 @@ class Chat:
         try:
             for group in await self.session.my_groups():
                 if self._is_wanted(group) and len(self.windows) < _OPENED_WINDOWS:
-                    self.open(group.name)
+                    # The person may have left it a moment ago, on another device.
+                    self.open(group.name, joins=False)
         except Refused as refusal:
             self.windows[0].fail(refusal)
         self._all_opened = True
@@ -172,13 +174,16 @@ class Chat:
         """Return whether this is a conversation with an ignored person."""
         return fold(other_of(group, self.session.user)) in self.ignored
 
-    def open(self, group: str, *, asks: bool = False) -> Window:
-        """Return a group's window, opened if necessary; `asks` asks to join again after a kick."""
+    def open(self, group: str, *, asks: bool = False, joins: bool = True) -> Window:
+        """Return a group's window, opened if necessary.
+
+        `asks` asks to join again after a kick; without `joins`, nothing is asked.
+        """
         replica = self.session.follow(group)
         window = self._window_of(replica)
         if window is None:
             window = self._new_window(replica)
-            window.begin_entering(asks=asks)
+            window.begin_entering(asks=asks, joins=joins)
         elif asks and replica.standing == "outsider":
             window.begin_entering(asks=True)
         self.frontend.changed()
@@ -545,6 +550,9 @@ class Chat:
         match update:
             case ConversationOpened(replica):
                 self._handle_conversation(replica)
+            case GroupJoined(group):
+                if self.frontend.rewrites and len(self.windows) < _OPENED_WINDOWS:
+                    self.open(group, joins=False)
             case JournalDamaged(sentence):
                 self.current.fail(Refused(Code.FILE_UNREADABLE, sentence))
             case RefusalFound(pending, failure):

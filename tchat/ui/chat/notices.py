@@ -55,6 +55,8 @@ def standing_changed(news: MembershipChange, *, on_purpose: bool) -> str:
     """Return a notice about a changed standing; empty if the person left in this window."""
     if news.reason == "left" and on_purpose:
         return ""
+    if news.reason == "unbanned":
+        return f"{news.by} lifted your ban. /join asks to join again."
     if news.reason == "banned":
         return f"{news.by} banned you from this group; only its admin can lift the ban."
     sentence = {

@@ -323,12 +323,17 @@ class Window:
 
     # ------------------------------------------------------------------ entering the group
 
-    def begin_entering(self, *, asks: bool = False) -> None:
-        """Enter the group in the background; `asks` requests to join again after a kick."""
-        self.entering = True
-        self.start(partial(self.enter, although_kicked=asks))
+    def begin_entering(self, *, asks: bool = False, joins: bool = True) -> None:
+        """Enter the group in the background.
 
-    async def enter(self, *, although_kicked: bool = False, invite: bytes | None = None) -> None:
+        `asks` requests to join again after a kick; without `joins`, nothing is requested.
+        """
+        self.entering = True
+        self.start(partial(self.enter, although_kicked=asks, joins=joins))
+
+    async def enter(
+        self, *, although_kicked: bool = False, invite: bytes | None = None, joins: bool = True
+    ) -> None:
         """Enter the group, then send the messages that were typed meanwhile.
 
         Raises `Refused`, and then closes the window of a direct conversation.
@@ -343,6 +348,7 @@ class Window:
                     although_kicked=although_kicked,
                     invite=invite,
                     create=self.context.founds,
+                    join=joins,
                 )
         except Refused:
             if not self.is_open:
@@ -477,8 +483,11 @@ class Window:
             self.session.mark_seen(self.replica, seen)
 
     def attend(self) -> None:
-        """Count everything shown as read, once the window has caught up."""
-        if self.caught_up:
+        """Count everything shown as read, once the window has caught up.
+
+        Nothing more comes for somebody who is not a member any more.
+        """
+        if self.caught_up or self._standing in ("waiting", "outsider"):
             self.reading.see(self.shown)
             self.mark_seen()
 

@@ -1,0 +1,94 @@
+"""A person's standing on several devices: each learns it at once, whoever changed it and where."""
+
+from __future__ import annotations
+
+from tchat.core.group.membership import Approve, Ban, Kick, Unban
+from tests.helpers import members, running_server
+from tests.ui.typist import typing
+
+
+async def test_second_device_is_a_member_again_after_rejoining() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob") as (alice, _),
+        typing(server, "bob") as here,
+        typing(server, "bob") as there,
+    ):
+        there.frontend.looks = False
+        await alice.post("bob?")
+        await there.until(lambda: there.window.mentions == 1)
+        await alice.command(Kick, "bob")
+        for bob in (here, there):
+            await bob.shows("alice kicked you")
+        await here.types("/join")
+        await there.shows("Waiting for alice")
+        await alice.command(Approve, "bob")
+        await there.until(lambda: there.window.replica.standing == "member")
+        assert (there.window.unread, there.window.mentions) == (0, 0)
+        await alice.post("welcome back")
+        for bob in (here, there):
+            await bob.reads("alice: welcome back")
+        await there.until(lambda: there.window.unread == 0)  # it was read on the other device
+
+
+async def test_lifted_ban_is_told_on_all_devices() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob") as (alice, _),
+        typing(server, "bob") as here,
+        typing(server, "bob") as there,
+    ):
+        await alice.command(Ban, "bob")
+        for bob in (here, there):
+            await bob.shows("alice banned you")
+        await alice.command(Unban, "bob")
+        for bob in (here, there):
+            await bob.shows("alice lifted your ban. /join asks to join again.")
+        await there.types("/join")
+        await alice.command(Approve, "bob")
+        await alice.post("hello")
+        for bob in (here, there):
+            await bob.reads("alice: hello")
+
+
+async def test_leaving_and_joining_reach_the_other_device() -> None:
+    async with (
+        running_server() as server,
+        typing(server, "alice", "ops", "lab") as here,
+        typing(server, "alice", "lab") as there,
+    ):
+        await there.until(lambda: "#ops" in there.titles)
+        await here.types("/window lab", "/leave")
+        await there.shows("You left this group from another terminal.")
+        await here.types("/join lab")
+        await there.until(lambda: there.window_of("#lab").caught_up)
+
+
+async def test_group_joined_elsewhere_opens_a_window() -> None:
+    async with (
+        running_server() as server,
+        typing(server, "alice", "ops") as here,
+        typing(server, "alice", "ops") as there,
+        typing(server, "alice", "ops", rewrites=False) as plain,
+    ):
+        await here.types("/join lab")
+        await there.until(lambda: "#lab" in there.titles)
+        assert there.window.title == "#ops"
+        await plain.types("text")
+        assert plain.titles == ["#ops"]
+
+
+async def test_unread_of_former_members_ends_when_seen() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob") as (alice, _),
+        typing(server, "bob", "ops", "lab") as bob,
+    ):
+        await bob.types("/window lab")
+        await alice.post("bob?")
+        await alice.command(Kick, "bob")
+        there = bob.window_of("#ops")
+        await bob.until(lambda: there.replica.standing == "outsider")
+        assert (there.unread, there.mentions) == (1, 1)
+        await bob.types("/window ops", "/window lab")
+        assert (there.unread, there.mentions) == (0, 0)
