@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tchat.core.group.membership import Approve, Kick, Leave
+from tchat.core.group.messages import Delete
 from tchat.ui.chat.completion import offers
 from tests.helpers import members, running_server
 from tests.processes import launching
@@ -36,7 +37,7 @@ async def careful(rewrites: bool = True) -> AsyncIterator[tuple[Typist, RawClien
 
 
 QUESTIONS = [
-    ("/leave", "Leave #ops and end your membership? (y or n)"),
+    ("/leave", "Leave #ops and end your membership? bob becomes its admin. (y or n)"),
     ("/kick bob", "Kick bob from #ops? (y or n)"),
     ("/8 @BOB", "Kick bob from #ops? (y or n)"),
     ("/ban bob", "Ban bob from #ops and end their membership? (y or n)"),
@@ -153,6 +154,30 @@ async def test_the_deleted_message_is_the_one_named() -> None:
         await alice.types("y")
         await alice.until(lambda: "bob:  [deleted]" in alice.screen())
         assert alice.screen() == ["bob:  [deleted]", "bob: a later one"]
+
+
+async def test_message_deleted_meanwhile_is_not_asked_about_again() -> None:
+    async with careful() as (alice, bob):
+        await alice.types("/delete bob")
+        await bob.command(Delete, 4)
+        await alice.reads("bob:  [deleted]")
+        last = alice.window.replica.last
+        assert await alice.types("y") == [
+            "error: That message was deleted meanwhile; nothing is left to do."
+        ]
+        assert alice.chat.question is None
+        assert alice.frontend.filled == []
+        assert alice.window.replica.last == last
+
+
+async def test_leaving_admin_is_told_the_successor() -> None:
+    async with careful() as (alice, _):
+        await alice.types("/join lab", "/window ops", "/leave")
+        assert await alice.types("y") == [
+            "notice: alice made bob the admin",
+            "notice: alice left the group",
+            "notice: You left #ops; bob is its admin now.",
+        ]
 
 
 async def test_own_messages_and_refusals_need_no_answer() -> None:

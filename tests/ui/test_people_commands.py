@@ -6,12 +6,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
+import trio.testing
 
 from tchat.core.fingerprints import fingerprint
 from tchat.core.group.membership import Join
 from tchat.ui.tui.model import Model, WindowView
+from tests.fake_server import ScriptedPeer, fake_server
 from tests.fault_proxy import fault_proxy
-from tests.helpers import identity_of, members, raw_client, running_server
+from tests.helpers import GROUP, identity_of, members, raw_client, running_server
 from tests.ui.typist import two_typing, typing
 
 if TYPE_CHECKING:
@@ -222,6 +225,41 @@ async def test_presence_is_unknown_while_disconnected() -> None:
         proxy.refusing = False
         await alice.until(lambda: "bob" in alice.window.replica.online)
         assert header(alice) == ("", 2, {True})
+
+
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        ("/who", "alice (admin) is online"),
+        ("/online", "online (1): alice (admin)"),
+        ("/whois alice", "alice is the admin, online"),
+    ],
+)
+async def test_presence_is_awaited_right_after_joining(line: str, answer: str) -> None:
+    """The server says who is online after it has sent the log."""
+    asked = trio.Event()
+
+    async def story(peer: ScriptedPeer) -> None:
+        await peer.welcome()
+        await peer.attach(seq=1, first=1)
+        await peer.event("created", "alice")
+        await peer.group_list()
+        await asked.wait()
+        await peer.send("presence", group=GROUP, online=[{"name": "alice"}], offline=[], reset=True)
+        await peer.next()
+
+    async with (
+        running_server() as server,
+        fake_server(story) as address,
+        typing(replace(server, address=address)) as alice,
+    ):
+        before = len(alice.lines)
+        alice.chat.enter(line)
+        await trio.testing.wait_all_tasks_blocked()
+        assert alice.lines[before:] == []
+        asked.set()
+        await alice.shows(answer)
+        assert not any("not known" in shown.text for shown in alice.lines)
 
 
 async def test_presence_in_new_conversation_is_the_groups() -> None:

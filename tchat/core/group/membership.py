@@ -286,8 +286,7 @@ class Leave(Command):
         group.require_member(context.name)
         if not group.is_admin(context.name) or len(group.members) == 1:
             return [Left()]
-        successor = next(name for key, name in group.members.items() if key != group.admin)
-        return [AdminTransferred(successor), Left()]
+        return [AdminTransferred(group.successor), Left()]
 
 
 @record

@@ -197,6 +197,11 @@ class Group(Shape):
         """The admin's display name; empty while the group is closed."""
         return self.members.get(self.admin or "", "")
 
+    @property
+    def successor(self) -> str:
+        """The display name of the admin's successor, the longest-standing other member, or ""."""
+        return next((name for key, name in self.members.items() if key != self.admin), "")
+
     def require_not_banned(self, name: str) -> None:
         """Raise `Refused` (banned) if the person is banned."""
         if fold(name) in self.banned:

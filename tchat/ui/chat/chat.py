@@ -63,6 +63,9 @@ if TYPE_CHECKING:
 QUIT_SECONDS = 3.0
 """Seconds that quitting waits for unfinished deliveries."""
 
+PRESENCE_SECONDS = 5.0
+"""Seconds that a command waits for the server to say who is online."""
+
 _YES, _NO = ("y", "yes"), ("n", "no")
 _LISTED_CHOICES = 20
 _OPENED_WINDOWS = 64
@@ -394,7 +397,8 @@ class Chat:
     def confirm(self, ask: Callable[[], str | None], run: Callable[[], None]) -> None:
         """Ask the yes-or-no question that `ask` returns, and do `run` once it is answered with yes.
 
-        It is done at once if `ask` returns None, or if everything is confirmed beforehand.
+        It is done at once if `ask` returns None, or if everything is confirmed beforehand. `ask` is
+        called again at the answer, and raises `Refused` if nothing is left to do by then.
         """
         text = None if self._start.assume_yes else ask()
         if text is None:
@@ -413,7 +417,17 @@ class Chat:
         elif answer not in _YES:
             # `enter` puts the line back, if there is an input line.
             raise _not_confirmed(line, returned=self.frontend.rewrites)
-        elif question.ask() in (None, question.text):
+        else:
+            self._confirmed(question)
+
+    def _confirmed(self, question: Confirmation) -> None:
+        """Do what was confirmed, unless something else is at stake by now."""
+        try:
+            text = question.ask()
+        except Refused as refusal:
+            self.current.fail(refusal)  # the answer itself is no text that comes back
+            return
+        if text in (None, question.text):
             question.run()
         else:
             self.confirm(question.ask, question.run)  # more would be lost than the person was told
@@ -523,6 +537,21 @@ class Chat:
             if not (waits or moving):
                 return
             await self._wait_for_progress()
+
+    async def wait_for_presence(self, window: Window) -> None:
+        """Wait until the server has told who is online in a window, if it is about to."""
+        with trio.move_on_after(PRESENCE_SECONDS):
+            while self.expects_presence(window):
+                await self._wait_for_progress()
+
+    def expects_presence(self, window: Window) -> bool:
+        """Return whether the server has not told who is online yet, although it will.
+
+        It does so once it has sent the log. Nobody is online in a conversation without messages.
+        """
+        replica = window.replica
+        waits = replica.standing == "member" and replica.head and not replica.presence_known
+        return bool(waits) and self.session.connected and window.is_open
 
     async def settle(self) -> None:
         """Wait until all updates so far are handled."""

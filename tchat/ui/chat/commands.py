@@ -125,7 +125,8 @@ class Confirmation:
     """An open yes-or-no question, with its `text`; `run` does what a yes confirms.
 
     `ask` returns the text as it would be now, or None if nothing has to be confirmed any more: a
-    group may have lost its other members while the question stood.
+    group may have lost its other members while the question stood. It raises `Refused` if nothing
+    is left to do.
     """
 
     text: str

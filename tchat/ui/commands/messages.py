@@ -93,6 +93,10 @@ def delete(chat: Chat, window: Window, typed: str) -> None:
     group = window.replica.name
 
     def question() -> str | None:
+        if target.seq in window.replica.deleted:
+            raise Refused(
+                Code.NO_SUCH_MESSAGE, "That message was deleted meanwhile; nothing is left to do."
+            )
         # The server refuses the deletion of another's message to everybody but the admin.
         allowed = window.replica.state.is_admin(chat.session.user)
         if fold(target.who) == mine or not allowed:

@@ -136,10 +136,27 @@ def members(chat: Chat, window: Window, _: str) -> None:
 def online(chat: Chat, window: Window, _: str) -> None:
     """Show the members who are online."""
     window.require_member()
+    _with_presence(chat, window, partial(_show_online, window))
+
+
+def _show_online(window: Window) -> None:
     if not window.replica.presence_known:
         _show_unknown(window)
         return
     window.notice(_listed("online", [_marked(window, name) for name in window.online()]))
+
+
+def _with_presence(chat: Chat, window: Window, show: Callable[[], None]) -> None:
+    """Call `show` once the server has told who is online, which it does right after the log."""
+
+    async def wait() -> None:
+        await chat.wait_for_presence(window)
+        show()
+
+    if chat.expects_presence(window):
+        window.start(wait)
+    else:
+        show()
 
 
 def admin(chat: Chat, window: Window, _: str) -> None:
@@ -152,6 +169,10 @@ def admin(chat: Chat, window: Window, _: str) -> None:
 def who(chat: Chat, window: Window, _: str) -> None:
     """Show each member's presence, except that of ignored people."""
     window.require_member()
+    _with_presence(chat, window, partial(_show_presence, chat, window))
+
+
+def _show_presence(chat: Chat, window: Window) -> None:
     if not window.replica.presence_known:
         _show_unknown(window)
         return
@@ -166,6 +187,10 @@ def who(chat: Chat, window: Window, _: str) -> None:
 
 def whois(chat: Chat, window: Window, typed: str) -> None:
     """Show details about a person, from all windows whose group they are in."""
+    _with_presence(chat, window, partial(_show_details, chat, window, typed))
+
+
+def _show_details(chat: Chat, window: Window, typed: str) -> None:
     person = fold(_name(typed))
     windows = [w for w in (window, *chat.windows) if w.replica.standing == "member"]
     shared = [w for w in windows if person in w.replica.state.members]

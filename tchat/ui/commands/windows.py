@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tchat.core.group.direct import direct_name, is_direct
 from tchat.core.group.membership import Leave
-from tchat.core.text import check_name, check_text, clean_text, fold, quote_name
+from tchat.core.text import check_name, check_text, clean_line, clean_text, fold, quote_name
 from tchat.errors import Code, Refused
 from tchat.ui.chat.commands import CommandSpec, WrongUsage
 from tchat.ui.chat.completion import (
@@ -70,10 +70,15 @@ def _about_to_leave(window: Window) -> str | None:
         return None
     if not others:
         return f"Leave {window.title}? You are its last member: all messages will be deleted."
-    return f"Leave {window.title} and end your membership?"
+    question = f"Leave {window.title} and end your membership?"
+    if window.replica.state.is_admin(window.session.user):
+        question += f" {clean_line(window.replica.state.successor)} becomes its admin."
+    return question
 
 
 async def _leave(chat: Chat, window: Window) -> None:
+    state = window.replica.state
+    was_admin = state.is_admin(chat.session.user)
     try:
         await chat.session.request(lambda i, n: Leave(i, n, window.replica.name))
         await chat.settle()  # so that the window shows the event before it is closed
@@ -81,7 +86,10 @@ async def _leave(chat: Chat, window: Window) -> None:
         window.leaving = False
         raise
     chat.close(window)
-    window.notice("You left the group." if window.is_open else f"You left {window.title}.")
+    group = "the group" if window.is_open else window.title
+    # The events of the leave are applied: the state has the new admin, if anybody is left.
+    admin = f"; {clean_line(state.admin_name)} is its admin now" * bool(state.admin_name)
+    window.notice(f"You left {group}{admin if was_admin else ''}.")
 
 
 async def list_groups(chat: Chat, window: Window, _: str) -> None:
