@@ -21,6 +21,7 @@ class Code(StrEnum):
 
     # The rules of a group.
     NOT_MEMBER = "not_member", "only members of the group may do this"
+    NOT_APPROVED = "not_approved", "the person waits for approval: only members may do this"
     NOT_ADMIN = "not_admin", "only the group's admin may do this"
     ALREADY_MEMBER = "already_member", "the person is already a member"
     NO_SUCH_MEMBER = "no_such_member", "no member has that name"

@@ -12,6 +12,7 @@ one, and are sent again.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -118,6 +119,8 @@ class Delivery:
                 self.of(pending.group).append(pending)
                 self._changed(pending.group)
                 self._notify(RefusalFound(pending, entry.failure))
+                if replica := self._groups.get(fold(pending.group)):
+                    self.on_standing(replica)
 
     # ------------------------------------------------------------------ events and answers
 
@@ -130,6 +133,17 @@ class Delivery:
                 self._remove(pending)
                 self._requests.succeed(pending.request, Ok(pending.request.id, event.seq))
                 return
+
+    def on_standing(self, replica: Replica) -> None:
+        """Send what waited for the person's approval, or let it fail if that was denied."""
+        for pending in [one for one in self.of(replica.name) if one.awaits_approval]:
+            if replica.standing == "member":
+                with suppress(Refused):  # it cannot be saved, and stays refused
+                    self.resend(pending)
+            elif replica.standing == "outsider":
+                reason = Refused(Code.NOT_MEMBER, "You are not a member of this group.")
+                self._journal.record_refusal(pending.entry, reason)
+                self._changed(pending.group)
 
     def prune(self, group: str) -> None:
         """Remove acknowledged messages whose events are in the local log, or will never arrive."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tchat.errors import Code
+
 if TYPE_CHECKING:
     from tchat.client.journal import JournalEntry
     from tchat.client.request import Answer, PendingRequest
@@ -16,7 +18,7 @@ class PendingMessage:
     """A message that is not in the log yet: its journal entry, and the request that sends it.
 
     If it was refused, `failure` is the reason; the message then stays until the person sends it
-    again or discards it.
+    again or discards it, or until they are approved, if that was missing.
     """
 
     entry: JournalEntry
@@ -46,6 +48,11 @@ class PendingMessage:
     def failure(self) -> Refused | None:
         """Why the server refused it, if it did."""
         return self.entry.failure
+
+    @property
+    def awaits_approval(self) -> bool:
+        """Whether it is sent again by itself, once the person is approved."""
+        return self.failure is not None and self.failure.code == Code.NOT_APPROVED
 
     async def wait(self) -> Answer:
         """Return the answer when the server has stored it. Raises `Refused`."""

@@ -196,6 +196,7 @@ class FollowedGroups:
             self._notify(ConversationOpened(replica))
 
     def _standing_changed(self, replica: Replica, news: MembershipChange | None) -> None:
+        self._delivery.on_standing(replica)
         self._notify(StandingChanged(replica, news))
         self._delivery.prune(replica.name)
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tchat.client.client_id import ClientId
+from tchat.client.client_id import ClientId, acquire_client_id
 from tchat.client.journal import Journal
 from tchat.client.updates import EventReceived, PendingChanged
-from tchat.core.group.membership import Kick
+from tchat.core.group.membership import Deny, Kick
 from tchat.core.group.messages import Post
 from tchat.core.protocol.frames import MembershipChange
 from tchat.errors import Code, Refused
@@ -34,6 +34,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tchat.client.replica import Replica
+    from tchat.client.session import Session
+
+
+async def denied(alice: Session, bob: Session, replica: Replica) -> None:
+    """Turn down Bob's request to join, as the admin, and wait until he knows."""
+    await alice.request(lambda i, n: Deny(i, n, GROUP, "bob"))
+    await until(bob, lambda: replica.standing == "outsider")
 
 
 def shown(replica: Replica) -> list[str]:
@@ -205,6 +212,7 @@ async def test_refused_message_stays_until_resent_or_discarded() -> None:
         session_of(server.address, "alice") as (alice, _),
         session_of(server.address, "bob") as (bob, ops),
     ):
+        await denied(alice, bob, ops)
         one, two = bob.post(ops, "one"), bob.post(ops, "two")
         for pending in (one, two):
             with pytest.raises(Refused):
@@ -212,6 +220,7 @@ async def test_refused_message_stays_until_resent_or_discarded() -> None:
             assert pending.failure is not None
             assert pending.failure.code == Code.NOT_MEMBER
         assert ops.pending == [one, two]
+        await bob.enter(GROUP)
         await approve(alice, "bob")
         await until(bob, lambda: ops.caught_up)
         assert ops.pending == [one, two]
@@ -223,6 +232,52 @@ async def test_refused_message_stays_until_resent_or_discarded() -> None:
         for pending in (one, two):
             with pytest.raises(Refused):
                 bob.discard(pending)
+
+
+async def test_messages_before_approval_are_sent_with_it() -> None:
+    async with (
+        running_server() as server,
+        session_of(server.address, "alice") as (alice, _),
+        session_of(server.address, "bob") as (bob, ops),
+    ):
+        for pending in (bob.post(ops, "one"), bob.post(ops, "two")):
+            with pytest.raises(Refused):
+                await pending.wait()
+            assert pending.awaits_approval
+        await approve(alice, "bob")
+        await until(bob, lambda: ops.caught_up and not ops.pending)
+        assert texts(await log_of(server.store)) == ["one", "two"]
+
+
+async def test_messages_before_approval_survive_a_restart(tmp_path: Path) -> None:
+    async with running_server() as server, session_of(server.address, "alice") as (alice, _):
+        with acquire_client_id(tmp_path) as client_id:
+            async with session_of(server.address, "bob", client_id) as (bob, ops):
+                with pytest.raises(Refused):
+                    await bob.post(ops, "let me in").wait()
+        await approve(alice, "bob")
+        with acquire_client_id(tmp_path) as client_id:
+            async with session_of(server.address, "bob", client_id) as (bob, ops):
+                await until(bob, lambda: ops.caught_up and not ops.pending)
+        assert texts(await log_of(server.store)) == ["let me in"]
+
+
+async def test_messages_before_approval_fail_when_denied() -> None:
+    async with (
+        running_server() as server,
+        session_of(server.address, "alice") as (alice, _),
+        session_of(server.address, "bob") as (bob, ops),
+    ):
+        pending = bob.post(ops, "let me in")
+        with pytest.raises(Refused):
+            await pending.wait()
+        await denied(alice, bob, ops)
+        assert pending.failure is not None
+        assert (pending.failure.code, pending.awaits_approval) == (Code.NOT_MEMBER, False)
+        await bob.enter(GROUP)
+        await approve(alice, "bob")
+        await until(bob, lambda: ops.caught_up)
+        assert ops.pending == [pending]
 
 
 async def test_only_unsent_messages_can_be_discarded() -> None:
@@ -248,9 +303,11 @@ async def test_only_unsent_messages_can_be_discarded() -> None:
 async def test_resent_message_goes_to_the_end() -> None:
     async with running_server() as server, session_of(server.address, "alice") as (alice, _):
         async with session_of(server.address, "bob") as (bob, ops):
+            await denied(alice, bob, ops)
             refused = bob.post(ops, "refused")
             with pytest.raises(Refused):
                 await refused.wait()
+            await bob.enter(GROUP)
             await approve(alice, "bob")
             await until(bob, lambda: ops.caught_up)
             bob.post(ops, "typed since")

@@ -240,4 +240,4 @@ async def test_nonmember_cannot_send_files(scene: Scene, tmp_path: Path) -> None
     async with session_of(scene.proxy.address, "eve") as (eve, ops):
         with pytest.raises(Refused) as caught:
             await send_file(eve, ops, tmp_path / "f")
-        assert caught.value.code == Code.NOT_MEMBER
+        assert caught.value.code == Code.NOT_APPROVED

@@ -109,7 +109,7 @@ async def test_next_process_shows_refused_messages_unsent(client_id: ClientId) -
         async with session_of(proxy.address, "bob", later) as (bob, ops):
             (pending,) = ops.pending
             assert pending.failure is not None
-            assert pending.failure.code == Code.NOT_MEMBER
+            assert pending.failure.code == Code.NOT_APPROVED
             with pytest.raises(Refused):
                 await pending.wait()
             bob.discard(pending)

@@ -72,7 +72,7 @@ async def test_only_members_read_history() -> None:
         async with raw_client(server.address, "carol") as carol:
             assert await refusal(carol, lambda i: HistoryRequest(i, GROUP, 9)) == Code.NOT_MEMBER
             await carol.command(Join)
-            assert await refusal(carol, lambda i: HistoryRequest(i, GROUP, 9)) == Code.NOT_MEMBER
+            assert await refusal(carol, lambda i: HistoryRequest(i, GROUP, 9)) == Code.NOT_APPROVED
             assert await refusal(carol, lambda i: HistoryRequest(i, "none", 9)) == Code.NOT_MEMBER
             assert await refusal(carol, lambda i: HistoryRequest(i, "a b", 9)) == Code.BAD_NAME
         await alice.command(Kick, "bob")

@@ -83,7 +83,7 @@ async def test_only_the_admin_decides_about_others(command: type[Command]) -> No
         refusal = await bob.refusal(command, "carol")
         assert refusal.code == Code.NOT_ADMIN
         assert "alice" in refusal.sentence
-        assert (await carol.refusal(command, "bob")).code == Code.NOT_MEMBER
+        assert (await carol.refusal(command, "bob")).code == Code.NOT_APPROVED
         assert (await eve.refusal(command, "bob")).code == Code.NOT_MEMBER
 
 

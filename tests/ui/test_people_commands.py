@@ -58,7 +58,10 @@ async def test_commands_before_approval_are_refused(line: str) -> None:
             "error: You are not a member yet. /leave withdraws your request to join."
         ]
         (refusal,) = await bob.types("hello")
-        assert refusal == "error: You are not a member yet: alice has to approve you."
+        assert refusal == (
+            "error: You are not a member yet: alice has to approve you."
+            " Your message is sent then; /discard deletes it."
+        )
 
 
 # ------------------------------------------------------------------ /topic, /policy

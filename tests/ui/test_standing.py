@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tchat.core.group.membership import Approve, Ban, Kick, Unban
+from tchat.core.group.membership import Approve, Ban, Deny, Kick, Unban
 from tests.helpers import members, running_server
 from tests.ui.typist import typing
 
@@ -92,3 +92,31 @@ async def test_unread_of_former_members_ends_when_seen() -> None:
         assert (there.unread, there.mentions) == (1, 1)
         await bob.types("/window ops", "/window lab")
         assert (there.unread, there.mentions) == (0, 0)
+
+
+async def test_messages_typed_before_approval_are_sent_with_it() -> None:
+    """They look as if they were on their way, and neither quitting nor a script waits for them."""
+    async with (
+        running_server() as server,
+        members(server, "alice") as (alice,),
+        typing(server, "bob", until="Waiting for alice") as bob,
+    ):
+        (refusal,) = await bob.types("let me in")
+        assert refusal.endswith("Your message is sent then; /discard deletes it.")
+        assert bob.screen() == ["bob: let me in [pending]"]
+        assert not bob.window.sending
+        await alice.command(Approve, "bob")
+        await bob.reads("bob: let me in")
+        assert not any(line.text.startswith("not sent") for line in bob.lines)
+
+
+async def test_messages_typed_before_a_denial_can_be_resent() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice") as (alice,),
+        typing(server, "bob", until="Waiting for alice") as bob,
+    ):
+        await bob.types("let me in")
+        await alice.command(Deny, "bob")
+        await bob.shows("not sent: 1 message; /resend sends, /discard deletes them")
+        assert bob.screen() == ["bob: let me in [failed]"]

@@ -208,7 +208,7 @@ class Group(Shape):
             raise banned_refusal()
 
     def require_member(self, name: str) -> None:
-        """Raise `Refused` (not_member, banned) unless the person is a member."""
+        """Raise `Refused` (not_member, not_approved, banned) unless the person is a member."""
         standing = self.standing(name)
         if standing == "member":
             return
@@ -216,13 +216,14 @@ class Group(Shape):
             raise not_yours()
         if standing == "waiting":
             raise Refused(
-                Code.NOT_MEMBER, f"You are not a member yet: {self.admin_name} has to approve you."
+                Code.NOT_APPROVED,
+                f"You are not a member yet: {self.admin_name} has to approve you.",
             )
         self.require_not_banned(name)
         raise Refused(Code.NOT_MEMBER, "You are not a member of this group.")
 
     def require_admin(self, name: str) -> None:
-        """Raise `Refused` (not_member, banned, not_admin) unless the person is the admin."""
+        """Raise `Refused` (as `require_member`, or not_admin) unless the person is the admin."""
         self.require_member(name)
         if not self.is_admin(name):
             raise Refused(Code.NOT_ADMIN, f"Only the admin, {self.admin_name}, may do this.")

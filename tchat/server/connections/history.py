@@ -53,7 +53,7 @@ _BYTES_PER_GROUP = 64  # upper bound of an item's size, without the name
 async def read_history(
     context: ServerContext, author: Author, send_queue: SendQueue, request: HistoryRequest
 ) -> HistoryPage:
-    """Return the page of a group's log before an event. Raises `Refused` (not_member)."""
+    """Return the page of a group's log before an event. Raises `Refused` (not_member, ...)."""
     key = fold(request.group)
 
     def floor_of(group: Group) -> int:

@@ -138,7 +138,7 @@ class Outgoing:
 
     A message typed right after `/join` or `/query` is held here until the server has answered,
     because it would be refused before that. All others go to the session at once, which keeps them
-    across broken connections and restarts of the program.
+    across broken connections and restarts of the program, and until an approval that is missing.
     """
 
     def __init__(self, window: Window) -> None:
@@ -182,8 +182,21 @@ class Outgoing:
         # would vanish from the screen in between.
         late = [one for one in self._sent if one not in here and self._is_event_due(one)]
         self._sent = late + pending
-        lines = [self._line(one.at, one.text, one.failure is not None) for one in self._sent]
+        lines = [
+            self._line(one.at, one.text, one.failure is not None and not one.awaits_approval)
+            for one in self._sent
+        ]
         return lines + [self._line(now, text) for text, *_ in self._held]
+
+    def sending(self) -> bool:
+        """Return whether a message is held or on its way; not if it waits for an approval."""
+        self.lines()
+        return bool(self._held) or any(one.failure is None for one in self._sent)
+
+    def count_failed(self) -> int:
+        """Return the number of messages that only the person can send again."""
+        pending = self._window.replica.pending
+        return sum(one.failure is not None and not one.awaits_approval for one in pending)
 
     def _is_event_due(self, pending: PendingMessage) -> bool:
         """Return whether a message is stored but its event has not arrived yet."""
@@ -204,6 +217,9 @@ class Outgoing:
         except Refused as refusal:
             if origin is not window and refusal.code == Code.NO_COMMON_GROUP:
                 self._give_up(pending)
+            elif refusal.code == Code.NOT_APPROVED:
+                after = "Your message is sent then; /discard deletes it."
+                raise Refused(refusal.code, f"{refusal.sentence} {after}") from refusal
             elif not window.context.frontend.rewrites:  # elsewhere, the message is marked
                 origin.fail(refusal)
                 origin.notice(
@@ -391,7 +407,7 @@ class Window:
             raise Refused(Code.NOT_MEMBER, "The server has not answered yet; try again.")
         if self.replica.standing == "waiting":
             raise Refused(
-                Code.NOT_MEMBER,
+                Code.NOT_APPROVED,
                 "You are not a member yet. /leave withdraws your request to join.",
             )
         if self.replica.standing != "member":
@@ -470,7 +486,7 @@ class Window:
     @property
     def sending(self) -> bool:
         """Whether a message of this window is being sent."""
-        return any(line.fate == "pending" for line in self.pending())
+        return self._outgoing.sending()
 
     def mark_seen(self) -> None:
         """Send the read position; it stays before the first file that is not saved yet.
@@ -691,8 +707,10 @@ class Window:
             self.attend()
         if greet and not self.direct:
             self.notice(welcome(self.replica, self.session.user))
-        unsent = sum(pending.failure is not None for pending in self.replica.pending)
-        if unsent:
+        self._report_unsent()
+
+    def _report_unsent(self) -> None:
+        if unsent := self._outgoing.count_failed():
             self.notice(
                 f"not sent: {count_text(unsent, 'message')}; /resend sends, /discard deletes them"
             )
@@ -706,6 +724,8 @@ class Window:
         )
         if sentence:
             self.notice(sentence)
+        if (self._standing, self.replica.standing) == ("waiting", "outsider"):
+            self._report_unsent()
         self._standing = self.replica.standing
         if self._standing != "member":
             self.caught_up = False

@@ -52,7 +52,7 @@ def test_admin_commands_are_refused_to_members(
 ) -> None:
     crew.run("dave", Join)
     assert crew.refused("bob", what, *about) == Code.NOT_ADMIN
-    assert crew.refused("dave", what, *about) == Code.NOT_MEMBER
+    assert crew.refused("dave", what, *about) == Code.NOT_APPROVED
     assert crew.refused("erin", what, *about) == Code.NOT_MEMBER
 
 

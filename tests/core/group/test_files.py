@@ -25,7 +25,7 @@ def test_files_are_numbered_in_order(crew: Script) -> None:
 
 def test_outsiders_and_requesters_cannot_share(crew: Script) -> None:
     crew.run("dave", Join)
-    assert crew.refused("dave", Share, "a.txt", 1, DIGEST) == Code.NOT_MEMBER
+    assert crew.refused("dave", Share, "a.txt", 1, DIGEST) == Code.NOT_APPROVED
     assert crew.refused("erin", Share, "a.txt", 1, DIGEST) == Code.NOT_MEMBER
 
 
@@ -56,7 +56,7 @@ def test_other_members_cannot_remove_a_file(crew: Script) -> None:
     crew.run("dave", Join)
     assert crew.refused("carol", RemoveFile, 1) == Code.NOT_ADMIN
     assert "bob" in crew.sentence
-    assert crew.refused("dave", RemoveFile, 1) == Code.NOT_MEMBER
+    assert crew.refused("dave", RemoveFile, 1) == Code.NOT_APPROVED
     assert crew.refused("erin", RemoveFile, 1) == Code.NOT_MEMBER
 
 

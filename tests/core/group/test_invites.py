@@ -57,7 +57,7 @@ def test_invite_is_logged_by_its_digest(crew: Script) -> None:
 def test_only_the_admin_gives_invites(crew: Script) -> None:
     crew.run("dave", Join)
     assert crew.refused("bob", Invite, digest_of(TOKEN), HOUR) == Code.NOT_ADMIN
-    assert crew.refused("dave", Invite, digest_of(TOKEN), HOUR) == Code.NOT_MEMBER
+    assert crew.refused("dave", Invite, digest_of(TOKEN), HOUR) == Code.NOT_APPROVED
     assert crew.refused("erin", Invite, digest_of(TOKEN), HOUR) == Code.NOT_MEMBER
 
 

@@ -101,7 +101,7 @@ def test_denied_person_may_ask_again(ops: Script) -> None:
 def test_only_the_admin_answers_requests(crew: Script, answer: type[Command]) -> None:
     crew.run("dave", Join)
     assert crew.refused("bob", answer, "dave") == Code.NOT_ADMIN
-    assert crew.refused("dave", answer, "dave") == Code.NOT_MEMBER
+    assert crew.refused("dave", answer, "dave") == Code.NOT_APPROVED
     assert crew.refused("erin", answer, "dave") == Code.NOT_MEMBER
 
 

@@ -189,7 +189,7 @@ def test_only_members_edit_and_delete(
     crew.run("bob", Leave)
     assert crew.refused("bob", what, first, *about) == Code.NOT_MEMBER
     crew.run("bob", Join)
-    assert crew.refused("bob", what, first, *about) == Code.NOT_MEMBER
+    assert crew.refused("bob", what, first, *about) == Code.NOT_APPROVED
 
 
 @changes
@@ -326,7 +326,7 @@ def test_members_post(crew: Script) -> None:
 
 def test_outsiders_and_requesters_cannot_post(crew: Script) -> None:
     crew.run("dave", Join)
-    assert crew.refused("dave", Post, "hello") == Code.NOT_MEMBER
+    assert crew.refused("dave", Post, "hello") == Code.NOT_APPROVED
     assert crew.refused("erin", Post, "hello") == Code.NOT_MEMBER
 
 
