@@ -12,18 +12,21 @@ verification.
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import trio
 
 from tchat.client.authenticate import Busy
 from tchat.core.fingerprints import pin_text
-from tchat.errors import Code, Refused
+from tchat.errors import Code, Refused, TchatError
 from tchat.net.address import Address, is_local
 from tchat.net.link import Link
 from tchat.net.tls import NotTls, ServerBusy, Untrusted, client_context
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from tchat.client.known_servers import KnownServer, KnownServers
 
 
@@ -57,6 +60,8 @@ class Connector:
         self.ca_verified = False
         self._known = known
         self._pin = pin
+        self._was_known: bool | None = None
+        self._first: Link | Exception | None = None
 
     @property
     def is_local(self) -> bool:
@@ -64,15 +69,44 @@ class Connector:
         return is_local(self.address.host)
 
     def names(self) -> list[str]:
-        """Return the names under which the journal stores this server, the most reliable first.
+        """Return the names under which local files keep what is about this server, the best first.
 
-        These are its pin, if known, and its address. Raises `StartupError`.
+        Its identity is its pin: the same server may have several addresses, and an address may get
+        another server. It has the name of its address, too, if that was known before: earlier
+        versions used it, and so does a first visit that did not reach the server. A server without
+        TLS or with a certificate authority has only its address. Raises `StartupError`.
         """
         if self.plain:
             return [f"{self.address} without TLS"]
         known = self._known.find(self.address)
-        pin = self._pin or (known and known.pin)
-        return [*([pin_text(pin)] if pin else []), str(self.address)]
+        if self._was_known is None:  # before `remember` adds it
+            self._was_known = known is not None
+        learned = b"" if self.ca_verified else self.server_pin
+        pin = self._pin or (known and known.pin) or learned
+        if not pin:
+            return [str(self.address)]
+        return [pin_text(pin), *([str(self.address)] if self._was_known else [])]
+
+    @asynccontextmanager
+    async def identified(self, seconds: float) -> AsyncIterator[None]:
+        """Learn the pin of a server that is not known yet, so that `names` has it from the start.
+
+        The connection made for that, in at most `seconds`, is the one that the first `open` in the
+        block returns; if it fails, that call fails in the same way. Raises `StartupError`.
+        """
+        if not (self.plain or self._pin or self._known.find(self.address)):
+            try:
+                with trio.fail_after(seconds):
+                    self._first = await self.open()
+            except (TchatError, OSError, UnicodeError, trio.BrokenResourceError) as error:
+                self._first = error
+            except trio.TooSlowError as error:
+                self._first = error
+        try:
+            yield
+        finally:
+            if isinstance(self._first, Link):
+                await self._first.abort()
 
     async def open(self) -> Link:
         """Open a connection and verify the server.
@@ -80,6 +114,11 @@ class Connector:
         Raises `Refused` (server_changed, not_encrypted), `Busy`, `ProtocolError`, OSError or
         `trio.BrokenResourceError`.
         """
+        first, self._first = self._first, None
+        if isinstance(first, Link):
+            return first
+        if first is not None:
+            raise first
         if self.plain:
             return await Link.connect(self.address, None)
         known = self._known.find(self.address)

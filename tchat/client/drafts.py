@@ -100,24 +100,29 @@ _EMPTY = b"{}"
 
 
 @contextmanager
-def open_drafts(directory: Path | None, user: str, server: str) -> Iterator[Drafts]:
+def open_drafts(directory: Path | None, user: str, servers: Sequence[str]) -> Iterator[Drafts]:
     """Open a person's drafts on a server for the length of the block.
 
-    Without a directory they are in memory only. If it cannot be used, `write` says so.
+    `servers` are the names that identify the server, the most reliable first: the drafts that are
+    kept under the others move to that one. Without a directory, drafts are in memory only. If it
+    cannot be used, `write` says so.
     """
-    name = hashlib.sha256(f"{fold(user)}\0{server}".encode()).hexdigest()[:20]
+    names = [
+        hashlib.sha256(f"{fold(user)}\0{server}".encode()).hexdigest()[:20] for server in servers
+    ]
     path = lock = failure = None
     if directory is not None:
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path, lock = _lock_first_free(directory, name)
+            path, lock = _lock_first_free(directory, names[0])
         except OSError as error:
             failure = error
     drafts = Drafts(path)
     drafts.failure = failure
     try:
         if directory is not None and path is not None:
-            _adopt_others(drafts, directory, name)
+            for name in names:
+                _adopt_others(drafts, directory, name)
         yield drafts
     finally:
         if lock is not None:

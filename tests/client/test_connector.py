@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from tchat.net.link import Link
     from tests.helpers import RunningServer
 
 WRONG = bytes(32)
@@ -99,6 +100,47 @@ async def test_first_visit_accepts_and_saves_the_server(mine: Credentials, file:
     assert not connector.ca_verified
     assert file.entries == [f"{server.address} {pin_text(mine.pin)}"]
     assert pin_text(mine.pin) in first_visit_notice(mine.pin)
+
+
+async def test_new_server_is_identified_by_its_first_connection(
+    mine: Credentials, file: File
+) -> None:
+    async with running_server(credentials=mine) as server:
+        connector = Connector(server.address, file.servers())
+        async with connector.identified(GUARD):
+            assert connector.names() == [pin_text(mine.pin)]
+            link = await connector.open()
+            assert connector.remember() == mine.pin
+            await link.abort()
+        again = Connector(server.address, file.servers())
+        async with again.identified(GUARD):
+            assert again.names() == [pin_text(mine.pin), str(server.address)]
+        # What is kept under the address may be about the server that was there before.
+        assert connector.names() == [pin_text(mine.pin)]
+
+
+async def test_failed_identification_is_the_first_failure(mine: Credentials, file: File) -> None:
+    async with running_server() as server:  # without TLS
+        connector = Connector(server.address, file.servers())
+        async with connector.identified(GUARD):
+            assert connector.names() == [str(server.address)]
+            with pytest.raises(Refused) as caught:
+                await connector.open()
+            assert caught.value.code == Code.NOT_ENCRYPTED
+
+
+async def test_unused_identification_is_closed(mine: Credentials, file: File) -> None:
+    class Watched(Connector):
+        async def open(self) -> Link:
+            self.link = await super().open()
+            return self.link
+
+    async with running_server(credentials=mine) as server:
+        connector = Watched(server.address, file.servers())
+        async with connector.identified(GUARD):
+            assert connector.link.server_pin() == mine.pin
+        with pytest.raises(trio.ClosedResourceError):
+            await connector.link.receive()
 
 
 async def test_known_server_is_not_reported_again(mine: Credentials, file: File) -> None:

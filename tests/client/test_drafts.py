@@ -13,7 +13,7 @@ from tchat.client.drafts import Drafts, open_drafts
 if TYPE_CHECKING:
     from pathlib import Path
 
-SERVER = "chat.example.org:7777"
+SERVER = ("sha256:pin", "chat.example.org:7777")
 
 
 def save(drafts: Drafts) -> None:
@@ -22,7 +22,7 @@ def save(drafts: Drafts) -> None:
     drafts.write(data)
 
 
-def kept(directory: Path, user: str = "alice", server: str = SERVER) -> list[str]:
+def kept(directory: Path, user: str = "alice", server: tuple[str, ...] = SERVER) -> list[str]:
     """Return the drafts for #ops that the next process finds."""
     with open_drafts(directory, user, server) as drafts:
         return drafts.texts("ops")
@@ -47,8 +47,30 @@ def test_drafts_belong_to_person_and_server(tmp_path: Path) -> None:
     with open_drafts(tmp_path, "alice", SERVER) as drafts:
         drafts.update("ops", ["secret"])
         save(drafts)
-    assert kept(tmp_path, "bob") == kept(tmp_path, "alice", "localhost:7777") == []
+    assert kept(tmp_path, "bob") == kept(tmp_path, "alice", ("localhost:7777",)) == []
     assert kept(tmp_path) == ["secret"]
+
+
+def test_drafts_follow_the_server_not_its_address(tmp_path: Path) -> None:
+    pin, address = SERVER
+    with open_drafts(tmp_path, "alice", SERVER) as drafts:
+        drafts.update("ops", ["secret"])
+        save(drafts)
+    assert kept(tmp_path, server=("sha256:other", address)) == []
+    assert kept(tmp_path, server=(pin, "192.0.2.7:7000")) == ["secret"]
+
+
+def test_drafts_of_earlier_versions_move_to_the_pin(tmp_path: Path) -> None:
+    """They are kept under the address; after the move, nobody else at that address gets them."""
+    pin, address = SERVER
+    for server, text in ((address, "old"), (pin, "new")):
+        with open_drafts(tmp_path, "alice", (server,)) as drafts:
+            drafts.update("ops", [text])
+            save(drafts)
+    assert kept(tmp_path) == ["old", "new"]
+    assert kept(tmp_path, server=("sha256:other", address)) == []
+    assert kept(tmp_path, server=(pin,)) == ["old", "new"]
+    assert len(files(tmp_path)) == 1
 
 
 def test_sent_drafts_are_removed(tmp_path: Path) -> None:

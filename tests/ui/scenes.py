@@ -45,12 +45,13 @@ def join(
     width: int = 80,
     height: int = 24,
     extra: dict[str, str] | None = None,
+    host: str = "127.0.0.1",
 ) -> Terminal:
     """Start the full-screen client; each person has a home of their own.
 
     `extra` is added to its environment.
     """
-    arguments = ["join", "127.0.0.1", server.port, "--user", user, "--group", group, *options]
+    arguments = ["join", host, server.port, "--user", user, "--group", group, *options]
     return Terminal(arguments, str(home / user), width, height, pause=F20, **(extra or {}))
 
 

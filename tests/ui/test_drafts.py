@@ -53,6 +53,19 @@ def test_draft_survives_the_end(server: ServerProcess, tmp_path: Path, number: i
         wait_typed(alice, "")
 
 
+def test_draft_is_found_under_another_address(server: ServerProcess, tmp_path: Path) -> None:
+    """The first visit of an address learns which server it is before it looks for drafts."""
+    with join(server, tmp_path, "alice") as alice:
+        alice.sees("nobody else")
+        alice.type("half a thought")
+        wait_saved(alice, tmp_path, "half a thought")
+        alice.signal(signal.SIGKILL)
+        alice.end()
+    with join(server, tmp_path, "alice", host="localhost") as alice:
+        alice.sees("You are in #ops")
+        wait_typed(alice, "half a thought")
+
+
 def test_draft_of_an_edit_posts_nothing_by_edit(server: ServerProcess, tmp_path: Path) -> None:
     """After a restart, "/edit" would mean a newer message than the one that was offered."""
     with join(server, tmp_path, "alice") as alice:

@@ -18,7 +18,7 @@ from tchat.client.config.settings import config_file
 from tchat.client.connector import Connector
 from tchat.client.known_servers import KnownServers
 from tchat.client.native_paths import native, readable
-from tchat.client.session import open_session
+from tchat.client.session import CONNECT_SECONDS, open_session
 from tchat.core.fingerprints import read_invite, read_pin
 from tchat.errors import Code, StartupError
 from tchat.net.address import Address, is_local, split_address
@@ -164,16 +164,17 @@ async def session_for(
     pin = _expected_pin(given)
     connector = Connector(address, KnownServers(known_servers_file()), pin, plain=given.no_tls)
     state = state_directory()
-    with acquire_client_id(state, user, connector.names()) as client_id:
-        identity = load_identity(identity_file())
-        account = Account(user, identity, client_id, given.link)
-        async with (
-            open_session(connector, account, recent) as session,
-            trio.open_nursery() as nursery,
-        ):
-            nursery.start_soon(send_left_messages, session, account, state)
-            yield session
-            nursery.cancel_scope.cancel()
+    async with connector.identified(CONNECT_SECONDS):
+        with acquire_client_id(state, user, connector.names()) as client_id:
+            identity = load_identity(identity_file())
+            account = Account(user, identity, client_id, given.link)
+            async with (
+                open_session(connector, account, recent) as session,
+                trio.open_nursery() as nursery,
+            ):
+                nursery.start_soon(send_left_messages, session, account, state)
+                yield session
+                nursery.cancel_scope.cancel()
 
 
 def _expected_pin(given: argparse.Namespace) -> bytes | None:

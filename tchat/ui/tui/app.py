@@ -66,7 +66,7 @@ async def run_curses(start: Start, config: Settings | None = None) -> int:
     keys, colours = _read_settings(config)
     session = start.session
     with (
-        open_drafts(start.drafts, session.user, session.connector.names()[-1]) as drafts,
+        open_drafts(start.drafts, session.user, session.connector.names()) as drafts,
         trio.open_signal_receiver(signal.SIGTERM, signal.SIGHUP) as endings,
         trio.open_signal_receiver(signal.SIGWINCH) as sizes,
         open_screen(colours) as screen,
