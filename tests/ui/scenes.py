@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -115,3 +116,14 @@ def wait_typed(terminal: Terminal, text: str) -> None:
     """Wait until the input line has exactly that text."""
     end = f"▸ {text}".rstrip()
     terminal.until(lambda: terminal.screen.display[-1].rstrip().endswith(end), f"{text!r} typed")
+
+
+def saved(home: Path, user: str = "alice") -> str:
+    """Return the drafts on the disk."""
+    directory = home / user / "drafts"
+    found = [path.read_text() for path in sorted(directory.glob("*.json"))]
+    return "\n".join(map(str, map(json.loads, found)))
+
+
+def wait_saved(terminal: Terminal, home: Path, text: str) -> None:
+    terminal.until(lambda: text in saved(home), f"{text!r} saved")

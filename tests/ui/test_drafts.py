@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import signal
 from typing import TYPE_CHECKING
@@ -10,24 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tchat.core.group.messages import MOST_EDITS
-from tests.ui.scenes import ESCAPE, UP, alt, ctrl, join, wait_typed
+from tests.ui.scenes import ESCAPE, UP, alt, ctrl, join, saved, wait_saved, wait_typed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.ui.conftest import ServerProcess
     from tests.ui.terminal import Terminal
-
-
-def saved(home: Path, user: str = "alice") -> str:
-    """Return the drafts on the disk."""
-    directory = home / user / "drafts"
-    found = [path.read_text() for path in sorted(directory.glob("*.json"))]
-    return "\n".join(map(str, map(json.loads, found)))
-
-
-def wait_saved(terminal: Terminal, home: Path, text: str) -> None:
-    terminal.until(lambda: text in saved(home), f"{text!r} saved")
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])

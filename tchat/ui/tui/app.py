@@ -139,7 +139,7 @@ class App:
         self._pressed = trio.Event()
         self._stop_waiting = trio.Event()
         self._copying = False
-        self._last_held = 0
+        self._saved_held = 0
 
     def view_of(self, window: Window) -> WindowView:
         """Return the view of a window."""
@@ -165,6 +165,7 @@ class App:
         A closed window is first, since another one may have been opened onto its group. A draft of
         an edit is kept without its command: after a restart, "^2" may mean another message.
         """
+        self._saved_held = self._held()
         windows = self.chat.windows
         for window in [*(w for w in self._views if w not in windows), *windows]:
             texts = [*window.held(), *self.view_of(window).edit.unsent()]
@@ -194,10 +195,9 @@ class App:
 
     def changed(self) -> None:
         """Paint what has changed, and drop the drafts of what was held and is sent now."""
-        held = self._held()
-        if held < self._last_held:
+        # Held lines are sent by tasks of their own, so they are compared with what was saved.
+        if self._held() < self._saved_held:
             self.saver.on_typed(sent=True)
-        self._last_held = held
         self._changed.set()
 
     def attends(self, window: Window) -> bool:
