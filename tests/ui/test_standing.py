@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tchat.core.group.membership import Approve, Ban, Deny, Kick, Unban
+from tchat.core.group.membership import Approve, Ban, Deny, Kick, Leave, Unban
 from tests.helpers import members, running_server
 from tests.ui.typist import typing
 
@@ -120,3 +120,18 @@ async def test_messages_typed_before_a_denial_can_be_resent() -> None:
         await alice.command(Deny, "bob")
         await bob.shows("not sent: 1 message; /resend sends, /discard deletes them")
         assert bob.screen() == ["bob: let me in [failed]"]
+
+
+async def test_leaving_elsewhere_ends_what_is_unread() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob") as (alice, bob),
+        typing(server, "bob", "ops", "lab") as there,
+    ):
+        await there.types("/window lab")
+        await alice.post("bob?")
+        window = there.window_of("#ops")
+        await there.until(lambda: window.mentions == 1)
+        await bob.command(Leave)
+        await there.until(lambda: window.replica.standing == "outsider")
+        assert (window.unread, window.mentions) == (0, 0)

@@ -729,6 +729,8 @@ class Window:
         self._standing = self.replica.standing
         if self._standing != "member":
             self.caught_up = False
+        if news is not None and news.reason == "left":
+            self.reading.see(self.shown)  # whoever leaves has done with what is unread
 
     def handle_position(self, position: int, *, anew: bool) -> None:
         """Take over the read position that the server has told."""
