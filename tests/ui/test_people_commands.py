@@ -265,6 +265,14 @@ async def test_presence_is_awaited_right_after_joining(line: str, answer: str) -
         assert not any("not known" in shown.text for shown in alice.lines)
 
 
+async def test_presence_is_awaited_while_the_group_is_entered() -> None:
+    async with running_server() as server, members(server, "bob"), typing(server, "bob") as bob:
+        bob.chat.enter("/join lab")
+        bob.chat.enter("/who")
+        await bob.shows("bob (admin) is online")
+        assert bob.chat.refusals == 0
+
+
 async def test_presence_in_new_conversation_is_the_groups() -> None:
     async with two_typing() as (alice, _):
         await alice.types("/query bob", "/whois bob")

@@ -550,8 +550,11 @@ class Chat:
         It does so once it has sent the log. Nobody is online in a conversation without messages.
         """
         replica = window.replica
-        waits = replica.standing == "member" and replica.head and not replica.presence_known
-        return bool(waits) and self.session.connected and window.is_open
+        if replica.standing == "member":
+            waits = replica.head > 0 and not replica.presence_known
+        else:
+            waits = window.entering
+        return waits and self.session.connected and window.is_open
 
     async def settle(self) -> None:
         """Wait until all updates so far are handled."""

@@ -403,7 +403,7 @@ class Window:
 
     def require_member(self) -> None:
         """Raise `Refused` unless the person is a member."""
-        if self.entering and self.replica.standing is None:
+        if self.entering and self.replica.standing in (None, "outsider"):
             raise Refused(Code.NOT_MEMBER, "The server has not answered yet; try again.")
         if self.replica.standing == "waiting":
             raise Refused(

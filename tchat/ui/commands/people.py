@@ -135,11 +135,11 @@ def members(chat: Chat, window: Window, _: str) -> None:
 
 def online(chat: Chat, window: Window, _: str) -> None:
     """Show the members who are online."""
-    window.require_member()
     _with_presence(chat, window, partial(_show_online, window))
 
 
 def _show_online(window: Window) -> None:
+    window.require_member()
     if not window.replica.presence_known:
         _show_unknown(window)
         return
@@ -168,11 +168,11 @@ def admin(chat: Chat, window: Window, _: str) -> None:
 
 def who(chat: Chat, window: Window, _: str) -> None:
     """Show each member's presence, except that of ignored people."""
-    window.require_member()
     _with_presence(chat, window, partial(_show_presence, chat, window))
 
 
 def _show_presence(chat: Chat, window: Window) -> None:
+    window.require_member()
     if not window.replica.presence_known:
         _show_unknown(window)
         return
