@@ -9,10 +9,10 @@
 `run_bot` parses the command line: `HOST PORT --group GROUP --user NAME`, and the options of `join`
 for the server. A bot joins like a person: it waits until the admin approves it. A group that does
 not exist is an error, since its name was probably mistyped; with `--create` the bot founds it. The
-coroutine is called for messages of others from then on, in the group or directly to the
-bot, and never for history, so that the bot does not answer yesterday's questions. A message that
-was sent while the connection was broken counts as new; one that was sent while the program did not
-run, as history.
+coroutine is called for new messages of others, in the group or directly to the bot. It is never
+called for history, so that the bot does not answer yesterday's questions. A message that was sent
+while the connection was broken counts as new; a message that was sent while the program did not run
+counts as history.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Message:
         try:
             answer = await pending.wait()
         except Refused:
-            self.session.discard(pending)  # nobody is there to send it again
+            self.session.discard(pending)  # a bot has no person who could send it again
             raise
         return answer.seq if isinstance(answer, Ok) else None
 
@@ -126,7 +126,7 @@ async def serve_bot(
 
 
 class _Bot:
-    """Calls `handler` for the events of each group that come after its seq in `_starts`.
+    """Calls `handler` for new events; `_starts` has the last seq of each group's history.
 
     Events of `group` are held back until catch-up is complete and that seq is known. For a direct
     conversation that existed when the bot started, it is the last seq at that time; for others, 0.
@@ -173,7 +173,7 @@ class _Bot:
                     await self._handle_event(replica, event)
 
     def _report_standing(self, replica: Replica, news: MembershipChange | None) -> None:
-        """Log that the bot waits, is a member, or is out; nothing about a newcomer."""
+        """Log a standing that matters to the operator: the bot waits, was admitted, or is out."""
         before = self._standings.get(replica)
         now = self._standings[replica] = replica.standing
         sentence = ""

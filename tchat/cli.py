@@ -340,7 +340,7 @@ def _describe_join(join: argparse.ArgumentParser) -> None:
     )
     add_create(lines)
     join.add_argument(
-        "--yes", action="store_true", help="ask nothing before /leave, /kick and the like"
+        "--yes", action="store_true", help="do not ask before /leave, /kick and the like"
     )
     join.set_defaults(run=_join)
 
@@ -370,18 +370,18 @@ On localhost, only this machine can connect. To serve other machines, listen on
 people the command that /invite prints in a group. All messages are on disk
 before anybody sees them.
 
-Ctrl-C, SIGTERM and SIGHUP stop the server in order: clients are told, and come
-back when it runs again. Closing its terminal sends SIGHUP; to let it run on,
-start it with nohup or as a service.
+Ctrl-C, SIGTERM and SIGHUP stop the server gracefully: clients are notified, and
+reconnect when it runs again. Closing its terminal sends SIGHUP; to keep the
+server running, start it with nohup or as a service.
 """
 _JOIN = """\
 Join a group and chat. A group that does not exist is founded, with you as its
 admin; otherwise its admin has to approve you, unless you have an invite. On the
 first connection the server's key is saved, and checked from then on.
 
-If the input is not a terminal, each of its lines is a message, also one that
-begins with /; a group is founded only with --create. With --commands, such lines
-are commands, for programs that drive tchat through a pipe.
+If the input is not a terminal, each of its lines is a message, even one that
+begins with /; a group is founded only with --create. With --commands, lines that
+begin with / are commands, for programs that drive tchat through a pipe.
 """
 _SEND = """\
 Send files to a group, in the order given; directories are sent as .tar archives.

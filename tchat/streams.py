@@ -1,8 +1,8 @@
 """Standard streams: open the closed ones, print lines, and report how a program ends.
 
-A program may be started with some of its descriptors 0, 1 and 2 closed (`tchat serve >&-`). The
-next file or socket that it opens would get such a number, and what is meant for a person would be
-written into it. So `open_standard_streams` comes before everything else.
+A program may be started with some of its descriptors 0, 1 and 2 closed (`tchat serve >&-`). Then
+the next file or socket that it opens gets this number, and text for a person would be written into
+it. So call `open_standard_streams` before everything else.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _UNWRITABLE = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO)
 def open_standard_streams() -> None:
     """Open /dev/null in place of each standard stream that is closed.
 
-    Also let the others replace the characters that the terminal's encoding lacks.
+    Also make the open streams replace characters that the terminal's encoding lacks.
     """
     for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
         if not _is_open(descriptor):

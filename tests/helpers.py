@@ -1,4 +1,4 @@
-"""In-process server, raw protocol client and client sessions: the vocabulary of the tests.
+"""Shared test helpers: in-process server, raw protocol client, client sessions, waiting for lines.
 
 Nothing here sleeps to synchronise. Every wait is for an event, under one generous timeout,
 `GUARD`, which only a program that hangs ever reaches.

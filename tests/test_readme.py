@@ -158,7 +158,7 @@ def test_numbers_in_protocol_match_the_code() -> None:
         f"# The tchat protocol, version {handshake.VERSION} ",
         f"The current version is {handshake.VERSION} ",
         f"in `snapshot` frames, {snapshots.PIECE_LIMIT >> 10} KiB each",
-        f"It has at most {BACK_LIMIT >> 10} KiB, or a single larger event",
+        f"`frames` has at most {BACK_LIMIT >> 10} KiB, unless a single event is larger",
         f"at most {framing.FRAME_LIMIT:,} bytes, and {framing.HANDSHAKE_LIMIT:,} until",
         f"at most {framing.ITEM_LIMIT:,} items",
         f"of the last {state.WINDOW:,} numbers",
@@ -180,7 +180,7 @@ def test_numbers_in_protocol_match_the_code() -> None:
         f"{frames.burst:,} frames at once and {frames.per_second} a second",
         f"within {default.handshake_seconds:.0f} seconds by default",
         f"hears nothing for {default.silence_seconds:.0f} seconds",
-        f"`search` {dispatch.SEARCH_COST}",
+        f"`search` costs {dispatch.SEARCH_COST}",
     ):
         assert sentence in text
 

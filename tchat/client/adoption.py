@@ -1,8 +1,8 @@
-"""Adoption: send what clients of the same home left unsent when they were killed.
+"""Adoption: send the messages that killed clients of the same person have left in their journals.
 
-A client that ends leaves the messages that it could not send in its journal, and the next one that
-starts sends them. Where one client goes on running, nobody would start the next: so a running
-client looks for such journals from time to time, and sends what they hold.
+A client that ends leaves its unsent messages in its journal, and the next client that starts sends
+them. But while another client is running, the person has no reason to start one. So a running
+client looks for such journals at intervals, and sends their messages.
 
 Each message is sent under the client id of its journal, whose lock is held meanwhile, on a
 connection of its own. So it is stored exactly once even if it had been sent before (see `journal`).
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     from tchat.client.session import Session
 
 ADOPTION_SECONDS = 3.0
-"""Seconds between two looks for journals without a client."""
+"""Seconds between two searches for journals that no client uses."""
 
 
 async def send_left_messages(session: Session, account: Account, state: Path) -> None:
     """Send what others left under the state directory, as long as `session` is connected."""
     while True:
         if session.connected:
-            # After an error, what is left stays where it is, and is tried again.
+            # After an error, the messages stay in their journal, and are tried again later.
             with suppress(OSError, TchatError):
                 await _adopt_one(session, account, state)
         await trio.sleep(ADOPTION_SECONDS)
@@ -52,5 +52,5 @@ async def _adopt_one(session: Session, account: Account, state: Path) -> None:
             async with open_session(session.connector, courier_account) as courier:
                 await courier.wait_for_answers()
         except* TchatError:
-            pass  # no connection, which `session` reports, or refused: then it is, too
+            pass  # `session` reports the lost connection, or is refused for the same reason
         session.take_over(client_id.journal, servers)

@@ -1,12 +1,11 @@
-"""Drafts on disk: what a person has typed in each group and not sent, across restarts and crashes.
+"""Drafts on disk: the unsent texts of each group survive restarts and crashes of the client.
 
-Each process has a file of its own, which it locks, so that two clients of the same person at once
-do not overwrite each other's drafts. A process that starts takes over the drafts of those that have
-ended. A file belongs to one person on one server; it is replaced atomically, and only its owner may
-read it.
+Each process locks a file of its own, so that two clients that run at the same time do not overwrite
+each other's drafts. A process that starts takes over the drafts of processes that have ended. A
+file belongs to one person on one server; it is replaced atomically, and only its owner may read it.
 
-The front end decides when to save. `pending` returns what is not on the disk yet, for `write`,
-which may run in a worker thread.
+The front end decides when to save. `pending` returns the new contents of the file, and `write`,
+which may run in a worker thread, writes them.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MOST_TEXT = 4 << 20
-"""Most text that is kept on disk, in code points; beyond it, the least recent drafts are not."""
+"""Most text on disk, in code points; the least recent drafts beyond this limit are not saved."""
 
 _MAX_FILES = 100
 _SUFFIX = ".json"
@@ -35,7 +34,7 @@ _SUFFIX = ".json"
 class Drafts:
     """The unsent texts of each group (folded), the one in the input line last; `path` is the file.
 
-    Without a path they are in memory only. `failure` is why there is none, if there should be one.
+    Without a path, the texts are in memory only. `failure` is the error if no file can be used.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -67,7 +66,7 @@ class Drafts:
         other.unlink()
 
     def pending(self) -> bytes | None:
-        """Return the contents for the file; None if it has them already."""
+        """Return the new contents of the file; None if they have not changed."""
         data = self._encode()
         is_kept = self.path is not None or self.failure is not None
         return data if is_kept and data != self._written else None

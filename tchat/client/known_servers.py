@@ -1,4 +1,4 @@
-"""The file of remembered server keys (pins): read, look up, add a line.
+"""Known-servers file: the pins of servers that this client trusts (TOFU), one server per line.
 
     chat.example.org:7777 sha256:Y2hhdC5leGFtcGxlLm9yZyBzYWlkIHRoYXQgaXQgaXM
     [2001:db8::7]:7777 ca

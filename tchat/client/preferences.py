@@ -2,10 +2,10 @@
 
     {"sha256:Y2hhdC5l…": {"alice": {"ignore": {"mallory": true}, "mute": {"noise": false}}}}
 
-The settings file gives the defaults, which this file overrides: true for a name that was added, and
-false for one of the settings that was taken out. It is read again before each change, under a lock,
-so that several clients with the same directory keep each other's changes. A file that is damaged is
-set aside, and `damage` says so.
+This file overrides the defaults from the settings file: true adds a name to a list, false removes a
+name that the settings file has in it. The file is read again before each change, under a lock, so
+that several clients with the same directory keep each other's changes. A damaged file is renamed,
+and `damage` reports it.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _LOCK_SECONDS = 1.0
 
 
 class Preferences:
-    """What one person prefers on one server: `ignored` people and `muted` groups, folded.
+    """The preferences of a person on one server: `ignored` people and `muted` groups, folded.
 
     `servers` are the names that identify the server, the most reliable first. `ignore` and `mute`
-    are the defaults. Without a path, nothing outlasts the program. The two sets are live: they are
-    changed in place.
+    are the defaults. Without a path, changes are lost when the program ends. The two sets are
+    updated in place.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Preferences:
         self.refresh()
 
     def refresh(self) -> bool:
-        """Read the file again if another client has changed it; return whether that matters."""
+        """Read the file again if another client has changed it; return whether the sets changed."""
         before = (set(self.ignored), set(self.muted))
         stamp = self._file_stamp()
         if stamp != self._stamp or stamp is None:
@@ -79,9 +79,9 @@ class Preferences:
         return fold(name) in self._defaults[which]
 
     def change(self, which: List, name: str, *, on: bool) -> None:
-        """Add a name to a list, or take it out, for good.
+        """Add a name to a list, or remove it, permanently.
 
-        Raises `Refused` if that cannot be saved; it holds until the program ends even so.
+        Raises `Refused` if the change cannot be saved; it is then lost when the program ends.
         """
         self._unsaved[which][fold(name)] = on
         try:
@@ -116,7 +116,7 @@ class Preferences:
             names |= {name for name, on in chosen.items() if on}
 
     def _overrides(self, kept: dict[str, dict[str, Overrides]]) -> Overrides:
-        """Return what the file has for this person, under any name of the server, and the rest."""
+        """Return this person's overrides: the saved ones, of any name of the server, and others."""
         merged: Overrides = {which: {} for which in _LISTS}
         for server in reversed(self._servers):
             for which, names in kept.get(server, {}).get(self._user, {}).items():
@@ -145,7 +145,7 @@ class Preferences:
 
     def _set_aside(self, path: Path) -> None:
         aside = path.with_name(f"{path.name}.damaged")
-        self.damage = f"{path} is damaged: whom you ignored and what you muted is forgotten."
+        self.damage = f"{path} is damaged: the lists of ignored people and muted groups are lost."
         try:
             path.replace(aside)
         except OSError:

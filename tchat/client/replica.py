@@ -116,7 +116,7 @@ class Replica:
         return Attach(request_id, self.name, 0, self._recent)
 
     def history_request(self, request_id: int) -> HistoryRequest:
-        """Return the request for the events before `first`; `history_before` is set to it."""
+        """Return the request for the events before `first`, and set `history_before` to `first`."""
         self.history_before = self.first
         return HistoryRequest(request_id, self.name, self.first)
 

@@ -1,14 +1,15 @@
 """Send queue of a session: command order, in-flight window, pacing below the server's rate limit.
 
-Commands get their numbers when they are sent, not when they are submitted. A number is never
-further from the first unanswered one than a group's deduplication window. Commands that were sent
+Commands get their numbers when they are sent, not when they are submitted. The numbers of
+unanswered commands never span more than a group's deduplication window. Commands that were sent
 before the connection broke, or by an earlier process, go first on the next connection.
 
-Pacing lets a long paste through without rate-limit rejections. The server rate-limits with a token
-bucket, so the client keeps a bucket of its own, with 80 % of that rate and half of that burst.
-During a stall the client's bucket refills, but the server's, if it is full already, gains nothing.
-Afterwards, the commands in flight may arrive together with as many new ones as the client's bucket
-allows. So both are limited to half of the server's burst: the server has a token for each command.
+The server limits the rate of commands with a token bucket. The client paces its commands with a
+bucket of its own, which has 80 % of the server's rate and half of its burst, so that even a long
+paste exceeds no limit. The reason for the half is a stall of the network. Meanwhile the client's
+bucket fills up, but a bucket of the server that is full stays as it is. After the stall, two groups
+of commands arrive at once: those in flight, and a new burst. Each is limited to half of the
+server's burst, so the server has a token for every command.
 
 Read positions are not urgent: the latest one of each group replaces those before it.
 """
@@ -39,7 +40,7 @@ SEEN_SECONDS = 0.5
 """Seconds that a read position waits, to be sent together with other frames."""
 
 SHARE_OF_RATE = 0.8
-"""The fraction of the server's rate that is used: frames sent evenly may arrive bunched."""
+"""The fraction of the server's rate to use; the rest is a margin for frames that arrive bunched."""
 
 _BATCH_SIZE = 256
 _LONGEST_INTERVAL_SECONDS = 10.0  # the longest wait that a hostile server can impose
@@ -112,7 +113,7 @@ class Sender:
         self._queue = deque(sorted(requests, key=_send_order))
         self._not_before = -math.inf
         rate = _rate_of(welcome)
-        if rate != self._rate:  # otherwise keep the bucket: the server does not refill its own
+        if rate != self._rate:  # otherwise keep the bucket, as the server keeps its own
             self._rate = rate
             self._bucket = TokenBucket(rate, trio.current_time()) if rate else None
         self._wakeup.set()
@@ -125,7 +126,7 @@ class Sender:
                 self._wakeup = trio.Event()
                 with trio.move_on_after(min(wait, SEEN_SECONDS if self._seen else math.inf)):
                     await self._wakeup.wait()
-                    continue  # a new request may be sendable; read positions can wait
+                    continue  # look for requests to send first; read positions can wait
             await self._send(link, frames)
 
     async def flush(self, link: Link) -> None:
@@ -155,7 +156,7 @@ class Sender:
                 break
             self._queue.popleft()
             if request.done.is_set():
-                continue  # requeued after a rate limit, then answered for an earlier sending
+                continue  # it was requeued, and then an earlier copy was answered
             due.append(request)
             if request.command and request.number is None and self._assign_number(request):
                 numbered.append(request)
@@ -167,7 +168,7 @@ class Sender:
         return b"".join([*urgent, *frames]), wait or math.inf
 
     def _assign_number(self, request: PendingRequest) -> bool:
-        """Give a command its number; refuse it, and return False, if that cannot be saved."""
+        """Give a command its number; if that cannot be saved, fail it and return False."""
         try:
             request.number = self._client_id.next_number()
         except Refused as refusal:

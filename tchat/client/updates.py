@@ -47,9 +47,9 @@ class EventReceived:
 
 @dataclass(frozen=True, slots=True)
 class PositionMoved:
-    """The read position is `position`: told when the group was attached, or moved elsewhere.
+    """The server has sent the read position: after an attach, or after it moved on another device.
 
-    `anew` says that the replica was empty then, so that its events begin anew.
+    `anew` says that the replica was empty, so that all its events are still to come.
     """
 
     replica: Replica

@@ -1,4 +1,4 @@
-"""Clean names, messages and file names: escape sequences, invisible characters, look-alikes.
+"""Sanitize names, messages and file names: escape sequences, invisible characters, look-alikes.
 
 Some characters control a terminal instead of being shown: control characters start escape
 sequences, and bidirectional overrides reorder the text around them. Invisible characters can make
@@ -35,8 +35,8 @@ SPACELESS = (
 Hangul is included: Korean appends particles to words, so a name is rarely followed by a space.
 """
 
-# Only this many characters of a name are examined: the last ones of a file name, otherwise the
-# first ones.
+# A name is cut to this many characters before it is examined: a file name to its last characters,
+# any other name to its first ones.
 _MOST_OF_A_NAME = 1024
 _MARKS_IN_TEXT = 5
 _MARKS_IN_NAME = 2

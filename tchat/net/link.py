@@ -42,8 +42,8 @@ class Link:
     the `trio.current_time()` at which bytes last arrived, `last_sent` that of the last `send`.
 
     `send_nowait` sends as much as the socket accepts without blocking. It returns None if all was
-    sent, otherwise the data that is left. Pass that to `send` even if it is empty: then only bytes
-    that TLS has encrypted are unsent. It must not be called while a task is in `send`.
+    sent, otherwise the unsent data. Pass the unsent data to `send`, even if it is empty, because
+    the link may still hold encrypted bytes. Do not call `send_nowait` while a task is in `send`.
     """
 
     __slots__ = (
@@ -66,7 +66,7 @@ class Link:
         self._use(stream)
 
     def _use(self, stream: trio.abc.Stream) -> None:
-        # Looked up once, because they are called for every frame.
+        # Look up the methods once here, because they are called for every frame.
         self.stream = stream
         self.send_nowait = (
             stream.send_nowait if isinstance(stream, TlsStream) else writer_of(stream)

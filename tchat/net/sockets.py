@@ -3,8 +3,8 @@
 Trio first tries to read and waits only if that fails. On a server with many quiet clients, the
 first try nearly always fails, which costs a system call and an exception. So here, a read waits
 first. A write that fits into the socket's buffer does not need the scheduler, so any task may do it
-directly. Worker threads of file transfers also read and write without blocking; when they would
-wait long, a task waits instead.
+directly. Worker threads of file transfers also read and write without blocking; if a socket is not
+ready for some time, the thread ends, and a task waits for the socket.
 
 All of this relies only on public guarantees of Trio: its sockets are in non-blocking mode, and
 `trio.lowlevel` reports when one is ready. On Windows, where a socket is not a file descriptor, the

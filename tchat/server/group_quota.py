@@ -1,4 +1,4 @@
-"""Group quota: how many groups one person may be in, or ask to join.
+"""Group quota: limits how many groups one person may be in, or ask to join.
 
 Direct conversations do not count. `load` caches a person's groups beforehand, so that `reserve`
 needs no disk access and can run inside a group's batch.
@@ -34,7 +34,7 @@ class GroupQuota:
         """Load a person's groups into the cache; `reserve` needs them there."""
         if person not in self._groups:
             groups = {g for g in await self._store.groups_of(person) if not is_direct(g)}
-            # During the wait, another task may have loaded them and reserved one more.
+            # During the wait, another task may have loaded the groups and reserved one more.
             self._groups.setdefault(person, groups)
         self._groups.move_to_end(person)
         while len(self._groups) > MAX_CACHED:

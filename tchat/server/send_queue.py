@@ -111,7 +111,7 @@ class SendQueue:
             await self._space.wait()
 
     def dequeue(self) -> bytes | None:
-        """Return all queued data; None if there is none: then the writer has to end.
+        """Return all queued data, or None if there is none; the writer then has to end.
 
         `size` includes the data until `mark_sent`, because it still takes memory.
         """
@@ -133,8 +133,8 @@ class SendQueue:
         if not self.closed:
             self.closed = True
             self._ensure_writer()
-            # Both refer to the connection, which refers to this queue. Break this cycle, so that
-            # reference counting alone frees all of them.
+            # The callbacks refer to the connection, which refers to this queue. Delete them to
+            # break this cycle, so that reference counting alone frees the objects.
             del self._send_now, self._start_writer
             self._wake_waiting()
 

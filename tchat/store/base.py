@@ -1,6 +1,6 @@
 """Storage interface: protocols for the event log, accounts, the file index and blobs.
 
-A store keeps four things, each behind a protocol: append-only event logs with the indexes derived
+A store has four parts, each defined by a protocol: append-only event logs with the indexes derived
 from them (`Store`), the keys of names (`Accounts`), the index of files and of the people with
 access to them (`FileIndex`), and the bytes of files (`Blobs`). One contract test suite runs over
 every implementation.
@@ -9,10 +9,10 @@ Appending is a compare-and-append: the caller states the seq that it expects to 
 append fails with `Conflict` if it is not. This matters only if several servers use one store. An
 append that has returned is durable.
 
-Events are stored as packed frames, as they are sent to sockets, and are returned unchanged. Only
-two operations decode them: search, for the words of messages, and erasing. An erased message is
-gone from the whole store: from the log and from the search index. A closed group is erased as a
-whole.
+Events are stored as packed frames, the same bytes that are sent to sockets, and are returned
+unchanged. Only two operations decode them: search, for the words of messages, and erasing. An
+erased message is gone from the whole store: from the log and from the search index. When a group
+is closed, all its events are erased.
 
 Groups and people are identified by their folded names; times are in ms since the Unix epoch.
 """
@@ -336,7 +336,7 @@ class StoredFile(Protocol):
         """Return the rest of the next piece and its running digest; see `Source.read`."""
 
     def is_current(self) -> bool:
-        """Return whether the stored copy has not been replaced since this one was opened."""
+        """Return whether this is still the stored copy; False if a new copy has replaced it."""
 
 
 class Blobs(Protocol):
@@ -355,9 +355,9 @@ class Blobs(Protocol):
         """Reserve the partial file of an upload for the length of the block.
 
         Open it with `open_partial`. It is discarded if the disk is full or fails. If the person is
-        already uploading the same file, wait briefly for that upload to end. If it goes on, but
-        receives no data (`is_alive` is false), it is cancelled, and its block ends with `Refused`
-        (replaced). If it does receive data, the new upload gets an empty partial file of its own.
+        already uploading the same file, wait briefly for that older upload to end. If it does not
+        end, and receives no data (its `is_alive` returns False), it is cancelled: its block ends
+        with `Refused` (replaced). If it receives data, the new upload gets an empty partial file.
         """
 
     def open_partial(self, part: PartialFile) -> None:
@@ -374,8 +374,8 @@ class Blobs(Protocol):
     ) -> None:
         """Remove a person's oldest unfinished uploads until the rest fits into `limit` bytes.
 
-        Uploads in progress are exempt, and so are those that a ticket was issued for: `active`
-        has their sizes and heads.
+        Uploads in progress are not removed, nor are the uploads in `active` (size and head), for
+        which a ticket was issued.
         """
 
     def download(self, sha256: bytes, size: int) -> AbstractAsyncContextManager[StoredFile]:

@@ -238,7 +238,7 @@ class BlobFile(StoredFile):
         return self._at
 
     def is_current(self) -> bool:
-        """Return whether the stored copy has not been replaced since this one was opened."""
+        """Return whether this is still the stored copy; see `StoredFile.is_current`."""
         try:
             return os.path.samestat(self._path.stat(), os.fstat(self._file.fileno()))
         except OSError:

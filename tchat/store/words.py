@@ -2,11 +2,11 @@
 
 A word is a run of letters, digits and marks, compared without case, width and accents: "cafe" finds
 "Café". Chinese, Japanese, Thai and related scripts have no spaces between words, and Korean appends
-particles to them, so a run in these scripts may be more than a word. Such a run is indexed as
-bigrams, all pairs of adjacent letters, and a run in a query matches the same sequence of bigrams:
-so any part of a run is found. Bigrams are better than trigrams here because most Chinese words have
-two letters, and better than a dictionary because dictionaries lack names and new words. Results are
-the same for every kind of store.
+particles to words, so a run in these scripts may contain several words. Such a run is indexed as
+bigrams (all pairs of adjacent letters), and a run in a query matches the same sequence of bigrams.
+So a search finds any part of a run. Bigrams are better than trigrams here, because most Chinese
+words have two letters, and better than a dictionary, because dictionaries lack names and new words.
+All stores use this tokenizer, so their results are the same.
 """
 
 from __future__ import annotations

@@ -9,11 +9,11 @@
 
 A transfer has a separate connection. Uploads and downloads use the same code: either end may be
 the server. At each end, a worker thread moves pieces between disk and socket in time slices
-(`time_slice.py`), as long as it hardly has to wait. When it would have to wait longer, it returns,
-a task waits for the connection, and the next time slice continues with the rest of that piece. So a
-fast connection needs almost no scheduling, a slow one occupies no thread, and only one piece is in
-memory; TCP provides the backpressure. During long work, such as hashing an existing file, a side
-sends `ping`, so that the other side does not time out.
+(`time_slice.py`), as long as it hardly has to wait. If it would have to wait longer, the thread
+ends; a task waits for the connection, and the next time slice continues with the rest of the piece.
+So a fast connection needs almost no scheduling, a slow one occupies no thread, and only one piece
+is in memory; TCP provides the backpressure. During long work, such as hashing an existing file, a
+side sends `ping`, so that the other side does not time out.
 
 However a transfer ends, the receiver keeps the data that arrived, so that the transfer can be
 resumed. It discards the data only if the sender reports a problem with the file itself.

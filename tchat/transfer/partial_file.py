@@ -83,8 +83,8 @@ class PartialFile:
     def open(self, check: Callable[[], None] = lambda: None) -> None:
         """Open or create the file, and truncate it to its valid part.
 
-        `check` is called regularly, and may cancel this by raising an exception. Raises OSError:
-        BlockingIOError if another process has the file open.
+        `check` is called regularly, and may cancel the call by raising an exception. Raises
+        OSError: BlockingIOError if another process has the file open.
         """
         self._file = _lock(self.path, self._mode)
         _remove_foreign(self._sums)
@@ -99,12 +99,12 @@ class PartialFile:
             self._advance(len(piece), digest)
         self._hash = self._whole.copy()
         self._file.seek(self.offset)
-        # A complete piece without a digest cannot be verified, and has to be received again. So
-        # read at most one byte less than a piece; the check below detects further bytes.
+        # The file may end with the start of the next piece. A complete piece without a recorded
+        # digest cannot be verified, and has to be received again. So read at most one byte less
+        # than a piece; the check below detects further bytes.
         missing = max(0, piece_end(self.offset, self.size) - self.offset - 1)
         rest = room[: fill_buffer(self._file.readinto, room[:missing])]
-        # Keep these bytes only if they are the start of the next piece: no piece before them is
-        # broken, and nothing follows them.
+        # Keep these bytes only if all recorded digests have matched, and no further bytes follow.
         if len(self.digests) == len(known) and not self._file.read(1):
             self._hash.update(rest)
             self.offset += len(rest)
@@ -215,7 +215,8 @@ def _lock(path: Path, mode: int) -> FileIO:
             if sys.platform == "win32":
                 return file
             fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Its last user may have moved or removed it after we opened it. Then open it again.
+            # Another process may have moved or removed the file after we opened it, before we
+            # locked it. Then open the file again.
             if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
                 return file
         except BaseException:
@@ -227,8 +228,8 @@ def _lock(path: Path, mode: int) -> FileIO:
 def _remove_foreign(path: Path) -> None:
     """Remove a link, a special file or another user's file at `path`.
 
-    Writing through it could change another file, or one of another user. A second hard link of our
-    own can exist if a program was killed while it moved a file.
+    Writing to it could change another file, or a file of another user. A file with a second hard
+    link is removed, too: a program that was killed while it moved a file leaves two links.
     """
     try:
         found = path.lstat()

@@ -79,7 +79,7 @@ def test_a_damaged_file_is_set_aside(file: Path, content: str) -> None:
     file.write_bytes(content.encode(errors="surrogatepass"))
     preferences = at(file)
     assert preferences.damage == (
-        f"{file} is damaged: whom you ignored and what you muted is forgotten."
+        f"{file} is damaged: the lists of ignored people and muted groups are lost."
         " It is kept as preferences.json.damaged."
     )
     preferences.change("ignore", "mallory", on=True)

@@ -1,4 +1,4 @@
-"""Devices and keys of a person, by hand: handshakes, link codes, lists of keys."""
+"""Devices and keys of a person, with a raw client: handshakes, link codes, lists of keys."""
 
 from __future__ import annotations
 

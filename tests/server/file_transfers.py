@@ -1,4 +1,4 @@
-"""File transfers by hand, frame by frame: offers, tickets, uploads, downloads, retention."""
+"""File transfers frame by frame, with a raw client: offers, tickets, uploads, downloads."""
 
 from __future__ import annotations
 

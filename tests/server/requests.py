@@ -1,4 +1,4 @@
-"""Requests by hand: history, search, lists of groups, away."""
+"""Send single requests with a raw client: history, search, lists of groups, away."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CREATE_HINT = "Check its name; --create founds it."
-"""The next step where a group does not exist and is not founded without `add_create`'s option."""
+"""The hint for a group that does not exist, in programs with the option of `add_create`."""
 
 
 class AddressParser(argparse.ArgumentParser):
@@ -120,7 +120,7 @@ def add_create(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--create",
         action="store_true",
-        help="found a group that does not exist, also without a terminal",
+        help="found the group if it does not exist, even without a terminal",
     )
 
 

@@ -1,4 +1,4 @@
-"""Download directory: find the partial file that a download resumes, free space, unused names.
+"""Download directory: resumable partial files, free-space check, and names that are not in use.
 
 A download in progress is a hidden `.part` file in the target directory, named after the file's
 digest. Downloading the same file again, even a year later, resumes it.
@@ -55,7 +55,7 @@ def open_part(into: Path, file: File) -> PartialFile:
 
 
 def close_part(part: PartialFile, file: File) -> None:
-    """Close a partial file; delete it if its random suffix would keep it from being found again."""
+    """Close a partial file; delete it if it has a random suffix, since nothing can resume it."""
     if part.path.name != _part_name(file):
         part.discard()
     part.close()
@@ -111,7 +111,7 @@ def _claim_name(part: PartialFile, path: Path) -> None:
         path.hardlink_to(part.path)
     except FileExistsError:
         raise
-    except OSError:  # no hard links on this file system: creating the name exclusively claims it
+    except OSError:  # no hard links on this file system: claim the name by creating an empty file
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
         part.move_to(path)
     else:

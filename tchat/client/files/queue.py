@@ -50,7 +50,7 @@ _SAMPLE_SECONDS = 0.1
 class Progress:
     """Progress of a transfer: `done` of `size` bytes, `rate` in bytes/s, `left` in seconds.
 
-    `stalled` is for how many seconds nothing has moved; None while something does.
+    `stalled` is the number of seconds without progress; None if the transfer is not stalled.
     """
 
     number: int
@@ -152,16 +152,16 @@ class Transfer:
         return (self.size - self.done) / rate if rate > 0 else None
 
     def stalled(self, now: float) -> float | None:
-        """Return for how many seconds nothing has moved; None if that is not long, or queued."""
+        """Return the seconds without progress; None if they are few, or while queued."""
         self._note_movement(now)
         is_stalled = self.phase != "queued" and now - self._moved >= STALLED_SECONDS
         return now - self._moved if is_stalled else None
 
     def _note_movement(self, now: float) -> None:
-        """Remember when the transfer moved last.
+        """Record the time of the last progress.
 
-        Also called by whoever looks at the progress, since a file is hashed in a worker thread,
-        which has no clock.
+        This is also called when the progress is read: while a file is hashed, progress comes from a
+        worker thread, which has no clock.
         """
         if self._place != (self.phase, self.done):
             self._place, self._moved = (self.phase, self.done), now

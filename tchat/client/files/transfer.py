@@ -160,7 +160,7 @@ async def fetch_file(
 
 
 class _Retries:
-    """Decides whether to retry: not after several attempts in a row without progress."""
+    """Waits between attempts (backoff); gives up after several in a row without progress."""
 
     def __init__(self) -> None:
         self._backoff = Backoff()

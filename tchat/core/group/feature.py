@@ -131,8 +131,8 @@ class TargetedCommand(Command):
 class Reader:
     """The person to whom an event is shown: `me` (folded), and the facts their client has.
 
-    `keys` maps the public keys of members to their names; it is None when the event is a join
-    request that is already answered. `file` is the name of a removed file, if the client has it.
+    `keys` maps the members' public keys to their names, to describe the key of a join request; it
+    is None if the request has been answered. `file` is the name of a removed file, if it is known.
     """
 
     me: str
@@ -167,10 +167,10 @@ class LogLine:
 class Body(Shape):
     """The body of an event; `kind` identifies its type on the wire.
 
-    `log_lines` are the lines that the server may log for it. `changes_standing` says that it
-    changes somebody's standing, `changes_files` that the file index has to be updated.
-    `has_side_effects` follows from these and from `erased`: most events are messages, which have
-    none, and cost the server no further calls.
+    `log_lines` are the lines that the server may log for the event. `changes_standing` says that
+    the event changes somebody's standing, `changes_files` that the file index has to be updated.
+    `has_side_effects` is computed from these and from `erased`. Most events are messages, which
+    have no side effects; the server makes no further calls for them.
     """
 
     __slots__ = ()

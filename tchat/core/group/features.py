@@ -74,7 +74,7 @@ def decode_event(body: bytes) -> Event:
 
 
 def erase_event(body: bytes) -> bytes:
-    """Return the frame that replaces an event, given as a frame's body, when it is erased.
+    """Return the frame that replaces an erased event; `body` is the body of the event's frame.
 
     It is never longer: an event whose body has nothing to erase stays as it is.
     """

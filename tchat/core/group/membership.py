@@ -145,7 +145,7 @@ class Requested(Body):
         return StandingChange(fold(event.actor), "waiting", "requested", event.actor)
 
     def sentence(self, event: Event, reader: Reader) -> str:
-        """Return who asks, with a note about their key; only for the admin."""
+        """Return who asks to join, with a note about their key, if the reader is the admin."""
         if not reader.is_admin:
             return ""
         if reader.keys is None:

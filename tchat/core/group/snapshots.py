@@ -27,7 +27,7 @@ SNAPSHOT_LIMIT = 16 * 1024 * 1024
 """Longest snapshot that a client accepts, in bytes."""
 
 MADE_WITH = f"rules {RULES}, unicode {unicodedata.unidata_version}"
-"""The versions that a whole snapshot depends on; others may fold the log to another state."""
+"""The versions that made a whole snapshot; other versions may fold the log to another state."""
 
 
 @record

@@ -238,8 +238,8 @@ class Attached(Frame):
 
     `seq` is the last event, `counted` the highest `n` that the group has from this client, `read`
     the last event that this person has seen on any device, `first` the first event that is sent
-    now. `joined` is the event that admitted the person: what came before it is not unread, even if
-    they have read nothing yet; it is absent in direct conversations. People who are not members get
+    now. `joined` is the event that admitted the person: earlier events do not count as unread, even
+    if `read` is 0; it is absent in direct conversations. People who are not members get
     the `admin`'s name, `kicked` if they were kicked or banned, and `banned` if the ban still
     stands.
     """
@@ -417,7 +417,7 @@ class OnlineMember(Shape):
 class PresenceUpdate(Frame):
     """Members who came online, went away or came back, and those who went offline.
 
-    After `reset`, everybody who is not named is offline.
+    With `reset`, clients clear the presence first: members who are not listed since are offline.
     """
 
     type = "presence"

@@ -54,9 +54,9 @@ def pack(item: Mapping[str, object]) -> bytes:
 def check_items(body: bytes) -> None:
     """Raise `ProtocolError` (malformed) for a frame of more than `ITEM_LIMIT` items.
 
-    A short frame can encode tens of thousands of containers, which take a hundred times as long to
-    allocate and collect as those of any legitimate frame. So items are counted before the frame is
-    decoded. Counting reads only their heads (RFC 8949, section 3); decoding checks their validity.
+    A short frame can encode tens of thousands of containers. To allocate and free them takes a
+    hundred times as long as for any legitimate frame, so the items are counted before decoding.
+    Counting reads only the head of each item (RFC 8949, section 3); decoding validates the items.
     """
     at, left = 0, 1
     for _ in range(ITEM_LIMIT + 1):

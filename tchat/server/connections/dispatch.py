@@ -184,8 +184,8 @@ class RequestDispatcher:
         )
 
     # The actor runs these checks, but not for a repeated command: its first copy may be committed,
-    # and after a refusal the author would write it again. The data that the checks need is loaded
-    # here, because a batch must not wait for the disk.
+    # and if the repeat were refused, the author would write the same message again. The data that
+    # the checks need is loaded here, because a batch must not wait for the disk.
 
     async def _join_checks(self, command: Join) -> Sequence[Callable[[], None]]:
         context, person = self._context, self._person

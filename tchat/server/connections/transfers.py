@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tchat.transfer.partial_file import PartialFile
 
 QUIET_SECONDS = 1.0
-"""An upload that gets no data for this time is cancelled if the person uploads the file again."""
+"""After this time without data, an upload is cancelled if the person uploads the file again."""
 
 
 async def serve_transfer(
@@ -119,7 +119,7 @@ async def _send(context: ServerContext, link: Link, permission: Permission) -> N
 
 
 class _CheckedFile:
-    """A stored file that is removed, if it is damaged, before the client gets the error.
+    """A stored file to send. If it is damaged, it is removed before the client gets the error.
 
     Otherwise, a client that uploads the file again at once would be told that it is already stored.
     The methods are those of `Source`, and run in a thread.

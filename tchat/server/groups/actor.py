@@ -163,7 +163,7 @@ class GroupActor:
                 self._waiting.append(self._incoming.receive_nowait())
             except (trio.WouldBlock, trio.EndOfChannel):
                 break
-        # Decide about retiring only now: an item may have arrived when the timeout expired.
+        # Decide only now whether to retire: an item may have arrived when the timeout expired.
         if self._waiting or self._subscriptions.presence_changed:
             return True
         self._retire(self)
@@ -183,8 +183,8 @@ class GroupActor:
     async def _begin_batch(self) -> Batch:
         """Return a batch with the data that its commands are validated against."""
         commands = [item.command for item in self._waiting if isinstance(item, Execute)]
-        # Assigned before anything can fail: `_abort` has to find the items of this batch, not those
-        # of the previous one, which have their replies.
+        # Assign the batch before anything can fail: `_abort` closes the connections of its items.
+        # The items of the previous batch already have their replies.
         self._batch = batch = Batch(self.group.copy() if commands else self.group)
         if targets := _targets_of(commands):
             found = await self._store.find(self.key, targets)
@@ -196,8 +196,8 @@ class GroupActor:
     def _validate(self, batch: Batch) -> None:
         """Process the waiting items in order, and collect the events to commit and the replies.
 
-        The batch ends early after an event that changes the audience, and before an item that
-        requires the preceding commands to be committed.
+        The batch ends early after a command that erases or changes somebody's standing, and before
+        an item that has to wait until the commands before it are committed.
         """
         now = self._clock()
         while self._waiting and batch.size < _BATCH_BYTES:
@@ -229,8 +229,8 @@ class GroupActor:
             batch.fail(full)
         else:
             self._publish(batch, page, effects)
-        # Report the standings after a failed commit, too: a person whose join was not stored is
-        # still an outsider, and the quota that was reserved for them is released.
+        # Report the standings after a failed commit, too. A person whose join was not stored is
+        # reported as an outsider; this releases the quota that was reserved for the join.
         people = effects.standings
         self._on_standing_changed(
             self.key, {person: self.group.standing(person) for person in people}
@@ -265,8 +265,8 @@ class GroupActor:
         except Refused as refusal:
             batch.add_reply(item, failed(refusal, command.id))
             return command.erases
-        # A command that erases ends the batch even if it changes nothing: `_targets_of` has not
-        # loaded the messages that later commands are about.
+        # A command that erases ends the batch even if it changes nothing, because `_targets_of`
+        # has not loaded the targets of the commands after it.
         ends = command.erases
         for event in events:
             apply(batch.draft, event)
@@ -329,7 +329,7 @@ class GroupActor:
     def _subscribe(self, batch: Batch, subscription: Subscription, request: Attach) -> None:
         """Reply with the person's standing, and start the subscription if they are allowed one.
 
-        A direct conversation that could not begin is refused at once, not with its first message.
+        A new direct conversation that is not allowed is refused here, before its first message.
         """
         group, name = self.group, subscription.author.name
         try:
@@ -358,8 +358,8 @@ class GroupActor:
     def _subscribe_member(self, subscription: Subscription, request: Attach) -> None:
         """Reply with the position of the log, and send the part of it that was asked for.
 
-        A direct conversation without messages gets no subscription, because a client could ask for
-        any number of them. Both people are notified when the conversation begins.
+        There are no subscriptions to a direct conversation without messages, because a client could
+        request any number of them. Both people are notified when the conversation begins.
         """
         group, author, send_queue = self.group, subscription.author, subscription.send_queue
         read = self.last_read(fold(author.name))
@@ -383,9 +383,9 @@ class GroupActor:
         """Return the seq of the first event to send, never one from before the group's founding.
 
         A client that resumes gets the events after `request.after`. A client that begins with
-        `request.recent` gets all unread events, but at least the latest `recent` ones. For a member
-        who has never read the group, those since their admission (`joined`) are unread; with
-        `recent` 0, they get all events.
+        `request.recent` gets all unread events, and at least the latest `recent` events. If the
+        member has never read the group, the events since their admission (`joined`) are unread;
+        with `recent` 0, such a member gets all events.
         """
         begin, end = max(self.group.floor, 1), self.group.seq + 1
         if request.after == 0 and request.recent is not None:

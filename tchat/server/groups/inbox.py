@@ -27,8 +27,8 @@ class Execute:
     """Validate and commit a command.
 
     `checks` may refuse the command. They run only if the command is not a repeat and the group's
-    rules allow it, because a repeated command must get the reply of its first copy. `order` is that
-    of the connection, if its client retries rate-limited commands.
+    rules allow it, because a repeated command must get the reply of its first copy. `order`
+    preserves the order of the connection's commands, if its client retries rate-limited ones.
     """
 
     author: Author
@@ -59,7 +59,7 @@ class Subscribe:
 class ReadReceipt:
     """Record that a person has read the events up to `seq`.
 
-    Their connections learn it, except the one with `send_queue`, which reported it.
+    The person's connections are notified, except the one with `send_queue`, which reported it.
     """
 
     name: str
@@ -71,7 +71,7 @@ class ReadReceipt:
 class Query:
     """Call `run` with the committed state; `run` must not change it, and sends the reply.
 
-    An actor that fails closes `send_queue`, that of the connection.
+    If the actor fails, it closes `send_queue`, the send queue of the connection that asks.
     """
 
     run: Callable[[Group], None]

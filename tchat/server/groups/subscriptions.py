@@ -140,7 +140,7 @@ class Subscriptions:
         lagging: list[Subscription] = []
         for subscription in self._live:
             if subscription.cursor >= page.first:
-                # It caught up from the store, which already contained this page.
+                # This subscription has caught up from the store, and found this page there.
                 continue
             if subscription.send_queue.offer(page.frames):
                 subscription.cursor = page.last
@@ -175,7 +175,8 @@ class Subscriptions:
         self._announced = online
         if (came or went) and self._live:
             update = encode_all(self._updates(came, went, reset=False))
-            # A lost update is harmless: a subscription that goes live again gets all presence.
+            # If a full queue refuses the update, its subscription falls back to catching up. When
+            # it goes live again, it gets the presence of all members.
             self._fall_back([s for s in self._live if not s.send_queue.offer(update)])
         someone_left = self._someone_left
         self.presence_changed = self._someone_left = False
@@ -184,7 +185,7 @@ class Subscriptions:
     def announce_read(self, person: str, reporter: SendQueue) -> None:
         """Send a person's read position to their clients, except the one that reported it.
 
-        Those that are catching up, or whose queue is full, get it when they are live.
+        Clients that are catching up, or whose queue is full, get it once they are live.
         """
         for subscription in self.of(person):
             if subscription.send_queue is reporter:
@@ -203,7 +204,7 @@ class Subscriptions:
     def _updates(
         self, came: list[tuple[str, str]], went: list[str], *, reset: bool
     ) -> Iterator[PresenceUpdate]:
-        """Yield presence frames; with `reset`, clients clear their presence before the first."""
+        """Yield presence frames; with `reset`, the first one makes clients clear their presence."""
         group = self._group.name
         for start in range(0, max(len(came), int(reset)), _NAMES_PER_FRAME):
             part = came[start : start + _NAMES_PER_FRAME]

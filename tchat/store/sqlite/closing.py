@@ -1,12 +1,13 @@
 """Erase closed groups: their events, in place, and their words in the search index.
 
 When a group is closed, the same transaction marks its events and deletes its snapshot and read
-cursors. The events are erased afterwards, a segment at a time in short transactions, so that the
-messages of other groups need not wait for a long log; what a crash interrupts is finished at the
-next start. Nobody can read the events meanwhile: the group has no members, and events from before
-it is founded anew are not sent to anybody.
+cursors. The events are erased afterwards, one segment at a time in short transactions, so that the
+messages of other groups need not wait for the erasure of a long log. The next start finishes an
+erasure that a crash interrupted. Nobody can read the events meanwhile: the group has no members,
+and if it is founded anew, its earlier events are not sent to anybody.
 
-The rows stay (see `log`): to delete them would make the B-tree move those of other groups.
+The rows are kept, because deleting them would make the B-tree move rows of other groups (see
+`log`).
 """
 
 from __future__ import annotations

@@ -4,9 +4,10 @@ Group commit: when the writer thread becomes free, all waiting writes, from all 
 transaction and share one fsync. Batches grow with the load, so that under load a message costs
 microseconds; a single write on an idle server costs the latency of the disk.
 
-`synchronous=FULL` in WAL mode: a commit that has returned survives a power failure. One connection
-writes and checkpoints, which also avoids the WAL-reset corruption that older SQLite versions risk
-with two. Reads happen on separate read-only connections, which WAL mode never blocks.
+`synchronous=FULL` in WAL mode: a commit that has returned survives a power failure. A single
+connection writes and checkpoints. This also avoids a bug of older SQLite versions: when several
+connections do so, a reset of the WAL can corrupt the file. Reads use separate read-only
+connections, which writes never block in WAL mode.
 
 Deleted data is overwritten (`secure_delete`), but the write-ahead log still contains it until a
 checkpoint. `scrub` forces one.

@@ -164,8 +164,9 @@ _STATES = """
         made_with TEXT NOT NULL, data BLOB NOT NULL);
     """
 
-# All events of a group up to `erase_to` are to be erased, since the group was closed after them;
-# up to `erased` they are. Groups that were closed by earlier versions are erased at the next start.
+# When a group is closed, `erase_to` is set to its last event: all events up to it have to be
+# erased. The events up to `erased` have been erased already. Groups that were closed under earlier
+# versions are erased at the next start.
 _CLOSED = """
     ALTER TABLE groups ADD COLUMN erase_to INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE groups ADD COLUMN erased INTEGER NOT NULL DEFAULT 0;

@@ -5,15 +5,16 @@ short transactions so that other writers need not wait; its progress is stored f
 contains the words of the current texts: an edit replaces them, a deletion removes them.
 
 A word is indexed as `group·word`, so that the words of a group are adjacent: the time of a search
-in one group does not depend on the others, and reveals nothing about them. The rowid encodes group
-and seq, so results come in the order of the log. The texts are in the log only, so to remove a
-message's words, its text is tokenized again, and has to give the same words. Hence the index is
-rebuilt when the Unicode tables, which the tokenizer uses, have changed.
+in one group does not depend on other groups, and reveals nothing about them. The rowid encodes
+group and seq, so results come in the order of the log. The index does not contain the texts. To
+remove a message's words, its text in the log is tokenized again, and has to give the same words.
+So the index is rebuilt when the Unicode tables, which the tokenizer uses, have changed.
 
 Removed words must not stay on the disk. SQLite ensures that from version 3.42 on. Older versions
-only mark words as removed, until the whole index is merged. That is done immediately, again in
-short transactions: 0.1 s for a hundred thousand messages. An index in ordinary tables would not
-work: its B-trees would leave copies of the rows that they move (see `log`).
+only mark words as removed, until the whole index is merged. With these versions, the index is
+merged immediately after a removal, in short transactions: 0.1 s for a hundred thousand messages. An
+index in ordinary tables would not work: its B-trees would leave copies of the rows that they move
+(see `log`).
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ _YES, _NO = ("y", "yes"), ("n", "no")
 _LISTED_CHOICES = 20
 _OPENED_WINDOWS = 64
 _MOST_UNANSWERED = 256
-"""So many requests are under way at most, so that a fast pipe fills neither memory nor disk."""
+"""The most unanswered requests at a time, so that a fast pipe fills neither memory nor disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +78,9 @@ class Start:
     """The parameters of a new chat.
 
     `invite` is a token to join the first of `groups`. `preferences` has the ignored people and the
-    muted groups. Only a chat that `founds` creates a group that does not exist: a mistyped name in
-    a script should not. With `assume_yes`, nothing has to be confirmed. Drafts are kept in the
-    directory `drafts`, if there is one.
+    muted groups. With `founds`, joining a group that does not exist creates it; scripts do not set
+    it, so that a mistyped name creates nothing. With `assume_yes`, nothing has to be confirmed.
+    Drafts are saved in the directory `drafts`, if there is one.
     """
 
     session: Session
@@ -254,7 +254,7 @@ class Chat:
     # ------------------------------------------------------------------ preferences
 
     def set_ignored(self, name: str, *, on: bool) -> None:
-        """Hide somebody, or show again what was hidden. Raises `Refused` if it cannot be saved."""
+        """Hide or show somebody's messages. Raises `Refused` if the change cannot be saved."""
         before = set(self.ignored)
         try:
             self.preferences.change("ignore", name, on=on)
@@ -262,7 +262,7 @@ class Chat:
             self._show_and_hide(before)
 
     def _refresh_preferences(self) -> None:
-        """Take over what another client of the same person has changed."""
+        """Apply changes of the preferences by another client of the same person."""
         before = set(self.ignored)
         if self.preferences.refresh():
             self._show_and_hide(before)
@@ -289,7 +289,8 @@ class Chat:
 
     def enter(self, line: str) -> None:
         """Handle a typed line: a message, a command, or the answer to a question."""
-        # A number answers even a lapsed question: otherwise it would be posted as a message.
+        # If the question has lapsed, a number still counts as its answer: otherwise the number
+        # would be posted as a message.
         question = self.question if line.strip().isdecimal() else self.asked
         self.question, window = None, self.current
         offered = window.offered
@@ -319,7 +320,7 @@ class Chat:
             window.offered = None
 
     def _is_text(self, line: str) -> bool:
-        """Return whether a line is a message, or a command with text that is worth keeping."""
+        """Return whether a line is a message, or a command whose argument is a message."""
         if not line.startswith("/") or line.startswith("//"):
             return bool(line.strip())
         word, _, rest = line.partition(" ")
@@ -430,7 +431,7 @@ class Chat:
         if text in (None, question.text):
             question.run()
         else:
-            self.confirm(question.ask, question.run)  # more would be lost than the person was told
+            self.confirm(question.ask, question.run)  # the consequences have changed: ask again
 
     def _stop_stray_answer(self, text: str) -> None:
         """Raise `Refused` for an answer to a question that is not open any more; only once.
@@ -467,7 +468,7 @@ class Chat:
     def start(
         self, window: Window, work: Callable[..., Awaitable[object]], *arguments: object
     ) -> None:
-        """Run `work` in the background: show its refusal, and let quitting wait for it."""
+        """Run `work` in the background and show its refusal; quitting waits for the work."""
         self._working += 1
         self._nursery.start_soon(self._watch, window, work, arguments)
 
@@ -529,7 +530,7 @@ class Chat:
         counts = self.commands.counts_messages(line)
         while self.session.connected and not self.done.is_set():
             window = self.current
-            # A message that is on its way, or about to be deleted, changes which one is the newest.
+            # A message that is being sent or deleted changes which message is the newest.
             unsettled = window.sending or window.commanding or self.searching or self.has_updates
             moving = counts and unsettled
             crowded = self.session.unanswered > _MOST_UNANSWERED
@@ -600,7 +601,7 @@ class Chat:
         self.frontend.changed()
 
     def _show_found(self, pending: PendingMessage, failure: Refused) -> None:
-        """Show that a message which another client left could not be sent either."""
+        """Show that a message that another client left unsent was refused."""
         replica = self.session.groups.get(fold(pending.group))
         window = self._window_of(replica) if replica is not None else None
         (window or self.current).notice(

@@ -122,7 +122,7 @@ class Do(Generic[C]):
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """An open yes-or-no question, with its `text`; `run` does what a yes confirms.
+    """An open yes-or-no question, with its `text`; the answer yes calls `run`.
 
     `ask` returns the text as it would be now, or None if nothing has to be confirmed any more: a
     group may have lost its other members while the question stood. It raises `Refused` if nothing

@@ -1,8 +1,8 @@
 """Files of a group: list them as text, save small ones automatically, offer large ones.
 
 A file that somebody shares while this person is a member is saved at once if it is small enough.
-Its event counts as unseen until the file is on disk: if the program ends before that, the file is
-saved the next time, on any device.
+The event counts as unseen until the file is on disk. If the program ends before that, the file is
+saved at the next start, on any device.
 """
 
 from __future__ import annotations

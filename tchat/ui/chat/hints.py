@@ -1,7 +1,7 @@
 """Hints: the next step after a refusal, in terms of this interface's commands.
 
-A group's rules say what was refused and why, but know nothing of slash commands. This module adds
-the command that helps.
+The sentence of a refusal comes from the group's rules, which do not know the commands of this user
+interface. This module adds the command that helps.
 """
 
 from __future__ import annotations

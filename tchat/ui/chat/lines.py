@@ -1,6 +1,6 @@
-"""Lines of the conversation: one line of text for each event of a group, in both front ends.
+"""Format the events of a group as lines of text, for both front ends.
 
-Also the small texts that both front ends use: quotations, sizes of transfers, times.
+This module also formats quotations, the progress of transfers, and times.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def sort_and_text(text: str) -> tuple[Sort, str]:
 
 
 def literal_text(line: str) -> str:
-    """Return the sanitized text of a message that reads like `line`, and is never an action."""
+    """Return the text of a message that shows `line` literally, even if it begins with "/me"."""
     text = clean_text(line)
     return f" {text}" if text.startswith(_ACTION) else text
 

@@ -1,4 +1,4 @@
-"""Notices about a group: the welcome, a changed membership, the digest of what was missed."""
+"""Notices about a group: the welcome, a changed membership, the summary of missed messages."""
 
 from __future__ import annotations
 

@@ -2,13 +2,14 @@
 
 Lines are in the order of the log, with the program's own notices between them. A line is made from
 an event and from the group's present state, because a message may have been edited or deleted
-since, and the state may be ahead of what is shown. A deleted message has one line, a tombstone:
-its erased edits have none, and a client that comes later cannot tell the two apart until it has the
-event of the deletion, which names the message.
+since, and the state may be ahead of the lines. A deleted message is shown as one line, a tombstone,
+and its erased edits have no lines. A client that attaches later gets both as `erased` events, and
+cannot distinguish them until it has the event of the deletion, which names the message.
 
-A reply quotes its message even if that message is not loaded: `quote_of` then requests it once,
-through `on_missing`, and `add_messages` fills in the quotations when it arrives. The state knows
-which event last edited a message: it is requested too, so that a quotation has the present text.
+A reply quotes its message even if that message is not loaded: `quote_of` then requests the message
+once, through `on_missing`, and `add_messages` fills in the quotations when it arrives. If the
+message was edited, the event of its last edit is requested, too, so that the quotation has the
+present text. The state has the seqs of edits.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ class Transcript:
     def hides(self, event: Event) -> bool:
         """Return whether an ignored person wrote, edited, shared or removed this.
 
-        What they do to the group itself, as its admin or when they join, is shown.
+        Their other events are shown, such as joining, or acting as the admin.
         """
         match event.body:
             case Posted() | Edited() | Erased() | FileShared() | FileRemoved():
@@ -107,7 +108,7 @@ class Transcript:
         if isinstance(event.body, Posted):
             return self._message(event, event.body, now=now)
         if isinstance(event.body, Erased) and event.seq not in self._replica.deleted:
-            return None  # an edit; or a message whose deletion is still to come
+            return None  # an erased edit, or a message whose deletion has not been applied yet
         if isinstance(event.body, Edited) and event.body.target in self._replica.deleted:
             return None
         keys = state.keys if fold(event.actor) in state.requests else None
@@ -125,7 +126,7 @@ class Transcript:
     def apply_change(self, body: Edited | Deleted) -> int | None:
         """Update the message that was edited or deleted, and every quotation of it.
 
-        Return the index of a tombstone that was inserted for a message that came here erased.
+        If a deleted message had arrived erased, insert its tombstone and return the index.
         """
         if isinstance(body, Deleted):
             self._forget(body.target)
@@ -159,7 +160,7 @@ class Transcript:
         """Insert the lines that were hidden of a person, up to event `upto`; return their indices.
 
         They are in the order of the insertions: each index counts the lines inserted before it.
-        Cleared lines stay away until `uncover`.
+        Cleared lines are not inserted before `uncover`.
         """
         here = {line.seq for line in self.lines}
         missing = [
@@ -202,7 +203,7 @@ class Transcript:
         return len(lines)
 
     def clear(self, upto: int) -> None:
-        """Remove all lines, of events up to `upto`; `uncover` brings back those of the log."""
+        """Remove all lines, of events up to `upto`; `uncover` shows the events again."""
         self.lines = []
         self.cleared, self._cleared_to = True, upto
 

@@ -1,16 +1,17 @@
-"""Read state of a group: what this person has seen, what is unread, and what is meant for them.
+"""Read state of a group: the read position, and the counts of unread messages and mentions.
 
-One `ReadState` per group answers for everything that shows or counts unread messages: the list of
-windows, the "new" rule in a window, the digest of what was missed, and /list. It is a fold over the
-group's events and the moves of the read position, and knows neither a session nor a screen.
+There is one `ReadState` per group. The list of windows, the line "new" in a window, the summary of
+missed messages and /list all use it. It is a fold over the group's events and the changes of the
+read position, independent of the session and the screen.
 
-The *read position* is the last event that the person has seen, on any device. What others have
-posted or shared after it is unread; an event that admits the person moves it, since nobody has
-missed what came before. The *rule* stands where the unread messages began when the person came to
-the window, and stays there while they read on, until they leave the window or answer.
+The *read position* is the last event that the person has seen, on any device. Messages and files of
+others after it are unread. The event that admits the person moves it, because earlier messages were
+not missed. The *rule* is the line "new". It marks where the unread messages began when the person
+came to the window, and stays there until they leave the window or post a message.
 
-Edits decide whether a message mentions the person, deletions remove it, and ignored people count
-only while they are not ignored: so their messages are kept here and left out of the counts.
+An edit can add or remove a mention, and a deletion removes a message from the counts. Messages of
+ignored people are kept here but not counted, so that they count again once the person is no longer
+ignored.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class Counts:
 
 
 class ReadState:
-    """The read state of one group for the person `me`, without those who are `ignored` (folded).
+    """The read state of one group for the person `me`; `ignored` people (folded) do not count.
 
     `read` is the read position. In a `direct` conversation, every message is meant for the person.
     """
@@ -76,7 +77,7 @@ class ReadState:
         self._direct = direct
         self._rule = 0
         self._kept: dict[int, Unread] = {}
-        """What others have posted or shared after the rule, by seq, the oldest first."""
+        """Messages and files of others after the rule, by seq, the oldest first."""
         self._counts: Counts | None = None
 
     # ------------------------------------------------------------------ questions
@@ -90,16 +91,16 @@ class ReadState:
 
     @property
     def first_new(self) -> int:
-        """The event above which the rule stands: the first one after it; 0 if there is none."""
+        """The seq of the first event below the rule; 0 if there is none."""
         return next((one.seq for one in self._kept.values() if self._is_shown(one)), 0)
 
     # ------------------------------------------------------------------ events
 
     def apply(self, event: Event, *, seen: bool = False) -> Unread | None:
-        """Take in the next event; return it if it is unread, or if it is being `seen` now.
+        """Apply the next event; return its entry if it is unread, or is being `seen` just now.
 
-        None for what is not counted: the person's own, what ignored people do, and what was read
-        before.
+        Return None for an event that does not count: no message or file, the person's own, one of
+        an ignored person, or one that was read before.
         """
         me = fold(self._me)
         match event.body:
@@ -149,7 +150,7 @@ class ReadState:
         self._counts = None
 
     def see(self, seq: int) -> None:
-        """Count events up to `seq` as seen in the window; the rule stays while it has a message."""
+        """Count events up to `seq` as seen in the window; the rule stays if a message is below."""
         self._advance(seq, with_rule=not self.first_new)
 
     def move(self, position: int) -> None:
@@ -184,7 +185,7 @@ class ReadState:
         return filter(self._is_shown, takewhile(lambda one: one.seq > self.read, newest_first))
 
     def _tally(self, one: Unread, by: int) -> None:
-        """Count one more or less, without counting all again: thousands may come at once."""
+        """Count an added or removed entry (`by`) without a recount: thousands may come at once."""
         counts = self._counts
         if counts is None or one.seq <= self.read or not self._is_shown(one):
             return

@@ -1,13 +1,14 @@
 """A window onto one group: its lines, read state and outgoing messages.
 
 A window turns the events of its group into the lines of its transcript, and into its *read state*
-(`unread`). A window is *attended* while it is current and shows its newest lines: only then is
-what arrives read, on all devices of the person. Whoever answers has read what they see, too.
+(`unread`). A window is *attended* while it is current and shows its newest lines. A message that
+arrives in an attended window counts as read, on all devices of the person. Posting a message marks
+all shown messages as read, too.
 
 `Outgoing` holds the messages that the person has posted here and that are not in the log yet.
-`WindowContext` is the part of the chat that its windows use. `Frontend` is what the chat and its
-windows call on the user interface: a full screen, lines of text, or a test. State that only a
-screen has (the scroll position, the text being typed) belongs to the front end.
+`WindowContext` is the part of the chat that its windows use. `Frontend` is the interface through
+which the chat and its windows use the front end: the full screen, lines of text, or a test. State
+that only a screen has (the scroll position, the text being typed) belongs to the front end.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class Frontend(Protocol):
     def inserted(self, window: Window, count: int, at: int = 0) -> None:
         """React to `count` lines that were inserted at index `at`, above all others by default.
 
-        A negative count says that so many were removed there.
+        A negative count is the number of lines that were removed there.
         """
 
     def cleared(self, window: Window) -> None:
@@ -70,10 +71,10 @@ class Frontend(Protocol):
         """React to any other change: of a line, a transfer, the list of windows."""
 
     def attends(self, window: Window) -> bool:
-        """Return whether lines that are added to a window are visible at once."""
+        """Return whether the person sees lines as soon as they are added to a window."""
 
     def hand_out(self, text: str) -> None:
-        """Show a line unwrapped for copying, unless `show` does so already."""
+        """Show a line in a form that can be copied whole, unless `show` does that already."""
 
     def fill_input(self, text: str, *, refused: bool = False) -> bool:
         """Put a text into the input line for editing; return False if that is impossible.
@@ -178,8 +179,8 @@ class Outgoing:
         """Return the messages that are not in the log yet, in order, as lines."""
         now, pending = time.time_ns() // 1_000_000, self._window.replica.pending
         here = set(pending)
-        # A message that was stored a moment ago stays until its event is shown: otherwise it
-        # would vanish from the screen in between.
+        # Keep a message that was stored a moment ago until its event is shown: otherwise it would
+        # vanish from the screen in between.
         late = [one for one in self._sent if one not in here and self._is_event_due(one)]
         self._sent = late + pending
         lines = [
@@ -233,7 +234,7 @@ class Outgoing:
             origin.notice(f"message sent to {name}; /query {name} opens the conversation")
 
     def _give_up(self, pending: PendingMessage) -> None:
-        """Discard a message whose recipient can never receive it, and close its empty window."""
+        """Discard a message that may not be sent to its recipient; close the window if empty."""
         window = self._window
         window.session.discard(pending)
         is_empty = not (window.replica.log or window.replica.pending)
@@ -286,12 +287,12 @@ class Window:
 
     @property
     def new_from(self) -> int:
-        """The first event below the "new" rule, 0 if there is none."""
+        """The seq of the first event below the line "new", 0 if there is none."""
         return self.reading.first_new
 
     @property
     def _is_reading(self) -> bool:
-        """Whether the person sees the messages that are still being caught up with."""
+        """Whether the person is looking at the window while it is still catching up."""
         return not self.caught_up and self.attended
 
     @property
@@ -319,7 +320,7 @@ class Window:
 
     @property
     def attended(self) -> bool:
-        """Whether lines that are added are visible at once."""
+        """Whether the person sees lines as soon as they are added."""
         return self.context.frontend.attends(self)
 
     @property
@@ -430,7 +431,7 @@ class Window:
         """Send a message; it is shown at once, as pending. Raises `Refused` for a bad text.
 
         A later refusal is shown in `origin`, the window that it was typed in (default: this one).
-        Whoever answers here has read what is shown here, even if it is scrolled out of sight.
+        A message that is typed here marks all lines here as read, even those scrolled out of sight.
         """
         self._outgoing.say(text, reply, origin or self)
         if self.caught_up and origin in (None, self):
@@ -489,10 +490,10 @@ class Window:
         return self._outgoing.sending()
 
     def mark_seen(self) -> None:
-        """Send the read position; it stays before the first file that is not saved yet.
+        """Send the read position, which stays before the first file that is not saved yet.
 
-        While nobody looks, not one that the server told itself: a group that was never looked into
-        stays one.
+        If the window is not attended, do not send back a position that came from the server: for a
+        group that the person has never looked into, the server has to keep the position 0.
         """
         seen = self.files.seen(self.reading.read)
         if seen > self.replica.position or (self.caught_up and self.attended):
@@ -508,7 +509,7 @@ class Window:
             self.mark_seen()
 
     def turn_away(self) -> None:
-        """Remove the "new" rule: another window is in front now."""
+        """Remove the line "new": another window is in front now."""
         self.reading.settle()
 
     # ------------------------------------------------------------------ lines of the program
@@ -523,8 +524,8 @@ class Window:
         if self.is_open:
             sentence = with_hint(refusal, self.replica.standing)
         else:
-            # It is shown in another window, where "this group" and the hint would be about that
-            # window's group.
+            # The refusal is shown in another window, where "this group" and the hint would refer
+            # to the group of that window.
             sentence = f"{self.title}: {refusal.sentence}"
         self._show_own("error", sentence, refusal.code)
 
@@ -534,7 +535,7 @@ class Window:
         self.context.frontend.hand_out(clean_line(text))
 
     def _show_own(self, sort: Sort, text: str, code: str = "") -> None:
-        # The window may have been closed since the work was started; its outcome is shown even so.
+        # If the window was closed since the work was started, show the result in the current one.
         window = self if self.is_open else self.context.current
         window.show(Line(time.time_ns() // 1_000_000, sort, clean_line(text), code=code))
 
@@ -584,7 +585,7 @@ class Window:
     async def _load_quotes(self) -> None:
         """Load the quoted messages that are missing, the newest first.
 
-        A page of history at a time, since it often contains several of them.
+        Load a page of history at a time, because a page often contains several of them.
         """
         try:
             while self._unquoted and self.is_open:
@@ -716,7 +717,10 @@ class Window:
             )
 
     def handle_standing(self, news: MembershipChange | None) -> None:
-        """Show a notice about the person's standing: as found on attach (None), or as changed."""
+        """Show a notice about the person's standing, which `news` has changed.
+
+        Without `news`, it is the standing that the server reported when the group was attached.
+        """
         sentence = (
             standing_found(self.replica, self._standing)
             if news is None
@@ -733,13 +737,13 @@ class Window:
             self.reading.see(self.shown)  # whoever leaves has done with what is unread
 
     def handle_position(self, position: int, *, anew: bool) -> None:
-        """Take over the read position that the server has told."""
+        """Apply a read position from the server; with `anew`, restart the read state from it."""
         if anew:
             self.reading.restart(position)
         else:
             self.reading.move(position)
 
     def _call(self, line: Line) -> None:
-        """Ring the bell about a message that is meant for the person, unless it is a late one."""
+        """Notify the person of a message for them, unless it arrives during catch-up, or muted."""
         if (self.caught_up or self.opened_by_other) and not self.muted:
             self.context.frontend.notify(self.title, f"{line.who}: {line.text}")

@@ -60,7 +60,7 @@ def edit(chat: Chat, window: Window, typed: str) -> None:
     first = typed.partition(" ")[0]
     back = first if _BACK.fullmatch(first) else ""
     if changed and window.offered is not None and window.offered[0] == back:
-        # Newer messages may have come since: "^2" still means the message that was offered.
+        # Even if newer messages have come since, "^2" means the message that was offered.
         seq = window.offered[1]
     elif fold(target.who) != mine:
         raise Refused(Code.NOT_AUTHOR, f"Only {target.who} may edit this message.")
@@ -85,7 +85,7 @@ def _offer(chat: Chat, window: Window, back: str, target: Line) -> None:
 def delete(chat: Chat, window: Window, typed: str) -> None:
     """Delete a message: the person's newest, unless another is given.
 
-    What somebody else wrote is deleted only once that is confirmed.
+    To delete somebody else's message, the person has to confirm.
     """
     mine = fold(chat.session.user)
     require_sent(window)
@@ -223,7 +223,7 @@ def find_named(window: Window, typed: str, fits: Callable[[Line], bool]) -> Line
 
 
 def require_sent(window: Window) -> None:
-    """Raise `Refused` while messages are being sent, since the newest is not known then."""
+    """Raise `Refused` while messages are being sent: which one is the newest is not known yet."""
     if window.sending:
         raise Refused(
             Code.NO_SUCH_MESSAGE, "Your last message is still being sent; try again in a moment."
@@ -259,7 +259,7 @@ async def _search(chat: Chat, window: Window, words: str) -> None:
 async def _find(chat: Chat, words: str) -> tuple[list[SearchHit], bool]:
     """Return the newest messages that were found, and whether there are older ones.
 
-    Messages of ignored people are left out, and a page that has only those is followed by the next.
+    Messages of ignored people are left out; if a page has no others, the next page is searched.
     """
     skip = 0
     while True:

@@ -34,7 +34,7 @@ def _handler_of(
 ) -> Callable[[Chat, Window, str], None]:
     """Return a handler that sends a command about the person named by its argument.
 
-    `question` returns what to ask before that, or None if the command does not need it.
+    `question` returns the question that asks for confirmation; None if none is needed.
     """
 
     def handle(chat: Chat, window: Window, typed: str) -> None:
@@ -67,7 +67,7 @@ def _about_to_transfer(window: Window, name: str) -> str | None:
 
 
 def _other_member(window: Window, name: str) -> str | None:
-    """Return a member's name as shown; None for oneself and others, whom the server refuses."""
+    """Return a member's name as shown; None for oneself and for people who are not members."""
     person = fold(name)
     known = window.replica.state.members.get(person)
     return None if known is None or person == fold(window.session.user) else clean_line(known)
@@ -201,7 +201,7 @@ def _show_details(chat: Chat, window: Window, typed: str) -> None:
     name = clean_line(state.members[person])
     of_group = "" if shared[0] is window else f" of {shared[0].title}"
     facts = [f"the admin{of_group}"] if state.is_admin(name) else []
-    # Any window may have it: a conversation without messages has no presence of its own.
+    # Any window may know the presence; a conversation without messages does not.
     best = max(shared, key=lambda w: (person in w.replica.online, w.replica.presence_known))
     window.notice(f"{name} is {', '.join([*facts, _presence(best, name)])}")
     for key, owner in state.keys.items():
@@ -236,7 +236,7 @@ async def away(chat: Chat, window: Window, reason: str) -> None:
 
 
 def ignore(chat: Chat, window: Window, typed: str) -> None:
-    """Hide what somebody writes, on this device, for good; or show who is ignored."""
+    """Hide somebody's messages permanently on this device, or show who is ignored."""
     if not typed:
         window.notice(
             _listed("ignored", sorted(chat.ignored))

@@ -113,8 +113,8 @@ async def _facts_about(chat: Chat, group: GroupSummary) -> list[str]:
         return [*facts, f"window {number}", *unread_facts(window.unread, mentions)]
     if group.standing != "member" or group.last <= group.read:
         return facts
-    # The newest page of a group that is not open tells how much of it is unread, or at least how
-    # much: a longer backlog is not loaded for a list.
+    # For a group that is not open, count the unread messages in its newest page. If the backlog is
+    # longer, the result is a lower bound: older pages are not loaded for a list.
     page = await chat.session.events_until(group.name, group.last)
     reading = ReadState(chat.session.user, chat.ignored, direct=is_direct(group.name))
     reading.restart(group.read)

@@ -1,4 +1,4 @@
-"""The two forms of output of the plain front end: lines for people, and JSON for programs.
+"""Output formats of the plain front end: lines of text for people, JSON Lines for programs.
 
 `TextFormat` is described at the top of `frontend`, `JsonFormat` in the class. Programs rely on
 both; a change is noted in CHANGELOG.md.
@@ -42,7 +42,7 @@ def now() -> int:
 
 
 class TextFormat:
-    """Lines of text, with a line for the date whenever it is another one than in the line before.
+    """Lines of text, with a line for the date whenever the date changes.
 
     The lines of all windows but the first one have the window's title in front.
     """
@@ -65,7 +65,7 @@ class TextFormat:
         return self._lines(self._prefix(window), Line(now(), "notice", text))
 
     def _prefix(self, window: Window) -> str:
-        self._first = self._first or window  # for good: its title is not printed, even if closed
+        self._first = self._first or window  # permanently, even if this window is closed
         return "" if window is self._first else f"{window.title} "
 
     def _lines(self, prefix: str, line: Line) -> Iterator[str]:
@@ -100,20 +100,20 @@ class JsonFormat:
     """JSON Lines in ASCII: one object for each event, notice and error.
 
     Every object has `type`, and `time` in ms since the Unix epoch; all but the errors of the
-    program itself have `group`: a group's name, or "@bob" for the conversation with bob. What is in
-    the log of the group has `seq`, its number there, and `from`, who did it; also `seen`, true, if
-    the person has read it before. By type:
+    program itself have `group`: a group's name, or "@bob" for the conversation with bob. An object
+    for an event of the group's log has `seq`, the event's number, and `from`, the person who caused
+    it; if the person has read it before, it also has `seen`, true. By type:
 
     - `message`, `action` ("/me"): `text`, which may have several lines; `reply_to`, the seq of the
-      message that it replies to, with `quote`, how that one reads; `mention`, true, if it names the
-      person.
+      message that it replies to, and `quote`, a quotation of that message; `mention`, true, if it
+      names the person.
     - `edited`: `target`, the seq of the message, and its new `text`.
     - `deleted`: `target`, the seq of the message.
-    - `event`: everything else in the log. `event` is its kind in the protocol, such as `joined` or
+    - `event`: any other event of the log. `event` is its kind in the protocol, such as `joined` or
       `topic_set`, `text` a sentence about it. `file_shared` also has `number`, `name` and `size`.
-    - `notice`: `text` is what the program has to say.
+    - `notice`: `text`, a message of the program.
     - `error`: `code`, stable, and `text`, a sentence.
-    - `window`: what is typed next goes to `group`.
+    - `window`: the next line of input goes to `group`.
 
     The messages around a search result (`/jump`) come again, with `found`, true.
 
@@ -145,7 +145,7 @@ def _group(window: Window) -> str:
 
 
 def _own_facts(line: Line) -> dict[str, object]:
-    """Return the facts of a line that is about no event."""
+    """Return the facts of a line without an event."""
     return {"type": line.sort, "from": line.who, "code": line.code, "text": line.text}
 
 

@@ -8,18 +8,18 @@ One line is printed for each event:
     [HH:MM] ! error             something that was refused
     [HH:MM] > bob: text         quotes the message that the next line replies to
 
-Nothing that somebody writes can look like a notice or an error. With several windows, the lines of
-all but the first group have their window's title in front: `#ops ` or `@bob `. A notice says which
-day it is when that changes, and which window the next line goes to. Instead of text, `JsonFormat`
-prints an object for each. Programs rely on both forms: do not change them by accident.
+No message can look like a notice or an error. With several windows, the lines of all but the first
+group have their window's title in front: `#ops ` or `@bob `. A notice is printed when the date
+changes, and when the next line of input goes to another window. `JsonFormat` prints a JSON object
+instead of each line. Programs rely on both formats: do not change them by accident.
 
-Events that were seen before are not printed again, and of a group that is new to the person, only
-the latest ones. Each deletion is printed once, and what was deleted is not.
+Events that were seen before are not printed again. Of a group that is new to the person, only the
+latest events are printed. A deletion is printed once; a message that was deleted before is not
+printed.
 
-One line is read for each message or command. What comes through a pipe is somebody else's text, so
-it is never a command, unless the option `--commands` says that a program has written it. At the end
-of the input, everything typed is still delivered and the backlog is still printed before the
-program ends.
+Each line of input is a message or a command. A pipe may contain text of other people, so its lines
+are never commands, unless the option `--commands` is given. At the end of the input, the program
+still delivers all messages and prints the backlog before it ends.
 """
 
 from __future__ import annotations
@@ -255,7 +255,7 @@ async def _read_messages(chat: Chat, typed: TypedLines) -> None:
         if line.damaged and not was_damaged:
             was_damaged = True
             chat.current.notice(
-                f"Line {number} of the input is not valid UTF-8; what is not was replaced by"
+                f"Line {number} of the input is not valid UTF-8; invalid bytes were replaced by"
                 " \ufffd, here and below."
             )
         await chat.prepare("")

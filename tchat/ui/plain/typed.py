@@ -1,8 +1,8 @@
-"""Lines from standard input: a terminal, a pipe, a file, or nothing.
+"""Read lines from standard input: a terminal, a pipe, a file, or nothing.
 
-Any bytes may come through a pipe. A line is decoded as UTF-8, and each byte that does not fit is
-replaced. A line that is longer than `PART_LIMIT` comes in parts, so that a pipe without line breaks
-fills no memory.
+A pipe may contain any bytes. Lines are decoded as UTF-8, and invalid bytes are replaced. A line
+that is longer than `PART_LIMIT` is returned in parts, so that input without line breaks does not
+fill the memory.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MOST_CONTINUATIONS = 3
 class TypedLine:
     """A line without its end, or a part of a line; `more` says that it goes on in the next one.
 
-    `damaged` says that it was not valid UTF-8, and that U+FFFD stands for what was not.
+    `damaged` says that it was not valid UTF-8; U+FFFD replaces the invalid bytes.
     """
 
     text: str

@@ -14,7 +14,7 @@ from tchat.ui.text.widths import cache_widths, cells, graphemes
 
 __all__ = ["cells", "clip", "graphemes", "pad_left", "pad_right", "wrap"]
 
-# The scheme's length is bounded: otherwise each letter of a long word would start a scan of it.
+# The scheme's length is bounded: otherwise the search would scan a long word from each letter.
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,15}://[!-~]*[A-Za-z0-9/#=&_~+%@$*-])")
 _OPENING = frozenset({"Ps", "Pi"})
 # Closing brackets and stops, and letters that lengthen or repeat the one before them (ー 々).

@@ -1,8 +1,8 @@
 """Text in an encoding that lacks some of its characters: each becomes a similar one. Pure.
 
 A terminal in the locale "C" shows ASCII only. Lines, bullets and marks become ASCII characters of
-the same width, so that the layout stays; letters lose their accents; a character that nothing is
-similar to becomes "?".
+the same width, so that the layout stays; letters lose their accents; a character without a similar
+one becomes "?".
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def encodable(text: str, encoding: str) -> str:
 def widen_ellipses(text: str) -> str:
     """Return text with each … as three dots, as wide as before.
 
-    They take the place of spaces after it, or of the end of the text that was cut off there. Where
-    there is neither, the … stays.
+    The two more cells are taken from spaces that follow, or from the end of the text that was cut
+    off there. Where neither is possible, the … stays.
     """
     text = _BEFORE_SPACES.sub(r"...\1", text)
     return _CUT_OFF.sub("...", text)
@@ -50,7 +50,7 @@ def widen_ellipses(text: str) -> str:
 @cache_widths(4096)
 def _encodable_grapheme(grapheme: str, encoding: str) -> str:
     shown = "".join(_encodable_character(character, encoding) for character in grapheme)
-    width = cells(grapheme)  # of a flag less than of its letters
+    width = cells(grapheme)  # for a flag, less than the sum of its letters
     return shown if cells(shown) == width else "?".ljust(width)
 
 

@@ -1,14 +1,15 @@
-"""How a terminal draws sequences of code points: its width profile, and text shaped for it.
+"""Measure text in terminal cells, and shape emoji sequences by the terminal's width profile.
 
 Tables of widths agree about most characters, but not about sequences: an emoji with a variation
 selector (VS16), with a skin tone, or joined from several (ZWJ) takes two cells in some terminals
-and the sum of its parts in others; a vowel sign of an Indic script takes a cell or none. What
-this process's terminal does is its *profile*, which `tui/screen` learns by asking (`width_probe`).
+and the sum of its parts in others; a vowel sign of an Indic script takes a cell or none. The
+*profile* describes the present terminal; `tui/screen` asks the terminal for it (`width_probe`).
 
-`shape` says what is drawn for a text and how many cells it takes. Measuring, wrapping and painting
-all ask it, so they cannot disagree. What the terminal is not known to draw as one is drawn in its
-parts: without joiners and selectors, so that nothing is left that a terminal may join. Only what
-is drawn changes: what is stored, copied, edited and sent keeps every code point.
+`shape` returns the form in which a text is drawn, and how many cells it takes. Measuring, wrapping
+and painting all use `shape`, so they cannot disagree. A sequence is drawn as one character only if
+the profile says that the terminal can. Otherwise its parts are drawn, without the joiners and
+selectors, so that no terminal joins them. The text itself does not change: when it is stored,
+copied, edited or sent, it keeps every code point.
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ _FLAG_LETTERS = "\U0001f1e6-\U0001f1ff"
 _SEQUENCE = re.compile(f"[{_ZWJ}{_VS15}{_VS16}{_TONES}{_FLAG_LETTERS}]")
 _FLAG = re.compile(f"[{_FLAG_LETTERS}]{{2}}")
 _TONE = re.compile(f"[{_TONES}]")
-# Letters, digits, punctuation, symbols but emoji: one code point of a width that nobody doubts.
+# Categories in which all terminals agree about the width of a character, unless it is an emoji.
 _CERTAIN_CATEGORIES = frozenset("LNPSZ")
 _FIRST_UNCERTAIN = 0x10000
-# One or two cells, depending on the table: tone marks, numbers in squares.
+# Tone marks and numbers in squares: one or two cells, depending on the table.
 _PERHAPS_WIDE = frozenset(
     "\u302e\u302f\u3248\u3249\u324a\u324b\u324c\u324d\u324e\u324f\U00016ff0\U00016ff1"
 )
@@ -45,7 +46,7 @@ _PERHAPS_WIDE = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class WidthProfile:
-    """How many cells a terminal gives to sequences; the default is right for those that join none.
+    """How many cells a terminal gives to sequences; the default fits one that joins no parts.
 
     `selector` and `keycap` are the cells of a narrow emoji with VS16 and of a keycap. `toned` says
     that an emoji and its skin tone are drawn as one, `joined` that emoji with ZWJ between them are.
@@ -60,7 +61,7 @@ class WidthProfile:
 
 
 SAFE = WidthProfile()
-"""The profile of a terminal that nothing is known about."""
+"""The profile of an unknown terminal."""
 
 _profile = SAFE
 _caches: list[Callable[[], None]] = []
@@ -120,8 +121,8 @@ def cells(text: str) -> int:
 def shape(text: str) -> list[tuple[str, int]]:
     """Return the graphemes of `text` as they are drawn, each with its cells.
 
-    They are composed (NFC). One that begins with a combining mark may take no cell: it belongs to
-    the cell before it.
+    The graphemes are composed (NFC). A grapheme that begins with a combining mark may take no cell
+    of its own: it is drawn in the cell before it.
     """
     composed = unicodedata.normalize("NFC", text)
     return [_shape_grapheme(grapheme) for grapheme in iter_graphemes(composed)]
@@ -139,9 +140,9 @@ def is_certain(drawn: str) -> bool:
 
 @cache_widths(4096)
 def _width(character: str) -> int:
-    # Where tables differ, the larger number is the safe one: what turns out narrower covers
-    # nothing. Many tables lack what is not assigned yet (Cn), and show it as one cell; some give
-    # the letters of flags one cell each, but a single one may take two.
+    # Where tables differ, the larger width is safe: a character that turns out narrower covers no
+    # other. Many tables give an unassigned character (Cn) one cell. Some give each letter of a flag
+    # one cell, but a single letter may take two.
     category = unicodedata.category(character)
     least = 0
     if _is_flag_letter(character) or character in _PERHAPS_WIDE:

@@ -55,7 +55,7 @@ _UNFINISHED = (
 _TRANSFER_SECONDS = 0.25
 _KEYS_WIDTH = 16
 _LONGEST_TYPED = 40
-"""Longest run of characters that is inserted one by one, as typing is, to be undone by words."""
+"""Longest run of characters that is inserted one by one, like typing, and is undone by words."""
 _EDIT_COMMAND = re.compile(r"/edit(\s+\^\d+)?\s+")
 _LEAVES_PAGE = {"Enter", "Escape", "C-c", "C-d", "C-j", "C-\\"}
 
@@ -160,10 +160,11 @@ class App:
         return self.view_of(self.chat.current)
 
     def _collect_drafts(self) -> None:
-        """Take over what is not sent in each window.
+        """Copy the unsent texts of each window into the drafts.
 
-        A closed window is first, since another one may have been opened onto its group. A draft of
-        an edit is kept without its command: after a restart, "^2" may mean another message.
+        Closed windows come first: if another window of the same group is open, its texts replace
+        those. A draft of an edit is saved without its command, because after a restart "^2" may
+        mean another message.
         """
         self._saved_held = self._held()
         windows = self.chat.windows
@@ -206,7 +207,7 @@ class App:
         return window is self.chat.current and is_at_bottom and not self._copying
 
     def hand_out(self, text: str) -> None:
-        """Print a text on the terminal's normal screen, where it can be copied, until a key."""
+        """Print a text on the terminal's normal screen for copying, until a key is pressed."""
         self.screen.print_for_copying(text, already=self._copying)
         self._copying = True
 
@@ -343,8 +344,8 @@ class App:
             if len(key) == 1:
                 edit.insert(key)
         elif action == "interrupt" and isinstance(self.chat.question, Confirmation):
-            # The half-typed answer and the question go together: otherwise the next "y" would
-            # confirm what the person has just turned away from.
+            # Cancel the question together with the half-typed answer: otherwise the next "y" would
+            # confirm it, although the person has cleared the line.
             self.chat.cancel_question()
             edit.discard()
         elif not edit.do(action):
@@ -363,11 +364,11 @@ class App:
         return key in _LEAVES_PAGE
 
     def _answers_quit(self, key: str, action: str | None) -> bool:
-        """Take a key as the answer to whether to quit; return whether it is one.
+        """Handle a key that answers the question whether to quit; return whether it does.
 
-        Only the key that asked, again, or a line with nothing but "y" quits; a line with nothing
-        but "n" withdraws the question, and is not sent. A message that begins with "yes" is typed
-        like any other, and its next key withdraws the question.
+        The person quits by pressing the key that asked once more, or by entering only "y". The line
+        "n" withdraws the question, and is not sent. A message that begins with "yes" is typed as
+        usual: its second key withdraws the question.
         """
         edit = self.view.edit
         leaves = OTHERWISE.get(action or "", action) == "leave"

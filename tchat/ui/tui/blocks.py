@@ -48,7 +48,7 @@ _FATE_MARKS = MappingProxyType({"pending": "…", "failed": "✗"})
 _URL = re.compile(r"""(?:https?|ftp)://[^\s<>"]*[^\s<>".,:;!?')\]}»]""")
 
 Ranges = tuple[tuple[int, int], ...]
-"""Parts of a text, each from its first character to before its last."""
+"""Parts of a text as pairs of character indices, the second one exclusive."""
 
 
 class Blocks:
@@ -77,8 +77,8 @@ class Blocks:
     def rows(self, index: int, start: int, stop: int, *, first: bool) -> list[Row]:
         """Return the rows of a block from `start` to before `stop`, from the top down.
 
-        If they are the `first` of the pane, the topmost names the author, even where the block's
-        own first row is not visible.
+        With `first`, they are at the top of the pane. Then the topmost row shows the author's name,
+        even if the block's own first row is not visible.
         """
         above = self._rows_above(index)
         line = self._line(index)
@@ -112,7 +112,7 @@ class Blocks:
     def _is_first_new(self, index: int) -> bool:
         """Return whether a line is the first unread one.
 
-        Lines without an event do not count, nor what this person has written: that is not new.
+        Lines without an event do not count, and neither do this person's own messages.
         """
         new_from, user = self._model.new_from, self._model.user
         line = self._line(index)
@@ -124,7 +124,7 @@ class Blocks:
         )
 
     def _continues(self, index: int) -> bool:
-        """Return whether a message follows one of the same author shortly after, unseparated."""
+        """Return whether a message directly follows one of the same author, and shortly after."""
         line = self._line(index)
         if index == 0 or line.sort != "message" or self._rows_above(index):
             return False
@@ -238,7 +238,7 @@ def _name_width(model: Model, limit: int) -> int:
     widest = _MIN_NAME_WIDTH
     recent = (line.who for line in model.lines[-_RECENT_LINES:])
     for name in chain([model.user], recent, (person.name for person in model.people)):
-        # A code point takes two cells at most: in large groups, most names need no measuring.
+        # A code point takes at most two cells, so in large groups most names need not be measured.
         if 2 * len(name) > widest:
             widest = max(widest, cells(name))
         if widest >= limit:
@@ -277,7 +277,7 @@ def _is_edited(line: Line) -> bool:
 
 
 def _style_links(text: str, style: str, links: Ranges, before: int) -> Row:
-    """Return a text as spans; `links` count from `before` characters before the text."""
+    """Return a text as spans; the indices in `links` begin `before` characters before the text."""
     row: Row = []
     done = 0
     for start, stop in links:
@@ -289,9 +289,9 @@ def _style_links(text: str, style: str, links: Ranges, before: int) -> Row:
 
 @cache_widths(64)
 def _link_ranges(text: str, width: int) -> dict[int, Ranges]:
-    """Return, for each row of a wrapped text, the parts that belong to a URL, whole or broken.
+    """Return, for each row of a wrapped text, the parts that belong to a URL.
 
-    URLs are found in the whole text, because a broken one cannot be recognised row by row.
+    URLs are found in the whole text, because one that wraps cannot be recognised row by row.
     """
     urls = [match.span() for match in _URL.finditer(text)]
     found: dict[int, Ranges] = {}

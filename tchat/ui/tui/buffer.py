@@ -1,17 +1,17 @@
 """Text buffer of the input line: graphemes around a cursor, with undo and redo. Pure.
 
-Whether there is a grapheme boundary before a code point depends only on that code point and on the
-text back to the previous boundary: no rule of Unicode TR 29 looks further ahead. So appended text
-can only lengthen the last grapheme, and prepended text can change boundaries only up to the first
-one that it leaves in place. In both cases only a few graphemes have to be segmented again
-(in a row of flags: the rest of the row), however long the text is.
+Whether there is a grapheme boundary before a code point depends only on this code point and on the
+text since the previous boundary (Unicode TR 29). So text that is appended can only extend the last
+grapheme. Text that is prepended can move the boundaries after it, but only until one of them stays
+where it was; from there on, nothing changes. In both cases only a few graphemes have to be
+segmented again, however long the text is. The exception is a row of flags: the rest of it changes.
 
 The two sides of the cursor are segmented separately. A flag or a family of emoji is typed code
 point by code point, and the cursor has to stay after the last of them, even while that code point
 forms a grapheme with the text that follows. The two parts of the grapheme are joined when the
 cursor moves away.
 
-Undo works in code points, because the graphemes of a text depend on its neighbours.
+Undo counts in code points, because the graphemes of a text depend on the text around it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _UNDO_LIMIT = 1000
 
 
 class _Change(NamedTuple):
-    """`left` before the cursor and `right` after it were replaced; the cursor is after `text`."""
+    """A replacement by `text` of `left` before the cursor and `right` after it."""
 
     left: str
     right: str
@@ -55,7 +55,7 @@ class _Step:
 class Buffer:
     """The graphemes `before` and `after` the cursor, and the undo history of their changes.
 
-    `text_id` identifies the entry of the input history of which this is an edited version; undo
+    `text_id` says which entry of the input history the text is a version of (see `LineEdit`); undo
     restores it with the text.
     """
 
@@ -146,9 +146,9 @@ class Buffer:
     ) -> bool:
         """Replace `back` graphemes before the cursor and `ahead` after it with `text`.
 
-        The cursor ends up after `text`. The change is one undo step; with `joins`, an insertion
-        where the previous step left the cursor becomes part of that step. Return whether the text
-        changed.
+        The cursor ends up after `text`. The change is a new undo step. With `joins`, it becomes
+        part of the previous step instead; it has to be an insertion where that step left the
+        cursor. Return whether the text changed.
         """
         was = self._spot()
         change = _Change(
@@ -249,13 +249,13 @@ class Buffer:
 def _resegment(head: str, rest: list[str]) -> tuple[list[str], int]:
     """Segment `head` together with the items of `rest` whose boundaries it changes.
 
-    Return the graphemes and the number of items used, perhaps with the first unchanged one.
+    Return the graphemes, and how many items of `rest` they replace; the last ones may be unchanged.
     """
     count = 1
     while head:
         chunk = rest[:count]
         parts = graphemes(head + "".join(chunk))
-        # The same last grapheme means the same boundary before it, so nothing changes after it.
+        # If the last grapheme is unchanged, so is the boundary before it, and all text after it.
         if count >= len(rest) or parts[-1] == chunk[-1]:
             return parts, len(chunk)
         count *= 2

@@ -24,8 +24,8 @@ caller, who has the clock, reports with `flush`:
 Reports never become text. Those that nobody waits for are dropped: control sequences (CSI), control
 strings (OSC, DCS, APC, PM, SOS) up to their terminator, mouse reports in all encodings. A sequence
 whose end is lost is given up at the first byte that cannot be part of it, after half a second, or
-after `SEQUENCE_LIMIT` bytes; what follows is input again. An unfinished string that does not begin
-like those that terminals send was Alt with a key, followed by typing.
+after `SEQUENCE_LIMIT` bytes; what follows is input again. If an unfinished string does not begin
+like the strings that terminals send, it is decoded as Alt with a key, followed by typed text.
 
 The answer to where the cursor is (the question is `ESC [ 6 n`) is delivered as a `CursorPosition`,
 whether or not somebody waits for it: the caller, who knows what was asked and when, ignores the
@@ -73,13 +73,14 @@ _MOUSE, _MOUSE_BYTES = b"[M", 3
 _TEXT = re.compile(rb"[\t\n\r -~\x80-\xff]+")
 _HELD_BACK = re.compile(r"[\t\n\r]")
 _CONTROL = re.compile(rb"[\x00-\x1f]")
-# CSI and SS3, up to the byte that ends it, in a group (ECMA-48, but for rxvt and Linux's console).
+# CSI and SS3 sequences (ECMA-48, and those of rxvt and the Linux console); the final byte is in a
+# group.
 _SEQUENCE = re.compile(
     rb"\x1b(?:\[(?:[0-9]+(?P<rxvt>\$)|\[?[ -?]*(?P<csi>[@-~])?)|O[0-9;]*(?P<ss3>[ -~])?)"
 )
 _CURSOR_POSITION = re.compile(rb"\x1b\[\??([0-9]{1,9});([0-9]{1,9})(?:;[0-9]*)?R")
 _NO_KEY = re.compile(rb"\x1b\[(?:[<=>?].*|.*[cnMRty]|[IO]|20[01]~)")
-# Control strings by their introducers: how those begin that terminals send (OSC: number or title).
+# By introducer: how the control strings that terminals send begin (OSC: with a number or a title).
 _NEVER = re.compile(rb"(?!)")
 _STRINGS = {ord("]"): re.compile(rb"[0-9lL]"), ord("P"): re.compile(rb"[0-9>!]")}
 _STRINGS |= {ord("_"): re.compile(rb"G"), ord("^"): _NEVER, ord("X"): _NEVER}
@@ -95,14 +96,14 @@ class Paste:
 
 @dataclass(frozen=True, slots=True)
 class CursorPosition:
-    """The terminal's answer to where its cursor is, counted from 1, in cells."""
+    """The terminal's report of its cursor position, in cells, counted from 1."""
 
     row: int
     column: int
 
 
 Item = str | Paste | CursorPosition
-"""The name of a key, or what else a terminal sends."""
+"""The name of a key, a paste, or a report."""
 
 
 class InputDecoder:
@@ -145,7 +146,7 @@ class InputDecoder:
         return self._deadline
 
     def feed(self, data: bytes, now: float = 0.0) -> list[Item]:
-        """Return what these bytes, which arrived at time `now`, complete."""
+        """Decode bytes that arrived at time `now`; return the items that they complete."""
         expires = self._held_since + _SEQUENCE_SECONDS
         if len(self._held) > 2 and self._pasted is None and now > expires:
             self._decode(b"", final=True)  # or a lost end could swallow what is typed for long
@@ -160,7 +161,7 @@ class InputDecoder:
         return self._delivered()
 
     def flush(self) -> list[Item]:
-        """Return what was held back, given that nothing followed it.
+        """Return the items that were held back; call this after a pause, when nothing followed.
 
         An unfinished paste ends here; an unfinished report is dropped.
         """
@@ -197,8 +198,8 @@ class InputDecoder:
             position = end
         self._held = data[position:]
 
-    # Each method for a kind of token gets where it starts, and returns where it ends, or None if
-    # it is unfinished. With `final` nothing is unfinished.
+    # Each method decodes one kind of token: it gets the start, and returns the end of the token, or
+    # None if the token is unfinished. With `final`, no token counts as unfinished.
 
     def _token(self, data: bytes, start: int, final: bool) -> int | None:
         if self._pasted is not None:
@@ -238,7 +239,7 @@ class InputDecoder:
     def _end_run(self, *, after_pause: bool = False) -> None:
         """End a run of text that begins with a line break or Tab: deliver a paste, or its keys.
 
-        Without a pause, what follows a paste belongs to it, as far as it is text.
+        Text that follows a paste without a pause belongs to the paste.
         """
         text = "".join(self._run)
         if self._run_is_paste or (after_pause and self._is_pasted_line(text)):
@@ -386,7 +387,7 @@ class InputDecoder:
         after = data[start + 1 : start + 5]
         if not self._decode_text(after, final=False)[0] and not final:
             return None
-        # The longest beginning that is a single character: one byte is one in any case.
+        # Find the longest prefix that is a single character; a single byte always is one.
         character, length = next(
             (text, length)
             for length in range(len(after), 0, -1)

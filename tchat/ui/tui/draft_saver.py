@@ -1,4 +1,4 @@
-"""Saves drafts while the person types: within a second, and at once when a line is sent."""
+"""Save drafts while the person types: within a second, and at once when a line is sent."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RETRY_SECONDS = 10.0
 
 
 class DraftSaver:
-    """Saves `drafts`, after `collect` has updated them; `fail` shows that they cannot be saved."""
+    """Saves `drafts`; `collect` updates them before each save, `fail` shows an error."""
 
     def __init__(
         self, drafts: Drafts, collect: Callable[[], None], fail: Callable[[Refused], None]
@@ -31,7 +31,7 @@ class DraftSaver:
         self._due = trio.Event()
 
     def on_typed(self, *, sent: bool) -> None:
-        """Have the drafts saved: at once if a line was `sent`, so that a crash cannot revive it."""
+        """Schedule a save: at once if a line was `sent`, so that a crash cannot bring it back."""
         self._delay = 0.0 if sent else DELAY_SECONDS
         self._due.set()
 
@@ -56,7 +56,7 @@ class DraftSaver:
                 self.on_typed(sent=True)
 
     def save(self) -> str:
-        """Save the drafts at the end; return a sentence if that fails, else nothing. Blocks."""
+        """Save the drafts when the program ends; return an error sentence or "". Blocks."""
         self._collect()
         data = self._drafts.pending()
         try:

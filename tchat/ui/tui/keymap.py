@@ -71,7 +71,7 @@ def enter(app: KeyContext) -> None:
     if app.chat.asked is None:  # otherwise the next line is the answer
         edit.bring_back()
         if edit.text.startswith("/edit") and window.offered is None:
-            window.offered = offered  # it was put aside, and still means the same message
+            window.offered = offered  # the edit was put aside, and is of the same message
     if window is app.chat.current and before < len(window.lines):
         app.scroll_to_line(before)  # the output may be longer than a page: show its beginning
 
@@ -124,7 +124,7 @@ def bottom(app: KeyContext) -> None:
     """Show the newest messages, and cancel the question together with its half-typed answer."""
     if app.chat.question is not None:
         app.chat.cancel_question()
-        app.view.edit.discard()  # or the answer would be in front of what is typed next
+        app.view.edit.discard()  # otherwise the answer would be in front of the next message
     elif app.view.edit.text == _SEARCH:
         app.view.edit.clear()
     app.view.edit.bring_back()
@@ -165,7 +165,7 @@ def _switch_to(number: int, app: KeyContext) -> None:
 
 
 def next_activity(app: KeyContext) -> None:
-    """Switch to a window with unread messages or requests; first where this person is mentioned."""
+    """Switch to a window with unread messages; first to one with mentions or requests to join."""
 
     def urgency(window: Window) -> tuple[bool, int]:
         personal = window.mentions + window.waiting_for_approval > 0

@@ -1,8 +1,9 @@
-"""Name keys: what characters, escape sequences and terminfo capabilities stand for.
+"""Key names: map characters, escape sequences and terminfo capabilities to the names of keys.
 
 A character names itself; other keys are "Enter", "Tab", "Up", "PageUp" …, after "C-" for Control,
-"M-" for Alt and "S-" for Shift, in this order. People write keys in more ways, in the configuration
-file; `parse_key` and `format_key` translate. `decoder` turns the bytes of a terminal into keys.
+"M-" for Alt and "S-" for Shift, in this order. In the configuration file, people may write a key in
+other forms, too: `parse_key` returns its name, and `format_key` returns the form that people read.
+`decoder` turns the bytes of a terminal into keys.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _TILDE_NUMBERS |= {7: "Home", 8: "End"}
 _F_NUMBERS = (11, 12, 13, 14, 15, 17, 18, 19, 20, 21, 23, 24, 25, 26, 28, 29, 31, 32, 33, 34)
 _TILDE_NUMBERS |= {number: f"F{index}" for index, number in enumerate(_F_NUMBERS, start=1)}
 
-# Irregular sequences, without their Escape: of rxvt, the Linux console, vt100's keypad.
+# Irregular sequences of rxvt, the Linux console and the keypad of a vt100, without their Escape.
 _SEQUENCES = {"[Z": "S-Tab", "OM": "Enter", "OX": "=", "OI": "Tab", "O ": " "}
 _SEQUENCES |= {f"[{letter.lower()}": f"S-{_CURSOR_LETTERS[letter]}" for letter in "ABCD"}
 _SEQUENCES |= {f"O{letter.lower()}": f"C-{_CURSOR_LETTERS[letter]}" for letter in "ABCD"}
@@ -157,7 +158,7 @@ def name_sequence(sequence: str) -> str:
 
 
 def _modifier_bits(modifier: int) -> int:
-    """Return the modifiers that xterm's parameter encodes as bits plus one; Meta counts as Alt."""
+    """Return the modifier bits in xterm's parameter (bits plus one); Meta counts as Alt."""
     bits = max(modifier - 1, 0)
     return (bits & 7) | (ALT if bits & 8 else 0)
 

@@ -37,7 +37,7 @@ _TYPED_STEP_LIMIT = 20
 
 @dataclass(slots=True)
 class _Completion:
-    """A word being completed; `changed`: the completion shown is an undo step to retract."""
+    """A word being completed; `changed` says that the next completion has to undo this one."""
 
     start: int
     offers: list[str]
@@ -96,7 +96,7 @@ class LineEdit(Buffer):
         return [text for text in dict.fromkeys(texts) if text.strip()]
 
     def _edited(self) -> dict[int, str]:
-        """Return the drafts elsewhere: the line being typed, and entries of the history."""
+        """Return the drafts that are not shown: the line being typed, edited history entries."""
         return {
             back: text
             for back, text in self._drafts.items()
@@ -104,7 +104,7 @@ class LineEdit(Buffer):
         }
 
     def _is_edited(self, back: int, text: str) -> bool:
-        """Return whether a text is a draft, and not an entry that is only looked at."""
+        """Return whether a text is a draft, not an unchanged entry of the history."""
         return not back or text != self.history[-back]
 
     def restore(self, texts: list[str]) -> None:
@@ -301,11 +301,11 @@ class LineEdit(Buffer):
         self.insert("\n")
 
     def kill_to_end(self) -> bool:
-        """Cut from the cursor to the end of its line; there, cut the line break."""
+        """Cut from the cursor to the end of its line; at the end, cut the line break."""
         return self._kill_ahead(count_to_newline(self.after) or 1)
 
     def kill_to_start(self) -> bool:
-        """Cut from the start of the cursor's line; there, cut the line break before it."""
+        """Cut from the start of the cursor's line; at the start, cut the line break before it."""
         return self._kill_back(count_to_newline(self.before[::-1]) or 1)
 
     def kill_to_space(self) -> bool:
@@ -458,4 +458,4 @@ _ACTIONS: dict[str, Callable[[LineEdit], bool | None]] = {
     "yank": LineEdit.yank,
     "yank-older": LineEdit.yank_older,
 }
-"""The methods for the actions that the line knows; False means that nothing could be done."""
+"""The methods for the line's actions; a method returns False if it could do nothing."""

@@ -1,7 +1,7 @@
-"""Model of the screen: everything that is drawn, and where it comes from in the chat.
+"""Model of the screen: all data that is drawn, copied from the chat.
 
-Drawing is a pure function of a `Model`; `Model.refresh` is the one place that fills it from the
-chat. Everything new on the screen needs a field here and a drawing function.
+Drawing is a pure function of a `Model`; only `Model.refresh` fills the model from the chat.
+Anything new on the screen needs a field here and a drawing function.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _QUIT_QUESTION = "Quit? Ctrl-D again, or y Enter"
 class Person:
     """A member in the member list; `away` is the reason, if the person is away.
 
-    `online` is None if it is not known: while disconnected, and until the server has said it.
+    `online` is None while it is unknown: when disconnected, and until the server has sent it.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Position:
 class WindowView:
     """A window's state that belongs to the screen: the input line and the scroll position.
 
-    `position` is None at the bottom; `below` counts the lines added while it was not.
+    `position` is None at the bottom; `below` counts the lines that were added while scrolled up.
     """
 
     edit: LineEdit = field(default_factory=LineEdit)
@@ -74,7 +74,7 @@ class WindowView:
     below: int = 0
 
     def on_added(self, count: int) -> None:
-        """Keep the scroll position after a line was added, the last of `count`."""
+        """Keep the scroll position after a line was added; there are `count` lines now."""
         if self.position is None:
             return
         self.below += 1
@@ -177,7 +177,7 @@ def _tab(number: int, window: Window, current: Window) -> Tab:
 
 
 def _people(window: Window, hidden: Collection[str]) -> list[Person]:
-    """Return the members; nothing that `hidden` people (folded) have written."""
+    """Return the members, without the away reasons of `hidden` people (folded)."""
     replica = window.replica
     if replica.standing != "member":
         return []

@@ -1,11 +1,11 @@
-"""Turn rows into what a terminal has to be sent so that it shows them: the differences only. Pure.
+"""Differential painting: the bytes that update the terminal from the old rows to the new. Pure.
 
 Curses would lay out text by its own table of widths, code point by code point. Where a terminal's
-table differs, the rest of the row would be out of place, and what the terminal shows there would
-never be cleared. Here the cursor is moved to its place after each grapheme that terminals may
-disagree about (`is_certain`), so that what follows is right whatever the terminal made of it. A row
-that has or had such a grapheme is erased from there to its end before it is painted again, so that
-nothing of it stays. While rows are painted, text does not wrap at the right edge, so that nothing
+table differs, the rest of the row would be out of place, and parts of it would never be cleared.
+Here the cursor is positioned explicitly after each grapheme whose width is not certain
+(`is_certain`), so that the text after it is in place, whatever width the terminal gave it. If a row
+has or had such a grapheme, it is erased from there to its end before it is painted, so that no part
+of the old text stays. While rows are painted, line wrap at the right edge is off, so that no text
 reaches the next row.
 """
 
@@ -26,13 +26,14 @@ if TYPE_CHECKING:
     from tchat.ui.tui.rows import Row
 
 Cell = tuple[str, bytes]
-"""What a cell shows, and its style's sequence; no text in the right half of a wide character."""
+"""A cell's text, and the sequence of its style; the right half of a wide character has no text."""
 
 _BLANK: Cell = (" ", b"")
 _CONTROL = re.compile("[\0-\x1f\x7f-\x9f]")
-# As many unchanged cells between changed ones are written again: moving the cursor takes more.
+# Up to this many unchanged cells between changed ones are written again: moving the cursor would
+# take more bytes.
 _SMALL_GAP = 6
-# So few rows that moved are rather painted again.
+# If scrolling would save only this many rows, they are painted again instead.
 _FEWEST_SCROLLED = 2
 
 
@@ -40,11 +41,12 @@ _FEWEST_SCROLLED = 2
 class Capabilities:
     """The sequences that control a terminal.
 
-    `move` gives the one that moves the cursor to a row and column, counted from 0. `erase` clears
-    a row from the cursor on. `wrap` and `no_wrap` set whether text wraps at the right edge; if they
-    are empty it does, and the last cell of the screen stays blank. `plain` resets all attributes;
-    `styles` has, by the names of styles, what sets their attributes after that. `scroll` gives what
-    moves the text between two rows, both included, up by so many rows, or down if negative.
+    `move` returns the sequence that moves the cursor to a row and column, counted from 0. `erase`
+    clears a row from the cursor on. `wrap` and `no_wrap` switch line wrap at the right edge on and
+    off; if they are empty, it is always on, and the last cell of the screen stays blank. `plain`
+    resets all attributes; after it, the sequence in `styles` sets those of a style. `scroll`
+    returns the sequence that moves the text from a first to a last row up by a number of rows, or
+    down if the number is negative.
     """
 
     move: Callable[[int, int], bytes]
@@ -58,7 +60,7 @@ class Capabilities:
 
 
 class RowPainter:
-    """Collects what changes some rows of a screen of `width` by `height` cells."""
+    """Collects the bytes that change rows of a screen of `width` by `height` cells."""
 
     def __init__(self, terminal: Capabilities, width: int, height: int) -> None:
         self._terminal = terminal
@@ -102,7 +104,7 @@ class RowPainter:
             self._paint_cells(y, new, start, self._width)
 
     def finish(self, cursor: tuple[int, int], *, moved: bool) -> bytes:
-        """Return what paints the rows and leaves the cursor at a row and column.
+        """Return the bytes that paint the rows and then move the cursor to a row and column.
 
         `moved` says that the cursor is not there already.
         """
@@ -135,7 +137,7 @@ class RowPainter:
         return line[:room] + [_BLANK] * (self._width - min(room, len(line)))
 
     def _paint_cells(self, y: int, line: list[Cell], start: int, stop: int) -> None:
-        """Paint some cells; those of a doubtful row are blank."""
+        """Paint cells from `start` to before `stop`; in a doubtful row they were erased before."""
         end = stop
         while stop == self._width and end > start and line[end - 1] == _BLANK:
             end -= 1
@@ -155,7 +157,7 @@ class RowPainter:
             if is_certain(text):
                 self._write(text)
             else:
-                if look:  # which may have a background
+                if look:  # the style may have a background: fill all cells with it
                     self._write(" " * width)
                     self._move(y, x)
                 self._write(text)
@@ -193,7 +195,7 @@ def _exactly(rows: list[Row], count: int) -> list[Row]:
 
 
 def _find_scroll(new: list[Row], old: list[Row]) -> tuple[int, int, int] | None:
-    """Return the first and last row of a text that only moved, and by how many rows up."""
+    """Find text that only moved; return the first and last row to scroll, and how far up."""
     best, found = _FEWEST_SCROLLED, None
     for up in (*range(1, len(new) - best), *range(-1, best - len(new), -1)):
         start = None
@@ -224,7 +226,7 @@ def _width_at(line: list[Cell], x: int) -> int:
 
 
 def _runs(changed: list[int]) -> Iterator[tuple[int, int]]:
-    """Return the runs of changed cells, from first to after the last, across small gaps."""
+    """Yield the start and the exclusive end of each run of changed cells, across small gaps."""
     start = last = changed[0]
     for x in changed[1:]:
         if x - last > _SMALL_GAP:

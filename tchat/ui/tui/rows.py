@@ -1,4 +1,4 @@
-"""Styled rows: spans of text with style names, measured, clipped, padded; in other encodings."""
+"""Styled rows of text: measure, clip and pad their spans, and convert them to other encodings."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def encodable_row(row: Row, encoding: str) -> Row:
     for index, (text, style) in enumerate(row):
         if text.isascii():
             continue
-        # Not in the input line, where the cursor has its place.
+        # Not in the input line: the text before the cursor must not move.
         if ELLIPSIS in text and style != "input" and encodable(ELLIPSIS, encoding) != ELLIPSIS:
             after, after_style = shown[index + 1] if index + 1 < len(row) else ("", "")
             if after.startswith("   ") and after_style != "input":

@@ -1,21 +1,21 @@
-"""The terminal: painting, bytes of input, release, suspend; the only curses module.
+"""Terminal control: paint rows, read input, set modes, suspend and resume; the only curses module.
 
-Curses switches the terminal's modes and clears its screen. It does not read: its own decoding of
-keys knows neither pastes nor reports, and loses characters that it gets in pieces. `read` gives the
-bytes that have arrived, and `input_decoder` what turns them into keys. Nor does it paint, because
-it has its own table of widths: `painting` does. Each row is compared with what was painted there
-before, and only what differs is sent.
+Curses switches the terminal's modes and clears its screen, nothing else. It does not decode keys,
+because its decoder recognises neither pastes nor reports, and loses characters that arrive in
+pieces: `read` returns the bytes, and the decoder of `input_decoder` turns them into keys. Curses
+does not paint either, because it has its own table of widths: `painting` compares each row with
+what was painted there before, and only the differences are sent.
 
-When the whole screen is painted at the start or after a stop, the terminal is first asked how wide
-it draws some sequences (`width_probe`). What is painted then covers the questions.
+At the start and after a stop, the terminal is asked how wide it draws some sequences
+(`width_probe`), and then the whole screen is painted over the questions.
 
 The terminal is released (given back as it was) however the program ends: `open_screen` is a context
 manager, and a signal that would end the process at once releases the terminal first, unless the
 program handles that signal itself. The terminal is also released while the process is stopped
 (SIGTSTP), and acquired again when it continues (SIGCONT), whatever others have written on it
-meanwhile. Python runs signal handlers between any two steps of the program, in the middle of
-painting too: therefore releasing, acquiring and painting the whole picture are written so that each
-may interrupt another at any point.
+meanwhile. Python may run a signal handler between any two steps of the program, even in the middle
+of painting. So releasing, acquiring and painting are reentrant: each may interrupt another at any
+point.
 """
 
 from __future__ import annotations
@@ -90,8 +90,8 @@ class Screen:
         self._acquired = True
         self._page_modes: list[Any] | None = None
         self._acquisitions = 0
-        window.keypad(True)  # which has the terminal send what terminfo says of its keys
-        curses.typeahead(-1)  # no looking for input while painting
+        window.keypad(True)  # the terminal then sends the key sequences that terminfo has
+        curses.typeahead(-1)  # do not check for input while painting
         self.write_raw(self.terminal.paste_mode(on=True))
         self.resize()  # curses trusts LINES and COLUMNS, which may describe another terminal
 
@@ -129,21 +129,21 @@ class Screen:
                 self.write_raw(self.terminal.title(text))
 
     def write_raw(self, data: bytes) -> None:
-        """Write a sequence at once: it must not print text or move the cursor."""
+        """Write a sequence at once; the sequence must not print text or move the cursor."""
         with suppress(OSError):  # the terminal has gone; a signal tells the program so
             while data:
                 try:
                     data = data[os.write(sys.stdout.fileno(), data) :]
-                except BlockingIOError:  # another program has switched waiting off
+                except BlockingIOError:  # another program has made the terminal non-blocking
                     select.select([], [sys.stdout], [])
 
     # ---------------------------------------------------------------- input
 
     def read(self) -> bytes | None:
-        """Return the bytes of input that are waiting, or None once the terminal has gone.
+        """Return the input bytes that have arrived, or None once the terminal has gone.
 
-        Blocks while there are none, unless another program has switched that off. In raw mode
-        Ctrl-D is a byte like any other.
+        Blocks while there are none; returns nothing if another program has made the terminal
+        non-blocking. In raw mode, Ctrl-D is an ordinary byte.
         """
         try:
             return os.read(sys.stdin.fileno(), _READ_SIZE) or None
@@ -157,7 +157,7 @@ class Screen:
         return self._decoder
 
     def learn(self, position: CursorPosition) -> bool:
-        """Take an answer to where the cursor is; return whether all has to be drawn again."""
+        """Use a cursor position report; return whether the screen has to be drawn again."""
         learnt = self._probe.answer(position, time.monotonic())
         if learnt is None or learnt == profile():
             return False
@@ -188,7 +188,7 @@ class Screen:
         self._acquire()
 
     def _begin_page(self) -> None:
-        """Have the released terminal pass on every key at once, as it is."""
+        """Make the released terminal deliver every key at once and unchanged."""
         with suppress(termios.error):  # the terminal has gone
             modes = termios.tcgetattr(sys.stdin.fileno())
             self._page_modes = [*modes[:6], list(modes[6])]
@@ -198,7 +198,7 @@ class Screen:
             termios.tcsetattr(sys.stdin.fileno(), termios.TCSADRAIN, modes)
 
     def _end_page(self) -> bool:
-        """Give back the modes from before `_begin_page`; return whether it had changed them."""
+        """Restore the modes from before `_begin_page`; return whether it had changed them."""
         modes, self._page_modes = self._page_modes, None
         if modes is not None:
             with suppress(termios.error):
@@ -285,8 +285,8 @@ class Screen:
         was_acquired, has_page = self._acquired, self._page_modes is not None
         self.release()
         with _handling({signal.SIGTSTP: signal.SIG_DFL}):
-            # Returns when the process continues; at once in an orphaned process group, which
-            # nobody could continue.
+            # `stop` returns when the process continues. In an orphaned process group, which nobody
+            # could continue, it returns at once.
             stop()
         if was_acquired:
             self._acquire()
@@ -313,7 +313,7 @@ class Screen:
         if changes and acquisitions == self._acquisitions:
             self._cursor = cursor
             self.write_raw(changes)
-        if acquisitions != self._acquisitions:  # stopped meanwhile: changes of what is not there
+        if acquisitions != self._acquisitions:  # stopped meanwhile: the old screen is gone
             self.redraw()
             self._paint(picture)
 
@@ -418,7 +418,7 @@ def _capabilities(
     """Return the sequences that paint on this terminal."""
     cup = curses.tigetstr("cup") or b""
     wrap, no_wrap = _sequence("smam"), _sequence("rmam")
-    if not (wrap and no_wrap):  # terminfo does not say it of tmux and screen, which know it
+    if not (wrap and no_wrap):  # terminfo lacks these sequences of tmux and screen
         wrap, no_wrap = (_WRAP, _NO_WRAP) if terminal.xterm_like else (b"", b"")
     return Capabilities(
         move=lambda y, x: _PADDING.sub(b"", curses.tparm(cup, y, x)),
@@ -433,7 +433,7 @@ def _capabilities(
 
 
 def _scroll(top: int, bottom: int, up: int) -> bytes:
-    """Return what moves the text of some rows up, or down if `up` is negative."""
+    """Return the sequence that scrolls some rows by `up` rows, down if it is negative."""
     region = _sequence("csr", top, bottom)
     edge = _sequence("cup", bottom if up > 0 else top, 0)
     moved = _sequence("ind" if up > 0 else "ri") * abs(up)
@@ -441,7 +441,7 @@ def _scroll(top: int, bottom: int, up: int) -> bytes:
 
 
 def _sequence(name: str, *parameters: int) -> bytes:
-    """Return the sequence of a terminfo capability, without padding; empty if it lacks it."""
+    """Return the sequence of a terminfo capability, without padding; empty if there is none."""
     capability = curses.tigetstr(name)
     return _PADDING.sub(b"", curses.tparm(capability, *parameters)) if capability else b""
 
@@ -461,5 +461,5 @@ def _style_sequences(own: Mapping[str, Look] | None) -> dict[str, bytes]:
 
 def _colour_depth() -> int:
     """Return how many colours to use: 256, 16, 8 or 0."""
-    has_default = bool(_sequence("op"))  # or it could not go back to the colours it has by itself
+    has_default = bool(_sequence("op"))  # restores the terminal's default colours
     return choose_depth(curses.tigetnum("colors"), os.environ) if has_default else 0

@@ -1,10 +1,10 @@
 """Scrolling: viewport and scroll position over lines that are laid out lazily.
 
-A position is a row of a block. All movements start from the lowest visible row and go from block
-to block: their cost depends on the distance, not on the number of lines.
+A scroll position names the lowest visible row: a block, and a row in it. Scrolling goes from block
+to block, so its cost depends on the distance, not on the number of lines.
 
-A position above the bottom is stable: new lines are added below, a resized screen keeps the same
-line lowest, and when older lines are loaded above, the caller adds their number to the index.
+A position above the bottom is stable: new lines are added below it, and after a resize the same
+line is the lowest. When older lines are inserted above, the caller adds their number to the index.
 """
 
 from __future__ import annotations
@@ -38,9 +38,10 @@ class BlockSlice(NamedTuple):
 
 
 class Viewport(NamedTuple):
-    """The visible rows from the top down; `top` says that the very first row is among them.
+    """The visible rows from the top down; `top` says that the first row of all is among them.
 
-    `position` is the model's, corrected to the nearest that exists; None at the bottom.
+    `position` is the scroll position of the model, or the nearest one that exists; None at the
+    bottom.
     """
 
     slices: list[BlockSlice]
@@ -60,7 +61,7 @@ def viewport_at(blocks: Blocks, position: Position | None, height: int) -> Viewp
 def up(model: Model, rows: int, width: int, height: int) -> Position | None:
     """Return the position `rows` rows higher, on a screen of `width` by `height` cells.
 
-    It stops when the first line is at the top (`Viewport.top`). None at the bottom.
+    The highest position has the first line at the top (`Viewport.top`). None means the bottom.
     """
     return _scroll(model, -rows, width, height)
 
@@ -77,7 +78,7 @@ def page(model: Model, width: int, height: int) -> int:
 
 
 def to_line(model: Model, index: int, width: int, height: int) -> Position | None:
-    """Return the position that shows a line, with some of the lines before it above."""
+    """Return the position at which a line is a third of the pane below the top."""
     layout = layout_of(model, width, height)
     if layout is None:
         return model.position
@@ -85,7 +86,7 @@ def to_line(model: Model, index: int, width: int, height: int) -> Position | Non
     if not len(blocks):
         return None
     index = min(max(index, 0), len(blocks) - 1)
-    # The line's own first row is a third of the pane below the top.
+    # `below` is the distance from the line's own first row to the lowest row.
     below = layout.pane_height - 1 - layout.pane_height // 3
     lowest = _move(blocks, BlockRow(index, blocks.count_rows_above(index)), below)
     return _position(blocks, _fill_from_below(blocks, lowest, layout.pane_height))
@@ -94,7 +95,7 @@ def to_line(model: Model, index: int, width: int, height: int) -> Position | Non
 def first_new(model: Model) -> int | None:
     """Return the index of the first unread line; None if there is none."""
     first = None
-    # Backwards, because the unread lines are the newest and there may be many read ones.
+    # Search backwards: the unread lines are the newest, and there may be many older ones.
     for index in range(len(model.lines) - 1, -1, -1):
         line = model.lines[index]
         if 0 < line.seq < model.new_from or not model.new_from:
@@ -114,8 +115,8 @@ def _scroll(model: Model, rows: int, width: int, height: int) -> Position | None
     if not len(blocks):
         return None
     pane = layout.pane_height
-    # First move a position that leaves the pane partly empty to where the pane is full. Otherwise
-    # the first rows of the scroll would only make up for that, and nothing would seem to move.
+    # If the pane is partly empty at this position, first move to where the pane is full. Otherwise
+    # the first rows of scrolling would only fill the pane, and nothing would seem to move.
     lowest = _fill_from_below(blocks, _block_row(blocks, model.position), pane)
     return _position(blocks, _fill_from_below(blocks, _move(blocks, lowest, rows), pane))
 
@@ -140,7 +141,7 @@ def _position(blocks: Blocks, lowest: BlockRow) -> Position | None:
 
 
 def _move(blocks: Blocks, start: BlockRow, rows: int) -> BlockRow:
-    """Return the row that many rows further down, or up if `rows` is negative."""
+    """Return the row `rows` rows below `start` (above it if negative), or the last one there is."""
     index, row = start.block, start.row + rows
     while row < 0 and index > 0:
         index -= 1

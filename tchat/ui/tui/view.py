@@ -31,7 +31,7 @@ _NOTHING = "No messages yet."
 class Picture:
     """Rows to paint, from top to bottom, and the cursor as row and column in cells.
 
-    `position` is the model's scroll position, corrected to the nearest that exists. `top`: the
+    `position` is the model's scroll position, or the nearest one that exists. `top` says that the
     first row of the first line is visible, so that scrolling up has to load older lines.
     """
 
@@ -75,7 +75,7 @@ def _message_rows(model: Model, width: int, height: int) -> tuple[list[Row], Vie
 
 
 def _side_by_side(message: Row, member: Row) -> Row:
-    """Join a row of each pane with a vertical line, in which a horizontal rule ends."""
+    """Join a row of each pane with a vertical line; a horizontal rule ends at that line."""
     joint = "┤" if message[-1][0].endswith("──") else "│"
     return [*message, (joint, "rule"), *member]
 

@@ -1,11 +1,11 @@
 """Ask a terminal how wide it draws sequences of code points (DSR 6, cursor position reports). Pure.
 
-Each sequence is written at the left edge of a row of its own, and then the terminal is asked where
-its cursor is: the row of an answer says which sequence it is about, whatever the order of the
-answers, and the column how wide it is. The rows have to be painted afterwards.
+Each sequence is written at the left edge of a row of its own, and then the terminal is asked for
+the position of its cursor. In an answer, the row identifies the sequence, in whatever order the
+answers come, and the column gives its width. The rows have to be painted over afterwards.
 
-The screen is painted without waiting for the answers. They change the widths only if all of them
-come before a deadline: text is not laid out anew under a person who is reading. A late answer is
+The screen is painted without waiting for the answers. The widths change only if all answers come
+before a deadline; later, the text would move under a person who is reading. A late answer is
 ignored.
 """
 
@@ -60,7 +60,7 @@ class WidthProbe:
         return now <= self.deadline and len(self._widths) < len(_SEQUENCES)
 
     def answer(self, position: CursorPosition, now: float) -> WidthProfile | None:
-        """Return the terminal's profile once this answer completes it in time."""
+        """Return the terminal's profile if this is the last answer missing, and in time."""
         index = position.row - _FIRST_ROW
         if now > self.deadline or not 0 <= index < len(_SEQUENCES):
             return None
@@ -72,9 +72,9 @@ class WidthProbe:
 
 
 def _profile_of(widths: dict[str, int]) -> WidthProfile:
-    """Return the profile that fits; a width that makes no sense is taken as unknown."""
-    # Old versions of tmux join whatever follows a joiner, depending on when it arrives; they are
-    # known by the flag, which becomes as narrow as its first part.
+    """Return the profile for measured widths; an impossible width counts as unknown."""
+    # Old versions of tmux join any character that follows a joiner, depending on when it arrives.
+    # They are recognised by the rainbow flag, which becomes as narrow as its first part.
     joined = widths["family"] == widths["rainbow"] == 2
     return WidthProfile(
         selector=2 if widths["selector"] == 2 else SAFE.selector,

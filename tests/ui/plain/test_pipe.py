@@ -88,7 +88,7 @@ async def test_bytes_that_are_no_utf8_are_told_once(tmp_path: Path) -> None:
     assert status == 0
     assert sent == ["fine", "M\ufffdller", "S\ufffdhne", "und ü"]
     (notice,) = said
-    assert notice.startswith("-- Line 2 of the input is not valid UTF-8; what is not was replaced")
+    assert notice.startswith("-- Line 2 of the input is not valid UTF-8; invalid bytes were")
 
 
 @pytest.mark.parametrize(("letter", "size"), [("x", 200_000), ("漢", 30_000), ("\0", 20_000)])
