@@ -5,13 +5,18 @@ table differs, the rest of the row would be out of place, and parts of it would 
 Here the cursor is positioned explicitly after each grapheme whose width is not certain
 (`is_certain`), so that the text after it is in place, whatever width the terminal gave it. If a row
 has or had such a grapheme, it is erased from there to its end before it is painted, so that no part
-of the old text stays. While rows are painted, line wrap at the right edge is off, so that no text
-reaches the next row.
+of the old text stays.
+
+While rows are painted, line wrap at the right edge is off, so that no text reaches the next row.
+Then the cursor stays on a row's last cell after it was written, and tmux would add a combining mark
+to the cell before: such a cell is written with line wrap on. A terminal that gives the mark a cell
+of its own puts it into the next row, whose beginning is therefore painted again.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -33,6 +38,8 @@ _CONTROL = re.compile("[\0-\x1f\x7f-\x9f]")
 # Up to this many unchanged cells between changed ones are written again: moving the cursor would
 # take more bytes.
 _SMALL_GAP = 6
+# A combining mark may be shown in so many cells.
+_MARK_WIDTH = 2
 # If scrolling would save only this many rows, they are painted again instead.
 _FEWEST_SCROLLED = 2
 
@@ -43,10 +50,11 @@ class Capabilities:
 
     `move` returns the sequence that moves the cursor to a row and column, counted from 0. `erase`
     clears a row from the cursor on. `wrap` and `no_wrap` switch line wrap at the right edge on and
-    off; if they are empty, it is always on, and the last cell of the screen stays blank. `plain`
-    resets all attributes; after it, the sequence in `styles` sets those of a style. `scroll`
-    returns the sequence that moves the text from a first to a last row up by a number of rows, or
-    down if the number is negative.
+    off; if they are empty, it is always on, and the last cell of the screen stays blank. `combines`
+    says that combining marks are added to the cell before the cursor. `plain` resets all
+    attributes; after it, the sequence in `styles` sets those of a style. `scroll` returns the
+    sequence that moves the text from a first to a last row up by a number of rows, or down if the
+    number is negative.
     """
 
     move: Callable[[int, int], bytes]
@@ -55,6 +63,7 @@ class Capabilities:
     no_wrap: bytes
     plain: bytes
     styles: Mapping[str, bytes]
+    combines: bool = False
     scroll: Callable[[int, int, int], bytes] | None = None
     encoding: str = "utf-8"
 
@@ -68,6 +77,7 @@ class RowPainter:
         self._height = height
         self._out: list[bytes] = []
         self._look = b""
+        self._reached: set[int] = set()
 
     def paint(self, rows: list[Row], painted: list[Row]) -> None:
         """Paint `rows` over `painted`, both from the top of the screen; missing rows are blank."""
@@ -82,13 +92,14 @@ class RowPainter:
             blank: list[Row] = [[] for _ in range(abs(up))]
             old[top : bottom + 1] = moved[up:] + blank if up > 0 else blank + moved[:up]
         for y, (row, before) in enumerate(zip(new, old, strict=True)):
-            if row != before:
+            if row != before or y in self._reached:
                 self.paint_row(y, row, before)
 
     def paint_row(self, y: int, row: Row, painted: Row) -> None:
         """Paint `row` over `painted`; a row without spans is blank."""
         new, old = self._lay_out(y, row), self._lay_out(y, painted)
-        changed = [x for x in range(self._width) if new[x] != old[x]]
+        reached = range(_MARK_WIDTH) if y in self._reached else ()
+        changed = [x for x in range(self._width) if new[x] != old[x] or x in reached]
         if not changed:
             return
         doubts = {text for text, _ in {*new, *old} if text and not is_certain(text)}
@@ -160,15 +171,30 @@ class RowPainter:
                 if look:  # the style may have a background: fill all cells with it
                     self._write(" " * width)
                     self._move(y, x)
-                self._write(text)
+                if x == self._width - 1 and self._wraps(y, text):
+                    self._out += [self._terminal.wrap, self._encode(text), self._terminal.no_wrap]
+                    self._reached.add(y + 1)
+                else:
+                    self._write(text)
                 self._move(y, x + width)
             x += width
         if end < stop:
             self._move(y, end)
             self._erase()
 
+    def _wraps(self, y: int, text: str) -> bool:
+        """Return whether the last cell of a row is written while text wraps: a letter with marks.
+
+        The last row is an exception: a mark with a cell of its own would scroll the screen.
+        """
+        is_right = self._terminal.combines and y < self._height - 1
+        return is_right and is_certain(text[0]) and all(map(_is_combining, text[1:]))
+
     def _write(self, text: str) -> None:
-        self._out.append(text.encode(self._terminal.encoding, "replace"))
+        self._out.append(self._encode(text))
+
+    def _encode(self, text: str) -> bytes:
+        return text.encode(self._terminal.encoding, "replace")
 
     def _move(self, y: int, x: int) -> None:
         if x < self._width:
@@ -187,6 +213,10 @@ class RowPainter:
 @lru_cache(maxsize=512)
 def _ascii_cells(text: str, look: bytes) -> tuple[Cell, ...]:
     return tuple((character, look) for character in text)
+
+
+def _is_combining(character: str) -> bool:
+    return unicodedata.category(character) in ("Mn", "Me")
 
 
 def _exactly(rows: list[Row], count: int) -> list[Row]:

@@ -427,6 +427,7 @@ def _capabilities(
         no_wrap=no_wrap,
         plain=_sequence("sgr0"),
         styles=_style_sequences(own),
+        combines=terminal.xterm_like,
         scroll=_scroll if all(map(curses.tigetstr, ("csr", "ind", "ri"))) else None,
         encoding=encoding,
     )

@@ -3,9 +3,10 @@
     python painter.py [STYLE=LOOK ...]
 
 It shows its size, a row for each style, and lines that keys add: n adds a line; e one of emoji and
-other scripts; i one, and stops while painting it; u repaints everything; o changes the end of the
-last line; t sets the window title; w rings the bell beside curses; a prints text for copying; x
-raises an exception; q quits; Ctrl-Z suspends. It follows SIGWINCH.
+other scripts; m one whose last letter has marks and is in the last column; i one, and stops while
+painting it; u repaints everything; o changes the end of the last line; t sets the window title;
+w rings the bell beside curses; a prints text for copying; x raises an exception; q quits; Ctrl-Z
+suspends. It follows SIGWINCH.
 """
 
 from __future__ import annotations
@@ -101,6 +102,8 @@ class Painter:
 
     def press(self, key: str) -> None:
         match key:
+            case "m":
+                self.lines.append(["x" * (self.screen.size[0] - 1) + "ด้", ""])
             case "n" | "e":
                 self.add_line(key)
             case "i":

@@ -157,3 +157,47 @@ def test_last_cell_stays_blank_where_rows_wrap() -> None:
     painter.paint_row(1, [("ab你", "text")], [])
     sent = painter.finish((0, 0), moved=False)
     assert sent == b"\x1b[1;1Habcd\x1b[2;1Hab\x1b[1;1H"
+
+
+def last_column(*rows: str, combines: bool = True) -> tuple[list[str], bytes]:
+    """Paint rows of 4 cells on a terminal; return its screen, and what was sent."""
+    painter = RowPainter(replace(CAPABILITIES, combines=combines), 4, len(rows))
+    painter.paint([[(row, "text")] for row in rows], [])
+    sent = painter.finish((0, 0), moved=True)
+    screen = Emulator(4, len(rows))
+    pyte.ByteStream(screen).feed(sent)
+    return screen.display, sent
+
+
+def test_mark_in_the_last_column_is_written_wrapping() -> None:
+    shown, sent = last_column("abcด้", "next")
+    assert shown == ["abcด้", "next"]
+    assert "\x1b[?7hด้\x1b[?7l\x1b[2;1H".encode() in sent
+
+
+@pytest.mark.parametrize("text", ["abด้c", "ab你", "abc👍", "abc\u1161"])
+def test_other_last_cells_are_written_without_wrapping(text: str) -> None:
+    assert last_column(text, "next")[1].count(b"\x1b[?7h") == 1, "only at the end"
+
+
+def test_last_row_never_wraps() -> None:
+    assert last_column("next", "abcด้")[1].count(b"\x1b[?7h") == 1, "only at the end"
+
+
+def test_other_terminals_never_wrap_while_painting() -> None:
+    assert last_column("abcด้", "next", combines=False)[1].count(b"\x1b[?7h") == 1
+
+
+def test_mark_that_takes_a_cell_leaves_nothing_below() -> None:
+    """The next row is painted again, also if it has not changed."""
+    screen = Emulator(4, 3)
+    screen.measure = lambda character: 1 if character == "\u0e49" else None
+    stream = pyte.ByteStream(screen)
+    painted: list[Row] = []
+    for first in ("abcd", "abcด้"):
+        rows: list[Row] = [[(text, "text")] for text in (first, "next", "end")]
+        painter = RowPainter(replace(CAPABILITIES, combines=True), 4, 3)
+        painter.paint(rows, painted)
+        stream.feed(painter.finish((0, 0), moved=True))
+        painted = rows
+    assert screen.display[1:] == ["next", "end "]

@@ -191,6 +191,21 @@ def test_terminal_is_asked_again_after_a_stop(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("term", ["tmux-256color", "screen-256color", "xterm-256color"])
+def test_mark_in_the_last_column_in_tmux(tmp_path: Path, term: str) -> None:
+    require_tmux()
+    tmux = Tmux(tmp_path, ["env", f"TERM={term}", *PAINTER], LC_ALL="C.UTF-8")
+    try:
+        tmux.sees("> 0 lines")
+        tmux.run("send-keys", "nmmn")
+        tmux.sees("> 4 lines")
+        shown = tmux.text.splitlines()[1:5]
+        assert shown[1:3] == ["x" * 79 + "ด้"] * 2
+        assert [row[:8] for row in (shown[0], shown[3])] == ["line 0 │", "line 3 │"]
+    finally:
+        tmux.end()
+
+
+@pytest.mark.parametrize("term", ["tmux-256color", "screen-256color", "xterm-256color"])
 def test_scrolling_in_tmux_equals_a_full_repaint(tmp_path: Path, term: str) -> None:
     require_tmux()
     tmux = Tmux(tmp_path, ["env", f"TERM={term}", *PAINTER], LC_ALL="C.UTF-8")
