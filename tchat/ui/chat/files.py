@@ -23,7 +23,7 @@ from tchat.core.protocol.frames import FileList, FileListRequest
 from tchat.core.text import clean_line, fold, size_text
 from tchat.errors import Code, Refused
 from tchat.ui.chat.lines import latest
-from tchat.ui.text.cells import cells, pad_left, pad_right
+from tchat.ui.text.cells import cells, pad_right
 from tchat.ui.text.paths import parse_destination
 
 if TYPE_CHECKING:
@@ -86,18 +86,18 @@ def _known(listed: FileList, replica: Replica) -> list[ListedFile]:
 
 
 def file_table(found: list[ListedFile]) -> list[str]:
-    """Return a line for each file, in columns."""
+    """Return a line for each file, in columns that fit beside the members on 80 cells."""
     names = [clean_line(one.file.name) for one in found]
     people = [clean_line(one.file.by) for one in found]
+    sizes = [size_text(one.file.size) for one in found]
     number = max((len(str(one.file.number)) for one in found), default=0)
     name = min(max(map(cells, names), default=0), _NAME_WIDTH)
+    size = max(map(len, sizes), default=0)
     person = max(map(cells, people), default=0)
     return [
-        f"{one.file.number:>{number}}  {_padded(shown, name)}"
-        f"  {pad_left(size_text(one.file.size), 8)}"
-        f"  {pad_right(by, person)}  {moment_text(one.file.at)}  {one.file.sha256.hex()[:16]}"
-        f"  {_status(one)}"
-        for one, shown, by in zip(found, names, people, strict=True)
+        f"{one.file.number:>{number}}  {_padded(shown, name)}  {amount:>{size}}"
+        f"  {pad_right(by, person)}  {_short_moment(one.file.at)}"
+        for one, shown, amount, by in zip(found, names, sizes, people, strict=True)
     ]
 
 
@@ -128,6 +128,14 @@ def moment_text(at: int) -> str:
     moment = time.localtime(latest(at) / 1000)
     this_year = moment.tm_year == time.localtime().tm_year
     return time.strftime("%d %b %H:%M" if this_year else "%d %b  %Y", moment)
+
+
+def _short_moment(at: int) -> str:
+    """Return a time as "10:03" if it is today, "22 Nov", or "Nov 2025"."""
+    moment, today = time.localtime(latest(at) / 1000), time.localtime()
+    if moment.tm_year != today.tm_year:
+        return time.strftime("%b %Y", moment)
+    return time.strftime("%H:%M" if moment.tm_yday == today.tm_yday else "%d %b", moment)
 
 
 def _status(one: ListedFile, most: int = _NAMED_FETCHERS) -> str:
