@@ -97,7 +97,7 @@ def test_the_invite_line_lets_another_person_join(server: ServerProcess, tmp_pat
         alice.type("/invite\r")
         (line,) = printed_lines(alice)
         with Terminal([*shlex.split(line)[3:], "--user", "bob"], str(tmp_path / "bob")) as bob:
-            bob.sees("bob ▸", "★ alice")
+            bob.sees("bob ▸", "★● alice")
             bob.type("let in\r")
             bob.sees("bob │ let in")
             assert_chat_continues(alice, "still here")

@@ -19,7 +19,7 @@ ELLIPSIS = "…"
 _BEFORE_SPACES = re.compile(f"{ELLIPSIS}([^{ELLIPSIS}]*?)  (?= |$)")
 _CUT_OFF = re.compile(f"[!-~]{{2}}{ELLIPSIS}(?=  |$)")
 # Lines and arrows; marks of messages, of members (admin, online, away, offline), of progress.
-_SIMILAR = dict(zip("│┤─▸»→«←⇡↑⇣↓↳·…✗↵★☆●◐○•▰▱", "||->>><<^^vv>..x/@%*~-*#-", strict=True))
+_SIMILAR = dict(zip("│┤─▸»→«←⇡↑⇣↓↳·…✗↵★●◐○•▰▱", "||->>><<^^vv>..x/@*~-*#-", strict=True))
 # Quotation marks, dashes and letters without a decomposition, which people type.
 _SIMILAR |= dict.fromkeys("\u2018\u2019\u201a\u201b\u2032", "'")
 _SIMILAR |= dict.fromkeys("\u201c\u201d\u201e\u201f\u2033", '"')

@@ -90,15 +90,12 @@ def _member_rows(people: list[Person], width: int, height: int) -> list[Row]:
 
 
 def _member_row(person: Person, width: int) -> Row:
-    """Return a member with a mark for their presence; no mark if it is not known."""
-    present = person.online and not person.away
-    if person.admin:
-        mark, style = "★" if present else "☆", "member.admin"
-    else:
-        mark = "●" if present else "◐" if person.online else "○"
-        mark = " " if person.online is None else mark
-        style = "member.online"
+    """Return a member: ★ for the admin, a mark for their presence if it is known, the name."""
+    present = "●" if not person.away else "◐"
+    mark = " " if person.online is None else present if person.online else "○"
+    style = "member.admin" if person.admin else "member.online"
     name = name_style(person.name)
     if person.online is False:
         style = name = "member.offline"
-    return [(f" {mark} ", style), (pad_right(person.name, width - 3), name)]
+    marks = f"{'★' if person.admin else ' '}{mark} "
+    return [(marks, style), (pad_right(person.name, width - 3), name)]

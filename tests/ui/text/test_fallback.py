@@ -14,14 +14,14 @@ from tchat.ui.tui.rows import Row, encodable_row, row_width
 from tests.hostile_text import EVERYTHING
 
 ENCODINGS = ["ascii", "ISO-8859-1", "ISO-8859-15", "KOI8-R"]
-SHOWN = "│─┤▸»·↳✗★☆●◐○⇡⇣↓▰▱↵␛…"
+SHOWN = "│─┤▸»·↳✗★●◐○⇡⇣↓▰▱↵␛…"
 
 
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
         ("── new ──┤│", "-- new --||"),
-        ("alice ▸ ● ★ ☆ ◐ ○", "alice > * @ % ~ -"),
+        ("alice ▸ ● ★ ◐ ○", "alice > * @ ~ -"),
         ("für Åsa, naïve café", "fur Asa, naive cafe"),
         ("e\u0301", "e"),
         ("\u201cyes\u201d \u2013 it\u2019s", '"yes" - it\'s'),

@@ -49,7 +49,7 @@ def test_two_people_chat(server: ServerProcess, tmp_path: Path) -> None:
     with join(server, tmp_path, "alice") as alice, join_second(alice, server, tmp_path) as bob:
         alice.sees("bob asks to join", "1 asks to join: F9 or /1")
         alice.type("/2 bob\r")
-        bob.sees("bob joined, approved by alice", "★ alice", "● bob")
+        bob.sees("bob joined, approved by alice", "★● alice", "● bob")
         bob.type("hello there\r")
         alice.sees("  bob │ hello there")
         alice.type("你好 bob 👋\r")
@@ -222,11 +222,11 @@ def test_ctrl_c_withdraws_a_half_answered_question(server: ServerProcess, tmp_pa
 
 def test_f7_shows_and_hides_members(server: ServerProcess, tmp_path: Path) -> None:
     with join(server, tmp_path, "alice") as terminal:
-        terminal.sees("nobody else", "│ ★ alice")
+        terminal.sees("nobody else", "│★● alice")
         terminal.type(F7)
-        wait_gone(terminal, "★ alice")
+        wait_gone(terminal, "★● alice")
         terminal.type(F7)
-        terminal.sees("│ ★ alice")
+        terminal.sees("│★● alice")
 
 
 def test_bare_view_shows_whole_lines(server: ServerProcess, tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def test_bare_view_shows_whole_lines(server: ServerProcess, tmp_path: Path) -> N
         assert "│" not in terminal.text
         assert terminal.screen.display[row_with(terminal, "https://")].rstrip() == link
         terminal.type(alt("l"))
-        terminal.sees("│ ★ alice", "│ and a word")
+        terminal.sees("│★● alice", "│ and a word")
 
 
 def test_help_fits_80_columns(server: ServerProcess, tmp_path: Path) -> None:
@@ -277,7 +277,7 @@ def test_long_output_is_shown_from_its_beginning(server: ServerProcess, tmp_path
 
 def test_resize_repaints_at_once(server: ServerProcess, tmp_path: Path) -> None:
     with join(server, tmp_path, "alice") as terminal:
-        terminal.sees("nobody else", "★ alice")
+        terminal.sees("nobody else", "★● alice")
         terminal.type("a message that is long enough to be wrapped in a narrow terminal\r")
         terminal.sees("narrow terminal")
         terminal.resize(40, 10)
@@ -293,7 +293,7 @@ def test_resize_repaints_at_once(server: ServerProcess, tmp_path: Path) -> None:
         terminal.sees("too small")
         terminal.type("typed blind")
         terminal.resize(80, 24)
-        terminal.sees("★ alice", "long enough to be wrapped   │", "alice ▸ typed blind")
+        terminal.sees("★● alice", "long enough to be wrapped   │", "alice ▸ typed blind")
         assert terminal.screen.display[-1].startswith("alice ▸")
         assert terminal.screen.display[0].startswith(" #ops ")
 
@@ -332,7 +332,7 @@ def test_ctrl_z_suspends_and_fg_continues(server: ServerProcess, tmp_path: Path)
         terminal.type("echo still $((6 * 7))\r")
         terminal.sees("still 42")
         terminal.type("fg\r")
-        terminal.sees("nobody else", "★ alice", "alice ▸ half a line")
+        terminal.sees("nobody else", "★● alice", "alice ▸ half a line")
         terminal.type(" and its end\r")
         terminal.sees("alice │ half a line and its end")
         terminal.type("/quit\r")
@@ -355,7 +355,7 @@ def test_messages_while_suspended_are_shown(server: ServerProcess, tmp_path: Pat
 
 def test_no_color_is_respected(server: ServerProcess, tmp_path: Path) -> None:
     with join(server, tmp_path, "alice", extra={"NO_COLOR": "1"}) as plain:
-        plain.sees("nobody else", "★ alice")
+        plain.sees("nobody else", "★● alice")
         plain.type("hello\r")
         plain.sees("alice │ hello")
         rows = plain.screen.buffer.values()

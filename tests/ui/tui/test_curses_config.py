@@ -27,7 +27,7 @@ def configure(home: Path, user: str, text: str) -> None:
 def test_keys_are_configurable(server: ServerProcess, tmp_path: Path) -> None:
     configure(tmp_path, "alice", '[keys]\n"F5" = "members"\n"F7" = "bare-view"\n')
     with join(server, tmp_path, "alice") as alice:
-        alice.sees("nobody else", "★ alice")
+        alice.sees("nobody else", "★● alice")
         alice.type(F5)
         alice.until(lambda: "★" not in alice.text, "no members")
         alice.type("hello\r")
