@@ -89,7 +89,10 @@ CONTROLS = (
     Case("vertical tab and form feed", "a\vb\fc", "a␋b␌c"),
     Case("next line", "a\x85b", "a\ufffdb"),
     Case("line and paragraph separators", "a\u2028b\u2029c", "a\nb\nc"),
-    Case("tab", "a\tb", "a b"),
+    Case("tab", "a\tb", "a\tb"),
+    Case("tabs to the last column", "a" + "\t" * 40 + "b", "a" + "\t" * 40 + "b"),
+    Case("tabs over columns", "\t│ ★ alice\n\t[10:02]\t--", "\t│ ★ alice\n\t[10:02]\t--"),
+    Case("marks on a tab", "a\t\u0301b", "a\t\u0301b"),
     Case("shift out", "a\x0eb\x0fc", "a␎b␏c"),
     Case("flow control", "a\x13b\x11c", "a␓b␑c"),
     Case("end of file, cancel, substitute", "a\x04b\x18c\x1ad", "a␄b␘c␚d"),
@@ -172,17 +175,25 @@ _BLANKS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 _JOINERS = frozenset("\u200c\u200d")
 
 
-def unsafe_characters(line: str) -> list[str]:
+def unsafe_characters(line: str, *, allowed: str = "") -> list[str]:
     """Return the control and invisible characters in a line of output, as code points."""
     return [
         f"U+{ord(letter):04X}"
         for letter in line
-        if _CONTROL.match(letter)
-        or letter in _BLANKS
-        or (unicodedata.category(letter) == "Cf" and letter not in _JOINERS)
+        if letter not in allowed
+        and (
+            _CONTROL.match(letter)
+            or letter in _BLANKS
+            or (unicodedata.category(letter) == "Cf" and letter not in _JOINERS)
+        )
     ]
 
 
 def as_one_line(shown: str) -> str:
-    """Return how a text is shown on one line, with a sign for each line break."""
+    """Return how a text is shown on one line: a sign for each line break, spaces for tabs."""
+    return shown.replace("\n", "↵").replace("\t", " ")
+
+
+def as_plain_line(shown: str) -> str:
+    """Return how plain mode prints the text of a message, which keeps its tabs."""
     return shown.replace("\n", "↵")

@@ -26,6 +26,7 @@ from tests.hostile_text import (
     SEQUENCES,
     Case,
     as_one_line,
+    as_plain_line,
     unsafe_characters,
 )
 from tests.processes import launching
@@ -40,8 +41,15 @@ every_case = pytest.mark.parametrize("case", HOSTILE, ids=lambda case: case.name
 both_formats = pytest.mark.parametrize("log_format", ["text", "json"])
 
 
-def assert_clean(lines: list[str]) -> None:
-    assert {line: unsafe_characters(line) for line in lines if unsafe_characters(line)} == {}
+def assert_clean(lines: list[str], *, allowed: str = "") -> None:
+    unsafe = {line: unsafe_characters(line, allowed=allowed) for line in lines}
+    assert {line: found for line, found in unsafe.items() if found} == {}
+
+
+def assert_plain(lines: list[str]) -> None:
+    """Check lines of plain mode: only messages may have tabs."""
+    assert_clean([line for line in lines if not line[8:].startswith("<")])
+    assert_clean(lines, allowed="\t")
 
 
 # ------------------------------------------------------------------ sanitizer
@@ -51,7 +59,7 @@ def assert_clean(lines: list[str]) -> None:
 def test_sanitizer_agrees_with_the_corpus(case: Case) -> None:
     assert clean_text(case.text) == case.shown
     assert clean_line(case.text) == as_one_line(case.shown)
-    assert_clean(case.shown.split("\n"))
+    assert_clean(case.shown.split("\n"), allowed="\t")
 
 
 @pytest.mark.parametrize("text", HARMLESS)
@@ -82,9 +90,10 @@ async def test_plain_mode_shows_hostile_messages_as_text(tmp_path: Path) -> None
                 await bob.post(text)
         await alice.sees("the end")
         assert await alice.end() == 0
-    shown = [as_one_line(case.shown) for case in HOSTILE]
+    shown = [as_plain_line(case.shown) for case in HOSTILE]
     assert alice.heard == [f"<bob> {text}" for text in [*shown, *HARMLESS, "the end"]]
-    assert_clean([*alice.lines, *alice.err.all])
+    assert_plain(alice.lines)
+    assert_clean(alice.err.all)
 
 
 async def member_script(peer: ScriptedPeer) -> None:
@@ -150,9 +159,9 @@ async def test_plain_mode_sanitizes_all_server_text(tmp_path: Path) -> None:
         await alice.sees("connection lost (farewell:", " denied your request", " kicked you from")
         await alice.sees("You left this group", "The last member, ")
         assert await alice.end() == 1
-    shown = [as_one_line(case.shown) for case in HOSTILE]
+    shown = [(as_one_line(case.shown), as_plain_line(case.shown)) for case in HOSTILE]
     said = [line[8:] for line in alice.lines]
-    assert [line for line in said if line[0] == "<"] == [f"<{text}> {text}" for text in shown]
+    assert [line for line in said if line[0] == "<"] == [f"<{who}> {text}" for who, text in shown]
     # A request that was withdrawn before it is shown appears as history.
     asked = [line for line in said if " asks to join: /approve " in line or "asked to join" in line]
     assert len(asked) == len(HOSTILE)
@@ -161,7 +170,8 @@ async def test_plain_mode_sanitizes_all_server_text(tmp_path: Path) -> None:
     refused = [line for line in said if line.startswith("! ")]
     assert sum("no file: " in line for line in refused) == len(HOSTILE) - 1
     assert sum("cannot be: " in line for line in refused) == 1
-    assert_clean([*alice.lines, *alice.err.all])
+    assert_plain(alice.lines)
+    assert_clean(alice.err.all)
 
 
 SENTENCES = (

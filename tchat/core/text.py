@@ -128,9 +128,9 @@ def clean_message(text: str) -> str:
 def clean_text(text: str) -> str:
     r"""Return `text` without the characters that would control a terminal.
 
-    Newlines stay; a tab becomes a space; C0 controls become their pictures (ESC is shown as ␛);
-    C1 controls and unpaired surrogates become U+FFFD; bidi controls and other invisible
-    characters are removed, except the joiners that emoji and several scripts need.
+    Newlines and tabs stay; other C0 controls become their pictures (ESC is shown as ␛); C1 controls
+    and unpaired surrogates become U+FFFD; bidi controls and other invisible characters are removed,
+    except the joiners that emoji and several scripts need.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -152,8 +152,8 @@ def clean_text(text: str) -> str:
 
 
 def clean_line(text: str) -> str:
-    """Return `text` sanitized and on one line: newlines are shown as ↵."""
-    return clean_text(text).replace("\n", "↵")
+    """Return `text` sanitized and on one line: newlines are shown as ↵, tabs as spaces."""
+    return clean_text(text).replace("\n", "↵").replace("\t", " ")
 
 
 def quote_name(typed: str) -> str:
@@ -231,11 +231,11 @@ def _is_name_character(character: str) -> bool:
 
 def _visible(character: str, *, after: str) -> str:
     """Return the sanitized form of one character; `after` is the character before it."""
-    if character == "\n" or (character.isprintable() and character not in _INVISIBLE_LETTERS):
+    if character in "\n\t" or (character.isprintable() and character not in _INVISIBLE_LETTERS):
         return character
     code = ord(character)
     if code < 0x20:
-        return " " if character == "\t" else chr(0x2400 + code)
+        return chr(0x2400 + code)
     if code == 0x7F:
         return "\u2421"
     category = unicodedata.category(character)

@@ -14,7 +14,9 @@ from tchat.core.text import (
     TEXT_LIMIT,
     check_name,
     check_text,
+    clean_limited,
     clean_line,
+    clean_message,
     clean_text,
     fold,
     quote_name,
@@ -197,7 +199,6 @@ def test_harmless_text_is_unchanged(text: str) -> None:
         ("a\x7fb", "a␡b"),
         ("a\x9b31mb", "a\ufffd31mb"),
         ("a\x85b", "a\ufffdb"),
-        ("a\tb", "a b"),
         ("a\rb", "a␍b"),
         ("a\r\nb", "a\nb"),
         ("a\u2028b\u2029c", "a\nb\nc"),
@@ -247,9 +248,19 @@ def test_clean_text_is_unchanged(text: str) -> None:
 
 @given(any_text)
 def test_clean_text_has_no_terminal_controls(text: str) -> None:
-    for character in clean_text(text).replace("\n", ""):
+    for character in clean_text(text).replace("\n", "").replace("\t", ""):
         assert unicodedata.category(character) not in ("Cc", "Cs", "Zl", "Zp")
         assert character not in BIDI | INVISIBLE
+
+
+@pytest.mark.parametrize("text", ["a\tb", "\tgcc -o a a.c", "name\tvalue\t\n\t\tx"])
+def test_tabs_stay_in_messages(text: str) -> None:
+    assert clean_text(text) == clean_message(text) == text
+
+
+def test_tab_on_one_line_is_a_space() -> None:
+    assert clean_line("a\tb\n\tc") == "a b↵ c"
+    assert clean_limited("a\tb", 3, "A topic") == "a b"
 
 
 @given(any_text)

@@ -139,7 +139,7 @@ async def test_incomplete_frame_delays_nobody() -> None:
 async def test_control_characters_are_removed_from_messages() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         await alice.post("a\x1b[2Jb\u202ec\r\n\td")
-        assert texts(await bob.events(1)) == ["a␛[2Jbc\n d"]
+        assert texts(await bob.events(1)) == ["a␛[2Jbc\n\td"]
 
 
 async def test_detach_stops_events_and_attach_resumes_them() -> None:

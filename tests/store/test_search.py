@@ -60,6 +60,8 @@ if TYPE_CHECKING:
         ("한국", "한국어를 배워요"),
         ("น้ำ", "ดื่มน้ำเยอะๆ"),
         ("python 北京", "用Python在北京写"),
+        ("value", "name\tvalue\tx"),
+        ("name\tvalue", "name value"),
     ],
 )
 async def test_a_query_matches_as_people_type(store: Store, typed: str, said: str) -> None:

@@ -165,6 +165,16 @@ async def test_edit_without_text_fills_the_input() -> None:
         assert await alice.types("/edit ^2 of whom?") == ["error: Only bob may edit this message."]
 
 
+async def test_edit_keeps_tabs_and_indentation() -> None:
+    async with two_typing() as (alice, bob):
+        await alice.types("\tif x:\n\t\treturn", "/edit")
+        assert alice.frontend.filled == ["/edit \tif x:\n\t\treturn"]
+        await alice.types("/edit \tif y:\n\t\treturn")
+        await bob.reads("alice: \tif y:\n\t\treturn [edited]")
+        await alice.types("last", "/edit ^2   if z:")
+        await bob.reads("alice:   if z: [edited]")
+
+
 async def test_only_own_messages_can_be_edited() -> None:
     async with two_typing() as (alice, bob):
         await bob.types("mine")

@@ -73,6 +73,8 @@ class CommandSpec(Generic[C]):
     """The argument counts messages or results (^N): in a script, wait until all have arrived."""
     takes_path: bool = False
     """The argument is a path: an answer that begins with a slash may be a path, not a command."""
+    keeps_indent: bool = False
+    """The argument begins after the first space: further ones are the indentation of its text."""
     before_asking: Callable[[C], None] | None = None
     """Runs before the question is asked; raises `Refused` if no argument is possible."""
     lapses: bool = False
@@ -183,7 +185,10 @@ class CommandTable(Generic[C]):
                 f"There is no command /{word}. /help lists the commands;"
                 " to begin a message with a slash, type two.",
             )
-        argument = argument.strip() if command.argument else ""
+        if not command.argument or not argument.strip():
+            argument = ""
+        else:
+            argument = argument.rstrip() if command.keeps_indent else argument.strip()
         if len(argument) > ARGUMENT_LIMIT and not command.takes_text:
             raise Refused(Code.TEXT_TOO_LONG, f"The argument of /{command.word} is too long.")
         return Do(command, argument)
@@ -265,8 +270,8 @@ def _table(commands: tuple[CommandSpec[C], ...], *, screen: bool) -> list[str]:
 
 
 def _split(line: str) -> tuple[str, str]:
-    """Return a command's word, in lower case, and the rest of the line."""
-    first, *rest = line[1:].split(maxsplit=1) or [""]
+    """Return a command's word, in lower case, and what follows the space after it."""
     if not line[1:2].strip():  # "/ help" is not a command
         return "", line[1:]
-    return first.lower(), rest[0] if rest else ""
+    word = line[1:].split(maxsplit=1)[0]
+    return word.lower(), line[len(word) + 2 :]

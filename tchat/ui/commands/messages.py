@@ -54,11 +54,9 @@ def edit(chat: Chat, window: Window, typed: str) -> None:
     """Edit the person's newest message, or put it into the input line for editing."""
     mine = fold(chat.session.user)
     require_sent(window)
-    target, changed = find_message(
-        window, typed, lambda line: fold(line.who) == mine, by_name=False
-    )
-    first = typed.partition(" ")[0]
-    back = first if _BACK.fullmatch(first) else ""
+    target, _ = find_message(window, typed, lambda line: fold(line.who) == mine, by_name=False)
+    first, _, rest = typed.partition(" ")
+    back, changed = (first, rest) if _BACK.fullmatch(first) else ("", typed)
     if changed and window.offered is not None and window.offered[0] == back:
         # Even if newer messages have come since, "^2" means the message that was offered.
         seq = window.offered[1]
@@ -326,6 +324,7 @@ COMMANDS: tuple[CommandSpec[Chat], ...] = (
         "[^N] [TEXT]",
         example="^2 the complete new text",
         completer=text,
+        keeps_indent=True,
         counts_messages=True,
     ),
     CommandSpec(

@@ -2,7 +2,7 @@
 
 One line is printed for each event:
 
-    [HH:MM] <alice> text        a message; line breaks in it are printed as ↵
+    [HH:MM] <alice> text        a message; line breaks in it are printed as ↵, tabs as they are
     [HH:MM] * alice waves       an action ("/me waves")
     [HH:MM] -- notice           anything else that happened
     [HH:MM] ! error             something that was refused

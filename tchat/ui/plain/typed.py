@@ -109,7 +109,8 @@ def split_text(text: str) -> list[str]:
     parts = []
     while len(text) * 4 > TEXT_LIMIT and len(data := text.encode()) > TEXT_LIMIT:
         part = data[:TEXT_LIMIT].decode(errors="ignore")
-        space = part.rfind(" ", len(part) * 3 // 4)
+        earliest = len(part) * 3 // 4
+        space = max(part.rfind(" ", earliest), part.rfind("\t", earliest))
         part = part[: space + 1] if space >= 0 else part
         parts.append(part)
         text = text[len(part) :]

@@ -1,18 +1,40 @@
-"""Text in terminal cells: clipping, padding and line wrapping; `widths` measures.
+"""Text in terminal cells: clipping, padding, tab stops and line wrapping; `widths` measures.
 
 Rows are broken at spaces, and next to ideographs, which are written without spaces; but no row
 begins with closing punctuation or ends with opening punctuation if that can be avoided. A URL
 that fits into a row is kept whole, so that it can be clicked and copied.
+
+Tabs are kept in what is stored and sent. Before text is measured or drawn, they are expanded to tab
+stops that are counted from the beginning of the text, so that columns line up in every pane.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from typing import Literal
 
 from tchat.ui.text.widths import cache_widths, cells, graphemes
 
-__all__ = ["cells", "clip", "graphemes", "pad_left", "pad_right", "wrap"]
+__all__ = [
+    "cells",
+    "clip",
+    "expand_tabs",
+    "graphemes",
+    "pad_left",
+    "pad_right",
+    "tab_width",
+    "wrap",
+]
+
+Hang = Literal["none", "indent", "column"]
+"""Where the continuation rows of a wrapped line begin.
+
+At the left edge; under the line's own indentation; or under its second column, which follows two or
+more spaces in the first row. Never further right than half of the width.
+"""
+
+_TAB_STOP = 8
 
 # The scheme's length is bounded: otherwise the search would scan a long word from each letter.
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,15}://[!-~]*[A-Za-z0-9/#=&_~+%@$*-])")
@@ -20,6 +42,27 @@ _OPENING = frozenset({"Ps", "Pi"})
 # Closing brackets and stops, and letters that lengthen or repeat the one before them (ー 々).
 _CLOSING = frozenset({"Pe", "Pf", "Po", "Pd", "Lm"})
 _SMALL_KANA = frozenset("ぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮヵヶ")
+_WORD = re.compile("[^ ]* +")
+
+
+def tab_width(column: int) -> int:
+    """Return how many cells a tab takes that begins at `column`, counted from 0."""
+    return _TAB_STOP - column % _TAB_STOP
+
+
+def expand_tabs(text: str) -> str:
+    """Return `text` with its tabs as spaces up to the next tab stop, each line for itself."""
+    if "\t" not in text:
+        return text
+    return "\n".join(map(_expand_line, text.split("\n")))
+
+
+def _expand_line(line: str) -> str:
+    *parts, last = line.split("\t")
+    expanded: list[str] = []
+    for part in parts:  # before it is a tab stop
+        expanded += [part, " " * tab_width(cells(part))]
+    return "".join([*expanded, last])
 
 
 def clip(text: str, width: int) -> str:
@@ -48,46 +91,54 @@ def pad_left(text: str, width: int) -> str:
 
 
 @cache_widths(1024)
-def wrap(text: str, width: int) -> tuple[str, ...]:
-    """Return `text` as rows of at most `width` cells, broken at spaces where possible."""
+def wrap(text: str, width: int, hang: Hang = "none") -> tuple[str, ...]:
+    """Return `text`, without tabs, as rows of at most `width` cells.
+
+    Rows are broken at spaces where possible. `hang` says where the rows after a line's first begin.
+    """
     rows: list[str] = []
     for paragraph in text.split("\n"):
-        rows += _wrap_paragraph(paragraph, max(width, 2))
+        rows += _wrap_paragraph(paragraph, max(width, 2), hang)
     return tuple(rows)
 
 
-def _wrap_paragraph(text: str, width: int) -> list[str]:
+def _wrap_paragraph(text: str, width: int, hang: Hang) -> list[str]:
     body = text.lstrip(" ")
-    pieces = [piece for word in _split_words(body) for piece in _split_pieces(word)]
+    # With a space at its end, since spaces stay with the word before them.
+    pieces = [piece for word in _WORD.findall(body + " ") for piece in _split_pieces(word)]
     rows: list[str] = []
-    row = " " * _indent(len(text) - len(body), cells(pieces[0].rstrip(" ")), width)
+    row = _indent(len(text) - len(body), pieces[0], width)
+    margin = min(_hanging_column(text, width, hang), _most_margin(width))
     for piece in pieces:
         if cells(row) + cells(piece.rstrip(" ")) <= width:
             row += piece
             continue
         if row.strip():
             rows.append(row.rstrip(" "))
-            row = ""
-        *full, row = _chop(row, piece, width)
+            row = _indent(margin, piece, width)
+        *full, row = _chop(row, piece, width, margin)
         rows += full
     rows.append(row.rstrip(" "))
     return rows
 
 
-def _indent(wanted: int, first: int, width: int) -> int:
-    """Return how many leading spaces a line keeps; its first piece is `first` cells wide."""
-    return min(wanted, width - first if first <= width else width // 2)
+def _indent(wanted: int, piece: str, width: int) -> str:
+    """Return the spaces before a row's first piece: fewer if it would not fit otherwise."""
+    first = cells(piece.rstrip(" "))
+    return " " * min(wanted, width - first if first <= width else _most_margin(width))
 
 
-def _split_words(text: str) -> list[str]:
-    """Split after runs of spaces, which stay with the word before them."""
-    words: list[str] = []
-    for part in text.split(" "):
-        if part or not words:
-            words.append(part + " ")
-        else:
-            words[-1] += " "
-    return words
+def _most_margin(width: int) -> int:
+    """Return the largest margin that leaves room for a wide character."""
+    return min(width // 2, width - 2)
+
+
+def _hanging_column(line: str, width: int, hang: Hang) -> int:
+    if hang == "none":
+        return 0
+    indent = len(line) - len(line.lstrip(" "))
+    gap = line.find("  ", indent, width) if hang == "column" else -1
+    return indent if gap < 0 else len(line) - len(line[gap:].lstrip(" "))
 
 
 def _split_pieces(word: str) -> list[str]:
@@ -136,11 +187,13 @@ def _is_ideographic(unit: str) -> bool:
     )
 
 
-def _chop(row: str, piece: str, width: int) -> list[str]:
+def _chop(row: str, piece: str, width: int, margin: int) -> list[str]:
     """Cut a piece that is wider than a row into rows; the first of them continues `row`."""
     rows = [row]
-    for unit in _units(piece, width):
-        if cells(rows[-1].rstrip(" ")) + cells(unit) > width and unit != " ":
-            rows.append("")
+    body = piece.rstrip(" ")
+    for unit in _units(body, width):
+        if cells(rows[-1]) + cells(unit) > width:
+            rows.append(_indent(margin, unit, width))
         rows[-1] += unit
+    rows[-1] += piece[len(body) :]
     return rows

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tchat.errors import Code, Refused
-from tchat.ui.text.cells import cells, graphemes
+from tchat.ui.text.cells import cells, expand_tabs, graphemes, tab_width
 from tchat.ui.tui.buffer import Buffer, count_run, count_to_newline, is_letter, is_not_space
 
 if TYPE_CHECKING:
@@ -284,13 +284,15 @@ class LineEdit(Buffer):
         """Return the column, in cells, in which a run of moves up and down began."""
         if self._last not in ("up", "down") or self._column is None:
             length = count_to_newline(self.before[::-1])
-            self._column = cells("".join(self.before[len(self.before) - length :]))
+            self._column = cells(expand_tabs("".join(self.before[len(self.before) - length :])))
         return self._column
 
     def _move_to_column(self, column: int) -> None:
+        """Move right from the start of a line, as far as `column` cells allow."""
+        at = 0
         for grapheme in self.after[: count_to_newline(self.after)]:
-            column -= cells(grapheme)
-            if column < 0:
+            at += tab_width(at) if grapheme == "\t" else cells(grapheme)
+            if at > column:
                 break
             self.right()
 

@@ -2,7 +2,7 @@
 
 Typed text is broken where a row is full, not between words, so that no word jumps between rows
 while typing and the cursor is where the next character will appear. A text that needs more rows
-than the screen can spare is shown around the cursor.
+than the screen can spare is shown around the cursor, with the number of rows above and below.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from tchat.core.text import clean_line
-from tchat.ui.text.cells import cells, clip, wrap
+from tchat.ui.text.cells import cells, clip, pad_right, tab_width, wrap
 from tchat.ui.text.widths import cache_widths
-from tchat.ui.tui.rows import Row, fill_row
+from tchat.ui.tui.rows import Row, Span, fill_row
 
 if TYPE_CHECKING:
     from tchat.ui.tui.model import Model
@@ -36,12 +36,23 @@ def prompt_rows(model: Model, width: int, limit: int) -> Prompt:
     texts, (row, column) = _break_rows(model.edit.before, model.edit.after, width - indent - 1)
     room = limit - len(question)
     first = max(row - room + 1, 0)
+    visible = texts[first : first + room]
+    left = [(prompt, style), *[(" " * indent, "input")] * (len(visible) - 1)]
+    if below := len(texts) - first - len(visible):
+        left[-1] = _hidden_rows("↓", below, indent)
+    if first:
+        left[0] = _hidden_rows("↑", first, indent)
     shown = "selection" if model.edit.selected else "input"
     rows = [
-        fill_row([(" " * indent, "input") if n else (prompt, style), (text, shown)], width)
-        for n, text in enumerate(texts[first : first + room])
+        fill_row([span, (text, shown)], width) for span, text in zip(left, visible, strict=True)
     ]
     return Prompt([*question, *rows], (len(question) + row - first, indent + column))
+
+
+def _hidden_rows(arrow: str, count: int, width: int) -> Span:
+    """Return the sign for rows of typed text that are not shown, in the place of the prompt."""
+    sign = f"{arrow}{count}"
+    return pad_right(f"{sign if len(sign) < width else arrow} ", width), "dim"
 
 
 def _prompt(model: Model, width: int, limit: int) -> tuple[list[Row], str, str]:
@@ -62,10 +73,14 @@ def _break_rows(
 ) -> tuple[list[str], tuple[int, int]]:
     """Break graphemes into rows of at most `width` cells; return also where `after` begins."""
     rows: list[list[str]] = [[]]
-    used = 0
+    used = line_used = 0  # cells of the row, and of the whole line: tab stops count from its start
     cursor = None
     for index, grapheme in enumerate(chain(before, after)):
-        for text, size in _visible(grapheme, width):
+        # A tab is so many spaces, any of which may begin a row.
+        parts = (
+            ((" ", 1),) * tab_width(line_used) if grapheme == "\t" else _visible(grapheme, width)
+        )
+        for text, size in parts:
             if used + size > width:
                 rows.append([])
                 used = 0
@@ -73,9 +88,10 @@ def _break_rows(
                 cursor = (len(rows) - 1, used)
             rows[-1].append(text)
             used += size
+            line_used += size
         if grapheme == "\n":
             rows.append([])
-            used = 0
+            used = line_used = 0
     return ["".join(row) for row in rows], cursor or (len(rows) - 1, used)
 
 

@@ -152,3 +152,18 @@ async def test_the_option_founds_the_group(tmp_path: Path) -> None:
         assert await ci.end() == 0
         bodies = [event.body for event in await log_of(server.store, GROUP)]
         assert bodies[1:] == [Posted("hello")]
+
+
+async def test_tabs_reach_others_unchanged(tmp_path: Path) -> None:
+    """Printed as they are, so that programs find the columns again."""
+    async with running_server() as server, members(server, "alice", "bob"):
+        async with launching(tmp_path) as launch:
+            launch.install_identity("alice")
+            launch.install_identity("bob")
+            bob = await launch.join(server.address, "bob")
+            alice = await launch.pipe(server.address, "alice")
+            await write(alice, b"name\tvalue\tx\n\tgcc -o a a.c\n")
+            assert await alice.end() == 0
+            await bob.sees("gcc")
+            assert bob.heard == ["<alice> name\tvalue\tx", "<alice> \tgcc -o a a.c"]
+        assert texts(await log_of(server.store)) == ["name\tvalue\tx", "\tgcc -o a a.c"]

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tchat.core.text import clean_text
-from tchat.ui.text.cells import cells, clip, graphemes, pad_left, pad_right, wrap
+from tchat.ui.text.cells import (
+    cells,
+    clip,
+    expand_tabs,
+    graphemes,
+    pad_left,
+    pad_right,
+    tab_width,
+    wrap,
+)
 
-texts = st.text(max_size=60).map(clean_text)
+texts = st.text(max_size=60).map(clean_text).map(expand_tabs)
+if TYPE_CHECKING:
+    from tchat.ui.text.cells import Hang
+
+hangs = st.sampled_from(["none", "indent", "column"])
 widths = st.integers(2, 40)
 # Pieces between which wrapping has to decide.
 pieces = st.sampled_from(
@@ -112,9 +127,66 @@ def test_rows_break_at_ideographs_and_respect_punctuation(
     assert wrap(text, width) == rows
 
 
-@given(mixed, st.integers(24, 60))
-def test_urls_stay_whole_in_any_text(text: str, width: int) -> None:
-    rows = wrap(text, width)
+@pytest.mark.parametrize(
+    ("text", "width", "rows"),
+    [
+        ("    return what it is", 14, ("    return", "    what it is")),
+        ("    a b\nc d e", 6, ("    a", "   b", "c d e")),
+        ("    return what", 6, ("return", "  what")),
+        ("   abcdefghij", 8, ("   abcde", "   fghij")),
+        (" " * 30 + "ab cd", 10, (" " * 8 + "ab", "     cd")),
+        ("   see 你好你好", 8, ("   see", "   你好", "   你好")),
+        (f"   see {URL}", 24, ("   see", f" {URL}")),
+    ],
+)
+def test_continuation_rows_hang_under_the_indentation(
+    text: str, width: int, rows: tuple[str, ...]
+) -> None:
+    assert wrap(text, width, "indent") == rows
+
+
+def test_continuation_rows_hang_under_the_second_column() -> None:
+    assert wrap("F7, F8  show or hide", 15, "column") == ("F7, F8  show or", "       hide")
+    assert wrap("  F7    show or hide", 18, "column") == ("  F7    show or", "        hide")
+    assert wrap("no column here", 9, "column") == ("no column", "here")
+
+
+@given(texts, st.integers(2, 40), hangs)
+def test_hanging_rows_fit_and_lose_nothing(text: str, width: int, hang: Hang) -> None:
+    rows = wrap(text, width, hang)
+    widest = max(map(cells, graphemes(text)), default=0)
+    assert all(cells(row) <= max(width, widest) for row in rows)
+    assert "".join("".join(rows).split()) == "".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "expanded"),
+    [
+        ("name\tvalue", "name    value"),
+        ("\tgcc\n\t\tx", "        gcc\n                x"),
+        ("1234567\t8", "1234567 8"),
+        ("12345678\t9", "12345678        9"),
+        ("数字\t你", "数字    你"),
+        ("e\u0301\tx", "e\u0301       x"),
+    ],
+)
+def test_tabs_reach_to_the_next_stop(text: str, expanded: str) -> None:
+    assert expand_tabs(text) == expanded
+
+
+@given(st.text("ab\t漢\n ", max_size=30))
+def test_text_after_a_tab_begins_at_a_stop(text: str) -> None:
+    for line, shown in zip(text.split("\n"), expand_tabs(text).split("\n"), strict=True):
+        assert "\t" not in shown
+        last = line.rpartition("\t")[2]
+        assert "\t" not in line or (cells(shown) - cells(last)) % 8 == 0
+        assert shown.split() == line.split()
+    assert [tab_width(column) for column in (0, 1, 7, 8)] == [8, 7, 1, 8]
+
+
+@given(mixed, st.integers(24, 60), hangs)
+def test_urls_stay_whole_in_any_text(text: str, width: int, hang: Hang) -> None:
+    rows = wrap(text, width, hang)
     assert all(cells(row) <= width for row in rows)
     assert "".join("".join(rows).split()) == "".join(text.split())
     # A URL with other text directly after it is one longer URL.

@@ -107,7 +107,7 @@ async def test_lines_at_once_are_pasted(
         alice.sees("30 lines")
         alice.until(lambda: alice.screen.display[-1].rstrip().endswith("again ."), "the last line")
         alice.type(ENTER)
-        assert await heard(bob) == "\n".join(lines).replace("\t", " ")
+        assert await heard(bob) == "\n".join(lines)
 
 
 @pytest.mark.parametrize("locale", LOCALES)
@@ -147,7 +147,7 @@ async def test_pasted_lines_wait_for_enter(
 @pytest.mark.parametrize("term", TERMS)
 def test_pictures_are_ascii_in_locale_c(server: ServerProcess, tmp_path: Path, term: str) -> None:
     with join(server, tmp_path, "alice", extra={"TERM": term, "LC_ALL": "C"}) as alice:
-        alice.sees("nobody else", "| @ alice", "alice >", "\n-----")
+        alice.sees("nobody else", "|@* alice", "alice >", "\n-----")
         alice.type("/topic a very long topic that needs much more room than there is: naïve\r")
         alice.sees("alice set the topic", "... ")
         alice.type("für 你 “x”\r")
@@ -227,3 +227,17 @@ async def test_hundred_messages_pasted_by_tmux_arrive(
             tmux.run("load-buffer", "-", text=f"paste {number} 你好\n")
             tmux.run("paste-buffer", "-p", ";", "send-keys", "Enter")
         assert [await heard(bob) for _ in range(100)] == [f"paste {n} 你好" for n in range(100)]
+
+
+@pytest.mark.parametrize("option", [["-p"], []], ids=["bracketed", "unbracketed"])
+async def test_pasted_tabs_are_sent_unchanged(
+    server: ServerProcess, tmp_path: Path, option: list[str]
+) -> None:
+    makefile = "all:\n\tgcc -o a a.c\n\nname\tvalue\tx"
+    async with alice_in_tmux(server, tmp_path) as (tmux, bob):
+        tmux.run("load-buffer", "-", text=makefile)
+        tmux.run("paste-buffer", *option)
+        tmux.sees("alice ▸ all:\n                gcc -o a a.c", "        name    value   x")
+        tmux.run("send-keys", "Enter")
+        assert await heard(bob) == makefile
+        tmux.sees("│ all:", "│         gcc -o a a.c", "│ name    value   x")

@@ -143,6 +143,17 @@ def test_keys_work_within_lines_of_a_text(keys: list[str], result: str) -> None:
     assert press(LineEdit(), *keys) == result
 
 
+def test_vertical_moves_measure_tabs() -> None:
+    """A tab reaches to the next tab stop; the cursor is before it or after it."""
+    edit = LineEdit()
+    edit.insert("\tgcc\n0123456789012\n\t\tx")
+    assert press(edit, "Up") == "\tgcc\n0123456789012|\n\t\tx"
+    edit.set("\tgcc\n012345678")
+    assert press(edit, "Up") == "\tg|cc\n012345678"
+    edit.set("\tgcc\n01234")
+    assert press(edit, "Up") == "|\tgcc\n01234"
+
+
 def test_vertical_moves_keep_their_column() -> None:
     edit = LineEdit()
     edit.insert("long line\nx\nlong line")
