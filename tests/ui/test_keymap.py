@@ -8,7 +8,7 @@ import pytest
 
 from tchat.errors import Code, Refused
 from tchat.ui.commands.table import COMMANDS
-from tchat.ui.tui.keymap import ACTIONS, BINDINGS, OTHERWISE, bind, key_rows
+from tchat.ui.tui.keymap import ACTIONS, BINDINGS, OTHERWISE, bind, key_lines, key_rows
 from tchat.ui.tui.keys import parse_key
 from tchat.ui.tui.lineedit import _ACTIONS
 from tchat.ui.tui.model import WindowView
@@ -100,3 +100,11 @@ def test_escape_clears_the_answer_to_a_question(asked: bool) -> None:
     ACTIONS["bottom"].run(SimpleNamespace(chat=chat, view=view))  # type: ignore[misc]
     assert cancelled == [True] * asked
     assert view.edit.text == ("" if asked else "bob")
+
+
+def test_help_of_keys_has_two_columns() -> None:
+    """The second column has one beginning, also in a line below its keys."""
+    lines = key_lines()
+    assert "Alt-Enter, Ctrl-J, Shift-Enter" in lines
+    assert "                  begin a new line in the message" in lines
+    assert {line[16:18] for line in lines if len(line) > 30} == {"  "}

@@ -29,7 +29,7 @@ from tchat.ui.chat.lines import count_text
 from tchat.ui.commands.table import COMMANDS
 from tchat.ui.tui.decoder import CursorPosition, Paste
 from tchat.ui.tui.draft_saver import DraftSaver
-from tchat.ui.tui.keymap import OTHERWISE, bind, key_rows, run_action
+from tchat.ui.tui.keymap import OTHERWISE, bind, key_lines, run_action
 from tchat.ui.tui.model import Model, WindowView
 from tchat.ui.tui.screen import Screen, open_screen
 from tchat.ui.tui.scroll import to_line
@@ -53,7 +53,6 @@ _UNFINISHED = (
     " again; transfers resume when the files are sent or saved again."
 )
 _TRANSFER_SECONDS = 0.25
-_KEYS_WIDTH = 16
 _LONGEST_TYPED = 40
 """Longest run of characters that is inserted one by one, like typing, and is undone by words."""
 _EDIT_COMMAND = re.compile(r"/edit(\s+\^\d+)?\s+")
@@ -227,16 +226,15 @@ class App:
         return "What you typed comes back when you have sent the line that you are typing."
 
     def reveal(self, window: Window, seq: int) -> None:
-        """Scroll to a message of the current window."""
+        """Scroll to a message of the current window, and point it out until the next key."""
+        self.view_of(window).found = seq
         if (index := window.index_of(seq)) is not None:
             self.scroll_to_line(index)
         self._changed.set()
 
     def key_lines(self) -> list[str]:
-        """Return the help of the keys, a line for each."""
-        rows = key_rows()
-        width = min(max(len(keys) for keys, _ in rows), _KEYS_WIDTH)
-        return [f"{keys:<{width}}  {text}" for keys, text in rows]
+        """Return the help of the keys, in two columns."""
+        return key_lines()
 
     def notify(self, title: str, text: str) -> None:
         """Ring the bell, and show a desktop notification if the terminal can."""
@@ -333,7 +331,7 @@ class App:
     def _press(self, key: str | Paste) -> None:
         """Run a key's action on the input line or else on the app, or insert a character."""
         edit, asked = self.view.edit, self.asked_to_quit
-        self.asked_to_quit = False
+        self.asked_to_quit, self.view.found = False, 0
         if isinstance(key, Paste):
             edit.insert(key.text)
             return

@@ -21,17 +21,18 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from tchat.ui.chat.lines import date_text, day_of
-from tchat.ui.text.cells import cells, clip, pad_left, wrap
+from tchat.ui.text.cells import cells, clip, expand_tabs, pad_left, wrap
 from tchat.ui.text.widths import cache_widths
 from tchat.ui.tui.rows import Row, Span, fill_row, rule_row
 from tchat.ui.tui.styles import name_style
 
 if TYPE_CHECKING:
     from tchat.ui.chat.lines import Line
+    from tchat.ui.text.cells import Hang
     from tchat.ui.tui.model import Model
 
 PAST_HINTS = MappingProxyType(
-    {"more": "PgUp: earlier messages", "loading": "fetching earlier messages…"}
+    {"more": "PageUp: earlier messages", "loading": "fetching earlier messages…"}
 )
 """Hints above the first line, by `Model.past`."""
 
@@ -172,8 +173,17 @@ class Blocks:
         return cells(texts[-1]) + len(_EDITED) <= self._columns.text
 
     def _texts(self, line: Line) -> tuple[str, ...]:
-        text = self._prefix(line) + (_DELETED if line.deleted else line.text)
-        return wrap(text, self._columns.text)
+        return wrap(self._whole_text(line), self._columns.text, self._hang(line))
+
+    def _whole_text(self, line: Line) -> str:
+        """Return a line's text with its prefix, not wrapped yet."""
+        return self._prefix(line) + (_DELETED if line.deleted else expand_tabs(line.text))
+
+    def _hang(self, line: Line) -> Hang:
+        """Return where continuation rows begin: text to be copied gets no spaces of its own."""
+        if self._model.bare:
+            return "none"
+        return "column" if line.sort == "notice" else "indent"
 
     def _prefix(self, line: Line) -> str:
         """Return the prefix of the text: an action's author; without columns, mark and name."""
@@ -186,6 +196,8 @@ class Blocks:
 
     def _spans(self, line: Line, n: int, text: str) -> Row:
         """Return row `n` of a line's wrapped text with prefix, links and style."""
+        if 0 < line.seq == self._model.found:
+            return [(text, "selection")]
         style = _text_style(line)
         prefix = self._prefix(line) if n == 0 else ""
         if prefix and line.who and text.startswith(prefix):
@@ -199,7 +211,8 @@ class Blocks:
         """Return which parts of row `n` of a line's wrapped text belong to a URL."""
         if "://" not in line.text or line.deleted:
             return ()
-        return _link_ranges(self._prefix(line) + line.text, self._columns.text).get(n, ())
+        texts = _link_ranges(self._whole_text(line), self._columns.text, self._hang(line))
+        return texts.get(n, ())
 
 
 # ---------------------------------------------------------------------- columns
@@ -222,14 +235,15 @@ class _Columns:
 def _columns_of(model: Model, width: int) -> _Columns:
     """Return the columns of a pane.
 
-    The name column is as wide as the members' and recent authors' names, within limits: its width
-    changes when somebody with a longer name appears, but never during scrolling.
+    The name column is as wide as the members' and recent authors' names, up to a limit: its width
+    changes when somebody with a longer name appears, but never during scrolling. The limit is low
+    because one long name takes the room from every message.
     """
     if model.bare:
         return _Columns(0, 0, 0, width)
     spacious = width >= _SPACIOUS_WIDTH
     time_width = 5 + 1 + spacious if width >= _WIDTH_WITH_TIME else 0
-    limit = 12 if width >= 60 else 9 if spacious else 7 if time_width else 6
+    limit = 10 if width >= 60 else 9 if spacious else 7 if time_width else 6
     name = _name_width(model, limit)
     return _Columns(time_width, name, 3, width - time_width - name - 3 - spacious)
 
@@ -288,7 +302,7 @@ def _style_links(text: str, style: str, links: Ranges, before: int) -> Row:
 
 
 @cache_widths(64)
-def _link_ranges(text: str, width: int) -> dict[int, Ranges]:
+def _link_ranges(text: str, width: int, hang: Hang) -> dict[int, Ranges]:
     """Return, for each row of a wrapped text, the parts that belong to a URL.
 
     URLs are found in the whole text, because one that wraps cannot be recognised row by row.
@@ -296,10 +310,13 @@ def _link_ranges(text: str, width: int) -> dict[int, Ranges]:
     urls = [match.span() for match in _URL.finditer(text)]
     found: dict[int, Ranges] = {}
     at = 0
-    for n, row in enumerate(wrap(text, width)):
-        at = text.index(row, at)  # wrapping drops spaces and line breaks between rows
-        parts = [(max(a - at, 0), min(b - at, len(row))) for a, b in urls if a < at + len(row)]
-        found[n] = tuple((start, stop) for start, stop in parts if start < stop)
-        urls = [(a, b) for a, b in urls if b > at + len(row)]
-        at += len(row)
+    for n, row in enumerate(wrap(text, width, hang)):
+        shown = row.lstrip(" ")  # wrapping drops and adds spaces, and drops line breaks
+        margin = len(row) - len(shown)
+        at = text.index(shown, at)
+        end = at + len(shown)
+        parts = [(max(a, at), min(b, end)) for a, b in urls]
+        found[n] = tuple((a - at + margin, b - at + margin) for a, b in parts if a < b)
+        urls = [(a, b) for a, b in urls if b > end]
+        at = end
     return found

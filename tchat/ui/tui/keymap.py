@@ -329,6 +329,7 @@ ACTIONS = {binding.action: binding for binding in BINDINGS}
 """The rows by the names of their actions."""
 
 _MOST_KEYS_SHOWN = 3
+_KEYS_WIDTH = 16
 
 
 def run_action(app: KeyContext, action: str) -> None:
@@ -366,6 +367,16 @@ def key_rows() -> list[tuple[str, str]]:
         written = [format_key(key) for key in binding.keys]
         rows.setdefault(binding.help, []).extend(written)
     return [(_listed(keys), text) for text, keys in rows.items() if keys]
+
+
+def key_lines() -> list[str]:
+    """Return the help of the keys in two columns; more keys than fit are a line of their own."""
+    lines: list[str] = []
+    for keys, text in key_rows():
+        fits = len(keys) <= _KEYS_WIDTH
+        lines += [] if fits else [keys]
+        lines.append(f"{keys if fits else '':<{_KEYS_WIDTH}}  {text}")
+    return lines
 
 
 def _listed(keys: list[str]) -> str:

@@ -67,11 +67,13 @@ class WindowView:
     """A window's state that belongs to the screen: the input line and the scroll position.
 
     `position` is None at the bottom; `below` counts the lines that were added while scrolled up.
+    `found` is the seq of the message that /jump went to, until the next key; otherwise 0.
     """
 
     edit: LineEdit = field(default_factory=LineEdit)
     position: Position | None = None
     below: int = 0
+    found: int = 0
 
     def on_added(self, count: int) -> None:
         """Keep the scroll position after a line was added; there are `count` lines now."""
@@ -96,11 +98,11 @@ class Model:
     """Everything that is drawn; window-specific fields are about the current window.
 
     `lines` are the oldest first, `pending` the person's messages that are not stored yet.
-    `new_from` is the seq of the first unread event, 0 if there is none. `past` says what is above
-    the first line: more to load, a page being loaded, or nothing. `connection` is empty while
-    connected, and `security` says how the connection is protected. `unanswered` counts requests
-    without an answer yet, `requests` the people who ask to join. `pinned` is the first line of the
-    pinned message.
+    `new_from` is the seq of the first unread event, `found` that of the message to point out; each
+    is 0 if there is none. `past` says what is above the first line: more to load, a page being
+    loaded, or nothing. `connection` is empty while connected, and `security` says how the
+    connection is protected. `unanswered` counts requests without an answer yet, `requests` the
+    people who ask to join. `pinned` is the first line of the pinned message.
     """
 
     user: str
@@ -113,6 +115,7 @@ class Model:
     position: Position | None = None
     below: int = 0
     new_from: int = 0
+    found: int = 0
     past: Literal["more", "loading", "all"] = "all"
     people: list[Person] = field(default_factory=list)
     show_people: bool = True
@@ -153,6 +156,7 @@ class Model:
         self.lines, self.pending = window.lines, window.pending()
         self.new_from, self.past = window.new_from, window.past
         self.edit, self.position, self.below = view.edit, view.position, view.below
+        self.found = view.found
         self.standing = window.replica.standing or ""
         self.question = _question(chat, asked_to_quit=asked_to_quit)
         self.unanswered = session.unanswered

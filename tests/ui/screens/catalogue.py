@@ -250,6 +250,36 @@ def messages_wrapped() -> list[Frame]:
     return [Frame(made, 60, 10)]
 
 
+def messages_hanging() -> list[Frame]:
+    """Begin wrapped rows under the indentation of their line, or a notice's second column."""
+    code = "if ready:\n    send(message, to=everybody, at=https://example.org/a/path)\n    wait()"
+    deep = message(" " * 60 + "far to the right, or almost", "carol")
+    columns = notice("/approve NAME    approves a request to join, as soon as somebody asks")
+    lines = (message(code), deep, columns)
+    return [
+        Frame(model(*lines), 50, 15),
+        Frame(model(*lines, bare=True), 40, 13, "text to be copied gets no spaces"),
+    ]
+
+
+def messages_tabs() -> list[Frame]:
+    """Expand tabs to stops of 8 cells from the beginning of the text."""
+    table = "name\tsize\ndisk\t12\n数字字字\t3\n\t\tsum"
+    lines = (
+        message(table),
+        message("all:\n\tgcc -o program program.c library.c", "alice"),
+        message("points\tthere", sort="action"),
+    )
+    wide, bare = model(*lines), model(*lines, bare=True)
+    return [Frame(wide, 60, 12), Frame(wide, 40, 14), Frame(bare, 40, 12)]
+
+
+def messages_found() -> list[Frame]:
+    """Point out the message that /jump went to, among messages that are alike."""
+    lines = [message("the same https://example.org", seq=seq) for seq in (1, 2, 3)]
+    return [Frame(model(*lines, found=2), 60, 8)]
+
+
 def messages_links() -> list[Frame]:
     """Underline a URL, also where it is broken, and not the punctuation after it."""
     text = "see https://example.org/a/rather/long/address?with=a&query=in#it, ok?"
@@ -343,7 +373,7 @@ def messages_past() -> list[Frame]:
 
 
 def members() -> list[Frame]:
-    """Mark ★ admin, ☆ absent admin, ● online, ◐ away, ○ offline; count the rest."""
+    """Mark ★ admin, ● online, ◐ away, ○ offline; count the rest."""
     some = model(message("hello"), people=3)
     some.people.append(Person("dave", admin=False, online=True, away="lunch"))
     absent = model(message("x"), people=3)
@@ -380,6 +410,8 @@ def prompt_rows() -> list[Frame]:
         Frame(typing("x" * 30, "漢"), 40, 6),
         Frame(typing("x" * 30, "\n"), 40, 6),
         Frame(typing("one\ntwo\n", "three"), 40, 9, "several lines"),
+        Frame(typing("all:\n\tgcc\t-o a", "\ta.c"), 40, 9, "tabs"),
+        Frame(typing("x" * 30 + "\t", "y"), 40, 6, "a tab at the end of a row"),
         Frame(typing("", "\u200d".join("👩" * 10)), 24, 12, "a character wider than a row"),
         Frame(typing("a\x1b[2J\u202eb"), 40, 5, "controls are shown as signs"),
         Frame(changed(typing("hello"), user="漢" * 32), 40, 5, "a long name leaves room"),
@@ -423,8 +455,9 @@ SHEETS = [
     *(status_windows, status_attention, status_scrolled),
     *(status_transfer, status_transfer_phases, status_transfer_stalled, status_transfers),
     status_transfer_and_windows,
-    *(messages_sorts, messages_grouped, messages_wrapped, messages_links, messages_days_and_new),
-    *(messages_replies_and_changes, messages_marks, messages_columns, messages_bare),
+    *(messages_sorts, messages_grouped, messages_wrapped, messages_hanging, messages_tabs),
+    *(messages_links, messages_days_and_new, messages_found, messages_replies_and_changes),
+    *(messages_marks, messages_columns, messages_bare),
     *(messages_past, members, members_hidden),
     *(prompt_rows, prompt_window, prompt_question, prompt_search),
 ]

@@ -98,13 +98,12 @@ class Painter:
         number = len(self.lines)
         words = " ".join(WORDS[(number * step) % len(WORDS)] for step in range(1, 5))
         emoji = f"{EMOJI[number % len(EMOJI)]} " * (number % 9)
-        self.lines.append([f"line {number}", emoji if kind == "e" else words])
+        start = "x" * (self.screen.size[0] - 1) + "ด้" if kind == "m" else f"line {number}"
+        self.lines.append([start, emoji if kind == "e" else words])
 
     def press(self, key: str) -> None:
         match key:
-            case "m":
-                self.lines.append(["x" * (self.screen.size[0] - 1) + "ด้", ""])
-            case "n" | "e":
+            case "n" | "e" | "m":
                 self.add_line(key)
             case "i":
                 self.press("n")

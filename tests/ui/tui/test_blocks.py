@@ -18,4 +18,4 @@ def test_every_script_begins_in_the_same_column(text: str) -> None:
 def test_columns_do_not_change_while_scrolling() -> None:
     lines = [message(f"m{n}", "bob" if n < 20 else "christopher") for n in range(40)]
     seen = [pane(model(*lines, position=Position(index))) for index in range(10, 40)]
-    assert {row.index("│") for rows in seen for row in rows if "m" in row[18:]} == {19}
+    assert {row.index("│") for rows in seen for row in rows if "m" in row[18:]} == {18}

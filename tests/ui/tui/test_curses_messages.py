@@ -56,7 +56,7 @@ async def test_page_up_reaches_the_first_message(server: ServerProcess, tmp_path
             seen = go_up(alice)
             assert set(range(MANY)) <= seen
             alice.sees("alice created ops", "more: End")
-            assert "PgUp" not in alice.text
+            assert "PageUp" not in alice.text
             alice.type(END)
             alice.sees("│ the last")
             wait_gone(alice, ": End")
@@ -201,6 +201,19 @@ async def test_jump_shows_a_found_message(server: ServerProcess, tmp_path: Path)
             alice.sees("#ops <bob> the needle", "/jump 1 goes to the newest result.")
             alice.type("/jump 1\r")
             alice.sees("bob │ the needle is here", "│ hay 0", "more: End")
+            alice.until(lambda: reversed_rows(alice) == ["the needle is here"], "it pointed out")
+            alice.type("y")
+            alice.until(lambda: not reversed_rows(alice), "nothing pointed out any more")
+
+
+def reversed_rows(terminal: Terminal) -> list[str]:
+    """Return the text in reverse of each row between title and status."""
+    screen = terminal.screen
+    rows = [
+        [screen.buffer[y][x] for x in range(screen.columns)] for y in range(1, screen.lines - 2)
+    ]
+    texts = ["".join(cell.data for cell in row if cell.reverse).strip() for row in rows]
+    return [text for text in texts if text]
 
 
 # ------------------------------------------------------------------ unsent messages

@@ -72,7 +72,7 @@ def test_up_stops_at_the_first_line() -> None:
     made.position = scroll.up(made, 1000, *SIZE)
     assert draw(made, *SIZE).top
     assert shown(made, *SIZE)[1:6] == [
-        " PgUp: earlier messages",
+        " PageUp: earlier messages",
         "── Sunday 22 November 2026 ─────────────",
         "12:00   bob │ m0",
         "12:00     · │ m1",
