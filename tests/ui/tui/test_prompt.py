@@ -18,7 +18,7 @@ def test_selected_line_is_marked() -> None:
 
 
 @given(
-    st.text("ab\n漢e\u0301👩\u200d\x1b ", max_size=120),
+    st.text("ab\n\t漢e\u0301👩\u200d\x1b ", max_size=120),
     st.integers(0, 40),
     st.text(max_size=60),
     st.integers(20, 60),
