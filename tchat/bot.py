@@ -35,6 +35,7 @@ from tchat.client.config.options import (
 )
 from tchat.client.connector import first_visit_notice
 from tchat.client.updates import (
+    Addressed,
     CaughtUp,
     Connected,
     EventReceived,
@@ -151,7 +152,15 @@ class _Bot:
                 self._starts[session.follow(group.name)] = 0 if known else group.last
                 await session.write_to(other_of(group.name, session.user))
 
-    async def handle(self, update: Update) -> None:
+    async def _begin_conversation(self, group: str, seq: int) -> None:
+        """Subscribe to a direct conversation in which message `seq` is new."""
+        self._starts.setdefault(self._session.follow(group), seq - 1)
+        try:
+            await self._session.write_to(other_of(group, self._session.user))
+        except Refused as refusal:
+            complain(f"refused ({refusal.code}): {refusal}")
+
+    async def handle(self, update: Update) -> None:  # a table: one case per update
         """Handle an update of the session."""
         match update:
             case NewServer(pin):
@@ -161,6 +170,8 @@ class _Bot:
             case RefusalFound(pending, failure):  # nobody could send it again
                 complain(f"refused ({failure.code}), left by another process: {failure}")
                 self._session.discard(pending)
+            case Addressed(group, seq) if is_direct(group):
+                await self._begin_conversation(group, seq)
             case StandingChanged(replica, news):
                 self._report_standing(replica, news)
             case EventReceived(replica, event) if replica is self._group and not self._has_started:

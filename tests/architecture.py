@@ -29,7 +29,7 @@ LAYERS: dict[str, list[set[str]]] = {
     "core": [{"text", "fingerprints", "pace"}, {"protocol"}, {"group"}, {"vocabulary"}],
     "core.protocol": [{"framing", "schema"}, {"handshake"}, {"frames"}],
     "core.group": [
-        {"direct"},
+        {"direct", "mentions"},
         {"state"},
         {"feature", "snapshots"},
         {"membership", "messages", "files", "rules"},
@@ -88,9 +88,9 @@ LAYERS: dict[str, list[set[str]]] = {
     "ui": [{"text"}, {"chat"}, {"commands"}, {"plain", "tui"}],
     "ui.text": [{"widths", "paths"}, {"cells"}, {"fallback"}],
     "ui.chat": [
-        {"hints", "mentions"},
+        {"hints"},
         {"lines", "unread"},
-        {"files", "notices", "transcript"},
+        {"elsewhere", "files", "notices", "transcript"},
         {"window"},
         {"commands"},
         {"chat"},

@@ -29,6 +29,7 @@ from tchat.core.group.features import decode_event
 from tchat.core.group.membership import Approve, Created, Join, Requested
 from tchat.core.group.messages import Post, Posted
 from tchat.core.protocol.frames import (
+    Activity,
     Attach,
     Attached,
     Failed,
@@ -313,12 +314,14 @@ class RawClient:
         return self._kept.popleft() if self._kept else await self._next()
 
     async def expect(self, kind: type[F]) -> F:
-        """Return the next frame of type `kind`; skip presence, fail on any other frame."""
+        """Return the next frame of type `kind`; skip presence and activity, fail on others."""
         while True:
             frame = await self.receive()
             if isinstance(frame, kind):
                 return frame
-            assert isinstance(frame, PresenceUpdate), f"received {frame} instead of {kind.type}"
+            assert isinstance(frame, PresenceUpdate | Activity), (
+                f"received {frame} instead of {kind.type}"
+            )
 
     async def ask(self, make: Callable[[int], Frame]) -> Frame:
         """Send a request and return its answer; queue frames that arrive first for `receive`."""
@@ -368,11 +371,11 @@ class RawClient:
         return answer
 
     async def events(self, number: int) -> list[Event]:
-        """Return the next `number` events; skip answers and presence."""
+        """Return the next `number` events; skip answers, presence and activity."""
         events: list[Event] = []
         while len(events) < number:
             frame = await self.receive()
-            assert isinstance(frame, Event | PresenceUpdate | Ok), frame
+            assert isinstance(frame, Event | PresenceUpdate | Activity | Ok), frame
             events += [frame] if isinstance(frame, Event) else []
         return events
 

@@ -121,8 +121,10 @@ def _evil_answer(r: random.Random) -> dict[str, object]:
             "reset": True,
         },
         {
-            "type": "conversation_started",
+            "type": "activity",
             "group": r.choice([group, "@alice,bob", "@", f"@{name},bob"]),
+            "seq": number,
+            "by": name,
         },
         {"type": "read_position", "group": group, "seq": number},
         {"type": "snapshot", "group": group, "seq": number, "more": r.choice([True, False])}

@@ -333,6 +333,7 @@ class MemoryStore(Store):
         """Return the groups of a person, with details; see `Store.memberships_of`."""
         await trio.lowlevel.checkpoint()
         standings = self._standings.get(person, {})
+        places = {group: place for place, group in enumerate(standings, start=1)}
         return [
             Membership(
                 group,
@@ -340,6 +341,7 @@ class MemoryStore(Store):
                 standings[group],
                 log.last,
                 self._read_cursors(group).get(person, 0),
+                places[group],
             )
             for group, log in reversed(self._logs.items())
             if group in standings

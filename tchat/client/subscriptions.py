@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from tchat.client.history import read_page
 from tchat.client.replica import GapError, Replica
 from tchat.client.updates import (
+    Addressed,
     CaughtUp,
-    ConversationOpened,
     EventReceived,
     GroupJoined,
     HistoryLoaded,
@@ -23,17 +23,18 @@ from tchat.client.updates import (
     StandingChanged,
     Update,
 )
-from tchat.core.group.direct import check_group, pair_of
+from tchat.core.group.direct import check_group, is_direct, pair_of
 from tchat.core.group.feature import Event
+from tchat.core.group.state import Group
 from tchat.core.protocol.frames import (
+    Activity,
     Attached,
-    ConversationStarted,
     MembershipChange,
     PresenceUpdate,
     ReadPosition,
     Snapshot,
 )
-from tchat.core.text import check_name, fold
+from tchat.core.text import check_name, clean_line, fold
 from tchat.errors import Refused
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from tchat.client.request import Answer, PendingRequest
     from tchat.client.request_tracker import RequestTracker
 
-News = Event | Snapshot | PresenceUpdate | MembershipChange | ConversationStarted | ReadPosition
+News = Event | Snapshot | PresenceUpdate | MembershipChange | Activity | ReadPosition
 """Frames that the server sends about a group without a request."""
 
 
@@ -107,12 +108,12 @@ class FollowedGroups:
     def handle(self, news: News) -> None:
         """Apply a frame about a group. Raises `GapError` or `ProtocolError`."""
         replica = self.groups.get(fold(news.group))
-        if isinstance(news, ConversationStarted):
-            self._handle_conversation_started(news)
+        if isinstance(news, Activity):
+            self._handle_activity(replica, news)
         elif replica is None and isinstance(news, MembershipChange):
             self._handle_elsewhere(news)
         elif replica is None or replica.standing is None:
-            return  # not followed: it was sent before the server handled our detach
+            self._handle_late(news)
         elif isinstance(news, Event):
             self._handle_event(replica, news)
         elif isinstance(news, Snapshot):
@@ -179,21 +180,29 @@ class FollowedGroups:
             if news.standing == "member":
                 self._notify(GroupJoined(check_name(news.group)))
 
-    def _handle_conversation_started(self, started: ConversationStarted) -> None:
-        """Follow a direct conversation that somebody has started with this person."""
-        try:
-            group = check_group(started.group)
-            pair = pair_of(group)
-        except Refused:
+    def _handle_activity(self, replica: Replica | None, news: Activity) -> None:
+        """Notify of what is meant for the person in a group that is not followed here.
+
+        If it is followed, the notice came before the answer to the attach; or that attach came
+        before the first message of a direct conversation, and subscribed to nothing.
+        """
+        with suppress(Refused):
+            group = check_group(news.group)
+            if is_direct(group) and self._user not in map(fold, pair_of(group)):
+                return
+            if replica is None:
+                self._notify(Addressed(group, news.seq, clean_line(news.by)))
+            elif not replica.state.seq:
+                self.request_attach(replica)
+
+    def _handle_late(self, news: News) -> None:
+        """Do not lose a message that was sent before the server handled our detach."""
+        if not isinstance(news, Event) or fold(news.group) in self.groups:
             return
-        if self._user not in map(fold, pair):
-            return
-        known = fold(group) in self.groups
-        replica = self.follow(group)
-        if not replica.state.seq:  # an attach before the first message subscribed to nothing
-            self.request_attach(replica)
-        if not known:
-            self._notify(ConversationOpened(replica))
+        with suppress(Refused):
+            group = Group.unwritten(check_group(news.group))
+            if news.body.addressees(group, [self._user]) and fold(news.actor) != self._user:
+                self._handle_activity(None, Activity(news.group, news.seq, news.actor))
 
     def _standing_changed(self, replica: Replica, news: MembershipChange | None) -> None:
         self._delivery.on_standing(replica)

@@ -88,10 +88,16 @@ class HistoryLoaded:
 
 
 @dataclass(frozen=True, slots=True)
-class ConversationOpened:
-    """Somebody has started a direct conversation with the person; it is followed from now on."""
+class Addressed:
+    """Event `seq`, by `by`, is meant for the person, in a group that is not followed here.
 
-    replica: Replica
+    A direct message, also one of the person's own from another device; a mention; or a request to
+    join, if the person is the admin.
+    """
+
+    group: str
+    seq: int
+    by: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +139,7 @@ Update = (
     | StandingChanged
     | PresenceChanged
     | HistoryLoaded
-    | ConversationOpened
+    | Addressed
     | GroupJoined
     | PendingChanged
     | JournalDamaged

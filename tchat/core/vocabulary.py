@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from tchat.core.group.feature import Event
 from tchat.core.group.features import COMMANDS, read_event
 from tchat.core.protocol.frames import (
+    Activity,
     AlreadyStored,
     Attach,
     Attached,
     Away,
-    ConversationStarted,
     Detach,
     DigestRequired,
     Download,
@@ -70,7 +70,7 @@ ANSWERS = (
 """Frames that answer a request."""
 
 NOTICES = (
-    *(Snapshot, PresenceUpdate, MembershipChange, ConversationStarted, ReadPosition),
+    *(Snapshot, PresenceUpdate, MembershipChange, Activity, ReadPosition),
     *(Goodbye, Pong),
 )
 """Frames that a client receives without a request, besides events."""

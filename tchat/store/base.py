@@ -208,6 +208,7 @@ class Membership:
     """A group of a person, or one that they asked to join.
 
     `name` is the group's display name, `last` its last event, `read` the person's read cursor.
+    `place` orders the groups by when the person joined them or asked to; it never changes.
     """
 
     group: str
@@ -215,6 +216,7 @@ class Membership:
     standing: Standing
     last: int
     read: int
+    place: int
 
 
 @dataclass(frozen=True, slots=True)

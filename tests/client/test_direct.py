@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import trio
 
-from tchat.client.updates import ConversationOpened, EventReceived, PresenceChanged
-from tchat.core.protocol.frames import Attached, ConversationStarted, OnlineMember, PresenceUpdate
+from tchat.client.updates import Addressed, EventReceived, PresenceChanged
+from tchat.core.protocol.frames import Activity, Attached, OnlineMember, PresenceUpdate
 from tchat.errors import Code, Refused
 from tests.client.impostor import Wire, event, impostor
 from tests.client.receiving import next_update, pending_updates
-from tests.helpers import GROUP, GUARD, session_at, session_of, texts, until
+from tests.helpers import GROUP, GUARD, session_at, session_of, until
 
 TWO = "@alice,bob"
 
@@ -74,35 +74,32 @@ async def test_refused_conversation_is_not_followed() -> None:
 # ------------------------------------------------------------------ conversations started by others
 
 
-async def test_announced_conversation_is_followed_at_once() -> None:
+@pytest.mark.parametrize("group", [TWO, "lab"])
+async def test_activity_elsewhere_is_an_update(group: str) -> None:
     async def act(wire: Wire) -> None:
         await wire.let_in()
-        await wire.say(ConversationStarted(TWO).to_map())
-        await wire.attach(seq=1, first=1)
-        await wire.say(event(1, TWO))
+        await wire.say(Activity(group, 7, "bob").to_map())
         await wire.hear()
 
     async with impostor(act) as server, session_of(server.address, "alice") as (alice, _):
-        update = await next_update(alice, ConversationOpened)
-        assert isinstance(update, ConversationOpened)
-        await until(alice, lambda: update.replica.caught_up)
-        assert alice.groups[TWO] is update.replica
-        assert texts(update.replica.log) == ["text 1"]
+        assert await next_update(alice, Addressed) == Addressed(group, 7, "bob")
+        assert list(alice.groups) == [GROUP]
 
 
 @pytest.mark.parametrize(
     "group",
-    ["@bob,carol", "@alice", "@alice,", "ops", "@alice,alice", "@alice,b b", "@bob,alicia", ""],
+    ["@bob,carol", "@alice", "@alice,", "@alice,alice", "@alice,b b", "@bob,alicia", ""],
 )
 async def test_foreign_conversations_are_not_followed(group: str) -> None:
     async def act(wire: Wire) -> None:
         await wire.let_in()
-        await wire.say(ConversationStarted(group).to_map(), event(1))
+        await wire.say(Activity(group, 1, "bob").to_map(), event(1))
         await wire.hear()
 
     async with impostor(act) as server, session_of(server.address, "alice") as (alice, ops):
         await until(alice, lambda: ops.last == 1)
         assert list(alice.groups) == [GROUP]
+        assert not any(isinstance(update, Addressed) for update in pending_updates(alice))
         assert (alice.unanswered, server.connections) == (0, 1)
 
 
@@ -110,9 +107,9 @@ async def test_conversation_is_attached_when_it_starts() -> None:
     async def act(wire: Wire) -> None:
         await wire.greet()
         await wire.attach()
-        await wire.say(ConversationStarted(TWO).to_map())
+        await wire.say(Activity(TWO, 1, "bob").to_map())
         await wire.attach(seq=1, first=1)
-        await wire.say(event(1, TWO), ConversationStarted(TWO).to_map(), event(2, TWO))
+        await wire.say(event(1, TWO), Activity(TWO, 1, "bob").to_map(), event(2, TWO))
         assert await wire.hear() is None
 
     async with impostor(act) as server, session_at(server.address, "alice") as alice:
@@ -120,7 +117,7 @@ async def test_conversation_is_attached_when_it_starts() -> None:
             bob = await alice.write_to("bob")
         await until(alice, lambda: bob.last == 2)
         assert alice.unanswered == 0
-        assert not any(isinstance(update, ConversationOpened) for update in pending_updates(alice))
+        assert not any(isinstance(update, Addressed) for update in pending_updates(alice))
 
 
 # ------------------------------------------------------------------ unfollowing

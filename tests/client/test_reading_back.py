@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 
-from tchat.client.updates import ConversationOpened
+from tchat.client.updates import Addressed
 from tchat.core.group.membership import Ban
 from tchat.core.group.messages import Delete, Edit, Erased, Posted
 from tchat.core.group.settings import SetTopic
@@ -152,9 +152,8 @@ async def test_two_people_exchange_direct_messages_live() -> None:
         with_bob = await alice.write_to("Bob")
         assert with_bob.standing == "member"
         pending = alice.post(with_bob, "hello bob")
-        update = await next_update(bob, ConversationOpened)
-        assert isinstance(update, ConversationOpened)
-        with_alice = update.replica
+        assert await next_update(bob, Addressed) == Addressed("@alice,bob", 1, "alice")
+        with_alice = await bob.write_to("alice")
         await until(bob, lambda: with_alice.caught_up and with_alice.last == 1)
         await pending.wait()
         await until(alice, lambda: not with_bob.pending)
@@ -180,7 +179,7 @@ async def test_earlier_conversation_can_be_continued() -> None:
             alice.mark_seen(with_bob, 10)
         async with session_at(server.address, "alice", recent=2) as alice:
             groups = {group.name: group for group in await alice.my_groups()}
-            assert groups["@alice,bob"] == GroupSummary("@alice,bob", "member", 10, 10)
+            assert groups["@alice,bob"] == GroupSummary("@alice,bob", "member", 10, 10, 2)
             with_bob = await alice.write_to("bob")
             await until(alice, lambda: with_bob.last == 10)
             assert seqs(with_bob.log) == [9, 10]

@@ -46,11 +46,11 @@ from tchat.core.group.messages import (
 from tchat.core.group.settings import PolicySet, SetPolicy, SetTopic, TopicSet
 from tchat.core.protocol.frames import (
     IN_TRANSFER,
+    Activity,
     AlreadyStored,
     Attach,
     Attached,
     Away,
-    ConversationStarted,
     Detach,
     DigestRequired,
     Download,
@@ -206,8 +206,8 @@ ANSWERS: list[Frame] = [
     GroupList(
         11,
         (
-            GroupSummary("ops", "member", 12, 10),
-            GroupSummary("@alice,bob", "member", 3, 0),
+            GroupSummary("ops", "member", 12, 10, 1),
+            GroupSummary("@alice,bob", "member", 3, 0, 2),
         ),
     ),
     LinkCode(12, "K7QM-2XJ4-9DTR", 600_000),
@@ -229,7 +229,7 @@ ANSWERS: list[Frame] = [
     ),
     Snapshot("ops", 12, b"\xa1", more=True),
     MembershipChange("ops", "outsider", "kicked", "alice"),
-    ConversationStarted("@alice,bob"),
+    Activity("@alice,bob", 3, "alice"),
     ReadPosition("ops", 12),
     Goodbye("shutting_down", "The server is stopping."),
     Pong(),

@@ -12,9 +12,10 @@ from tchat.core.group.membership import Ban, Join, Kick, Leave
 from tchat.core.group.messages import Delete, Edit, Edited, Erased, Post, Posted
 from tchat.core.group.settings import SetTopic
 from tchat.core.protocol.frames import (
+    Activity,
     Attach,
     Attached,
-    ConversationStarted,
+    Detach,
     Download,
     FileListRequest,
     HistoryRequest,
@@ -57,7 +58,7 @@ async def test_first_message_notifies_both_on_all_devices() -> None:
         assert (await alice.attach(group=TALK)).standing == "member"
         assert (await alice.command(Post, "psst", group=TALK)).seq == 1
         for terminal in (alice, bob, elsewhere):
-            assert await terminal.expect(ConversationStarted) == ConversationStarted(TALK)
+            assert await terminal.expect(Activity) == Activity(TALK, 1, "alice")
             answer = await terminal.attach(group=TALK)
             assert (answer.standing, answer.seq, answer.admin) == ("member", 1, None)
             (event,) = await terminal.events(1)
@@ -67,12 +68,18 @@ async def test_first_message_notifies_both_on_all_devices() -> None:
         assert texts(await elsewhere.events(1)) == ["what?"]
 
 
-async def test_start_of_a_conversation_is_announced_once() -> None:
+async def test_messages_are_announced_until_somebody_attaches() -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
-        await alice.command(Post, "one", group=TALK)
-        await bob.expect(ConversationStarted)
-        await alice.command(Post, "two", group=TALK)
-        assert await bob.before_pong() == []
+        for seq, text in enumerate(("one", "two"), start=1):
+            await alice.command(Post, text, group=TALK)
+            assert await bob.expect(Activity) == Activity(TALK, seq, "alice")
+        await bob.attach(after=2, group=TALK)
+        await alice.command(Post, "three", group=TALK)
+        assert texts(await bob.events(1)) == ["three"]
+        await bob.send(Detach(TALK))
+        await bob.before_pong()
+        await alice.command(Post, "four", group=TALK)
+        assert await bob.expect(Activity) == Activity(TALK, 4, "alice")
 
 
 @pytest.mark.parametrize("name", ["@alice,bob", "@bob,alice", "@BOB,Alice", "@ＡLICE,bob"])  # noqa: RUF001
@@ -102,7 +109,7 @@ async def test_conversation_needs_a_common_group_to_begin() -> None:
         for person, group in ((carol, "@bob,carol"), (carol, "@carol,nobody"), (dave, "@bob,dave")):
             failure = await refusal(person, lambda i, g=group: Attach(i, g, 0))  # type: ignore[misc]
             assert failure == code
-        assert not [f for f in await bob.before_pong() if isinstance(f, ConversationStarted)]
+        assert not [f for f in await bob.before_pong() if isinstance(f, Activity)]
         assert await groups(carol) == {"other": ("member", 1, 0)}
         for group in ("@bob,carol", "@carol,nobody", "@bob,dave"):
             assert await last_seq(server.store, group) == 0
@@ -151,7 +158,7 @@ async def test_outsiders_cannot_tell_whether_a_conversation_exists() -> None:
         assert await search(mallory, "psst") == []
         assert list(await groups(mallory)) == ["ops"]
         frames = await mallory.before_pong()
-        assert not [f for f in frames if isinstance(f, Event | ConversationStarted)]
+        assert not [f for f in frames if isinstance(f, Event | Activity)]
 
 
 async def test_both_people_see_each_others_presence() -> None:

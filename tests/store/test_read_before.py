@@ -87,9 +87,20 @@ async def test_memberships_have_all_details(store: Store) -> None:
     await enter(store, "ops", alice="member", bob="waiting")
     await append(store, "ops", b"two", b"three")
     await store.set_cursors("ops", {"alice": 2})
-    assert await store.memberships_of("alice") == [Membership("ops", "Ops", "member", 3, 2)]
-    assert await store.memberships_of("bob") == [Membership("ops", "Ops", "waiting", 3, 0)]
+    assert await store.memberships_of("alice") == [Membership("ops", "Ops", "member", 3, 2, 1)]
+    assert await store.memberships_of("bob") == [Membership("ops", "Ops", "waiting", 3, 0, 1)]
     assert await store.memberships_of("carol") == []
+
+
+async def test_places_are_in_order_of_joining(store: Store) -> None:
+    for group, standing in (("two", "waiting"), ("one", "member"), ("three", "member")):
+        await enter(store, group, alice=standing)
+    await enter(store, "two", alice="member")  # approved: the request keeps its place
+    await enter(store, "one", alice="outsider")
+    await enter(store, "one", alice="member")
+    memberships = await store.memberships_of("alice")
+    in_order = sorted(memberships, key=lambda membership: membership.place)
+    assert [membership.group for membership in in_order] == ["two", "three", "one"]
 
 
 async def test_the_most_recently_active_group_comes_first(store: Store) -> None:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
+from tchat.core.group.mentions import is_mention
 from tchat.core.group.messages import Delete, Edit, Edited, Posted
-from tchat.ui.chat.mentions import is_mention
 from tests.fault_proxy import FaultProxy, fault_proxy
 from tests.helpers import log_of, members, running_server
 from tests.ui.typist import Typist, typing

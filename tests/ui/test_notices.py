@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
@@ -105,15 +105,11 @@ def test_standing_after_attach_reads_as_a_sentence(
             MembershipChange("ops", "outsider", "left", "bob"),
             "You left this group from another terminal.",
         ),
-        (
-            MembershipChange("ops", "outsider", "closed", "alice"),
-            "The last member, alice, left; the group was closed.",
-        ),
     ],
 )
 def test_a_membership_change_reads_as_a_sentence(news: MembershipChange, sentence: str) -> None:
     step = "/join asks to join again, /part closes this window."
-    assert standing_changed(news, on_purpose=False) == f"{sentence} {step}"
+    assert standing_changed(news, "bob", on_purpose=False) == f"{sentence} {step}"
 
 
 NINE = int(time.mktime((2026, 11, 24, 18, 4, 0, 0, 0, -1))) * 1000
@@ -135,18 +131,33 @@ def test_the_digest_says_what_was_missed(counts: Counts, direct: bool, summary: 
     assert digest(counts, direct=direct) == f"since Tue 18:04: {summary}"
 
 
-def test_leaving_on_purpose_shows_no_notice() -> None:
-    left = MembershipChange("ops", "outsider", "left", "bob")
-    assert standing_changed(left, on_purpose=True) == ""
+@pytest.mark.parametrize("reason", ["left", "closed"])
+def test_leaving_on_purpose_shows_no_notice(reason: Literal["left", "closed"]) -> None:
+    left = MembershipChange("ops", "outsider", reason, "bob")
+    assert standing_changed(left, "bob", on_purpose=True) == ""
+
+
+@pytest.mark.parametrize(
+    ("by", "who"),
+    [("alice", "alice left,"), ("Bob", "You left from another terminal; you were")],
+)
+def test_closed_group_can_only_be_founded_again(by: str, who: str) -> None:
+    sentence = standing_changed(
+        MembershipChange("ops", "outsider", "closed", by), "bob", on_purpose=False
+    )
+    assert sentence == (
+        f"{who} the last member, so the group was closed and its messages are deleted."
+        " /join founds it again, /part closes this window."
+    )
 
 
 def test_a_ban_does_not_suggest_join() -> None:
     banned = MembershipChange("ops", "outsider", "banned", "alice")
     sentence = "alice banned you from this group; only its admin can lift the ban."
-    assert standing_changed(banned, on_purpose=False) == sentence
+    assert standing_changed(banned, "bob", on_purpose=False) == sentence
 
 
 def test_a_lifted_ban_suggests_join() -> None:
     unbanned = MembershipChange("ops", "outsider", "unbanned", "alice")
     sentence = "alice lifted your ban. /join asks to join again."
-    assert standing_changed(unbanned, on_purpose=False) == sentence
+    assert standing_changed(unbanned, "bob", on_purpose=False) == sentence

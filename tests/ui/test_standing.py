@@ -59,7 +59,7 @@ async def test_leaving_and_joining_reach_the_other_device() -> None:
     ):
         await there.until(lambda: "#ops" in there.titles)
         await here.types("/window lab", "/leave")
-        await there.shows("You left this group from another terminal.")
+        await there.shows("You left from another terminal")
         await here.types("/join lab")
         await there.until(lambda: there.window_of("#lab").caught_up)
 
@@ -135,3 +135,14 @@ async def test_leaving_elsewhere_ends_what_is_unread() -> None:
         await bob.command(Leave)
         await there.until(lambda: window.replica.standing == "outsider")
         assert (window.unread, window.mentions) == (0, 0)
+
+
+async def test_last_members_other_device_learns_of_closing() -> None:
+    async with (
+        running_server() as server,
+        typing(server, "alice", "ops", "lab") as here,
+        typing(server, "alice", "ops", "lab") as there,
+    ):
+        await here.types("/window lab", "/leave")
+        await there.shows("You left from another terminal; you were the last member")
+        assert not any("was closed" in line.text for line in here.lines)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from tchat.core.group.feature import Body, Event
 from tchat.core.group.files import FileRemoved, FileShared
 from tchat.core.group.membership import Approved, Joined
+from tchat.core.group.mentions import is_mention
 from tchat.core.group.messages import Deleted, Edited, Erased, Posted
-from tchat.ui.chat.mentions import is_mention
 from tchat.ui.chat.unread import Counts, ReadState
 
 ME = "Bob"

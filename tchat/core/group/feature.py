@@ -24,7 +24,7 @@ from tchat.core.protocol.schema import Clean, Frame, Shape, record
 from tchat.core.text import check_name, clean_message, fold, safe_filename
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from tchat.core.group.state import Author, Group
     from tchat.core.protocol.frames import Standing
@@ -170,7 +170,8 @@ class Body(Shape):
     `log_lines` are the lines that the server may log for the event. `changes_standing` says that
     the event changes somebody's standing, `changes_files` that the file index has to be updated.
     `has_side_effects` is computed from these and from `erased`. Most events are messages, which
-    have no side effects; the server makes no further calls for them.
+    have no side effects; the server makes no further calls for them. `has_addressees` is computed
+    from `addressees`.
     """
 
     __slots__ = ()
@@ -179,6 +180,7 @@ class Body(Shape):
     changes_standing: ClassVar[bool] = False
     changes_files: ClassVar[bool] = False
     has_side_effects: ClassVar[bool] = False
+    has_addressees: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
         cls.has_side_effects = (
@@ -187,12 +189,20 @@ class Body(Shape):
             or cls.changes_files
             or cls.erased is not Body.erased
         )
+        cls.has_addressees = cls.addressees is not Body.addressees
 
     def apply(self, group: Group, event: Event) -> None:
         """Apply the event to the state. Never fails: `decide` has already allowed the event."""
 
     def standing_change(self, event: Event) -> StandingChange | None:
         """Return the change of standing that the person is told of, if there is one."""
+
+    def addressees(self, group: Group, people: Collection[str]) -> Collection[str]:
+        """Return those of these members (folded) whom the event is meant for.
+
+        They are told even if they do not follow the group.
+        """
+        return ()
 
     def erased(self, before: Group) -> tuple[int, ...]:
         """Return the events whose texts the event erases, given the state before it."""

@@ -31,7 +31,7 @@ from tchat.core.text import fold, quote_name
 from tchat.errors import Code, Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from tchat.core.group.feature import Reader
 
@@ -143,6 +143,10 @@ class Requested(Body):
     def standing_change(self, event: Event) -> StandingChange:
         """Return that the actor waits for approval."""
         return StandingChange(fold(event.actor), "waiting", "requested", event.actor)
+
+    def addressees(self, group: Group, people: Collection[str]) -> Collection[str]:
+        """Return the admin."""
+        return [group.admin] if group.admin is not None and group.admin in people else ()
 
     def sentence(self, event: Event, reader: Reader) -> str:
         """Return who asks to join, with a note about their key, if the reader is the admin."""
@@ -483,6 +487,10 @@ class AdminTransferred(Body):
     def apply(self, group: Group, event: Event) -> None:
         """Set the admin."""
         group.admin = fold(self.name)
+
+    def addressees(self, group: Group, people: Collection[str]) -> Collection[str]:
+        """Return the new admin."""
+        return [fold(self.name)] if fold(self.name) in people else ()
 
     def sentence(self, event: Event, reader: Reader) -> str:
         """Return who is the admin now."""

@@ -21,12 +21,15 @@ from tchat.core.group.feature import (
     MessageText,
     TargetedCommand,
 )
+from tchat.core.group.mentions import mentioned
 from tchat.core.group.state import MessageEdits
 from tchat.core.protocol.schema import record
 from tchat.core.text import check_text, fold
 from tchat.errors import Code, Refused
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from tchat.core.group.feature import Context, Reader
     from tchat.core.group.state import Group
 
@@ -70,6 +73,10 @@ class Posted(Body):
         """In a direct conversation, update the spelling of the actor's name."""
         _note_spelling(group, event)
 
+    def addressees(self, group: Group, people: Collection[str]) -> Collection[str]:
+        """Return those whom the text mentions; in a direct conversation, both people."""
+        return people if group.direct else mentioned(self.text, people)
+
 
 # ------------------------------------------------------------------ edit
 
@@ -110,6 +117,10 @@ class Edited(Body):
         seqs = (*group.edits_of(self.target), event.seq)
         group.edits[self.target] = MessageEdits(self.target, seqs)
         _note_spelling(group, event)
+
+    def addressees(self, group: Group, people: Collection[str]) -> Collection[str]:
+        """Return those whom the new text mentions."""
+        return () if group.direct else mentioned(self.text, people)
 
     def sentence(self, event: Event, reader: Reader) -> str:
         """Return the sentence for front ends that cannot update lines already printed."""

@@ -292,12 +292,17 @@ class SearchResults(Frame):
 
 @record
 class GroupSummary(Shape):
-    """One of a person's groups: its last event, and the last event that the person has read."""
+    """One of a person's groups: its last event, and the last event that the person has read.
+
+    `place` orders the groups by when the person joined them, or asked to, and the conversations by
+    when they began. It is the same on all devices.
+    """
 
     name: str
     standing: Standing
     last: int
     read: int
+    place: int = 0
 
 
 @record
@@ -454,11 +459,18 @@ class MembershipChange(Frame):
 
 
 @record
-class ConversationStarted(Frame):
-    """The first message of a direct conversation was posted: the client may attach to it."""
+class Activity(Frame):
+    """Event `seq` of a group that this client is not subscribed to is meant for the person.
 
-    type = "conversation_started"
+    `by` caused it: a direct message, a mention, or a request to join for the admin. The client may
+    attach. In a direct conversation, the person's own messages count, too: they may be from another
+    device, or the first one, before which an `attach` subscribes to nothing.
+    """
+
+    type = "activity"
     group: str
+    seq: int
+    by: str
 
 
 @record

@@ -44,7 +44,7 @@ _HITS_PER_PAGE = 20
 _MAX_SKIP = 1000
 _MAX_GROUPS = 256
 _GROUP_LIST_BYTES = 60 * 1024
-_BYTES_PER_GROUP = 64  # upper bound of an item's size, without the name
+_BYTES_PER_GROUP = 80  # upper bound of an item's size, without the name
 
 
 # ------------------------------------------------------------------ pages of a log
@@ -159,6 +159,7 @@ async def list_groups(context: ServerContext, author: Author, request: GroupsReq
                 one.last,
                 # An active group may have read receipts that are not saved yet.
                 max(one.read, last_read(one.group, person)),
+                one.place,
             )
             for one in listed
         ),

@@ -24,9 +24,9 @@ from tchat.core.group.features import decode_event, encode_event
 from tchat.core.group.rules import apply, decide
 from tchat.core.group.state import Group
 from tchat.core.protocol.frames import (
+    Activity,
     Attach,
     Attached,
-    ConversationStarted,
     MembershipChange,
     Ok,
     encode,
@@ -35,16 +35,17 @@ from tchat.core.protocol.frames import (
 from tchat.core.text import fold
 from tchat.errors import Code, Refused
 from tchat.server.groups.inbox import Batch, Execute, Item, Query, ReadReceipt, Subscribe, Wake
-from tchat.server.groups.side_effects import side_effects_of, starts_conversation
+from tchat.server.groups.side_effects import side_effects_of
 from tchat.server.groups.state_cache import StateCache, snapshot_of
 from tchat.server.groups.subscriptions import Subscription, Subscriptions
 from tchat.store.base import Page, StorageFull
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from tchat.core.group.feature import Command, Event
     from tchat.server.groups.environment import GroupEnvironment
+    from tchat.server.presence import ClientConnection
     from tchat.store.base import SideEffects
 
 IDLE_SECONDS = 30.0
@@ -82,6 +83,9 @@ class GroupActor:
         )
         self._snapshot = (0, b"")
         self._unsaved_positions: dict[str, int] = {}
+        self._member_changes = 0
+        self._absent_as_of = (-1, -1, -1)
+        self._absent_members: dict[str, list[ClientConnection]] = {}
 
     @property
     def erasures(self) -> int:
@@ -289,29 +293,63 @@ class GroupActor:
             self._subscriptions.forget()
             self._read_positions.clear()
             self._unsaved_positions.clear()
-        if starts_conversation(before, self.group):
-            self._presence.notify(self.group.members, ConversationStarted(self.group.name))
         self._subscriptions.broadcast(page, self.group)
         for event in batch.events:
             if event.body.has_side_effects:
                 self._log.event(event)
-                self._notify_concerned(event)
+                self._notify_affected(event)
+                self._member_changes += event.body.changes_standing
+        self._notify_absent(batch.events)
         if effects.closed_after:
             # Requests to join end with the group, without an event of their own.
             end = MembershipChange(before.name, "outsider", "closed", batch.events[-1].actor)
             for person in before.requests:
                 self._tell(person, end)
 
-    def _notify_concerned(self, event: Event) -> None:
+    def _notify_absent(self, events: Sequence[Event]) -> None:
+        """Tell members what is meant for them, on their connections without a subscription."""
+        if not any(event.body.has_addressees for event in events):
+            return
+        absent = self._absent()
+        for event in events if absent else ():
+            if event.body.has_addressees:
+                notice = Activity(event.group, event.seq, event.actor)
+                for person in event.body.addressees(self.group, absent.keys()):
+                    if self.group.direct or person != fold(event.actor):
+                        for connection in absent[person]:
+                            connection.notify(notice)
+
+    def _absent(self) -> dict[str, list[ClientConnection]]:
+        """Return the members' connections that are not subscribed to the group, by person.
+
+        Cached until a connection, a subscription or a member comes or goes: each message to a large
+        group would otherwise cost a look at every member.
+        """
+        stamp = (self._presence.changes, self._subscriptions.changes, self._member_changes)
+        if stamp != self._absent_as_of:
+            self._absent_as_of = stamp
+            self._absent_members = dict(self._find_absent())
+        return self._absent_members
+
+    def _find_absent(self) -> Iterator[tuple[str, list[ClientConnection]]]:
+        for person in self.group.members:
+            if connections := self._presence.connections_of(person):
+                here = {one.author.client for one in self._subscriptions.of(person)}
+                if there := [one for one in connections if one.author.client not in here]:
+                    yield person, there
+
+    def _notify_affected(self, event: Event) -> None:
         """Notify a person whose standing an event changed.
 
-        The client whose own command let them in, or asked for it, learns it from the answer.
+        The client whose own command let them in, or asked for it, learns it from the answer. If
+        nobody is left, the group was closed, and there is nothing to ask to join again.
         """
         change = event.body.standing_change(event)
         if change is None:
             return
         is_own = change.person == fold(event.actor) and change.standing != "outsider"
-        notice = MembershipChange(event.group, change.standing, change.reason, change.by)
+        reason = change.reason if self.group.members else "closed"
+        notice = MembershipChange(event.group, change.standing, reason, change.by)
         self._tell(change.person, notice, except_client=event.client if is_own else b"")
 
     def _tell(self, person: str, notice: MembershipChange, except_client: bytes = b"") -> None:

@@ -61,8 +61,8 @@ class Subscriptions:
     """The subscriptions of the group with the folded name `key`.
 
     If `presence_changed` is set, the actor processes a batch and calls `announce_presence`. `away`
-    maps people (folded) to their reasons, `read` to their read positions; `erasures` counts the
-    calls of `erase` and of `forget`.
+    maps people (folded) to their reasons, `read` to their read positions; `changes` counts the
+    subscriptions that were added or removed, `erasures` the calls of `erase` and of `forget`.
     """
 
     def __init__(
@@ -73,6 +73,7 @@ class Subscriptions:
         read: Mapping[str, int] | None = None,
     ) -> None:
         self.presence_changed = False
+        self.changes = 0
         self.erasures = 0
         self._away: Mapping[str, str] = {} if away is None else away
         self._read: Mapping[str, int] = {} if read is None else read
@@ -103,6 +104,7 @@ class Subscriptions:
     def add(self, subscription: Subscription) -> None:
         """Add a subscription of a member, or of somebody who waits for approval."""
         self._by_person.setdefault(subscription.key, {})[subscription] = None
+        self.changes += 1
         self.presence_changed = True
 
     def remove(self, subscription: Subscription) -> None:
@@ -114,6 +116,7 @@ class Subscriptions:
         if not devices:
             del self._by_person[subscription.key]
         self._live.pop(subscription, None)
+        self.changes += 1
         self.presence_changed = self._someone_left = True
 
     def dismiss(self, person: str) -> None:

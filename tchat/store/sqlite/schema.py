@@ -38,14 +38,21 @@ def set_standings(
     ]
     others = [(person, number, s) for person, s in standings.items() if s != "outsider"]
     connection.executemany("DELETE FROM standings WHERE person = ? AND group_id = ?", outsiders)
-    connection.executemany("INSERT OR REPLACE INTO standings VALUES (?, ?, ?)", others)
+    connection.executemany(
+        "INSERT INTO standings (person, group_id, standing, place)"
+        " SELECT ?1, ?2, ?3, ifnull(max(place), 0) + 1 FROM standings WHERE person = ?1"
+        " ON CONFLICT DO UPDATE SET standing = excluded.standing",
+        others,
+    )
 
 
 def _fill_standings(connection: sqlite3.Connection) -> None:
     """Compute everybody's standing from the logs."""
     for number, group in _replayed(connection):
-        people = [*group.members, *group.requests]
-        set_standings(connection, number, {person: group.standing(person) for person in people})
+        connection.executemany(
+            "INSERT INTO standings (person, group_id, standing) VALUES (?, ?, ?)",
+            [(p, number, group.standing(p)) for p in (*group.members, *group.requests)],
+        )
 
 
 def _fill_shelves(connection: sqlite3.Connection) -> None:
@@ -174,6 +181,16 @@ _CLOSED = """
     """
 
 
+# `place` is the order in which a person joined their groups, or asked to, and began conversations.
+# For those of earlier versions, it is the order in which these were founded.
+_PLACES = """
+    ALTER TABLE standings ADD COLUMN place INTEGER NOT NULL DEFAULT 0;
+    UPDATE standings SET place = (
+        SELECT count(*) FROM standings AS one
+        WHERE one.person = standings.person AND one.group_id <= standings.group_id);
+    """
+
+
 def _find_closed(connection: sqlite3.Connection) -> None:
     """Mark the events of groups that were closed, whether or not they were founded anew."""
     for number, group in _replayed(connection):
@@ -195,6 +212,7 @@ MIGRATIONS = (
     (_SEARCH, _fill_names),
     (_STATES, None),
     (_CLOSED, _find_closed),
+    (_PLACES, None),
 )
 """For each migration, its SQL statements and a function that fills the new tables, if any."""
 

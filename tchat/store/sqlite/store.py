@@ -137,7 +137,7 @@ class SqliteStore(Store):
     async def memberships_of(self, person: str) -> list[Membership]:
         """Return the groups of a person, with details; see `Store.memberships_of`."""
         sql = (
-            "SELECT name, ifnull(shown, name), standing, groups.last, ifnull(seq, 0)"
+            "SELECT name, ifnull(shown, name), standing, groups.last, ifnull(seq, 0), place"
             " FROM standings JOIN groups ON id = standings.group_id"
             " JOIN segments ON segments.group_id = id AND segments.last = groups.last"
             " LEFT JOIN cursors ON cursors.group_id = id AND cursors.person = standings.person"

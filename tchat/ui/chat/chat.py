@@ -12,6 +12,7 @@ importing it here would be a cycle.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,9 +22,9 @@ from tchat.client.connector import first_visit_notice
 from tchat.client.files.queue import Transfers
 from tchat.client.preferences import Preferences
 from tchat.client.updates import (
+    Addressed,
     CaughtUp,
     Connected,
-    ConversationOpened,
     Disconnected,
     EventReceived,
     GroupJoined,
@@ -47,6 +48,7 @@ from tchat.ui.chat.commands import (
     Say,
     WrongUsage,
 )
+from tchat.ui.chat.elsewhere import Elsewhere
 from tchat.ui.chat.hints import with_hint
 from tchat.ui.chat.window import Window
 
@@ -69,6 +71,8 @@ PRESENCE_SECONDS = 5.0
 _YES, _NO = ("y", "yes"), ("n", "no")
 _LISTED_CHOICES = 20
 _OPENED_WINDOWS = 64
+_OPENED_CONVERSATIONS = 16
+"""At the start, a full screen opens a window for each group, and for the latest conversations."""
 _MOST_UNANSWERED = 256
 """The most unanswered requests at a time, so that a fast pipe fills neither memory nor disk."""
 
@@ -123,6 +127,7 @@ class Chat:
         self.founds = start.founds
         self.preferences = start.preferences
         self.ignored, self.muted = start.preferences.ignored, start.preferences.muted
+        self.elsewhere = Elsewhere(start.session, self.ignored)
         self.found: list[tuple[str, int]] = []
         self.searching = 0
         self.connection = "connecting"
@@ -156,26 +161,66 @@ class Chat:
             self.open(name)
         self._nursery.start_soon(self._open_others)
 
-    async def _open_others(self) -> None:
-        """Open the unread direct conversations; in a full screen, also the person's groups."""
+    async def _open_others(self, *, again: bool = False) -> None:
+        """Open the windows that belong on the screen, and where something new is for the person.
+
+        Called after each connection; `again` says that it is not the first.
+        """
         try:
-            for group in await self.session.my_groups():
-                if self._is_wanted(group) and len(self.windows) < _OPENED_WINDOWS:
-                    # The person may have left it a moment ago, on another device.
-                    self.open(group.name, joins=False)
+            groups = await self.session.my_groups()
+            self.elsewhere.learn(groups)
+            for group in self._wanted(groups):
+                # The person may have left it a moment ago, on another device.
+                self.open(group.name, joins=False)
+            self._sort_windows()
+            for group in groups:
+                if fold(group.name) not in self.session.groups and await self._is_news(group):
+                    self.open(group.name, joins=False).opened_by_other = again
         except Refused as refusal:
-            self.windows[0].fail(refusal)
+            self.current.fail(refusal)
         self._all_opened = True
         self._progress.set()
 
-    def _is_wanted(self, group: GroupSummary) -> bool:
-        if is_direct(group.name):
-            return group.last > group.read and not self._is_ignored(group.name)
-        return self.frontend.rewrites
+    def _wanted(self, groups: list[GroupSummary]) -> list[GroupSummary]:
+        """Return the groups that have a window in a full screen until the person closes it."""
+        if not self.frontend.rewrites:
+            return []
+        others = [one for one in groups if not self.elsewhere.was_looked_at(one.name)]
+        conversations = [
+            one for one in others if is_direct(one.name) and not self._is_ignored(one.name)
+        ]
+        wanted = [one for one in others if not is_direct(one.name)]
+        wanted += conversations[:_OPENED_CONVERSATIONS]
+        wanted = [one for one in wanted if fold(one.name) not in self.session.groups]
+        return wanted[: max(_OPENED_WINDOWS - len(self.windows), 0)]
+
+    async def _is_news(self, group: GroupSummary) -> bool:
+        """Return whether something new in a group without a window is for the person."""
+        if self._is_ignored(group.name):
+            return False
+        is_meant, asked = await self.elsewhere.find_new(group)
+        return is_meant or (asked and await self._is_asked(group.name))
+
+    async def _is_asked(self, group: str) -> bool:
+        """Return whether the person is the admin, and has to decide about a request to join."""
+        replica = await self.session.enter(group, join=False)
+        while (
+            self.session.groups.get(fold(group)) is replica
+            and replica.standing == "member"
+            and not replica.caught_up
+        ):
+            await self._wait_for_progress()
+        if self._window_of(replica) is None:
+            self.session.unfollow(replica)
+        return replica.state.is_admin(self.session.user) and bool(replica.state.requests)
+
+    def _sort_windows(self) -> None:
+        """Sort the windows, so that their numbers are the same tomorrow and on all devices."""
+        self.windows.sort(key=lambda window: self.elsewhere.place_of(window.replica.name))
 
     def _is_ignored(self, group: str) -> bool:
         """Return whether this is a conversation with an ignored person."""
-        return fold(other_of(group, self.session.user)) in self.ignored
+        return is_direct(group) and fold(other_of(group, self.session.user)) in self.ignored
 
     def open(self, group: str, *, asks: bool = False, joins: bool = True) -> Window:
         """Return a group's window, opened if necessary.
@@ -185,7 +230,11 @@ class Chat:
         replica = self.session.follow(group)
         window = self._window_of(replica)
         if window is None:
+            if replica.standing is not None:  # a new window has to see its events from the start
+                self.session.unfollow(replica)
+                replica = self.session.follow(group)
             window = self._new_window(replica)
+            self._sort_windows()
             window.begin_entering(asks=asks, joins=joins)
         elif asks and replica.standing == "outsider":
             window.begin_entering(asks=True)
@@ -223,7 +272,10 @@ class Chat:
             self.switch_to(self._previous or neighbour)
         self.windows.remove(window)
         self._previous = None if self._previous is window else self._previous
+        self.elsewhere.closed(window.replica)
         self.session.unfollow(window.replica)
+        if window.replica.standing == "member" and window.replica.last < window.replica.head:
+            self.start_unwatched(self._open_others)  # what it has not got may be for the person
         self.frontend.changed()
 
     def title_of(self, group: str) -> str:
@@ -280,9 +332,8 @@ class Chat:
     async def _open_conversations(self, people: set[str]) -> None:
         """Open the unread conversations with these people (folded)."""
         for group in await self.session.my_groups():
-            if not (is_direct(group.name) and self._is_wanted(group)):
-                continue
-            if fold(other_of(group.name, self.session.user)) in people:
+            is_unread = is_direct(group.name) and group.last > group.read
+            if is_unread and fold(other_of(group.name, self.session.user)) in people:
                 self.open(group.name)
 
     # ------------------------------------------------------------------ typed lines
@@ -581,8 +632,9 @@ class Chat:
     def handle(self, update: Update) -> None:
         """Show an update and react to it."""
         match update:
-            case ConversationOpened(replica):
-                self._handle_conversation(replica)
+            case Addressed(group, _, by):
+                if fold(by) not in self.ignored and not self._is_ignored(group):
+                    self.open(group, joins=False).opened_by_other = True
             case GroupJoined(group):
                 if self.frontend.rewrites and len(self.windows) < _OPENED_WINDOWS:
                     self.open(group, joins=False)
@@ -609,12 +661,6 @@ class Chat:
             f" was refused ({failure.sentence}) /resend sends it, /discard deletes it:"
             f" {pending.text}"
         )
-
-    def _handle_conversation(self, replica: Replica) -> None:
-        if self._window_of(replica) is None and self._is_ignored(replica.name):
-            self.session.unfollow(replica)
-        else:
-            self.open(replica.name).opened_by_other = True
 
     def _handle_in(
         self,
@@ -648,6 +694,7 @@ class Chat:
                 self._refresh_preferences()
                 if again:
                     window.notice("connected again")
+                    self.start_unwatched(partial(self._open_others, again=True))
             case Disconnected(reason):
                 is_first = not self.connection.startswith("offline")
                 self.connection = f"offline: {reason}"

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Literal
 
 from tchat.core.group.feature import Reader
 from tchat.core.group.membership import Requested
+from tchat.core.group.mentions import is_mention
 from tchat.core.group.messages import Deleted, Edited, Erased, Posted
 from tchat.core.text import clean_line, clean_text, fold, size_text
-from tchat.ui.chat.mentions import is_mention
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

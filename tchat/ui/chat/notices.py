@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from tchat.core.group.state import banned_refusal
-from tchat.core.text import clean_line
+from tchat.core.text import clean_line, fold
 from tchat.ui.chat.lines import count_text, latest
 
 if TYPE_CHECKING:
@@ -51,10 +51,17 @@ def standing_found(replica: Replica, before: Standing | None) -> str:
     return ""
 
 
-def standing_changed(news: MembershipChange, *, on_purpose: bool) -> str:
+def standing_changed(news: MembershipChange, me: str, *, on_purpose: bool) -> str:
     """Return a notice about a changed standing; empty if the person left in this window."""
-    if news.reason == "left" and on_purpose:
+    if news.reason in ("left", "closed") and on_purpose:
         return ""
+    if news.reason == "closed":
+        is_own = fold(news.by) == fold(me)
+        who = "You left from another terminal; you were" if is_own else f"{news.by} left,"
+        return (
+            f"{who} the last member, so the group was closed and its messages are deleted."
+            " /join founds it again, /part closes this window."
+        )
     if news.reason == "unbanned":
         return f"{news.by} lifted your ban. /join asks to join again."
     if news.reason == "banned":
@@ -63,7 +70,6 @@ def standing_changed(news: MembershipChange, *, on_purpose: bool) -> str:
         "denied": f"{news.by} denied your request.",
         "kicked": f"{news.by} kicked you from this group.",
         "left": "You left this group from another terminal.",
-        "closed": f"The last member, {news.by}, left; the group was closed.",
     }
     text = sentence.get(news.reason, f"You are no longer a member ({news.reason}).")
     return f"{text} /join asks to join again, /part closes this window."

@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING
 
 from tchat.core.group.files import FileRemoved, FileShared
 from tchat.core.group.membership import Approved, Created, Joined
+from tchat.core.group.mentions import is_mention
 from tchat.core.group.messages import Deleted, Edited, Posted
 from tchat.core.text import fold
-from tchat.ui.chat.mentions import is_mention
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator

@@ -724,7 +724,7 @@ class Window:
         sentence = (
             standing_found(self.replica, self._standing)
             if news is None
-            else standing_changed(news, on_purpose=self.leaving)
+            else standing_changed(news, self.session.user, on_purpose=self.leaving)
         )
         if sentence:
             self.notice(sentence)

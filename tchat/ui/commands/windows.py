@@ -18,7 +18,6 @@ from tchat.ui.chat.completion import (
     window_titles,
 )
 from tchat.ui.chat.notices import exception_note, standing_found, unread_facts
-from tchat.ui.chat.unread import ReadState
 
 if TYPE_CHECKING:
     from tchat.core.protocol.frames import GroupSummary
@@ -113,18 +112,10 @@ async def _facts_about(chat: Chat, group: GroupSummary) -> list[str]:
         return [*facts, f"window {number}", *unread_facts(window.unread, mentions)]
     if group.standing != "member" or group.last <= group.read:
         return facts
-    # For a group that is not open, count the unread messages in its newest page. If the backlog is
-    # longer, the result is a lower bound: older pages are not loaded for a list.
-    page = await chat.session.events_until(group.name, group.last)
-    reading = ReadState(chat.session.user, chat.ignored, direct=is_direct(group.name))
-    reading.restart(group.read)
-    for event in page:
-        reading.apply(event)
-    begins = page[0].seq if page else 0
-    more = "+" * (begins > max(reading.read + 1, 1))
-    counts = reading.counts
+    # A longer backlog is not loaded for a list.
+    counts, is_all = await chat.elsewhere.count_unread(group)
     mentions = 0 if is_direct(group.name) else counts.mentions
-    return [*facts, *unread_facts(counts.total, mentions, more)]
+    return [*facts, *unread_facts(counts.total, mentions, "" if is_all else "+")]
 
 
 # ---------------------------------------------------------------------- direct conversations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tchat.ui.chat.mentions import is_mention
+from tchat.core.group.mentions import is_mention
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,267 @@
+"""What is meant for a person in groups without a window: on all devices, in both front ends."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tchat.core.group.membership import Join
+from tchat.core.group.messages import Edit
+from tests.helpers import members, raw_client, running_server
+from tests.ui.typist import typing
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.helpers import RawClient
+    from tests.ui.typist import Typist
+
+TALK = "@alice,bob"
+
+both_front_ends = pytest.mark.parametrize("rewrites", [True, False], ids=["screen", "plain"])
+
+
+async def shows_message(person: Typist, text: str, title: str) -> None:
+    """Wait until a window with that title has the message."""
+    await person.until(lambda: title in person.titles and text in person.screen(title), text)
+
+
+@asynccontextmanager
+async def bob_without_lab(*, rewrites: bool) -> AsyncIterator[tuple[RawClient, Typist, Typist]]:
+    """Bob on two devices, a member of #ops and #lab; the window of #lab is closed on both."""
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob"),
+        members(server, "alice", "bob", group="lab") as (alice, raw_bob),
+    ):
+        await raw_bob.stream.aclose()
+        async with (
+            typing(server, "bob", recent=50, rewrites=rewrites) as here,
+            typing(server, "bob", recent=50, rewrites=rewrites) as there,
+        ):
+            for bob in (here, there):
+                if rewrites:
+                    await bob.until(lambda b=bob: "#lab" in b.titles)  # type: ignore[misc]
+                    await bob.until(lambda b=bob: b.window_of("#lab").caught_up)  # type: ignore[misc]
+                    await bob.types("/window lab", "/part")
+                assert bob.titles == ["#ops"]
+            yield alice, here, there
+
+
+# ------------------------------------------------------------------ direct conversations
+
+
+@both_front_ends
+async def test_message_in_a_read_conversation_opens_it(rewrites: bool) -> None:
+    async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
+        await alice.post("old", group=TALK)
+        await bob.post("older", group=TALK)
+        await bob.attach(group=TALK)
+        async with typing(server, "bob", recent=50, rewrites=rewrites) as before:
+            await before.types("/query alice")
+            await shows_message(before, "alice: old", "@alice")
+            await before.until(lambda: before.window.replica.seen == 2)
+        async with (
+            typing(server, "bob", recent=50, rewrites=rewrites) as here,
+            typing(server, "bob", recent=50, rewrites=rewrites) as there,
+        ):
+            await alice.post("new", group=TALK)
+            for device in (here, there):
+                await shows_message(device, "alice: new", "@alice")
+                assert device.window.title == "#ops"
+                await device.until(lambda d=device: d.window_of("@alice").unread == 1)  # type: ignore[misc]
+                assert device.frontend.calls == [("@alice", "alice: new")]
+
+
+@both_front_ends
+async def test_message_opens_a_closed_conversation_again(rewrites: bool) -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob") as (alice, _),
+        typing(server, "bob", recent=50, rewrites=rewrites) as bob,
+    ):
+        for number in range(3):
+            await alice.post(f"text {number}", group=TALK)
+            await shows_message(bob, f"alice: text {number}", "@alice")
+            assert bob.frontend.calls[number:] == [("@alice", f"alice: text {number}")]
+            await bob.types("/window @alice", "/part")
+            assert bob.titles == ["#ops"]
+
+
+async def test_own_message_from_another_device_opens_the_window() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob"),
+        typing(server, "bob") as here,
+        typing(server, "bob") as there,
+    ):
+        await here.types("/query alice", "hello")
+        await shows_message(there, "bob: hello", "@alice")
+        assert there.window_of("@alice").unread == 0
+        assert there.frontend.calls == []
+
+
+async def test_ignored_people_open_no_closed_window() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob", "carol") as (alice, _, carol),
+        typing(server, "bob", recent=50, ignore=("carol",)) as bob,
+    ):
+        await carol.post("psst", group="@bob,carol")
+        await alice.post("hello", group=TALK)
+        await shows_message(bob, "alice: hello", "@alice")
+        assert bob.titles == ["#ops", "@alice"]
+
+
+# ------------------------------------------------------------------ mentions
+
+
+@both_front_ends
+async def test_mention_opens_a_closed_group_on_all_devices(rewrites: bool) -> None:
+    async with bob_without_lab(rewrites=rewrites) as (alice, here, there):
+        await alice.post("hello everybody", group="lab")
+        await alice.post("Bob, look", group="lab")
+        for bob in (here, there):
+            await shows_message(bob, "alice: Bob, look [mention]", "#lab")
+            await bob.until(lambda b=bob: b.window_of("#lab").mentions == 1)  # type: ignore[misc]
+            assert bob.window_of("#lab").unread == 2
+            assert bob.frontend.calls == [("#lab", "alice: Bob, look")]
+
+
+@both_front_ends
+async def test_other_messages_leave_a_group_closed(rewrites: bool) -> None:
+    async with bob_without_lab(rewrites=rewrites) as (alice, here, there):
+        await alice.post("bobby and kebob", group="lab")
+        for bob in (here, there):
+            shown = await bob.types("/list")
+            assert "notice: #lab (1 unread)" in shown
+            assert bob.titles == ["#ops"]
+
+
+async def test_mention_by_an_edit_opens_a_closed_group() -> None:
+    async with bob_without_lab(rewrites=True) as (alice, here, there):
+        seq = await alice.post("hello", group="lab")
+        await alice.command(Edit, seq, "hello, bob", group="lab")
+        for bob in (here, there):
+            await shows_message(bob, "alice: hello, bob [edited, mention]", "#lab")
+
+
+@both_front_ends
+async def test_mention_in_a_group_joined_elsewhere_arrives(rewrites: bool) -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob"),
+        typing(server, "alice", recent=50, rewrites=rewrites) as here,
+        typing(server, "alice", recent=50) as there,
+        raw_client(server.address, "bob") as bob,
+    ):
+        await there.types("/join zehn")
+        await bob.command(Join, group="zehn")
+        await here.until(lambda: "#zehn" in here.titles, "#zehn")
+        await here.until(lambda: here.window_of("#zehn").waiting_for_approval == 1)
+        await there.types("/approve bob")
+        await bob.post("@alice hey in zehn", group="zehn")
+        await here.until(lambda: here.window_of("#zehn").mentions == 1)
+
+
+# ------------------------------------------------------------------ requests to join
+
+
+@both_front_ends
+async def test_request_to_join_opens_the_admins_window(rewrites: bool) -> None:
+    async with (
+        running_server() as server,
+        typing(server, "alice", "ops", "lab", recent=50, rewrites=rewrites) as alice,
+        raw_client(server.address, "bob") as bob,
+    ):
+        await alice.until(lambda: alice.window_of("#lab").caught_up)
+        await alice.types("/window lab", "/part")
+        await bob.command(Join, group="lab")
+        await alice.until(lambda: "#lab" in alice.titles, "#lab")
+        await alice.until(lambda: alice.window_of("#lab").waiting_for_approval == 1)
+
+
+# ------------------------------------------------------------------ restarts and reconnections
+
+
+@both_front_ends
+async def test_mention_while_offline_opens_a_closed_group(rewrites: bool) -> None:
+    """And a request to join, for the admin; ordinary messages do not."""
+    async with (
+        running_server() as server,
+        members(server, "bob", "alice"),
+        members(server, "alice", "bob", group="lab"),
+        members(server, "alice", "bob", group="dev"),
+        members(server, "bob", "alice", group="own"),
+    ):
+        groups = ("ops", "lab", "dev", "own")
+        async with typing(server, "bob", *groups, recent=50, rewrites=rewrites) as bob:
+            for title in ("#lab", "#dev", "#own"):
+                await bob.until(lambda t=title: bob.window_of(t).caught_up)  # type: ignore[misc]
+                await bob.types(f"/window {title}", "/part")
+            assert bob.titles == ["#ops"]
+            await server.end()
+            await bob.shows("connection lost")
+            async with running_server(server.store) as other:  # at another port at first
+                async with raw_client(other.address, "alice") as alice:
+                    await alice.post("bob!", group="lab")
+                    await alice.post("nobody!", group="dev")
+                    await alice.post("psst", group=TALK)
+                async with raw_client(other.address, "carol") as carol:
+                    await carol.command(Join, group="own")
+            async with running_server(server.store, port=server.address.port):
+                await bob.shows("connected again")
+                await shows_message(bob, "alice: bob! [mention]", "#lab")
+                await shows_message(bob, "alice: psst", "@alice")
+                await bob.until(lambda: "#own" in bob.titles, "#own")
+                assert bob.window_of("#own").waiting_for_approval == 1
+                assert "#dev" not in bob.titles
+
+
+async def test_plain_mode_starts_with_what_is_for_the_person() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob"),
+        members(server, "alice", "bob", group="lab") as (alice, _),
+        members(server, "alice", "bob", group="dev"),
+        members(server, "bob", group="own"),
+        members(server, "alice", "bob", group="others"),
+        raw_client(server.address, "carol") as carol,
+    ):
+        await alice.post("hello bob", group="lab")
+        await alice.post("hello", group="dev")
+        for group in ("own", "others"):
+            await carol.command(Join, group=group)
+        async with typing(server, "bob", recent=50, rewrites=False) as bob:
+            await bob.until(lambda: len(bob.titles) == 3)
+            assert bob.titles == ["#ops", "#lab", "#own"]
+            assert "#dev (1 unread)" in " ".join(await bob.types("/list"))
+            assert bob.frontend.calls == []
+
+
+# ------------------------------------------------------------------ numbers of windows
+
+
+async def test_window_numbers_are_alike_on_all_devices() -> None:
+    async with running_server() as server, members(server, "alice", "bob") as (_, bob):
+        async with typing(server, "alice", "ops", recent=50) as here:
+            await here.types("/join lab", "/query bob", "hello", "/join dev", "/join zoo")
+            expected = ["#ops", "#lab", "#dev", "#zoo", "@bob"]
+            assert here.titles == expected
+            async with typing(server, "alice", "zoo", recent=50) as there:
+                await there.until(lambda: there.titles == expected)
+                await bob.post("hello", group="@alice,bob")
+                await here.types("/join new")
+                expected = [*expected[:-1], "#new", "@bob"]
+                for alice in (here, there):
+                    await alice.until(lambda a=alice: a.titles == expected)  # type: ignore[misc]
+                await here.types("/window lab", "/part")
+                assert here.titles == [title for title in expected if title != "#lab"]
+                await here.types("/join lab")
+                assert here.titles == expected
+        for first in ("ops", "dev"):
+            async with typing(server, "alice", first, recent=50) as tomorrow:
+                await tomorrow.until(lambda t=tomorrow: t.titles == expected)  # type: ignore[misc]
+                assert tomorrow.window.title == f"#{first}"
