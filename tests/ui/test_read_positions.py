@@ -195,6 +195,9 @@ async def test_list_counts_groups_that_are_not_open() -> None:
         first = await alice.post("hello", group="lab")
         await alice.post("bob, hello", group="lab")
         await alice.command(Edit, first, "hello all", group="lab")
+        await bob.until(lambda: "#lab" in bob.titles and bob.window_of("#lab").mentions)
+        bob.frontend.looks = False
+        await bob.types("/window lab", "/part")  # without having seen them
         shown = await bob.types("/list")
         assert "notice: #lab (2 unread, 1 mention)" in shown
         await bob.types("/ignore alice")

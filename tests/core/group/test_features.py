@@ -216,6 +216,11 @@ def test_log_lines_and_changes_are_side_effects(body: Body) -> None:
     assert body.has_side_effects == any(effects)
 
 
+def test_events_with_addressees_are_marked() -> None:
+    marked = {event.kind for event in EVENTS if event.has_addressees}
+    assert marked == {"posted", "edited", "requested", "admin_transferred"}
+
+
 def test_messages_have_no_side_effects() -> None:
     assert not messages.Posted.has_side_effects
     assert not messages.Edited.has_side_effects

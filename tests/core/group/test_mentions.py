@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tchat.core.group.mentions import is_mention
+from tchat.core.group.mentions import is_mention, mentioned
+from tchat.core.text import fold
+
+NAMES = tuple(map(fold, ("bob", "carol", "j.doe-2", "Straße", "小明", "さくら", "민수", "علي")))
 
 
 @pytest.mark.parametrize(
@@ -36,6 +39,7 @@ from tchat.core.group.mentions import is_mention
 )
 def test_a_name_as_a_word_is_a_mention(text: str, me: str) -> None:
     assert is_mention(text, me)
+    assert fold(me) in mentioned(text, NAMES)
 
 
 @pytest.mark.parametrize(
@@ -58,3 +62,7 @@ def test_a_name_as_a_word_is_a_mention(text: str, me: str) -> None:
 )
 def test_a_name_inside_a_word_is_no_mention(text: str, me: str) -> None:
     assert not is_mention(text, me)
+
+
+def test_all_mentioned_people_are_found_at_once() -> None:
+    assert mentioned("bob and 小明, but not carols: j.doe-2", NAMES) == ["bob", "j.doe-2", "小明"]
