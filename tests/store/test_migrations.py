@@ -297,3 +297,11 @@ async def test_closed_groups_are_erased_by_the_migration(
             *[Created] * founded_anew,
         ]
         assert (await store.groups_of("bob")).keys() == {"dev", *["ops"] * founded_anew}
+
+
+async def test_old_memberships_get_places_in_order_of_founding(tmp_path: Path) -> None:
+    write_version_2(tmp_path, ops=OPS, dev=DEV)
+    async with open_store(tmp_path) as store:
+        places = {one.group: one.place for one in await store.memberships_of("bob")}
+        assert places == {"ops": 1, "dev": 2}
+        assert [one.place for one in await store.memberships_of("alice")] == [1]
