@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tests.helpers import RawClient
 
-NOT_DONE = "Nothing was done: the question was not answered with y."
+NOT_DONE = 'Nothing was done: "Kick bob from #ops?" was not answered with y.'
 
 
 @asynccontextmanager
@@ -42,7 +42,7 @@ QUESTIONS = [
     ("/8 @BOB", "Kick bob from #ops? (y or n)"),
     ("/ban bob", "Ban bob from #ops and end their membership? (y or n)"),
     ("/ban eve", "Ban eve from #ops? (y or n)"),
-    ("/transfer bob", "Make bob the admin of #ops? You are not its admin then. (y or n)"),
+    ("/transfer bob", "Make bob the admin of #ops? You will no longer be its admin. (y or n)"),
     ("/delete bob", "Delete this message for everybody? bob: said by bob (y or n)"),
 ]
 
@@ -67,6 +67,16 @@ async def test_a_yes_confirms(answer: str) -> None:
         await alice.types("/kick bob", answer)
         assert "bob" not in alice.window.replica.state.members
         assert alice.chat.refusals == 0
+
+
+async def test_the_outcome_names_the_question() -> None:
+    """The question itself stands in the prompt only, and is gone by then."""
+    declined = 'notice: Nothing was done: "Kick bob from #ops?" was not confirmed.'
+    async with careful() as (alice, _):
+        assert (await alice.types("/kick bob", "n"))[-1] == declined
+        await alice.types("/kick bob")
+        alice.chat.cancel_question()
+        assert alice.lines[-1].text == declined.removeprefix("notice: ")
 
 
 async def test_a_message_instead_of_an_answer_comes_back() -> None:
@@ -261,4 +271,4 @@ async def test_a_script_answers_or_says_yes(tmp_path: Path) -> None:
             await bob.type(*lines)
             assert await bob.end() == ends, bob.lines
             assert any("You left" in line for line in bob.lines) == (ends == 0), bob.lines
-            assert any(NOT_DONE in line for line in bob.lines) == (ends == 1)
+            assert any("not answered with y." in line for line in bob.lines) == (ends == 1)

@@ -57,9 +57,35 @@ async def test_a_leading_name_selects_whose_message() -> None:
         await bob.reads("alice: one")
         await bob.types("two", "/reply Alice three")
         assert bob.screen()[-1] == "bob: three [re alice: one]"
-        assert await bob.types("/reply alice") == [
-            "error: Usage: /reply [NAME|^N] TEXT; for example: /reply ^2 yes, at ten"
+
+
+@pytest.mark.parametrize("typed", ["/reply", "/reply alice", "/reply ^1"])
+async def test_reply_asks_for_a_missing_text(typed: str) -> None:
+    """It replies to the message that the question quotes, whatever arrives before the answer."""
+    async with two_typing() as (alice, bob):
+        await alice.types("one")
+        await bob.reads("alice: one")
+        assert await bob.types(typed) == ["notice: reply what? (alice: one)"]
+        await alice.types("two")
+        await bob.reads("alice: two")
+        await bob.types("//answer")
+        assert bob.screen()[-1] == "bob: /answer [re alice: one]"
+
+
+async def test_refused_reply_is_still_an_answer() -> None:
+    async with two_typing() as (alice, bob):
+        await alice.types("one")
+        await bob.reads("alice: one")
+        await bob.types("/reply", "long " * 5000)
+        assert bob.frontend.filled == ["long " * 5000]
+        await bob.types("short")
+        assert bob.screen()[-1] == "bob: short [re alice: one]"
+        assert await bob.types("/reply", "") == [
+            "notice: reply what? (alice: one)",
+            "error: Nothing was sent.",
         ]
+        await bob.types("no reply")
+        assert bob.screen()[-1] == "bob: no reply"
 
 
 @pytest.mark.parametrize("line", ["/reply hello", "/reply ^1 hello", "/reply bob hello"])

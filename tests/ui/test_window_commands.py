@@ -216,7 +216,6 @@ async def test_conversations_with_strangers_leave_no_window(name: str) -> None:
         ("/msg alice hello", "You cannot start a conversation with yourself."),
         ("/query ALICE", "You cannot start a conversation with yourself."),
         ("/join @alice", "You cannot start a conversation with yourself."),
-        ("/msg bob", "Usage: /msg NAME TEXT; for example: /msg bob are you there?"),
         ("/msg bob \u200b", "A message needs at least one visible character."),
         ("/msg b/b hello", "A username may contain letters, digits and _ - . only; 'b/b' contains"),
     ],
@@ -226,6 +225,15 @@ async def test_invalid_private_messages_are_refused(line: str, sentence: str) ->
         (shown,) = await alice.types(line)
         assert shown.startswith(f"error: {sentence}")
         assert alice.titles == ["#ops"]
+
+
+async def test_private_message_asks_for_its_text() -> None:
+    async with two_typing() as (alice, bob):
+        assert await alice.types("/msg bob") == ["notice: send what to bob?"]
+        assert alice.titles == ["#ops"]
+        await alice.types("for you")
+        await bob.until(lambda: bob.titles == ["#ops", "@alice"])
+        await bob.reads("alice: for you", "@alice")
 
 
 async def test_leave_closes_a_conversation_of_two() -> None:

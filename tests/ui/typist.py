@@ -66,6 +66,9 @@ class Listener:
     def hand_out(self, text: str) -> None:
         self.handed_out.append(text)
 
+    def ask(self, window: Window, question: str) -> None:
+        window.notice(question)
+
     def fill_input(self, text: str, *, refused: bool = False) -> bool:
         self.filled.append(text)
         return self.rewrites

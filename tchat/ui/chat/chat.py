@@ -46,6 +46,7 @@ from tchat.ui.chat.commands import (
     Do,
     NotLoaded,
     Say,
+    TextQuestion,
     WrongUsage,
 )
 from tchat.ui.chat.elsewhere import Elsewhere
@@ -97,10 +98,15 @@ class Start:
     drafts: Path | None = None
 
 
+Question = CommandSpec["Chat"] | TextQuestion | Confirmation
+"""What the next line can answer: the argument of a command, a message, or y or n."""
+
+
 class Chat:
     """One person's chat on one server. `done` is set when the program should end.
 
-    If `question` is set, the next line answers it: as the argument of that command, or with y or n.
+    If `question` is set, the next line answers it: as the argument of that command, as the text of
+    a message, or with y or n.
     `unanswered` is the last yes-or-no question, until it is answered or a message is sent: the
     answer may still be typed after the question has gone, and must not be posted. `refusals` counts
     the errors shown. `found` has the results of the last search, as group and seq; `searching`
@@ -120,7 +126,7 @@ class Chat:
         self.frontend = frontend
         self.transfers = Transfers(start.session, frontend.changed)
         self.windows: list[Window] = []
-        self.question: CommandSpec[Chat] | Confirmation | None = None
+        self.question: Question | None = None
         self.unanswered = ""
         self.refusals = 0
         self.done = trio.Event()
@@ -351,11 +357,12 @@ class Chat:
                 if not self._is_new_command(line):
                     self._decide(question, line)
                     return
-                window.fail(_not_confirmed())
+                window.fail(_not_confirmed(question))
             elif question is not None and self.commands.is_answer(question, line):
-                argument = line.strip()
-                line = f"/{question.word} {argument}"  # what it means, if it is refused
-                self._answer(question, argument)
+                answer = line.strip()
+                if isinstance(question, CommandSpec):
+                    line = f"/{question.word} {answer}"  # what it means, if it is refused
+                self._answer(question, answer)
                 return
             match self.commands.parse(line):
                 case Say(text):
@@ -379,7 +386,7 @@ class Chat:
         return bool(rest.strip()) and command is not None and command.takes_text
 
     @property
-    def asked(self) -> CommandSpec[Chat] | Confirmation | None:
+    def asked(self) -> Question | None:
         """The open question, if there is one that can still be answered."""
         question = self.question
         if not isinstance(question, CommandSpec):
@@ -388,11 +395,21 @@ class Chat:
             return None
         return question
 
+    @property
+    def asked_text(self) -> str:
+        """The open question as people read it, with possible answers; empty if there is none."""
+        question = self.asked
+        if not isinstance(question, CommandSpec):
+            return question.question if question else ""
+        choices = question.choices(self) if question.choices else []
+        listed = ", ".join(choices[:_LISTED_CHOICES]) + " …" * (len(choices) > _LISTED_CHOICES)
+        return f"{question.question} ({listed})" if choices else question.question
+
     def cancel_question(self) -> None:
         """Withdraw the open question, if there is one; say so if it asked for a confirmation."""
         question, self.question = self.question, None
         if isinstance(question, Confirmation):
-            self.current.notice("Nothing was done.")
+            self.current.notice(_declined(question))
 
     def end_of_input(self) -> None:
         """Answer an open question with a blank line, since the input has ended."""
@@ -456,8 +473,22 @@ class Chat:
         if text is None:
             run()
             return
-        self.question, self.unanswered = Confirmation(text, ask, run), text
-        self.current.notice(self.question.question)
+        self._ask(Confirmation(text, ask, run))
+        self.unanswered = text
+
+    def ask_text(self, question: str, run: Callable[[str], None]) -> None:
+        """Ask for the text of a message; `run` gets the answer, and may raise `Refused`."""
+        self._ask(TextQuestion(question, run))
+
+    def _take_text(self, question: TextQuestion, text: str) -> None:
+        """Send a text that was asked for. Raises `Refused`."""
+        if not text:
+            raise Refused(Code.MISSING_ARGUMENT, "Nothing was sent.")
+        try:
+            question.run(clean_text(text.removeprefix("/")))
+        except Refused:
+            self.question = question  # the line comes back, and is still the answer
+            raise
 
     def _decide(self, question: Confirmation, line: str) -> None:
         """Take a line as the answer to a yes-or-no question. Raises `Refused` unless it is one."""
@@ -465,10 +496,10 @@ class Chat:
         if answer in (*_YES, *_NO):
             self.unanswered = ""
         if answer in _NO:
-            self.current.notice("Nothing was done.")
+            self.current.notice(_declined(question))
         elif answer not in _YES:
             # `enter` puts the line back, if there is an input line.
-            raise _not_confirmed(line, returned=self.frontend.rewrites)
+            raise _not_confirmed(question, line, returned=self.frontend.rewrites)
         else:
             self._confirmed(question)
 
@@ -501,18 +532,19 @@ class Chat:
     def _is_new_command(self, line: str) -> bool:
         return line.startswith("/") and not line.startswith("//")
 
-    def _answer(self, question: CommandSpec[Chat], argument: str) -> None:
+    def _answer(self, question: CommandSpec[Chat] | TextQuestion, argument: str) -> None:
+        if isinstance(question, TextQuestion):
+            self._take_text(question, argument)
+            return
         if not argument:
             raise Refused(Code.MISSING_ARGUMENT, f"Nothing was done. {question.usage_sentence}")
         self.run(question, argument)
 
-    def _ask(self, command: CommandSpec[Chat]) -> None:
-        if command.before_asking is not None:
-            command.before_asking(self)
-        self.question = command
-        choices = command.choices(self) if command.choices else []
-        listed = ", ".join(choices[:_LISTED_CHOICES]) + " …" * (len(choices) > _LISTED_CHOICES)
-        self.current.notice(f"{command.question} ({listed})" if choices else command.question)
+    def _ask(self, question: Question) -> None:
+        if isinstance(question, CommandSpec) and question.before_asking is not None:
+            question.before_asking(self)
+        self.question = question
+        self.frontend.ask(self.current, self.asked_text)
 
     # ------------------------------------------------------------------ background work
 
@@ -704,12 +736,17 @@ class Chat:
                     window.notice(f"{state} ({reason}); trying again")
 
 
-def _not_confirmed(line: str = "", *, returned: bool = False) -> Refused:
+def _declined(question: Confirmation) -> str:
+    """Return the outcome of a yes-or-no question that was answered with n, or withdrawn."""
+    return f'Nothing was done: "{question.text}" was not confirmed.'
+
+
+def _not_confirmed(question: Confirmation, line: str = "", *, returned: bool = False) -> Refused:
     """Return the refusal for a line that is no answer to a yes-or-no question.
 
     The line was not sent: it is back in the input line (`returned`), or repeated in the sentence.
     """
-    sentence = "Nothing was done: the question was not answered with y."
+    sentence = f'Nothing was done: "{question.text}" was not answered with y.'
     if line.strip():
         where = "is back in the input line." if returned else f"was: {clean_line(line)}"
         sentence += f" What you typed was not sent; it {where}"

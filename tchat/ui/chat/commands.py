@@ -123,6 +123,18 @@ class Do(Generic[C]):
 
 
 @dataclass(frozen=True, slots=True)
+class TextQuestion:
+    """An open question for the text of a message, which `run` sends.
+
+    What the message refers to is settled before the question is asked: until it is answered, other
+    messages may arrive.
+    """
+
+    question: str
+    run: Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
 class Confirmation:
     """An open yes-or-no question, with its `text`; the answer yes calls `run`.
 
@@ -198,13 +210,16 @@ class CommandTable(Generic[C]):
         command = self._by_name.get(_split(line)[0]) if line.startswith("/") else None
         return command is not None and command.counts_messages
 
-    def is_answer(self, question: CommandSpec[C], line: str) -> bool:
-        """Return whether a line answers a command's question, rather than being a command itself.
+    def is_answer(self, question: CommandSpec[C] | TextQuestion, line: str) -> bool:
+        """Return whether a line answers a question, rather than being a command itself.
 
-        An absolute path begins with a slash too: it is a command only if its first word is one.
+        An absolute path begins with a slash too: it is a command only if its first word is one. So
+        does a text that begins with two, of which the first is removed.
         """
         if not line.startswith("/"):
             return True
+        if isinstance(question, TextQuestion):
+            return line.startswith("//")
         return question.takes_path and _split(line)[0] not in self._by_name
 
     # ------------------------------------------------------------------ /help

@@ -76,6 +76,9 @@ class Frontend(Protocol):
     def hand_out(self, text: str) -> None:
         """Show a line in a form that can be copied whole, unless `show` does that already."""
 
+    def ask(self, window: Window, question: str) -> None:
+        """Show a question that the next line answers, unless the prompt shows it anyway."""
+
     def fill_input(self, text: str, *, refused: bool = False) -> bool:
         """Put a text into the input line for editing; return False if that is impossible.
 

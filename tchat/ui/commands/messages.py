@@ -45,9 +45,11 @@ def reply(chat: Chat, window: Window, typed: str) -> None:
     """Reply to a message: the newest by somebody else, unless another is given."""
     mine = fold(chat.session.user)
     target, answer = find_message(window, typed, lambda line: fold(line.who) != mine)
-    if not answer:
-        raise WrongUsage
-    window.say(clean_text(answer), target.seq)
+    if answer:
+        window.say(clean_text(answer), target.seq)
+    else:
+        question = f"reply what? ({window.quote_of(target.seq)})"
+        chat.ask_text(question, lambda text: window.say(text, target.seq))
 
 
 def edit(chat: Chat, window: Window, typed: str) -> None:

@@ -63,7 +63,7 @@ def _about_to_ban(window: Window, name: str) -> str | None:
 
 def _about_to_transfer(window: Window, name: str) -> str | None:
     member = _other_member(window, name)
-    return member and f"Make {member} the admin of {window.title}? You are not its admin then."
+    return member and f"Make {member} the admin of {window.title}? You will no longer be its admin."
 
 
 def _other_member(window: Window, name: str) -> str | None:

@@ -9,7 +9,7 @@ from tchat.core.group.direct import direct_name, is_direct
 from tchat.core.group.membership import Leave
 from tchat.core.text import check_name, check_text, clean_line, clean_text, fold, quote_name
 from tchat.errors import Code, Refused
-from tchat.ui.chat.commands import CommandSpec, WrongUsage
+from tchat.ui.chat.commands import CommandSpec
 from tchat.ui.chat.completion import (
     begins_title,
     first_then_text,
@@ -124,12 +124,17 @@ async def _facts_about(chat: Chat, group: GroupSummary) -> list[str]:
 def msg(chat: Chat, window: Window, typed: str) -> None:
     """Send a message to one person without switching windows."""
     name, _, text = typed.partition(" ")
-    if not text.strip():
-        raise WrongUsage
     person = _person(chat, name)
-    check_text(text)
-    there = chat.open(direct_name(chat.session.user, person))
-    there.say(clean_text(text.strip()), origin=window)
+
+    def send(text: str) -> None:
+        check_text(text)
+        there = chat.open(direct_name(chat.session.user, person))
+        there.say(text, origin=window)
+
+    if text.strip():
+        send(clean_text(text.strip()))
+    else:
+        chat.ask_text(f"send what to {clean_line(person)}?", send)
 
 
 def query(chat: Chat, window: Window, typed: str) -> None:

@@ -158,6 +158,10 @@ class PlainFrontend:
     def hand_out(self, _: str) -> None:
         """Do nothing: a printed line can be copied."""
 
+    def ask(self, window: Window, question: str) -> None:
+        """Print the question: there is no prompt to show it."""
+        window.notice(question)
+
     def fill_input(self, _: str, *, refused: bool = False) -> bool:
         """Return False: the terminal's own input line cannot be filled in."""
         return False

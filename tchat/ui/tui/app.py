@@ -32,7 +32,7 @@ from tchat.ui.tui.draft_saver import DraftSaver
 from tchat.ui.tui.keymap import OTHERWISE, bind, key_lines, run_action
 from tchat.ui.tui.model import Model, WindowView
 from tchat.ui.tui.screen import Screen, open_screen
-from tchat.ui.tui.scroll import to_line
+from tchat.ui.tui.scroll import to_line, to_output
 from tchat.ui.tui.styles import parse_looks
 from tchat.ui.tui.terminal import Notifier
 from tchat.ui.tui.view import draw
@@ -126,6 +126,7 @@ class App:
         self.screen = screen
         self.model = Model(session.user, "")
         self.asked_to_quit = self.at_top = False
+        self.hint = ""
         self._session = session
         self._keys = keys
         self._views: WeakKeyDictionary[Window, WindowView] = WeakKeyDictionary()
@@ -209,6 +210,10 @@ class App:
         """Print a text on the terminal's normal screen for copying, until a key is pressed."""
         self.screen.print_for_copying(text, already=self._copying)
         self._copying = True
+
+    def ask(self, window: Window, question: str) -> None:
+        """Show the question in the prompt, which has it from the chat."""
+        self._changed.set()
 
     def fill_input(self, text: str, *, refused: bool = False) -> bool:
         """Put a text into the input line; one that is being typed comes back after it."""
@@ -331,7 +336,7 @@ class App:
     def _press(self, key: str | Paste) -> None:
         """Run a key's action on the input line or else on the app, or insert a character."""
         edit, asked = self.view.edit, self.asked_to_quit
-        self.asked_to_quit, self.view.found = False, 0
+        self.asked_to_quit, self.hint, self.view.found = False, "", 0
         if isinstance(key, Paste):
             edit.insert(key.text)
             return
@@ -396,13 +401,19 @@ class App:
         """Return the model as of now."""
         window = self.chat.current
         self.model.refresh(self.chat, self.view, asked_to_quit=self.asked_to_quit)
+        self.model.hint = self.hint
         self.screen.title(f"{window.title} - tchat")
         return self.model
 
     def scroll_to_line(self, index: int) -> None:
-        """Scroll the current window to a line."""
+        """Scroll the current window to a line, with some lines before it above."""
         model = self.refreshed()
         self.view.position = to_line(model, index, *self.screen.size)
+
+    def scroll_to_output(self, index: int) -> None:
+        """Show the lines from `index` on: all of them, or else as many as fit."""
+        model = self.refreshed()
+        self.view.position = to_output(model, index, *self.screen.size)
 
 
 def _joined(items: list[Item]) -> Iterator[Item]:

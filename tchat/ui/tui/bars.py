@@ -113,6 +113,9 @@ def status_row(model: Model, width: int, *, scrolled: bool) -> Row:
 
     `scrolled` says that newer lines than the lowest visible one exist.
     """
+    if model.hint:
+        hint = f" {clip(model.hint, width - 4)} "
+        return [("─", "rule"), (hint, "highlight"), ("─" * (width - 1 - cells(hint)), "rule")]
     tabs = _labelled_tabs(model, width)
     least = _least_tabs_width(tabs)
     share = _transfer_share(model, tabs, width)

@@ -34,13 +34,14 @@ _HOW_TO_QUIT = "Press Ctrl-D twice to quit, or type /quit; you stay a member."
 
 
 class KeyContext(Protocol):
-    """The app's interface to the actions of keys."""
+    """The app's interface to the actions of keys; `hint` is shown until the next key."""
 
     chat: Chat
     screen: Screen
     model: Model
     asked_to_quit: bool
     at_top: bool
+    hint: str
 
     @property
     def view(self) -> WindowView:
@@ -50,7 +51,10 @@ class KeyContext(Protocol):
         """Return the model as of now."""
 
     def scroll_to_line(self, index: int) -> None:
-        """Scroll the current window to a line."""
+        """Scroll the current window to a line, with some lines before it above."""
+
+    def scroll_to_output(self, index: int) -> None:
+        """Show the lines from `index` on: all of them, or else as many as fit."""
 
     def quit(self) -> None:
         """End the chat; a second time, at once."""
@@ -65,15 +69,16 @@ def enter(app: KeyContext) -> None:
     line = app.view.edit.submit()
     if line.strip() or app.chat.asked is not None:
         _to_newest(app)
-    before, offered = len(window.lines), window.offered
+    # Their number would not tell where the output begins: /unignore inserts lines above it.
+    before, offered = app.view.added, window.offered
     edit = app.view.edit
     app.chat.enter(line)
     if app.chat.asked is None:  # otherwise the next line is the answer
         edit.bring_back()
         if edit.text.startswith("/edit") and window.offered is None:
             window.offered = offered  # the edit was put aside, and is of the same message
-    if window is app.chat.current and before < len(window.lines):
-        app.scroll_to_line(before)  # the output may be longer than a page: show its beginning
+    if window is app.chat.current and before < app.view.added:
+        app.scroll_to_output(len(window.lines) - (app.view.added - before))
 
 
 def complete(app: KeyContext, *, back: bool = False) -> None:
@@ -88,9 +93,7 @@ def interrupt(app: KeyContext) -> None:
     else:
         app.view.edit.bring_back()
         app.chat.cancel_question()
-        window = app.chat.current
-        if not (window.lines and window.lines[-1].text == _HOW_TO_QUIT):  # once is enough
-            window.notice(_HOW_TO_QUIT)
+        app.hint = _HOW_TO_QUIT
 
 
 def ask_to_quit(app: KeyContext) -> None:
@@ -139,7 +142,7 @@ def _to_newest(app: KeyContext) -> None:
 def first_unread(app: KeyContext) -> None:
     """Scroll to the first unread message."""
     if not app.chat.current.new_from:
-        app.chat.current.notice("Nothing is unread here.")
+        app.hint = "Nothing is unread here."
         return
     if (index := first_new(app.refreshed())) is not None:
         app.scroll_to_line(index)
@@ -198,7 +201,7 @@ def approve_next(app: KeyContext) -> None:
         app.chat.switch_to(elsewhere)
     else:
         window.require_admin()
-        window.notice("Nobody asks to join.")
+        app.hint = "Nobody asks to join."
 
 
 # ---------------------------------------------------------------- the table

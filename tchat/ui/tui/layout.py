@@ -47,7 +47,8 @@ def layout_of(model: Model, width: int, height: int) -> Layout | None:
     """Return the layout of a screen of `width` by `height` cells; None if that is too small."""
     if width < SMALLEST[0] or height < SMALLEST[1]:
         return None
-    prompt = prompt_rows(model, width, max(height // 3, 2))
+    # A question is shown nowhere else, so it may take more rows than a text that is typed.
+    prompt = prompt_rows(model, width, max(height // (2 if model.question else 3), 2))
     spare = height - _STATUS_ROWS - len(prompt.rows)
     header = header_rows(model, width)[: spare - 1]
     members = _members_width(model, width)

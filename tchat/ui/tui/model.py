@@ -67,16 +67,19 @@ class WindowView:
     """A window's state that belongs to the screen: the input line and the scroll position.
 
     `position` is None at the bottom; `below` counts the lines that were added while scrolled up.
-    `found` is the seq of the message that /jump went to, until the next key; otherwise 0.
+    `added` counts all lines that were added at the end. `found` is the seq of the message that
+    /jump went to, until the next key; otherwise 0.
     """
 
     edit: LineEdit = field(default_factory=LineEdit)
     position: Position | None = None
     below: int = 0
+    added: int = 0
     found: int = 0
 
     def on_added(self, count: int) -> None:
         """Keep the scroll position after a line was added; there are `count` lines now."""
+        self.added += 1
         if self.position is None:
             return
         self.below += 1
@@ -100,7 +103,8 @@ class Model:
     `lines` are the oldest first, `pending` the person's messages that are not stored yet.
     `new_from` is the seq of the first unread event, `found` that of the message to point out; each
     is 0 if there is none. `past` says what is above the first line: more to load, a page being
-    loaded, or nothing. `connection` is empty while connected, and `security` says how the
+    loaded, or nothing. `hint` is a sentence that the status bar shows instead of everything else,
+    until the next key. `connection` is empty while connected, and `security` says how the
     connection is protected. `unanswered` counts requests without an answer yet, `requests` the
     people who ask to join. `pinned` is the first line of the pinned message.
     """
@@ -122,6 +126,7 @@ class Model:
     bare: bool = False
     edit: LineEdit = field(default_factory=LineEdit)
     question: str = ""
+    hint: str = ""
     connection: str = "connecting"
     security: str = "TLS"
     standing: str = ""
@@ -171,7 +176,7 @@ def _question(chat: Chat, *, asked_to_quit: bool) -> str:
         return "quitting"
     if asked_to_quit:
         return _QUIT_QUESTION
-    return chat.asked.question if chat.asked else ""
+    return chat.asked_text
 
 
 def _tab(number: int, window: Window, current: Window) -> Tab:

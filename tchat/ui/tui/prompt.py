@@ -18,8 +18,6 @@ from tchat.ui.tui.rows import Row, Span, fill_row
 if TYPE_CHECKING:
     from tchat.ui.tui.model import Model
 
-_MAX_QUESTION_ROWS = 3
-
 
 class Prompt(NamedTuple):
     """Rows from top to bottom, and the cursor's row and column in them, in cells."""
@@ -64,7 +62,9 @@ def _prompt(model: Model, width: int, limit: int) -> tuple[list[Row], str, str]:
         return [], f"{clip(model.user, width // 3)} ▸ ", "prompt"
     if cells(model.question) + 3 <= width // 2 or limit == 1:
         return [], f"{clip(model.question, width // 2)} ▸ ", "question"
-    texts = wrap(model.question, width)[: min(limit - 1, _MAX_QUESTION_ROWS)]
+    texts = wrap(model.question, width)
+    if len(texts) >= limit:
+        texts = (*texts[: limit - 2], clip(" ".join(texts[limit - 2 :]), width))
     return [fill_row([(text, "question")], width) for text in texts], "▸ ", "question"
 
 

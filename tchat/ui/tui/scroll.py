@@ -16,6 +16,7 @@ from tchat.ui.tui.layout import layout_of
 from tchat.ui.tui.model import Position
 
 if TYPE_CHECKING:
+    from tchat.ui.tui.layout import Layout
     from tchat.ui.tui.model import Model
 
 _PAGE_OVERLAP = 2
@@ -80,15 +81,28 @@ def page(model: Model, width: int, height: int) -> int:
 def to_line(model: Model, index: int, width: int, height: int) -> Position | None:
     """Return the position at which a line is a third of the pane below the top."""
     layout = layout_of(model, width, height)
+    return _with_rows_above(model, index, layout, layout.pane_height // 3 if layout else 0)
+
+
+def to_output(model: Model, index: int, width: int, height: int) -> Position | None:
+    """Return the position that shows a command's output, which begins with line `index`.
+
+    None, which is the bottom, if all of it fits into the pane; otherwise it begins at the top.
+    """
+    return _with_rows_above(model, index, layout_of(model, width, height), 0)
+
+
+def _with_rows_above(model: Model, index: int, layout: Layout | None, rows: int) -> Position | None:
+    """Return the position at which so many rows are above the first row of a line."""
     if layout is None:
         return model.position
     blocks = Blocks(model, layout.message_width)
     if not len(blocks):
         return None
     index = min(max(index, 0), len(blocks) - 1)
-    # `below` is the distance from the line's own first row to the lowest row.
-    below = layout.pane_height - 1 - layout.pane_height // 3
-    lowest = _move(blocks, BlockRow(index, blocks.count_rows_above(index)), below)
+    start = BlockRow(index, blocks.count_rows_above(index))
+    # The distance from the line's own first row to the lowest row is what is left of the pane.
+    lowest = _move(blocks, start, layout.pane_height - 1 - rows)
     return _position(blocks, _fill_from_below(blocks, lowest, layout.pane_height))
 
 

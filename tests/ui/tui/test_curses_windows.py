@@ -272,3 +272,15 @@ async def test_ignored_people_are_hidden(server: ServerProcess, tmp_path: Path) 
         assert "alice! alice!" not in alice.text
         alice.sees("[1 #ops]  2 #lab ──")
         assert NOTIFY not in alice.raw
+
+
+async def test_unignore_stays_at_the_bottom(server: ServerProcess, tmp_path: Path) -> None:
+    async with two_groups(server, tmp_path) as (alice, bob):
+        for number in range(60):
+            await bob.post(f"number {number}", group="ops")
+        alice.sees("number 59")
+        alice.type("/ignore bob" + ENTER)
+        wait_gone(alice, "number 59")
+        alice.type("/unignore bob" + ENTER)
+        alice.sees("number 59", "Messages from bob are shown again.")
+        assert "End" not in alice.text

@@ -144,6 +144,20 @@ def test_line_is_shown_with_some_lines_above() -> None:
     assert scroll.to_line(made, 9, *SIZE) is None
 
 
+def test_output_that_fits_is_shown_to_its_end() -> None:
+    made = ten()
+    assert scroll.to_output(made, 5, *SIZE) is None
+    assert scroll.to_output(made, 9, *SIZE) is None
+
+
+def test_longer_output_begins_at_the_top() -> None:
+    made = ten()
+    made.position = scroll.to_output(made, 4, *SIZE)
+    assert texts(made) == ["m4", "m5", "m6", "m7", "m8"]
+    made.position = scroll.to_output(made, 0, *SIZE)
+    assert texts(made) == ["m0", "m1", "m2", "m3", "m4"]
+
+
 def test_first_unread_line_is_found() -> None:
     made = ten(new_from=8)
     made.lines.insert(7, message("no event"))
