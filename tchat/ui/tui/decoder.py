@@ -15,6 +15,11 @@ caller, who has the clock, reports with `flush`:
   back in the same way, because the Tabs of pasted text complete nothing. Only the first line of
   such a paste, up to its first Tab, is delivered as if typed, without delay. Line breaks that no
   text follows are so many times Enter, as when the key repeats.
+* An Enter that arrives alone, after a pause of `_LONE_ENTER_SECONDS`, ends such a paste and is the
+  key, once it is known that the terminal marks pastes: it has marked one, or it is of a kind that
+  does and has answered where its cursor is. Unmarked lines are then typing that was held up, or
+  come from a program, whose line breaks hardly ever arrive alone and late. In other terminals it
+  belongs to the paste, as the rest of one that the network delivers in pieces.
 * One line and its line break, at once, are ambiguous: a paste, or typing that a network has held up
   and delivers in one go. Programs that type for people (`tmux send-keys`) write so, too. A terminal
   that marks pastes has not marked it, so it is typing. In others, more than `TYPED_AT_ONCE`
@@ -63,6 +68,8 @@ _LINE_SECONDS = 0.01
 """Pause after a line break or Tab that shows that it was typed; not noticeable."""
 _UNMARKED_PASTE_SECONDS = 0.25
 """Pause that ends a paste without brackets; longer than a network takes to go on."""
+_LONE_ENTER_SECONDS = 0.05
+"""Pause before an Enter that shows that it was pressed; longer than a program takes to go on."""
 _PASTE_SECONDS = 2.0
 """Pause that ends a bracketed paste whose end is lost."""
 
@@ -135,6 +142,7 @@ class InputDecoder:
         self._run_length = 0
         self._run_is_paste = self._run_has_break = False
         self._marks_pastes = marks_pastes
+        self._is_known_to_mark = False
         self._burst = 0
         self._fed_at = 0.0
         self._pasted: bytearray | None = None
@@ -150,6 +158,8 @@ class InputDecoder:
         expires = self._held_since + _SEQUENCE_SECONDS
         if len(self._held) > 2 and self._pasted is None and now > expires:
             self._decode(b"", final=True)  # or a lost end could swallow what is typed for long
+        if data == b"\r" and now > self._fed_at + _LONE_ENTER_SECONDS and self._is_known_to_mark:
+            self._end_run(after_pause=True)
         if now > self._fed_at + _LINE_SECONDS:
             self._burst = 0
         self._fed_at = now
@@ -340,8 +350,10 @@ class InputDecoder:
         if modifiers and not name and _NO_KEY.fullmatch(found[0]):
             self._add_key("Escape")  # pressed just before that came
         if position:
+            self._is_known_to_mark = self._is_known_to_mark or self._marks_pastes
             self._items.append(CursorPosition(int(position[1]), int(position[2])))
         elif found[0] == _PASTE_START:
+            self._is_known_to_mark = True
             self._end_run()
             self._pasted = bytearray()
         elif found[0] == _PASTE_END:  # of a paste that was given up, or whose beginning is lost

@@ -547,3 +547,35 @@ def _as_text(item: Item) -> str:
     if item in named:
         return named[item]
     return item if len(item) == 1 else chr(ord(item[-1].upper()) - 64)
+
+
+MARKED = b"\x1b[200~x\x1b[201~"
+ANSWER = b"\x1b[3;2R"
+
+
+@pytest.mark.parametrize("shown", [MARKED, ANSWER])
+def test_lone_enter_is_a_key_where_pastes_are_marked(shown: bytes) -> None:
+    """`send-keys one Enter two`, and Enter a fifth of a second later."""
+    decoder = InputDecoder()
+    decoder.feed(shown, 0.0)
+    assert decoder.feed(b"one\rtwo", 1.0) == ["o", "n", "e"]
+    assert decoder.feed(b"\r", 1.2) + decoder.flush() == [Paste("\ntwo"), "Enter"]
+
+
+@pytest.mark.parametrize(
+    ("shown", "marks"), [(b"", True), (b"", False), (ANSWER, False)], ids=["silent", "no", "linux"]
+)
+def test_late_line_break_may_belong_to_an_unmarked_paste(shown: bytes, marks: bool) -> None:
+    decoder = InputDecoder(marks_pastes=marks)
+    decoder.feed(shown, 0.0)
+    decoder.feed(b"one\rtwo", 1.0)
+    assert decoder.feed(b"\r", 1.2) + decoder.flush() == [Paste("\ntwo")]
+
+
+@pytest.mark.parametrize(("last", "at"), [(b"\r", 1.01), (b"o\r", 1.2), (b"\rthree", 1.2)])
+def test_rest_of_an_unmarked_paste_sends_nothing(last: bytes, at: float) -> None:
+    """Its pieces come at once, or are more than a line break."""
+    decoder = InputDecoder()
+    decoder.feed(ANSWER, 0.0)
+    decoder.feed(b"one\rtw", 1.0)
+    assert "Enter" not in decoder.feed(last, at) + decoder.flush()
