@@ -21,8 +21,14 @@ from tchat.client.config.options import (
     path_argument,
     session_for,
 )
-from tchat.client.config.paths import download_directory, preferences_file, state_directory
+from tchat.client.config.paths import (
+    download_directory,
+    last_names_file,
+    preferences_file,
+    state_directory,
+)
 from tchat.client.config.settings import config_file, load_config
+from tchat.client.last_names import read_last_names, save_last_names
 from tchat.client.preferences import Preferences
 from tchat.core.text import check_name, fold
 from tchat.errors import (
@@ -119,9 +125,13 @@ def _join(given: argparse.Namespace) -> int:
 def _enter_chat(given: argparse.Namespace) -> int:
     typed, settings = TypedLines(), load_config(config_file())
     groups = apply_settings(given, settings)
-    user = _name(given.user, "username", "--user", typed)
-    group = _name(given.group or next(iter(groups), None), "group name", "--group", typed)
-    if user is None or group is None:
+    last = read_last_names(last_names_file(), Address(given.host, given.port))
+    user = _name(given.user, "username", "--user", typed, last.user)
+    if user is None:
+        return 1
+    group = given.group or next(iter(groups), None)
+    group = _name(group, "group name", "--group", typed, last.group)
+    if group is None:
         return 1
     others = () if given.group else groups[1:]
     return trio.run(partial(_chat, given, settings, user, (group, *others), typed))
@@ -153,6 +163,7 @@ async def _chat(
             assume_yes=given.yes,
             drafts=state_directory() / "drafts",
         )
+        save_last_names(last_names_file(), session.connector.address, user, groups[0])
         if plain:
             options = PlainOptions(typing or given.commands, given.json, given.history)
             return await run_plain(start, typed, options)
@@ -194,7 +205,8 @@ def _for_files(given: argparse.Namespace, work: Callable[[Session, str], Awaitab
     """Run `work` in a session, without a chat window."""
     typed = TypedLines()
     apply_settings(given, load_config(config_file()))
-    user = _name(given.user, "username", "--user", typed)
+    last = read_last_names(last_names_file(), Address(given.host, given.port))
+    user = _name(given.user, "username", "--user", typed, last.user)
     group = check_name(given.group, "group name")
     if user is None:
         return 1
@@ -207,8 +219,12 @@ def _for_files(given: argparse.Namespace, work: Callable[[Session, str], Awaitab
     return trio.run(run_interruptible, run)
 
 
-def _name(given: str | None, what: str, option: str, typed: TypedLines) -> str | None:
+def _name(
+    given: str | None, what: str, option: str, typed: TypedLines, default: str | None
+) -> str | None:
     """Return a name from the command line, or prompt for it; None at the end of input.
+
+    Enter alone takes the default, if there is one.
 
     Raises `UsageError` if there is no terminal to ask on: a line of a pipe is not an answer.
     """
@@ -221,14 +237,13 @@ def _name(given: str | None, what: str, option: str, typed: TypedLines) -> str |
         )
     while True:
         # With stdout redirected, the prompt goes to stderr: the pipe gets only the conversation.
-        print(
-            f"{what}: ", end="", flush=True, file=sys.stdout if sys.stdout.isatty() else sys.stderr
-        )
+        prompt = f"{what} [{default}]: " if default else f"{what}: "
+        print(prompt, end="", flush=True, file=sys.stdout if sys.stdout.isatty() else sys.stderr)
         answer = typed.read()
         if answer is None:
             return None
         try:
-            return check_name(answer.text.strip(), what)
+            return check_name(answer.text.strip() or default or "", what)
         except Refused as refusal:
             complain(str(refusal))
 

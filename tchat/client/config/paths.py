@@ -45,6 +45,11 @@ def preferences_file() -> Path:
     return state_directory() / "preferences.json"
 
 
+def last_names_file() -> Path:
+    """Return the path of the names that were last used with each server."""
+    return state_directory() / "last_names.json"
+
+
 def _under_home() -> Path | None:
     home = os.environ.get("TCHAT_HOME")
     return Path(home) if home else None

@@ -85,6 +85,24 @@ def test_join_prompts_for_username_and_group(server: ServerProcess, tmp_path: Pa
         terminal.sees("carol created lab, and you are its admin", "carol ▸", " #lab ")
 
 
+def test_join_offers_the_names_used_last(server: ServerProcess, tmp_path: Path) -> None:
+    home = str(tmp_path / "carol")
+    with join(server, tmp_path, "carol", group="lab") as terminal:
+        terminal.sees("carol created lab")
+        terminal.type("/quit\r")
+        assert terminal.end() == 0
+    with Terminal(["join", "127.0.0.1", server.port], home) as terminal:
+        terminal.sees("username [carol]:")
+        terminal.type("\n")
+        terminal.sees("group name [lab]:")
+        terminal.type("\n")
+        terminal.sees("carol ▸", " #lab ")
+        terminal.type("/quit\r")
+        assert terminal.end() == 0
+    with Terminal(["join", "localhost", server.port], home) as terminal:
+        terminal.sees("username:")
+
+
 def test_command_prompts_for_its_argument(server: ServerProcess, tmp_path: Path) -> None:
     with join(server, tmp_path, "alice") as alice, join_second(alice, server, tmp_path) as bob:
         alice.sees("bob asks to join")
