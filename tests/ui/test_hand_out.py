@@ -1,4 +1,4 @@
-"""/invite in a terminal: the line to copy is printed outside the full screen, unwrapped."""
+"""/invite in a terminal: the line to copy is printed on a page of its own, unwrapped."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tests.ui.conftest import ServerProcess
 
 MAIN_SCREEN, FULL_SCREEN = b"\x1b[?1049l", b"\x1b[?1049h"
+CLEAR = b"\x1b[H\x1b[2J"
 PROMPT = b"Press Enter to return to the chat."
 
 
@@ -54,16 +55,28 @@ def printed_lines(terminal: Terminal, times: int = 1) -> list[str]:
     """Wait until lines to copy were printed, and return them."""
     terminal.until(lambda: terminal.raw.count(PROMPT) == times, f"{times} lines to copy")
     terminal.until(lambda: passes_keys(terminal), "a page that reads keys")
-    shown = terminal.raw.rpartition(MAIN_SCREEN)[2]
-    assert FULL_SCREEN not in shown
+    shown = terminal.raw.rpartition(CLEAR)[2]
     return re.findall(r"^python -m tchat join [^\r\n]+", shown.decode(), re.MULTILINE)
+
+
+def wait_for_chat(terminal: Terminal) -> None:
+    """Wait until the page has gone, with all that was on it."""
+    terminal.until(
+        lambda: not is_page(terminal) and PROMPT.decode() not in terminal.text, "the chat again"
+    )
+
+
+def is_secret_kept(terminal: Terminal) -> bool:
+    """Return whether the normal screen, outside the full screen, has never shown an invite."""
+    before, _, rest = terminal.raw.partition(FULL_SCREEN)
+    parts = [before, *(part.partition(FULL_SCREEN)[0] for part in rest.split(MAIN_SCREEN)[1:])]
+    return MAIN_SCREEN in rest and not any(b"tchat join" in part for part in parts)
 
 
 def assert_chat_continues(terminal: Terminal, text: str) -> None:
     """Go back to the chat and send a message there."""
-    before = terminal.raw.count(FULL_SCREEN)
     terminal.type("\r")
-    terminal.until(lambda: terminal.raw.count(FULL_SCREEN) == before + 1, "the chat again")
+    wait_for_chat(terminal)
     terminal.sees("alice ▸")
     assert is_raw(terminal)
     terminal.type(text)
@@ -102,7 +115,7 @@ def test_the_invite_line_lets_another_person_join(server: ServerProcess, tmp_pat
             bob.sees("bob │ let in")
             assert_chat_continues(alice, "still here")
             alice.sees("bob │ let in")
-            assert b"let in" not in alice.raw.rpartition(MAIN_SCREEN)[2].partition(FULL_SCREEN)[0]
+            assert b"let in" not in alice.raw.rpartition(PROMPT)[2].partition(CLEAR)[0]
             bob.sees("alice │ still here")
 
 
@@ -136,16 +149,16 @@ def test_quitting_after_an_invite_restores_the_terminal(
 ) -> None:
     with join(server, tmp_path, "alice") as alice:
         alice.sees("nobody else")
-        before = alice.raw.count(FULL_SCREEN)
         alice.type("/invite\r")
         printed_lines(alice)
         alice.type("\r")
-        alice.until(lambda: alice.raw.count(FULL_SCREEN) == before + 1, "the chat again")
+        wait_for_chat(alice)
         alice.sees("alice ▸")
         alice.type("/3\r")
         assert alice.end() == 0
         assert b"Traceback" not in alice.raw
         assert is_restored(alice)
+        assert is_secret_kept(alice)
 
 
 @pytest.mark.parametrize("key", [ctrl("c"), ctrl("d"), "\x1c", ctrl("c") * 3])
@@ -154,11 +167,10 @@ def test_keys_go_back_and_never_end_the_program(
 ) -> None:
     with join(server, tmp_path, "alice") as alice:
         alice.sees("nobody else")
-        before = alice.raw.count(FULL_SCREEN)
         alice.type("/invite\r")
         printed_lines(alice)
         alice.type(key)
-        alice.until(lambda: alice.raw.count(FULL_SCREEN) == before + 1, "the chat again")
+        wait_for_chat(alice)
         wait_typed(alice, "")
         alice.type("still here\r")
         alice.sees("alice │ still here")
@@ -168,15 +180,12 @@ def test_keys_go_back_and_never_end_the_program(
 def test_only_a_key_leaves_the_page(server: ServerProcess, tmp_path: Path, report: bytes) -> None:
     with join(server, tmp_path, "alice") as alice:
         alice.sees("nobody else")
-        before = alice.raw.count(FULL_SCREEN)
         alice.type("/invite\r")
         printed_lines(alice)
         alice.wait_handled(report)
         assert is_page(alice)
-        assert alice.raw.count(FULL_SCREEN) == before
         alice.type(ctrl("d"))
-        alice.until(lambda: alice.raw.count(FULL_SCREEN) == before + 1, "the chat again")
-        assert not is_page(alice)
+        wait_for_chat(alice)
         alice.wait_handled(report)
         alice.type(ctrl("d"))
         alice.sees("Quit?")
@@ -216,3 +225,4 @@ def test_signals_on_the_page_restore_the_terminal(
         alice.signal(number)
         assert alice.end() == 0
         assert is_restored(alice)
+        assert is_secret_kept(alice)

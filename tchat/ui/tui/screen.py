@@ -88,6 +88,7 @@ class Screen:
         self._picture: Picture | None = None
         self._title = ""
         self._acquired = True
+        self._page = ""
         self._page_modes: list[Any] | None = None
         self._acquisitions = 0
         window.keypad(True)  # the terminal then sends the key sequences that terminfo has
@@ -129,7 +130,7 @@ class Screen:
                 self.write_raw(self.terminal.title(text))
 
     def write_raw(self, data: bytes) -> None:
-        """Write a sequence at once; the sequence must not print text or move the cursor."""
+        """Write bytes at once; while the chat is shown, none that print text or move the cursor."""
         with suppress(OSError):  # the terminal has gone; a signal tells the program so
             while data:
                 try:
@@ -168,27 +169,35 @@ class Screen:
     # ---------------------------------------------------------------- release and suspend
 
     def print_for_copying(self, text: str, *, already: bool) -> None:
-        """Release the terminal and print text on it, so that a long line can be copied whole.
+        """Print text on a page without the chat, so that a long line can be copied whole.
 
         `already` says that an earlier text is still shown there. Until `resume`, keys are neither
         echoed nor turned into signals: Ctrl-C would end the program, and what is typed next would
-        run in the shell.
+        run in the shell. The page covers the chat, and is gone with it: an invite is a secret, and
+        does not stay on the terminal's normal screen.
         """
-        if not already:
-            # Until the modes of the page are set, Ctrl-C and Ctrl-\ are signals.
-            with _handling({signal.SIGINT: signal.SIG_IGN, signal.SIGQUIT: signal.SIG_IGN}):
-                self.release()
-                self._begin_page()
-        sys.stdout.write(f"\n{text}\n\n{_PAGE_HINT}\n")
-        sys.stdout.flush()
+        shown = f"\n{text}\n\n{_PAGE_HINT}\n"
+        if already:
+            self._page += shown
+            self.write_raw(self._page_bytes(shown))
+            return
+        self._page, self._acquired = shown, False
+        # Until the modes of the page are set, Ctrl-C and Ctrl-\ are signals.
+        with _handling({signal.SIGINT: signal.SIG_IGN, signal.SIGQUIT: signal.SIG_IGN}):
+            self._begin_page()
 
     def resume(self) -> None:
-        """Acquire the terminal again after `print_for_copying`."""
-        self._page_modes = None
+        """Show the chat again after `print_for_copying`."""
+        self._page, self._page_modes = "", None
         self._acquire()
 
     def _begin_page(self) -> None:
-        """Make the released terminal deliver every key at once and unchanged."""
+        """Show the page, and make the terminal deliver every key at once and unchanged."""
+        with suppress(curses.error):
+            curses.reset_prog_mode()
+            self._window.clear()
+            self._window.refresh()
+            curses.reset_shell_mode()  # which wraps lines and ends them as a shell does
         with suppress(termios.error):  # the terminal has gone
             modes = termios.tcgetattr(sys.stdin.fileno())
             self._page_modes = [*modes[:6], list(modes[6])]
@@ -196,6 +205,10 @@ class Screen:
             modes[3] &= ~(termios.ICANON | termios.ECHO | termios.ISIG | termios.IEXTEN)
             modes[6][termios.VMIN], modes[6][termios.VTIME] = 1, 0
             termios.tcsetattr(sys.stdin.fileno(), termios.TCSADRAIN, modes)
+        self.write_raw(self._page_bytes(self._page))
+
+    def _page_bytes(self, text: str) -> bytes:
+        return text.encode(self._window.encoding, "replace")
 
     def _end_page(self) -> bool:
         """Restore the modes from before `_begin_page`; return whether it had changed them."""
@@ -214,8 +227,8 @@ class Screen:
 
     def release(self) -> None:
         """Give the terminal back as it was."""
-        self._end_page()
-        if not self._acquired:
+        has_page = self._end_page()
+        if not (self._acquired or has_page):
             return
         self.write_raw(self.terminal.paste_mode(on=False))
         self._discard_answers()
@@ -271,7 +284,8 @@ class Screen:
         if self._acquired:
             self.release()
             self._acquire()
-        elif self._end_page():
+        elif self._page_modes is not None:
+            self.release()
             self._begin_page()
 
     def on_end(self, number: int, _frame: FrameType | None) -> None:
@@ -292,7 +306,6 @@ class Screen:
             self._acquire()
         elif has_page:
             self._begin_page()
-            self.write_raw(f"\n{_PAGE_HINT}\n".encode())
 
     # ---------------------------------------------------------------- painting
 
