@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tchat.core.group.membership import Ban
 from tchat.core.group.messages import Delete, Edit
 from tchat.core.protocol.frames import Seen
+from tchat.ui.tui.model import Model, WindowView
 from tests.helpers import members, running_server
 from tests.ui.typist import two_typing, typing
 
@@ -81,6 +82,10 @@ async def test_ignored_people_are_in_no_list() -> None:
         found = await bob.types("/search needle")
         assert [line.partition("> ")[2] for line in found if "<" in line] == ["needle of carol"]
         assert not [line for line in await bob.types("/who") if "alice" in line]
+        assert not [line for line in await bob.types("/online") if "alice" in line]
+        model = Model("", "")
+        model.refresh(bob.chat, WindowView(), asked_to_quit=False)
+        assert [person.name for person in model.people] == ["bob", "carol"]
         await bob.types("/ignore carol")
         assert await bob.types("/search needle") == ["notice: No messages found for: needle"]
 

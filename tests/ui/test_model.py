@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from tchat.core.group.membership import Ban, Kick
 from tchat.ui.tui.model import Model, Position, Tab, WindowView
 from tests.helpers import members, running_server
 from tests.ui.typist import typing
@@ -78,3 +81,29 @@ async def test_the_model_shows_the_question() -> None:
         alice.chat.done.set()
         model.refresh(alice.chat, WindowView(), asked_to_quit=False)
         assert model.question == "quitting"
+
+
+def test_view_remembers_what_was_in_sight() -> None:
+    view = WindowView()
+    for rule, first, kept in [(5, 20, 20), (5, 31, 20), (5, 9, 9), (5, 12, 9), (40, 60, 60)]:
+        view.on_shown(rule, first)
+        assert (view.rule, view.shown_from) == (rule, kept)
+
+
+@pytest.mark.parametrize(
+    ("command", "notice", "standing"),
+    [(Kick, "kicked you", "outsider"), (Ban, "banned you", "banned")],
+)
+async def test_the_model_tells_bans_from_kicks(
+    command: type[Kick | Ban], notice: str, standing: str
+) -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob") as (alice, _),
+        typing(server, "bob") as bob,
+    ):
+        await alice.command(command, "bob")
+        await bob.shows(notice)
+        model = Model("", "")
+        model.refresh(bob.chat, WindowView(), asked_to_quit=False)
+        assert model.standing == standing

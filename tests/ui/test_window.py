@@ -163,6 +163,23 @@ async def test_mute_and_ignore_apply_from_the_start() -> None:
 # ------------------------------------------------------------------ membership
 
 
+async def test_times_never_run_backwards_for_newcomers() -> None:
+    """What happened before the approval is above what the program said while waiting for it."""
+    async with (
+        running_server() as server,
+        members(server, "alice") as (alice,),
+        typing(server, "bob", until="Waiting for alice") as bob,
+    ):
+        await alice.command(Approve, "bob")
+        await bob.until(lambda: bob.window.caught_up)
+        texts = [line.text for line in bob.window.lines]
+        created = texts.index("alice created ops")
+        waiting = next(n for n, text in enumerate(texts) if text.startswith("Waiting for alice"))
+        assert created < waiting < texts.index("bob joined, approved by alice")
+        times = [line.at for line in bob.window.lines]
+        assert times == sorted(times)
+
+
 async def test_a_returning_member_is_welcomed_again() -> None:
     async with (
         running_server() as server,

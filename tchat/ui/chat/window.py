@@ -19,6 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from tchat.core.group.direct import other_of
+from tchat.core.group.membership import Banned, Kicked
 from tchat.core.group.messages import Deleted, Edit, Edited
 from tchat.core.group.state import banned_refusal
 from tchat.core.protocol.frames import Ok
@@ -234,7 +235,8 @@ class Outgoing:
             raise
         if origin is not window and window.context.frontend.rewrites:
             name = clean_line(window.partner)
-            origin.notice(f"message sent to {name}; /query {name} opens the conversation")
+            hint = "" if window.is_open else f"; /query {name} opens the conversation"
+            origin.notice(f"message sent to {name}{hint}")
 
     def _give_up(self, pending: PendingMessage) -> None:
         """Discard a message that may not be sent to its recipient; close the window if empty."""
@@ -690,14 +692,35 @@ class Window:
             self.context.frontend.changed()
         # A front end that cannot rewrite lines needs a new line that reports the change.
         line = None
-        if not (is_change and self.context.frontend.rewrites):
+        if not (self.context.frontend.rewrites and (is_change or self._is_expulsion(event))):
             line = self._transcript.line(event)
         if line is not None:
-            self.show(replace(line, history=not unseen))
+            self._show_event(replace(line, history=not unseen))
         unread = self.reading.apply(event, seen=self.caught_up and self.attended)
         if unread is not None and unread.personal and line is not None:
             self._call(line)
         self.files.handle_event(event, unseen=unseen and not self._transcript.hides(event))
+
+    def _is_expulsion(self, event: Event) -> bool:
+        """Return whether an event ends this membership now: a notice says so, and what to do."""
+        body, me = event.body, fold(self.session.user)
+        return self.caught_up and isinstance(body, Kicked | Banned) and fold(body.name) == me
+
+    def _show_event(self, line: Line) -> None:
+        """Add the line of an event below all others; of a missed one, in its place by its time.
+
+        While the log is not complete, the program has said things already, such as whom the person
+        waits for: what is older than that belongs above it.
+        """
+        lines, at = self.lines, len(self.lines)
+        if not self.caught_up and self.context.frontend.rewrites:
+            while at and not lines[at - 1].seq and lines[at - 1].at > line.at:
+                at -= 1
+        if at == len(lines):
+            self.show(line)
+        else:
+            lines.insert(at, line)
+            self.context.frontend.inserted(self, 1, at)
 
     def handle_caught_up(self, *, greet: bool) -> None:
         """Show a summary of the missed events once the log is complete; `greet` adds a welcome."""

@@ -134,16 +134,17 @@ def members(chat: Chat, window: Window, _: str) -> None:
 
 
 def online(chat: Chat, window: Window, _: str) -> None:
-    """Show the members who are online."""
-    _with_presence(chat, window, partial(_show_online, window))
+    """Show the members who are online, except ignored people."""
+    _with_presence(chat, window, partial(_show_online, chat, window))
 
 
-def _show_online(window: Window) -> None:
+def _show_online(chat: Chat, window: Window) -> None:
     window.require_member()
     if not window.replica.presence_known:
         _show_unknown(window)
         return
-    window.notice(_listed("online", [_marked(window, name) for name in window.online()]))
+    shown = [name for name in window.online() if fold(name) not in chat.ignored]
+    window.notice(_listed("online", [_marked(window, name) for name in shown]))
 
 
 def _with_presence(chat: Chat, window: Window, show: Callable[[], None]) -> None:

@@ -207,7 +207,7 @@ class App:
         return window is self.chat.current and is_at_bottom and not self._copying
 
     def hand_out(self, text: str) -> None:
-        """Print a text on the terminal's normal screen for copying, until a key is pressed."""
+        """Print a text on a page without the chat, for copying, until a key is pressed."""
         self.screen.print_for_copying(text, already=self._copying)
         self._copying = True
 
@@ -270,7 +270,10 @@ class App:
             self._changed, self._pressed = trio.Event(), trio.Event()
             if not self._copying:
                 picture = draw(self.refreshed(), *self.screen.size)
-                self.view.position, self.at_top = picture.position, picture.top
+                view, window = self.view, self.chat.current
+                view.position, self.at_top = picture.position, picture.top
+                if window.caught_up and picture.first:
+                    view.on_shown(window.new_from, picture.first)
                 self.screen.paint(picture)
             with trio.move_on_after(_FRAME_SECONDS):
                 await self._pressed.wait()

@@ -8,10 +8,11 @@ activity. A transfer's progress shrinks from bar, rate and time left to a percen
 
 from __future__ import annotations
 
+from math import ceil
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from tchat.core.text import fold, size_text
+from tchat.core.text import TEXT_LIMIT, fold, size_text
 from tchat.ui.chat.lines import count_text, time_text
 from tchat.ui.text.cells import cells, clip
 from tchat.ui.tui.rows import Row, Span, fill_row, row_width
@@ -29,6 +30,13 @@ _PART_EDGE = 4
 _TITLED_WIDTH = 50
 """From this width on the current window's tab has its title too, not only its number."""
 
+_STANDINGS: MappingProxyType[str, list[str]] = MappingProxyType(
+    {
+        "waiting": ["waiting for approval"],
+        "outsider": ["not a member"],
+        "banned": ["banned"],
+    }
+)
 _ARROWS = MappingProxyType({"up": "⇡", "down": "⇣"})
 _PROGRESS_BAR_WIDTH = 10
 _MIN_FILE_NAME_WIDTH = 4
@@ -84,8 +92,7 @@ def _title_facts(model: Model) -> list[str]:
         facts.append(f"admin {clip(model.admin, _MAX_FACT_WIDTH)}")
     if model.people:
         facts.append(_members_fact(len(model.people), model.online))
-    if model.standing == "waiting":
-        facts.append("waiting for approval")
+    facts += _STANDINGS.get(model.standing, [])
     return facts
 
 
@@ -108,19 +115,28 @@ def _peer_presence(model: Model) -> list[str]:
 # ---------------------------------------------------------------------- the status bar
 
 
-def status_row(model: Model, width: int, *, scrolled: bool) -> Row:
+class Sight(NamedTuple):
+    """What is out of sight: whether newer lines are below, how many unread messages above."""
+
+    scrolled: bool
+    missed: int
+
+
+def status_row(model: Model, width: int, *, scrolled: bool, missed: int = 0) -> Row:
     """Return the status bar: windows, what needs attention, the transfer that finishes first.
 
-    `scrolled` says that newer lines than the lowest visible one exist.
+    `scrolled` says that newer lines than the lowest visible one exist; `missed` counts unread
+    messages above the pane.
     """
     if model.hint:
         hint = f" {clip(model.hint, width - 4)} "
         return [("─", "rule"), (hint, "highlight"), ("─" * (width - 1 - cells(hint)), "rule")]
+    sight = Sight(scrolled, missed)
     tabs = _labelled_tabs(model, width)
     least = _least_tabs_width(tabs)
     share = _transfer_share(model, tabs, width)
     wanted = min(row_width(_tab_row(tabs, width)) + _PART_EDGE, max(width * 2 // 5, least))
-    facts = _facts_that_fit(model, width - wanted - share, width - least, scrolled=scrolled)
+    facts = _facts_that_fit(model, width - wanted - share, width - least, sight)
     room = width - _facts_width(facts)
     parts = [[fact] for fact in facts]
     if 0 < least <= room:
@@ -144,7 +160,7 @@ def _transfer_share(model: Model, tabs: list[tuple[Tab, Row]], width: int) -> in
     return max(width // 4, min(_TRANSFER_WIDTH, width - taken - 2 * _PART_EDGE))
 
 
-def _facts_that_fit(model: Model, room: int, limit: int, *, scrolled: bool) -> list[Span]:
+def _facts_that_fit(model: Model, room: int, limit: int, sight: Sight) -> list[Span]:
     """Return the facts that need attention, abbreviated if they take more than `room` cells.
 
     If even the shortest form does not fit, drop the least important ones until it takes no more
@@ -152,7 +168,7 @@ def _facts_that_fit(model: Model, room: int, limit: int, *, scrolled: bool) -> l
     """
     facts: list[Span] = []
     for brevity in range(3):
-        facts = _attention_facts(model, brevity, scrolled=scrolled)
+        facts = _attention_facts(model, brevity, sight)
         if _facts_width(facts) <= room:
             return facts
     while len(facts) > 1 and _facts_width(facts) > limit:
@@ -164,15 +180,19 @@ def _facts_width(facts: list[Span]) -> int:
     return sum(cells(text) + _PART_EDGE for text, _ in facts)
 
 
-def _attention_facts(model: Model, brevity: int, *, scrolled: bool) -> list[Span]:
-    """Return lines of the input, new messages, requests to join, pending requests, by importance.
+def _attention_facts(model: Model, brevity: int, sight: Sight) -> list[Span]:
+    """Return the facts by importance: input, new messages, requests to join, what is missed, sent.
 
     `brevity` is from 0, for whole sentences, to 2, for the fewest words.
     """
     facts: list[Span] = []
-    if (lines := model.edit.line_count) > 1:
+    if (size := model.edit.size) > TEXT_LIMIT:
+        most = f"{TEXT_LIMIT // 1024} KiB"
+        too_long = (f"too long: {ceil(size / 1024)} of at most {most}", f"over {most}", "too long")
+        facts.append((too_long[brevity], "alert"))
+    elif (lines := model.edit.line_count) > 1:
         facts.append((f"{lines} lines" + (": Enter sends", "", "")[brevity], "highlight"))
-    if scrolled:
+    if sight.scrolled:
         new = f"{model.below} new" if model.below else "more"
         below = (f"↓ {new}: End", f"↓ {new}: End", f"↓{model.below or ''} End")[brevity]
         facts.append((below, "highlight"))
@@ -180,6 +200,9 @@ def _attention_facts(model: Model, brevity: int, *, scrolled: bool) -> list[Span
         ask = "asks" if model.requests == 1 else "ask"
         where = (" to join: F9 or /1", " to join: F9", ": F9")[brevity]
         facts.append((f"{model.requests} {ask}{where}", "highlight"))
+    if sight.missed:
+        above = f"↑{sight.missed} Alt-U" if brevity == 2 else f"↑ {sight.missed} new: Alt-U"
+        facts.append((above, "highlight"))
     if model.unanswered:
         facts.append((f"sending {model.unanswered}", "status"))
     return facts

@@ -76,6 +76,11 @@ class Buffer:
         """The number of lines that the text has, at least one."""
         return self.before.count("\n") + self.after.count("\n") + 1
 
+    @property
+    def size(self) -> int:
+        """The size of the text in bytes of UTF-8."""
+        return len("".join((*self.before, *self.after)).encode())
+
     # ------------------------------------------------------------------ moving
 
     def move(self, count: int) -> None:

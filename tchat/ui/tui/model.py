@@ -68,7 +68,9 @@ class WindowView:
 
     `position` is None at the bottom; `below` counts the lines that were added while scrolled up.
     `added` counts all lines that were added at the end. `found` is the seq of the message that
-    /jump went to, until the next key; otherwise 0.
+    /jump went to, until the next key; otherwise 0. `rule` is the seq of the first event below the
+    line "new", and `shown_from` that of the first event that was visible since that line was put
+    there; 0 if there was none.
     """
 
     edit: LineEdit = field(default_factory=LineEdit)
@@ -76,6 +78,14 @@ class WindowView:
     below: int = 0
     added: int = 0
     found: int = 0
+    rule: int = 0
+    shown_from: int = 0
+
+    def on_shown(self, rule: int, first: int) -> None:
+        """Remember that event `first` was visible while the line "new" was at event `rule`."""
+        if rule != self.rule:
+            self.rule, self.shown_from = rule, 0
+        self.shown_from = min(first, self.shown_from) if self.shown_from else first
 
     def on_added(self, count: int) -> None:
         """Keep the scroll position after a line was added; there are `count` lines now."""
@@ -101,12 +111,13 @@ class Model:
     """Everything that is drawn; window-specific fields are about the current window.
 
     `lines` are the oldest first, `pending` the person's messages that are not stored yet.
-    `new_from` is the seq of the first unread event, `found` that of the message to point out; each
-    is 0 if there is none. `past` says what is above the first line: more to load, a page being
-    loaded, or nothing. `hint` is a sentence that the status bar shows instead of everything else,
-    until the next key. `connection` is empty while connected, and `security` says how the
-    connection is protected. `unanswered` counts requests without an answer yet, `requests` the
-    people who ask to join. `pinned` is the first line of the pinned message.
+    `new_from` is the seq of the first unread event, `shown_from` that of the first event that was
+    visible since it became the first, and `found` that of the message to point out; each is 0 if
+    there is none. `past` says what is above the first line: more to load, a page being loaded, or
+    nothing. `hint` is a sentence that the status bar shows instead of everything else, until the
+    next key. `connection` is empty while connected, and `security` says how the connection is
+    protected. `unanswered` counts requests without an answer yet, `requests` the people who ask to
+    join. `pinned` is the first line of the pinned message.
     """
 
     user: str
@@ -120,6 +131,7 @@ class Model:
     below: int = 0
     new_from: int = 0
     found: int = 0
+    shown_from: int = 0
     past: Literal["more", "loading", "all"] = "all"
     people: list[Person] = field(default_factory=list)
     show_people: bool = True
@@ -160,9 +172,10 @@ class Model:
         self.pinned = quote.partition("↵")[0]  # its first line; ↵ stands for the end of a line
         self.lines, self.pending = window.lines, window.pending()
         self.new_from, self.past = window.new_from, window.past
+        self.shown_from = view.shown_from if view.rule == self.new_from else 0
         self.edit, self.position, self.below = view.edit, view.position, view.below
         self.found = view.found
-        self.standing = window.replica.standing or ""
+        self.standing = "banned" if window.replica.banned else window.replica.standing or ""
         self.question = _question(chat, asked_to_quit=asked_to_quit)
         self.unanswered = session.unanswered
         self.transfers = chat.transfers.progress()
@@ -186,7 +199,7 @@ def _tab(number: int, window: Window, current: Window) -> Tab:
 
 
 def _people(window: Window, hidden: Collection[str]) -> list[Person]:
-    """Return the members, without the away reasons of `hidden` people (folded)."""
+    """Return the members without the `hidden` people (folded), as /who does."""
     replica = window.replica
     if replica.standing != "member":
         return []
@@ -195,7 +208,8 @@ def _people(window: Window, hidden: Collection[str]) -> list[Person]:
             name,
             replica.state.is_admin(name),
             fold(name) in replica.online if replica.presence_known else None,
-            "" if fold(name) in hidden else replica.away.get(fold(name), ""),
+            replica.away.get(fold(name), ""),
         )
         for name in window.members()
+        if fold(name) not in hidden
     ]

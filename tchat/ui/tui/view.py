@@ -18,7 +18,7 @@ from tchat.ui.tui.bars import status_row
 from tchat.ui.tui.blocks import PAST_HINTS, Blocks
 from tchat.ui.tui.layout import layout_of
 from tchat.ui.tui.rows import Row, blank_row, fill_row
-from tchat.ui.tui.scroll import Viewport, viewport_at
+from tchat.ui.tui.scroll import Viewport, count_missed, viewport_at
 from tchat.ui.tui.styles import name_style
 
 if TYPE_CHECKING:
@@ -32,13 +32,15 @@ class Picture:
     """Rows to paint, from top to bottom, and the cursor as row and column in cells.
 
     `position` is the model's scroll position, or the nearest one that exists. `top` says that the
-    first row of the first line is visible, so that scrolling up has to load older lines.
+    first row of the first line is visible, so that scrolling up has to load older lines. `first` is
+    the seq of the first visible event, 0 if there is none.
     """
 
     rows: list[Row]
     cursor: tuple[int, int]
     position: Position | None = None
     top: bool = False
+    first: int = 0
 
 
 def draw(model: Model, width: int, height: int) -> Picture:
@@ -51,7 +53,9 @@ def draw(model: Model, width: int, height: int) -> Picture:
     if layout.members_width:
         members = _member_rows(model.people, layout.members_width, layout.pane_height)
         middle = [_side_by_side(*rows) for rows in zip(middle, members, strict=True)]
-    status = status_row(model, width, scrolled=viewport.position is not None)
+    first = _first_event(model, viewport)
+    missed = count_missed(model, first)
+    status = status_row(model, width, scrolled=viewport.position is not None, missed=missed)
     above = [*layout.header, *middle, status]
     row, column = layout.prompt.cursor
     return Picture(
@@ -59,7 +63,14 @@ def draw(model: Model, width: int, height: int) -> Picture:
         (len(above) + row, column),
         viewport.position,
         viewport.top,
+        first,
     )
+
+
+def _first_event(model: Model, viewport: Viewport) -> int:
+    """Return the seq of the first event in sight, 0 if there is none."""
+    blocks = range(viewport.slices[0].block, len(model.lines)) if viewport.slices else ()
+    return next((seq for block in blocks if (seq := model.lines[block].seq)), 0)
 
 
 def _message_rows(model: Model, width: int, height: int) -> tuple[list[Row], Viewport]:

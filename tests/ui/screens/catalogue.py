@@ -98,8 +98,9 @@ def title_connection() -> list[Frame]:
 
 
 def title_waiting() -> list[Frame]:
-    """Tell somebody who has asked to join that they are waiting for approval."""
-    return [Frame(model(standing="waiting"), 40, 5)]
+    """Tell whoever is not a member how they stand: waiting for approval, outside, or banned."""
+    standings = ("waiting", "outsider", "banned")
+    return [Frame(model(standing=standing), 40, 5) for standing in standings]
 
 
 def pinned() -> list[Frame]:
@@ -170,6 +171,35 @@ def status_scrolled() -> list[Frame]:
         *(Frame(made, 60, 5) for made in (more, new)),
         *(Frame(among, width, 5) for width in (60, 30, 20)),
     ]
+
+
+def status_missed() -> list[Frame]:
+    """Count the unread messages above the pane, until they were in sight once."""
+    lines = [message(f"m{n}", seq=n) for n in range(1, 31)]
+    made = model(*lines, new_from=6)
+    among = busy(lines=lines, new_from=6, requests=2)
+    return [
+        Frame(made, 60, 5),
+        *(Frame(among, width, 5) for width in (60, 30, 20)),
+        Frame(changed(model(*lines, new_from=6), shown_from=12), 60, 5, "six were never in sight"),
+        Frame(changed(model(*lines, new_from=6), shown_from=6), 60, 5, "all were in sight"),
+    ]
+
+
+def status_hint() -> list[Frame]:
+    """Put a hint about a key in the place of everything else."""
+    hint = "Press Ctrl-D twice to quit, or type /quit; you stay a member."
+    return [Frame(busy(requests=1, hint=hint), width, 5) for width in (80, 40, 20)]
+
+
+def status_too_long() -> list[Frame]:
+    """Say that the typed text is too long for a message before Enter does."""
+    frames = []
+    for text, width in (("x\n" * 8192, 80), ("é\n" * 8192, 80), ("é\n" * 8192, 30)):
+        made = model()
+        made.edit.insert(text)
+        frames.append(Frame(made, width, 5))
+    return frames
 
 
 def status_transfer() -> list[Frame]:
@@ -453,6 +483,7 @@ SHEETS = [
     *(whole_screen, too_small),
     *(title_narrowing, title_connection, title_waiting, title_direct, pinned),
     *(status_windows, status_attention, status_scrolled),
+    *(status_missed, status_hint, status_too_long),
     *(status_transfer, status_transfer_phases, status_transfer_stalled, status_transfers),
     status_transfer_and_windows,
     *(messages_sorts, messages_grouped, messages_wrapped, messages_hanging, messages_tabs),

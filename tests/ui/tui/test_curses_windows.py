@@ -10,6 +10,7 @@ import pytest
 from tchat.core.group.direct import direct_name
 from tchat.core.group.membership import Join
 from tests.ui.scenes import (
+    END,
     ENTER,
     PAGE_UP,
     TAB,
@@ -156,7 +157,7 @@ async def test_two_people_exchange_direct_messages(server: ServerProcess, tmp_pa
             alice.type("/msg b" + TAB)
             wait_typed(alice, "/msg bob")
             alice.type("psst\r")
-            alice.sees("message sent to bob; /query bob opens")
+            alice.sees("message sent to bob")
             bob.sees("[1 #ops]  2 @alice 1!")
             bob.type(alt("2"))
             bob.sees(" @alice ", "alice │ psst", "[2 @alice]", "online")
@@ -284,3 +285,18 @@ async def test_unignore_stays_at_the_bottom(server: ServerProcess, tmp_path: Pat
         alice.type("/unignore bob" + ENTER)
         alice.sees("number 59", "Messages from bob are shown again.")
         assert "End" not in alice.text
+
+
+async def test_missed_messages_above_are_counted(server: ServerProcess, tmp_path: Path) -> None:
+    async with two_groups(server, tmp_path) as (alice, bob):
+        for number in range(60):
+            await bob.post(f"number {number}", group="lab")
+        alice.sees("2 #lab 60")
+        alice.type(alt("2"))
+        alice.sees("number 59", "↑ 39 new: Alt-U")
+        alice.type(alt("u"))
+        alice.sees("number 0")
+        wait_gone(alice, "Alt-U")
+        alice.type(END)
+        alice.sees("number 59")
+        assert "Alt-U" not in alice.text
