@@ -58,7 +58,7 @@ def is_released(terminal: Terminal) -> bool:
     """Return whether the terminal is released: cooked mode, main screen, visible cursor."""
     flags = termios.ICANON | termios.ECHO | termios.ISIG
     shown = terminal.raw.count(BACK) == terminal.raw.count(ASIDE)
-    pasting = terminal.raw.count(PASTE_ON) == terminal.raw.count(PASTE_OFF)
+    pasting = terminal.raw.rfind(PASTE_ON) <= terminal.raw.rfind(PASTE_OFF)
     visible = not terminal.screen.cursor.hidden
     return terminal.flags & flags == flags and shown and pasting and visible
 
@@ -240,13 +240,14 @@ def test_signal_releases_the_terminal(tmp_path: Path, number: int) -> None:
         assert terminal.screen.title == ""
 
 
-def test_printing_for_copying_releases_until_enter(tmp_path: Path) -> None:
+def test_page_for_copying_covers_the_chat_until_enter(tmp_path: Path) -> None:
+    """It is not on the normal screen, where what is secret would stay."""
     with painter(tmp_path) as terminal:
         painted(terminal)
         terminal.type("a")
         terminal.sees("COPY THIS", "Press Enter to return")
         terminal.until(lambda: is_raw(terminal), "a page on which no key is a signal")
-        assert terminal.raw.count(BACK) == terminal.raw.count(ASIDE)
+        assert terminal.raw.count(BACK) == terminal.raw.count(ASIDE) + 1
         terminal.type("\r")
         terminal.until(lambda: "COPY" not in terminal.text, "the screen again")
         painted(terminal)
@@ -257,6 +258,18 @@ def test_printing_for_copying_releases_until_enter(tmp_path: Path) -> None:
         terminal.signal(signal.SIGTERM)
         assert terminal.end() == -signal.SIGTERM
         assert is_released(terminal)
+
+
+@pytest.mark.parametrize("name", OLD)
+def test_page_is_cleared_without_an_alternate_screen(tmp_path: Path, name: str) -> None:
+    with painter(tmp_path, TERM=name) as terminal:
+        painted(terminal)
+        terminal.type("a")
+        terminal.sees("COPY THIS", "Press Enter to return")
+        terminal.until(lambda: is_raw(terminal), "a page on which no key is a signal")
+        terminal.signal(signal.SIGTERM)
+        assert terminal.end() == -signal.SIGTERM
+        assert "COPY THIS" not in terminal.text
 
 
 # ------------------------------------------------------------------ suspend and continue
