@@ -23,7 +23,7 @@ from tchat.client.connector import Connector
 from tchat.client.files.transfer import send_file
 from tchat.client.known_servers import KnownServers
 from tchat.client.session import open_session
-from tchat.client.updates import CaughtUp, EventReceived
+from tchat.client.updates import Addressed, CaughtUp, EventReceived
 from tchat.core.group.feature import Event
 from tchat.core.group.membership import Joined, TransferAdmin
 from tchat.core.group.messages import Posted
@@ -128,6 +128,8 @@ async def _ada(
                 case EventReceived(_, Event(actor=actor, body=Joined())) if actor == demo.user:
                     await _hand_over(session, group, actor)
                     bots.start_soon(_bob, demo)
+                case Addressed(name):
+                    await session.enter(name, join=False)
                 case EventReceived():
                     await answers.handle(update)
 
@@ -148,6 +150,8 @@ async def _bob(demo: _Demo) -> None:
             match update:
                 case CaughtUp(replica) if replica is group:
                     await _share(session, group, demo)
+                case Addressed(name):
+                    await session.enter(name, join=False)
                 case EventReceived():
                     await answers.handle(update)
 

@@ -157,7 +157,7 @@ async def test_plain_mode_sanitizes_all_server_text(tmp_path: Path) -> None:
         alice = await launch.join(address, "alice")
         await alice.sees("connection lost (goodbye:", "connected again", "Waiting for ␛[2J")
         await alice.sees("connection lost (farewell:", " denied your request", " kicked you from")
-        await alice.sees("You left this group", "The last member, ")
+        await alice.sees("You left this group", " left, the last member")
         assert await alice.end() == 1
     shown = [(as_one_line(case.shown), as_plain_line(case.shown)) for case in HOSTILE]
     said = [line[8:] for line in alice.lines]

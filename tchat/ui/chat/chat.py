@@ -36,7 +36,7 @@ from tchat.client.updates import (
     StandingChanged,
     Update,
 )
-from tchat.core.group.direct import is_direct, other_of
+from tchat.core.group.direct import check_group, is_direct, other_of
 from tchat.core.text import clean_line, clean_text, fold
 from tchat.errors import Code, Refused
 from tchat.ui.chat.commands import (
@@ -174,6 +174,8 @@ class Chat:
         """
         try:
             groups = await self.session.my_groups()
+            for group in groups:
+                check_group(group.name)  # nothing is requested under an invalid name
             self.elsewhere.learn(groups)
             for group in self._wanted(groups):
                 # The person may have left it a moment ago, on another device.
