@@ -73,7 +73,8 @@ class ScriptedPeer:
     async def group_list(self, *names: str) -> None:
         """Answer the client's `groups_request` with these groups, all with unread events."""
         re = (await self.expect("groups_request"))["id"]
-        groups = [{"name": name, "standing": "member", "last": 9, "read": 0} for name in names]
+        summary = {"standing": "member", "last": 9, "read": 0, "place": 1}
+        groups = [{"name": name, **summary} for name in names]
         await self.send("group_list", re=re, groups=groups)
 
 

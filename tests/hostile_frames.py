@@ -139,7 +139,12 @@ def _evil_answer(r: random.Random) -> dict[str, object]:
         {"type": "search_results", "re": number, "older": True}
         | {"hits": [{"group": group, "seq": number, "at": number, "actor": name, "text": name}]},
         {"type": "group_list", "re": number}
-        | {"groups": [{"name": group, "standing": standing, "last": number, "read": number}] * 3},
+        | {
+            "groups": [
+                {"name": group, "standing": standing, "last": number, "read": number, "place": 1}
+            ]
+            * 3
+        },
         {"type": "group_list", "re": number, "groups": [group, {"name": group}]},
         {"type": "membership", "group": group, "standing": standing, "by": name}
         | {"reason": r.choice(["approved", "kicked", "banned", "closed"]), "more": number},
