@@ -118,7 +118,7 @@ async def test_groups_are_listed_with_their_unread_events() -> None:
         await bob.command(Join, group="strasse")
         await bob.send(Seen("two", 1))
         await bob.attach(1, "two")  # its answer follows the other group's events
-        assert await groups(bob) == {"Straße": ("waiting", 2, 0), "two": ("member", 1, 1)}
+        assert await groups(bob) == {"Straße": ("waiting", 0, 0), "two": ("member", 1, 1)}
         await alice.command(Approve, "bob", group="Straße")
         assert (await groups(bob))["Straße"] == ("member", 3, 0)
         await alice.command(Kick, "bob", group="Straße")
@@ -134,6 +134,22 @@ async def test_most_recently_active_group_is_listed_first() -> None:
         assert list(await groups(alice)) == ["two", "one"]
         await alice.post("news", group="one")
         assert list(await groups(alice)) == ["one", "two"]
+
+
+async def test_waiting_people_learn_nothing_of_the_activity() -> None:
+    """Neither from numbers nor from the order: whoever waits may not read the group."""
+    async with (
+        running_server() as server,
+        members(server, "alice", group="one") as (alice,),
+        members(server, "bob", group="mine") as (bob,),
+    ):
+        await alice.command(Join, group="two")
+        await bob.command(Join, group="one")
+        await bob.command(Join, group="two")
+        listed = list((await groups(bob)).items())
+        assert listed[1:] == [("one", ("waiting", 0, 0)), ("two", ("waiting", 0, 0))]
+        await alice.post("secret", group="one")
+        assert list((await groups(bob)).items()) == listed
 
 
 async def test_refounded_group_is_listed_as_spelled_now() -> None:

@@ -6,6 +6,7 @@ repeated if a text in one of its groups was erased meanwhile.
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
@@ -148,22 +149,24 @@ def _results(request: Search, terms: list[Term], hits: list[Hit]) -> SearchResul
 async def list_groups(context: ServerContext, author: Author, request: GroupsRequest) -> GroupList:
     """Return a person's groups and direct conversations, with last event and read position."""
     person = fold(author.name)
-    listed = _fit_into_frame(await context.store.memberships_of(person))
-    last_read = context.registry.last_read
-    return GroupList(
-        request.id,
-        tuple(
-            GroupSummary(
-                one.name,
-                one.standing,
-                one.last,
-                # An active group may have read receipts that are not saved yet.
-                max(one.read, last_read(one.group, person)),
-                one.place,
-            )
-            for one in listed
-        ),
-    )
+    found = await context.store.memberships_of(person)
+    joined = [one for one in found if one.standing == "member"]
+    others = sorted((one for one in found if one.standing != "member"), key=attrgetter("place"))
+    listed = _fit_into_frame([*joined, *others])
+    return GroupList(request.id, tuple(_summary(context, one, person) for one in listed))
+
+
+def _summary(context: ServerContext, one: Membership, person: str) -> GroupSummary:
+    """Return what a person may know of one of their groups.
+
+    Somebody who waits for approval must not learn how much is said in the group, and when: such
+    groups have no numbers, and are not in the order of their latest events.
+    """
+    if one.standing != "member":
+        return GroupSummary(one.name, one.standing, 0, 0, one.place)
+    # An active group may have read receipts that are not saved yet.
+    read = max(one.read, context.registry.last_read(one.group, person))
+    return GroupSummary(one.name, one.standing, one.last, read, one.place)
 
 
 def _fit_into_frame(memberships: list[Membership]) -> list[Membership]:
