@@ -4,18 +4,84 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Collection
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from tchat.core.text import SPACELESS, fold
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
-_WITHOUT_SPACES = re.compile(f"[{SPACELESS}]")
+_SPACELESS = re.compile(f"[{SPACELESS}]")
 _LETTER = rf"[^\W{SPACELESS}]"
-_RUN = re.compile(f"{_LETTER}+")
-_CACHED_NAMES = 4096
+_WORD = re.compile(rf"{_LETTER}+(?:[.-]{_LETTER}+)*")
+"""A word, hyphenated name or host name: a name inside of it is not a mention."""
+
+_BEGIN = re.compile(rf"(?<!{_LETTER})(?<!{_LETTER}[.-])")
+_END = re.compile(rf"(?!{_LETTER}|[.-]{_LETTER})")
+_CACHED_NAMES = 64
+
+
+class Names(Collection[str]):
+    """A set of people's names (folded), indexed to find those that a text mentions.
+
+    The server searches each message for all members of a group at once, so the cost of a search
+    depends on the length of the text, but hardly on the number of names. Most names are *words*:
+    they are looked up among the words of the text. The others, in scripts without spaces or with
+    unusual marks, are looked up at each position, in each length that such a name has.
+    """
+
+    def __init__(self, people: Iterable[str] = ()) -> None:
+        self._words: set[str] = set()
+        self._others: set[str] = set()
+        # The lengths of the other names by their first characters; computed when needed.
+        self._lengths: dict[str, list[int]] | None = None
+        for person in people:
+            self.add(person)
+
+    def __contains__(self, person: object) -> bool:
+        return person in self._words or person in self._others
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._words
+        yield from self._others
+
+    def __len__(self) -> int:
+        return len(self._words) + len(self._others)
+
+    def add(self, person: str) -> None:
+        """Add a name, unless it is there."""
+        if _WORD.fullmatch(person):
+            self._words.add(person)
+        elif person not in self._others:
+            self._others.add(person)
+            self._lengths = None
+
+    def discard(self, person: str) -> None:
+        """Remove a name, if it is there."""
+        self._words.discard(person)
+        if person in self._others:
+            self._others.remove(person)
+            self._lengths = None
+
+    def mentioned_in(self, text: str) -> set[str]:
+        """Return the names that a text mentions."""
+        folded = unicodedata.normalize("NFKC", text).casefold()
+        found = self._words.intersection(_WORD.findall(folded)) if self._words else set()
+        return found | self._find_others(folded) if self._others else found
+
+    def _find_others(self, folded: str) -> set[str]:
+        """Return the mentioned names that are not words."""
+        if self._lengths is None:
+            self._lengths = _lengths_of(self._others)
+        found: set[str] = set()
+        for start, first in enumerate(folded):
+            for length in self._lengths.get(first, ()):
+                name = folded[start : start + length]
+                if name in self._others and name not in found and _is_whole(folded, start, name):
+                    found.add(name)
+        return found
 
 
 def is_mention(text: str, me: str) -> bool:
@@ -23,37 +89,31 @@ def is_mention(text: str, me: str) -> bool:
 
     Scripts without spaces do not mark word boundaries: there any occurrence of the name counts.
     """
-    return bool(mentioned(text, (fold(me),)))
+    return bool(_only(me).mentioned_in(text))
 
 
-def mentioned(text: str, people: Iterable[str]) -> list[str]:
-    """Return which of these people (folded) a text mentions.
-
-    The server asks this about all members of a group at once. So most names are excluded by their
-    first run of letters, without a search of the text: a mention has it as a whole run.
-    """
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    runs = set(_RUN.findall(folded))
-    return [
-        person
-        for person in people
-        if ((run := _first_run(person)) in runs or not run)
-        and person in folded
-        and _pattern_of(person).search(folded) is not None
-    ]
+def mentioned(text: str, people: Collection[str]) -> set[str]:
+    """Return which of these people (folded) a text mentions."""
+    return (people if isinstance(people, Names) else Names(people)).mentioned_in(text)
 
 
 @lru_cache(maxsize=_CACHED_NAMES)
-def _first_run(name: str) -> str:
-    """Return the run of letters at the beginning of a name; empty in scripts without spaces."""
-    found = _RUN.match(name)
-    return found.group() if found is not None and not _WITHOUT_SPACES.search(name) else ""
+def _only(me: str) -> Names:
+    return Names((fold(me),))
 
 
-@lru_cache(maxsize=_CACHED_NAMES)
-def _pattern_of(name: str) -> re.Pattern[str]:
-    """Return a pattern for a name that is not part of a word, hyphenated name or host name."""
-    whole = len(name) > 1
-    before = "" if whole and _WITHOUT_SPACES.match(name) else rf"(?<!{_LETTER})(?<!{_LETTER}[.-])"
-    after = "" if whole and _WITHOUT_SPACES.match(name[-1]) else rf"(?!{_LETTER}|[.-]{_LETTER})"
-    return re.compile(before + re.escape(name) + after)
+def _lengths_of(names: Iterable[str]) -> dict[str, list[int]]:
+    """Return the different lengths of names, by the first characters of the names."""
+    lengths: dict[str, set[int]] = {}
+    for name in names:
+        lengths.setdefault(name[0], set()).add(len(name))
+    return {first: sorted(found) for first, found in lengths.items()}
+
+
+def _is_whole(folded: str, start: int, name: str) -> bool:
+    """Return whether a name that begins at `start` is not a part of a word there."""
+    long = len(name) > 1
+    return bool(
+        ((long and _SPACELESS.match(name)) or _BEGIN.match(folded, start))
+        and ((long and _SPACELESS.match(name[-1])) or _END.match(folded, start + len(name)))
+    )

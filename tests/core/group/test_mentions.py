@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from typing import TYPE_CHECKING
+
 import pytest
 
-from tchat.core.group.mentions import is_mention, mentioned
+from tchat.core.group.mentions import Names, is_mention, mentioned
 from tchat.core.text import fold
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 NAMES = tuple(map(fold, ("bob", "carol", "j.doe-2", "Straße", "小明", "さくら", "민수", "علي")))
 
@@ -65,4 +71,56 @@ def test_a_name_inside_a_word_is_no_mention(text: str, me: str) -> None:
 
 
 def test_all_mentioned_people_are_found_at_once() -> None:
-    assert mentioned("bob and 小明, but not carols: j.doe-2", NAMES) == ["bob", "j.doe-2", "小明"]
+    assert mentioned("bob and 小明, but not carols: j.doe-2", NAMES) == {"bob", "j.doe-2", "小明"}
+
+
+@pytest.mark.parametrize("name", ["bob.", "-bob", "b..ob", "ba\u0301ba", "क्षमा"])
+def test_names_that_are_not_words_are_found(name: str) -> None:
+    assert mentioned(f"look, {name}, here", (fold(name),)) == {fold(name)}
+    assert mentioned(f"xy.{name}, {name}z", (fold(name),)) == set()
+
+
+@pytest.mark.parametrize("name", ["bob", "小明", "b..ob"])
+def test_names_come_and_go(name: str) -> None:
+    names = Names(["carol", "さくら"])
+    names.add(name)
+    assert sorted(names) == sorted(["carol", "さくら", name])
+    assert names.mentioned_in(f"carol, {name}") == {"carol", name}
+    names.discard(name)
+    assert name not in names
+    assert len(names) == 2
+    assert names.mentioned_in(f"carol, {name}") == {"carol"}
+
+
+def calls_to_search(names: Names, text: str) -> int:
+    """Return how many function calls a search takes, after a first one."""
+    calls = 0
+
+    def count(_frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    names.mentioned_in(text)
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        names.mentioned_in(text)
+    finally:
+        sys.setprofile(before)
+    return calls
+
+
+@pytest.mark.parametrize("first", ["person", "明", "b..ob"])
+def test_cost_does_not_grow_with_the_names(first: str) -> None:
+    people = [f"{first}{number}" for number in range(1000, 2000)]
+    text = " ".join(f"{first}{number}x" for number in range(3000, 4000))
+    few, many = Names(people[:10]), Names(people)
+    assert calls_to_search(many, text) == calls_to_search(few, text)
+
+
+def test_cost_does_not_grow_with_the_mentions() -> None:
+    people = [f"person{number}" for number in range(1000)]
+    text = " ".join(f"x{person} {person}" for person in people)
+    few, many = Names(people[:10]), Names(people)
+    assert many.mentioned_in(text) == set(people)
+    assert calls_to_search(many, text) == calls_to_search(few, text)
