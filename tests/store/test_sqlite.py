@@ -36,12 +36,15 @@ class Tapped:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.statements: list[str] = []
         self.failing = ""
+        self.code = sqlite3.SQLITE_IOERR
         self._connection = connection
 
     def execute(self, sql: str, parameters: tuple[object, ...] = ()) -> sqlite3.Cursor:
         self.statements.append(sql)
         if sql == self.failing:
-            raise sqlite3.OperationalError("disk I/O error")
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorcode = self.code
+            raise error
         return self._connection.execute(sql, parameters)
 
     def rollback(self) -> None:
@@ -229,6 +232,21 @@ async def test_a_write_error_breaks_the_store(
         await append(sqlite, "dev", b"eins")
     with pytest.raises(StorageError):
         await sqlite.set_cursors("ops", {"alice": 1})
+
+
+async def test_removed_files_do_not_end_the_writer(sqlite: SqliteStore, tap: Tapped) -> None:
+    await append(sqlite, "ops", b"one")
+    path = Path(await sqlite.database.read(_path_of))
+    for file in path.parent.glob(f"{path.name}*"):
+        file.unlink()
+    tap.failing, tap.code = "COMMIT", sqlite3.SQLITE_IOERR_WRITE
+    with pytest.raises(StorageError, match="disk I/O error"):
+        await append(sqlite, "ops", b"two")
+
+
+def _path_of(connection: sqlite3.Connection) -> str:
+    ((_, _, path),) = connection.execute("PRAGMA database_list").fetchall()
+    return str(path)
 
 
 async def test_a_broken_store_can_still_be_read(sqlite: SqliteStore, tap: Tapped) -> None:

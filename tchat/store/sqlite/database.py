@@ -19,7 +19,6 @@ server stops.
 
 from __future__ import annotations
 
-import os
 import queue
 import sqlite3
 import threading
@@ -137,12 +136,14 @@ class _Writer:
             return False
         files = self._path.parent.glob(f"{self._path.name}*")
         try:
-            largest = max(file.stat().st_size for file in files)
-            with TemporaryFile(dir=self._path.parent) as probe:
-                os.pwrite(probe.fileno(), bytes(_PROBE_SIZE), largest)
+            largest = max((file.stat().st_size for file in files), default=0)
+            with TemporaryFile(dir=self._path.parent, buffering=0) as probe:
+                probe.seek(largest)
+                return probe.write(bytes(_PROBE_SIZE)) < _PROBE_SIZE
         except OSError as reason:
             return is_disk_full(reason)
-        return False
+        except Exception:  # noqa: BLE001  # if the thread died, tasks would wait forever
+            return False
 
     def _scrub(self) -> None:
         # This fails if another program keeps reading the file or the disk is full; the next scrub
