@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from tchat.core.group.state import Author
+    from tchat.core.protocol.frames import Activity
     from tchat.core.protocol.schema import Frame
+    from tchat.server.send_queue import SendQueue
 
 
 class ClientConnection(Protocol):
@@ -34,8 +36,15 @@ class ClientConnection(Protocol):
     def followed_groups(self) -> Collection[str]:
         """The groups (folded) that the client subscribed to."""
 
+    @property
+    def send_queue(self) -> SendQueue:
+        """The queue of the frames to the client."""
+
     def notify(self, frame: Frame) -> None:
         """Send a frame to the client, without waiting."""
+
+    def announce(self, key: str, notice: Activity) -> None:
+        """Send a notice about the group (folded), unless an earlier one is unanswered."""
 
     def disconnect(self, code: Code, sentence: str) -> None:
         """Send a goodbye, then close the connection."""

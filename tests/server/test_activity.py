@@ -10,6 +10,12 @@ from tchat.core.protocol.frames import Activity, Detach
 from tests.helpers import GROUP, RawClient, members, raw_client, running_server
 
 
+async def answer(client: RawClient) -> None:
+    """Answer a notice without a subscription."""
+    await client.send(Detach(GROUP))
+    await client.before_pong()
+
+
 async def activity(client: RawClient) -> list[tuple[int, str]]:
     """Return the seqs and actors of the notices so far."""
     frames = await client.before_pong()
@@ -78,6 +84,7 @@ async def test_admin_learns_of_requests_and_of_the_role() -> None:
         assert [by for _, by in await activity(alice)] == ["carol"]
         await alice.command(TransferAdmin, "bob")
         assert [by for _, by in await activity(bob)] == ["alice"]
+        await answer(bob)
         await dave.command(Join)
         assert [by for _, by in await activity(bob)] == ["dave"]
         assert await activity(alice) == []
@@ -99,6 +106,7 @@ async def test_recipients_follow_members_connections_and_subscriptions() -> None
         async with raw_client(server.address, "bob") as again:
             fourth = await alice.post("bob 4")
             assert await activity(again) == [(fourth, "alice")]
+            await answer(again)
             await alice.command(Kick, "bob")
             await alice.post("bob 5")
             assert await activity(again) == []
@@ -106,3 +114,17 @@ async def test_recipients_follow_members_connections_and_subscriptions() -> None
             await alice.command(Approve, "bob")
             sixth = await alice.post("bob 6")
             assert await activity(again) == [(sixth, "alice")]
+
+
+async def test_unanswered_notices_do_not_accumulate() -> None:
+    """They bypass the limit of the send queue, so a client that reads nothing gets only one."""
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob") as (alice, _),
+        raw_client(server.address, "bob") as there,
+    ):
+        first, _, _ = [await alice.post("bob!") for _ in range(3)]
+        assert await activity(there) == [(first, "alice")]
+        await answer(there)
+        later, _, _ = [await alice.post("bob!") for _ in range(3)]
+        assert await activity(there) == [(later, "alice")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tchat.core.group.feature import Event
-from tchat.core.group.membership import Ban, Banned, Join, Joined, Unban, Unbanned
+from tchat.core.group.membership import Ban, Banned, Join, Joined, Kick, Unban, Unbanned
 from tchat.core.group.messages import Post
 from tchat.core.group.settings import PolicySet, SetPolicy, SetTopic, TopicSet
 from tchat.core.protocol.frames import Attached, MembershipChange
@@ -65,7 +65,22 @@ async def test_person_who_never_joined_can_be_banned() -> None:
         raw_client(server.address, "mallory") as mallory,
     ):
         await alice.command(Ban, "mallory")
+        await alice.command(Unban, "mallory")
+        assert await mallory.before_pong() == []  # strangers are not told that the group exists
+        await alice.command(Ban, "mallory")
         assert (await mallory.refusal(Join)).code == Code.BANNED
+
+
+async def test_former_member_learns_of_ban_and_unban() -> None:
+    async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
+        await alice.command(Kick, "bob")
+        await bob.before_pong()
+        await alice.command(Ban, "bob")
+        await alice.command(Unban, "bob")
+        assert await bob.before_pong() == [
+            MembershipChange(GROUP, "outsider", "banned", "alice"),
+            MembershipChange(GROUP, "outsider", "unbanned", "alice"),
+        ]
 
 
 async def test_ban_validates_names_and_needs_the_admin() -> None:

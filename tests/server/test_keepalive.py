@@ -13,12 +13,14 @@ from tchat.errors import Code
 from tchat.net.link import Link
 from tchat.server.keepalive import disconnect_silent_clients
 from tchat.server.presence import Presence
+from tchat.server.send_queue import SendQueue
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from trio.testing import MockClock
 
+    from tchat.core.protocol.frames import Activity
     from tchat.core.protocol.schema import Frame
 
 SILENCE = 60.0
@@ -33,9 +35,13 @@ class FakeConnection:
     def __init__(self) -> None:
         self.last_heard = trio.current_time()
         self.goodbyes: list[Code] = []
+        self.send_queue = SendQueue(lambda data: data, lambda: None)
 
     def notify(self, frame: Frame) -> None:
         raise AssertionError(frame)
+
+    def announce(self, key: str, notice: Activity) -> None:
+        raise AssertionError(key, notice)
 
     def disconnect(self, code: Code, sentence: str) -> None:
         self.goodbyes.append(code)

@@ -188,6 +188,13 @@ class Group(Shape):
             return "member"
         return "waiting" if key in self.requests else "outsider"
 
+    def is_known_to(self, person: str) -> bool:
+        """Return whether a person (folded) is or was a member, or asks to join.
+
+        Members from logs without keys are known only as long as they are members.
+        """
+        return self.standing(person) != "outsider" or person in map(fold, self.keys.values())
+
     def is_admin(self, name: str) -> bool:
         """Return whether the person is the admin."""
         return self.admin == fold(name)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from tchat.core.group.state import Author
+    from tchat.core.protocol.frames import Activity
     from tchat.core.protocol.schema import Frame
     from tchat.net.link import Link
     from tchat.server.context import ServerContext
@@ -135,6 +136,15 @@ class Connection:
     def notify(self, frame: Frame) -> None:
         """Send a frame to the client, without waiting."""
         self.send_queue.push(encode(frame))
+
+    def announce(self, key: str, notice: Activity) -> None:
+        """Send a notice about the group (folded), unless an earlier one is unanswered.
+
+        The queue takes notices regardless of its limit, so there is one for each group at most.
+        """
+        if key not in self._dispatcher.announced:
+            self._dispatcher.announced.add(key)
+            self.notify(notice)
 
     def disconnect(self, code: Code, sentence: str) -> None:
         """Send a goodbye, then close the connection."""

@@ -77,7 +77,8 @@ SEARCH_COST = 10
 class RequestDispatcher:
     """Handles the requests of one client, whose replies go to `send_queue`.
 
-    `subscriptions` are the groups (folded) that the client follows. `resends` is as in `Hello`.
+    `subscriptions` are the groups (folded) that the client follows, `announced` those with a notice
+    of activity that the client has not answered yet. `resends` is as in `Hello`.
     """
 
     __slots__ = (
@@ -87,6 +88,7 @@ class RequestDispatcher:
         "_order",
         "_person",
         "_send_queue",
+        "announced",
         "subscriptions",
     )
 
@@ -94,6 +96,7 @@ class RequestDispatcher:
         self, context: ServerContext, author: Author, send_queue: SendQueue, *, resends: bool
     ) -> None:
         self.subscriptions: dict[str, Subscription] = {}
+        self.announced: set[str] = set()
         self._context = context
         self._author = author
         self._person = fold(author.name)
@@ -219,11 +222,12 @@ class RequestDispatcher:
             raise Refused(
                 Code.TOO_MANY, f"A connection can follow at most {_MAX_SUBSCRIPTIONS} groups."
             )
-        subscription = Subscription(self._author, self._send_queue)
+        subscription = Subscription(self._author, self._send_queue, self.announced)
         self.subscriptions[key] = subscription
         await self._send_to_group(key, Subscribe(subscription, replace(request, group=group)))
 
     def _unsubscribe(self, key: str) -> None:
+        self.announced.discard(key)
         subscription = self.subscriptions.pop(key, None)
         if subscription is not None:
             self._context.registry.unsubscribe(subscription, key)

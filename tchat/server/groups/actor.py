@@ -41,7 +41,7 @@ from tchat.server.groups.subscriptions import Subscription, Subscriptions
 from tchat.store.base import Page, StorageFull
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from tchat.core.group.feature import Command, Event
     from tchat.server.groups.environment import GroupEnvironment
@@ -273,13 +273,16 @@ class GroupActor:
         # has not loaded the targets of the commands after it.
         ends = command.erases
         for event in events:
+            if event.body.changes_standing and (change := event.body.standing_change(event)):
+                ends = ends or change.changes_audience
+                if change.standing == "outsider" and not batch.draft.is_known_to(change.person):
+                    batch.strangers.add(change.person)
+                else:
+                    batch.strangers.discard(change.person)
             apply(batch.draft, event)
             frame = encode_event(event)
             batch.frames.append(frame)
             batch.size += len(frame)
-            if event.body.changes_standing:
-                change = event.body.standing_change(event)
-                ends = ends or (change is not None and change.changes_audience)
         batch.events += events
         batch.add_reply(item, Ok(command.id, events[-1].seq if events else None))
         return ends
@@ -297,7 +300,7 @@ class GroupActor:
         for event in batch.events:
             if event.body.has_side_effects:
                 self._log.event(event)
-                self._notify_affected(event)
+                self._notify_affected(event, batch.strangers)
                 self._member_changes += event.body.changes_standing
         self._notify_absent(batch.events)
         if effects.closed_after:
@@ -317,7 +320,7 @@ class GroupActor:
                 for person in event.body.addressees(self.group, absent.keys()):
                     if self.group.direct or person != fold(event.actor):
                         for connection in absent[person]:
-                            connection.notify(notice)
+                            connection.announce(self.key, notice)
 
     def _absent(self) -> dict[str, list[ClientConnection]]:
         """Return the members' connections that are not subscribed to the group, by person.
@@ -334,18 +337,19 @@ class GroupActor:
     def _find_absent(self) -> Iterator[tuple[str, list[ClientConnection]]]:
         for person in self.group.members:
             if connections := self._presence.connections_of(person):
-                here = {one.author.client for one in self._subscriptions.of(person)}
-                if there := [one for one in connections if one.author.client not in here]:
+                here = {one.send_queue for one in self._subscriptions.of(person)}
+                if there := [one for one in connections if one.send_queue not in here]:
                     yield person, there
 
-    def _notify_affected(self, event: Event) -> None:
-        """Notify a person whose standing an event changed.
+    def _notify_affected(self, event: Event, strangers: Collection[str]) -> None:
+        """Notify a person whose standing an event changed, unless they do not know the group.
 
+        Anybody can be banned: a person who never joined or asked to is not told that it exists.
         The client whose own command let them in, or asked for it, learns it from the answer. If
         nobody is left, the group was closed, and there is nothing to ask to join again.
         """
         change = event.body.standing_change(event)
-        if change is None:
+        if change is None or change.person in strangers:
             return
         is_own = change.person == fold(event.actor) and change.standing != "outsider"
         reason = change.reason if self.group.members else "closed"

@@ -92,7 +92,8 @@ class Batch:
 
     `draft` is a copy of the state with the events applied. `targets` are the events that edits and
     deletions refer to. `acquainted` says whether the two people of a direct conversation share a
-    group. The first `independent` replies do not depend on events of the batch.
+    group. `strangers` are the people (folded) whom events concern, but who do not know the group.
+    The first `independent` replies do not depend on events of the batch.
     """
 
     draft: Group
@@ -103,6 +104,7 @@ class Batch:
     replies: list[tuple[Execute, Ok | Failed]] = field(default_factory=list)
     items: list[Item] = field(default_factory=list)
     read_receipts: list[ReadReceipt] = field(default_factory=list)
+    strangers: set[str] = field(default_factory=set)
     size: int = 0
     independent: int = 0
 

@@ -43,13 +43,16 @@ class Subscription:
 
     `read` is the person's read position as far as the client knows it. `gone` is set when the
     connection ends or unsubscribes, which may happen before the group's actor has processed the
-    subscription.
+    subscription. `announced` are the groups with an unanswered notice to the connection.
     """
 
-    __slots__ = ("author", "cursor", "gone", "key", "read", "send_queue")
+    __slots__ = ("announced", "author", "cursor", "gone", "key", "read", "send_queue")
 
-    def __init__(self, author: Author, send_queue: SendQueue) -> None:
+    def __init__(
+        self, author: Author, send_queue: SendQueue, announced: set[str] | None = None
+    ) -> None:
         self.author = author
+        self.announced = set() if announced is None else announced
         self.key = fold(author.name)
         self.send_queue = send_queue
         self.cursor = 0
@@ -104,6 +107,8 @@ class Subscriptions:
     def add(self, subscription: Subscription) -> None:
         """Add a subscription of a member, or of somebody who waits for approval."""
         self._by_person.setdefault(subscription.key, {})[subscription] = None
+        # A notice may have been sent while the subscription was on its way.
+        subscription.announced.discard(self._key)
         self.changes += 1
         self.presence_changed = True
 
