@@ -332,8 +332,8 @@ async def answered(*answers: dict[str, object], ask: str) -> tuple[object, int]:
 GROUPS = GroupList(
     0,
     (
-        GroupSummary("ops", "member", 7, 5),
-        GroupSummary("@alice,bob", "waiting", 8, 0),
+        GroupSummary("ops", "member", 7, 5, 1),
+        GroupSummary("@alice,bob", "waiting", 8, 0, 2),
     ),
 ).to_map()
 FOUND = SearchResults(0, (SearchHit("ops", 7, 1000, "bob", "hello all"),), older=True).to_map()
@@ -342,8 +342,8 @@ FOUND = SearchResults(0, (SearchHit("ops", 7, 1000, "bob", "hello all"),), older
 async def test_group_list_shows_own_groups() -> None:
     groups, _ = await answered(GROUPS, ask="groups")
     assert groups == [
-        GroupSummary("ops", "member", 7, 5),
-        GroupSummary("@alice,bob", "waiting", 8, 0),
+        GroupSummary("ops", "member", 7, 5, 1),
+        GroupSummary("@alice,bob", "waiting", 8, 0, 2),
     ]
 
 

@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from tchat.core.group.feature import Command, Event
-from tchat.core.group.membership import Join
+from tchat.core.group.membership import Ban, Join, Unban
 from tchat.core.group.messages import Delete, Deleted, Edit, Erased, Post, Posted
 from tchat.core.group.state import Author
 from tchat.core.protocol.frames import Attach, Attached, Failed, Ok, decode
@@ -211,6 +211,21 @@ async def test_repeated_command_is_not_acknowledged_before_a_commit(log: Log) ->
         await alice.send(Join(4, 1, GROUP))
         assert await alice.receive() == [Ok(4, 1)]
         registry.close()
+
+
+async def test_unchanged_audience_does_not_end_a_batch(log: Log) -> None:
+    """Founding, requests and lifted bans let nobody see more or less; a ban does."""
+    store = FaultyStore()
+    async with trio.open_nursery() as nursery:
+        registry = Registry(GroupEnvironment(store, log), nursery)
+        alice, bob = Person(registry), Person(registry, Author("bob", b"bob12345"))
+        await alice.send(Join(1, 1, GROUP))
+        await bob.send(Join(1, 1, GROUP))
+        await alice.send(Ban(2, 2, GROUP, "carol"), Unban(3, 3, GROUP, "carol"))
+        await alice.send(Post(4, 4, GROUP, "hello"))
+        registry.close()
+    assert store.count("append") == 2
+    assert len(await log_of(store)) == 5
 
 
 async def test_failed_commit_keeps_refusals_of_earlier_commands(log: Log) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from tchat.core.group.state import Author, Group
-    from tchat.core.protocol.frames import Standing
+    from tchat.core.protocol.frames import Reason, Standing
 
 Name = Annotated[str, Clean(check_name)]
 """A person's name; the server normalizes it and refuses an invalid one."""
@@ -39,19 +39,6 @@ FileName = Annotated[str, Clean(safe_filename)]
 """A file's name; the server makes it safe for every file system."""
 
 Facts = dict[str, str | int]
-Reason = Literal[
-    "created",
-    "requested",
-    "approved",
-    "joined",
-    "denied",
-    "kicked",
-    "banned",
-    "unbanned",
-    "left",
-    "closed",
-]
-"""Why somebody's standing in a group has changed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,20 @@ if TYPE_CHECKING:
 Standing = Literal["member", "waiting", "outsider"]
 """Whether a person is a member of a group, waits for approval, or is neither."""
 
+Reason = Literal[
+    "created",
+    "requested",
+    "approved",
+    "joined",
+    "denied",
+    "kicked",
+    "banned",
+    "unbanned",
+    "left",
+    "closed",
+]
+"""Why somebody's standing in a group has changed."""
+
 AWAY_LIMIT = 100
 """Longest reason for being away, in code points."""
 
@@ -302,7 +316,7 @@ class GroupSummary(Shape):
     standing: Standing
     last: int
     read: int
-    place: int = 0
+    place: int
 
 
 @record
@@ -443,18 +457,7 @@ class MembershipChange(Frame):
     type = "membership"
     group: str
     standing: Standing
-    reason: Literal[
-        "created",
-        "requested",
-        "approved",
-        "joined",
-        "denied",
-        "kicked",
-        "banned",
-        "unbanned",
-        "left",
-        "closed",
-    ]
+    reason: Reason
     by: str
 
 

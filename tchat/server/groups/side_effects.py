@@ -29,7 +29,7 @@ def side_effects_of(before: Group, after: Group, events: Sequence[Event]) -> Sid
     bodies = [event.body for event in events if event.body.has_side_effects]
     if any(body.changes_standing for body in bodies):
         standings = _changed_standings(before, after)
-    if starts_conversation(before, after):
+    if _starts_conversation(before, after):
         standings = dict.fromkeys(after.members, "member")
     if any(body.changes_files for body in bodies):
         added = tuple(
@@ -45,7 +45,7 @@ def side_effects_of(before: Group, after: Group, events: Sequence[Event]) -> Sid
     return SideEffects(standings, added, removed, erased, name, closed_after)
 
 
-def starts_conversation(before: Group, after: Group) -> bool:
+def _starts_conversation(before: Group, after: Group) -> bool:
     """Return whether a direct conversation began between the two states."""
     return after.direct and before.seq == 0 < after.seq
 

@@ -110,7 +110,8 @@ _TABLES = """
     """
 
 # A key that was removed from a name stays in `keys`, with the time of removal in `until`, and
-# cannot claim the name again. `standings` is derived from the logs. `uploads` maps people to the
+# cannot claim the name again. `standings` is derived from the logs, except for its
+# `place`. `uploads` maps people to the
 # files they uploaded.
 _ACCOUNTS = """
     CREATE TABLE keys (
