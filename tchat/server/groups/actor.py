@@ -21,6 +21,7 @@ import trio
 
 from tchat.core.group.feature import TargetedCommand
 from tchat.core.group.features import decode_event, encode_event
+from tchat.core.group.mentions import Names
 from tchat.core.group.rules import apply, decide
 from tchat.core.group.state import Group
 from tchat.core.protocol.frames import (
@@ -41,7 +42,7 @@ from tchat.server.groups.subscriptions import Subscription, Subscriptions
 from tchat.store.base import Page, StorageFull
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from tchat.core.group.feature import Command, Event
     from tchat.server.groups.environment import GroupEnvironment
@@ -84,8 +85,8 @@ class GroupActor:
         self._snapshot = (0, b"")
         self._unsaved_positions: dict[str, int] = {}
         self._member_changes = 0
-        self._absent_as_of = (-1, -1, -1)
-        self._absent_members: dict[str, list[ClientConnection]] = {}
+        self._unsubscribed_as_of = (-1, -1, -1)
+        self._unsubscribed_members = Names()
 
     @property
     def erasures(self) -> int:
@@ -302,44 +303,44 @@ class GroupActor:
                 self._log.event(event)
                 self._notify_affected(event, batch.strangers)
                 self._member_changes += event.body.changes_standing
-        self._notify_absent(batch.events)
+        self._notify_unsubscribed(batch.events)
         if effects.closed_after:
             # Requests to join end with the group, without an event of their own.
             end = MembershipChange(before.name, "outsider", "closed", batch.events[-1].actor)
             for person in before.requests:
                 self._tell(person, end)
 
-    def _notify_absent(self, events: Sequence[Event]) -> None:
+    def _notify_unsubscribed(self, events: Sequence[Event]) -> None:
         """Tell members what is meant for them, on their connections without a subscription."""
         if not any(event.body.has_addressees for event in events):
             return
-        absent = self._absent()
-        for event in events if absent else ():
+        unsubscribed = self._unsubscribed()
+        for event in events if unsubscribed else ():
             if event.body.has_addressees:
                 notice = Activity(event.group, event.seq, event.actor)
-                for person in event.body.addressees(self.group, absent.keys()):
+                for person in event.body.addressees(self.group, unsubscribed):
                     if self.group.direct or person != fold(event.actor):
-                        for connection in absent[person]:
+                        for connection in self._unsubscribed_connections(person):
                             connection.announce(self.key, notice)
 
-    def _absent(self) -> dict[str, list[ClientConnection]]:
-        """Return the members' connections that are not subscribed to the group, by person.
+    def _unsubscribed(self) -> Names:
+        """Return the members with a connection that is not subscribed to the group.
 
         Cached until a connection, a subscription or a member comes or goes: each message to a large
         group would otherwise cost a look at every member.
         """
         stamp = (self._presence.changes, self._subscriptions.changes, self._member_changes)
-        if stamp != self._absent_as_of:
-            self._absent_as_of = stamp
-            self._absent_members = dict(self._find_absent())
-        return self._absent_members
+        if stamp != self._unsubscribed_as_of:
+            self._unsubscribed_as_of = stamp
+            self._unsubscribed_members = Names(
+                person for person in self.group.members if self._unsubscribed_connections(person)
+            )
+        return self._unsubscribed_members
 
-    def _find_absent(self) -> Iterator[tuple[str, list[ClientConnection]]]:
-        for person in self.group.members:
-            if connections := self._presence.connections_of(person):
-                here = {one.send_queue for one in self._subscriptions.of(person)}
-                if there := [one for one in connections if one.send_queue not in here]:
-                    yield person, there
+    def _unsubscribed_connections(self, person: str) -> list[ClientConnection]:
+        connections = self._presence.connections_of(person)
+        here = {one.send_queue for one in self._subscriptions.of(person)} if connections else ()
+        return [one for one in connections if one.send_queue not in here]
 
     def _notify_affected(self, event: Event, strangers: Collection[str]) -> None:
         """Notify a person whose standing an event changed, unless they do not know the group.
