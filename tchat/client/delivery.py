@@ -20,8 +20,9 @@ from tchat.client.pending_message import PendingMessage
 from tchat.client.request import PendingRequest
 from tchat.client.updates import JournalDamaged, PendingChanged, RefusalFound
 from tchat.core.group.messages import Post
+from tchat.core.group.state import not_approved_refusal
 from tchat.core.protocol.frames import Ok, encode
-from tchat.core.text import check_text, fold
+from tchat.core.text import check_text, clean_line, fold
 from tchat.errors import Code, Refused
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ class Delivery:
         encode(Post(0, 0, group, text, reply))  # too long a message fails before it is saved
         at = time.time_ns() // 1_000_000
         entry = self._journal.add(self._user, self._server, group, text, reply, at)
+        if (waits_for := self._missing_approval(group)) is not None:
+            self._journal.record_refusal(entry, waits_for)
         pending = self._send(entry)
         self.of(group).append(pending)
         self._changed(group)
@@ -144,6 +147,19 @@ class Delivery:
                 reason = Refused(Code.NOT_MEMBER, "You are not a member of this group.")
                 self._journal.record_refusal(pending.entry, reason)
                 self._changed(pending.group)
+
+    def _missing_approval(self, group: str) -> Refused | None:
+        """Return why a new message has to wait for the person's approval; None if it has not.
+
+        It must not overtake earlier messages that wait: the server may have approved the person by
+        now, and would store it before those.
+        """
+        replica = self._groups.get(fold(group))
+        if replica is not None and replica.standing == "member":
+            return None
+        if replica is not None and replica.standing == "waiting":
+            return not_approved_refusal(clean_line(replica.admin or "the admin"))
+        return next((one.failure for one in self.of(group) if one.awaits_approval), None)
 
     def prune(self, group: str) -> None:
         """Remove acknowledged messages whose events are in the local log, or will never arrive."""

@@ -249,6 +249,37 @@ async def test_messages_before_approval_are_sent_with_it() -> None:
         assert texts(await log_of(server.store)) == ["one", "two"]
 
 
+async def test_later_messages_do_not_overtake_unapproved_ones() -> None:
+    async with (
+        running_server() as server,
+        session_of(server.address, "alice") as (alice, _),
+        session_of(server.address, "bob") as (bob, ops),
+    ):
+        one, two = bob.post(ops, "one"), bob.post(ops, "two")
+        await approve(alice, "bob")  # Bob does not know it yet
+        assert ops.standing == "waiting"
+        three = bob.post(ops, "three")
+        for pending in (one, two, three):
+            assert pending.awaits_approval
+        await delivered(bob, ops)
+        assert texts(await log_of(server.store)) == ["one", "two", "three"]
+
+
+async def test_new_message_waits_behind_one_of_an_earlier_process(tmp_path: Path) -> None:
+    async with running_server() as server, session_of(server.address, "alice") as (alice, _):
+        with acquire_client_id(tmp_path) as client_id:
+            async with session_of(server.address, "bob", client_id) as (bob, ops):
+                bob.post(ops, "one")
+        await approve(alice, "bob")
+        with acquire_client_id(tmp_path) as client_id:
+            async with session_at(server.address, "bob", client_id) as bob:
+                ops = bob.follow(GROUP)
+                assert bob.post(ops, "two").awaits_approval
+                await bob.enter(GROUP)
+                await delivered(bob, ops)
+        assert texts(await log_of(server.store)) == ["one", "two"]
+
+
 async def test_messages_before_approval_survive_a_restart(tmp_path: Path) -> None:
     async with running_server() as server, session_of(server.address, "alice") as (alice, _):
         with acquire_client_id(tmp_path) as client_id:

@@ -110,6 +110,19 @@ async def test_messages_typed_before_approval_are_sent_with_it() -> None:
         assert not any(line.text.startswith("not sent") for line in bob.lines)
 
 
+async def test_refusal_after_the_approval_is_printed() -> None:
+    """Plain mode cannot mark the message, so that nothing else would tell of it."""
+    async with (
+        running_server() as server,
+        members(server, "alice") as (alice,),
+        typing(server, "bob", until="Waiting for alice", rewrites=False) as bob,
+    ):
+        bob.window.say("I agree", reply=999)
+        await bob.shows("Your message is sent then")
+        await alice.command(Approve, "bob")
+        await bob.shows("Not sent, but kept: I agree")
+
+
 async def test_messages_typed_before_a_denial_can_be_resent() -> None:
     async with (
         running_server() as server,
@@ -133,8 +146,8 @@ async def test_leaving_elsewhere_ends_what_is_unread() -> None:
         window = there.window_of("#ops")
         await there.until(lambda: window.mentions == 1)
         await bob.command(Leave)
-        await there.until(lambda: window.replica.standing == "outsider")
-        assert (window.unread, window.mentions) == (0, 0)
+        await there.until(lambda: window.replica.standing == "outsider" and not window.unread)
+        assert window.mentions == 0
 
 
 async def test_last_members_other_device_learns_of_closing() -> None:

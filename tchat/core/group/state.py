@@ -222,10 +222,7 @@ class Group(Shape):
         if self.direct:
             raise not_yours()
         if standing == "waiting":
-            raise Refused(
-                Code.NOT_APPROVED,
-                f"You are not a member yet: {self.admin_name} has to approve you.",
-            )
+            raise not_approved_refusal(self.admin_name)
         self.require_not_banned(name)
         raise Refused(Code.NOT_MEMBER, "You are not a member of this group.")
 
@@ -265,6 +262,11 @@ class Group(Shape):
             self.counts[key] = (n, (done << step & _RECENT if step < WINDOW else 0) | 1)
         elif -step < WINDOW:
             self.counts[key] = (highest, done | 1 << -step)
+
+
+def not_approved_refusal(admin: str) -> Refused:
+    """Return the refusal of what a person who waits for approval tries to do in the group."""
+    return Refused(Code.NOT_APPROVED, f"You are not a member yet: {admin} has to approve you.")
 
 
 def banned_refusal() -> Refused:

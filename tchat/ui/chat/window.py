@@ -150,6 +150,8 @@ class Outgoing:
         self._window = window
         self._held: list[tuple[str, int | None, Window]] = []
         self._sent = list(window.replica.pending)
+        self._unapproved = [(one, one.request, window) for one in self._sent if one.awaits_approval]
+        """Messages that wait for an approval, with their refused requests, and their origins."""
 
     def say(self, text: str, reply: int | None, origin: Window) -> None:
         """Send a message; its refusal is shown in `origin`, the window that it was typed in.
@@ -169,6 +171,15 @@ class Outgoing:
         held, self._held = self._held, []
         for text, reply, origin in held:
             self.say(text, reply, origin)
+
+    def watch_resent(self) -> None:
+        """Show refusals of the messages that were sent again when the person was approved."""
+        unapproved, self._unapproved = self._unapproved, []
+        for pending, refused, origin in unapproved:
+            if pending.request is not refused:
+                origin.start(self._deliver, pending, origin)
+            elif pending.awaits_approval and pending in self._window.replica.pending:
+                self._unapproved.append((pending, refused, origin))
 
     def drop(self) -> list[str]:
         """Drop the held messages, and return their texts."""
@@ -216,13 +227,15 @@ class Outgoing:
 
     async def _deliver(self, pending: PendingMessage, origin: Window) -> None:
         """Wait until a message is stored, and confirm it if it was typed in another window."""
-        window = self._window
+        window, request = self._window, pending.request
         try:
-            await pending.wait()
+            await request.wait()
         except Refused as refusal:
             if origin is not window and refusal.code == Code.NO_COMMON_GROUP:
                 self._give_up(pending)
             elif refusal.code == Code.NOT_APPROVED:
+                self._unapproved.append((pending, request, origin))
+                self.watch_resent()  # it may have been sent again already
                 after = "Your message is sent then; /discard deletes it."
                 raise Refused(refusal.code, f"{refusal.sentence} {after}") from refusal
             elif not window.context.frontend.rewrites:  # elsewhere, the message is marked
@@ -757,6 +770,7 @@ class Window:
         if (self._standing, self.replica.standing) == ("waiting", "outsider"):
             self._report_unsent()
         self._standing = self.replica.standing
+        self._outgoing.watch_resent()
         if self._standing != "member":
             self.caught_up = False
         if news is not None and news.reason == "left":
