@@ -7,6 +7,7 @@ receiver finds the replica in the state that the update describes.
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,17 @@ News = Event | Snapshot | PresenceUpdate | MembershipChange | Activity | ReadPos
 """Frames that the server sends about a group without a request."""
 
 
+@dataclass(frozen=True, slots=True)
+class Unfollowed:
+    """A group that was unfollowed: its admin (folded), and the last event that is history.
+
+    Events that the server sent before it handled the detach still arrive. Later ones are live.
+    """
+
+    admin: str | None
+    history: int
+
+
 class FollowedGroups:
     """The followed groups of a person: `groups` has their replicas by folded names.
 
@@ -66,6 +78,7 @@ class FollowedGroups:
         recent: int | None,
     ) -> None:
         self.groups = groups
+        self._unfollowed: dict[str, Unfollowed] = {}
         self._user = fold(user)
         self._client_id = client_id
         self._requests = requests
@@ -88,6 +101,8 @@ class FollowedGroups:
         if self.groups.get(fold(replica.name)) is not replica:
             return False
         del self.groups[fold(replica.name)]
+        history = max(replica.head, replica.last, replica.position)
+        self._unfollowed[fold(replica.name)] = Unfollowed(replica.state.admin, history)
         self._requests.abandon(replica.attach_request)
         self._requests.abandon(replica.history_request)
         self._delivery.prune(replica.name)
@@ -131,6 +146,7 @@ class FollowedGroups:
         """Apply the answer to an attach: standing and head of the log. Raises `GapError`."""
         replica = self.groups.get(fold(answer.group))
         if replica is None:
+            self._handle_late_answer(answer)
             return
         self._client_id.advance_past(answer.counted)
         before, anew = replica.standing, not replica.state.seq
@@ -197,12 +213,22 @@ class FollowedGroups:
 
     def _handle_late(self, news: News) -> None:
         """Do not lose a message that was sent before the server handled our detach."""
-        if not isinstance(news, Event) or fold(news.group) in self.groups:
+        left = self._unfollowed.get(fold(news.group))
+        if not isinstance(news, Event) or fold(news.group) in self.groups or left is None:
+            return
+        if news.seq <= left.history or fold(news.actor) == self._user:
             return
         with suppress(Refused):
             group = Group.unwritten(check_group(news.group))
-            if news.body.addressees(group, [self._user]) and fold(news.actor) != self._user:
+            group.admin = left.admin
+            if news.body.addressees(group, [self._user]):
                 self._handle_activity(None, Activity(news.group, news.seq, news.actor))
+
+    def _handle_late_answer(self, answer: Attached) -> None:
+        """Note which events are history, in a group that was unfollowed before the answer came."""
+        if (left := self._unfollowed.get(fold(answer.group))) is not None:
+            history = max(left.history, answer.seq)
+            self._unfollowed[fold(answer.group)] = replace(left, history=history)
 
     def _standing_changed(self, replica: Replica, news: MembershipChange | None) -> None:
         self._delivery.on_standing(replica)

@@ -163,6 +163,44 @@ async def test_unfollowing_during_attach_is_final() -> None:
         assert heard[1] == {"type": "detach", "group": GROUP}
 
 
+@pytest.mark.parametrize("answered", [True, False], ids=["attached", "not attached"])
+async def test_late_events_count_unless_they_are_history(answered: bool) -> None:
+    """What was said before the window opened does not open it again after it was closed."""
+
+    async def act(wire: Wire) -> None:
+        await wire.greet()
+        request = await wire.hear_only("attach")
+        answer = Attached(request["id"], GROUP, "member", seq=2).to_map()
+        if answered:
+            await wire.say(answer, event(1))
+            await wire.hear_only("detach")
+        else:
+            await wire.hear_only("detach")
+            await wire.say(answer, event(1))
+        await wire.say(*(event(seq, text="alice, look") for seq in (2, 3)))
+        await wire.hear()
+
+    async with impostor(act) as server, session_at(server.address, "alice") as alice:
+        ops = alice.follow(GROUP)
+        await until(alice, lambda: alice.connected and (ops.last == 1 or not answered))
+        alice.unfollow(ops)
+        assert await next_update(alice, Addressed) == Addressed(GROUP, 3, "eve")
+
+
+async def test_late_request_to_join_reaches_the_admin() -> None:
+    async def act(wire: Wire) -> None:
+        await wire.let_in(seq=1)
+        await wire.say(event(1, kind="created", actor="alice"))
+        await wire.hear_only("detach")
+        await wire.say(event(2, kind="requested", actor="bob"))
+        await wire.hear()
+
+    async with impostor(act) as server, session_of(server.address, "alice") as (alice, ops):
+        await until(alice, lambda: ops.caught_up)
+        alice.unfollow(ops)
+        assert await next_update(alice, Addressed) == Addressed(GROUP, 2, "bob")
+
+
 async def enter_in_vain(alice: Any) -> None:  # noqa: ANN401
     with pytest.raises(Refused) as caught:
         await alice.enter(GROUP)

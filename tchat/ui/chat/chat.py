@@ -282,7 +282,7 @@ class Chat:
         self._previous = None if self._previous is window else self._previous
         self.elsewhere.closed(window.replica)
         self.session.unfollow(window.replica)
-        if window.replica.standing == "member" and window.replica.last < window.replica.head:
+        if window.replica.standing in ("member", None) and not window.replica.caught_up:
             self.start_unwatched(self._open_others)  # what it has not got may be for the person
         self.frontend.changed()
 
