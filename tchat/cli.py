@@ -25,11 +25,13 @@ from tchat.client.config.paths import (
     download_directory,
     last_names_file,
     preferences_file,
+    searched_file,
     state_directory,
 )
 from tchat.client.config.settings import config_file, load_config
 from tchat.client.last_names import read_last_names, save_last_names
 from tchat.client.preferences import Preferences
+from tchat.client.searched import Searched
 from tchat.core.text import check_name, fold
 from tchat.errors import (
     Code,
@@ -147,18 +149,17 @@ async def _chat(
     typing = sys.stdin.isatty()  # otherwise the input is a pipe or a file: text of any origin
     plain = given.plain or given.json or settings.plain or not (sys.stdout.isatty() and typing)
     async with session_for(given, user, max(RECENT, given.history or 0)) as session:
+        names = session.connector.names()
+        preferences = Preferences(
+            preferences_file(), names, user, ignore=settings.ignore, mute=settings.mute
+        )
         start = Start(
             session,
             groups,
             given.downloads or settings.downloads or download_directory(),
             invite_token(given),
-            Preferences(
-                preferences_file(),
-                session.connector.names(),
-                user,
-                ignore=settings.ignore,
-                mute=settings.mute,
-            ),
+            preferences,
+            Searched(searched_file(), names, user, preferences.ignored),
             founds=typing or given.create,
             assume_yes=given.yes,
             drafts=state_directory() / "drafts",

@@ -71,7 +71,8 @@ LAYERS: dict[str, list[set[str]]] = {
         {"connection"},
     ],
     "client": [
-        {"backoff", "drafts", "known_servers", "last_names", "native_paths", "preferences"},
+        {"backoff", "drafts", "known_servers", "last_names", "native_paths", "preferences"}
+        | {"searched"},
         {"journal"},
         {"client_id", "request"},
         {"authenticate", "connector", "sender", "history", "pending_message"},

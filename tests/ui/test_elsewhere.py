@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import trio
 
+from tchat.client.session import Session
 from tchat.core.group.membership import Join
 from tchat.core.group.messages import Edit
+from tchat.errors import Code, Refused
+from tests.fault_proxy import fault_proxy
 from tests.helpers import members, raw_client, running_server
 from tests.ui.typist import typing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
 
+    from tchat.client.replica import Replica
     from tests.helpers import RawClient
     from tests.ui.typist import Typist
 
@@ -239,6 +246,109 @@ async def test_plain_mode_starts_with_what_is_for_the_person() -> None:
             assert bob.titles == ["#ops", "#lab", "#own"]
             assert "#dev (1 unread)" in " ".join(await bob.types("/list"))
             assert bob.frontend.calls == []
+
+
+async def test_mention_during_the_check_for_requests_opens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The group is followed for a moment, so that the server announces nothing."""
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob"),
+        members(server, "alice", "bob", group="lab") as (alice, _),
+        raw_client(server.address, "carol") as carol,
+    ):
+        await carol.command(Join, group="lab")
+        enter, checked = Session.enter, trio.Event()
+
+        async def enter_slowly(session: Session, group: str, **options: Any) -> Replica:  # noqa: ANN401
+            replica = await enter(session, group, **options)
+            if group == "lab" and not checked.is_set():
+                checked.set()
+                seq = await alice.post("bob, look", group="lab")
+                while replica.last < seq:
+                    await trio.lowlevel.checkpoint()
+            return replica
+
+        monkeypatch.setattr(Session, "enter", enter_slowly)
+        async with typing(server, "bob", recent=50, rewrites=False, until="") as bob:
+            await shows_message(bob, "alice: bob, look [mention]", "#lab")
+
+
+async def test_group_that_cannot_be_checked_stops_no_search(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob"),
+        members(server, "alice", "bob", group="dev") as (alice, _),
+        members(server, "alice", "bob", group="lab"),
+        raw_client(server.address, "carol") as carol,
+    ):
+        await alice.post("hello bob", group="dev")
+        await carol.command(Join, group="lab")  # the latest event: this group is searched first
+        enter = Session.enter
+
+        async def enter_others(session: Session, group: str, **options: Any) -> Replica:  # noqa: ANN401
+            if group == "lab":
+                raise Refused(Code.INTERNAL, "Out of order.")
+            return await enter(session, group, **options)
+
+        monkeypatch.setattr(Session, "enter", enter_others)
+        async with typing(server, "bob", recent=50, rewrites=False) as bob:
+            await bob.until(lambda: bob.titles == ["#ops", "#dev"], "#dev")
+            assert set(bob.chat.session.groups) == {"ops", "dev"}
+
+
+# ------------------------------------------------------------------ what the search costs
+
+
+async def test_searched_pages_are_not_loaded_again(tmp_path: Path) -> None:
+    file = tmp_path / "searched.json"
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob"),
+        members(server, "alice", "bob", group="lab") as (alice, _),
+    ):
+        for _ in range(40):
+            await alice.post(9000 * "x", group="lab")
+        async with fault_proxy(server.address) as proxy:
+
+            def start() -> AbstractAsyncContextManager[Typist]:
+                proxy.frames.clear()
+                return typing(proxy, "bob", recent=50, rewrites=False, searched=file)
+
+            async with start() as bob:
+                await bob.until(file.exists)
+                assert len(proxy.of_type("history_request")) > 1
+            async with start() as bob:
+                await proxy.passes(type="group_list")
+                await bob.types("")
+                assert proxy.of_type("history_request") == []
+            await alice.post("bob, look", group="lab")
+            async with start() as bob:
+                await shows_message(bob, "alice: bob, look [mention]", "#lab")
+                assert len(proxy.of_type("history_request")) == 1
+
+
+async def test_one_start_searches_a_bounded_number_of_pages(tmp_path: Path) -> None:
+    """Later starts search the rest."""
+    file = tmp_path / "searched.json"
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob"),
+        members(server, "alice", "bob", group="lab") as (alice, _),
+        fault_proxy(server.address) as proxy,
+    ):
+        await alice.post("bob, look", group="lab")
+        for _ in range(150):
+            await alice.post(16_000 * "x", group="lab")
+        async with typing(proxy, "bob", recent=50, rewrites=False, searched=file) as bob:
+            await bob.until(file.exists)
+            assert len(proxy.of_type("history_request")) == 32
+            assert bob.titles == ["#ops"]
+        async with typing(proxy, "bob", recent=50, rewrites=False, searched=file) as bob:
+            await shows_message(bob, "alice: bob, look [mention]", "#lab")
 
 
 # ------------------------------------------------------------------ numbers of windows

@@ -15,6 +15,7 @@ from tchat.client.client_id import ClientId
 from tchat.client.connector import Connector
 from tchat.client.known_servers import KnownServers
 from tchat.client.preferences import Preferences
+from tchat.client.searched import Searched
 from tchat.client.session import open_session
 from tchat.ui.chat.chat import Chat, Start
 from tchat.ui.commands.table import COMMANDS
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from tchat.ui.chat.lines import Line
     from tchat.ui.chat.window import Window
+    from tests.fault_proxy import FaultProxy
     from tests.helpers import RunningServer
 
 DOWNLOADS = Path("nowhere")
@@ -175,7 +177,7 @@ async def handle_updates(chat: Chat) -> None:
 
 @asynccontextmanager
 async def typing(
-    server: RunningServer,
+    server: RunningServer | FaultProxy,
     user: str = "alice",
     *groups: str,
     device: str = "",
@@ -188,6 +190,7 @@ async def typing(
     ignore: tuple[str, ...] = (),
     mute: tuple[str, ...] = (),
     preferences: Path | None = None,
+    searched: Path | None = None,
     yes: bool = True,
 ) -> AsyncIterator[Typist]:
     """Run a chat of `user`, who founds the group or is a member, for the length of the block.
@@ -200,7 +203,14 @@ async def typing(
     async with open_session(connector, account, recent) as session, trio.open_nursery() as nursery:
         frontend = Listener(rewrites)
         kept = Preferences(preferences, connector.names(), user, ignore=ignore, mute=mute)
-        start = Start(session, groups or (GROUP,), downloads, preferences=kept, assume_yes=yes)
+        start = Start(
+            session,
+            groups or (GROUP,),
+            downloads,
+            preferences=kept,
+            searched=Searched(searched, connector.names(), user, kept.ignored),
+            assume_yes=yes,
+        )
         chat = Chat(start, COMMANDS, nursery, frontend)
         nursery.start_soon(handle_updates, chat)
         typist = Typist(chat, frontend)

@@ -45,6 +45,11 @@ def preferences_file() -> Path:
     return state_directory() / "preferences.json"
 
 
+def searched_file() -> Path:
+    """Return the path of the record of what was searched for new messages at earlier starts."""
+    return state_directory() / "searched.json"
+
+
 def last_names_file() -> Path:
     """Return the path of the names that were last used with each server."""
     return state_directory() / "last_names.json"

@@ -21,6 +21,7 @@ import trio
 from tchat.client.connector import first_visit_notice
 from tchat.client.files.queue import Transfers
 from tchat.client.preferences import Preferences
+from tchat.client.searched import Searched
 from tchat.client.updates import (
     Addressed,
     CaughtUp,
@@ -37,6 +38,7 @@ from tchat.client.updates import (
     Update,
 )
 from tchat.core.group.direct import check_group, is_direct, other_of
+from tchat.core.group.membership import Requested
 from tchat.core.text import clean_line, clean_text, fold
 from tchat.errors import Code, Refused
 from tchat.ui.chat.commands import (
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
     from tchat.client.replica import Replica
     from tchat.client.session import Session
     from tchat.core.protocol.frames import GroupSummary
+    from tchat.ui.chat.elsewhere import Search
     from tchat.ui.chat.window import Frontend
 
 QUIT_SECONDS = 3.0
@@ -74,6 +77,11 @@ _LISTED_CHOICES = 20
 _OPENED_WINDOWS = 64
 _OPENED_CONVERSATIONS = 16
 """At the start, a full screen opens a window for each group, and for the latest conversations."""
+_SEARCHED_PAGES = 32
+"""So many pages are searched for what is new at a start, in all groups without a window together.
+
+What is left is searched at the next start.
+"""
 _MOST_UNANSWERED = 256
 """The most unanswered requests at a time, so that a fast pipe fills neither memory nor disk."""
 
@@ -83,9 +91,10 @@ class Start:
     """The parameters of a new chat.
 
     `invite` is a token to join the first of `groups`. `preferences` has the ignored people and the
-    muted groups. With `founds`, joining a group that does not exist creates it; scripts do not set
-    it, so that a mistyped name creates nothing. With `assume_yes`, nothing has to be confirmed.
-    Drafts are saved in the directory `drafts`, if there is one.
+    muted groups, and `searched` the events that need not be searched again. With `founds`, joining
+    a group that does not exist creates it; scripts do not set it, so that a mistyped name creates
+    nothing. With `assume_yes`, nothing has to be confirmed. Drafts are saved in the directory
+    `drafts`, if there is one.
     """
 
     session: Session
@@ -93,6 +102,7 @@ class Start:
     downloads: Path
     invite: bytes | None = None
     preferences: Preferences = field(default_factory=Preferences)
+    searched: Searched = field(default_factory=Searched)
     founds: bool = True
     assume_yes: bool = False
     drafts: Path | None = None
@@ -133,14 +143,13 @@ class Chat:
         self.founds = start.founds
         self.preferences = start.preferences
         self.ignored, self.muted = start.preferences.ignored, start.preferences.muted
-        self.elsewhere = Elsewhere(start.session, self.ignored)
+        self.elsewhere = Elsewhere(start.session, self.ignored, start.searched)
         self.found: list[tuple[str, int]] = []
         self.searching = 0
         self.connection = "connecting"
         self._start = start
         self._working = 0
         self._looking_back = 0
-        self._all_opened = False
         self._progress = trio.Event()
         self._nursery = nursery
         self._previous: Window | None = None
@@ -176,24 +185,82 @@ class Chat:
             groups = await self.session.my_groups()
             for group in groups:
                 check_group(group.name)  # nothing is requested under an invalid name
-            self.elsewhere.learn(groups)
-            for group in self._wanted(groups):
-                # The person may have left it a moment ago, on another device.
-                self.open(group.name, joins=False)
-            self._sort_windows()
-            for group in groups:
-                if fold(group.name) not in self.session.groups and await self._is_news(group):
-                    self.open(group.name, joins=False).opened_by_other = again
         except Refused as refusal:
             self.current.fail(refusal)
-        self._all_opened = True
-        self._progress.set()
+            return
+        self.elsewhere.update_places(groups)
+        for group in self._wanted(groups):
+            # The person may have left it a moment ago, on another device.
+            self.open(group.name, joins=False)
+        self._sort_windows()
+        await self._search_others(groups, again=again)
+
+    async def _search_others(self, groups: list[GroupSummary], *, again: bool) -> None:
+        """Search the groups without a window for something new: the latest pages of all first."""
+        searches = [self.elsewhere.search(one) for one in groups if self._is_searched(one)]
+        pages = _SEARCHED_PAGES
+        while searches and pages:
+            searches, remaining = [one for one in searches if not one.done][:pages], []
+            pages -= len(searches)
+            for search in searches:
+                if fold(search.group.name) in self.session.groups:
+                    continue  # a window was opened meanwhile
+                try:
+                    if await self._is_new(search):
+                        self.open(search.group.name, joins=False).opened_by_other = again
+                        continue
+                except Refused as refusal:
+                    self.current.fail(refusal)
+                    continue
+                search.remember()
+                remaining.append(search)
+            searches = remaining
+        self.elsewhere.searched.save()
+
+    def _is_searched(self, group: GroupSummary) -> bool:
+        is_open = fold(group.name) in self.session.groups
+        return group.standing == "member" and not (is_open or self._is_ignored(group.name))
+
+    async def _is_new(self, search: Search) -> bool:
+        """Return whether the next page of a search has something for the person."""
+        page = await search.load_page()
+        if search.is_meant():
+            return True
+        has_requests = any(isinstance(event.body, Requested) for event in page)
+        return has_requests and await self._has_to_decide(search.group)
+
+    async def _has_to_decide(self, group: GroupSummary) -> bool:
+        """Return whether the person is the admin, and somebody asks to join.
+
+        Also return True if something else for the person arrives meanwhile: the server does not
+        announce events of a group that is followed. Raises `Refused`.
+        """
+        replica = self.session.follow(group.name)
+        try:
+            await self.session.enter(group.name, join=False)
+            while (
+                self.session.groups.get(fold(group.name)) is replica
+                and replica.standing == "member"
+                and not replica.caught_up
+            ):
+                await self._wait_for_progress()
+            me = fold(self.session.user)
+            is_asked = replica.state.is_admin(me) and bool(replica.state.requests)
+            return is_asked or any(
+                event.seq > group.last
+                and fold(event.actor) not in (me, *self.ignored)
+                and bool(event.body.addressees(replica.state, [me]))
+                for event in replica.log
+            )
+        finally:
+            if self._window_of(replica) is None:
+                self.session.unfollow(replica)
 
     def _wanted(self, groups: list[GroupSummary]) -> list[GroupSummary]:
         """Return the groups that have a window in a full screen until the person closes it."""
         if not self.frontend.rewrites:
             return []
-        others = [one for one in groups if not self.elsewhere.was_looked_at(one.name)]
+        others = [one for one in groups if not self.elsewhere.was_closed(one.name)]
         conversations = [
             one for one in others if is_direct(one.name) and not self._is_ignored(one.name)
         ]
@@ -201,26 +268,6 @@ class Chat:
         wanted += conversations[:_OPENED_CONVERSATIONS]
         wanted = [one for one in wanted if fold(one.name) not in self.session.groups]
         return wanted[: max(_OPENED_WINDOWS - len(self.windows), 0)]
-
-    async def _is_news(self, group: GroupSummary) -> bool:
-        """Return whether something new in a group without a window is for the person."""
-        if self._is_ignored(group.name):
-            return False
-        is_meant, asked = await self.elsewhere.find_new(group)
-        return is_meant or (asked and await self._is_asked(group.name))
-
-    async def _is_asked(self, group: str) -> bool:
-        """Return whether the person is the admin, and has to decide about a request to join."""
-        replica = await self.session.enter(group, join=False)
-        while (
-            self.session.groups.get(fold(group)) is replica
-            and replica.standing == "member"
-            and not replica.caught_up
-        ):
-            await self._wait_for_progress()
-        if self._window_of(replica) is None:
-            self.session.unfollow(replica)
-        return replica.state.is_admin(self.session.user) and bool(replica.state.requests)
 
     def _sort_windows(self) -> None:
         """Sort the windows, so that their numbers are the same tomorrow and on all devices."""
@@ -280,7 +327,7 @@ class Chat:
             self.switch_to(self._previous or neighbour)
         self.windows.remove(window)
         self._previous = None if self._previous is window else self._previous
-        self.elsewhere.closed(window.replica)
+        self.elsewhere.on_closed(window.replica)
         self.session.unfollow(window.replica)
         if window.replica.standing in ("member", None) and not window.replica.caught_up:
             self.start_unwatched(self._open_others)  # what it has not got may be for the person
@@ -334,6 +381,7 @@ class Chat:
             for person in before - self.ignored:
                 window.show_unignored(person)
         if before - self.ignored:
+            self.elsewhere.searched.forget()
             self.start(self.windows[0], self._open_conversations, before - self.ignored)
         self.frontend.changed()
 
@@ -654,7 +702,7 @@ class Chat:
         await self._progress.wait()
 
     def _is_behind(self) -> bool:
-        return not self._all_opened or any(window.catching_up for window in self.windows)
+        return any(window.catching_up for window in self.windows)
 
     def _is_busy(self) -> bool:
         """Return whether work is under way, or is finished but not shown yet."""

@@ -1,19 +1,22 @@
-"""Groups without a window: what was looked at there, and whether anything new is for the person.
+"""Find what is new for the person in groups without a window, and place the windows.
 
 A window follows its group. In all others, the server tells what is meant for the person when it
 happens (`Addressed`), but not what happened while there was no connection. So after each connection
-the client asks for the list of groups, and reads what is unread in those without a window.
+the client asks for the list of groups, and searches what is unread in those without a window, page
+by page. It remembers what was searched (`tchat.client.searched`), and loads each page only once.
 
-`/part` closes a window without leaving the group. What came until then is looked at: it does not
-open the window again, even if it is unread.
+`/part` closes a window without leaving the group. What came until then does not open the window
+again, even if it is unread.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tchat.client.searched import Span
 from tchat.core.group.direct import is_direct
-from tchat.core.group.membership import Requested
+from tchat.core.group.mentions import is_mention
+from tchat.core.group.messages import Deleted, Edited
 from tchat.core.text import fold
 from tchat.ui.chat.unread import ReadState
 
@@ -21,31 +24,77 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from tchat.client.replica import Replica
+    from tchat.client.searched import Searched
     from tchat.client.session import Session
     from tchat.core.group.feature import Event
     from tchat.core.protocol.frames import GroupSummary
     from tchat.ui.chat.unread import Counts
 
-_MOST_PAGES = 8
-"""So many pages of the unread events of a group are read at most, the newest ones."""
-
 _LAST_PLACE = 1 << 63
+
+
+class Search:
+    """The search of a group for what is unread and meant for the person, the newest page first."""
+
+    def __init__(self, elsewhere: Elsewhere, group: GroupSummary, position: int) -> None:
+        self.group = group
+        self._elsewhere = elsewhere
+        self._position = position
+        self._events: list[Event] = []
+        span = elsewhere.searched.span_of(group.name)
+        self._known = span if span.last <= group.last else Span()  # the log may be restored
+        self._span = self._known if self._known.last == group.last else Span(group.last + 1, 0)
+
+    @property
+    def done(self) -> bool:
+        """Whether everything was searched."""
+        return self._span.first <= self._position + 1
+
+    async def load_page(self) -> list[Event]:
+        """Load the next page and return its events. Raises `Refused`."""
+        last = self._span.first - 1
+        page = await self._elsewhere.session.events_until(self.group.name, last)
+        self._events[:0] = page
+        first = page[0].seq if page else 1  # earlier ones are not for the person
+        if page and 0 < self._known.last >= first - 1:
+            first = min(first, self._known.first)
+        self._span = Span(first, self.group.last)
+        return page
+
+    def is_meant(self) -> bool:
+        """Return whether one of the events so far is meant for the person."""
+        reading = self._elsewhere.count(self.group, self._events, self._position)
+        edits: dict[int, bool] = {}
+        """Edited messages that were not loaded, and whether the last text mentions the person."""
+        loaded = {event.seq for event in self._events}
+        for event in self._events:
+            match event.body:
+                case Edited(target, text) if target not in loaded and target > reading.read:
+                    edits[target] = self._elsewhere.is_addressed(event, text)
+                case Deleted(target):
+                    edits.pop(target, None)
+        return reading.counts.mentions > 0 or any(edits.values())
+
+    def remember(self) -> None:
+        """Remember that nothing in the events so far is meant for the person."""
+        self._elsewhere.searched.add(self.group.name, self._span)
 
 
 class Elsewhere:
     """The groups of a session's person that have no window, without `ignored` people (folded)."""
 
-    def __init__(self, session: Session, ignored: Collection[str]) -> None:
-        self._session = session
+    def __init__(self, session: Session, ignored: Collection[str], searched: Searched) -> None:
+        self.session = session
+        self.searched = searched
         self._ignored = ignored
-        self._looked: dict[str, int] = {}
-        """For each group that was looked at or closed, by folded name, the last event by then."""
+        self._closed: dict[str, int] = {}
+        """For each group whose window was closed, by folded name, the last event by then."""
         self._places: dict[str, int] = {}
         self._unlisted: dict[str, int] = {}
         """The order in which groups were opened that the server has not listed."""
 
-    def learn(self, groups: Iterable[GroupSummary]) -> None:
-        """Take over the places of the groups."""
+    def update_places(self, groups: Iterable[GroupSummary]) -> None:
+        """Set the places of the groups that the server has listed."""
         self._places = {fold(group.name): group.place for group in groups}
 
     def place_of(self, group: str) -> tuple[bool, int]:
@@ -58,54 +107,38 @@ class Elsewhere:
             place = _LAST_PLACE + self._unlisted.setdefault(fold(group), len(self._unlisted))
         return is_direct(group), place
 
-    def closed(self, replica: Replica) -> None:
+    def on_closed(self, replica: Replica) -> None:
         """Remember how far the person was shown a group whose window was closed."""
-        self._looked[fold(replica.name)] = replica.last
+        self._closed[fold(replica.name)] = replica.last
 
-    def was_looked_at(self, group: str) -> bool:
-        """Return whether a group was looked at, or its window was closed, since the start."""
-        return fold(group) in self._looked
+    def was_closed(self, group: str) -> bool:
+        """Return whether a window of the group was closed since the start."""
+        return fold(group) in self._closed
 
-    async def find_new(self, group: GroupSummary) -> tuple[bool, bool]:
-        """Return whether anything new is meant for the person, and whether anybody asks to join.
+    def search(self, group: GroupSummary) -> Search:
+        """Return a search of a group's events that are unread, and newer than its last window."""
+        return Search(self, group, max(group.read, self._closed.get(fold(group.name), 0)))
 
-        New is what is unread and was not looked at; it is looked at then. Raises `Refused`.
-        """
-        key = fold(group.name)
-        position = max(group.read, self._looked.get(key, 0))
-        events: list[Event] = []
-        if group.standing == "member" and group.last > position:
-            events = await self._unread_events(group, position, _MOST_PAGES)
-        self._looked[key] = max(group.last, position)
-        counts = self._count(group, events, position)
-        return counts.mentions > 0, any(isinstance(event.body, Requested) for event in events)
+    def is_addressed(self, event: Event, text: str) -> bool:
+        """Return whether the text of an event mentions the person, and its author counts."""
+        author = fold(event.actor)
+        if author == fold(self.session.user) or author in self._ignored:
+            return False
+        return is_mention(text, self.session.user)
 
     async def count_unread(self, group: GroupSummary) -> tuple[Counts, bool]:
         """Count what is unread in the newest page of a group; return whether that is all of it.
 
         Raises `Refused`.
         """
-        events = await self._unread_events(group, group.read, most_pages=1)
+        events = await self.session.events_until(group.name, group.last)
         is_all = not events or events[0].seq <= max(group.read + 1, 1)
-        return self._count(group, events, group.read), is_all
+        return self.count(group, events, group.read).counts, is_all
 
-    async def _unread_events(
-        self, group: GroupSummary, position: int, most_pages: int
-    ) -> list[Event]:
-        """Load pages from the last event back to the read position."""
-        events: list[Event] = []
-        last = group.last
-        for _ in range(most_pages):
-            page = await self._session.events_until(group.name, last)
-            events[:0] = page
-            if not page or page[0].seq <= position + 1:
-                break
-            last = page[0].seq - 1
-        return events
-
-    def _count(self, group: GroupSummary, events: list[Event], position: int) -> Counts:
-        reading = ReadState(self._session.user, self._ignored, direct=is_direct(group.name))
+    def count(self, group: GroupSummary, events: list[Event], position: int) -> ReadState:
+        """Return the read state after these events, of which those up to `position` are read."""
+        reading = ReadState(self.session.user, self._ignored, direct=is_direct(group.name))
         reading.restart(position)
         for event in events:
             reading.apply(event)
-        return reading.counts
+        return reading

@@ -1,0 +1,103 @@
+"""Events of groups without a window that were searched for what is meant for the person.
+
+    {"sha256:Y2hhdC5l…": {"alice": {"ignored": ["mallory"], "groups": {"lab": [120, 3400]}}}}
+
+Nothing in events 120 to 3400 of #lab is meant for alice, so that no later start has to load them
+again. Messages of ignored people do not count: once somebody is not ignored any more, everything is
+searched again. The file only saves time: if it is missing, damaged or cannot be written, that is no
+error.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tchat.core.text import fold
+from tchat.transfer.durable import replace_file
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from pathlib import Path
+
+
+class Span(NamedTuple):
+    """The events `first` to `last` of a group; none if `last` is 0."""
+
+    first: int = 0
+    last: int = 0
+
+
+class Searched:
+    """The searched events of a person's groups on one server, without `ignored` people (folded).
+
+    `servers` are the names that identify the server, the most reliable first. Without a path,
+    nothing is saved.
+    """
+
+    def __init__(
+        self,
+        path: Path | None = None,
+        servers: Sequence[str] = ("",),
+        user: str = "",
+        ignored: Collection[str] = (),
+    ) -> None:
+        self._path = path
+        self._server = servers[0]
+        self._user = fold(user)
+        self._ignored = ignored
+        self._changed = False
+        mine = _table(_table(self._read().get(self._server)).get(self._user))
+        before = mine.get("ignored")
+        is_valid = isinstance(before, list) and all(
+            isinstance(name, str) and name in ignored for name in before
+        )
+        self._spans = _spans(mine.get("groups")) if is_valid else {}
+
+    def span_of(self, group: str) -> Span:
+        """Return the events of a group that were searched."""
+        return self._spans.get(fold(group), Span())
+
+    def add(self, group: str, span: Span) -> None:
+        """Set the events of a group that were searched."""
+        self._changed |= self.span_of(group) != span
+        self._spans[fold(group)] = span
+
+    def forget(self) -> None:
+        """Forget all, since somebody is not ignored any more."""
+        self._spans.clear()
+        self._changed = True
+
+    def save(self) -> None:
+        """Write the file, if anything has changed."""
+        if self._path is None or not self._changed:
+            return
+        kept = self._read()
+        people = _table(kept.get(self._server))
+        mine = {"ignored": sorted(self._ignored), "groups": self._spans}
+        kept[self._server] = people | {self._user: mine}
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            replace_file(self._path, json.dumps(kept).encode())
+        except OSError:
+            return
+        self._changed = False
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            return _table(json.loads(self._path.read_text("utf-8")) if self._path else None)
+        except (OSError, ValueError, RecursionError):
+            return {}
+
+
+def _table(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _spans(groups: object) -> dict[str, Span]:
+    spans = {}
+    for group, span in _table(groups).items():
+        match span:
+            case [int(first), int(last)] if 0 < first <= last:
+                spans[group] = Span(first, last)
+    return spans
