@@ -163,8 +163,10 @@ async def _chat(
             founds=typing or given.create,
             assume_yes=given.yes,
             drafts=state_directory() / "drafts",
+            on_entered=partial(
+                save_last_names, last_names_file(), session.connector.address, user, groups[0]
+            ),
         )
-        save_last_names(last_names_file(), session.connector.address, user, groups[0])
         if plain:
             options = PlainOptions(typing or given.commands, given.json, given.history)
             return await run_plain(start, typed, options)

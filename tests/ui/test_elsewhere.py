@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from tchat.core.group.membership import Join
 from tchat.core.group.messages import Edit
 from tchat.errors import Code, Refused
 from tests.fault_proxy import fault_proxy
-from tests.helpers import members, raw_client, running_server
+from tests.helpers import GUARD, members, raw_client, running_server
 from tests.ui.typist import typing
 
 if TYPE_CHECKING:
@@ -349,6 +350,21 @@ async def test_one_start_searches_a_bounded_number_of_pages(tmp_path: Path) -> N
             assert bob.titles == ["#ops"]
         async with typing(proxy, "bob", recent=50, rewrites=False, searched=file) as bob:
             await shows_message(bob, "alice: bob, look [mention]", "#lab")
+
+
+async def test_end_of_a_pipe_waits_for_no_search() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob"),
+        members(server, "alice", "bob", group="lab") as (alice, _),
+        fault_proxy(server.address) as proxy,
+    ):
+        await alice.post("hello", group="lab")
+        proxy.watch = lambda _, frame: "drop" if frame["type"] == "history_page" else "pass"
+        async with typing(proxy, "bob", recent=50, rewrites=False) as bob:
+            await proxy.passes(type="history_request")
+            with trio.fail_after(GUARD):
+                assert await bob.chat.finish(math.inf, everything=True)
 
 
 # ------------------------------------------------------------------ numbers of windows

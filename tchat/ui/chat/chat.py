@@ -94,7 +94,8 @@ class Start:
     muted groups, and `searched` the events that need not be searched again. With `founds`, joining
     a group that does not exist creates it; scripts do not set it, so that a mistyped name creates
     nothing. With `assume_yes`, nothing has to be confirmed. Drafts are saved in the directory
-    `drafts`, if there is one.
+    `drafts`, if there is one. `on_entered` is called once the server has let the person into the
+    first group, or has taken their request to join.
     """
 
     session: Session
@@ -106,6 +107,7 @@ class Start:
     founds: bool = True
     assume_yes: bool = False
     drafts: Path | None = None
+    on_entered: Callable[[], None] | None = None
 
 
 Question = CommandSpec["Chat"] | TextQuestion | Confirmation
@@ -171,6 +173,9 @@ class Chat:
             if not others:
                 raise Refused(refusal.code, with_hint(refusal, first.replica.standing)) from refusal
             first.fail(refusal)
+        else:
+            if self._start.on_entered is not None:
+                self._start.on_entered()
         self._progress.set()
         for name in others:
             self.open(name)

@@ -167,3 +167,14 @@ async def test_tabs_reach_others_unchanged(tmp_path: Path) -> None:
             await bob.sees("gcc")
             assert bob.heard == ["<alice> name\tvalue\tx", "<alice> \tgcc -o a a.c"]
         assert texts(await log_of(server.store)) == ["name\tvalue\tx", "\tgcc -o a a.c"]
+
+
+async def test_only_names_that_the_server_accepts_are_remembered(tmp_path: Path) -> None:
+    async with running_server() as server, members(server, "alice"), launching(tmp_path) as launch:
+        launch.install_identity("alice")
+        mistyped = await launch.pipe(server.address, "alice", "--group", "opz")
+        assert await mistyped.end() == 1
+        assert list(tmp_path.rglob("last_names.json")) == []
+        alice = await launch.pipe(server.address, "alice")
+        assert await alice.end() == 0
+        assert len(list(tmp_path.rglob("last_names.json"))) == 1
