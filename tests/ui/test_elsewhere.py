@@ -123,6 +123,18 @@ async def test_ignored_people_open_no_closed_window() -> None:
         assert bob.titles == ["#ops", "@alice"]
 
 
+async def test_messages_open_no_more_than_64_windows() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob") as (alice, _),
+        typing(server, "bob", "ops", *(f"g{number}" for number in range(63))) as bob,
+    ):
+        assert len(bob.titles) == 64
+        await alice.post("hello", group=TALK)
+        await bob.shows("new for you in @alice; /query alice opens it")
+        assert len(bob.titles) == 64
+
+
 # ------------------------------------------------------------------ mentions
 
 

@@ -721,7 +721,7 @@ class Chat:
         match update:
             case Addressed(group, _, by):
                 if fold(by) not in self.ignored and not self._is_ignored(group):
-                    self.open(group, joins=False).opened_by_other = True
+                    self._open_addressed(group)
             case GroupJoined(group):
                 if self.frontend.rewrites and len(self.windows) < _OPENED_WINDOWS:
                     self.open(group, joins=False)
@@ -738,6 +738,15 @@ class Chat:
                     self._handle_in(window, update)
         self._progress.set()
         self.frontend.changed()
+
+    def _open_addressed(self, group: str) -> None:
+        """Open the window of a group with an event for the person, unless there are too many."""
+        if len(self.windows) < _OPENED_WINDOWS or fold(group) in self.session.groups:
+            self.open(group, joins=False).opened_by_other = True
+            return
+        name = clean_line(other_of(group, self.session.user) if is_direct(group) else group)
+        command = f"/query {name}" if is_direct(group) else f"/join {name}"
+        self.current.notice(f"new for you in {self.title_of(group)}; {command} opens it")
 
     def _show_found(self, pending: PendingMessage, failure: Refused) -> None:
         """Show that a message that another client left unsent was refused."""

@@ -774,7 +774,7 @@ class Window:
         if self._standing != "member":
             self.caught_up = False
         if news is not None and news.reason == "left":
-            self.reading.see(self.shown)  # whoever leaves has done with what is unread
+            self.reading.see(self.shown)  # nothing is unread in a group that was left
 
     def handle_position(self, position: int, *, anew: bool) -> None:
         """Apply a read position from the server; with `anew`, restart the read state from it."""

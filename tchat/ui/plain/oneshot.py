@@ -25,7 +25,7 @@ from tchat.core.text import clean_line, quote_name
 from tchat.errors import Code, Refused
 from tchat.streams import complain, print_path
 from tchat.ui.chat.lines import progress_text
-from tchat.ui.plain.progress import REPORT_SECONDS, News
+from tchat.ui.plain.progress import REPORT_SECONDS, ProgressFilter
 from tchat.ui.text.cells import cells, clip
 from tchat.ui.text.paths import parse_destination
 
@@ -106,7 +106,7 @@ class _OneShot:
         self._updated = trio.Event()
         self._on_terminal = sys.stderr.isatty()
         self._progress_line = ""
-        self._news = News()
+        self._news = ProgressFilter()
 
     async def enter(self, invite: bytes | None, *, everything: bool = False) -> None:
         """Attach the group, using an invite if there is one; with `everything`, wait for its log.

@@ -24,8 +24,8 @@ _STEP = 10
 """Percent between two lines."""
 
 
-class News:
-    """Tells which progress of the transfers is new enough for a line."""
+class ProgressFilter:
+    """Selects which progress of the transfers is new enough for a line."""
 
     def __init__(self) -> None:
         self._told: dict[int, object] = {}
@@ -51,7 +51,7 @@ class ProgressReporter:
         self._notice = notice
         self._seconds = seconds
         self._last = 0
-        self._news = News()
+        self._filter = ProgressFilter()
 
     def watch_new(self, nursery: trio.Nursery) -> None:
         """Start to report new transfers."""
@@ -66,5 +66,5 @@ class ProgressReporter:
                 await transfer.ended.wait()
                 return
             progress = transfer.progress(trio.current_time())
-            if self._news.has(progress):
+            if self._filter.has(progress):
                 self._notice(f"{progress_text(progress)}; /cancel {transfer.number}")

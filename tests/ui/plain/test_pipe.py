@@ -169,12 +169,17 @@ async def test_tabs_reach_others_unchanged(tmp_path: Path) -> None:
         assert texts(await log_of(server.store)) == ["name\tvalue\tx", "\tgcc -o a a.c"]
 
 
+def saved_names(home: Path) -> list[Path]:
+    """Return the files of the names that were last used."""
+    return list(home.rglob("last_names.json"))
+
+
 async def test_only_names_that_the_server_accepts_are_remembered(tmp_path: Path) -> None:
     async with running_server() as server, members(server, "alice"), launching(tmp_path) as launch:
         launch.install_identity("alice")
         mistyped = await launch.pipe(server.address, "alice", "--group", "opz")
         assert await mistyped.end() == 1
-        assert list(tmp_path.rglob("last_names.json")) == []
+        assert saved_names(tmp_path) == []
         alice = await launch.pipe(server.address, "alice")
         assert await alice.end() == 0
-        assert len(list(tmp_path.rglob("last_names.json"))) == 1
+        assert len(saved_names(tmp_path)) == 1

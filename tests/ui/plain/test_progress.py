@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from tchat.client.files.queue import Progress
-from tchat.ui.plain.progress import News
+from tchat.ui.plain.progress import ProgressFilter
 
 
 def test_each_tenth_is_told_once() -> None:
-    news = News()
+    news = ProgressFilter()
     told = [
         done
         for done in range(101)
@@ -17,7 +17,7 @@ def test_each_tenth_is_told_once() -> None:
 
 
 def test_a_standstill_is_told_once() -> None:
-    news = News()
+    news = ProgressFilter()
     stalls = (None, None, 3.0, 5.0, 7.0, None, None)
     told = [
         news.has(Progress(1, "up", "a", "moving", 42, 100, stalled=stalled)) for stalled in stalls
@@ -26,7 +26,7 @@ def test_a_standstill_is_told_once() -> None:
 
 
 def test_transfers_are_told_apart() -> None:
-    news = News()
+    news = ProgressFilter()
     assert not news.has(Progress(1, "up", "a", "queued"))
     assert news.has(Progress(1, "up", "a", "moving", 5, 10))
     assert news.has(Progress(2, "up", "b", "moving", 5, 10))
