@@ -265,7 +265,7 @@ async def test_later_messages_do_not_overtake_unapproved_ones() -> None:
         assert texts(await log_of(server.store)) == ["one", "two", "three"]
 
 
-async def test_new_message_waits_behind_one_of_an_earlier_process(tmp_path: Path) -> None:
+async def test_new_message_waits_behind_an_earlier_one(tmp_path: Path) -> None:
     async with running_server() as server, session_of(server.address, "alice") as (alice, _):
         with acquire_client_id(tmp_path) as client_id:
             async with session_of(server.address, "bob", client_id) as (bob, ops):

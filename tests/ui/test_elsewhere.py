@@ -240,7 +240,7 @@ async def test_mention_while_offline_opens_a_closed_group(rewrites: bool) -> Non
                 assert "#dev" not in bob.titles
 
 
-async def test_plain_mode_starts_with_what_is_for_the_person() -> None:
+async def test_plain_mode_starts_with_what_is_addressed() -> None:
     async with (
         running_server() as server,
         members(server, "alice", "bob"),

@@ -577,11 +577,10 @@ class Chat:
         """
         question, self.unanswered = self.unanswered, ""
         if question and text.strip().lower() in (*_YES, *_NO):
-            again = "Press Enter" if self.frontend.rewrites else "Type it again"
             raise Refused(
                 Code.NOT_CONFIRMED,
                 f'"{question}" is no longer asked: nothing was done, and {clean_line(text)} was not'
-                f" sent. {again} to send it as a message.",
+                " sent. Send it again if it is a message.",
             )
 
     def _is_new_command(self, line: str) -> bool:

@@ -554,7 +554,7 @@ ANSWER = b"\x1b[3;2R"
 
 
 @pytest.mark.parametrize("shown", [MARKED, ANSWER])
-def test_lone_enter_is_a_key_where_pastes_are_marked(shown: bytes) -> None:
+def test_lone_enter_is_key_where_pastes_are_marked(shown: bytes) -> None:
     """`send-keys one Enter two`, and Enter a fifth of a second later."""
     decoder = InputDecoder()
     decoder.feed(shown, 0.0)
@@ -565,7 +565,7 @@ def test_lone_enter_is_a_key_where_pastes_are_marked(shown: bytes) -> None:
 @pytest.mark.parametrize(
     ("shown", "marks"), [(b"", True), (b"", False), (ANSWER, False)], ids=["silent", "no", "linux"]
 )
-def test_late_line_break_may_belong_to_an_unmarked_paste(shown: bytes, marks: bool) -> None:
+def test_late_line_break_may_belong_to_paste(shown: bytes, marks: bool) -> None:
     decoder = InputDecoder(marks_pastes=marks)
     decoder.feed(shown, 0.0)
     decoder.feed(b"one\rtwo", 1.0)
