@@ -80,7 +80,7 @@ async def test_the_model_shows_the_question() -> None:
         assert model.question == "kick whom?"
         alice.chat.done.set()
         model.refresh(alice.chat, WindowView(), asked_to_quit=False)
-        assert model.question == "quitting"
+        assert model.question.startswith("Quitting: up to 3 s for what is not sent yet; Ctrl-D")
 
 
 def test_view_remembers_what_was_in_sight() -> None:

@@ -56,6 +56,8 @@ _TRANSFER_SECONDS = 0.25
 _LONGEST_TYPED = 40
 """Longest run of characters that is inserted one by one, like typing, and is undone by words."""
 _EDIT_COMMAND = re.compile(r"/edit(\s+\^\d+)?\s+")
+_QUITS_AT_ONCE = {"leave", "delete-or-leave", "interrupt"}
+"""The actions of keys that end the wait for unfinished deliveries."""
 _LEAVES_PAGE = {"Enter", "Escape", "C-c", "C-d", "C-j", "C-\\"}
 
 
@@ -344,6 +346,9 @@ class App:
             edit.insert(key.text)
             return
         action = self._keys.get(key)
+        if self.chat.done.is_set():
+            self._press_while_quitting(key, action)
+            return
         if asked and self._answers_quit(key, action):
             return
         if action is None:
@@ -368,6 +373,22 @@ class App:
         self._copying = False
         self.screen.resume()
         return key in _LEAVES_PAGE
+
+    def _press_while_quitting(self, key: str, action: str | None) -> None:
+        """Quit at once, or edit the input line, which is saved as a draft.
+
+        The person may already type for the shell: nothing is sent any more, and Enter only ends a
+        line of the draft.
+        """
+        edit = self.view.edit
+        if action in _QUITS_AT_ONCE:
+            self.quit()
+        elif action == "enter":
+            edit.do("newline")
+        elif action is not None:
+            edit.do(action)
+        elif len(key) == 1:
+            edit.insert(key)
 
     def _answers_quit(self, key: str, action: str | None) -> bool:
         """Handle a key that answers the question whether to quit; return whether it does.

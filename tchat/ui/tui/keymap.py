@@ -97,9 +97,7 @@ def interrupt(app: KeyContext) -> None:
 
 
 def ask_to_quit(app: KeyContext) -> None:
-    """Ask whether to quit; while quitting, do not wait any longer."""
-    if app.chat.done.is_set():
-        app.quit()
+    """Ask whether to quit."""
     app.asked_to_quit = True
     app.chat.unanswered = "Quit?"
 

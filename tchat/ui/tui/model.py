@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from tchat.core.text import clean_line, fold
+from tchat.ui.chat.chat import QUIT_SECONDS
 from tchat.ui.tui.lineedit import LineEdit
 
 if TYPE_CHECKING:
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from tchat.ui.chat.window import Window
 
 _QUIT_QUESTION = "Quit? Ctrl-D again, or y Enter"
+_QUITTING = (
+    f"Quitting: up to {QUIT_SECONDS:.0f} s for what is not sent yet; Ctrl-D quits now. What you"
+    " type is not sent, but kept as a draft."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +191,7 @@ class Model:
 
 def _question(chat: Chat, *, asked_to_quit: bool) -> str:
     if chat.done.is_set():
-        return "quitting"
+        return _QUITTING
     if asked_to_quit:
         return _QUIT_QUESTION
     return chat.asked_text

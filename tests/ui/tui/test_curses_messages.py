@@ -241,6 +241,26 @@ async def test_refused_messages_stay_until_resent(server: ServerProcess, tmp_pat
             wait_gone(alice, "✗")
 
 
+def test_lines_typed_while_quitting_become_a_draft(server: ServerProcess, tmp_path: Path) -> None:
+    """Somebody who types for the shell already posts nothing, and loses nothing."""
+    with join(server, tmp_path, "alice") as alice:
+        alice.sees("nobody else")
+        server.stop(signal.SIGKILL)
+        alice.sees("offline:")
+        alice.type("unsent\r/quit\r")
+        alice.sees("Quitting: up to 3 s", "Ctrl-D quits now")
+        alice.type("make test\rls")
+        alice.sees("make test", "ls")
+        alice.type("\x04")
+        alice.sees("not everything was delivered in time")
+        assert alice.end() == 1
+    server.start()
+    with join(server, tmp_path, "alice") as alice:
+        alice.sees("alice │ unsent", "▸ make test", "ls")
+        wait_gone(alice, "… unsent")
+        assert "│ make test" not in alice.text
+
+
 def test_unsent_messages_survive_a_crash(server: ServerProcess, tmp_path: Path) -> None:
     with join(server, tmp_path, "alice") as alice:
         alice.sees("nobody else")
