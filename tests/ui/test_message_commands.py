@@ -72,6 +72,48 @@ async def test_reply_asks_for_a_missing_text(typed: str) -> None:
         assert bob.screen()[-1] == "bob: /answer [re alice: one]"
 
 
+async def test_plain_reply_asks_after_a_private_message() -> None:
+    """Where all windows are one column of lines, the last message may be in another window."""
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob", "sam") as (_, bob, _),
+        typing(server) as alice,
+        typing(server, "sam", rewrites=False, yes=False) as sam,
+    ):
+        await bob.post("lunch?")
+        await sam.shows("lunch?")
+        await alice.types("/msg sam your salary is 100")
+        await sam.shows("your salary is 100")
+        question = (
+            "Reply to bob in #ops? The last message came from alice to you alone:"
+            " /msg alice TEXT would answer it."
+        )
+        assert await sam.types("/reply too little") == [f"notice: {question} (y or n)"]
+        await sam.types("n")
+        assert sam.screen() == ["bob: lunch?"]
+        await sam.types("/reply yes", "y")
+        assert sam.screen()[-1] == "sam: yes [re bob: lunch?]"
+        await sam.types("/reply at ten")  # after this, #ops has the last message
+        assert sam.screen()[-1] == "sam: at ten [re bob: lunch?]"
+
+
+async def test_reply_asks_about_a_mistyped_name() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob") as (alice, _),
+        typing(server, "bob", yes=False) as bob,
+    ):
+        await alice.post("one")
+        await bob.shows("one")
+        asked = 'alcie is not alice. Reply to alice in #ops: "alcie no"?'
+        assert await bob.types("/reply alcie no") == [f"notice: {asked} (y or n)"]
+        assert await bob.types("/reply alice no", "/reply also this") == [
+            f'error: Nothing was done: "{asked}" was not answered with y.',
+            "message: no",
+            "message: also this",
+        ]
+
+
 async def test_refused_reply_is_still_an_answer() -> None:
     async with two_typing() as (alice, bob):
         await alice.types("one")

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import re
 import time
+from difflib import get_close_matches
+from itertools import islice
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from tchat.core.group.messages import Delete, Pin, Unpin
@@ -15,7 +18,7 @@ from tchat.core.text import check_text, clean_line, clean_text, fold, quote_name
 from tchat.errors import Code, Refused
 from tchat.ui.chat.commands import CommandSpec, NotLoaded, WrongUsage
 from tchat.ui.chat.completion import first_then_text, other_people, text
-from tchat.ui.chat.lines import count_text, latest, quotation
+from tchat.ui.chat.lines import QUOTE_LIMIT, count_text, latest, quotation
 from tchat.ui.chat.window import TypedEdit
 
 if TYPE_CHECKING:
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
     from tchat.ui.chat.lines import Line
     from tchat.ui.chat.window import Window
 
+_ALIKE = 0.75
+"""How similar to a member's name a word has to be to count as that name mistyped."""
 _BACK = re.compile(r"\^([0-9]{1,4})")
 _MOST_PAGES = 2000
 """How many pages of history /jump loads, so that a malicious server cannot keep it busy forever."""
@@ -45,11 +50,44 @@ def reply(chat: Chat, window: Window, typed: str) -> None:
     """Reply to a message: the newest by somebody else, unless another is given."""
     mine = fold(chat.session.user)
     target, answer = find_message(window, typed, lambda line: fold(line.who) != mine)
-    if answer:
-        window.say(clean_text(answer), target.seq)
-    else:
+    if not answer:
         question = f"reply what? ({window.quote_of(target.seq)})"
         chat.ask_text(question, lambda text: window.say(text, target.seq))
+        return
+    check_text(answer)
+    doubt = _doubt(chat, window, target, answer) if answer == typed.strip() else None
+    chat.confirm(lambda: doubt, lambda: window.say(clean_text(answer), target.seq))
+
+
+def _doubt(chat: Chat, window: Window, target: Line, answer: str) -> str | None:
+    """Return a question if a reply without a reference is perhaps not for the author of `target`.
+
+    Its first word may be a mistyped name. Where all windows are printed in one column, the person
+    may be answering the latest message, although it is in another window.
+    """
+    to = f"Reply to {target.who} in {window.title}"
+    first, members = answer.split()[0], window.replica.state.members
+    if near := get_close_matches(fold(first), members, n=1, cutoff=_ALIKE):
+        return f'{clean_line(first)} is not {members[near[0]]}. {to}: "{_shortened(answer)}"?'
+    mine = fold(chat.session.user)
+    since = next((line.at for line in window.messages()), 0)  # it may be the person's own
+    heard = [
+        (line.at, line.who, other)
+        for other in chat.windows
+        if other is not window and not chat.frontend.rewrites
+        for line in islice((line for line in other.messages() if fold(line.who) != mine), 1)
+        if line.at > since
+    ]
+    if not heard:
+        return None
+    _, who, other = max(heard, key=itemgetter(0))
+    where = "to you alone" if other.direct else f"in {other.title}"
+    how = f"/msg {who} TEXT" if other.direct else f"/window {other.title} and /reply"
+    return f"{to}? The last message came from {who} {where}: {how} would answer it."
+
+
+def _shortened(text: str) -> str:
+    return clean_line(text)[:QUOTE_LIMIT] + "…" * (len(clean_line(text)) > QUOTE_LIMIT)
 
 
 def edit(chat: Chat, window: Window, typed: str) -> None:
