@@ -47,6 +47,15 @@ QUESTIONS = [
 ]
 
 
+@pytest.mark.parametrize("command", ["kick", "ban", "transfer", "approve", "deny", "unban"])
+async def test_impossible_names_are_refused_at_once(command: str) -> None:
+    """`--yes` is an option of the program, not of a command."""
+    async with careful() as (alice, _):
+        (shown,) = await alice.types(f"/{command} bob --yes")
+        assert shown.startswith("error: A username may contain letters, digits and _ - . only;")
+        assert alice.chat.question is None
+
+
 @pytest.mark.parametrize(("line", "question"), QUESTIONS)
 @pytest.mark.parametrize("answer", ["n", "No", "", "yes please", "yy", "//y"])
 async def test_only_a_yes_confirms(line: str, question: str, answer: str) -> None:

@@ -38,7 +38,7 @@ def _handler_of(
     """
 
     def handle(chat: Chat, window: Window, typed: str) -> None:
-        group, name = window.replica.name, _name(typed)
+        group, name = window.replica.name, check_name(_name(typed), "username")
         chat.confirm(
             partial(question, window, name),
             lambda: window.submit(lambda i, n: make(i, n, group, name)),
