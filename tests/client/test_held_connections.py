@@ -40,7 +40,7 @@ from tests.helpers import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
     from pathlib import Path
 
     from tchat.client.replica import Replica
@@ -155,7 +155,7 @@ class Asker:
     def notice(self, text: str) -> None:
         """Show a line."""
 
-    def hand_out(self, text: str) -> None:
+    def hand_out(self, text: str, about: Sequence[str]) -> None:
         """Show a line where it can be copied."""
         self.line = text
 

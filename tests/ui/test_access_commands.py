@@ -78,6 +78,8 @@ async def test_an_invite_names_the_server_by_its_pin(tmp_path: Path) -> None:
         line = join_line(await alice.types("/invite"))
         assert "--no-tls" not in line
         assert read_invite(shlex.split(line)[-1])[1] == credentials.pin
+        link = join_line(await alice.types("/link"))
+        assert parser().parse_args(shlex.split(link)[3:]).pin == credentials.pin
         alice.chat.session.connector.ca_verified = True
         line = join_line(await alice.types("/invite"))
         assert read_invite(shlex.split(line)[-1])[1] == b""
@@ -150,13 +152,12 @@ async def test_only_the_admin_invites() -> None:
 
 async def test_a_link_code_links_another_device() -> None:
     async with running_server() as server, typing(server) as alice:
-        (line,) = await alice.types("/link")
-        head, _, code = line.rpartition(" ")
-        assert head == (
-            "notice: On the other device, run tchat join within 10 minutes with:"
-            " --user alice --link"
-        )
-        account = Account("alice", identity_of("alice", "desk"), ClientId(), code)
+        shown = await alice.types("/link")
+        assert "notice: Run this command on your other device, within 10 minutes:" in shown
+        given = parser().parse_args(shlex.split(join_line(shown))[3:])
+        assert (given.host, given.port) == ("127.0.0.1", server.address.port)
+        assert (given.user, given.group, given.no_tls) == ("alice", GROUP, True)
+        account = Account("alice", identity_of("alice", "desk"), ClientId(), given.link)
         connector = Connector(server.address, KnownServers(), plain=True)
         async with open_session(connector, account) as desk:
             assert (await desk.enter(GROUP)).standing == "member"
@@ -173,7 +174,7 @@ async def test_keys_are_listed_with_dates_and_this_device() -> None:
     async with running_server() as server, typing(server) as alice:
         await server.store.accounts.link("alice", desk, noon)
         first, second = await alice.types("/keys")
-        assert first == f"notice: {fingerprint(desk)} since 2026-03-04"
+        assert first == f"notice: {fingerprint(desk)} since 2026-03-04 12:00"
         assert second.startswith(f"notice: {fingerprint(identity_of('alice').public)} since ")
         assert second.endswith(", this device")
 
@@ -227,6 +228,23 @@ def twins() -> tuple[bytes, bytes]:
         seen[same] = key
         number += 1
     return seen[same], key
+
+
+async def test_unlink_asks_before_it_removes_a_key() -> None:
+    noon = int(time.mktime((2026, 3, 4, 12, 0, 0, 0, 0, -1))) * 1000
+    desk = identity_of("alice", "desk").public
+    async with running_server() as server, typing(server, yes=False) as alice:
+        await server.store.accounts.link("alice", desk, noon)
+        for answer, keys in (("n", 2), ("y", 1)):
+            (question,) = await alice.types(f"/unlink {fingerprint(desk)[:4]}")
+            assert question.startswith(
+                f"notice: Remove the key {fingerprint(desk)}, added 2026-03-04 12:00, from your"
+            )
+            await alice.types(answer)
+            assert len(await server.store.accounts.keys("alice")) == keys
+        # The key in use is refused at once.
+        (line,) = await alice.types(f"/unlink {fingerprint(identity_of('alice').public)}")
+        assert line.startswith("error: ")
 
 
 async def test_unlink_refuses_the_key_in_use() -> None:

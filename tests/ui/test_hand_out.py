@@ -96,6 +96,9 @@ def test_an_invite_is_shown_on_one_line(server: ServerProcess, tmp_path: Path, w
         alice.sees("alice ▸", "you")
         alice.type("/invite --for bob\r")
         (line,) = printed_lines(alice)
+        page = "".join(alice.text.split())
+        for about in ("It works once.", "replace 127.0.0.1 with", "lets bob join within 1 day:"):
+            assert about.replace(" ", "") in page
         program, given = shlex.split(line)[:3], parser().parse_args(shlex.split(line)[3:])
         assert program == ["python", "-m", "tchat"]
         assert (given.host, str(given.port)) == ("127.0.0.1", server.port)

@@ -22,7 +22,7 @@ from tchat.ui.commands.table import COMMANDS
 from tests.helpers import GROUP, GUARD, identity_of, members, running_server
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from tchat.ui.chat.lines import Line
     from tchat.ui.chat.window import Window
@@ -65,7 +65,7 @@ class Listener:
     def attends(self, window: Window) -> bool:
         return self.looks and window is window.context.current
 
-    def hand_out(self, text: str) -> None:
+    def hand_out(self, text: str, about: Sequence[str]) -> None:
         self.handed_out.append(text)
 
     def ask(self, window: Window, question: str) -> None:

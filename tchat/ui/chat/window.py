@@ -74,8 +74,11 @@ class Frontend(Protocol):
     def attends(self, window: Window) -> bool:
         """Return whether the person sees lines as soon as they are added to a window."""
 
-    def hand_out(self, text: str) -> None:
-        """Show a line in a form that can be copied whole, unless `show` does that already."""
+    def hand_out(self, text: str, about: Sequence[str]) -> None:
+        """Show a line, below the sentences `about` it, in a form that can be copied whole.
+
+        Nothing has to be done if `show`, which has shown all of them, does that already.
+        """
 
     def ask(self, window: Window, question: str) -> None:
         """Show a question that the next line answers, unless the prompt shows it anyway."""
@@ -547,10 +550,11 @@ class Window:
             sentence = f"{self.title}: {refusal.sentence}"
         self._show_own("error", sentence, refusal.code)
 
-    def hand_out(self, text: str) -> None:
-        """Show a line for copying."""
-        self.notice(text)
-        self.context.frontend.hand_out(clean_line(text))
+    def hand_out(self, text: str, about: Sequence[str]) -> None:
+        """Show a line for copying, below the sentences `about` it."""
+        for sentence in (*about, text):
+            self.notice(sentence)
+        self.context.frontend.hand_out(clean_line(text), [*map(clean_line, about)])
 
     def _show_own(self, sort: Sort, text: str, code: str = "") -> None:
         # If the window was closed since the work was started, show the result in the current one.

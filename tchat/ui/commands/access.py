@@ -8,14 +8,24 @@ import shlex
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from tchat.core.fingerprints import TOKEN_SIZE, fingerprint, invite_text, token_digest
+from tchat.core.fingerprints import (
+    TOKEN_SIZE,
+    fingerprint,
+    invite_text,
+    pin_text,
+    token_digest,
+)
 from tchat.core.group.membership import Invite
 from tchat.core.protocol.frames import KeyList, KeysRequest, LinkCode, LinkRequest, Unlink
 from tchat.core.text import check_name, clean_line, quote_name
 from tchat.errors import Code, Refused
 from tchat.ui.chat.commands import CommandSpec, WrongUsage
+from tchat.ui.chat.lines import latest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tchat.client.connector import Connector
     from tchat.client.replica import Replica
     from tchat.client.session import Session
     from tchat.ui.chat.chat import Chat
@@ -36,11 +46,8 @@ class InviteContext(Protocol):
     session: Session
     replica: Replica
 
-    def notice(self, text: str) -> None:
-        """Show a notice."""
-
-    def hand_out(self, text: str) -> None:
-        """Show a line for copying."""
+    def hand_out(self, text: str, about: Sequence[str]) -> None:
+        """Show a line for copying, below the sentences `about` it."""
 
 
 async def make_invite(window: InviteContext, argument: str) -> None:
@@ -50,11 +57,12 @@ async def make_invite(window: InviteContext, argument: str) -> None:
     group, connector = window.replica.name, window.session.connector
     await window.session.request(lambda i, n: Invite(i, n, group, token_digest(token), lasts, name))
     whom = name or "the first person who runs it"
-    if connector.is_local:
-        host = connector.address.host
-        window.notice(f"On another machine, replace {host} with this machine's name or address.")
-    window.notice(f"This command lets {whom} join within {_duration(lasts)}:")
-    window.hand_out(_join_line(window.session, group, token, name))
+    about = [
+        "It works once. Keep it secret: send it over a channel that you trust.",
+        *_note_on_host(connector),
+        f"This command lets {whom} join within {_duration(lasts)}:",
+    ]
+    window.hand_out(_join_line(window.session, group, token, name), about)
 
 
 async def invite(chat: Chat, window: Window, argument: str) -> None:
@@ -62,17 +70,36 @@ async def invite(chat: Chat, window: Window, argument: str) -> None:
     await make_invite(window, argument)
 
 
+def _note_on_host(connector: Connector) -> list[str]:
+    """Return what to change of the server's address in a command for another machine, if at all."""
+    host = connector.address.host
+    note = f"On another machine, replace {host} with this machine's name or address."
+    return [note] * connector.is_local
+
+
 def _join_line(session: Session, group: str, token: bytes, name: str | None) -> str:
-    connector = session.connector
+    words = _words_to_join(session.connector)
+    if name is not None:
+        words.append(f"--user={name}")
+    invite = invite_text(token, _pin_to_check(session.connector))
+    return shlex.join([*words, f"--group={group}", "--invite", invite])
+
+
+def _words_to_join(connector: Connector) -> list[str]:
+    """Return the words of a command that joins on the same server."""
     words = ["python", "-m", "tchat", "join", connector.address.host, str(connector.address.port)]
     if connector.plain:
         words += ["--no-tls"] if connector.is_local else ["--no-tls", "--insecure"]
-    if name is not None:
-        words.append(f"--user={name}")
-    # A certificate authority vouches for names, not for keys: such a server may change its key,
-    # and a client with the old key's pin could not connect.
-    pin = b"" if connector.ca_verified else connector.server_pin
-    return shlex.join([*words, f"--group={group}", "--invite", invite_text(token, pin)])
+    return words
+
+
+def _pin_to_check(connector: Connector) -> bytes:
+    """Return the pin by which another client can verify the server; empty if it has none.
+
+    A certificate authority vouches for names, not for keys: such a server may change its key, and a
+    client with the old key's pin could not connect.
+    """
+    return b"" if connector.ca_verified else connector.server_pin
 
 
 def _read_options(argument: str) -> tuple[str | None, int]:
@@ -102,38 +129,59 @@ def _duration(ms: int) -> str:
 
 
 async def link(chat: Chat, window: Window, _: str) -> None:
-    """Show a code that links another device to the person's name."""
-    session = chat.session
+    """Show the command that links another device to the person's name."""
+    session, connector = chat.session, chat.session.connector
     answer = await session.ask(LinkRequest)
-    if isinstance(answer, LinkCode):
-        minutes = answer.lasts // 60_000
-        options = shlex.join(["--user", session.user, "--link", clean_line(answer.code)])
-        window.notice(
-            f"On the other device, run tchat join within {minutes} minutes with: {options}"
-        )
+    if not isinstance(answer, LinkCode):
+        return
+    words = [*_words_to_join(connector), f"--user={session.user}"]
+    if not window.direct:
+        words.append(f"--group={window.replica.name}")
+    if pin := _pin_to_check(connector):
+        words += ["--pin", pin_text(pin)]
+    about = [
+        "It works once. Keep it secret: whoever runs it can use your name.",
+        *_note_on_host(connector),
+        f"Run this command on your other device, within {answer.lasts // 60_000} minutes:",
+    ]
+    window.hand_out(shlex.join([*words, "--link", clean_line(answer.code)]), about)
 
 
 async def show_keys(chat: Chat, window: Window, _: str) -> None:
     """Show the keys that are linked to the person's name."""
     for key, since in await _keys(chat.session):
-        day = time.strftime("%Y-%m-%d", time.localtime(since / 1000))
         here = ", this device" if key == chat.session.key else ""
-        window.notice(f"{fingerprint(key)} since {day}{here}")
+        window.notice(f"{fingerprint(key)} since {_minute(since)}{here}")
+
+
+def _minute(at: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(latest(at) / 1000))
 
 
 async def unlink(chat: Chat, window: Window, begun: str) -> None:
-    """Remove a key, given by the beginning of its fingerprint, from the person's name."""
+    """Remove a key, given by the beginning of its fingerprint, once that is confirmed."""
     digits = begun.replace("-", "").lower()
-    keys = [key for key, _ in await _keys(chat.session)]
-    found = [key for key in keys if fingerprint(key).replace("-", "").startswith(digits)]
+    keys = await _keys(chat.session)
+    found = [one for one in keys if fingerprint(one[0]).replace("-", "").startswith(digits)]
     if len(found) != 1 or len(digits) < _LEAST_DIGITS:
         raise Refused(
             Code.NO_SUCH_KEY,
             f"{quote_name(begun)} does not identify one of your keys;"
             f" type at least its first {_LEAST_DIGITS} digits.",
         )
-    await chat.session.ask(lambda i: Unlink(i, found[0]))
-    window.notice(f"{fingerprint(found[0])} is no longer linked to your name.")
+    key, since = found[0]
+    question = (
+        f"Remove the key {fingerprint(key)}, added {_minute(since)}, from your name? Its device is"
+        " disconnected, and needs a new /link to use your name again."
+    )
+    # The server refuses the key of this device.
+    ask = None if key == chat.session.key else question
+    chat.confirm(lambda: ask, lambda: window.start(_unlink, chat, window, key))
+
+
+async def _unlink(chat: Chat, window: Window, key: bytes) -> None:
+    await chat.session.ask(lambda i: Unlink(i, key))
+    window.notice(f"{fingerprint(key)} is no longer linked to your name.")
 
 
 async def _keys(session: Session) -> list[tuple[bytes, int]]:
@@ -153,7 +201,7 @@ COMMANDS: tuple[CommandSpec[Chat], ...] = (
         example="--for bob --expires 30m",
         admin=True,
     ),
-    CommandSpec("link", "devices", "makes a code that links another device to your name", link),
+    CommandSpec("link", "devices", "makes a command that links another device to your name", link),
     CommandSpec("keys", "devices", "lists the keys linked to your name", show_keys),
     CommandSpec(
         "unlink",

@@ -47,7 +47,7 @@ from tchat.ui.plain.progress import ProgressReporter
 from tchat.ui.plain.typed import split_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from tchat.client.replica import Replica
     from tchat.client.session import Session
@@ -155,7 +155,7 @@ class PlainFrontend:
         """Return True: a printed line counts as seen."""
         return True
 
-    def hand_out(self, _: str) -> None:
+    def hand_out(self, _: str, about: Sequence[str]) -> None:
         """Do nothing: a printed line can be copied."""
 
     def ask(self, window: Window, question: str) -> None:

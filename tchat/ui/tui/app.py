@@ -38,7 +38,7 @@ from tchat.ui.tui.terminal import Notifier
 from tchat.ui.tui.view import draw
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
     from tchat.client.drafts import Drafts
     from tchat.client.session import Session
@@ -208,9 +208,10 @@ class App:
         is_at_bottom = self.view_of(window).position is None
         return window is self.chat.current and is_at_bottom and not self._copying
 
-    def hand_out(self, text: str) -> None:
+    def hand_out(self, text: str, about: Sequence[str]) -> None:
         """Print a text on a page without the chat, for copying, until a key is pressed."""
-        self.screen.print_for_copying(text, already=self._copying)
+        sentences = "".join(f"{sentence}\n" for sentence in about)
+        self.screen.print_for_copying(f"{sentences}\n{text}", already=self._copying)
         self._copying = True
 
     def ask(self, window: Window, question: str) -> None:
