@@ -127,6 +127,7 @@ def _join(given: argparse.Namespace) -> int:
 def _enter_chat(given: argparse.Namespace) -> int:
     typed, settings = TypedLines(), load_config(config_file())
     groups = apply_settings(given, settings)
+    given.plain = _is_plain(given.plain or given.json or settings.plain)
     last = read_last_names(last_names_file(), Address(given.host, given.port))
     user = _name(given.user, "username", "--user", typed, last.user)
     if user is None:
@@ -147,7 +148,6 @@ async def _chat(
     typed: TypedLines,
 ) -> int:
     typing = sys.stdin.isatty()  # otherwise the input is a pipe or a file: text of any origin
-    plain = given.plain or given.json or settings.plain or not (sys.stdout.isatty() and typing)
     async with session_for(given, user, max(RECENT, given.history or 0)) as session:
         names = session.connector.names()
         preferences = Preferences(
@@ -167,13 +167,27 @@ async def _chat(
                 save_last_names, last_names_file(), session.connector.address, user, groups[0]
             ),
         )
-        if plain:
+        if given.plain:
             options = PlainOptions(typing or given.commands, given.json, given.history)
             return await run_plain(start, typed, options)
         from tchat.ui.tui.app import run_curses  # here, since curses is not available everywhere
 
         return await run_curses(start, settings)
     raise AssertionError("unreachable")
+
+
+def _is_plain(chosen: bool) -> bool:
+    """Return whether to print lines; if the terminal cannot do anything else, say so."""
+    if chosen or not (sys.stdout.isatty() and sys.stdin.isatty()):
+        return True
+    try:
+        from tchat.ui.tui.screen import check_terminal  # curses is not available everywhere
+
+        check_terminal()
+    except (StartupError, ImportError) as error:
+        complain(f"tchat: {error} tchat prints lines of text instead; --plain does so silently.")
+        return True
+    return False
 
 
 def _demo(given: argparse.Namespace) -> int:
@@ -185,6 +199,10 @@ def _demo(given: argparse.Namespace) -> int:
     if not (sys.stdout.isatty() and sys.stdin.isatty()):
         raise StartupError(Code.CANNOT_START, "The demo needs a terminal.")
     from tchat.demo import run_demo  # here, since it imports client and server
+
+    if _is_plain(given.plain):
+        typed, options = TypedLines(), PlainOptions()
+        return trio.run(run_demo, user, RECENT, lambda start: run_plain(start, typed, options))
     from tchat.ui.tui.app import run_curses
 
     return trio.run(run_demo, user, RECENT, run_curses)
@@ -304,6 +322,7 @@ def _examples(*rows: tuple[str, str]) -> str:
 
 def _describe_demo(demo: argparse.ArgumentParser) -> None:
     demo.add_argument("--user", default="guest", metavar="NAME", help="your name (default: guest)")
+    demo.add_argument("--plain", action="store_true", help="lines of text instead of full screen")
     demo.set_defaults(run=_demo)
 
 

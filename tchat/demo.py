@@ -46,16 +46,12 @@ if TYPE_CHECKING:
 GROUP = "lounge"
 _TOPIC = "a demo on this machine; everything is deleted when you quit"
 _NOTE = """\
-Things to try
-=============
-
-/help            list all commands; /help keys lists the keys
-/get 1           download this file
+/help            list all commands; /help keys explains the keys
+/get 1 ~/        save this file where it stays when you quit
 @ada or @bob     mention one of the bots, and it answers
 /msg ada hello   send a direct message
 /search file     search for messages
-PageUp, Alt-1…9  scroll back; go to another window
-Ctrl-D           quit
+/quit            quit
 """
 _SENTENCES = (
     "The server has every message on disk before anybody sees it.",
@@ -137,7 +133,7 @@ async def _ada(
 async def _hand_over(session: Session, group: Replica, user: str) -> None:
     await session.request(lambda i, n: SetPolicy(i, n, GROUP, "approval"))
     await session.request(lambda i, n: TransferAdmin(i, n, GROUP, user))
-    text = f"Hello {user}, you are the admin. Bob asks to join: F9 approves him."
+    text = f"Hello {user}, you are the admin. Bob asks to join: /approve bob lets him in."
     await session.post(group, text).wait()
 
 
@@ -163,6 +159,8 @@ async def _share(session: Session, group: Replica, demo: _Demo) -> None:
     await trio.Path(note).write_text(_NOTE, encoding="utf-8")
     await session.post(group, f"Thank you, {demo.user}! Here is a file with things to try:").wait()
     await send_file(session, group, note)
+    # The saved file is deleted with the demo, and a terminal that is busy with it shows no file.
+    await session.post(group, f"It says:\n{_NOTE}".rstrip()).wait()
     await session.post(group, "/me waves").wait()
 
 

@@ -64,6 +64,19 @@ def test_demo_shows_a_chat_and_leaves_no_files(place: Path) -> None:
     assert left_behind(place) == []
 
 
+@pytest.mark.parametrize("plain", [{"TERM": "dumb"}, {}])
+def test_demo_works_in_plain_lines(place: Path, plain: dict[str, str]) -> None:
+    options = [] if plain else ["--plain"]
+    home = str(place.parent / "home")
+    with Terminal(["demo", *options], home, 100, 60, TMPDIR=str(place), **plain) as you:
+        you.sees("-- bob asks to join")
+        you.type("/approve bob\n")
+        you.sees("shared what-to-try.txt", "<bob> It says:↵", "* bob waves")
+        you.type("/quit\n")
+        assert you.end() == 0
+    assert left_behind(place) == []
+
+
 def test_demo_works_in_a_small_terminal(place: Path) -> None:
     with demo(place, "--user", "carol", width=40, height=10) as carol:
         carol.sees("carol ▸", "1 asks to join: F9")

@@ -353,7 +353,7 @@ def open_screen(looks: Mapping[str, Look] | None = None) -> Iterator[Screen]:
 
     `looks` are the person's own looks for styles (`styles`). Raises `StartupError`.
     """
-    _check_terminal()
+    check_terminal()
     # Curses installs its own handler of SIGTSTP if it finds the default one.
     with _handling({signal.SIGTSTP: signal.SIG_IGN}), _curses() as window:
         screen = Screen(window, looks)
@@ -379,7 +379,7 @@ def _curses() -> Iterator[curses.window]:
             curses.endwin()
 
 
-def _check_terminal() -> None:
+def check_terminal() -> None:
     """Raise `StartupError` unless the terminal can move its cursor, so that it can be painted."""
     try:
         curses.setupterm()
@@ -391,7 +391,7 @@ def _check_terminal() -> None:
     name = os.environ.get("TERM", "")
     raise StartupError(
         Code.CANNOT_START,
-        f"This terminal cannot show a full screen (TERM is {name!r}: {reason}); use --plain.",
+        f"This terminal cannot show a full screen (TERM is {name!r}: {reason}).",
     )
 
 

@@ -406,10 +406,19 @@ def test_escape_sequences_are_shown_and_not_obeyed(server: ServerProcess, tmp_pa
         assert alice.screen.title == bob.screen.title == "#ops - tchat"
 
 
-def test_unknown_terminal_is_refused(server: ServerProcess, tmp_path: Path) -> None:
-    with join(server, tmp_path, "alice", extra={"TERM": "no-such-terminal"}) as terminal:
-        terminal.sees("cannot show a full screen", "--plain")
-        assert terminal.end() == 1
+@pytest.mark.parametrize("term", ["no-such-terminal", "dumb"])
+def test_unsuitable_terminal_gets_plain_lines(
+    server: ServerProcess, tmp_path: Path, term: str
+) -> None:
+    """It is said before anything is asked."""
+    arguments = ["join", "127.0.0.1", server.port, "--group", "ops"]
+    with Terminal(arguments, str(tmp_path), TERM=term) as terminal:
+        terminal.sees("cannot show a full screen", f"TERM is {term!r}", "username:")
+        assert terminal.text.index("full screen") < terminal.text.index("username:")
+        terminal.type("alice\n")
+        terminal.sees("-- alice created ops")
+        terminal.type("/quit\n")
+        assert terminal.end() == 0
         assert b"Traceback" not in terminal.raw
 
 
