@@ -168,7 +168,9 @@ async def _chat(
             ),
         )
         if given.plain:
-            options = PlainOptions(typing or given.commands, given.json, given.history)
+            options = PlainOptions(
+                typing or given.commands, given.json, given.history, terminal=typing
+            )
             return await run_plain(start, typed, options)
         from tchat.ui.tui.app import run_curses  # here, since curses is not available everywhere
 
@@ -201,7 +203,7 @@ def _demo(given: argparse.Namespace) -> int:
     from tchat.demo import run_demo  # here, since it imports client and server
 
     if _is_plain(given.plain):
-        typed, options = TypedLines(), PlainOptions()
+        typed, options = TypedLines(), PlainOptions(terminal=True)
         return trio.run(run_demo, user, RECENT, lambda start: run_plain(start, typed, options))
     from tchat.ui.tui.app import run_curses
 

@@ -17,6 +17,8 @@ SHA256_SIZE = 32
 PIN_SIZE = SHA256_SIZE
 TOKEN_SIZE = 16
 _PIN = "sha256:"
+LINK_CODE_LENGTH = 12
+"""How many letters and digits a link code has, without the dashes between them."""
 _INVITE = "i"  # base64url may begin with a dash, which would look like an option
 
 
@@ -52,7 +54,7 @@ def read_invite(text: str) -> tuple[bytes, bytes]:
     data = _decode(text.removeprefix(_INVITE))
     sizes = (TOKEN_SIZE, TOKEN_SIZE + PIN_SIZE)
     if data is None or not text.startswith(_INVITE) or len(data) not in sizes:
-        raise ValueError("an invite is the whole text that /invite prints")
+        raise ValueError("an invite is the last word of the command that /invite prints")
     return data[:TOKEN_SIZE], data[TOKEN_SIZE:]
 
 

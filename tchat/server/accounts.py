@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
+from tchat.core.fingerprints import LINK_CODE_LENGTH
 from tchat.core.text import fold
 from tchat.errors import Code, Refused
 
@@ -27,7 +28,8 @@ LINK_CODE_SECONDS = 600.0
 MAX_KEYS = 32
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32: no two digits look alike
 _TYPED_LIKE = str.maketrans("OIL", "011", " -")  # letters that people type instead of digits
-_PARTS, _PART_LENGTH = 3, 4  # 60 random bits
+_PARTS = 3
+_PART_LENGTH = LINK_CODE_LENGTH // _PARTS  # together, 60 random bits
 
 
 class _LinkCode(NamedTuple):

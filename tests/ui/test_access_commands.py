@@ -281,6 +281,6 @@ async def test_a_request_shows_a_former_name() -> None:
         connector = Connector(server.address, KnownServers(), plain=True)
         async with open_session(connector, account) as robert:
             assert (await robert.enter(GROUP)).standing == "waiting"
-            assert ", was a member as bob)" in await alice.shows("robert asks to join")
+            assert ", its owner was a member as bob)" in await alice.shows("robert asks to join")
             await alice.types("/approve robert")
             await until(robert, lambda: robert.groups[GROUP].standing == "member")

@@ -118,6 +118,20 @@ async def test_several_paths_are_each_sent_and_each_refused(
         assert alice.chat.refusals == 2
 
 
+async def test_conversations_say_that_they_have_no_files() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob"),
+        typing(server) as alice,
+    ):
+        await alice.types("/query bob")
+        none = "error: Conversations of two people have no files; groups have."
+        assert await alice.types("/get 3") == [none]
+        assert await alice.types("/invite") == [
+            "error: This command is for groups; a conversation of two people has no admin."
+        ]
+
+
 async def test_a_directory_is_sent_as_an_archive(tmp_path: Path, downloads: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "a.txt").write_text("data")

@@ -94,7 +94,7 @@ def test_join_requests_are_shown_to_the_admin_only(body: Body) -> None:
         (Requested(), {}, ""),
         (Requested(KEY), {}, f" (key {fingerprint(KEY)}, new here)"),
         (Requested(KEY), {bytes(31): "eve"}, f" (key {fingerprint(KEY)}, new here)"),
-        (Requested(KEY), {KEY: "eve"}, f" (key {fingerprint(KEY)}, was a member as eve)"),
+        (Requested(KEY), {KEY: "eve"}, f" (key {fingerprint(KEY)}, its owner was a member as eve)"),
     ],
 )
 def test_a_join_request_shows_whose_key_it_is(

@@ -60,7 +60,7 @@ async def test_commands_before_approval_are_refused(line: str) -> None:
         (refusal,) = await bob.types("hello")
         assert refusal == (
             "error: You are not a member yet: alice has to approve you."
-            " Your message is sent then; /discard deletes it."
+            " Your message is kept, and sent after that; /discard deletes it."
         )
 
 

@@ -65,9 +65,9 @@ async def test_missed_messages_are_printed_once_in_order(
         assert await reader.end() == 0
         assert reader.heard == [f"<alice> new {n}" for n in range(299)] + ["<alice> mstake"]
         shown = without_time(reader)
-        assert "-- alice edited a message: mistake" in shown
+        assert re.search(r'-- alice edited "mstake" of \d\d:\d\d: mistake', "\n".join(shown))
         assert sum("deleted" in line for line in shown) == 1
-        assert "-- alice deleted a message" in shown
+        assert re.search(r"-- alice deleted their message of \d\d:\d\d", "\n".join(shown))
         assert "-- You are in #ops with 1 other member. /help lists the commands." in shown
         again = await launch.join(address, "bob")
         assert await again.end() == 0
@@ -190,7 +190,7 @@ async def test_commands_reach_messages_of_earlier_runs(tmp_path: Path) -> None:
         assert isinstance(bodies[0], Deleted)
         assert bodies[1] == Edited(question + 1, "my typo")
         assert bodies[2:] == [Posted("an answer", question), Posted("the end")]
-        assert "> bob: a question" in without_time(script)
+        assert "> in reply to bob: a question" in without_time(script)
 
 
 async def test_a_refused_edit_is_printed(tmp_path: Path) -> None:
@@ -246,7 +246,7 @@ async def test_a_reply_is_printed_after_its_quotation(tmp_path: Path) -> None:
         await reader.sees("You are in #ops")
         await alice.command(Post, "yes", question)
         await reader.sees("<alice> yes")
-        assert without_time(reader)[-2:] == ["> alice: two↵lines?", "<alice> yes"]
+        assert without_time(reader)[-2:] == ["> in reply to alice: two↵lines?", "<alice> yes"]
         assert await reader.end() == 0
 
 
@@ -268,7 +268,12 @@ async def test_nothing_that_is_said_reads_like_a_notice(tmp_path: Path) -> None:
     async with at_home(tmp_path, "bob") as (launch, address, (alice, _)):
         reader = await launch.join(address, "bob")
         await reader.sees("You are in #ops")
-        forged = ("joined, approved by alice", "[10:02] -- alice left", "! no", "> alice: no")
+        forged = (
+            "joined, approved by alice",
+            "[10:02] -- alice left",
+            "! no",
+            "> in reply to alice: no",
+        )
         for text in forged:
             for before in ("", "/me ", "hello\n", "/me hello\u2028", "\r"):
                 await alice.post(f"{before}{text}")
@@ -358,7 +363,8 @@ async def test_script_of_many_commands_runs_in_order(tmp_path: Path) -> None:
             "-- You left #lab.",
             "-- alice banned eve",
             "-- /me TEXT: sends an action: * you TEXT; for example: /me waves",
-            "-- Plain mode has no keys of its own.",
+            "-- Plain mode has no keys of its own: Enter sends the line.",
+            "-- /quit or Ctrl-D on an empty line quits; Ctrl-C quits at once. You stay a member.",
         ):
             assert line in shown, shown
         assert [line for line in shown if line.startswith("#ops <alice> two")]

@@ -102,7 +102,7 @@ async def test_messages_typed_before_approval_are_sent_with_it() -> None:
         typing(server, "bob", until="Waiting for alice") as bob,
     ):
         (refusal,) = await bob.types("let me in")
-        assert refusal.endswith("Your message is sent then; /discard deletes it.")
+        assert refusal.endswith("Your message is kept, and sent after that; /discard deletes it.")
         assert bob.screen() == ["bob: let me in [pending]"]
         assert not bob.window.sending
         await alice.command(Approve, "bob")
@@ -131,7 +131,7 @@ async def test_messages_typed_before_a_denial_can_be_resent() -> None:
     ):
         await bob.types("let me in")
         await alice.command(Deny, "bob")
-        await bob.shows("not sent: 1 message; /resend sends, /discard deletes them")
+        await bob.shows("not sent: 1 message; /resend sends it, /discard deletes it")
         assert bob.screen() == ["bob: let me in [failed]"]
 
 

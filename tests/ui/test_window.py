@@ -378,7 +378,7 @@ async def test_refused_messages_survive_a_restart() -> None:
             await bob.types("/join")
         await alice.command(Approve, "bob")
         async with typing(server, "bob", slot=slot) as bob:
-            await bob.shows("not sent: 1 message; /resend sends, /discard deletes them")
+            await bob.shows("not sent: 1 message; /resend sends it, /discard deletes it")
             assert bob.chat.refusals == 0
             await bob.types("/resend")
             assert bob.screen() == ["bob: unheard"]

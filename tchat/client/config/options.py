@@ -19,7 +19,7 @@ from tchat.client.connector import Connector
 from tchat.client.known_servers import KnownServers
 from tchat.client.native_paths import native, readable
 from tchat.client.session import CONNECT_SECONDS, open_session
-from tchat.core.fingerprints import read_invite, read_pin
+from tchat.core.fingerprints import LINK_CODE_LENGTH, read_invite, read_pin
 from tchat.errors import Code, StartupError
 from tchat.net.address import Address, is_local, split_address
 from tchat.net.identity import load_identity
@@ -107,7 +107,10 @@ def add_server_options(parser: argparse.ArgumentParser, *, nicknames: bool = Fal
         help="an invite from /invite: join without approval",
     )
     parser.add_argument(
-        "--link", metavar="CODE", help="a code from /link: use your name on this device, too"
+        "--link",
+        type=_argument(_link_code),
+        metavar="CODE",
+        help="a code from /link: use your name on this device, too",
     )
     parser.add_argument(
         "--no-tls", action="store_true", help="no encryption; for a local server without TLS"
@@ -136,8 +139,8 @@ def apply_settings(given: argparse.Namespace, config: Settings) -> tuple[str, ..
     if server is None:
         raise StartupError(
             Code.CANNOT_START,
-            f"Port missing: tchat join {given.host} PORT ({given.host} is not a server in"
-            f" {config_file()}).",
+            f"Port missing: tchat join {given.host} PORT. Only a server that has a name in"
+            f" {config_file()} needs no port, and {given.host} is none of them.",
         )
     given.host, given.port = server.host, server.port
     given.user = given.user or server.user or config.user
@@ -201,6 +204,16 @@ def _port(text: str) -> int:
     if not 0 <= port <= 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port number from 0 to 65535")
     return port
+
+
+def _link_code(text: str) -> str:
+    """Return a link code as it was typed. Raises ValueError for what cannot be one."""
+    if len(text.replace("-", "").replace(" ", "")) != LINK_CODE_LENGTH or not text.isascii():
+        raise ValueError(
+            f"a link code is {LINK_CODE_LENGTH} letters and digits, the last word of the command"
+            " that /link prints"
+        )
+    return text
 
 
 def _argument(read: Callable[[str], T]) -> Callable[[str], T]:

@@ -573,7 +573,7 @@ def key_note(key: bytes, keys: Mapping[bytes, str]) -> str:
     `keys` maps the public keys of present and former members to their names.
     """
     known = keys.get(key)
-    was = f"was a member as {known}" if known else "new here"
+    was = f"its owner was a member as {known}" if known else "new here"
     return f"key {fingerprint(key)}, {was}"
 
 

@@ -34,6 +34,8 @@ SPOKEN = ("message", "action")
 """The kinds of lines that people write."""
 
 _ACTION = "/me "
+_EDITED_LIMIT = 20
+"""Longest text of an edited message where its edit is reported, in code points."""
 QUOTE_LIMIT = 60
 """Longest text in a quotation, in code points."""
 
@@ -117,6 +119,22 @@ def changed_line(line: Line, body: Edited | Deleted, me: str) -> Line:
     return replace(line, sort=sort, text=text, mention=mention, edited=True)
 
 
+def named_change(sentence: Line, body: Edited | Deleted, actor: str, before: Line) -> Line:
+    """Return the line about an edit or a deletion, which says of which printed message (`before`).
+
+    A deleted text is not repeated.
+    """
+    actor, clock = clean_line(actor), clock_text(before.at)
+    if isinstance(body, Deleted) or before.deleted:
+        whose = "their" if fold(before.who) == fold(actor) else f"{before.who}'s"
+        return replace(sentence, text=f"{actor} deleted {whose} message of {clock}")
+    was = quotation("", before.text, _EDITED_LIMIT).removeprefix(": ")
+    return replace(
+        sentence,
+        text=f'{actor} edited "{was}" of {clock}: {clean_line(sort_and_text(body.text)[1])}',
+    )
+
+
 def quotation(who: str, text: str, limit: int | None = QUOTE_LIMIT) -> str:
     """Return a message with its author, on one line; a longer text is cut at `limit`."""
     sort, shown = sort_and_text(text)
@@ -162,6 +180,11 @@ def date_text(at: int, *, short: bool = False) -> str:
     """Return the day of a time for people: Sunday 22 November 2026."""
     form = "%a %d %b %Y" if short else "%A %d %B %Y"
     return time.strftime(form, time.localtime(at / 1000))
+
+
+def clock_text(at: int) -> str:
+    """Return the time of the day: 10:02."""
+    return time.strftime("%H:%M", time.localtime(at / 1000))
 
 
 def count_text(number: int, noun: str) -> str:

@@ -123,6 +123,11 @@ class Transcript:
         line = message_line(event, text or body.text, me, edited=text is not None)
         return replace(line, reply=self.quote_of(body.reply)) if body.reply else line
 
+    def shown(self, seq: int) -> Line | None:
+        """Return the line of a message as it is shown now; None if it is not."""
+        index = self.index_of(seq)
+        return self.lines[index] if index is not None and self.lines[index].seq == seq else None
+
     def apply_change(self, body: Edited | Deleted) -> int | None:
         """Update the message that was edited or deleted, and every quotation of it.
 

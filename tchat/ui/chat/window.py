@@ -27,7 +27,7 @@ from tchat.core.text import check_text, clean_line, fold
 from tchat.errors import Code, Refused
 from tchat.ui.chat.files import GroupFiles
 from tchat.ui.chat.hints import with_hint
-from tchat.ui.chat.lines import QUOTE_LIMIT, Line, Sort, count_text, sort_and_text
+from tchat.ui.chat.lines import QUOTE_LIMIT, Line, Sort, count_text, named_change, sort_and_text
 from tchat.ui.chat.notices import digest, standing_changed, standing_found, welcome
 from tchat.ui.chat.transcript import Transcript
 from tchat.ui.chat.unread import ReadState
@@ -239,7 +239,7 @@ class Outgoing:
             elif refusal.code == Code.NOT_APPROVED:
                 self._unapproved.append((pending, request, origin))
                 self.watch_resent()  # it may have been sent again already
-                after = "Your message is sent then; /discard deletes it."
+                after = "Your message is kept, and sent after that; /discard deletes it."
                 raise Refused(refusal.code, f"{refusal.sentence} {after}") from refusal
             elif not window.context.frontend.rewrites:  # elsewhere, the message is marked
                 origin.fail(refusal)
@@ -441,7 +441,10 @@ class Window:
         """Raise `Refused` unless the person is the admin."""
         self.require_member()
         if self.direct:
-            raise Refused(Code.DIRECT, "A direct conversation has no admin.")
+            raise Refused(
+                Code.DIRECT,
+                "This command is for groups; a conversation of two people has no admin.",
+            )
         if not self.replica.state.is_admin(self.session.user):
             name = self.replica.state.admin_name
             raise Refused(Code.NOT_ADMIN, f"Only the admin, {name}, may do this.")
@@ -702,7 +705,9 @@ class Window:
         """Show an event, count it, and save its file."""
         self.shown = max(self.shown, event.seq)
         is_change = isinstance(event.body, Edited | Deleted)
+        before = None
         if isinstance(event.body, Edited | Deleted):
+            before = self._transcript.shown(event.body.target)
             tombstone = self._transcript.apply_change(event.body)
             if tombstone is not None:
                 self.context.frontend.inserted(self, 1, tombstone)
@@ -711,6 +716,8 @@ class Window:
         line = None
         if not (self.context.frontend.rewrites and (is_change or self._is_expulsion(event))):
             line = self._transcript.line(event)
+        if isinstance(event.body, Edited | Deleted) and line is not None and before is not None:
+            line = named_change(line, event.body, event.actor, before)
         if line is not None:
             self._show_event(replace(line, history=not unseen))
         unread = self.reading.apply(event, seen=self.caught_up and self.attended)
@@ -746,7 +753,8 @@ class Window:
         self.caught_up = True
         counts = self.reading.counts
         if counts.total and self.reading.read:
-            self.notice(digest(counts, direct=self.direct))
+            above = "" if self.context.frontend.rewrites else "above, "
+            self.notice(f"{above}{digest(counts, direct=self.direct)}")
         if self.attended:
             self.attend()
         if greet and not self.direct:
@@ -755,8 +763,10 @@ class Window:
 
     def _report_unsent(self) -> None:
         if unsent := self._outgoing.count_failed():
+            them = "it" if unsent == 1 else "them"
             self.notice(
-                f"not sent: {count_text(unsent, 'message')}; /resend sends, /discard deletes them"
+                f"not sent: {count_text(unsent, 'message')}; /resend sends {them}, /discard deletes"
+                f" {them}"
             )
 
     def handle_standing(self, news: MembershipChange | None) -> None:

@@ -99,6 +99,8 @@ def show_transfers(chat: Chat) -> None:
 
 
 def _file(window: Window, typed: str) -> File:
+    if window.direct:
+        raise Refused(Code.DIRECT, "Conversations of two people have no files; groups have.")
     number = int(typed) if _NUMBER.fullmatch(typed) else 0
     file = window.replica.state.files.get(number)
     if file is None:

@@ -17,7 +17,7 @@ def show_help(chat: Chat, window: Window, typed: str) -> None:
     """Show all commands, those of a topic, the keys, or everything about one command."""
     table, topic, screen = chat.commands, typed.lower(), chat.frontend.rewrites
     if topic == "keys":
-        lines = chat.frontend.key_lines() or ["Plain mode has no keys of its own."]
+        lines = chat.frontend.key_lines()
     elif not topic or topic in table.topics:
         lines = table.help_lines(topic, screen=screen)
     else:

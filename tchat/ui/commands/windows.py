@@ -158,11 +158,14 @@ def switch(chat: Chat, window: Window, typed: str) -> None:
     begun = (one for one in windows if begins_title(one.title, typed))
     meant += sorted(begun, key=lambda one: len(one.title))
     if not meant:
-        count = "one is" if len(windows) == 1 else f"{len(windows)} are"
+        listed = ", ".join(f"{number} {one.title}" for number, one in enumerate(windows, start=1))
         raise Refused(
             Code.MISSING_ARGUMENT,
-            f"There is no window {quote_name(typed)}; {count} open. /list lists your groups.",
+            f"There is no window {quote_name(typed)}. Your windows: {listed}. /join GROUP or"
+            " /query NAME opens another.",
         )
+    if meant[0] is chat.current and not chat.frontend.rewrites:
+        window.notice(f"What you type goes to {window.title} already.")
     chat.switch_to(meant[0])
 
 
@@ -187,6 +190,9 @@ def unmute(chat: Chat, window: Window, _: str) -> None:
 
 def clear(chat: Chat, window: Window, _: str) -> None:
     """Empty the window."""
+    if not chat.frontend.rewrites:
+        window.notice("Nothing was cleared: lines that are printed stay.")
+        return
     window.clear()
     chat.frontend.changed()
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import time
 from typing import TYPE_CHECKING, Protocol
+from weakref import WeakSet
 
 from tchat.core.group.files import FileShared
 from tchat.core.group.messages import Deleted, Edited, Posted
-from tchat.core.text import clean_text
-from tchat.ui.chat.lines import Line, date_text, day_of
+from tchat.core.text import clean_line, clean_text
+from tchat.ui.chat.lines import Line, clock_text, date_text, day_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,16 +45,28 @@ def now() -> int:
 class TextFormat:
     """Lines of text, with a line for the date whenever the date changes.
 
-    The lines of all windows but the first one have the window's title in front.
+    The lines of all windows but the first one have the window's title in front. A notice follows a
+    message that mentions the person, and is in front of the first line of a direct conversation.
     """
 
     def __init__(self) -> None:
         self._first: Window | None = None
+        self._private: WeakSet[Window] = WeakSet()
         self._day = day_of(now())
 
     def lines(self, window: Window, line: Line, event: Event | None) -> Iterator[str]:
         """Yield a line, after the date and the quotation that belong in front of it."""
-        return self._lines(self._prefix(window), line)
+        prefix = self._prefix(window)
+        if window.direct and window not in self._private:
+            self._private.add(window)
+            who = clean_line(window.partner)
+            note = (
+                f"Lines that begin with {window.title} are private; /msg {who} TEXT answers them."
+            )
+            yield from self._lines(f"{window.title} ", Line(line.at, "notice", note))
+        yield from self._lines(prefix, line)
+        if line.mention and not window.direct:
+            yield from self._lines(prefix, Line(line.at, "notice", f"{line.who} mentioned you"))
 
     def found(self, window: Window, line: Line, event: Event | None) -> Iterator[str]:
         """Yield the line after the title of its window, also for the first window."""
@@ -71,9 +84,9 @@ class TextFormat:
     def _lines(self, prefix: str, line: Line) -> Iterator[str]:
         if day_of(line.at) != self._day:
             self._day = day_of(line.at)
-            yield f"{prefix}[{_clock(line.at)}] -- {date_text(line.at)}"
+            yield f"{prefix}[{clock_text(line.at)}] -- {date_text(line.at)}"
         if line.reply:
-            yield f"{prefix}[{_clock(line.at)}] > {line.reply}"
+            yield f"{prefix}[{clock_text(line.at)}] > in reply to {line.reply}"
         yield prefix + format_line(line)
 
 
@@ -89,11 +102,7 @@ def format_line(line: Line) -> str:
             text = f"-- {text}"
         case "error":
             text = f"! {text}"
-    return f"[{_clock(line.at)}] {text}"
-
-
-def _clock(at: int) -> str:
-    return time.strftime("%H:%M", time.localtime(at / 1000))
+    return f"[{clock_text(line.at)}] {text}"
 
 
 class JsonFormat:

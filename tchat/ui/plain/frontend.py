@@ -6,7 +6,7 @@ One line is printed for each event:
     [HH:MM] * alice waves       an action ("/me waves")
     [HH:MM] -- notice           anything else that happened
     [HH:MM] ! error             something that was refused
-    [HH:MM] > bob: text         quotes the message that the next line replies to
+    [HH:MM] > in reply to bob: text   quotes the message that the next line replies to
 
 No message can look like a notice or an error. With several windows, the lines of all but the first
 group have their window's title in front: `#ops ` or `@bob `. A notice is printed when the date
@@ -59,6 +59,9 @@ if TYPE_CHECKING:
 HISTORY = 50
 """How many of the latest messages of a group are printed on the first visit."""
 
+_HOW_TO_QUIT = "/quit or Ctrl-D on an empty line quits; Ctrl-C quits at once. You stay a member."
+_GOODBYE = "Quitting when everything is sent; Ctrl-C quits at once. You stay a member."
+
 _CONTEXT_LINES = 3
 """How many lines around a search result are printed."""
 
@@ -72,12 +75,14 @@ class PlainOptions:
 
     `commands` says that input lines may be commands. `history` is how many of the latest messages
     are printed at the start, even if the person has seen them, with what happened between them;
-    None for `HISTORY` on the first visit of a group, and for what is unread on later ones.
+    None for `HISTORY` on the first visit of a group, and for what is unread on later ones. At a
+    `terminal`, the person is told that the program ends.
     """
 
     commands: bool = True
     json: bool = False
     history: int | None = None
+    terminal: bool = False
 
 
 class PlainFrontend:
@@ -89,6 +94,7 @@ class PlainFrontend:
     def __init__(self, nursery: trio.Nursery, options: PlainOptions) -> None:
         self._nursery = nursery
         self._history = options.history
+        self._json = options.json
         self._format = JsonFormat() if options.json else TextFormat()
         self._reporter: ProgressReporter | None = None
         self._chat: Chat | None = None
@@ -134,8 +140,13 @@ class PlainFrontend:
         lines = list(backlog.release())
         if backlog.is_cut and self._history is None:
             window.notice("Earlier messages are not shown; --history N shows the N latest.")
+        is_framed = bool(lines) and not self._json  # a program has the times
+        if is_framed:
+            window.notice("Earlier messages:")
         for line, event in lines:
             _print(self._format.lines(window, line, event))
+        if is_framed:
+            window.notice("End of the earlier messages.")
 
     def inserted(self, window: Window, count: int, at: int = 0) -> None:
         """Do nothing: history is not printed."""
@@ -179,8 +190,11 @@ class PlainFrontend:
                 _print(self._format.found(window, line, _event_at(window.replica, line.seq)))
 
     def key_lines(self) -> list[str]:
-        """Return nothing: only the terminal handles keys."""
-        return []
+        """Return what the terminal does with keys."""
+        return [
+            "Plain mode has no keys of its own: Enter sends the line.",
+            _HOW_TO_QUIT,
+        ]
 
     def notify(self, title: str, text: str) -> None:
         """Do nothing: there is no bell."""
@@ -211,6 +225,8 @@ async def run_plain(start: Start, typed: TypedLines, options: PlainOptions) -> i
         nursery.start_soon(_follow_session, session, chat, frontend)
         await chat.begin()
         ended = await _read(chat, typed, options)
+        if options.terminal and not options.json:
+            chat.current.notice(_GOODBYE)
         done = await chat.finish(math.inf if ended else QUIT_SECONDS, everything=ended)
         nursery.cancel_scope.cancel()
     return 1 if not done or (ended and chat.refusals) else 0

@@ -44,7 +44,7 @@ def test_from_the_first_start_to_a_file(server: ServerProcess, tmp_path: Path) -
             bob.type("good morning 漢字\n")
             alice.sees("<bob> good morning 漢字")
             alice.type("/reply and to you\n")
-            bob.sees("> bob: good morning 漢字", "<alice> and to you")
+            bob.sees("> in reply to bob: good morning 漢字", "<alice> and to you")
             bob.type("/me waves\n")
             alice.sees("* bob waves")
             bob.type("/msg alice psst\n")

@@ -139,7 +139,7 @@ def test_wrong_commands_are_answered_with_sentences(alice: Terminal) -> None:
         ("/", "There is no command /"),
         ("/kick nobody", "nobody is not a member"),
         ("/jump 7", "There is no such result; /search"),
-        ("/window 9", "There is no window 9; one is open."),
+        ("/window 9", "There is no window 9. Your windows: 1 #ops."),
         ("/get x", "The group has no file x."),
         ("/edit", "There is no such message here"),
         ("/send nothing-like-this", "nothing-like-this"),
