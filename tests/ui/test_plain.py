@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tests.helpers import RawClient
     from tests.processes import Launcher, Person
 
+CLOCK = "00:00"
 DAY = 24 * 3600 * 1000
 
 
@@ -42,7 +43,9 @@ async def at_home(
 
 
 def without_time(person: Person) -> list[str]:
-    return [re.sub(r"\[\d\d:\d\d\] ", "", line) for line in person.lines]
+    """Return what a person sees, without the times in front, and with the same time elsewhere."""
+    lines = [re.sub(r"\[\d\d:\d\d\] ", "", line) for line in person.lines]
+    return [re.sub(r" of \d\d:\d\d", f" of {CLOCK}", line) for line in lines]
 
 
 # ------------------------------------------------------------------ missed messages
@@ -167,7 +170,7 @@ async def test_lines_of_another_day_follow_its_date(tmp_path: Path) -> None:
         shown = without_time(reader)
         dates = [line for line in shown if re.fullmatch(r"-- \w+day \d\d \w+ \d{4}", line)]
         assert len(dates) == 2
-        assert shown[0] == dates[0]
+        assert shown[:2] == ["-- Earlier messages:", dates[0]]
 
 
 # ------------------------------------------------------------------ messages from before this run
@@ -351,8 +354,8 @@ async def test_script_of_many_commands_runs_in_order(tmp_path: Path) -> None:
         shown = without_time(alice)
         for line in (
             "-- alice set the topic: all of it",
-            "-- alice edited a message: two",
-            "-- alice deleted a message",
+            f'-- alice edited "tow" of {CLOCK}: two',
+            f"-- alice deleted their message of {CLOCK}",
             "* alice waves",
             "-- alice: anyone may join now",
             "-- You are away: lunch. /away alone brings you back.",
@@ -383,14 +386,18 @@ async def test_script_commands_see_earlier_lines(tmp_path: Path) -> None:
         assert await reader.end() == 0
         shown = [line for line in without_time(reader) if "deleted" not in line]
         assert shown.pop(-2).endswith(": 22 messages")  # since bob became a member
-        assert shown[-43:] == [
+        assert shown[-44:] == [
             "<alice> long ago",
             *(
                 line
                 for n in range(20)
-                for line in (f"<alice> text {n}", f"-- alice edited a message: fair copy {n}")
+                for line in (
+                    f"<alice> text {n}",
+                    f'-- alice edited "text {n}" of {CLOCK}: fair copy {n}',
+                )
             ),
             "<alice> done",
+            "-- End of the earlier messages.",
             "-- You are in #ops with 1 other member. /help lists the commands.",
         ]
 
