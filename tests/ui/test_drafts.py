@@ -61,10 +61,10 @@ def test_draft_of_an_edit_posts_nothing_by_edit(server: ServerProcess, tmp_path:
         alice.type("first\r")
         alice.sees("alice │ first")
         alice.type("/edit\r")
-        wait_typed(alice, "/edit first")
+        alice.sees(" first")
         alice.type(" words")
         wait_saved(alice, tmp_path, "first words")
-        assert "/edit" not in saved(tmp_path)
+        assert "/edit ^#" in saved(tmp_path)
         alice.signal(signal.SIGKILL)
         alice.end()
     with join(server, tmp_path, "alice") as alice:

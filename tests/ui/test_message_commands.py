@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -219,25 +220,27 @@ async def test_printed_lines_get_a_notice_of_edits() -> None:
 async def test_edit_without_text_fills_the_input() -> None:
     async with two_typing() as (alice, bob):
         await alice.types("/me wavse", "two\nlines", "/edit")
-        assert alice.frontend.filled == ["/edit two\nlines"]
-        await alice.types("/edit two\nfine lines")
+        (filled,) = alice.frontend.filled
+        assert re.fullmatch(r"/edit \^#\d+ two\nlines", filled)
+        await alice.types(filled.replace("two\n", "two\nfine "))
         await bob.reads("alice: two\nfine lines [edited]")
         await alice.types("/edit ^2")
-        assert alice.frontend.filled[1] == "/edit ^2 /me wavse"
+        filled = alice.frontend.filled[1]
+        assert re.fullmatch(r"/edit \^#\d+ /me wavse", filled)
         await bob.types("one", "two")
         await alice.reads("bob: two")
-        # ^2 still means the message that was offered, although that is the fourth by now ...
-        await alice.types("/edit ^2 /me waves")
+        # It still means the message that was offered, although that is the fourth by now.
+        await alice.types(filled.replace("wavse", "waves"))
         await bob.reads("alice * waves [edited]")
-        # ... but no longer once something else was typed.
         assert await alice.types("/edit ^2 of whom?") == ["error: Only bob may edit this message."]
 
 
 async def test_edit_keeps_tabs_and_indentation() -> None:
     async with two_typing() as (alice, bob):
         await alice.types("\tif x:\n\t\treturn", "/edit")
-        assert alice.frontend.filled == ["/edit \tif x:\n\t\treturn"]
-        await alice.types("/edit \tif y:\n\t\treturn")
+        (filled,) = alice.frontend.filled
+        assert re.fullmatch(r"/edit \^#\d+ \tif x:\n\t\treturn", filled)
+        await alice.types(filled.replace("x", "y"))
         await bob.reads("alice: \tif y:\n\t\treturn [edited]")
         await alice.types("last", "/edit ^2   if z:")
         await bob.reads("alice:   if z: [edited]")
@@ -329,12 +332,67 @@ async def refusing_edits(*, rewrites: bool = True) -> AsyncIterator[tuple[Typist
 async def test_refused_edits_are_given_back() -> None:
     async with refusing_edits() as (bob, seq):
         bob.chat.enter("/edit ^1 a new text")
-        assert bob.window.held() == ["/edit ^1 a new text"]
+        assert bob.window.held() == [f"/edit ^#{seq} a new text"]
         assert await bob.shows("It is given back.")
-        assert bob.frontend.given_back == ["/edit ^1 a new text"]
-        assert bob.window.held() == []
         # If it is typed again, it still means the message that it meant.
-        assert bob.window.offered == ("^1", seq)
+        assert bob.frontend.given_back == [f"/edit ^#{seq} a new text"]
+        assert bob.window.held() == []
+
+
+@pytest.mark.parametrize(
+    ("typed", "kept"),
+    [
+        ("/edit changed", "/edit ^#{mine} changed"),
+        ("/edit ^2  changed", "/edit ^#{mine}  changed"),
+        ("/delete", "/delete ^#{mine}"),
+        ("/delete ^2", "/delete ^#{mine}"),
+        ("/reply no", "/reply ^#{other} no"),
+        ("/reply bob no", "/reply ^#{other} no"),
+        ("/pin ^1", "/pin ^#{other}"),
+        ("/edit ^9 text", "text"),
+        ("/delete ^9", ""),
+        ("//edit ^2 text", "//edit ^2 text"),
+        ("/nothing ^2 text", "/nothing ^2 text"),
+    ],
+)
+async def test_saved_commands_keep_their_message(typed: str, kept: str) -> None:
+    async with two_typing() as (alice, bob):
+        await alice.types("mine")
+        await bob.types("other")
+        await alice.reads("bob: other")
+        other, mine = (line.seq for line in list(alice.window.messages())[:2])
+        saved = alice.chat.to_save(alice.window, typed)
+        assert saved == kept.format(mine=mine, other=other)
+        await bob.types("later")
+        await alice.reads("bob: later")
+        assert alice.chat.complete(alice.window, saved) == saved
+
+
+async def test_kept_reference_never_reaches_another_message() -> None:
+    async with two_typing() as (alice, _):
+        await alice.types("one", "two")
+        kept = alice.chat.complete(alice.window, "/edit fixed")
+        await alice.types("/delete", "three")
+        refusal = "error: That message was deleted meanwhile."
+        assert await alice.types(kept) == [refusal]
+        assert "alice: three" in alice.screen()
+
+
+async def test_answer_becomes_a_command_when_the_question_goes() -> None:
+    async with two_typing() as (alice, bob):
+        await bob.types("hello")
+        await alice.reads("bob: hello")
+        await alice.types("/msg bob")
+        for answer in ("secret", "/home is full"):
+            assert alice.chat.complete(alice.window, answer) == f"/msg bob {answer}"
+        assert alice.chat.complete(alice.window, "//home") == "/msg bob /home"
+        assert alice.chat.complete(alice.window, "/help") == "/help"
+        alice.chat.cancel_question()
+        assert alice.chat.complete(alice.window, "secret") == "secret"
+        await alice.types("/msg bob", "/home is full")
+        assert "alice: /home is full" not in alice.screen()
+        await bob.until(lambda: "@alice" in bob.titles)
+        await bob.until(lambda: "alice: /home is full" in bob.screen("@alice"))
 
 
 async def test_accepted_edits_are_not_given_back() -> None:

@@ -41,6 +41,7 @@ class Listener:
     looks: bool = True
     shown: list[tuple[Window, Line]] = field(default_factory=list)
     calls: list[tuple[str, str]] = field(default_factory=list)
+    typing: bool = False
     filled: list[str] = field(default_factory=list)
     revealed: list[tuple[str, int]] = field(default_factory=list)
     handed_out: list[str] = field(default_factory=list)
@@ -71,9 +72,15 @@ class Listener:
     def ask(self, window: Window, question: str) -> None:
         window.notice(question)
 
-    def fill_input(self, text: str, *, refused: bool = False) -> bool:
-        self.filled.append(text)
+    def fill_input(self, window: Window, text: str, *, refused: bool = False) -> bool:
+        self.filled += [text] if text else []
         return self.rewrites
+
+    def complete_input(self, window: Window) -> None:
+        pass
+
+    def is_typing(self, _: Window) -> bool:
+        return self.typing
 
     def give_back(self, window: Window, line: str) -> str:
         self.given_back.append(line)

@@ -50,6 +50,7 @@ from tchat.ui.chat.commands import (
     Say,
     TextQuestion,
     WrongUsage,
+    without_reference,
 )
 from tchat.ui.chat.elsewhere import Elsewhere
 from tchat.ui.chat.hints import with_hint
@@ -140,6 +141,7 @@ class Chat:
         self.windows: list[Window] = []
         self.question: Question | None = None
         self.unanswered = ""
+        self._missed = ""
         self.refusals = 0
         self.done = trio.Event()
         self.founds = start.founds
@@ -404,8 +406,7 @@ class Chat:
         # If the question has lapsed, a number still counts as its answer: otherwise the number
         # would be posted as a message.
         question = self.question if line.strip().isdecimal() else self.asked
-        self.question, window = None, self.current
-        offered = window.offered
+        self.question, window, typed = None, self.current, line
         self._refresh_preferences()
         try:
             if isinstance(question, Confirmation):
@@ -414,23 +415,79 @@ class Chat:
                     return
                 window.fail(_not_confirmed(question))
             elif question is not None and self.commands.is_answer(question, line):
-                answer = line.strip()
-                if isinstance(question, CommandSpec):
-                    line = f"/{question.word} {answer}"  # what it means, if it is refused
-                self._answer(question, answer)
-                return
-            match self.commands.parse(line):
-                case Say(text):
-                    self._stop_stray_answer(text)
-                    window.say(clean_text(text))
-                case Do(command, argument):
-                    self.run(command, argument)
+                line = question.complete(line)
+            elif question is not None:
+                self._leave_unanswered(question)
+            self._say_or_do(window, line)
         except Refused as refusal:
             window.fail(refusal)
+            is_open = question is not None and self._stays_open(question, typed, refusal)
+            line = typed if is_open else line
             if window is self.current and self._is_text(line):
-                self.frontend.fill_input(line, refused=True)
-        if window.offered is offered:
-            window.offered = None
+                self.frontend.fill_input(window, line, refused=True)
+            self.question = question if is_open else self.question
+
+    def _say_or_do(self, window: Window, line: str) -> None:
+        match self.commands.parse(line):
+            case Say(text):
+                self._stop_stray_answer(text)
+                window.say(clean_text(text))
+            case Do(command, argument):
+                self.run(command, argument)
+
+    def _stays_open(self, question: Question, line: str, refusal: Refused) -> bool:
+        """Return whether a question is still asked after a line was refused.
+
+        Without an input line that the answer could return to as a complete command, the next line
+        would otherwise be posted here.
+        """
+        if isinstance(question, Confirmation) or not line.strip():
+            return False
+        if refusal.code == Code.UNKNOWN_COMMAND:
+            return True
+        is_text = question.takes_text and self.commands.is_answer(question, line)
+        return is_text and (isinstance(question, TextQuestion) or not self.frontend.rewrites)
+
+    def complete(self, window: Window, line: str) -> str:
+        """Return a line of a window as a command that means the same at any later time.
+
+        The answer to a question becomes the command that it completes, and a reference to a message
+        becomes its seq. So a line that leaves the input line cannot reach another message or place.
+        """
+        question = self.asked if window is self.current else None
+        if question is not None and not isinstance(question, Confirmation):
+            is_answer = bool(line.strip()) and self.commands.is_answer(question, line)
+            line = question.complete(line) if is_answer else line
+        return self._bound(window, line) or line
+
+    def to_save(self, window: Window, line: str) -> str:
+        """Return a complete line for the disk.
+
+        Of a command whose message is not known, only the text is saved, since its reference would
+        mean another message after a restart.
+        """
+        bound = self._bound(window, line)
+        if bound is None:
+            word, _, argument = line.partition(" ")
+            command = self.commands.find(word)
+            return without_reference(argument) if command and command.takes_text else ""
+        return bound
+
+    def _bound(self, window: Window, line: str) -> str | None:
+        """Return a line with its message's seq; None if it refers to a message that is not known.
+
+        Lines that refer to no message are returned as they are.
+        """
+        try:
+            found = self.commands.parse(line)
+        except Refused:
+            return line
+        if not isinstance(found, Do) or found.command.bind is None or not found.argument:
+            return line
+        try:
+            return f"/{found.command.word} {found.command.bind(window, found.argument)}"
+        except Refused:
+            return None
 
     def _is_text(self, line: str) -> bool:
         """Return whether a line is a message, or a command whose argument is a message."""
@@ -438,7 +495,8 @@ class Chat:
             return bool(line.strip())
         word, _, rest = line.partition(" ")
         command = self.commands.find(word)
-        return bool(rest.strip()) and command is not None and command.takes_text
+        # An unknown command may be a message that begins with a slash.
+        return bool(rest.strip()) and (command is None or command.takes_text)
 
     @property
     def asked(self) -> Question | None:
@@ -461,10 +519,27 @@ class Chat:
         return f"{question.question} ({listed})" if choices else question.question
 
     def cancel_question(self) -> None:
-        """Withdraw the open question, if there is one; say so if it asked for a confirmation."""
+        """Withdraw the open question, if there is one; say so if it asked for a confirmation.
+
+        The half-typed answer to any other becomes a complete command.
+        """
+        if self.question is None:
+            return
+        if not isinstance(self.question, Confirmation):
+            self.frontend.complete_input(self.current)
         question, self.question = self.question, None
         if isinstance(question, Confirmation):
             self.current.notice(_declined(question))
+        else:
+            self._leave_unanswered(question)
+
+    def _leave_unanswered(self, question: Question) -> None:
+        """Remember a question for a text whose answer may still be typed.
+
+        In a full screen, the prompt shows that the question is gone.
+        """
+        if not isinstance(question, Confirmation) and question.takes_text:
+            self._missed = "" if self.frontend.rewrites else question.question
 
     def end_of_input(self) -> None:
         """Answer an open question with a blank line, since the input has ended."""
@@ -531,19 +606,21 @@ class Chat:
         self._ask(Confirmation(text, ask, run))
         self.unanswered = text
 
-    def ask_text(self, question: str, run: Callable[[str], None]) -> None:
-        """Ask for the text of a message; `run` gets the answer, and may raise `Refused`."""
-        self._ask(TextQuestion(question, run))
+    def ask_text(self, window: Window, question: str, command: str) -> None:
+        """Ask in a window for the text that completes a command. Raises `Refused`."""
+        self.require_idle(window)
+        self._ask(TextQuestion(question, command))
 
-    def _take_text(self, question: TextQuestion, text: str) -> None:
-        """Send a text that was asked for. Raises `Refused`."""
-        if not text:
-            raise Refused(Code.MISSING_ARGUMENT, "Nothing was sent.")
-        try:
-            question.run(clean_text(text.removeprefix("/")))
-        except Refused:
-            self.question = question  # the line comes back, and is still the answer
-            raise
+    def require_idle(self, window: Window) -> None:
+        """Raise `Refused` if something else is being typed, or elsewhere, since the command.
+
+        A command that has loaded the history must not change the meaning of what is being typed.
+        """
+        if window is not self.current or self.frontend.is_typing(window):
+            raise Refused(
+                Code.NOT_CONFIRMED,
+                "You have begun to type something else; nothing was done. Enter the command again.",
+            )
 
     def _decide(self, question: Confirmation, line: str) -> None:
         """Take a line as the answer to a yes-or-no question. Raises `Refused` unless it is one."""
@@ -575,6 +652,13 @@ class Chat:
 
         A command, a key or another window may have withdrawn the question unnoticed.
         """
+        missed, self._missed = self._missed, ""
+        if missed:
+            raise Refused(
+                Code.NOT_CONFIRMED,
+                f'"{missed}" is no longer asked, so this was not sent: {clean_line(text)}'
+                f" Type it again to send it to {self.current.title}.",
+            )
         question, self.unanswered = self.unanswered, ""
         if question and text.strip().lower() in (*_YES, *_NO):
             raise Refused(
@@ -586,17 +670,12 @@ class Chat:
     def _is_new_command(self, line: str) -> bool:
         return line.startswith("/") and not line.startswith("//")
 
-    def _answer(self, question: CommandSpec[Chat] | TextQuestion, argument: str) -> None:
-        if isinstance(question, TextQuestion):
-            self._take_text(question, argument)
-            return
-        if not argument:
-            raise Refused(Code.MISSING_ARGUMENT, f"Nothing was done. {question.usage_sentence}")
-        self.run(question, argument)
-
     def _ask(self, question: Question) -> None:
         if isinstance(question, CommandSpec) and question.before_asking is not None:
             question.before_asking(self)
+        self.cancel_question()
+        self.frontend.fill_input(self.current, "")  # what is being typed is no answer to this
+        self._missed = ""
         self.question = question
         self.frontend.ask(self.current, self.asked_text)
 

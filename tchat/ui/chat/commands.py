@@ -11,6 +11,7 @@ the line is its argument. A command whose required argument is missing asks for 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 ARGUMENT_LIMIT = 4096
 """Longest argument of a command that is not a message, in code points: enough for any path."""
+
+_REFERENCE = re.compile(r"\^#?\d+\s*")
 
 _USAGE_WIDTH = 15
 """Width of the usage column in the table of a topic, in cells."""
@@ -79,6 +82,8 @@ class CommandSpec(Generic[C]):
     """Runs before the question is asked; raises `Refused` if no argument is possible."""
     lapses: bool = False
     """Whether the question lapses when no `choices` are left."""
+    bind: Callable[[Window, str], str] | None = None
+    """Returns the argument with the seq of the message that it refers to; raises `Refused`."""
 
     @property
     def usage(self) -> str:
@@ -90,6 +95,12 @@ class CommandSpec(Generic[C]):
         """The usage with the example: "Usage: /approve NAME; for example: /approve bob"."""
         example = f"; for example: /{self.word} {self.example}" if self.example else ""
         return f"Usage: {self.usage}{example}"
+
+    def complete(self, answer: str) -> str:
+        """Return the command that an answer stands for. Raises `Refused` for a blank one."""
+        if not answer.strip():
+            raise Refused(Code.MISSING_ARGUMENT, f"Nothing was done. {self.usage_sentence}")
+        return _completed(f"/{self.word}", answer, is_text=self.takes_text)
 
     @property
     def needs_argument(self) -> bool:
@@ -124,14 +135,21 @@ class Do(Generic[C]):
 
 @dataclass(frozen=True, slots=True)
 class TextQuestion:
-    """An open question for the text of a message, which `run` sends.
+    """An open question for the text of a message: the rest of a command that begins with `command`.
 
-    What the message refers to is settled before the question is asked: until it is answered, other
-    messages may arrive.
+    What the message refers to is settled before the question is asked, and is in the command: until
+    it is answered, other messages may arrive.
     """
 
     question: str
-    run: Callable[[str], None]
+    command: str
+    takes_text = True
+
+    def complete(self, answer: str) -> str:
+        """Return the command that an answer stands for. Raises `Refused` for a blank one."""
+        if not answer.strip():
+            raise Refused(Code.MISSING_ARGUMENT, "Nothing was sent.")
+        return _completed(self.command, answer, is_text=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,14 +231,14 @@ class CommandTable(Generic[C]):
     def is_answer(self, question: CommandSpec[C] | TextQuestion, line: str) -> bool:
         """Return whether a line answers a question, rather than being a command itself.
 
-        An absolute path begins with a slash too: it is a command only if its first word is one. So
-        does a text that begins with two, of which the first is removed.
+        An absolute path and a text may begin with a slash too: they are commands only if their
+        first word is one. Of two slashes before a text, the first is removed.
         """
         if not line.startswith("/"):
             return True
-        if isinstance(question, TextQuestion):
-            return line.startswith("//")
-        return question.takes_path and _split(line)[0] not in self._by_name
+        if isinstance(question, CommandSpec) and not (question.takes_path or question.takes_text):
+            return False
+        return _split(line)[0] not in self._by_name
 
     # ------------------------------------------------------------------ /help
 
@@ -260,6 +278,16 @@ def help_of(command: CommandSpec[C], *, screen: bool = True) -> str:
     others = "".join(f", /{alias}" for alias in command.aliases)
     example = f"; for example: /{command.word} {command.example}" if command.example else ""
     return f"{command.usage}{number}{others}: {_explained(command, screen=screen)}{example}"
+
+
+def without_reference(argument: str) -> str:
+    """Return an argument without a reference to a message ("^2") at its beginning."""
+    return _REFERENCE.sub("", argument)
+
+
+def _completed(command: str, answer: str, *, is_text: bool) -> str:
+    answer = answer.strip()
+    return f"{command} {answer[1:] if is_text and answer.startswith('//') else answer}"
 
 
 def _by_number(command: CommandSpec[C]) -> int:

@@ -83,11 +83,17 @@ class Frontend(Protocol):
     def ask(self, window: Window, question: str) -> None:
         """Show a question that the next line answers, unless the prompt shows it anyway."""
 
-    def fill_input(self, text: str, *, refused: bool = False) -> bool:
-        """Put a text into the input line for editing; return False if that is impossible.
+    def fill_input(self, window: Window, text: str, *, refused: bool = False) -> bool:
+        """Put a text into a window's input line for editing; return False if that is impossible.
 
         A `refused` one makes room for what is typed next, unless it is edited.
         """
+
+    def complete_input(self, window: Window) -> None:
+        """Replace what is typed in a window with what `Chat.complete` makes of it."""
+
+    def is_typing(self, window: Window) -> bool:
+        """Return whether a window's input line has text."""
 
     def give_back(self, window: Window, line: str) -> str:
         """Keep a line that was refused after it was typed; return a sentence that says where."""
@@ -127,18 +133,22 @@ class WindowContext(Protocol):
         """Run `work`, which handles its refusals, in the background; quitting does not wait."""
 
 
+def reference_to(seq: int) -> str:
+    """Return the reference to a message in commands that stays the same: "^#57"."""
+    return f"^#{seq}"
+
+
 @dataclass(frozen=True, slots=True)
 class TypedEdit:
-    """A new `text` for message `seq`; `back` is how the person referred to it ("^2", or empty)."""
+    """A new `text` for message `seq`."""
 
-    back: str
     seq: int
     text: str
 
     @property
     def line(self) -> str:
-        """The command as it is typed."""
-        return " ".join(filter(None, ("/edit", self.back, self.text)))
+        """The command, which means this message however many are posted after it."""
+        return f"/edit {reference_to(self.seq)} {self.text}"
 
 
 class Outgoing:
@@ -267,8 +277,7 @@ class Window:
     """One group of a chat; `transfers` are those of the whole chat.
 
     `shown` is the seq of the last event that was shown or skipped. `reading` is the read state of
-    the group. `commanding` counts the commands without an answer. `offered` is the message that
-    /edit put into the input line: how the person referred to it, and its seq.
+    the group. `commanding` counts the commands without an answer.
     """
 
     def __init__(self, context: WindowContext, replica: Replica, downloads: Path) -> None:
@@ -284,7 +293,6 @@ class Window:
         self.caught_up = False
         self.opened_by_other = False
         self.loading = False
-        self.offered: tuple[str, int] | None = None
         self._unanswered_edits: list[TypedEdit] = []
         self.shown = 0
         self.files = GroupFiles(self, downloads)
@@ -487,8 +495,6 @@ class Window:
             await self._wait_for_command(request)
         except Refused as refusal:
             where = self.context.frontend.give_back(self, edit.line)
-            # If it is typed again, it still means this message.
-            self.offered = self.offered or (edit.back, edit.seq)
             raise Refused(refusal.code, f"{refusal.sentence} {where}") from refusal
         finally:
             self._unanswered_edits.remove(edit)

@@ -1,7 +1,8 @@
 """Commands about messages: reply, edit, delete, pin, resend, search, jump.
 
 A message is referred to by its author ("bob": the newest by bob) or by counting back ("^3": the
-third newest); without either, the command applies to the newest suitable message.
+third newest); without either, the command applies to the newest suitable message. "^#57" is the
+message with that seq: commands that are kept for later are completed with it (`Chat.complete`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from tchat.errors import Code, Refused
 from tchat.ui.chat.commands import CommandSpec, NotLoaded, WrongUsage
 from tchat.ui.chat.completion import first_then_text, other_people, text
 from tchat.ui.chat.lines import QUOTE_LIMIT, count_text, latest, quotation
-from tchat.ui.chat.window import TypedEdit
+from tchat.ui.chat.window import TypedEdit, reference_to
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 _ALIKE = 0.75
 """How similar to a member's name a word has to be to count as that name mistyped."""
 _BACK = re.compile(r"\^([0-9]{1,4})")
+_SEQ = re.compile(r"\^#([0-9]{1,15})")
 _MOST_PAGES = 2000
 """How many pages of history /jump loads, so that a malicious server cannot keep it busy forever."""
 
@@ -48,11 +50,10 @@ def me(chat: Chat, window: Window, typed: str) -> None:
 
 def reply(chat: Chat, window: Window, typed: str) -> None:
     """Reply to a message: the newest by somebody else, unless another is given."""
-    mine = fold(chat.session.user)
-    target, answer = find_message(window, typed, lambda line: fold(line.who) != mine)
+    target, answer = _replied_to(window, typed)
     if not answer:
         question = f"reply what? ({window.quote_of(target.seq)})"
-        chat.ask_text(question, lambda text: window.say(text, target.seq))
+        chat.ask_text(window, question, f"/reply {reference_to(target.seq)}")
         return
     check_text(answer)
     doubt = _doubt(chat, window, target, answer) if answer == typed.strip() else None
@@ -90,34 +91,53 @@ def _shortened(text: str) -> str:
     return clean_line(text)[:QUOTE_LIMIT] + "…" * (len(clean_line(text)) > QUOTE_LIMIT)
 
 
+def _replied_to(window: Window, typed: str) -> tuple[Line, str]:
+    mine = fold(window.session.user)
+    return find_message(window, typed, lambda line: fold(line.who) != mine)
+
+
+def bind_reply(window: Window, typed: str) -> str:
+    """Return the argument of a reply that has a text, with the seq of its message."""
+    target, answer = _replied_to(window, typed)
+    return f"{reference_to(target.seq)} {answer}" if answer else typed
+
+
 def edit(chat: Chat, window: Window, typed: str) -> None:
     """Edit the person's newest message, or put it into the input line for editing."""
-    mine = fold(chat.session.user)
-    require_sent(window)
-    target, _ = find_message(window, typed, lambda line: fold(line.who) == mine, by_name=False)
-    first, _, rest = typed.partition(" ")
-    back, changed = (first, rest) if _BACK.fullmatch(first) else ("", typed)
-    if changed and window.offered is not None and window.offered[0] == back:
-        # Even if newer messages have come since, "^2" means the message that was offered.
-        seq = window.offered[1]
-    elif fold(target.who) != mine:
+    target, changed = _edited(window, typed)
+    if fold(target.who) != fold(chat.session.user):
         raise Refused(Code.NOT_AUTHOR, f"Only {target.who} may edit this message.")
-    else:
-        seq = target.seq
     if not changed:
-        _offer(chat, window, back, target)
+        _offer(chat, window, target)
         return
     check_text(changed)
-    window.submit_edit(TypedEdit(back, seq, clean_text(changed)))
+    window.submit_edit(TypedEdit(target.seq, clean_text(changed)))
 
 
-def _offer(chat: Chat, window: Window, back: str, target: Line) -> None:
-    """Put a message into the input line, and remember its seq for the next /edit."""
+def _edited(window: Window, typed: str) -> tuple[Line, str]:
+    """Return the message that an edit refers to, and its new text, with its indentation."""
+    mine = fold(window.session.user)
+    first, _, rest = typed.partition(" ")
+    if not _SEQ.fullmatch(first):
+        require_sent(window)
+    target, _ = find_message(window, typed, lambda line: fold(line.who) == mine, by_name=False)
+    return target, rest if _SEQ.fullmatch(first) or _BACK.fullmatch(first) else typed
+
+
+def bind_edit(window: Window, typed: str) -> str:
+    """Return the argument of an edit that has a text, with the seq of its message."""
+    if _SEQ.match(typed):
+        return typed
+    target, changed = _edited(window, typed)
+    return f"{reference_to(target.seq)} {changed}" if changed else typed
+
+
+def _offer(chat: Chat, window: Window, target: Line) -> None:
+    """Put a message into the input line, with its seq."""
+    chat.require_idle(window)
     text = f"/me {target.text}" if target.sort == "action" else target.text
-    edit = TypedEdit(back, target.seq, text)
-    if not chat.frontend.fill_input(edit.line):
+    if not chat.frontend.fill_input(window, TypedEdit(target.seq, text).line):
         raise WrongUsage
-    window.offered = (back, target.seq)
 
 
 def delete(chat: Chat, window: Window, typed: str) -> None:
@@ -125,9 +145,7 @@ def delete(chat: Chat, window: Window, typed: str) -> None:
 
     To delete somebody else's message, the person has to confirm.
     """
-    mine = fold(chat.session.user)
-    require_sent(window)
-    target = find_named(window, typed, lambda line: fold(line.who) == mine)
+    mine, target = fold(chat.session.user), _deleted(window, typed)
     group = window.replica.name
 
     def question() -> str | None:
@@ -139,9 +157,28 @@ def delete(chat: Chat, window: Window, typed: str) -> None:
         allowed = window.replica.state.is_admin(chat.session.user)
         if fold(target.who) == mine or not allowed:
             return None
-        return f"Delete this message for everybody? {window.quote_of(target.seq)}"
+        return f"Delete this message for everybody? \u201c{window.quote_of(target.seq)}\u201d"
 
     chat.confirm(question, lambda: window.submit(lambda i, n: Delete(i, n, group, target.seq)))
+
+
+def _deleted(window: Window, typed: str) -> Line:
+    mine = fold(window.session.user)
+    if not _SEQ.fullmatch(typed):
+        require_sent(window)
+    return find_named(window, typed, lambda line: fold(line.who) == mine)
+
+
+def bind_delete(window: Window, typed: str) -> str:
+    """Return the reference of a deletion as a seq."""
+    return typed if _SEQ.match(typed) else reference_to(_deleted(window, typed).seq)
+
+
+def bind_pin(window: Window, typed: str) -> str:
+    """Return the reference to the message that is to be pinned as a seq; without one, ""."""
+    if not typed or _SEQ.match(typed):
+        return typed
+    return reference_to(find_named(window, typed, lambda line: True).seq)
 
 
 def pin(chat: Chat, window: Window, typed: str) -> None:
@@ -221,6 +258,8 @@ def find_message(
     """
     window.require_member()
     first, _, rest = typed.partition(" ")
+    if seq := _SEQ.fullmatch(first):
+        return _message_at(window, int(seq[1])), rest.strip()
     if back := _BACK.fullmatch(first):
         require_sent(window)
         messages = list(window.messages())
@@ -237,6 +276,15 @@ def find_message(
     if newest is None:
         raise _not_found(window)
     return newest, typed.strip()
+
+
+def _message_at(window: Window, seq: int) -> Line:
+    found = next((line for line in window.messages() if line.seq == seq), None)
+    if found is not None:
+        return found
+    if seq in window.replica.deleted:
+        raise Refused(Code.NO_SUCH_MESSAGE, "That message was deleted meanwhile.")
+    raise _not_found(window, f"message {reference_to(seq)}", exists=seq < window.replica.first)
 
 
 def _not_found(window: Window, what: str = "such message", *, exists: bool = True) -> Refused:
@@ -355,6 +403,7 @@ COMMANDS: tuple[CommandSpec[Chat], ...] = (
         example="^2 yes, at ten",
         completer=first_then_text(other_people),
         counts_messages=True,
+        bind=bind_reply,
     ),
     CommandSpec(
         "edit",
@@ -366,6 +415,7 @@ COMMANDS: tuple[CommandSpec[Chat], ...] = (
         completer=text,
         keeps_indent=True,
         counts_messages=True,
+        bind=bind_edit,
     ),
     CommandSpec(
         "delete",
@@ -376,6 +426,7 @@ COMMANDS: tuple[CommandSpec[Chat], ...] = (
         example="^2",
         choices=other_people,
         counts_messages=True,
+        bind=bind_delete,
     ),
     CommandSpec(
         "pin",
@@ -387,6 +438,7 @@ COMMANDS: tuple[CommandSpec[Chat], ...] = (
         choices=other_people,
         aliases=("pins",),
         counts_messages=True,
+        bind=bind_pin,
     ),
     CommandSpec("unpin", "messages", "unpins the pinned message", unpin, admin=True),
     CommandSpec("resend", "messages", "sends the refused messages again", resend),

@@ -126,15 +126,12 @@ def msg(chat: Chat, window: Window, typed: str) -> None:
     name, _, text = typed.partition(" ")
     person = _person(chat, name)
 
-    def send(text: str) -> None:
-        check_text(text)
-        there = chat.open(direct_name(chat.session.user, person))
-        there.say(text, origin=window)
-
-    if text.strip():
-        send(clean_text(text.strip()))
-    else:
-        chat.ask_text(f"send what to {clean_line(person)}?", send)
+    if not text.strip():
+        chat.ask_text(window, f"send what to {clean_line(person)}?", f"/msg {person}")
+        return
+    text = clean_text(text.strip())
+    check_text(text)
+    chat.open(direct_name(chat.session.user, person)).say(text, origin=window)
 
 
 def query(chat: Chat, window: Window, typed: str) -> None:

@@ -173,8 +173,15 @@ class PlainFrontend:
         """Print the question: there is no prompt to show it."""
         window.notice(question)
 
-    def fill_input(self, _: str, *, refused: bool = False) -> bool:
+    def fill_input(self, window: Window, _: str, *, refused: bool = False) -> bool:
         """Return False: the terminal's own input line cannot be filled in."""
+        return False
+
+    def complete_input(self, window: Window) -> None:
+        """Do nothing: a line is entered as a whole."""
+
+    def is_typing(self, _: Window) -> bool:
+        """Return False: a line is entered as a whole."""
         return False
 
     def give_back(self, window: Window, line: str) -> str:

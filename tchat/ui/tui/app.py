@@ -9,9 +9,9 @@ defines what the screen shows of the chat.
 from __future__ import annotations
 
 import gc
-import re
 import signal
 import sys
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -55,7 +55,6 @@ _UNFINISHED = (
 _TRANSFER_SECONDS = 0.25
 _LONGEST_TYPED = 40
 """Longest run of characters that is inserted one by one, like typing, and is undone by words."""
-_EDIT_COMMAND = re.compile(r"/edit(\s+\^\d+)?\s+")
 _QUITS_AT_ONCE = {"leave", "delete-or-leave", "interrupt"}
 """The actions of keys that end the wait for unfinished deliveries."""
 _LEAVES_PAGE = {"Enter", "Escape", "C-c", "C-d", "C-j", "C-\\"}
@@ -148,6 +147,7 @@ class App:
         view = self._views.get(window)
         if view is None:
             view = self._views[window] = WindowView()
+            view.edit.meaning = partial(self.chat.complete, window)
             unsent = self._drafts.texts(window.replica.name)
             view.edit.restore(unsent)
             if unsent[1:]:
@@ -165,14 +165,13 @@ class App:
         """Copy the unsent texts of each window into the drafts.
 
         Closed windows come first: if another window of the same group is open, its texts replace
-        those. A draft of an edit is saved without its command, because after a restart "^2" may
-        mean another message.
+        those.
         """
         self._saved_held = self._held()
         windows = self.chat.windows
         for window in [*(w for w in self._views if w not in windows), *windows]:
             texts = [*window.held(), *self.view_of(window).edit.unsent()]
-            kept = [_EDIT_COMMAND.sub("", text) for text in texts]
+            kept = [text for text in (self.chat.to_save(window, one) for one in texts) if text]
             self._drafts.update(window.replica.name, kept)
 
     def _held(self) -> int:
@@ -218,17 +217,27 @@ class App:
         """Show the question in the prompt, which has it from the chat."""
         self._changed.set()
 
-    def fill_input(self, text: str, *, refused: bool = False) -> bool:
+    def fill_input(self, window: Window, text: str, *, refused: bool = False) -> bool:
         """Put a text into the input line; one that is being typed comes back after it."""
-        self.view.edit.put_aside(text)
-        self.view.edit.selected = refused
+        edit = self.view_of(window).edit
+        edit.put_aside(text)
+        edit.selected = refused
         return True
+
+    def complete_input(self, window: Window) -> None:
+        """Replace the half-typed answer to a question with the command that it stands for."""
+        self.view_of(window).edit.make_complete()
+
+    def is_typing(self, window: Window) -> bool:
+        """Return whether a window's input line has text."""
+        return not self.view_of(window).edit.is_empty
 
     def give_back(self, window: Window, line: str) -> str:
         """Put a line into the window's input line; what is being typed there comes first."""
         edit = self.view_of(window).edit
         if edit.is_empty:
             edit.set(line)
+            edit.selected = True
             return "What you typed is back in the input line."
         edit.keep_for_later(line)
         return "What you typed comes back when you have sent the line that you are typing."
@@ -355,13 +364,19 @@ class App:
         if action is None:
             if len(key) == 1:
                 edit.insert(key)
-        elif action == "interrupt" and isinstance(self.chat.question, Confirmation):
-            # Cancel the question together with the half-typed answer: otherwise the next "y" would
-            # confirm it, although the person has cleared the line.
+        elif action == "interrupt" and self._is_answering():
+            # Cancel the question together with the half-typed answer: otherwise the next line would
+            # answer it, although the person has cleared the line.
             self.chat.cancel_question()
             edit.discard()
         elif not edit.do(action):
             run_action(self, action)
+
+    def _is_answering(self) -> bool:
+        """Return whether Ctrl-C withdraws a question; on an empty line it also says how to quit."""
+        question, edit = self.chat.question, self.view.edit
+        is_asked = isinstance(question, Confirmation) or bool(question and edit.text)
+        return is_asked and edit.searching is None
 
     def _handle_on_page(self, key: str | Paste) -> bool:
         """Return from the page of `hand_out` to the chat, or suspend; return whether that was all.

@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from tchat.errors import Code, Refused
+from tchat.ui.chat.commands import Confirmation
 from tchat.ui.chat.completion import offers
 from tchat.ui.commands.people import approve
 from tchat.ui.tui.keys import format_key, parse_key
@@ -70,13 +71,10 @@ def enter(app: KeyContext) -> None:
     if line.strip() or app.chat.asked is not None:
         _to_newest(app)
     # Their number would not tell where the output begins: /unignore inserts lines above it.
-    before, offered = app.view.added, window.offered
-    edit = app.view.edit
+    before, edit = app.view.added, app.view.edit
     app.chat.enter(line)
     if app.chat.asked is None:  # otherwise the next line is the answer
         edit.bring_back()
-        if edit.text.startswith("/edit") and window.offered is None:
-            window.offered = offered  # the edit was put aside, and is of the same message
     if window is app.chat.current and before < app.view.added:
         app.scroll_to_output(len(window.lines) - (app.view.added - before))
 
@@ -91,8 +89,8 @@ def interrupt(app: KeyContext) -> None:
     if app.view.edit.text:
         app.view.edit.discard()
     else:
-        app.view.edit.bring_back()
         app.chat.cancel_question()
+        app.view.edit.bring_back()
         app.hint = _HOW_TO_QUIT
 
 
@@ -149,6 +147,8 @@ def first_unread(app: KeyContext) -> None:
 def search_text(app: KeyContext) -> None:
     """Begin a search of the messages; a line that was being typed comes back after it."""
     if not app.view.edit.text.startswith(_SEARCH):
+        if not isinstance(app.chat.question, Confirmation):
+            app.chat.cancel_question()
         app.view.edit.put_aside(_SEARCH)
 
 

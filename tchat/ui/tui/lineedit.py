@@ -75,6 +75,8 @@ class LineEdit(Buffer):
         self._search: _Search | None = None
         self._last_pattern = ""
         self._aside: list[str] = []
+        self.meaning: Callable[[str], str] = str
+        """Completes a text that leaves the line, so that it means the same when it comes back."""
 
     @property
     def searching(self) -> str | None:
@@ -93,7 +95,7 @@ class LineEdit(Buffer):
         texts = [*self._aside, *self._edited().values()]
         if self._is_edited(self.text_id, line):
             texts.append(line)
-        return [text for text in dict.fromkeys(texts) if text.strip()]
+        return [self.meaning(text) for text in dict.fromkeys(texts) if text.strip()]
 
     def _edited(self) -> dict[int, str]:
         """Return the drafts that are not shown: the line being typed, edited history entries."""
@@ -117,7 +119,18 @@ class LineEdit(Buffer):
         """Put the line aside, until `bring_back`, and begin another one with `text`."""
         self._end_search(accept=False)
         if self.text.strip():
-            self._aside.append(self.text)
+            self._aside.append(self.meaning(self.text))
+        self.set(text)
+
+    def make_complete(self) -> None:
+        """Replace the line, and the one put aside by the history, with what they mean.
+
+        Undo would bring back a text without its meaning, so its steps are forgotten.
+        """
+        self._end_search(accept=False)
+        text = self.meaning(self.text) if self.text.strip() else ""
+        self._settle("")
+        self._forget()
         self.set(text)
 
     @property
@@ -187,12 +200,13 @@ class LineEdit(Buffer):
         """Put `line` and edited entries into the history, and the line being typed aside."""
         edited = self._edited()
         if (draft := edited.pop(0, "")).strip():
-            self._aside.append(draft)
+            self._aside.append(self.meaning(draft))
         for text in (*edited.values(), line):
             self._remember(text)
         self._drafts.clear()
 
     def _remember(self, line: str) -> None:
+        line = self.meaning(line)
         if line.strip() and (not self.history or self.history[-1] != line):
             self.history.append(line)
             del self.history[:-_HISTORY_LIMIT]
