@@ -184,7 +184,7 @@ async def test_messages_after_query_arrive_in_order() -> None:
 
 
 @pytest.mark.parametrize("name", ["nobody", "dave"])
-async def test_conversations_with_strangers_leave_no_window(name: str) -> None:
+async def test_conversation_with_a_stranger_takes_no_text(name: str) -> None:
     """Whether nobody has the name or the person shares no group, and at once."""
     async with (
         running_server() as server,
@@ -193,21 +193,18 @@ async def test_conversations_with_strangers_leave_no_window(name: str) -> None:
     ):
         await dave.command(Join, group="elsewhere")
         await alice.until(lambda: not any(w.catching_up for w in alice.chat.windows))
-        refusal = (
-            f"error: @{name}: Nobody of this name is in a group with you, so you cannot write to"
-            " them."
-        )
+        sentence = "Nobody of this name is in a group with you, so you cannot write to them."
         unsent = f"notice: not sent to {name}: hello"
-        assert await alice.types(f"/query {name}") == [refusal]
+        assert await alice.types(f"/msg {name} hello") == [unsent, f"error: @{name}: {sentence}"]
         assert (alice.window.title, alice.titles) == ("#ops", ["#ops", "#lab", "#den"])
-        assert await alice.types(f"/msg {name} hello") == [unsent, refusal]
+        # The window in front stays: what is typed there lands in no other group.
         for line in (f"/query {name}", "hello"):
             alice.chat.enter(line)
-        assert await alice.types() == []
-        await alice.until(lambda: len(alice.titles) == 3)
-        assert [line.text for line in alice.lines[-2:]] == [
-            text.partition(": ")[2] for text in (unsent, refusal)
-        ]
+        assert await alice.shows("It is given back.")
+        assert (alice.window.title, alice.frontend.given_back) == (f"@{name}", ["hello"])
+        refusal = f"error: {sentence} /part closes this window."
+        assert await alice.types("the password") == [refusal]
+        await alice.types("/part")
         assert (alice.window.title, alice.screen()) == ("#ops", [])
 
 

@@ -298,6 +298,8 @@ class Chat:
             window = self._new_window(replica)
             self._sort_windows()
             window.begin_entering(asks=asks, joins=joins)
+        elif window.unreachable is not None:
+            window.begin_entering(joins=joins)
         elif asks and replica.standing == "outsider":
             window.begin_entering(asks=True)
         self.frontend.changed()
@@ -482,12 +484,13 @@ class Chat:
             found = self.commands.parse(line)
         except Refused:
             return line
-        if not isinstance(found, Do) or found.command.bind is None or not found.argument:
+        if not isinstance(found, Do) or found.command.bind is None:
             return line
         try:
-            return f"/{found.command.word} {found.command.bind(window, found.argument)}"
+            bound = found.command.bind(window, found.argument)
         except Refused:
             return None
+        return f"/{found.command.word} {bound}" if bound else line
 
     def _is_text(self, line: str) -> bool:
         """Return whether a line is a message, or a command whose argument is a message."""

@@ -288,6 +288,7 @@ class Window:
         self.reading = ReadState(context.session.user, context.ignored, direct=replica.state.direct)
         self.reading.restart(replica.position)
         self.entering = True
+        self.unreachable: Refused | None = None
         self.leaving = False
         self.commanding = 0
         self.caught_up = False
@@ -374,7 +375,7 @@ class Window:
 
         `asks` requests to join again after a kick; without `joins`, nothing is requested.
         """
-        self.entering = True
+        self.entering, self.unreachable = True, None
         self.start(partial(self.enter, although_kicked=asks, joins=joins))
 
     async def enter(
@@ -382,7 +383,8 @@ class Window:
     ) -> None:
         """Enter the group, then send the messages that were typed meanwhile.
 
-        Raises `Refused`, and then closes the window of a direct conversation.
+        Raises `Refused`, and then closes the window of a direct conversation, unless the person is
+        typing there: the rest would land in another group.
         """
         try:
             if self.direct:
@@ -396,9 +398,11 @@ class Window:
                     create=self.context.founds,
                     join=joins,
                 )
-        except Refused:
+        except Refused as refusal:
             if not self.is_open:
                 return  # closed meanwhile
+            if self.direct and self is self.context.current:
+                raise self._keep_unreachable(refusal) from refusal
             if self.direct:
                 dropped = self._outgoing.drop()
                 self.context.close(self)
@@ -407,6 +411,13 @@ class Window:
             raise
         finally:
             self.release()
+
+    def _keep_unreachable(self, refusal: Refused) -> Refused:
+        """Refuse what is typed here from now on, and give back what was; return the refusal."""
+        sentence = f"{refusal.sentence} /part closes this window."
+        self.unreachable = Refused(refusal.code, sentence)
+        returned = [self.context.frontend.give_back(self, text) for text in self._outgoing.drop()]
+        return Refused(refusal.code, " ".join([sentence, *returned]))
 
     def release(self) -> None:
         """Send the messages that were typed while entering."""
@@ -465,6 +476,8 @@ class Window:
         A later refusal is shown in `origin`, the window that it was typed in (default: this one).
         A message that is typed here marks all lines here as read, even those scrolled out of sight.
         """
+        if self.unreachable is not None:
+            raise self.unreachable
         self._outgoing.say(text, reply, origin or self)
         if self.caught_up and origin in (None, self):
             self.reading.see(self.shown)
