@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -116,6 +117,14 @@ def wait_typed(terminal: Terminal, text: str) -> None:
     """Wait until the input line has exactly that text."""
     end = f"▸ {text}".rstrip()
     terminal.until(lambda: terminal.screen.display[-1].rstrip().endswith(end), f"{text!r} typed")
+
+
+def wait_edit(terminal: Terminal, text: str) -> None:
+    """Wait until the input line edits a message into that text."""
+    pattern = re.compile(rf"▸ /edit \^#\d+ {re.escape(text)}$")
+    terminal.until(
+        lambda: bool(pattern.search(terminal.screen.display[-1].rstrip())), f"edit of {text!r}"
+    )
 
 
 def saved(home: Path, user: str = "alice") -> str:

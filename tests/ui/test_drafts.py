@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tchat.core.group.messages import MOST_EDITS
-from tests.ui.scenes import ESCAPE, UP, alt, ctrl, join, saved, wait_saved, wait_typed
+from tests.ui.scenes import ESCAPE, UP, alt, ctrl, join, saved, wait_edit, wait_saved, wait_typed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,14 +54,14 @@ def test_draft_is_found_under_another_address(server: ServerProcess, tmp_path: P
         wait_typed(alice, "half a thought")
 
 
-def test_draft_of_an_edit_posts_nothing_by_edit(server: ServerProcess, tmp_path: Path) -> None:
-    """After a restart, "/edit" would mean a newer message than the one that was offered."""
+def test_draft_of_an_edit_keeps_its_message(server: ServerProcess, tmp_path: Path) -> None:
+    """After a restart, "/edit" alone would mean a newer message than the one offered."""
     with join(server, tmp_path, "alice") as alice:
         alice.sees("nobody else")
         alice.type("first\r")
         alice.sees("alice │ first")
         alice.type("/edit\r")
-        alice.sees(" first")
+        wait_edit(alice, "first")
         alice.type(" words")
         wait_saved(alice, tmp_path, "first words")
         assert "/edit ^#" in saved(tmp_path)
@@ -69,7 +69,7 @@ def test_draft_of_an_edit_posts_nothing_by_edit(server: ServerProcess, tmp_path:
         alice.end()
     with join(server, tmp_path, "alice") as alice:
         alice.sees("You are in #ops")
-        wait_typed(alice, "first words")
+        wait_edit(alice, "first words")
 
 
 def test_refused_edit_comes_back(server: ServerProcess, tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_refused_edit_comes_back(server: ServerProcess, tmp_path: Path) -> None:
             alice.sees(f"│ {number} (edited)")
         alice.type("/edit a new text\r")
         alice.sees("What you typed is back")
-        wait_typed(alice, "/edit a new text")
+        wait_edit(alice, "a new text")
         wait_saved(alice, tmp_path, "a new text")
         alice.type("\x15")
         server.stop()
@@ -97,7 +97,7 @@ def test_refused_edit_comes_back(server: ServerProcess, tmp_path: Path) -> None:
         wait_typed(alice, "in between")
         alice.type("\r")
         alice.sees("│ in between")
-        wait_typed(alice, "/edit another")
+        wait_edit(alice, "another")
 
 
 def test_accepted_edit_is_no_draft(server: ServerProcess, tmp_path: Path) -> None:
@@ -121,10 +121,10 @@ def test_edit_put_aside_keeps_its_message(server: ServerProcess, tmp_path: Path)
             alice.type(f"{text}\r")
             alice.sees(f"│ {text}")
         alice.type("/edit ^2\r")
-        wait_typed(alice, "/edit ^2 one")
+        wait_edit(alice, "one")
         alice.type(ctrl("s") + "\x15between\r")
         alice.sees("│ between")
-        wait_typed(alice, "/edit ^2 one")
+        wait_edit(alice, "one")
         alice.type("!\r")
         alice.sees("│ one! (edited)", "│ two")
 
@@ -219,12 +219,12 @@ def test_typing_replaces_a_refused_line(server: ServerProcess, tmp_path: Path) -
         alice.sees("nobody else")
         alice.type("/edit psst\r")
         alice.sees("There is no such message here")
-        wait_typed(alice, "/edit psst")
+        wait_edit(alice, "psst")
         alice.type("hello\r")
         alice.sees("alice │ hello")
         wait_typed(alice, "")
         alice.type(UP + UP)
-        wait_typed(alice, "/edit psst")
+        wait_edit(alice, "psst")
 
 
 def test_messages_for_a_group_not_entered_survive(server: ServerProcess, tmp_path: Path) -> None:
@@ -281,3 +281,24 @@ def test_two_clients_of_one_home_keep_both_drafts(server: ServerProcess, tmp_pat
         assert "from two" in saved(tmp_path)
         alice.type(ctrl("c"))
         alice.until(lambda: alice.screen.display[-1] == restored, "the first draft again")
+
+
+@pytest.mark.parametrize("keys", [ctrl("s") + ESCAPE, ctrl("c") + UP, alt("2") + alt("1")])
+def test_withdrawn_question_leaves_its_command(
+    server: ServerProcess, tmp_path: Path, keys: str
+) -> None:
+    with join(server, tmp_path, "alice") as alice:
+        alice.sees("nobody else")
+        alice.type("/join lab\r")
+        alice.sees("You are in #lab")
+        alice.type(alt("1") + "/msg carol\r")
+        alice.sees("send what to carol?")
+        alice.type("secret")
+        wait_saved(alice, tmp_path, "/msg carol secret")
+        alice.type(keys)
+        wait_typed(alice, "/msg carol secret")
+        alice.signal(signal.SIGKILL)
+        alice.end()
+    with join(server, tmp_path, "alice") as alice:
+        alice.sees("#ops")
+        wait_typed(alice, "/msg carol secret")

@@ -255,8 +255,8 @@ class App:
 
     def notify(self, title: str, text: str) -> None:
         """Ring the bell, and show a desktop notification if the terminal can."""
-        if not self._copying:
-            self.screen.write_raw(self._notifier.notify(title, text, trio.current_time()))
+        # Neither a bell nor a notification changes the page for copying.
+        self.screen.write_raw(self._notifier.notify(title, text, trio.current_time()))
 
     # ------------------------------------------------------------------ tasks
 
@@ -330,8 +330,9 @@ class App:
     async def follow_size(self, sizes: AsyncIterator[int]) -> None:
         """Resize the screen when the terminal's size changes."""
         async for _ in sizes:
-            if not self._copying:
-                self.screen.resize()
+            self.screen.resize()
+            if self._copying:
+                self.screen.redraw_page()
             self._changed.set()
 
     # ------------------------------------------------------------------ keys

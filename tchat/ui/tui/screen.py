@@ -207,6 +207,12 @@ class Screen:
             termios.tcsetattr(sys.stdin.fileno(), termios.TCSADRAIN, modes)
         self.write_raw(self._page_bytes(self._page))
 
+    def redraw_page(self) -> None:
+        """Write the page again after a resize: terminals cut long lines, or wrap them anew."""
+        if self._page:
+            self._end_page()
+            self._begin_page()
+
     def _page_bytes(self, text: str) -> bytes:
         return text.encode(self._window.encoding, "replace")
 

@@ -18,8 +18,8 @@ from tests.ui.scenes import (
     join,
     open_group,
     row_with,
+    wait_edit,
     wait_gone,
-    wait_typed,
 )
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ async def test_own_message_is_edited_and_deleted(server: ServerProcess, tmp_path
         alice.type("teh word\r")
         alice.sees("alice │ teh word")
         alice.type("/edit\r")
-        wait_typed(alice, "/edit teh word")
+        wait_edit(alice, "teh word")
         alice.type("\x15/edit the word\r")
         alice.sees("alice │ the word (edited)")
         alice.type("/delete\r")
