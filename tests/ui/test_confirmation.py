@@ -43,7 +43,7 @@ QUESTIONS = [
     ("/ban bob", "Ban bob from #ops and end their membership? (y or n)"),
     ("/ban eve", "Ban eve from #ops? (y or n)"),
     ("/transfer bob", "Make bob the admin of #ops? You will no longer be its admin. (y or n)"),
-    ("/delete bob", "Delete this message for everybody? bob: said by bob (y or n)"),
+    ("/delete bob", "Delete this message for everybody? “bob: said by bob” (y or n)"),
 ]
 
 

@@ -108,6 +108,15 @@ def test_an_invite_is_shown_on_one_line(server: ServerProcess, tmp_path: Path, w
         assert_chat_continues(alice, "still here")
 
 
+def test_page_is_written_again_after_a_resize(server: ServerProcess, tmp_path: Path) -> None:
+    with join(server, tmp_path, "alice") as alice:
+        alice.sees("alice ▸", "you")
+        alice.type("/invite --for bob\r")
+        (line,) = printed_lines(alice)
+        alice.resize(60, 24)
+        alice.until(lambda: line in "".join(alice.screen.display), "the whole line")
+
+
 def test_the_invite_line_lets_another_person_join(server: ServerProcess, tmp_path: Path) -> None:
     with join(server, tmp_path, "alice") as alice:
         alice.sees("nobody else")

@@ -530,3 +530,11 @@ async def test_loaded_past_shows_edits_and_deletions() -> None:
             ]
             assert len(alice.screen()) == 34
             assert not any("edited a message" in line.text for line in alice.window.lines)
+
+
+async def test_plain_answer_of_a_lost_question_is_refused_once() -> None:
+    async with running_server() as server, typing(server, "alice", rewrites=False) as alice:
+        await alice.types("/msg bob", "/window 1")
+        (refusal,) = await alice.types("plain leak?")
+        assert refusal.startswith('error: "send what to bob?" is no longer asked')
+        assert await alice.types("plain leak?") == ["message: plain leak?"]
