@@ -622,7 +622,7 @@ class Chat:
         if window is not self.current or self.frontend.is_typing(window):
             raise Refused(
                 Code.NOT_CONFIRMED,
-                "You have begun to type something else; nothing was done. Enter the command again.",
+                "You have begun to type something else; nothing was done. Repeat the command.",
             )
 
     def _decide(self, question: Confirmation, line: str) -> None:
