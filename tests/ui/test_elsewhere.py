@@ -403,3 +403,22 @@ async def test_window_numbers_are_alike_on_all_devices() -> None:
             async with typing(server, "alice", first, recent=50) as tomorrow:
                 await tomorrow.until(lambda t=tomorrow: t.titles == expected)  # type: ignore[misc]
                 assert tomorrow.window.title == f"#{first}"
+
+
+async def test_windows_opened_by_others_come_last() -> None:
+    """A number that the person is about to press means the same window as before."""
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob") as (_, bob),
+        members(server, "alice", "bob", group="lab"),
+        members(server, "alice", "bob", group="dev"),
+        typing(server, "alice", "ops", recent=50) as alice,
+    ):
+        await alice.until(lambda: alice.titles == ["#ops", "#lab", "#dev"])
+        await alice.types("/window lab", "/part", "/query bob")
+        assert alice.titles == ["#ops", "#dev", "@bob"]
+        await bob.post("alice?", group="lab")
+        await alice.until(lambda: len(alice.titles) == 4)
+        assert alice.titles == ["#ops", "#dev", "@bob", "#lab"]
+        await alice.types("/join new")
+        assert alice.titles[-1] == "#lab"

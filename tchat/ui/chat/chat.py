@@ -214,7 +214,7 @@ class Chat:
                     continue  # a window was opened meanwhile
                 try:
                     if await self._is_new(search):
-                        self.open(search.group.name, joins=False).opened_by_other = again
+                        self._open_by_other(search.group.name, last=again)
                         continue
                 except Refused as refusal:
                     self.current.fail(refusal)
@@ -304,6 +304,16 @@ class Chat:
             window.begin_entering(asks=True)
         self.frontend.changed()
         return window
+
+    def _open_by_other(self, group: str, *, last: bool) -> None:
+        """Open the window of a group in which something is meant for the person.
+
+        With `last`, it is the last one until the program ends: the person may be about to switch to
+        another window by its number.
+        """
+        if last:
+            self.elsewhere.put_last(group)
+        self.open(group, joins=False).opened_by_other = last
 
     def switch_to(self, window: Window) -> None:
         """Make another window the current one."""
@@ -823,7 +833,7 @@ class Chat:
     def _open_addressed(self, group: str) -> None:
         """Open the window of a group with an event for the person, unless there are too many."""
         if len(self.windows) < _OPENED_WINDOWS or fold(group) in self.session.groups:
-            self.open(group, joins=False).opened_by_other = True
+            self._open_by_other(group, last=True)
             return
         name = clean_line(other_of(group, self.session.user) if is_direct(group) else group)
         command = f"/query {name}" if is_direct(group) else f"/join {name}"

@@ -92,20 +92,30 @@ class Elsewhere:
         self._places: dict[str, int] = {}
         self._unlisted: dict[str, int] = {}
         """The order in which groups were opened that the server has not listed."""
+        self._last: dict[str, int] = {}
 
     def update_places(self, groups: Iterable[GroupSummary]) -> None:
         """Set the places of the groups that the server has listed."""
-        self._places = {fold(group.name): group.place for group in groups}
+        # A group that is listed no more, after a kick for example, keeps the place of its window.
+        self._places |= {fold(group.name): group.place for group in groups}
 
-    def place_of(self, group: str) -> tuple[bool, int]:
+    def put_last(self, group: str) -> None:
+        """Put a group behind all others, unless it has a place there already."""
+        self._last.setdefault(fold(group), len(self._last))
+
+    def place_of(self, group: str) -> tuple[int, int]:
         """Return a key that sorts windows: groups by when the person joined, then conversations.
 
-        A group that the server has not listed yet was joined after those that it has.
+        A group that the server has not listed yet was joined after those that it has. Those of
+        `put_last` come after all others, in that order.
         """
-        place = self._places.get(fold(group))
+        name = fold(group)
+        if name in self._last:
+            return 2, self._last[name]
+        place = self._places.get(name)
         if place is None:
-            place = _LAST_PLACE + self._unlisted.setdefault(fold(group), len(self._unlisted))
-        return is_direct(group), place
+            place = _LAST_PLACE + self._unlisted.setdefault(name, len(self._unlisted))
+        return int(is_direct(group)), place
 
     def on_closed(self, replica: Replica) -> None:
         """Remember how far the person was shown a group whose window was closed."""
