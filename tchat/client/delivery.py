@@ -12,6 +12,7 @@ one, and are sent again.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -68,6 +69,15 @@ class Delivery:
     def of(self, group: str) -> list[PendingMessage]:
         """Return the pending messages of a group: the live list, not a copy."""
         return self._pending.setdefault(fold(group), [])
+
+    def refused(self) -> dict[str, int]:
+        """Return the number of refused messages of each group that has any."""
+        return Counter(
+            pending.group
+            for messages in self._pending.values()
+            for pending in messages
+            if pending.failure is not None
+        )
 
     # ------------------------------------------------------------------ the person's actions
 

@@ -152,6 +152,10 @@ class Session:
         """Delete a refused or unsent message. Raises `Refused` if it may have been sent."""
         self._delivery.discard(pending)
 
+    def refused(self) -> dict[str, int]:
+        """Return the number of refused messages of each group that has any."""
+        return self._delivery.refused()
+
     def take_over(self, journal: Journal, servers: Collection[str]) -> None:
         """Move the refused messages of another journal into this session's. Raises `Refused`."""
         self._delivery.take_over(journal, servers)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from tchat.client.client_id import acquire_client_id
 from tchat.core.group.membership import Approve, Ban, Deny, Kick, Leave, Unban
 from tests.helpers import members, running_server
 from tests.ui.typist import typing
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 async def test_second_device_is_a_member_again_after_rejoining() -> None:
@@ -118,7 +124,7 @@ async def test_refusal_after_the_approval_is_printed() -> None:
         typing(server, "bob", until="Waiting for alice", rewrites=False) as bob,
     ):
         bob.window.say("I agree", reply=999)
-        await bob.shows("Your message is sent then")
+        await bob.shows("Your message is kept, and sent after that")
         await alice.command(Approve, "bob")
         await bob.shows("Not sent, but kept: I agree")
 
@@ -159,3 +165,18 @@ async def test_last_members_other_device_learns_of_closing() -> None:
         await here.types("/window lab", "/leave")
         await there.shows("You left from another terminal; you were the last member")
         assert not any("was closed" in line.text for line in here.lines)
+
+
+async def test_refused_messages_without_a_window_are_named(tmp_path: Path) -> None:
+    """They were refused in an earlier run, and the person begins with another group."""
+    async with running_server() as server, members(server, "alice", "bob") as (alice, _):
+        with acquire_client_id(tmp_path) as slot:
+            async with typing(server, "bob", "ops", slot=slot) as bob:
+                await alice.command(Kick, "bob")
+                await bob.until(lambda: bob.window.replica.standing == "outsider")
+                await bob.types("one", "two")
+                failed = ["bob: one [failed]", "bob: two [failed]"]
+                await bob.until(lambda: bob.screen() == failed)
+        with acquire_client_id(tmp_path) as slot:
+            async with typing(server, "bob", "lab", slot=slot, until="") as bob:
+                await bob.shows("not sent: 2 messages to #ops; /join ops shows what to do")

@@ -54,6 +54,7 @@ from tchat.ui.chat.commands import (
 )
 from tchat.ui.chat.elsewhere import Elsewhere
 from tchat.ui.chat.hints import with_hint
+from tchat.ui.chat.lines import count_text
 from tchat.ui.chat.window import Window
 
 if TYPE_CHECKING:
@@ -200,7 +201,21 @@ class Chat:
             # The person may have left it a moment ago, on another device.
             self.open(group.name, joins=False)
         self._sort_windows()
+        if not again:
+            self._tell_refused()
         await self._search_others(groups, again=again)
+
+    def _tell_refused(self) -> None:
+        """Name the groups without a window in which messages wait since an earlier run."""
+        shown = {fold(window.replica.name) for window in self.windows}
+        for group, count in self.session.refused().items():
+            if fold(group) not in shown:
+                other = other_of(group, self.session.user) if is_direct(group) else group
+                command = f"/{'query' if is_direct(group) else 'join'} {clean_line(other)}"
+                self.current.notice(
+                    f"not sent: {count_text(count, 'message')} to {self.title_of(group)};"
+                    f" {command} shows what to do"
+                )
 
     async def _search_others(self, groups: list[GroupSummary], *, again: bool) -> None:
         """Search the groups without a window for something new: the latest pages of all first."""
