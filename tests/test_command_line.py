@@ -39,6 +39,15 @@ def exit_status(*arguments: str) -> object:
     return caught.value.code
 
 
+def test_a_link_code_is_checked_before_anything_is_asked(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    join = ("join", "localhost", "7777", "--link")
+    assert parser().parse_args([*join, "abcd-efgh-jkmn"]).link == "abcd-efgh-jkmn"
+    assert exit_status(*join, "nonsense") == 2
+    assert "a link code is 12 letters and digits" in capsys.readouterr().err
+
+
 # ------------------------------------------------------------------ the server's console
 
 

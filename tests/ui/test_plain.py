@@ -253,6 +253,27 @@ async def test_a_reply_is_printed_after_its_quotation(tmp_path: Path) -> None:
         assert await reader.end() == 0
 
 
+async def test_mentions_and_private_lines_are_announced(tmp_path: Path) -> None:
+    """Read aloud, neither the name in the text nor the title in front would tell."""
+    async with at_home(tmp_path, "bob") as (launch, address, (alice, _)):
+        bob = await launch.join(address, "bob")
+        await bob.sees("You are in #ops")
+        await alice.post("bob, look")
+        await bob.sees("<alice> bob, look", "-- alice mentioned you")
+        writer = await launch.join(address, "alice")
+        await writer.sees("You are in #ops")
+        await writer.type("/msg bob psst", "/msg bob again")
+        await bob.sees("<alice> psst", "<alice> again")
+        private = (
+            "@alice -- Lines that begin with @alice are private; /msg alice TEXT answers them."
+        )
+        assert without_time(bob).count(private) == 1
+        await bob.type("/window 1", "/clear")
+        await bob.sees("-- What you type goes to #ops already.", "-- Nothing was cleared:")
+        assert await bob.end() == 0
+        assert await writer.end() == 0
+
+
 async def test_a_deletion_is_printed_once_with_its_edits(tmp_path: Path) -> None:
     async with at_home(tmp_path, "bob") as (launch, address, (alice, _)):
         seq = await alice.post("draft")

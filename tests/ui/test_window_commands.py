@@ -383,7 +383,7 @@ async def test_help_explains_topics_commands_and_keys() -> None:
     async with two_typing(rewrites=False) as (alice, _):
         assert (await alice.types("/help"))[0].startswith("notice: basics: /1 requests, /2 app")
         assert await alice.types("/help devices") == [
-            "notice: /link        makes a code that links another device to your name",
+            "notice: /link        makes a command that links another device to your name",
             "notice: /keys        lists the keys linked to your name",
             "notice: /unlink KEY  removes a key from your name",
         ]
