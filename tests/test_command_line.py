@@ -39,7 +39,7 @@ def exit_status(*arguments: str) -> object:
     return caught.value.code
 
 
-def test_a_link_code_is_checked_before_anything_is_asked(
+def test_link_code_is_checked_before_anything_is_asked(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     join = ("join", "localhost", "7777", "--link")

@@ -166,10 +166,12 @@ async def test_unfollowing_during_attach_is_final() -> None:
 @pytest.mark.parametrize("answered", [True, False], ids=["attached", "not attached"])
 async def test_late_events_count_unless_they_are_history(answered: bool) -> None:
     """What was said before the window opened does not open it again after it was closed."""
+    asked = trio.Event()
 
     async def act(wire: Wire) -> None:
         await wire.greet()
         request = await wire.hear_only("attach")
+        asked.set()
         answer = Attached(request["id"], GROUP, "member", seq=2).to_map()
         if answered:
             await wire.say(answer, event(1))
@@ -182,7 +184,8 @@ async def test_late_events_count_unless_they_are_history(answered: bool) -> None
 
     async with impostor(act) as server, session_at(server.address, "alice") as alice:
         ops = alice.follow(GROUP)
-        await until(alice, lambda: alice.connected and (ops.last == 1 or not answered))
+        await asked.wait()
+        await until(alice, lambda: ops.last == 1 or not answered)
         alice.unfollow(ops)
         assert await next_update(alice, Addressed) == Addressed(GROUP, 3, "eve")
 

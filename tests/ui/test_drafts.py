@@ -219,12 +219,12 @@ def test_typing_replaces_a_refused_line(server: ServerProcess, tmp_path: Path) -
         alice.sees("nobody else")
         alice.type("/edit psst\r")
         alice.sees("There is no such message here")
-        wait_edit(alice, "psst")
+        wait_typed(alice, "/edit psst")
         alice.type("hello\r")
         alice.sees("alice │ hello")
         wait_typed(alice, "")
         alice.type(UP + UP)
-        wait_edit(alice, "psst")
+        wait_typed(alice, "/edit psst")
 
 
 def test_messages_for_a_group_not_entered_survive(server: ServerProcess, tmp_path: Path) -> None:

@@ -88,6 +88,7 @@ async def test_missed_private_messages_show_their_title(
         assert await alice.end() == 0
         assert "@bob" in "".join(alice.lines)
         bob = await launch.join(address, "bob")
+        await bob.sees("are you there?")  # the end of a pipe does not wait for other windows
         assert await bob.end() == 0
         assert sum(line.endswith("] <alice> are you there?") for line in bob.lines) == 1
         assert [line for line in bob.lines if line.startswith("@alice [")]
@@ -205,7 +206,7 @@ async def test_a_refused_edit_is_printed(tmp_path: Path) -> None:
         await script.type("/edit a new text")
         assert await script.end() == 1
         (refused,) = [line for line in without_time(script) if line.startswith("!")]
-        assert refused.endswith(" What you typed was not sent; it was: /edit a new text")
+        assert refused.endswith(" What you typed was not sent; it was: /edit ^#4 a new text")
 
 
 async def test_a_refused_message_is_named(tmp_path: Path) -> None:

@@ -352,7 +352,7 @@ async def test_cleared_messages_can_be_changed() -> None:
         await bob.reads("alice: two [edited]")
         await alice.types("three", "/clear")
         assert await alice.types("/edit") == []
-        assert alice.frontend.filled == ["/edit three"]
+        assert alice.frontend.filled == ["/edit ^#8 three"]
         await alice.types("/delete", "/delete")
         await bob.until(
             lambda: (

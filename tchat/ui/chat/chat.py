@@ -168,6 +168,8 @@ class Chat:
         Raises `Refused` if the first group refuses the person and there is no other.
         """
         first, others = self.windows[0], self._start.groups[1:]
+        if others:
+            self.elsewhere.put_first(self._start.groups)
         if self.preferences.damage is not None:
             first.fail(Refused(Code.FILE_UNREADABLE, self.preferences.damage))
         try:

@@ -92,12 +92,17 @@ class Elsewhere:
         self._places: dict[str, int] = {}
         self._unlisted: dict[str, int] = {}
         """The order in which groups were opened that the server has not listed."""
+        self._first: dict[str, int] = {}
         self._last: dict[str, int] = {}
 
     def update_places(self, groups: Iterable[GroupSummary]) -> None:
         """Set the places of the groups that the server has listed."""
         # A group that is listed no more, after a kick for example, keeps the place of its window.
         self._places |= {fold(group.name): group.place for group in groups}
+
+    def put_first(self, groups: Iterable[str]) -> None:
+        """Put groups before all others, in the order in which the person has named them."""
+        self._first = {fold(group): index for index, group in enumerate(groups)}
 
     def put_last(self, group: str) -> None:
         """Put a group behind all others, unless it has a place there already."""
@@ -107,9 +112,11 @@ class Elsewhere:
         """Return a key that sorts windows: groups by when the person joined, then conversations.
 
         A group that the server has not listed yet was joined after those that it has. Those of
-        `put_last` come after all others, in that order.
+        `put_first` come before all others, and those of `put_last` after them.
         """
         name = fold(group)
+        if name in self._first:
+            return -1, self._first[name]
         if name in self._last:
             return 2, self._last[name]
         place = self._places.get(name)

@@ -140,7 +140,8 @@ class PlainFrontend:
         lines = list(backlog.release())
         if backlog.is_cut and self._history is None:
             window.notice("Earlier messages are not shown; --history N shows the N latest.")
-        is_framed = bool(lines) and not self._json  # a program has the times
+        # Other events need no frame, and a program has the times.
+        is_framed = any(isinstance(event.body, Posted) for _, event in lines) and not self._json
         if is_framed:
             window.notice("Earlier messages:")
         for line, event in lines:
