@@ -134,6 +134,10 @@ class StartupError(TchatError):
     """The program cannot start; the sentence says what to change."""
 
 
+class Unavailable(StartupError):
+    """The server cannot be reached."""
+
+
 class UsageError(TchatError):
     """The command line lacks something; the sentence says what. The exit status is 2."""
 
@@ -152,3 +156,12 @@ def root_of(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
+
+
+def bare(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the first exception in nested groups that is no cancellation; else the group."""
+    for error in group.exceptions:
+        found = bare(error) if isinstance(error, BaseExceptionGroup) else error
+        if isinstance(found, Exception | KeyboardInterrupt):
+            return found
+    return group

@@ -72,10 +72,17 @@ def complain(text: str, end: str = "\n") -> None:
         print(text, end=end, file=sys.stderr, flush=True)
 
 
-def run_reporting(main: Callable[[], object]) -> int:
+def _plain_status(error: TchatError) -> int:
+    return 2 if isinstance(error, UsageError) else 1
+
+
+def run_reporting(
+    main: Callable[[], object], status_of: Callable[[TchatError], int] = _plain_status
+) -> int:
     """Run a program and return its exit status; for a `TchatError`, print a line on stderr.
 
-    The status is 2 for a `UsageError` and 1 for all others.
+    `status_of` returns the status for an error: 2 for a `UsageError` and 1 for all others, unless
+    another function is given.
     """
     try:
         try:
@@ -94,7 +101,7 @@ def run_reporting(main: Callable[[], object]) -> int:
             _discard_output()
         if not (isinstance(root, OutputError) and root.abandoned):
             complain(f"tchat: {root}")
-        return 2 if isinstance(root, UsageError) else 1
+        return status_of(root)
     return 0
 
 

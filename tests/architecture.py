@@ -16,12 +16,15 @@ MAY_USE = {
     "store": {"errors", "core", "transfer"},
     "server": {"errors", "core", "net", "transfer", "store"},
     "client": {"errors", "core", "net", "transfer"},
+    "exits": {"errors"},
     "bot": {"errors", "streams", "core", "client"},
+    "api": {"errors", "exits", "streams", "core", "client"},
+    "testing": {"errors", "core", "net", "store", "server", "api"},
     "ui": {"errors", "streams", "core", "client"},
     "demo": {"errors", "core", "store", "net", "server", "client", "ui"},
     "cli": {"errors", "streams", "core", "store", "net", "server", "client", "ui", "demo"},
     "__main__": {"cli"},
-    "__init__": set[str](),
+    "__init__": {"errors", "api"},
 }
 """What each part of tchat may import, besides itself and the package's own name and version."""
 
@@ -71,8 +74,16 @@ LAYERS: dict[str, list[set[str]]] = {
         {"connection"},
     ],
     "client": [
-        {"backoff", "drafts", "known_servers", "last_names", "native_paths", "preferences"}
-        | {"searched"},
+        {
+            "backoff",
+            "drafts",
+            "known_servers",
+            "last_names",
+            "native_paths",
+            "preferences",
+            "program_state",
+            "searched",
+        },
         {"journal"},
         {"client_id", "request"},
         {"authenticate", "connector", "sender", "history", "pending_message"},
@@ -85,7 +96,8 @@ LAYERS: dict[str, list[set[str]]] = {
         {"config"},
     ],
     "client.files": [{"content", "downloads"}, {"hashed_source"}, {"transfer"}, {"queue"}],
-    "client.config": [{"paths"}, {"settings"}, {"options"}],
+    "client.config": [{"paths"}, {"settings"}, {"opening"}, {"options"}],
+    "api": [{"groups"}, {"follower"}, {"stream"}, {"client"}, {"runner"}],
     "ui": [{"text"}, {"chat"}, {"commands"}, {"plain", "tui"}],
     "ui.text": [{"widths", "paths"}, {"cells"}, {"fallback"}],
     "ui.chat": [
@@ -129,7 +141,10 @@ OUTSIDERS = {
     "transfer": {"trio"},
     "server": {"trio"},
     "client": {"trio", "filelock", "platformdirs"},
+    "exits": set[str](),
     "bot": {"trio"},
+    "api": {"trio"},
+    "testing": {"trio"},
     "ui": {"trio", "wcwidth", "curses"},
     "demo": {"trio"},
     "cli": {"trio", "platformdirs"},

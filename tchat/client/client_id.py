@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from tchat.client.journal import Journal
+from tchat.client.program_state import ProgramState
 from tchat.core.protocol.handshake import CLIENT_ID_SIZE
+from tchat.core.text import fold
 from tchat.errors import Code, Refused, StartupError
 from tchat.transfer.durable import replace_file
 
@@ -38,13 +40,24 @@ _JOURNAL_SUFFIX = ".outbox"
 
 
 class ClientId:
-    """A client id (`client`, 8 random bytes), its next command number, and its journal."""
+    """A client id (`client`, 8 random bytes), its next command number, and its journal.
+
+    `programs` is the state that programs share, whatever their client id.
+    """
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
         self.client, self._next = _load(path)
         self._reserved = self._next
         self.journal = Journal(self.client, path and path.with_suffix(_JOURNAL_SUFFIX))
+        self.programs = ProgramState(path and path.parent.parent / "programs.db")
+
+    def other_journals(self) -> Iterator[Journal]:
+        """Yield the journals of the other client ids in this directory, as they are on disk."""
+        if self._path is not None:
+            for path in self._path.parent.glob(f"*{_JOURNAL_SUFFIX}"):
+                if path.stem != self._path.stem:
+                    yield Journal(b"", path)
 
     @property
     def upcoming(self) -> int:
@@ -130,6 +143,7 @@ def _in_use(lock: AbstractContextManager[object], client_id: ClientId) -> Iterat
             yield
         finally:
             client_id.journal.close()
+            client_id.programs.close()
 
 
 def _lock_first_free(
@@ -165,6 +179,21 @@ def _with_unsent_messages(directory: Path, user: str, servers: Collection[str]) 
         for path in _id_files(directory)
         if path in journals and Journal(b"", journals[path]).entries(user, servers)
     ]
+
+
+def is_in_a_journal(
+    client_id: ClientId, user: str, servers: Collection[str], group: str, once: str
+) -> bool:
+    """Return whether any client of this directory still has to send the message with a key.
+
+    A message that was refused does not count.
+    """
+    journals = [client_id.journal, *client_id.other_journals()]
+    return any(
+        entry.once == once and fold(entry.group) == fold(group) and entry.failure is None
+        for journal in journals
+        for entry in journal.entries(user, servers)
+    )
 
 
 def _load(path: Path | None) -> tuple[bytes, int]:

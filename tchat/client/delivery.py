@@ -55,6 +55,7 @@ class Delivery:
     ) -> None:
         self._client = client_id.client
         self._journal = client_id.journal
+        self._programs = client_id.programs
         self._user = fold(user)
         self._server = servers[0]
         self._requests = requests
@@ -79,14 +80,24 @@ class Delivery:
             if pending.failure is not None
         )
 
+    def find_once(self, group: str, once: str) -> PendingMessage | None:
+        """Return the pending message with a key, if it was not refused."""
+        pending = self.of(group)
+        return next((p for p in pending if p.entry.once == once and p.failure is None), None)
+
     # ------------------------------------------------------------------ the person's actions
 
-    def post(self, group: str, text: str, reply: int | None) -> PendingMessage:
-        """Send a message. Raises `Refused` if it is not valid or cannot be saved."""
+    def post(
+        self, group: str, text: str, reply: int | None, once: str | None = None
+    ) -> PendingMessage:
+        """Send a message. Raises `Refused` if it is not valid or cannot be saved.
+
+        With `once`, its key is saved as soon as the server has stored it (see `program_state`).
+        """
         check_text(text)
         encode(Post(0, 0, group, text, reply))  # too long a message fails before it is saved
         at = time.time_ns() // 1_000_000
-        entry = self._journal.add(self._user, self._server, group, text, reply, at)
+        entry = self._journal.add(self._user, self._server, group, text, reply, at, once)
         if (waits_for := self._missing_approval(group)) is not None:
             self._journal.record_refusal(entry, waits_for)
         pending = self._send(entry)
@@ -143,6 +154,7 @@ class Delivery:
             return
         for pending in replica.pending:
             if pending.entry.number == event.n:
+                self._record_key(pending, event.seq)
                 self._remove(pending)
                 self._requests.succeed(pending.request, Ok(pending.request.id, event.seq))
                 return
@@ -213,9 +225,19 @@ class Delivery:
             self._journal.record_refusal(pending.entry, failure)
             self._changed(pending.group)
             return
+        answer = pending.request.answer
+        self._record_key(pending, (isinstance(answer, Ok) and answer.seq) or 0)
         self._journal.remove(pending.entry)
         if self._is_complete(pending):
             self._remove(pending)
+
+    def _record_key(self, pending: PendingMessage, seq: int) -> None:
+        """Save the key of a message that is stored, before it is removed from the journal."""
+        entry = pending.entry
+        if entry.once is not None:
+            # If the database cannot be written, the message is posted all the same.
+            with suppress(Refused):
+                self._programs.record_posted(entry.server, entry.user, entry.group, entry.once, seq)
 
     def _require(self, pending: PendingMessage) -> None:
         if pending not in self.of(pending.group):

@@ -55,7 +55,8 @@ _TEXT = b'"text"'
 class JournalEntry:
     """A message that `user` (folded) typed for a group on a server, at `at` (ms since the epoch).
 
-    It has a `number` if it may have been sent, and a `failure` if it was refused.
+    It has a `number` if it may have been sent, and a `failure` if it was refused. A message with
+    `once`, a text that its author chose, is posted once (see `program_state`).
     """
 
     key: int
@@ -67,6 +68,7 @@ class JournalEntry:
     reply: int | None = None
     number: int | None = None
     failure: Refused | None = None
+    once: str | None = None
 
 
 class Journal:
@@ -94,10 +96,17 @@ class Journal:
         return [entry for entry in entries if entry.user == fold(user) and entry.server in servers]
 
     def add(
-        self, user: str, server: str, group: str, text: str, reply: int | None, at: int
+        self,
+        user: str,
+        server: str,
+        group: str,
+        text: str,
+        reply: int | None,
+        at: int,
+        once: str | None = None,
     ) -> JournalEntry:
         """Add a message. Raises `Refused` if the file cannot be written; then nothing is added."""
-        entry = JournalEntry(self._next, fold(user), server, group, at, text, reply)
+        entry = JournalEntry(self._next, fold(user), server, group, at, text, reply, once=once)
         self._append([_typed_item(entry)])
         return self._insert(entry)
 
@@ -274,7 +283,8 @@ class Journal:
 def _typed_item(entry: JournalEntry) -> dict[str, object]:
     place = {"user": entry.user, "server": entry.server, "group": entry.group}
     said = {"reply": entry.reply, "at": entry.at, "text": entry.text}
-    return {"key": entry.key, **place, **said}
+    once = {"once": entry.once} if entry.once else {}
+    return {"key": entry.key, **place, **said, **once}
 
 
 def _refused_item(entry: JournalEntry, failure: Refused) -> dict[str, object]:
@@ -294,7 +304,11 @@ def _entry_from(key: int, item: dict[str, Any]) -> JournalEntry:
     check_text(text)
     text.encode()
     reply = None if item["reply"] is None else _as_natural(item["reply"])
-    return JournalEntry(key, user, server, check_group(group), _as_natural(item["at"]), text, reply)
+    once = item.get("once")
+    if not isinstance(once, str | None):
+        raise TypeError
+    group, at = check_group(group), _as_natural(item["at"])
+    return JournalEntry(key, user, server, group, at, text, reply, once=once)
 
 
 def _as_natural(value: object) -> int:

@@ -58,12 +58,17 @@ class Replica:
     `initial_standing` is the person's standing when the group was first attached. `kicked` says
     that the person was kicked or banned, `banned` that the ban still stands.
 
-    With `recent`, an empty replica requests a snapshot and at least the `recent` latest events;
-    without it, the whole log.
+    With `recent`, an empty replica requests a snapshot and at least the `recent` latest events, and
+    all unread ones unless `unread` is false; without `recent`, the whole log.
     """
 
     def __init__(
-        self, name: str, recent: int | None = None, pending: list[PendingMessage] | None = None
+        self,
+        name: str,
+        recent: int | None = None,
+        pending: list[PendingMessage] | None = None,
+        *,
+        unread: bool = True,
     ) -> None:
         self.name = name
         self.standing: Standing | None = None
@@ -87,6 +92,7 @@ class Replica:
         self.history_before = 0
         self._requested_name = name
         self._recent = recent
+        self._unread = unread
         self._announced_first = 0
         self._snapshot = bytearray()
         self._snapshot_seq = 0
@@ -113,7 +119,7 @@ class Replica:
         """Return the request to attach, with catch-up from `last`."""
         if self.state.seq:
             return Attach(request_id, self.name, self.last)
-        return Attach(request_id, self.name, 0, self._recent)
+        return Attach(request_id, self.name, 0, self._recent, None if self._unread else False)
 
     def history_request(self, request_id: int) -> HistoryRequest:
         """Return the request for the events before `first`, and set `history_before` to `first`."""
@@ -201,6 +207,16 @@ class Replica:
             if isinstance(event.body, Edited):
                 self.texts.setdefault(event.body.target, event.body.text)
         return page
+
+    def trim(self, most: int) -> None:
+        """Forget all but the `most` latest events of the log; they count as not loaded again."""
+        excess = len(self.log) - most
+        if excess <= 0:
+            return
+        del self.log[:excess]
+        self.first += excess
+        self.texts = {seq: text for seq, text in self.texts.items() if seq >= self.first}
+        self.deleted = {seq for seq in self.deleted if seq >= self.first}
 
     def apply_read_position(self, seq: int) -> bool:
         """Advance the read position; return whether it has moved."""

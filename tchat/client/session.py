@@ -25,6 +25,7 @@ import trio
 
 from tchat.client.authenticate import Account, Busy, authenticate, closing_error
 from tchat.client.backoff import Backoff
+from tchat.client.client_id import is_in_a_journal
 from tchat.client.delivery import Delivery
 from tchat.client.history import read_found, read_groups, read_page
 from tchat.client.replica import GapError, Replica
@@ -56,7 +57,7 @@ from tchat.core.protocol.frames import (
 )
 from tchat.core.text import check_name, clean_line, fold
 from tchat.core.vocabulary import TO_CLIENT
-from tchat.errors import Code, ProtocolError, Refused, StartupError, root_of
+from tchat.errors import Code, ProtocolError, Refused, Unavailable, root_of
 from tchat.net.address import explain
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from tchat.client.connector import Connector
     from tchat.client.journal import Journal
     from tchat.client.pending_message import PendingMessage
+    from tchat.client.program_state import ProgramState
     from tchat.core.protocol.handshake import Welcome
     from tchat.core.protocol.schema import Frame
     from tchat.net.link import Link
@@ -76,11 +78,20 @@ SILENCE_SECONDS = 20.0
 PATIENCE_SECONDS = 8.0
 """Seconds without an answer to a ping after which the connection counts as broken."""
 
+_OTHERS_SECONDS = 0.1  # until the next look at what other processes have sent
+
 
 class Session:
     """One person on one server. Made by `open_session`, which also runs it."""
 
-    def __init__(self, connector: Connector, account: Account, recent: int | None = None) -> None:
+    def __init__(
+        self,
+        connector: Connector,
+        account: Account,
+        recent: int | None = None,
+        *,
+        unread: bool = True,
+    ) -> None:
         self.connector = connector
         self.user = check_name(account.user, "username")
         self.groups: dict[str, Replica] = {}
@@ -96,7 +107,14 @@ class Session:
             client_id, self.user, servers, requests, self.groups, self._notify
         )
         self._following = FollowedGroups(
-            self.user, self.groups, client_id, requests, self._delivery, self._notify, recent
+            self.user,
+            self.groups,
+            client_id,
+            requests,
+            self._delivery,
+            self._notify,
+            recent,
+            unread=unread,
         )
         self._away: tuple[MakeRequest, PendingRequest] | None = None
         self._link: Link | None = None
@@ -112,6 +130,11 @@ class Session:
     def key(self) -> bytes:
         """The person's public key (Ed25519, 32 bytes)."""
         return self._account.identity.public
+
+    @property
+    def programs(self) -> ProgramState:
+        """What programs of this directory remember between runs."""
+        return self._account.client_id.programs
 
     @property
     def unanswered(self) -> int:
@@ -143,6 +166,27 @@ class Session:
         Raises `Refused` if the text is not valid, or cannot be saved in the journal.
         """
         return self._delivery.post(replica.name, text, reply)
+
+    async def post_once(
+        self, replica: Replica, text: str, once: str, reply: int | None = None
+    ) -> PendingMessage | int:
+        """Send a message unless one with the key `once` was sent to the group by this person.
+
+        Returns the message, or the seq of the earlier one (0 if that is unknown). It does not
+        matter which process sent that, and whether it was killed meanwhile: see `program_state`.
+        Raises `Refused`.
+        """
+        client_id, servers = self._account.client_id, self.connector.names()
+        place = self.user, replica.name, once
+        while True:
+            with client_id.programs.exclusive():
+                if (seq := client_id.programs.posted(servers, *place)) is not None:
+                    return seq
+                if own := self._delivery.find_once(replica.name, once):
+                    return own
+                if not is_in_a_journal(client_id, self.user, servers, replica.name, once):
+                    return self._delivery.post(replica.name, text, reply, once)
+            await trio.sleep(_OTHERS_SECONDS)
 
     def resend(self, pending: PendingMessage) -> PendingMessage:
         """Send a refused message again. Raises `Refused` if it cannot be saved."""
@@ -264,7 +308,7 @@ class Session:
     async def run(self) -> None:
         """Stay connected until cancelled; reconnect with backoff.
 
-        Raises `StartupError` when the first connection fails, since the address is probably wrong
+        Raises `Unavailable` when the first connection fails, since the address is probably wrong
         then, and `Refused` when retrying is useless: the server rejects this person or protocol
         version, or its key does not match.
         """
@@ -283,7 +327,7 @@ class Session:
                 busy = True
             # A busy server proves that the address is right, so retry even the first connection.
             if not self._was_connected and not busy:
-                raise StartupError(
+                raise Unavailable(
                     Code.CANNOT_START, f"Cannot connect to {self.connector.address}: {reason}."
                 )
             delay = self._backoff.next_delay()
@@ -383,14 +427,14 @@ class Session:
 
 @asynccontextmanager
 async def open_session(
-    connector: Connector, account: Account, recent: int | None = None
+    connector: Connector, account: Account, recent: int | None = None, *, unread: bool = True
 ) -> AsyncIterator[Session]:
     """Run a session while the block runs.
 
     With `recent`, a group is loaded from a snapshot with its `recent` latest events, or more if
-    more are unread; without it, the whole log is loaded.
+    more are unread and `unread` is not false; without it, the whole log is loaded.
     """
-    session = Session(connector, account, recent)
+    session = Session(connector, account, recent, unread=unread)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(session.run)
         yield session

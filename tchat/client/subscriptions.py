@@ -64,7 +64,8 @@ class Unfollowed:
 class FollowedGroups:
     """The followed groups of a person: `groups` has their replicas by folded names.
 
-    With `recent`, a new replica begins with its `recent` latest events, not with the whole log.
+    With `recent`, a new replica begins with its `recent` latest events, not with the whole log;
+    with `unread` false, even if more are unread.
     """
 
     def __init__(
@@ -76,6 +77,8 @@ class FollowedGroups:
         delivery: Delivery,
         notify: Callable[[Update], None],
         recent: int | None,
+        *,
+        unread: bool = True,
     ) -> None:
         self.groups = groups
         self._unfollowed: dict[str, Unfollowed] = {}
@@ -85,6 +88,7 @@ class FollowedGroups:
         self._delivery = delivery
         self._notify = notify
         self._recent = recent
+        self._unread = unread
 
     def follow(self, group: str) -> Replica:
         """Return the replica of a group, a new one if need be. Raises `Refused` (bad_name)."""
@@ -92,7 +96,7 @@ class FollowedGroups:
         known = self.groups.get(fold(name))
         if known is not None:
             return known
-        replica = Replica(name, self._recent, self._delivery.of(name))
+        replica = Replica(name, self._recent, self._delivery.of(name), unread=self._unread)
         self.groups[fold(name)] = replica
         return replica
 

@@ -8,21 +8,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-import trio
-
-from tchat.client.adoption import send_left_messages
-from tchat.client.authenticate import Account
-from tchat.client.client_id import acquire_client_id
-from tchat.client.config.paths import identity_file, known_servers_file, state_directory
-from tchat.client.config.settings import config_file
-from tchat.client.connector import Connector
-from tchat.client.known_servers import KnownServers
+from tchat.client.config.opening import open_user_session
+from tchat.client.config.settings import Server, config_file
 from tchat.client.native_paths import native, readable
-from tchat.client.session import CONNECT_SECONDS, open_session
 from tchat.core.fingerprints import LINK_CODE_LENGTH, read_invite, read_pin
 from tchat.errors import Code, StartupError
-from tchat.net.address import Address, is_local, split_address
-from tchat.net.identity import load_identity
+from tchat.net.address import split_address
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -151,33 +142,23 @@ def apply_settings(given: argparse.Namespace, config: Settings) -> tuple[str, ..
 
 @asynccontextmanager
 async def session_for(
-    given: argparse.Namespace, user: str, recent: int | None = None
+    given: argparse.Namespace, user: str, recent: int | None = None, *, unread: bool = True
 ) -> AsyncIterator[Session]:
     """Run a session of `user` with the server in the options while the block runs.
 
-    For `recent`, see `open_session`. Raises `Refused` (bad_name) or `StartupError`.
+    For `recent` and `unread`, see `open_session`. Raises `Refused` (bad_name) or `StartupError`.
     """
-    address = Address(given.host, given.port)
-    if given.no_tls and not given.insecure and not is_local(given.host):
-        raise StartupError(
-            Code.CANNOT_START,
-            f"Without TLS, anybody between you and {given.host} could read and change your"
-            " messages. If that is what you want, add --insecure.",
-        )
     pin = _expected_pin(given)
-    connector = Connector(address, KnownServers(known_servers_file()), pin, plain=given.no_tls)
-    state = state_directory()
-    async with connector.identified(CONNECT_SECONDS):
-        with acquire_client_id(state, user, connector.names()) as client_id:
-            identity = load_identity(identity_file())
-            account = Account(user, identity, client_id, given.link)
-            async with (
-                open_session(connector, account, recent) as session,
-                trio.open_nursery() as nursery,
-            ):
-                nursery.start_soon(send_left_messages, session, account, state)
-                yield session
-                nursery.cancel_scope.cancel()
+    server = Server(given.host, given.port, pin=pin, no_tls=given.no_tls)
+    async with open_user_session(
+        server,
+        user,
+        link=given.link,
+        insecure=given.insecure,
+        recent=recent,
+        unread=unread,
+    ) as session:
+        yield session
 
 
 def _expected_pin(given: argparse.Namespace) -> bytes | None:

@@ -1,4 +1,4 @@
-"""Client directories and files: under `TCHAT_HOME`, or in the platform's standard directories."""
+"""Client directories and files: under a given home, `TCHAT_HOME`, or the platform's directories."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def state_directory() -> Path:
+def state_directory(home: Path | None = None) -> Path:
     """Return the directory for identity, known servers, client ids and journals."""
-    return _under_home() or _platform_path(platformdirs.user_state_path)
+    return home or _under_home() or _platform_path(platformdirs.user_state_path)
 
 
-def config_directory() -> Path:
+def config_directory(home: Path | None = None) -> Path:
     """Return the directory of the settings file."""
-    return _under_home() or _platform_path(platformdirs.user_config_path)
+    return home or _under_home() or _platform_path(platformdirs.user_config_path)
 
 
 def download_directory() -> Path:
@@ -30,14 +30,14 @@ def download_directory() -> Path:
     return home / "downloads" if home else _platform_path(platformdirs.user_downloads_path)
 
 
-def identity_file() -> Path:
+def identity_file(home: Path | None = None) -> Path:
     """Return the path of the person's private key."""
-    return state_directory() / "identity"
+    return state_directory(home) / "identity"
 
 
-def known_servers_file() -> Path:
+def known_servers_file(home: Path | None = None) -> Path:
     """Return the path of the known-servers file."""
-    return state_directory() / "known_servers"
+    return state_directory(home) / "known_servers"
 
 
 def preferences_file() -> Path:

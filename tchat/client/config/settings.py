@@ -87,9 +87,9 @@ class Settings:
     servers: Mapping[str, Server] = field(default_factory=dict)
 
 
-def config_file() -> Path:
+def config_file(home: Path | None = None) -> Path:
     """Return the path of the file, which need not exist."""
-    return config_directory() / "config.toml"
+    return config_directory(home) / "config.toml"
 
 
 def load_config(path: Path) -> Settings:

@@ -252,7 +252,7 @@ class Transfers:
         """Send a file or a directory to a group. Raises `Refused`."""
         await self.sending(replica, path)()
 
-    def sending(self, replica: Replica, path: Path) -> Callable[[], Awaitable[None]]:
+    def sending(self, replica: Replica, path: Path) -> Callable[[], Awaitable[object]]:
         """Queue a file and return the function that sends it, so that files keep their order."""
         transfer = self._enqueue("up", readable(path.name) or str(path), ("up", path))
         work = partial(send_file, self._session, replica, path, transfer)

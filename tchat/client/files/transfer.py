@@ -110,9 +110,17 @@ NO_LISTENER: ProgressListener = _NoListener()
 
 
 async def send_file(
-    session: Session, replica: Replica, path: Path, listener: ProgressListener = NO_LISTENER
-) -> None:
-    """Upload a file, or a directory as an archive, and share it in a group. Raises `Refused`."""
+    session: Session,
+    replica: Replica,
+    path: Path,
+    listener: ProgressListener = NO_LISTENER,
+    *,
+    name: str | None = None,
+) -> Answer:
+    """Upload a file, or a directory as an archive, and share it in a group. Raises `Refused`.
+
+    It is shared as `name` if that is given. Return the answer to the `share` command.
+    """
     source = await in_thread(partial(open_source, path, check_cancelled), long=True)
     try:
         listener.on_start(source.name, source.size)
@@ -122,8 +130,8 @@ async def send_file(
     finally:
         source.close()
     listener.on_sharing()
-    name, size = source.name, source.size
-    await session.request(lambda i, n: Share(i, n, replica.name, name, size, digest))
+    shared, size = name or source.name, source.size
+    return await session.request(lambda i, n: Share(i, n, replica.name, shared, size, digest))
 
 
 async def fetch_file(

@@ -63,7 +63,8 @@ class Attach(Frame):
 
     With `recent`, a member whose client has no events of the group gets a snapshot and that many of
     the latest events, or all unread ones if these are more. For a member who has never read the
-    group, those since their admission are unread; if `recent` is 0, they get the whole log.
+    group, those since their admission are unread; if `recent` is 0, they get the whole log. With
+    `unread` false, the `recent` latest events are sent and no more, however many are unread.
     """
 
     type = "attach"
@@ -71,6 +72,7 @@ class Attach(Frame):
     group: str
     after: int
     recent: int | None = None
+    unread: bool | None = None
 
 
 @record

@@ -432,6 +432,8 @@ class GroupActor:
         """
         begin, end = max(self.group.floor, 1), self.group.seq + 1
         if request.after == 0 and request.recent is not None:
+            if request.unread is False:
+                return max(begin, end - request.recent)
             known = max(read, joined) if read or request.recent else 0
             return max(begin, min(end - request.recent, known + 1))
         return min(max(request.after + 1, begin), end)

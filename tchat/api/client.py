@@ -1,0 +1,270 @@
+"""A connection to a server as one person: `connect` opens it, `Client` joins groups and reads them.
+
+A client stays connected: it reconnects by itself, catches up, and sends again what was not
+answered. Errors arrive as they are, never inside an `ExceptionGroup`: one that ends the connection
+for good is raised at the end of the `async with` block of `connect`, whose body is cancelled.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import trio
+
+from tchat.api.follower import Follower, logger
+from tchat.api.groups import Message, event_of
+from tchat.api.stream import Events
+from tchat.client.config.opening import find_server, open_user_session
+from tchat.core.fingerprints import read_invite, read_pin
+from tchat.core.group.direct import is_direct
+from tchat.core.group.feature import Event as Entry
+from tchat.core.group.messages import Posted
+from tchat.core.group.state import banned_refusal
+from tchat.core.text import check_name
+from tchat.errors import Code, Refused, UsageError, bare
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
+
+    from tchat.api.groups import Event, Group, Notice
+    from tchat.api.stream import Since
+    from tchat.client.replica import Replica
+    from tchat.client.session import Session
+
+T = TypeVar("T")
+
+
+@asynccontextmanager
+async def connect(
+    server: str,
+    *,
+    user: str | None = None,
+    home: Path | None = None,
+    pin: str | None = None,
+    invite: str | None = None,
+    link: str | None = None,
+    tls: bool = True,
+) -> AsyncIterator[Client]:
+    """Be connected to a server, as `user`, while the block runs.
+
+    `server` is HOST:PORT, or a nickname in config.toml, which also has the default `user`. `home`
+    is the directory of the identity (a key made at the first run, which owns the name from then on)
+    and of the configuration; the default is that of the `tchat` command. `pin` (sha256:...) is what
+    the server's key has to match; without one, the first key seen is remembered. `invite` is what
+    `Group.invite` returns: its pin is checked, and `Client.join` uses it. `link` is a code from
+    /link, to use a name on another device. With `tls` false, nothing is encrypted, which is
+    possible on this machine only.
+
+    Raises `Unavailable` if the server cannot be reached at first, `Refused` if it declines this
+    person (name_taken, server_changed ...), `UsageError` if `user` is missing.
+    """
+    token, invited_pin = _read(read_invite, invite) if invite else (None, b"")
+    found = find_server(server, home)
+    name = user or found.user
+    if name is None:
+        raise UsageError(Code.MISSING_ARGUMENT, "The user name is missing.")
+    wanted = (_read(read_pin, pin) if pin else None) or invited_pin or found.pin
+    chosen = replace(found, pin=wanted, no_tls=found.no_tls or not tls)
+    session = open_user_session(
+        chosen, check_name(name, "username"), link=link, home=home, recent=0, unread=False
+    )
+    async with client_on(session, invite=token) as client:
+        yield client
+
+
+def _read(read: Callable[[str], T], text: str) -> T:
+    """Return a pin or an invite. Raises `UsageError`."""
+    try:
+        return read(text)
+    except ValueError as error:
+        raise UsageError(Code.MISSING_ARGUMENT, f"{error}.") from error
+
+
+@asynccontextmanager
+async def client_on(
+    opening: AbstractAsyncContextManager[Session], invite: bytes | None = None
+) -> AsyncIterator[Client]:
+    """Run a client on a session while the block runs; see `connect` for the errors.
+
+    The session begins groups with `recent` 0 and without what is unread.
+    """
+    raised: BaseException | None = None
+    try:
+        async with opening as session, trio.open_nursery() as nursery:
+            follower = Follower(session, nursery)
+            nursery.start_soon(follower.run)
+            await follower.wait_until(lambda: session.connected)
+            try:
+                yield Client(follower, invite)
+            except trio.Cancelled:
+                raise
+            except BaseException as error:  # noqa: BLE001  # raised again, outside the nurseries
+                raised = error
+            nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        raise bare(group) from None
+    if raised is not None:
+        raise raised
+
+
+class Client:
+    """One person's connection to a server; made by `connect`."""
+
+    def __init__(self, follower: Follower, invite: bytes | None) -> None:
+        self._follower = follower
+        self._session = follower.session
+        self._invite = invite
+
+    @property
+    def user(self) -> str:
+        """This client's user name, as the server spells it."""
+        return self._session.user
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection at this moment."""
+        return self._session.connected
+
+    @property
+    def groups(self) -> list[Group]:
+        """The groups and conversations that this client has joined or talked in, in that order."""
+        return [self._follower.group_of(replica) for replica in self._session.groups.values()]
+
+    # ------------------------------------------------------------------ groups
+
+    async def join(self, group: str, *, create: bool = False, invite: str | None = None) -> Group:
+        """Return a group once this client's user is a member of it.
+
+        Asks to join if necessary, and waits for the admin's approval; use `trio.fail_after` to wait
+        no longer than some seconds. With an `invite`, no approval is needed. A group that does not
+        exist is refused (no_such_group) unless `create` is true, and then founded. Raises
+        `Refused`, also if the request is denied (not_member) or the user is banned.
+        """
+        token = _read(read_invite, invite)[0] if invite else self._invite
+        replica = await self._session.enter(group, invite=token, create=create)
+        await self._follower.wait_until(
+            lambda: replica.standing != "waiting" and not self._follower.is_loading(replica)
+        )
+        if replica.standing != "member":
+            raise _not_admitted(replica)
+        return self._follower.group_of(replica)
+
+    async def open(self, group: str) -> Group:
+        """Return a group of which this client's user is a member already; ask nothing of anybody.
+
+        Raises `Refused` (not_member, banned).
+        """
+        replica = await self._session.enter(group, join=False)
+        await self._follower.wait_until(lambda: not self._follower.is_loading(replica))
+        if replica.standing != "member":
+            self._session.unfollow(replica)
+            raise _not_admitted(replica)
+        return self._follower.group_of(replica)
+
+    async def talk_to(self, name: str) -> Group:
+        """Return the conversation of two with a person. Raises `Refused`."""
+        replica = await self._session.write_to(name)
+        await self._follower.wait_until(lambda: not self._follower.is_loading(replica))
+        return self._follower.group_of(replica)
+
+    async def my_groups(self) -> list[str]:
+        """Return the names of all groups that this client's user is a member of."""
+        summaries = await self._session.my_groups()
+        return [
+            one.name for one in summaries if one.standing == "member" and not is_direct(one.name)
+        ]
+
+    async def search(
+        self, words: str, group: Group | None = None, *, limit: int = 50
+    ) -> list[Message]:
+        """Return messages with all these words, the newest first, at most `limit`.
+
+        Without a group, all groups of this client's user are searched. Texts are cut off after some
+        hundred characters. Raises `Refused`.
+        """
+        found: list[Message] = []
+        place = None if group is None else group.place
+        while len(found) < limit:
+            results = await self._session.search(words, place, len(found))
+            for hit in results.hits:
+                owner = self._follower.group_of(self._session.follow(hit.group))
+                entry = Entry(hit.group, hit.seq, hit.at, hit.actor, b"", 0, Posted(hit.text))
+                message = event_of(entry, owner, self.user)
+                if isinstance(message, Message):
+                    found.append(message)
+            if not (results.older and results.hits):
+                break
+        return found[:limit]
+
+    async def set_away(self, reason: str | None) -> None:
+        """Tell the members of this client's groups that its user is away, or back with None."""
+        await self._session.set_away(reason)
+
+    # ------------------------------------------------------------------ events
+
+    def events(
+        self, *groups: Group, since: Since = "now", own: bool = False, cursor: str = ""
+    ) -> Events:
+        """Return the events of these groups, as a channel to iterate over in `async with`.
+
+        Without groups, these are the events of all groups that this client joins, sooner or later,
+        and of all conversations of two with its user. `since` is where to begin:
+
+        - "now": with the first event after this call;
+        - "seen": after the last event that was acknowledged (`Events.ack`) with the same `cursor`,
+          a name for this reader, in an earlier run; if there is none, after what the user has read;
+        - "start": with the first event that the user may read;
+        - a seq: after that event, in one group.
+
+        Events of the client's own user are left out unless `own` is true. A group that is joined
+        later begins with the first event after the admission. The channel holds nothing back in
+        memory: who reads slowly reads from the server.
+        """
+        return Events(self._follower, groups, since, own=own, cursor=cursor)
+
+    def notices(self) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[Notice]]:
+        """Open a channel of what is in no log: presence, changed standings, the connection.
+
+        Whoever is more than 256 notices behind misses those that follow.
+        """
+        return self._follower.notices()
+
+    async def for_each(
+        self,
+        handler: Callable[[Any], Awaitable[object]],
+        *groups: Group,
+        of: type[Event] | tuple[type[Event], ...] = Message,
+        since: Since = "now",
+        cursor: str = "",
+    ) -> None:
+        """Call `handler` for each event of these classes, one after the other, until cancelled.
+
+        Each event is acknowledged after it was handled. An exception of the handler is logged (with
+        `logging`, as "tchat"), and the next event follows. See `events` for the other arguments.
+        """
+        async with self.events(*groups, since=since, cursor=cursor) as events:
+            async for event in events:
+                if isinstance(event, of):
+                    try:
+                        await handler(event)
+                    except Refused as refusal:
+                        logger.warning("%r was refused (%s): %s", event, refusal.code, refusal)
+                    except Exception:  # noqa: BLE001  # a fault of the handler must not end the bot
+                        logger.exception("The handler failed for %r", event)
+                await events.ack(event)
+
+
+def _not_admitted(replica: Replica) -> Refused:
+    if replica.banned:
+        return banned_refusal()
+    if replica.standing == "waiting":
+        sentence = f"You are not a member of {replica.name} yet: its admin has to approve you."
+    elif replica.kicked:
+        sentence = f"You were removed from {replica.name}; an invite lets you in again."
+    else:
+        sentence = f"You are not a member of {replica.name}."
+    return Refused(Code.NOT_MEMBER, sentence)

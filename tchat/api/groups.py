@@ -1,0 +1,687 @@
+"""Groups, and their events and files, as a program sees them.
+
+`event_of` turns an entry of a group's log into an event. All events have the same header, so a
+program can handle any of them and look only at those it knows:
+
+    async for event in events:
+        match event:
+            case tchat.Message(text="!ping"):
+                await event.reply("pong")
+            case tchat.JoinRequest():
+                await event.approve()
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+
+from tchat.client.files.transfer import fetch_file, send_file
+from tchat.core.group.mentions import is_mention
+from tchat.client.program_state import KEY_LIMIT
+from tchat.core.fingerprints import TOKEN_SIZE, invite_text, token_digest
+from tchat.core.group import feature, files, membership, messages, settings
+from tchat.core.group.direct import other_of
+from tchat.core.protocol.frames import Ok
+from tchat.core.text import fold, safe_filename
+from tchat.errors import Code, Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tchat.client.pending_message import PendingMessage
+    from tchat.client.replica import Replica
+    from tchat.client.request import MakeCommand
+    from tchat.client.session import Session
+    from tchat.core.group import state
+
+_ACTION = "/me "
+_DAY = timedelta(days=1)
+
+
+# ------------------------------------------------------------------ groups
+
+
+class Group:
+    """A group that a client follows, or a conversation of two. Made by `Client.join`.
+
+    Its properties are kept up to date by the server's events. Its methods return once the server
+    has answered; a lost connection is only a delay, and what was sent is sent again. All raise
+    `Refused` with the server's code and sentence if it declines.
+    """
+
+    def __init__(self, session: Session, replica: Replica) -> None:
+        self.replica = replica
+        self._session = session
+
+    def __repr__(self) -> str:
+        return f"<Group {self.name!r} of {self._session.user!r}>"
+
+    # ------------------------------------------------------------------ state
+
+    @property
+    def name(self) -> str:
+        """The name of the group; of a conversation of two, the name of the other person."""
+        name = self.replica.name
+        return other_of(name, self._session.user) if self.direct else name
+
+    @property
+    def direct(self) -> bool:
+        """Whether this is a conversation of two."""
+        return self.replica.state.direct
+
+    @property
+    def standing(self) -> Literal["member", "waiting", "outsider"] | None:
+        """Whether this client's user is a member, waits for approval, or neither."""
+        return self.replica.standing
+
+    @property
+    def admin(self) -> str | None:
+        """The name of the admin; None in a conversation of two, or if it is not known."""
+        return self.replica.state.admin_name or self.replica.admin
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether this client's user is the admin."""
+        return self.replica.state.is_admin(self._session.user)
+
+    @property
+    def topic(self) -> str:
+        """The topic; empty if there is none."""
+        return self.replica.state.topic
+
+    @property
+    def policy(self) -> Literal["approval", "open"]:
+        """Who may join: people whom the admin approves, or everybody."""
+        return self.replica.state.policy
+
+    @property
+    def members(self) -> list[str]:
+        """The names of the members, in the order of joining."""
+        return list(self.replica.state.members.values())
+
+    @property
+    def requests(self) -> list[str]:
+        """The names of the people who ask to join, in that order."""
+        return [request.name for request in self.replica.state.requests.values()]
+
+    @property
+    def banned(self) -> list[str]:
+        """The names of the banned people."""
+        return list(self.replica.state.banned.values())
+
+    @property
+    def online(self) -> list[str]:
+        """The names of the members who are connected; empty while this client is not."""
+        return list(self.replica.online.values())
+
+    @property
+    def away(self) -> dict[str, str]:
+        """The reasons of the members who are away, by their names."""
+        online = self.replica.online
+        return {online[person]: why for person, why in self.replica.away.items()}
+
+    @property
+    def files(self) -> list[File]:
+        """The files of the group, by ascending number."""
+        files = self.replica.state.files
+        return [file_of(self, files[number]) for number in sorted(files)]
+
+    @property
+    def pinned(self) -> int | None:
+        """The seq of the pinned message, if there is one."""
+        return self.replica.state.pinned
+
+    # ------------------------------------------------------------------ messages
+
+    async def say(
+        self, text: str, *, reply_to: Message | int | None = None, key: str | None = None
+    ) -> Message:
+        """Post a message, and return it once the server has it on disk.
+
+        `text` has at most 16 KiB of UTF-8; "/me waves" is shown as an action. `reply_to` is a
+        message or its seq. With a `key`, at most 200 characters, the message is posted once: who
+        says anything with the same key in the same group again, in another run or process of this
+        user on this machine and within 30 days, gets the first message back.
+        """
+        reply = reply_to.seq if isinstance(reply_to, Message) else reply_to
+        if key is None:
+            return await self._posted(self._session.post(self.replica, text, reply))
+        if not 0 < len(key) <= KEY_LIMIT:
+            raise Refused(Code.TEXT_TOO_LONG, f"A key has 1 to {KEY_LIMIT} characters.")
+        sent = await self._session.post_once(self.replica, text, key, reply)
+        if isinstance(sent, int):
+            return await self._message(sent, text, reply, time.time_ns() // 1_000_000)
+        return await self._posted(sent)
+
+    async def edit(self, message: int, text: str) -> None:
+        """Replace the text of one's own message, given by its seq."""
+        await self._command(lambda i, n: messages.Edit(i, n, self.place, message, text))
+
+    async def delete(self, message: int) -> None:
+        """Delete a message, given by its seq, also from the server's disk (author, admin)."""
+        await self._command(lambda i, n: messages.Delete(i, n, self.place, message))
+
+    async def pin(self, message: int | None) -> None:
+        """Pin a message, given by its seq, or unpin the pinned one with None (admin)."""
+        if message is None:
+            await self._command(lambda i, n: messages.Unpin(i, n, self.place))
+        else:
+            await self._command(lambda i, n: messages.Pin(i, n, self.place, message))
+
+    async def history(self, *, before: int | None = None, limit: int = 200) -> list[Event]:
+        """Return the `limit` latest events before the one with seq `before`, the oldest first.
+
+        Without `before`, these are the latest of all. Only what this client's user may read is
+        returned, so the list is shorter where the log begins. What was deleted is an `Other`.
+        """
+        end = self.replica.head + 1 if before is None else before
+        if before is None:
+            end = max(end, self.replica.last + 1)
+        entries: list[feature.Event] = []
+        while len(entries) < limit:
+            page = await self._session.events_until(self.place, end - 1)
+            if not page:
+                break
+            entries[:0] = page
+            end = page[0].seq
+        return [self._event(entry) for entry in entries[-limit:] if limit]
+
+    # ------------------------------------------------------------------ files
+
+    async def send_file(
+        self,
+        path: Path,
+        *,
+        name: str | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> File:
+        """Share a file, or a directory as a .tar archive, and return it once the group has it.
+
+        Members see it as `name`, or as it is called on this disk. `progress` is called with the
+        bytes sent and the size. An upload that was interrupted less than a day ago is resumed.
+        """
+        answer = await send_file(self._session, self.replica, path, _Listener(progress), name=name)
+        entry = await self._entry(answer.seq) if isinstance(answer, Ok) and answer.seq else None
+        number = entry.body.number if entry and isinstance(entry.body, files.FileShared) else None
+        file = self.replica.state.files.get(number or self.replica.state.numbered)
+        if file is None:
+            raise Refused(Code.NO_SUCH_FILE, "The file was removed as soon as it was shared.")
+        return file_of(self, file)
+
+    async def save_file(
+        self,
+        file: File | int,
+        directory: Path,
+        *,
+        name: str | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Path:
+        """Download a file, given by itself or its number; see `File.save`."""
+        number = file.number if isinstance(file, File) else file
+        shared = self.replica.state.files.get(number)
+        if shared is None:
+            raise Refused(Code.NO_SUCH_FILE, f"The group has no file {number}.")
+        return await fetch_file(
+            self._session,
+            self.replica,
+            shared,
+            directory,
+            name and safe_filename(name),
+            _Listener(progress),
+        )
+
+    async def remove_file(self, number: int) -> None:
+        """Remove a file from the group (who shared it, or the admin)."""
+        await self._command(lambda i, n: files.RemoveFile(i, n, self.place, number))
+
+    # ------------------------------------------------------------------ people
+
+    async def approve(self, name: str) -> None:
+        """Make somebody who asks to join a member (admin)."""
+        await self._command(lambda i, n: membership.Approve(i, n, self.place, name))
+
+    async def deny(self, name: str) -> None:
+        """Deny somebody's request to join (admin)."""
+        await self._command(lambda i, n: membership.Deny(i, n, self.place, name))
+
+    async def kick(self, name: str) -> None:
+        """Remove a member, who may ask to join again (admin)."""
+        await self._command(lambda i, n: membership.Kick(i, n, self.place, name))
+
+    async def ban(self, name: str) -> None:
+        """Remove somebody and let them in no more, also with an invite (admin)."""
+        await self._command(lambda i, n: membership.Ban(i, n, self.place, name))
+
+    async def unban(self, name: str) -> None:
+        """Lift somebody's ban (admin)."""
+        await self._command(lambda i, n: membership.Unban(i, n, self.place, name))
+
+    async def transfer(self, name: str) -> None:
+        """Make another member the admin (admin)."""
+        await self._command(lambda i, n: membership.TransferAdmin(i, n, self.place, name))
+
+    async def invite(self, name: str | None = None, *, lasts: timedelta = _DAY) -> str:
+        """Return an invite: with it, `name`, or whoever uses it first, joins at once (admin).
+
+        It is valid for at most 30 days, and is what `tchat join --invite` and `connect` take.
+        """
+        token, connector = secrets.token_bytes(TOKEN_SIZE), self._session.connector
+        duration = lasts // timedelta(milliseconds=1)
+        await self._command(
+            lambda i, n: membership.Invite(i, n, self.place, token_digest(token), duration, name)
+        )
+        # A certificate authority vouches for names, not for keys, which may change.
+        return invite_text(token, b"" if connector.ca_verified else connector.server_pin)
+
+    async def leave(self) -> None:
+        """Leave the group; if nobody else is in it, its messages and files are deleted."""
+        await self._command(lambda i, n: membership.Leave(i, n, self.place))
+
+    # ------------------------------------------------------------------ settings
+
+    async def set_topic(self, topic: str) -> None:
+        """Set the topic; an empty one removes it (admin)."""
+        await self._command(lambda i, n: settings.SetTopic(i, n, self.place, topic))
+
+    async def set_policy(self, policy: Literal["approval", "open"]) -> None:
+        """Set who may join: people whom the admin approves, or everybody (admin)."""
+        await self._command(lambda i, n: settings.SetPolicy(i, n, self.place, policy))
+
+    # ------------------------------------------------------------------ helpers
+
+    @property
+    def place(self) -> str:
+        """The name of the group on the wire."""
+        return self.replica.name
+
+    async def _command(self, make: MakeCommand) -> None:
+        await self._session.request(make)
+
+    def _event(self, entry: feature.Event) -> Event:
+        return event_of(entry, self, self._session.user)
+
+    async def _posted(self, pending: PendingMessage) -> Message:
+        """Wait until a message is stored, and return it. Raises `Refused`."""
+        try:
+            answer = await pending.wait()
+        except Refused:
+            self._session.discard(pending)  # nobody is there to send it again
+            raise
+        seq = answer.seq if isinstance(answer, Ok) else None
+        return await self._message(seq or 0, pending.text, pending.reply, pending.at)
+
+    async def _message(self, seq: int, text: str, reply: int | None, at: int) -> Message:
+        """Return the message with a seq, as it is in the log; if it is not, as it was given."""
+        entry = await self._entry(seq)
+        if entry is not None:
+            event = self._event(entry)
+            if isinstance(event, Message):
+                return event
+        user = self._session.user
+        given = feature.Event(self.place, seq, at, user, b"", 0, messages.Posted(text, reply))
+        event = self._event(given)
+        assert isinstance(event, Message)  # noqa: S101  # what `Posted` becomes
+        return event
+
+    async def _entry(self, seq: int) -> feature.Event | None:
+        """Return the event with a seq; None if the log does not have it, or it is unknown (0)."""
+        replica = self.replica
+        if replica.first <= seq <= replica.last:
+            return replica.log[seq - replica.first]
+        page = await self._session.events_until(self.place, seq) if seq else []
+        return page[-1] if page else None
+
+
+class _Listener:
+    """Passes the progress of a transfer to a function: bytes done, size."""
+
+    def __init__(self, progress: Callable[[int, int], None] | None) -> None:
+        self._progress = progress
+        self._size = 0
+
+    def on_start(self, name: str, size: int) -> None:
+        """Remember the size."""
+        self._size = size
+
+    def on_checked(self, done: int) -> None:
+        """Ignore the progress of hashing, which is told in a worker thread."""
+
+    def on_progress(self, done: int) -> None:
+        """Pass the number of bytes on."""
+        if self._progress is not None:
+            self._progress(done, self._size)
+
+    def on_sharing(self) -> None:
+        """Ignore the end of the upload: the call returns soon."""
+
+
+# ------------------------------------------------------------------ files and events
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file of a group: `number` names it, `size` is in bytes, `sha256` its digest (32 bytes).
+
+    `by` shared it at `at` (UTC).
+    """
+
+    group: Group = field(repr=False)
+    number: int
+    name: str
+    size: int
+    sha256: bytes
+    by: str
+    at: datetime
+
+    async def save(self, directory: Path, *, name: str | None = None) -> Path:
+        """Download the file into a directory, as `name` if given, and return its path.
+
+        An interrupted download is resumed. An existing file is never overwritten; the same file is
+        not downloaded again. Raises `Refused`.
+        """
+        return await self.group.save_file(self, directory, name=name)
+
+    async def remove(self) -> None:
+        """Remove the file from the group (who shared it, or the admin). Raises `Refused`."""
+        await self.group.remove_file(self.number)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """An entry of a group's log: `who` caused it at `at` (UTC); `seq` counts without gaps.
+
+    `mine` says that this program's own user caused it, on this device or another.
+    """
+
+    group: Group = field(repr=False)
+    seq: int
+    at: datetime
+    who: str
+    mine: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message(Event):
+    """A message. An `action` is what `/me` makes: "/me waves" has the text "waves".
+
+    `reply_to` is the seq of the message that it replies to. `mentions_me` says that the text has
+    this program's user name as a word. `direct` says that it is in a conversation of two.
+    """
+
+    text: str
+    action: bool = False
+    reply_to: int | None = None
+    mentions_me: bool = False
+    key_of_reply: Callable[[], str] | None = field(default=None, repr=False, compare=False)
+    """Makes the keys of replies, where an event may be handled again after a crash."""
+
+    @property
+    def direct(self) -> bool:
+        """Whether the message is in a conversation of two."""
+        return self.group.direct
+
+    async def reply(self, text: str, *, key: str | None = None) -> Message:
+        """Post a message that is shown as a reply to this one; see `Group.say`.
+
+        For a message that was read with `since="seen"`, a reply is posted once, even if the program
+        is killed before it has acknowledged the message, and then handles it again.
+        """
+        if key is None and self.key_of_reply is not None:
+            key = self.key_of_reply()
+        return await self.group.say(text, reply_to=self.seq, key=key)
+
+    async def edit(self, text: str) -> None:
+        """Replace the text of this message, if it is one's own. Raises `Refused`."""
+        await self.group.edit(self.seq, text)
+
+    async def delete(self) -> None:
+        """Delete this message, also from the server's disk (author, admin). Raises `Refused`."""
+        await self.group.delete(self.seq)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edited(Event):
+    """`who` replaced the text of the message with seq `message`."""
+
+    message: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deleted(Event):
+    """`who` deleted the message with seq `message`."""
+
+    message: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pinned(Event):
+    """The admin pinned the message with seq `message`; none if it is None."""
+
+    message: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinRequest(Event):
+    """`who` asks to join. Only the admin can approve or deny it."""
+
+    async def approve(self) -> None:
+        """Make the person a member. Raises `Refused`, also if somebody was faster."""
+        await self.group.approve(self.who)
+
+    async def deny(self) -> None:
+        """Deny the request. Raises `Refused`, also if somebody was faster."""
+        await self.group.deny(self.who)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinRequestEnded(Event):
+    """The request of `name` ended without approval: denied by `who`, or withdrawn by the person."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joined(Event):
+    """`name` is a member now, for the reason `how`; `who` approved them, or is the same person."""
+
+    name: str
+    how: Literal["founded", "approved", "invited", "open"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left(Event):
+    """`name` is no longer a member, for the reason `how`; a ban can hit somebody who was none."""
+
+    name: str
+    how: Literal["left", "kicked", "banned"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unbanned(Event):
+    """The admin lifted the ban of `name`."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invited(Event):
+    """`who` made an invite that is valid until `expires` (UTC), for `name` or for anybody."""
+
+    expires: datetime
+    name: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminChanged(Event):
+    """`admin` is the admin of the group now."""
+
+    admin: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicSet(Event):
+    """The group's topic is `topic` now."""
+
+    topic: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicySet(Event):
+    """Who may join: people whom the admin approves, or everybody."""
+
+    policy: Literal["approval", "open"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileShared(Event):
+    """`who` shared a file; `await event.file.save(directory)` downloads it."""
+
+    file: File
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRemoved(Event):
+    """`who` removed the file with this number."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Other(Event):
+    """An event of a kind that this version does not know, or whose text was deleted."""
+
+    kind: str
+
+
+# ------------------------------------------------------------------ notices: not in any log
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """Somebody came online, went offline or away in a group: see `Group.online` and `away`."""
+
+    group: Group = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class StandingChanged:
+    """This program's user is now a member, waits for approval, or is an outsider of the group.
+
+    `reason` and `by` say why, if the server has told it.
+    """
+
+    group: Group = field(repr=False)
+    standing: Literal["member", "waiting", "outsider"]
+    reason: str = ""
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The connection stands; `again` if it was lost before."""
+
+    again: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """The connection was lost for `reason`; the next try is in `retry_in` seconds."""
+
+    reason: str
+    retry_in: float
+
+
+Notice = Presence | StandingChanged | Connected | Disconnected
+"""What is in no log, and is told only to those who listen: see `Client.notices`."""
+
+
+# ------------------------------------------------------------------ from the log
+
+
+def time_of(ms: int) -> datetime:
+    """Return a time of the log, in milliseconds since the Unix epoch, as a datetime in UTC."""
+    return datetime.fromtimestamp(ms / 1000, UTC)
+
+
+def file_of(group: Group, file: state.File) -> File:
+    """Return a file of a group's state."""
+    at = time_of(file.at)
+    return File(group, file.number, file.name, file.size, file.sha256, file.by, at)
+
+
+class _Header(TypedDict):
+    group: Group
+    seq: int
+    at: datetime
+    who: str
+    mine: bool
+
+
+def event_of(
+    entry: feature.Event, group: Group, user: str, key_of_reply: Callable[[], str] | None = None
+) -> Event:
+    """Return an entry of a group's log as `user` sees it."""
+    head = _Header(
+        group=group,
+        seq=entry.seq,
+        at=time_of(entry.at),
+        who=entry.actor,
+        mine=fold(entry.actor) == fold(user),
+    )
+    body = entry.body
+    if isinstance(body, messages.Posted):
+        action = body.text.startswith(_ACTION)
+        return Message(
+            **head,
+            text=body.text.removeprefix(_ACTION) if action else body.text,
+            action=action,
+            reply_to=body.reply,
+            mentions_me=not head["mine"] and is_mention(body.text, user),
+            key_of_reply=key_of_reply,
+        )
+    make = _MAKERS.get(type(body))
+    return make(body, head) if make else Other(**head, kind=body.kind)
+
+
+def _joined(body: membership.Joined, head: _Header) -> Joined:
+    return Joined(**head, name=head["who"], how="open" if body.by is None else "invited")
+
+
+def _shared(body: files.FileShared, head: _Header) -> FileShared:
+    file = File(
+        head["group"], body.number, body.name, body.size, body.sha256, head["who"], head["at"]
+    )
+    return FileShared(**head, file=file)
+
+
+_MAKERS: dict[type[feature.Body], Callable[[Any, _Header], Event]] = {
+    messages.Edited: lambda body, head: Edited(**head, message=body.target, text=body.text),
+    messages.Deleted: lambda body, head: Deleted(**head, message=body.target),
+    messages.Pinned: lambda body, head: Pinned(**head, message=body.target),
+    messages.Unpinned: lambda _, head: Pinned(**head, message=None),
+    membership.Created: lambda _, head: Joined(**head, name=head["who"], how="founded"),
+    membership.Requested: lambda _, head: JoinRequest(**head),
+    membership.Denied: lambda body, head: JoinRequestEnded(**head, name=body.name),
+    membership.Withdrawn: lambda _, head: JoinRequestEnded(**head, name=head["who"]),
+    membership.Approved: lambda body, head: Joined(**head, name=body.name, how="approved"),
+    membership.Joined: _joined,
+    membership.Left: lambda _, head: Left(**head, name=head["who"], how="left"),
+    membership.Kicked: lambda body, head: Left(**head, name=body.name, how="kicked"),
+    membership.Banned: lambda body, head: Left(**head, name=body.name, how="banned"),
+    membership.Unbanned: lambda body, head: Unbanned(**head, name=body.name),
+    membership.Invited: lambda body, head: Invited(
+        **head, expires=time_of(body.expires), name=body.name
+    ),
+    membership.AdminTransferred: lambda body, head: AdminChanged(**head, admin=body.name),
+    settings.TopicSet: lambda body, head: TopicSet(**head, topic=body.topic),
+    settings.PolicySet: lambda body, head: PolicySet(**head, policy=body.policy),
+    files.FileShared: _shared,
+    files.FileRemoved: lambda body, head: FileRemoved(**head, number=body.number),
+}
+"""How each kind of entry becomes an event; messages are made by `event_of` itself."""

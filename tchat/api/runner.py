@@ -1,0 +1,153 @@
+"""Run a program of this API from the command line: options, logging, signals, exit status.
+
+    async def main(client: tchat.Client) -> None:
+        group = await client.join("ops")
+        await group.say("hello")
+
+    tchat.run(main)
+
+The command line is that of the other programs: `HOST PORT` or the nickname of a server, `--user`,
+`--pin`, `--invite` and so on. Log lines and errors go to standard error. The exit status is 0 when
+`main` returns, 130 or 143 after SIGINT or SIGTERM, and otherwise one of `tchat.exits`.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import trio
+
+from tchat.api.client import client_on
+from tchat.api.groups import Message
+from tchat.client.config.options import (
+    CREATE_HINT,
+    AddressParser,
+    add_create,
+    add_server_options,
+    apply_settings,
+    invite_token,
+    session_for,
+)
+from tchat.client.config.settings import config_file, load_config
+from tchat.errors import Code, Refused, UsageError
+from tchat.exits import USAGE, exit_status
+from tchat.streams import open_standard_streams, run_reporting
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from tchat.api.client import Client
+    from tchat.api.groups import Event
+    from tchat.api.stream import Since
+
+
+class ScriptParser(AddressParser):
+    """Parser of a program for scripts: a wrong command line exits with 64, as in sysexits.h."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print what is wrong, in a line, and exit."""
+        self.exit(USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def run(
+    main: Callable[[Client], Awaitable[object]],
+    arguments: Sequence[str] | None = None,
+    *,
+    user: str | None = None,
+) -> NoReturn:
+    """Connect with the options on the command line, run `main`, and exit.
+
+    `user` is the user name if neither the command line nor config.toml has one.
+    """
+    parser = _parser(main.__doc__)
+    _run(parser, arguments, lambda client, _: main(client), user)
+
+
+def run_bot(
+    handler: Callable[[Any], Awaitable[object]],
+    arguments: Sequence[str] | None = None,
+    *,
+    of: type[Event] | tuple[type[Event], ...] = Message,
+    since: Since = "seen",
+    user: str | None = None,
+) -> NoReturn:
+    """Join the groups on the command line, and call `handler` for each new event; then exit.
+
+    See `Client.for_each` for `of` and `since`, and `run` for the rest. Conversations of two with
+    the bot count, too. What is said while the bot does not run is handled by its next run, unless
+    `since` is "now". `user` is by default the name of the handler.
+    """
+    parser = _parser(handler.__doc__)
+    parser.add_argument(
+        "--group",
+        metavar="NAME",
+        action="append",
+        required=True,
+        help="a group to join; may be given several times",
+    )
+    add_create(parser)
+
+    async def main(client: Client, given: argparse.Namespace) -> None:
+        async with trio.open_nursery() as nursery:
+            for group in given.group:
+                nursery.start_soon(_join, client, group, given.create)
+            await client.for_each(handler, of=of, since=since, cursor=handler.__name__)
+
+    _run(parser, arguments, main, user or handler.__name__)
+
+
+async def _join(client: Client, group: str, create: bool) -> None:
+    """Join a group. Not waited for: other groups are served while this one's admin is away."""
+    try:
+        await client.join(group, create=create)
+    except Refused as refusal:
+        if refusal.code == Code.NO_SUCH_GROUP:
+            raise Refused(refusal.code, f"{refusal} {CREATE_HINT}") from refusal
+        raise
+
+
+def _parser(description: str | None) -> argparse.ArgumentParser:
+    parser = ScriptParser(description=description)
+    add_server_options(parser, nicknames=True)
+    parser.add_argument("--user", metavar="NAME", help="the user name")
+    return parser
+
+
+def _run(
+    parser: argparse.ArgumentParser,
+    arguments: Sequence[str] | None,
+    main: Callable[[Client, argparse.Namespace], Awaitable[object]],
+    user: str | None,
+) -> NoReturn:
+    open_standard_streams()
+    logging.basicConfig(level=logging.INFO, format=f"{parser.prog}: %(message)s")
+    given = parser.parse_args(arguments)
+    status = 0
+
+    async def run_main() -> None:
+        nonlocal status
+        apply_settings(given, load_config(config_file()))
+        name = given.user or user
+        if name is None:
+            raise UsageError(Code.MISSING_ARGUMENT, "The user name is missing: add --user NAME.")
+        with trio.open_signal_receiver(signal.SIGTERM) as signals, trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(end_on_signal, signals, scope)
+                session = session_for(given, name, recent=0, unread=False)
+                async with client_on(session, invite_token(given)) as client:
+                    await main(client, given)
+                nursery.cancel_scope.cancel()
+
+    async def end_on_signal(signals: Any, scope: trio.CancelScope) -> None:  # noqa: ANN401  # trio's
+        nonlocal status
+        async for number in signals:
+            status = 128 + number
+            scope.cancel()
+
+    failed = run_reporting(partial(trio.run, run_main), exit_status)
+    sys.exit(failed or status)

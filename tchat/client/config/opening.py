@@ -1,0 +1,89 @@
+"""Open a session as this person, with the identity and the client ids in their directory."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import trio
+
+from tchat.client.adoption import send_left_messages
+from tchat.client.authenticate import Account
+from tchat.client.client_id import acquire_client_id
+from tchat.client.config.paths import identity_file, known_servers_file, state_directory
+from tchat.client.config.settings import Server, config_file, load_config
+from tchat.client.connector import Connector
+from tchat.client.known_servers import KnownServers
+from tchat.client.session import CONNECT_SECONDS, open_session
+from tchat.errors import Code, StartupError
+from tchat.net.address import Address, is_local, split_address
+from tchat.net.identity import load_identity
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from tchat.client.config.settings import Settings
+    from tchat.client.session import Session
+
+
+def find_server(text: str, home: Path | None = None) -> Server:
+    """Return the server with this address (HOST:PORT) or nickname in the settings file.
+
+    Its `user` and `groups` are completed from the file. Raises `StartupError`.
+    """
+    path = config_file(home)
+    settings = load_config(path)
+    host, port = split_address(text)
+    if port is not None:
+        return _complete(Server(host, port), settings)
+    if text in settings.servers:
+        return _complete(settings.servers[text], settings)
+    raise StartupError(
+        Code.CANNOT_START, f"{text} is neither HOST:PORT nor the nickname of a server in {path}."
+    )
+
+
+def _complete(server: Server, settings: Settings) -> Server:
+    groups = server.groups or ((settings.group,) if settings.group else ())
+    return replace(server, user=server.user or settings.user, groups=groups)
+
+
+@asynccontextmanager
+async def open_user_session(
+    server: Server,
+    user: str,
+    *,
+    link: str | None = None,
+    insecure: bool = False,
+    home: Path | None = None,
+    recent: int | None = None,
+    unread: bool = True,
+) -> AsyncIterator[Session]:
+    """Run a session of `user` with a server while the block runs.
+
+    `link` is a code from /link. With `insecure`, TLS may be off for a server on another machine.
+    For `home`, see `paths`; for `recent` and `unread`, `open_session`. Raises `Refused` (bad_name)
+    or `StartupError`.
+    """
+    if server.no_tls and not insecure and not is_local(server.host):
+        raise StartupError(
+            Code.CANNOT_START,
+            f"Without TLS, anybody between you and {server.host} could read and change your"
+            " messages. If that is what you want, add --insecure.",
+        )
+    known = KnownServers(known_servers_file(home))
+    address = Address(server.host, server.port)
+    connector = Connector(address, known, server.pin, plain=server.no_tls)
+    state = state_directory(home)
+    async with connector.identified(CONNECT_SECONDS):
+        with acquire_client_id(state, user, connector.names()) as client_id:
+            account = Account(user, load_identity(identity_file(home)), client_id, link)
+            async with (
+                open_session(connector, account, recent, unread=unread) as session,
+                trio.open_nursery() as nursery,
+            ):
+                nursery.start_soon(send_left_messages, session, account, state)
+                yield session
+                nursery.cancel_scope.cancel()

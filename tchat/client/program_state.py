@@ -1,0 +1,139 @@
+"""What programs remember between runs: the keys of messages that are posted once, and cursors.
+
+A *key* makes posting idempotent for the caller: whoever posts with the same key again gets the
+first message back. A *cursor* is the last event of a group that a program has handled.
+
+Both are in one SQLite database, which several processes may use at the same time. A message with a
+key is in the journal until the server has stored it (see `journal`), and only then is its key in
+the database. So for anybody who holds the database's write lock (`exclusive`), a key that is
+neither in the database nor in a journal was not posted.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from tchat.core.text import fold
+from tchat.errors import Code, Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+    from pathlib import Path
+
+KEY_DAYS = 30
+"""Days for which a key is remembered."""
+
+KEY_LIMIT = 200
+"""The most code points of a key."""
+
+_BUSY_SECONDS = 10.0
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS posted (
+    server TEXT, user TEXT, place TEXT, key TEXT, seq INTEGER NOT NULL, at INTEGER NOT NULL,
+    PRIMARY KEY (server, user, place, key)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS cursors (
+    server TEXT, user TEXT, place TEXT, name TEXT, seq INTEGER NOT NULL,
+    PRIMARY KEY (server, user, place, name)
+) WITHOUT ROWID;
+"""
+
+
+class ProgramState:
+    """The database at `path`, which is created when it is first needed; without a path, in memory.
+
+    All methods raise `Refused` (file_unreadable) if it cannot be read or written. Servers are given
+    by their names, the most reliable first (see `Connector.names`).
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
+        self._opened: sqlite3.Connection | None = None
+
+    def posted(self, servers: Collection[str], user: str, group: str, key: str) -> int | None:
+        """Return the seq of the message that was posted with a key; None if there is none."""
+        return self._find("SELECT server, seq FROM posted", "key", servers, user, group, key)
+
+    def record_posted(self, server: str, user: str, group: str, key: str, seq: int) -> None:
+        """Save that the message with a key is in the log, as event `seq`; 0 if that is unknown."""
+        now = int(time.time())
+        with self._working() as database:
+            database.execute("DELETE FROM posted WHERE at < ?", (now - KEY_DAYS * 86400,))
+            database.execute(
+                "INSERT OR REPLACE INTO posted VALUES (?, ?, ?, ?, ?, ?)",
+                (server, fold(user), fold(group), key, seq, now),
+            )
+
+    def cursor(self, servers: Collection[str], user: str, group: str, name: str) -> int | None:
+        """Return the cursor that a program called `name` has in a group; None if there is none."""
+        return self._find("SELECT server, seq FROM cursors", "name", servers, user, group, name)
+
+    def save_cursor(self, server: str, user: str, group: str, name: str, seq: int) -> None:
+        """Save a cursor; it is on disk when this returns."""
+        with self._working() as database:
+            database.execute(
+                "INSERT OR REPLACE INTO cursors VALUES (?, ?, ?, ?, ?)",
+                (server, fold(user), fold(group), name, seq),
+            )
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Hold the write lock while the block runs, so that no other process claims a key."""
+        with self._working() as database:
+            database.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            finally:
+                database.execute("COMMIT")
+
+    def close(self) -> None:
+        """Close the database."""
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+    def _find(
+        self,
+        query: str,
+        column: str,
+        servers: Collection[str],
+        user: str,
+        group: str,
+        name: str,
+    ) -> int | None:
+        with self._working() as database:
+            rows = database.execute(
+                f"{query} WHERE user = ? AND place = ? AND {column} = ?",
+                (fold(user), fold(group), name),
+            )
+            found = {server: seq for server, seq in rows if server in servers}
+        return max(found.values(), default=None)
+
+    @contextmanager
+    def _working(self) -> Iterator[sqlite3.Connection]:
+        try:
+            if self._opened is None:
+                self._opened = _open(self._path)
+            yield self._opened
+        except (sqlite3.Error, OSError) as error:
+            raise Refused(
+                Code.FILE_UNREADABLE, f"{self._path} cannot be used: {error}. Nothing was sent."
+            ) from error
+
+
+def _open(path: Path | None) -> sqlite3.Connection:
+    if path is not None:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    database = sqlite3.connect(
+        ":memory:" if path is None else path,
+        timeout=_BUSY_SECONDS,
+        isolation_level=None,  # each statement is a transaction, unless one was begun
+        check_same_thread=False,  # trio runs blocking work in any of its threads
+    )
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("PRAGMA synchronous = FULL")
+    database.executescript(_SCHEMA)
+    return database

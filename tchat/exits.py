@@ -1,0 +1,83 @@
+"""Exit statuses of the commands for scripts, and of bots: those of sysexits.h.
+
+A script can tell what to do: give up (64, 65, 77, 78), or try again later (69, 75).
+"""
+
+from __future__ import annotations
+
+from tchat.errors import Code, TchatError, Unavailable, UsageError
+
+USAGE = 64
+"""The command line is wrong."""
+
+DATA = 65
+"""What was to be sent, or a name, is not valid; a file cannot be read or written."""
+
+UNAVAILABLE = 69
+"""The server cannot be reached."""
+
+TEMPORARY = 75
+"""Something is too busy or full, or took too long; the same command may succeed later."""
+
+PERMISSION = 77
+"""The server declines this person, or it is not the server that was expected."""
+
+CONFIGURATION = 78
+"""The configuration file is not valid."""
+
+STATUSES: dict[int, tuple[Code, ...]] = {
+    DATA: (
+        Code.BAD_NAME,
+        Code.EMPTY_TEXT,
+        Code.TEXT_TOO_LONG,
+        Code.BAD_FILE,
+        Code.FILE_TOO_LARGE,
+        Code.FILE_UNREADABLE,
+        Code.FILE_CHANGED,
+        Code.FILE_DAMAGED,
+        Code.NO_SUCH_FILE,
+        Code.NO_SUCH_GROUP,
+        Code.NO_SUCH_NAME,
+        Code.NO_SUCH_MESSAGE,
+        Code.NO_SUCH_MEMBER,
+    ),
+    UNAVAILABLE: (Code.SHUTTING_DOWN,),
+    TEMPORARY: (
+        Code.RATE_LIMITED,
+        Code.BUSY,
+        Code.TOO_MANY,
+        Code.IDLE,
+        Code.STORAGE_FULL,
+        Code.QUOTA_EXCEEDED,
+        Code.GROUP_FULL,
+        Code.GROUPS_FULL,
+        Code.INTERNAL,
+    ),
+    PERMISSION: (
+        Code.NOT_MEMBER,
+        Code.NOT_ADMIN,
+        Code.NOT_AUTHOR,
+        Code.BANNED,
+        Code.BAD_INVITE,
+        Code.NAME_TAKEN,
+        Code.BAD_PROOF,
+        Code.BAD_LINK,
+        Code.KEY_REMOVED,
+        Code.NO_COMMON_GROUP,
+        Code.SERVER_CHANGED,
+        Code.NOT_ENCRYPTED,
+    ),
+    CONFIGURATION: (Code.BAD_CONFIG,),
+}
+"""The error codes for each status; the status is 1 for all others."""
+
+_BY_CODE = {str(code): status for status, codes in STATUSES.items() for code in codes}
+
+
+def exit_status(error: TchatError) -> int:
+    """Return the exit status for an error."""
+    if isinstance(error, UsageError):
+        return USAGE
+    if isinstance(error, Unavailable):
+        return UNAVAILABLE
+    return _BY_CODE.get(str(error.code), 1)
