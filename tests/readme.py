@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-BOT = ROOT / "examples" / "echo_bot.py"
+BOT = ROOT / "examples" / "echo.py"
 
 FIRST_COMMANDS = (
     *("help", "join", "invite", "approve", "msg", "reply", "send", "get", "search", "quit"),

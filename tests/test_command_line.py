@@ -414,7 +414,7 @@ async def test_printed_address_is_accepted_by_every_program(tmp_path: Path, host
         assert await getting.exit() == 0
         assert to.read_text() == "notes"
         bot = await launch.script(
-            ROOT / "examples" / "echo_bot.py",
+            ROOT / "examples" / "echo.py",
             printed,
             "--group",
             "ops",
@@ -511,14 +511,14 @@ async def test_closed_output_pipe_ends_the_program_quietly(tmp_path: Path) -> No
 # ------------------------------------------------------------------ examples
 
 
-async def test_echo_bot_answers(tmp_path: Path) -> None:
+async def test_echo_answers(tmp_path: Path) -> None:
     async with launching(tmp_path) as launch:
         server = await launch.serve()
         alice = await launch.join(server.address, "alice")
         await alice.sees("in #ops")
         async with fault_proxy(server.address) as proxy:
             where = (proxy.address.host, proxy.address.port, "--group", GROUP, "--no-tls")
-            bot = await launch.script(ROOT / "examples" / "echo_bot.py", *where, user="echo")
+            bot = await launch.script(ROOT / "examples" / "echo.py", *where, user="echo")
             await alice.sees("echo asks to join")
             await alice.type("!echo history", "/2 echo")
             await proxy.passes(type="attached", standing="member")
@@ -535,6 +535,6 @@ async def test_echo_bot_answers(tmp_path: Path) -> None:
 async def test_bot_without_server_is_reported(tmp_path: Path) -> None:
     async with launching(tmp_path) as launch:
         bot = await launch.script(
-            ROOT / "examples" / "echo_bot.py", "127.0.0.1", 1, "--group", "ops", user="echo"
+            ROOT / "examples" / "echo.py", "127.0.0.1", 1, "--group", "ops", user="echo"
         )
         assert "Cannot connect to 127.0.0.1:1" in await bot.fails()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.processes import Launcher, Person, Process, Server
 
 ROOT = Path(__file__).parent.parent
-ECHO = ROOT / "examples" / "echo_bot.py"
+ECHO = ROOT / "examples" / "echo.py"
 
 
 async def join_command(process: Process, text: str) -> list[str]:

@@ -679,7 +679,7 @@ _MAKERS: dict[type[feature.Body], Callable[[Any, _Header], Event]] = {
         **head, expires=time_of(body.expires), name=body.name
     ),
     membership.AdminTransferred: lambda body, head: AdminChanged(**head, admin=body.name),
-    settings.TopicSet: lambda body, head: TopicSet(**head, topic=body.topic),
+    settings.TopicSet: lambda body, head: TopicSet(**head, topic=body.text),
     settings.PolicySet: lambda body, head: PolicySet(**head, policy=body.policy),
     files.FileShared: _shared,
     files.FileRemoved: lambda body, head: FileRemoved(**head, number=body.number),

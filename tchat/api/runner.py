@@ -1,14 +1,13 @@
 """Run a program of this API from the command line: options, logging, signals, exit status.
 
-    async def main(client: tchat.Client) -> None:
-        group = await client.join("ops")
-        await group.say("hello")
+    async def main(client: tchat.Client, groups: list[tchat.Group]) -> None:
+        await groups[0].say("hello")
 
     tchat.run(main)
 
-The command line is that of the other programs: `HOST PORT` or the nickname of a server, `--user`,
-`--pin`, `--invite` and so on. Log lines and errors go to standard error. The exit status is 0 when
-`main` returns, 130 or 143 after SIGINT or SIGTERM, and otherwise one of `tchat.exits`.
+The command line is that of the other programs: `HOST PORT` or the nickname of a server, `--group`,
+`--user`, `--pin`, `--invite` and so on. Log lines and errors go to standard error. The exit status
+is 0 when `main` returns, 130 or 143 after SIGINT or SIGTERM, and otherwise one of `tchat.exits`.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from tchat.api.client import Client
-    from tchat.api.groups import Event
+    from tchat.api.groups import Event, Group
     from tchat.api.stream import Since
 
 
@@ -55,17 +54,23 @@ class ScriptParser(AddressParser):
 
 
 def run(
-    main: Callable[[Client], Awaitable[object]],
+    main: Callable[[Client, list[Group]], Awaitable[object]],
     arguments: Sequence[str] | None = None,
     *,
     user: str | None = None,
 ) -> NoReturn:
-    """Connect with the options on the command line, run `main`, and exit.
+    """Connect, join the groups on the command line, run `main` with them, and exit.
 
-    `user` is the user name if neither the command line nor config.toml has one.
+    `main` begins once the user is a member of all these groups. `user` is the user name if neither
+    the command line nor config.toml has one.
     """
     parser = _parser(main.__doc__)
-    _run(parser, arguments, lambda client, _: main(client), user)
+
+    async def start(client: Client, given: argparse.Namespace) -> None:
+        groups = [await _join(client, group, given.create) for group in given.group]
+        await main(client, groups)
+
+    _run(parser, arguments, start, user)
 
 
 def run_bot(
@@ -83,28 +88,19 @@ def run_bot(
     `since` is "now". `user` is by default the name of the handler.
     """
     parser = _parser(handler.__doc__)
-    parser.add_argument(
-        "--group",
-        metavar="NAME",
-        action="append",
-        required=True,
-        help="a group to join; may be given several times",
-    )
-    add_create(parser)
 
-    async def main(client: Client, given: argparse.Namespace) -> None:
+    async def start(client: Client, given: argparse.Namespace) -> None:
         async with trio.open_nursery() as nursery:
-            for group in given.group:
+            for group in given.group:  # not one by one: an admin may be away
                 nursery.start_soon(_join, client, group, given.create)
             await client.for_each(handler, of=of, since=since, cursor=handler.__name__)
 
-    _run(parser, arguments, main, user or handler.__name__)
+    _run(parser, arguments, start, user or handler.__name__)
 
 
-async def _join(client: Client, group: str, create: bool) -> None:
-    """Join a group. Not waited for: other groups are served while this one's admin is away."""
+async def _join(client: Client, group: str, create: bool) -> Group:
     try:
-        await client.join(group, create=create)
+        return await client.join(group, create=create)
     except Refused as refusal:
         if refusal.code == Code.NO_SUCH_GROUP:
             raise Refused(refusal.code, f"{refusal} {CREATE_HINT}") from refusal
@@ -115,6 +111,14 @@ def _parser(description: str | None) -> argparse.ArgumentParser:
     parser = ScriptParser(description=description)
     add_server_options(parser, nicknames=True)
     parser.add_argument("--user", metavar="NAME", help="the user name")
+    parser.add_argument(
+        "--group",
+        metavar="NAME",
+        action="append",
+        required=True,
+        help="a group to join; may be given several times",
+    )
+    add_create(parser)
     return parser
 
 
