@@ -139,7 +139,7 @@ class Unavailable(StartupError):
 
 
 class UsageError(TchatError):
-    """The command line lacks something; the sentence says what. The exit status is 2."""
+    """An argument is missing or not valid; the sentence says which. The exit status is 2 or 64."""
 
 
 class OutputError(TchatError):

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from tchat.api.bare import raising_bare
 from tchat.api.client import Client, connect
 from tchat.core.fingerprints import pin_text
 from tchat.net.address import Address
@@ -30,6 +31,7 @@ from tchat.store.open import open_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +62,17 @@ class TestServer:
         return self.directory / "homes" / user
 
 
-@asynccontextmanager
-async def open_server(directory: Path | None = None) -> AsyncIterator[TestServer]:
+def open_server(directory: Path | None = None) -> AbstractAsyncContextManager[TestServer]:
     """Run a server on a free port of 127.0.0.1 while the block runs.
 
-    Its data are in `directory`, or in a temporary one, which is deleted.
+    Its data are in `directory`, or in a temporary one, which is deleted. What the block raises,
+    such as a failed assertion, is in no `ExceptionGroup`.
     """
+    return raising_bare(_open_server(directory))
+
+
+@asynccontextmanager
+async def _open_server(directory: Path | None) -> AsyncIterator[TestServer]:
     with tempfile.TemporaryDirectory(prefix="tchat-") as temporary:
         place = directory or Path(temporary)
         log, stop = Log(stream=StringIO()), trio.Event()

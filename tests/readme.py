@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import argparse
 import ast
+import inspect
 import json
 import re
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
+import tchat
 from tchat.client.config.settings import EXAMPLE
 from tchat.errors import Code
 from tchat.server.limits import add_limits
@@ -157,6 +159,17 @@ def packages_table() -> str:
     return _table(("package or module", "purpose"), rows)
 
 
+def public_names_table() -> str:
+    """Return the table of the public names: the first line of each docstring."""
+    rows = []
+    for name in tchat.__all__:
+        value = getattr(tchat, name)
+        if inspect.isclass(value) or inspect.isfunction(value):
+            first = (inspect.getdoc(value) or "").partition("\n")[0]
+            rows.append((f"`{name}`", first))
+    return _table(("name", "what it is"), rows)
+
+
 def arrows_diagram() -> str:
     """Return which packages each package may import, and the layers inside them."""
     order = list(MAY_USE)
@@ -183,6 +196,7 @@ def documents() -> dict[str, dict[str, Callable[[], str]]]:
             "bot": lambda: f"```python\n{BOT.read_text().strip()}\n```",
         },
         "tchat/README.md": {"packages": packages_table, "arrows": arrows_diagram},
+        "tchat/api/README.md": {"names": public_names_table},
         "tchat/client/config/README.md": {"config": lambda: f"```toml\n{EXAMPLE.strip()}\n```"},
         "tchat/core/README.md": {"codes": codes_table},
         "tchat/server/README.md": {"limits": limits_table, "log": log_table},

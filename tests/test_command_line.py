@@ -537,4 +537,5 @@ async def test_bot_without_server_is_reported(tmp_path: Path) -> None:
         bot = await launch.script(
             ROOT / "examples" / "echo.py", "127.0.0.1", 1, "--group", "ops", user="echo"
         )
-        assert "Cannot connect to 127.0.0.1:1" in await bot.fails()
+        assert await bot.exit() == 69
+        assert "Cannot connect to 127.0.0.1:1" in str(bot.err)

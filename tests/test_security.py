@@ -323,7 +323,8 @@ async def test_bots_verify_pins_and_use_invites(tmp_path: Path) -> None:
         alice = await join_as_admin(launch, server, "--pin", pin)
         where = (server.address.host, server.address.port, "--group", GROUP)
         wrong = await launch.script(ECHO, *where, "--pin", f"sha256:{43 * 'A'}", user="echo")
-        assert "is not the expected server" in await wrong.fails()
+        assert await wrong.exit() == 77
+        assert "is not the expected server" in str(wrong.err)
         await alice.type("/invite --for echo")
         invite = (await join_command(alice, "--invite"))[-1]
         options = ("--pin", pin, "--invite", invite)
@@ -332,4 +333,5 @@ async def test_bots_verify_pins_and_use_invites(tmp_path: Path) -> None:
         await alice.type("!echo hello")
         await alice.sees("<echo> hello")
         thief = await launch.script(ECHO, *where, "--pin", pin, user="thief")
-        assert "The name echo belongs to another key" in await thief.fails()
+        assert await thief.exit() == 77
+        assert "The name echo belongs to another key" in str(thief.err)

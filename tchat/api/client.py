@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 
+from tchat.api.bare import raising_bare
 from tchat.api.follower import Follower, logger
 from tchat.api.groups import Message, event_of
 from tchat.api.stream import Events
@@ -20,12 +21,14 @@ from tchat.client.config.opening import find_server, open_user_session
 from tchat.core.fingerprints import read_invite, read_pin
 from tchat.core.group.direct import is_direct
 from tchat.core.group.feature import Event as Entry
+from tchat.core.group.membership import Leave
 from tchat.core.group.messages import Posted
 from tchat.core.group.state import banned_refusal
 from tchat.core.text import check_name
-from tchat.errors import Code, Refused, UsageError, bare
+from tchat.errors import Code, Refused, UsageError
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import AsyncIterator, Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
     from tchat.client.session import Session
 
 T = TypeVar("T")
+
+_SKIPPED_PER_ACK = 100  # events of other classes, since each acknowledgement is a write to disk
 
 
 @asynccontextmanager
@@ -84,31 +89,29 @@ def _read(read: Callable[[str], T], text: str) -> T:
         raise UsageError(Code.MISSING_ARGUMENT, f"{error}.") from error
 
 
-@asynccontextmanager
-async def client_on(
+def client_on(
     opening: AbstractAsyncContextManager[Session], invite: bytes | None = None
-) -> AsyncIterator[Client]:
+) -> AbstractAsyncContextManager[Client]:
     """Run a client on a session while the block runs; see `connect` for the errors.
 
     The session begins groups with `recent` 0 and without what is unread.
     """
-    raised: BaseException | None = None
-    try:
-        async with opening as session, trio.open_nursery() as nursery:
-            follower = Follower(session, nursery)
-            nursery.start_soon(follower.run)
-            await follower.wait_until(lambda: session.connected)
-            try:
-                yield Client(follower, invite)
-            except trio.Cancelled:
-                raise
-            except BaseException as error:  # noqa: BLE001  # raised again, outside the nurseries
-                raised = error
-            nursery.cancel_scope.cancel()
-    except BaseExceptionGroup as group:
-        raise bare(group) from None
-    if raised is not None:
-        raise raised
+    return raising_bare(_client_on(opening, invite))
+
+
+@asynccontextmanager
+async def _client_on(
+    opening: AbstractAsyncContextManager[Session], invite: bytes | None
+) -> AsyncIterator[Client]:
+    async with opening as session, trio.open_nursery() as nursery:
+        follower = Follower(session, nursery)
+        nursery.start_soon(follower.run)
+        await follower.wait_until(lambda: session.connected)
+        try:
+            yield Client(follower, invite)
+        finally:
+            follower.close()
+        nursery.cancel_scope.cancel()
 
 
 class Client:
@@ -116,23 +119,32 @@ class Client:
 
     def __init__(self, follower: Follower, invite: bytes | None) -> None:
         self._follower = follower
-        self._session = follower.session
         self._invite = invite
+        self.options: argparse.Namespace | None = None
+        """The command line, in a program that is run by `tchat.run` or `tchat.run_bot`."""
 
     @property
     def user(self) -> str:
         """This client's user name, as the server spells it."""
-        return self._session.user
+        return self._follower.session.user
 
     @property
     def connected(self) -> bool:
         """Whether there is a connection at this moment."""
-        return self._session.connected
+        return self._follower.session.connected
 
     @property
     def groups(self) -> list[Group]:
-        """The groups and conversations that this client has joined or talked in, in that order."""
-        return [self._follower.group_of(replica) for replica in self._session.groups.values()]
+        """The groups and conversations that this client follows and is a member of.
+
+        They are in the order of joining, opening or finding them.
+        """
+        followed = self._follower.session.groups.values()
+        return [self._follower.group_of(one) for one in followed if one.standing == "member"]
+
+    @property
+    def _session(self) -> Session:
+        return self._follower.live_session()
 
     # ------------------------------------------------------------------ groups
 
@@ -140,18 +152,29 @@ class Client:
         """Return a group once this client's user is a member of it.
 
         Asks to join if necessary, and waits for the admin's approval; use `trio.fail_after` to wait
-        no longer than some seconds. With an `invite`, no approval is needed. A group that does not
-        exist is refused (no_such_group) unless `create` is true, and then founded. Raises
-        `Refused`, also if the request is denied (not_member) or the user is banned.
+        no longer than some seconds. The request to join stays, and the next call goes on waiting.
+        With an `invite`, no approval is needed. A group that does not exist is refused
+        (no_such_group) unless `create` is true, and then founded. Raises `Refused`, also if the
+        request is denied (not_member), or the user was banned or removed.
         """
         token = _read(read_invite, invite)[0] if invite else self._invite
-        replica = await self._session.enter(group, invite=token, create=create)
-        await self._follower.wait_until(
-            lambda: replica.standing != "waiting" and not self._follower.is_loading(replica)
-        )
-        if replica.standing != "member":
-            raise _not_admitted(replica)
+        replica = self._session.follow(group)
+        try:
+            replica = await self._session.enter(group, invite=token, create=create)
+            await self._follower.wait_until(
+                lambda: replica.standing != "waiting" and not self._follower.is_loading(replica)
+            )
+            if replica.standing != "member":
+                raise _not_admitted(replica)
+        except Refused:
+            if replica.standing != "member":
+                self._session.unfollow(replica)
+            raise
         return self._follower.group_of(replica)
+
+    async def withdraw(self, group: str) -> None:
+        """Withdraw the request to join a group. Raises `Refused`, if there is none."""
+        await self._session.request(lambda i, n: Leave(i, n, group))
 
     async def open(self, group: str) -> Group:
         """Return a group of which this client's user is a member already; ask nothing of anybody.
@@ -161,8 +184,9 @@ class Client:
         replica = await self._session.enter(group, join=False)
         await self._follower.wait_until(lambda: not self._follower.is_loading(replica))
         if replica.standing != "member":
+            refusal = _not_admitted(replica)
             self._session.unfollow(replica)
-            raise _not_admitted(replica)
+            raise refusal
         return self._follower.group_of(replica)
 
     async def talk_to(self, name: str) -> Group:
@@ -191,7 +215,7 @@ class Client:
         while len(found) < limit:
             results = await self._session.search(words, place, len(found))
             for hit in results.hits:
-                owner = self._follower.group_of(self._session.follow(hit.group))
+                owner = self._follower.group_named(hit.group)
                 entry = Entry(hit.group, hit.seq, hit.at, hit.actor, b"", 0, Posted(hit.text))
                 message = event_of(entry, owner, self.user)
                 if isinstance(message, Message):
@@ -220,9 +244,13 @@ class Client:
         - "start": with the first event that the user may read;
         - a seq: after that event, in one group.
 
-        Events of the client's own user are left out unless `own` is true. A group that is joined
-        later begins with the first event after the admission. The channel holds nothing back in
-        memory: who reads slowly reads from the server.
+        Events of the client's own user are left out unless `own` is true, and so are deleted
+        messages. Where the user is admitted later, "now" is the first event after the admission.
+        A reader that is slow, or begins far back, costs no memory: it reads from the server.
+
+        With "seen", nothing is lost and nothing is delivered again after an event that was
+        acknowledged, also if the program is killed. What is not acknowledged is delivered again by
+        the next run: use `Event.say` and `Message.reply`, or keys, to answer it once.
         """
         return Events(self._follower, groups, since, own=own, cursor=cursor)
 
@@ -246,6 +274,7 @@ class Client:
         Each event is acknowledged after it was handled. An exception of the handler is logged (with
         `logging`, as "tchat"), and the next event follows. See `events` for the other arguments.
         """
+        skipped = 0
         async with self.events(*groups, since=since, cursor=cursor) as events:
             async for event in events:
                 if isinstance(event, of):
@@ -255,7 +284,11 @@ class Client:
                         logger.warning("%r was refused (%s): %s", event, refusal.code, refusal)
                     except Exception:  # noqa: BLE001  # a fault of the handler must not end the bot
                         logger.exception("The handler failed for %r", event)
-                await events.ack(event)
+                    await events.ack(event)
+                else:  # it may be skipped again without harm
+                    skipped += 1
+                    if skipped % _SKIPPED_PER_ACK == 0:
+                        await events.ack(event)
 
 
 def _not_admitted(replica: Replica) -> Refused:

@@ -11,22 +11,24 @@ import trio
 from tchat.api.groups import Connected, Disconnected, Group, Notice, Presence, StandingChanged
 from tchat.client import updates
 from tchat.client.connector import first_visit_notice
+from tchat.client.replica import Replica
 from tchat.core.group.direct import is_direct, other_of
-from tchat.core.text import fold
+from tchat.core.text import clean_line, fold
 from tchat.errors import Refused
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from tchat.client.replica import Replica
+    from tchat.client.pending_message import PendingMessage
     from tchat.client.session import Session
-    from tchat.core.protocol.frames import MembershipChange
+    from tchat.core.protocol.frames import MembershipChange, Standing
 
 logger = logging.getLogger("tchat")
 
 LOG_SIZE = 512
 """The most events of a group that are kept in memory; older ones are read from the server."""
 
+_KEPT_SIZE = LOG_SIZE // 2  # after a group had `LOG_SIZE` events, so that few events move the rest
 _MOST_NOTICES = 256
 
 
@@ -39,8 +41,10 @@ class Follower:
     def __init__(self, session: Session, nursery: trio.Nursery) -> None:
         self.session = session
         self.updates = 0
+        self.closed = False
         self._nursery = nursery
         self._groups: dict[Replica, Group] = {}
+        self._standings: dict[Replica, Standing | None] = {}
         self._notices: set[trio.MemorySendChannel[Notice]] = set()
         self._knows_conversations = False
         self._changed = trio.Event()
@@ -62,13 +66,33 @@ class Follower:
     def group_of(self, replica: Replica) -> Group:
         """Return the one `Group` of a replica."""
         if replica not in self._groups:
-            self._groups[replica] = Group(self.session, replica)
+            self._groups[replica] = Group(self.live_session, self.session.user, replica)
         return self._groups[replica]
+
+    def group_named(self, name: str) -> Group:
+        """Return a group without following it: its state is unknown unless it is followed."""
+        replica = self.session.groups.get(fold(name))
+        if replica is None:
+            return Group(self.live_session, self.session.user, Replica(name))
+        return self.group_of(replica)
+
+    def live_session(self) -> Session:
+        """Return the session. Raises `trio.ClosedResourceError` after its end."""
+        if self.closed:
+            raise trio.ClosedResourceError("the client is not connected any more")
+        return self.session
+
+    def close(self) -> None:
+        """End: whoever waits, or asks for something, gets `trio.ClosedResourceError`."""
+        self.closed = True
+        self.wake()
 
     async def wait_until(self, condition: Callable[[], bool]) -> None:
         """Wait until a condition is true that depends on the session's state."""
+        self.live_session()
         while not condition():
             await self._changed.wait()
+            self.live_session()
 
     async def wait_past(self, updates: int) -> None:
         """Wait until there were more updates than this."""
@@ -92,6 +116,17 @@ class Follower:
                 with suppress(Refused):  # the other person is gone
                     await self.session.write_to(other_of(summary.name, self.session.user))
 
+    def _look_for_conversations(self) -> None:
+        """Follow new conversations in the background, once somebody wants to hear them."""
+        if self._knows_conversations:
+            self._nursery.start_soon(self._find_new_conversations)
+
+    async def _find_new_conversations(self) -> None:
+        try:
+            await self.find_conversations()
+        except Refused as refusal:
+            logger.warning("new conversations are not followed (%s): %s", refusal.code, refusal)
+
     async def run(self) -> None:
         """Handle the updates of the session until it ends."""
         async for update in self.session.updates:
@@ -101,28 +136,56 @@ class Follower:
     def _handle(self, update: updates.Update) -> None:
         match update:
             case updates.EventReceived(replica):
-                replica.trim(LOG_SIZE)
+                if len(replica.log) >= LOG_SIZE:
+                    replica.trim(_KEPT_SIZE)
             case updates.Connected(_, again):
                 self._notify(Connected(again))
-                if again and self._knows_conversations:
-                    self._nursery.start_soon(self.find_conversations)
+                self._look_for_conversations()
             case updates.Disconnected(reason, retry_in):
                 logger.info("connection lost (%s); next try in %.1f s", reason, retry_in)
                 self._notify(Disconnected(reason, retry_in))
+            case updates.Addressed():
+                self._look_for_conversations()
             case updates.StandingChanged(replica, news):
                 self._notify_standing(replica, news)
+                self._log_standing(replica, news)
             case updates.PresenceChanged(replica):
                 self._notify(Presence(self.group_of(replica)))
-            case updates.RefusalFound(pending, failure):  # nobody could send it again
-                logger.warning("refused (%s), left by another process: %s", failure.code, failure)
-                self.session.discard(pending)
+            case updates.RefusalFound(pending, failure):
+                self._discard_refused(pending, failure)
             case _:
                 _log(update)
+
+    def _discard_refused(self, pending: PendingMessage, failure: Refused) -> None:
+        """Log a refusal, and discard the message of a program; a person may send theirs again."""
+        logger.warning("refused (%s), left by another process: %s", failure.code, failure)
+        if pending.entry.once is not None:
+            self.session.discard(pending)
 
     def _notify_standing(self, replica: Replica, news: MembershipChange | None) -> None:
         reason, by = (news.reason, news.by) if news else ("", "")
         if replica.standing is not None:
             self._notify(StandingChanged(self.group_of(replica), replica.standing, reason, by))
+
+    def _log_standing(self, replica: Replica, news: MembershipChange | None) -> None:
+        """Log that the user waits, is a member, or is out; nothing about a newcomer."""
+        before, now = self._standings.get(replica), replica.standing
+        self._standings[replica] = now
+        sentence = ""
+        if now == "waiting":
+            sentence = f"waiting for {replica.admin or 'the admin'} to approve"
+        elif now == "member":
+            sentence = "a member" if before is not None else ""
+        elif news is not None:
+            sentence = f"no longer a member ({news.reason} by {news.by})"
+        elif replica.banned:
+            sentence = "banned; only the admin can lift the ban"
+        elif replica.kicked:
+            sentence = "kicked; an invite lets the user in again"
+        elif before is not None:
+            sentence = "no longer a member" if before == "member" else "not approved"
+        if sentence:
+            logger.info("%s", clean_line(f"{self.session.user} in {replica.name}: {sentence}"))
 
     def _notify(self, notice: Notice) -> None:
         for channel in self._notices:

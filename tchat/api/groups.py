@@ -15,16 +15,19 @@ from __future__ import annotations
 
 import secrets
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
+import trio
+
 from tchat.client.files.transfer import fetch_file, send_file
-from tchat.core.group.mentions import is_mention
 from tchat.client.program_state import KEY_LIMIT
 from tchat.core.fingerprints import TOKEN_SIZE, invite_text, token_digest
 from tchat.core.group import feature, files, membership, messages, settings
-from tchat.core.group.direct import other_of
+from tchat.core.group.direct import is_direct, other_of
+from tchat.core.group.mentions import is_mention
 from tchat.core.protocol.frames import Ok
 from tchat.core.text import fold, safe_filename
 from tchat.errors import Code, Refused
@@ -40,7 +43,10 @@ if TYPE_CHECKING:
     from tchat.core.group import state
 
 _ACTION = "/me "
+_SEARCHED = 2000  # the latest events, among which a message is searched whose seq is unknown
 _DAY = timedelta(days=1)
+_EPOCH = datetime.fromtimestamp(0, UTC)
+_LATEST_MS = 253_402_300_799_999  # the end of the year 9999, the last that a datetime can have
 
 
 # ------------------------------------------------------------------ groups
@@ -51,15 +57,18 @@ class Group:
 
     Its properties are kept up to date by the server's events. Its methods return once the server
     has answered; a lost connection is only a delay, and what was sent is sent again. All raise
-    `Refused` with the server's code and sentence if it declines.
+    `Refused` with the server's code and sentence if it declines, and `trio.ClosedResourceError`
+    after the end of the client. None has a timeout: use `trio.move_on_after` or `fail_after`. A
+    method that is cancelled while it waits for the answer may have had its effect.
     """
 
-    def __init__(self, session: Session, replica: Replica) -> None:
+    def __init__(self, live_session: Callable[[], Session], user: str, replica: Replica) -> None:
         self.replica = replica
-        self._session = session
+        self._live_session = live_session
+        self._user = user
 
     def __repr__(self) -> str:
-        return f"<Group {self.name!r} of {self._session.user!r}>"
+        return f"<Group {self.name!r} of {self._user!r}>"
 
     # ------------------------------------------------------------------ state
 
@@ -67,12 +76,12 @@ class Group:
     def name(self) -> str:
         """The name of the group; of a conversation of two, the name of the other person."""
         name = self.replica.name
-        return other_of(name, self._session.user) if self.direct else name
+        return other_of(name, self._user) if self.direct else name
 
     @property
     def direct(self) -> bool:
         """Whether this is a conversation of two."""
-        return self.replica.state.direct
+        return is_direct(self.replica.name)
 
     @property
     def standing(self) -> Literal["member", "waiting", "outsider"] | None:
@@ -87,7 +96,7 @@ class Group:
     @property
     def is_admin(self) -> bool:
         """Whether this client's user is the admin."""
-        return self.replica.state.is_admin(self._session.user)
+        return self.replica.state.is_admin(self._user)
 
     @property
     def topic(self) -> str:
@@ -147,6 +156,13 @@ class Group:
         message or its seq. With a `key`, at most 200 characters, the message is posted once: who
         says anything with the same key in the same group again, in another run or process of this
         user on this machine and within 30 days, gets the first message back.
+
+        A message that may have been sent is sent again until the server has answered, by the next
+        run if this one is killed. When this is cancelled earlier, for want of a connection, the
+        message is dropped; with a key it is kept, since it can be said again without harm.
+
+        In the rare case that the answer was lost and the message is no longer among the latest
+        2,000 events, the seq of the returned message is 0.
         """
         reply = reply_to.seq if isinstance(reply_to, Message) else reply_to
         if key is None:
@@ -155,7 +171,8 @@ class Group:
             raise Refused(Code.TEXT_TOO_LONG, f"A key has 1 to {KEY_LIMIT} characters.")
         sent = await self._session.post_once(self.replica, text, key, reply)
         if isinstance(sent, int):
-            return await self._message(sent, text, reply, time.time_ns() // 1_000_000)
+            now = time.time_ns() // 1_000_000
+            return await self._message(sent, messages.Posted(text, reply), now)
         return await self._posted(sent)
 
     async def edit(self, message: int, text: str) -> None:
@@ -179,17 +196,7 @@ class Group:
         Without `before`, these are the latest of all. Only what this client's user may read is
         returned, so the list is shorter where the log begins. What was deleted is an `Other`.
         """
-        end = self.replica.head + 1 if before is None else before
-        if before is None:
-            end = max(end, self.replica.last + 1)
-        entries: list[feature.Event] = []
-        while len(entries) < limit:
-            page = await self._session.events_until(self.place, end - 1)
-            if not page:
-                break
-            entries[:0] = page
-            end = page[0].seq
-        return [self._event(entry) for entry in entries[-limit:] if limit]
+        return [self._event(entry) for entry in await self._entries_before(before, limit)]
 
     # ------------------------------------------------------------------ files
 
@@ -299,41 +306,75 @@ class Group:
         """The name of the group on the wire."""
         return self.replica.name
 
+    @property
+    def _session(self) -> Session:
+        return self._live_session()
+
     async def _command(self, make: MakeCommand) -> None:
         await self._session.request(make)
 
     def _event(self, entry: feature.Event) -> Event:
-        return event_of(entry, self, self._session.user)
+        return event_of(entry, self, self._user)
 
     async def _posted(self, pending: PendingMessage) -> Message:
         """Wait until a message is stored, and return it. Raises `Refused`."""
+        session = self._session
         try:
             answer = await pending.wait()
         except Refused:
-            self._session.discard(pending)  # nobody is there to send it again
+            session.discard(pending)  # nobody is there to send it again
+            raise
+        except trio.Cancelled:
+            if pending.entry.once is None:
+                with suppress(Refused):  # it may have been sent, and so it is sent again
+                    session.discard(pending)
             raise
         seq = answer.seq if isinstance(answer, Ok) else None
-        return await self._message(seq or 0, pending.text, pending.reply, pending.at)
+        return await self._message(
+            seq or 0, messages.Posted(pending.text, pending.reply), pending.at
+        )
 
-    async def _message(self, seq: int, text: str, reply: int | None, at: int) -> Message:
-        """Return the message with a seq, as it is in the log; if it is not, as it was given."""
-        entry = await self._entry(seq)
+    async def _message(self, seq: int, body: messages.Posted, at: int) -> Message:
+        """Return the message with a seq (0: unknown), as it is in the log, or else as given."""
+        entry = await (self._entry(seq) if seq else self._find_own(body))
         if entry is not None:
             event = self._event(entry)
             if isinstance(event, Message):
                 return event
-        user = self._session.user
-        given = feature.Event(self.place, seq, at, user, b"", 0, messages.Posted(text, reply))
-        event = self._event(given)
+        event = self._event(feature.Event(self.place, seq, at, self._user, b"", 0, body))
         assert isinstance(event, Message)  # noqa: S101  # what `Posted` becomes
         return event
 
+    async def _find_own(self, body: messages.Posted) -> feature.Event | None:
+        """Return the latest message of this user with a text, among the latest events."""
+        for entry in reversed(await self._entries_before(None, _SEARCHED)):
+            if entry.body == body and fold(entry.actor) == fold(self._user):
+                return entry
+        return None
+
+    async def _entries_before(self, seq: int | None, limit: int) -> list[feature.Event]:
+        """Return up to `limit` entries before one, or the latest ones, the oldest first."""
+        end = max(self.replica.head, self.replica.last) + 1
+        if seq is not None:  # of a group that is not followed, the last seq is not known
+            end = seq if self.replica.standing is None else min(seq, end)
+        entries: list[feature.Event] = []
+        while len(entries) < limit:
+            page = await self._session.events_until(self.place, end - 1)
+            if not page:
+                break
+            entries[:0] = page
+            end = page[0].seq
+        return entries[-limit:] if limit > 0 else []
+
     async def _entry(self, seq: int) -> feature.Event | None:
-        """Return the event with a seq; None if the log does not have it, or it is unknown (0)."""
+        """Return the event with a seq; None if the user may not read it (any more)."""
         replica = self.replica
         if replica.first <= seq <= replica.last:
             return replica.log[seq - replica.first]
-        page = await self._session.events_until(self.place, seq) if seq else []
+        try:
+            page = await self._session.events_until(self.place, seq)
+        except Refused:
+            return None
         return page[-1] if page else None
 
 
@@ -378,13 +419,20 @@ class File:
     by: str
     at: datetime
 
-    async def save(self, directory: Path, *, name: str | None = None) -> Path:
+    async def save(
+        self,
+        directory: Path,
+        *,
+        name: str | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Path:
         """Download the file into a directory, as `name` if given, and return its path.
 
-        An interrupted download is resumed. An existing file is never overwritten; the same file is
-        not downloaded again. Raises `Refused`.
+        `progress` is called with the bytes received and the size. An interrupted download is
+        resumed. An existing file is never overwritten; the same file is not downloaded again.
+        Raises `Refused`.
         """
-        return await self.group.save_file(self, directory, name=name)
+        return await self.group.save_file(self, directory, name=name, progress=progress)
 
     async def remove(self) -> None:
         """Remove the file from the group (who shared it, or the admin). Raises `Refused`."""
@@ -403,6 +451,22 @@ class Event:
     at: datetime
     who: str
     mine: bool
+    next_key: Callable[[], str] | None = field(default=None, repr=False, compare=False)
+    """Makes the keys of what is said about an event that may be handled again after a crash."""
+
+    async def say(self, text: str, *, key: str | None = None) -> Message:
+        """Post a message in the group of this event; see `Group.say`.
+
+        For an event that was read with `since="seen"`, it is posted once, even if the program is
+        killed before it has acknowledged the event, and then handles it again: the n-th message
+        said about an event is taken for the n-th of the run before.
+        """
+        return await self._say(text, None, key)
+
+    async def _say(self, text: str, reply_to: int | None, key: str | None) -> Message:
+        if key is None and self.next_key is not None:
+            key = self.next_key()
+        return await self.group.say(text, reply_to=reply_to, key=key)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -417,8 +481,6 @@ class Message(Event):
     action: bool = False
     reply_to: int | None = None
     mentions_me: bool = False
-    key_of_reply: Callable[[], str] | None = field(default=None, repr=False, compare=False)
-    """Makes the keys of replies, where an event may be handled again after a crash."""
 
     @property
     def direct(self) -> bool:
@@ -426,14 +488,8 @@ class Message(Event):
         return self.group.direct
 
     async def reply(self, text: str, *, key: str | None = None) -> Message:
-        """Post a message that is shown as a reply to this one; see `Group.say`.
-
-        For a message that was read with `since="seen"`, a reply is posted once, even if the program
-        is killed before it has acknowledged the message, and then handles it again.
-        """
-        if key is None and self.key_of_reply is not None:
-            key = self.key_of_reply()
-        return await self.group.say(text, reply_to=self.seq, key=key)
+        """Post a message that is shown as a reply to this one; see `Event.say`."""
+        return await self._say(text, self.seq, key)
 
     async def edit(self, text: str) -> None:
         """Replace the text of this message, if it is one's own. Raises `Refused`."""
@@ -606,7 +662,12 @@ Notice = Presence | StandingChanged | Connected | Disconnected
 
 def time_of(ms: int) -> datetime:
     """Return a time of the log, in milliseconds since the Unix epoch, as a datetime in UTC."""
-    return datetime.fromtimestamp(ms / 1000, UTC)
+    return _EPOCH + timedelta(milliseconds=min(ms, _LATEST_MS))
+
+
+def ms_of(time: datetime) -> int:
+    """Return a time in milliseconds since the Unix epoch; the inverse of `time_of`."""
+    return (time - _EPOCH) // timedelta(milliseconds=1)
 
 
 def file_of(group: Group, file: state.File) -> File:
@@ -621,10 +682,11 @@ class _Header(TypedDict):
     at: datetime
     who: str
     mine: bool
+    next_key: Callable[[], str] | None
 
 
 def event_of(
-    entry: feature.Event, group: Group, user: str, key_of_reply: Callable[[], str] | None = None
+    entry: feature.Event, group: Group, user: str, next_key: Callable[[], str] | None = None
 ) -> Event:
     """Return an entry of a group's log as `user` sees it."""
     head = _Header(
@@ -633,6 +695,7 @@ def event_of(
         at=time_of(entry.at),
         who=entry.actor,
         mine=fold(entry.actor) == fold(user),
+        next_key=next_key,
     )
     body = entry.body
     if isinstance(body, messages.Posted):
@@ -643,7 +706,6 @@ def event_of(
             action=action,
             reply_to=body.reply,
             mentions_me=not head["mine"] and is_mention(body.text, user),
-            key_of_reply=key_of_reply,
         )
     make = _MAKERS.get(type(body))
     return make(body, head) if make else Other(**head, kind=body.kind)

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Literal
 
 import trio
 
-from tchat.api.groups import event_of
+from tchat.api.groups import event_of, ms_of
 from tchat.core.group.messages import Erased
 from tchat.core.text import fold
+from tchat.errors import Code, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import TracebackType
     from typing import Self
 
     from tchat.api.follower import Follower
@@ -36,28 +36,37 @@ _PAGE = 200  # events that are asked for at once, if they are short
 
 @dataclass(slots=True)
 class _Place:
-    """A stream's place in one group: the seq of the next event, and a page that begins there."""
+    """A stream's place in one group: the seq of the next event, and a page that begins there.
+
+    `at` is the time of the event before, in ms since the epoch, or 0 if that is not known.
+    """
 
     next: int
+    at: int = 0
     page: deque[feature.Event] = field(default_factory=deque)
 
 
-class Events:
+class Events(trio.abc.ReceiveChannel["Event"]):
     """The events of several groups, the earliest first; made by `Client.events`.
 
-    Use it in `async with`, and iterate over it, or call `receive`.
+    Use it in `async with`, and iterate over it, or call `receive`. After the block, a task that
+    waits for an event gets `trio.ClosedResourceError`.
     """
 
     def __init__(
         self, follower: Follower, groups: Sequence[Group], since: Since, *, own: bool, cursor: str
     ) -> None:
+        if isinstance(since, int) and len(groups) != 1:
+            raise ValueError("A seq is one of a certain group: give one group.")
         self._follower = follower
         self._chosen = [group.replica for group in groups]
         self._since = since
         self._own = own
         self._cursor = cursor
         self._places: dict[Replica, _Place] = {}
-        self._at_start: frozenset[Replica] = frozenset()
+        self._members: frozenset[Replica] = frozenset()
+        self._outside: frozenset[Replica] = frozenset()
+        self._receiving = trio.Lock()
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -65,56 +74,47 @@ class Events:
         follower = self._follower
         if not self._chosen:
             await follower.find_conversations()
-        self._at_start = frozenset(self._followed())
-        await follower.wait_until(lambda: not any(map(follower.is_loading, self._at_start)))
-        self._find_places()
+        followed = frozenset(self._followed())
+        await follower.wait_until(lambda: not any(map(follower.is_loading, followed)))
+        self._members = frozenset(replica for replica in followed if replica.caught_up)
+        self._outside = followed - self._members
+        await self._find_places()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def aclose(self) -> None:
         """End the stream: a task that waits for an event gets `trio.ClosedResourceError`."""
         self._closed = True
         self._follower.wake()
-
-    def __aiter__(self) -> Self:
-        """Iterate over the events, for ever."""
-        return self
-
-    async def __anext__(self) -> Event:
-        """Return the next event."""
-        return await self.receive()
+        await trio.lowlevel.checkpoint()
 
     async def receive(self) -> Event:
         """Wait for the next event, and return it.
 
-        Raises `Refused`, and `trio.ClosedResourceError` after the end of the `async with` block.
+        Raises `Refused`, and `trio.ClosedResourceError` after the end of the `async with` block or
+        of the client.
         """
-        while not self._closed:
-            updates = self._follower.updates
-            self._find_places()
-            while (replica := await self._next_replica()) is not None:
-                entry = self._take(replica)
-                if not self._is_skipped(entry):
-                    return self._event(replica, entry)
-            await self._follower.wait_past(updates)
+        async with self._receiving:
+            while not self._closed:
+                updates = self._follower.updates
+                await self._find_places()
+                while (replica := await self._next_replica()) is not None:
+                    entry = self._take(replica)
+                    if not self._is_skipped(entry):
+                        return self._event(replica, entry)
+                await self._follower.wait_past(updates)
         raise trio.ClosedResourceError
 
     async def ack(self, event: Event) -> None:
         """Acknowledge an event and all before it in its group: they have been handled.
 
         They count as read on all devices of the user. With `since="seen"`, the cursor is on disk
-        when this returns, and the next run begins after the event.
+        when this returns (some milliseconds), and the next run begins after the event. To
+        acknowledge only every tenth event costs less, and up to ten may be handled again.
         """
-        replica, session = event.group.replica, self._follower.session
+        await trio.lowlevel.checkpoint()
+        replica, session = event.group.replica, self._follower.live_session()
         if self._since == "seen":
-            server = session.connector.names()[0]
-            session.programs.save_cursor(
-                server, session.user, replica.name, self._cursor, event.seq
-            )
+            self._save(replica, event.seq, ms_of(event.at))
         session.mark_seen(replica, event.seq)
 
     # ------------------------------------------------------------------ places
@@ -122,27 +122,78 @@ class Events:
     def _followed(self) -> Sequence[Replica]:
         return self._chosen or list(self._follower.session.groups.values())
 
-    def _find_places(self) -> None:
+    async def _find_places(self) -> None:
         """Find the place of each group that has none, once the user is a member of it."""
         for replica in self._followed():
             if replica not in self._places and replica.caught_up:
-                self._places[replica] = _Place(max(self._first(replica), replica.state.floor, 1))
+                seen = self._cursor_in(replica) if self._since == "seen" else None
+                seq, at = seen or (self._begin(replica), 0)
+                place = _Place(seq + 1, at)
+                if at and not await self._is_at(replica, seq, at):
+                    await self._move_after(replica, place)
+                place.next = max(place.next, replica.state.floor, 1)
+                self._places[replica] = place
 
-    def _first(self, replica: Replica) -> int:
-        """Return the seq of the first event to deliver."""
-        session = self._follower.session
+    def _begin(self, replica: Replica) -> int:
+        """Return the seq of the event before the first one to deliver."""
+        if isinstance(self._since, int):
+            return self._since
         if self._since == "start":
-            return 1
+            return 0
         if self._since == "seen":
-            names = session.connector.names()
-            seq = session.programs.cursor(names, session.user, replica.name, self._cursor)
-            return (replica.position if seq is None else seq) + 1
-        if replica not in self._at_start:
-            if replica.state.direct:
-                return 1  # the conversation began meanwhile
-            joined = replica.initial_standing != "member"
-            return (replica.position if joined else replica.head) + 1
-        return (self._since if isinstance(self._since, int) else replica.last) + 1
+            return replica.position
+        if replica in self._members:
+            return replica.last
+        if replica.state.direct:
+            return 0  # the conversation began meanwhile
+        was_outside = replica in self._outside or replica.initial_standing != "member"
+        return replica.position if was_outside else replica.head
+
+    def _cursor_in(self, replica: Replica) -> tuple[int, int] | None:
+        """Return the seq and the time of the saved cursor. If there is none, save where it is.
+
+        Otherwise it would be moved by what the user reads on other devices.
+        """
+        session = self._follower.session
+        names = session.connector.names()
+        found = session.programs.cursor(names, session.user, replica.name, self._cursor)
+        if found is None:
+            self._save(replica, self._begin(replica), 0)
+        return found
+
+    def _save(self, replica: Replica, seq: int, at: int) -> None:
+        session = self._follower.session
+        server = session.connector.names()[0]
+        session.programs.save_cursor(server, session.user, replica.name, self._cursor, seq, at)
+
+    # ------------------------------------------------------------------ restored servers
+
+    async def _is_at(self, replica: Replica, seq: int, at: int) -> bool:
+        """Return whether the log still has the event with a seq that had this time.
+
+        A server that was restored from a backup has a shorter log than before, in which later
+        events have the same numbers again.
+        """
+        if seq > replica.last:
+            return False
+        if seq < max(replica.state.floor, 1):
+            return True  # the group was founded anew
+        if seq >= replica.first:
+            return replica.log[seq - replica.first].at == at
+        page = await self._follower.session.events_until(replica.name, seq)
+        return not page or page[-1].at == at
+
+    async def _move_after(self, replica: Replica, place: _Place) -> None:
+        """Move to the first event that is later than those that were delivered."""
+        place.next = replica.last + 1
+        place.page.clear()
+        while place.next > max(replica.state.floor, 1):
+            page = await self._follower.session.events_until(replica.name, place.next - 1)
+            later = [entry.seq for entry in page if entry.at > place.at]
+            if later:
+                place.next = later[0]
+            if len(later) < len(page) or not page:
+                break
 
     # ------------------------------------------------------------------ events
 
@@ -157,13 +208,17 @@ class Events:
 
     async def _peek(self, replica: Replica, place: _Place) -> feature.Event | None:
         """Return the next event of a group without taking it; None if it does not exist yet."""
+        if replica.caught_up and place.next > replica.last + 1:
+            await self._move_after(replica, place)
         if not place.page and place.next < replica.first:
+            if replica.standing != "member":
+                return None  # it may not be read, until the user is admitted again
             await self._load_page(replica, place)
         if place.page:
             return place.page[0]
-        # A server that was restored from a backup has a shorter log than before.
-        place.next = min(max(place.next, replica.first), replica.last + 1)
-        return replica.log[place.next - replica.first] if place.next <= replica.last else None
+        if replica.first <= place.next <= replica.last:
+            return replica.log[place.next - replica.first]
+        return None
 
     async def _load_page(self, replica: Replica, place: _Place) -> None:
         """Load the events from the next one on, as far as they are not in memory, or a page."""
@@ -171,7 +226,12 @@ class Events:
         entries: deque[feature.Event] = deque()
         last = end
         while last >= place.next:
-            page = await self._follower.session.events_until(replica.name, last)
+            try:
+                page = await self._follower.session.events_until(replica.name, last)
+            except Refused as refusal:
+                if refusal.code == Code.NOT_MEMBER:
+                    return
+                raise
             if not page:
                 break  # the user may not read what is before
             entries.extendleft(entry for entry in reversed(page) if entry.seq >= place.next)
@@ -183,7 +243,7 @@ class Events:
         """Take the event that `_peek` has just returned."""
         place = self._places[replica]
         entry = place.page.popleft() if place.page else replica.log[place.next - replica.first]
-        place.next = entry.seq + 1
+        place.next, place.at = entry.seq + 1, entry.at
         return entry
 
     def _is_skipped(self, entry: feature.Event) -> bool:
@@ -191,8 +251,10 @@ class Events:
         return isinstance(entry.body, Erased) or (mine and not self._own)
 
     def _event(self, replica: Replica, entry: feature.Event) -> Event:
-        follower, key_of_reply = self._follower, None
+        follower, next_key = self._follower, None
         if self._since == "seen":
-            keys = (f"reply {self._cursor} {entry.seq} {number}" for number in count(1))
-            key_of_reply = partial(next, keys)
-        return event_of(entry, follower.group_of(replica), follower.session.user, key_of_reply)
+            # With the time, since a server that was restored counts from a lower seq again.
+            about = f"about {self._cursor} {entry.seq} {entry.at}"
+            keys = (f"{about} {number}" for number in count(1))
+            next_key = partial(next, keys)
+        return event_of(entry, follower.group_of(replica), follower.session.user, next_key)

@@ -1,7 +1,8 @@
 """What programs remember between runs: the keys of messages that are posted once, and cursors.
 
 A *key* makes posting idempotent for the caller: whoever posts with the same key again gets the
-first message back. A *cursor* is the last event of a group that a program has handled.
+first message back. A *cursor* is the last event of a group that a program has handled: its seq, and
+its time, by which it is recognised after the server was restored from a backup.
 
 Both are in one SQLite database, which several processes may use at the same time. A message with a
 key is in the journal until the server has stored it (see `journal`), and only then is its key in
@@ -36,7 +37,7 @@ CREATE TABLE IF NOT EXISTS posted (
     PRIMARY KEY (server, user, place, key)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS cursors (
-    server TEXT, user TEXT, place TEXT, name TEXT, seq INTEGER NOT NULL,
+    server TEXT, user TEXT, place TEXT, name TEXT, seq INTEGER NOT NULL, at INTEGER NOT NULL,
     PRIMARY KEY (server, user, place, name)
 ) WITHOUT ROWID;
 """
@@ -55,7 +56,9 @@ class ProgramState:
 
     def posted(self, servers: Collection[str], user: str, group: str, key: str) -> int | None:
         """Return the seq of the message that was posted with a key; None if there is none."""
-        return self._find("SELECT server, seq FROM posted", "key", servers, user, group, key)
+        query = "SELECT server, seq, at FROM posted WHERE user = ? AND place = ? AND key = ?"
+        found = self._find(query, servers, user, group, key)
+        return found and found[0]
 
     def record_posted(self, server: str, user: str, group: str, key: str, seq: int) -> None:
         """Save that the message with a key is in the log, as event `seq`; 0 if that is unknown."""
@@ -67,16 +70,24 @@ class ProgramState:
                 (server, fold(user), fold(group), key, seq, now),
             )
 
-    def cursor(self, servers: Collection[str], user: str, group: str, name: str) -> int | None:
-        """Return the cursor that a program called `name` has in a group; None if there is none."""
-        return self._find("SELECT server, seq FROM cursors", "name", servers, user, group, name)
+    def cursor(
+        self, servers: Collection[str], user: str, group: str, name: str
+    ) -> tuple[int, int] | None:
+        """Return the cursor that a program called `name` has in a group; None if there is none.
 
-    def save_cursor(self, server: str, user: str, group: str, name: str, seq: int) -> None:
+        It is the seq of an event, and its time in ms since the epoch, or 0 if that is not known.
+        """
+        query = "SELECT server, seq, at FROM cursors WHERE user = ? AND place = ? AND name = ?"
+        return self._find(query, servers, user, group, name)
+
+    def save_cursor(
+        self, server: str, user: str, group: str, name: str, seq: int, at: int = 0
+    ) -> None:
         """Save a cursor; it is on disk when this returns."""
         with self._working() as database:
             database.execute(
-                "INSERT OR REPLACE INTO cursors VALUES (?, ?, ?, ?, ?)",
-                (server, fold(user), fold(group), name, seq),
+                "INSERT OR REPLACE INTO cursors VALUES (?, ?, ?, ?, ?, ?)",
+                (server, fold(user), fold(group), name, seq, at),
             )
 
     @contextmanager
@@ -96,21 +107,13 @@ class ProgramState:
             self._opened = None
 
     def _find(
-        self,
-        query: str,
-        column: str,
-        servers: Collection[str],
-        user: str,
-        group: str,
-        name: str,
-    ) -> int | None:
+        self, query: str, servers: Collection[str], user: str, group: str, name: str
+    ) -> tuple[int, int] | None:
+        """Return the seq and the time in the row of one of these servers."""
         with self._working() as database:
-            rows = database.execute(
-                f"{query} WHERE user = ? AND place = ? AND {column} = ?",
-                (fold(user), fold(group), name),
-            )
-            found = {server: seq for server, seq in rows if server in servers}
-        return max(found.values(), default=None)
+            rows = database.execute(query, (fold(user), fold(group), name))
+            found = [(seq, at) for server, seq, at in rows if server in servers]
+        return max(found, default=None)
 
     @contextmanager
     def _working(self) -> Iterator[sqlite3.Connection]:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tchat.core.group.mentions import is_mention
 from tchat.core.group.feature import Body, Event
 from tchat.core.group.files import FileRemoved, FileShared
 from tchat.core.group.membership import Approved, Joined

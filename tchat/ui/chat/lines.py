@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
-from tchat.core.group.mentions import is_mention
 from tchat.core.group.feature import Reader
 from tchat.core.group.membership import Requested
 from tchat.core.group.mentions import is_mention

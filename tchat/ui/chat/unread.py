@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from tchat.core.group.mentions import is_mention
 from tchat.core.group.files import FileRemoved, FileShared
 from tchat.core.group.membership import Approved, Created, Joined
 from tchat.core.group.mentions import is_mention
