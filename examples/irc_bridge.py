@@ -12,7 +12,8 @@ import trio
 
 import tchat
 
-NICK = "tchat-bridge"
+NICK = "tchat"  # nine characters at most: RFC 2812
+SENDING = trio.Lock()  # messages and answers to pings are sent by different tasks
 LINE_LIMIT = 400  # bytes: RFC 2812 allows 512 with the prefix that the server adds
 
 
@@ -61,7 +62,8 @@ async def answer_ping(stream: trio.SocketStream, line: str) -> None:
 
 
 async def send(stream: trio.SocketStream, *lines: str) -> None:
-    await stream.send_all("".join(f"{line}\r\n" for line in lines).encode())
+    async with SENDING:
+        await stream.send_all("".join(f"{line}\r\n" for line in lines).encode())
 
 
 async def lines_of(stream: trio.SocketStream) -> AsyncIterator[str]:

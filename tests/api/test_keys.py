@@ -22,9 +22,8 @@ SAY_ONCE = """
 import tchat
 
 
-async def main(client):
-    ops = await client.open("ops")
-    print((await ops.say("the build is red", key="build 7")).seq)
+async def main(client, groups):
+    print((await groups[0].say("the build is red", key="build 7")).seq)
 
 
 tchat.run(main)
@@ -69,7 +68,8 @@ async def test_processes_at_once_post_a_key_once(tmp_path: Path) -> None:
     program.write_text(SAY_ONCE)
     async with tchat.testing.open_server() as server, group_of(server, "alice"):
         address = server.address
-        command = [sys.executable, str(program), address, "--user", "alice", "--pin", server.pin]
+        command = [sys.executable, str(program), address, "--user", "alice", "--group", GROUP]
+        command += ["--pin", server.pin]
         environment = {**os.environ, "TCHAT_HOME": str(server.home("alice"))}
         printed: list[bytes] = []
 

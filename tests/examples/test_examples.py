@@ -161,10 +161,13 @@ class Channel:
     async def hears(self, text: str) -> None:
         """Read until a line has this text."""
         while True:
-            *lines, self._buffer = self._buffer.split(b"\r\n")
-            if any(text.encode() in line for line in lines):
+            line, end, rest = self._buffer.partition(b"\r\n")
+            if not end:
+                self._buffer += await self.stream.receive_some()
+                continue
+            self._buffer = rest
+            if text.encode() in line:
                 return
-            self._buffer += await self.stream.receive_some()
 
 
 @asynccontextmanager
