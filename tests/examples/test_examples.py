@@ -191,6 +191,8 @@ async def ngircd(directory: Path) -> AsyncIterator[int]:
         yield port
     finally:
         process.kill()
+        with trio.CancelScope(shield=True):
+            await process.wait()
 
 
 @asynccontextmanager
