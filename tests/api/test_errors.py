@@ -67,7 +67,7 @@ async def test_an_unreachable_server_is_unavailable(tmp_path: Path) -> None:
     [
         ("127.0.0.1:7777", {}, "The user name is missing"),
         ("127.0.0.1:7777", {"user": "alice", "pin": "sha256:short"}, "a pin is sha256:"),
-        ("127.0.0.1:7777", {"user": "alice", "invite": "nothing"}, "an invite is the whole text"),
+        ("127.0.0.1:7777", {"user": "alice", "invite": "nothing"}, "an invite is the last word"),
         ("127.0.0.1:7777", {"user": "not a name"}, "letters, digits"),
         ("elsewhere", {"user": "alice"}, "neither HOST:PORT nor the nickname"),
         ("example.org:7777", {"user": "alice", "tls": False}, "Without TLS, anybody"),
