@@ -18,7 +18,7 @@ from tests.ui.typist import two_typing
         ("/approve   bob ", "approve", "bob"),
         ("/APPROVE bob", "approve", "bob"),
         ("/9 ~/my file.pdf", "send", "~/my file.pdf"),
-        ("/members and the rest", "members", ""),
+        ("/members ", "members", ""),
         ("/3", "quit", ""),
     ],
 )
@@ -26,6 +26,12 @@ def test_a_slash_begins_a_command(line: str, word: str, argument: str) -> None:
     done = COMMANDS.parse(line)
     assert isinstance(done, Do)
     assert (done.command.word, done.argument) == (word, argument)
+
+
+def test_commands_without_argument_take_no_words() -> None:
+    with pytest.raises(Refused, match="/members stands alone, so nothing was done") as refused:
+        COMMANDS.parse("/members and the rest")
+    assert refused.value.code == Code.UNKNOWN_COMMAND
 
 
 @pytest.mark.parametrize(

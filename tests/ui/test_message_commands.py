@@ -538,3 +538,21 @@ async def test_plain_answer_of_lost_question_is_refused() -> None:
         (refusal,) = await alice.types("plain leak?")
         assert refusal.startswith('error: "send what to bob?" is no longer asked')
         assert await alice.types("plain leak?") == ["message: plain leak?"]
+
+
+@pytest.mark.parametrize("answer", ["/me too, in secret", "/topic our secret", "/list of them all"])
+async def test_private_answers_never_run_as_commands(answer: str) -> None:
+    """Nor are they posted in the window: they are meant for the person of the question."""
+    async with two_typing() as (alice, bob):
+        await alice.types("/msg bob", answer)
+        await bob.until(lambda: "@alice" in bob.titles)
+        assert alice.screen() == []
+        assert alice.window.replica.state.topic == ""
+
+
+@pytest.mark.parametrize("line", ["/quit is what I say", "/clear my words", "/part @bob", "/9 x y"])
+async def test_commands_swallow_no_further_words(line: str) -> None:
+    async with two_typing() as (alice, _):
+        await alice.types("hello", line)
+        assert alice.screen() == ["alice: hello"]
+        assert alice.titles == ["#ops"]

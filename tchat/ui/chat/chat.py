@@ -202,8 +202,8 @@ class Chat:
         for group in self._wanted(groups):
             # The person may have left it a moment ago, on another device.
             self.open(group.name, joins=False)
-        self._sort_windows()
         if not again:
+            self._sort_windows()
             self._tell_refused()
         await self._search_others(groups, again=again)
 
@@ -231,7 +231,7 @@ class Chat:
                     continue  # a window was opened meanwhile
                 try:
                     if await self._is_new(search):
-                        self._open_by_other(search.group.name, last=again)
+                        self.open(search.group.name, joins=False).opened_by_other = again
                         continue
                 except Refused as refusal:
                     self.current.fail(refusal)
@@ -294,7 +294,11 @@ class Chat:
         return wanted[: max(_OPENED_WINDOWS - len(self.windows), 0)]
 
     def _sort_windows(self) -> None:
-        """Sort the windows, so that their numbers are the same tomorrow and on all devices."""
+        """Sort the windows, so that their numbers are the same tomorrow and on all devices.
+
+        Only once: later, the person may be about to switch to a window by its number. Windows that
+        are opened later are the last ones until the program ends.
+        """
         self.windows.sort(key=lambda window: self.elsewhere.place_of(window.replica.name))
 
     def _is_ignored(self, group: str) -> bool:
@@ -313,7 +317,6 @@ class Chat:
                 self.session.unfollow(replica)
                 replica = self.session.follow(group)
             window = self._new_window(replica)
-            self._sort_windows()
             window.begin_entering(asks=asks, joins=joins)
         elif window.unreachable is not None:
             window.begin_entering(joins=joins)
@@ -321,16 +324,6 @@ class Chat:
             window.begin_entering(asks=True)
         self.frontend.changed()
         return window
-
-    def _open_by_other(self, group: str, *, last: bool) -> None:
-        """Open the window of a group in which something is meant for the person.
-
-        With `last`, it is the last one until the program ends: the person may be about to switch to
-        another window by its number.
-        """
-        if last:
-            self.elsewhere.put_last(group)
-        self.open(group, joins=False).opened_by_other = last
 
     def switch_to(self, window: Window) -> None:
         """Make another window the current one."""
@@ -525,8 +518,9 @@ class Chat:
             return bool(line.strip())
         word, _, rest = line.partition(" ")
         command = self.commands.find(word)
-        # An unknown command may be a message that begins with a slash.
-        return bool(rest.strip()) and (command is None or command.takes_text)
+        # An unknown command, or one with too many words, may be a message that begins with a slash.
+        is_command = command is not None and command.argument and not command.takes_text
+        return bool(rest.strip()) and not is_command
 
     @property
     def asked(self) -> Question | None:
@@ -850,7 +844,7 @@ class Chat:
     def _open_addressed(self, group: str) -> None:
         """Open the window of a group with an event for the person, unless there are too many."""
         if len(self.windows) < _OPENED_WINDOWS or fold(group) in self.session.groups:
-            self._open_by_other(group, last=True)
+            self.open(group, joins=False).opened_by_other = True
             return
         name = clean_line(other_of(group, self.session.user) if is_direct(group) else group)
         command = f"/query {name}" if is_direct(group) else f"/join {name}"

@@ -215,7 +215,13 @@ class CommandTable(Generic[C]):
                 f"There is no command /{word}. /help lists the commands;"
                 " to begin a message with a slash, type two.",
             )
-        if not command.argument or not argument.strip():
+        if not command.argument and argument.strip():
+            raise Refused(
+                Code.UNKNOWN_COMMAND,
+                f"/{word} stands alone, so nothing was done; to begin a message with a slash, type"
+                " two.",
+            )
+        if not argument.strip():
             argument = ""
         else:
             argument = argument.rstrip() if command.keeps_indent else argument.strip()
@@ -232,13 +238,20 @@ class CommandTable(Generic[C]):
         """Return whether a line answers a question, rather than being a command itself.
 
         An absolute path and a text may begin with a slash too: they are commands only if their
-        first word is one. Of two slashes before a text, the first is removed.
+        first word is one. A text is none either if more words follow than a command would have:
+        what is meant for one person must not run, or be posted, in the window. Of two slashes
+        before a text, the first is removed.
         """
         if not line.startswith("/"):
             return True
         if isinstance(question, CommandSpec) and not (question.takes_path or question.takes_text):
             return False
-        return _split(line)[0] not in self._by_name
+        word, argument = _split(line)
+        command = self._by_name.get(word)
+        if command is None:
+            return True
+        words = argument.split()
+        return question.takes_text and (len(words) > 1 or (bool(words) and command.takes_text))
 
     # ------------------------------------------------------------------ /help
 

@@ -93,7 +93,6 @@ class Elsewhere:
         self._unlisted: dict[str, int] = {}
         """The order in which groups were opened that the server has not listed."""
         self._first: dict[str, int] = {}
-        self._last: dict[str, int] = {}
 
     def update_places(self, groups: Iterable[GroupSummary]) -> None:
         """Set the places of the groups that the server has listed."""
@@ -104,21 +103,15 @@ class Elsewhere:
         """Put groups before all others, in the order in which the person has named them."""
         self._first = {fold(group): index for index, group in enumerate(groups)}
 
-    def put_last(self, group: str) -> None:
-        """Put a group behind all others, unless it has a place there already."""
-        self._last.setdefault(fold(group), len(self._last))
-
     def place_of(self, group: str) -> tuple[int, int]:
         """Return a key that sorts windows: groups by when the person joined, then conversations.
 
         A group that the server has not listed yet was joined after those that it has. Those of
-        `put_first` come before all others, and those of `put_last` after them.
+        `put_first` come before all others.
         """
         name = fold(group)
         if name in self._first:
             return -1, self._first[name]
-        if name in self._last:
-            return 2, self._last[name]
         place = self._places.get(name)
         if place is None:
             place = _LAST_PLACE + self._unlisted.setdefault(name, len(self._unlisted))
