@@ -128,7 +128,7 @@ async def test_closed_window_is_opened_again(server: ServerProcess, tmp_path: Pa
         alice.type("/list\r")
         alice.sees("#lab (window 1)", "#ops (1 unread)")
         alice.type("/join ops\r")
-        alice.sees("in #ops with 1 other member", "bob │ nobody sees this", "[1 #ops]  2 #lab")
+        alice.sees("in #ops with 1 other member", "bob │ nobody sees this", "1 #lab  [2 #ops]")
         alice.type("/part\r")
         alice.sees(" #lab ")
         alice.type("/part\r")
