@@ -261,7 +261,7 @@ class Group:
         await self._command(lambda i, n: membership.Kick(i, n, self.place, name))
 
     async def ban(self, name: str) -> None:
-        """Remove somebody and let them in no more, also with an invite (admin)."""
+        """Remove somebody, and refuse them from then on, even with an invite (admin)."""
         await self._command(lambda i, n: membership.Ban(i, n, self.place, name))
 
     async def unban(self, name: str) -> None:
@@ -517,7 +517,7 @@ class Deleted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pinned(Event):
-    """The admin pinned the message with seq `message`; none if it is None."""
+    """The admin pinned the message with seq `message`, or unpinned it if that is None."""
 
     message: int | None
 

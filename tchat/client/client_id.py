@@ -136,7 +136,7 @@ def adopt_client_id(state: Path, user: str, servers: Collection[str]) -> Iterato
 
 @contextmanager
 def _in_use(lock: AbstractContextManager[object], client_id: ClientId) -> Iterator[None]:
-    """Use a locked id for the length of the block."""
+    """Use a client id, whose lock is held, while the block runs."""
     with lock:
         client_id.journal.compact()
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import trio
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tchat.client.config.settings import Settings
     from tchat.client.session import Session
 
 
@@ -37,17 +35,12 @@ def find_server(text: str, home: Path | None = None) -> Server:
     settings = load_config(path)
     host, port = split_address(text)
     if port is not None:
-        return _complete(Server(host, port), settings)
+        return settings.complete(Server(host, port))
     if text in settings.servers:
-        return _complete(settings.servers[text], settings)
+        return settings.complete(settings.servers[text])
     raise StartupError(
         Code.CANNOT_START, f"{text} is neither HOST:PORT nor the nickname of a server in {path}."
     )
-
-
-def _complete(server: Server, settings: Settings) -> Server:
-    groups = server.groups or ((settings.group,) if settings.group else ())
-    return replace(server, user=server.user or settings.user, groups=groups)
 
 
 @asynccontextmanager

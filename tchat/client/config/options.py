@@ -123,21 +123,21 @@ def apply_settings(given: argparse.Namespace, config: Settings) -> tuple[str, ..
 
     Raises `StartupError` if the port is missing and the host is not a server in the file.
     """
-    if given.port is not None:
-        given.user = given.user or config.user
-        return (config.group,) if config.group else ()
     server = config.servers.get(given.host)
+    if given.port is not None:
+        server = Server(given.host, given.port)
     if server is None:
         raise StartupError(
             Code.CANNOT_START,
             f"Port missing: tchat join {given.host} PORT. Only a server that has a name in"
             f" {config_file()} needs no port, and {given.host} is none of them.",
         )
+    server = config.complete(server)
     given.host, given.port = server.host, server.port
-    given.user = given.user or server.user or config.user
+    given.user = given.user or server.user
     given.pin = given.pin or server.pin
     given.no_tls = given.no_tls or server.no_tls
-    return server.groups or ((config.group,) if config.group else ())
+    return server.groups
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ validated by the terminal UI, which knows their syntax.
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
@@ -85,6 +85,11 @@ class Settings:
     mute: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     servers: Mapping[str, Server] = field(default_factory=dict)
+
+    def complete(self, server: Server) -> Server:
+        """Return a server with the file's user and group, where it has none of its own."""
+        groups = server.groups or ((self.group,) if self.group else ())
+        return replace(server, user=server.user or self.user, groups=groups)
 
 
 def config_file(home: Path | None = None) -> Path:

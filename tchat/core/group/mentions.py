@@ -18,6 +18,9 @@ _LETTER = rf"[^\W{SPACELESS}]"
 _WORD = re.compile(rf"{_LETTER}+(?:[.-]{_LETTER}+)*")
 """A word, hyphenated name or host name: a name inside of it is not a mention."""
 
+_ASCII_WORD = re.compile(r"\w+(?:[.-]\w+)*", re.ASCII)
+"""The same in ASCII text: the classes of all scripts take longer, and every message is searched."""
+
 _BEGIN = re.compile(rf"(?<!{_LETTER})(?<!{_LETTER}[.-])")
 _END = re.compile(rf"(?!{_LETTER}|[.-]{_LETTER})")
 _CACHED_NAMES = 64
@@ -67,8 +70,11 @@ class Names(Collection[str]):
 
     def mentioned_in(self, text: str) -> set[str]:
         """Return the names that a text mentions."""
-        folded = unicodedata.normalize("NFKC", text).casefold()
-        found = self._words.intersection(_WORD.findall(folded)) if self._words else set()
+        if text.isascii():
+            folded, word = text.lower(), _ASCII_WORD
+        else:
+            folded, word = unicodedata.normalize("NFKC", text).casefold(), _WORD
+        found = self._words.intersection(word.findall(folded)) if self._words else set()
         return found | self._find_others(folded) if self._others else found
 
     def _find_others(self, folded: str) -> set[str]:

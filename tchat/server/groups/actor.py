@@ -317,9 +317,9 @@ class GroupActor:
         unsubscribed = self._unsubscribed()
         for event in events if unsubscribed else ():
             if event.body.has_addressees:
-                notice = Activity(event.group, event.seq, event.actor)
                 for person in event.body.addressees(self.group, unsubscribed):
                     if self.group.direct or person != fold(event.actor):
+                        notice = Activity(event.group, event.seq, event.actor)
                         for connection in self._unsubscribed_connections(person):
                             connection.announce(self.key, notice)
 

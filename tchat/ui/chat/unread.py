@@ -171,7 +171,7 @@ class ReadState:
         self._counts = None
 
     def reconsider(self) -> None:
-        """Count again, after somebody was ignored or is not ignored any more."""
+        """Count again, after the set of ignored people has changed."""
         self._counts = None
 
     # ------------------------------------------------------------------ counting

@@ -193,7 +193,7 @@ def _is_joined(grapheme: str) -> bool:
 
 
 def _is_emoji(part: str) -> bool:
-    """Return whether a part between joiners is an emoji, with a selector or a skin tone or none."""
+    """Return whether a part between joiners is an emoji, perhaps with a selector or a skin tone."""
     base, rest = part[:1], part[1:]
     if not base or not (rest in ("", _VS16) or _TONE.fullmatch(rest)):
         return False

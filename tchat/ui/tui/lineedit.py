@@ -139,7 +139,7 @@ class LineEdit(Buffer):
         return self._search is None and not self.text
 
     def keep_for_later(self, text: str) -> None:
-        """Have `bring_back` give this text, before what was put aside already."""
+        """Make `bring_back` return this text before any text that was put aside earlier."""
         self._aside.append(text)
 
     def bring_back(self) -> None:
