@@ -53,6 +53,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"store"},
     ],
     "server": [
+        {"recent"},
         {"clock", "faults", "log", "limits", "rate_limiter", "send_queue", "presence", "sanitize"},
         {"tickets", "accounts", "group_quota", "keepalive", "retention"},
         {"groups"},
@@ -63,7 +64,7 @@ LAYERS: dict[str, list[set[str]]] = {
     ],
     "server.groups": [
         {"environment", "ordering", "side_effects", "state_cache", "subscriptions"},
-        {"inbox"},
+        {"inbox", "unsubscribed"},
         {"actor"},
         {"registry"},
     ],

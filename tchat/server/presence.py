@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from tchat.core.text import fold
 from tchat.errors import Code, Refused
+from tchat.server.recent import RecentChanges
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -53,12 +54,12 @@ class ClientConnection(Protocol):
 class Presence:
     """All chat connections of a server. `away` maps people to their reasons; names are folded.
 
-    `changes` counts the connections that have come or gone.
+    `changes` are the people whose connections have come or gone.
     """
 
     def __init__(self) -> None:
         self.away: dict[str, str] = {}
-        self.changes = 0
+        self.changes = RecentChanges()
         self._connections: dict[str, dict[bytes, ClientConnection]] = {}
         # Counted separately from `_connections`: a replaced connection counts until it has ended.
         self._open: Counter[str] = Counter()
@@ -84,7 +85,7 @@ class Presence:
                 Code.REPLACED, "This client has connected again, here or from a copy of its data."
             )
         devices[client] = connection
-        self.changes += 1
+        self.changes.add(person)
         self._open[person] += 1
 
     def disconnected(self, connection: ClientConnection) -> None:
@@ -93,7 +94,7 @@ class Presence:
         devices = self._connections[person]
         if devices.get(client) is connection:  # and was not replaced
             del devices[client]
-        self.changes += 1
+        self.changes.add(person)
         self._open[person] -= 1
         if not self._open[person]:
             del self._open[person], self._connections[person]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import string
 import unicodedata
 from collections.abc import Collection
 from functools import lru_cache
@@ -19,7 +20,13 @@ _WORD = re.compile(rf"{_LETTER}+(?:[.-]{_LETTER}+)*")
 """A word, hyphenated name or host name: a name inside of it is not a mention."""
 
 _ASCII_WORD = re.compile(r"\w+(?:[.-]\w+)*", re.ASCII)
-"""The same in ASCII text: the classes of all scripts take longer, and every message is searched."""
+"""The same in ASCII text: the classes of all scripts take longer."""
+
+_TO_PARTS = "".join(
+    char.lower() if char in f"{string.digits}{string.ascii_letters}_" else " "
+    for char in map(chr, range(256))
+).encode("latin-1")
+"""A table for `bytes.translate`: words in lower case, and spaces for all other characters."""
 
 _BEGIN = re.compile(rf"(?<!{_LETTER})(?<!{_LETTER}[.-])")
 _END = re.compile(rf"(?!{_LETTER}|[.-]{_LETTER})")
@@ -33,11 +40,15 @@ class Names(Collection[str]):
     depends on the length of the text, but hardly on the number of names. Most names are *words*:
     they are looked up among the words of the text. The others, in scripts without spaces or with
     unusual marks, are looked up at each position, in each length that such a name has.
+
+    Most messages mention nobody. In ASCII text, that is found at a fifth of the cost: a text
+    without the first part of any name (`a` of `a.b`) as a part of a word mentions nobody.
     """
 
     def __init__(self, people: Iterable[str] = ()) -> None:
         self._words: set[str] = set()
         self._others: set[str] = set()
+        self._first_parts: set[bytes] = set()
         # The lengths of the other names by their first characters; computed when needed.
         self._lengths: dict[str, list[int]] | None = None
         for person in people:
@@ -57,13 +68,15 @@ class Names(Collection[str]):
         """Add a name, unless it is there."""
         if _WORD.fullmatch(person):
             self._words.add(person)
+            if person.isascii():
+                self._first_parts.add(_parts(person)[0])
         elif person not in self._others:
             self._others.add(person)
             self._lengths = None
 
     def discard(self, person: str) -> None:
         """Remove a name, if it is there."""
-        self._words.discard(person)
+        self._words.discard(person)  # its first part may be another's as well
         if person in self._others:
             self._others.remove(person)
             self._lengths = None
@@ -71,6 +84,8 @@ class Names(Collection[str]):
     def mentioned_in(self, text: str) -> set[str]:
         """Return the names that a text mentions."""
         if text.isascii():
+            if not self._others and self._first_parts.isdisjoint(_parts(text)):
+                return set()
             folded, word = text.lower(), _ASCII_WORD
         else:
             folded, word = unicodedata.normalize("NFKC", text).casefold(), _WORD
@@ -106,6 +121,11 @@ def mentioned(text: str, people: Collection[str]) -> set[str]:
 @lru_cache(maxsize=_CACHED_NAMES)
 def _only(me: str) -> Names:
     return Names((fold(me),))
+
+
+def _parts(text: str) -> list[bytes]:
+    """Return the runs of letters, digits and `_` in an ASCII text, in lower case."""
+    return text.encode("ascii").translate(_TO_PARTS).split()
 
 
 def _lengths_of(names: Iterable[str]) -> dict[str, list[int]]:

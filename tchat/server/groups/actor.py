@@ -21,7 +21,6 @@ import trio
 
 from tchat.core.group.feature import TargetedCommand
 from tchat.core.group.features import decode_event, encode_event
-from tchat.core.group.mentions import Names
 from tchat.core.group.rules import apply, decide
 from tchat.core.group.state import Group
 from tchat.core.protocol.frames import (
@@ -39,6 +38,7 @@ from tchat.server.groups.inbox import Batch, Execute, Item, Query, ReadReceipt, 
 from tchat.server.groups.side_effects import side_effects_of
 from tchat.server.groups.state_cache import StateCache, snapshot_of
 from tchat.server.groups.subscriptions import Subscription, Subscriptions
+from tchat.server.groups.unsubscribed import UnsubscribedMembers
 from tchat.store.base import Page, StorageFull
 
 if TYPE_CHECKING:
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 
     from tchat.core.group.feature import Command, Event
     from tchat.server.groups.environment import GroupEnvironment
-    from tchat.server.presence import ClientConnection
     from tchat.store.base import SideEffects
 
 IDLE_SECONDS = 30.0
@@ -84,9 +83,7 @@ class GroupActor:
         )
         self._snapshot = (0, b"")
         self._unsaved_positions: dict[str, int] = {}
-        self._member_changes = 0
-        self._unsubscribed_as_of = (-1, -1, -1)
-        self._unsubscribed_members = Names()
+        self._unsubscribed = UnsubscribedMembers(self._presence, self._subscriptions)
 
     @property
     def erasures(self) -> int:
@@ -302,7 +299,6 @@ class GroupActor:
             if event.body.has_side_effects:
                 self._log.event(event)
                 self._notify_affected(event, batch.strangers)
-                self._member_changes += event.body.changes_standing
         self._notify_unsubscribed(batch.events)
         if effects.closed_after:
             # Requests to join end with the group, without an event of their own.
@@ -312,35 +308,13 @@ class GroupActor:
 
     def _notify_unsubscribed(self, events: Sequence[Event]) -> None:
         """Tell members what is meant for them, on their connections without a subscription."""
-        if not any(event.body.has_addressees for event in events):
-            return
-        unsubscribed = self._unsubscribed()
-        for event in events if unsubscribed else ():
-            if event.body.has_addressees:
+        for event in events:
+            if event.body.has_addressees and (unsubscribed := self._unsubscribed.names(self.group)):
                 for person in event.body.addressees(self.group, unsubscribed):
                     if self.group.direct or person != fold(event.actor):
                         notice = Activity(event.group, event.seq, event.actor)
-                        for connection in self._unsubscribed_connections(person):
+                        for connection in self._unsubscribed.connections_of(person):
                             connection.announce(self.key, notice)
-
-    def _unsubscribed(self) -> Names:
-        """Return the members with a connection that is not subscribed to the group.
-
-        Cached until a connection, a subscription or a member comes or goes: each message to a large
-        group would otherwise cost a look at every member.
-        """
-        stamp = (self._presence.changes, self._subscriptions.changes, self._member_changes)
-        if stamp != self._unsubscribed_as_of:
-            self._unsubscribed_as_of = stamp
-            self._unsubscribed_members = Names(
-                person for person in self.group.members if self._unsubscribed_connections(person)
-            )
-        return self._unsubscribed_members
-
-    def _unsubscribed_connections(self, person: str) -> list[ClientConnection]:
-        connections = self._presence.connections_of(person)
-        here = {one.send_queue for one in self._subscriptions.of(person)} if connections else ()
-        return [one for one in connections if one.send_queue not in here]
 
     def _notify_affected(self, event: Event, strangers: Collection[str]) -> None:
         """Notify a person whose standing an event changed, unless they do not know the group.
@@ -350,7 +324,10 @@ class GroupActor:
         nobody is left, the group was closed, and there is nothing to ask to join again.
         """
         change = event.body.standing_change(event)
-        if change is None or change.person in strangers:
+        if change is None:
+            return
+        self._unsubscribed.memberships.add(change.person)
+        if change.person in strangers:
             return
         is_own = change.person == fold(event.actor) and change.standing != "outsider"
         reason = change.reason if self.group.members else "closed"

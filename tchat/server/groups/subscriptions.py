@@ -24,6 +24,7 @@ from tchat.core.protocol.frames import (
     encode_all,
 )
 from tchat.core.text import fold
+from tchat.server.recent import RecentChanges
 from tchat.server.send_queue import SendQueue, SendQueueClosed
 
 if TYPE_CHECKING:
@@ -64,8 +65,9 @@ class Subscriptions:
     """The subscriptions of the group with the folded name `key`.
 
     If `presence_changed` is set, the actor processes a batch and calls `announce_presence`. `away`
-    maps people (folded) to their reasons, `read` to their read positions; `changes` counts the
-    subscriptions that were added or removed, `erasures` the calls of `erase` and of `forget`.
+    maps people (folded) to their reasons, `read` to their read positions; `changes` are the
+    people whose subscriptions were added or removed, `erasures` counts the calls of `erase` and of
+    `forget`.
     """
 
     def __init__(
@@ -76,7 +78,7 @@ class Subscriptions:
         read: Mapping[str, int] | None = None,
     ) -> None:
         self.presence_changed = False
-        self.changes = 0
+        self.changes = RecentChanges()
         self.erasures = 0
         self._away: Mapping[str, str] = {} if away is None else away
         self._read: Mapping[str, int] = {} if read is None else read
@@ -109,7 +111,7 @@ class Subscriptions:
         self._by_person.setdefault(subscription.key, {})[subscription] = None
         # A notice may have been sent while the subscription was on its way.
         subscription.announced.discard(self._key)
-        self.changes += 1
+        self.changes.add(subscription.key)
         self.presence_changed = True
 
     def remove(self, subscription: Subscription) -> None:
@@ -121,7 +123,7 @@ class Subscriptions:
         if not devices:
             del self._by_person[subscription.key]
         self._live.pop(subscription, None)
-        self.changes += 1
+        self.changes.add(subscription.key)
         self.presence_changed = self._someone_left = True
 
     def dismiss(self, person: str) -> None:

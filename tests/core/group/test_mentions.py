@@ -6,6 +6,8 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tchat.core.group.mentions import Names, is_mention, mentioned
 from tchat.core.text import fold
@@ -80,7 +82,7 @@ def test_names_that_are_not_words_are_found(name: str) -> None:
     assert mentioned(f"xy.{name}, {name}z", (fold(name),)) == set()
 
 
-@pytest.mark.parametrize("name", ["bob", "小明", "b..ob"])
+@pytest.mark.parametrize("name", ["bob", "小明", "b..ob", "bob.b", "bob-小明"])
 def test_names_come_and_go(name: str) -> None:
     names = Names(["carol", "さくら"])
     names.add(name)
@@ -90,6 +92,16 @@ def test_names_come_and_go(name: str) -> None:
     assert name not in names
     assert len(names) == 2
     assert names.mentioned_in(f"carol, {name}") == {"carol"}
+
+
+PIECES = st.sampled_from(["a", "B", "ab", "1", "_", ".", "-", " ", "\n", "'", "a.b", "b-a.", "\0"])
+TEXTS = st.lists(PIECES, max_size=20).map("".join)
+
+
+@given(st.lists(TEXTS.filter(bool).map(fold), max_size=4), TEXTS)
+def test_ascii_texts_mention_the_same_by_either_way(people: list[str], text: str) -> None:
+    several = Names([*people, "c..d"])  # a name that is no word: no text is passed over
+    assert Names(people).mentioned_in(text) == several.mentioned_in(text)
 
 
 def calls_to_search(names: Names, text: str) -> int:
