@@ -28,10 +28,14 @@ LONGEST_WAIT_SECONDS = 60.0
 
 
 class RequestTracker:
-    """The unanswered requests of one session; `sender` is the queue that sends them."""
+    """The unanswered requests of one session; `sender` is the queue that sends them.
 
-    def __init__(self, client_id: ClientId) -> None:
+    `on_all_answered` is called when the last unanswered request has got its answer, or failed.
+    """
+
+    def __init__(self, client_id: ClientId, on_all_answered: Callable[[], None]) -> None:
         self.sender = Sender(client_id, self._fail)
+        self._on_all_answered = on_all_answered
         self._unanswered: dict[int, PendingRequest] = {}
         self._last_id = 0
         self._connected = False
@@ -109,14 +113,21 @@ class RequestTracker:
 
     def succeed(self, request: PendingRequest, answer: Answer) -> None:
         """Complete a request, unless it is done already."""
-        if self._unanswered.pop(request.id, None) is not None:
-            self.sender.release(request)
+        if self._forget(request):
             request.succeed(answer)
 
     def _fail(self, request: PendingRequest, refusal: Refused) -> None:
-        if self._unanswered.pop(request.id, None) is not None:
-            self.sender.release(request)
+        if self._forget(request):
             request.fail(refusal)
+
+    def _forget(self, request: PendingRequest) -> bool:
+        """Remove a request that is done; return whether it was unanswered."""
+        if self._unanswered.pop(request.id, None) is None:
+            return False
+        self.sender.release(request)
+        if not self._unanswered:
+            self._on_all_answered()
+        return True
 
     def _new_id(self) -> int:
         self._last_id += 1

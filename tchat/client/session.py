@@ -32,7 +32,7 @@ from tchat.client.replica import GapError, Replica
 from tchat.client.request import Answer, MakeCommand, MakeRequest, PendingRequest
 from tchat.client.request_tracker import RequestTracker
 from tchat.client.subscriptions import FollowedGroups, News
-from tchat.client.updates import Connected, Disconnected, NewServer, Update
+from tchat.client.updates import AllAnswered, Connected, Disconnected, NewServer, Update
 from tchat.core.group.direct import direct_name
 from tchat.core.group.feature import Event
 from tchat.core.group.membership import Join
@@ -102,7 +102,7 @@ class Session:
         self._notify = channel.send_nowait
         self._account = account
         client_id, servers = account.client_id, connector.names()
-        self._requests = requests = RequestTracker(client_id)
+        self._requests = requests = RequestTracker(client_id, partial(self._notify, AllAnswered()))
         self._delivery = Delivery(
             client_id, self.user, servers, requests, self.groups, self._notify
         )

@@ -115,6 +115,11 @@ class PendingChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class AllAnswered:
+    """The last unanswered request has got its answer, or failed."""
+
+
+@dataclass(frozen=True, slots=True)
 class JournalDamaged:
     """The journal was damaged, and unsent messages may be lost; `sentence` says so."""
 
@@ -138,6 +143,7 @@ Update = (
     | CaughtUp
     | StandingChanged
     | PresenceChanged
+    | AllAnswered
     | HistoryLoaded
     | Addressed
     | GroupJoined

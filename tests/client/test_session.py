@@ -10,6 +10,7 @@ import trio
 
 from tchat.client import session as session_module
 from tchat.client.updates import (
+    AllAnswered,
     CaughtUp,
     Connected,
     Disconnected,
@@ -138,6 +139,17 @@ async def test_settle_waits_for_every_answer() -> None:
         await alice.wait_for_answers()
         assert alice.unanswered == 0
         assert len(texts(await log_of(server.store))) == 50
+
+
+async def test_end_of_the_last_request_is_an_update() -> None:
+    async with running_server() as server, session_of(server.address, "alice") as (alice, _):
+        await alice.wait_for_answers()
+        pending_updates(alice)
+        with pytest.raises(Refused):
+            await alice.request(lambda i, n: Kick(i, n, GROUP, "bob"))
+        assert AllAnswered() in pending_updates(alice)
+        await alice.my_groups()
+        assert pending_updates(alice) == [AllAnswered()]
 
 
 async def test_kick_and_denial_are_reported_at_once() -> None:
