@@ -37,6 +37,7 @@ _MAX_SLOTS = 1000
 # The names on disk are historical: client ids are "slots", and a journal is an ".outbox".
 _DIRECTORY = "slots"
 _JOURNAL_SUFFIX = ".outbox"
+_ID_SUFFIX = ".json"
 
 
 class ClientId:
@@ -57,7 +58,7 @@ class ClientId:
         if self._path is not None:
             for path in self._path.parent.glob(f"*{_JOURNAL_SUFFIX}"):
                 if path.stem != self._path.stem:
-                    yield Journal(b"", path)
+                    yield _journal_of(path.with_suffix(_ID_SUFFIX))
 
     @property
     def upcoming(self) -> int:
@@ -168,7 +169,12 @@ def _lock_first(paths: Iterable[Path]) -> tuple[AbstractContextManager[object], 
 
 
 def _id_files(directory: Path) -> Iterator[Path]:
-    return (directory / f"{number}.json" for number in range(_MAX_SLOTS))
+    return (directory / f"{number}{_ID_SUFFIX}" for number in range(_MAX_SLOTS))
+
+
+def _journal_of(path: Path) -> Journal:
+    """Return the journal of the id in a file; of another process's, as it is on disk."""
+    return Journal(_load(path)[0], path.with_suffix(_JOURNAL_SUFFIX))
 
 
 def _with_unsent_messages(directory: Path, user: str, servers: Collection[str]) -> list[Path]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tchat.client.client_id import ClientId, acquire_client_id
+from tchat.client.client_id import ClientId, acquire_client_id, is_in_a_journal
 from tchat.errors import StartupError
 from tests.processes import launching
 
@@ -157,6 +157,18 @@ def test_leftover_draft_is_ignored(tmp_path: Path) -> None:
 def test_slots_directory_is_private(tmp_path: Path) -> None:
     with acquire_client_id(tmp_path / "state"):
         assert (tmp_path / "state" / "slots").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("numbered", [False, True])
+def test_key_of_another_process_is_found_until_answered(tmp_path: Path, numbered: bool) -> None:
+    with acquire_client_id(tmp_path) as one, acquire_client_id(tmp_path) as other:
+        entry = one.journal.add("alice", "server", "ops", "red", None, 1, "build 7")
+        if numbered:  # it is being sent
+            one.journal.record_numbers([(entry, one.next_number())])
+        place = "alice", ["server"], "ops", "build 7"
+        assert is_in_a_journal(other, *place)
+        one.journal.remove(entry)
+        assert not is_in_a_journal(other, *place)
 
 
 def test_unusable_state_directory_is_reported(tmp_path: Path) -> None:
