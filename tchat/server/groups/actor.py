@@ -308,8 +308,9 @@ class GroupActor:
 
     def _notify_unsubscribed(self, events: Sequence[Event]) -> None:
         """Tell members what is meant for them, on their connections without a subscription."""
-        for event in events:
-            if event.body.has_addressees and (unsubscribed := self._unsubscribed.names(self.group)):
+        unsubscribed = self._unsubscribed.names(self.group)
+        for event in events if unsubscribed else ():
+            if event.body.has_addressees:
                 for person in event.body.addressees(self.group, unsubscribed):
                     if self.group.direct or person != fold(event.actor):
                         notice = Activity(event.group, event.seq, event.actor)
