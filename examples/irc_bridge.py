@@ -12,8 +12,7 @@ import trio
 
 import tchat
 
-NICK = "tchat"  # nine characters at most: RFC 2812
-SENDING = trio.Lock()  # messages and answers to pings are sent by different tasks
+NICK = "tchat"  # some servers refuse more than nine characters
 LINE_LIMIT = 400  # bytes: RFC 2812 allows 512 with the prefix that the server adds
 
 
@@ -22,29 +21,28 @@ async def irc_bridge(client: tchat.Client, groups: list[tchat.Group]) -> None:
     address, _, channel = os.environ["IRC"].partition("/")
     host, _, port = address.rpartition(":")
     stream = await trio.open_tcp_stream(host, int(port))
+    irc = Irc(stream)
     async with stream, trio.open_nursery() as nursery:
-        await send(stream, f"NICK {NICK}", f"USER {NICK} 0 * :{NICK}", f"JOIN {channel}")
-        lines = lines_of(stream)
+        await irc.send(f"NICK {NICK}", f"USER {NICK} 0 * :{NICK}", f"JOIN {channel}")
+        lines = irc.lines()
         async for line in lines:
             if line.split()[1:2] == ["366"]:  # the end of the list of names: we are in
                 break
-            await answer_ping(stream, line)
-        nursery.start_soon(to_irc, client, groups[0], stream, channel)
+            await irc.answer_ping(line)
+        nursery.start_soon(to_irc, client, groups[0], irc, channel)
         async for line in lines:
-            await answer_ping(stream, line)
+            await irc.answer_ping(line)
             await from_irc(groups[0], line, channel)
         raise tchat.Unavailable(tchat.Code.IDLE, "The IRC server closed the connection.")
 
 
-async def to_irc(
-    client: tchat.Client, group: tchat.Group, stream: trio.SocketStream, channel: str
-) -> None:
+async def to_irc(client: tchat.Client, group: tchat.Group, irc: "Irc", channel: str) -> None:
     async def carry(message: tchat.Message) -> None:
         for line in message.text.splitlines():
             data = f"<{message.who}> {line}".encode()
             for start in range(0, len(data), LINE_LIMIT):
                 part = data[start : start + LINE_LIMIT].decode(errors="ignore")
-                await send(stream, f"PRIVMSG {channel} :{part}")
+                await irc.send(f"PRIVMSG {channel} :{part}")
 
     await client.for_each(carry, group, since="seen", cursor=f"irc {channel}")
 
@@ -56,23 +54,31 @@ async def from_irc(group: tchat.Group, line: str, channel: str) -> None:
         await group.say(f"<{source.partition('!')[0]}> {text}")
 
 
-async def answer_ping(stream: trio.SocketStream, line: str) -> None:
-    if line.startswith("PING"):
-        await send(stream, line.replace("PING", "PONG", 1))
+class Irc:
+    """A connection to an IRC server, on which several tasks may send."""
 
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+        self._sending = trio.Lock()
 
-async def send(stream: trio.SocketStream, *lines: str) -> None:
-    async with SENDING:
-        await stream.send_all("".join(f"{line}\r\n" for line in lines).encode())
+    async def send(self, *lines: str) -> None:
+        """Send lines, after those that another task is sending."""
+        async with self._sending:
+            await self._stream.send_all("".join(f"{line}\r\n" for line in lines).encode())
 
+    async def answer_ping(self, line: str) -> None:
+        """Answer a line with which the server asks whether the bridge is alive."""
+        if line.startswith("PING"):
+            await self.send(line.replace("PING", "PONG", 1))
 
-async def lines_of(stream: trio.SocketStream) -> AsyncIterator[str]:
-    buffer = b""
-    async for data in stream:
-        *lines, buffer = (buffer + data).split(b"\n")
-        for line in lines:
-            if text := line.rstrip(b"\r").decode(errors="replace"):
-                yield text
+    async def lines(self) -> AsyncIterator[str]:
+        """Yield the lines of the server until it closes the connection."""
+        buffer = b""
+        async for data in self._stream:
+            *lines, buffer = (buffer + data).split(b"\n")
+            for line in lines:
+                if text := line.rstrip(b"\r").decode(errors="replace"):
+                    yield text
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ A script can tell what to do: give up (64, 65, 77, 78), or try again later (69, 
 
 from __future__ import annotations
 
-from tchat.errors import Code, TchatError, Unavailable, UsageError
+from tchat.errors import Code, OutputError, TchatError, Unavailable, UsageError
 
 USAGE = 64
 """The command line is wrong."""
@@ -15,6 +15,9 @@ DATA = 65
 
 UNAVAILABLE = 69
 """The server cannot be reached."""
+
+OUTPUT = 74
+"""Standard output cannot be written, or its reader has gone, as in `tchat tail | head -n 1`."""
 
 TEMPORARY = 75
 """Something is too busy or full, or took too long; the same command may succeed later."""
@@ -80,4 +83,6 @@ def exit_status(error: TchatError) -> int:
         return USAGE
     if isinstance(error, Unavailable):
         return UNAVAILABLE
+    if isinstance(error, OutputError):
+        return OUTPUT
     return _BY_CODE.get(str(error.code), 1)

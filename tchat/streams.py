@@ -72,12 +72,13 @@ def complain(text: str, end: str = "\n") -> None:
         print(text, end=end, file=sys.stderr, flush=True)
 
 
-def _plain_status(error: TchatError) -> int:
+def plain_status(error: TchatError) -> int:
+    """Return the exit status for an error, in a program for people: 2 for a wrong command line."""
     return 2 if isinstance(error, UsageError) else 1
 
 
 def run_reporting(
-    main: Callable[[], object], status_of: Callable[[TchatError], int] = _plain_status
+    main: Callable[[], object], status_of: Callable[[TchatError], int] = plain_status
 ) -> int:
     """Run a program and return its exit status; for a `TchatError`, print a line on stderr.
 

@@ -14,20 +14,30 @@ MAY_USE = {
     "net": {"errors", "core"},
     "transfer": {"errors", "core", "net"},
     "store": {"errors", "core", "transfer"},
-    "server": {"errors", "core", "net", "transfer", "store"},
-    "client": {"errors", "core", "net", "transfer"},
+    "server": {"errors", "invocation", "core", "net", "transfer", "store"},
+    "client": {"errors", "exits", "core", "net", "transfer"},
     "exits": {"errors"},
+    "invocation": set(),
     "api": {"errors", "exits", "streams", "core", "client"},
     "testing": {"errors", "core", "net", "store", "server", "api"},
-    "ui": {"errors", "streams", "core", "client"},
+    "ui": {"errors", "exits", "invocation", "streams", "core", "client"},
     "demo": {"core", "client", "api", "testing", "ui"},
-    "cli": {"errors", "streams", "core", "store", "net", "server", "client", "ui", "demo"},
+    "cli": {
+        *("errors", "exits", "streams", "core", "net", "server", "client", "api", "ui", "demo"),
+    },
     "__main__": {"cli"},
     "__init__": {"errors", "api"},
 }
 """What each part of tchat may import, besides itself and the package's own name and version."""
 
 LAYERS: dict[str, list[set[str]]] = {
+    "cli": [
+        {"arguments", "full_screen", "names"},
+        {"place", "rendering", "since"},
+        {"admin", "ask", "demo", "export", "files", "join", "say", "serve", "tail"},
+        {"command_line"},
+        {"completion"},
+    ],
     "core": [{"text", "fingerprints", "pace"}, {"protocol"}, {"group"}, {"vocabulary"}],
     "core.protocol": [{"framing", "schema"}, {"handshake"}, {"frames"}],
     "core.group": [
@@ -40,6 +50,7 @@ LAYERS: dict[str, list[set[str]]] = {
     ],
     "net": [
         {"address", "keyfiles", "sockets"},
+        {"tcp"},
         {"identity", "tls_stream"},
         {"tls"},
         {"link"},
@@ -142,6 +153,7 @@ OUTSIDERS = {
     "server": {"trio"},
     "client": {"trio", "filelock", "platformdirs"},
     "exits": set[str](),
+    "invocation": set[str](),
     "api": {"trio"},
     "testing": {"trio"},
     "ui": {"trio", "wcwidth", "curses"},

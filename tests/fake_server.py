@@ -9,7 +9,8 @@ import trio
 
 from tchat.core.protocol.framing import FrameBuffer, unpack
 from tchat.core.protocol.handshake import NONCE_SIZE, VERSION
-from tchat.net.address import Address, port_of
+from tchat.net.address import Address
+from tchat.net.tcp import port_of
 from tests.cddl import unchecked
 from tests.helpers import GROUP, GUARD
 

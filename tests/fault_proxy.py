@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import trio
 
 from tchat.core.protocol.framing import FrameBuffer, unpack
-from tchat.net.address import Address, connect, port_of
+from tchat.net.address import Address
+from tchat.net.tcp import connect, port_of
 from tests.cddl import validate_body
 from tests.helpers import GUARD, until
 

@@ -54,8 +54,9 @@ from tchat.core.protocol.handshake import (
 from tchat.core.text import fold
 from tchat.core.vocabulary import TO_CLIENT
 from tchat.errors import Refused
-from tchat.net.address import Address, connect
+from tchat.net.address import Address
 from tchat.net.identity import Identity
+from tchat.net.tcp import connect
 from tchat.net.tls import client_context, open_tls, pin_seen
 from tchat.server.app import ServerConfig, serve
 from tchat.server.clock import now_ms

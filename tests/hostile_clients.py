@@ -19,7 +19,7 @@ from tchat.core.protocol.framing import HANDSHAKE_LIMIT, FrameBuffer
 from tchat.core.protocol.handshake import Hello, Proof, TransferHello
 from tchat.core.vocabulary import decode_request
 from tchat.errors import ProtocolError
-from tchat.net.address import connect
+from tchat.net.tcp import connect
 from tchat.net.tls import client_context, open_tls
 from tchat.net.tls_stream import TlsStream
 from tests.cddl import unchecked

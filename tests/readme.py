@@ -16,6 +16,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import tchat
+from tchat.cli.command_line import SUBCOMMANDS
 from tchat.client.config.settings import EXAMPLE
 from tchat.errors import Code
 from tchat.server.limits import add_limits
@@ -24,9 +25,11 @@ from tchat.ui.chat.lines import Line
 from tchat.ui.commands.table import COMMANDS
 from tchat.ui.tui.keymap import key_rows
 from tchat.ui.tui.model import Model, Person, Tab
+from tests import manual
 from tests.architecture import LAYERS, MAY_USE
 from tests.bench.speed import WRITTEN
 from tests.bench.speed_table import table
+from tests.statuses import status_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -134,6 +137,19 @@ def codes_table() -> str:
     return _table(("code", "meaning"), ((f"`{code}`", code.meaning) for code in Code))
 
 
+def subcommands_table() -> str:
+    """Return the table of the commands of the command line."""
+    return _table(
+        ("command", "what it does"), ((f"`{row.name}`", row.summary) for row in SUBCOMMANDS)
+    )
+
+
+def statuses_table() -> str:
+    """Return the table of exit statuses for scripts."""
+    rows = [(status, text.replace("|", "\\|"), codes) for status, text, codes in status_rows()]
+    return _table(("status", "meaning", "error codes"), rows)
+
+
 def limits_table() -> str:
     """Return the table of the server's limits."""
     serve = argparse.ArgumentParser()
@@ -195,6 +211,7 @@ def documents() -> dict[str, dict[str, Callable[[], str]]]:
             "keys": first_keys_table,
             "bot": lambda: f"```python\n{BOT.read_text().strip()}\n```",
         },
+        "tchat/cli/README.md": {"subcommands": subcommands_table, "statuses": statuses_table},
         "tchat/README.md": {"packages": packages_table, "arrows": arrows_diagram},
         "tchat/api/README.md": {"names": public_names_table},
         "tchat/client/config/README.md": {"config": lambda: f"```toml\n{EXAMPLE.strip()}\n```"},
@@ -250,3 +267,4 @@ def _is_dunder(path: Path) -> bool:
 
 if __name__ == "__main__":
     write()
+    manual.write()

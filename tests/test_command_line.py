@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import shlex
 import signal
 import socket
 import sqlite3
+import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,9 +18,12 @@ import trio
 
 from tchat import __version__
 from tchat.cli import parser
+from tchat.cli.command_line import SUBCOMMANDS
 from tchat.core.fingerprints import PIN_SIZE, TOKEN_SIZE, invite_text
+from tchat.exits import USAGE
 from tchat.net.address import Address
 from tchat.store.open import open_store
+from tests.command_lines import first_command
 from tests.fault_proxy import fault_proxy
 from tests.helpers import GROUP, log_of, texts
 from tests.processes import launching, proxied_server
@@ -39,7 +43,7 @@ def exit_status(*arguments: str) -> object:
     return caught.value.code
 
 
-def test_link_code_is_checked_before_anything_is_asked(
+def test_a_link_code_is_checked_at_once(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     join = ("join", "localhost", "7777", "--link")
@@ -99,23 +103,24 @@ async def test_a_console_for_programs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "missing"),
+    ("arguments", "missing", "status"),
     [
-        (["join", "127.0.0.1", "1", "--group", "ops"], "username"),
-        (["join", "127.0.0.1", "1", "--user", "ci"], "group name"),
-        (["join", "127.0.0.1", "1", "--commands"], "username"),
-        (["send", "127.0.0.1", "1", "--group", "ops", __file__], "username"),
-        (["get", "127.0.0.1", "1", "--group", "ops", "1"], "username"),
+        (["join", "127.0.0.1", "1", "--group", "ops"], "username", 2),
+        (["join", "127.0.0.1", "1", "--user", "ci"], "group name", 2),
+        (["join", "127.0.0.1", "1", "--commands"], "username", 2),
+        (["say", "127.0.0.1", "1", "--group", "ops"], "username", USAGE),
+        (["send", "127.0.0.1", "1", "--group", "ops", __file__], "username", USAGE),
+        (["get", "127.0.0.1", "1", "--group", "ops", "1"], "username", USAGE),
     ],
 )
 async def test_a_pipe_never_answers_prompts(
-    tmp_path: Path, arguments: list[str], missing: str
+    tmp_path: Path, arguments: list[str], missing: str, status: int
 ) -> None:
     """The first line of a pipe became the username, and was claimed."""
     async with launching(tmp_path) as launch:
         program = await launch.tchat(*arguments)
         await program.type("mallory", "ops")
-        assert await program.end() == 2
+        assert await program.end() == status
         assert program.lines == []
         (line,) = program.err.all
         option = "--user" if missing == "username" else "--group"
@@ -290,12 +295,19 @@ async def test_unusable_state_directory_is_reported(tmp_path: Path) -> None:
         assert "state directory" in await alice.fails()
 
 
-@pytest.mark.parametrize("arguments", [["server"], ["serve", "h", "99999"]])
-async def test_wrong_command_line_shows_the_usage(tmp_path: Path, arguments: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [(["server"], 2), (["serve", "h", "99999"], 2), (["say"], USAGE), (["tail", "-n", "x"], USAGE)],
+)
+async def test_wrong_command_line_is_reported_in_one_line(
+    tmp_path: Path, arguments: list[str], status: int
+) -> None:
     async with launching(tmp_path) as launch:
         program = await launch.tchat(*arguments)
-        assert await program.exit() == 2
-        assert "usage: tchat" in str(program.err)
+        assert await program.exit() == status
+        (line,) = program.err.all
+        assert line.startswith("tchat")
+        assert line.endswith(" --help)")
 
 
 async def test_keyboard_interrupt_ends_client_without_traceback(tmp_path: Path) -> None:
@@ -310,7 +322,7 @@ async def test_keyboard_interrupt_ends_client_without_traceback(tmp_path: Path) 
 
 # ------------------------------------------------------------------ --help and --version
 
-COMMANDS = ["demo", "serve", "join", "send", "get", "admin", "admin release-name"]
+COMMANDS = [*(command.name for command in SUBCOMMANDS), "admin release-name"]
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
@@ -328,7 +340,7 @@ def test_examples_are_valid_command_lines(command: str, capsys: pytest.CaptureFi
     examples = [line.rpartition("tchat ")[2] for line in lines if " tchat " in line]
     assert examples
     for example in examples:
-        parser().parse_args(shlex.split(example.replace("INVITE", INVITE)))
+        parser().parse_args(first_command(example.replace("INVITE", INVITE)))
 
 
 @pytest.mark.parametrize(
@@ -346,6 +358,25 @@ def test_data_directory_is_required_without_a_home(
     assert "required: --data" in capsys.readouterr().err
     assert exit_status(*command, "--help") == 0
     assert "default: None" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["--version"], ["say", "--help"], ["tail", "--help"]]
+)
+def test_help_imports_no_heavy_library(words: list[str]) -> None:
+    heavy = ("trio", "cryptography", "cbor2", "ssl", "sqlite3", "_curses")
+    lines = f"""
+import sys
+from tchat.cli import main
+try:
+    main({words!r})
+except SystemExit:
+    print([name for name in {heavy!r} if name in sys.modules], file=sys.stderr)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", lines], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "[]\n")
 
 
 def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:

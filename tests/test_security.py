@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,8 +23,8 @@ ECHO = ROOT / "examples" / "echo.py"
 async def join_command(process: Process, text: str) -> list[str]:
     """Wait for a line with a `python -m tchat` command; return its arguments, shell-parsed."""
     line = await process.out.containing(text)
-    python, option, module, *words = shlex.split(line[line.index("python -m ") :])
-    assert (python, option, module) == ("python", "-m", "tchat")
+    python, option, module, *words = shlex.split(line[line.index(sys.executable) :])
+    assert (python, option, module) == (sys.executable, "-m", "tchat")
     return words
 
 
@@ -138,6 +139,17 @@ async def test_a_first_visit_is_reported_despite_refusal(tmp_path: Path) -> None
         bob = await launch.tchat("join", *where, "--user", "bob", user="bob")
         await bob.sees("in #other")
         assert "New server" in str(refused.out) + str(refused.err) + str(bob.out)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "*"])  # noqa: S104  # what people type
+async def test_join_command_of_all_interfaces_works(tmp_path: Path, host: str) -> None:
+    async with launching(tmp_path, tls=True) as launch:
+        server = await launch.serve(host=host)
+        words = await join_command(server, "to join: ")
+        assert words[1] not in ("0.0.0.0", "*")  # noqa: S104  # no address to connect to
+        who = ("--user", "alice", "--group", GROUP, "--create")
+        alice = await launch.tchat(*words, *who, user="alice")
+        await alice.sees("-- You are in #ops; nobody else is here yet")
 
 
 # ------------------------------------------------------------------ without TLS

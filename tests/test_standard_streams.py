@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 import trio
 
+from tchat.exits import DATA
 from tchat.net.address import Address
 from tests.helpers import GROUP, GUARD, members, running_server
 from tests.processes import launching
@@ -85,7 +86,7 @@ async def test_transfers_survive_closed_streams(tmp_path: Path, end: str) -> Non
         done = await sh.run("get", *sh.where, 1, "--to", tmp_path / "b.txt", end=end)
         assert done.status == 0
         assert (tmp_path / "b.txt").read_text() == "data"
-        assert (await sh.run("get", *sh.where, 7, end=end)).status == 1
+        assert (await sh.run("get", *sh.where, 7, end=end)).status == DATA
 
 
 @pytest.mark.parametrize("end", [end for end in CLOSED if "<" in end])

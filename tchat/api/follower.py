@@ -197,6 +197,6 @@ def _log(update: updates.Update) -> None:
     """Log what the operator of a program has to know."""
     match update:
         case updates.NewServer(pin):
-            logger.info("%s", first_visit_notice(pin))
+            logger.warning("%s", first_visit_notice(pin))
         case updates.JournalDamaged(sentence):
             logger.warning("%s", sentence)

@@ -29,7 +29,7 @@ from tchat.core.group import feature, files, membership, messages, settings
 from tchat.core.group.direct import is_direct, other_of
 from tchat.core.group.mentions import is_mention
 from tchat.core.protocol.frames import Ok
-from tchat.core.text import fold, safe_filename
+from tchat.core.text import clean_line, clean_text, fold, safe_filename
 from tchat.errors import Code, Refused
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from tchat.core.group import state
 
 _ACTION = "/me "
-_SEARCHED = 2000  # the latest events, among which a message is searched whose seq is unknown
+_SEARCHED = 1000  # the latest events, among which a message is searched whose seq is unknown
 _DAY = timedelta(days=1)
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _LATEST_MS = 253_402_300_799_999  # the end of the year 9999, the last that a datetime can have
@@ -141,6 +141,16 @@ class Group:
         return [file_of(self, files[number]) for number in sorted(files)]
 
     @property
+    def last(self) -> int:
+        """The seq of the latest event; 0 if nothing was said in a conversation of two."""
+        return max(self.replica.last, self.replica.head)
+
+    @property
+    def seen(self) -> int:
+        """The seq of the last event that the user has read, on any device; see `Events.ack`."""
+        return self.replica.position
+
+    @property
     def pinned(self) -> int | None:
         """The seq of the pinned message, if there is one."""
         return self.replica.state.pinned
@@ -162,7 +172,7 @@ class Group:
         message is dropped; with a key it is kept, since it can be said again without harm.
 
         In the rare case that the answer was lost and the message is no longer among the latest
-        2,000 events, the seq of the returned message is 0.
+        1,000 events, the seq of the returned message is 0.
         """
         reply = reply_to.seq if isinstance(reply_to, Message) else reply_to
         if key is None:
@@ -346,15 +356,19 @@ class Group:
         return event
 
     async def _find_own(self, body: messages.Posted) -> feature.Event | None:
-        """Return the latest message of this user with a text, among the latest events."""
+        """Return the latest message of this user with a text, among the latest events.
+
+        The server answers a request that was sent again, after a crash, without the seq.
+        """
+        wanted = messages.Posted(clean_text(body.text), body.reply)
         for entry in reversed(await self._entries_before(None, _SEARCHED)):
-            if entry.body == body and fold(entry.actor) == fold(self._user):
+            if entry.body == wanted and fold(entry.actor) == fold(self._user):
                 return entry
         return None
 
     async def _entries_before(self, seq: int | None, limit: int) -> list[feature.Event]:
         """Return up to `limit` entries before one, or the latest ones, the oldest first."""
-        end = max(self.replica.head, self.replica.last) + 1
+        end = self.last + 1
         if seq is not None:  # of a group that is not followed, the last seq is not known
             end = seq if self.replica.standing is None else min(seq, end)
         entries: list[feature.Event] = []
@@ -443,7 +457,9 @@ class File:
 class Event:
     """An entry of a group's log: `who` caused it at `at` (UTC); `seq` counts without gaps.
 
-    `mine` says that this program's own user caused it, on this device or another.
+    `mine` says that this program's own user caused it, on this device or another. `kind` is its
+    name in the protocol. `sentence` describes it for people, such as "bob joined"; it is empty for
+    a message.
     """
 
     group: Group = field(repr=False)
@@ -451,6 +467,8 @@ class Event:
     at: datetime
     who: str
     mine: bool
+    kind: str = field(default="", repr=False)
+    sentence: str = field(default="", repr=False)
     next_key: Callable[[], str] | None = field(default=None, repr=False, compare=False)
     """Makes the keys of what is said about an event that may be handled again after a crash."""
 
@@ -612,8 +630,6 @@ class FileRemoved(Event):
 class Other(Event):
     """An event of a kind that this version does not know, or whose text was deleted."""
 
-    kind: str
-
 
 # ------------------------------------------------------------------ notices: not in any log
 
@@ -682,6 +698,8 @@ class _Header(TypedDict):
     at: datetime
     who: str
     mine: bool
+    kind: str
+    sentence: str
     next_key: Callable[[], str] | None
 
 
@@ -695,6 +713,8 @@ def event_of(
         at=time_of(entry.at),
         who=entry.actor,
         mine=fold(entry.actor) == fold(user),
+        kind=entry.body.kind,
+        sentence="",
         next_key=next_key,
     )
     body = entry.body
@@ -707,8 +727,10 @@ def event_of(
             reply_to=body.reply,
             mentions_me=not head["mine"] and is_mention(body.text, user),
         )
+    reader = feature.Reader(fold(user), group.is_admin, None)
+    head["sentence"] = clean_line(body.sentence(entry, reader))
     make = _MAKERS.get(type(body))
-    return make(body, head) if make else Other(**head, kind=body.kind)
+    return make(body, head) if make else Other(**head)
 
 
 def _joined(body: membership.Joined, head: _Header) -> Joined:

@@ -25,7 +25,7 @@ from tchat.api.client import client_on
 from tchat.api.groups import Message
 from tchat.client.config.options import (
     CREATE_HINT,
-    AddressParser,
+    ScriptParser,
     add_create,
     add_server_options,
     apply_settings,
@@ -34,7 +34,7 @@ from tchat.client.config.options import (
 )
 from tchat.client.config.settings import config_file, load_config
 from tchat.errors import Code, Refused, UsageError
-from tchat.exits import USAGE, exit_status
+from tchat.exits import exit_status
 from tchat.streams import open_standard_streams, run_reporting
 
 if TYPE_CHECKING:
@@ -46,14 +46,6 @@ if TYPE_CHECKING:
     from tchat.api.stream import Since
 
     AddOptions = Callable[[argparse.ArgumentParser], object]
-
-
-class ScriptParser(AddressParser):
-    """Parser of a program for scripts: a wrong command line exits with 64, as in sysexits.h."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print what is wrong, in a line, and exit."""
-        self.exit(USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
 def run(

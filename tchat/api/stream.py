@@ -96,13 +96,29 @@ class Events(trio.abc.ReceiveChannel["Event"]):
         async with self._receiving:
             while not self._closed:
                 updates = self._follower.updates
-                await self._find_places()
-                while (replica := await self._next_replica()) is not None:
-                    entry = self._take(replica)
-                    if not self._is_skipped(entry):
-                        return self._event(replica, entry)
+                event = await self._take_ready()
+                if event is not None:
+                    return event
                 await self._follower.wait_past(updates)
         raise trio.ClosedResourceError
+
+    async def receive_ready(self) -> Event | None:
+        """Return the next event; None if there is none yet: all that was said was received.
+
+        Waits while another task waits in `receive`. Raises what that raises.
+        """
+        async with self._receiving:
+            if self._closed:
+                raise trio.ClosedResourceError
+            return await self._take_ready()
+
+    async def _take_ready(self) -> Event | None:
+        await self._find_places()
+        while (replica := await self._next_replica()) is not None:
+            entry = self._take(replica)
+            if not self._is_skipped(entry):
+                return self._event(replica, entry)
+        return None
 
     async def ack(self, event: Event) -> None:
         """Acknowledge an event and all before it in its group: they have been handled.

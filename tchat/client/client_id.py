@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import secrets
 from contextlib import contextmanager
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
@@ -151,7 +152,8 @@ def _lock_first_free(
     directory: Path, user: str, servers: Collection[str]
 ) -> tuple[AbstractContextManager[object], Path]:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = _lock_first((*_with_unsent_messages(directory, user, servers), *_id_files(directory)))
+    unsent = _with_unsent_messages(directory, user, servers)
+    found = _lock_first(chain(unsent, _id_files(directory)))
     if found is None:
         raise StartupError(Code.CANNOT_START, f"Too many clients are running from {directory}.")
     return found
@@ -179,11 +181,12 @@ def _journal_of(path: Path) -> Journal:
 
 def _with_unsent_messages(directory: Path, user: str, servers: Collection[str]) -> list[Path]:
     """Return the id files whose journals have unsent messages from a person to a server."""
-    journals = {path.with_suffix(".json"): path for path in directory.glob(f"*{_JOURNAL_SUFFIX}")}
+    journals = directory.glob(f"[0-9]*{_JOURNAL_SUFFIX}")
+    by_number = {int(path.stem): path for path in journals if path.stem.isdigit()}
     return [
-        path
-        for path in _id_files(directory)
-        if path in journals and Journal(b"", journals[path]).entries(user, servers)
+        directory / f"{number}.json"
+        for number in sorted(by_number)
+        if number < _MAX_SLOTS and Journal(b"", by_number[number]).entries(user, servers)
     ]
 
 

@@ -58,7 +58,7 @@ from tchat.core.protocol.frames import (
 from tchat.core.text import check_name, clean_line, fold
 from tchat.core.vocabulary import TO_CLIENT
 from tchat.errors import Code, ProtocolError, Refused, Unavailable, root_of
-from tchat.net.address import explain
+from tchat.net.tcp import explain
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection

@@ -1,21 +1,14 @@
-"""Network addresses: connect, listen, and describe network errors in plain words."""
+"""Network addresses: a host and a port, as people type and programs print them.
+
+Everything here is cheap to import, since every command line needs it; `tcp` does the work.
+"""
 
 from __future__ import annotations
 
-import errno
 import ipaddress
-import os
 import re
-import socket
-import ssl
 from dataclasses import dataclass
 
-import trio
-
-from tchat.core.text import check_text, clean_line
-from tchat.errors import Code, Refused, StartupError, root_of
-
-_PORT_TRIES = 20
 _TYPED = re.compile(r"(?:\[(?P<bracketed>[^\[\]]+)\]|(?P<host>[^\[\]:]+))(?::(?P<port>[0-9]+))?")
 
 
@@ -43,38 +36,6 @@ def split_address(text: str) -> tuple[str, int | None]:
     return found["bracketed"] or found["host"], int(found["port"]) if found["port"] else None
 
 
-async def connect(address: Address) -> trio.SocketStream:
-    """Open a TCP connection. Raises OSError, which `explain` describes in words."""
-    return await trio.open_tcp_stream(address.host, address.port)
-
-
-async def listen(address: Address) -> list[trio.SocketListener]:
-    """Listen on all addresses of the host, on the same port; port 0 picks a free one.
-
-    Raises `StartupError`.
-    """
-    try:
-        for _ in range(_PORT_TRIES):
-            first = await trio.open_tcp_listeners(address.port, host=address.host)
-            if len({port_of(listener) for listener in first}) == 1:
-                return first
-            # With port 0, the system picked a different port for each address: retry with the port
-            # of the first.
-            port = port_of(first[0])
-            for listener in first:
-                await listener.aclose()
-            try:
-                return await trio.open_tcp_listeners(port, host=address.host)
-            except OSError as error:
-                if error.errno != errno.EADDRINUSE:
-                    raise
-    except (OSError, UnicodeError) as error:
-        raise StartupError(
-            Code.CANNOT_START, f"Cannot listen on {address}: {explain(error)}."
-        ) from error
-    raise StartupError(Code.CANNOT_START, f"No free port found on {address.host}.")
-
-
 def is_local(host: str) -> bool:
     """Return whether a host is a loopback address or "localhost"."""
     if host.lower().rstrip(".") == "localhost":
@@ -83,59 +44,3 @@ def is_local(host: str) -> bool:
         return ipaddress.ip_address(host.partition("%")[0]).is_loopback
     except ValueError:
         return False
-
-
-def port_of(listener: trio.SocketListener) -> int:
-    """Return the port that a listener listens on."""
-    return int(listener.socket.getsockname()[1])
-
-
-def peer_of(stream: trio.abc.Stream) -> Address | None:
-    """Return the address of the other end; None if it is gone already, or has no address."""
-    if isinstance(stream, trio.SocketStream):
-        try:
-            host, port, *_ = stream.socket.getpeername()
-        except (OSError, ValueError):  # a Unix socket has no port
-            return None
-        return Address(host, port)
-    return None
-
-
-def _message_of(error: BaseException) -> str:
-    """Return the message of an error, sanitized; empty if a person would see nothing of it."""
-    text = clean_line(str(error)).strip().rstrip(".")
-    try:
-        check_text(text)
-    except Refused:
-        return ""
-    return text
-
-
-def _describe(error: BaseException) -> str:
-    """Return what an error without a message means."""
-    if isinstance(error, TimeoutError | trio.TooSlowError):
-        return "no answer in time"
-    return "the connection broke"
-
-
-def explain(error: BaseException) -> str:
-    """Return the cause of a network error in plain words, to end a sentence with."""
-    if isinstance(error.__cause__, OSError | ExceptionGroup):
-        # Trio's message only lists the addresses it tried; the first failure has the reason.
-        return explain(root_of(error.__cause__))
-    if isinstance(error, socket.gaierror):
-        return "unknown host"
-    if isinstance(error, UnicodeError):
-        return "not a valid host name"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS failed: {str(error.reason or error).lower().replace('_', ' ')}"
-    number = error.errno if isinstance(error, OSError) else None
-    known = {
-        errno.EADDRINUSE: "the port is already in use",
-        errno.EADDRNOTAVAIL: "this machine has no such address",
-        errno.EACCES: "ports below 1024 need root privileges",
-        errno.ECONNREFUSED: "connection refused",
-    }
-    if number is None:
-        return _message_of(error) or _describe(error)
-    return known.get(number, os.strerror(number).lower())

@@ -17,8 +17,8 @@ import trio
 
 from tchat.core.protocol.framing import FRAME_LIMIT, HANDSHAKE_LIMIT, FrameBuffer
 from tchat.errors import Code, ProtocolError
-from tchat.net.address import connect, peer_of
 from tchat.net.sockets import is_ready, read_nowait, reader_of, writer_of
+from tchat.net.tcp import connect, peer_of
 from tchat.net.tls import NotTls, accept_tls, open_tls, pin_seen
 from tchat.net.tls_stream import TlsStream
 

@@ -9,6 +9,7 @@ are acknowledged only after they are on the disk.
 from __future__ import annotations
 
 import gc
+import shlex
 import signal
 import socket
 import sys
@@ -24,7 +25,9 @@ if sys.platform != "win32":  # Windows has no `resource` module
 
 from tchat.core.fingerprints import pin_text
 from tchat.errors import Code, StartupError
-from tchat.net.address import Address, is_local, listen, port_of
+from tchat.invocation import program_words
+from tchat.net.address import Address, is_local
+from tchat.net.tcp import listen, port_of
 from tchat.net.tls import load_credentials, make_credentials
 from tchat.server.accounts import AccountManager
 from tchat.server.clock import now_ms
@@ -53,7 +56,8 @@ if TYPE_CHECKING:
 GRACE_SECONDS = 5.0
 _OBJECTS_BETWEEN_COLLECTIONS = 20_000
 _OTHER_FILES = 100  # open files besides connections: the store, transfers, the log
-_ALL_INTERFACES = ("0.0.0.0", "::", "")  # noqa: S104  # compared with, not bound to
+_ALL_INTERFACES = ("0.0.0.0", "::", "*", "")  # noqa: S104  # compared with, not bound to
+_NAME_SECONDS = 2.0  # to look up this machine's own name
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,13 +189,26 @@ async def serve(
             accepting.start_soon(
                 remove_expired_files, store, log, config.limits.keep_files, config.clock
             )
-            _announce(log, Address(config.address.host, port), credentials)
+            await _announce(log, Address(config.address.host, port), credentials)
             task_status.started(port)
             await stop.wait()
             accepting.cancel_scope.cancel()
             groups.cancel_scope.deadline = trio.current_time() + GRACE_SECONDS
             context.stop()
         context.registry.close()
+
+
+async def _own_name() -> str:
+    """Return a name of this machine that can be connected to: its host name, or an address."""
+    name = socket.gethostname()
+    with trio.move_on_after(_NAME_SECONDS), suppress(OSError, UnicodeError):
+        if name:
+            await trio.socket.getaddrinfo(name, None)
+            return name
+    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))  # nothing is sent; this only chooses a route
+        return str(probe.getsockname()[0])
+    return "localhost"
 
 
 def _make_context(
@@ -228,11 +245,11 @@ def _make_context(
     )
 
 
-def _announce(log: Log, address: Address, credentials: Credentials | None) -> None:
+async def _announce(log: Log, address: Address, credentials: Credentials | None) -> None:
     """Log the address, the key and the command that joins the server."""
     log.line("listening", address=str(address))
-    host = socket.gethostname() if address.host in _ALL_INTERFACES else address.host
-    command = f"python -m tchat join {host} {address.port}"
+    host = await _own_name() if address.host in _ALL_INTERFACES else address.host
+    command = shlex.join([*program_words(), "join", host, str(address.port)])
     if credentials is None:
         command += " --no-tls" if is_local(host) else " --no-tls --insecure"
     elif credentials.self_signed:

@@ -23,7 +23,8 @@ import tchat
 
 
 async def main(client, groups):
-    print((await groups[0].say("the build is red", key="build 7")).seq)
+    (ops,) = groups
+    print((await ops.say("the build is red", key="build 7")).seq)
 
 
 tchat.run(main)
@@ -67,9 +68,8 @@ async def test_processes_at_once_post_a_key_once(tmp_path: Path) -> None:
     program = tmp_path / "say_once.py"
     program.write_text(SAY_ONCE)
     async with tchat.testing.open_server() as server, group_of(server, "alice"):
-        address = server.address
-        command = [sys.executable, str(program), address, "--user", "alice", "--group", GROUP]
-        command += ["--pin", server.pin]
+        options = ["--user", "alice", "--group", GROUP, "--pin", server.pin]
+        command = [sys.executable, str(program), server.address, *options]
         environment = {**os.environ, "TCHAT_HOME": str(server.home("alice"))}
         printed: list[bytes] = []
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Literal
 
 import trio
 
-from tchat.net.address import Address, connect
+from tchat.net.address import Address
+from tchat.net.tcp import connect
 from tchat.net.tls import client_context, open_tls
 from tests.bench.report import percentile, resident, say
 from tests.bench.servers import report_faults, start_tchat

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from tchat.core.protocol.framing import HANDSHAKE_LIMIT
-from tchat.net.address import Address, connect
+from tchat.net.tcp import connect
 from tests.bench.report import percentile, say
 from tests.cddl import unchecked
 from tests.helpers import NO_RATE_LIMITS, RawClient, hello_of, running_server
@@ -21,6 +21,8 @@ from tests.hostile_frames import Mutator
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from tchat.net.address import Address
 
 
 SLOW_SECONDS = 0.020

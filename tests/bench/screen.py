@@ -41,8 +41,8 @@ skipped when they are painted over another message."""
 
 _WORDS = ("disk", "full", "again", "who", "has", "the", "key", "of", "rack", "seven", "lunch")
 _ALL = """
-import sys, tchat.cli, tchat.ui.tui.screen as screen
-tchat.cli.RECENT = 1 << 30
+import sys, tchat.cli.join, tchat.ui.tui.screen as screen
+tchat.cli.join.RECENT = 1 << 30
 paint = screen.Screen.paint
 def counted(self, picture):
     paint(self, picture)

@@ -6,12 +6,17 @@ are the groups that are measured, of 100 and of 100,000 events. Of each size, on
 deleted before each start, as after an upgrade to other rules, so that its whole log has to be
 folded. The server is started several times, with its files in the page cache; each time a member
 subscribes to each of these groups, once while it is not loaded, and once more when it is.
+
+First the commands that scripts run are measured, from the start of the process to its end;
+`--commands` measures nothing else.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import resource
 import signal
 import sqlite3
 import statistics
@@ -20,6 +25,7 @@ import sys
 import tempfile
 import time
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,6 +64,12 @@ _AT = 1_800_000_000_000
 _TEXT = "has anybody seen the key of rack seven, the one with the blue label on it?"
 _MIB = 1 << 20
 _AT_ONCE = 1000
+_INPUT = 64 * 1024
+_COMMANDS = (
+    ("help", "tchat --help", 150),
+    ("say", "tchat say, a line", 400),
+    ("say_64", "tchat say, 64 KiB of input", 500),
+)
 
 FIRST = "first"
 """The group that is subscribed to first, when the server has served nobody yet."""
@@ -165,9 +177,10 @@ def importing() -> float:
 
 
 @contextmanager
-def started(data: Path) -> Iterator[tuple[Address, float]]:
+def started(data: Path, *, tls: bool = False) -> Iterator[tuple[Address, float]]:
     """Start a server for the length of the block; give its address and seconds to start."""
-    command = [sys.executable, "-m", "tchat", "serve", "127.0.0.1", "0", "--no-tls"]
+    command = [sys.executable, "-m", "tchat", "serve", "127.0.0.1", "0"]
+    command += [] if tls else ["--no-tls"]
     command += ["--log-format", "json", "--rate-limit", "off", "--data", str(data)]
     began = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -221,13 +234,78 @@ def measure(groups: int = GROUPS, long: int = LONG, runs: int = RUNS) -> dict[st
     return found
 
 
+# ------------------------------------------------------------------ commands
+
+
+def measure_commands(runs: int) -> dict[str, tuple[float, float]]:
+    """Return the median times of short commands, from their start to their end: see `_medians`."""
+    with tempfile.TemporaryDirectory() as place:
+        home = Path(place)
+        # As in an installation: compiled modules are there, and nothing else reads these.
+        environment = {
+            **{k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"},
+            "PYTHONPYCACHEPREFIX": str(home / "compiled"),
+            "TCHAT_HOME": str(home / "alice"),
+        }
+        tchat = [sys.executable, "-m", "tchat"]
+        with started(home / "data", tls=True) as (address, _):
+            place_of = [str(address), "--user", "alice", "--group", "ops"]
+            found = ["join", *place_of, "--plain", "--create"]
+            timed = partial(_medians, runs, environment)
+            subprocess.run(
+                [*tchat, *found], env=environment, input=b"", capture_output=True, check=True
+            )
+            return {
+                "python": timed([sys.executable, "-c", "pass"]),
+                "help": timed([*tchat, "--help"]),
+                "say": timed([*tchat, "say", *place_of, _TEXT]),
+                "say_64": timed([*tchat, "say", *place_of], (b"x" * 63 + b"\n") * (_INPUT // 64)),
+            }
+    raise AssertionError("unreachable")
+
+
+def _medians(
+    runs: int, environment: dict[str, str], command: list[str], given: bytes = b""
+) -> tuple[float, float]:
+    """Return the median times of a command in ms, after a run that is not counted.
+
+    These are the time that passed, and the processor time, which other programs hardly change.
+    """
+    times, busy = [], []
+    for _ in range(runs + 1):
+        began, before = time.perf_counter(), _processor_time()
+        subprocess.run(command, input=given, env=environment, capture_output=True, check=True)
+        times.append(time.perf_counter() - began)
+        busy.append(_processor_time() - before)
+    return statistics.median(times[1:]) * 1000, statistics.median(busy[1:]) * 1000
+
+
+def _processor_time() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def say_commands(found: dict[str, tuple[float, float]], runs: int) -> None:
+    """Print the times of the commands beyond the start of the interpreter."""
+    bare, bare_busy = found["python"]
+    say(f"medians of {runs}, beyond the {bare:.0f} ms that the interpreter takes to start")
+    for name, title, most in _COMMANDS:
+        passed, busy = found[name]
+        text = f"(at most {most}; {busy - bare_busy:.0f} ms of processor time)"
+        say(f"{title:28} {passed - bare:7.0f} ms   {text}")
+
+
 def main() -> None:
     """Measure as the command line says."""
     parser = argparse.ArgumentParser(description="Measure the start of a server with long logs.")
     parser.add_argument("--groups", type=int, default=GROUPS, help=f"of 100 events ({GROUPS})")
     parser.add_argument("--long", type=int, default=LONG, help=f"events of a long log ({LONG})")
     parser.add_argument("--runs", type=int, default=RUNS, help=f"number of starts ({RUNS})")
+    parser.add_argument("--commands", action="store_true", help="only the start of commands")
     given = parser.parse_args()
+    say_commands(measure_commands(given.runs), given.runs)
+    if given.commands:
+        return
     found = measure(given.groups, given.long, given.runs)
     say(f"{found['events']:.0f} events, {found['states']:.0f} snapshots")
     say(f"{found['data_mib']:.0f} MiB, of which {found['states_mib']:.1f} MiB are snapshots")

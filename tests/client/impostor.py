@@ -14,7 +14,8 @@ from tchat.core.protocol.frames import Attached, Snapshot
 from tchat.core.protocol.framing import FrameBuffer, unpack
 from tchat.core.protocol.handshake import VERSION
 from tchat.errors import TchatError, root_of
-from tchat.net.address import Address, port_of
+from tchat.net.address import Address
+from tchat.net.tcp import port_of
 from tests.cddl import unchecked
 from tests.helpers import (
     GROUP,

@@ -21,7 +21,8 @@ from tchat.client.updates import Connected, Disconnected
 from tchat.core.fingerprints import invite_text, pin_text, read_pin
 from tchat.core.pace import Rate
 from tchat.errors import Code, Refused, StartupError, root_of
-from tchat.net.address import Address, connect, port_of
+from tchat.net.address import Address
+from tchat.net.tcp import connect, port_of
 from tchat.net.tls import Credentials, make_credentials
 from tchat.ui.commands.access import make_invite
 from tests.client.known_servers_file import File

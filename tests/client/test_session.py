@@ -38,7 +38,8 @@ from tchat.core.protocol.frames import (
 from tchat.core.protocol.framing import FrameBuffer, unpack
 from tchat.core.protocol.handshake import NONCE_SIZE, VERSION, Challenge, Welcome
 from tchat.errors import Code, Refused, StartupError
-from tchat.net.address import Address, port_of
+from tchat.net.address import Address
+from tchat.net.tcp import port_of
 from tests.cddl import unchecked
 from tests.client.receiving import next_update, pending_updates
 from tests.fault_proxy import FaultProxy, Side, Verdict, fault_proxy

@@ -200,8 +200,16 @@ class Carrier:
         self._gates: dict[str, trio.Event] = {}
         self._refusals: dict[str, Refused] = {}
 
-    async def send_file(self, _: object, __: object, path: Path, told: ProgressListener) -> None:
-        await self._carry(path.name, told)
+    async def send_file(
+        self,
+        _: object,
+        __: object,
+        path: Path,
+        told: ProgressListener,
+        *,
+        name: str | None,
+    ) -> None:
+        await self._carry(name or path.name, told)
 
     async def fetch_file(
         self,

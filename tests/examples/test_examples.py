@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 LINES = 100
 """The most lines of an example, so that it can be read at once."""
 
+PINGED = 200
+"""Lines that a bridge carries while the IRC server pings it for each."""
+
 
 def test_every_example_is_short_and_tested() -> None:
     tested = {"echo", "remind", "log", "welcome", "poll", "ci", "irc_bridge"}
@@ -212,6 +215,7 @@ async def small_ircd(_: Path) -> AsyncIterator[int]:
                     end = f":irc.test 366 {name} {rest} :End of NAMES list\r\nPING :irc.test\r\n"
                     await stream.send_all(end.encode())
                 elif word == "PRIVMSG":
+                    await stream.send_all(b"PING :irc.test\r\n")
                     for other in clients:
                         if other is not stream:
                             said = f":{name}!user@host {line.decode()}\r\n"
@@ -244,6 +248,8 @@ async def test_irc_bridge_carries_both_ways(ircd: Server, tmp_path: Path) -> Non
             await channel.send("PRIVMSG #ops :hi alice : how are you")
             answer = await said_by(events, "irc-bridge")
             assert answer.text == "<carol> hi alice : how are you"
+            await group.say("\n".join(map(str, range(PINGED))))  # pings arrive meanwhile
+            await channel.hears(f"PRIVMSG #ops :<alice> {PINGED - 1}")
 
 
 async def connected(port: int) -> trio.SocketStream:

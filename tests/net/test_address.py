@@ -8,7 +8,8 @@ import pytest
 import trio
 
 from tchat.errors import StartupError
-from tchat.net.address import Address, connect, explain, listen, port_of, split_address
+from tchat.net.address import Address, split_address
+from tchat.net.tcp import connect, explain, listen, port_of
 
 
 def test_an_ipv6_address_is_written_in_brackets() -> None:

@@ -10,8 +10,9 @@ import trio
 from tchat.core.protocol.frames import Ping, encode
 from tchat.core.protocol.framing import PREFIX
 from tchat.errors import Code, ProtocolError
-from tchat.net.address import Address, listen, port_of
+from tchat.net.address import Address
 from tchat.net.link import Link
+from tchat.net.tcp import listen, port_of
 from tchat.net.tls import (
     BUSY_ALERT,
     Credentials,

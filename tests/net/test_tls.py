@@ -26,7 +26,7 @@ from tchat.client.connector import Connector
 from tchat.client.known_servers import KnownServers
 from tchat.client.session import Session
 from tchat.errors import Code, Refused, StartupError
-from tchat.net.address import connect
+from tchat.net.tcp import connect
 from tchat.net.tls import (
     Credentials,
     client_context,

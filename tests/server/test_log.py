@@ -24,7 +24,7 @@ ADDRESS = r"127\.0\.0\.1:\d+"
 
 TEXT = [
     rf"listening on {ADDRESS}",
-    r"to join: python -m tchat join 127\.0\.0\.1 \d+ --no-tls",
+    r"to join: .+ -m tchat join 127\.0\.0\.1 \d+ --no-tls",
     rf"alice connected from {ADDRESS}",
     rf"bob connected from {ADDRESS}",
     r"new group ops by alice",

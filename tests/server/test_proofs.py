@@ -26,7 +26,8 @@ from tchat.core.protocol.handshake import (
     proof_text,
 )
 from tchat.errors import Code, Refused
-from tchat.net.address import Address, connect, port_of
+from tchat.net.address import Address
+from tchat.net.tcp import connect, port_of
 from tchat.net.tls import accept_tls, client_context, make_credentials, open_tls, pin_seen
 from tests.helpers import GUARD, RawClient, hello_of, identity_of, running_server
 from tests.net.small_order import FORGED, accepted, small_order

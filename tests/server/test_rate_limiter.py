@@ -19,7 +19,8 @@ from tchat.core.pace import Rate
 from tchat.core.protocol.frames import Failed
 from tchat.core.protocol.handshake import VERSION, Challenge, Welcome
 from tchat.errors import Code, Refused
-from tchat.net.address import Address, connect
+from tchat.net.address import Address
+from tchat.net.tcp import connect
 from tchat.net.tls import client_context, make_credentials, open_tls
 from tchat.server.limits import Limits
 from tchat.server.rate_limiter import RateLimiter, UnauthenticatedLimiter

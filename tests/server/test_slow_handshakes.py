@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from tchat.core.protocol.handshake import Challenge
-from tchat.net.address import connect
+from tchat.net.tcp import connect
 from tchat.net.tls import client_context, make_credentials, open_tls
 from tests.cddl import unchecked
 from tests.helpers import GUARD, NO_RATE_LIMITS, RawClient, hello_of, running_server

@@ -17,6 +17,7 @@ from tchat.client.known_servers import KnownServers
 from tchat.client.session import open_session
 from tchat.core.fingerprints import fingerprint, read_invite
 from tchat.core.group.membership import Join
+from tchat.invocation import program_words
 from tchat.net.address import Address
 from tchat.net.tls import make_credentials
 from tests.helpers import (
@@ -48,7 +49,7 @@ async def test_an_invite_is_a_command_to_join() -> None:
         shown = await alice.types("/invite")
         assert "notice: This command lets the first person who runs it join within 1 day:" in shown
         words = shlex.split(join_line(shown))
-        assert words[:3] == ["python", "-m", "tchat"]
+        assert words[:3] == program_words()
         given = parser().parse_args(words[3:])
         assert (given.host, given.port) == ("127.0.0.1", server.address.port)
         assert (given.group, given.user, given.no_tls, given.insecure) == (GROUP, None, True, False)

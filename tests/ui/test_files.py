@@ -68,9 +68,15 @@ class StalledTransfers:
         monkeypatch.setattr(transfers, "fetch_file", self.fetch_file)
 
     async def send_file(
-        self, _: object, __: object, path: Path, transfer: transfers.Transfer
+        self,
+        _: object,
+        __: object,
+        path: Path,
+        transfer: transfers.Transfer,
+        *,
+        name: str | None,
     ) -> None:
-        transfer.on_start(path.name, 1000)
+        transfer.on_start(name or path.name, 1000)
         await self._stall(transfer)
 
     async def fetch_file(self, *arguments: transfers.Transfer) -> None:

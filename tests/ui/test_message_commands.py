@@ -532,7 +532,7 @@ async def test_loaded_past_shows_edits_and_deletions() -> None:
             assert not any("edited a message" in line.text for line in alice.window.lines)
 
 
-async def test_plain_answer_of_lost_question_is_refused() -> None:
+async def test_answer_of_a_lost_question_is_refused_once() -> None:
     async with running_server() as server, typing(server, "alice", rewrites=False) as alice:
         await alice.types("/msg bob", "/window 1")
         (refusal,) = await alice.types("plain leak?")

@@ -15,6 +15,7 @@ import trio
 
 from tchat.client.connector import first_visit_notice
 from tchat.core.group.membership import Join
+from tchat.exits import DATA, OUTPUT, PERMISSION, USAGE
 from tchat.net.tls import make_credentials
 from tests.helpers import GROUP, GUARD, members, raw_client, running_server
 from tests.processes import launching
@@ -98,7 +99,7 @@ async def test_an_unprintable_path_is_an_error(tmp_path: Path) -> None:
         assert await alice.runs("send", "a.txt") == (0, [], [])
         status, err = await alice.shell("get", 1, end=">/dev/full")
         assert (status, err) == (
-            1,
+            OUTPUT,
             "tchat: The output cannot be written: No space left on device.\n",
         )
 
@@ -110,7 +111,7 @@ async def test_closed_stderr_does_not_stop_transfers(tmp_path: Path, end: str) -
         assert await alice.shell("send", "a.txt", end=end) == (0, "")
         assert await alice.shell("get", 1, "--to", "b.txt", end=end) == (0, "")
         assert (tmp_path / "b.txt").read_text() == "data"
-        assert await alice.shell("get", 2, end=end) == (1, "")
+        assert await alice.shell("get", 2, end=end) == (DATA, "")
 
 
 async def test_get_saves_here_or_under_a_name(tmp_path: Path) -> None:
@@ -129,10 +130,10 @@ async def test_a_refusal_does_not_stop_the_rest(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("data")
     async with desk(tmp_path) as alice:
         status, out, err = await alice.runs("send", "nope", "a.txt")
-        assert (status, out) == (1, [])
+        assert (status, out) == (DATA, [])
         assert err == ["tchat: nope cannot be sent: No such file or directory."]
         status, out, err = await alice.runs("get", 7, 1, "x", "--to", "saved")
-        assert (status, out) == (1, ["saved/a.txt"])
+        assert (status, out) == (DATA, ["saved/a.txt"])
         assert err == ["tchat: The group has no file 7.", "tchat: The group has no file x."]
 
 
@@ -147,7 +148,7 @@ async def test_a_new_server_is_announced_once(tmp_path: Path) -> None:
         notices = []
         for _ in range(2):
             process = await launch.tchat("send", *where, "a.txt", user="alice")
-            assert await process.exit() == 1
+            assert await process.exit() == PERMISSION
             notices.append(process.err.all[:-1])  # the last line says that she is not a member
         assert notices == [[first_visit_notice(credentials.pin)], []]
 
@@ -156,12 +157,12 @@ async def test_a_new_server_is_announced_once(tmp_path: Path) -> None:
 async def test_send_and_get_never_join_a_group(tmp_path: Path, verb: str) -> None:
     async with desk(tmp_path) as alice:
         status, out, err = await alice.runs(verb, 1, group="other")
-        assert (status, out) == (1, [])
+        assert (status, out) == (PERMISSION, [])
         assert err == [
             "tchat: You are not a member of other. Join it first (tchat join), or pass --invite."
         ]
         status, out, err = await alice.runs(verb, 1, user="bob")
-        assert (status, out) == (1, [])
+        assert (status, out) == (PERMISSION, [])
         assert err == [
             "tchat: You are not a member of ops. Join it first (tchat join), or pass --invite."
         ]
@@ -175,14 +176,14 @@ async def test_get_before_approval_is_refused(tmp_path: Path) -> None:
             await bob.command(Join)
             waiting = Desk(launch, server.address, bob)
             status, out, err = await waiting.runs("get", 1, user="bob")
-        assert (status, out) == (1, [])
+        assert (status, out) == (PERMISSION, [])
         assert err == ["tchat: You are not a member of ops yet: alice has to approve you."]
 
 
 async def test_an_empty_path_is_refused(tmp_path: Path) -> None:
     async with launching(tmp_path) as launch:
         process = await launch.tchat("send", "127.0.0.1", 1, "--group", "ops", "--user", "al", "")
-        assert await process.exit() == 2
+        assert await process.exit() == USAGE
         assert "a path cannot be empty" in process.err.all[-1]
 
 
@@ -204,7 +205,7 @@ def test_tchat_prompts_for_a_missing_username(server: ServerProcess, tmp_path: P
         terminal.sees("username:")
         terminal.type("alice\n")
         terminal.sees("You are not a member of ops. Join it first")
-        assert terminal.end() == 1
+        assert terminal.end() == PERMISSION
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.net.address import Address, connect, port_of
+from tchat.net.address import Address
+from tchat.net.tcp import connect, port_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -1,4 +1,7 @@
-"""Command-line options of clients and bots (server, pin, invite); open a session with them."""
+"""Command-line options of clients and bots (server, pin, invite); open a session with them.
+
+This is imported for every command line, also for `--help`; what opens the session is not.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,13 @@ import argparse
 import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
-from tchat.client.config.opening import open_user_session
 from tchat.client.config.settings import Server, config_file
 from tchat.client.native_paths import native, readable
 from tchat.core.fingerprints import LINK_CODE_LENGTH, read_invite, read_pin
 from tchat.errors import Code, StartupError
+from tchat.exits import USAGE
 from tchat.net.address import split_address
 
 if TYPE_CHECKING:
@@ -26,14 +29,20 @@ T = TypeVar("T")
 CREATE_HINT = "Check its name; --create founds it."
 """The hint for a group that does not exist, in programs with the option of `add_create`."""
 
+HISTORY = 50
+"""The number of messages that plain mode prints of a group that is new to the person."""
+
 
 class AddressParser(argparse.ArgumentParser):
     """Parser of the command lines of the server, clients and bots.
 
     It takes HOST:PORT, as programs print it, for the two arguments HOST and PORT. Words are decoded
     as UTF-8 if the locale's encoding cannot decode them, as typed text is; so an argument that is a
-    path needs the type `path_argument`.
+    path needs the type `path_argument`. A wrong command line is reported in a line.
     """
+
+    usage_status = 2
+    """The exit status for a wrong command line."""
 
     def parse_known_args(  # type: ignore[override]  # the overloads are for other namespaces
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
@@ -44,7 +53,49 @@ class AddressParser(argparse.ArgumentParser):
         if place is not None:
             host, port = split_address(given[place])
             given[place : place + 1] = [host] if port is None else [host, str(port)]
-        return super().parse_known_args(given, namespace)
+        if any(action.dest == "words" for action in self._actions):
+            given = self._words_last(given)
+        found, unknown = super().parse_known_args(given, namespace)
+        if unknown:  # argparse would leave it to the parser of the words before
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
+
+    def error(self, message: str) -> NoReturn:
+        """Print what is wrong, in a line, and exit."""
+        self.exit(self.usage_status, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+    def _words_last(self, given: Sequence[str]) -> list[str]:
+        """Return the arguments with the positional ones at the end.
+
+        argparse itself takes the positional arguments before an option as all there are, and then
+        rejects those behind it.
+        """
+        options: list[str] = []
+        words: list[str] = []
+        left = list(reversed(given))
+        while left:
+            word = left.pop()
+            if word == "--":
+                words += reversed(left)
+                break
+            if word == "-" or not word.startswith("-"):
+                words.append(word)
+                continue
+            options.append(word)
+            if left and self._takes_next(word):
+                options.append(left.pop())
+        return [*options, "--", *words]
+
+    def _takes_next(self, word: str) -> bool:
+        """Return whether the value of an option is the argument after it."""
+        if word.startswith("--"):
+            option = self._option_string_actions.get(word)
+            return option is not None and option.nargs != 0
+        for place, letter in enumerate(word[1:], start=2):  # "-fn" and "10", or "-fn10"
+            option = self._option_string_actions.get(f"-{letter}")
+            if option is None or option.nargs != 0:
+                return option is not None and place == len(word)
+        return False
 
     def _place_of_host(self, given: list[str]) -> int | None:
         """Return the index of the first positional argument, if that is HOST."""
@@ -57,6 +108,12 @@ class AddressParser(argparse.ArgumentParser):
             option = self._option_string_actions.get(word)
             place += 1 if equals or option is None or option.nargs == 0 else 2
         return place if place < len(given) else None
+
+
+class ScriptParser(AddressParser):
+    """Parser of a program for scripts: a wrong command line exits with 64, as in sysexits.h."""
+
+    usage_status = USAGE
 
 
 def path_argument(text: str) -> Path:
@@ -85,6 +142,11 @@ def add_server_options(parser: argparse.ArgumentParser, *, nicknames: bool = Fal
         parser.add_argument("port", metavar="PORT", type=_port, nargs="?", help="its TCP port")
     else:
         add_address(parser, "the server's name or address", "its TCP port")
+    add_session_options(parser)
+
+
+def add_session_options(parser: argparse._ActionsContainer) -> None:
+    """Add the options that authenticate a server, and this person to it."""
     parser.add_argument(
         "--pin",
         type=_argument(read_pin),
@@ -148,6 +210,8 @@ async def session_for(
 
     For `recent` and `unread`, see `open_session`. Raises `Refused` (bad_name) or `StartupError`.
     """
+    from tchat.client.config.opening import open_user_session  # here, since it needs Trio and TLS
+
     pin = _expected_pin(given)
     server = Server(given.host, given.port, pin=pin, no_tls=given.no_tls)
     async with open_user_session(

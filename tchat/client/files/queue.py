@@ -248,14 +248,16 @@ class Transfers:
                 return
         raise Refused(Code.NO_SUCH_TRANSFER, f"No transfer has the number {number}.")
 
-    async def send(self, replica: Replica, path: Path) -> None:
-        """Send a file or a directory to a group. Raises `Refused`."""
-        await self.sending(replica, path)()
+    async def send(self, replica: Replica, path: Path, name: str | None = None) -> None:
+        """Send a file or a directory to a group, as `name` if given. Raises `Refused`."""
+        await self.sending(replica, path, name)()
 
-    def sending(self, replica: Replica, path: Path) -> Callable[[], Awaitable[object]]:
+    def sending(
+        self, replica: Replica, path: Path, name: str | None = None
+    ) -> Callable[[], Awaitable[object]]:
         """Queue a file and return the function that sends it, so that files keep their order."""
-        transfer = self._enqueue("up", readable(path.name) or str(path), ("up", path))
-        work = partial(send_file, self._session, replica, path, transfer)
+        transfer = self._enqueue("up", name or readable(path.name) or str(path), ("up", path))
+        work = partial(send_file, self._session, replica, path, transfer, name=name)
         return partial(self._run, transfer, work)
 
     async def fetch(

@@ -38,7 +38,7 @@ from tchat.core.protocol.frames import (
 from tchat.core.protocol.handshake import TICKET_SIZE, VERSION, Ready, TransferHello
 from tchat.core.text import safe_filename
 from tchat.errors import Code, ProtocolError, Refused
-from tchat.net.address import explain
+from tchat.net.tcp import explain
 from tchat.transfer.endpoints import (
     STALL_SECONDS,
     FileWithdrawn,
@@ -123,7 +123,7 @@ async def send_file(
     """
     source = await in_thread(partial(open_source, path, check_cancelled), long=True)
     try:
-        listener.on_start(source.name, source.size)
+        listener.on_start(name or source.name, source.size)
         digest = await _upload(session, replica, source, listener)
     except OSError as error:
         raise unreadable_file(error) from error

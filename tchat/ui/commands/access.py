@@ -19,6 +19,7 @@ from tchat.core.group.membership import Invite
 from tchat.core.protocol.frames import KeyList, KeysRequest, LinkCode, LinkRequest, Unlink
 from tchat.core.text import check_name, clean_line, quote_name
 from tchat.errors import Code, Refused
+from tchat.invocation import program_words
 from tchat.ui.chat.commands import CommandSpec, WrongUsage
 from tchat.ui.chat.lines import latest
 
@@ -87,7 +88,7 @@ def _join_line(session: Session, group: str, token: bytes, name: str | None) -> 
 
 def _words_to_join(connector: Connector) -> list[str]:
     """Return the words of a command that joins on the same server."""
-    words = ["python", "-m", "tchat", "join", connector.address.host, str(connector.address.port)]
+    words = [*program_words(), "join", connector.address.host, str(connector.address.port)]
     if connector.plain:
         words += ["--no-tls"] if connector.is_local else ["--no-tls", "--insecure"]
     return words

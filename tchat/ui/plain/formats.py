@@ -132,21 +132,21 @@ class JsonFormat:
     def lines(self, window: Window, line: Line, event: Event | None) -> Iterator[str]:
         """Yield the object for a line."""
         facts = _own_facts(line) if event is None else _event_facts(line, event)
-        yield _encode(line.at, group=_group(window), **facts)
+        yield encode(line.at, group=_group(window), **facts)
 
     def found(self, window: Window, line: Line, event: Event | None) -> Iterator[str]:
         """Yield the object for the message."""
         facts = _own_facts(line) if event is None else _event_facts(line, event)
-        yield _encode(line.at, group=_group(window), found=True, **facts)
+        yield encode(line.at, group=_group(window), found=True, **facts)
 
     def switched(self, window: Window) -> Iterator[str]:
         """Yield the object for the window."""
-        yield _encode(now(), type="window", group=_group(window))
+        yield encode(now(), type="window", group=_group(window))
 
 
 def error_object(error: TchatError) -> str:
     """Return the JSON object for an error that ends the program."""
-    return _encode(now(), type="error", code=str(error.code), text=error.sentence)
+    return encode(now(), type="error", code=str(error.code), text=error.sentence)
 
 
 def _group(window: Window) -> str:
@@ -173,7 +173,7 @@ def _event_facts(line: Line, event: Event) -> dict[str, object]:
     return facts | {"type": "event", "event": event.body.kind, "text": line.text}
 
 
-def _encode(at: int, **facts: object) -> str:
+def encode(at: int, **facts: object) -> str:
     """Return one line of JSON, in ASCII, without the facts that have no value."""
     known = {key: value for key, value in facts.items() if not _is_absent(value)}
     return json.dumps({"type": known.pop("type"), "time": at, **known})

@@ -32,6 +32,7 @@ from weakref import WeakKeyDictionary
 
 import trio
 
+from tchat.client.config.options import HISTORY
 from tchat.client.updates import CaughtUp, EventReceived
 from tchat.core.group.feature import Event
 from tchat.core.group.messages import Erased, Posted
@@ -55,9 +56,6 @@ if TYPE_CHECKING:
     from tchat.ui.chat.lines import Line
     from tchat.ui.chat.window import Window
     from tchat.ui.plain.typed import TypedLine, TypedLines
-
-HISTORY = 50
-"""How many of the latest messages of a group are printed on the first visit."""
 
 _HOW_TO_QUIT = "/quit or Ctrl-D on an empty line quits; Ctrl-C quits at once. You stay a member."
 _GOODBYE = "Quitting when everything is sent; Ctrl-C quits at once. You stay a member."

@@ -1,8 +1,8 @@
 """One-shot commands `tchat send` and `tchat get`: upload or download files without chatting.
 
 `send` prints nothing on success, and `get` prints the path of each saved file on a line, in the
-order asked for. Progress goes to standard error: one line that is redrawn on a terminal, lines
-about what is new elsewhere. A file that is refused is reported there too; the others are still
+order asked for. Progress goes to standard error: a bar that is redrawn on a terminal, lines about
+what is new elsewhere. A file that is refused is reported there too; the others are still
 transferred.
 """
 
@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import sys
+import tempfile
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
 
 import trio
 
@@ -23,56 +24,44 @@ from tchat.client.updates import Disconnected, JournalDamaged, NewServer
 from tchat.core.group.state import banned_refusal
 from tchat.core.text import clean_line, quote_name
 from tchat.errors import Code, Refused
+from tchat.exits import exit_status
 from tchat.streams import complain, print_path
 from tchat.ui.chat.lines import progress_text
-from tchat.ui.plain.progress import REPORT_SECONDS, ProgressFilter
+from tchat.ui.plain.progress import REPORT_SECONDS, ProgressFilter, bar_text
+from tchat.ui.plain.typed import TypedLines
 from tchat.ui.text.cells import cells, clip
 from tchat.ui.text.paths import parse_destination
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
-    from pathlib import Path
 
+    from tchat.client.files.queue import Progress
     from tchat.client.replica import Replica
     from tchat.client.session import Session
     from tchat.core.group.state import File
 
 _REDRAW_SECONDS = 0.2
-_INTERRUPTED = "tchat: interrupted; run the same command again to resume."
 _NUMBER = re.compile("[0-9]{1,9}")
 
 
-async def run_interruptible(run: Callable[[], Awaitable[int]]) -> int:
-    """Return the status of `run`; on SIGINT or SIGTERM, end it and return 128 plus the number."""
-    status = 0
-
-    async def end_on_signal() -> None:
-        nonlocal status
-        async for number in signals:
-            status = 128 + number
-            nursery.cancel_scope.cancel()
-
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(end_on_signal)
-            status = await run()
-            nursery.cancel_scope.cancel()
-    if status > 1:
-        complain(_INTERRUPTED)
-    return status
-
-
 async def send_files(
-    session: Session, group: str, paths: Sequence[Path], invite: bytes | None
+    session: Session,
+    group: str,
+    paths: Sequence[Path | None],
+    invite: bytes | None,
+    name: str | None = None,
 ) -> int:
-    """Send files to a group, one after the other; return the exit status."""
+    """Send files to a group, one after the other; return the exit status.
+
+    None is standard input. A single file is sent as `name`, if that is given.
+    """
     async with trio.open_nursery() as nursery:
         job = _OneShot(session, group)
         nursery.start_soon(job.follow)
         nursery.start_soon(job.report)
         await job.enter(invite)
         for path in paths:
-            await job.attempt(partial(job.send, path))
+            await job.attempt(partial(job.send, path, name))
         nursery.cancel_scope.cancel()
     return job.status
 
@@ -129,14 +118,19 @@ class _OneShot:
         try:
             await work()
         except Refused as refusal:
-            self.status = 1
+            self.status = self.status or exit_status(refusal)
             self._print(f"tchat: {refusal}")
 
-    async def send(self, path: Path) -> None:
-        """Send a file; on a terminal, report success."""
-        await self._transfers.send(self._replica, path)
+    async def send(self, path: Path | None, name: str | None) -> None:
+        """Send a file, or standard input; on a terminal, report success."""
+        if path is None:
+            with tempfile.NamedTemporaryFile(prefix="tchat-") as file:
+                await trio.to_thread.run_sync(_save_input, file, abandon_on_cancel=True)
+                await self._transfers.send(self._replica, Path(file.name), name)
+        else:
+            await self._transfers.send(self._replica, path, name)
         if self._on_terminal:
-            self._print(f"sent {path.name or path}")
+            self._print(f"sent {name or (path and path.name) or path}")
 
     async def get(self, number: str, into: Path, name: str | None) -> None:
         """Save a file and print its path."""
@@ -169,14 +163,15 @@ class _OneShot:
             await trio.sleep(_REDRAW_SECONDS if self._on_terminal else REPORT_SECONDS)
             for progress in self._transfers.progress():
                 if self._on_terminal:
-                    self._redraw(progress_text(progress))
+                    self._redraw(progress)
                 elif self._news.has(progress):
                     self._print(progress_text(progress))
 
-    def _redraw(self, text: str) -> None:
+    def _redraw(self, progress: Progress) -> None:
         """Replace the progress line."""
         self._wipe()
-        self._progress_line = clip(text, os.get_terminal_size(sys.stderr.fileno()).columns - 1)
+        width = os.get_terminal_size(sys.stderr.fileno()).columns - 1
+        self._progress_line = clip(bar_text(progress, width), width)
         complain(self._progress_line, end="")
 
     def _wipe(self) -> None:
@@ -187,6 +182,19 @@ class _OneShot:
     def _print(self, text: str) -> None:
         self._wipe()
         complain(clean_line(text))
+
+
+def _save_input(file: IO[bytes]) -> None:
+    """Copy standard input to a file. Raises `Refused`."""
+    typed = TypedLines()
+    try:
+        while data := typed.read_some():
+            file.write(data)
+        file.flush()
+    except OSError as error:
+        raise Refused(
+            Code.FILE_UNREADABLE, f"The input cannot be saved: {error.strerror}."
+        ) from error
 
 
 def _not_member(replica: Replica) -> Refused:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from tchat.ui.chat.lines import progress_text
+from tchat.ui.text.cells import cells
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,8 +21,20 @@ if TYPE_CHECKING:
 REPORT_SECONDS = 2.0
 """Least seconds between two lines about the same transfer."""
 
+_LONGEST_BAR = 30
+_SHORTEST_BAR = 8
 _STEP = 10
 """Percent between two lines."""
+
+
+def bar_text(progress: Progress, width: int) -> str:
+    """Return the progress with a bar, if it is known how much is left and there is room."""
+    text = progress_text(progress)
+    room = min(_LONGEST_BAR, width - cells(text) - 3)
+    if progress.phase not in ("checking", "moving") or not progress.size or room < _SHORTEST_BAR:
+        return text
+    filled = room * progress.percent // 100
+    return f"{text} [{'#' * filled}{'.' * (room - filled)}]"
 
 
 class ProgressFilter:

@@ -10,11 +10,15 @@ from __future__ import annotations
 import os
 import select
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import trio
 
 from tchat.core.text import TEXT_LIMIT
 from tchat.errors import Code, Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PART_LIMIT = 64 * 1024
 """Longest part of a line, in bytes."""
@@ -36,14 +40,17 @@ class TypedLine:
 
 
 class TypedLines:
-    """Reads lines from a file descriptor.
+    """Reads lines from a file descriptor; `copy` is called with all bytes, as they are read.
 
     Not through `sys.stdin`: a thread that blocks there holds the buffer's lock, which the
     interpreter needs to exit. A thread that blocks in `os.read` may be abandoned.
     """
 
-    def __init__(self, descriptor: int = 0) -> None:
+    def __init__(
+        self, descriptor: int = 0, copy: Callable[[bytes], object] = lambda _: None
+    ) -> None:
         self._descriptor = descriptor
+        self._copy = copy
         self._bytes = bytearray()
         self._searched = 0
         self._ended = False
@@ -54,7 +61,7 @@ class TypedLines:
         Raises `Refused` (file_unreadable).
         """
         while (line := self._next()) is None and not self._ended:
-            data = self._read_some()
+            data = self.read_some()
             self._ended = not data
             self._bytes += data
         return line
@@ -63,16 +70,23 @@ class TypedLines:
         """Return what `read` returns, while other tasks run."""
         return await trio.to_thread.run_sync(self.read, abandon_on_cancel=True)
 
-    def _read_some(self) -> bytes:
+    def read_some(self) -> bytes:
+        """Return what can be read next, however many lines; empty at the end. Blocks.
+
+        Not to be mixed with `read`. Raises `Refused` (file_unreadable).
+        """
         while True:
             try:
-                return os.read(self._descriptor, PART_LIMIT)
+                data = os.read(self._descriptor, PART_LIMIT)
             except BlockingIOError:  # another program has made the pipe non-blocking
                 select.select([self._descriptor], [], [])
+                continue
             except OSError as error:
                 raise Refused(
                     Code.FILE_UNREADABLE, f"The input cannot be read: {error.strerror}."
                 ) from error
+            self._copy(data)
+            return data
 
     def _next(self) -> TypedLine | None:
         """Remove the next line or part from the bytes that were read, if it is complete."""

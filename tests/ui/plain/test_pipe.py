@@ -27,7 +27,7 @@ async def write(person: Person, data: bytes) -> None:
 def own_lines(person: Person) -> list[str]:
     """Return the notices and errors, without their times and those at every start."""
     lines = [line.partition("] ")[2] for line in person.lines]
-    usual = ("/help lists", "created ops")
+    usual = ("/help lists", "created ops", "arlier messages")
     return [line for line in lines if line[0] in "-!" and not any(word in line for word in usual)]
 
 

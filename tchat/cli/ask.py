@@ -1,0 +1,190 @@
+"""`tchat ask`: ask a group a question, and wait for the answer."""
+
+from __future__ import annotations
+
+import math
+import signal
+from functools import partial
+from typing import TYPE_CHECKING
+
+from tchat.cli.arguments import add_place, duration, explain, key, listed
+from tchat.errors import Code, UsageError
+from tchat.exits import TEMPORARY
+from tchat.streams import complain, print_line
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from tchat.api.client import Client
+    from tchat.api.groups import Event, Group, Message
+
+MOST_OPTIONS = 60
+"""The most answers to choose from: their exit statuses have to be less than those of sysexits.h."""
+
+_PUNCTUATION = " \t\n.,;:!?'\"`*_"
+_SECONDS_TO_CLOSE = 3.0
+_DESCRIPTION = """\
+Post a question in a group, and wait until somebody answers with one of the
+options, in a message of their own or a reply. The answer is printed, and the
+name of who gave it to standard error; the group is told that the question is
+closed. Capitals and punctuation do not matter.
+
+The exit status is the place of the answer: 0 for the first option, 1 for the
+second, and so on; 75 if nobody answered in time. Your own messages are no
+answers. With --key, a command that was interrupted can be run again: it waits
+for answers to the same question, and also finds those given meanwhile.
+"""
+
+
+def describe(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `tchat ask`."""
+    explain(
+        parser,
+        _DESCRIPTION,
+        (
+            "tchat ask localhost:7777 --user ci --group ops 'deploy?' && ./deploy",
+            "yes is 0, no is 1",
+        ),
+        (
+            "tchat ask work 'which one?' --options red,green,blue --from alice,bob --timeout 1h",
+            "wait an hour for alice or bob",
+        ),
+    )
+    add_place(parser, "QUESTION", "the question", required=True)
+    parser.add_argument(
+        "--options",
+        type=listed("option"),
+        default=["yes", "no"],
+        metavar="LIST",
+        help="the possible answers, separated by commas (default: yes,no)",
+    )
+    parser.add_argument(
+        "--timeout", type=duration, metavar="TIME", help="how long to wait (10m, 1h; default: ever)"
+    )
+    parser.add_argument(
+        "--from",
+        dest="people",
+        type=listed("name"),
+        metavar="NAMES",
+        help="only these people decide, separated by commas (default: every member)",
+    )
+    parser.add_argument(
+        "--key",
+        type=key,
+        metavar="KEY",
+        help="go on with the question that has this key, if there is one",
+    )
+    parser.set_defaults(run=_ask)
+
+
+def _ask(given: argparse.Namespace) -> int:
+    from tchat.cli.place import resolve, run_in_group
+    from tchat.core.text import check_name, fold
+
+    resolve(given)
+    if not given.words:
+        raise UsageError(Code.MISSING_ARGUMENT, "The question is missing.")
+    options = [_plain(option) for option in given.options]
+    if len(set(options)) < len(options) or not all(options) or len(options) > MOST_OPTIONS:
+        raise UsageError(
+            Code.MISSING_ARGUMENT, f"--options needs different answers, at most {MOST_OPTIONS}."
+        )
+    people = {fold(check_name(name, "username")) for name in given.people or ()}
+    return run_in_group(given, partial(_decide, given, options, people))
+
+
+def _plain(text: str) -> str:
+    """Return a text as it is compared with the options."""
+    return text.strip(_PUNCTUATION).casefold()
+
+
+async def _decide(
+    given: argparse.Namespace,
+    options: Sequence[str],
+    people: set[str],
+    client: Client,
+    group: Group,
+) -> int:
+    """Post the question, wait for the answer, close the question; return the exit status."""
+    import trio
+
+    status, answer, question = 0, None, None
+    posting, waiting = trio.CancelScope(), trio.CancelScope()
+
+    async def end_on_signal() -> None:
+        nonlocal status
+        async for number in signals:
+            status = 128 + number
+            posting.deadline = trio.current_time() + _SECONDS_TO_CLOSE
+            waiting.cancel()
+
+    # Inside the connection, unlike the signals of other commands: the group has to be told.
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(end_on_signal)
+            with posting:
+                question = await group.say(_question(given), key=given.key)
+            if question is not None:
+                with waiting, trio.move_on_after(_seconds_left(given, question)):
+                    answer = await _answer(client, group, question, options, people)
+            nursery.cancel_scope.cancel()
+    if question is None or (answer is None and status and given.key is not None):
+        return status  # with the key, the same command goes on
+    with trio.move_on_after(_SECONDS_TO_CLOSE if status else math.inf):
+        await _close(given, question, answer, interrupted=bool(status))
+    if answer is None:
+        if not status:
+            complain("tchat: Nobody answered in time.")
+        return status or TEMPORARY
+    place = options.index(_plain(answer.text))
+    complain(f"answered by {answer.who}")
+    print_line(given.options[place])
+    return place
+
+
+def _question(given: argparse.Namespace) -> str:
+    text = " ".join(given.words)
+    return f"{text} (answer {' or '.join(given.options)})"
+
+
+def _seconds_left(given: argparse.Namespace, question: Message) -> float:
+    """Return the seconds until the timeout; an earlier run with the same key may have begun it."""
+    import time
+
+    if given.timeout is None:
+        return math.inf
+    elapsed = max(0.0, time.time() - question.at.timestamp()) if given.key is not None else 0.0
+    return max(0.1, float(given.timeout) - elapsed)
+
+
+async def _answer(
+    client: Client, group: Group, question: Message, options: Sequence[str], people: set[str]
+) -> Message:
+    """Wait for the first answer that counts."""
+    async with client.events(group, since=question.seq or group.last) as events:
+        async for event in events:
+            if (answer := _counts(event, options, people)) is not None:
+                return answer
+    raise AssertionError("unreachable")
+
+
+def _counts(event: Event, options: Sequence[str], people: set[str]) -> Message | None:
+    from tchat.api.groups import Message
+    from tchat.core.text import fold
+
+    if not isinstance(event, Message) or event.action or _plain(event.text) not in options:
+        return None
+    return event if not people or fold(event.who) in people else None
+
+
+async def _close(
+    given: argparse.Namespace, question: Message, answer: Message | None, *, interrupted: bool
+) -> None:
+    """Tell the group that the question is closed, once."""
+    if answer is not None:
+        text = f"Closed: {answer.who} answered {answer.text.strip()}."
+    else:
+        text = "Withdrawn." if interrupted else "Closed: nobody answered in time."
+    once = None if given.key is None else f"{given.key} closed"
+    await question.group.say(text, reply_to=question.seq or None, key=once)

@@ -1,0 +1,146 @@
+"""`tchat send` and `tchat get`: transfer files of a group without a chat."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from tchat.cli.arguments import add_place, explain
+from tchat.errors import Code, UsageError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from tchat.client.session import Session
+
+INPUT = "-"
+"""What stands for standard input among the paths to send."""
+
+_SEND = """\
+Send files to a group, in the order given; directories are sent as .tar archives,
+and - sends standard input, as a file that is called --name.
+
+You have to be a member of the group, or to have an invite. Nothing is printed on
+success; errors and progress go to standard error. A file that is refused does
+not stop the others; the exit status is that of the first refusal. If the command
+is interrupted, run it again within a day, and it resumes.
+"""
+_GET = """\
+Download files of a group; /files in the chat lists their numbers.
+
+You have to be a member of the group, or to have an invite. The path of each file
+is printed when it is complete, one per line; errors and progress go to standard
+error. Existing files are never overwritten, and a file that is there already is
+not downloaded again. The exit status is that of the first refusal. If the
+command is interrupted, run it again, and it resumes.
+"""
+_INTERRUPTED = "tchat: interrupted; run the same command again to resume."
+
+
+def describe_send(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `tchat send`."""
+    explain(
+        parser,
+        _SEND,
+        (
+            "tchat send localhost 7777 --user ci --group ops report.pdf photos/",
+            "a file and a directory",
+        ),
+        ("pg_dump app | tchat send work - --name app.sql", "what a program prints"),
+    )
+    add_place(parser, "PATH", "a file or a directory, or - for standard input", required=True)
+    parser.add_argument("--name", metavar="NAME", help="the name of the file in the group")
+    parser.set_defaults(run=_send)
+
+
+def describe_get(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `tchat get`."""
+    explain(
+        parser,
+        _GET,
+        ("tchat get localhost 7777 --user ci --group ops 1 2", "files 1 and 2 into this directory"),
+        ("tchat get work 1 --to report.pdf", "save file 1 under another name"),
+    )
+    add_place(parser, "N", "the number of a file, as in /files", required=True)
+    parser.add_argument(
+        "--to",
+        default=".",
+        metavar="PATH",
+        help="a directory (with a slash at the end if it does not exist yet), or the new name of a"
+        " single file (default: the current directory)",
+    )
+    parser.set_defaults(run=_get)
+
+
+def _send(given: argparse.Namespace) -> int:
+    from tchat.cli.place import resolve
+    from tchat.client.config.options import invite_token
+    from tchat.ui.plain.oneshot import send_files
+
+    resolve(given)
+    sources = [_source(word) for word in given.words]
+    _check_sources(sources, given.name)
+
+    async def send(session: Session) -> int:
+        return await send_files(session, given.group, sources, invite_token(given), given.name)
+
+    return _run(given, send)
+
+
+def _source(word: str) -> Path | None:
+    """Return the path to send; None for standard input. Raises `UsageError`."""
+    import argparse
+
+    from tchat.client.config.options import path_argument
+
+    if word == INPUT:
+        return None
+    try:
+        return path_argument(word)
+    except argparse.ArgumentTypeError as error:
+        raise UsageError(Code.MISSING_ARGUMENT, f"{error}.") from error
+
+
+def _check_sources(sources: list[Path | None], name: str | None) -> None:
+    """Raise `UsageError` if there is nothing to send, or the names are not clear."""
+    wrong = ""
+    if not sources:
+        wrong = "The path of the file is missing."
+    elif name is not None and len(sources) > 1:
+        wrong = "--name is for a single file."
+    elif None in sources and name is None:
+        wrong = "Standard input has no name: add --name NAME."
+    if wrong:
+        raise UsageError(Code.MISSING_ARGUMENT, wrong)
+
+
+def _get(given: argparse.Namespace) -> int:
+    from tchat.cli.place import resolve
+    from tchat.client.config.options import invite_token
+    from tchat.ui.plain.oneshot import get_files
+
+    resolve(given)
+    if not given.words:
+        raise UsageError(Code.MISSING_ARGUMENT, "The number of the file is missing.")
+
+    async def get(session: Session) -> int:
+        return await get_files(session, given.group, given.words, given.to, invite_token(given))
+
+    return _run(given, get)
+
+
+def _run(given: argparse.Namespace, work: Callable[[Session], Awaitable[int]]) -> int:
+    """Run `work` in a session, without a chat window."""
+    import trio
+
+    from tchat.cli.place import run_interruptible
+    from tchat.client.config.options import session_for
+
+    async def run() -> int:
+        async with session_for(given, given.user) as session:
+            return await work(session)
+        raise AssertionError("unreachable")
+
+    return trio.run(partial(run_interruptible, run, _INTERRUPTED))

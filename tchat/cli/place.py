@@ -1,0 +1,128 @@
+"""Where a script's command goes: the server, the user and the group; connect and open it."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from functools import partial
+from typing import TYPE_CHECKING
+
+import trio
+
+from tchat.api.client import client_on
+from tchat.cli.names import ask_name
+from tchat.client.config.options import invite_token, session_for
+from tchat.client.config.paths import last_names_file
+from tchat.client.config.settings import Server, config_file, load_config
+from tchat.client.last_names import read_last_names
+from tchat.core.text import check_name
+from tchat.errors import Code, Refused, UsageError
+from tchat.net.address import Address, split_address
+from tchat.streams import complain
+from tchat.ui.plain.typed import TypedLines
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Awaitable, Callable
+
+    from tchat.api.client import Client
+    from tchat.api.groups import Group
+    from tchat.client.config.settings import Settings
+
+_LAST_PORT = 65535
+JOIN_HINT = "Join it first (tchat join), or pass --invite."
+
+
+def resolve(given: argparse.Namespace) -> None:
+    """Complete server, group and user from the configuration file, and check their names.
+
+    A port is the first of the words, unless the server has one or is a nickname. The username is
+    asked for on a terminal. Raises `UsageError`, `Refused` (bad_name) or `StartupError`.
+    """
+    settings = load_config(config_file())
+    server = _server(given, settings)
+    given.host, given.port = server.host, server.port
+    given.pin = given.pin or server.pin
+    given.no_tls = given.no_tls or server.no_tls
+    groups = (given.group, *server.groups, settings.group)
+    group = next(filter(None, groups), None)
+    if group is None:
+        raise UsageError(Code.MISSING_ARGUMENT, "The group is missing: add --group NAME.")
+    given.group = group
+    check_name(group.removeprefix("@"), "group name")
+    user = given.user or server.user or settings.user
+    last = read_last_names(last_names_file(), Address(given.host, given.port))
+    given.user = ask_name(user, "username", "--user", TypedLines(), last.user)
+    if given.user is None:
+        raise UsageError(Code.MISSING_ARGUMENT, "The username is missing: add --user NAME.")
+
+
+def _server(given: argparse.Namespace, settings: Settings) -> Server:
+    if given.server in settings.servers:
+        return settings.servers[given.server]
+    host, port = split_address(given.server)
+    if port is None and given.words and given.words[0].isascii() and given.words[0].isdigit():
+        port = int(given.words.pop(0)[:6])
+    if port is None:
+        raise UsageError(
+            Code.MISSING_ARGUMENT,
+            f"Port missing: {given.server}:PORT ({given.server} is not a server in"
+            f" {config_file()}).",
+        )
+    if port > _LAST_PORT:
+        raise UsageError(Code.MISSING_ARGUMENT, f"{port} is not a port number from 0 to 65535.")
+    return Server(host, port)
+
+
+def run_in_group(given: argparse.Namespace, work: Callable[[Client, Group], Awaitable[int]]) -> int:
+    """Connect, open the group, and return the status of `work`; see `resolve` for the options.
+
+    Notices go to standard error: if that is a terminal, all; otherwise those that matter.
+    """
+    logging.raiseExceptions = False  # a full or closed stderr does not stop the work
+    level = logging.INFO if sys.stderr.isatty() else logging.WARNING
+    logging.basicConfig(level=level, format="tchat: %(message)s")
+
+    async def run() -> int:
+        session = session_for(given, given.user, recent=0, unread=False)
+        async with client_on(session, invite_token(given)) as client:
+            return await work(client, await _open(client, given))
+        raise AssertionError("unreachable")
+
+    return trio.run(partial(run_interruptible, run))
+
+
+async def run_interruptible(run: Callable[[], Awaitable[int]], notice: str = "") -> int:
+    """Return the status of `run`; on SIGINT or SIGTERM, end it and return 128 plus the number.
+
+    `notice` is printed to standard error if it was interrupted.
+    """
+    status = 0
+    interrupted = False
+
+    async def end_on_signal() -> None:
+        nonlocal status, interrupted
+        async for number in signals:
+            status, interrupted = 128 + number, True
+            nursery.cancel_scope.cancel()
+
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(end_on_signal)
+            status = await run()
+            nursery.cancel_scope.cancel()
+    if interrupted and notice:
+        complain(notice)
+    return status
+
+
+async def _open(client: Client, given: argparse.Namespace) -> Group:
+    if given.group.startswith("@"):
+        return await client.talk_to(given.group[1:])
+    try:
+        return await (client.join if given.invite else client.open)(given.group)
+    except Refused as refusal:
+        if refusal.code == Code.NOT_MEMBER and not given.invite:
+            raise Refused(refusal.code, f"{refusal} {JOIN_HINT}") from refusal
+        raise

@@ -1,0 +1,140 @@
+"""Events of a group as lines of text, JSON Lines, and Markdown."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from tchat.api.groups import (
+    Deleted,
+    Edited,
+    Event,
+    FileRemoved,
+    FileShared,
+    Message,
+)
+from tchat.core.text import clean_line, clean_text
+from tchat.ui.chat.lines import Line, date_text, day_of, quotation
+from tchat.ui.plain.formats import encode, format_line, now
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from tchat.ui.chat.lines import Sort
+
+SAID = (Message, Edited, Deleted, FileShared, FileRemoved)
+"""The events that say something; all others are about the group and its members."""
+
+_QUOTABLE = 512
+
+
+class TextRenderer:
+    """Lines as in plain mode: a line for the date when that changes, `[10:02] <alice> hello`."""
+
+    def __init__(self) -> None:
+        self._day = day_of(now())
+        self._messages: OrderedDict[int, Message] = OrderedDict()
+
+    def lines(self, event: Event) -> Iterator[str]:
+        """Yield the lines of an event."""
+        line = _line(event)
+        if day_of(line.at) != self._day:
+            self._day = day_of(line.at)
+            yield format_line(Line(line.at, "notice", date_text(line.at)))
+        if isinstance(event, Message):
+            quoted = self._messages.get(event.reply_to or 0)
+            if quoted is not None:
+                quote = quotation(quoted.who, quoted.text)
+                yield format_line(line).partition("]")[0] + f"] > {quote}"
+            self._messages[event.seq] = event
+            if len(self._messages) > _QUOTABLE:
+                self._messages.popitem(last=False)
+        yield format_line(line)
+
+
+def _line(event: Event) -> Line:
+    at = time_of(event)
+    if not isinstance(event, Message):
+        return Line(at, "notice", event.sentence or f"{clean_line(event.who)}: {event.kind}")
+    sort: Sort = "action" if event.action else "message"
+    return Line(at, sort, clean_text(event.text), clean_line(event.who))
+
+
+class JsonRenderer:
+    """JSON Lines as `join --json` prints them; events up to `seen` have been read before."""
+
+    def __init__(self, seen: int = 0) -> None:
+        self._seen = seen
+
+    def lines(self, event: Event) -> Iterator[str]:
+        """Yield the object of an event."""
+        group = f"@{event.group.name}" if event.group.direct else event.group.name
+        head = {"group": group, "seq": event.seq, "from": event.who}
+        facts = head | {"seen": event.seq <= self._seen} | _facts(event)
+        yield encode(time_of(event), **facts)
+
+
+def _facts(event: Event) -> dict[str, object]:
+    match event:
+        case Message():
+            return {
+                "type": "action" if event.action else "message",
+                "text": clean_text(event.text),
+                "mention": event.mentions_me,
+                "reply_to": event.reply_to,
+            }
+        case Edited(message=message, text=text):
+            return {"type": "edited", "target": message, "text": clean_text(text)}
+        case Deleted(message=message):
+            return {"type": "deleted", "target": message}
+    facts: dict[str, object] = {"type": "event", "event": event.kind, "text": event.sentence}
+    if isinstance(event, FileShared):
+        facts |= {"number": event.file.number, "name": event.file.name, "size": event.file.size}
+    return facts
+
+
+class MarkdownRenderer:
+    """Markdown for people: a heading for each day, quoted texts, each as it was edited last.
+
+    `edits` has the present texts of edited messages, by their seqs.
+    """
+
+    def __init__(self, edits: Mapping[int, str]) -> None:
+        self._edits = edits
+        self._day: tuple[int, int] | None = None
+
+    def lines(self, event: Event) -> Iterator[str]:
+        """Yield the lines of an event; none for an edit or a deletion, whose effect is shown."""
+        if isinstance(event, Edited | Deleted):
+            return
+        line = _line(event)
+        if day_of(line.at) != self._day:
+            self._day = day_of(line.at)
+            yield f"## {date_text(line.at)}\n"
+        clock = format_line(line)[1:6]
+        if not isinstance(event, Message):
+            yield f"*{clock} {_escaped(line.text)}*\n"
+            return
+        text = clean_text(self._edits.get(event.seq, line.text))
+        edited = ", edited" if event.seq in self._edits else ""
+        yield f"**{_escaped(line.who)}** {clock}{edited}"
+        yield from (f"> {part}" if part.strip() else ">" for part in _quoted(event, text))
+        yield ""
+
+
+def _quoted(event: Message, text: str) -> list[str]:
+    """Return the lines to quote; what is indented is code, and stays so."""
+    if event.action:
+        return [f"*{_escaped(clean_line(text))}*"]
+    # Two spaces at the end keep the line break.
+    return [part if part.startswith("    ") else f"{_escaped(part)}  " for part in text.split("\n")]
+
+
+def _escaped(text: str) -> str:
+    """Return a text in which nothing is markup."""
+    return "".join(f"\\{c}" if c in "\\`*_[]<>#|~" else c for c in text)
+
+
+def time_of(event: Event) -> int:
+    """Return the time of an event, in ms since the Unix epoch."""
+    return round(event.at.timestamp() * 1000)

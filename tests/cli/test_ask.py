@@ -1,0 +1,122 @@
+"""`tchat ask`: who decides, with which exit status, and what the group is told."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tchat.exits import TEMPORARY, USAGE
+from tests.cli.running import message_of, scene
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import trio
+
+    import tchat
+    from tests.cli.running import Scene
+
+
+@asynccontextmanager
+async def asking(
+    here: Scene, *words: object
+) -> AsyncIterator[tuple[trio.Process, tchat.Message, tchat.Events]]:
+    """Ask a question; give the process, the question, and the group's events after it."""
+    async with (
+        here.alice.events(here.group) as events,
+        here.started("ask", "deploy?", *words) as process,
+    ):
+        yield process, await message_of(events), events
+
+
+async def output_of(process: trio.Process) -> tuple[int, str, str]:
+    """Return the status and what was printed, when the process has ended."""
+    assert process.stdout is not None
+    assert process.stderr is not None
+    out = b"".join([bytes(data) async for data in process.stdout])
+    err = b"".join([bytes(data) async for data in process.stderr])
+    return await process.wait(), out.decode(), err.decode()
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "printed"),
+    [("yes", 0, "yes"), (" No! ", 1, "no"), ("`YES`", 0, "yes")],
+)
+async def test_the_answer_is_the_exit_status(answer: str, status: int, printed: str) -> None:
+    async with scene() as here, asking(here) as (process, question, events):
+        assert question.text == "deploy? (answer yes or no)"
+        await here.group.say("let me see")
+        await question.reply(answer)
+        assert await output_of(process) == (status, f"{printed}\n", "answered by alice\n")
+        closed = await message_of(events)
+        assert closed.reply_to == question.seq
+        assert closed.text == f"Closed: alice answered {answer.strip()}."
+
+
+async def test_only_the_named_people_decide() -> None:
+    options = ("--options", "red, green", "--from", "bob")
+    async with (
+        scene() as here,
+        asking(here, *options) as (process, _, _),
+        here.server.connect("bob") as bob,
+    ):
+        there = await bob.join("ops")
+        await here.group.say("red")
+        await there.say("green")
+        assert await output_of(process) == (1, "green\n", "answered by bob\n")
+
+
+async def test_ones_own_messages_are_no_answers() -> None:
+    async with scene() as here, asking(here) as (process, _, _):
+        await here.run("say", "yes")
+        await here.group.say("no")
+        assert (await output_of(process))[0] == 1
+
+
+async def test_nobody_answers_in_time() -> None:
+    async with scene() as here, asking(here, "--timeout", "100ms") as (process, _, events):
+        status, out, err = await output_of(process)
+        assert (status, out, err) == (TEMPORARY, "", "tchat: Nobody answered in time.\n")
+        assert (await message_of(events)).text == "Closed: nobody answered in time."
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_an_interrupted_question_is_withdrawn(number: int) -> None:
+    async with scene() as here, asking(here) as (process, _, events):
+        process.send_signal(number)
+        assert (await output_of(process))[0] == 128 + number
+        assert (await message_of(events)).text == "Withdrawn."
+
+
+async def test_a_killed_question_goes_on_with_its_key() -> None:
+    async with scene() as here:
+        async with asking(here, "--key", "7") as (process, question, _):
+            process.kill()
+            await process.wait()
+        await question.reply("no")
+        done = await here.run("ask", "deploy?", "--key", "7", status=1)
+        assert (done.out, done.err) == ("no\n", "answered by alice\n")
+        said = await here.said(9)
+        assert said.count("deploy? (answer yes or no)") == 1
+        await here.run("ask", "deploy?", "--key", "7", status=1)
+        assert await here.said(9) == said
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["deploy?", "--options", "yes,Yes"],
+        ["deploy?", "--options", "yes,,no"],
+        ["deploy?", "--options", ",".join(map(str, range(61)))],
+        ["deploy?", "--timeout", "x"],
+    ],
+)
+async def test_wrong_arguments_are_one_line(words: list[str]) -> None:
+    async with scene() as here:
+        done = await here.run("ask", *words, status=USAGE)
+        assert done.out == ""
+        assert len(done.err.splitlines()) == 1

@@ -1,0 +1,65 @@
+"""`tchat export`: Markdown for people, JSON Lines for programs."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from tests.cli.running import scene
+
+
+async def test_markdown_shows_messages_as_they_are_now() -> None:
+    async with scene() as here:
+        said = await here.group.say("helo")
+        await said.edit("hello *all*")
+        gone = await here.group.say("secret")
+        await gone.delete()
+        await here.group.say("/me waves")
+        await here.group.say("run:\n    make  all\n# done")
+        done = await here.run("export")
+        assert done.err == ""
+        lines = re.sub(r"\d\d:\d\d", "10:02", done.out).splitlines()
+        assert lines[0] == "# ops"
+        assert lines[2].startswith("## ")
+        start = lines.index("**alice** 10:02, edited")
+        assert lines[start:] == [
+            "**alice** 10:02, edited",
+            "> hello \\*all\\*  ",
+            "",
+            "**alice** 10:02",
+            "> *waves*",
+            "",
+            "**alice** 10:02",
+            "> run:  ",
+            ">     make  all",
+            "> \\# done  ",
+            "",
+        ]
+        assert "secret" not in done.out
+
+
+async def test_json_lines_have_every_event_once() -> None:
+    async with scene() as here:
+        for number in range(700):  # more than a client keeps in memory
+            await here.group.say(f"text {number}")
+        done = await here.run("export", "--format", "jsonl")
+        events = [json.loads(line) for line in done.out.splitlines()]
+        assert [event["seq"] for event in events] == list(range(1, here.group.last + 1))
+        said = [event["text"] for event in events if event["type"] == "message"]
+        assert said == [f"text {number}" for number in range(700)]
+
+
+async def test_export_begins_where_asked() -> None:
+    async with scene() as here:
+        await here.group.say("one")
+        mark = await here.group.say("two")
+        await here.group.say("three")
+        done = await here.run("export", "--format", "jsonl", "--since", mark.seq)
+        assert [json.loads(line)["text"] for line in done.out.splitlines()] == ["three"]
+
+
+async def test_export_leaves_the_read_position() -> None:
+    async with scene() as here:
+        await here.group.say("one")
+        await here.run("export")
+        assert "one" in (await here.run("tail", "--since", "seen")).out
