@@ -172,6 +172,24 @@ class Client:
             raise
         return self._follower.group_of(replica)
 
+    async def ask_to_join(self, group: str, *, invite: str | None = None) -> Group:
+        """Ask to join a group, and return it without waiting for the admin's approval.
+
+        Its `standing` is "member" or "waiting". Raises `Refused` as `join` does.
+        """
+        token = _read(read_invite, invite)[0] if invite else self._invite
+        replica = self._session.follow(group)
+        try:
+            replica = await self._session.enter(group, invite=token, create=False)
+            await self._follower.wait_until(lambda: not self._follower.is_loading(replica))
+            if replica.standing == "outsider":
+                raise _not_admitted(replica)
+        except Refused:
+            if replica.standing not in ("member", "waiting"):
+                self._session.unfollow(replica)
+            raise
+        return self._follower.group_of(replica)
+
     async def withdraw(self, group: str) -> None:
         """Withdraw the request to join a group. Raises `Refused`, if there is none."""
         await self._session.request(lambda i, n: Leave(i, n, group))
@@ -241,6 +259,7 @@ class Client:
         - "now": with the first event after this call;
         - "seen": after the last event that was acknowledged (`Events.ack`) with the same `cursor`,
           a name for this reader, in an earlier run; if there is none, after what the user has read;
+        - "unread": after what the user has read, on any device;
         - "start": with the first event that the user may read;
         - a seq: after that event, in one group.
 

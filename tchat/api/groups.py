@@ -33,7 +33,7 @@ from tchat.core.text import clean_line, clean_text, fold, safe_filename
 from tchat.errors import Code, Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from tchat.client.pending_message import PendingMessage
@@ -148,14 +148,26 @@ class Group:
     @property
     def seen(self) -> int:
         """The seq of the last event that the user has read, on any device; see `Events.ack`."""
-        return self.replica.position
+        return max(self.replica.position, self.replica.seen)
 
     @property
     def pinned(self) -> int | None:
         """The seq of the pinned message, if there is one."""
         return self.replica.state.pinned
 
+    def mark_read(self, seq: int) -> None:
+        """Count the events up to `seq` as read, on all devices of the user."""
+        self._session.mark_seen(self.replica, seq)
+
     # ------------------------------------------------------------------ messages
+
+    def post(self, text: str, *, reply_to: Message | int | None = None) -> Awaitable[Message]:
+        """Post a message like `say`, but return as soon as it is on this machine's disk.
+
+        Await the result for the stored message; what is posted later is stored later.
+        """
+        reply = reply_to.seq if isinstance(reply_to, Message) else reply_to
+        return self._posted(self._session.post(self.replica, text, reply))
 
     async def say(
         self, text: str, *, reply_to: Message | int | None = None, key: str | None = None

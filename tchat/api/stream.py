@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tchat.client.replica import Replica
     from tchat.core.group import feature
 
-Since = int | Literal["now", "seen", "start"]
+Since = int | Literal["now", "seen", "unread", "start"]
 
 _PAGE = 200  # events that are asked for at once, if they are short
 
@@ -156,6 +156,8 @@ class Events(trio.abc.ReceiveChannel["Event"]):
             return self._since
         if self._since == "start":
             return 0
+        if self._since == "unread":
+            return max(replica.position, replica.seen)
         if self._since == "seen":
             return replica.position
         if replica in self._members:

@@ -44,6 +44,9 @@ SUBCOMMANDS = (
     Subcommand("export", "export:describe", "print everything that was said", for_scripts=True),
     Subcommand("send", "files:describe_send", "send files to a group", for_scripts=True),
     Subcommand("get", "files:describe_get", "download files of a group", for_scripts=True),
+    Subcommand(
+        "irc", "irc:describe", "use the chat from an IRC client on this machine", for_scripts=True
+    ),
     Subcommand("admin", "admin:describe", "maintenance for the operator of a server"),
     Subcommand("completion", "completion:describe", "print a shell's completion script"),
 )

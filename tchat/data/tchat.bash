@@ -4,7 +4,7 @@ _tchat() {
     local command="" at
     for ((at = 1; at < COMP_CWORD; at++)); do
         case "$command ${COMP_WORDS[at]}" in
-            " demo"|" serve"|" join"|" say"|" tail"|" ask"|" export"|" send"|" get"|" admin"|" admin release-name"|" completion") command="$command ${COMP_WORDS[at]}" ;;
+            " demo"|" serve"|" join"|" say"|" tail"|" ask"|" export"|" send"|" get"|" irc"|" admin"|" admin release-name"|" completion") command="$command ${COMP_WORDS[at]}" ;;
         esac
     done
     COMPREPLY=()
@@ -78,11 +78,14 @@ _tchat() {
         " get --invite") :; return ;;
         " get --link") :; return ;;
         " get --to") compopt -o filenames; COMPREPLY=($(compgen -f -- "$word")); return ;;
+        " irc --user") :; return ;;
+        " irc --listen") :; return ;;
+        " irc --pin") :; return ;;
         " admin release-name --data") compopt -o filenames; COMPREPLY=($(compgen -f -- "$word")); return ;;
     esac
     case "$command" in
         "")
-            COMPREPLY+=($(compgen -W "demo serve join say tail ask export send get admin completion -h --help --version" -- "$word")) ;;
+            COMPREPLY+=($(compgen -W "demo serve join say tail ask export send get irc admin completion -h --help --version" -- "$word")) ;;
         " demo")
             COMPREPLY+=($(compgen -W "-h --help --user --plain" -- "$word")) ;;
         " serve")
@@ -103,6 +106,8 @@ _tchat() {
             COMPREPLY+=($(compgen -W "-h --help --group --user --pin --invite --link --no-tls --insecure --name" -- "$word")) ;;
         " get")
             COMPREPLY+=($(compgen -W "-h --help --group --user --pin --invite --link --no-tls --insecure --to" -- "$word")) ;;
+        " irc")
+            COMPREPLY+=($(compgen -W "-h --help --user --listen --pin --no-tls" -- "$word")) ;;
         " admin")
             COMPREPLY+=($(compgen -W "release-name -h --help" -- "$word")) ;;
         " admin release-name")

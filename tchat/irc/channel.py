@@ -1,0 +1,92 @@
+"""A group or conversation that one IRC client has open, and which messages that client wrote."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import trio
+
+from tchat.api.groups import Event, Group, Message
+from tchat.errors import Refused
+from tchat.irc.rendering import Quote, Scene, reference_of, target_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+_REMEMBERED = 500
+
+
+class OwnMessages:
+    """The messages that were written in this IRC client, which has shown them already.
+
+    A message's event may arrive before the answer that tells its seq.
+    """
+
+    def __init__(self) -> None:
+        self._unanswered = 0
+        self._labels: dict[int, str | None] = {}
+        self._newest = 0
+        self._changed = trio.Event()
+
+    def begin(self) -> None:
+        """Expect an answer: a message was posted, and `wait` will be called."""
+        self._unanswered += 1
+
+    async def wait(self, stored: Awaitable[Message], label: str | None) -> None:
+        """Wait until a message is stored. Raises `Refused`."""
+        try:
+            message = await stored
+            self._labels[message.seq] = label
+            self._newest = max(self._newest, message.seq)
+        finally:
+            self._unanswered -= 1
+            self._changed.set()
+            self._changed = trio.Event()
+
+    async def settle(self) -> None:
+        """Wait until all messages so far are stored or refused."""
+        while self._unanswered:
+            await self._changed.wait()
+
+    async def find(self, seq: int) -> tuple[bool, str | None]:
+        """Return whether this client wrote a message, and with which label."""
+        # Messages are answered in order: an answer for a later one comes after that for this one.
+        while self._unanswered and seq not in self._labels and self._newest < seq:
+            await self._changed.wait()
+        return seq in self._labels, self._labels.pop(seq, None)
+
+
+class Channel:
+    """A group or conversation that an IRC client has open, as `target`.
+
+    Cancelling `scope` closes it. `last_own` is the seq of the user's latest message.
+    """
+
+    def __init__(self, group: Group) -> None:
+        self.group = group
+        self.target = target_of(group)
+        self.scope = trio.CancelScope()
+        self.own = OwnMessages()
+        self.admin = group.admin
+        self.last_own: int | None = None
+        self._quotes: dict[int, Quote] = {}
+
+    def remember(self, message: Message) -> None:
+        """Remember a message, for replies to it."""
+        self._quotes[message.seq] = Quote(message.who, message.text)
+        if len(self._quotes) > _REMEMBERED:
+            del self._quotes[next(iter(self._quotes))]
+        if message.mine:
+            self.last_own = message.seq
+
+    async def scene(self, event: Event, me: str, *, live: bool) -> Scene:
+        """Return what an event is shown with."""
+        seq = reference_of(event)
+        if seq is not None and seq not in self._quotes:
+            with suppress(Refused):
+                for older in await self.group.history(before=seq + 1, limit=1):
+                    if isinstance(older, Message) and older.seq == seq:
+                        self._quotes[seq] = Quote(older.who, older.text)
+        quotes = {seq: self._quotes[seq]} if seq in self._quotes else {}
+        return Scene(self.group, me, live, self.admin, quotes)

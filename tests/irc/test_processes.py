@@ -1,0 +1,125 @@
+"""`tchat irc` as a process: what it prints, and that it loses no message."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import trio
+
+from tests.helpers import GUARD
+from tests.irc.client import IrcClient
+from tests.processes import launching
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from tests.processes import Launcher, Process, Server
+
+
+async def door(launch: Launcher, server: Server) -> tuple[Process, int]:
+    """Start bob's door; return it and its port."""
+    options = ("--user", "bob", "--no-tls", "--listen", "127.0.0.1:0")
+    process = await launch.tchat("irc", server.address, *options, user="bob")
+    line = await process.out.containing("listening for IRC clients of bob on 127.0.0.1:")
+    return process, int(line.rpartition(":")[2])
+
+
+@asynccontextmanager
+async def irc_client(port: int, password: str) -> AsyncIterator[IrcClient]:
+    """Connect and register."""
+    async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        irc = IrcClient(stream)
+        await irc.send(f"PASS {password}", "NICK bob", "USER bob 0 * :bob")
+        await irc.until(" 001 ")
+        yield irc
+
+
+async def test_password_is_printed_at_the_first_start(tmp_path: Path) -> None:
+    with trio.fail_after(GUARD):
+        async with launching(tmp_path) as launch:
+            server = await launch.serve()
+            process, port = await door(launch, server)
+            password = (await process.out.containing("password: ")).removeprefix("password: ")
+            await process.sees(f"/connect 127.0.0.1 {port} {password}", "-password=")
+            async with irc_client(port, password) as irc:
+                process.running.terminate()
+                assert await irc.closed() == "ERROR :tchat irc is stopping."
+            assert await process.exit() == 128 + signal.SIGTERM
+            process, port = await door(launch, server)
+            await process.sees("the password is in", "PASSWORD", "/connect tchat")
+            async with irc_client(port, password):
+                assert password not in str(process.out)
+
+
+async def test_ctrl_c_ends_quietly(tmp_path: Path) -> None:
+    with trio.fail_after(GUARD):
+        async with launching(tmp_path) as launch:
+            process, _ = await door(launch, await launch.serve())
+            process.running.send_signal(signal.SIGINT)
+            assert await process.exit() == 130
+            assert process.err.all == []
+
+
+async def test_nothing_written_while_disconnected_is_lost(tmp_path: Path) -> None:
+    """The server is stopped, a message written, and the door killed; then both are started."""
+    with trio.fail_after(GUARD):
+        async with launching(tmp_path) as launch:
+            server = await launch.serve()
+            process, port = await door(launch, server)
+            password = (await process.out.containing("password: ")).removeprefix("password: ")
+            async with irc_client(port, password) as irc:
+                await irc.send("PRIVMSG *tchat :create #ops")
+                await irc.until("366 bob #ops")
+                await server.stop()
+                await irc.until("The connection to the server is lost")
+                await irc.send("PRIVMSG #ops :kept", "TOPIC #ops :x")
+                assert " 400 bob TOPIC " in await irc.line()
+                await irc.sync()
+                process.running.kill()
+                await process.running.wait()
+            server = await launch.serve(port=server.address.port)
+            process, port = await door(launch, server)
+            async with irc_client(port, password) as irc:
+                assert await irc.until("PRIVMSG #ops") == ":bob!bob@tchat PRIVMSG #ops :kept"
+
+
+async def test_reconnections_are_told(tmp_path: Path) -> None:
+    with trio.fail_after(GUARD):
+        async with launching(tmp_path) as launch:
+            server = await launch.serve()
+            process, port = await door(launch, server)
+            password = (await process.out.containing("password: ")).removeprefix("password: ")
+            async with irc_client(port, password) as irc:
+                await irc.send("PRIVMSG *tchat :create #ops")
+                await irc.until("366 bob #ops")
+                await server.stop()
+                lost = await irc.until("The connection to the server is lost")
+                assert lost.startswith(":tchat.localhost NOTICE bob :")
+                await irc.send("PRIVMSG #ops :kept")
+                await launch.serve(port=server.address.port)
+                await irc.until("Connected to the server again.")
+                alice = await launch.join(server.address, "alice")
+                await irc.until("alice asks to join #ops")
+                await irc.send("PRIVMSG *tchat :approve #ops alice")
+                await irc.until("alice!alice@tchat JOIN #ops")
+                await irc.send("PRIVMSG #ops :welcome")
+                await alice.sees("<bob> welcome")
+
+
+async def test_useless_starts_end_with_one_line(tmp_path: Path) -> None:
+    with trio.fail_after(GUARD):
+        async with launching(tmp_path) as launch:
+            for status, arguments in (
+                (69, ("127.0.0.1:1", "--user", "bob", "--listen", "127.0.0.1:0")),
+                (1, ("nickname", "--user", "bob", "--listen", "127.0.0.1:0")),
+                (64, ("127.0.0.1:1", "--user", "bob", "--listen", "0.0.0.0:0")),
+                (64, ("127.0.0.1:1", "--listen", "127.0.0.1:0")),
+                (64, ("127.0.0.1:1", "--user", "bob", "--pin", "x", "--listen", "127.0.0.1:0")),
+            ):
+                process = await launch.tchat("irc", *arguments, user="bob")
+                assert await process.exit() == status
+                assert len(process.err.all) == 1, process.err
+                assert process.lines == []
