@@ -78,7 +78,6 @@ def _evil_request(r: random.Random) -> dict[str, object]:
         {"type": "download", "id": 7, "group": group, "number": number},
         {"type": "unlink", "id": 8, "key": digest},
         {"type": r.choice(["link", "keys"]), "id": number},
-        {"type": "release", "id": 9, "name": name},
         {"type": "ping", r.choice(["", "Type", "\x00", "typ"]): None},
         {"type": "digest", "sha256": digest},
         {"type": "transfer", "version": 2, "ticket": r.randbytes(16)},

@@ -25,8 +25,10 @@ from tchat.store.base import (
     FileEntry,
     FileIndex,
     Hit,
+    Maintenance,
     Membership,
     Page,
+    ServerBan,
     SideEffects,
     StateSnapshot,
     Store,
@@ -234,6 +236,44 @@ class MemoryFileIndex(FileIndex):
         )
 
 
+class _Maintenance(Maintenance):
+    """Lists groups; what is erased was never on a disk."""
+
+    def __init__(self, logs: dict[str, _Log]) -> None:
+        self._logs = logs
+        self._bans: dict[tuple[str, str], ServerBan] = {}
+
+    async def bans(self) -> list[ServerBan]:
+        """Return all bans; see `Maintenance.bans`."""
+        return list(self._bans.values())
+
+    async def add_ban(self, ban: ServerBan) -> None:
+        """Add a ban; see `Maintenance.add_ban`."""
+        self._bans[ban.kind, ban.value] = ban
+
+    async def remove_ban(self, kind: str, value: str) -> None:
+        """Remove a ban; see `Maintenance.remove_ban`."""
+        self._bans.pop((kind, value), None)
+
+    async def groups(self) -> list[str]:
+        """Return all groups; see `Maintenance.groups`."""
+        return sorted(self._logs)
+
+    async def name_of(self, person: str) -> str | None:
+        """Return the folded name."""
+        return person
+
+    async def expired(self, before: int) -> list[tuple[str, int]]:
+        """Return no groups: nothing in memory gets old."""
+        return []
+
+    async def forget(self, person: str) -> None:
+        """Do nothing."""
+
+    async def compact(self) -> None:
+        """Do nothing."""
+
+
 class MemoryStore(Store):
     """Keeps every batch as one page, and blobs in a directory that is removed with the store."""
 
@@ -245,6 +285,7 @@ class MemoryStore(Store):
         self._file_index = MemoryFileIndex(self._standings)
         self.accounts: Accounts = MemoryAccounts()
         self.files: FileIndex = self._file_index
+        self.maintenance: Maintenance = _Maintenance(self._logs)
         directory = tempfile.mkdtemp(prefix="tchat-")
         weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
         self.blobs: Blobs = BlobDirectory(Path(directory))

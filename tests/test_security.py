@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tchat.exits import DATA
 from tchat.net.address import Address
 from tests.helpers import GROUP
 from tests.processes import DRIVEN, launching
@@ -250,7 +251,8 @@ async def test_an_operator_releases_a_name(tmp_path: Path, running: bool) -> Non
             assert await server.stop() == 0
         release = ("admin", "release-name")
         nobody = await launch.tchat(*release, "bob", "--data", tmp_path / "data")
-        assert "Nobody has the name bob" in await nobody.fails()
+        assert await nobody.exit() == DATA
+        assert "Nobody has the name bob" in str(nobody.err)
         done = await launch.tchat(*release, "ALICE", "--data", tmp_path / "data")
         assert await done.exit() == 0
         if running:

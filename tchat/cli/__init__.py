@@ -46,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def run() -> None:
         nonlocal status
         given = parser(words[:1]).parse_args(words)
+        given.typed = words
         status = given.run(given)
 
     status_of = exit_status if command and command.for_scripts else plain_status

@@ -1,20 +1,42 @@
-"""`tchat admin`: maintenance for the operator of a server."""
+"""`tchat admin`: reports, backups and maintenance for the operator of a server.
+
+The modules that do the work are imported by the functions that run them: `tchat --help` needs none.
+"""
 
 from __future__ import annotations
 
 import argparse
+import json
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tchat.cli.arguments import add_data, explain
-from tchat.client.config.options import AddressParser
+from tchat.client.config.options import ScriptParser, path_argument
+from tchat.errors import OutputError, TchatError, root_of
+from tchat.exits import DATA
+from tchat.streams import print_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Run = Callable[[argparse.Namespace], int]
+
 
 _DESCRIPTION = """\
-Maintenance for the operator of a server. Run it on the server's machine; the
-server may keep running.
+Reports, backups and maintenance for the operator of a server. Run it on the
+server's machine; the server may keep running.
 """
-_RELEASE_NAME = """\
-Free a username from its keys, for a person who has lost all of them. The next
-key that claims the name owns it and its memberships.
-"""
+
+
+class Subcommand(NamedTuple):
+    """A subcommand: its function, its one-line help, its description and its examples."""
+
+    run: Run
+    summary: str
+    description: str
+    examples: tuple[tuple[str, str], ...]
+    add_arguments: Callable[[argparse.ArgumentParser], None] = lambda _: None
 
 
 def describe(parser: argparse.ArgumentParser) -> None:
@@ -22,33 +44,428 @@ def describe(parser: argparse.ArgumentParser) -> None:
     explain(
         parser,
         _DESCRIPTION,
+        ("tchat admin backup /backup/monday --data /srv/tchat", "copy all data"),
+        ("tchat admin verify --data /srv/tchat", "check all data"),
         ("tchat admin release-name alice --data /srv/tchat", "alice has lost her keys"),
     )
-    actions = parser.add_subparsers(required=True, parser_class=AddressParser, metavar="COMMAND")
-    release = actions.add_parser(
-        "release-name",
-        help="free a username from its keys, after they were lost",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    actions = parser.add_subparsers(required=True, parser_class=ScriptParser, metavar="COMMAND")
+    for name, command in SUBCOMMANDS.items():
+        made = actions.add_parser(
+            name, help=command.summary, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        explain(made, command.description, *command.examples)
+        command.add_arguments(made)
+        add_data(made)
+        made.add_argument("--json", action="store_true", help="print one JSON object")
+        made.set_defaults(run=_reporting(command.run))
+
+
+def _reporting(run: Run) -> Run:
+    """Return a function that also reports errors as JSON, if that was asked for."""
+
+    def reporting(given: argparse.Namespace) -> int:
+        try:
+            return run(given)
+        except BaseException as error:
+            root = root_of(error)
+            if given.json and isinstance(root, TchatError) and not isinstance(root, OutputError):
+                print_line(json.dumps({"error": str(root.code), "text": root.sentence}))
+            raise
+
+    return reporting
+
+
+def _print(given: argparse.Namespace, report: object, *lines: str) -> None:
+    """Print a report: as JSON if asked, else as these lines."""
+    if given.json:
+        print_line(json.dumps(report, ensure_ascii=False))
+    else:
+        for line in lines:
+            print_line(line)
+
+
+# ------------------------------------------------------------------ backup and verify
+
+
+def _add_target(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "target", type=path_argument, metavar="TARGET", help="a directory to create"
     )
-    explain(
-        release,
-        _RELEASE_NAME,
-        ("tchat admin release-name alice", "in the default data directory"),
-        ("tchat admin release-name alice --data /srv/tchat", "in another directory"),
+
+
+def _backup(given: argparse.Namespace) -> int:
+    from tchat.core.text import size_text
+    from tchat.server.operations.backup import take_backup
+
+    report = take_backup(given.data, given.target)
+    damaged = [f"file {sha256} is missing or damaged in {given.data}" for sha256 in report.damaged]
+    done = f"{report.target}: the database and {report.files} files ({size_text(report.size)})"
+    _print(given, asdict(report), done, *damaged)
+    return DATA if report.damaged else 0
+
+
+def _verify(given: argparse.Namespace) -> int:
+    from tchat.core.text import clean_line, size_text
+    from tchat.server.operations.verification import verify_server
+
+    found = verify_server(given.data)
+    faults = [clean_line(f"{one.where}: {one.subject}: {one.sentence}") for one in found.faults]
+    read = (
+        f"{found.groups} groups with {found.events} events, {found.files} files"
+        f" ({size_text(found.size)}): {found.count or 'no'} fault{'s' * (found.count != 1)}"
     )
-    release.add_argument("name", metavar="NAME", help="the username")
-    add_data(release)
-    release.set_defaults(run=_release_name)
+    _print(given, found.report(), *faults, read)
+    return DATA if found.count else 0
+
+
+# ------------------------------------------------------------------ reports
+
+
+def _stats(given: argparse.Namespace) -> int:
+    import trio
+
+    from tchat import __version__
+    from tchat.core.text import size_text
+    from tchat.server.control import status_of
+    from tchat.server.operations.reports import stats
+
+    found = {"version": __version__, **stats(given.data)}
+    running = trio.run(status_of, given.data)
+    lines = [
+        f"groups: {found['groups']}, and {found['closed_groups']} closed",
+        f"direct conversations: {found['direct']}",
+        f"people: {found['people']}",
+        f"events: {found['events']} in {size_text(found['database_bytes'])}",
+        f"files: {found['files']} in {size_text(found['file_bytes'])}",
+    ]
+    if running is None:
+        lines.append("no server is running")
+    else:
+        lines.append(
+            f"running since {running['since']}: {running['connections']} connections,"
+            f" {running['people_online']} people online"
+        )
+    _print(given, {**found, "running": running}, *lines)
+    return 0
+
+
+def _groups(given: argparse.Namespace) -> int:
+    from tchat.core.text import size_text
+    from tchat.server.operations.reports import groups
+
+    found = groups(given.data)
+    head = ("NAME", "MEMBERS", "WAITING", "EVENTS", "FILES", "SIZE", "LAST EVENT")
+    keys = ("name", "members", "waiting", "events", "files")
+    rows = [
+        [*(str(row[key]) for key in keys), size_text(row["file_bytes"]), row["last_at"] or "-"]
+        for row in found
+    ]
+    _print(given, found, *_table(head, rows))
+    return 0
+
+
+def _people(given: argparse.Namespace) -> int:
+    from tchat.core.text import size_text
+    from tchat.server.operations.reports import people
+
+    found = people(given.data)
+    head = ("NAME", "KEYS", "GROUPS", "FILES", "SINCE")
+    rows = [
+        [
+            *(str(row[key]) for key in ("name", "keys", "groups")),
+            size_text(row["file_bytes"]),
+            row["since"],
+        ]
+        for row in found
+    ]
+    _print(given, found, *_table(head, rows))
+    return 0
+
+
+def _table(head: tuple[str, ...], rows: list[list[str]]) -> list[str]:
+    """Return lines with columns, which are as wide as needed."""
+    table = [list(head), *rows]
+    widths = [max(len(row[column]) for row in table) for column in range(len(head))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in table
+    ]
+
+
+def _show(given: argparse.Namespace) -> int:
+    from tchat.core.text import clean_line
+    from tchat.server.operations.reports import show
+
+    found = show(given.data, given.group)
+    simple = ("admin", "topic", "policy", "events", "last_at", "pinned", "invites")
+    lines = [f"{key}: {found[key]}" for key in simple if found[key]]
+    for key in ("members", "waiting", "banned", "files"):
+        names = [one["name"] if isinstance(one, dict) else one for one in found[key]]
+        lines += [f"{key} ({len(names)}): {', '.join(names)}"] if names else []
+    kind = " (closed)" if found["closed"] else ""
+    _print(given, found, f"{found['name']}{kind}", *map(clean_line, lines))
+    return 0
+
+
+def _add_group(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("group", metavar="GROUP", help="the group; @alice,bob is a direct one")
+
+
+def _export(given: argparse.Namespace) -> int:
+    from tchat.server.operations.reports import export
+
+    found = export(given.data, given.name)
+    account = json.dumps(next(found), ensure_ascii=False)
+    print_line(account[:-1] + ', "events": [')
+    before = next(found, None)
+    for event in found:  # one line each: a log may be longer than the memory
+        print_line(json.dumps(before, ensure_ascii=False) + ",")
+        before = event
+    if before is not None:
+        print_line(json.dumps(before, ensure_ascii=False))
+    print_line("]}")
+    return 0
+
+
+# ------------------------------------------------------------------ changes
+
+
+def _change(given: argparse.Namespace, command: str, **arguments: object) -> dict[str, Any]:
+    """Run a change on the running server, or on its data; return its report."""
+    import trio
+
+    from tchat.server.control import perform
+
+    report: dict[str, Any] = trio.run(partial(perform, given.data, command, **arguments))
+    return report
+
+
+def _add_name(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="the username")
 
 
 def _release_name(given: argparse.Namespace) -> int:
-    import trio
-
-    from tchat.server.control import release_name
-
-    trio.run(release_name, given.data, given.name)
-    print(
-        f"{given.name} is released. The next key that claims the name owns it and its memberships;"
-        " the former keys cannot claim it again."
+    report = _change(given, "release-name", name=given.name)
+    _print(
+        given,
+        report,
+        f"{report['name']} is released. The next key that claims the name owns it and its"
+        " memberships; the former keys cannot claim it again.",
     )
     return 0
+
+
+def _remove_group(given: argparse.Namespace) -> int:
+    report = _change(given, "remove-group", group=given.group)
+    _print(given, report, f"The group {report['group']} is closed, and its messages are erased.")
+    return 0
+
+
+def _add_group_and_name(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("group", metavar="GROUP", help="the group")
+    _add_name(parser)
+
+
+def _set_admin(given: argparse.Namespace) -> int:
+    report = _change(given, "set-admin", group=given.group, name=given.name)
+    _print(given, report, f"{report['admin']} is the admin of {report['group']}.")
+    return 0
+
+
+def _erase(given: argparse.Namespace) -> int:
+    report = _change(given, "erase", name=given.name)
+    _print(
+        given,
+        report,
+        f"{report['name']} is erased: {report['messages']} messages and {report['files']} files in"
+        f" {report['groups']} groups.",
+    )
+    return 0
+
+
+def _add_ban(parser: argparse.ArgumentParser) -> None:
+    _add_whom(parser)
+    parser.add_argument("--reason", default="", metavar="TEXT", help="what the person is told")
+
+
+def _add_whom(parser: argparse.ArgumentParser) -> None:
+    whom = parser.add_mutually_exclusive_group(required=True)
+    whom.add_argument("--name", metavar="NAME", help="a username")
+    whom.add_argument(
+        "--key", metavar="FINGERPRINT", help="a person's key, as in /keys and `export`"
+    )
+    whom.add_argument("--address", metavar="ADDRESS", help="an IP address, or a network")
+
+
+def _whom(given: argparse.Namespace) -> dict[str, object]:
+    kinds = ("name", "key", "address")
+    kind = next(kind for kind in kinds if getattr(given, kind) is not None)
+    return {"kind": kind, "value": getattr(given, kind)}
+
+
+def _ban(given: argparse.Namespace) -> int:
+    report = _change(given, "ban", **_whom(given), reason=given.reason)
+    _print(
+        given,
+        report,
+        f"The {report['kind']} {report['value']} is banned from this server;"
+        f" {report['disconnected']} connections are closed.",
+    )
+    return 0
+
+
+def _unban(given: argparse.Namespace) -> int:
+    report = _change(given, "unban", **_whom(given))
+    _print(given, report, f"The ban on the {report['kind']} {report['value']} is lifted.")
+    return 0
+
+
+def _bans(given: argparse.Namespace) -> int:
+    found: list[dict[str, str]] = _change(given, "bans")["bans"]
+    keys = ("kind", "value", "at", "reason")
+    rows = [[ban[key] for key in keys] for ban in found]
+    _print(given, found, *_table(("KIND", "VALUE", "SINCE", "REASON"), rows))
+    return 0
+
+
+SUBCOMMANDS: dict[str, Subcommand] = {
+    "stats": Subcommand(
+        _stats,
+        "totals, and whether a server is running",
+        "Print how much the server stores, and who is connected if it is running.\n",
+        (("tchat admin stats --json", "for a program"),),
+    ),
+    "groups": Subcommand(
+        _groups,
+        "list all groups",
+        "List all groups: members, people who wait for approval, events and files.\n",
+        (("tchat admin groups", "a table"),),
+    ),
+    "people": Subcommand(
+        _people,
+        "list all people",
+        "List all names: their keys, memberships, and the size of their files.\n",
+        (("tchat admin people", "a table"),),
+    ),
+    "show": Subcommand(
+        _show,
+        "show one group",
+        "Show one group: its admin, topic, members, requests, bans and files.\n",
+        (
+            ("tchat admin show ops", "the group #ops"),
+            ("tchat admin show @alice,bob --json", "a direct conversation"),
+        ),
+        _add_group,
+    ),
+    "export": Subcommand(
+        _export,
+        "export all data about a person as JSON",
+        """\
+Print all data about a person as one JSON object: the account, the memberships,
+and every event by them or about them, also in direct conversations.
+""",
+        (("tchat admin export alice", "everything about alice, to be redirected to a file"),),
+        _add_name,
+    ),
+    "backup": Subcommand(
+        _backup,
+        "copy all data to a new directory, while the server runs",
+        """\
+Copy all data of a server to a new directory: the database, the files, and last
+the server's keys. The server may keep running, and is not slowed down.
+
+The copy is a data directory itself. To restore it, start a server on it with
+--data, or on a copy of it. The exit status is 65 if a file of the server is
+missing or damaged; everything else is then copied.
+""",
+        (
+            ("tchat admin backup /backup/monday", "of the default data directory"),
+            ("tchat admin backup /backup/monday --data /srv/tchat", "of another one"),
+        ),
+        _add_target,
+    ),
+    "verify": Subcommand(
+        _verify,
+        "check that all data is as it was written",
+        """\
+Check all data of a server, or a backup, without changing it: the database, the
+logs of all groups, what is derived from them, every file, and the server's keys.
+The server may keep running.
+
+Each fault is a line; the exit status is 65 if there is any.
+""",
+        (
+            ("tchat admin verify", "the default data directory"),
+            ("tchat admin verify --data /backup/monday --json", "a backup, for a program"),
+        ),
+    ),
+    "ban": Subcommand(
+        _ban,
+        "ban a name, a key or an address from the server",
+        """\
+Ban a name, a key or an address from the whole server, and close its connections.
+The person is told so, with the reason. Memberships stay.
+""",
+        (
+            ("tchat admin ban --name mallory --reason spam", "a username"),
+            ("tchat admin ban --key 3f2a-91c4-77de-0b12", "whatever name the key uses"),
+            ("tchat admin ban --address 192.0.2.0/24", "a network"),
+        ),
+        _add_ban,
+    ),
+    "unban": Subcommand(
+        _unban,
+        "lift a ban",
+        "Lift a ban on a name, a key or an address.\n",
+        (("tchat admin unban --name mallory", "mallory may connect again"),),
+        _add_whom,
+    ),
+    "bans": Subcommand(
+        _bans,
+        "list all bans on the server",
+        "List all bans on the server.\n",
+        (("tchat admin bans --json", "for a program"),),
+    ),
+    "erase": Subcommand(
+        _erase,
+        "erase a person: all texts, files and keys",
+        """\
+Erase a person: the texts of their messages and edits, also in direct
+conversations, the topics they set, the files they shared, their keys and
+memberships. Nothing of it is left in the data directory; their name stays as
+that of the author of erased messages. Make a backup first: there is no way back.
+""",
+        (
+            ("tchat admin export alice", "first keep everything about alice"),
+            ("tchat admin erase alice", "then erase it"),
+        ),
+        _add_name,
+    ),
+    "remove-group": Subcommand(
+        _remove_group,
+        "close a group and erase its messages",
+        "Close a group: nobody is a member any more, and its events are erased.\n",
+        (("tchat admin remove-group ops", "the group #ops"),),
+        _add_group,
+    ),
+    "set-admin": Subcommand(
+        _set_admin,
+        "make a member the admin of a group",
+        "Make a member the admin of a group, for example if its admin has vanished.\n",
+        (("tchat admin set-admin ops bob", "bob is the admin of #ops"),),
+        _add_group_and_name,
+    ),
+    "release-name": Subcommand(
+        _release_name,
+        "free a username from its keys, after they were lost",
+        """\
+Free a username from its keys, for a person who has lost all of them. The next
+key that claims the name owns it and its memberships.
+""",
+        (
+            ("tchat admin release-name alice", "in the default data directory"),
+            ("tchat admin release-name alice --data /srv/tchat", "in another directory"),
+        ),
+        _add_name,
+    ),
+}

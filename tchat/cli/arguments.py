@@ -32,8 +32,8 @@ def examples(*rows: tuple[str, str]) -> str:
     return "\n".join(["examples:", *lines])
 
 
-def add_data(parser: argparse.ArgumentParser) -> None:
-    """Add the option for the data directory of a server."""
+def add_data(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """Add the option for the data directory; it is `required` if there is no default."""
     import platformdirs  # here, since most commands have no such option
 
     try:
@@ -44,7 +44,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         "--data",
         type=path_argument,
         default=default,
-        required=default is None,
+        required=required and default is None,
         metavar="DIR",
         help="the data directory" + (" (default: %(default)s)" if default else ""),
     )

@@ -47,7 +47,10 @@ SUBCOMMANDS = (
     Subcommand(
         "irc", "irc:describe", "use the chat from an IRC client on this machine", for_scripts=True
     ),
-    Subcommand("admin", "admin:describe", "maintenance for the operator of a server"),
+    Subcommand("ping", "ping:describe", "check that a server is well", for_scripts=True),
+    Subcommand(
+        "admin", "admin:describe", "maintenance for the operator of a server", for_scripts=True
+    ),
     Subcommand("completion", "completion:describe", "print a shell's completion script"),
 )
 

@@ -1,17 +1,21 @@
-"""`tchat serve`: run a server."""
+"""`tchat serve`: run a server; options from the command line and from a settings file."""
 
 from __future__ import annotations
 
+import argparse
 from typing import TYPE_CHECKING
 
 from tchat.cli.arguments import add_data, explain
-from tchat.client.config.options import add_address, path_argument
-from tchat.errors import Code, StartupError
-from tchat.net.address import Address
+from tchat.client.config.options import AddressParser, add_address, path_argument
+from tchat.errors import Code, StartupError, UsageError
+from tchat.net.address import Address, split_address
 from tchat.server.limits import add_limits, limits_from
 
 if TYPE_CHECKING:
-    import argparse
+    from collections.abc import Sequence
+
+    from tchat.server.app import ServerConfig
+
 
 _DESCRIPTION = """\
 Start a server. It prints its address and its key when it listens.
@@ -23,7 +27,8 @@ before anybody sees them.
 
 Ctrl-C, SIGTERM and SIGHUP stop the server gracefully: clients are notified, and
 reconnect when it runs again. Closing its terminal sends SIGHUP; to keep the
-server running, start it with nohup or as a service.
+server running, start it with nohup or as a service. With --config, SIGHUP instead
+reads the file and the certificate again, and applies the limits.
 """
 
 
@@ -38,16 +43,31 @@ def describe(parser: argparse.ArgumentParser) -> None:
             "tchat serve 0.0.0.0 7777 --cert fullchain.pem --key privkey.pem",
             "with a certificate of a certificate authority",
         ),
+        ("tchat serve --config /etc/tchat.toml", "with all options in a file"),
     )
-    add_address(parser, "the name or address to listen on", "the TCP port; 0 chooses a free one")
-    add_data(parser)
-    parser.add_argument(
+    _add_options(parser)
+    parser.set_defaults(run=lambda given: _serve(given, given.typed[1:]))
+
+
+def _add_options(serve: argparse.ArgumentParser) -> None:
+    add_address(serve, "the name or address to listen on", "the TCP port; 0 chooses a free one")
+    for action in serve._get_positional_actions():  # noqa: SLF001  # optional beside --config
+        action.nargs = "?"
+        action.required = False
+    serve.add_argument(
+        "--config",
+        type=path_argument,
+        metavar="FILE",
+        help="a settings file (TOML) with any of the options",
+    )
+    add_data(serve, required=False)  # it may be in the settings file
+    serve.add_argument(
         "--log-format",
-        choices=["text", "json"],
+        choices=["text", "json", "journal"],
         default="text",
-        help="the format of the log (default: text)",
+        help="the format of the log (default: text); journal is for systemd, with priorities",
     )
-    security = parser.add_argument_group("security")
+    security = serve.add_argument_group("security")
     security.add_argument(
         "--cert",
         type=path_argument,
@@ -61,22 +81,75 @@ def describe(parser: argparse.ArgumentParser) -> None:
         "--no-tls", action="store_true", help="no encryption; only for addresses of this machine"
     )
     security.add_argument("--insecure", action="store_true", help="allow --no-tls on any address")
-    add_limits(parser.add_argument_group("limits"))
-    parser.set_defaults(run=_serve)
+    security.add_argument(
+        "--proxy-protocol",
+        action="store_true",
+        help="behind a proxy that sends PROXY protocol headers (HAProxy); only it may connect",
+    )
+    serve.add_argument(
+        "--metrics",
+        type=_metrics_address,
+        metavar="HOST:PORT",
+        help="serve metrics for Prometheus there, over HTTP (needs tchat[metrics])",
+    )
+    add_limits(serve.add_argument_group("limits"))
 
 
-def _serve(given: argparse.Namespace) -> int:
+def _metrics_address(text: str) -> Address:
+    host, port = split_address(text)
+    if port is None or port > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an address like 127.0.0.1:9464")
+    return Address(host, port)
+
+
+def _serve(given: argparse.Namespace, words: Sequence[str]) -> int:
+    """Run a server until it is stopped. `words` are the arguments after `serve`."""
     import trio
 
-    from tchat.server.app import ServerConfig, run_server
+    from tchat.server.app import run_server
     from tchat.server.log import Log
 
+    def reload() -> ServerConfig:
+        return _config_of(_with_file(given, words))
+
+    given = _with_file(given, words)
+    config = _config_of(given)
+    log = Log(given.log_format)
+    try:
+        trio.run(run_server, config, log, reload if given.config else None)
+    finally:
+        log.close()
+    return 0
+
+
+def _with_file(given: argparse.Namespace, words: Sequence[str]) -> argparse.Namespace:
+    """Return the options of the settings file, if there is one, and above them `words`."""
+    if given.config is None:
+        return given
+    from tchat.server.settings import read_serve_file
+
+    parser = AddressParser(prog="tchat serve")
+    _add_options(parser)
+    parser.set_defaults(**read_serve_file(given.config))
+    return parser.parse_args(words)
+
+
+def _config_of(given: argparse.Namespace) -> ServerConfig:
+    from tchat.server.app import ServerConfig
+
+    if given.host is None or given.port is None:
+        raise UsageError(
+            Code.MISSING_ARGUMENT,
+            "HOST and PORT are missing: tchat serve localhost 7777, or host and port in --config"
+            " FILE.",
+        )
+    if given.data is None:
+        raise UsageError(Code.MISSING_ARGUMENT, "The following arguments are required: --data DIR.")
     if (given.cert is None) != (given.key is None):
         raise StartupError(Code.CANNOT_START, "--cert and --key have to be given together.")
     if given.cert is not None and given.no_tls:
         raise StartupError(Code.CANNOT_START, "--cert cannot be combined with --no-tls.")
-    log = Log(given.log_format)
-    config = ServerConfig(
+    return ServerConfig(
         Address(given.host, given.port),
         given.data,
         limits_from(given),
@@ -84,9 +157,6 @@ def _serve(given: argparse.Namespace) -> int:
         given.key,
         given.no_tls,
         given.insecure,
+        given.proxy_protocol,
+        given.metrics,
     )
-    try:
-        trio.run(run_server, config, log)
-    finally:
-        log.close()
-    return 0

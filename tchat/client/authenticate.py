@@ -38,6 +38,7 @@ _FINAL = (
     Code.BAD_PROOF,
     Code.BAD_LINK,
     Code.KEY_REMOVED,
+    Code.BANNED,
     Code.NOT_ENCRYPTED,
 )
 

@@ -33,7 +33,6 @@ from tchat.core.protocol.frames import (
     Pong,
     PresenceUpdate,
     ReadPosition,
-    Release,
     Search,
     SearchResults,
     Seen,
@@ -58,9 +57,6 @@ TO_SERVER = by_type(
     *(LinkRequest, KeysRequest, Unlink),
 )
 """Frames that a server accepts from a client."""
-
-TO_OPERATOR = by_type(Release)
-"""Frames that a server accepts from its operator, through the control socket."""
 
 ANSWERS = (
     *(Ok, Failed, Attached, HistoryPage, SearchResults, GroupList),

@@ -4,16 +4,18 @@ _tchat() {
     local command="" at
     for ((at = 1; at < COMP_CWORD; at++)); do
         case "$command ${COMP_WORDS[at]}" in
-            " demo"|" serve"|" join"|" say"|" tail"|" ask"|" export"|" send"|" get"|" irc"|" admin"|" admin release-name"|" completion") command="$command ${COMP_WORDS[at]}" ;;
+            " demo"|" serve"|" join"|" say"|" tail"|" ask"|" export"|" send"|" get"|" irc"|" ping"|" admin"|" admin stats"|" admin groups"|" admin people"|" admin show"|" admin export"|" admin backup"|" admin verify"|" admin ban"|" admin unban"|" admin bans"|" admin erase"|" admin remove-group"|" admin set-admin"|" admin release-name"|" completion") command="$command ${COMP_WORDS[at]}" ;;
         esac
     done
     COMPREPLY=()
     case "$command $before" in
         " demo --user") :; return ;;
+        " serve --config") compopt -o filenames; COMPREPLY=($(compgen -f -- "$word")); return ;;
         " serve --data") compopt -o filenames; COMPREPLY=($(compgen -f -- "$word")); return ;;
-        " serve --log-format") COMPREPLY=($(compgen -W "text json" -- "$word")); return ;;
+        " serve --log-format") COMPREPLY=($(compgen -W "text json journal" -- "$word")); return ;;
         " serve --cert") compopt -o filenames; COMPREPLY=($(compgen -f -- "$word")); return ;;
         " serve --key") compopt -o filenames; COMPREPLY=($(compgen -f -- "$word")); return ;;
+        " serve --metrics") :; return ;;
         " serve --rate-limit") :; return ;;
         " serve --join-limit") :; return ;;
         " serve --max-groups") :; return ;;
@@ -23,6 +25,7 @@ _tchat() {
         " serve --max-file") :; return ;;
         " serve --max-files") :; return ;;
         " serve --keep-files") :; return ;;
+        " serve --keep-messages") :; return ;;
         " serve --handshake-time") :; return ;;
         " serve --max-connections") :; return ;;
         " serve --max-devices") :; return ;;
@@ -81,15 +84,37 @@ _tchat() {
         " irc --user") :; return ;;
         " irc --listen") :; return ;;
         " irc --pin") :; return ;;
+        " ping --timeout") :; return ;;
+        " ping --pin") :; return ;;
+        " admin stats --data") compopt -o filenames; COMPREPLY=($(compgen -f -- "$word")); return ;;
+        " admin groups --data") compopt -o filenames; COMPREPLY=($(compgen -f -- "$word")); return ;;
+        " admin people --data") compopt -o filenames; COMPREPLY=($(compgen -f -- "$word")); return ;;
+        " admin show --data") compopt -o filenames; COMPREPLY=($(compgen -f -- "$word")); return ;;
+        " admin export --data") compopt -o filenames; COMPREPLY=($(compgen -f -- "$word")); return ;;
+        " admin backup --data") compopt -o filenames; COMPREPLY=($(compgen -f -- "$word")); return ;;
+        " admin verify --data") compopt -o filenames; COMPREPLY=($(compgen -f -- "$word")); return ;;
+        " admin ban --name") :; return ;;
+        " admin ban --key") :; return ;;
+        " admin ban --address") :; return ;;
+        " admin ban --reason") :; return ;;
+        " admin ban --data") compopt -o filenames; COMPREPLY=($(compgen -f -- "$word")); return ;;
+        " admin unban --name") :; return ;;
+        " admin unban --key") :; return ;;
+        " admin unban --address") :; return ;;
+        " admin unban --data") compopt -o filenames; COMPREPLY=($(compgen -f -- "$word")); return ;;
+        " admin bans --data") compopt -o filenames; COMPREPLY=($(compgen -f -- "$word")); return ;;
+        " admin erase --data") compopt -o filenames; COMPREPLY=($(compgen -f -- "$word")); return ;;
+        " admin remove-group --data") compopt -o filenames; COMPREPLY=($(compgen -f -- "$word")); return ;;
+        " admin set-admin --data") compopt -o filenames; COMPREPLY=($(compgen -f -- "$word")); return ;;
         " admin release-name --data") compopt -o filenames; COMPREPLY=($(compgen -f -- "$word")); return ;;
     esac
     case "$command" in
         "")
-            COMPREPLY+=($(compgen -W "demo serve join say tail ask export send get irc admin completion -h --help --version" -- "$word")) ;;
+            COMPREPLY+=($(compgen -W "demo serve join say tail ask export send get irc ping admin completion -h --help --version" -- "$word")) ;;
         " demo")
             COMPREPLY+=($(compgen -W "-h --help --user --plain" -- "$word")) ;;
         " serve")
-            COMPREPLY+=($(compgen -W "-h --help --data --log-format --cert --key --no-tls --insecure --rate-limit --join-limit --max-groups --max-members --max-requests --max-invites --max-file --max-files --keep-files --handshake-time --max-connections --max-devices --max-strangers --max-strangers-each" -- "$word")) ;;
+            COMPREPLY+=($(compgen -W "-h --help --config --data --log-format --cert --key --no-tls --insecure --proxy-protocol --metrics --rate-limit --join-limit --max-groups --max-members --max-requests --max-invites --max-file --max-files --keep-files --keep-messages --handshake-time --max-connections --max-devices --max-strangers --max-strangers-each" -- "$word")) ;;
         " join")
             COMPREPLY+=($(compgen -W "-h --help --pin --invite --link --no-tls --insecure --user --group --plain --downloads --json --history --commands --create --yes" -- "$word")) ;;
         " say")
@@ -108,10 +133,38 @@ _tchat() {
             COMPREPLY+=($(compgen -W "-h --help --group --user --pin --invite --link --no-tls --insecure --to" -- "$word")) ;;
         " irc")
             COMPREPLY+=($(compgen -W "-h --help --user --listen --pin --no-tls" -- "$word")) ;;
+        " ping")
+            COMPREPLY+=($(compgen -W "-h --help --timeout --pin --no-tls" -- "$word")) ;;
         " admin")
-            COMPREPLY+=($(compgen -W "release-name -h --help" -- "$word")) ;;
+            COMPREPLY+=($(compgen -W "stats groups people show export backup verify ban unban bans erase remove-group set-admin release-name -h --help" -- "$word")) ;;
+        " admin stats")
+            COMPREPLY+=($(compgen -W "-h --help --data --json" -- "$word")) ;;
+        " admin groups")
+            COMPREPLY+=($(compgen -W "-h --help --data --json" -- "$word")) ;;
+        " admin people")
+            COMPREPLY+=($(compgen -W "-h --help --data --json" -- "$word")) ;;
+        " admin show")
+            COMPREPLY+=($(compgen -W "-h --help --data --json" -- "$word")) ;;
+        " admin export")
+            COMPREPLY+=($(compgen -W "-h --help --data --json" -- "$word")) ;;
+        " admin backup")
+            COMPREPLY+=($(compgen -W "-h --help --data --json" -- "$word")) ;;
+        " admin verify")
+            COMPREPLY+=($(compgen -W "-h --help --data --json" -- "$word")) ;;
+        " admin ban")
+            COMPREPLY+=($(compgen -W "-h --help --name --key --address --reason --data --json" -- "$word")) ;;
+        " admin unban")
+            COMPREPLY+=($(compgen -W "-h --help --name --key --address --data --json" -- "$word")) ;;
+        " admin bans")
+            COMPREPLY+=($(compgen -W "-h --help --data --json" -- "$word")) ;;
+        " admin erase")
+            COMPREPLY+=($(compgen -W "-h --help --data --json" -- "$word")) ;;
+        " admin remove-group")
+            COMPREPLY+=($(compgen -W "-h --help --data --json" -- "$word")) ;;
+        " admin set-admin")
+            COMPREPLY+=($(compgen -W "-h --help --data --json" -- "$word")) ;;
         " admin release-name")
-            COMPREPLY+=($(compgen -W "-h --help --data" -- "$word")) ;;
+            COMPREPLY+=($(compgen -W "-h --help --data --json" -- "$word")) ;;
         " completion")
             COMPREPLY+=($(compgen -W "-h --help bash zsh fish" -- "$word")) ;;
     esac

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 S = TypeVar("S", bound=trio.abc.Stream)
 
 _MADE = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+OWN_NAME = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tchat")])
+"""The issuer and subject of the certificates that servers generate."""
 _NEVER = dt.datetime(9999, 12, 31, 23, 59, 59, tzinfo=dt.UTC)  # RFC 5280, 4.1.2.5
 
 BUSY_ALERT = b"\x15\x03\x03\x00\x02\x02\x31"
@@ -200,8 +202,9 @@ def pin_seen(stream: trio.abc.Stream) -> bytes:
 
 def _self_signed(pem: bytes) -> bytes:
     key: CertificateIssuerPrivateKeyTypes = load_pem_private_key(pem, None)  # type: ignore[assignment]
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tchat")])
-    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = x509.CertificateBuilder(
+        OWN_NAME, OWN_NAME, key.public_key(), x509.random_serial_number()
+    )
     builder = builder.not_valid_before(_MADE).not_valid_after(_NEVER)
     return builder.sign(key, None).public_bytes(Encoding.PEM)
 

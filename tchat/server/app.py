@@ -24,32 +24,29 @@ if sys.platform != "win32":  # Windows has no `resource` module
     import resource
 
 from tchat.core.fingerprints import pin_text
-from tchat.errors import Code, StartupError
+from tchat.errors import Code, StartupError, TchatError
 from tchat.invocation import program_words
 from tchat.net.address import Address, is_local
+from tchat.net.systemd import inherited_listeners, notify, notify_reloading
 from tchat.net.tcp import listen, port_of
 from tchat.net.tls import load_credentials, make_credentials
-from tchat.server.accounts import AccountManager
 from tchat.server.clock import now_ms
 from tchat.server.connections.connection import serve_connection
-from tchat.server.context import ServerContext
+from tchat.server.context import make_context
 from tchat.server.control import control_socket
-from tchat.server.group_quota import GroupQuota
-from tchat.server.groups.environment import GroupEnvironment
-from tchat.server.groups.registry import Registry
 from tchat.server.keepalive import disconnect_silent_clients
 from tchat.server.limits import Limits
-from tchat.server.presence import Presence
+from tchat.server.metrics import check_metrics, serve_metrics
+from tchat.server.operations.expiry import remove_expired_messages
 from tchat.server.retention import remove_expired_files
-from tchat.server.tickets import Tickets
 from tchat.store.open import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from tchat.core.protocol.frames import Standing
     from tchat.net.tls import Credentials
+    from tchat.server.context import ServerContext
     from tchat.server.log import Log
     from tchat.store.base import Store
 
@@ -66,7 +63,9 @@ class ServerConfig:
 
     `certificate` and `key` are PEM files from a certificate authority; without them the server
     generates its own. `plain` turns TLS off, which also requires `insecure` unless the address is a
-    loopback address. The two clocks are as in `ServerContext`.
+    loopback address. With `proxy_protocol`, every connection begins with a header of the proxy in
+    front of the server. `metrics` is where metrics are served, if they are. The two clocks are as
+    in `ServerContext`.
     """
 
     address: Address
@@ -76,20 +75,39 @@ class ServerConfig:
     key: Path | None = None
     plain: bool = False
     insecure: bool = False
+    proxy_protocol: bool = False
+    metrics: Address | None = None
     clock: Callable[[], int] = now_ms
     rate_clock: Callable[[], float] = trio.current_time
 
 
-async def run_server(config: ServerConfig, log: Log) -> None:
-    """Serve until SIGINT, SIGTERM or SIGHUP. Raises `StartupError` or `StorageError`."""
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """What a reload changes; new connections get the certificate."""
+
+    limits: Limits
+    credentials: Credentials | None
+
+
+async def run_server(
+    config: ServerConfig, log: Log, read_again: Callable[[], ServerConfig] | None = None
+) -> None:
+    """Serve until SIGINT, SIGTERM or SIGHUP. Raises `StartupError` or `StorageError`.
+
+    With `read_again`, which returns the configuration as it is now, SIGHUP applies its limits and
+    its certificate instead. A configuration that is wrong is logged, and changes nothing.
+    """
     _check_exposure(config)
+    check_metrics(config.metrics)
     config = replace(config, limits=_fit_to_open_files(config.limits))
     with trio.open_signal_receiver(*_stop_signals()) as signals:
         async with open_store(config.data) as store, trio.open_nursery() as nursery:
             stop = trio.Event()
-            nursery.start_soon(_stop_on_signal, signals, stop, log)
+            changes, changed = trio.open_memory_channel[Reloaded](1)
+            reload = None if read_again is None else partial(_reload, read_again, changes, log)
+            nursery.start_soon(_handle_signals, signals, stop, log, reload)
             _tune_garbage_collector()
-            await serve(config, _credentials(config), store, log, stop)
+            await serve(config, _credentials(config), store, log, stop, reloads=changed)
             nursery.cancel_scope.cancel()
 
 
@@ -146,13 +164,43 @@ def _credentials(config: ServerConfig) -> Credentials | None:
     return make_credentials(config.data)
 
 
-async def _stop_on_signal(signals: AsyncIterator[int], stop: trio.Event, log: Log) -> None:
+async def _handle_signals(
+    signals: AsyncIterator[int], stop: trio.Event, log: Log, reload: Callable[[], None] | None
+) -> None:
     # Later signals are received as well: unhandled, a second Ctrl-C would kill the process in the
     # middle of the shutdown.
     async for number in signals:
+        if reload is not None and number == signal.SIGHUP:
+            reload()
+            continue
         if not stop.is_set():
             log.line("stopping", signal=signal.Signals(number).name)
         stop.set()
+
+
+def _reload(
+    read_again: Callable[[], ServerConfig], changes: trio.MemorySendChannel[Reloaded], log: Log
+) -> None:
+    """Read the configuration again, and pass on its limits and its certificate."""
+    notify_reloading()
+    try:
+        config = read_again()
+        reloaded = Reloaded(_fit_to_open_files(config.limits), _credentials(config))
+    except TchatError as error:
+        log.line("reload_failed", reason=error.sentence)
+        notify("READY=1", "STATUS=The settings file is wrong; see the log.")
+        return
+    with suppress(trio.WouldBlock):  # the one before is not applied yet
+        changes.send_nowait(reloaded)
+
+
+async def _apply_reloads(
+    context: ServerContext, reloads: trio.MemoryReceiveChannel[Reloaded]
+) -> None:
+    async for reloaded in reloads:
+        context.apply(reloaded.limits, reloaded.credentials)
+        context.log.line("reloaded")
+        notify("READY=1", "STATUS=")
 
 
 async def serve(
@@ -162,14 +210,23 @@ async def serve(
     log: Log,
     stop: trio.Event,
     task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
+    *,
+    reloads: trio.MemoryReceiveChannel[Reloaded] | None = None,
 ) -> None:
-    """Serve until `stop` is set; `task_status` gets the port once connections are accepted."""
-    listeners = await listen(config.address)
+    """Serve until `stop` is set; `task_status` gets the port once connections are accepted.
+
+    Limits and certificates that arrive in `reloads` are applied.
+    """
+    listeners = inherited_listeners() or await listen(config.address)
     port = port_of(listeners[0])
     # The nursery of the groups is the outer one: on shutdown, the connections end first, and the
     # groups then process the commands received from them.
     async with trio.open_nursery() as groups:
-        context = _make_context(config, credentials, store, log, groups)
+        context = make_context(
+            store, log, groups, config.limits, credentials, config.clock, config.rate_clock
+        )
+        context.proxy_protocol = config.proxy_protocol
+        await context.bans.load()
         async with (
             trio.open_nursery() as connections,
             control_socket(context, config.data),
@@ -187,11 +244,18 @@ async def serve(
                 disconnect_silent_clients, context.presence, config.limits.silence_seconds
             )
             accepting.start_soon(
-                remove_expired_files, store, log, config.limits.keep_files, config.clock
+                remove_expired_files, store, log, lambda: context.limits.keep_files, config.clock
             )
+            accepting.start_soon(remove_expired_messages, context)
+            if config.metrics is not None:
+                await accepting.start(serve_metrics, context, config.metrics)
+            if reloads is not None:
+                accepting.start_soon(_apply_reloads, context, reloads)
             await _announce(log, Address(config.address.host, port), credentials)
             task_status.started(port)
+            notify("READY=1")
             await stop.wait()
+            notify("STOPPING=1")
             accepting.cancel_scope.cancel()
             groups.cancel_scope.deadline = trio.current_time() + GRACE_SECONDS
             context.stop()
@@ -209,40 +273,6 @@ async def _own_name() -> str:
         probe.connect(("192.0.2.1", 9))  # nothing is sent; this only chooses a route
         return str(probe.getsockname()[0])
     return "localhost"
-
-
-def _make_context(
-    config: ServerConfig,
-    credentials: Credentials | None,
-    store: Store,
-    log: Log,
-    groups: trio.Nursery,
-) -> ServerContext:
-    """Create the server's services; the group actors run in the nursery `groups`."""
-    quota = GroupQuota(store, config.limits.groups_per_user)
-    presence = Presence()
-    tickets = Tickets()
-
-    def on_standing_changed(group: str, standings: Mapping[str, Standing]) -> None:
-        quota.on_standing_changed(group, standings)
-        tickets.on_standing_changed(group, standings)
-
-    environment = GroupEnvironment(
-        store, log, presence, on_standing_changed, config.limits.group, config.clock
-    )
-    return ServerContext(
-        store=store,
-        registry=Registry(environment, groups),
-        log=log,
-        accounts=AccountManager(store.accounts, config.clock),
-        group_quota=quota,
-        presence=presence,
-        limits=config.limits,
-        credentials=credentials,
-        clock=config.clock,
-        rate_clock=config.rate_clock,
-        tickets=tickets,
-    )
 
 
 async def _announce(log: Log, address: Address, credentials: Credentials | None) -> None:

@@ -9,19 +9,22 @@ import trio
 
 from tchat.core.pace import Rate, TokenBucket
 from tchat.errors import Code, Refused
+from tchat.server.accounts import AccountManager
+from tchat.server.bans import Bans
 from tchat.server.clock import now_ms
+from tchat.server.group_quota import GroupQuota
+from tchat.server.groups.environment import GroupEnvironment
+from tchat.server.groups.registry import Registry
 from tchat.server.limits import Limits
 from tchat.server.presence import Presence
 from tchat.server.rate_limiter import BUSY_RETRY_MS, RateLimiter, UnauthenticatedLimiter
 from tchat.server.tickets import Tickets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from tchat.core.protocol.frames import Standing
     from tchat.net.tls import Credentials
-    from tchat.server.accounts import AccountManager
-    from tchat.server.group_quota import GroupQuota
-    from tchat.server.groups.registry import Registry
     from tchat.server.log import Log
     from tchat.store.base import Store
 
@@ -36,8 +39,8 @@ class ServerContext:
 
     `clock` returns ms since the Unix epoch, `rate_clock` the seconds of a monotonic clock, for the
     rate limits of people. `handshakes` contains the cancel scopes of connections that are
-    authenticating. `open_connections` counts all connections, `busy_replies` the busy refusals that
-    are being sent.
+    authenticating. `started` is by `clock`. `open_connections` counts all connections,
+    `busy_replies` the busy refusals that are being sent.
     """
 
     store: Store
@@ -45,6 +48,7 @@ class ServerContext:
     log: Log
     accounts: AccountManager
     group_quota: GroupQuota
+    bans: Bans
     presence: Presence = field(default_factory=Presence)
     limits: Limits = field(default_factory=Limits)
     credentials: Credentials | None = None
@@ -55,11 +59,14 @@ class ServerContext:
     open_connections: int = 0
     busy_replies: int = 0
     stopping: bool = False
+    proxy_protocol: bool = False
+    started: int = field(init=False)
     rate_limiter: RateLimiter = field(init=False)
     unauthenticated: UnauthenticatedLimiter = field(init=False)
     _busy_log: TokenBucket = field(init=False)
 
     def __post_init__(self) -> None:
+        self.started = self.clock()
         self.rate_limiter = RateLimiter(self.limits, self.rate_clock)
         self.unauthenticated = UnauthenticatedLimiter(self.limits)
         self._busy_log = TokenBucket(_BUSY_LOG_RATE, trio.current_time())
@@ -80,6 +87,13 @@ class ServerContext:
                 Code.BUSY, "This server has too many connections; try again later.", BUSY_RETRY_MS
             )
 
+    def apply(self, limits: Limits, credentials: Credentials | None) -> None:
+        """Use other limits and other credentials from now on."""
+        self.limits = self.rate_limiter.limits = self.unauthenticated.limits = limits
+        self.group_quota.limit = limits.groups_per_user
+        self.registry.set_limits(limits.group)
+        self.credentials = credentials
+
     def stop(self) -> None:
         """Refuse new connections, and send a goodbye to all open ones."""
         self.stopping = True
@@ -87,3 +101,39 @@ class ServerContext:
             handshake.cancel()
         for connection in self.presence.connections():
             connection.disconnect(*STOPPING)
+
+
+def make_context(
+    store: Store,
+    log: Log,
+    groups: trio.Nursery,
+    limits: Limits | None = None,
+    credentials: Credentials | None = None,
+    clock: Callable[[], int] = now_ms,
+    rate_clock: Callable[[], float] = trio.current_time,
+) -> ServerContext:
+    """Create the services of a server; the group actors run in the nursery `groups`."""
+    limits = limits or Limits()
+    quota = GroupQuota(store, limits.groups_per_user)
+    presence = Presence()
+    tickets = Tickets()
+
+    def on_standing_changed(group: str, standings: Mapping[str, Standing]) -> None:
+        quota.on_standing_changed(group, standings)
+        tickets.on_standing_changed(group, standings)
+
+    environment = GroupEnvironment(store, log, presence, on_standing_changed, limits.group, clock)
+    return ServerContext(
+        store=store,
+        registry=Registry(environment, groups),
+        log=log,
+        accounts=AccountManager(store.accounts, clock),
+        group_quota=quota,
+        bans=Bans(store.maintenance),
+        presence=presence,
+        limits=limits,
+        credentials=credentials,
+        clock=clock,
+        rate_clock=rate_clock,
+        tickets=tickets,
+    )

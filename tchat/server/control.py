@@ -1,22 +1,29 @@
-"""Control socket: the operator's commands to a running server, such as releasing a name.
+"""Control socket: the operator's commands to a running server.
 
-It is a Unix socket in the data directory. A user who can write to that directory could change
-everything in it anyway, so file permissions are sufficient protection. When no server runs, the
-same command works on the store directly.
+It is the Unix socket `control` in the data directory, with mode 0600. A user who can write to that
+directory could change everything in it anyway, so file permissions are sufficient protection.
+
+A client sends one line of JSON, `{"command": NAME, "arguments": {...}}`. The server answers with
+lines of JSON: `{"working": true}` every second while the command runs, and at the end
+`{"done": {...}}`, or `{"error": CODE, "text": SENTENCE}`. Commands run one after another.
+
+`perform` is the other end. When no server runs, it locks and opens the store itself and runs the
+same command on it.
 """
 
 from __future__ import annotations
 
+import io
+import json
+import os
 import socket
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
+from inspect import signature
 from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.core.protocol.frames import Failed, Ok, Release, decode, encode, failed
-from tchat.core.text import check_name
-from tchat.core.vocabulary import TO_CLIENT, TO_OPERATOR
 from tchat.errors import (
     Code,
     ProtocolError,
@@ -24,37 +31,47 @@ from tchat.errors import (
     StartupError,
     StorageError,
     TchatError,
+    bare,
 )
-from tchat.net.link import Link
-from tchat.server.accounts import AccountManager
-from tchat.server.clock import now_ms
+from tchat.server.context import make_context
+from tchat.server.log import Log
+from tchat.server.operations.changes import CHANGES
 from tchat.store.open import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from tchat.server.context import ServerContext
+    from tchat.server.operations.reports import Report
 
 _SOCKET = "control"
+_ADDRESS_LIMIT = 90
+_LINE_LIMIT = 64 * 1024
+SIGN_OF_LIFE_SECONDS = 1.0
 TIMEOUT_SECONDS = 5.0
-"""How long either side waits for the other."""
+"""How long either side waits for the next line of the other."""
+
+
+# ------------------------------------------------------------------ the server
 
 
 @asynccontextmanager
 async def control_socket(context: ServerContext, data: Path) -> AsyncIterator[None]:
     """Answer the operator's commands while the block runs, if the system has Unix sockets.
 
-    Without Unix sockets, or if the path is too long, the operator has to stop the server first.
+    Without them, the operator has to stop the server first.
     """
     path = data / _SOCKET
     try:
-        listener = _listen(path)
+        with _short(path) as address:
+            listener = _listen(path, address)
     except (OSError, AttributeError):
         yield
         return
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(trio.serve_listeners, partial(_serve, context), [listener])
+        serve = partial(_serve, context, trio.Lock())
+        nursery.start_soon(trio.serve_listeners, serve, [listener])
         try:
             yield
         finally:
@@ -63,52 +80,26 @@ async def control_socket(context: ServerContext, data: Path) -> AsyncIterator[No
                 path.unlink()
 
 
-async def release_name(data: Path, name: str) -> None:
-    """Remove all keys from a name: through the server that uses `data`, or directly in the store.
-
-    Raises `Refused` (no_such_name), `StartupError`, or `ProtocolError`.
-    """
-    name = check_name(name, "username")
-    try:
-        (data / "tchat.db").stat()
-    except OSError as error:
-        raise StartupError(
-            Code.CANNOT_START, f"There is no server data in {data}: {error.strerror}."
-        ) from error
-    try:
-        stream = await trio.open_unix_socket(data / _SOCKET)
-    except (OSError, RuntimeError):
-        async with open_store(data) as store:
-            await AccountManager(store.accounts, now_ms).release(name)
+@contextmanager
+def _short(path: Path) -> Iterator[str]:
+    """Give a form of a path that fits into a socket's address, which holds about 100 bytes."""
+    if len(os.fsencode(path)) <= _ADDRESS_LIMIT:
+        yield str(path)
         return
-    async with stream:
-        try:
-            with trio.fail_after(TIMEOUT_SECONDS):
-                await _request(Link(stream), Release(1, name))
-        except (trio.TooSlowError, trio.BrokenResourceError) as error:
-            raise StartupError(
-                Code.CANNOT_START, "The server does not answer; stop it and try again."
-            ) from error
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        yield f"/proc/self/fd/{directory}/{path.name}"
+    finally:
+        os.close(directory)
 
 
-async def _request(link: Link, request: Release) -> None:
-    """Send a request and wait for success. Raises `Refused` or `StartupError`."""
-    await link.send(encode(request))
-    body = await link.receive()
-    answer = None if body is None else decode(body, TO_CLIENT)
-    if isinstance(answer, Failed):
-        raise Refused(answer.code, answer.text)
-    if not isinstance(answer, Ok):
-        raise StartupError(Code.CANNOT_START, "The server stopped before it answered; try again.")
-
-
-def _listen(path: Path) -> trio.SocketListener:
+def _listen(path: Path, address: str) -> trio.SocketListener:
     # An existing socket was left by a server that was killed: the lock on the data directory
     # guarantees that no other server runs.
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX)
     try:
-        listener.bind(str(path))
+        listener.bind(address)
         path.chmod(0o600)
         listener.listen(8)
     except BaseException:
@@ -117,26 +108,152 @@ def _listen(path: Path) -> trio.SocketListener:
     return trio.SocketListener(trio.socket.from_stdlib_socket(listener))
 
 
-async def _serve(context: ServerContext, stream: trio.SocketStream) -> None:
-    link = Link(stream)
-    async with stream:
-        with suppress(trio.BrokenResourceError), trio.move_on_after(TIMEOUT_SECONDS):
+async def _serve(context: ServerContext, turn: trio.Lock, stream: trio.SocketStream) -> None:
+    async with stream, trio.open_nursery() as nursery:
+        try:
+            with trio.fail_after(TIMEOUT_SECONDS):
+                request = await _Lines(stream).next()
+            nursery.start_soon(_show_life, stream)
+            async with turn:
+                answer: Report = {"done": await _run(context, request)}
+        except StorageError:
+            raise  # the store is unreliable: the whole server has to stop
+        except TchatError as error:
+            answer = {"error": str(error.code), "text": error.sentence}
+        except trio.TooSlowError:
+            answer = {"error": str(Code.MALFORMED), "text": "No command was sent in time."}
+        nursery.cancel_scope.cancel()
+        with trio.CancelScope(shield=True), trio.move_on_after(TIMEOUT_SECONDS):
+            await _send(stream, answer)
+
+
+async def _show_life(stream: trio.SocketStream) -> None:
+    while True:
+        await trio.sleep(SIGN_OF_LIFE_SECONDS)
+        await _send(stream, {"working": True})
+
+
+async def _run(context: ServerContext, request: object) -> Report:
+    """Run the command in a request. Raises `TchatError`."""
+    match request:
+        case {"command": str(name), "arguments": dict(arguments)} if name in CHANGES:
+            change = partial(CHANGES[name], context)
             try:
-                answer = await _handle(context, await link.receive())
-            except StorageError:
-                raise  # the store is unreliable: the whole server has to stop
-            except TchatError as error:
-                answer = failed(error)
-            await link.send(encode(answer))
-            await link.close_gracefully()
+                signature(change).bind(**arguments)
+            except TypeError as error:
+                raise ProtocolError(Code.MALFORMED, f"Wrong arguments: {error}.") from error
+            return await change(**arguments)
+        case _:
+            raise ProtocolError(
+                Code.UNKNOWN_TYPE, "This is not a command of this version of the server."
+            )
 
 
-async def _handle(context: ServerContext, body: bytes | None) -> Ok | Failed:
-    request = None if body is None else decode(body, TO_OPERATOR)
-    if not isinstance(request, Release):
-        raise ProtocolError(Code.UNKNOWN_TYPE, "This is not a command for the control socket.")
-    name = check_name(request.name, "username")
-    await context.accounts.release(name)
-    context.presence.disconnect_keys(name, None, "The server's operator has released this name.")
-    context.log.line("name_released", name=name)
-    return Ok(request.id)
+# ------------------------------------------------------------------ the operator
+
+
+async def perform(data: Path, command: str, **arguments: object) -> Report:
+    """Run a command: through the server that uses `data`, or directly on the store.
+
+    Raises `Refused`, `StartupError` or `StorageError`.
+    """
+    try:
+        (data / "tchat.db").stat()
+    except OSError as error:
+        raise StartupError(
+            Code.CANNOT_START, f"There is no server data in {data}: {error.strerror}."
+        ) from error
+    request = {"command": command, "arguments": arguments}
+    try:
+        with _short(data / _SOCKET) as address:
+            stream = await trio.open_unix_socket(address)
+    except (OSError, RuntimeError):
+        return await _perform_here(data, request)
+    async with stream:
+        try:
+            return await _request(stream, request)
+        except (trio.TooSlowError, trio.BrokenResourceError) as error:
+            raise StartupError(
+                Code.CANNOT_START, "The server does not answer; stop it and try again."
+            ) from error
+
+
+async def status_of(data: Path) -> Report | None:
+    """Return the status of the server that uses `data`; None if none does."""
+    try:
+        with _short(data / _SOCKET) as address:
+            stream = await trio.open_unix_socket(address)
+    except (OSError, RuntimeError):
+        return None
+    async with stream:
+        try:
+            return await _request(stream, {"command": "status", "arguments": {}})
+        except (trio.TooSlowError, trio.BrokenResourceError, StartupError):
+            return None
+
+
+async def _perform_here(data: Path, request: object) -> Report:
+    log = Log(stream=io.StringIO())  # nobody reads it
+    try:
+        async with open_store(data) as store, trio.open_nursery() as groups:
+            context = make_context(store, log, groups)
+            try:
+                await context.bans.load()
+                return await _run(context, request)
+            finally:
+                context.registry.close()
+    except BaseExceptionGroup as group:
+        raise bare(group) from None
+    finally:
+        log.close()
+    raise AssertionError("unreachable")
+
+
+async def _request(stream: trio.SocketStream, request: object) -> Report:
+    """Send a request and wait for its end. Raises `Refused` or `StartupError`."""
+    with trio.fail_after(TIMEOUT_SECONDS):
+        await _send(stream, request)
+    lines, answer = _Lines(stream), None
+    while True:
+        with trio.fail_after(TIMEOUT_SECONDS):
+            try:
+                answer = await lines.next()
+            except ProtocolError as error:
+                raise StartupError(
+                    Code.CANNOT_START, "The server stopped before it answered; try again."
+                ) from error
+        match answer:
+            case {"done": dict(report)}:
+                return report
+            case {"error": str(code), "text": str(sentence)}:
+                raise Refused(code, sentence)
+
+
+# ------------------------------------------------------------------ lines of JSON
+
+
+class _Lines:
+    """Receives lines of JSON from a stream."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+        self._rest = b""
+
+    async def next(self) -> object:
+        """Return the next value. Raises `ProtocolError`, or `trio.BrokenResourceError`."""
+        while b"\n" not in self._rest:
+            data = await self._stream.receive_some()
+            if not data or len(self._rest) > _LINE_LIMIT:
+                raise ProtocolError(Code.MALFORMED, "This is not a line of JSON.")
+            self._rest += data
+        line, _, self._rest = self._rest.partition(b"\n")
+        try:
+            return json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise ProtocolError(Code.MALFORMED, "This is not a line of JSON.") from error
+
+
+async def _send(stream: trio.SocketStream, value: object) -> None:
+    """Send a line; do nothing if the other end is gone."""
+    with suppress(trio.BrokenResourceError):
+        await stream.send_all(json.dumps(value).encode() + b"\n")

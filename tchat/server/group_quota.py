@@ -27,7 +27,7 @@ class GroupQuota:
 
     def __init__(self, store: Store, limit: int) -> None:
         self._store = store
-        self._limit = limit
+        self.limit = limit
         self._groups: OrderedDict[str, set[str]] = OrderedDict()  # least recently used first
 
     async def load(self, person: str) -> None:
@@ -43,10 +43,10 @@ class GroupQuota:
     def reserve(self, person: str, group: str) -> None:
         """Count one more group for a person. Raises `Refused` (groups_full)."""
         groups = self._groups.get(person)
-        if groups is None or (group not in groups and len(groups) >= self._limit):
+        if groups is None or (group not in groups and len(groups) >= self.limit):
             raise Refused(
                 Code.GROUPS_FULL,
-                f"You are in {self._limit} groups, or ask to join them; this server allows no more."
+                f"You are in {self.limit} groups, or ask to join them; this server allows no more."
                 " Leave one first, or withdraw a request.",
             )
         groups.add(group)

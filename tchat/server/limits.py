@@ -134,7 +134,9 @@ def _option(flag: str, kind: _Kind, text: str) -> dict[str, _Option]:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The limits per person, connection and group. Sizes are in bytes; `keep_files` is in ms.
+    """The limits per person, connection and group.
+
+    Sizes are in bytes; `keep_files` and `keep_messages` are in ms.
 
     Rates apply to each person, on all devices together: `messages` to commands that append to a
     log, `joins` to founding groups and asking to join, `requests` to requests that append nothing.
@@ -192,6 +194,12 @@ class Limits:
             "how long a file is kept after it was last shared, for example 90d or 12h",
         ),
     )
+    keep_messages: int | None = field(
+        default=None,
+        metadata=_option(
+            "--keep-messages", _AGE, "how long messages are kept, in whole days, for example 365d"
+        ),
+    )
     handshake_seconds: float = field(
         default=10.0,
         metadata=_option(
@@ -237,6 +245,19 @@ def _options() -> Iterator[tuple[str, object, _Option]]:
     for limit in fields(Limits):
         if (option := limit.metadata.get("option")) is not None:
             yield limit.name, limit.default, option
+
+
+LIMIT_KEYS: dict[str, str] = {
+    option.flag.removeprefix("--").replace("-", "_"): f"limit_{name}"
+    for name, _, option in _options()
+}
+"""The names of the parsed options, by the keys of the settings file."""
+
+
+def parse_limit(key: str, text: str) -> object:
+    """Return the value of a limit in the settings file. Raises `argparse.ArgumentTypeError`."""
+    kinds = {f"limit_{name}": option.kind for name, _, option in _options()}
+    return kinds[LIMIT_KEYS[key]].parse(text)
 
 
 def add_limits(parser: argparse._ArgumentGroup) -> None:

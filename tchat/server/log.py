@@ -1,4 +1,4 @@
-"""The server's log: one line per occurrence, as text or as JSON lines.
+"""The server's log: one line per occurrence, as text, as JSON lines or for systemd's journal.
 
 A dedicated thread writes the lines. A console may stop accepting bytes (somebody pressed Ctrl-S,
 or the reader of a pipe is suspended), and that must not block the chat. When the queue is full, new
@@ -12,6 +12,7 @@ import queue
 import sys
 import threading
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Literal, TextIO
 
 from tchat.core.group.features import LOG_LINES
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from tchat.core.group.feature import Event
 
-LogFormat = Literal["text", "json"]
+LogFormat = Literal["text", "json", "journal"]
 
 _QUEUE_LIMIT = 10_000
 
@@ -32,10 +33,15 @@ LINES: dict[str, str] = {
     "user_disconnected": "{user} disconnected ({reason})",
     "files_removed": "removed {count} files that no group refers to any more",
     "file_damaged": "the copy of file {number} of {group} on disk is damaged and was removed",
+    "person_erased": "the operator erased {name}",
+    "server_ban": "the operator banned the {what} {value} from this server",
+    "server_unban": "the operator lifted the ban on the {what} {value}",
     "name_released": "the operator released the name {name}",
     "listening": "listening on {address}",
     "key": "this server's key is {pin}",
     "invitation": "to join: {command}",
+    "reloaded": "applied the limits and the certificate of the settings file",
+    "reload_failed": "the settings file is not applied: {reason}",
     "stopping": "stopping on {signal}",
     "refused": "refused {address}: {reason}",
     "fault": "fault in {where}: {reason}",
@@ -46,8 +52,24 @@ Lines about the events of a group are declared with the events.
 """
 
 
+Level = Literal["error", "warning", "notice", "info"]
+
+LEVELS: dict[str, Level] = {
+    "fault": "error",
+    "reload_failed": "error",
+    "file_damaged": "warning",
+    "refused": "notice",
+}
+"""The level of each kind of line; `info` for all others."""
+
+_PRIORITIES: dict[Level, int] = {"error": 3, "warning": 4, "notice": 5, "info": 6}
+
+
 class Log:
-    """Writes lines to `stream`; `clock` gives the time in seconds since the Unix epoch."""
+    """Writes lines to `stream`; `clock` gives the time in seconds since the Unix epoch.
+
+    `counts` is the number of lines of each kind so far.
+    """
 
     def __init__(
         self,
@@ -55,15 +77,17 @@ class Log:
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._render = _as_json if log_format == "json" else _as_text
+        self._render = _RENDERERS[log_format]
         self._stream = stream or sys.stdout
         self._clock = clock
+        self.counts: Counter[str] = Counter()
         self._queue: queue.Queue[str | None] = queue.Queue(_QUEUE_LIMIT)
         self._thread = threading.Thread(target=self._write, name="tchat-log", daemon=True)
         self._thread.start()
 
     def line(self, kind: str, **facts: str | int) -> None:
         """Write one line. Never blocks, never fails."""
+        self.counts[kind] += 1
         shown = {k: clean_line(v) if isinstance(v, str) else v for k, v in facts.items()}
         try:
             self._queue.put_nowait(self._render(self._clock(), kind, shown))
@@ -101,4 +125,13 @@ def _as_text(now: float, kind: str, facts: dict[str, str | int]) -> str:
 def _as_json(now: float, kind: str, facts: dict[str, str | int]) -> str:
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03}Z"
     message = LINES[kind].format_map(facts)
-    return json.dumps({"at": stamp, "event": kind, **facts, "message": message})
+    level = LEVELS.get(kind, "info")
+    return json.dumps({"at": stamp, "level": level, "event": kind, **facts, "message": message})
+
+
+def _as_journal(_now: float, kind: str, facts: dict[str, str | int]) -> str:
+    """Return a line for systemd's journal: with its priority, and without a time (sd-daemon(3))."""
+    return f"<{_PRIORITIES[LEVELS.get(kind, 'info')]}>{LINES[kind].format_map(facts)}"
+
+
+_RENDERERS = {"text": _as_text, "json": _as_json, "journal": _as_journal}

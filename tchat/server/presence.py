@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tchat.core.group.state import Author
     from tchat.core.protocol.frames import Activity
     from tchat.core.protocol.schema import Frame
+    from tchat.net.address import Address
     from tchat.server.send_queue import SendQueue
 
 
@@ -32,6 +33,10 @@ class ClientConnection(Protocol):
     @property
     def last_heard(self) -> float:
         """The `trio.current_time()` at which the client last sent something."""
+
+    @property
+    def peer(self) -> Address | None:
+        """The client's address; None if it was gone before it could be asked."""
 
     @property
     def followed_groups(self) -> Collection[str]:

@@ -67,6 +67,16 @@ class RateLimiter:
                 math.ceil(wait * 1000),
             )
 
+    @property
+    def limits(self) -> Limits:
+        """The limits in force; with other limits, all buckets are full again."""
+        return self._limits
+
+    @limits.setter
+    def limits(self, limits: Limits) -> None:
+        self._limits = limits
+        self._buckets.clear()
+
     def __len__(self) -> int:
         """Return the number of buckets in memory."""
         return len(self._buckets)
@@ -81,7 +91,7 @@ class UnauthenticatedLimiter:
     """Limits the connections that have not authenticated yet, in total and per address."""
 
     def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+        self.limits = limits
         self._by_network: Counter[str] = Counter()
 
     @property
@@ -96,7 +106,7 @@ class UnauthenticatedLimiter:
         `address` is None for a peer without an address, such as a Unix socket.
         """
         network = _network(address.host) if address else ""
-        limits = self._limits
+        limits = self.limits
         if (
             self.count >= limits.unauthenticated
             or self._by_network[network] >= limits.unauthenticated_per_address

@@ -25,18 +25,18 @@ _DAY_MS = 24 * 3600 * 1000
 
 
 async def remove_expired_files(
-    store: Store, log: Log, keep_files: int | None, clock: Callable[[], int]
+    store: Store, log: Log, keep_files: Callable[[], int | None], clock: Callable[[], int]
 ) -> None:
     """Remove files that a crash left behind, then sweep every `SWEEP_SECONDS`. Never returns.
 
-    `clock` returns ms since the Unix epoch.
+    `keep_files` returns `Limits.keep_files`, which may change; `clock`, ms since the Unix epoch.
     """
     async with store.blobs.lock():
         known = await store.files.digests()
         with _logged(log):
             await store.blobs.remove_unknown(known)
     while True:
-        await sweep(store, log, keep_files, clock())
+        await sweep(store, log, keep_files(), clock())
         await trio.sleep(SWEEP_SECONDS)
 
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from tchat.core.group.features import erase_event
 from tchat.core.protocol.framing import PREFIX, skip_frames, split_frames
@@ -152,7 +152,8 @@ class SideEffects:
     `standings` maps people (folded) to their new standing, `removed_files` are numbers, `erased`
     are the seqs of events to erase, and `display_name` is the group's name if its spelling changed.
     If the group was closed, `closed_after` is the seq of the last event before that: all events up
-    to it are erased, and the group's snapshot and read cursors are deleted.
+    to it are erased, and the group's snapshot and read cursors are deleted. All messages up to
+    `expired_to` are erased.
     """
 
     standings: Mapping[str, Standing] = field(default_factory=dict)
@@ -161,6 +162,7 @@ class SideEffects:
     erased: tuple[int, ...] = ()
     display_name: str | None = None
     closed_after: int = 0
+    expired_to: int = 0
 
     def __bool__(self) -> bool:
         """Return whether there is anything to update."""
@@ -171,6 +173,7 @@ class SideEffects:
             or self.erased
             or self.display_name
             or self.closed_after
+            or self.expired_to
         )
 
 
@@ -326,6 +329,53 @@ class FileIndex(Protocol):
         """Return the SHA-256 of every file."""
 
 
+BanKind = Literal["name", "key", "address"]
+
+
+@dataclass(frozen=True, slots=True)
+class ServerBan:
+    """A ban on the whole server: a folded name, a key's fingerprint, or a network; since `at`."""
+
+    kind: BanKind
+    value: str
+    at: int
+    reason: str = ""
+
+
+class Maintenance(Protocol):
+    """What only the server's operator asks of a store."""
+
+    async def groups(self) -> list[str]:
+        """Return all groups with a log, closed ones and direct conversations included."""
+
+    async def name_of(self, person: str) -> str | None:
+        """Return the display name of a person; None if nobody has claimed the name."""
+
+    async def expired(self, before: int) -> list[tuple[str, int]]:
+        """Return groups with events older than `before` (ms) whose messages are to be erased.
+
+        Each comes with the seq of its last event that is older.
+        """
+
+    async def forget(self, person: str) -> None:
+        """Remove a person's account, keys, read cursors, leases and downloads.
+
+        Also remove the snapshots of all groups, which contain topics and names of files.
+        """
+
+    async def bans(self) -> list[ServerBan]:
+        """Return all bans."""
+
+    async def add_ban(self, ban: ServerBan) -> None:
+        """Add a ban, or replace the one of the same kind and value."""
+
+    async def remove_ban(self, kind: BanKind, value: str) -> None:
+        """Remove a ban."""
+
+    async def compact(self) -> None:
+        """Rewrite the store without its unused parts, which may have copies of deleted data."""
+
+
 class StoredFile(Protocol):
     """A stored file that is open for reading: a `transfer.endpoints.Source`."""
 
@@ -399,6 +449,7 @@ class Store(Protocol):
     accounts: Accounts
     files: FileIndex
     blobs: Blobs
+    maintenance: Maintenance
 
     async def append(
         self,

@@ -53,6 +53,12 @@ _INCOMING = "incoming"
 _CONNECTION_LOST_SECONDS = 1.0
 
 
+def blob_path(files: Path, sha256: bytes) -> Path:
+    """Return the path of a file below the directory of all files."""
+    digest = sha256.hex()
+    return files / digest[:2] / digest
+
+
 class BlobDirectory(Blobs):
     """The files of one server, under `path`."""
 
@@ -194,8 +200,7 @@ class BlobDirectory(Blobs):
         return self.path / _INCOMING / hashlib.sha256(person.encode()).hexdigest()[:32]
 
     def _path_of(self, sha256: bytes) -> Path:
-        digest = sha256.hex()
-        return self.path / digest[:2] / digest
+        return blob_path(self.path, sha256)
 
 
 @dataclass(slots=True)

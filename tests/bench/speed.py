@@ -20,6 +20,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -28,12 +29,16 @@ from tchat.core.group.features import encode_event
 from tchat.core.group.membership import Created
 from tchat.core.group.messages import Posted
 from tchat.store.base import SideEffects
+from tchat.store.sqlite.log import add_segment
 from tchat.store.sqlite.store import SqliteStore, open_sqlite
 from tests.bench import startup
 from tests.bench.clients import TEXT
 from tests.bench.load_generator import Spec
 from tests.bench.report import say
 from tests.bench.servers import Running, has_ngircd, running
+
+if TYPE_CHECKING:
+    import sqlite3
 
 Figures = dict[str, dict[str, float]]
 
@@ -171,12 +176,12 @@ async def write_log(data: Path, events: int) -> None:
 
 
 async def _write_segments(store: SqliteStore, events: int) -> None:
-    rows = (
-        (seq, encode_event(Event("g0", seq, _AT, "m0", bytes(8), seq, Posted(TEXT))))
-        for seq in range(2, events + 2)
-    )
-    sql = "INSERT INTO segments (group_id, first, last, frames) VALUES (1, ?1, ?1, ?2)"
-    await store.database.write(lambda connection: connection.executemany(sql, rows).rowcount)
+    def add(connection: sqlite3.Connection) -> None:
+        for seq in range(2, events + 2):
+            event = Event("g0", seq, _AT, "m0", bytes(8), seq, Posted(TEXT))
+            add_segment(connection, 1, seq, seq, encode_event(event))
+
+    await store.database.write(add)
     last = "UPDATE groups SET last = ?"
     await store.database.write(lambda connection: connection.execute(last, (events + 1,)).rowcount)
 

@@ -44,6 +44,7 @@ from tchat.core.vocabulary import TO_CLIENT
 from tchat.net.address import Address
 from tchat.server.groups.side_effects import side_effects_of
 from tchat.store.base import StateSnapshot
+from tchat.store.sqlite.log import add_segment, find_group
 from tchat.store.sqlite.store import SqliteStore, open_sqlite
 from tests.bench.report import say
 from tests.helpers import raw_client
@@ -118,11 +119,10 @@ async def write_group(
     await store.append(name, 0, 1, segments[0][1], effects)
 
     def work(connection: sqlite3.Connection) -> None:
-        connection.executemany(
-            "INSERT INTO segments (group_id, first, last, frames)"
-            " SELECT id, ?1, ?1, ?2 FROM groups WHERE name = ?3",
-            [(seq, frame, name) for seq, frame in segments[1:]],
-        )
+        number, _ = find_group(connection, name)
+        assert number is not None
+        for seq, frame in segments[1:]:
+            add_segment(connection, number, seq, seq, frame)
         connection.execute("UPDATE groups SET last = ? WHERE name = ?", (length, name))
 
     await store.database.write(work)

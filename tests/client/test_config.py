@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from tchat.client.config.paths import config_directory, download_directory, state_directory
 from tchat.client.config.settings import (
     EXAMPLE,
-    InvalidSettingError,
     Server,
     Settings,
     config_file,
@@ -24,6 +23,7 @@ from tchat.client.config.settings import (
     read_settings,
 )
 from tchat.errors import Code, StartupError
+from tchat.settings_file import InvalidSettingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -43,6 +43,7 @@ from tchat.core.group.messages import (
     Unpin,
     Unpinned,
 )
+from tchat.core.group.operation import Closed, Expired
 from tchat.core.group.settings import PolicySet, SetPolicy, SetTopic, TopicSet
 from tchat.core.protocol.frames import (
     IN_TRANSFER,
@@ -77,7 +78,6 @@ from tchat.core.protocol.frames import (
     Pong,
     PresenceUpdate,
     ReadPosition,
-    Release,
     Search,
     SearchHit,
     SearchResults,
@@ -99,7 +99,7 @@ from tchat.core.protocol.handshake import (
     TransferHello,
     Welcome,
 )
-from tchat.core.vocabulary import TO_CLIENT, TO_OPERATOR, TO_SERVER
+from tchat.core.vocabulary import TO_CLIENT, TO_SERVER
 
 if TYPE_CHECKING:
     from tchat.core.protocol.schema import Frame
@@ -147,7 +147,6 @@ REQUESTS: list[Frame] = [
     LinkRequest(12),
     KeysRequest(13),
     Unlink(14, KEY),
-    Release(15, "bob"),
     Ping(),
 ]
 
@@ -158,6 +157,8 @@ BODIES: list[Body] = [
     Joined("alice", SHA256, KEY),
     Denied("bob"),
     Left(),
+    Closed(),
+    Expired(4),
     Withdrawn(),
     Kicked("bob"),
     AdminTransferred("bob"),
@@ -248,7 +249,7 @@ TRANSFER: list[Frame] = [
 
 FRAMES = REQUESTS + ANSWERS + TRANSFER
 
-EVERY_TYPE = TO_SERVER | TO_CLIENT | TO_OPERATOR | IN_TRANSFER
+EVERY_TYPE = TO_SERVER | TO_CLIENT | IN_TRANSFER
 """All directions in one vocabulary."""
 
 OPTIONAL = {

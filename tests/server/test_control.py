@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import io
+import json
+import stat
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 
-from tchat.core.protocol.frames import Failed, Ok, Release, decode, encode
-from tchat.core.vocabulary import TO_CLIENT
 from tchat.errors import Code, Refused, StartupError
 from tchat.net.address import Address
-from tchat.net.link import Link
 from tchat.server.app import ServerConfig, serve
-from tchat.server.control import release_name
+from tchat.server.control import perform
 from tchat.server.log import Log
+from tchat.server.operations.changes import CHANGES
 from tchat.store.open import open_store
 from tests.helpers import (
     GUARD,
@@ -26,6 +26,8 @@ from tests.helpers import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from tchat.server.context import ServerContext
 
 
 @asynccontextmanager
@@ -48,27 +50,40 @@ async def control_reply(data: Path, sent: bytes) -> object:
         async with stream:
             await stream.send_all(sent)
             await stream.send_eof()
-            body = await Link(stream).receive()
-            return None if body is None else decode(body, TO_CLIENT)
+            received = b""
+            async for data_received in stream:
+                received += data_received
+            return json.loads(received)
+
+
+async def refusal_of(data: Path, name: str) -> Refused:
+    with pytest.raises(Refused) as caught:
+        await perform(data, "release-name", name=name)
+    return caught.value
 
 
 @pytest.mark.parametrize(
-    "sent",
+    ("sent", "code"),
     [
-        b"help\n",
-        b"\0\0\0\1\xff",
-        b"\xff" * 64,
-        encode(Ok(1)),
-        encode(Release(1, "no such name")),
+        (b"help\n", Code.MALFORMED),
+        (b"{}", Code.MALFORMED),
+        (b"\xff\xfe\n", Code.MALFORMED),
+        (b"[" * 60_000 + b"\n", Code.MALFORMED),
+        (b"[]\n", Code.UNKNOWN_TYPE),
+        (b'{"command": "format-disk", "arguments": {}}\n', Code.UNKNOWN_TYPE),
+        (b'{"command": "release-name", "arguments": {}}\n', Code.MALFORMED),
+        (b'{"command": "release-name", "arguments": {"name": "no name"}}\n', Code.BAD_NAME),
     ],
-    ids=["words", "no CBOR", "too long", "no request", "a bad name"],
+    ids=["words", "no end", "no text", "deep", "no command", "unknown", "none", "bad name"],
 )
-async def test_garbage_on_the_control_socket_is_refused(sent: bytes, tmp_path: Path) -> None:
+async def test_garbage_on_the_control_socket_is_refused(
+    sent: bytes, code: Code, tmp_path: Path
+) -> None:
     async with server_with_control_socket(tmp_path):
-        assert isinstance(await control_reply(tmp_path, sent), Failed)
-        with pytest.raises(Refused) as caught:
-            await release_name(tmp_path, "nobody")
-        assert caught.value.code == Code.NO_SUCH_NAME
+        answer = await control_reply(tmp_path, sent)
+        assert isinstance(answer, dict)
+        assert answer["error"] == code
+        assert (await refusal_of(tmp_path, "nobody")).code == Code.NO_SUCH_NAME
 
 
 async def test_silent_client_does_not_block_the_control_socket(
@@ -78,11 +93,64 @@ async def test_silent_client_does_not_block_the_control_socket(
         server_with_control_socket(tmp_path),
         await trio.open_unix_socket(str(tmp_path / "control")),
     ):
-        with pytest.raises(Refused):
-            await release_name(tmp_path, "nobody")
+        assert (await refusal_of(tmp_path, "nobody")).code == Code.NO_SUCH_NAME
 
 
-@pytest.mark.parametrize("answer", [b"", encode(Ok(1))[:-1]], ids=["none", "half of one"])
+async def test_a_long_path_has_a_control_socket(tmp_path: Path) -> None:
+    data = tmp_path / ("long" * 20) / ("path" * 20)
+    async with server_with_control_socket(data):
+        assert (data / "control").is_socket()
+        assert (await refusal_of(data, "nobody")).code == Code.NO_SUCH_NAME
+
+
+async def test_the_control_socket_is_private(tmp_path: Path) -> None:
+    async with server_with_control_socket(tmp_path):
+        assert stat.S_IMODE((tmp_path / "control").stat().st_mode) == 0o600
+    assert not (tmp_path / "control").exists()
+
+
+async def test_a_long_command_shows_signs_of_life(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tchat.server.control.SIGN_OF_LIFE_SECONDS", 0.01)
+    ready = trio.Event()
+
+    async def think(_: ServerContext) -> dict[str, object]:
+        await ready.wait()
+        return {"thought": True}
+
+    monkeypatch.setitem(CHANGES, "think", think)
+    async with server_with_control_socket(tmp_path):
+        stream = await trio.open_unix_socket(str(tmp_path / "control"))
+        async with stream:
+            await stream.send_all(b'{"command": "think", "arguments": {}}\n')
+            received = await stream.receive_some()
+            ready.set()
+            async for more in stream:
+                received += more
+    first, *_, last = received.splitlines()
+    assert (json.loads(first), json.loads(last)) == ({"working": True}, {"done": {"thought": True}})
+
+
+async def test_an_operator_waits_while_the_server_works(tmp_path: Path) -> None:
+    (tmp_path / "tchat.db").touch()
+    listener = trio.socket.socket(trio.socket.AF_UNIX)
+    await listener.bind(str(tmp_path / "control"))
+    listener.listen(1)
+
+    async def answer() -> None:
+        stream, _ = await listener.accept()
+        with stream:
+            await stream.send(b'{"working": true}\n{"working":')
+            await stream.send(b' true}\n{"done": {"n": 1}}\n')
+
+    with listener:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(answer)
+            assert await perform(tmp_path, "think") == {"n": 1}
+
+
+@pytest.mark.parametrize("answer", [b"", b'{"done":'], ids=["none", "half of one"])
 async def test_server_that_does_not_answer_is_an_error(
     answer: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,6 +170,6 @@ async def test_server_that_does_not_answer_is_an_error(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(reply_badly)
             with trio.fail_after(GUARD), pytest.raises(StartupError) as caught:
-                await release_name(tmp_path, "bob")
+                await perform(tmp_path, "release-name", name="bob")
             nursery.cancel_scope.cancel()
     assert "stop it and try again" in caught.value.sentence

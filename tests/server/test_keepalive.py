@@ -30,6 +30,7 @@ class FakeConnection:
     """A client's connection that was last heard when a test says so."""
 
     author = Author("alice", bytes(8))
+    peer = None
     followed_groups: Collection[str] = ()
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ import pytest
 from tchat.core.group.files import RemoveFile
 from tchat.core.group.membership import Approve, Deny, Join, Kick, Leave, TransferAdmin
 from tchat.core.protocol.frames import MembershipChange
-from tchat.server.log import Log
+from tchat.server.log import LEVELS, LINES, Log
 from tests.helpers import GROUP, RunningServer, members, raw_client, running_server
 from tests.server.file_transfers import share
 
@@ -136,6 +136,7 @@ def test_log_uses_its_clock() -> None:
     log.close()
     assert json.loads(stream.getvalue()) == {
         "at": "2023-11-14T22:13:20.250Z",
+        "level": "info",
         "event": "stopping",
         "signal": "SIGTERM",
         "message": "stopping on SIGTERM",
@@ -172,3 +173,16 @@ def test_closed_console_is_ignored() -> None:
     log = Log("text", stream)
     log.line("stopping", signal="SIGTERM")
     log.close()
+
+
+def test_journal_lines_have_a_priority() -> None:
+    stream = io.StringIO()
+    log = Log("journal", stream)
+    log.line("fault", where="group ops", reason="no disk")
+    log.line("listening", address="localhost:7777")
+    log.close()
+    assert stream.getvalue() == ("<3>fault in group ops: no disk\n<6>listening on localhost:7777\n")
+
+
+def test_levels_are_of_lines_that_exist() -> None:
+    assert LEVELS.keys() <= LINES.keys()

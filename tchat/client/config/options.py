@@ -149,19 +149,19 @@ def add_session_options(parser: argparse._ActionsContainer) -> None:
     """Add the options that authenticate a server, and this person to it."""
     parser.add_argument(
         "--pin",
-        type=_argument(read_pin),
+        type=argument_type(read_pin),
         metavar="PIN",
         help="the pin that the server's key has to match: sha256:...",
     )
     parser.add_argument(
         "--invite",
-        type=_argument(read_invite),
+        type=argument_type(read_invite),
         metavar="INVITE",
         help="an invite from /invite: join without approval",
     )
     parser.add_argument(
         "--link",
-        type=_argument(_link_code),
+        type=argument_type(_link_code),
         metavar="CODE",
         help="a code from /link: use your name on this device, too",
     )
@@ -261,7 +261,7 @@ def _link_code(text: str) -> str:
     return text
 
 
-def _argument(read: Callable[[str], T]) -> Callable[[str], T]:
+def argument_type(read: Callable[[str], T]) -> Callable[[str], T]:
     """Return an argparse type that calls `read` and turns its ValueError into a usage error."""
 
     def argument(text: str) -> T:

@@ -91,7 +91,7 @@ class Command(Frame):
     and `erases` whether its events erase texts; such events are committed in a separate batch.
     """
 
-    allowed: ClassVar[Literal["anybody", "member", "admin"]] = "anybody"
+    allowed: ClassVar[Literal["anybody", "member", "admin", "operator"]] = "anybody"
     in_direct: ClassVar[bool] = False
     erases: ClassVar[bool] = False
 

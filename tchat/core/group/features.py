@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tchat.core.group import files, membership, messages, settings
+from tchat.core.group import files, membership, messages, operation, settings
 from tchat.core.group.feature import Event, Unknown
 from tchat.core.group.files import FileShared
 from tchat.core.group.messages import Erased
@@ -28,7 +28,9 @@ _FEATURES = (membership, messages, files, settings)
 COMMANDS: tuple[type[Command], ...] = tuple(c for module in _FEATURES for c in module.COMMANDS)
 """Every command that a client may send to a group."""
 
-EVENTS: tuple[type[Body], ...] = tuple(event for module in _FEATURES for event in module.EVENTS)
+EVENTS: tuple[type[Body], ...] = tuple(
+    event for module in (*_FEATURES, operation) for event in module.EVENTS
+)
 """Every body that an event may have."""
 
 LOG_LINES: dict[str, str] = {line.word: line.text for event in EVENTS for line in event.log_lines}

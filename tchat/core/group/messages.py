@@ -268,7 +268,7 @@ def _no_such_message() -> Refused:
 
 
 def _note_spelling(group: Group, event: Event) -> None:
-    if group.direct:
+    if group.direct and fold(event.actor) in group.members:  # and not the operator
         group.members[fold(event.actor)] = event.actor
 
 

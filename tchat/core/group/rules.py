@@ -22,6 +22,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tchat.core.group.feature import DEFAULT_LIMITS, Context, Event
+from tchat.core.group.state import OPERATOR
 from tchat.core.text import fold
 from tchat.errors import Code, Refused
 
@@ -48,7 +49,9 @@ def decide(
         return []
     if not command.in_direct and group.direct:
         raise Refused(Code.DIRECT, "This cannot be done in a direct conversation.")
-    if command.allowed == "admin":
+    if command.allowed == "operator":
+        _require_operator(author)
+    elif command.allowed == "admin":
         group.require_admin(author.name)
     elif command.allowed == "member":
         group.require_member(author.name)
@@ -59,6 +62,12 @@ def decide(
         Event(name, group.seq + offset, at, author.name, author.client, command.n, body)
         for offset, body in enumerate(bodies, start=1)
     ]
+
+
+def _require_operator(author: Author) -> None:
+    """Raise `Refused` (not_admin) unless the author is the server's operator."""
+    if author.name != OPERATOR:
+        raise Refused(Code.NOT_ADMIN, "Only the server's operator may do this.")
 
 
 def apply(group: Group, event: Event) -> None:

@@ -53,6 +53,10 @@ _RECENT = (1 << WINDOW) - 1
 Clients = dict[tuple[str, bytes], tuple[int, int]]
 
 
+OPERATOR = "the operator"
+"""The name of the author of what the server's operator does; with its space, nobody can have it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Author:
     """The author of a command: the name, the client's random id, and the client's public key."""

@@ -213,15 +213,6 @@ class Unlink(Frame):
     key: bytes
 
 
-@record
-class Release(Frame):
-    """Remove all keys from a name. Accepted only from the operator, on the control socket."""
-
-    type = "release"
-    id: int
-    name: str
-
-
 # ------------------------------------------------------------------ answers
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from tchat.core.group.state import Author
     from tchat.core.protocol.frames import Activity
     from tchat.core.protocol.schema import Frame
+    from tchat.net.address import Address
     from tchat.net.link import Link
     from tchat.server.context import ServerContext
 
@@ -79,6 +80,7 @@ async def _serve_chat(context: ServerContext, peer: Peer, author: Author) -> Non
         raise Refused(*STOPPING)
     if context.accounts.is_revoked(author):
         raise Refused(Code.KEY_REMOVED, "This key has just been removed from the name.")
+    context.bans.check_person(author)
     context.presence.check_devices(author, context.limits.devices)
     peer.link.allow_long_frames()
     connection = Connection(context, peer.link, author, resends=peer.resends)
@@ -127,6 +129,11 @@ class Connection:
     def last_heard(self) -> float:
         """The `trio.current_time()` at which the client last sent something."""
         return self._link.last_received
+
+    @property
+    def peer(self) -> Address | None:
+        """The client's address."""
+        return self._link.peer
 
     @property
     def followed_groups(self) -> Collection[str]:

@@ -30,6 +30,7 @@ from tchat.core.vocabulary import decode_request
 from tchat.errors import Code, ProtocolError, Refused, StorageError, TchatError
 from tchat.net.identity import verify
 from tchat.net.link import Link
+from tchat.net.proxy_protocol import read_proxy_header
 from tchat.net.tls import BUSY_ALERT
 from tchat.server.context import STOPPING
 
@@ -61,6 +62,8 @@ class Peer:
 async def authenticate_peer(context: ServerContext, stream: trio.SocketStream) -> Peer | None:
     """Authenticate an accepted connection; return None if it closed or was refused."""
     link = Link(stream)
+    if context.proxy_protocol and not await _read_proxy_header(context, link, stream):
+        return None
     try:
         context.check_capacity()
         with context.unauthenticated.admit(link.peer):
@@ -68,6 +71,19 @@ async def authenticate_peer(context: ServerContext, stream: trio.SocketStream) -
     except Refused as busy:
         await _refuse_busy(context, link, busy)
         return None
+
+
+async def _read_proxy_header(context: ServerContext, link: Link, stream: trio.SocketStream) -> bool:
+    """Use the client's address, which the proxy tells, from now on; return whether it did."""
+    try:
+        with trio.move_on_after(context.limits.handshake_seconds):
+            link.peer = await read_proxy_header(stream) or link.peer
+            return True
+    except trio.BrokenResourceError:
+        return False
+    except ProtocolError as error:
+        await refuse(context, link, error)
+    return False
 
 
 async def refuse(context: ServerContext, link: Link, error: TchatError) -> None:
@@ -85,6 +101,8 @@ async def _run_handshake(context: ServerContext, link: Link) -> Peer | None:
             try:
                 if context.credentials is not None:
                     await link.accept_tls(context.credentials)
+                # Not before, so that the reason can be told.
+                context.bans.check_address(link.peer)
                 return await _authenticate(context, link)
             finally:
                 context.handshakes.discard(scope)
@@ -126,6 +144,7 @@ async def _challenge(context: ServerContext, link: Link, hello: Hello) -> Author
         raise ProtocolError(Code.HANDSHAKE, "The answer to a challenge has to be a proof.")
     # The signature covers the server's pin, so a proof that was made for another server fails.
     verify(hello.key, proof.signature, proof_text(hello, challenge, context.pin))
+    context.bans.check_person(Author(hello.user, hello.client, hello.key))
     name = await context.accounts.claim(hello, check_name(hello.user, "username"), proof.link)
     return Author(name, hello.client, hello.key)
 

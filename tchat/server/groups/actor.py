@@ -21,6 +21,7 @@ import trio
 
 from tchat.core.group.feature import TargetedCommand
 from tchat.core.group.features import decode_event, encode_event
+from tchat.core.group.operation import Closed
 from tchat.core.group.rules import apply, decide
 from tchat.core.group.state import Group
 from tchat.core.protocol.frames import (
@@ -74,7 +75,7 @@ class GroupActor:
         self._clock = environment.clock
         self._presence = environment.presence
         self._on_standing_changed = environment.on_standing_changed
-        self._limits = environment.limits
+        self._environment = environment  # its limits may change
         self._retire = retire
         self._states = StateCache(self._store, key)
         self._read_positions: dict[str, int] = {}
@@ -260,7 +261,8 @@ class GroupActor:
         target = batch.targets.get(command.target) if isinstance(command, TargetedCommand) else None
         try:
             with item.in_turn(self.key):
-                events = decide(batch.draft, item.author, command, now, self._limits, target)
+                limits = self._environment.limits
+                events = decide(batch.draft, item.author, command, now, limits, target)
                 if events:
                     item.check()
                     _require_acquainted(batch)
@@ -288,6 +290,7 @@ class GroupActor:
     def _publish(self, batch: Batch, page: Page, effects: SideEffects) -> None:
         """Make the batch's draft the state; send its events to all subscribers. Never waits."""
         before, self.group = self.group, batch.draft
+        self._environment.events += len(batch.events)
         if effects.erased:
             self._subscriptions.erase(effects.erased)
         if effects.closed_after:
@@ -301,10 +304,15 @@ class GroupActor:
                 self._notify_affected(event, batch.strangers)
         self._notify_unsubscribed(batch.events)
         if effects.closed_after:
-            # Requests to join end with the group, without an event of their own.
+            # Memberships and requests end with the group, without an event for each.
+            for person in before.members:
+                self._unsubscribed.memberships.add(person)
             end = MembershipChange(before.name, "outsider", "closed", batch.events[-1].actor)
             for person in before.requests:
                 self._tell(person, end)
+            if isinstance(batch.events[-1].body, Closed):  # by the operator, for everybody
+                for person in before.members:
+                    self._tell(person, end)
 
     def _notify_unsubscribed(self, events: Sequence[Event]) -> None:
         """Tell members what is meant for them, on their connections without a subscription."""

@@ -21,14 +21,14 @@ def _ignore(_group: str, _standings: Mapping[str, Standing]) -> None:
     """Ignore changed standings."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class GroupEnvironment:
     """The services, callbacks and limits of a group actor.
 
     `presence` notifies people who have not subscribed to the group, and knows who is away.
     `on_standing_changed` is called after each commit with the group (folded) and the new standing
     of everybody whose standing changed. `clock` returns ms since the Unix epoch. An inbox holds
-    `inbox_limit` items before its senders have to wait.
+    `inbox_limit` items before its senders have to wait. `events` counts the committed events.
     """
 
     store: Store
@@ -38,3 +38,4 @@ class GroupEnvironment:
     limits: GroupLimits = DEFAULT_LIMITS
     clock: Callable[[], int] = now_ms
     inbox_limit: int = 1024
+    events: int = 0

@@ -12,6 +12,7 @@ from tchat.server.groups.actor import GroupActor
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from tchat.core.group.feature import GroupLimits
     from tchat.server.groups.environment import GroupEnvironment
     from tchat.server.groups.inbox import Item
     from tchat.server.groups.subscriptions import Subscription
@@ -24,6 +25,16 @@ class Registry:
         self._environment = environment
         self._nursery = nursery
         self._actors: dict[str, GroupActor] = {}
+
+    @property
+    def count(self) -> int:
+        """The number of active groups."""
+        return len(self._actors)
+
+    @property
+    def events(self) -> int:
+        """The number of events that were committed in all groups."""
+        return self._environment.events
 
     def try_send(self, key: str, item: Item) -> bool:
         """Put `item` into a group's inbox; return False if it is full or the group inactive."""
@@ -70,6 +81,10 @@ class Registry:
         contain a deleted message.
         """
         return sum(self._actors[key].erasures for key in keys if key in self._actors)
+
+    def set_limits(self, limits: GroupLimits) -> None:
+        """Use other limits in all groups."""
+        self._environment.limits = limits
 
     def close(self) -> None:
         """Make every actor process its inbox, then end."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tchat.core.group.membership import Created
+from tchat.core.group.operation import Expired
 from tchat.core.text import fold
 from tchat.store.base import FileEntry, SideEffects
 
@@ -42,7 +43,8 @@ def side_effects_of(before: Group, after: Group, events: Sequence[Event]) -> Sid
     name = after.name if any(isinstance(body, Created) for body in bodies) else None
     # A leave has a batch of its own, so all events before this batch are from before the closing.
     closed_after = before.seq if before.members and not after.members else 0
-    return SideEffects(standings, added, removed, erased, name, closed_after)
+    expired_to = max((body.upto for body in bodies if isinstance(body, Expired)), default=0)
+    return SideEffects(standings, added, removed, erased, name, closed_after, expired_to)
 
 
 def _starts_conversation(before: Group, after: Group) -> bool:

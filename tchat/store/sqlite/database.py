@@ -48,11 +48,12 @@ SCRUB_MS = 1000  # how long a checkpoint waits for readers
 class _Job:
     """A write for the writer thread, and the task that waits for it."""
 
-    __slots__ = ("done", "failure", "result", "scrub", "work")
+    __slots__ = ("compact", "done", "failure", "result", "scrub", "work")
 
-    def __init__(self, work: Work, *, scrub: bool) -> None:
+    def __init__(self, work: Work, *, scrub: bool, compact: bool) -> None:
         self.work = work
         self.scrub = scrub
+        self.compact = compact
         self.done = trio.Event()
         self.result: object = None
         self.failure: TchatError | None = None
@@ -72,12 +73,13 @@ class _Writer:
         self._thread = threading.Thread(target=self._run, name="tchat-writer", daemon=True)
         self._thread.start()
 
-    async def do(self, work: Work, *, scrub: bool = False) -> object:
+    async def do(self, work: Work, *, scrub: bool = False, compact: bool = False) -> object:
         """Run `work` in a transaction; return its result once the transaction is durable.
 
-        With `scrub`, return once everything that was deleted before is gone from the disk.
+        With `scrub`, return once everything that was deleted before is gone from the disk. With
+        `compact`, rewrite the file first, without its unused parts.
         """
-        job = _Job(work, scrub=scrub)
+        job = _Job(work, scrub=scrub, compact=compact)
         self._queue.put(job)
         await job.done.wait()
         if job.failure is not None:
@@ -95,6 +97,8 @@ class _Writer:
         while running:
             jobs, running = self._next_batch()
             self._commit(jobs)
+            if any(job.compact for job in jobs):
+                self._compact()
             if any(job.scrub for job in jobs):
                 self._scrub()
             self._token.run_sync_soon(_finish, jobs)
@@ -151,6 +155,11 @@ class _Writer:
         with suppress(sqlite3.Error):
             _truncate_wal(self._connection)
 
+    def _compact(self) -> None:
+        # Without room for a copy, deleted data is overwritten nevertheless (`secure_delete`).
+        with suppress(sqlite3.Error):
+            self._connection.execute("VACUUM")
+
     def _do(self, job: _Job) -> None:
         try:
             job.result = job.work(self._connection)
@@ -190,6 +199,10 @@ class Database:
     async def scrub(self) -> None:
         """Return once all deleted data is gone from the file and from the write-ahead log."""
         await self._writer.do(lambda _: None, scrub=True)
+
+    async def compact(self) -> None:
+        """Rewrite the file without its unused parts, then scrub. Other writes wait meanwhile."""
+        await self._writer.do(lambda _: None, scrub=True, compact=True)
 
 
 async def _run(

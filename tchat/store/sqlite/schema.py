@@ -18,6 +18,7 @@ from tchat.core.protocol.framing import split_frames
 from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.core.text import fold
 from tchat.errors import Code, StartupError
+from tchat.store.sqlite.log import checksum
 
 if TYPE_CHECKING:
     import sqlite3
@@ -192,6 +193,36 @@ _PLACES = """
     """
 
 
+# `crc` is the checksum of a segment. The table is copied, because a column that is added to rows
+# makes the B-tree move them (see `log`); the pages of the old table are overwritten.
+_CHECKSUMS = """
+    CREATE TABLE checked (
+        group_id INTEGER NOT NULL REFERENCES groups, last INTEGER NOT NULL,
+        first INTEGER NOT NULL, frames BLOB NOT NULL, crc BLOB NOT NULL,
+        PRIMARY KEY (group_id, last));
+    INSERT INTO checked SELECT group_id, last, first, frames,
+        segment_checksum(group_id, first, last, frames) FROM segments ORDER BY rowid;
+    DROP TABLE segments;
+    ALTER TABLE checked RENAME TO segments;
+    """
+
+
+# The messages of a group up to `expire_to` are to be erased, since they are older than the server
+# keeps messages; up to `expired` they are.
+_EXPIRED = """
+    ALTER TABLE groups ADD COLUMN expire_to INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE groups ADD COLUMN expired INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX groups_to_expire ON groups (id) WHERE expired < expire_to;
+    """
+
+# The operator's bans on the whole server.
+_BANS = """
+    CREATE TABLE bans (
+        kind TEXT NOT NULL, value TEXT NOT NULL, at INTEGER NOT NULL, reason TEXT NOT NULL,
+        PRIMARY KEY (kind, value)) WITHOUT ROWID;
+    """
+
+
 def _find_closed(connection: sqlite3.Connection) -> None:
     """Mark the events of groups that were closed, whether or not they were founded anew."""
     for number, group in _replayed(connection):
@@ -214,12 +245,16 @@ MIGRATIONS = (
     (_STATES, None),
     (_CLOSED, _find_closed),
     (_PLACES, None),
+    (_CHECKSUMS, None),
+    (_BANS, None),
+    (_EXPIRED, None),
 )
 """For each migration, its SQL statements and a function that fills the new tables, if any."""
 
 
 def migrate(connection: sqlite3.Connection) -> None:
     """Apply the missing migrations, each in a transaction. Raises `StartupError`."""
+    connection.create_function("segment_checksum", 4, checksum, deterministic=True)
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     (applied,) = connection.execute("PRAGMA user_version").fetchone()
     if applied > len(MIGRATIONS):

@@ -215,6 +215,52 @@ def _merge_some(connection: sqlite3.Connection) -> bool:
             return False
 
 
+# ------------------------------------------------------------------ verifying
+
+
+class SearchCheck:
+    """Compares a group's words in the index with the texts in its log, event by event.
+
+    Each word at each place has a hash; the sums of these hashes are compared. So the check needs
+    no copy of the index, only a number for each message. It reads through a connection that may be
+    read-only.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, number: int) -> None:
+        self._connection = connection
+        self._number = number
+        self._upto, _ = _progress(connection, number)
+        self._sums: dict[int, int] = {}
+
+    def add(self, event: Event) -> None:
+        """Add the next event of the log."""
+        if event.seq > self._upto:
+            return
+        match event.body:
+            case Posted(text):
+                self._sums[event.seq] = self._sum(event.seq, text)
+            case Edited(target, text) if target in self._sums:
+                self._sums[target] = self._sum(target, text)
+
+    def agrees(self) -> bool:
+        """Return whether the index has exactly the words of the messages that were added."""
+        self._connection.execute(
+            "CREATE VIRTUAL TABLE IF NOT EXISTS temp.words USING fts5vocab (main, said, instance)"
+        )
+        rows = self._connection.execute(
+            "SELECT term, doc, offset FROM temp.words WHERE term >= ? AND term < ?",
+            (f"{self._number}·", f"{self._number}{chr(ord('·') + 1)}"),
+        )
+        return sum(map(hash, rows)) == sum(self._sums.values())
+
+    def _sum(self, seq: int, text: str) -> int:
+        rowid = _rowid(self._number, seq)
+        return sum(
+            hash((f"{self._number}·{word}", rowid, place))
+            for place, word in enumerate(words_of(text))
+        )
+
+
 # ------------------------------------------------------------------ searching
 
 

@@ -20,6 +20,7 @@ from tchat.store.base import (
     Conflict,
     FileIndex,
     Hit,
+    Maintenance,
     Membership,
     Page,
     SideEffects,
@@ -33,7 +34,8 @@ from tchat.store.sqlite.accounts import SqliteAccounts
 from tchat.store.sqlite.closing import erase_closed, finish_erasing
 from tchat.store.sqlite.database import Database, open_database
 from tchat.store.sqlite.files import SqliteFileIndex, update_files
-from tchat.store.sqlite.log import body_of, erase, find_group, page_after, page_before
+from tchat.store.sqlite.log import add_segment, body_of, erase, find_group, page_after, page_before
+from tchat.store.sqlite.maintenance import SqliteMaintenance
 from tchat.store.sqlite.schema import forget_before, migrate, set_standings
 from tchat.store.sqlite.search import SearchIndex, prepare_search, remove_messages
 
@@ -52,6 +54,7 @@ class SqliteStore(Store):
         self.accounts: Accounts = SqliteAccounts(database)
         self.files: FileIndex = SqliteFileIndex(database)
         self.blobs = blobs
+        self.maintenance: Maintenance = SqliteMaintenance(database)
         self.database = database
         self._index = SearchIndex(database)
 
@@ -71,10 +74,7 @@ class SqliteStore(Store):
                 raise Conflict(group, expected, last)
             if number is None:
                 number = _add_group(connection, group)
-            connection.execute(
-                "INSERT INTO segments (group_id, first, last, frames) VALUES (?, ?, ?, ?)",
-                (number, expected + 1, expected + count, frames),
-            )
+            add_segment(connection, number, expected + 1, expected + count, frames)
             connection.execute(
                 "UPDATE groups SET last = ? WHERE id = ?", (expected + count, number)
             )
@@ -87,7 +87,7 @@ class SqliteStore(Store):
                 await self._index.purge()
         if effects.erased:
             await self.database.scrub()
-        if effects.closed_after:
+        if effects.closed_after or effects.expired_to:
             await erase_closed(self.database, self._index)
 
     async def read(self, group: str, after: int) -> Page | None:
@@ -230,6 +230,10 @@ def _update_indexes(connection: sqlite3.Connection, number: int, effects: SideEf
             "UPDATE groups SET shown = ? WHERE id = ?", (effects.display_name, number)
         )
     forget_before(connection, number, effects.closed_after)
+    if effects.expired_to:
+        connection.execute(
+            "UPDATE groups SET expire_to = ? WHERE id = ?", (effects.expired_to, number)
+        )
     if not effects.erased:
         return False
     must_purge = remove_messages(connection, number, effects.erased)

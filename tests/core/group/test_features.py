@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Annotated, get_args, get_origin, get_type_hint
 import pytest
 from hypothesis import given
 
-from tchat.core.group import files, membership, messages, settings
+from tchat.core.group import files, membership, messages, operation, settings
 from tchat.core.group.feature import Body, Command, Name, Reader, TargetedCommand, Unknown
 from tchat.core.group.features import COMMANDS, EVENTS, LOG_LINES
-from tchat.core.group.rules import apply
-from tchat.core.group.state import Group
+from tchat.core.group.membership import Join
+from tchat.core.group.operation import Appoint, Close, EraseTexts, Expire
+from tchat.core.group.rules import apply, decide
+from tchat.core.group.state import Author, Group
 from tchat.core.protocol.schema import clean
 from tchat.core.text import fold
+from tchat.core.vocabulary import TO_SERVER
 from tchat.errors import Code, Refused
 from tests.core import examples
 from tests.core.examples import BODIES, REQUESTS
@@ -24,7 +27,7 @@ from tests.core.script import Script, key_of
 if TYPE_CHECKING:
     from tchat.core.group.feature import Event
 
-MODULES = (membership, messages, files, settings)
+MODULES = (membership, messages, files, settings, operation)
 COMMAND_EXAMPLES = [frame for frame in REQUESTS if isinstance(frame, Command)]
 NOT_SHOWN = {"posted", "erased"}
 """Events that no sentence describes: the message itself is shown, or nothing is left of it."""
@@ -59,10 +62,35 @@ def event_of(body: Body) -> Event:
 
 
 def test_every_command_is_in_one_module() -> None:
-    assert len(set(COMMANDS)) == len(COMMANDS)
-    assert set(COMMANDS) == subclasses(Command) - {TargetedCommand}
+    every = [*COMMANDS, *operation.COMMANDS]
+    assert len(set(every)) == len(every)
+    assert set(every) == subclasses(Command) - {TargetedCommand}
     for module in MODULES:
         assert {command.__module__ for command in module.COMMANDS} <= {module.__name__}
+
+
+def test_no_client_can_send_operator_commands() -> None:
+    assert all(command.allowed == "operator" for command in operation.COMMANDS)
+    assert all(command.type not in TO_SERVER for command in operation.COMMANDS)
+    assert all(command.allowed != "operator" for command in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        Close(1, 2, "ops"),
+        Appoint(1, 2, "ops", "bob"),
+        Expire(1, 2, "ops", 1),
+        EraseTexts(1, 2, "ops", "x", (), topic=False),
+    ],
+)
+def test_only_the_operator_may_give_them(command: Command) -> None:
+    group = Group()
+    for event in decide(group, Author("alice", bytes(8)), Join(1, 1, "ops"), 1):
+        apply(group, event)
+    with pytest.raises(Refused) as caught:
+        decide(group, Author("alice", bytes(8)), command, 1)
+    assert caught.value.code == Code.NOT_ADMIN
 
 
 def test_every_event_is_in_one_module() -> None:

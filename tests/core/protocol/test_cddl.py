@@ -11,7 +11,7 @@ from tchat.core.group import features
 from tchat.core.group.features import decode_event, encode_event
 from tchat.core.protocol.frames import IN_TRANSFER, Failed, Goodbye, Ping, decode, encode
 from tchat.core.protocol.framing import PREFIX, pack
-from tchat.core.vocabulary import TO_CLIENT, TO_OPERATOR, TO_SERVER
+from tchat.core.vocabulary import TO_CLIENT, TO_SERVER
 from tchat.errors import Code, ProtocolError
 from tests import cddl
 from tests.cddl import ProtocolViolation, rule_of, validate, validate_body
@@ -96,7 +96,7 @@ def test_wrong_bodies_from_a_socket_are_found(item: object) -> None:
 
 
 def test_there_is_an_example_of_every_request() -> None:
-    assert {frame.type for frame in examples.REQUESTS} == (TO_SERVER | TO_OPERATOR).keys()
+    assert {frame.type for frame in examples.REQUESTS} == TO_SERVER.keys()
 
 
 def test_there_is_an_example_of_every_answer() -> None:
@@ -113,8 +113,7 @@ def test_there_is_an_example_of_every_event() -> None:
 
 def test_cddl_lists_no_frame_unknown_to_code() -> None:
     choices = " / ".join(
-        cddl.RULES[name]
-        for name in ("to-server", "to-client", "in-transfer", "to-operator", "command", "event")
+        cddl.RULES[name] for name in ("to-server", "to-client", "in-transfer", "command", "event")
     )
     groups = {"command", "event"}
     assert {name.strip() for name in choices.split("/")} - groups == {

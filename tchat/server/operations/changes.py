@@ -1,0 +1,118 @@
+"""Changes that an operator makes, on a running server or on its data.
+
+Each is a coroutine that takes the server's context, as its connections do, so that a change goes
+through the actors of the groups, and people who are connected see it. When no server runs,
+`control` opens the store, makes a context without connections, and calls the same coroutine.
+
+The keyword arguments and the result of a change are values of JSON.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, get_args
+
+from tchat.core.group.direct import check_group
+from tchat.core.group.operation import Appoint, Close
+from tchat.core.text import check_name, fold
+from tchat.errors import Code, Refused
+from tchat.server.bans import new_ban, normalized
+from tchat.server.operations.erasure import erase_person
+from tchat.server.operations.group_commands import Commander
+from tchat.server.operations.reports import Report, time_text
+from tchat.server.retention import sweep
+from tchat.store.base import BanKind
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from tchat.server.context import ServerContext
+
+
+async def release_name(context: ServerContext, name: str) -> Report:
+    """Remove all keys from a name, and disconnect its clients. Raises `Refused` (no_such_name)."""
+    name = check_name(name, "username")
+    await context.accounts.release(name)
+    context.presence.disconnect_keys(name, None, "The server's operator has released this name.")
+    context.log.line("name_released", name=name)
+    return {"name": name}
+
+
+async def remove_group(context: ServerContext, group: str) -> Report:
+    """Close a group and erase its events. Raises `Refused` (no_such_group, direct)."""
+    name = check_group(group)
+    commander = Commander(context)
+    await commander.give(Close(1, commander.n, name))
+    await sweep(context.store, context.log, context.limits.keep_files, context.clock())
+    return {"group": name}
+
+
+async def set_admin(context: ServerContext, group: str, name: str) -> Report:
+    """Make a member the admin of a group. Raises `Refused` (no_such_group, no_such_member)."""
+    group, name = check_group(group), check_name(name, "username")
+    commander = Commander(context)
+    await commander.give(Appoint(1, commander.n, group, name))
+    return {"group": group, "admin": name}
+
+
+async def ban(context: ServerContext, kind: BanKind, value: str, reason: str = "") -> Report:
+    """Ban a name, a key or an address, and disconnect whom it concerns. Raises `Refused`."""
+    made = new_ban(_kind(kind), value, reason, context.clock())
+    await context.bans.add(made)
+    disconnected = 0
+    for connection in context.presence.connections():
+        try:
+            context.bans.check_person(connection.author)
+            context.bans.check_address(connection.peer)
+        except Refused as refusal:
+            connection.disconnect(Code.BANNED, refusal.sentence)
+            disconnected += 1
+    context.log.line("server_ban", what=made.kind, value=made.value)
+    return {"kind": made.kind, "value": made.value, "disconnected": disconnected}
+
+
+async def unban(context: ServerContext, kind: BanKind, value: str) -> Report:
+    """Lift a ban. Raises `Refused` (bad_name, no_such_ban)."""
+    value = normalized(_kind(kind), value)
+    await context.bans.remove(kind, value)
+    context.log.line("server_unban", what=kind, value=value)
+    return {"kind": kind, "value": value}
+
+
+async def bans(context: ServerContext) -> Report:
+    """Return all bans."""
+    return {
+        "bans": [
+            {"kind": one.kind, "value": one.value, "reason": one.reason, "at": time_text(one.at)}
+            for one in context.bans.all()
+        ]
+    }
+
+
+def _kind(kind: BanKind) -> BanKind:
+    """Return the kind of a ban, which comes from JSON. Raises `Refused`."""
+    if kind not in get_args(BanKind):
+        raise Refused(Code.MALFORMED, "A ban is by name, key or address.")
+    return kind
+
+
+async def status(context: ServerContext) -> Report:
+    """Return since when the server runs, and who is connected."""
+    online = {fold(connection.author.name) for connection in context.presence.connections()}
+    return {
+        "since": time_text(context.started),
+        "connections": context.open_connections,
+        "people_online": len(online),
+    }
+
+
+CHANGES: dict[str, Callable[..., Awaitable[Report]]] = {
+    "status": status,
+    "release-name": release_name,
+    "remove-group": remove_group,
+    "set-admin": set_admin,
+    "erase": erase_person,
+    "ban": ban,
+    "unban": unban,
+    "bans": bans,
+}
+"""The commands that the control socket accepts; `status` and `bans` change nothing."""

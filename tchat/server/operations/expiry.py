@@ -1,0 +1,40 @@
+"""Retention of messages: erase those that are older than the server keeps them.
+
+Once a day is enough: each time, every group with old messages gets one event in its log, which says
+up to where they are erased.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import trio
+
+from tchat.core.group.operation import Expire
+from tchat.errors import Refused
+from tchat.server.operations.group_commands import Commander
+
+if TYPE_CHECKING:
+    from tchat.server.context import ServerContext
+
+DAY_MS = 24 * 3600 * 1000
+CHECK_SECONDS = 600.0
+
+
+async def remove_expired_messages(context: ServerContext) -> None:
+    """Remove expired messages now, and whenever a day has passed. Never returns."""
+    while True:
+        with suppress(Refused):  # a full disk: next time
+            await expire(context)
+        await trio.sleep(CHECK_SECONDS)
+
+
+async def expire(context: ServerContext) -> None:
+    """Remove the messages that have expired by the beginning of this day (UTC)."""
+    if context.limits.keep_messages is None:
+        return
+    before = context.clock() // DAY_MS * DAY_MS - context.limits.keep_messages
+    commander = Commander(context)
+    for group, upto in await context.store.maintenance.expired(before):
+        await commander.give(Expire(1, commander.n, group, upto))

@@ -1,0 +1,67 @@
+"""Give commands to a group's actor, as the operator or in the name of a person."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING
+
+import trio
+
+from tchat.core.group.state import OPERATOR, Author
+from tchat.core.protocol.frames import Failed, Ok, decode
+from tchat.core.protocol.framing import split_frames
+from tchat.core.text import fold
+from tchat.core.vocabulary import TO_CLIENT
+from tchat.errors import Code, Refused
+from tchat.server.groups.inbox import Execute
+from tchat.server.send_queue import SendQueue
+
+if TYPE_CHECKING:
+    from tchat.core.group.feature import Command
+    from tchat.server.context import ServerContext
+
+_CLIENT_ID_SIZE = 8
+
+
+class Commander:
+    """Gives commands in a name, that of the operator unless another is given.
+
+    `n` is the number of the next command.
+    """
+
+    def __init__(self, context: ServerContext, name: str = OPERATOR) -> None:
+        self.n = 1
+        self._context = context
+        # A new client id each time, since the numbers of an earlier one are not known.
+        self._author = Author(name, secrets.token_bytes(_CLIENT_ID_SIZE))
+
+    async def give(self, command: Command) -> None:
+        """Wait until the command is executed. Raises `Refused`."""
+        self.n += 1
+        answer = _Answer()
+        item = Execute(self._author, command, answer.queue)
+        await self._context.registry.send(fold(command.group), item)
+        await answer.done.wait()
+        if answer.refusal is not None:
+            raise answer.refusal
+
+
+class _Answer:
+    """Stands in for a connection: gets the answer to one command."""
+
+    def __init__(self) -> None:
+        self.done = trio.Event()
+        self.refusal: Refused | None = Refused(
+            Code.INTERNAL, "The group could not execute this; the server's log says why."
+        )
+        # If the group's actor fails, it closes the queue, which starts a writer.
+        self.queue = SendQueue(self._receive, self.done.set)
+
+    def _receive(self, data: bytes) -> None:
+        for body in split_frames(data):
+            answer = decode(body, TO_CLIENT)
+            if isinstance(answer, Ok):
+                self.refusal = None
+            elif isinstance(answer, Failed):
+                self.refusal = Refused(answer.code, answer.text)
+        self.done.set()

@@ -1,0 +1,93 @@
+"""What only the operator asks of the SQLite store: lists, erasure of a person, compaction."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tchat.core.group.features import decode_event
+from tchat.store.base import Maintenance, ServerBan
+from tchat.store.sqlite.log import segments_from
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from tchat.store.base import BanKind
+    from tchat.store.sqlite.database import Database
+
+_TABLES_WITH_PERSON = ("keys", "cursors", "held", "fetches")
+
+
+class SqliteMaintenance(Maintenance):
+    """Operations on all tables."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def groups(self) -> list[str]:
+        """Return all groups; see `Maintenance.groups`."""
+        sql = "SELECT name FROM groups ORDER BY name"
+        return await self._database.read(lambda c: [name for (name,) in c.execute(sql)])
+
+    async def name_of(self, person: str) -> str | None:
+        """Return a display name; see `Maintenance.name_of`."""
+        sql = "SELECT name FROM people WHERE key = ?"
+        row = await self._database.read(lambda c: c.execute(sql, (person,)).fetchone())
+        return None if row is None else str(row[0])
+
+    async def expired(self, before: int) -> list[tuple[str, int]]:
+        """Return groups with old messages; see `Maintenance.expired`."""
+        sql = "SELECT id, name, max(expire_to, erase_to) FROM groups"
+
+        def query(connection: sqlite3.Connection) -> list[tuple[str, int]]:
+            found = [
+                (name, upto, _last_before(connection, number, upto, before))
+                for number, name, upto in connection.execute(sql).fetchall()
+            ]
+            return [(name, last) for name, upto, last in found if last > upto]
+
+        return await self._database.read_slowly(query)
+
+    async def forget(self, person: str) -> None:
+        """Remove a person's rows; see `Maintenance.forget`."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM people WHERE key = ?", (person,))
+            for table in _TABLES_WITH_PERSON:
+                connection.execute(
+                    f"DELETE FROM {table} WHERE person = ?",  # noqa: S608  # ours
+                    (person,),
+                )
+            connection.execute("DELETE FROM states")
+
+        await self._database.write(work)
+
+    async def bans(self) -> list[ServerBan]:
+        """Return all bans; see `Maintenance.bans`."""
+        sql = "SELECT kind, value, at, reason FROM bans"
+        return await self._database.read(lambda c: [ServerBan(*row) for row in c.execute(sql)])
+
+    async def add_ban(self, ban: ServerBan) -> None:
+        """Add a ban; see `Maintenance.add_ban`."""
+        sql = "INSERT OR REPLACE INTO bans (kind, value, at, reason) VALUES (?, ?, ?, ?)"
+        values = (ban.kind, ban.value, ban.at, ban.reason)
+        await self._database.write(lambda c: c.execute(sql, values).rowcount)
+
+    async def remove_ban(self, kind: BanKind, value: str) -> None:
+        """Remove a ban; see `Maintenance.remove_ban`."""
+        sql = "DELETE FROM bans WHERE kind = ? AND value = ?"
+        await self._database.write(lambda c: c.execute(sql, (kind, value)).rowcount)
+
+    async def compact(self) -> None:
+        """Rewrite the database file; see `Maintenance.compact`."""
+        await self._database.compact()
+
+
+def _last_before(connection: sqlite3.Connection, number: int, after: int, before: int) -> int:
+    """Return the last event after `after` that is older than `before`, or `after`."""
+    last = after
+    for segment in segments_from(connection, number, after + 1):
+        for seq, body in segment.after(after).bodies().items():
+            if decode_event(body).at >= before:
+                return last
+            last = seq
+    return last

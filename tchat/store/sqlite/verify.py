@@ -1,0 +1,359 @@
+"""Verify a data directory without changing it: its logs, what is derived from them, its files.
+
+What is checked, and what a fault of each kind means:
+
+- the structure of the database file, by SQLite's own check;
+- every log: its checksums, that its numbers have no gaps, and that its events can be decoded;
+- what the server derived from a log against the log itself, replayed from its first event: the
+  stored state, people's standings, the group's files, its name, the search index;
+- every file against its SHA-256, and against the index of files.
+
+A change that leaves no trace in any of these is not found: somebody who rewrites an event together
+with its checksum; a log that lost its last events and their number at the same time; a changed key
+of a name (`keys`) or a changed read position, which nothing else repeats.
+
+Reading goes on while the server runs. A file that is removed meanwhile is looked up again before
+it counts as missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections import Counter
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Literal
+
+from tchat.core.group.features import decode_event
+from tchat.core.group.rules import apply
+from tchat.core.group.snapshots import MADE_WITH, thaw_whole
+from tchat.core.group.state import Group
+from tchat.core.protocol.framing import split_frames
+from tchat.core.protocol.handshake import PIECE_SIZE
+from tchat.core.text import fold
+from tchat.errors import ProtocolError, StorageError
+from tchat.store.blobs import blob_path
+from tchat.store.sqlite.log import checksum
+from tchat.store.sqlite.search import SearchCheck
+from tchat.store.sqlite.view import open_view
+from tchat.transfer.partial_file import DIGESTS_SUFFIX
+from tchat.transfer.pieces import join_digests
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tchat.core.group.feature import Event
+
+Where = Literal["database", "log", "state", "members", "files", "search", "accounts", "keys"]
+
+_MOST_FAULTS_EACH = 20
+_KEY_SIZE = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A fault: the part of the data, the group or file that it concerns, and a sentence."""
+
+    where: Where
+    subject: str
+    sentence: str
+
+
+@dataclass(slots=True)
+class Verified:
+    """The faults that were found, and how much was read.
+
+    `unknown_files` are on the disk and in no index; the server removes them at its next start.
+    `further_faults` counts those beyond the first few of their kind.
+    """
+
+    faults: list[Fault] = field(default_factory=list)
+    groups: int = 0
+    events: int = 0
+    files: int = 0
+    size: int = 0
+    unknown_files: int = 0
+    further_faults: int = 0
+    _counts: Counter[tuple[Where, str]] = field(default_factory=Counter)
+
+    @property
+    def count(self) -> int:
+        """The number of all faults."""
+        return len(self.faults) + self.further_faults
+
+    def report(self) -> dict[str, object]:
+        """Return everything as values for JSON."""
+        return {
+            "whole": not self.count,
+            "groups": self.groups,
+            "events": self.events,
+            "files": self.files,
+            "size": self.size,
+            "unknown_files": self.unknown_files,
+            "further_faults": self.further_faults,
+            "faults": [asdict(fault) for fault in self.faults],
+        }
+
+    def fault(self, where: Where, subject: str, sentence: str) -> None:
+        """Add a fault, unless there are many of its kind already."""
+        self._counts[where, subject] += 1
+        if self._counts[where, subject] > _MOST_FAULTS_EACH:
+            self.further_faults += 1
+        else:
+            self.faults.append(Fault(where, subject, sentence))
+
+
+def verify_data(directory: Path) -> Verified:
+    """Verify the database and the files in `directory`.
+
+    Raises `StartupError` if there is no data that this version can read.
+    """
+    found = Verified()
+    stored: dict[bytes, int] = {}
+    try:
+        with open_view(directory) as connection:
+            with _errors_as_faults(found, "database", "tchat.db"):
+                _check_database(connection, found)
+            groups = connection.execute("SELECT id, name, last FROM groups").fetchall()
+            for number, name, last in groups:
+                with _errors_as_faults(found, "log", name):
+                    _GroupCheck(connection, number, name, last, found).run()
+            with _errors_as_faults(found, "accounts", "tchat.db"):
+                _check_accounts(connection, found)
+            stored = _check_index_of_files(connection, found)
+    except StorageError as error:
+        found.fault("database", "tchat.db", error.sentence)
+    else:
+        _check_files(directory, stored, found)
+    return found
+
+
+@contextmanager
+def _errors_as_faults(found: Verified, where: Where, subject: str) -> Iterator[None]:
+    """Turn an error of SQLite within the block into a fault, so that the other checks go on."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        found.fault(where, subject, f"It cannot be read: {error}.")
+
+
+# ------------------------------------------------------------------ the database and the accounts
+
+
+def _check_database(connection: sqlite3.Connection, found: Verified) -> None:
+    for (line,) in connection.execute("PRAGMA integrity_check"):
+        if line != "ok":
+            found.fault("database", "tchat.db", f"Its structure is damaged: {line}.")
+    for table, *_ in connection.execute("PRAGMA foreign_key_check"):
+        found.fault("database", "tchat.db", f"A row of {table} belongs to no group.")
+
+
+def _check_accounts(connection: sqlite3.Connection, found: Verified) -> None:
+    for person, name in connection.execute("SELECT key, name FROM people"):
+        if not isinstance(name, str) or fold(name) != person:
+            found.fault("accounts", str(person), f"The display name does not fit: {name!r}.")
+    sql = (
+        "SELECT person, key FROM keys"
+        " WHERE length(key) <> ? OR person NOT IN (SELECT key FROM people)"
+    )
+    for person, _ in connection.execute(sql, (_KEY_SIZE,)):
+        found.fault("accounts", str(person), "A key is damaged, or belongs to an unknown name.")
+
+
+# ------------------------------------------------------------------ groups
+
+
+class _GroupCheck:
+    """The check of one group: replays its log, then compares what was derived from it.
+
+    `last` is the number of the last event, as the index of groups has it.
+    """
+
+    def __init__(
+        self, connection: sqlite3.Connection, number: int, name: str, last: int, found: Verified
+    ) -> None:
+        self._connection = connection
+        self._number = number
+        self._name = name
+        self._last = last
+        self._found = found
+        self._seq = 0
+        self._is_whole = True
+        self._group = Group.unwritten(name)
+        self._searched = SearchCheck(connection, number)
+        row = connection.execute(
+            "SELECT seq, made_with, data FROM states WHERE group_id = ?", (number,)
+        ).fetchone()
+        self._state = row if row is not None and row[1] == MADE_WITH else None
+
+    def run(self) -> None:
+        """Check the log, and if that is whole, what was derived from it."""
+        self._found.groups += 1
+        sql = "SELECT first, last, frames, crc FROM segments WHERE group_id = ? ORDER BY last"
+        for first, last, frames, crc in self._connection.execute(sql, (self._number,)):
+            self._check_segment(first, last, frames, crc)
+        if self._seq != self._last:
+            self._damage(f"The log ends with event {self._seq} instead of {self._last}.")
+        if self._is_whole:
+            self._check_standings()
+            self._check_shelf()
+            if not self._searched.agrees():
+                self._found.fault(
+                    "search", self._name, "The search index does not agree with the log."
+                )
+
+    def _damage(self, sentence: str) -> None:
+        self._is_whole = False
+        self._found.fault("log", self._name, sentence)
+
+    def _check_segment(self, first: object, last: object, frames: object, crc: object) -> None:
+        expected = self._seq + 1
+        if not (isinstance(first, int) and isinstance(last, int) and isinstance(frames, bytes)):
+            self._damage(f"A row after event {self._seq} has values of other types.")
+            return
+        if first > expected:
+            self._damage(f"Events {expected} to {first - 1} are missing.")
+        elif first < expected:
+            self._damage(f"Event {first} is there more than once.")
+        self._seq = max(self._seq, last)
+        if checksum(self._number, first, last, frames) != crc:
+            self._damage(f"Events {first} to {last} have changed: their checksum is wrong.")
+        elif self._is_whole:
+            self._replay(first, last, frames)
+
+    def _replay(self, first: int, last: int, frames: bytes) -> None:
+        try:
+            events = [decode_event(body) for body in split_frames(frames)]
+        except ProtocolError as error:
+            self._damage(f"Events {first} to {last} cannot be decoded: {error.sentence}")
+            return
+        if [event.seq for event in events] != list(range(first, last + 1)):
+            self._damage(f"Events {first} to {last} have other numbers inside.")
+            return
+        for event in events:
+            self._apply(event)
+
+    def _apply(self, event: Event) -> None:
+        if fold(event.group) != self._name or event.at < self._group.at:
+            self._damage(f"Event {event.seq} has the name or the time of another one.")
+        self._found.events += 1
+        apply(self._group, event)
+        self._searched.add(event)
+        if self._state is not None and self._state[0] == event.seq:
+            self._check_state(*self._state)
+
+    def _check_state(self, seq: int, _made_with: str, data: bytes) -> None:
+        try:
+            kept = thaw_whole(data, seq)
+        except ProtocolError as error:
+            self._found.fault("state", self._name, error.sentence)
+            return
+        differing = [
+            part.name
+            for part in fields(Group)
+            if getattr(kept, part.name) != getattr(self._group, part.name)
+        ]
+        if differing:
+            self._found.fault(
+                "state",
+                self._name,
+                f"The state stored at event {seq} differs from the log: {', '.join(differing)}.",
+            )
+
+    def _check_standings(self) -> None:
+        rows = self._connection.execute(
+            "SELECT person, standing FROM standings WHERE group_id = ?", (self._number,)
+        )
+        kept = dict(rows.fetchall())
+        people = (*self._group.members, *self._group.requests) if self._group.seq else ()
+        for person in sorted({*kept, *people}, key=str):
+            standing = self._group.standing(person) if person in people else "outsider"
+            if kept.get(person, "outsider") != standing:
+                self._found.fault(
+                    "members", self._name, f"The index has {person!r} wrong: they are {standing}."
+                )
+
+    def _check_shelf(self) -> None:
+        rows = self._connection.execute(
+            "SELECT number, sha256, size, person, at FROM shelf WHERE group_id = ?",
+            (self._number,),
+        )
+        for number, *row in rows:
+            file = self._group.files.get(number)
+            if file is None or row != [file.sha256, file.size, fold(file.by), file.at]:
+                self._found.fault(
+                    "files", self._name, f"The index of files has file {number} wrong."
+                )
+
+
+# ------------------------------------------------------------------ files
+
+
+def _check_index_of_files(connection: sqlite3.Connection, found: Verified) -> dict[bytes, int]:
+    """Check that every file of a group is in the index; return the sizes of all in it."""
+    stored = dict(connection.execute("SELECT sha256, size FROM blobs").fetchall())
+    rows = connection.execute(
+        "SELECT name, number, sha256, size FROM shelf JOIN groups ON id = group_id"
+    )
+    for name, number, sha256, size in rows:
+        if sha256 not in stored:
+            found.fault(
+                "files",
+                name,
+                f"File {number} was found damaged and removed; sending it again repairs it.",
+            )
+        elif stored[sha256] != size:
+            found.fault("files", name, f"File {number} has another size in the index.")
+    return stored
+
+
+def _check_files(directory: Path, stored: dict[bytes, int], found: Verified) -> None:
+    """Check the files on the disk. Those in question are looked up in the index again.
+
+    The server may have removed or added them since the index was read.
+    """
+    files = directory / "files"
+    problems: dict[bytes, str] = {}
+    for sha256, size in stored.items():
+        problem = _problem_of(blob_path(files, sha256), sha256, size)
+        if problem:
+            problems[sha256] = problem
+        else:
+            found.files += 1
+            found.size += size
+    known = set(stored)
+    with suppress(StorageError), open_view(directory) as connection:
+        known = {sha256 for (sha256,) in connection.execute("SELECT sha256 FROM blobs")}
+    for sha256, problem in problems.items():
+        if sha256 in known:
+            found.fault("files", sha256.hex(), problem)
+    names = {sha256.hex() for sha256 in {*known, *stored}}
+    found.unknown_files = sum(
+        path.name.removesuffix(DIGESTS_SUFFIX) not in names for path in files.glob("??/*")
+    )
+
+
+def _problem_of(path: Path, sha256: bytes, size: int) -> str:
+    """Return what is wrong with a file, in a sentence; empty if nothing is."""
+    digests, running, length = [], hashlib.sha256(), 0
+    try:
+        with path.open("rb") as file:
+            while piece := file.read(PIECE_SIZE):
+                running.update(piece)
+                digests.append(running.digest())
+                length += len(piece)
+        sums = path.with_name(path.name + DIGESTS_SUFFIX)
+        kept = sums.read_bytes() if sums.exists() else None
+    except FileNotFoundError:
+        return "The file is missing."
+    except OSError as error:
+        return f"The file cannot be read: {error.strerror}."
+    if length != size:
+        return f"The file has {length} bytes instead of {size}."
+    if running.digest() != sha256:
+        return "The file has changed: its digest is wrong."
+    if kept is not None and kept != join_digests(digests):
+        return "The file is whole, but the digests of its pieces have changed."
+    return ""

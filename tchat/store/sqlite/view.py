@@ -1,0 +1,82 @@
+"""A read-only view of a data directory: one snapshot of its database, while a server may run.
+
+The reports for operators, `verify` and `backup` read the file themselves. They need no server, do
+not slow one down, and see one consistent state: WAL mode lets them read while the server writes.
+They change nothing, so they need no lock. Whatever changes data goes through the server instead.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
+
+from tchat.errors import Code, StartupError, StorageError
+from tchat.store.sqlite.schema import APPLICATION_ID, MIGRATIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+DATABASE = "tchat.db"
+_WAIT_SECONDS = 10.0
+
+
+@contextmanager
+def open_view(directory: Path) -> Iterator[sqlite3.Connection]:
+    """Read one state of the database in `directory` for the length of the block.
+
+    Raises `StartupError` if there is none that this version can read, and `StorageError` if it is
+    damaged.
+    """
+    with reading(directory), closing(connect_read_only(directory)) as connection:
+        connection.execute("BEGIN")  # one snapshot for all statements
+        _check_version(connection, directory)
+        yield connection
+
+
+def connect_read_only(directory: Path) -> sqlite3.Connection:
+    """Open the database in `directory` for reading. Raises `StartupError` if there is none."""
+    path = directory / DATABASE
+    try:
+        path.stat()
+    except OSError as error:
+        raise StartupError(
+            Code.CANNOT_START, f"There is no server data in {directory}: {error.strerror}."
+        ) from error
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_WAIT_SECONDS, isolation_level=None
+    )
+
+
+@contextmanager
+def reading(directory: Path) -> Iterator[None]:
+    """Turn an error of SQLite within the block into `StartupError` or `StorageError`."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        kind = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if kind in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
+            raise StartupError(
+                Code.CANNOT_START, f"The data directory {directory} cannot be read: {error}."
+            ) from error
+        raise StorageError(
+            Code.FILE_DAMAGED, f"The database in {directory} cannot be read: {error}."
+        ) from error
+
+
+def _check_version(connection: sqlite3.Connection, directory: Path) -> None:
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if application != APPLICATION_ID:
+        raise StartupError(Code.CANNOT_START, f"{directory / DATABASE} is not a server's database.")
+    if version > len(MIGRATIONS):
+        raise StartupError(
+            Code.CANNOT_START, f"{directory} was written by a newer version of tchat; use that one."
+        )
+    if version < len(MIGRATIONS):
+        raise StartupError(
+            Code.CANNOT_START,
+            f"{directory} was written by an older version of tchat; start a server of this version"
+            " on it first.",
+        )

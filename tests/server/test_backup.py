@@ -1,0 +1,170 @@
+"""`tchat admin backup`: taken under load, it restores to whole logs with what was acknowledged."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+import trio.testing
+
+from tchat.errors import Code, Refused, StartupError
+from tchat.server import retention
+from tchat.server.operations.backup import take_backup
+from tchat.server.operations.verification import verify_server
+from tchat.store.open import open_store
+from tchat.testing import open_server
+from tests.helpers import log_of, texts
+from tests.server.operated import FILES, LONG_FILE, MESSAGES, make_data
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tchat.api.client import Client
+
+ROUNDS = int(os.environ.get("TCHAT_BACKUPS", "6"))
+"""How many backups the test under load takes."""
+
+
+@dataclass(slots=True)
+class _Load:
+    """People who post, edit, delete, share and remove files; `acknowledged` are texts that stay."""
+
+    place: Path
+    acknowledged: list[str] = field(default_factory=list)
+
+    async def post(self, client: Client) -> None:
+        """Post messages without end, and delete every third."""
+        group = await client.join("ops", create=True)
+        number = 0
+        while True:
+            number += 1
+            text = f"{client.user} says {number}"
+            message = await group.say(text)
+            if number % 3:
+                self.acknowledged.append(text)
+            else:
+                await message.delete()
+
+    async def share(self, client: Client) -> None:
+        """Share files without end, and remove each of them again."""
+        group = await client.join("files", create=True)
+        path = self.place / "file.bin"
+        for number in range(1_000_000):
+            path.write_bytes(number.to_bytes(8, "big") * 20_000)
+            file = await group.send_file(path, name=f"{number}.bin")
+            await file.remove()
+
+
+async def test_backups_under_load_are_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """People post and delete, files come and go, and the server removes files all the time."""
+    monkeypatch.setattr(retention, "SWEEP_SECONDS", 0.02)
+    load = _Load(tmp_path)
+    async with (
+        open_server(tmp_path) as server,
+        server.connect("alice") as alice,
+        server.connect("bob") as bob,
+        server.connect("carol") as carol,
+        trio.open_nursery() as nursery,
+    ):
+        group = await alice.join("ops", create=True)
+        await group.set_policy("open")
+        for work in (partial(load.post, alice), partial(load.post, bob)):
+            nursery.start_soon(work)
+        nursery.start_soon(load.share, carol)
+        expected: list[set[str]] = []
+        for number in range(ROUNDS):
+            await trio.testing.wait_all_tasks_blocked()
+            for _ in range(20):
+                await group.say("between two backups")
+            expected.append(set(load.acknowledged))
+            backup = partial(take_backup, tmp_path / "server", tmp_path / f"backup {number}")
+            report = await trio.to_thread.run_sync(backup)
+            assert report.damaged == ()
+        nursery.cancel_scope.cancel()
+    for number, sent in enumerate(expected):
+        backup_directory = tmp_path / f"backup {number}"
+        assert verify_server(backup_directory).faults == []
+        async with open_store(backup_directory) as store:
+            assert sent <= set(texts(await log_of(store)))
+    assert len(expected[-1]) > len(expected[0])
+
+
+async def test_a_server_continues_on_a_backup(tmp_path: Path) -> None:
+    """With its own key, its messages and its files."""
+    async with open_server(tmp_path) as server, server.connect("alice") as alice:
+        group = await alice.join("ops", create=True)
+        await group.say("before the backup")
+        (tmp_path / "long.bin").write_bytes(LONG_FILE)
+        await group.send_file(tmp_path / "long.bin")
+        backup = partial(take_backup, tmp_path / "server", tmp_path / "restored" / "server")
+        await trio.to_thread.run_sync(backup)
+        await group.say("after the backup")
+        pin = server.pin
+    (tmp_path / "homes").rename(tmp_path / "restored" / "homes")
+    async with open_server(tmp_path / "restored") as server, server.connect("alice") as alice:
+        assert server.pin == pin
+        group = await alice.open("ops")
+        said = [event for event in await group.history() if hasattr(event, "text")]
+        assert [event.text for event in said] == ["before the backup"]
+        (file,) = group.files
+        saved = await file.save(tmp_path / "downloads")
+        assert saved.read_bytes() == LONG_FILE
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return make_data(tmp_path)
+
+
+def test_a_backup_is_private(data: Path, tmp_path: Path) -> None:
+    take_backup(data, tmp_path / "backup")
+    for path in (tmp_path / "backup", *(tmp_path / "backup").rglob("*")):
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+    assert not (tmp_path / "backup.incomplete").exists()
+
+
+def test_an_empty_directory_may_be_the_target(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "backup").mkdir()
+    assert take_backup(data, tmp_path / "backup").files == FILES
+    assert verify_server(tmp_path / "backup").events > MESSAGES
+
+
+def test_an_interrupted_backup_does_not_block_another(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "backup.incomplete" / "files").mkdir(parents=True)
+    (tmp_path / "backup.incomplete" / "tchat.db").write_text("half")
+    take_backup(data, tmp_path / "backup")
+    assert verify_server(tmp_path / "backup").faults == []
+
+
+def test_nothing_is_overwritten(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "backup").mkdir()
+    (tmp_path / "backup" / "precious").touch()
+    with pytest.raises(Refused) as caught:
+        take_backup(data, tmp_path / "backup")
+    assert caught.value.code == Code.BAD_FILE
+    with pytest.raises(Refused, match="inside the data directory"):
+        take_backup(data, data / "backup")
+    assert [path.name for path in (tmp_path / "backup").iterdir()] == ["precious"]
+
+
+def test_damaged_files_are_reported(data: Path, tmp_path: Path) -> None:
+    """The rest is backed up nevertheless."""
+    first, second, _ = sorted((data / "files").glob("??/*[0-9a-f]"))
+    first.unlink()
+    second.write_bytes(b"?" + second.read_bytes()[1:])
+    report = take_backup(data, tmp_path / "backup")
+    assert sorted(report.damaged) == [first.name, second.name]
+    assert {fault.where for fault in verify_server(tmp_path / "backup").faults} == {"files"}
+
+
+def test_a_backup_of_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StartupError, match="There is no server data"):
+        take_backup(tmp_path / "nothing", tmp_path / "backup")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,186 @@
+"""`tchat admin verify`: whole data has no fault, and every kind of damage is found."""
+
+from __future__ import annotations
+
+import base64
+import random
+import shutil
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tchat.errors import Code, StartupError
+from tchat.server.operations.verification import verify_server
+from tests.server.operated import FILES, MESSAGES, make_data
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a data directory, to be copied."""
+    return make_data(tmp_path_factory.mktemp("original"))
+
+
+@pytest.fixture
+def data(original: Path, tmp_path: Path) -> Path:
+    """Copy the data directory, to damage the copy."""
+    shutil.copytree(original, tmp_path / "data", ignore=shutil.ignore_patterns("control"))
+    return tmp_path / "data"
+
+
+def faults(data: Path) -> list[tuple[str, str]]:
+    """Return where faults are found, and of which group or file."""
+    return [(fault.where, fault.subject) for fault in verify_server(data).faults]
+
+
+def change(data: Path, sql: str, *values: object) -> None:
+    """Change the database by SQL; at least one row has to be affected."""
+    with closing(sqlite3.connect(data / "tchat.db")) as connection, connection:
+        assert connection.execute(sql, values).rowcount > 0
+
+
+def flip(path: Path, offset: int) -> None:
+    """Change one byte of a file."""
+    content = bytearray(path.read_bytes())
+    content[offset] ^= 1 << random.Random(offset).randrange(8)
+    path.write_bytes(content)
+
+
+def test_whole_data_has_no_fault(data: Path) -> None:
+    found = verify_server(data)
+    assert found.faults == []
+    assert (found.groups, found.files) == (4, FILES)
+    assert found.events > MESSAGES
+
+
+def test_verifying_changes_nothing(data: Path) -> None:
+    before = {path: path.read_bytes() for path in data.rglob("*") if path.is_file()}
+    verify_server(data)
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def places_of(path: Path, text: bytes) -> list[int]:
+    """Return where in a file a text begins."""
+    content, places, at = path.read_bytes(), [], -1
+    while (at := content.find(text, at + 1)) >= 0:
+        places.append(at)
+    return places
+
+
+def test_a_flipped_byte_of_a_message_is_found(data: Path) -> None:
+    """In the texts and in the headers: each byte of one event, and of many others a random one."""
+    path = data / "tchat.db"
+    content = path.read_bytes()
+    starts = places_of(path, b"hello from alice, number ")
+    assert len(starts) >= MESSAGES
+    # An event's map is about 90 bytes of header, and then the text.
+    offsets = [starts[7] + step for step in range(-80, 40)]
+    offsets += [start + random.Random(start).randrange(-80, 40) for start in starts]
+    missed = []
+    for offset in offsets:
+        flip(path, offset)
+        if not verify_server(data).count:
+            missed.append(offset)
+        path.write_bytes(content)
+    assert missed == []
+
+
+@pytest.mark.parametrize("pattern", ["??/*[0-9a-f]", "??/*.sums"])
+def test_a_flipped_byte_of_a_file_is_found(data: Path, pattern: str) -> None:
+    for path in (data / "files").glob(pattern):
+        content = path.read_bytes()
+        ends = (0, len(content) - 1)
+        for offset in (*ends, *(random.Random(n).randrange(len(content)) for n in range(5))):
+            flip(path, offset)
+            assert [where for where, _ in faults(data)] == ["files"], (path, offset)
+            path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["server-key.pem", "server-cert.pem"])
+def test_a_damaged_key_is_found(data: Path, name: str) -> None:
+    path = data / name
+    content = path.read_bytes()
+    for offset in range(30, len(content) - 30, 11):
+        flip(path, offset)
+        if decoded(path.read_bytes()) != decoded(content):  # not in an unused bit, or a newline
+            assert [where for where, _ in faults(data)] == ["keys"], offset
+        path.write_bytes(content)
+
+
+def decoded(pem: bytes) -> bytes | None:
+    """Return what the lines of a PEM file encode."""
+    try:
+        return base64.b64decode(b"".join(pem.splitlines()[1:-1]), validate=True)
+    except ValueError:
+        return None
+
+
+def test_a_missing_file_is_found(data: Path) -> None:
+    gone = next((data / "files").glob("??/*[0-9a-f]"))
+    gone.unlink()
+    assert faults(data) == [("files", gone.name)]
+
+
+def test_a_file_of_another_length_is_found(data: Path) -> None:
+    path = next((data / "files").glob("??/*[0-9a-f]"))
+    path.write_bytes(path.read_bytes() + b"x")
+    (fault,) = verify_server(data).faults
+    assert "bytes instead of" in fault.sentence
+
+
+def test_an_unknown_file_is_no_fault(data: Path) -> None:
+    (data / "files" / "ab").mkdir()
+    (data / "files" / "ab" / ("ab" * 32)).write_text("left over")
+    found = verify_server(data)
+    assert (found.count, found.unknown_files) == (0, 1)
+
+
+OPS = "group_id = (SELECT id FROM groups WHERE name = 'ops')"
+LAST = "(SELECT last FROM groups WHERE name = 'ops')"
+FORGED = "UPDATE states SET data = CAST(substr(data, 1, 9) || x'00' || substr(data, 11) AS BLOB)"
+
+
+@pytest.mark.parametrize(
+    ("where", "subject", "sql"),
+    [
+        ("log", "ops", "DELETE FROM segments WHERE OPS AND first = 9"),
+        ("log", "ops", "DELETE FROM segments WHERE OPS AND last = LAST"),
+        ("log", "ops", "UPDATE segments SET frames = x'00' WHERE OPS AND first = 9"),
+        ("log", "ops", "UPDATE segments SET first = 8 WHERE OPS AND first = 9"),
+        ("log", "ops", "UPDATE groups SET last = last + 1 WHERE name = 'ops'"),
+        ("log", "lab", "UPDATE groups SET name = 'lap' WHERE name = 'lab'"),
+        ("state", "ops", FORGED),
+        ("members", "ops", "DELETE FROM standings WHERE person = 'bob' AND group_id = 1"),
+        ("members", "ops", "INSERT INTO standings VALUES ('eve', 1, 'member', 1)"),
+        ("files", "ops", "UPDATE shelf SET at = at + 1 WHERE number = 1"),
+        ("files", "ops", "DELETE FROM blobs WHERE size < 100"),
+        ("search", "ops", "INSERT INTO said (rowid, words) VALUES (99, '1·planted')"),
+        ("accounts", "bob", "UPDATE people SET name = 'Bobby' WHERE key = 'bob'"),
+        ("accounts", "bob", "UPDATE keys SET key = x'00' WHERE person = 'bob'"),
+    ],
+)
+def test_a_changed_table_is_found(data: Path, where: str, subject: str, sql: str) -> None:
+    change(data, sql.replace("OPS", OPS).replace("LAST", LAST))
+    found = faults(data)
+    assert (where, subject if "lap" not in sql else "lap") in found
+
+
+def test_an_unreadable_database_is_a_fault(data: Path) -> None:
+    path = data / "tchat.db"
+    content = bytearray(path.read_bytes())
+    content[4096:] = bytes(len(content) - 4096)
+    path.write_bytes(content)
+    assert {where for where, _ in faults(data)} == {"database"}
+
+
+def test_other_directories_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(StartupError) as caught:
+        verify_server(tmp_path)
+    assert caught.value.code == Code.CANNOT_START
+    (tmp_path / "tchat.db").touch()
+    with pytest.raises(StartupError, match="not a server's database"):
+        verify_server(tmp_path)

@@ -1,0 +1,217 @@
+"""What a service manager, a proxy and Prometheus see of a server: real sockets and processes."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tomllib
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+import trio.testing
+
+from tchat.errors import ProtocolError
+from tchat.net.address import Address
+from tchat.net.proxy_protocol import read_proxy_header
+from tchat.server.settings import read_serve_settings
+from tests.helpers import GUARD
+from tests.processes import launching
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+DEPLOY = Path(__file__).parents[1] / "examples" / "deploy"
+
+
+# ------------------------------------------------------------------ examples
+
+
+def test_the_example_settings_are_valid() -> None:
+    read_serve_settings(tomllib.loads((DEPLOY / "tchat.toml").read_text()))
+
+
+def test_the_unit_starts_a_command_that_exists() -> None:
+    from tchat.cli import parser
+
+    lines = (DEPLOY / "tchat.service").read_text().splitlines()
+    (command,) = [line.partition("=")[2] for line in lines if line.startswith("ExecStart=")]
+    parser().parse_args(command.split()[1:])
+    assert "Type=notify-reload" in lines
+
+
+# ------------------------------------------------------------------ the service manager
+
+
+async def test_the_service_manager_is_told_the_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "tchat.toml"
+    path.write_text("")
+    with trio.socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        await manager.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+
+        async def state() -> list[str]:
+            with trio.fail_after(GUARD):
+                return (await manager.recv(1000)).decode().splitlines()
+
+        async with launching(tmp_path) as launch:
+            server = await launch.serve("--config", path)
+            assert await state() == ["READY=1"]
+            server.running.send_signal(signal.SIGHUP)
+            assert (await state())[0] == "RELOADING=1"
+            assert (await state())[0] == "READY=1"
+            assert await server.stop() == 0
+            assert await state() == ["STOPPING=1"]
+
+
+MANAGER = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+"""
+"""A service manager: puts a socket where it belongs, and becomes the service."""
+
+
+async def test_an_inherited_socket_is_used(tmp_path: Path) -> None:
+    """With LISTEN_FDS, the port on the command line is not."""
+    with socket.create_server(("127.0.0.1", 0)) as port:
+        number = port.getsockname()[1]
+        serve = ["-m", "tchat", "serve", "127.0.0.1", "1", "--data", str(tmp_path / "data")]
+        running: trio.Process = await trio.lowlevel.open_process(
+            [sys.executable, "-c", MANAGER, str(port.fileno()), *serve],
+            pass_fds=[port.fileno()],
+            stdout=subprocess.PIPE,
+        )
+        try:
+            async with launching(tmp_path) as launch:
+                ping = await launch.tchat("ping", "127.0.0.1", number, "--timeout", 20)
+                assert await ping.exit() == 0, ping.err
+        finally:
+            running.terminate()
+            await running.wait()
+    assert running.stdout is not None
+    out = b"".join([bytes(data) async for data in running.stdout])
+    assert f"listening on 127.0.0.1:{number}" in out.decode()
+
+
+# ------------------------------------------------------------------ metrics
+
+
+async def test_metrics_are_served_over_http(tmp_path: Path) -> None:
+    (probe,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = probe.socket.getsockname()[1]
+    await probe.aclose()
+    async with launching(tmp_path) as launch:
+        server = await launch.serve("--metrics", f"127.0.0.1:{port}")
+        alice = await launch.join(server.address, "alice")
+        await alice.type("hello")
+        await alice.sees("<alice> hello")
+        text = await http_get(port, "/metrics")
+        assert text.startswith("HTTP/1.1 200 OK\r\n")
+        assert "tchat_connections 1.0" in text
+        assert "tchat_people_online 1.0" in text
+        assert "tchat_events_total 2.0" in text
+        assert 'tchat_log_lines_total{event="user_connected"} 1.0' in text
+        assert (await http_get(port, "/secrets")).startswith("HTTP/1.1 404 ")
+
+
+async def http_get(port: int, path: str) -> str:
+    stream = await trio.open_tcp_stream("127.0.0.1", port)
+    async with stream:
+        with trio.fail_after(GUARD):
+            await stream.send_all(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            return b"".join([bytes(data) async for data in stream]).decode()
+
+
+# ------------------------------------------------------------------ a proxy
+
+V2 = b"\r\n\r\n\0\r\nQUIT\n"
+FOUR = socket.inet_aton("192.0.2.7") + socket.inet_aton("10.0.0.1") + struct.pack("!HH", 4711, 7777)
+SIX = socket.inet_pton(socket.AF_INET6, "2001:db8::7") * 2 + struct.pack("!HH", 4711, 7777) + b"ext"
+
+
+async def header_of(sent: bytes) -> tuple[Address | None, bytes]:
+    """Send a header and the byte after it; return what is read, and what is left."""
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with listener:
+        client = await trio.testing.open_stream_to_socket_listener(listener)
+        stream = await listener.accept()
+        async with client, stream:
+            await client.send_all(sent + b"!")
+            with trio.fail_after(GUARD):
+                return await read_proxy_header(stream), bytes(await stream.receive_some(10))
+
+
+@pytest.mark.parametrize(
+    ("sent", "address"),
+    [
+        (b"PROXY TCP4 192.0.2.7 10.0.0.1 4711 7777\r\n", Address("192.0.2.7", 4711)),
+        (b"PROXY TCP6 2001:db8::7 ::1 4711 7777\r\n", Address("2001:db8::7", 4711)),
+        (b"PROXY UNKNOWN\r\n", None),
+        (V2 + struct.pack("!BBH", 0x21, 0x11, len(FOUR)) + FOUR, Address("192.0.2.7", 4711)),
+        (V2 + struct.pack("!BBH", 0x21, 0x21, len(SIX)) + SIX, Address("2001:db8::7", 4711)),
+        (V2 + struct.pack("!BBH", 0x20, 0x00, 0), None),
+    ],
+)
+async def test_a_header_names_the_client(sent: bytes, address: Address | None) -> None:
+    assert await header_of(sent) == (address, b"!")
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\x00 a TLS hello",
+        b"PROXY TCP4 somewhere 10.0.0.1 4711 7777\r\n",
+        b"PROXY TCP4 192.0.2.7 10.0.0.1 4711\r\n",
+        b"PROXY " + b"x" * 200,
+        V2 + struct.pack("!BBH", 0x21, 0x11, 60_000),
+        V2 + struct.pack("!BBH", 0x21, 0x31, 4) + b"unix",
+    ],
+)
+async def test_a_wrong_header_is_refused(sent: bytes) -> None:
+    with pytest.raises(ProtocolError, match="PROXY protocol"):
+        await header_of(sent)
+
+
+async def test_the_log_has_the_address_behind_the_proxy(tmp_path: Path) -> None:
+    async with launching(tmp_path, tls=True) as launch:
+        server = await launch.serve("--proxy-protocol")
+        async with proxy(server.address, b"PROXY TCP4 192.0.2.7 10.0.0.1 4711 7777\r\n") as door:
+            alice = await launch.join(door, "alice")
+            await alice.sees("alice created ops")
+            await server.sees("alice connected from 192.0.2.7:4711")
+        direct = await launch.tchat("ping", server.address)
+        assert await direct.exit() != 0
+        await server.sees("This server expects the PROXY protocol")
+
+
+@asynccontextmanager
+async def proxy(server: Address, header: bytes) -> AsyncIterator[Address]:
+    """Forward connections to a server, each with a header in front."""
+
+    async def forward(client: trio.SocketStream) -> None:
+        async with client, await trio.open_tcp_stream(server.host, server.port) as onward:
+            await onward.send_all(header)
+            async with trio.open_nursery() as both:
+                both.start_soon(copy, client, onward, both)
+                both.start_soon(copy, onward, client, both)
+
+    async def copy(one: trio.SocketStream, other: trio.SocketStream, both: trio.Nursery) -> None:
+        with suppress(trio.BrokenResourceError):
+            async for data in one:
+                await other.send_all(data)
+        both.cancel_scope.cancel()
+
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, forward, [listener])
+        yield Address("127.0.0.1", listener.socket.getsockname()[1])
+        nursery.cancel_scope.cancel()
