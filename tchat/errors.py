@@ -152,16 +152,8 @@ class OutputError(TchatError):
 
 
 def root_of(error: BaseException) -> BaseException:
-    """Return the first plain exception in nested groups, or the exception itself."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
-
-
-def bare(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the first exception in nested groups that is no cancellation; else the group."""
-    for error in group.exceptions:
-        found = bare(error) if isinstance(error, BaseExceptionGroup) else error
-        if isinstance(found, Exception | KeyboardInterrupt):
-            return found
-    return group
+    """Return the first exception in nested groups that is no cancellation; else `error` itself."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    roots = map(root_of, error.exceptions)
+    return next((one for one in roots if isinstance(one, Exception | KeyboardInterrupt)), error)

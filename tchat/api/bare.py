@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
-from tchat.errors import bare
+from tchat.errors import root_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -29,6 +29,6 @@ async def raising_bare(context: AbstractAsyncContextManager[T]) -> AsyncIterator
             except BaseException as error:  # noqa: BLE001  # raised again, outside the nurseries
                 raised = error
     except BaseExceptionGroup as group:
-        raise bare(group) from None
+        raise root_of(group) from None
     if raised is not None:
         raise raised

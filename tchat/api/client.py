@@ -17,13 +17,12 @@ from tchat.api.bare import raising_bare
 from tchat.api.follower import Follower, logger
 from tchat.api.groups import Message, event_of
 from tchat.api.stream import Events
-from tchat.client.config.opening import find_server, open_user_session
+from tchat.client.config.opening import expected_pin, find_server, open_user_session
 from tchat.core.fingerprints import read_invite, read_pin
 from tchat.core.group.direct import is_direct
 from tchat.core.group.feature import Event as Entry
 from tchat.core.group.membership import Leave
 from tchat.core.group.messages import Posted
-from tchat.core.group.state import banned_refusal
 from tchat.core.text import check_name
 from tchat.errors import Code, Refused, UsageError
 
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 
     from tchat.api.groups import Event, Group, Notice
     from tchat.api.stream import Since
-    from tchat.client.replica import Replica
     from tchat.client.session import Session
 
 T = TypeVar("T")
@@ -65,15 +63,17 @@ async def connect(
     possible on this machine only.
 
     Raises `Unavailable` if the server cannot be reached at first, `Refused` if it declines this
-    person (name_taken, server_changed ...), `UsageError` if `user` is missing.
+    person (name_taken, server_changed ...), `UsageError` if `user` is missing or an argument is not
+    valid, `StartupError` if `pin` and `invite` are of different servers.
     """
     token, invited_pin = _read(read_invite, invite) if invite else (None, b"")
     found = find_server(server, home)
     name = user or found.user
     if name is None:
         raise UsageError(Code.MISSING_ARGUMENT, "The user name is missing.")
-    wanted = (_read(read_pin, pin) if pin else None) or invited_pin or found.pin
-    chosen = replace(found, pin=wanted, no_tls=found.no_tls or not tls)
+    no_tls = found.no_tls or not tls
+    given = _read(read_pin, pin) if pin else found.pin
+    chosen = replace(found, pin=expected_pin(given, invited_pin, no_tls=no_tls), no_tls=no_tls)
     session = open_user_session(
         chosen, check_name(name, "username"), link=link, home=home, recent=0, unread=False
     )
@@ -165,7 +165,7 @@ class Client:
                 lambda: replica.standing != "waiting" and not self._follower.is_loading(replica)
             )
             if replica.standing != "member":
-                raise _not_admitted(replica)
+                raise replica.not_member_refusal()
         except Refused:
             if replica.standing != "member":
                 self._session.unfollow(replica)
@@ -183,7 +183,7 @@ class Client:
             replica = await self._session.enter(group, invite=token, create=False)
             await self._follower.wait_until(lambda: not self._follower.is_loading(replica))
             if replica.standing == "outsider":
-                raise _not_admitted(replica)
+                raise replica.not_member_refusal()
         except Refused:
             if replica.standing not in ("member", "waiting"):
                 self._session.unfollow(replica)
@@ -202,7 +202,7 @@ class Client:
         replica = await self._session.enter(group, join=False)
         await self._follower.wait_until(lambda: not self._follower.is_loading(replica))
         if replica.standing != "member":
-            refusal = _not_admitted(replica)
+            refusal = replica.not_member_refusal()
             self._session.unfollow(replica)
             raise refusal
         return self._follower.group_of(replica)
@@ -308,15 +308,3 @@ class Client:
                     skipped += 1
                     if skipped % _SKIPPED_PER_ACK == 0:
                         await events.ack(event)
-
-
-def _not_admitted(replica: Replica) -> Refused:
-    if replica.banned:
-        return banned_refusal()
-    if replica.standing == "waiting":
-        sentence = f"You are not a member of {replica.name} yet: its admin has to approve you."
-    elif replica.kicked:
-        sentence = f"You were removed from {replica.name}; an invite lets you in again."
-    else:
-        sentence = f"You are not a member of {replica.name}."
-    return Refused(Code.NOT_MEMBER, sentence)

@@ -17,10 +17,10 @@ from tchat.core.group.membership import Created
 from tchat.core.group.messages import Deleted, Edited, Erased, Posted
 from tchat.core.group.rules import apply
 from tchat.core.group.snapshots import SNAPSHOT_LIMIT, thaw
-from tchat.core.group.state import Group
+from tchat.core.group.state import Group, banned_refusal
 from tchat.core.protocol.frames import Attach, HistoryRequest
 from tchat.core.text import clean_line, fold
-from tchat.errors import Code, ProtocolError
+from tchat.errors import Code, ProtocolError, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -244,6 +244,21 @@ class Replica:
             self.online[fold(member.name)] = member.name
             if member.away:
                 self.away[fold(member.name)] = clean_line(member.away)
+
+    def not_member_refusal(self, advice: str = "") -> Refused:
+        """Return why the person cannot act as a member; `advice` is for outsiders."""
+        if self.banned:
+            return banned_refusal()
+        name = clean_line(self.name)
+        sentence = f"You are not a member of {name}."
+        if self.standing == "waiting":
+            admin = clean_line(self.admin or "its admin")
+            sentence = f"You are not a member of {name} yet: {admin} has to approve you."
+        elif self.kicked:
+            sentence = f"You were removed from {name}; an invite lets you in again."
+        elif advice:
+            sentence = f"{sentence} {advice}"
+        return Refused(Code.NOT_MEMBER, sentence)
 
     def clear_presence(self) -> None:
         """Clear presence: it is not known who is online."""

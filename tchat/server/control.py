@@ -31,7 +31,7 @@ from tchat.errors import (
     StartupError,
     StorageError,
     TchatError,
-    bare,
+    root_of,
 )
 from tchat.server.context import make_context
 from tchat.server.log import Log
@@ -203,7 +203,7 @@ async def _perform_here(data: Path, request: object) -> Report:
             finally:
                 context.registry.close()
     except BaseExceptionGroup as group:
-        raise bare(group) from None
+        raise root_of(group) from None
     finally:
         log.close()
     raise AssertionError("unreachable")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from typing import TYPE_CHECKING
 
@@ -10,12 +11,15 @@ import trio
 
 import tchat
 import tchat.testing
+from tchat.core.fingerprints import invite_text, pin_text
 from tchat.core.protocol.frames import LinkCode, LinkRequest, Unlink
 from tests.api.people import behind_proxy, group_of, next_of
 from tests.helpers import GROUP, GUARD
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+PIN = pin_text(hashlib.sha256(b"another key").digest())
 
 
 async def test_error_of_the_block_arrives_bare() -> None:
@@ -49,9 +53,7 @@ async def test_declined_user_is_a_refusal(tmp_path: Path) -> None:
 async def test_wrong_server_key_is_a_refusal(tmp_path: Path) -> None:
     async with tchat.testing.open_server() as server:
         with pytest.raises(tchat.Refused) as refused:
-            async with tchat.connect(
-                server.address, user="alice", home=tmp_path, pin=f"sha256:{43 * 'A'}"
-            ):
+            async with tchat.connect(server.address, user="alice", home=tmp_path, pin=PIN):
                 pytest.fail("connected")
     assert refused.value.code == tchat.Code.SERVER_CHANGED
 
@@ -69,6 +71,12 @@ async def test_an_unreachable_server_is_unavailable(tmp_path: Path) -> None:
         ("127.0.0.1:7777", {"user": "alice", "pin": "sha256:short"}, "a pin is sha256:"),
         ("127.0.0.1:7777", {"user": "alice", "invite": "nothing"}, "an invite is the last word"),
         ("127.0.0.1:7777", {"user": "not a name"}, "letters, digits"),
+        (
+            "127.0.0.1:7777",
+            {"user": "alice", "pin": PIN, "invite": invite_text(bytes(16), bytes(32))},
+            "different servers",
+        ),
+        ("127.0.0.1:7777", {"user": "alice", "pin": PIN, "tls": False}, "cannot be checked"),
         ("elsewhere", {"user": "alice"}, "neither HOST:PORT nor the nickname"),
         ("example.org:7777", {"user": "alice", "tls": False}, "Without TLS, anybody"),
     ],

@@ -336,10 +336,10 @@ JOIN = ("join", "127.0.0.1", "1", "--user", "alice", "--group", "ops")
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--no-tls", "--pin", pin_text(PIN)), "A pin cannot be checked with --no-tls"),
+        (("--no-tls", "--pin", pin_text(PIN)), "A pin cannot be checked without TLS"),
         (
             ("--no-tls", "--invite", invite_text(TOKEN, PIN)),
-            "A pin cannot be checked with --no-tls",
+            "A pin cannot be checked without TLS",
         ),
         (("--pin", pin_text(OTHER), "--invite", invite_text(TOKEN, PIN)), "different servers"),
         (("--pin", pin_text(PIN), "--invite", invite_text(TOKEN, PIN)), "Cannot connect"),

@@ -28,6 +28,7 @@ class FakeConnection:
     send_queue: SendQueue = field(default_factory=lambda: SendQueue(lambda _: None, lambda: None))
     last_heard = 0.0
     followed_groups = ()
+    peer = None
 
     def notify(self, _: object) -> None: ...
 

@@ -43,6 +43,21 @@ def find_server(text: str, home: Path | None = None) -> Server:
     )
 
 
+def expected_pin(pin: bytes | None, invited: bytes | None, *, no_tls: bool) -> bytes | None:
+    """Return the pin that was given, alone or in an invite.
+
+    Raises `StartupError` if the two are of different servers, or cannot be checked without TLS.
+    """
+    pins = {one for one in (pin, invited) if one}
+    if len(pins) > 1:
+        raise StartupError(Code.CANNOT_START, "The pin and the invite are of different servers.")
+    if pins and no_tls:
+        raise StartupError(
+            Code.CANNOT_START, "A pin cannot be checked without TLS: leave out the pin, or use TLS."
+        )
+    return next(iter(pins), None)
+
+
 @asynccontextmanager
 async def open_user_session(
     server: Server,

@@ -210,9 +210,13 @@ async def session_for(
 
     For `recent` and `unread`, see `open_session`. Raises `Refused` (bad_name) or `StartupError`.
     """
-    from tchat.client.config.opening import open_user_session  # here, since it needs Trio and TLS
+    from tchat.client.config.opening import (  # here, since it needs Trio and TLS
+        expected_pin,
+        open_user_session,
+    )
 
-    pin = _expected_pin(given)
+    invited = given.invite[1] if given.invite else None
+    pin = expected_pin(given.pin, invited, no_tls=given.no_tls)
     server = Server(given.host, given.port, pin=pin, no_tls=given.no_tls)
     async with open_user_session(
         server,
@@ -223,19 +227,6 @@ async def session_for(
         unread=unread,
     ) as session:
         yield session
-
-
-def _expected_pin(given: argparse.Namespace) -> bytes | None:
-    """Return the pin in --pin or --invite. Raises `StartupError` if they contradict each other."""
-    invited = given.invite[1] if given.invite else b""
-    pins = {pin for pin in (given.pin, invited) if pin}
-    if len(pins) > 1:
-        raise StartupError(Code.CANNOT_START, "--pin and --invite are for different servers.")
-    if pins and given.no_tls:
-        raise StartupError(
-            Code.CANNOT_START, "A pin cannot be checked with --no-tls; leave one of the two out."
-        )
-    return next(iter(pins), None)
 
 
 def invite_token(given: argparse.Namespace) -> bytes | None:

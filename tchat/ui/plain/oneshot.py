@@ -21,7 +21,6 @@ import trio
 from tchat.client.connector import first_visit_notice
 from tchat.client.files.queue import Transfers
 from tchat.client.updates import Disconnected, JournalDamaged, NewServer
-from tchat.core.group.state import banned_refusal
 from tchat.core.text import clean_line, quote_name
 from tchat.errors import Code, Refused
 from tchat.exits import exit_status
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from tchat.client.files.queue import Progress
-    from tchat.client.replica import Replica
     from tchat.client.session import Session
     from tchat.core.group.state import File
 
@@ -111,7 +109,8 @@ class _OneShot:
             self._updated = trio.Event()
             await self._updated.wait()
         if replica.standing != "member":
-            raise _not_member(replica)
+            advice = "Join it first (tchat join), or pass --invite."
+            raise replica.not_member_refusal(advice)
 
     async def attempt(self, work: Callable[[], Awaitable[None]]) -> None:
         """Transfer one file; report a refusal, and do not stop the other transfers."""
@@ -195,16 +194,3 @@ def _save_input(file: IO[bytes]) -> None:
         raise Refused(
             Code.FILE_UNREADABLE, f"The input cannot be saved: {error.strerror}."
         ) from error
-
-
-def _not_member(replica: Replica) -> Refused:
-    if replica.banned:
-        return banned_refusal()
-    if replica.standing == "waiting":
-        admin = replica.admin or "its admin"
-        sentence = f"You are not a member of {replica.name} yet: {admin} has to approve you."
-    else:
-        sentence = (
-            f"You are not a member of {replica.name}. Join it first (tchat join), or pass --invite."
-        )
-    return Refused(Code.NOT_MEMBER, sentence)
