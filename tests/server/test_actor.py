@@ -10,9 +10,10 @@ import trio
 import trio.testing
 
 from tchat.core.group.feature import Command, Event
-from tchat.core.group.membership import Ban, Join, Unban
+from tchat.core.group.membership import Approve, Ban, Join, Unban
 from tchat.core.group.messages import Delete, Deleted, Edit, Erased, Post, Posted
-from tchat.core.group.state import Author
+from tchat.core.group.operation import Close
+from tchat.core.group.state import OPERATOR, Author
 from tchat.core.protocol.frames import Attach, Attached, Failed, Ok, decode
 from tchat.core.protocol.framing import split_frames
 from tchat.core.vocabulary import TO_CLIENT
@@ -27,6 +28,7 @@ from tchat.server.send_queue import SendQueue
 from tests.faulty_store import FaultyStore
 from tests.helpers import GROUP, log_of, seqs, texts
 from tests.memory_store import MemoryStore
+from tests.server.fake_connection import FakeConnection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,6 +124,25 @@ async def test_read_positions_are_saved_when_a_group_retires(
         await trio.sleep(IDLE_SECONDS + 1)
         assert not nursery.child_tasks
     assert await store.cursors(GROUP) == {"alice": 1}
+
+
+async def test_former_members_of_a_closed_group_are_not_told(log: Log) -> None:
+    async with trio.open_nursery() as nursery:
+        environment = GroupEnvironment(MemoryStore(), log)
+        registry = Registry(environment, nursery)
+        alice, bob, operator = (
+            Person(registry, Author(name, name.encode().ljust(8)[:8]))
+            for name in ("alice", "bob", OPERATOR)
+        )
+        elsewhere = FakeConnection(bob.author)
+        environment.presence.connected(elsewhere)
+        await alice.send(Join(1, 1, GROUP))
+        await bob.send(Join(1, 1, GROUP))
+        await alice.send(Approve(2, 2, GROUP, "bob"), Post(3, 3, GROUP, "bob, look"))
+        await operator.send(Close(1, 1, GROUP))
+        await alice.send(Join(4, 4, GROUP), Post(5, 5, GROUP, "bob, look again"))
+        registry.close()
+    assert [notice.seq for notice in elsewhere.announced] == [4]
 
 
 async def test_command_arriving_as_the_group_retires_is_answered(

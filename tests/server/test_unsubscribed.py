@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,28 +12,11 @@ from tchat.server.groups.subscriptions import Subscription, Subscriptions
 from tchat.server.groups.unsubscribed import UnsubscribedMembers
 from tchat.server.presence import ClientConnection, Presence
 from tchat.server.recent import RecentChanges
-from tchat.server.send_queue import SendQueue
 from tests.helpers import GROUP
 from tests.memory_store import MemoryStore
+from tests.server.fake_connection import FakeConnection
 
 PEOPLE = ("ann", "bob", "c..d")
-
-
-@dataclass
-class FakeConnection:
-    """What presence and subscriptions need of a connection."""
-
-    author: Author
-    send_queue: SendQueue = field(default_factory=lambda: SendQueue(lambda _: None, lambda: None))
-    last_heard = 0.0
-    followed_groups = ()
-    peer = None
-
-    def notify(self, _: object) -> None: ...
-
-    def announce(self, _: str, __: object) -> None: ...
-
-    def disconnect(self, _: object, __: str) -> None: ...
 
 
 class CountingPresence(Presence):
