@@ -98,7 +98,7 @@ async def test_part_closes_the_window_but_keeps_membership() -> None:
         await alice.until(lambda: alice.window_of("#lab").caught_up)
         await alice.types("/window lab", "/close")
         assert (alice.window.title, alice.titles) == ("#ops", ["#ops"])
-        assert await alice.types("/list") == ["notice: #lab", "notice: #ops (window 1)"]
+        assert await alice.types("/list") == ["notice: #ops (window 1)", "notice: #lab"]
         await alice.types("/part")
         assert alice.chat.done.is_set()
 
@@ -321,10 +321,27 @@ async def test_list_shows_groups_with_standing() -> None:
         await alice.types("/part")
         await bob.post("news", group="lab")
         shown = await alice.types("/list")
-        assert sorted(shown) == [
-            "notice: #den (waiting)",
-            "notice: #lab (1 unread)",
+        assert shown == [
             "notice: #ops (window 1)",
+            "notice: #lab (1 unread)",
+            "notice: #den (waiting)",
+        ]
+
+
+async def test_list_follows_the_window_numbers() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob"),
+        typing(server, "alice", "zoo", "ops", "lab", "den") as alice,
+    ):
+        await alice.until(lambda: all(window.caught_up for window in alice.chat.windows))
+        await alice.types("/msg bob hello", "/window den", "/part")
+        assert await alice.types("/list") == [
+            "notice: #zoo (window 1)",
+            "notice: #ops (window 2)",
+            "notice: #lab (window 3)",
+            "notice: @bob (window 4)",
+            "notice: #den",
         ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -92,9 +93,14 @@ async def _leave(chat: Chat, window: Window) -> None:
 
 
 async def list_groups(chat: Chat, window: Window, _: str) -> None:
-    """Show the groups that the person is a member of, or asks to join."""
+    """Show the groups that the person is a member of, or asks to join, in the order of windows."""
     groups = await chat.session.my_groups()
-    for group in groups:
+    chat.elsewhere.update_places(groups)
+
+    def order(group: GroupSummary) -> tuple[float, tuple[int, int]]:
+        return _number_of(chat, group) or math.inf, chat.elsewhere.place_of(group.name)
+
+    for group in sorted(groups, key=order):
         facts = await _facts_about(chat, group)
         title = chat.title_of(group.name)
         window.notice(f"{title} ({', '.join(facts)})" if facts else title)
@@ -102,12 +108,16 @@ async def list_groups(chat: Chat, window: Window, _: str) -> None:
         window.notice("You are in no group. /join GROUP asks to join a group, or founds it.")
 
 
+def _number_of(chat: Chat, group: GroupSummary) -> int:
+    """Return the number of a group's window; 0 if it has none."""
+    names = [fold(window.replica.name) for window in chat.windows]
+    return names.index(fold(group.name)) + 1 if fold(group.name) in names else 0
+
+
 async def _facts_about(chat: Chat, group: GroupSummary) -> list[str]:
     facts: list[str] = [group.standing] if group.standing != "member" else []
-    there = chat.session.groups.get(fold(group.name))
-    numbered = enumerate(chat.windows, start=1)
-    number, window = next(((n, one) for n, one in numbered if one.replica is there), (0, None))
-    if window is not None:
+    if number := _number_of(chat, group):
+        window = chat.windows[number - 1]
         mentions = 0 if window.direct else window.mentions
         return [*facts, f"window {number}", *unread_facts(window.unread, mentions)]
     if group.standing != "member" or group.last <= group.read:
