@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from tchat.client.pending_message import PendingMessage
 from tchat.client.request import PendingRequest
-from tchat.client.updates import JournalDamaged, PendingChanged, RefusalFound
+from tchat.client.updates import JournalDamaged, MessageRefused, PendingChanged, RefusalFound
 from tchat.core.group.messages import Post
 from tchat.core.group.state import not_approved_refusal
 from tchat.core.protocol.frames import Ok, encode
@@ -224,6 +224,8 @@ class Delivery:
         if isinstance(failure, Refused):
             self._journal.record_refusal(pending.entry, failure)
             self._changed(pending.group)
+            if fold(pending.group) not in self._groups:
+                self._notify(MessageRefused(pending.group))
             return
         answer = pending.request.answer
         self._record_key(pending, (isinstance(answer, Ok) and answer.seq) or 0)

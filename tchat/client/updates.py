@@ -134,6 +134,13 @@ class RefusalFound:
     failure: Refused
 
 
+@dataclass(frozen=True, slots=True)
+class MessageRefused:
+    """The server has refused a message to a group that is not followed here; it is kept."""
+
+    group: str
+
+
 Update = (
     NewServer
     | Connected
@@ -150,4 +157,5 @@ Update = (
     | PendingChanged
     | JournalDamaged
     | RefusalFound
+    | MessageRefused
 )

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tchat.core.group.messages import MOST_EDITS
-from tests.ui.scenes import ESCAPE, UP, alt, ctrl, join, saved, wait_edit, wait_saved, wait_typed
+from tests.ui.scenes import (
+    ESCAPE,
+    UP,
+    alt,
+    ctrl,
+    join,
+    saved,
+    wait_edit,
+    wait_gone,
+    wait_saved,
+    wait_typed,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -98,6 +109,96 @@ def test_refused_edit_comes_back(server: ServerProcess, tmp_path: Path) -> None:
         alice.type("\r")
         alice.sees("│ in between")
         wait_edit(alice, "another")
+
+
+def refuse_late_edit(server: ServerProcess, alice: Terminal) -> None:
+    """Edit a message in #lab that is deleted first, while offline, and close the window."""
+    alice.type("/join lab\r")
+    alice.sees("You are in #lab")
+    alice.type("first\r")
+    alice.sees("alice │ first")
+    server.stop()
+    alice.sees("connection lost")
+    for line in ("/delete", "/edit a new text", "/part"):
+        alice.type(f"{line}\r")
+        wait_typed(alice, "")
+    wait_gone(alice, "#lab]")
+
+
+def test_refused_edit_outlives_its_window(server: ServerProcess, tmp_path: Path) -> None:
+    """Its text is kept for the group, and where to find it is said at once."""
+    with join(server, tmp_path, "alice") as alice:
+        alice.sees("nobody else")
+        refuse_late_edit(server, alice)
+        server.start()
+        alice.sees("#lab: ", "kept: /join lab")
+        wait_saved(alice, tmp_path, "a new text")
+        alice.type("/join lab\r")
+        wait_edit(alice, "a new text")
+
+
+def test_refused_edit_returns_to_the_reopened_window(server: ServerProcess, tmp_path: Path) -> None:
+    """It is a draft until then, although the window that it was typed in is closed."""
+    with join(server, tmp_path, "alice") as alice:
+        alice.sees("nobody else")
+        refuse_late_edit(server, alice)
+        alice.type("/join lab\r")
+        alice.sees("[2 #lab]")
+        alice.type("in between")
+        wait_saved(alice, tmp_path, "in between")
+        assert "a new text" in saved(tmp_path)
+        server.start()
+        alice.sees("1 more unsent text")
+        wait_typed(alice, "in between")
+        alice.type("\r")
+        wait_edit(alice, "a new text")
+
+
+def test_late_leave_keeps_the_window_of_a_draft(server: ServerProcess, tmp_path: Path) -> None:
+    """What is being typed goes to no other group, and does not vanish."""
+    with join(server, tmp_path, "alice") as alice:
+        alice.sees("nobody else")
+        alice.type("/join lab\r")
+        alice.sees("You are in #lab")
+        server.stop()
+        alice.sees("connection lost")
+        alice.type("/leave\r")
+        alice.sees("(y or n)")
+        alice.type("y\r")
+        wait_typed(alice, "")
+        alice.type("half a ")
+        server.start()
+        alice.sees("You left #lab. You are typing here: /part closes this window.", "[2 #lab]")
+        alice.type("thought\r")
+        alice.sees("! │ You left #lab. /part closes this window.")
+        wait_typed(alice, "half a thought")
+        alice.type("/part\r")
+        alice.sees("#ops")
+        wait_typed(alice, "")
+
+
+def test_late_jump_does_not_switch_while_typing(server: ServerProcess, tmp_path: Path) -> None:
+    with join(server, tmp_path, "alice") as alice:
+        alice.sees("nobody else")
+        alice.type("/join lab\r")
+        alice.sees("You are in #lab")
+        alice.type("a needle\r")
+        alice.sees("alice │ a needle")
+        alice.type("/search needle\r")
+        alice.sees("/jump 1 goes to the newest result")
+        alice.type("/part\r")
+        wait_gone(alice, "#lab]")
+        server.stop()
+        alice.sees("connection lost")
+        alice.type("/jump 1\r")
+        wait_typed(alice, "")
+        alice.type("half a ")
+        server.start()
+        alice.sees("You have begun to type something else")
+        alice.type("thought")
+        wait_typed(alice, "half a thought")
+        alice.type("\r")
+        alice.sees("[1 #ops]", "alice │ half a thought")
 
 
 def test_accepted_edit_is_no_draft(server: ServerProcess, tmp_path: Path) -> None:
@@ -245,10 +346,12 @@ def test_messages_for_a_group_not_entered_survive(server: ServerProcess, tmp_pat
     with join(server, tmp_path, "alice") as alice:
         alice.sees("You are in #ops")
         alice.type("/join lab\r")
-        alice.sees("1 more unsent text: Up shows it.")
+        alice.sees("1 more unsent text: Enter or Ctrl-C shows it")
         wait_typed(alice, "second")
-        alice.type(UP)
+        alice.type("\r")
+        alice.sees("alice │ second")
         wait_typed(alice, "first")
+        wait_gone(alice, "more unsent text")
 
 
 def test_unwritable_drafts_are_told_once(server: ServerProcess, tmp_path: Path) -> None:
@@ -272,15 +375,12 @@ def test_two_clients_of_one_home_keep_both_drafts(server: ServerProcess, tmp_pat
             terminal.signal(signal.SIGKILL)
             terminal.end()
     with join(server, tmp_path, "alice") as alice:
-        alice.sees("1 more unsent text: Up shows it.", "▸ from ")
-        restored = alice.screen.display[-1]
-        alice.type(UP)
-        other = "from two" if "from one" in restored else "from one"
-        wait_typed(alice, other)
+        alice.sees("1 more unsent text", "▸ from ")
+        other = "from two" if "from one" in alice.screen.display[-1] else "from one"
         assert "from one" in saved(tmp_path)
         assert "from two" in saved(tmp_path)
         alice.type(ctrl("c"))
-        alice.until(lambda: alice.screen.display[-1] == restored, "the first draft again")
+        wait_typed(alice, other)
 
 
 @pytest.mark.parametrize("keys", [ctrl("s") + ESCAPE, ctrl("c") + UP, alt("2") + alt("1")])

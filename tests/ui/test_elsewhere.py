@@ -160,6 +160,20 @@ async def test_other_messages_leave_a_group_closed(rewrites: bool) -> None:
             assert bob.titles == ["#ops"]
 
 
+@both_front_ends
+async def test_unignore_opens_a_closed_group_with_a_mention(rewrites: bool) -> None:
+    async with bob_without_lab(rewrites=rewrites) as (alice, here, there):
+        for bob in (here, there):
+            await bob.types("/ignore alice")
+        await alice.post("bob, look", group="lab")
+        for bob in (here, there):
+            await bob.types("/list")
+            assert bob.titles == ["#ops"]
+            await bob.types("/unignore alice")
+            await shows_message(bob, "alice: bob, look [mention]", "#lab")
+            assert bob.frontend.calls == []
+
+
 async def test_mention_by_an_edit_opens_a_closed_group() -> None:
     async with bob_without_lab(rewrites=True) as (alice, here, there):
         seq = await alice.post("hello", group="lab")

@@ -133,6 +133,30 @@ async def test_messages_are_sent_although_their_window_closed() -> None:
         assert texts(await log_of(server.store, "lab")) == ["one", "two"]
 
 
+@pytest.mark.parametrize("rewrites", [True, False], ids=["screen", "plain"])
+async def test_refusal_names_the_group_without_window(rewrites: bool) -> None:
+    async with (
+        running_server() as server,
+        members(server, "bob", "alice", group="lab") as (bob, _),
+        typing(server, "alice", "ops", "lab", rewrites=rewrites) as alice,
+    ):
+        await alice.until(lambda: alice.window_of("#lab").caught_up)
+        await alice.types("/window lab")
+        await bob.command(Kick, "alice", group="lab")
+        await alice.shows("kicked you from")
+        for line in ("hello", "/part"):
+            alice.chat.enter(line)
+        await alice.shows("not sent: 1 message to #lab; /join lab shows what to do")
+        elsewhere = "Not sent elsewhere: 1 message to #lab (/join lab)."
+        for command in ("/resend", "/discard"):
+            refused = "error: None of your messages here was refused."
+            assert await alice.types(command) == [f"{refused} {elsewhere}"]
+        await alice.types("/join lab", "/window ops")
+        assert (await alice.types("/resend"))[-1].endswith("1 message to #lab (/window #lab).")
+        told = [line.text for line in alice.lines if "shows what to do" in line.text]
+        assert len(told) == 1
+
+
 async def test_leave_is_refused_after_a_kick() -> None:
     async with (
         running_server() as server,

@@ -31,6 +31,7 @@ from tchat.client.updates import (
     GroupJoined,
     HistoryLoaded,
     JournalDamaged,
+    MessageRefused,
     NewServer,
     PositionMoved,
     RefusalFound,
@@ -55,7 +56,7 @@ from tchat.ui.chat.commands import (
 from tchat.ui.chat.elsewhere import Elsewhere
 from tchat.ui.chat.hints import with_hint
 from tchat.ui.chat.lines import count_text
-from tchat.ui.chat.window import Window
+from tchat.ui.chat.window import Window, command_that_opens
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -155,6 +156,8 @@ class Chat:
         self._start = start
         self._working = 0
         self._looking_back = 0
+        self._told_refused: dict[str, int] | None = None
+        """How many refused messages of each group the person knows of; None before the start."""
         self._progress = trio.Event()
         self._nursery = nursery
         self._previous: Window | None = None
@@ -204,20 +207,40 @@ class Chat:
             self.open(group.name, joins=False)
         if not again:
             self._sort_windows()
-            self._tell_refused()
+        if self._told_refused is None:
+            self._told_refused = {}
+        self._tell_refused()
         await self._search_others(groups, again=again)
 
     def _tell_refused(self) -> None:
-        """Name the groups without a window in which messages wait since an earlier run."""
+        """Name the groups without a window to which messages were refused since the last call.
+
+        Windows show their own. Before the windows of the start are open, nothing is told.
+        """
+        if self._told_refused is None:
+            return
+        told, self._told_refused = self._told_refused, self.session.refused()
         shown = {fold(window.replica.name) for window in self.windows}
-        for group, count in self.session.refused().items():
-            if fold(group) not in shown:
-                other = other_of(group, self.session.user) if is_direct(group) else group
-                command = f"/{'query' if is_direct(group) else 'join'} {clean_line(other)}"
+        for group, count in self._told_refused.items():
+            if fold(group) not in shown and count > told.get(group, 0):
                 self.current.notice(
                     f"not sent: {count_text(count, 'message')} to {self.title_of(group)};"
-                    f" {command} shows what to do"
+                    f" {command_that_opens(group, self.session.user)} shows what to do"
                 )
+
+    def refused_elsewhere(self, window: Window) -> str:
+        """Return a sentence about the refused messages of all other groups; "" if there are none.
+
+        It says where they are, with the command that goes there.
+        """
+        open_ones = {fold(one.replica.name): f"/window {one.title}" for one in self.windows}
+        places = [
+            f"{count_text(count, 'message')} to {self.title_of(group)}"
+            f" ({open_ones.get(fold(group)) or command_that_opens(group, self.session.user)})"
+            for group, count in self.session.refused().items()
+            if fold(group) != fold(window.replica.name)
+        ]
+        return f"Not sent elsewhere: {', '.join(places)}." if places else ""
 
     async def _search_others(self, groups: list[GroupSummary], *, again: bool) -> None:
         """Search the groups without a window for something new: the latest pages of all first."""
@@ -411,15 +434,17 @@ class Chat:
                 window.show_unignored(person)
         if before - self.ignored:
             self.elsewhere.searched.forget()
-            self.start(self.windows[0], self._open_conversations, before - self.ignored)
+            self.start(self.windows[0], self._open_for, before - self.ignored)
         self.frontend.changed()
 
-    async def _open_conversations(self, people: set[str]) -> None:
-        """Open the unread conversations with these people (folded)."""
-        for group in await self.session.my_groups():
+    async def _open_for(self, people: set[str]) -> None:
+        """Open the windows in which something is new by people (folded) who were ignored."""
+        groups = await self.session.my_groups()
+        for group in groups:
             is_unread = is_direct(group.name) and group.last > group.read
             if is_unread and fold(other_of(group.name, self.session.user)) in people:
                 self.open(group.name)
+        await self._search_others(groups, again=False)
 
     # ------------------------------------------------------------------ typed lines
 
@@ -825,12 +850,10 @@ class Chat:
                 if fold(by) not in self.ignored and not self._is_ignored(group):
                     self._open_addressed(group)
             case GroupJoined(group):
-                if self.frontend.rewrites and len(self.windows) < _OPENED_WINDOWS:
+                if self._opens_joined(group):
                     self.open(group, joins=False)
-            case JournalDamaged(sentence):
-                self.current.fail(Refused(Code.FILE_UNREADABLE, sentence))
-            case RefusalFound(pending, failure):
-                self._show_found(pending, failure)
+            case JournalDamaged() | RefusalFound() | MessageRefused():
+                self._handle_unsent(update)
             case NewServer() | Connected() | Disconnected():
                 self._handle_connection(update)
             case (
@@ -841,23 +864,48 @@ class Chat:
         self._progress.set()
         self.frontend.changed()
 
+    def _handle_unsent(self, update: JournalDamaged | RefusalFound | MessageRefused) -> None:
+        match update:
+            case JournalDamaged(sentence):
+                self.current.fail(Refused(Code.FILE_UNREADABLE, sentence))
+            case RefusalFound(pending, failure):
+                self._show_found(pending, failure)
+            case MessageRefused():
+                self.start_unwatched(self._tell_refused_soon)
+
+    def _opens_joined(self, group: str) -> bool:
+        """Return whether a group gets a window that the person has just become a member of.
+
+        A window sends what was waiting for the approval.
+        """
+        is_wanted = self.frontend.rewrites and len(self.windows) < _OPENED_WINDOWS
+        return is_wanted or fold(group) in map(fold, self.session.refused())
+
     def _open_addressed(self, group: str) -> None:
         """Open the window of a group with an event for the person, unless there are too many."""
         if len(self.windows) < _OPENED_WINDOWS or fold(group) in self.session.groups:
             self.open(group, joins=False).opened_by_other = True
             return
-        name = clean_line(other_of(group, self.session.user) if is_direct(group) else group)
-        command = f"/query {name}" if is_direct(group) else f"/join {name}"
+        command = command_that_opens(group, self.session.user)
         self.current.notice(f"new for you in {self.title_of(group)}; {command} opens it")
+
+    async def _tell_refused_soon(self) -> None:
+        """Tell refused messages without a window once: several are often refused together."""
+        await self.settle()
+        self._tell_refused()
 
     def _show_found(self, pending: PendingMessage, failure: Refused) -> None:
         """Show that a message that another client left unsent was refused."""
         replica = self.session.groups.get(fold(pending.group))
         window = self._window_of(replica) if replica is not None else None
+        what = "/resend sends it, /discard deletes it"
+        if window is None:
+            what = f"{command_that_opens(pending.group, self.session.user)} shows what to do"
+            if self._told_refused is not None:
+                self._told_refused = self.session.refused()
         (window or self.current).notice(
             f"A message to {self.title_of(pending.group)} that another client of yours left unsent"
-            f" was refused ({failure.sentence}) /resend sends it, /discard deletes it:"
-            f" {pending.text}"
+            f" was refused ({failure.sentence}) {what}: {pending.text}"
         )
 
     def _handle_in(

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from tchat.core.group.direct import other_of
+from tchat.core.group.direct import is_direct, other_of
 from tchat.core.group.membership import Banned, Kicked
 from tchat.core.group.messages import Deleted, Edit, Edited
 from tchat.core.group.state import banned_refusal
@@ -138,6 +138,13 @@ def reference_to(seq: int) -> str:
     return f"^#{seq}"
 
 
+def command_that_opens(group: str, user: str) -> str:
+    """Return the command with which the person opens a window of a group."""
+    if is_direct(group):
+        return f"/query {clean_line(other_of(group, user))}"
+    return f"/join {clean_line(group)}"
+
+
 @dataclass(frozen=True, slots=True)
 class TypedEdit:
     """A new `text` for message `seq`."""
@@ -253,10 +260,11 @@ class Outgoing:
                 raise Refused(refusal.code, f"{refusal.sentence} {after}") from refusal
             elif not window.context.frontend.rewrites:  # elsewhere, the message is marked
                 origin.fail(refusal)
-                origin.notice(
-                    f"Not sent, but kept: {clean_line(pending.text)} (/resend sends it again,"
-                    " /discard deletes it)"
-                )
+                if window.is_open:  # otherwise, the chat says which command opens it
+                    origin.notice(
+                        f"Not sent, but kept: {clean_line(pending.text)} (/resend sends it again,"
+                        " /discard deletes it)"
+                    )
                 return
             raise
         if origin is not window and window.context.frontend.rewrites:
@@ -349,6 +357,11 @@ class Window:
         return self.replica.state.members.get(fold(other), other)
 
     @property
+    def opening_command(self) -> str:
+        """The command that opens a window of this group."""
+        return command_that_opens(self.replica.name, self.session.user)
+
+    @property
     def attended(self) -> bool:
         """Whether the person sees lines as soon as they are added."""
         return self.context.frontend.attends(self)
@@ -418,6 +431,15 @@ class Window:
         self.unreachable = Refused(refusal.code, sentence)
         returned = [self.context.frontend.give_back(self, text) for text in self._outgoing.drop()]
         return Refused(refusal.code, " ".join([sentence, *returned]))
+
+    def stay_after_leaving(self, left: str) -> None:
+        """Keep the window although the membership has ended, since the person is typing here.
+
+        The rest of the text would land in another window. `left` says that the person has left.
+        """
+        self.leaving = False
+        self.unreachable = Refused(Code.NOT_MEMBER, f"{left} /part closes this window.")
+        self.notice(f"{left} You are typing here: /part closes this window.")
 
     def release(self) -> None:
         """Send the messages that were typed while entering."""
@@ -507,7 +529,10 @@ class Window:
         try:
             await self._wait_for_command(request)
         except Refused as refusal:
-            where = self.context.frontend.give_back(self, edit.line)
+            name = fold(self.replica.name)
+            others = (one for one in self.context.windows if fold(one.replica.name) == name)
+            reopened = self if self.is_open else next(others, self)
+            where = self.context.frontend.give_back(reopened, edit.line)
             raise Refused(refusal.code, f"{refusal.sentence} {where}") from refusal
         finally:
             self._unanswered_edits.remove(edit)

@@ -216,34 +216,42 @@ def unpin(chat: Chat, window: Window, _: str) -> None:
 
 
 def resend(chat: Chat, window: Window, _: str) -> None:
-    """Send the refused messages again."""
-    for pending in _failed(window):
+    """Send the refused messages of the window again; say where others wait."""
+    for pending in _failed(chat, window):
         window.start(chat.session.resend(pending).wait)
+    _tell_others(chat, window)
 
 
 def discard(chat: Chat, window: Window, _: str) -> None:
     """Discard the refused messages, once that is confirmed: nobody else has them."""
 
     def question() -> str:
-        failed = _failed(window)
+        failed = _failed(chat, window)
         count = count_text(len(failed), "unsent message")
         which = " The last is" * bool(failed[1:])
         return f"Discard {count}?{which} {quotation(chat.session.user, failed[-1].text)}"
 
     def run() -> None:
-        failed = _failed(window)
+        failed = _failed(chat, window)
         for pending in failed:
             chat.session.discard(pending)
         window.notice(f"{count_text(len(failed), 'message')} discarded")
+        _tell_others(chat, window)
 
     chat.confirm(question, run)
 
 
-def _failed(window: Window) -> list[PendingMessage]:
+def _failed(chat: Chat, window: Window) -> list[PendingMessage]:
     failed = [pending for pending in window.replica.pending if pending.failure is not None]
     if not failed:
-        raise Refused(Code.NO_SUCH_MESSAGE, "None of your messages here was refused.")
+        sentences = ["None of your messages here was refused.", chat.refused_elsewhere(window)]
+        raise Refused(Code.NO_SUCH_MESSAGE, " ".join(filter(None, sentences)))
     return failed
+
+
+def _tell_others(chat: Chat, window: Window) -> None:
+    if sentence := chat.refused_elsewhere(window):
+        window.notice(sentence)
 
 
 # ---------------------------------------------------------------------- references to messages
@@ -367,11 +375,14 @@ def jump(chat: Chat, window: Window, typed: str) -> None:
     if not 1 <= number <= len(chat.found):
         raise Refused(Code.NO_SUCH_MESSAGE, "There is no such result; /search WORDS searches.")
     group, seq = chat.found[number - 1]
-    window.start(_jump, chat, group, seq)
+    window.start(_jump, chat, window, group, seq)
 
 
-async def _jump(chat: Chat, group: str, seq: int) -> None:
-    """Open a group's window, load its history back to a message, and show that message."""
+async def _jump(chat: Chat, window: Window, group: str, seq: int) -> None:
+    """Open a group's window, load its history back to a message, and show that message.
+
+    Raises `Refused` if the person has begun to type in the meantime: the rest would land there.
+    """
     there = chat.open(group)
     await chat.ready(there)
     there.uncover()
@@ -379,6 +390,7 @@ async def _jump(chat: Chat, group: str, seq: int) -> None:
         if there.replica.first <= seq or not await chat.session.load_history(there.replica):
             break
         await chat.settle()
+    chat.require_idle(window)
     chat.switch_to(there)
     chat.frontend.reveal(there, seq)
 

@@ -85,11 +85,15 @@ async def _leave(chat: Chat, window: Window) -> None:
     except Refused:
         window.leaving = False
         raise
-    chat.close(window)
-    group = "the group" if window.is_open else window.title
     # The events of the leave are applied: the state has the new admin, if anybody is left.
     admin = f"; {clean_line(state.admin_name)} is its admin now" * bool(state.admin_name)
-    window.notice(f"You left {group}{admin if was_admin else ''}.")
+    after = admin if was_admin else ""
+    if chat.frontend.is_typing(window):
+        window.stay_after_leaving(f"You left {window.title}{after}.")
+        return
+    chat.close(window)
+    group = "the group" if window.is_open else window.title
+    window.notice(f"You left {group}{after}.")
 
 
 async def list_groups(chat: Chat, window: Window, _: str) -> None:

@@ -21,15 +21,16 @@ import trio
 from tchat.client.config.settings import Settings, config_file
 from tchat.client.drafts import open_drafts
 from tchat.client.updates import CaughtUp
+from tchat.core.text import fold
 from tchat.errors import Refused, StartupError
 from tchat.streams import complain
 from tchat.ui.chat.chat import QUIT_SECONDS, Chat, Start
 from tchat.ui.chat.commands import Confirmation
-from tchat.ui.chat.lines import count_text
 from tchat.ui.commands.table import COMMANDS
 from tchat.ui.tui.decoder import CursorPosition, Paste
 from tchat.ui.tui.draft_saver import DraftSaver
 from tchat.ui.tui.keymap import OTHERWISE, bind, key_lines, run_action
+from tchat.ui.tui.lineedit import LineEdit
 from tchat.ui.tui.model import Model, WindowView
 from tchat.ui.tui.screen import Screen, open_screen
 from tchat.ui.tui.scroll import to_line, to_output
@@ -131,6 +132,11 @@ class App:
         self._session = session
         self._keys = keys
         self._views: WeakKeyDictionary[Window, WindowView] = WeakKeyDictionary()
+        self._edits: dict[str, tuple[LineEdit, Window]] = {}
+        """The input line of each group, by folded name, with the last window that showed it.
+
+        It outlives the window: what is refused after a window was closed returns to the line.
+        """
         self._notifier = notifier
         self._drafts = drafts
         self.saver = DraftSaver(
@@ -146,15 +152,21 @@ class App:
         """Return the view of a window."""
         view = self._views.get(window)
         if view is None:
-            view = self._views[window] = WindowView()
-            view.edit.meaning = partial(self.chat.complete, window)
-            unsent = self._drafts.texts(window.replica.name)
-            view.edit.restore(unsent)
-            if unsent[1:]:
-                them = "them" if unsent[2:] else "it"
-                count = count_text(len(unsent) - 1, "more unsent text")
-                window.notice(f"{count}: Up shows {them}.")
+            view = self._views[window] = WindowView(edit=self._edit_for(window))
         return view
+
+    def _edit_for(self, window: Window) -> LineEdit:
+        """Return the input line for a new window: that of its group, or one with its drafts."""
+        group = fold(window.replica.name)
+        if group in self._edits:
+            edit, _ = self._edits[group]
+            edit.bring_back()
+        else:
+            edit = LineEdit()
+            edit.restore(self._drafts.texts(group))
+        edit.meaning = partial(self.chat.complete, window)
+        self._edits[group] = edit, window
+        return edit
 
     @property
     def view(self) -> WindowView:
@@ -162,21 +174,24 @@ class App:
         return self.view_of(self.chat.current)
 
     def _collect_drafts(self) -> None:
-        """Copy the unsent texts of each window into the drafts.
-
-        Closed windows come first: if another window of the same group is open, its texts replace
-        those.
-        """
+        """Copy the unsent texts of each group into the drafts."""
         self._saved_held = self._held()
-        windows = self.chat.windows
-        for window in [*(w for w in self._views if w not in windows), *windows]:
-            texts = [*window.held(), *self.view_of(window).edit.unsent()]
-            kept = [text for text in (self.chat.to_save(window, one) for one in texts) if text]
-            self._drafts.update(window.replica.name, kept)
+        for window in self.chat.windows:
+            self.view_of(window)  # so that it has an input line
+        for group, (edit, window) in self._edits.items():
+            # Edits that were sent from a window that is closed by now may still be refused.
+            held = [
+                text
+                for one in self._views
+                if fold(one.replica.name) == group
+                for text in one.held()
+            ]
+            texts = (self.chat.to_save(window, text) for text in [*held, *edit.unsent()])
+            self._drafts.update(group, [text for text in texts if text])
 
     def _held(self) -> int:
-        """Return how many lines are held in the windows."""
-        return sum(len(window.held()) for window in self.chat.windows)
+        """Return how many lines are held in the windows, the closed ones included."""
+        return sum(len(window.held()) for window in self._views)
 
     # ------------------------------------------------------------------ front end of the chat
 
@@ -234,13 +249,21 @@ class App:
 
     def give_back(self, window: Window, line: str) -> str:
         """Put a line into the window's input line; what is being typed there comes first."""
-        edit = self.view_of(window).edit
-        if edit.is_empty:
+        edit, is_current = self.view_of(window).edit, window is self.chat.current
+        is_typing = not edit.is_empty
+        if is_typing:
+            edit.keep_for_later(line)
+        else:
             edit.set(line)
-            edit.selected = True
-            return "What you typed is back in the input line."
-        edit.keep_for_later(line)
-        return "What you typed comes back when you have sent the line that you are typing."
+            edit.selected = is_current  # elsewhere, nobody goes on typing as if it were empty
+        self.saver.on_typed(sent=True)
+        if not window.is_open:
+            return f"What you typed is kept: {window.opening_command} brings it back."
+        if not is_current:
+            return f"What you typed is back in the input line of {window.title}."
+        if is_typing:
+            return "What you typed comes back when you have sent the line that you are typing."
+        return "What you typed is back in the input line."
 
     def reveal(self, window: Window, seq: int) -> None:
         """Scroll to a message of the current window, and point it out until the next key."""

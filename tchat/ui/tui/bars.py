@@ -192,6 +192,10 @@ def _attention_facts(model: Model, brevity: int, sight: Sight) -> list[Span]:
         facts.append((too_long[brevity], "alert"))
     elif (lines := model.edit.line_count) > 1:
         facts.append((f"{lines} lines" + (": Enter sends", "", "")[brevity], "highlight"))
+    if waiting := model.edit.waiting:
+        more = count_text(waiting, "more unsent text")
+        comes = f"{more}: Enter or Ctrl-C shows {'it' if waiting == 1 else 'the next'}"
+        facts.append(((comes, more, f"+{waiting} unsent")[brevity], "highlight"))
     if sight.scrolled:
         new = f"{model.below} new" if model.below else "more"
         below = (f"↓ {new}: End", f"↓ {new}: End", f"↓{model.below or ''} End")[brevity]

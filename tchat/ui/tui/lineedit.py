@@ -110,8 +110,8 @@ class LineEdit(Buffer):
         return not back or text != self.history[-back]
 
     def restore(self, texts: list[str]) -> None:
-        """Begin with unsent texts: the last one in the line, the others in the history."""
-        self.history += texts[:-1]
+        """Begin with unsent texts: the last one in the line, the others put aside."""
+        self._aside = texts[:-1]
         if texts:
             self.set(texts[-1])
 
@@ -132,6 +132,11 @@ class LineEdit(Buffer):
         self._settle("")
         self._forget()
         self.set(text)
+
+    @property
+    def waiting(self) -> int:
+        """How many texts are put aside, and come back when the line is sent or cleared."""
+        return len(self._aside)
 
     @property
     def is_empty(self) -> bool:

@@ -125,12 +125,13 @@ def test_draft_returns_only_to_an_empty_line() -> None:
     assert (edit.text, edit.history) == ("one", ["two"])
 
 
-def test_restored_texts_are_line_and_history() -> None:
+def test_restored_texts_come_back_in_turn() -> None:
     edit = LineEdit()
     edit.restore(["one", "two"])
-    assert (edit.text, edit.unsent()) == ("two", ["two"])
-    edit.do("up")
-    assert edit.text == "one"
+    assert (edit.text, edit.waiting, edit.unsent()) == ("two", 1, ["one", "two"])
+    assert edit.submit() == "two"
+    edit.bring_back()
+    assert (edit.text, edit.waiting, edit.unsent()) == ("one", 0, ["one"])
 
 
 def test_recalled_entry_is_no_draft_until_edited() -> None:
