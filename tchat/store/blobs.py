@@ -29,13 +29,18 @@ from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.errors import Code, Refused, StorageError
 from tchat.store.base import Blobs, FileDamaged, StorageFull, StoredFile, storage_errors
 from tchat.transfer.durable import sync_directory
-from tchat.transfer.partial_file import DIGESTS_SUFFIX, PartialFile, fill_buffer, write_digests
+from tchat.transfer.partial_file import (
+    DIGESTS_SUFFIX,
+    PartialFile,
+    fill_buffer,
+    read_digests,
+    write_digests,
+)
 from tchat.transfer.pieces import (
     count_pieces,
     digest_before,
     piece_end,
     piece_start,
-    split_digests,
 )
 from tchat.transfer.threads import check_cancelled, in_thread, in_thread_shielded
 
@@ -126,9 +131,14 @@ class BlobDirectory(Blobs):
     ) -> None:
         """Remove a person's oldest unfinished uploads; see `Blobs.trim_uploads`."""
         directory = self._uploads_of(person)
-        exempt = self._uploads.keys() | {directory / _key(size, head) for size, head in active}
+        promised = {directory / _key(size, head) for size, head in active}
+
+        def is_exempt(path: Path) -> bool:
+            # Looked up at the last moment: an upload may begin while this waits for a thread.
+            return path in self._uploads or path in promised
+
         with storage_errors():
-            await in_thread(lambda: _remove_oldest(directory, exempt, limit))
+            await in_thread(lambda: _remove_oldest(directory, is_exempt, limit))
 
     @asynccontextmanager
     async def download(self, sha256: bytes, size: int) -> AsyncIterator[StoredFile]:
@@ -184,9 +194,9 @@ class BlobDirectory(Blobs):
         names = {sha256.hex() for sha256 in known}
         for path in self.path.glob("??/*"):
             if path.name.removesuffix(DIGESTS_SUFFIX) not in names:
-                path.unlink()
+                path.unlink(missing_ok=True)
         for left_over in self.path.glob("incoming-*"):  # from versions without resumable uploads
-            left_over.unlink()
+            left_over.unlink(missing_ok=True)
         self._remove_stale_uploads()
 
     def _remove_stale_uploads(self) -> None:
@@ -278,7 +288,7 @@ class BlobFile(StoredFile):
             write_digests(self._sums, self._digests)
 
     def _stored_digests(self) -> list[bytes]:
-        return split_digests(self._sums.read_bytes()) if self._sums.exists() else []
+        return read_digests(self._sums)
 
     def _compute_digests(self, check: Callable[[], None]) -> list[bytes]:
         digests, running = [], hashlib.sha256()
@@ -299,13 +309,14 @@ def _main_file(path: Path) -> Path:
     return path.with_name(path.name.removesuffix(DIGESTS_SUFFIX))
 
 
-def _remove_oldest(directory: Path, exempt: set[Path], limit: int) -> None:
+def _remove_oldest(directory: Path, is_exempt: Callable[[Path], bool], limit: int) -> None:
     parts = []
     for path in directory.glob("*"):
         with suppress(FileNotFoundError):  # another task may be cleaning up at the same time
-            parts.append((path.stat().st_mtime, path.stat().st_size, path))
+            found = path.stat()
+            parts.append((found.st_mtime, found.st_size, path))
     for _, size, path in sorted(parts, reverse=True):
-        if _main_file(path) not in exempt:
+        if not is_exempt(_main_file(path)):
             limit -= size
             if limit < 0:
                 path.unlink(missing_ok=True)

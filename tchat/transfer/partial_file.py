@@ -14,6 +14,7 @@ import errno
 import hashlib
 import os
 import sys
+from contextlib import suppress
 from io import FileIO
 from stat import S_ISREG
 from typing import TYPE_CHECKING
@@ -88,7 +89,7 @@ class PartialFile:
         """
         self._file = _lock(self.path, self._mode)
         _remove_foreign(self._sums)
-        known = split_digests(self._sums.read_bytes()) if self._sums.exists() else []
+        known = read_digests(self._sums)
         room = memoryview(bytearray(min(PIECE_SIZE, self.size)))
         for digest in known[: count_pieces(self.size)]:
             check()
@@ -206,6 +207,14 @@ def write_digests(
         file.write(join_digests(digests))
 
 
+def read_digests(path: Path) -> list[bytes]:
+    """Return the contents of a digests file; nothing if there is none."""
+    try:
+        return split_digests(path.read_bytes())
+    except FileNotFoundError:
+        return []
+
+
 def _lock(path: Path, mode: int) -> FileIO:
     """Open a file, and lock it against other processes."""
     while True:
@@ -215,10 +224,11 @@ def _lock(path: Path, mode: int) -> FileIO:
             if sys.platform == "win32":
                 return file
             fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Another process may have moved or removed the file after we opened it, before we
-            # locked it. Then open the file again.
-            if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
-                return file
+            # Another process, or the clean-up of old uploads, may have moved or removed the file
+            # after we opened it, before we locked it. Then open the file again.
+            with suppress(FileNotFoundError):
+                if os.path.samestat(path.stat(), os.fstat(file.fileno())):
+                    return file
         except BaseException:
             file.close()
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +15,6 @@ from tchat.transfer.pieces import EMPTY_DIGEST, count_pieces
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 DATA = os.urandom(3 * PIECE_SIZE + 1000)
 DIGESTS = [hashlib.sha256(DATA[: (n + 1) * PIECE_SIZE]).digest() for n in range(4)]
@@ -49,6 +49,34 @@ def begun(place: Path, pieces: int, more: bytes = b"") -> None:
 
 def names(place: Path) -> list[str]:
     return sorted(path.name for path in place.parent.iterdir())
+
+
+class Vanishing(type(Path())):  # type: ignore[misc]  # the class depends on the system
+    """A path whose file is removed just before it is looked at, at some of the times."""
+
+    looks = 0
+    removals: tuple[int, ...] = ()
+
+    def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
+        type(self).looks += follow_symlinks  # `lstat` comes here, too
+        if follow_symlinks and self.looks in self.removals:
+            self.unlink(missing_ok=True)
+        return super().stat(follow_symlinks=follow_symlinks)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("removals", [(1,), (2,), (1, 2)])
+def test_file_removed_while_it_is_opened_is_made_again(
+    place: Path, monkeypatch: pytest.MonkeyPatch, removals: tuple[int, ...]
+) -> None:
+    """The clean-up of old uploads may remove it at any moment until it is locked."""
+    monkeypatch.setattr(Vanishing, "looks", 0)
+    monkeypatch.setattr(Vanishing, "removals", removals)
+    part = opened(Vanishing(place))
+    add_pieces(part, 1)
+    part.close()
+    again = opened(place)
+    assert again.offset == PIECE_SIZE
+    again.close()
 
 
 def test_a_file_is_complete_with_all_pieces(place: Path) -> None:

@@ -42,6 +42,8 @@ T = TypeVar("T")
 
 _MAX_BATCH = 1000
 _PROBE_SIZE = 1 << 20
+_ATTEMPTS = 3
+"""How often a transaction is tried whose write fails, although there is room."""
 SCRUB_MS = 1000  # how long a checkpoint waits for readers
 
 
@@ -118,6 +120,22 @@ class _Writer:
         if self._broken is not None:
             _fail(jobs, self._broken)
             return
+        failure: TchatError | None = None
+        for _ in range(_ATTEMPTS):
+            if (error := self._try(jobs)) is None:
+                return
+            failure = StorageFull() if self._hit_limit(error) else _explain(error)
+            if isinstance(failure, StorageFull) or not _is_failed_write(error):
+                break
+            # There is room for the probe: somebody, such as an upload that has failed for the same
+            # reason, may have made room since the write. Only if it fails again and again, the
+            # reason is another one.
+        if failure is not None:
+            self._broken = None if isinstance(failure, StorageFull) else failure
+            _fail(jobs, failure)
+
+    def _try(self, jobs: list[_Job]) -> Exception | None:
+        """Run the jobs in one transaction; if that fails, roll it back and return the error."""
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             for job in jobs:
@@ -126,17 +144,15 @@ class _Writer:
         except Exception as error:  # noqa: BLE001  # if the thread died, tasks would wait forever
             with suppress(sqlite3.Error):
                 self._connection.rollback()
-            failure = StorageFull() if self._hit_limit(error) else _explain(error)
-            if not isinstance(failure, StorageFull):
-                self._broken = failure
-            _fail(jobs, failure)
+            return error
+        return None
 
     def _hit_limit(self, error: Exception) -> bool:
         """Return whether a failed write was beyond a quota, or the largest size of a file.
 
         SQLite calls these an I/O error, and does not tell the reason: so try to write as much.
         """
-        if getattr(error, "sqlite_errorcode", 0) != sqlite3.SQLITE_IOERR_WRITE:
+        if not _is_failed_write(error):
             return False
         files = self._path.parent.glob(f"{self._path.name}*")
         try:
@@ -161,6 +177,7 @@ class _Writer:
             self._connection.execute("VACUUM")
 
     def _do(self, job: _Job) -> None:
+        job.failure = None  # of an earlier attempt
         try:
             job.result = job.work(self._connection)
         except Conflict as conflict:  # raised before anything was written: fails this job only
@@ -270,6 +287,10 @@ def _finish(jobs: list[_Job]) -> None:
 def _fail(jobs: list[_Job], failure: TchatError) -> None:
     for job in jobs:
         job.failure = job.failure or failure
+
+
+def _is_failed_write(error: Exception) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_IOERR_WRITE
 
 
 def _explain(error: Exception) -> TchatError:
