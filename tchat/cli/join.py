@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tchat.cli.arguments import RECENT, count, explain
 from tchat.cli.full_screen import is_plain
-from tchat.cli.names import ask_name
+from tchat.cli.names import ask_name, can_ask
 from tchat.client.config.options import (
     HISTORY,
     add_create,
@@ -17,6 +17,7 @@ from tchat.client.config.options import (
     invite_token,
     path_argument,
     session_for,
+    try_connection,
 )
 from tchat.errors import OutputError, TchatError, root_of
 from tchat.streams import print_line
@@ -104,10 +105,12 @@ def _enter_chat(given: argparse.Namespace) -> int:
     groups = apply_settings(given, settings)
     given.plain = is_plain(given.plain or given.json or settings.plain)
     last = read_last_names(last_names_file(), Address(given.host, given.port))
+    group = given.group or next(iter(groups), None)
+    if (given.user is None or group is None) and can_ask():
+        trio.run(try_connection, given)  # before anything is typed for a wrong address
     user = ask_name(given.user, "username", "--user", typed, last.user)
     if user is None:
         return 1
-    group = given.group or next(iter(groups), None)
     group = ask_name(group, "group name", "--group", typed, last.group)
     if group is None:
         return 1

@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from tchat.ui.plain.typed import TypedLines
 
 
+def can_ask() -> bool:
+    """Return whether there is a terminal to ask for names on."""
+    return sys.stdin.isatty() and (sys.stdout.isatty() or sys.stderr.isatty())
+
+
 def ask_name(
     given: str | None, what: str, option: str, typed: TypedLines, default: str | None
 ) -> str | None:
@@ -24,7 +29,7 @@ def ask_name(
     """
     if given is not None:
         return check_name(given, what)
-    if not (sys.stdin.isatty() and (sys.stdout.isatty() or sys.stderr.isatty())):
+    if not can_ask():
         raise UsageError(
             Code.MISSING_ARGUMENT,
             f"The {what} is missing, and there is no terminal to ask for it: add {option} NAME.",

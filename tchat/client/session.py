@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from tchat.client.program_state import ProgramState
     from tchat.core.protocol.handshake import Welcome
     from tchat.core.protocol.schema import Frame
+    from tchat.net.address import Address
     from tchat.net.link import Link
 
 CONNECT_SECONDS = 10.0
@@ -79,6 +80,11 @@ PATIENCE_SECONDS = 8.0
 """Seconds without an answer to a ping after which the connection counts as broken."""
 
 _OTHERS_SECONDS = 0.1  # until the next look at what other processes have sent
+
+
+def unavailable(address: Address, reason: str) -> Unavailable:
+    """Return the error of a server that cannot be reached."""
+    return Unavailable(Code.CANNOT_START, f"Cannot connect to {address}: {reason}.")
 
 
 class Session:
@@ -327,9 +333,7 @@ class Session:
                 busy = True
             # A busy server proves that the address is right, so retry even the first connection.
             if not self._was_connected and not busy:
-                raise Unavailable(
-                    Code.CANNOT_START, f"Cannot connect to {self.connector.address}: {reason}."
-                )
+                raise unavailable(self.connector.address, reason)
             delay = self._backoff.next_delay()
             self._notify(Disconnected(reason, delay))
             await trio.sleep(delay)

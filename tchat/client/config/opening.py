@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import trio
 
 from tchat.client.adoption import send_left_messages
-from tchat.client.authenticate import Account
+from tchat.client.authenticate import Account, Busy
 from tchat.client.client_id import acquire_client_id
 from tchat.client.config.paths import identity_file, known_servers_file, state_directory
 from tchat.client.config.settings import Server, config_file, load_config
 from tchat.client.connector import Connector
 from tchat.client.known_servers import KnownServers
-from tchat.client.session import CONNECT_SECONDS, open_session
-from tchat.errors import Code, StartupError
-from tchat.net.address import Address, is_local, split_address
+from tchat.client.session import CONNECT_SECONDS, open_session, unavailable
+from tchat.errors import Code, ProtocolError, StartupError
+from tchat.net.address import Address, explain, is_local, split_address
 from tchat.net.identity import load_identity
 
 if TYPE_CHECKING:
@@ -58,6 +58,37 @@ def expected_pin(pin: bytes | None, invited: bytes | None, *, no_tls: bool) -> b
     return next(iter(pins), None)
 
 
+async def try_server(server: Server, *, insecure: bool = False, home: Path | None = None) -> None:
+    """Connect to a server without logging in. Raises `StartupError` or `Refused` if that fails.
+
+    So a person learns of a wrong address before they have typed anything else.
+    """
+    connector = _connector_for(server, insecure=insecure, home=home)
+    try:
+        with trio.fail_after(CONNECT_SECONDS):
+            link = await connector.open()
+    except Busy:
+        return  # the address is right
+    except (
+        *(OSError, UnicodeError, ProtocolError),
+        *(trio.BrokenResourceError, trio.TooSlowError),
+    ) as error:
+        raise unavailable(connector.address, explain(error)) from error
+    await link.abort()
+
+
+def _connector_for(server: Server, *, insecure: bool, home: Path | None) -> Connector:
+    """Return a connector. Raises `StartupError` if TLS is off for a server on another machine."""
+    if server.no_tls and not insecure and not is_local(server.host):
+        raise StartupError(
+            Code.CANNOT_START,
+            f"Without TLS, anybody between you and {server.host} could read and change your"
+            " messages. If that is what you want, add --insecure.",
+        )
+    known = KnownServers(known_servers_file(home))
+    return Connector(Address(server.host, server.port), known, server.pin, plain=server.no_tls)
+
+
 @asynccontextmanager
 async def open_user_session(
     server: Server,
@@ -75,15 +106,7 @@ async def open_user_session(
     For `home`, see `paths`; for `recent` and `unread`, `open_session`. Raises `Refused` (bad_name)
     or `StartupError`.
     """
-    if server.no_tls and not insecure and not is_local(server.host):
-        raise StartupError(
-            Code.CANNOT_START,
-            f"Without TLS, anybody between you and {server.host} could read and change your"
-            " messages. If that is what you want, add --insecure.",
-        )
-    known = KnownServers(known_servers_file(home))
-    address = Address(server.host, server.port)
-    connector = Connector(address, known, server.pin, plain=server.no_tls)
+    connector = _connector_for(server, insecure=insecure, home=home)
     state = state_directory(home)
     async with connector.identified(CONNECT_SECONDS):
         with acquire_client_id(state, user, connector.names()) as client_id:

@@ -210,16 +210,10 @@ async def session_for(
 
     For `recent` and `unread`, see `open_session`. Raises `Refused` (bad_name) or `StartupError`.
     """
-    from tchat.client.config.opening import (  # here, since it needs Trio and TLS
-        expected_pin,
-        open_user_session,
-    )
+    from tchat.client.config.opening import open_user_session  # here, since it needs Trio and TLS
 
-    invited = given.invite[1] if given.invite else None
-    pin = expected_pin(given.pin, invited, no_tls=given.no_tls)
-    server = Server(given.host, given.port, pin=pin, no_tls=given.no_tls)
     async with open_user_session(
-        server,
+        _server_of(given),
         user,
         link=given.link,
         insecure=given.insecure,
@@ -227,6 +221,21 @@ async def session_for(
         unread=unread,
     ) as session:
         yield session
+
+
+async def try_connection(given: argparse.Namespace) -> None:
+    """Connect to the server in the options, and disconnect. Raises `StartupError` or `Refused`."""
+    from tchat.client.config.opening import try_server
+
+    await try_server(_server_of(given), insecure=given.insecure)
+
+
+def _server_of(given: argparse.Namespace) -> Server:
+    from tchat.client.config.opening import expected_pin
+
+    invited = given.invite[1] if given.invite else None
+    pin = expected_pin(given.pin, invited, no_tls=given.no_tls)
+    return Server(given.host, given.port, pin=pin, no_tls=given.no_tls)
 
 
 def invite_token(given: argparse.Namespace) -> bytes | None:
