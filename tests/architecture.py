@@ -107,6 +107,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {
             "backoff",
             "drafts",
+            "known_keys",
             "known_servers",
             "last_names",
             "native_paths",

@@ -127,11 +127,13 @@ async def _chat(
 ) -> int:
     from tchat.client.config.paths import (
         download_directory,
+        known_keys_file,
         last_names_file,
         preferences_file,
         searched_file,
         state_directory,
     )
+    from tchat.client.known_keys import KnownKeys
     from tchat.client.last_names import save_last_names
     from tchat.client.preferences import Preferences
     from tchat.client.searched import Searched
@@ -150,6 +152,7 @@ async def _chat(
             invite_token(given),
             preferences,
             Searched(searched_file(), names, user, preferences.ignored),
+            KnownKeys(known_keys_file(), names, user),
             founds=typing or given.create,
             assume_yes=given.yes,
             drafts=state_directory() / "drafts",

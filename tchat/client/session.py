@@ -32,7 +32,14 @@ from tchat.client.replica import GapError, Replica
 from tchat.client.request import Answer, MakeCommand, MakeRequest, PendingRequest
 from tchat.client.request_tracker import RequestTracker
 from tchat.client.subscriptions import FollowedGroups, News
-from tchat.client.updates import AllAnswered, Connected, Disconnected, NewServer, Update
+from tchat.client.updates import (
+    AllAnswered,
+    Connected,
+    Disconnected,
+    KeyLinked,
+    NewServer,
+    Update,
+)
 from tchat.core.group.direct import direct_name
 from tchat.core.group.feature import Event
 from tchat.core.group.membership import Join
@@ -45,6 +52,10 @@ from tchat.core.protocol.frames import (
     GroupsRequest,
     GroupSummary,
     HistoryRequest,
+    KeyAdded,
+    KeyList,
+    KeysRequest,
+    NameKey,
     Ok,
     Ping,
     Pong,
@@ -275,6 +286,11 @@ class Session:
         """Return the groups that the person is a member of or waits for. Raises `Refused`."""
         return read_groups(await self._requests.ask(GroupsRequest, read_groups).wait())
 
+    async def my_keys(self) -> tuple[NameKey, ...]:
+        """Return the keys of the person's name, the oldest first. Raises `Refused`."""
+        answer = await self.ask(KeysRequest)
+        return answer.keys if isinstance(answer, KeyList) else ()
+
     async def search(self, text: str, group: str | None = None, skip: int = 0) -> SearchResults:
         """Search for messages with all words of `text`, the newest first, without the first `skip`.
 
@@ -419,7 +435,9 @@ class Session:
             self._backoff.reset()
         if isinstance(frame, Attached):
             self._following.handle_attached(frame)
-        if isinstance(frame, News):
+        if isinstance(frame, KeyAdded):
+            self._notify(KeyLinked(NameKey(frame.key, frame.since)))
+        elif isinstance(frame, News):
             self._following.handle(frame)
         elif isinstance(frame, Answer):
             self._requests.handle_answer(frame)

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from tchat.client.pending_message import PendingMessage
     from tchat.client.replica import Replica
     from tchat.core.group.feature import Event
-    from tchat.core.protocol.frames import MembershipChange
+    from tchat.core.protocol.frames import MembershipChange, NameKey
     from tchat.errors import Refused
 
 
@@ -108,6 +108,13 @@ class GroupJoined:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyLinked:
+    """A key was added to the person's name, on another device."""
+
+    key: NameKey
+
+
+@dataclass(frozen=True, slots=True)
 class PendingChanged:
     """`replica.pending` has changed."""
 
@@ -154,6 +161,7 @@ Update = (
     | HistoryLoaded
     | Addressed
     | GroupJoined
+    | KeyLinked
     | PendingChanged
     | JournalDamaged
     | RefusalFound

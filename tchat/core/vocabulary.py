@@ -23,6 +23,7 @@ from tchat.core.protocol.frames import (
     GroupsRequest,
     HistoryPage,
     HistoryRequest,
+    KeyAdded,
     KeyList,
     KeysRequest,
     LinkCode,
@@ -66,7 +67,7 @@ ANSWERS = (
 """Frames that answer a request."""
 
 NOTICES = (
-    *(Snapshot, PresenceUpdate, MembershipChange, Activity, ReadPosition),
+    *(Snapshot, PresenceUpdate, MembershipChange, Activity, ReadPosition, KeyAdded),
     *(Goodbye, Pong),
 )
 """Frames that a client receives without a request, besides events."""

@@ -39,11 +39,21 @@ class _LinkCode(NamedTuple):
 
 
 class AccountManager:
-    """Names and their keys. `clock` returns ms since the Unix epoch."""
+    """Names and their keys. `clock` returns ms since the Unix epoch.
 
-    def __init__(self, accounts: Accounts, clock: Callable[[], int]) -> None:
+    `on_linked` is called with a person (folded) whose name has got a further key, this key, and the
+    time.
+    """
+
+    def __init__(
+        self,
+        accounts: Accounts,
+        clock: Callable[[], int],
+        on_linked: Callable[[str, bytes, int], None] = lambda *_: None,
+    ) -> None:
         self._accounts = accounts
         self._clock = clock
+        self._on_linked = on_linked
         self._link_codes: dict[str, _LinkCode] = {}
         # Serializes changes to the keys of names. Otherwise, a link code that is redeemed during
         # the release of its name could add a key to the released name.
@@ -80,8 +90,10 @@ class AccountManager:
                 raise Refused(
                     Code.TOO_MANY, f"The name has {MAX_KEYS} keys; /unlink one of them first."
                 )
-            await self._accounts.link(person, key, self._clock())
+            at = self._clock()
+            await self._accounts.link(person, key, at)
             self._revoked.discard((person, key))
+            self._on_linked(person, key, at)
 
     def new_link_code(self, author: Author) -> str:
         """Return a code that adds one key to the author's name, within `LINK_CODE_SECONDS`.

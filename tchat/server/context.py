@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from tchat.core.pace import Rate, TokenBucket
+from tchat.core.protocol.frames import KeyAdded
 from tchat.errors import Code, Refused
 from tchat.server.accounts import AccountManager
 from tchat.server.bans import Bans
@@ -122,12 +123,15 @@ def make_context(
         quota.on_standing_changed(group, standings)
         tickets.on_standing_changed(group, standings)
 
+    def on_linked(person: str, key: bytes, at: int) -> None:
+        presence.notify([person], KeyAdded(key, at))
+
     environment = GroupEnvironment(store, log, presence, on_standing_changed, limits.group, clock)
     return ServerContext(
         store=store,
         registry=Registry(environment, groups),
         log=log,
-        accounts=AccountManager(store.accounts, clock),
+        accounts=AccountManager(store.accounts, clock, on_linked),
         group_quota=quota,
         bans=Bans(store.maintenance),
         presence=presence,

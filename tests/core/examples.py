@@ -65,6 +65,7 @@ from tchat.core.protocol.frames import (
     Have,
     HistoryPage,
     HistoryRequest,
+    KeyAdded,
     KeyList,
     KeysRequest,
     LinkCode,
@@ -232,6 +233,7 @@ ANSWERS: list[Frame] = [
     MembershipChange("ops", "outsider", "kicked", "alice"),
     Activity("@alice,bob", 3, "alice"),
     ReadPosition("ops", 12),
+    KeyAdded(bytes(31) + b"\x09", 1_700_000_000_000),
     Goodbye("shutting_down", "The server is stopping."),
     Pong(),
 ]

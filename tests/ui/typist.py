@@ -13,6 +13,7 @@ import trio.testing
 from tchat.client.authenticate import Account
 from tchat.client.client_id import ClientId
 from tchat.client.connector import Connector
+from tchat.client.known_keys import KnownKeys
 from tchat.client.known_servers import KnownServers
 from tchat.client.preferences import Preferences
 from tchat.client.searched import Searched
@@ -198,6 +199,7 @@ async def typing(
     mute: tuple[str, ...] = (),
     preferences: Path | None = None,
     searched: Path | None = None,
+    known_keys: Path | None = None,
     yes: bool = True,
 ) -> AsyncIterator[Typist]:
     """Run a chat of `user`, who founds the group or is a member, for the length of the block.
@@ -216,6 +218,7 @@ async def typing(
             downloads,
             preferences=kept,
             searched=Searched(searched, connector.names(), user, kept.ignored),
+            known_keys=KnownKeys(known_keys, connector.names(), user),
             assume_yes=yes,
         )
         chat = Chat(start, COMMANDS, nursery, frontend)

@@ -50,6 +50,11 @@ def searched_file() -> Path:
     return state_directory() / "searched.json"
 
 
+def known_keys_file() -> Path:
+    """Return the path of the record of the keys of the person's name on each server."""
+    return state_directory() / "known_keys.json"
+
+
 def last_names_file() -> Path:
     """Return the path of the names that were last used with each server."""
     return state_directory() / "last_names.json"

@@ -479,6 +479,15 @@ class ReadPosition(Frame):
 
 
 @record
+class KeyAdded(Frame):
+    """A key was added to the person's name with a link code, `since` ms since the Unix epoch."""
+
+    type = "key_added"
+    key: bytes
+    since: int
+
+
+@record
 class Goodbye(Frame):
     """The server closes this connection; `code` and `text` say why."""
 

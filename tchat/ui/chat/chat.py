@@ -11,6 +11,7 @@ importing it here would be a cycle.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from inspect import iscoroutinefunction
@@ -20,6 +21,7 @@ import trio
 
 from tchat.client.connector import first_visit_notice
 from tchat.client.files.queue import Transfers
+from tchat.client.known_keys import KnownKeys
 from tchat.client.preferences import Preferences
 from tchat.client.searched import Searched
 from tchat.client.updates import (
@@ -31,6 +33,7 @@ from tchat.client.updates import (
     GroupJoined,
     HistoryLoaded,
     JournalDamaged,
+    KeyLinked,
     MessageRefused,
     NewServer,
     PositionMoved,
@@ -38,6 +41,7 @@ from tchat.client.updates import (
     StandingChanged,
     Update,
 )
+from tchat.core.fingerprints import fingerprint
 from tchat.core.group.direct import check_group, is_direct, other_of
 from tchat.core.group.membership import Requested
 from tchat.core.text import clean_line, clean_text, fold
@@ -55,17 +59,17 @@ from tchat.ui.chat.commands import (
 )
 from tchat.ui.chat.elsewhere import Elsewhere
 from tchat.ui.chat.hints import with_hint
-from tchat.ui.chat.lines import count_text
+from tchat.ui.chat.lines import count_text, minute_text
 from tchat.ui.chat.window import Window, command_that_opens
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
     from pathlib import Path
 
     from tchat.client.pending_message import PendingMessage
     from tchat.client.replica import Replica
     from tchat.client.session import Session
-    from tchat.core.protocol.frames import GroupSummary
+    from tchat.core.protocol.frames import GroupSummary, NameKey
     from tchat.ui.chat.elsewhere import Search
     from tchat.ui.chat.window import Frontend
 
@@ -94,11 +98,12 @@ class Start:
     """The parameters of a new chat.
 
     `invite` is a token to join the first of `groups`. `preferences` has the ignored people and the
-    muted groups, and `searched` the events that need not be searched again. With `founds`, joining
-    a group that does not exist creates it; scripts do not set it, so that a mistyped name creates
-    nothing. With `assume_yes`, nothing has to be confirmed. Drafts are saved in the directory
-    `drafts`, if there is one. `on_entered` is called once the server has let the person into the
-    first group, or has taken their request to join.
+    muted groups, `searched` the events that need not be searched again, and `known_keys` the keys
+    of the person's name that need not be reported again. With `founds`, joining a group that does
+    not exist creates it; scripts do not set it, so that a mistyped name creates nothing. With
+    `assume_yes`, nothing has to be confirmed. Drafts are saved in the directory `drafts`, if there
+    is one. `on_entered` is called once the server has let the person into the first group, or has
+    taken their request to join.
     """
 
     session: Session
@@ -107,6 +112,7 @@ class Start:
     invite: bytes | None = None
     preferences: Preferences = field(default_factory=Preferences)
     searched: Searched = field(default_factory=Searched)
+    known_keys: KnownKeys = field(default_factory=KnownKeys)
     founds: bool = True
     assume_yes: bool = False
     drafts: Path | None = None
@@ -854,7 +860,7 @@ class Chat:
                     self.open(group, joins=False)
             case JournalDamaged() | RefusalFound() | MessageRefused():
                 self._handle_unsent(update)
-            case NewServer() | Connected() | Disconnected():
+            case NewServer() | Connected() | Disconnected() | KeyLinked():
                 self._handle_connection(update)
             case (
                 EventReceived() | PositionMoved() | CaughtUp() | StandingChanged() | HistoryLoaded()
@@ -930,14 +936,31 @@ class Chat:
         for window in self.windows:
             window.mark_seen()
 
-    def _handle_connection(self, update: NewServer | Connected | Disconnected) -> None:
+    async def _check_keys(self) -> None:
+        """Tell which keys were added to the person's name since the last connection."""
+        with suppress(Refused):  # then the next connection tells
+            self._tell_new_keys(await self.session.my_keys())
+
+    def _tell_new_keys(self, keys: Iterable[NameKey]) -> None:
+        for key in self._start.known_keys.find_new(keys):
+            if key.key != self.session.key:
+                digits = fingerprint(key.key)
+                self.current.notice(
+                    f"A device was linked to your name: its key is {digits}, added"
+                    f" {minute_text(key.since)}. If that was not you, /unlink {digits} removes it."
+                )
+
+    def _handle_connection(self, update: NewServer | Connected | Disconnected | KeyLinked) -> None:
         window = self.current
         match update:
             case NewServer(pin):
                 window.notice(first_visit_notice(pin))
+            case KeyLinked(key):
+                self._tell_new_keys([key])
             case Connected(again=again):
                 self.connection = ""
                 self._refresh_preferences()
+                self.start_unwatched(self._check_keys)
                 if again:
                     window.notice("connected again")
                     self.start_unwatched(partial(self._open_others, again=True))

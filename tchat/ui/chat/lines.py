@@ -170,6 +170,11 @@ def latest(at: int) -> int:
     return min(at, _LATEST)
 
 
+def minute_text(at: int) -> str:
+    """Return a time for people, to the minute: 2026-11-22 10:02."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(latest(at) / 1000))
+
+
 def day_of(at: int) -> tuple[int, int]:
     """Return the day of a time in the local time zone."""
     moment = time.localtime(at / 1000)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import secrets
 import shlex
-import time
 from typing import TYPE_CHECKING, Protocol
 
 from tchat.core.fingerprints import (
@@ -16,12 +15,12 @@ from tchat.core.fingerprints import (
     token_digest,
 )
 from tchat.core.group.membership import Invite
-from tchat.core.protocol.frames import KeyList, KeysRequest, LinkCode, LinkRequest, Unlink
+from tchat.core.protocol.frames import LinkCode, LinkRequest, Unlink
 from tchat.core.text import check_name, clean_line, quote_name
 from tchat.errors import Code, Refused
 from tchat.invocation import program_words
 from tchat.ui.chat.commands import CommandSpec, WrongUsage
-from tchat.ui.chat.lines import latest
+from tchat.ui.chat.lines import minute_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -150,30 +149,26 @@ async def link(chat: Chat, window: Window, _: str) -> None:
 
 async def show_keys(chat: Chat, window: Window, _: str) -> None:
     """Show the keys that are linked to the person's name."""
-    for key, since in await _keys(chat.session):
-        here = ", this device" if key == chat.session.key else ""
-        window.notice(f"{fingerprint(key)} since {_minute(since)}{here}")
-
-
-def _minute(at: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(latest(at) / 1000))
+    for key in await chat.session.my_keys():
+        here = ", this device" if key.key == chat.session.key else ""
+        window.notice(f"{fingerprint(key.key)} since {minute_text(key.since)}{here}")
 
 
 async def unlink(chat: Chat, window: Window, begun: str) -> None:
     """Remove a key, given by the beginning of its fingerprint, once that is confirmed."""
     digits = begun.replace("-", "").lower()
-    keys = await _keys(chat.session)
-    found = [one for one in keys if fingerprint(one[0]).replace("-", "").startswith(digits)]
+    keys = await chat.session.my_keys()
+    found = [one for one in keys if fingerprint(one.key).replace("-", "").startswith(digits)]
     if len(found) != 1 or len(digits) < _LEAST_DIGITS:
         raise Refused(
             Code.NO_SUCH_KEY,
             f"{quote_name(begun)} does not identify one of your keys;"
             f" type at least its first {_LEAST_DIGITS} digits.",
         )
-    key, since = found[0]
+    key = found[0].key
     question = (
-        f"Remove the key {fingerprint(key)}, added {_minute(since)}, from your name? Its device is"
-        " disconnected, and needs a new /link to use your name again."
+        f"Remove the key {fingerprint(key)}, added {minute_text(found[0].since)}, from your name?"
+        " Its device is disconnected, and needs a new /link to use your name again."
     )
     # The server refuses the key of this device.
     ask = None if key == chat.session.key else question
@@ -183,13 +178,6 @@ async def unlink(chat: Chat, window: Window, begun: str) -> None:
 async def _unlink(chat: Chat, window: Window, key: bytes) -> None:
     await chat.session.ask(lambda i: Unlink(i, key))
     window.notice(f"{fingerprint(key)} is no longer linked to your name.")
-
-
-async def _keys(session: Session) -> list[tuple[bytes, int]]:
-    answer = await session.ask(KeysRequest)
-    if not isinstance(answer, KeyList):
-        return []
-    return [(key.key, key.since) for key in answer.keys]
 
 
 COMMANDS: tuple[CommandSpec[Chat], ...] = (

@@ -8,7 +8,6 @@ message with that seq: commands that are kept for later are completed with it (`
 from __future__ import annotations
 
 import re
-import time
 from difflib import get_close_matches
 from itertools import islice
 from operator import itemgetter
@@ -19,7 +18,7 @@ from tchat.core.text import check_text, clean_line, clean_text, fold, quote_name
 from tchat.errors import Code, Refused
 from tchat.ui.chat.commands import CommandSpec, NotLoaded, WrongUsage
 from tchat.ui.chat.completion import first_then_text, other_people, text
-from tchat.ui.chat.lines import QUOTE_LIMIT, count_text, latest, quotation
+from tchat.ui.chat.lines import QUOTE_LIMIT, count_text, minute_text, quotation
 from tchat.ui.chat.window import TypedEdit, reference_to
 
 if TYPE_CHECKING:
@@ -340,7 +339,7 @@ async def _search(chat: Chat, window: Window, words: str) -> None:
         chat.searching -= 1
     chat.found = [(hit.group, hit.seq) for hit in hits]
     for number, hit in reversed(list(enumerate(hits, start=1))):
-        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(latest(hit.at) / 1000))
+        when = minute_text(hit.at)
         author, text = clean_line(hit.actor), clean_line(hit.text)
         window.notice(f"{number:>2}  {when}  {chat.title_of(hit.group)} <{author}> {text}")
     if not hits:

@@ -85,6 +85,15 @@ def test_join_prompts_for_username_and_group(server: ServerProcess, tmp_path: Pa
         terminal.sees("carol created lab, and you are its admin", "carol ▸", " #lab ")
 
 
+def test_server_is_tried_before_names_are_asked(server: ServerProcess, tmp_path: Path) -> None:
+    server.stop()
+    with Terminal(["join", "127.0.0.1", server.port], str(tmp_path / "home")) as terminal:
+        terminal.sees(f"Cannot connect to 127.0.0.1:{server.port}: connection refused.")
+        assert terminal.end() != 0
+        assert "username" not in terminal.text
+    server.start()
+
+
 def test_join_offers_the_names_used_last(server: ServerProcess, tmp_path: Path) -> None:
     home = str(tmp_path / "carol")
     with join(server, tmp_path, "carol", group="lab") as terminal:

@@ -1,0 +1,51 @@
+"""A device that is linked to a name is reported on all other devices: at once, or at the start."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tchat.core.fingerprints import fingerprint
+from tests.helpers import identity_of, members, raw_client, running_server
+from tests.server.devices import device_of, introduce, link_code
+from tests.ui.typist import typing
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LINKED = "A device was linked to your name: its key is"
+
+
+@pytest.mark.parametrize("rewrites", [True, False], ids=["screen", "plain"])
+async def test_linked_device_is_told_at_once(rewrites: bool) -> None:
+    digits = fingerprint(identity_of("alice", "laptop").public)
+    async with (
+        running_server() as server,
+        typing(server, rewrites=rewrites) as here,
+        raw_client(server.address) as there,
+    ):
+        await introduce(there, "alice")
+        async with device_of(server, "alice", "laptop", await link_code(there)):
+            told = await here.shows(LINKED)
+        assert told.startswith(f"{LINKED} {digits}, added ")
+        assert told.endswith(f"If that was not you, /unlink {digits} removes it.")
+        await here.types(f"/unlink {digits}")
+        await here.shows(f"{digits} is no longer linked to your name.")
+
+
+async def test_linked_device_is_told_at_the_next_start(tmp_path: Path) -> None:
+    file = tmp_path / "known_keys.json"
+    async with running_server() as server, members(server, "alice", "bob") as (alice, _):
+        async with typing(server, known_keys=file) as before:
+            await before.types("/keys")
+        async with device_of(server, "alice", "laptop", await link_code(alice)):
+            pass
+        for told in (1, 0):
+            async with typing(server, known_keys=file) as after:
+                await after.types("/keys")
+                lines = [line.text for line in after.lines]
+                assert sum(line.startswith(LINKED) for line in lines) == told
+        async with typing(server, known_keys=tmp_path / "new", device="laptop") as laptop:
+            await laptop.types("/keys")
+            assert not any(line.text.startswith(LINKED) for line in laptop.lines)
