@@ -795,15 +795,19 @@ class Window:
         if self.caught_up:
             return
         self.caught_up = True
-        counts = self.reading.counts
-        if counts.total and self.reading.read:
-            above = "" if self.context.frontend.rewrites else "above, "
-            self.notice(f"{above}{digest(counts, direct=self.direct)}")
+        if self.context.frontend.rewrites:  # otherwise, the summary is printed before the events
+            self.tell_missed()
         if self.attended:
             self.attend()
         if greet and not self.direct:
             self.notice(welcome(self.replica, self.session.user))
         self._report_unsent()
+
+    def tell_missed(self) -> None:
+        """Show a summary of what is unread, unless the person has never been here."""
+        counts = self.reading.counts
+        if counts.total and self.reading.read:
+            self.notice(digest(counts, direct=self.direct))
 
     def _report_unsent(self) -> None:
         if unsent := self._outgoing.count_failed():

@@ -37,7 +37,7 @@ class Backlog:
     def __init__(self, window: Window, count: int, *, only: bool) -> None:
         self.is_cut = False
         self._window = window
-        self._count = count
+        self.count = count
         self._only = only
         self._held: list[tuple[Line, Event]] = []
 
@@ -60,16 +60,17 @@ class Backlog:
         held, self._held = self._present(), []
         places = [place for place, (line, _) in enumerate(held) if line.sort in SPOKEN]
         begin = len(held)
-        if self._count:
-            begin = places[-self._count] if len(places) > self._count else 0
-        self.is_cut = begin > 0 or not self._window.replica.at_beginning
+        if self.count:
+            begin = places[-self.count] if len(places) > self.count else 0
+        is_all = begin == 0 and self._window.replica.at_beginning
+        self.is_cut = bool(self.count) and not is_all
         for place, (line, event) in enumerate(held):
             if place >= begin or not (self._only or line.history):
                 yield line, event
 
     def _missing(self) -> bool:
         spoken = sum(line.sort in SPOKEN for line, _ in self._present())
-        return spoken < self._count
+        return spoken < self.count
 
     def _present(self) -> list[tuple[Line, Event]]:
         """Return the lines without the messages that were deleted meanwhile."""

@@ -111,35 +111,36 @@ class PlainFrontend:
         """
         event = _event_at(window.replica, line.seq)
         is_gone = line.deleted or (event is not None and isinstance(event.body, Erased))
-        backlog = None if event is None or window.caught_up else self._backlog_of(window)
         if is_gone:
             return
-        if backlog is not None and event is not None:
-            backlog.hold(line, event)
+        if event is not None and not window.caught_up:
+            self._backlog_of(window).hold(line, event)
         elif not line.history:
             _print(self._format.lines(window, line, event))
 
-    def _backlog_of(self, window: Window) -> Backlog | None:
-        """Return the backlog of a window; None if what is unread is printed as it comes."""
-        is_first_visit = not window.replica.read and not window.direct
-        if self._history is None and not is_first_visit:
-            return None
+    def _backlog_of(self, window: Window) -> Backlog:
+        """Return the backlog of a window."""
         if window not in self._backlogs:
-            count = HISTORY if self._history is None else self._history
+            is_first_visit = not window.replica.read and not window.direct
+            count = self._history
+            if count is None:
+                count = HISTORY if is_first_visit else 0
             self._backlogs[window] = Backlog(window, count, only=is_first_visit)
         return self._backlogs[window]
 
     async def print_backlog(self, window: Window) -> None:
-        """Print what was held of a window's log."""
-        backlog = None if window.caught_up else self._backlog_of(window)
-        if backlog is None:
+        """Print what was held of a window's log, after a summary of what is unread."""
+        if window.caught_up:
             return
+        backlog = self._backlog_of(window)
         await backlog.load()
         lines = list(backlog.release())
+        window.tell_missed()
         if backlog.is_cut and self._history is None:
             window.notice("Earlier messages are not shown; --history N shows the N latest.")
-        # Other events need no frame, and a program has the times.
-        is_framed = any(isinstance(event.body, Posted) for _, event in lines) and not self._json
+        # Neither what is new nor other events need a frame, and a program has the times.
+        is_history = bool(backlog.count) and not self._json
+        is_framed = is_history and any(isinstance(event.body, Posted) for _, event in lines)
         if is_framed:
             window.notice("Earlier messages:")
         for line, event in lines:
