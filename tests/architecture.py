@@ -113,6 +113,7 @@ LAYERS: dict[str, list[set[str]]] = {
             "native_paths",
             "preferences",
             "program_state",
+            "saved_unread",
             "searched",
         },
         {"journal"},
