@@ -16,8 +16,9 @@ from tchat.client.connector import Connector
 from tchat.client.known_servers import KnownServers
 from tchat.client.session import CONNECT_SECONDS, open_session, unavailable
 from tchat.errors import Code, ProtocolError, StartupError
-from tchat.net.address import Address, explain, is_local, split_address
+from tchat.net.address import Address, is_local, split_address
 from tchat.net.identity import load_identity
+from tchat.net.tcp import explain
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
