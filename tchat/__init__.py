@@ -27,12 +27,14 @@ if TYPE_CHECKING:
     from tchat.api.groups import FileRemoved as FileRemoved
     from tchat.api.groups import FileShared as FileShared
     from tchat.api.groups import Group as Group
+    from tchat.api.groups import GroupClosed as GroupClosed
     from tchat.api.groups import Invited as Invited
     from tchat.api.groups import Joined as Joined
     from tchat.api.groups import JoinRequest as JoinRequest
     from tchat.api.groups import JoinRequestEnded as JoinRequestEnded
     from tchat.api.groups import Left as Left
     from tchat.api.groups import Message as Message
+    from tchat.api.groups import MessagesExpired as MessagesExpired
     from tchat.api.groups import Notice as Notice
     from tchat.api.groups import Other as Other
     from tchat.api.groups import Pinned as Pinned
@@ -65,12 +67,14 @@ _MODULES = {
         "FileRemoved",
         "FileShared",
         "Group",
+        "GroupClosed",
         "Invited",
         "JoinRequest",
         "JoinRequestEnded",
         "Joined",
         "Left",
         "Message",
+        "MessagesExpired",
         "Notice",
         "Other",
         "Pinned",

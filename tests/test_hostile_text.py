@@ -247,7 +247,7 @@ def log_fields(line: str) -> dict[str, Any]:
     """Return the fields of a JSON log line, checking that their values are clean."""
     item = json.loads(line)
     assert_clean([str(value) for value in item.values()])
-    return {key: item[key] for key in item.keys() - {"at", "event", "message"}}
+    return {key: item[key] for key in item.keys() - {"at", "level", "event", "message"}}
 
 
 # ------------------------------------------------------------------ invalid UTF-8

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tchat import exits
 from tchat.core.fingerprints import invite_text, token_digest
 from tchat.core.group.membership import Approve, Ban, Invite, Kick, Unban
 from tests.helpers import GROUP, log_of, members, running_server, texts
@@ -103,7 +104,8 @@ async def test_banned_person_is_told_so(tmp_path: Path) -> None:
             assert (await invited.exit(), invited.err.all) == (1, [f"tchat: {banned}"])
             where = [server.address.host, server.address.port, "--no-tls", "--group", GROUP]
             getting = await launch.tchat("get", *where, "--user", "bob", "1", user="bob")
-            assert await getting.fails() == f"tchat: {banned}"
+            assert (await getting.exit(), getting.lines) == (exits.PERMISSION, [])
+            assert getting.err.all == [f"tchat: {banned}"]
             await alice.command(Unban, "bob")
             await again.type("/join")
             await again.sees("-- Waiting for alice to approve you")

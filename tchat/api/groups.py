@@ -25,7 +25,7 @@ import trio
 from tchat.client.files.transfer import fetch_file, send_file
 from tchat.client.program_state import KEY_LIMIT
 from tchat.core.fingerprints import TOKEN_SIZE, invite_text, token_digest
-from tchat.core.group import feature, files, membership, messages, settings
+from tchat.core.group import feature, files, membership, messages, operation, settings
 from tchat.core.group.direct import is_direct, other_of
 from tchat.core.group.mentions import is_mention
 from tchat.core.protocol.frames import Ok
@@ -639,6 +639,18 @@ class FileRemoved(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GroupClosed(Event):
+    """The server's operator removed the group: nobody is a member any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessagesExpired(Event):
+    """The server erased the messages up to seq `upto`: it keeps messages only for a time."""
+
+    upto: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Other(Event):
     """An event of a kind that this version does not know, or whose text was deleted."""
 
@@ -779,5 +791,7 @@ _MAKERS: dict[type[feature.Body], Callable[[Any, _Header], Event]] = {
     settings.PolicySet: lambda body, head: PolicySet(**head, policy=body.policy),
     files.FileShared: _shared,
     files.FileRemoved: lambda body, head: FileRemoved(**head, number=body.number),
+    operation.Closed: lambda _, head: GroupClosed(**head),
+    operation.Expired: lambda body, head: MessagesExpired(**head, upto=body.upto),
 }
 """How each kind of entry becomes an event; messages are made by `event_of` itself."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -13,8 +13,14 @@ import tchat
 import tchat.testing
 from tchat.core.group.features import EVENTS
 from tchat.core.group.membership import Created
-from tests.api.people import next_of
-from tests.helpers import GROUP
+from tchat.core.group.operation import Closed, Expired
+from tchat.core.group.state import OPERATOR
+from tchat.server.control import perform
+from tchat.server.limits import Limits
+from tchat.server.operations import expiry
+from tchat.store.open import open_store
+from tests.api.people import connected, next_of
+from tests.helpers import GROUP, running_server
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -102,8 +108,9 @@ async def test_every_kind_of_event_has_its_class(tmp_path: Path) -> None:
         story = Story(alice, bob, carol)
         await story.happen(tmp_path)
         log = story.ops.replica.log
-        # A client of this kind begins with the latest events, after the group's foundation.
-        assert set(EVENTS) - {type(entry.body) for entry in log} == {Created}
+        # A client of this kind begins with the latest events, after the group's foundation. The
+        # operator's events have the tests below.
+        assert set(EVENTS) - {type(entry.body) for entry in log} == {Created, Closed, Expired}
         async with alice.events(story.ops, since="start", own=True) as events:
             heard = [await events.receive() for _ in range(story.ops.replica.last - 1)]
         async with server.connect("alice") as again:
@@ -143,6 +150,34 @@ async def test_every_kind_of_event_has_its_class(tmp_path: Path) -> None:
     assert all(abs(datetime.now(UTC) - event.at) < timedelta(minutes=5) for event in heard)
     (erased,) = [event for event in history if isinstance(event, tchat.Other)]
     assert (erased.seq, erased.kind) == (15, "erased")
+
+
+async def test_closing_a_group_is_an_event() -> None:
+    async with tchat.testing.open_server() as server, server.connect("alice") as alice:
+        ops = await alice.join(GROUP, create=True)
+        async with alice.events(ops) as events:
+            await perform(server.directory / "server", "remove-group", group=GROUP)
+            closed = await next_of(events, tchat.GroupClosed)
+    assert (closed.who, closed.sentence) == (OPERATOR, f"{OPERATOR} closed the group")
+
+
+async def test_expiry_of_messages_is_an_event(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(expiry, "CHECK_SECONDS", 0.01)
+    now = [20_000 * expiry.DAY_MS]
+    limits = replace(Limits(), keep_messages=expiry.DAY_MS).without_rates()
+    async with (
+        open_store(tmp_path / "server") as store,
+        running_server(store, limits, clock=lambda: now[0]) as server,
+        connected(server.address, tmp_path, "alice") as alice,
+    ):
+        ops = await alice.join(GROUP, create=True)
+        async with alice.events(ops) as events:
+            message = await ops.say("hello")
+            now[0] += 3 * expiry.DAY_MS
+            expired = await next_of(events, tchat.MessagesExpired)
+    assert (expired.who, expired.upto) == (OPERATOR, message.seq)
 
 
 async def test_one_shape_matches_in_a_match_statement() -> None:
