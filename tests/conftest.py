@@ -1,4 +1,4 @@
-"""Fixtures and settings of every test: CDDL validation of all frames, hypothesis profiles.
+"""Fixtures and settings of every test: CDDL validation, hypothesis profiles, parallel runs.
 
 The default profile, `quick`, tries the same examples in each run, so that a new failure is due to
 a change. `HYPOTHESIS_PROFILE=thorough pytest` tries many more, different ones each time.
@@ -7,6 +7,7 @@ a change. `HYPOTHESIS_PROFILE=thorough pytest` tries many more, different ones e
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import HealthCheck, settings
 from tests import cddl
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
 _PATIENT: dict[str, Any] = {
     "deadline": None,  # slowness on a busy machine is not a failure
@@ -25,6 +26,30 @@ _PATIENT: dict[str, Any] = {
 settings.register_profile("quick", max_examples=60, derandomize=True, **_PATIENT)
 settings.register_profile("thorough", max_examples=1000, **_PATIENT)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep compiled modules where none may be written beside the sources.
+
+    With `PYTHONDONTWRITEBYTECODE`, each of the programs that the tests start would compile all of
+    tchat. The workers inherit the variables.
+    """
+    cache = getattr(config, "cache", None)  # None with `-p no:cacheprovider`
+    if sys.dont_write_bytecode and cache is not None:
+        sys.dont_write_bytecode = False
+        sys.pycache_prefix = str(cache.mkdir("bytecode"))
+        os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+@pytest.hookimpl(wrapper=True, optionalhook=True)
+def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
+    """Run twice as many workers as there are processors, with `-n auto`.
+
+    Half of the time, tests of processes and terminals wait: for a start, an answer, a timeout.
+    """
+    processors = yield
+    return 2 * processors
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,13 +37,20 @@ def module_of(path: Path) -> str:
     return "tchat" if parts == ("__init__",) else ".".join(("tchat", *parts))
 
 
+@cache  # most tests look at all modules
+def import_nodes(source: str) -> list[ast.Import | ast.ImportFrom]:
+    """Return the import statements of a source, also those inside functions."""
+    nodes = ast.walk(ast.parse(source))
+    return [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
 def imports_of(source: str, known: set[str]) -> set[str]:
     """Return the full names of all modules that a source imports, for typing only or not."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in import_nodes(source):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
+        else:
             assert node.level == 0, "relative imports hide where something comes from"
             assert node.module is not None
             below = {f"{node.module}.{alias.name}" for alias in node.names}
@@ -104,9 +112,14 @@ def part_in(package: str, module: str) -> str:
     return module.removeprefix(prefix).split(".")[0] if module.startswith(prefix) else ""
 
 
-def sources() -> dict[str, str]:
-    """Return the source of every module of tchat, by its full name."""
+@cache
+def _sources() -> Mapping[str, str]:
     return {module_of(path): path.read_text(encoding="utf-8") for path in MODULES}
+
+
+def sources() -> dict[str, str]:
+    """Return the source of every module of tchat, by its full name; the caller may change them."""
+    return dict(_sources())
 
 
 def test_every_part_has_its_arrows() -> None:
