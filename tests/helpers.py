@@ -66,7 +66,7 @@ from tests.cddl import unchecked, validate_body
 from tests.memory_store import MemoryStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
     from tchat.client.replica import Replica
     from tchat.client.session import Session
@@ -76,6 +76,19 @@ if TYPE_CHECKING:
 
 GUARD = 30.0
 """Seconds after which a wait counts as hanging."""
+
+THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
+"""Whether tests that repeat something do it more often than `quick` runs can afford."""
+
+
+def kill_points() -> Iterator[int]:
+    """Yield the steps at which a program is killed: each one, or three of five in a quick run.
+
+    Programs repeat groups of steps. Since five is no multiple of a group's size, a kill still hits
+    every step of a group.
+    """
+    return (step for step in count(1) if THOROUGH or step % 5 in (1, 2, 4))
+
 
 GROUP = "ops"
 """The group that tests use unless they need another."""

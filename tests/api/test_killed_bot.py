@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import count
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ import trio
 
 from tchat.core.group.messages import Posted
 from tchat.store.open import open_store
-from tests.helpers import GROUP, GUARD, approve, log_of, session_of, until
+from tests.helpers import GROUP, GUARD, approve, kill_points, log_of, session_of, until
 from tests.processes import launching
 
 if TYPE_CHECKING:
@@ -129,7 +128,7 @@ async def test_bot_killed_anywhere_answers_each_once(tmp_path: Path) -> None:
             await until(alice, lambda: "bot" in ops.state.members)
             bot.running.kill()
             await bot.running.wait()
-            for last in count(1):
+            for last in kill_points():
                 if answers_in(ops) >= len(said):
                     new = [f"run {last}: {word}" for word in ("one", "two", "stop")]
                     said += new

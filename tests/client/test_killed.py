@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import count
 from typing import TYPE_CHECKING
 
 import trio
@@ -10,7 +9,7 @@ import trio
 from tchat.client.client_id import acquire_client_id
 from tchat.net.address import Address
 from tchat.store.open import open_store
-from tests.helpers import GROUP, GUARD, log_of, session_of, texts
+from tests.helpers import GROUP, GUARD, kill_points, log_of, session_of, texts
 from tests.processes import launching
 
 if TYPE_CHECKING:
@@ -102,12 +101,12 @@ async def test_killed_anywhere_shown_messages_are_stored_once(tmp_path: Path) ->
     shown: list[str] = []
     async with launching(tmp_path) as launch:
         server = await founded(launch)
-        for last in count(1):
+        for last in kill_points():
             process = await run(launch, server, program, f"run {last}", last)
             shown += [line.removeprefix("shown ") for line in process.lines if line != "done"]
             if "done" in process.lines:
                 break
-            if last % 4 == 0:
+            if last % 4 == 0:  # also the server
                 await server.kill()
                 server = await launch.serve(port=server.address.port)
         assert last > 10, "there were hardly any steps to be killed at"

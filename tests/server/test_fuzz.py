@@ -20,7 +20,7 @@ from tchat.core.protocol.frames import Ping, encode_all
 from tchat.core.protocol.framing import FRAME_LIMIT, HANDSHAKE_LIMIT, unpack
 from tchat.errors import ProtocolError
 from tchat.net.tls import make_credentials
-from tests.helpers import NO_RATE_LIMITS, RawClient, hello_of, raw_client, running_server
+from tests.helpers import NO_RATE_LIMITS, THOROUGH, RawClient, hello_of, raw_client, running_server
 from tests.hostile_cbor import WRONG_VALUES, costly_requests, framed
 from tests.hostile_clients import HostileClient, chatting, send_hostile_frames
 from tests.hostile_frames import Mutator
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from tests.helpers import RunningServer
 
-FRAMES = int(os.environ.get("TCHAT_FUZZ_FRAMES", "7000"))
+FRAMES = int(os.environ.get("TCHAT_FUZZ_FRAMES", "7000" if THOROUGH else "3000"))
 OVER_TLS = FRAMES // 20
 
 WELCOMING = replace(

@@ -16,7 +16,7 @@ from tchat.core.protocol.handshake import Challenge
 from tchat.net.tcp import connect
 from tchat.net.tls import client_context, make_credentials, open_tls
 from tests.cddl import unchecked
-from tests.helpers import GUARD, NO_RATE_LIMITS, RawClient, hello_of, running_server
+from tests.helpers import GUARD, NO_RATE_LIMITS, THOROUGH, RawClient, hello_of, running_server
 from tests.hostile_clients import chatting
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tchat.net.address import Address
     from tests.helpers import RunningServer
 
-CONNECTIONS = 400
+CONNECTIONS = 400 if THOROUGH else 200
 """How many connections at once: half of them silent, half sending byte by byte."""
 
 SHORT = replace(

@@ -6,7 +6,7 @@ import re
 import string
 import unicodedata
 from collections.abc import Collection
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 from tchat.core.text import SPACELESS, fold
@@ -14,13 +14,12 @@ from tchat.core.text import SPACELESS, fold
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-_SPACELESS = re.compile(f"[{SPACELESS}]")
 _LETTER = rf"[^\W{SPACELESS}]"
-_WORD = re.compile(rf"{_LETTER}+(?:[.-]{_LETTER}+)*")
-"""A word, hyphenated name or host name: a name inside of it is not a mention."""
-
 _ASCII_WORD = re.compile(r"\w+(?:[.-]\w+)*", re.ASCII)
-"""The same in ASCII text: the classes of all scripts take longer."""
+"""A word, hyphenated name or host name: a name inside of it is not a mention.
+
+For other than ASCII text, see `_word`: the classes of all scripts take longer.
+"""
 
 _TO_PARTS = "".join(
     char.lower() if char in f"{string.digits}{string.ascii_letters}_" else " "
@@ -28,8 +27,6 @@ _TO_PARTS = "".join(
 ).encode("latin-1")
 """A table for `bytes.translate`: words in lower case, and spaces for all other characters."""
 
-_BEGIN = re.compile(rf"(?<!{_LETTER})(?<!{_LETTER}[.-])")
-_END = re.compile(rf"(?!{_LETTER}|[.-]{_LETTER})")
 _CACHED_NAMES = 64
 
 
@@ -66,9 +63,10 @@ class Names(Collection[str]):
 
     def add(self, person: str) -> None:
         """Add a name, unless it is there."""
-        if _WORD.fullmatch(person):
+        ascii_only = person.isascii()
+        if (_ASCII_WORD if ascii_only else _word()).fullmatch(person):
             self._words.add(person)
-            if person.isascii():
+            if ascii_only:
                 self._first_parts.add(_parts(person)[0])
         elif person not in self._others:
             self._others.add(person)
@@ -88,7 +86,7 @@ class Names(Collection[str]):
                 return set()
             folded, word = text.lower(), _ASCII_WORD
         else:
-            folded, word = unicodedata.normalize("NFKC", text).casefold(), _WORD
+            folded, word = unicodedata.normalize("NFKC", text).casefold(), _word()
         found = self._words.intersection(word.findall(folded)) if self._words else set()
         return found | self._find_others(folded) if self._others else found
 
@@ -139,7 +137,26 @@ def _lengths_of(names: Iterable[str]) -> dict[str, list[int]]:
 def _is_whole(folded: str, start: int, name: str) -> bool:
     """Return whether a name that begins at `start` is not a part of a word there."""
     long = len(name) > 1
+    spaceless, begin, end = _boundaries()
     return bool(
-        ((long and _SPACELESS.match(name)) or _BEGIN.match(folded, start))
-        and ((long and _SPACELESS.match(name[-1])) or _END.match(folded, start + len(name)))
+        ((long and spaceless.match(name)) or begin.match(folded, start))
+        and ((long and spaceless.match(name[-1])) or end.match(folded, start + len(name)))
+    )
+
+
+# Compiling the classes of all scripts takes 10 ms, so that no program does it at its start.
+
+
+@cache
+def _word() -> re.Pattern[str]:
+    return re.compile(rf"{_LETTER}+(?:[.-]{_LETTER}+)*")
+
+
+@cache
+def _boundaries() -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
+    """Return patterns: a letter of a script without spaces, the beginning of a word, its end."""
+    return (
+        re.compile(f"[{SPACELESS}]"),
+        re.compile(rf"(?<!{_LETTER})(?<!{_LETTER}[.-])"),
+        re.compile(rf"(?!{_LETTER}|[.-]{_LETTER})"),
     )
