@@ -21,14 +21,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
-from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
     load_pem_private_key,
 )
-from cryptography.x509.oid import NameOID
 
 from tchat.errors import Code, ProtocolError, StartupError
 from tchat.net.keyfiles import new_private_key, read_or_make
@@ -37,13 +35,12 @@ from tchat.net.tls_stream import TlsStream
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 
 S = TypeVar("S", bound=trio.abc.Stream)
 
 _MADE = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
-OWN_NAME = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tchat")])
-"""The issuer and subject of the certificates that servers generate."""
 _NEVER = dt.datetime(9999, 12, 31, 23, 59, 59, tzinfo=dt.UTC)  # RFC 5280, 4.1.2.5
 
 BUSY_ALERT = b"\x15\x03\x03\x00\x02\x02\x31"
@@ -84,6 +81,17 @@ class Credentials:
     self_signed: bool
 
 
+# Importing `cryptography.x509` takes a tenth of a program's start, and is useless without TLS.
+
+
+def own_name() -> x509.Name:
+    """Return the issuer and subject of the certificates that servers generate."""
+    from cryptography import x509
+    from cryptography.x509.oid import NameOID
+
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tchat")])
+
+
 def pin_of(certificate: x509.Certificate) -> bytes:
     """Return the pin of a certificate: the SHA-256 of its public key."""
     key = certificate.public_key()
@@ -117,6 +125,8 @@ def make_credentials(directory: Path) -> Credentials:
 
 def load_credentials(certificate: Path, key: Path) -> Credentials:
     """Load credentials from two PEM files. Raises `StartupError`."""
+    from cryptography import x509
+
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.num_tickets = 0
@@ -194,6 +204,8 @@ def pin_seen(stream: trio.abc.Stream) -> bytes:
     """
     if not isinstance(stream, TlsStream):
         return b""
+    from cryptography import x509
+
     try:
         return pin_of(x509.load_der_x509_certificate(stream.peer_certificate()))
     except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
@@ -201,10 +213,11 @@ def pin_seen(stream: trio.abc.Stream) -> bytes:
 
 
 def _self_signed(pem: bytes) -> bytes:
+    from cryptography import x509
+
     key: CertificateIssuerPrivateKeyTypes = load_pem_private_key(pem, None)  # type: ignore[assignment]
-    builder = x509.CertificateBuilder(
-        OWN_NAME, OWN_NAME, key.public_key(), x509.random_serial_number()
-    )
+    name = own_name()
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
     builder = builder.not_valid_before(_MADE).not_valid_after(_NEVER)
     return builder.sign(key, None).public_bytes(Encoding.PEM)
 

@@ -8,7 +8,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
 from tchat.errors import StartupError
-from tchat.net.tls import OWN_NAME, load_credentials
+from tchat.net.tls import load_credentials, own_name
 from tchat.server.operations.backup import KEY_FILES
 from tchat.store.sqlite.verify import Verified, verify_data
 
@@ -35,5 +35,5 @@ def _check_signature(certificate: Path) -> None:
     """Check that a self-signed certificate is as it was signed; others cannot be checked here."""
     leaf = x509.load_pem_x509_certificates(certificate.read_bytes())[0]
     # One of the two names is still ours, if the other has changed.
-    if leaf.issuer == leaf.subject or OWN_NAME in (leaf.issuer, leaf.subject):
+    if leaf.issuer == leaf.subject or own_name() in (leaf.issuer, leaf.subject):
         leaf.verify_directly_issued_by(leaf)
