@@ -245,8 +245,9 @@ async def test_an_interrupted_send_resumes(tmp_path: Path) -> None:
         assert process.out.all == []
         assert process.err.all[-1].startswith("tchat: interrupted; ")
         alice.address = address
-        assert await alice.runs("send", "big.bin") == (0, [], [])
-        assert await alice.runs("get", 1, "--to", "saved/") == (0, ["saved/big.bin"], [])
+        # On a busy machine, both report their progress on standard error.
+        assert (await alice.runs("send", "big.bin"))[:2] == (0, [])
+        assert (await alice.runs("get", 1, "--to", "saved/"))[:2] == (0, ["saved/big.bin"])
         assert (tmp_path / "saved" / "big.bin").read_bytes() == data
 
 
@@ -254,7 +255,7 @@ async def test_stalled_transfers_say_so(tmp_path: Path) -> None:
     """While sending and saving, by command and in the chat, with the time since it moved."""
     (tmp_path / "big.bin").write_bytes(os.urandom(HELD + HELD // 4))
     async with desk(tmp_path) as alice, held_wire(alice.address) as (held_address, _):
-        assert await alice.runs("send", "big.bin") == (0, [], [])
+        assert (await alice.runs("send", "big.bin"))[:2] == (0, [])
         (tmp_path / "other.bin").write_bytes(os.urandom(HELD + HELD // 4))
         alice.address = held_address
         sending = await alice.start("send", "other.bin")
