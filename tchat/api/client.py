@@ -129,6 +129,11 @@ class Client:
         return self._follower.session.user
 
     @property
+    def server(self) -> str:
+        """The server's address, HOST:PORT, as this client reaches it."""
+        return str(self._follower.session.connector.address)
+
+    @property
     def connected(self) -> bool:
         """Whether there is a connection at this moment."""
         return self._follower.session.connected

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 import trio
 
 from tchat.client.files.transfer import fetch_file, send_file
+from tchat.client.join_command import invite_command, pin_to_check
 from tchat.client.program_state import KEY_LIMIT
 from tchat.core.fingerprints import TOKEN_SIZE, invite_text, token_digest
 from tchat.core.group import feature, files, membership, messages, operation, settings
@@ -299,13 +300,23 @@ class Group:
 
         It is valid for at most 30 days, and is what `tchat join --invite` and `connect` take.
         """
-        token, connector = secrets.token_bytes(TOKEN_SIZE), self._session.connector
-        duration = lasts // timedelta(milliseconds=1)
+        token = await self._make_invite(name, lasts)
+        return invite_text(token, pin_to_check(self._session.connector))
+
+    async def invite_command(self, name: str | None = None, *, lasts: timedelta = _DAY) -> str:
+        """Return the command line with which somebody uses a new invite; see `invite` (admin).
+
+        It names the server as this client reaches it: see `Client.server`.
+        """
+        token = await self._make_invite(name, lasts)
+        return invite_command(self._session.connector, self.place, token, name)
+
+    async def _make_invite(self, name: str | None, lasts: timedelta) -> bytes:
+        token, duration = secrets.token_bytes(TOKEN_SIZE), lasts // timedelta(milliseconds=1)
         await self._command(
             lambda i, n: membership.Invite(i, n, self.place, token_digest(token), duration, name)
         )
-        # A certificate authority vouches for names, not for keys, which may change.
-        return invite_text(token, b"" if connector.ca_verified else connector.server_pin)
+        return token
 
     async def leave(self) -> None:
         """Leave the group; if nobody else is in it, its messages and files are deleted."""

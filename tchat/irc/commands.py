@@ -53,6 +53,7 @@ _AWAY_LENGTH = 100
 _NEEDS_CONNECTION = "The server cannot be reached at the moment; try again later."
 _BUSY = "Please wait a while and try again."
 _CHANNEL_MODES = "int"
+_SERVICE_ROOM = LINE_SIZE - 100  # bytes of text in a line of the service
 
 MOTD = f"""\
 You are connected to tchat as on any other device: IRC clients share your identity.
@@ -83,7 +84,7 @@ async def welcome(session: Session) -> None:
         "CHANTYPES=#",
         "CHANMODES=b,,,int",
         "PREFIX=(o)@",
-        f"NETWORK={session.door.server}",
+        f"NETWORK={session.client.server}",
         f"CHATHISTORY={history.LIMIT}",
         "MSGREFTYPES=msgid,timestamp",
         f"TARGMAX=PRIVMSG:{_MOST_TARGETS},NOTICE:{_MOST_TARGETS}",
@@ -93,7 +94,7 @@ async def welcome(session: Session) -> None:
     await connection.send(
         numeric("001", f"Welcome to tchat, {source_of(session.me)}"),
         numeric("002", f"Your host is {SERVER}, running tchat {__version__}"),
-        numeric("003", f"It stands for the server {session.door.server}"),
+        numeric("003", f"It stands for the server {session.client.server}"),
         numeric("004", SERVER, f"tchat-{__version__}", "i", "bint", "bo"),
         numeric("005", *tokens, "are supported by this server"),
         numeric("251", f"You are {me}, and all your IRC clients are one person"),
@@ -206,9 +207,8 @@ def _ask_service(session: Session, message: Message, text: str, replies: Replies
 
 
 async def _serve(session: Session, text: str, replies: Replies) -> None:
-    room = LINE_SIZE - 100
     for line in await service.serve(session, text):
-        for piece in split(line, room):
+        for piece in split(line, _SERVICE_ROOM):
             replies.add(Message("PRIVMSG", (session.connection.nick, piece or " "), SERVICE_SOURCE))
 
 
@@ -368,10 +368,11 @@ async def _invite(session: Session, params: Sequence[str], replies: Replies) -> 
         await group.approve(name)
         replies.numeric("341", nick, channel)
         return
-    line = service.invite_line(session, group, await group.invite(name))
+    lines = await service.invite_lines(session, group, name)
     replies.numeric("341", nick, channel)
-    for text in (f"Send this to {nick}; it is valid for a day:", line):
-        replies.add(Message("NOTICE", (session.connection.nick, text), SERVICE_SOURCE))
+    for line in lines:
+        for piece in split(line, _SERVICE_ROOM):
+            replies.add(Message("NOTICE", (session.connection.nick, piece), SERVICE_SOURCE))
 
 
 async def _list(session: Session, _: Sequence[str], replies: Replies) -> None:
@@ -471,7 +472,7 @@ async def _whois(session: Session, params: Sequence[str], replies: Replies) -> N
         replies.numeric("311", shown, shown, HOST, "*", name)
         if channels := session.channels_of(name):
             replies.numeric("319", shown, " ".join(channels))
-        replies.numeric("312", shown, SERVER, session.door.server)
+        replies.numeric("312", shown, SERVER, session.client.server)
         if (why := session.absence_of(name)) is not None:
             replies.numeric("301", shown, why)
     replies.numeric("318", nick, "End of /WHOIS list")

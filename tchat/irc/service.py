@@ -14,6 +14,7 @@ from tchat.errors import Code, Refused
 from tchat.irc.formatting import lines_of, snippet
 from tchat.irc.names import SERVICE, group_of, nick_of, person_of
 from tchat.irc.rendering import target_of
+from tchat.net.address import notes_for_elsewhere, split_address
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -49,9 +50,17 @@ async def serve(session: Session, text: str) -> list[str]:
         return [str(refusal)]
 
 
-def invite_line(session: Session, group: Group, invite: str) -> str:
-    """Return the command line with which somebody uses an invite."""
-    return f"tchat join {session.door.server} --group {group.name} --invite {invite}"
+async def invite_lines(session: Session, group: Group, name: str | None) -> list[str]:
+    """Make an invite, and return the command line that uses it, after sentences about it."""
+    command = await group.invite_command(name)
+    whom = nick_of(name) if name else "the first person who runs it"
+    host = split_address(session.client.server)[0]
+    return [
+        "It works once. Keep it secret: send it over a channel that you trust.",
+        *notes_for_elsewhere(host),
+        f"This command lets {whom} join within a day:",
+        command,
+    ]
 
 
 def _group(session: Session, typed: str) -> Group:
@@ -104,9 +113,8 @@ async def _requests(session: Session, given: list[str]) -> str:
 
 
 async def _invite(session: Session, given: list[str]) -> str:
-    group = _group(session, given[0])
-    invite = await group.invite(person_of(given[1]) if len(given) > 1 else None)
-    return f"Valid for a day, for one person: {invite_line(session, group, invite)}"
+    name = person_of(given[1]) if len(given) > 1 else None
+    return "\n".join(await invite_lines(session, _group(session, given[0]), name))
 
 
 async def _files(session: Session, given: list[str]) -> str:

@@ -53,12 +53,11 @@ _MOST_JOBS = 32
 class Door:
     """What all IRC clients share: the client of tchat, and a nursery for what outlives them.
 
-    `server` is how people reach the server on a command line, `downloads` where files are saved.
+    `downloads` is where files are saved.
     """
 
     client: Client
     nursery: trio.Nursery
-    server: str
     downloads: Path
 
 

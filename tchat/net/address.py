@@ -44,3 +44,9 @@ def is_local(host: str) -> bool:
         return ipaddress.ip_address(host.partition("%")[0]).is_loopback
     except ValueError:
         return False
+
+
+def notes_for_elsewhere(host: str) -> list[str]:
+    """Return what to change of a server's host in a command for another machine, if at all."""
+    note = f"On another machine, replace {host} with this machine's name or address."
+    return [note] * is_local(host)

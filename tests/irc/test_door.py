@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 
 import tchat
+from tchat.invocation import program_words
 from tchat.irc.session import REPLAY
 from tests.irc.client import door_of, scene
 
@@ -287,18 +289,24 @@ async def test_others_may_not_administer() -> None:
             assert " 482 bob #ops " in await irc.line()
 
 
-async def test_invite_line_can_be_pasted() -> None:
+@pytest.mark.parametrize("command", ["INVITE carol #ops", "PRIVMSG *tchat :invite ops carol"])
+async def test_invite_line_can_be_pasted(command: str) -> None:
     async with scene() as here, here.door.registered() as irc:
         await opened(irc)
         await here.ops.transfer("bob")
         await irc.until("-o+o")
         await irc.send("MODE #ops +i")
         await irc.until("MODE #ops +i")
-        await irc.send("INVITE carol #ops")
-        line = await irc.until("tchat join ")
-        invite = line.rpartition("--invite ")[2]
+        await irc.send(command)
+        await irc.until("On another machine, replace 127.0.0.1 with")
+        line = (await irc.until(" --invite ")).partition(" :")[2]
+        words = shlex.split(line)
+        program = program_words()
+        assert words[: len(program)] == program
+        assert ":".join(words[len(program) + 1 :][:2]) == here.server.address
+        assert words[-4:-1] == ["--user=carol", "--group=ops", "--invite"]
         async with here.server.connect("carol") as carol:
-            await carol.join("ops", invite=invite)
+            await carol.join("ops", invite=words[-1])
 
 
 # ------------------------------------------------------------------ joining

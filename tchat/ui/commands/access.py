@@ -7,25 +7,23 @@ import secrets
 import shlex
 from typing import TYPE_CHECKING, Protocol
 
-from tchat.core.fingerprints import (
-    TOKEN_SIZE,
-    fingerprint,
-    invite_text,
-    pin_text,
-    token_digest,
+from tchat.client.join_command import (
+    invite_command,
+    notes_on_host,
+    pin_to_check,
+    words_to_join,
 )
+from tchat.core.fingerprints import TOKEN_SIZE, fingerprint, pin_text, token_digest
 from tchat.core.group.membership import Invite
 from tchat.core.protocol.frames import LinkCode, LinkRequest, Unlink
 from tchat.core.text import check_name, clean_line, quote_name
 from tchat.errors import Code, Refused
-from tchat.invocation import program_words
 from tchat.ui.chat.commands import CommandSpec, WrongUsage
 from tchat.ui.chat.lines import minute_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tchat.client.connector import Connector
     from tchat.client.replica import Replica
     from tchat.client.session import Session
     from tchat.ui.chat.chat import Chat
@@ -59,47 +57,15 @@ async def make_invite(window: InviteContext, argument: str) -> None:
     whom = name or "the first person who runs it"
     about = [
         "It works once. Keep it secret: send it over a channel that you trust.",
-        *_note_on_host(connector),
+        *notes_on_host(connector),
         f"This command lets {whom} join within {_duration(lasts)}:",
     ]
-    window.hand_out(_join_line(window.session, group, token, name), about)
+    window.hand_out(invite_command(connector, group, token, name), about)
 
 
 async def invite(chat: Chat, window: Window, argument: str) -> None:
     """Make an invite to the current group."""
     await make_invite(window, argument)
-
-
-def _note_on_host(connector: Connector) -> list[str]:
-    """Return what to change of the server's address in a command for another machine, if at all."""
-    host = connector.address.host
-    note = f"On another machine, replace {host} with this machine's name or address."
-    return [note] * connector.is_local
-
-
-def _join_line(session: Session, group: str, token: bytes, name: str | None) -> str:
-    words = _words_to_join(session.connector)
-    if name is not None:
-        words.append(f"--user={name}")
-    invite = invite_text(token, _pin_to_check(session.connector))
-    return shlex.join([*words, f"--group={group}", "--invite", invite])
-
-
-def _words_to_join(connector: Connector) -> list[str]:
-    """Return the words of a command that joins on the same server."""
-    words = [*program_words(), "join", connector.address.host, str(connector.address.port)]
-    if connector.plain:
-        words += ["--no-tls"] if connector.is_local else ["--no-tls", "--insecure"]
-    return words
-
-
-def _pin_to_check(connector: Connector) -> bytes:
-    """Return the pin by which another client can verify the server; empty if it has none.
-
-    A certificate authority vouches for names, not for keys: such a server may change its key, and a
-    client with the old key's pin could not connect.
-    """
-    return b"" if connector.ca_verified else connector.server_pin
 
 
 def _read_options(argument: str) -> tuple[str | None, int]:
@@ -134,14 +100,14 @@ async def link(chat: Chat, window: Window, _: str) -> None:
     answer = await session.ask(LinkRequest)
     if not isinstance(answer, LinkCode):
         return
-    words = [*_words_to_join(connector), f"--user={session.user}"]
+    words = [*words_to_join(connector), f"--user={session.user}"]
     if not window.direct:
         words.append(f"--group={window.replica.name}")
-    if pin := _pin_to_check(connector):
+    if pin := pin_to_check(connector):
         words += ["--pin", pin_text(pin)]
     about = [
         "It works once. Keep it secret: whoever runs it can use your name.",
-        *_note_on_host(connector),
+        *notes_on_host(connector),
         f"Run this command on your other device, within {answer.lasts // 60_000} minutes:",
     ]
     window.hand_out(shlex.join([*words, "--link", clean_line(answer.code)]), about)
