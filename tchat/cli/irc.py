@@ -61,20 +61,23 @@ async def _run(given: argparse.Namespace) -> int:
     from tchat.client.config.paths import download_directory, state_directory
     from tchat.irc.listener import loopback_address, serve_irc
     from tchat.irc.password import load_or_make
+    from tchat.net.address import Address
+    from tchat.net.tcp import listen, port_of
     from tchat.streams import print_line
 
     address = loopback_address(given.listen)
     path = state_directory() / "irc-password"
-    password, is_new = load_or_make(path)
     status = 0
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGHUP) as signals:
         async with (
             connect(given.server, user=given.user, pin=given.pin, tls=not given.no_tls) as client,
             trio.open_nursery() as nursery,
         ):
-            bound = await nursery.start(
-                serve_irc, client, address, password, given.server, download_directory()
-            )
+            listeners = await listen(address)
+            bound = Address(address.host, port_of(listeners[0]))
+            # A start that fails earlier leaves no password, which would never have been printed.
+            password, is_new = load_or_make(path)
+            nursery.start_soon(serve_irc, client, listeners, password, download_directory())
             print_line(f"listening for IRC clients of {client.user} on {bound}")
             if is_new:
                 print_line(f"password: {password}")

@@ -6,6 +6,7 @@ nothing for too long, is disconnected.
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import trio
@@ -14,7 +15,7 @@ from tchat.irc.messages import MalformedError, Message, parse
 from tchat.irc.names import SERVER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import AsyncIterator, Iterable
 
 INPUT_SIZE = 8192
 """The most bytes of a line of a client, with its tags."""
@@ -27,6 +28,9 @@ RATE = 20
 
 SEND_SECONDS = 60.0
 """Seconds in which a client has to accept what it is sent."""
+
+CLOSING_SECONDS = 1.0
+"""Seconds in which the last lines are sent before the connection is closed."""
 
 CAPABILITIES = {
     "away-notify": "",
@@ -51,10 +55,26 @@ _TAG_NEEDS = {
 _READ_SIZE = 4096
 
 
+@asynccontextmanager
+async def open_connection(stream: trio.abc.Stream) -> AsyncIterator[Connection]:
+    """Serve a stream as a connection while the block runs, and close it then.
+
+    Raises `trio.BrokenResourceError`, in an `ExceptionGroup`, once the client does not read.
+    """
+    async with stream, trio.open_nursery() as nursery:
+        connection = Connection(stream)
+        nursery.start_soon(connection.write)
+        try:
+            yield connection
+        finally:
+            connection.finish()
+
+
 class Connection:
     """An IRC client's connection; `capabilities` are those that it has asked for.
 
-    `nick` is what the client is called in numeric replies; `heard` when it last sent something.
+    `nick` is what the client is called in numeric replies; `heard` when it last sent something. A
+    task of its own writes the lines (`write`), so that cancelling a sender never cuts a line.
     """
 
     def __init__(self, stream: trio.abc.Stream) -> None:
@@ -63,7 +83,8 @@ class Connection:
         self.heard = trio.current_time()
         self._stream = stream
         self._buffer = bytearray()
-        self._sending = trio.Lock()
+        self._outgoing, self._queue = trio.open_memory_channel[bytes](0)
+        self._writing = trio.CancelScope(shield=True)
         self._too_long = False
         self._credit = float(BURST)
         self._counted = self.heard
@@ -121,12 +142,22 @@ class Connection:
         if not messages:
             return
         data = b"".join(self._without_unknown_tags(one).encode() for one in messages)
-        try:
-            with trio.fail_after(SEND_SECONDS):
-                async with self._sending:
-                    await self._stream.send_all(data)
-        except trio.TooSlowError as error:
-            raise trio.BrokenResourceError("the IRC client does not read") from error
+        await self._outgoing.send(data)
+
+    async def write(self) -> None:
+        """Write what is sent until the end. Raises `trio.BrokenResourceError`."""
+        with self._writing, self._queue:
+            async for data in self._queue:
+                try:
+                    with trio.fail_after(SEND_SECONDS):
+                        await self._stream.send_all(data)
+                except trio.TooSlowError as error:
+                    raise trio.BrokenResourceError("the IRC client does not read") from error
+
+    def finish(self) -> None:
+        """Send nothing more; what is being written has some time left, even if cancelled."""
+        self._outgoing.close()
+        self._writing.deadline = trio.current_time() + CLOSING_SECONDS
 
     async def numeric(self, code: str, *params: str) -> None:
         """Send a numeric reply."""

@@ -12,25 +12,30 @@ import trio
 from tchat.api.groups import Connected
 from tchat.errors import Code, Refused, UsageError
 from tchat.irc.commands import handle, welcome
-from tchat.irc.connection import Connection
+from tchat.irc.connection import CLOSING_SECONDS, open_connection
 from tchat.irc.registration import register
 from tchat.irc.session import Door, Session
 from tchat.net.address import Address, is_local, split_address
-from tchat.net.tcp import listen, port_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tchat.api.client import Client
+    from tchat.irc.connection import Connection
 
 logger = logging.getLogger("tchat")
 
 MOST_CLIENTS = 16
-"""The most IRC clients at a time, with those that have not registered."""
+"""The most registered IRC clients at a time."""
+
+MOST_STRANGERS = 32
+"""The most connections that have not registered: one more ends the oldest of them.
+
+Any user of the machine can connect, but must not keep out the owner, who registers at once.
+"""
 
 DEFAULT_PORT = 6667
 _PORTS = 65536
-_GOODBYE_SECONDS = 1.0
 
 
 def loopback_address(text: str) -> Address:
@@ -48,25 +53,13 @@ def loopback_address(text: str) -> Address:
 
 
 async def serve_irc(
-    client: Client,
-    address: Address,
-    password: str,
-    server: str,
-    downloads: Path,
-    *,
-    task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
+    client: Client, listeners: list[trio.SocketListener], password: str, downloads: Path
 ) -> None:
-    """Serve IRC clients until cancelled; the address is told when the port is open.
-
-    Raises `StartupError`. See `Door` for `server` and `downloads`.
-    """
-    listeners = await listen(address)
+    """Serve IRC clients until cancelled; files are saved in `downloads`."""
     async with trio.open_nursery() as nursery:
-        door = Door(client, nursery, server, downloads)
+        door = Door(client, nursery, downloads)
         nursery.start_soon(_follow_groups, client)
-        handler = _Handler(door, password)
-        await nursery.start(trio.serve_listeners, handler.serve, listeners)
-        task_status.started(Address(address.host, port_of(listeners[0])))
+        await trio.serve_listeners(_Handler(door, password).serve, listeners)
 
 
 async def _follow_groups(client: Client) -> None:
@@ -94,29 +87,45 @@ class _Handler:
         self._door = door
         self._password = password
         self._clients = 0
+        self._strangers: dict[Connection, trio.CancelScope] = {}
 
     async def serve(self, stream: trio.SocketStream) -> None:
-        self._clients += 1
         try:
-            async with stream:
-                connection = Connection(stream)
+            async with open_connection(stream) as connection:
                 try:
                     await self._serve(connection)
                 finally:
                     if trio.current_effective_deadline() == -math.inf:  # we are cancelled
-                        with trio.move_on_after(_GOODBYE_SECONDS, shield=True):
+                        with trio.move_on_after(CLOSING_SECONDS, shield=True):
                             await connection.say_error("tchat irc is stopping.")
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the client is gone
         except* Exception:
             logger.exception("IRC: a session failed")
-        finally:
-            self._clients -= 1
 
     async def _serve(self, connection: Connection) -> None:
-        if self._clients > MOST_CLIENTS:
+        if not await self._register(connection):
+            return
+        if self._clients >= MOST_CLIENTS:
             await connection.say_error("Too many IRC clients.")
-        elif await register(connection, self._password):
+            return
+        self._clients += 1
+        try:
             session = Session(self._door, connection)
             await welcome(session)
             await session.run(handle)
+        finally:
+            self._clients -= 1
+
+    async def _register(self, connection: Connection) -> bool:
+        if len(self._strangers) >= MOST_STRANGERS:
+            oldest = next(iter(self._strangers))
+            self._strangers.pop(oldest).cancel()
+        with trio.CancelScope() as scope:
+            self._strangers[connection] = scope
+            try:
+                return await register(connection, self._password)
+            finally:
+                self._strangers.pop(connection, None)
+        await connection.say_error("Too many connections that have not registered.")
+        return False

@@ -119,7 +119,8 @@ class _Registration:
 
     def _check(self, given: str) -> None:
         # Some clients can send a user name with the password only as USER:PASSWORD.
-        self._admitted = is_right(given.rpartition(":")[2], self._password)
+        candidates = (given, given.partition(":")[2])
+        self._admitted = any(is_right(one, self._password) for one in candidates)
         self._attempts += not self._admitted
 
     async def _authenticate(self, word: str) -> None:

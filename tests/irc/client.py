@@ -13,6 +13,7 @@ import tchat.testing
 from tchat.irc.listener import serve_irc
 from tchat.irc.messages import Message, parse
 from tchat.net.address import Address
+from tchat.net.tcp import listen, port_of
 from tests.helpers import GUARD
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from tchat.testing import TestServer
 
 PASSWORD = "correct-horse-battery"  # noqa: S105  # of the doors in tests
-SERVER = "chat.example.org:7777"
 
 
 class IrcClient:
@@ -130,11 +130,10 @@ class OpenDoor:
 @asynccontextmanager
 async def door_of(client: tchat.Client, downloads: Path) -> AsyncIterator[OpenDoor]:
     """Open a door for a client of tchat while the block runs."""
+    listeners = await listen(Address("127.0.0.1", 0))
     async with trio.open_nursery() as nursery:
-        address = await nursery.start(
-            serve_irc, client, Address("127.0.0.1", 0), PASSWORD, SERVER, downloads
-        )
-        yield OpenDoor(address.port, client, downloads)
+        nursery.start_soon(serve_irc, client, listeners, PASSWORD, downloads)
+        yield OpenDoor(port_of(listeners[0]), client, downloads)
         nursery.cancel_scope.cancel()
 
 

@@ -54,6 +54,18 @@ async def test_password_is_printed_at_the_first_start(tmp_path: Path) -> None:
                 assert password not in str(process.out)
 
 
+async def test_failed_starts_leave_no_password_behind(tmp_path: Path) -> None:
+    """Else the next start would not print the password, which nobody has seen."""
+    with trio.fail_after(GUARD):
+        async with launching(tmp_path) as launch:
+            server = await launch.serve()
+            options = ("--user", "bob", "--no-tls", "--listen", str(server.address))
+            process = await launch.tchat("irc", server.address, *options, user="bob")
+            assert await process.exit() != 0  # the port is taken
+            process, _ = await door(launch, server)
+            await process.sees("password: ")
+
+
 async def test_ctrl_c_ends_quietly(tmp_path: Path) -> None:
     with trio.fail_after(GUARD):
         async with launching(tmp_path) as launch:

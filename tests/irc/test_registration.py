@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import stat
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,8 +12,8 @@ import trio
 import trio.testing
 
 from tchat.errors import StartupError, UsageError
-from tchat.irc.connection import BURST, INPUT_SIZE, RATE, Connection
-from tchat.irc.listener import MOST_CLIENTS, loopback_address
+from tchat.irc.connection import BURST, INPUT_SIZE, RATE, open_connection
+from tchat.irc.listener import MOST_CLIENTS, MOST_STRANGERS, loopback_address
 from tchat.irc.messages import Message
 from tchat.irc.password import load_or_make
 from tchat.irc.registration import register
@@ -20,6 +21,8 @@ from tests.irc.client import PASSWORD, scene
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.irc.client import IrcClient
 
 
 def sasl(password: str) -> str:
@@ -94,29 +97,43 @@ async def test_unknown_capabilities_are_refused() -> None:
 
 async def test_registration_has_a_deadline(autojump_clock: trio.testing.MockClock) -> None:
     ours, theirs = trio.testing.memory_stream_pair()
-    assert not await register(Connection(ours), PASSWORD)
+    async with open_connection(ours) as connection:
+        assert not await register(connection, PASSWORD)
     assert await theirs.receive_some() == b"ERROR :Registration took too long.\r\n"
     assert autojump_clock.current_time() >= 1
 
 
 async def test_clients_are_limited_in_number() -> None:
-    async with scene() as here, trio.open_nursery() as nursery:
-        ready = trio.Semaphore(0)
-
-        async def hold() -> None:
-            async with here.door.connect() as irc:
-                await irc.send("PING x")
-                await irc.until("PONG")
-                ready.release()
-                await trio.sleep_forever()
-
+    async with scene() as here, AsyncExitStack() as stack:
         for _ in range(MOST_CLIENTS):
-            nursery.start_soon(hold)
-        for _ in range(MOST_CLIENTS):
-            await ready.acquire()
+            await stack.enter_async_context(here.door.registered())
         async with here.door.connect() as irc:
+            await irc.send(f"PASS {PASSWORD}", "NICK bob", "USER me 0 * :Me")
             assert await irc.closed() == "ERROR :Too many IRC clients."
-        nursery.cancel_scope.cancel()
+
+
+async def test_strangers_do_not_lock_the_owner_out() -> None:
+    """Connections that never register count separately: each new one ends the oldest of them."""
+    async with scene() as here, AsyncExitStack() as stack:
+        strangers: list[IrcClient] = []
+        for _ in range(MOST_STRANGERS):
+            strangers.append(await stack.enter_async_context(here.door.connect()))
+            await strangers[-1].send("PING x")
+            await strangers[-1].until("PONG")
+        async with here.door.registered() as irc:
+            await irc.until(" 366 ")
+        end = await strangers[0].closed()
+        assert end == "ERROR :Too many connections that have not registered."
+        await strangers[1].send("PING x")
+        await strangers[1].until("PONG")
+
+
+@pytest.mark.parametrize("given", ["with:colon:inside", "bob:with:colon:inside"])
+async def test_password_may_contain_a_colon(given: str) -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    await theirs.send_all(f"PASS {given}\r\nNICK bob\r\nUSER bob 0 * :bob\r\n".encode())
+    async with open_connection(ours) as connection:
+        assert await register(connection, "with:colon:inside")
 
 
 async def test_hostile_lines_leave_others_alone() -> None:
@@ -139,11 +156,10 @@ async def test_hostile_lines_leave_others_alone() -> None:
 
 async def test_fast_clients_are_read_slowly(mock_clock: trio.testing.MockClock) -> None:
     ours, theirs = trio.testing.memory_stream_pair()
-    connection = Connection(ours)
     await theirs.send_all(b"PING x\r\n" * (BURST + 2))
-    for _ in range(BURST):
-        await connection.receive()
-    async with trio.open_nursery() as nursery:
+    async with open_connection(ours) as connection, trio.open_nursery() as nursery:
+        for _ in range(BURST):
+            await connection.receive()
         nursery.start_soon(connection.receive)
         await trio.testing.wait_all_tasks_blocked()
         assert nursery.child_tasks
@@ -154,9 +170,31 @@ async def test_clients_that_do_not_read_are_dropped(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     ours, _ = trio.testing.lockstep_stream_pair()  # sending waits until it is received
-    with pytest.raises(trio.BrokenResourceError):
-        await Connection(ours).send(Message("PING", ("x",)))
+    with pytest.RaisesGroup(trio.BrokenResourceError):
+        async with open_connection(ours) as connection:
+            await connection.send(Message("PING", ("x",)))
+            await trio.sleep_forever()
     assert autojump_clock.current_time() >= 1
+
+
+async def test_cancelled_senders_leave_no_half_lines() -> None:
+    """As when a channel is closed (PART) while its messages are being sent."""
+    ours, theirs = trio.testing.lockstep_stream_pair()
+    async with open_connection(ours) as connection, trio.open_nursery() as nursery:
+        scope = trio.CancelScope()
+
+        async def send() -> None:
+            with scope:
+                for number in range(3):
+                    await connection.send(Message("NOTICE", ("bob", f"line {number}")))
+
+        nursery.start_soon(send)
+        received = await theirs.receive_some(5)
+        scope.cancel()
+        nursery.start_soon(connection.send, Message("PART", ("#ops",)))
+        while not received.endswith(b"PART #ops\r\n"):
+            received += await theirs.receive_some()
+        assert received == b"NOTICE bob :line 0\r\nPART #ops\r\n"
 
 
 def test_password_is_made_once_and_private(tmp_path: Path) -> None:
