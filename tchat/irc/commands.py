@@ -35,6 +35,7 @@ from tchat.irc.names import (
 from tchat.irc.registration import negotiate
 from tchat.irc.rendering import ban_mask, seq_of
 from tchat.irc.replies import Replies
+from tchat.irc.session import OFFLINE, absences_in
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -448,17 +449,18 @@ async def _who(session: Session, params: Sequence[str], replies: Replies) -> Non
     target = params[0] if params else "*"
     if is_channel(target):
         group = session.find_group(target)
+        absences = {} if group is None else absences_in(group)
         for name in group.members if group else ():
             admin = group is not None and fold(name) == fold(group.admin or "")
-            _add_who(session, target, name, admin, replies)
+            _add_who(target, name, absences.get(fold(name), OFFLINE), admin, replies)
     elif (found := session.find_person(target)) is not None:
-        _add_who(session, "*", found, False, replies)
+        _add_who("*", found, session.absence_of(found), False, replies)
     replies.numeric("315", target, "End of /WHO list")
 
 
-def _add_who(session: Session, channel: str, name: str, admin: bool, replies: Replies) -> None:
+def _add_who(channel: str, name: str, absence: str | None, admin: bool, replies: Replies) -> None:
     nick = nick_of(name)
-    flags = ("H" if session.absence_of(name) is None else "G") + ("@" if admin else "")
+    flags = ("H" if absence is None else "G") + ("@" if admin else "")
     replies.numeric("352", channel, nick, HOST, SERVER, nick, flags, f"0 {name}")
 
 
@@ -488,20 +490,16 @@ async def _away(session: Session, params: Sequence[str], replies: Replies) -> No
 
 
 async def _ison(session: Session, params: Sequence[str], replies: Replies) -> None:
-    nicks = " ".join(params).split()
-    here = [one for one in nicks if (name := session.find_person(one)) and _online(session, name)]
+    absences = session.absences()
+    here = [nick for nick in " ".join(params).split() if fold(person_of(nick)) in absences]
     replies.numeric("303", " ".join(here))
 
 
-def _online(session: Session, name: str) -> bool:
-    return any(fold(name) in map(fold, group.online) for group in session.client.groups)
-
-
 async def _userhost(session: Session, params: Sequence[str], replies: Replies) -> None:
-    found = [(nick, name) for nick in params[:5] if (name := session.find_person(nick))]
+    found = [name for nick in params[:5] if (name := session.find_person(nick))]
     shown = (
         f"{nick_of(name)}={'+' if session.absence_of(name) is None else '-'}{nick_of(name)}@{HOST}"
-        for _, name in found
+        for name in found
     )
     replies.numeric("302", " ".join(shown))
 

@@ -61,6 +61,15 @@ class Door:
     downloads: Path
 
 
+def absences_in(group: Group) -> dict[str, str | None]:
+    """Return the members who are connected, by folded name: why they are away, or None.
+
+    For all members at once, since looking one up in the group takes as long as that.
+    """
+    away = group.away
+    return {fold(name): away.get(name) for name in group.online}
+
+
 class Session:
     """One IRC client; `channels` are those it has open, by their folded targets.
 
@@ -136,8 +145,11 @@ class Session:
     def open_channels(self) -> None:
         """Open all groups and conversations of the user, except those that the client has left."""
         for group in self.client.groups:
-            if group.standing == "member" and fold(target_of(group)) not in self._parted:
-                self.channel_of(group)
+            self._open(group)
+
+    def _open(self, group: Group) -> None:
+        if group.standing == "member" and fold(target_of(group)) not in self._parted:
+            self.channel_of(group)
 
     def channel_of(self, group: Group) -> Channel:
         """Return the open channel of a group, opening it if need be."""
@@ -199,14 +211,15 @@ class Session:
     def names(self, target: str, group: Group) -> Iterable[Message]:
         """Return the list of a channel's members."""
         numeric, line = self.connection.numeric_message, ""
+        absences, admin = absences_in(group), fold(group.admin or "")
         for name in group.members:
-            nick = ("@" if fold(name) == fold(group.admin or "") else "") + nick_of(name)
+            nick = ("@" if fold(name) == admin else "") + nick_of(name)
             if line and len(f"{line} {nick}".encode()) > _NAMES_SIZE:
                 yield numeric("353", "=", target, line)
                 line = nick
             else:
                 line = f"{line} {nick}".strip()
-            self._presence.setdefault(fold(name), self.absence_of(name))
+            self._presence.setdefault(fold(name), absences.get(fold(name), OFFLINE))
         if line:
             yield numeric("353", "=", target, line)
         yield numeric("366", target, "End of /NAMES list")
@@ -265,12 +278,17 @@ class Session:
     # ------------------------------------------------------------------ what is in no log
 
     async def _follow(self) -> None:
-        """Open what is new: groups that were joined, conversations that somebody has begun."""
-        with suppress(Refused):
-            async with self.client.events(own=True) as events:
-                self.open_channels()
-                async for _ in events:
+        """Open what is new: groups that were joined, conversations that somebody has begun.
+
+        It never waits for the IRC client, so that it misses no notice.
+        """
+        async with self.client.notices() as notices:
+            with suppress(Refused):  # there are no new conversations to be found
+                async with self.client.events():  # finds the conversations, now and later
                     self.open_channels()
+                    async for notice in notices:
+                        if isinstance(notice, api.StandingChanged):
+                            self._open(notice.group)
 
     async def _tell(self) -> None:
         async with self.client.notices() as notices:
@@ -298,8 +316,9 @@ class Session:
         if not group.online or not self.connection.has("away-notify"):
             return
         messages: list[Message] = []
+        absences = absences_in(group)
         for name in group.members:
-            absence = self.absence_of(name)
+            absence = absences.get(fold(name), OFFLINE)
             if fold(name) != fold(self.me) and self._presence.get(fold(name)) != absence:
                 params = () if absence is None else (absence,)
                 messages.append(Message("AWAY", params, source_of(name)))
@@ -310,8 +329,7 @@ class Session:
         group = notice.group
         channel = self.find(target_of(group))
         if notice.standing == "member":
-            self.open_channels()
-            return
+            return  # `_follow` opens it
         self._parted.discard(fold(target_of(group)))  # being admitted again opens it
         if channel is not None and notice.reason in ("kicked", "banned"):
             params = (channel.target, nick_of(self.me), notice.reason)
@@ -324,22 +342,24 @@ class Session:
 
     # ------------------------------------------------------------------ people
 
+    def people(self) -> dict[str, str]:
+        """Return the names of all people in the user's groups, by their folded names."""
+        return {fold(name): name for group in self.client.groups for name in group.members}
+
     def find_person(self, nick: str) -> str | None:
         """Return the name of a person in one of the user's groups."""
-        wanted = fold(person_of(nick))
+        return self.people().get(fold(person_of(nick)))
+
+    def absences(self) -> dict[str, str | None]:
+        """Return those who are connected, in all groups, as `absences_in` does."""
+        found: dict[str, str | None] = {}
         for group in self.client.groups:
-            for name in group.members:
-                if fold(name) == wanted:
-                    return name
-        return None
+            found |= absences_in(group)
+        return found
 
     def absence_of(self, name: str) -> str | None:
         """Return why a person is away; None if they are here."""
-        for group in self.client.groups:
-            if any(fold(one) == fold(name) for one in group.online):
-                reasons = {fold(one): reason for one, reason in group.away.items()}
-                return reasons.get(fold(name))
-        return OFFLINE
+        return self.absences().get(fold(name), OFFLINE)
 
     def channels_of(self, name: str) -> list[str]:
         """Return the channels that the user has in common with a person."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -488,6 +489,38 @@ async def test_away_people_and_offline_people() -> None:
         assert await irc.until("carol!carol@tchat AWAY :offline")
         await irc.send("PRIVMSG carol :later")
         await irc.until(" 301 bob carol :offline")
+
+
+async def test_presence_costs_the_same_in_large_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lists of a group are read once for a change, not once for each of its members."""
+    reads = 0
+
+    def online(group: tchat.Group) -> list[str]:
+        nonlocal reads
+        reads += 1
+        return list(group.replica.online.values())
+
+    monkeypatch.setattr(tchat.Group, "online", property(online))
+    async with (
+        scene() as here,
+        here.door.registered("away-notify") as irc,
+        AsyncExitStack() as stack,
+    ):
+        await opened(irc)
+        needed: list[int] = []
+        for number in (2, 10):
+            for name in (f"guest{number}-{n}" for n in range(number)):
+                guest = await stack.enter_async_context(here.server.connect(name))
+                await guest.join("ops")
+                await irc.until(f":{name}!{name}@tchat JOIN")
+            await irc.sync()
+            reads = 0
+            await here.alice.set_away(f"lunch {number}")
+            await irc.until(f"AWAY :lunch {number}")
+            await irc.send("NAMES #ops", "WHO #ops")
+            await irc.until(" 315 ")
+            needed.append(reads)
+        assert needed[1] == needed[0]
 
 
 async def test_away_is_presence() -> None:
