@@ -14,7 +14,7 @@ from tchat.errors import Code, Refused, UsageError
 from tchat.irc.commands import handle, welcome
 from tchat.irc.connection import CLOSING_SECONDS, open_connection
 from tchat.irc.registration import register
-from tchat.irc.session import Door, Session
+from tchat.irc.session import REPLAY, Door, Session
 from tchat.net.address import Address, is_local, split_address
 
 if TYPE_CHECKING:
@@ -53,11 +53,15 @@ def loopback_address(text: str) -> Address:
 
 
 async def serve_irc(
-    client: Client, listeners: list[trio.SocketListener], password: str, downloads: Path
+    client: Client,
+    listeners: list[trio.SocketListener],
+    password: str,
+    downloads: Path,
+    replay: int = REPLAY,
 ) -> None:
-    """Serve IRC clients until cancelled; files are saved in `downloads`."""
+    """Serve IRC clients until cancelled. See `Door` for `downloads` and `replay`."""
     async with trio.open_nursery() as nursery:
-        door = Door(client, nursery, downloads)
+        door = Door(client, nursery, downloads, replay)
         nursery.start_soon(_follow_groups, client)
         await trio.serve_listeners(_Handler(door, password).serve, listeners)
 

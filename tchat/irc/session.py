@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     Job = Callable[[], Awaitable[None]]
 
 REPLAY = 1000
-"""The most unread events of a group that are shown when a client opens it."""
+"""The usual `Door.replay`."""
 
 IDLE_SECONDS = 90.0
 """Seconds without a line of the client after which it gets a PING."""
@@ -53,12 +53,14 @@ _MOST_JOBS = 32
 class Door:
     """What all IRC clients share: the client of tchat, and a nursery for what outlives them.
 
-    `downloads` is where files are saved.
+    `downloads` is where files are saved, `replay` the most unread events of a group that are shown
+    when a client opens it.
     """
 
     client: Client
     nursery: trio.Nursery
     downloads: Path
+    replay: int = REPLAY
 
 
 def absences_in(group: Group) -> dict[str, str | None]:
@@ -186,7 +188,7 @@ class Session:
         """Open a channel, and show what is unread and then all that happens."""
         group, client = channel.group, self.client
         async with client.events(group, since="unread", own=True):  # waits until it is loaded
-            start = max(group.seen, group.last - REPLAY)
+            start = max(group.seen, group.last - self.door.replay)
             left_out = start - group.seen
         if self.connection.has("draft/chathistory"):  # it asks for what it wants
             start, left_out = group.last, 0

@@ -12,6 +12,7 @@ import tchat
 import tchat.testing
 from tchat.irc.listener import serve_irc
 from tchat.irc.messages import Message, parse
+from tchat.irc.session import REPLAY
 from tchat.net.address import Address
 from tchat.net.tcp import listen, port_of
 from tests.helpers import GUARD
@@ -128,11 +129,13 @@ class OpenDoor:
 
 
 @asynccontextmanager
-async def door_of(client: tchat.Client, downloads: Path) -> AsyncIterator[OpenDoor]:
+async def door_of(
+    client: tchat.Client, downloads: Path, replay: int = REPLAY
+) -> AsyncIterator[OpenDoor]:
     """Open a door for a client of tchat while the block runs."""
     listeners = await listen(Address("127.0.0.1", 0))
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(serve_irc, client, listeners, PASSWORD, downloads)
+        nursery.start_soon(serve_irc, client, listeners, PASSWORD, downloads, replay)
         yield OpenDoor(port_of(listeners[0]), client, downloads)
         nursery.cancel_scope.cancel()
 

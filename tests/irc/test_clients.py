@@ -62,6 +62,9 @@ async def irssi(here: Scene, place: Path) -> AsyncIterator[Terminal]:
     """Run irssi, connected as the door prints it, with #ops in front."""
     async with in_tmux(place, "irssi", "--home", str(place / "irssi")) as terminal:
         await terminal.sees("[(status)]")
+        # Its flood protection sends a line in two seconds, after five at once.
+        await terminal.type("/set cmd_queue_speed 10msec")
+        await terminal.type("/set cmds_max_at_once 100")
         await terminal.type(f"/connect 127.0.0.1 {here.door.port} {PASSWORD}")
         await terminal.sees("Welcome to tchat")
         await terminal.type("/window goto #ops")
@@ -72,8 +75,12 @@ async def irssi(here: Scene, place: Path) -> AsyncIterator[Terminal]:
 @asynccontextmanager
 async def weechat(here: Scene, place: Path) -> AsyncIterator[Terminal]:
     """Run WeeChat, connected as the door prints it, with #ops in front."""
-    # Lines that follow each other as fast as these do would count as a paste.
-    options = ("--dir", str(place / "weechat"), "-r", "/set weechat.look.paste_max_lines -1")
+    settings = (
+        "/set weechat.look.paste_max_lines -1",  # lines as fast as these would count as a paste
+        "/set irc.server_default.anti_flood 0",  # else it sends a line in two seconds
+        "/set irc.server_default.anti_flood_prio_high 0",  # of versions before 4.0
+    )
+    options = ("--dir", str(place / "weechat"), *(w for one in settings for w in ("-r", one)))
     async with in_tmux(place, "weechat", *options) as terminal:
         await terminal.sees("Plugins loaded")
         server = f"127.0.0.1/{here.door.port}"

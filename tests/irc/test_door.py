@@ -11,7 +11,6 @@ import trio
 
 import tchat
 from tchat.invocation import program_words
-from tchat.irc.session import REPLAY
 from tests.irc.client import door_of, scene
 
 if TYPE_CHECKING:
@@ -440,17 +439,19 @@ async def test_reading_here_counts_on_all_devices() -> None:
 
 
 async def test_old_unread_messages_are_left_out() -> None:
+    replay = 10
     async with scene() as here:
-        (group,) = here.door.client.groups
+        bob = here.door.client
+        (group,) = bob.groups
         unread = group.last - group.seen
-        for stored in [here.ops.post(str(number)) for number in range(REPLAY + 5)]:
-            await stored
-        async with here.door.registered() as irc:
+        for number in range(replay + 5):
+            await here.ops.say(str(number))
+        async with door_of(bob, here.door.downloads, replay) as door, door.registered() as irc:
             await opened(irc)
             told = f":tchat.localhost NOTICE #ops :{unread + 5} earlier unread events are not shown"
             assert await irc.line() == told
             assert await irc.line() == ":alice!alice@tchat PRIVMSG #ops :5"
-            await irc.until(f"PRIVMSG #ops :{REPLAY + 4}")
+            await irc.until(f"PRIVMSG #ops :{replay + 4}")
 
 
 # ------------------------------------------------------------------ people
