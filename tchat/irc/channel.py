@@ -74,7 +74,7 @@ class Channel:
 
     def remember(self, message: Message) -> None:
         """Remember a message, for replies to it."""
-        self._quotes[message.seq] = Quote(message.who, message.text)
+        self._quotes[message.seq] = Quote(message.who, message.text, message.at)
         if len(self._quotes) > _REMEMBERED:
             del self._quotes[next(iter(self._quotes))]
         if message.mine:
@@ -87,6 +87,6 @@ class Channel:
             with suppress(Refused):
                 for older in await self.group.history(before=seq + 1, limit=1):
                     if isinstance(older, Message) and older.seq == seq:
-                        self._quotes[seq] = Quote(older.who, older.text)
+                        self._quotes[seq] = Quote(older.who, older.text, older.at)
         quotes = {seq: self._quotes[seq]} if seq in self._quotes else {}
         return Scene(self.group, me, live, self.admin, quotes)

@@ -419,7 +419,15 @@ async def _mode(session: Session, params: Sequence[str], replies: Replies) -> No
 
 
 def _nick_in(mask: str) -> str:
-    return mask.partition("!")[0]
+    """Return the nickname in a mask: NICK!USER@HOST, or *!USER@HOST as many clients make it.
+
+    A person's USER is their nickname, as `source_of` says. Raises `Refused`.
+    """
+    nick, _, rest = mask.partition("!")
+    found = rest.partition("@")[0].lstrip("*") if nick == "*" else nick
+    if not found:
+        raise Refused(Code.BAD_NAME, f"{mask} names nobody: people are banned by their nicknames.")
+    return found
 
 
 async def _set_person_mode(group: Group, mode: str, name: str) -> None:

@@ -29,6 +29,7 @@ class Quote:
 
     who: str
     text: str
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +195,7 @@ def _sentence(event: api.Event, scene: Scene) -> str | None:
         case api.Edited():
             return f"edited {_quoted(event.message, scene)}: {event.text}"
         case api.Deleted():
-            return "deleted a message"  # its text is not shown again
+            return _deletion(event, scene)
         case api.Pinned(message=None):
             return "unpinned the message"
         case api.Pinned(message=int(seq)):
@@ -240,6 +241,15 @@ def _past(event: api.Event) -> str | None:
         case api.AdminChanged():
             return f"made {event.admin} the admin"
     return None
+
+
+def _deletion(event: api.Deleted, scene: Scene) -> str:
+    """Say which message was deleted without showing its text again."""
+    quote = scene.quotes.get(event.message)
+    if quote is None:
+        return "deleted an earlier message"
+    whose = "a" if fold(quote.who) == fold(event.who) else f"{nick_of(quote.who)}'s"
+    return f"deleted {whose} message of {quote.at.astimezone():%H:%M}"
 
 
 def _quoted(seq: int, scene: Scene) -> str:

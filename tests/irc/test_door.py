@@ -195,8 +195,20 @@ async def test_edits_and_deletions_and_pins_are_notices() -> None:
             "edited “tpyo”: typo",
             "pinned “tpyo”",
             "unpinned the message",
-            "deleted a message",
+            f"deleted a message of {message.at.astimezone():%H:%M}",
         ]
+
+
+async def test_deletions_by_the_admin_name_the_author() -> None:
+    async with scene() as here, here.door.registered() as irc, here.alice.events() as events:
+        await opened(irc)
+        await irc.send("PRIVMSG #ops :hello")
+        said = await posted(events)
+        await said.delete()
+        told = (
+            f":alice!alice@tchat NOTICE #ops :deleted bob's message of {said.at.astimezone():%H:%M}"
+        )
+        assert await irc.line() == told
 
 
 async def test_files_are_announced_and_fetched() -> None:
@@ -274,6 +286,24 @@ async def test_admin_works_with_irc_commands() -> None:
         assert here.ops.is_admin
         assert here.ops.banned == []
         assert here.ops.members == ["alice", "bob"]
+
+
+@pytest.mark.parametrize("mask", ["carol", "carol!*@*", "*!carol@tchat", "*!*carol@tchat"])
+async def test_masks_of_clients_ban_a_person(mask: str) -> None:
+    """Irssi and WeeChat make masks of what they know about a person: user and host."""
+    async with scene() as here, here.door.registered() as irc:
+        await opened(irc)
+        await here.ops.transfer("bob")
+        await irc.until("-o+o")
+        async with here.server.connect("carol") as carol:
+            await carol.join("ops")
+        await irc.send(f"MODE #ops +b {mask}")
+        await irc.until("MODE #ops +b carol!*@*")
+        await irc.send("MODE #ops +b *!*@*")
+        assert "*!*@* names nobody" in await irc.until(" 400 ")
+        await irc.send(f"MODE #ops -b {mask}")
+        await irc.until("MODE #ops -b carol!*@*")
+        assert here.ops.banned == []
 
 
 async def test_others_may_not_administer() -> None:
