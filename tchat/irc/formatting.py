@@ -34,8 +34,14 @@ def action(text: str) -> str:
 
 
 def lines_of(text: str) -> list[str]:
-    """Return the lines of a text of the chat; IRC has no empty ones, so they have a space."""
-    return [line.rstrip("\r") or " " for line in plain(text).split("\n")]
+    """Return the lines of a text of the chat; IRC has no empty ones, so they have a space.
+
+    Empty lines at the end, such as that of a file that was piped into `tchat say`, are left out.
+    """
+    lines = [line.rstrip("\r") or " " for line in plain(text).split("\n")]
+    while len(lines) > 1 and lines[-1] == " ":
+        lines.pop()
+    return lines
 
 
 def snippet(text: str, length: int = 60) -> str:

@@ -66,10 +66,11 @@ class Door:
 def absences_in(group: Group) -> dict[str, str | None]:
     """Return the members who are connected, by folded name: why they are away, or None.
 
-    For all members at once, since looking one up in the group takes as long as that.
+    For all members at once, since looking one up in the group takes as long as that. While the
+    server cannot be reached, nobody is known to be offline: all members count as connected.
     """
     away = group.away
-    return {fold(name): away.get(name) for name in group.online}
+    return {fold(name): away.get(name) for name in group.online or group.members}
 
 
 class Session:

@@ -124,3 +124,5 @@ def test_texts_from_irc(typed: str, posted: str | None) -> None:
 
 def test_lines_of_a_text() -> None:
     assert lines_of("one\n\n\x01three\x02") == ["one", " ", "three"]
+    assert lines_of("one\r\ntwo\n\n") == ["one", "two"]
+    assert lines_of("") == [" "]

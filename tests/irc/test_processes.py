@@ -102,6 +102,10 @@ async def test_reconnections_are_told(tmp_path: Path) -> None:
                 await server.stop()
                 lost = await irc.until("The connection to the server is lost")
                 assert lost.startswith(":tchat.localhost NOTICE bob :")
+                await irc.send("WHOIS bob", "WHO #ops")  # nobody is known to be offline
+                lines = await irc.sync()
+                assert not any(" 301 " in line for line in lines)
+                assert any(" 352 " in line and " H@ " in line for line in lines)
                 await irc.send("PRIVMSG #ops :kept")
                 await launch.serve(port=server.address.port)
                 await irc.until("Connected to the server again.")
