@@ -35,7 +35,7 @@ from tchat.irc.names import (
 from tchat.irc.registration import negotiate
 from tchat.irc.rendering import ban_mask, seq_of
 from tchat.irc.replies import Replies
-from tchat.irc.session import OFFLINE, absences_in
+from tchat.irc.session import OFFLINE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -52,6 +52,7 @@ logger = logging.getLogger("tchat")
 _MOST_TARGETS = 4
 _AWAY_LENGTH = 100
 _NEEDS_CONNECTION = "The server cannot be reached at the moment; try again later."
+_AWAY = "You have been marked as being away"
 _BUSY = "Please wait a while and try again."
 _CHANNEL_MODES = "int"
 _SERVICE_ROOM = LINE_SIZE - 100  # bytes of text in a line of the service
@@ -101,6 +102,8 @@ async def welcome(session: Session) -> None:
         numeric("251", f"You are {me}, and all your IRC clients are one person"),
         *_motd(session),
     )
+    if session.absence_of(session.me) not in (None, OFFLINE):  # it was set by an earlier client
+        await connection.numeric("306", _AWAY)
 
 
 def _motd(session: Session) -> list[Message]:
@@ -457,7 +460,7 @@ async def _who(session: Session, params: Sequence[str], replies: Replies) -> Non
     target = params[0] if params else "*"
     if is_channel(target):
         group = session.find_group(target)
-        absences = {} if group is None else absences_in(group)
+        absences = {} if group is None else session.absences_in(group)
         for name in group.members if group else ():
             admin = group is not None and fold(name) == fold(group.admin or "")
             _add_who(target, name, absences.get(fold(name), OFFLINE), admin, replies)
@@ -492,7 +495,7 @@ async def _away(session: Session, params: Sequence[str], replies: Replies) -> No
     reason = params[0][:_AWAY_LENGTH].strip() if params else ""
     await session.client.set_away(reason or None)
     if reason:
-        replies.numeric("306", "You have been marked as being away")
+        replies.numeric("306", _AWAY)
     else:
         replies.numeric("305", "You are no longer marked as being away")
 

@@ -63,16 +63,6 @@ class Door:
     replay: int = REPLAY
 
 
-def absences_in(group: Group) -> dict[str, str | None]:
-    """Return the members who are connected, by folded name: why they are away, or None.
-
-    For all members at once, since looking one up in the group takes as long as that. While the
-    server cannot be reached, nobody is known to be offline: all members count as connected.
-    """
-    away = group.away
-    return {fold(name): away.get(name) for name in group.online or group.members}
-
-
 class Session:
     """One IRC client; `channels` are those it has open, by their folded targets.
 
@@ -214,7 +204,7 @@ class Session:
     def names(self, target: str, group: Group) -> Iterable[Message]:
         """Return the list of a channel's members."""
         numeric, line = self.connection.numeric_message, ""
-        absences, admin = absences_in(group), fold(group.admin or "")
+        absences, admin = self.absences_in(group), fold(group.admin or "")
         for name in group.members:
             nick = ("@" if fold(name) == admin else "") + nick_of(name)
             if line and len(f"{line} {nick}".encode()) > _NAMES_SIZE:
@@ -319,7 +309,7 @@ class Session:
         if not group.online or not self.connection.has("away-notify"):
             return
         messages: list[Message] = []
-        absences = absences_in(group)
+        absences = self.absences_in(group)
         for name in group.members:
             absence = absences.get(fold(name), OFFLINE)
             if fold(name) != fold(self.me) and self._presence.get(fold(name)) != absence:
@@ -353,11 +343,21 @@ class Session:
         """Return the name of a person in one of the user's groups."""
         return self.people().get(fold(person_of(nick)))
 
+    def absences_in(self, group: Group) -> dict[str, str | None]:
+        """Return the members who are connected, by folded name: why they are away, or None.
+
+        For all members at once, since looking one up in the group takes as long as that. While the
+        server cannot be reached, nobody is known to be offline: all members count as connected.
+        """
+        away = group.away
+        here = group.online if self.client.connected else group.members
+        return {fold(name): away.get(name) for name in here}
+
     def absences(self) -> dict[str, str | None]:
         """Return those who are connected, in all groups, as `absences_in` does."""
         found: dict[str, str | None] = {}
         for group in self.client.groups:
-            found |= absences_in(group)
+            found |= self.absences_in(group)
         return found
 
     def absence_of(self, name: str) -> str | None:

@@ -566,6 +566,20 @@ async def test_away_is_presence() -> None:
         await irc.until(" 305 ")
 
 
+async def test_new_clients_learn_that_you_are_away() -> None:
+    async with scene() as here:
+        async with here.door.registered() as irc:
+            await opened(irc)
+            await irc.send("AWAY :lunch")
+            await irc.until(" 306 ")
+        (group,) = here.door.client.groups
+        async with here.door.client.notices() as notices:
+            while group.away != {"bob": "lunch"}:
+                await notices.receive()
+        async with here.door.registered() as irc:
+            assert " 306 bob " in await irc.line()
+
+
 async def test_list_and_other_queries() -> None:
     async with scene() as here, here.door.registered() as irc:
         await opened(irc)
