@@ -126,7 +126,7 @@ async def test_read_positions_are_saved_when_a_group_retires(
     assert await store.cursors(GROUP) == {"alice": 1}
 
 
-async def test_former_members_of_a_closed_group_are_not_told(log: Log) -> None:
+async def test_former_members_of_closed_groups_are_not_told(log: Log) -> None:
     async with trio.open_nursery() as nursery:
         environment = GroupEnvironment(MemoryStore(), log)
         registry = Registry(environment, nursery)
