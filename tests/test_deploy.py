@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import struct
@@ -19,6 +20,7 @@ import trio.testing
 from tchat.errors import ProtocolError
 from tchat.net.address import Address
 from tchat.net.proxy_protocol import read_proxy_header
+from tchat.net.systemd import inherited_listeners
 from tchat.server.settings import read_serve_settings
 from tests.helpers import GUARD
 from tests.processes import launching
@@ -80,16 +82,22 @@ os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
 """A service manager: puts a socket where it belongs, and becomes the service."""
 
 
+async def serve_on(port: socket.socket, data: Path, *options: str) -> trio.Process:
+    """Start a server with an inherited socket; its HOST and PORT are others."""
+    serve = ["-m", "tchat", "serve", "localhost", "1", "--data", str(data), *options]
+    return await trio.lowlevel.open_process(
+        [sys.executable, "-c", MANAGER, str(port.fileno()), *serve],
+        pass_fds=[port.fileno()],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
 async def test_an_inherited_socket_is_used(tmp_path: Path) -> None:
-    """With LISTEN_FDS, the port on the command line is not."""
+    """With LISTEN_FDS, the host and the port on the command line are not."""
     with socket.create_server(("127.0.0.1", 0)) as port:
         number = port.getsockname()[1]
-        serve = ["-m", "tchat", "serve", "127.0.0.1", "1", "--data", str(tmp_path / "data")]
-        running: trio.Process = await trio.lowlevel.open_process(
-            [sys.executable, "-c", MANAGER, str(port.fileno()), *serve],
-            pass_fds=[port.fileno()],
-            stdout=subprocess.PIPE,
-        )
+        running = await serve_on(port, tmp_path / "data")
         try:
             async with launching(tmp_path) as launch:
                 ping = await launch.tchat("ping", "127.0.0.1", number, "--timeout", 20)
@@ -100,6 +108,26 @@ async def test_an_inherited_socket_is_used(tmp_path: Path) -> None:
     assert running.stdout is not None
     out = b"".join([bytes(data) async for data in running.stdout])
     assert f"listening on 127.0.0.1:{number}" in out.decode()
+    assert f"join 127.0.0.1 {number}" in out.decode()
+
+
+async def test_an_inherited_socket_must_not_expose_plaintext(tmp_path: Path) -> None:
+    """Although HOST on the command line is local."""
+    with socket.create_server(("0.0.0.0", 0)) as port:  # noqa: S104
+        with trio.fail_after(GUARD):
+            running = await serve_on(port, tmp_path / "data", "--no-tls")
+            assert running.stderr is not None
+            err = b"".join([bytes(data) async for data in running.stderr])
+            assert await running.wait() != 0
+    assert "With --no-tls on 0.0.0.0, everybody" in err.decode()
+
+
+def test_inherited_sockets_are_not_inherited_further(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if they were for another process."""
+    for name, value in (("LISTEN_PID", "1"), ("LISTEN_FDS", "1"), ("LISTEN_FDNAMES", "x")):
+        monkeypatch.setenv(name, value)
+    assert inherited_listeners() == []
+    assert not [name for name in os.environ if name.startswith("LISTEN_")]
 
 
 # ------------------------------------------------------------------ metrics
@@ -135,6 +163,7 @@ async def http_get(port: int, path: str) -> str:
 
 V2 = b"\r\n\r\n\0\r\nQUIT\n"
 FOUR = socket.inet_aton("192.0.2.7") + socket.inet_aton("10.0.0.1") + struct.pack("!HH", 4711, 7777)
+LONG = FOUR + bytes(65535 - len(FOUR))
 SIX = socket.inet_pton(socket.AF_INET6, "2001:db8::7") * 2 + struct.pack("!HH", 4711, 7777) + b"ext"
 
 
@@ -156,9 +185,14 @@ async def header_of(sent: bytes) -> tuple[Address | None, bytes]:
         (b"PROXY TCP4 192.0.2.7 10.0.0.1 4711 7777\r\n", Address("192.0.2.7", 4711)),
         (b"PROXY TCP6 2001:db8::7 ::1 4711 7777\r\n", Address("2001:db8::7", 4711)),
         (b"PROXY UNKNOWN\r\n", None),
+        (b"PROXY UNKNOWN ffff::1 ffff::2 65535 65535\r\n", None),
         (V2 + struct.pack("!BBH", 0x21, 0x11, len(FOUR)) + FOUR, Address("192.0.2.7", 4711)),
         (V2 + struct.pack("!BBH", 0x21, 0x21, len(SIX)) + SIX, Address("2001:db8::7", 4711)),
         (V2 + struct.pack("!BBH", 0x20, 0x00, 0), None),
+        (V2 + struct.pack("!BBH", 0x20, 0x11, 3) + b"any", None),
+        (V2 + struct.pack("!BBH", 0x21, 0x00, 3) + b"ext", None),
+        (V2 + struct.pack("!BBH", 0x21, 0x31, 216) + bytes(216), None),
+        (V2 + struct.pack("!BBH", 0x21, 0x11, 65535) + LONG, Address("192.0.2.7", 4711)),
     ],
 )
 async def test_a_header_names_the_client(sent: bytes, address: Address | None) -> None:
@@ -171,9 +205,13 @@ async def test_a_header_names_the_client(sent: bytes, address: Address | None) -
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\x00 a TLS hello",
         b"PROXY TCP4 somewhere 10.0.0.1 4711 7777\r\n",
         b"PROXY TCP4 192.0.2.7 10.0.0.1 4711\r\n",
+        b"PROXY TCP4 2001:db8::7 ::1 4711 7777\r\n",
+        b"PROXY TCP4 192.0.2.7 10.0.0.1 65536 7777\r\n",
         b"PROXY " + b"x" * 200,
-        V2 + struct.pack("!BBH", 0x21, 0x11, 60_000),
+        V2 + struct.pack("!BBH", 0x21, 0x11, 4) + b"four",
         V2 + struct.pack("!BBH", 0x21, 0x31, 4) + b"unix",
+        V2 + struct.pack("!BBH", 0x21, 0x41, 0),
+        V2 + struct.pack("!BBH", 0x22, 0x11, len(FOUR)) + FOUR,
     ],
 )
 async def test_a_wrong_header_is_refused(sent: bytes) -> None:
@@ -183,14 +221,26 @@ async def test_a_wrong_header_is_refused(sent: bytes) -> None:
 
 async def test_the_log_has_the_address_behind_the_proxy(tmp_path: Path) -> None:
     async with launching(tmp_path, tls=True) as launch:
-        server = await launch.serve("--proxy-protocol")
+        server = await launch.serve("--proxy-protocol", "192.0.2.0/24,127.0.0.1")
         async with proxy(server.address, b"PROXY TCP4 192.0.2.7 10.0.0.1 4711 7777\r\n") as door:
             alice = await launch.join(door, "alice")
             await alice.sees("alice created ops")
             await server.sees("alice connected from 192.0.2.7:4711")
         direct = await launch.tchat("ping", server.address)
         assert await direct.exit() != 0
-        await server.sees("This server expects the PROXY protocol")
+        await server.sees("This server expects a header of the PROXY protocol")
+
+
+async def test_only_a_proxy_can_claim_addresses(tmp_path: Path) -> None:
+    """Others, such as a health check, connect directly, and their header is none."""
+    async with launching(tmp_path, tls=True) as launch:
+        server = await launch.serve("--proxy-protocol", "192.0.2.0/24")
+        direct = await launch.tchat("ping", server.address)
+        assert await direct.exit() == 0
+        async with proxy(server.address, b"PROXY TCP4 192.0.2.7 10.0.0.1 4711 7777\r\n") as door:
+            forged = await launch.tchat("ping", door)
+            assert await forged.exit() != 0
+        await server.sees("refused 127.0.0.1")
 
 
 @asynccontextmanager

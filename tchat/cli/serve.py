@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tchat.cli.arguments import add_data, explain
-from tchat.client.config.options import AddressParser, add_address, path_argument
+from tchat.client.config.options import (
+    AddressParser,
+    add_address,
+    argument_type,
+    path_argument,
+)
 from tchat.errors import Code, StartupError, UsageError
-from tchat.net.address import Address, split_address
+from tchat.net.address import Address, full_address, read_networks
 from tchat.server.limits import add_limits, limits_from
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tchat.server.app import ServerConfig
+    from tchat.server.app import Reloadable, ServerConfig
 
 
 _DESCRIPTION = """\
@@ -27,8 +33,9 @@ before anybody sees them.
 
 Ctrl-C, SIGTERM and SIGHUP stop the server gracefully: clients are notified, and
 reconnect when it runs again. Closing its terminal sends SIGHUP; to keep the
-server running, start it with nohup or as a service. With --config, SIGHUP instead
-reads the file and the certificate again, and applies the limits.
+server running, start it with nohup or as a service. With --config or --cert,
+SIGHUP instead reads the file and the certificate again, and applies the limits and
+the certificate; other changes in the file need a restart.
 """
 
 
@@ -67,6 +74,12 @@ def _add_options(serve: argparse.ArgumentParser) -> None:
         default="text",
         help="the format of the log (default: text); journal is for systemd, with priorities",
     )
+    serve.add_argument(
+        "--log-level",
+        choices=["error", "warning", "notice", "info"],
+        default="info",
+        help="the least important lines to log (default: info, which is everything)",
+    )
     security = serve.add_argument_group("security")
     security.add_argument(
         "--cert",
@@ -80,26 +93,33 @@ def _add_options(serve: argparse.ArgumentParser) -> None:
     security.add_argument(
         "--no-tls", action="store_true", help="no encryption; only for addresses of this machine"
     )
-    security.add_argument("--insecure", action="store_true", help="allow --no-tls on any address")
+    security.add_argument(
+        "--tls",
+        action="store_false",
+        dest="no_tls",
+        help="encryption (default); overrides no_tls in the settings file",
+    )
+    security.add_argument(
+        "--insecure",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="allow --no-tls on any address",
+    )
     security.add_argument(
         "--proxy-protocol",
-        action="store_true",
-        help="behind a proxy that sends PROXY protocol headers (HAProxy); only it may connect",
+        type=argument_type(read_networks),
+        default=(),
+        metavar="NETWORKS",
+        help="addresses or networks, with commas, of proxies (HAProxy) whose connections begin with"
+        " a PROXY protocol header; 'off' for none (default)",
     )
     serve.add_argument(
         "--metrics",
-        type=_metrics_address,
+        type=argument_type(full_address),
         metavar="HOST:PORT",
         help="serve metrics for Prometheus there, over HTTP (needs tchat[metrics])",
     )
     add_limits(serve.add_argument_group("limits"))
-
-
-def _metrics_address(text: str) -> Address:
-    host, port = split_address(text)
-    if port is None or port > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an address like 127.0.0.1:9464")
-    return Address(host, port)
 
 
 def _serve(given: argparse.Namespace, words: Sequence[str]) -> int:
@@ -109,17 +129,30 @@ def _serve(given: argparse.Namespace, words: Sequence[str]) -> int:
     from tchat.server.app import run_server
     from tchat.server.log import Log
 
-    def reload() -> ServerConfig:
-        return _config_of(_with_file(given, words))
-
+    reloads = given.config is not None or given.cert is not None
     given = _with_file(given, words)
     config = _config_of(given)
-    log = Log(given.log_format)
+    log = Log(given.log_format, level=given.log_level)
     try:
-        trio.run(run_server, config, log, reload if given.config else None)
+        trio.run(run_server, config, log, partial(_reload, given, words) if reloads else None)
     finally:
         log.close()
     return 0
+
+
+def _reload(given: argparse.Namespace, words: Sequence[str]) -> Reloadable:
+    """Return what a reload applies. Raises `StartupError` if anything else has changed."""
+    from tchat.server.app import Reloadable
+    from tchat.server.settings import fixed_keys
+
+    again = _with_file(given, words)
+    config = _config_of(again)
+    if changed := [key for key in fixed_keys() if getattr(given, key) != getattr(again, key)]:
+        raise StartupError(
+            Code.BAD_CONFIG,
+            f"{given.config}: {', '.join(changed)} cannot change without a restart.",
+        )
+    return Reloadable(config.limits, config.certificate, config.key)
 
 
 def _with_file(given: argparse.Namespace, words: Sequence[str]) -> argparse.Namespace:

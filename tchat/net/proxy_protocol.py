@@ -1,8 +1,8 @@
 """The PROXY protocol: a proxy in front of the server says whom it forwards a connection for.
 
 Versions 1 (a line of text) and 2 (binary) of HAProxy's specification. The header comes before
-anything else, and not a byte more may be read. Only a proxy may be able to connect: anybody else
-could claim any address.
+anything else, and not a byte more may be read. Read it only from addresses that belong to a proxy:
+anybody else could claim any address.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from tchat.net.address import Address
 
 _SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 _LINE_LIMIT = 107
-_LONGEST = 536  # of the addresses and extensions of version 2
+_CHUNK = 4096
 _LOCAL, _PROXY = 0x20, 0x21
+_ADDRESS_SIZES = {0x00: 0, 0x11: 12, 0x12: 12, 0x21: 36, 0x22: 36, 0x31: 216, 0x32: 216}
+"""The size of the addresses of each family and transport protocol that the specification has."""
 _TCP4, _TCP6 = 0x11, 0x21
 
 
@@ -44,9 +46,11 @@ async def _read_text(stream: trio.SocketStream, line: bytes) -> Address | None:
     match line.decode("ascii", "replace").split():
         case ["PROXY", "UNKNOWN", *_]:
             return None
-        case ["PROXY", "TCP4" | "TCP6", host, _, port, _] if port.isdecimal() and len(port) <= 5:
+        case ["PROXY", "TCP4" | "TCP6" as family, host, _, port, _] if port.isdecimal():
+            kind = ipaddress.IPv4Address if family == "TCP4" else ipaddress.IPv6Address
             try:
-                return Address(str(ipaddress.ip_address(host)), int(port))
+                if int(port) <= 65535:
+                    return Address(str(kind(host)), int(port))
             except ValueError as error:
                 raise _malformed() from error
     raise _malformed()
@@ -54,18 +58,22 @@ async def _read_text(stream: trio.SocketStream, line: bytes) -> Address | None:
 
 async def _read_binary(stream: trio.SocketStream) -> Address | None:
     command, family, length = struct.unpack("!BBH", await _read(stream, 4))
-    if length > _LONGEST:
-        raise _malformed()
-    rest = await _read(stream, length)
     if command == _LOCAL:  # the proxy itself, such as its health check
-        return None
-    if command == _PROXY and family == _TCP4 and length >= 12:
-        host = socket.inet_ntop(socket.AF_INET, rest[:4])
-        return Address(host, int.from_bytes(rest[8:10], "big"))
-    if command == _PROXY and family == _TCP6 and length >= 36:
-        host = socket.inet_ntop(socket.AF_INET6, rest[:16])
-        return Address(host, int.from_bytes(rest[32:34], "big"))
-    raise _malformed()
+        family = 0x00
+    size = _ADDRESS_SIZES.get(family, length + 1)
+    if command not in (_LOCAL, _PROXY) or length < size:
+        raise _malformed()
+    addresses = await _read(stream, size)
+    left = length - size  # extensions, such as the client's certificate
+    while left:
+        left -= len(await _read(stream, min(left, _CHUNK)))
+    if family == _TCP4:
+        host = socket.inet_ntop(socket.AF_INET, addresses[:4])
+        return Address(host, int.from_bytes(addresses[8:10], "big"))
+    if family == _TCP6:
+        host = socket.inet_ntop(socket.AF_INET6, addresses[:16])
+        return Address(host, int.from_bytes(addresses[32:34], "big"))
+    return None  # not TCP over IP: no address that limits, bans or the log could use
 
 
 async def _read(stream: trio.SocketStream, size: int) -> bytes:
@@ -80,5 +88,6 @@ async def _read(stream: trio.SocketStream, size: int) -> bytes:
 
 def _malformed() -> ProtocolError:
     return ProtocolError(
-        Code.MALFORMED, "This server expects the PROXY protocol: only its proxy can connect."
+        Code.MALFORMED,
+        "This server expects a header of the PROXY protocol from this address (--proxy-protocol).",
     )

@@ -41,10 +41,11 @@ def inherited_listeners() -> list[trio.SocketListener]:
 
     Raises `StartupError` if one of them is no listening TCP socket.
     """
-    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+    # Removed from the environment: they are for this process only, and only once.
+    process, count = os.environ.pop("LISTEN_PID", ""), os.environ.pop("LISTEN_FDS", "")
+    os.environ.pop("LISTEN_FDNAMES", None)
+    if process != str(os.getpid()):
         return []
-    count = os.environ.get("LISTEN_FDS", "")
-    del os.environ["LISTEN_PID"]  # they are for this process only, and only once
     numbers = range(_FIRST_DESCRIPTOR, _FIRST_DESCRIPTOR + int(count) if count.isdecimal() else 0)
     return [_listener(number) for number in numbers]
 

@@ -53,6 +53,12 @@ def port_of(listener: trio.SocketListener) -> int:
     return int(listener.socket.getsockname()[1])
 
 
+def address_of(listener: trio.SocketListener) -> Address:
+    """Return the address that a listener listens on."""
+    host, port, *_ = listener.socket.getsockname()
+    return Address(host, port)
+
+
 def peer_of(stream: trio.abc.Stream) -> Address | None:
     """Return the address of the other end; None if it is gone already, or has no address."""
     if isinstance(stream, trio.SocketStream):

@@ -9,6 +9,7 @@ are acknowledged only after they are on the disk.
 from __future__ import annotations
 
 import gc
+import math
 import shlex
 import signal
 import socket
@@ -26,9 +27,9 @@ if sys.platform != "win32":  # Windows has no `resource` module
 from tchat.core.fingerprints import pin_text
 from tchat.errors import Code, StartupError, TchatError
 from tchat.invocation import program_words
-from tchat.net.address import Address, is_local
+from tchat.net.address import Address, Networks, is_local
 from tchat.net.systemd import inherited_listeners, notify, notify_reloading
-from tchat.net.tcp import listen, port_of
+from tchat.net.tcp import address_of, listen, port_of
 from tchat.net.tls import load_credentials, make_credentials
 from tchat.server.clock import now_ms
 from tchat.server.connections.connection import serve_connection
@@ -63,9 +64,8 @@ class ServerConfig:
 
     `certificate` and `key` are PEM files from a certificate authority; without them the server
     generates its own. `plain` turns TLS off, which also requires `insecure` unless the address is a
-    loopback address. With `proxy_protocol`, every connection begins with a header of the proxy in
-    front of the server. `metrics` is where metrics are served, if they are. The two clocks are as
-    in `ServerContext`.
+    loopback address. Connections from `proxies` begin with a header of the PROXY protocol.
+    `metrics` is where metrics are served, if they are. The two clocks are as in `ServerContext`.
     """
 
     address: Address
@@ -75,10 +75,19 @@ class ServerConfig:
     key: Path | None = None
     plain: bool = False
     insecure: bool = False
-    proxy_protocol: bool = False
+    proxies: Networks = ()
     metrics: Address | None = None
     clock: Callable[[], int] = now_ms
     rate_clock: Callable[[], float] = trio.current_time
+
+
+@dataclass(frozen=True, slots=True)
+class Reloadable:
+    """The part of a configuration that a reload applies; see `ServerConfig`."""
+
+    limits: Limits
+    certificate: Path | None
+    key: Path | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,21 +99,23 @@ class Reloaded:
 
 
 async def run_server(
-    config: ServerConfig, log: Log, read_again: Callable[[], ServerConfig] | None = None
+    config: ServerConfig, log: Log, read_again: Callable[[], Reloadable] | None = None
 ) -> None:
     """Serve until SIGINT, SIGTERM or SIGHUP. Raises `StartupError` or `StorageError`.
 
-    With `read_again`, which returns the configuration as it is now, SIGHUP applies its limits and
-    its certificate instead. A configuration that is wrong is logged, and changes nothing.
+    With `read_again`, which returns the limits and the certificate as they are configured now,
+    SIGHUP applies them instead. If it raises `TchatError`, that is logged, and nothing changes.
     """
-    _check_exposure(config)
     check_metrics(config.metrics)
     config = replace(config, limits=_fit_to_open_files(config.limits))
     with trio.open_signal_receiver(*_stop_signals()) as signals:
         async with open_store(config.data) as store, trio.open_nursery() as nursery:
             stop = trio.Event()
-            changes, changed = trio.open_memory_channel[Reloaded](1)
-            reload = None if read_again is None else partial(_reload, read_again, changes, log)
+            # Unbounded: the newest reload must never be dropped.
+            changes, changed = trio.open_memory_channel[Reloaded](math.inf)
+            reload = (
+                None if read_again is None else partial(_reload, config, read_again, changes, log)
+            )
             nursery.start_soon(_handle_signals, signals, stop, log, reload)
             _tune_garbage_collector()
             await serve(config, _credentials(config), store, log, stop, reloads=changed)
@@ -146,14 +157,28 @@ def _fit_to_open_files(limits: Limits) -> Limits:
     return replace(limits, connections=max(1, min(limits.connections, most - _OTHER_FILES)))
 
 
-def _check_exposure(config: ServerConfig) -> None:
-    """Raise `StartupError` for a non-local address without TLS, unless `insecure` is set."""
-    if config.plain and not config.insecure and not is_local(config.address.host):
+async def _open_listeners(
+    config: ServerConfig,
+) -> tuple[list[trio.SocketListener], list[Address]]:
+    """Return listeners, inherited or new ones, and the addresses to announce.
+
+    Raises `StartupError` for a non-local address without TLS, unless `insecure` is set.
+    """
+    inherited = inherited_listeners()
+    listeners = inherited or await listen(config.address)
+    # Checked on the sockets: an inherited one can have another address than the configured one.
+    exposed = [address for address in map(address_of, listeners) if not is_local(address.host)]
+    if exposed and config.plain and not config.insecure:
+        for listener in listeners:
+            await listener.aclose()
         raise StartupError(
             Code.CANNOT_START,
-            f"With --no-tls on {config.address.host}, everybody on the network path could read and"
+            f"With --no-tls on {exposed[0].host}, everybody on the network path could read and"
             " change all messages. If that is what you want, add --insecure.",
         )
+    if inherited:
+        return inherited, list(dict.fromkeys(map(address_of, inherited)))
+    return listeners, [Address(config.address.host, port_of(listeners[0]))]
 
 
 def _credentials(config: ServerConfig) -> Credentials | None:
@@ -179,19 +204,23 @@ async def _handle_signals(
 
 
 def _reload(
-    read_again: Callable[[], ServerConfig], changes: trio.MemorySendChannel[Reloaded], log: Log
+    config: ServerConfig,
+    read_again: Callable[[], Reloadable],
+    changes: trio.MemorySendChannel[Reloaded],
+    log: Log,
 ) -> None:
-    """Read the configuration again, and pass on its limits and its certificate."""
+    """Read limits and certificate again, and pass them on; `config` is the running one."""
     notify_reloading()
     try:
-        config = read_again()
-        reloaded = Reloaded(_fit_to_open_files(config.limits), _credentials(config))
+        new = read_again()
+        # Everything else stays as it is: no reload may turn TLS off or use other data.
+        config = replace(config, certificate=new.certificate, key=new.key)
+        reloaded = Reloaded(_fit_to_open_files(new.limits), _credentials(config))
     except TchatError as error:
         log.line("reload_failed", reason=error.sentence)
-        notify("READY=1", "STATUS=The settings file is wrong; see the log.")
+        notify("READY=1", "STATUS=The last reload failed; see the log.")
         return
-    with suppress(trio.WouldBlock):  # the one before is not applied yet
-        changes.send_nowait(reloaded)
+    changes.send_nowait(reloaded)
 
 
 async def _apply_reloads(
@@ -217,15 +246,14 @@ async def serve(
 
     Limits and certificates that arrive in `reloads` are applied.
     """
-    listeners = inherited_listeners() or await listen(config.address)
-    port = port_of(listeners[0])
+    listeners, addresses = await _open_listeners(config)
     # The nursery of the groups is the outer one: on shutdown, the connections end first, and the
     # groups then process the commands received from them.
     async with trio.open_nursery() as groups:
         context = make_context(
             store, log, groups, config.limits, credentials, config.clock, config.rate_clock
         )
-        context.proxy_protocol = config.proxy_protocol
+        context.proxies = config.proxies
         await context.bans.load()
         async with (
             trio.open_nursery() as connections,
@@ -241,7 +269,7 @@ async def serve(
                 )
             )
             accepting.start_soon(
-                disconnect_silent_clients, context.presence, config.limits.silence_seconds
+                disconnect_silent_clients, context.presence, lambda: context.limits.silence_seconds
             )
             accepting.start_soon(
                 remove_expired_files, store, log, lambda: context.limits.keep_files, config.clock
@@ -251,8 +279,8 @@ async def serve(
                 await accepting.start(serve_metrics, context, config.metrics)
             if reloads is not None:
                 accepting.start_soon(_apply_reloads, context, reloads)
-            await _announce(log, Address(config.address.host, port), credentials)
-            task_status.started(port)
+            await _announce(log, addresses, credentials)
+            task_status.started(addresses[0].port)
             notify("READY=1")
             await stop.wait()
             notify("STOPPING=1")
@@ -275,9 +303,11 @@ async def _own_name() -> str:
     return "localhost"
 
 
-async def _announce(log: Log, address: Address, credentials: Credentials | None) -> None:
-    """Log the address, the key and the command that joins the server."""
-    log.line("listening", address=str(address))
+async def _announce(log: Log, addresses: list[Address], credentials: Credentials | None) -> None:
+    """Log the addresses, the key and the command that joins the server."""
+    for address in addresses:
+        log.line("listening", address=str(address))
+    address = addresses[0]
     host = await _own_name() if address.host in _ALL_INTERFACES else address.host
     command = shlex.join([*program_words(), "join", host, str(address.port)])
     if credentials is None:

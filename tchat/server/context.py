@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from tchat.core.protocol.frames import Standing
+    from tchat.net.address import Networks
     from tchat.net.tls import Credentials
     from tchat.server.log import Log
     from tchat.store.base import Store
@@ -41,7 +42,8 @@ class ServerContext:
     `clock` returns ms since the Unix epoch, `rate_clock` the seconds of a monotonic clock, for the
     rate limits of people. `handshakes` contains the cancel scopes of connections that are
     authenticating. `started` is by `clock`. `open_connections` counts all connections,
-    `busy_replies` the busy refusals that are being sent.
+    `busy_replies` the busy refusals that are being sent. Connections from `proxies` begin with a
+    header of the PROXY protocol.
     """
 
     store: Store
@@ -60,7 +62,7 @@ class ServerContext:
     open_connections: int = 0
     busy_replies: int = 0
     stopping: bool = False
-    proxy_protocol: bool = False
+    proxies: Networks = ()
     started: int = field(init=False)
     rate_limiter: RateLimiter = field(init=False)
     unauthenticated: UnauthenticatedLimiter = field(init=False)

@@ -13,16 +13,23 @@ import trio
 from tchat.errors import Code
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tchat.server.presence import Presence
 
 _CHECKS = 12  # per timeout, so that a client is disconnected at most 1/12 of it too late
 
 
-async def disconnect_silent_clients(presence: Presence, silence_seconds: float) -> None:
-    """Disconnect each client that sent nothing for `silence_seconds`. Never returns."""
+async def disconnect_silent_clients(
+    presence: Presence, silence_seconds: Callable[[], float]
+) -> None:
+    """Disconnect each client that sent nothing for that many seconds. Never returns.
+
+    `silence_seconds` is called for each check, since a reload may change the limit.
+    """
     while True:
-        await trio.sleep(silence_seconds / _CHECKS)
-        oldest = trio.current_time() - silence_seconds
+        await trio.sleep(silence_seconds() / _CHECKS)
+        oldest = trio.current_time() - silence_seconds()
         for connection in presence.connections():
             if connection.last_heard < oldest:
                 connection.disconnect(

@@ -40,8 +40,8 @@ LINES: dict[str, str] = {
     "listening": "listening on {address}",
     "key": "this server's key is {pin}",
     "invitation": "to join: {command}",
-    "reloaded": "applied the limits and the certificate of the settings file",
-    "reload_failed": "the settings file is not applied: {reason}",
+    "reloaded": "applied the limits and the certificate",
+    "reload_failed": "the reload failed, and nothing was applied: {reason}",
     "stopping": "stopping on {signal}",
     "refused": "refused {address}: {reason}",
     "fault": "fault in {where}: {reason}",
@@ -68,7 +68,7 @@ _PRIORITIES: dict[Level, int] = {"error": 3, "warning": 4, "notice": 5, "info": 
 class Log:
     """Writes lines to `stream`; `clock` gives the time in seconds since the Unix epoch.
 
-    `counts` is the number of lines of each kind so far.
+    Lines below `level` are only counted: `counts` is the number of lines of each kind so far.
     """
 
     def __init__(
@@ -76,7 +76,9 @@ class Log:
         log_format: LogFormat = "text",
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.time,
+        level: Level = "info",
     ) -> None:
+        self._lowest = _PRIORITIES[level]
         self._render = _RENDERERS[log_format]
         self._stream = stream or sys.stdout
         self._clock = clock
@@ -88,6 +90,8 @@ class Log:
     def line(self, kind: str, **facts: str | int) -> None:
         """Write one line. Never blocks, never fails."""
         self.counts[kind] += 1
+        if _PRIORITIES[LEVELS.get(kind, "info")] > self._lowest:
+            return
         shown = {k: clean_line(v) if isinstance(v, str) else v for k, v in facts.items()}
         try:
             self._queue.put_nowait(self._render(self._clock(), kind, shown))

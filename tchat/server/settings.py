@@ -2,17 +2,19 @@
 
 The keys are the long options with underscores, and the limits are in the table `limits`. Options on
 the command line override the file. Unknown keys and invalid values are errors that name the key.
+Relative paths start at the file's directory.
 """
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from tchat.errors import Code, StartupError
-from tchat.net.address import Address, split_address
+from tchat.net.address import full_address, read_networks
 from tchat.server.limits import LIMIT_KEYS, parse_limit
-from tchat.server.log import LogFormat
+from tchat.server.log import Level, LogFormat
 from tchat.settings_file import (
     InvalidSettingError,
     flag_of,
@@ -25,36 +27,31 @@ from tchat.settings_file import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Mapping
 
     from tchat.settings_file import Reader
 
-EXAMPLE = """\
-host = "0.0.0.0"
-port = 7777
-data = "/srv/tchat"
-log_format = "text"       # or "json", or "journal"
-# cert = "/etc/tchat/fullchain.pem"
-# key = "/etc/tchat/privkey.pem"
-no_tls = false
-insecure = false
+RELOADABLE = ("cert", "key", "limits")
+"""The keys that a reload applies."""
 
-[limits]                  # see tchat serve --help
-rate_limit = "20/50"
-max_file = "1G"
-keep_files = "90d"
-"""
-"""An example of the file."""
+
+def fixed_keys() -> list[str]:
+    """Return the keys that need a restart; they are the names of the parsed options, too."""
+    return [key for key in _SERVE if key not in RELOADABLE]
 
 
 def read_serve_file(path: Path) -> dict[str, Any]:
     """Return the values in a settings file by the names of the parsed options.
 
+    Relative paths are relative to the file's directory: a service has no useful working directory.
     Raises `StartupError` (bad_config).
     """
     try:
-        return load_settings(path, read_serve_settings)
+        values = load_settings(path, read_serve_settings)
+        return {
+            key: path.parent / value if isinstance(value, Path) else value
+            for key, value in values.items()
+        }
     except FileNotFoundError as error:
         raise StartupError(Code.BAD_CONFIG, f"{path}: there is no such file.") from error
 
@@ -65,18 +62,26 @@ def read_serve_settings(table: Mapping[str, object]) -> dict[str, Any]:
     return {**values, **values.pop("limits", {})}
 
 
-def _log_format(where: str, value: object) -> object:
-    if value not in get_args(LogFormat):
-        expected = ", ".join(f'"{known}"' for known in get_args(LogFormat))
-        raise InvalidSettingError(f"{where} is {value!r}; expected one of {expected}")
-    return value
+def _one_of(known: tuple[str, ...]) -> Reader:
+    def read(where: str, value: object) -> object:
+        if value not in known:
+            expected = ", ".join(f'"{word}"' for word in known)
+            raise InvalidSettingError(f"{where} is {value!r}; expected one of {expected}")
+        return value
+
+    return read
 
 
-def _metrics(where: str, value: object) -> Address:
-    host, port = split_address(text_of(where, value))
-    if port is None or port > 65535:
-        raise InvalidSettingError(f"{where} is {value!r}; expected an address: 127.0.0.1:9464")
-    return Address(host, port)
+def _text_with(parse: Callable[[str], object]) -> Reader:
+    """Return a reader of text that `parse` understands; it raises ValueError for any other."""
+
+    def read(where: str, value: object) -> object:
+        try:
+            return parse(text_of(where, value))
+        except ValueError as error:
+            raise InvalidSettingError(f"{where}: {error}") from error
+
+    return read
 
 
 def _limits(where: str, value: object) -> dict[str, Any]:
@@ -98,12 +103,13 @@ _SERVE: Mapping[str, Reader] = {
     "host": text_of,
     "port": port_of,
     "data": path_of,
-    "log_format": _log_format,
+    "log_format": _one_of(get_args(LogFormat)),
+    "log_level": _one_of(get_args(Level)),
     "cert": path_of,
     "key": path_of,
     "no_tls": flag_of,
     "insecure": flag_of,
-    "proxy_protocol": flag_of,
-    "metrics": _metrics,
+    "proxy_protocol": _text_with(read_networks),
+    "metrics": _text_with(full_address),
     "limits": _limits,
 }

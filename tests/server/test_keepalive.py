@@ -52,7 +52,7 @@ async def test_client_is_disconnected_once_silent(autojump_clock: MockClock) -> 
     presence, client = Presence(), FakeConnection()
     presence.connected(client)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(disconnect_silent_clients, presence, SILENCE)
+        nursery.start_soon(disconnect_silent_clients, presence, lambda: SILENCE)
         for _ in range(10):
             await trio.sleep(0.9 * SILENCE)
             assert client.goodbyes == []

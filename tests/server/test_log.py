@@ -186,3 +186,14 @@ def test_journal_lines_have_a_priority() -> None:
 
 def test_levels_are_of_lines_that_exist() -> None:
     assert LEVELS.keys() <= LINES.keys()
+
+
+def test_lines_below_the_level_are_only_counted() -> None:
+    stream = io.StringIO()
+    log = Log("text", stream, clock=lambda: 0.0, level="notice")
+    log.line("refused", address="nobody", reason="no reason")
+    log.line("stopping", signal="SIGTERM")
+    log.close()
+    assert len(stream.getvalue().splitlines()) == 1
+    assert "refused nobody: no reason" in stream.getvalue()
+    assert log.counts == {"refused": 1, "stopping": 1}

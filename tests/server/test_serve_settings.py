@@ -11,18 +11,41 @@ import pytest
 from tchat.core.fingerprints import pin_text
 from tchat.core.pace import Rate
 from tchat.errors import Code, StartupError
+from tchat.net.address import Address, read_networks
 from tchat.net.tls import make_credentials
 from tchat.server.limits import LIMIT_KEYS
-from tchat.server.settings import EXAMPLE, read_serve_file, read_serve_settings
+from tchat.server.settings import fixed_keys, read_serve_file, read_serve_settings
 from tchat.settings_file import InvalidSettingError
 from tests.processes import launching
 
 
-def test_the_example_is_valid() -> None:
-    found = read_serve_settings(tomllib.loads(EXAMPLE))
-    assert (found["host"], found["port"], found["data"]) == ("0.0.0.0", 7777, Path("/srv/tchat"))  # noqa: S104
+def test_values_have_the_types_of_the_options() -> None:
+    text = """
+        data = "/srv/tchat"
+        metrics = "[::1]:9464"
+        proxy_protocol = "127.0.0.1, 10.0.0.0/8"
+        log_level = "warning"
+        [limits]
+        rate_limit = "20/50"
+        max_file = "1G"
+    """
+    found = read_serve_settings(tomllib.loads(text))
+    assert found["data"] == Path("/srv/tchat")
+    assert found["metrics"] == Address("::1", 9464)
+    assert found["proxy_protocol"] == read_networks("127.0.0.1/32,10.0.0.0/8")
     assert found["limit_messages"] == Rate(20, 50)
     assert found["limit_file"] == 1 << 30
+
+
+def test_relative_paths_start_at_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "tchat.toml"
+    path.write_text('data = "data"\ncert = "/etc/cert.pem"\nkey = "../key.pem"\n')
+    found = read_serve_file(path)
+    assert found == {
+        "data": tmp_path / "data",
+        "cert": Path("/etc/cert.pem"),
+        "key": tmp_path / ".." / "key.pem",
+    }
 
 
 def test_every_option_is_a_key(capsys: pytest.CaptureFixture[str]) -> None:
@@ -35,7 +58,10 @@ def test_every_option_is_a_key(capsys: pytest.CaptureFixture[str]) -> None:
     flags = {
         word.strip(",[]").removeprefix("--").replace("-", "_") for word in words if "--" in word
     }
-    for flag in flags - {"config", "help"} - {w for w in flags if not w.isidentifier()}:
+    opposites = {"tls", "no_insecure"}
+    flags = {flag for flag in flags if flag.isidentifier()} - {"config", "help"} - opposites
+    assert set(fixed_keys()) - {"host", "port"} < flags
+    for flag in flags:
         table = {"limits": {flag: "x"}} if flag in LIMIT_KEYS else {flag: ""}
         with pytest.raises(InvalidSettingError) as caught:
             read_serve_settings(table)
@@ -49,6 +75,9 @@ def test_every_option_is_a_key(capsys: pytest.CaptureFixture[str]) -> None:
         ('port = "7777"', "port is '7777'; expected a number from 1 to 65535"),
         ("port = 0", "port is 0; expected a number from 1 to 65535"),
         ('no_tls = "yes"', "no_tls is 'yes'; expected true or false"),
+        ('metrics = "localhost"', "metrics: 'localhost' is not an address with a port"),
+        ('proxy_protocol = "10.1.0.0/8"', "proxy_protocol: '10.1.0.0/8' is no list of networks"),
+        ("proxy_protocol = true", "proxy_protocol is True; expected text"),
         (
             'log_format = "xml"',
             """log_format is 'xml'; expected one of "text", "json", "journal\"""",
@@ -85,8 +114,9 @@ async def test_a_server_runs_from_its_file(tmp_path: Path) -> None:
         path, tmp_path / "data", 'max_file = "2K"', 'log_format = "json"\nno_tls = true\nport = 1'
     )
     async with launching(tmp_path) as launch:
-        server = await launch.tchat("serve", "127.0.0.1", 0, "--config", path)
+        server = await launch.tchat("serve", "127.0.0.1", 0, "--config", path, "--tls")
         await server.sees('"event": "listening"')
+        await server.sees('"event": "key"')
         assert (tmp_path / "data" / "tchat.db").exists()
         wrong = await launch.tchat("serve", "--config", tmp_path / "none")
         assert "there is no such file" in await wrong.fails()
@@ -118,5 +148,36 @@ async def test_sighup_applies_limits_and_certificate(tmp_path: Path) -> None:
         await pinned.sees("Waiting for alice")
         path.write_text("[limits]\nmax_groups = 0\n")
         server.running.send_signal(signal.SIGHUP)
-        await server.sees("the settings file is not applied: ")
+        await server.sees("the reload failed, and nothing was applied: ")
+        assert await server.stop() == 0
+
+
+async def test_a_reload_cannot_change_other_keys(tmp_path: Path) -> None:
+    """Such as one that would turn TLS off on a public address."""
+    path, data = tmp_path / "tchat.toml", tmp_path / "data"
+    write(path, data)
+    async with launching(tmp_path, tls=True) as launch:
+        server = await launch.serve("--config", path)
+        write(path, data, "max_groups = 1", 'no_tls = true\nlog_format = "json"')
+        server.running.send_signal(signal.SIGHUP)
+        await server.sees("log_format, no_tls cannot change without a restart")
+        alice = await launch.join(server.address, "alice")
+        await alice.sees("alice created ops")
+        await alice.type("/join another")
+        await alice.sees("alice created another")
+        assert await server.stop() == 0
+
+
+async def test_sighup_renews_the_certificate_without_a_file(tmp_path: Path) -> None:
+    make_credentials(tmp_path / "used")
+    renewed = make_credentials(tmp_path / "renewed")
+    used = [tmp_path / "used" / name for name in ("server-cert.pem", "server-key.pem")]
+    async with launching(tmp_path, tls=True) as launch:
+        server = await launch.serve("--cert", used[0], "--key", used[1])
+        for file in used:
+            (tmp_path / "renewed" / file.name).replace(file)
+        server.running.send_signal(signal.SIGHUP)
+        await server.sees("applied the limits and the certificate")
+        alice = await launch.join(server.address, "alice", "--pin", pin_text(renewed.pin))
+        await alice.sees("alice created ops")
         assert await server.stop() == 0

@@ -28,6 +28,7 @@ from tchat.core.protocol.handshake import (
 from tchat.core.text import check_name
 from tchat.core.vocabulary import decode_request
 from tchat.errors import Code, ProtocolError, Refused, StorageError, TchatError
+from tchat.net.address import is_within
 from tchat.net.identity import verify
 from tchat.net.link import Link
 from tchat.net.proxy_protocol import read_proxy_header
@@ -62,7 +63,8 @@ class Peer:
 async def authenticate_peer(context: ServerContext, stream: trio.SocketStream) -> Peer | None:
     """Authenticate an accepted connection; return None if it closed or was refused."""
     link = Link(stream)
-    if context.proxy_protocol and not await _read_proxy_header(context, link, stream):
+    is_proxy = link.peer is not None and is_within(link.peer.host, context.proxies)
+    if is_proxy and not await _read_proxy_header(context, link, stream):
         return None
     try:
         context.check_capacity()
@@ -76,8 +78,12 @@ async def authenticate_peer(context: ServerContext, stream: trio.SocketStream) -
 async def _read_proxy_header(context: ServerContext, link: Link, stream: trio.SocketStream) -> bool:
     """Use the client's address, which the proxy tells, from now on; return whether it did."""
     try:
-        with trio.move_on_after(context.limits.handshake_seconds):
-            link.peer = await read_proxy_header(stream) or link.peer
+        with trio.move_on_after(context.limits.handshake_seconds) as scope:
+            context.handshakes.add(scope)
+            try:
+                link.peer = await read_proxy_header(stream) or link.peer
+            finally:
+                context.handshakes.discard(scope)
             return True
     except trio.BrokenResourceError:
         return False
