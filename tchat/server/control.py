@@ -29,17 +29,17 @@ from tchat.errors import (
     ProtocolError,
     Refused,
     StartupError,
-    StorageError,
     TchatError,
     root_of,
 )
 from tchat.server.context import make_context
+from tchat.server.faults import describe, is_storage
 from tchat.server.log import Log
 from tchat.server.operations.changes import CHANGES
 from tchat.store.open import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Mapping
     from pathlib import Path
 
     from tchat.server.context import ServerContext
@@ -109,22 +109,42 @@ def _listen(path: Path, address: str) -> trio.SocketListener:
 
 
 async def _serve(context: ServerContext, turn: trio.Lock, stream: trio.SocketStream) -> None:
-    async with stream, trio.open_nursery() as nursery:
-        try:
-            with trio.fail_after(TIMEOUT_SECONDS):
-                request = await _Lines(stream).next()
-            nursery.start_soon(_show_life, stream)
-            async with turn:
-                answer: Report = {"done": await _run(context, request)}
-        except StorageError:
+    async with stream:
+        # The signs of life have ended before the answer is sent, even if the operator's end was
+        # suspended and does not read: two tasks must never send at once.
+        async with trio.open_nursery() as nursery:
+            answer = await _answer(context, turn, stream, nursery)
+            nursery.cancel_scope.cancel()
+        if answer is not None:
+            with trio.move_on_after(TIMEOUT_SECONDS, shield=True):
+                await _send(stream, answer)
+
+
+async def _answer(
+    context: ServerContext, turn: trio.Lock, stream: trio.SocketStream, nursery: trio.Nursery
+) -> Report | None:
+    """Receive and run a command; return the answer, or None if the operator is gone.
+
+    Signs of life are sent by a task in `nursery`. Only `StorageError` gets out: a fault in a
+    command must not stop the server.
+    """
+    try:
+        with trio.fail_after(TIMEOUT_SECONDS):
+            request = await _Lines(stream).next()
+        nursery.start_soon(_show_life, stream)
+        async with turn:
+            return {"done": await _run(context, request)}
+    except trio.BrokenResourceError:
+        return None
+    except trio.TooSlowError:
+        return {"error": str(Code.MALFORMED), "text": "No command was sent in time."}
+    except Exception as error:
+        if is_storage(error):
             raise  # the store is unreliable: the whole server has to stop
-        except TchatError as error:
-            answer = {"error": str(error.code), "text": error.sentence}
-        except trio.TooSlowError:
-            answer = {"error": str(Code.MALFORMED), "text": "No command was sent in time."}
-        nursery.cancel_scope.cancel()
-        with trio.CancelScope(shield=True), trio.move_on_after(TIMEOUT_SECONDS):
-            await _send(stream, answer)
+        if isinstance(error, TchatError):
+            return {"error": str(error.code), "text": error.sentence}
+        context.log.line("fault", where="an operator's command", reason=describe(error))
+        return {"error": str(Code.INTERNAL), "text": "The command failed; see the server's log."}
 
 
 async def _show_life(stream: trio.SocketStream) -> None:
@@ -140,6 +160,7 @@ async def _run(context: ServerContext, request: object) -> Report:
             change = partial(CHANGES[name], context)
             try:
                 signature(change).bind(**arguments)
+                _check_types(arguments)
             except TypeError as error:
                 raise ProtocolError(Code.MALFORMED, f"Wrong arguments: {error}.") from error
             return await change(**arguments)
@@ -147,6 +168,13 @@ async def _run(context: ServerContext, request: object) -> Report:
             raise ProtocolError(
                 Code.UNKNOWN_TYPE, "This is not a command of this version of the server."
             )
+
+
+def _check_types(arguments: Mapping[str, object]) -> None:
+    """Raise TypeError unless all arguments are text, as all changes expect."""
+    for name, value in arguments.items():
+        if not isinstance(value, str):
+            raise TypeError(f"{name!r} has to be text")
 
 
 # ------------------------------------------------------------------ the operator
@@ -164,11 +192,28 @@ async def perform(data: Path, command: str, **arguments: object) -> Report:
             Code.CANNOT_START, f"There is no server data in {data}: {error.strerror}."
         ) from error
     request = {"command": command, "arguments": arguments}
+    report = await _ask_server(data, request)
+    return await _perform_here(data, request) if report is None else report
+
+
+async def status_of(data: Path) -> Report | None:
+    """Return the status of the server that uses `data`; None if none does, or it is silent."""
+    try:
+        return await _ask_server(data, {"command": "status", "arguments": {}})
+    except (StartupError, Refused):
+        return None
+
+
+async def _ask_server(data: Path, request: object) -> Report | None:
+    """Send a request to the server that uses `data`; return its report, or None without a server.
+
+    Raises `Refused` or `StartupError`.
+    """
     try:
         with _short(data / _SOCKET) as address:
             stream = await trio.open_unix_socket(address)
     except (OSError, RuntimeError):
-        return await _perform_here(data, request)
+        return None
     async with stream:
         try:
             return await _request(stream, request)
@@ -178,20 +223,6 @@ async def perform(data: Path, command: str, **arguments: object) -> Report:
             ) from error
 
 
-async def status_of(data: Path) -> Report | None:
-    """Return the status of the server that uses `data`; None if none does."""
-    try:
-        with _short(data / _SOCKET) as address:
-            stream = await trio.open_unix_socket(address)
-    except (OSError, RuntimeError):
-        return None
-    async with stream:
-        try:
-            return await _request(stream, {"command": "status", "arguments": {}})
-        except (trio.TooSlowError, trio.BrokenResourceError, StartupError):
-            return None
-
-
 async def _perform_here(data: Path, request: object) -> Report:
     log = Log(stream=io.StringIO())  # nobody reads it
     try:
@@ -199,14 +230,14 @@ async def _perform_here(data: Path, request: object) -> Report:
             context = make_context(store, log, groups)
             try:
                 await context.bans.load()
-                return await _run(context, request)
+                report = await _run(context, request)
             finally:
                 context.registry.close()
     except BaseExceptionGroup as group:
         raise root_of(group) from None
     finally:
         log.close()
-    raise AssertionError("unreachable")
+    return report
 
 
 async def _request(stream: trio.SocketStream, request: object) -> Report:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
+import trio.testing
 
-from tchat.errors import Code, Refused, StartupError
+from tchat.errors import Code, Refused, StartupError, StorageError, root_of
 from tchat.net.address import Address
 from tchat.server.app import ServerConfig, serve
 from tchat.server.control import perform
@@ -31,14 +32,14 @@ if TYPE_CHECKING:
 
 
 @asynccontextmanager
-async def server_with_control_socket(data: Path) -> AsyncIterator[None]:
+async def server_with_control_socket(data: Path) -> AsyncIterator[Log]:
     """Run a server with a control socket in `data`; it has to survive the block."""
     stop = trio.Event()
     log = Log("text", io.StringIO())
     config = ServerConfig(Address("127.0.0.1", 0), data, NO_RATE_LIMITS)
     async with open_store(data) as store, trio.open_nursery() as nursery:
         await nursery.start(serve, config, None, store, log, stop)
-        yield
+        yield log
         stop.set()
     log.close()
 
@@ -73,8 +74,14 @@ async def refusal_of(data: Path, name: str) -> Refused:
         (b'{"command": "format-disk", "arguments": {}}\n', Code.UNKNOWN_TYPE),
         (b'{"command": "release-name", "arguments": {}}\n', Code.MALFORMED),
         (b'{"command": "release-name", "arguments": {"name": "no name"}}\n', Code.BAD_NAME),
+        (b'{"command": "release-name", "arguments": {"name": 5}}\n', Code.MALFORMED),
+        (b'{"command": "ban", "arguments": {"kind": [], "value": "x"}}\n', Code.MALFORMED),
+        (b'{"command": [], "arguments": {}}\n', Code.UNKNOWN_TYPE),
     ],
-    ids=["words", "no end", "no text", "deep", "no command", "unknown", "none", "bad name"],
+    ids=[
+        *("words", "no end", "no text", "deep", "no command", "unknown", "none", "bad name"),
+        *("wrong type", "list", "list for the command"),
+    ],
 )
 async def test_garbage_on_the_control_socket_is_refused(
     sent: bytes, code: Code, tmp_path: Path
@@ -130,6 +137,64 @@ async def test_a_long_command_shows_signs_of_life(
                 received += more
     first, *_, last = received.splitlines()
     assert (json.loads(first), json.loads(last)) == ({"working": True}, {"done": {"thought": True}})
+
+
+async def test_a_fault_in_a_command_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(_: ServerContext) -> dict[str, object]:
+        raise ZeroDivisionError
+
+    monkeypatch.setitem(CHANGES, "fail", fail)
+    async with server_with_control_socket(tmp_path) as log:
+        answer = await control_reply(tmp_path, b'{"command": "fail", "arguments": {}}\n')
+        assert isinstance(answer, dict)
+        assert answer["error"] == Code.INTERNAL
+        assert log.counts["fault"] == 1
+        assert (await refusal_of(tmp_path, "nobody")).code == Code.NO_SUCH_NAME
+
+
+async def test_an_unreliable_store_stops_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(_: ServerContext) -> dict[str, object]:
+        raise StorageError(Code.INTERNAL, "The disk is gone.")
+
+    monkeypatch.setitem(CHANGES, "fail", fail)
+
+    async def run() -> None:
+        async with server_with_control_socket(tmp_path):
+            with pytest.raises(StartupError):
+                await perform(tmp_path, "fail")
+            await trio.sleep(GUARD)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await run()
+    assert isinstance(root_of(caught.value), StorageError)
+
+
+async def test_a_suspended_operator_does_not_stop_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing reads the signs of life, until no more can be sent; then the command ends."""
+    monkeypatch.setattr("tchat.server.control.SIGN_OF_LIFE_SECONDS", 0)
+    monkeypatch.setattr("tchat.server.control.TIMEOUT_SECONDS", 0.5)
+    ready = trio.Event()
+
+    async def think(_: ServerContext) -> dict[str, object]:
+        await ready.wait()
+        return {}
+
+    monkeypatch.setitem(CHANGES, "think", think)
+    async with server_with_control_socket(tmp_path) as log:
+        stream = await trio.open_unix_socket(str(tmp_path / "control"))
+        async with stream:
+            await stream.send_all(b'{"command": "think", "arguments": {}}\n')
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            ready.set()
+            await trio.testing.wait_all_tasks_blocked()
+            assert (await refusal_of(tmp_path, "nobody")).code == Code.NO_SUCH_NAME
+        assert log.counts["fault"] == 0
 
 
 async def test_an_operator_waits_while_the_server_works(tmp_path: Path) -> None:
