@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,13 +21,12 @@ from tchat.server import retention
 from tchat.server.operations.backup import take_backup
 from tchat.server.operations.verification import verify_server
 from tchat.store.open import open_store
+from tchat.store.sqlite.backup import Copied, back_up
 from tchat.testing import open_server
 from tests.helpers import log_of, texts
 from tests.server.operated import FILES, LONG_FILE, MESSAGES, make_data
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tchat.api.client import Client
 
 ROUNDS = int(os.environ.get("TCHAT_BACKUPS", "6"))
@@ -127,7 +130,8 @@ def test_a_backup_is_private(data: Path, tmp_path: Path) -> None:
     take_backup(data, tmp_path / "backup")
     for path in (tmp_path / "backup", *(tmp_path / "backup").rglob("*")):
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
-    assert not (tmp_path / "backup.incomplete").exists()
+    assert not list(tmp_path.glob("*.incomplete"))
+    assert not (tmp_path / "backup" / "unfinished-backup").exists()
 
 
 def test_an_empty_directory_may_be_the_target(data: Path, tmp_path: Path) -> None:
@@ -136,11 +140,82 @@ def test_an_empty_directory_may_be_the_target(data: Path, tmp_path: Path) -> Non
     assert verify_server(tmp_path / "backup").events > MESSAGES
 
 
-def test_an_interrupted_backup_does_not_block_another(data: Path, tmp_path: Path) -> None:
-    (tmp_path / "backup.incomplete" / "files").mkdir(parents=True)
-    (tmp_path / "backup.incomplete" / "tchat.db").write_text("half")
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tchat.server.operations import backup
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+backup.replace_file = die
+backup.take_backup(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+"""Takes a backup, and is killed before it copies the keys."""
+
+
+def test_an_interrupted_backup_is_removed_by_another(data: Path, tmp_path: Path) -> None:
+    killed = [sys.executable, "-c", KILLED, str(data), str(tmp_path / "backup")]
+    assert subprocess.run(killed, check=False).returncode == -signal.SIGKILL
+    (draft,) = tmp_path.glob("*.incomplete")
+    assert (draft / "tchat.db").exists()
     take_backup(data, tmp_path / "backup")
     assert verify_server(tmp_path / "backup").faults == []
+    assert not draft.exists()
+
+
+def test_a_directory_of_others_is_not_removed(data: Path, tmp_path: Path) -> None:
+    """Although it is called as an unfinished backup would be."""
+    for name in ("backup.incomplete", "backup.mine.incomplete"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "precious").touch()
+    take_backup(data, tmp_path / "backup")
+    for name in ("backup.incomplete", "backup.mine.incomplete"):
+        assert (tmp_path / name / "precious").exists()
+
+
+def test_backups_to_one_target_are_independent(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second begins and ends while the first copies files; only one gets the name."""
+    first_copies = True
+
+    def copy(source: Path, target: Path) -> Copied:
+        nonlocal first_copies
+        copied = back_up(source, target)
+        if first_copies:
+            first_copies = False
+            take_backup(data, tmp_path / "backup")
+        return copied
+
+    monkeypatch.setattr("tchat.server.operations.backup.back_up", copy)
+    with pytest.raises(Refused, match="exists already") as caught:
+        take_backup(data, tmp_path / "backup")
+    assert caught.value.code == Code.BAD_FILE
+    report = verify_server(tmp_path / "backup")
+    assert (report.faults, report.events > MESSAGES) == ([], True)
+    assert not list(tmp_path.glob("*.incomplete"))
+
+
+def test_a_target_that_vanishes_is_an_error(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files of the data are not reported as damaged for it."""
+
+    def copy(source: Path, target: Path) -> Copied:
+        (target / "files").rmdir()
+        (target / "files").symlink_to(tmp_path / "unmounted")
+        return back_up(source, target)
+
+    def create(source: Path, target: Path) -> Copied:
+        (target / "files").mkdir()
+        return copy(source, target)
+
+    monkeypatch.setattr("tchat.server.operations.backup.back_up", create)
+    with pytest.raises(Refused) as caught:
+        take_backup(data, tmp_path / "backup")
+    assert caught.value.code == Code.FILE_UNREADABLE
+    assert not (tmp_path / "backup").exists()
 
 
 def test_nothing_is_overwritten(data: Path, tmp_path: Path) -> None:
@@ -149,9 +224,53 @@ def test_nothing_is_overwritten(data: Path, tmp_path: Path) -> None:
     with pytest.raises(Refused) as caught:
         take_backup(data, tmp_path / "backup")
     assert caught.value.code == Code.BAD_FILE
-    with pytest.raises(Refused, match="inside the data directory"):
-        take_backup(data, data / "backup")
     assert [path.name for path in (tmp_path / "backup").iterdir()] == ["precious"]
+
+
+def test_the_data_directory_cannot_have_its_backup(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By whatever path."""
+    (tmp_path / "link").symlink_to(data)
+    (tmp_path / "dangling").symlink_to(data / "backup")
+    monkeypatch.chdir(data)
+    for target in (
+        *(data, data / "backup", tmp_path / "link" / "backup", tmp_path / "dangling"),
+        *(Path(), Path("backup"), Path("files/../backup")),
+    ):
+        with pytest.raises(Refused, match="inside the data directory") as caught:
+            take_backup(data, target)
+        assert caught.value.code == Code.BAD_FILE
+    assert not list(data.glob("*backup*"))
+
+
+def test_a_backup_beside_the_data_may_have_any_path(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(data)
+    assert take_backup(Path(), Path("../backup")).target == str(tmp_path / "backup")
+    assert take_backup(data, data / ".." / "another").target == str(tmp_path / "another")
+
+
+def test_the_working_directory_is_no_target(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(Refused, match=r"is the working directory; .*/here/tchat"):
+        take_backup(data, Path())
+
+
+def test_a_mount_point_is_no_target(data: Path) -> None:
+    with pytest.raises(Refused, match="is a mount point"):
+        take_backup(data, Path("/"))
+
+
+def test_links_in_a_circle_are_an_error(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "one").symlink_to(tmp_path / "two")
+    (tmp_path / "two").symlink_to(tmp_path / "one")
+    with pytest.raises(Refused, match="/one/backup"):
+        take_backup(data, tmp_path / "one" / "backup")
 
 
 def test_damaged_files_are_reported(data: Path, tmp_path: Path) -> None:

@@ -81,25 +81,27 @@ def _copy_file(source: Path, target: Path, sha256: bytes) -> bool:
         return True
     original = blob_path(source / "files", sha256)
     copy.parent.mkdir(mode=0o700, exist_ok=True)
-    try:
-        whole = _copy_bytes(original, copy) == sha256
-    except FileNotFoundError:
+    digest = _copy_bytes(original, copy)
+    if digest is None:
         return False
-    if not whole:
+    if digest != sha256:
         copy.unlink()
         return False
     sums = original.with_name(original.name + DIGESTS_SUFFIX)
-    if sums.exists():
-        _copy_bytes(sums, copy.with_name(sums.name))
+    _copy_bytes(sums, copy.with_name(sums.name))  # if it has any
     sync_directory(copy.parent)
     return True
 
 
-def _copy_bytes(original: Path, copy: Path) -> bytes:
-    """Copy a file durably; return the SHA-256 of its contents."""
+def _copy_bytes(original: Path, copy: Path) -> bytes | None:
+    """Copy a file durably; return the SHA-256 of its contents, or None if there is no such file."""
     digest = hashlib.sha256()
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-    with original.open("rb") as read, os.fdopen(os.open(copy, flags, 0o600), "wb") as write:
+    try:
+        read = original.open("rb")
+    except FileNotFoundError:  # and only here: a target that is gone is another error
+        return None
+    with read, os.fdopen(os.open(copy, flags, 0o600), "wb") as write:
         while data := read.read(_CHUNK):
             digest.update(data)
             write.write(data)
