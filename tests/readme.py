@@ -20,7 +20,7 @@ from tchat.cli.command_line import SUBCOMMANDS
 from tchat.client.config.settings import EXAMPLE
 from tchat.errors import Code
 from tchat.server.limits import add_limits
-from tchat.server.log import LINES
+from tchat.server.log import LEVELS, LINES
 from tchat.ui.chat.lines import Line
 from tchat.ui.commands.table import COMMANDS
 from tchat.ui.tui.keymap import key_rows
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
+SERVE_SETTINGS = ROOT / "examples" / "deploy" / "tchat.toml"
 BOT = ROOT / "examples" / "echo.py"
 
 FIRST_COMMANDS = (
@@ -164,7 +165,10 @@ def limits_table() -> str:
 
 def log_table() -> str:
     """Return the table of the server's log lines."""
-    return _table(("event", "line"), ((f"`{kind}`", f"`{line}`") for kind, line in LINES.items()))
+    return _table(
+        ("event", "level", "line"),
+        ((f"`{kind}`", LEVELS.get(kind, "info"), f"`{line}`") for kind, line in LINES.items()),
+    )
 
 
 def packages_table() -> str:
@@ -216,7 +220,11 @@ def documents() -> dict[str, dict[str, Callable[[], str]]]:
         "tchat/api/README.md": {"names": public_names_table},
         "tchat/client/config/README.md": {"config": lambda: f"```toml\n{EXAMPLE.strip()}\n```"},
         "tchat/core/README.md": {"codes": codes_table},
-        "tchat/server/README.md": {"limits": limits_table, "log": log_table},
+        "tchat/server/README.md": {
+            "settings": lambda: f"```toml\n{SERVE_SETTINGS.read_text().strip()}\n```",
+            "limits": limits_table,
+            "log": log_table,
+        },
         "tchat/ui/README.md": {"commands": commands_table, "keys": keys_table},
         "tests/bench/README.md": {"speed": lambda: table(json.loads(WRITTEN.read_text()))},
     }

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import shutil
 import signal
 import socket
 import struct
@@ -17,6 +20,7 @@ import pytest
 import trio
 import trio.testing
 
+from tchat.cli import parser
 from tchat.errors import ProtocolError
 from tchat.net.address import Address
 from tchat.net.proxy_protocol import read_proxy_header
@@ -28,7 +32,8 @@ from tests.processes import launching
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-DEPLOY = Path(__file__).parents[1] / "examples" / "deploy"
+ROOT = Path(__file__).parents[1]
+DEPLOY = ROOT / "examples" / "deploy"
 
 
 # ------------------------------------------------------------------ examples
@@ -38,13 +43,84 @@ def test_the_example_settings_are_valid() -> None:
     read_serve_settings(tomllib.loads((DEPLOY / "tchat.toml").read_text()))
 
 
-def test_the_unit_starts_a_command_that_exists() -> None:
-    from tchat.cli import parser
+def test_settings_that_are_commented_out_are_valid() -> None:
+    text = (DEPLOY / "tchat.toml").read_text()
+    everything = re.sub(r"(?m)^# (\w+ = )", r"\1", text)
+    found = read_serve_settings(tomllib.loads(everything))
+    assert {"metrics", "cert", "key", "log_level", "proxy_protocol"} < found.keys()
 
-    lines = (DEPLOY / "tchat.service").read_text().splitlines()
-    (command,) = [line.partition("=")[2] for line in lines if line.startswith("ExecStart=")]
+
+def commands_in(name: str) -> list[str]:
+    """Return what a file of the unit starts."""
+    lines = (DEPLOY / name).read_text().splitlines()
+    return [line.partition("=")[2] for line in lines if re.match("ExecStart=.", line)]
+
+
+@pytest.mark.parametrize("name", ["tchat.service", "tchat.service.d/certificate.conf"])
+def test_the_unit_starts_a_command_that_exists(name: str) -> None:
+    (command,) = commands_in(name)
     parser().parse_args(command.split()[1:])
-    assert "Type=notify-reload" in lines
+
+
+SYSTEMD_ANALYZE = shutil.which("systemd-analyze")
+
+
+@pytest.mark.parametrize("drop_in", [False, True])
+@pytest.mark.skipif(SYSTEMD_ANALYZE is None, reason="needs systemd-analyze")
+def test_systemd_accepts_the_unit(tmp_path: Path, drop_in: bool) -> None:
+    """Without a word, also with the drop-in; what it cannot know is where tchat is installed."""
+    shutil.copytree(DEPLOY, tmp_path, dirs_exist_ok=True)
+    if not drop_in:
+        shutil.rmtree(tmp_path / "tchat.service.d")
+    for path in tmp_path.rglob("*.*"):
+        if path.is_file():
+            path.write_text(path.read_text().replace("/opt/tchat/bin/tchat", sys.executable))
+    assert (
+        analyze("verify", "--man=no", tmp_path / "tchat.service", tmp_path / "tchat.socket") == ""
+    )
+    # The exposure is from 0 (none) to 100; that of most services of a distribution is above 90.
+    assert "OK" in analyze(
+        "security", "--offline=yes", "--threshold=20", tmp_path / "tchat.service"
+    )
+
+
+def analyze(*words: str | Path) -> str:
+    """Run systemd-analyze, which has to succeed; return all it prints."""
+    assert SYSTEMD_ANALYZE is not None
+    done = subprocess.run(
+        [SYSTEMD_ANALYZE, *words], text=True, capture_output=True, check=False, timeout=GUARD
+    )
+    assert done.returncode == 0, done
+    return done.stdout + done.stderr
+
+
+CONTAINER = (DEPLOY / "Containerfile").read_text()
+
+
+def test_the_container_starts_commands_that_exist() -> None:
+    (entry,), (serve,), (check,) = (
+        re.findall(rf"(?m)^{word}.*(\[.*\])$", CONTAINER)
+        for word in ("ENTRYPOINT", "CMD", "HEALTHCHECK")
+    )
+    assert json.loads(entry) == ["tchat"]
+    parser().parse_args(json.loads(serve))
+    assert json.loads(check)[0] == "tchat"
+    parser().parse_args(json.loads(check)[1:])
+
+
+def test_the_container_has_what_the_package_needs() -> None:
+    copied = [
+        ROOT / source
+        for sources in re.findall(r"(?m)^COPY ([^-].*) \S+$", CONTAINER)
+        for source in sources.split()
+    ]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    shared = project["tool"]["hatch"]["build"]["targets"]["wheel"]["shared-data"]
+    needed = ["pyproject.toml", project["project"]["readme"], "tchat/__init__.py", *shared]
+    for name in (*needed, *project["project"]["license-files"]):
+        path = ROOT / name
+        assert path.exists()
+        assert any(path.is_relative_to(one) for one in copied), name
 
 
 # ------------------------------------------------------------------ the service manager

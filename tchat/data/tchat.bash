@@ -13,8 +13,10 @@ _tchat() {
         " serve --config") compopt -o filenames; COMPREPLY=($(compgen -f -- "$word")); return ;;
         " serve --data") compopt -o filenames; COMPREPLY=($(compgen -f -- "$word")); return ;;
         " serve --log-format") COMPREPLY=($(compgen -W "text json journal" -- "$word")); return ;;
+        " serve --log-level") COMPREPLY=($(compgen -W "error warning notice info" -- "$word")); return ;;
         " serve --cert") compopt -o filenames; COMPREPLY=($(compgen -f -- "$word")); return ;;
         " serve --key") compopt -o filenames; COMPREPLY=($(compgen -f -- "$word")); return ;;
+        " serve --proxy-protocol") :; return ;;
         " serve --metrics") :; return ;;
         " serve --rate-limit") :; return ;;
         " serve --join-limit") :; return ;;
@@ -114,7 +116,7 @@ _tchat() {
         " demo")
             COMPREPLY+=($(compgen -W "-h --help --user --plain" -- "$word")) ;;
         " serve")
-            COMPREPLY+=($(compgen -W "-h --help --config --data --log-format --cert --key --no-tls --insecure --proxy-protocol --metrics --rate-limit --join-limit --max-groups --max-members --max-requests --max-invites --max-file --max-files --keep-files --keep-messages --handshake-time --max-connections --max-devices --max-strangers --max-strangers-each" -- "$word")) ;;
+            COMPREPLY+=($(compgen -W "-h --help --config --data --log-format --log-level --cert --key --no-tls --tls --insecure --no-insecure --proxy-protocol --metrics --rate-limit --join-limit --max-groups --max-members --max-requests --max-invites --max-file --max-files --keep-files --keep-messages --handshake-time --max-connections --max-devices --max-strangers --max-strangers-each" -- "$word")) ;;
         " join")
             COMPREPLY+=($(compgen -W "-h --help --pin --invite --link --no-tls --insecure --user --group --plain --downloads --json --history --commands --create --yes" -- "$word")) ;;
         " say")

@@ -69,3 +69,15 @@ async def test_ping_counts_as_being_heard(autojump_clock: MockClock) -> None:
     await there.send_all(encode(Ping()))
     await link.receive()
     assert link.last_received == trio.current_time()
+
+
+async def test_the_limit_may_change(autojump_clock: MockClock) -> None:
+    """A reload can change it while the server runs."""
+    presence, client, limits = Presence(), FakeConnection(), [SILENCE]
+    presence.connected(client)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(disconnect_silent_clients, presence, lambda: limits[-1])
+        limits.append(SILENCE / 10)
+        await trio.sleep(0.3 * SILENCE)
+        assert Code.IDLE in client.goodbyes
+        nursery.cancel_scope.cancel()
