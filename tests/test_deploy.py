@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -25,8 +26,13 @@ from tchat.errors import ProtocolError
 from tchat.net.address import Address
 from tchat.net.proxy_protocol import read_proxy_header
 from tchat.net.systemd import inherited_listeners
+from tchat.net.tcp import port_of
+from tchat.server.context import make_context
+from tchat.server.log import Log
+from tchat.server.metrics import serve_metrics
 from tchat.server.settings import read_serve_settings
 from tests.helpers import GUARD
+from tests.memory_store import MemoryStore
 from tests.processes import launching
 
 if TYPE_CHECKING:
@@ -225,6 +231,25 @@ async def test_metrics_are_served_over_http(tmp_path: Path) -> None:
         assert "tchat_events_total 2.0" in text
         assert 'tchat_log_lines_total{event="user_connected"} 1.0' in text
         assert (await http_get(port, "/secrets")).startswith("HTTP/1.1 404 ")
+
+
+async def test_a_fault_in_the_metrics_is_no_fault_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(_: object) -> bytes:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("prometheus_client.generate_latest", fail)
+    log = Log("text", io.StringIO())
+    async with trio.open_nursery() as nursery:
+        context = make_context(MemoryStore(), log, nursery)
+        (listener,) = await nursery.start(serve_metrics, context, Address("127.0.0.1", 0))
+        for _ in range(2):
+            text = await http_get(port_of(listener), "/metrics")
+            assert text.startswith("HTTP/1.1 500 ")
+        assert log.counts["fault"] == 2
+        nursery.cancel_scope.cancel()
+    log.close()
 
 
 async def http_get(port: int, path: str) -> str:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.core.text import fold
 from tchat.errors import Code, StartupError
 from tchat.net.tcp import listen
+from tchat.server.faults import describe, is_storage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -62,14 +62,24 @@ async def _answer(context: ServerContext, stream: trio.SocketStream) -> None:
                     return
                 request += more
             method, _, rest = request.partition(b" ")
-            found = method in (b"GET", b"HEAD") and rest.split(b" ")[0] in (b"/metrics", b"/")
-            body = _text(context) if found else b"not found\n"
-            status = "200 OK" if found else "404 Not Found"
+            wanted = method in (b"GET", b"HEAD") and rest.split(b" ")[0] in (b"/metrics", b"/")
+            status, body = _page(context) if wanted else ("404 Not Found", b"not found\n")
             head = (
                 f"HTTP/1.1 {status}\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n"
                 f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
             )
             await stream.send_all(head.encode() + (b"" if method == b"HEAD" else body))
+
+
+def _page(context: ServerContext) -> tuple[str, bytes]:
+    """Return the status and the metrics; a fault in them must not stop the server."""
+    try:
+        return "200 OK", _text(context)
+    except Exception as error:
+        if is_storage(error):
+            raise
+        context.log.line("fault", where="the metrics", reason=describe(error))
+        return "500 Internal Server Error", b"The metrics failed; see the server's log.\n"
 
 
 def _text(context: ServerContext) -> bytes:
@@ -93,14 +103,16 @@ class _Collector:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
         context = self._context
-        online = {fold(connection.author.name) for connection in context.presence.connections()}
         gauges = {
             "connections": ("Open connections, also of file transfers.", context.open_connections),
             "unauthenticated": (
                 "Connections that are authenticating.",
                 context.unauthenticated.count,
             ),
-            "people_online": ("People with at least one chat connection.", len(online)),
+            "people_online": (
+                "People with at least one chat connection.",
+                context.presence.people_online,
+            ),
             "active_groups": ("Groups that are in memory.", context.registry.count),
             "start_time_seconds": ("Unix time of the start.", context.started / 1000),
         }

@@ -73,6 +73,11 @@ class Presence:
         """Return all connections."""
         return [one for devices in self._connections.values() for one in devices.values()]
 
+    @property
+    def people_online(self) -> int:
+        """The number of people with at least one connection."""
+        return len(self._connections)
+
     def connections_of(self, person: str) -> list[ClientConnection]:
         """Return a person's connections."""
         return list(self._connections.get(person, {}).values())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, get_args
 
 from tchat.core.group.direct import check_group
 from tchat.core.group.operation import Appoint, Close
-from tchat.core.text import check_name, fold
+from tchat.core.text import check_name
 from tchat.errors import Code, Refused
 from tchat.server.bans import new_ban, normalized
 from tchat.server.operations.erasure import erase_person
@@ -97,11 +97,10 @@ def _kind(kind: BanKind) -> BanKind:
 
 async def status(context: ServerContext) -> Report:
     """Return since when the server runs, and who is connected."""
-    online = {fold(connection.author.name) for connection in context.presence.connections()}
     return {
         "since": time_text(context.started),
         "connections": context.open_connections,
-        "people_online": len(online),
+        "people_online": context.presence.people_online,
     }
 
 
