@@ -327,6 +327,8 @@ async def test_the_log_has_the_address_behind_the_proxy(tmp_path: Path) -> None:
             alice = await launch.join(door, "alice")
             await alice.sees("alice created ops")
             await server.sees("alice connected from 192.0.2.7:4711")
+        check = await launch.tchat("ping", server.address, "--proxy-protocol")
+        assert await check.exit() == 0
         direct = await launch.tchat("ping", server.address)
         assert await direct.exit() != 0
         await server.sees("This server expects a header of the PROXY protocol")

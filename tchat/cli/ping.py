@@ -41,6 +41,11 @@ def describe(parser: argparse.ArgumentParser) -> None:
         help="the pin that the server's key has to match: sha256:...",
     )
     parser.add_argument("--no-tls", action="store_true", help="for a server without TLS")
+    parser.add_argument(
+        "--proxy-protocol",
+        action="store_true",
+        help="for a server that takes this machine for its proxy (serve --proxy-protocol)",
+    )
     parser.set_defaults(run=_ping)
 
 
@@ -51,7 +56,7 @@ def _ping(given: argparse.Namespace) -> int:
     from tchat.net.address import Address
 
     address = Address(given.host, given.port)
-    took = trio.run(ping, address, given.pin, not given.no_tls, given.timeout)
+    took = trio.run(ping, address, given.pin, not given.no_tls, given.timeout, given.proxy_protocol)
     print_line(f"{address} answered in {took * 1000:.0f} ms")
     return 0
 

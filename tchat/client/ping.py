@@ -20,6 +20,7 @@ from tchat.core.vocabulary import TO_CLIENT
 from tchat.errors import Code, ProtocolError, Refused, TchatError, Unavailable
 from tchat.net.identity import Identity
 from tchat.net.link import Link
+from tchat.net.proxy_protocol import LOCAL_HEADER
 from tchat.net.tcp import explain
 from tchat.net.tls import NotTls, ServerBusy, client_context
 
@@ -29,15 +30,23 @@ if TYPE_CHECKING:
 _CLIENT_ID_SIZE = 8
 
 
-async def ping(address: Address, pin: bytes | None, tls: bool, timeout: float) -> float:  # noqa: ASYNC109
+async def ping(
+    address: Address,
+    pin: bytes | None,
+    tls: bool,
+    timeout: float,  # noqa: ASYNC109
+    from_proxy: bool = False,
+) -> float:
     """Return after how many seconds the server sent its challenge.
+
+    With `from_proxy`, the server takes this machine for its proxy, and expects a header from it.
 
     Raises `Unavailable`, or `Refused`: busy, server_changed or not_encrypted.
     """
     start = trio.current_time()
     try:
         with trio.fail_after(timeout):
-            await _challenge(address, pin, tls=tls)
+            await _challenge(address, pin, tls=tls, preface=LOCAL_HEADER if from_proxy else b"")
     except trio.TooSlowError as error:
         raise Refused(Code.BUSY, f"{address} did not answer within {timeout:g} s.") from error
     except ServerBusy as error:
@@ -51,8 +60,8 @@ async def ping(address: Address, pin: bytes | None, tls: bool, timeout: float) -
     return trio.current_time() - start
 
 
-async def _challenge(address: Address, pin: bytes | None, *, tls: bool) -> None:
-    link = await Link.connect(address, client_context(verified=False) if tls else None)
+async def _challenge(address: Address, pin: bytes | None, *, tls: bool, preface: bytes) -> None:
+    link = await Link.connect(address, client_context(verified=False) if tls else None, preface)
     async with link.stream:
         if pin is not None and link.server_pin() != pin:
             raise Refused(

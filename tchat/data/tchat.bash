@@ -136,7 +136,7 @@ _tchat() {
         " irc")
             COMPREPLY+=($(compgen -W "-h --help --user --listen --pin --no-tls" -- "$word")) ;;
         " ping")
-            COMPREPLY+=($(compgen -W "-h --help --timeout --pin --no-tls" -- "$word")) ;;
+            COMPREPLY+=($(compgen -W "-h --help --timeout --pin --no-tls --proxy-protocol" -- "$word")) ;;
         " admin")
             COMPREPLY+=($(compgen -W "stats groups people show export backup verify ban unban bans erase remove-group set-admin release-name -h --help" -- "$word")) ;;
         " admin stats")

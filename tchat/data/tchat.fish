@@ -138,6 +138,7 @@ complete -c tchat -n '__fish_seen_subcommand_from ping' -s h -l help -d 'show th
 complete -c tchat -n '__fish_seen_subcommand_from ping' -l timeout -r -a '' -d 'how long to wait for the answer'
 complete -c tchat -n '__fish_seen_subcommand_from ping' -l pin -r -a '' -d 'the pin that the server'"'"'s key has to match: sha256:...'
 complete -c tchat -n '__fish_seen_subcommand_from ping' -l no-tls -d 'for a server without TLS'
+complete -c tchat -n '__fish_seen_subcommand_from ping' -l proxy-protocol -d 'for a server that takes this machine for its proxy'
 complete -c tchat -n '__fish_seen_subcommand_from admin; and not __fish_seen_subcommand_from stats groups people show export backup verify ban unban bans erase remove-group set-admin release-name' -a stats -d 'totals, and whether a server is running'
 complete -c tchat -n '__fish_seen_subcommand_from admin; and not __fish_seen_subcommand_from stats groups people show export backup verify ban unban bans erase remove-group set-admin release-name' -a groups -d 'list all groups'
 complete -c tchat -n '__fish_seen_subcommand_from admin; and not __fish_seen_subcommand_from stats groups people show export backup verify ban unban bans erase remove-group set-admin release-name' -a people -d 'list all people'

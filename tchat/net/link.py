@@ -82,13 +82,16 @@ class Link:
     # ------------------------------------------------------------------ opening
 
     @classmethod
-    async def connect(cls, address: Address, context: ssl.SSLContext | None) -> Link:
-        """Connect to a server, with TLS if `context` is given.
+    async def connect(
+        cls, address: Address, context: ssl.SSLContext | None, preface: bytes = b""
+    ) -> Link:
+        """Connect to a server, with TLS if `context` is given; `preface` is sent before it.
 
         Raises OSError if the server cannot be reached, and the exceptions of `open_tls`.
         """
         stream = await connect(address)
         try:
+            await stream.send_all(preface)
             link = cls(stream)
             if context is not None:
                 link._use(await open_tls(stream, context, address.host))

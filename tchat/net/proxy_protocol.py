@@ -17,6 +17,9 @@ from tchat.errors import Code, ProtocolError
 from tchat.net.address import Address
 
 _SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
+LOCAL_HEADER = _SIGNATURE + b"\x20\0\0\0"
+"""What a proxy, or whoever checks a server in its place, sends on a connection of its own."""
+
 _LINE_LIMIT = 107
 _CHUNK = 4096
 _LOCAL, _PROXY = 0x20, 0x21

@@ -86,12 +86,12 @@ def _check_target(data: Path, target: Path) -> None:
     if target.is_mount():
         raise Refused(
             Code.BAD_FILE,
-            f"{target} is a mount point; choose a new directory in it: {target}/tchat",
+            f"{target} is a mount point; choose a new directory in it: {target / 'tchat'}",
         )
     if target.samefile(Path.cwd()):
         raise Refused(
             Code.BAD_FILE,
-            f"{target} is the working directory; choose a new one in it: {target}/tchat",
+            f"{target} is the working directory; choose a new one in it: {target / 'tchat'}",
         )
     if not target.is_dir() or any(target.iterdir()):
         raise _exists(target)
