@@ -5,19 +5,20 @@ directory could change everything in it anyway, so file permissions are sufficie
 
 A client sends one line of JSON, `{"command": NAME, "arguments": {...}}`. The server answers with
 lines of JSON: `{"working": true}` every second while the command runs, and at the end
-`{"done": {...}}`, or `{"error": CODE, "text": SENTENCE}`. Commands run one after another.
+`{"done": {...}}`, or `{"error": CODE, "text": SENTENCE}`. Commands run one after another, except
+for those in `_SHORT`.
 
 `perform` is the other end. When no server runs, it locks and opens the store itself and runs the
-same command on it.
+same command on it; the log lines go to standard error.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import socket
-from contextlib import asynccontextmanager, contextmanager, suppress
+import sys
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from functools import partial
 from inspect import signature
 from typing import TYPE_CHECKING
@@ -48,6 +49,9 @@ if TYPE_CHECKING:
 _SOCKET = "control"
 _ADDRESS_LIMIT = 90
 _LINE_LIMIT = 64 * 1024
+_SHORT = ("status", "ban", "unban", "bans")
+"""Commands that do not wait for others: an urgent ban must not wait for a long erasure."""
+
 SIGN_OF_LIFE_SECONDS = 1.0
 TIMEOUT_SECONDS = 5.0
 """How long either side waits for the next line of the other."""
@@ -132,7 +136,8 @@ async def _answer(
         with trio.fail_after(TIMEOUT_SECONDS):
             request = await _Lines(stream).next()
         nursery.start_soon(_show_life, stream)
-        async with turn:
+        is_short = isinstance(request, dict) and request.get("command") in _SHORT
+        async with nullcontext() if is_short else turn:
             return {"done": await _run(context, request)}
     except trio.BrokenResourceError:
         return None
@@ -224,7 +229,7 @@ async def _ask_server(data: Path, request: object) -> Report | None:
 
 
 async def _perform_here(data: Path, request: object) -> Report:
-    log = Log(stream=io.StringIO())  # nobody reads it
+    log = Log(stream=sys.stderr)
     try:
         async with open_store(data) as store, trio.open_nursery() as groups:
             context = make_context(store, log, groups)

@@ -6,6 +6,7 @@ import io
 import json
 import stat
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +16,7 @@ import trio.testing
 from tchat.errors import Code, Refused, StartupError, StorageError, root_of
 from tchat.net.address import Address
 from tchat.server.app import ServerConfig, serve
-from tchat.server.control import perform
+from tchat.server.control import perform, status_of
 from tchat.server.log import Log
 from tchat.server.operations.changes import CHANGES
 from tchat.store.open import open_store
@@ -195,6 +196,40 @@ async def test_a_suspended_operator_does_not_stop_the_server(
             await trio.testing.wait_all_tasks_blocked()
             assert (await refusal_of(tmp_path, "nobody")).code == Code.NO_SUCH_NAME
         assert log.counts["fault"] == 0
+
+
+async def test_a_ban_does_not_wait_for_long_commands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does the status; other commands run one after another."""
+    running: list[str] = []
+
+    async def think(_: ServerContext, who: str) -> dict[str, object]:
+        running.append(who)
+        await trio.sleep_forever()
+        raise AssertionError
+
+    monkeypatch.setitem(CHANGES, "think", think)
+    async with server_with_control_socket(tmp_path), trio.open_nursery() as nursery:
+        for who in ("first", "second"):
+            nursery.start_soon(partial(perform, tmp_path, "think", who=who))
+            await trio.testing.wait_all_tasks_blocked()
+        with trio.fail_after(GUARD):
+            banned = await perform(tmp_path, "ban", kind="name", value="eve")
+        assert banned["value"] == "eve"
+        assert (await status_of(tmp_path) or {})["people_online"] == 0
+        assert running == ["first"]
+        nursery.cancel_scope.cancel()
+
+
+async def test_changes_without_a_server_are_logged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On standard error: there is no other log, and standard output is the report's."""
+    async with server_with_control_socket(tmp_path):
+        pass
+    await perform(tmp_path, "ban", kind="name", value="eve")
+    assert capsys.readouterr().err.endswith("the operator banned the name eve from this server\n")
 
 
 async def test_an_operator_waits_while_the_server_works(tmp_path: Path) -> None:
