@@ -233,7 +233,7 @@ async def test_metrics_are_served_over_http(tmp_path: Path) -> None:
         assert (await http_get(port, "/secrets")).startswith("HTTP/1.1 404 ")
 
 
-async def test_a_fault_in_the_metrics_is_no_fault_elsewhere(
+async def test_faulty_metrics_do_not_stop_the_server(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fail(_: object) -> bytes:

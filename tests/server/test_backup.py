@@ -244,7 +244,7 @@ def test_the_data_directory_cannot_have_its_backup(
     assert not list(data.glob("*backup*"))
 
 
-def test_a_backup_beside_the_data_may_have_any_path(
+def test_backups_beside_the_data_have_any_path(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(data)
