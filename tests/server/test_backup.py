@@ -169,6 +169,7 @@ def test_a_directory_of_others_is_not_removed(data: Path, tmp_path: Path) -> Non
     for name in ("backup.incomplete", "backup.mine.incomplete"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "precious").touch()
+    (tmp_path / "backup.mine.incomplete" / "unfinished-backup").touch()
     take_backup(data, tmp_path / "backup")
     for name in ("backup.incomplete", "backup.mine.incomplete"):
         assert (tmp_path / name / "precious").exists()
