@@ -18,13 +18,12 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
-
 from tchat.client.journal import Journal
 from tchat.client.program_state import ProgramState
 from tchat.core.protocol.handshake import CLIENT_ID_SIZE
 from tchat.core.text import fold
 from tchat.errors import Code, Refused, StartupError
+from tchat.file_lock import try_lock
 from tchat.transfer.durable import replace_file
 
 if TYPE_CHECKING:
@@ -162,11 +161,8 @@ def _lock_first_free(
 def _lock_first(paths: Iterable[Path]) -> tuple[AbstractContextManager[object], Path] | None:
     """Lock the first of these ids that no process uses; None if all are in use."""
     for path in paths:
-        try:
-            lock = FileLock(path.with_suffix(".lock"), timeout=0).acquire()
-        except Timeout:
-            continue
-        return lock, path
+        if (lock := try_lock(path.with_suffix(".lock"))) is not None:
+            return lock, path
     return None
 
 

@@ -15,13 +15,13 @@ import json
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
-
 from tchat.core.text import fold
+from tchat.file_lock import try_lock
 from tchat.transfer.durable import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from io import FileIO
     from pathlib import Path
 
 MOST_TEXT = 4 << 20
@@ -125,10 +125,10 @@ def open_drafts(directory: Path | None, user: str, servers: Sequence[str]) -> It
         yield drafts
     finally:
         if lock is not None:
-            lock.release()
+            lock.close()
 
 
-def _lock_first_free(directory: Path, name: str) -> tuple[Path | None, FileLock | None]:
+def _lock_first_free(directory: Path, name: str) -> tuple[Path | None, FileIO | None]:
     for number in range(_MAX_FILES):
         path = directory / f"{name}.{number}{_SUFFIX}"
         if (lock := _try_lock(path)) is not None:
@@ -145,14 +145,9 @@ def _adopt_others(drafts: Drafts, directory: Path, name: str) -> None:
                 drafts.adopt(path)
 
 
-def _try_lock(path: Path) -> FileLock | None:
+def _try_lock(path: Path) -> FileIO | None:
     """Lock a file of drafts; return None if another process has locked it. Raises OSError."""
-    lock = FileLock(path.with_suffix(".lock"), timeout=0, thread_local=False)
-    try:
-        lock.acquire()
-    except Timeout:
-        return None
-    return lock
+    return try_lock(path.with_suffix(".lock"))
 
 
 def _read(path: Path) -> dict[str, list[str]]:

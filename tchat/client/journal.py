@@ -38,7 +38,7 @@ from tchat.core.group.direct import check_group
 from tchat.core.protocol.schema import INT_LIMIT
 from tchat.core.text import check_text, fold
 from tchat.errors import Code, Refused
-from tchat.transfer.durable import BINARY, replace_file
+from tchat.transfer.durable import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -242,7 +242,7 @@ class Journal:
 
     def _open(self, path: Path) -> int:
         """Open the file and truncate it after its last complete line."""
-        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | BINARY, 0o600)
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             os.ftruncate(file, self._size)
         except OSError:

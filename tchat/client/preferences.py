@@ -14,10 +14,9 @@ import json
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Literal
 
-from filelock import FileLock, Timeout
-
 from tchat.core.text import fold
 from tchat.errors import Code, Refused
+from tchat.file_lock import lock_within
 from tchat.transfer.durable import replace_file
 
 if TYPE_CHECKING:
@@ -95,12 +94,11 @@ class Preferences:
                     self._unsaved = {each: {} for each in _LISTS}
                     self._stamp = self._file_stamp()
                 self._adopt(kept)
-        except (OSError, Timeout) as error:
+        except OSError as error:
             self._adopt(self._kept)
-            reason = getattr(error, "strerror", None) or "another client keeps it locked"
             raise Refused(
                 Code.FILE_UNREADABLE,
-                f"{self._path} cannot be changed: {reason}. This holds until you quit.",
+                f"{self._path} cannot be changed: {error.strerror}. This holds until you quit.",
             ) from error
 
     # ------------------------------------------------------------------ the file
@@ -164,7 +162,7 @@ class Preferences:
         if self._path is None:
             return nullcontext()
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return FileLock(self._path.with_name(f"{self._path.name}.lock"), timeout=_LOCK_SECONDS)
+        return lock_within(self._path.with_name(f"{self._path.name}.lock"), _LOCK_SECONDS)
 
 
 def _check(value: object, depth: int) -> None:

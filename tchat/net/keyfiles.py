@@ -46,7 +46,7 @@ def new_private_key() -> bytes:
 def _read_private(path: Path, what: str) -> bytes:
     with path.open("rb") as file:
         # Check the open file: between a check by path and the open, the file could be replaced.
-        if os.name == "posix" and os.fstat(file.fileno()).st_mode & _OTHERS:
+        if os.fstat(file.fileno()).st_mode & _OTHERS:
             raise StartupError(
                 Code.CANNOT_START,
                 f"{what} {path} can be read by others, so it may no longer be secret. If you are"

@@ -7,15 +7,14 @@ directly. Worker threads of file transfers also read and write without blocking;
 ready for some time, the thread ends, and a task waits for the socket.
 
 All of this relies only on public guarantees of Trio: its sockets are in non-blocking mode, and
-`trio.lowlevel` reports when one is ready. On Windows, where a socket is not a file descriptor, the
-stream's own methods are used, and the `_nowait` functions send and receive nothing.
+`trio.lowlevel` reports when one is ready. Of other streams, the own methods are used, and the
+`_nowait` functions send and receive nothing.
 """
 
 from __future__ import annotations
 
 import os
 import select
-import sys
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
     Receive = Callable[[int], Awaitable[bytes | bytearray]]
 
 D = TypeVar("D", bytes, memoryview)
-
-_WITH_DESCRIPTORS = sys.platform != "win32"
 
 
 class Write(Protocol):
@@ -82,10 +79,8 @@ def is_ready(stream: trio.abc.Stream, *, to_send: bool, within: float) -> bool:
 
 
 def _socket_of(stream: trio.abc.Stream) -> trio.socket.SocketType | None:
-    """Return the socket if its file descriptor may be used directly, else None."""
-    if _WITH_DESCRIPTORS and isinstance(stream, trio.SocketStream):
-        return stream.socket
-    return None
+    """Return the socket of a stream, whose file descriptor may be used directly, or None."""
+    return stream.socket if isinstance(stream, trio.SocketStream) else None
 
 
 async def _wait_and_read(socket: trio.socket.SocketType, max_bytes: int) -> bytes:

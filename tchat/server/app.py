@@ -10,19 +10,16 @@ from __future__ import annotations
 
 import gc
 import math
+import resource
 import shlex
 import signal
 import socket
-import sys
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
-
-if sys.platform != "win32":  # Windows has no `resource` module
-    import resource
 
 from tchat.core.fingerprints import pin_text
 from tchat.errors import Code, StartupError, TchatError
@@ -128,7 +125,7 @@ def _stop_signals() -> list[signal.Signals]:
     A terminal that is closed sends SIGHUP. Under `nohup` it is ignored, and has to stay so.
     """
     signals = [signal.SIGINT, signal.SIGTERM]
-    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         signals.append(signal.SIGHUP)
     return signals
 
@@ -146,8 +143,6 @@ def _tune_garbage_collector() -> None:
 
 def _fit_to_open_files(limits: Limits) -> Limits:
     """Raise the system's limit of open files if needed, and lower `connections` to fit it."""
-    if sys.platform == "win32":
-        return limits
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = limits.connections + _OTHER_FILES
     most = max(soft, wanted if hard == resource.RLIM_INFINITY else min(wanted, hard))

@@ -9,9 +9,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-BINARY = getattr(os, "O_BINARY", 0)
-"""For `os.open`: without it, Windows translates line endings."""
-
 
 def replace_file(path: Path, data: bytes) -> None:
     """Write a temporary file, sync it, and rename it. If this raises OSError, nothing has changed.
@@ -19,14 +16,14 @@ def replace_file(path: Path, data: bytes) -> None:
     Only its owner may read the file.
     """
     draft = path.with_name(f"{path.name}.new")
-    flags = os.O_WRONLY | os.O_TRUNC | os.O_CREAT | BINARY
+    flags = os.O_WRONLY | os.O_TRUNC | os.O_CREAT
     with os.fdopen(os.open(draft, flags, 0o600), "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
     draft.replace(path)
-    # A rename survives a power cut only once the directory is synced, which not every platform
-    # can do. It is too late to report a failure: the new content is in place.
+    # A rename survives a power cut only once the directory is synced, which not every file
+    # system can do. It is too late to report a failure: the new content is in place.
     with suppress(OSError):
         sync_directory(path.parent)
 

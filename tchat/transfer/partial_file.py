@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.errors import Code, Refused
+from tchat.file_lock import lock_opened
 from tchat.transfer.pieces import (
     EMPTY_DIGEST,
     count_pieces,
@@ -30,15 +31,12 @@ from tchat.transfer.pieces import (
     split_digests,
 )
 
-if sys.platform != "win32":
-    import fcntl
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
 # Never follow a symbolic link, and never block while opening a pipe.
-_SAFE_FLAGS = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
+_SAFE_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK
 
 DIGESTS_SUFFIX = ".sums"
 """The suffix of a digests file's name."""
@@ -146,12 +144,14 @@ class PartialFile:
 
     def move_to(self, target: Path, sums: Path | None = None) -> None:
         """Move the complete file to `target`, and its digests to `sums`, or delete them if None."""
-        self._opened.close()  # Windows cannot rename an open file
-        if sums is not None:
-            write_digests(self._sums, self.digests, self._mode)
-            self._sums.replace(sums)
-        self._sums.unlink(missing_ok=True)
-        self.path.replace(target)
+        try:
+            if sums is not None:
+                write_digests(self._sums, self.digests, self._mode)
+                self._sums.replace(sums)
+            self._sums.unlink(missing_ok=True)
+            self.path.replace(target)
+        finally:
+            self._opened.close()  # which unlocks it
 
     def close(self) -> None:
         """Close the file, and remove it if it is empty."""
@@ -221,14 +221,8 @@ def _lock(path: Path, mode: int) -> FileIO:
         _remove_foreign(path)
         file = FileIO(os.open(path, os.O_RDWR | os.O_CREAT | _SAFE_FLAGS, mode), "rb+")
         try:
-            if sys.platform == "win32":
+            if lock_opened(file, path):
                 return file
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Another process, or the clean-up of old uploads, may have moved or removed the file
-            # after we opened it, before we locked it. Then open the file again.
-            with suppress(FileNotFoundError):
-                if os.path.samestat(path.stat(), os.fstat(file.fileno())):
-                    return file
         except BaseException:
             file.close()
             raise
@@ -245,7 +239,7 @@ def _remove_foreign(path: Path) -> None:
         found = path.lstat()
     except FileNotFoundError:
         return
-    is_mine = not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
+    is_mine = found.st_uid == os.geteuid()
     if not (S_ISREG(found.st_mode) and found.st_nlink == 1 and is_mine):
         path.unlink(missing_ok=True)
 

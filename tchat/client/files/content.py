@@ -59,8 +59,7 @@ class FileContent:
 
     def __init__(self, path: Path) -> None:
         # Opened without blocking, so as not to hang on a named pipe, which is refused below.
-        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        self._file = FileIO(os.open(path, flags), "rb")
+        self._file = FileIO(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
         self._initial = self._stat()
         trouble = self._obstacle()
         if trouble:

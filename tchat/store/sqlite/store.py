@@ -11,9 +11,8 @@ import sqlite3
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
-
 from tchat.errors import Code, StartupError
+from tchat.file_lock import try_lock
 from tchat.store.base import (
     NO_EFFECTS,
     Accounts,
@@ -188,7 +187,11 @@ async def open_sqlite(directory: Path) -> AsyncIterator[SqliteStore]:
     """
     with _startup_errors(directory):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)  # noqa: ASYNC240  # once, at start
-        lock = FileLock(directory / "lock", timeout=0, thread_local=False).acquire()
+        lock = try_lock(directory / "lock")
+    if lock is None:
+        raise StartupError(
+            Code.CANNOT_START, f"Another tchat server is using the data directory {directory}."
+        )
     with lock:
         async with AsyncExitStack() as stack:
             with _startup_errors(directory):
@@ -245,10 +248,6 @@ def _update_indexes(connection: sqlite3.Connection, number: int, effects: SideEf
 def _startup_errors(directory: Path) -> Iterator[None]:
     try:
         yield
-    except Timeout:
-        raise StartupError(
-            Code.CANNOT_START, f"Another tchat server is using the data directory {directory}."
-        ) from None
     except (OSError, sqlite3.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise StartupError(
