@@ -18,7 +18,7 @@ from tests.fault_proxy import FaultProxy, fault_proxy
 from tests.helpers import GROUP, GUARD, Lines, identity_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
 
@@ -120,6 +120,10 @@ class Launcher:
         """Start a Python script."""
         return await self._start(Process, user, path, *arguments)
 
+    async def program(self, *command: object, user: str) -> Process:
+        """Start any program."""
+        return await self._open(Process, user, command)
+
     async def serve(self, *options: object, port: int = 0, host: str = "127.0.0.1") -> Server:
         """Start a server, always on the same data directory, and wait until it listens.
 
@@ -182,8 +186,11 @@ class Launcher:
         return {**os.environ, "TCHAT_HOME": str(self.home / user), "PYTHONWARNINGS": "error"}
 
     async def _start(self, kind: type[P], user: str, *arguments: object) -> P:
+        return await self._open(kind, user, [sys.executable, *arguments])
+
+    async def _open(self, kind: type[P], user: str, command: Sequence[object]) -> P:
         running: trio.Process = await trio.lowlevel.open_process(
-            [sys.executable, *map(str, arguments)],
+            [*map(str, command)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

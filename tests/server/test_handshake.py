@@ -87,7 +87,7 @@ async def test_name_is_written_as_its_first_owner_did() -> None:
         (encode(TransferHello(VERSION, bytes(16))), Code.BAD_TICKET),
         (unchecked({"type": "transfer", "version": VERSION, "ticket": b""}), Code.BAD_TICKET),
     ],
-    # By its bytes, which have random nonces, each process of pytest-xdist would name it differently.
+    # Not by its bytes, whose nonces are random: the processes of pytest-xdist have to agree.
     ids=lambda value: str(value) if isinstance(value, Code) else "opening",
 )
 async def test_bad_first_frame_is_refused_with_its_reason(opening: bytes, code: Code) -> None:
