@@ -190,7 +190,16 @@ def serving(*command: object, where: Path, path: str) -> Iterator[list[str]]:
             process.wait(30)
 
 
-@pytest.mark.parametrize("start", ["in the path", "by its path", "as a module"])
+@pytest.mark.parametrize(
+    ("programs", "start"),
+    [
+        ("wheel", "in the path"),
+        ("wheel", "by its path"),
+        ("wheel", "as a module"),
+        ("source", "in the path"),
+    ],
+    indirect=["programs"],
+)
 def test_installation_chats_as_its_server_says(programs: Path, tmp_path: Path, start: str) -> None:
     """The command that the server prints joins; then scripts post and read."""
     ways: dict[str, list[object]] = {
