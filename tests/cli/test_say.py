@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 import pytest
 
 import tchat
@@ -146,6 +148,7 @@ async def test_nickname_brings_user_and_group() -> None:
         (["--group", "no good", "hi"], b"", DATA, "letters, digits and _ - . only"),
         (["--reply", "9999", "hi"], b"", DATA, ""),
     ],
+    ids=count(),  # an id with all of the input would not fit into the environment of a process
 )
 async def test_refusals_are_one_line_and_a_status(
     words: list[str], given: bytes, status: int, sentence: str
