@@ -14,7 +14,6 @@ import errno
 import hashlib
 import os
 import sys
-from contextlib import suppress
 from io import FileIO
 from stat import S_ISREG
 from typing import TYPE_CHECKING
