@@ -1,6 +1,6 @@
 """Exit statuses of the commands for scripts, and of bots: those of sysexits.h.
 
-A script can tell what to do: give up (64, 65, 77, 78), or try again later (69, 75).
+A script can tell what to do: give up (64, 65, 70, 77, 78), or try again later (69, 75).
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ DATA = 65
 """What was to be sent, or a name, is not valid; a file cannot be read or written."""
 
 UNAVAILABLE = 69
-"""The server cannot be reached."""
+"""The server cannot be reached, or the connection was lost for too long (`--patience`)."""
+
+SOFTWARE = 70
+"""Anything else failed, such as a fault of the program."""
 
 OUTPUT = 74
 """Standard output cannot be written, or its reader has gone, as in `tchat tail | head -n 1`."""
@@ -43,6 +46,9 @@ STATUSES: dict[int, tuple[Code, ...]] = {
         Code.NO_SUCH_NAME,
         Code.NO_SUCH_MESSAGE,
         Code.NO_SUCH_MEMBER,
+        Code.NO_SUCH_BAN,
+        Code.YOURSELF,
+        Code.DIRECT,
     ),
     UNAVAILABLE: (Code.SHUTTING_DOWN,),
     TEMPORARY: (
@@ -58,6 +64,7 @@ STATUSES: dict[int, tuple[Code, ...]] = {
     ),
     PERMISSION: (
         Code.NOT_MEMBER,
+        Code.NOT_APPROVED,
         Code.NOT_ADMIN,
         Code.NOT_AUTHOR,
         Code.BANNED,
@@ -72,7 +79,7 @@ STATUSES: dict[int, tuple[Code, ...]] = {
     ),
     CONFIGURATION: (Code.BAD_CONFIG,),
 }
-"""The error codes for each status; the status is 1 for all others."""
+"""The error codes for each status; the status is `SOFTWARE` for all others."""
 
 _BY_CODE = {str(code): status for status, codes in STATUSES.items() for code in codes}
 
@@ -85,4 +92,4 @@ def exit_status(error: TchatError) -> int:
         return UNAVAILABLE
     if isinstance(error, OutputError):
         return OUTPUT
-    return _BY_CODE.get(str(error.code), 1)
+    return _BY_CODE.get(str(error.code), SOFTWARE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -20,3 +21,8 @@ def program_words() -> list[str]:
     found = shutil.which("tchat")
     in_path = found is not None and Path(found).exists() and Path(found).samefile(script)
     return ["tchat" if in_path else script]
+
+
+def command_line(*words: object) -> str:
+    """Return a command line of tchat, to be pasted into a shell of this installation."""
+    return shlex.join([*program_words(), *map(str, words)])

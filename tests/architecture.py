@@ -35,8 +35,8 @@ MAY_USE = {
     "ui": {"errors", "exits", "streams", "core", "client"},
     "demo": {"core", "client", "api", "testing", "ui"},
     "cli": {
-        *("errors", "exits", "streams", "core", "net", "server", "client", "api", "irc", "ui"),
-        "demo",
+        *("errors", "exits", "invocation", "streams", "core", "net", "server", "client", "api"),
+        *("irc", "ui", "demo"),
     },
     "__main__": {"cli"},
     "__init__": {"errors", "api"},
@@ -165,7 +165,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"access", "files", "general", "messages", "people", "windows"},
         {"table"},
     ],
-    "ui.plain": [{"backlog", "formats", "progress", "typed"}, {"frontend", "oneshot"}],
+    "ui.plain": [{"backlog", "formats", "progress", "typed"}, {"spool"}, {"frontend", "oneshot"}],
     "ui.tui": [
         {"buffer", "decoder", "draft_saver", "keys", "rows", "styles", "terminal"},
         {"lineedit", "painting", "width_probe"},

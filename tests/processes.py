@@ -46,10 +46,11 @@ class Process:
         for text in parts:
             await self.out.containing(text)
 
-    async def fails(self) -> str:
-        """Wait for exit status 1 with one error line and no output; return that line."""
-        status = await self.exit()
-        assert (status, self.lines, len(self.err.all)) == (1, [], 1), (status, self.out, self.err)
+    async def fails(self, status: int = 1) -> str:
+        """Wait for this exit status with one error line and no output; return that line."""
+        ended = await self.exit()
+        seen = (ended, self.lines, len(self.err.all))
+        assert seen == (status, [], 1), (seen, self.out, self.err)
         assert self.err.all[0].startswith("tchat: ")
         return self.err.all[0]
 

@@ -20,6 +20,6 @@ def status_rows() -> list[tuple[str, str, str]]:
             status, meaning = ast.literal_eval(node.value), ast.literal_eval(text.value)
             codes = ", ".join(f"`{code}`" for code in tchat.exits.STATUSES.get(status, ()))
             rows.append((str(status), " ".join(meaning.split()), codes))
-    rows.append(("1", "Anything else. Of `ask`: the second option, and so on with 2, 3 …", ""))
+    rows.insert(1, ("1 to 59", "Of `ask`: the second option was chosen, the third, and so on.", ""))
     rows.append(("130, 143", "Ended by SIGINT (Ctrl-C) or SIGTERM.", ""))
     return rows

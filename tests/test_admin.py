@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tchat.exits import DATA
+from tchat.exits import DATA, SOFTWARE
 from tests.processes import launching
 
 if TYPE_CHECKING:
@@ -57,9 +57,9 @@ async def test_faults_are_lines_and_an_exit_status(tmp_path: Path) -> None:
 async def test_a_wrong_directory_is_one_line(tmp_path: Path, command: list[str]) -> None:
     async with launching(tmp_path) as launch:
         program = await launch.tchat("admin", *command, "--data", tmp_path / "nothing")
-        assert "There is no server data in" in await program.fails()
+        assert "There is no server data in" in await program.fails(SOFTWARE)
         program = await launch.tchat("admin", *command, "--json", "--data", tmp_path / "nothing")
-        assert await program.exit() == 1
+        assert await program.exit() == SOFTWARE
         assert json.loads(program.lines[0])["error"] == "cannot_start"
 
 
@@ -184,7 +184,7 @@ async def test_a_direct_conversation_cannot_be_removed(tmp_path: Path) -> None:
         program = await launch.tchat(
             "admin", "remove-group", "@alice,bob", "--data", tmp_path / "data"
         )
-        assert "This cannot be done in a direct conversation." in await program.fails()
+        assert "This cannot be done in a direct conversation." in await program.fails(DATA)
 
 
 async def test_a_person_is_erased(tmp_path: Path) -> None:

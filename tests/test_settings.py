@@ -60,8 +60,8 @@ async def test_user_and_group_may_be_configured(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "arguments", "sentence"),
     [
-        ([], ["work"], "Port missing: tchat join work PORT"),
-        ([], ["127.0.0.1"], "tchat join 127.0.0.1 PORT"),
+        ([], ["work"], "-m tchat join work PORT. Only a server"),
+        ([], ["127.0.0.1"], "-m tchat join 127.0.0.1 PORT"),
         (["plain = 1"], ["127.0.0.1", "1"], "expected true or false"),
         ([f"mute = {'[' * 5000}"], ["127.0.0.1", "1"], "nested too deeply"),
         (["usr = 'alice'"], ["127.0.0.1", "1"], "did you mean 'user'?"),

@@ -47,6 +47,7 @@ class Follower:
         self._standings: dict[Replica, Standing | None] = {}
         self._notices: set[trio.MemorySendChannel[Notice]] = set()
         self._knows_conversations = False
+        self._offline = False
         self._changed = trio.Event()
 
     @asynccontextmanager
@@ -139,10 +140,14 @@ class Follower:
                 if len(replica.log) >= LOG_SIZE:
                     replica.trim(_KEPT_SIZE)
             case updates.Connected(_, again):
+                self._offline = False
                 self._notify(Connected(again))
                 self._look_for_conversations()
             case updates.Disconnected(reason, retry_in):
-                logger.info("connection lost (%s); next try in %.1f s", reason, retry_in)
+                # Once for each outage, not for each attempt.
+                level = logging.INFO if self._offline else logging.WARNING
+                self._offline = True
+                logger.log(level, "connection lost (%s); next try in %.1f s", reason, retry_in)
                 self._notify(Disconnected(reason, retry_in))
             case updates.Addressed():
                 self._look_for_conversations()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import sys
+import traceback
 from typing import TYPE_CHECKING
 
 from tchat.cli.command_line import BY_NAME, parser
-from tchat.exits import exit_status
+from tchat.exits import SOFTWARE, exit_status
+from tchat.invocation import command_line
 from tchat.streams import complain, open_standard_streams, plain_status, run_reporting
 
 if TYPE_CHECKING:
@@ -20,15 +22,15 @@ _WELCOME = """\
 tchat: group chat for the terminal
 
 Start a server on this machine:
-  tchat serve localhost 7777
+  {program} serve localhost 7777
 
 Join a group on it, or found the group:
-  tchat join localhost 7777 --user alice --group ops
+  {program} join localhost 7777 --user alice --group ops
 
 Look around first, with two bots:
-  tchat demo
+  {program} demo
 
-tchat --help lists the commands; tchat COMMAND --help explains one."""
+{program} --help lists the commands; {program} COMMAND --help explains one."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, 20, 20)
     words = sys.argv[1:] if arguments is None else arguments
     if not words:
-        complain(_WELCOME)
+        complain(_WELCOME.format(program=command_line()))
         return 2
     command = BY_NAME.get(words[0])
     status = 0
@@ -49,5 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given.typed = words
         status = given.run(given)
 
-    status_of = exit_status if command and command.for_scripts else plain_status
-    return run_reporting(run, status_of) or status
+    if command is None or not command.for_scripts:
+        return run_reporting(run, plain_status) or status
+    try:
+        return run_reporting(run, exit_status) or status
+    except Exception:  # noqa: BLE001  # the interpreter's status is 1, which has a meaning in `ask`
+        traceback.print_exc()
+        return SOFTWARE

@@ -16,7 +16,7 @@ RECENT = 200
 
 _COUNT_DIGITS = 6
 _KEY_LIMIT = 180  # the library's limit, less what commands add for further messages
-_DURATION = re.compile(r"([0-9]{1,6})(ms|s|m|h|d|w)?")
+_DURATION = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)(ms|s|m|h|d|w)?")
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -57,9 +57,7 @@ def add_place(
 
     The server is HOST:PORT, HOST PORT, or a nickname in config.toml; see `cli.place`.
     """
-    parser.add_argument(
-        "server", metavar="SERVER", help="HOST:PORT, HOST PORT, or its nickname in config.toml"
-    )
+    add_server(parser)
     parser.add_argument("words", nargs="+" if required else "*", metavar=words, help=words_help)
     parser.add_argument(
         "--group",
@@ -69,7 +67,27 @@ def add_place(
     parser.add_argument(
         "--user", metavar="NAME", help="your username (default: of config.toml, or prompt for it)"
     )
-    add_session_options(parser.add_argument_group("server options"))
+    options = parser.add_argument_group("server options")
+    add_session_options(options)
+    options.add_argument(
+        "--patience",
+        type=positive_duration,
+        metavar="TIME",
+        help="give up, with status 69, after so long without a connection (default: 1m; with no end"
+        " for tail -f, and until its timeout for ask)",
+    )
+
+
+def add_server(parser: argparse.ArgumentParser) -> None:
+    """Add the argument that selects a server; its port may be the first of the `words`."""
+    parser.add_argument(
+        "server", metavar="SERVER", help="HOST:PORT, HOST PORT, or its nickname in config.toml"
+    )
+
+
+def add_port(parser: argparse.ArgumentParser) -> None:
+    """Add `words`, in a command that takes no others than the port."""
+    parser.add_argument("words", nargs="*", metavar="PORT", help="the port, if SERVER is a host")
 
 
 def count(text: str) -> int:
@@ -85,7 +103,14 @@ def duration(text: str) -> float:
     found = _DURATION.fullmatch(text)
     if found is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not a duration such as 30s, 10m, 2h or 1d")
-    return int(found[1]) * _SECONDS[found[2] or "s"]
+    return float(found[1]) * _SECONDS[found[2] or "s"]
+
+
+def positive_duration(text: str) -> float:
+    """Return a duration in seconds that is not 0; for argparse."""
+    if not (seconds := duration(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no time at all")
+    return seconds
 
 
 def key(text: str) -> str:

@@ -7,8 +7,8 @@ import signal
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tchat.cli.arguments import add_place, duration, explain, key, listed
-from tchat.errors import Code, UsageError
+from tchat.cli.arguments import add_place, explain, key, listed, positive_duration
+from tchat.errors import Code, Refused, UsageError
 from tchat.exits import TEMPORARY
 from tchat.streams import complain, print_line
 
@@ -24,6 +24,7 @@ MOST_OPTIONS = 60
 
 _PUNCTUATION = " \t\n.,;:!?'\"`*_"
 _SECONDS_TO_CLOSE = 3.0
+_SECONDS_TO_FIND = 0.1  # answers that were given while no command waited
 _DESCRIPTION = """\
 Post a question in a group, and wait until somebody answers with one of the
 options, in a message of their own or a reply. The answer is printed, and the
@@ -31,9 +32,10 @@ name of who gave it to standard error; the group is told that the question is
 closed. Capitals and punctuation do not matter.
 
 The exit status is the place of the answer: 0 for the first option, 1 for the
-second, and so on; 75 if nobody answered in time. Your own messages are no
-answers. With --key, a command that was interrupted can be run again: it waits
-for answers to the same question, and also finds those given meanwhile.
+second, and so on; 75 if nobody answered in time, or the question could not be
+posted in time. Your own messages are no answers. With --key, a command that was
+interrupted can be run again: it waits for answers to the same question, and also
+finds those given meanwhile.
 """
 
 
@@ -60,7 +62,10 @@ def describe(parser: argparse.ArgumentParser) -> None:
         help="the possible answers, separated by commas (default: yes,no)",
     )
     parser.add_argument(
-        "--timeout", type=duration, metavar="TIME", help="how long to wait (10m, 1h; default: ever)"
+        "--timeout",
+        type=positive_duration,
+        metavar="TIME",
+        help="how long to wait (10m, 1h; default: ever)",
     )
     parser.add_argument(
         "--from",
@@ -79,7 +84,7 @@ def describe(parser: argparse.ArgumentParser) -> None:
 
 
 def _ask(given: argparse.Namespace) -> int:
-    from tchat.cli.place import resolve, run_in_group
+    from tchat.cli.place import PATIENCE, resolve, run_in_group
     from tchat.core.text import check_name, fold
 
     resolve(given)
@@ -91,7 +96,8 @@ def _ask(given: argparse.Namespace) -> int:
             Code.MISSING_ARGUMENT, f"--options needs different answers, at most {MOST_OPTIONS}."
         )
     people = {fold(check_name(name, "username")) for name in given.people or ()}
-    return run_in_group(given, partial(_decide, given, options, people))
+    decide = partial(_decide, given, options, people)
+    return run_in_group(given, decide, PATIENCE if given.timeout is None else given.timeout)
 
 
 def _plain(text: str) -> str:
@@ -110,7 +116,8 @@ async def _decide(
     import trio
 
     status, answer, question = 0, None, None
-    posting, waiting = trio.CancelScope(), trio.CancelScope()
+    deadline = trio.current_time() + (math.inf if given.timeout is None else given.timeout)
+    posting, waiting = trio.CancelScope(deadline=deadline), trio.CancelScope()
 
     async def end_on_signal() -> None:
         nonlocal status
@@ -126,13 +133,19 @@ async def _decide(
             with posting:
                 question = await group.say(_question(given), key=given.key)
             if question is not None:
-                with waiting, trio.move_on_after(_seconds_left(given, question)):
+                waiting.deadline = _deadline(given, question, deadline)
+                with waiting:
                     answer = await _answer(client, group, question, options, people)
             nursery.cancel_scope.cancel()
+    if question is None and not status:
+        complain("tchat: The question could not be posted in time.")
+        return TEMPORARY
     if question is None or (answer is None and status and given.key is not None):
         return status  # with the key, the same command goes on
-    with trio.move_on_after(_SECONDS_TO_CLOSE if status else math.inf):
+    with trio.move_on_after(_SECONDS_TO_CLOSE) as closing:
         await _close(given, question, answer, interrupted=bool(status))
+    if closing.cancelled_caught:
+        complain("tchat: The group was not told that the question is closed.")
     if answer is None:
         if not status:
             complain("tchat: Nobody answered in time.")
@@ -148,14 +161,18 @@ def _question(given: argparse.Namespace) -> str:
     return f"{text} (answer {' or '.join(given.options)})"
 
 
-def _seconds_left(given: argparse.Namespace, question: Message) -> float:
-    """Return the seconds until the timeout; an earlier run with the same key may have begun it."""
+def _deadline(given: argparse.Namespace, question: Message, deadline: float) -> float:
+    """Return when the answer is too late; an earlier run with the same key may have asked."""
     import time
 
-    if given.timeout is None:
-        return math.inf
-    elapsed = max(0.0, time.time() - question.at.timestamp()) if given.key is not None else 0.0
-    return max(0.1, float(given.timeout) - elapsed)
+    import trio
+
+    if given.timeout is None or given.key is None:
+        return deadline
+    elapsed: float = max(0.0, time.time() - question.at.timestamp())
+    now = trio.current_time()
+    left: float = given.timeout - elapsed
+    return max(now + _SECONDS_TO_FIND, min(deadline, now + left))
 
 
 async def _answer(
@@ -181,10 +198,13 @@ def _counts(event: Event, options: Sequence[str], people: set[str]) -> Message |
 async def _close(
     given: argparse.Namespace, question: Message, answer: Message | None, *, interrupted: bool
 ) -> None:
-    """Tell the group that the question is closed, once."""
+    """Tell the group that the question is closed, once. Report a refusal: the answer counts."""
     if answer is not None:
         text = f"Closed: {answer.who} answered {answer.text.strip()}."
     else:
         text = "Withdrawn." if interrupted else "Closed: nobody answered in time."
     once = None if given.key is None else f"{given.key} closed"
-    await question.group.say(text, reply_to=question.seq or None, key=once)
+    try:
+        await question.group.say(text, reply_to=question.seq or None, key=once)
+    except Refused as refusal:
+        complain(f"tchat: {refusal}")

@@ -72,7 +72,7 @@ async def _print(given: argparse.Namespace, client: Client, group: Group) -> int
             if isinstance(event, Edited)
         }
         renderer = MarkdownRenderer(edits)
-        print_line(f"# {group.name}\n")
+        print_line(renderer.title(group.name))
     async for event in _events(client, group, begin, end):
         for line in renderer.lines(event):
             print_line(line)

@@ -20,12 +20,15 @@ INPUT = "-"
 
 _SEND = """\
 Send files to a group, in the order given; directories are sent as .tar archives,
-and - sends standard input, as a file that is called --name.
+and - sends standard input, as a file that is called --name. That is first saved,
+whole, beside your key (in ~/.local/state/tchat or TCHAT_HOME), and removed
+afterwards.
 
 You have to be a member of the group, or to have an invite. Nothing is printed on
 success; errors and progress go to standard error. A file that is refused does
 not stop the others; the exit status is that of the first refusal. If the command
-is interrupted, run it again within a day, and it resumes.
+is interrupted, run it again within a day, and it resumes; with -, if the input is
+the same again, byte for byte.
 """
 _GET = """\
 Download files of a group; /files in the chat lists their numbers.
@@ -37,6 +40,8 @@ not downloaded again. The exit status is that of the first refusal. If the
 command is interrupted, run it again, and it resumes.
 """
 _INTERRUPTED = "tchat: interrupted; run the same command again to resume."
+_INPUT_INTERRUPTED = "tchat: interrupted; to resume, run the command again with the same input."
+_MOST_INPUT = 1 << 30  # what a server without --max-file accepts
 
 
 def describe_send(parser: argparse.ArgumentParser) -> None:
@@ -52,6 +57,13 @@ def describe_send(parser: argparse.ArgumentParser) -> None:
     )
     add_place(parser, "PATH", "a file or a directory, or - for standard input", required=True)
     parser.add_argument("--name", metavar="NAME", help="the name of the file in the group")
+    parser.add_argument(
+        "--max-input",
+        type=_size,
+        default=_MOST_INPUT,
+        metavar="SIZE",
+        help="refuse a standard input that is longer (500M, 2G; default: 1G)",
+    )
     parser.set_defaults(run=_send)
 
 
@@ -84,9 +96,17 @@ def _send(given: argparse.Namespace) -> int:
     _check_sources(sources, given.name)
 
     async def send(session: Session) -> int:
-        return await send_files(session, given.group, sources, invite_token(given), given.name)
+        invite = invite_token(given)
+        return await send_files(session, given.group, sources, invite, given.name, given.max_input)
 
-    return _run(given, send)
+    return _run(given, send, _INPUT_INTERRUPTED if None in sources else _INTERRUPTED)
+
+
+def _size(text: str) -> int:
+    """Return a size in bytes; for argparse."""
+    from tchat.server.limits import parse_size  # here, since describing needs no server
+
+    return parse_size(text)
 
 
 def _source(word: str) -> Path | None:
@@ -128,19 +148,20 @@ def _get(given: argparse.Namespace) -> int:
     async def get(session: Session) -> int:
         return await get_files(session, given.group, given.words, given.to, invite_token(given))
 
-    return _run(given, get)
+    return _run(given, get, _INTERRUPTED)
 
 
-def _run(given: argparse.Namespace, work: Callable[[Session], Awaitable[int]]) -> int:
-    """Run `work` in a session, without a chat window."""
+def _run(
+    given: argparse.Namespace, work: Callable[[Session], Awaitable[int]], interrupted: str
+) -> int:
+    """Run `work` in a session, without a chat window; say `interrupted` if it was."""
     import trio
 
-    from tchat.cli.place import run_interruptible
-    from tchat.client.config.options import session_for
+    from tchat.cli.place import patient_session, run_interruptible
 
     async def run() -> int:
-        async with session_for(given, given.user) as session:
+        async with patient_session(given) as session:
             return await work(session)
         raise AssertionError("unreachable")
 
-    return trio.run(partial(run_interruptible, run, _INTERRUPTED))
+    return trio.run(partial(run_interruptible, run, interrupted))

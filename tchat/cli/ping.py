@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import argparse
+from typing import TYPE_CHECKING
 
-from tchat.cli.arguments import explain
-from tchat.client.config.options import add_address, argument_type
-from tchat.core.fingerprints import read_pin
+from tchat.cli.arguments import add_port, add_server, explain, positive_duration
+from tchat.client.config.options import add_server_checks
+from tchat.errors import Code, UsageError
 from tchat.streams import print_line
+
+if TYPE_CHECKING:
+    import argparse
 
 _DESCRIPTION = """\
 Check that a server is well: it accepts a connection, with TLS, and challenges a
 client. No name and no key is needed, and nobody sees it.
 
 The exit status is 0 if it is, 69 if it cannot be reached, 75 if it is too busy or
-does not answer in time, and 77 if its key is not the one in --pin.
+does not answer in time, and 77 if its key is not the one in --pin, or of its
+nickname in config.toml.
 """
 
 
@@ -24,23 +28,18 @@ def describe(parser: argparse.ArgumentParser) -> None:
         parser,
         _DESCRIPTION,
         ("tchat ping localhost 7777", "prints the time that it took"),
-        ("tchat ping localhost 7777 --timeout 2", "for an impatient script"),
+        ("tchat ping work --timeout 2", "a nickname, for an impatient script"),
     )
-    add_address(parser, "the server's name or address", "its TCP port")
+    add_server(parser)
+    add_port(parser)
     parser.add_argument(
         "--timeout",
-        type=_seconds,
+        type=positive_duration,
         default=5.0,
-        metavar="SECONDS",
-        help="how long to wait for the answer (default: 5)",
+        metavar="TIME",
+        help="how long to wait for the answer (default: 5s)",
     )
-    parser.add_argument(
-        "--pin",
-        type=argument_type(read_pin),
-        metavar="PIN",
-        help="the pin that the server's key has to match: sha256:...",
-    )
-    parser.add_argument("--no-tls", action="store_true", help="for a server without TLS")
+    add_server_checks(parser)
     parser.add_argument(
         "--proxy-protocol",
         action="store_true",
@@ -52,20 +51,17 @@ def describe(parser: argparse.ArgumentParser) -> None:
 def _ping(given: argparse.Namespace) -> int:
     import trio
 
+    from tchat.cli.place import server_of
+    from tchat.client.config.opening import expected_pin
     from tchat.client.ping import ping
     from tchat.net.address import Address
 
-    address = Address(given.host, given.port)
-    took = trio.run(ping, address, given.pin, not given.no_tls, given.timeout, given.proxy_protocol)
+    server = server_of(given)
+    if given.words:
+        raise UsageError(Code.MISSING_ARGUMENT, f"{given.words[0]} is one argument too many.")
+    address = Address(server.host, server.port)
+    no_tls = given.no_tls or server.no_tls
+    pin = expected_pin(given.pin or server.pin, None, no_tls=no_tls)
+    took = trio.run(ping, address, pin, not no_tls, given.timeout, given.proxy_protocol)
     print_line(f"{address} answered in {took * 1000:.0f} ms")
     return 0
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds <= 3600:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds up to 3600")
-    return seconds

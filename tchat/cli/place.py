@@ -1,10 +1,14 @@
-"""Where a script's command goes: the server, the user and the group; connect and open it."""
+"""Where a script's command goes: the server, the user and the group; connect and open it.
+
+A lost connection is a delay, but not for ever: see `patient_session`.
+"""
 
 from __future__ import annotations
 
 import logging
 import signal
 import sys
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,26 +16,28 @@ import trio
 
 from tchat.api.client import client_on
 from tchat.cli.names import ask_name
-from tchat.client.config.options import invite_token, session_for
+from tchat.client.config.options import invite_token, join_hint, session_for
 from tchat.client.config.paths import last_names_file
 from tchat.client.config.settings import Server, config_file, load_config
 from tchat.client.last_names import read_last_names
 from tchat.core.text import check_name
-from tchat.errors import Code, Refused, UsageError
+from tchat.errors import Code, Refused, Unavailable, UsageError
 from tchat.net.address import Address, split_address
 from tchat.streams import complain
 from tchat.ui.plain.typed import TypedLines
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from tchat.api.client import Client
     from tchat.api.groups import Group
-    from tchat.client.config.settings import Settings
+    from tchat.client.session import Session
+
+PATIENCE = 60.0
+"""Seconds without a connection after which a command gives up, unless `--patience` is given."""
 
 _LAST_PORT = 65535
-JOIN_HINT = "Join it first (tchat join), or pass --invite."
 
 
 def resolve(given: argparse.Namespace) -> None:
@@ -41,7 +47,7 @@ def resolve(given: argparse.Namespace) -> None:
     asked for on a terminal. Raises `UsageError`, `Refused` (bad_name) or `StartupError`.
     """
     settings = load_config(config_file())
-    server = _server(given, settings)
+    server = settings.servers.get(given.server) or server_of(given)
     given.host, given.port = server.host, server.port
     given.pin = given.pin or server.pin
     given.no_tls = given.no_tls or server.no_tls
@@ -58,13 +64,18 @@ def resolve(given: argparse.Namespace) -> None:
         raise UsageError(Code.MISSING_ARGUMENT, "The username is missing: add --user NAME.")
 
 
-def _server(given: argparse.Namespace, settings: Settings) -> Server:
-    if given.server in settings.servers:
-        return settings.servers[given.server]
+def server_of(given: argparse.Namespace) -> Server:
+    """Return the server of the command line: HOST:PORT, HOST and the first word, or a nickname.
+
+    Raises `UsageError`, or `StartupError` if it is a nickname, and the file is not valid.
+    """
     host, port = split_address(given.server)
     if port is None and given.words and given.words[0].isascii() and given.words[0].isdigit():
         port = int(given.words.pop(0)[:6])
     if port is None:
+        found = load_config(config_file()).servers.get(given.server)
+        if found is not None:
+            return found
         raise UsageError(
             Code.MISSING_ARGUMENT,
             f"Port missing: {given.server}:PORT ({given.server} is not a server in"
@@ -75,22 +86,62 @@ def _server(given: argparse.Namespace, settings: Settings) -> Server:
     return Server(host, port)
 
 
-def run_in_group(given: argparse.Namespace, work: Callable[[Client, Group], Awaitable[int]]) -> int:
+def run_in_group(
+    given: argparse.Namespace,
+    work: Callable[[Client, Group], Awaitable[int]],
+    patience: float = PATIENCE,
+) -> int:
     """Connect, open the group, and return the status of `work`; see `resolve` for the options.
 
-    Notices go to standard error: if that is a terminal, all; otherwise those that matter.
+    Notices go to standard error: if that is a terminal, all; otherwise those that matter. For
+    `patience`, see `patient_session`.
     """
     logging.raiseExceptions = False  # a full or closed stderr does not stop the work
     level = logging.INFO if sys.stderr.isatty() else logging.WARNING
     logging.basicConfig(level=level, format="tchat: %(message)s")
 
     async def run() -> int:
-        session = session_for(given, given.user, recent=0, unread=False)
+        session = patient_session(given, patience, recent=0, unread=False)
         async with client_on(session, invite_token(given)) as client:
             return await work(client, await _open(client, given))
         raise AssertionError("unreachable")
 
     return trio.run(partial(run_interruptible, run))
+
+
+@asynccontextmanager
+async def patient_session(
+    given: argparse.Namespace,
+    patience: float = PATIENCE,
+    recent: int | None = None,
+    *,
+    unread: bool = True,
+) -> AsyncIterator[Session]:
+    """Run a session while the block runs; see `session_for`.
+
+    Raises `Unavailable` once there was no connection for `--patience`, or `patience` seconds.
+    """
+    seconds = patience if given.patience is None else given.patience
+    async with (
+        session_for(given, given.user, recent, unread=unread) as session,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(_give_up, session, seconds)
+        yield session
+        nursery.cancel_scope.cancel()
+
+
+async def _give_up(session: Session, seconds: float) -> None:
+    """Raise `Unavailable` once there was no connection for some seconds."""
+    while True:
+        with trio.move_on_after(seconds) as scope:
+            await session.wait_for_connection()
+        if scope.cancelled_caught:
+            raise Unavailable(
+                Code.CANNOT_START,
+                f"There was no connection to {session.connector.address} for {seconds:g} s.",
+            )
+        await session.wait_for_connection(present=False)
 
 
 async def run_interruptible(run: Callable[[], Awaitable[int]], notice: str = "") -> int:
@@ -124,5 +175,6 @@ async def _open(client: Client, given: argparse.Namespace) -> Group:
         return await (client.join if given.invite else client.open)(given.group)
     except Refused as refusal:
         if refusal.code == Code.NOT_MEMBER and not given.invite:
-            raise Refused(refusal.code, f"{refusal} {JOIN_HINT}") from refusal
+            hint = join_hint(Address(given.host, given.port), given.user, given.group)
+            raise Refused(refusal.code, f"{refusal} {hint}") from refusal
         raise

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
+from itertools import groupby, pairwise
 from typing import TYPE_CHECKING
 
 from tchat.api.groups import (
@@ -18,7 +20,7 @@ from tchat.ui.chat.lines import Line, date_text, day_of, quotation
 from tchat.ui.plain.formats import encode, format_line, now
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from tchat.ui.chat.lines import Sort
 
@@ -26,6 +28,9 @@ SAID = (Message, Edited, Deleted, FileShared, FileRemoved)
 """The events that say something; all others are about the group and its members."""
 
 _QUOTABLE = 512
+_CODE = " " * 4
+_BACKTICKS = re.compile("`+")
+_LINE_START = re.compile(r"^([0-9]{0,9})([-+=.):])")
 
 
 class TextRenderer:
@@ -103,6 +108,10 @@ class MarkdownRenderer:
         self._edits = edits
         self._day: tuple[int, int] | None = None
 
+    def title(self, name: str) -> str:
+        """Return the heading of a group or conversation."""
+        return f"# {_escaped(name)}\n"
+
     def lines(self, event: Event) -> Iterator[str]:
         """Yield the lines of an event; none for an edit or a deletion, whose effect is shown."""
         if isinstance(event, Edited | Deleted):
@@ -122,17 +131,49 @@ class MarkdownRenderer:
         yield ""
 
 
-def _quoted(event: Message, text: str) -> list[str]:
-    """Return the lines to quote; what is indented is code, and stays so."""
+def _quoted(event: Message, text: str) -> Iterator[str]:
+    """Yield the lines to quote; what is indented is code, and keeps its columns."""
     if event.action:
-        return [f"*{_escaped(clean_line(text))}*"]
-    # Two spaces at the end keep the line break.
-    return [part if part.startswith("    ") else f"{_escaped(part)}  " for part in text.split("\n")]
+        yield f"*{_escaped(clean_line(text).strip())}*"
+        return
+    for is_code, lines in _blocks(text.expandtabs(8).split("\n")):
+        if not is_code:
+            # Two spaces at the end keep the line break.
+            yield from (f"{_escaped_line(line)}  " for line in lines)
+            continue
+        # Fenced: after a line of text, an indented line would not be code, but more of the text.
+        yield _fence(text)
+        yield from (line.removeprefix(_CODE) for line in lines)
+        yield _fence(text)
+
+
+def _blocks(lines: Sequence[str]) -> Iterator[tuple[bool, list[str]]]:
+    """Yield runs of lines, and whether they are code; a blank line between two of code is, too."""
+    kinds = [bool(line.strip()) and line.startswith(_CODE) for line in lines]
+    filled = [place for place, line in enumerate(lines) if line.strip()]
+    for place, following in pairwise(filled):
+        if kinds[place] and kinds[following]:
+            kinds[place:following] = [True] * (following - place)
+    for is_code, block in groupby(zip(kinds, lines, strict=True), lambda pair: pair[0]):
+        yield is_code, [line for _, line in block]
+
+
+def _fence(text: str) -> str:
+    """Return a code fence that no line of a text can close."""
+    longest = max(map(len, _BACKTICKS.findall(text)), default=0)
+    return "`" * max(3, longest + 1)
+
+
+def _escaped_line(line: str) -> str:
+    """Return a line of a paragraph in which nothing is markup."""
+    escaped = _escaped(line.strip())
+    # A list, a ruler, the line under a heading; others, such as * # > ~ |, are escaped everywhere.
+    return _LINE_START.sub(r"\1\\\2", escaped)
 
 
 def _escaped(text: str) -> str:
-    """Return a text in which nothing is markup."""
-    return "".join(f"\\{c}" if c in "\\`*_[]<>#|~" else c for c in text)
+    """Return a text in which nothing is markup, except at the start of a line."""
+    return "".join(f"\\{c}" if c in "\\`*_[]<>#|~&$" else c for c in text)
 
 
 def time_of(event: Event) -> int:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from tchat.cli.arguments import add_place, count, explain, key
 from tchat.errors import Code, OutputError, Refused, UsageError
+from tchat.exits import PERMISSION, exit_status
+from tchat.streams import complain
 
 if TYPE_CHECKING:
     import argparse
@@ -24,7 +26,9 @@ _DESCRIPTION = """\
 Post a message, and return when the server has it on disk. Without TEXT, the
 whole standard input is the message; one longer than 16 KiB becomes several
 messages, cut between lines, and 1 MiB is the most. With --lines, each line is a
-message, posted as it comes.
+message, posted as it comes; a line that is refused is reported, and does not stop
+the others, unless no other could be posted either. The exit status is that of the
+first refusal.
 
 You have to be a member of the group, or to have an invite. Input is text, also
 if it begins with /; only TEXT may be "/me waves". Nothing is printed on success.
@@ -56,7 +60,8 @@ def describe(parser: argparse.ArgumentParser) -> None:
         "--key",
         type=key,
         metavar="KEY",
-        help="post nothing if a message with this key was posted in the last 30 days, from here",
+        help="post nothing if this user posted a message with this key in the group in the last 30"
+        " days, from this machine and TCHAT_HOME",
     )
     parser.set_defaults(run=_say)
 
@@ -88,6 +93,7 @@ def _check(given: argparse.Namespace, *, piped: bool) -> None:
 
 def _read_input(given: argparse.Namespace) -> str:
     """Return the whole input, as text. Raises `Refused`."""
+    from tchat.invocation import command_line
     from tchat.ui.plain.typed import TypedLines
 
     typed = TypedLines(copy=_copy) if given.tee else TypedLines()
@@ -102,7 +108,8 @@ def _read_input(given: argparse.Namespace) -> str:
     if size > MOST_BYTES:
         raise Refused(
             Code.TEXT_TOO_LONG,
-            "The input is longer than 1 MiB; send it as a file: tchat send SERVER -",
+            "The input is longer than 1 MiB; send it as a file: "
+            + command_line("send", given.server, "-", "--name", "NAME"),
         )
     text = b"".join(parts).decode(errors="replace").replace("\r\n", "\n").strip("\n")
     if not text.strip():
@@ -145,9 +152,14 @@ def messages_of(text: str, *, code: bool = False) -> Iterator[str]:
 
 
 def _unless_blank(lines: Sequence[str]) -> Iterator[str]:
+    from tchat.core.text import check_text
+
     text = "\n".join(lines)
-    if text.strip():
-        yield text
+    try:
+        check_text(text)
+    except Refused:
+        return
+    yield text
 
 
 async def _post(given: argparse.Namespace, texts: Sequence[str], _: Client, group: Group) -> int:
@@ -166,15 +178,26 @@ async def _post_lines(given: argparse.Namespace, _: Client, group: Group) -> int
 
     typed = TypedLines(copy=_copy) if given.tee else TypedLines()
     free = trio.Semaphore(_AT_ONCE)
+    status, number, is_new = 0, 0, True
 
-    async def post(text: str, task_status: trio.TaskStatus[None]) -> None:
+    async def post(text: str, number: int, task_status: trio.TaskStatus[None]) -> None:
+        nonlocal status
         task_status.started()  # what follows is in the queue before the next line is read
-        await group.say(text, reply_to=given.reply)
-        free.release()
+        try:
+            await group.say(text, reply_to=given.reply)
+        except Refused as refusal:
+            if exit_status(refusal) == PERMISSION:  # no other line could be posted either
+                raise
+            status = status or exit_status(refusal)
+            complain(f"tchat: line {number}: {refusal}")
+        finally:
+            free.release()
 
     async with trio.open_nursery() as nursery:
         while (line := await typed.receive()) is not None:
+            number += is_new
+            is_new = not line.more
             for text in messages_of(literal(line.text), code=given.code):
                 await free.acquire()
-                await nursery.start(post, text)
-    return 0
+                await nursery.start(post, text, number)
+    return status

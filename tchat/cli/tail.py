@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -64,12 +65,13 @@ def describe(parser: argparse.ArgumentParser) -> None:
 
 
 def _tail(given: argparse.Namespace) -> int:
-    from tchat.cli.place import resolve, run_in_group
+    from tchat.cli.place import PATIENCE, resolve, run_in_group
 
     resolve(given)
     if given.words:
         raise UsageError(Code.MISSING_ARGUMENT, f"{given.words[0]} is one argument too many.")
-    return run_in_group(given, partial(_print, given))
+    patience = math.inf if given.follow else PATIENCE
+    return run_in_group(given, partial(_print, given), patience)
 
 
 async def _print(given: argparse.Namespace, client: Client, group: Group) -> int:

@@ -53,7 +53,7 @@ async def ping(
         raise Refused(Code.BUSY, f"{address} has too many connections.") from error
     except NotTls as error:
         raise Refused(Code.NOT_ENCRYPTED, f"{address} does not speak TLS 1.3.") from error
-    except (OSError, UnicodeError, trio.BrokenResourceError) as error:
+    except (OSError, UnicodeError, trio.BrokenResourceError, ProtocolError) as error:
         raise Unavailable(
             Code.CANNOT_START, f"{address} cannot be reached: {explain(error)}."
         ) from error

@@ -135,6 +135,7 @@ class Session:
         )
         self._away: tuple[MakeRequest, PendingRequest] | None = None
         self._link: Link | None = None
+        self._link_changed = trio.Event()
         self._backoff = Backoff()
         self._was_connected = False
 
@@ -142,6 +143,11 @@ class Session:
     def connected(self) -> bool:
         """Whether there is a connection at this moment."""
         return self._link is not None
+
+    async def wait_for_connection(self, *, present: bool = True) -> None:
+        """Wait until there is a connection, or none."""
+        while self.connected is not present:
+            await self._link_changed.wait()
 
     @property
     def key(self) -> bytes:
@@ -367,11 +373,16 @@ class Session:
                 await self._receive(link)
                 nursery.cancel_scope.cancel()
         finally:
-            self._link = None
+            self._set_link(None)
             self._requests.on_disconnected()
             for replica in self.groups.values():
                 replica.clear_presence()
             await self._flush_and_close(link)
+
+    def _set_link(self, link: Link | None) -> None:
+        self._link = link
+        self._link_changed.set()
+        self._link_changed = trio.Event()
 
     def _resume_session(self, link: Link, welcome: Welcome) -> None:
         """Resume on a new connection: attach groups, resend requests, presence, read positions."""
@@ -384,7 +395,7 @@ class Session:
         if self._away is not None and self._away[1].answer is not None:
             make, _ = self._away
             self._away = make, self._requests.ask(make)
-        self._link = link
+        self._set_link(link)
         self._requests.on_connected(welcome)
         for replica in self.groups.values():
             # Send the read position again: the last one may have been lost with the connection.

@@ -45,6 +45,7 @@ _tchat() {
         " say --pin") :; return ;;
         " say --invite") :; return ;;
         " say --link") :; return ;;
+        " say --patience") :; return ;;
         " say --reply") :; return ;;
         " say --key") :; return ;;
         " tail --group") :; return ;;
@@ -52,6 +53,7 @@ _tchat() {
         " tail --pin") :; return ;;
         " tail --invite") :; return ;;
         " tail --link") :; return ;;
+        " tail --patience") :; return ;;
         " tail -n") :; return ;;
         " tail --since") :; return ;;
         " tail --wait") :; return ;;
@@ -60,6 +62,7 @@ _tchat() {
         " ask --pin") :; return ;;
         " ask --invite") :; return ;;
         " ask --link") :; return ;;
+        " ask --patience") :; return ;;
         " ask --options") :; return ;;
         " ask --timeout") :; return ;;
         " ask --from") :; return ;;
@@ -69,6 +72,7 @@ _tchat() {
         " export --pin") :; return ;;
         " export --invite") :; return ;;
         " export --link") :; return ;;
+        " export --patience") :; return ;;
         " export --format") COMPREPLY=($(compgen -W "markdown jsonl" -- "$word")); return ;;
         " export --since") :; return ;;
         " send --group") :; return ;;
@@ -76,12 +80,15 @@ _tchat() {
         " send --pin") :; return ;;
         " send --invite") :; return ;;
         " send --link") :; return ;;
+        " send --patience") :; return ;;
         " send --name") :; return ;;
+        " send --max-input") :; return ;;
         " get --group") :; return ;;
         " get --user") :; return ;;
         " get --pin") :; return ;;
         " get --invite") :; return ;;
         " get --link") :; return ;;
+        " get --patience") :; return ;;
         " get --to") compopt -o filenames; COMPREPLY=($(compgen -f -- "$word")); return ;;
         " irc --user") :; return ;;
         " irc --listen") :; return ;;
@@ -118,21 +125,21 @@ _tchat() {
         " serve")
             COMPREPLY+=($(compgen -W "-h --help --config --data --log-format --log-level --cert --key --no-tls --tls --insecure --no-insecure --proxy-protocol --metrics --rate-limit --join-limit --max-groups --max-members --max-requests --max-invites --max-file --max-files --keep-files --keep-messages --handshake-time --max-connections --max-devices --max-strangers --max-strangers-each" -- "$word")) ;;
         " join")
-            COMPREPLY+=($(compgen -W "-h --help --pin --invite --link --no-tls --insecure --user --group --plain --downloads --json --history --commands --create --yes" -- "$word")) ;;
+            COMPREPLY+=($(compgen -W "-h --help --pin --no-tls --invite --link --insecure --user --group --plain --downloads --json --history --commands --create --yes" -- "$word")) ;;
         " say")
-            COMPREPLY+=($(compgen -W "-h --help --group --user --pin --invite --link --no-tls --insecure --code --lines --tee --reply --key" -- "$word")) ;;
+            COMPREPLY+=($(compgen -W "-h --help --group --user --pin --no-tls --invite --link --insecure --patience --code --lines --tee --reply --key" -- "$word")) ;;
         " tail")
-            COMPREPLY+=($(compgen -W "-h --help --group --user --pin --invite --link --no-tls --insecure -n -f --follow --since --wait --json --events --seen" -- "$word")) ;;
+            COMPREPLY+=($(compgen -W "-h --help --group --user --pin --no-tls --invite --link --insecure --patience -n -f --follow --since --wait --json --events --seen" -- "$word")) ;;
         " ask")
-            COMPREPLY+=($(compgen -W "-h --help --group --user --pin --invite --link --no-tls --insecure --options --timeout --from --key" -- "$word")) ;;
+            COMPREPLY+=($(compgen -W "-h --help --group --user --pin --no-tls --invite --link --insecure --patience --options --timeout --from --key" -- "$word")) ;;
         " export")
-            COMPREPLY+=($(compgen -W "-h --help --group --user --pin --invite --link --no-tls --insecure --format --since" -- "$word")) ;;
+            COMPREPLY+=($(compgen -W "-h --help --group --user --pin --no-tls --invite --link --insecure --patience --format --since" -- "$word")) ;;
         " send")
             compopt -o filenames
             [[ $word == -* ]] || COMPREPLY=($(compgen -f -- "$word"))
-            COMPREPLY+=($(compgen -W "-h --help --group --user --pin --invite --link --no-tls --insecure --name" -- "$word")) ;;
+            COMPREPLY+=($(compgen -W "-h --help --group --user --pin --no-tls --invite --link --insecure --patience --name --max-input" -- "$word")) ;;
         " get")
-            COMPREPLY+=($(compgen -W "-h --help --group --user --pin --invite --link --no-tls --insecure --to" -- "$word")) ;;
+            COMPREPLY+=($(compgen -W "-h --help --group --user --pin --no-tls --invite --link --insecure --patience --to" -- "$word")) ;;
         " irc")
             COMPREPLY+=($(compgen -W "-h --help --user --listen --pin --no-tls" -- "$word")) ;;
         " ping")

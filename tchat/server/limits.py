@@ -69,7 +69,8 @@ def _parse_seconds(text: str) -> float:
     return seconds
 
 
-def _parse_size(text: str) -> int:
+def parse_size(text: str) -> int:
+    """Return a size in bytes: 4096, 500M, 2G (powers of 1024); for argparse."""
     number, unit = text[:-1], text[-1:].upper()
     if unit.isdigit():
         number, unit = text, ""
@@ -112,7 +113,7 @@ _RATE_PER_MINUTE = _Kind(
 )
 _COUNT = _Kind("N", _parse_count)
 _SECONDS = _Kind("SECONDS", _parse_seconds, lambda seconds: f"{seconds:g}")
-_SIZE = _Kind("SIZE", _parse_size, _show_size)
+_SIZE = _Kind("SIZE", parse_size, _show_size)
 _AGE = _Kind("TIME", _parse_age, _show_age)
 
 

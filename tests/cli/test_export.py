@@ -31,7 +31,9 @@ async def test_markdown_shows_messages_as_they_are_now() -> None:
             "",
             "**alice** 10:02",
             "> run:  ",
-            ">     make  all",
+            "> ```",
+            "> make  all",
+            "> ```",
             "> \\# done  ",
             "",
         ]

@@ -158,14 +158,15 @@ async def test_send_and_get_never_join_a_group(tmp_path: Path, verb: str) -> Non
     async with desk(tmp_path) as alice:
         status, out, err = await alice.runs(verb, 1, group="other")
         assert (status, out) == (PERMISSION, [])
-        assert err == [
-            "tchat: You are not a member of other. Join it first (tchat join), or pass --invite."
-        ]
+        join = f"{sys.executable} -m tchat join {alice.address.host} {alice.address.port}"
+        (line,) = err
+        assert line.startswith("tchat: You are not a member of other. Join it first (")
+        assert line.endswith(f" ({join} --user alice --group other), or pass --invite.")
         status, out, err = await alice.runs(verb, 1, user="bob")
         assert (status, out) == (PERMISSION, [])
-        assert err == [
-            "tchat: You are not a member of ops. Join it first (tchat join), or pass --invite."
-        ]
+        (line,) = err
+        assert line.startswith("tchat: You are not a member of ops. Join it first (")
+        assert line.endswith(f" ({join} --user bob --group ops), or pass --invite.")
         assert await alice.raw.before_pong() == []
 
 

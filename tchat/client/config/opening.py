@@ -15,7 +15,7 @@ from tchat.client.config.settings import Server, config_file, load_config
 from tchat.client.connector import Connector
 from tchat.client.known_servers import KnownServers
 from tchat.client.session import CONNECT_SECONDS, open_session, unavailable
-from tchat.errors import Code, ProtocolError, StartupError
+from tchat.errors import Code, ProtocolError, StartupError, UsageError
 from tchat.net.address import Address, is_local, split_address
 from tchat.net.identity import load_identity
 from tchat.net.tcp import explain
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 def find_server(text: str, home: Path | None = None) -> Server:
     """Return the server with this address (HOST:PORT) or nickname in the settings file.
 
-    Its `user` and `groups` are completed from the file. Raises `StartupError`.
+    Its `user` and `groups` are completed from the file. Raises `UsageError` if it is neither, and
+    `StartupError` if the file is not valid.
     """
     path = config_file(home)
     settings = load_config(path)
@@ -39,8 +40,9 @@ def find_server(text: str, home: Path | None = None) -> Server:
         return settings.complete(Server(host, port))
     if text in settings.servers:
         return settings.complete(settings.servers[text])
-    raise StartupError(
-        Code.CANNOT_START, f"{text} is neither HOST:PORT nor the nickname of a server in {path}."
+    raise UsageError(
+        Code.MISSING_ARGUMENT,
+        f"{text} is neither HOST:PORT nor the nickname of a server in {path}.",
     )
 
 

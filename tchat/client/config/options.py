@@ -16,6 +16,7 @@ from tchat.client.native_paths import native, readable
 from tchat.core.fingerprints import LINK_CODE_LENGTH, read_invite, read_pin
 from tchat.errors import Code, StartupError
 from tchat.exits import USAGE
+from tchat.invocation import command_line
 from tchat.net.address import split_address
 
 if TYPE_CHECKING:
@@ -23,11 +24,19 @@ if TYPE_CHECKING:
 
     from tchat.client.config.settings import Settings
     from tchat.client.session import Session
+    from tchat.net.address import Address
 
 T = TypeVar("T")
 
 CREATE_HINT = "Check its name; --create founds it."
 """The hint for a group that does not exist, in programs with the option of `add_create`."""
+
+
+def join_hint(address: Address, user: str, group: str) -> str:
+    """Return the hint for a group that a person is no member of, in commands that only use it."""
+    command = command_line("join", address.host, address.port, "--user", user, "--group", group)
+    return f"Join it first ({command}), or pass --invite."
+
 
 HISTORY = 50
 """The number of messages that plain mode prints of a group that is new to the person."""
@@ -147,12 +156,7 @@ def add_server_options(parser: argparse.ArgumentParser, *, nicknames: bool = Fal
 
 def add_session_options(parser: argparse._ActionsContainer) -> None:
     """Add the options that authenticate a server, and this person to it."""
-    parser.add_argument(
-        "--pin",
-        type=argument_type(read_pin),
-        metavar="PIN",
-        help="the pin that the server's key has to match: sha256:...",
-    )
+    add_server_checks(parser)
     parser.add_argument(
         "--invite",
         type=argument_type(read_invite),
@@ -165,10 +169,20 @@ def add_session_options(parser: argparse._ActionsContainer) -> None:
         metavar="CODE",
         help="a code from /link: use your name on this device, too",
     )
+    parser.add_argument("--insecure", action="store_true", help="allow --no-tls for any server")
+
+
+def add_server_checks(parser: argparse._ActionsContainer) -> None:
+    """Add the options that authenticate a server."""
+    parser.add_argument(
+        "--pin",
+        type=argument_type(read_pin),
+        metavar="PIN",
+        help="the pin that the server's key has to match: sha256:...",
+    )
     parser.add_argument(
         "--no-tls", action="store_true", help="no encryption; for a local server without TLS"
     )
-    parser.add_argument("--insecure", action="store_true", help="allow --no-tls for any server")
 
 
 def add_create(parser: argparse._ActionsContainer) -> None:
@@ -191,8 +205,8 @@ def apply_settings(given: argparse.Namespace, config: Settings) -> tuple[str, ..
     if server is None:
         raise StartupError(
             Code.CANNOT_START,
-            f"Port missing: tchat join {given.host} PORT. Only a server that has a name in"
-            f" {config_file()} needs no port, and {given.host} is none of them.",
+            f"Port missing: {command_line('join', given.host, 'PORT')}. Only a server that has a"
+            f" name in {config_file()} needs no port, and {given.host} is none of them.",
         )
     server = config.complete(server)
     given.host, given.port = server.host, server.port

@@ -11,13 +11,12 @@ from __future__ import annotations
 import os
 import re
 import sys
-import tempfile
 from functools import partial
-from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import trio
 
+from tchat.client.config.options import join_hint
 from tchat.client.connector import first_visit_notice
 from tchat.client.files.queue import Transfers
 from tchat.client.updates import Disconnected, JournalDamaged, NewServer
@@ -27,12 +26,13 @@ from tchat.exits import exit_status
 from tchat.streams import complain, print_path
 from tchat.ui.chat.lines import progress_text
 from tchat.ui.plain.progress import REPORT_SECONDS, ProgressFilter, bar_text
-from tchat.ui.plain.typed import TypedLines
+from tchat.ui.plain.spool import saved_input
 from tchat.ui.text.cells import cells, clip
 from tchat.ui.text.paths import parse_destination
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
+    from pathlib import Path
 
     from tchat.client.files.queue import Progress
     from tchat.client.session import Session
@@ -47,11 +47,13 @@ async def send_files(
     group: str,
     paths: Sequence[Path | None],
     invite: bytes | None,
-    name: str | None = None,
+    name: str | None,
+    most_input: int,
 ) -> int:
     """Send files to a group, one after the other; return the exit status.
 
-    None is standard input. A single file is sent as `name`, if that is given.
+    None is standard input, of at most `most_input` bytes. A single file is sent as `name`, if that
+    is given.
     """
     async with trio.open_nursery() as nursery:
         job = _OneShot(session, group)
@@ -59,7 +61,7 @@ async def send_files(
         nursery.start_soon(job.report)
         await job.enter(invite)
         for path in paths:
-            await job.attempt(partial(job.send, path, name))
+            await job.attempt(partial(job.send, path, name, most_input))
         nursery.cancel_scope.cancel()
     return job.status
 
@@ -109,8 +111,9 @@ class _OneShot:
             self._updated = trio.Event()
             await self._updated.wait()
         if replica.standing != "member":
-            advice = "Join it first (tchat join), or pass --invite."
-            raise replica.not_member_refusal(advice)
+            session = self._session
+            hint = join_hint(session.connector.address, session.user, replica.name)
+            raise replica.not_member_refusal(hint)
 
     async def attempt(self, work: Callable[[], Awaitable[None]]) -> None:
         """Transfer one file; report a refusal, and do not stop the other transfers."""
@@ -120,12 +123,11 @@ class _OneShot:
             self.status = self.status or exit_status(refusal)
             self._print(f"tchat: {refusal}")
 
-    async def send(self, path: Path | None, name: str | None) -> None:
+    async def send(self, path: Path | None, name: str | None, most_input: int) -> None:
         """Send a file, or standard input; on a terminal, report success."""
         if path is None:
-            with tempfile.NamedTemporaryFile(prefix="tchat-") as file:
-                await trio.to_thread.run_sync(_save_input, file, abandon_on_cancel=True)
-                await self._transfers.send(self._replica, Path(file.name), name)
+            async with saved_input(most_input) as file:
+                await self._transfers.send(self._replica, file, name)
         else:
             await self._transfers.send(self._replica, path, name)
         if self._on_terminal:
@@ -181,16 +183,3 @@ class _OneShot:
     def _print(self, text: str) -> None:
         self._wipe()
         complain(clean_line(text))
-
-
-def _save_input(file: IO[bytes]) -> None:
-    """Copy standard input to a file. Raises `Refused`."""
-    typed = TypedLines()
-    try:
-        while data := typed.read_some():
-            file.write(data)
-        file.flush()
-    except OSError as error:
-        raise Refused(
-            Code.FILE_UNREADABLE, f"The input cannot be saved: {error.strerror}."
-        ) from error

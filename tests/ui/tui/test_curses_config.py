@@ -83,5 +83,5 @@ async def test_server_has_a_nickname(server: ServerProcess, tmp_path: Path) -> N
             alice.sees("2 #ops 1!")
             assert row_with(alice, " #lab ") == 0
     with Terminal(["join", "play"], str(tmp_path / "alice"), width=200) as nowhere:
-        nowhere.sees("Port missing: tchat join play PORT")
+        nowhere.sees("-m tchat join play PORT")
         assert nowhere.end() == 1
