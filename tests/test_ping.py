@@ -30,6 +30,37 @@ async def test_a_healthy_server_answers(tmp_path: Path, tls: bool) -> None:
         assert not any("connected" in line or "refused" in line for line in server.lines)
 
 
+async def test_a_nickname_brings_the_address_and_the_key(tmp_path: Path) -> None:
+    async with launching(tmp_path, tls=True) as launch:
+        server = await launch.serve()
+        home = tmp_path / "nobody"
+        home.mkdir()
+        for pin, status in (
+            (make_credentials(tmp_path / "data").pin, 0),
+            (bytes(32), PERMISSION),
+        ):
+            (home / "config.toml").write_text(
+                f'[servers.work]\nhost = "127.0.0.1"\nport = {server.address.port}\n'
+                f'pin = "{pin_text(pin)}"\n'
+            )
+            program = await launch.tchat("ping", "work")
+            assert await program.exit() == status
+
+
+async def test_something_else_than_a_server_is_unavailable(tmp_path: Path) -> None:
+    async def answer(stream: trio.SocketStream) -> None:
+        await stream.send_all(b"\0\0\0\4SMTP")
+        await stream.aclose()
+
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with launching(tmp_path) as launch, trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, answer, [listener])
+        port = listener.socket.getsockname()[1]
+        program = await launch.tchat("ping", "127.0.0.1", port, "--no-tls")
+        await program.fails(UNAVAILABLE)
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_server_that_does_not_run_is_unavailable(tmp_path: Path) -> None:
     async with launching(tmp_path, tls=True) as launch:
         server = await launch.serve()

@@ -97,7 +97,9 @@ def _ask(given: argparse.Namespace) -> int:
         )
     people = {fold(check_name(name, "username")) for name in given.people or ()}
     decide = partial(_decide, given, options, people)
-    return run_in_group(given, decide, PATIENCE if given.timeout is None else given.timeout)
+    # With a timeout, that ends the command, and not the lost connection.
+    patience = PATIENCE if given.timeout is None else given.timeout + _SECONDS_TO_CLOSE
+    return run_in_group(given, decide, patience)
 
 
 def _plain(text: str) -> str:

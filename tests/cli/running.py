@@ -77,19 +77,22 @@ class Scene:
         assert status in (None, outcome.status), outcome
         return outcome
 
-    def command(self, verb: str, *words: object) -> list[str]:
-        """Return the command line of a command as ci, in the group."""
-        return [sys.executable, "-m", "tchat", verb, *self.place, *map(str, words)]
+    def command(self, verb: str, *words: object, server: str | None = None) -> list[str]:
+        """Return the command line of a command as ci, in the group, on this server."""
+        place = [server or self.server.address, *self.place[1:]]
+        return [sys.executable, "-m", "tchat", verb, *place, *map(str, words)]
 
     @property
     def environment(self) -> dict[str, str]:
         return {**os.environ, "TCHAT_HOME": str(self.home), "PYTHONWARNINGS": "error"}
 
     @asynccontextmanager
-    async def started(self, verb: str, *words: object) -> AsyncIterator[trio.Process]:
+    async def started(
+        self, verb: str, *words: object, server: str | None = None
+    ) -> AsyncIterator[trio.Process]:
         """Run a command as ci until the end of the block, where it is killed."""
         process = await trio.lowlevel.open_process(
-            self.command(verb, *words),
+            self.command(verb, *words, server=server),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -118,6 +121,15 @@ async def scene() -> AsyncIterator[Scene]:
             async with server.connect("ci") as ci:
                 await ci.join(GROUP)
             yield Scene(server, alice, group)
+
+
+async def output_of(process: trio.Process) -> tuple[int, str, str]:
+    """Return the status and what was printed, when the process has ended."""
+    assert process.stdout is not None
+    assert process.stderr is not None
+    out = b"".join([bytes(data) async for data in process.stdout])
+    err = b"".join([bytes(data) async for data in process.stderr])
+    return await process.wait(), out.decode(), err.decode()
 
 
 async def message_of(events: tchat.Events, who: str = "ci") -> tchat.Message:

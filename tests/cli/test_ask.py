@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tchat.exits import TEMPORARY, USAGE
-from tests.cli.running import message_of, scene
+from tests.cli.running import message_of, output_of, scene
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -30,15 +30,6 @@ async def asking(
         here.started("ask", "deploy?", *words) as process,
     ):
         yield process, await message_of(events), events
-
-
-async def output_of(process: trio.Process) -> tuple[int, str, str]:
-    """Return the status and what was printed, when the process has ended."""
-    assert process.stdout is not None
-    assert process.stderr is not None
-    out = b"".join([bytes(data) async for data in process.stdout])
-    err = b"".join([bytes(data) async for data in process.stderr])
-    return await process.wait(), out.decode(), err.decode()
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,30 @@ async def test_markdown_shows_messages_as_they_are_now() -> None:
         assert "secret" not in done.out
 
 
+async def test_markdown_shows_every_text_as_it_is() -> None:
+    """Nothing is markup: lists, headings, HTML, entities, fences, code after a paragraph."""
+    lines = {
+        "hi": "hi  ",
+        "    <b>": "```\n> <b>\n> ```",
+        "---": "\\---  ",
+        "- x": "\\- x  ",
+        "10. x": "10\\. x  ",
+        "2) x": "2\\) x  ",
+        "===": "\\===  ",
+        "   # x": "\\# x  ",
+        "&lt;": "\\&lt;  ",
+        "$x$": "\\$x\\$  ",
+    }
+    async with scene() as here:
+        await here.group.say("\n".join(lines))
+        await here.group.say("    a ```` b\n\n    c")
+        done = await here.run("export")
+        first, second = done.out.split("**alice**")[-2:]
+        quoted = "\n".join(f"> {line}" for line in lines.values())
+        assert first.partition("\n")[2] == f"{quoted}\n\n"
+        assert second.partition("\n")[2] == "> `````\n> a ```` b\n>\n> c\n> `````\n\n"
+
+
 async def test_json_lines_have_every_event_once() -> None:
     async with scene() as here:
         for number in range(700):  # more than a client keeps in memory

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tchat.exits import USAGE
+from tchat.exits import DATA, USAGE
 from tests.cli.running import GROUP, scene
 
 if TYPE_CHECKING:
@@ -20,6 +20,21 @@ async def test_input_is_sent_as_a_file(tmp_path: Path) -> None:
         done = await here.run("get", 1, "--to", f"{tmp_path}/")
         assert done.out == f"{tmp_path}/dump.sql\n"
         assert (tmp_path / "dump.sql").read_bytes() == data
+
+
+async def test_a_long_input_is_refused_and_not_kept() -> None:
+    async with scene() as here:
+        left = here.home / "input-of-a-killed-process"
+        left.write_bytes(b"secret")
+        words = ("-", "--name", "dump.sql", "--max-input", "1K")
+        done = await here.run("send", *words, given=bytes(1025), status=DATA)
+        assert (
+            done.err
+            == "tchat: The input is larger than 1.0 KB; allow more with --max-input SIZE.\n"
+        )
+        assert list(here.home.glob("input-*")) == []
+        await here.run("send", *words, given=bytes(1024))
+        assert [file.size for file in here.group.files] == [1024]
 
 
 async def test_a_file_gets_the_given_name(tmp_path: Path) -> None:

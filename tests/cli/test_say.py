@@ -10,7 +10,7 @@ import tchat
 from tchat.cli.say import MOST_BYTES, messages_of
 from tchat.core.text import TEXT_LIMIT
 from tchat.exits import DATA, OUTPUT, PERMISSION, UNAVAILABLE, USAGE
-from tests.cli.running import GROUP, message_of, scene
+from tests.cli.running import GROUP, message_of, output_of, scene
 
 
 async def test_words_are_posted_as_one_message() -> None:
@@ -80,6 +80,30 @@ async def test_lines_are_posted_as_they_come() -> None:
             await process.stdin.send_all(f"{text}\n".encode())
             assert (await message_of(events)).text == text
             assert await process.stdout.receive_some() == f"{text}\n".encode()
+
+
+async def test_a_refused_line_does_not_stop_the_others() -> None:
+    async with scene() as here:
+        given = "one\n\u200b\nthree".encode()  # the second has no visible character
+        await here.run("say", "--lines", given=given)
+        assert await here.said(9) == ["one", "three"]
+        done = await here.run("say", "--lines", "--reply", 9999, given=given, status=DATA)
+        assert [line[:14] for line in done.err.splitlines()] == ["tchat: line 1:", "tchat: line 3:"]
+
+
+async def test_a_removed_member_stops_posting_lines() -> None:
+    async with (
+        scene() as here,
+        here.alice.events(here.group) as events,
+        here.started("say", "--lines") as process,
+    ):
+        assert process.stdin is not None
+        await process.stdin.send_all(b"one\n")
+        await message_of(events)
+        await here.group.kick("ci")
+        await process.stdin.send_all(b"two\n")
+        status, _, err = await output_of(process)  # although its input goes on
+        assert (status, len(err.splitlines())) == (PERMISSION, 1)
 
 
 async def test_tee_copies_the_bytes_of_the_input() -> None:

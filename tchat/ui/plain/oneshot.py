@@ -19,7 +19,7 @@ import trio
 from tchat.client.config.options import join_hint
 from tchat.client.connector import first_visit_notice
 from tchat.client.files.queue import Transfers
-from tchat.client.updates import Disconnected, JournalDamaged, NewServer
+from tchat.client.updates import Connected, Disconnected, JournalDamaged, NewServer
 from tchat.core.text import clean_line, quote_name
 from tchat.errors import Code, Refused
 from tchat.exits import exit_status
@@ -93,6 +93,7 @@ class _OneShot:
         self._replica = session.follow(group)
         self._transfers = Transfers(session, lambda: None)
         self._updated = trio.Event()
+        self._offline = False
         self._on_terminal = sys.stderr.isatty()
         self._progress_line = ""
         self._news = ProgressFilter()
@@ -154,7 +155,10 @@ class _OneShot:
                     self._print(first_visit_notice(pin))
                 case JournalDamaged(sentence):
                     self._print(sentence)
-                case Disconnected(reason):
+                case Connected():
+                    self._offline = False
+                case Disconnected(reason) if not self._offline:
+                    self._offline = True  # said once for each outage, not for each attempt
                     self._print(f"connection lost ({reason}); trying again")
             self._updated.set()
 
