@@ -1,0 +1,312 @@
+"""How each command for scripts ends when something is wrong: one line, and a documented status.
+
+Most cases call `main` in this process, which is several times as fast as a process for each; the
+streams are real files and pipes. Closed standard streams need a process.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from contextlib import contextmanager
+from io import TextIOWrapper
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+import trio
+
+import tchat
+import tchat.testing
+from tchat.cli import main
+from tchat.cli.admin import SUBCOMMANDS as ADMIN
+from tchat.cli.command_line import SUBCOMMANDS
+from tchat.exits import OUTPUT, SOFTWARE, TEMPORARY, UNAVAILABLE, USAGE
+from tests.helpers import GROUP, GUARD
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NOWHERE = "127.0.0.1:1"
+FULL = "tchat: The output cannot be written: No space left on device.\n"
+
+
+class Row(NamedTuple):
+    """A command: its words, its status if nothing is wrong, and whether it prints then."""
+
+    words: list[str]
+    status: int = 0
+    prints: bool = True
+
+
+CLIENTS = {
+    "say": Row(["hello"], prints=False),
+    "tail": Row(["-n", "1"]),
+    "ask": Row(["deploy?", "--timeout", "10ms"], TEMPORARY, prints=False),
+    "export": Row([]),
+    "send": Row([__file__], prints=False),
+    "get": Row(["1"]),
+}
+"""What is done in the group; the words that select it are added."""
+
+OPERATORS = {
+    "stats": [],
+    "groups": [],
+    "people": [],
+    "show": [GROUP],
+    "export": ["alice"],
+    "backup": ["target"],
+    "verify": [],
+    "ban": ["--name", "eve"],
+    "unban": ["--name", "mallory"],
+    "bans": [],
+    "erase": ["bob"],
+    "remove-group": [GROUP],
+    "set-admin": [GROUP, "bob"],
+    "release-name": ["bob"],
+}
+"""The words of the subcommands of `tchat admin`, all of which print something."""
+
+
+def test_the_tables_have_every_command() -> None:
+    names = {command.name for command in SUBCOMMANDS if command.for_scripts}
+    assert {*CLIENTS, "ping", "irc", "admin"} == names
+    assert set(OPERATORS) == set(ADMIN)
+
+
+# ------------------------------------------------------------------ where they run
+
+
+class Place(NamedTuple):
+    """The address of a running server, and the home directory of ci, a member of the group."""
+
+    address: str
+    home: Path
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """Run a server in a process, with a group that has a message and a file."""
+    directory = tmp_path_factory.mktemp("server")
+    where = ["127.0.0.1", "0", "--data", str(directory / "data"), "--rate-limit", "off"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "tchat", "serve", *where], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        address = process.stdout.readline().split()[-1]
+        home = directory / "ci"
+
+        async def fill() -> None:
+            async with tchat.connect(address, user="ci", home=home) as ci:
+                group = await ci.join(GROUP, create=True)
+                await group.say("hello")
+                await group.send_file(Path(__file__), name="a.txt")
+
+        trio.run(fill)
+        yield Place(address, home)
+        process.terminate()
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the data of a server that has stopped, with alice, bob, a group, and a ban."""
+    directory = tmp_path_factory.mktemp("template")
+
+    async def fill() -> None:
+        async with (
+            tchat.testing.open_server(directory) as server,
+            server.connect("alice") as alice,
+            server.connect("bob") as bob,
+        ):
+            group = await alice.join(GROUP, create=True)
+            await group.set_policy("open")
+            await bob.join(GROUP)
+
+    trio.run(fill)
+    assert main(["admin", "ban", "--name", "mallory", "--data", str(directory / "server")]) == 0
+    return directory / "server"
+
+
+@pytest.fixture
+def data(template: Path, tmp_path: Path) -> Path:
+    """Return a copy of the data, which the test may change."""
+    return shutil.copytree(template, tmp_path / "data")
+
+
+@pytest.fixture(autouse=True)
+def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TCHAT_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(logging, "raiseExceptions", True)  # restored at the end: commands reset it
+
+
+def ends(*words: str) -> int:
+    """Run a command in this process, and return its exit status."""
+    try:
+        return main(words)
+    except SystemExit as end:  # of argparse
+        return int(end.code or 0)
+
+
+def client_words(verb: str, address: str) -> list[str]:
+    return [verb, address, "--user", "ci", "--group", GROUP, *CLIENTS[verb].words]
+
+
+def operator_words(verb: str, data: Path) -> list[str]:
+    return ["admin", verb, *OPERATORS[verb], "--data", str(data)]
+
+
+# ------------------------------------------------------------------ wrong words, no server
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *([verb, NOWHERE, "--nope"] for verb in (*CLIENTS, "ping", "irc")),
+        *([verb] for verb in (*CLIENTS, "ping", "irc", "admin")),
+        *([verb, "nowhere", "--user", "ci", "--group", GROUP, "x"] for verb in CLIENTS),
+        ["ping", "nowhere"],
+        ["ping", NOWHERE, "--timeout", "0"],
+        ["ping", NOWHERE, "more"],
+        ["irc", "nowhere", "--user", "ci"],
+        ["admin", "nothing"],
+        *(["admin", verb, "--nope"] for verb in OPERATORS),
+        *(["admin", verb, "one", "two", "three"] for verb in OPERATORS),
+    ],
+    ids=" ".join,
+)
+def test_wrong_words_are_one_line(words: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    assert ends(*words) == USAGE
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.startswith("tchat")
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("verb", [*CLIENTS, "ping", "irc"])
+def test_an_unreachable_server_is_one_line(verb: str, capfd: pytest.CaptureFixture[str]) -> None:
+    words = client_words(verb, NOWHERE) if verb in CLIENTS else [verb, NOWHERE]
+    assert ends(*words, *(["--user", "ci"] if verb == "irc" else [])) == UNAVAILABLE
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.startswith("tchat: ")
+    assert err.endswith("connection refused.\n")
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("verb", OPERATORS)
+def test_missing_data_are_one_line(
+    verb: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert ends(*operator_words(verb, tmp_path / "nothing")) == SOFTWARE
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert len(err.splitlines()) == 1
+
+
+def test_a_fault_is_no_answer(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The interpreter would end with 1, which is "no" for `ask`."""
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("tchat.client.ping.ping", fail)
+    assert ends("ping", NOWHERE) == SOFTWARE
+    assert "ZeroDivisionError" in capfd.readouterr().err
+
+
+# ------------------------------------------------------------------ output that cannot be written
+
+
+@contextmanager
+def output(kind: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let standard output be a full device, or a pipe whose reader has gone."""
+    if kind == "full":
+        descriptor = os.open("/dev/full", os.O_WRONLY)
+    else:
+        reader, descriptor = os.pipe()
+        os.close(reader)
+    with TextIOWrapper(os.fdopen(descriptor, "wb"), encoding="utf-8") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        yield
+
+
+def check_output(
+    words: list[str],
+    status: int,
+    kind: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with output(kind, monkeypatch):
+        assert ends(*words) == status
+    err = capfd.readouterr().err
+    if status == OUTPUT:
+        assert err == (FULL if kind == "full" else "")
+    else:
+        assert len(err.splitlines()) == (status != 0)
+
+
+@pytest.mark.parametrize("kind", ["full", "broken"])
+@pytest.mark.parametrize("verb", [*CLIENTS, "ping", "irc"])
+def test_a_client_whose_output_cannot_be_written(
+    verb: str,
+    kind: str,
+    server: Place,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """A command that prints nothing does its work."""
+    monkeypatch.setenv("TCHAT_HOME", str(server.home))
+    address = server.address
+    if verb in CLIENTS:
+        row, words = CLIENTS[verb], client_words(verb, address)
+    else:
+        row, words = Row([]), [verb, address]
+    if verb == "irc":
+        words += ["--user", "ci", "--listen", "127.0.0.1:0"]
+    check_output(words, OUTPUT if row.prints else row.status, kind, monkeypatch, capfd)
+
+
+@pytest.mark.parametrize("kind", ["full", "broken"])
+@pytest.mark.parametrize("verb", OPERATORS)
+def test_a_report_that_cannot_be_written(
+    verb: str,
+    kind: str,
+    data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    check_output(operator_words(verb, data), OUTPUT, kind, monkeypatch, capfd)
+
+
+# ------------------------------------------------------------------ closed streams
+
+
+def closed(words: list[str]) -> int:
+    """Run a command in a process without standard streams."""
+    command = [sys.executable, "-m", "tchat", *words]
+    script = 'exec "$@" <&- >&- 2>&-'
+    return subprocess.run(
+        ["/bin/sh", "-c", script, "sh", *command], timeout=GUARD, check=False
+    ).returncode
+
+
+@pytest.mark.parametrize("verb", [*CLIENTS, "ping"])
+def test_a_client_without_standard_streams(
+    verb: str, server: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TCHAT_HOME", str(server.home))
+    address = server.address
+    words = client_words(verb, address) if verb in CLIENTS else [verb, address]
+    assert closed(words) == (CLIENTS[verb].status if verb in CLIENTS else 0)
+
+
+@pytest.mark.parametrize("verb", ["stats", "export", "backup", "ban"])  # the others are as these
+def test_a_report_without_standard_streams(verb: str, data: Path) -> None:
+    assert closed(operator_words(verb, data)) == 0
