@@ -1,4 +1,4 @@
-"""Every command line in README.md and examples/README.md is run, as it is written.
+"""Every command line in the documents is run, as it is written.
 
 They are run one after the other, in a directory like a copy of the repository, on a server with the
 group that they name. Each runs in a pipe, in cron's bare environment, and with a closed standard
@@ -26,7 +26,13 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ("README.md", "examples/README.md")
+DOCUMENTS = (
+    "README.md",
+    "examples/README.md",
+    "tchat/cli/README.md",
+    "tchat/irc/README.md",
+    "tchat/server/README.md",
+)
 
 ELSEWHERE = ("pip install -q -e", "pip wheel", "pip install -q dist/", "tmux ")
 """What the commands contain that other tests run, or nobody can run twice."""
@@ -41,6 +47,7 @@ EXPECTED = {
     "export": (0,),
     "send": (0,),
     "get": (0,),
+    "irc": (143,),
     "examples/ci.py": (0,),
     "examples/echo.py": (143,),
     "admin backup": (0,),
@@ -48,7 +55,7 @@ EXPECTED = {
 }
 """The exit status of each command, by a part of its line; the first part that fits counts."""
 
-FOREVER = (" serve ", "examples/echo.py")
+FOREVER = (" serve ", " irc ", "examples/echo.py")
 """What the commands contain that go on until they are stopped."""
 
 PLACES = ("pipe", "cron", "closed input")
@@ -85,6 +92,7 @@ def prepare(directory: Path) -> None:
 def here(line: str, address: str) -> str:
     """Return a command for this server, without the installation in front of it."""
     line = re.sub(r"^python3 -m venv .* && (?=\S*python -m tchat serve)", "", line)
+    line = re.sub(r" irc .*", r"\g<0> --listen 127.0.0.1:0", line)
     port = "0" if " serve " in line else address.rpartition(":")[2]
     line = re.sub(r"(localhost|chat\.example\.org)([ :])7777", rf"127.0.0.1\g<2>{port}", line)
     return line.replace("0.0.0.0 7777", "127.0.0.1 0")
@@ -129,7 +137,7 @@ async def run(
 
     async with trio.open_nursery() as nursery:
         if goes_on:
-            nursery.start_soon(stop, begun.wait if " serve " in line else bot)
+            nursery.start_soon(stop, bot if "examples/echo.py" in line else begun.wait)
         async with trio.open_nursery() as reading:
             reading.start_soon(read, process.stdout, printed)
             reading.start_soon(read, process.stderr, complained)

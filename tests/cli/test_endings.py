@@ -6,29 +6,26 @@ streams are real files and pipes. Closed standard streams need a process.
 
 from __future__ import annotations
 
-import logging
 import os
-import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
 from io import TextIOWrapper
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
-import trio
 
-import tchat
-import tchat.testing
-from tchat.cli import main
 from tchat.cli.admin import SUBCOMMANDS as ADMIN
 from tchat.cli.command_line import SUBCOMMANDS
 from tchat.exits import OUTPUT, SOFTWARE, TEMPORARY, UNAVAILABLE, USAGE
+from tests.cli.in_process import Place, ends
 from tests.helpers import GROUP, GUARD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.usefixtures("nowhere")
 
 NOWHERE = "127.0.0.1:1"
 FULL = "tchat: The output cannot be written: No space left on device.\n"
@@ -78,77 +75,6 @@ def test_the_tables_have_every_command() -> None:
 
 
 # ------------------------------------------------------------------ where they run
-
-
-class Place(NamedTuple):
-    """The address of a running server, and the home directory of ci, a member of the group."""
-
-    address: str
-    home: Path
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """Run a server in a process, with a group that has a message and a file."""
-    directory = tmp_path_factory.mktemp("server")
-    where = ["127.0.0.1", "0", "--data", str(directory / "data"), "--rate-limit", "off"]
-    with subprocess.Popen(
-        [sys.executable, "-m", "tchat", "serve", *where], stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        address = process.stdout.readline().split()[-1]
-        home = directory / "ci"
-
-        async def fill() -> None:
-            async with tchat.connect(address, user="ci", home=home) as ci:
-                group = await ci.join(GROUP, create=True)
-                await group.say("hello")
-                await group.send_file(Path(__file__), name="a.txt")
-
-        trio.run(fill)
-        yield Place(address, home)
-        process.terminate()
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the data of a server that has stopped, with alice, bob, a group, and a ban."""
-    directory = tmp_path_factory.mktemp("template")
-
-    async def fill() -> None:
-        async with (
-            tchat.testing.open_server(directory) as server,
-            server.connect("alice") as alice,
-            server.connect("bob") as bob,
-        ):
-            group = await alice.join(GROUP, create=True)
-            await group.set_policy("open")
-            await bob.join(GROUP)
-
-    trio.run(fill)
-    assert main(["admin", "ban", "--name", "mallory", "--data", str(directory / "server")]) == 0
-    return directory / "server"
-
-
-@pytest.fixture
-def data(template: Path, tmp_path: Path) -> Path:
-    """Return a copy of the data, which the test may change."""
-    return shutil.copytree(template, tmp_path / "data")
-
-
-@pytest.fixture(autouse=True)
-def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TCHAT_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(logging, "raiseExceptions", True)  # restored at the end: commands reset it
-
-
-def ends(*words: str) -> int:
-    """Run a command in this process, and return its exit status."""
-    try:
-        return main(words)
-    except SystemExit as end:  # of argparse
-        return int(end.code or 0)
 
 
 def client_words(verb: str, address: str) -> list[str]:
