@@ -30,7 +30,8 @@ Join a group on it, or found the group:
 Look around first, with two bots:
   {program} demo
 
-{program} --help lists the commands; {program} COMMAND --help explains one."""
+List the commands (COMMAND --help explains one):
+  {program} --help"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

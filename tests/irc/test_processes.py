@@ -129,7 +129,7 @@ async def test_useless_starts_end_with_one_line(tmp_path: Path) -> None:
 
             for status, arguments in (
                 (69, ("127.0.0.1:1", "--user", "bob", "--listen", "127.0.0.1:0")),
-                (1, ("nickname", "--user", "bob", "--listen", "127.0.0.1:0")),
+                (64, ("nickname", "--user", "bob", "--listen", "127.0.0.1:0")),
                 (64, ("127.0.0.1:1", "--user", "bob", "--listen", "0.0.0.0:0")),
                 (64, ("127.0.0.1:1", "--listen", "127.0.0.1:0")),
                 (64, ("127.0.0.1:1", "--user", "bob", "--pin", "x", "--listen", "127.0.0.1:0")),
